@@ -1,0 +1,200 @@
+//! The one error type of the engine: what was wrong, where, and what to do about it.
+
+use crate::ids::{Addr, ObjectId};
+use std::path::PathBuf;
+
+/// The result of every operation of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file's content contradicts itself. Restore a backup, or salvage with `persist check`.
+    #[error("the store is damaged: {what} at address {at:#x}; restore a backup or run `persist check`")]
+    Corrupt {
+        /// What was found wrong.
+        what: &'static str,
+        /// The logical address (or file offset, if `what` says so) where it was found.
+        at: u64,
+    },
+    /// The path is not a store of this format.
+    #[error("{path}: not a persist store ({why})")]
+    NotAStore {
+        /// The file that was opened.
+        path: PathBuf,
+        /// Why it was refused.
+        why: String,
+    },
+    /// The store cannot be used the way it was asked for (wrong filesystem, version, busy).
+    #[error("{path}: {why}")]
+    Refused {
+        /// The file that was opened.
+        path: PathBuf,
+        /// What to do about it.
+        why: String,
+    },
+    /// An operating system call failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// The call and its object.
+        what: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk, a quota or a limit is exhausted; the operation was rolled back.
+    #[error("no space left for the store ({what}): {source}; free some space and try again")]
+    NoSpace {
+        /// What was being grown.
+        what: &'static str,
+        /// The system's error (ENOSPC, EDQUOT, EFBIG).
+        #[source]
+        source: std::io::Error,
+    },
+    /// A flush failed earlier; the store takes no more writes until it is opened anew.
+    #[error("the store is poisoned for writing after a failed flush ({why}); its last checkpoint is intact: reopen it")]
+    Poisoned {
+        /// What failed.
+        why: String,
+    },
+    /// The transaction outgrew the undo log or the dirty list; it was rolled back.
+    #[error("the transaction is too large ({what}); it was rolled back: split it")]
+    TransactionTooLarge {
+        /// Which limit was met.
+        what: &'static str,
+    },
+    /// A bounded wait ended.
+    #[error("timed out waiting for {what}, held by {holder}")]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// Who holds it.
+        holder: String,
+    },
+    /// Waiting would have closed a circle of waiters.
+    #[error("deadlock: waiting for {what} would close a circle with {holder}; release your locks and try again")]
+    Deadlock {
+        /// What was asked for.
+        what: String,
+        /// Who holds it.
+        holder: String,
+    },
+    /// An open transaction met a lock of somebody else; the transaction was rolled back.
+    #[error("the transaction conflicts with a lock on {what} held by {holder}; it was rolled back: run it again")]
+    Conflict {
+        /// What was asked for.
+        what: String,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The operation would have to wait and was asked not to.
+    #[error("would have to wait for {what}")]
+    WouldBlock {
+        /// What for.
+        what: &'static str,
+    },
+    /// The wait was interrupted by the caller's own poll (a signal).
+    #[error("interrupted while waiting")]
+    Interrupted,
+    /// Internal: a change met a foreign lock on this container; the store's loop leaves the latch,
+    /// queues for the lock and tries again. Never reaches a user.
+    #[error("object {0:?} is locked by another owner")]
+    Locked(ObjectId),
+    /// Internal: a read met a container that an open transaction of another owner has changed; the
+    /// store's loop waits for its end. Never reaches a user.
+    #[error("object {0:?} is being changed by a transaction")]
+    Busy(ObjectId),
+    /// The lock is not held by this owner.
+    #[error("{what} is not locked by this owner")]
+    NotLocked {
+        /// What was to be unlocked.
+        what: String,
+    },
+    /// The object does not exist any more (deleted, or created in a transaction rolled back).
+    #[error("the object {0:?} is gone")]
+    Gone(ObjectId),
+    /// The operation does not fit this kind of object.
+    #[error("{what}")]
+    WrongKind {
+        /// What was expected.
+        what: &'static str,
+    },
+    /// No such key.
+    #[error("no such key")]
+    NoKey,
+    /// A list index out of range.
+    #[error("list index {index} out of range (length {len})")]
+    Index {
+        /// The index asked for.
+        index: i64,
+        /// The list's length.
+        len: u64,
+    },
+    /// The argument itself is impossible.
+    #[error("{what}")]
+    Invalid {
+        /// Why.
+        what: String,
+    },
+    /// The store was opened read-only.
+    #[error("the store is open read-only")]
+    ReadOnly,
+    /// The store handle was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A fixed table in the sidecar is full.
+    #[error("too many {what} at once (limit {limit})")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// A damaged structure at a logical address.
+    #[cold]
+    #[must_use]
+    pub fn corrupt(what: &'static str, at: Addr) -> Error {
+        Error::Corrupt { what, at: at.0 }
+    }
+
+    /// A failed system call, with what it was about.
+    #[cold]
+    #[must_use]
+    pub fn io(what: impl Into<String>, source: std::io::Error) -> Error {
+        Error::Io { what: what.into(), source }
+    }
+
+    /// An impossible argument.
+    #[cold]
+    #[must_use]
+    pub fn invalid(what: impl Into<String>) -> Error {
+        Error::Invalid { what: what.into() }
+    }
+
+    /// The errno that tells a filesystem user the same story.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Error::Corrupt { .. } | Error::Poisoned { .. } => libc::EIO,
+            Error::NotAStore { .. } | Error::Invalid { .. } | Error::WrongKind { .. } => libc::EINVAL,
+            Error::Refused { .. } => libc::EBUSY,
+            Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+            Error::NoSpace { source, .. } => source.raw_os_error().unwrap_or(libc::ENOSPC),
+            Error::TransactionTooLarge { .. } => libc::EFBIG,
+            Error::Timeout { .. } | Error::Conflict { .. } | Error::WouldBlock { .. } => libc::EAGAIN,
+            Error::Locked(_) | Error::Busy(_) => libc::EAGAIN,
+            Error::Deadlock { .. } => libc::EDEADLK,
+            Error::Interrupted => libc::EINTR,
+            Error::NotLocked { .. } => libc::EPERM,
+            Error::Gone(_) => libc::ESTALE,
+            Error::NoKey | Error::Index { .. } => libc::ENOENT,
+            Error::ReadOnly => libc::EROFS,
+            Error::Closed => libc::EBADF,
+            Error::TooMany { .. } => libc::ENOLCK,
+        }
+    }
+}

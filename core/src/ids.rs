@@ -1,0 +1,89 @@
+//! The ids every layer shares: newtypes, so that a page number is never taken for an address.
+
+use std::fmt;
+
+/// Bytes in a page, logical or physical.
+pub const PAGE_SIZE: usize = 4096;
+
+/// A 48-bit logical byte address: logical page number * 4096 + offset. 0 is null.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Addr(pub u64);
+
+impl Addr {
+    /// The null address.
+    pub const NULL: Addr = Addr(0);
+    /// The largest address that can be written down.
+    pub const MAX: u64 = (1 << 48) - 1;
+
+    /// True for the null address.
+    #[inline]
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The logical page this address lies in.
+    #[inline]
+    #[must_use]
+    pub fn page(self) -> PageNo {
+        PageNo(self.0 / PAGE_SIZE as u64)
+    }
+
+    /// The offset within its page, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn offset(self) -> usize {
+        (self.0 % PAGE_SIZE as u64) as usize
+    }
+}
+
+impl std::ops::Add<u64> for Addr {
+    type Output = Addr;
+    /// Address arithmetic. An address read from a damaged file may be near `u64::MAX`, so this
+    /// wraps; the range check happens where the address is used.
+    #[inline]
+    fn add(self, bytes: u64) -> Addr {
+        Addr(self.0.wrapping_add(bytes))
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A logical page number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct PageNo(pub u64);
+
+impl PageNo {
+    /// The address of the page's first byte.
+    #[inline]
+    #[must_use]
+    pub fn addr(self) -> Addr {
+        Addr(self.0.wrapping_mul(PAGE_SIZE as u64))
+    }
+}
+
+/// A physical page number: file offset / 4096. The file is limited to 2^32 pages (16 TiB).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct PhysNo(pub u32);
+
+/// The number of an epoch: the time between two checkpoints. Checkpoint n ends epoch n.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Epoch(pub u32);
+
+/// The id of a container; never used again within a store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ObjectId(pub u64);
+
+/// A container as upper layers hold it: its address, and the id that proves that the address
+/// still means the same object.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Obj {
+    /// Address of the container's header.
+    pub addr: Addr,
+    /// The container's id.
+    pub id: ObjectId,
+}

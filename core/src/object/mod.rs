@@ -1,0 +1,20 @@
+//! The object manager: values, scalars, dicts, lists, objects; identity and lifetime.
+//!
+//! - `word`: the 8-byte value word.
+//! - `value`: values as callers give and get them (`In`, `Value`), keys (`Key`), and their
+//!   conversion to words and back; `blob`: large str/bytes/int as trees of pages.
+//! - `header`: the container header all containers share.
+//! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words;
+//!   they know nothing of reference counts.
+//! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
+//! - `ops`: what the store exposes: the above put together.
+
+pub mod dict;
+pub mod class;
+pub mod list;
+pub mod graph;
+pub mod ops;
+pub mod blob;
+pub mod header;
+pub mod value;
+pub mod word;

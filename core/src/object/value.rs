@@ -1,0 +1,138 @@
+//! Values as callers give and get them, and dict keys.
+
+use crate::ids::{Addr, Obj};
+use smallvec::SmallVec;
+
+/// Bytes copied out of the store; short ones without an allocation.
+pub type Small = SmallVec<[u8; 48]>;
+
+/// Values of at most this many bytes are copied out inside the section; longer ones come as
+/// `Large`, to be read in pieces.
+pub const COPY_MAX: usize = 64 * 1024;
+
+/// A value on its way into the store.
+#[derive(Clone, Copy, Debug)]
+pub enum In<'a> {
+    /// None.
+    None,
+    /// A bool.
+    Bool(bool),
+    /// An int that fits 64 bits.
+    Int(i64),
+    /// A bigger int: sign and little-endian magnitude without trailing zeros.
+    BigInt {
+        /// True below zero.
+        negative: bool,
+        /// Little-endian magnitude.
+        magnitude: &'a [u8],
+    },
+    /// A float.
+    Float(f64),
+    /// A str as UTF-8, lone surrogates as their three bytes.
+    Str {
+        /// The encoded text.
+        bytes: &'a [u8],
+        /// True if it was written through the mount without a final newline.
+        no_newline: bool,
+    },
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// A container of this store.
+    Obj(Obj),
+}
+
+impl<'a> In<'a> {
+    /// A str value.
+    #[must_use]
+    pub fn str(text: &'a str) -> In<'a> {
+        In::Str { bytes: text.as_bytes(), no_newline: false }
+    }
+}
+
+/// What a `Large` value is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LargeKind {
+    /// A str.
+    Str {
+        /// See `In::Str`.
+        no_newline: bool,
+    },
+    /// Bytes.
+    Bytes,
+    /// An int: little-endian magnitude.
+    Int {
+        /// True below zero.
+        negative: bool,
+    },
+}
+
+/// A value too long to copy inside one section: read it with `Reader::large_read`, which answers
+/// `Error::Gone` when it was replaced meanwhile (then get the value anew).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Large {
+    /// Its segment.
+    pub addr: Addr,
+    /// The blob's id, never used again: proves that the address still means it.
+    pub id: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// What the bytes are.
+    pub kind: LargeKind,
+}
+
+/// A value copied out of the store.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// None.
+    None,
+    /// A bool.
+    Bool(bool),
+    /// An int that fits 64 bits.
+    Int(i64),
+    /// A bigger int: sign and little-endian magnitude.
+    BigInt {
+        /// True below zero.
+        negative: bool,
+        /// Little-endian magnitude.
+        magnitude: Small,
+    },
+    /// A float.
+    Float(f64),
+    /// A str as UTF-8, lone surrogates as their three bytes.
+    Str {
+        /// The encoded text.
+        bytes: Small,
+        /// See `In::Str`.
+        no_newline: bool,
+    },
+    /// Bytes.
+    Bytes(Small),
+    /// A str, bytes or int longer than `COPY_MAX`.
+    Large(Large),
+    /// A container.
+    Obj(Obj),
+}
+
+/// A dict key on its way in. Numbers are equal across types, as in Python: 1 == 1.0 == True.
+#[derive(Clone, Copy, Debug)]
+pub enum Key<'a> {
+    /// None.
+    None,
+    /// A bool.
+    Bool(bool),
+    /// An int that fits 64 bits.
+    Int(i64),
+    /// A bigger int.
+    BigInt {
+        /// True below zero.
+        negative: bool,
+        /// Little-endian magnitude, without trailing zeros.
+        magnitude: &'a [u8],
+    },
+    /// A float. NaN keys are found by bits only.
+    Float(f64),
+    /// A str as UTF-8, lone surrogates as their three bytes.
+    Str(&'a [u8]),
+    /// Bytes.
+    Bytes(&'a [u8]),
+}

@@ -1,0 +1,92 @@
+//! How upper layers reach bytes: the two traits that read and write sections implement, so that
+//! the heap and object managers are written once and tested without a file (`page::mem`).
+//!
+//! Rules for callers:
+//! 1. A range never crosses a page. Every call checks it, and the page number, and answers
+//!    `Error::Corrupt` otherwise: addresses come from a file that may be hostile.
+//! 2. `set_*` is undo-logged. `init` is not: it may only touch memory allocated in the same
+//!    operation (since the last savepoint), which nothing can reach if the operation rolls back.
+//! 3. Memory that is freed stays untouched until commit (`defer_free`): rule 2 depends on it.
+
+use crate::error::{Error, Result};
+use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
+
+/// Reading bytes of the store, inside a section.
+pub trait Pages {
+    /// The bytes of `[addr, addr + len)`, which must lie in one page.
+    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]>;
+
+    /// The seed of the store's key hash.
+    fn hash_seed(&self) -> u64;
+
+    /// The little-endian u64 at `addr`, which must be 8-aligned.
+    #[inline]
+    fn u64_at(&self, addr: Addr) -> Result<u64> {
+        if addr.0 & 7 != 0 {
+            return Err(Error::corrupt("misaligned word", addr));
+        }
+        let b = self.bytes(addr, 8)?;
+        Ok(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+    }
+
+    /// The little-endian u32 at `addr`.
+    #[inline]
+    fn u32_at(&self, addr: Addr) -> Result<u32> {
+        let b = self.bytes(addr, 4)?;
+        Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    /// The little-endian u16 at `addr`.
+    #[inline]
+    fn u16_at(&self, addr: Addr) -> Result<u16> {
+        let b = self.bytes(addr, 2)?;
+        Ok(u16::from_le_bytes([b[0], b[1]]))
+    }
+
+    /// The byte at `addr`.
+    #[inline]
+    fn u8_at(&self, addr: Addr) -> Result<u8> {
+        Ok(self.bytes(addr, 1)?[0])
+    }
+}
+
+/// Changing bytes of the store, inside a write section.
+pub trait PagesMut: Pages {
+    /// Stores a u64 (8-aligned), undo-logged. One aligned store: never seen torn.
+    fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()>;
+
+    /// Stores bytes within one page, undo-logged.
+    fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()>;
+
+    /// Memory allocated in this operation, to be filled without undo.
+    fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]>;
+
+    /// A logical page of zeros that nothing else uses.
+    fn alloc_page(&mut self) -> Result<PageNo>;
+
+    /// Gives a logical page back (undo-logged; called only while commit applies the frees, so
+    /// the page is not handed out again in the same transaction).
+    fn free_page(&mut self, page: PageNo) -> Result<()>;
+
+    /// Remembers a heap segment to be freed at commit.
+    fn defer_free(&mut self, addr: Addr) -> Result<()>;
+
+    /// Takes the remembered segments, at commit.
+    fn take_deferred(&mut self) -> Vec<Addr>;
+
+    /// An id that was never used and never will be.
+    fn next_id(&mut self) -> Result<ObjectId>;
+
+    /// The time to stamp changes with, in nanoseconds since 1970.
+    fn now(&mut self) -> u64;
+}
+
+/// Checks that `[addr, addr + len)` lies in one page; gives its page and offset.
+#[inline]
+pub fn within_page(addr: Addr, len: usize) -> Result<(PageNo, usize)> {
+    let offset = addr.offset();
+    if len > PAGE_SIZE - offset {
+        return Err(Error::corrupt("a range that crosses a page", addr));
+    }
+    Ok((addr.page(), offset))
+}

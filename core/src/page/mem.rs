@@ -1,0 +1,195 @@
+//! A store's memory without a file: the test double of a write section. It keeps an undo log and
+//! refuses `init` on memory that was not allocated since the last savepoint, so that a misuse of
+//! unlogged stores fails a unit test instead of losing data after a crash.
+
+use super::access::{Pages, PagesMut, within_page};
+use super::superblock as sb;
+use crate::error::{Error, Result};
+use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
+use std::collections::HashSet;
+
+/// Pages in ordinary memory, with undo.
+#[derive(Debug)]
+pub struct MemPages {
+    pages: Vec<Box<[u8; PAGE_SIZE]>>,
+    undo: Vec<(Addr, Vec<u8>)>,
+    deferred: Vec<Addr>,
+    /// 8-byte units whose old content nobody needs: pages allocated and (told by the heap through
+    /// `note_alloc`) segments allocated since the last savepoint.
+    fresh_pages: HashSet<u64>,
+    fresh: HashSet<u64>,
+    /// When false, `init` is not checked (the heap cannot tell this double of its segments).
+    pub check_init: bool,
+    next_id: u64,
+    clock: u64,
+    /// Calls left before every allocation of a page fails with ENOSPC.
+    pub pages_left: usize,
+}
+
+impl Default for MemPages {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemPages {
+    /// An empty store: only the superblock, page 0.
+    #[must_use]
+    pub fn new() -> MemPages {
+        let mut m = MemPages {
+            pages: vec![Box::new([0; PAGE_SIZE])],
+            undo: Vec::new(),
+            deferred: Vec::new(),
+            fresh_pages: HashSet::new(),
+            fresh: HashSet::new(),
+            check_init: false,
+            next_id: 1,
+            clock: 1,
+            pages_left: usize::MAX,
+        };
+        m.pages[0][..8].copy_from_slice(&sb::MAGIC_VALUE.to_le_bytes());
+        m.pages[0][8..16].copy_from_slice(&1u64.to_le_bytes());
+        m
+    }
+
+    /// Tells the double that a segment was just allocated, so `init` on it is right.
+    pub fn note_alloc(&mut self, addr: Addr, len: usize) {
+        for unit in (addr.0 / 8)..(addr.0 + len as u64).div_ceil(8) {
+            self.fresh.insert(unit);
+        }
+    }
+
+    /// Undoes everything since the last `commit`.
+    pub fn rollback(&mut self) {
+        while let Some((addr, old)) = self.undo.pop() {
+            let (page, offset) = (addr.page().0 as usize, addr.offset());
+            self.pages[page][offset..offset + old.len()].copy_from_slice(&old);
+        }
+        self.deferred.clear();
+        self.fresh.clear();
+        self.fresh_pages.clear();
+    }
+
+    /// Ends the transaction. The caller applies the deferred frees before (`heap::apply_frees`).
+    pub fn commit(&mut self) {
+        assert!(self.deferred.is_empty(), "commit with frees not applied");
+        self.undo.clear();
+        self.fresh.clear();
+        self.fresh_pages.clear();
+    }
+
+    /// Pages in use, the superblock included.
+    #[must_use]
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    fn log(&mut self, addr: Addr, len: usize) -> Result<()> {
+        let old = self.bytes(addr, len)?.to_vec();
+        self.undo.push((addr, old));
+        Ok(())
+    }
+}
+
+impl Pages for MemPages {
+    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
+        let (page, offset) = within_page(addr, len)?;
+        let page = self
+            .pages
+            .get(page.0 as usize)
+            .ok_or_else(|| Error::corrupt("an address beyond the store", addr))?;
+        Ok(&page[offset..offset + len])
+    }
+
+    fn hash_seed(&self) -> u64 {
+        0x5eed
+    }
+}
+
+impl PagesMut for MemPages {
+    fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()> {
+        if addr.0 & 7 != 0 {
+            return Err(Error::corrupt("misaligned word", addr));
+        }
+        self.set_bytes(addr, &value.to_le_bytes())
+    }
+
+    fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        self.log(addr, bytes.len())?;
+        let (page, offset) = (addr.page().0 as usize, addr.offset());
+        self.pages[page][offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]> {
+        let (page, offset) = within_page(addr, len)?;
+        if self.check_init && !self.fresh_pages.contains(&page.0) {
+            for unit in (addr.0 / 8)..(addr.0 + len as u64).div_ceil(8) {
+                assert!(self.fresh.contains(&unit), "init of {addr:?} that is not fresh");
+            }
+        }
+        let page = self
+            .pages
+            .get_mut(page.0 as usize)
+            .ok_or_else(|| Error::corrupt("an address beyond the store", addr))?;
+        Ok(&mut page[offset..offset + len])
+    }
+
+    fn alloc_page(&mut self) -> Result<PageNo> {
+        if self.pages_left == 0 {
+            return Err(Error::NoSpace {
+                what: "test pages",
+                source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+            });
+        }
+        self.pages_left -= 1;
+        let head = self.u64_at(sb::FREE_PAGE)?;
+        let no = if head != 0 {
+            let next = self.u64_at(PageNo(head).addr())?;
+            let count = self.u64_at(sb::FREE_PAGES)?;
+            self.set_u64(sb::FREE_PAGE, next)?;
+            self.set_u64(sb::FREE_PAGES, count - 1)?;
+            // The double logs the whole page: the real section gives a fresh physical page.
+            self.set_bytes(PageNo(head).addr(), &[0; PAGE_SIZE])?;
+            head
+        } else {
+            let no = self.u64_at(sb::NEXT_PAGE)?;
+            if no as usize == self.pages.len() {
+                self.pages.push(Box::new([0; PAGE_SIZE]));
+            } else {
+                self.set_bytes(PageNo(no).addr(), &[0; PAGE_SIZE])?;
+            }
+            self.set_u64(sb::NEXT_PAGE, no + 1)?;
+            no
+        };
+        self.fresh_pages.insert(no);
+        Ok(PageNo(no))
+    }
+
+    fn free_page(&mut self, page: PageNo) -> Result<()> {
+        let head = self.u64_at(sb::FREE_PAGE)?;
+        let count = self.u64_at(sb::FREE_PAGES)?;
+        self.set_u64(page.addr(), head)?;
+        self.set_u64(sb::FREE_PAGE, page.0)?;
+        self.set_u64(sb::FREE_PAGES, count + 1)
+    }
+
+    fn defer_free(&mut self, addr: Addr) -> Result<()> {
+        self.deferred.push(addr);
+        Ok(())
+    }
+
+    fn take_deferred(&mut self) -> Vec<Addr> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn next_id(&mut self) -> Result<ObjectId> {
+        self.next_id += 1;
+        Ok(ObjectId(self.next_id))
+    }
+
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+}

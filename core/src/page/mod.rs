@@ -1,0 +1,4 @@
+//! The page manager.
+pub mod access;
+pub mod mem;
+pub mod superblock;

@@ -1,0 +1,42 @@
+//! Logical page 0, the superblock: the roots of everything that lives in logical pages. It is an
+//! ordinary page (copied on write, undo-logged), so its fields change atomically with the rest.
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | `MAGIC` |
+//! | 8 | 8 | `NEXT_PAGE`: the lowest logical page never used |
+//! | 16 | 8 | `FREE_PAGE`: first page of the list of freed pages (page number, 0: none) |
+//! | 24 | 8 | `FREE_PAGES`: length of that list |
+//! | 64 | 8 | `ROOT`: address of the root dict's header |
+//! | 72 | 8 | `CLASSES`: address of the class table (object manager) |
+//! | 80 | 8 | `ORPHANS`: first container of the orphan list |
+//! | 88 | 8 | `ORPHAN_COUNT` |
+//! | 96 | 8 | `SUSPECTS`: containers the cycle collector has to look at (object manager) |
+//! | 256 | 512 | `HEAP`: the heap manager's list heads, one u64 per size class |
+
+use crate::ids::Addr;
+
+/// What the first word of logical page 0 holds.
+pub const MAGIC_VALUE: u64 = u64::from_le_bytes(*b"prstsupr");
+/// See the table above.
+pub const MAGIC: Addr = Addr(0);
+/// See the table above.
+pub const NEXT_PAGE: Addr = Addr(8);
+/// See the table above.
+pub const FREE_PAGE: Addr = Addr(16);
+/// See the table above.
+pub const FREE_PAGES: Addr = Addr(24);
+/// See the table above.
+pub const ROOT: Addr = Addr(64);
+/// See the table above.
+pub const CLASSES: Addr = Addr(72);
+/// See the table above.
+pub const ORPHANS: Addr = Addr(80);
+/// See the table above.
+pub const ORPHAN_COUNT: Addr = Addr(88);
+/// See the table above.
+pub const SUSPECTS: Addr = Addr(96);
+/// See the table above.
+pub const HEAP: Addr = Addr(256);
+/// Words in the heap's part.
+pub const HEAP_WORDS: usize = 64;

@@ -1,0 +1,1 @@
+//! The only mapping and pointer code.

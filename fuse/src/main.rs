@@ -1,0 +1,2 @@
+//! mount.persist
+fn main() {}
