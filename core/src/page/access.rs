@@ -19,6 +19,13 @@ pub trait Pages {
     /// The seed of the store's key hash.
     fn hash_seed(&self) -> u64;
 
+    /// Called before a container is read: `Error::Busy` when an open transaction of another owner
+    /// has changed it (the store then waits and runs the read again).
+    #[inline]
+    fn reading(&self, _id: ObjectId) -> Result<()> {
+        Ok(())
+    }
+
     /// The little-endian u64 at `addr`, which must be 8-aligned.
     #[inline]
     fn u64_at(&self, addr: Addr) -> Result<u64> {
@@ -73,6 +80,24 @@ pub trait PagesMut: Pages {
 
     /// Takes the remembered segments, at commit.
     fn take_deferred(&mut self) -> Vec<Addr>;
+
+    /// Called before a container is changed; `key` is the hash of the entry concerned, or None for
+    /// a change of the whole container. `Error::Locked` when another owner's lock forbids it.
+    /// Marks the container as changed by the open transaction.
+    fn changing(&mut self, _id: ObjectId, _key: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether any process pins this container.
+    fn is_pinned(&self, _id: ObjectId) -> bool {
+        false
+    }
+
+    /// Lets waiting readers in. Only where the operation has not yet changed anything a reader can
+    /// reach (while a large value is being written into fresh memory).
+    fn breathe(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// An id that was never used and never will be.
     fn next_id(&mut self) -> Result<ObjectId>;
