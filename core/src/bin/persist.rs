@@ -1,0 +1,474 @@
+//! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
+//!
+//! 1. Everything but `gc` opens the store read-only and never creates a file.
+//! 2. A PATH is a list of steps from the root, parted by `/`. In a list a step is an index. In a
+//!    dict or object it is a str key, or, if there is no such key, the literal of a number, bool
+//!    or None. `%XX` stands for a byte, so `%2F` is a slash inside a key.
+//! 3. What a store holds is printed with control characters escaped by `ls`, and byte for byte by
+//!    `get`. Large values are copied in pieces, never held whole.
+
+use clap::{Parser, Subcommand};
+use persist_core::store::{
+    Error, Key, Kind, Large, LargeKind, Obj, Options, Reader, Result, Store, Value, Wait,
+};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Bytes of a large value copied out in one section.
+const PIECE: usize = 256 * 1024;
+/// Entries of a container copied out in one section.
+const BATCH: usize = 256;
+/// Characters of a value that `ls` shows.
+const SHOWN: usize = 60;
+/// The longest int that is turned into decimal digits, in bytes (the work grows with the square).
+const INT_MAX: u64 = 1 << 20;
+
+/// Looks at a persist store and tends it.
+#[derive(Parser)]
+#[command(name = "persist", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print figures about a store.
+    Stat {
+        /// The store file.
+        store: PathBuf,
+    },
+    /// Collect unreachable cycles and free what waits to be freed.
+    Gc {
+        /// The store file.
+        store: PathBuf,
+    },
+    /// List a container: name, type and a short view of each entry.
+    Ls {
+        /// The store file.
+        store: PathBuf,
+        /// Steps from the root, parted by `/` (default: the root).
+        #[arg(default_value = "")]
+        path: String,
+    },
+    /// Print one value: str and bytes as they are, other scalars as Python writes them.
+    Get {
+        /// The store file.
+        store: PathBuf,
+        /// Steps from the root, parted by `/`.
+        path: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(e)) => {
+            eprintln!("persist: cannot write the output: {e}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Store(e)) => {
+            eprintln!("persist: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What ended a command: the store, or the place the output goes to.
+enum Failure {
+    Store(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Failure {
+        Failure::Store(e)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Failure {
+        Failure::Output(e)
+    }
+}
+
+fn run(command: Command) -> std::result::Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match command {
+        Command::Stat { store } => {
+            let store = open(store, true)?;
+            let s = store.stat()?;
+            let page = persist_core::ids::PAGE_SIZE as u64;
+            for (name, figure) in [
+                ("last checkpoint", s.checkpoint),
+                ("file bytes", s.file_pages.saturating_mul(page)),
+                ("free bytes", s.free_pages.saturating_mul(page)),
+                ("logical bytes", s.logical_pages.saturating_mul(page)),
+                ("changed bytes since", s.dirty_pages.saturating_mul(page)),
+                ("processes", s.processes),
+                ("waiting to be freed", s.orphans),
+            ] {
+                writeln!(out, "{name:<20} {figure}")?;
+            }
+            let root = read(&store, |r| r.len(store.root()))?;
+            writeln!(out, "{:<20} {root}", "entries of the root")?;
+            store.close()?;
+        }
+        Command::Gc { store } => {
+            let store = open(store, false)?;
+            let freed = store.gc()?;
+            store.close()?;
+            writeln!(out, "{freed} containers freed")?;
+        }
+        Command::Ls { store, path } => {
+            let store = open(store, true)?;
+            match lookup(&store, &path)? {
+                Value::Obj(obj) => list(&store, obj, &mut out)?,
+                _ => return Err(Error::invalid(format!("{path}: a scalar; use `persist get`")).into()),
+            }
+            store.close()?;
+        }
+        Command::Get { store, path } => {
+            let store = open(store, true)?;
+            match lookup(&store, &path)? {
+                Value::Obj(_) => {
+                    return Err(Error::invalid(format!("{path}: a container; use `persist ls`")).into());
+                }
+                value => print(&store, &value, &mut out)?,
+            }
+            store.close()?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn open(path: PathBuf, read_only: bool) -> Result<Store> {
+    Store::open(
+        path,
+        &Options {
+            read_only,
+            create: false,
+            ..Options::default()
+        },
+    )
+}
+
+fn read<R>(store: &Store, f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
+    store.read(&mut Wait::at_most(Options::default().lock_timeout), f)
+}
+
+/// Follows a PATH (header, 2) from the root.
+fn lookup(store: &Store, path: &str) -> Result<Value> {
+    let mut at = Value::Obj(store.root());
+    let trimmed = path.trim_matches('/');
+    if trimmed.is_empty() {
+        return Ok(at);
+    }
+    for step in trimmed.split('/') {
+        let Value::Obj(obj) = at else {
+            return Err(Error::invalid(format!(
+                "{path}: what lies before {step:?} is a scalar"
+            )));
+        };
+        let name = unescape(step);
+        at = read(store, |r| child(r, obj, &name))?
+            .ok_or_else(|| Error::invalid(format!("{path}: there is no {step:?}")))?;
+    }
+    Ok(at)
+}
+
+fn child(r: &Reader<'_>, obj: Obj, name: &[u8]) -> Result<Option<Value>> {
+    let text = std::str::from_utf8(name).ok();
+    if r.kind(obj)? == Kind::List {
+        return match text.and_then(|t| t.parse().ok()) {
+            Some(index) => r.item(obj, index),
+            None => Ok(None),
+        };
+    }
+    if let Some(value) = r.get(obj, &Key::Str(name))? {
+        return Ok(Some(value));
+    }
+    if r.kind(obj)? != Kind::Dict {
+        return Ok(None);
+    }
+    let key = match text {
+        Some("None") => Key::None,
+        Some("True") => Key::Bool(true),
+        Some("False") => Key::Bool(false),
+        Some(t) => match (t.parse(), t.parse()) {
+            (Ok(int), _) => Key::Int(int),
+            (_, Ok(float)) => Key::Float(float),
+            _ => return Ok(None),
+        },
+        None => return Ok(None),
+    };
+    r.get(obj, &key)
+}
+
+/// Takes the `%XX` escapes off a step.
+fn unescape(step: &str) -> Vec<u8> {
+    let bytes = step.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = bytes
+            .get(i + 1..i + 3)
+            .filter(|h| bytes[i] == b'%' && h.iter().all(u8::is_ascii_hexdigit));
+        match hex
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok())
+        {
+            Some(byte) => {
+                out.push(byte);
+                i += 3;
+            }
+            None => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+/// One line an entry: name, type, a short view.
+fn list(store: &Store, obj: Obj, out: &mut impl Write) -> std::result::Result<(), Failure> {
+    let kind = read(store, |r| r.kind(obj))?;
+    let mut cursor = 0u64;
+    loop {
+        // (name, value, type, view) of a batch; the section is left before anything is printed.
+        let batch = read(store, |r| {
+            let mut batch = Vec::new();
+            if kind == Kind::List {
+                let mut items = Vec::new();
+                r.items(obj, cursor, BATCH, &mut items)?;
+                for (i, value) in items.into_iter().enumerate() {
+                    let (what, view) = describe(r, &value)?;
+                    batch.push(((cursor + i as u64).to_string(), what, view, cursor + i as u64 + 1));
+                }
+            } else {
+                let mut at = cursor;
+                while batch.len() < BATCH {
+                    let Some(entry) = r.next(obj, at)? else { break };
+                    at = entry.cursor;
+                    let (what, view) = describe(r, &entry.value)?;
+                    batch.push((name_of(&entry.key), what, view, at));
+                }
+            }
+            Ok(batch)
+        })?;
+        let Some(last) = batch.last() else { return Ok(()) };
+        cursor = last.3;
+        for (name, what, view, _) in &batch {
+            writeln!(out, "{name:<24} {what:<16} {view}")?;
+        }
+    }
+}
+
+/// A key as it can be written in a PATH.
+fn name_of(key: &Value) -> String {
+    match key {
+        Value::Str { bytes, .. } => {
+            let mut name = String::new();
+            for c in String::from_utf8_lossy(bytes).chars() {
+                if matches!(c, '/' | '%') || c.is_control() {
+                    c.encode_utf8(&mut [0; 4])
+                        .bytes()
+                        .for_each(|b| name.push_str(&format!("%{b:02X}")));
+                } else {
+                    name.push(c);
+                }
+            }
+            name
+        }
+        key => view_of(key),
+    }
+}
+
+/// The type of a value and a short view of it.
+fn describe(r: &Reader<'_>, value: &Value) -> Result<(String, String)> {
+    Ok(match value {
+        Value::Obj(obj) => {
+            let what = match r.class(*obj)? {
+                Some(class) if class.is_empty() => "object".to_string(),
+                Some(class) => class,
+                None => format!("{:?}", r.kind(*obj)?).to_lowercase(),
+            };
+            (what, format!("{} entries", r.len(*obj)?))
+        }
+        value => (type_of(value).to_string(), view_of(value)),
+    })
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::None => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Int(_) | Value::BigInt { .. } => "int",
+        Value::Float(_) => "float",
+        Value::Str { .. } => "str",
+        Value::Bytes(_) => "bytes",
+        Value::Obj(_) => "container",
+        Value::Large(large) => match large.kind {
+            LargeKind::Str { .. } => "str",
+            LargeKind::Bytes => "bytes",
+            LargeKind::Int { .. } => "int",
+        },
+    }
+}
+
+/// A scalar in at most `SHOWN` characters, safe for a terminal.
+fn view_of(value: &Value) -> String {
+    let whole = match value {
+        Value::Str { bytes, .. } => format!("{:?}", String::from_utf8_lossy(bytes)),
+        Value::Bytes(bytes) => {
+            let head = &bytes[..bytes.len().min(SHOWN)];
+            format!("b\"{}\"", head.escape_ascii())
+        }
+        Value::Large(large) => format!("({} bytes)", large.len),
+        Value::BigInt { magnitude, .. } if magnitude.len() > 64 => format!("({} bytes)", magnitude.len()),
+        value => scalar_text(value),
+    };
+    match whole.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &whole[..end]),
+        None => whole,
+    }
+}
+
+/// None, bool, int and float as Python writes them.
+fn scalar_text(value: &Value) -> String {
+    match value {
+        Value::None => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Int(i) => i.to_string(),
+        Value::BigInt { negative, magnitude } => decimal(*negative, magnitude),
+        Value::Float(f) if f.is_nan() => "nan".into(),
+        Value::Float(f) if f.is_infinite() => if *f > 0.0 { "inf" } else { "-inf" }.into(),
+        // {:?} is the shortest text that reads back as the same float, as repr() is.
+        Value::Float(f) => format!("{f:?}"),
+        Value::Str { .. } | Value::Bytes(_) | Value::Obj(_) | Value::Large(_) => String::new(),
+    }
+}
+
+/// Prints a scalar whole; str and bytes byte for byte.
+fn print(store: &Store, value: &Value, out: &mut impl Write) -> std::result::Result<(), Failure> {
+    match value {
+        Value::Str { bytes, .. } => {
+            out.write_all(bytes)?;
+            writeln!(out)?;
+        }
+        Value::Bytes(bytes) => out.write_all(bytes)?,
+        Value::Large(large) => match large.kind {
+            LargeKind::Bytes => copy(store, large, out)?,
+            LargeKind::Str { .. } => {
+                copy(store, large, out)?;
+                writeln!(out)?;
+            }
+            LargeKind::Int { negative } => {
+                if large.len > INT_MAX {
+                    return Err(Error::invalid(format!(
+                        "an int of {} bytes is too long to print",
+                        large.len
+                    ))
+                    .into());
+                }
+                let mut magnitude = Vec::new();
+                copy(store, large, &mut magnitude)?;
+                writeln!(out, "{}", decimal(negative, &magnitude))?;
+            }
+        },
+        value => writeln!(out, "{}", scalar_text(value))?,
+    }
+    Ok(())
+}
+
+/// Copies a large value out, piece by piece.
+fn copy(store: &Store, large: &Large, out: &mut impl Write) -> std::result::Result<(), Failure> {
+    let mut piece = vec![0u8; PIECE];
+    let mut offset = 0u64;
+    while offset < large.len {
+        let n = read(store, |r| r.large_read(large, offset, &mut piece))?;
+        if n == 0 {
+            break;
+        }
+        out.write_all(&piece[..n])?;
+        offset += n as u64;
+    }
+    Ok(())
+}
+
+/// A little-endian magnitude in decimal.
+fn decimal(negative: bool, magnitude: &[u8]) -> String {
+    const BASE: u64 = 1_000_000_000;
+    let mut words: Vec<u32> = magnitude
+        .chunks(4)
+        .map(|c| {
+            c.iter()
+                .rev()
+                .fold(0u32, |word, &byte| word << 8 | u32::from(byte))
+        })
+        .collect();
+    let mut groups = Vec::new(); // of nine digits, the lowest first
+    while let Some(&top) = words.last() {
+        if top == 0 {
+            words.pop();
+            continue;
+        }
+        let mut rest = 0u64;
+        for word in words.iter_mut().rev() {
+            let part = rest << 32 | u64::from(*word);
+            *word = (part / BASE) as u32;
+            rest = part % BASE;
+        }
+        groups.push(rest);
+    }
+    let Some(first) = groups.pop() else {
+        return "0".into();
+    };
+    let mut text = format!("{}{first}", if negative { "-" } else { "" });
+    for group in groups.iter().rev() {
+        text.push_str(&format!("{group:09}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_agrees_with_u128() {
+        for n in [
+            0u128,
+            1,
+            999_999_999,
+            1_000_000_000,
+            u64::MAX.into(),
+            u128::MAX,
+            10u128.pow(38),
+        ] {
+            assert_eq!(decimal(false, &n.to_le_bytes()), n.to_string());
+        }
+        assert_eq!(decimal(true, &5u8.to_le_bytes()), "-5");
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(unescape("a%2Fb%25"), b"a/b%");
+        assert_eq!(unescape("50%"), b"50%");
+        assert_eq!(unescape("%zz%f"), b"%zz%f");
+    }
+
+    #[test]
+    fn names_can_be_written_in_a_path() {
+        let key = Value::Str {
+            bytes: b"a/b%c\n"[..].into(),
+            no_newline: false,
+        };
+        assert_eq!(unescape(&name_of(&key)), b"a/b%c\n");
+    }
+}
