@@ -4,12 +4,12 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 1 | kind (`Kind`) |
-//! | 1 | 1 | flags (`ORPHAN`, `SUSPECT`, `DOOMED`, `UNSHARED`) |
+//! | 1 | 1 | flags (`ORPHAN`, `SUSPECT`, `DOOMED`, `UNSHARED`, `DRAINED`) |
 //! | 2 | 2 | body form, chosen by the body's own module |
 //! | 4 | 4 | reference count: words in containers that refer to this one |
 //! | 8 | 8 | id |
-//! | 16 | 8 | home: address of the container that shows this one (0: none); on the orphan list: previous |
-//! | 24 | 8 | home hint: hash of the key in a home dict; on the orphan list: next |
+//! | 16 | 8 | home: address of the container that shows this one (0: none); on a list of `graph`: previous |
+//! | 24 | 8 | home hint: hash of the key in a home dict, index in a home list (a hint: may be stale); on a list of `graph`: next |
 //! | 32 | 8 | mtime, nanoseconds since 1970 |
 //! | 40 | 8 | body: address of the body's root segment (0: empty) |
 //! | 48 | 8 | extra: address of the segment of back references and attributes (0: none) |
@@ -42,14 +42,17 @@ pub const EXTRA: u64 = 48;
 /// Offset of the class record (objects) or the entry count (dicts, lists).
 pub const CLASS_OR_LEN: u64 = 56;
 
-/// Flag: on the orphan list (no reference left, or doomed).
+/// Flag: on the orphan list, without a home: new, or its home went, or being freed.
 pub const ORPHAN: u8 = 1;
-/// Flag: kept alive only by a pin when last looked at; look again when it is unpinned.
+/// Flag: on the suspect list, without a home: kept alive only by a pin when last looked at (or
+/// that was too much work to find out); look again when it is unpinned.
 pub const SUSPECT: u8 = 2;
-/// Flag: found unreachable; its content is being removed in steps.
+/// Flag: found unreachable; its content is being removed in steps, or will be.
 pub const DOOMED: u8 = 4;
 /// Flag: an object whose attributes left the key table of its class (it owns a dict body).
 pub const UNSHARED: u8 = 8;
+/// Flag: doomed and emptied, on no list; freed when its last reference goes.
+pub const DRAINED: u8 = 16;
 
 /// What a container is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

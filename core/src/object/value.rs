@@ -136,3 +136,23 @@ pub enum Key<'a> {
     /// Bytes.
     Bytes(&'a [u8]),
 }
+
+/// How a container is reached: the step from its home.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// Under this key (dict, attribute).
+    Key(Value),
+    /// At this index (list).
+    Index(u64),
+}
+
+/// One entry met while walking a dict or an object's attributes in order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// Where the walk goes on after this entry; stays right under changes. Never 0.
+    pub cursor: u64,
+    /// The key (never `Obj`).
+    pub key: Value,
+    /// The value.
+    pub value: Value,
+}

@@ -12,6 +12,8 @@
 //! | 80 | 8 | `ORPHANS`: first container of the orphan list |
 //! | 88 | 8 | `ORPHAN_COUNT` |
 //! | 96 | 8 | `SUSPECTS`: containers the cycle collector has to look at (object manager) |
+//! | 104 | 8 | `SUSPECT_COUNT` |
+//! | 112 | 8 | `EFFORT`: the cycle collector's budget for one suspect, as a power of two |
 //! | 256 | 512 | `HEAP`: the heap manager's list heads, one u64 per size class |
 
 use crate::ids::Addr;
@@ -36,6 +38,10 @@ pub const ORPHANS: Addr = Addr(80);
 pub const ORPHAN_COUNT: Addr = Addr(88);
 /// See the table above.
 pub const SUSPECTS: Addr = Addr(96);
+/// See the table above.
+pub const SUSPECT_COUNT: Addr = Addr(104);
+/// See the table above.
+pub const EFFORT: Addr = Addr(112);
 /// See the table above.
 pub const HEAP: Addr = Addr(256);
 /// Words in the heap's part.

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub use crate::error::{Error, Result};
 pub use crate::ids::{Obj, ObjectId};
 pub use crate::object::header::Kind;
-pub use crate::object::value::{COPY_MAX, In, Key, Large, LargeKind, Small, Value};
+pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Small, Step, Value};
 
 /// How much a completed operation survives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -115,26 +115,6 @@ pub struct Stat {
     pub processes: u64,
     /// Containers waiting to be freed.
     pub orphans: u64,
-}
-
-/// How a container is reached: the step from its home.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Step {
-    /// Under this key (dict, attribute).
-    Key(Value),
-    /// At this index (list).
-    Index(u64),
-}
-
-/// One entry met while walking a dict or an object's attributes in order.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
-    /// Where the walk goes on after this entry; stays right under changes. Never 0.
-    pub cursor: u64,
-    /// The key (never `Obj`).
-    pub key: Value,
-    /// The value.
-    pub value: Value,
 }
 
 /// An open store. Cheap to clone; all methods may be called from any thread.
