@@ -1,1 +1,524 @@
-//! (to come)
+//! Large scalars: a str, bytes or int that does not fit one segment, as a tree of page-sized
+//! pieces, so that no operation needs contiguous memory and any offset is found by arithmetic.
+//!
+//! Invariants:
+//! 1. All leaves but the last hold `LEAF` bytes; all nodes but the last of their level hold `FAN`
+//!    addresses. So piece n of level l is child n % `FAN` of piece n / `FAN` of level l + 1, and
+//!    the height follows from the length.
+//! 2. Every full piece fills a page of its own, so a length that needs more leaves than the store
+//!    has pages is damage. This bounds every walk; the height is at most `MAX_HEIGHT`.
+//! 3. The id is never used again and becomes 0 when the blob is freed: who holds a `Large` across
+//!    sections finds out that it is gone.
+//!
+//! The root segment; the pieces have no headers:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 1 | kind: 0x11 str, 0x12 bytes, 0x13 int, 0x14 int below zero (little-endian magnitude) |
+//! | 1 | 1 | flags: `NO_NEWLINE` (str only) |
+//! | 2 | 6 | 0 |
+//! | 8 | 8 | length in bytes |
+//! | 16 | 8 | id |
+//! | 24 | 8 | top: address of the topmost node, or of the only leaf |
+//! | 32 | 8 | `LINK`: for whoever keeps a list of blobs to be freed in steps; else 0 |
+
+use super::value::{Large, LargeKind};
+use super::word::NO_NEWLINE;
+use crate::error::{Error, Result};
+use crate::heap;
+use crate::ids::{Addr, ObjectId};
+use crate::page::access::{Pages, PagesMut};
+use crate::page::superblock as sb;
+
+/// Bytes of the root segment.
+pub const ROOT_SIZE: usize = 40;
+/// Offset in the root of a word that is the owner's while the blob waits to be freed.
+pub const LINK: u64 = 32;
+/// Bytes of a full leaf.
+pub const LEAF: usize = heap::MAX_SEGMENT;
+
+const LEN: u64 = 8;
+const ID: u64 = 16;
+const TOP: u64 = 24;
+/// Children of a full node.
+const FAN: u64 = (heap::MAX_SEGMENT / 8) as u64;
+const MAX_HEIGHT: usize = 4;
+/// Pieces written between two calls of `breathe`.
+const BREATH: u64 = 64;
+
+/// Whether the first byte of a scalar segment says that it is the root of a blob.
+#[inline]
+#[must_use]
+pub fn is_root(kind: u8) -> bool {
+    kind & 0xF0 == 0x10
+}
+
+fn kind_bytes(kind: LargeKind) -> [u8; 2] {
+    match kind {
+        LargeKind::Str { no_newline } => [0x11, if no_newline { NO_NEWLINE } else { 0 }],
+        LargeKind::Bytes => [0x12, 0],
+        LargeKind::Int { negative: false } => [0x13, 0],
+        LargeKind::Int { negative: true } => [0x14, 0],
+    }
+}
+
+fn leaves_of(len: u64) -> u64 {
+    len.div_ceil(LEAF as u64).max(1)
+}
+
+/// Pieces of a level (0: leaves) of a tree with so many leaves.
+fn pieces_of(leaves: u64, level: usize) -> u64 {
+    leaves.div_ceil(FAN.pow(level as u32))
+}
+
+/// The level of the topmost piece; None beyond `MAX_HEIGHT`.
+fn height_of(leaves: u64) -> Option<usize> {
+    (0..=MAX_HEIGHT).find(|&h| leaves <= FAN.pow(h as u32))
+}
+
+/// A root, read and checked.
+#[derive(Clone, Copy)]
+struct Root {
+    large: Large,
+    top: Addr,
+    leaves: u64,
+    height: usize,
+}
+
+impl Root {
+    fn read<P: Pages>(p: &P, addr: Addr) -> Result<Root> {
+        let b = p.bytes(addr, ROOT_SIZE)?;
+        let kind = match b[0] {
+            0x11 => LargeKind::Str {
+                no_newline: b[1] & NO_NEWLINE != 0,
+            },
+            0x12 => LargeKind::Bytes,
+            0x13 => LargeKind::Int { negative: false },
+            0x14 => LargeKind::Int { negative: true },
+            _ => return Err(Error::corrupt("a large value of unknown kind", addr)),
+        };
+        let len = p.u64_at(addr + LEN)?;
+        let leaves = leaves_of(len);
+        let height = height_of(leaves).filter(|_| leaves <= p.u64_at(sb::NEXT_PAGE).unwrap_or(0));
+        let Some(height) = height else {
+            return Err(Error::corrupt("a large value longer than the store", addr));
+        };
+        let large = Large {
+            addr,
+            id: p.u64_at(addr + ID)?,
+            len,
+            kind,
+        };
+        Ok(Root {
+            large,
+            top: Addr(p.u64_at(addr + TOP)?),
+            leaves,
+            height,
+        })
+    }
+
+    /// Bytes of the leaf of this index.
+    fn leaf_len(&self, index: u64) -> usize {
+        (self.large.len - index * LEAF as u64).min(LEAF as u64) as usize
+    }
+}
+
+/// Finds pieces, remembering the path to the last one: neighbours cost one load.
+struct Cursor {
+    height: usize,
+    /// Of each level: the index of the piece last used (`u64::MAX`: none) and its address.
+    path: [(u64, Addr); MAX_HEIGHT + 1],
+}
+
+impl Cursor {
+    fn new(root: &Root) -> Cursor {
+        let mut path = [(u64::MAX, Addr::NULL); MAX_HEIGHT + 1];
+        path[root.height] = (0, root.top);
+        Cursor {
+            height: root.height,
+            path,
+        }
+    }
+
+    /// The address of a piece. `index` is below the number of pieces of the level.
+    fn at<P: Pages>(&mut self, p: &P, level: usize, index: u64) -> Result<Addr> {
+        let ancestor = |l: usize| index / FAN.pow((l - level) as u32);
+        let mut l = level;
+        while l < self.height && self.path[l].0 != ancestor(l) {
+            l += 1;
+        }
+        while l > level {
+            let parent = self.path[l].1;
+            l -= 1;
+            let slot = ancestor(l) % FAN;
+            self.path[l] = (ancestor(l), Addr(p.u64_at(parent + slot * 8)?));
+        }
+        Ok(self.path[level].1)
+    }
+}
+
+/// Stores `bytes`; the address of the root. Lets readers in between pieces: to be called before
+/// the operation changes anything they can reach.
+pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<Addr> {
+    let Some(height) = height_of(leaves_of(bytes.len() as u64)) else {
+        return Err(Error::invalid("a value beyond the 48-bit address space"));
+    };
+    let id = w.next_id()?;
+    let mut pending: [Vec<u8>; MAX_HEIGHT] = Default::default();
+    let mut top = Addr::NULL;
+    let mut rest = bytes;
+    for n in 1.. {
+        let (piece, others) = rest.split_at(rest.len().min(LEAF));
+        rest = others;
+        let mut addr = fill(w, piece)?;
+        // Up the tree: a node is written when it is full, or when nothing more comes.
+        for children in &mut pending[..height] {
+            children.extend_from_slice(&addr.0.to_le_bytes());
+            if children.len() < FAN as usize * 8 && !rest.is_empty() {
+                addr = Addr::NULL;
+                break;
+            }
+            addr = fill(w, children)?;
+            children.clear();
+        }
+        top = addr;
+        if rest.is_empty() {
+            break;
+        }
+        if n % BREATH == 0 {
+            w.breathe()?;
+        }
+    }
+    let root = heap::alloc(w, ROOT_SIZE)?;
+    let b = w.init(root, ROOT_SIZE)?;
+    b.fill(0);
+    b[..2].copy_from_slice(&kind_bytes(kind));
+    b[8..16].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    b[16..24].copy_from_slice(&id.0.to_le_bytes());
+    b[24..32].copy_from_slice(&top.0.to_le_bytes());
+    Ok(root)
+}
+
+/// A new segment with this content.
+fn fill<W: PagesMut>(w: &mut W, content: &[u8]) -> Result<Addr> {
+    let addr = heap::alloc(w, content.len().max(1))?;
+    w.init(addr, content.len())?.copy_from_slice(content);
+    Ok(addr)
+}
+
+/// The handle of the blob whose root is at `addr`.
+pub fn large<P: Pages>(p: &P, addr: Addr) -> Result<Large> {
+    Ok(Root::read(p, addr)?.large)
+}
+
+/// Reads from `offset` on: the number of bytes read, less than `buf` holds only at the end.
+/// `Error::Gone` if the blob was freed since `large` was handed out. A piece may begin or end
+/// inside a character; the bytes of a str in a damaged store need not be text.
+pub fn large_read<P: Pages>(p: &P, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    let gone = || Error::Gone(ObjectId(large.id));
+    // A root that is not an allocated segment any more was freed: no damage, but the truth about it.
+    heap::size_of(p, large.addr).map_err(|_| gone())?;
+    if large.id == 0 || p.bytes(large.addr + ID, 8).map_err(|_| gone())? != large.id.to_le_bytes() {
+        return Err(gone());
+    }
+    let root = Root::read(p, large.addr)?;
+    if root.large != *large {
+        return Err(gone());
+    }
+    if offset >= large.len {
+        return Ok(0);
+    }
+    let n = buf
+        .len()
+        .min(usize::try_from(large.len - offset).unwrap_or(usize::MAX));
+    let mut cursor = Cursor::new(&root);
+    let (mut index, mut skip) = (offset / LEAF as u64, (offset % LEAF as u64) as usize);
+    let mut rest = &mut buf[..n];
+    while !rest.is_empty() {
+        let leaf = cursor.at(p, 0, index)?;
+        let part = (root.leaf_len(index) - skip).min(rest.len());
+        let (here, others) = rest.split_at_mut(part);
+        here.copy_from_slice(p.bytes(leaf + skip as u64, part)?);
+        rest = others;
+        (index, skip) = (index + 1, 0);
+    }
+    Ok(n)
+}
+
+/// Calls `f` with the content, piece by piece, until it answers false. For a whole value inside
+/// one section, so for values known to be of moderate length.
+pub fn for_each<P: Pages>(p: &P, addr: Addr, mut f: impl FnMut(&[u8]) -> bool) -> Result<()> {
+    let root = Root::read(p, addr)?;
+    let mut cursor = Cursor::new(&root);
+    for index in 0..root.leaves {
+        let leaf = cursor.at(p, 0, index)?;
+        if !f(p.bytes(leaf, root.leaf_len(index))?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the content is exactly these bytes (whatever the kind).
+pub fn equals<P: Pages>(p: &P, addr: Addr, bytes: &[u8]) -> Result<bool> {
+    if Root::read(p, addr)?.large.len != bytes.len() as u64 {
+        return Ok(false);
+    }
+    let mut rest = bytes;
+    let mut same = true;
+    for_each(p, addr, |piece| {
+        let (here, others) = rest.split_at(piece.len());
+        rest = others;
+        same = here == piece;
+        same
+    })?;
+    Ok(same)
+}
+
+/// Calls `f` with every segment of the blob and the bytes used of it, the root first; for the
+/// checker.
+pub fn segments<P: Pages>(p: &P, addr: Addr, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -> Result<()> {
+    let root = Root::read(p, addr)?;
+    f(addr, ROOT_SIZE)?;
+    let mut cursor = Cursor::new(&root);
+    for level in (0..=root.height).rev() {
+        for index in 0..pieces_of(root.leaves, level) {
+            let used = match level {
+                0 => root.leaf_len(index),
+                _ => (pieces_of(root.leaves, level - 1) - index * FAN).min(FAN) as usize * 8,
+            };
+            f(cursor.at(p, level, index)?, used)?;
+        }
+    }
+    Ok(())
+}
+
+/// Frees the whole blob, at commit. The number of segments freed is about length / `LEAF`; where
+/// that is too many for one operation see `free_some`.
+pub fn free<W: PagesMut>(w: &mut W, addr: Addr) -> Result<()> {
+    free_some(w, addr, u64::MAX).map(|_| ())
+}
+
+/// Frees at most about `leaves` pieces of a blob that no value refers to any more, from its end;
+/// true if the blob is now wholly freed, else it is to be called again (in a later operation: the
+/// root stays, for example on a list linked through `LINK`). From the first call on the blob is
+/// gone for `large_read`.
+pub fn free_some<W: PagesMut>(w: &mut W, addr: Addr, leaves: u64) -> Result<bool> {
+    let root = Root::read(w, addr)?;
+    let mut cursor = Cursor::new(&root);
+    let keep = root.leaves.saturating_sub(leaves.max(1));
+    let kept_height = height_of(keep).unwrap_or(0);
+    let kept_top = cursor.at(w, kept_height, 0)?;
+    for level in 0..=root.height {
+        let kept = if level > kept_height {
+            0
+        } else {
+            pieces_of(keep, level)
+        };
+        for index in kept..pieces_of(root.leaves, level) {
+            let piece = cursor.at(w, level, index)?;
+            heap::free(w, piece)?;
+        }
+    }
+    w.set_u64(addr + ID, 0)?;
+    if keep == 0 {
+        heap::free(w, addr)?;
+        return Ok(true);
+    }
+    w.set_u64(addr + LEN, keep * LEAF as u64)?;
+    if kept_height != root.height {
+        w.set_u64(addr + TOP, kept_top.0)?;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::testing::HeapMem;
+    use proptest::prelude::*;
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len)
+            .map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3])
+            .collect()
+    }
+
+    fn segment_count(w: &HeapMem) -> usize {
+        (1..w.mem.page_count() as u64)
+            .filter_map(|n| heap::page_segments(w, crate::ids::PageNo(n)).ok())
+            .map(|all| all.iter().filter(|s| s.allocated).count())
+            .sum()
+    }
+
+    #[test]
+    fn any_piece_of_any_length_reads_back() {
+        let two_levels = LEAF * FAN as usize;
+        for len in [
+            0,
+            1,
+            LEAF - 1,
+            LEAF,
+            LEAF + 1,
+            70_000,
+            two_levels - 1,
+            two_levels,
+            two_levels + 1,
+        ] {
+            let mut w = HeapMem::new();
+            let data = pattern(len);
+            let addr = create(&mut w, LargeKind::Bytes, &data).unwrap();
+            w.commit().unwrap();
+            let l = large(&w, addr).unwrap();
+            assert_eq!((l.len, l.kind), (len as u64, LargeKind::Bytes));
+            for offset in [0, 1, LEAF - 1, LEAF, len / 2, len.saturating_sub(1), len, len + 5] {
+                for n in [0, 1, 100, LEAF, 65_536] {
+                    let mut buf = vec![0; n];
+                    let got = large_read(&w, &l, offset as u64, &mut buf).unwrap();
+                    let from = offset.min(len);
+                    assert_eq!(&buf[..got], &data[from..(from + n).min(len)]);
+                }
+            }
+            assert_eq!(large_read(&w, &l, u64::MAX, &mut [0; 9]).unwrap(), 0);
+            assert!(equals(&w, addr, &data).unwrap());
+            let mut other = data.clone();
+            other.push(0);
+            assert!(!equals(&w, addr, &other).unwrap());
+            if let Some(last) = data.len().checked_sub(1) {
+                other.pop();
+                other[last] ^= 1;
+                assert!(!equals(&w, addr, &other).unwrap());
+            }
+            let (mut n, mut used) = (0, 0);
+            segments(&w, addr, &mut |a, len| {
+                assert!(heap::size_of(&w, a).unwrap() >= len);
+                (n, used) = (n + 1, used + len);
+                Ok(())
+            })
+            .unwrap();
+            assert!(n == segment_count(&w) && used >= len + ROOT_SIZE);
+            free(&mut w, addr).unwrap();
+            assert!(matches!(large_read(&w, &l, 0, &mut [0; 9]), Err(Error::Gone(_))));
+            w.commit().unwrap();
+            assert_eq!(segment_count(&w), 0);
+            assert!(matches!(large_read(&w, &l, 0, &mut [0; 9]), Err(Error::Gone(_))));
+        }
+    }
+
+    #[test]
+    fn freeing_in_steps_frees_all_and_is_bounded() {
+        for (len, step) in [
+            (LEAF * 1200 + 17, 100),
+            (LEAF * 505, 1),
+            (LEAF * 3, 2),
+            (5, 1),
+            (LEAF * 506, 505),
+        ] {
+            let mut w = HeapMem::new();
+            let addr = create(&mut w, LargeKind::Str { no_newline: true }, &pattern(len)).unwrap();
+            w.commit().unwrap();
+            let before = segment_count(&w);
+            let l = large(&w, addr).unwrap();
+            let mut steps = 0;
+            loop {
+                let there = segment_count(&w);
+                let done = free_some(&mut w, addr, step).unwrap();
+                w.commit().unwrap();
+                let now = segment_count(&w);
+                assert!(there - now <= step as usize + 8);
+                assert!(matches!(large_read(&w, &l, 0, &mut [0; 9]), Err(Error::Gone(_))));
+                steps += 1;
+                if done {
+                    break;
+                }
+                let mut n = 0;
+                segments(&w, addr, &mut |a, _| heap::size_of(&w, a).map(|_| n += 1)).unwrap();
+                assert_eq!(n, now);
+            }
+            assert_eq!(
+                (segment_count(&w), steps),
+                (0, leaves_of(len as u64).div_ceil(step)),
+                "of {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn readers_are_let_in_while_writing() {
+        let mut w = HeapMem::new();
+        create(&mut w, LargeKind::Bytes, &pattern(LEAF * 1000)).unwrap();
+        assert!((10..=20).contains(&w.breaths));
+    }
+
+    #[test]
+    fn a_replaced_blob_at_the_same_address_is_gone() {
+        let mut w = HeapMem::new();
+        let addr = create(&mut w, LargeKind::Bytes, &pattern(9000)).unwrap();
+        let old = large(&w, addr).unwrap();
+        w.commit().unwrap();
+        free(&mut w, addr).unwrap();
+        w.rollback();
+        assert_eq!(large_read(&w, &old, 8990, &mut [0; 100]).unwrap(), 10);
+        free(&mut w, addr).unwrap();
+        w.commit().unwrap();
+        let again = create(&mut w, LargeKind::Bytes, &pattern(9000)).unwrap();
+        assert_eq!(again, addr);
+        assert!(matches!(
+            large_read(&w, &old, 0, &mut [0; 9]),
+            Err(Error::Gone(_))
+        ));
+        assert!(large_read(&w, &large(&w, addr).unwrap(), 0, &mut [0; 9]).is_ok());
+    }
+
+    #[test]
+    fn a_full_disk_rolls_back() {
+        let mut w = HeapMem::new();
+        w.mem.pages_left = 50;
+        assert!(matches!(
+            create(&mut w, LargeKind::Bytes, &pattern(300_000)),
+            Err(Error::NoSpace { .. })
+        ));
+        w.rollback();
+        w.mem.pages_left = usize::MAX;
+        create(&mut w, LargeKind::Bytes, &pattern(300_000)).unwrap();
+        w.commit().unwrap();
+        assert!(w.mem.page_count() < 80);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damage_gives_errors_or_other_data(
+            damage in prop::collection::vec((any::<u64>(), any::<u8>()), 1..12),
+            len in 1..3_000_000usize,
+        ) {
+            let mut w = HeapMem::new();
+            let addr = create(&mut w, LargeKind::Bytes, &pattern(len)).unwrap();
+            w.commit().unwrap();
+            let l = large(&w, addr).unwrap();
+            let top = w.u64_at(addr + TOP).unwrap();
+            for &(at, value) in &damage {
+                let at = match at % 3 {
+                    0 => addr.0 + at / 3 % ROOT_SIZE as u64,
+                    1 => top + at / 3 % 64,
+                    _ => at / 3 % (w.mem.page_count() as u64 * 4096),
+                };
+                w.set_bytes(Addr(at), &[value]).unwrap();
+            }
+            let mut buf = vec![0; 10_000];
+            for offset in (0..len as u64).step_by(300_000) {
+                let _ = large_read(&w, &l, offset, &mut buf);
+                if let Ok(l) = large(&w, addr) {
+                    let _ = large_read(&w, &l, offset, &mut buf);
+                }
+            }
+            let _ = equals(&w, addr, &pattern(len));
+            let mut n = 0u64;
+            let _ = segments(&w, addr, &mut |_, _| { n += 1; Ok(()) });
+            prop_assert!(n <= w.mem.page_count() as u64 * 2);
+            let _ = free_some(&mut w, addr, 10);
+            let _ = free(&mut w, addr);
+            let _ = heap::apply_frees(&mut w);
+        }
+    }
+}

@@ -15,6 +15,7 @@ pub mod list;
 pub mod graph;
 pub mod ops;
 pub mod blob;
+pub mod scalar;
 pub mod header;
 pub mod value;
 pub mod word;

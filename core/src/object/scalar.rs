@@ -1,0 +1,370 @@
+//! Scalars in memory: from a value to its word and back. What does not fit the word itself is a
+//! segment of its own, or, when it is longer than a segment, a blob (`blob`).
+//!
+//! Invariants:
+//! 1. One form for each value: what fits the word is in the word; an int in a segment does not fit
+//!    the word, and its magnitude has no trailing zero bytes; only what is longer than `SHORT_MAX`
+//!    is a blob.
+//! 2. A str is generalized UTF-8: UTF-8 with any surrogate (U+D800 to U+DFFF), paired or not, as
+//!    its three bytes. It is checked on the way in and, where the whole is copied, on the way out.
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 1 | kind (`ScalarKind`; 0x1X: the root of a blob, another format) |
+//! | 1 | 1 | flags: `NO_NEWLINE`, `ASCII` (str only) |
+//! | 2 | 2 | 0 |
+//! | 4 | 4 | length in bytes |
+//! | 8 | length | the text, the bytes, the int's little-endian magnitude, the float's bits |
+
+use super::blob;
+use super::header;
+use super::value::{COPY_MAX, In, LargeKind, Small, Value};
+use super::word::{NO_NEWLINE, Tag, Word};
+use crate::error::{Error, Result};
+use crate::heap;
+use crate::ids::Addr;
+use crate::page::access::{Pages, PagesMut};
+
+/// Flag of a str all of whose characters are ASCII.
+pub const ASCII: u8 = 1;
+/// The longest content of a single segment.
+pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
+
+const HEADER: usize = 8;
+/// Bytes of text checked between two calls of `breathe`.
+const CHECKED: usize = 256 * 1024;
+
+/// What a scalar segment holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ScalarKind {
+    /// A str.
+    Str = 1,
+    /// Bytes.
+    Bytes = 2,
+    /// An int of zero or more that does not fit the word.
+    IntPositive = 3,
+    /// An int below zero that does not fit the word.
+    IntNegative = 4,
+    /// The bits of a float that does not fit the word: a negative quiet NaN.
+    Float = 5,
+}
+
+/// A scalar segment, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct ScalarView<'a> {
+    /// What it holds.
+    pub kind: ScalarKind,
+    /// `NO_NEWLINE`, `ASCII`.
+    pub flags: u8,
+    /// The content.
+    pub bytes: &'a [u8],
+}
+
+/// The word of a value, with its segments written to fresh memory. Long values let readers in
+/// between: to be called before the operation changes anything they can reach. Containers are
+/// words already: `Error::Invalid`.
+pub fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
+    match *value {
+        In::None => Ok(Word::NONE),
+        In::Bool(false) => Ok(Word::FALSE),
+        In::Bool(true) => Ok(Word::TRUE),
+        In::Int(n) => match Word::int(n) {
+            Some(word) => Ok(word),
+            None => encode_magnitude(w, n < 0, trim(&n.unsigned_abs().to_le_bytes())),
+        },
+        In::BigInt { negative, magnitude } => {
+            let magnitude = trim(magnitude);
+            match small_int(negative, magnitude).and_then(Word::int) {
+                Some(word) => Ok(word),
+                None => encode_magnitude(w, negative, magnitude),
+            }
+        }
+        In::Float(x) => match Word::float(x) {
+            Some(word) => Ok(word),
+            None => segment(w, ScalarKind::Float, 0, &x.to_bits().to_le_bytes()),
+        },
+        In::Str { bytes, no_newline } => {
+            let ascii = if bytes.len() <= CHECKED && bytes.is_ascii() {
+                ASCII
+            } else {
+                0
+            };
+            if ascii == 0 {
+                check_text(w, bytes)?;
+            }
+            let flags = if no_newline { NO_NEWLINE } else { 0 };
+            match Word::str(bytes, flags) {
+                Some(word) => Ok(word),
+                None if bytes.len() <= SHORT_MAX => segment(w, ScalarKind::Str, flags | ascii, bytes),
+                None => Ok(Word::scalar(blob::create(
+                    w,
+                    LargeKind::Str { no_newline },
+                    bytes,
+                )?)),
+            }
+        }
+        In::Bytes(bytes) => match Word::bytes(bytes) {
+            Some(word) => Ok(word),
+            None if bytes.len() <= SHORT_MAX => segment(w, ScalarKind::Bytes, 0, bytes),
+            None => Ok(Word::scalar(blob::create(w, LargeKind::Bytes, bytes)?)),
+        },
+        In::Obj(_) => Err(Error::invalid("a container is no scalar")),
+    }
+}
+
+fn encode_magnitude<W: PagesMut>(w: &mut W, negative: bool, magnitude: &[u8]) -> Result<Word> {
+    let kind = if negative {
+        ScalarKind::IntNegative
+    } else {
+        ScalarKind::IntPositive
+    };
+    if magnitude.len() <= SHORT_MAX {
+        return segment(w, kind, 0, magnitude);
+    }
+    Ok(Word::scalar(blob::create(
+        w,
+        LargeKind::Int { negative },
+        magnitude,
+    )?))
+}
+
+fn segment<W: PagesMut>(w: &mut W, kind: ScalarKind, flags: u8, content: &[u8]) -> Result<Word> {
+    let addr = heap::alloc(w, HEADER + content.len())?;
+    let b = w.init(addr, HEADER + content.len())?;
+    let (head, rest) = b.split_at_mut(HEADER);
+    head[..4].copy_from_slice(&[kind as u8, flags, 0, 0]);
+    head[4..].copy_from_slice(&(content.len() as u32).to_le_bytes());
+    rest.copy_from_slice(content);
+    Ok(Word::scalar(addr))
+}
+
+/// The value of a word that is not empty. More than `COPY_MAX` bytes come as `Value::Large`.
+pub fn decode<P: Pages>(p: &P, word: Word) -> Result<Value> {
+    if word.is_float() {
+        return Ok(Value::Float(word.as_float()));
+    }
+    match word.tag() {
+        Tag::Int => Ok(Value::Int(word.as_int())),
+        Tag::Str => {
+            let (b, n, flags) = word.short_bytes();
+            text(&b[..n], flags, Addr::NULL)
+        }
+        Tag::Bytes => {
+            let (b, n, _) = word.short_bytes();
+            Ok(Value::Bytes(Small::from_slice(&b[..n])))
+        }
+        Tag::Scalar => decode_segment(p, word.addr()),
+        Tag::Container => Ok(Value::Obj(header::obj(p, word.addr())?)),
+        Tag::Const => match word {
+            Word::NONE => Ok(Value::None),
+            Word::FALSE => Ok(Value::Bool(false)),
+            Word::TRUE => Ok(Value::Bool(true)),
+            _ => Err(Error::corrupt("a value word without a value", Addr(word.0))),
+        },
+        Tag::Bad => Err(Error::corrupt("a value word of unknown kind", Addr(word.0))),
+    }
+}
+
+fn decode_segment<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
+    let Some(view) = view_at(p, addr)? else {
+        return decode_blob(p, addr);
+    };
+    match view.kind {
+        ScalarKind::Str => text(view.bytes, view.flags, addr),
+        ScalarKind::Bytes => Ok(Value::Bytes(Small::from_slice(view.bytes))),
+        ScalarKind::IntPositive => Ok(int(false, view.bytes)),
+        ScalarKind::IntNegative => Ok(int(true, view.bytes)),
+        ScalarKind::Float => match <[u8; 8]>::try_from(view.bytes) {
+            Ok(bits) => Ok(Value::Float(f64::from_bits(u64::from_le_bytes(bits)))),
+            Err(_) => Err(Error::corrupt("a float of a wrong length", addr)),
+        },
+    }
+}
+
+fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
+    let large = blob::large(p, addr)?;
+    if large.len > COPY_MAX as u64 {
+        return Ok(Value::Large(large));
+    }
+    let mut bytes = Small::with_capacity(large.len as usize);
+    blob::for_each(p, addr, |piece| {
+        bytes.extend_from_slice(piece);
+        true
+    })?;
+    match large.kind {
+        LargeKind::Str { no_newline } if is_text(&bytes) => Ok(Value::Str { bytes, no_newline }),
+        LargeKind::Str { .. } => Err(Error::corrupt("a str that is no text", addr)),
+        LargeKind::Bytes => Ok(Value::Bytes(bytes)),
+        LargeKind::Int { negative } => Ok(int(negative, &bytes)),
+    }
+}
+
+/// Frees, at commit, the segments of a scalar's word; nothing for values in the word itself and
+/// for containers.
+pub fn free<W: PagesMut>(w: &mut W, word: Word) -> Result<()> {
+    let Some(addr) = word.as_scalar() else {
+        return Ok(());
+    };
+    if blob::is_root(w.u8_at(addr)?) {
+        blob::free(w, addr)
+    } else {
+        heap::free(w, addr)
+    }
+}
+
+/// The length in bytes of a str or bytes, without copying it; None for everything else.
+pub fn byte_len<P: Pages>(p: &P, word: Word) -> Result<Option<u64>> {
+    if word.is_float() {
+        return Ok(None);
+    }
+    match word.tag() {
+        Tag::Str | Tag::Bytes => Ok(Some(word.short_bytes().1 as u64)),
+        Tag::Scalar => match view_at(p, word.addr())? {
+            Some(view) => {
+                let is_bytes = matches!(view.kind, ScalarKind::Str | ScalarKind::Bytes);
+                Ok(is_bytes.then_some(view.bytes.len() as u64))
+            }
+            None => {
+                let large = blob::large(p, word.addr())?;
+                Ok((!matches!(large.kind, LargeKind::Int { .. })).then_some(large.len))
+            }
+        },
+        _ => Ok(None),
+    }
+}
+
+/// The content of a scalar that is one segment, borrowed; None for values in the word itself,
+/// blobs and containers.
+#[inline]
+pub fn short_view<P: Pages>(p: &P, word: Word) -> Result<Option<ScalarView<'_>>> {
+    match word.as_scalar() {
+        Some(addr) => view_at(p, addr),
+        None => Ok(None),
+    }
+}
+
+/// The address of the blob a word refers to, if it does.
+pub fn as_blob<P: Pages>(p: &P, word: Word) -> Result<Option<Addr>> {
+    match word.as_scalar() {
+        Some(addr) => Ok(blob::is_root(p.u8_at(addr)?).then_some(addr)),
+        None => Ok(None),
+    }
+}
+
+/// Calls `f` with every segment of a scalar's word and the bytes used of it, for the checker.
+pub fn segments<P: Pages>(p: &P, word: Word, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -> Result<()> {
+    let Some(addr) = word.as_scalar() else {
+        return Ok(());
+    };
+    match view_at(p, addr)? {
+        Some(view) => f(addr, HEADER + view.bytes.len()),
+        None => blob::segments(p, addr, f),
+    }
+}
+
+/// The segment at `addr`; None if it is the root of a blob.
+#[inline]
+fn view_at<P: Pages>(p: &P, addr: Addr) -> Result<Option<ScalarView<'_>>> {
+    let head = p.u64_at(addr)?;
+    let kind = match head as u8 {
+        1 => ScalarKind::Str,
+        2 => ScalarKind::Bytes,
+        3 => ScalarKind::IntPositive,
+        4 => ScalarKind::IntNegative,
+        5 => ScalarKind::Float,
+        kind if blob::is_root(kind) => return Ok(None),
+        _ => return Err(Error::corrupt("a scalar of unknown kind", addr)),
+    };
+    let bytes = p.bytes(addr + HEADER as u64, (head >> 32) as usize)?;
+    Ok(Some(ScalarView {
+        kind,
+        flags: (head >> 8) as u8,
+        bytes,
+    }))
+}
+
+fn text(bytes: &[u8], flags: u8, addr: Addr) -> Result<Value> {
+    if !is_text(bytes) {
+        return Err(Error::corrupt("a str that is no text", addr));
+    }
+    Ok(Value::Str {
+        bytes: Small::from_slice(bytes),
+        no_newline: flags & NO_NEWLINE != 0,
+    })
+}
+
+/// The value of an int from its magnitude, whatever its length.
+fn int(negative: bool, magnitude: &[u8]) -> Value {
+    let magnitude = trim(magnitude);
+    match small_int(negative, magnitude) {
+        Some(n) => Value::Int(n),
+        None => Value::BigInt {
+            negative,
+            magnitude: Small::from_slice(magnitude),
+        },
+    }
+}
+
+/// A magnitude without its trailing zeros.
+fn trim(magnitude: &[u8]) -> &[u8] {
+    let len = magnitude.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+    &magnitude[..len]
+}
+
+/// The int of a trimmed magnitude, if 64 bits hold it.
+fn small_int(negative: bool, magnitude: &[u8]) -> Option<i64> {
+    let mut b = [0; 8];
+    b.get_mut(..magnitude.len())?.copy_from_slice(magnitude);
+    let n = i128::from(u64::from_le_bytes(b));
+    i64::try_from(if negative { -n } else { n }).ok()
+}
+
+/// Whether the bytes are generalized UTF-8: surrogates as three bytes each, paired or not.
+#[must_use]
+pub fn is_text(bytes: &[u8]) -> bool {
+    if bytes.is_ascii() {
+        return true;
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match text_prefix(rest) {
+            Some(n) => rest = &rest[n..],
+            None => return false,
+        }
+    }
+    true
+}
+
+fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let Some(n) = text_prefix(&bytes[at..]) else {
+            return Err(Error::invalid(
+                "a str that is not UTF-8 (nor surrogates as three bytes each)",
+            ));
+        };
+        at += n;
+        if n == CHECKED {
+            w.breathe()?;
+        }
+    }
+    Ok(())
+}
+
+/// The length (not 0) of a piece at the beginning that is text; None if there is something else.
+fn text_prefix(bytes: &[u8]) -> Option<usize> {
+    let part = &bytes[..bytes.len().min(CHECKED)];
+    let Err(e) = std::str::from_utf8(part) else {
+        return Some(part.len());
+    };
+    let n = e.valid_up_to();
+    match bytes[n..] {
+        [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..] => Some(n + 3),
+        // A character that the end of the part cuts.
+        _ => (n > 0 && e.error_len().is_none() && part.len() < bytes.len()).then_some(n),
+    }
+}
+
+#[cfg(test)]
+mod tests;
