@@ -4,7 +4,7 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 1 | kind (`Kind`) |
-//! | 1 | 1 | flags (`ORPHAN`, `SUSPECT`, `DOOMED`, `UNSHARED`, `DRAINED`) |
+//! | 1 | 1 | flags (`ORPHAN`, `SUSPECT`, `DOOMED`, `UNSHARED`, `DRAINED`, `DETACHED`) |
 //! | 2 | 2 | body form, chosen by the body's own module |
 //! | 4 | 4 | reference count: words in containers that refer to this one |
 //! | 8 | 8 | id |
@@ -53,6 +53,9 @@ pub const DOOMED: u8 = 4;
 pub const UNSHARED: u8 = 8;
 /// Flag: doomed and emptied, on no list; freed when its last reference goes.
 pub const DRAINED: u8 = 16;
+/// Flag: not a container anyone made, but the content taken from the one whose address stands in
+/// MTIME, on its way to be freed.
+pub const DETACHED: u8 = 32;
 
 /// What a container is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -14,6 +14,7 @@
 //! | 96 | 8 | `SUSPECTS`: containers the cycle collector has to look at (object manager) |
 //! | 104 | 8 | `SUSPECT_COUNT` |
 //! | 112 | 8 | `EFFORT`: the cycle collector's budget for one suspect, as a power of two |
+//! | 120 | 8 | `BLOBS`: first of the large values being freed in steps (linked through `blob::LINK`) |
 //! | 256 | 512 | `HEAP`: the heap manager's list heads, one u64 per size class |
 
 use crate::ids::Addr;
@@ -42,6 +43,8 @@ pub const SUSPECTS: Addr = Addr(96);
 pub const SUSPECT_COUNT: Addr = Addr(104);
 /// See the table above.
 pub const EFFORT: Addr = Addr(112);
+/// See the table above.
+pub const BLOBS: Addr = Addr(120);
 /// See the table above.
 pub const HEAP: Addr = Addr(256);
 /// Words in the heap's part.
