@@ -1,0 +1,459 @@
+"""How fast persist is beside what else there is, in one run: medians of interleaved rounds.
+
+Every candidate does the same work with the promise nearest to persist's default (a finished change
+survives the death of the process, not a power cut): lmdb without sync, one transaction a set;
+sqlite3 in WAL mode without sync, autocommit; shelve with the best dbm there is, flushed never; ZODB
+with a commit a set. Gets of lmdb run inside one open transaction, its fastest way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import random
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import persist
+from pbase import pbase
+
+SLICE = 0.05  # seconds that one candidate works in one round
+
+
+class Person(pbase):
+    def __init__(self, age: int) -> None:
+        pbase.__init__(self)
+        self.name = "somebody"
+        self.age = age
+
+
+class Plain:
+    def __init__(self, age: int) -> None:
+        self.name = "somebody"
+        self.age = age
+
+
+class Candidate:
+    """A mapping of str to int (or to objects with an age), and how to get and set in it."""
+
+    name = ""
+
+    def __init__(self, home: Path) -> None:
+        self.path = str(home / self.name)
+
+    def fill(self, n: int) -> None: ...
+    def fill_objects(self, n: int) -> None: ...
+    def get(self, keys: list[str]) -> None: ...
+    def set(self, keys: list[str]) -> None: ...
+    def get_age(self, keys: list[str]) -> None: ...
+    def set_age(self, keys: list[str]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Mapping(Candidate):
+    """What gives values by d[key] and objects that are changed in place."""
+
+    d: Any
+
+    def get(self, keys: list[str]) -> None:
+        d = self.d
+        for k in keys:
+            d[k]
+
+    def set(self, keys: list[str]) -> None:
+        d = self.d
+        for k in keys:
+            d[k] = 7
+
+    def get_age(self, keys: list[str]) -> None:
+        d = self.d
+        for k in keys:
+            d[k].age  # noqa: B018
+
+    def set_age(self, keys: list[str]) -> None:
+        d = self.d
+        for k in keys:
+            d[k].age = 7
+
+
+class Dict(Mapping):
+    name = "dict"
+
+    def fill(self, n: int) -> None:
+        self.d = {f"key {i}": i for i in range(n)}
+
+    def fill_objects(self, n: int) -> None:
+        self.d = {f"key {i}": Plain(i) for i in range(n)}
+
+
+class Persist(Mapping):
+    name = "persist"
+
+    def fill(self, n: int) -> None:
+        self.store = persist.open(self.path)
+        self.store.root["d"] = {f"key {i}": i for i in range(n)}
+        self.d = self.store.root["d"]
+
+    def fill_objects(self, n: int) -> None:
+        self.store = persist.open(self.path)
+        self.store.root["d"] = {f"key {i}": Person(i) for i in range(n)}
+        self.d = self.store.root["d"]
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class Lmdb(Candidate):
+    name = "lmdb"
+
+    def open(self) -> None:
+        import lmdb
+        import pickle
+
+        self.dumps, self.loads = pickle.dumps, pickle.loads
+        self.env = lmdb.open(self.path, map_size=1 << 32, sync=False, metasync=False, subdir=False)
+
+    def fill(self, n: int) -> None:
+        self.open()
+        with self.env.begin(write=True) as t:
+            for i in range(n):
+                t.put(f"key {i}".encode(), b"%d" % i)
+
+    def fill_objects(self, n: int) -> None:
+        self.open()
+        with self.env.begin(write=True) as t:
+            for i in range(n):
+                t.put(f"key {i}".encode(), self.dumps(Plain(i)))
+
+    def get(self, keys: list[str]) -> None:
+        with self.env.begin() as t:
+            get = t.get
+            for k in keys:
+                int(get(k.encode()))
+
+    def set(self, keys: list[str]) -> None:
+        begin = self.env.begin
+        for k in keys:
+            with begin(write=True) as t:
+                t.put(k.encode(), b"%d" % 7)
+
+    def get_age(self, keys: list[str]) -> None:
+        with self.env.begin() as t:
+            for k in keys:
+                self.loads(t.get(k.encode())).age  # noqa: B018
+
+    def set_age(self, keys: list[str]) -> None:
+        for k in keys:
+            with self.env.begin(write=True) as t:
+                o = self.loads(t.get(k.encode()))
+                o.age = 7
+                t.put(k.encode(), self.dumps(o))
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class Shelve(Mapping):
+    name = "shelve"
+
+    def open(self) -> None:
+        import shelve
+
+        self.d = shelve.open(self.path)  # noqa: SIM115
+
+    def fill(self, n: int) -> None:
+        self.open()
+        for i in range(n):
+            self.d[f"key {i}"] = i
+
+    def fill_objects(self, n: int) -> None:
+        self.open()
+        for i in range(n):
+            self.d[f"key {i}"] = Plain(i)
+
+    def set_age(self, keys: list[str]) -> None:
+        d = self.d
+        for k in keys:
+            o = d[k]
+            o.age = 7
+            d[k] = o
+
+    def close(self) -> None:
+        self.d.close()
+
+
+class Sqlite(Candidate):
+    name = "sqlite3"
+
+    def open(self) -> None:
+        self.db = sqlite3.connect(self.path, isolation_level=None)
+        for pragma in "journal_mode=WAL", "synchronous=OFF", "mmap_size=1073741824":
+            self.db.execute(f"PRAGMA {pragma}").fetchall()
+        self.db.execute("CREATE TABLE t (k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+
+    def fill(self, n: int) -> None:
+        self.open()
+        self.db.execute("BEGIN")
+        self.db.executemany("INSERT INTO t VALUES (?, ?)", ((f"key {i}", i) for i in range(n)))
+        self.db.execute("COMMIT")
+
+    fill_objects = fill  # one column is one attribute
+
+    def get(self, keys: list[str]) -> None:
+        run = self.db.execute
+        for k in keys:
+            run("SELECT v FROM t WHERE k = ?", (k,)).fetchone()[0]
+
+    def set(self, keys: list[str]) -> None:
+        run = self.db.execute
+        for k in keys:
+            run("INSERT OR REPLACE INTO t VALUES (?, ?)", (k, 7))
+
+    def get_age(self, keys: list[str]) -> None:
+        self.get(keys)
+
+    def set_age(self, keys: list[str]) -> None:
+        run = self.db.execute
+        for k in keys:
+            run("UPDATE t SET v = 7 WHERE k = ?", (k,))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Zodb(Mapping):
+    name = "ZODB"
+
+    def open(self) -> None:
+        import transaction
+        import ZODB
+        import ZODB.FileStorage
+        from BTrees.OOBTree import OOBTree
+
+        self.commit = transaction.commit
+        # A cache that holds everything: its fastest way.
+        self.zodb = ZODB.DB(ZODB.FileStorage.FileStorage(self.path), cache_size=2_000_000, cache_size_bytes=0)
+        self.connection = self.zodb.open()
+        self.d = self.connection.root()["d"] = OOBTree()
+
+    def fill(self, n: int) -> None:
+        self.open()
+        self.d.update({f"key {i}": i for i in range(n)})
+        self.commit()
+
+    def fill_objects(self, n: int) -> None:
+        from persistent import Persistent
+
+        global ZPerson
+
+        class ZPerson(Persistent):  # type: ignore[misc]
+            def __init__(self, age: int) -> None:
+                self.name = "somebody"
+                self.age = age
+
+        ZPerson.__qualname__ = "ZPerson"
+        self.open()
+        for i in range(n):
+            self.d[f"key {i}"] = ZPerson(i)
+        self.commit()
+
+    def set(self, keys: list[str]) -> None:
+        for k in keys:
+            self.d[k] = 7
+            self.commit()
+
+    def set_age(self, keys: list[str]) -> None:
+        for k in keys:
+            self.d[k].age = 7
+            self.commit()
+
+    def close(self) -> None:
+        self.commit()
+        self.connection.close()
+        self.zodb.close()
+
+
+ALL: list[type[Candidate]] = [Dict, Persist, Lmdb, Shelve, Sqlite, Zodb]
+
+
+def available() -> list[type[Candidate]]:
+    found: list[type[Candidate]] = []
+    for c in ALL:
+        try:
+            if c is Shelve:
+                import dbm
+
+                if dbm._defaultmod is None:  # type: ignore[attr-defined]
+                    with tempfile.TemporaryDirectory() as d:
+                        dbm.open(f"{d}/x", "n").close()
+                if dbm._defaultmod.__name__ == "dbm.dumb":  # type: ignore[attr-defined]
+                    print("shelve: this Python has only dbm.dumb, which no one would use for this size: left out")
+                    continue
+                print(f"shelve uses {dbm._defaultmod.__name__}")  # type: ignore[attr-defined]
+            elif c in (Lmdb, Zodb):
+                importlib.import_module(c.name)
+        except ImportError as e:
+            print(f"{c.name}: left out ({e})")
+            continue
+        found.append(c)
+    return found
+
+
+def per_op(act: Callable[[list[str]], None], keys: list[str]) -> float:
+    """Nanoseconds an operation, over at most SLICE seconds."""
+    n, done, spent, at = 100, 0, 0.0, 0
+    while spent < SLICE and done < len(keys):
+        part = keys[at : at + n]
+        begin = time.perf_counter()
+        act(part)
+        spent += time.perf_counter() - begin
+        done += len(part)
+        at += n
+        n *= 2
+    return spent / done * 1e9
+
+
+def measure(classes: list[type[Candidate]], n: int, objects: bool, rounds: int, aims: list[str]) -> None:
+    home = Path(tempfile.mkdtemp(prefix="persist-bench-"))
+    try:
+        candidates = []
+        for c in classes:
+            one = c(home)
+            (one.fill_objects if objects else one.fill)(n)
+            candidates.append(one)
+        keys = [f"key {i}" for i in range(n)]
+        for act, what in (("get_age", "attribute get"), ("set_age", "attribute set")) if objects else (
+            ("get", "get"), ("set", "set"),
+        ):  # fmt: skip
+            took: dict[str, list[float]] = {c.name: [] for c in candidates}
+            for _ in range(rounds):
+                sample = random.sample(keys, min(n, 100_000)) * max(1, 20_000 // n)
+                for c in random.sample(candidates, len(candidates)):
+                    took[c.name].append(per_op(getattr(c, act), sample))
+            table(f"{what}, {n:,} entries (ns)", {k: statistics.median(v) for k, v in took.items()}, "dict")
+            medians = {k: statistics.median(v) for k, v in took.items()}
+            most = 3 if act.startswith("get") else 5
+            aim(aims, f"{what} at {n:,}: within {most}x of dict", medians["persist"] / medians["dict"], most)
+            for other in medians.keys() - {"dict", "persist"}:
+                aim(aims, f"{what} at {n:,}: {other} at least 5x slower", medians[other] / medians["persist"], 5, True)
+        if objects:
+            held(candidates, keys, rounds)
+        for one in candidates:
+            one.close()
+    finally:
+        shutil.rmtree(home)
+
+
+def held(candidates: list[Candidate], keys: list[str], rounds: int) -> None:
+    """Attributes of objects that the program holds, without the way to them."""
+    for write in False, True:
+        took: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for c in candidates:
+                if c.name in ("dict", "persist"):
+                    mine: list[Any] = [c.d[k] for k in random.sample(keys, min(len(keys), 50_000))]  # type: ignore[attr-defined]
+                    begin = time.perf_counter()
+                    if write:
+                        for o in mine:
+                            o.age = 7
+                    else:
+                        for o in mine:
+                            o.age  # noqa: B018
+                    took.setdefault(c.name, []).append((time.perf_counter() - begin) / len(mine) * 1e9)
+        what = "attribute set, object in hand (ns)" if write else "attribute get, object in hand (ns)"
+        table(what, {k: statistics.median(v) for k, v in took.items()}, "dict")
+
+
+SCRIPTS = {
+    "python -c pass": "pass",
+    "dict": "d = {}\nd['x'] = d.get('x', 0) + 1",
+    "persist": "import persist, sys\nwith persist.open(sys.argv[1]) as s:\n    s.root['x'] = s.root.get('x', 0) + 1",
+    "lmdb": "import lmdb, sys\ne = lmdb.open(sys.argv[1], subdir=False, sync=False)\nwith e.begin(write=True) as t:\n"
+    "    t.put(b'x', b'%d' % (int(t.get(b'x', b'0')) + 1))\ne.close()",
+    "shelve": "import shelve, sys\nwith shelve.open(sys.argv[1]) as d:\n    d['x'] = d.get('x', 0) + 1",
+    "sqlite3": "import sqlite3, sys\nd = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    "d.execute('PRAGMA synchronous=OFF')\nd.execute('CREATE TABLE IF NOT EXISTS t (k PRIMARY KEY, v)')\n"
+    "d.execute('INSERT INTO t VALUES (\"x\", 1) ON CONFLICT DO UPDATE SET v = v + 1')\nd.close()",
+    "ZODB": "import ZODB, transaction, sys\nd = ZODB.DB(sys.argv[1])\nc = d.open()\nr = c.root()\n"
+    "r['x'] = r.get('x', 0) + 1\ntransaction.commit()\nc.close()\nd.close()",
+}
+
+
+def whole_process(names: set[str], others: str, rounds: int, aims: list[str]) -> None:
+    home = Path(tempfile.mkdtemp(prefix="persist-bench-"))
+    took: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, code in random.sample(list(SCRIPTS.items()), len(SCRIPTS)):
+            if name in names or name == "python -c pass":
+                env = {**os.environ, "PYTHONPATH": others} if name in ("lmdb", "ZODB") else None
+                argv = [sys.executable, "-c", code, str(home / name.replace(" ", "-"))]
+                begin = time.perf_counter()
+                subprocess.run(argv, check=True, env=env, stderr=subprocess.DEVNULL)
+                took.setdefault(name, []).append((time.perf_counter() - begin) * 1000)
+    shutil.rmtree(home)
+    medians = {k: statistics.median(v) for k, v in took.items()}
+    table("open, increment, close: a whole process (ms)", medians, "python -c pass")
+    aim(aims, "a short script: ms above python -c pass", medians["persist"] - medians["python -c pass"], 3)
+
+
+def opening(rounds: int, big: int, aims: list[str]) -> None:
+    home = Path(tempfile.mkdtemp(prefix="persist-bench-"))
+    sizes = [10, big]
+    for n in sizes:
+        with persist.open(home / f"{n}.store") as s:
+            s.root.update({f"key {i}": i for i in range(n)})
+    took: dict[str, list[float]] = {f"{n:,} entries": [] for n in sizes}
+    for _ in range(rounds):
+        for n in sizes:
+            begin = time.perf_counter()
+            with persist.open(home / f"{n}.store") as s:
+                s.root["key 7"]
+            took[f"{n:,} entries"].append((time.perf_counter() - begin) * 1e6)
+    shutil.rmtree(home)
+    medians = {k: statistics.median(v) for k, v in took.items()}
+    table("open, get, close (us)", medians, "10 entries")
+    aim(aims, f"opening {big:,} entries beside 10", medians[f"{big:,} entries"] / medians["10 entries"], 1.5)
+
+
+def table(title: str, medians: dict[str, float], base: str) -> None:
+    print(f"\n{title}")
+    for name, m in sorted(medians.items(), key=lambda item: item[1]):
+        print(f"  {name:<16} {m:>12,.1f} {m / medians[base]:>10.2f} x {base:<16} {m / medians['persist']:>10.2f} x persist"
+              if "persist" in medians else f"  {name:<16} {m:>12,.1f} {m / medians[base]:>10.2f} x {base}")  # fmt: skip
+
+
+def aim(aims: list[str], what: str, got: float, bound: float, at_least: bool = False) -> None:
+    met = got >= bound if at_least else got <= bound
+    aims.append(f"  {'PASS' if met else 'MISS'}  {what}: {got:.2f} (aim {'>=' if at_least else '<='} {bound:g})")
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(prog="bench")
+    p.add_argument("--others", required=True, help=argparse.SUPPRESS)
+    p.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
+    a = p.parse_args()
+    sys.path.append(a.others)
+    rounds, big, many = (3, 100_000, 10_000) if a.quick else (7, 1_000_000, 100_000)
+    aims: list[str] = []
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cpus; medians of {rounds} interleaved rounds")
+    classes = available()
+    measure(classes, 1000, False, rounds, aims)
+    measure(classes, big, False, rounds, aims)
+    measure(classes, many, True, rounds, aims)
+    whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
+    opening(rounds * 4, big, aims)
+    print("\naims")
+    print("\n".join(aims))
+
+
+if __name__ == "__main__":
+    main()

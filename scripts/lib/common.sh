@@ -1,0 +1,34 @@
+# Sourced by every script: where the project is, how to say things, and where builds go.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+VENV=$ROOT/.venv
+PY=$VENV/bin/python
+# Builds go where cargo puts them; a relative CARGO_TARGET_DIR is relative to the caller, as for cargo.
+case ${CARGO_TARGET_DIR:-} in
+    "") TARGET=$ROOT/target ;;
+    /*) TARGET=$CARGO_TARGET_DIR ;;
+    *) TARGET=$PWD/$CARGO_TARGET_DIR ;;
+esac
+export CARGO_TARGET_DIR=$TARGET
+
+# rustup puts cargo here; a shell that never logged in has it nowhere else.
+[ -d "${HOME:-/root}/.cargo/bin" ] && PATH=$PATH:${HOME:-/root}/.cargo/bin
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+# run WHAT COMMAND...: one line about what is done; the command's output only if it fails.
+run() {
+    local what=$1 log
+    shift
+    say "$what"
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        rm -f "$log"
+        die "$what: this failed: $*"
+    fi
+    rm -f "$log"
+}

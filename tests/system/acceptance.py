@@ -1,0 +1,147 @@
+"""What the whole-system tests share: processes, mounts, and waiting for what must come.
+
+1. Nothing here sleeps and hopes: every wait polls for a fact and ends at a deadline.
+2. Whatever a test starts or mounts is ended when the test ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+BIN = Path(sys.executable).parent
+MOUNT = BIN / "mount.persist"
+WORKERS = HERE / "workers.py"
+DEADLINE = 20.0
+
+
+def wait_until(fact: Callable[[], Any], timeout: float = DEADLINE, what: str = "") -> Any:
+    """Polls until `fact()` is true and returns what it said; fails the test at the deadline."""
+    end = time.monotonic() + timeout
+    while True:
+        said = fact()
+        if said:
+            return said
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout} s in vain for {what or fact}")
+        time.sleep(0.002)
+
+
+def clean_env(**more: str) -> dict[str, str]:
+    env = {k: v for k, v in os.environ.items() if k not in ("PERSIST_STORE", "PYTHONPATH")}
+    env["PATH"] = f"{BIN}:{env.get('PATH', '')}:/usr/sbin:/sbin"
+    env.update(more)
+    return env
+
+
+class Processes:
+    """Child processes of one test: each in a session of its own, all killed at the end."""
+
+    def __init__(self) -> None:
+        self.all: list[subprocess.Popen[str]] = []
+
+    def start(self, *argv: object, **kw: Any) -> subprocess.Popen[str]:
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        kw.setdefault("env", clean_env())
+        child = subprocess.Popen(
+            [str(a) for a in argv], stdin=subprocess.PIPE, text=True, start_new_session=True, **kw
+        )
+        self.all.append(child)
+        return child
+
+    def python(self, code: str, *args: object, **kw: Any) -> subprocess.Popen[str]:
+        return self.start(sys.executable, "-c", code, *args, **kw)
+
+    def worker(self, job: str, *args: object, **kw: Any) -> subprocess.Popen[str]:
+        return self.start(sys.executable, WORKERS, job, *args, **kw)
+
+    def bash(self, script: str, *args: object, **kw: Any) -> subprocess.Popen[str]:
+        return self.start("bash", "-c", script, "bash", *args, **kw)
+
+    def close(self) -> None:
+        for child in self.all:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        for child in self.all:
+            child.wait()
+            for stream in (child.stdin, child.stdout, child.stderr):
+                if stream:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+
+def finish(child: subprocess.Popen[str], timeout: float = 60.0) -> str:
+    """Waits for a child that must succeed, and gives what it printed."""
+    out, err = child.communicate(timeout=timeout)
+    assert child.returncode == 0, f"{child.args} ended with {child.returncode}\n{out}\n{err}"
+    return out
+
+
+def line(child: subprocess.Popen[str], want: str | None = None) -> str:
+    """The child's next line (bounded by the test's own timeout)."""
+    assert child.stdout is not None
+    got = child.stdout.readline().rstrip("\n")
+    if want is not None and got != want:
+        rest = child.stderr.read() if child.poll() is not None and child.stderr else ""
+        pytest.fail(f"{child.args}: expected the line {want!r}, got {got!r}\n{rest}")
+    return got
+
+
+def tell(child: subprocess.Popen[str], text: str = "") -> None:
+    """Lets a child go on that waits for a line."""
+    assert child.stdin is not None
+    child.stdin.write(text + "\n")
+    child.stdin.flush()
+
+
+def sh(script: str, *args: object, ok: bool = True, timeout: float = 60.0) -> str:
+    """Runs a bash script to its end; gives what it printed (with stderr when it may fail)."""
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *map(str, args)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, timeout=timeout, env=clean_env(),
+    )  # fmt: skip
+    if ok:
+        assert done.returncode == 0, f"{script}: ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+    return done.stdout + done.stderr
+
+
+def mounted(point: Path) -> bool:
+    with open("/proc/self/mountinfo") as f:
+        return any(row.split()[4] == str(point) for row in f)
+
+
+@contextlib.contextmanager
+def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
+    """`store` mounted on `point`; unmounted at the end, by force if it must be."""
+    if not os.path.exists("/dev/fuse"):
+        if os.environ.get("PERSIST_NO_FUSE") == "1":
+            pytest.skip("no /dev/fuse")
+        pytest.fail("no /dev/fuse: the mount cannot be tested here (PERSIST_NO_FUSE=1 skips this)")
+    point.mkdir(parents=True, exist_ok=True)
+    argv = [str(MOUNT), str(store), str(point)] + (["-o", options] if options else [])
+    # Files, not pipes: the daemon may keep what it was given.
+    with open(point.parent / f"{point.name}.mount-log", "w+") as log:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30, env=clean_env())
+        log.seek(0)
+        assert done.returncode == 0, f"{argv} ended with {done.returncode}: {log.read()}"
+    assert mounted(point), "mount.persist said that it had mounted, but had not"
+    try:
+        yield point
+    finally:
+        if mounted(point) and subprocess.run(["umount", str(point)], capture_output=True).returncode != 0:
+            subprocess.run(["umount", "-l", str(point)], capture_output=True, check=False)
+        wait_until(lambda: not mounted(point), what=f"the umount of {point}")
