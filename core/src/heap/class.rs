@@ -26,6 +26,8 @@ pub(super) struct Class {
     pub(super) size: u16,
     /// Slots in a page.
     pub(super) slots: u16,
+    /// Free slots from which on a page that was full is listed again.
+    pub(super) relist: u16,
     /// Bitmap words that are in use.
     pub(super) words: u8,
     /// `ceil(65536 / (size / 16))`: divides a slot offset without a division.
@@ -45,10 +47,12 @@ impl Class {
             i += 1;
         }
         let words = slots.div_ceil(64) as u8;
+        let relist = if slots < 16 { 1 } else { slots / 8 };
         Class {
             index: index as u8,
             size,
             slots,
+            relist,
             words,
             recip: 65536u32.div_ceil(size as u32 / 16),
             full,
@@ -116,7 +120,13 @@ mod tests {
     fn classes_are_well_formed() {
         for (i, c) in TABLE.iter().enumerate() {
             assert_eq!((c.index as usize, c.size), (i, SIZES[i]));
-            assert!(c.size % 16 == 0 && c.slots >= 1 && (c.words as usize) <= MAP_WORDS);
+            assert!(
+                c.size % 16 == 0
+                    && c.slots >= 1
+                    && c.relist >= 1
+                    && c.relist * 8 <= c.slots.max(8)
+                    && (c.words as usize) <= MAP_WORDS
+            );
             assert_eq!(c.full.iter().map(|w| w.count_ones()).sum::<u32>(), c.slots as u32);
             assert!(i == 0 || c.size > SIZES[i - 1] && c.slots <= TABLE[i - 1].slots);
         }

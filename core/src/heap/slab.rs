@@ -5,7 +5,7 @@
 //! | 0 | 4 | `MAGIC` |
 //! | 4 | 1 | size class |
 //! | 5 | 3 | 0 |
-//! | 8 | 8 | next page of the class's list (page number, 0: none) |
+//! | 8 | 8 | next page of the class's list (page number, 0: none, `UNLISTED`: not on the list) |
 //! | 16 | 8 | previous page of the list (0: this is the first) |
 //! | 24 | 8 | 0 |
 //! | 32 | 32 | allocation bitmap: bit n of word n / 64 is slot n; bits beyond the last slot are 0 |
@@ -19,6 +19,8 @@ use crate::page::superblock as sb;
 
 /// The first four bytes of every slab page.
 const MAGIC: u32 = u32::from_le_bytes(*b"hEaP");
+/// In the place of the next page: this one is not on its class's list.
+const UNLISTED: u64 = u64::MAX;
 const NEXT: u64 = 8;
 const PREV: u64 = 16;
 const MAP: u64 = 32;
@@ -84,27 +86,43 @@ impl Slab {
     #[inline]
     pub(super) fn read_listed<P: Pages>(p: &P, page: u64, class: &Class) -> Result<Slab> {
         let slab = Slab::read(p, PageNo(page))?;
-        if slab.class.index != class.index {
-            return Err(Error::corrupt(
-                "a heap page in the list of another size class",
-                slab.addr(),
-            ));
+        if slab.class.index != class.index || !slab.is_listed() {
+            return Err(Error::corrupt("a heap page in a list it is not of", slab.addr()));
         }
         Ok(slab)
     }
 
-    /// Makes a page just allocated a slab page with only slot 0 taken, `next` behind it.
-    pub(super) fn create<W: PagesMut>(w: &mut W, page: PageNo, class: &Class, next: u64) -> Result<()> {
+    /// Makes a page just allocated a slab page with only slot 0 taken: the only one on its list,
+    /// which is empty, unless that makes it full.
+    pub(super) fn create<W: PagesMut>(w: &mut W, page: PageNo, class: &Class) -> Result<()> {
+        let next = if class.slots > 1 { 0 } else { UNLISTED };
         let header = w.init(page.addr(), HEADER)?;
         header.fill(0);
         header[..8].copy_from_slice(&tag(class).to_le_bytes());
         header[8..16].copy_from_slice(&next.to_le_bytes());
         header[MAP as usize] = 1;
-        Ok(())
+        if next == UNLISTED {
+            Ok(())
+        } else {
+            set_head(w, class, page.0)
+        }
     }
 
     pub(super) fn addr(&self) -> Addr {
         self.page.addr()
+    }
+
+    /// Whether the page is on its class's list.
+    #[inline]
+    pub(super) fn is_listed(&self) -> bool {
+        self.next != UNLISTED
+    }
+
+    /// Number of free slots.
+    pub(super) fn free_slots(&self) -> u32 {
+        (0..MAP_WORDS)
+            .map(|i| (!self.map[i] & self.class.full[i]).count_ones())
+            .sum()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -136,24 +154,21 @@ impl Slab {
     }
 
     /// Puts a page that is on no list first in its class's list.
-    pub(super) fn push<W: PagesMut>(&mut self, w: &mut W) -> Result<()> {
+    pub(super) fn push<W: PagesMut>(&self, w: &mut W) -> Result<()> {
         let first = head(w, self.class)?;
         if first != 0 {
             let slab = Slab::read_listed(w, first, self.class)?;
             w.set_u64(slab.addr() + PREV, self.page.0)?;
         }
-        if self.next != first {
-            w.set_u64(self.addr() + NEXT, first)?;
-        }
+        w.set_u64(self.addr() + NEXT, first)?;
         if self.prev != 0 {
             w.set_u64(self.addr() + PREV, 0)?;
         }
-        (self.next, self.prev) = (first, 0);
         set_head(w, self.class, self.page.0)
     }
 
     /// Takes a page out of its class's list.
-    pub(super) fn unlink<W: PagesMut>(&mut self, w: &mut W) -> Result<()> {
+    pub(super) fn unlink<W: PagesMut>(&self, w: &mut W) -> Result<()> {
         if self.prev == 0 {
             if head(w, self.class)? != self.page.0 {
                 return Err(Error::corrupt(
@@ -174,6 +189,7 @@ impl Slab {
             }
             w.set_u64(slab.addr() + PREV, self.prev)?;
         }
+        w.set_u64(self.addr() + NEXT, UNLISTED)?;
         if self.prev == 0 {
             set_head(w, self.class, self.next)
         } else {
@@ -200,6 +216,6 @@ pub(super) fn head<P: Pages>(p: &P, class: &Class) -> Result<u64> {
 }
 
 /// Makes a page the first of its class's list.
-pub(super) fn set_head<W: PagesMut>(w: &mut W, class: &Class, page: u64) -> Result<()> {
+fn set_head<W: PagesMut>(w: &mut W, class: &Class, page: u64) -> Result<()> {
     w.set_u64(head_addr(class), page)
 }

@@ -42,6 +42,20 @@ pub fn page_segments<P: Pages>(p: &P, page: PageNo) -> Result<Vec<SegmentInfo>> 
         .collect())
 }
 
+/// Whether a heap page is on its class's list (by its own account: compare with `list`), after
+/// checking that this fits the number of its free slots.
+pub fn is_listed<P: Pages>(p: &P, page: PageNo) -> Result<bool> {
+    let slab = Slab::read(p, page)?;
+    let (free, listed) = (slab.free_slots(), slab.is_listed());
+    if (listed && free == 0) || (!listed && free >= u32::from(slab.class.relist)) {
+        return Err(Error::corrupt(
+            "a heap page whose place on the list does not fit its free slots",
+            slab.addr(),
+        ));
+    }
+    Ok(listed)
+}
+
 /// The number of size classes, each with a list.
 #[must_use]
 pub fn class_count() -> usize {

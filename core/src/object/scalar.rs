@@ -19,7 +19,7 @@
 use super::blob;
 use super::header;
 use super::value::{COPY_MAX, In, LargeKind, Small, Value};
-use super::word::{NO_NEWLINE, Tag, Word};
+use super::word::{INLINE_MAX, NO_NEWLINE, Tag, Word};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
@@ -148,11 +148,17 @@ pub fn decode<P: Pages>(p: &P, word: Word) -> Result<Value> {
         Tag::Int => Ok(Value::Int(word.as_int())),
         Tag::Str => {
             let (b, n, flags) = word.short_bytes();
-            text(&b[..n], flags, Addr::NULL)
+            if !b[..INLINE_MAX].is_ascii() && !is_text(&b[..n]) {
+                return Err(Error::corrupt("a str that is no text", Addr(word.0)));
+            }
+            Ok(Value::Str {
+                bytes: inline(b, n),
+                no_newline: flags & NO_NEWLINE != 0,
+            })
         }
         Tag::Bytes => {
             let (b, n, _) = word.short_bytes();
-            Ok(Value::Bytes(Small::from_slice(&b[..n])))
+            Ok(Value::Bytes(inline(b, n)))
         }
         Tag::Scalar => decode_segment(p, word.addr()),
         Tag::Container => Ok(Value::Obj(header::obj(p, word.addr())?)),
@@ -164,6 +170,14 @@ pub fn decode<P: Pages>(p: &P, word: Word) -> Result<Value> {
         },
         Tag::Bad => Err(Error::corrupt("a value word of unknown kind", Addr(word.0))),
     }
+}
+
+/// The bytes of a word, by a copy of fixed length.
+#[inline]
+fn inline(word: [u8; 8], len: usize) -> Small {
+    let mut buf = [0; 48];
+    buf[..8].copy_from_slice(&word);
+    Small::from_buf_and_len(buf, len)
 }
 
 fn decode_segment<P: Pages>(p: &P, addr: Addr) -> Result<Value> {

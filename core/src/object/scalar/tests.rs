@@ -320,7 +320,7 @@ proptest! {
     ) {
         let mut w = HeapMem::new();
         let mut all: Vec<Word> = values.iter().map(|v| encode(&mut w, &In::Bytes(v)).unwrap()).collect();
-        all.extend(words.iter().flat_map(|&x| [x, x % (7 << 48), 4 << 48 | x % (1 << 16)]).map(Word));
+        all.extend(words.iter().flat_map(|&x| [x, x % (7 << 48), (4 << 48) | (x % (1 << 16))]).map(Word));
         w.commit().unwrap();
         for &(at, value) in &damage {
             let at = match all[at as usize % values.len()].as_scalar() {
