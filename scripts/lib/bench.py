@@ -116,8 +116,9 @@ class Lmdb(Candidate):
     name = "lmdb"
 
     def open(self) -> None:
-        import lmdb
         import pickle
+
+        import lmdb
 
         self.dumps, self.loads = pickle.dumps, pickle.loads
         self.env = lmdb.open(self.path, map_size=1 << 32, sync=False, metasync=False, subdir=False)
@@ -168,7 +169,7 @@ class Shelve(Mapping):
     def open(self) -> None:
         import shelve
 
-        self.d = shelve.open(self.path)  # noqa: SIM115
+        self.d = shelve.open(self.path)
 
     def fill(self, n: int) -> None:
         self.open()
@@ -296,7 +297,9 @@ def available() -> list[type[Candidate]]:
                     with tempfile.TemporaryDirectory() as d:
                         dbm.open(f"{d}/x", "n").close()
                 if dbm._defaultmod.__name__ == "dbm.dumb":  # type: ignore[attr-defined]
-                    print("shelve: this Python has only dbm.dumb, which no one would use for this size: left out")
+                    print(
+                        "shelve: this Python has only dbm.dumb, which no one would use for this size: left out"
+                    )
                     continue
                 print(f"shelve uses {dbm._defaultmod.__name__}")  # type: ignore[attr-defined]
             elif c in (Lmdb, Zodb):
@@ -344,7 +347,13 @@ def measure(classes: list[type[Candidate]], n: int, objects: bool, rounds: int, 
             most = 3 if act.startswith("get") else 5
             aim(aims, f"{what} at {n:,}: within {most}x of dict", medians["persist"] / medians["dict"], most)
             for other in medians.keys() - {"dict", "persist"}:
-                aim(aims, f"{what} at {n:,}: {other} at least 5x slower", medians[other] / medians["persist"], 5, True)
+                aim(
+                    aims,
+                    f"{what} at {n:,}: {other} at least 5x slower",
+                    medians[other] / medians["persist"],
+                    5,
+                    True,
+                )
         if objects:
             held(candidates, keys, rounds)
         for one in candidates:
@@ -427,13 +436,15 @@ def opening(rounds: int, big: int, aims: list[str]) -> None:
 def table(title: str, medians: dict[str, float], base: str) -> None:
     print(f"\n{title}")
     for name, m in sorted(medians.items(), key=lambda item: item[1]):
-        print(f"  {name:<16} {m:>12,.1f} {m / medians[base]:>10.2f} x {base:<16} {m / medians['persist']:>10.2f} x persist"
-              if "persist" in medians else f"  {name:<16} {m:>12,.1f} {m / medians[base]:>10.2f} x {base}")  # fmt: skip
+        row = f"  {name:<16} {m:>12,.1f} {m / medians[base]:>10.2f} x {base}"
+        print(f"{row:<62} {m / medians['persist']:>8.2f} x persist")
 
 
 def aim(aims: list[str], what: str, got: float, bound: float, at_least: bool = False) -> None:
     met = got >= bound if at_least else got <= bound
-    aims.append(f"  {'PASS' if met else 'MISS'}  {what}: {got:.2f} (aim {'>=' if at_least else '<='} {bound:g})")
+    aims.append(
+        f"  {'PASS' if met else 'MISS'}  {what}: {got:.2f} (aim {'>=' if at_least else '<='} {bound:g})"
+    )
 
 
 def main() -> None:

@@ -130,7 +130,11 @@ class Demo:
         print(f"    $ mount.persist {store.name} {point.name}", flush=True)
         with tempfile.TemporaryFile("w+") as log:
             code = subprocess.run(
-                ["mount.persist", str(store), str(point)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30
+                ["mount.persist", str(store), str(point)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=30,
             ).returncode
             log.seek(0)
             if code:
@@ -263,7 +267,13 @@ def plain(value: Any, seen: dict[int, str], path: str, alive: list[Any]) -> Any:
         return "shared with", seen[id(value)]
     seen[id(value)] = path
     alive.append(value)
-    entries = value if isinstance(value, persist.Dict) else vars(value) if isinstance(value, persist.Object) else None
+    entries = (
+        value
+        if isinstance(value, persist.Dict)
+        else vars(value)
+        if isinstance(value, persist.Object)
+        else None
+    )
     if entries is None:
         return "list", [plain(v, seen, f"{path}/{i}", alive) for i, v in enumerate(value)]
     # A class that is not imported here opens as a generic object; its name is kept, and seen in the mount.
@@ -277,7 +287,15 @@ def backup(demo: Demo, store: persist.Store) -> None:
     root["both"] = [root["Joe"], root["Joe"]]
     root["loop"] = {}
     root["loop"]["me"] = root["loop"]
-    root["kinds"] = {"int": 1, "float": 1.5, "yes": True, "none": None, "bytes": b"\0\xff", "text": "Grüße", 1: "one"}
+    root["kinds"] = {
+        "int": 1,
+        "float": 1.5,
+        "yes": True,
+        "none": None,
+        "bytes": b"\0\xff",
+        "text": "Grüße",
+        1: "one",
+    }
     want = plain(root, {}, "", [])
     for n, copy in enumerate(("cp -a '{0}/.' '{1}/'", "rsync -aX '{0}/' '{1}/'")):
         saved = demo.home / f"backup{n}"
@@ -288,11 +306,12 @@ def backup(demo: Demo, store: persist.Store) -> None:
         check("a fresh store is mounted", demo.mount(fresh, point))
         demo.sh(copy.format(saved, point))
         with persist.open(fresh) as restored:
-            check("types, keys, shared references and cycles are equal", plain(restored.root, {}, "", []) == want)
+            check(
+                "types, keys, shared references and cycles are equal",
+                plain(restored.root, {}, "", []) == want,
+            )
             check("one Joe, not two", restored.root["both"][0] is restored.root["Joe"])
-        classes = [
-            os.getxattr(top / "Joe", "user.persist.class") for top in (demo.mnt, point)
-        ]
+        classes = [os.getxattr(top / "Joe", "user.persist.class") for top in (demo.mnt, point)]
         check(f"classes are equal ({classes[0].decode()})", classes[0] == classes[1])
         check("the copy is unmounted", subprocess.run(["umount", str(point)]).returncode == 0)
 

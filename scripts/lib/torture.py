@@ -165,7 +165,15 @@ class PythonWriter:
         self.child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        argv = [sys.executable, __file__, "--writer", str(self.store), self.name, str(self.seed), str(self.ack)]
+        argv = [
+            sys.executable,
+            __file__,
+            "--writer",
+            str(self.store),
+            self.name,
+            str(self.seed),
+            str(self.ack),
+        ]
         self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
     def acks(self) -> tuple[int, int]:
@@ -201,7 +209,9 @@ class PythonWriter:
             self.model, self.modelled = after_model, n + 1
             self.ack.write_bytes(ACK.pack(n + 1, locked))
         else:
-            raise Violation(f"{self.name} after {n}: got {got[:2000]}\nneither {before[:2000]}\nnor {after[:2000]}")
+            raise Violation(
+                f"{self.name} after {n}: got {got[:2000]}\nneither {before[:2000]}\nnor {after[:2000]}"
+            )
 
     def locked_acked(self) -> int:
         return self.acks()[1]
@@ -264,7 +274,9 @@ class Mount:
 
     def start(self) -> None:
         self.point.mkdir(exist_ok=True)
-        self.child = subprocess.Popen([MOUNT, str(self.store), str(self.point), "-f"], stdin=subprocess.DEVNULL)
+        self.child = subprocess.Popen(
+            [MOUNT, str(self.store), str(self.point), "-f"], stdin=subprocess.DEVNULL
+        )
         end = time.monotonic() + 20
         while not os.path.ismount(self.point):
             if self.child.poll() is not None or time.monotonic() > end:

@@ -135,7 +135,9 @@ def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
     argv = [str(MOUNT), str(store), str(point)] + (["-o", options] if options else [])
     # Files, not pipes: the daemon may keep what it was given.
     with open(point.parent / f"{point.name}.mount-log", "w+") as log:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30, env=clean_env())
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30, env=clean_env()
+        )
         log.seek(0)
         assert done.returncode == 0, f"{argv} ended with {done.returncode}: {log.read()}"
     assert mounted(point), "mount.persist said that it had mounted, but had not"

@@ -21,7 +21,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     point.mkdir()
     if os.geteuid() != 0 or not shutil.which("mount"):
         pytest.skip("needs root, to mount a tmpfs")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", point], capture_output=True, text=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", point], capture_output=True, text=True
+    )
     if made.returncode != 0:
         pytest.skip(f"no tmpfs can be mounted here: {made.stderr}")
     try:

@@ -40,7 +40,7 @@ class Waiter:
     def run(self) -> None:
         try:
             self.act()
-        except BaseException as e:  # noqa: BLE001
+        except BaseException as e:
             self.error = e
         self.took = time.monotonic() - self.begin
         self.done.set()
@@ -90,7 +90,9 @@ def lock_unlock(obj: persist.Dict) -> None:
     obj.unlock()
 
 
-def test_a_flock_on_the_lock_file_holds_the_container(doors: tuple[persist.Store, Path], procs: Processes) -> None:
+def test_a_flock_on_the_lock_file_holds_the_container(
+    doors: tuple[persist.Store, Path], procs: Processes
+) -> None:
     store, mnt = doors
     shell = procs.bash(FLOCK, mnt / ".persist.lock")
     line(shell, "locked")

@@ -37,7 +37,9 @@ def test_opening_costs_the_same_at_any_size(tmp_path: Path) -> None:
     took: dict[Path, list[float]] = {small: [], big: []}
     for _ in range(21):
         for path in small, big:
-            done = subprocess.run([sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=True
+            )
             took[path].append(float(done.stdout))
     ratio = statistics.median(took[big]) / statistics.median(took[small])
     assert ratio < 1.5, {path.name: statistics.median(t) for path, t in took.items()}
@@ -155,7 +157,10 @@ def test_the_command(store: Path) -> None:
         del opened.root["cycle"]
     assert sh('persist get "$1" d/a%2Fb/1', store) == "two\n"
     assert sh('persist get "$1" d/5', store) == "five\n"
-    assert [row.split()[:2] for row in sh('persist ls "$1" d', store).splitlines()] == [["a%2Fb", "list"], ["5", "str"]]
+    assert [row.split()[:2] for row in sh('persist ls "$1" d', store).splitlines()] == [
+        ["a%2Fb", "list"],
+        ["5", "str"],
+    ]
     assert "entries of the root" in sh('persist stat "$1"', store)
     assert "containers freed" in sh('persist gc "$1"', store)
     assert "no 'nowhere'" in sh('persist get "$1" nowhere', store, ok=False).replace('"', "'")
