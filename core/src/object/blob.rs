@@ -6,7 +6,8 @@
 //!    addresses. So piece n of level l is child n % `FAN` of piece n / `FAN` of level l + 1, and
 //!    the height follows from the length.
 //! 2. Every full piece fills a page of its own, so a length that needs more leaves than the store
-//!    has pages is damage. This bounds every walk; the height is at most `MAX_HEIGHT`.
+//!    has pages is damage; the height is at most `MAX_HEIGHT`. So every walk ends, also in a tree
+//!    whose nodes share children; what a walk collects has a bound of its own.
 //! 3. The id is never used again and becomes 0 when the blob is freed: who holds a `Large` across
 //!    sections finds out that it is gone.
 //!
@@ -43,6 +44,8 @@ const TOP: u64 = 24;
 /// Children of a full node.
 const FAN: u64 = (heap::MAX_SEGMENT / 8) as u64;
 const MAX_HEIGHT: usize = 4;
+/// Leaves that one call of `free` frees: 4 GiB.
+const FREE_MAX: u64 = 1 << 20;
 /// Pieces written between two calls of `breathe`.
 const BREATH: u64 = 64;
 
@@ -275,8 +278,9 @@ pub fn equals<P: Pages>(p: &P, addr: Addr, bytes: &[u8]) -> Result<bool> {
     Ok(same)
 }
 
-/// Calls `f` with every segment of the blob and the bytes used of it, the root first; for the
-/// checker.
+/// Calls `f` with every segment of the blob and the bytes used of it, from the root down, until it
+/// answers an error; for the checker, which should answer one when it is shown a segment again: in
+/// a damaged tree that bounds the walk by the segments there are.
 pub fn segments<P: Pages>(p: &P, addr: Addr, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -> Result<()> {
     let root = Root::read(p, addr)?;
     f(addr, ROOT_SIZE)?;
@@ -294,8 +298,13 @@ pub fn segments<P: Pages>(p: &P, addr: Addr, f: &mut dyn FnMut(Addr, usize) -> R
 }
 
 /// Frees the whole blob, at commit. The number of segments freed is about length / `LEAF`; where
-/// that is too many for one operation see `free_some`.
+/// that is too many for one operation (beyond 4 GiB it is refused) see `free_some`.
 pub fn free<W: PagesMut>(w: &mut W, addr: Addr) -> Result<()> {
+    if Root::read(w, addr)?.leaves > FREE_MAX {
+        return Err(Error::TransactionTooLarge {
+            what: "freeing a large value at once",
+        });
+    }
     free_some(w, addr, u64::MAX).map(|_| ())
 }
 

@@ -31,7 +31,7 @@ pub const ASCII: u8 = 1;
 pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
 
 const HEADER: usize = 8;
-/// Bytes of text checked between two calls of `breathe`.
+/// Bytes of text checked at a time, with a call of `breathe` after each part.
 const CHECKED: usize = 256 * 1024;
 
 /// What a scalar segment holds.
@@ -351,7 +351,7 @@ pub fn is_text(bytes: &[u8]) -> bool {
 }
 
 fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
-    let mut at = 0;
+    let (mut at, mut breath) = (0, CHECKED / 2);
     while at < bytes.len() {
         let Some(n) = text_prefix(&bytes[at..]) else {
             return Err(Error::invalid(
@@ -359,7 +359,8 @@ fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
             ));
         };
         at += n;
-        if n == CHECKED {
+        if at >= breath {
+            breath = at + CHECKED / 2;
             w.breathe()?;
         }
     }

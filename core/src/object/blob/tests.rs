@@ -137,6 +137,33 @@ fn a_replaced_blob_at_the_same_address_is_gone() {
 }
 
 #[test]
+fn a_length_that_is_a_lie_costs_little() {
+    let mut w = HeapMem::new();
+    let addr = create(&mut w, LargeKind::Bytes, &pattern(LEAF * 600)).unwrap();
+    w.commit().unwrap();
+    w.set_u64(addr + LEN, 1 << 44).unwrap();
+    assert!(matches!(large(&w, addr), Err(Error::Corrupt { .. })));
+    assert!(matches!(free(&mut w, addr), Err(Error::Corrupt { .. })));
+    w.set_u64(sb::NEXT_PAGE, 1 << 36).unwrap();
+    assert!(large(&w, addr).is_ok());
+    assert!(matches!(
+        free(&mut w, addr),
+        Err(Error::TransactionTooLarge { .. })
+    ));
+    let mut seen = std::collections::HashSet::new();
+    let walk = segments(&w, addr, &mut |a, _| {
+        if seen.insert(a) {
+            Ok(())
+        } else {
+            Err(Error::corrupt("seen before", a))
+        }
+    });
+    assert!(walk.is_err());
+    let _ = free_some(&mut w, addr, 100);
+    assert!(w.take_deferred().len() < 110);
+}
+
+#[test]
 fn a_full_disk_rolls_back() {
     let mut w = HeapMem::new();
     w.mem.pages_left = 50;

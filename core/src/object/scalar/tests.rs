@@ -266,6 +266,16 @@ fn text_is_generalized_utf8() {
 }
 
 #[test]
+fn readers_are_let_in_while_text_is_checked() {
+    for text in ["x", "é", "жизнь", "\u{10FFFF}a"] {
+        let mut w = HeapMem::new();
+        let bytes = text.repeat(CHECKED * 20 / text.len());
+        check_text(&mut w, bytes.as_bytes()).unwrap();
+        assert!((18..=20).contains(&w.breaths), "{}", w.breaths);
+    }
+}
+
+#[test]
 fn words_without_a_value_are_damage() {
     let w = HeapMem::new();
     for word in [
