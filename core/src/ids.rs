@@ -87,3 +87,16 @@ pub struct Obj {
     /// The container's id.
     pub id: ObjectId,
 }
+
+/// Who acts: decides which locks are one's own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Actor {
+    /// The calling thread (Python, Rust).
+    Thread,
+    /// An open file description on the mount that holds flock locks (the kernel's lock owner).
+    Flock(u64),
+    /// A process that holds fcntl locks through the mount (the kernel's lock owner).
+    Posix(u64),
+    /// A plain command on the mount: holds nothing; locks held through a mount do not stop it.
+    Command,
+}

@@ -1,4 +1,265 @@
-//! The page manager.
+//! The page manager: allocates, translates and copies-on-write 4 KiB pages; epochs, checkpoints,
+//! recovery. All crash safety lives here; upper layers write through sections and know nothing of it.
+//!
+//! Invariants (numbers as used throughout):
+//! - I1 No page reachable from either meta page (or a snapshot) is written. (`cow`, `checkpoint`)
+//! - I2 An undo record is visible before its store; the log is committed or undone before the latch is
+//!   released. (`undo`, `section`)
+//! - I3 A page is reused only when no meta page reaches it, and only inside a write section. (`phys`)
+//! - I4 Meta pages are written by `pwrite` only, after a successful flush of all they reach.
+//!   (`checkpoint`)
+//! - I5 Every address is checked against the page count; the file never shrinks while open.
+//!   (`section`, `table`)
+//! - I6 Recovery can itself be killed at any instruction and done again. (`recover`, `slots`)
+//!
+//! Lock order: checkpoint owner -> latch -> gate; byte locks of dead processes are taken at any point
+//! and never waited for. In-process mutexes (registration, pins) are leaves.
+//!
+//! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
+//! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
+//! (processes and threads), `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`.
+
 pub mod access;
+mod checkpoint;
+mod cow;
+mod gate;
+mod latch;
+mod marks;
+#[cfg(any(test, feature = "testing"))]
 pub mod mem;
+mod meta;
+mod open;
+mod phys;
+mod pins;
+mod recover;
+mod section;
+pub(crate) mod shm;
+mod slots;
 pub mod superblock;
+mod table;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod undo;
+pub mod wait;
+
+pub use open::Settings;
+pub use section::{ReadSection, WriteSection};
+
+use crate::error::{Error, Result};
+use crate::ids::{Actor, Addr, ObjectId};
+use crate::raw::map::Map;
+use shm::{Shm, at};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+/// What the page manager asks of the layers above it.
+pub trait Hooks: Send + Sync {
+    /// Undo what a dead holder of the latch left half done in shared words of the upper layers.
+    /// Under the latch. May be run again.
+    fn recover(&self, pager: &Pager) -> Result<()>;
+    /// A process died: drop what it held. Under the latch. May be run again.
+    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
+    /// A change of a container (or one entry of it, by key hash) is about to happen:
+    /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
+    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, id: ObjectId, key: Option<u64>) -> Result<()>;
+}
+
+/// One open store, as this process sees it.
+pub struct Pager {
+    shm: Shm,
+    map: Map,
+    file: File,
+    path: PathBuf,
+    seed: u64,
+    /// Tells this opening apart from others of this process.
+    serial: u64,
+    me: Weak<Pager>,
+    read_only: bool,
+    /// Whether checkpoints flush (durability other than none).
+    flushes: bool,
+    /// Longest wait where the caller gave no bound.
+    bound: Duration,
+    registration: Mutex<slots::Registration>,
+    /// The slot in `registration`, for those who need only that.
+    process: AtomicU32,
+    probe: Mutex<File>,
+    pins: pins::Pins,
+    transaction_frees: Mutex<Vec<Addr>>,
+    hooks: OnceLock<Box<dyn Hooks>>,
+    closed: AtomicBool,
+}
+
+impl std::fmt::Debug for Pager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pager").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Figures about pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PageStat {
+    /// The last durable checkpoint.
+    pub checkpoint: u64,
+    /// Pages of the file.
+    pub file_pages: u64,
+    /// Free physical pages known.
+    pub free_pages: u64,
+    /// Logical pages ever used.
+    pub logical_pages: u64,
+    /// Pages changed since the last checkpoint.
+    pub dirty_pages: u64,
+    /// Processes that have the store open.
+    pub processes: u64,
+}
+
+impl Pager {
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of completed changes, by anyone (one load).
+    #[inline]
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.shm.word(at::CHANGES).load(Ordering::Acquire)
+    }
+
+    /// Opened for reading only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Pages changed since the last checkpoint.
+    #[must_use]
+    pub fn dirty_pages(&self) -> u64 {
+        self.shm.list_len(self.shm.get(at::EPOCH) as usize % 3)
+    }
+
+    /// Figures.
+    #[must_use]
+    pub fn page_stat(&self) -> PageStat {
+        let processes = (0..shm::PROCESS_SLOTS)
+            .filter(|p| self.shm.process_word(*p, slots::P::State).load(Ordering::Relaxed) != 0)
+            .count() as u64;
+        PageStat {
+            checkpoint: self.shm.get(at::DURABLE),
+            file_pages: self.shm.get(at::FILE_PAGES),
+            free_pages: self.shm.get(at::FREE_COUNT),
+            logical_pages: self.shm.get(at::LOGICAL),
+            dirty_pages: self.dirty_pages(),
+            processes,
+        }
+    }
+
+    /// Sets the upper layers' hooks, once, before the first operation.
+    pub fn set_hooks(&self, hooks: Box<dyn Hooks>) {
+        let _ = self.hooks.set(hooks);
+    }
+
+    /// The lock manager's words, wait signals and bucket counters in the sidecar.
+    #[must_use]
+    pub fn lock_memory(&self) -> LockMemory<'_> {
+        LockMemory {
+            words: self.shm.words(shm::LOCKS, shm::LOCK_WORDS),
+            signals: self.shm.words32(shm::LOCK_SIGNALS, shm::LOCK_SIGNAL_COUNT),
+            counters: self.shm.words32(shm::LOCK_COUNTERS, shm::LOCK_COUNTER_COUNT),
+        }
+    }
+
+    /// This process's slot and generation.
+    pub fn process_identity(&self) -> Result<(u16, u32)> {
+        let reg = self.registration()?;
+        Ok((reg.process, reg.generation))
+    }
+
+    /// The pid in a process slot (for messages), if it has that generation still.
+    #[must_use]
+    pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
+        let p = process as usize;
+        if p >= shm::PROCESS_SLOTS || self.shm.process_word(p, slots::P::Generation).load(Ordering::Relaxed) as u32 != generation {
+            return None;
+        }
+        Some(self.shm.process_word(p, slots::P::Pid).load(Ordering::Relaxed) as u32)
+    }
+
+    /// Whether the process of this slot and generation is gone (buried, or dead and not yet buried).
+    #[must_use]
+    pub fn is_dead(&self, process: u16, generation: u32) -> bool {
+        let p = process as usize;
+        if p >= shm::PROCESS_SLOTS {
+            return true;
+        }
+        self.shm.process_word(p, slots::P::Generation).load(Ordering::Relaxed) as u32 != generation
+            || self.shm.process_word(p, slots::P::State).load(Ordering::Relaxed) == 0
+            || self.process_is_dead(p)
+    }
+
+    /// Buries a dead process. Outside sections.
+    pub fn bury_process(&self, process: u16) -> Result<()> {
+        let p = process as usize;
+        if p < shm::PROCESS_SLOTS && self.process_is_dead(p) {
+            self.bury(p, None)?;
+        }
+        Ok(())
+    }
+
+    /// Releases a pin; true if it was the process's last one on this container.
+    pub fn unpin(&self, id: ObjectId) -> bool {
+        self.pins.unpin(self, id)
+    }
+
+    pub(crate) fn poisoned(&self) -> Error {
+        Error::Poisoned {
+            why: match self.shm.get(at::POISON) {
+                1 => "the disk reported an error while flushing".to_owned(),
+                _ => "the sidecar was found damaged".to_owned(),
+            },
+        }
+    }
+
+    /// Runs a short internal step under the latch, outside sections. `f` gets this thread's slot.
+    pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
+        let slot = self.slot()?;
+        let took = self.take_latch(slot, &mut wait::Wait::forever())?;
+        let done = f(self, slot);
+        if took {
+            self.shm.latch().release();
+        }
+        done
+    }
+
+    /// Runs `f` under the latch (the lock manager's mutations). In a transaction of this thread the
+    /// latch is there already.
+    pub fn with_latch<R>(&self, wait: &mut wait::Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        let slot = self.slot()?;
+        let took = self.take_latch(slot, wait)?;
+        let done = f();
+        if took {
+            self.shm.latch().release();
+        }
+        done
+    }
+
+    /// The calling thread's slot: names the thread among all that use the store.
+    pub fn thread_slot(&self) -> Result<u32> {
+        self.slot()
+    }
+}
+
+/// The lock manager's part of the sidecar.
+#[derive(Clone, Copy, Debug)]
+pub struct LockMemory<'a> {
+    /// The table's words, zero at first.
+    pub words: &'a [std::sync::atomic::AtomicU64],
+    /// Futex words, one per wait slot.
+    pub signals: &'a [AtomicU32],
+    /// One counter per bucket of container ids.
+    pub counters: &'a [AtomicU32],
+}

@@ -1,1 +1,12 @@
-//! The only mapping and pointer code.
+//! The only mapping, pointer and system-call code of the engine. Everything above it is safe Rust.
+//!
+//! 1. A `Map` is a shared mapping longer than its file; the file grows under it by `fallocate`
+//!    before any byte beyond its old end is used, so no store into it can meet a missing block.
+//! 2. Words that processes share outside sections are reached as atomics only.
+//! 3. Plain bytes of a map are reached through `unsafe` methods whose contract is the section
+//!    protocol of the page manager; only `page::section` and `page::checkpoint` call them.
+
+pub(crate) mod file;
+pub(crate) mod futex;
+pub(crate) mod map;
+pub(crate) mod process;

@@ -1,0 +1,335 @@
+//! Checkpoints: making a state of the whole store durable, without stopping writers.
+//!
+//! | PHASE | STATE | IF ITS RUNNER DIES |
+//! | --- | --- | --- |
+//! | `IDLE` | nothing under way | |
+//! | `BUILDING` | the epoch was ended (`flip`), its tree is being written and flushed | the tree is forgotten and built again from the same list |
+//! | `WRITING` | the meta page's image is in the sidecar; it is being written and flushed | written again, the same bytes |
+//! | `FREEING` | durable; pages that neither meta page reaches are being given back | goes on where it stopped |
+//!
+//! 1. The flip happens under the latch and outside transactions: no half-done change is in the ended
+//!    epoch. From then on its pages are frozen: writers copy them.
+//! 2. The meta page is written only after a successful flush of all it reaches (I4), and the pages of
+//!    the checkpoint before the previous one are given back only after the new meta page is durable, so
+//!    both meta pages describe whole states at any time (I1).
+//! 3. A flush that reports an error is final: the store is poisoned for writing.
+
+use super::Pager;
+use super::meta::{Meta, VERSION};
+use super::phys::{NODE_NEW, NODE_OLD};
+use super::shm::{self, at};
+use super::table::{Change, Entry, FANOUT, MAX_HEIGHT, covers};
+use super::wait::{Patience, Wait};
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::raw::file;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub(crate) const IDLE: u64 = 0;
+pub(crate) const BUILDING: u64 = 1;
+pub(crate) const WRITING: u64 = 2;
+pub(crate) const FREEING: u64 = 3;
+
+/// Pages freed in one write section.
+const BATCH: u64 = 4096;
+/// Page-table pages looked at by one checkpoint while the free map is rebuilt.
+const REBUILD_NODES: u32 = 16384;
+/// Changed pages after which a writer asks for a checkpoint (256 MiB).
+const DIRTY_LIMIT: u64 = 65536;
+
+impl Pager {
+    /// True when so much has changed that a checkpoint is due.
+    #[must_use]
+    #[inline]
+    pub fn wants_checkpoint(&self) -> bool {
+        self.dirty_pages() > DIRTY_LIMIT
+    }
+
+    /// Makes everything completed so far durable. Outside sections and transactions.
+    pub fn checkpoint(&self, wait: &mut Wait<'_>) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if self.depth() > 0 {
+            return Err(Error::invalid("sync inside a transaction: commit it first"));
+        }
+        let slot = self.slot()?;
+        self.take_checkpoint(slot, wait)?;
+        let done = self.run_checkpoint();
+        self.shm.word(at::CK_OWNER).store(0, Ordering::SeqCst);
+        done
+    }
+
+    fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
+        let word = self.shm.word(at::CK_OWNER);
+        let mut patience = Patience::new(wait, self.bound);
+        loop {
+            match word.compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(()),
+                Err(owner) => {
+                    let owner_slot = (owner - 1) as u32;
+                    let slice = patience.slice("a checkpoint to end", || self.describe_slot(owner_slot))?;
+                    if self.checkpointer_is_gone(owner_slot) {
+                        // Its work is taken over with the word.
+                        let _ = word.compare_exchange(owner, 0, Ordering::SeqCst, Ordering::SeqCst);
+                        continue;
+                    }
+                    std::thread::sleep(slice.min(std::time::Duration::from_micros(500)));
+                }
+            }
+        }
+    }
+
+    fn checkpointer_is_gone(&self, slot: u32) -> bool {
+        match self.process_of(slot) {
+            None => true,
+            Some(p) => self.process_is_dead(p),
+        }
+    }
+
+    fn run_checkpoint(&self) -> Result<()> {
+        // First what a dead runner left; then, if anything changed since, one of our own.
+        self.carry_on()?;
+        if self.flip()? {
+            self.carry_on()?;
+        }
+        Ok(())
+    }
+
+    fn carry_on(&self) -> Result<()> {
+        loop {
+            match self.shm.get(at::CK_PHASE) {
+                IDLE => return Ok(()),
+                _ if self.shm.get(at::POISON) != 0 => return Err(self.poisoned()),
+                BUILDING => self.build()?,
+                WRITING => self.write_meta()?,
+                FREEING => self.free_old()?,
+                other => return Err(Error::Corrupt { what: "the checkpoint's phase in the sidecar", at: other }),
+            }
+        }
+    }
+
+    /// Ends the epoch. False if nothing has changed in it.
+    fn flip(&self) -> Result<bool> {
+        self.latched(|pager, _| {
+            if pager.shm.get(at::POISON) != 0 {
+                return Err(pager.poisoned());
+            }
+            let epoch = pager.shm.get(at::EPOCH);
+            let list = epoch as usize % 3;
+            if pager.shm.list_len(list) == 0 {
+                return Ok(false);
+            }
+            pager.shm.set(at::CK_EPOCH, epoch);
+            pager.shm.set(at::CK_LOGICAL, pager.shm.get(at::LOGICAL));
+            pager.shm.set(at::CK_NEXT_ID, pager.shm.get(at::NEXT_ID));
+            pager.shm.set(at::CK_DIRTY, pager.shm.list_len(list));
+            pager.shm.set(at::CK_FREED, 0);
+            pager.shm.set(at::CK_PHASE, BUILDING);
+            pager.shm.set(at::EPOCH, epoch + 1);
+            Ok(true)
+        })
+    }
+
+    /// A flip whose owner died between its last two stores. Under the latch, in recovery.
+    pub(crate) fn finish_flip(&self) {
+        let epoch = self.shm.get(at::EPOCH);
+        if self.shm.get(at::CK_PHASE) == BUILDING && self.shm.get(at::CK_EPOCH) == epoch {
+            self.shm.set(at::EPOCH, epoch + 1);
+        }
+    }
+
+    fn build(&self) -> Result<()> {
+        let epoch = self.shm.get(at::CK_EPOCH);
+        let list = epoch as usize % 3;
+        let logical = self.shm.get(at::CK_LOGICAL);
+        self.latched(|pager, _| {
+            pager.finish_flip();
+            pager.forget_nodes(epoch as u32);
+            Ok(())
+        })?;
+        let dirty = self.shm.get(at::CK_DIRTY);
+        let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
+        for i in 0..dirty {
+            let [page, new, _] = self.shm.list_entry(list, i);
+            if page >= logical {
+                return Err(Error::Corrupt { what: "the dirty list in the sidecar (page)", at: page });
+            }
+            let phys = PhysNo(new as u32);
+            // SAFETY: the page belongs to an ended epoch: writers copy it, nobody writes it.
+            let sum = xxh3_64(unsafe { self.map.page(phys) }?);
+            changes.push((page, Entry { phys: phys.0, birth: (new >> 32) as u32, sum }));
+        }
+        changes.sort_unstable_by_key(|c| c.0);
+        let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
+        if self.flushes {
+            self.flush_or_poison()?;
+        }
+        let meta = Meta {
+            uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
+            checkpoint: epoch,
+            root: root.phys,
+            height,
+            root_sum: root.sum,
+            file_pages: self.shm.get(at::FILE_PAGES),
+            logical,
+            next_id: self.shm.get(at::CK_NEXT_ID),
+            seed: self.seed,
+        };
+        let page = meta.encode();
+        for (word, bytes) in self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8).iter().zip(page.chunks_exact(8)) {
+            let mut b = [0; 8];
+            b.copy_from_slice(bytes);
+            word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+        }
+        self.shm.set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
+        self.shm.set(at::CK_ROOT_SUM, root.sum);
+        // From here the checkpoint can only be finished.
+        self.shm.set(at::CK_PHASE, WRITING);
+        Ok(())
+    }
+
+    fn write_meta(&self) -> Result<()> {
+        let epoch = self.shm.get(at::CK_EPOCH);
+        let mut page = [0u8; PAGE_SIZE];
+        for (bytes, word) in page.chunks_exact_mut(8).zip(self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8)) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        self.file
+            .write_all_at(&page, (epoch % 2) * PAGE_SIZE as u64)
+            .map_err(|e| self.poison("cannot write the meta page", e))?;
+        if self.flushes {
+            self.flush_or_poison()?;
+        }
+        self.latched(|pager, slot| {
+            pager.raise_gate(slot)?;
+            pager.shm.set(at::ROOT, pager.shm.get(at::CK_ROOT));
+            pager.shm.set(at::ROOT_SUM, pager.shm.get(at::CK_ROOT_SUM));
+            pager.shm.set(at::META_SUM, Meta::sum(&page));
+            pager.shm.set(at::DURABLE, epoch);
+            pager.shm.set(at::CK_PHASE, FREEING);
+            pager.shm.gate().lower(false);
+            Ok(())
+        })
+    }
+
+    /// Gives back what only the checkpoint before the previous one reached: the pages replaced in the
+    /// epoch before the one just made durable.
+    fn free_old(&self) -> Result<()> {
+        let epoch = self.shm.get(at::CK_EPOCH);
+        let old = (epoch as usize + 2) % 3;
+        loop {
+            let more = self.latched(|pager, slot| {
+                pager.raise_gate(slot)?;
+                let len = pager.shm.list_len(old);
+                let from = pager.shm.get(at::CK_FREED);
+                let to = len.min(from + BATCH);
+                for i in from..to {
+                    let [page, _, before] = pager.shm.list_entry(old, i);
+                    if page != NODE_NEW && before as u32 != 0 {
+                        pager.set_free(PhysNo(before as u32));
+                    }
+                    // Under the latch from the bit to here: done again by nobody but a recovery that
+                    // comes before anyone could take the page.
+                    pager.shm.set(at::CK_FREED, i + 1);
+                }
+                if to == len {
+                    pager.shm.set_list_len(old, 0);
+                    pager.shm.set(at::CK_FREED, 0);
+                }
+                pager.shm.gate().lower(false);
+                Ok(to < len)
+            })?;
+            if !more {
+                break;
+            }
+        }
+        self.rebuild_some()?;
+        self.shm.set(at::CK_PHASE, IDLE);
+        Ok(())
+    }
+
+    /// Goes on with the rebuild of the free map: notes what the newest checkpoint reaches. What is
+    /// replaced meanwhile is noted by the dirty lists, what is allocated meanwhile lies elsewhere.
+    fn rebuild_some(&self) -> Result<()> {
+        let below = self.shm.get(at::REBUILD_BELOW);
+        if below == 0 {
+            return Ok(());
+        }
+        let logical = self.shm.get(at::CK_LOGICAL);
+        let mut at = self.shm.get(at::REBUILD_AT);
+        let (root, height) = self.root();
+        let mut nodes = REBUILD_NODES;
+        while at < logical && nodes > 0 {
+            at = self.note_leaf(root, height, at, below)?;
+            nodes -= 1;
+        }
+        self.shm.set(at::REBUILD_AT, at);
+        if at < logical {
+            return Ok(());
+        }
+        self.latched(|pager, slot| {
+            pager.raise_gate(slot)?;
+            for list in 0..3 {
+                for i in 0..pager.shm.list_len(list) {
+                    let [_, new, old] = pager.shm.list_entry(list, i);
+                    for page in [new as u32, old as u32] {
+                        if page != 0 && u64::from(page) < below {
+                            pager.shm.mark_used(u64::from(page), true);
+                        }
+                    }
+                }
+            }
+            pager.shm.set(at::REBUILD_BELOW, 0);
+            pager.recount_free();
+            pager.shm.gate().lower(false);
+            Ok(())
+        })
+    }
+
+    /// Notes the path to the leaf of logical page `at`, and all its pages; where the next leaf begins.
+    fn note_leaf(&self, root: Entry, height: u32, at: u64, below: u64) -> Result<u64> {
+        let note = |phys: u32| {
+            if phys != 0 && u64::from(phys) < below {
+                self.latched(|pager, _| {
+                    pager.shm.mark_used(u64::from(phys), true);
+                    Ok(())
+                })
+            } else {
+                Ok(())
+            }
+        };
+        let (mut entry, mut level) = (root, height.min(MAX_HEIGHT));
+        while level > 0 {
+            if entry.phys == 0 {
+                let span = covers(level);
+                return Ok((at / span + 1) * span);
+            }
+            note(entry.phys)?;
+            let node = self.verified(entry, "a page of the page table does not match its checksum (file offset)")?;
+            level -= 1;
+            if level == 0 {
+                for i in 0..FANOUT as usize {
+                    note(Entry::read(node, i).phys)?;
+                }
+            } else {
+                entry = Entry::read(node, (at >> (8 * level) & 0xff) as usize);
+            }
+        }
+        Ok((at / FANOUT + 1) * FANOUT)
+    }
+
+    fn flush_or_poison(&self) -> Result<()> {
+        file::flush(&self.file).map_err(|e| self.poison("cannot flush the store file", e))
+    }
+
+    fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
+        self.shm.set(at::POISON, 1);
+        Error::Poisoned { why: format!("{what}: {e}") }
+    }
+}
+
+/// Pages of the tree are told from data pages in the lists by numbers no logical page has.
+const _: () = assert!(NODE_OLD > shm::MAX_PAGES && NODE_NEW > shm::MAX_PAGES && VERSION == 1);

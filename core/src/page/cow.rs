@@ -1,0 +1,154 @@
+//! Copy on first write: the first write to a page in an epoch copies it to a free physical page and
+//! swings its live entry; later writes in the epoch are in place. So nothing of the last checkpoint
+//! is ever overwritten (I1).
+//!
+//! Steps, each of which may be the last of a dying process (all under the latch):
+//! 1. intent {logical, old entry, new entry, list}; 2. the new page's bit; 3. the copy; 4. the dirty
+//!    list entry; 5. the swing; 6. intent cleared.
+//!
+//! Whoever takes over completes the intent if the swing happened, else returns the new page
+//! (`settle_intent`). A page-table page of a checkpoint is allocated by the same steps without copy
+//! and swing; there the list entry decides.
+
+use super::Pager;
+use super::phys::{ABSENT, NODE_NEW};
+use super::shm::{Region, at};
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use std::sync::atomic::{Ordering, compiler_fence};
+
+const NONE: u64 = 0;
+const DATA: u64 = 1;
+const NODE: u64 = 2;
+
+impl Pager {
+    fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {
+        let w = self.shm.words(at::INTENT, 6);
+        w[1].store(page, Ordering::Relaxed);
+        w[2].store(old, Ordering::Relaxed);
+        w[3].store(new, Ordering::Relaxed);
+        w[4].store(list as u64, Ordering::Relaxed);
+        w[5].store(self.shm.list_len(list), Ordering::Relaxed);
+        w[0].store(kind, Ordering::Release);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn intent_done(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.shm.set(at::INTENT, NONE);
+    }
+
+    /// Makes a logical page writable in this epoch; its physical page. `copy`: keep its content, else
+    /// it becomes zeros. Inside a write section.
+    #[inline]
+    pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+        if entry >> 32 == self.shm.get(at::EPOCH) && entry & ABSENT == 0 {
+            return Ok(PhysNo(entry as u32));
+        }
+        self.copy_page(page, entry, copy, removing)
+    }
+
+    #[cold]
+    fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+        let epoch = self.shm.get(at::EPOCH);
+        let list = epoch as usize % 3;
+        self.shm.list_room(list, 1)?;
+        let phys = self.alloc_phys(removing)?;
+        let new = u64::from(phys.0) | epoch << 32;
+        let old_entry = if old & ABSENT != 0 { 0 } else { old };
+        self.intend(DATA, page, old, new, list);
+        self.set_used(phys);
+        // SAFETY: the new page is free: nobody reaches it before the swing below.
+        let to = unsafe { self.map.page_mut(phys) }?;
+        if copy && old_entry != 0 {
+            // SAFETY: the old page is frozen: it is written only in its own epoch, which has ended.
+            to.copy_from_slice(unsafe { self.map.page(PhysNo(old_entry as u32)) }?);
+        } else {
+            to.fill(0);
+        }
+        self.shm.list_push(list, [page, new, old_entry])?;
+        compiler_fence(Ordering::SeqCst);
+        self.shm.entry(page).store(new, Ordering::Release);
+        self.intent_done();
+        Ok(phys)
+    }
+
+    /// Allocation of a page-table page by the checkpointer: bit and list entry, or neither.
+    pub(crate) fn intend_node(&self, phys: PhysNo, list: usize) -> Result<()> {
+        self.shm.list_room(list, 1)?;
+        self.intend(NODE, 0, 0, u64::from(phys.0), list);
+        self.set_used(phys);
+        self.shm.list_push(list, [NODE_NEW, u64::from(phys.0), 0])?;
+        self.intent_done();
+        Ok(())
+    }
+
+    /// Completes or returns what a dead process intended. Under the latch; can be done again.
+    pub(crate) fn settle_intent(&self) -> Result<()> {
+        let w: Vec<u64> = self.shm.words(at::INTENT, 6).iter().map(|w| w.load(Ordering::Acquire)).collect();
+        let (kind, page, new, list, len) = (w[0], w[1], w[3], w[4] as usize, w[5]);
+        if kind == NONE {
+            return Ok(());
+        }
+        if list > 2 || page >= self.shm.get(at::LOGICAL) && kind == DATA {
+            return Err(Error::Corrupt { what: "the copy intent in the sidecar (page)", at: page });
+        }
+        let happened = match kind {
+            DATA => self.shm.entry(page).load(Ordering::Acquire) == new,
+            _ => self.shm.list_len(list) > len,
+        };
+        if !happened {
+            self.shm.set_list_len(list, len);
+            self.set_free(PhysNo(new as u32));
+        }
+        self.intent_done();
+        Ok(())
+    }
+
+    /// Makes room in the live table for logical pages up to `page`, and lets them be looked up.
+    pub(crate) fn extend_logical(&self, page: u64) -> Result<()> {
+        if page < self.shm.get(at::LOGICAL) {
+            return Ok(());
+        }
+        if page >= super::shm::MAX_PAGES {
+            return Err(Error::NoSpace {
+                what: "the store has reached its largest size",
+                source: std::io::Error::from_raw_os_error(libc::EFBIG),
+            });
+        }
+        self.shm.ensure(Region::Table, (page as usize + 1) * 8)?;
+        self.shm.set(at::LOGICAL, page + 1);
+        Ok(())
+    }
+
+    /// Undoes the log down to `to` bytes. Inside a write section, or in recovery.
+    pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
+        let mut buf = [0u8; PAGE_SIZE];
+        while self.shm.undo_len() > to {
+            let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else { break };
+            let (page, offset) = super::access::within_page(addr, old.len())?;
+            if page.0 >= self.shm.get(at::LOGICAL) {
+                return Err(Error::Corrupt { what: "the undo log in the sidecar (address)", at: addr.0 });
+            }
+            let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+            if entry & ABSENT != 0 || entry as u32 == 0 {
+                return Err(Error::Corrupt { what: "the undo log in the sidecar (address)", at: addr.0 });
+            }
+            let phys = PhysNo(entry as u32);
+            // A logged page was copied in this epoch before it was logged, and an epoch does not end
+            // with a transaction open: the entry's page is the one that was changed.
+            if old.len() == 8 && offset.is_multiple_of(8) {
+                let mut b = [0; 8];
+                b.copy_from_slice(old);
+                // SAFETY: write section or recovery under the latch with the gate raised.
+                unsafe { self.map.store_u64(phys, offset, u64::from_le_bytes(b)) }?;
+            } else {
+                // SAFETY: as above.
+                unsafe { self.map.page_mut(phys) }?[offset..offset + old.len()].copy_from_slice(old);
+            }
+            compiler_fence(Ordering::SeqCst);
+            self.shm.set(at::UNDO_LEN, start);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! The latch: the right to change the store. One word: 0, or the thread slot + 1 of its owner.
+//!
+//! 1. The word goes from 0 to an owner by compare-and-swap, and from a dead owner to the one who
+//!    took the dead process's byte lock (`slots`); nothing else changes an owned word but its owner.
+//! 2. Unlocking stores 0 and then looks at the waiters; a waiter counts itself and then looks at the
+//!    word. So one of the two sees the other (both sequentially consistent), and a lost wake-up
+//!    could cost one slice (20 ms) at most.
+//! 3. A waiter that was killed leaves its count; an unlock that wakes nobody takes one count off.
+
+use crate::raw::futex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The latch's words.
+pub(crate) struct Latch<'a> {
+    pub(crate) word: &'a AtomicU64,
+    pub(crate) futex: &'a AtomicU32,
+    pub(crate) waiters: &'a AtomicU32,
+}
+
+/// Attempts before a waiter sleeps: a few microseconds, more than a lone operation takes.
+const SPINS: u32 = 400;
+
+impl Latch<'_> {
+    /// Takes a free latch.
+    #[inline]
+    pub(crate) fn try_take(&self, slot: u32) -> bool {
+        self.word.compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes it, spinning a few microseconds.
+    pub(crate) fn spin(&self, slot: u32) -> bool {
+        for i in 0..SPINS {
+            if self.word.load(Ordering::Relaxed) == 0 && self.try_take(slot) {
+                return true;
+            }
+            if i % 100 == 99 {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// The slot that holds it.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<u32> {
+        match self.word.load(Ordering::Acquire) {
+            0 => None,
+            w => Some((w - 1) as u32),
+        }
+    }
+
+    /// Sleeps until it may be free, at most `slice`.
+    pub(crate) fn sleep(&self, slice: Duration) {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let seen = self.futex.load(Ordering::SeqCst);
+        if seen != 0 {
+            futex::wait(self.futex, seen, slice);
+        }
+        self.forget_waiter();
+    }
+
+    fn forget_waiter(&self) {
+        let _ = self.waiters.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// Gives it up.
+    #[inline]
+    pub(crate) fn release(&self) {
+        self.word.store(0, Ordering::SeqCst);
+        if self.waiters.load(Ordering::SeqCst) != 0 {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if futex::wake(self.futex, 1) == 0 {
+            self.forget_waiter();
+        }
+    }
+
+    /// Takes it over from a dead owner. The caller holds the dead process's byte lock.
+    pub(crate) fn take_over(&self, dead: u32, slot: u32) -> bool {
+        self.word
+            .compare_exchange(u64::from(dead) + 1, u64::from(slot) + 1, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+}

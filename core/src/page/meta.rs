@@ -1,0 +1,146 @@
+//! The two meta pages, physical pages 0 and 1: each describes one checkpoint.
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | magic `persist1` |
+//! | 8 | 4 | format version |
+//! | 12 | 4 | page size |
+//! | 16 | 16 | uuid of the store |
+//! | 32 | 8 | checkpoint number (the page is written by checkpoint n into page n mod 2) |
+//! | 40 | 4 | physical page of the page table's root (0: empty table) |
+//! | 44 | 4 | height of the page table (levels) |
+//! | 48 | 8 | checksum of the root page |
+//! | 56 | 8 | physical pages of the file when it was written |
+//! | 64 | 8 | logical pages the table covers |
+//! | 72 | 8 | next object id |
+//! | 80 | 8 | seed of the key hash |
+//! | 88 | 8 | snapshot catalogue: logical address (0: none) |
+//! | 96 | 8 | first live position of the redo log (0: none) |
+//! | 104 | 3984 | zero, reserved |
+//! | 4088 | 8 | xxh3 of bytes 0..4088 |
+//!
+//! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
+//! after a successful flush of all it reaches.
+
+use crate::ids::PAGE_SIZE;
+use xxhash_rust::xxh3::xxh3_64;
+
+const MAGIC: &[u8; 8] = b"persist1";
+/// Version of the file format.
+pub(crate) const VERSION: u32 = 1;
+
+/// A decoded meta page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Meta {
+    pub(crate) uuid: [u64; 2],
+    pub(crate) checkpoint: u64,
+    pub(crate) root: u32,
+    pub(crate) height: u32,
+    pub(crate) root_sum: u64,
+    pub(crate) file_pages: u64,
+    pub(crate) logical: u64,
+    pub(crate) next_id: u64,
+    pub(crate) seed: u64,
+}
+
+/// Why a page is no meta page.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Bad {
+    /// All zeros: never written.
+    Blank,
+    /// Not a persist store.
+    Magic,
+    /// A persist store of another version.
+    Version(u32),
+    /// Torn or damaged.
+    Checksum,
+}
+
+fn u64_at(page: &[u8; PAGE_SIZE], at: usize) -> u64 {
+    let mut b = [0; 8];
+    b.copy_from_slice(&page[at..at + 8]);
+    u64::from_le_bytes(b)
+}
+
+impl Meta {
+    /// The page's bytes.
+    pub(crate) fn encode(&self) -> [u8; PAGE_SIZE] {
+        let mut p = [0u8; PAGE_SIZE];
+        p[..8].copy_from_slice(MAGIC);
+        let mut put = |at: usize, v: u64| p[at..at + 8].copy_from_slice(&v.to_le_bytes());
+        put(8, u64::from(VERSION) | (PAGE_SIZE as u64) << 32);
+        put(16, self.uuid[0]);
+        put(24, self.uuid[1]);
+        put(32, self.checkpoint);
+        put(40, u64::from(self.root) | u64::from(self.height) << 32);
+        put(48, self.root_sum);
+        put(56, self.file_pages);
+        put(64, self.logical);
+        put(72, self.next_id);
+        put(80, self.seed);
+        let sum = xxh3_64(&p[..PAGE_SIZE - 8]);
+        p[PAGE_SIZE - 8..].copy_from_slice(&sum.to_le_bytes());
+        p
+    }
+
+    /// Reads a meta page.
+    pub(crate) fn decode(p: &[u8; PAGE_SIZE]) -> Result<Meta, Bad> {
+        if p.iter().all(|b| *b == 0) {
+            return Err(Bad::Blank);
+        }
+        if &p[..8] != MAGIC {
+            return Err(Bad::Magic);
+        }
+        let version = u64_at(p, 8) as u32;
+        if version != VERSION || u64_at(p, 8) >> 32 != PAGE_SIZE as u64 {
+            return Err(Bad::Version(version));
+        }
+        if u64_at(p, PAGE_SIZE - 8) != xxh3_64(&p[..PAGE_SIZE - 8]) {
+            return Err(Bad::Checksum);
+        }
+        Ok(Meta {
+            uuid: [u64_at(p, 16), u64_at(p, 24)],
+            checkpoint: u64_at(p, 32),
+            root: u64_at(p, 40) as u32,
+            height: (u64_at(p, 40) >> 32) as u32,
+            root_sum: u64_at(p, 48),
+            file_pages: u64_at(p, 56),
+            logical: u64_at(p, 64),
+            next_id: u64_at(p, 72),
+            seed: u64_at(p, 80),
+        })
+    }
+
+    /// The checksum of the encoded page: names this very checkpoint of this very store.
+    pub(crate) fn sum(page: &[u8; PAGE_SIZE]) -> u64 {
+        u64_at(page, PAGE_SIZE - 8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_every_flipped_bit_is_noticed() {
+        let m = Meta {
+            uuid: [1, 2],
+            checkpoint: 3,
+            root: 4,
+            height: 2,
+            root_sum: 5,
+            file_pages: 6,
+            logical: 7,
+            next_id: 8,
+            seed: 9,
+        };
+        let page = m.encode();
+        assert_eq!(Meta::decode(&page), Ok(m));
+        for bit in (0..PAGE_SIZE * 8).step_by(37) {
+            let mut bad = page;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Meta::decode(&bad).is_err(), "bit {bit}");
+        }
+        assert_eq!(Meta::decode(&[0; PAGE_SIZE]), Err(Bad::Blank));
+    }
+}

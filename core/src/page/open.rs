@@ -1,0 +1,444 @@
+//! Opening and closing: the store file, the sidecar, and who is first and last.
+//!
+//! 1. Everyone who uses a store holds a shared OFD lock on its presence byte; making or discarding a
+//!    sidecar needs the exclusive one, so it happens only while nobody else is there.
+//! 2. A sidecar is used again only if it is complete and of this layout, this store (uuid, device,
+//!    inode), this boot, and this very checkpoint. Else it is discarded and the last checkpoint opened.
+//! 3. After locking, the path is looked at again: a file that was replaced meanwhile is not the one
+//!    that was locked.
+//! 4. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
+//!    to the other.
+
+use super::meta::{Bad, Meta};
+use super::pins::Pins;
+use super::shm::{self, MAX_PAGES, Region, Shm, at};
+use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE, P, Registration};
+use super::wait::Wait;
+use super::{Hooks, Pager, checkpoint, superblock as sb};
+use crate::error::{Error, Result};
+use crate::ids::{Addr, PAGE_SIZE};
+use crate::page::access::Pages;
+use crate::raw::file::{self, Ofd};
+use crate::raw::map::Map;
+use crate::raw::process;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Pages of a new store's file.
+const FIRST_PAGES: u64 = 96;
+
+/// How to open.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For reading only.
+    pub read_only: bool,
+    /// Make the file if it is missing.
+    pub create: bool,
+    /// Whether checkpoints flush.
+    pub flushes: bool,
+    /// Longest wait where the caller gives no bound.
+    pub bound: Duration,
+}
+
+fn sidecar_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-shm");
+    PathBuf::from(name)
+}
+
+fn refused(path: &Path, why: impl Into<String>) -> Error {
+    Error::Refused { path: path.to_owned(), why: why.into() }
+}
+
+fn open_error(path: &Path, e: std::io::Error) -> Error {
+    Error::io(format!("cannot open {}", path.display()), e)
+}
+
+impl Pager {
+    /// Opens a store. Costs the same whatever its size.
+    pub fn open(path: &Path, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
+        let path = std::path::absolute(path).map_err(|e| open_error(path, e))?;
+        let deadline = Instant::now() + settings.bound;
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(settings.create && !settings.read_only);
+            let file = options.open(&path).map_err(|e| open_error(&path, e))?;
+            if !file.metadata().map_err(|e| open_error(&path, e))?.is_file() {
+                return Err(Error::NotAStore { path, why: "not a regular file".to_owned() });
+            }
+            if let Some(kind) = file::network_filesystem(&file) {
+                return Err(refused(&path, format!("it lies on {kind}: machines cannot share its memory; use a local disk")));
+            }
+            let lock = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
+            let alone = file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Exclusive)?;
+            if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
+                // Somebody is opening it for the first time, or closing it for the last.
+                if Instant::now() >= deadline {
+                    return Err(refused(&path, "another process keeps it to itself (opening or closing it); try again"));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            let now = std::fs::metadata(&path).ok().map(|m| {
+                use std::os::unix::fs::MetadataExt;
+                (m.dev(), m.ino())
+            });
+            let id = file::identity(&file).map_err(|e| open_error(&path, e))?;
+            if now != Some((id.dev, id.ino)) {
+                continue;
+            }
+            return Pager::attach(path, file, lock, alone, settings, hooks);
+        }
+    }
+
+    fn attach(path: PathBuf, file: File, lock: File, alone: bool, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
+        let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
+        if len == 0 && settings.read_only {
+            return Err(Error::NotAStore { path, why: "the file is empty".to_owned() });
+        }
+        if alone && is_blank(&file, &path)? {
+            if settings.read_only {
+                return Err(Error::NotAStore { path, why: "it holds no checkpoint".to_owned() });
+            }
+            create_store(&file)?;
+        }
+        let (meta, meta_sum) = newest_meta(&file, &path)?;
+        let shm = open_sidecar(&path, &file, &meta, meta_sum, alone)?;
+        let map = Map::new(&file, (MAX_PAGES as usize) * PAGE_SIZE, 64 << 20)?;
+        map.advise_random();
+        let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let forks = process::watch_forks();
+        let pager = Arc::new_cyclic(|me| Pager {
+            map,
+            seed: meta.seed,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            me: me.clone(),
+            read_only: settings.read_only,
+            flushes: settings.flushes,
+            bound: settings.bound,
+            registration: Mutex::new(Registration { file: lock, process: 0, generation: 0, forks }),
+            process: AtomicU32::new(0),
+            probe: Mutex::new(probe),
+            pins: Pins::default(),
+            transaction_frees: Mutex::new(Vec::new()),
+            hooks: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            shm,
+            file,
+            path,
+        });
+        pager.set_hooks(hooks);
+        if alone {
+            pager.inherit()?;
+        }
+        {
+            let mut reg = pager.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (p, generation) = slots::claim_process_slot(&pager.shm, &reg.file)?;
+            reg.process = p;
+            reg.generation = generation;
+            pager.process.store(u32::from(p), Ordering::Release);
+        }
+        if alone {
+            if !pager.read_only && pager.shm.get(at::LOGICAL) == 0 {
+                let mut section = pager.write(&mut Wait::forever())?;
+                section.create_superblock()?;
+                section.commit();
+            }
+            let reg = pager.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // From exclusive to shared in one step: others may come in now.
+            file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared)?;
+        } else {
+            pager.bury_the_dead(None)?;
+        }
+        pager.check_superblock()?;
+        Ok(pager)
+    }
+
+    /// Alone with a sidecar that was used before: all its processes are dead. Recovers what they
+    /// left, then forgets them.
+    fn inherit(&self) -> Result<()> {
+        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            self.shm.mark(slot).store(0, Ordering::Relaxed);
+            self.shm.depth(slot).store(0, Ordering::Relaxed);
+        }
+        self.shm.set(at::LATCH_WAITERS, 0);
+        self.shm.set(at::GATE_WAITERS, 0);
+        self.recover(0)?;
+        for p in 0..self.shm.process_slots() {
+            if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 {
+                let generation = self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32;
+                if let Some(hooks) = self.hooks.get() {
+                    hooks.process_died(self, p as u16, generation)?;
+                }
+                slots::free_process_slot(&self.shm, p);
+            }
+        }
+        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            self.shm.slot_owner(slot).store(0, Ordering::Relaxed);
+        }
+        self.shm.set(at::CK_OWNER, 0);
+        self.shm.set(at::LATCH, 0);
+        Ok(())
+    }
+
+    fn check_superblock(&self) -> Result<()> {
+        if self.shm.get(at::LOGICAL) == 0 {
+            return Err(Error::NotAStore { path: self.path.clone(), why: "it was never completed; open it for writing once".to_owned() });
+        }
+        let section = self.read(&mut Wait::forever())?;
+        if section.u64_at(sb::MAGIC)? != sb::MAGIC_VALUE {
+            return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
+        }
+        Ok(())
+    }
+
+    /// Closes: further operations answer `Error::Closed`. The last process to close checkpoints.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.depth() > 0 {
+            self.rollback()?;
+        }
+        // In a forked child that never used it there is nothing to give back.
+        let reg = self.registration()?;
+        let deadline = Instant::now() + self.bound;
+        while !file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::Exclusive)? {
+            if Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let last = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?;
+        drop(reg);
+        let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 {
+            self.checkpoint(&mut Wait::forever())
+        } else {
+            Ok(())
+        };
+        self.closed.store(true, Ordering::Release);
+        self.forget_slot();
+        let reg = self.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // What this process still holds goes as if it had died, but at once.
+        let _ = self.leave(&reg);
+        let done_leaving = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::None);
+        file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::None)?;
+        done_leaving?;
+        done
+    }
+
+    /// Drops this process's locks, pins, thread slots and its slot.
+    fn leave(&self, reg: &Registration) -> Result<()> {
+        let p = reg.process as usize;
+        let slot = (0..self.shm.get(at::SLOTS_HIGH) as u32).find(|s| self.process_of(*s) == Some(p));
+        if let Some(slot) = slot {
+            let latch = self.shm.latch();
+            let until = Instant::now() + Duration::from_secs(1);
+            // If the latch cannot be had, the slot stays in use and is buried by somebody later.
+            while !latch.spin(slot) {
+                if Instant::now() > until {
+                    return Ok(());
+                }
+                std::thread::yield_now();
+            }
+            let hooks = self.hooks.get().map_or(Ok(()), |h| h.process_died(self, reg.process, reg.generation));
+            latch.release();
+            hooks?;
+            for s in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+                if self.process_of(s) == Some(p) {
+                    self.shm.mark(s).store(0, Ordering::SeqCst);
+                    self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+                }
+            }
+        }
+        slots::free_process_slot(&self.shm, p);
+        slots::give_back_byte(&reg.file, p)
+    }
+}
+
+/// No meta page was ever written: a new file, or one whose creation was cut short.
+fn is_blank(file: &File, path: &Path) -> Result<bool> {
+    let mut page = [0u8; PAGE_SIZE];
+    for i in 0..2 {
+        page.fill(0);
+        let n = read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))?;
+        if page[..n].iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+    }
+    // More than a fresh file's pages, all with blank metas: not ours to overwrite.
+    let len = file.metadata().map_err(|e| open_error(path, e))?.len();
+    Ok(len <= FIRST_PAGES * PAGE_SIZE as u64)
+}
+
+fn read_up_to(file: &File, buf: &mut [u8], at: u64) -> std::io::Result<usize> {
+    let mut n = 0;
+    while n < buf.len() {
+        match file.read_at(&mut buf[n..], at + n as u64) {
+            Ok(0) => break,
+            Ok(k) => n += k,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n)
+}
+
+/// Writes checkpoint 1: an empty page table.
+fn create_store(file: &File) -> Result<()> {
+    file::allocate(file, 0, FIRST_PAGES * PAGE_SIZE as u64, "the store file")?;
+    let meta = Meta {
+        uuid: [process::random_u64(), process::random_u64()],
+        checkpoint: 1,
+        root: 0,
+        height: 0,
+        root_sum: 0,
+        file_pages: FIRST_PAGES,
+        logical: 0,
+        next_id: 1,
+        seed: process::random_u64(),
+    };
+    file.write_all_at(&meta.encode(), PAGE_SIZE as u64).map_err(|e| Error::io("cannot write the meta page", e))
+}
+
+/// The valid meta page with the higher number, and its checksum.
+fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
+    let mut best: Option<(Meta, u64)> = None;
+    let mut why = "the file is too short".to_owned();
+    for i in 0..2u64 {
+        let mut page = [0u8; PAGE_SIZE];
+        if read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))? < PAGE_SIZE {
+            continue;
+        }
+        match Meta::decode(&page) {
+            Ok(m) if m.checkpoint % 2 != i => why = format!("meta page {i} is in the wrong place"),
+            Ok(m) => {
+                if best.is_none_or(|(b, _)| m.checkpoint > b.checkpoint) {
+                    best = Some((m, Meta::sum(&page)));
+                }
+            }
+            Err(Bad::Blank) => {}
+            Err(Bad::Magic) => why = "its beginning is not a persist store's".to_owned(),
+            Err(Bad::Version(v)) => why = format!("format version {v}, this build reads {}", super::meta::VERSION),
+            Err(Bad::Checksum) => why = "both meta pages are damaged; restore a backup".to_owned(),
+        }
+    }
+    let Some((meta, sum)) = best else {
+        return Err(Error::NotAStore { path: path.to_owned(), why });
+    };
+    let bad = meta.logical > MAX_PAGES
+        || meta.checkpoint == 0
+        || meta.checkpoint >= u64::from(u32::MAX) - 4
+        || meta.height > super::table::MAX_HEIGHT
+        || meta.logical > super::table::covers(meta.height)
+        || u64::from(meta.root) >= MAX_PAGES;
+    if bad {
+        return Err(Error::NotAStore { path: path.to_owned(), why: "its meta page holds impossible numbers".to_owned() });
+    }
+    Ok((meta, sum))
+}
+
+/// Opens the sidecar: the one in use, or alone a usable old one, or a new one.
+fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: bool) -> Result<Shm> {
+    let name = sidecar_path(path);
+    let open = |create: bool| {
+        use std::os::unix::fs::OpenOptionsExt;
+        OpenOptions::new().read(true).write(true).create(create).mode(0o666).custom_flags(libc::O_NOFOLLOW).open(&name)
+    };
+    if !alone {
+        let side = open(false).map_err(|e| {
+            refused(path, format!("others use it, but its sidecar {} cannot be opened ({e}); close it everywhere first", name.display()))
+        })?;
+        let shm = Shm::map_checked(side)?.ok_or_else(|| refused(path, "its sidecar was cut short while others use it; close it everywhere first"))?;
+        if !belongs(&shm, file, meta)? {
+            return Err(refused(path, "others use it through another sidecar; close it everywhere first"));
+        }
+        return Ok(shm);
+    }
+    if let Ok(side) = open(false)
+        && let Some(shm) = Shm::map_checked(side)?
+        && belongs(&shm, file, meta)?
+        && shm.get(at::BOOT) == process::boot_id()
+        && shm.get(at::POISON) == 0
+        && is_current(&shm, meta, meta_sum)
+    {
+        return Ok(shm);
+    }
+    match std::fs::remove_file(&name) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io(format!("cannot replace the sidecar {}", name.display()), e)),
+    }
+    let side = open(true).map_err(|e| Error::io(format!("cannot make the sidecar {}", name.display()), e))?;
+    // Who may open the store may open its sidecar.
+    if let Ok(m) = file.metadata() {
+        let _ = side.set_permissions(m.permissions());
+    }
+    make_sidecar(side, file, meta, meta_sum)
+}
+
+fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {
+    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    Ok(shm.get(at::MAGIC) == shm::MAGIC
+        && shm.get(at::LAYOUT) == shm::LAYOUT
+        && shm.get(at::READY) == 1
+        && shm.get(at::DEV) == id.dev
+        && shm.get(at::INO) == id.ino
+        && shm.get(at::UUID) == meta.uuid[0]
+        && shm.get(at::UUID + 8) == meta.uuid[1])
+}
+
+/// The file's newest checkpoint is the one that the sidecar builds on, or the one that it was
+/// writing.
+fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
+    if shm.get(at::META_SUM) == meta_sum {
+        return true;
+    }
+    shm.get(at::CK_PHASE) == checkpoint::WRITING
+        && shm.get(at::CK_EPOCH) == meta.checkpoint
+        && shm.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
+}
+
+fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
+    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    let shm = Shm::map(side)?;
+    shm.allocate_fixed()?;
+    let pages = file.metadata().map_err(|e| Error::io("fstat", e))?.len() / PAGE_SIZE as u64;
+    if pages > MAX_PAGES {
+        return Err(Error::Corrupt { what: "the file is larger than a store can be (pages)", at: pages });
+    }
+    shm.ensure(Region::Undo, 4096)?;
+    shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
+    shm.ensure(Region::Table, (meta.logical as usize).max(512) * 8)?;
+    for (word, value) in [
+        (at::LAYOUT, shm::LAYOUT),
+        (at::BOOT, process::boot_id()),
+        (at::DEV, id.dev),
+        (at::INO, id.ino),
+        (at::UUID, meta.uuid[0]),
+        (at::UUID + 8, meta.uuid[1]),
+        (at::NONCE, process::random_u64()),
+        (at::EPOCH, meta.checkpoint + 1),
+        (at::DURABLE, meta.checkpoint),
+        (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),
+        (at::ROOT_SUM, meta.root_sum),
+        (at::META_SUM, meta_sum),
+        (at::FILE_PAGES, pages),
+        (at::CURSOR, 2),
+        (at::LOGICAL, meta.logical),
+        (at::NEXT_ID, meta.next_id),
+        // A new store has nothing to be looked for: all of its pages but the metas are free.
+        (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
+        (at::FREE_COUNT, if meta.logical == 0 { pages - 2 } else { 0 }),
+        (at::MAGIC, shm::MAGIC),
+    ] {
+        shm.set(word, value);
+    }
+    shm.set(at::READY, 1);
+    Ok(shm)
+}

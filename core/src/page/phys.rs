@@ -1,0 +1,226 @@
+//! Physical pages: the free map, the file's growth, and the dirty lists.
+//!
+//! 1. All of it under the latch, but for the lists of an ended epoch, which are the checkpointer's.
+//! 2. A bit is set before the page is reachable and cleared only when neither meta page nor a
+//!    snapshot reaches it any more (I3).
+//! 3. So many free pages are always kept back that the next checkpoint can write its page table, on a
+//!    full disk too (`reserve`).
+//! 4. Until the free map is rebuilt, pages that were there when the sidecar was made are not handed
+//!    out, and their bits say only what was learned so far.
+//!
+//! A dirty list entry, 24 bytes:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | logical page, or `NODE_NEW`/`NODE_OLD` for pages of the page table |
+//! | 8 | 8 | the new entry (physical page, birth epoch << 32) |
+//! | 16 | 8 | the old entry, whose page is free two checkpoints later (0: none) |
+
+use super::Pager;
+use super::shm::{self, MAX_PAGES, Region, Shm, at};
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::raw::file;
+use std::sync::atomic::Ordering;
+
+/// A page-table page that the checkpointer allocated.
+pub(crate) const NODE_NEW: u64 = u64::MAX;
+/// A page-table page that a checkpoint replaced.
+pub(crate) const NODE_OLD: u64 = u64::MAX - 1;
+
+/// Pages that only removing operations may use.
+const REMOVAL: u64 = 48;
+
+/// Bytes of a list entry.
+const ENTRY: usize = 24;
+const LIST_MAX: usize = shm::LIST_SIZE / ENTRY;
+
+/// Entry of the live table for "no such page".
+pub(crate) const ABSENT: u64 = 1 << 63;
+
+impl Shm {
+    pub(crate) fn list_len(&self, list: usize) -> u64 {
+        self.get(at::LIST_LEN + 8 * list)
+    }
+
+    pub(crate) fn set_list_len(&self, list: usize, len: u64) {
+        self.set(at::LIST_LEN + 8 * list, len);
+    }
+
+    pub(crate) fn list_entry(&self, list: usize, i: u64) -> [u64; 3] {
+        let w = self.words(shm::LISTS + list * shm::LIST_SIZE + i as usize * ENTRY, 3);
+        [w[0].load(Ordering::Relaxed), w[1].load(Ordering::Relaxed), w[2].load(Ordering::Relaxed)]
+    }
+
+    pub(crate) fn list_push(&self, list: usize, entry: [u64; 3]) -> Result<()> {
+        let len = self.list_len(list) as usize;
+        self.list_room(list, 1)?;
+        let w = self.words(shm::LISTS + list * shm::LIST_SIZE + len * ENTRY, 3);
+        for (word, value) in w.iter().zip(entry) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.set_list_len(list, len as u64 + 1);
+        Ok(())
+    }
+
+    /// Makes room for more entries.
+    pub(crate) fn list_room(&self, list: usize, more: usize) -> Result<()> {
+        let want = self.list_len(list) as usize + more;
+        if want > LIST_MAX {
+            return Err(Error::TransactionTooLarge { what: "4 million changed pages between two checkpoints" });
+        }
+        self.ensure(Region::List(list), want * ENTRY)
+    }
+
+    #[inline]
+    fn map_word(&self, page: u64) -> (usize, u64) {
+        (shm::FREEMAP + (page / 64) as usize * 8, 1 << (page % 64))
+    }
+
+    pub(crate) fn is_used(&self, page: u64) -> bool {
+        let (w, bit) = self.map_word(page);
+        self.word(w).load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Sets or clears a page's bit; true if that changed it.
+    pub(crate) fn mark_used(&self, page: u64, used: bool) -> bool {
+        let (w, bit) = self.map_word(page);
+        let w = self.word(w);
+        let old = w.load(Ordering::Relaxed);
+        w.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+        (old & bit != 0) != used
+    }
+}
+
+impl Pager {
+    /// Free pages kept back for the next checkpoint's page table: the leaves and inner pages it may
+    /// have to rewrite.
+    fn reserve(&self) -> u64 {
+        let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
+        leaves + leaves / 128 + 12
+    }
+
+    /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes
+    /// something also what removing needs, so that deletion works on a full disk.
+    pub(crate) fn alloc_phys(&self, removing: bool) -> Result<PhysNo> {
+        let keep = self.reserve() + if removing { 0 } else { REMOVAL };
+        if self.shm.get(at::FREE_COUNT) <= keep {
+            self.grow(keep)?;
+        }
+        self.take_free()
+    }
+
+    /// Allocates a free physical page from the reserve, growing the file only if there is none.
+    pub(crate) fn alloc_reserved(&self) -> Result<PhysNo> {
+        if self.shm.get(at::FREE_COUNT) == 0 {
+            self.grow(0)?;
+        }
+        self.take_free()
+    }
+
+    /// Finds a free page from the cursor on, so that an epoch's pages lie side by side. Its bit is
+    /// not set yet: the caller writes an intent first.
+    fn take_free(&self) -> Result<PhysNo> {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let low = self.shm.get(at::REBUILD_BELOW).max(2);
+        for _ in 0..2 {
+            let start = self.shm.get(at::CURSOR).clamp(low, pages.max(low));
+            if let Some(p) = self.scan(start, pages).or_else(|| self.scan(low, start)) {
+                self.shm.set(at::CURSOR, p + 1);
+                return Ok(PhysNo(p as u32));
+            }
+            // The hint was wrong: nothing is free.
+            self.shm.set(at::FREE_COUNT, 0);
+            self.grow(0)?;
+        }
+        Err(Error::Corrupt { what: "the free map in the sidecar (page)", at: pages })
+    }
+
+    fn scan(&self, from: u64, to: u64) -> Option<u64> {
+        let mut page = from;
+        while page < to {
+            let word = self.shm.word(shm::FREEMAP + (page / 64) as usize * 8).load(Ordering::Relaxed);
+            let free = !word & (u64::MAX << (page % 64));
+            if free != 0 {
+                let found = page / 64 * 64 + u64::from(free.trailing_zeros());
+                return (found < to).then_some(found);
+            }
+            page = (page / 64 + 1) * 64;
+        }
+        None
+    }
+
+    /// Notes a page as used, after the intent was written.
+    pub(crate) fn set_used(&self, page: PhysNo) {
+        if self.shm.mark_used(u64::from(page.0), true) {
+            let n = self.shm.get(at::FREE_COUNT);
+            self.shm.set(at::FREE_COUNT, n.saturating_sub(1));
+        }
+    }
+
+    /// Gives a page back.
+    pub(crate) fn set_free(&self, page: PhysNo) {
+        let page = u64::from(page.0);
+        if page < 2 || page >= self.shm.get(at::FILE_PAGES) {
+            return;
+        }
+        if self.shm.mark_used(page, false) && page >= self.shm.get(at::REBUILD_BELOW) {
+            let n = self.shm.get(at::FREE_COUNT);
+            self.shm.set(at::FREE_COUNT, n + 1);
+        }
+    }
+
+    /// Counts the free pages anew.
+    pub(crate) fn recount_free(&self) {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let low = self.shm.get(at::REBUILD_BELOW).max(2);
+        let mut free = 0;
+        let mut page = low;
+        while page < pages {
+            if page.is_multiple_of(64) && page + 64 <= pages {
+                free += u64::from(self.shm.word(shm::FREEMAP + (page / 64) as usize * 8).load(Ordering::Relaxed).count_zeros());
+                page += 64;
+            } else {
+                free += u64::from(!self.shm.is_used(page));
+                page += 1;
+            }
+        }
+        self.shm.set(at::FREE_COUNT, free);
+    }
+
+    /// Makes the file longer, by a part of its size; on a nearly full disk by what there is. More
+    /// than `keep` pages are free afterwards, or it is an error.
+    #[cold]
+    fn grow(&self, keep: u64) -> Result<()> {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let limit = MAX_PAGES.min(self.map.pages());
+        if pages >= limit {
+            return Err(Error::NoSpace {
+                what: "the store has reached its largest size",
+                source: std::io::Error::from_raw_os_error(libc::EFBIG),
+            });
+        }
+        let mut more = (pages / 8).clamp(64, 16384).max(keep + 1).min(limit - pages);
+        loop {
+            let done = self.shm.ensure(Region::FreeMap, ((pages + more) as usize).div_ceil(64) * 8).and_then(|()| {
+                file::allocate(&self.file, pages * PAGE_SIZE as u64, more * PAGE_SIZE as u64, "the store file")
+            });
+            match done {
+                Ok(()) => break,
+                Err(_) if more > 1 => more /= 2,
+                Err(e) => return Err(e),
+            }
+        }
+        // Bits beyond the old end are zero, free: the end is published last.
+        self.shm.set(at::FILE_PAGES, pages + more);
+        let free = self.shm.get(at::FREE_COUNT) + more;
+        self.shm.set(at::FREE_COUNT, free);
+        if free <= keep {
+            return Err(Error::NoSpace {
+                what: "the store file",
+                source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! Pins: the containers that this process refers to, so that nobody frees them under it.
+//!
+//! 1. The counts are this process's own; the set of pinned ids is a table in the sidecar that every
+//!    process can read: open addressing, `EMPTY` = 0, `GONE` = all ones.
+//! 2. An id is added, and the table rebuilt, only inside a read section; others look only inside write
+//!    sections: so they never see a table in the middle of a change. Removal is one store, at any time.
+//! 3. A table that cannot grow further says so (`PinOverflow`): then everything counts as pinned for as
+//!    long as this process lives. Freeing is put off, nothing is lost.
+//! 4. The table goes with its process (`slots`).
+
+use super::Pager;
+use super::shm;
+use super::slots::P;
+use crate::error::Result;
+use crate::ids::ObjectId;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const EMPTY: u64 = 0;
+const GONE: u64 = u64::MAX;
+const LEAST: usize = 512;
+const MOST: usize = shm::PINS_SIZE / 8;
+
+#[derive(Debug, Default)]
+struct Local {
+    counts: HashMap<u64, u32>,
+    /// Places in the shared table that are not `EMPTY`.
+    used: usize,
+}
+
+/// This process's pins.
+#[derive(Debug, Default)]
+pub(crate) struct Pins {
+    local: Mutex<Local>,
+}
+
+fn table(pager: &Pager, process: usize, capacity: usize) -> &[AtomicU64] {
+    pager.shm.words(shm::PINS + process * shm::PINS_SIZE, capacity.min(MOST))
+}
+
+fn start(id: u64, capacity: usize) -> usize {
+    (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (capacity - 1)
+}
+
+/// Adds an id to the table; false if it was there.
+fn insert(table: &[AtomicU64], id: u64) {
+    let mut i = start(id, table.len());
+    for _ in 0..table.len() {
+        if table[i].load(Ordering::Relaxed) == EMPTY {
+            table[i].store(id, Ordering::Release);
+            return;
+        }
+        i = (i + 1) & (table.len() - 1);
+    }
+}
+
+fn find(table: &[AtomicU64], id: u64) -> Option<usize> {
+    let mut i = start(id, table.len());
+    for _ in 0..table.len() {
+        match table[i].load(Ordering::Acquire) {
+            EMPTY => return None,
+            found if found == id => return Some(i),
+            _ => i = (i + 1) & (table.len() - 1),
+        }
+    }
+    None
+}
+
+impl Pins {
+    fn lock(&self) -> MutexGuard<'_, Local> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a pin up. Inside a read (or write) section.
+    pub(crate) fn pin(&self, pager: &Pager, id: ObjectId) -> Result<()> {
+        let mut local = self.lock();
+        let count = local.counts.entry(id.0).or_insert(0);
+        *count += 1;
+        if *count == 1
+            && let Err(e) = self.publish(pager, &mut local, id.0)
+        {
+            local.counts.remove(&id.0);
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    fn publish(&self, pager: &Pager, local: &mut Local, id: u64) -> Result<()> {
+        let p = pager.process.load(Ordering::Relaxed) as usize;
+        let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Relaxed) as usize;
+        if (local.used + 1) * 4 > capacity * 3 {
+            return self.rebuild(pager, local, p);
+        }
+        insert(table(pager, p, capacity), id);
+        local.used += 1;
+        Ok(())
+    }
+
+    /// Writes the table anew with room for twice the pins there are.
+    fn rebuild(&self, pager: &Pager, local: &mut Local, p: usize) -> Result<()> {
+        let want = (local.counts.len() * 2 + 1).next_power_of_two().max(LEAST);
+        if want > MOST {
+            pager.shm.process_word(p, P::PinOverflow).store(1, Ordering::Release);
+            return Ok(());
+        }
+        let bytes = pager.shm.process_word(p, P::PinBytes);
+        if (bytes.load(Ordering::Relaxed) as usize) < want * 8 {
+            pager.shm.ensure_pins(p, want * 8)?;
+            bytes.store(want as u64 * 8, Ordering::Relaxed);
+        }
+        let table = table(pager, p, want);
+        for w in table {
+            w.store(EMPTY, Ordering::Relaxed);
+        }
+        for id in local.counts.keys() {
+            insert(table, *id);
+        }
+        local.used = local.counts.len();
+        pager.shm.process_word(p, P::PinMask).store(want as u64, Ordering::Release);
+        pager.shm.process_word(p, P::PinOverflow).store(0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Counts a pin down; true if none is left in this process.
+    pub(crate) fn unpin(&self, pager: &Pager, id: ObjectId) -> bool {
+        let mut local = self.lock();
+        match local.counts.get_mut(&id.0) {
+            Some(n) if *n > 1 => {
+                *n -= 1;
+                false
+            }
+            Some(_) => {
+                local.counts.remove(&id.0);
+                let p = pager.process.load(Ordering::Relaxed) as usize;
+                let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Relaxed) as usize;
+                if capacity > 0 {
+                    let table = table(pager, p, capacity);
+                    if let Some(i) = find(table, id.0) {
+                        table[i].store(GONE, Ordering::Release);
+                    }
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether any process pins the container. Inside a write section.
+    pub(crate) fn is_pinned(&self, pager: &Pager, id: ObjectId) -> bool {
+        (0..pager.shm.process_slots()).any(|p| {
+            if pager.shm.process_word(p, P::State).load(Ordering::Acquire) == 0 {
+                return false;
+            }
+            if pager.shm.process_word(p, P::PinOverflow).load(Ordering::Acquire) != 0 {
+                return true;
+            }
+            let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Acquire) as usize;
+            capacity.is_power_of_two() && find(table(pager, p, capacity), id.0).is_some()
+        })
+    }
+
+    /// A forked child has its parent's proxies, and its own table from now on.
+    pub(crate) fn after_fork(&self, pager: &Pager) -> Result<()> {
+        let mut local = self.lock();
+        local.used = 0;
+        if local.counts.is_empty() {
+            return Ok(());
+        }
+        let p = pager.process.load(Ordering::Relaxed) as usize;
+        self.rebuild(pager, &mut local, p)
+    }
+}

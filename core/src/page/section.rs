@@ -1,0 +1,564 @@
+//! Sections: one operation's stay in the shared memory. The only way to a byte of the map.
+//!
+//! 1. A `ReadSection` holds its thread's mark in the gate; a `WriteSection` holds the latch and has
+//!    raised the gate and seen every mark gone. So bytes reached through the first do not change while
+//!    it lives, and bytes reached through the second are nobody else's.
+//! 2. A write section ends by `commit` or by undoing everything since it began (drop).
+//! 3. Inside a section: no blocking call, no lock, no other section of the same store (checked).
+//! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
+
+use super::access::{Pages, PagesMut, within_page};
+use super::gate::{self, Gate};
+use super::phys::ABSENT;
+use super::shm::{self, Shm, at};
+use super::superblock as sb;
+use super::wait::{Patience, Wait};
+use super::{Pager, marks};
+use crate::error::{Error, Result};
+use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
+use crate::raw::process;
+use std::sync::atomic::Ordering;
+
+impl Shm {
+    #[inline]
+    pub(crate) fn gate(&self) -> Gate<'_> {
+        Gate { word: self.word(at::GATE), futex: self.word32(at::GATE), waiters: self.word32(at::GATE_WAITERS) }
+    }
+}
+
+/// A stay as a reader.
+#[derive(Debug)]
+pub struct ReadSection<'p> {
+    pager: &'p Pager,
+    slot: u32,
+    limit: u64,
+    /// A transaction of another thread is open: look at the marks.
+    watch: bool,
+}
+
+impl Drop for ReadSection<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        Gate::leave(self.pager.shm.mark(self.slot));
+    }
+}
+
+impl Pager {
+    /// Enters as a reader. Waits while a writer is at work.
+    #[inline]
+    pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
+        let slot = self.slot()?;
+        let mark = self.shm.mark(slot);
+        if mark.load(Ordering::Relaxed) != 0 {
+            return Err(Error::invalid("a section of this store is already open on this thread"));
+        }
+        let word = match self.shm.gate().try_enter(mark) {
+            Some(word) => word,
+            None => self.enter_slowly(slot, wait)?,
+        };
+        let watch = word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot);
+        Ok(ReadSection { pager: self, slot, limit: self.shm.get(at::LOGICAL), watch })
+    }
+
+    #[cold]
+    fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<u64> {
+        let gate = self.shm.gate();
+        let mark = self.shm.mark(slot);
+        for _ in 0..2000 {
+            if gate.word.load(Ordering::Relaxed) & gate::RAISED == 0
+                && let Some(word) = gate.try_enter(mark)
+            {
+                return Ok(word);
+            }
+            std::hint::spin_loop();
+        }
+        let mut patience = Patience::new(wait, self.bound);
+        loop {
+            if let Some(word) = gate.try_enter(mark) {
+                return Ok(word);
+            }
+            let owner = self.shm.latch().owner();
+            if owner == Some(slot) {
+                return Err(Error::invalid("a section of this store is already open on this thread"));
+            }
+            let slice = patience.slice("a writer at work in the store", || self.describe_owner(owner))?;
+            gate.sleep(gate::RAISED, slice);
+            if gate.word.load(Ordering::Relaxed) & gate::RAISED != 0 {
+                self.look_after_latch(owner)?;
+            }
+        }
+    }
+
+    pub(crate) fn describe_owner(&self, owner: Option<u32>) -> String {
+        owner.map_or_else(|| "nobody".to_owned(), |slot| self.describe_slot(slot))
+    }
+
+    fn look_after_latch(&self, seen: Option<u32>) -> Result<()> {
+        if let Some(owner) = seen
+            && self.shm.latch().owner() == seen
+        {
+            self.look_after(owner, None)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the latch for the slot. False in a transaction of this thread, which has it already.
+    #[inline]
+    pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
+        let latch = self.shm.latch();
+        if latch.try_take(slot) {
+            return Ok(true);
+        }
+        if latch.owner() == Some(slot) {
+            return Ok(false);
+        }
+        self.take_latch_slowly(slot, wait).map(|()| true)
+    }
+
+    #[cold]
+    fn take_latch_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
+        let latch = self.shm.latch();
+        if latch.spin(slot) {
+            return Ok(());
+        }
+        let mut patience = Patience::new(wait, self.bound);
+        loop {
+            if latch.try_take(slot) {
+                return Ok(());
+            }
+            let owner = latch.owner();
+            let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
+            latch.sleep(slice);
+            // The same owner after a whole slice: does it live?
+            if latch.owner() == owner {
+                self.look_after_latch(owner)?;
+            }
+        }
+    }
+
+    /// Raises the gate and waits until no reader is inside. The caller holds the latch.
+    #[inline]
+    pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
+        self.shm.gate().raise();
+        for s in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            if self.shm.mark(s).load(Ordering::SeqCst) != 0 {
+                self.wait_for_reader(s, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn wait_for_reader(&self, reader: u32, mine: u32) -> Result<()> {
+        let mark = self.shm.mark(reader);
+        let mut wait = Wait::at_most(self.bound);
+        let mut patience = Patience::new(&mut wait, self.bound);
+        let mut turns = 0u32;
+        while mark.load(Ordering::SeqCst) != 0 {
+            turns += 1;
+            if turns < 2000 {
+                std::hint::spin_loop();
+            } else if turns < 2100 {
+                std::thread::yield_now();
+            } else {
+                let slice = patience
+                    .slice("a reader to leave the store", || self.describe_slot(reader))
+                    .inspect_err(|_| self.shm.gate().lower(self.marked()))?;
+                std::thread::sleep(slice.min(std::time::Duration::from_micros(200)));
+                if turns.is_multiple_of(64) {
+                    self.look_after(reader, Some(mine))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a transaction is open that has marked containers.
+    pub(crate) fn marked(&self) -> bool {
+        self.shm.gate().word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
+    }
+
+    /// Enters as a writer: as a part of this thread's transaction if it has one.
+    #[inline]
+    pub fn write(&self, wait: &mut Wait<'_>) -> Result<WriteSection<'_>> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let slot = self.slot()?;
+        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+            return Err(Error::invalid("a section of this store is already open on this thread"));
+        }
+        let took = self.take_latch(slot, wait)?;
+        if !took && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0 {
+            return Err(Error::invalid("a section of this store is already open on this thread"));
+        }
+        if self.shm.get(at::POISON) != 0 {
+            if took {
+                self.shm.latch().release();
+            }
+            return Err(self.poisoned());
+        }
+        if let Err(e) = self.raise_gate(slot) {
+            if took {
+                self.shm.latch().release();
+            }
+            return Err(e);
+        }
+        let transaction = self.shm.depth(slot).load(Ordering::Relaxed) > 0;
+        let mut section = WriteSection {
+            read: ReadSection { pager: self, slot, limit: 0, watch: false },
+            undo: self.shm.undo_len(),
+            fresh_from: 0,
+            deferred: Vec::new(),
+            epoch: self.shm.get(at::EPOCH),
+            now: 0,
+            transaction,
+            owned: took,
+            removing: false,
+            actor: Actor::Thread,
+            done: false,
+        };
+        section.read.limit = self.shm.get(at::LOGICAL);
+        section.fresh_from = if section.read.limit == 0 { 0 } else { section.u64_at(sb::NEXT_PAGE)? };
+        Ok(section)
+    }
+}
+
+impl ReadSection<'_> {
+    #[inline]
+    fn entry(&self, page: PageNo, addr: Addr) -> Result<u64> {
+        if page.0 >= self.limit {
+            return Err(Error::corrupt("an address beyond the store", addr));
+        }
+        match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
+            0 => self.pager.fill(page.0),
+            entry => Ok(entry),
+        }
+    }
+
+    #[inline]
+    fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysNo> {
+        let entry = self.entry(page, addr)?;
+        if entry & ABSENT != 0 {
+            return Err(Error::corrupt("an address in a page that does not exist", addr));
+        }
+        Ok(PhysNo(entry as u32))
+    }
+
+    /// The page manager this section belongs to.
+    #[must_use]
+    pub fn pager(&self) -> &Pager {
+        self.pager
+    }
+
+    /// Pins a container for this process. In the section that found it, so that it cannot have gone.
+    pub fn pin(&self, id: ObjectId) -> Result<()> {
+        self.pager.pins.pin(self.pager, id)
+    }
+}
+
+impl Pages for ReadSection<'_> {
+    #[inline]
+    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
+        let (page, offset) = within_page(addr, len)?;
+        let phys = self.translate(page, addr)?;
+        // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives.
+        Ok(&unsafe { self.pager.map.page(phys) }?[offset..offset + len])
+    }
+
+    #[inline]
+    fn hash_seed(&self) -> u64 {
+        self.pager.seed
+    }
+
+    #[inline]
+    fn reading(&self, id: ObjectId) -> Result<()> {
+        if self.watch && marks::is_marked(&self.pager.shm, id) {
+            return Err(Error::Busy(id));
+        }
+        Ok(())
+    }
+}
+
+/// A stay as the writer.
+#[derive(Debug)]
+pub struct WriteSection<'p> {
+    read: ReadSection<'p>,
+    /// Length of the undo log when the section began.
+    undo: u64,
+    /// Logical pages from here on were allocated in this section.
+    fresh_from: u64,
+    deferred: Vec<Addr>,
+    epoch: u64,
+    now: u64,
+    /// Part of an open transaction: leaving does not commit.
+    transaction: bool,
+    /// The latch was taken by this section and goes with it.
+    owned: bool,
+    removing: bool,
+    actor: Actor,
+    done: bool,
+}
+
+impl<'p> WriteSection<'p> {
+    /// Says in whose name this section changes the store (a thread's, unless told otherwise).
+    pub fn act_as(&mut self, actor: Actor) {
+        self.actor = actor;
+    }
+
+    /// The page manager this section belongs to.
+    #[must_use]
+    pub fn pager(&self) -> &'p Pager {
+        self.read.pager
+    }
+
+    /// Part of an open transaction.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.transaction
+    }
+
+    /// Tells the allocator that this operation removes something: it may use the last free pages.
+    pub fn removing(&mut self) {
+        self.removing = true;
+    }
+
+    /// Puts back the frees that the transaction's operations have deferred, to apply them.
+    pub fn take_transaction_frees(&mut self) {
+        let mut kept = self.read.pager.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.deferred.append(&mut kept);
+    }
+
+    /// Pins a container for this process.
+    pub fn pin(&self, id: ObjectId) -> Result<()> {
+        self.read.pin(id)
+    }
+
+    /// Whether the section has changed anything.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.read.pager.shm.undo_len() != self.undo
+    }
+
+    /// Completes the section. A lone operation commits here: its frees must have been applied. In a
+    /// transaction the frees are kept for the transaction's own commit.
+    pub fn commit(mut self) {
+        let pager = self.read.pager;
+        self.done = true;
+        if self.transaction {
+            let mut kept = pager.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            kept.append(&mut self.deferred);
+        } else {
+            debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
+            // One store: before it the operation can only be undone, after it it is complete.
+            pager.shm.set(at::UNDO_LEN, 0);
+            let changes = pager.shm.word(at::CHANGES);
+            changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
+    }
+
+    /// Completes the transaction's last section: everything since it began is committed.
+    pub(crate) fn commit_transaction(mut self) {
+        let pager = self.read.pager;
+        debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
+        self.done = true;
+        pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
+        pager.shm.set(at::UNDO_LEN, 0);
+        marks::clear(&pager.shm);
+        pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
+        let changes = pager.shm.word(at::CHANGES);
+        changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        self.owned = true;
+    }
+
+    #[inline]
+    fn write_page(&mut self, page: PageNo, addr: Addr) -> Result<PhysNo> {
+        let entry = self.read.entry(page, addr)?;
+        if entry & ABSENT != 0 {
+            return Err(Error::corrupt("an address in a page that does not exist", addr));
+        }
+        if entry >> 32 == self.epoch {
+            return Ok(PhysNo(entry as u32));
+        }
+        self.read.pager.writable(page.0, entry, true, self.removing)
+    }
+
+    #[inline]
+    fn needs_undo(&self, page: PageNo) -> bool {
+        page.0 < self.fresh_from
+    }
+
+    /// A page of zeros for `page`, which is free or was never used.
+    fn fresh_page(&mut self, page: PageNo) -> Result<()> {
+        let entry = self.read.entry(page, page.addr())?;
+        let phys = self.read.pager.writable(page.0, entry, false, self.removing)?;
+        // SAFETY: write section; the page belongs to nobody.
+        unsafe { self.read.pager.map.page_mut(phys) }?.fill(0);
+        Ok(())
+    }
+
+    /// The superblock of a new store.
+    pub(crate) fn create_superblock(&mut self) -> Result<()> {
+        self.read.pager.extend_logical(0)?;
+        self.read.limit = self.read.pager.shm.get(at::LOGICAL);
+        let entry = self.read.entry(PageNo(0), Addr(0))?;
+        self.read.pager.writable(0, entry, true, false)?;
+        self.fresh_from = 1;
+        self.set_u64(sb::NEXT_PAGE, 1)?;
+        self.set_u64(sb::MAGIC, sb::MAGIC_VALUE)
+    }
+}
+
+impl Drop for WriteSection<'_> {
+    fn drop(&mut self) {
+        let pager = self.read.pager;
+        if !self.done && pager.undo_to(self.undo).is_err() {
+            // Only a damaged sidecar gets here: what is there must not be used further.
+            pager.shm.set(at::POISON, 2);
+        }
+        pager.shm.gate().lower(pager.marked() && !(self.owned && !self.transaction));
+        if self.owned {
+            pager.shm.latch().release();
+        }
+        // The read part's own drop lowers a mark that was never raised: harmless.
+    }
+}
+
+impl Pages for WriteSection<'_> {
+    #[inline]
+    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
+        self.read.bytes(addr, len)
+    }
+
+    #[inline]
+    fn hash_seed(&self) -> u64 {
+        self.read.pager.seed
+    }
+}
+
+impl PagesMut for WriteSection<'_> {
+    #[inline]
+    fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()> {
+        let (page, offset) = within_page(addr, 8)?;
+        if offset & 7 != 0 {
+            return Err(Error::corrupt("misaligned word", addr));
+        }
+        let phys = self.write_page(page, addr)?;
+        let pager = self.read.pager;
+        if self.needs_undo(page) {
+            // SAFETY: this write section is the only one in the store (invariant 1).
+            let bytes = unsafe { pager.map.page(phys) }?;
+            let mut old = [0; 8];
+            old.copy_from_slice(&bytes[offset..offset + 8]);
+            pager.shm.log_word(addr, u64::from_le_bytes(old))?;
+        }
+        // SAFETY: as above; the borrow of the old bytes has ended.
+        unsafe { pager.map.store_u64(phys, offset, value) }
+    }
+
+    fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        let (page, offset) = within_page(addr, bytes.len())?;
+        let phys = self.write_page(page, addr)?;
+        let pager = self.read.pager;
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        let target = &mut unsafe { pager.map.page_mut(phys) }?[offset..offset + bytes.len()];
+        if self.needs_undo(page) {
+            pager.shm.log_bytes(addr, target)?;
+        }
+        target.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]> {
+        let (page, offset) = within_page(addr, len)?;
+        let phys = self.write_page(page, addr)?;
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        Ok(&mut unsafe { self.read.pager.map.page_mut(phys) }?[offset..offset + len])
+    }
+
+    fn alloc_page(&mut self) -> Result<PageNo> {
+        let head = self.u64_at(sb::FREE_PAGE)?;
+        if head != 0 {
+            let page = PageNo(head);
+            let next = self.u64_at(page.addr())?;
+            let count = self.u64_at(sb::FREE_PAGES)?;
+            self.set_u64(sb::FREE_PAGE, next)?;
+            self.set_u64(sb::FREE_PAGES, count.saturating_sub(1))?;
+            // The link is all of the page's content that matters; logged, it survives a rollback.
+            self.set_u64(page.addr(), 0)?;
+            self.fresh_page(page)?;
+            return Ok(page);
+        }
+        let page = PageNo(self.u64_at(sb::NEXT_PAGE)?);
+        self.read.pager.extend_logical(page.0)?;
+        self.read.limit = self.read.pager.shm.get(at::LOGICAL);
+        self.fresh_page(page)?;
+        self.set_u64(sb::NEXT_PAGE, page.0 + 1)?;
+        Ok(page)
+    }
+
+    fn free_page(&mut self, page: PageNo) -> Result<()> {
+        if page.0 == 0 || page.0 >= self.u64_at(sb::NEXT_PAGE)? {
+            return Err(Error::corrupt("freeing a page that is not in use", page.addr()));
+        }
+        let head = self.u64_at(sb::FREE_PAGE)?;
+        let count = self.u64_at(sb::FREE_PAGES)?;
+        self.set_u64(page.addr(), head)?;
+        self.set_u64(sb::FREE_PAGE, page.0)?;
+        self.set_u64(sb::FREE_PAGES, count + 1)
+    }
+
+    fn defer_free(&mut self, addr: Addr) -> Result<()> {
+        self.deferred.push(addr);
+        Ok(())
+    }
+
+    fn take_deferred(&mut self) -> Vec<Addr> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn changing(&mut self, id: ObjectId, key: Option<u64>) -> Result<()> {
+        let pager = self.read.pager;
+        if let Some(hooks) = pager.hooks.get() {
+            hooks.check_change(pager, self.read.slot, self.actor, id, key)?;
+        }
+        if self.transaction {
+            marks::mark(&pager.shm, id);
+            let gate = pager.shm.gate();
+            gate.word.store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn is_pinned(&self, id: ObjectId) -> bool {
+        self.read.pager.pins.is_pinned(self.read.pager, id)
+    }
+
+    fn breathe(&mut self) -> Result<()> {
+        // Nothing that a reader can reach was changed by this operation so far (the caller's promise);
+        // earlier operations of a transaction have marked what they changed.
+        let pager = self.read.pager;
+        pager.shm.gate().lower(pager.marked());
+        std::thread::yield_now();
+        pager.raise_gate(self.read.slot)
+    }
+
+    fn next_id(&mut self) -> Result<ObjectId> {
+        let word = self.read.pager.shm.word(at::NEXT_ID);
+        let id = word.load(Ordering::Relaxed);
+        // Never undone: an id that was given out is not given out again.
+        word.store(id + 1, Ordering::Release);
+        Ok(ObjectId(id))
+    }
+
+    fn now(&mut self) -> u64 {
+        if self.now == 0 {
+            self.now = process::coarse_now();
+        }
+        self.now
+    }
+}
+
+/// Bytes of a page, for tests of this module's callers.
+const _: () = assert!(PAGE_SIZE.is_multiple_of(8) && shm::MARK_WORDS.is_power_of_two());

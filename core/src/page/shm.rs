@@ -1,0 +1,261 @@
+//! The sidecar `FILE-shm`: the shared, volatile memory of everyone who has the store open.
+//!
+//! Sparse: its regions have fixed places far apart, and blocks are allocated (`fallocate`) before a
+//! region is used further. So its apparent size is about a gigabyte, its real size a few hundred KiB
+//! plus 8 bytes a page of the store.
+//!
+//! | OFFSET | SIZE | REGION |
+//! | --- | --- | --- |
+//! | 0 | 4 KiB | header words, below |
+//! | 0x1000 | 4 KiB | image of the meta page being written |
+//! | 0x2000 | 64 KiB | thread slots: 1024 of 64 bytes |
+//! | 0x12000 | 8 KiB | process slots: 128 of 64 bytes |
+//! | 0x14000 | 4 KiB | containers changed by the open transaction: 4096 bits |
+//! | 0x15000 | 16 KiB | lock manager: counters of buckets, u32 |
+//! | 0x19000 | 4 KiB | lock manager: wait signals, u32 |
+//! | 0x20000 | 2 MiB | lock manager: its table |
+//! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
+//! | 0x1000_0000 | 256 MiB | undo log |
+//! | 0x2000_0000 | 3 x 96 MiB | dirty lists of epoch mod 3: entries of 24 bytes |
+//! | 0x4000_0000 | 32 MiB | free map: one bit per physical page, 1 = in use |
+//! | 0x4800_0000 | 2 GiB | live page table: one word per logical page |
+
+use crate::error::Result;
+use crate::raw::file;
+use crate::raw::map::Map;
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
+/// Changes with every change of this layout.
+pub(crate) const LAYOUT: u64 = 3;
+
+/// Header words, as byte offsets.
+pub(crate) mod at {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const LAYOUT: usize = 8;
+    /// Written last when the sidecar is made.
+    pub(crate) const READY: usize = 16;
+    pub(crate) const BOOT: usize = 24;
+    pub(crate) const DEV: usize = 32;
+    pub(crate) const INO: usize = 40;
+    pub(crate) const UUID: usize = 48; // and 56
+    pub(crate) const NONCE: usize = 64;
+
+    /// The current epoch.
+    pub(crate) const EPOCH: usize = 128;
+    /// The last durable checkpoint, and its page table: root page | height << 32, checksum.
+    pub(crate) const DURABLE: usize = 136;
+    pub(crate) const ROOT: usize = 144;
+    pub(crate) const ROOT_SUM: usize = 152;
+    /// Checksum of the meta page of the last durable checkpoint.
+    pub(crate) const META_SUM: usize = 160;
+    /// Physical pages the file has blocks for.
+    pub(crate) const FILE_PAGES: usize = 168;
+    /// Where the search for a free physical page goes on.
+    pub(crate) const CURSOR: usize = 176;
+    /// Free physical pages (a hint; recounted at recovery).
+    pub(crate) const FREE_COUNT: usize = 184;
+    /// Logical pages ever used: entries of the live table that may be read.
+    pub(crate) const LOGICAL: usize = 192;
+    pub(crate) const NEXT_ID: usize = 200;
+    pub(crate) const POISON: usize = 208;
+    /// Pages below this were there when the sidecar was made and are not handed out until the free
+    /// map is rebuilt; 0: rebuilt.
+    pub(crate) const REBUILD_BELOW: usize = 216;
+    /// Logical page where the rebuild goes on.
+    pub(crate) const REBUILD_AT: usize = 224;
+    /// Number of completed changes; a line of its own.
+    pub(crate) const CHANGES: usize = 256;
+
+    /// The latch: 0, or thread slot + 1 of its owner. A line of its own.
+    pub(crate) const LATCH: usize = 320;
+    pub(crate) const LATCH_WAITERS: usize = 328;
+    /// The gate's word (`gate`). A line of its own.
+    pub(crate) const GATE: usize = 384;
+    pub(crate) const GATE_WAITERS: usize = 392;
+    /// Thread slots ever used.
+    pub(crate) const SLOTS_HIGH: usize = 448;
+    /// Process slots ever used.
+    pub(crate) const PROCESSES_HIGH: usize = 456;
+
+    /// Copy-on-write intent (`cow`): state, logical page, old entry, new entry.
+    pub(crate) const INTENT: usize = 512;
+    pub(crate) const UNDO_LEN: usize = 576;
+
+    /// Checkpoint (`checkpoint`): who runs it, phase, and what was taken at the flip.
+    pub(crate) const CK_OWNER: usize = 640;
+    pub(crate) const CK_PHASE: usize = 648;
+    pub(crate) const CK_EPOCH: usize = 656;
+    pub(crate) const CK_LOGICAL: usize = 664;
+    pub(crate) const CK_NEXT_ID: usize = 672;
+    pub(crate) const CK_ROOT: usize = 680;
+    pub(crate) const CK_ROOT_SUM: usize = 688;
+    /// Entries of the old list whose pages are already free.
+    pub(crate) const CK_FREED: usize = 696;
+    /// Lengths of the dirty lists, by epoch mod 3.
+    pub(crate) const LIST_LEN: usize = 704; // 3 words
+    /// Dirty entries of the ended epoch that are data pages (the rest were added by the checkpointer).
+    pub(crate) const CK_DIRTY: usize = 728;
+
+    /// Bytes allocated of each growing region.
+    pub(crate) const HAS_UNDO: usize = 768;
+    pub(crate) const HAS_LIST: usize = 776; // 3 words
+    pub(crate) const HAS_MAP: usize = 800;
+    pub(crate) const HAS_TABLE: usize = 808;
+    /// Processes that asked for power-loss safety of every commit.
+    pub(crate) const WANT_COMMIT: usize = 816;
+}
+
+pub(crate) const META_IMAGE: usize = 0x1000;
+pub(crate) const THREADS: usize = 0x2000;
+pub(crate) const THREAD_SLOTS: usize = 1024;
+pub(crate) const PROCESSES: usize = 0x12000;
+pub(crate) const PROCESS_SLOTS: usize = 128;
+pub(crate) const MARKS: usize = 0x14000;
+pub(crate) const MARK_WORDS: usize = 64;
+pub(crate) const LOCK_COUNTERS: usize = 0x15000;
+pub(crate) const LOCK_COUNTER_COUNT: usize = 4096;
+pub(crate) const LOCK_SIGNALS: usize = 0x19000;
+pub(crate) const LOCK_SIGNAL_COUNT: usize = 1024;
+pub(crate) const LOCKS: usize = 0x20000;
+pub(crate) const LOCK_WORDS: usize = 0x20_0000 / 8;
+const FIXED_END: usize = LOCKS + LOCK_WORDS * 8;
+pub(crate) const PINS: usize = 0x40_0000;
+pub(crate) const PINS_SIZE: usize = 0x10_0000;
+pub(crate) const UNDO: usize = 0x1000_0000;
+pub(crate) const UNDO_SIZE: usize = 0x1000_0000;
+pub(crate) const LISTS: usize = 0x2000_0000;
+pub(crate) const LIST_SIZE: usize = 0x600_0000;
+pub(crate) const FREEMAP: usize = 0x4000_0000;
+pub(crate) const TABLE: usize = 0x4800_0000;
+/// Most pages a store can have, logical or physical: 1 TiB.
+pub(crate) const MAX_PAGES: u64 = 1 << 28;
+const MAP_LEN: usize = TABLE + MAX_PAGES as usize * 8;
+
+/// The mapped sidecar.
+#[derive(Debug)]
+pub(crate) struct Shm {
+    map: Map,
+    file: File,
+}
+
+/// A region that grows.
+#[derive(Clone, Copy)]
+pub(crate) enum Region {
+    Undo,
+    List(usize),
+    FreeMap,
+    Table,
+}
+
+impl Shm {
+    /// Maps an open sidecar file.
+    pub(crate) fn map(file: File) -> Result<Shm> {
+        let map = Map::new(&file, MAP_LEN, TABLE + (1 << 20))?;
+        Ok(Shm { map, file })
+    }
+
+    /// Maps a sidecar that is there already; None if it is too short to be one.
+    pub(crate) fn map_checked(file: File) -> Result<Option<Shm>> {
+        let len = file.metadata().map_err(|e| crate::error::Error::io("fstat of the sidecar", e))?.len();
+        if (len as usize) <= FIXED_END {
+            return Ok(None);
+        }
+        let shm = Shm::map(file)?;
+        let whole = [(at::HAS_UNDO, UNDO), (at::HAS_MAP, FREEMAP), (at::HAS_TABLE, TABLE)]
+            .iter()
+            .all(|(has, start)| shm.get(*has).saturating_add(if shm.get(*has) == 0 { 0 } else { *start as u64 }) <= len);
+        Ok(whole.then_some(shm))
+    }
+
+    /// Gives a new sidecar its fixed regions.
+    pub(crate) fn allocate_fixed(&self) -> Result<()> {
+        file::allocate(&self.file, 0, FIXED_END as u64, "the sidecar")
+    }
+
+    /// A header word.
+    #[inline]
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
+        self.map.word(at)
+    }
+
+    /// Loads a header word.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        self.map.word(at).load(Ordering::Acquire)
+    }
+
+    /// Stores a header word.
+    #[inline]
+    pub(crate) fn set(&self, at: usize, value: u64) {
+        self.map.word(at).store(value, Ordering::Release);
+    }
+
+    /// A futex word.
+    #[inline]
+    pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
+        self.map.word32(at)
+    }
+
+    /// Words of a fixed region.
+    #[inline]
+    pub(crate) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        self.map.words(at, count)
+    }
+
+    /// 32-bit words of a fixed region.
+    pub(crate) fn words32(&self, at: usize, count: usize) -> &[AtomicU32] {
+        self.map.words32(at, count)
+    }
+
+    /// The live page table's entry of a logical page. The page is below `at::LOGICAL`.
+    #[inline]
+    pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
+        self.map.word(TABLE + page as usize * 8)
+    }
+
+    /// Makes sure that `bytes` of a growing region have blocks. Called under the latch (or, for
+    /// lists of an ended epoch, by the checkpointer).
+    #[inline]
+    pub(crate) fn ensure(&self, region: Region, bytes: usize) -> Result<()> {
+        let has = match region {
+            Region::Undo => at::HAS_UNDO,
+            Region::List(i) => at::HAS_LIST + 8 * i,
+            Region::FreeMap => at::HAS_MAP,
+            Region::Table => at::HAS_TABLE,
+        };
+        if bytes as u64 <= self.get(has) {
+            return Ok(());
+        }
+        self.grow(region, has, bytes)
+    }
+
+    #[cold]
+    fn grow(&self, region: Region, has: usize, bytes: usize) -> Result<()> {
+        let (start, what) = match region {
+            Region::Undo => (UNDO, "the undo log"),
+            Region::List(i) => (LISTS + i * LIST_SIZE, "the dirty list"),
+            Region::FreeMap => (FREEMAP, "the free map"),
+            Region::Table => (TABLE, "the live page table"),
+        };
+        let old = self.get(has) as usize;
+        // Grow by half, in whole 16 KiB, so that growth is rare and waste small.
+        let want = bytes.max(old + old / 2).next_multiple_of(16 * 1024);
+        let end = match file::allocate(&self.file, (start + old) as u64, (want - old) as u64, what) {
+            Ok(()) => want,
+            Err(_) => {
+                let least = bytes.next_multiple_of(4096);
+                file::allocate(&self.file, (start + old) as u64, (least - old) as u64, what)?;
+                least
+            }
+        };
+        self.set(has, end as u64);
+        Ok(())
+    }
+
+    /// Makes sure that the first `bytes` of a process's pin table have blocks.
+    pub(crate) fn ensure_pins(&self, process: usize, bytes: usize) -> Result<()> {
+        file::allocate(&self.file, (PINS + process * PINS_SIZE) as u64, bytes as u64, "the table of pins")
+    }
+}

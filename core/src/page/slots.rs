@@ -1,0 +1,346 @@
+//! Who uses the store: process slots and thread slots, the proof of a process's death, and its
+//! burial.
+//!
+//! 1. A process holds an exclusive OFD lock on its slot's byte (of the store file, far beyond any
+//!    content), through a descriptor that is never mapped and closes on exec. The lock goes with the
+//!    process, however it ends. A pid proves nothing and is kept for messages only.
+//! 2. Taking that byte through another descriptor is the proof of death and the right, and the duty,
+//!    to bury: take the latch over and recover if the dead held it, drop its locks, pins and thread
+//!    slots, and mark the slot free at last. A burial that is itself killed is done again by the next.
+//! 3. A thread slot's owner word names process slot and generation, so a late look at a slot that was
+//!    given away meanwhile is noticed.
+//! 4. A forked child inherits the descriptor; it closes its copy, opens its own and takes a slot of
+//!    its own before its first operation (`Pager::register`).
+//!
+//! Process slot: state 0 free, 1 in use; generation; pid; bytes, mask and overflow of its pins.
+//! Thread slot: mark (see `gate`), owner = process slot + 1 | generation << 32, depth of transaction.
+
+use super::Pager;
+use super::latch::Latch;
+use super::shm::{self, Shm, at};
+use crate::error::{Error, Result};
+use crate::raw::file::{self, Ofd};
+use crate::raw::process;
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Locked shared by everyone who has the store open.
+pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
+/// Locked exclusively while closing.
+pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
+/// First byte of the process slots.
+const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
+
+/// A word of a process slot.
+#[derive(Clone, Copy)]
+pub(crate) enum P {
+    State = 0,
+    Generation = 8,
+    Pid = 16,
+    PinBytes = 24,
+    PinMask = 32,
+    PinOverflow = 40,
+}
+
+/// This process's registration in one store.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    /// Holds presence and slot byte; never mapped.
+    pub(crate) file: File,
+    pub(crate) process: u16,
+    pub(crate) generation: u32,
+    pub(crate) forks: u32,
+}
+
+thread_local! {
+    static LAST: Cell<(u64, u32, u32)> = const { Cell::new((0, 0, 0)) };
+    static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
+}
+
+/// The slots of one thread, given back when it ends.
+struct Mine(Vec<(Weak<Pager>, u64, u32, u32)>);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        for (pager, _, forks, slot) in self.0.drain(..) {
+            if forks == process::forks()
+                && let Some(pager) = pager.upgrade()
+            {
+                pager.thread_ends(slot);
+            }
+        }
+    }
+}
+
+impl Shm {
+    /// Process slots that were ever used.
+    #[inline]
+    pub(crate) fn process_slots(&self) -> usize {
+        (self.get(at::PROCESSES_HIGH) as usize).min(shm::PROCESS_SLOTS)
+    }
+
+    #[inline]
+    pub(crate) fn process_word(&self, process: usize, field: P) -> &AtomicU64 {
+        self.word(shm::PROCESSES + process * 64 + field as usize)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self, slot: u32) -> &AtomicU64 {
+        self.word(shm::THREADS + slot as usize * 64)
+    }
+
+    #[inline]
+    pub(crate) fn slot_owner(&self, slot: u32) -> &AtomicU64 {
+        self.word(shm::THREADS + slot as usize * 64 + 8)
+    }
+
+    /// Depth of the transaction that this slot's thread has open.
+    #[inline]
+    pub(crate) fn depth(&self, slot: u32) -> &AtomicU64 {
+        self.word(shm::THREADS + slot as usize * 64 + 16)
+    }
+
+    #[inline]
+    pub(crate) fn latch(&self) -> Latch<'_> {
+        Latch {
+            word: self.word(at::LATCH),
+            futex: self.word32(at::LATCH),
+            waiters: self.word32(at::LATCH_WAITERS),
+        }
+    }
+}
+
+impl Pager {
+    /// The calling thread's slot.
+    #[inline]
+    pub(crate) fn slot(&self) -> Result<u32> {
+        let (serial, forks, slot) = LAST.get();
+        if serial == self.serial && forks == process::forks() {
+            return Ok(slot);
+        }
+        self.find_slot()
+    }
+
+    #[cold]
+    fn find_slot(&self) -> Result<u32> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let forks = process::forks();
+        let known = MINE.with_borrow(|m| {
+            m.0.iter().find(|(_, serial, f, _)| *serial == self.serial && *f == forks).map(|e| e.3)
+        });
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                let slot = self.claim_thread_slot()?;
+                MINE.with_borrow_mut(|m| {
+                    m.0.retain(|(p, _, f, _)| *f == forks && p.strong_count() > 0);
+                    m.0.push((self.me.clone(), self.serial, forks, slot));
+                });
+                slot
+            }
+        };
+        LAST.set((self.serial, forks, slot));
+        Ok(slot)
+    }
+
+    /// Forgets the calling thread's cached slot (the store was closed).
+    pub(crate) fn forget_slot(&self) {
+        LAST.set((0, 0, 0));
+        MINE.with_borrow_mut(|m| m.0.retain(|e| e.1 != self.serial));
+    }
+
+    fn claim_thread_slot(&self) -> Result<u32> {
+        let reg = self.registration()?;
+        let owner = (u64::from(reg.process) + 1) | u64::from(reg.generation) << 32;
+        for slot in 0..shm::THREAD_SLOTS as u32 {
+            let word = self.shm.slot_owner(slot);
+            if word.load(Ordering::Relaxed) == 0
+                && word.compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            {
+                self.shm.word(at::SLOTS_HIGH).fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+                return Ok(slot);
+            }
+        }
+        Err(Error::TooMany { what: "threads using the store", limit: shm::THREAD_SLOTS })
+    }
+
+    fn thread_ends(&self, slot: u32) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        if self.shm.latch().owner() == Some(slot) {
+            // A thread that ends inside a transaction: undo it as if it had been killed.
+            let _ = self.recover_as(slot);
+        }
+        self.shm.mark(slot).store(0, Ordering::SeqCst);
+        self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+    }
+
+    /// This process's registration, made anew in a forked child.
+    pub(crate) fn registration(&self) -> Result<std::sync::MutexGuard<'_, Registration>> {
+        let mut reg = self.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if reg.forks != process::forks() {
+            let fresh = file::reopen(&reg.file, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
+            if !file::ofd_lock(&fresh, BYTE_PRESENCE, Ofd::Shared)? {
+                return Err(Error::WouldBlock { what: "the store, which is being closed or recovered" });
+            }
+            // The parent's descriptor is shared with the parent: closing our copy releases nothing.
+            let (process, generation) = claim_process_slot(&self.shm, &fresh)?;
+            *self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                file::reopen(&fresh, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
+            *reg = Registration { file: fresh, process, generation, forks: process::forks() };
+            self.process.store(u32::from(process), Ordering::Release);
+            self.pins.after_fork(self)?;
+        }
+        Ok(reg)
+    }
+
+    /// Whether the process in a slot is dead: nobody holds its byte.
+    pub(crate) fn process_is_dead(&self, process: usize) -> bool {
+        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let probe = self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        matches!(file::ofd_is_held(&probe, BYTE_PROCESS + process as u64, Ofd::Exclusive), Ok(false))
+    }
+
+    /// The process slot that owns a thread slot.
+    pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
+        let owner = self.shm.slot_owner(slot).load(Ordering::Acquire) as u32;
+        (owner != 0 && owner as usize <= shm::PROCESS_SLOTS).then(|| owner as usize - 1)
+    }
+
+    /// Who owns a thread slot, for messages.
+    pub(crate) fn describe_slot(&self, slot: u32) -> String {
+        match self.process_of(slot) {
+            Some(p) => format!("process {}", self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
+            None => "a thread that has ended".to_owned(),
+        }
+    }
+
+    /// If the owner of this thread slot is dead, buries its process. True if there is hope that
+    /// whatever it held is free now. `holding`: the caller's slot, if the caller holds the latch.
+    pub(crate) fn look_after(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
+        match self.process_of(slot) {
+            Some(p) if self.process_is_dead(p) => self.bury(p, holding),
+            _ => Ok(false),
+        }
+    }
+
+    /// Buries every dead process found in the slots.
+    pub(crate) fn bury_the_dead(&self, holding: Option<u32>) -> Result<()> {
+        for p in 0..self.shm.process_slots() {
+            if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p) {
+                self.bury(p, holding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Recovers what a dead process left, if its byte can be had (else somebody else is at it).
+    pub(crate) fn bury(&self, process: usize, holding: Option<u32>) -> Result<bool> {
+        let mine = match holding {
+            Some(slot) => slot,
+            None => self.slot()?,
+        };
+        // A descriptor of its own: two threads that bury at once exclude each other, and the lock
+        // goes when it closes.
+        let own = {
+            let probe = self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            file::reopen(&probe, true).map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?
+        };
+        if !file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::Exclusive)? {
+            return Ok(false);
+        }
+        self.bury_locked(process, mine, holding.is_some())
+    }
+
+    fn bury_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
+        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
+            return Ok(true);
+        }
+        let latch = self.shm.latch();
+        if !holding {
+            // Take the latch over from the dead, or take it as anyone does. Never wait here: a living
+            // owner is met again by the caller's own bounded wait.
+            let taken = match latch.owner() {
+                Some(dead) if self.process_of(dead) == Some(process) => latch.take_over(dead, mine),
+                _ => latch.spin(mine),
+            };
+            if !taken {
+                return Ok(false);
+            }
+        }
+        let done = self.clear_process(process, mine, !holding);
+        if !holding {
+            self.shm.latch().release();
+        }
+        done.map(|()| true)
+    }
+
+    /// Under the latch and with the process's byte held. `recover`: the latch was just taken, so an
+    /// unfinished change may be there; a caller in the middle of its own change recovered before it.
+    fn clear_process(&self, process: usize, mine: u32, recover: bool) -> Result<()> {
+        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            if self.process_of(slot) == Some(process) {
+                self.shm.mark(slot).store(0, Ordering::SeqCst);
+                self.shm.depth(slot).store(0, Ordering::SeqCst);
+            }
+        }
+        if recover {
+            self.recover(mine)?;
+        }
+        let generation = self.shm.process_word(process, P::Generation).load(Ordering::Relaxed) as u32;
+        if let Some(hooks) = self.hooks.get() {
+            hooks.process_died(self, process as u16, generation)?;
+        }
+        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            if self.process_of(slot) == Some(process) {
+                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+            }
+        }
+        free_process_slot(&self.shm, process);
+        Ok(())
+    }
+}
+
+/// Marks a process slot free and forgets its pins.
+pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
+    shm.process_word(process, P::PinMask).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::PinOverflow).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Pid).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::State).store(0, Ordering::Release);
+}
+
+/// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
+/// dead process's and is left for burial.
+pub(crate) fn claim_process_slot(shm: &Shm, file: &File) -> Result<(u16, u32)> {
+    for p in 0..shm::PROCESS_SLOTS {
+        if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
+            || !file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::Exclusive)?
+        {
+            continue;
+        }
+        if shm.process_word(p, P::State).load(Ordering::Acquire) != 0 {
+            file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::None)?;
+            continue;
+        }
+        let generation = shm.process_word(p, P::Generation).fetch_add(1, Ordering::SeqCst) as u32 + 1;
+        shm.process_word(p, P::Pid).store(u64::from(process::pid()), Ordering::Relaxed);
+        shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
+        shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
+        shm.word(at::PROCESSES_HIGH).fetch_max(p as u64 + 1, Ordering::SeqCst);
+        shm.process_word(p, P::State).store(1, Ordering::SeqCst);
+        return Ok((p as u16, generation));
+    }
+    Err(Error::TooMany { what: "processes using the store", limit: shm::PROCESS_SLOTS })
+}
+
+/// Releases a process slot's byte, after its state was set free.
+pub(crate) fn give_back_byte(file: &File, process: usize) -> Result<()> {
+    file::ofd_lock(file, BYTE_PROCESS + process as u64, Ofd::None).map(|_| ())
+}

@@ -1,0 +1,237 @@
+//! Tests of the page manager alone: sections, epochs, checkpoints, reopening, rollback, growth.
+
+use super::access::{Pages, PagesMut};
+use super::wait::Wait;
+use super::{Hooks, Pager, Settings, superblock as sb};
+use crate::error::{Error, Result};
+use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct NoHooks;
+
+impl Hooks for NoHooks {
+    fn recover(&self, _: &Pager) -> Result<()> {
+        Ok(())
+    }
+    fn process_died(&self, _: &Pager, _: u16, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn check_change(&self, _: &Pager, _: u32, _: Actor, _: ObjectId, _: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Arc<Pager> {
+    let settings = Settings { read_only: false, create: true, flushes: true, bound: Duration::from_secs(5) };
+    Pager::open(path, &settings, Box::new(NoHooks)).unwrap()
+}
+
+fn change<R>(p: &Pager, f: impl FnOnce(&mut super::WriteSection<'_>) -> Result<R>) -> Result<R> {
+    let mut s = p.write(&mut Wait::forever())?;
+    let r = f(&mut s)?;
+    s.commit();
+    Ok(r)
+}
+
+fn word(p: &Pager, at: Addr) -> u64 {
+    p.read(&mut Wait::forever()).unwrap().u64_at(at).unwrap()
+}
+
+#[test]
+fn what_was_written_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let p = open(&path);
+    let page = change(&p, |s| {
+        let page = s.alloc_page()?;
+        s.set_u64(page.addr() + 8, 42)?;
+        Ok(page)
+    })
+    .unwrap();
+    assert_eq!(word(&p, page.addr() + 8), 42);
+    p.close().unwrap();
+    assert!(matches!(p.read(&mut Wait::forever()), Err(Error::Closed)));
+    drop(p);
+    let p = open(&path);
+    assert_eq!(word(&p, page.addr() + 8), 42);
+    p.close().unwrap();
+    // Without the sidecar the last checkpoint is opened: the close made one.
+    std::fs::remove_file(dir.path().join("a.store-shm")).unwrap();
+    let p = open(&path);
+    assert_eq!(word(&p, page.addr() + 8), 42);
+    change(&p, |s| s.set_u64(page.addr() + 8, 43)).unwrap();
+    p.close().unwrap();
+}
+
+#[test]
+fn an_error_undoes_the_section() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let page = change(&p, |s| s.alloc_page()).unwrap();
+    change(&p, |s| s.set_bytes(page.addr() + 16, b"hello, world")).unwrap();
+    let r: Result<()> = change(&p, |s| {
+        s.set_u64(page.addr() + 16, 7)?;
+        s.set_bytes(page.addr() + 20, b"xxxxxxxxxxxxx")?;
+        s.alloc_page()?;
+        Err(Error::NoKey)
+    });
+    assert!(r.is_err());
+    let s = p.read(&mut Wait::forever()).unwrap();
+    assert_eq!(s.bytes(page.addr() + 16, 12).unwrap(), b"hello, world");
+    assert_eq!(s.u64_at(sb::NEXT_PAGE).unwrap(), 2);
+}
+
+#[test]
+fn a_transaction_commits_or_rolls_back_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let page = change(&p, |s| s.alloc_page()).unwrap();
+    p.begin(&mut Wait::forever()).unwrap();
+    change(&p, |s| s.set_u64(page.addr(), 1)).unwrap();
+    change(&p, |s| s.set_u64(page.addr() + 8, 2)).unwrap();
+    assert_eq!(word(&p, page.addr()), 1);
+    assert!(p.checkpoint(&mut Wait::forever()).is_err());
+    p.rollback().unwrap();
+    assert_eq!((word(&p, page.addr()), word(&p, page.addr() + 8)), (0, 0));
+    p.begin(&mut Wait::forever()).unwrap();
+    change(&p, |s| s.set_u64(page.addr(), 1)).unwrap();
+    p.commit_section(|_| Ok(())).unwrap();
+    assert_eq!(word(&p, page.addr()), 1);
+    assert_eq!(p.depth(), 0);
+}
+
+#[test]
+fn every_checkpoint_is_whole_on_disk_whatever_comes_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let p = open(&path);
+    let pages: Vec<_> = (0..600).map(|_| change(&p, |s| s.alloc_page()).unwrap()).collect();
+    for round in 1..8u64 {
+        for (i, page) in pages.iter().enumerate() {
+            if !(i as u64).is_multiple_of(round) {
+                continue;
+            }
+            change(&p, |s| s.set_u64(page.addr() + 8, round * 1000 + i as u64)).unwrap();
+        }
+        p.checkpoint(&mut Wait::forever()).unwrap();
+        let want: Vec<u64> = pages.iter().map(|a| word(&p, a.addr() + 8)).collect();
+        // Changes after the checkpoint must not reach it.
+        for page in pages.iter().step_by(3) {
+            change(&p, |s| s.set_u64(page.addr() + 8, 99)).unwrap();
+        }
+        // A copy of the file alone, as after a power cut.
+        let copy = dir.path().join("copy.store");
+        std::fs::copy(&path, &copy).unwrap();
+        let _ = std::fs::remove_file(dir.path().join("copy.store-shm"));
+        let q = open(&copy);
+        let got: Vec<u64> = pages.iter().map(|a| word(&q, a.addr() + 8)).collect();
+        assert_eq!(got, want, "round {round}");
+        // The copy goes on, rebuilding its free map.
+        for page in &pages {
+            change(&q, |s| s.set_u64(page.addr() + 8, 5)).unwrap();
+        }
+        for _ in 0..3 {
+            change(&q, |s| s.set_u64(pages[0].addr() + 8, 6)).unwrap();
+            q.checkpoint(&mut Wait::forever()).unwrap();
+        }
+        assert!(q.page_stat().free_pages > 0);
+        q.close().unwrap();
+        for (page, v) in pages.iter().zip(want) {
+            change(&p, |s| s.set_u64(page.addr() + 8, v)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_file_does_not_grow_without_bound_under_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let pages: Vec<_> = (0..100).map(|_| change(&p, |s| s.alloc_page()).unwrap()).collect();
+    for round in 0..200u64 {
+        for page in &pages {
+            change(&p, |s| s.set_u64(page.addr() + 8, round)).unwrap();
+        }
+        p.checkpoint(&mut Wait::forever()).unwrap();
+    }
+    let pages = p.page_stat().file_pages;
+    assert!(pages < 1000, "{pages} pages for 100");
+}
+
+#[test]
+fn freed_pages_come_back_zeroed() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let page = change(&p, |s| {
+        let page = s.alloc_page()?;
+        s.init(page.addr(), PAGE_SIZE)?.fill(0xff);
+        Ok(page)
+    })
+    .unwrap();
+    change(&p, |s| s.free_page(page)).unwrap();
+    let r: Result<()> = change(&p, |s| {
+        assert_eq!(s.alloc_page()?, page);
+        s.init(page.addr(), PAGE_SIZE)?.fill(0xee);
+        Err(Error::NoKey)
+    });
+    assert!(r.is_err());
+    p.checkpoint(&mut Wait::forever()).unwrap();
+    let again = change(&p, |s| s.alloc_page()).unwrap();
+    assert_eq!(again, page);
+    let s = p.read(&mut Wait::forever()).unwrap();
+    assert_eq!(s.bytes(page.addr(), PAGE_SIZE).unwrap(), &[0; PAGE_SIZE][..]);
+    assert_eq!(s.u64_at(sb::FREE_PAGES).unwrap(), 0);
+}
+
+#[test]
+fn readers_and_writers_in_threads_never_see_half_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let page = change(&p, |s| s.alloc_page()).unwrap();
+    std::thread::scope(|t| {
+        for _ in 0..2 {
+            t.spawn(|| {
+                for _ in 0..20_000 {
+                    let r = change(&p, |s| {
+                        let n = s.u64_at(page.addr())? + 1;
+                        s.set_u64(page.addr(), n)?;
+                        s.set_u64(page.addr() + 8, n)
+                    });
+                    r.unwrap();
+                }
+            });
+        }
+        t.spawn(|| {
+            for _ in 0..20_000 {
+                let s = p.read(&mut Wait::forever()).unwrap();
+                assert_eq!(s.u64_at(page.addr()).unwrap(), s.u64_at(page.addr() + 8).unwrap());
+            }
+        });
+        t.spawn(|| {
+            for _ in 0..20 {
+                p.checkpoint(&mut Wait::forever()).unwrap();
+            }
+        });
+    });
+    assert_eq!(word(&p, page.addr()), 40_000);
+}
+
+#[test]
+fn a_wait_is_bounded_and_names_the_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    p.begin(&mut Wait::forever()).unwrap();
+    std::thread::scope(|t| {
+        t.spawn(|| {
+            assert!(matches!(p.write(&mut Wait::never()), Err(Error::WouldBlock { .. })));
+            match p.write(&mut Wait::at_most(Duration::from_millis(50))) {
+                Err(Error::Timeout { holder, .. }) => assert!(holder.contains(&std::process::id().to_string())),
+                other => panic!("{other:?}"),
+            }
+            // Reading goes on.
+            p.read(&mut Wait::never()).unwrap();
+        });
+    });
+    p.rollback().unwrap();
+}

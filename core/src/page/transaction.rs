@@ -1,0 +1,90 @@
+//! Explicit transactions: several write sections that commit or roll back together.
+//!
+//! 1. A transaction is its thread's hold of the latch, with a depth above 0 in the thread's slot. No
+//!    other change happens meanwhile, so the undo log holds nothing but this transaction.
+//! 2. The containers it changed are marked; readers of other threads wait for its end on those only.
+
+use super::section::WriteSection;
+use super::shm::at;
+use super::wait::Wait;
+use super::{Pager, gate, marks};
+use crate::error::{Error, Result};
+use std::sync::atomic::Ordering;
+
+impl Pager {
+    /// Begins a transaction of this thread, or deepens the one it has.
+    pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let slot = self.slot()?;
+        self.take_latch(slot, wait)?;
+        if self.shm.get(at::POISON) != 0 {
+            self.shm.latch().release();
+            return Err(self.poisoned());
+        }
+        self.shm.depth(slot).fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How deep this thread is in transactions.
+    #[must_use]
+    pub fn depth(&self) -> u64 {
+        match self.slot() {
+            Ok(slot) if self.shm.latch().owner() == Some(slot) => self.shm.depth(slot).load(Ordering::Relaxed),
+            _ => 0,
+        }
+    }
+
+    /// Leaves an inner level. The outermost is left by `commit` or `rollback`.
+    pub fn leave_inner(&self) -> Result<()> {
+        let slot = self.slot()?;
+        self.shm.depth(slot).fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The section in which the transaction's frees are applied and it is committed.
+    pub fn commit_section(&self, apply: impl FnOnce(&mut WriteSection<'_>) -> Result<()>) -> Result<()> {
+        let mut section = self.write(&mut Wait::forever())?;
+        section.take_transaction_frees();
+        apply(&mut section)?;
+        section.commit_transaction();
+        Ok(())
+    }
+
+    /// Undoes this thread's whole transaction.
+    pub fn rollback(&self) -> Result<()> {
+        let slot = self.slot()?;
+        if self.shm.latch().owner() != Some(slot) {
+            return Err(Error::invalid("no transaction is open on this thread"));
+        }
+        self.raise_gate(slot)?;
+        let undone = self.undo_to(0);
+        if undone.is_err() {
+            self.shm.set(at::POISON, 2);
+        }
+        self.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.shm.depth(slot).store(0, Ordering::Relaxed);
+        marks::clear(&self.shm);
+        self.shm.gate().lower(false);
+        self.shm.latch().release();
+        undone
+    }
+
+    /// Waits until the open transaction (of another thread) has ended, or `wait` has.
+    pub fn wait_for_transaction(&self, wait: &mut Wait<'_>) -> Result<()> {
+        let mut patience = super::wait::Patience::new(wait, self.bound);
+        let gate = self.shm.gate();
+        while gate.word.load(Ordering::SeqCst) & gate::TRANSACTION != 0 {
+            let owner = self.shm.latch().owner();
+            let slice = patience.slice("a transaction to end", || self.describe_owner(owner))?;
+            gate.sleep(gate::TRANSACTION, slice);
+            if gate.word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
+                && let Some(slot) = owner
+            {
+                self.look_after(slot, None)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The undo log: what makes a change in place happen wholly or not at all when its process dies.
+//!
+//! 1. (I2) A record is complete and counted before the store that it covers.
+//! 2. Length 0 is "nothing to undo": storing it is the commit, one store.
+//! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone: so
+//!    an undo that is itself killed is done again.
+//!
+//! Only the holder of the latch touches it. It is read backward, so a record ends with its header:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | n rounded up to 8 | the old bytes |
+//! | .. | 8 | logical address (48 bits) | n << 48 (n <= 4096) |
+
+use super::shm::{self, Region, Shm, at};
+use crate::error::{Error, Result};
+use crate::ids::{Addr, PAGE_SIZE};
+use std::sync::atomic::{Ordering, compiler_fence};
+
+const ADDRESS: u64 = (1 << 48) - 1;
+
+impl Shm {
+    /// Bytes in the undo log.
+    #[inline]
+    pub(crate) fn undo_len(&self) -> u64 {
+        self.word(at::UNDO_LEN).load(Ordering::Relaxed)
+    }
+
+    /// Logs one old word.
+    #[inline]
+    pub(crate) fn log_word(&self, addr: Addr, old: u64) -> Result<()> {
+        let len = self.undo_len() as usize;
+        self.ensure_undo(len + 16)?;
+        let w = self.words(shm::UNDO + len, 2);
+        w[0].store(old.to_le(), Ordering::Relaxed);
+        w[1].store(addr.0 | 8 << 48, Ordering::Relaxed);
+        self.publish(len + 16);
+        Ok(())
+    }
+
+    /// Logs old bytes of one page.
+    pub(crate) fn log_bytes(&self, addr: Addr, old: &[u8]) -> Result<()> {
+        debug_assert!(old.len() <= PAGE_SIZE);
+        let len = self.undo_len() as usize;
+        let words = old.len().div_ceil(8);
+        self.ensure_undo(len + words * 8 + 8)?;
+        let w = self.words(shm::UNDO + len, words + 1);
+        for (word, chunk) in w.iter().zip(old.chunks(8)) {
+            let mut b = [0; 8];
+            b[..chunk.len()].copy_from_slice(chunk);
+            word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+        }
+        w[words].store(addr.0 | (old.len() as u64) << 48, Ordering::Relaxed);
+        self.publish(len + words * 8 + 8);
+        Ok(())
+    }
+
+    #[inline]
+    fn publish(&self, len: usize) {
+        self.word(at::UNDO_LEN).store(len as u64, Ordering::Release);
+        // The covered store must not be moved before this one. The processor keeps the order for a
+        // process that is killed (all its earlier stores take effect); only the compiler could not.
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn ensure_undo(&self, bytes: usize) -> Result<()> {
+        if bytes > shm::UNDO_SIZE {
+            return Err(Error::TransactionTooLarge { what: "undo log of 256 MiB" });
+        }
+        self.ensure(Region::Undo, bytes)
+    }
+
+    /// The last record: where it starts, its address, its old bytes in `buf`.
+    pub(crate) fn last_undo<'b>(&self, buf: &'b mut [u8; PAGE_SIZE]) -> Result<Option<(u64, Addr, &'b [u8])>> {
+        let len = self.undo_len() as usize;
+        if len == 0 {
+            return Ok(None);
+        }
+        let bad = || Error::Corrupt { what: "the undo log in the sidecar (offset)", at: len as u64 };
+        if !len.is_multiple_of(8) || len > shm::UNDO_SIZE {
+            return Err(bad());
+        }
+        let header = self.word(shm::UNDO + len - 8).load(Ordering::Relaxed);
+        let n = (header >> 48) as usize;
+        let words = n.div_ceil(8);
+        if n > PAGE_SIZE || words * 8 + 8 > len {
+            return Err(bad());
+        }
+        let start = len - 8 - words * 8;
+        for (i, w) in self.words(shm::UNDO + start, words).iter().enumerate() {
+            let b = w.load(Ordering::Relaxed).to_le_bytes();
+            let end = (i * 8 + 8).min(n);
+            buf[i * 8..end].copy_from_slice(&b[..end - i * 8]);
+        }
+        Ok(Some((start as u64, Addr(header & ADDRESS), &buf[..n])))
+    }
+}

@@ -1,0 +1,85 @@
+//! Bounded, interruptible waiting: the one place that decides when a wait has lasted long enough.
+
+use crate::error::{Error, Result};
+use std::time::{Duration, Instant};
+
+/// How long, and how, to wait.
+pub struct Wait<'a> {
+    /// None: for ever. Some(0): do not wait, answer `Error::WouldBlock`/`Error::Timeout` at once.
+    pub timeout: Option<Duration>,
+    /// Asked about every 20 ms while waiting; true ends the wait with `Error::Interrupted`.
+    pub interrupted: Option<&'a mut dyn FnMut() -> bool>,
+}
+
+impl std::fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wait").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Wait<'static> {
+    /// Wait at most this long.
+    #[must_use]
+    pub fn at_most(timeout: Duration) -> Wait<'static> {
+        Wait { timeout: Some(timeout), interrupted: None }
+    }
+
+    /// Do not wait: `Error::WouldBlock` where one would have to.
+    #[must_use]
+    pub fn never() -> Wait<'static> {
+        Wait::at_most(Duration::ZERO)
+    }
+
+    /// Wait for ever (for internal matters such as the latch: as long as the store's own bound).
+    #[must_use]
+    pub fn forever() -> Wait<'static> {
+        Wait { timeout: None, interrupted: None }
+    }
+}
+
+/// One wait under way. Costs nothing until the first `pause`.
+pub(crate) struct Patience<'w, 'a> {
+    wait: &'w mut Wait<'a>,
+    bound: Duration,
+    started: Option<Instant>,
+    asked: Option<Instant>,
+}
+
+/// How often a waiter looks at signals and at the life of whom it waits for.
+pub(crate) const SLICE: Duration = Duration::from_millis(20);
+
+impl<'w, 'a> Patience<'w, 'a> {
+    /// `bound` is used when the wait itself has none.
+    pub(crate) fn new(wait: &'w mut Wait<'a>, bound: Duration) -> Self {
+        let bound = wait.timeout.unwrap_or(bound);
+        Patience { wait, bound, started: None, asked: None }
+    }
+
+    /// True when the caller asked not to wait at all.
+    pub(crate) fn is_never(&self) -> bool {
+        self.bound.is_zero()
+    }
+
+    /// How long to sleep now; or the error that ends the wait. `what` and `holder` name it.
+    pub(crate) fn slice(&mut self, what: &'static str, holder: impl FnOnce() -> String) -> Result<Duration> {
+        if self.is_never() {
+            return Err(Error::WouldBlock { what });
+        }
+        let now = Instant::now();
+        let started = *self.started.get_or_insert(now);
+        let waited = now - started;
+        if waited >= self.bound {
+            return Err(Error::Timeout { what: what.to_owned(), holder: holder() });
+        }
+        let due = self.asked.is_none_or(|t| now - t >= SLICE);
+        if due {
+            self.asked = Some(now);
+            if let Some(ask) = self.wait.interrupted.as_mut()
+                && ask()
+            {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok((self.bound - waited).min(SLICE))
+    }
+}

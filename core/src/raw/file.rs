@@ -1,0 +1,140 @@
+//! Files: growth, flushes, positioned writes and open-file-description locks.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Device and inode: what a file is, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Identity {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+/// The identity of an open file.
+pub(crate) fn identity(file: &File) -> io::Result<Identity> {
+    let m = file.metadata()?;
+    Ok(Identity { dev: m.dev(), ino: m.ino() })
+}
+
+/// A second, independent open file description of the same file, whatever its name is now.
+pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
+    std::fs::OpenOptions::new().read(true).write(write).open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Gives `[offset, offset + len)` blocks, growing the file if needed.
+pub(crate) fn allocate(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
+    loop {
+        // SAFETY: a plain system call on an open descriptor.
+        let r = unsafe { libc::fallocate(file.as_raw_fd(), 0, offset as libc::off_t, len as libc::off_t) };
+        if r == 0 {
+            return Ok(());
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EOPNOTSUPP) => return allocate_by_writing(file, offset, len, what),
+            _ => return Err(no_space(what, e)),
+        }
+    }
+}
+
+/// For filesystems without fallocate: write a byte of zeros into every block that is beyond the
+/// end of the file. Bytes below the end are taken as allocated (persist never punches holes).
+fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
+    let end = offset + len;
+    let mut at = file.metadata().map_err(|e| Error::io("fstat", e))?.len().max(offset);
+    let zeros = [0u8; 4096];
+    while at < end {
+        let n = (end - at).min(zeros.len() as u64) as usize;
+        file.write_all_at(&zeros[..n], at).map_err(|e| no_space(what, e))?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+fn no_space(what: &'static str, e: io::Error) -> Error {
+    match e.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Error::NoSpace { what, source: e },
+        _ => Error::io(format!("cannot grow {what}"), e),
+    }
+}
+
+/// Flushes a file's data to the disk.
+pub(crate) fn flush(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+/// A lock on one byte of a file, owned by the open file description.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ofd {
+    Shared,
+    Exclusive,
+    None,
+}
+
+/// Takes, converts or releases a lock on byte `at`, without waiting. False if somebody else's lock
+/// is in the way.
+pub(crate) fn ofd_lock(file: &File, at: u64, kind: Ofd) -> Result<bool> {
+    let l = flock_at(at, kind);
+    loop {
+        // SAFETY: `l` is a valid flock structure for the duration of the call.
+        let r = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const l) };
+        if r == 0 {
+            return Ok(true);
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EAGAIN | libc::EACCES) => return Ok(false),
+            Some(libc::EINTR) => {}
+            _ => return Err(Error::io("cannot lock the store file (fcntl F_OFD_SETLK)", e)),
+        }
+    }
+}
+
+/// Whether another open file description holds a lock that would refuse `kind` on byte `at`.
+pub(crate) fn ofd_is_held(file: &File, at: u64, kind: Ofd) -> Result<bool> {
+    let mut l = flock_at(at, kind);
+    // SAFETY: `l` is a valid, writable flock structure for the duration of the call.
+    let r = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut l) };
+    if r != 0 {
+        return Err(Error::io("cannot query locks of the store file (fcntl F_OFD_GETLK)", io::Error::last_os_error()));
+    }
+    Ok(i32::from(l.l_type) != libc::F_UNLCK)
+}
+
+fn flock_at(at: u64, kind: Ofd) -> libc::flock {
+    let l_type = match kind {
+        Ofd::Shared => libc::F_RDLCK,
+        Ofd::Exclusive => libc::F_WRLCK,
+        Ofd::None => libc::F_UNLCK,
+    };
+    libc::flock {
+        l_type: l_type as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: at as libc::off_t,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+/// The name of the network filesystem a file lies on, if it does: shared mappings do not cross
+/// machines, so a store there would be torn.
+pub(crate) fn network_filesystem(file: &File) -> Option<&'static str> {
+    // SAFETY: statfs is plain data; all-zero is a valid value of it.
+    let mut s: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `s` is writable and of the right type.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut s) } != 0 {
+        return None;
+    }
+    match s.f_type as u64 & 0xffff_ffff {
+        0x6969 => Some("NFS"),
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
+        0x0102_1997 => Some("9p"),
+        0x00c3_6400 => Some("Ceph"),
+        0x5346_414f => Some("AFS"),
+        _ => None,
+    }
+}

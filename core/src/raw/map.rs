@@ -1,0 +1,146 @@
+//! A shared mapping of a file that may grow under it.
+//!
+//! The mapping is longer than the file. Pages beyond the file's end must not be touched: callers
+//! grow the file first and check every offset against what they know to be allocated; this module
+//! checks that an offset lies inside the mapping, so that no wrong number leaves it.
+
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// A mapping.
+#[derive(Debug)]
+pub(crate) struct Map {
+    map: MmapRaw,
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain shared memory at a fixed place until drop; who may touch which bytes
+// when is the contract of the methods below, which holds across threads and processes alike.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps `len` bytes of `file` from its start, or as much as the address space limit allows
+    /// down to `least`.
+    pub(crate) fn new(file: &File, len: usize, least: usize) -> Result<Map> {
+        let mut len = len;
+        loop {
+            match MmapOptions::new().len(len).no_reserve_swap().map_raw(file) {
+                Ok(map) => {
+                    let base = map.as_mut_ptr();
+                    return Ok(Map { map, base, len });
+                }
+                Err(_) if len / 2 >= least => len /= 2,
+                Err(e) => return Err(Error::io("cannot map the store into memory (address space limit?)", e)),
+            }
+        }
+    }
+
+    /// Tells the kernel not to read ahead: accesses are scattered.
+    pub(crate) fn advise_random(&self) {
+        // Only a hint: an error changes nothing.
+        let _ = self.map.advise(memmap2::Advice::Random);
+    }
+
+    /// Pages covered by the mapping.
+    #[inline]
+    pub(crate) fn pages(&self) -> u64 {
+        (self.len / PAGE_SIZE) as u64
+    }
+
+    #[inline]
+    fn check(&self, at: usize, len: usize, align: usize) {
+        assert!(
+            at.is_multiple_of(align) && at.checked_add(len).is_some_and(|end| end <= self.len),
+            "offset {at:#x}+{len:#x} outside the mapping"
+        );
+    }
+
+    /// `count` shared 64-bit words from byte `at`. The range must be allocated in the file.
+    #[inline]
+    pub(crate) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        self.check(at, count * 8, 8);
+        // SAFETY: in bounds and aligned (checked above); the memory lives as long as `self`, and
+        // any bytes are a valid AtomicU64. Other accesses to this range are atomic too: only
+        // sidecar ranges are given out here.
+        unsafe { std::slice::from_raw_parts(self.base.add(at).cast(), count) }
+    }
+
+    /// One shared 64-bit word.
+    #[inline]
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
+        self.check(at, 8, 8);
+        // SAFETY: as for `words`.
+        unsafe { &*self.base.add(at).cast::<AtomicU64>() }
+    }
+
+    /// `count` shared 32-bit words from byte `at`.
+    #[inline]
+    pub(crate) fn words32(&self, at: usize, count: usize) -> &[AtomicU32] {
+        self.check(at, count * 4, 4);
+        // SAFETY: as for `words`.
+        unsafe { std::slice::from_raw_parts(self.base.add(at).cast(), count) }
+    }
+
+    /// One shared 32-bit word.
+    #[inline]
+    pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
+        &self.words32(at, 1)[0]
+    }
+
+    #[inline]
+    fn page_ptr(&self, page: PhysNo) -> Result<*mut u8> {
+        if u64::from(page.0) >= self.pages() {
+            return Err(Error::Corrupt {
+                what: "a physical page beyond the mapping (file offset)",
+                at: u64::from(page.0) * PAGE_SIZE as u64,
+            });
+        }
+        // SAFETY: inside the mapping.
+        Ok(unsafe { self.base.add(page.0 as usize * PAGE_SIZE) })
+    }
+
+    /// The bytes of a physical page.
+    ///
+    /// # Safety
+    /// For as long as the slice lives nobody writes the page: the caller is inside a read section
+    /// or holds the latch, or the page is frozen (it belongs to an epoch that has ended).
+    #[inline]
+    pub(crate) unsafe fn page(&self, page: PhysNo) -> Result<&[u8; PAGE_SIZE]> {
+        let p = self.page_ptr(page)?;
+        // SAFETY: in bounds; not written meanwhile by the caller's promise.
+        Ok(unsafe { &*p.cast::<[u8; PAGE_SIZE]>() })
+    }
+
+    /// The bytes of a physical page, to be changed.
+    ///
+    /// # Safety
+    /// For as long as the slice lives nobody else reads or writes the page: the caller is inside a
+    /// write section, or the page is one that it allocated and that nothing reaches yet.
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn page_mut(&self, page: PhysNo) -> Result<&mut [u8; PAGE_SIZE]> {
+        let p = self.page_ptr(page)?;
+        // SAFETY: in bounds; exclusive by the caller's promise.
+        Ok(unsafe { &mut *p.cast::<[u8; PAGE_SIZE]>() })
+    }
+
+    /// Stores one aligned word into a physical page in a single instruction.
+    ///
+    /// # Safety
+    /// As for `page_mut`.
+    #[inline]
+    pub(crate) unsafe fn store_u64(&self, page: PhysNo, offset: usize, value: u64) -> Result<()> {
+        debug_assert!(offset.is_multiple_of(8) && offset + 8 <= PAGE_SIZE);
+        let p = self.page_ptr(page)?;
+        // SAFETY: in bounds, aligned; exclusive by the caller's promise. An atomic store so that the
+        // compiler cannot split it: a process killed in between leaves the old or the new word.
+        unsafe { (*p.add(offset & (PAGE_SIZE - 8)).cast::<AtomicU64>()).store(value.to_le(), std::sync::atomic::Ordering::Release) };
+        Ok(())
+    }
+}
