@@ -1,0 +1,193 @@
+//! Verifying the graph: counts, homes, back references and the two lists against what the
+//! containers really hold. Iterative; takes memory in proportion to the number of containers and
+//! references. For the offline checker and tests.
+
+use super::lists::{Bits, List, ORPHANS, SUSPECTS};
+use super::{backs, content, root};
+use crate::error::{Error, Result};
+use crate::ids::Addr;
+use crate::object::header::{self, DETACHED, DOOMED, DRAINED, Kind};
+use crate::object::word::Tag;
+use crate::page::access::Pages;
+use std::collections::{HashMap, HashSet};
+
+/// What the checker saw.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GraphReport {
+    /// Every container that the root, an orphan or a suspect reaches: all there are, in a sound
+    /// store.
+    pub containers: Vec<Addr>,
+    /// Words in containers that refer to containers.
+    pub references: u64,
+    /// Containers on the orphan list.
+    pub orphans: u64,
+    /// Containers on the suspect list.
+    pub suspects: u64,
+}
+
+struct Seen {
+    report: GraphReport,
+    found: HashSet<Addr>,
+    /// (child, parent) -> number of references.
+    refs: HashMap<(Addr, Addr), u64>,
+    total: HashMap<Addr, u64>,
+}
+
+/// Verifies the invariants of the module `graph`. The bodies are read, not verified.
+pub fn check_graph<P: Pages>(p: &P) -> Result<GraphReport> {
+    let mut seen = Seen {
+        report: GraphReport::default(),
+        found: HashSet::new(),
+        refs: HashMap::new(),
+        total: HashMap::new(),
+    };
+    let root = root(p)?;
+    seen.add(root);
+    seen.report.orphans = seen.walk_list(p, ORPHANS, header::ORPHAN)?;
+    seen.report.suspects = seen.walk_list(p, SUSPECTS, header::SUSPECT)?;
+    seen.walk_contents(p)?;
+    let mut ids = HashSet::new();
+    for &h in &seen.report.containers {
+        let id = p.u64_at(h + header::ID)?;
+        if id == 0 || !ids.insert(id) {
+            return Err(Error::corrupt("a container without an id of its own", h));
+        }
+        seen.check_references(p, h, h == root)?;
+    }
+    check_homes(p, &seen.report.containers, root)?;
+    Ok(seen.report)
+}
+
+impl Seen {
+    fn add(&mut self, h: Addr) {
+        if self.found.insert(h) {
+            self.report.containers.push(h);
+        }
+    }
+
+    fn refer(&mut self, child: Addr, parent: Addr) {
+        self.add(child);
+        self.report.references += 1;
+        *self.refs.entry((child, parent)).or_default() += 1;
+        *self.total.entry(child).or_default() += 1;
+    }
+
+    fn walk_list<P: Pages>(&mut self, p: &P, list: List, flag: u8) -> Result<u64> {
+        let first = list.first(p)?;
+        let (mut h, mut n) = (first, 0);
+        let mut members = HashSet::new();
+        while !h.is_null() {
+            if !Bits::read(p, h)?.has(flag) || !members.insert(h) {
+                return Err(Error::corrupt("a list of containers with a member that is not its own", h));
+            }
+            let next = list.linked(p, h, header::HINT)?;
+            if p.u64_at(next + header::HOME)? != h.0 {
+                return Err(Error::corrupt("a list of containers with a wrong link", h));
+            }
+            self.add(h);
+            n += 1;
+            h = if next == first { Addr::NULL } else { next };
+        }
+        if list.len(p)? != n {
+            return Err(Error::corrupt("a list of containers with a wrong length", first));
+        }
+        Ok(n)
+    }
+
+    fn walk_contents<P: Pages>(&mut self, p: &P) -> Result<()> {
+        let mut at = 0;
+        let mut words = Vec::new();
+        while let Some(&h) = self.report.containers.get(at) {
+            at += 1;
+            let mut parent = h;
+            if Bits::read(p, h)?.has(DETACHED) {
+                parent = Addr(p.u64_at(h + header::MTIME)?);
+                self.refer(parent, h);
+            }
+            let (mut cursor, mut n) = (0, 0);
+            loop {
+                words.clear();
+                content::words(p, h, &mut cursor, 256, &mut words)?;
+                n += words.len() as u64;
+                for &word in &words {
+                    if word.is_empty() || !word.is_float() && word.tag() == Tag::Bad {
+                        return Err(Error::corrupt("a container with a word that is no value", h));
+                    }
+                    if let Some(child) = word.as_container() {
+                        self.refer(child, parent);
+                    }
+                }
+                if words.len() < 256 {
+                    break;
+                }
+            }
+            if content::len(p, h)? != n {
+                return Err(Error::corrupt("a container with a wrong length", h));
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant 1.
+    fn check_references<P: Pages>(&self, p: &P, h: Addr, is_root: bool) -> Result<()> {
+        let bits = Bits::read(p, h)?;
+        let total = self.total.get(&h).copied().unwrap_or(0) + u64::from(is_root);
+        if u64::from(bits.refs()) != total {
+            return Err(Error::corrupt("a container with a wrong reference count", h));
+        }
+        let mut counted = u64::from(is_root);
+        let homed = bits.homed() && !is_root;
+        let home = Addr(p.u64_at(h + header::HOME)?);
+        if homed {
+            counted += 1;
+            if !self.refs.contains_key(&(h, home)) {
+                return Err(Error::corrupt("a container whose home does not refer to it", h));
+            }
+        }
+        let (mut cursor, mut parents) = (0, HashSet::new());
+        while let Some((parent, n)) = backs::next(p, h, &mut cursor)? {
+            let as_home = u64::from(homed && parent == home);
+            let real = self.refs.get(&(h, parent)).copied().unwrap_or(0);
+            if !parents.insert(parent) || n.checked_add(as_home) != Some(real) {
+                return Err(Error::corrupt("a container with a wrong back reference", h));
+            }
+            counted += n;
+        }
+        if counted != total {
+            return Err(Error::corrupt("a container with missing back references", h));
+        }
+        if bits.has(DRAINED) && (!bits.has(DOOMED) || content::len(p, h)? > 0 || total == 0) {
+            return Err(Error::corrupt("an emptied container that is not empty garbage", h));
+        }
+        Ok(())
+    }
+}
+
+/// Invariant 2: homes lead to the root or to a container without one.
+fn check_homes<P: Pages>(p: &P, containers: &[Addr], root: Addr) -> Result<()> {
+    let mut good: HashSet<Addr> = HashSet::from([root]);
+    let mut trail = HashSet::new();
+    for &start in containers {
+        let mut h = start;
+        while !good.contains(&h) {
+            if !trail.insert(h) {
+                return Err(Error::corrupt("homes that lead round in a circle", h));
+            }
+            if !Bits::read(p, h)?.homed() {
+                break;
+            }
+            h = Addr(p.u64_at(h + header::HOME)?);
+        }
+        good.extend(trail.drain());
+    }
+    Ok(())
+}
+
+/// The segments that belong to the graph layer itself: the header, and that of the back references.
+/// If those are a dict, its header is given too, to be walked as one: `(address, is a dict)`.
+pub fn own_segments<P: Pages>(p: &P, h: Addr) -> Result<Vec<(Addr, bool)>> {
+    Kind::of(p.u8_at(h)?).ok_or_else(|| Error::corrupt("no container where one is referred to", h))?;
+    let mut segments = vec![(h, false)];
+    segments.extend(backs::segment(p, h)?);
+    Ok(segments)
+}

@@ -1,0 +1,74 @@
+//! The content of any kind of container, as the graph needs it: walking, finding a child, and
+//! emptying in steps.
+
+use crate::error::Result;
+use crate::ids::Addr;
+use crate::object::header::{self, Kind};
+use crate::object::word::Word;
+use crate::object::dict as entries;
+use crate::object::{dict, list};
+use crate::page::access::{Pages, PagesMut};
+
+/// Where a container is in its parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Under the key with this word.
+    Key(Word),
+    /// At this index of a list.
+    Index(u64),
+}
+
+/// The number of entries.
+pub(super) fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
+    match header::kind(p, h)? {
+        Kind::List => list::len(p, h),
+        Kind::Dict | Kind::Object => entries::len(p, h),
+    }
+}
+
+/// Appends the value words of up to `max` entries from `cursor` (0: the start) on to `out`, and
+/// moves the cursor. Fewer than `max` means the end.
+pub(super) fn words<P: Pages>(
+    p: &P,
+    h: Addr,
+    cursor: &mut u64,
+    max: usize,
+    out: &mut Vec<Word>,
+) -> Result<()> {
+    if header::kind(p, h)? == Kind::List {
+        let before = out.len();
+        list::scan(p, h, *cursor, max, out)?;
+        *cursor += (out.len() - before) as u64;
+        return Ok(());
+    }
+    for _ in 0..max {
+        let Some((next, _, word)) = entries::next(p, h, *cursor)? else { break };
+        *cursor = next;
+        out.push(word);
+    }
+    Ok(())
+}
+
+/// Removes up to about `max` entries; their value words go to `out`. True when the container is
+/// empty and its body freed.
+pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
+    match header::kind(w, h)? {
+        Kind::List => list::drain(w, h, max, out),
+        Kind::Dict | Kind::Object => entries::drain(w, h, max, out),
+    }
+}
+
+/// A place of `child` in `h`: where the hint says, else (within about `max` entries looked at)
+/// wherever it is found first. The answer depends on nothing but the state and the hint.
+pub(super) fn find<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max: usize) -> Result<Option<Place>> {
+    if header::kind(p, h)? == Kind::List {
+        return Ok(list::find_child(p, h, child, hint, max as u64)?.map(Place::Index));
+    }
+    if let Some(key) = entries::find_child(p, h, hint, child)? {
+        return Ok(Some(Place::Key(key)));
+    }
+    Ok(match entries::scan_child(p, h, child, 0, max)? {
+        dict::Scan::Found(key) => Some(Place::Key(key)),
+        dict::Scan::More(_) | dict::Scan::End => None,
+    })
+}

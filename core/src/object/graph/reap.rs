@@ -1,0 +1,310 @@
+//! Looking at the containers without a home, in bounded steps: freeing what nothing refers to,
+//! finding homes, collecting unreachable cycles.
+//!
+//! `reap` is called at the end of every operation, when whatever lives is reachable from the root
+//! or pinned; in the middle of one it would free what is about to be referred to.
+
+use super::lists::{Bits, List, ORPHANS, SUSPECTS, unlist};
+use super::walk::{Found, search};
+use super::{backs, content, release, release_word, set_home_words};
+use crate::error::Result;
+use crate::heap;
+use crate::ids::{Addr, Obj, ObjectId};
+use crate::object::header::{self, DETACHED, DOOMED, DRAINED, ORPHAN, SUSPECT};
+use crate::object::{blob, key};
+use crate::page::access::{Pages, PagesMut};
+use crate::page::superblock as sb;
+
+/// Steps of the search upward for one container within `reap`.
+const WALK: u64 = 4096;
+/// Steps of a search that count as much as the removal of one entry.
+const WALK_UNIT: u64 = 16;
+/// Ancestors marked as garbage at once. The others are found again when their turn comes.
+const DOOM_MAX: usize = 1 << 15;
+/// Pieces of a large value that count as much as the removal of one entry.
+const BLOB_UNIT: u64 = 4;
+/// Entries looked at for the place of a container in its new home.
+const HINT_SCAN: usize = 256;
+/// The least and the most effort (a power of two) for one suspect in passing.
+const EFFORT: (u64, u64) = (12, 26);
+
+/// What a call of `reap` did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReapProgress {
+    /// Containers freed.
+    pub freed: u64,
+    /// Whether something is left to be freed or looked at.
+    pub more: bool,
+}
+
+/// Frees and looks at what is on the orphan list: `budget` is about the number of entries that are
+/// removed from containers.
+pub fn reap<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
+    reap_with(w, budget, WALK)
+}
+
+fn reap_with<W: PagesMut>(w: &mut W, budget: u64, walk: u64) -> Result<ReapProgress> {
+    let mut progress = ReapProgress::default();
+    let mut left = budget;
+    reap_blobs(w, &mut left)?;
+    while left > 0 {
+        let h = ORPHANS.first(w)?;
+        if h.is_null() {
+            break;
+        }
+        left -= 1;
+        let bits = Bits::read(w, h)?;
+        if bits.has(DOOMED) || bits.refs() == 0 && !is_pinned(w, h)? {
+            progress.freed += u64::from(empty(w, h, bits, &mut left)?);
+        } else if bits.refs() == 0 {
+            park(w, h)?;
+        } else {
+            let mut steps = walk;
+            resolve(w, h, &mut steps)?;
+            left = left.saturating_sub((walk - steps) / WALK_UNIT);
+        }
+    }
+    progress.more = !ORPHANS.first(w)?.is_null() || w.u64_at(sb::BLOBS)? != 0;
+    Ok(progress)
+}
+
+fn reap_blobs<W: PagesMut>(w: &mut W, left: &mut u64) -> Result<()> {
+    while *left > 0 {
+        let blob = Addr(w.u64_at(sb::BLOBS)?);
+        if blob.is_null() {
+            break;
+        }
+        let next = w.u64_at(blob + blob::LINK)?;
+        if blob::free_some(w, blob, left.saturating_mul(BLOB_UNIT))? {
+            w.set_u64(sb::BLOBS, next)?;
+            *left -= 1;
+        } else {
+            *left = 0;
+        }
+    }
+    Ok(())
+}
+
+fn is_pinned<W: PagesMut>(w: &W, h: Addr) -> Result<bool> {
+    Ok(w.is_pinned(ObjectId(w.u64_at(h + header::ID)?)))
+}
+
+/// Removes up to `left` entries of garbage, and frees it once it is empty and nothing refers to it.
+/// True if it was freed.
+fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<bool> {
+    if !bits.has(DOOMED) {
+        bits.with(DOOMED).store(w, h)?;
+    }
+    let detached = bits.has(DETACHED);
+    let parent = if detached { Addr(w.u64_at(h + header::MTIME)?) } else { h };
+    let mut words = Vec::new();
+    let max = usize::try_from(*left + 1).unwrap_or(usize::MAX).min(4096);
+    let done = content::drain(w, h, max, &mut words)?;
+    *left = left.saturating_sub(words.len() as u64);
+    for word in words {
+        release_word(w, word, parent)?;
+    }
+    if !done {
+        return Ok(false);
+    }
+    let bits = Bits::read(w, h)?;
+    let bits = unlist(w, h, bits)?;
+    if bits.refs() > 0 {
+        set_home_words(w, h, Addr::NULL, 0)?;
+        bits.with(DRAINED).store(w, h)?;
+        return Ok(false);
+    }
+    backs::free(w, h)?;
+    // Whoever still holds its address and id finds it gone.
+    w.set_bytes(h, &[0; 16])?;
+    heap::free(w, h)?;
+    if detached {
+        release(w, parent, h)?;
+    }
+    Ok(!detached)
+}
+
+/// Finds out what keeps a container without a home alive, and gives it a home, or parks it, or
+/// marks it as garbage. False if the steps did not suffice to know.
+fn resolve<W: PagesMut>(w: &mut W, h: Addr, steps: &mut u64) -> Result<bool> {
+    let found = search(w, h, |id| w.is_pinned(id), steps)?;
+    match found {
+        Found::Root(path) => link(w, &path)?,
+        Found::Pinned(path) => {
+            if let Some(&keeper) = path.first() {
+                park(w, keeper)?;
+            }
+            link(w, &path)?;
+        }
+        Found::Garbage(closure) => doom(w, &closure)?,
+        Found::Unknown => {
+            park(w, h)?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes each member of a path the home of the next.
+fn link<W: PagesMut>(w: &mut W, path: &[Addr]) -> Result<()> {
+    for pair in path.windows(2) {
+        if let [parent, child] = *pair {
+            set_home(w, child, parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes `parent`, which refers to `child`, its home.
+fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
+    let bits = Bits::read(w, child)?;
+    if bits.homed() {
+        let old = Addr(w.u64_at(child + header::HOME)?);
+        if old == parent {
+            return Ok(());
+        }
+        backs::add(w, child, old)?;
+    } else {
+        unlist(w, child, bits)?.store(w, child)?;
+    }
+    backs::sub(w, child, parent)?;
+    let hint = match content::find(w, parent, child, 0, HINT_SCAN)? {
+        Some(content::Place::Key(word)) => key::hash_word(w, word)?,
+        Some(content::Place::Index(i)) => i,
+        None => 0,
+    };
+    set_home_words(w, child, parent, hint)
+}
+
+/// Puts a container on the suspect list, without a home.
+fn park<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
+    let bits = Bits::read(w, h)?;
+    if bits.has(SUSPECT) {
+        return Ok(());
+    }
+    if bits.homed() {
+        let home = Addr(w.u64_at(h + header::HOME)?);
+        backs::add(w, h, home)?;
+    }
+    let bits = unlist(w, h, bits)?;
+    SUSPECTS.push(w, h, bits, true)
+}
+
+/// Marks containers as garbage. They stay where they are: the one that was looked at is on the
+/// orphan list, and the homes of the others lead to it or to others there.
+fn doom<W: PagesMut>(w: &mut W, closure: &[Addr]) -> Result<()> {
+    for &h in closure.iter().take(DOOM_MAX) {
+        let bits = Bits::read(w, h)?;
+        if bits.has(SUSPECT) {
+            let bits = unlist(w, h, bits)?;
+            ORPHANS.push(w, h, bits.with(DOOMED), false)?;
+        } else {
+            bits.with(DOOMED).store(w, h)?;
+        }
+    }
+    Ok(())
+}
+
+fn move_to<W: PagesMut>(w: &mut W, list: List, h: Addr) -> Result<()> {
+    let bits = Bits::read(w, h)?;
+    let bits = unlist(w, h, bits)?;
+    list.push(w, h, bits, false)
+}
+
+/// To be called, in an operation, when the last pin of a container went: if only the pin kept it,
+/// it is looked at again at the end of the operation.
+pub fn unpinned<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
+    if header::check(w, obj).is_err() || !Bits::read(w, obj.addr)?.has(SUSPECT) {
+        return Ok(());
+    }
+    move_to(w, ORPHANS, obj.addr)
+}
+
+/// Whether `unpinned` has anything to do for this container: a hint for readers.
+pub fn is_suspect<P: Pages>(p: &P, obj: Obj) -> bool {
+    header::check(p, obj).is_ok() && Bits::read(p, obj.addr).is_ok_and(|bits| bits.has(SUSPECT | ORPHAN))
+}
+
+/// To be called at the end of every operation: a bounded amount of freeing, and now and then a look
+/// at a suspect, so that cycles, and what the pins of dead processes kept, go in time.
+pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
+    let h = SUSPECTS.first(w)?;
+    if !h.is_null() {
+        let random = w.now().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        if random & 7 == 0 {
+            suspect_in_passing(w, h, random)?;
+        }
+    }
+    reap(w, budget)
+}
+
+/// A suspect with references takes a search. The more effort that takes, the more rarely it is made,
+/// so that on average it costs an operation 64 steps.
+fn suspect_in_passing<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()> {
+    let effort = w.u64_at(sb::EFFORT)?.clamp(EFFORT.0, EFFORT.1);
+    if Bits::read(w, h)?.refs() == 0 {
+        if !is_pinned(w, h)? {
+            return move_to(w, ORPHANS, h);
+        }
+    } else if random & ((1 << (effort - 6)) - 1) == 0 {
+        let mut steps = 1 << effort;
+        let known = resolve(w, h, &mut steps)?;
+        let next = if known { effort - 1 } else { effort + 1 }.clamp(EFFORT.0, EFFORT.1);
+        if next != effort {
+            w.set_u64(sb::EFFORT, next)?;
+        }
+    }
+    if SUSPECTS.first(w)? == h { SUSPECTS.rotate(w) } else { Ok(()) }
+}
+
+/// A complete collection, in steps that may be operations of their own: every suspect is looked at
+/// once, whatever effort it takes, and everything found dead is freed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Collection {
+    /// Suspects still to be looked at; None before the first step.
+    left: Option<u64>,
+    /// Containers freed so far.
+    pub freed: u64,
+    /// Whether nothing is left to do.
+    pub done: bool,
+}
+
+impl Collection {
+    /// One step: `budget` is about the number of entries removed and suspects looked at. (A search
+    /// is not cut: it may see every ancestor of a suspect.)
+    pub fn step<W: PagesMut>(&mut self, w: &mut W, budget: u64) -> Result<()> {
+        let mut suspects = match self.left {
+            Some(n) => n,
+            None => SUSPECTS.len(w)?,
+        };
+        let mut left = budget.max(1);
+        loop {
+            let h = SUSPECTS.first(w)?;
+            if suspects == 0 || left == 0 || h.is_null() {
+                break;
+            }
+            (suspects, left) = (suspects - 1, left - 1);
+            if Bits::read(w, h)?.refs() > 0 {
+                let mut steps = u64::MAX;
+                resolve(w, h, &mut steps)?;
+            } else if !is_pinned(w, h)? {
+                move_to(w, ORPHANS, h)?;
+            }
+            if SUSPECTS.first(w)? == h {
+                SUSPECTS.rotate(w)?;
+            }
+        }
+        let progress = reap_with(w, left, u64::MAX)?;
+        self.freed += progress.freed;
+        self.left = Some(suspects);
+        self.done = !progress.more && (suspects == 0 || SUSPECTS.first(w)?.is_null());
+        Ok(())
+    }
+}
+
+/// A collection step by itself: see `Collection`.
+pub fn collect<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
+    let mut c = Collection::default();
+    c.step(w, budget)?;
+    Ok(ReapProgress { freed: c.freed, more: !c.done })
+}

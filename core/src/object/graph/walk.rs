@@ -1,0 +1,277 @@
+//! Walking upward: what reaches a container, and by which home it is shown. Nothing here changes
+//! the store, recurses, or goes on for ever: every walk is bounded by a budget or by the set of
+//! containers it has seen.
+
+use super::content::{self, Place};
+use super::lists::Bits;
+use super::{backs, root};
+use crate::error::Result;
+use crate::ids::{Addr, ObjectId};
+use crate::object::header::{self, DOOMED, DRAINED};
+use crate::page::access::Pages;
+use std::collections::{HashMap, HashSet};
+
+/// Steps that `may_live_in` takes at most before it says no.
+const LIVE_IN_STEPS: u64 = 1 << 16;
+/// Steps taken in turn upward and downward.
+const TURN: u64 = 64;
+/// Homes followed when looking whether a container is reachable by name; no path is as long.
+const NAME_STEPS: u64 = 4096;
+
+fn home<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
+    Ok(Addr(p.u64_at(h + header::HOME)?))
+}
+
+/// Whether `child`, which has no home (or is about to lose it), may have its home in `parent`
+/// without closing a circle of homes: `parent` must not lie below `child`. Two walks in turn, up
+/// from the parent and down from the child, so it takes no more than twice the shorter of them;
+/// building any structure from the top or from the bottom costs O(n log n) in all. A no may be
+/// wrong when both are long; the child then waits for `reap`, which looks more closely.
+pub(super) fn may_live_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<bool> {
+    if parent == child {
+        return Ok(false);
+    }
+    if content::len(p, child)? == 0 {
+        return Ok(true);
+    }
+    let root = root(p)?;
+    let mut up = parent;
+    let mut down = Below { stack: vec![(child, 0)], words: Vec::new() };
+    for _ in 0..LIVE_IN_STEPS / TURN {
+        for _ in 0..TURN {
+            if up == root {
+                return Ok(true);
+            }
+            if up == child {
+                return Ok(false);
+            }
+            if !Bits::read(p, up)?.homed() {
+                return Ok(true);
+            }
+            up = home(p, up)?;
+        }
+        if let Some(below) = down.find(p, parent)? {
+            return Ok(!below);
+        }
+    }
+    Ok(false)
+}
+
+/// A walk down, along homes.
+struct Below {
+    stack: Vec<(Addr, u64)>,
+    words: Vec<crate::object::word::Word>,
+}
+
+impl Below {
+    /// Looks at about `TURN` more entries for a container: found, not there (all were seen), or
+    /// not yet known.
+    fn find<P: Pages>(&mut self, p: &P, wanted: Addr) -> Result<Option<bool>> {
+        for _ in 0..TURN / 16 {
+            let Some((h, cursor)) = self.stack.last_mut() else {
+                return Ok(Some(false));
+            };
+            let h = *h;
+            self.words.clear();
+            content::words(p, h, cursor, 16, &mut self.words)?;
+            if self.words.len() < 16 {
+                self.stack.pop();
+            }
+            for child in self.words.iter().filter_map(|word| word.as_container()) {
+                if Bits::read(p, child)?.homed() && home(p, child)? == h {
+                    if child == wanted {
+                        return Ok(Some(true));
+                    }
+                    self.stack.push((child, 0));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether following homes from `h` leads to the root, and not through `avoid`, in at most `steps`
+/// steps; None if that was not enough.
+fn reaches_root<P: Pages>(p: &P, mut h: Addr, avoid: Addr, steps: u64) -> Result<Option<bool>> {
+    let root = root(p)?;
+    for _ in 0..steps {
+        if h == root {
+            return Ok(Some(true));
+        }
+        if h == avoid || !Bits::read(p, h)?.homed() {
+            return Ok(Some(false));
+        }
+        h = home(p, h)?;
+    }
+    Ok(None)
+}
+
+/// The parents of a container: its home, then those in its back references.
+struct Parents {
+    of: Addr,
+    home: Option<Addr>,
+    cursor: u64,
+}
+
+impl Parents {
+    fn new<P: Pages>(p: &P, of: Addr) -> Result<Parents> {
+        let homed = Bits::read(p, of)?.homed() && of != root(p)?;
+        let home = if homed { Some(home(p, of)?) } else { None };
+        Ok(Parents { of, home, cursor: 0 })
+    }
+
+    fn next<P: Pages>(&mut self, p: &P) -> Result<Option<Addr>> {
+        if let Some(home) = self.home.take() {
+            return Ok(Some(home));
+        }
+        Ok(backs::next(p, self.of, &mut self.cursor)?.map(|(parent, _)| parent))
+    }
+}
+
+/// What a search upward found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The root reaches the container: a path that begins with a container whose homes lead to the
+    /// root, ends with the container, and each member of which refers to the next.
+    Root(Vec<Addr>),
+    /// Not the root, but a pinned container, the first of the path.
+    Pinned(Vec<Addr>),
+    /// Neither: the container and all its ancestors, the nearest first, are garbage. (Ancestors
+    /// known to be garbage before are left out.)
+    Garbage(Vec<Addr>),
+    /// The budget did not suffice.
+    Unknown,
+}
+
+/// Looks for what keeps a container alive, breadth first through all its ancestors. `budget` is
+/// what is left of the steps allowed.
+pub(super) fn search<P: Pages>(
+    p: &P,
+    c: Addr,
+    pinned: impl Fn(ObjectId) -> bool,
+    budget: &mut u64,
+) -> Result<Found> {
+    if let Some(path) = search_near(p, c, budget)? {
+        return Ok(Found::Root(path));
+    }
+    let is_pinned = |h: Addr| Ok(pinned(ObjectId(p.u64_at(h + header::ID)?)));
+    let mut keeper = if is_pinned(c)? { Some(c) } else { None };
+    let root = root(p)?;
+    // Which member of the closure each one was reached from, and the members in that order.
+    let mut via: HashMap<Addr, Addr> = HashMap::from([(c, Addr::NULL)]);
+    let mut order = vec![c];
+    // Containers whose homes do not lead to the root.
+    let mut astray: HashSet<Addr> = HashSet::from([c]);
+    let path = |via: &HashMap<Addr, Addr>, mut h: Addr| {
+        let mut path = Vec::new();
+        while !h.is_null() {
+            path.push(h);
+            h = via.get(&h).copied().unwrap_or(Addr::NULL);
+        }
+        path
+    };
+    let mut at = 0;
+    while let Some(&h) = order.get(at) {
+        at += 1;
+        let mut parents = Parents::new(p, h)?;
+        while let Some(parent) = parents.next(p)? {
+            if *budget == 0 {
+                return Ok(Found::Unknown);
+            }
+            *budget -= 1;
+            if via.contains_key(&parent) || Bits::read(p, parent)?.has(DOOMED | DRAINED) {
+                continue;
+            }
+            via.insert(parent, h);
+            let mut up = parent;
+            loop {
+                if up == root {
+                    return Ok(Found::Root(path(&via, parent)));
+                }
+                // Noted before it is known: if the root is found after all, the notes are thrown
+                // away. So a circle of homes in a damaged file ends here too.
+                if !Bits::read(p, up)?.homed() || !astray.insert(up) {
+                    break;
+                }
+                if *budget == 0 {
+                    return Ok(Found::Unknown);
+                }
+                *budget -= 1;
+                up = home(p, up)?;
+            }
+            order.push(parent);
+            if keeper.is_none() && is_pinned(parent)? {
+                keeper = Some(parent);
+            }
+        }
+    }
+    Ok(match keeper {
+        Some(keeper) => Found::Pinned(path(&via, keeper)),
+        None => Found::Garbage(order),
+    })
+}
+
+/// The common case without any memory: one of the first few parents is near the root.
+fn search_near<P: Pages>(p: &P, c: Addr, budget: &mut u64) -> Result<Option<Vec<Addr>>> {
+    let mut parents = Parents::new(p, c)?;
+    for _ in 0..4 {
+        let Some(parent) = parents.next(p)? else { break };
+        *budget = budget.saturating_sub(1);
+        if reaches_root(p, parent, c, 32)? == Some(true) {
+            return Ok(Some(vec![parent, c]));
+        }
+    }
+    Ok(None)
+}
+
+/// By what a container is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// The container that shows it.
+    pub parent: Addr,
+    /// The entry that does.
+    pub place: Place,
+}
+
+/// The home of a container as readers are to see it: the recorded one; but where that hangs below
+/// something unreachable (or was just emptied), another that the root reaches if there is one.
+/// Answers agree with each other: following them never leads round in a circle. None for the root
+/// and for containers that have no home.
+pub fn shown_home<P: Pages>(p: &P, c: Addr) -> Result<Option<Shown>> {
+    if c == root(p)? {
+        return Ok(None);
+    }
+    let mut recorded = None;
+    if Bits::read(p, c)?.homed() {
+        let parent = home(p, c)?;
+        recorded = shown_in(p, c, parent, p.u64_at(c + header::HINT)?)?;
+        if recorded.is_some() && reaches_root(p, parent, c, NAME_STEPS)? != Some(false) {
+            return Ok(recorded);
+        }
+    }
+    let mut budget = NAME_STEPS;
+    if let Found::Root(path) = search(p, c, |_| false, &mut budget)?
+        && let [.., parent, _] = path[..]
+    {
+        let shown = shown_in(p, c, parent, 0)?;
+        if shown.is_some() {
+            return Ok(shown);
+        }
+        // The parent was emptied and its old content is still being freed: any other.
+        let mut parents = Parents::new(p, c)?;
+        for _ in 0..TURN {
+            let Some(parent) = parents.next(p)? else { break };
+            if reaches_root(p, parent, c, NAME_STEPS)? == Some(true)
+                && let Some(shown) = shown_in(p, c, parent, 0)?
+            {
+                return Ok(Some(shown));
+            }
+        }
+    }
+    Ok(recorded)
+}
+
+fn shown_in<P: Pages>(p: &P, c: Addr, parent: Addr, hint: u64) -> Result<Option<Shown>> {
+    let place = content::find(p, parent, c, hint, usize::MAX)?;
+    Ok(place.map(|place| Shown { parent, place }))
+}

@@ -1,0 +1,178 @@
+//! Changing single entries of containers, and emptying them.
+
+use super::{STR_ONLY, alive, changing, encode, out_of_range, takes_key, touch, wants_list};
+use crate::error::{Error, Result};
+use crate::ids::{Addr, Obj};
+use super::shim as classes;
+use crate::object::dict as entries;
+use crate::object::graph::{self, release_word, retain};
+use crate::object::header::{self, Kind};
+use crate::object::value::{In, Key};
+use crate::object::word::Word;
+use crate::object::{key as keys, list};
+use crate::page::access::PagesMut;
+
+/// Entries that are removed one by one where everything goes; more are taken away as a whole and
+/// freed in steps.
+const AT_ONCE: u64 = 256;
+/// Items removed from a list at a time.
+const CHUNK: usize = 4096;
+
+/// See `Writer::new_dict`.
+pub fn new_dict<W: PagesMut>(w: &mut W) -> Result<Obj> {
+    graph::create(w, Kind::Dict, 0)
+}
+
+/// See `Writer::new_list`.
+pub fn new_list<W: PagesMut>(w: &mut W) -> Result<Obj> {
+    graph::create(w, Kind::List, 0)
+}
+
+/// See `Writer::new_object`.
+pub fn new_object<W: PagesMut>(w: &mut W, class: &str) -> Result<Obj> {
+    let record = classes::record(w, class)?;
+    graph::create(w, Kind::Object, record.0)
+}
+
+/// Accounts for a word that is about to be stored.
+#[inline]
+pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint: u64) -> Result<()> {
+    match word.as_container() {
+        Some(child) => retain(w, child, parent, hint),
+        None => Ok(()),
+    }
+}
+
+/// See `Writer::set`. An inline value over an inline value is two logged words and no allocation.
+#[inline]
+pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
+    let hash = keys::hash(w.hash_seed(), key);
+    takes_key(changing(w, obj, Some(hash))?, key)?;
+    let word = encode(w, value)?;
+    touch(w, obj)?;
+    retain_word(w, word, obj.addr, hash)?;
+    match entries::set_hashed(w, obj.addr, key, hash, word)? {
+        Some(old) => release_word(w, old, obj.addr),
+        None => Ok(()),
+    }
+}
+
+/// See `Writer::remove`.
+pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
+    let hash = keys::hash(w.hash_seed(), key);
+    match (changing(w, obj, Some(hash))?, key) {
+        (Kind::Object, Key::Str(_)) | (Kind::Dict, _) => {}
+        (Kind::Object, _) => return Ok(false),
+        (Kind::List, _) => return Err(super::NO_KEYS),
+    }
+    if entries::get_hashed(w, obj.addr, key, hash)?.is_none() {
+        return Ok(false);
+    }
+    touch(w, obj)?;
+    if let Some(old) = entries::remove_hashed(w, obj.addr, key, hash)? {
+        release_word(w, old, obj.addr)?;
+    }
+    Ok(true)
+}
+
+/// See `Writer::clear`. Takes about the same time whatever the size.
+pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
+    let kind = changing(w, obj, None)?;
+    touch(w, obj)?;
+    empty(w, obj.addr, kind)
+}
+
+fn empty<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<()> {
+    let len = if kind == Kind::List { list::len(w, h)? } else { entries::len(w, h)? };
+    if len > AT_ONCE {
+        return graph::detach(w, h);
+    }
+    let mut words = Vec::new();
+    let max = AT_ONCE as usize;
+    let done = match kind {
+        Kind::List => list::drain(w, h, max, &mut words)?,
+        Kind::Dict | Kind::Object => entries::drain(w, h, max, &mut words)?,
+    };
+    if !done {
+        return Err(Error::corrupt("a container with more entries than it counts", h));
+    }
+    for word in words {
+        release_word(w, word, h)?;
+    }
+    Ok(())
+}
+
+/// See `Writer::set_item`.
+#[inline]
+pub fn set_item<W: PagesMut>(w: &mut W, obj: Obj, index: u64, value: &In<'_>) -> Result<()> {
+    wants_list(changing(w, obj, None)?)?;
+    let len = list::len(w, obj.addr)?;
+    if index >= len {
+        return Err(out_of_range(index, len));
+    }
+    let word = encode(w, value)?;
+    touch(w, obj)?;
+    retain_word(w, word, obj.addr, index)?;
+    let old = list::set(w, obj.addr, index, word)?;
+    release_word(w, old, obj.addr)
+}
+
+/// See `Writer::insert`.
+#[inline]
+pub fn insert<W: PagesMut>(w: &mut W, obj: Obj, index: u64, value: &In<'_>) -> Result<()> {
+    wants_list(changing(w, obj, None)?)?;
+    let len = list::len(w, obj.addr)?;
+    if index > len {
+        return Err(out_of_range(index, len));
+    }
+    let word = encode(w, value)?;
+    touch(w, obj)?;
+    retain_word(w, word, obj.addr, index)?;
+    list::insert(w, obj.addr, index, word)
+}
+
+/// See `Writer::remove_items`. `end` may lie beyond the list's.
+pub fn remove_items<W: PagesMut>(w: &mut W, obj: Obj, start: u64, end: u64) -> Result<()> {
+    let kind = changing(w, obj, None)?;
+    wants_list(kind)?;
+    let len = list::len(w, obj.addr)?;
+    if start > len {
+        return Err(out_of_range(start, len));
+    }
+    let mut end = end.min(len);
+    if start >= end {
+        return Ok(());
+    }
+    touch(w, obj)?;
+    if start == 0 && end == len {
+        return empty(w, obj.addr, kind);
+    }
+    let mut words = Vec::new();
+    while start < end {
+        words.clear();
+        let n = list::remove_range(w, obj.addr, start, end, CHUNK, &mut words)?;
+        if n == 0 {
+            return Err(Error::corrupt("a list with fewer items than it counts", obj.addr));
+        }
+        end = end.saturating_sub(n);
+        for &word in &words {
+            release_word(w, word, obj.addr)?;
+        }
+    }
+    Ok(())
+}
+
+/// See `Writer::set_mtime`.
+pub fn set_mtime<W: PagesMut>(w: &mut W, obj: Obj, ns: u64) -> Result<()> {
+    changing(w, obj, None)?;
+    w.set_u64(obj.addr + header::MTIME, ns)
+}
+
+/// Changes an object's class.
+pub(super) fn set_class<W: PagesMut>(w: &mut W, obj: Obj, class: &str) -> Result<()> {
+    if alive(w, obj)? != Kind::Object {
+        return Err(STR_ONLY);
+    }
+    let record = classes::record(w, class)?;
+    classes::set_class(w, obj.addr, record)
+}

@@ -1,0 +1,171 @@
+//! What the store exposes, put together from bodies, values and the graph: one function for each
+//! method of `Reader` and `Writer`, with the same arguments and results.
+//!
+//! Rules that every function keeps:
+//! 1. The object is checked first (`Error::Gone`), then the section is told: `Pages::reading`, or
+//!    `PagesMut::changing` with the hash of the entry concerned.
+//! 2. A change first writes the new value to fresh memory (so it may let readers in meanwhile),
+//!    then stamps the mtime, then stores: whoever sees the change sees its time.
+//! 3. What is stored is retained before what it displaces is released: they may be the same.
+//! 4. After an error the caller rolls the operation back.
+//! 5. The caller ends every operation with `end_operation`.
+
+mod change;
+mod convert;
+mod read;
+mod rename;
+mod shim;
+#[cfg(test)]
+mod tests;
+
+pub use change::{
+    clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
+};
+pub use convert::convert;
+pub use read::{
+    class, contains, get, home, is_home, item, items, kind, large_read, len, mtime, next, prev, refs, size,
+};
+pub use rename::rename;
+
+use super::graph::{self, ReapProgress};
+use super::header::{self, DOOMED, DRAINED, Kind};
+use super::scalar;
+use super::value::{In, Key, Step, Value};
+use super::word::Word;
+use crate::error::{Error, Result};
+use crate::ids::Obj;
+use crate::page::access::{Pages, PagesMut};
+
+/// Entries that the end of an operation frees at most (about): enough that freeing keeps up with
+/// any deletion, few enough that nobody waits for it.
+const REAP: u64 = 64;
+
+/// Makes the root dict of a new store.
+pub fn create_root<W: PagesMut>(w: &mut W) -> Result<Obj> {
+    graph::create_root(w)
+}
+
+/// Ends an operation: a bounded part of what waits to be freed is freed.
+pub fn end_operation<W: PagesMut>(w: &mut W) -> Result<ReapProgress> {
+    graph::end_operation(w, REAP)
+}
+
+/// Checks that the object is still there, and gives its kind.
+#[inline]
+fn alive<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
+    let b = p.bytes(obj.addr, 16)?;
+    let id = b[8..].iter().rev().fold(0, |id, &byte| id << 8 | u64::from(byte));
+    match Kind::of(b[0]) {
+        Some(kind) if id == obj.id.0 && id != 0 && b[1] & (DOOMED | DRAINED) == 0 => Ok(kind),
+        _ => Err(Error::Gone(obj.id)),
+    }
+}
+
+/// The beginning of every read.
+#[inline]
+fn reading<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
+    let kind = alive(p, obj)?;
+    p.reading(obj.id)?;
+    Ok(kind)
+}
+
+/// The beginning of every change.
+#[inline]
+fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Result<Kind> {
+    let kind = alive(w, obj)?;
+    w.changing(obj.id, key)?;
+    Ok(kind)
+}
+
+/// Stamps the mtime.
+#[inline]
+fn touch<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
+    let now = w.now();
+    w.set_u64(obj.addr + header::MTIME, now)
+}
+
+/// The word of a value, written to fresh memory where it needs some.
+#[inline]
+fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
+    if let In::Obj(obj) = *value {
+        alive(w, obj)?;
+        return Ok(Word::container(obj.addr));
+    }
+    scalar::encode(w, value)
+}
+
+const NOT_A_LIST: Error = Error::WrongKind { what: "this is not a list" };
+const NO_KEYS: Error = Error::WrongKind { what: "a list has items, no keys" };
+const STR_ONLY: Error = Error::WrongKind { what: "the attributes of an object have names that are str" };
+
+/// Checks that a container of this kind can have such a key.
+#[inline]
+fn takes_key(kind: Kind, key: &Key<'_>) -> Result<()> {
+    match (kind, key) {
+        (Kind::List, _) => Err(NO_KEYS),
+        (Kind::Object, Key::Str(_)) | (Kind::Dict, _) => Ok(()),
+        (Kind::Object, _) => Err(STR_ONLY),
+    }
+}
+
+fn wants_list(kind: Kind) -> Result<()> {
+    if kind == Kind::List { Ok(()) } else { Err(NOT_A_LIST) }
+}
+
+/// The key of a step, or of an entry met before.
+fn key_of(value: &Value) -> Result<Key<'_>> {
+    Ok(match value {
+        Value::None => Key::None,
+        Value::Bool(b) => Key::Bool(*b),
+        Value::Int(n) => Key::Int(*n),
+        Value::BigInt { negative, magnitude } => Key::BigInt { negative: *negative, magnitude },
+        Value::Float(x) => Key::Float(*x),
+        Value::Str { bytes, .. } => Key::Str(bytes),
+        Value::Bytes(bytes) => Key::Bytes(bytes),
+        Value::Large(_) => return Err(Error::invalid("the key is too long (64 KiB at most)")),
+        Value::Obj(_) => return Err(Error::invalid("a container cannot be a key")),
+    })
+}
+
+/// A step taken apart: the place of an entry in a container of a certain kind.
+#[derive(Clone, Copy)]
+enum Spot<'a> {
+    Key(Key<'a>, u64),
+    Index(u64),
+}
+
+impl<'a> Spot<'a> {
+    fn of(kind: Kind, step: &'a Step, seed: u64) -> Result<Spot<'a>> {
+        match step {
+            Step::Index(i) => {
+                wants_list(kind)?;
+                Ok(Spot::Index(*i))
+            }
+            Step::Key(value) => {
+                let key = key_of(value)?;
+                takes_key(kind, &key)?;
+                Ok(Spot::Key(key, super::key::hash(seed, &key)))
+            }
+        }
+    }
+
+    /// What `changing` is told: the hash of the key; None for the whole list.
+    fn lock_key(&self) -> Option<u64> {
+        match self {
+            Spot::Key(_, hash) => Some(*hash),
+            Spot::Index(_) => None,
+        }
+    }
+
+    /// What the graph is told.
+    fn hint(&self) -> u64 {
+        match *self {
+            Spot::Key(_, hash) => hash,
+            Spot::Index(i) => i,
+        }
+    }
+}
+
+fn out_of_range(index: u64, len: u64) -> Error {
+    Error::Index { index: i64::try_from(index).unwrap_or(i64::MAX), len }
+}

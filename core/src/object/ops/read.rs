@@ -1,0 +1,179 @@
+//! Reading containers.
+
+use super::{NO_KEYS, Spot, reading, wants_list};
+use crate::error::Result;
+use crate::ids::{Addr, Obj};
+use super::shim as classes;
+use crate::object::dict as entries;
+use crate::object::graph::{self, Place, Shown};
+use crate::object::header::{self, Kind};
+use crate::object::value::{Entry, Key, Large, Step, Value};
+use crate::object::word::Word;
+use crate::object::{blob, key as keys, list, scalar};
+use crate::page::access::Pages;
+
+/// Items taken from a list at once.
+const CHUNK: usize = 512;
+
+/// See `Reader::kind`.
+#[inline]
+pub fn kind<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
+    reading(p, obj)
+}
+
+/// See `Reader::len`.
+#[inline]
+pub fn len<P: Pages>(p: &P, obj: Obj) -> Result<u64> {
+    match reading(p, obj)? {
+        Kind::List => list::len(p, obj.addr),
+        Kind::Dict | Kind::Object => entries::len(p, obj.addr),
+    }
+}
+
+/// See `Reader::mtime`.
+#[inline]
+pub fn mtime<P: Pages>(p: &P, obj: Obj) -> Result<u64> {
+    reading(p, obj)?;
+    p.u64_at(obj.addr + header::MTIME)
+}
+
+/// See `Reader::refs`.
+pub fn refs<P: Pages>(p: &P, obj: Obj) -> Result<u64> {
+    reading(p, obj)?;
+    graph::refs(p, obj.addr)
+}
+
+/// See `Reader::class`.
+pub fn class<P: Pages>(p: &P, obj: Obj) -> Result<Option<String>> {
+    if reading(p, obj)? != Kind::Object {
+        return Ok(None);
+    }
+    let record = Addr(p.u64_at(obj.addr + header::CLASS_OR_LEN)?);
+    classes::name(p, record).map(Some)
+}
+
+/// See `Reader::home`.
+pub fn home<P: Pages>(p: &P, obj: Obj) -> Result<Option<(Obj, Step)>> {
+    reading(p, obj)?;
+    let Some(Shown { parent, place }) = graph::shown_home(p, obj.addr)? else {
+        return Ok(None);
+    };
+    let step = match place {
+        Place::Key(word) => Step::Key(scalar::decode(p, word)?),
+        Place::Index(i) => Step::Index(i),
+    };
+    Ok(Some((header::obj(p, parent)?, step)))
+}
+
+/// See `Reader::is_home`.
+pub fn is_home<P: Pages>(p: &P, obj: Obj, parent: Obj, step: &Step) -> Result<bool> {
+    reading(p, obj)?;
+    let kind = reading(p, parent)?;
+    let spot = Spot::of(kind, step, p.hash_seed())?;
+    if word_at(p, parent.addr, &spot)? != Some(Word::container(obj.addr)) {
+        return Ok(false);
+    }
+    let Some(shown) = graph::shown_home(p, obj.addr)? else {
+        return Ok(false);
+    };
+    if shown.parent != parent.addr {
+        return Ok(false);
+    }
+    match (shown.place, &spot) {
+        (Place::Key(word), Spot::Key(key, _)) => keys::eq(p, word, key),
+        (Place::Index(a), Spot::Index(b)) => Ok(a == *b),
+        _ => Ok(false),
+    }
+}
+
+/// The word of an entry.
+pub(super) fn word_at<P: Pages>(p: &P, h: Addr, spot: &Spot<'_>) -> Result<Option<Word>> {
+    match spot {
+        Spot::Key(key, hash) => entries::get_hashed(p, h, key, *hash),
+        Spot::Index(i) => list::get(p, h, *i),
+    }
+}
+
+fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
+    match (reading(p, obj)?, key) {
+        (Kind::List, _) => Err(NO_KEYS),
+        (Kind::Dict, _) | (Kind::Object, Key::Str(_)) => entries::get(p, obj.addr, key),
+        (Kind::Object, _) => Ok(None),
+    }
+}
+
+/// See `Reader::get`.
+#[inline]
+pub fn get<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> {
+    lookup(p, obj, key)?.map(|word| scalar::decode(p, word)).transpose()
+}
+
+/// See `Reader::contains`.
+#[inline]
+pub fn contains<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<bool> {
+    Ok(lookup(p, obj, key)?.is_some())
+}
+
+/// See `Reader::next`.
+pub fn next<P: Pages>(p: &P, obj: Obj, cursor: u64) -> Result<Option<Entry>> {
+    if reading(p, obj)? == Kind::List {
+        return Err(NO_KEYS);
+    }
+    entry(p, entries::next(p, obj.addr, cursor)?)
+}
+
+/// See `Reader::prev`.
+pub fn prev<P: Pages>(p: &P, obj: Obj, cursor: u64) -> Result<Option<Entry>> {
+    if reading(p, obj)? == Kind::List {
+        return Err(NO_KEYS);
+    }
+    entry(p, entries::prev(p, obj.addr, cursor)?)
+}
+
+fn entry<P: Pages>(p: &P, found: Option<(u64, Word, Word)>) -> Result<Option<Entry>> {
+    let Some((cursor, key, value)) = found else {
+        return Ok(None);
+    };
+    Ok(Some(Entry { cursor, key: scalar::decode(p, key)?, value: scalar::decode(p, value)? }))
+}
+
+/// See `Reader::item`.
+#[inline]
+pub fn item<P: Pages>(p: &P, obj: Obj, index: u64) -> Result<Option<Value>> {
+    wants_list(reading(p, obj)?)?;
+    list::get(p, obj.addr, index)?.map(|word| scalar::decode(p, word)).transpose()
+}
+
+/// See `Reader::items`.
+pub fn items<P: Pages>(p: &P, obj: Obj, start: u64, max: usize, out: &mut Vec<Value>) -> Result<()> {
+    wants_list(reading(p, obj)?)?;
+    let mut words = Vec::new();
+    let (mut at, mut left) = (start, max);
+    while left > 0 {
+        words.clear();
+        list::scan(p, obj.addr, at, left.min(CHUNK), &mut words)?;
+        if words.is_empty() {
+            break;
+        }
+        (at, left) = (at + words.len() as u64, left - words.len());
+        for &word in &words {
+            out.push(scalar::decode(p, word)?);
+        }
+    }
+    Ok(())
+}
+
+/// See `Reader::size`.
+pub fn size<P: Pages>(p: &P, obj: Obj, step: &Step) -> Result<Option<u64>> {
+    let kind = reading(p, obj)?;
+    let spot = Spot::of(kind, step, p.hash_seed())?;
+    match word_at(p, obj.addr, &spot)? {
+        Some(word) => scalar::byte_len(p, word),
+        None => Ok(None),
+    }
+}
+
+/// See `Reader::large_read`.
+pub fn large_read<P: Pages>(p: &P, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    blob::large_read(p, large, offset, buf)
+}

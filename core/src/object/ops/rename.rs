@@ -1,0 +1,82 @@
+//! Moving an entry.
+
+use super::read::word_at;
+use super::{Spot, changing, out_of_range, touch};
+use crate::error::{Error, Result};
+use crate::ids::{Addr, Obj};
+use crate::object::dict as entries;
+use crate::object::graph::{move_home, release_word};
+use crate::object::value::Step;
+use crate::object::word::Word;
+use crate::object::{key as keys, list};
+use crate::page::access::PagesMut;
+
+/// See `Writer::rename`. In a list, an index below the length is replaced and the length appends;
+/// the items behind the one taken away move up, after that.
+pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_step: &Step) -> Result<()> {
+    let seed = w.hash_seed();
+    let source = Spot::of(super::alive(w, from)?, from_step, seed)?;
+    let target = Spot::of(super::alive(w, to)?, to_step, seed)?;
+    changing(w, from, source.lock_key())?;
+    changing(w, to, target.lock_key())?;
+    let Some(word) = word_at(w, from.addr, &source)? else {
+        return Err(match source {
+            Spot::Key(..) => Error::NoKey,
+            Spot::Index(i) => out_of_range(i, list::len(w, from.addr)?),
+        });
+    };
+    if from.addr == to.addr && same(w, from.addr, &source, &target)? {
+        return Ok(());
+    }
+    if let Spot::Index(i) = target {
+        let len = list::len(w, to.addr)?;
+        if i > len {
+            return Err(out_of_range(i, len));
+        }
+    }
+    touch(w, from)?;
+    if from.addr != to.addr {
+        touch(w, to)?;
+    }
+    if let Some(child) = word.as_container() {
+        move_home(w, child, (from.addr, source.hint()), (to.addr, target.hint()))?;
+    }
+    let displaced = put(w, to.addr, &target, word)?;
+    let taken = match &source {
+        Spot::Key(key, hash) => entries::remove_hashed(w, from.addr, key, *hash)?,
+        Spot::Index(i) => Some(list::remove(w, from.addr, *i)?),
+    };
+    if taken != Some(word) {
+        return Err(Error::corrupt("an entry that is not where it was found", from.addr));
+    }
+    match displaced {
+        Some(old) => release_word(w, old, to.addr),
+        None => Ok(()),
+    }
+}
+
+/// Whether two steps in one container mean the same entry.
+fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool> {
+    match (a, b) {
+        (Spot::Index(a), Spot::Index(b)) => Ok(a == b),
+        (Spot::Key(a, hash), Spot::Key(b, other)) if hash == other => {
+            match entries::get_key_value(w, h, a, *hash)? {
+                Some((stored, _)) => keys::eq(w, stored, b),
+                None => Ok(false),
+            }
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Stores a word; gives the one that was there.
+fn put<W: PagesMut>(w: &mut W, h: Addr, spot: &Spot<'_>, word: Word) -> Result<Option<Word>> {
+    match spot {
+        Spot::Key(key, hash) => entries::set_hashed(w, h, key, *hash, word),
+        Spot::Index(i) if *i < list::len(w, h)? => list::set(w, h, *i, word).map(Some),
+        Spot::Index(i) => {
+            list::insert(w, h, *i, word)?;
+            Ok(None)
+        }
+    }
+}
