@@ -124,13 +124,17 @@ def mounted(point: Path) -> bool:
         return any(row.split()[4] == str(point) for row in f)
 
 
-@contextlib.contextmanager
-def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
-    """`store` mounted on `point`; unmounted at the end, by force if it must be."""
+def need_fuse() -> None:
     if not os.path.exists("/dev/fuse"):
         if os.environ.get("PERSIST_NO_FUSE") == "1":
             pytest.skip("no /dev/fuse")
         pytest.fail("no /dev/fuse: the mount cannot be tested here (PERSIST_NO_FUSE=1 skips this)")
+
+
+@contextlib.contextmanager
+def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
+    """`store` mounted on `point`; unmounted at the end, by force if it must be."""
+    need_fuse()
     point.mkdir(parents=True, exist_ok=True)
     argv = [str(MOUNT), str(store), str(point)] + (["-o", options] if options else [])
     # Files, not pipes: the daemon may keep what it was given.

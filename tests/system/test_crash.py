@@ -12,7 +12,7 @@ from pathlib import Path
 
 import persist
 import pytest
-from acceptance import TOP, Processes, line, wait_until
+from acceptance import TOP, Processes, line, need_fuse, wait_until
 
 
 class Acks:
@@ -111,10 +111,16 @@ def test_an_open_transaction_of_a_dead_process_is_undone(store: Path, procs: Pro
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_torture_for_twenty_seconds() -> None:
+@pytest.mark.parametrize("mode", ["kill", "power"])
+def test_torture_for_twenty_seconds(mode: str) -> None:
+    if mode == "kill":
+        need_fuse()
     done = subprocess.run(
-        [sys.executable, TOP / "scripts" / "lib" / "torture.py", "kill", "20", "--limit", "1000"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150,
-    )  # fmt: skip
+        [sys.executable, TOP / "scripts" / "lib" / "torture.py", mode, "20", "--limit", "1000"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

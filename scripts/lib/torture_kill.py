@@ -1,0 +1,188 @@
+"""The kill torture: writers through both doors are killed at random while the others go on.
+
+After each kill the survivors' next acknowledgement is timed, the dead writer's part of the store is
+compared with its model, and what is shared is added up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from torture_writers import PYTHONS, Mount, PythonWriter, ShellWriter, Violation, fresh, row
+
+
+class Kills:
+    """One run of the kill torture."""
+
+    def __init__(self, home: Path, seed: int, shells: int) -> None:
+        import persist
+
+        self.persist = persist
+        self.rng = random.Random(seed)
+        self.path = home / "torture.store"
+        self.mount = Mount(self.path, home / "mnt") if shells else None
+        self.pythons = [PythonWriter(home, self.path, i, seed) for i in range(PYTHONS)]
+        self.shells = [ShellWriter(home, home / "mnt", i) for i in range(shells)]
+        self.kills = {"writer": 0, "shell": 0, "mount": 0, "everyone": 0}
+        self.waits: list[float] = []  # ms until a survivor acknowledged again after a kill
+        self.idle: list[float] = []  # the same with nobody killed: what the machine itself costs
+        self.checks = 0
+        self.store = persist.open(self.path)
+        with self.store.transaction():
+            root = self.store.root
+            root["shared"] = {"total": 0}
+            root["locked"] = {"n": 0}
+            for w in self.pythons:
+                root[w.name] = fresh()
+            for s in self.shells:
+                root[s.name] = {"n": 0, "m": 0}
+
+    @property
+    def everyone(self) -> list[Any]:
+        return [*self.pythons, *self.shells]
+
+    def start(self) -> None:
+        if self.mount:
+            self.mount.start()
+        for w in self.everyone:
+            w.start()
+
+    def time_survivors(self, survivors: list[Any], begin: float) -> list[float]:
+        """How long after `begin` each survivor acknowledges something, in ms."""
+        before = [w.progress() for w in survivors]
+        took: dict[int, float] = {}
+        while len(took) < len(survivors):
+            now = (time.monotonic() - begin) * 1000
+            for i, w in enumerate(survivors):
+                if i not in took and w.progress() != before[i]:
+                    took[i] = now
+            if now > 30_000:
+                stuck = [w.name for i, w in enumerate(survivors) if i not in took]
+                raise Violation(f"{stuck} did not go on within 30 s of a kill")
+            time.sleep(0.0005)
+        return list(took.values())
+
+    def check_shared(self) -> None:
+        """Invariant 2, while everyone goes on."""
+        with self.store.transaction():
+            root = self.store.root
+            total = root["shared"]["total"]
+            parts = [root[w.name]["shared"] for w in self.pythons]
+        if total != sum(parts):
+            raise Violation(f"shared total {total}, parts {parts}")
+        self.checks += 1
+
+    def check(self, victim: Any) -> None:
+        victim.check(self.store.root, self.persist.copy_out)
+        self.check_shared()
+
+    def step(self) -> None:
+        time.sleep(self.rng.uniform(0.005, 0.08))
+        what = self.rng.random()
+        if what < 0.15:
+            self.idle += self.time_survivors(self.pythons, time.monotonic())
+            return
+        if what < 0.90 or not self.mount:
+            victim = self.rng.choice(self.everyone)
+            victim.kill()
+            begin = time.monotonic()
+            self.waits += self.time_survivors([w for w in self.pythons if w is not victim], begin)
+            self.kills["shell" if isinstance(victim, ShellWriter) else "writer"] += 1
+            self.check(victim)
+            victim.start()
+        elif what < 0.96:
+            self.mount.kill()
+            begin = time.monotonic()
+            self.waits += self.time_survivors(self.pythons, begin)
+            self.kills["mount"] += 1
+            for s in self.shells:
+                s.kill(must_live=False)
+            for s in self.shells:
+                self.check(s)
+            self.mount.start()
+            for s in self.shells:
+                s.start()
+        else:
+            self.kill_everyone()
+            self.start()
+
+    def kill_everyone(self) -> None:
+        """All at once, then the store is opened by a process that saw nothing of it."""
+        self.store.close()
+        for w in self.everyone:
+            w.kill()
+        if self.mount:
+            self.mount.kill()
+        self.kills["everyone"] += 1
+        self.store = self.persist.open(self.path)
+        for w in self.everyone:
+            self.check(w)
+        self.check_locked()
+
+    def check_locked(self) -> None:
+        n = self.store.root["locked"]["n"]
+        acked = sum(w.locked_acked() for w in self.everyone)
+        doubts = sum(w.doubts for w in self.everyone)
+        if not acked <= n <= acked + doubts:
+            raise Violation(f"{n} increments under the lock, {acked} acknowledged, {doubts} in doubt")
+        self.checks += 1
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.start()
+        # The first kill comes when everyone is at work.
+        self.time_survivors(self.everyone, time.monotonic())
+        while time.monotonic() < end:
+            self.step()
+        self.kill_everyone()
+        self.store.gc()
+        self.store.sync()
+        for w in self.pythons:
+            w.check(self.store.root, self.persist.copy_out)
+
+    def stop(self) -> None:
+        for w in self.everyone:
+            if w.child and w.child.poll() is None:
+                with contextlib.suppress(Exception):
+                    w.kill()
+        if self.mount:
+            self.mount.stop()
+        self.store.close()
+
+
+def kill_torture(seconds: float, seed: int, limit: float, shells: int, keep: bool) -> int:
+    home = Path(tempfile.mkdtemp(prefix="persist-torture-"))
+    run = Kills(home, seed, shells)
+    failed = ""
+    try:
+        run.run(seconds)
+    except Violation as e:
+        failed = str(e)
+    finally:
+        run.stop()
+    slow = sum(ms > limit for ms in run.waits)
+    waits, idle = sorted(run.waits) or [0.0], sorted(run.idle) or [0.0]
+    print(f"kill torture: {seconds:g} s, seed {seed}, {PYTHONS} Python writers, {shells} shells")
+    row("operations acknowledged by Python", sum(w.acks()[0] for w in run.pythons))
+    row("changes acknowledged by shells", sum(len(s.acked()["n"]) + len(s.acked()["m"]) for s in run.shells))
+    row("kills", ", ".join(f"{k}: {v}" for k, v in run.kills.items()))
+    row("interrupted operations found whole / absent",
+        f"{sum(w.whole for w in run.everyone)} / {sum(w.absent for w in run.everyone)}")  # fmt: skip
+    row("checks of what is shared", run.checks)
+    row("others went on after (ms): median, worst", f"{waits[len(waits) // 2]:.1f}, {waits[-1]:.1f}")
+    row("the same with nobody killed", f"{idle[len(idle) // 2]:.1f}, {idle[-1]:.1f}")
+    row(f"waits over {limit:g} ms", slow)
+    row("violations", (1 if failed else 0) + slow)
+    if failed:
+        print(f"\nVIOLATION: {failed}")
+    if failed and keep:
+        print(f"kept: {home}")
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+    return 1 if failed or slow else 0
