@@ -1,2 +1,3 @@
 //! mount.persist
+mod fs;
 fn main() {}
