@@ -39,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::header;
 use crate::page::access::{Pages, PagesMut};
+use crate::page::superblock;
 use node::{Leaf, Root, descend, le};
 
 /// The number of items.
@@ -75,6 +76,11 @@ pub fn set<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<Word> 
 /// Appends up to `max` items from index `start` to `out`, leaf by leaf.
 pub fn scan<P: Pages>(p: &P, h: Addr, start: u64, max: usize, out: &mut Vec<Word>) -> Result<()> {
     let root = Root::read(p, h)?;
+    // A damaged tree whose nodes are shared could count more items than the store has bytes; a
+    // caller that scans to the end would never get there.
+    if root.height > 0 && root.len / node::LEAF_CAP as u64 > p.u64_at(superblock::NEXT_PAGE)? {
+        return Err(Error::corrupt("a list with more items than fit the store", h));
+    }
     let (mut at, mut left) = (start, max);
     while at < root.len && left > 0 {
         let leaf = item(p, &root, at)?;

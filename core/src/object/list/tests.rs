@@ -1,7 +1,7 @@
 //! The list body: single operations, the shapes and costs that appends and queues must have.
 //! `model` has the random histories and the damaged pages.
 
-use super::node::{LEAF_CAP, Root};
+use super::node::{COUNTS, KIDS, LEAF_CAP, Root};
 use super::*;
 use crate::heap::{self, testing::HeapMem};
 use crate::ids::PAGE_SIZE;
@@ -277,6 +277,33 @@ fn children_are_found_near_the_hint_first() {
     assert!(matches!(find(2500, u64::MAX), Some(17 | 5000)));
     assert_eq!(find(8000, u64::MAX), Some(9999));
     assert_eq!(find_child(&w, h, Addr(64), 4000, u64::MAX).unwrap(), None);
+}
+
+#[test]
+fn a_tree_that_counts_more_than_the_store_holds_is_refused() {
+    let (mut w, h) = fresh();
+    extend(&mut w, h, &(0..2000).map(word).collect::<Vec<_>>()).unwrap();
+    let top = Root::read(&w, h).unwrap().body;
+    let extra = 1u64 << 40;
+    w.set_u64(h + header::CLASS_OR_LEN, 2000 + extra).unwrap();
+    let count = w.u64_at(top + COUNTS as u64).unwrap();
+    w.set_u64(top + COUNTS as u64, count + extra).unwrap();
+    let mut out = Vec::new();
+    assert!(matches!(scan(&w, h, 0, 10, &mut out), Err(Error::Corrupt { .. })));
+    assert!(check(&w, h).is_err() && out.is_empty());
+    // A node below itself: counts fit, but the walk would not end.
+    w.rollback();
+    let (mut w, h) = fresh();
+    extend(&mut w, h, &(0..140_000).map(word).collect::<Vec<_>>()).unwrap();
+    let top = Root::read(&w, h).unwrap().body;
+    let (first, n) = (
+        w.u64_at(top + KIDS as u64).unwrap(),
+        w.u64_at(top + COUNTS as u64).unwrap(),
+    );
+    w.set_u64(top + KIDS as u64 + 8, first).unwrap();
+    w.set_u64(top + COUNTS as u64 + 8, n).unwrap();
+    w.set_u64(h + header::CLASS_OR_LEN, 2 * n).unwrap();
+    assert!(check(&w, h).is_err());
 }
 
 #[test]
