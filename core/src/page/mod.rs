@@ -48,6 +48,7 @@ pub use section::{ReadSection, WriteSection};
 
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId};
+use crate::raw::futex;
 use crate::raw::map::Map;
 use shm::{Shm, at};
 use std::fs::File;
@@ -63,6 +64,8 @@ pub trait Hooks: Send + Sync {
     fn recover(&self, pager: &Pager) -> Result<()>;
     /// A process died: drop what it held. Under the latch. May be run again.
     fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
+    /// A thread of this process ends: drop what it held. Without the latch.
+    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32);
     /// A change of a container (or one entry of it, by key hash) is about to happen:
     /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
     fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, id: ObjectId, key: Option<u64>) -> Result<()>;
@@ -79,8 +82,6 @@ pub struct Pager {
     serial: u64,
     me: Weak<Pager>,
     read_only: bool,
-    /// Whether checkpoints flush (durability other than none).
-    flushes: bool,
     /// Longest wait where the caller gave no bound.
     bound: Duration,
     registration: Mutex<slots::Registration>,
@@ -173,10 +174,47 @@ impl Pager {
         }
     }
 
-    /// This process's slot and generation.
-    pub fn process_identity(&self) -> Result<(u16, u32)> {
-        let reg = self.registration()?;
-        Ok((reg.process, reg.generation))
+    /// The calling thread's slot, and its process's slot and generation: who it is among all that use
+    /// the store.
+    #[inline]
+    pub fn identity(&self) -> Result<(u32, u16, u32)> {
+        let slot = self.slot()?;
+        let owner = self.shm.slot_owner(slot).load(Ordering::Relaxed);
+        Ok((slot, (owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32))
+    }
+
+    /// Sleeps on a wait signal of the lock manager.
+    pub fn sleep_on(&self, signal: u32, expected: u32, at_most: Duration) {
+        if let Some(word) = self.lock_memory().signals.get(signal as usize) {
+            futex::wait(word, expected, at_most);
+        }
+    }
+
+    /// Wakes who sleeps on a wait signal of the lock manager.
+    pub fn wake_on(&self, signal: u32) {
+        if let Some(word) = self.lock_memory().signals.get(signal as usize) {
+            futex::wake(word, i32::MAX);
+        }
+    }
+
+    /// The seed of the store's key hash.
+    #[inline]
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether somebody who has the store open asked for every completed change to be flushed.
+    #[inline]
+    #[must_use]
+    pub fn wants_commit(&self) -> bool {
+        self.shm.get(at::STRICTEST) > 1
+    }
+
+    /// The longest wait where a caller gives no bound.
+    #[must_use]
+    pub fn bound(&self) -> Duration {
+        self.bound
     }
 
     /// The pid in a process slot (for messages), if it has that generation still.
@@ -208,6 +246,12 @@ impl Pager {
             self.bury(p, None)?;
         }
         Ok(())
+    }
+
+    /// Containers that this process pins.
+    #[must_use]
+    pub fn pin_count(&self) -> usize {
+        self.pins.count()
     }
 
     /// Releases a pin; true if it was the process's last one on this container.
@@ -247,10 +291,6 @@ impl Pager {
         done
     }
 
-    /// The calling thread's slot: names the thread among all that use the store.
-    pub fn thread_slot(&self) -> Result<u32> {
-        self.slot()
-    }
 }
 
 /// The lock manager's part of the sidecar.

@@ -38,8 +38,8 @@ pub struct Settings {
     pub read_only: bool,
     /// Make the file if it is missing.
     pub create: bool,
-    /// Whether checkpoints flush.
-    pub flushes: bool,
+    /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
+    pub durability: u8,
     /// Longest wait where the caller gives no bound.
     pub bound: Duration,
 }
@@ -119,9 +119,8 @@ impl Pager {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             me: me.clone(),
             read_only: settings.read_only,
-            flushes: settings.flushes,
             bound: settings.bound,
-            registration: Mutex::new(Registration { file: lock, process: 0, generation: 0, forks }),
+            registration: Mutex::new(Registration { file: lock, process: 0, generation: 0, durability: settings.durability, forks }),
             process: AtomicU32::new(0),
             probe: Mutex::new(probe),
             pins: Pins::default(),
@@ -138,7 +137,7 @@ impl Pager {
         }
         {
             let mut reg = pager.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (p, generation) = slots::claim_process_slot(&pager.shm, &reg.file)?;
+            let (p, generation) = slots::claim_process_slot(&pager.shm, &reg.file, settings.durability)?;
             reg.process = p;
             reg.generation = generation;
             pager.process.store(u32::from(p), Ordering::Release);

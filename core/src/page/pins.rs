@@ -72,6 +72,11 @@ impl Pins {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Containers pinned.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().counts.len()
+    }
+
     /// Counts a pin up. Inside a read (or write) section.
     pub(crate) fn pin(&self, pager: &Pager, id: ObjectId) -> Result<()> {
         let mut local = self.lock();

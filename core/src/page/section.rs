@@ -252,7 +252,7 @@ impl ReadSection<'_> {
     }
 
     /// Pins a container for this process. In the section that found it, so that it cannot have gone.
-    pub fn pin(&self, id: ObjectId) -> Result<()> {
+    pub fn pin_id(&self, id: ObjectId) -> Result<()> {
         self.pager.pins.pin(self.pager, id)
     }
 }
@@ -329,11 +329,6 @@ impl<'p> WriteSection<'p> {
         self.deferred.append(&mut kept);
     }
 
-    /// Pins a container for this process.
-    pub fn pin(&self, id: ObjectId) -> Result<()> {
-        self.read.pin(id)
-    }
-
     /// Whether the section has changed anything.
     #[must_use]
     pub fn changed(&self) -> bool {
@@ -406,6 +401,15 @@ impl<'p> WriteSection<'p> {
         self.fresh_from = 1;
         self.set_u64(sb::NEXT_PAGE, 1)?;
         self.set_u64(sb::MAGIC, sb::MAGIC_VALUE)
+    }
+}
+
+impl<'p> std::ops::Deref for WriteSection<'p> {
+    type Target = ReadSection<'p>;
+
+    /// What a reader can do, a writer can.
+    fn deref(&self) -> &ReadSection<'p> {
+        &self.read
     }
 }
 

@@ -103,8 +103,9 @@ pub(crate) mod at {
     pub(crate) const HAS_LIST: usize = 776; // 3 words
     pub(crate) const HAS_MAP: usize = 800;
     pub(crate) const HAS_TABLE: usize = 808;
-    /// Processes that asked for power-loss safety of every commit.
-    pub(crate) const WANT_COMMIT: usize = 816;
+    /// The strictest durability that anyone who has the store open asked for: 0 none, 1 checkpoints
+    /// flush, 2 every commit does.
+    pub(crate) const STRICTEST: usize = 816;
 }
 
 pub(crate) const META_IMAGE: usize = 0x1000;

@@ -42,6 +42,7 @@ pub(crate) enum P {
     PinBytes = 24,
     PinMask = 32,
     PinOverflow = 40,
+    Durability = 48,
 }
 
 /// This process's registration in one store.
@@ -51,6 +52,7 @@ pub(crate) struct Registration {
     pub(crate) file: File,
     pub(crate) process: u16,
     pub(crate) generation: u32,
+    pub(crate) durability: u8,
     pub(crate) forks: u32,
 }
 
@@ -117,7 +119,7 @@ impl Pager {
     #[inline]
     pub(crate) fn slot(&self) -> Result<u32> {
         let (serial, forks, slot) = LAST.get();
-        if serial == self.serial && forks == process::forks() {
+        if serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed) {
             return Ok(slot);
         }
         self.find_slot()
@@ -176,6 +178,11 @@ impl Pager {
             // A thread that ends inside a transaction: undo it as if it had been killed.
             let _ = self.recover_as(slot);
         }
+        if let Some(hooks) = self.hooks.get() {
+            let process = self.process.load(Ordering::Relaxed) as usize;
+            let generation = self.shm.process_word(process, P::Generation).load(Ordering::Relaxed) as u32;
+            hooks.thread_ended(self, process as u16, generation, slot);
+        }
         self.shm.mark(slot).store(0, Ordering::SeqCst);
         self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
     }
@@ -189,10 +196,10 @@ impl Pager {
                 return Err(Error::WouldBlock { what: "the store, which is being closed or recovered" });
             }
             // The parent's descriptor is shared with the parent: closing our copy releases nothing.
-            let (process, generation) = claim_process_slot(&self.shm, &fresh)?;
+            let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.durability)?;
             *self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                 file::reopen(&fresh, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
-            *reg = Registration { file: fresh, process, generation, forks: process::forks() };
+            *reg = Registration { file: fresh, process, generation, durability: reg.durability, forks: process::forks() };
             self.process.store(u32::from(process), Ordering::Release);
             self.pins.after_fork(self)?;
         }
@@ -313,12 +320,23 @@ pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
     shm.process_word(process, P::PinMask).store(0, Ordering::Relaxed);
     shm.process_word(process, P::PinOverflow).store(0, Ordering::Relaxed);
     shm.process_word(process, P::Pid).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Durability).store(0, Ordering::Relaxed);
     shm.process_word(process, P::State).store(0, Ordering::Release);
+    find_strictest(shm);
+}
+
+/// Notes the strictest durability that anyone present asked for.
+fn find_strictest(shm: &Shm) {
+    let strictest = (0..shm.process_slots())
+        .filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+        .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
+        .max();
+    shm.word(at::STRICTEST).store(strictest.unwrap_or(1), Ordering::SeqCst);
 }
 
 /// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
 /// dead process's and is left for burial.
-pub(crate) fn claim_process_slot(shm: &Shm, file: &File) -> Result<(u16, u32)> {
+pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Result<(u16, u32)> {
     for p in 0..shm::PROCESS_SLOTS {
         if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
             || !file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::Exclusive)?
@@ -334,7 +352,9 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &File) -> Result<(u16, u32)> {
         shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
         shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
         shm.word(at::PROCESSES_HIGH).fetch_max(p as u64 + 1, Ordering::SeqCst);
+        shm.process_word(p, P::Durability).store(u64::from(durability), Ordering::Relaxed);
         shm.process_word(p, P::State).store(1, Ordering::SeqCst);
+        find_strictest(shm);
         return Ok((p as u16, generation));
     }
     Err(Error::TooMany { what: "processes using the store", limit: shm::PROCESS_SLOTS })

@@ -18,13 +18,14 @@ impl Hooks for NoHooks {
     fn process_died(&self, _: &Pager, _: u16, _: u32) -> Result<()> {
         Ok(())
     }
+    fn thread_ended(&self, _: &Pager, _: u16, _: u32, _: u32) {}
     fn check_change(&self, _: &Pager, _: u32, _: Actor, _: ObjectId, _: Option<u64>) -> Result<()> {
         Ok(())
     }
 }
 
 fn open(path: &Path) -> Arc<Pager> {
-    let settings = Settings { read_only: false, create: true, flushes: true, bound: Duration::from_secs(5) };
+    let settings = Settings { read_only: false, create: true, durability: 1, bound: Duration::from_secs(5) };
     Pager::open(path, &settings, Box::new(NoHooks)).unwrap()
 }
 

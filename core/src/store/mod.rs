@@ -1,13 +1,49 @@
 //! The store: opens files, ties the layers, and is the public Rust API.
-//! (Signatures first; the bodies come with the engine.)
+//!
+//! ```
+//! use persist_core::store::{Actor, In, Key, Options, Store, Value, Wait};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("visits.store");
+//! let store = Store::open(&path, &Options::default())?;
+//! let root = store.root();
+//! store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
+//! let visits = store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(b"visits")))?;
+//! assert_eq!(visits, Some(Value::Int(1)));
+//! store.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! 1. `Store::read` and `Store::write` run a closure in a section; a write commits or rolls back as
+//!    its closure says. The closure may run again: when a foreign lock or transaction was in the way
+//!    the section is left, waited, and entered anew.
+//! 2. Lock order: latch, then nothing. No lock is waited for with the latch held: a transaction that
+//!    meets one is rolled back first.
+//! 3. What an operation frees is freed in bounded steps at its end (`REAP`), what is left at the end of
+//!    later ones.
 
-use std::path::Path;
-use std::time::Duration;
+mod locks;
+mod reader;
+mod run;
+mod writer;
 
 pub use crate::error::{Error, Result};
-pub use crate::ids::{Obj, ObjectId};
+pub use crate::ids::{Actor, Obj, ObjectId};
+pub use crate::lock::LockMode;
 pub use crate::object::header::Kind;
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Small, Step, Value};
+pub use crate::page::wait::Wait;
+pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
+pub use locks::{LockInfo, LockTarget};
+
+use crate::ids::Addr;
+use crate::object::graph;
+use crate::object::header;
+use crate::page::access::Pages;
+use crate::page::{Pager, Settings, superblock as sb};
+use locks::LockHooks;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How much a completed operation survives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -17,7 +53,7 @@ pub enum Durability {
     Checkpoint,
     /// Power loss too: every completed operation is flushed before it returns.
     Commit,
-    /// Process death only; nothing is ever flushed by persist.
+    /// Process death only; nothing is flushed unless another user of the store asks for more.
     None,
 }
 
@@ -40,63 +76,6 @@ impl Default for Options {
     }
 }
 
-/// Who acts: decides which locks are one's own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Actor {
-    /// The calling thread (Python).
-    Thread,
-    /// An open file description on the mount that holds flock locks (the kernel's lock owner).
-    Flock(u64),
-    /// A process that holds fcntl locks through the mount (the kernel's lock owner).
-    Posix(u64),
-    /// A plain command on the mount: holds nothing; locks held through a mount do not stop it.
-    Command,
-}
-
-/// How long, and how, to wait.
-pub struct Wait<'a> {
-    /// None: for ever. Some(0): do not wait, answer `Error::WouldBlock`/`Error::Timeout` at once.
-    pub timeout: Option<Duration>,
-    /// Asked about every 20 ms while waiting; true ends the wait with `Error::Interrupted`.
-    pub interrupted: Option<&'a mut dyn FnMut() -> bool>,
-}
-
-impl Wait<'static> {
-    /// Wait at most this long.
-    #[must_use]
-    pub fn at_most(timeout: Duration) -> Wait<'static> {
-        Wait { timeout: Some(timeout), interrupted: None }
-    }
-    /// Do not wait: `Error::WouldBlock` where one would have to.
-    #[must_use]
-    pub fn never() -> Wait<'static> {
-        Wait::at_most(Duration::ZERO)
-    }
-    /// Wait for ever.
-    #[must_use]
-    pub fn forever() -> Wait<'static> {
-        Wait { timeout: None, interrupted: None }
-    }
-}
-
-/// Shared or exclusive.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum LockMode {
-    /// Shared: keeps changes out.
-    Shared,
-    /// Exclusive: keeps changes and other locks out.
-    Exclusive,
-}
-
-/// What to lock: a container, or one entry of it.
-#[derive(Clone, Copy, Debug)]
-pub struct LockTarget<'a> {
-    /// The container.
-    pub obj: Obj,
-    /// One entry of it (a dict key or attribute), or the whole container.
-    pub key: Option<Key<'a>>,
-}
-
 /// Figures about a store.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -117,148 +96,190 @@ pub struct Stat {
     pub orphans: u64,
 }
 
+#[derive(Debug)]
+struct Inner {
+    pager: Arc<Pager>,
+    root: Obj,
+    /// Containers whose last pin in this process went, to be looked at by an operation.
+    unpinned: Mutex<Vec<Obj>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Leaving without `close` loses nothing, but closing leaves a checkpoint behind.
+        let _ = self.pager.close();
+    }
+}
+
 /// An open store. Cheap to clone; all methods may be called from any thread.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Store {
-    _todo: (),
+    inner: Arc<Inner>,
 }
 
-/// A read section: what `Store::read` hands to its closure. Copy out what you need and leave soon.
-pub struct Reader<'s> {
-    _todo: std::marker::PhantomData<&'s ()>,
-}
+/// Unpinned containers that are looked at together.
+const UNPINNED_MAX: usize = 512;
 
-/// A write section: what `Store::write` hands to its closure. Everything a `Reader` can, and
-/// changes. All of them take effect together, or none if the closure returns an error.
-pub struct Writer<'s> {
-    _todo: std::marker::PhantomData<&'s ()>,
-}
-
-#[allow(unused_variables, clippy::missing_errors_doc)]
 impl Store {
-    /// Opens (and creates) a store.
-    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Store> { todo!() }
+    /// Opens a store, and creates it if it is missing. Costs the same whatever its size.
+    ///
+    /// # Errors
+    /// `Error::NotAStore`, `Error::Refused` (network filesystem, another sidecar in use), `Error::Io`.
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Store> {
+        let settings = Settings {
+            read_only: options.read_only,
+            create: options.create,
+            durability: match options.durability {
+                Durability::None => 0,
+                Durability::Checkpoint => 1,
+                Durability::Commit => 2,
+            },
+            bound: options.lock_timeout,
+        };
+        let pager = Pager::open(path.as_ref(), &settings, Box::new(LockHooks))?;
+        let root = match find_root(&pager) {
+            Ok(root) => root,
+            Err(e) => {
+                let _ = pager.close();
+                return Err(e);
+            }
+        };
+        Ok(Store { inner: Arc::new(Inner { pager, root, unpinned: Mutex::new(Vec::new()) }) })
+    }
+
     /// The root dict.
-    #[must_use] pub fn root(&self) -> Obj { todo!() }
+    #[inline]
+    #[must_use]
+    pub fn root(&self) -> Obj {
+        self.inner.root
+    }
+
     /// The path the store was opened by, made absolute.
-    #[must_use] pub fn path(&self) -> &Path { todo!() }
-    /// Runs `f` in a read section. `f` may be run again (a transaction was in the way): it must
-    /// only copy out. Inside it: no Python, no blocking, no other call of the store.
-    /// Waits (for a writer's section, for a foreign transaction's end) as `wait` says.
-    pub fn read<R>(&self, wait: &mut Wait<'_>, f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> { todo!() }
-    /// Runs `f` in a write section and commits, or rolls back to before the call on an error. In a
-    /// transaction of this thread it is a part of it. `f` may be run again (a lock was in the way).
-    pub fn write<R>(&self, actor: Actor, wait: &mut Wait<'_>, f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> { todo!() }
-    /// Starts a transaction on this thread: takes the latch and keeps it. Nested calls count up;
-    /// only the outermost commit commits.
-    pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> { todo!() }
-    /// Ends this thread's transaction.
-    pub fn commit(&self) -> Result<()> { todo!() }
-    /// Undoes this thread's whole transaction (all nesting levels).
-    pub fn rollback(&self) -> Result<()> { todo!() }
-    /// True while this thread has a transaction open.
-    #[must_use] pub fn in_transaction(&self) -> bool { todo!() }
-    /// Takes a lock. Re-entrant; shared to exclusive upgrades.
-    /// `Error::Timeout`, `Error::Deadlock`, `Error::Conflict` (would wait inside a transaction).
-    pub fn lock(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode, wait: &mut Wait<'_>) -> Result<()> { todo!() }
-    /// Releases one level of a lock.
-    pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> { todo!() }
-    /// Sets the lock of an actor of the mount to exactly this mode, or none: flock and fcntl
-    /// convert and do not count.
-    pub fn set_lock(&self, actor: Actor, target: LockTarget<'_>, mode: Option<LockMode>, wait: &mut Wait<'_>) -> Result<()> { todo!() }
-    /// Whether taking the lock would have to wait, and for whom (for F_GETLK): holder's pid, mode.
-    pub fn test_lock(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode) -> Result<Option<(u32, LockMode)>> { todo!() }
-    /// Releases everything an actor of the mount holds.
-    pub fn unlock_all(&self, actor: Actor) -> Result<()> { todo!() }
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.inner.pager.path()
+    }
+
+    #[inline]
+    pub(crate) fn pager(&self) -> &Pager {
+        &self.inner.pager
+    }
+
     /// Makes everything completed so far survive power loss (a checkpoint).
-    pub fn sync(&self) -> Result<()> { todo!() }
-    /// Collects unreachable cycles and frees what waits to be freed. Number of containers freed.
-    pub fn gc(&self) -> Result<u64> { todo!() }
+    ///
+    /// # Errors
+    /// `Error::Poisoned` after a failed flush; `Error::Invalid` inside a transaction.
+    pub fn sync(&self) -> Result<()> {
+        self.pager().checkpoint(&mut Wait::forever())
+    }
+
+    /// Collects unreachable cycles and frees what waits to be freed, in steps. The number of
+    /// containers freed.
+    ///
+    /// # Errors
+    /// Those of any change.
+    pub fn gc(&self) -> Result<u64> {
+        let mut collection = graph::Collection::default();
+        while !collection.done {
+            let mut step = collection;
+            collection = self.write(Actor::Thread, &mut Wait::forever(), |w| {
+                step = collection;
+                step.step(w, 4096)?;
+                Ok(step)
+            })?;
+        }
+        Ok(collection.freed)
+    }
+
     /// Figures.
-    pub fn stat(&self) -> Result<Stat> { todo!() }
-    /// Releases one pin (see `Reader::pin`). May be called anywhere outside a section, by any
-    /// thread; never waits (what cannot be done at once is queued).
-    pub fn unpin(&self, obj: Obj) { todo!() }
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub fn stat(&self) -> Result<Stat> {
+        let page = self.pager().page_stat();
+        let orphans = self.read(&mut Wait::forever(), |r| r.u64_at(sb::ORPHAN_COUNT))?;
+        Ok(Stat {
+            checkpoint: page.checkpoint,
+            file_pages: page.file_pages,
+            free_pages: page.free_pages,
+            logical_pages: page.logical_pages,
+            dirty_pages: page.dirty_pages,
+            processes: page.processes,
+            orphans,
+        })
+    }
+
+    /// Verifies the object graph: every container's structure, reference counts, homes and lists.
+    /// Reads everything; for tests and checks.
+    ///
+    /// # Errors
+    /// `Error::Corrupt` says what is wrong and where.
+    pub fn check(&self) -> Result<graph::GraphReport> {
+        self.read(&mut Wait::forever(), |r| graph::check_graph(r))
+    }
+
+    /// Releases one pin (see `Reader::pin`). May be called anywhere outside a section, by any thread;
+    /// never waits (what cannot be done at once is done by a later operation).
+    pub fn unpin(&self, obj: Obj) {
+        if !self.pager().unpin(obj.id) {
+            return;
+        }
+        let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(obj);
+        if list.len() < UNPINNED_MAX || !list.len().is_power_of_two() {
+            return;
+        }
+        // Most of them are still referred to by a container and need nothing.
+        let all = std::mem::take(&mut *list);
+        drop(list);
+        let suspects = self.read(&mut Wait::never(), |r| Ok(all.iter().copied().filter(|o| graph::is_suspect(r, *o)).collect()));
+        let suspects: Vec<Obj> = suspects.unwrap_or(all);
+        let some = !suspects.is_empty();
+        self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner).extend(suspects);
+        if some {
+            let _ = self.write(Actor::Thread, &mut Wait::never(), |_| Ok(()));
+        }
+    }
+
     /// A number that changes with every completed change of the store by anyone (one load): for
-    /// caches and for a mount that has to notice changes from outside.
-    #[must_use] pub fn change_count(&self) -> u64 { todo!() }
-    /// Closes: further calls answer `Error::Closed`. The last process to close checkpoints.
-    pub fn close(&self) -> Result<()> { todo!() }
+    /// caches, and for a mount that has to notice changes from outside.
+    #[inline]
+    #[must_use]
+    pub fn change_count(&self) -> u64 {
+        self.pager().changes()
+    }
+
+    /// Closes: further calls answer `Error::Closed`, on clones of this handle too. The last process
+    /// to close checkpoints.
+    ///
+    /// # Errors
+    /// Those of the checkpoint; the store is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        self.pager().close()
+    }
 }
 
-#[allow(unused_variables, clippy::missing_errors_doc, clippy::len_without_is_empty)]
-impl Reader<'_> {
-    /// Pins a container: its memory stays until `Store::unpin`, though nothing refers to it any
-    /// more. Pins count per process and end with it.
-    pub fn pin(&self, obj: Obj) -> Result<()> { todo!() }
-    /// The kind; `Error::Gone` if the object is no more (all methods below check that).
-    pub fn kind(&self, obj: Obj) -> Result<Kind> { todo!() }
-    /// Number of entries, items or attributes.
-    pub fn len(&self, obj: Obj) -> Result<u64> { todo!() }
-    /// Time of the last change, nanoseconds since 1970.
-    pub fn mtime(&self, obj: Obj) -> Result<u64> { todo!() }
-    /// Number of references from containers.
-    pub fn refs(&self, obj: Obj) -> Result<u64> { todo!() }
-    /// An object's class, `module:qualname`; "" for a generic object; None for other kinds.
-    pub fn class(&self, obj: Obj) -> Result<Option<String>> { todo!() }
-    /// The container that shows this one, and the step from it. None for the root and for objects
-    /// that only a pin keeps.
-    pub fn home(&self, obj: Obj) -> Result<Option<(Obj, Step)>> { todo!() }
-    /// True if the entry of `parent` at `step` is `obj`'s home (else the mount shows a symlink).
-    /// With several entries of one parent referring to it, exactly one of them is.
-    pub fn is_home(&self, obj: Obj, parent: Obj, step: &Step) -> Result<bool> { todo!() }
-
-    /// The value under a key of a dict, or an attribute of an object (key: str).
-    pub fn get(&self, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> { todo!() }
-    /// Whether there is such a key.
-    pub fn contains(&self, obj: Obj, key: &Key<'_>) -> Result<bool> { todo!() }
-    /// The next entry in insertion order after `cursor` (0: the first).
-    pub fn next(&self, obj: Obj, cursor: u64) -> Result<Option<Entry>> { todo!() }
-    /// The previous entry before `cursor` (u64::MAX: the last).
-    pub fn prev(&self, obj: Obj, cursor: u64) -> Result<Option<Entry>> { todo!() }
-    /// The item at an index.
-    pub fn item(&self, obj: Obj, index: u64) -> Result<Option<Value>> { todo!() }
-    /// Appends up to `max` items from `start` to `out`.
-    pub fn items(&self, obj: Obj, start: u64, max: usize, out: &mut Vec<Value>) -> Result<()> { todo!() }
-    /// The size in bytes of a str or bytes value without copying it; for other scalars None.
-    pub fn size(&self, obj: Obj, step: &Step) -> Result<Option<u64>> { todo!() }
-    /// Reads a piece of a large value: bytes read (0: at its end).
-    pub fn large_read(&self, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> { todo!() }
-}
-
-#[allow(unused_variables, clippy::missing_errors_doc)]
-impl Writer<'_> {
-    /// A new empty dict, not yet referred to: refer to it before the operation ends, or pin it;
-    /// else it is freed again.
-    pub fn new_dict(&mut self) -> Result<Obj> { todo!() }
-    /// A new empty list; see `new_dict`.
-    pub fn new_list(&mut self) -> Result<Obj> { todo!() }
-    /// A new object of a class (`module:qualname`, "" for generic); see `new_dict`.
-    pub fn new_object(&mut self, class: &str) -> Result<Obj> { todo!() }
-    /// Turns a container into another kind in place (identity, references and locks stay). To a
-    /// list: entries in the order of their keys, which must be 0..n as int or str. To a dict: from
-    /// a list the keys are ints. Between dict and object the entries stay (objects: str keys only).
-    pub fn convert(&mut self, obj: Obj, kind: Kind, class: &str) -> Result<()> { todo!() }
-    /// Sets an entry or attribute. The old value is released.
-    pub fn set(&mut self, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> { todo!() }
-    /// Removes an entry or attribute; true if there was one.
-    pub fn remove(&mut self, obj: Obj, key: &Key<'_>) -> Result<bool> { todo!() }
-    /// Removes everything from a dict, list or object.
-    pub fn clear(&mut self, obj: Obj) -> Result<()> { todo!() }
-    /// Replaces the item at an index.
-    pub fn set_item(&mut self, obj: Obj, index: u64, value: &In<'_>) -> Result<()> { todo!() }
-    /// Inserts before an index (`len`: appends).
-    pub fn insert(&mut self, obj: Obj, index: u64, value: &In<'_>) -> Result<()> { todo!() }
-    /// Removes the items `[start, end)`.
-    pub fn remove_items(&mut self, obj: Obj, start: u64, end: u64) -> Result<()> { todo!() }
-    /// Moves an entry to another container or key in one step, replacing what is there; identity,
-    /// homes and locks follow. (rename(2))
-    pub fn rename(&mut self, from: Obj, from_step: &Step, to: Obj, to_step: &Step) -> Result<()> { todo!() }
-    /// Sets a container's mtime (utimens).
-    pub fn set_mtime(&mut self, obj: Obj, ns: u64) -> Result<()> { todo!() }
-}
-
-impl<'s> std::ops::Deref for Writer<'s> {
-    type Target = Reader<'s>;
-    fn deref(&self) -> &Reader<'s> { todo!() }
+/// The root dict, made if the store is new.
+fn find_root(pager: &Pager) -> Result<Obj> {
+    let found = |p: &Reader<'_>| -> Result<Option<Obj>> {
+        match p.u64_at(sb::ROOT)? {
+            0 => Ok(None),
+            at => header::obj(p, Addr(at)).map(Some),
+        }
+    };
+    let section = pager.read(&mut Wait::forever())?;
+    let root = found(&section)?;
+    drop(section);
+    if let Some(root) = root {
+        return Ok(root);
+    }
+    let mut section = pager.write(&mut Wait::forever())?;
+    // Another process may have been quicker.
+    let root = match found(&section)? {
+        Some(root) => root,
+        None => graph::create_root(&mut section)?,
+    };
+    run::finish(&mut section)?;
+    section.commit();
+    Ok(root)
 }

@@ -1,0 +1,300 @@
+//! The store's side of the lock manager: whose lock it is, where the table lies, how to wait, and the
+//! hooks by which changes and burials reach it.
+
+use super::{Actor, Error, Key, LockMode, Obj, Result, Store, Wait};
+use crate::ids::ObjectId;
+use crate::lock::wait::{self, Env};
+use crate::lock::{Owner, OwnerKind, Table, Target, Wakes};
+use crate::object::key;
+use crate::page::{Hooks, Pager};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+thread_local! {
+    /// What the last `Error::Locked` of this thread was about.
+    static BLOCKED: Cell<(u64, Option<u64>)> = const { Cell::new((0, None)) };
+}
+
+/// What to lock: a container, or one entry of it.
+#[derive(Clone, Copy, Debug)]
+pub struct LockTarget<'a> {
+    /// The container.
+    pub obj: Obj,
+    /// One entry of it (a dict key or attribute), or the whole container.
+    pub key: Option<Key<'a>>,
+}
+
+/// One held or awaited lock, for diagnostics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LockInfo {
+    /// The container.
+    pub object: ObjectId,
+    /// Hash of the entry's key; None for the whole container.
+    pub key_hash: Option<u64>,
+    /// Who, with the pid.
+    pub owner: String,
+    /// IS, IX, S, SIX or X.
+    pub mode: String,
+    /// Levels held.
+    pub count: u32,
+    /// True if it waits.
+    pub waiting: bool,
+}
+
+fn table(pager: &Pager) -> Result<Table<'_>> {
+    let m = pager.lock_memory();
+    Table::new(m.words, m.signals, m.counters)
+}
+
+fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
+    let (kind, id) = match actor {
+        Actor::Thread => (OwnerKind::Thread, u64::from(slot)),
+        Actor::Flock(id) => (OwnerKind::Flock, id),
+        Actor::Posix(id) => (OwnerKind::Posix, id),
+        Actor::Command => (OwnerKind::Command, 0),
+    };
+    Owner { slot: process, generation, kind, id }
+}
+
+fn describe(pager: &Pager, o: &Owner) -> String {
+    let what = match o.kind {
+        OwnerKind::Thread => "a thread",
+        OwnerKind::Flock => "an open file (flock) on the mount",
+        OwnerKind::Posix => "a process (fcntl) on the mount",
+        OwnerKind::Command => "a command on the mount",
+    };
+    match pager.pid_of(o.slot, o.generation) {
+        Some(pid) => format!("{what} of process {pid}"),
+        None => format!("{what} of a process that has ended"),
+    }
+}
+
+/// The lock manager, as the page manager calls it.
+#[derive(Debug)]
+pub(super) struct LockHooks;
+
+fn wake_all(pager: &Pager, wakes: &Wakes) {
+    for signal in wakes {
+        pager.wake_on(*signal);
+    }
+}
+
+impl Hooks for LockHooks {
+    fn recover(&self, pager: &Pager) -> Result<()> {
+        let mut wakes = Wakes::new();
+        let done = table(pager)?.recover(&mut wakes);
+        wake_all(pager, &wakes);
+        done
+    }
+
+    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()> {
+        let mut wakes = Wakes::new();
+        let done = table(pager)?.release_process(process, generation, &mut wakes);
+        wake_all(pager, &wakes);
+        done
+    }
+
+    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) {
+        let o = owner(Actor::Thread, slot, process, generation);
+        let mut wakes = Wakes::new();
+        // A thread that ends while the latch cannot be had leaves its locks to the end of its process.
+        let _ = pager.with_latch(&mut Wait::at_most(Duration::from_secs(1)), || {
+            table(pager)?.release_thread(&o, &mut wakes)
+        });
+        wake_all(pager, &wakes);
+    }
+
+    #[inline]
+    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, id: ObjectId, key: Option<u64>) -> Result<()> {
+        let table = table(pager)?;
+        if !table.may_concern(id) {
+            return Ok(());
+        }
+        let (_, process, generation) = pager.identity()?;
+        match table.change_blocked(&owner(actor, slot, process, generation), id, key)? {
+            None => Ok(()),
+            Some(_) => {
+                BLOCKED.set((id.0, key));
+                Err(Error::Locked(id))
+            }
+        }
+    }
+}
+
+impl Env for Store {
+    fn latched<R>(&self, deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
+        let mut wait = match deadline {
+            None => Wait::forever(),
+            // At least a little: a request without patience must still get an answer.
+            Some(d) => Wait::at_most(d.saturating_duration_since(Instant::now()).max(Duration::from_millis(50))),
+        };
+        self.pager().with_latch(&mut wait, || f(&table(self.pager())?))
+    }
+
+    fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R {
+        let m = self.pager().lock_memory();
+        match Table::new(m.words, m.signals, m.counters) {
+            Ok(table) => f(&table),
+            Err(_) => unreachable!("the sidecar's layout gives the table its room"),
+        }
+    }
+
+    fn holder_is_dead(&self, owner: &Owner) -> bool {
+        self.pager().is_dead(owner.slot, owner.generation)
+    }
+
+    fn bury(&self, owner: &Owner) -> Result<()> {
+        self.pager().bury_process(owner.slot)
+    }
+
+    fn sleep(&self, signal: u32, expected: u32, at_most: Duration) {
+        self.pager().sleep_on(signal, expected, at_most);
+    }
+
+    fn wake(&self, signal: u32) {
+        self.pager().wake_on(signal);
+    }
+
+    fn describe(&self, owner: &Owner) -> String {
+        describe(self.pager(), owner)
+    }
+}
+
+/// Whether the waiter wants to stop.
+fn ask(wait: &mut Wait<'_>) -> bool {
+    wait.interrupted.as_mut().is_some_and(|ask| ask())
+}
+
+impl Store {
+    fn owner(&self, actor: Actor) -> Result<Owner> {
+        let (slot, process, generation) = self.pager().identity()?;
+        Ok(owner(actor, slot, process, generation))
+    }
+
+    fn target(&self, target: &LockTarget<'_>) -> Target {
+        Target { id: target.obj.id, key: target.key.as_ref().map(|k| key::hash(self.pager().seed(), k)) }
+    }
+
+    /// Takes a lock. Re-entrant; shared to exclusive upgrades. Inside a transaction nothing is waited
+    /// for: if the lock is not to be had, the transaction is rolled back.
+    ///
+    /// # Errors
+    /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict`
+    /// inside a transaction.
+    pub fn lock(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode, wait: &mut Wait<'_>) -> Result<()> {
+        let o = self.owner(actor)?;
+        let t = self.target(&target);
+        if !self.in_transaction() {
+            return wait::acquire(self, &o, &t, mode, wait.timeout, Some(&mut || ask(wait)));
+        }
+        match wait::acquire(self, &o, &t, mode, Some(Duration::ZERO), None) {
+            Err(Error::Timeout { what, holder } | Error::Deadlock { what, holder }) => {
+                self.rollback()?;
+                // Until it is to be had, so that running the transaction again has a chance.
+                let bound = wait.timeout.unwrap_or(self.pager().bound());
+                wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait)))?;
+                wait::release(self, &o, &t)?;
+                Err(Error::Conflict { what, holder })
+            }
+            done => done,
+        }
+    }
+
+    /// Releases one level of a lock.
+    ///
+    /// # Errors
+    /// `Error::NotLocked`.
+    pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
+        wait::release(self, &self.owner(actor)?, &self.target(&target))
+    }
+
+    /// Sets the lock of an actor of the mount to exactly this mode, or none: flock and fcntl convert
+    /// and do not count.
+    ///
+    /// # Errors
+    /// As `lock`.
+    pub fn set_lock(&self, actor: Actor, target: LockTarget<'_>, mode: Option<LockMode>, wait: &mut Wait<'_>) -> Result<()> {
+        match mode {
+            Some(mode) => self.lock(actor, target, mode, wait),
+            None => match self.unlock(actor, target) {
+                Err(Error::NotLocked { .. }) => Ok(()),
+                done => done,
+            },
+        }
+    }
+
+    /// Whether taking the lock would have to wait, and for whom (for F_GETLK): the holder's pid and
+    /// mode.
+    ///
+    /// # Errors
+    /// Those of the latch.
+    pub fn test_lock(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode) -> Result<Option<(u32, LockMode)>> {
+        let (o, t) = (self.owner(actor)?, self.target(&target));
+        let holder = self.latched(None, |table| table.test(&o, &t, mode))?;
+        Ok(holder.map(|h| (self.pager().pid_of(h.owner.slot, h.owner.generation).unwrap_or(0), h.mode.as_lock_mode())))
+    }
+
+    /// Releases everything an actor holds.
+    ///
+    /// # Errors
+    /// Those of the latch.
+    pub fn unlock_all(&self, actor: Actor) -> Result<()> {
+        let o = self.owner(actor)?;
+        let mut wakes = Wakes::new();
+        let done = self.latched(None, |table| table.unlock_all(&o, &mut wakes));
+        wake_all(self.pager(), &wakes);
+        done
+    }
+
+    /// All locks held and awaited.
+    ///
+    /// # Errors
+    /// Those of the latch.
+    pub fn locks(&self) -> Result<Vec<LockInfo>> {
+        let all = self.latched(None, |table| table.list())?;
+        Ok(all
+            .into_iter()
+            .map(|l| LockInfo {
+                object: l.holder.target.id,
+                key_hash: l.holder.target.key,
+                owner: describe(self.pager(), &l.holder.owner),
+                mode: format!("{:?}", l.holder.mode).to_uppercase(),
+                count: l.count,
+                waiting: l.holder.waiting,
+            })
+            .collect())
+    }
+
+    /// After `Error::Locked`: waits until the change is this actor's to make. A transaction is rolled
+    /// back before and has to be run again.
+    #[cold]
+    pub(super) fn wait_for_lock(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
+        let (id, key) = BLOCKED.get();
+        let o = self.owner(actor)?;
+        if self.in_transaction() {
+            let holder = self.latched(None, |table| table.change_blocked(&o, ObjectId(id), key))?;
+            let holder = holder.map_or_else(|| "another owner".to_owned(), |h| self.describe(&h.owner));
+            self.rollback()?;
+            if wait.timeout != Some(Duration::ZERO) {
+                let bound = wait.timeout.unwrap_or(self.pager().bound());
+                wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))?;
+                self.release_reservations(actor);
+            }
+            return Err(Error::Conflict { what: Target { id: ObjectId(id), key }.to_string(), holder });
+        }
+        if wait.timeout == Some(Duration::ZERO) {
+            return Err(Error::WouldBlock { what: "a lock" });
+        }
+        let bound = wait.timeout.unwrap_or(self.pager().bound());
+        wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))
+    }
+
+    #[cold]
+    pub(super) fn release_reservations(&self, actor: Actor) {
+        if let Ok(o) = self.owner(actor) {
+            // If the latch cannot be had now, they go with the thread or the process.
+            let _ = wait::release_reservations(self, &o);
+        }
+    }
+}

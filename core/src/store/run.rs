@@ -1,0 +1,184 @@
+//! Running closures in sections: waiting, retrying, committing.
+
+use super::{Actor, Error, Reader, Result, Store, Wait, Writer};
+use crate::heap;
+use crate::object::{graph, ops};
+use std::sync::PoisonError;
+
+
+/// The end of every lone operation, and of a transaction: frees in bounded steps.
+pub(super) fn finish(w: &mut Writer<'_>) -> Result<()> {
+    ops::end_operation(w)?;
+    heap::apply_frees(w)
+}
+
+impl Store {
+    /// Runs `f` in a read section. `f` may be run again (a transaction was in the way): it must only
+    /// copy out. Inside it: no blocking, no other call of the store, and leave soon.
+    /// Waits (for a writer's section, for a foreign transaction's end) as `wait` says.
+    ///
+    /// # Errors
+    /// Those of `f`; `Error::Timeout`, `Error::WouldBlock`, `Error::Interrupted` of the wait.
+    #[inline]
+    pub fn read<R>(&self, wait: &mut Wait<'_>, mut f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
+        loop {
+            let section = self.pager().read(wait)?;
+            let done = f(&section);
+            drop(section);
+            match done {
+                Err(Error::Busy(_)) => self.pager().wait_for_transaction(wait)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Runs `f` in a write section and commits, or rolls back to before the call on an error. In a
+    /// transaction of this thread it is a part of it. `f` may be run again (a lock was in the way).
+    ///
+    /// # Errors
+    /// Those of `f`; `Error::Timeout` naming the holder of a lock or of the latch, `Error::Deadlock`,
+    /// `Error::WouldBlock` if not to wait; inside a transaction `Error::Conflict`, after which it is
+    /// rolled back; `Error::NoSpace`, `Error::Poisoned`.
+    #[inline]
+    pub fn write<R>(&self, actor: Actor, wait: &mut Wait<'_>, mut f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
+        let mut reserved = false;
+        let mut made_room = false;
+        loop {
+            let failed = match self.write_once(actor, wait, &mut f) {
+                Ok(done) => {
+                    if reserved {
+                        self.release_reservations(actor);
+                    }
+                    self.after_change()?;
+                    return Ok(done);
+                }
+                Err(e) => e,
+            };
+            let failed = match failed {
+                Error::Locked(_) => match self.wait_for_lock(actor, wait) {
+                    Ok(()) => {
+                        reserved = true;
+                        continue;
+                    }
+                    Err(e) => e,
+                },
+                // Pages of old checkpoints may be all that fills the disk: two checkpoints free them.
+                Error::NoSpace { .. } if !made_room && !self.in_transaction() => {
+                    made_room = true;
+                    if self.sync_forcing().is_ok() {
+                        continue;
+                    }
+                    failed
+                }
+                e => e,
+            };
+            if reserved {
+                self.release_reservations(actor);
+            }
+            return Err(failed);
+        }
+    }
+
+    #[inline]
+    fn write_once<R>(&self, actor: Actor, wait: &mut Wait<'_>, f: &mut impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
+        let mut section = self.pager().write(wait)?;
+        section.act_as(actor);
+        let done = f(&mut section)?;
+        if !section.in_transaction() {
+            if section.changed() {
+                self.look_at_unpinned(&mut section)?;
+                finish(&mut section)?;
+            } else if self.has_unpinned() {
+                self.look_at_unpinned(&mut section)?;
+                finish(&mut section)?;
+            }
+        }
+        section.commit();
+        Ok(done)
+    }
+
+    fn has_unpinned(&self) -> bool {
+        !self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Lets go of containers that only this process's pins kept.
+    #[inline]
+    fn look_at_unpinned(&self, w: &mut Writer<'_>) -> Result<()> {
+        let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.is_empty() {
+            return Ok(());
+        }
+        let some = std::mem::take(&mut *list);
+        drop(list);
+        // If the operation fails after this, the collector finds them.
+        some.into_iter().try_for_each(|obj| graph::unpinned(w, obj))
+    }
+
+    /// What comes after a completed change, outside its section.
+    #[inline]
+    fn after_change(&self) -> Result<()> {
+        if self.pager().wants_commit() {
+            if self.in_transaction() {
+                return Ok(());
+            }
+            return self.sync();
+        }
+        if self.pager().wants_checkpoint() && !self.in_transaction() {
+            // The change is complete whatever becomes of this: its errors meet whoever syncs.
+            let _ = self.pager().checkpoint(&mut Wait::never());
+        }
+        Ok(())
+    }
+
+    /// Two checkpoints, so that the pages which only older ones reach are free.
+    fn sync_forcing(&self) -> Result<()> {
+        self.sync()?;
+        self.pager().checkpoint_always()
+    }
+
+    /// Starts a transaction on this thread: takes the latch and keeps it. Nested calls count up; only
+    /// the outermost commit commits.
+    ///
+    /// # Errors
+    /// `Error::Timeout` naming the holder of the latch, and the like.
+    pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.pager().begin(wait)
+    }
+
+    /// Ends this thread's transaction (its innermost level).
+    ///
+    /// # Errors
+    /// `Error::Invalid` if there is none; those of the commit, after which it is rolled back.
+    pub fn commit(&self) -> Result<()> {
+        match self.pager().depth() {
+            0 => Err(Error::invalid("no transaction is open on this thread")),
+            1 => {
+                let done = self.pager().commit_section(|w| {
+                    self.look_at_unpinned(w)?;
+                    finish(w)
+                });
+                if done.is_err() {
+                    self.pager().rollback()?;
+                }
+                done?;
+                self.after_change()
+            }
+            _ => self.pager().leave_inner(),
+        }
+    }
+
+    /// Undoes this thread's whole transaction, all levels of it.
+    ///
+    /// # Errors
+    /// `Error::Invalid` if there is none.
+    pub fn rollback(&self) -> Result<()> {
+        self.pager().rollback()
+    }
+
+    /// True while this thread has a transaction open.
+    #[inline]
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.pager().depth() > 0
+    }
+}

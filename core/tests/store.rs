@@ -1,0 +1,207 @@
+//! The store as its users see it: values, containers, transactions, locks, reopening.
+
+use persist_core::store::{Actor, Error, In, Key, Kind, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait};
+use std::time::{Duration, Instant};
+
+fn fresh() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
+    (dir, store)
+}
+
+fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
+    s.write(Actor::Thread, &mut Wait::forever(), |w| w.set(o, &Key::Str(k.as_bytes()), &v))
+}
+
+fn get(s: &Store, o: Obj, k: &str) -> Result<Option<Value>> {
+    s.read(&mut Wait::forever(), |r| r.get(o, &Key::Str(k.as_bytes())))
+}
+
+#[test]
+fn values_survive_reopening_with_and_without_the_sidecar() {
+    let (dir, s) = fresh();
+    let root = s.root();
+    set(&s, root, "i", In::Int(-7)).unwrap();
+    set(&s, root, "s", In::str("a longer string than a word")).unwrap();
+    set(&s, root, "f", In::Float(2.5)).unwrap();
+    let child = s
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            let d = w.new_dict()?;
+            w.set(d, &Key::Int(1), &In::Bool(true))?;
+            w.set(root, &Key::Str(b"d"), &In::Obj(d))?;
+            Ok(d)
+        })
+        .unwrap();
+    s.close().unwrap();
+    assert!(matches!(get(&s, root, "i"), Err(Error::Closed)));
+    for _ in 0..2 {
+        let s = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
+        assert_eq!(get(&s, s.root(), "i").unwrap(), Some(Value::Int(-7)));
+        assert_eq!(get(&s, s.root(), "d").unwrap(), Some(Value::Obj(child)));
+        let v = s.read(&mut Wait::forever(), |r| r.get(child, &Key::Float(1.0))).unwrap();
+        assert_eq!(v, Some(Value::Bool(true)));
+        s.check().unwrap();
+        s.close().unwrap();
+        std::fs::remove_file(dir.path().join("a.store-shm")).unwrap();
+    }
+}
+
+#[test]
+fn a_failed_closure_leaves_nothing() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    set(&s, root, "x", In::Int(1)).unwrap();
+    let r: Result<()> = s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(root, &Key::Str(b"x"), &In::Int(2))?;
+        let l = w.new_list()?;
+        w.set(root, &Key::Str(b"l"), &In::Obj(l))?;
+        Err(Error::NoKey)
+    });
+    assert!(r.is_err());
+    assert_eq!(get(&s, root, "x").unwrap(), Some(Value::Int(1)));
+    assert_eq!(get(&s, root, "l").unwrap(), None);
+    s.check().unwrap();
+}
+
+#[test]
+fn transactions_are_seen_wholly_or_not_at_all() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    set(&s, root, "a", In::Int(0)).unwrap();
+    set(&s, root, "b", In::Int(0)).unwrap();
+    std::thread::scope(|t| {
+        t.spawn(|| {
+            for i in 1..300 {
+                s.begin(&mut Wait::forever()).unwrap();
+                set(&s, root, "a", In::Int(i)).unwrap();
+                std::thread::yield_now();
+                set(&s, root, "b", In::Int(i)).unwrap();
+                s.commit().unwrap();
+            }
+        });
+        t.spawn(|| {
+            for _ in 0..300 {
+                let (a, b) = s
+                    .read(&mut Wait::forever(), |r| Ok((r.get(root, &Key::Str(b"a"))?, r.get(root, &Key::Str(b"b"))?)))
+                    .unwrap();
+                assert_eq!(a, b);
+            }
+        });
+    });
+    s.begin(&mut Wait::forever()).unwrap();
+    set(&s, root, "a", In::Int(-1)).unwrap();
+    assert_eq!(get(&s, root, "a").unwrap(), Some(Value::Int(-1)));
+    s.rollback().unwrap();
+    assert_eq!(get(&s, root, "a").unwrap(), Some(Value::Int(299)));
+}
+
+#[test]
+fn locks_keep_others_changes_out() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    let whole = LockTarget { obj: root, key: None };
+    let x = LockTarget { obj: root, key: Some(Key::Str(b"x")) };
+    let y = LockTarget { obj: root, key: Some(Key::Str(b"y")) };
+    set(&s, root, "x", In::Int(0)).unwrap();
+    s.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::forever()).unwrap();
+    set(&s, root, "x", In::Int(1)).unwrap();
+    std::thread::scope(|t| {
+        t.spawn(|| {
+            let mut short = Wait::at_most(Duration::from_millis(100));
+            assert!(matches!(s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut short), Err(Error::Timeout { .. })));
+            s.lock(Actor::Thread, y, LockMode::Exclusive, &mut short).unwrap();
+            let mut short = Wait::at_most(Duration::from_millis(100));
+            let r = s.write(Actor::Thread, &mut short, |w| w.set(root, &Key::Str(b"x"), &In::Int(9)));
+            assert!(matches!(r, Err(Error::Timeout { .. })), "{r:?}");
+            assert_eq!(get(&s, root, "x").unwrap(), Some(Value::Int(1)));
+            s.unlock(Actor::Thread, y).unwrap();
+        });
+    });
+    let begun = Instant::now();
+    std::thread::scope(|t| {
+        let waiter = t.spawn(|| set(&s, root, "x", In::Int(2)));
+        std::thread::sleep(Duration::from_millis(60));
+        s.unlock(Actor::Thread, x).unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(get(&s, root, "x").unwrap(), Some(Value::Int(2)));
+    assert!(s.locks().unwrap().is_empty());
+}
+
+#[test]
+fn a_pinned_object_outlives_its_last_reference() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    let l = s
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            let l = w.new_list()?;
+            w.insert(l, 0, &In::Int(5))?;
+            w.set(root, &Key::Str(b"l"), &In::Obj(l))?;
+            w.pin(l)?;
+            Ok(l)
+        })
+        .unwrap();
+    s.write(Actor::Thread, &mut Wait::forever(), |w| w.remove(root, &Key::Str(b"l"))).unwrap();
+    assert_eq!(s.read(&mut Wait::forever(), |r| r.item(l, 0)).unwrap(), Some(Value::Int(5)));
+    s.unpin(l);
+    s.gc().unwrap();
+    assert!(matches!(s.read(&mut Wait::forever(), |r| r.kind(l)), Err(Error::Gone(_))));
+    s.check().unwrap();
+}
+
+#[test]
+fn cycles_are_collected() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    let a = s
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            let (a, b) = (w.new_dict()?, w.new_object("m:C")?);
+            w.set(a, &Key::Str(b"b"), &In::Obj(b))?;
+            w.set(b, &Key::Str(b"a"), &In::Obj(a))?;
+            w.set(root, &Key::Str(b"a"), &In::Obj(a))?;
+            Ok(a)
+        })
+        .unwrap();
+    assert_eq!(s.read(&mut Wait::forever(), |r| r.kind(a)).unwrap(), Kind::Dict);
+    s.write(Actor::Thread, &mut Wait::forever(), |w| w.remove(root, &Key::Str(b"a"))).unwrap();
+    s.gc().unwrap();
+    assert!(matches!(s.read(&mut Wait::forever(), |r| r.kind(a)), Err(Error::Gone(_))));
+    s.check().unwrap();
+}
+
+#[test]
+fn many_entries_grow_and_shrink() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    let n = 20_000;
+    for i in 0..n {
+        set(&s, root, &format!("key number {i}"), In::Int(i)).unwrap();
+    }
+    assert_eq!(s.read(&mut Wait::forever(), |r| r.len(root)).unwrap(), n as u64);
+    s.sync().unwrap();
+    for i in 0..n {
+        assert_eq!(get(&s, root, &format!("key number {i}")).unwrap(), Some(Value::Int(i)));
+    }
+    for i in 0..n {
+        s.write(Actor::Thread, &mut Wait::forever(), |w| w.remove(root, &Key::Str(format!("key number {i}").as_bytes()))).unwrap();
+    }
+    s.check().unwrap();
+    s.close().unwrap();
+}
+
+#[test]
+fn commit_durability_survives_the_loss_of_the_sidecar_at_any_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let options = Options { durability: persist_core::store::Durability::Commit, ..Options::default() };
+    let s = Store::open(&path, &options).unwrap();
+    for i in 0..20 {
+        set(&s, s.root(), "x", In::Int(i)).unwrap();
+        let copy = dir.path().join("copy.store");
+        std::fs::copy(&path, &copy).unwrap();
+        let _ = std::fs::remove_file(dir.path().join("copy.store-shm"));
+        let c = Store::open(&copy, &Options::default()).unwrap();
+        assert_eq!(get(&c, c.root(), "x").unwrap(), Some(Value::Int(i)));
+    }
+}
