@@ -1,0 +1,5 @@
+from persist import Object
+
+pbase = Object
+
+__all__ = ["pbase"]

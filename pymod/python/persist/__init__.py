@@ -1,0 +1,101 @@
+"""A dictionary that outlives the program, shared by programs as it changes.
+
+>>> import persist
+>>> root = persist.root()
+>>> root['x'] = 1
+>>> root['x'] += 1
+>>> root['people'] = {'Joe': {'age': 27}}
+>>> root['people']['Joe']['age'] += 1
+
+`persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
+`persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
+lists, and instances of classes that derive from `persist.Object`. Dicts and lists that are stored
+are copied in; what is fetched is a `Dict`, a `List` or an instance that works on the store itself.
+
+A store can name classes, and never runs code: an object gets its class if the module of that class
+is imported already, or was allowed by `persist.allow_import()`; else it is a generic `Object` with
+the same attributes.
+"""
+
+import atexit as _atexit
+import os as _os
+
+import _collections_abc as _abc
+
+from ._persist import (
+    Conflict,
+    Corrupt,
+    Deadlock,
+    Dict,
+    Error,
+    Gone,
+    ItemsView,
+    KeysView,
+    List,
+    Lock,
+    LockTimeout,
+    NotLocked,
+    Object,
+    Store,
+    Transaction,
+    ValuesView,
+    __version__,
+    _close_all,
+    allow_import,
+    class_name,
+    copy_out,
+    open,
+)
+
+__all__ = [
+    "Conflict",
+    "Corrupt",
+    "Deadlock",
+    "Dict",
+    "Error",
+    "Gone",
+    "ItemsView",
+    "KeysView",
+    "List",
+    "Lock",
+    "LockTimeout",
+    "NotLocked",
+    "Object",
+    "Store",
+    "Transaction",
+    "ValuesView",
+    "__version__",
+    "allow_import",
+    "class_name",
+    "copy_out",
+    "open",
+    "root",
+]
+
+_abc.MutableMapping.register(Dict)
+_abc.MutableSequence.register(List)
+_abc.KeysView.register(KeysView)
+_abc.ItemsView.register(ItemsView)
+_abc.ValuesView.register(ValuesView)
+
+_roots = {}
+
+
+def root(path=None):
+    """The root Dict of a store that stays open until the program ends.
+
+    Without a path: $PERSIST_STORE, else ./persist.store. It is created if it is missing.
+
+    >>> root = persist.root()
+    >>> root['x'] = 1
+    """
+    if path is None:
+        path = _os.environ.get("PERSIST_STORE") or "persist.store"
+    path = _os.path.abspath(_os.fsdecode(path))
+    store = _roots.get(path)
+    if store is None or store.closed:
+        store = _roots[path] = open(path)
+    return store.root
+
+
+_atexit.register(_close_all)

@@ -1,0 +1,97 @@
+//! Which Python class a stored object gets. A store can name a class; it can never run code.
+//!
+//! 1. A name is `module:qualname`; the module must be imported already, or be one that the program
+//!    allowed by `allow_import`. Modules are found in `sys.modules`; lookups go through module and
+//!    class dictionaries only, so that no `__getattr__` runs.
+//! 2. What is found counts only if it is a class that derives from `Object`.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use std::sync::{Mutex, PoisonError};
+
+use crate::object::Object;
+
+static ALLOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Lets stores name classes of a module, or of any module in a package, that this program has not
+/// imported yet: they are imported when an object of such a class is met.
+///
+/// >>> persist.allow_import("myapp.models")
+#[pyfunction]
+pub(crate) fn allow_import(module: &str) {
+    let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !allowed.iter().any(|m| m == module) {
+        allowed.push(module.to_owned());
+    }
+}
+
+fn is_allowed(module: &str) -> bool {
+    let allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    allowed.iter().any(|m| {
+        module
+            .strip_prefix(m.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// `module:qualname` of a class; "" for the base itself.
+pub(crate) fn name_of(class: &Bound<'_, PyType>) -> PyResult<String> {
+    let py = class.py();
+    if class.is(&py.get_type::<Object>()) {
+        return Ok(String::new());
+    }
+    Ok(format!(
+        "{}:{}",
+        class.module()?.to_str()?,
+        class.qualname()?.to_str()?
+    ))
+}
+
+/// The class of a stored name, if there is one that may be used.
+pub(crate) fn find<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyType>>> {
+    let Some((module_name, qualname)) = name.split_once(':') else {
+        return Ok(None);
+    };
+    let modules = py
+        .import(intern!(py, "sys"))?
+        .getattr(intern!(py, "modules"))?
+        .cast_into::<PyDict>()?;
+    let mut module = modules.get_item(module_name)?;
+    if module.is_none() && is_allowed(module_name) {
+        module = Some(py.import(module_name)?.into_any());
+    }
+    let Some(module) = module.and_then(|m| m.cast_into::<PyModule>().ok()) else {
+        return Ok(None);
+    };
+    let mut parts = qualname.split('.');
+    let mut found = match parts.next() {
+        Some(first) => module.dict().get_item(PyString::new(py, first))?,
+        None => None,
+    };
+    for part in parts {
+        let Some(class) = found.as_ref().and_then(|c| c.cast::<PyType>().ok()) else {
+            return Ok(None);
+        };
+        let members = class.getattr(intern!(py, "__dict__"))?;
+        found = if members.contains(part)? {
+            Some(members.get_item(part)?)
+        } else {
+            None
+        };
+    }
+    let Some(class) = found.and_then(|c| c.cast_into::<PyType>().ok()) else {
+        return Ok(None);
+    };
+    Ok(class.is_subclass_of::<Object>()?.then_some(class))
+}
+
+/// The class name of an object as the store keeps it, `module:qualname`; also for an object whose
+/// class is not there and which therefore is a generic `persist.Object`.
+///
+/// >>> persist.class_name(root['Joe'])
+/// '__main__:person'
+#[pyfunction]
+pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
+    crate::object::class_to_store(obj.cast::<Object>()?)
+}

@@ -1,0 +1,153 @@
+//! The exceptions, and the one place that maps the engine's errors to them.
+
+use persist_core::store::Error;
+use pyo3::exceptions::{
+    PyException, PyIndexError, PyKeyError, PyKeyboardInterrupt, PyOSError, PyReferenceError, PyRuntimeError,
+    PyTimeoutError, PyTypeError, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+/// The exception classes, made once.
+pub(crate) struct Types {
+    error: Py<PyType>,
+    lock_timeout: Py<PyType>,
+    deadlock: Py<PyType>,
+    conflict: Py<PyType>,
+    gone: Py<PyType>,
+    corrupt: Py<PyType>,
+    not_locked: Py<PyType>,
+}
+
+static TYPES: PyOnceLock<Types> = PyOnceLock::new();
+
+fn make(py: Python<'_>, name: &str, doc: &str, bases: &[Bound<'_, PyType>]) -> PyResult<Py<PyType>> {
+    let members = PyDict::new(py);
+    members.set_item("__module__", "persist")?;
+    members.set_item("__doc__", doc)?;
+    let made = py
+        .get_type::<PyType>()
+        .call1((name, PyTuple::new(py, bases)?, members))?;
+    Ok(made.cast_into::<PyType>()?.unbind())
+}
+
+fn types(py: Python<'_>) -> PyResult<&Types> {
+    TYPES.get_or_try_init(py, || {
+        let base = |ty: &Py<PyType>| ty.bind(py).clone();
+        let error = make(py, "Error", "Base of the errors of persist.", &[py.get_type::<PyException>()])?;
+        let e = base(&error);
+        let sub = |name: &str, doc: &str, other: Option<Bound<'_, PyType>>| {
+            let mut bases = vec![e.clone()];
+            bases.extend(other);
+            make(py, name, doc, &bases)
+        };
+        Ok(Types {
+            lock_timeout: sub(
+                "LockTimeout",
+                "A wait for a lock, or for another's transaction, took longer than allowed.",
+                Some(py.get_type::<PyTimeoutError>()),
+            )?,
+            deadlock: sub("Deadlock", "Waiting would have closed a circle of waiters. Release your locks and try again.", None)?,
+            conflict: sub(
+                "Conflict",
+                "A transaction met a lock of somebody else and was rolled back: run it again (`Store.run` does).",
+                None,
+            )?,
+            gone: sub(
+                "Gone",
+                "The object does not exist any more: the transaction that created it was rolled back.",
+                Some(py.get_type::<PyReferenceError>()),
+            )?,
+            corrupt: sub("Corrupt", "The store's file is damaged.", None)?,
+            not_locked: sub("NotLocked", "The lock to be released is not held.", Some(py.get_type::<PyRuntimeError>()))?,
+            error,
+        })
+    })
+}
+
+/// Adds the exception classes to the module.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = m.py();
+    let t = types(py)?;
+    for (name, ty) in [
+        ("Error", &t.error),
+        ("LockTimeout", &t.lock_timeout),
+        ("Deadlock", &t.deadlock),
+        ("Conflict", &t.conflict),
+        ("Gone", &t.gone),
+        ("Corrupt", &t.corrupt),
+        ("NotLocked", &t.not_locked),
+    ] {
+        m.add(name, ty.bind(py))?;
+    }
+    Ok(())
+}
+
+fn raise(py: Python<'_>, pick: impl FnOnce(&Types) -> &Py<PyType>, message: String) -> PyErr {
+    match types(py) {
+        Ok(t) => PyErr::from_type(pick(t).bind(py).clone(), message),
+        Err(e) => e,
+    }
+}
+
+/// A `persist.Error`.
+#[cold]
+pub(crate) fn general(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    raise(py, |t| &t.error, message.into())
+}
+
+/// A `persist.Corrupt`.
+#[cold]
+pub(crate) fn corrupt(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    raise(py, |t| &t.corrupt, message.into())
+}
+
+/// A `persist.Conflict`.
+#[cold]
+pub(crate) fn conflict(py: Python<'_>, message: impl Into<String>) -> PyErr {
+    raise(py, |t| &t.conflict, message.into())
+}
+
+/// True for `persist.Conflict`.
+pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
+    types(py).is_ok_and(|t| e.is_instance(py, t.conflict.bind(py)))
+}
+
+/// What every use of a closed store raises.
+#[cold]
+pub(crate) fn closed() -> PyErr {
+    PyValueError::new_err("I/O operation on closed store")
+}
+
+/// The exception that tells the engine's story.
+#[cold]
+pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
+    let message = e.to_string();
+    match e {
+        Error::Corrupt { .. } => raise(py, |t| &t.corrupt, message),
+        Error::Io { source, .. } if source.raw_os_error().is_some() => {
+            PyOSError::new_err((source.raw_os_error(), message))
+        }
+        Error::NoSpace { source, .. } => {
+            PyOSError::new_err((source.raw_os_error().unwrap_or(libc::ENOSPC), message))
+        }
+        Error::Poisoned { .. } => PyOSError::new_err((libc::EIO, message)),
+        Error::Io { .. } => PyOSError::new_err(message),
+        Error::ReadOnly => PyOSError::new_err((libc::EROFS, message)),
+        Error::Timeout { .. } | Error::WouldBlock { .. } | Error::Locked(_) | Error::Busy(_) => {
+            raise(py, |t| &t.lock_timeout, message)
+        }
+        Error::Deadlock { .. } => raise(py, |t| &t.deadlock, message),
+        Error::Conflict { .. } => raise(py, |t| &t.conflict, message),
+        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+        Error::NotLocked { .. } => raise(py, |t| &t.not_locked, message),
+        Error::Gone(_) => raise(py, |t| &t.gone, message),
+        Error::WrongKind { .. } => PyTypeError::new_err(message),
+        Error::NoKey => PyKeyError::new_err(message),
+        Error::Index { .. } => PyIndexError::new_err("list index out of range"),
+        Error::Invalid { .. } => PyValueError::new_err(message),
+        Error::Closed => closed(),
+        _ => raise(py, |t| &t.error, message),
+    }
+}

@@ -1,0 +1,160 @@
+//! The raw edges of the C API that PyO3 has no safe door to. All unsafe code of the module is here.
+//!
+//! 1. Every function takes references that prove the thread is attached to the interpreter.
+//! 2. Nothing here keeps a borrowed reference beyond the call that made it.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PySlice, PyString, PyType};
+use std::ffi::c_int;
+
+unsafe extern "C" {
+    /// Borrowed reference from the method resolution order, through the type's cache; sets no error.
+    #[cfg(not(Py_GIL_DISABLED))]
+    fn _PyType_Lookup(ty: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    /// The same, but a new reference: the only safe form where types change under other threads.
+    #[cfg(Py_GIL_DISABLED)]
+    fn _PyType_LookupRef(ty: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// What a class says about an attribute name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnType {
+    /// Nothing.
+    Missing,
+    /// A method or a plain class attribute: an attribute of the instance comes first.
+    Plain,
+    /// A property, a slot or the like: it comes before attributes of the instance.
+    Data,
+}
+
+/// Looks a name up in the class of `obj` and its bases.
+#[inline]
+pub(crate) fn on_type(obj: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> OnType {
+    // SAFETY: both pointers come from live bound references and the name is a str. The result is
+    // read before anything can run that might drop it (or is a reference of our own).
+    unsafe {
+        let ty = ffi::Py_TYPE(obj.as_ptr());
+        #[cfg(not(Py_GIL_DISABLED))]
+        let found = _PyType_Lookup(ty, name.as_ptr());
+        #[cfg(Py_GIL_DISABLED)]
+        let found = _PyType_LookupRef(ty, name.as_ptr());
+        if found.is_null() {
+            return OnType::Missing;
+        }
+        let data = (*ffi::Py_TYPE(found)).tp_descr_set.is_some();
+        #[cfg(Py_GIL_DISABLED)]
+        ffi::Py_DECREF(found);
+        if data { OnType::Data } else { OnType::Plain }
+    }
+}
+
+/// `object.__getattribute__`, without a Python call.
+#[inline]
+pub(crate) fn generic_get<'py>(
+    obj: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: live references; the result is a new reference or null with an exception set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            obj.py(),
+            ffi::PyObject_GenericGetAttr(obj.as_ptr(), name.as_ptr()),
+        )
+    }
+}
+
+/// `object.__setattr__`, or `object.__delattr__` without a value.
+#[inline]
+pub(crate) fn generic_set(
+    obj: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: live references; a null value means deletion; -1 comes with an exception set.
+    match unsafe { ffi::PyObject_GenericSetAttr(obj.as_ptr(), name.as_ptr(), value) } {
+        -1 => Err(PyErr::fetch(obj.py())),
+        _ => Ok(()),
+    }
+}
+
+/// The instance's own `__dict__`, created if it is missing.
+pub(crate) fn instance_dict<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: a live reference; the result is a new reference or null with an exception set.
+    let dict = unsafe {
+        Bound::from_owned_ptr_or_err(
+            obj.py(),
+            ffi::PyObject_GenericGetDict(obj.as_ptr(), std::ptr::null_mut()),
+        )
+    }?;
+    Ok(dict.cast_into()?)
+}
+
+/// The int if it fits 64 bits. No user code runs: subclasses give their base value.
+#[inline]
+pub(crate) fn int_value(value: &Bound<'_, PyInt>) -> Option<i64> {
+    let mut overflow: c_int = 0;
+    // SAFETY: a live reference to an int (or subclass), for which this call cannot fail otherwise.
+    let n = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(n)
+}
+
+/// The raw start, stop and step of a slice, clipped to the range of isize.
+pub(crate) fn slice_parts(slice: &Bound<'_, PySlice>) -> PyResult<(isize, isize, isize)> {
+    let (mut start, mut stop, mut step) = (0, 0, 0);
+    // SAFETY: a live slice and three valid places to write to; -1 comes with an exception set.
+    match unsafe { ffi::PySlice_Unpack(slice.as_ptr(), &mut start, &mut stop, &mut step) } {
+        -1 => Err(PyErr::fetch(slice.py())),
+        _ => Ok((start, stop, step)),
+    }
+}
+
+/// Marks an object as being printed while it lives; None if it already is (a cycle).
+pub(crate) struct Printing<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl<'a, 'py> Printing<'a, 'py> {
+    /// Enters.
+    pub(crate) fn enter(obj: &'a Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+        // SAFETY: a live reference.
+        match unsafe { ffi::Py_ReprEnter(obj.as_ptr()) } {
+            0 => Ok(Some(Printing(obj))),
+            1.. => Ok(None),
+            _ => Err(PyErr::fetch(obj.py())),
+        }
+    }
+}
+
+impl Drop for Printing<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: `enter` returned 0 for this object, which we keep alive.
+        unsafe { ffi::Py_ReprLeave(self.0.as_ptr()) }
+    }
+}
+
+/// A new instance of a class derived from `base` without running code of the class: neither
+/// `__new__` nor `__init__`. None if `cls` does not derive from `base`.
+pub(crate) fn bare_instance<'py>(
+    base: &Bound<'py, PyType>,
+    cls: &Bound<'py, PyType>,
+    no_args: &Bound<'py, pyo3::types::PyTuple>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: both are live type objects and `cls` was found to derive from `base`, which is what
+    // `tp_new` of `base` asks for. It returns a new reference or null with an exception set.
+    unsafe {
+        let (base, cls) = (
+            base.as_ptr().cast::<ffi::PyTypeObject>(),
+            cls.as_ptr().cast::<ffi::PyTypeObject>(),
+        );
+        if ffi::PyType_IsSubtype(cls, base) == 0 {
+            return Ok(None);
+        }
+        match (*base).tp_new {
+            Some(new) => {
+                let made = new(cls, no_args.as_ptr(), std::ptr::null_mut());
+                Bound::from_owned_ptr_or_err(no_args.py(), made).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,612 @@
+//! `persist.List`: a list in a store.
+//!
+//! 1. Every change is one section, so atomic. What needs Python's comparisons (`remove`, `sort`)
+//!    looks first and checks in the section that changes that nothing else has changed meanwhile.
+//! 2. What list raises, this raises. Slices of it are plain lists.
+
+use persist_core::store::{Reader, Result, Value};
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::cache::Proxy;
+use crate::convert::same;
+use crate::copyin::{Arg, Gather, put};
+use crate::lock::{Held, LockKey};
+use crate::shared::settle;
+use crate::slice::{At, Span, position};
+use crate::{copyout, ffi, lock};
+
+/// Items read in one section by a search.
+const CHUNK: usize = 256;
+
+/// A list that lives in a store. It behaves as a list does, and every change is in the store at
+/// once, seen by every other process and by the mount.
+///
+/// >>> root['l'] = [3, 1, 2]
+/// >>> root['l'].sort()
+/// >>> root['l'][0:2]
+/// [1, 2]
+#[pyclass(frozen, weakref, generic, freelist = 64, module = "persist")]
+pub struct List {
+    pub(crate) proxy: Proxy,
+}
+
+#[cold]
+fn out_of_range(what: &str) -> PyErr {
+    PyIndexError::new_err(format!("{what} out of range"))
+}
+
+/// A list or List as a plain list; None if it is neither.
+fn as_list<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyList>>> {
+    if let Ok(l) = value.cast::<PyList>() {
+        return Ok(Some(l.clone()));
+    }
+    value
+        .cast_exact::<List>()
+        .ok()
+        .map(|l| l.get().plain(value.py()))
+        .transpose()
+}
+
+/// The items of anything that can be iterated, as a list that nobody else has.
+fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    match value.cast_exact::<List>() {
+        Ok(l) => l.get().plain(value.py()),
+        Err(_) => Ok(value.py().get_type::<PyList>().call1((value,))?.cast_into()?),
+    }
+}
+
+/// Whether the item is still what `arg` was made from.
+fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Result<bool> {
+    match (item, arg) {
+        (Some(Value::Obj(there)), Arg::Obj(obj)) => Ok(there == *obj),
+        (Some(item), Arg::Scalar(scalar)) => Ok(same(&settle(r, item)?, scalar)),
+        _ => Ok(false),
+    }
+}
+
+impl List {
+    /// All items as a plain list; containers are proxies.
+    pub(crate) fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.part(py, 0, usize::MAX)
+    }
+
+    /// Up to `max` items from `start`.
+    fn part<'py>(&self, py: Python<'py>, start: u64, max: usize) -> PyResult<Bound<'py, PyList>> {
+        let obj = self.proxy.obj;
+        self.gather(py, |r, found| {
+            let len = r.len(obj)?;
+            if start < len {
+                r.items(obj, start, max.min((len - start) as usize), found)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    fn gather<'py>(
+        &self,
+        py: Python<'py>,
+        mut f: impl FnMut(&Reader<'_>, &mut Vec<Value>) -> Result<()> + Send,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut found = Vec::new();
+        let mut batch = self.proxy.shared.collect(py, |r, out| {
+            found.clear();
+            f(r, &mut found)?;
+            found.drain(..).try_for_each(|value| out.push(r, value))
+        })?;
+        let list = PyList::empty(py);
+        while let Some(item) = batch.next(py)? {
+            list.append(item)?;
+        }
+        Ok(list)
+    }
+
+    fn count(&self, py: Python<'_>) -> PyResult<u64> {
+        self.proxy.shared.read(py, |r| r.len(self.proxy.obj))
+    }
+
+    fn slice<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyList>> {
+        let obj = self.proxy.obj;
+        self.gather(py, |r, found| {
+            let (start, count) = span.of_len(r.len(obj)?);
+            if span.step == 1 {
+                return if count == 0 {
+                    Ok(())
+                } else {
+                    r.items(obj, start as u64, count as usize, found)
+                };
+            }
+            for n in 0..count {
+                found.extend(r.item(obj, span.nth(start, n))?);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_slice(&self, span: Span, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, obj) = (value.py(), self.proxy.obj);
+        let items = items_of(value).map_err(|e| match (e.is_instance_of::<PyTypeError>(py), span.step) {
+            (true, 1) => PyTypeError::new_err("can only assign an iterable"),
+            (true, _) => PyTypeError::new_err("must assign iterable to extended slice"),
+            _ => e,
+        })?;
+        let gather = Gather::all(&self.proxy.shared, &items)?;
+        let plan = gather.plan()?;
+        let (new, mut wrong) = (plan.len() as u64, None);
+        gather.store(&plan, |w, built| {
+            let (start, count) = span.of_len(w.len(obj)?);
+            if span.step != 1 && new != count {
+                wrong = Some(count);
+                return Ok(false);
+            }
+            let common = new.min(count);
+            for n in 0..common {
+                w.set_item(obj, span.nth(start, n), &built.top(n as usize))?;
+            }
+            for n in common..new {
+                w.insert(obj, start as u64 + n, &built.top(n as usize))?;
+            }
+            if common < count {
+                w.remove_items(obj, start as u64 + common, start as u64 + count)?;
+            }
+            Ok(true)
+        })?;
+        match wrong {
+            None => Ok(()),
+            Some(count) => Err(PyValueError::new_err(format!(
+                "attempt to assign sequence of size {new} to extended slice of size {count}"
+            ))),
+        }
+    }
+
+    fn del_slice(&self, py: Python<'_>, span: Span) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        self.proxy.shared.write(py, |w| {
+            let (start, count) = span.of_len(w.len(obj)?);
+            if count == 0 {
+                return Ok(());
+            }
+            if span.step == 1 {
+                return w.remove_items(obj, start as u64, start as u64 + count);
+            }
+            for n in 0..count {
+                // From the highest down, so that the positions below stay.
+                let at = span.nth(start, if span.step < 0 { n } else { count - 1 - n });
+                w.remove_items(obj, at, at + 1)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Appends all items of a plain list, at once.
+    fn append_all(&self, items: &Bound<'_, PyList>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        let gather = Gather::all(&self.proxy.shared, items)?;
+        let plan = gather.plan()?;
+        if plan.len() == 0 {
+            return Ok(());
+        }
+        gather.store(&plan, |w, built| {
+            let len = w.len(obj)?;
+            for n in 0..plan.len() {
+                w.insert(obj, len + n as u64, &built.top(n))?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Puts the items into another order, which Python code chooses.
+    fn permute<'py>(
+        &self,
+        py: Python<'py>,
+        order: impl FnOnce(&Bound<'py, PyList>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        let before = self.plain(py)?;
+        let after = before.get_slice(0, before.len());
+        order(&after)?;
+        let (old, new): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
+        let expected = old
+            .iter()
+            .map(|v| Arg::of(shared, v))
+            .collect::<PyResult<Vec<_>>>()?;
+        let wanted = new
+            .iter()
+            .map(|v| Arg::of(shared, v))
+            .collect::<PyResult<Vec<_>>>()?;
+        let moved: Vec<_> = old.iter().zip(&new).map(|(a, b)| !a.is(b)).collect();
+        let modified = shared.write(py, |w| {
+            if w.len(obj)? != expected.len() as u64 {
+                return Ok(true);
+            }
+            for (n, arg) in expected.iter().enumerate() {
+                let item = w.item(obj, n as u64)?;
+                if !is_same(w, item, arg)? {
+                    return Ok(true);
+                }
+            }
+            for (n, arg) in wanted.iter().enumerate().filter(|(n, _)| moved[*n]) {
+                match arg {
+                    Arg::Scalar(scalar) => w.set_item(obj, n as u64, &scalar.input())?,
+                    Arg::Obj(item) => w.set_item(obj, n as u64, &persist_core::store::In::Obj(*item))?,
+                    Arg::Graph => return Ok(true),
+                }
+            }
+            Ok(false)
+        })?;
+        if modified {
+            Err(PyValueError::new_err("list modified during sort"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The first item equal to `value` in `[start, stop)`: its position and itself.
+    fn search<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        start: u64,
+        stop: u64,
+    ) -> PyResult<Option<(u64, Bound<'py, PyAny>)>> {
+        let mut at = start;
+        loop {
+            let part = self.part(value.py(), at, CHUNK)?;
+            for item in part.iter() {
+                if at >= stop {
+                    return Ok(None);
+                }
+                if item.is(value) || item.eq(value)? {
+                    return Ok(Some((at, item)));
+                }
+                at += 1;
+            }
+            if part.len() < CHUNK {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl List {
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let obj = self.proxy.obj;
+        match At::of(index)? {
+            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.item(obj, n as u64))?,
+            At::Index(n) => self.proxy.shared.fetch(py, |r| match position(n, r.len(obj)?) {
+                Some(at) => r.item(obj, at),
+                None => Ok(None),
+            })?,
+            At::Span(span) => return Ok(self.slice(py, span)?.into_any()),
+        }
+        .ok_or_else(|| out_of_range("list index"))
+    }
+
+    fn __setitem__(
+        &self,
+        py: Python<'_>,
+        index: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        let n = match At::of(index)? {
+            At::Index(n) => n,
+            At::Span(span) => return self.set_slice(span, value),
+        };
+        let set = put(py, &self.proxy.shared, value, |w, value| {
+            match position(n, w.len(obj)?) {
+                Some(at) => w.set_item(obj, at, value).map(|()| true),
+                None => Ok(false),
+            }
+        })?;
+        if set {
+            Ok(())
+        } else {
+            Err(out_of_range("list assignment index"))
+        }
+    }
+
+    fn __delitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        let n = match At::of(index)? {
+            At::Index(n) => n,
+            At::Span(span) => return self.del_slice(py, span),
+        };
+        let removed = self.proxy.shared.write(py, |w| match position(n, w.len(obj)?) {
+            Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
+            None => Ok(false),
+        })?;
+        if removed {
+            Ok(())
+        } else {
+            Err(out_of_range("list assignment index"))
+        }
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.count(py)? as usize)
+    }
+
+    fn __contains__(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.search(value, 0, u64::MAX)?.is_some())
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> ListIter {
+        ListIter {
+            list: slf.clone().unbind(),
+            step: 1,
+            at: AtomicI64::new(0),
+        }
+    }
+
+    fn __reversed__(slf: &Bound<'_, Self>) -> PyResult<ListIter> {
+        let last = slf.get().count(slf.py())? as i64 - 1;
+        Ok(ListIter {
+            list: slf.clone().unbind(),
+            step: -1,
+            at: AtomicI64::new(last),
+        })
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        match ffi::Printing::enter(slf.as_any())? {
+            Some(_printing) => Ok(slf.get().plain(slf.py())?.repr()?.to_string()),
+            None => Ok("[...]".into()),
+        }
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let Some(other) = as_list(other)? else {
+            return Ok(slf.py().NotImplemented());
+        };
+        Ok(slf.get().plain(slf.py())?.rich_compare(other, op)?.unbind())
+    }
+
+    fn __add__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        match as_list(other)? {
+            Some(other) => Ok(self
+                .plain(py)?
+                .as_sequence()
+                .concat(other.as_sequence())?
+                .into_any()
+                .unbind()),
+            None => Ok(py.NotImplemented()),
+        }
+    }
+
+    fn __radd__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        match as_list(other)? {
+            Some(other) => Ok(other
+                .as_sequence()
+                .concat(self.plain(py)?.as_sequence())?
+                .into_any()
+                .unbind()),
+            None => Ok(py.NotImplemented()),
+        }
+    }
+
+    fn __iadd__(&self, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.extend(other)
+    }
+
+    fn __mul__<'py>(&self, py: Python<'py>, n: isize) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self
+            .plain(py)?
+            .as_sequence()
+            .in_place_repeat(n.max(0) as usize)?
+            .into_any())
+    }
+
+    fn __rmul__<'py>(&self, py: Python<'py>, n: isize) -> PyResult<Bound<'py, PyAny>> {
+        self.__mul__(py, n)
+    }
+
+    fn __imul__(&self, py: Python<'_>, n: isize) -> PyResult<()> {
+        match n {
+            ..1 => self.clear(py),
+            1 => Ok(()),
+            _ => self.append_all(self.__mul__(py, n - 1)?.cast::<PyList>()?),
+        }
+    }
+
+    /// Appends an object to the end.
+    fn append(&self, py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        put(py, &self.proxy.shared, object, |w, value| {
+            let len = w.len(obj)?;
+            w.insert(obj, len, value).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Appends all items of an iterable, at once.
+    fn extend(&self, iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.append_all(&items_of(iterable)?)
+    }
+
+    /// Inserts an object before an index.
+    fn insert(&self, py: Python<'_>, index: isize, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        put(py, &self.proxy.shared, object, |w, value| {
+            let len = w.len(obj)? as i64;
+            let at = if index < 0 {
+                (index as i64).saturating_add(len).max(0)
+            } else {
+                (index as i64).min(len)
+            };
+            w.insert(obj, at as u64, value).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Removes and returns the item at an index (default last).
+    #[pyo3(signature = (index = -1, /), text_signature = "($self, index=-1, /)")]
+    fn pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+        let (obj, mut len) = (self.proxy.obj, 0);
+        let mut batch = self.proxy.shared.take(py, |w, out| {
+            len = w.len(obj)?;
+            if let Some(at) = position(index as i64, len) {
+                if let Some(item) = w.item(obj, at)? {
+                    out.push(w, item)?;
+                }
+                w.remove_items(obj, at, at + 1)?;
+            }
+            Ok(())
+        })?;
+        match batch.next(py)? {
+            Some(item) => Ok(item),
+            None if len == 0 => Err(PyIndexError::new_err("pop from empty list")),
+            None => Err(out_of_range("pop index")),
+        }
+    }
+
+    /// Removes the first item equal to value.
+    fn remove(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        loop {
+            let Some((at, item)) = self.search(value, 0, u64::MAX)? else {
+                return Err(PyValueError::new_err("list.remove(x): x not in list"));
+            };
+            let arg = Arg::of(shared, &item)?;
+            let removed = shared.write(py, |w| {
+                let item = w.item(obj, at)?;
+                if !is_same(w, item, &arg)? {
+                    return Ok(false);
+                }
+                w.remove_items(obj, at, at + 1).map(|()| true)
+            })?;
+            if removed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The first index of value.
+    #[pyo3(signature = (value, start = 0, stop = isize::MAX, /))]
+    fn index(&self, py: Python<'_>, value: &Bound<'_, PyAny>, start: isize, stop: isize) -> PyResult<u64> {
+        let len = if start < 0 || stop < 0 { self.count(py)? } else { 0 };
+        let clip = |n: isize| {
+            if n < 0 {
+                len.saturating_sub(n.unsigned_abs() as u64)
+            } else {
+                n as u64
+            }
+        };
+        match self.search(value, clip(start), clip(stop))? {
+            Some((at, _)) => Ok(at),
+            None => Err(PyValueError::new_err(format!("{} is not in list", value.repr()?))),
+        }
+    }
+
+    /// The number of items equal to value.
+    #[pyo3(name = "count")]
+    fn count_equal<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.plain(py)?.call_method1("count", (value,))
+    }
+
+    /// Reverses the order, in place.
+    fn reverse(&self, py: Python<'_>) -> PyResult<()> {
+        self.permute(py, |items| items.reverse())
+    }
+
+    /// Sorts, in place and stable. An exception of `key` leaves the list as it was.
+    #[pyo3(signature = (*, key = None, reverse = false))]
+    fn sort<'py>(&self, py: Python<'py>, key: Option<&Bound<'py, PyAny>>, reverse: bool) -> PyResult<()> {
+        let how = PyDict::new(py);
+        how.set_item("key", key)?;
+        how.set_item("reverse", reverse)?;
+        self.permute(py, |items| items.call_method("sort", (), Some(&how)).map(drop))
+    }
+
+    /// Removes everything.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
+    }
+
+    /// A plain list with the same items; the containers among them stay in the store.
+    fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.plain(py)
+    }
+
+    fn __copy__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.plain(py)
+    }
+
+    fn __deepcopy__<'py>(&self, py: Python<'py>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        copyout::copy(py, &self.proxy, false)
+    }
+
+    /// A copy of everything below as plain lists and dicts; see `persist.copy_out`.
+    fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        copyout::copy(py, &self.proxy, false)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "cannot pickle a persist.List: pickle persist.copy_out(it)",
+        ))
+    }
+
+    /// Locks the list for this thread alone; see `Dict.lockExcl`.
+    #[pyo3(name = "lockExcl", signature = (timeout = None))]
+    fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(slf.as_any(), &slf.get().proxy, LockKey::whole(), false, timeout)
+    }
+
+    /// Locks the list against changes; see `Dict.lockShared`.
+    #[pyo3(name = "lockShared", signature = (timeout = None))]
+    fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(slf.as_any(), &slf.get().proxy, LockKey::whole(), true, timeout)
+    }
+
+    /// Locks the list; see `Dict.lock`. Items have no locks of their own.
+    #[pyo3(signature = (*, shared = false, timeout = None))]
+    fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(slf.as_any(), &slf.get().proxy, LockKey::whole(), shared, timeout)
+    }
+
+    /// Releases one level of a lock; see `Dict.unlock`.
+    fn unlock(slf: &Bound<'_, Self>) -> PyResult<()> {
+        lock::release(slf.py(), &slf.get().proxy, &LockKey::whole())
+    }
+}
+
+/// The iterator over a List. Like list's it goes by position and ends where the list ends then.
+#[pyclass(frozen, module = "persist")]
+pub struct ListIter {
+    list: Py<List>,
+    step: i64,
+    /// The next position; negative: at the end.
+    at: AtomicI64,
+}
+
+#[pymethods]
+impl ListIter {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __length_hint__(&self, py: Python<'_>) -> PyResult<u64> {
+        let (at, len) = (self.at.load(Ordering::Relaxed), self.list.get().count(py)?);
+        Ok(match (u64::try_from(at), self.step) {
+            (Err(_), _) => 0,
+            (Ok(at), 1) => len.saturating_sub(at),
+            (Ok(at), _) => (at + 1).min(len),
+        })
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Ok(at) = u64::try_from(self.at.load(Ordering::Relaxed)) else {
+            return Ok(None);
+        };
+        let proxy = &self.list.get().proxy;
+        let item = proxy.shared.fetch(py, |r| r.item(proxy.obj, at))?;
+        let next = if item.is_some() { at as i64 + self.step } else { -1 };
+        self.at.store(next, Ordering::Relaxed);
+        Ok(item)
+    }
+}

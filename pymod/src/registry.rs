@@ -1,0 +1,142 @@
+//! The stores that are open in this process: one engine handle for one file, whatever path or
+//! mode it was opened by.
+//!
+//! 1. A file (device and inode) has at most one `Core` that is not closed.
+//! 2. `Store.close()` counts; the last one closes the engine. A handle that is dropped without
+//!    `close()` keeps the store open for the proxies that may be left: it is closed with the last
+//!    of them, or at exit.
+//! 3. No Python runs under the registry's mutex; it is taken without the interpreter only.
+
+use persist_core::store::{Durability, Error, Options, Result, Store};
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::shared::Shared;
+
+type FileId = (u64, u64);
+
+/// An open file.
+pub(crate) struct Core {
+    /// The engine's handle.
+    pub(crate) store: Store,
+    read_only: bool,
+    durability: Durability,
+    handles: AtomicUsize,
+    closed: AtomicBool,
+    views: [Mutex<Weak<Shared>>; 2],
+}
+
+static OPEN: Mutex<Option<HashMap<FileId, Weak<Core>>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+impl Core {
+    /// Whether the engine's handle was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            Ok(())
+        } else {
+            self.store.close()
+        }
+    }
+
+    /// One handle less; the last closes the store.
+    pub(crate) fn release(&self) -> Result<()> {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn view(self: &Arc<Self>, read_only: bool) -> Arc<Shared> {
+        let mut slot = lock(&self.views[usize::from(read_only)]);
+        if let Some(there) = slot.upgrade() {
+            return there;
+        }
+        let made = Arc::new(Shared::new(self, read_only));
+        *slot = Arc::downgrade(&made);
+        made
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error; the engine keeps its promises without a close, too.
+        let _ = self.close();
+    }
+}
+
+fn strictness(d: Durability) -> u8 {
+    match d {
+        Durability::None => 0,
+        Durability::Checkpoint => 1,
+        Durability::Commit => 2,
+    }
+}
+
+/// Opens a file, or finds it open. Called without the interpreter.
+pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
+    let mut open = lock(&OPEN);
+    let open = open.get_or_insert_default();
+    open.retain(|_, core| core.upgrade().is_some_and(|c| !c.is_closed()));
+    let there = file_id(path).and_then(|id| open.get(&id)).and_then(Weak::upgrade);
+    let core = match there {
+        Some(core) => {
+            let refuse = |why: &str| {
+                Err(Error::Refused {
+                    path: path.to_owned(),
+                    why: why.into(),
+                })
+            };
+            if core.read_only && !options.read_only {
+                return refuse("this process has the store open with mode \"r\": close that first");
+            }
+            if !options.read_only && strictness(options.durability) > strictness(core.durability) {
+                return refuse("this process has the store open with a weaker durability: close that first");
+            }
+            core
+        }
+        None => {
+            let core = Arc::new(Core {
+                store: Store::open(path, options)?,
+                read_only: options.read_only,
+                durability: options.durability,
+                handles: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                views: [Mutex::default(), Mutex::default()],
+            });
+            if let Some(id) = file_id(path) {
+                open.insert(id, Arc::downgrade(&core));
+            }
+            core
+        }
+    };
+    core.handles.fetch_add(1, Ordering::AcqRel);
+    Ok(core.view(options.read_only))
+}
+
+/// Closes everything, at exit: the last process to close a store checkpoints it.
+pub(crate) fn close_all() -> Result<()> {
+    let cores: Vec<_> = lock(&OPEN)
+        .take()
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, core)| core.upgrade())
+        .collect();
+    cores.iter().map(|core| core.close()).fold(Ok(()), Result::and)
+}

@@ -1,0 +1,334 @@
+//! One store as the proxies of a process see it: sections that wait without the interpreter, and
+//! the way of values and containers out of it.
+//!
+//! 1. Inside the closures given to the store there is no Python: the `Send` bounds keep bound
+//!    references out. What a closure found is turned into objects after it.
+//! 2. The first try never waits; only when it would have to is the interpreter let go, and signals
+//!    are looked at while waiting.
+//! 3. A container found in a section is pinned in it; the pin goes to a proxy or is given back.
+
+use persist_core::store::{
+    Actor, COPY_MAX, Error, Kind, Large, LargeKind, Obj, Reader, Result, Small, Store, Value, Wait, Writer,
+};
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::cache::{Cache, Proxy};
+use crate::dict::Dict;
+use crate::list::List;
+use crate::registry::Core;
+use crate::{convert, error, object};
+
+/// After this many tries a value that keeps being replaced is read in one section.
+const PATIENCE: usize = 3;
+
+/// A store, its settings in this process, and the identity cache.
+pub(crate) struct Shared {
+    /// The engine's handle, by value: the hot path goes through it.
+    pub(crate) store: Store,
+    /// What all handles of the file have in common.
+    pub(crate) core: Arc<Core>,
+    /// Container id -> proxy.
+    pub(crate) cache: Cache,
+    /// Opened with mode "r".
+    pub(crate) read_only: bool,
+    timeout: AtomicU64,
+    /// Objects that became persistent in an open transaction; see `object`.
+    pub(crate) newborn: object::Newborn,
+}
+
+/// A container found in a section: pinned, and what is needed to make its proxy.
+pub(crate) struct Found {
+    pub(crate) obj: Obj,
+    kind: Kind,
+    class: Option<String>,
+}
+
+/// Describes and pins a container. Nothing is pinned if it fails.
+pub(crate) fn find(r: &Reader<'_>, obj: Obj) -> Result<Found> {
+    let kind = r.kind(obj)?;
+    let class = if kind == Kind::Object { r.class(obj)? } else { None };
+    r.pin(obj)?;
+    Ok(Found { obj, kind, class })
+}
+
+/// A large value, whole, inside a section.
+pub(crate) fn settle(r: &Reader<'_>, value: Value) -> Result<Value> {
+    let Value::Large(large) = value else {
+        return Ok(value);
+    };
+    let mut bytes = Vec::new();
+    while read_piece(r, &large, &mut bytes)? {}
+    Ok(whole(&large, bytes))
+}
+
+/// Reads the next piece of a large value; false at its end.
+fn read_piece(r: &Reader<'_>, large: &Large, bytes: &mut Vec<u8>) -> Result<bool> {
+    let have = bytes.len();
+    let want = (large.len.saturating_sub(have as u64)).min(COPY_MAX as u64) as usize;
+    bytes.resize(have + want, 0);
+    let got = if want == 0 {
+        0
+    } else {
+        r.large_read(large, have as u64, &mut bytes[have..])?
+    };
+    bytes.truncate(have + got);
+    Ok(got != 0)
+}
+
+fn whole(large: &Large, bytes: Vec<u8>) -> Value {
+    let bytes = Small::from_vec(bytes);
+    match large.kind {
+        LargeKind::Str { no_newline } => Value::Str { bytes, no_newline },
+        LargeKind::Bytes => Value::Bytes(bytes),
+        LargeKind::Int { negative } => Value::BigInt {
+            negative,
+            magnitude: bytes,
+        },
+    }
+}
+
+/// One value found in a section.
+enum Got {
+    Nothing,
+    Value(Value),
+    Container(Found),
+}
+
+impl Shared {
+    /// The parts together.
+    pub(crate) fn new(core: &Arc<Core>, read_only: bool) -> Shared {
+        Shared {
+            store: core.store.clone(),
+            core: Arc::clone(core),
+            cache: Cache::default(),
+            read_only,
+            timeout: AtomicU64::new(0),
+            newborn: object::Newborn::default(),
+        }
+    }
+
+    /// How long an operation waits.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_nanos(self.timeout.load(Ordering::Relaxed))
+    }
+
+    /// See `timeout`.
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        self.timeout.store(
+            u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// True if both stand for the same file in this process.
+    pub(crate) fn same_store(&self, other: &Shared) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+
+    /// The exception for an error; what is gone leaves the cache.
+    #[cold]
+    pub(crate) fn fail(&self, py: Python<'_>, e: Error) -> PyErr {
+        if let Error::Gone(id) = e {
+            self.cache.forget(id);
+        }
+        error::to_py(py, e)
+    }
+
+    /// A read section.
+    #[inline]
+    pub(crate) fn read<R: Send>(
+        &self,
+        py: Python<'_>,
+        mut f: impl FnMut(&Reader<'_>) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        match self.store.read(&mut Wait::never(), &mut f) {
+            Ok(found) => Ok(found),
+            Err(e) => self.again(py, e, |wait| self.store.read(wait, &mut f)),
+        }
+    }
+
+    /// A write section: an operation, or a part of this thread's transaction.
+    #[inline]
+    pub(crate) fn write<R: Send>(
+        &self,
+        py: Python<'_>,
+        mut f: impl FnMut(&mut Writer<'_>) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        if self.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
+        match self.store.write(Actor::Thread, &mut Wait::never(), &mut f) {
+            Ok(done) => Ok(done),
+            Err(e) => self.again(py, e, |wait| self.store.write(Actor::Thread, wait, &mut f)),
+        }
+    }
+
+    /// What follows when the first try did not succeed.
+    #[cold]
+    fn again<R: Send>(
+        &self,
+        py: Python<'_>,
+        e: Error,
+        f: impl FnOnce(&mut Wait<'_>) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        match e {
+            Error::WouldBlock { .. } | Error::Timeout { .. } => self.wait(py, Some(self.timeout()), f),
+            e => Err(self.fail(py, e)),
+        }
+    }
+
+    /// Runs `f` without the interpreter, so that it may wait; a signal handler that raises ends it.
+    pub(crate) fn wait<R: Send>(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Duration>,
+        f: impl FnOnce(&mut Wait<'_>) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        let mut raised: Option<PyErr> = None;
+        let result = py.detach(|| {
+            let mut poll = || match Python::attach(|py| py.check_signals()) {
+                Ok(()) => false,
+                Err(e) => {
+                    raised = Some(e);
+                    true
+                }
+            };
+            f(&mut Wait {
+                timeout,
+                interrupted: Some(&mut poll),
+            })
+        });
+        match (result, raised) {
+            (_, Some(e)) => Err(e),
+            (Ok(done), None) => Ok(done),
+            (Err(e), None) => Err(self.fail(py, e)),
+        }
+    }
+
+    /// Reads one value and gives its Python object.
+    #[inline]
+    pub(crate) fn fetch<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Value>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let got = self.read(py, |r| match f(r)? {
+            Some(Value::Obj(obj)) => Ok(Got::Container(find(r, obj)?)),
+            Some(value) => Ok(Got::Value(value)),
+            None => Ok(Got::Nothing),
+        })?;
+        match got {
+            Got::Nothing => Ok(None),
+            Got::Value(Value::Large(large)) => self.fetch_large(py, large, f),
+            Got::Value(value) => convert::to_python(py, &value).map(Some),
+            Got::Container(found) => self.wrap(py, found).map(Some),
+        }
+    }
+
+    #[cold]
+    fn fetch_large<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        large: Large,
+        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Value>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(value) = self.read_large(py, &large)? {
+            return convert::to_python(py, &value).map(Some);
+        }
+        let mut batch = self.collect(py, |r, out| match f(r)? {
+            Some(value) => out.push(r, value),
+            None => Ok(()),
+        })?;
+        batch.next(py)
+    }
+
+    /// A large value in pieces, a section each; None if it was replaced meanwhile.
+    pub(crate) fn read_large(&self, py: Python<'_>, large: &Large) -> PyResult<Option<Value>> {
+        let mut bytes: Vec<u8> = Vec::new();
+        loop {
+            let piece = self.read(py, |r| match read_piece(r, large, &mut bytes) {
+                Err(Error::Gone(_)) => Ok(None),
+                more => more.map(Some),
+            })?;
+            match piece {
+                None => return Ok(None),
+                Some(true) => {}
+                Some(false) => return Ok(Some(whole(large, bytes))),
+            }
+        }
+    }
+
+    /// Reads any number of values in one section.
+    pub(crate) fn collect(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut f: impl FnMut(&Reader<'_>, &mut Batch) -> Result<()> + Send,
+    ) -> PyResult<Batch> {
+        let mut attempt = 0;
+        loop {
+            let mut batch = Batch::new(self, attempt >= PATIENCE);
+            self.read(py, |r| {
+                batch.restart();
+                f(r, &mut batch)
+            })?;
+            if batch.complete(py)? {
+                return Ok(batch);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Changes the store and takes values out of it, in one section.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut f: impl FnMut(&mut Writer<'_>, &mut Batch) -> Result<()> + Send,
+    ) -> PyResult<Batch> {
+        let mut batch = Batch::new(self, true);
+        self.write(py, |w| {
+            batch.restart();
+            f(w, &mut batch)
+        })?;
+        Ok(batch)
+    }
+
+    /// The one Python object of a container.
+    pub(crate) fn wrap<'py>(self: &Arc<Self>, py: Python<'py>, found: Found) -> PyResult<Bound<'py, PyAny>> {
+        let mut replace = false;
+        if let Some(there) = self.cache.get(py, found.obj.id) {
+            if fits(&there, found.kind) {
+                self.store.unpin(found.obj);
+                return Ok(there);
+            }
+            replace = true; // turned into another kind through the mount
+        }
+        let proxy = Proxy::new(self, found.obj);
+        match found.kind {
+            Kind::Dict => self.publish(Bound::new(py, Dict::new(proxy))?, |d| &d.proxy, replace),
+            Kind::List => self.publish(Bound::new(py, List { proxy })?, |l| &l.proxy, replace),
+            Kind::Object => object::revive(py, proxy, found.class.as_deref().unwrap_or(""), replace),
+        }
+    }
+
+    fn publish<'py, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+        &self,
+        made: Bound<'py, T>,
+        proxy: impl FnOnce(&T) -> &Proxy,
+        replace: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let there = proxy(made.get()).publish(made.as_any(), replace)?;
+        Ok(there.unwrap_or_else(|| made.into_any()))
+    }
+}
+
+fn fits(there: &Bound<'_, PyAny>, kind: Kind) -> bool {
+    match kind {
+        Kind::Dict => there.is_exact_instance_of::<Dict>(),
+        Kind::List => there.is_exact_instance_of::<List>(),
+        Kind::Object => there.is_instance_of::<object::Object>(),
+    }
+}

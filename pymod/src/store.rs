@@ -1,0 +1,310 @@
+//! `persist.open`, `Store` and transactions.
+//!
+//! 1. All handles of one file in this process share one engine handle (`registry`).
+//! 2. A transaction belongs to a thread. `with store.transaction()` commits at the end of the
+//!    block and rolls back if an exception leaves it; nested blocks join the outermost.
+
+use persist_core::store::{Durability, Error, Options, Wait};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::shared::{Shared, find};
+use crate::{error, lock, registry};
+
+/// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit.
+///
+/// >>> with persist.open("my.store") as store:
+/// ...     store.root['x'] = 1
+#[pyclass(frozen, name = "Store", weakref, module = "persist")]
+pub struct Handle {
+    shared: Arc<Shared>,
+    closed: AtomicBool,
+}
+
+/// Opens a store; creates it if the mode is "rw" and it is missing.
+///
+/// mode: "rw", or "r" for reading only.
+/// durability: "checkpoint" (the default: power loss goes back to the last checkpoint), "commit"
+///     (every completed operation or transaction survives power loss) or "none" (never flushed).
+/// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
+#[pyfunction]
+#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", lock_timeout = 30.0))]
+pub(crate) fn open(
+    py: Python<'_>,
+    path: PathBuf,
+    mode: &str,
+    durability: &str,
+    lock_timeout: Option<f64>,
+) -> PyResult<Handle> {
+    let read_only = match mode {
+        "rw" => false,
+        "r" => true,
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "mode must be 'r' or 'rw', not '{mode}'"
+            )));
+        }
+    };
+    let durability = match durability {
+        "checkpoint" => Durability::Checkpoint,
+        "commit" => Durability::Commit,
+        "none" => Durability::None,
+        _ => {
+            let what = format!("durability must be 'checkpoint', 'commit' or 'none', not '{durability}'");
+            return Err(PyValueError::new_err(what));
+        }
+    };
+    // Beyond 500 years it is for ever.
+    let forever = Duration::from_nanos(u64::MAX);
+    let lock_timeout = lock::duration(lock_timeout)?.unwrap_or(forever).min(forever);
+    let options = Options {
+        read_only,
+        create: !read_only,
+        durability,
+        lock_timeout,
+    };
+    let shared = py
+        .detach(|| registry::open(&path, &options))
+        .map_err(|e| error::to_py(py, e))?;
+    shared.set_timeout(lock_timeout);
+    Ok(Handle {
+        shared,
+        closed: AtomicBool::new(false),
+    })
+}
+
+/// Closes every store of the process; called at exit.
+#[pyfunction]
+pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
+    py.detach(registry::close_all).map_err(|e| error::to_py(py, e))
+}
+
+impl Handle {
+    fn shared(&self) -> PyResult<&Arc<Shared>> {
+        if self.is_closed() {
+            Err(error::closed())
+        } else {
+            Ok(&self.shared)
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || self.shared.core.is_closed()
+    }
+}
+
+fn begin(py: Python<'_>, shared: &Shared) -> PyResult<()> {
+    if shared.read_only {
+        return Err(error::to_py(py, Error::ReadOnly));
+    }
+    match shared.store.begin(&mut Wait::never()) {
+        Ok(()) => Ok(()),
+        Err(Error::WouldBlock { .. } | Error::Timeout { .. }) => {
+            // The calling thread keeps its identity while it waits without the interpreter.
+            shared.wait(py, Some(shared.timeout()), |wait| shared.store.begin(wait))
+        }
+        Err(e) => Err(shared.fail(py, e)),
+    }
+}
+
+fn commit(py: Python<'_>, shared: &Shared) -> PyResult<()> {
+    if !shared.store.in_transaction() {
+        shared.newborn.settle(py, false);
+        return Err(error::conflict(
+            py,
+            "the transaction was rolled back before its end: run it again",
+        ));
+    }
+    let result = py.detach(|| shared.store.commit());
+    if !shared.store.in_transaction() {
+        shared.newborn.settle(py, result.is_ok());
+    }
+    result.map_err(|e| shared.fail(py, e))
+}
+
+fn rollback(py: Python<'_>, shared: &Shared) -> PyResult<()> {
+    // An error of the engine may have rolled back already.
+    let result = if shared.store.in_transaction() {
+        py.detach(|| shared.store.rollback())
+    } else {
+        Ok(())
+    };
+    shared.newborn.settle(py, false);
+    result.map_err(|e| shared.fail(py, e))
+}
+
+#[pymethods]
+impl Handle {
+    /// The root: a Dict.
+    #[getter]
+    fn root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?;
+        let obj = shared.store.root();
+        let found = shared.read(py, |r| find(r, obj))?;
+        shared.wrap(py, found)
+    }
+
+    /// The path of the file, absolute.
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.shared.store.path().to_owned()
+    }
+
+    /// True after `close()`.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    /// "r" or "rw".
+    #[getter]
+    fn mode(&self) -> &'static str {
+        if self.shared.read_only { "r" } else { "rw" }
+    }
+
+    /// Several operations that happen wholly or not at all. Others wait meanwhile: keep it short.
+    ///
+    /// >>> with store.transaction():
+    /// ...     store.root['a'] -= 10
+    /// ...     store.root['b'] += 10
+    fn transaction(&self) -> PyResult<Transaction> {
+        Ok(Transaction {
+            shared: Arc::clone(self.shared()?),
+        })
+    }
+
+    /// True while this thread has a transaction open.
+    #[getter]
+    fn in_transaction(&self) -> PyResult<bool> {
+        Ok(self.shared()?.store.in_transaction())
+    }
+
+    /// Calls f(*args, **kwargs) in a transaction and returns its result; if that meets a lock of
+    /// somebody else (Conflict), it is rolled back and called again, for lock_timeout seconds.
+    #[pyo3(signature = (f, /, *args, **kwargs))]
+    fn run<'py>(
+        &self,
+        f: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, shared) = (f.py(), self.shared()?);
+        if shared.store.in_transaction() {
+            return f.call(args, kwargs);
+        }
+        let (started, mut pause) = (Instant::now(), Duration::from_micros(200));
+        loop {
+            begin(py, shared)?;
+            let result = match f.call(args, kwargs) {
+                Ok(result) => commit(py, shared).map(|()| result),
+                Err(e) => {
+                    rollback(py, shared)?;
+                    Err(e)
+                }
+            };
+            match result {
+                Err(e) if error::is_conflict(py, &e) && started.elapsed() < shared.timeout() => {
+                    py.check_signals()?;
+                    py.detach(|| std::thread::sleep(pause));
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Makes everything completed so far survive power loss.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = self.shared()?;
+        py.detach(|| shared.store.sync()).map_err(|e| shared.fail(py, e))
+    }
+
+    /// Frees unreachable cycles and what waits to be freed; the number of containers freed.
+    fn gc(&self, py: Python<'_>) -> PyResult<u64> {
+        let shared = self.shared()?;
+        py.detach(|| shared.store.gc()).map_err(|e| shared.fail(py, e))
+    }
+
+    /// Figures about the store.
+    fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shared = self.shared()?;
+        let stat = shared.store.stat().map_err(|e| shared.fail(py, e))?;
+        let figures = PyDict::new(py);
+        for (name, value) in [
+            ("checkpoint", stat.checkpoint),
+            ("file_pages", stat.file_pages),
+            ("free_pages", stat.free_pages),
+            ("logical_pages", stat.logical_pages),
+            ("dirty_pages", stat.dirty_pages),
+            ("processes", stat.processes),
+            ("orphans", stat.orphans),
+        ] {
+            figures.set_item(name, value)?;
+        }
+        Ok(figures)
+    }
+
+    /// Closes this handle. The last handle of the process closes the store, and the last process
+    /// checkpoints it; proxies then raise ValueError.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        py.detach(|| self.shared.core.release())
+            .map_err(|e| self.shared.fail(py, e))
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        slf.shared()?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyTuple>) -> PyResult<bool> {
+        self.close(py)?;
+        Ok(false)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.is_closed() { "closed" } else { self.mode() };
+        format!(
+            "<persist.Store {:?}, {state}>",
+            self.shared.store.path().display().to_string()
+        )
+    }
+}
+
+/// What `Store.transaction()` returns, for `with`.
+#[pyclass(frozen, module = "persist")]
+pub struct Transaction {
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl Transaction {
+    fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        begin(slf.py(), &slf.shared)?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: Option<&Bound<'_, PyAny>>,
+        exc_value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let _ = (exc_value, traceback);
+        match exc_type {
+            None => commit(py, &self.shared)?,
+            Some(_) => rollback(py, &self.shared)?,
+        }
+        Ok(false)
+    }
+}
