@@ -5,8 +5,7 @@ use crate::error::Result;
 use crate::ids::Addr;
 use crate::object::header::{self, Kind};
 use crate::object::word::Word;
-use crate::object::dict as entries;
-use crate::object::{dict, list};
+use crate::object::{dict, entries, list};
 use crate::page::access::{Pages, PagesMut};
 
 /// Where a container is in its parent.

@@ -43,6 +43,8 @@ mod content;
 mod lists;
 mod reap;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod walk;
 

@@ -1,20 +1,18 @@
 //! Changing single entries of containers, and emptying them.
 
-use super::{STR_ONLY, alive, changing, encode, out_of_range, takes_key, touch, wants_list};
+use super::{changing, encode, out_of_range, takes_key, touch, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
-use super::shim as classes;
-use crate::object::dict as entries;
 use crate::object::graph::{self, release_word, retain};
 use crate::object::header::{self, Kind};
 use crate::object::value::{In, Key};
 use crate::object::word::Word;
-use crate::object::{key as keys, list};
+use crate::object::{class as classes, entries, key as keys, list};
 use crate::page::access::PagesMut;
 
 /// Entries that are removed one by one where everything goes; more are taken away as a whole and
-/// freed in steps.
-const AT_ONCE: u64 = 256;
+/// freed in steps. (Few in tests, so that they meet both ways.)
+const AT_ONCE: u64 = if cfg!(test) { 3 } else { 256 };
 /// Items removed from a list at a time.
 const CHUNK: usize = 4096;
 
@@ -166,13 +164,4 @@ pub fn remove_items<W: PagesMut>(w: &mut W, obj: Obj, start: u64, end: u64) -> R
 pub fn set_mtime<W: PagesMut>(w: &mut W, obj: Obj, ns: u64) -> Result<()> {
     changing(w, obj, None)?;
     w.set_u64(obj.addr + header::MTIME, ns)
-}
-
-/// Changes an object's class.
-pub(super) fn set_class<W: PagesMut>(w: &mut W, obj: Obj, class: &str) -> Result<()> {
-    if alive(w, obj)? != Kind::Object {
-        return Err(STR_ONLY);
-    }
-    let record = classes::record(w, class)?;
-    classes::set_class(w, obj.addr, record)
 }

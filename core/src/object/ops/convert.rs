@@ -1,78 +1,79 @@
 //! Turning a container into another kind in place.
 
-use super::change::set_class;
-use super::{STR_ONLY, changing, key_of, touch};
+use super::{changing, touch};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj};
-use super::shim as classes;
-use crate::object::dict as entries;
+use crate::object::class::attr;
 use crate::object::graph::{self, rehint};
-use crate::object::header::{self, Kind, UNSHARED};
+use crate::object::header::{self, Kind};
 use crate::object::value::{Key, Value};
 use crate::object::word::Word;
-use crate::object::{key as keys, list, scalar};
+use crate::object::{dict, entries, key as keys, list, scalar};
 use crate::page::access::{Pages, PagesMut};
 
 /// Entries moved at a time.
 const CHUNK: usize = 1024;
 
-/// See `Writer::convert`. The entries move one by one, so it takes time in proportion to their
-/// number; towards a list, memory too (16 bytes each).
+/// See `Writer::convert`. To and from a list the entries move one by one, so it takes time in
+/// proportion to their number; towards a list, memory too (16 bytes each).
 pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Result<()> {
     let old = changing(w, obj, None)?;
-    if old == kind {
-        if kind == Kind::Object {
-            touch(w, obj)?;
-            set_class(w, obj, class)?;
-        }
-        return Ok(());
-    }
     let h = obj.addr;
-    if h == graph::root(w)? {
+    if kind != Kind::Dict && h == graph::root(w)? {
         return Err(Error::invalid("the root is always a dict"));
     }
-    // All that can be refused is refused before anything changes.
-    let items = if kind == Kind::List { as_items(w, h)? } else { Vec::new() };
-    if kind == Kind::Object && old == Kind::Dict {
-        all_str(w, h)?;
+    if old == kind && kind != Kind::Object {
+        return Ok(());
     }
-    let word = if kind == Kind::Object { classes::record(w, class)?.0 } else { 0 };
     touch(w, obj)?;
-    let source = take_body(w, h)?;
-    w.set_bytes(h, &[kind as u8])?;
-    w.set_u64(h + header::CLASS_OR_LEN, word)?;
     match (old, kind) {
-        (_, Kind::List) => fill_list(w, h, &items)?,
-        (Kind::List, _) => from_list(w, h, kind, source)?,
-        _ => from_entries(w, h, source)?,
+        (Kind::Dict, Kind::Dict) | (Kind::List, Kind::List) => Ok(()),
+        (Kind::Object, Kind::Object) => attr::set_class(w, h, class),
+        (Kind::Dict, Kind::Object) => attr::from_dict(w, h, class),
+        (Kind::Object, Kind::Dict) => attr::to_dict(w, h),
+        (Kind::Dict, Kind::List) => to_list(w, h),
+        (Kind::Object, Kind::List) => {
+            as_items(w, h)?;
+            attr::to_dict(w, h)?;
+            to_list(w, h)
+        }
+        (Kind::List, Kind::Dict) => from_list(w, h, kind),
+        (Kind::List, Kind::Object) => {
+            from_list(w, h, kind)?;
+            attr::from_dict(w, h, class)
+        }
     }
-    // What is left of the old body are words that live on in the new one.
+}
+
+/// Moves a container's body to a header of its own, which nothing else knows, and makes the
+/// container an empty one of another kind.
+fn take_body<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<Addr> {
+    let mut old = w.bytes(h, header::SIZE)?.to_vec();
+    old[header::ID as usize..header::BODY as usize].fill(0);
+    old[header::EXTRA as usize..header::CLASS_OR_LEN as usize].fill(0);
+    let source = heap::alloc(w, header::SIZE)?;
+    w.init(source, header::SIZE)?.copy_from_slice(&old);
+    w.set_bytes(h, &[kind as u8])?;
+    w.set_bytes(h + header::FORM, &[0; 2])?;
+    w.set_u64(h + header::BODY, 0)?;
+    w.set_u64(h + header::CLASS_OR_LEN, 0)?;
+    Ok(source)
+}
+
+/// Frees a body whose words live on elsewhere.
+fn free_body<W: PagesMut>(w: &mut W, source: Addr, kind: Kind) -> Result<()> {
     let mut words = Vec::new();
     loop {
         words.clear();
-        let done = match old {
+        let done = match kind {
             Kind::List => list::drain(w, source, CHUNK, &mut words)?,
-            Kind::Dict | Kind::Object => entries::drain(w, source, CHUNK, &mut words)?,
+            Kind::Dict | Kind::Object => dict::drain(w, source, CHUNK, &mut words)?,
         };
         if done {
             return heap::free(w, source);
         }
     }
-}
-
-/// Moves a container's body to a header of its own, which nothing else knows.
-fn take_body<W: PagesMut>(w: &mut W, h: Addr) -> Result<Addr> {
-    let old = w.bytes(h, header::SIZE)?.to_vec();
-    let source = heap::alloc(w, header::SIZE)?;
-    let b = w.init(source, header::SIZE)?;
-    b.copy_from_slice(&old);
-    b[header::ID as usize..header::BODY as usize].fill(0);
-    b[header::EXTRA as usize..header::CLASS_OR_LEN as usize].fill(0);
-    w.set_bytes(h + 1, &[old[1] & !UNSHARED])?;
-    w.set_bytes(h + header::FORM, &[0; 2])?;
-    w.set_u64(h + header::BODY, 0)?;
-    Ok(source)
 }
 
 /// The entries of a dict or object in the order of their keys, which must be 0..n.
@@ -115,18 +116,9 @@ fn index_of(key: &Value) -> Result<u64> {
     }
 }
 
-fn all_str<P: Pages>(p: &P, h: Addr) -> Result<()> {
-    let mut cursor = 0;
-    while let Some((next, key, _)) = entries::next(p, h, cursor)? {
-        cursor = next;
-        if !keys::is_text(p, key)? {
-            return Err(STR_ONLY);
-        }
-    }
-    Ok(())
-}
-
-fn fill_list<W: PagesMut>(w: &mut W, h: Addr, items: &[(u64, Word)]) -> Result<()> {
+fn to_list<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
+    let items = as_items(w, h)?;
+    let source = take_body(w, h, Kind::List)?;
     let mut words = Vec::with_capacity(CHUNK.min(items.len()));
     for chunk in items.chunks(CHUNK) {
         words.clear();
@@ -136,16 +128,18 @@ fn fill_list<W: PagesMut>(w: &mut W, h: Addr, items: &[(u64, Word)]) -> Result<(
             rehint_word(w, word, h, index)?;
         }
     }
-    Ok(())
+    free_body(w, source, Kind::Dict)
 }
 
-fn from_list<W: PagesMut>(w: &mut W, h: Addr, kind: Kind, source: Addr) -> Result<()> {
+/// Makes a dict of a list, with int keys, or with str keys if it is to become an object.
+fn from_list<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<()> {
+    let source = take_body(w, h, Kind::Dict)?;
     let (mut at, mut words) = (0u64, Vec::new());
     loop {
         words.clear();
         list::scan(w, source, at, CHUNK, &mut words)?;
         if words.is_empty() {
-            return Ok(());
+            return free_body(w, source, Kind::List);
         }
         for &word in &words {
             let text = at.to_string();
@@ -153,28 +147,12 @@ fn from_list<W: PagesMut>(w: &mut W, h: Addr, kind: Kind, source: Addr) -> Resul
                 (Kind::Dict, Ok(n)) => Key::Int(n),
                 _ => Key::Str(text.as_bytes()),
             };
-            add(w, h, &key, word)?;
+            let hash = keys::hash(w.hash_seed(), &key);
+            dict::set_hashed(w, h, &key, hash, word)?;
+            rehint_word(w, word, h, hash)?;
             at += 1;
         }
     }
-}
-
-fn from_entries<W: PagesMut>(w: &mut W, h: Addr, source: Addr) -> Result<()> {
-    let mut cursor = 0;
-    while let Some((next, key, word)) = entries::next(w, source, cursor)? {
-        cursor = next;
-        let key = scalar::decode(w, key)?;
-        add(w, h, &key_of(&key)?, word)?;
-    }
-    Ok(())
-}
-
-fn add<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, word: Word) -> Result<()> {
-    let hash = keys::hash(w.hash_seed(), key);
-    if entries::set_hashed(w, h, key, hash, word)?.is_some() {
-        return Err(Error::corrupt("a container that has a key twice", h));
-    }
-    rehint_word(w, word, h, hash)
 }
 
 fn rehint_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint: u64) -> Result<()> {

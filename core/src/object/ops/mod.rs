@@ -14,7 +14,6 @@ mod change;
 mod convert;
 mod read;
 mod rename;
-mod shim;
 #[cfg(test)]
 mod tests;
 

@@ -3,13 +3,11 @@
 use super::{NO_KEYS, Spot, reading, wants_list};
 use crate::error::Result;
 use crate::ids::{Addr, Obj};
-use super::shim as classes;
-use crate::object::dict as entries;
 use crate::object::graph::{self, Place, Shown};
 use crate::object::header::{self, Kind};
 use crate::object::value::{Entry, Key, Large, Step, Value};
 use crate::object::word::Word;
-use crate::object::{blob, key as keys, list, scalar};
+use crate::object::{blob, class as classes, entries, key as keys, list, scalar};
 use crate::page::access::Pages;
 
 /// Items taken from a list at once.

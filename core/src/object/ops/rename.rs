@@ -4,11 +4,10 @@ use super::read::word_at;
 use super::{Spot, changing, out_of_range, touch};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
-use crate::object::dict as entries;
 use crate::object::graph::{move_home, release_word};
 use crate::object::value::Step;
 use crate::object::word::Word;
-use crate::object::{key as keys, list};
+use crate::object::{entries, key as keys, list};
 use crate::page::access::PagesMut;
 
 /// See `Writer::rename`. In a list, an index below the length is replaced and the length appends;
