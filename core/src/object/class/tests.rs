@@ -1,0 +1,1 @@
+//! Attributes against a list of pairs as the model.

@@ -1,0 +1,588 @@
+//! The hash index of a large dict: extendible hashing with a directory of several levels. It maps
+//! hashes to places in the log; comparing keys is its caller's business.
+//!
+//! Invariants:
+//! 1. A pointer at index i of a node of g bits stands for the hashes whose next g bits are i. One
+//!    with depth l depends only on the first l of them: the 2^(g-l) pointers that share these are
+//!    equal. A node's pointers consume at most 8 bits; the next node goes on after l bits.
+//! 2. A bucket holds the slots of its hashes, found by linear probing without gaps, at most
+//!    `SPLIT` of them. A fuller one is split, one bit at a time, each split touching two buckets
+//!    and one node; where `MAX_DEPTH` bits do not separate hashes it gets overflow buckets.
+//! 3. Empty buckets are freed (a null pointer stays, with its depth); two null or nearly empty
+//!    halves become one again, so that a node with one thing in it gives way to that.
+//!
+//! Pointer (0 address: no bucket):
+//!
+//! | BITS | FIELD |
+//! | --- | --- |
+//! | 0..47 | address of a bucket or node |
+//! | 48..51 | depth l |
+//! | 52..55 | nodes: bits g, 1 to 8; buckets: 0 |
+//!
+//! Node: 2^g pointers. Bucket:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | slots in use |
+//! | 8 | 8 | overflow bucket (0: none) |
+//! | 16 | 16 `SLOTS` | slots: hash, place in the log (`log::Loc`; 0: free) |
+
+use super::large::Rec;
+use super::log::Loc;
+use super::{put, word_in};
+use crate::error::{Error, Result};
+use crate::heap;
+use crate::ids::Addr;
+use crate::page::access::{Pages, PagesMut};
+
+const HEADER: usize = 16;
+const SLOTS: usize = 251;
+const BUCKET: usize = HEADER + SLOTS * 16;
+/// A bucket with this many slots in use is split.
+const SPLIT: u64 = 220;
+/// Two halves are put together when they hold at most this many, if one of them was shrinking
+/// through a multiple of 8 below `SHRINK`.
+const MERGED: u64 = 110;
+const SHRINK: u64 = 64;
+/// Bits of the hash the directory may consume.
+const MAX_DEPTH: u32 = 48;
+const MAX_BITS: u32 = 8;
+/// More levels than any directory has.
+const MAX_LEVELS: usize = 64;
+/// More overflow buckets than memory for equal hashes would allow.
+const MAX_CHAIN: usize = 1 << 16;
+const ADDR: u64 = Addr::MAX;
+
+/// A pointer of the directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ptr(u64);
+
+impl Ptr {
+    fn new(at: Addr, depth: u32, bits: u32) -> Ptr {
+        Ptr(at.0 & ADDR | u64::from(depth) << 48 | u64::from(bits) << 52)
+    }
+    #[inline]
+    fn addr(self) -> Addr {
+        Addr(self.0 & ADDR)
+    }
+    #[inline]
+    fn depth(self) -> u32 {
+        (self.0 >> 48 & 15) as u32
+    }
+    #[inline]
+    fn bits(self) -> u32 {
+        (self.0 >> 52 & 15) as u32
+    }
+    fn with_depth(self, depth: u32) -> Ptr {
+        Ptr::new(self.addr(), depth, self.bits())
+    }
+}
+
+/// Where a pointer is stored: at an index of a node of some bits, or (null node) in the record.
+#[derive(Clone, Copy)]
+struct Slot {
+    node: Addr,
+    bits: u32,
+    index: u64,
+}
+
+/// The way down to a bucket (or to nothing).
+struct Way {
+    /// The pointer to the bucket, and where it is stored.
+    ptr: Ptr,
+    slot: Slot,
+    /// The pointer to the node in which that is, and where it is stored.
+    node: Ptr,
+    node_slot: Slot,
+    /// Hash bits consumed before the node.
+    consumed: u32,
+}
+
+/// A slot of a bucket that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    bucket: Addr,
+    /// The bucket whose overflow bucket this is (null: none).
+    before: Addr,
+    slot: usize,
+    /// Where the entry lies.
+    pub(super) loc: Loc,
+}
+
+#[inline]
+fn way<P: Pages>(p: &P, rec: &Rec, hash: u64) -> Result<Way> {
+    let root = Slot {
+        node: Addr::NULL,
+        bits: 0,
+        index: 0,
+    };
+    let ptr = Ptr(rec.index);
+    let mut way = Way {
+        ptr,
+        slot: root,
+        node: ptr,
+        node_slot: root,
+        consumed: 0,
+    };
+    for _ in 0..MAX_LEVELS {
+        let bits = way.ptr.bits();
+        if bits == 0 {
+            if way.ptr.depth() > way.slot.bits {
+                return Err(Error::corrupt(
+                    "a dict directory with an impossible depth",
+                    rec.at,
+                ));
+            }
+            return Ok(way);
+        }
+        way.consumed += way.ptr.depth();
+        if bits > MAX_BITS
+            || way.consumed >= 64
+            || way.ptr.depth() > way.slot.bits
+            || way.ptr.addr().is_null()
+        {
+            return Err(Error::corrupt("a dict directory with an impossible node", rec.at));
+        }
+        (way.node, way.node_slot) = (way.ptr, way.slot);
+        let index = (hash << way.consumed) >> (64 - bits);
+        way.slot = Slot {
+            node: way.ptr.addr(),
+            bits,
+            index,
+        };
+        way.ptr = Ptr(p.u64_at(way.ptr.addr() + index * 8)?);
+    }
+    Err(Error::corrupt("a dict directory that does not end", rec.at))
+}
+
+/// Where a hash's probing begins.
+#[inline]
+fn home(hash: u64) -> usize {
+    ((hash & 0xffff_ffff) * SLOTS as u64 >> 32) as usize
+}
+
+#[inline]
+fn slot_in(b: &[u8], i: usize) -> (u64, u64) {
+    (word_in(b, HEADER + i * 16), word_in(b, HEADER + i * 16 + 8))
+}
+
+#[inline]
+fn wrap(i: usize) -> usize {
+    if i + 1 == SLOTS { 0 } else { i + 1 }
+}
+
+/// The place with this hash for which `is` holds.
+#[inline]
+pub(super) fn find<P: Pages>(
+    p: &P,
+    rec: &Rec,
+    hash: u64,
+    mut is: impl FnMut(Loc) -> Result<bool>,
+) -> Result<Option<Spot>> {
+    let mut bucket = way(p, rec, hash)?.ptr.addr();
+    let mut before = Addr::NULL;
+    let mut seen = Addr::NULL;
+    for step in 1..MAX_CHAIN {
+        if bucket.is_null() {
+            return Ok(None);
+        }
+        let b = p.bytes(bucket, BUCKET)?;
+        let mut i = home(hash);
+        for _ in 0..SLOTS {
+            let (h, bits) = slot_in(b, i);
+            if bits == 0 {
+                break;
+            }
+            if h == hash && is(Loc::from_bits(bits))? {
+                return Ok(Some(Spot {
+                    bucket,
+                    before,
+                    slot: i,
+                    loc: Loc::from_bits(bits),
+                }));
+            }
+            i = wrap(i);
+        }
+        before = bucket;
+        bucket = Addr(word_in(b, 8));
+        // A chain that runs into itself meets the bucket of some power of two again.
+        if bucket == seen && !seen.is_null() {
+            break;
+        }
+        if step.is_power_of_two() {
+            seen = before;
+        }
+    }
+    Err(Error::corrupt(
+        "a dict bucket whose overflow does not end",
+        bucket,
+    ))
+}
+
+/// Stores a pointer over all the indices that share its depth.
+fn store<W: PagesMut>(w: &mut W, rec: &mut Rec, slot: Slot, ptr: Ptr) -> Result<()> {
+    if slot.node.is_null() {
+        return rec.set_index(w, ptr.0);
+    }
+    let n = 1u64 << slot.bits.saturating_sub(ptr.depth());
+    let first = slot.node + (slot.index & !(n - 1)) * 8;
+    if n == 1 {
+        return w.set_u64(first, ptr.0);
+    }
+    let mut b = [0; 8 << MAX_BITS];
+    for i in 0..n as usize {
+        put(&mut b, i * 8, ptr.0);
+    }
+    w.set_bytes(first, &b[..n as usize * 8])
+}
+
+/// Adds a slot. Whether the hash is there already does not matter.
+pub(super) fn insert<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64, loc: Loc) -> Result<()> {
+    // Each round splits by one bit or makes room for the split.
+    for _ in 0..4 * MAX_DEPTH {
+        let way = way(w, rec, hash)?;
+        let at = way.ptr.addr();
+        if at.is_null() {
+            let bucket = new_bucket(w, &[(hash, loc.bits())], Addr::NULL)?;
+            return store(w, rec, way.slot, Ptr::new(bucket, way.ptr.depth(), 0));
+        }
+        let used = w.u64_at(at)?;
+        if used < SPLIT {
+            return put_slot(w, at, used, hash, loc);
+        }
+        if way.consumed + way.ptr.depth() >= MAX_DEPTH {
+            return overflow(w, at, hash, loc);
+        }
+        if way.ptr.depth() < way.slot.bits {
+            split(w, rec, &way)?;
+        } else if way.slot.bits != 0 && way.slot.bits < MAX_BITS {
+            double(w, rec, &way)?;
+        } else {
+            let node = heap::alloc(w, 16)?;
+            let b = w.init(node, 16)?;
+            put(b, 0, way.ptr.with_depth(0).0);
+            put(b, 8, way.ptr.with_depth(0).0);
+            store(w, rec, way.slot, Ptr::new(node, way.ptr.depth(), 1))?;
+        }
+    }
+    Err(Error::corrupt("a dict bucket that cannot be split", rec.at))
+}
+
+fn new_bucket<W: PagesMut>(w: &mut W, slots: &[(u64, u64)], next: Addr) -> Result<Addr> {
+    let at = heap::alloc(w, BUCKET)?;
+    fill(w.init(at, BUCKET)?, slots, next);
+    Ok(at)
+}
+
+/// Writes a whole bucket.
+fn fill(b: &mut [u8], slots: &[(u64, u64)], next: Addr) {
+    b.fill(0);
+    put(b, 0, slots.len() as u64);
+    put(b, 8, next.0);
+    for &(hash, bits) in slots {
+        let mut i = home(hash);
+        while slot_in(b, i).1 != 0 {
+            i = wrap(i);
+        }
+        put(b, HEADER + i * 16, hash);
+        put(b, HEADER + i * 16 + 8, bits);
+    }
+}
+
+/// The slots of a bucket.
+fn slots<P: Pages>(p: &P, at: Addr) -> Result<Vec<(u64, u64)>> {
+    let b = p.bytes(at, BUCKET)?;
+    Ok((0..SLOTS).map(|i| slot_in(b, i)).filter(|s| s.1 != 0).collect())
+}
+
+/// Writes a slot into a bucket with room.
+fn put_slot<W: PagesMut>(w: &mut W, at: Addr, used: u64, hash: u64, loc: Loc) -> Result<()> {
+    let free = {
+        let b = w.bytes(at, BUCKET)?;
+        let mut i = home(hash);
+        let mut steps = 0;
+        while slot_in(b, i).1 != 0 {
+            i = wrap(i);
+            steps += 1;
+            if steps == SLOTS {
+                return Err(Error::corrupt("a dict bucket that counts its slots wrong", at));
+            }
+        }
+        i
+    };
+    let mut b = [0; 16];
+    put(&mut b, 0, hash);
+    put(&mut b, 8, loc.bits());
+    w.set_bytes(at + (HEADER + free * 16) as u64, &b)?;
+    w.set_u64(at, used + 1)
+}
+
+/// Adds a slot to the overflow of a bucket: to the first overflow bucket, or a new one before it.
+fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()> {
+    let next = Addr(w.u64_at(at + 8)?);
+    if !next.is_null() {
+        let used = w.u64_at(next)?;
+        if used < SPLIT {
+            return put_slot(w, next, used, hash, loc);
+        }
+    }
+    let new = new_bucket(w, &[(hash, loc.bits())], next)?;
+    w.set_u64(at + 8, new.0)
+}
+
+/// Splits a bucket by the next bit; its node has room for the two pointers.
+fn split<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
+    let depth = way.ptr.depth() + 1;
+    let bit = 63 - (way.consumed + depth - 1);
+    let at = way.ptr.addr();
+    let (ones, zeros): (Vec<_>, Vec<_>) = slots(w, at)?.into_iter().partition(|s| s.0 >> bit & 1 != 0);
+    let half = 1u64 << (way.slot.bits - depth);
+    let low = Slot {
+        index: way.slot.index & !half,
+        ..way.slot
+    };
+    let high = Slot {
+        index: way.slot.index | half,
+        ..way.slot
+    };
+    let (zero_at, one_at) = if ones.is_empty() {
+        (at, Addr::NULL)
+    } else if zeros.is_empty() {
+        (Addr::NULL, at)
+    } else {
+        let one_at = new_bucket(w, &ones, Addr::NULL)?;
+        let mut b = [0; BUCKET];
+        fill(&mut b, &zeros, Addr::NULL);
+        w.set_bytes(at, &b)?;
+        (at, one_at)
+    };
+    store(w, rec, low, Ptr::new(zero_at, depth, 0))?;
+    store(w, rec, high, Ptr::new(one_at, depth, 0))
+}
+
+/// Gives the node one more bit.
+fn double<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
+    let (old, bits) = (way.slot.node, way.slot.bits);
+    let size = 8usize << bits;
+    let mut b = [0; 8 << MAX_BITS];
+    {
+        let from = w.bytes(old, size)?;
+        for i in 0..size / 8 {
+            let ptr = word_in(from, i * 8);
+            put(&mut b, i * 16, ptr);
+            put(&mut b, i * 16 + 8, ptr);
+        }
+    }
+    let node = heap::alloc(w, size * 2)?;
+    w.init(node, size * 2)?.copy_from_slice(&b[..size * 2]);
+    heap::free(w, old)?;
+    store(w, rec, way.node_slot, Ptr::new(node, way.node.depth(), bits + 1))
+}
+
+/// Tells the index that an entry moved.
+pub(super) fn relocate<W: PagesMut>(w: &mut W, rec: &Rec, hash: u64, old: Loc, new: Loc) -> Result<()> {
+    match find(w, rec, hash, |loc| Ok(loc == old))? {
+        Some(spot) => w.set_u64(spot.bucket + (HEADER + spot.slot * 16 + 8) as u64, new.bits()),
+        None => Err(Error::corrupt(
+            "a dict entry that its index does not have",
+            old.addr(),
+        )),
+    }
+}
+
+/// Removes a slot just found.
+pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, spot: Spot, hash: u64) -> Result<()> {
+    let (used, next) = {
+        let b = w.bytes(spot.bucket, HEADER)?;
+        (word_in(b, 0), Addr(word_in(b, 8)))
+    };
+    let Some(left) = used.checked_sub(1) else {
+        return Err(Error::corrupt(
+            "a dict bucket that counts its slots wrong",
+            spot.bucket,
+        ));
+    };
+    if left == 0 && !spot.before.is_null() {
+        w.set_u64(spot.before + 8, next.0)?;
+        return heap::free(w, spot.bucket);
+    }
+    if left == 0 {
+        let way = way(w, rec, hash)?;
+        if way.ptr.addr() != spot.bucket {
+            return Err(Error::corrupt("a dict bucket that moved", spot.bucket));
+        }
+        store(w, rec, way.slot, Ptr::new(next, way.ptr.depth(), 0))?;
+        heap::free(w, spot.bucket)?;
+        return if next.is_null() {
+            merge(w, rec, hash)
+        } else {
+            Ok(())
+        };
+    }
+    close_gap(w, spot.bucket, spot.slot)?;
+    w.set_u64(spot.bucket, left)?;
+    if left <= SHRINK && left % 8 == 0 && next.is_null() && spot.before.is_null() {
+        merge(w, rec, hash)?;
+    }
+    Ok(())
+}
+
+/// Frees a slot and moves slots behind it up, so that probing finds them still.
+fn close_gap<W: PagesMut>(w: &mut W, at: Addr, slot: usize) -> Result<()> {
+    let mut gap = slot;
+    let mut i = wrap(gap);
+    for _ in 0..SLOTS {
+        let (hash, bits) = slot_in(w.bytes(at, BUCKET)?, i);
+        if bits == 0 {
+            break;
+        }
+        // The slot may move to the gap unless its probing begins behind the gap.
+        let distance = |from: usize, to: usize| if to >= from { to - from } else { to + SLOTS - from };
+        if distance(home(hash), i) >= distance(gap, i) {
+            let mut b = [0; 16];
+            put(&mut b, 0, hash);
+            put(&mut b, 8, bits);
+            w.set_bytes(at + (HEADER + gap * 16) as u64, &b)?;
+            gap = i;
+        }
+        i = wrap(i);
+    }
+    w.set_bytes(at + (HEADER + gap * 16) as u64, &[0; 16])
+}
+
+/// Slots in use under a pointer that a merge may take in; None for nodes and chains.
+fn mergeable<P: Pages>(p: &P, ptr: Ptr) -> Result<Option<u64>> {
+    if ptr.bits() != 0 {
+        return Ok(None);
+    }
+    if ptr.addr().is_null() {
+        return Ok(Some(0));
+    }
+    let b = p.bytes(ptr.addr(), HEADER)?;
+    Ok((word_in(b, 8) == 0).then(|| word_in(b, 0)))
+}
+
+/// Puts the bucket of a hash together with its other half, as long as both are small (invariant 3).
+fn merge<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64) -> Result<()> {
+    for _ in 0..2 * MAX_LEVELS {
+        let way = way(w, rec, hash)?;
+        if way.slot.node.is_null() {
+            return Ok(());
+        }
+        let depth = way.ptr.depth();
+        if depth == 0 {
+            // The node has nothing else: what it holds takes its place.
+            store(w, rec, way.node_slot, way.ptr.with_depth(way.node.depth()))?;
+            heap::free(w, way.slot.node)?;
+            continue;
+        }
+        let other_slot = Slot {
+            index: way.slot.index ^ 1 << (way.slot.bits - depth),
+            ..way.slot
+        };
+        let other = Ptr(w.u64_at(other_slot.node + other_slot.index * 8)?);
+        if other.depth() != depth {
+            return Ok(());
+        }
+        let (Some(here), Some(there)) = (mergeable(w, way.ptr)?, mergeable(w, other)?) else {
+            return Ok(());
+        };
+        if here.saturating_add(there) > MERGED {
+            return Ok(());
+        }
+        let kept = match (way.ptr.addr().is_null(), other.addr().is_null()) {
+            (true, _) => other.addr(),
+            (_, true) => way.ptr.addr(),
+            _ => {
+                let mut all = slots(w, other.addr())?;
+                all.extend(slots(w, way.ptr.addr())?);
+                if all.len() as u64 != here + there {
+                    return Err(Error::corrupt(
+                        "a dict bucket that counts its slots wrong",
+                        other.addr(),
+                    ));
+                }
+                let mut b = [0; BUCKET];
+                fill(&mut b, &all, Addr::NULL);
+                w.set_bytes(other.addr(), &b)?;
+                heap::free(w, way.ptr.addr())?;
+                other.addr()
+            }
+        };
+        store(w, rec, way.slot, Ptr::new(kept, depth - 1, 0))?;
+    }
+    Err(Error::corrupt("a dict directory that does not end", rec.at))
+}
+
+/// What `visit` shows of the index.
+pub(super) enum Part {
+    /// A node and its size.
+    Node(Addr, usize),
+    /// A bucket, its size, what it counts, its slots, and the hash bits all of them share: (number
+    /// of bits, bits at the top).
+    Bucket(Addr, usize, u64, Vec<(u64, Loc)>, (u32, u64)),
+}
+
+/// Shows every segment of the index, parents first. Ends with an error after `limit`.
+pub(super) fn visit<P: Pages>(
+    p: &P,
+    rec: &Rec,
+    limit: u64,
+    f: &mut dyn FnMut(Part) -> Result<()>,
+) -> Result<()> {
+    let mut left = limit;
+    visit_under(p, Ptr(rec.index), (0, 0), &mut left, f)
+}
+
+fn visit_under<P: Pages>(
+    p: &P,
+    ptr: Ptr,
+    (shared, prefix): (u32, u64),
+    left: &mut u64,
+    f: &mut dyn FnMut(Part) -> Result<()>,
+) -> Result<()> {
+    let at = ptr.addr();
+    let mut count = || {
+        *left = left
+            .checked_sub(1)
+            .ok_or_else(|| Error::corrupt("a dict index with too many parts", at))?;
+        Ok::<(), Error>(())
+    };
+    if ptr.bits() == 0 {
+        let mut bucket = at;
+        while !bucket.is_null() {
+            count()?;
+            let (used, next) = (p.u64_at(bucket)?, Addr(p.u64_at(bucket + 8)?));
+            let slots = slots(p, bucket)?
+                .into_iter()
+                .map(|(h, bits)| (h, Loc::from_bits(bits)))
+                .collect();
+            f(Part::Bucket(bucket, BUCKET, used, slots, (shared, prefix)))?;
+            bucket = next;
+        }
+        return Ok(());
+    }
+    count()?;
+    let bits = ptr.bits();
+    if bits > MAX_BITS || at.is_null() || shared > 56 {
+        return Err(Error::corrupt("a dict directory with an impossible node", at));
+    }
+    f(Part::Node(at, 8 << bits))?;
+    let mut i = 0;
+    while i < 1u64 << bits {
+        let child = Ptr(p.u64_at(at + i * 8)?);
+        let n = 1u64 << bits.saturating_sub(child.depth());
+        if child.depth() > bits || i & (n - 1) != 0 {
+            return Err(Error::corrupt("a dict directory with an impossible depth", at));
+        }
+        for same in i..i + n {
+            if p.u64_at(at + same * 8)? != child.0 {
+                return Err(Error::corrupt("a dict directory that contradicts itself", at));
+            }
+        }
+        let top = prefix | i << (64 - bits) >> shared;
+        visit_under(p, child, (shared + child.depth(), top), left, f)?;
+        i += n;
+    }
+    Ok(())
+}

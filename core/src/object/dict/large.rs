@@ -1,0 +1,233 @@
+//! The large dict body: a record that ties the entry log to the hash index.
+//!
+//! Invariants:
+//! 1. Every entry of the log has exactly one slot in the index, under its key's hash, and every
+//!    slot an entry.
+//! 2. A body that shrinks to `SMALL_AGAIN` entries becomes a small one, so a large one is never
+//!    empty, and turning it back is bounded work.
+//!
+//! Record:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | next: the sequence number of the next entry |
+//! | 8 | 8 | live: number of entries |
+//! | 16 | 8 | root pointer of the log (`log`) |
+//! | 24 | 8 | root pointer of the index (`index`) |
+//! | 32 | 8 | the log's tail leaf (0: none) |
+
+use super::index::{self, Spot};
+use super::{Ent, Found, Head, Place, log, put, small, word_in};
+use crate::error::{Error, Result};
+use crate::heap;
+use crate::ids::Addr;
+use crate::object::word::Word;
+use crate::page::access::{Pages, PagesMut};
+
+/// Bytes of the record.
+pub(super) const SIZE: usize = 48;
+/// At this many entries a large body becomes small again.
+const SMALL_AGAIN: u64 = 64;
+
+/// The record, read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rec {
+    /// Where it is.
+    pub(super) at: Addr,
+    /// See the table above.
+    pub(super) next: u64,
+    /// See the table above.
+    pub(super) live: u64,
+    /// See the table above.
+    pub(super) log: u64,
+    /// See the table above.
+    pub(super) index: u64,
+    /// See the table above.
+    pub(super) tail: Addr,
+}
+
+impl Rec {
+    #[inline]
+    pub(super) fn read<P: Pages>(p: &P, at: Addr) -> Result<Rec> {
+        let b = p.bytes(at, SIZE)?;
+        Ok(Rec {
+            at,
+            next: word_in(b, 0),
+            live: word_in(b, 8),
+            log: word_in(b, 16),
+            index: word_in(b, 24),
+            tail: Addr(word_in(b, 32)),
+        })
+    }
+
+    /// Where the root pointer of the log is stored.
+    pub(super) fn log_at(&self) -> Addr {
+        self.at + 16
+    }
+
+    pub(super) fn set_log<W: PagesMut>(&mut self, w: &mut W, root: u64) -> Result<()> {
+        self.log = root;
+        w.set_u64(self.at + 16, root)
+    }
+
+    pub(super) fn set_index<W: PagesMut>(&mut self, w: &mut W, root: u64) -> Result<()> {
+        self.index = root;
+        w.set_u64(self.at + 24, root)
+    }
+
+    pub(super) fn set_tail<W: PagesMut>(&mut self, w: &mut W, tail: Addr) -> Result<()> {
+        self.tail = tail;
+        w.set_u64(self.at + 32, tail.0)
+    }
+
+    fn set_counts<W: PagesMut>(&mut self, w: &mut W, next: u64, live: u64) -> Result<()> {
+        (self.next, self.live) = (next, live);
+        let mut b = [0; 16];
+        put(&mut b, 0, next);
+        put(&mut b, 8, live);
+        w.set_bytes(self.at, &b)
+    }
+}
+
+/// The entry with this hash for whose key and value `is` holds.
+#[inline]
+pub(super) fn find<P: Pages>(
+    p: &P,
+    at: Addr,
+    hash: u64,
+    mut is: impl FnMut(Word, Word) -> Result<bool>,
+) -> Result<Option<Found>> {
+    let rec = Rec::read(p, at)?;
+    let mut words = (Word::EMPTY, Word::EMPTY);
+    let spot = index::find(p, &rec, hash, |loc| {
+        words = log::words(p, loc)?;
+        if words.0.is_empty() {
+            return Err(Error::corrupt("a dict index that points to no entry", loc.addr()));
+        }
+        is(words.0, words.1)
+    })?;
+    Ok(spot.map(|spot| Found {
+        key: words.0,
+        value: words.1,
+        value_at: spot.loc.addr() + 8,
+        place: Place::Large(spot),
+    }))
+}
+
+/// Appends an entry whose key is not there. Gives the number of entries.
+pub(super) fn insert<W: PagesMut>(w: &mut W, at: Addr, key: Word, hash: u64, value: Word) -> Result<u64> {
+    let mut rec = Rec::read(w, at)?;
+    let (Some(next), Some(live)) = (rec.next.checked_add(1), rec.live.checked_add(1)) else {
+        return Err(Error::corrupt("a dict that used up its numbers", at));
+    };
+    let loc = log::append(w, &mut rec, key, value)?;
+    index::insert(w, &mut rec, hash, loc)?;
+    rec.set_counts(w, next, live)?;
+    Ok(live)
+}
+
+/// A large body with these entries (rising sequence numbers; at most a small body's worth), given
+/// with their hashes.
+pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -> Result<Addr> {
+    let at = heap::alloc(w, SIZE)?;
+    w.init(at, SIZE)?.fill(0);
+    let mut rec = Rec::read(w, at)?;
+    let mut rest = entries;
+    while let Some(&(first, _)) = rest.first() {
+        let number = first.seq / log::SPAN;
+        let n = rest
+            .iter()
+            .take_while(|(e, _)| e.seq / log::SPAN == number)
+            .count();
+        let (here, others) = rest.split_at(n);
+        let plain: Vec<Ent> = here.iter().map(|(e, _)| *e).collect();
+        let locs = log::add_leaf(w, &mut rec, &plain, number == next / log::SPAN)?;
+        for ((_, hash), loc) in here.iter().zip(locs) {
+            index::insert(w, &mut rec, *hash, loc)?;
+        }
+        rest = others;
+    }
+    rec.set_counts(w, next, entries.len() as u64)?;
+    Ok(at)
+}
+
+/// Removes an entry that was found. Gives the number of entries left.
+pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, spot: Spot, hash: u64) -> Result<u64> {
+    let at = head.body;
+    let mut rec = Rec::read(w, at)?;
+    let Some(live) = rec.live.checked_sub(1) else {
+        return Err(Error::corrupt("a dict that counts its entries wrong", at));
+    };
+    index::remove(w, &mut rec, spot, hash)?;
+    log::remove(w, &mut rec, spot.loc)?;
+    let next = rec.next;
+    rec.set_counts(w, next, live)?;
+    if live <= SMALL_AGAIN {
+        let entries = entries(w, at, SMALL_AGAIN as usize)?;
+        if entries.len() as u64 != live {
+            return Err(Error::corrupt("a dict that counts its entries wrong", at));
+        }
+        free(w, at)?;
+        let (form, body) = if entries.is_empty() {
+            (0, Addr::NULL)
+        } else {
+            small::build(w, &entries, next, entries.len() + entries.len() / 2)?
+        };
+        head.set_body(w, form, body)?;
+    }
+    Ok(live)
+}
+
+/// The entry after a sequence number.
+pub(super) fn next<P: Pages>(p: &P, at: Addr, after: u64) -> Result<Option<Ent>> {
+    log::next(p, &Rec::read(p, at)?, after)
+}
+
+/// The entry before a sequence number.
+pub(super) fn prev<P: Pages>(p: &P, at: Addr, before: u64) -> Result<Option<Ent>> {
+    log::prev(p, &Rec::read(p, at)?, before)
+}
+
+/// Number of entries.
+pub(super) fn len<P: Pages>(p: &P, at: Addr) -> Result<u64> {
+    Ok(Rec::read(p, at)?.live)
+}
+
+/// All entries, of which there are at most `max`.
+pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<Ent>> {
+    let rec = Rec::read(p, at)?;
+    let mut entries = Vec::new();
+    let mut cursor = 0;
+    while let Some(e) = log::next(p, &rec, cursor)? {
+        if entries.len() == max {
+            return Err(Error::corrupt("a dict that counts its entries wrong", at));
+        }
+        cursor = e.seq;
+        entries.push(e);
+    }
+    Ok(entries)
+}
+
+/// Frees all segments of a body with few entries; not the keys.
+pub(super) fn free<W: PagesMut>(w: &mut W, at: Addr) -> Result<()> {
+    let rec = Rec::read(w, at)?;
+    // Each entry needs at most a leaf and the nodes above it, a bucket and the nodes above it.
+    let limit = 16 * (rec.live.min(small::MAX_DENSE as u64) + 1);
+    let mut segments = vec![at];
+    log::visit(w, &rec, limit, &mut |part| {
+        match part {
+            log::Part::Node(at, _) | log::Part::Leaf(at, ..) => segments.push(at),
+        }
+        Ok(())
+    })?;
+    index::visit(w, &rec, limit, &mut |part| {
+        match part {
+            index::Part::Node(at, _) | index::Part::Bucket(at, ..) => segments.push(at),
+        }
+        Ok(())
+    })?;
+    for segment in segments {
+        heap::free(w, segment)?;
+    }
+    Ok(())
+}

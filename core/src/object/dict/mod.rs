@@ -1,0 +1,403 @@
+//! The dict body: insertion-ordered, hashed, without reference counts. It moves words; whoever
+//! stores a value accounts for it, and gets every displaced value word back. Key scalars belong to
+//! the body: it makes and frees them.
+//!
+//! A body hangs off a container header (`header::BODY`, `header::FORM`); the header is that of a
+//! dict, or of an object with a dict body of its own (`class`). Two forms:
+//! - *small* (`small`): one segment with tags and entries, up to about 200 entries;
+//! - *large* (`large`): an entry log in insertion order (`log`) and a hash index (`index`), both
+//!   trees of segments, of which any change touches a few.
+//!
+//! Invariants (`verify` checks them):
+//! 1. Every entry has a sequence number, from 1 up, that it keeps for life, whatever becomes of the
+//!    body around it; a new entry gets a higher one than any the body ever had. A cursor is a
+//!    sequence number. (Numbers begin anew only when the dict has been empty.)
+//! 2. `header::FORM` is the form and, for small ones, the capacity; 0 goes with a null body.
+//! 3. The body knows its number of entries; a header of kind dict repeats it in
+//!    `header::CLASS_OR_LEN`.
+//! 4. No operation but `verify` does work that grows with the number of entries, hash collisions
+//!    apart.
+//!
+//! `header::FORM`:
+//!
+//! | BITS | FIELD |
+//! | --- | --- |
+//! | 0..1 | 0: no body, 1: small dense, 2: small sparse, 3: large |
+//! | 2..15 | capacity of a small body in entries |
+
+mod index;
+mod large;
+mod log;
+mod small;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Result};
+use crate::ids::Addr;
+use crate::object::header::{self, Kind};
+use crate::object::key;
+use crate::object::value::Key;
+use crate::object::word::Word;
+use crate::page::access::{Pages, PagesMut};
+
+pub(super) use small::{scan_tags, tag};
+pub use verify::verify;
+
+/// One entry of a body, away from its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ent {
+    /// Its sequence number.
+    pub(super) seq: u64,
+    /// Its key word.
+    pub(super) key: Word,
+    /// Its value word.
+    pub(super) value: Word,
+}
+
+/// What a header says of its body.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    h: Addr,
+    counted: bool,
+    form: u16,
+    body: Addr,
+    len: u64,
+}
+
+/// The forms of a body.
+#[derive(Clone, Copy)]
+enum Form {
+    Empty,
+    Small(small::Shape),
+    Large,
+}
+
+const FORM_LARGE: u16 = 3;
+
+impl Head {
+    #[inline]
+    fn read<P: Pages>(p: &P, h: Addr) -> Result<Head> {
+        let b = p.bytes(h, header::SIZE)?;
+        Ok(Head {
+            h,
+            counted: b[0] == Kind::Dict as u8,
+            form: u16::from_le_bytes([b[header::FORM as usize], b[header::FORM as usize + 1]]),
+            body: Addr(word_in(b, header::BODY as usize)),
+            len: word_in(b, header::CLASS_OR_LEN as usize),
+        })
+    }
+
+    #[inline]
+    fn form(&self) -> Result<Form> {
+        match self.form & 3 {
+            0 => Ok(Form::Empty),
+            FORM_LARGE => Ok(Form::Large),
+            bits => small::Shape::new(usize::from(self.form >> 2), bits == 2)
+                .map(Form::Small)
+                .ok_or_else(|| Error::corrupt("a dict body of an impossible size", self.h)),
+        }
+    }
+
+    /// Hangs another body into the header.
+    fn set_body<W: PagesMut>(&mut self, w: &mut W, form: u16, body: Addr) -> Result<()> {
+        if form != self.form {
+            w.set_bytes(self.h + header::FORM, &form.to_le_bytes())?;
+        }
+        if body != self.body {
+            w.set_u64(self.h + header::BODY, body.0)?;
+        }
+        (self.form, self.body) = (form, body);
+        Ok(())
+    }
+
+    /// Notes the number of entries where the header keeps it.
+    #[inline]
+    fn set_len<W: PagesMut>(&mut self, w: &mut W, len: u64) -> Result<()> {
+        if self.counted && self.len != len {
+            w.set_u64(self.h + header::CLASS_OR_LEN, len)?;
+            self.len = len;
+        }
+        Ok(())
+    }
+}
+
+/// The u64 at an offset of a slice known to be long enough; 0 beyond it.
+#[inline]
+pub(super) fn word_in(b: &[u8], at: usize) -> u64 {
+    match b.get(at..at + 8).and_then(|s| <[u8; 8]>::try_from(s).ok()) {
+        Some(s) => u64::from_le_bytes(s),
+        None => 0,
+    }
+}
+
+/// Puts a u64 into a slice known to be long enough.
+#[inline]
+pub(super) fn put(b: &mut [u8], at: usize, value: u64) {
+    b[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// An entry that was found: its words and where it is.
+#[derive(Clone, Copy)]
+struct Found {
+    key: Word,
+    value: Word,
+    /// Where the value word is stored.
+    value_at: Addr,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Small(usize),
+    Large(index::Spot),
+}
+
+#[inline]
+fn find<P: Pages>(p: &P, head: &Head, key: &Key<'_>, hash: u64) -> Result<Option<Found>> {
+    match head.form()? {
+        Form::Empty => Ok(None),
+        Form::Small(shape) => small::find(p, head.body, shape, hash, |k, _| key::eq(p, k, key)),
+        Form::Large => large::find(p, head.body, hash, |k, _| key::eq(p, k, key)),
+    }
+}
+
+/// The value word under a key.
+#[inline]
+pub fn get<P: Pages>(p: &P, h: Addr, key: &Key<'_>) -> Result<Option<Word>> {
+    get_hashed(p, h, key, key::hash(p.hash_seed(), key))
+}
+
+/// The value word under a key whose hash is known.
+#[inline]
+pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<Word>> {
+    Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| f.value))
+}
+
+/// The stored key word and the value word under a key.
+pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Word, Word)>> {
+    Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| (f.key, f.value)))
+}
+
+/// Stores a value word under a key; gives the word it displaces. An equal key that is there
+/// already stays as it is, as in Python.
+pub fn set<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, value: Word) -> Result<Option<Word>> {
+    let hash = key::hash(w.hash_seed(), key);
+    set_hashed(w, h, key, hash, value)
+}
+
+/// `set` of a key whose hash is known. Replacing a value is one logged 8-byte store.
+#[inline]
+pub fn set_hashed<W: PagesMut>(
+    w: &mut W,
+    h: Addr,
+    key: &Key<'_>,
+    hash: u64,
+    value: Word,
+) -> Result<Option<Word>> {
+    if value.is_empty() {
+        return Err(Error::invalid("an empty word cannot be stored in a dict"));
+    }
+    let mut head = Head::read(w, h)?;
+    if let Some(found) = find(w, &head, key, hash)? {
+        w.set_u64(found.value_at, value.0)?;
+        return Ok(Some(found.value));
+    }
+    let key = key::encode(w, key)?;
+    insert(w, &mut head, key, hash, value)?;
+    Ok(None)
+}
+
+/// Adds an entry whose key is not there.
+fn insert<W: PagesMut>(w: &mut W, head: &mut Head, key: Word, hash: u64, value: Word) -> Result<()> {
+    let len = match head.form()? {
+        Form::Empty => small::create(w, head, key, hash, value)?,
+        Form::Small(shape) => small::insert(w, head, shape, key, hash, value)?,
+        Form::Large => large::insert(w, head.body, key, hash, value)?,
+    };
+    head.set_len(w, len)
+}
+
+/// Removes a key; gives the value word that was under it.
+pub fn remove<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>) -> Result<Option<Word>> {
+    let hash = key::hash(w.hash_seed(), key);
+    remove_hashed(w, h, key, hash)
+}
+
+/// `remove` of a key whose hash is known.
+pub fn remove_hashed<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<Word>> {
+    let mut head = Head::read(w, h)?;
+    let Some(found) = find(w, &head, key, hash)? else {
+        return Ok(None);
+    };
+    remove_found(w, &mut head, found, hash)?;
+    Ok(Some(found.value))
+}
+
+fn remove_found<W: PagesMut>(w: &mut W, head: &mut Head, found: Found, hash: u64) -> Result<()> {
+    let len = match (found.place, head.form()?) {
+        (Place::Small(i), Form::Small(shape)) => small::remove(w, head, shape, i)?,
+        (Place::Large(spot), _) => large::remove(w, head, spot, hash)?,
+        _ => return Err(Error::corrupt("a dict body that changed its form", head.h)),
+    };
+    head.set_len(w, len)?;
+    key::free(w, found.key)
+}
+
+/// The entry after a cursor (0: the first) in insertion order: its cursor, key and value.
+pub fn next<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, Word)>> {
+    let head = Head::read(p, h)?;
+    let ent = match head.form()? {
+        Form::Empty => None,
+        Form::Small(shape) => small::next(p, head.body, shape, cursor)?,
+        Form::Large => large::next(p, head.body, cursor)?,
+    };
+    Ok(ent.map(|e| (e.seq, e.key, e.value)))
+}
+
+/// The entry before a cursor (`u64::MAX`: the last).
+pub fn prev<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, Word)>> {
+    let head = Head::read(p, h)?;
+    let ent = match head.form()? {
+        Form::Empty => None,
+        Form::Small(shape) => small::prev(p, head.body, shape, cursor)?,
+        Form::Large => large::prev(p, head.body, cursor)?,
+    };
+    Ok(ent.map(|e| (e.seq, e.key, e.value)))
+}
+
+/// Number of entries.
+#[inline]
+pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
+    let head = Head::read(p, h)?;
+    if head.counted {
+        return Ok(head.len);
+    }
+    body_len(p, &head)
+}
+
+fn body_len<P: Pages>(p: &P, head: &Head) -> Result<u64> {
+    match head.form()? {
+        Form::Empty => Ok(0),
+        Form::Small(shape) => small::len(p, head.body, shape),
+        Form::Large => large::len(p, head.body),
+    }
+}
+
+/// Removes up to `max` entries from the front and frees their keys; the value words go to `out`.
+/// True when the dict is empty and its body's memory is freed. For emptying in bounded steps.
+pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
+    let mut head = Head::read(w, h)?;
+    let mut cursor = 0;
+    for _ in 0..max {
+        let ent = match head.form()? {
+            Form::Empty => return Ok(true),
+            Form::Small(shape) => small::next(w, head.body, shape, cursor)?,
+            Form::Large => large::next(w, head.body, cursor)?,
+        };
+        let Some(ent) = ent else {
+            return Err(Error::corrupt(
+                "a dict with fewer entries than it counts",
+                head.body,
+            ));
+        };
+        let hash = key::hash_word(w, ent.key)?;
+        let found = match head.form()? {
+            Form::Small(shape) => small::at_seq(w, head.body, shape, ent.seq)?,
+            _ => large::find(w, head.body, hash, |k, v| Ok(k == ent.key && v == ent.value))?,
+        };
+        let Some(found) = found else {
+            return Err(Error::corrupt(
+                "a dict entry that its index does not have",
+                head.body,
+            ));
+        };
+        remove_found(w, &mut head, found, hash)?;
+        out.push(ent.value);
+        cursor = ent.seq;
+    }
+    Ok(matches!(head.form()?, Form::Empty))
+}
+
+/// The key with this hash under which this very container is stored.
+pub fn find_child<P: Pages>(p: &P, h: Addr, hash: u64, child: Addr) -> Result<Option<Word>> {
+    let head = Head::read(p, h)?;
+    let wanted = Word::container(child);
+    let found = match head.form()? {
+        Form::Empty => None,
+        Form::Small(shape) => small::find(p, head.body, shape, hash, |k, v| {
+            Ok(v == wanted && key::hash_word(p, k)? == hash)
+        })?,
+        Form::Large => large::find(p, head.body, hash, |_, v| Ok(v == wanted))?,
+    };
+    Ok(found.map(|f| f.key))
+}
+
+/// Looks through up to `max` entries after `cursor` for one whose value is this container: its key,
+/// or else the cursor to go on from (None: all were seen).
+pub fn scan_child<P: Pages>(p: &P, h: Addr, child: Addr, cursor: u64, max: usize) -> Result<Scan> {
+    scan(child, cursor, max, |cursor| next(p, h, cursor))
+}
+
+/// The outcome of a bounded scan for a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scan {
+    /// The child is under this key.
+    Found(Word),
+    /// Not among the entries seen; go on from this cursor.
+    More(u64),
+    /// Not there.
+    End,
+}
+
+/// The loop of a bounded scan over any `next`.
+pub(super) fn scan(
+    child: Addr,
+    mut cursor: u64,
+    max: usize,
+    mut next: impl FnMut(u64) -> Result<Option<(u64, Word, Word)>>,
+) -> Result<Scan> {
+    for _ in 0..max {
+        match next(cursor)? {
+            None => return Ok(Scan::End),
+            Some((_, key, value)) if value == Word::container(child) => return Ok(Scan::Found(key)),
+            Some((after, ..)) => cursor = after,
+        }
+    }
+    Ok(Scan::More(cursor))
+}
+
+/// Gives a container without a body one that holds these entries, whose keys it takes over, with
+/// their sequence numbers (rising, from 1); new entries get numbers from `next_seq` on. For objects
+/// that leave or join the key table of their class; at most `small::MAX_SPARSE` entries.
+pub(super) fn adopt<W: PagesMut>(w: &mut W, h: Addr, entries: &[Ent], next_seq: u64) -> Result<()> {
+    let mut head = Head::read(w, h)?;
+    if !entries.is_empty() {
+        let (form, body) = small::build(w, entries, next_seq, entries.len() + 1)?;
+        head.set_body(w, form, body)?;
+    }
+    head.set_len(w, entries.len() as u64)
+}
+
+/// Frees the body of a container with at most `small::MAX_DENSE` entries but not the keys: gives
+/// the entries with their keys to the caller.
+pub(super) fn release<W: PagesMut>(w: &mut W, h: Addr) -> Result<Vec<Ent>> {
+    let mut head = Head::read(w, h)?;
+    let entries = match head.form()? {
+        Form::Empty => Vec::new(),
+        Form::Small(shape) => {
+            let entries = small::entries(w, head.body, shape)?;
+            small::free(w, head.body)?;
+            entries
+        }
+        Form::Large => {
+            let entries = large::entries(w, head.body, small::MAX_DENSE)?;
+            large::free(w, head.body)?;
+            entries
+        }
+    };
+    head.set_body(w, 0, Addr::NULL)?;
+    head.set_len(w, 0)?;
+    Ok(entries)
+}

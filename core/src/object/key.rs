@@ -1,0 +1,511 @@
+//! Dict keys: their hash, their equality and their form in the store.
+//!
+//! The hash is published: it is XXH3 (64 bits) of the bytes below, with the store's seed xored with
+//! the constant of the type. It is part of the file format and never changes. Equal keys have equal
+//! hashes, so numbers are brought to one form first: a bool is the int 0 or 1, a float with an
+//! integral value is that int (-0.0 is 0), an int that fits 64 bits takes the short form.
+//!
+//! | KEY | SEED XOR | BYTES |
+//! | --- | --- | --- |
+//! | str | 0 | UTF-8, a surrogate as its three bytes |
+//! | bytes | 0x9E3779B97F4A7C15 | the bytes |
+//! | int of 64 bits, bool, integral float | 0xC2B2AE3D27D4EB4F | 8 bytes, little-endian, two's complement |
+//! | bigger int >= 0, bigger integral float | 0x165667B19E3779F9 | magnitude, little-endian, without trailing zeros |
+//! | the same below 0 | 0x27D4EB2F165667C5 | the same |
+//! | other float (fractions, infinities, NaN) | 0x85EBCA77C2B2AE63 | the 8 bytes of its bits, little-endian |
+//! | None | 0xFF51AFD7ED558CCD | none |
+//!
+//! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str and bytes
+//! are never equal; neither are a number and a str.
+
+use super::blob;
+use super::scalar::{self, ScalarKind};
+use super::value::{In, Key, LargeKind, Small};
+use super::word::{Tag, Word};
+use crate::error::{Error, Result};
+use crate::ids::Addr;
+use crate::page::access::{Pages, PagesMut};
+#[cfg(not(test))]
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+#[cfg(test)]
+pub(crate) use weak::{MASK, xxh3_64_with_seed};
+
+const BYTES: u64 = 0x9E37_79B9_7F4A_7C15;
+const INT: u64 = 0xC2B2_AE3D_27D4_EB4F;
+const BIG: u64 = 0x1656_67B1_9E37_79F9;
+const BIG_NEGATIVE: u64 = 0x27D4_EB2F_1656_67C5;
+const FLOAT: u64 = 0x85EB_CA77_C2B2_AE63;
+const NONE: u64 = 0xFF51_AFD7_ED55_8CCD;
+
+/// Bytes of the longest integral double's magnitude.
+const DOUBLE: usize = 128;
+
+/// A number in the form in which equal numbers are the same.
+#[derive(Clone, Copy)]
+enum Num<'a> {
+    Int(i64),
+    Big { negative: bool, magnitude: &'a [u8] },
+    Float(u64),
+}
+
+impl Num<'_> {
+    fn hash(self, seed: u64) -> u64 {
+        match self {
+            Num::Int(n) => hash_int(seed, n),
+            Num::Big { negative, magnitude } => xxh3_64_with_seed(magnitude, seed ^ big(negative)),
+            Num::Float(bits) => xxh3_64_with_seed(&bits.to_le_bytes(), seed ^ FLOAT),
+        }
+    }
+
+    fn same(self, other: Num<'_>) -> bool {
+        match (self, other) {
+            (Num::Int(a), Num::Int(b)) => a == b,
+            (Num::Float(a), Num::Float(b)) => a == b,
+            (
+                Num::Big { negative, magnitude },
+                Num::Big {
+                    negative: n,
+                    magnitude: m,
+                },
+            ) => negative == n && magnitude == m,
+            _ => false,
+        }
+    }
+}
+
+fn big(negative: bool) -> u64 {
+    if negative { BIG_NEGATIVE } else { BIG }
+}
+
+#[inline]
+fn hash_int(seed: u64, n: i64) -> u64 {
+    xxh3_64_with_seed(&n.to_le_bytes(), seed ^ INT)
+}
+
+fn num_int(negative: bool, magnitude: &[u8]) -> Num<'_> {
+    let len = magnitude.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+    let magnitude = &magnitude[..len];
+    let mut b = [0; 8];
+    if let Some(low) = b.get_mut(..len) {
+        low.copy_from_slice(magnitude);
+        let n = i128::from(u64::from_le_bytes(b));
+        if let Ok(n) = i64::try_from(if negative { -n } else { n }) {
+            return Num::Int(n);
+        }
+    }
+    Num::Big { negative, magnitude }
+}
+
+/// A float as a number; a big integral one has its magnitude in `buf`.
+fn num_float(x: f64, buf: &mut [u8; DOUBLE]) -> Num<'_> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&x) {
+        let n = x as i64;
+        return if n as f64 == x {
+            Num::Int(n)
+        } else {
+            Num::Float(x.to_bits())
+        };
+    }
+    if !x.is_finite() {
+        return Num::Float(x.to_bits());
+    }
+    // At least 2^63 in magnitude, so integral: 53 bits shifted to their place.
+    let bits = x.to_bits();
+    let shift = (bits >> 52 & 0x7ff) as usize - 1075;
+    let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52) << (shift % 8);
+    let bytes = mantissa.to_le_bytes();
+    buf.fill(0);
+    let end = (shift / 8 + 8).min(DOUBLE);
+    buf[shift / 8..end].copy_from_slice(&bytes[..end - shift / 8]);
+    num_int(x < 0.0, &buf[..])
+}
+
+/// The hash of a key.
+#[inline]
+#[must_use]
+pub fn hash(seed: u64, key: &Key<'_>) -> u64 {
+    match *key {
+        Key::Str(text) => xxh3_64_with_seed(text, seed),
+        Key::Bytes(bytes) => xxh3_64_with_seed(bytes, seed ^ BYTES),
+        Key::Int(n) => hash_int(seed, n),
+        Key::Bool(b) => hash_int(seed, i64::from(b)),
+        Key::Float(x) => num_float(x, &mut [0; DOUBLE]).hash(seed),
+        Key::BigInt { negative, magnitude } => num_int(negative, magnitude).hash(seed),
+        Key::None => xxh3_64_with_seed(&[], seed ^ NONE),
+    }
+}
+
+/// The hash of a stored key.
+pub fn hash_word<P: Pages>(p: &P, word: Word) -> Result<u64> {
+    let seed = p.hash_seed();
+    if let Some(n) = inline_number(word, &mut [0; DOUBLE]) {
+        return Ok(n.hash(seed));
+    }
+    match word.tag() {
+        Tag::Str | Tag::Bytes => {
+            let (b, n, _) = word.short_bytes();
+            let salt = if word.tag() == Tag::Str { 0 } else { BYTES };
+            Ok(xxh3_64_with_seed(&b[..n], seed ^ salt))
+        }
+        Tag::Scalar => match scalar::short_view(p, word)? {
+            Some(view) => Ok(match view.kind {
+                ScalarKind::Str => xxh3_64_with_seed(view.bytes, seed),
+                ScalarKind::Bytes => xxh3_64_with_seed(view.bytes, seed ^ BYTES),
+                ScalarKind::IntPositive => num_int(false, view.bytes).hash(seed),
+                ScalarKind::IntNegative => num_int(true, view.bytes).hash(seed),
+                ScalarKind::Float => segment_float(view.bytes, word.addr())?.hash(seed),
+            }),
+            None => hash_blob(p, word.addr(), seed),
+        },
+        Tag::Const if word == Word::NONE => Ok(xxh3_64_with_seed(&[], seed ^ NONE)),
+        _ => Err(not_a_key(word)),
+    }
+}
+
+fn hash_blob<P: Pages>(p: &P, at: Addr, seed: u64) -> Result<u64> {
+    let salt = match blob::large(p, at)?.kind {
+        LargeKind::Str { .. } => 0,
+        LargeKind::Bytes => BYTES,
+        LargeKind::Int { negative } => big(negative),
+    };
+    let mut state = xxhash_rust::xxh3::Xxh3::with_seed(seed ^ salt);
+    blob::for_each(p, at, |piece| {
+        state.update(piece);
+        true
+    })?;
+    #[cfg(test)]
+    return Ok(state.digest() & MASK.get());
+    #[cfg(not(test))]
+    Ok(state.digest())
+}
+
+#[cold]
+fn not_a_key(word: Word) -> Error {
+    Error::corrupt("a dict key that cannot be one", Addr(word.0))
+}
+
+/// The number in the word itself, if there is one.
+#[inline]
+fn inline_number(word: Word, buf: &mut [u8; DOUBLE]) -> Option<Num<'_>> {
+    if word.is_float() {
+        return Some(num_float(word.as_float(), buf));
+    }
+    match word {
+        Word::FALSE => Some(Num::Int(0)),
+        Word::TRUE => Some(Num::Int(1)),
+        _ => (word.tag() == Tag::Int).then(|| Num::Int(word.as_int())),
+    }
+}
+
+fn segment_float(bytes: &[u8], at: Addr) -> Result<Num<'static>> {
+    match <[u8; 8]>::try_from(bytes) {
+        Ok(bits) => Ok(Num::Float(u64::from_le_bytes(bits))),
+        Err(_) => Err(Error::corrupt("a float of a wrong length", at)),
+    }
+}
+
+/// Whether a stored key equals a key.
+#[inline]
+pub fn eq<P: Pages>(p: &P, word: Word, key: &Key<'_>) -> Result<bool> {
+    match *key {
+        Key::Str(text) => match Word::str(text, 0) {
+            // The word of a short str is the only form of it; the mount's flag does not count.
+            Some(inline) => Ok(inline == word || Word::str(text, super::word::NO_NEWLINE) == Some(word)),
+            None => eq_bytes(p, word, text, ScalarKind::Str),
+        },
+        Key::Bytes(bytes) => match Word::bytes(bytes) {
+            Some(inline) => Ok(inline == word),
+            None => eq_bytes(p, word, bytes, ScalarKind::Bytes),
+        },
+        Key::None => Ok(word == Word::NONE),
+        Key::Bool(b) => eq_num(p, word, Num::Int(i64::from(b))),
+        Key::Int(n) => match Word::int(n) {
+            Some(inline) if inline == word => Ok(true),
+            _ => eq_num(p, word, Num::Int(n)),
+        },
+        Key::Float(x) => eq_num(p, word, num_float(x, &mut [0; DOUBLE])),
+        Key::BigInt { negative, magnitude } => eq_num(p, word, num_int(negative, magnitude)),
+    }
+}
+
+#[inline]
+fn eq_bytes<P: Pages>(p: &P, word: Word, bytes: &[u8], kind: ScalarKind) -> Result<bool> {
+    if word.is_float() || word.tag() != Tag::Scalar {
+        return Ok(false);
+    }
+    match scalar::short_view(p, word)? {
+        Some(view) => Ok(view.kind == kind && view.bytes == bytes),
+        None => {
+            let same_kind = match blob::large(p, word.addr())?.kind {
+                LargeKind::Str { .. } => kind == ScalarKind::Str,
+                LargeKind::Bytes => kind == ScalarKind::Bytes,
+                LargeKind::Int { .. } => false,
+            };
+            Ok(same_kind && blob::equals(p, word.addr(), bytes)?)
+        }
+    }
+}
+
+fn eq_num<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
+    if let Some(n) = inline_number(word, &mut [0; DOUBLE]) {
+        return Ok(n.same(key));
+    }
+    if word.tag() != Tag::Scalar {
+        return Ok(false);
+    }
+    match scalar::short_view(p, word)? {
+        Some(view) => Ok(match view.kind {
+            ScalarKind::IntPositive => num_int(false, view.bytes).same(key),
+            ScalarKind::IntNegative => num_int(true, view.bytes).same(key),
+            ScalarKind::Float => segment_float(view.bytes, word.addr())?.same(key),
+            ScalarKind::Str | ScalarKind::Bytes => false,
+        }),
+        None => match (blob::large(p, word.addr())?.kind, key) {
+            (
+                LargeKind::Int { negative },
+                Num::Big {
+                    negative: n,
+                    magnitude,
+                },
+            ) if negative == n => blob::equals(p, word.addr(), magnitude),
+            _ => Ok(false),
+        },
+    }
+}
+
+/// The word of a key, with its scalar written to fresh memory where it needs one.
+pub fn encode<W: PagesMut>(w: &mut W, key: &Key<'_>) -> Result<Word> {
+    let value = match *key {
+        Key::None => In::None,
+        Key::Bool(b) => In::Bool(b),
+        Key::Int(n) => In::Int(n),
+        Key::BigInt { negative, magnitude } => In::BigInt { negative, magnitude },
+        Key::Float(x) => In::Float(x),
+        Key::Str(bytes) => In::Str {
+            bytes,
+            no_newline: false,
+        },
+        Key::Bytes(bytes) => In::Bytes(bytes),
+    };
+    scalar::encode(w, &value)
+}
+
+/// Frees a stored key's scalar.
+pub fn free<W: PagesMut>(w: &mut W, word: Word) -> Result<()> {
+    scalar::free(w, word)
+}
+
+/// The text of a stored key that is a str of at most one segment; None for all other keys.
+pub fn short_text<P: Pages>(p: &P, word: Word) -> Result<Option<Small>> {
+    if word.is_float() {
+        return Ok(None);
+    }
+    match word.tag() {
+        Tag::Str => {
+            let (b, n, _) = word.short_bytes();
+            Ok(Some(Small::from_slice(&b[..n])))
+        }
+        Tag::Scalar => Ok(scalar::short_view(p, word)?
+            .filter(|view| view.kind == ScalarKind::Str)
+            .map(|view| Small::from_slice(view.bytes))),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a stored key is a str.
+pub fn is_text<P: Pages>(p: &P, word: Word) -> Result<bool> {
+    if word.is_float() {
+        return Ok(false);
+    }
+    match word.tag() {
+        Tag::Str => Ok(true),
+        Tag::Scalar => match scalar::short_view(p, word)? {
+            Some(view) => Ok(view.kind == ScalarKind::Str),
+            None => Ok(matches!(blob::large(p, word.addr())?.kind, LargeKind::Str { .. })),
+        },
+        _ => Ok(false),
+    }
+}
+
+/// For tests of collisions: the hash with bits masked out.
+#[cfg(test)]
+mod weak {
+    thread_local! {
+        pub(crate) static MASK: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
+    }
+
+    pub(crate) fn xxh3_64_with_seed(bytes: &[u8], seed: u64) -> u64 {
+        xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed) & MASK.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::testing::HeapMem;
+
+    const SEED: u64 = 42;
+
+    fn all_forms<'a>() -> Vec<Vec<Key<'a>>> {
+        // Keys of one row are equal, keys of different rows are not.
+        vec![
+            vec![
+                Key::Int(1),
+                Key::Float(1.0),
+                Key::Bool(true),
+                Key::BigInt {
+                    negative: false,
+                    magnitude: &[1],
+                },
+            ],
+            vec![Key::Int(0), Key::Float(0.0), Key::Float(-0.0), Key::Bool(false)],
+            vec![
+                Key::Int(-1),
+                Key::Float(-1.0),
+                Key::BigInt {
+                    negative: true,
+                    magnitude: &[1, 0, 0],
+                },
+            ],
+            vec![Key::Int(1 << 60), Key::Float((1u64 << 60) as f64)],
+            vec![Key::Int(i64::MIN), Key::Float(-9_223_372_036_854_775_808.0)],
+            vec![Key::Int(i64::MAX)],
+            vec![
+                Key::Float(9_223_372_036_854_775_808.0),
+                Key::BigInt {
+                    negative: false,
+                    magnitude: &[0, 0, 0, 0, 0, 0, 0, 0x80],
+                },
+            ],
+            vec![
+                Key::Float(1e30),
+                Key::BigInt {
+                    negative: false,
+                    magnitude: &[0, 0, 0, 0, 0, 0, 117, 70, 208, 156, 44, 159, 12],
+                },
+            ],
+            vec![Key::Float(-1e30)],
+            vec![Key::Float(f64::MAX)],
+            vec![Key::Float(0.5)],
+            vec![Key::Float(f64::INFINITY)],
+            vec![Key::Float(f64::NAN)],
+            vec![Key::Float(f64::from_bits(0xFFF8_0000_0000_0001))],
+            vec![Key::Float(5e-324)],
+            vec![Key::None],
+            vec![Key::Str(b"")],
+            vec![Key::Bytes(b"")],
+            vec![Key::Str(b"1")],
+            vec![Key::Bytes(b"1")],
+            vec![Key::Str(b"a longer str, in a segment")],
+            vec![Key::Bytes(b"a longer str, in a segment")],
+            vec![Key::Str(LONG)],
+            vec![Key::Bytes(LONG)],
+            vec![Key::BigInt {
+                negative: false,
+                magnitude: LONG,
+            }],
+            vec![Key::BigInt {
+                negative: true,
+                magnitude: LONG,
+            }],
+        ]
+    }
+
+    static LONG: &[u8] = &[b'x'; 10_000];
+
+    #[test]
+    fn equality_and_hash_follow_python_in_every_stored_form() {
+        let mut w = HeapMem::new();
+        let rows = all_forms();
+        for (i, row) in rows.iter().enumerate() {
+            for a in row {
+                let word = encode(&mut w, a).unwrap();
+                let seed = w.hash_seed();
+                assert_eq!(hash_word(&w, word).unwrap(), hash(seed, a), "{a:?}");
+                for (j, other) in rows.iter().enumerate() {
+                    for b in other {
+                        assert_eq!(eq(&w, word, b).unwrap(), i == j, "{a:?} {b:?}");
+                        assert_eq!(hash(SEED, a) == hash(SEED, b), i == j, "{a:?} {b:?}");
+                    }
+                }
+                free(&mut w, word).unwrap();
+                w.commit().unwrap();
+            }
+        }
+    }
+
+    /// The published values: a change of any of them breaks every store there is.
+    #[test]
+    fn the_hash_is_what_was_published() {
+        assert_eq!(hash(0, &Key::Str(b"")), 0x2d06_8005_38d3_94c2);
+        assert_eq!(hash(0, &Key::Str(b"abc")), 0x78af_5f94_892f_3950);
+        let values = [
+            hash(SEED, &Key::Str(b"Joe")),
+            hash(SEED, &Key::Bytes(b"Joe")),
+            hash(SEED, &Key::Int(1)),
+            hash(SEED, &Key::Float(0.5)),
+            hash(
+                SEED,
+                &Key::BigInt {
+                    negative: false,
+                    magnitude: &[1; 9],
+                },
+            ),
+            hash(
+                SEED,
+                &Key::BigInt {
+                    negative: true,
+                    magnitude: &[1; 9],
+                },
+            ),
+            hash(SEED, &Key::None),
+        ];
+        assert_eq!(values, PUBLISHED);
+    }
+
+    /// Computed with another implementation of XXH3.
+    const PUBLISHED: [u64; 7] = [
+        0x5be7_94f1_40c9_58b4,
+        0x5258_2b3b_7769_6dd8,
+        0x9a44_bff3_6e9f_890c,
+        0x3d72_ed5b_888d_9d9f,
+        0xa928_a6be_7180_3292,
+        0xe923_b221_eb56_9434,
+        0x86a8_25e8_5e42_4919,
+    ];
+
+    #[test]
+    fn floats_become_ints_exactly() {
+        for shift in 0..960 {
+            let x = 3.0 * 2f64.powi(shift);
+            let mut magnitude = vec![0u8; shift as usize / 8 + 2];
+            let v = 3u16 << (shift % 8);
+            magnitude[shift as usize / 8..].copy_from_slice(&v.to_le_bytes());
+            for negative in [false, true] {
+                let x = if negative { -x } else { x };
+                let int = Key::BigInt {
+                    negative,
+                    magnitude: &magnitude,
+                };
+                assert_eq!(hash(1, &Key::Float(x)), hash(1, &int), "3 * 2^{shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_are_no_keys_are_refused() {
+        let w = HeapMem::new();
+        for word in [
+            Word::EMPTY,
+            Word::REMOVED,
+            Word::container(Addr(4096)),
+            Word(7 << 48),
+        ] {
+            assert!(hash_word(&w, word).is_err());
+        }
+        assert!(hash_word(&w, Word::scalar(Addr(1 << 40))).is_err());
+        assert!(eq(&w, Word::scalar(Addr(1 << 40)), &Key::Str(b"abcdefgh")).is_err());
+    }
+}
