@@ -60,6 +60,21 @@ impl Gate<'_> {
         }
     }
 
+    /// Lowers the word without looking at the waiters: the caller does, after a fence
+    /// (`wake_waiters`).
+    #[inline]
+    pub(crate) fn lower_quietly(&self, transaction: bool) {
+        self.word.store(if transaction { TRANSACTION } else { 0 }, Ordering::Release);
+    }
+
+    /// Wakes the readers that sleep.
+    #[inline]
+    pub(crate) fn wake_waiters(&self) {
+        if self.waiters.load(Ordering::Relaxed) != 0 {
+            self.wake();
+        }
+    }
+
     #[cold]
     fn wake(&self) {
         self.waiters.store(0, Ordering::SeqCst);

@@ -74,6 +74,20 @@ impl Latch<'_> {
         }
     }
 
+    /// Gives it up without looking at the waiters: the caller does, after a fence (`wake_waiters`).
+    #[inline]
+    pub(crate) fn release_quietly(&self) {
+        self.word.store(0, Ordering::Release);
+    }
+
+    /// Wakes a waiter if there is one.
+    #[inline]
+    pub(crate) fn wake_waiters(&self) {
+        if self.waiters.load(Ordering::Relaxed) != 0 {
+            self.wake();
+        }
+    }
+
     #[cold]
     fn wake(&self) {
         if futex::wake(self.futex, 1) == 0 {

@@ -17,7 +17,7 @@ use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::process;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 impl Shm {
     #[inline]
@@ -140,7 +140,8 @@ impl Pager {
     #[inline]
     pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
         self.shm.gate().raise();
-        for s in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+        // Sequentially consistent like the marks: a slot claimed since is seen by its own reader.
+        for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
             if self.shm.mark(s).load(Ordering::SeqCst) != 0 {
                 self.wait_for_reader(s, slot)?;
             }
@@ -329,6 +330,13 @@ impl<'p> WriteSection<'p> {
         self.deferred.append(&mut kept);
     }
 
+    /// Whether segments wait to be freed at the commit.
+    #[inline]
+    #[must_use]
+    pub fn has_frees(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
     /// Whether the section has changed anything.
     #[must_use]
     pub fn changed(&self) -> bool {
@@ -420,10 +428,16 @@ impl Drop for WriteSection<'_> {
             // Only a damaged sidecar gets here: what is there must not be used further.
             pager.shm.set(at::POISON, 2);
         }
-        pager.shm.gate().lower(pager.marked() && !(self.owned && !self.transaction));
+        let (gate, latch) = (pager.shm.gate(), pager.shm.latch());
+        gate.lower_quietly(pager.marked() && !(self.owned && !self.transaction));
         if self.owned {
-            pager.shm.latch().release();
+            latch.release_quietly();
         }
+        // One fence for both words: a sleeper counts itself before it looks at them, so either it
+        // sees them changed or it is counted here.
+        fence(Ordering::SeqCst);
+        gate.wake_waiters();
+        latch.wake_waiters();
         // The read part's own drop lowers a mark that was never raised: harmless.
     }
 }

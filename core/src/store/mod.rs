@@ -42,6 +42,7 @@ use crate::page::access::Pages;
 use crate::page::{Pager, Settings, superblock as sb};
 use locks::LockHooks;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ struct Inner {
     root: Obj,
     /// Containers whose last pin in this process went, to be looked at by an operation.
     unpinned: Mutex<Vec<Obj>>,
+    /// Whether there are any: what every operation looks at.
+    has_unpinned: AtomicBool,
 }
 
 impl Drop for Inner {
@@ -144,7 +147,7 @@ impl Store {
                 return Err(e);
             }
         };
-        Ok(Store { inner: Arc::new(Inner { pager, root, unpinned: Mutex::new(Vec::new()) }) })
+        Ok(Store { inner: Arc::new(Inner { pager, root, unpinned: Mutex::new(Vec::new()), has_unpinned: AtomicBool::new(false) }) })
     }
 
     /// The root dict.
@@ -226,6 +229,7 @@ impl Store {
         }
         let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
         list.push(obj);
+        self.inner.has_unpinned.store(true, Ordering::Relaxed);
         if list.len() < UNPINNED_MAX || !list.len().is_power_of_two() {
             return;
         }
@@ -236,6 +240,7 @@ impl Store {
         let suspects: Vec<Obj> = suspects.unwrap_or(all);
         let some = !suspects.is_empty();
         self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner).extend(suspects);
+        self.inner.has_unpinned.store(some, Ordering::Relaxed);
         if some {
             let _ = self.write(Actor::Thread, &mut Wait::never(), |_| Ok(()));
         }

@@ -4,6 +4,7 @@ use super::{Actor, Error, Reader, Result, Store, Wait, Writer};
 use crate::heap;
 use crate::object::{graph, ops};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 
 /// The end of every lone operation, and of a transaction: frees in bounded steps.
@@ -85,11 +86,10 @@ impl Store {
         section.act_as(actor);
         let done = f(&mut section)?;
         if !section.in_transaction() {
-            if section.changed() {
+            if self.inner.has_unpinned.load(Ordering::Relaxed) {
                 self.look_at_unpinned(&mut section)?;
-                finish(&mut section)?;
-            } else if self.has_unpinned() {
-                self.look_at_unpinned(&mut section)?;
+            }
+            if section.has_frees() || graph::something_waits(&section)? {
                 finish(&mut section)?;
             }
         }
@@ -97,18 +97,15 @@ impl Store {
         Ok(done)
     }
 
-    fn has_unpinned(&self) -> bool {
-        !self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// Lets go of containers that only this process's pins kept.
-    #[inline]
+    #[cold]
     fn look_at_unpinned(&self, w: &mut Writer<'_>) -> Result<()> {
         let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
         if list.is_empty() {
             return Ok(());
         }
         let some = std::mem::take(&mut *list);
+        self.inner.has_unpinned.store(false, Ordering::Relaxed);
         drop(list);
         // If the operation fails after this, the collector finds them.
         some.into_iter().try_for_each(|obj| graph::unpinned(w, obj))

@@ -50,13 +50,13 @@ mod walk;
 
 pub use check::{GraphReport, check_graph, own_segments};
 pub use content::Place;
-pub use reap::{Collection, ReapProgress, collect, end_operation, is_suspect, reap, unpinned};
+pub use reap::{Collection, ReapProgress, collect, end_operation, is_suspect, reap, something_waits, unpinned};
 pub use walk::{Shown, shown_home};
 
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
-use crate::object::header::{self, DOOMED, DRAINED, Kind};
+use crate::object::header::{self, DOOMED, DRAINED, EMPTIED, Kind};
 use crate::object::word::Word;
 use crate::object::{blob, scalar};
 use crate::page::access::{Pages, PagesMut};
@@ -96,9 +96,12 @@ fn new_header<W: PagesMut>(w: &mut W, kind: Kind, class: u64) -> Result<(Addr, O
     let b = w.init(h, header::SIZE)?;
     b.fill(0);
     b[0] = kind as u8;
-    for (at, word) in [(header::ID, id.0), (header::MTIME, now), (header::CLASS_OR_LEN, class)] {
+    for (at, word) in [(header::MTIME, now), (header::CLASS_OR_LEN, class)] {
         b[at as usize..at as usize + 8].copy_from_slice(&word.to_le_bytes());
     }
+    // Logged, so that a rollback takes the id away again: whoever still holds the container then
+    // finds it gone, and not memory that only looks like it.
+    w.set_u64(h + header::ID, id.0)?;
     Ok((h, id))
 }
 
@@ -229,7 +232,7 @@ pub fn detach<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let Some(refs) = bits.refs().checked_add(1) else {
         return Err(Error::invalid("a container that has 4294967295 references cannot take another"));
     };
-    bits.with_refs(refs).store(w, h)?;
+    bits.with(EMPTIED).with_refs(refs).store(w, h)?;
     backs::add(w, h, new)
 }
 

@@ -10,7 +10,7 @@ use super::{backs, content, release, release_word, set_home_words};
 use crate::error::Result;
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
-use crate::object::header::{self, DETACHED, DOOMED, DRAINED, ORPHAN, SUSPECT};
+use crate::object::header::{self, DETACHED, DOOMED, DRAINED, EMPTIED, ORPHAN, SUSPECT};
 use crate::object::{blob, key};
 use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock as sb;
@@ -35,6 +35,14 @@ pub struct ReapProgress {
     pub freed: u64,
     /// Whether something is left to be freed or looked at.
     pub more: bool,
+}
+
+/// Whether the end of an operation has anything to do: one look at the superblock.
+#[inline]
+pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
+    let words = p.bytes(sb::ORPHANS, 48)?;
+    let any = |at: Addr| words[(at.0 - sb::ORPHANS.0) as usize..][..8].iter().any(|b| *b != 0);
+    Ok(any(sb::ORPHANS) || any(sb::SUSPECTS) || any(sb::BLOBS))
 }
 
 /// Frees and looks at what is on the orphan list: `budget` is about the number of entries that are
@@ -120,8 +128,24 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
     heap::free(w, h)?;
     if detached {
         release(w, parent, h)?;
+        if !has_detached(w, parent)? {
+            Bits::read(w, parent)?.without(EMPTIED).store(w, parent)?;
+        }
     }
     Ok(!detached)
+}
+
+/// Whether (some, or more than we care to look at) former content of a container is left.
+fn has_detached<P: Pages>(p: &P, h: Addr) -> Result<bool> {
+    let mut cursor = 0;
+    for _ in 0..64 {
+        match backs::next(p, h, &mut cursor)? {
+            None => return Ok(false),
+            Some((parent, _)) if Bits::read(p, parent)?.has(DETACHED) => return Ok(true),
+            Some(_) => {}
+        }
+    }
+    Ok(true)
 }
 
 /// Finds out what keeps a container without a home alive, and gives it a home, or parks it, or
