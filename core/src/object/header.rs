@@ -4,7 +4,7 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 1 | kind (`Kind`) |
-//! | 1 | 1 | flags (`ORPHAN`, `SUSPECT`, `DOOMED`, `UNSHARED`, `DRAINED`, `DETACHED`) |
+//! | 1 | 1 | flags (`ORPHAN`, `SUSPECT`, `DOOMED`, `UNSHARED`, `DRAINED`, `DETACHED`, `EMPTIED`) |
 //! | 2 | 2 | body form, chosen by the body's own module |
 //! | 4 | 4 | reference count: words in containers that refer to this one |
 //! | 8 | 8 | id |
@@ -56,6 +56,9 @@ pub const DRAINED: u8 = 16;
 /// Flag: not a container anyone made, but the content taken from the one whose address stands in
 /// MTIME, on its way to be freed.
 pub const DETACHED: u8 = 32;
+/// Flag: former content of this container is still being freed (`DETACHED`), so a child may be
+/// recorded as referred to by it and be no longer in it.
+pub const EMPTIED: u8 = 64;
 
 /// What a container is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,8 +94,11 @@ pub fn kind<P: Pages>(p: &P, h: Addr) -> Result<Kind> {
 /// Checks that `obj` still means the same object, and gives its kind.
 #[inline]
 pub fn check<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
-    if p.u64_at(obj.addr + ID)? != obj.id.0 {
-        return Err(Error::Gone(obj.id));
+    match p.u64_at(obj.addr + ID) {
+        Ok(id) if id == obj.id.0 => {}
+        // Made in a transaction that was rolled back: its page may be gone with it.
+        Ok(_) | Err(Error::Corrupt { what: BEYOND, .. }) => return Err(Error::Gone(obj.id)),
+        Err(e) => return Err(e),
     }
     Kind::of(p.u8_at(obj.addr)?).ok_or(Error::Gone(obj.id))
 }

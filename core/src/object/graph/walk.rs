@@ -7,7 +7,7 @@ use super::lists::Bits;
 use super::{backs, root};
 use crate::error::Result;
 use crate::ids::{Addr, ObjectId};
-use crate::object::header::{self, DOOMED, DRAINED};
+use crate::object::header::{self, DOOMED, DRAINED, EMPTIED};
 use crate::page::access::Pages;
 use std::collections::{HashMap, HashSet};
 
@@ -101,12 +101,26 @@ fn reaches_root<P: Pages>(p: &P, mut h: Addr, avoid: Addr, steps: u64) -> Result
         if h == avoid || !Bits::read(p, h)?.homed() {
             return Ok(Some(false));
         }
-        h = home(p, h)?;
+        let parent = home(p, h)?;
+        if !still_in(p, h, parent)? {
+            return Ok(Some(false));
+        }
+        h = parent;
     }
     Ok(None)
 }
 
-/// The parents of a container: its home, then those in its back references.
+/// Whether a recorded parent really refers to a container: after the parent was emptied as a whole,
+/// its former content still counts until it is freed.
+fn still_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<bool> {
+    if !Bits::read(p, parent)?.has(EMPTIED) {
+        return Ok(true);
+    }
+    let hint = p.u64_at(child + header::HINT)?;
+    Ok(content::find(p, parent, child, hint, usize::MAX)?.is_some())
+}
+
+/// The parents of a container that really refer to it: its home, then those in its back references.
 struct Parents {
     of: Addr,
     home: Option<Addr>,
@@ -121,10 +135,18 @@ impl Parents {
     }
 
     fn next<P: Pages>(&mut self, p: &P) -> Result<Option<Addr>> {
-        if let Some(home) = self.home.take() {
-            return Ok(Some(home));
+        loop {
+            let parent = match self.home.take() {
+                Some(home) => home,
+                None => match backs::next(p, self.of, &mut self.cursor)? {
+                    Some((parent, _)) => parent,
+                    None => return Ok(None),
+                },
+            };
+            if still_in(p, self.of, parent)? {
+                return Ok(Some(parent));
+            }
         }
-        Ok(backs::next(p, self.of, &mut self.cursor)?.map(|(parent, _)| parent))
     }
 }
 
@@ -197,7 +219,11 @@ pub(super) fn search<P: Pages>(
                     return Ok(Found::Unknown);
                 }
                 *budget -= 1;
-                up = home(p, up)?;
+                let next = home(p, up)?;
+                if !still_in(p, up, next)? {
+                    break;
+                }
+                up = next;
             }
             order.push(parent);
             if keeper.is_none() && is_pinned(parent)? {
@@ -253,20 +279,7 @@ pub fn shown_home<P: Pages>(p: &P, c: Addr) -> Result<Option<Shown>> {
     if let Found::Root(path) = search(p, c, |_| false, &mut budget)?
         && let [.., parent, _] = path[..]
     {
-        let shown = shown_in(p, c, parent, 0)?;
-        if shown.is_some() {
-            return Ok(shown);
-        }
-        // The parent was emptied and its old content is still being freed: any other.
-        let mut parents = Parents::new(p, c)?;
-        for _ in 0..TURN {
-            let Some(parent) = parents.next(p)? else { break };
-            if reaches_root(p, parent, c, NAME_STEPS)? == Some(true)
-                && let Some(shown) = shown_in(p, c, parent, 0)?
-            {
-                return Ok(Some(shown));
-            }
-        }
+        return shown_in(p, c, parent, 0);
     }
     Ok(recorded)
 }
