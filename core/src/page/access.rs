@@ -11,6 +11,11 @@
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
 
+/// What is said of an address behind the last page.
+pub const BEYOND: &str = "an address beyond the store";
+/// What is said of an address in a page that was given back.
+pub const ABSENT: &str = "an address in a page that does not exist";
+
 /// Reading bytes of the store, inside a section.
 pub trait Pages {
     /// The bytes of `[addr, addr + len)`, which must lie in one page.

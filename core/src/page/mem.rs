@@ -97,7 +97,7 @@ impl Pages for MemPages {
         let page = self
             .pages
             .get(page.0 as usize)
-            .ok_or_else(|| Error::corrupt("an address beyond the store", addr))?;
+            .ok_or_else(|| Error::corrupt(super::access::BEYOND, addr))?;
         Ok(&page[offset..offset + len])
     }
 
@@ -131,7 +131,7 @@ impl PagesMut for MemPages {
         let page = self
             .pages
             .get_mut(page.0 as usize)
-            .ok_or_else(|| Error::corrupt("an address beyond the store", addr))?;
+            .ok_or_else(|| Error::corrupt(super::access::BEYOND, addr))?;
         Ok(&mut page[offset..offset + len])
     }
 

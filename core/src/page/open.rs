@@ -260,19 +260,21 @@ impl Pager {
     }
 }
 
-/// No meta page was ever written: a new file, or one whose creation was cut short.
+/// A new file, or one whose creation was cut short: nothing but zeros, and no longer than a fresh
+/// store. Anything else is not ours to overwrite.
 fn is_blank(file: &File, path: &Path) -> Result<bool> {
+    let len = file.metadata().map_err(|e| open_error(path, e))?.len();
+    if len > FIRST_PAGES * PAGE_SIZE as u64 {
+        return Ok(false);
+    }
     let mut page = [0u8; PAGE_SIZE];
-    for i in 0..2 {
-        page.fill(0);
+    for i in 0..len.div_ceil(PAGE_SIZE as u64) {
         let n = read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))?;
         if page[..n].iter().any(|b| *b != 0) {
             return Ok(false);
         }
     }
-    // More than a fresh file's pages, all with blank metas: not ours to overwrite.
-    let len = file.metadata().map_err(|e| open_error(path, e))?.len();
-    Ok(len <= FIRST_PAGES * PAGE_SIZE as u64)
+    Ok(true)
 }
 
 fn read_up_to(file: &File, buf: &mut [u8], at: u64) -> std::io::Result<usize> {

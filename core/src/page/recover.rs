@@ -1,9 +1,11 @@
 //! Recovery from a dead holder of the latch. Runs under the latch (taken over), with the gate raised;
 //! every step can be done again (I6).
 //!
-//! 1. A flip that began is finished; 2. the copy intent is settled; 3. the undo log is undone, newest
-//! record first; 4. the upper layers' shared words are recovered (lock table); 5. the marks of its
-//! transaction are cleared and the gate is lowered.
+//! 1. A flip that began is finished.
+//! 2. The copy intent is settled.
+//! 3. The undo log is undone, newest record first.
+//! 4. The upper layers' shared words are recovered (lock table).
+//! 5. The marks of its transaction are cleared and the gate is lowered.
 
 use super::shm::at;
 use super::{Pager, marks};

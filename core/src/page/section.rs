@@ -229,7 +229,7 @@ impl ReadSection<'_> {
     #[inline]
     fn entry(&self, page: PageNo, addr: Addr) -> Result<u64> {
         if page.0 >= self.limit {
-            return Err(Error::corrupt("an address beyond the store", addr));
+            return Err(Error::corrupt(super::access::BEYOND, addr));
         }
         match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
             0 => self.pager.fill(page.0),
@@ -241,7 +241,7 @@ impl ReadSection<'_> {
     fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysNo> {
         let entry = self.entry(page, addr)?;
         if entry & ABSENT != 0 {
-            return Err(Error::corrupt("an address in a page that does not exist", addr));
+            return Err(Error::corrupt(super::access::ABSENT, addr));
         }
         Ok(PhysNo(entry as u32))
     }
@@ -378,7 +378,7 @@ impl<'p> WriteSection<'p> {
     fn write_page(&mut self, page: PageNo, addr: Addr) -> Result<PhysNo> {
         let entry = self.read.entry(page, addr)?;
         if entry & ABSENT != 0 {
-            return Err(Error::corrupt("an address in a page that does not exist", addr));
+            return Err(Error::corrupt(super::access::ABSENT, addr));
         }
         if entry >> 32 == self.epoch {
             return Ok(PhysNo(entry as u32));
@@ -429,7 +429,8 @@ impl Drop for WriteSection<'_> {
             pager.shm.set(at::POISON, 2);
         }
         let (gate, latch) = (pager.shm.gate(), pager.shm.latch());
-        gate.lower_quietly(pager.marked() && !(self.owned && !self.transaction));
+        // A lone operation has the latch to itself: no transaction is open.
+        gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
         if self.owned {
             latch.release_quietly();
         }
