@@ -17,7 +17,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj, ObjectId};
-use crate::page::access::Pages;
+use crate::page::access::{self, Pages};
 
 /// Bytes of a header.
 pub const SIZE: usize = 64;
@@ -97,7 +97,7 @@ pub fn check<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     match p.u64_at(obj.addr + ID) {
         Ok(id) if id == obj.id.0 => {}
         // Made in a transaction that was rolled back: its page may be gone with it.
-        Ok(_) | Err(Error::Corrupt { what: BEYOND, .. }) => return Err(Error::Gone(obj.id)),
+        Ok(_) | Err(Error::Corrupt { what: access::BEYOND | access::ABSENT, .. }) => return Err(Error::Gone(obj.id)),
         Err(e) => return Err(e),
     }
     Kind::of(p.u8_at(obj.addr)?).ok_or(Error::Gone(obj.id))
