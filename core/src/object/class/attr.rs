@@ -167,6 +167,10 @@ pub fn set_hashed<W: PagesMut>(
         return Err(Error::invalid("an empty word cannot be stored in an object"));
     }
     let mut head = Head::read(w, h)?;
+    if !head.shared && head.words == 0 && head.body.is_null() {
+        // Emptied since it left the shared form: it may begin there again.
+        head.set_shared(w, true)?;
+    }
     if !head.shared {
         return dict::set_hashed(w, h, key, hash, value);
     }
@@ -398,14 +402,13 @@ pub fn from_dict<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     } else {
         None
     };
-    w.set_bytes(h, &[Kind::Object as u8])?;
+    // With a dict body for now, so that the form is never taken for a number of words.
+    let flags = w.u8_at(h + 1)? | header::UNSHARED;
+    w.set_bytes(h, &[Kind::Object as u8, flags])?;
     let mut head = Head::read(w, h)?;
     match entries {
         Some(entries) => join(w, &mut head, class, &entries, cursor.saturating_add(1)),
-        None => {
-            head.set_shared(w, false)?;
-            w.set_u64(h + header::CLASS_OR_LEN, class.0)
-        }
+        None => w.set_u64(h + header::CLASS_OR_LEN, class.0),
     }
 }
 

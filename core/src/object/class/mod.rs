@@ -243,7 +243,7 @@ pub fn verify_record<P: Pages>(
     }
     let b = rec.table(p)?;
     segment(rec.table, b.len())?;
-    for i in 0..rec.keys {
+    for (i, &tag) in b.iter().enumerate().take(rec.keys) {
         let word = rec.key(p, i)?;
         let hash = key::hash_word(p, word)?;
         let text = key::short_text(p, word)?;
@@ -253,7 +253,7 @@ pub fn verify_record<P: Pages>(
                 record,
             ));
         };
-        if b[i] != dict::tag(hash) || rec.find(p, &Key::Str(&text), hash)? != Some(i) {
+        if tag != dict::tag(hash) || rec.find(p, &Key::Str(&text), hash)? != Some(i) {
             return Err(Error::corrupt(
                 "a class key table that contradicts itself",
                 record,

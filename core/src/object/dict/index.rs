@@ -19,25 +19,16 @@
 //! | 48..51 | depth l |
 //! | 52..55 | nodes: bits g, 1 to 8; buckets: 0 |
 //!
-//! Node: 2^g pointers. Bucket:
-//!
-//! | OFFSET | SIZE | FIELD |
-//! | --- | --- | --- |
-//! | 0 | 8 | slots in use |
-//! | 8 | 8 | overflow bucket (0: none) |
-//! | 16 | 16 `SLOTS` | slots: hash, place in the log (`log::Loc`; 0: free) |
+//! Node: 2^g pointers. `bucket` has the format of buckets.
 
+use super::bucket::{self, BUCKET, HEADER, SLOTS, fill, home, put_slot, slot_in, slots, wrap};
 use super::large::Rec;
-use super::log::Loc;
+use super::leaf::Loc;
 use super::{put, word_in};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
 use crate::page::access::{Pages, PagesMut};
-
-const HEADER: usize = 16;
-const SLOTS: usize = 251;
-const BUCKET: usize = HEADER + SLOTS * 16;
 /// A bucket with this many slots in use is split.
 const SPLIT: u64 = 220;
 /// Two halves are put together when they hold at most this many, if one of them was shrinking
@@ -155,22 +146,6 @@ fn way<P: Pages>(p: &P, rec: &Rec, hash: u64) -> Result<Way> {
     Err(Error::corrupt("a dict directory that does not end", rec.at))
 }
 
-/// Where a hash's probing begins.
-#[inline]
-fn home(hash: u64) -> usize {
-    ((hash & 0xffff_ffff) * SLOTS as u64 >> 32) as usize
-}
-
-#[inline]
-fn slot_in(b: &[u8], i: usize) -> (u64, u64) {
-    (word_in(b, HEADER + i * 16), word_in(b, HEADER + i * 16 + 8))
-}
-
-#[inline]
-fn wrap(i: usize) -> usize {
-    if i + 1 == SLOTS { 0 } else { i + 1 }
-}
-
 /// The place with this hash for which `is` holds.
 #[inline]
 pub(super) fn find<P: Pages>(
@@ -243,7 +218,7 @@ pub(super) fn insert<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64, loc: Loc)
         let way = way(w, rec, hash)?;
         let at = way.ptr.addr();
         if at.is_null() {
-            let bucket = new_bucket(w, &[(hash, loc.bits())], Addr::NULL)?;
+            let bucket = bucket::create(w, &[(hash, loc.bits())], Addr::NULL)?;
             return store(w, rec, way.slot, Ptr::new(bucket, way.ptr.depth(), 0));
         }
         let used = w.u64_at(at)?;
@@ -268,55 +243,6 @@ pub(super) fn insert<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64, loc: Loc)
     Err(Error::corrupt("a dict bucket that cannot be split", rec.at))
 }
 
-fn new_bucket<W: PagesMut>(w: &mut W, slots: &[(u64, u64)], next: Addr) -> Result<Addr> {
-    let at = heap::alloc(w, BUCKET)?;
-    fill(w.init(at, BUCKET)?, slots, next);
-    Ok(at)
-}
-
-/// Writes a whole bucket.
-fn fill(b: &mut [u8], slots: &[(u64, u64)], next: Addr) {
-    b.fill(0);
-    put(b, 0, slots.len() as u64);
-    put(b, 8, next.0);
-    for &(hash, bits) in slots {
-        let mut i = home(hash);
-        while slot_in(b, i).1 != 0 {
-            i = wrap(i);
-        }
-        put(b, HEADER + i * 16, hash);
-        put(b, HEADER + i * 16 + 8, bits);
-    }
-}
-
-/// The slots of a bucket.
-fn slots<P: Pages>(p: &P, at: Addr) -> Result<Vec<(u64, u64)>> {
-    let b = p.bytes(at, BUCKET)?;
-    Ok((0..SLOTS).map(|i| slot_in(b, i)).filter(|s| s.1 != 0).collect())
-}
-
-/// Writes a slot into a bucket with room.
-fn put_slot<W: PagesMut>(w: &mut W, at: Addr, used: u64, hash: u64, loc: Loc) -> Result<()> {
-    let free = {
-        let b = w.bytes(at, BUCKET)?;
-        let mut i = home(hash);
-        let mut steps = 0;
-        while slot_in(b, i).1 != 0 {
-            i = wrap(i);
-            steps += 1;
-            if steps == SLOTS {
-                return Err(Error::corrupt("a dict bucket that counts its slots wrong", at));
-            }
-        }
-        i
-    };
-    let mut b = [0; 16];
-    put(&mut b, 0, hash);
-    put(&mut b, 8, loc.bits());
-    w.set_bytes(at + (HEADER + free * 16) as u64, &b)?;
-    w.set_u64(at, used + 1)
-}
-
 /// Adds a slot to the overflow of a bucket: to the first overflow bucket, or a new one before it.
 fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()> {
     let next = Addr(w.u64_at(at + 8)?);
@@ -326,7 +252,7 @@ fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()>
             return put_slot(w, next, used, hash, loc);
         }
     }
-    let new = new_bucket(w, &[(hash, loc.bits())], next)?;
+    let new = bucket::create(w, &[(hash, loc.bits())], next)?;
     w.set_u64(at + 8, new.0)
 }
 
@@ -350,7 +276,7 @@ fn split<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
     } else if zeros.is_empty() {
         (Addr::NULL, at)
     } else {
-        let one_at = new_bucket(w, &ones, Addr::NULL)?;
+        let one_at = bucket::create(w, &ones, Addr::NULL)?;
         let mut b = [0; BUCKET];
         fill(&mut b, &zeros, Addr::NULL);
         w.set_bytes(at, &b)?;
@@ -419,35 +345,12 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, spot: Spot, hash: u6
             Ok(())
         };
     }
-    close_gap(w, spot.bucket, spot.slot)?;
+    bucket::close_gap(w, spot.bucket, spot.slot)?;
     w.set_u64(spot.bucket, left)?;
     if left <= SHRINK && left % 8 == 0 && next.is_null() && spot.before.is_null() {
         merge(w, rec, hash)?;
     }
     Ok(())
-}
-
-/// Frees a slot and moves slots behind it up, so that probing finds them still.
-fn close_gap<W: PagesMut>(w: &mut W, at: Addr, slot: usize) -> Result<()> {
-    let mut gap = slot;
-    let mut i = wrap(gap);
-    for _ in 0..SLOTS {
-        let (hash, bits) = slot_in(w.bytes(at, BUCKET)?, i);
-        if bits == 0 {
-            break;
-        }
-        // The slot may move to the gap unless its probing begins behind the gap.
-        let distance = |from: usize, to: usize| if to >= from { to - from } else { to + SLOTS - from };
-        if distance(home(hash), i) >= distance(gap, i) {
-            let mut b = [0; 16];
-            put(&mut b, 0, hash);
-            put(&mut b, 8, bits);
-            w.set_bytes(at + (HEADER + gap * 16) as u64, &b)?;
-            gap = i;
-        }
-        i = wrap(i);
-    }
-    w.set_bytes(at + (HEADER + gap * 16) as u64, &[0; 16])
 }
 
 /// Slots in use under a pointer that a merge may take in; None for nodes and chains.

@@ -17,7 +17,7 @@
 //! | 32 | 8 | the log's tail leaf (0: none) |
 
 use super::index::{self, Spot};
-use super::{Ent, Found, Head, Place, log, put, small, word_in};
+use super::{Ent, Found, Head, Place, leaf, log, put, small, word_in};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
@@ -100,7 +100,7 @@ pub(super) fn find<P: Pages>(
     let rec = Rec::read(p, at)?;
     let mut words = (Word::EMPTY, Word::EMPTY);
     let spot = index::find(p, &rec, hash, |loc| {
-        words = log::words(p, loc)?;
+        words = leaf::words(p, loc)?;
         if words.0.is_empty() {
             return Err(Error::corrupt("a dict index that points to no entry", loc.addr()));
         }
@@ -134,14 +134,14 @@ pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -
     let mut rec = Rec::read(w, at)?;
     let mut rest = entries;
     while let Some(&(first, _)) = rest.first() {
-        let number = first.seq / log::SPAN;
+        let number = first.seq / leaf::SPAN;
         let n = rest
             .iter()
-            .take_while(|(e, _)| e.seq / log::SPAN == number)
+            .take_while(|(e, _)| e.seq / leaf::SPAN == number)
             .count();
         let (here, others) = rest.split_at(n);
         let plain: Vec<Ent> = here.iter().map(|(e, _)| *e).collect();
-        let locs = log::add_leaf(w, &mut rec, &plain, number == next / log::SPAN)?;
+        let locs = log::add_leaf(w, &mut rec, &plain, number == next / leaf::SPAN)?;
         for ((_, hash), loc) in here.iter().zip(locs) {
             index::insert(w, &mut rec, *hash, loc)?;
         }

@@ -11,219 +11,26 @@
 //!    than `MIN_SPARSE`: removal re-writes the leaf smaller when it gets there. Only then does an
 //!    entry move; the index is told.
 //!
-//! Leaf:
-//!
-//! | OFFSET | SIZE | FIELD |
-//! | --- | --- | --- |
-//! | 0 | 8 | first sequence number: leaf number * `SPAN` |
-//! | 8 | 2 | live: entries in it |
-//! | 10 | 2 | capacity: `SPAN` (dense), `MAX_SPARSE` or `MIN_SPARSE` (sparse) |
-//! | 12 | 4 | 0 |
-//! | 16 | 16 n | dense: key word, value word; key 0: no entry |
-//! | 16 | 24 n | sparse: key word, value word, sequence number; key 0: no entry |
-//!
-//! Node: `FAN` pointers of 8 bytes. A pointer is a 48-bit address, bit 48 set for a sparse leaf,
-//! 0 for no child; the root pointer has the height (0: a leaf) in its top byte.
+//! Node: `FAN` pointers of 8 bytes. A pointer is a 48-bit address, bit 48 set for a sparse leaf
+//! (`leaf` has their format), 0 for no child; the root pointer has the height (0: a leaf) in its top byte.
 
 use super::index;
 use super::large::Rec;
+use super::leaf::{self, Loc, MAX_SPARSE, MIN_SPARSE, SPAN, SPARSE};
 use super::{Ent, put, word_in};
 use crate::error::{Error, Result};
-use crate::heap::{self, MAX_SEGMENT};
+use crate::heap;
 use crate::ids::Addr;
 use crate::object::key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 
-const HEADER: usize = 16;
-/// Entries of a dense leaf, and sequence numbers of any leaf.
-pub(super) const SPAN: u64 = 251;
-/// Entries of a wide and of a narrow sparse leaf.
-const MAX_SPARSE: usize = 32;
-/// See `MAX_SPARSE`.
-const MIN_SPARSE: usize = 4;
 /// Children of a node.
 const FAN: u64 = 126;
 const NODE: usize = FAN as usize * 8;
 /// Levels of nodes that 64-bit sequence numbers can need.
 const MAX_HEIGHT: u32 = 9;
 const ADDR: u64 = Addr::MAX;
-const SPARSE: u64 = 1 << 48;
-
-const _: () = assert!(HEADER + SPAN as usize * 16 <= MAX_SEGMENT);
-
-/// Where an entry lies: what the index stores of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Loc(u64);
-
-impl Loc {
-    fn new(leaf: Addr, sparse: bool, pos: usize) -> Loc {
-        let entry = leaf.0 + (HEADER + pos * stride(sparse)) as u64;
-        Loc(entry & ADDR | (pos as u64) << 48 | u64::from(sparse) << 56)
-    }
-
-    /// From the form in which the index stores it.
-    #[inline]
-    pub(super) fn from_bits(bits: u64) -> Loc {
-        Loc(bits)
-    }
-
-    /// The form in which the index stores it: never 0.
-    #[inline]
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// The entry's address: key word, value word.
-    #[inline]
-    pub(super) fn addr(self) -> Addr {
-        Addr(self.0 & ADDR)
-    }
-
-    fn sparse(self) -> bool {
-        self.0 >> 56 & 1 != 0
-    }
-
-    fn pos(self) -> usize {
-        (self.0 >> 48 & 0xff) as usize
-    }
-
-    fn leaf(self) -> Addr {
-        Addr(
-            self.addr()
-                .0
-                .wrapping_sub((HEADER + self.pos() * stride(self.sparse())) as u64),
-        )
-    }
-}
-
-#[inline]
-const fn stride(sparse: bool) -> usize {
-    if sparse { 24 } else { 16 }
-}
-
-/// A leaf read and checked.
-struct Leaf<'a> {
-    at: Addr,
-    b: &'a [u8],
-    first: u64,
-    live: usize,
-    cap: usize,
-    sparse: bool,
-}
-
-fn leaf<P: Pages>(p: &P, at: Addr, sparse: bool) -> Result<Leaf<'_>> {
-    let counts = p.u64_at(at + 8)?;
-    let (live, cap) = ((counts & 0xffff) as usize, (counts >> 16 & 0xffff) as usize);
-    let fits = if sparse {
-        cap == MAX_SPARSE || cap == MIN_SPARSE
-    } else {
-        cap == SPAN as usize
-    };
-    if !fits || live > cap {
-        return Err(Error::corrupt("a dict leaf with impossible counts", at));
-    }
-    let b = p.bytes(at, HEADER + cap * stride(sparse))?;
-    Ok(Leaf {
-        at,
-        b,
-        first: word_in(b, 0),
-        live,
-        cap,
-        sparse,
-    })
-}
-
-impl Leaf<'_> {
-    fn ent(&self, pos: usize) -> Option<Ent> {
-        let at = HEADER + pos * stride(self.sparse);
-        let key = Word(word_in(self.b, at));
-        let seq = if self.sparse {
-            word_in(self.b, at + 16)
-        } else {
-            self.first.wrapping_add(pos as u64)
-        };
-        (!key.is_empty()).then(|| Ent {
-            seq,
-            key,
-            value: Word(word_in(self.b, at + 8)),
-        })
-    }
-
-    /// The first entry after a sequence number.
-    fn after(&self, seq: u64) -> Option<Ent> {
-        let from = if self.sparse { 0 } else { skip(seq, self.first) };
-        (from..self.cap).filter_map(|i| self.ent(i)).find(|e| e.seq > seq)
-    }
-
-    /// The last entry before a sequence number.
-    fn before(&self, seq: u64) -> Option<Ent> {
-        let to = if self.sparse {
-            self.cap as u64
-        } else {
-            seq.saturating_sub(self.first).min(self.cap as u64)
-        };
-        (0..to as usize)
-            .rev()
-            .filter_map(|i| self.ent(i))
-            .find(|e| e.seq < seq)
-    }
-
-    fn entries(&self) -> Vec<(Ent, Loc)> {
-        (0..self.cap)
-            .filter_map(|i| Some((self.ent(i)?, Loc::new(self.at, self.sparse, i))))
-            .collect()
-    }
-}
-
-/// The position in a dense leaf from which to look for entries after `seq`.
-fn skip(seq: u64, first: u64) -> usize {
-    if seq < first {
-        0
-    } else {
-        (seq - first + 1).min(SPAN) as usize
-    }
-}
-
-fn set_counts<W: PagesMut>(w: &mut W, at: Addr, live: usize, cap: usize) -> Result<()> {
-    w.set_u64(at + 8, live as u64 | (cap as u64) << 16)
-}
-
-/// A new leaf with these entries: its pointer, and where each entry lies.
-fn write_leaf<W: PagesMut>(w: &mut W, number: u64, entries: &[Ent], dense: bool) -> Result<(u64, Vec<Loc>)> {
-    let sparse = !dense;
-    let cap = match (dense, entries.len() <= MIN_SPARSE) {
-        (true, _) => SPAN as usize,
-        (false, true) => MIN_SPARSE,
-        (false, false) => MAX_SPARSE,
-    };
-    let size = HEADER + cap * stride(sparse);
-    let at = heap::alloc(w, size)?;
-    let b = w.init(at, size)?;
-    b.fill(0);
-    let first = number * SPAN;
-    put(b, 0, first);
-    put(b, 8, entries.len() as u64 | (cap as u64) << 16);
-    let mut locs = Vec::with_capacity(entries.len());
-    for (i, e) in entries.iter().enumerate() {
-        let pos = if dense {
-            e.seq.wrapping_sub(first) as usize
-        } else {
-            i
-        };
-        if pos >= cap || e.seq / SPAN != number {
-            return Err(Error::corrupt("a dict entry with an impossible number", at));
-        }
-        let entry = HEADER + pos * stride(sparse);
-        put(b, entry, e.key.0);
-        put(b, entry + 8, e.value.0);
-        if sparse {
-            put(b, entry + 16, e.seq);
-        }
-        locs.push(Loc::new(at, sparse, pos));
-    }
-    Ok((at.0 | if sparse { SPARSE } else { 0 }, locs))
-}
 
 /// Leaf numbers under a tree of this height.
 fn reach(height: u32) -> u64 {
@@ -358,7 +165,7 @@ pub(super) fn append<W: PagesMut>(w: &mut W, rec: &mut Rec, key: Word, value: Wo
     let number = seq / SPAN;
     if !rec.tail.is_null() {
         let (first, live) = {
-            let tail = leaf(w, rec.tail, false)?;
+            let tail = leaf::read(w, rec.tail, false)?;
             (tail.first, tail.live)
         };
         if first == number * SPAN {
@@ -373,14 +180,14 @@ pub(super) fn append<W: PagesMut>(w: &mut W, rec: &mut Rec, key: Word, value: Wo
             put(&mut b, 0, key.0);
             put(&mut b, 8, value.0);
             w.set_bytes(loc.addr(), &b)?;
-            set_counts(w, rec.tail, live + 1, SPAN as usize)?;
+            leaf::set_counts(w, rec.tail, live + 1, SPAN as usize)?;
             return Ok(loc);
         }
         let old = rec.tail;
         rec.set_tail(w, Addr::NULL)?;
         tidy(w, rec, old, false)?;
     }
-    let (pointer, locs) = write_leaf(w, number, &[Ent { seq, key, value }], true)?;
+    let (pointer, locs) = leaf::write(w, number, &[Ent { seq, key, value }], true)?;
     link(w, rec, number, pointer)?;
     rec.set_tail(w, Addr(pointer & ADDR))?;
     Ok(locs[0])
@@ -395,7 +202,7 @@ pub(super) fn add_leaf<W: PagesMut>(
     tail: bool,
 ) -> Result<Vec<Loc>> {
     let number = entries.first().map_or(0, |e| e.seq / SPAN);
-    let (pointer, locs) = write_leaf(w, number, entries, tail || entries.len() > MAX_SPARSE)?;
+    let (pointer, locs) = leaf::write(w, number, entries, tail || entries.len() > MAX_SPARSE)?;
     link(w, rec, number, pointer)?;
     if tail {
         rec.set_tail(w, Addr(pointer & ADDR))?;
@@ -407,14 +214,14 @@ pub(super) fn add_leaf<W: PagesMut>(
 pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc) -> Result<()> {
     let at = loc.leaf();
     let (live, cap) = {
-        let leaf = leaf(w, at, loc.sparse())?;
+        let leaf = leaf::read(w, at, loc.sparse())?;
         if loc.pos() >= leaf.cap || leaf.ent(loc.pos()).is_none() || leaf.live == 0 {
             return Err(Error::corrupt("a dict entry that its leaf does not have", at));
         }
         (leaf.live - 1, leaf.cap)
     };
     w.set_bytes(loc.addr(), &[0; 16])?;
-    set_counts(w, at, live, cap)?;
+    leaf::set_counts(w, at, live, cap)?;
     let full_enough = live > MAX_SPARSE || loc.sparse() && live > MIN_SPARSE || live > 0 && cap == MIN_SPARSE;
     if full_enough || at == rec.tail {
         return Ok(());
@@ -425,7 +232,7 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc) -> Result<
 /// Frees a leaf that is empty, re-writes one that has become sparse (invariants 2 and 3).
 fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool) -> Result<()> {
     let (first, entries) = {
-        let leaf = leaf(w, at, sparse)?;
+        let leaf = leaf::read(w, at, sparse)?;
         if leaf.live > MAX_SPARSE {
             return Ok(());
         }
@@ -443,7 +250,7 @@ fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool) -> Result
         return heap::free(w, at);
     }
     let plain: Vec<Ent> = entries.iter().map(|e| e.0).collect();
-    let (pointer, locs) = write_leaf(w, first / SPAN, &plain, false)?;
+    let (pointer, locs) = leaf::write(w, first / SPAN, &plain, false)?;
     for ((e, old), new) in entries.iter().zip(&locs) {
         index::relocate(w, rec, key::hash_word(w, e.key)?, *old, *new)?;
     }
@@ -502,15 +309,6 @@ fn seek_back<P: Pages>(p: &P, pointer: u64, height: u32, to: u64) -> Result<Opti
     Ok(None)
 }
 
-/// The leaf of a number and pointer found in the tree.
-fn numbered_leaf<P: Pages>(p: &P, number: u64, pointer: u64) -> Result<Leaf<'_>> {
-    let leaf = leaf(p, Addr(pointer & ADDR), pointer & SPARSE != 0)?;
-    if number.checked_mul(SPAN) != Some(leaf.first) {
-        return Err(Error::corrupt("a dict leaf under the wrong number", leaf.at));
-    }
-    Ok(leaf)
-}
-
 /// The entry after a sequence number.
 pub(super) fn next<P: Pages>(p: &P, rec: &Rec, after: u64) -> Result<Option<Ent>> {
     let height = height_of(rec.log, rec.at)?;
@@ -523,7 +321,7 @@ pub(super) fn next<P: Pages>(p: &P, rec: &Rec, after: u64) -> Result<Option<Ent>
         let Some((number, pointer)) = seek(p, rec.log & (ADDR | SPARSE), height, from)? else {
             return Ok(None);
         };
-        if let Some(e) = numbered_leaf(p, number, pointer)?.after(after) {
+        if let Some(e) = leaf::read_numbered(p, number, pointer)?.after(after) {
             return Ok(Some(e));
         }
         from = number + 1;
@@ -543,7 +341,7 @@ pub(super) fn prev<P: Pages>(p: &P, rec: &Rec, before: u64) -> Result<Option<Ent
         let Some((number, pointer)) = seek_back(p, rec.log & (ADDR | SPARSE), height, to_here)? else {
             return Ok(None);
         };
-        if let Some(e) = numbered_leaf(p, number, pointer)?.before(before) {
+        if let Some(e) = leaf::read_numbered(p, number, pointer)?.before(before) {
             return Ok(Some(e));
         }
         match number.checked_sub(1) {
@@ -590,13 +388,8 @@ fn visit_under<P: Pages>(
         .checked_sub(1)
         .ok_or_else(|| Error::corrupt("a dict log with too many parts", at))?;
     if height == 0 {
-        let leaf = numbered_leaf(p, base, pointer)?;
-        return f(Part::Leaf(
-            at,
-            HEADER + leaf.cap * stride(leaf.sparse),
-            leaf.live,
-            leaf.entries(),
-        ));
+        let leaf = leaf::read_numbered(p, base, pointer)?;
+        return f(Part::Leaf(at, leaf.size(), leaf.live, leaf.entries()));
     }
     f(Part::Node(at, NODE))?;
     let b = p.bytes(at, NODE)?;
@@ -608,11 +401,4 @@ fn visit_under<P: Pages>(
         }
     }
     Ok(())
-}
-
-/// The key and value words of an entry.
-#[inline]
-pub(super) fn words<P: Pages>(p: &P, loc: Loc) -> Result<(Word, Word)> {
-    let b = p.bytes(loc.addr(), 16)?;
-    Ok((Word(word_in(b, 0)), Word(word_in(b, 8))))
 }

@@ -25,8 +25,10 @@
 //! | 0..1 | 0: no body, 1: small dense, 2: small sparse, 3: large |
 //! | 2..15 | capacity of a small body in entries |
 
+mod bucket;
 mod index;
 mod large;
+mod leaf;
 mod log;
 mod small;
 mod verify;

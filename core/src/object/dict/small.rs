@@ -70,7 +70,7 @@ impl Shape {
 
     #[inline]
     const fn entries(self) -> usize {
-        TAGS + (self.cap + 7) / 8 * 8
+        TAGS + self.cap.next_multiple_of(8)
     }
 
     #[inline]

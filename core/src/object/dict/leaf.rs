@@ -1,0 +1,252 @@
+//! A leaf of the entry log: entries with the sequence numbers of one leaf number. Dense ones have
+//! a place for each number; sparse ones hold the few entries that are left of a leaf.
+//!
+//! Leaf:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | first sequence number: leaf number * `SPAN` |
+//! | 8 | 2 | live: entries in it |
+//! | 10 | 2 | capacity: `SPAN` (dense), `MAX_SPARSE` or `MIN_SPARSE` (sparse) |
+//! | 12 | 4 | 0 |
+//! | 16 | 16 n | dense: key word, value word; key 0: no entry |
+//! | 16 | 24 n | sparse: key word, value word, sequence number; key 0: no entry |
+//!
+//! Place of an entry, as the index stores it (`Loc`):
+//!
+//! | BITS | FIELD |
+//! | --- | --- |
+//! | 0..47 | address of the entry |
+//! | 48..55 | position in its leaf |
+//! | 56 | 1 in a sparse leaf |
+
+use super::{Ent, put, word_in};
+use crate::error::{Error, Result};
+use crate::heap::{self, MAX_SEGMENT};
+use crate::ids::Addr;
+use crate::object::word::Word;
+use crate::page::access::{Pages, PagesMut};
+
+const HEADER: usize = 16;
+/// Entries of a dense leaf, and sequence numbers of any leaf.
+pub(super) const SPAN: u64 = 251;
+/// Entries of a wide sparse leaf.
+pub(super) const MAX_SPARSE: usize = 32;
+/// Entries of a narrow sparse leaf.
+pub(super) const MIN_SPARSE: usize = 4;
+const ADDR: u64 = Addr::MAX;
+/// Bit of a pointer to a leaf that says that it is sparse.
+pub(super) const SPARSE: u64 = 1 << 48;
+
+const _: () = assert!(HEADER + SPAN as usize * 16 <= MAX_SEGMENT);
+
+/// Where an entry lies: what the index stores of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Loc(u64);
+
+impl Loc {
+    /// The entry at a position of a leaf.
+    pub(super) fn new(leaf: Addr, sparse: bool, pos: usize) -> Loc {
+        let entry = leaf.0 + (HEADER + pos * stride(sparse)) as u64;
+        Loc(entry & ADDR | (pos as u64) << 48 | u64::from(sparse) << 56)
+    }
+
+    /// From the form in which the index stores it.
+    #[inline]
+    pub(super) fn from_bits(bits: u64) -> Loc {
+        Loc(bits)
+    }
+
+    /// The form in which the index stores it: never 0.
+    #[inline]
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The entry's address: key word, value word.
+    #[inline]
+    pub(super) fn addr(self) -> Addr {
+        Addr(self.0 & ADDR)
+    }
+
+    /// Whether its leaf is sparse.
+    pub(super) fn sparse(self) -> bool {
+        self.0 >> 56 & 1 != 0
+    }
+
+    /// Its position in its leaf.
+    pub(super) fn pos(self) -> usize {
+        (self.0 >> 48 & 0xff) as usize
+    }
+
+    /// The leaf's address.
+    pub(super) fn leaf(self) -> Addr {
+        Addr(
+            self.addr()
+                .0
+                .wrapping_sub((HEADER + self.pos() * stride(self.sparse())) as u64),
+        )
+    }
+}
+
+#[inline]
+const fn stride(sparse: bool) -> usize {
+    if sparse { 24 } else { 16 }
+}
+
+/// A leaf read and checked.
+pub(super) struct Leaf<'a> {
+    /// Where it is.
+    pub(super) at: Addr,
+    b: &'a [u8],
+    /// Its first sequence number.
+    pub(super) first: u64,
+    /// How many entries it says it has.
+    pub(super) live: usize,
+    /// Room for entries.
+    pub(super) cap: usize,
+    sparse: bool,
+}
+
+/// Reads a leaf.
+pub(super) fn read<P: Pages>(p: &P, at: Addr, sparse: bool) -> Result<Leaf<'_>> {
+    let counts = p.u64_at(at + 8)?;
+    let (live, cap) = ((counts & 0xffff) as usize, (counts >> 16 & 0xffff) as usize);
+    let fits = if sparse {
+        cap == MAX_SPARSE || cap == MIN_SPARSE
+    } else {
+        cap == SPAN as usize
+    };
+    if !fits || live > cap {
+        return Err(Error::corrupt("a dict leaf with impossible counts", at));
+    }
+    let b = p.bytes(at, HEADER + cap * stride(sparse))?;
+    Ok(Leaf {
+        at,
+        b,
+        first: word_in(b, 0),
+        live,
+        cap,
+        sparse,
+    })
+}
+
+impl Leaf<'_> {
+    /// The entry at a position.
+    pub(super) fn ent(&self, pos: usize) -> Option<Ent> {
+        let at = HEADER + pos * stride(self.sparse);
+        let key = Word(word_in(self.b, at));
+        let seq = if self.sparse {
+            word_in(self.b, at + 16)
+        } else {
+            self.first.wrapping_add(pos as u64)
+        };
+        (!key.is_empty()).then(|| Ent {
+            seq,
+            key,
+            value: Word(word_in(self.b, at + 8)),
+        })
+    }
+
+    /// The first entry after a sequence number.
+    pub(super) fn after(&self, seq: u64) -> Option<Ent> {
+        let from = if self.sparse { 0 } else { skip(seq, self.first) };
+        (from..self.cap).filter_map(|i| self.ent(i)).find(|e| e.seq > seq)
+    }
+
+    /// The last entry before a sequence number.
+    pub(super) fn before(&self, seq: u64) -> Option<Ent> {
+        let to = if self.sparse {
+            self.cap as u64
+        } else {
+            seq.saturating_sub(self.first).min(self.cap as u64)
+        };
+        (0..to as usize)
+            .rev()
+            .filter_map(|i| self.ent(i))
+            .find(|e| e.seq < seq)
+    }
+
+    /// Its bytes.
+    pub(super) fn size(&self) -> usize {
+        self.b.len()
+    }
+
+    /// Its entries in order, and where they are.
+    pub(super) fn entries(&self) -> Vec<(Ent, Loc)> {
+        (0..self.cap)
+            .filter_map(|i| Some((self.ent(i)?, Loc::new(self.at, self.sparse, i))))
+            .collect()
+    }
+}
+
+/// The position in a dense leaf from which to look for entries after `seq`.
+fn skip(seq: u64, first: u64) -> usize {
+    if seq < first {
+        0
+    } else {
+        (seq - first + 1).min(SPAN) as usize
+    }
+}
+
+/// Stores the counts of the leaf at an address.
+pub(super) fn set_counts<W: PagesMut>(w: &mut W, at: Addr, live: usize, cap: usize) -> Result<()> {
+    w.set_u64(at + 8, live as u64 | (cap as u64) << 16)
+}
+
+/// A new leaf with these entries: its pointer, and where each entry lies.
+pub(super) fn write<W: PagesMut>(
+    w: &mut W,
+    number: u64,
+    entries: &[Ent],
+    dense: bool,
+) -> Result<(u64, Vec<Loc>)> {
+    let sparse = !dense;
+    let cap = match (dense, entries.len() <= MIN_SPARSE) {
+        (true, _) => SPAN as usize,
+        (false, true) => MIN_SPARSE,
+        (false, false) => MAX_SPARSE,
+    };
+    let size = HEADER + cap * stride(sparse);
+    let at = heap::alloc(w, size)?;
+    let b = w.init(at, size)?;
+    b.fill(0);
+    let first = number * SPAN;
+    put(b, 0, first);
+    put(b, 8, entries.len() as u64 | (cap as u64) << 16);
+    let mut locs = Vec::with_capacity(entries.len());
+    for (i, e) in entries.iter().enumerate() {
+        let pos = if dense {
+            e.seq.wrapping_sub(first) as usize
+        } else {
+            i
+        };
+        if pos >= cap || e.seq / SPAN != number {
+            return Err(Error::corrupt("a dict entry with an impossible number", at));
+        }
+        let entry = HEADER + pos * stride(sparse);
+        put(b, entry, e.key.0);
+        put(b, entry + 8, e.value.0);
+        if sparse {
+            put(b, entry + 16, e.seq);
+        }
+        locs.push(Loc::new(at, sparse, pos));
+    }
+    Ok((at.0 | if sparse { SPARSE } else { 0 }, locs))
+}
+
+/// The leaf of a number and pointer found in the tree.
+pub(super) fn read_numbered<P: Pages>(p: &P, number: u64, pointer: u64) -> Result<Leaf<'_>> {
+    let leaf = read(p, Addr(pointer & ADDR), pointer & SPARSE != 0)?;
+    if number.checked_mul(SPAN) != Some(leaf.first) {
+        return Err(Error::corrupt("a dict leaf under the wrong number", leaf.at));
+    }
+    Ok(leaf)
+}
+
+/// The key and value words of an entry.
+#[inline]
+pub(super) fn words<P: Pages>(p: &P, loc: Loc) -> Result<(Word, Word)> {
+    let b = p.bytes(loc.addr(), 16)?;
+    Ok((Word(word_in(b, 0)), Word(word_in(b, 8))))
+}
