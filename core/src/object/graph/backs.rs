@@ -103,7 +103,10 @@ fn count_of(word: Word, at: Addr) -> Result<u64> {
 }
 
 fn count_word(n: u64) -> Result<Word> {
-    i64::try_from(n).ok().and_then(Word::int).ok_or_else(|| Error::invalid("too many references"))
+    i64::try_from(n)
+        .ok()
+        .and_then(Word::int)
+        .ok_or_else(|| Error::invalid("too many references"))
 }
 
 /// How often `parent` stands in the back references of `c`.
@@ -125,7 +128,11 @@ pub(super) fn add<W: PagesMut>(w: &mut W, c: Addr, parent: Addr) -> Result<()> {
 
 fn add_many<W: PagesMut>(w: &mut W, c: Addr, parent: Addr, n: u64) -> Result<()> {
     let a = match form(w, c)? {
-        Form::None => Array { at: Addr::NULL, n: 0, cap: 0 },
+        Form::None => Array {
+            at: Addr::NULL,
+            n: 0,
+            cap: 0,
+        },
         Form::Array(a) => a,
         Form::Dict(d) => {
             let old = dict::get(w, d, &key(parent))?.map_or(Ok(0), |word| count_of(word, d))?;
@@ -168,7 +175,11 @@ fn add_many<W: PagesMut>(w: &mut W, c: Addr, parent: Addr, n: u64) -> Result<()>
         d
     };
     w.set_u64(c + EXTRA, new.0)?;
-    if a.at.is_null() { Ok(()) } else { heap::free(w, a.at) }
+    if a.at.is_null() {
+        Ok(())
+    } else {
+        heap::free(w, a.at)
+    }
 }
 
 fn entry(parent: Addr, n: u64) -> [u8; ENTRY as usize] {

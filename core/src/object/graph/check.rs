@@ -78,7 +78,10 @@ impl Seen {
         let mut members = HashSet::new();
         while !h.is_null() {
             if !Bits::read(p, h)?.has(flag) || !members.insert(h) {
-                return Err(Error::corrupt("a list of containers with a member that is not its own", h));
+                return Err(Error::corrupt(
+                    "a list of containers with a member that is not its own",
+                    h,
+                ));
             }
             let next = list.linked(p, h, header::HINT)?;
             if p.u64_at(next + header::HOME)? != h.0 {
@@ -157,7 +160,10 @@ impl Seen {
             return Err(Error::corrupt("a container with missing back references", h));
         }
         if bits.has(DRAINED) && (!bits.has(DOOMED) || content::len(p, h)? > 0 || total == 0) {
-            return Err(Error::corrupt("an emptied container that is not empty garbage", h));
+            return Err(Error::corrupt(
+                "an emptied container that is not empty garbage",
+                h,
+            ));
         }
         Ok(())
     }

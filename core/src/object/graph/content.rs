@@ -41,7 +41,9 @@ pub(super) fn words<P: Pages>(
         return Ok(());
     }
     for _ in 0..max {
-        let Some((next, _, word)) = entries::next(p, h, *cursor)? else { break };
+        let Some((next, _, word)) = entries::next(p, h, *cursor)? else {
+            break;
+        };
         *cursor = next;
         out.push(word);
     }

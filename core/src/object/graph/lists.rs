@@ -85,9 +85,17 @@ pub(super) struct List {
 }
 
 /// Containers to be looked at: new ones, those whose home went, and those being freed.
-pub(super) const ORPHANS: List = List { head: sb::ORPHANS, count: sb::ORPHAN_COUNT, flag: header::ORPHAN };
+pub(super) const ORPHANS: List = List {
+    head: sb::ORPHANS,
+    count: sb::ORPHAN_COUNT,
+    flag: header::ORPHAN,
+};
 /// Containers that only a pin keeps, or whose state was too much work to find out.
-pub(super) const SUSPECTS: List = List { head: sb::SUSPECTS, count: sb::SUSPECT_COUNT, flag: header::SUSPECT };
+pub(super) const SUSPECTS: List = List {
+    head: sb::SUSPECTS,
+    count: sb::SUSPECT_COUNT,
+    flag: header::SUSPECT,
+};
 
 impl List {
     /// The first member; null if there is none.
@@ -131,7 +139,10 @@ impl List {
         let head = self.first(w)?;
         if next == h {
             if head != h {
-                return Err(Error::corrupt("a list of containers that is not linked to its head", h));
+                return Err(Error::corrupt(
+                    "a list of containers that is not linked to its head",
+                    h,
+                ));
             }
             w.set_u64(self.head, 0)?;
         } else {
@@ -160,7 +171,10 @@ impl List {
     pub(super) fn linked<P: Pages>(self, p: &P, h: Addr, field: u64) -> Result<Addr> {
         let to = Addr(p.u64_at(h + field)?);
         if !Bits::read(p, to)?.has(self.flag) {
-            return Err(Error::corrupt("a list of containers with a member that is not its own", h));
+            return Err(Error::corrupt(
+                "a list of containers with a member that is not its own",
+                h,
+            ));
         }
         Ok(to)
     }

@@ -50,7 +50,9 @@ mod walk;
 
 pub use check::{GraphReport, check_graph, own_segments};
 pub use content::Place;
-pub use reap::{Collection, ReapProgress, collect, end_operation, is_suspect, reap, something_waits, unpinned};
+pub use reap::{
+    Collection, ReapProgress, collect, end_operation, is_suspect, reap, something_waits, unpinned,
+};
 pub use walk::{Shown, shown_home};
 
 use crate::error::{Error, Result};
@@ -119,7 +121,9 @@ pub fn retain<W: PagesMut>(w: &mut W, child: Addr, parent: Addr, hint: u64) -> R
         return Err(Error::Gone(ObjectId(w.u64_at(child + header::ID)?)));
     }
     let Some(refs) = bits.refs().checked_add(1) else {
-        return Err(Error::invalid("a container that has 4294967295 references cannot take another"));
+        return Err(Error::invalid(
+            "a container that has 4294967295 references cannot take another",
+        ));
     };
     if !bits.homed() && walk::may_live_in(w, child, parent)? {
         unlist(w, child, bits)?.with_refs(refs).store(w, child)?;
@@ -168,7 +172,11 @@ pub fn move_home<W: PagesMut>(
     let homed = bits.homed() && w.u64_at(child + header::HOME)? == from.0;
     let entry = homed && (w.u64_at(child + header::HINT)? == from_hint || backs::count(w, child, from)? == 0);
     if from == to {
-        return if entry { w.set_u64(child + header::HINT, to_hint) } else { Ok(()) };
+        return if entry {
+            w.set_u64(child + header::HINT, to_hint)
+        } else {
+            Ok(())
+        };
     }
     if entry && walk::may_live_in(w, child, to)? {
         return set_home_words(w, child, to, to_hint);
@@ -211,13 +219,21 @@ pub fn release_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr) -> Result<
 /// container keeps from being freed.
 pub fn detach<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let bits = Bits::read(w, h)?;
-    let class = if bits.kind() == Kind::Object { w.u64_at(h + header::CLASS_OR_LEN)? } else { 0 };
+    let class = if bits.kind() == Kind::Object {
+        w.u64_at(h + header::CLASS_OR_LEN)?
+    } else {
+        0
+    };
     let (new, _) = new_header(w, bits.kind(), class)?;
     let part = |at: u64, len: u64| at as usize..(at + len) as usize;
     let old = w.bytes(h, header::SIZE)?.to_vec();
     let b = w.init(new, header::SIZE)?;
     b[1] = (bits.flags() & header::UNSHARED) | header::DETACHED | DOOMED;
-    for range in [part(header::FORM, 2), part(header::BODY, 8), part(header::CLASS_OR_LEN, 8)] {
+    for range in [
+        part(header::FORM, 2),
+        part(header::BODY, 8),
+        part(header::CLASS_OR_LEN, 8),
+    ] {
         b[range.clone()].copy_from_slice(&old[range]);
     }
     b[part(header::MTIME, 8)].copy_from_slice(&h.0.to_le_bytes());
@@ -230,7 +246,9 @@ pub fn detach<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     }
     let bits = Bits::read(w, h)?;
     let Some(refs) = bits.refs().checked_add(1) else {
-        return Err(Error::invalid("a container that has 4294967295 references cannot take another"));
+        return Err(Error::invalid(
+            "a container that has 4294967295 references cannot take another",
+        ));
     };
     bits.with(EMPTIED).with_refs(refs).store(w, h)?;
     backs::add(w, h, new)

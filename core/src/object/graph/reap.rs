@@ -41,7 +41,11 @@ pub struct ReapProgress {
 #[inline]
 pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
     let words = p.bytes(sb::ORPHANS, 48)?;
-    let any = |at: Addr| words[(at.0 - sb::ORPHANS.0) as usize..][..8].iter().any(|b| *b != 0);
+    let any = |at: Addr| {
+        words[(at.0 - sb::ORPHANS.0) as usize..][..8]
+            .iter()
+            .any(|b| *b != 0)
+    };
     Ok(any(sb::ORPHANS) || any(sb::SUSPECTS) || any(sb::BLOBS))
 }
 
@@ -104,7 +108,11 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
         bits.with(DOOMED).store(w, h)?;
     }
     let detached = bits.has(DETACHED);
-    let parent = if detached { Addr(w.u64_at(h + header::MTIME)?) } else { h };
+    let parent = if detached {
+        Addr(w.u64_at(h + header::MTIME)?)
+    } else {
+        h
+    };
     let mut words = Vec::new();
     let max = usize::try_from(*left + 1).unwrap_or(usize::MAX).min(4096);
     let done = content::drain(w, h, max, &mut words)?;
@@ -278,7 +286,11 @@ fn suspect_in_passing<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()
             w.set_u64(sb::EFFORT, next)?;
         }
     }
-    if SUSPECTS.first(w)? == h { SUSPECTS.rotate(w) } else { Ok(()) }
+    if SUSPECTS.first(w)? == h {
+        SUSPECTS.rotate(w)
+    } else {
+        Ok(())
+    }
 }
 
 /// A complete collection, in steps that may be operations of their own: every suspect is looked at
@@ -330,5 +342,8 @@ impl Collection {
 pub fn collect<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
     let mut c = Collection::default();
     c.step(w, budget)?;
-    Ok(ReapProgress { freed: c.freed, more: !c.done })
+    Ok(ReapProgress {
+        freed: c.freed,
+        more: !c.done,
+    })
 }

@@ -22,7 +22,12 @@ impl GraphMem {
         let mut heap = HeapMem::new();
         let root = ops::create_root(&mut heap).unwrap();
         heap.commit().unwrap();
-        GraphMem { heap, pins: HashSet::new(), changes: Vec::new(), root }
+        GraphMem {
+            heap,
+            pins: HashSet::new(),
+            changes: Vec::new(),
+            root,
+        }
     }
 
     pub(crate) fn commit(&mut self) {

@@ -36,7 +36,10 @@ pub(super) fn may_live_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<
     }
     let root = root(p)?;
     let mut up = parent;
-    let mut down = Below { stack: vec![(child, 0)], words: Vec::new() };
+    let mut down = Below {
+        stack: vec![(child, 0)],
+        words: Vec::new(),
+    };
     for _ in 0..LIVE_IN_STEPS / TURN {
         for _ in 0..TURN {
             if up == root {

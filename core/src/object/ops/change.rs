@@ -81,7 +81,11 @@ pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
 }
 
 fn empty<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<()> {
-    let len = if kind == Kind::List { list::len(w, h)? } else { entries::len(w, h)? };
+    let len = if kind == Kind::List {
+        list::len(w, h)?
+    } else {
+        entries::len(w, h)?
+    };
     if len > AT_ONCE {
         return graph::detach(w, h);
     }

@@ -33,7 +33,7 @@ use super::value::{In, Key, Step, Value};
 use super::word::Word;
 use crate::error::{Error, Result};
 use crate::ids::Obj;
-use crate::page::access::{Pages, PagesMut};
+use crate::page::access::{self, Pages, PagesMut};
 
 /// Entries that the end of an operation frees at most (about): enough that freeing keeps up with
 /// any deletion, few enough that nobody waits for it.
@@ -49,10 +49,19 @@ pub fn end_operation<W: PagesMut>(w: &mut W) -> Result<ReapProgress> {
     graph::end_operation(w, REAP)
 }
 
-/// Checks that the object is still there, and gives its kind.
+/// Checks that the object is still there and not being freed, and gives its kind: `header::check`
+/// and more by one load.
 #[inline]
 fn alive<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
-    let b = p.bytes(obj.addr, 16)?;
+    let b = match p.bytes(obj.addr, 16) {
+        Ok(b) => b,
+        // Made in a transaction that was rolled back: its page may be gone with it.
+        Err(Error::Corrupt {
+            what: access::BEYOND | access::ABSENT,
+            ..
+        }) => return Err(Error::Gone(obj.id)),
+        Err(e) => return Err(e),
+    };
     let id = b[8..].iter().rev().fold(0, |id, &byte| id << 8 | u64::from(byte));
     match Kind::of(b[0]) {
         Some(kind) if id == obj.id.0 && id != 0 && b[1] & (DOOMED | DRAINED) == 0 => Ok(kind),
@@ -93,9 +102,15 @@ fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
     scalar::encode(w, value)
 }
 
-const NOT_A_LIST: Error = Error::WrongKind { what: "this is not a list" };
-const NO_KEYS: Error = Error::WrongKind { what: "a list has items, no keys" };
-const STR_ONLY: Error = Error::WrongKind { what: "the attributes of an object have names that are str" };
+const NOT_A_LIST: Error = Error::WrongKind {
+    what: "this is not a list",
+};
+const NO_KEYS: Error = Error::WrongKind {
+    what: "a list has items, no keys",
+};
+const STR_ONLY: Error = Error::WrongKind {
+    what: "the attributes of an object have names that are str",
+};
 
 /// Checks that a container of this kind can have such a key.
 #[inline]
@@ -108,7 +123,11 @@ fn takes_key(kind: Kind, key: &Key<'_>) -> Result<()> {
 }
 
 fn wants_list(kind: Kind) -> Result<()> {
-    if kind == Kind::List { Ok(()) } else { Err(NOT_A_LIST) }
+    if kind == Kind::List {
+        Ok(())
+    } else {
+        Err(NOT_A_LIST)
+    }
 }
 
 /// The key of a step, or of an entry met before.
@@ -117,7 +136,10 @@ fn key_of(value: &Value) -> Result<Key<'_>> {
         Value::None => Key::None,
         Value::Bool(b) => Key::Bool(*b),
         Value::Int(n) => Key::Int(*n),
-        Value::BigInt { negative, magnitude } => Key::BigInt { negative: *negative, magnitude },
+        Value::BigInt { negative, magnitude } => Key::BigInt {
+            negative: *negative,
+            magnitude,
+        },
         Value::Float(x) => Key::Float(*x),
         Value::Str { bytes, .. } => Key::Str(bytes),
         Value::Bytes(bytes) => Key::Bytes(bytes),
@@ -166,5 +188,8 @@ impl<'a> Spot<'a> {
 }
 
 fn out_of_range(index: u64, len: u64) -> Error {
-    Error::Index { index: i64::try_from(index).unwrap_or(i64::MAX), len }
+    Error::Index {
+        index: i64::try_from(index).unwrap_or(i64::MAX),
+        len,
+    }
 }

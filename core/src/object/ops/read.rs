@@ -103,7 +103,9 @@ fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
 /// See `Reader::get`.
 #[inline]
 pub fn get<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> {
-    lookup(p, obj, key)?.map(|word| scalar::decode(p, word)).transpose()
+    lookup(p, obj, key)?
+        .map(|word| scalar::decode(p, word))
+        .transpose()
 }
 
 /// See `Reader::contains`.
@@ -132,14 +134,20 @@ fn entry<P: Pages>(p: &P, found: Option<(u64, Word, Word)>) -> Result<Option<Ent
     let Some((cursor, key, value)) = found else {
         return Ok(None);
     };
-    Ok(Some(Entry { cursor, key: scalar::decode(p, key)?, value: scalar::decode(p, value)? }))
+    Ok(Some(Entry {
+        cursor,
+        key: scalar::decode(p, key)?,
+        value: scalar::decode(p, value)?,
+    }))
 }
 
 /// See `Reader::item`.
 #[inline]
 pub fn item<P: Pages>(p: &P, obj: Obj, index: u64) -> Result<Option<Value>> {
     wants_list(reading(p, obj)?)?;
-    list::get(p, obj.addr, index)?.map(|word| scalar::decode(p, word)).transpose()
+    list::get(p, obj.addr, index)?
+        .map(|word| scalar::decode(p, word))
+        .transpose()
 }
 
 /// See `Reader::items`.

@@ -46,7 +46,10 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
         Spot::Index(i) => Some(list::remove(w, from.addr, *i)?),
     };
     if taken != Some(word) {
-        return Err(Error::corrupt("an entry that is not where it was found", from.addr));
+        return Err(Error::corrupt(
+            "an entry that is not where it was found",
+            from.addr,
+        ));
     }
     match displaced {
         Some(old) => release_word(w, old, to.addr),

@@ -1,8 +1,11 @@
 //! The graph against a plain model: random operations, cycles, shared references, pins and
 //! rollbacks; afterwards exactly what is reachable exists, and no memory is lost.
 
-use super::testing::GraphMem;
-use super::*;
+use super::collect_all;
+use crate::ids::Obj;
+use crate::object::graph::testing::GraphMem;
+use crate::object::graph::{check_graph, end_operation, unpinned};
+use crate::object::header::Kind;
 use crate::object::ops;
 use crate::object::value::{In, Key, Step, Value};
 use proptest::prelude::*;
@@ -66,13 +69,39 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Op {
-    New { list: bool, parent: u8, key: u8, pin: bool, attach: bool },
-    Set { parent: u8, key: u8, child: u8 },
-    Scalar { parent: u8, key: u8, long: bool },
-    Remove { parent: u8, key: u8 },
-    Clear { parent: u8 },
-    Rename { from: u8, key: u8, to: u8, to_key: u8 },
-    Convert { at: u8 },
+    New {
+        list: bool,
+        parent: u8,
+        key: u8,
+        pin: bool,
+        attach: bool,
+    },
+    Set {
+        parent: u8,
+        key: u8,
+        child: u8,
+    },
+    Scalar {
+        parent: u8,
+        key: u8,
+        long: bool,
+    },
+    Remove {
+        parent: u8,
+        key: u8,
+    },
+    Clear {
+        parent: u8,
+    },
+    Rename {
+        from: u8,
+        key: u8,
+        to: u8,
+        to_key: u8,
+    },
+    Convert {
+        at: u8,
+    },
     Pin(u8),
     Unpin(u8),
     Collect,
@@ -144,7 +173,13 @@ fn take(body: &MBody, key: u8) -> Option<(Step, usize)> {
 /// Does one operation; pins are set and taken as the store would.
 fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
     match *op {
-        Op::New { list, parent, key, pin, attach } => {
+        Op::New {
+            list,
+            parent,
+            key,
+            pin,
+            attach,
+        } => {
             if m.bodies.len() > 20 {
                 return;
             }
@@ -152,7 +187,11 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
             let i = m.next;
             m.next += 1;
             let parent = m.pick(parent);
-            let body = if list { MBody::List(Vec::new()) } else { MBody::Dict(BTreeMap::new()) };
+            let body = if list {
+                MBody::List(Vec::new())
+            } else {
+                MBody::Dict(BTreeMap::new())
+            };
             m.bodies.insert(i, (obj, body));
             if pin {
                 w.pins.insert(obj.id);
@@ -168,7 +207,11 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
         }
         Op::Scalar { parent, key, long } => {
             let parent = m.pick(parent);
-            let val = if long { MVal::Text("a text beyond the word".repeat(3)) } else { MVal::Int(7) };
+            let val = if long {
+                MVal::Text("a text beyond the word".repeat(3))
+            } else {
+                MVal::Int(7)
+            };
             put(w, m, parent, key, val);
         }
         Op::Remove { parent, key } => {
@@ -195,9 +238,16 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
                 MBody::List(l) => l.clear(),
             }
         }
-        Op::Rename { from, key, to, to_key } => {
+        Op::Rename {
+            from,
+            key,
+            to,
+            to_key,
+        } => {
             let (from, to) = (m.pick(from), m.pick(to));
-            let Some((step, at)) = take(&m.bodies[&from].1, key) else { return };
+            let Some((step, at)) = take(&m.bodies[&from].1, key) else {
+                return;
+            };
             let to_step = match &m.bodies[&to].1 {
                 MBody::Dict(_) => Step::Key(Value::Int(i64::from(to_key % KEYS))),
                 MBody::List(l) => Step::Index(to_key as u64 % (l.len() as u64 + 1)),
@@ -253,7 +303,9 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
             w.pins.insert(m.bodies[&i].0.id);
         }
         Op::Unpin(n) => {
-            let Some(&i) = m.pins.iter().nth(usize::from(n) % m.pins.len().max(1)) else { return };
+            let Some(&i) = m.pins.iter().nth(usize::from(n) % m.pins.len().max(1)) else {
+                return;
+            };
             m.pins.remove(&i);
             w.pins.remove(&m.bodies[&i].0.id);
             // Every other time as if the process had died: nobody says that the pin went.
@@ -263,18 +315,6 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
         }
         Op::Collect => {}
     }
-}
-
-fn collect_all(w: &mut GraphMem) {
-    let mut c = Collection::default();
-    for _ in 0..10_000 {
-        c.step(w, 7).unwrap();
-        w.commit();
-        if c.done {
-            return;
-        }
-    }
-    panic!("a collection that does not end");
 }
 
 /// Compares the contents of everything alive; the homes of all that the root reaches.
@@ -309,7 +349,12 @@ fn compare(w: &GraphMem, m: &Model, complete: bool) {
         assert_eq!(report.containers.len(), m.bodies.len());
         assert_eq!(report.orphans, 0);
         for (i, (obj, _)) in &m.bodies {
-            let n = m.bodies.values().flat_map(|(_, b)| b.vals()).filter(|v| **v == MVal::Ref(*i)).count();
+            let n = m
+                .bodies
+                .values()
+                .flat_map(|(_, b)| b.vals())
+                .filter(|v| **v == MVal::Ref(*i))
+                .count();
             assert_eq!(ops::refs(w, *obj).unwrap(), n as u64);
         }
     }
@@ -318,7 +363,9 @@ fn compare(w: &GraphMem, m: &Model, complete: bool) {
         let obj = m.bodies[&i].0;
         let (mut at, mut steps) = (obj, 0);
         while at != w.root {
-            let (parent, step) = ops::home(w, at).unwrap().expect("a home for what the root reaches");
+            let (parent, step) = ops::home(w, at)
+                .unwrap()
+                .expect("a home for what the root reaches");
             let here = match &step {
                 Step::Key(Value::Int(k)) => ops::get(w, parent, &Key::Int(*k)).unwrap(),
                 Step::Index(i) => ops::item(w, parent, *i).unwrap(),
@@ -335,7 +382,10 @@ fn compare(w: &GraphMem, m: &Model, complete: bool) {
                 MBody::Dict(d) => d.keys().map(|k| Step::Key(Value::Int(*k))).collect(),
                 MBody::List(l) => (0..l.len() as u64).map(Step::Index).collect(),
             };
-            homes += steps.iter().filter(|s| ops::is_home(w, obj, *parent, s).unwrap()).count();
+            homes += steps
+                .iter()
+                .filter(|s| ops::is_home(w, obj, *parent, s).unwrap())
+                .count();
         }
         assert_eq!(homes, usize::from(i != 0), "number of homes of {i}");
     }
