@@ -30,6 +30,11 @@ impl FsError {
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, FsError::Store(Error::Gone(_)))
     }
+
+    /// True if the store was closed meanwhile.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, FsError::Store(Error::Closed))
+    }
 }
 
 impl From<Error> for FsError {

@@ -78,7 +78,9 @@ impl Gone {
 
     fn remove(&mut self, serial: u64) {
         let at = self.0.partition_point(|r| r.1 <= serial);
-        let Some(&(start, end)) = self.0.get(at).filter(|r| r.0 <= serial) else { return };
+        let Some(&(start, end)) = self.0.get(at).filter(|r| r.0 <= serial) else {
+            return;
+        };
         let parts = [(start, serial), (serial + 1, end)];
         self.0.splice(at..=at, parts.into_iter().filter(|r| r.0 < r.1));
     }
@@ -107,6 +109,16 @@ pub(crate) struct Spot {
     pub(crate) gone: bool,
 }
 
+/// The names of a list's items at one moment, for one process.
+pub(crate) struct Namer(Gone);
+
+impl Namer {
+    /// The name of an item; None if it has none there.
+    pub(crate) fn name(&self, serial: u64) -> Option<u64> {
+        (!self.0.contains(serial)).then(|| self.0.rank(serial))
+    }
+}
+
 /// The lists whose names have moved, or that somebody listed.
 #[derive(Default)]
 pub(crate) struct Lists {
@@ -116,8 +128,14 @@ pub(crate) struct Lists {
 impl Lists {
     /// Where a name points for the thread that asks.
     pub(crate) fn spot(&mut self, list: ObjectId, name: u64, tid: u32) -> Spot {
-        let plain = Spot { serial: name, index: name, gone: false };
-        let Some(state) = self.lists.get_mut(&list) else { return plain };
+        let plain = Spot {
+            serial: name,
+            index: name,
+            gone: false,
+        };
+        let Some(state) = self.lists.get_mut(&list) else {
+            return plain;
+        };
         if state.gone.0.is_empty() {
             return plain;
         }
@@ -127,33 +145,57 @@ impl Lists {
             let gone = state.gone.contains(serial);
             if !(inherited && gone) {
                 state.views[at].used = Instant::now();
-                return Spot { serial, index: state.gone.rank(serial), gone };
+                return Spot {
+                    serial,
+                    index: state.gone.rank(serial),
+                    gone,
+                };
             }
             state.views.remove(at);
         }
-        Spot { serial: state.gone.select(name), index: name, gone: false }
-    }
-
-    /// The name of an item for the thread that asks; None if it has none in that process's view.
-    pub(crate) fn name(&mut self, list: ObjectId, serial: u64, tid: u32) -> Option<u64> {
-        let Some(state) = self.lists.get_mut(&list) else { return Some(serial) };
-        if state.gone.0.is_empty() {
-            return Some(serial);
-        }
-        match state.view_of(procs::process_of(tid)) {
-            Some((at, _)) => {
-                let view = &mut state.views[at];
-                view.used = Instant::now();
-                (!view.gone.contains(serial)).then(|| view.gone.rank(serial))
-            }
-            None => Some(state.gone.rank(serial)),
+        Spot {
+            serial: state.gone.select(name),
+            index: name,
+            gone: false,
         }
     }
 
     /// The index of an item; None if it is gone.
     pub(crate) fn index(&self, list: ObjectId, serial: u64) -> Option<u64> {
-        let Some(state) = self.lists.get(&list) else { return Some(serial) };
+        let Some(state) = self.lists.get(&list) else {
+            return Some(serial);
+        };
         (!state.gone.contains(serial)).then(|| state.gone.rank(serial))
+    }
+
+    /// Where a serial is, or would be put back.
+    pub(crate) fn at(&self, list: ObjectId, serial: u64) -> Spot {
+        match self.lists.get(&list) {
+            Some(s) => Spot {
+                serial,
+                index: s.gone.rank(serial),
+                gone: s.gone.contains(serial),
+            },
+            None => Spot {
+                serial,
+                index: serial,
+                gone: false,
+            },
+        }
+    }
+
+    /// The names of a list's items for the thread that asks, as they are now.
+    pub(crate) fn namer(&mut self, list: ObjectId, tid: u32) -> Namer {
+        let Some(state) = self.lists.get_mut(&list).filter(|s| !s.gone.0.is_empty()) else {
+            return Namer(Gone::default());
+        };
+        match state.view_of(procs::process_of(tid)) {
+            Some((at, _)) => {
+                state.views[at].used = Instant::now();
+                Namer(state.views[at].gone.clone())
+            }
+            None => Namer(state.gone.clone()),
+        }
     }
 
     /// The serial of an index.
@@ -161,16 +203,25 @@ impl Lists {
         self.lists.get(&list).map_or(index, |s| s.gone.select(index))
     }
 
-    /// An item was removed by that thread.
-    pub(crate) fn removed(&mut self, list: ObjectId, serial: u64, tid: u32) {
+    /// That thread is about to remove items: its process keeps the names it has now.
+    pub(crate) fn removing(&mut self, list: ObjectId, tid: u32) {
+        let Some(owner) = procs::process_of(tid) else {
+            return;
+        };
         let state = self.lists.entry(list).or_default();
-        if let Some(owner) = procs::process_of(tid)
-            && state.view_of(Some(owner)).is_none()
-        {
+        if state.view_of(Some(owner)).is_none() {
             let gone = state.gone.clone();
-            state.add_view(View { owner, gone, used: Instant::now() });
+            state.add_view(View {
+                owner,
+                gone,
+                used: Instant::now(),
+            });
         }
-        state.gone.insert(serial);
+    }
+
+    /// An item was removed. (Asks nobody: it may be called inside a section.)
+    pub(crate) fn removed(&mut self, list: ObjectId, serial: u64) {
+        self.lists.entry(list).or_default().gone.insert(serial);
     }
 
     /// An item was put back (or its removal was undone).
@@ -182,11 +233,17 @@ impl Lists {
 
     /// The directory was opened for listing by that thread.
     pub(crate) fn listed(&mut self, list: ObjectId, tid: u32) {
-        let Some(owner) = procs::process_of(tid) else { return };
+        let Some(owner) = procs::process_of(tid) else {
+            return;
+        };
         let state = self.lists.entry(list).or_default();
         let now = Instant::now();
         state.views.retain(|v| {
-            if v.owner == owner { now - v.used < OWN_REST } else { procs::is_alive(v.owner) }
+            if v.owner == owner {
+                now - v.used < OWN_REST
+            } else {
+                procs::is_alive(v.owner)
+            }
         });
         // Whoever listed before through a common parent sees the new numbers from now on, unless it
         // is still at work itself.
@@ -198,20 +255,29 @@ impl Lists {
         }
         if !state.views.iter().any(|v| v.owner == owner) {
             let gone = state.gone.clone();
-            state.add_view(View { owner, gone, used: now });
+            state.add_view(View {
+                owner,
+                gone,
+                used: now,
+            });
         }
     }
 
     /// Forgets what no living process needs. `in_use` says whether any inode or side entry still
     /// holds serials of that list.
-    pub(crate) fn tidy(&mut self, mut in_use: impl FnMut(ObjectId) -> bool) {
+    /// The lists whose serials thereby became indices again go to `dropped`.
+    pub(crate) fn tidy(&mut self, mut in_use: impl FnMut(ObjectId) -> bool, dropped: &mut Vec<ObjectId>) {
         self.lists.retain(|id, state| {
             state.views.retain(|v| procs::is_alive(v.owner));
             // Listed, unchanged and at rest: the view says nothing.
             if state.gone.0.is_empty() {
                 state.views.retain(|v| v.used.elapsed() < INHERITED_REST);
             }
-            !state.views.is_empty() || (!state.gone.0.is_empty() && in_use(*id))
+            let keep = !state.views.is_empty() || (!state.gone.0.is_empty() && in_use(*id));
+            if !keep && !state.gone.0.is_empty() {
+                dropped.push(*id);
+            }
+            keep
         });
     }
 
@@ -269,11 +335,14 @@ mod tests {
     fn removing_all_items_by_their_first_names() {
         let mut lists = Lists::default();
         let mut items: Vec<u32> = (0..20).collect();
-        for name in [0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 2, 3, 4, 5, 6, 7, 8, 9] {
+        for name in [
+            0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 2, 3, 4, 5, 6, 7, 8, 9,
+        ] {
             let spot = lists.spot(L, name, me());
             assert!(!spot.gone);
             assert_eq!(items.remove(spot.index as usize), name as u32);
-            lists.removed(L, spot.serial, me());
+            lists.removing(L, me());
+            lists.removed(L, spot.serial);
             assert!(lists.spot(L, name, me()).gone);
         }
         assert!(items.is_empty());
@@ -282,9 +351,17 @@ mod tests {
     #[test]
     fn putting_an_item_back() {
         let mut lists = Lists::default();
-        lists.removed(L, 1, me());
+        lists.removing(L, me());
+        lists.removed(L, 1);
         let spot = lists.spot(L, 1, me());
-        assert_eq!(spot, Spot { serial: 1, index: 1, gone: true });
+        assert_eq!(
+            spot,
+            Spot {
+                serial: 1,
+                index: 1,
+                gone: true
+            }
+        );
         assert_eq!(lists.spot(L, 2, me()).index, 1);
         lists.restored(L, 1);
         assert_eq!(lists.spot(L, 2, me()).index, 2);
@@ -293,11 +370,19 @@ mod tests {
     #[test]
     fn others_see_indices() {
         let mut lists = Lists::default();
-        lists.removed(L, 0, me());
+        lists.removing(L, me());
+        lists.removed(L, 0);
         // Process 1 is no descendant of this one.
-        assert_eq!(lists.spot(L, 0, 1), Spot { serial: 1, index: 0, gone: false });
-        assert_eq!(lists.name(L, 1, 1), Some(0));
-        assert_eq!(lists.name(L, 1, me()), Some(1));
+        assert_eq!(
+            lists.spot(L, 0, 1),
+            Spot {
+                serial: 1,
+                index: 0,
+                gone: false
+            }
+        );
+        assert_eq!(lists.namer(L, 1).name(1), Some(0));
+        assert_eq!(lists.namer(L, me()).name(1), Some(1));
         assert_eq!(lists.index(L, 0), None);
         assert_eq!(lists.index(L, 5), Some(4));
         assert_eq!(lists.serial(L, 4), 5);
@@ -306,15 +391,28 @@ mod tests {
     #[test]
     fn a_child_inherits_until_it_meets_a_gone_name() {
         let mut lists = Lists::default();
-        let Ok(mut child) = std::process::Command::new("sleep").arg("60").spawn() else { panic!("no sleep") };
+        let Ok(mut child) = std::process::Command::new("sleep").arg("60").spawn() else {
+            panic!("no sleep")
+        };
         lists.listed(L, me());
-        lists.removed(L, 0, child.id());
+        lists.removing(L, child.id());
+        lists.removed(L, 0);
         assert_eq!(lists.spot(L, 2, child.id()).index, 1);
         // The same name again can only mean the new first item.
-        assert_eq!(lists.spot(L, 0, child.id()), Spot { serial: 1, index: 0, gone: false });
+        assert_eq!(
+            lists.spot(L, 0, child.id()),
+            Spot {
+                serial: 1,
+                index: 0,
+                gone: false
+            }
+        );
         let _ = child.kill();
         let _ = child.wait();
-        lists.tidy(|_| false);
+        lists.lists.values_mut().for_each(|l| l.views.clear());
+        let mut dropped = Vec::new();
+        lists.tidy(|_| false, &mut dropped);
+        assert_eq!(dropped, [L]);
         assert!(lists.lists.is_empty());
     }
 

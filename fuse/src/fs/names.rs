@@ -39,7 +39,10 @@ pub(crate) enum OwnedKey {
     None,
     Bool(bool),
     Int(i64),
-    BigInt { negative: bool, magnitude: Vec<u8> },
+    BigInt {
+        negative: bool,
+        magnitude: Vec<u8>,
+    },
     /// The bits of a float.
     Float(u64),
     /// UTF-8, lone surrogates as their three bytes.
@@ -54,7 +57,10 @@ impl OwnedKey {
             OwnedKey::None => Key::None,
             OwnedKey::Bool(b) => Key::Bool(*b),
             OwnedKey::Int(i) => Key::Int(*i),
-            OwnedKey::BigInt { negative, magnitude } => Key::BigInt { negative: *negative, magnitude },
+            OwnedKey::BigInt { negative, magnitude } => Key::BigInt {
+                negative: *negative,
+                magnitude,
+            },
             OwnedKey::Float(bits) => Key::Float(f64::from_bits(*bits)),
             OwnedKey::Str(s) => Key::Str(s),
             OwnedKey::Bytes(b) => Key::Bytes(b),
@@ -67,11 +73,15 @@ impl OwnedKey {
             OwnedKey::None => Value::None,
             OwnedKey::Bool(b) => Value::Bool(*b),
             OwnedKey::Int(i) => Value::Int(*i),
-            OwnedKey::BigInt { negative, magnitude } => {
-                Value::BigInt { negative: *negative, magnitude: Small::from_slice(magnitude) }
-            }
+            OwnedKey::BigInt { negative, magnitude } => Value::BigInt {
+                negative: *negative,
+                magnitude: Small::from_slice(magnitude),
+            },
             OwnedKey::Float(bits) => Value::Float(f64::from_bits(*bits)),
-            OwnedKey::Str(s) => Value::Str { bytes: Small::from_slice(s), no_newline: false },
+            OwnedKey::Str(s) => Value::Str {
+                bytes: Small::from_slice(s),
+                no_newline: false,
+            },
             OwnedKey::Bytes(b) => Value::Bytes(Small::from_slice(b)),
         }
     }
@@ -82,9 +92,10 @@ impl OwnedKey {
             Value::None => OwnedKey::None,
             Value::Bool(b) => OwnedKey::Bool(*b),
             Value::Int(i) => OwnedKey::Int(*i),
-            Value::BigInt { negative, magnitude } => {
-                OwnedKey::BigInt { negative: *negative, magnitude: magnitude.to_vec() }
-            }
+            Value::BigInt { negative, magnitude } => OwnedKey::BigInt {
+                negative: *negative,
+                magnitude: magnitude.to_vec(),
+            },
             Value::Float(f) => OwnedKey::Float(f.to_bits()),
             Value::Str { bytes, .. } => OwnedKey::Str(bytes.to_vec()),
             Value::Bytes(b) => OwnedKey::Bytes(b.to_vec()),
@@ -95,7 +106,10 @@ impl OwnedKey {
     fn from_int(int: BigInt) -> OwnedKey {
         match int.small() {
             Some(i) => OwnedKey::Int(i),
-            None => OwnedKey::BigInt { negative: int.negative, magnitude: int.magnitude },
+            None => OwnedKey::BigInt {
+                negative: int.negative,
+                magnitude: int.magnitude,
+            },
         }
     }
 }
@@ -143,7 +157,9 @@ pub(crate) fn is_long(name: &[u8]) -> bool {
 
 /// `~` and 32 hexadecimal digits.
 fn is_tail(text: &[u8]) -> bool {
-    text.len() == TAIL - 1 && text[0] == b'~' && text[1..].iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == TAIL - 1
+        && text[0] == b'~'
+        && text[1..].iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The name, however long it is.
@@ -156,7 +172,9 @@ fn full_name(key: &OwnedKey) -> Vec<u8> {
         OwnedKey::BigInt { negative, magnitude } if magnitude.len() > LONG_INT => {
             format!("%i:{}0x{}", if *negative { "-" } else { "" }, hex(magnitude)).into_bytes()
         }
-        OwnedKey::BigInt { negative, magnitude } => format!("%i:{}", int_text(*negative, magnitude)).into_bytes(),
+        OwnedKey::BigInt { negative, magnitude } => {
+            format!("%i:{}", int_text(*negative, magnitude)).into_bytes()
+        }
         OwnedKey::Float(bits) => {
             let value = f64::from_bits(*bits);
             if value.is_nan() && *bits != f64::NAN.to_bits() {
@@ -166,8 +184,15 @@ fn full_name(key: &OwnedKey) -> Vec<u8> {
             }
         }
         OwnedKey::Bytes(b) => {
-            let a_name = std::str::from_utf8(b).is_err() && b.len() <= NAME_MAX && !b.contains(&b'/') && !b.contains(&0);
-            if a_name { b.clone() } else { format!("%b:{}", hex(b)).into_bytes() }
+            let a_name = std::str::from_utf8(b).is_err()
+                && b.len() <= NAME_MAX
+                && !b.contains(&b'/')
+                && !b.contains(&0);
+            if a_name {
+                b.clone()
+            } else {
+                format!("%b:{}", hex(b)).into_bytes()
+            }
         }
         OwnedKey::Str(s) => escape(s),
     }
@@ -205,7 +230,11 @@ fn typed_key(form: &[u8]) -> Option<OwnedKey> {
             Some(bits) => OwnedKey::Float(u64::from_str_radix(bits, 16).ok()?),
             None => {
                 let value = parse_float(body)?;
-                OwnedKey::Float(if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() })
+                OwnedKey::Float(if value.is_nan() {
+                    f64::NAN.to_bits()
+                } else {
+                    value.to_bits()
+                })
             }
         },
         ("b", _) => OwnedKey::Bytes(unhex(body.as_bytes())?),
@@ -292,7 +321,13 @@ fn unescape(name: &[u8]) -> Vec<u8> {
                 i += 3;
             }
             Some(8) => {
-                let digit = |c: u8| if c.is_ascii_digit() { c - b'0' } else { c - b'A' + 10 };
+                let digit = |c: u8| {
+                    if c.is_ascii_digit() {
+                        c - b'0'
+                    } else {
+                        c - b'A' + 10
+                    }
+                };
                 for at in [0, 3, 6] {
                     key.push(digit(rest[at]) << 4 | digit(rest[at + 1]));
                 }
@@ -316,7 +351,9 @@ pub(crate) fn key_text(key: &OwnedKey) -> Vec<u8> {
     match key {
         OwnedKey::Str(s) => [b"s:", s.as_slice()].concat(),
         OwnedKey::Bytes(b) => format!("b:{}", hex(b)).into_bytes(),
-        OwnedKey::BigInt { negative, magnitude } => format!("i:{}", int_text(*negative, magnitude)).into_bytes(),
+        OwnedKey::BigInt { negative, magnitude } => {
+            format!("i:{}", int_text(*negative, magnitude)).into_bytes()
+        }
         other => full_name(other)[1..].to_vec(),
     }
 }
@@ -334,14 +371,17 @@ pub(crate) fn index_of(name: &[u8]) -> Option<u64> {
     if name.is_empty() || name.len() > 18 || (name[0] == b'0' && name.len() > 1) {
         return None;
     }
-    name.iter().try_fold(0u64, |n, c| c.is_ascii_digit().then(|| n * 10 + u64::from(c - b'0')))
+    name.iter().try_fold(0u64, |n, c| {
+        c.is_ascii_digit().then(|| n * 10 + u64::from(c - b'0'))
+    })
 }
 
 /// True for names that editors and copy tools give to files they are about to rename: in a list
 /// they live beside the items. (`.x.swp`, `.0.AbCdEf`, `0~`, `sedAbCdEf`, perl's `XXAbCdEf`, `#0#`)
 pub(crate) fn is_temporary(name: &[u8]) -> bool {
     let random = |prefix: &[u8]| {
-        name.strip_prefix(prefix).is_some_and(|r| r.len() == 6 && r.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_'))
+        name.strip_prefix(prefix)
+            .is_some_and(|r| r.len() == 6 && r.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_'))
     };
     name.starts_with(b".")
         || name.ends_with(b"~")
@@ -364,7 +404,10 @@ mod tests {
 
     #[test]
     fn plain_keys_are_their_names() {
-        for text in ["Joe", "100%", "%", "%%", "%41", "a b", "é", "%2f", "%2E5", "...", "%i:", "%i:05", "%f:1", "%b:ff"] {
+        for text in [
+            "Joe", "100%", "%", "%%", "%41", "a b", "é", "%2f", "%2E5", "...", "%i:", "%i:05", "%f:1",
+            "%b:ff",
+        ] {
             assert_eq!(name_of(&s(text)), text.as_bytes(), "{text}");
             assert_eq!(key_of(text.as_bytes()), Meaning::Key(s(text)), "{text}");
         }
@@ -426,8 +469,31 @@ mod tests {
     fn any_key() -> impl Strategy<Value = OwnedKey> {
         let tricky = proptest::collection::vec(
             proptest::sample::select(vec![
-                "%", "25", "2F", "00", "2E", "/", "\0", "ED", "%ED", "%A0", "%80", ".", "persist", "lock", "i:", "s:", "f:",
-                "c:", "b:", "5", "None", "~", "0123456789abcdef", "a", "é",
+                "%",
+                "25",
+                "2F",
+                "00",
+                "2E",
+                "/",
+                "\0",
+                "ED",
+                "%ED",
+                "%A0",
+                "%80",
+                ".",
+                "persist",
+                "lock",
+                "i:",
+                "s:",
+                "f:",
+                "c:",
+                "b:",
+                "5",
+                "None",
+                "~",
+                "0123456789abcdef",
+                "a",
+                "é",
             ]),
             0..8,
         )
@@ -445,8 +511,10 @@ mod tests {
             any::<bool>().prop_map(OwnedKey::Bool),
             Just(OwnedKey::None),
             proptest::collection::vec(any::<u8>(), 0..40).prop_map(OwnedKey::Bytes),
-            proptest::collection::vec(1u8.., 9..60)
-                .prop_map(|magnitude| OwnedKey::BigInt { negative: magnitude[0] & 1 == 1, magnitude }),
+            proptest::collection::vec(1u8.., 9..60).prop_map(|magnitude| OwnedKey::BigInt {
+                negative: magnitude[0] & 1 == 1,
+                magnitude
+            }),
         ]
     }
 

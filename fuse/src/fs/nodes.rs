@@ -9,7 +9,7 @@
 
 use super::names::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The number of the root.
@@ -111,7 +111,11 @@ fn list_of(place: &Place) -> Option<ObjectId> {
 
 /// The number of a directory.
 pub(crate) fn dir_number(root: Obj, obj: Obj) -> u64 {
-    if obj.id == root.id { ROOT } else { (obj.id.0 & (FILE_BIT / 2 - 1)) * 2 + 2 }
+    if obj.id == root.id {
+        ROOT
+    } else {
+        (obj.id.0 & (FILE_BIT / 2 - 1)) * 2 + 2
+    }
 }
 
 fn hashed(value: impl Hash) -> u64 {
@@ -151,7 +155,11 @@ impl Nodes {
             if let Place::File(_) | Place::Link(_) | Place::Dir(_) = place {
                 node.place = place.clone();
             }
-            let spare = if node.pinned.is_some() { pinned } else { std::mem::replace(&mut node.pinned, pinned) };
+            let spare = if node.pinned.is_some() {
+                pinned
+            } else {
+                std::mem::replace(&mut node.pinned, pinned)
+            };
             return (number, spare);
         }
         if let Some(identity) = identity(place) {
@@ -160,7 +168,14 @@ impl Nodes {
         if let Some(list) = list_of(place) {
             *self.items.entry(list).or_default() += 1;
         }
-        self.nodes.insert(number, Node { place: place.clone(), lookups: 1, pinned });
+        self.nodes.insert(
+            number,
+            Node {
+                place: place.clone(),
+                lookups: 1,
+                pinned,
+            },
+        );
         (number, None)
     }
 
@@ -203,22 +218,25 @@ impl Nodes {
 
     /// An entry is no more.
     pub(crate) fn deleted(&mut self, place: &Place) {
-        let Some(number) = identity(place).and_then(|i| self.numbers.get(&i).copied()) else { return };
+        let Some(number) = identity(place).and_then(|i| self.numbers.get(&i).copied()) else {
+            return;
+        };
         self.become_place(number, Place::Deleted);
     }
 
-    /// An entry has moved: its inode goes along, and whoever was there is deleted.
+    /// An entry has moved: its inode, if the kernel holds one, goes along.
     pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
+        let Some(number) = identity(from).and_then(|i| self.numbers.get(&i).copied()) else {
+            return;
+        };
         self.deleted(to);
-        let Some(number) = identity(from).and_then(|i| self.numbers.get(&i).copied()) else { return };
         self.become_place(number, to.clone());
     }
 
-    /// Two entries changed places.
-    pub(crate) fn exchanged(&mut self, one: (&Place, &Place), two: (&Place, &Place)) {
-        let find = |s: &Self, p: &Place| identity(p).and_then(|i| s.numbers.get(&i).copied());
-        let (first, second) = (find(self, one.0), find(self, two.0));
-        for (number, to) in [(first, one.1), (second, two.1)] {
+    /// Entries changed places: each of these moves from its first to its second place, at once.
+    pub(crate) fn exchanged(&mut self, moves: [(&Place, &Place); 4]) {
+        let numbers = moves.map(|(from, _)| identity(from).and_then(|i| self.numbers.get(&i).copied()));
+        for (number, (_, to)) in numbers.into_iter().zip(moves) {
             if let Some(number) = number {
                 self.become_place(number, to.clone());
             }
@@ -226,7 +244,9 @@ impl Nodes {
     }
 
     fn become_place(&mut self, number: u64, to: Place) {
-        let Some(node) = self.nodes.get_mut(&number) else { return };
+        let Some(node) = self.nodes.get_mut(&number) else {
+            return;
+        };
         let from = std::mem::replace(&mut node.place, to.clone());
         self.unlist(&from, number);
         if let Some(identity) = identity(&to) {
@@ -237,9 +257,9 @@ impl Nodes {
         }
     }
 
-    /// Whether any inode holds a serial of this list.
-    pub(crate) fn has_items(&self, list: ObjectId) -> bool {
-        self.items.contains_key(&list)
+    /// The lists of which inodes hold serials.
+    pub(crate) fn lists_with_items(&self) -> HashSet<ObjectId> {
+        self.items.keys().copied().collect()
     }
 
     /// Empties the table: all pins, to be undone.
@@ -256,11 +276,17 @@ mod tests {
     use persist_core::ids::Addr;
 
     fn obj(id: u64) -> Obj {
-        Obj { addr: Addr(id * 64), id: ObjectId(id) }
+        Obj {
+            addr: Addr(id * 64),
+            id: ObjectId(id),
+        }
     }
 
     fn file(id: u64, key: &str) -> Place {
-        Place::File(Spot { parent: obj(id), slot: Slot::Key(OwnedKey::Str(key.as_bytes().to_vec())) })
+        Place::File(Spot {
+            parent: obj(id),
+            slot: Slot::Key(OwnedKey::Str(key.as_bytes().to_vec())),
+        })
     }
 
     #[test]
@@ -296,7 +322,8 @@ mod tests {
         assert_eq!(nodes.number(root, &file(1, "b")), a);
         assert!(matches!(nodes.place(root, b), Some(Place::Deleted)));
         let (c, _) = nodes.hold(root, &file(1, "c"), None);
-        nodes.exchanged((&file(1, "b"), &file(1, "c")), (&file(1, "c"), &file(1, "b")));
+        let (x, y, none) = (file(1, "b"), file(1, "c"), file(1, "none"));
+        nodes.exchanged([(&x, &y), (&y, &x), (&none, &x), (&none, &y)]);
         assert_eq!(nodes.number(root, &file(1, "b")), c);
         assert_eq!(nodes.number(root, &file(1, "c")), a);
     }
@@ -316,12 +343,15 @@ mod tests {
     fn serials_are_counted() {
         let root = obj(1);
         let mut nodes = Nodes::default();
-        let item = Place::File(Spot { parent: obj(3), slot: Slot::Item(2) });
+        let item = Place::File(Spot {
+            parent: obj(3),
+            slot: Slot::Item(2),
+        });
         let (number, _) = nodes.hold(root, &item, None);
-        assert!(nodes.has_items(ObjectId(3)));
+        assert!(nodes.lists_with_items().contains(&ObjectId(3)));
         nodes.deleted(&item);
-        assert!(!nodes.has_items(ObjectId(3)));
+        assert!(!nodes.lists_with_items().contains(&ObjectId(3)));
         nodes.forget(number, 1);
-        assert!(!nodes.has_items(ObjectId(3)));
+        assert!(!nodes.lists_with_items().contains(&ObjectId(3)));
     }
 }

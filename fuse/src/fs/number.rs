@@ -16,7 +16,11 @@ pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
     if used > MAX_DECIMAL_BYTES {
         let mut text = format!("{sign}0x");
         for (i, byte) in magnitude.iter().rev().enumerate() {
-            if i == 0 { text.push_str(&format!("{byte:x}")) } else { text.push_str(&format!("{byte:02x}")) }
+            if i == 0 {
+                text.push_str(&format!("{byte:x}"))
+            } else {
+                text.push_str(&format!("{byte:02x}"))
+            }
         }
         return text;
     }
@@ -38,7 +42,9 @@ pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
         let zeros = limbs.iter().take_while(|l| **l == 0).count();
         limbs.drain(..zeros);
     }
-    let Some(first) = groups.pop() else { return "0".into() };
+    let Some(first) = groups.pop() else {
+        return "0".into();
+    };
     let mut text = format!("{sign}{first}");
     for group in groups.iter().rev() {
         text.push_str(&format!("{group:09}"));
@@ -64,7 +70,11 @@ impl BigInt {
         let mut bytes = [0u8; 8];
         bytes[..self.magnitude.len()].copy_from_slice(&self.magnitude);
         let size = u64::from_le_bytes(bytes);
-        if self.negative { 0i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() }
+        if self.negative {
+            0i64.checked_sub_unsigned(size)
+        } else {
+            i64::try_from(size).ok()
+        }
     }
 }
 
@@ -80,11 +90,18 @@ pub(crate) fn parse_int(text: &str) -> Option<BigInt> {
     if digits.is_empty() {
         return None;
     }
-    let mut magnitude = if hexadecimal.is_some() { from_hex(&digits)? } else { from_decimal(&digits)? };
+    let mut magnitude = if hexadecimal.is_some() {
+        from_hex(&digits)?
+    } else {
+        from_decimal(&digits)?
+    };
     while magnitude.last() == Some(&0) {
         magnitude.pop();
     }
-    Some(BigInt { negative: negative && !magnitude.is_empty(), magnitude })
+    Some(BigInt {
+        negative: negative && !magnitude.is_empty(),
+        magnitude,
+    })
 }
 
 /// Takes out underscores between digits; None where one stands elsewhere.
@@ -147,7 +164,11 @@ pub(crate) fn float_text(value: f64) -> String {
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
     let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
     if !(-4..16).contains(&exponent) {
-        let point = if digits.len() > 1 { format!("{}.{}", &digits[..1], &digits[1..]) } else { digits };
+        let point = if digits.len() > 1 {
+            format!("{}.{}", &digits[..1], &digits[1..])
+        } else {
+            digits
+        };
         let mark = if exponent < 0 { '-' } else { '+' };
         return format!("{sign}{point}e{mark}{:02}", exponent.abs());
     }
@@ -218,8 +239,14 @@ mod tests {
         for bad in ["", "-", "+-1", "1.0", "0x", "1_", "__1", "1 2", "ten"] {
             assert_eq!(parse_int(bad), None, "{bad}");
         }
-        assert_eq!(parse_int("-9223372036854775808").and_then(|i| i.small()), Some(i64::MIN));
-        assert_eq!(parse_int("9223372036854775807").and_then(|i| i.small()), Some(i64::MAX));
+        assert_eq!(
+            parse_int("-9223372036854775808").and_then(|i| i.small()),
+            Some(i64::MIN)
+        );
+        assert_eq!(
+            parse_int("9223372036854775807").and_then(|i| i.small()),
+            Some(i64::MAX)
+        );
         assert_eq!(parse_int("9223372036854775808").and_then(|i| i.small()), None);
         assert_eq!(parse_int("-0").map(|i| i.negative), Some(false));
         assert_eq!(parse_int("0xFf").and_then(|i| i.small()), Some(255));

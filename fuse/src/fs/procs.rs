@@ -15,7 +15,10 @@ pub(crate) struct Process {
 
 /// The value of a line of `/proc/N/status`.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    status
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 /// The process a thread belongs to.
@@ -28,7 +31,10 @@ pub(crate) fn process_of(tid: u32) -> Option<Process> {
 }
 
 fn identify(pid: u32) -> Option<Process> {
-    Some(Process { pid, start: stat_field(pid, 22)?.parse().ok()? })
+    Some(Process {
+        pid,
+        start: stat_field(pid, 22)?.parse().ok()?,
+    })
 }
 
 /// Field `n` (counted from 1, at least 4) of `/proc/N/stat`.
@@ -57,17 +63,25 @@ pub(crate) fn has_signal(tid: u32) -> bool {
         // Gone altogether: nobody waits for the answer.
         return tid != 0;
     };
-    let mask = |name| field(&status, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
+    let mask = |name| {
+        field(&status, name)
+            .and_then(|v| u64::from_str_radix(v, 16).ok())
+            .unwrap_or(0)
+    };
     (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn") != 0
 }
 
 /// Whether the process, or the one that started it, still has a descriptor of this inode. Looks at
 /// `fdinfo` only, which asks the filesystem nothing (this is called while it answers a request).
 pub(crate) fn still_open(tid: u32, ino: u64) -> bool {
-    let Some(process) = process_of(tid) else { return false };
+    let Some(process) = process_of(tid) else {
+        return false;
+    };
     let line = format!("ino:\t{ino}");
     let holds = |pid: u32| {
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
+            return false;
+        };
         entries
             .take(4096)
             .flatten()
@@ -87,7 +101,10 @@ mod tests {
         assert!(me.is_some_and(is_alive));
         assert!(me.and_then(parent_of).is_some());
         assert!(!has_signal(std::process::id()));
-        assert!(!is_alive(Process { pid: std::process::id(), start: 1 }));
+        assert!(!is_alive(Process {
+            pid: std::process::id(),
+            start: 1
+        }));
         assert_eq!(process_of(0), None);
     }
 

@@ -43,7 +43,9 @@ impl Ty {
 
     /// The type of that name.
     pub(crate) fn named(name: &[u8]) -> Option<Ty> {
-        [Ty::None, Ty::Bool, Ty::Int, Ty::Float, Ty::Str, Ty::Bytes].into_iter().find(|t| t.name().as_bytes() == name)
+        [Ty::None, Ty::Bool, Ty::Int, Ty::Float, Ty::Str, Ty::Bytes]
+            .into_iter()
+            .find(|t| t.name().as_bytes() == name)
     }
 
     /// The type of a value; None for a container.
@@ -84,9 +86,15 @@ impl Scalar<'_> {
             Scalar::None => In::None,
             Scalar::Bool(b) => In::Bool(*b),
             Scalar::Int(i) => In::Int(*i),
-            Scalar::BigInt { negative, magnitude } => In::BigInt { negative: *negative, magnitude },
+            Scalar::BigInt { negative, magnitude } => In::BigInt {
+                negative: *negative,
+                magnitude,
+            },
             Scalar::Float(f) => In::Float(*f),
-            Scalar::Str { bytes, no_newline } => In::Str { bytes, no_newline: *no_newline },
+            Scalar::Str { bytes, no_newline } => In::Str {
+                bytes,
+                no_newline: *no_newline,
+            },
             Scalar::Bytes(b) => In::Bytes(b),
         }
     }
@@ -111,7 +119,10 @@ impl Scalar<'_> {
             Scalar::Int(i) => Scalar::Int(i),
             Scalar::BigInt { negative, magnitude } => Scalar::BigInt { negative, magnitude },
             Scalar::Float(f) => Scalar::Float(f),
-            Scalar::Str { bytes, no_newline } => Scalar::Str { bytes: Cow::Owned(bytes.into_owned()), no_newline },
+            Scalar::Str { bytes, no_newline } => Scalar::Str {
+                bytes: Cow::Owned(bytes.into_owned()),
+                no_newline,
+            },
             Scalar::Bytes(b) => Scalar::Bytes(Cow::Owned(b.into_owned())),
         }
     }
@@ -143,11 +154,15 @@ impl Scalar<'_> {
             Value::None => Scalar::None,
             Value::Bool(b) => Scalar::Bool(*b),
             Value::Int(i) => Scalar::Int(*i),
-            Value::BigInt { negative, magnitude } => {
-                Scalar::BigInt { negative: *negative, magnitude: magnitude.to_vec() }
-            }
+            Value::BigInt { negative, magnitude } => Scalar::BigInt {
+                negative: *negative,
+                magnitude: magnitude.to_vec(),
+            },
             Value::Float(f) => Scalar::Float(*f),
-            Value::Str { bytes, no_newline } => Scalar::Str { bytes: Cow::Borrowed(bytes), no_newline: *no_newline },
+            Value::Str { bytes, no_newline } => Scalar::Str {
+                bytes: Cow::Borrowed(bytes),
+                no_newline: *no_newline,
+            },
             Value::Bytes(b) => Scalar::Bytes(Cow::Borrowed(b)),
             Value::Large(_) | Value::Obj(_) => return None,
         })
@@ -168,7 +183,8 @@ pub(crate) fn is_wtf8(mut bytes: &[u8]) -> bool {
             Ok(_) => return true,
             Err(e) => {
                 let rest = &bytes[e.valid_up_to()..];
-                let surrogate = rest.len() >= 3 && rest[0] == 0xED && rest[1] & 0xE0 == 0xA0 && rest[2] & 0xC0 == 0x80;
+                let surrogate =
+                    rest.len() >= 3 && rest[0] == 0xED && rest[1] & 0xE0 == 0xA0 && rest[2] & 0xC0 == 0x80;
                 if !surrogate {
                     return false;
                 }
@@ -180,13 +196,21 @@ pub(crate) fn is_wtf8(mut bytes: &[u8]) -> bool {
 
 /// The text between blanks, as Python strips it around numbers.
 fn trimmed(content: &[u8]) -> Option<&str> {
-    std::str::from_utf8(content).ok().map(|t| t.trim_matches(|c: char| c.is_whitespace() || c == '\0'))
+    std::str::from_utf8(content)
+        .ok()
+        .map(|t| t.trim_matches(|c: char| c.is_whitespace() || c == '\0'))
 }
 
 fn str_value(content: &[u8], exact: bool) -> Scalar<'_> {
     match content.strip_suffix(b"\n") {
-        Some(text) if !exact => Scalar::Str { bytes: Cow::Borrowed(text), no_newline: false },
-        _ => Scalar::Str { bytes: Cow::Borrowed(content), no_newline: !exact },
+        Some(text) if !exact => Scalar::Str {
+            bytes: Cow::Borrowed(text),
+            no_newline: false,
+        },
+        _ => Scalar::Str {
+            bytes: Cow::Borrowed(content),
+            no_newline: !exact,
+        },
     }
 }
 
@@ -213,7 +237,10 @@ pub(crate) fn parse_as(ty: Ty, content: &[u8], exact: bool) -> Option<Scalar<'_>
             let int = parse_int(trimmed(content)?)?;
             match int.small() {
                 Some(i) => Scalar::Int(i),
-                None => Scalar::BigInt { negative: int.negative, magnitude: int.magnitude },
+                None => Scalar::BigInt {
+                    negative: int.negative,
+                    magnitude: int.magnitude,
+                },
             }
         }
         Ty::Float => Scalar::Float(parse_float(trimmed(content)?)?),
@@ -229,7 +256,11 @@ pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, ex
     if let Some(scalar) = infer.then(|| infer_json(content)).flatten() {
         return scalar;
     }
-    if std::str::from_utf8(content).is_ok() { str_value(content, exact) } else { Scalar::Bytes(Cow::Borrowed(content)) }
+    if std::str::from_utf8(content).is_ok() {
+        str_value(content, exact)
+    } else {
+        Scalar::Bytes(Cow::Borrowed(content))
+    }
 }
 
 /// The content of a file whose value has a type already. Numbers and bools stay what they are: None
@@ -237,9 +268,8 @@ pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, ex
 pub(crate) fn parse_over<'a>(old: Ty, content: &'a [u8], infer: bool, exact: bool) -> Option<Scalar<'a>> {
     match old {
         Ty::Int | Ty::Float | Ty::Bool => parse_as(old, content, exact),
-        Ty::None | Ty::Str | Ty::Bytes => {
-            parse_as(old, content, exact).or_else(|| Some(parse_new(content, None, infer && old == Ty::None, exact)))
-        }
+        Ty::None | Ty::Str | Ty::Bytes => parse_as(old, content, exact)
+            .or_else(|| Some(parse_new(content, None, infer && old == Ty::None, exact))),
     }
 }
 
@@ -258,29 +288,48 @@ fn infer_json(content: &[u8]) -> Option<Scalar<'static>> {
     if let Some(int) = parse_int(text).filter(|i| int_text(i.negative, &i.magnitude) == text) {
         return Some(match int.small() {
             Some(i) => Scalar::Int(i),
-            None => Scalar::BigInt { negative: int.negative, magnitude: int.magnitude },
+            None => Scalar::BigInt {
+                negative: int.negative,
+                magnitude: int.magnitude,
+            },
         });
     }
-    parse_float(text).filter(|f| f.is_finite() && float_text(*f) == text).map(Scalar::Float)
+    parse_float(text)
+        .filter(|f| f.is_finite() && float_text(*f) == text)
+        .map(Scalar::Float)
 }
 
 /// Whether a file of this type could still become valid when more is written after `content`:
 /// lets a write of nonsense fail at once, where the writer looks, and not at close.
 pub(crate) fn could_become(ty: Ty, content: &[u8]) -> bool {
     let word = |choices: &[&str]| {
-        let Ok(text) = std::str::from_utf8(content) else { return false };
+        let Ok(text) = std::str::from_utf8(content) else {
+            return false;
+        };
         let text = text.trim_start();
-        choices.iter().any(|c| c.starts_with(text) || text.strip_prefix(c).is_some_and(|r| r.trim().is_empty()))
+        choices
+            .iter()
+            .any(|c| c.starts_with(text) || text.strip_prefix(c).is_some_and(|r| r.trim().is_empty()))
     };
     match ty {
-        Ty::Int => content.iter().all(|c| c.is_ascii_hexdigit() || b" \t\r\n\x0b\x0c+-_xX\0".contains(c)) && {
-            let body = content.trim_ascii_start();
-            let body = body.strip_prefix(b"-").or_else(|| body.strip_prefix(b"+")).unwrap_or(body);
-            body.starts_with(b"0x") || body.starts_with(b"0X") || !body.iter().any(|c| c.is_ascii_alphabetic())
-        },
-        Ty::Float => {
-            content.iter().all(|c| c.is_ascii_digit() || b" \t\r\n\x0b\x0c+-_.eE\0infatyINFATY".contains(c))
+        Ty::Int => {
+            content
+                .iter()
+                .all(|c| c.is_ascii_hexdigit() || b" \t\r\n\x0b\x0c+-_xX\0".contains(c))
+                && {
+                    let body = content.trim_ascii_start();
+                    let body = body
+                        .strip_prefix(b"-")
+                        .or_else(|| body.strip_prefix(b"+"))
+                        .unwrap_or(body);
+                    body.starts_with(b"0x")
+                        || body.starts_with(b"0X")
+                        || !body.iter().any(|c| c.is_ascii_alphabetic())
+                }
         }
+        Ty::Float => content
+            .iter()
+            .all(|c| c.is_ascii_digit() || b" \t\r\n\x0b\x0c+-_.eE\0infatyINFATY".contains(c)),
         Ty::Bool => word(&["True", "False", "true", "false", "1", "0"]),
         Ty::None | Ty::Str | Ty::Bytes => true,
     }
@@ -299,11 +348,17 @@ mod tests {
         }
         assert_eq!(
             parse_as(Ty::Str, b"Joe\n", false),
-            Some(Scalar::Str { bytes: Cow::Borrowed(b"Joe"), no_newline: false })
+            Some(Scalar::Str {
+                bytes: Cow::Borrowed(b"Joe"),
+                no_newline: false
+            })
         );
         assert_eq!(
             parse_as(Ty::Str, b"Joe\n", true),
-            Some(Scalar::Str { bytes: Cow::Borrowed(b"Joe\n"), no_newline: false })
+            Some(Scalar::Str {
+                bytes: Cow::Borrowed(b"Joe\n"),
+                no_newline: false
+            })
         );
         assert_eq!(parse_as(Ty::Str, b"\xff", false), None);
         assert!(parse_as(Ty::Str, b"\xed\xa0\x80\n", false).is_some());
@@ -311,14 +366,29 @@ mod tests {
 
     #[test]
     fn types_stay() {
-        assert_eq!(parse_over(Ty::Int, b" 26 \n", false, false), Some(Scalar::Int(26)));
+        assert_eq!(
+            parse_over(Ty::Int, b" 26 \n", false, false),
+            Some(Scalar::Int(26))
+        );
         assert_eq!(parse_over(Ty::Int, b"x\n", false, false), None);
         assert_eq!(parse_over(Ty::Int, b"", false, false), None);
-        assert_eq!(parse_over(Ty::Bool, b"true\n", false, false), Some(Scalar::Bool(true)));
+        assert_eq!(
+            parse_over(Ty::Bool, b"true\n", false, false),
+            Some(Scalar::Bool(true))
+        );
         assert_eq!(parse_over(Ty::None, b"None\n", false, false), Some(Scalar::None));
-        assert_eq!(parse_over(Ty::None, b"x\n", false, false).map(|s| s.ty()), Some(Ty::Str));
-        assert_eq!(parse_over(Ty::Str, b"\xff", false, false).map(|s| s.ty()), Some(Ty::Bytes));
-        assert_eq!(parse_over(Ty::Bytes, b"x", false, false).map(|s| s.ty()), Some(Ty::Bytes));
+        assert_eq!(
+            parse_over(Ty::None, b"x\n", false, false).map(|s| s.ty()),
+            Some(Ty::Str)
+        );
+        assert_eq!(
+            parse_over(Ty::Str, b"\xff", false, false).map(|s| s.ty()),
+            Some(Ty::Bytes)
+        );
+        assert_eq!(
+            parse_over(Ty::Bytes, b"x", false, false).map(|s| s.ty()),
+            Some(Ty::Bytes)
+        );
     }
 
     #[test]
@@ -350,9 +420,17 @@ mod tests {
     #[test]
     fn beginnings() {
         for (ty, good, bad) in [
-            (Ty::Int, &[&b"-"[..], b"", b"12", b"0xf", b" 5\n"][..], &[&b"abc"[..], b"1.5", b"hello"][..]),
+            (
+                Ty::Int,
+                &[&b"-"[..], b"", b"12", b"0xf", b" 5\n"][..],
+                &[&b"abc"[..], b"1.5", b"hello"][..],
+            ),
             (Ty::Float, &[b"1.", b"1e", b"-in", b"nan"], &[b"x", b"hello"]),
-            (Ty::Bool, &[b"T", b"Tru", b"False\n", b"1\n", b""], &[b"Troo", b"2", b"True x"]),
+            (
+                Ty::Bool,
+                &[b"T", b"Tru", b"False\n", b"1\n", b""],
+                &[b"Troo", b"2", b"True x"],
+            ),
         ] {
             for content in good {
                 assert!(could_become(ty, content), "{ty:?} {content:?}");

@@ -1,0 +1,710 @@
+//! Between FUSE and the filesystem: takes requests apart, runs them, answers.
+//!
+//! 1. A request runs on the thread that got it, without waiting. If it would have to wait (for a
+//!    lock, a transaction), it is run again, patiently, on a thread of its own: other requests are
+//!    never held up.
+//! 2. Every request is answered exactly once; one that panics with EIO.
+//! 3. Nothing is cached by the kernel (time to live 0, direct I/O): what Python changes is seen by
+//!    the next request.
+
+use crate::fs::attrs::{Attr, Changes, NewTime, NodeKind};
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::locks::LockRequest;
+use crate::fs::{Ctx, Fs, lock};
+use fuser::{
+    AccessFlags, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+const TTL: Duration = Duration::ZERO;
+const GENERATION: Generation = Generation(0);
+/// Requests that may wait at the same time.
+const MAX_WAITING: usize = 4096;
+
+/// The session of a mount.
+pub(crate) fn session(
+    fs: Arc<Fs>,
+    device: OwnedFd,
+    workers: usize,
+    others: bool,
+) -> io::Result<Session<Adapter>> {
+    let mut config = Config::default();
+    config.n_threads = Some(workers);
+    let acl = if others {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    Session::from_fd(
+        Adapter {
+            fs,
+            waiting: Arc::default(),
+        },
+        device,
+        acl,
+        config,
+    )
+}
+
+/// The filesystem as FUSE sees it.
+pub(crate) struct Adapter {
+    fs: Arc<Fs>,
+    waiting: Arc<AtomicUsize>,
+}
+
+fn errno(e: &FsError) -> Errno {
+    Errno::from_i32(e.errno())
+}
+
+/// Runs a request; a panic is an error like any other.
+fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
+        log::error!("a request panicked; it was answered with an I/O error");
+        Err(FsError::Errno(libc::EIO))
+    })
+}
+
+impl Adapter {
+    /// Runs `op` and hands the result to `answer`: at once, or from a thread that may wait.
+    fn run<T: 'static>(
+        &self,
+        req: &Request,
+        op: impl Fn(&Fs, &Ctx) -> FsResult<T> + Send + 'static,
+        answer: impl FnOnce(FsResult<T>) + Send + 'static,
+    ) {
+        let tid = req.pid();
+        let first = guarded(|| op(&self.fs, &Ctx { tid, patient: false }));
+        if !matches!(first, Err(FsError::Blocked)) {
+            drop(op);
+            return answer(first);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return answer(Err(FsError::Errno(libc::EAGAIN)));
+        }
+        let (fs, waiting) = (self.fs.clone(), self.waiting.clone());
+        let body = move || {
+            let result = guarded(|| op(&fs, &Ctx { tid, patient: true }));
+            drop(op);
+            answer(result);
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        };
+        // If the thread cannot be started, its closure is dropped, and with it the reply: EIO.
+        if let Err(e) = std::thread::Builder::new().name("waiting".into()).spawn(body) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            log::error!("starting a thread for a waiting request: {e}");
+        }
+    }
+}
+
+/// A listing that went wrong after its first lines: they are the answer, the rest is asked for anew.
+fn partly(result: FsResult<()>, any: bool) -> FsResult<()> {
+    if any { Ok(()) } else { result }
+}
+
+fn attr(a: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(a.ino),
+        size: a.size,
+        blocks: if a.kind == NodeKind::File {
+            a.size.div_ceil(512)
+        } else {
+            0
+        },
+        atime: a.atime,
+        mtime: a.mtime,
+        ctime: a.mtime,
+        crtime: a.mtime,
+        kind: kind(a.kind),
+        perm: a.mode,
+        nlink: a.links,
+        uid: a.uid,
+        gid: a.gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+fn kind(k: NodeKind) -> FileType {
+    match k {
+        NodeKind::Dir => FileType::Directory,
+        NodeKind::File => FileType::RegularFile,
+        NodeKind::Link => FileType::Symlink,
+    }
+}
+
+fn reply_entry(reply: ReplyEntry) -> impl FnOnce(FsResult<Attr>) {
+    move |r| match r {
+        Ok(a) => reply.entry(&TTL, &attr(&a), GENERATION),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+fn reply_attr(reply: ReplyAttr) -> impl FnOnce(FsResult<Attr>) {
+    move |r| match r {
+        Ok(a) => reply.attr(&TTL, &attr(&a)),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty) -> impl FnOnce(FsResult<()>) {
+    move |r| match r {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+fn reply_data(reply: ReplyData) -> impl FnOnce(FsResult<Vec<u8>>) {
+    move |r| match r {
+        Ok(bytes) => reply.data(&bytes),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+fn reply_xattr(reply: ReplyXattr, size: u32) -> impl FnOnce(FsResult<Vec<u8>>) {
+    move |r| match r {
+        Ok(bytes) if size == 0 => reply.size(bytes.len() as u32),
+        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
+        Ok(_) => reply.error(Errno::ERANGE),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+fn new_time(time: Option<TimeOrNow>) -> Option<NewTime> {
+    time.map(|t| match t {
+        TimeOrNow::Now => NewTime::Now,
+        TimeOrNow::SpecificTime(t) => NewTime::At(t),
+    })
+}
+
+fn bytes(name: &OsStr) -> Vec<u8> {
+    name.as_bytes().to_vec()
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_POSIX_LOCKS,
+            InitFlags::FUSE_FLOCK_LOCKS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+        ];
+        for flag in wanted {
+            // A kernel without it: that feature is missing, the mount works.
+            if config.add_capabilities(flag).is_err() {
+                log::info!("the kernel lacks {flag:?}");
+            }
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.lookup(ctx, parent.0, &name),
+            reply_entry(reply),
+        );
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        // A panic here would end the worker thread.
+        let _ = guarded(|| {
+            self.fs.forget(ino.0, nlookup);
+            Ok(())
+        });
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.run(
+            req,
+            move |fs, ctx| fs.getattr(ctx, ino.0, fh.map(|f| f.0)),
+            reply_attr(reply),
+        );
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let changes = Changes {
+            mode,
+            uid,
+            gid,
+            size,
+            atime: new_time(atime),
+            mtime: new_time(mtime),
+        };
+        self.run(
+            req,
+            move |fs, ctx| fs.setattr(ctx, ino.0, fh.map(|f| f.0), &changes),
+            reply_attr(reply),
+        );
+    }
+
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.run(req, move |fs, ctx| fs.readlink(ctx, ino.0), reply_data(reply));
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.mknod(ctx, parent.0, &name, mode),
+            reply_entry(reply),
+        );
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.mkdir(ctx, parent.0, &name, mode),
+            reply_entry(reply),
+        );
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.unlink(ctx, parent.0, &name),
+            reply_empty(reply),
+        );
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.rmdir(ctx, parent.0, &name),
+            reply_empty(reply),
+        );
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (name, target) = (bytes(link_name), bytes(target.as_os_str()));
+        self.run(
+            req,
+            move |fs, ctx| fs.symlink(ctx, parent.0, &name, &target),
+            reply_entry(reply),
+        );
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (name, newname) = (bytes(name), bytes(newname));
+        self.run(
+            req,
+            move |fs, ctx| fs.rename(ctx, parent.0, &name, newparent.0, &newname, flags.bits()),
+            reply_empty(reply),
+        );
+    }
+
+    fn link(&self, _req: &Request, _ino: INodeNo, _newparent: INodeNo, _newname: &OsStr, reply: ReplyEntry) {
+        // A scalar has one place; further references to containers are symlinks.
+        reply.error(Errno::EPERM);
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.run(
+            req,
+            move |fs, ctx| fs.open(ctx, ino.0, flags.0),
+            |r| match r {
+                Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::FOPEN_DIRECT_IO),
+                Err(e) => reply.error(errno(&e)),
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.run(
+            req,
+            move |fs, ctx| fs.read_file(ctx, fh.0, offset, size),
+            reply_data(reply),
+        );
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let answer = |r: FsResult<u32>| match r {
+            Ok(n) => reply.written(n),
+            Err(e) => reply.error(errno(&e)),
+        };
+        // Tried here first, so that the bytes are copied only for a write that has to wait.
+        let tid = req.pid();
+        match guarded(|| {
+            self.fs
+                .write_file(&Ctx { tid, patient: false }, fh.0, offset, data)
+        }) {
+            Err(FsError::Blocked) => {
+                let data = data.to_vec();
+                self.run(
+                    req,
+                    move |fs, ctx| fs.write_file(ctx, fh.0, offset, &data),
+                    answer,
+                );
+            }
+            result => answer(result),
+        }
+    }
+
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
+        self.run(
+            req,
+            move |fs, ctx| fs.flush(ctx, ino.0, fh.0, lock_owner.0),
+            reply_empty(reply),
+        );
+    }
+
+    fn release(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.run(req, move |fs, ctx| fs.release(ctx, fh.0), reply_empty(reply));
+    }
+
+    fn fsync(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.run(req, move |fs, ctx| fs.fsync(ctx, fh.0), reply_empty(reply));
+    }
+
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.run(
+            req,
+            move |fs, ctx| fs.opendir(ctx, ino.0),
+            |r| match r {
+                Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
+                Err(e) => reply.error(errno(&e)),
+            },
+        );
+    }
+
+    fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let reply = Arc::new(Mutex::new(reply));
+        let lines = reply.clone();
+        let list = move |fs: &Fs, ctx: &Ctx| {
+            let mut reply = lock(&lines);
+            let mut any = false;
+            let result = fs.readdir(ctx, ino.0, offset, false, |line| {
+                let ino = INodeNo(line.attr.ino);
+                let room = !reply.add(
+                    ino,
+                    line.next,
+                    kind(line.attr.kind),
+                    OsStr::from_bytes(&line.name),
+                );
+                any |= room;
+                room
+            });
+            partly(result, any)
+        };
+        self.run(req, list, move |r| {
+            // The request has run: nobody else has the reply any more.
+            let Some(reply) =
+                Arc::into_inner(reply).map(|m| m.into_inner().unwrap_or_else(PoisonError::into_inner))
+            else {
+                return;
+            };
+            match r {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(errno(&e)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let reply = Arc::new(Mutex::new(reply));
+        let lines = reply.clone();
+        let list = move |fs: &Fs, ctx: &Ctx| {
+            let mut reply = lock(&lines);
+            let mut any = false;
+            let result = fs.readdir(ctx, ino.0, offset, true, |line| {
+                let (a, name) = (&line.attr, OsStr::from_bytes(&line.name));
+                let room = !reply.add(INodeNo(a.ino), line.next, name, &TTL, &attr(a), GENERATION);
+                any |= room;
+                room
+            });
+            partly(result, any)
+        };
+        self.run(req, list, move |r| {
+            let Some(reply) =
+                Arc::into_inner(reply).map(|m| m.into_inner().unwrap_or_else(PoisonError::into_inner))
+            else {
+                return;
+            };
+            match r {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(errno(&e)),
+            }
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.run(req, |fs, _| fs.sync(), reply_empty(reply));
+    }
+
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.run(
+            req,
+            |fs, _| fs.statfs(),
+            |r| match r {
+                Ok((blocks, free)) => reply.statfs(blocks, free, free, 0, 0, 4096, 255, 4096),
+                Err(e) => reply.error(errno(&e)),
+            },
+        );
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (name, value) = (bytes(name), value.to_vec());
+        self.run(
+            req,
+            move |fs, ctx| fs.setxattr(ctx, ino.0, &name, &value),
+            reply_empty(reply),
+        );
+    }
+
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.getxattr(ctx, ino.0, &name),
+            reply_xattr(reply, size),
+        );
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.run(
+            req,
+            move |fs, ctx| fs.listxattr(ctx, ino.0),
+            reply_xattr(reply, size),
+        );
+    }
+
+    fn removexattr(&self, req: &Request, _ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = bytes(name);
+        self.run(req, move |fs, _| fs.removexattr(&name), reply_empty(reply));
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // Only the mounting user gets here, or else the kernel checks the modes itself.
+        reply.ok();
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let name = bytes(name);
+        self.run(
+            req,
+            move |fs, ctx| fs.create(ctx, parent.0, &name, mode, flags),
+            |r| match r {
+                Ok((a, fh)) => {
+                    reply.created(
+                        &TTL,
+                        &attr(&a),
+                        GENERATION,
+                        FileHandle(fh),
+                        FopenFlags::FOPEN_DIRECT_IO,
+                    );
+                }
+                Err(e) => reply.error(errno(&e)),
+            },
+        );
+    }
+
+    fn getlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        let ask = LockRequest {
+            ino: ino.0,
+            fh: fh.0,
+            owner: lock_owner.0,
+            range: (start, end),
+            kind: typ,
+            pid,
+            sleep: false,
+        };
+        self.run(
+            req,
+            move |fs, _| fs.test_lock(&ask),
+            move |r| match r {
+                Ok(Some((pid, kind))) => reply.locked(start, end, kind, pid),
+                Ok(None) => reply.locked(start, end, libc::F_UNLCK, 0),
+                Err(e) => reply.error(errno(&e)),
+            },
+        );
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        let ask = LockRequest {
+            ino: ino.0,
+            fh: fh.0,
+            owner: lock_owner.0,
+            range: (start, end),
+            kind: typ,
+            pid,
+            sleep,
+        };
+        self.run(req, move |fs, ctx| fs.set_lock(ctx, &ask), reply_empty(reply));
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.run(
+            req,
+            move |fs, ctx| fs.lseek(ctx, ino.0, fh.0, offset, whence),
+            |r| match r {
+                Ok(at) => reply.offset(at),
+                Err(e) => reply.error(errno(&e)),
+            },
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! Locks that programs take on files of the mount, as the store's lock manager holds them.
+//!
+//! A lock on a file is a lock on its entry; on an item of a list, on the list; on `.persist.lock`,
+//! on the directory's container. The lock manager knows no byte ranges: a range locks the whole
+//! entry, as strongly as the strongest range its owner holds there.
+//!
+//! 1. The kernel's lock owner says who locks: an open file (flock), or a process (fcntl). FUSE does
+//!    not tell here which it was; owners never coincide, so it need not be known.
+//! 2. fcntl locks end when their owner closes any descriptor of the file (`flush`); all locks taken
+//!    through an open file end with it (`release`), as the kernel undoes some kinds by itself never.
+//! 3. What was locked is remembered with the lock: it is unlocked there though the file has moved.
+
+use super::error::{FsError, FsResult, would_wait};
+use super::names::OwnedKey;
+use super::nodes::{Place, Slot};
+use super::{Ctx, Fs, lock, procs};
+use persist_core::store::{Actor, LockMode, LockTarget, Obj, Store, Wait};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Bytes that are locked, both ends included.
+pub(crate) type Range = (u64, u64);
+
+/// What one owner holds on one file.
+struct Held {
+    obj: Obj,
+    key: Option<OwnedKey>,
+    ranges: Vec<(Range, LockMode)>,
+    handles: HashSet<u64>,
+    pid: u32,
+}
+
+/// All locks held through this mount: by inode and owner.
+#[derive(Default)]
+pub(crate) struct Locks {
+    held: Mutex<HashMap<(u64, u64), Held>>,
+}
+
+/// The ranges after one of them was locked in a mode, or unlocked.
+fn changed(
+    ranges: &[(Range, LockMode)],
+    (start, end): Range,
+    mode: Option<LockMode>,
+) -> Vec<(Range, LockMode)> {
+    let mut out = Vec::with_capacity(ranges.len() + 2);
+    for ((s, e), m) in ranges {
+        if *e < start || *s > end {
+            out.push(((*s, *e), *m));
+            continue;
+        }
+        if *s < start {
+            out.push(((*s, start - 1), *m));
+        }
+        if *e > end {
+            out.push(((end + 1, *e), *m));
+        }
+    }
+    out.extend(mode.map(|m| ((start, end), m)));
+    out
+}
+
+fn strongest(ranges: &[(Range, LockMode)]) -> Option<LockMode> {
+    let exclusive = ranges.iter().any(|(_, m)| *m == LockMode::Exclusive);
+    ranges.first().map(|_| {
+        if exclusive {
+            LockMode::Exclusive
+        } else {
+            LockMode::Shared
+        }
+    })
+}
+
+fn mode_of(kind: i32) -> FsResult<Option<LockMode>> {
+    match kind {
+        libc::F_RDLCK => Ok(Some(LockMode::Shared)),
+        libc::F_WRLCK => Ok(Some(LockMode::Exclusive)),
+        libc::F_UNLCK => Ok(None),
+        _ => Err(FsError::Errno(libc::EINVAL)),
+    }
+}
+
+fn target<'a>(obj: Obj, key: Option<&'a OwnedKey>) -> LockTarget<'a> {
+    LockTarget {
+        obj,
+        key: key.map(OwnedKey::as_key),
+    }
+}
+
+/// A request to lock or unlock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LockRequest {
+    pub(crate) ino: u64,
+    pub(crate) fh: u64,
+    pub(crate) owner: u64,
+    pub(crate) range: Range,
+    /// F_RDLCK, F_WRLCK or F_UNLCK.
+    pub(crate) kind: i32,
+    pub(crate) pid: u32,
+    /// Wait until it is granted.
+    pub(crate) sleep: bool,
+}
+
+impl Fs {
+    /// What a lock on an inode locks.
+    fn lock_target(&self, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
+        Ok(match self.place(ino)? {
+            Place::Lock(obj) | Place::Dir(obj) => Some((obj, None)),
+            Place::File(spot) => match spot.slot {
+                Slot::Key(key) => Some((spot.parent, Some(key))),
+                Slot::Item(_) => Some((spot.parent, None)),
+            },
+            // Removed: nobody else can reach it.
+            Place::Deleted => None,
+            Place::Link(_) | Place::Side(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
+        })
+    }
+
+    /// Request: lock or unlock.
+    pub(crate) fn set_lock(&self, ctx: &Ctx, ask: &LockRequest) -> FsResult<()> {
+        let mode = mode_of(ask.kind)?;
+        let id = (ask.ino, ask.owner);
+        let known = lock(&self.locks.held)
+            .get(&id)
+            .map(|h| (h.obj, h.key.clone(), h.ranges.clone()));
+        let (obj, key, ranges) = match known {
+            Some(known) => known,
+            None if mode.is_none() => return Ok(()),
+            None => match self.lock_target(ask.ino)? {
+                Some((obj, key)) => (obj, key, Vec::new()),
+                None => return Ok(()),
+            },
+        };
+        let after = changed(&ranges, ask.range, mode);
+        let (was, will) = (strongest(&ranges), strongest(&after));
+        if was != will {
+            let mut signal = || procs::has_signal(ctx.tid);
+            let timeout = if ask.sleep && ctx.patient {
+                None
+            } else {
+                Some(Duration::ZERO)
+            };
+            let mut wait = Wait {
+                timeout,
+                interrupted: Some(&mut signal),
+            };
+            let set = self.store.set_lock(
+                Actor::Flock(ask.owner),
+                target(obj, key.as_ref()),
+                will,
+                &mut wait,
+            );
+            match set {
+                Ok(()) => {}
+                Err(e) if would_wait(&e) && ask.sleep && !ctx.patient => return Err(FsError::Blocked),
+                Err(e) if would_wait(&e) => return Err(FsError::Errno(libc::EAGAIN)),
+                // What it locked is gone, and the lock with it.
+                Err(persist_core::Error::Gone(_)) if will.is_none() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let mut held = lock(&self.locks.held);
+        if after.is_empty() {
+            held.remove(&id);
+        } else {
+            let entry = held.entry(id).or_insert(Held {
+                obj,
+                key,
+                ranges: Vec::new(),
+                handles: HashSet::new(),
+                pid: 0,
+            });
+            entry.ranges = after;
+            entry.handles.insert(ask.fh);
+            entry.pid = ask.pid;
+        }
+        Ok(())
+    }
+
+    /// Request: who would be in the way of a lock (its process, shared or exclusive)?
+    pub(crate) fn test_lock(&self, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
+        let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ask.ino)?) else {
+            return Ok(None);
+        };
+        let holder = self
+            .store
+            .test_lock(Actor::Flock(ask.owner), target(obj, key.as_ref()), mode)?;
+        let Some((pid, mode)) = holder else {
+            return Ok(None);
+        };
+        // A holder of this mount: the process that asked for it, not the mount's.
+        let pid = if pid == std::process::id() {
+            let held = lock(&self.locks.held);
+            held.iter()
+                .find(|((ino, owner), _)| *ino == ask.ino && *owner != ask.owner)
+                .map_or(pid, |(_, h)| h.pid)
+        } else {
+            pid
+        };
+        Ok(Some((
+            pid,
+            if mode == LockMode::Exclusive {
+                libc::F_WRLCK
+            } else {
+                libc::F_RDLCK
+            },
+        )))
+    }
+}
+
+impl Locks {
+    fn give_up(&self, store: &Store, id: (u64, u64)) {
+        let Some(held) = lock(&self.held).remove(&id) else {
+            return;
+        };
+        let result = store.set_lock(
+            Actor::Flock(id.1),
+            target(held.obj, held.key.as_ref()),
+            None,
+            &mut Wait::forever(),
+        );
+        if let Err(e) = result
+            && !matches!(e, persist_core::Error::Gone(_))
+        {
+            log::warn!("unlocking: {e}");
+        }
+    }
+
+    /// An owner closed a descriptor of a file.
+    pub(crate) fn flush(&self, store: &Store, ino: u64, owner: u64) {
+        self.give_up(store, (ino, owner));
+    }
+
+    /// An open file ended.
+    pub(crate) fn release(&self, store: &Store, fh: u64) {
+        let ids: Vec<_> = lock(&self.held)
+            .iter()
+            .filter(|(_, h)| h.handles.contains(&fh))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.give_up(store, id);
+        }
+    }
+
+    /// The mount ends.
+    pub(crate) fn release_all(&self, store: &Store) {
+        let ids: Vec<_> = lock(&self.held).keys().copied().collect();
+        for id in ids {
+            self.give_up(store, id);
+        }
+    }
+
+    /// One line a lock.
+    pub(crate) fn describe(&self) -> String {
+        let mut out = String::new();
+        for ((_, owner), held) in lock(&self.held).iter() {
+            let mode = match strongest(&held.ranges) {
+                Some(LockMode::Exclusive) => "exclusive",
+                _ => "shared",
+            };
+            let key = held
+                .key
+                .as_ref()
+                .map(|k| String::from_utf8_lossy(&super::names::name_of(k)).into_owned());
+            let key = key.map_or("*".to_owned(), |k| k.replace('\n', "\\n"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "object {} entry {key} {mode} pid {} owner {owner:#x}",
+                held.obj.id.0, held.pid
+            );
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use LockMode::{Exclusive, Shared};
+
+    #[test]
+    fn ranges() {
+        let all = (0, u64::MAX);
+        let one = changed(&[], all, Some(Shared));
+        assert_eq!(strongest(&one), Some(Shared));
+        let two = changed(&one, (10, 19), Some(Exclusive));
+        assert_eq!(strongest(&two), Some(Exclusive));
+        assert_eq!(two.len(), 3);
+        let three = changed(&two, (10, 19), None);
+        assert_eq!(strongest(&three), Some(Shared));
+        assert!(changed(&three, all, None).is_empty());
+        assert_eq!(strongest(&changed(&one, all, Some(Exclusive))), Some(Exclusive));
+        assert_eq!(strongest(&[]), None);
+    }
+}
