@@ -26,7 +26,30 @@ _P = ParamSpec("_P")
 # A key, or `...` for the whole container.
 _LockKey: TypeAlias = Any
 
-__all__: list[str]
+__all__ = [
+    "Conflict",
+    "Corrupt",
+    "Deadlock",
+    "Dict",
+    "Error",
+    "Gone",
+    "ItemsView",
+    "KeysView",
+    "List",
+    "Lock",
+    "LockTimeout",
+    "NotLocked",
+    "Object",
+    "Store",
+    "Transaction",
+    "ValuesView",
+    "__version__",
+    "_close_all",
+    "allow_import",
+    "class_name",
+    "copy_out",
+    "open",
+]
 __version__: str
 
 class Error(Exception):
