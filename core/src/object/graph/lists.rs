@@ -111,22 +111,29 @@ impl List {
     /// Puts `h`, which is on no list and has no home, on the list (`last`: at its end) and stores
     /// `bits` with the list's flag.
     pub(super) fn push<W: PagesMut>(self, w: &mut W, h: Addr, bits: Bits, last: bool) -> Result<()> {
+        let links = self.hook(w, h, last)?;
+        w.set_bytes(h + header::HOME, &links)?;
+        bits.with(self.flag).store(w, h)
+    }
+
+    /// The part of `push` that changes everything but `h` itself: gives what its words HOME and HINT
+    /// are to be.
+    pub(super) fn hook<W: PagesMut>(self, w: &mut W, h: Addr, last: bool) -> Result<[u8; 16]> {
         let head = self.first(w)?;
-        if head.is_null() {
-            w.set_bytes(h + header::HOME, &link(h, h))?;
-            w.set_u64(self.head, h.0)?;
+        let links = if head.is_null() {
+            link(h, h)
         } else {
             let prev = self.linked(w, head, header::HOME)?;
-            w.set_bytes(h + header::HOME, &link(prev, head))?;
             w.set_u64(prev + header::HINT, h.0)?;
             w.set_u64(head + header::HOME, h.0)?;
-            if !last {
-                w.set_u64(self.head, h.0)?;
-            }
+            link(prev, head)
+        };
+        if head.is_null() || !last {
+            w.set_u64(self.head, h.0)?;
         }
         let count = self.len(w)?;
         w.set_u64(self.count, count.wrapping_add(1))?;
-        bits.with(self.flag).store(w, h)
+        Ok(links)
     }
 
     /// Takes `h` off the list and gives its bits without the list's flag; the caller stores them.

@@ -78,8 +78,10 @@ pub fn root<P: Pages>(p: &P) -> Result<Addr> {
 /// the class record of an object, 0 for others.
 pub fn create<W: PagesMut>(w: &mut W, kind: Kind, class: u64) -> Result<Obj> {
     let (h, id) = new_header(w, kind, class)?;
-    let bits = Bits::read(w, h)?;
-    ORPHANS.push(w, h, bits, false)?;
+    let links = ORPHANS.hook(w, h, false)?;
+    let b = w.init(h, header::SIZE)?;
+    b[1] = header::ORPHAN;
+    b[header::HOME as usize..header::HOME as usize + 16].copy_from_slice(&links);
     Ok(Obj { addr: h, id })
 }
 
@@ -141,12 +143,11 @@ pub fn release<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> 
         return Err(Error::corrupt("a reference that was not counted", child));
     };
     let left = bits.with_refs(refs);
-    if bits.homed() && w.u64_at(child + header::HOME)? == parent.0 {
-        if backs::count(w, child, parent)? == 0 {
-            return ORPHANS.push(w, child, left, false);
-        }
-        // Another entry of the same parent is the home now: `content::find` finds it.
+    let home = bits.homed() && w.u64_at(child + header::HOME)? == parent.0;
+    if home && backs::count(w, child, parent)? == 0 {
+        return ORPHANS.push(w, child, left, false);
     }
+    // If another entry of the home remains, that is the home now: `content::find` finds it.
     backs::sub(w, child, parent)?;
     if refs == 0 && bits.homed() {
         return Err(Error::corrupt("a home that does not count as a reference", child));

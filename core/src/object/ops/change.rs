@@ -3,11 +3,12 @@
 use super::{changing, encode, out_of_range, takes_key, touch, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
+use crate::object::class::attr;
 use crate::object::graph::{self, release_word, retain};
 use crate::object::header::{self, Kind};
 use crate::object::value::{In, Key};
 use crate::object::word::Word;
-use crate::object::{class as classes, entries, key as keys, list};
+use crate::object::{class as classes, dict, entries, key as keys, list};
 use crate::page::access::PagesMut;
 
 /// Entries that are removed one by one where everything goes; more are taken away as a whole and
@@ -45,11 +46,16 @@ pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint
 #[inline]
 pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
     let hash = keys::hash(w.hash_seed(), key);
-    takes_key(changing(w, obj, Some(hash))?, key)?;
+    let kind = changing(w, obj, Some(hash))?;
+    takes_key(kind, key)?;
     let word = encode(w, value)?;
     touch(w, obj)?;
     retain_word(w, word, obj.addr, hash)?;
-    match entries::set_hashed(w, obj.addr, key, hash, word)? {
+    let old = match kind {
+        Kind::Object => attr::set_hashed(w, obj.addr, key, hash, word)?,
+        _ => dict::set_hashed(w, obj.addr, key, hash, word)?,
+    };
+    match old {
         Some(old) => release_word(w, old, obj.addr),
         None => Ok(()),
     }

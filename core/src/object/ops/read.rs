@@ -3,11 +3,12 @@
 use super::{NO_KEYS, Spot, reading, wants_list};
 use crate::error::Result;
 use crate::ids::{Addr, Obj};
+use crate::object::class::attr;
 use crate::object::graph::{self, Place, Shown};
 use crate::object::header::{self, Kind};
 use crate::object::value::{Entry, Key, Large, Step, Value};
 use crate::object::word::Word;
-use crate::object::{blob, class as classes, entries, key as keys, list, scalar};
+use crate::object::{blob, class as classes, dict, entries, key as keys, list, scalar};
 use crate::page::access::Pages;
 
 /// Items taken from a list at once.
@@ -92,10 +93,12 @@ pub(super) fn word_at<P: Pages>(p: &P, h: Addr, spot: &Spot<'_>) -> Result<Optio
     }
 }
 
+#[inline]
 fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
     match (reading(p, obj)?, key) {
         (Kind::List, _) => Err(NO_KEYS),
-        (Kind::Dict, _) | (Kind::Object, Key::Str(_)) => entries::get(p, obj.addr, key),
+        (Kind::Dict, _) => dict::get(p, obj.addr, key),
+        (Kind::Object, Key::Str(_)) => attr::get(p, obj.addr, key),
         (Kind::Object, _) => Ok(None),
     }
 }

@@ -324,3 +324,20 @@ fn slices_of_a_list_go() {
     w.end();
     assert_eq!(all_items(&w, list), ints(&[7, 7, 7]));
 }
+
+#[test]
+fn a_new_container_takes_few_stores() {
+    let mut w = GraphMem::new();
+    let root = w.root;
+    set(&mut w, root, &k("a"), &In::None).unwrap();
+    set(&mut w, root, &k("b"), &In::None).unwrap();
+    w.end();
+    for at in ["a", "b"] {
+        let before = w.heap.logged;
+        let d = new_dict(&mut w).unwrap();
+        set(&mut w, root, &k(at), &In::Obj(d)).unwrap();
+        end_operation(&mut w).unwrap();
+        assert!(w.heap.logged - before <= 10);
+        w.commit();
+    }
+}
