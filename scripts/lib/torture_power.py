@@ -64,7 +64,7 @@ class Power:
         self.rng = random.Random(seed)
         self.home = home
         self.path = home / "power.store"
-        self.writers = [PythonWriter(home, self.path, i, seed, PAUSE) for i in range(PYTHONS)]
+        self.writers = [PythonWriter(home, self.path, i, seed, 1, PAUSE) for i in range(PYTHONS)]
         self.states = {w.name: States(w.seed) for w in self.writers}
         self.images = self.torn = self.void = self.garbage = 0
         self.store = persist.open(self.path)
@@ -74,6 +74,9 @@ class Power:
             root["locked"] = {"n": 0}
             for w in self.writers:
                 root[w.name] = fresh()
+        # Both meta pages describe a store with this in it.
+        self.store.sync()
+        self.store.root["begun"] = True
         self.store.sync()
 
     def done(self) -> dict[str, int]:
@@ -112,7 +115,7 @@ class Power:
                 if name.startswith("image.store"):
                     (self.home / name).unlink()
         for w in self.writers:
-            got = json.dumps(graph[w.name])
+            got = json.dumps(graph.get(w.name))
             if not self.states[w.name].find(got, lowest[w.name]):
                 raise Violation(f"{w.name} is at no state from {lowest[w.name]} on: {got[:2000]}")
         parts = [graph[w.name]["shared"] for w in self.writers]

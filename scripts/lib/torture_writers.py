@@ -112,8 +112,9 @@ class World:
         self.locked.unlock()
 
 
-def writer(path: str, name: str, seed: int, ack: str, pause: float) -> None:
-    """A Python writer: goes on from what its acknowledgement file says, until killed."""
+def writer(path: str, name: str, seed: int, ack: str, burst: int, pause: float) -> None:
+    """A Python writer: goes on from what its acknowledgement file says, until killed. It rests after
+    each burst, since every operation has to be done again by the model, which is no faster."""
     import persist
 
     store = persist.open(path)
@@ -125,7 +126,7 @@ def writer(path: str, name: str, seed: int, ack: str, pause: float) -> None:
         locked += act(seed, n, node, world)
         n += 1
         os.pwrite(fd, ACK.pack(n, locked), 0)
-        if pause:
+        if n % burst == 0:
             time.sleep(pause)
 
 
@@ -149,8 +150,8 @@ class Violation(Exception):
 
 
 class PythonWriter:
-    def __init__(self, home: Path, store: Path, index: int, seed: int, pause: float = 0) -> None:
-        self.pause = pause
+    def __init__(self, home: Path, store: Path, index: int, seed: int, burst: int, pause: float) -> None:
+        self.pace = (burst, pause)
         self.name = f"p{index}"
         self.seed = seed * 100 + index
         self.store = store
@@ -163,15 +164,7 @@ class PythonWriter:
         self.child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        argv = [
-            sys.executable,
-            __file__,
-            "--writer",
-            str(self.store),
-            self.name,
-            str(self.seed),
-            str(self.ack),
-        ]
+        argv = [sys.executable, __file__, self.store, self.name, self.seed, self.ack, *self.pace]
         self.child = subprocess.Popen([*map(str, argv)], stdin=subprocess.DEVNULL)
 
     def acks(self) -> tuple[int, int]:
@@ -301,4 +294,4 @@ def row(name: str, value: object) -> None:
 
 
 if __name__ == "__main__":
-    writer(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+    writer(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]), float(sys.argv[6]))

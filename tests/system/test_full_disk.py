@@ -11,7 +11,6 @@ from pathlib import Path
 
 import persist
 import pytest
-from acceptance import wait_until
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield point
     finally:
-        wait_until(lambda: subprocess.run(["umount", point], capture_output=True).returncode == 0)
+        subprocess.run(["umount", "-l", point], check=False)
 
 
 def fill_disk(path: Path) -> None:
