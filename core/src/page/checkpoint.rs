@@ -5,6 +5,7 @@
 //! | `IDLE` | nothing under way | |
 //! | `BUILDING` | the epoch was ended (`flip`), its tree is being written and flushed | the tree is forgotten and built again from the same list |
 //! | `WRITING` | the meta page's image is in the sidecar; it is being written and flushed | written again, the same bytes |
+//! | `SWITCHING` | durable; the sidecar's words about the last checkpoint are being replaced | replaced by the recovery, before anyone reads them |
 //! | `FREEING` | durable; pages that neither meta page reaches are being given back | goes on where it stopped |
 //!
 //! 1. The flip happens under the latch and outside transactions: no half-done change is in the ended
@@ -30,6 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) const IDLE: u64 = 0;
 pub(crate) const BUILDING: u64 = 1;
 pub(crate) const WRITING: u64 = 2;
+pub(crate) const SWITCHING: u64 = 4;
 pub(crate) const FREEING: u64 = 3;
 
 /// Pages freed in one write section.
@@ -74,9 +76,14 @@ impl Pager {
         let slot = self.slot()?;
         self.take_checkpoint(slot, wait)?;
         let done = self.run_checkpoint();
-        self.shm.word(at::CK_OWNER).store(0, Ordering::SeqCst);
+        self.leave_checkpoint(slot);
         done
     }
+    /// Gives up the right to run checkpoints, if this slot has it.
+    pub(crate) fn leave_checkpoint(&self, slot: u32) {
+        let _ = self.shm.word(at::CK_OWNER).compare_exchange(u64::from(slot) + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
 
     fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
         let word = self.shm.word(at::CK_OWNER);
@@ -87,21 +94,14 @@ impl Pager {
                 Err(owner) => {
                     let owner_slot = (owner - 1) as u32;
                     let slice = patience.slice("a checkpoint to end", || self.describe_slot(owner_slot))?;
-                    if self.checkpointer_is_gone(owner_slot) {
-                        // Its work is taken over with the word.
-                        let _ = word.compare_exchange(owner, 0, Ordering::SeqCst, Ordering::SeqCst);
+                    // A dead owner's burial gives the word back, and only that does: a slot is somebody
+                    // else's after it. What was under way is then carried on.
+                    if self.look_after(owner_slot, None)? {
                         continue;
                     }
                     std::thread::sleep(slice.min(std::time::Duration::from_micros(500)));
                 }
             }
-        }
-    }
-
-    fn checkpointer_is_gone(&self, slot: u32) -> bool {
-        match self.process_of(slot) {
-            None => true,
-            Some(p) => self.process_is_dead(p),
         }
     }
 
@@ -124,6 +124,12 @@ impl Pager {
                 FREEING => self.free_old()?,
                 other => return Err(Error::Corrupt { what: "the checkpoint's phase in the sidecar", at: other }),
             }
+                SWITCHING => self.latched(|pager, slot| {
+                    pager.raise_gate(slot)?;
+                    pager.finish_switch();
+                    pager.shm.gate().lower(false);
+                    Ok(())
+                })?,
         }
     }
 
@@ -221,11 +227,8 @@ impl Pager {
         }
         self.latched(|pager, slot| {
             pager.raise_gate(slot)?;
-            pager.shm.set(at::ROOT, pager.shm.get(at::CK_ROOT));
-            pager.shm.set(at::ROOT_SUM, pager.shm.get(at::CK_ROOT_SUM));
-            pager.shm.set(at::META_SUM, Meta::sum(&page));
-            pager.shm.set(at::DURABLE, epoch);
-            pager.shm.set(at::CK_PHASE, FREEING);
+            pager.shm.set(at::CK_PHASE, SWITCHING);
+            pager.finish_switch();
             pager.shm.gate().lower(false);
             Ok(())
         })
@@ -235,6 +238,19 @@ impl Pager {
     /// epoch before the one just made durable.
     fn free_old(&self) -> Result<()> {
         let epoch = self.shm.get(at::CK_EPOCH);
+    /// Makes the checkpoint just made durable the one that the page table is read from. Under the latch
+    /// with the gate raised, since readers take root and checksum as a pair; also in recovery.
+    pub(crate) fn finish_switch(&self) {
+        if self.shm.get(at::CK_PHASE) != SWITCHING {
+            return;
+        }
+        self.shm.set(at::ROOT, self.shm.get(at::CK_ROOT));
+        self.shm.set(at::ROOT_SUM, self.shm.get(at::CK_ROOT_SUM));
+        self.shm.set(at::META_SUM, self.shm.get(shm::META_IMAGE + PAGE_SIZE - 8));
+        self.shm.set(at::DURABLE, self.shm.get(at::CK_EPOCH));
+        self.shm.set(at::CK_PHASE, FREEING);
+    }
+
         let old = (epoch as usize + 2) % 3;
         loop {
             let more = self.latched(|pager, slot| {
@@ -245,11 +261,10 @@ impl Pager {
                 for i in from..to {
                     let [page, _, before] = pager.shm.list_entry(old, i);
                     if page != NODE_NEW && before as u32 != 0 {
-                        pager.set_free(PhysNo(before as u32));
+                        pager.give_back_old(i, PhysNo(before as u32), old);
+                    } else {
+                        pager.shm.set(at::CK_FREED, i + 1);
                     }
-                    // Under the latch from the bit to here: done again by nobody but a recovery that
-                    // comes before anyone could take the page.
-                    pager.shm.set(at::CK_FREED, i + 1);
                 }
                 if to == len {
                     pager.shm.set_list_len(old, 0);

@@ -8,7 +8,8 @@
 //!
 //! Whoever takes over completes the intent if the swing happened, else returns the new page
 //! (`settle_intent`). A page-table page of a checkpoint is allocated by the same steps without copy
-//! and swing; there the list entry decides.
+//! and swing; there the list entry decides. Giving a page back is intended too (`give_back`): so a page
+//! is freed once, though its giver dies between the bit and the note that it was done.
 
 use super::Pager;
 use super::phys::{ABSENT, NODE_NEW};
@@ -20,6 +21,8 @@ use std::sync::atomic::{Ordering, compiler_fence};
 const NONE: u64 = 0;
 const DATA: u64 = 1;
 const NODE: u64 = 2;
+const GIVE_OLD: u64 = 3;
+const GIVE_NODE: u64 = 4;
 
 impl Pager {
     fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {
@@ -83,6 +86,31 @@ impl Pager {
         Ok(())
     }
 
+    /// Frees entry `i` of the list of replaced pages, and notes that. Under the latch.
+    pub(crate) fn give_back_old(&self, i: u64, phys: PhysNo, list: usize) {
+        self.intend(GIVE_OLD, i, 0, u64::from(phys.0), list);
+        self.finish_giving(GIVE_OLD, i, phys, list);
+    }
+
+    /// Frees the page-table page in the last entry, `i`, of a list, and takes the entry off. Under the latch.
+    pub(crate) fn give_back_node(&self, i: u64, phys: PhysNo, list: usize) {
+        self.intend(GIVE_NODE, i, 0, u64::from(phys.0), list);
+        self.finish_giving(GIVE_NODE, i, phys, list);
+    }
+
+    /// Can be done again as long as the latch was not released in between: nobody took the page.
+    fn finish_giving(&self, kind: u64, i: u64, phys: PhysNo, list: usize) {
+        if kind == GIVE_OLD {
+            self.shm.set(at::CK_FREED, i + 1);
+        } else {
+            self.shm.set_list_len(list, i);
+        }
+        if phys.0 != 0 {
+            self.set_free(phys);
+        }
+        self.intent_done();
+    }
+
     /// Completes or returns what a dead process intended. Under the latch; can be done again.
     pub(crate) fn settle_intent(&self) -> Result<()> {
         let w: Vec<u64> = self.shm.words(at::INTENT, 6).iter().map(|w| w.load(Ordering::Acquire)).collect();
@@ -92,6 +120,10 @@ impl Pager {
         }
         if list > 2 || page >= self.shm.get(at::LOGICAL) && kind == DATA {
             return Err(Error::Corrupt { what: "the copy intent in the sidecar (page)", at: page });
+        }
+        if kind == GIVE_OLD || kind == GIVE_NODE {
+            self.finish_giving(kind, page, PhysNo(new as u32), list);
+            return Ok(());
         }
         let happened = match kind {
             DATA => self.shm.entry(page).load(Ordering::Acquire) == new,

@@ -60,6 +60,14 @@ impl Gate<'_> {
         }
     }
 
+    /// Puts back what the word was before `raise`.
+    pub(crate) fn restore(&self, word: u64) {
+        self.word.store(word, Ordering::SeqCst);
+        if self.waiters.load(Ordering::SeqCst) != 0 {
+            self.wake();
+        }
+    }
+
     /// Lowers the word without looking at the waiters: the caller does, after a fence
     /// (`wake_waiters`).
     #[inline]

@@ -1,7 +1,8 @@
 //! The latch: the right to change the store. One word: 0, or the thread slot + 1 of its owner.
 //!
 //! 1. The word goes from 0 to an owner by compare-and-swap, and from a dead owner to the one who
-//!    took the dead process's byte lock (`slots`); nothing else changes an owned word but its owner.
+//!    took the dead process's byte lock (`slots`), and back to the dead if that one could not recover;
+//!    nothing else changes an owned word but its owner.
 //! 2. Unlocking stores 0 and then looks at the waiters; a waiter counts itself and then looks at the
 //!    word. So one of the two sees the other (both sequentially consistent), and a lost wake-up
 //!    could cost one slice (20 ms) at most.
@@ -93,6 +94,11 @@ impl Latch<'_> {
         if futex::wake(self.futex, 1) == 0 {
             self.forget_waiter();
         }
+    }
+
+    /// Gives it back to the dead owner it was taken over from. The caller holds the byte lock still.
+    pub(crate) fn hand_back(&self, dead: u32) {
+        self.word.store(u64::from(dead) + 1, Ordering::SeqCst);
     }
 
     /// Takes it over from a dead owner. The caller holds the dead process's byte lock.

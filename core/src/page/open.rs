@@ -20,7 +20,7 @@ use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
 use crate::raw::file::{self, Ofd};
 use crate::raw::map::Map;
-use crate::raw::process;
+use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ impl Pager {
             if let Some(kind) = file::network_filesystem(&file) {
                 return Err(refused(&path, format!("it lies on {kind}: machines cannot share its memory; use a local disk")));
             }
-            let lock = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
+            let lock = Unshared::new(file::reopen(&file, true).map_err(|e| open_error(&path, e))?);
             let alone = file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Exclusive)?;
             if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
                 // Somebody is opening it for the first time, or closing it for the last.
@@ -95,7 +95,7 @@ impl Pager {
         }
     }
 
-    fn attach(path: PathBuf, file: File, lock: File, alone: bool, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
+    fn attach(path: PathBuf, file: File, lock: Unshared, alone: bool, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
         if len == 0 && settings.read_only {
             return Err(Error::NotAStore { path, why: "the file is empty".to_owned() });
@@ -143,10 +143,8 @@ impl Pager {
             pager.process.store(u32::from(p), Ordering::Release);
         }
         if alone {
-            if !pager.read_only && pager.shm.get(at::LOGICAL) == 0 {
-                let mut section = pager.write(&mut Wait::forever())?;
-                section.create_superblock()?;
-                section.commit();
+            if !pager.read_only && meta.logical == 0 {
+                pager.create_superblock()?;
             }
             let reg = pager.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             // From exclusive to shared in one step: others may come in now.
@@ -182,6 +180,18 @@ impl Pager {
         }
         self.shm.set(at::CK_OWNER, 0);
         self.shm.set(at::LATCH, 0);
+        Ok(())
+    }
+
+    /// Of a store that has none yet: nobody came so far, or whoever did died at it.
+    fn create_superblock(&self) -> Result<()> {
+        if self.read(&mut Wait::forever())?.has_superblock()? {
+            return Ok(());
+        }
+        self.shm.set(at::LOGICAL, 0);
+        let mut section = self.write(&mut Wait::forever())?;
+        section.create_superblock()?;
+        section.commit();
         Ok(())
     }
 
@@ -250,6 +260,7 @@ impl Pager {
             hooks?;
             for s in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
                 if self.process_of(s) == Some(p) {
+                    self.leave_checkpoint(s);
                     self.shm.mark(s).store(0, Ordering::SeqCst);
                     self.shm.slot_owner(s).store(0, Ordering::SeqCst);
                 }
@@ -400,7 +411,7 @@ fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
     if shm.get(at::META_SUM) == meta_sum {
         return true;
     }
-    shm.get(at::CK_PHASE) == checkpoint::WRITING
+    matches!(shm.get(at::CK_PHASE), checkpoint::WRITING | checkpoint::SWITCHING)
         && shm.get(at::CK_EPOCH) == meta.checkpoint
         && shm.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
 }

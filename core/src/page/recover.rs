@@ -1,46 +1,72 @@
-//! Recovery from a dead holder of the latch. Runs under the latch (taken over), with the gate raised;
-//! every step can be done again (I6).
+//! Recovery from a dead holder of the latch. Runs under the latch (taken over); every step can be
+//! done again (I6).
 //!
-//! 1. A flip that began is finished.
-//! 2. The copy intent is settled.
-//! 3. The undo log is undone, newest record first.
-//! 4. The upper layers' shared words are recovered (lock table).
-//! 5. The marks of its transaction are cleared and the gate is lowered.
+//! 1. First what needs no gate, since waiting for the gate can mean to bury a dead reader, which
+//!    changes the same words: a flip that began is finished, the intent is settled, the upper layers'
+//!    shared words (the lock table) are recovered.
+//! 2. With the gate raised a switch of checkpoints is finished and the undo log undone, newest record
+//!    first; then the marks of the dead's transaction are cleared and the gate is lowered.
+//! 3. If a living reader keeps the gate from being raised, it is left as the dead left it, and the
+//!    latch is given back to the dead, for the next who tries.
 
 use super::shm::at;
 use super::{Pager, marks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// Recovers. The caller holds the latch as `slot`.
+    /// Recovers. The caller holds the latch as `slot`. `Error::Timeout` (nothing else) if it has to be
+    /// done again; after any other error the store is poisoned.
     pub(crate) fn recover(&self, slot: u32) -> Result<()> {
-        self.raise_gate(slot)?;
-        let done = self.recover_raised();
+        let before = self.recover_shared();
+        let gate = self.shm.gate();
+        let word = gate.word.load(Ordering::Relaxed);
+        let done = match self.close_gate(slot) {
+            Ok(()) => before.and_then(|()| self.recover_raised()),
+            Err(e @ Error::Timeout { .. }) => {
+                gate.restore(word);
+                return Err(e);
+            }
+            Err(e) => Err(e),
+        };
         if done.is_err() {
             // What is there can be neither trusted nor undone: no more changes. The last checkpoint
             // stands.
             self.shm.set(at::POISON, 2);
         }
         marks::clear(&self.shm);
-        self.shm.gate().lower(false);
+        gate.lower(false);
         done
     }
 
-    fn recover_raised(&self) -> Result<()> {
+    fn recover_shared(&self) -> Result<()> {
         self.finish_flip();
         self.settle_intent()?;
-        self.undo_to(0)?;
         self.recount_free();
-        if let Some(hooks) = self.hooks.get() {
-            hooks.recover(self)?;
+        match self.hooks.get() {
+            Some(hooks) => hooks.recover(self),
+            None => Ok(()),
         }
+    }
+
+    fn recover_raised(&self) -> Result<()> {
+        self.finish_switch();
+        self.undo_to(0)?;
+        // The dead may have completed a change without counting it: nobody's cache may miss it.
+        self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// Undoes what a thread of this living process left when it ended inside a transaction.
     pub(crate) fn recover_as(&self, slot: u32) -> Result<()> {
-        let done = self.recover(slot);
+        let done = loop {
+            // Nobody else can do it, and everybody waits for it: so there is no bound.
+            match self.recover(slot) {
+                Err(Error::Timeout { .. }) => {}
+                done => break done,
+            }
+        };
+        self.forget_transaction();
         self.shm.depth(slot).store(0, Ordering::Relaxed);
         self.shm.latch().release();
         done

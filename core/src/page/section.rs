@@ -139,6 +139,12 @@ impl Pager {
     /// Raises the gate and waits until no reader is inside. The caller holds the latch.
     #[inline]
     pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
+        self.close_gate(slot).inspect_err(|_| self.shm.gate().lower(self.marked()))
+    }
+
+    /// As `raise_gate`, but after an error the gate is left raised.
+    #[inline]
+    pub(crate) fn close_gate(&self, slot: u32) -> Result<()> {
         self.shm.gate().raise();
         // Sequentially consistent like the marks: a slot claimed since is seen by its own reader.
         for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
@@ -162,9 +168,7 @@ impl Pager {
             } else if turns < 2100 {
                 std::thread::yield_now();
             } else {
-                let slice = patience
-                    .slice("a reader to leave the store", || self.describe_slot(reader))
-                    .inspect_err(|_| self.shm.gate().lower(self.marked()))?;
+                let slice = patience.slice("a reader to leave the store", || self.describe_slot(reader))?;
                 std::thread::sleep(slice.min(std::time::Duration::from_micros(200)));
                 if turns.is_multiple_of(64) {
                     self.look_after(reader, Some(mine))?;
@@ -244,6 +248,14 @@ impl ReadSection<'_> {
             return Err(Error::corrupt(super::access::ABSENT, addr));
         }
         Ok(PhysNo(entry as u32))
+    }
+
+    /// Whether the superblock is complete: its magic is stored last.
+    pub(crate) fn has_superblock(&self) -> Result<bool> {
+        if self.limit == 0 || self.entry(PageNo(0), Addr(0))? & ABSENT != 0 {
+            return Ok(false);
+        }
+        Ok(self.u64_at(sb::MAGIC)? == sb::MAGIC_VALUE)
     }
 
     /// The page manager this section belongs to.

@@ -9,8 +9,8 @@
 //!    slots, and mark the slot free at last. A burial that is itself killed is done again by the next.
 //! 3. A thread slot's owner word names process slot and generation, so a late look at a slot that was
 //!    given away meanwhile is noticed.
-//! 4. A forked child inherits the descriptor; it closes its copy, opens its own and takes a slot of
-//!    its own before its first operation (`Pager::register`).
+//! 4. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
+//!    first operation (`Pager::registration`).
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid; bytes, mask and overflow of its pins.
 //! Thread slot: mark (see `gate`), owner = process slot + 1 | generation << 32, depth of transaction.
@@ -20,7 +20,7 @@ use super::latch::Latch;
 use super::shm::{self, Shm, at};
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
-use crate::raw::process;
+use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::sync::Weak;
@@ -49,7 +49,7 @@ pub(crate) enum P {
 #[derive(Debug)]
 pub(crate) struct Registration {
     /// Holds presence and slot byte; never mapped.
-    pub(crate) file: File,
+    pub(crate) file: Unshared,
     pub(crate) process: u16,
     pub(crate) generation: u32,
     pub(crate) durability: u8,
@@ -160,10 +160,12 @@ impl Pager {
         let owner = (u64::from(reg.process) + 1) | u64::from(reg.generation) << 32;
         for slot in 0..shm::THREAD_SLOTS as u32 {
             let word = self.shm.slot_owner(slot);
-            if word.load(Ordering::Relaxed) == 0
-                && word.compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-            {
-                self.shm.word(at::SLOTS_HIGH).fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+            if word.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            // Before it is owned, so that no burial can overlook it.
+            self.shm.word(at::SLOTS_HIGH).fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+            if word.compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 return Ok(slot);
             }
         }
@@ -183,6 +185,7 @@ impl Pager {
             let generation = self.shm.process_word(process, P::Generation).load(Ordering::Relaxed) as u32;
             hooks.thread_ended(self, process as u16, generation, slot);
         }
+        self.leave_checkpoint(slot);
         self.shm.mark(slot).store(0, Ordering::SeqCst);
         self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
     }
@@ -192,15 +195,17 @@ impl Pager {
         let mut reg = self.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if reg.forks != process::forks() {
             let fresh = file::reopen(&reg.file, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
+            let fresh = Unshared::new(fresh);
             if !file::ofd_lock(&fresh, BYTE_PRESENCE, Ofd::Shared)? {
                 return Err(Error::WouldBlock { what: "the store, which is being closed or recovered" });
             }
-            // The parent's descriptor is shared with the parent: closing our copy releases nothing.
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.durability)?;
             *self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                 file::reopen(&fresh, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
             *reg = Registration { file: fresh, process, generation, durability: reg.durability, forks: process::forks() };
             self.process.store(u32::from(process), Ordering::Release);
+            // A transaction that was open at the fork is the parent's.
+            self.forget_transaction();
             self.pins.after_fork(self)?;
         }
         Ok(reg)
@@ -258,7 +263,7 @@ impl Pager {
         // goes when it closes.
         let own = {
             let probe = self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            file::reopen(&probe, true).map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?
+            Unshared::new(file::reopen(&probe, true).map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?)
         };
         if !file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::Exclusive)? {
             return Ok(false);
@@ -270,43 +275,53 @@ impl Pager {
         if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
             return Ok(true);
         }
+        if holding {
+            // A caller in the middle of its own change: what a dead owner of the latch left it has
+            // recovered before.
+            return self.clear_process(process).map(|()| true);
+        }
+        // Take the latch over from the dead, or take it as anyone does. Never wait here: a living owner
+        // is met again by the caller's own bounded wait.
         let latch = self.shm.latch();
-        if !holding {
-            // Take the latch over from the dead, or take it as anyone does. Never wait here: a living
-            // owner is met again by the caller's own bounded wait.
-            let taken = match latch.owner() {
-                Some(dead) if self.process_of(dead) == Some(process) => latch.take_over(dead, mine),
-                _ => latch.spin(mine),
-            };
-            if !taken {
-                return Ok(false);
-            }
+        let dead = latch.owner().filter(|o| self.process_of(*o) == Some(process));
+        let taken = match dead {
+            Some(dead) => latch.take_over(dead, mine),
+            None => latch.spin(mine),
+        };
+        if !taken {
+            return Ok(false);
         }
-        let done = self.clear_process(process, mine, !holding);
-        if !holding {
-            self.shm.latch().release();
+        self.lower_marks(process);
+        let recovered = self.recover(mine);
+        if let (Err(Error::Timeout { .. }), Some(dead)) = (&recovered, dead) {
+            latch.hand_back(dead);
+            return recovered.map(|()| false);
         }
+        let done = recovered.and_then(|()| self.clear_process(process));
+        latch.release();
         done.map(|()| true)
     }
 
-    /// Under the latch and with the process's byte held. `recover`: the latch was just taken, so an
-    /// unfinished change may be there; a caller in the middle of its own change recovered before it.
-    fn clear_process(&self, process: usize, mine: u32, recover: bool) -> Result<()> {
+    /// A dead process's threads are in no section.
+    fn lower_marks(&self, process: usize) {
         for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
             if self.process_of(slot) == Some(process) {
                 self.shm.mark(slot).store(0, Ordering::SeqCst);
                 self.shm.depth(slot).store(0, Ordering::SeqCst);
             }
         }
-        if recover {
-            self.recover(mine)?;
-        }
+    }
+
+    /// Drops all that a dead process held. Under the latch and with the process's byte held.
+    fn clear_process(&self, process: usize) -> Result<()> {
+        self.lower_marks(process);
         let generation = self.shm.process_word(process, P::Generation).load(Ordering::Relaxed) as u32;
         if let Some(hooks) = self.hooks.get() {
             hooks.process_died(self, process as u16, generation)?;
         }
         for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
             if self.process_of(slot) == Some(process) {
+                self.leave_checkpoint(slot);
                 self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
             }
         }
@@ -327,11 +342,21 @@ pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
 
 /// Notes the strictest durability that anyone present asked for.
 fn find_strictest(shm: &Shm) {
-    let strictest = (0..shm.process_slots())
-        .filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
-        .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
-        .max();
-    shm.word(at::STRICTEST).store(strictest.unwrap_or(1), Ordering::SeqCst);
+    let strictest = || {
+        (0..shm.process_slots())
+            .filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+            .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
+            .max()
+            .unwrap_or(1)
+    };
+    // Others come and go meanwhile: whoever stores last has looked after everybody's arrival.
+    loop {
+        let found = strictest();
+        shm.word(at::STRICTEST).store(found, Ordering::SeqCst);
+        if strictest() == found {
+            return;
+        }
+    }
 }
 
 /// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a

@@ -189,13 +189,8 @@ impl Pager {
         let mut len = self.shm.list_len(list);
         while len > keep {
             let [lp, new, _] = self.shm.list_entry(list, len - 1);
-            // Shorten first: a page freed twice could be somebody else's by then; one lost is found
-            // by the next rebuild.
             len -= 1;
-            self.shm.set_list_len(list, len);
-            if lp == NODE_NEW {
-                self.set_free(PhysNo(new as u32));
-            }
+            self.give_back_node(len, PhysNo(if lp == NODE_NEW { new as u32 } else { 0 }), list);
         }
     }
 }

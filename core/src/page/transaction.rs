@@ -18,9 +18,11 @@ impl Pager {
             return Err(Error::ReadOnly);
         }
         let slot = self.slot()?;
-        self.take_latch(slot, wait)?;
+        let took = self.take_latch(slot, wait)?;
         if self.shm.get(at::POISON) != 0 {
-            self.shm.latch().release();
+            if took {
+                self.shm.latch().release();
+            }
             return Err(self.poisoned());
         }
         self.shm.depth(slot).fetch_add(1, Ordering::Relaxed);
@@ -52,6 +54,11 @@ impl Pager {
         Ok(())
     }
 
+    /// Drops the frees that an undone transaction has deferred.
+    pub(crate) fn forget_transaction(&self) {
+        self.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
     /// Undoes this thread's whole transaction.
     pub fn rollback(&self) -> Result<()> {
         let slot = self.slot()?;
@@ -63,7 +70,7 @@ impl Pager {
         if undone.is_err() {
             self.shm.set(at::POISON, 2);
         }
-        self.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.forget_transaction();
         self.shm.depth(slot).store(0, Ordering::Relaxed);
         marks::clear(&self.shm);
         self.shm.gate().lower(false);

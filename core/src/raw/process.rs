@@ -1,12 +1,82 @@
 //! Facts about this process and this boot: fork generations, boot id, randomness, clocks.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 static FORKS: AtomicU32 = AtomicU32::new(1);
 
+/// Descriptors whose locks a forked child must not keep alive; 0: a free place.
+static UNSHARED: [AtomicI32; 1024] = [const { AtomicI32::new(0) }; 1024];
+
 extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    for place in &UNSHARED {
+        let fd = place.load(Ordering::Relaxed);
+        if fd > 0 {
+            unshare(fd);
+        }
+    }
+}
+
+/// Puts a new open file description of the same file, without its locks, in the place of a descriptor.
+/// Only calls that are allowed in a forked child.
+fn unshare(fd: i32) {
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
+    let mut digits = [0u8; 10];
+    let (mut n, mut rest) = (0, fd);
+    while rest > 0 && n < digits.len() {
+        digits[n] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        n += 1;
+    }
+    for i in 0..n {
+        path[14 + i] = digits[n - 1 - i];
+    }
+    // SAFETY: plain system calls; the path ends with a zero byte. A failed open replaces the descriptor
+    // by one of /dev/null: better no file than the parent's locks.
+    unsafe {
+        let mut new = libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC);
+        if new < 0 {
+            new = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        }
+        if new >= 0 {
+            libc::dup3(new, fd, libc::O_CLOEXEC);
+            libc::close(new);
+        }
+    }
+}
+
+/// A file whose open-file-description locks stay this process's alone: a forked child's copy of the
+/// descriptor becomes one of a description of its own, in the child, before `fork` returns there. Else
+/// a child that lives on would keep its dead parent's locks, and the parent would seem to live.
+#[derive(Debug)]
+pub(crate) struct Unshared(File);
+
+impl Unshared {
+    /// If a thousand are open already this one is shared with forked children after all.
+    pub(crate) fn new(file: File) -> Unshared {
+        watch_forks();
+        let fd = file.as_raw_fd();
+        let _ = UNSHARED.iter().find(|p| p.compare_exchange(0, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok());
+        Unshared(file)
+    }
+}
+
+impl std::ops::Deref for Unshared {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Unshared {
+    fn drop(&mut self) {
+        let fd = self.0.as_raw_fd();
+        let _ = UNSHARED.iter().find(|p| p.compare_exchange(fd, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok());
+    }
 }
 
 /// A number that differs between a process and its forked child. The first call installs the hook.
