@@ -57,11 +57,14 @@ pub fn home<P: Pages>(p: &P, obj: Obj) -> Result<Option<(Obj, Step)>> {
     let Some(Shown { parent, place }) = graph::shown_home(p, obj.addr)? else {
         return Ok(None);
     };
+    // The parent may be one that an open transaction is moving it to or from.
+    let parent = header::obj(p, parent)?;
+    p.reading(parent.id)?;
     let step = match place {
         Place::Key(word) => Step::Key(scalar::decode(p, word)?),
         Place::Index(i) => Step::Index(i),
     };
-    Ok(Some((header::obj(p, parent)?, step)))
+    Ok(Some((parent, step)))
 }
 
 /// See `Reader::is_home`.
@@ -76,6 +79,7 @@ pub fn is_home<P: Pages>(p: &P, obj: Obj, parent: Obj, step: &Step) -> Result<bo
         return Ok(false);
     };
     if shown.parent != parent.addr {
+        p.reading(header::obj(p, shown.parent)?.id)?;
         return Ok(false);
     }
     match (shown.place, &spot) {
