@@ -182,7 +182,7 @@ def kill_torture(seconds: float, seed: int, limit: float, shells: int, keep: boo
     row("checks of what is shared", run.checks)
     row("others went on after (ms): median, worst", f"{waits[len(waits) // 2]:.1f}, {waits[-1]:.1f}")
     row("the same with nobody killed", f"{idle[len(idle) // 2]:.1f}, {idle[-1]:.1f}")
-    row(f"waits over {limit:g} ms", slow)
+    row(f"waits over {limit:.0f} ms", slow)
     row("violations", (1 if failed else 0) + slow)
     if failed:
         print(f"\nVIOLATION: {failed}")

@@ -133,6 +133,7 @@ def writer(path: str, name: str, seed: int, ack: str, burst: int, pause: float) 
 SHELL = """
 ulimit -c 0
 mnt=$1 name=$2 ack=$3 n=$4
+rm -f "$mnt/$name/.tmp" || exit 1
 while :; do
     n=$((n + 1))
     echo $n >"$mnt/$name/n" || exit 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,8 +121,10 @@ def sh(script: str, *args: object, ok: bool = True, timeout: float = 60.0) -> st
 
 
 def mounted(point: Path) -> bool:
+    # The kernel writes blanks and the like as octal escapes.
+    name = re.sub(r"[ \t\n\\]", lambda m: f"\\{ord(m[0]):03o}", str(point))
     with open("/proc/self/mountinfo") as f:
-        return any(row.split()[4] == str(point) for row in f)
+        return any(row.split()[4] == name for row in f)
 
 
 def need_fuse() -> None:

@@ -91,7 +91,7 @@ def test_types_and_classes_are_shown(doors: tuple[persist.Dict, Path]) -> None:
     root["v"] = {"i": 1, "f": 0.5, "t": True, "n": None, "s": "s", "y": b"y", "l": [], "d": {}}
     kinds = {name: os.getxattr(mnt / "v" / name, "user.persist.type") for name in root["v"]}
     assert kinds == {
-        "i": b"int", "f": b"float", "t": b"bool", "n": b"None", "s": b"str", "y": b"bytes", "l": b"list", "d": b"dict",
+        "i": b"int", "f": b"float", "t": b"bool", "n": b"none", "s": b"str", "y": b"bytes", "l": b"list", "d": b"dict",
     }  # fmt: skip
     sh('echo 7 >"$1/new" && setfattr -n user.persist.type -v int "$1/new"', mnt)
     assert root["new"] == 7 and type(root["new"]) is int

@@ -214,35 +214,10 @@ def test_a_deadlock_is_found_at_once(store: Path, procs: Processes) -> None:
             line(child, "locked")
         tell(one)
         tell(two)
-        said = sorted(finish(child).split()[0] for child in (one, two))
-        assert said == ["both", "deadlock"]
-
-
-def test_a_deadlock_answer_comes_without_a_timeout(store: Path, procs: Processes) -> None:
-    with persist.open(store) as opened:
-        a, b = opened.root.setdefault("a", {}), opened.root.setdefault("b", {})
-        other = procs.worker("crosswise", store, "b", "a")
-        line(other, "ready")
-        line(other, "locked")
-        with a.lock():
-            tell(other)
-
-            def said() -> bool:
-                # Each try either finds the circle (the other waits by now) or runs out of time.
-                try:
-                    b.lockExcl(timeout=0.01)
-                except persist.Deadlock:
-                    return True
-                except persist.LockTimeout:
-                    return False
-                raise AssertionError("b is held by the other process")
-
-            wait_until(said, what="persist.Deadlock")
-            begin = time.monotonic()
-            with pytest.raises(persist.Deadlock):
-                b.lockExcl()
-            assert time.monotonic() - begin < 1
-        assert finish(other).startswith("both")
+        both, deadlock = sorted(finish(child).split() for child in (one, two))
+        assert both[0] == "both" and deadlock[0] == "deadlock"
+        # It was not a timeout that ended it.
+        assert float(deadlock[1]) < 5 and float(both[1]) < 5
 
 
 def test_shared_locks_go_together_and_keep_changes_out(
