@@ -24,7 +24,6 @@ use super::wait::{Patience, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::file;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -34,10 +33,10 @@ pub(crate) const WRITING: u64 = 2;
 pub(crate) const SWITCHING: u64 = 4;
 pub(crate) const FREEING: u64 = 3;
 
-/// Pages freed in one write section.
-const BATCH: u64 = 4096;
+/// Pages freed in one write section. Small in tests, so that the steps between are met.
+const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 /// Page-table pages looked at by one checkpoint while the free map is rebuilt.
-const REBUILD_NODES: u32 = 16384;
+const REBUILD_NODES: u32 = if cfg!(feature = "testing") { 2 } else { 16384 };
 /// Changed pages after which a writer asks for a checkpoint (256 MiB).
 const DIRTY_LIMIT: u64 = 65536;
 
@@ -110,6 +109,10 @@ impl Pager {
         self.carry_on()?;
         if self.flip()? {
             self.carry_on()?;
+        } else if self.shm.get(at::UNFLUSHED) != 0 && self.shm.get(at::STRICTEST) > 0 {
+            // Nothing has changed since a checkpoint that nobody flushed.
+            self.flush_or_poison()?;
+            self.shm.set(at::UNFLUSHED, 0);
         }
         Ok(())
     }
@@ -219,11 +222,12 @@ impl Pager {
         for (bytes, word) in page.chunks_exact_mut(8).zip(self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8)) {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
-        self.file
-            .write_all_at(&page, (epoch % 2) * PAGE_SIZE as u64)
+        file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64)
             .map_err(|e| self.poison("cannot write the meta page", e))?;
+        self.shm.set(at::UNFLUSHED, 1);
         if self.shm.get(at::STRICTEST) > 0 {
             self.flush_or_poison()?;
+            self.shm.set(at::UNFLUSHED, 0);
         }
         self.latched(|pager, slot| {
             pager.raise_gate(slot)?;

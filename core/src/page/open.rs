@@ -104,7 +104,7 @@ impl Pager {
             if settings.read_only {
                 return Err(Error::NotAStore { path, why: "it holds no checkpoint".to_owned() });
             }
-            create_store(&file)?;
+            create_store(&file, &path, settings.durability > 0)?;
         }
         let (meta, meta_sum) = newest_meta(&file, &path)?;
         let shm = open_sidecar(&path, &file, &meta, meta_sum, alone)?;
@@ -272,7 +272,7 @@ impl Pager {
 }
 
 /// A new file, or one whose creation was cut short: nothing but zeros, and no longer than a fresh
-/// store. Anything else is not ours to overwrite.
+/// store; the first meta page may be there in part. Anything else is not ours to overwrite.
 fn is_blank(file: &File, path: &Path) -> Result<bool> {
     let len = file.metadata().map_err(|e| open_error(path, e))?.len();
     if len > FIRST_PAGES * PAGE_SIZE as u64 {
@@ -280,8 +280,10 @@ fn is_blank(file: &File, path: &Path) -> Result<bool> {
     }
     let mut page = [0u8; PAGE_SIZE];
     for i in 0..len.div_ceil(PAGE_SIZE as u64) {
+        page.fill(0);
         let n = read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))?;
-        if page[..n].iter().any(|b| *b != 0) {
+        let torn = i == 1 && len == FIRST_PAGES * PAGE_SIZE as u64 && matches!(Meta::decode(&page), Err(Bad::Magic | Bad::Checksum));
+        if !torn && page[..n].iter().any(|b| *b != 0) {
             return Ok(false);
         }
     }
@@ -301,8 +303,9 @@ fn read_up_to(file: &File, buf: &mut [u8], at: u64) -> std::io::Result<usize> {
     Ok(n)
 }
 
-/// Writes checkpoint 1: an empty page table.
-fn create_store(file: &File) -> Result<()> {
+/// Writes checkpoint 1: an empty page table. It is on the disk, and so is the file's name, before
+/// anything else is written: a creation that was cut short is told by what there is.
+fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
     file::allocate(file, 0, FIRST_PAGES * PAGE_SIZE as u64, "the store file")?;
     let meta = Meta {
         uuid: [process::random_u64(), process::random_u64()],
@@ -315,7 +318,16 @@ fn create_store(file: &File) -> Result<()> {
         next_id: 1,
         seed: process::random_u64(),
     };
-    file.write_all_at(&meta.encode(), PAGE_SIZE as u64).map_err(|e| Error::io("cannot write the meta page", e))
+    file::write_meta(file, &meta.encode(), PAGE_SIZE as u64).map_err(|e| Error::io("cannot write the meta page", e))?;
+    if !flush {
+        return Ok(());
+    }
+    file::flush(file).map_err(|e| Error::io("cannot flush the new store file", e))?;
+    // A directory that cannot be opened or flushed (permissions, odd filesystems) is no reason to fail.
+    if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
+        let _ = dir.sync_all();
+    }
+    Ok(())
 }
 
 /// The valid meta page with the higher number, and its checksum.
@@ -444,6 +456,8 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
         (at::CURSOR, 2),
         (at::LOGICAL, meta.logical),
         (at::NEXT_ID, meta.next_id),
+        // Nobody here knows whether what the file holds was ever flushed.
+        (at::UNFLUSHED, 1),
         // A new store has nothing to be looked for: all of its pages but the metas are free.
         (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
         (at::FREE_COUNT, if meta.logical == 0 { pages - 2 } else { 0 }),

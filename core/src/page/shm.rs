@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout.
-pub(crate) const LAYOUT: u64 = 3;
+pub(crate) const LAYOUT: u64 = 4;
 
 /// Header words, as byte offsets.
 pub(crate) mod at {
@@ -106,6 +106,8 @@ pub(crate) mod at {
     /// The strictest durability that anyone who has the store open asked for: 0 none, 1 checkpoints
     /// flush, 2 every commit does.
     pub(crate) const STRICTEST: usize = 816;
+    /// 1: the last checkpoint may not have been flushed (nobody present asked for it then).
+    pub(crate) const UNFLUSHED: usize = 824;
 }
 
 pub(crate) const META_IMAGE: usize = 0x1000;

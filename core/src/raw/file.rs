@@ -1,6 +1,9 @@
 //! Files: growth, flushes, positioned writes and open-file-description locks.
 
 use crate::error::{Error, Result};
+use crate::ids::PAGE_SIZE;
+#[cfg(any(test, feature = "testing"))]
+use crate::raw::observe;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -64,7 +67,22 @@ fn no_space(what: &'static str, e: io::Error) -> Error {
 
 /// Flushes a file's data to the disk.
 pub(crate) fn flush(file: &File) -> io::Result<()> {
-    file.sync_data()
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::Flushing)?;
+    file.sync_data()?;
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::Flushed)?;
+    Ok(())
+}
+
+/// Writes a meta page.
+pub(crate) fn write_meta(file: &File, page: &[u8; PAGE_SIZE], at: u64) -> io::Result<()> {
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::Writing)?;
+    file.write_all_at(page, at)?;
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::Written)?;
+    Ok(())
 }
 
 /// A lock on one byte of a file, owned by the open file description.

@@ -9,4 +9,6 @@
 pub(crate) mod file;
 pub(crate) mod futex;
 pub(crate) mod map;
+#[cfg(any(test, feature = "testing"))]
+pub mod observe;
 pub(crate) mod process;

@@ -1,0 +1,43 @@
+//! A look at the moments that decide what a disk holds: flushes, and the writes of meta pages. For tests
+//! that cut the power or let the disk fail; not in a release build.
+//!
+//! The observer belongs to a thread and sees what that thread does. It may itself use the store, as
+//! any other thread could at that moment, and it may answer with an error, which the caller then
+//! meets as if the disk had reported it.
+
+use std::cell::RefCell;
+use std::io;
+
+/// What is about to happen, or has just happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// A flush of the store file begins.
+    Flushing,
+    /// It has ended without an error.
+    Flushed,
+    /// A meta page is about to be written.
+    Writing,
+    /// It was written (and is not yet flushed).
+    Written,
+}
+
+type Observer = Box<dyn FnMut(Moment) -> io::Result<()>>;
+
+thread_local! {
+    static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+}
+
+/// Sets this thread's observer, or takes it away. It is not called while it is running.
+pub fn observe(observer: Option<Observer>) {
+    OBSERVER.with_borrow_mut(|o| *o = observer);
+}
+
+pub(crate) fn tell(moment: Moment) -> io::Result<()> {
+    // Taken out while it runs, so that what it does itself is not observed.
+    let Some(mut observer) = OBSERVER.with_borrow_mut(Option::take) else {
+        return Ok(());
+    };
+    let done = observer(moment);
+    OBSERVER.with_borrow_mut(|o| *o = Some(observer));
+    done
+}

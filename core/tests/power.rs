@@ -1,0 +1,565 @@
+//! Promise P2, power loss, in process: whatever mixture of old and new sectors a disk holds after a power
+//! cut, the store opens at a checkpoint, whole, and no older than the last `sync` that had returned.
+//!
+//! A workload runs on a store; an observer of the thread sees every flush and every write of a meta
+//! page. From what the file held since the last completed flush, images are made: each page or
+//! each 512-byte sector that changed is, independently, as it was at that flush, as it is now, or as it was
+//! at any moment noticed between; some are garbage. Each image is opened without a sidecar by another
+//! thread, compared in full with the model at that very checkpoint, checked, and some are worked on.
+//!
+//! What the disk may hold: at the end of a flush, the content at the flush's beginning or later. So the
+//! base is taken when a flush begins and becomes the base when it has ended.
+//!
+//! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
+
+mod common;
+
+use common::{Model, Rng, compare, scratch, step, time};
+use persist_core::raw::observe::{Moment, observe};
+use persist_core::store::{Durability, Options, Store};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+const PAGE: usize = 4096;
+const SECTOR: usize = 512;
+/// Versions of one page that are remembered between two flushes.
+const VERSIONS: usize = 6;
+/// Bytes of content the graph is kept around.
+const ROOM: usize = 300_000;
+
+/// The models at checkpoints, by number.
+type States = BTreeMap<u64, Arc<Model>>;
+
+/// What the disk may hold.
+struct Disk {
+    path: PathBuf,
+    /// As of the last completed flush.
+    base: Vec<u8>,
+    /// As of the beginning of a flush under way.
+    pending: Option<Vec<u8>>,
+    /// As it was when last looked at.
+    now: Vec<u8>,
+    /// Contents of pages seen since the base, and since the pending one: (page, content).
+    seen: BTreeMap<usize, Vec<Box<[u8]>>>,
+    seen_pending: BTreeMap<usize, Vec<Box<[u8]>>>,
+    /// Lengths of the file seen since the base.
+    lengths: Vec<usize>,
+    lengths_pending: Vec<usize>,
+}
+
+impl Disk {
+    /// A file that lies on the disk whole.
+    fn new(path: &Path) -> Disk {
+        let now = std::fs::read(path).unwrap_or_default();
+        Disk {
+            path: path.to_owned(),
+            base: now.clone(),
+            pending: None,
+            lengths: vec![now.len()],
+            lengths_pending: Vec::new(),
+            now,
+            seen: BTreeMap::new(),
+            seen_pending: BTreeMap::new(),
+        }
+    }
+
+    /// Notices what has changed.
+    fn look(&mut self, rng: &mut Rng) {
+        let Ok(file) = std::fs::File::open(&self.path) else {
+            return;
+        };
+        let len = file.metadata().unwrap().len() as usize;
+        let mut fresh = vec![0; len];
+        file.read_exact_at(&mut fresh, 0).unwrap();
+        self.now.resize(len, 0);
+        for (i, (new, old)) in fresh.chunks(PAGE).zip(self.now.chunks(PAGE)).enumerate() {
+            if new != old {
+                for seen in [&mut self.seen, &mut self.seen_pending] {
+                    let all = seen.entry(i).or_default();
+                    if all.len() < VERSIONS {
+                        all.push(new.into());
+                    } else {
+                        all[rng.below(VERSIONS)] = new.into();
+                    }
+                }
+            }
+        }
+        self.now = fresh;
+        self.lengths.push(len);
+        self.lengths_pending.push(len);
+    }
+
+    fn flush_begins(&mut self) {
+        self.pending = Some(self.now.clone());
+        self.seen_pending.clear();
+        self.lengths_pending = vec![self.now.len()];
+    }
+
+    fn flush_ended(&mut self) {
+        if let Some(base) = self.pending.take() {
+            self.base = base;
+            self.seen = std::mem::take(&mut self.seen_pending);
+            self.lengths = std::mem::take(&mut self.lengths_pending);
+        }
+    }
+
+    /// What the disk may hold if the power goes now.
+    fn image(&self, rng: &mut Rng) -> Vec<u8> {
+        let len = self.lengths[rng.below(self.lengths.len())].max(self.base.len());
+        let mut image = self.base.clone();
+        image.resize(self.now.len().max(len), 0);
+        // How likely new content is (of 8), whether a page is written as one, whether sectors are lost.
+        let (new, whole) = (rng.below(9), rng.one_in(3));
+        let garbage = if rng.one_in(3) { 1 + rng.below(12) } else { 0 };
+        for (page, seen) in &self.seen {
+            let at = page * PAGE;
+            let versions: Vec<&[u8]> = seen
+                .iter()
+                .map(|v| &**v)
+                .chain(self.now.get(at..at + PAGE))
+                .collect();
+            let base = image[at..at + PAGE].to_vec();
+            let pick = |rng: &mut Rng| -> &[u8] {
+                match rng.below(8) {
+                    n if n >= new => &base,
+                    n if n % 2 == 0 => versions[versions.len() - 1],
+                    _ => versions[rng.below(versions.len())],
+                }
+            };
+            let one = pick(rng);
+            for s in (0..PAGE).step_by(SECTOR) {
+                let from = if whole { one } else { pick(rng) };
+                let sector = &from[s..s + SECTOR];
+                let changed = versions.iter().any(|v| v[s..s + SECTOR] != base[s..s + SECTOR]);
+                let to = &mut image[at + s..at + s + SECTOR];
+                to.copy_from_slice(sector);
+                if changed && garbage > 0 && rng.one_in(garbage) {
+                    to.fill_with(|| rng.next() as u8);
+                }
+            }
+        }
+        image.truncate(len);
+        image
+    }
+}
+
+/// An image to be opened.
+struct Job {
+    image: Vec<u8>,
+    states: Arc<States>,
+    /// The oldest checkpoint it may open at.
+    least: u64,
+    seed: u64,
+    what: String,
+}
+
+/// Opens an image as after a power cut, and judges it. The checkpoint, and its state.
+fn judge(path: &Path, job: &Job) -> u64 {
+    let sidecar = PathBuf::from(format!("{}-shm", path.display()));
+    std::fs::write(path, &job.image).unwrap();
+    let _ = std::fs::remove_file(&sidecar);
+    let what = &job.what;
+    let mut store = Store::open(path, &Options::default()).unwrap_or_else(|e| panic!("{what}: opening: {e}"));
+    let n = store.stat().unwrap().checkpoint;
+    assert!(
+        n >= job.least,
+        "{what}: opened at checkpoint {n}, {} was synced",
+        job.least
+    );
+    let want = job
+        .states
+        .get(&n)
+        .unwrap_or_else(|| panic!("{what}: opened at checkpoint {n}, which nobody made"));
+    compare(&store, want, what);
+    let mut rng = Rng(job.seed);
+    if rng.one_in(6) {
+        // It can be worked on, and what is then synced is there without the sidecar.
+        let mut model = (**want).clone();
+        for round in 0..1 + rng.below(3) {
+            for _ in 0..rng.below(12) {
+                step(&store, &mut model, &mut rng, ROOM).unwrap_or_else(|e| panic!("{what}: going on: {e}"));
+            }
+            store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
+            compare(&store, &model, &format!("{what}: gone on, round {round}"));
+        }
+        store.close().unwrap();
+        drop(store);
+        let _ = std::fs::remove_file(&sidecar);
+        store = Store::open(path, &Options::default())
+            .unwrap_or_else(|e| panic!("{what}: gone on, opening: {e}"));
+        compare(&store, &model, &format!("{what}: gone on and reopened"));
+    }
+    let _ = store.close();
+    drop(store);
+    let _ = std::fs::remove_file(path);
+    let _ = std::fs::remove_file(&sidecar);
+    n
+}
+
+/// Threads that open images.
+struct Judges {
+    send: Option<SyncSender<Job>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    judged: Arc<AtomicU64>,
+    /// Opened at something newer than was required.
+    newer: Arc<AtomicU64>,
+}
+
+impl Judges {
+    fn new(dir: &Path) -> Judges {
+        let (send, receive) = sync_channel::<Job>(32);
+        let receive: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(receive));
+        let (judged, newer) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let threads = (0..2)
+            .map(|t| {
+                let (receive, judged, newer) = (receive.clone(), judged.clone(), newer.clone());
+                let path = dir.join(format!("image-{t}.store"));
+                std::thread::spawn(move || {
+                    loop {
+                        let job = receive.lock().unwrap().recv();
+                        let Ok(job) = job else { return };
+                        let n = judge(&path, &job);
+                        judged.fetch_add(1, Ordering::Relaxed);
+                        newer.fetch_add(u64::from(n > job.least), Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Judges {
+            send: Some(send),
+            threads,
+            judged,
+            newer,
+        }
+    }
+
+    fn judge(&self, job: Job) {
+        // If a judge has found something, its panic is what there is to see.
+        let _ = self.send.as_ref().unwrap().send(job);
+    }
+
+    fn failed(&self) -> bool {
+        self.threads.iter().any(std::thread::JoinHandle::is_finished)
+    }
+
+    fn finish(mut self) -> (u64, u64) {
+        drop(self.send.take());
+        for t in self.threads.drain(..) {
+            if let Err(e) = t.join() {
+                std::panic::resume_unwind(e);
+            }
+        }
+        (
+            self.judged.load(Ordering::Relaxed),
+            self.newer.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// One life of a store, from an image to a power cut.
+struct Life {
+    disk: Disk,
+    store: Option<Store>,
+    model: Model,
+    states: States,
+    /// The last checkpoint that a caller was told of.
+    synced: u64,
+    rng: Rng,
+    judges: Rc<Judges>,
+    what: String,
+    /// Chance of an image at each moment: one in so many.
+    every: usize,
+    /// Operations of others during a checkpoint.
+    others: bool,
+}
+
+type Shared = Rc<RefCell<Life>>;
+
+impl Life {
+    /// Notes that the model as it is now is what the next checkpoint will hold.
+    fn expect(&mut self) {
+        let next = self.store.as_ref().map_or(1, |s| s.stat().unwrap().checkpoint) + 1;
+        self.states.insert(next, Arc::new(self.model.clone()));
+    }
+
+    fn cut(&mut self, moment: &str, images: usize) {
+        for _ in 0..images {
+            let image = self.disk.image(&mut self.rng);
+            let job = Job {
+                image,
+                states: Arc::new(
+                    self.states
+                        .range(self.synced.saturating_sub(1)..)
+                        .map(|(n, s)| (*n, s.clone()))
+                        .collect(),
+                ),
+                least: self.synced,
+                seed: self.rng.next(),
+                what: format!("{} {moment} (synced {})", self.what, self.synced),
+            };
+            self.judges.judge(job);
+        }
+    }
+
+    fn moment(&mut self, name: &str) {
+        let mut rng = self.rng.clone();
+        self.disk.look(&mut rng);
+        self.rng = rng;
+        if self.rng.one_in(self.every) {
+            let n = 1 + self.rng.below(4);
+            self.cut(name, n);
+        }
+    }
+
+    fn observed(&mut self, moment: Moment) {
+        self.moment(&format!("before {moment:?}"));
+        match moment {
+            Moment::Flushing => self.disk.flush_begins(),
+            Moment::Flushed => self.disk.flush_ended(),
+            Moment::Writing | Moment::Written => {}
+        }
+        if self.others && self.store.is_some() {
+            let store = self.store.clone().unwrap();
+            for _ in 0..self.rng.below(3) {
+                let mut model = std::mem::replace(&mut self.model, Model::empty(store.root()));
+                let done = step(&store, &mut model, &mut self.rng, ROOM);
+                self.model = model;
+                done.unwrap_or_else(|e| panic!("{}: another's change in {moment:?}: {e}", self.what));
+                self.moment(&format!("in {moment:?}, others at work"));
+            }
+        }
+        self.moment(&format!("after {moment:?}"));
+    }
+}
+
+fn watch(life: &Shared) {
+    let life = life.clone();
+    observe(Some(Box::new(move |moment| {
+        life.borrow_mut().observed(moment);
+        Ok(())
+    })));
+}
+
+/// Runs one life; the image and the model that the next one begins with.
+fn live(
+    path: &Path,
+    begin: Option<(Vec<u8>, Model)>,
+    seed: u64,
+    durability: Durability,
+    judges: &Rc<Judges>,
+) -> (Vec<u8>, Model) {
+    let sidecar = PathBuf::from(format!("{}-shm", path.display()));
+    let _ = std::fs::remove_file(&sidecar);
+    let _ = std::fs::remove_file(path);
+    let mut rng = Rng(seed);
+    if let Some((image, _)) = &begin {
+        std::fs::write(path, image).unwrap();
+    }
+    let options = Options {
+        durability,
+        ..Options::default()
+    };
+    // A new store's graph is an empty root, and its root is its first container.
+    let empty = {
+        let probe = path.with_extension("probe");
+        let store = Store::open(
+            &probe,
+            &Options {
+                durability: Durability::None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
+        let root = store.root();
+        store.close().unwrap();
+        std::fs::remove_file(&probe).unwrap();
+        std::fs::remove_file(format!("{}-shm", probe.display())).unwrap();
+        Model::empty(root)
+    };
+    let model = begin.map_or_else(|| empty.clone(), |b| b.1);
+    let commit = durability == Durability::Commit;
+    let life: Shared = Rc::new(RefCell::new(Life {
+        disk: Disk::new(path),
+        store: None,
+        model: model.clone(),
+        // Before the first checkpoint with content a store is empty.
+        states: BTreeMap::from([(1, Arc::new(empty)), (2, Arc::new(model.clone()))]),
+        synced: 0,
+        every: 1 + rng.below(if commit { 12 } else { 5 }),
+        others: !commit && rng.one_in(2),
+        rng: rng.clone(),
+        judges: judges.clone(),
+        what: format!("seed {seed:#x}"),
+    }));
+    watch(&life);
+    let store = Store::open(path, &options).unwrap_or_else(|e| panic!("seed {seed:#x}: open: {e}"));
+    {
+        let mut l = life.borrow_mut();
+        let n = store.stat().unwrap().checkpoint;
+        l.store = Some(store.clone());
+        // As it was found: on the disk already.
+        l.states.insert(n, Arc::new(model));
+        l.synced = n;
+        l.moment("after opening");
+        compare(
+            &store,
+            &l.model,
+            &format!("seed {seed:#x}: as the last life left it"),
+        );
+    }
+    for _ in 0..4 + rng.below(30) {
+        if judges.failed() {
+            break;
+        }
+        let before = store.stat().unwrap().checkpoint;
+        match rng.below(12) {
+            0..=8 => {
+                // One operation. With durable commits it is a checkpoint of its own.
+                let (op, made, mut model) = {
+                    let mut l = life.borrow_mut();
+                    let mut r = l.rng.clone();
+                    let op = l.model.draw(&mut r, ROOM);
+                    l.rng = r;
+                    (op, Vec::new(), l.model.clone())
+                };
+                let made = RefCell::new(made);
+                let done = store.write(
+                    persist_core::store::Actor::Thread,
+                    &mut persist_core::store::Wait::forever(),
+                    |w| {
+                        let m = model.run(w, &op)?;
+                        if commit {
+                            // It will be durable, if at all, as the next checkpoint.
+                            let mut after = model.clone();
+                            after.apply(&op, &m);
+                            life.borrow_mut().states.insert(before + 1, Arc::new(after));
+                        }
+                        *made.borrow_mut() = m;
+                        Ok(())
+                    },
+                );
+                done.unwrap_or_else(|e| panic!("seed {seed:#x}: {op:?}: {e}"));
+                model.apply(&op, &made.borrow());
+                let mut l = life.borrow_mut();
+                l.model = model;
+                if commit {
+                    l.synced = store.stat().unwrap().checkpoint;
+                }
+                l.moment("after an operation");
+            }
+            9 => transaction(&store, &life, &mut rng, before, commit),
+            _ => {
+                life.borrow_mut().expect();
+                let done = store.sync();
+                let mut l = life.borrow_mut();
+                done.unwrap_or_else(|e| panic!("{}: sync: {e}", l.what));
+                l.synced = store.stat().unwrap().checkpoint;
+                l.moment("after sync");
+            }
+        }
+        let mut l = life.borrow_mut();
+        let from = l.synced.saturating_sub(1);
+        l.states = l.states.split_off(&from);
+    }
+    observe(None);
+    let next = {
+        let mut l = life.borrow_mut();
+        l.cut("at the end", 4);
+        // The next life begins with one of the images, judged here and now.
+        let mut r = l.rng.clone();
+        let image = l.disk.image(&mut r);
+        let job = Job {
+            image,
+            states: Arc::new(l.states.clone()),
+            least: l.synced,
+            seed: 1,
+            what: format!("{} the next life", l.what),
+        };
+        let n = if judges.failed() {
+            0
+        } else {
+            judge(&path.with_extension("next"), &job)
+        };
+        (job.image, l.states.get(&n).map(|m| (**m).clone()))
+    };
+    life.borrow_mut().store = None;
+    let model = life.borrow().model.clone();
+    store.close().unwrap();
+    drop(store);
+    let _ = std::fs::remove_file(path);
+    let _ = std::fs::remove_file(&sidecar);
+    (next.0, next.1.unwrap_or(model))
+}
+
+/// Several operations that are there wholly or not at all.
+fn transaction(store: &Store, life: &Shared, rng: &mut Rng, before: u64, commit: bool) {
+    use persist_core::store::Wait;
+    store.begin(&mut Wait::forever()).unwrap();
+    let mut model = life.borrow().model.clone();
+    for _ in 0..1 + rng.below(6) {
+        step(store, &mut model, rng, ROOM).unwrap();
+        life.borrow_mut().moment("inside a transaction");
+    }
+    if rng.one_in(3) {
+        store.rollback().unwrap();
+        let mut l = life.borrow_mut();
+        compare(store, &l.model, &format!("{}: after a rollback", l.what));
+        l.moment("after a rollback");
+        return;
+    }
+    if commit {
+        life.borrow_mut()
+            .states
+            .insert(before + 1, Arc::new(model.clone()));
+    }
+    store.commit().unwrap();
+    let mut l = life.borrow_mut();
+    l.model = model;
+    if commit {
+        l.synced = store.stat().unwrap().checkpoint;
+    }
+    l.moment("after a transaction");
+}
+
+fn lives(durability: Durability, quick: u64, salt: u64) {
+    let seed: u64 = std::env::var("PERSIST_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(20_241);
+    let mut rng = Rng(seed ^ salt);
+    let (begun, long) = (Instant::now(), time(quick));
+    let dir = scratch();
+    let judges = Rc::new(Judges::new(dir.path()));
+    let path = dir.path().join("life.store");
+    let (mut next, mut count) = (None, 0);
+    while begun.elapsed() < long && !judges.failed() {
+        let (image, model) = live(&path, next.take(), rng.next(), durability, &judges);
+        count += 1;
+        // Now and then a new store.
+        next = (!rng.one_in(6)).then_some((image, model));
+    }
+    let judges = Rc::into_inner(judges).unwrap();
+    let (judged, newer) = judges.finish();
+    println!(
+        "{durability:?}: {count} lives, {judged} images ({newer} newer than the last sync) in {:.0?}",
+        begun.elapsed()
+    );
+    assert!(judged > 50, "only {judged} images");
+}
+
+#[test]
+fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
+    lives(Durability::Checkpoint, 18, 0);
+}
+
+#[test]
+fn with_durable_commits_no_acknowledged_operation_is_lost() {
+    lives(Durability::Commit, 8, 0xc0);
+}
