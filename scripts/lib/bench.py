@@ -351,14 +351,14 @@ def measure(classes: list[type[Candidate]], n: int, objects: bool, rounds: int, 
                     True,
                 )
         if objects:
-            held(candidates, keys, rounds)
+            held(candidates, keys, rounds, aims)
         for one in candidates:
             one.close()
     finally:
         shutil.rmtree(home)
 
 
-def held(candidates: list[Candidate], keys: list[str], rounds: int) -> None:
+def held(candidates: list[Candidate], keys: list[str], rounds: int, aims: list[str]) -> None:
     """Attributes of objects that the program holds, without the way to them."""
     for write in False, True:
         took: dict[str, list[float]] = {}
@@ -374,8 +374,16 @@ def held(candidates: list[Candidate], keys: list[str], rounds: int) -> None:
                         for o in mine:
                             o.age  # noqa: B018
                     took.setdefault(c.name, []).append((time.perf_counter() - begin) / len(mine) * 1e9)
-        what = "attribute set, object in hand (ns)" if write else "attribute get, object in hand (ns)"
-        table(what, {k: statistics.median(v) for k, v in took.items()}, "dict")
+        what = "attribute set" if write else "attribute get"
+        medians = {k: statistics.median(v) for k, v in took.items()}
+        table(f"{what}, object in hand (ns)", medians, "dict")
+        most = 5 if write else 3
+        aim(
+            aims,
+            f"{what}, object in hand: within {most}x of a plain object's",
+            medians["persist"] / medians["dict"],
+            most,
+        )
 
 
 SCRIPTS = {
