@@ -38,7 +38,7 @@ fn is_allowed(module: &str) -> bool {
 /// `module:qualname` of a class; "" for the base itself.
 pub(crate) fn name_of(class: &Bound<'_, PyType>) -> PyResult<String> {
     let py = class.py();
-    if class.is(&py.get_type::<Object>()) {
+    if class.is(py.get_type::<Object>()) {
         return Ok(String::new());
     }
     Ok(format!(

@@ -6,7 +6,7 @@
 //! - `ffi`: the raw edges of the C API; the only unsafe code.
 //! - `error`: exceptions. `convert`: scalars. `copyin`, `copyout`: graphs.
 //! - `cache`: identity. `shared`: sections and waiting. `batch`: values on their way out.
-//! - `dict`, `views`, `list`, `slice`, `object`, `classes`: the proxies.
+//! - `dict`, `views`, `list`, `items`, `slice`, `object`, `classes`: the proxies.
 //! - `store`, `registry`, `lock`: open stores, transactions, locks.
 
 #![deny(unsafe_code)]
@@ -21,6 +21,7 @@ mod dict;
 mod error;
 #[allow(unsafe_code)]
 mod ffi;
+mod items;
 mod list;
 mod lock;
 mod object;

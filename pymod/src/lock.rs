@@ -80,6 +80,7 @@ pub(crate) fn acquire(
         obj: proxy.obj,
         key: scalar.as_ref().map(Scalar::key),
     };
+    store.read(py, |r| r.kind(proxy.obj))?; // what is gone cannot be locked
     match store.store.lock(Actor::Thread, target, mode, &mut Wait::never()) {
         Ok(()) => {}
         Err(Error::WouldBlock { .. } | Error::Timeout { .. }) if timeout != Some(Duration::ZERO) => {

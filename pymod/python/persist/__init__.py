@@ -17,10 +17,9 @@ is imported already, or was allowed by `persist.allow_import()`; else it is a ge
 the same attributes.
 """
 
+import _collections_abc as _abc
 import atexit as _atexit
 import os as _os
-
-import _collections_abc as _abc
 
 from ._persist import (
     Conflict,

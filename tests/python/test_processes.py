@@ -1,0 +1,239 @@
+"""The original programs, many processes at once, death and fork."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import persist
+import pytest
+
+COUNTER = """
+    import persist
+    root = persist.root()
+    root.lockExcl()
+    try:
+        root['x'] += 1
+    except KeyError:
+        root['x'] = 1
+    print("<p>This page has been visited " + str(root['x']) + " times</p>")
+    root.unlock()
+"""
+
+PEOPLE = """
+    import persist
+    from pbase import pbase
+
+    class person(pbase):
+        def __init__(self, name="", age=0):
+            pbase.__init__(self)
+            self.name = name
+            self.age = age
+
+        def printAge(self):
+            print("<p>" + self.name + " is " + str(self.age) + " years old</p>")
+
+    root = persist.root()
+    root.lockExcl()
+    if not root.has_key('Joe'):
+        root['Joe'] = person('Joe', 27)
+    if not root.has_key('John'):
+        root['John'] = person('John', 29)
+    root['Joe'].printAge()
+    root['John'].printAge()
+    root['Joe'].age += 1
+    root.unlock()
+"""
+
+
+def test_the_counter(script: Any) -> None:
+    for n in (1, 2, 3):
+        assert script.run(COUNTER) == f"<p>This page has been visited {n} times</p>\n"
+    assert (script.home / "persist.store").exists()
+
+
+def test_the_people(script: Any) -> None:
+    for age in (27, 28):
+        expected = f"<p>Joe is {age} years old</p>\n<p>John is 29 years old</p>\n"
+        assert script.run(PEOPLE, PERSIST_STORE="people.store") == expected
+    assert not (script.home / "persist.store").exists()
+    with persist.open(script.home / "people.store") as store:
+        joe = store.root["Joe"]  # the class is another program's
+        assert type(joe) is persist.Object
+        assert (joe.name, joe.age) == ("Joe", 29)
+        assert persist.class_name(joe) == "__main__:person"
+
+
+INCREMENT = """
+    import persist, sys
+    store = persist.open(sys.argv[1])
+    root, n = store.root, int(sys.argv[2])
+    for _ in range(n):
+        if sys.argv[3] == "lock":
+            root.lockExcl()
+            root['x'] += 1
+            root.unlock()
+        elif sys.argv[3] == "with":
+            with root.lock(key='x'):
+                root['x'] += 1
+        elif sys.argv[3] == "transaction":
+            with store.transaction():
+                root['x'] += 1
+        else:
+            def add():
+                root['x'] += 1
+            store.run(add)
+"""
+
+
+@pytest.mark.parametrize("how", ["lock", "with", "transaction", "run"])
+def test_eight_processes_count(path: Path, root: persist.Dict, script: Any, how: str) -> None:
+    each = int(os.environ.get("PERSIST_TEST_INCREMENTS", "1000"))
+    root["x"] = 0
+    processes = [script.start(INCREMENT, path, each, how) for _ in range(8)]
+    for p in processes:
+        script.finish(p, timeout=110)
+    assert root["x"] == 8 * each
+
+
+def test_threads_count(store: persist.Store, root: persist.Dict) -> None:
+    root.update(x=0, y=0, l=[])
+
+    def body() -> None:
+        for n in range(200):
+            with root.lockExcl():
+                root["x"] += 1
+            with store.transaction():
+                root["y"] += 1
+            root["l"].append({"n": n})
+
+    threads = [threading.Thread(target=body) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert (root["x"], root["y"], len(root["l"])) == (1600, 1600, 1600)
+
+
+def test_threads_share_identity(root: persist.Dict) -> None:
+    root["d"] = {str(n): {"n": n} for n in range(20)}
+    failures = []
+
+    def body() -> None:
+        for _ in range(200):
+            for key in root["d"]:
+                a, b = root["d"][key], root["d"][key]
+                if a is not b or a["n"] != int(key):
+                    failures.append(key)
+
+    threads = [threading.Thread(target=body) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failures == []
+
+
+def test_kill_in_the_middle_of_a_loop(path: Path, root: persist.Dict, script: Any) -> None:
+    for round_ in range(3):
+        writer = script.start(
+            """
+            import persist, sys
+            root = persist.open(sys.argv[1]).root
+            l = root.setdefault('l', [])
+            n = len(l)
+            print("go", flush=True)
+            while True:
+                with root.lockExcl():
+                    l.append({'n': n, 'text': 'x' * (n % 5000)})
+                    root['n'] = n
+                n += 1
+            """,
+            path,
+        )
+        assert writer.stdout.readline() == "go\n"
+        threading.Event().wait(0.3)
+        writer.kill()
+        writer.wait()
+        with root.lockExcl(timeout=10):
+            items = root["l"]
+            assert len(items) in (root["n"] + 1, root["n"] + 2)
+            assert [item["n"] for item in items] == list(range(len(items)))
+            assert items[-1]["text"] == "x" * ((len(items) - 1) % 5000)
+            while len(items) > root["n"] + 1:
+                items.pop()
+        assert round_ >= 0
+
+
+def child(path: str, n: int) -> None:
+    with persist.open(path) as store:
+        for _ in range(n):
+            with store.root.lockExcl():
+                store.root["x"] += 1
+
+
+def test_fork(path: Path, store: persist.Store, root: persist.Dict) -> None:
+    root.update(x=0, d={"a": 1})
+    d = root["d"]
+    root.lockExcl()
+    tried, tell = os.pipe()
+    pids = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                # The parent's proxies work here; the parent's lock is not ours.
+                with pytest.raises(persist.LockTimeout):
+                    root.lockExcl(timeout=0)
+                os.write(tell, b".")
+                with root.lockExcl(timeout=30):
+                    root["x"] += 1
+                    d["a"] += 1
+                    root["child"] = {"pid": os.getpid()}
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    for _ in pids:
+        assert os.read(tried, 1) == b"."
+    root["x"] += 1
+    root.unlock()
+    os.close(tried)
+    os.close(tell)
+    for pid in pids:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert root["x"] == 4
+    assert d["a"] == 4
+    assert root["d"] is d
+    assert root["child"]["pid"] in pids
+
+
+def test_multiprocessing_fork(path: Path, root: persist.Dict) -> None:
+    root["x"] = 0
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=child, args=(str(path), 200)) for _ in range(4)]
+    for p in processes:
+        p.start()
+    for p in processes:
+        p.join()
+        assert p.exitcode == 0
+    assert root["x"] == 800
+
+
+def test_importing_is_cheap(script: Any) -> None:
+    out = script.run(
+        """
+        import sys, os
+        before = set(sys.modules)
+        import persist
+        print(sorted(set(sys.modules) - before))
+        """
+    )
+    loaded = eval(out)
+    assert "persist._persist" in loaded
+    for heavy in ["typing", "collections", "pickle", "re", "weakref", "threading", "logging"]:
+        assert heavy not in loaded

@@ -1,0 +1,237 @@
+"""Transactions: wholly or not at all, for everybody."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from pathlib import Path
+from typing import Any
+
+import persist
+import pytest
+
+
+class Account(persist.Object):
+    def __init__(self, balance: int) -> None:
+        self.balance = balance
+
+
+class Stop(Exception):
+    pass
+
+
+def test_commit_and_rollback(store: persist.Store, root: persist.Dict) -> None:
+    root.update(a=1, d={"x": [1]}, gone=[1, 2])
+    before = persist.copy_out(root)
+    with pytest.raises(Stop), store.transaction():
+        assert store.in_transaction
+        root["a"] = 2
+        root["new"] = {"deep": [1]}
+        del root["gone"]
+        root["d"]["x"].append("text" * 1000)
+        root["d"]["x"].insert(0, {})
+        raise Stop
+    assert not store.in_transaction
+    assert root == before
+    with store.transaction():
+        root["a"] = 2
+        del root["gone"]
+    assert root == {"a": 2, "d": {"x": [1]}}
+
+
+def test_what_a_rolled_back_transaction_made_is_gone(store: persist.Store, root: persist.Dict) -> None:
+    with pytest.raises(Stop), store.transaction():
+        root["d"], root["l"] = {"x": 1}, [1]
+        d, l = root["d"], root["l"]  # noqa: E741
+        o = root["o"] = Account(5)
+        raise Stop
+    for use in [
+        lambda: d["x"],
+        lambda: d.update(x=2),
+        lambda: len(l),
+        lambda: l.append(1),
+        lambda: o.balance,
+        lambda: setattr(o, "balance", 1),
+        lambda: root.__setitem__("again", d),
+        lambda: d.lockExcl(timeout=0),
+    ]:
+        with pytest.raises(persist.Gone):
+            use()
+    with pytest.raises(ReferenceError):
+        d["x"]
+    assert root == {}
+    # An instance can be stored again: as it was when it was stored.
+    root["o"] = o
+    assert root["o"] is o
+    assert o.balance == 5
+    d = l = o = None  # type: ignore[assignment] # noqa: E741
+    gc.collect()
+    for n in range(100):
+        root[n] = {"n": [n]}
+    assert root[50] == {"n": [50]}
+    assert root["o"].balance == 5
+
+
+def test_instances_survive_a_commit(store: persist.Store, root: persist.Dict) -> None:
+    with store.transaction():
+        a = root["a"] = Account(1)
+        a.balance += 1
+        assert root["a"] is a
+    assert a.balance == 2
+    root["b"] = a
+    assert root["b"] is a
+
+
+def test_nesting_joins_the_outermost(store: persist.Store, root: persist.Dict) -> None:
+    with pytest.raises(Stop), store.transaction():
+        with store.transaction():
+            root["x"] = 1
+        assert store.in_transaction
+        raise Stop
+    assert root == {}
+    with store.transaction():
+        with store.transaction():
+            root["x"] = 1
+        root["y"] = 2
+    assert root == {"x": 1, "y": 2}
+
+
+def test_an_inner_failure_that_is_swallowed_is_told(store: persist.Store, root: persist.Dict) -> None:
+    with pytest.raises(persist.Conflict), store.transaction():
+        root["x"] = 1
+        with pytest.raises(Stop), store.transaction():
+            raise Stop
+    assert root == {}
+
+
+def test_run(store: persist.Store, root: persist.Dict) -> None:
+    def add(n: int, *, key: str = "x") -> int:
+        root[key] = root.get(key, 0) + n
+        return int(root[key])
+
+    assert store.run(add, 2) == 2
+    assert store.run(add, 3, key="x") == 5
+    with pytest.raises(Stop):
+        store.run(lambda: (add(1), (_ for _ in ()).throw(Stop)))
+    assert root == {"x": 5}
+    with store.transaction():
+        assert store.run(add, 1) == 6
+
+
+def test_run_waits_for_a_foreign_lock(store: persist.Store, root: persist.Dict) -> None:
+    root["d"] = {"n": 0}
+    ready, calls = threading.Event(), []
+    fresh = Account(1)
+
+    def hold() -> None:
+        with root["d"].lockExcl():
+            ready.set()
+            threading.Event().wait(0.3)
+            root["d"]["n"] += 1
+
+    def change() -> None:
+        calls.append(1)
+        root["first"] = len(calls)
+        root["account"] = fresh
+        root["d"]["n"] += 1
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait()
+    store.run(change)
+    thread.join()
+    assert root["d"]["n"] == 2
+    assert len(calls) > 1
+    assert root["first"] == len(calls)
+    assert root["account"] is fresh
+    assert fresh.balance == 1
+
+
+def test_conflict_rolls_back(store: persist.Store, root: persist.Dict) -> None:
+    root["d"] = {}
+    ready, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with root["d"].lockExcl():
+            ready.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait()
+    try:
+        with pytest.raises(persist.Conflict), store.transaction():
+            root["x"] = 1
+            root["d"]["y"] = 1
+        assert root == {"d": {}}
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_others_see_all_or_nothing(path: Path, root: persist.Dict, script: Any) -> None:
+    root.update(a=0, b=0)
+    writer = script.start(
+        """
+        import persist, sys
+        with persist.open(sys.argv[1]) as store:
+            root = store.root
+            print("go", flush=True)
+            for _ in range(2000):
+                with store.transaction():
+                    root['a'] += 1
+                    root['b'] -= 1
+        """,
+        path,
+    )
+    assert writer.stdout.readline() == "go\n"
+    while writer.poll() is None:
+        both = root.copy()
+        assert both["a"] + both["b"] == 0
+    script.finish(writer)
+    assert (root["a"], root["b"]) == (2000, -2000)
+
+
+def test_readers_wait_for_the_end(store: persist.Store, root: persist.Dict) -> None:
+    root["x"] = 0
+    started, seen = threading.Event(), []
+
+    def read() -> None:
+        started.wait()
+        seen.append(root["x"])
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with store.transaction():
+        root["x"] = 1
+        started.set()
+        threading.Event().wait(0.2)
+        assert seen == []
+        root["x"] = 2
+    thread.join()
+    assert seen == [2]
+
+
+def test_a_killed_writer_leaves_nothing_half_done(path: Path, root: persist.Dict, script: Any) -> None:
+    root.update(a=0, b=0)
+    for _ in range(3):
+        writer = script.start(
+            """
+            import persist, sys
+            store = persist.open(sys.argv[1])
+            print("go", flush=True)
+            while True:
+                with store.transaction():
+                    store.root['a'] += 1
+                    store.root['l'] = ["x" * 100] * 50
+                    store.root['b'] -= 1
+            """,
+            path,
+        )
+        assert writer.stdout.readline() == "go\n"
+        threading.Event().wait(0.2)
+        writer.kill()
+        writer.wait()
+        assert root["a"] + root["b"] == 0
+        assert root["a"] > 0
+        root["after"] = 1
