@@ -1,0 +1,274 @@
+//! Looking things up in the table, and the rules of who excludes whom.
+//!
+//! Invariants:
+//! 1. A request for an entry is checked on the container (with the intention) and on the entry: the
+//!    holds of other owners on each. That finds SIX and every other pair of modes of one owner too.
+//! 2. Two requests of one container are compared as they are, without looking at any hold.
+
+use super::layout::{
+    BUCKETS, FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, IS, IX, KIND_CONTAINER, KIND_ENTRY,
+    OWNER_BUCKETS, S, X, bucket, clashes, hi, lo, owner_bucket, pack,
+};
+use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter, corrupt};
+use super::{Holder, Mode, Owner, OwnerKind, Request, Target};
+use crate::error::Result;
+use crate::ids::ObjectId;
+
+/// A request, as far as conflicts are concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Want {
+    pub(super) owner: OwnerRec,
+    pub(super) mount: bool,
+    pub(super) change: bool,
+    pub(super) exclusive: bool,
+    pub(super) key: Option<u64>,
+}
+
+impl Want {
+    pub(super) fn of(request: &Request, owner: OwnerRec) -> Want {
+        Want {
+            owner,
+            mount: request.owner.kind.is_mount(),
+            change: request.change,
+            exclusive: request.exclusive,
+            key: request.target.key,
+        }
+    }
+
+    /// The mode needed on the container.
+    #[inline]
+    pub(super) fn on_container(&self) -> u8 {
+        match (self.key.is_some(), self.exclusive) {
+            (true, false) => IS,
+            (true, true) => IX,
+            (false, false) => S,
+            (false, true) => X,
+        }
+    }
+
+    /// The mode needed on the entry.
+    #[inline]
+    pub(super) fn on_entry(&self) -> u8 {
+        if self.exclusive { X } else { S }
+    }
+
+    /// Whether two requests of one container exclude each other.
+    pub(super) fn clashes_with(&self, other: &Want) -> bool {
+        if self.owner == other.owner || (self.change && other.change) {
+            return false;
+        }
+        if (self.change || other.change) && self.mount && other.mount {
+            return false;
+        }
+        clashes(self.on_container()) & other.on_container() != 0
+            || (self.key.is_some() && self.key == other.key && (self.exclusive || other.exclusive))
+    }
+}
+
+/// The mode bit of counts of shared and exclusive levels; 0 for none.
+#[inline]
+pub(super) fn mode_of(levels: u64) -> u8 {
+    if hi(levels) != 0 {
+        X
+    } else if lo(levels) != 0 {
+        S
+    } else {
+        0
+    }
+}
+
+/// The name of a set of modes.
+pub(super) fn name_of(modes: u8) -> Mode {
+    if modes & X != 0 {
+        Mode::X
+    } else if modes & S != 0 {
+        if modes & IX != 0 { Mode::Six } else { Mode::S }
+    } else if modes & IX != 0 {
+        Mode::Ix
+    } else {
+        Mode::Is
+    }
+}
+
+/// Words 1 and 2 of an owner's record.
+pub(super) fn identity(owner: &Owner) -> (u64, u64) {
+    let kind: u32 = match owner.kind {
+        OwnerKind::Thread => 1,
+        OwnerKind::Flock => 2,
+        OwnerKind::Posix => 3,
+        OwnerKind::Command => 4,
+    };
+    (
+        pack(u32::from(owner.slot) | kind << 16, owner.generation),
+        owner.id,
+    )
+}
+
+impl Op<'_, '_> {
+    /// The lockable of a container or an entry.
+    pub(super) fn find(&self, id: u64, key: Option<u64>) -> Result<Lockable> {
+        let kind = if key.is_some() { KIND_ENTRY } else { KIND_CONTAINER };
+        let mut l: Lockable = Link(lo(self.load(BUCKETS + bucket(id, key))?));
+        while !l.is_none() {
+            if self.get(l, 1)? == id && self.hi(l, 3)? == kind && self.get(l, 2)? == key.unwrap_or(0) {
+                return Ok(l);
+            }
+            l = Link(self.lo(l, 0)?);
+        }
+        Ok(l)
+    }
+
+    pub(super) fn find_owner(&self, owner: &Owner) -> Result<OwnerRec> {
+        let (who, id) = identity(owner);
+        let mut o: OwnerRec = Link(lo(self.load(OWNER_BUCKETS + owner_bucket(who, id))?));
+        while !o.is_none() && (self.get(o, 1)? != who || self.get(o, 2)? != id) {
+            o = Link(self.lo(o, 0)?);
+        }
+        Ok(o)
+    }
+
+    /// The hold of an owner on a lockable.
+    pub(super) fn find_hold(&self, l: Lockable, o: OwnerRec) -> Result<Hold> {
+        let mut h: Hold = Link(self.lo(l, 3)?);
+        while !h.is_none() && self.lo(h, 2)? != o.0 {
+            h = Link(self.lo(h, 0)?);
+        }
+        Ok(h)
+    }
+
+    pub(super) fn owner(&self, o: OwnerRec) -> Result<Owner> {
+        let who = self.get(o, 1)?;
+        let kind = match lo(who) >> 16 {
+            1 => OwnerKind::Thread,
+            2 => OwnerKind::Flock,
+            3 => OwnerKind::Posix,
+            4 => OwnerKind::Command,
+            _ => {
+                return Err(corrupt(
+                    "an impossible owner in the lock table, owner",
+                    o.0 as usize,
+                ));
+            }
+        };
+        Ok(Owner {
+            slot: who as u16,
+            generation: hi(who),
+            kind,
+            id: self.get(o, 2)?,
+        })
+    }
+
+    /// The container of a lockable: itself, or its parent.
+    pub(super) fn container(&self, l: Lockable) -> Result<Lockable> {
+        Ok(if self.hi(l, 3)? == KIND_ENTRY {
+            Link(self.hi(l, 0)?)
+        } else {
+            l
+        })
+    }
+
+    pub(super) fn target(&self, l: Lockable) -> Result<Target> {
+        let key = if self.hi(l, 3)? == KIND_ENTRY {
+            Some(self.get(l, 2)?)
+        } else {
+            None
+        };
+        Ok(Target {
+            id: ObjectId(self.get(l, 1)?),
+            key,
+        })
+    }
+
+    /// The modes in which a hold has its lockable: as a lock, and for changes.
+    pub(super) fn modes(&self, h: Hold) -> Result<(u8, u8)> {
+        let (levels, entries, changes) = (self.get(h, 3)?, self.get(h, 4)?, self.get(h, 5)?);
+        let bit = |count: u32, mode: u8| if count != 0 { mode } else { 0 };
+        let lock = bit(lo(levels), S) | bit(hi(levels), X) | bit(lo(entries), IS) | bit(hi(entries), IX);
+        Ok((lock, bit(lo(changes), X) | bit(hi(changes), IX)))
+    }
+
+    /// Whether a hold keeps a request out that needs `mode` on the hold's lockable.
+    pub(super) fn hold_blocks(&self, h: Hold, mode: u8, want: &Want) -> Result<bool> {
+        let word = self.get(h, 2)?;
+        if lo(word) == want.owner.0 {
+            return Ok(false);
+        }
+        let both_mount = want.mount && hi(word) != 0;
+        let (lock, change) = self.modes(h)?;
+        let clash = clashes(mode);
+        Ok((lock & clash != 0 && !(want.change && both_mount))
+            || (change & clash != 0 && !want.change && !both_mount))
+    }
+
+    /// Calls `f` for each hold that keeps the request out, until it says true; gives that hold.
+    pub(super) fn blocking_hold(
+        &self,
+        c: Lockable,
+        want: &Want,
+        mut f: impl FnMut(Hold) -> Result<bool>,
+    ) -> Result<Hold> {
+        let mut lists = [(c, want.on_container()), (Lockable::NONE, want.on_entry())];
+        if want.key.is_some() {
+            lists[1].0 = self.find(self.get(c, 1)?, want.key)?;
+        }
+        for (l, mode) in lists {
+            if l.is_none() {
+                continue;
+            }
+            let mut h: Hold = Link(self.lo(l, 3)?);
+            while !h.is_none() {
+                if self.hold_blocks(h, mode, want)? && f(h)? {
+                    return Ok(h);
+                }
+                h = Link(self.lo(h, 0)?);
+            }
+        }
+        Ok(Hold::NONE)
+    }
+
+    /// What a waiter wants.
+    pub(super) fn want(&self, w: Waiter) -> Result<Want> {
+        let flags = self.get(w, 3)?;
+        Ok(Want {
+            owner: Link(self.hi(w, 1)?),
+            mount: flags & FLAG_MOUNT != 0,
+            change: flags & FLAG_CHANGE != 0,
+            exclusive: flags & FLAG_EXCLUSIVE != 0,
+            key: if flags & FLAG_KEY != 0 {
+                Some(self.get(w, 2)?)
+            } else {
+                None
+            },
+        })
+    }
+
+    /// A hold as the outside sees it; `as_change` picks which of its two parts.
+    pub(super) fn describe_hold(&self, h: Hold, as_change: bool) -> Result<Holder> {
+        let (lock, change) = self.modes(h)?;
+        Ok(Holder {
+            owner: self.owner(Link(self.lo(h, 2)?))?,
+            target: self.target(Link(self.hi(h, 0)?))?,
+            mode: name_of(if as_change { change } else { lock }),
+            waiting: false,
+            change: as_change,
+        })
+    }
+
+    /// A hold that is in the way of `want`, as the outside sees it.
+    pub(super) fn describe_blocker(&self, h: Hold) -> Result<Holder> {
+        let (lock, _) = self.modes(h)?;
+        self.describe_hold(h, lock == 0)
+    }
+
+    pub(super) fn describe_waiter(&self, w: Waiter) -> Result<Holder> {
+        let want = self.want(w)?;
+        let id = ObjectId(self.get(Lockable::from(self.lo(w, 1)?), 1)?);
+        Ok(Holder {
+            owner: self.owner(want.owner)?,
+            target: Target { id, key: want.key },
+            mode: name_of(want.on_entry()),
+            waiting: true,
+            change: want.change,
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! Who waits for whom: where a new request belongs in its queue, and whether it closes a circle.
+//!
+//! An owner reaches another if one of its requests waits for it: for a hold of it, or behind an
+//! earlier request of it that clashes, or for somebody who reaches it. A request for an entry waits
+//! for holds on the container and on the entry from the start, so a circle is found when it closes
+//! and not when the first half is granted.
+//!
+//! Invariants:
+//! 1. The set is computed backward from the requester. One that holds nothing and waits nowhere else
+//!    is reached by nobody: no walk, the common case.
+//! 2. Whoever already reaches the requester does not make it wait by having come earlier.
+//! 3. Order alone never deadlocks a new request: if only the queue is in its way and everybody in the
+//!    way reaches it, it is granted.
+
+use super::Holder;
+use super::conflict::Want;
+use super::layout::{CAP, KIND_CONTAINER, OWNER, STATE_MASK, STATE_WAITING, WAITER};
+use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use crate::error::Result;
+use smallvec::SmallVec;
+
+/// The requests and owners that reach one owner.
+pub(super) struct Reach {
+    waiters: [u64; CAP[WAITER] / 64],
+    owners: [u64; CAP[OWNER] / 64],
+}
+
+fn mark(set: &mut [u64], link: u32) -> bool {
+    let number = link.wrapping_sub(1) as usize;
+    match set.get_mut(number / 64) {
+        Some(word) => {
+            let fresh = *word & (1 << (number % 64)) == 0;
+            *word |= 1 << (number % 64);
+            fresh
+        }
+        None => false,
+    }
+}
+
+fn marked(set: &[u64], link: u32) -> bool {
+    let number = link.wrapping_sub(1) as usize;
+    set.get(number / 64)
+        .is_some_and(|word| word & (1 << (number % 64)) != 0)
+}
+
+impl Reach {
+    fn empty() -> Reach {
+        Reach {
+            waiters: [0; CAP[WAITER] / 64],
+            owners: [0; CAP[OWNER] / 64],
+        }
+    }
+}
+
+/// What stands between a request and its grant.
+pub(super) enum Verdict {
+    /// Nothing.
+    Free,
+    /// This; the request's place is before `before` (or last, if that is none).
+    Blocked { by: Blocker, before: Waiter },
+}
+
+/// Who is in the way.
+#[derive(Clone, Copy)]
+pub(super) enum Blocker {
+    /// A holder.
+    Hold(Hold),
+    /// A request that came earlier.
+    Waiter(Waiter),
+}
+
+impl Op<'_, '_> {
+    pub(super) fn describe(&self, blocker: Blocker) -> Result<Holder> {
+        match blocker {
+            Blocker::Hold(h) => self.describe_blocker(h),
+            Blocker::Waiter(w) => self.describe_waiter(w),
+        }
+    }
+
+    /// Whether owner `o`, whose hold on container `c` is `h`, keeps a request out.
+    fn owner_blocks(&self, o: OwnerRec, h: Hold, c: Lockable, want: &Want) -> Result<bool> {
+        if self.hold_blocks(h, want.on_container(), want)? {
+            return Ok(true);
+        }
+        let entry = if want.key.is_some() {
+            self.find(self.get(c, 1)?, want.key)?
+        } else {
+            Lockable::NONE
+        };
+        let h = if entry.is_none() {
+            Hold::NONE
+        } else {
+            self.find_hold(entry, o)?
+        };
+        Ok(!h.is_none() && self.hold_blocks(h, want.on_entry(), want)?)
+    }
+
+    /// Everybody who waits for `target`.
+    pub(super) fn reach(&self, target: OwnerRec) -> Result<Reach> {
+        let mut reach = Reach::empty();
+        if target.is_none() {
+            return Ok(reach);
+        }
+        let mut todo: SmallVec<[OwnerRec; 16]> = SmallVec::new();
+        mark(&mut reach.owners, target.0);
+        todo.push(target);
+        while let Some(o) = todo.pop() {
+            let mut reached = |w: Waiter, owner: OwnerRec, reach: &mut Reach| {
+                mark(&mut reach.waiters, w.0);
+                if mark(&mut reach.owners, owner.0) {
+                    todo.push(owner);
+                }
+            };
+            // Whoever wants what this owner holds (a hold on an entry has one on its container, and
+            // few of many locked entries are waited for: so go by container and waiter),
+            let mut h: Hold = Link(self.lo(o, 3)?);
+            while !h.is_none() {
+                let c: Lockable = Link(self.hi(h, 0)?);
+                let mut w = if self.hi(c, 3)? == KIND_CONTAINER {
+                    self.first_waiter(c)?
+                } else {
+                    Waiter::NONE
+                };
+                while !w.is_none() {
+                    if !marked(&reach.waiters, w.0) {
+                        let want = self.want(w)?;
+                        if self.owner_blocks(o, h, c, &want)? {
+                            reached(w, want.owner, &mut reach);
+                        }
+                    }
+                    w = self.next_waiter(w)?;
+                }
+                h = Link(self.lo(h, 1)?);
+            }
+            // and whoever stands behind it in a queue.
+            let mut q: Waiter = Link(self.hi(o, 3)?);
+            while !q.is_none() {
+                if self.get(q, 3)? & STATE_MASK == STATE_WAITING {
+                    let ahead = self.want(q)?;
+                    let mut w = self.next_waiter(q)?;
+                    while !w.is_none() {
+                        if !marked(&reach.waiters, w.0) {
+                            let want = self.want(w)?;
+                            if want.clashes_with(&ahead) {
+                                reached(w, want.owner, &mut reach);
+                            }
+                        }
+                        w = self.next_waiter(w)?;
+                    }
+                }
+                q = Link(self.lo(q, 6)?);
+            }
+        }
+        Ok(reach)
+    }
+
+    /// Whether a request can be granted now, else what is in the way.
+    pub(super) fn judge(&self, c: Lockable, want: &Want) -> Result<Verdict> {
+        let hold = self.blocking_hold(c, want, |_| Ok(true))?;
+        let mut reach: Option<Reach> = None;
+        let mut ahead = Waiter::NONE;
+        let mut before = Waiter::NONE;
+        let mut w = self.first_waiter(c)?;
+        while !w.is_none() {
+            if want.clashes_with(&self.want(w)?) {
+                let reach = match &mut reach {
+                    Some(reach) => reach,
+                    None => reach.insert(self.reach(want.owner)?),
+                };
+                if marked(&reach.waiters, w.0) {
+                    before = w;
+                    break;
+                }
+                if ahead.is_none() {
+                    ahead = w;
+                }
+            }
+            w = self.next_waiter(w)?;
+        }
+        let by = if !hold.is_none() {
+            Blocker::Hold(hold)
+        } else if !ahead.is_none() {
+            Blocker::Waiter(ahead)
+        } else {
+            return Ok(Verdict::Free);
+        };
+        Ok(Verdict::Blocked { by, before })
+    }
+
+    /// Whether the queued request `w` waits for somebody who waits for its owner: the one who does.
+    pub(super) fn circle(&self, w: Waiter) -> Result<Option<Holder>> {
+        let (c, want) = (Link(self.lo(w, 1)?), self.want(w)?);
+        let reach = self.reach(want.owner)?;
+        let hold = self.blocking_hold(c, &want, |h| Ok(marked(&reach.owners, self.lo(h, 2)?)))?;
+        if !hold.is_none() {
+            return self.describe_blocker(hold).map(Some);
+        }
+        let mut other = self.first_waiter(c)?;
+        while !other.is_none() && other != w {
+            if marked(&reach.waiters, other.0) && want.clashes_with(&self.want(other)?) {
+                return self.describe_waiter(other).map(Some);
+            }
+            other = self.next_waiter(other)?;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,326 @@
+//! One operation on the table's words: checked reads with a budget of steps, undo-logged stores,
+//! and the pools of records.
+//!
+//! Invariants:
+//! 1. An undo record is complete before `UNDO_LEN` counts it, and is counted before the store it
+//!    covers. All stores are `Release`, so they become visible in program order.
+//! 2. One store of 0 to `UNDO_LEN` commits. Replaying goes backward and stores 0 last, so it can be
+//!    killed and done again.
+//! 3. A record taken from a pool is filled without undo (but for word 0, the link of the free list):
+//!    if the mutation is undone it is free again. Not so once the mutation has freed a record, since
+//!    it might be the same one.
+
+use super::layout::{
+    BASE, CAP, COUNTERS, HOLD, LOCKABLE, OWNER, POOL_FREE, POOL_HIGH, POOL_NAME, POOL_USED, POOLS, RECORD,
+    UNDO, UNDO_CAP, UNDO_LEN, WAITER, WAITING, WORDS, hi, lo, pack,
+};
+use super::table::Table;
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+/// A link to a record of pool `P`: its number plus 1, or 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Link<const P: usize>(pub(super) u32);
+
+pub(super) type Lockable = Link<LOCKABLE>;
+pub(super) type Hold = Link<HOLD>;
+pub(super) type OwnerRec = Link<OWNER>;
+pub(super) type Waiter = Link<WAITER>;
+
+impl<const P: usize> From<u32> for Link<P> {
+    #[inline]
+    fn from(link: u32) -> Self {
+        Link(link)
+    }
+}
+
+impl<const P: usize> Link<P> {
+    pub(super) const NONE: Self = Link(0);
+
+    #[inline]
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Loads one operation may make. The largest sound one (a reach over 1024 waiters in one queue)
+/// makes some millions.
+const STEPS: u32 = 1 << 24;
+
+#[cold]
+pub(super) fn corrupt(what: &'static str, word: usize) -> Error {
+    Error::Corrupt {
+        what,
+        at: word as u64,
+    }
+}
+
+/// An operation under way.
+pub(super) struct Op<'t, 'a> {
+    pub(super) table: &'t Table<'a>,
+    undo: usize,
+    freed: bool,
+    steps: Cell<u32>,
+}
+
+impl<'t, 'a> Op<'t, 'a> {
+    pub(super) fn new(table: &'t Table<'a>) -> Op<'t, 'a> {
+        Op {
+            table,
+            undo: 0,
+            freed: false,
+            steps: Cell::new(STEPS),
+        }
+    }
+
+    /// Loads a word.
+    #[inline]
+    pub(super) fn load(&self, word: usize) -> Result<u64> {
+        let left = self.steps.get();
+        if left == 0 {
+            return Err(corrupt(
+                "a circle in the lock table (close the store everywhere), word",
+                word,
+            ));
+        }
+        self.steps.set(left - 1);
+        match self.table.words.get(word) {
+            Some(cell) => Ok(cell.load(Ordering::Relaxed)),
+            None => Err(corrupt(
+                "a bad index in the lock table (close the store everywhere), word",
+                word,
+            )),
+        }
+    }
+
+    /// Stores a word; the old value can be brought back until `commit`.
+    #[inline]
+    pub(super) fn put(&mut self, word: usize, value: u64) -> Result<()> {
+        let old = self.load(word)?;
+        if old == value {
+            return Ok(());
+        }
+        self.log(word, old)?;
+        self.table.store(word, value)
+    }
+
+    /// Adds to a counter, likewise.
+    pub(super) fn count(&mut self, counter: usize, up: bool) -> Result<()> {
+        let Some(cell) = self.table.counts.get(counter) else {
+            return Err(corrupt(
+                "a bad counter of the lock table (close the store everywhere), number",
+                counter,
+            ));
+        };
+        let old = cell.load(Ordering::Relaxed);
+        self.log(WORDS + counter, u64::from(old))?;
+        self.table.store_count(
+            counter,
+            if up {
+                old.saturating_add(1)
+            } else {
+                old.saturating_sub(1)
+            },
+        )
+    }
+
+    #[inline]
+    fn log(&mut self, word: usize, old: u64) -> Result<()> {
+        if self.undo >= UNDO_CAP {
+            return Err(corrupt(
+                "the lock table's undo log overflows (close the store everywhere), word",
+                word,
+            ));
+        }
+        let at = UNDO + 2 * self.undo;
+        self.table.store(at, word as u64)?;
+        self.table.store(at + 1, old)?;
+        self.undo += 1;
+        self.table.store(UNDO_LEN, self.undo as u64)
+    }
+
+    /// Makes everything stored so far final.
+    #[inline]
+    pub(super) fn commit(&mut self) -> Result<()> {
+        if self.undo != 0 {
+            self.table.store(UNDO_LEN, 0)?;
+            self.undo = 0;
+        }
+        self.freed = false;
+        Ok(())
+    }
+
+    /// Brings back what was before the first store.
+    #[cold]
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        self.undo = 0;
+        self.freed = false;
+        self.table.replay()
+    }
+
+    /// The word of a record's field.
+    #[inline]
+    fn at<const P: usize>(link: Link<P>, field: usize) -> Result<usize> {
+        let number = link.0.wrapping_sub(1) as usize;
+        if number >= CAP[P] {
+            return Err(corrupt(
+                "a bad link in the lock table (close the store everywhere), link",
+                link.0 as usize,
+            ));
+        }
+        Ok(BASE[P] + number * RECORD + field)
+    }
+
+    #[inline]
+    pub(super) fn get<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u64> {
+        self.load(Self::at(link, field)?)
+    }
+
+    #[inline]
+    pub(super) fn lo<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u32> {
+        Ok(lo(self.get(link, field)?))
+    }
+
+    #[inline]
+    pub(super) fn hi<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u32> {
+        Ok(hi(self.get(link, field)?))
+    }
+
+    #[inline]
+    pub(super) fn set<const P: usize>(&mut self, link: Link<P>, field: usize, value: u64) -> Result<()> {
+        self.put(Self::at(link, field)?, value)
+    }
+
+    #[inline]
+    pub(super) fn set_lo<const P: usize>(&mut self, link: Link<P>, field: usize, value: u32) -> Result<()> {
+        let word = Self::at(link, field)?;
+        self.put(word, pack(value, hi(self.load(word)?)))
+    }
+
+    #[inline]
+    pub(super) fn set_hi<const P: usize>(&mut self, link: Link<P>, field: usize, value: u32) -> Result<()> {
+        let word = Self::at(link, field)?;
+        self.put(word, pack(lo(self.load(word)?), value))
+    }
+
+    /// Takes a record from a pool and fills it.
+    pub(super) fn alloc<const P: usize>(&mut self, mut words: [u64; RECORD]) -> Result<Link<P>> {
+        let pool = POOLS + 4 * P;
+        let used = self.load(pool + POOL_USED)?;
+        let free = (CAP[P] as u64).saturating_sub(used);
+        // Every waiter may need two holds and an entry when it is granted (invariant 5 of the module).
+        let kept = match P {
+            LOCKABLE => self.load(WAITING)?,
+            HOLD => self.load(WAITING)?.saturating_mul(2),
+            _ => 0,
+        };
+        if free <= kept {
+            return Err(Error::TooMany {
+                what: POOL_NAME[P],
+                limit: CAP[P],
+            });
+        }
+        let first = self.load(pool + POOL_FREE)?;
+        let link = if first != 0 {
+            let link = Link::<P>(lo(first));
+            let next = self.lo(link, 0)?;
+            self.put(pool + POOL_FREE, u64::from(next))?;
+            link
+        } else {
+            let high = self.load(pool + POOL_HIGH)?;
+            let link = Link::<P>(high.saturating_add(1).min(u64::from(u32::MAX)) as u32);
+            Self::at(link, 0)?;
+            self.put(pool + POOL_HIGH, high + 1)?;
+            link
+        };
+        self.put(pool + POOL_USED, used + 1)?;
+        if P == WAITER {
+            words[5] = self.get(link, 5)?.wrapping_add(1);
+        }
+        self.set(link, 0, words[0])?;
+        for (field, value) in words.into_iter().enumerate().skip(1) {
+            if self.freed {
+                self.set(link, field, value)?;
+            } else {
+                self.table.store(Self::at(link, field)?, value)?;
+            }
+        }
+        Ok(link)
+    }
+
+    /// Gives a record back.
+    pub(super) fn free<const P: usize>(&mut self, link: Link<P>) -> Result<()> {
+        let pool = POOLS + 4 * P;
+        let first = self.load(pool + POOL_FREE)?;
+        let used = self.load(pool + POOL_USED)?;
+        self.set(link, 0, u64::from(lo(first)))?;
+        self.put(pool + POOL_FREE, u64::from(link.0))?;
+        self.put(pool + POOL_USED, used.saturating_sub(1))?;
+        self.freed = true;
+        Ok(())
+    }
+}
+
+impl Table<'_> {
+    /// The one place where a word of the table is stored.
+    #[inline]
+    pub(super) fn store(&self, word: usize, value: u64) -> Result<()> {
+        self.burn()?;
+        match self.words.get(word) {
+            Some(cell) => {
+                cell.store(value, Ordering::Release);
+                Ok(())
+            }
+            None => Err(corrupt(
+                "a bad index in the lock table (close the store everywhere), word",
+                word,
+            )),
+        }
+    }
+
+    pub(super) fn store_count(&self, counter: usize, value: u32) -> Result<()> {
+        self.burn()?;
+        match self.counts.get(counter) {
+            Some(cell) => {
+                cell.store(value, Ordering::Release);
+                Ok(())
+            }
+            None => Err(corrupt(
+                "a bad counter of the lock table (close the store everywhere), number",
+                counter,
+            )),
+        }
+    }
+
+    /// Brings back what was before an unfinished mutation. May be killed and done again.
+    #[cold]
+    pub(super) fn replay(&self) -> Result<()> {
+        let op = Op::new(self);
+        let len = op.load(UNDO_LEN)?;
+        if len > UNDO_CAP as u64 {
+            return Err(corrupt(
+                "the lock table's undo log is damaged (close the store everywhere), word",
+                UNDO_LEN,
+            ));
+        }
+        for record in (0..len as usize).rev() {
+            let word = op.load(UNDO + 2 * record)? as usize;
+            let old = op.load(UNDO + 2 * record + 1)?;
+            if (WORDS..WORDS + COUNTERS).contains(&word) {
+                self.store_count(word - WORDS, old as u32)?;
+            } else if word != UNDO_LEN && !(UNDO..UNDO + 2 * UNDO_CAP).contains(&word) {
+                self.store(word, old)?;
+            } else {
+                return Err(corrupt(
+                    "the lock table's undo log is damaged (close the store everywhere), word",
+                    word,
+                ));
+            }
+        }
+        if len != 0 {
+            self.store(UNDO_LEN, 0)?;
+        }
+        Ok(())
+    }
+}

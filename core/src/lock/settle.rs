@@ -1,0 +1,208 @@
+//! What goes on around the table's operations: running a mutation, granting whom it made room for,
+//! clearing away who gave up, and recovery.
+//!
+//! Invariants:
+//! 1. Every operation that changes something starts by finishing what a predecessor left (`ready`).
+//! 2. `PENDING` goes back to 0 after the last grant; a grant is one mutation and its signal follows.
+//! 3. `recover` may be killed and called again: it replays, marks the sweep as due, grants, signals.
+
+use super::conflict::Want;
+use super::grant::Drop;
+use super::layout::{
+    ABANDONED, CAP, FLAG_WAS_EXCLUSIVE, FLAG_WAS_SHARED, PENDING, POOL_HIGH, POOLS, STATE_FREE,
+    STATE_GRANTED, STATE_MASK, UNDO_LEN, WAITER, lo,
+};
+use super::op::{Hold, Link, Lockable, Op, Waiter};
+use super::{Table, Wakes};
+#[cfg(test)]
+use crate::error::Error;
+use crate::error::Result;
+use smallvec::SmallVec;
+use std::sync::atomic::Ordering;
+
+impl<'a> Table<'a> {
+    /// Makes the table sound after its user died: call it when the latch was taken from a dead owner
+    /// (before `release_process`). May itself be killed and called again.
+    pub fn recover(&self, wakes: &mut Wakes) -> Result<()> {
+        self.replay()?;
+        // A sweep may have been cut off, and so may the signals of committed grants.
+        self.store(ABANDONED, 1)?;
+        self.ready(wakes)?;
+        let op = Op::new(self);
+        for w in self.waiters() {
+            if op.get(w, 3)? & STATE_MASK == STATE_GRANTED {
+                self.signal(w, wakes);
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of the waiters' pool that were ever used.
+    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + use<> {
+        let high = self.peek(POOLS + 4 * WAITER + POOL_HIGH).min(CAP[WAITER] as u64) as u32;
+        (1..=high).map(Link)
+    }
+
+    pub(super) fn signal_of(&self, w: Waiter) -> u32 {
+        self.signals
+            .get(w.0.wrapping_sub(1) as usize)
+            .map_or(0, |s| s.load(Ordering::Acquire))
+    }
+
+    pub(super) fn signal(&self, w: Waiter, wakes: &mut Wakes) {
+        let number = w.0.wrapping_sub(1);
+        if let Some(signal) = self.signals.get(number as usize) {
+            signal.fetch_add(1, Ordering::Release);
+            wakes.push(number);
+        }
+    }
+
+    pub(super) fn peek(&self, word: usize) -> u64 {
+        self.words
+            .get(word)
+            .map_or(0, |cell| cell.load(Ordering::Acquire))
+    }
+
+    /// Runs a mutation: all of it, or on an error nothing.
+    pub(super) fn mutate<R>(&self, f: impl FnOnce(&mut Op<'_, 'a>) -> Result<R>) -> Result<R> {
+        let mut op = Op::new(self);
+        match f(&mut op) {
+            Ok(result) => {
+                op.commit()?;
+                Ok(result)
+            }
+            Err(error) => {
+                op.rollback()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Finishes what a predecessor left undone.
+    #[inline]
+    pub(super) fn ready(&self, wakes: &mut Wakes) -> Result<()> {
+        if self.peek(UNDO_LEN) != 0 {
+            self.replay()?;
+        }
+        self.pump(wakes)
+    }
+
+    /// A reader cannot repair; it must not read half a mutation either.
+    pub(super) fn check_settled(&self) -> Result<()> {
+        if self.peek(UNDO_LEN) != 0 {
+            self.replay()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// `ready`, and clears away the waiters that gave up.
+    #[inline]
+    pub(super) fn prepare(&self, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        if self.peek(ABANDONED) != 0 {
+            self.sweep(wakes)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cold]
+    fn sweep(&self, wakes: &mut Wakes) -> Result<()> {
+        self.burn()?;
+        self.words[ABANDONED].swap(0, Ordering::AcqRel);
+        for w in self.waiters() {
+            let op = Op::new(self);
+            let flags = op.get(w, 3)?;
+            if flags & STATE_MASK == STATE_FREE || op.get(w, 7)? != op.get(w, 5)? {
+                continue;
+            }
+            self.mutate(|op| {
+                if flags & STATE_MASK == STATE_GRANTED {
+                    Self::take_back(op, w, flags)?;
+                }
+                op.dismiss(w)
+            })?;
+            self.pump(wakes)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes the grant of a waiter that had given up.
+    fn take_back(op: &mut Op<'_, '_>, w: Waiter, flags: u64) -> Result<()> {
+        let (id, mut want) = (op.get(w, 4)?, op.want(w)?);
+        let l = op.find(id, want.key)?;
+        let h = if l.is_none() {
+            Hold::NONE
+        } else {
+            op.find_hold(l, want.owner)?
+        };
+        if h.is_none() {
+            return Ok(());
+        }
+        if want.change {
+            op.release(h, Drop::Reservation)?;
+        } else if !want.mount {
+            op.release(h, Drop::Level)?;
+        } else if flags & FLAG_WAS_EXCLUSIVE == 0 && flags & FLAG_WAS_SHARED != 0 {
+            want.exclusive = false;
+            op.take(op.container(l)?, &want, true)?;
+        } else if flags & FLAG_WAS_EXCLUSIVE == 0 {
+            op.release(h, Drop::Lock)?;
+        }
+        Ok(())
+    }
+
+    /// Grants, in the container that `PENDING` names, every waiter whose turn has come.
+    pub(super) fn pump(&self, wakes: &mut Wakes) -> Result<()> {
+        let pending = self.peek(PENDING);
+        if pending == 0 {
+            return Ok(());
+        }
+        let mut ahead: SmallVec<[Want; 8]> = SmallVec::new();
+        let c: Lockable = Link(lo(pending));
+        let mut w = Op::new(self).first_waiter(c)?;
+        for _ in 0..CAP[WAITER] {
+            if w.is_none() {
+                break;
+            }
+            let op = Op::new(self);
+            let (next, want) = (op.next_waiter(w)?, op.want(w)?);
+            let free = op.blocking_hold(c, &want, |_| Ok(true))?.is_none();
+            if free && !ahead.iter().any(|a| want.clashes_with(a)) {
+                self.mutate(|op| op.grant(w))?;
+                self.burn()?;
+                self.signal(w, wakes);
+            } else {
+                ahead.push(want);
+            }
+            w = next;
+        }
+        self.store(PENDING, 0)
+    }
+
+    /// Counts down to the store at which a test kills this process.
+    #[cfg(test)]
+    #[inline]
+    pub(super) fn burn(&self) -> Result<()> {
+        match self.fuse.load(Ordering::Relaxed) {
+            u64::MAX => Ok(()),
+            0 => Err(Error::Closed),
+            left => {
+                self.fuse.store(left - 1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the test build can fail here"
+    )]
+    pub(super) fn burn(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,499 @@
+//! The lock table: the operations of the lock manager, each one or more mutations (see `op`).
+//!
+//! Invariants:
+//! 1. The latch is held by the caller throughout, but for `may_concern` and `abandon`.
+//! 2. A mutation that could let a waiter go on sets `PENDING` in the same mutation; the waiters are
+//!    then granted one mutation each, and `PENDING` goes back to 0 last. Whoever finds it set first
+//!    finishes that.
+//! 3. The signal of a waiter changes after its grant was committed, still under the latch.
+
+use super::conflict::Want;
+use super::grant::Drop;
+use super::graph::Verdict;
+use super::layout::{
+    ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, COUNTERS, HOLD, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS,
+    POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE, STATE_GRANTED, STATE_MASK, WAITER, WORDS, bucket, hi, lo,
+};
+use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter, corrupt};
+use super::{
+    Cancelled, Holder, Listed, LockMode, Mode, Owner, Owners, Queued, Request, Standing, Target, Ticket,
+    Wakes,
+};
+use crate::error::{Error, Result};
+use crate::ids::ObjectId;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The lock table in its shared words. Making one is free: it borrows the map.
+#[derive(Debug)]
+pub struct Table<'a> {
+    pub(super) words: &'a [AtomicU64],
+    pub(super) signals: &'a [AtomicU32],
+    pub(super) counts: &'a [AtomicU32],
+    /// Stores left before the test kills this process (`u64::MAX`: never).
+    #[cfg(test)]
+    pub(super) fuse: AtomicU64,
+}
+
+impl<'a> Table<'a> {
+    /// A table in zeroed words, or in those another process uses too.
+    pub fn new(
+        words: &'a [AtomicU64],
+        signals: &'a [AtomicU32],
+        counts: &'a [AtomicU32],
+    ) -> Result<Table<'a>> {
+        match (words.get(..WORDS), signals.get(..SIGNALS), counts.get(..COUNTERS)) {
+            (Some(words), Some(signals), Some(counts)) => Ok(Table {
+                words,
+                signals,
+                counts,
+                #[cfg(test)]
+                fuse: AtomicU64::new(u64::MAX),
+            }),
+            _ => Err(Error::invalid("the region of the lock table is too small")),
+        }
+    }
+
+    /// Whether anybody's lock can concern this container: one load. False is certain under the latch.
+    #[inline]
+    #[must_use]
+    pub fn may_concern(&self, id: ObjectId) -> bool {
+        match self.counts.get(bucket(id.0, None)) {
+            Some(count) => count.load(Ordering::Acquire) != 0,
+            None => true,
+        }
+    }
+
+    /// Whether no lock, waiter or owner is left at all.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        (0..CAP.len()).all(|pool| self.peek(POOLS + 4 * pool + POOL_USED) == 0)
+    }
+
+    /// Takes a lock if nobody is in the way, else tells who is. (A mount's owner converts.)
+    pub fn try_lock(&self, request: &Request, wakes: &mut Wakes) -> Result<Option<Holder>> {
+        self.prepare(wakes)?;
+        let blocker = self.mutate(|op| {
+            let c = op.find(request.target.id.0, None)?;
+            if !c.is_none() {
+                let want = Want::of(request, op.find_owner(&request.owner)?);
+                if let Verdict::Blocked { by, .. } = op.judge(c, &want)? {
+                    return op.describe(by).map(Some);
+                }
+            }
+            Self::give(op, request)?;
+            Ok(None)
+        })?;
+        self.pump(wakes)?;
+        Ok(blocker)
+    }
+
+    /// Sets the lock of a mount's owner to exactly this mode, or takes it away. Tells who is in the
+    /// way, in which case nothing has changed.
+    pub fn set_lock(
+        &self,
+        owner: &Owner,
+        target: &Target,
+        mode: Option<LockMode>,
+        wakes: &mut Wakes,
+    ) -> Result<Option<Holder>> {
+        match mode {
+            Some(mode) => self.try_lock(&Request::lock(*owner, *target, mode)?, wakes),
+            None => self.drop_from(owner, target, Drop::Lock, wakes).map(|_| None),
+        }
+    }
+
+    /// Takes a lock, or queues for it.
+    pub fn enqueue(&self, request: &Request, wakes: &mut Wakes) -> Result<Queued> {
+        self.prepare(wakes)?;
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64);
+        let queued = self.mutate(|op| {
+            let c = op.container_or_new(request.target.id)?;
+            let o = op.owner_or_new(&request.owner)?;
+            let want = Want::of(request, o);
+            let Verdict::Blocked { before, .. } = op.judge(c, &want)? else {
+                op.take(c, &want, request.owner.kind.is_mount() && !request.change)?;
+                return Ok(Queued::Granted);
+            };
+            let w = op.push(c, &want, before, since)?;
+            op.room_for_waiters()?;
+            if let Some(holder) = op.circle(w)? {
+                op.rollback()?;
+                return Ok(Queued::Deadlock(holder));
+            }
+            let ticket = Ticket {
+                signal: w.0 - 1,
+                sequence: op.get(w, 5)?,
+            };
+            Ok(Queued::Waiting {
+                ticket,
+                seen: self.signal_of(w),
+            })
+        })?;
+        self.pump(wakes)?;
+        Ok(queued)
+    }
+
+    /// Whether the ticket's request was granted; if so the ticket is used up.
+    pub fn granted(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<bool> {
+        self.prepare(wakes)?;
+        let w = self.waiter(ticket)?;
+        if Op::new(self).get(w, 3)? & STATE_MASK != STATE_GRANTED {
+            return Ok(false);
+        }
+        self.mutate(|op| op.dismiss(w))?;
+        Ok(true)
+    }
+
+    /// How a request stands, and which other processes are in its way.
+    pub fn standing(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<Standing> {
+        if self.granted(ticket, wakes)? {
+            return Ok(Standing::Granted);
+        }
+        let (op, w) = (Op::new(self), self.waiter(ticket)?);
+        let (c, want) = (Link(op.lo(w, 1)?), op.want(w)?);
+        let me = op.owner(want.owner)?;
+        let mut blockers = Owners::new();
+        let mut note = |owner: Owner| {
+            if !owner.same_process(&me) && !blockers.iter().any(|b| b.same_process(&owner)) {
+                blockers.push(owner);
+            }
+        };
+        op.blocking_hold(c, &want, |h| {
+            note(op.owner(Link(op.lo(h, 2)?))?);
+            Ok(false)
+        })?;
+        let mut ahead = op.first_waiter(c)?;
+        while !ahead.is_none() && ahead != w {
+            let other = op.want(ahead)?;
+            if want.clashes_with(&other) {
+                note(op.owner(other.owner)?);
+            }
+            ahead = op.next_waiter(ahead)?;
+        }
+        Ok(Standing::Waiting {
+            seen: self.signal_of(w),
+            blockers,
+        })
+    }
+
+    /// Takes a request back. If it was granted meanwhile it stays granted.
+    pub fn cancel(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<Cancelled> {
+        self.prepare(wakes)?;
+        let w = self.waiter(ticket)?;
+        let result = self.mutate(|op| {
+            let result = if op.get(w, 3)? & STATE_MASK == STATE_GRANTED {
+                Cancelled::Granted
+            } else {
+                let (c, want) = (Link(op.lo(w, 1)?), op.want(w)?);
+                let hold = op.blocking_hold(c, &want, |_| Ok(true))?;
+                let mut holder = if hold.is_none() {
+                    None
+                } else {
+                    Some(op.describe_blocker(hold)?)
+                };
+                let mut ahead = op.first_waiter(c)?;
+                while holder.is_none() && !ahead.is_none() && ahead != w {
+                    if want.clashes_with(&op.want(ahead)?) {
+                        holder = Some(op.describe_waiter(ahead)?);
+                    }
+                    ahead = op.next_waiter(ahead)?;
+                }
+                Cancelled::Withdrawn(holder)
+            };
+            op.dismiss(w)?;
+            Ok(result)
+        })?;
+        self.pump(wakes)?;
+        Ok(result)
+    }
+
+    /// Gives a request up without the latch, when that cannot be had in time: the next one who
+    /// waits for anything clears it away, with what it was granted.
+    pub fn abandon(&self, ticket: Ticket) {
+        let at = BASE[WAITER] + ticket.signal as usize * RECORD + 7;
+        if (ticket.signal as usize) < SIGNALS {
+            // Not through the undo log, and not part of any mutation: only this waiter stores here.
+            self.words[at].store(ticket.sequence, Ordering::Release);
+            self.words[ABANDONED].store(1, Ordering::Release);
+        }
+    }
+
+    /// Releases one level of a lock (for a mount's owner: the lock).
+    pub fn unlock(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<()> {
+        if self.drop_from(owner, target, Drop::Level, wakes)? {
+            return Ok(());
+        }
+        Err(Error::NotLocked {
+            what: target.to_string(),
+        })
+    }
+
+    /// Releases every lock of an owner. Its waits and reservations stay.
+    pub fn unlock_all(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.drop_all(owner, Drop::Lock, wakes)
+    }
+
+    /// Releases one reservation, after the change it was for. False if there was none.
+    pub fn release_reservation(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<bool> {
+        self.drop_from(owner, target, Drop::Reservation, wakes)
+    }
+
+    /// Releases all reservations of an owner.
+    pub fn release_reservations(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.drop_all(owner, Drop::Reservations, wakes)
+    }
+
+    /// Drops everything of an owner that is no more: waits, locks, reservations.
+    pub fn release_thread(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.drop_waits(owner, wakes)?;
+        self.drop_all(owner, Drop::All, wakes)
+    }
+
+    /// Drops everything of a dead process. May be killed and done again.
+    pub fn release_process(&self, slot: u16, generation: u32, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        let mut owners = self.owners()?;
+        owners.retain(|o| o.slot == slot && o.generation == generation);
+        // Waits first, lest a lock be passed from one dead owner to the next.
+        for owner in &owners {
+            self.drop_waits(owner, wakes)?;
+        }
+        for owner in &owners {
+            self.drop_all(owner, Drop::All, wakes)?;
+        }
+        Ok(())
+    }
+
+    /// Who forbids this owner to change an entry, or the whole container. Only worth asking when
+    /// `may_concern` says so.
+    pub fn change_blocked(&self, owner: &Owner, id: ObjectId, key: Option<u64>) -> Result<Option<Holder>> {
+        self.blocked(&Request::change(*owner, id, key))
+    }
+
+    /// Who keeps this owner from locking the target (holders only: earlier waiters are not told).
+    pub fn test(&self, owner: &Owner, target: &Target, mode: LockMode) -> Result<Option<Holder>> {
+        self.blocked(&Request::lock(*owner, *target, mode)?)
+    }
+
+    /// Everything that is held, and everybody who waits.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        self.check_settled()?;
+        let op = Op::new(self);
+        let mut all = Vec::new();
+        for at in BUCKETS..BUCKETS + BUCKET_COUNT {
+            let mut l: Lockable = Link(lo(op.load(at)?));
+            while !l.is_none() {
+                let mut h: Hold = Link(op.lo(l, 3)?);
+                while !h.is_none() {
+                    let (lock, change) = op.modes(h)?;
+                    let (levels, entries, changes) = (op.get(h, 3)?, op.get(h, 4)?, op.get(h, 5)?);
+                    let sum = |word: u64| lo(word).saturating_add(hi(word));
+                    if lock != 0 {
+                        let count = if levels != 0 { sum(levels) } else { sum(entries) };
+                        all.push(Listed {
+                            holder: op.describe_hold(h, false)?,
+                            count,
+                            since: None,
+                        });
+                    }
+                    if change != 0 {
+                        let count = sum(changes);
+                        all.push(Listed {
+                            holder: op.describe_hold(h, true)?,
+                            count,
+                            since: None,
+                        });
+                    }
+                    h = Link(op.lo(h, 0)?);
+                }
+                let mut w = op.first_waiter(l)?;
+                while !w.is_none() {
+                    let since = Some(op.get(w, 4)?);
+                    all.push(Listed {
+                        holder: op.describe_waiter(w)?,
+                        count: 0,
+                        since,
+                    });
+                    w = op.next_waiter(w)?;
+                }
+                l = Link(op.lo(l, 0)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// One owner of every process that holds or waits for anything.
+    pub fn processes(&self) -> Result<Owners> {
+        let mut some = Owners::new();
+        for owner in self.owners()? {
+            if !some.iter().any(|o: &Owner| o.same_process(&owner)) {
+                some.push(owner);
+            }
+        }
+        Ok(some)
+    }
+
+    /// The mode in which an owner holds a target as a lock, by levels of its own.
+    pub fn held(&self, owner: &Owner, target: &Target) -> Result<Option<Mode>> {
+        self.check_settled()?;
+        let op = Op::new(self);
+        let (l, o) = (op.find(target.id.0, target.key)?, op.find_owner(owner)?);
+        let h = if l.is_none() || o.is_none() {
+            Hold::NONE
+        } else {
+            op.find_hold(l, o)?
+        };
+        if h.is_none() {
+            return Ok(None);
+        }
+        let levels = op.get(h, 3)?;
+        Ok(if hi(levels) != 0 {
+            Some(Mode::X)
+        } else if lo(levels) != 0 {
+            Some(Mode::S)
+        } else {
+            None
+        })
+    }
+
+    fn blocked(&self, request: &Request) -> Result<Option<Holder>> {
+        self.check_settled()?;
+        let op = Op::new(self);
+        let c = op.find(request.target.id.0, None)?;
+        if c.is_none() {
+            return Ok(None);
+        }
+        let want = Want::of(request, op.find_owner(&request.owner)?);
+        let h = op.blocking_hold(c, &want, |_| Ok(true))?;
+        if h.is_none() {
+            Ok(None)
+        } else {
+            op.describe_blocker(h).map(Some)
+        }
+    }
+
+    fn give(op: &mut Op<'_, '_>, request: &Request) -> Result<()> {
+        let c = op.container_or_new(request.target.id)?;
+        let o = op.owner_or_new(&request.owner)?;
+        op.take(
+            c,
+            &Want::of(request, o),
+            request.owner.kind.is_mount() && !request.change,
+        )?;
+        Ok(())
+    }
+
+    fn drop_from(&self, owner: &Owner, target: &Target, what: Drop, wakes: &mut Wakes) -> Result<bool> {
+        self.ready(wakes)?;
+        let done = self.mutate(|op| {
+            let l = op.find(target.id.0, target.key)?;
+            let o = if l.is_none() {
+                OwnerRec::NONE
+            } else {
+                op.find_owner(owner)?
+            };
+            let h = if o.is_none() {
+                Hold::NONE
+            } else {
+                op.find_hold(l, o)?
+            };
+            if h.is_none() {
+                Ok(false)
+            } else {
+                op.release(h, what)
+            }
+        })?;
+        self.pump(wakes)?;
+        Ok(done)
+    }
+
+    /// Releases something of all an owner's holds, one mutation each.
+    fn drop_all(&self, owner: &Owner, what: Drop, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        for _ in 0..=CAP[HOLD] {
+            let done = self.mutate(|op| {
+                let o = op.find_owner(owner)?;
+                let mut h: Hold = if o.is_none() {
+                    Hold::NONE
+                } else {
+                    Link(op.lo(o, 3)?)
+                };
+                while !h.is_none() {
+                    if op.release(h, what)? {
+                        return Ok(false);
+                    }
+                    h = Link(op.lo(h, 1)?);
+                }
+                Ok(true)
+            })?;
+            self.pump(wakes)?;
+            if done {
+                return Ok(());
+            }
+        }
+        Err(corrupt(
+            "an owner without end in the lock table (close the store everywhere), word",
+            HOLD,
+        ))
+    }
+
+    /// Withdraws all requests of an owner.
+    fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        for _ in 0..=CAP[WAITER] {
+            let done = self.mutate(|op| {
+                let o = op.find_owner(owner)?;
+                let w: Waiter = if o.is_none() {
+                    Waiter::NONE
+                } else {
+                    Link(op.hi(o, 3)?)
+                };
+                if w.is_none() {
+                    return Ok(true);
+                }
+                op.dismiss(w)?;
+                Ok(false)
+            })?;
+            self.pump(wakes)?;
+            if done {
+                return Ok(());
+            }
+        }
+        Err(corrupt(
+            "an owner without end in the lock table (close the store everywhere), word",
+            WAITER,
+        ))
+    }
+
+    fn owners(&self) -> Result<Vec<Owner>> {
+        let op = Op::new(self);
+        let mut all = Vec::new();
+        for at in OWNER_BUCKETS..OWNER_BUCKETS + OWNER_BUCKET_COUNT {
+            let mut o: OwnerRec = Link(lo(op.load(at)?));
+            while !o.is_none() {
+                if all.len() >= CAP[OWNER] {
+                    return Err(corrupt(
+                        "a circle in the lock table (close the store everywhere), word",
+                        at,
+                    ));
+                }
+                all.push(op.owner(o)?);
+                o = Link(op.lo(o, 0)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn waiter(&self, ticket: Ticket) -> Result<Waiter> {
+        let (op, w) = (Op::new(self), Link(ticket.signal.saturating_add(1)));
+        if op.get(w, 5)? != ticket.sequence || op.get(w, 3)? & STATE_MASK == STATE_FREE {
+            return Err(Error::NotLocked {
+                what: "what this request waited for (its owner was released)".into(),
+            });
+        }
+        Ok(w)
+    }
+}

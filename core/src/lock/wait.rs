@@ -1,0 +1,331 @@
+//! Waiting for locks: try, look for a deadlock, queue, sleep, and look up again from time to time.
+//!
+//! Invariants:
+//! 1. Nothing sleeps with the latch held, and the latch is never held across a call of the caller's
+//!    `interrupted`.
+//! 2. A sleep is at most `SLICE`, after which dead holders, the deadline and interruption are looked
+//!    at: a lost wake costs a slice, a killed holder's lock is free within a few.
+//! 3. However the wait ends, by an error or a panic of `interrupted` too, the request leaves the
+//!    queue: cancelled under the latch, or abandoned where the latch cannot be had in time.
+//! 4. What was granted before the request could be cancelled is kept, and reported as success.
+
+use super::{Cancelled, Owner, Queued, Request, Standing, Table, Target, Ticket, Wakes};
+use super::{LockMode, Owners};
+use crate::error::{Error, Result};
+use crate::ids::ObjectId;
+use std::time::{Duration, Instant};
+
+/// The longest sleep between two looks around.
+pub const SLICE: Duration = Duration::from_millis(20);
+
+/// How often one request gets past dead owners before it believes the answer.
+const BURIALS: usize = 64;
+
+/// What waiting needs of the store.
+pub trait Env {
+    /// Runs `f` with the latch held. If the latch cannot be had by `deadline` (None: the store's own
+    /// bound), an error without having run `f`. The latch was recovered first (`Table::recover`) if
+    /// its owner had died.
+    fn latched<R>(&self, deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R>;
+    /// Runs `f` without the latch: only for the calls that need none.
+    fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R;
+    /// Whether the owner's process is dead. Called without the latch, at most every slice for each
+    /// other process in the way.
+    fn holder_is_dead(&self, owner: &Owner) -> bool;
+    /// Recovers the owner's dead process, which calls `Table::release_process`. Without the latch.
+    fn bury(&self, owner: &Owner) -> Result<()>;
+    /// Sleeps at most so long, while the signal has this value (a futex wait).
+    fn sleep(&self, signal: u32, expected: u32, at_most: Duration);
+    /// Wakes who sleeps on a signal.
+    fn wake(&self, signal: u32);
+    /// What to call an owner in an error.
+    fn describe(&self, owner: &Owner) -> String;
+}
+
+/// Asked at every look around; true ends the wait.
+pub type Interrupted<'a> = Option<&'a mut dyn FnMut() -> bool>;
+
+/// Takes a lock, waiting at most `timeout` (None: for ever; zero: not at all). A thread's lock counts
+/// one level more; that of a mount's owner is converted.
+///
+/// `Error::Timeout` names a holder, `Error::Deadlock` a member of the circle, and `Error::Interrupted`
+/// follows a true answer of `interrupted`; the lock is not held then.
+pub fn acquire<E: Env>(
+    env: &E,
+    owner: &Owner,
+    target: &Target,
+    mode: LockMode,
+    timeout: Option<Duration>,
+    interrupted: Interrupted<'_>,
+) -> Result<()> {
+    obtain(env, &Request::lock(*owner, *target, mode)?, timeout, interrupted)
+}
+
+/// Waits until a change of an entry (or of the whole container) is this owner's to make, and leaves
+/// a reservation that keeps lockers out until it is made. The caller tries the change again and then
+/// calls `Table::release_reservations`, best under the same latch; also when it gives up.
+pub fn wait_change<E: Env>(
+    env: &E,
+    owner: &Owner,
+    id: ObjectId,
+    key: Option<u64>,
+    timeout: Option<Duration>,
+    interrupted: Interrupted<'_>,
+) -> Result<()> {
+    obtain(env, &Request::change(*owner, id, key), timeout, interrupted)
+}
+
+/// Releases one level of a lock.
+pub fn release<E: Env>(env: &E, owner: &Owner, target: &Target) -> Result<()> {
+    latch(env, None, |table, wakes| table.unlock(owner, target, wakes)).map_err(Failure::into_error)
+}
+
+/// Releases all reservations of an owner, where that is not done under the change's own latch.
+pub fn release_reservations<E: Env>(env: &E, owner: &Owner) -> Result<()> {
+    latch(env, None, |table, wakes| table.release_reservations(owner, wakes)).map_err(Failure::into_error)
+}
+
+/// Why nothing came of a try: the latch was not to be had, or the operation failed.
+enum Failure {
+    Latch(Error),
+    Operation(Error),
+}
+
+impl Failure {
+    fn into_error(self) -> Error {
+        match self {
+            Failure::Latch(error) | Failure::Operation(error) => error,
+        }
+    }
+}
+
+/// Runs `f` under the latch and wakes, after leaving it, whom it granted something.
+fn latch<E: Env, R>(
+    env: &E,
+    deadline: Option<Instant>,
+    f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R>,
+) -> std::result::Result<R, Failure> {
+    let mut wakes = Wakes::new();
+    let mut ran = false;
+    let result = env.latched(deadline, |table| {
+        ran = true;
+        f(table, &mut wakes)
+    });
+    for signal in wakes {
+        env.wake(signal);
+    }
+    match result {
+        Ok(result) => Ok(result),
+        Err(error) if ran => Err(Failure::Operation(error)),
+        Err(error) => Err(Failure::Latch(error)),
+    }
+}
+
+/// Whether an error means only that the latch was busy.
+fn is_busy(error: &Error) -> bool {
+    matches!(error, Error::Timeout { .. } | Error::WouldBlock { .. })
+}
+
+/// A deadline and a caller who may want to stop.
+struct Patience<'a> {
+    deadline: Option<Instant>,
+    interrupted: Interrupted<'a>,
+}
+
+impl Patience<'_> {
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|d| Instant::now() >= d)
+    }
+
+    fn is_interrupted(&mut self) -> bool {
+        match &mut self.interrupted {
+            Some(interrupted) => interrupted(),
+            None => false,
+        }
+    }
+
+    /// How long to sleep at most, now.
+    fn slice(&self) -> Duration {
+        match self.deadline {
+            Some(deadline) => SLICE.min(deadline.saturating_duration_since(Instant::now())),
+            None => SLICE,
+        }
+    }
+}
+
+/// A request in a queue, which it leaves when this is dropped.
+struct Place<'e, E: Env> {
+    env: &'e E,
+    ticket: Option<Ticket>,
+}
+
+impl<E: Env> Place<'_, E> {
+    /// Takes the request back. None: it had to be abandoned, since the latch is not to be had.
+    fn leave(&mut self) -> Option<Result<Cancelled>> {
+        let ticket = self.ticket.take()?;
+        let soon = Instant::now() + SLICE;
+        match latch(self.env, Some(soon), |table, wakes| table.cancel(ticket, wakes)) {
+            Ok(cancelled) => Some(Ok(cancelled)),
+            Err(Failure::Operation(error)) => Some(Err(error)),
+            Err(Failure::Latch(_)) => {
+                self.env.unlatched(|table| table.abandon(ticket));
+                None
+            }
+        }
+    }
+}
+
+impl<E: Env> Drop for Place<'_, E> {
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
+}
+
+/// Buries the dead among these owners' processes; whether there were any.
+fn bury_dead<E: Env>(env: &E, owners: &Owners) -> Result<bool> {
+    let mut buried = false;
+    for owner in owners {
+        if env.holder_is_dead(owner) {
+            match env.bury(owner) {
+                Ok(()) => buried = true,
+                Err(error) if is_busy(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(buried)
+}
+
+/// The answer to one try.
+enum Start {
+    Granted,
+    Waiting(Ticket, u32),
+    /// Why not; and who would have to be dead to make it untrue.
+    Refused(Error, Owners),
+}
+
+fn start<E: Env>(env: &E, request: &Request, may_wait: bool, patience: &mut Patience<'_>) -> Result<Start> {
+    loop {
+        // One slice even if there is no time at all: the latch is held for microseconds as a rule.
+        let soon = Instant::now() + SLICE;
+        let tried = latch(env, Some(soon), |table, wakes| {
+            let (holder, deadlock) = if may_wait {
+                match table.enqueue(request, wakes)? {
+                    Queued::Granted => return Ok(Start::Granted),
+                    Queued::Waiting { ticket, seen } => return Ok(Start::Waiting(ticket, seen)),
+                    Queued::Deadlock(holder) => (holder, true),
+                }
+            } else {
+                match table.try_lock(request, wakes)? {
+                    None => return Ok(Start::Granted),
+                    Some(holder) => (holder, false),
+                }
+            };
+            let blocker = holder.owner;
+            let (what, holder) = (request.target.to_string(), env.describe(&blocker));
+            let error = if deadlock {
+                Error::Deadlock { what, holder }
+            } else {
+                Error::Timeout { what, holder }
+            };
+            // A circle may go through any process, not only through that of the first holder.
+            let suspects = if deadlock {
+                table.processes()?
+            } else {
+                Owners::from_elem(blocker, 1)
+            };
+            Ok(Start::Refused(error, suspects))
+        });
+        match tried {
+            Ok(start) => return Ok(start),
+            Err(Failure::Latch(error)) if is_busy(&error) => {
+                if patience.is_over() {
+                    return Err(error);
+                }
+                if patience.is_interrupted() {
+                    return Err(Error::Interrupted);
+                }
+            }
+            Err(failure) => return Err(failure.into_error()),
+        }
+    }
+}
+
+fn obtain<E: Env>(
+    env: &E,
+    request: &Request,
+    timeout: Option<Duration>,
+    interrupted: Interrupted<'_>,
+) -> Result<()> {
+    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+    let may_wait = timeout != Some(Duration::ZERO);
+    let mut patience = Patience {
+        deadline,
+        interrupted,
+    };
+    let mut burials = 0;
+    let (ticket, mut seen) = loop {
+        match start(env, request, may_wait, &mut patience)? {
+            Start::Granted => return Ok(()),
+            Start::Waiting(ticket, seen) => break (ticket, seen),
+            Start::Refused(error, mut suspects) => {
+                suspects.retain(|p| !p.same_process(&request.owner));
+                burials += 1;
+                if burials > BURIALS || !bury_dead(env, &suspects)? {
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let mut place = Place {
+        env,
+        ticket: Some(ticket),
+    };
+    loop {
+        env.sleep(ticket.signal, seen, patience.slice());
+        let soon = Instant::now() + SLICE;
+        match latch(env, Some(soon), |table, wakes| table.standing(ticket, wakes)) {
+            Ok(Standing::Granted) => {
+                place.ticket = None;
+                return Ok(());
+            }
+            Ok(Standing::Waiting { seen: now, blockers }) => {
+                seen = now;
+                // Whoever is gone makes room at once: then look again before giving up.
+                if burials < BURIALS && bury_dead(env, &blockers)? {
+                    burials += 1;
+                    continue;
+                }
+            }
+            Err(Failure::Latch(error)) if is_busy(&error) => {}
+            Err(failure) => return Err(failure.into_error()),
+        }
+        let reason = if patience.is_interrupted() {
+            Error::Interrupted
+        } else if patience.is_over() {
+            Error::Timeout {
+                what: request.target.to_string(),
+                holder: String::new(),
+            }
+        } else {
+            continue;
+        };
+        return match place.leave() {
+            Some(Ok(Cancelled::Granted)) => Ok(()),
+            Some(Ok(Cancelled::Withdrawn(holder))) => Err(named(env, reason, holder.map(|h| h.owner))),
+            Some(Err(error)) => Err(error),
+            None => Err(named(env, reason, None)),
+        };
+    }
+}
+
+/// Puts the holder's name into a timeout.
+fn named<E: Env>(env: &E, reason: Error, holder: Option<Owner>) -> Error {
+    match reason {
+        Error::Timeout { what, .. } => {
+            let holder = holder.map_or_else(|| "a transaction".to_string(), |o| env.describe(&o));
+            Error::Timeout { what, holder }
+        }
+        other => other,
+    }
+}
