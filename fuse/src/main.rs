@@ -6,6 +6,9 @@
 //! 3. What is mounted here is unmounted here only on a signal: after an umount from outside, the
 //!    place is not ours any more.
 
+// A mutex held through a `match` by accident would stop the mount.
+#![warn(clippy::significant_drop_in_scrutinee)]
+
 mod adapter;
 mod fs;
 mod mount;

@@ -3,18 +3,17 @@
 //! | attribute | is |
 //! | --- | --- |
 //! | size | of a file: exactly its bytes; of a directory: its number of entries |
-//! | mtime | of a directory: the container's; of a file: what a tool set, as long as the content stays, else its container's |
+//! | mtime | of a directory: the container's; of a file: what a tool set, as long as the content stays; else the container's when this content was first seen |
 //! | mode, owner | from the mount options, or what a tool set (kept until the umount) |
 //! | links | 1; for a directory too, which tells `find` nothing about subdirectories |
 
 use super::error::{FsError, FsResult, errno};
-use super::memory::{Mark, Memo};
+use super::memory::Mark;
 use super::nodes::{Place, Spot};
 use super::sides::{Content, Side};
 use super::text::Scalar;
 use super::{Ctx, Fs, lock, time_of};
 use persist_core::store::{LargeKind, Obj, Reader, Value};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a node is to the kernel.
@@ -66,11 +65,21 @@ pub(crate) struct Changes {
     pub(crate) mtime: Option<NewTime>,
 }
 
-/// Stands for a content, to tell whether it is still the same.
+/// Stands for a content, to tell whether it is still the same. (Fast, and no defence against somebody
+/// who makes two contents alike: they would share a time of change.)
 pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mix = |state: u64, word: u64| {
+        let wide = u128::from(state ^ word).wrapping_mul(u128::from(K));
+        (wide as u64) ^ (wide >> 64) as u64
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let state = words.iter().fold(K ^ bytes.len() as u64, |s, w| {
+        mix(s, u64::from_le_bytes(*w)) ^ s.rotate_left(23)
+    });
+    let mut last = [0u8; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(state, u64::from_le_bytes(last)) ^ state
 }
 
 impl Fs {
@@ -99,21 +108,29 @@ impl Fs {
         self.plain(kind, size, self.started)
     }
 
-    fn remembered(&self, mut attr: Attr, memo: &Memo, print: impl FnOnce() -> Option<u64>) -> Attr {
-        attr.mode = memo.mode.unwrap_or(attr.mode);
-        attr.uid = memo.uid.unwrap_or(attr.uid);
-        attr.gid = memo.gid.unwrap_or(attr.gid);
-        if let Some((time, of)) = memo.mtime
-            && print() == Some(of)
-        {
-            attr.mtime = time;
+    /// Puts what is remembered into the attributes; `print` stands for the content of a file.
+    fn remembered(&self, mark: Mark, mut attr: Attr, print: Option<u64>) -> Attr {
+        let mut memory = lock(&self.memory);
+        if let Some(memo) = memory.get(&mark) {
+            attr.mode = memo.mode.unwrap_or(attr.mode);
+            attr.uid = memo.uid.unwrap_or(attr.uid);
+            attr.gid = memo.gid.unwrap_or(attr.gid);
+            let atime = memo.atime;
+            let set = memo
+                .mtime
+                .filter(|(_, of)| Some(*of) == print)
+                .map(|(time, _)| time);
+            if let Some(time) = set {
+                attr.mtime = time;
+                attr.atime = atime.unwrap_or(time);
+                return attr;
+            }
+            attr.atime = atime.unwrap_or(attr.mtime);
         }
-        attr.atime = memo.atime.unwrap_or(attr.mtime);
+        if let Some(print) = print {
+            attr.mtime = memory.changed(mark, print, attr.mtime);
+        }
         attr
-    }
-
-    fn memo(&self, mark: &Mark) -> Option<Memo> {
-        lock(&self.memory).get(mark).cloned()
     }
 
     /// The size of a scalar's file.
@@ -139,10 +156,10 @@ impl Fs {
         })
     }
 
-    /// The fingerprint of a scalar's file. Of a large one only the length counts.
+    /// The fingerprint of a scalar's file. A large one is known by its id.
     pub(crate) fn print_of(&self, value: &Value) -> Option<u64> {
         match value {
-            Value::Large(large) => Some(large.len),
+            Value::Large(large) => Some(fingerprint(&large.id.to_le_bytes())),
             _ => Scalar::from_value(value).map(|s| fingerprint(&s.render(self.config.exact))),
         }
     }
@@ -154,10 +171,8 @@ impl Fs {
             self.file_size(r, value)?,
             time_of(r.mtime(spot.parent)?),
         );
-        Ok(match self.memo(&Mark::Entry(spot.parent.id, spot.slot.clone())) {
-            Some(memo) => self.remembered(attr, &memo, || self.print_of(value)),
-            None => attr,
-        })
+        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
+        Ok(self.remembered(mark, attr, self.print_of(value)))
     }
 
     /// The attributes of a reference.
@@ -168,10 +183,7 @@ impl Fs {
     /// The attributes of a container.
     pub(crate) fn dir_attr(&self, r: &Reader<'_>, obj: Obj) -> FsResult<Attr> {
         let attr = self.plain(NodeKind::Dir, r.len(obj)?, time_of(r.mtime(obj)?));
-        Ok(match self.memo(&Mark::Dir(obj.id)) {
-            Some(memo) => self.remembered(attr, &memo, || None),
-            None => attr,
-        })
+        Ok(self.remembered(Mark::Dir(obj.id), attr, None))
     }
 
     /// The attributes of a side file or symlink.
@@ -185,10 +197,7 @@ impl Fs {
             Content::Link { target, .. } => (NodeKind::Link, target.len() as u64, None),
         };
         let attr = self.plain(kind, size, self.started);
-        match self.memo(&Mark::Side(id)) {
-            Some(memo) => self.remembered(attr, &memo, || print),
-            None => attr,
-        }
+        self.remembered(Mark::Side(id), attr, print)
     }
 
     /// Request: attributes. Whoever has written and not yet closed sees the file as written.
@@ -285,10 +294,13 @@ impl Fs {
             Place::File(spot) => self.read(ctx, |r| {
                 Ok(self.value_at(r, spot)?.and_then(|v| self.print_of(&v)))
             }),
-            Place::Side(id) => Ok(match lock(&self.sides).get(*id).map(|s| s.content.clone()) {
-                Some(Content::File(scalar)) => Some(fingerprint(&scalar.render(self.config.exact))),
-                _ => None,
-            }),
+            Place::Side(id) => {
+                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
+                Ok(match content {
+                    Some(Content::File(scalar)) => Some(fingerprint(&scalar.render(self.config.exact))),
+                    _ => None,
+                })
+            }
             _ => Ok(None),
         }
     }

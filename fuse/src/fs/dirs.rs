@@ -98,9 +98,14 @@ impl Fs {
             }
             _ => return errno(libc::ENOTDIR),
         };
-        let mut cursor = from.saturating_sub(2);
+        // Past the entries of the store: none of them again.
+        let mut cursor = if from < SIDES {
+            from.saturating_sub(2)
+        } else {
+            SIDES
+        };
         let namer = lock(&self.lists).namer(dir.id, ctx.tid);
-        while from < SIDES {
+        while cursor < SIDES {
             let (batch, end) = match self.read(ctx, |r| self.batch(r, dir, cursor, &namer, plus)) {
                 Ok(batch) => batch,
                 // The directory was removed while it is open.
@@ -128,7 +133,8 @@ impl Fs {
                 None => break,
             }
         }
-        for (id, side) in lock(&self.sides).list(dir.id, from.saturating_sub(SIDES)) {
+        let sides = lock(&self.sides).list(dir.id, from.saturating_sub(SIDES));
+        for (id, side) in sides {
             let found = match self.find_side(ctx, id) {
                 Ok(found) => found,
                 Err(FsError::Blocked) => return Err(FsError::Blocked),

@@ -133,13 +133,13 @@ impl Fs {
                     state.data = Some(Arc::default());
                     state.large = None;
                     state.dirty = true;
-                    state.only_truncated = true;
+                    state.replaces = true;
                 }
                 state
             }
         };
         let truncated = state.dirty;
-        let fh = self.handles.add(ino, flags & libc::O_APPEND != 0, write, state);
+        let fh = self.handles.add(ino, flags, ctx.tid, state);
         if truncated {
             self.handles.get(fh)?.note_written(ctx.tid, Some(0));
         }
@@ -234,15 +234,12 @@ impl Fs {
         let state = State {
             data: Some(Arc::default()),
             created: true,
+            replaces: true,
             hint,
             ty: Some(Ty::Str),
             ..State::default()
         };
-        Ok((
-            attr,
-            self.handles
-                .add(attr.ino, flags & libc::O_APPEND != 0, true, state),
-        ))
+        Ok((attr, self.handles.add(attr.ino, flags, ctx.tid, state)))
     }
 
     /// Request: make a file without opening it.
@@ -434,7 +431,6 @@ impl Fs {
         }
         state.base = state.base.or(base);
         state.dirty = true;
-        state.only_truncated = false;
         handle.note_written(ctx.tid, Some(state.data.as_ref().map_or(0, |d| d.len() as u64)));
         Ok(written)
     }
@@ -462,7 +458,7 @@ impl Fs {
             let mut state = handle.state(ctx)?;
             self.ensure_data(ctx, &handle, &mut state)?;
             resize_vec(Arc::make_mut(state.data.get_or_insert_default()), size)?;
-            state.only_truncated = size == 0;
+            state.replaces |= size == 0;
             state.dirty = true;
             state.base = None;
             handle.note_written(ctx.tid, Some(size as u64));
@@ -548,7 +544,6 @@ impl Fs {
             _ => None,
         };
         state.dirty = false;
-        state.only_truncated = false;
         state.loaded_at = None;
         if state.base.take().is_some() && stored.is_some() {
             // Somebody else's text may have come in between: read it anew.
@@ -633,9 +628,14 @@ impl Fs {
         let handle = self.handles.get(fh)?;
         let result = {
             let mut state = handle.state(ctx)?;
-            // A shell that redirects closes one of two descriptors before anything is written: that
-            // must not show as an empty file.
-            let waits = state.dirty && state.only_truncated && procs::still_open(ctx.tid, ino);
+            // A shell that redirects closes one of two descriptors before anything is written, and its
+            // children theirs between its own lines: none of that must show.
+            let opener = if handle.opener == 0 {
+                ctx.tid
+            } else {
+                handle.opener
+            };
+            let waits = state.dirty && state.replaces && procs::has_open(opener, ino);
             if waits {
                 Ok(())
             } else {

@@ -4,6 +4,8 @@
 //!    meanwhile (but for values over 64 KiB, which are read in place).
 //! 2. What is written is the writer's own until close, fsync or the end of the mount; then it replaces
 //!    the value in one operation. Of two writers the last to close wins; two who append both stay.
+//!    What replaces a value as a whole (O_TRUNC) waits until the process that opened the file, and not
+//!    just a child or a copy of the descriptor, has closed it.
 //! 3. The mutex of an open file is taken before any section of the store; on a thread that must not
 //!    wait it is only tried.
 
@@ -19,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 pub(crate) struct Handle {
     /// Its inode.
     pub(crate) ino: u64,
+    /// The thread that opened it.
+    pub(crate) opener: u32,
     /// Opened with O_APPEND.
     pub(crate) append: bool,
     /// Opened for writing.
@@ -38,8 +42,8 @@ pub(crate) struct State {
     pub(crate) large: Option<Large>,
     /// Changed and not stored.
     pub(crate) dirty: bool,
-    /// Emptied by the open, and nothing written since.
-    pub(crate) only_truncated: bool,
+    /// Emptied or created by the open: what is written replaces the value as a whole.
+    pub(crate) replaces: bool,
     /// O_APPEND: how much of `data` was there before, and its fingerprint.
     pub(crate) base: Option<(usize, u64)>,
     /// This open created the file: its type is not decided before the last write.
@@ -85,12 +89,13 @@ impl Handle {
 
 impl Handles {
     /// Registers an open file.
-    pub(crate) fn add(&self, ino: u64, append: bool, write: bool, state: State) -> u64 {
+    pub(crate) fn add(&self, ino: u64, flags: i32, opener: u32, state: State) -> u64 {
         let fh = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let handle = Handle {
             ino,
-            append,
-            write,
+            opener,
+            append: flags & libc::O_APPEND != 0,
+            write: flags & libc::O_ACCMODE != libc::O_RDONLY,
             state: Mutex::new(state),
             written: Mutex::new(None),
         };

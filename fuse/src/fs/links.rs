@@ -78,7 +78,8 @@ impl Fs {
             }
         }
         // A directory that waits beside a list must come there first: that is its home.
-        if let Some((parent, name)) = lock(&self.sides).home(at.id) {
+        let beside = lock(&self.sides).home(at.id);
+        if let Some((parent, name)) = beside {
             return Ok(Target::Missing(parent.id, name));
         }
         Ok(Target::Container(at))
@@ -151,10 +152,13 @@ impl Fs {
                 Some(Value::Obj(obj)) => self.link_text(r, spot.parent, obj),
                 _ => errno(libc::ESTALE),
             }),
-            Place::Side(id) => match lock(&self.sides).get(id).map(|s| s.content.clone()) {
-                Some(Content::Link { target, .. }) => Ok(target),
-                _ => errno(libc::EINVAL),
-            },
+            Place::Side(id) => {
+                let content = lock(&self.sides).get(id).map(|s| s.content.clone());
+                match content {
+                    Some(Content::Link { target, .. }) => Ok(target),
+                    _ => errno(libc::EINVAL),
+                }
+            }
             _ => errno(libc::EINVAL),
         }
     }

@@ -10,9 +10,9 @@
 //! - A *view* is one process's numbering: the gone of the moment when it listed the directory (or
 //!   first removed an item). Its name `n` is the `n`-th serial that was not gone then.
 //!
-//! 1. A process sees its own view until it lists the directory again after a second's rest. Else it
-//!    sees the view of the nearest process that started it, if that was used within two seconds (a
-//!    shell's `for` loop lists, its children remove). Else names are indices.
+//! 1. A process sees its own view until it lists the directory again. Else it sees the view of the
+//!    nearest process that started it, if that was used within two seconds (a shell's `for` loop lists,
+//!    its children remove). Else names are indices.
 //! 2. An inherited view ends when it names an item that is gone, or when somebody else lists the
 //!    directory: `rm list/0; rm list/0` removes the first item twice.
 //! 3. A list whose serials nobody holds is forgotten: serials are indices again.
@@ -25,7 +25,6 @@ use persist_core::store::ObjectId;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-const OWN_REST: Duration = Duration::from_secs(1);
 const INHERITED_REST: Duration = Duration::from_secs(2);
 /// Views kept of one list.
 const MAX_VIEWS: usize = 256;
@@ -238,13 +237,9 @@ impl Lists {
         };
         let state = self.lists.entry(list).or_default();
         let now = Instant::now();
-        state.views.retain(|v| {
-            if v.owner == owner {
-                now - v.used < OWN_REST
-            } else {
-                procs::is_alive(v.owner)
-            }
-        });
+        state
+            .views
+            .retain(|v| v.owner != owner && procs::is_alive(v.owner));
         // Whoever listed before through a common parent sees the new numbers from now on, unless it
         // is still at work itself.
         let mut up = procs::parent_of(owner);
@@ -253,14 +248,12 @@ impl Lists {
             state.views.retain(|v| v.owner != parent);
             up = procs::parent_of(parent);
         }
-        if !state.views.iter().any(|v| v.owner == owner) {
-            let gone = state.gone.clone();
-            state.add_view(View {
-                owner,
-                gone,
-                used: now,
-            });
-        }
+        let gone = state.gone.clone();
+        state.add_view(View {
+            owner,
+            gone,
+            used: now,
+        });
     }
 
     /// Forgets what no living process needs. `in_use` says whether any inode or side entry still

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Entries remembered at most.
 const MAX: usize = 1 << 20;
+/// Files whose time of change is known.
+const MAX_SEEN: usize = 1 << 17;
 /// How long a file counts as new, for taking over the type of the file it replaces.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a type waits for the file that an editor creates where it moved one away.
@@ -68,6 +70,7 @@ pub(crate) struct Memo {
 pub(crate) struct Memory {
     memos: HashMap<Mark, Memo>,
     moved: HashMap<Mark, (Ty, Instant)>,
+    seen: HashMap<Mark, (SystemTime, u64)>,
 }
 
 impl Memory {
@@ -93,6 +96,21 @@ impl Memory {
         self.memos.entry(mark).or_default()
     }
 
+    /// The time of change of a file with this content, given its container's: that of the container
+    /// when the content was first seen. Changes of its neighbours do not count.
+    pub(crate) fn changed(&mut self, mark: Mark, print: u64, container: SystemTime) -> SystemTime {
+        if let Some((time, of)) = self.seen.get(&mark)
+            && *of == print
+        {
+            return *time;
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.clear();
+        }
+        self.seen.insert(mark, (container, print));
+        container
+    }
+
     /// True if nobody chose the type of this new file.
     pub(crate) fn is_fresh(&self, mark: &Mark) -> bool {
         self.get(mark)
@@ -103,11 +121,16 @@ impl Memory {
     /// An entry is no more.
     pub(crate) fn deleted(&mut self, mark: &Mark) {
         self.memos.remove(mark);
+        self.seen.remove(mark);
     }
 
     /// An entry has moved.
     pub(crate) fn renamed(&mut self, from: &Mark, to: Mark) {
         self.memos.remove(&to);
+        match self.seen.remove(from) {
+            Some(time) => self.seen.insert(to.clone(), time),
+            None => self.seen.remove(&to),
+        };
         if let Some(memo) = self.memos.remove(from) {
             self.memos.insert(to, memo);
         }

@@ -71,23 +71,22 @@ pub(crate) fn has_signal(tid: u32) -> bool {
     (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn") != 0
 }
 
-/// Whether the process, or the one that started it, still has a descriptor of this inode. Looks at
-/// `fdinfo` only, which asks the filesystem nothing (this is called while it answers a request).
-pub(crate) fn still_open(tid: u32, ino: u64) -> bool {
-    let Some(process) = process_of(tid) else {
+/// Whether the thread's process has a descriptor of this inode. Asks the filesystem nothing (this is
+/// called while it answers a request): links are read, not followed.
+pub(crate) fn has_open(tid: u32, ino: u64) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{tid}/fd")) else {
         return false;
     };
     let line = format!("ino:\t{ino}");
-    let holds = |pid: u32| {
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
-            return false;
-        };
-        entries
-            .take(4096)
-            .flatten()
-            .any(|e| fs::read_to_string(e.path()).is_ok_and(|text| text.lines().any(|l| l == line)))
-    };
-    holds(process.pid) || parent_of(process).is_some_and(|p| holds(p.pid))
+    entries.take(4096).flatten().any(|entry| {
+        // Most descriptors are pipes, sockets and terminals.
+        let a_file = fs::read_link(entry.path())
+            .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"/") && !to.starts_with("/dev"));
+        a_file && {
+            let info = format!("/proc/{tid}/fdinfo/{}", entry.file_name().to_string_lossy());
+            fs::read_to_string(info).is_ok_and(|text| text.lines().any(|l| l == line))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -113,9 +112,9 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let file = tempfile::tempfile()?;
         let ino = file.metadata()?.ino();
-        assert!(still_open(std::process::id(), ino));
+        assert!(has_open(std::process::id(), ino));
         drop(file);
-        assert!(!still_open(std::process::id(), ino));
+        assert!(!has_open(std::process::id(), ino));
         Ok(())
     }
 }

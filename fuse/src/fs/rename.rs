@@ -184,7 +184,8 @@ impl Fs {
             return Ok(());
         }
         let Some(target) = target else { return Ok(()) };
-        if let Some(id) = lock(&self.sides).find(to.dir.id, &to.name) {
+        let beside = lock(&self.sides).find(to.dir.id, &to.name);
+        if let Some(id) = beside {
             self.drop_side(id);
         }
         self.spot_moved(&source, &target);

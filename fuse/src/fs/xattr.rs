@@ -132,12 +132,10 @@ impl Fs {
             (CLASS, Place::Dir(obj)) => {
                 let class = std::str::from_utf8(value).map_err(|_| FsError::Errno(libc::EINVAL))?;
                 self.write(ctx, |w, _| {
-                    let as_is = w.class(*obj)?.as_deref() == Some(class);
-                    Ok(if as_is {
-                        ()
-                    } else {
-                        w.convert(*obj, Kind::Object, class)?
-                    })
+                    if w.class(*obj)?.as_deref() != Some(class) {
+                        w.convert(*obj, Kind::Object, class)?;
+                    }
+                    Ok(())
                 })
             }
             (KEY, Place::Dir(_) | Place::File(_) | Place::Side(_)) => {

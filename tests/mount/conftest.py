@@ -1,0 +1,234 @@
+"""Fixtures of the mount's tests: real mounts with the real kernel, each in a directory of its own.
+
+1. Nothing sleeps and hopes: every wait polls for a fact and ends at a deadline.
+2. Whatever a test mounts or starts is ended when the test ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent.parent
+DEADLINE = 20.0
+PATIENCE = float(os.environ.get("PERSIST_MOUNT_PATIENCE", "100"))
+TYPE = "user.persist.type"
+CLASS = "user.persist.class"
+
+
+def binary() -> str:
+    """The program under test: $PERSIST_MOUNT, the one beside this Python, or the last one built."""
+    named = os.environ.get("PERSIST_MOUNT")
+    if named:
+        return named
+    for path in (
+        Path(sys.executable).parent / "mount.persist",
+        TOP / "target/release/mount-persist",
+        TOP / "target/debug/mount-persist",
+    ):
+        if path.exists():
+            return str(path)
+    raise RuntimeError("mount.persist is not built: run scripts/setup, or set PERSIST_MOUNT")
+
+
+def wait_until(fact: Callable[[], Any], what: str = "", timeout: float = DEADLINE) -> Any:
+    """Polls until `fact()` is true and returns what it said; fails the test at the deadline."""
+    end = time.monotonic() + timeout
+    while True:
+        said = fact()
+        if said:
+            return said
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout} s in vain for {what or fact}")
+        time.sleep(0.005)
+
+
+def run(command: str, cwd: Path, check: bool = True, **kw: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a shell command in a directory."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=100, errors="replace", **kw
+    )
+    if check and done.returncode != 0:
+        pytest.fail(f"{command!r} gave {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Mount:
+    """One mounted store."""
+
+    def __init__(self, store: Path, path: Path, options: str = "") -> None:
+        self.store, self.path, self.options = store, path, options
+        path.mkdir(exist_ok=True)
+        self.up()
+
+    def up(self) -> None:
+        command = [binary(), str(self.store), str(self.path)]
+        if self.options:
+            command += ["-o", self.options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        assert os.path.ismount(self.path)
+
+    def down(self) -> None:
+        """Unmounts, and waits until the store is closed."""
+        subprocess.run(["umount", str(self.path)], check=True, capture_output=True, timeout=30)
+        wait_until(lambda: not self.pids(), "the mount's process to end")
+
+    def again(self) -> None:
+        self.down()
+        self.up()
+
+    def pids(self) -> list[int]:
+        """The processes that serve this mount."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if os.fsencode(str(self.path)) in words and os.fsencode(str(self.store)) in words:
+                    found.append(int(entry.name))
+        return found
+
+    def kill(self) -> None:
+        """For a mount that answers no more: whoever waits for it gets an error."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+
+    def clean(self) -> None:
+        if os.path.ismount(self.path):
+            done = subprocess.run(["umount", str(self.path)], capture_output=True, timeout=30)
+            if done.returncode != 0:
+                subprocess.run(["umount", "-l", str(self.path)], check=False, capture_output=True, timeout=30)
+        end = time.monotonic() + DEADLINE
+        while self.pids() and time.monotonic() < end:
+            time.sleep(0.005)
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+
+    def sh(self, command: str, check: bool = True) -> str:
+        """Runs a shell command inside the mount and gives what it said."""
+        done = run(command, self.path, check)
+        return done.stdout
+
+    def fails(self, command: str) -> str:
+        """Runs a shell command that must fail, and gives its complaint."""
+        done = run(command, self.path, check=False)
+        assert done.returncode != 0, f"{command!r} succeeded: {done.stdout}"
+        return done.stderr
+
+    def type(self, name: str) -> str:
+        return os.getxattr(self.path / name, TYPE).decode()
+
+    def set_type(self, name: str, kind: str) -> None:
+        os.setxattr(self.path / name, TYPE, kind.encode())
+
+    def typed(self, name: str, kind: str, text: str) -> None:
+        """Makes a file of that type."""
+        (self.path / name).write_text(text)
+        self.set_type(name, kind)
+
+    def list(self, name: str, *items: str) -> None:
+        """Makes a list of strs."""
+        (self.path / name).mkdir()
+        self.set_type(name, "list")
+        for n, item in enumerate(items):
+            (self.path / name / str(n)).write_text(item + "\n")
+
+    def items(self, name: str) -> list[str]:
+        """The files of a list, in order."""
+        names = os.listdir(self.path / name)
+        assert sorted(names, key=int) == [str(n) for n in range(len(names))], names
+        return [(self.path / name / str(n)).read_text().removesuffix("\n") for n in range(len(names))]
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
+    """Makes mounts: `mounts("name", options)`; the same name is the same store."""
+    made: list[Mount] = []
+    # A request that is never answered cannot be interrupted, by a test's timeout neither.
+    watchdog = threading.Timer(PATIENCE, lambda: [mount.kill() for mount in made])
+    watchdog.daemon = True
+    watchdog.start()
+
+    def make(name: str = "a", options: str = "", at: str = "") -> Mount:
+        mount = Mount(tmp_path / f"{name}.store", tmp_path / (at or f"{name}.mnt"), options)
+        made.append(mount)
+        return mount
+
+    yield make
+    watchdog.cancel()
+    for mount in reversed(made):
+        mount.clean()
+
+
+@pytest.fixture
+def mnt(mounts: Callable[..., Mount]) -> Mount:
+    return mounts()
+
+
+@pytest.fixture
+def processes() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts programs that are killed when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(command: str, cwd: Path) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+def graph(top: Path) -> Any:
+    """The object graph as the mount shows it: types, classes, values, keys, shared references."""
+    seen: dict[int, int] = {}
+
+    def walk(path: Path) -> Any:
+        ino = path.stat().st_ino
+        if ino in seen:
+            return ("again", seen[ino])
+        seen[ino] = len(seen)
+        kind = os.getxattr(path, TYPE)
+        names = set(os.listxattr(path))
+        cls = os.getxattr(path, CLASS) if CLASS in names else None
+        entries = {}
+        # Homes first: then numbers do not depend on where a reference stands.
+        children = sorted(path.iterdir(), key=lambda p: (p.is_symlink(), p.name))
+        for child in children:
+            if child.is_symlink() or child.is_dir():
+                entries[child.name] = walk(child)
+            else:
+                entries[child.name] = (os.getxattr(child, TYPE), child.read_bytes())
+        return (kind, cls, entries)
+
+    return walk(top)
+
+
+def need(*programs: str) -> None:
+    """Fails, and does not skip, when a program the tests rely on is missing."""
+    missing = [p for p in programs if shutil.which(p) is None]
+    assert not missing, f"install {missing}"
