@@ -132,22 +132,22 @@ fn run(table: &Table<'_>, act: &Act, tickets: &[Ticket]) -> Result<Answer, Error
 fn mirror(
     reference: &mut Reference,
     act: &Act,
-    tickets: &mut Vec<(Ticket, Owner)>,
+    tickets: &mut Vec<(Ticket, Request)>,
     answer: &Answer,
 ) -> Answer {
-    let mut enqueue = |request: Request, tickets: &mut Vec<(Ticket, Owner)>| match reference.enqueue(&request)
-    {
-        RefQueued::Granted => Answer::Queued(None),
-        RefQueued::Deadlock => Answer::Deadlock,
-        RefQueued::Waiting(place) => {
-            let Answer::Queued(Some(ticket)) = answer else {
-                panic!("{act:?} should wait, got {answer:?}")
-            };
-            reference.name(place, ticket.signal);
-            tickets.push((*ticket, request.owner));
-            Answer::Queued(Some(*ticket))
-        }
-    };
+    let mut enqueue =
+        |request: Request, tickets: &mut Vec<(Ticket, Request)>| match reference.enqueue(&request) {
+            RefQueued::Granted => Answer::Queued(None),
+            RefQueued::Deadlock => Answer::Deadlock,
+            RefQueued::Waiting(place) => {
+                let Answer::Queued(Some(ticket)) = answer else {
+                    panic!("{act:?} should wait, got {answer:?}")
+                };
+                reference.name(place, ticket.signal);
+                tickets.push((*ticket, request));
+                Answer::Queued(Some(*ticket))
+            }
+        };
     match act {
         Act::Try(o, t, m) => Answer::Done(reference.try_lock(&Reference::request(*o, *t, *m))),
         Act::Enqueue(o, t, m) => enqueue(Reference::request(*o, *t, *m), tickets),
@@ -184,12 +184,12 @@ fn mirror(
             Answer::Done(true)
         }
         Act::EndThread(o) => {
-            tickets.retain(|(_, owner)| owner != o);
+            tickets.retain(|(_, r)| r.owner != *o);
             reference.release_owners(|owner| owner == o);
             Answer::Done(true)
         }
         Act::EndProcess(slot) => {
-            tickets.retain(|(_, owner)| owner.slot != *slot);
+            tickets.retain(|(_, r)| r.owner.slot != *slot);
             reference.release_owners(|owner| owner.slot == *slot);
             Answer::Done(true)
         }
@@ -209,10 +209,18 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
     let region = Region::new();
     let table = region.table();
     let mut reference = Reference::default();
-    let mut tickets: Vec<(Ticket, Owner)> = Vec::new();
+    let mut tickets: Vec<(Ticket, Request)> = Vec::new();
     for (step, act) in acts.iter().enumerate() {
         if matches!(act, Act::Granted(_) | Act::Cancel(_) | Act::Abandon(_)) && tickets.is_empty() {
             continue;
+        }
+        // Conversions of one lock by one owner at the same time may take effect in either order: the
+        // table releases what is in their way step by step, the reference at once.
+        if let Act::Enqueue(o, t, _) = act {
+            let same = |r: &Request| (r.owner, r.target, r.change) == (*o, *t, false);
+            if o.kind.is_mount() && tickets.iter().any(|(_, r)| same(r)) {
+                continue;
+            }
         }
         let plain: Vec<Ticket> = tickets.iter().map(|t| t.0).collect();
         let many = is_many(act) || region.words[ABANDONED].load(Ordering::Relaxed) != 0;
