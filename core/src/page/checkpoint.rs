@@ -30,8 +30,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) const IDLE: u64 = 0;
 pub(crate) const BUILDING: u64 = 1;
 pub(crate) const WRITING: u64 = 2;
-pub(crate) const SWITCHING: u64 = 4;
 pub(crate) const FREEING: u64 = 3;
+pub(crate) const SWITCHING: u64 = 4;
 
 /// Pages freed in one write section. Small in tests, so that the steps between are met.
 const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
@@ -53,13 +53,9 @@ impl Pager {
         self.latched(|pager, slot| {
             pager.raise_gate(slot)?;
             // Touching the superblock is enough to make the epoch count.
-            let entry = match pager.shm.entry(0).load(Ordering::Acquire) {
-                0 => pager.fill(0)?,
-                entry => entry,
-            };
-            let done = pager.writable(0, entry, true, true);
+            let done = pager.touch_superblock();
             pager.shm.gate().lower(false);
-            done.map(|_| ())
+            done
         })?;
         self.checkpoint(&mut Wait::forever())
     }
@@ -78,11 +74,20 @@ impl Pager {
         self.leave_checkpoint(slot);
         done
     }
+
+    /// Runs `f` with no checkpoint under way, and none beginning meanwhile.
+    pub(crate) fn with_checkpoint<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
+        let slot = self.slot()?;
+        self.take_checkpoint(slot, &mut Wait::forever())?;
+        let done = self.carry_on().and_then(|()| f(self));
+        self.leave_checkpoint(slot);
+        done
+    }
+
     /// Gives up the right to run checkpoints, if this slot has it.
     pub(crate) fn leave_checkpoint(&self, slot: u32) {
         let _ = self.shm.word(at::CK_OWNER).compare_exchange(u64::from(slot) + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
-
 
     fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
         let word = self.shm.word(at::CK_OWNER);
@@ -124,15 +129,15 @@ impl Pager {
                 _ if self.shm.get(at::POISON) != 0 => return Err(self.poisoned()),
                 BUILDING => self.build()?,
                 WRITING => self.write_meta()?,
-                FREEING => self.free_old()?,
-                other => return Err(Error::Corrupt { what: "the checkpoint's phase in the sidecar", at: other }),
-            }
                 SWITCHING => self.latched(|pager, slot| {
                     pager.raise_gate(slot)?;
                     pager.finish_switch();
                     pager.shm.gate().lower(false);
                     Ok(())
                 })?,
+                FREEING => self.free_old()?,
+                other => return Err(Error::Corrupt { what: "the checkpoint's phase in the sidecar", at: other }),
+            }
         }
     }
 
@@ -183,11 +188,16 @@ impl Pager {
                 return Err(Error::Corrupt { what: "the dirty list in the sidecar (page)", at: page });
             }
             let phys = PhysNo(new as u32);
+            if phys.0 == 0 {
+                changes.push((page, Entry::default()));
+                continue;
+            }
             // SAFETY: the page belongs to an ended epoch: writers copy it, nobody writes it.
             let sum = xxh3_64(unsafe { self.map.page(phys) }?);
             changes.push((page, Entry { phys: phys.0, birth: (new >> 32) as u32, sum }));
         }
-        changes.sort_unstable_by_key(|c| c.0);
+        // Stable: a page that was released and then used again is there twice, and the later entry counts.
+        changes.sort_by_key(|c| c.0);
         let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
         if self.shm.get(at::STRICTEST) > 0 {
             self.flush_or_poison()?;
@@ -238,10 +248,6 @@ impl Pager {
         })
     }
 
-    /// Gives back what only the checkpoint before the previous one reached: the pages replaced in the
-    /// epoch before the one just made durable.
-    fn free_old(&self) -> Result<()> {
-        let epoch = self.shm.get(at::CK_EPOCH);
     /// Makes the checkpoint just made durable the one that the page table is read from. Under the latch
     /// with the gate raised, since readers take root and checksum as a pair; also in recovery.
     pub(crate) fn finish_switch(&self) {
@@ -255,6 +261,10 @@ impl Pager {
         self.shm.set(at::CK_PHASE, FREEING);
     }
 
+    /// Gives back what only the checkpoint before the previous one reached: the pages replaced in the
+    /// epoch before the one just made durable.
+    fn free_old(&self) -> Result<()> {
+        let epoch = self.shm.get(at::CK_EPOCH);
         let old = (epoch as usize + 2) % 3;
         loop {
             let more = self.latched(|pager, slot| {
@@ -286,6 +296,36 @@ impl Pager {
         Ok(())
     }
 
+    /// Rebuilds the free map at once: nothing else is free and the disk gives no more.
+    pub fn rebuild_free_map(&self) -> Result<()> {
+        self.with_checkpoint(|pager| {
+            let below = pager.shm.get(at::REBUILD_BELOW);
+            if below == 0 {
+                return Ok(());
+            }
+            let (root, height) = pager.root();
+            let (mut page, logical) = (pager.shm.get(at::REBUILD_AT), pager.shm.get(at::LOGICAL));
+            while page < logical.min(covers(height)) {
+                page = pager.note_leaf(root, height, page, below)?;
+            }
+            // The checkpoint before it was made when nobody kept lists that this sidecar has. If it cannot
+            // be read it is no state to fall back to, and there is nothing to keep.
+            let newest = pager.shm.get(at::DURABLE);
+            if let Some(meta) = Meta::read(&pager.file, (newest + 1) % 2).filter(|m| m.checkpoint + 1 == newest) {
+                let root = Entry { phys: meta.root, birth: 0, sum: meta.root_sum };
+                let mut page = 0;
+                while page < meta.logical.min(covers(meta.height)) {
+                    match pager.note_leaf(root, meta.height, page, below) {
+                        Ok(next) => page = next,
+                        Err(Error::Corrupt { .. }) => page = (page / FANOUT + 1) * FANOUT,
+                        Err(e) => return Err(e),
+                    }
+                }
+            }
+            pager.end_rebuild(below)
+        })
+    }
+
     /// Goes on with the rebuild of the free map: notes what the newest checkpoint reaches. What is
     /// replaced meanwhile is noted by the dirty lists, what is allocated meanwhile lies elsewhere.
     fn rebuild_some(&self) -> Result<()> {
@@ -305,6 +345,11 @@ impl Pager {
         if at < logical {
             return Ok(());
         }
+        self.end_rebuild(below)
+    }
+
+    /// All that the checkpoints reach is noted: what the lists hold is in use, and all else is free.
+    fn end_rebuild(&self, below: u64) -> Result<()> {
         self.latched(|pager, slot| {
             pager.raise_gate(slot)?;
             for list in 0..3 {

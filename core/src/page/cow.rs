@@ -23,6 +23,7 @@ const DATA: u64 = 1;
 const NODE: u64 = 2;
 const GIVE_OLD: u64 = 3;
 const GIVE_NODE: u64 = 4;
+const RELEASE: u64 = 5;
 
 impl Pager {
     fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {
@@ -53,10 +54,27 @@ impl Pager {
 
     #[cold]
     fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+        self.reserve_lists()?;
+        self.copy_to(page, old, copy, self.alloc_phys(removing)?)
+    }
+
+    /// As `writable`, with the superblock and pages kept back for checkpoints: for one that is made to
+    /// free what older ones hold. Inside a write section.
+    pub(crate) fn touch_superblock(&self) -> Result<()> {
+        let entry = match self.shm.entry(0).load(Ordering::Acquire) {
+            0 => self.fill(0)?,
+            entry => entry,
+        };
+        if entry >> 32 == self.shm.get(at::EPOCH) {
+            return Ok(());
+        }
+        self.shm.list_room(self.shm.get(at::EPOCH) as usize % 3, 1)?;
+        self.copy_to(0, entry, true, self.alloc_reserved()?).map(|_| ())
+    }
+
+    fn copy_to(&self, page: u64, old: u64, copy: bool, phys: PhysNo) -> Result<PhysNo> {
         let epoch = self.shm.get(at::EPOCH);
         let list = epoch as usize % 3;
-        self.shm.list_room(list, 1)?;
-        let phys = self.alloc_phys(removing)?;
         let new = u64::from(phys.0) | epoch << 32;
         let old_entry = if old & ABSENT != 0 { 0 } else { old };
         self.intend(DATA, page, old, new, list);
@@ -74,6 +92,29 @@ impl Pager {
         self.shm.entry(page).store(new, Ordering::Release);
         self.intent_done();
         Ok(phys)
+    }
+
+    /// Takes the physical page from a logical page whose content is nothing to anyone. False if it has
+    /// none, or one of this epoch (which the dirty list counts on). Inside a write section.
+    pub(crate) fn release(&self, page: u64, old: u64) -> Result<bool> {
+        let epoch = self.shm.get(at::EPOCH);
+        if old & ABSENT != 0 || old >> 32 == epoch {
+            return Ok(false);
+        }
+        self.reserve_lists()?;
+        let list = epoch as usize % 3;
+        self.intend(RELEASE, page, old, 0, list);
+        self.finish_release(page, old, list)?;
+        Ok(true)
+    }
+
+    /// Can be done again: the list is first cut to what it was.
+    fn finish_release(&self, page: u64, old: u64, list: usize) -> Result<()> {
+        self.shm.list_push(list, [page, 0, old])?;
+        compiler_fence(Ordering::SeqCst);
+        self.shm.entry(page).store(ABSENT, Ordering::Release);
+        self.intent_done();
+        Ok(())
     }
 
     /// Allocation of a page-table page by the checkpointer: bit and list entry, or neither.
@@ -124,6 +165,13 @@ impl Pager {
         if kind == GIVE_OLD || kind == GIVE_NODE {
             self.finish_giving(kind, page, PhysNo(new as u32), list);
             return Ok(());
+        }
+        if kind == RELEASE {
+            if page >= self.shm.get(at::LOGICAL) {
+                return Err(Error::Corrupt { what: "the copy intent in the sidecar (page)", at: page });
+            }
+            self.shm.set_list_len(list, len);
+            return self.finish_release(page, w[2], list);
         }
         let happened = match kind {
             DATA => self.shm.entry(page).load(Ordering::Acquire) == new,

@@ -22,7 +22,11 @@
 //! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
 //! after a successful flush of all it reaches.
 
+use super::shm::MAX_PAGES;
+use super::table::MAX_HEIGHT;
 use crate::ids::PAGE_SIZE;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"persist1";
@@ -109,6 +113,13 @@ impl Meta {
             next_id: u64_at(p, 72),
             seed: u64_at(p, 80),
         })
+    }
+
+    /// Meta page 0 or 1 of the file, if it is whole and in its place.
+    pub(crate) fn read(file: &File, i: u64) -> Option<Meta> {
+        let mut page = [0; PAGE_SIZE];
+        file.read_exact_at(&mut page, i * PAGE_SIZE as u64).ok()?;
+        Meta::decode(&page).ok().filter(|m| m.checkpoint % 2 == i && m.height <= MAX_HEIGHT && m.logical <= MAX_PAGES)
     }
 
     /// The checksum of the encoded page: names this very checkpoint of this very store.

@@ -436,7 +436,11 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
     if pages > MAX_PAGES {
         return Err(Error::Corrupt { what: "the file is larger than a store can be (pages)", at: pages });
     }
-    shm.ensure(Region::Undo, 4096)?;
+    // What removing something and a checkpoint need on a disk that is full by then.
+    shm.ensure(Region::Undo, 64 * 1024)?;
+    for list in 0..3 {
+        shm.ensure(Region::List(list), 16 * 1024)?;
+    }
     shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
     shm.ensure(Region::Table, (meta.logical as usize).max(512) * 8)?;
     for (word, value) in [

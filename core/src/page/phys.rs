@@ -3,8 +3,8 @@
 //! 1. All of it under the latch, but for the lists of an ended epoch, which are the checkpointer's.
 //! 2. A bit is set before the page is reachable and cleared only when neither meta page nor a
 //!    snapshot reaches it any more (I3).
-//! 3. So many free pages are always kept back that the next checkpoint can write its page table, on a
-//!    full disk too (`reserve`).
+//! 3. So many free pages, and places in the dirty lists, are always kept back that the next checkpoint
+//!    can write its page table, on a full disk too (`reserve`, `reserve_lists`).
 //! 4. Until the free map is rebuilt, pages that were there when the sidecar was made are not handed
 //!    out, and their bits say only what was learned so far.
 //!
@@ -13,7 +13,7 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 8 | logical page, or `NODE_NEW`/`NODE_OLD` for pages of the page table |
-//! | 8 | 8 | the new entry (physical page, birth epoch << 32) |
+//! | 8 | 8 | the new entry (physical page, birth epoch << 32; 0: the page has none any more) |
 //! | 16 | 8 | the old entry, whose page is free two checkpoints later (0: none) |
 
 use super::Pager;
@@ -98,6 +98,16 @@ impl Pager {
     fn reserve(&self) -> u64 {
         let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
         leaves + leaves / 128 + 12
+    }
+
+    /// Makes room in the dirty lists for one more page, for the pages of the table that the next
+    /// checkpoint writes and replaces, and for as much in the next epoch as removing takes: so that a full disk
+    /// stops neither.
+    pub(crate) fn reserve_lists(&self) -> Result<()> {
+        let (now, nodes) = (self.shm.get(at::EPOCH) as usize % 3, 2 * self.reserve() as usize);
+        self.shm.list_room(now, 1 + nodes)?;
+        let next = REMOVAL as usize + nodes;
+        self.shm.ensure(Region::List((now + 1) % 3), next.min(LIST_MAX) * ENTRY)
     }
 
     /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes

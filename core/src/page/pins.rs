@@ -111,7 +111,11 @@ impl Pins {
         }
         let bytes = pager.shm.process_word(p, P::PinBytes);
         if (bytes.load(Ordering::Relaxed) as usize) < want * 8 {
-            pager.shm.ensure_pins(p, want * 8)?;
+            if pager.shm.ensure_pins(p, want * 8).is_err() {
+                // Reading goes on on a full disk; what is freed meanwhile is freed later.
+                pager.shm.process_word(p, P::PinOverflow).store(1, Ordering::Release);
+                return Ok(());
+            }
             bytes.store(want as u64 * 8, Ordering::Relaxed);
         }
         let table = table(pager, p, want);

@@ -403,6 +403,40 @@ impl<'p> WriteSection<'p> {
         page.0 < self.fresh_from
     }
 
+    fn trunk_count(&self, trunk: PageNo) -> Result<u64> {
+        match self.u64_at(trunk.addr() + sb::TRUNK_COUNT)? {
+            n if n > sb::TRUNK_MAX => Err(Error::corrupt("a trunk page of the free list names too many", trunk.addr())),
+            n => Ok(n),
+        }
+    }
+
+    /// The `i`th free page that a trunk page names.
+    fn trunk_name(&self, trunk: PageNo, i: u64) -> Result<PageNo> {
+        let page = self.u64_at(trunk.addr() + (sb::TRUNK_NAMES + 8 * i))?;
+        if page == 0 || page >= self.u64_at(sb::NEXT_PAGE)? {
+            return Err(Error::corrupt("the free list names a page that is not there", trunk.addr()));
+        }
+        Ok(PageNo(page))
+    }
+
+    /// Lets go of the physical pages under free logical pages, of up to `most` of them; how many. Their
+    /// space is there two checkpoints later. Nothing of it is undone: the pages have no content.
+    pub(crate) fn release_free_pages(&mut self, most: u64) -> Result<u64> {
+        let (mut trunk, mut left) = (PageNo(self.u64_at(sb::FREE_PAGE)?), self.u64_at(sb::FREE_PAGES)?);
+        let mut released = 0;
+        while trunk.0 != 0 && left > 0 && released < most {
+            left -= 1;
+            for i in 0..self.trunk_count(trunk)? {
+                let page = self.trunk_name(trunk, i)?;
+                if self.read.pager.release(page.0, self.read.entry(page, page.addr())?)? {
+                    released += 1;
+                }
+            }
+            trunk = PageNo(self.u64_at(trunk.addr())?);
+        }
+        Ok(released)
+    }
+
     /// A page of zeros for `page`, which is free or was never used.
     fn fresh_page(&mut self, page: PageNo) -> Result<()> {
         let entry = self.read.entry(page, page.addr())?;
@@ -509,15 +543,24 @@ impl PagesMut for WriteSection<'_> {
     }
 
     fn alloc_page(&mut self) -> Result<PageNo> {
-        let head = self.u64_at(sb::FREE_PAGE)?;
-        if head != 0 {
-            let page = PageNo(head);
-            let next = self.u64_at(page.addr())?;
-            let count = self.u64_at(sb::FREE_PAGES)?;
-            self.set_u64(sb::FREE_PAGE, next)?;
-            self.set_u64(sb::FREE_PAGES, count.saturating_sub(1))?;
-            // The link is all of the page's content that matters; logged, it survives a rollback.
-            self.set_u64(page.addr(), 0)?;
+        let trunk = PageNo(self.u64_at(sb::FREE_PAGE)?);
+        if trunk.0 != 0 {
+            let free = self.u64_at(sb::FREE_PAGES)?;
+            let page = match self.trunk_count(trunk)? {
+                0 => {
+                    let next = self.u64_at(trunk.addr())?;
+                    self.set_u64(sb::FREE_PAGE, next)?;
+                    // Logged whole: a rollback may bring back the names that this transaction took from it.
+                    self.set_bytes(trunk.addr(), &[0; PAGE_SIZE])?;
+                    trunk
+                }
+                n => {
+                    let page = self.trunk_name(trunk, n - 1)?;
+                    self.set_u64(trunk.addr() + sb::TRUNK_COUNT, n - 1)?;
+                    page
+                }
+            };
+            self.set_u64(sb::FREE_PAGES, free.saturating_sub(1))?;
             self.fresh_page(page)?;
             return Ok(page);
         }
@@ -533,11 +576,18 @@ impl PagesMut for WriteSection<'_> {
         if page.0 == 0 || page.0 >= self.u64_at(sb::NEXT_PAGE)? {
             return Err(Error::corrupt("freeing a page that is not in use", page.addr()));
         }
-        let head = self.u64_at(sb::FREE_PAGE)?;
-        let count = self.u64_at(sb::FREE_PAGES)?;
-        self.set_u64(page.addr(), head)?;
-        self.set_u64(sb::FREE_PAGE, page.0)?;
-        self.set_u64(sb::FREE_PAGES, count + 1)
+        let trunk = PageNo(self.u64_at(sb::FREE_PAGE)?);
+        let free = self.u64_at(sb::FREE_PAGES)?;
+        let named = if trunk.0 == 0 { sb::TRUNK_MAX } else { self.trunk_count(trunk)? };
+        if named < sb::TRUNK_MAX {
+            self.set_u64(trunk.addr() + (sb::TRUNK_NAMES + 8 * named), page.0)?;
+            self.set_u64(trunk.addr() + sb::TRUNK_COUNT, named + 1)?;
+        } else {
+            self.set_u64(page.addr() + sb::TRUNK_COUNT, 0)?;
+            self.set_u64(page.addr(), trunk.0)?;
+            self.set_u64(sb::FREE_PAGE, page.0)?;
+        }
+        self.set_u64(sb::FREE_PAGES, free + 1)
     }
 
     fn defer_free(&mut self, addr: Addr) -> Result<()> {

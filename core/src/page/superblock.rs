@@ -5,8 +5,8 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | `MAGIC` |
 //! | 8 | 8 | `NEXT_PAGE`: the lowest logical page never used |
-//! | 16 | 8 | `FREE_PAGE`: first page of the list of freed pages (page number, 0: none) |
-//! | 24 | 8 | `FREE_PAGES`: length of that list |
+//! | 16 | 8 | `FREE_PAGE`: first trunk page of the list of freed pages (page number, 0: none) |
+//! | 24 | 8 | `FREE_PAGES`: how many pages are free, trunk pages and those named in them |
 //! | 64 | 8 | `ROOT`: address of the root dict's header |
 //! | 72 | 8 | `CLASSES`: address of the class table (object manager) |
 //! | 80 | 8 | `ORPHANS`: first container of the orphan list |
@@ -17,7 +17,15 @@
 //! | 120 | 8 | `BLOBS`: first of the large values being freed in steps (linked through `blob::LINK`) |
 //! | 256 | 512 | `HEAP`: the heap manager's list heads, one u64 per size class |
 
-use crate::ids::Addr;
+//! A trunk page is a free page that names others, whose own content is nothing to anyone:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | the next trunk page (0: none) |
+//! | 8 | 8 | `TRUNK_COUNT`: n |
+//! | 16 | 8 n | `TRUNK_NAMES`: the numbers of n free pages |
+
+use crate::ids::{Addr, PAGE_SIZE};
 
 /// What the first word of logical page 0 holds.
 pub const MAGIC_VALUE: u64 = u64::from_le_bytes(*b"prstsupr");
@@ -47,5 +55,11 @@ pub const EFFORT: Addr = Addr(112);
 pub const BLOBS: Addr = Addr(120);
 /// See the table above.
 pub const HEAP: Addr = Addr(256);
+/// In a trunk page: see above.
+pub const TRUNK_COUNT: u64 = 8;
+/// In a trunk page: see above.
+pub const TRUNK_NAMES: u64 = 16;
+/// Free pages that one trunk page can name.
+pub const TRUNK_MAX: u64 = (PAGE_SIZE as u64 - TRUNK_NAMES) / 8;
 /// Words in the heap's part.
 pub const HEAP_WORDS: usize = 64;

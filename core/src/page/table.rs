@@ -155,7 +155,7 @@ impl Pager {
             let end = base + (i + 1) * span;
             let (here, later) = rest.split_at(rest.partition_point(|(p, _)| *p < end));
             let entry = if level == 1 {
-                here[0].1
+                here[here.len() - 1].1
             } else {
                 self.write_subtree(epoch, Entry::read(&page, i as usize), level - 1, base + i * span, here)?
             };

@@ -11,6 +11,9 @@ use super::{Pager, gate, marks};
 use crate::error::{Error, Result};
 use std::sync::atomic::Ordering;
 
+/// Free pages looked through in one section, or a few hundred more.
+const RELEASED_AT_ONCE: u64 = 4096;
+
 impl Pager {
     /// Begins a transaction of this thread, or deepens the one it has.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> {
@@ -57,6 +60,23 @@ impl Pager {
     /// Drops the frees that an undone transaction has deferred.
     pub(crate) fn forget_transaction(&self) {
         self.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    /// Lets go of the physical pages under all logical pages that are free, in steps. Right after a
+    /// checkpoint, which makes them old enough; their space is there two checkpoints later.
+    pub fn release_free_pages(&self) -> Result<()> {
+        loop {
+            let mut section = self.write(&mut Wait::forever())?;
+            let released = match section.release_free_pages(RELEASED_AT_ONCE) {
+                // No room to note more: what was released is.
+                Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
+                done => done?,
+            };
+            section.commit();
+            if released < RELEASED_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// Undoes this thread's whole transaction.

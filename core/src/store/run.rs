@@ -127,9 +127,12 @@ impl Store {
         Ok(())
     }
 
-    /// Two checkpoints, so that the pages which only older ones reach are free.
+    /// Frees what nobody needs: pages under freed ones, and those which only older checkpoints reach.
     fn sync_forcing(&self) -> Result<()> {
+        self.pager().rebuild_free_map()?;
         self.sync()?;
+        self.pager().release_free_pages()?;
+        self.pager().checkpoint_always()?;
         self.pager().checkpoint_always()
     }
 

@@ -163,6 +163,11 @@ impl Dict {
         }
     }
 
+    /// All keys, in order.
+    pub fn keys(&self) -> Vec<Val> {
+        self.order.values().map(|(k, _)| k.clone()).collect()
+    }
+
     fn some_key(&self, rng: &mut Rng) -> Option<Val> {
         let last = *self.order.last_key_value()?.0;
         let from = rng.next() % (last + 1);

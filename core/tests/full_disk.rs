@@ -1,0 +1,352 @@
+//! A full disk: the operation that meets it is rolled back wholly and says so; reading goes on, removing
+//! and `sync` work, what was freed can be written again, and the store opens as ever.
+//!
+//! Each test mounts a small tmpfs of its own, which takes root. Without it they fail, unless
+//! PERSIST_NO_MOUNT=1 says that they may be left out.
+
+mod common;
+
+use common::{Model, New, Op, Rng, Val, compare, step, time};
+use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Wait};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// A small filesystem.
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new(kib: usize) -> Option<Disk> {
+        let dir = tempfile::Builder::new().prefix("persist-full").tempdir().unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "persist-test"])
+            .arg(dir.path())
+            .output();
+        match done {
+            Ok(o) if o.status.success() => Some(Disk { dir }),
+            _ if std::env::var_os("PERSIST_NO_MOUNT").is_some_and(|v| v == "1") => {
+                eprintln!("left out: no permission to mount a tmpfs");
+                None
+            }
+            Ok(o) => panic!(
+                "cannot mount a tmpfs (run as root, or set PERSIST_NO_MOUNT=1 to leave this out): {}",
+                String::from_utf8_lossy(&o.stderr)
+            ),
+            Err(e) => panic!("cannot run mount: {e}"),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("a.store")
+    }
+
+    fn free_pages(&self) -> u64 {
+        let path = std::ffi::CString::new(self.dir.path().to_str().unwrap()).unwrap();
+        // SAFETY: `s` is plain data, and writable; the path is a C string.
+        unsafe {
+            let mut s: libc::statvfs = std::mem::zeroed();
+            assert_eq!(libc::statvfs(path.as_ptr(), &raw mut s), 0);
+            s.f_bavail * s.f_bsize / 4096
+        }
+    }
+
+    /// Leaves this many pages free, whatever else is there.
+    fn leave(&self, pages: u64) {
+        let filler = self.dir.path().join("filler");
+        let _ = std::fs::remove_file(&filler);
+        let file = File::create(&filler).unwrap();
+        let take = self.free_pages().saturating_sub(pages);
+        if take > 0 {
+            // SAFETY: a plain system call on an open descriptor.
+            assert_eq!(
+                unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, take as i64 * 4096) },
+                0
+            );
+        }
+    }
+
+    fn relieve(&self) {
+        let _ = std::fs::remove_file(self.dir.path().join("filler"));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, &Options::default()).unwrap()
+}
+
+fn set(s: &Store, key: &str, value: In<'_>) -> Result<()> {
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(s.root(), &Key::Str(key.as_bytes()), &value)
+    })
+}
+
+fn remove_sidecar(path: &Path) {
+    std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
+}
+
+/// Runs one operation, which may meet the full disk. True if it did.
+fn try_step(store: &Store, model: &mut Model, rng: &mut Rng, room: usize, what: &str) -> bool {
+    match step(store, model, rng, room) {
+        Ok(_) => false,
+        Err(Error::NoSpace { .. }) => {
+            compare(store, model, what);
+            true
+        }
+        Err(e) => panic!("{what}: {e}"),
+    }
+}
+
+/// Fills a store until nothing goes in.
+fn fill(store: &Store, model: &mut Model, rng: &mut Rng) {
+    let (mut n, mut full) = (0u64, 0);
+    while full < 4 {
+        let bytes = vec![b'x'; if full > 0 { 10 } else { 200 + rng.below(6000) }];
+        let op = Op::Set(
+            model.root,
+            Val::Str(format!("filling {n}").into_bytes(), false),
+            New::Val(Val::Bytes(bytes)),
+        );
+        match store.write(Actor::Thread, &mut Wait::forever(), |w| model.run(w, &op)) {
+            Ok(made) => model.apply(&op, &made),
+            Err(Error::NoSpace { .. }) => {
+                compare(store, model, "after a failed change");
+                full += 1;
+            }
+            Err(e) => panic!("filling: {e}"),
+        }
+        n += 1;
+    }
+}
+
+fn keys(model: &Model) -> Vec<Val> {
+    match &model.nodes[&model.root].body {
+        common::Body::Dict(d) => d.keys(),
+        common::Body::List(_) => unreachable!("the root is a dict"),
+    }
+}
+
+fn remove(store: &Store, model: &mut Model, key: &Val, what: &str) {
+    let op = Op::Remove(model.root, key.clone());
+    let made = store.write(Actor::Thread, &mut Wait::forever(), |w| model.run(w, &op));
+    model.apply(&op, &made.unwrap_or_else(|e| panic!("{what}: removing: {e}")));
+}
+
+#[test]
+fn a_full_disk_stops_growth_and_nothing_else() {
+    let Some(disk) = Disk::new(10 * 1024) else { return };
+    let path = disk.path();
+    let mut rng = Rng(1);
+    let mut store = open(&path);
+    let mut model = Model::read(&store).unwrap();
+    for round in 0..4 {
+        let what = format!("round {round}");
+        fill(&store, &mut model, &mut rng);
+        // Reading, syncing, and that again and again.
+        for _ in 0..5 {
+            store
+                .sync()
+                .unwrap_or_else(|e| panic!("{what}: sync on the full disk: {e}"));
+            compare(&store, &model, &what);
+        }
+        match round {
+            // As it is; opened again by its sidecar; opened again without one, with and without a sync.
+            0 => {}
+            1 => {
+                store.close().unwrap();
+                drop(store);
+                store = open(&path);
+            }
+            _ => {
+                store.close().unwrap();
+                // Its sidecar is mapped until then, and keeps its place on the disk.
+                drop(store);
+                remove_sidecar(&path);
+                store = open(&path);
+            }
+        }
+        compare(&store, &model, &format!("{what}: opened on the full disk"));
+        let all = keys(&model);
+        let some = if round % 2 == 0 { all.len() } else { all.len() / 2 };
+        for (i, key) in all.iter().take(some).enumerate() {
+            remove(
+                &store,
+                &mut model,
+                key,
+                &format!("{what}: entry {i} of {}", all.len()),
+            );
+            if rng.one_in(40) {
+                store
+                    .sync()
+                    .unwrap_or_else(|e| panic!("{what}: sync while removing: {e}"));
+            }
+        }
+        compare(&store, &model, &format!("{what}: after removing"));
+        // The room is there for new things.
+        let before = model.size();
+        for i in 0..100 {
+            set(&store, &format!("new {i}"), In::Bytes(&[7; 2000]))
+                .unwrap_or_else(|e| panic!("{what}: writing again: {e}"));
+        }
+        assert!(before < 8_000_000);
+        model = Model::read(&store).unwrap();
+        store.check().unwrap();
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn space_that_comes_back_is_used() {
+    let Some(disk) = Disk::new(12 * 1024) else { return };
+    let path = disk.path();
+    let mut rng = Rng(2);
+    let store = open(&path);
+    let mut model = Model::read(&store).unwrap();
+    disk.leave(200);
+    fill(&store, &mut model, &mut rng);
+    disk.relieve();
+    for i in 0..200 {
+        set(&store, &format!("after {i}"), In::Bytes(&[1; 1000])).unwrap();
+    }
+    store.check().unwrap();
+    store.close().unwrap();
+}
+
+#[test]
+fn a_transaction_that_meets_the_full_disk_rolls_back_wholly() {
+    let Some(disk) = Disk::new(8 * 1024) else { return };
+    let path = disk.path();
+    let store = open(&path);
+    let mut rng = Rng(3);
+    let mut model = Model::read(&store).unwrap();
+    for _ in 0..30 {
+        step(&store, &mut model, &mut rng, 200_000).unwrap();
+    }
+    for round in 0..6u64 {
+        disk.leave(20 * round);
+        store.begin(&mut Wait::forever()).unwrap();
+        let mut inner = model.clone();
+        let failed = loop {
+            match step(&store, &mut inner, &mut rng, usize::MAX) {
+                Ok(_) => {}
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(failed, Error::NoSpace { .. }), "{failed}");
+        // Only the failed operation is gone so far.
+        compare(&store, &inner, "inside the transaction");
+        if round % 2 == 0 {
+            store.rollback().unwrap();
+        } else {
+            match store.commit() {
+                Ok(()) => model = inner,
+                Err(Error::NoSpace { .. }) => {}
+                Err(e) => panic!("commit: {e}"),
+            }
+        }
+        compare(&store, &model, "after the transaction");
+        store.sync().unwrap();
+        // Make room again.
+        while model.size() > 300_000 {
+            let before = model.nodes.len();
+            let key = keys(&model)[0].clone();
+            remove(&store, &mut model, &key, "making room");
+            assert!(model.nodes.len() <= before);
+        }
+        disk.relieve();
+    }
+    store.close().unwrap();
+}
+
+/// Whatever page is the last one that the disk has, the operation that needs the next is undone.
+#[test]
+fn the_disk_may_be_full_at_any_page() {
+    let Some(disk) = Disk::new(16 * 1024) else { return };
+    let (begun, long) = (Instant::now(), time(12));
+    let seed: u64 = std::env::var("PERSIST_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(4);
+    let mut rng = Rng(seed);
+    let (mut rounds, mut met, mut opens) = (0, 0, 0);
+    while begun.elapsed() < long {
+        let path = disk.dir.path().join(format!("{rounds}.store"));
+        let mut store = open(&path);
+        let mut model = Model::read(&store).unwrap();
+        let durability = if rng.one_in(4) {
+            Durability::Commit
+        } else {
+            Durability::Checkpoint
+        };
+        let options = Options {
+            durability,
+            ..Options::default()
+        };
+        for _ in 0..4 {
+            let what = format!("seed {seed}, round {rounds}");
+            for _ in 0..rng.below(20) {
+                step(&store, &mut model, &mut rng, 500_000).unwrap();
+            }
+            disk.leave(rng.below(60) as u64);
+            for _ in 0..rng.below(40) {
+                met += u32::from(try_step(&store, &mut model, &mut rng, 700_000, &what));
+                if rng.one_in(8) {
+                    store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
+                }
+            }
+            if rng.one_in(2) {
+                store.close().unwrap_or_else(|e| panic!("{what}: close: {e}"));
+                drop(store);
+                if rng.one_in(2) {
+                    remove_sidecar(&path);
+                }
+                // The sidecar may not fit; the store is unharmed.
+                store = match Store::open(&path, &options) {
+                    Ok(store) => store,
+                    Err(Error::NoSpace { .. }) => {
+                        opens += 1;
+                        disk.relieve();
+                        open(&path)
+                    }
+                    Err(e) => panic!("{what}: opening: {e}"),
+                };
+            }
+            compare(&store, &model, &what);
+            disk.relieve();
+        }
+        store.close().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        remove_sidecar(&path);
+        rounds += 1;
+    }
+    println!("{rounds} stores, {met} operations and {opens} openings met the full disk");
+    assert!(met > 10);
+}
+
+#[test]
+fn a_new_store_on_a_full_disk_is_refused_and_can_be_made_later() {
+    let Some(disk) = Disk::new(8 * 1024) else { return };
+    let path = disk.path();
+    for pages in [0, 1, 10, 96, 97, 100, 300, 600, 640, 660] {
+        disk.leave(pages);
+        match Store::open(&path, &Options::default()) {
+            Err(Error::NoSpace { .. }) => {}
+            Ok(store) => store.check().map(drop).unwrap(),
+            Err(e) => panic!("{pages} pages free: {e}"),
+        }
+    }
+    disk.relieve();
+    let store = open(&path);
+    set(&store, "x", In::Int(1)).unwrap();
+    store.check().unwrap();
+    store.close().unwrap();
+}
