@@ -7,9 +7,10 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use pyo3::types::{PyModule, PyString, PyType};
 use std::sync::{Mutex, PoisonError};
 
+use crate::ffi;
 use crate::object::Object;
 
 static ALLOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -53,10 +54,7 @@ pub(crate) fn find<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'p
     let Some((module_name, qualname)) = name.split_once(':') else {
         return Ok(None);
     };
-    let modules = py
-        .import(intern!(py, "sys"))?
-        .getattr(intern!(py, "modules"))?
-        .cast_into::<PyDict>()?;
+    let modules = ffi::modules(py)?;
     let mut module = modules.get_item(module_name)?;
     if module.is_none() && is_allowed(module_name) {
         module = Some(py.import(module_name)?.into_any());

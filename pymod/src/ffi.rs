@@ -158,3 +158,10 @@ pub(crate) fn bare_instance<'py>(
         }
     }
 }
+
+/// `sys.modules`.
+pub(crate) fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    // SAFETY: attached; a borrowed reference that the interpreter keeps, or null.
+    let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict()) }?;
+    Ok(modules.cast_into()?)
+}
