@@ -126,8 +126,8 @@ def test_a_dict_becomes_a_list(mnt: Mount) -> None:
         "vim -es -u NONE -c '%s/b/B/' -c wq l/1 < /dev/null",
         "vim -es -u NONE -c 'set backup backupcopy=no' -c '%s/b/B/' -c wq l/1 < /dev/null",
         "vim -es -u NONE -c 'set backupcopy=yes' -c '%s/b/B/' -c wq l/1 < /dev/null",
-        "echo B > /tmp/$$.B; rsync --inplace /tmp/$$.B l/1; rm /tmp/$$.B",
-        "echo B > /tmp/$$.B; rsync /tmp/$$.B l/1; rm /tmp/$$.B",
+        "echo B > /tmp/$$.B; rsync -I --inplace /tmp/$$.B l/1; rm /tmp/$$.B",
+        "echo B > /tmp/$$.B; rsync -I /tmp/$$.B l/1; rm /tmp/$$.B",
     ],
 )
 def test_editors(mnt: Mount, edit: str) -> None:

@@ -3,13 +3,13 @@
 //! | attribute | is |
 //! | --- | --- |
 //! | size | of a file: exactly its bytes; of a directory: its number of entries |
-//! | mtime | of a directory: the container's; of a file: what a tool set, as long as the content stays; else the container's when this content was first seen |
+//! | mtime | of a directory: the container's; of a file: what a tool set, as long as the content stays; else the container's when this content was first seen; in a list always the list's |
 //! | mode, owner | from the mount options, or what a tool set (kept until the umount) |
 //! | links | 1; for a directory too, which tells `find` nothing about subdirectories |
 
 use super::error::{FsError, FsResult, errno};
 use super::memory::Mark;
-use super::nodes::{Place, Spot};
+use super::nodes::{Place, Slot, Spot};
 use super::sides::{Content, Side};
 use super::text::Scalar;
 use super::{Ctx, Fs, lock, time_of};
@@ -127,7 +127,8 @@ impl Fs {
             }
             attr.atime = atime.unwrap_or(attr.mtime);
         }
-        if let Some(print) = print {
+        // All items of a list are as old as the list: names alone tell them apart.
+        if let (Some(print), false) = (print, matches!(mark, Mark::Entry(_, Slot::Item(_)))) {
             attr.mtime = memory.changed(mark, print, attr.mtime);
         }
         attr
@@ -172,7 +173,20 @@ impl Fs {
             time_of(r.mtime(spot.parent)?),
         );
         let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
-        Ok(self.remembered(mark, attr, self.print_of(value)))
+        let print = self.print_of(value).map(|p| p ^ self.salt(spot));
+        Ok(self.remembered(mark, attr, print))
+    }
+
+    /// What an entry's place adds to its fingerprint: an item of a list is another file when its index
+    /// changes, since to `rsync` and its like the name is the file.
+    pub(crate) fn salt(&self, spot: &Spot) -> u64 {
+        match spot.slot {
+            Slot::Key(_) => 0,
+            Slot::Item(serial) => {
+                let index = lock(&self.lists).at(spot.parent.id, serial).index;
+                fingerprint(&index.to_le_bytes())
+            }
+        }
     }
 
     /// The attributes of a reference.
@@ -292,7 +306,8 @@ impl Fs {
         }
         match place {
             Place::File(spot) => self.read(ctx, |r| {
-                Ok(self.value_at(r, spot)?.and_then(|v| self.print_of(&v)))
+                let print = self.value_at(r, spot)?.and_then(|v| self.print_of(&v));
+                Ok(print.map(|p| p ^ self.salt(spot)))
             }),
             Place::Side(id) => {
                 let content = lock(&self.sides).get(*id).map(|s| s.content.clone());

@@ -317,7 +317,7 @@ impl Fs {
                 return Ok(None);
             };
             let child = match value {
-                Value::Obj(obj) if w.is_home(obj, dir, &self.step(&spot)?)? => Some(obj),
+                Value::Obj(obj) if self.shown_at(w, obj, &spot)? => Some(obj),
                 _ => None,
             };
             match (child, dir_wanted) {

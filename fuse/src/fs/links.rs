@@ -6,12 +6,13 @@
 
 use super::attrs::Attr;
 use super::error::{FsResult, errno};
+use super::memory::Mark;
 use super::names::{self, Meaning};
 use super::nodes::Place;
 use super::sides::{Content, Side};
 use super::tree::{Named, Put};
 use super::{Ctx, Fs, lock};
-use persist_core::store::{In, Kind, Obj, ObjectId, Reader, Value};
+use persist_core::store::{In, Kind, Obj, ObjectId, Reader, Value, Writer};
 use std::os::unix::ffi::OsStrExt;
 
 /// Steps of a target that are followed.
@@ -272,9 +273,10 @@ impl Fs {
             }
         };
         lock(&self.nodes).moved(&from, &to);
-        let mark = super::memory::Mark::Entry(spot.parent.id, spot.slot);
+        let salt = self.salt(&spot);
+        let mark = Mark::Entry(spot.parent.id, spot.slot);
         let mut memory = lock(&self.memory);
-        memory.renamed(&super::memory::Mark::Side(id), mark.clone());
+        memory.renamed(&Mark::Side(id), mark.clone(), salt);
         if side.want.is_some() {
             memory.at(mark).want = side.want;
         }
@@ -310,7 +312,11 @@ impl Fs {
                 self.put(w, side.parent, &named, &scalar.as_in(), renumber)
             }),
             Content::Dir(obj) => self.write(ctx, |w, renumber| {
-                self.put(w, side.parent, &named, &In::Obj(*obj), renumber)
+                let put = self.put(w, side.parent, &named, &In::Obj(*obj), renumber)?;
+                if put == Put::Done {
+                    self.settle_home(w, &side.content, side.parent, &named)?;
+                }
+                Ok(put)
             }),
         };
         match put {
@@ -323,6 +329,23 @@ impl Fs {
                 log::warn!("a list item waits on: errno {}", e.errno());
                 None
             }
+        }
+    }
+
+    /// A directory has entered a list: it is at home there, as it was while it waited.
+    pub(crate) fn settle_home(
+        &self,
+        w: &mut Writer<'_>,
+        content: &Content,
+        list: Obj,
+        named: &Named,
+    ) -> FsResult<()> {
+        match (content, named) {
+            (Content::Dir(obj), Named::Item(spot)) => {
+                let index = lock(&self.lists).at(list.id, spot.serial).index;
+                self.make_home(w, *obj, list, index)
+            }
+            _ => Ok(()),
         }
     }
 

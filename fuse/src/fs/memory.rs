@@ -124,14 +124,15 @@ impl Memory {
         self.seen.remove(mark);
     }
 
-    /// An entry has moved.
-    pub(crate) fn renamed(&mut self, from: &Mark, to: Mark) {
+    /// An entry has moved; `salt` is what that changes of its fingerprint.
+    pub(crate) fn renamed(&mut self, from: &Mark, to: Mark, salt: u64) {
         self.memos.remove(&to);
         match self.seen.remove(from) {
             Some(time) => self.seen.insert(to.clone(), time),
             None => self.seen.remove(&to),
         };
-        if let Some(memo) = self.memos.remove(from) {
+        if let Some(mut memo) = self.memos.remove(from) {
+            memo.mtime = memo.mtime.map(|(time, print)| (time, print ^ salt));
             self.memos.insert(to, memo);
         }
     }

@@ -101,7 +101,7 @@ impl Fs {
             return errno(libc::EEXIST);
         }
         let dir_there = match (&there, to.named.spot(to.dir)) {
-            (Some(Value::Obj(obj)), Some(spot)) if w.is_home(*obj, to.dir, &self.step(&spot)?)? => Some(*obj),
+            (Some(Value::Obj(obj)), Some(spot)) if self.shown_at(w, *obj, &spot)? => Some(*obj),
             _ => match side.and_then(|id| lock(&self.sides).get(id).map(|s| s.content.clone())) {
                 Some(Content::Dir(obj)) => Some(obj),
                 _ => None,
@@ -139,7 +139,7 @@ impl Fs {
                 return errno(libc::ENOENT);
             };
             let child = match value {
-                Value::Obj(obj) if w.is_home(obj, from.dir, &self.step(&source)?)? => Some(obj),
+                Value::Obj(obj) if self.shown_at(w, obj, &source)? => Some(obj),
                 _ => None,
             };
             if let Some(obj) = child
@@ -289,10 +289,9 @@ impl Fs {
         nodes.moved(&Place::File(source.clone()), &Place::Side(id));
         nodes.moved(&Place::Link(source.clone()), &Place::Side(id));
         drop(nodes);
-        lock(&self.memory).renamed(
-            &Mark::Entry(source.parent.id, source.slot.clone()),
-            Mark::Side(id),
-        );
+        let salt = self.salt(source);
+        let from = Mark::Entry(source.parent.id, source.slot.clone());
+        lock(&self.memory).renamed(&from, Mark::Side(id), salt);
     }
 
     /// Moves an entry that is beside a directory.
@@ -335,7 +334,9 @@ impl Fs {
             if matches!(to.named, Named::Temporary) || self.must_wait(w, to)? {
                 return Ok(Put::Later);
             }
-            self.put(w, to.dir, &to.named, &input, renumber)
+            let put = self.put(w, to.dir, &to.named, &input, renumber)?;
+            self.settle_home(w, &side.content, to.dir, &to.named)?;
+            Ok(put)
         })?;
         if let Some(spot) = to.named.spot(to.dir) {
             self.spot_deleted(to.dir, &spot.slot);

@@ -254,7 +254,7 @@ impl Fs {
                 pinned: None,
             });
         };
-        if r.is_home(*obj, spot.parent, &self.step(spot)?)? {
+        if self.shown_at(r, *obj, spot)? {
             let attr = self.dir_attr(r, *obj)?;
             // The last thing in the section: if it is run again, the pin is not taken twice.
             let pinned = if pin {
@@ -372,11 +372,41 @@ impl Fs {
 
     /// The directory a container is shown in, and its name there.
     pub(crate) fn above(&self, r: &Reader<'_>, obj: Obj) -> FsResult<(Obj, Vec<u8>)> {
+        // A directory that waits beside a list is at home there, whatever else refers to it.
+        if let Some(beside) = self.side_home(obj) {
+            return Ok(beside);
+        }
         match r.home(obj)? {
             Some((parent, Step::Key(key))) => Ok((parent, names::name_of(&owned_key(r, &key)?))),
             Some((parent, Step::Index(index))) => Ok((parent, index.to_string().into_bytes())),
-            None => lock(&self.sides).home(obj.id).ok_or(FsError::Errno(libc::ENOENT)),
+            None => errno(libc::ENOENT),
         }
+    }
+
+    fn side_home(&self, obj: Obj) -> Option<(Obj, Vec<u8>)> {
+        lock(&self.sides).home(obj.id)
+    }
+
+    /// True if a directory is shown at this spot, and not a symlink.
+    pub(crate) fn shown_at(&self, r: &Reader<'_>, obj: Obj, spot: &Spot) -> FsResult<bool> {
+        Ok(r.is_home(obj, spot.parent, &self.step(spot)?)? && self.side_home(obj).is_none())
+    }
+
+    /// Makes an entry the home of a container, and what was its home a reference.
+    pub(crate) fn make_home(&self, w: &mut Writer<'_>, obj: Obj, list: Obj, index: u64) -> FsResult<()> {
+        let step = Step::Index(index);
+        if w.is_home(obj, list, &step)? {
+            return Ok(());
+        }
+        let Some((parent, old)) = w.home(obj)? else {
+            return Ok(());
+        };
+        w.rename(parent, &old, list, &step)?;
+        match &old {
+            Step::Key(key) => w.set(parent, &owned_key(w, key)?.as_key(), &In::Obj(obj))?,
+            Step::Index(at) => w.insert(parent, *at, &In::Obj(obj))?,
+        }
+        Ok(())
     }
 
     /// True if `obj` is `top` or is shown somewhere below it.

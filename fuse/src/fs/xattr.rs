@@ -147,10 +147,11 @@ impl Fs {
         }
     }
 
-    /// Request: remove an attribute. Types and keys are not removable.
+    /// Request: remove an attribute. `rsync -X` removes what its source has not: that is accepted, and
+    /// the type stays, as it does when a file is overwritten.
     pub(crate) fn removexattr(&self, name: &[u8]) -> FsResult<()> {
         match name {
-            TYPE | CLASS | KEY => errno(libc::EPERM),
+            TYPE | CLASS | KEY => Ok(()),
             _ => errno(libc::ENODATA),
         }
     }
@@ -315,7 +316,7 @@ impl Fs {
             nodes.moved(&Place::File(from.clone()), &Place::Side(id));
             nodes.moved(&Place::Link(from.clone()), &Place::Side(id));
             drop(nodes);
-            lock(&self.memory).renamed(&Mark::Entry(obj.id, from.slot), Mark::Side(id));
+            lock(&self.memory).renamed(&Mark::Entry(obj.id, from.slot), Mark::Side(id), 0);
         }
         // The entries that are items now keep their inodes.
         for n in 0..ready.min(1 << 16) {
@@ -332,10 +333,11 @@ impl Fs {
                 nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
                 nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
                 drop(nodes);
+                let salt = self.salt(&to);
                 let (from, to) = (Mark::Entry(obj.id, from.slot), Mark::Entry(obj.id, to.slot));
                 let mut memory = lock(&self.memory);
                 if memory.get(&from).is_some() {
-                    memory.renamed(&from, to);
+                    memory.renamed(&from, to, salt);
                 }
             }
         }
@@ -439,8 +441,9 @@ impl Fs {
         nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
         nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
         drop(nodes);
+        let salt = self.salt(from) ^ self.salt(to);
         let from = Mark::Entry(from.parent.id, from.slot.clone());
-        lock(&self.memory).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()));
+        lock(&self.memory).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()), salt);
     }
 }
 
