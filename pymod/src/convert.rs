@@ -193,8 +193,9 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
     }
 }
 
+/// A str of its encoded bytes.
 #[inline]
-fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match PyString::from_bytes(py, bytes) {
         Ok(s) => Ok(s.into_any()),
         Err(e) => str_with_surrogates(py, bytes, e),

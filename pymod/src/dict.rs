@@ -100,7 +100,7 @@ impl Dict {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let scalar = Scalar::key_of(key)?;
         let key = scalar.key();
-        self.proxy.shared.fetch(py, |r| r.get(self.proxy.obj, &key))
+        self.proxy.shared.fetch(py, |r| r.peek(self.proxy.obj, &key))
     }
 
     /// Number of entries.
@@ -344,7 +344,7 @@ impl Dict {
         let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
         loop {
-            if let Some(there) = shared.fetch(py, |r| r.get(obj, &name))? {
+            if let Some(there) = shared.fetch(py, |r| r.peek(obj, &name))? {
                 return Ok(there);
             }
             let placed = put(py, shared, &default, |w, value| {

@@ -38,9 +38,9 @@ impl List {
     fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let obj = self.proxy.obj;
         match At::of(index)? {
-            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.item(obj, n as u64))?,
+            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.peek_item(obj, n as u64))?,
             At::Index(n) => self.proxy.shared.fetch(py, |r| match position(n, r.len(obj)?) {
-                Some(at) => r.item(obj, at),
+                Some(at) => r.peek_item(obj, at),
                 None => Ok(None),
             })?,
             At::Span(span) => return Ok(self.slice(py, span)?.into_any()),
@@ -366,7 +366,7 @@ impl ListIter {
             return Ok(None);
         };
         let proxy = &self.list.get().proxy;
-        let item = proxy.shared.fetch(py, |r| r.item(proxy.obj, at))?;
+        let item = proxy.shared.fetch(py, |r| r.peek_item(proxy.obj, at))?;
         let next = if item.is_some() { at as i64 + self.step } else { -1 };
         self.at.store(next, Ordering::Relaxed);
         Ok(item)

@@ -406,7 +406,7 @@ impl Object {
             }
         }
         let key = persist_core::store::Key::Str(&text);
-        match proxy.shared.fetch(slf.py(), |r| r.get(proxy.obj, &key))? {
+        match proxy.shared.fetch(slf.py(), |r| r.peek(proxy.obj, &key))? {
             Some(value) => Ok(value),
             None => ffi::generic_get(any, name),
         }

@@ -8,9 +8,11 @@
 //! 3. A container found in a section is pinned in it; the pin goes to a proxy or is given back.
 
 use persist_core::store::{
-    Actor, COPY_MAX, Error, Kind, Large, LargeKind, Obj, Reader, Result, Small, Store, Value, Wait, Writer,
+    Actor, COPY_MAX, Error, Kind, Large, LargeKind, Obj, Reader, Result, Short, Small, Store, Value, Wait,
+    Word, Writer,
 };
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -91,9 +93,16 @@ fn whole(large: &Large, bytes: Vec<u8>) -> Value {
     }
 }
 
-/// One value found in a section.
+#[inline(never)]
+fn take_long(r: &Reader<'_>, word: Word) -> Result<Got> {
+    Ok(match r.value(word)? {
+        Value::Obj(obj) => Got::Container(find(r, obj)?),
+        value => Got::Value(value),
+    })
+}
+
+/// A value found in a section that is more than a word.
 enum Got {
-    Nothing,
     Value(Value),
     Container(Found),
 }
@@ -209,23 +218,48 @@ impl Shared {
         }
     }
 
-    /// Reads one value and gives its Python object.
+    /// Reads one value and gives its Python object. What fits the store's own word travels in it:
+    /// moving a `Value` about costs as much as finding it.
     #[inline]
     pub(crate) fn fetch<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
-        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Value>> + Send,
+        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let got = self.read(py, |r| match f(r)? {
-            Some(Value::Obj(obj)) => Ok(Got::Container(find(r, obj)?)),
-            Some(value) => Ok(Got::Value(value)),
-            None => Ok(Got::Nothing),
+        let mut long = None;
+        let short = self.read(py, |r| match f(r)? {
+            None => Ok(None),
+            Some(word) => match word.as_short() {
+                Short::Long => {
+                    long = Some(take_long(r, word)?);
+                    Ok(Some(Short::Long))
+                }
+                short => Ok(Some(short)),
+            },
         })?;
-        match got {
-            Got::Nothing => Ok(None),
-            Got::Value(Value::Large(large)) => self.fetch_large(py, large, f),
-            Got::Value(value) => convert::to_python(py, &value).map(Some),
-            Got::Container(found) => self.wrap(py, found).map(Some),
+        match short {
+            None => Ok(None),
+            Some(Short::Int(n)) => Ok(Some(n.into_pyobject(py)?.into_any())),
+            Some(Short::Float(x)) => Ok(Some(PyFloat::new(py, x).into_any())),
+            Some(Short::Bool(b)) => Ok(Some(PyBool::new(py, b).to_owned().into_any())),
+            Some(Short::None) => Ok(Some(py.None().into_bound(py))),
+            Some(Short::Str(bytes, len)) => convert::str_of(py, &bytes[..len as usize]).map(Some),
+            Some(Short::Long) => self.give_long(py, long, f),
+        }
+    }
+
+    #[inline(never)]
+    fn give_long<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        long: Option<Got>,
+        f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match long {
+            None => Ok(None),
+            Some(Got::Value(Value::Large(large))) => self.fetch_large(py, large, f),
+            Some(Got::Value(value)) => convert::to_python(py, &value).map(Some),
+            Some(Got::Container(found)) => self.wrap(py, found).map(Some),
         }
     }
 
@@ -234,13 +268,13 @@ impl Shared {
         self: &Arc<Self>,
         py: Python<'py>,
         large: Large,
-        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Value>> + Send,
+        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         if let Some(value) = self.read_large(py, &large)? {
             return convert::to_python(py, &value).map(Some);
         }
         let mut batch = self.collect(py, |r, out| match f(r)? {
-            Some(value) => out.push(r, value),
+            Some(word) => out.push(r, r.value(word)?),
             None => Ok(()),
         })?;
         batch.next(py)

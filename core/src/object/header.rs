@@ -97,7 +97,11 @@ pub fn check<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     match p.u64_at(obj.addr + ID) {
         Ok(id) if id == obj.id.0 => {}
         // Made in a transaction that was rolled back: its page may be gone with it.
-        Ok(_) | Err(Error::Corrupt { what: access::BEYOND | access::ABSENT, .. }) => return Err(Error::Gone(obj.id)),
+        Ok(_)
+        | Err(Error::Corrupt {
+            what: access::BEYOND | access::ABSENT,
+            ..
+        }) => return Err(Error::Gone(obj.id)),
         Err(e) => return Err(e),
     }
     Kind::of(p.u8_at(obj.addr)?).ok_or(Error::Gone(obj.id))
@@ -107,5 +111,8 @@ pub fn check<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
 #[inline]
 pub fn obj<P: Pages>(p: &P, h: Addr) -> Result<Obj> {
     kind(p, h)?;
-    Ok(Obj { addr: h, id: ObjectId(p.u64_at(h + ID)?) })
+    Ok(Obj {
+        addr: h,
+        id: ObjectId(p.u64_at(h + ID)?),
+    })
 }

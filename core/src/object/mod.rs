@@ -10,15 +10,15 @@
 //! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
 //! - `ops`: what the store exposes: the above put together.
 
+pub mod blob;
 pub mod class;
 pub mod dict;
 pub mod entries;
+pub mod graph;
+pub mod header;
 pub mod key;
 pub mod list;
-pub mod graph;
 pub mod ops;
-pub mod blob;
 pub mod scalar;
-pub mod header;
 pub mod value;
 pub mod word;

@@ -45,7 +45,10 @@ impl<'a> In<'a> {
     /// A str value.
     #[must_use]
     pub fn str(text: &'a str) -> In<'a> {
-        In::Str { bytes: text.as_bytes(), no_newline: false }
+        In::Str {
+            bytes: text.as_bytes(),
+            no_newline: false,
+        }
     }
 }
 
@@ -78,6 +81,23 @@ pub struct Large {
     pub len: u64,
     /// What the bytes are.
     pub kind: LargeKind,
+}
+
+/// What a word holds by itself: a small scalar, handed out without a copy of memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Short {
+    /// None.
+    None,
+    /// A bool.
+    Bool(bool),
+    /// An int of 48 bits.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A str of at most 5 bytes: the bytes and their number.
+    Str([u8; 8], u8),
+    /// Something longer, or a container: see `Reader::value`.
+    Long,
 }
 
 /// A value copied out of the store.

@@ -12,6 +12,7 @@
 //! A double whose top 13 bits are all ones (a negative quiet NaN) is kept in a scalar segment, so
 //! every NaN payload survives.
 
+use super::value::Short;
 use crate::ids::Addr;
 
 /// The tags of words that are not inline doubles.
@@ -68,7 +69,9 @@ impl Word {
     #[inline]
     #[must_use]
     pub fn int(value: i64) -> Option<Word> {
-        (INT_MIN..=INT_MAX).contains(&value).then(|| Word::tagged(1, value as u64))
+        (INT_MIN..=INT_MAX)
+            .contains(&value)
+            .then(|| Word::tagged(1, value as u64))
     }
 
     /// The word of a double, unless it is one of the NaNs that need a segment.
@@ -182,6 +185,29 @@ impl Word {
         (self.0 >> 48 == 4).then(|| self.addr())
     }
 
+    /// The small scalar that the word itself holds.
+    #[inline]
+    #[must_use]
+    pub fn as_short(self) -> Short {
+        if self.is_float() {
+            return Short::Float(self.as_float());
+        }
+        match self.tag() {
+            Tag::Int => Short::Int(self.as_int()),
+            Tag::Str => {
+                let (bytes, len, _) = self.short_bytes();
+                Short::Str(bytes, len as u8)
+            }
+            Tag::Const => match self {
+                Word::NONE => Short::None,
+                Word::FALSE => Short::Bool(false),
+                Word::TRUE => Short::Bool(true),
+                _ => Short::Long,
+            },
+            _ => Short::Long,
+        }
+    }
+
     /// The bytes and flags of a word tagged `Str` or `Bytes`: `(buffer, length, flags)`. A length
     /// beyond `INLINE_MAX` (a damaged file) is cut.
     #[inline]
@@ -209,7 +235,16 @@ mod tests {
 
     #[test]
     fn doubles_round_trip_by_bits() {
-        for v in [0.0, -0.0, 1.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, f64::MIN_POSITIVE, 5e-324] {
+        for v in [
+            0.0,
+            -0.0,
+            1.5,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            f64::MIN_POSITIVE,
+            5e-324,
+        ] {
             let w = Word::float(v).unwrap();
             assert!(w.is_float() && !w.is_empty());
             assert_eq!(w.as_float().to_bits(), v.to_bits());

@@ -30,7 +30,9 @@ pub use crate::error::{Error, Result};
 pub use crate::ids::{Actor, Obj, ObjectId};
 pub use crate::lock::LockMode;
 pub use crate::object::header::Kind;
-pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Small, Step, Value};
+pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
+pub use crate::object::word::Word;
+pub use crate::page::verify::PageReport;
 pub use crate::page::wait::Wait;
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use locks::{LockInfo, LockTarget};
@@ -219,6 +221,15 @@ impl Store {
     /// `Error::Corrupt` says what is wrong and where.
     pub fn check(&self) -> Result<graph::GraphReport> {
         self.read(&mut Wait::forever(), |r| graph::check_graph(r))
+    }
+
+    /// Verifies the pages beneath: both checkpoints on disk, the live pages, the free map. Keeps everybody
+    /// out and reads every page; for tests and checks.
+    ///
+    /// # Errors
+    /// `Error::Corrupt` says what is wrong and where.
+    pub fn check_pages(&self) -> Result<PageReport> {
+        self.pager().check_pages()
     }
 
     /// Releases one pin (see `Reader::pin`). May be called anywhere outside a section, by any thread;

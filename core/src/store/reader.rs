@@ -2,8 +2,8 @@
 //! and that no foreign transaction has changed it; `Store::read` waits for those.
 #![allow(clippy::missing_errors_doc)] // All of them: `Error::Gone`, `Error::WrongKind`, `Error::Corrupt`.
 
-use super::{Entry, Key, Kind, Large, Obj, Reader, Result, Step, Value};
-use crate::object::{header, ops};
+use super::{Entry, Key, Kind, Large, Obj, Reader, Result, Step, Value, Word};
+use crate::object::{header, ops, scalar};
 
 impl Reader<'_> {
     /// Pins a container: its memory stays until `Store::unpin`, though nothing refers to it any more.
@@ -57,6 +57,24 @@ impl Reader<'_> {
     #[inline]
     pub fn get(&self, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> {
         ops::get(self, obj, key)
+    }
+
+    /// The word of the value under a key: most small values are in it (`Word::as_short`), the others
+    /// come by `value`. Means something in this section only.
+    #[inline]
+    pub fn peek(&self, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
+        ops::peek(self, obj, key)
+    }
+
+    /// The word of the item at an index; see `peek`.
+    #[inline]
+    pub fn peek_item(&self, obj: Obj, index: u64) -> Result<Option<Word>> {
+        ops::peek_item(self, obj, index)
+    }
+
+    /// The value of a word that this section gave.
+    pub fn value(&self, word: Word) -> Result<Value> {
+        scalar::decode(self, word)
     }
 
     /// Whether there is such a key.

@@ -22,7 +22,8 @@ pub use change::{
 };
 pub use convert::convert;
 pub use read::{
-    class, contains, get, home, is_home, item, items, kind, large_read, len, mtime, next, prev, refs, size,
+    class, contains, get, home, is_home, item, items, kind, large_read, len, mtime, next, peek, peek_item,
+    prev, refs, size,
 };
 pub use rename::rename;
 

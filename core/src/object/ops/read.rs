@@ -115,6 +115,19 @@ pub fn get<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> {
         .transpose()
 }
 
+/// See `Reader::peek`.
+#[inline]
+pub fn peek<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
+    lookup(p, obj, key)
+}
+
+/// See `Reader::peek_item`.
+#[inline]
+pub fn peek_item<P: Pages>(p: &P, obj: Obj, index: u64) -> Result<Option<Word>> {
+    wants_list(reading(p, obj)?)?;
+    list::get(p, obj.addr, index)
+}
+
 /// See `Reader::contains`.
 #[inline]
 pub fn contains<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<bool> {
