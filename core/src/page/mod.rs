@@ -17,7 +17,8 @@
 //!
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`.
+//! (processes and threads), `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
+//! `verify`.
 
 pub mod access;
 mod checkpoint;
@@ -41,6 +42,7 @@ mod table;
 mod tests;
 mod transaction;
 mod undo;
+pub mod verify;
 pub mod wait;
 
 pub use open::Settings;
