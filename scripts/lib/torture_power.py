@@ -72,6 +72,7 @@ class Power:
             root = self.store.root
             root["shared"] = {"total": 0}
             root["locked"] = {"n": 0}
+            root["both"] = {"n": 0}
             for w in self.writers:
                 root[w.name] = fresh()
         # Both meta pages describe a store with this in it.

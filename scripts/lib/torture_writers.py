@@ -95,13 +95,19 @@ class Nothing:
         pass
 
 
+def lock_of(name: str) -> str:
+    """The container whose lock a writer uses. The first shares one with the shells; the others do not
+    wait for them, so that how long they wait is the store's doing."""
+    return "both" if name == "p0" or name.startswith("s") else "locked"
+
+
 class World:
     """The world of a writer."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, name: str) -> None:
         self.transaction = store.transaction
         self.shared = store.root["shared"]
-        self.locked = store.root["locked"]
+        self.locked = store.root[lock_of(name)]
 
     def add_shared(self) -> None:
         self.shared["total"] += 1
@@ -119,7 +125,7 @@ def writer(path: str, name: str, seed: int, ack: str, burst: int, pause: float) 
 
     store = persist.open(path)
     node = store.root[name]
-    world = World(store)
+    world = World(store, name)
     fd = os.open(ack, os.O_RDWR)
     n, locked = ACK.unpack(os.pread(fd, ACK.size, 0))
     while True:
@@ -130,18 +136,19 @@ def writer(path: str, name: str, seed: int, ack: str, burst: int, pause: float) 
             time.sleep(pause)
 
 
+# A shell's own echo does not look at what close() says: /bin/echo does.
 SHELL = """
 ulimit -c 0
 mnt=$1 name=$2 ack=$3 n=$4
 rm -f "$mnt/$name/.tmp" || exit 1
 while :; do
     n=$((n + 1))
-    echo $n >"$mnt/$name/n" || exit 1
+    /bin/echo $n >"$mnt/$name/n" || exit 1
     echo "n $n" >>"$ack"
-    echo $n >"$mnt/$name/.tmp" && mv "$mnt/$name/.tmp" "$mnt/$name/m" || exit 1
+    /bin/echo $n >"$mnt/$name/.tmp" && mv "$mnt/$name/.tmp" "$mnt/$name/m" || exit 1
     echo "m $n" >>"$ack"
-    flock "$mnt/locked/.persist.lock" bash -c '
-        l=$(cat "$1/locked/n") && echo $((l + 1)) >"$1/locked/n" && echo "l 1" >>"$2"' bash "$mnt" "$ack" || exit 1
+    flock "$mnt/both/.persist.lock" bash -c '
+        l=$(cat "$1/both/n") && /bin/echo $((l + 1)) >"$1/both/n" && echo "l 1" >>"$2"' bash "$mnt" "$ack" || exit 1
 done
 """
 

@@ -31,7 +31,7 @@ SHELL = """
 echo ready
 while :; do
     n=$(($(cat "$1/shell") + 1))
-    echo $n >"$1/shell" && echo $n
+    /bin/echo $n >"$1/shell" && echo $n
 done
 """
 

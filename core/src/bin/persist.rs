@@ -44,6 +44,11 @@ enum Command {
         /// The store file.
         store: PathBuf,
     },
+    /// List the locks that are held and awaited.
+    Locks {
+        /// The store file.
+        store: PathBuf,
+    },
     /// List a container: name, type and a short view of each entry.
     Ls {
         /// The store file.
@@ -121,6 +126,22 @@ fn run(command: Command) -> std::result::Result<(), Failure> {
             let freed = store.gc()?;
             store.close()?;
             writeln!(out, "{freed} containers freed")?;
+        }
+        Command::Locks { store } => {
+            let store = open(store, true)?;
+            for l in store.locks()? {
+                let what = match l.key_hash {
+                    Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
+                    None => format!("object {}", l.object.0),
+                };
+                let state = if l.waiting { "awaited" } else { "held" };
+                writeln!(
+                    out,
+                    "{what:<46} {:<4} {state:<8} x{:<4} {}",
+                    l.mode, l.count, l.owner
+                )?;
+            }
+            store.close()?;
         }
         Command::Ls { store, path } => {
             let store = open(store, true)?;
