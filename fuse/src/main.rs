@@ -14,6 +14,7 @@ mod fs;
 mod mount;
 mod options;
 mod sys;
+mod umount;
 
 use fs::Fs;
 use options::Options;
@@ -79,7 +80,11 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
-    let mut options = match options::parse(std::env::args_os().skip(1)) {
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|name| umount::is_called(&name)) {
+        return umount::run(args);
+    }
+    let mut options = match options::parse(args) {
         Ok(options) => options,
         Err(message) => {
             eprint!(

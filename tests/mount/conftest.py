@@ -101,13 +101,19 @@ class Mount:
                     found.append(int(entry.name))
         return found
 
+    def mounted(self) -> bool:
+        """Whether it is mounted, dead or alive."""
+        return any(
+            line.split()[1] == str(self.path) for line in Path("/proc/mounts").read_text().splitlines()
+        )
+
     def kill(self) -> None:
         """For a mount that answers no more: whoever waits for it gets an error."""
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
 
     def clean(self) -> None:
-        if os.path.ismount(self.path):
+        if self.mounted():
             done = subprocess.run(["umount", str(self.path)], capture_output=True, timeout=30)
             if done.returncode != 0:
                 subprocess.run(["umount", "-l", str(self.path)], check=False, capture_output=True, timeout=30)

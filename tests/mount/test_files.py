@@ -19,7 +19,9 @@ def test_echo_and_cat(mnt: Mount) -> None:
     assert (mnt.path / "name").stat().st_size == 4
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"a", b"a\n", b"a\n\n", b"a\nb", b"\0\n", b"\xff\xfe", b"\xff\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"a", b"a\n", b"a\n\n", b"a\nb", b"\0\n", b"\xff\xfe", b"\xff\n"]
+)
 def test_every_byte_sequence_is_read_back(mnt: Mount, content: bytes) -> None:
     file = mnt.path / "f"
     file.write_bytes(content)

@@ -34,7 +34,7 @@ def test_flock(mnt: Mount) -> None:
         assert not try_flock(mnt.path / "f", fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_SH)
         assert try_flock(mnt.path / "g", fcntl.LOCK_EX)
-        assert "exclusive" in mnt.sh("cat .persist/locks")
+        assert " X holds " in mnt.sh("cat .persist/locks")
         fcntl.flock(f, fcntl.LOCK_SH)
         assert try_flock(mnt.path / "f", fcntl.LOCK_SH)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_EX)
@@ -102,12 +102,16 @@ def test_fcntl(mnt: Mount, processes: Start) -> None:
             "kind, _, _, _, pid = struct.unpack('hhqqi', got); print(kind, pid);"
             "\ntry: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB); print('free')\nexcept OSError as e: print(e.errno)"
         )
-        said = subprocess.run(["python3", "-c", code], cwd=mnt.path, capture_output=True, text=True, timeout=20)
+        said = subprocess.run(
+            ["python3", "-c", code], cwd=mnt.path, capture_output=True, text=True, timeout=20
+        )
         assert said.stdout.split() == [str(fcntl.F_WRLCK), str(os.getpid()), str(errno.EAGAIN)], said
         # Any close of the file by this process ends them, as POSIX has it.
         with open(mnt.path / "f"):
             pass
-        said = subprocess.run(["python3", "-c", code], cwd=mnt.path, capture_output=True, text=True, timeout=20)
+        said = subprocess.run(
+            ["python3", "-c", code], cwd=mnt.path, capture_output=True, text=True, timeout=20
+        )
         assert said.stdout.split()[-1] == "free", said
 
 

@@ -93,7 +93,9 @@ def test_kill_9_keeps_what_was_closed(mnt: Mount) -> None:
 def test_foreground(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
     child = subprocess.Popen(
-        [binary(), str(tmp_path / "s"), str(tmp_path / "mnt"), "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [binary(), str(tmp_path / "s"), str(tmp_path / "mnt"), "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         wait_until(lambda: os.path.ismount(tmp_path / "mnt"), "the mount")
@@ -134,7 +136,9 @@ def test_allow_other(mounts, tmp_path: Path) -> None:  # type: ignore[no-untyped
         directory.chmod(0o755)
     as_other = "setpriv --reuid 1234 --clear-groups"
     assert run(f"{as_other} cat {mnt.path}/g", Path("/")).stdout == "y\n"
-    done = run(f"{as_other} cat {mnt.path}/f || {as_other} sh -c 'echo z > {mnt.path}/g'", Path("/"), check=False)
+    done = run(
+        f"{as_other} cat {mnt.path}/f || {as_other} sh -c 'echo z > {mnt.path}/g'", Path("/"), check=False
+    )
     assert done.returncode != 0
 
 
@@ -143,3 +147,15 @@ def test_umount_helper_mount8(mnt: Mount) -> None:
     mnt.sh("ls")
     done = run(f"umount {mnt.path} && ! mountpoint -q {mnt.path}", Path("/"), check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_umount_helper_waits(mnt: Mount, tmp_path: Path) -> None:
+    helper = tmp_path / "umount.persist"
+    helper.symlink_to(binary())
+    mnt.sh("head -c 3000000 /dev/urandom > big")
+    done = subprocess.run([str(helper), str(mnt.path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not mnt.pids() and not mnt.mounted()
+    done = subprocess.run([str(helper), str(mnt.path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 32 and done.stderr
+    mnt.up()

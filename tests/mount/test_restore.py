@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
-from conftest import CLASS, Mount, graph, need, run
+from conftest import CLASS, Mount, graph, need, run, wait_until
 
 
 def fill(mnt: Mount) -> None:
     """A graph with a bit of everything."""
-    mnt.sh("echo Joe > name; printf bare > bare; printf '' > empty; head -c 300000 /dev/zero > big; echo '' > line")
+    mnt.sh(
+        "echo Joe > name; printf bare > bare; printf '' > empty; head -c 300000 /dev/zero > big; echo '' > line"
+    )
     mnt.typed("age", "int", "25\n")
     mnt.typed("long", "int", "1" * 60 + "\n")
     mnt.typed("pi", "float", "3.141592653589793\n")
@@ -31,7 +34,9 @@ def fill(mnt: Mount) -> None:
     mnt.set_type("l/13/1", "list")
     mnt.typed("l/13/1/0", "int", "7\n")
     # Shared references, also backwards in the alphabet, into lists and out of them; cycles.
-    mnt.sh("ln -s z 0first; mkdir z; echo zed > z/x; ln -s l/13 again; ln -s ../a l/14; ln -s ../../a/b l/13/2")
+    mnt.sh(
+        "ln -s z 0first; mkdir z; echo zed > z/x; ln -s l/13 again; ln -s ../a l/14; ln -s ../../a/b l/13/2"
+    )
     mnt.sh("ln -s .. a/up; ln -s ../.. a/b/root; ln -s . self; ln -s ../l l/15; mkdir el")
     mnt.set_type("el", "list")
     mnt.sh("ln -s ../z el/0; echo one > el/1; ln -s ../z el/2")
@@ -78,6 +83,9 @@ def test_a_second_rsync_moves_nothing(mounts) -> None:  # type: ignore[no-untype
     run(RSYNC.format(src=src.path, dst=dst.path), src.path)
     said = run(f"rsync -aXi {src.path}/ {dst.path}/", src.path).stdout
     assert said == ""
+    # rsync compares whole seconds.
+    written = int((src.path / "l").stat().st_mtime)
+    wait_until(lambda: int(time.time()) > written, "the next second")
     src.sh("echo changed > name; rm l/3")
     run(f"rsync -aX --delete {src.path}/ {dst.path}/", src.path)
     assert graph(dst.path) == graph(src.path)

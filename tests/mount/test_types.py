@@ -42,7 +42,8 @@ def test_the_type_before_or_after_the_content(mnt: Mount, kind: str, text: str) 
 
 
 def test_text_that_does_not_fit_is_refused(mnt: Mount) -> None:
-    for name, kind, text, bad in (("i", "int", "25", "abc"), ("f", "float", "1.5", "x"), ("b", "bool", "True", "maybe")):
+    cases = (("i", "int", "25", "abc"), ("f", "float", "1.5", "x"), ("b", "bool", "True", "maybe"))
+    for name, kind, text, bad in cases:
         mnt.typed(name, kind, text)
         # Where the writer looks: at the write.
         assert "Invalid argument" in mnt.fails(f"echo {bad} > {name}")
@@ -154,7 +155,14 @@ def test_exact(mounts) -> None:  # type: ignore[no-untyped-def]
 
 def test_infer(mounts) -> None:  # type: ignore[no-untyped-def]
     mnt = mounts("a", "infer")
-    for text, kind in (("5", "int"), ("1.5", "float"), ("true", "bool"), ("null", "none"), ("05", "str"), ("x", "str")):
+    for text, kind in (
+        ("5", "int"),
+        ("1.5", "float"),
+        ("true", "bool"),
+        ("null", "none"),
+        ("05", "str"),
+        ("x", "str"),
+    ):
         mnt.sh(f"echo {text} > f; rm -f g; mv f g")
         assert mnt.type("g") == kind, text
     mnt.sh("echo 5 > n; echo 6 > n")

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `DIR/.persist.lock` | empty; a lock on it locks the container |
 //! | `/.persist/stat` | figures about the store, one `name value` a line |
-//! | `/.persist/locks` | the locks held through this mount |
+//! | `/.persist/locks` | all locks of the store, one a line: object, entry, mode, holder |
 //! | `/.persist/snapshots/` | the snapshots (none yet) |
 
 use super::attrs::{Attr, NodeKind};
@@ -84,9 +84,10 @@ impl Fs {
             Control::Stat => {
                 let s = self.store.stat()?;
                 format!(
-                    "path {}\ncheckpoint {}\nfile_pages {}\nfree_pages {}\nlogical_pages {}\ndirty_pages {}\n\
+                    "path {}\npid {}\ncheckpoint {}\nfile_pages {}\nfree_pages {}\nlogical_pages {}\ndirty_pages {}\n\
                      processes {}\norphans {}\n",
                     self.store.path().display(),
+                    std::process::id(),
                     s.checkpoint,
                     s.file_pages,
                     s.free_pages,
@@ -96,7 +97,7 @@ impl Fs {
                     s.orphans
                 )
             }
-            Control::Locks => self.locks.describe(),
+            Control::Locks => self.describe_locks()?,
             Control::Root | Control::Snapshots => return errno(libc::EISDIR),
         };
         Ok(text.into_bytes())

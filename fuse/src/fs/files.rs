@@ -11,7 +11,7 @@ use super::text::{self, Scalar, Ty};
 use super::tree::{Named, Put, read_large};
 use super::{Ctx, Fs, lock, procs};
 use persist_core::Error;
-use persist_core::store::{LargeKind, Obj, Reader, Value};
+use persist_core::store::{In, LargeKind, Obj, Reader, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -399,6 +399,9 @@ impl Fs {
             return Ok(written);
         }
         let mut state = handle.state(ctx)?;
+        if let (Place::File(spot), false) = (&place, state.dirty) {
+            self.wait_for_turn(ctx, spot)?;
+        }
         self.ensure_data(ctx, &handle, &mut state)?;
         let ty = self.bound_type(&place, &state);
         let old_len = state.data.as_ref().map_or(0, |d| d.len());
@@ -433,6 +436,24 @@ impl Fs {
         state.dirty = true;
         handle.note_written(ctx.tid, Some(state.data.as_ref().map_or(0, |d| d.len() as u64)));
         Ok(written)
+    }
+
+    /// Waits until no lock forbids to change the entry. What is written is stored at the close of the
+    /// file, but many programs (a shell's own `echo`) look only at what `write` says.
+    fn wait_for_turn(&self, ctx: &Ctx, spot: &Spot) -> FsResult<()> {
+        let tried = self.write(ctx, |w, _| match self.value_at(w, spot)? {
+            Some(old) if Ty::of(&old).is_some() => {
+                // A change that is taken back: it meets whatever the real one would.
+                self.set_at(w, spot, &In::None)?;
+                errno::<()>(libc::ECANCELED)
+            }
+            _ => Ok(()),
+        });
+        match tried {
+            Err(FsError::Errno(libc::ECANCELED)) => Ok(()),
+            Err(e) if e.is_gone() => Ok(()),
+            other => other,
+        }
     }
 
     /// `truncate`: through an open file a change like a write, else stored at once.
@@ -635,7 +656,10 @@ impl Fs {
             } else {
                 handle.opener
             };
-            let waits = state.dirty && state.replaces && procs::has_open(opener, ino);
+            let waits = state.dirty
+                && state.replaces
+                && self.handles.of_inode(ino).iter().filter(|h| h.write).count() == 1
+                && procs::has_open(opener, ino);
             if waits {
                 Ok(())
             } else {

@@ -11,7 +11,7 @@ use super::names::{self, Meaning};
 use super::nodes::Place;
 use super::sides::{Content, Side};
 use super::tree::{Named, Put};
-use super::{Ctx, Fs, lock};
+use super::{Ctx, Fs, Renumber, lock};
 use persist_core::store::{In, Kind, Obj, ObjectId, Reader, Value, Writer};
 use std::os::unix::ffi::OsStrExt;
 
@@ -218,7 +218,7 @@ impl Fs {
             missing = None;
             match self.resolve(w, side.parent, target)? {
                 Target::Container(obj) if self.value_of(w, side.parent, &named)?.is_none() => {
-                    self.put(w, side.parent, &named, &In::Obj(obj), renumber)
+                    self.put_late(w, &side, &named, &In::Obj(obj), renumber)
                 }
                 Target::Missing(dir, name) => {
                     missing = Some((dir, name));
@@ -306,19 +306,14 @@ impl Fs {
     fn enter_item(&self, ctx: &Ctx, id: u64, side: &Side, at: Option<u64>) -> Option<(Obj, Vec<u8>)> {
         let serial = at.or(side.serial)?;
         let named = Named::Item(lock(&self.lists).at(side.parent.id, serial));
-        let put = match &side.content {
+        let input = match &side.content {
             Content::Link { .. } => return self.try_link(ctx, id),
-            Content::File(scalar) => self.write(ctx, |w, renumber| {
-                self.put(w, side.parent, &named, &scalar.as_in(), renumber)
-            }),
-            Content::Dir(obj) => self.write(ctx, |w, renumber| {
-                let put = self.put(w, side.parent, &named, &In::Obj(*obj), renumber)?;
-                if put == Put::Done {
-                    self.settle_home(w, &side.content, side.parent, &named)?;
-                }
-                Ok(put)
-            }),
+            Content::File(scalar) => scalar.as_in(),
+            Content::Dir(obj) => In::Obj(*obj),
         };
+        let put = self.write(ctx, |w, renumber| {
+            self.put_late(w, side, &named, &input, renumber)
+        });
         match put {
             Ok(Put::Done) => {
                 self.side_entered(id, &named);
@@ -330,6 +325,25 @@ impl Fs {
                 None
             }
         }
+    }
+
+    /// Puts what waited under its name. To the user it has been there since it was made: the
+    /// directory's time, which a tool may have set since, stays.
+    fn put_late(
+        &self,
+        w: &mut Writer<'_>,
+        side: &Side,
+        named: &Named,
+        value: &In<'_>,
+        renumber: &mut Vec<Renumber>,
+    ) -> FsResult<Put> {
+        let time = w.mtime(side.parent)?;
+        let put = self.put(w, side.parent, named, value, renumber)?;
+        if put == Put::Done {
+            self.settle_home(w, &side.content, side.parent, named)?;
+            w.set_mtime(side.parent, time)?;
+        }
+        Ok(put)
     }
 
     /// A directory has entered a list: it is at home there, as it was while it waited.

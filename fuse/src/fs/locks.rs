@@ -209,6 +209,24 @@ impl Fs {
     }
 }
 
+impl Fs {
+    /// The locks of the store, held and awaited, one a line.
+    pub(crate) fn describe_locks(&self) -> FsResult<String> {
+        let mut out = String::new();
+        for l in self.store.locks()? {
+            let entry = l.key_hash.map_or("*".to_owned(), |hash| format!("{hash:016x}"));
+            let state = if l.waiting { "waits" } else { "holds" };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "object {} entry {entry} {} {state} {}",
+                l.object.0, l.mode, l.owner
+            );
+        }
+        Ok(out)
+    }
+}
+
 impl Locks {
     fn give_up(&self, store: &Store, id: (u64, u64)) {
         let Some(held) = lock(&self.held).remove(&id) else {
@@ -250,29 +268,6 @@ impl Locks {
         for id in ids {
             self.give_up(store, id);
         }
-    }
-
-    /// One line a lock.
-    pub(crate) fn describe(&self) -> String {
-        let mut out = String::new();
-        for ((_, owner), held) in lock(&self.held).iter() {
-            let mode = match strongest(&held.ranges) {
-                Some(LockMode::Exclusive) => "exclusive",
-                _ => "shared",
-            };
-            let key = held
-                .key
-                .as_ref()
-                .map(|k| String::from_utf8_lossy(&super::names::name_of(k)).into_owned());
-            let key = key.map_or("*".to_owned(), |k| k.replace('\n', "\\n"));
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                out,
-                "object {} entry {key} {mode} pid {} owner {owner:#x}",
-                held.obj.id.0, held.pid
-            );
-        }
-        out
     }
 }
 

@@ -5,25 +5,27 @@
 
 /// Decimal digits written or read at most (Python's `sys.int_info.default_max_str_digits`).
 pub(crate) const MAX_DIGITS: usize = 4300;
-/// Bytes of magnitude that surely have no more digits than that.
-const MAX_DECIMAL_BYTES: usize = 1785;
+/// Bytes of magnitude beyond which there are surely more digits than that.
+const MAX_DECIMAL_BYTES: usize = 1786;
 
 /// The text of an int: sign and little-endian magnitude.
 pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
-    let sign = if negative { "-" } else { "" };
     let used = magnitude.len() - magnitude.iter().rev().take_while(|b| **b == 0).count();
     let magnitude = &magnitude[..used];
-    if used > MAX_DECIMAL_BYTES {
-        let mut text = format!("{sign}0x");
-        for (i, byte) in magnitude.iter().rev().enumerate() {
-            if i == 0 {
-                text.push_str(&format!("{byte:x}"))
-            } else {
-                text.push_str(&format!("{byte:02x}"))
-            }
+    let sign = if negative { "-" } else { "" };
+    if used <= MAX_DECIMAL_BYTES {
+        let digits = decimal(magnitude);
+        if digits.len() <= MAX_DIGITS {
+            return format!("{sign}{digits}");
         }
-        return text;
     }
+    let mut bytes = magnitude.iter().rev();
+    let first = bytes.next().map_or_else(String::new, |b| format!("{b:x}"));
+    let rest: Vec<u8> = bytes.copied().collect();
+    format!("{sign}0x{first}{}", super::digest::hex(&rest))
+}
+
+fn decimal(magnitude: &[u8]) -> String {
     // Most significant limb first; divide by 10^9 until nothing is left.
     let mut limbs: Vec<u32> = magnitude
         .chunks(4)
@@ -42,10 +44,7 @@ pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
         let zeros = limbs.iter().take_while(|l| **l == 0).count();
         limbs.drain(..zeros);
     }
-    let Some(first) = groups.pop() else {
-        return "0".into();
-    };
-    let mut text = format!("{sign}{first}");
+    let mut text = groups.pop().unwrap_or(0).to_string();
     for group in groups.iter().rev() {
         text.push_str(&format!("{group:09}"));
     }

@@ -71,7 +71,7 @@ pub(crate) fn has_signal(tid: u32) -> bool {
     (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn") != 0
 }
 
-/// Whether the thread's process has a descriptor of this inode. Asks the filesystem nothing (this is
+/// Whether the thread's process has a descriptor of this inode open for writing. Asks the filesystem nothing (this is
 /// called while it answers a request): links are read, not followed.
 pub(crate) fn has_open(tid: u32, ino: u64) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{tid}/fd")) else {
@@ -84,9 +84,15 @@ pub(crate) fn has_open(tid: u32, ino: u64) -> bool {
             .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"/") && !to.starts_with("/dev"));
         a_file && {
             let info = format!("/proc/{tid}/fdinfo/{}", entry.file_name().to_string_lossy());
-            fs::read_to_string(info).is_ok_and(|text| text.lines().any(|l| l == line))
+            fs::read_to_string(info).is_ok_and(|text| text.lines().any(|l| l == line) && may_write(&text))
         }
     })
+}
+
+/// Whether the flags in a descriptor's `fdinfo` are those of a file open for writing.
+fn may_write(info: &str) -> bool {
+    let flags = field(info, "flags").and_then(|v| i32::from_str_radix(v, 8).ok());
+    flags.is_none_or(|f| f & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
 #[cfg(test)]
@@ -110,11 +116,15 @@ mod tests {
     #[test]
     fn descriptors() -> std::io::Result<()> {
         use std::os::unix::fs::MetadataExt;
-        let file = tempfile::tempfile()?;
-        let ino = file.metadata()?.ino();
+        // On disk, since memory files have no path.
+        let file = tempfile::NamedTempFile::new()?;
+        let ino = file.as_file().metadata()?.ino();
         assert!(has_open(std::process::id(), ino));
+        let (file, path) = file.into_parts();
         drop(file);
+        let reader = std::fs::File::open(&path)?;
         assert!(!has_open(std::process::id(), ino));
+        drop(reader);
         Ok(())
     }
 }

@@ -401,12 +401,13 @@ impl Fs {
         let Some((parent, old)) = w.home(obj)? else {
             return Ok(());
         };
+        let time = w.mtime(parent)?;
         w.rename(parent, &old, list, &step)?;
         match &old {
             Step::Key(key) => w.set(parent, &owned_key(w, key)?.as_key(), &In::Obj(obj))?,
             Step::Index(at) => w.insert(parent, *at, &In::Obj(obj))?,
         }
-        Ok(())
+        Ok(w.set_mtime(parent, time)?)
     }
 
     /// True if `obj` is `top` or is shown somewhere below it.
