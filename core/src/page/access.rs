@@ -67,6 +67,12 @@ pub trait PagesMut: Pages {
     /// Stores a u64 (8-aligned), undo-logged. One aligned store: never seen torn.
     fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()>;
 
+    /// Stores a u64 whose old value nobody needs back: a rollback or a kill may leave the new one
+    /// (times of change). Not undo-logged where that saves something.
+    fn touch(&mut self, addr: Addr, value: u64) -> Result<()> {
+        self.set_u64(addr, value)
+    }
+
     /// Stores bytes within one page, undo-logged.
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()>;
 

@@ -357,7 +357,8 @@ impl<'p> WriteSection<'p> {
 
     /// Completes the section. A lone operation commits here: its frees must have been applied. In a
     /// transaction the frees are kept for the transaction's own commit.
-    pub fn commit(mut self) {
+    #[inline]
+    pub fn commit(&mut self) {
         let pager = self.read.pager;
         self.done = true;
         if self.transaction {
@@ -373,7 +374,7 @@ impl<'p> WriteSection<'p> {
     }
 
     /// Completes the transaction's last section: everything since it began is committed.
-    pub(crate) fn commit_transaction(mut self) {
+    pub(crate) fn commit_transaction(&mut self) {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;
@@ -477,14 +478,14 @@ impl Drop for WriteSection<'_> {
         let (gate, latch) = (pager.shm.gate(), pager.shm.latch());
         // A lone operation has the latch to itself: no transaction is open.
         gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
+        // One full barrier for both words (releasing the latch is one): a sleeper counts itself before
+        // it looks at them, so either it sees them changed or it is counted here.
         if self.owned {
-            latch.release_quietly();
+            latch.release();
+        } else {
+            fence(Ordering::SeqCst);
         }
-        // One fence for both words: a sleeper counts itself before it looks at them, so either it
-        // sees them changed or it is counted here.
-        fence(Ordering::SeqCst);
         gate.wake_waiters();
-        latch.wake_waiters();
         // The read part's own drop lowers a mark that was never raised: harmless.
     }
 }
@@ -519,6 +520,17 @@ impl PagesMut for WriteSection<'_> {
         }
         // SAFETY: as above; the borrow of the old bytes has ended.
         unsafe { pager.map.store_u64(phys, offset, value) }
+    }
+
+    #[inline]
+    fn touch(&mut self, addr: Addr, value: u64) -> Result<()> {
+        let (page, offset) = within_page(addr, 8)?;
+        if offset & 7 != 0 {
+            return Err(Error::corrupt("misaligned word", addr));
+        }
+        let phys = self.write_page(page, addr)?;
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        unsafe { self.read.pager.map.store_u64(phys, offset, value) }
     }
 
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {

@@ -90,7 +90,7 @@ fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Result<Kind> 
 #[inline]
 fn touch<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     let now = w.now();
-    w.set_u64(obj.addr + header::MTIME, now)
+    w.touch(obj.addr + header::MTIME, now)
 }
 
 /// The word of a value, written to fresh memory where it needs some.
