@@ -69,6 +69,8 @@ impl Pager {
             return Err(Error::invalid("sync inside a transaction: commit it first"));
         }
         let slot = self.slot()?;
+        // Nobody else may ever meet them, and their pins keep memory.
+        self.bury_the_dead(None)?;
         self.take_checkpoint(slot, wait)?;
         let done = self.run_checkpoint();
         self.leave_checkpoint(slot);

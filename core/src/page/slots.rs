@@ -245,12 +245,21 @@ impl Pager {
 
     /// Buries every dead process found in the slots.
     pub(crate) fn bury_the_dead(&self, holding: Option<u32>) -> Result<()> {
-        for p in 0..self.shm.process_slots() {
-            if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p) {
-                self.bury(p, holding)?;
+        loop {
+            let (mut buried, mut left) = (false, false);
+            for p in 0..self.shm.process_slots() {
+                if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p) {
+                    match self.bury(p, holding)? {
+                        true => buried = true,
+                        false => left = true,
+                    }
+                }
+            }
+            // The latch was in the hands of one who is buried now: again.
+            if !(buried && left) {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Recovers what a dead process left, if its byte can be had (else somebody else is at it).

@@ -38,7 +38,10 @@ pub struct PageReport {
 }
 
 fn bad(what: &'static str, page: u64) -> Error {
-    Error::Corrupt { what, at: page * PAGE_SIZE as u64 }
+    Error::Corrupt {
+        what,
+        at: page * PAGE_SIZE as u64,
+    }
 }
 
 /// A tree to walk: where its pages are noted, and what to say of one met twice.
@@ -62,12 +65,21 @@ impl Walk<'_> {
     }
 
     /// Depth is bounded by `MAX_HEIGHT`.
-    fn tree(&mut self, entry: Entry, level: u32, base: u64, leaf: &mut dyn FnMut(u64, Entry) -> Result<()>) -> Result<()> {
+    fn tree(
+        &mut self,
+        entry: Entry,
+        level: u32,
+        base: u64,
+        leaf: &mut dyn FnMut(u64, Entry) -> Result<()>,
+    ) -> Result<()> {
         if entry.phys == 0 || base >= self.logical {
             return Ok(());
         }
         self.note(u64::from(entry.phys))?;
-        let page = *self.pager.verified(entry, "a page of a checkpoint does not match its checksum (file offset)")?;
+        let page = *self.pager.verified(
+            entry,
+            "a page of a checkpoint does not match its checksum (file offset)",
+        )?;
         if level == 0 {
             return leaf(base, entry);
         }
@@ -99,7 +111,10 @@ impl Pager {
         let section = self.read(&mut Wait::forever())?;
         let next = section.u64_at(super::superblock::NEXT_PAGE)?;
         if next > self.shm.get(at::LOGICAL) {
-            return Err(Error::Corrupt { what: "more logical pages than the live table has", at: next });
+            return Err(Error::Corrupt {
+                what: "more logical pages than the live table has",
+                at: next,
+            });
         }
         Ok(())
     }
@@ -110,14 +125,24 @@ impl Pager {
         let logical = self.shm.get(at::LOGICAL);
         let (root, height) = self.root();
         let epoch = self.shm.get(at::EPOCH);
-        let mut newest = Walk { pager: self, seen: &mut seen, bit: NEWEST, logical };
+        let mut newest = Walk {
+            pager: self,
+            seen: &mut seen,
+            bit: NEWEST,
+            logical,
+        };
         let mut durable = vec![0u64; logical as usize];
         newest.tree(root, height.min(MAX_HEIGHT), 0, &mut |page, entry| {
             durable[page as usize] = entry.live();
             Ok(())
         })?;
         self.check_previous(&mut seen)?;
-        let mut live = Walk { pager: self, seen: &mut seen, bit: LIVE, logical };
+        let mut live = Walk {
+            pager: self,
+            seen: &mut seen,
+            bit: LIVE,
+            logical,
+        };
         for (page, durable) in durable.iter().enumerate() {
             let entry = match self.shm.entry(page as u64).load(Ordering::Acquire) {
                 0 => *durable,
@@ -128,18 +153,27 @@ impl Pager {
             }
             live.note(entry & 0xffff_ffff)?;
             if entry != *durable && entry >> 32 != epoch {
-                return Err(bad("a live page that is neither the checkpoint's nor of this epoch (file offset)", entry & 0xffff_ffff));
+                return Err(bad(
+                    "a live page that is neither the checkpoint's nor of this epoch (file offset)",
+                    entry & 0xffff_ffff,
+                ));
             }
         }
         for list in 0..3 {
             for i in 0..self.shm.list_len(list) {
                 let [page, new, old] = self.shm.list_entry(list, i);
                 if page >= logical && page != NODE_NEW && page != NODE_OLD {
-                    return Err(Error::Corrupt { what: "the dirty list in the sidecar (page)", at: page });
+                    return Err(Error::Corrupt {
+                        what: "the dirty list in the sidecar (page)",
+                        at: page,
+                    });
                 }
                 for phys in [new, old].map(|e| e as u32 as usize) {
                     if phys >= pages as usize {
-                        return Err(bad("a page beyond the file in a dirty list (offset)", phys as u64));
+                        return Err(bad(
+                            "a page beyond the file in a dirty list (offset)",
+                            phys as u64,
+                        ));
                     }
                     seen[phys] |= LISTED;
                 }
@@ -150,15 +184,26 @@ impl Pager {
 
     /// The checkpoint before the last, if its meta page is good: it is kept whole.
     fn check_previous(&self, seen: &mut [u8]) -> Result<()> {
-        let Some(number) = self.shm.get(at::DURABLE).checked_sub(1) else { return Ok(()) };
+        let Some(number) = self.shm.get(at::DURABLE).checked_sub(1) else {
+            return Ok(());
+        };
         let mut page = [0u8; PAGE_SIZE];
         self.file
             .read_exact_at(&mut page, (number % 2) * PAGE_SIZE as u64)
             .map_err(|e| Error::io("cannot read the meta page", e))?;
         match Meta::decode(&page) {
             Ok(meta) if meta.checkpoint == number && meta.height <= MAX_HEIGHT => {
-                let root = Entry { phys: meta.root, birth: 0, sum: meta.root_sum };
-                let mut walk = Walk { pager: self, seen, bit: PREVIOUS, logical: meta.logical };
+                let root = Entry {
+                    phys: meta.root,
+                    birth: 0,
+                    sum: meta.root_sum,
+                };
+                let mut walk = Walk {
+                    pager: self,
+                    seen,
+                    bit: PREVIOUS,
+                    logical: meta.logical,
+                };
                 walk.tree(root, meta.height, 0, &mut |_, _| Ok(()))
             }
             _ => Ok(()),
@@ -168,7 +213,10 @@ impl Pager {
     fn compare_free_map(&self, seen: &[u8]) -> Result<PageReport> {
         // Below it the free map is still being learned.
         let known = self.shm.get(at::REBUILD_BELOW).max(2);
-        let mut report = PageReport { pages: seen.len() as u64, ..PageReport::default() };
+        let mut report = PageReport {
+            pages: seen.len() as u64,
+            ..PageReport::default()
+        };
         let mut free = 0;
         for (page, seen) in seen.iter().enumerate().map(|(p, s)| (p as u64, *s)) {
             report.reached += u64::from(seen & (LIVE | NEWEST | PREVIOUS) != 0);
@@ -177,14 +225,20 @@ impl Pager {
             }
             match self.shm.is_used(page) {
                 false if seen & (LIVE | NEWEST | PREVIOUS) != 0 => {
-                    return Err(bad("a page in use that the free map calls free (file offset)", page));
+                    return Err(bad(
+                        "a page in use that the free map calls free (file offset)",
+                        page,
+                    ));
                 }
                 false => free += 1,
                 true => report.lost += u64::from(seen == 0),
             }
         }
         if free != self.shm.get(at::FREE_COUNT) {
-            return Err(Error::Corrupt { what: "the count of free pages in the sidecar", at: self.shm.get(at::FREE_COUNT) });
+            return Err(Error::Corrupt {
+                what: "the count of free pages in the sidecar",
+                at: self.shm.get(at::FREE_COUNT),
+            });
         }
         Ok(report)
     }

@@ -1,0 +1,340 @@
+//! A store's files at every instruction of an operation in another process, and how to bring them back.
+//!
+//! A kill leaves behind what the dead process had stored in the files, and nothing else: its registers,
+//! stack and locks are gone. So what a kill after instruction k leaves is the files' bytes after
+//! instruction k, whoever writes them there; and two instructions between which nothing was stored leave
+//! the same. `record` takes a child through an operation once, from store to store, and notes what each
+//! changed; `Reel::restore` brings any of these moments back, into the same files (a sidecar is bound to
+//! its store's inode), while nobody but possibly an idle observer, who was there all along, has the store
+//! open. Real kills of the same operation are made beside these (`kill_steps`).
+//!
+//! Sidecars are known by inode and kept under a second name, so that a moment's sidecar can be linked to
+//! its place again.
+
+use super::ptrace::{Event, Page, Tracee, Window, data_pages};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The longest operation that is recorded, in stores.
+const MOST: u64 = 1_000_000;
+const STORE_PAGES: u64 = 1 << 16;
+const SIDECAR_PAGES: u64 = 1 << 20;
+
+/// 0: the store; else a sidecar's inode.
+type FileId = u64;
+type Place = (FileId, u64);
+
+/// The paths of one store.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub store: PathBuf,
+    pub sidecar: PathBuf,
+}
+
+impl Paths {
+    pub fn new(dir: &Path) -> Paths {
+        Paths {
+            store: dir.join("a.store"),
+            sidecar: dir.join("a.store-shm"),
+        }
+    }
+
+    fn kept(&self, id: FileId) -> PathBuf {
+        self.store.with_extension(format!("kept{id}"))
+    }
+
+    fn sidecar_id(&self) -> Option<FileId> {
+        std::fs::symlink_metadata(&self.sidecar).ok().map(|m| m.ino())
+    }
+}
+
+/// What is not bytes of pages: the store's length, and which sidecar is in place, how long.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Names {
+    store: Option<u64>,
+    sidecar: Option<(FileId, u64)>,
+}
+
+/// One moment at which something had changed.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// Stores and system calls before it.
+    pub step: u64,
+    words: Vec<(Place, u16, u64)>,
+    names: Option<Names>,
+    /// A word of the sidecar changed: a step of a protocol, not only bytes of a page.
+    pub protocol: bool,
+}
+
+/// The moments of one operation.
+#[derive(Debug)]
+pub struct Reel {
+    paths: Paths,
+    base: BTreeMap<Place, Box<Page>>,
+    base_names: Names,
+    pub moments: Vec<Moment>,
+    /// Stores and system calls of the operation.
+    pub steps: u64,
+    at: Option<usize>,
+    now: BTreeMap<Place, Box<Page>>,
+    now_names: Names,
+    windows: BTreeMap<FileId, Window>,
+    /// Nobody has the store open while it is brought back.
+    alone: bool,
+}
+
+fn open(path: &Path) -> Option<File> {
+    OpenOptions::new().read(true).write(true).open(path).ok()
+}
+
+struct Watch {
+    paths: Paths,
+    windows: BTreeMap<FileId, Window>,
+    shadow: BTreeMap<Place, Box<Page>>,
+    names: Names,
+}
+
+impl Watch {
+    fn new(paths: &Paths) -> Watch {
+        let mut watch = Watch {
+            paths: paths.clone(),
+            windows: BTreeMap::new(),
+            shadow: BTreeMap::new(),
+            names: Names::default(),
+        };
+        watch.names = watch.look_at_names();
+        watch.shadow = watch.everything();
+        watch
+    }
+
+    fn look_at_names(&mut self) -> Names {
+        if !self.windows.contains_key(&0)
+            && let Some(file) = open(&self.paths.store)
+        {
+            let kept = self.paths.kept(0);
+            let _ = std::fs::remove_file(&kept);
+            std::fs::hard_link(&self.paths.store, &kept).expect("link");
+            self.windows.insert(0, Window::new(file, STORE_PAGES));
+        }
+        let sidecar = self.paths.sidecar_id();
+        if let Some(id) = sidecar
+            && !self.windows.contains_key(&id)
+        {
+            let kept = self.paths.kept(id);
+            let _ = std::fs::remove_file(&kept);
+            std::fs::hard_link(&self.paths.sidecar, &kept).expect("link");
+            self.windows
+                .insert(id, Window::new(open(&kept).expect("open"), SIDECAR_PAGES));
+        }
+        let len = |id: FileId| self.windows.get(&id).map(Window::len);
+        let store = self.paths.store.exists().then(|| len(0)).flatten();
+        Names {
+            store,
+            sidecar: sidecar.map(|id| (id, len(id).unwrap_or(0))),
+        }
+    }
+
+    fn id_of(&self, ino: u64) -> FileId {
+        let store = self
+            .windows
+            .get(&0)
+            .map(|w| w.file().metadata().expect("fstat").ino());
+        if store == Some(ino) { 0 } else { ino }
+    }
+
+    fn everything(&self) -> BTreeMap<Place, Box<Page>> {
+        let mut all = BTreeMap::new();
+        for (id, window) in &self.windows {
+            for range in data_pages(window.file()) {
+                for page in range.filter(|p| p * 4096 < window.len()) {
+                    all.insert((*id, page), Box::new(*window.page(page)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Notes in `moment` what changed on a page.
+    fn look(&mut self, place: Place, moment: &mut Moment) {
+        let Some(window) = self.windows.get(&place.0) else {
+            return;
+        };
+        if place.1 * 4096 >= window.len() {
+            return;
+        }
+        let shadow = self.shadow.entry(place).or_insert_with(|| Box::new([0; 512]));
+        let page = window.page(place.1);
+        if page == &**shadow {
+            return;
+        }
+        for (i, (new, old)) in page.iter().zip(shadow.iter_mut()).enumerate() {
+            if new != old {
+                *old = *new;
+                moment.words.push((place, i as u16, *new));
+            }
+        }
+        moment.protocol |= place.0 != 0;
+    }
+}
+
+/// Runs `command` until it stops itself (`alone`: with nobody else at the store), from there from store to store until it stops itself again, and
+/// kills it.
+pub fn record(paths: &Paths, alone: bool, command: &mut Command) -> Reel {
+    let mut child = Tracee::spawn(command, &paths.store);
+    let mut watch = Watch::new(paths);
+    let (base, base_names) = (watch.shadow.clone(), watch.names);
+    let mut moments = Vec::new();
+    let mut steps = 0;
+    loop {
+        let event = child.next();
+        steps += 1;
+        assert!(steps < MOST, "the operation does not end");
+        let mut moment = Moment {
+            step: steps,
+            words: Vec::new(),
+            names: None,
+            protocol: false,
+        };
+        let names = watch.look_at_names();
+        if names != watch.names {
+            watch.names = names;
+            moment.names = Some(names);
+            moment.protocol = true;
+        }
+        match event {
+            Event::Stored { ino, page } => {
+                let id = watch.id_of(ino);
+                watch.look((id, page), &mut moment);
+                watch.look((id, page + 1), &mut moment);
+            }
+            Event::Called | Event::Marked => {
+                for place in watch.everything().into_keys() {
+                    watch.look(place, &mut moment);
+                }
+            }
+            Event::Ended(stop) => panic!("the child under trace: {stop:?}"),
+        }
+        if !moment.words.is_empty() || moment.names.is_some() {
+            moments.push(moment);
+        }
+        if event == Event::Marked {
+            break;
+        }
+    }
+    child.kill();
+    Reel {
+        paths: paths.clone(),
+        now: base.clone(),
+        now_names: base_names,
+        base,
+        base_names,
+        moments,
+        steps,
+        at: None,
+        windows: watch.windows,
+        alone,
+    }
+}
+
+/// The files as they are, to bring back.
+#[derive(Debug)]
+pub struct Base(Reel);
+
+impl Base {
+    /// Takes the files. Nobody but an observer has the store open.
+    pub fn take(paths: &Paths, alone: bool) -> Base {
+        let watch = Watch::new(paths);
+        Base(Reel {
+            paths: paths.clone(),
+            now: watch.shadow.clone(),
+            now_names: watch.names,
+            base: watch.shadow,
+            base_names: watch.names,
+            moments: Vec::new(),
+            steps: 0,
+            at: None,
+            windows: watch.windows,
+            alone,
+        })
+    }
+
+    /// Brings them back.
+    pub fn restore(&mut self) {
+        self.0.write_back();
+    }
+}
+
+impl Reel {
+    /// Brings back what a kill at this moment leaves.
+    pub fn restore(&mut self, moment: usize) {
+        if self.at.is_none_or(|at| at > moment) {
+            self.now = self.base.clone();
+            self.now_names = self.base_names;
+            self.at = None;
+        }
+        for m in self.at.map_or(0, |at| at + 1)..=moment {
+            for (place, word, value) in &self.moments[m].words {
+                self.now.entry(*place).or_insert_with(|| Box::new([0; 512]))[*word as usize] = *value;
+            }
+            self.now_names = self.moments[m].names.unwrap_or(self.now_names);
+        }
+        self.at = Some(moment);
+        self.write_back();
+    }
+
+    fn write_back(&mut self) {
+        let link = |id: FileId, to: &Path, there: bool| {
+            if there {
+                std::fs::hard_link(self.paths.kept(id), to).expect("link");
+            } else {
+                let _ = std::fs::remove_file(to);
+            }
+        };
+        if self.paths.store.exists() != self.now_names.store.is_some() {
+            link(0, &self.paths.store, self.now_names.store.is_some());
+        }
+        let want = self.now_names.sidecar.map(|s| s.0);
+        if self.paths.sidecar_id() != want {
+            link(0, &self.paths.sidecar, false);
+            if let Some(id) = want {
+                link(id, &self.paths.sidecar, true);
+            }
+        }
+        let lengths = self
+            .now_names
+            .store
+            .map(|len| (0, len))
+            .into_iter()
+            .chain(self.now_names.sidecar);
+        for (id, len) in lengths {
+            let window = &self.windows[&id];
+            // Nobody shortens a file that an observer has mapped; what lies beyond is not looked at then.
+            if window.len() < len || (window.len() > len && self.alone) {
+                window.file().set_len(len).expect("set_len");
+            }
+        }
+        let empty: Box<Page> = Box::new([0; 512]);
+        let ids = self.now_names.store.map(|_| 0).into_iter().chain(want);
+        for id in ids {
+            let window = &self.windows[&id];
+            let len = window.len();
+            let mut pages: BTreeSet<u64> = self
+                .now
+                .range((id, 0)..=(id, u64::MAX))
+                .map(|(k, _)| k.1)
+                .collect();
+            for range in data_pages(window.file()) {
+                pages.extend(range);
+            }
+            for page in pages.into_iter().filter(|p| p * 4096 < len) {
+                let wanted = self.now.get(&(id, page)).unwrap_or(&empty);
+                if window.page(page) != &**wanted {
+                    window.write(page, wanted);
+                }
+            }
+        }
+    }
+}

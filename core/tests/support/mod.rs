@@ -1,0 +1,50 @@
+//! What the kill tests share.
+//!
+//! - `ptrace`: system calls; the only unsafe code.
+//! - `image`: a store's files at every instruction of an operation, and how to bring them back.
+//! - `state`: what a store holds, and whether all of it is sound.
+#![allow(dead_code, unreachable_pub)] // Each test uses its part.
+
+pub mod image;
+pub mod ptrace;
+pub mod state;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Set for the long form of these tests: every state, many more real kills.
+pub fn torture() -> bool {
+    std::env::var_os("PERSIST_TORTURE").is_some_and(|v| v != "0")
+}
+
+/// A directory in memory, if there is one: nothing here is about disks.
+pub fn memory_dir() -> tempfile::TempDir {
+    let shm = PathBuf::from("/dev/shm");
+    if shm.is_dir()
+        && let Ok(dir) = tempfile::tempdir_in(&shm)
+    {
+        return dir;
+    }
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// This test program, to run its (ignored) test `name` in a process of its own, on its main thread.
+pub fn again(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args([
+        "--exact",
+        name,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+        "-q",
+    ]);
+    command.env("RUST_BACKTRACE", "0").env("LD_BIND_NOW", "1");
+    // A repeated instruction stores byte by byte: one stop for each.
+    command.env(
+        "GLIBC_TUNABLES",
+        "glibc.cpu.x86_rep_stosb_threshold=100000000:glibc.cpu.x86_rep_movsb_threshold=100000000",
+    );
+    command.stdout(std::process::Stdio::null());
+    command
+}

@@ -1,0 +1,152 @@
+//! What a store holds, as text, and whether it is sound in every layer.
+
+use persist_core::heap;
+use persist_core::ids::PageNo;
+use persist_core::page::access::Pages;
+use persist_core::page::superblock;
+use persist_core::store::{Actor, In, Key, Kind, Obj, ObjectId, Reader, Result, Store, Value, Wait};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+/// A store's whole content, and how much of the heap it takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    /// Every container that the root reaches, with its entries.
+    pub content: String,
+    /// Allocated segments, and their bytes.
+    pub segments: (u64, u64),
+}
+
+impl State {
+    /// Reads everything.
+    pub fn of(store: &Store) -> State {
+        store
+            .read(&mut Wait::forever(), |r| {
+                Ok(State {
+                    content: content(r, store.root())?,
+                    segments: segments(r)?,
+                })
+            })
+            .expect("read all")
+    }
+}
+
+fn content(r: &Reader<'_>, root: Obj) -> Result<String> {
+    let mut out = String::new();
+    let mut names: HashMap<ObjectId, usize> = HashMap::new();
+    let mut queue = vec![root];
+    names.insert(root.id, 0);
+    let mut next = 0;
+    while next < queue.len() {
+        let obj = queue[next];
+        let mut value = |v: &Value| -> Result<String> {
+            Ok(match v {
+                Value::Obj(o) => {
+                    let n = names.len();
+                    let name = *names.entry(o.id).or_insert_with(|| {
+                        queue.push(*o);
+                        n
+                    });
+                    format!("#{name}")
+                }
+                Value::Large(large) => {
+                    let mut bytes = vec![0; large.len as usize];
+                    let mut at = 0;
+                    while at < bytes.len() {
+                        at += r.large_read(large, at as u64, &mut bytes[at..])?;
+                    }
+                    format!("large {:?} {:x}", large.kind, xxhash_rust::xxh3::xxh3_64(&bytes))
+                }
+                other => format!("{other:?}"),
+            })
+        };
+        let kind = r.kind(obj)?;
+        write!(
+            out,
+            "#{next} {kind:?} {:?} refs {} len {}:",
+            r.class(obj)?,
+            r.refs(obj)?,
+            r.len(obj)?
+        )
+        .expect("text");
+        if kind == Kind::List {
+            let mut items = Vec::new();
+            r.items(obj, 0, usize::MAX, &mut items)?;
+            for item in &items {
+                write!(out, " {}", value(item)?).expect("text");
+            }
+        } else {
+            let mut cursor = 0;
+            while let Some(entry) = r.next(obj, cursor)? {
+                cursor = entry.cursor;
+                write!(out, " {:?}={}", entry.key, value(&entry.value)?).expect("text");
+            }
+        }
+        out.push('\n');
+        next += 1;
+    }
+    Ok(out)
+}
+
+fn segments(r: &Reader<'_>) -> Result<(u64, u64)> {
+    let (mut count, mut bytes) = (0, 0);
+    for page in (1..r.u64_at(superblock::NEXT_PAGE)?).map(PageNo) {
+        if heap::is_heap_page(r, page) {
+            for s in heap::page_segments(r, page)?.iter().filter(|s| s.allocated) {
+                count += 1;
+                bytes += s.size as u64;
+            }
+        }
+    }
+    Ok((count, bytes))
+}
+
+/// Every layer is sound, nobody holds a lock, nothing is lost, and the store goes on working.
+pub fn sound(store: &Store) -> std::result::Result<(), String> {
+    let say = |e: persist_core::Error| e.to_string();
+    store.check().map_err(say)?;
+    let locks = store.locks().map_err(say)?;
+    if !locks.is_empty() {
+        return Err(format!("locks are left: {locks:?}"));
+    }
+    // So large that every page which seems to be free is used, before a checkpoint that was under way is
+    // carried on.
+    let probe = Key::Str(b"a probe that was not there before");
+    let set = |bytes: &[u8]| {
+        store.write(Actor::Thread, &mut Wait::forever(), |w| {
+            w.set(store.root(), &probe, &In::Bytes(bytes))
+        })
+    };
+    let before = State::of(store);
+    set(&vec![0xa5; 300_000]).map_err(say)?;
+    pages(store)?;
+    for round in 0..3 {
+        set(&[round; 300]).map_err(say)?;
+        store.sync().map_err(say)?;
+    }
+    store
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            w.remove(store.root(), &probe)
+        })
+        .map_err(say)?;
+    for _ in 0..8 {
+        // What is freed in steps.
+        store.gc().map_err(say)?;
+    }
+    store.check().map_err(say)?;
+    if State::of(store).content != before.content {
+        return Err(format!(
+            "changed by using it:\n{:?}\nbefore:\n{before:?}",
+            State::of(store)
+        ));
+    }
+    pages(store)
+}
+
+fn pages(store: &Store) -> std::result::Result<(), String> {
+    let report = store.check_pages().map_err(|e| e.to_string())?;
+    if report.lost != 0 {
+        return Err(format!("pages are lost: {report:?}"));
+    }
+    Ok(())
+}
