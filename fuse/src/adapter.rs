@@ -7,15 +7,19 @@
 //! 3. Nothing is cached by the kernel (time to live 0, direct I/O): what Python changes is seen by
 //!    the next request.
 
-use crate::fs::attrs::{Attr, Changes, NewTime, NodeKind};
+use crate::fs::attrs::Changes;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::locks::LockRequest;
 use crate::fs::{Ctx, Fs, lock};
+use crate::replies::{
+    GENERATION, TTL, attr, bytes, errno, kind, new_time, reply_attr, reply_data, reply_empty, reply_entry,
+    reply_xattr,
+};
 use fuser::{
-    AccessFlags, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Config, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -25,10 +29,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-const TTL: Duration = Duration::ZERO;
-const GENERATION: Generation = Generation(0);
 /// Requests that may wait at the same time.
 const MAX_WAITING: usize = 4096;
 
@@ -61,10 +63,6 @@ pub(crate) fn session(
 pub(crate) struct Adapter {
     fs: Arc<Fs>,
     waiting: Arc<AtomicUsize>,
-}
-
-fn errno(e: &FsError) -> Errno {
-    Errno::from_i32(e.errno())
 }
 
 /// Runs a request; a panic is an error like any other.
@@ -111,86 +109,6 @@ impl Adapter {
 /// A listing that went wrong after its first lines: they are the answer, the rest is asked for anew.
 fn partly(result: FsResult<()>, any: bool) -> FsResult<()> {
     if any { Ok(()) } else { result }
-}
-
-fn attr(a: &Attr) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(a.ino),
-        size: a.size,
-        blocks: if a.kind == NodeKind::File {
-            a.size.div_ceil(512)
-        } else {
-            0
-        },
-        atime: a.atime,
-        mtime: a.mtime,
-        ctime: a.mtime,
-        crtime: a.mtime,
-        kind: kind(a.kind),
-        perm: a.mode,
-        nlink: a.links,
-        uid: a.uid,
-        gid: a.gid,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-fn kind(k: NodeKind) -> FileType {
-    match k {
-        NodeKind::Dir => FileType::Directory,
-        NodeKind::File => FileType::RegularFile,
-        NodeKind::Link => FileType::Symlink,
-    }
-}
-
-fn reply_entry(reply: ReplyEntry) -> impl FnOnce(FsResult<Attr>) {
-    move |r| match r {
-        Ok(a) => reply.entry(&TTL, &attr(&a), GENERATION),
-        Err(e) => reply.error(errno(&e)),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr) -> impl FnOnce(FsResult<Attr>) {
-    move |r| match r {
-        Ok(a) => reply.attr(&TTL, &attr(&a)),
-        Err(e) => reply.error(errno(&e)),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty) -> impl FnOnce(FsResult<()>) {
-    move |r| match r {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(&e)),
-    }
-}
-
-fn reply_data(reply: ReplyData) -> impl FnOnce(FsResult<Vec<u8>>) {
-    move |r| match r {
-        Ok(bytes) => reply.data(&bytes),
-        Err(e) => reply.error(errno(&e)),
-    }
-}
-
-fn reply_xattr(reply: ReplyXattr, size: u32) -> impl FnOnce(FsResult<Vec<u8>>) {
-    move |r| match r {
-        Ok(bytes) if size == 0 => reply.size(bytes.len() as u32),
-        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
-        Ok(_) => reply.error(Errno::ERANGE),
-        Err(e) => reply.error(errno(&e)),
-    }
-}
-
-fn new_time(time: Option<TimeOrNow>) -> Option<NewTime> {
-    time.map(|t| match t {
-        TimeOrNow::Now => NewTime::Now,
-        TimeOrNow::SpecificTime(t) => NewTime::At(t),
-    })
-}
-
-fn bytes(name: &OsStr) -> Vec<u8> {
-    name.as_bytes().to_vec()
 }
 
 impl Filesystem for Adapter {

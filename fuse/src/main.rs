@@ -13,6 +13,7 @@ mod adapter;
 mod fs;
 mod mount;
 mod options;
+mod replies;
 mod sys;
 mod umount;
 

@@ -260,3 +260,16 @@ def test_what_is_large(mnt: Mount, root: Any) -> None:
         root["t"] = "short"
         f.seek(0)
         assert f.read() == b"short\n"
+
+
+def test_a_lock_is_met_at_the_write(mounts: Callable[..., Mount]) -> None:
+    """Where the shell's own echo looks."""
+    mnt = mounts("a", "lockwait=0.2")
+    with persist.open(mnt.store) as store:
+        store.root["d"] = {"x": "old"}
+        with store.root["d"].lock():
+            assert "Resource temporarily unavailable" in mnt.fails("echo new > d/x")
+            assert "Resource temporarily unavailable" in mnt.fails("echo more >> d/x")
+        assert store.root["d"]["x"] == "old"
+        mnt.sh("echo more >> d/x")
+        assert store.root["d"]["x"] == "old\nmore"

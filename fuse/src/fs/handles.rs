@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) large: Option<Large>,
     /// Changed and not stored.
     pub(crate) dirty: bool,
+    /// The first write found no lock in its way (nor waits any later one, before the close).
+    pub(crate) in_turn: bool,
     /// Emptied or created by the open: what is written replaces the value as a whole.
     pub(crate) replaces: bool,
     /// O_APPEND: how much of `data` was there before, and its fingerprint.

@@ -4,7 +4,7 @@
 //! - `names`, `text`, `number`: keys as names, scalars as bytes.
 //! - `nodes`, `lists`, `sides`, `memory`, `handles`: what the mount knows besides the store: inode
 //!   numbers, names of list items, entries in memory, times and modes, open files.
-//! - `tree`: finding and describing entries; `dirs`, `files`, `rename`, `links`, `attrs`, `xattr`,
+//! - `tree`: finding and describing entries; `dirs`, `files`, `commit`, `rename`, `links`, `attrs`, `xattr`,
 //!   `locks`, `control`: the requests.
 //!
 //! 1. Every mutex here is a leaf, but that of an open file (`handles`): while it is held no other is
@@ -15,6 +15,7 @@
 //! 3. Nothing in here panics on what the kernel or the store gives it.
 
 pub(crate) mod attrs;
+pub(crate) mod commit;
 pub(crate) mod control;
 pub(crate) mod digest;
 pub(crate) mod dirs;
