@@ -53,7 +53,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A flush failed earlier; the store takes no more writes until it is opened anew.
-    #[error("the store is poisoned for writing after a failed flush ({why}); its last checkpoint is intact: reopen it")]
+    #[error(
+        "the store is poisoned for writing after a failed flush ({why}); its last checkpoint is intact: reopen it"
+    )]
     Poisoned {
         /// What failed.
         why: String,
@@ -73,7 +75,9 @@ pub enum Error {
         holder: String,
     },
     /// Waiting would have closed a circle of waiters.
-    #[error("deadlock: waiting for {what} would close a circle with {holder}; release your locks and try again")]
+    #[error(
+        "deadlock: waiting for {what} would close a circle with {holder}; release your locks and try again"
+    )]
     Deadlock {
         /// What was asked for.
         what: String,
@@ -81,7 +85,9 @@ pub enum Error {
         holder: String,
     },
     /// An open transaction met a lock of somebody else; the transaction was rolled back.
-    #[error("the transaction conflicts with a lock on {what} held by {holder}; it was rolled back: run it again")]
+    #[error(
+        "the transaction conflicts with a lock on {what} held by {holder}; it was rolled back: run it again"
+    )]
     Conflict {
         /// What was asked for.
         what: String,
@@ -165,7 +171,10 @@ impl Error {
     #[cold]
     #[must_use]
     pub fn io(what: impl Into<String>, source: std::io::Error) -> Error {
-        Error::Io { what: what.into(), source }
+        Error::Io {
+            what: what.into(),
+            source,
+        }
     }
 
     /// An impossible argument.

@@ -1,6 +1,8 @@
 //! The store as its users see it: values, containers, transactions, locks, reopening.
 
-use persist_core::store::{Actor, Error, In, Key, Kind, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait};
+use persist_core::store::{
+    Actor, Error, In, Key, Kind, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait,
+};
 use std::time::{Duration, Instant};
 
 fn fresh() -> (tempfile::TempDir, Store) {
@@ -10,7 +12,9 @@ fn fresh() -> (tempfile::TempDir, Store) {
 }
 
 fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| w.set(o, &Key::Str(k.as_bytes()), &v))
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(o, &Key::Str(k.as_bytes()), &v)
+    })
 }
 
 fn get(s: &Store, o: Obj, k: &str) -> Result<Option<Value>> {
@@ -38,7 +42,9 @@ fn values_survive_reopening_with_and_without_the_sidecar() {
         let s = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
         assert_eq!(get(&s, s.root(), "i").unwrap(), Some(Value::Int(-7)));
         assert_eq!(get(&s, s.root(), "d").unwrap(), Some(Value::Obj(child)));
-        let v = s.read(&mut Wait::forever(), |r| r.get(child, &Key::Float(1.0))).unwrap();
+        let v = s
+            .read(&mut Wait::forever(), |r| r.get(child, &Key::Float(1.0)))
+            .unwrap();
         assert_eq!(v, Some(Value::Bool(true)));
         s.check().unwrap();
         s.close().unwrap();
@@ -82,7 +88,9 @@ fn transactions_are_seen_wholly_or_not_at_all() {
         t.spawn(|| {
             for _ in 0..300 {
                 let (a, b) = s
-                    .read(&mut Wait::forever(), |r| Ok((r.get(root, &Key::Str(b"a"))?, r.get(root, &Key::Str(b"b"))?)))
+                    .read(&mut Wait::forever(), |r| {
+                        Ok((r.get(root, &Key::Str(b"a"))?, r.get(root, &Key::Str(b"b"))?))
+                    })
                     .unwrap();
                 assert_eq!(a, b);
             }
@@ -100,18 +108,30 @@ fn locks_keep_others_changes_out() {
     let (_dir, s) = fresh();
     let root = s.root();
     let whole = LockTarget { obj: root, key: None };
-    let x = LockTarget { obj: root, key: Some(Key::Str(b"x")) };
-    let y = LockTarget { obj: root, key: Some(Key::Str(b"y")) };
+    let x = LockTarget {
+        obj: root,
+        key: Some(Key::Str(b"x")),
+    };
+    let y = LockTarget {
+        obj: root,
+        key: Some(Key::Str(b"y")),
+    };
     set(&s, root, "x", In::Int(0)).unwrap();
-    s.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::forever()).unwrap();
+    s.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::forever())
+        .unwrap();
     set(&s, root, "x", In::Int(1)).unwrap();
     std::thread::scope(|t| {
         t.spawn(|| {
             let mut short = Wait::at_most(Duration::from_millis(100));
-            assert!(matches!(s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut short), Err(Error::Timeout { .. })));
+            assert!(matches!(
+                s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut short),
+                Err(Error::Timeout { .. })
+            ));
             s.lock(Actor::Thread, y, LockMode::Exclusive, &mut short).unwrap();
             let mut short = Wait::at_most(Duration::from_millis(100));
-            let r = s.write(Actor::Thread, &mut short, |w| w.set(root, &Key::Str(b"x"), &In::Int(9)));
+            let r = s.write(Actor::Thread, &mut short, |w| {
+                w.set(root, &Key::Str(b"x"), &In::Int(9))
+            });
             assert!(matches!(r, Err(Error::Timeout { .. })), "{r:?}");
             assert_eq!(get(&s, root, "x").unwrap(), Some(Value::Int(1)));
             s.unlock(Actor::Thread, y).unwrap();
@@ -142,11 +162,20 @@ fn a_pinned_object_outlives_its_last_reference() {
             Ok(l)
         })
         .unwrap();
-    s.write(Actor::Thread, &mut Wait::forever(), |w| w.remove(root, &Key::Str(b"l"))).unwrap();
-    assert_eq!(s.read(&mut Wait::forever(), |r| r.item(l, 0)).unwrap(), Some(Value::Int(5)));
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.remove(root, &Key::Str(b"l"))
+    })
+    .unwrap();
+    assert_eq!(
+        s.read(&mut Wait::forever(), |r| r.item(l, 0)).unwrap(),
+        Some(Value::Int(5))
+    );
     s.unpin(l);
     s.gc().unwrap();
-    assert!(matches!(s.read(&mut Wait::forever(), |r| r.kind(l)), Err(Error::Gone(_))));
+    assert!(matches!(
+        s.read(&mut Wait::forever(), |r| r.kind(l)),
+        Err(Error::Gone(_))
+    ));
     s.check().unwrap();
 }
 
@@ -164,9 +193,15 @@ fn cycles_are_collected() {
         })
         .unwrap();
     assert_eq!(s.read(&mut Wait::forever(), |r| r.kind(a)).unwrap(), Kind::Dict);
-    s.write(Actor::Thread, &mut Wait::forever(), |w| w.remove(root, &Key::Str(b"a"))).unwrap();
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.remove(root, &Key::Str(b"a"))
+    })
+    .unwrap();
     s.gc().unwrap();
-    assert!(matches!(s.read(&mut Wait::forever(), |r| r.kind(a)), Err(Error::Gone(_))));
+    assert!(matches!(
+        s.read(&mut Wait::forever(), |r| r.kind(a)),
+        Err(Error::Gone(_))
+    ));
     s.check().unwrap();
 }
 
@@ -181,10 +216,16 @@ fn many_entries_grow_and_shrink() {
     assert_eq!(s.read(&mut Wait::forever(), |r| r.len(root)).unwrap(), n as u64);
     s.sync().unwrap();
     for i in 0..n {
-        assert_eq!(get(&s, root, &format!("key number {i}")).unwrap(), Some(Value::Int(i)));
+        assert_eq!(
+            get(&s, root, &format!("key number {i}")).unwrap(),
+            Some(Value::Int(i))
+        );
     }
     for i in 0..n {
-        s.write(Actor::Thread, &mut Wait::forever(), |w| w.remove(root, &Key::Str(format!("key number {i}").as_bytes()))).unwrap();
+        s.write(Actor::Thread, &mut Wait::forever(), |w| {
+            w.remove(root, &Key::Str(format!("key number {i}").as_bytes()))
+        })
+        .unwrap();
     }
     s.check().unwrap();
     s.close().unwrap();
@@ -194,7 +235,10 @@ fn many_entries_grow_and_shrink() {
 fn commit_durability_survives_the_loss_of_the_sidecar_at_any_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.store");
-    let options = Options { durability: persist_core::store::Durability::Commit, ..Options::default() };
+    let options = Options {
+        durability: persist_core::store::Durability::Commit,
+        ..Options::default()
+    };
     let s = Store::open(&path, &options).unwrap();
     for i in 0..20 {
         set(&s, s.root(), "x", In::Int(i)).unwrap();

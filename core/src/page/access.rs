@@ -38,7 +38,9 @@ pub trait Pages {
             return Err(Error::corrupt("misaligned word", addr));
         }
         let b = self.bytes(addr, 8)?;
-        Ok(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
+        Ok(u64::from_le_bytes([
+            b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
+        ]))
     }
 
     /// The little-endian u32 at `addr`.

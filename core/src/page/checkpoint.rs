@@ -24,6 +24,7 @@ use super::wait::{Patience, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::file;
+use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,7 +37,7 @@ pub(crate) const SWITCHING: u64 = 4;
 /// Pages freed in one write section. Small in tests, so that the steps between are met.
 const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 /// Page-table pages looked at by one checkpoint while the free map is rebuilt.
-const REBUILD_NODES: u32 = if cfg!(feature = "testing") { 2 } else { 16384 };
+const REBUILD_NODES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
 /// Changed pages after which a writer asks for a checkpoint (256 MiB).
 const DIRTY_LIMIT: u64 = 65536;
 
@@ -72,6 +73,7 @@ impl Pager {
         // Nobody else may ever meet them, and their pins keep memory.
         self.bury_the_dead(None)?;
         self.take_checkpoint(slot, wait)?;
+        fail_point!("checkpoint.taken");
         let done = self.run_checkpoint();
         self.leave_checkpoint(slot);
         done
@@ -88,7 +90,12 @@ impl Pager {
 
     /// Gives up the right to run checkpoints, if this slot has it.
     pub(crate) fn leave_checkpoint(&self, slot: u32) {
-        let _ = self.shm.word(at::CK_OWNER).compare_exchange(u64::from(slot) + 1, 0, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self.shm.word(at::CK_OWNER).compare_exchange(
+            u64::from(slot) + 1,
+            0,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
     }
 
     fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
@@ -138,7 +145,12 @@ impl Pager {
                     Ok(())
                 })?,
                 FREEING => self.free_old()?,
-                other => return Err(Error::Corrupt { what: "the checkpoint's phase in the sidecar", at: other }),
+                other => {
+                    return Err(Error::Corrupt {
+                        what: "the checkpoint's phase in the sidecar",
+                        at: other,
+                    });
+                }
             }
         }
     }
@@ -160,6 +172,7 @@ impl Pager {
             pager.shm.set(at::CK_DIRTY, pager.shm.list_len(list));
             pager.shm.set(at::CK_FREED, 0);
             pager.shm.set(at::CK_PHASE, BUILDING);
+            fail_point!("checkpoint.flip");
             pager.shm.set(at::EPOCH, epoch + 1);
             Ok(true)
         })
@@ -187,7 +200,10 @@ impl Pager {
         for i in 0..dirty {
             let [page, new, _] = self.shm.list_entry(list, i);
             if page >= logical {
-                return Err(Error::Corrupt { what: "the dirty list in the sidecar (page)", at: page });
+                return Err(Error::Corrupt {
+                    what: "the dirty list in the sidecar (page)",
+                    at: page,
+                });
             }
             let phys = PhysNo(new as u32);
             if phys.0 == 0 {
@@ -196,7 +212,14 @@ impl Pager {
             }
             // SAFETY: the page belongs to an ended epoch: writers copy it, nobody writes it.
             let sum = xxh3_64(unsafe { self.map.page(phys) }?);
-            changes.push((page, Entry { phys: phys.0, birth: (new >> 32) as u32, sum }));
+            changes.push((
+                page,
+                Entry {
+                    phys: phys.0,
+                    birth: (new >> 32) as u32,
+                    sum,
+                },
+            ));
         }
         // Stable: a page that was released and then used again is there twice, and the later entry counts.
         changes.sort_by_key(|c| c.0);
@@ -216,13 +239,20 @@ impl Pager {
             seed: self.seed,
         };
         let page = meta.encode();
-        for (word, bytes) in self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8).iter().zip(page.chunks_exact(8)) {
+        for (word, bytes) in self
+            .shm
+            .words(shm::META_IMAGE, PAGE_SIZE / 8)
+            .iter()
+            .zip(page.chunks_exact(8))
+        {
             let mut b = [0; 8];
             b.copy_from_slice(bytes);
             word.store(u64::from_le_bytes(b), Ordering::Relaxed);
         }
-        self.shm.set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
+        self.shm
+            .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
         self.shm.set(at::CK_ROOT_SUM, root.sum);
+        fail_point!("checkpoint.built");
         // From here the checkpoint can only be finished.
         self.shm.set(at::CK_PHASE, WRITING);
         Ok(())
@@ -231,11 +261,15 @@ impl Pager {
     fn write_meta(&self) -> Result<()> {
         let epoch = self.shm.get(at::CK_EPOCH);
         let mut page = [0u8; PAGE_SIZE];
-        for (bytes, word) in page.chunks_exact_mut(8).zip(self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8)) {
+        for (bytes, word) in page
+            .chunks_exact_mut(8)
+            .zip(self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8))
+        {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
         file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64)
             .map_err(|e| self.poison("cannot write the meta page", e))?;
+        fail_point!("checkpoint.written");
         self.shm.set(at::UNFLUSHED, 1);
         if self.shm.get(at::STRICTEST) > 0 {
             self.flush_or_poison()?;
@@ -257,8 +291,10 @@ impl Pager {
             return;
         }
         self.shm.set(at::ROOT, self.shm.get(at::CK_ROOT));
+        fail_point!("checkpoint.switching");
         self.shm.set(at::ROOT_SUM, self.shm.get(at::CK_ROOT_SUM));
-        self.shm.set(at::META_SUM, self.shm.get(shm::META_IMAGE + PAGE_SIZE - 8));
+        self.shm
+            .set(at::META_SUM, self.shm.get(shm::META_IMAGE + PAGE_SIZE - 8));
         self.shm.set(at::DURABLE, self.shm.get(at::CK_EPOCH));
         self.shm.set(at::CK_PHASE, FREEING);
     }
@@ -293,6 +329,7 @@ impl Pager {
                 break;
             }
         }
+        fail_point!("checkpoint.freed");
         self.rebuild_some()?;
         self.shm.set(at::CK_PHASE, IDLE);
         Ok(())
@@ -313,8 +350,14 @@ impl Pager {
             // The checkpoint before it was made when nobody kept lists that this sidecar has. If it cannot
             // be read it is no state to fall back to, and there is nothing to keep.
             let newest = pager.shm.get(at::DURABLE);
-            if let Some(meta) = Meta::read(&pager.file, (newest + 1) % 2).filter(|m| m.checkpoint + 1 == newest) {
-                let root = Entry { phys: meta.root, birth: 0, sum: meta.root_sum };
+            if let Some(meta) =
+                Meta::read(&pager.file, (newest + 1) % 2).filter(|m| m.checkpoint + 1 == newest)
+            {
+                let root = Entry {
+                    phys: meta.root,
+                    birth: 0,
+                    sum: meta.root_sum,
+                };
                 let mut page = 0;
                 while page < meta.logical.min(covers(meta.height)) {
                     match pager.note_leaf(root, meta.height, page, below) {
@@ -390,7 +433,10 @@ impl Pager {
                 return Ok((at / span + 1) * span);
             }
             note(entry.phys)?;
-            let node = self.verified(entry, "a page of the page table does not match its checksum (file offset)")?;
+            let node = self.verified(
+                entry,
+                "a page of the page table does not match its checksum (file offset)",
+            )?;
             level -= 1;
             if level == 0 {
                 for i in 0..FANOUT as usize {
@@ -409,7 +455,9 @@ impl Pager {
 
     fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
         self.shm.set(at::POISON, 1);
-        Error::Poisoned { why: format!("{what}: {e}") }
+        Error::Poisoned {
+            why: format!("{what}: {e}"),
+        }
     }
 }
 

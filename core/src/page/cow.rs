@@ -16,6 +16,7 @@ use super::phys::{ABSENT, NODE_NEW};
 use super::shm::{Region, at};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::raw::failpoint::fail_point;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 const NONE: u64 = 0;
@@ -78,6 +79,7 @@ impl Pager {
         let new = u64::from(phys.0) | epoch << 32;
         let old_entry = if old & ABSENT != 0 { 0 } else { old };
         self.intend(DATA, page, old, new, list);
+        fail_point!("cow.intended");
         self.set_used(phys);
         // SAFETY: the new page is free: nobody reaches it before the swing below.
         let to = unsafe { self.map.page_mut(phys) }?;
@@ -87,9 +89,12 @@ impl Pager {
         } else {
             to.fill(0);
         }
+        fail_point!("cow.copied");
         self.shm.list_push(list, [page, new, old_entry])?;
+        fail_point!("cow.listed");
         compiler_fence(Ordering::SeqCst);
         self.shm.entry(page).store(new, Ordering::Release);
+        fail_point!("cow.swung");
         self.intent_done();
         Ok(phys)
     }
@@ -146,6 +151,7 @@ impl Pager {
         } else {
             self.shm.set_list_len(list, i);
         }
+        fail_point!("checkpoint.giving");
         if phys.0 != 0 {
             self.set_free(phys);
         }
@@ -154,13 +160,21 @@ impl Pager {
 
     /// Completes or returns what a dead process intended. Under the latch; can be done again.
     pub(crate) fn settle_intent(&self) -> Result<()> {
-        let w: Vec<u64> = self.shm.words(at::INTENT, 6).iter().map(|w| w.load(Ordering::Acquire)).collect();
+        let w: Vec<u64> = self
+            .shm
+            .words(at::INTENT, 6)
+            .iter()
+            .map(|w| w.load(Ordering::Acquire))
+            .collect();
         let (kind, page, new, list, len) = (w[0], w[1], w[3], w[4] as usize, w[5]);
         if kind == NONE {
             return Ok(());
         }
         if list > 2 || page >= self.shm.get(at::LOGICAL) && kind == DATA {
-            return Err(Error::Corrupt { what: "the copy intent in the sidecar (page)", at: page });
+            return Err(Error::Corrupt {
+                what: "the copy intent in the sidecar (page)",
+                at: page,
+            });
         }
         if kind == GIVE_OLD || kind == GIVE_NODE {
             self.finish_giving(kind, page, PhysNo(new as u32), list);
@@ -168,7 +182,10 @@ impl Pager {
         }
         if kind == RELEASE {
             if page >= self.shm.get(at::LOGICAL) {
-                return Err(Error::Corrupt { what: "the copy intent in the sidecar (page)", at: page });
+                return Err(Error::Corrupt {
+                    what: "the copy intent in the sidecar (page)",
+                    at: page,
+                });
             }
             self.shm.set_list_len(list, len);
             return self.finish_release(page, w[2], list);
@@ -205,14 +222,22 @@ impl Pager {
     pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
         let mut buf = [0u8; PAGE_SIZE];
         while self.shm.undo_len() > to {
-            let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else { break };
+            let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else {
+                break;
+            };
             let (page, offset) = super::access::within_page(addr, old.len())?;
             if page.0 >= self.shm.get(at::LOGICAL) {
-                return Err(Error::Corrupt { what: "the undo log in the sidecar (address)", at: addr.0 });
+                return Err(Error::Corrupt {
+                    what: "the undo log in the sidecar (address)",
+                    at: addr.0,
+                });
             }
             let entry = self.shm.entry(page.0).load(Ordering::Acquire);
             if entry & ABSENT != 0 || entry as u32 == 0 {
-                return Err(Error::Corrupt { what: "the undo log in the sidecar (address)", at: addr.0 });
+                return Err(Error::Corrupt {
+                    what: "the undo log in the sidecar (address)",
+                    at: addr.0,
+                });
             }
             let phys = PhysNo(entry as u32);
             // A logged page was copied in this epoch before it was logged, and an epoch does not end
@@ -227,6 +252,7 @@ impl Pager {
                 unsafe { self.map.page_mut(phys) }?[offset..offset + old.len()].copy_from_slice(old);
             }
             compiler_fence(Ordering::SeqCst);
+            fail_point!("undo.step");
             self.shm.set(at::UNDO_LEN, start);
         }
         Ok(())

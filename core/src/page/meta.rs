@@ -119,7 +119,9 @@ impl Meta {
     pub(crate) fn read(file: &File, i: u64) -> Option<Meta> {
         let mut page = [0; PAGE_SIZE];
         file.read_exact_at(&mut page, i * PAGE_SIZE as u64).ok()?;
-        Meta::decode(&page).ok().filter(|m| m.checkpoint % 2 == i && m.height <= MAX_HEIGHT && m.logical <= MAX_PAGES)
+        Meta::decode(&page)
+            .ok()
+            .filter(|m| m.checkpoint % 2 == i && m.height <= MAX_HEIGHT && m.logical <= MAX_PAGES)
     }
 
     /// The checksum of the encoded page: names this very checkpoint of this very store.

@@ -52,6 +52,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId};
 use crate::raw::futex;
 use crate::raw::map::Map;
+use crate::raw::failpoint::fail_point;
 use shm::{Shm, at};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -287,6 +288,7 @@ impl Pager {
         let slot = self.slot()?;
         let took = self.take_latch(slot, wait)?;
         let done = f();
+        fail_point!("lock.done");
         if took {
             self.shm.latch().release();
         }

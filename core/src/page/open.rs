@@ -21,6 +21,7 @@ use crate::page::access::Pages;
 use crate::raw::file::{self, Ofd};
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
+use crate::raw::failpoint::fail_point;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,10 @@ fn sidecar_path(path: &Path) -> PathBuf {
 }
 
 fn refused(path: &Path, why: impl Into<String>) -> Error {
-    Error::Refused { path: path.to_owned(), why: why.into() }
+    Error::Refused {
+        path: path.to_owned(),
+        why: why.into(),
+    }
 }
 
 fn open_error(path: &Path, e: std::io::Error) -> Error {
@@ -65,20 +69,32 @@ impl Pager {
         let deadline = Instant::now() + settings.bound;
         loop {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(settings.create && !settings.read_only);
+            options
+                .read(true)
+                .write(true)
+                .create(settings.create && !settings.read_only);
             let file = options.open(&path).map_err(|e| open_error(&path, e))?;
             if !file.metadata().map_err(|e| open_error(&path, e))?.is_file() {
-                return Err(Error::NotAStore { path, why: "not a regular file".to_owned() });
+                return Err(Error::NotAStore {
+                    path,
+                    why: "not a regular file".to_owned(),
+                });
             }
             if let Some(kind) = file::network_filesystem(&file) {
-                return Err(refused(&path, format!("it lies on {kind}: machines cannot share its memory; use a local disk")));
+                return Err(refused(
+                    &path,
+                    format!("it lies on {kind}: machines cannot share its memory; use a local disk"),
+                ));
             }
             let lock = Unshared::new(file::reopen(&file, true).map_err(|e| open_error(&path, e))?);
             let alone = file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Exclusive)?;
             if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
                 // Somebody is opening it for the first time, or closing it for the last.
                 if Instant::now() >= deadline {
-                    return Err(refused(&path, "another process keeps it to itself (opening or closing it); try again"));
+                    return Err(refused(
+                        &path,
+                        "another process keeps it to itself (opening or closing it); try again",
+                    ));
                 }
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
@@ -95,14 +111,27 @@ impl Pager {
         }
     }
 
-    fn attach(path: PathBuf, file: File, lock: Unshared, alone: bool, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
+    fn attach(
+        path: PathBuf,
+        file: File,
+        lock: Unshared,
+        alone: bool,
+        settings: &Settings,
+        hooks: Box<dyn Hooks>,
+    ) -> Result<Arc<Pager>> {
         let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
         if len == 0 && settings.read_only {
-            return Err(Error::NotAStore { path, why: "the file is empty".to_owned() });
+            return Err(Error::NotAStore {
+                path,
+                why: "the file is empty".to_owned(),
+            });
         }
         if alone && is_blank(&file, &path)? {
             if settings.read_only {
-                return Err(Error::NotAStore { path, why: "it holds no checkpoint".to_owned() });
+                return Err(Error::NotAStore {
+                    path,
+                    why: "it holds no checkpoint".to_owned(),
+                });
             }
             create_store(&file, &path, settings.durability > 0)?;
         }
@@ -120,7 +149,13 @@ impl Pager {
             me: me.clone(),
             read_only: settings.read_only,
             bound: settings.bound,
-            registration: Mutex::new(Registration { file: lock, process: 0, generation: 0, durability: settings.durability, forks }),
+            registration: Mutex::new(Registration {
+                file: lock,
+                process: 0,
+                generation: 0,
+                durability: settings.durability,
+                forks,
+            }),
             process: AtomicU32::new(0),
             probe: Mutex::new(probe),
             pins: Pins::default(),
@@ -136,7 +171,10 @@ impl Pager {
             pager.inherit()?;
         }
         {
-            let mut reg = pager.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut reg = pager
+                .registration
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let (p, generation) = slots::claim_process_slot(&pager.shm, &reg.file, settings.durability)?;
             reg.process = p;
             reg.generation = generation;
@@ -146,7 +184,10 @@ impl Pager {
             if !pager.read_only && meta.logical == 0 {
                 pager.create_superblock()?;
             }
-            let reg = pager.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let reg = pager
+                .registration
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             // From exclusive to shared in one step: others may come in now.
             file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared)?;
         } else {
@@ -166,6 +207,7 @@ impl Pager {
         self.shm.set(at::LATCH_WAITERS, 0);
         self.shm.set(at::GATE_WAITERS, 0);
         self.recover(0)?;
+        fail_point!("recover.inherit");
         for p in 0..self.shm.process_slots() {
             if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 {
                 let generation = self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32;
@@ -197,7 +239,10 @@ impl Pager {
 
     fn check_superblock(&self) -> Result<()> {
         if self.shm.get(at::LOGICAL) == 0 {
-            return Err(Error::NotAStore { path: self.path.clone(), why: "it was never completed; open it for writing once".to_owned() });
+            return Err(Error::NotAStore {
+                path: self.path.clone(),
+                why: "it was never completed; open it for writing once".to_owned(),
+            });
         }
         let section = self.read(&mut Wait::forever())?;
         if section.u64_at(sb::MAGIC)? != sb::MAGIC_VALUE {
@@ -230,9 +275,13 @@ impl Pager {
         } else {
             Ok(())
         };
+        fail_point!("close.checkpointed");
         self.closed.store(true, Ordering::Release);
         self.forget_slot();
-        let reg = self.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // What this process still holds goes as if it had died, but at once.
         let _ = self.leave(&reg);
         let done_leaving = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::None);
@@ -255,7 +304,10 @@ impl Pager {
                 }
                 std::thread::yield_now();
             }
-            let hooks = self.hooks.get().map_or(Ok(()), |h| h.process_died(self, reg.process, reg.generation));
+            let hooks = self
+                .hooks
+                .get()
+                .map_or(Ok(()), |h| h.process_died(self, reg.process, reg.generation));
             latch.release();
             hooks?;
             for s in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
@@ -282,7 +334,9 @@ fn is_blank(file: &File, path: &Path) -> Result<bool> {
     for i in 0..len.div_ceil(PAGE_SIZE as u64) {
         page.fill(0);
         let n = read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))?;
-        let torn = i == 1 && len == FIRST_PAGES * PAGE_SIZE as u64 && matches!(Meta::decode(&page), Err(Bad::Magic | Bad::Checksum));
+        let torn = i == 1
+            && len == FIRST_PAGES * PAGE_SIZE as u64
+            && matches!(Meta::decode(&page), Err(Bad::Magic | Bad::Checksum));
         if !torn && page[..n].iter().any(|b| *b != 0) {
             return Ok(false);
         }
@@ -318,7 +372,8 @@ fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
         next_id: 1,
         seed: process::random_u64(),
     };
-    file::write_meta(file, &meta.encode(), PAGE_SIZE as u64).map_err(|e| Error::io("cannot write the meta page", e))?;
+    file::write_meta(file, &meta.encode(), PAGE_SIZE as u64)
+        .map_err(|e| Error::io("cannot write the meta page", e))?;
     if !flush {
         return Ok(());
     }
@@ -348,12 +403,17 @@ fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
             }
             Err(Bad::Blank) => {}
             Err(Bad::Magic) => why = "its beginning is not a persist store's".to_owned(),
-            Err(Bad::Version(v)) => why = format!("format version {v}, this build reads {}", super::meta::VERSION),
+            Err(Bad::Version(v)) => {
+                why = format!("format version {v}, this build reads {}", super::meta::VERSION)
+            }
             Err(Bad::Checksum) => why = "both meta pages are damaged; restore a backup".to_owned(),
         }
     }
     let Some((meta, sum)) = best else {
-        return Err(Error::NotAStore { path: path.to_owned(), why });
+        return Err(Error::NotAStore {
+            path: path.to_owned(),
+            why,
+        });
     };
     let bad = meta.logical > MAX_PAGES
         || meta.checkpoint == 0
@@ -362,7 +422,10 @@ fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
         || meta.logical > super::table::covers(meta.height)
         || u64::from(meta.root) >= MAX_PAGES;
     if bad {
-        return Err(Error::NotAStore { path: path.to_owned(), why: "its meta page holds impossible numbers".to_owned() });
+        return Err(Error::NotAStore {
+            path: path.to_owned(),
+            why: "its meta page holds impossible numbers".to_owned(),
+        });
     }
     Ok((meta, sum))
 }
@@ -372,15 +435,35 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
     let name = sidecar_path(path);
     let open = |create: bool| {
         use std::os::unix::fs::OpenOptionsExt;
-        OpenOptions::new().read(true).write(true).create(create).mode(0o666).custom_flags(libc::O_NOFOLLOW).open(&name)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .mode(0o666)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&name)
     };
     if !alone {
         let side = open(false).map_err(|e| {
-            refused(path, format!("others use it, but its sidecar {} cannot be opened ({e}); close it everywhere first", name.display()))
+            refused(
+                path,
+                format!(
+                    "others use it, but its sidecar {} cannot be opened ({e}); close it everywhere first",
+                    name.display()
+                ),
+            )
         })?;
-        let shm = Shm::map_checked(side)?.ok_or_else(|| refused(path, "its sidecar was cut short while others use it; close it everywhere first"))?;
+        let shm = Shm::map_checked(side)?.ok_or_else(|| {
+            refused(
+                path,
+                "its sidecar was cut short while others use it; close it everywhere first",
+            )
+        })?;
         if !belongs(&shm, file, meta)? {
-            return Err(refused(path, "others use it through another sidecar; close it everywhere first"));
+            return Err(refused(
+                path,
+                "others use it through another sidecar; close it everywhere first",
+            ));
         }
         return Ok(shm);
     }
@@ -396,7 +479,12 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
     match std::fs::remove_file(&name) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Error::io(format!("cannot replace the sidecar {}", name.display()), e)),
+        Err(e) => {
+            return Err(Error::io(
+                format!("cannot replace the sidecar {}", name.display()),
+                e,
+            ));
+        }
     }
     let side = open(true).map_err(|e| Error::io(format!("cannot make the sidecar {}", name.display()), e))?;
     // Who may open the store may open its sidecar.
@@ -434,7 +522,10 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
     shm.allocate_fixed()?;
     let pages = file.metadata().map_err(|e| Error::io("fstat", e))?.len() / PAGE_SIZE as u64;
     if pages > MAX_PAGES {
-        return Err(Error::Corrupt { what: "the file is larger than a store can be (pages)", at: pages });
+        return Err(Error::Corrupt {
+            what: "the file is larger than a store can be (pages)",
+            at: pages,
+        });
     }
     // What removing something and a checkpoint need on a disk that is full by then.
     shm.ensure(Region::Undo, 64 * 1024)?;

@@ -36,7 +36,9 @@ pub(crate) struct Pins {
 }
 
 fn table(pager: &Pager, process: usize, capacity: usize) -> &[AtomicU64] {
-    pager.shm.words(shm::PINS + process * shm::PINS_SIZE, capacity.min(MOST))
+    pager
+        .shm
+        .words(shm::PINS + process * shm::PINS_SIZE, capacity.min(MOST))
 }
 
 fn start(id: u64, capacity: usize) -> usize {
@@ -106,14 +108,20 @@ impl Pins {
     fn rebuild(&self, pager: &Pager, local: &mut Local, p: usize) -> Result<()> {
         let want = (local.counts.len() * 2 + 1).next_power_of_two().max(LEAST);
         if want > MOST {
-            pager.shm.process_word(p, P::PinOverflow).store(1, Ordering::Release);
+            pager
+                .shm
+                .process_word(p, P::PinOverflow)
+                .store(1, Ordering::Release);
             return Ok(());
         }
         let bytes = pager.shm.process_word(p, P::PinBytes);
         if (bytes.load(Ordering::Relaxed) as usize) < want * 8 {
             if pager.shm.ensure_pins(p, want * 8).is_err() {
                 // Reading goes on on a full disk; what is freed meanwhile is freed later.
-                pager.shm.process_word(p, P::PinOverflow).store(1, Ordering::Release);
+                pager
+                    .shm
+                    .process_word(p, P::PinOverflow)
+                    .store(1, Ordering::Release);
                 return Ok(());
             }
             bytes.store(want as u64 * 8, Ordering::Relaxed);
@@ -126,8 +134,14 @@ impl Pins {
             insert(table, *id);
         }
         local.used = local.counts.len();
-        pager.shm.process_word(p, P::PinMask).store(want as u64, Ordering::Release);
-        pager.shm.process_word(p, P::PinOverflow).store(0, Ordering::Release);
+        pager
+            .shm
+            .process_word(p, P::PinMask)
+            .store(want as u64, Ordering::Release);
+        pager
+            .shm
+            .process_word(p, P::PinOverflow)
+            .store(0, Ordering::Release);
         Ok(())
     }
 

@@ -12,13 +12,16 @@
 use super::shm::at;
 use super::{Pager, marks};
 use crate::error::{Error, Result};
+use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Recovers. The caller holds the latch as `slot`. `Error::Timeout` (nothing else) if it has to be
     /// done again; after any other error the store is poisoned.
     pub(crate) fn recover(&self, slot: u32) -> Result<()> {
+        fail_point!("recover.begun");
         let before = self.recover_shared();
+        fail_point!("recover.shared");
         let gate = self.shm.gate();
         let word = gate.word.load(Ordering::Relaxed);
         let done = match self.close_gate(slot) {
@@ -52,6 +55,7 @@ impl Pager {
     fn recover_raised(&self) -> Result<()> {
         self.finish_switch();
         self.undo_to(0)?;
+        fail_point!("recover.undone");
         // The dead may have completed a change without counting it: nobody's cache may miss it.
         self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
         Ok(())

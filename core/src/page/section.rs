@@ -17,12 +17,17 @@ use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::process;
+use crate::raw::failpoint::fail_point;
 use std::sync::atomic::{Ordering, fence};
 
 impl Shm {
     #[inline]
     pub(crate) fn gate(&self) -> Gate<'_> {
-        Gate { word: self.word(at::GATE), futex: self.word32(at::GATE), waiters: self.word32(at::GATE_WAITERS) }
+        Gate {
+            word: self.word(at::GATE),
+            futex: self.word32(at::GATE),
+            waiters: self.word32(at::GATE_WAITERS),
+        }
     }
 }
 
@@ -50,14 +55,21 @@ impl Pager {
         let slot = self.slot()?;
         let mark = self.shm.mark(slot);
         if mark.load(Ordering::Relaxed) != 0 {
-            return Err(Error::invalid("a section of this store is already open on this thread"));
+            return Err(Error::invalid(
+                "a section of this store is already open on this thread",
+            ));
         }
         let word = match self.shm.gate().try_enter(mark) {
             Some(word) => word,
             None => self.enter_slowly(slot, wait)?,
         };
         let watch = word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot);
-        Ok(ReadSection { pager: self, slot, limit: self.shm.get(at::LOGICAL), watch })
+        Ok(ReadSection {
+            pager: self,
+            slot,
+            limit: self.shm.get(at::LOGICAL),
+            watch,
+        })
     }
 
     #[cold]
@@ -79,7 +91,9 @@ impl Pager {
             }
             let owner = self.shm.latch().owner();
             if owner == Some(slot) {
-                return Err(Error::invalid("a section of this store is already open on this thread"));
+                return Err(Error::invalid(
+                    "a section of this store is already open on this thread",
+                ));
             }
             let slice = patience.slice("a writer at work in the store", || self.describe_owner(owner))?;
             gate.sleep(gate::RAISED, slice);
@@ -139,7 +153,8 @@ impl Pager {
     /// Raises the gate and waits until no reader is inside. The caller holds the latch.
     #[inline]
     pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
-        self.close_gate(slot).inspect_err(|_| self.shm.gate().lower(self.marked()))
+        self.close_gate(slot)
+            .inspect_err(|_| self.shm.gate().lower(self.marked()))
     }
 
     /// As `raise_gate`, but after an error the gate is left raised.
@@ -191,11 +206,15 @@ impl Pager {
         }
         let slot = self.slot()?;
         if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
-            return Err(Error::invalid("a section of this store is already open on this thread"));
+            return Err(Error::invalid(
+                "a section of this store is already open on this thread",
+            ));
         }
         let took = self.take_latch(slot, wait)?;
         if !took && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0 {
-            return Err(Error::invalid("a section of this store is already open on this thread"));
+            return Err(Error::invalid(
+                "a section of this store is already open on this thread",
+            ));
         }
         if self.shm.get(at::POISON) != 0 {
             if took {
@@ -211,7 +230,12 @@ impl Pager {
         }
         let transaction = self.shm.depth(slot).load(Ordering::Relaxed) > 0;
         let mut section = WriteSection {
-            read: ReadSection { pager: self, slot, limit: 0, watch: false },
+            read: ReadSection {
+                pager: self,
+                slot,
+                limit: 0,
+                watch: false,
+            },
             undo: self.shm.undo_len(),
             fresh_from: 0,
             deferred: Vec::new(),
@@ -224,7 +248,11 @@ impl Pager {
             done: false,
         };
         section.read.limit = self.shm.get(at::LOGICAL);
-        section.fresh_from = if section.read.limit == 0 { 0 } else { section.u64_at(sb::NEXT_PAGE)? };
+        section.fresh_from = if section.read.limit == 0 {
+            0
+        } else {
+            section.u64_at(sb::NEXT_PAGE)?
+        };
         Ok(section)
     }
 }
@@ -338,7 +366,12 @@ impl<'p> WriteSection<'p> {
 
     /// Puts back the frees that the transaction's operations have deferred, to apply them.
     pub fn take_transaction_frees(&mut self) {
-        let mut kept = self.read.pager.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut kept = self
+            .read
+            .pager
+            .transaction_frees
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         self.deferred.append(&mut kept);
     }
 
@@ -362,12 +395,17 @@ impl<'p> WriteSection<'p> {
         let pager = self.read.pager;
         self.done = true;
         if self.transaction {
-            let mut kept = pager.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut kept = pager
+                .transaction_frees
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             kept.append(&mut self.deferred);
         } else {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
             // One store: before it the operation can only be undone, after it it is complete.
+            fail_point!("commit.lone");
             pager.shm.set(at::UNDO_LEN, 0);
+            fail_point!("commit.done");
             let changes = pager.shm.word(at::CHANGES);
             changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
@@ -379,7 +417,9 @@ impl<'p> WriteSection<'p> {
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;
         pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
+        fail_point!("transaction.commit");
         pager.shm.set(at::UNDO_LEN, 0);
+        fail_point!("transaction.done");
         marks::clear(&pager.shm);
         pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
         let changes = pager.shm.word(at::CHANGES);
@@ -406,7 +446,10 @@ impl<'p> WriteSection<'p> {
 
     fn trunk_count(&self, trunk: PageNo) -> Result<u64> {
         match self.u64_at(trunk.addr() + sb::TRUNK_COUNT)? {
-            n if n > sb::TRUNK_MAX => Err(Error::corrupt("a trunk page of the free list names too many", trunk.addr())),
+            n if n > sb::TRUNK_MAX => Err(Error::corrupt(
+                "a trunk page of the free list names too many",
+                trunk.addr(),
+            )),
             n => Ok(n),
         }
     }
@@ -415,7 +458,10 @@ impl<'p> WriteSection<'p> {
     fn trunk_name(&self, trunk: PageNo, i: u64) -> Result<PageNo> {
         let page = self.u64_at(trunk.addr() + (sb::TRUNK_NAMES + 8 * i))?;
         if page == 0 || page >= self.u64_at(sb::NEXT_PAGE)? {
-            return Err(Error::corrupt("the free list names a page that is not there", trunk.addr()));
+            return Err(Error::corrupt(
+                "the free list names a page that is not there",
+                trunk.addr(),
+            ));
         }
         Ok(PageNo(page))
     }
@@ -429,7 +475,11 @@ impl<'p> WriteSection<'p> {
             left -= 1;
             for i in 0..self.trunk_count(trunk)? {
                 let page = self.trunk_name(trunk, i)?;
-                if self.read.pager.release(page.0, self.read.entry(page, page.addr())?)? {
+                if self
+                    .read
+                    .pager
+                    .release(page.0, self.read.entry(page, page.addr())?)?
+                {
                     released += 1;
                 }
             }
@@ -517,6 +567,7 @@ impl PagesMut for WriteSection<'_> {
             let mut old = [0; 8];
             old.copy_from_slice(&bytes[offset..offset + 8]);
             pager.shm.log_word(addr, u64::from_le_bytes(old))?;
+            fail_point!("undo.logged");
         }
         // SAFETY: as above; the borrow of the old bytes has ended.
         unsafe { pager.map.store_u64(phys, offset, value) }
@@ -590,7 +641,11 @@ impl PagesMut for WriteSection<'_> {
         }
         let trunk = PageNo(self.u64_at(sb::FREE_PAGE)?);
         let free = self.u64_at(sb::FREE_PAGES)?;
-        let named = if trunk.0 == 0 { sb::TRUNK_MAX } else { self.trunk_count(trunk)? };
+        let named = if trunk.0 == 0 {
+            sb::TRUNK_MAX
+        } else {
+            self.trunk_count(trunk)?
+        };
         if named < sb::TRUNK_MAX {
             self.set_u64(trunk.addr() + (sb::TRUNK_NAMES + 8 * named), page.0)?;
             self.set_u64(trunk.addr() + sb::TRUNK_COUNT, named + 1)?;
@@ -619,7 +674,8 @@ impl PagesMut for WriteSection<'_> {
         if self.transaction {
             marks::mark(&pager.shm, id);
             let gate = pager.shm.gate();
-            gate.word.store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);
+            gate.word
+                .store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);
         }
         Ok(())
     }

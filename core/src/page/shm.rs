@@ -161,14 +161,25 @@ impl Shm {
 
     /// Maps a sidecar that is there already; None if it is too short to be one.
     pub(crate) fn map_checked(file: File) -> Result<Option<Shm>> {
-        let len = file.metadata().map_err(|e| crate::error::Error::io("fstat of the sidecar", e))?.len();
+        let len = file
+            .metadata()
+            .map_err(|e| crate::error::Error::io("fstat of the sidecar", e))?
+            .len();
         if (len as usize) <= FIXED_END {
             return Ok(None);
         }
         let shm = Shm::map(file)?;
-        let whole = [(at::HAS_UNDO, UNDO), (at::HAS_MAP, FREEMAP), (at::HAS_TABLE, TABLE)]
-            .iter()
-            .all(|(has, start)| shm.get(*has).saturating_add(if shm.get(*has) == 0 { 0 } else { *start as u64 }) <= len);
+        let whole = [
+            (at::HAS_UNDO, UNDO),
+            (at::HAS_MAP, FREEMAP),
+            (at::HAS_TABLE, TABLE),
+        ]
+        .iter()
+        .all(|(has, start)| {
+            shm.get(*has)
+                .saturating_add(if shm.get(*has) == 0 { 0 } else { *start as u64 })
+                <= len
+        });
         Ok(whole.then_some(shm))
     }
 
@@ -259,6 +270,11 @@ impl Shm {
 
     /// Makes sure that the first `bytes` of a process's pin table have blocks.
     pub(crate) fn ensure_pins(&self, process: usize, bytes: usize) -> Result<()> {
-        file::allocate(&self.file, (PINS + process * PINS_SIZE) as u64, bytes as u64, "the table of pins")
+        file::allocate(
+            &self.file,
+            (PINS + process * PINS_SIZE) as u64,
+            bytes as u64,
+            "the table of pins",
+        )
     }
 }

@@ -21,6 +21,7 @@ use super::shm::{self, Shm, at};
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
 use crate::raw::process::{self, Unshared};
+use crate::raw::failpoint::fail_point;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::sync::Weak;
@@ -132,7 +133,9 @@ impl Pager {
         }
         let forks = process::forks();
         let known = MINE.with_borrow(|m| {
-            m.0.iter().find(|(_, serial, f, _)| *serial == self.serial && *f == forks).map(|e| e.3)
+            m.0.iter()
+                .find(|(_, serial, f, _)| *serial == self.serial && *f == forks)
+                .map(|e| e.3)
         });
         let slot = match known {
             Some(slot) => slot,
@@ -164,12 +167,20 @@ impl Pager {
                 continue;
             }
             // Before it is owned, so that no burial can overlook it.
-            self.shm.word(at::SLOTS_HIGH).fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
-            if word.compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            self.shm
+                .word(at::SLOTS_HIGH)
+                .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+            if word
+                .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+            {
                 return Ok(slot);
             }
         }
-        Err(Error::TooMany { what: "threads using the store", limit: shm::THREAD_SLOTS })
+        Err(Error::TooMany {
+            what: "threads using the store",
+            limit: shm::THREAD_SLOTS,
+        })
     }
 
     fn thread_ends(&self, slot: u32) {
@@ -182,7 +193,10 @@ impl Pager {
         }
         if let Some(hooks) = self.hooks.get() {
             let process = self.process.load(Ordering::Relaxed) as usize;
-            let generation = self.shm.process_word(process, P::Generation).load(Ordering::Relaxed) as u32;
+            let generation = self
+                .shm
+                .process_word(process, P::Generation)
+                .load(Ordering::Relaxed) as u32;
             hooks.thread_ended(self, process as u16, generation, slot);
         }
         self.leave_checkpoint(slot);
@@ -192,17 +206,32 @@ impl Pager {
 
     /// This process's registration, made anew in a forked child.
     pub(crate) fn registration(&self) -> Result<std::sync::MutexGuard<'_, Registration>> {
-        let mut reg = self.registration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if reg.forks != process::forks() {
-            let fresh = file::reopen(&reg.file, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
+            let fresh = file::reopen(&reg.file, true)
+                .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
             let fresh = Unshared::new(fresh);
             if !file::ofd_lock(&fresh, BYTE_PRESENCE, Ofd::Shared)? {
-                return Err(Error::WouldBlock { what: "the store, which is being closed or recovered" });
+                return Err(Error::WouldBlock {
+                    what: "the store, which is being closed or recovered",
+                });
             }
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.durability)?;
-            *self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                file::reopen(&fresh, true).map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
-            *reg = Registration { file: fresh, process, generation, durability: reg.durability, forks: process::forks() };
+            *self
+                .probe
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = file::reopen(&fresh, true)
+                .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
+            *reg = Registration {
+                file: fresh,
+                process,
+                generation,
+                durability: reg.durability,
+                forks: process::forks(),
+            };
             self.process.store(u32::from(process), Ordering::Release);
             // A transaction that was open at the fork is the parent's.
             self.forget_transaction();
@@ -216,8 +245,14 @@ impl Pager {
         if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
             return false;
         }
-        let probe = self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        matches!(file::ofd_is_held(&probe, BYTE_PROCESS + process as u64, Ofd::Exclusive), Ok(false))
+        let probe = self
+            .probe
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        matches!(
+            file::ofd_is_held(&probe, BYTE_PROCESS + process as u64, Ofd::Exclusive),
+            Ok(false)
+        )
     }
 
     /// The process slot that owns a thread slot.
@@ -229,7 +264,10 @@ impl Pager {
     /// Who owns a thread slot, for messages.
     pub(crate) fn describe_slot(&self, slot: u32) -> String {
         match self.process_of(slot) {
-            Some(p) => format!("process {}", self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
+            Some(p) => format!(
+                "process {}",
+                self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)
+            ),
             None => "a thread that has ended".to_owned(),
         }
     }
@@ -248,7 +286,8 @@ impl Pager {
         loop {
             let (mut buried, mut left) = (false, false);
             for p in 0..self.shm.process_slots() {
-                if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p) {
+                if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p)
+                {
                     match self.bury(p, holding)? {
                         true => buried = true,
                         false => left = true,
@@ -271,8 +310,14 @@ impl Pager {
         // A descriptor of its own: two threads that bury at once exclude each other, and the lock
         // goes when it closes.
         let own = {
-            let probe = self.probe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            Unshared::new(file::reopen(&probe, true).map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?)
+            let probe = self
+                .probe
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            Unshared::new(
+                file::reopen(&probe, true)
+                    .map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?,
+            )
         };
         if !file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::Exclusive)? {
             return Ok(false);
@@ -300,6 +345,7 @@ impl Pager {
         if !taken {
             return Ok(false);
         }
+        fail_point!("recover.bury");
         self.lower_marks(process);
         let recovered = self.recover(mine);
         if let (Err(Error::Timeout { .. }), Some(dead)) = (&recovered, dead) {
@@ -324,16 +370,21 @@ impl Pager {
     /// Drops all that a dead process held. Under the latch and with the process's byte held.
     fn clear_process(&self, process: usize) -> Result<()> {
         self.lower_marks(process);
-        let generation = self.shm.process_word(process, P::Generation).load(Ordering::Relaxed) as u32;
+        let generation = self
+            .shm
+            .process_word(process, P::Generation)
+            .load(Ordering::Relaxed) as u32;
         if let Some(hooks) = self.hooks.get() {
             hooks.process_died(self, process as u16, generation)?;
         }
+        fail_point!("recover.locks");
         for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
             if self.process_of(slot) == Some(process) {
                 self.leave_checkpoint(slot);
                 self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
             }
         }
+        fail_point!("recover.slots");
         free_process_slot(&self.shm, process);
         Ok(())
     }
@@ -342,9 +393,11 @@ impl Pager {
 /// Marks a process slot free and forgets its pins.
 pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
     shm.process_word(process, P::PinMask).store(0, Ordering::Relaxed);
-    shm.process_word(process, P::PinOverflow).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::PinOverflow)
+        .store(0, Ordering::Relaxed);
     shm.process_word(process, P::Pid).store(0, Ordering::Relaxed);
-    shm.process_word(process, P::Durability).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Durability)
+        .store(0, Ordering::Relaxed);
     shm.process_word(process, P::State).store(0, Ordering::Release);
     find_strictest(shm);
 }
@@ -382,16 +435,22 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Resu
             continue;
         }
         let generation = shm.process_word(p, P::Generation).fetch_add(1, Ordering::SeqCst) as u32 + 1;
-        shm.process_word(p, P::Pid).store(u64::from(process::pid()), Ordering::Relaxed);
+        shm.process_word(p, P::Pid)
+            .store(u64::from(process::pid()), Ordering::Relaxed);
         shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
         shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
-        shm.word(at::PROCESSES_HIGH).fetch_max(p as u64 + 1, Ordering::SeqCst);
-        shm.process_word(p, P::Durability).store(u64::from(durability), Ordering::Relaxed);
+        shm.word(at::PROCESSES_HIGH)
+            .fetch_max(p as u64 + 1, Ordering::SeqCst);
+        shm.process_word(p, P::Durability)
+            .store(u64::from(durability), Ordering::Relaxed);
         shm.process_word(p, P::State).store(1, Ordering::SeqCst);
         find_strictest(shm);
         return Ok((p as u16, generation));
     }
-    Err(Error::TooMany { what: "processes using the store", limit: shm::PROCESS_SLOTS })
+    Err(Error::TooMany {
+        what: "processes using the store",
+        limit: shm::PROCESS_SLOTS,
+    })
 }
 
 /// Releases a process slot's byte, after its state was set free.

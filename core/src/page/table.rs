@@ -17,6 +17,7 @@ use super::phys::{ABSENT, NODE_NEW, NODE_OLD};
 use super::shm::at;
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::raw::failpoint::fail_point;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Entries in a page of the tree.
@@ -40,7 +41,11 @@ impl Entry {
             w.copy_from_slice(&b[at..at + 8]);
             u64::from_le_bytes(w)
         };
-        Entry { phys: word(0) as u32, birth: (word(0) >> 32) as u32, sum: word(8) }
+        Entry {
+            phys: word(0) as u32,
+            birth: (word(0) >> 32) as u32,
+            sum: word(8),
+        }
     }
 
     fn write(self, page: &mut [u8; PAGE_SIZE], i: usize) {
@@ -56,7 +61,11 @@ impl Entry {
 
 /// Logical pages that a tree of this height covers.
 pub(crate) fn covers(height: u32) -> u64 {
-    if height == 0 { 0 } else { FANOUT.pow(height.min(MAX_HEIGHT)) }
+    if height == 0 {
+        0
+    } else {
+        FANOUT.pow(height.min(MAX_HEIGHT))
+    }
 }
 
 /// What a checkpoint changes: logical page and new entry, sorted by page.
@@ -67,7 +76,10 @@ impl Pager {
     pub(crate) fn verified(&self, entry: Entry, what: &'static str) -> Result<&[u8; PAGE_SIZE]> {
         let at = u64::from(entry.phys) * PAGE_SIZE as u64;
         if entry.phys < 2 || u64::from(entry.phys) >= self.shm.get(at::FILE_PAGES) {
-            return Err(Error::Corrupt { what: "a page number beyond the file (offset)", at });
+            return Err(Error::Corrupt {
+                what: "a page number beyond the file (offset)",
+                at,
+            });
         }
         // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the
         // caller is in a section or runs the checkpoint, so it stays reachable meanwhile.
@@ -81,21 +93,34 @@ impl Pager {
     /// The durable root and the height of its tree.
     pub(crate) fn root(&self) -> (Entry, u32) {
         let word = self.shm.get(at::ROOT);
-        (Entry { phys: word as u32, birth: 0, sum: self.shm.get(at::ROOT_SUM) }, (word >> 32) as u32)
+        (
+            Entry {
+                phys: word as u32,
+                birth: 0,
+                sum: self.shm.get(at::ROOT_SUM),
+            },
+            (word >> 32) as u32,
+        )
     }
 
     /// What the durable tree says of a logical page.
     fn look_up(&self, page: u64) -> Result<Option<Entry>> {
         let (mut entry, mut height) = self.root();
         if height > MAX_HEIGHT {
-            return Err(Error::Corrupt { what: "the page table is too high (levels)", at: u64::from(height) });
+            return Err(Error::Corrupt {
+                what: "the page table is too high (levels)",
+                at: u64::from(height),
+            });
         }
         if page >= covers(height) {
             return Ok(None);
         }
         while height > 0 && entry.phys != 0 {
             height -= 1;
-            let node = self.verified(entry, "a page of the page table does not match its checksum (file offset)")?;
+            let node = self.verified(
+                entry,
+                "a page of the page table does not match its checksum (file offset)",
+            )?;
             entry = Entry::read(node, (page >> (8 * height) & 0xff) as usize);
         }
         Ok((entry.phys != 0).then_some(entry))
@@ -125,7 +150,10 @@ impl Pager {
     pub(crate) fn write_tree(&self, epoch: u32, changes: &[Change], logical: u64) -> Result<(Entry, u32)> {
         let (mut root, mut height) = self.root();
         if height > MAX_HEIGHT {
-            return Err(Error::Corrupt { what: "the page table is too high (levels)", at: u64::from(height) });
+            return Err(Error::Corrupt {
+                what: "the page table is too high (levels)",
+                at: u64::from(height),
+            });
         }
         while covers(height) < logical {
             if height > 0 && root.phys != 0 {
@@ -143,10 +171,20 @@ impl Pager {
     }
 
     /// Depth is bounded by `MAX_HEIGHT`.
-    fn write_subtree(&self, epoch: u32, old: Entry, level: u32, base: u64, changes: &[Change]) -> Result<Entry> {
+    fn write_subtree(
+        &self,
+        epoch: u32,
+        old: Entry,
+        level: u32,
+        base: u64,
+        changes: &[Change],
+    ) -> Result<Entry> {
         let mut page = [0u8; PAGE_SIZE];
         if old.phys != 0 {
-            page.copy_from_slice(self.verified(old, "a page of the page table does not match its checksum (file offset)")?);
+            page.copy_from_slice(self.verified(
+                old,
+                "a page of the page table does not match its checksum (file offset)",
+            )?);
         }
         let span = FANOUT.pow(level - 1);
         let mut rest = changes;
@@ -157,7 +195,13 @@ impl Pager {
             let entry = if level == 1 {
                 here[here.len() - 1].1
             } else {
-                self.write_subtree(epoch, Entry::read(&page, i as usize), level - 1, base + i * span, here)?
+                self.write_subtree(
+                    epoch,
+                    Entry::read(&page, i as usize),
+                    level - 1,
+                    base + i * span,
+                    here,
+                )?
             };
             entry.write(&mut page, i as usize);
             rest = later;
@@ -175,11 +219,16 @@ impl Pager {
         let phys = self.latched(|pager, _| {
             let phys = pager.alloc_reserved()?;
             pager.intend_node(phys, list)?;
+            fail_point!("checkpoint.node");
             Ok(phys)
         })?;
         // SAFETY: the page was just allocated and nothing reaches it until the meta page is written.
         unsafe { self.map.page_mut(phys) }?.copy_from_slice(page);
-        Ok(Entry { phys: phys.0, birth: epoch, sum: xxh3_64(page) })
+        Ok(Entry {
+            phys: phys.0,
+            birth: epoch,
+            sum: xxh3_64(page),
+        })
     }
 
     /// Gives back the pages of an unfinished tree of a dead checkpointer. Under the latch.

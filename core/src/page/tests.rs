@@ -25,7 +25,12 @@ impl Hooks for NoHooks {
 }
 
 fn open(path: &Path) -> Arc<Pager> {
-    let settings = Settings { read_only: false, create: true, durability: 1, bound: Duration::from_secs(5) };
+    let settings = Settings {
+        read_only: false,
+        create: true,
+        durability: 1,
+        bound: Duration::from_secs(5),
+    };
     Pager::open(path, &settings, Box::new(NoHooks)).unwrap()
 }
 
@@ -108,7 +113,9 @@ fn every_checkpoint_is_whole_on_disk_whatever_comes_after() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.store");
     let p = open(&path);
-    let pages: Vec<_> = (0..600).map(|_| change(&p, |s| s.alloc_page()).unwrap()).collect();
+    let pages: Vec<_> = (0..600)
+        .map(|_| change(&p, |s| s.alloc_page()).unwrap())
+        .collect();
     for round in 1..8u64 {
         for (i, page) in pages.iter().enumerate() {
             if !(i as u64).is_multiple_of(round) {
@@ -149,7 +156,9 @@ fn every_checkpoint_is_whole_on_disk_whatever_comes_after() {
 fn the_file_does_not_grow_without_bound_under_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
-    let pages: Vec<_> = (0..100).map(|_| change(&p, |s| s.alloc_page()).unwrap()).collect();
+    let pages: Vec<_> = (0..100)
+        .map(|_| change(&p, |s| s.alloc_page()).unwrap())
+        .collect();
     for round in 0..200u64 {
         for page in &pages {
             change(&p, |s| s.set_u64(page.addr() + 8, round)).unwrap();
@@ -225,9 +234,14 @@ fn a_wait_is_bounded_and_names_the_holder() {
     p.begin(&mut Wait::forever()).unwrap();
     std::thread::scope(|t| {
         t.spawn(|| {
-            assert!(matches!(p.write(&mut Wait::never()), Err(Error::WouldBlock { .. })));
+            assert!(matches!(
+                p.write(&mut Wait::never()),
+                Err(Error::WouldBlock { .. })
+            ));
             match p.write(&mut Wait::at_most(Duration::from_millis(50))) {
-                Err(Error::Timeout { holder, .. }) => assert!(holder.contains(&std::process::id().to_string())),
+                Err(Error::Timeout { holder, .. }) => {
+                    assert!(holder.contains(&std::process::id().to_string()))
+                }
                 other => panic!("{other:?}"),
             }
             // Reading goes on.

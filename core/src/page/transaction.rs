@@ -9,6 +9,7 @@ use super::shm::at;
 use super::wait::Wait;
 use super::{Pager, gate, marks};
 use crate::error::{Error, Result};
+use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
 /// Free pages looked through in one section, or a few hundred more.
@@ -29,6 +30,7 @@ impl Pager {
             return Err(self.poisoned());
         }
         self.shm.depth(slot).fetch_add(1, Ordering::Relaxed);
+        fail_point!("transaction.begun");
         Ok(())
     }
 
@@ -36,7 +38,9 @@ impl Pager {
     #[must_use]
     pub fn depth(&self) -> u64 {
         match self.slot() {
-            Ok(slot) if self.shm.latch().owner() == Some(slot) => self.shm.depth(slot).load(Ordering::Relaxed),
+            Ok(slot) if self.shm.latch().owner() == Some(slot) => {
+                self.shm.depth(slot).load(Ordering::Relaxed)
+            }
             _ => 0,
         }
     }
@@ -59,7 +63,10 @@ impl Pager {
 
     /// Drops the frees that an undone transaction has deferred.
     pub(crate) fn forget_transaction(&self) {
-        self.transaction_frees.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.transaction_frees
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clear();
     }
 
     /// Lets go of the physical pages under all logical pages that are free, in steps. Right after a
@@ -90,6 +97,7 @@ impl Pager {
         if undone.is_err() {
             self.shm.set(at::POISON, 2);
         }
+        fail_point!("transaction.undone");
         self.forget_transaction();
         self.shm.depth(slot).store(0, Ordering::Relaxed);
         marks::clear(&self.shm);

@@ -66,18 +66,26 @@ impl Shm {
     #[inline]
     fn ensure_undo(&self, bytes: usize) -> Result<()> {
         if bytes > shm::UNDO_SIZE {
-            return Err(Error::TransactionTooLarge { what: "undo log of 256 MiB" });
+            return Err(Error::TransactionTooLarge {
+                what: "undo log of 256 MiB",
+            });
         }
         self.ensure(Region::Undo, bytes)
     }
 
     /// The last record: where it starts, its address, its old bytes in `buf`.
-    pub(crate) fn last_undo<'b>(&self, buf: &'b mut [u8; PAGE_SIZE]) -> Result<Option<(u64, Addr, &'b [u8])>> {
+    pub(crate) fn last_undo<'b>(
+        &self,
+        buf: &'b mut [u8; PAGE_SIZE],
+    ) -> Result<Option<(u64, Addr, &'b [u8])>> {
         let len = self.undo_len() as usize;
         if len == 0 {
             return Ok(None);
         }
-        let bad = || Error::Corrupt { what: "the undo log in the sidecar (offset)", at: len as u64 };
+        let bad = || Error::Corrupt {
+            what: "the undo log in the sidecar (offset)",
+            at: len as u64,
+        };
         if !len.is_multiple_of(8) || len > shm::UNDO_SIZE {
             return Err(bad());
         }

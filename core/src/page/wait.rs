@@ -13,7 +13,9 @@ pub struct Wait<'a> {
 
 impl std::fmt::Debug for Wait<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wait").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Wait")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -21,7 +23,10 @@ impl Wait<'static> {
     /// Wait at most this long.
     #[must_use]
     pub fn at_most(timeout: Duration) -> Wait<'static> {
-        Wait { timeout: Some(timeout), interrupted: None }
+        Wait {
+            timeout: Some(timeout),
+            interrupted: None,
+        }
     }
 
     /// Do not wait: `Error::WouldBlock` where one would have to.
@@ -33,7 +38,10 @@ impl Wait<'static> {
     /// Wait for ever (for internal matters such as the latch: as long as the store's own bound).
     #[must_use]
     pub fn forever() -> Wait<'static> {
-        Wait { timeout: None, interrupted: None }
+        Wait {
+            timeout: None,
+            interrupted: None,
+        }
     }
 }
 
@@ -52,7 +60,12 @@ impl<'w, 'a> Patience<'w, 'a> {
     /// `bound` is used when the wait itself has none.
     pub(crate) fn new(wait: &'w mut Wait<'a>, bound: Duration) -> Self {
         let bound = wait.timeout.unwrap_or(bound);
-        Patience { wait, bound, started: None, asked: None }
+        Patience {
+            wait,
+            bound,
+            started: None,
+            asked: None,
+        }
     }
 
     /// True when the caller asked not to wait at all.
@@ -69,7 +82,10 @@ impl<'w, 'a> Patience<'w, 'a> {
         let started = *self.started.get_or_insert(now);
         let waited = now - started;
         if waited >= self.bound {
-            return Err(Error::Timeout { what: what.to_owned(), holder: holder() });
+            return Err(Error::Timeout {
+                what: what.to_owned(),
+                holder: holder(),
+            });
         }
         let due = self.asked.is_none_or(|t| now - t >= SLICE);
         if due {

@@ -19,12 +19,18 @@ pub(crate) struct Identity {
 /// The identity of an open file.
 pub(crate) fn identity(file: &File) -> io::Result<Identity> {
     let m = file.metadata()?;
-    Ok(Identity { dev: m.dev(), ino: m.ino() })
+    Ok(Identity {
+        dev: m.dev(),
+        ino: m.ino(),
+    })
 }
 
 /// A second, independent open file description of the same file, whatever its name is now.
 pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
-    std::fs::OpenOptions::new().read(true).write(write).open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(write)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Gives `[offset, offset + len)` blocks, growing the file if needed.
@@ -48,11 +54,16 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64, what: &'static str) -
 /// end of the file. Bytes below the end are taken as allocated (persist never punches holes).
 fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
     let end = offset + len;
-    let mut at = file.metadata().map_err(|e| Error::io("fstat", e))?.len().max(offset);
+    let mut at = file
+        .metadata()
+        .map_err(|e| Error::io("fstat", e))?
+        .len()
+        .max(offset);
     let zeros = [0u8; 4096];
     while at < end {
         let n = (end - at).min(zeros.len() as u64) as usize;
-        file.write_all_at(&zeros[..n], at).map_err(|e| no_space(what, e))?;
+        file.write_all_at(&zeros[..n], at)
+            .map_err(|e| no_space(what, e))?;
         at += n as u64;
     }
     Ok(())
@@ -118,7 +129,10 @@ pub(crate) fn ofd_is_held(file: &File, at: u64, kind: Ofd) -> Result<bool> {
     // SAFETY: `l` is a valid, writable flock structure for the duration of the call.
     let r = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut l) };
     if r != 0 {
-        return Err(Error::io("cannot query locks of the store file (fcntl F_OFD_GETLK)", io::Error::last_os_error()));
+        return Err(Error::io(
+            "cannot query locks of the store file (fcntl F_OFD_GETLK)",
+            io::Error::last_os_error(),
+        ));
     }
     Ok(i32::from(l.l_type) != libc::F_UNLCK)
 }

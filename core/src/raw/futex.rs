@@ -11,13 +11,31 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
     };
     // SAFETY: `word` is a live, aligned u32; FUTEX_WAIT reads it and the timespec, nothing else.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const ts, 0usize, 0u32);
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            &raw const ts,
+            0usize,
+            0u32,
+        );
     }
 }
 
 /// Wakes up to `count` sleepers on the word; the number woken.
 pub(crate) fn wake(word: &AtomicU32, count: i32) -> i32 {
     // SAFETY: FUTEX_WAKE uses the address as a key only.
-    let n = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count, 0usize, 0usize, 0u32) };
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE,
+            count,
+            0usize,
+            0usize,
+            0u32,
+        )
+    };
     n as i32
 }

@@ -36,7 +36,12 @@ impl Map {
                     return Ok(Map { map, base, len });
                 }
                 Err(_) if len / 2 >= least => len /= 2,
-                Err(e) => return Err(Error::io("cannot map the store into memory (address space limit?)", e)),
+                Err(e) => {
+                    return Err(Error::io(
+                        "cannot map the store into memory (address space limit?)",
+                        e,
+                    ));
+                }
             }
         }
     }
@@ -140,7 +145,10 @@ impl Map {
         let p = self.page_ptr(page)?;
         // SAFETY: in bounds, aligned; exclusive by the caller's promise. An atomic store so that the
         // compiler cannot split it: a process killed in between leaves the old or the new word.
-        unsafe { (*p.add(offset & (PAGE_SIZE - 8)).cast::<AtomicU64>()).store(value.to_le(), std::sync::atomic::Ordering::Release) };
+        unsafe {
+            (*p.add(offset & (PAGE_SIZE - 8)).cast::<AtomicU64>())
+                .store(value.to_le(), std::sync::atomic::Ordering::Release)
+        };
         Ok(())
     }
 }

@@ -59,7 +59,10 @@ impl Unshared {
     pub(crate) fn new(file: File) -> Unshared {
         watch_forks();
         let fd = file.as_raw_fd();
-        let _ = UNSHARED.iter().find(|p| p.compare_exchange(0, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok());
+        let _ = UNSHARED.iter().find(|p| {
+            p.compare_exchange(0, fd, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        });
         Unshared(file)
     }
 }
@@ -75,7 +78,10 @@ impl std::ops::Deref for Unshared {
 impl Drop for Unshared {
     fn drop(&mut self) {
         let fd = self.0.as_raw_fd();
-        let _ = UNSHARED.iter().find(|p| p.compare_exchange(fd, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok());
+        let _ = UNSHARED.iter().find(|p| {
+            p.compare_exchange(fd, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        });
     }
 }
 
@@ -114,13 +120,18 @@ pub(crate) fn random_u64() -> u64 {
     }
     // Kernels without getrandom: the hasher's own keys are random per process.
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 /// Wall-clock time in nanoseconds since 1970, to the tick (a few ns to read; steps of 1-4 ms).
 #[inline]
 pub(crate) fn coarse_now() -> u64 {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `ts` is writable; the clock id is a constant the kernel knows.
     unsafe {
         libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut ts);

@@ -54,7 +54,12 @@ fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
         Actor::Posix(id) => (OwnerKind::Posix, id),
         Actor::Command => (OwnerKind::Command, 0),
     };
-    Owner { slot: process, generation, kind, id }
+    Owner {
+        slot: process,
+        generation,
+        kind,
+        id,
+    }
 }
 
 fn describe(pager: &Pager, o: &Owner) -> String {
@@ -106,7 +111,14 @@ impl Hooks for LockHooks {
     }
 
     #[inline]
-    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, id: ObjectId, key: Option<u64>) -> Result<()> {
+    fn check_change(
+        &self,
+        pager: &Pager,
+        slot: u32,
+        actor: Actor,
+        id: ObjectId,
+        key: Option<u64>,
+    ) -> Result<()> {
         let table = table(pager)?;
         if !table.may_concern(id) {
             return Ok(());
@@ -127,7 +139,10 @@ impl Env for Store {
         let mut wait = match deadline {
             None => Wait::forever(),
             // At least a little: a request without patience must still get an answer.
-            Some(d) => Wait::at_most(d.saturating_duration_since(Instant::now()).max(Duration::from_millis(50))),
+            Some(d) => Wait::at_most(
+                d.saturating_duration_since(Instant::now())
+                    .max(Duration::from_millis(50)),
+            ),
         };
         self.pager().with_latch(&mut wait, || f(&table(self.pager())?))
     }
@@ -173,7 +188,10 @@ impl Store {
     }
 
     fn target(&self, target: &LockTarget<'_>) -> Target {
-        Target { id: target.obj.id, key: target.key.as_ref().map(|k| key::hash(self.pager().seed(), k)) }
+        Target {
+            id: target.obj.id,
+            key: target.key.as_ref().map(|k| key::hash(self.pager().seed(), k)),
+        }
     }
 
     /// Takes a lock. Re-entrant; shared to exclusive upgrades. Inside a transaction nothing is waited
@@ -182,7 +200,13 @@ impl Store {
     /// # Errors
     /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict`
     /// inside a transaction.
-    pub fn lock(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode, wait: &mut Wait<'_>) -> Result<()> {
+    pub fn lock(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+        mode: LockMode,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
         let o = self.owner(actor)?;
         let t = self.target(&target);
         if !self.in_transaction() {
@@ -214,7 +238,13 @@ impl Store {
     ///
     /// # Errors
     /// As `lock`.
-    pub fn set_lock(&self, actor: Actor, target: LockTarget<'_>, mode: Option<LockMode>, wait: &mut Wait<'_>) -> Result<()> {
+    pub fn set_lock(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+        mode: Option<LockMode>,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
         match mode {
             Some(mode) => self.lock(actor, target, mode, wait),
             None => match self.unlock(actor, target) {
@@ -229,10 +259,20 @@ impl Store {
     ///
     /// # Errors
     /// Those of the latch.
-    pub fn test_lock(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode) -> Result<Option<(u32, LockMode)>> {
+    pub fn test_lock(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+        mode: LockMode,
+    ) -> Result<Option<(u32, LockMode)>> {
         let (o, t) = (self.owner(actor)?, self.target(&target));
         let holder = self.latched(None, |table| table.test(&o, &t, mode))?;
-        Ok(holder.map(|h| (self.pager().pid_of(h.owner.slot, h.owner.generation).unwrap_or(0), h.mode.as_lock_mode())))
+        Ok(holder.map(|h| {
+            (
+                self.pager().pid_of(h.owner.slot, h.owner.generation).unwrap_or(0),
+                h.mode.as_lock_mode(),
+            )
+        }))
     }
 
     /// Releases everything an actor holds.
@@ -281,7 +321,14 @@ impl Store {
                 wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))?;
                 self.release_reservations(actor);
             }
-            return Err(Error::Conflict { what: Target { id: ObjectId(id), key }.to_string(), holder });
+            return Err(Error::Conflict {
+                what: Target {
+                    id: ObjectId(id),
+                    key,
+                }
+                .to_string(),
+                holder,
+            });
         }
         if wait.timeout == Some(Duration::ZERO) {
             return Err(Error::WouldBlock { what: "a lock" });

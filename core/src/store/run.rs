@@ -6,7 +6,6 @@ use crate::object::{graph, ops};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-
 /// The end of every lone operation, and of a transaction: frees in bounded steps.
 pub(super) fn finish(w: &mut Writer<'_>) -> Result<()> {
     ops::end_operation(w)?;
@@ -41,7 +40,12 @@ impl Store {
     /// `Error::WouldBlock` if not to wait; inside a transaction `Error::Conflict`, after which it is
     /// rolled back; `Error::NoSpace`, `Error::Poisoned`.
     #[inline]
-    pub fn write<R>(&self, actor: Actor, wait: &mut Wait<'_>, mut f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
+    pub fn write<R>(
+        &self,
+        actor: Actor,
+        wait: &mut Wait<'_>,
+        mut f: impl FnMut(&mut Writer<'_>) -> Result<R>,
+    ) -> Result<R> {
         let mut reserved = false;
         let mut made_room = false;
         loop {
@@ -81,7 +85,12 @@ impl Store {
     }
 
     #[inline]
-    fn write_once<R>(&self, actor: Actor, wait: &mut Wait<'_>, f: &mut impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
+    fn write_once<R>(
+        &self,
+        actor: Actor,
+        wait: &mut Wait<'_>,
+        f: &mut impl FnMut(&mut Writer<'_>) -> Result<R>,
+    ) -> Result<R> {
         let mut section = self.pager().write(wait)?;
         section.act_as(actor);
         let done = f(&mut section)?;
