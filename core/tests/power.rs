@@ -31,9 +31,6 @@ const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 /// Versions of one page that are remembered between two flushes.
 const VERSIONS: usize = 6;
-/// Bytes of content the graph is kept around.
-const ROOM: usize = 300_000;
-
 /// The models at checkpoints, by number.
 type States = BTreeMap<u64, Arc<Model>>;
 
@@ -110,6 +107,27 @@ impl Disk {
         }
     }
 
+    /// The content at the last flush, with the newest meta page damaged by something else than a power cut.
+    /// With the number it had. None while the other one is not whole (a new store, or one being written over).
+    fn damaged(&self, rng: &mut Rng) -> Option<(Vec<u8>, u64)> {
+        let number = |i: usize| {
+            let page = self.base.get(i * PAGE..(i + 1) * PAGE)?;
+            let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
+            let whole =
+                xxhash_rust::xxh3::xxh3_64(&page[..PAGE - 8]) == word(PAGE - 8) && &page[..8] == b"persist1";
+            whole.then(|| word(32))
+        };
+        let (even, odd) = (number(0)?, number(1)?);
+        if self.seen.contains_key(&0) || self.seen.contains_key(&1) {
+            return None;
+        }
+        // The rest is as it may be after a cut.
+        let mut image = self.image(rng);
+        let at = if even > odd { 0 } else { PAGE };
+        image[at + rng.below(8) * SECTOR..][..SECTOR].fill_with(|| rng.next() as u8);
+        Some((image, even.max(odd)))
+    }
+
     /// What the disk may hold if the power goes now.
     fn image(&self, rng: &mut Rng) -> Vec<u8> {
         let len = self.lengths[rng.below(self.lengths.len())].max(self.base.len());
@@ -157,6 +175,7 @@ struct Job {
     /// The oldest checkpoint it may open at.
     least: u64,
     seed: u64,
+    room: usize,
     what: String,
 }
 
@@ -184,7 +203,8 @@ fn judge(path: &Path, job: &Job) -> u64 {
         let mut model = (**want).clone();
         for round in 0..1 + rng.below(3) {
             for _ in 0..rng.below(12) {
-                step(&store, &mut model, &mut rng, ROOM).unwrap_or_else(|e| panic!("{what}: going on: {e}"));
+                step(&store, &mut model, &mut rng, job.room)
+                    .unwrap_or_else(|e| panic!("{what}: going on: {e}"));
             }
             store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
             compare(&store, &model, &format!("{what}: gone on, round {round}"));
@@ -278,6 +298,8 @@ struct Life {
     every: usize,
     /// Operations of others during a checkpoint.
     others: bool,
+    /// Bytes of content the graph is kept around.
+    room: usize,
 }
 
 type Shared = Rc<RefCell<Life>>;
@@ -302,9 +324,30 @@ impl Life {
                 ),
                 least: self.synced,
                 seed: self.rng.next(),
+                room: self.room,
                 what: format!("{} {moment} (synced {})", self.what, self.synced),
             };
             self.judges.judge(job);
+        }
+        if let Some((image, newest)) = self.disk.damaged(&mut self.rng)
+            && newest > 1
+        {
+            let least = newest - 1;
+            let states = Arc::new(
+                self.states
+                    .range(least..=least)
+                    .map(|(n, s)| (*n, s.clone()))
+                    .collect(),
+            );
+            let what = format!("{} {moment}, the newest meta page damaged", self.what);
+            self.judges.judge(Job {
+                image,
+                states,
+                least,
+                seed: self.rng.next(),
+                room: self.room,
+                what,
+            });
         }
     }
 
@@ -329,7 +372,7 @@ impl Life {
             let store = self.store.clone().unwrap();
             for _ in 0..self.rng.below(3) {
                 let mut model = std::mem::replace(&mut self.model, Model::empty(store.root()));
-                let done = step(&store, &mut model, &mut self.rng, ROOM);
+                let done = step(&store, &mut model, &mut self.rng, self.room);
                 self.model = model;
                 done.unwrap_or_else(|e| panic!("{}: another's change in {moment:?}: {e}", self.what));
                 self.moment(&format!("in {moment:?}, others at work"));
@@ -347,14 +390,15 @@ fn watch(life: &Shared) {
     })));
 }
 
-/// Runs one life; the image and the model that the next one begins with.
+/// Runs one life; the image that the next one begins with, and the states its checkpoints hold.
 fn live(
     path: &Path,
-    begin: Option<(Vec<u8>, Model)>,
+    begin: Option<(Vec<u8>, States)>,
     seed: u64,
+    room: usize,
     durability: Durability,
     judges: &Rc<Judges>,
-) -> (Vec<u8>, Model) {
+) -> (Vec<u8>, States) {
     let sidecar = PathBuf::from(format!("{}-shm", path.display()));
     let _ = std::fs::remove_file(&sidecar);
     let _ = std::fs::remove_file(path);
@@ -383,17 +427,18 @@ fn live(
         std::fs::remove_file(format!("{}-shm", probe.display())).unwrap();
         Model::empty(root)
     };
-    let model = begin.map_or_else(|| empty.clone(), |b| b.1);
+    let states = begin.map_or_else(|| BTreeMap::from([(1, Arc::new(empty))]), |b| b.1);
+    let model = states.last_key_value().map(|(_, m)| (**m).clone()).unwrap();
     let commit = durability == Durability::Commit;
     let life: Shared = Rc::new(RefCell::new(Life {
         disk: Disk::new(path),
         store: None,
         model: model.clone(),
-        // Before the first checkpoint with content a store is empty.
-        states: BTreeMap::from([(1, Arc::new(empty)), (2, Arc::new(model.clone()))]),
+        states,
         synced: 0,
         every: 1 + rng.below(if commit { 12 } else { 5 }),
         others: !commit && rng.one_in(2),
+        room,
         rng: rng.clone(),
         judges: judges.clone(),
         what: format!("seed {seed:#x}"),
@@ -414,18 +459,18 @@ fn live(
             &format!("seed {seed:#x}: as the last life left it"),
         );
     }
-    for _ in 0..4 + rng.below(30) {
+    for _ in 0..6 + rng.below(50) {
         if judges.failed() {
             break;
         }
         let before = store.stat().unwrap().checkpoint;
         match rng.below(12) {
-            0..=8 => {
+            0..=6 => {
                 // One operation. With durable commits it is a checkpoint of its own.
                 let (op, made, mut model) = {
                     let mut l = life.borrow_mut();
                     let mut r = l.rng.clone();
-                    let op = l.model.draw(&mut r, ROOM);
+                    let op = l.model.draw(&mut r, l.room);
                     l.rng = r;
                     (op, Vec::new(), l.model.clone())
                 };
@@ -454,7 +499,7 @@ fn live(
                 }
                 l.moment("after an operation");
             }
-            9 => transaction(&store, &life, &mut rng, before, commit),
+            7 => transaction(&store, &life, &mut rng, before, commit),
             _ => {
                 life.borrow_mut().expect();
                 let done = store.sync();
@@ -471,6 +516,7 @@ fn live(
     observe(None);
     let next = {
         let mut l = life.borrow_mut();
+        compare(&store, &l.model, &format!("{} at the end", l.what));
         l.cut("at the end", 4);
         // The next life begins with one of the images, judged here and now.
         let mut r = l.rng.clone();
@@ -480,6 +526,7 @@ fn live(
             states: Arc::new(l.states.clone()),
             least: l.synced,
             seed: 1,
+            room: l.room,
             what: format!("{} the next life", l.what),
         };
         let n = if judges.failed() {
@@ -487,15 +534,20 @@ fn live(
         } else {
             judge(&path.with_extension("next"), &job)
         };
-        (job.image, l.states.get(&n).map(|m| (**m).clone()))
+        (
+            job.image,
+            l.states
+                .range(n.saturating_sub(1)..=n)
+                .map(|(n, m)| (*n, m.clone()))
+                .collect(),
+        )
     };
     life.borrow_mut().store = None;
-    let model = life.borrow().model.clone();
     store.close().unwrap();
     drop(store);
     let _ = std::fs::remove_file(path);
     let _ = std::fs::remove_file(&sidecar);
-    (next.0, next.1.unwrap_or(model))
+    next
 }
 
 /// Several operations that are there wholly or not at all.
@@ -503,8 +555,9 @@ fn transaction(store: &Store, life: &Shared, rng: &mut Rng, before: u64, commit:
     use persist_core::store::Wait;
     store.begin(&mut Wait::forever()).unwrap();
     let mut model = life.borrow().model.clone();
+    let room = life.borrow().room;
     for _ in 0..1 + rng.below(6) {
-        step(store, &mut model, rng, ROOM).unwrap();
+        step(store, &mut model, rng, room).unwrap();
         life.borrow_mut().moment("inside a transaction");
     }
     if rng.one_in(3) {
@@ -538,12 +591,15 @@ fn lives(durability: Durability, quick: u64, salt: u64) {
     let dir = scratch();
     let judges = Rc::new(Judges::new(dir.path()));
     let path = dir.path().join("life.store");
-    let (mut next, mut count) = (None, 0);
+    let (mut next, mut count, mut room) = (None, 0, 300_000);
     while begun.elapsed() < long && !judges.failed() {
-        let (image, model) = live(&path, next.take(), rng.next(), durability, &judges);
+        let (image, states) = live(&path, next.take(), rng.next(), room, durability, &judges);
         count += 1;
-        // Now and then a new store.
-        next = (!rng.one_in(6)).then_some((image, model));
+        // Now and then a new store, some of them larger than one page of the page table covers.
+        next = (!rng.one_in(6)).then_some((image, states));
+        if next.is_none() {
+            room = if rng.one_in(3) { 1_500_000 } else { 300_000 };
+        }
     }
     let judges = Rc::into_inner(judges).unwrap();
     let (judged, newer) = judges.finish();

@@ -10,7 +10,7 @@
 //! 3. A mark that stays belongs to a slow or to a dead reader; the waiting writer asks (`slots`).
 
 use crate::raw::futex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use std::time::Duration;
 
 /// A writer is changing bytes: readers stay out.
@@ -21,7 +21,7 @@ pub(crate) const TRANSACTION: u64 = 2;
 /// The gate's words.
 pub(crate) struct Gate<'a> {
     pub(crate) word: &'a AtomicU64,
-    pub(crate) futex: &'a AtomicU32,
+    pub(crate) futex: &'a FutexWord,
     pub(crate) waiters: &'a AtomicU32,
 }
 

@@ -9,13 +9,13 @@
 //! 3. A waiter that was killed leaves its count; an unlock that wakes nobody takes one count off.
 
 use crate::raw::futex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use std::time::Duration;
 
 /// The latch's words.
 pub(crate) struct Latch<'a> {
     pub(crate) word: &'a AtomicU64,
-    pub(crate) futex: &'a AtomicU32,
+    pub(crate) futex: &'a FutexWord,
     pub(crate) waiters: &'a AtomicU32,
 }
 

@@ -12,3 +12,4 @@ pub(crate) mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod observe;
 pub(crate) mod process;
+pub(crate) mod sync;

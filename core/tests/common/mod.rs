@@ -825,6 +825,11 @@ pub fn compare(store: &Store, m: &Model, what: &str) {
         report.containers.len() >= m.nodes.len(),
         "{what}: fewer containers than there are"
     );
+    if !store.in_transaction() {
+        store
+            .check_pages()
+            .unwrap_or_else(|e| panic!("{what}: pages: {e}"));
+    }
 }
 
 /// The ids of containers are what the model is kept by.
