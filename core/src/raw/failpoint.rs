@@ -1,0 +1,51 @@
+//! Failpoints: named steps of the protocols at which a test kills its own process.
+//!
+//! `PERSIST_FAIL=NAME=N`: at the N-th pass (from 1) of a step whose name begins with NAME the process is
+//! killed, as by `kill -9`. Compiled only for tests (feature `testing`); a step that no one asked for
+//! costs one load.
+
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use on::pass;
+
+#[cfg(any(test, feature = "testing"))]
+mod on {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Wanted {
+        name: String,
+        passes: AtomicU64,
+    }
+
+    fn wanted() -> &'static Option<Wanted> {
+        static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
+        WANTED.get_or_init(|| {
+            let text = std::env::var("PERSIST_FAIL").ok()?;
+            let (name, passes) = text.split_once('=')?;
+            Some(Wanted { name: name.to_owned(), passes: AtomicU64::new(passes.parse().ok()?) })
+        })
+    }
+
+    /// Passes a step.
+    pub(crate) fn pass(step: &str) {
+        if let Some(w) = wanted()
+            && step.starts_with(w.name.as_str())
+            && w.passes.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            // SAFETY: plain system calls.
+            unsafe {
+                libc::kill(libc::getpid(), libc::SIGKILL);
+            }
+        }
+    }
+}
+
+/// A step at which a test may kill the process: `fail_point!("cow.swung")`.
+macro_rules! fail_point {
+    ($step:literal) => {
+        #[cfg(any(test, feature = "testing"))]
+        $crate::raw::failpoint::pass($step);
+    };
+}
+
+pub(crate) use fail_point;
