@@ -619,3 +619,52 @@ fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
 fn with_durable_commits_no_acknowledged_operation_is_lost() {
     lives(Durability::Commit, 8, 0xc0);
 }
+
+/// In steps, over many checkpoints, most of which touch only a small part of the page table.
+#[test]
+fn a_free_map_that_was_lost_is_learned_anew() {
+    use persist_core::store::{Actor, In, Key, Wait};
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = Store::open(&path, &Options::default()).unwrap();
+    let set = |store: &Store, i: usize, with: u8| {
+        let key = format!("page {i}");
+        let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+            w.set(store.root(), &Key::Str(key.as_bytes()), &In::Bytes(&[with; 3500]))
+        });
+        done.unwrap();
+    };
+    for i in 0..2500 {
+        set(&store, i, 1);
+    }
+    store.close().unwrap();
+    drop(store);
+    let mut rng = Rng(8);
+    for round in 0..3u8 {
+        std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
+        let store = Store::open(&path, &Options::default()).unwrap();
+        let before = store.check_pages().unwrap();
+        for n in 0..16 {
+            set(&store, rng.below(2500), n);
+            store.sync().unwrap();
+            store
+                .check_pages()
+                .unwrap_or_else(|e| panic!("round {round}, checkpoint {n}: {e}"));
+            // A copy, as after a power cut, with the new map's pages in use.
+            let copy = path.with_extension("copy");
+            std::fs::copy(&path, &copy).unwrap();
+            let _ = std::fs::remove_file(format!("{}-shm", copy.display()));
+            let found = Store::open(&copy, &Options::default()).unwrap();
+            assert_eq!(found.stat().unwrap().checkpoint, store.stat().unwrap().checkpoint);
+            assert_eq!(
+                Model::read(&found).unwrap().text(),
+                Model::read(&store).unwrap().text()
+            );
+            found.check_pages().unwrap();
+        }
+        let after = store.check_pages().unwrap();
+        assert!(store.stat().unwrap().free_pages > 0, "{before:?} {after:?}");
+        store.check().unwrap();
+        store.close().unwrap();
+    }
+}

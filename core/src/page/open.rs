@@ -471,10 +471,13 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
         && let Some(shm) = Shm::map_checked(side)?
         && belongs(&shm, file, meta)?
         && shm.get(at::BOOT) == process::boot_id()
-        && shm.get(at::POISON) == 0
-        && is_current(&shm, meta, meta_sum)
     {
-        return Ok(shm);
+        if shm.get(at::POISON) == 0 && is_current(&shm, meta, meta_sum) {
+            return Ok(shm);
+        }
+        if shm.get(at::POISON) == 1 {
+            write_again(file, meta)?;
+        }
     }
     match std::fs::remove_file(&name) {
         Ok(()) => {}
@@ -492,6 +495,20 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
         let _ = side.set_permissions(m.permissions());
     }
     make_sidecar(side, file, meta, meta_sum)
+}
+
+/// After a flush that failed: the kernel may show a meta page that it has given up writing. The newest is
+/// written once more before anything builds on it; if it gets lost on the way, the other one stands, since
+/// nothing was reused meanwhile.
+fn write_again(file: &File, meta: &Meta) -> Result<()> {
+    let again = || -> std::io::Result<()> {
+        let at = meta.checkpoint % 2 * PAGE_SIZE as u64;
+        let mut page = [0u8; PAGE_SIZE];
+        file.read_exact_at(&mut page, at)?;
+        file::write_meta(file, &page, at)?;
+        file::flush(file)
+    };
+    again().map_err(|e| Error::Poisoned { why: format!("a flush failed before, and fails again: {e}") })
 }
 
 fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {
