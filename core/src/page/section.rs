@@ -12,13 +12,14 @@ use super::gate::{self, Gate};
 use super::phys::ABSENT;
 use super::shm::{self, Shm, at};
 use super::superblock as sb;
-use super::wait::{Patience, Wait};
+use super::wait::{Patience, SLICE, Wait};
 use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
-use crate::raw::process;
 use crate::raw::failpoint::fail_point;
+use crate::raw::process;
 use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
 
 impl Shm {
     #[inline]
@@ -176,6 +177,7 @@ impl Pager {
         let mut wait = Wait::at_most(self.bound);
         let mut patience = Patience::new(&mut wait, self.bound);
         let mut turns = 0u32;
+        let mut looked = None;
         while mark.load(Ordering::SeqCst) != 0 {
             turns += 1;
             if turns < 2000 {
@@ -185,7 +187,8 @@ impl Pager {
             } else {
                 let slice = patience.slice("a reader to leave the store", || self.describe_slot(reader))?;
                 std::thread::sleep(slice.min(std::time::Duration::from_micros(200)));
-                if turns.is_multiple_of(64) {
+                if looked.get_or_insert_with(Instant::now).elapsed() >= SLICE {
+                    looked = Some(Instant::now());
                     self.look_after(reader, Some(mine))?;
                 }
             }

@@ -1,0 +1,430 @@
+//! Process death as its neighbours see it: what the dead, the stopped, the ended and the forked leave to
+//! the others, and how soon.
+
+mod support;
+
+use persist_core::store::{
+    Actor, Error, In, Key, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait,
+};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use support::ptrace::{self, Stop};
+use support::state::sound;
+use support::{again, memory_dir};
+
+/// The promise is 100 ms; machines that have other things to do get more.
+const BEARABLE: Duration = Duration::from_secs(1);
+
+fn options() -> Options {
+    Options {
+        lock_timeout: Duration::from_secs(10),
+        ..Options::default()
+    }
+}
+
+fn set(s: &Store, k: &str, v: i64) -> Result<()> {
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(s.root(), &Key::Str(k.as_bytes()), &In::Int(v))
+    })
+}
+
+fn get(s: &Store, k: &str) -> Option<i64> {
+    match s
+        .read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))
+        .expect("read")
+    {
+        Some(Value::Int(n)) => Some(n),
+        _ => None,
+    }
+}
+
+fn whole(root: Obj) -> LockTarget<'static> {
+    LockTarget { obj: root, key: None }
+}
+
+/// A neighbour: does what `PERSIST_DO` says, says so, and waits for its death.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn neighbour() {
+    let (Ok(path), Ok(task)) = (std::env::var("PERSIST_STORE"), std::env::var("PERSIST_DO")) else {
+        return;
+    };
+    let s = Store::open(path, &options()).expect("open");
+    let ready = || eprintln!("ready");
+    let forever = || -> ! {
+        loop {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    };
+    match task.as_str() {
+        "lock" => {
+            s.lock(
+                Actor::Thread,
+                whole(s.root()),
+                LockMode::Exclusive,
+                &mut Wait::forever(),
+            )
+            .expect("lock");
+            ready();
+            forever();
+        }
+        "read" => {
+            let _ = s.read(&mut Wait::forever(), |_| -> Result<()> {
+                ready();
+                forever()
+            });
+        }
+        "write" => {
+            let _ = s.write(Actor::Thread, &mut Wait::forever(), |w| -> Result<()> {
+                w.set(s.root(), &Key::Str(b"a"), &In::Int(-1))?;
+                ready();
+                forever()
+            });
+        }
+        "transaction" => {
+            s.begin(&mut Wait::forever()).expect("begin");
+            set(&s, "a", -1).expect("set");
+            ready();
+            forever();
+        }
+        "fork" => {
+            // Its child does nothing, has everything it had, and outlives it.
+            s.begin(&mut Wait::forever()).expect("begin");
+            set(&s, "a", -1).expect("set");
+            let child = ptrace::fork(|| {
+                std::thread::sleep(Duration::from_secs(4));
+                0
+            });
+            eprintln!("child {child}");
+            ready();
+            forever();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn start(path: &PathBuf, task: &str) -> Neighbour {
+        let mut command = again("neighbour");
+        command
+            .env("PERSIST_STORE", path)
+            .env("PERSIST_DO", task)
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("start");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        while let Some(Ok(line)) = lines.next() {
+            if line == "ready" {
+                return Neighbour(child);
+            }
+        }
+        panic!("the neighbour did not get ready");
+    }
+
+    fn signal(&self, signal: i32) {
+        ptrace::signal(self.0.id() as i32, signal);
+    }
+
+    fn kill(mut self) -> Instant {
+        self.0.kill().expect("kill");
+        let at = Instant::now();
+        self.0.wait().expect("wait");
+        at
+    }
+}
+
+fn fresh() -> (tempfile::TempDir, PathBuf, Store) {
+    let dir = memory_dir();
+    let path = dir.path().join("a.store");
+    let store = Store::open(&path, &options()).unwrap();
+    set(&store, "a", 1).unwrap();
+    (dir, path, store)
+}
+
+/// The death of a neighbour that is at `task`, while this process waits in `wait`: how long it waited.
+fn death_at(task: &str, wait: impl Fn(&Store) + Send + Sync) {
+    let (_dir, path, store) = fresh();
+    let mut worst = Duration::ZERO;
+    for _ in 0..5 {
+        let neighbour = Neighbour::start(&path, task);
+        let took = std::thread::scope(|t| {
+            let waiter = t.spawn(|| {
+                wait(&store);
+                Instant::now()
+            });
+            std::thread::sleep(Duration::from_millis(60));
+            assert!(!waiter.is_finished(), "nothing was waited for");
+            let killed = neighbour.kill();
+            waiter.join().expect("the waiter").duration_since(killed)
+        });
+        worst = worst.max(took);
+        assert!(took < BEARABLE, "{task}: the others waited {took:?}");
+        assert!(get(&store, "a") != Some(-1), "{task}: half a change is there");
+        sound(&store).unwrap();
+    }
+    println!("death at {task}: the others went on after {worst:?} at most");
+}
+
+#[test]
+fn a_dead_holder_of_a_lock_frees_it() {
+    death_at("lock", |s| {
+        s.lock(
+            Actor::Thread,
+            whole(s.root()),
+            LockMode::Exclusive,
+            &mut Wait::forever(),
+        )
+        .unwrap();
+        s.unlock(Actor::Thread, whole(s.root())).unwrap();
+    });
+}
+
+#[test]
+fn a_change_that_waits_for_a_dead_holders_lock_goes_on() {
+    death_at("lock", |s| set(s, "b", 2).unwrap());
+}
+
+#[test]
+fn a_reader_that_dies_inside_a_section_does_not_hold_up_writers() {
+    death_at("read", |s| set(s, "b", 2).unwrap());
+}
+
+#[test]
+fn a_writer_that_dies_inside_a_section_does_not_hold_up_readers() {
+    death_at("write", |s| assert_eq!(get(s, "a"), Some(1)));
+}
+
+#[test]
+fn a_writer_that_dies_inside_a_section_does_not_hold_up_writers() {
+    death_at("write", |s| set(s, "b", 2).unwrap());
+}
+
+#[test]
+fn a_transaction_that_dies_does_not_hold_up_writers() {
+    death_at("transaction", |s| set(s, "b", 2).unwrap());
+}
+
+#[test]
+fn a_transaction_that_dies_does_not_hold_up_readers() {
+    death_at("transaction", |s| assert_eq!(get(s, "a"), Some(1)));
+}
+
+#[test]
+fn a_forked_child_that_does_nothing_does_not_keep_its_parents_latch() {
+    let (_dir, path, store) = fresh();
+    let neighbour = Neighbour::start(&path, "fork");
+    let killed = neighbour.kill();
+    set(&store, "b", 2).unwrap();
+    let took = killed.elapsed();
+    assert!(took < BEARABLE, "waited {took:?}");
+    assert_eq!(get(&store, "a"), Some(1));
+    sound(&store).unwrap();
+    println!("death of a parent with a living child: the others went on after {took:?}");
+}
+
+#[test]
+fn a_stopped_holder_of_the_latch_is_named_and_others_go_on_when_it_does() {
+    let (_dir, path, store) = fresh();
+    let neighbour = Neighbour::start(&path, "transaction");
+    neighbour.signal(libc::SIGSTOP);
+    let begun = Instant::now();
+    let mut short = Wait::at_most(Duration::from_millis(150));
+    let failed = store.write(Actor::Thread, &mut short, |w| {
+        w.set(store.root(), &Key::Str(b"b"), &In::Int(2))
+    });
+    match failed {
+        Err(Error::Timeout { holder, .. }) => {
+            assert!(holder.contains(&neighbour.0.id().to_string()), "{holder}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(150) && begun.elapsed() < Duration::from_secs(2));
+    // Readers of what it has changed wait for it too; of other containers they do not.
+    let mut short = Wait::at_most(Duration::from_millis(50));
+    let read = store.read(&mut short, |r| r.get(store.root(), &Key::Str(b"a")));
+    assert!(matches!(read, Err(Error::Timeout { .. })), "{read:?}");
+    neighbour.signal(libc::SIGCONT);
+    let killed = neighbour.kill();
+    set(&store, "b", 2).unwrap();
+    assert!(killed.elapsed() < BEARABLE);
+    sound(&store).unwrap();
+}
+
+#[test]
+fn a_stopped_reader_is_named_by_the_writer_that_waits_and_nothing_is_lost() {
+    let (_dir, path, store) = fresh();
+    let reader = Neighbour::start(&path, "read");
+    reader.signal(libc::SIGSTOP);
+    let other = Store::open(
+        &path,
+        &Options {
+            lock_timeout: Duration::from_millis(200),
+            ..Options::default()
+        },
+    )
+    .unwrap();
+    match set(&other, "b", 2) {
+        Err(Error::Timeout { holder, .. }) => {
+            assert!(holder.contains(&reader.0.id().to_string()), "{holder}")
+        }
+        other => panic!("{other:?}"),
+    }
+    reader.signal(libc::SIGCONT);
+    reader.kill();
+    set(&other, "b", 3).unwrap();
+    assert_eq!(get(&store, "b"), Some(3));
+    other.close().unwrap();
+    sound(&store).unwrap();
+}
+
+/// A writer died in the middle of a change, and a living reader stands still inside: nobody can undo the
+/// change yet, nobody may see it, and it is undone when the reader goes on.
+#[test]
+fn a_recovery_that_a_stopped_reader_holds_up_is_done_later() {
+    let (_dir, path, store) = fresh();
+    let brief = || Options {
+        lock_timeout: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let transaction = Neighbour::start(&path, "transaction");
+    // It may read another container meanwhile; the section is open at its death.
+    let reader = Neighbour::start(&path, "read");
+    reader.signal(libc::SIGSTOP);
+    transaction.kill();
+    let other = Store::open(&path, &brief());
+    match other {
+        Err(Error::Timeout { .. }) => {}
+        other => {
+            let other = other.unwrap();
+            assert!(matches!(set(&other, "b", 2), Err(Error::Timeout { .. })));
+            let read = other.read(&mut Wait::at_most(Duration::from_millis(50)), |r| {
+                r.get(store.root(), &Key::Str(b"a"))
+            });
+            assert!(
+                matches!(read, Err(Error::Timeout { .. })),
+                "a half-done change was shown: {read:?}"
+            );
+        }
+    }
+    reader.signal(libc::SIGCONT);
+    reader.kill();
+    set(&store, "b", 3).unwrap();
+    assert_eq!((get(&store, "a"), get(&store, "b")), (Some(1), Some(3)));
+    sound(&store).unwrap();
+}
+
+#[test]
+fn a_thread_that_ends_inside_a_transaction_undoes_it() {
+    let (_dir, _path, store) = fresh();
+    store
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            let l = w.new_list()?;
+            w.insert(
+                l,
+                0,
+                &In::str("a string that is freed in the transaction, and then not"),
+            )?;
+            w.set(store.root(), &Key::Str(b"l"), &In::Obj(l))
+        })
+        .unwrap();
+    std::thread::scope(|t| {
+        t.spawn(|| {
+            store
+                .lock(
+                    Actor::Thread,
+                    whole(store.root()),
+                    LockMode::Exclusive,
+                    &mut Wait::forever(),
+                )
+                .unwrap();
+            store.begin(&mut Wait::forever()).unwrap();
+            set(&store, "a", -1).unwrap();
+            store
+                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                    w.remove(store.root(), &Key::Str(b"l"))
+                })
+                .unwrap();
+        });
+    });
+    assert_eq!(get(&store, "a"), Some(1));
+    // The next transaction must not free what the undone one had freed.
+    store.begin(&mut Wait::forever()).unwrap();
+    set(&store, "b", 2).unwrap();
+    store.commit().unwrap();
+    assert!(
+        store
+            .read(&mut Wait::forever(), |r| r
+                .contains(store.root(), &Key::Str(b"l")))
+            .unwrap()
+    );
+    sound(&store).unwrap();
+}
+
+#[test]
+fn a_forked_child_uses_the_store_on_its_own() {
+    let (_dir, _path, store) = fresh();
+    store
+        .lock(
+            Actor::Thread,
+            whole(store.root()),
+            LockMode::Shared,
+            &mut Wait::forever(),
+        )
+        .unwrap();
+    store.begin(&mut Wait::forever()).unwrap();
+    set(&store, "a", 2).unwrap();
+    // Inside the transaction: it is the parent's.
+    let child = ptrace::fork(|| {
+        let mut short = Wait::at_most(Duration::from_millis(50));
+        let busy = store.write(Actor::Thread, &mut short, |w| {
+            w.set(store.root(), &Key::Str(b"b"), &In::Int(1))
+        });
+        i32::from(store.in_transaction() || !matches!(busy, Err(Error::Timeout { .. })))
+    });
+    assert_eq!(
+        ptrace::reap(child),
+        Stop::Exited(0),
+        "the child is not in its parent's transaction"
+    );
+    store.commit().unwrap();
+    let child = ptrace::fork(|| {
+        let mut short = Wait::at_most(Duration::from_millis(50));
+        // It has none of its parent's locks.
+        let locked = store.write(Actor::Thread, &mut short, |w| {
+            w.set(store.root(), &Key::Str(b"b"), &In::Int(1))
+        });
+        let read = get(&store, "a");
+        i32::from(!matches!(locked, Err(Error::Timeout { .. })) || read != Some(2))
+    });
+    assert_eq!(
+        ptrace::reap(child),
+        Stop::Exited(0),
+        "the child reads, and has none of its parent's locks"
+    );
+    store.unlock(Actor::Thread, whole(store.root())).unwrap();
+    let child = ptrace::fork(|| {
+        let done = (0..100).try_for_each(|n| set(&store, "from the child", n));
+        i32::from(done.is_err())
+    });
+    for n in 0..100 {
+        set(&store, "from the parent", n).unwrap();
+    }
+    assert_eq!(ptrace::reap(child), Stop::Exited(0), "both write");
+    assert_eq!(
+        (get(&store, "from the child"), get(&store, "from the parent")),
+        (Some(99), Some(99))
+    );
+    // A child that dies in a transaction of its own.
+    let child = ptrace::fork(|| {
+        store.begin(&mut Wait::forever()).expect("begin");
+        set(&store, "a", -1).expect("set");
+        ptrace::die();
+    });
+    assert_eq!(ptrace::reap(child), Stop::Killed(libc::SIGKILL));
+    assert_eq!(get(&store, "a"), Some(2));
+    set(&store, "a", 3).unwrap();
+    sound(&store).unwrap();
+}
