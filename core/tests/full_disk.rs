@@ -62,10 +62,8 @@ impl Disk {
         let take = self.free_pages().saturating_sub(pages);
         if take > 0 {
             // SAFETY: a plain system call on an open descriptor.
-            assert_eq!(
-                unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, take as i64 * 4096) },
-                0
-            );
+            let done = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, take as i64 * 4096) };
+            assert_eq!(done, 0);
         }
     }
 

@@ -51,6 +51,7 @@ fn neighbour() {
     let (Ok(path), Ok(task)) = (std::env::var("PERSIST_STORE"), std::env::var("PERSIST_DO")) else {
         return;
     };
+    ptrace::die_with_parent();
     let s = Store::open(path, &options()).expect("open");
     let ready = || eprintln!("ready");
     let forever = || -> ! {
@@ -114,11 +115,11 @@ impl Neighbour {
             .env("PERSIST_STORE", path)
             .env("PERSIST_DO", task)
             .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("start");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut neighbour = Neighbour(command.spawn().expect("start"));
+        let mut lines = BufReader::new(neighbour.0.stderr.take().expect("piped")).lines();
         while let Some(Ok(line)) = lines.next() {
             if line == "ready" {
-                return Neighbour(child);
+                return neighbour;
             }
         }
         panic!("the neighbour did not get ready");
@@ -133,6 +134,13 @@ impl Neighbour {
         let at = Instant::now();
         self.0.wait().expect("wait");
         at
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

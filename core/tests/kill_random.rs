@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 use support::state::{State, sound};
-use support::{again, memory_dir};
+use support::{again, memory_dir, ptrace};
 
 const WRITERS: usize = 3;
 const KEYS: u64 = 40;
@@ -252,6 +252,7 @@ fn writer() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
+    ptrace::die_with_parent();
     let me = number("PERSIST_WRITER") as usize;
     let mut log = std::fs::OpenOptions::new()
         .append(true)
@@ -273,6 +274,7 @@ fn checkpointer() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
+    ptrace::die_with_parent();
     let mut log = std::fs::OpenOptions::new()
         .append(true)
         .open(log_path(Path::new(&path), WRITERS))

@@ -10,7 +10,7 @@
 mod support;
 
 use persist_core::store::{
-    Actor, In, Key, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait, Writer,
+    Actor, In, Key, Kind, LockMode, LockTarget, Obj, Options, Result, Step, Store, Value, Wait, Writer,
 };
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -329,6 +329,61 @@ const CASES: &[Case] = &[
         run: |s| s.gc().map(|_| ()),
     },
     Case {
+        name: "read everything",
+        marked: Marked::Operation,
+        prepare: used_for_a_while,
+        run: |s| {
+            State::of(s);
+            Ok(())
+        },
+    },
+    Case {
+        name: "pin and unpin",
+        marked: Marked::Operation,
+        prepare: |s| a_list_of(s, 10),
+        run: |s| {
+            let l = child(s, "l")?;
+            s.read(&mut Wait::forever(), |r| r.pin(l))?;
+            write(s, |w| w.remove(s.root(), &Key::Str(b"l")).map(|_| ()))?;
+            write(s, |w| w.insert(l, 0, &In::Int(-1)))?;
+            s.unpin(l);
+            s.gc().map(|_| ())
+        },
+    },
+    Case {
+        name: "rename over another",
+        marked: Marked::Operation,
+        prepare: |s| a_dict_of(s, 20).and_then(|()| a_list_of(s, 20)),
+        run: |s| {
+            let step = |k: &str| {
+                Step::Key(Value::Str {
+                    bytes: k.as_bytes().into(),
+                    no_newline: false,
+                })
+            };
+            let d = child(s, "d")?;
+            write(s, |w| w.rename(s.root(), &step("l"), d, &step("key 3")))
+        },
+    },
+    Case {
+        name: "turn a dict into an object",
+        marked: Marked::Operation,
+        prepare: |s| a_dict_of(s, 12),
+        run: |s| {
+            let d = child(s, "d")?;
+            write(s, |w| w.convert(d, Kind::Object, "module:Class"))
+        },
+    },
+    Case {
+        name: "clear",
+        marked: Marked::Operation,
+        prepare: |s| a_dict_of(s, 600),
+        run: |s| {
+            let d = child(s, "d")?;
+            write(s, |w| w.clear(d))
+        },
+    },
+    Case {
         name: "a checkpoint",
         marked: Marked::Operation,
         prepare: used_for_a_while,
@@ -384,6 +439,7 @@ fn stepped() {
     ) else {
         return;
     };
+    ptrace::die_with_parent();
     let case = case(&name);
     if case.marked == Marked::Open {
         ptrace::stop_here();
@@ -439,8 +495,13 @@ impl Stage {
         let begun = Instant::now();
         let store = Store::open(&self.paths.store, &options())
             .unwrap_or_else(|e| panic!("{}, {at}: cannot open: {e}", self.what));
-        let state = State::of(&store);
+        let mut state = State::of(&store);
         self.slowest = self.slowest.max(begun.elapsed());
+        if state != self.before && state != self.after {
+            // What only the dead had pinned, or had not finished to free, may be there still.
+            store.gc().unwrap_or_else(|e| panic!("{}, {at}: {e}", self.what));
+            state = State::of(&store);
+        }
         let sane = sound(&store).and_then(|()| store.close().map_err(|e| e.to_string()));
         if let Err(e) = sane {
             panic!("{}, {at}: {e}", self.what);

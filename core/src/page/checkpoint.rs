@@ -23,8 +23,8 @@ use super::table::{Change, Entry, FANOUT, MAX_HEIGHT, covers};
 use super::wait::{Patience, Wait};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
-use crate::raw::file;
 use crate::raw::failpoint::fail_point;
+use crate::raw::file;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 

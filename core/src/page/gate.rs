@@ -54,7 +54,8 @@ impl Gate<'_> {
     /// Lowers the word, with the transaction bit as given, and wakes readers.
     #[inline]
     pub(crate) fn lower(&self, transaction: bool) {
-        self.word.store(if transaction { TRANSACTION } else { 0 }, Ordering::SeqCst);
+        self.word
+            .store(if transaction { TRANSACTION } else { 0 }, Ordering::SeqCst);
         if self.waiters.load(Ordering::SeqCst) != 0 {
             self.wake();
         }
@@ -72,7 +73,8 @@ impl Gate<'_> {
     /// (`wake_waiters`).
     #[inline]
     pub(crate) fn lower_quietly(&self, transaction: bool) {
-        self.word.store(if transaction { TRANSACTION } else { 0 }, Ordering::Release);
+        self.word
+            .store(if transaction { TRANSACTION } else { 0 }, Ordering::Release);
     }
 
     /// Wakes the readers that sleep.

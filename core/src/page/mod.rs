@@ -50,9 +50,9 @@ pub use section::{ReadSection, WriteSection};
 
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId};
+use crate::raw::failpoint::fail_point;
 use crate::raw::futex;
 use crate::raw::map::Map;
-use crate::raw::failpoint::fail_point;
 use shm::{Shm, at};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,14 @@ pub trait Hooks: Send + Sync {
     fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32);
     /// A change of a container (or one entry of it, by key hash) is about to happen:
     /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
-    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, id: ObjectId, key: Option<u64>) -> Result<()>;
+    fn check_change(
+        &self,
+        pager: &Pager,
+        slot: u32,
+        actor: Actor,
+        id: ObjectId,
+        key: Option<u64>,
+    ) -> Result<()>;
 }
 
 /// One open store, as this process sees it.
@@ -99,7 +106,9 @@ pub struct Pager {
 
 impl std::fmt::Debug for Pager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pager").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Pager")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,7 +233,13 @@ impl Pager {
     #[must_use]
     pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
         let p = process as usize;
-        if p >= shm::PROCESS_SLOTS || self.shm.process_word(p, slots::P::Generation).load(Ordering::Relaxed) as u32 != generation {
+        if p >= shm::PROCESS_SLOTS
+            || self
+                .shm
+                .process_word(p, slots::P::Generation)
+                .load(Ordering::Relaxed) as u32
+                != generation
+        {
             return None;
         }
         Some(self.shm.process_word(p, slots::P::Pid).load(Ordering::Relaxed) as u32)
@@ -237,7 +252,10 @@ impl Pager {
         if p >= shm::PROCESS_SLOTS {
             return true;
         }
-        self.shm.process_word(p, slots::P::Generation).load(Ordering::Relaxed) as u32 != generation
+        self.shm
+            .process_word(p, slots::P::Generation)
+            .load(Ordering::Relaxed) as u32
+            != generation
             || self.shm.process_word(p, slots::P::State).load(Ordering::Relaxed) == 0
             || self.process_is_dead(p)
     }
@@ -294,7 +312,6 @@ impl Pager {
         }
         done
     }
-
 }
 
 /// The lock manager's part of the sidecar.

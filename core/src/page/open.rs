@@ -18,10 +18,10 @@ use super::{Hooks, Pager, checkpoint, superblock as sb};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
+use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
-use crate::raw::failpoint::fail_point;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -508,7 +508,9 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
         file::write_meta(file, &page, at)?;
         file::flush(file)
     };
-    again().map_err(|e| Error::Poisoned { why: format!("a flush failed before, and fails again: {e}") })
+    again().map_err(|e| Error::Poisoned {
+        why: format!("a flush failed before, and fails again: {e}"),
+    })
 }
 
 fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {

@@ -49,7 +49,11 @@ impl Shm {
 
     pub(crate) fn list_entry(&self, list: usize, i: u64) -> [u64; 3] {
         let w = self.words(shm::LISTS + list * shm::LIST_SIZE + i as usize * ENTRY, 3);
-        [w[0].load(Ordering::Relaxed), w[1].load(Ordering::Relaxed), w[2].load(Ordering::Relaxed)]
+        [
+            w[0].load(Ordering::Relaxed),
+            w[1].load(Ordering::Relaxed),
+            w[2].load(Ordering::Relaxed),
+        ]
     }
 
     pub(crate) fn list_push(&self, list: usize, entry: [u64; 3]) -> Result<()> {
@@ -67,7 +71,9 @@ impl Shm {
     pub(crate) fn list_room(&self, list: usize, more: usize) -> Result<()> {
         let want = self.list_len(list) as usize + more;
         if want > LIST_MAX {
-            return Err(Error::TransactionTooLarge { what: "4 million changed pages between two checkpoints" });
+            return Err(Error::TransactionTooLarge {
+                what: "4 million changed pages between two checkpoints",
+            });
         }
         self.ensure(Region::List(list), want * ENTRY)
     }
@@ -107,7 +113,8 @@ impl Pager {
         let (now, nodes) = (self.shm.get(at::EPOCH) as usize % 3, 2 * self.reserve() as usize);
         self.shm.list_room(now, 1 + nodes)?;
         let next = REMOVAL as usize + nodes;
-        self.shm.ensure(Region::List((now + 1) % 3), next.min(LIST_MAX) * ENTRY)
+        self.shm
+            .ensure(Region::List((now + 1) % 3), next.min(LIST_MAX) * ENTRY)
     }
 
     /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes
@@ -135,7 +142,11 @@ impl Pager {
         let low = self.shm.get(at::REBUILD_BELOW).max(2);
         for _ in 0..2 {
             // In tests the lowest, so that pages are used again as soon as they are free.
-            let cursor = if cfg!(feature = "testing") { 0 } else { self.shm.get(at::CURSOR) };
+            let cursor = if cfg!(feature = "testing") {
+                0
+            } else {
+                self.shm.get(at::CURSOR)
+            };
             let start = cursor.clamp(low, pages.max(low));
             if let Some(p) = self.scan(start, pages).or_else(|| self.scan(low, start)) {
                 self.shm.set(at::CURSOR, p + 1);
@@ -145,13 +156,19 @@ impl Pager {
             self.shm.set(at::FREE_COUNT, 0);
             self.grow(0)?;
         }
-        Err(Error::Corrupt { what: "the free map in the sidecar (page)", at: pages })
+        Err(Error::Corrupt {
+            what: "the free map in the sidecar (page)",
+            at: pages,
+        })
     }
 
     fn scan(&self, from: u64, to: u64) -> Option<u64> {
         let mut page = from;
         while page < to {
-            let word = self.shm.word(shm::FREEMAP + (page / 64) as usize * 8).load(Ordering::Relaxed);
+            let word = self
+                .shm
+                .word(shm::FREEMAP + (page / 64) as usize * 8)
+                .load(Ordering::Relaxed);
             let free = !word & (u64::MAX << (page % 64));
             if free != 0 {
                 let found = page / 64 * 64 + u64::from(free.trailing_zeros());
@@ -190,7 +207,12 @@ impl Pager {
         let mut page = low;
         while page < pages {
             if page.is_multiple_of(64) && page + 64 <= pages {
-                free += u64::from(self.shm.word(shm::FREEMAP + (page / 64) as usize * 8).load(Ordering::Relaxed).count_zeros());
+                free += u64::from(
+                    self.shm
+                        .word(shm::FREEMAP + (page / 64) as usize * 8)
+                        .load(Ordering::Relaxed)
+                        .count_zeros(),
+                );
                 page += 64;
             } else {
                 free += u64::from(!self.shm.is_used(page));
@@ -214,9 +236,17 @@ impl Pager {
         }
         let mut more = (pages / 8).clamp(64, 16384).max(keep + 1).min(limit - pages);
         loop {
-            let done = self.shm.ensure(Region::FreeMap, ((pages + more) as usize).div_ceil(64) * 8).and_then(|()| {
-                file::allocate(&self.file, pages * PAGE_SIZE as u64, more * PAGE_SIZE as u64, "the store file")
-            });
+            let done = self
+                .shm
+                .ensure(Region::FreeMap, ((pages + more) as usize).div_ceil(64) * 8)
+                .and_then(|()| {
+                    file::allocate(
+                        &self.file,
+                        pages * PAGE_SIZE as u64,
+                        more * PAGE_SIZE as u64,
+                        "the store file",
+                    )
+                });
             match done {
                 Ok(()) => break,
                 Err(_) if more > 1 => more /= 2,

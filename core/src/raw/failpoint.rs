@@ -22,7 +22,10 @@ mod on {
         WANTED.get_or_init(|| {
             let text = std::env::var("PERSIST_FAIL").ok()?;
             let (name, passes) = text.split_once('=')?;
-            Some(Wanted { name: name.to_owned(), passes: AtomicU64::new(passes.parse().ok()?) })
+            Some(Wanted {
+                name: name.to_owned(),
+                passes: AtomicU64::new(passes.parse().ok()?),
+            })
         })
     }
 

@@ -75,7 +75,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { read_only: false, create: true, durability: Durability::Checkpoint, lock_timeout: Duration::from_secs(30) }
+        Options {
+            read_only: false,
+            create: true,
+            durability: Durability::Checkpoint,
+            lock_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -149,7 +154,14 @@ impl Store {
                 return Err(e);
             }
         };
-        Ok(Store { inner: Arc::new(Inner { pager, root, unpinned: Mutex::new(Vec::new()), has_unpinned: AtomicBool::new(false) }) })
+        Ok(Store {
+            inner: Arc::new(Inner {
+                pager,
+                root,
+                unpinned: Mutex::new(Vec::new()),
+                has_unpinned: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// The root dict.
@@ -247,10 +259,16 @@ impl Store {
         // Most of them are still referred to by a container and need nothing.
         let all = std::mem::take(&mut *list);
         drop(list);
-        let suspects = self.read(&mut Wait::never(), |r| Ok(all.iter().copied().filter(|o| graph::is_suspect(r, *o)).collect()));
+        let suspects = self.read(&mut Wait::never(), |r| {
+            Ok(all.iter().copied().filter(|o| graph::is_suspect(r, *o)).collect())
+        });
         let suspects: Vec<Obj> = suspects.unwrap_or(all);
         let some = !suspects.is_empty();
-        self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner).extend(suspects);
+        self.inner
+            .unpinned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(suspects);
         self.inner.has_unpinned.store(some, Ordering::Relaxed);
         if some {
             let _ = self.write(Actor::Thread, &mut Wait::never(), |_| Ok(()));

@@ -299,6 +299,15 @@ pub fn stop_here() {
     }
 }
 
+/// The calling process ends with the thread that started it: a test that breaks off leaves nobody behind.
+pub fn die_with_parent() {
+    // SAFETY: a plain system call.
+    check(
+        i64::from(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }),
+        "PR_SET_PDEATHSIG",
+    );
+}
+
 /// Sends a signal.
 pub fn signal(pid: i32, signal: i32) {
     // SAFETY: a plain system call.
