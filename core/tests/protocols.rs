@@ -14,6 +14,7 @@
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::process::Command;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -137,12 +138,6 @@ mod raw {
                 self.0.load(order) as u32
             }
         }
-
-        pub(crate) fn full_fence() {
-            if !without(Without::Fences) {
-                fence(Ordering::SeqCst);
-            }
-        }
     }
 
     /// The kernel's futex: the comparison and falling asleep are one step.
@@ -176,7 +171,7 @@ mod raw {
     }
 }
 
-use raw::sync::{AtomicU64, FutexWord, Ordering, full_fence};
+use raw::sync::{AtomicU64, FutexWord, Ordering};
 
 /// A part of a protocol that can be taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -216,7 +211,16 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
-    builder.check(model);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = runs.clone();
+    builder.check(move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    });
+    println!(
+        "{} interleavings",
+        runs.load(std::sync::atomic::Ordering::Relaxed)
+    );
 }
 
 /// The model holds, and fails without each of these: that is tried in processes of their own, since a
@@ -329,10 +333,7 @@ fn the_latch_has_one_owner_and_loses_no_sleeper() {
             };
             words.take(2);
             bytes.set(bytes.get() + 1);
-            // As the end of a write section: both words first, one fence, then the sleepers.
-            words.latch().release_quietly();
-            full_fence();
-            words.latch().wake_waiters();
+            words.latch().release();
             other.join().unwrap();
             assert_eq!(bytes.get(), 2);
         },
@@ -357,15 +358,17 @@ fn a_reader_and_the_writer_are_never_inside_together() {
                     gate::Gate::leave(&mark);
                 })
             };
-            // The writer holds the latch.
+            let held = LatchWords::new(0);
+            held.take(1);
             words.gate().raise();
             while mark.load(Ordering::SeqCst) != 0 {
                 thread::yield_now();
             }
             bytes.set(1);
             bytes.set(2);
+            // As a write section ends: releasing the latch is the barrier for both words.
             words.gate().lower_quietly(false);
-            full_fence();
+            held.latch().release();
             words.gate().wake_waiters();
             reader.join().unwrap();
         },

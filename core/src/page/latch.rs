@@ -26,7 +26,9 @@ impl Latch<'_> {
     /// Takes a free latch.
     #[inline]
     pub(crate) fn try_take(&self, slot: u32) -> bool {
-        self.word.compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        self.word
+            .compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Takes it, spinning a few microseconds.
@@ -63,7 +65,9 @@ impl Latch<'_> {
     }
 
     fn forget_waiter(&self) {
-        let _ = self.waiters.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| n.checked_sub(1));
+        let _ = self
+            .waiters
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| n.checked_sub(1));
     }
 
     /// Gives it up.
@@ -71,20 +75,6 @@ impl Latch<'_> {
     pub(crate) fn release(&self) {
         self.word.store(0, Ordering::SeqCst);
         if self.waiters.load(Ordering::SeqCst) != 0 {
-            self.wake();
-        }
-    }
-
-    /// Gives it up without looking at the waiters: the caller does, after a fence (`wake_waiters`).
-    #[inline]
-    pub(crate) fn release_quietly(&self) {
-        self.word.store(0, Ordering::Release);
-    }
-
-    /// Wakes a waiter if there is one.
-    #[inline]
-    pub(crate) fn wake_waiters(&self) {
-        if self.waiters.load(Ordering::Relaxed) != 0 {
             self.wake();
         }
     }
@@ -104,7 +94,12 @@ impl Latch<'_> {
     /// Takes it over from a dead owner. The caller holds the dead process's byte lock.
     pub(crate) fn take_over(&self, dead: u32, slot: u32) -> bool {
         self.word
-            .compare_exchange(u64::from(dead) + 1, u64::from(slot) + 1, Ordering::SeqCst, Ordering::Relaxed)
+            .compare_exchange(
+                u64::from(dead) + 1,
+                u64::from(slot) + 1,
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            )
             .is_ok()
     }
 }

@@ -250,3 +250,35 @@ fn a_wait_is_bounded_and_names_the_holder() {
     });
     p.rollback().unwrap();
 }
+
+#[test]
+fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let p = open(&path);
+    let pages: Vec<_> = (0..40).map(|_| change(&p, |s| s.alloc_page()).unwrap()).collect();
+    for page in &pages {
+        change(&p, |s| s.free_page(*page)).unwrap();
+    }
+    p.checkpoint(&mut Wait::forever()).unwrap();
+    let before = p.check_pages().unwrap().reached;
+    p.release_free_pages().unwrap();
+    // The same epoch: released, used and written.
+    let again: Vec<_> = (0..20).map(|_| change(&p, |s| s.alloc_page()).unwrap()).collect();
+    for (i, page) in again.iter().enumerate() {
+        assert!(pages.contains(page));
+        change(&p, |s| s.set_u64(page.addr() + 8, i as u64 + 1)).unwrap();
+    }
+    for _ in 0..3 {
+        p.checkpoint_always().unwrap();
+        p.check_pages().unwrap();
+    }
+    assert!(p.check_pages().unwrap().reached < before, "the space of released pages is still held");
+    let copy = dir.path().join("copy.store");
+    std::fs::copy(&path, &copy).unwrap();
+    let q = open(&copy);
+    for (i, page) in again.iter().enumerate() {
+        assert_eq!(word(&q, page.addr() + 8), i as u64 + 1);
+    }
+    q.check_pages().unwrap();
+}
