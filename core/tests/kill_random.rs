@@ -408,7 +408,8 @@ impl Torture {
         let mut open: Vec<usize> = Vec::new();
         for (i, p) in self.players.iter_mut().enumerate() {
             p.progress();
-            if !p.is_dead() {
+            // One that has only just come is still busy coming.
+            if !p.is_dead() && p.text.contains("A ") {
                 open.push(i);
             }
         }
@@ -421,7 +422,11 @@ impl Torture {
                     return false;
                 }
                 if p.progress() {
-                    waits.push(begun.elapsed());
+                    let took = begun.elapsed();
+                    if took > PROMISED {
+                        println!("{took:?} until process {} went on", p.who);
+                    }
+                    waits.push(took);
                     return false;
                 }
                 true
@@ -502,6 +507,7 @@ impl Torture {
         let p = &mut self.players[i];
         p.child = child;
         p.fail = fail;
+        p.text.clear();
     }
 
     /// Kills one, or lets one die; the others go on; the dead one's part is right; it comes again.
@@ -521,7 +527,14 @@ impl Torture {
         });
         let begun = Instant::now();
         self.note(dead);
+        let fail = self.players[dead].fail;
         let waits = self.watch(begun);
+        if waits.iter().any(|w| *w > PROMISED) {
+            println!(
+                "after the death of process {} at {fail:?}",
+                self.players[dead].who
+            );
+        }
         self.waits.extend(waits);
         let from = if dead < WRITERS {
             self.judge(dead, store)
@@ -599,7 +612,13 @@ fn writers_and_checkpointers_are_killed() {
         });
     }
     // What the machine itself costs, with nobody killed.
-    torture.watch(Instant::now());
+    let acknowledged = |p: &mut Player| {
+        p.progress();
+        p.text.contains("A ")
+    };
+    while !torture.players.iter_mut().all(acknowledged) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     for _ in 0..30 {
         let idle = torture.watch(Instant::now());
         torture.idle.extend(idle);
