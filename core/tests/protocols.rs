@@ -23,6 +23,9 @@ use std::time::Duration;
 #[allow(dead_code)]
 mod gate;
 #[rustfmt::skip]
+#[path = "../src/page/waiters.rs"]
+mod waiters;
+#[rustfmt::skip]
 #[path = "../src/page/latch.rs"]
 #[allow(dead_code)]
 mod latch;
@@ -32,82 +35,96 @@ mod raw {
     /// The model's atomics with the engine's names.
     pub(crate) mod sync {
         use crate::{Without, without};
-        use loom::sync::atomic::{AtomicU64 as Inner, fence};
+        use loom::sync::atomic::fence as model_fence;
         use std::sync::Arc;
         pub(crate) use std::sync::atomic::Ordering;
 
         /// The model's own atomics take SeqCst for AcqRel, but know SeqCst fences: each sequentially
         /// consistent access is one with fences.
-        #[derive(Clone, Debug)]
-        pub(crate) struct AtomicU64(Arc<Inner>);
+        macro_rules! atomic {
+            ($name:ident, $int:ty) => {
+                #[derive(Clone, Debug)]
+                pub(crate) struct $name(Arc<loom::sync::atomic::$name>);
+
+                #[allow(dead_code)] // Each of the two has a use for its part.
+                impl $name {
+                    pub(crate) fn new(value: $int) -> $name {
+                        $name(Arc::new(loom::sync::atomic::$name::new(value)))
+                    }
+
+                    pub(crate) fn load(&self, order: Ordering) -> $int {
+                        if strong(order) {
+                            model_fence(Ordering::SeqCst);
+                        }
+                        self.0.load(if order == Ordering::SeqCst {
+                            Ordering::Acquire
+                        } else {
+                            order
+                        })
+                    }
+
+                    pub(crate) fn store(&self, value: $int, order: Ordering) {
+                        self.0.store(
+                            value,
+                            if order == Ordering::SeqCst {
+                                Ordering::Release
+                            } else {
+                                order
+                            },
+                        );
+                        if strong(order) {
+                            model_fence(Ordering::SeqCst);
+                        }
+                    }
+
+                    pub(crate) fn compare_exchange(
+                        &self,
+                        old: $int,
+                        new: $int,
+                        ok: Ordering,
+                        err: Ordering,
+                    ) -> Result<$int, $int> {
+                        self.around(ok, |w| {
+                            w.compare_exchange(old, new, weaker(ok), weaker_load(err))
+                        })
+                    }
+
+                    pub(crate) fn fetch_add(&self, n: $int, order: Ordering) -> $int {
+                        self.around(order, |w| w.fetch_add(n, weaker(order)))
+                    }
+
+                    pub(crate) fn fetch_update(
+                        &self,
+                        ok: Ordering,
+                        err: Ordering,
+                        f: impl FnMut($int) -> Option<$int>,
+                    ) -> Result<$int, $int> {
+                        self.around(ok, |w| w.fetch_update(weaker(ok), weaker_load(err), f))
+                    }
+
+                    fn around<R>(
+                        &self,
+                        order: Ordering,
+                        f: impl FnOnce(&loom::sync::atomic::$name) -> R,
+                    ) -> R {
+                        if strong(order) {
+                            model_fence(Ordering::SeqCst);
+                        }
+                        let done = f(&self.0);
+                        if strong(order) {
+                            model_fence(Ordering::SeqCst);
+                        }
+                        done
+                    }
+                }
+            };
+        }
+
+        atomic!(AtomicU64, u64);
+        atomic!(AtomicU32, u32);
 
         fn strong(order: Ordering) -> bool {
             order == Ordering::SeqCst && !without(Without::Fences)
-        }
-
-        impl AtomicU64 {
-            pub(crate) fn new(value: u64) -> AtomicU64 {
-                AtomicU64(Arc::new(Inner::new(value)))
-            }
-
-            pub(crate) fn load(&self, order: Ordering) -> u64 {
-                if strong(order) {
-                    fence(Ordering::SeqCst);
-                }
-                self.0.load(if order == Ordering::SeqCst {
-                    Ordering::Acquire
-                } else {
-                    order
-                })
-            }
-
-            pub(crate) fn store(&self, value: u64, order: Ordering) {
-                self.0.store(
-                    value,
-                    if order == Ordering::SeqCst {
-                        Ordering::Release
-                    } else {
-                        order
-                    },
-                );
-                if strong(order) {
-                    fence(Ordering::SeqCst);
-                }
-            }
-
-            pub(crate) fn compare_exchange(
-                &self,
-                old: u64,
-                new: u64,
-                ok: Ordering,
-                err: Ordering,
-            ) -> Result<u64, u64> {
-                self.around(ok, |w| w.compare_exchange(old, new, weaker(ok), weaker_load(err)))
-            }
-
-            pub(crate) fn fetch_add(&self, n: u64, order: Ordering) -> u64 {
-                self.around(order, |w| w.fetch_add(n, weaker(order)))
-            }
-
-            pub(crate) fn fetch_update(
-                &self,
-                ok: Ordering,
-                err: Ordering,
-                f: impl FnMut(u64) -> Option<u64>,
-            ) -> Result<u64, u64> {
-                self.around(ok, |w| w.fetch_update(weaker(ok), weaker_load(err), f))
-            }
-
-            fn around<R>(&self, order: Ordering, f: impl FnOnce(&Inner) -> R) -> R {
-                if strong(order) {
-                    fence(Ordering::SeqCst);
-                }
-                let done = f(&self.0);
-                if strong(order) {
-                    fence(Ordering::SeqCst);
-                }
-                done
-            }
         }
 
         fn weaker(order: Ordering) -> Ordering {
@@ -125,9 +142,6 @@ mod raw {
                 order
             }
         }
-
-        /// Counters: nothing in these protocols depends on their width.
-        pub(crate) type AtomicU32 = AtomicU64;
 
         /// The same memory as the protocol's word.
         #[derive(Clone, Debug)]
@@ -152,26 +166,26 @@ mod raw {
             if !without(Without::Comparison) && word.load(Ordering::SeqCst) != expected {
                 return;
             }
+            let mine = asleep.0;
             asleep.0 += 1;
-            let mine = asleep.1;
-            while asleep.1 == mine {
+            while asleep.1 <= mine {
                 asleep = bucket.1.wait(asleep).unwrap();
             }
         }
 
-        /// Wakes all: more than was asked for is allowed, sleepers look again.
-        pub(crate) fn wake(_word: &FutexWord, _count: i32) -> i32 {
+        /// The first that fell asleep wake first.
+        pub(crate) fn wake(_word: &FutexWord, count: i32) -> i32 {
             let bucket = &*SLEEPERS;
             let mut asleep = bucket.0.lock().unwrap();
-            let n = std::mem::take(&mut asleep.0);
-            asleep.1 += 1;
+            let n = (asleep.0 - asleep.1).min(count);
+            asleep.1 += n;
             bucket.1.notify_all();
             n
         }
     }
 }
 
-use raw::sync::{AtomicU64, FutexWord, Ordering};
+use raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
 
 /// A part of a protocol that can be taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -199,10 +213,10 @@ fn without(part: Without) -> bool {
     !MISSING.is_empty() && *MISSING == format!("{part:?}")
 }
 
-type Sleepers = (loom::sync::Mutex<(i32, u64)>, loom::sync::Condvar);
+type Sleepers = (loom::sync::Mutex<(i32, i32)>, loom::sync::Condvar);
 
 loom::lazy_static! {
-    /// The futex's queue of the model being run: how many sleep, and how often they were woken.
+    /// The futex's queue of the model being run: how many ever slept, and how many of those were woken.
     static ref SLEEPERS: Sleepers = (loom::sync::Mutex::new((0, 0)), loom::sync::Condvar::new());
 }
 
@@ -254,7 +268,7 @@ fn holds_only_with(
 struct LatchWords {
     word: AtomicU64,
     futex: FutexWord,
-    waiters: AtomicU64,
+    waiters: AtomicU32,
 }
 
 impl LatchWords {
@@ -263,7 +277,7 @@ impl LatchWords {
         LatchWords {
             futex: FutexWord(word.clone()),
             word,
-            waiters: AtomicU64::new(0),
+            waiters: AtomicU32::new(0),
         }
     }
 
@@ -323,19 +337,23 @@ fn the_latch_has_one_owner_and_loses_no_sleeper() {
         3,
         || {
             let (words, bytes) = (LatchWords::new(0), Bytes::new(0));
-            let other = {
-                let (words, bytes) = (words.clone(), bytes.clone());
-                thread::spawn(move || {
-                    words.take(1);
-                    bytes.set(bytes.get() + 1);
-                    words.latch().release();
+            let others: Vec<_> = (0..2)
+                .map(|slot| {
+                    let (words, bytes) = (words.clone(), bytes.clone());
+                    thread::spawn(move || {
+                        words.take(slot);
+                        bytes.set(bytes.get() + 1);
+                        words.latch().release();
+                    })
                 })
-            };
+                .collect();
             words.take(2);
             bytes.set(bytes.get() + 1);
             words.latch().release();
-            other.join().unwrap();
-            assert_eq!(bytes.get(), 2);
+            for other in others {
+                other.join().unwrap();
+            }
+            assert_eq!(bytes.get(), 3);
         },
     );
 }

@@ -9,7 +9,7 @@
 //!    mark sees everything that reader did as finished, and the reverse for the word.
 //! 3. A mark that stays belongs to a slow or to a dead reader; the waiting writer asks (`slots`).
 
-use crate::raw::futex;
+use super::waiters::Waiters;
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use std::time::Duration;
 
@@ -54,22 +54,17 @@ impl Gate<'_> {
     /// Lowers the word, with the transaction bit as given, and wakes readers.
     #[inline]
     pub(crate) fn lower(&self, transaction: bool) {
-        self.word
-            .store(if transaction { TRANSACTION } else { 0 }, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) != 0 {
-            self.wake();
-        }
+        self.restore(if transaction { TRANSACTION } else { 0 });
     }
 
     /// Puts back what the word was before `raise`.
+    #[inline]
     pub(crate) fn restore(&self, word: u64) {
         self.word.store(word, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) != 0 {
-            self.wake();
-        }
+        self.wake_waiters();
     }
 
-    /// Lowers the word without looking at the waiters: the caller does, after a fence
+    /// Lowers the word without looking at the waiters: the caller does, after a full barrier
     /// (`wake_waiters`).
     #[inline]
     pub(crate) fn lower_quietly(&self, transaction: bool) {
@@ -80,24 +75,18 @@ impl Gate<'_> {
     /// Wakes the readers that sleep.
     #[inline]
     pub(crate) fn wake_waiters(&self) {
-        if self.waiters.load(Ordering::Relaxed) != 0 {
-            self.wake();
+        self.sleepers().wake(i32::MAX);
+    }
+
+    fn sleepers(&self) -> Waiters<'_> {
+        Waiters {
+            count: self.waiters,
+            futex: self.futex,
         }
     }
 
-    #[cold]
-    fn wake(&self) {
-        self.waiters.store(0, Ordering::SeqCst);
-        futex::wake(self.futex, i32::MAX);
-    }
-
-    /// Sleeps while the word has any of `bits`, at most `slice`. Waiters that died or lost their
-    /// count to a wake cost a slice, no more.
+    /// Sleeps while the word has any of `bits`, at most `slice`.
     pub(crate) fn sleep(&self, bits: u64, slice: Duration) {
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let seen = self.futex.load(Ordering::SeqCst);
-        if u64::from(seen) & bits != 0 {
-            futex::wait(self.futex, seen, slice);
-        }
+        self.sleepers().sleep(bits as u32, slice);
     }
 }

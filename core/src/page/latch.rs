@@ -4,11 +4,9 @@
 //!    took the dead process's byte lock (`slots`), and back to the dead if that one could not recover;
 //!    nothing else changes an owned word but its owner.
 //! 2. Unlocking stores 0 and then looks at the waiters; a waiter counts itself and then looks at the
-//!    word. So one of the two sees the other (both sequentially consistent), and a lost wake-up
-//!    could cost one slice (20 ms) at most.
-//! 3. A waiter that was killed leaves its count; an unlock that wakes nobody takes one count off.
+//!    word (`waiters`). So one of the two sees the other.
 
-use crate::raw::futex;
+use super::waiters::Waiters;
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use std::time::Duration;
 
@@ -56,34 +54,21 @@ impl Latch<'_> {
 
     /// Sleeps until it may be free, at most `slice`.
     pub(crate) fn sleep(&self, slice: Duration) {
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let seen = self.futex.load(Ordering::SeqCst);
-        if seen != 0 {
-            futex::wait(self.futex, seen, slice);
+        self.sleepers().sleep(u32::MAX, slice);
+    }
+
+    fn sleepers(&self) -> Waiters<'_> {
+        Waiters {
+            count: self.waiters,
+            futex: self.futex,
         }
-        self.forget_waiter();
     }
 
-    fn forget_waiter(&self) {
-        let _ = self
-            .waiters
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| n.checked_sub(1));
-    }
-
-    /// Gives it up.
+    /// Gives it up. A full barrier, too.
     #[inline]
     pub(crate) fn release(&self) {
         self.word.store(0, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) != 0 {
-            self.wake();
-        }
-    }
-
-    #[cold]
-    fn wake(&self) {
-        if futex::wake(self.futex, 1) == 0 {
-            self.forget_waiter();
-        }
+        self.sleepers().wake(1);
     }
 
     /// Gives it back to the dead owner it was taken over from. The caller holds the byte lock still.

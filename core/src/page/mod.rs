@@ -17,7 +17,7 @@
 //!
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
+//! (processes and threads), `waiters`, `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
 //! `verify`.
 
 pub mod access;
@@ -44,6 +44,7 @@ mod transaction;
 mod undo;
 pub mod verify;
 pub mod wait;
+mod waiters;
 
 pub use open::Settings;
 pub use section::{ReadSection, WriteSection};

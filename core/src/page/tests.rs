@@ -273,7 +273,10 @@ fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
         p.checkpoint_always().unwrap();
         p.check_pages().unwrap();
     }
-    assert!(p.check_pages().unwrap().reached < before, "the space of released pages is still held");
+    assert!(
+        p.check_pages().unwrap().reached < before,
+        "the space of released pages is still held"
+    );
     let copy = dir.path().join("copy.store");
     std::fs::copy(&path, &copy).unwrap();
     let q = open(&copy);

@@ -1,0 +1,58 @@
+//! How many sleep on a word, so that who changes it need not ask the kernel when nobody does.
+//!
+//! 1. A sleeper counts itself before it looks at the word for the last time, and takes itself off when it
+//!    is back. Nobody else takes it off.
+//! 2. So a sleeper that was killed stays counted. A wake that finds nobody is noted as a miss, one that
+//!    finds somebody forgets the misses, and after `MISSES` in a row the count starts anew. A sleeper
+//!    that was counted and not yet asleep all that time sleeps one slice too long, no worse.
+//!
+//! The word: sleepers in the low half, misses in the high half.
+
+use crate::raw::futex;
+use crate::raw::sync::{AtomicU32, FutexWord, Ordering};
+use std::time::Duration;
+
+const COUNT: u32 = 0xffff;
+const MISS: u32 = COUNT + 1;
+const MISSES: u32 = 256;
+
+/// The sleepers on one word.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiters<'a> {
+    pub(crate) count: &'a AtomicU32,
+    pub(crate) futex: &'a FutexWord,
+}
+
+impl Waiters<'_> {
+    /// Sleeps at most `slice` while the word is what it is now, if it has any of `bits`.
+    pub(crate) fn sleep(&self, bits: u32, slice: Duration) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let seen = self.futex.load(Ordering::SeqCst);
+        if seen & bits != 0 {
+            futex::wait(self.futex, seen, slice);
+        }
+        let _ = self.count.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| {
+            (n & COUNT != 0).then(|| n - 1)
+        });
+    }
+
+    /// After the word was changed by a sequentially consistent store (or before one): wakes up to `most` of the sleepers.
+    #[inline]
+    pub(crate) fn wake(&self, most: i32) {
+        if self.count.load(Ordering::SeqCst) & COUNT != 0 {
+            self.wake_some(most);
+        }
+    }
+
+    #[cold]
+    fn wake_some(&self, most: i32) {
+        let found = futex::wake(self.futex, most) > 0;
+        let _ = self
+            .count
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| match n / MISS {
+                _ if found => (n >= MISS).then_some(n & COUNT),
+                misses if misses >= MISSES => Some(0),
+                _ => Some(n + MISS),
+            });
+    }
+}
