@@ -7,30 +7,19 @@
 //! 3. Inside a section: no blocking call, no lock, no other section of the same store (checked).
 //! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
 
+mod enter;
+
 use super::access::{Pages, PagesMut, within_page};
 use super::gate::{self, Gate};
 use super::phys::ABSENT;
-use super::shm::{self, Shm, at};
+use super::shm::{self, at};
 use super::superblock as sb;
-use super::wait::{Patience, SLICE, Wait};
 use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use std::sync::atomic::{Ordering, fence};
-use std::time::Instant;
-
-impl Shm {
-    #[inline]
-    pub(crate) fn gate(&self) -> Gate<'_> {
-        Gate {
-            word: self.word(at::GATE),
-            futex: self.word32(at::GATE),
-            waiters: self.word32(at::GATE_WAITERS),
-        }
-    }
-}
 
 /// A stay as a reader.
 #[derive(Debug)]
@@ -46,217 +35,6 @@ impl Drop for ReadSection<'_> {
     #[inline]
     fn drop(&mut self) {
         Gate::leave(self.pager.shm.mark(self.slot));
-    }
-}
-
-impl Pager {
-    /// Enters as a reader. Waits while a writer is at work.
-    #[inline]
-    pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
-        let slot = self.slot()?;
-        let mark = self.shm.mark(slot);
-        if mark.load(Ordering::Relaxed) != 0 {
-            return Err(Error::invalid(
-                "a section of this store is already open on this thread",
-            ));
-        }
-        let word = match self.shm.gate().try_enter(mark) {
-            Some(word) => word,
-            None => self.enter_slowly(slot, wait)?,
-        };
-        let watch = word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot);
-        Ok(ReadSection {
-            pager: self,
-            slot,
-            limit: self.shm.get(at::LOGICAL),
-            watch,
-        })
-    }
-
-    #[cold]
-    fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<u64> {
-        let gate = self.shm.gate();
-        let mark = self.shm.mark(slot);
-        for _ in 0..2000 {
-            if gate.word.load(Ordering::Relaxed) & gate::RAISED == 0
-                && let Some(word) = gate.try_enter(mark)
-            {
-                return Ok(word);
-            }
-            std::hint::spin_loop();
-        }
-        let mut patience = Patience::new(wait, self.bound);
-        loop {
-            if let Some(word) = gate.try_enter(mark) {
-                return Ok(word);
-            }
-            let owner = self.shm.latch().owner();
-            if owner == Some(slot) {
-                return Err(Error::invalid(
-                    "a section of this store is already open on this thread",
-                ));
-            }
-            let slice = patience.slice("a writer at work in the store", || self.describe_owner(owner))?;
-            gate.sleep(gate::RAISED, slice);
-            if gate.word.load(Ordering::Relaxed) & gate::RAISED != 0 {
-                self.look_after_latch(owner)?;
-            }
-        }
-    }
-
-    pub(crate) fn describe_owner(&self, owner: Option<u32>) -> String {
-        owner.map_or_else(|| "nobody".to_owned(), |slot| self.describe_slot(slot))
-    }
-
-    fn look_after_latch(&self, seen: Option<u32>) -> Result<()> {
-        if let Some(owner) = seen
-            && self.shm.latch().owner() == seen
-        {
-            self.look_after(owner, None)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the latch for the slot. False in a transaction of this thread, which has it already.
-    #[inline]
-    pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
-        let latch = self.shm.latch();
-        if latch.try_take(slot) {
-            return Ok(true);
-        }
-        if latch.owner() == Some(slot) {
-            return Ok(false);
-        }
-        self.take_latch_slowly(slot, wait).map(|()| true)
-    }
-
-    #[cold]
-    fn take_latch_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
-        let latch = self.shm.latch();
-        if latch.spin(slot) {
-            return Ok(());
-        }
-        let mut patience = Patience::new(wait, self.bound);
-        loop {
-            if latch.try_take(slot) {
-                return Ok(());
-            }
-            let owner = latch.owner();
-            let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
-            latch.sleep(slice);
-            // The same owner after a whole slice: does it live?
-            if latch.owner() == owner {
-                self.look_after_latch(owner)?;
-            }
-        }
-    }
-
-    /// Raises the gate and waits until no reader is inside. The caller holds the latch.
-    #[inline]
-    pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
-        self.close_gate(slot)
-            .inspect_err(|_| self.shm.gate().lower(self.marked()))
-    }
-
-    /// As `raise_gate`, but after an error the gate is left raised.
-    #[inline]
-    pub(crate) fn close_gate(&self, slot: u32) -> Result<()> {
-        self.shm.gate().raise();
-        // Sequentially consistent like the marks: a slot claimed since is seen by its own reader.
-        for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
-            if self.shm.mark(s).load(Ordering::SeqCst) != 0 {
-                self.wait_for_reader(s, slot)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn wait_for_reader(&self, reader: u32, mine: u32) -> Result<()> {
-        let mark = self.shm.mark(reader);
-        let mut wait = Wait::at_most(self.bound);
-        let mut patience = Patience::new(&mut wait, self.bound);
-        let mut turns = 0u32;
-        let mut looked = None;
-        while mark.load(Ordering::SeqCst) != 0 {
-            turns += 1;
-            if turns < 2000 {
-                std::hint::spin_loop();
-            } else if turns < 2100 {
-                std::thread::yield_now();
-            } else {
-                let slice = patience.slice("a reader to leave the store", || self.describe_slot(reader))?;
-                std::thread::sleep(slice.min(std::time::Duration::from_micros(200)));
-                if looked.get_or_insert_with(Instant::now).elapsed() >= SLICE {
-                    looked = Some(Instant::now());
-                    self.look_after(reader, Some(mine))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a transaction is open that has marked containers.
-    pub(crate) fn marked(&self) -> bool {
-        self.shm.gate().word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
-    }
-
-    /// Enters as a writer: as a part of this thread's transaction if it has one.
-    #[inline]
-    pub fn write(&self, wait: &mut Wait<'_>) -> Result<WriteSection<'_>> {
-        if self.read_only {
-            return Err(Error::ReadOnly);
-        }
-        let slot = self.slot()?;
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
-            return Err(Error::invalid(
-                "a section of this store is already open on this thread",
-            ));
-        }
-        let took = self.take_latch(slot, wait)?;
-        if !took && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0 {
-            return Err(Error::invalid(
-                "a section of this store is already open on this thread",
-            ));
-        }
-        if self.shm.get(at::POISON) != 0 {
-            if took {
-                self.shm.latch().release();
-            }
-            return Err(self.poisoned());
-        }
-        if let Err(e) = self.raise_gate(slot) {
-            if took {
-                self.shm.latch().release();
-            }
-            return Err(e);
-        }
-        let transaction = self.shm.depth(slot).load(Ordering::Relaxed) > 0;
-        let mut section = WriteSection {
-            read: ReadSection {
-                pager: self,
-                slot,
-                limit: 0,
-                watch: false,
-            },
-            undo: self.shm.undo_len(),
-            fresh_from: 0,
-            deferred: Vec::new(),
-            epoch: self.shm.get(at::EPOCH),
-            now: 0,
-            transaction,
-            owned: took,
-            removing: false,
-            actor: Actor::Thread,
-            done: false,
-        };
-        section.read.limit = self.shm.get(at::LOGICAL);
-        section.fresh_from = if section.read.limit == 0 {
-            0
-        } else {
-            section.u64_at(sb::NEXT_PAGE)?
-        };
-        Ok(section)
     }
 }
 

@@ -27,7 +27,7 @@ mod run;
 mod writer;
 
 pub use crate::error::{Error, Result};
-pub use crate::ids::{Actor, Obj, ObjectId};
+pub use crate::ids::{Actor, Addr, Obj, ObjectId};
 pub use crate::lock::LockMode;
 pub use crate::object::header::Kind;
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
@@ -37,7 +37,6 @@ pub use crate::page::wait::Wait;
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use locks::{LockInfo, LockTarget};
 
-use crate::ids::Addr;
 use crate::object::graph;
 use crate::object::header;
 use crate::page::access::Pages;

@@ -180,8 +180,8 @@ impl Watch {
     }
 }
 
-/// Runs `command` until it stops itself (`alone`: with nobody else at the store), from there from store to store until it stops itself again, and
-/// kills it.
+/// Runs `command` until it stops itself (`alone`: with nobody else at the store), from there from store
+/// to store until it stops itself again, and kills it.
 pub fn record(paths: &Paths, alone: bool, command: &mut Command) -> Reel {
     let mut child = Tracee::spawn(command, &paths.store);
     let mut watch = Watch::new(paths);

@@ -417,7 +417,13 @@ mod tests {
             let mut gone = Gone::default();
             let mut model = std::collections::BTreeSet::new();
             for (serial, add) in ops {
-                if add { gone.insert(serial); model.insert(serial); } else { gone.remove(serial); model.remove(&serial); }
+                if add {
+                    gone.insert(serial);
+                    model.insert(serial);
+                } else {
+                    gone.remove(serial);
+                    model.remove(&serial);
+                }
                 prop_assert!(gone.0.windows(2).all(|w| w[0].1 < w[1].0));
                 let live: Vec<u64> = (0..60).filter(|s| !model.contains(s)).collect();
                 for s in 0..60 {

@@ -273,7 +273,7 @@ impl Nodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use persist_core::ids::Addr;
+    use persist_core::store::Addr;
 
     fn obj(id: u64) -> Obj {
         Obj {

@@ -324,7 +324,12 @@ proptest! {
 
     /// Whatever stands in the file: errors or wrong answers, but no panic and no endless loop.
     #[test]
-    fn damage_is_survived(hits in prop::collection::vec((any::<prop::sample::Index>(), 0u64..80, any::<u64>(), 0u8..4), 1..6)) {
+    fn damage_is_survived(
+        hits in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0u64..80, any::<u64>(), 0u8..4),
+            1..6,
+        ),
+    ) {
         let mut world = World::new(4);
         (0..10).for_each(|n| world.set(0, n));
         (2..6).for_each(|n| world.set(3, n));

@@ -96,7 +96,9 @@ proptest! {
     #![proptest_config(ProptestConfig::default())]
 
     #[test]
-    fn any_damage_is_an_error(damage in prop::collection::vec((any::<u32>(), any::<u64>(), any::<u32>(), 0u8..5), 1..8)) {
+    fn any_damage_is_an_error(
+        damage in prop::collection::vec((any::<u32>(), any::<u64>(), any::<u32>(), 0u8..5), 1..8),
+    ) {
         let mut w = GraphMem::new();
         let all = build(&mut w);
         w.heap.mem.check_init = false;

@@ -110,7 +110,10 @@ enum Op {
 fn op() -> impl Strategy<Value = (Op, bool, u8)> {
     let b = any::<u8>;
     let op = prop_oneof![
-        4 => (any::<bool>(), b(), b(), any::<bool>(), prop::bool::weighted(0.8)).prop_map(|(list, parent, key, pin, attach)| Op::New { list, parent, key, pin: pin || !attach, attach }),
+        4 => (any::<bool>(), b(), b(), any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(list, parent, key, pin, attach)| {
+                Op::New { list, parent, key, pin: pin || !attach, attach }
+            }),
         8 => (b(), b(), b()).prop_map(|(parent, key, child)| Op::Set { parent, key, child }),
         1 => (b(), b(), any::<bool>()).prop_map(|(parent, key, long)| Op::Scalar { parent, key, long }),
         6 => (b(), b()).prop_map(|(parent, key)| Op::Remove { parent, key }),
