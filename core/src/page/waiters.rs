@@ -36,7 +36,8 @@ impl Waiters<'_> {
         });
     }
 
-    /// After the word was changed by a sequentially consistent store (or before one): wakes up to `most` of the sleepers.
+    /// Wakes up to `most` of the sleepers. After the word was changed by a sequentially consistent store,
+    /// or before one.
     #[inline]
     pub(crate) fn wake(&self, most: i32) {
         if self.count.load(Ordering::SeqCst) & COUNT != 0 {
