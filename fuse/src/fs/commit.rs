@@ -99,7 +99,7 @@ impl Fs {
         state: &mut State,
         force: Option<Ty>,
     ) -> FsResult<()> {
-        if !state.dirty {
+        if !state.dirty || state.refused {
             return Ok(());
         }
         let content = state.data.clone().unwrap_or_default();

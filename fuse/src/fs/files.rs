@@ -400,8 +400,12 @@ impl Fs {
         let mut state = handle.state(ctx)?;
         // Before the first write since the file was opened, emptied or stored.
         if let (Place::File(spot), false) = (&place, state.in_turn) {
-            self.wait_for_turn(ctx, spot)?;
+            if let Err(e) = self.wait_for_turn(ctx, spot) {
+                state.refused = !matches!(e, FsError::Blocked);
+                return Err(e);
+            }
             state.in_turn = true;
+            state.refused = false;
         }
         self.ensure_data(ctx, &handle, &mut state)?;
         let ty = self.bound_type(&place, &state);

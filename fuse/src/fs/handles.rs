@@ -44,6 +44,9 @@ pub(crate) struct State {
     pub(crate) dirty: bool,
     /// The first write found no lock in its way (nor waits any later one, before the close).
     pub(crate) in_turn: bool,
+    /// The first write was refused, and its program told: that the open emptied the file is not
+    /// stored either, so the old value stays.
+    pub(crate) refused: bool,
     /// Emptied or created by the open: what is written replaces the value as a whole.
     pub(crate) replaces: bool,
     /// O_APPEND: how much of `data` was there before, and its fingerprint.
