@@ -16,6 +16,7 @@ use persist_core::store::{
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -329,7 +330,16 @@ impl Player {
     }
 
     fn is_dead(&mut self) -> bool {
-        self.child.try_wait().expect("wait").is_some()
+        let ended = self.child.try_wait().expect("wait");
+        if let Some(status) = ended {
+            assert_eq!(
+                status.signal(),
+                Some(libc::SIGKILL),
+                "process {} ended by itself: {status}",
+                self.who
+            );
+        }
+        ended.is_some()
     }
 }
 

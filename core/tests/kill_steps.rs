@@ -12,6 +12,7 @@ mod support;
 use persist_core::store::{
     Actor, In, Key, Kind, LockMode, LockTarget, Obj, Options, Result, Step, Store, Value, Wait, Writer,
 };
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::image::{Base, Paths, Reel, record};
@@ -20,7 +21,7 @@ use support::state::{State, sound};
 use support::{again, memory_dir, torture};
 
 /// Moments looked at in the short form, for one operation and way of recovery.
-const FEW: usize = 4000;
+const FEW: usize = 1200;
 /// Real kills in the short form.
 const KILLS: u64 = 12;
 
@@ -552,7 +553,8 @@ fn kill_everywhere(case: &Case, recovery: Recovery) {
     let (observer, mut base, before);
     if alone {
         // The process that made it is dead, and the sidecar as it left it.
-        command("prepared", case.name, &paths).status().expect("run");
+        let died = command("prepared", case.name, &paths).status().expect("run");
+        assert_eq!(died.signal(), Some(libc::SIGKILL), "{}", case.name);
         base = Base::take(&paths, true);
         let store = Store::open(&paths.store, &options()).unwrap();
         before = State::of(&store);

@@ -322,10 +322,7 @@ impl Pager {
         if !file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::Exclusive)? {
             return Ok(false);
         }
-        let done = self.bury_locked(process, mine, holding.is_some());
-        // Not by closing only: a thread that starts a program just now has a copy until its exec.
-        file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::None)?;
-        done
+        self.bury_locked(process, mine, holding.is_some())
     }
 
     fn bury_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {

@@ -123,6 +123,18 @@ pub(crate) fn ofd_lock(file: &File, at: u64, kind: Ofd) -> Result<bool> {
     }
 }
 
+/// Releases all locks of the open file description.
+pub(crate) fn ofd_unlock_all(file: &File) {
+    let mut l = flock_at(0, Ofd::None);
+    // To the end of all files.
+    l.l_len = 0;
+    // SAFETY: `l` is a valid flock structure for the duration of the call. It cannot fail but for a
+    // descriptor that is no file, which has no locks.
+    unsafe {
+        libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const l);
+    }
+}
+
 /// Whether another open file description holds a lock that would refuse `kind` on byte `at`.
 pub(crate) fn ofd_is_held(file: &File, at: u64, kind: Ofd) -> Result<bool> {
     let mut l = flock_at(at, kind);

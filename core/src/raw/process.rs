@@ -76,12 +76,18 @@ impl std::ops::Deref for Unshared {
 }
 
 impl Drop for Unshared {
+    /// The locks go now, not when the last copy of the descriptor is closed: a program that another
+    /// thread is just starting has one until its exec.
     fn drop(&mut self) {
         let fd = self.0.as_raw_fd();
-        let _ = UNSHARED.iter().find(|p| {
+        let mine = |p: &AtomicI32| {
             p.compare_exchange(fd, 0, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
-        });
+        };
+        // One that is shared with forked children leaves its locks to the last of them.
+        if UNSHARED.iter().any(mine) {
+            crate::raw::file::ofd_unlock_all(&self.0);
+        }
     }
 }
 
