@@ -1,10 +1,12 @@
 //! What the kill tests share.
 //!
 //! - `ptrace`: system calls; the only unsafe code.
+//! - `cases`: operations.
 //! - `image`: a store's files at every instruction of an operation, and how to bring them back.
 //! - `state`: what a store holds, and whether all of it is sound.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
+pub mod cases;
 pub mod image;
 pub mod ptrace;
 pub mod state;
