@@ -197,6 +197,17 @@ impl Store {
     /// Takes a lock. Re-entrant; shared to exclusive upgrades. Inside a transaction nothing is waited
     /// for: if the lock is not to be had, the transaction is rolled back.
     ///
+    /// ```
+    /// use persist_core::store::{Actor, Key, LockMode, LockTarget, Options, Store, Wait};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open(dir.path().join("a.store"), &Options::default())?;
+    /// let x = LockTarget { obj: store.root(), key: Some(Key::Str(b"x")) };
+    /// store.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::forever())?;
+    /// assert_eq!(store.locks()?.len(), 2); // the entry, and the intention on its dict
+    /// store.unlock(Actor::Thread, x)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict`
     /// inside a transaction.

@@ -148,6 +148,18 @@ impl Store {
     /// Starts a transaction on this thread: takes the latch and keeps it. Nested calls count up; only
     /// the outermost commit commits.
     ///
+    /// ```
+    /// use persist_core::store::{Actor, In, Key, Options, Store, Wait};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open(dir.path().join("a.store"), &Options::default())?;
+    /// let root = store.root();
+    /// store.begin(&mut Wait::forever())?;
+    /// store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &Key::Str(b"x"), &In::Int(1)))?;
+    /// store.rollback()?;
+    /// assert!(!store.read(&mut Wait::forever(), |r| r.contains(root, &Key::Str(b"x")))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Error::Timeout` naming the holder of the latch, and the like.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> {
