@@ -26,6 +26,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use slab::NOT_A_PAGE;
 pub use walk::{SegmentInfo, class_count, is_heap_page, is_listed, list, page_segments};
 
 use crate::error::{Error, Result};

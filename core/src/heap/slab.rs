@@ -19,6 +19,8 @@ use crate::page::superblock as sb;
 
 /// The first four bytes of every slab page.
 const MAGIC: u32 = u32::from_le_bytes(*b"hEaP");
+/// What is said of a page that is not the heap's.
+pub const NOT_A_PAGE: &str = "not a heap page";
 /// In the place of the next page: this one is not on its class's list.
 const UNLISTED: u64 = u64::MAX;
 const NEXT: u64 = 8;
@@ -58,7 +60,7 @@ impl Slab {
     #[inline]
     pub(super) fn read<P: Pages>(p: &P, page: PageNo) -> Result<Slab> {
         if page.0 == 0 || page.0 >= PAGE_LIMIT {
-            return Err(Error::corrupt("not a heap page", page.addr()));
+            return Err(Error::corrupt(NOT_A_PAGE, page.addr()));
         }
         let bytes = p.bytes(page.addr(), HEADER)?;
         let Ok(header) = <&[u8; HEADER]>::try_from(bytes) else {
@@ -78,7 +80,7 @@ impl Slab {
                     word(header, 56),
                 ],
             }),
-            _ => Err(Error::corrupt("not a heap page", page.addr())),
+            _ => Err(Error::corrupt(NOT_A_PAGE, page.addr())),
         }
     }
 

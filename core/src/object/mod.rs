@@ -8,6 +8,7 @@
 //! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words;
 //!   they know nothing of reference counts. `entries`: dicts and objects alike.
 //! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
+//! - `salvage`: what can still be got out of damaged bodies.
 //! - `ops`: what the store exposes: the above put together.
 
 pub mod blob;
@@ -19,6 +20,7 @@ pub mod header;
 pub mod key;
 pub mod list;
 pub mod ops;
+pub mod salvage;
 pub mod scalar;
 pub mod value;
 pub mod word;

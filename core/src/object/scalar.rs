@@ -277,6 +277,84 @@ pub fn segments<P: Pages>(p: &P, word: Word, f: &mut dyn FnMut(Addr, usize) -> R
     }
 }
 
+/// Verifies the content of a word that is no container: for the checker. Invariants 1 and 2.
+pub fn verify<P: Pages>(p: &P, word: Word) -> Result<()> {
+    let at = Addr(word.0);
+    if !word.is_float() && matches!(word.tag(), Tag::Str | Tag::Bytes) {
+        let (b, n, flags) = word.short_bytes();
+        if b[n..INLINE_MAX].iter().any(|&b| b != 0) || b[INLINE_MAX] != n as u8 | flags {
+            return Err(Error::corrupt(
+                "a short str or bytes with something behind its end",
+                at,
+            ));
+        }
+    }
+    let Some(addr) = word.as_scalar() else {
+        return decode(p, word).map(|_| ());
+    };
+    let Some(view) = view_at(p, addr)? else {
+        return verify_blob(p, addr);
+    };
+    match decode_segment(p, addr)? {
+        Value::Int(n) if Word::int(n).is_some() => Err(Error::corrupt("an int that fits its word", addr)),
+        Value::Int(_) | Value::BigInt { .. } if view.bytes.last() == Some(&0) => {
+            Err(Error::corrupt("an int with zeros above it", addr))
+        }
+        Value::Float(x) if Word::float(x).is_some() => {
+            Err(Error::corrupt("a float that fits its word", addr))
+        }
+        Value::Str { .. } | Value::Bytes(_) if view.bytes.len() <= INLINE_MAX => {
+            Err(Error::corrupt("a str or bytes that fits its word", addr))
+        }
+        Value::Str { .. } if view.flags & ASCII != 0 && !view.bytes.is_ascii() => {
+            Err(Error::corrupt("a str that says it is ASCII and is not", addr))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A piece may end inside a character: what it has of it goes before the next one.
+fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
+    let large = blob::large(p, addr)?;
+    if large.len <= SHORT_MAX as u64 {
+        return Err(Error::corrupt("a large value that is not large", addr));
+    }
+    let text = matches!(large.kind, LargeKind::Str { .. });
+    let (mut good, mut cut) = (true, Vec::new());
+    blob::for_each(p, addr, |piece| {
+        if text {
+            cut.extend_from_slice(piece);
+            let end = cut.len() - unfinished(&cut);
+            good = is_text(&cut[..end]);
+            cut.drain(..end);
+        }
+        good
+    })?;
+    if good && cut.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::corrupt("a str that is no text", addr))
+    }
+}
+
+/// Bytes at the end that may be the beginning of a character.
+fn unfinished(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rev().take(3).position(|&b| b >= 0xC0);
+    match last.map(|i| (i + 1, bytes[bytes.len() - i - 1])) {
+        Some((n, lead)) => {
+            let whole = if lead >= 0xF0 {
+                4
+            } else if lead >= 0xE0 {
+                3
+            } else {
+                2
+            };
+            if n < whole { n } else { 0 }
+        }
+        None => 0,
+    }
+}
+
 /// The segment at `addr`; None if it is the root of a blob.
 #[inline]
 fn view_at<P: Pages>(p: &P, addr: Addr) -> Result<Option<ScalarView<'_>>> {

@@ -18,12 +18,13 @@
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `waiters`, `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
-//! `verify`.
+//! `verify`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 mod checkpoint;
 mod cow;
 mod gate;
+pub mod image;
 mod latch;
 mod marks;
 #[cfg(any(test, feature = "testing"))]

@@ -46,6 +46,16 @@ impl Map {
         }
     }
 
+    /// Maps `len` bytes of `file` from its start, for reading only: `page` alone may be used of it.
+    pub(crate) fn read_only(file: &File, len: usize) -> Result<Map> {
+        let map = MmapOptions::new()
+            .len(len)
+            .map_raw_read_only(file)
+            .map_err(|e| Error::io("cannot map the store into memory (address space limit?)", e))?;
+        let base = map.as_mut_ptr();
+        Ok(Map { map, base, len })
+    }
+
     /// Tells the kernel not to read ahead: accesses are scattered.
     pub(crate) fn advise_random(&self) {
         // Only a hint: an error changes nothing.

@@ -19,6 +19,7 @@ use crate::ids::Addr;
 use crate::object::dict::{self, Ent, Scan, put, word_in};
 use crate::object::header::{self, Kind};
 use crate::object::key;
+use crate::object::salvage::{Fresh, Lost, Out, Piece};
 use crate::object::value::Key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
@@ -485,4 +486,31 @@ pub fn verify<P: Pages>(
         Some(_) => Err(Error::corrupt("an attribute that its class does not know", h)),
         None => Err(Error::corrupt("an object body without attributes", h)),
     }
+}
+
+/// See `object::salvage::content`.
+pub fn salvage<P: Pages>(p: &P, h: Addr, fresh: Fresh<'_>, out: Out<'_>) -> Result<()> {
+    let head = match Head::read(p, h) {
+        Ok(head) if head.shared => head,
+        Ok(_) => return dict::salvage(p, h, fresh, out),
+        Err(e) => return out(Piece::Lost(Lost::of(&e, h))),
+    };
+    if head.words == 0 {
+        return Ok(());
+    }
+    if !fresh(head.body) {
+        return out(Piece::Lost(Lost::twice(head.body)));
+    }
+    let present = match head.present(p) {
+        Ok(present) => present,
+        Err(e) => return out(Piece::Lost(Lost::of(&e, head.body))),
+    };
+    for (i, value) in present {
+        let key = Rec::read(p, head.class).and_then(|rec| rec.key(p, i));
+        match key.and_then(|key| key::hash_word(p, key).map(|_| key)) {
+            Ok(key) => out(Piece::Entry(key, value))?,
+            Err(e) => out(Piece::Lost(Lost::of(&e, head.class)))?,
+        }
+    }
+    Ok(())
 }

@@ -197,7 +197,8 @@ pub fn record<W: PagesMut>(w: &mut W, name: &str) -> Result<Addr> {
     Ok(at)
 }
 
-fn record_of(word: Word, classes: Addr) -> Result<Addr> {
+/// The address of the record in a word of the class dict.
+pub fn record_of(word: Word, classes: Addr) -> Result<Addr> {
     if word.is_float() || word.tag() != Tag::Int || !(1..1 << 44).contains(&word.as_int()) {
         return Err(Error::corrupt("a class table without an address", classes));
     }

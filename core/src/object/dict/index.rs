@@ -28,6 +28,7 @@ use super::{put, word_in};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
+use crate::object::salvage::Fresh;
 use crate::page::access::{Pages, PagesMut};
 /// A bucket with this many slots in use is split.
 const SPLIT: u64 = 220;
@@ -486,6 +487,47 @@ fn visit_under<P: Pages>(
         let top = prefix | i << (64 - bits) >> shared;
         visit_under(p, child, (shared + child.depth(), top), left, f)?;
         i += n;
+    }
+    Ok(())
+}
+
+/// Takes the slots of an index: a hash and the place it stands for.
+pub(super) type EachSlot<'a> = &'a mut dyn FnMut(Fresh<'_>, u64, Loc) -> Result<()>;
+
+/// Shows the slots of the buckets that can be reached; for salvage. See `object::salvage`.
+pub(super) fn each_slot<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
+    each_slot_under(p, Ptr(rec.index), 0, fresh, f)
+}
+
+/// Every level takes at least one bit of the hash, which bounds the depth.
+fn each_slot_under<P: Pages>(p: &P, ptr: Ptr, shared: u32, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
+    let (mut at, bits) = (ptr.addr(), ptr.bits());
+    if bits == 0 {
+        while !at.is_null() && fresh(at) {
+            let (Ok(slots), Ok(next)) = (slots(p, at), p.u64_at(at + 8)) else {
+                return Ok(());
+            };
+            for (hash, bits) in slots {
+                f(fresh, hash, Loc::from_bits(bits))?;
+            }
+            at = Addr(next);
+        }
+        return Ok(());
+    }
+    if bits > MAX_BITS || at.is_null() || shared > 56 || !fresh(at) {
+        return Ok(());
+    }
+    let mut last = Ptr(0);
+    for i in 0..1u64 << bits {
+        let child = match p.u64_at(at + i * 8) {
+            Ok(child) => Ptr(child),
+            Err(_) => return Ok(()),
+        };
+        // Neighbours are equal where a child is less deep than the node.
+        if child != last && !child.addr().is_null() {
+            each_slot_under(p, child, shared + child.depth().max(1), fresh, f)?;
+        }
+        last = child;
     }
     Ok(())
 }

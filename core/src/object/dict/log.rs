@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
 use crate::object::key;
+use crate::object::salvage::{Fresh, Lost};
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 
@@ -398,6 +399,53 @@ fn visit_under<P: Pages>(
         if child != 0 {
             let base = base.saturating_add(i.saturating_mul(reach(height - 1)));
             visit_under(p, child, height - 1, base, left, f)?;
+        }
+    }
+    Ok(())
+}
+
+/// A leaf's number and pointer, or what became of the way to some of them.
+pub(super) type Found = std::result::Result<(u64, u64), Lost>;
+
+/// Shows the leaves that can be reached, in order, and what cannot be: for salvage. See `object::salvage`.
+pub(super) fn each_leaf<P: Pages>(
+    p: &P,
+    rec: &Rec,
+    fresh: Fresh<'_>,
+    f: &mut dyn FnMut(Found) -> Result<()>,
+) -> Result<()> {
+    match height_of(rec.log, rec.at) {
+        Err(e) => f(Err(Lost::of(&e, rec.at))),
+        Ok(_) if rec.log & ADDR == 0 => Ok(()),
+        Ok(height) => each_leaf_under(p, rec.log & (ADDR | SPARSE), height, 0, fresh, f),
+    }
+}
+
+/// Depth is bounded by `MAX_HEIGHT`.
+fn each_leaf_under<P: Pages>(
+    p: &P,
+    pointer: u64,
+    height: u32,
+    base: u64,
+    fresh: Fresh<'_>,
+    f: &mut dyn FnMut(Found) -> Result<()>,
+) -> Result<()> {
+    let at = Addr(pointer & ADDR);
+    if !fresh(at) {
+        return f(Err(Lost::twice(at)));
+    }
+    if height == 0 {
+        return f(Ok((base, pointer)));
+    }
+    let b = match p.bytes(at, NODE) {
+        Ok(b) => b,
+        Err(e) => return f(Err(Lost::of(&e, at))),
+    };
+    for i in 0..FAN {
+        let child = word_in(b, i as usize * 8);
+        if child != 0 {
+            let base = base.saturating_add(i.saturating_mul(reach(height - 1)));
+            each_leaf_under(p, child, height - 1, base, fresh, f)?;
         }
     }
     Ok(())

@@ -30,6 +30,7 @@ mod index;
 mod large;
 mod leaf;
 mod log;
+mod salvage;
 mod small;
 mod verify;
 
@@ -44,6 +45,7 @@ use crate::object::value::Key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 
+pub use salvage::salvage;
 pub(super) use small::{scan_tags, tag};
 pub use verify::verify;
 

@@ -283,6 +283,21 @@ pub(super) fn entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<Ent
         .collect())
 }
 
+/// The keys and values of all places that hold any, whatever the counts say; for salvage.
+pub(super) fn anything<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Word, Word)>> {
+    let b = p.bytes(at, shape.size())?;
+    let words = |i| {
+        (
+            Word(word_in(b, shape.entry(i))),
+            Word(word_in(b, shape.entry(i) + 8)),
+        )
+    };
+    Ok((0..shape.cap)
+        .map(words)
+        .filter(|(key, _)| !key.is_empty())
+        .collect())
+}
+
 /// The counts, for `verify`: (next, used, live), and the tags.
 pub(super) fn parts<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<(u64, usize, usize, &[u8])> {
     let v = view(p, at, shape)?;

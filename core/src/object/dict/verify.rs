@@ -1,11 +1,14 @@
 //! Verification of a dict body, for the checker and for tests: every invariant, every segment.
+//!
+//! That the log and the index of a large body have the same entries is seen by sums over both of a hash of
+//! each entry's place, under a key drawn anew each time: in memory that does not grow with the body.
 
 use super::{Ent, Form, Head, body_len, index, large, log, small};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::key;
 use crate::page::access::Pages;
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 /// Checks the whole body of the container at `h`, whose kind allows a dict body, and shows every
 /// segment of it (address and bytes used; without the keys' scalars) to `segment`. `limit` bounds
@@ -73,8 +76,9 @@ fn verify_large<P: Pages>(
 ) -> Result<()> {
     let rec = large::Rec::read(p, at)?;
     segment(at, large::SIZE)?;
-    let mut hashes = HashMap::new();
-    let mut entries = Vec::new();
+    let sum = RandomState::new();
+    let (mut in_log, mut in_index) = (Tally::default(), Tally::default());
+    let mut last = 0;
     let mut tail_met = rec.tail.is_null();
     log::visit(p, &rec, limit, &mut |part| match part {
         log::Part::Node(at, size) => segment(at, size),
@@ -87,17 +91,19 @@ fn verify_large<P: Pages>(
                 if e.value.is_empty() {
                     return Err(Error::corrupt("a dict entry without a value", loc.addr()));
                 }
-                hashes.insert(loc.bits(), key::hash_word(p, e.key)?);
-                entries.push(e);
+                if e.seq <= last || e.seq >= rec.next {
+                    return Err(Error::corrupt("a dict whose entries are out of order", at));
+                }
+                last = e.seq;
+                in_log.add(&sum, key::hash_word(p, e.key)?, loc.bits());
             }
             segment(at, size)
         }
     })?;
-    rising(&entries, rec.next, at)?;
     if !tail_met {
         return Err(Error::corrupt("a dict log that does not have its tail", at));
     }
-    if entries.len() as u64 != rec.live {
+    if in_log.count != rec.live {
         return Err(Error::corrupt("a dict that counts its entries wrong", at));
     }
     index::visit(p, &rec, limit, &mut |part| match part {
@@ -110,18 +116,33 @@ fn verify_large<P: Pages>(
                 if shared != 0 && (hash ^ prefix) >> (64 - shared) != 0 {
                     return Err(Error::corrupt("a hash in the wrong dict bucket", at));
                 }
-                if hashes.remove(&loc.bits()) != Some(hash) {
-                    return Err(Error::corrupt("a dict index that points to a wrong entry", at));
-                }
                 if index::find(p, &rec, hash, |l| Ok(l == loc))?.is_none() {
                     return Err(Error::corrupt("a slot that probing does not find", at));
                 }
+                in_index.add(&sum, hash, loc.bits());
             }
             segment(at, size)
         }
     })?;
-    if !hashes.is_empty() {
+    if in_index.count < in_log.count {
         return Err(Error::corrupt("a dict entry that its index does not have", at));
     }
+    if in_index != in_log {
+        return Err(Error::corrupt("a dict index that points to a wrong entry", at));
+    }
     Ok(())
+}
+
+/// Entries, without their order.
+#[derive(Default, PartialEq, Eq)]
+struct Tally {
+    count: u64,
+    sum: u64,
+}
+
+impl Tally {
+    fn add(&mut self, sum: &RandomState, hash: u64, place: u64) {
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(sum.hash_one((hash, place)));
+    }
 }

@@ -3,13 +3,15 @@
 //! references. For the offline checker and tests.
 
 use super::lists::{Bits, List, ORPHANS, SUSPECTS};
-use super::{backs, content, root};
+use super::{Shown, backs, content, root};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::header::{self, DETACHED, DOOMED, DRAINED, Kind};
 use crate::object::word::Tag;
 use crate::page::access::Pages;
 use std::collections::{HashMap, HashSet};
+
+const NOT_A_MEMBER: &str = "a list of containers with a member that is not its own";
 
 /// What the checker saw.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -73,28 +75,14 @@ impl Seen {
     }
 
     fn walk_list<P: Pages>(&mut self, p: &P, list: List, flag: u8) -> Result<u64> {
-        let first = list.first(p)?;
-        let (mut h, mut n) = (first, 0);
         let mut members = HashSet::new();
-        while !h.is_null() {
-            if !Bits::read(p, h)?.has(flag) || !members.insert(h) {
-                return Err(Error::corrupt(
-                    "a list of containers with a member that is not its own",
-                    h,
-                ));
-            }
-            let next = list.linked(p, h, header::HINT)?;
-            if p.u64_at(next + header::HOME)? != h.0 {
-                return Err(Error::corrupt("a list of containers with a wrong link", h));
+        each_member(p, list, flag, &mut |h| {
+            if !members.insert(h) {
+                return Err(Error::corrupt(NOT_A_MEMBER, h));
             }
             self.add(h);
-            n += 1;
-            h = if next == first { Addr::NULL } else { next };
-        }
-        if list.len(p)? != n {
-            return Err(Error::corrupt("a list of containers with a wrong length", first));
-        }
-        Ok(n)
+            Ok(())
+        })
     }
 
     fn walk_contents<P: Pages>(&mut self, p: &P) -> Result<()> {
@@ -187,6 +175,96 @@ fn check_homes<P: Pages>(p: &P, containers: &[Addr], root: Addr) -> Result<()> {
         good.extend(trail.drain());
     }
     Ok(())
+}
+
+/// What a header says of a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// What it is.
+    pub kind: Kind,
+    /// Its flags.
+    pub flags: u8,
+    /// Its reference count.
+    pub refs: u64,
+    /// Its id.
+    pub id: u64,
+    /// Its home and the hint, if it says that it has one.
+    pub home: Option<(Addr, u64)>,
+}
+
+/// Reads a header.
+pub fn identity<P: Pages>(p: &P, h: Addr) -> Result<Identity> {
+    let bits = Bits::read(p, h)?;
+    let home = Addr(p.u64_at(h + header::HOME)?);
+    let hint = p.u64_at(h + header::HINT)?;
+    Ok(Identity {
+        kind: bits.kind(),
+        flags: bits.flags(),
+        refs: u64::from(bits.refs()),
+        id: p.u64_at(h + header::ID)?,
+        home: (bits.homed() && !home.is_null()).then_some((home, hint)),
+    })
+}
+
+/// The container whose content this is: itself, unless it was detached from another.
+pub fn holder<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
+    if Bits::read(p, h)?.has(DETACHED) {
+        return Ok(Addr(p.u64_at(h + header::MTIME)?));
+    }
+    Ok(h)
+}
+
+/// Shows the members of the two lists, orphans first; `f` answers an error for one shown before. The
+/// lengths of the lists.
+pub fn members<P: Pages>(p: &P, f: &mut dyn FnMut(Addr) -> Result<()>) -> Result<[u64; 2]> {
+    Ok([
+        each_member(p, ORPHANS, header::ORPHAN, f)?,
+        each_member(p, SUSPECTS, header::SUSPECT, f)?,
+    ])
+}
+
+fn each_member<P: Pages>(p: &P, list: List, flag: u8, f: &mut dyn FnMut(Addr) -> Result<()>) -> Result<u64> {
+    let first = list.first(p)?;
+    let (mut h, mut n) = (first, 0);
+    while !h.is_null() {
+        if !Bits::read(p, h)?.has(flag) {
+            return Err(Error::corrupt(NOT_A_MEMBER, h));
+        }
+        let next = list.linked(p, h, header::HINT)?;
+        if p.u64_at(next + header::HOME)? != h.0 {
+            return Err(Error::corrupt("a list of containers with a wrong link", h));
+        }
+        f(h)?;
+        n += 1;
+        h = if next == first { Addr::NULL } else { next };
+    }
+    if list.len(p)? != n {
+        return Err(Error::corrupt("a list of containers with a wrong length", first));
+    }
+    Ok(n)
+}
+
+/// Shows the parents in the back references of a container, with their counts.
+pub fn back_references<P: Pages>(p: &P, h: Addr, f: &mut dyn FnMut(Addr, u64)) -> Result<()> {
+    let mut cursor = 0;
+    while let Some((parent, n)) = backs::next(p, h, &mut cursor)? {
+        f(parent, n);
+    }
+    Ok(())
+}
+
+/// Where the recorded home shows a container, looking at about `max` entries of it at most.
+pub fn place_in_home<P: Pages>(p: &P, h: Addr, max: usize) -> Result<Option<Shown>> {
+    let Some((parent, hint)) = identity(p, h)?.home else {
+        return Ok(None);
+    };
+    let place = content::find(p, parent, h, hint, max)?;
+    Ok(place.map(|place| Shown { parent, place }))
+}
+
+/// The number of entries that a container says it has.
+pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
+    content::len(p, h)
 }
 
 /// The segments that belong to the graph layer itself: the header, and that of the back references.

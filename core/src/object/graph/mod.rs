@@ -48,7 +48,10 @@ pub(crate) mod testing;
 mod tests;
 mod walk;
 
-pub use check::{GraphReport, check_graph, own_segments};
+pub use check::{
+    GraphReport, Identity, back_references, check_graph, holder, identity, len, members, own_segments,
+    place_in_home,
+};
 pub use content::Place;
 pub use reap::{
     Collection, ReapProgress, collect, end_operation, is_suspect, reap, something_waits, unpinned,

@@ -26,12 +26,14 @@
 mod check;
 mod grow;
 mod node;
+mod salvage;
 mod shrink;
 #[cfg(test)]
 mod tests;
 
 pub use check::{check, segments};
 pub use grow::{extend, insert};
+pub use salvage::salvage;
 pub use shrink::{drain, remove, remove_range};
 
 use super::word::Word;

@@ -1,19 +1,14 @@
-//! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
+//! Looking at what a store holds: `ls` and `get`.
 //!
-//! 1. Everything but `gc` opens the store read-only and never creates a file.
-//! 2. A PATH is a list of steps from the root, parted by `/`. In a list a step is an index. In a
-//!    dict or object it is a str key, or, if there is no such key, the literal of a number, bool
-//!    or None. `%XX` stands for a byte, so `%2F` is a slash inside a key.
-//! 3. What a store holds is printed with control characters escaped by `ls`, and byte for byte by
-//!    `get`. Large values are copied in pieces, never held whole.
+//! A PATH is a list of steps from the root, parted by `/`. In a list a step is an index. In a dict or object it
+//! is a str key, or, if there is no such key, the literal of a number, bool or None. `%XX` stands for a byte, so
+//! `%2F` is a slash inside a key. What a store holds is printed with control characters escaped by `ls`, and
+//! byte for byte by `get`. Large values are copied in pieces, never held whole.
 
-use clap::{Parser, Subcommand};
-use persist_core::store::{
-    Error, Key, Kind, Large, LargeKind, Obj, Options, Reader, Result, Store, Value, Wait,
-};
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use super::Failure;
+use super::read;
+use persist_core::store::{Error, Key, Kind, Large, LargeKind, Obj, Reader, Result, Store, Value};
+use std::io::Write;
 
 /// Bytes of a large value copied out in one section.
 const PIECE: usize = 256 * 1024;
@@ -24,164 +19,23 @@ const SHOWN: usize = 60;
 /// The longest int that is turned into decimal digits, in bytes (the work grows with the square).
 const INT_MAX: u64 = 1 << 20;
 
-/// Looks at a persist store and tends it.
-#[derive(Parser)]
-#[command(name = "persist", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Print figures about a store.
-    Stat {
-        /// The store file.
-        store: PathBuf,
-    },
-    /// Collect unreachable cycles and free what waits to be freed.
-    Gc {
-        /// The store file.
-        store: PathBuf,
-    },
-    /// List the locks that are held and awaited.
-    Locks {
-        /// The store file.
-        store: PathBuf,
-    },
-    /// List a container: name, type and a short view of each entry.
-    Ls {
-        /// The store file.
-        store: PathBuf,
-        /// Steps from the root, parted by `/` (default: the root).
-        #[arg(default_value = "")]
-        path: String,
-    },
-    /// Print one value: str and bytes as they are, other scalars as Python writes them.
-    Get {
-        /// The store file.
-        store: PathBuf,
-        /// Steps from the root, parted by `/`.
-        path: String,
-    },
-}
-
-fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failure::Output(e)) => {
-            eprintln!("persist: cannot write the output: {e}");
-            ExitCode::FAILURE
-        }
-        Err(Failure::Store(e)) => {
-            eprintln!("persist: {e}");
-            ExitCode::FAILURE
-        }
+/// `persist ls`.
+pub(super) fn ls(store: &Store, path: &str, out: &mut impl Write) -> std::result::Result<(), Failure> {
+    match lookup(store, path)? {
+        Value::Obj(obj) => list(store, obj, out),
+        _ => Err(Error::invalid(format!("{path}: a scalar; use `persist get`")).into()),
     }
 }
 
-/// What ended a command: the store, or the place the output goes to.
-enum Failure {
-    Store(Error),
-    Output(io::Error),
-}
-
-impl From<Error> for Failure {
-    fn from(e: Error) -> Failure {
-        Failure::Store(e)
+/// `persist get`.
+pub(super) fn get(store: &Store, path: &str, out: &mut impl Write) -> std::result::Result<(), Failure> {
+    match lookup(store, path)? {
+        Value::Obj(_) => Err(Error::invalid(format!("{path}: a container; use `persist ls`")).into()),
+        value => print(store, &value, out),
     }
 }
 
-impl From<io::Error> for Failure {
-    fn from(e: io::Error) -> Failure {
-        Failure::Output(e)
-    }
-}
-
-fn run(command: Command) -> std::result::Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    match command {
-        Command::Stat { store } => {
-            let store = open(store, true)?;
-            let s = store.stat()?;
-            let page = persist_core::ids::PAGE_SIZE as u64;
-            for (name, figure) in [
-                ("last checkpoint", s.checkpoint),
-                ("file bytes", s.file_pages.saturating_mul(page)),
-                ("free bytes", s.free_pages.saturating_mul(page)),
-                ("logical bytes", s.logical_pages.saturating_mul(page)),
-                ("changed bytes since", s.dirty_pages.saturating_mul(page)),
-                ("processes", s.processes),
-                ("waiting to be freed", s.orphans),
-            ] {
-                writeln!(out, "{name:<20} {figure}")?;
-            }
-            let root = read(&store, |r| r.len(store.root()))?;
-            writeln!(out, "{:<20} {root}", "entries of the root")?;
-            store.close()?;
-        }
-        Command::Gc { store } => {
-            let store = open(store, false)?;
-            let freed = store.gc()?;
-            store.close()?;
-            writeln!(out, "{freed} containers freed")?;
-        }
-        Command::Locks { store } => {
-            let store = open(store, true)?;
-            for l in store.locks()? {
-                let what = match l.key_hash {
-                    Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
-                    None => format!("object {}", l.object.0),
-                };
-                let state = if l.waiting { "awaited" } else { "held" };
-                writeln!(
-                    out,
-                    "{what:<46} {:<4} {state:<8} x{:<4} {}",
-                    l.mode, l.count, l.owner
-                )?;
-            }
-            store.close()?;
-        }
-        Command::Ls { store, path } => {
-            let store = open(store, true)?;
-            match lookup(&store, &path)? {
-                Value::Obj(obj) => list(&store, obj, &mut out)?,
-                _ => return Err(Error::invalid(format!("{path}: a scalar; use `persist get`")).into()),
-            }
-            store.close()?;
-        }
-        Command::Get { store, path } => {
-            let store = open(store, true)?;
-            match lookup(&store, &path)? {
-                Value::Obj(_) => {
-                    return Err(Error::invalid(format!("{path}: a container; use `persist ls`")).into());
-                }
-                value => print(&store, &value, &mut out)?,
-            }
-            store.close()?;
-        }
-    }
-    out.flush()?;
-    Ok(())
-}
-
-fn open(path: PathBuf, read_only: bool) -> Result<Store> {
-    Store::open(
-        path,
-        &Options {
-            read_only,
-            create: false,
-            ..Options::default()
-        },
-    )
-}
-
-fn read<R>(store: &Store, f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
-    store.read(&mut Wait::at_most(Options::default().lock_timeout), f)
-}
-
-/// Follows a PATH (header, 2) from the root.
+/// Follows a PATH (see above) from the root.
 fn lookup(store: &Store, path: &str) -> Result<Value> {
     let mut at = Value::Obj(store.root());
     let trimmed = path.trim_matches('/');

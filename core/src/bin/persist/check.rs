@@ -1,0 +1,113 @@
+//! `persist check`: the result on standard output, progress on standard error if that is a terminal.
+
+use super::Failure;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use persist_core::check::{self, Report, Watch};
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Findings printed in full; all of those that are kept are in the JSON.
+const PRINTED: usize = 100;
+
+/// A bar for the part that is under way.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new() -> Bar {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg:20} [{bar:40}] {percent:>3}% {eta}");
+        Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Watch for Bar {
+    fn begin(&mut self, part: &'static str, steps: u64) {
+        self.0.reset();
+        self.0.set_length(steps);
+        self.0.set_message(part);
+    }
+
+    fn advance(&mut self, steps: u64) {
+        self.0.inc(steps);
+    }
+}
+
+pub(super) fn check(store: &Path, json: bool, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let report = check::check(store, &mut Bar::new())?;
+    if json {
+        writeln!(out, "{:#}", as_json(&report))?;
+    } else {
+        print(&report, out)?;
+    }
+    Ok(ExitCode::from(u8::from(!report.is_sound())))
+}
+
+fn print(report: &Report, out: &mut impl Write) -> Result<(), Failure> {
+    for f in report.findings.iter().take(PRINTED) {
+        write!(out, "{}: {}", f.part, f.what)?;
+        if let Some(at) = f.at {
+            let of_file = matches!(f.part, "file" | "pages");
+            write!(
+                out,
+                ", at {} {at:#x}",
+                if of_file { "file offset" } else { "address" }
+            )?;
+        }
+        match &f.path {
+            Some(path) => writeln!(out, ", in {path}")?,
+            None => writeln!(out)?,
+        }
+    }
+    let shown = report.findings.len().min(PRINTED) as u64;
+    if report.total > shown {
+        writeln!(out, "and {} more", report.total - shown)?;
+    }
+    for (name, figure) in figures(report) {
+        writeln!(out, "{name:<20} {figure}")?;
+    }
+    match report.total {
+        0 => writeln!(out, "sound")?,
+        1 => writeln!(out, "1 finding: the store is damaged")?,
+        n => writeln!(out, "{n} findings: the store is damaged")?,
+    }
+    Ok(())
+}
+
+fn figures(report: &Report) -> [(&'static str, u64); 8] {
+    [
+        ("checkpoint", report.checkpoint),
+        ("file pages", report.file_pages),
+        ("pages in use", report.pages),
+        ("free pages", report.free_pages),
+        ("segments", report.segments),
+        ("containers", report.containers),
+        ("references", report.references),
+        ("classes", report.classes),
+    ]
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| json!({"part": f.part, "what": f.what, "at": f.at, "path": f.path}))
+        .collect();
+    let figures: serde_json::Map<_, _> = figures(report)
+        .into_iter()
+        .map(|(name, figure)| (name.replace(' ', "_"), figure.into()))
+        .collect();
+    json!({
+        "sound": report.is_sound(),
+        "total": report.total,
+        "findings": findings,
+        "figures": figures,
+    })
+}

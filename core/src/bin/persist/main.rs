@@ -1,0 +1,145 @@
+//! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
+//!
+//! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
+//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `locks`).
+
+mod check;
+mod look;
+mod tend;
+
+use clap::{Parser, Subcommand};
+use persist_core::store::{Error, Options, Reader, Result, Store, Wait};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Looks at a persist store and tends it.
+#[derive(Parser)]
+#[command(name = "persist", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print figures about a store.
+    Stat {
+        /// The store file.
+        store: PathBuf,
+    },
+    /// Collect unreachable cycles and free what waits to be freed.
+    Gc {
+        /// The store file.
+        store: PathBuf,
+    },
+    /// Verify a store, in use or not, and say what is wrong and where. Exit status: 0 sound, 1 something is
+    /// wrong, 2 it could not be checked.
+    Check {
+        /// The store file.
+        store: PathBuf,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the locks that are held and awaited.
+    Locks {
+        /// The store file.
+        store: PathBuf,
+    },
+    /// List a container: name, type and a short view of each entry.
+    Ls {
+        /// The store file.
+        store: PathBuf,
+        /// Steps from the root, parted by `/` (default: the root).
+        #[arg(default_value = "")]
+        path: String,
+    },
+    /// Print one value: str and bytes as they are, other scalars as Python writes them.
+    Get {
+        /// The store file.
+        store: PathBuf,
+        /// Steps from the root, parted by `/`.
+        path: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    // What is wrong with a store is told apart from what kept it from being looked at.
+    let failure = if matches!(command, Command::Check { .. }) {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    };
+    match run(command) {
+        Ok(code) => code,
+        Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(e)) => {
+            eprintln!("persist: cannot write the output: {e}");
+            failure
+        }
+        Err(Failure::Store(e)) => {
+            eprintln!("persist: {e}");
+            failure
+        }
+    }
+}
+
+/// What ended a command: the store, or the place the output goes to.
+enum Failure {
+    Store(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Failure {
+        Failure::Store(e)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Failure {
+        Failure::Output(e)
+    }
+}
+
+fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut code = ExitCode::SUCCESS;
+    match command {
+        Command::Check { store, json } => {
+            code = check::check(&store, json, &mut out)?;
+        }
+        Command::Stat { store } => tend::stat(&open(store, true)?, &mut out)?,
+        Command::Gc { store } => tend::gc(&open(store, false)?, &mut out)?,
+        Command::Locks { store } => tend::locks(&open(store, true)?, &mut out)?,
+        Command::Ls { store, path } => {
+            let store = open(store, true)?;
+            look::ls(&store, &path, &mut out)?;
+            store.close()?;
+        }
+        Command::Get { store, path } => {
+            let store = open(store, true)?;
+            look::get(&store, &path, &mut out)?;
+            store.close()?;
+        }
+    }
+    out.flush()?;
+    Ok(code)
+}
+
+fn open(path: PathBuf, read_only: bool) -> Result<Store> {
+    Store::open(
+        path,
+        &Options {
+            read_only,
+            create: false,
+            ..Options::default()
+        },
+    )
+}
+
+fn read<R>(store: &Store, f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
+    store.read(&mut Wait::at_most(Options::default().lock_timeout), f)
+}

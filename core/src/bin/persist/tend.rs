@@ -1,0 +1,50 @@
+//! Tending a store: figures, garbage, locks.
+
+use super::{Failure, read};
+use persist_core::store::Store;
+use std::io::Write;
+
+/// `persist stat`.
+pub(super) fn stat(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
+    let s = store.stat()?;
+    let page = persist_core::ids::PAGE_SIZE as u64;
+    for (name, figure) in [
+        ("last checkpoint", s.checkpoint),
+        ("file bytes", s.file_pages.saturating_mul(page)),
+        ("free bytes", s.free_pages.saturating_mul(page)),
+        ("logical bytes", s.logical_pages.saturating_mul(page)),
+        ("changed bytes since", s.dirty_pages.saturating_mul(page)),
+        ("processes", s.processes),
+        ("waiting to be freed", s.orphans),
+    ] {
+        writeln!(out, "{name:<20} {figure}")?;
+    }
+    let root = read(store, |r| r.len(store.root()))?;
+    writeln!(out, "{:<20} {root}", "entries of the root")?;
+    Ok(store.close()?)
+}
+
+/// `persist gc`.
+pub(super) fn gc(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
+    let freed = store.gc()?;
+    store.close()?;
+    writeln!(out, "{freed} containers freed")?;
+    Ok(())
+}
+
+/// `persist locks`.
+pub(super) fn locks(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
+    for l in store.locks()? {
+        let what = match l.key_hash {
+            Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
+            None => format!("object {}", l.object.0),
+        };
+        let state = if l.waiting { "awaited" } else { "held" };
+        writeln!(
+            out,
+            "{what:<46} {:<4} {state:<8} x{:<4} {}",
+            l.mode, l.count, l.owner
+        )?;
+    }
+    Ok(store.close()?)
+}

@@ -1,0 +1,186 @@
+//! What can be said only when everything was seen: reference counts, back references, homes, ids, and
+//! segments that nothing refers to.
+
+use super::graph::stamp;
+use super::sparse::{Marks, PerContainer};
+use super::state::{Note, State};
+use crate::error::Result;
+use crate::heap;
+use crate::ids::Addr;
+use crate::object::graph as objects;
+use crate::object::header::{DOOMED, DRAINED, ORPHAN, SUSPECT};
+
+/// Segments without an owner that are named one by one.
+const NAMED: usize = 20;
+
+impl State<'_, '_> {
+    pub(super) fn counts(&mut self) {
+        let pages = self.containers.pages();
+        self.begin("references", self.report.containers);
+        let mut ids = Vec::with_capacity(self.report.containers as usize);
+        let (mut wrong, mut good, mut trail) = (0u64, Marks::default(), Marks::default());
+        good.add(self.root);
+        for h in self.met_on(&pages) {
+            self.advance();
+            let note = self.containers.get(h).copied().unwrap_or_default();
+            match self.references(h, &note) {
+                Ok(None) => {}
+                // A reference in what could not be read is missing here: no news.
+                Ok(Some(_)) if self.torn => wrong += 1,
+                Ok(Some(what)) => self.find("references", what, h),
+                Err(e) if !self.torn => self.met("references", &e, h),
+                Err(_) => wrong += 1,
+            }
+            if let Ok(who) = objects::identity(self.p, h) {
+                ids.push(who.id);
+            }
+            self.home(h, &mut good, &mut trail);
+        }
+        self.end();
+        if wrong > 0 {
+            let what = format!(
+                "{wrong} containers whose references do not add up, some or all because of the above"
+            );
+            self.report.find("references", what, None, None);
+        }
+        self.ids(ids, &pages);
+        self.unclaimed();
+    }
+
+    /// The containers that were met, in order of their addresses.
+    fn met_on(&self, pages: &[u64]) -> Vec<Addr> {
+        let places = pages.iter().flat_map(|&page| PerContainer::<Note>::places(page));
+        places
+            .filter(|&h| self.containers.get(h).is_some_and(|n| n.found))
+            .collect()
+    }
+
+    /// What is wrong with the references of a container.
+    fn references(&self, h: Addr, note: &Note) -> Result<Option<String>> {
+        let p = self.p;
+        let who = objects::identity(p, h)?;
+        let real = u64::from(note.refs) + u64::from(h == self.root);
+        if who.refs != real {
+            return Ok(Some(format!(
+                "a reference count of {} where {real} refer to it",
+                who.refs
+            )));
+        }
+        let listed = self.listed.has(h);
+        if listed != (who.flags & (ORPHAN | SUSPECT) != 0) {
+            return Ok(Some(
+                "a container that says it waits on a list and does not, or the reverse".into(),
+            ));
+        }
+        if h != self.root && !listed && who.home.is_none() && who.flags & DRAINED == 0 {
+            return Ok(Some("a container without a home that waits on no list".into()));
+        }
+        let (mut count, mut parents) = (u64::from(h == self.root), 0u64);
+        if let Some((home, _)) = who.home.filter(|_| h != self.root) {
+            count += 1;
+            parents = stamp(home);
+        }
+        objects::back_references(p, h, &mut |parent, n| {
+            count = count.saturating_add(n);
+            parents = parents.wrapping_add(stamp(parent).wrapping_mul(n));
+        })?;
+        if count != real {
+            return Ok(Some(format!(
+                "back references to {count} where {real} refer to it"
+            )));
+        }
+        if parents != note.parents {
+            return Ok(Some(
+                "a home or back references other than who refers to it".into(),
+            ));
+        }
+        let drained = who.flags & DRAINED != 0;
+        if drained && (who.flags & DOOMED == 0 || objects::len(p, h)? > 0 || real == 0) {
+            return Ok(Some("an emptied container that is not empty garbage".into()));
+        }
+        Ok(None)
+    }
+
+    /// Homes lead to the root or to a container without one. `good` are those known to; `trail` is empty
+    /// before and after.
+    fn home(&mut self, h: Addr, good: &mut Marks, trail: &mut Marks) {
+        let home = |h: Addr| objects::identity(self.p, h).ok().and_then(|who| who.home);
+        let mut at = Some(h);
+        let mut circle = None;
+        while let Some(here) = at.filter(|&here| !good.has(here)) {
+            if !trail.add(here) {
+                circle = Some(here);
+                break;
+            }
+            at = home(here).map(|(home, _)| home);
+        }
+        let mut at = Some(h);
+        while let Some(here) = at.filter(|&here| trail.has(here)) {
+            trail.remove(here);
+            good.add(here);
+            at = home(here).map(|(home, _)| home);
+        }
+        if let Some(here) = circle {
+            self.find("references", "homes that lead round in a circle", here);
+        }
+    }
+
+    /// Every container has an id of its own, and one that was given out.
+    fn ids(&mut self, mut ids: Vec<u64>, pages: &[u64]) {
+        ids.sort_unstable();
+        let next = self.p.next_id();
+        let strange = ids.first() == Some(&0) || ids.last().is_some_and(|&last| last >= next);
+        let mut twice: Vec<u64> = ids.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+        drop(ids);
+        twice.dedup();
+        if !strange && twice.is_empty() {
+            return;
+        }
+        for h in self.met_on(pages) {
+            let Ok(who) = objects::identity(self.p, h) else {
+                continue;
+            };
+            if who.id == 0 || who.id >= next {
+                self.find(
+                    "references",
+                    format!("an id that was never given out: {}", who.id),
+                    h,
+                );
+            } else if twice.binary_search(&who.id).is_ok() {
+                self.find(
+                    "references",
+                    format!("an id that another container has too: {}", who.id),
+                    h,
+                );
+            }
+        }
+    }
+
+    /// Segments that are allocated and belong to nothing.
+    fn unclaimed(&mut self) {
+        let (p, mut count) = (self.p, 0u64);
+        let mut named = Vec::new();
+        for n in 0..p.count() {
+            let Some(page) = p.nth(n).filter(|page| self.heap.has(page.addr())) else {
+                continue;
+            };
+            for s in heap::page_segments(p, page).unwrap_or_default() {
+                if s.allocated && !self.claimed.has(s.addr) {
+                    count += 1;
+                    if named.len() < NAMED {
+                        named.push((s.addr, s.size));
+                    }
+                }
+            }
+        }
+        if count > 0 && self.torn {
+            let what = format!("{count} segments that nothing refers to, some or all because of the above");
+            return self.report.find("heap", what, None, None);
+        }
+        for (at, size) in &named {
+            let what = format!("a segment of {size} bytes that is allocated and belongs to nothing");
+            self.report.find("heap", what, Some(at.0), None);
+        }
+        self.report.total += count - named.len() as u64;
+    }
+}

@@ -1,0 +1,63 @@
+//! The file: its meta pages, the page tables of both checkpoints, the checksum of every page they reach.
+
+use super::state::State;
+use super::{Report, Watch};
+use crate::error::Result;
+use crate::page::image::{DAMAGED, Image, Source};
+
+/// Pages between two words to the watch.
+const STEP: u64 = 256;
+
+/// Checks a file and, in its newest checkpoint, everything.
+pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch) -> Result<()> {
+    let newest = source.newest()?;
+    report.checkpoint = newest;
+    report.file_pages = source.pages();
+    for i in 0..2usize {
+        // The first checkpoint of a store has none before it.
+        if let Some(why) = source.meta_fault(i)
+            && newest != 1
+        {
+            let what = format!("meta page {i}: {why}; checkpoint {newest} stands");
+            report.find("file", what, Some(i as u64 * 4096), None);
+        }
+    }
+    let image = source.image(newest)?;
+    pages(&image, None, report, watch);
+    if let Some(&older) = source.checkpoints().get(1) {
+        if older + 1 != newest {
+            let what = format!("checkpoint {older} is not the one before checkpoint {newest}");
+            report.find("file", what, Some(older % 2 * 4096), None);
+        }
+        pages(&source.image(older)?, Some(&image), report, watch);
+    }
+    report.pages = image.count();
+    State::new(&image, report, watch).check();
+    Ok(())
+}
+
+/// The page table and all pages of a checkpoint; but not those that another shares with it.
+fn pages(image: &Image<'_>, seen: Option<&Image<'_>>, report: &mut Report, watch: &mut dyn Watch) {
+    let number = image.checkpoint();
+    let (faults, count) = image.faults();
+    for fault in faults {
+        let what = format!("{} (checkpoint {number}, page {})", fault.what, fault.page);
+        report.find("pages", what, Some(fault.offset), None);
+    }
+    report.total += count - faults.len() as u64;
+    watch.begin("pages", image.count());
+    for n in 0..image.count() {
+        if n % STEP == STEP - 1 {
+            watch.advance(STEP);
+        }
+        if seen.is_some_and(|seen| seen.shares(image, n)) {
+            continue;
+        }
+        if let Some(offset) = image.damaged(n) {
+            let page = image.nth(n).unwrap_or_default();
+            let what = format!("{DAMAGED} (checkpoint {number}, page {})", page.0);
+            report.find("pages", what, Some(offset), None);
+        }
+    }
+    watch.advance(image.count() % STEP);
+}

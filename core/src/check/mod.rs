@@ -1,0 +1,158 @@
+//! The checker: verifies every invariant of a store, from the bytes of the file up to the reference counts,
+//! and says what is wrong and where. Salvage (`salvage`) gets out of a damaged store what can be got.
+//!
+//! 1. It works on a checkpoint's image (`page::image`) and so on something that nobody changes; a store in
+//!    use is checkpointed first. It writes nothing but that checkpoint.
+//! 2. It goes on after a finding. What the finding makes unreadable is left out, and what follows from that
+//!    (segments not reached, references not counted) is told as one finding, not as thousands.
+//! 3. Nothing recurses by what a file says, every walk takes at most as many steps as the store has parts,
+//!    and memory grows with the file by a fraction of it: bitmaps and counters, no sets of addresses.
+//!
+//! | PART | WHAT |
+//! | --- | --- |
+//! | `file` | meta pages, page tables, checksums |
+//! | `state` | superblock, free pages, heap |
+//! | `graph` | containers, their bodies and values, classes |
+//! | `counts` | reference counts, homes, ids, segments that nothing refers to |
+//! | `path` | where a container is, seen from the root |
+
+mod counts;
+mod file;
+mod graph;
+mod path;
+
+mod sparse;
+mod state;
+
+use crate::error::{Error, Result};
+use crate::page::image::Source;
+use crate::store::{Options, Store};
+use std::path::Path;
+
+/// Findings that are kept; more are counted.
+const KEPT: usize = 1000;
+
+/// Something that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The part of the store: `file`, `pages`, `heap`, `objects`, `references`, `classes`.
+    pub part: &'static str,
+    /// What is wrong.
+    pub what: String,
+    /// The address where (an offset in the file, for the parts `file` and `pages`).
+    pub at: Option<u64>,
+    /// The way from the root to the container concerned, where one is and it is known.
+    pub path: Option<String>,
+}
+
+/// What a check saw.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// What is wrong: the first so many.
+    pub findings: Vec<Finding>,
+    /// How many findings there were.
+    pub total: u64,
+    /// The checkpoint that was checked.
+    pub checkpoint: u64,
+    /// Pages of the file.
+    pub file_pages: u64,
+    /// Pages that hold something.
+    pub pages: u64,
+    /// Pages that are free to be used again.
+    pub free_pages: u64,
+    /// Segments of the heap.
+    pub segments: u64,
+    /// Dicts, lists and objects.
+    pub containers: u64,
+    /// References to them from containers.
+    pub references: u64,
+    /// Classes that are known.
+    pub classes: u64,
+}
+
+impl Report {
+    /// Nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.total == 0
+    }
+
+    fn find(&mut self, part: &'static str, what: impl Into<String>, at: Option<u64>, path: Option<String>) {
+        self.total += 1;
+        if self.findings.len() < KEPT {
+            self.findings.push(Finding {
+                part,
+                what: what.into(),
+                at,
+                path,
+            });
+        }
+    }
+
+    /// A finding from an error that was met.
+    fn met(&mut self, part: &'static str, e: &Error, path: Option<String>) {
+        match e {
+            Error::Corrupt { what, at } => self.find(part, *what, Some(*at), path),
+            e => self.find(part, e.to_string(), None, path),
+        }
+    }
+}
+
+/// Told how far a check or a salvage has got.
+pub trait Watch {
+    /// A part begins, of so many steps.
+    fn begin(&mut self, part: &'static str, steps: u64);
+    /// So many more steps were made.
+    fn advance(&mut self, steps: u64);
+}
+
+/// For those who do not want to know.
+impl Watch for () {
+    fn begin(&mut self, _: &'static str, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+}
+
+/// Checks the store at a path, in use or not. One that cannot be opened is checked all the same.
+///
+/// # Errors
+/// `Error::NotAStore`, `Error::Refused`, `Error::Io`: nothing could be checked.
+pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
+    // What is no store is not to become one by being looked at.
+    Source::look(path)?;
+    let options = Options {
+        create: false,
+        ..Options::default()
+    };
+    match Store::open(path, &options) {
+        Ok(store) => {
+            let report = check_store(&store, watch);
+            store.close()?;
+            report
+        }
+        Err(e @ (Error::Corrupt { .. } | Error::NotAStore { .. } | Error::Gone(_))) => {
+            let source = Source::alone(path)?;
+            let mut report = Report::default();
+            report.met("file", &e, None);
+            file::check(&source, &mut report, watch)?;
+            Ok(report)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Checks an open store: as it is now, for which a checkpoint is made if anything changed since the last.
+///
+/// # Errors
+/// Those of a checkpoint; `Error::Invalid` inside a transaction.
+pub fn check_store(store: &Store, watch: &mut dyn Watch) -> Result<Report> {
+    if !store.pager().is_read_only() {
+        store.sync()?;
+    }
+    let mut report = Report::default();
+    store
+        .pager()
+        .with_image(|source| file::check(source, &mut report, watch))?;
+    Ok(report)
+}

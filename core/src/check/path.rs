@@ -1,0 +1,109 @@
+//! Where a container is, seen from the root, as Python would write it: `root['a'][3].name`.
+
+use crate::ids::Addr;
+use crate::object::graph::{self, Place, Shown};
+use crate::object::header::{self, Kind};
+use crate::object::scalar;
+use crate::object::value::Value;
+use crate::object::word::Word;
+use crate::page::access::Pages;
+
+/// Steps of a path that are shown; of a longer one the last.
+const STEPS: usize = 24;
+/// Entries looked at to find a container in its home where the hint has grown stale.
+const LOOK: usize = 4096;
+/// Homes followed to see whether they lead to the root.
+const FOLLOW: usize = 100_000;
+/// Characters of a key that are shown.
+const SHOWN: usize = 60;
+
+/// The path of a container, if its homes lead to the root.
+pub(super) fn of<P: Pages>(p: &P, h: Addr) -> Option<String> {
+    let root = graph::root(p).ok()?;
+    let mut steps = Vec::new();
+    let mut at = h;
+    for n in 0..FOLLOW {
+        if at == root {
+            let dots = if n > STEPS {
+                "...".to_owned()
+            } else {
+                "root".to_owned()
+            };
+            return Some(
+                steps
+                    .into_iter()
+                    .rev()
+                    .fold(dots, |path, step: String| path + &step),
+            );
+        }
+        at = if n < STEPS {
+            let Shown { parent, place } = graph::place_in_home(p, at, LOOK).ok()??;
+            steps.push(step(p, parent, place));
+            parent
+        } else {
+            graph::identity(p, at).ok()?.home?.0
+        };
+    }
+    Some(
+        steps
+            .into_iter()
+            .rev()
+            .fold("...".to_owned(), |path, step| path + &step),
+    )
+}
+
+fn step<P: Pages>(p: &P, parent: Addr, place: Place) -> String {
+    match place {
+        Place::Index(i) => format!("[{i}]"),
+        Place::Key(word) => key(p, header::kind(p, parent).ok(), word),
+    }
+}
+
+/// The step of a key.
+pub(super) fn key<P: Pages>(p: &P, kind: Option<Kind>, word: Word) -> String {
+    match scalar::decode(p, word) {
+        Ok(Value::Str { bytes, .. }) if kind == Some(Kind::Object) => {
+            format!(".{}", short(String::from_utf8_lossy(&bytes).escape_debug()))
+        }
+        Ok(value) => format!("[{}]", text(&value)),
+        Err(_) => "[?]".to_owned(),
+    }
+}
+
+fn short(chars: impl Iterator<Item = char>) -> String {
+    let mut text = String::new();
+    for c in chars {
+        if text.len() >= SHOWN {
+            return text + "...";
+        }
+        text.push(c);
+    }
+    text
+}
+
+/// A scalar as Python would write it, shortened.
+fn text(value: &Value) -> String {
+    match value {
+        Value::None => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Int(n) => n.to_string(),
+        Value::Float(x) => format!("{x:?}"),
+        Value::BigInt { negative, magnitude } => {
+            let digits = magnitude.iter().rev().take(SHOWN / 2);
+            let hex: String = digits.map(|b| format!("{b:02x}")).collect();
+            let (sign, dots) = (
+                if *negative { "-" } else { "" },
+                if magnitude.len() > SHOWN / 2 { "..." } else { "" },
+            );
+            format!("{sign}0x{}{dots}", hex.trim_start_matches('0'))
+        }
+        Value::Str { bytes, .. } => {
+            let text = String::from_utf8_lossy(bytes);
+            format!("'{}'", short(text.chars().flat_map(char::escape_debug)))
+        }
+        Value::Bytes(bytes) => format!("b'{}'", short(bytes.escape_ascii().map(char::from))),
+        Value::Large(large) => format!("({} bytes)", large.len),
+        Value::Obj(_) => "?".into(),
+    }
+}

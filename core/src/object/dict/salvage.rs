@@ -1,0 +1,81 @@
+//! What can still be read of a dict body (see `object::salvage`). Where the log of a large one is damaged,
+//! the index leads to leaves that the log does not reach any more.
+
+use super::index;
+use super::large::Rec;
+use super::leaf::{self, Leaf};
+use super::{Form, Head, log, small};
+use crate::error::Result;
+use crate::ids::Addr;
+use crate::object::key;
+use crate::object::salvage::{Fresh, Lost, Out, Piece};
+use crate::object::word::Word;
+use crate::page::access::Pages;
+
+/// See `object::salvage::content`.
+pub fn salvage<P: Pages>(p: &P, h: Addr, fresh: Fresh<'_>, out: Out<'_>) -> Result<()> {
+    let head = Head::read(p, h).and_then(|head| Ok((head.form()?, head.body)));
+    match head {
+        Err(e) => out(Piece::Lost(Lost::of(&e, h))),
+        Ok((Form::Empty, _)) => Ok(()),
+        Ok((_, body)) if !fresh(body) => out(Piece::Lost(Lost::twice(body))),
+        Ok((Form::Small(shape), body)) => match small::anything(p, body, shape) {
+            Ok(entries) => entries
+                .into_iter()
+                .try_for_each(|(k, v)| entry(p, k, v, body, out)),
+            Err(e) => out(Piece::Lost(Lost::of(&e, body))),
+        },
+        Ok((Form::Large, body)) => match Rec::read(p, body) {
+            Ok(rec) => large(p, &rec, fresh, out),
+            Err(e) => out(Piece::Lost(Lost::of(&e, body))),
+        },
+    }
+}
+
+/// Hands out an entry, if its key can be one.
+fn entry<P: Pages>(p: &P, key: Word, value: Word, at: Addr, out: Out<'_>) -> Result<()> {
+    match key::hash_word(p, key) {
+        Ok(_) if !value.is_empty() => out(Piece::Entry(key, value)),
+        Ok(_) => out(Piece::Lost(Lost {
+            what: "a dict entry without a value",
+            at,
+            index: 0,
+            count: 0,
+        })),
+        Err(e) => out(Piece::Lost(Lost::of(&e, at))),
+    }
+}
+
+fn hand_out<P: Pages>(p: &P, leaf: &Leaf<'_>, out: Out<'_>) -> Result<()> {
+    for (e, _) in leaf.entries() {
+        entry(p, e.key, e.value, leaf.at, out)?;
+    }
+    Ok(())
+}
+
+fn large<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, out: Out<'_>) -> Result<()> {
+    let mut whole = true;
+    log::each_leaf(p, rec, fresh, &mut |found| {
+        let lost = match found {
+            Ok((number, pointer)) => match leaf::read_numbered(p, number, pointer) {
+                Ok(leaf) => return hand_out(p, &leaf, out),
+                Err(e) => Lost::of(&e, Addr(pointer & Addr::MAX)),
+            },
+            Err(lost) => lost,
+        };
+        whole = false;
+        out(Piece::Lost(lost))
+    })?;
+    if whole {
+        return Ok(());
+    }
+    // The index knows where entries are, whatever became of the log's way to them. What it has lost itself
+    // was named already, or is not known to have been there.
+    index::each_slot(p, rec, fresh, &mut |fresh, hash, loc| {
+        let known = leaf::words(p, loc).and_then(|(key, _)| key::hash_word(p, key));
+        match leaf::read(p, loc.leaf(), loc.sparse()) {
+            Ok(leaf) if known.is_ok_and(|known| known == hash) && fresh(leaf.at) => hand_out(p, &leaf, out),
+            _ => Ok(()),
+        }
+    })
+}

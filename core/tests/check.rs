@@ -1,0 +1,337 @@
+//! The checker: what is sound is found sound, and every kind of damage is found, named and placed.
+
+mod shapes;
+
+use persist_core::check::{Report, check};
+use persist_core::store::{Key, Options, Store, Value, Wait};
+use shapes::damage::{Image, PAGE};
+use std::path::{Path, PathBuf};
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn checked(path: &Path) -> Report {
+    check(path, &mut ()).unwrap()
+}
+
+/// A store of a shape as bytes, both checkpoints alike.
+fn image(shape: &str, dir: &Path) -> (PathBuf, Image) {
+    let path = dir.join(format!("{shape}.store"));
+    shapes::make(shape, &path);
+    let mut image = Image::load(&path);
+    image.settle();
+    (path, image)
+}
+
+/// Checks the changed bytes: what was found.
+fn found(path: &Path, image: &Image) -> Vec<String> {
+    let _ = std::fs::remove_file(format!("{}-shm", path.display()));
+    image.save(path);
+    let report = checked(path);
+    assert_eq!(report.is_sound(), report.total == 0);
+    let line = |f: &persist_core::check::Finding| {
+        format!("{}: {} in {}", f.part, f.what, f.path.as_deref().unwrap_or("-"))
+    };
+    report.findings.iter().map(line).collect()
+}
+
+#[track_caller]
+fn expect(found: &[String], wanted: &[&str]) {
+    for w in wanted {
+        assert!(found.iter().any(|f| f.contains(w)), "{w:?} is not in {found:#?}");
+    }
+}
+
+/// The address of the container under a str key of the root.
+fn addr(path: &Path, key: &str) -> u64 {
+    let store = Store::open(path, &Options::default()).unwrap();
+    let root = store.root();
+    let value = store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(key.as_bytes())));
+    let Some(Value::Obj(obj)) = value.unwrap() else {
+        panic!("no container {key}")
+    };
+    store.close().unwrap();
+    obj.addr.0
+}
+
+#[test]
+fn sound_stores_are_sound() {
+    let dir = dir();
+    for shape in shapes::ALL {
+        let (path, image) = image(shape, dir.path());
+        let report = checked(&path);
+        assert_eq!(report.findings, [], "{shape}");
+        assert!(report.is_sound() && report.containers > 0 && report.pages > 0);
+        assert_eq!(
+            found(&path, &image),
+            [""; 0],
+            "{shape} with both checkpoints alike"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_store_stays_as_it_is() {
+    let dir = dir();
+    let path = dir.path().join("not.store");
+    for bytes in [
+        vec![],
+        vec![0; 4096],
+        vec![0; 96 * 4096],
+        b"some text".repeat(2000),
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(check(&path, &mut ()).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_store_in_use_is_checked_as_it_is_now() {
+    let dir = dir();
+    let path = dir.path().join("a.store");
+    shapes::make("cyclic", &path);
+    let store = Store::open(&path, &Options::default()).unwrap();
+    let before = checked(&path);
+    shapes::nested(&store, 100);
+    let after = checked(&path);
+    assert!(before.is_sound() && after.is_sound());
+    assert_eq!(after.containers, before.containers + 101);
+    store.close().unwrap();
+}
+
+#[test]
+fn checksums_and_page_tables() {
+    let dir = dir();
+    let (path, sound) = image("small", dir.path());
+    let bytes = || Image {
+        bytes: sound.bytes.clone(),
+    };
+    let (logical, phys) = sound.mapped()[5];
+
+    let mut bad = bytes();
+    bad.page(phys)[100] ^= 4;
+    expect(
+        &found(&path, &bad),
+        &[&format!(
+            "a page that does not match its checksum (checkpoint {}, page {logical})",
+            sound.meta().checkpoint
+        )],
+    );
+
+    let node = sound.nodes()[0];
+    let mut bad = bytes();
+    bad.page(node)[100] ^= 4;
+    expect(
+        &found(&path, &bad),
+        &["a page of the page table that does not match its checksum"],
+    );
+
+    let mut bad = bytes();
+    let entry = bad.way(logical).unwrap()[0].1;
+    bad.page(node)[entry..entry + 4].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
+    bad.mend_root();
+    expect(&found(&path, &bad), &["a page beyond the file"]);
+
+    let mut bad = bytes();
+    let first = bad.way(1).unwrap()[0].1;
+    let copy = bad.page(node)[first..first + 16].to_vec();
+    bad.page(node)[entry..entry + 16].copy_from_slice(&copy);
+    bad.mend_root();
+    expect(&found(&path, &bad), &["a page of the file that stands for two"]);
+}
+
+#[test]
+fn meta_pages() {
+    let dir = dir();
+    let path = dir.path().join("a.store");
+    shapes::make("small", &path);
+    let sound = Image::load(&path);
+    let newest = sound.meta();
+    let mut bad = Image {
+        bytes: sound.bytes.clone(),
+    };
+    bad.page(newest.page)[50] ^= 1;
+    let report = found(&path, &bad);
+    expect(
+        &report,
+        &[&format!(
+            "meta page {}: it does not match its checksum",
+            newest.page
+        )],
+    );
+    let mut bad = Image {
+        bytes: sound.bytes.clone(),
+    };
+    bad.page(0)[50] ^= 1;
+    bad.page(1)[50] ^= 1;
+    let _ = std::fs::remove_file(format!("{}-shm", path.display()));
+    bad.save(&path);
+    assert!(check(&path, &mut ()).is_err());
+}
+
+#[test]
+fn headers_counts_and_homes() {
+    let dir = dir();
+    let path = dir.path().join("cyclic.store");
+    shapes::make("cyclic", &path);
+    let hub = addr(&path, "hub");
+    let mut sound = Image::load(&path);
+    sound.settle();
+    let with = |at: u64, f: &dyn Fn(u64) -> u64| {
+        let mut bad = Image {
+            bytes: sound.bytes.clone(),
+        };
+        let old = bad.word(at);
+        bad.set_word(at, f(old));
+        found(&path, &bad)
+    };
+    // One reference more than there are.
+    expect(
+        &with(hub, &|w| w + (1 << 32)),
+        &["a reference count of 62 where 61 refer to it in root['hub']"],
+    );
+    // The home is another container that does not refer to it.
+    let first = with(hub + 16, &|w| w + 64);
+    expect(&first, &["references: "]);
+    // An id that was never given out, and one that another has.
+    expect(
+        &with(hub + 8, &|_| 1 << 40),
+        &["an id that was never given out: 1099511627776 in root['hub']"],
+    );
+    expect(
+        &with(hub + 8, &|id| id - 1),
+        &["an id that another container has too"],
+    );
+    // Flags that say it waits on a list.
+    expect(&with(hub, &|w| w | 1 << 8), &["references: "]);
+    // A kind that is none.
+    expect(
+        &with(hub, &|w| w & !0xff | 9),
+        &["objects: no container where one is referred to in root['hub']"],
+    );
+    // The number of items.
+    expect(&with(hub + 56, &|n| n + 1), &["in root['hub']"]);
+}
+
+#[test]
+fn bodies_and_values() {
+    let dir = dir();
+    let (path, sound) = image("large_dict", dir.path());
+    let large = addr(&path, "large");
+    let body = sound.word(large + 40);
+    let with = |at: u64, value: u64| {
+        let mut bad = Image {
+            bytes: sound.bytes.clone(),
+        };
+        bad.set_word(at, value);
+        found(&path, &bad)
+    };
+    expect(&with(body + 8, 7), &["objects: a dict", "in root['large']"]);
+    expect(&with(body + 16, sound.word(body + 24)), &["in root['large']"]);
+    expect(&with(large + 40, body + 16), &["in root['large']"]);
+    expect(
+        &with(body + 24, 0),
+        &["a dict entry that its index does not have in root['large']"],
+    );
+
+    let (path, sound) = image("large_list", dir.path());
+    let items = addr(&path, "items");
+    let node = sound.word(items + 40);
+    let with = |at: u64, value: u64| {
+        let mut bad = Image {
+            bytes: sound.bytes.clone(),
+        };
+        bad.set_word(at, value);
+        found(&path, &bad)
+    };
+    expect(&with(node + 16, sound.word(node + 16) + 1), &["in root['items']"]);
+    let twice = with(node + 2024, sound.word(node + 2032));
+    expect(&twice, &["a segment that is used twice", "in root['items']"]);
+    expect(&with(node + 2024, 8), &["items 0 to ", "in root['items']"]);
+}
+
+#[test]
+fn strings_and_classes() {
+    let dir = dir();
+    let (path, sound) = image("long", dir.path());
+    let mut bad = Image {
+        bytes: sound.bytes.clone(),
+    };
+    let at = bad.bytes.windows(10).position(|b| b == b"many words").unwrap();
+    let (logical, phys) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
+    bad.page(phys)[at % PAGE] = 0xFF;
+    bad.mend(logical);
+    expect(&found(&path, &bad), &["a str that is no text"]);
+
+    let (path, sound) = image("classes", dir.path());
+    let mut bad = Image {
+        bytes: sound.bytes.clone(),
+    };
+    let at = bad.bytes.windows(4).position(|b| b == b"cLaS").unwrap();
+    let (logical, phys) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
+    bad.page(phys)[at % PAGE] ^= 1;
+    bad.mend(logical);
+    expect(&found(&path, &bad), &["classes: no class record"]);
+    let person = addr(&path, "object 0");
+    let mut bad = Image {
+        bytes: sound.bytes.clone(),
+    };
+    bad.set_word(person + 56, person);
+    expect(&found(&path, &bad), &["in root['object 0']"]);
+}
+
+#[test]
+fn heap_and_free_pages() {
+    let dir = dir();
+    let (path, sound) = image("freed", dir.path());
+    let with = |f: &dyn Fn(&mut Image)| {
+        let mut bad = Image {
+            bytes: sound.bytes.clone(),
+        };
+        f(&mut bad);
+        found(&path, &bad)
+    };
+    let heap_page = sound
+        .mapped()
+        .iter()
+        .map(|m| m.0 * PAGE as u64)
+        .find(|&at| sound.word(at) as u32 == u32::from_le_bytes(*b"hEaP") && sound.word(at + 32) & 2 != 0)
+        .unwrap();
+    let map = sound.word(heap_page + 32);
+    // A segment that is in use, free by the bitmap; one that is free, in use.
+    expect(
+        &with(&|b| b.set_word(heap_page + 32, map & !2)),
+        &["a heap segment that is not allocated"],
+    );
+    let with_room = sound
+        .mapped()
+        .iter()
+        .map(|m| m.0 * PAGE as u64)
+        .find(|&at| {
+            sound.word(at) == 3 << 32 | u64::from(u32::from_le_bytes(*b"hEaP"))
+                && sound.word(at + 32) & 3 == 1
+        })
+        .map(|at| (at, sound.word(at + 32)));
+    if let Some((at, map)) = with_room {
+        expect(
+            &with(&|b| b.set_word(at + 32, map | 2)),
+            &["a segment of 64 bytes that is allocated and belongs to nothing"],
+        );
+    }
+    // Free pages: the count, the list in a circle.
+    assert!(sound.word(24) > 0, "the shape has free pages");
+    expect(
+        &with(&|b| b.set_word(24, sound.word(24) + 1)),
+        &["counts its free pages wrong"],
+    );
+    let trunk = sound.word(16) * PAGE as u64;
+    expect(
+        &with(&|b| b.set_word(trunk, sound.word(16))),
+        &["a page that is free twice"],
+    );
+    expect(&with(&|b| b.set_word(16, 0)), &["heap: "]);
+    // The lists of pages with room.
+    expect(&with(&|b| b.set_word(256 + 3 * 8, 0)), &["heap: "]);
+}
