@@ -15,12 +15,12 @@
 //!    both meta pages describe whole states at any time (I1).
 //! 3. A flush that reports an error is final: the store is poisoned for writing.
 
-use super::Pager;
 use super::meta::{Meta, VERSION};
 use super::phys::{NODE_NEW, NODE_OLD};
 use super::shm::{self, at};
 use super::table::{Change, Entry, FANOUT, MAX_HEIGHT, covers};
 use super::wait::{Patience, Wait};
+use super::{Pager, damage};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::failpoint::fail_point;
@@ -70,6 +70,7 @@ impl Pager {
             return Err(Error::invalid("sync inside a transaction: commit it first"));
         }
         let slot = self.slot()?;
+        self.whole()?;
         // Nobody else may ever meet them, and their pins keep memory.
         self.bury_the_dead(None)?;
         self.take_checkpoint(slot, wait)?;
@@ -160,6 +161,9 @@ impl Pager {
         self.latched(|pager, _| {
             if pager.shm.get(at::POISON) != 0 {
                 return Err(pager.poisoned());
+            }
+            if !pager.shm.is_itself() {
+                return Err(pager.replaced());
             }
             let epoch = pager.shm.get(at::EPOCH);
             let list = epoch as usize % 3;
@@ -252,6 +256,7 @@ impl Pager {
         self.shm
             .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
         self.shm.set(at::CK_ROOT_SUM, root.sum);
+        self.whole()?;
         fail_point!("checkpoint.built");
         // From here the checkpoint can only be finished.
         self.shm.set(at::CK_PHASE, WRITING);
@@ -266,6 +271,13 @@ impl Pager {
             .zip(self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8))
         {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        self.whole()?;
+        if !Meta::decode(&page).is_ok_and(|m| m.checkpoint == epoch) {
+            return Err(Error::Corrupt {
+                what: "the image of the meta page in the sidecar (checkpoint)",
+                at: epoch,
+            });
         }
         file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64)
             .map_err(|e| self.poison("cannot write the meta page", e))?;
@@ -454,7 +466,7 @@ impl Pager {
     }
 
     fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
-        self.shm.set(at::POISON, 1);
+        self.poison_once(damage::FLUSH);
         Error::Poisoned {
             why: format!("{what}: {e}"),
         }

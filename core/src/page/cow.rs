@@ -74,6 +74,8 @@ impl Pager {
     }
 
     fn copy_to(&self, page: u64, old: u64, copy: bool, phys: PhysNo) -> Result<PhysNo> {
+        // A free map or epoch that could not be read must not lead to a page that is in use.
+        self.whole()?;
         let epoch = self.shm.get(at::EPOCH);
         let list = epoch as usize % 3;
         let new = u64::from(phys.0) | epoch << 32;

@@ -18,11 +18,12 @@
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `waiters`, `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
-//! `verify`, `image` (a checkpoint read from the file alone).
+//! `damage`, `verify`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 mod checkpoint;
 mod cow;
+mod damage;
 mod gate;
 pub mod image;
 mod latch;
@@ -50,7 +51,7 @@ mod waiters;
 pub use open::Settings;
 pub use section::{ReadSection, WriteSection};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{Actor, Addr, ObjectId};
 use crate::raw::failpoint::fail_point;
 use crate::raw::futex;
@@ -282,20 +283,12 @@ impl Pager {
         self.pins.unpin(self, id)
     }
 
-    pub(crate) fn poisoned(&self) -> Error {
-        Error::Poisoned {
-            why: match self.shm.get(at::POISON) {
-                1 => "the disk reported an error while flushing".to_owned(),
-                _ => "the sidecar was found damaged".to_owned(),
-            },
-        }
-    }
-
     /// Runs a short internal step under the latch, outside sections. `f` gets this thread's slot.
     pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
+        self.whole()?;
         let took = self.take_latch(slot, &mut wait::Wait::forever())?;
-        let done = f(self, slot);
+        let done = self.unless_damaged(f(self, slot));
         if took {
             self.shm.latch().release();
         }
@@ -307,7 +300,7 @@ impl Pager {
     pub fn with_latch<R>(&self, wait: &mut wait::Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
         let took = self.take_latch(slot, wait)?;
-        let done = f();
+        let done = self.unless_damaged(f());
         fail_point!("lock.done");
         if took {
             self.shm.latch().release();

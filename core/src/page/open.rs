@@ -45,7 +45,7 @@ pub struct Settings {
     pub bound: Duration,
 }
 
-fn sidecar_path(path: &Path) -> PathBuf {
+pub(super) fn sidecar_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-shm");
     PathBuf::from(name)
@@ -233,6 +233,7 @@ impl Pager {
         self.shm.set(at::LOGICAL, 0);
         let mut section = self.write(&mut Wait::forever())?;
         section.create_superblock()?;
+        section.whole()?;
         section.commit();
         Ok(())
     }
@@ -245,7 +246,8 @@ impl Pager {
             });
         }
         let section = self.read(&mut Wait::forever())?;
-        if section.u64_at(sb::MAGIC)? != sb::MAGIC_VALUE {
+        let magic = self.unless_damaged(section.u64_at(sb::MAGIC))?;
+        if magic != sb::MAGIC_VALUE {
             return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
         }
         Ok(())
@@ -270,7 +272,7 @@ impl Pager {
         }
         let last = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?;
         drop(reg);
-        let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 {
+        let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 && self.whole().is_ok() {
             self.checkpoint(&mut Wait::forever())
         } else {
             Ok(())
@@ -456,7 +458,8 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
         let shm = Shm::map_checked(side)?.ok_or_else(|| {
             refused(
                 path,
-                "its sidecar was cut short while others use it; close it everywhere first",
+                "its sidecar was cut short, or belongs to another version of persist, while others use it; close \
+                 it everywhere first",
             )
         })?;
         if !belongs(&shm, file, meta)? {
@@ -537,8 +540,9 @@ fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
 
 fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
     let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
-    let shm = Shm::map(side)?;
+    let mut shm = Shm::map(side)?;
     shm.allocate_fixed()?;
+    shm.name_session(process::random_u64());
     let pages = file.metadata().map_err(|e| Error::io("fstat", e))?.len() / PAGE_SIZE as u64;
     if pages > MAX_PAGES {
         return Err(Error::Corrupt {
@@ -560,7 +564,6 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
         (at::INO, id.ino),
         (at::UUID, meta.uuid[0]),
         (at::UUID + 8, meta.uuid[1]),
-        (at::NONCE, process::random_u64()),
         (at::EPOCH, meta.checkpoint + 1),
         (at::DURABLE, meta.checkpoint),
         (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),

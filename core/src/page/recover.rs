@@ -10,7 +10,7 @@
 //!    latch is given back to the dead, for the next who tries.
 
 use super::shm::at;
-use super::{Pager, marks};
+use super::{Pager, damage, marks};
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
@@ -34,11 +34,11 @@ impl Pager {
         };
         if done.is_err() {
             // What is there can be neither trusted nor undone: no more changes. The last checkpoint
-            // stands.
-            self.shm.set(at::POISON, 2);
+            // stands, and nobody reads what is half done.
+            self.poison_once(damage::UNDOABLE);
         }
         marks::clear(&self.shm);
-        gate.lower(false);
+        self.lower_gate(false);
         done
     }
 
@@ -55,6 +55,7 @@ impl Pager {
     fn recover_raised(&self) -> Result<()> {
         self.finish_switch();
         self.undo_to(0)?;
+        self.whole()?;
         fail_point!("recover.undone");
         // The dead may have completed a change without counting it: nobody's cache may miss it.
         self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);

@@ -73,6 +73,12 @@ impl ReadSection<'_> {
         self.pager
     }
 
+    /// An error if the disk could not answer an access of this section: asked before what it gave counts.
+    #[inline]
+    pub(crate) fn whole(&self) -> Result<()> {
+        self.pager.whole()
+    }
+
     /// Pins a container for this process. In the section that found it, so that it cannot have gone.
     pub fn pin_id(&self, id: ObjectId) -> Result<()> {
         self.pager.pins.pin(self.pager, id)
@@ -302,13 +308,11 @@ impl<'p> std::ops::Deref for WriteSection<'p> {
 impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         let pager = self.read.pager;
-        if !self.done && pager.undo_to(self.undo).is_err() {
-            // Only a damaged sidecar gets here: what is there must not be used further.
-            pager.shm.set(at::POISON, 2);
-        }
         let (gate, latch) = (pager.shm.gate(), pager.shm.latch());
-        // A lone operation has the latch to itself: no transaction is open.
-        gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
+        if self.done || pager.take_back(self.undo) {
+            // A lone operation has the latch to itself: no transaction is open.
+            gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
+        }
         // One full barrier for both words (releasing the latch is one): a sleeper counts itself before
         // it looks at them, so either it sees them changed or it is counted here.
         if self.owned {
@@ -382,6 +386,8 @@ impl PagesMut for WriteSection<'_> {
     fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]> {
         let (page, offset) = within_page(addr, len)?;
         let phys = self.write_page(page, addr)?;
+        // What only seems to be free, on a page that could not be read, must not be filled: it is not logged.
+        self.whole()?;
         // SAFETY: this write section is the only one in the store (invariant 1).
         Ok(&mut unsafe { self.read.pager.map.page_mut(phys) }?[offset..offset + len])
     }

@@ -1,10 +1,12 @@
 //! The sidecar `FILE-shm`: the shared, volatile memory of everyone who has the store open.
 //!
-//! Sparse: its regions have fixed places far apart, and blocks are allocated (`fallocate`) before a
-//! region is used further. So its apparent size is about a gigabyte, its real size a few hundred KiB
-//! plus 8 bytes a page of the store.
+//! Each region has a fixed place in the mapping, as if it had its full size. In the file they are interleaved,
+//! so that a small sidecar is a short file (which a limit of file sizes may ask for): first the fixed part,
+//! then the first 256 KiB of every region, then what they have up to 2 MiB, and so on (`BANDS`). Blocks are
+//! allocated (`fallocate`) before a region is used further. So its apparent size is some MiB, its real size a
+//! few hundred KiB plus 8 bytes a page of the store.
 //!
-//! | OFFSET | SIZE | REGION |
+//! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |
 //! | 0 | 4 KiB | header words, below |
 //! | 0x1000 | 4 KiB | image of the meta page being written |
@@ -13,22 +15,22 @@
 //! | 0x14000 | 4 KiB | containers changed by the open transaction: 4096 bits |
 //! | 0x15000 | 16 KiB | lock manager: counters of buckets, u32 |
 //! | 0x19000 | 4 KiB | lock manager: wait signals, u32 |
-//! | 0x20000 | 2 MiB | lock manager: its table |
+//! | 0x20000 | 2 MiB | lock manager: its table; here the fixed part ends |
 //! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
 //! | 0x1000_0000 | 256 MiB | undo log |
 //! | 0x2000_0000 | 3 x 96 MiB | dirty lists of epoch mod 3: entries of 24 bytes |
 //! | 0x4000_0000 | 32 MiB | free map: one bit per physical page, 1 = in use |
 //! | 0x4800_0000 | 2 GiB | live page table: one word per logical page |
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::raw::file;
-use crate::raw::map::Map;
+use crate::raw::map::{Map, Piece};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout.
-pub(crate) const LAYOUT: u64 = 4;
+pub(crate) const LAYOUT: u64 = 5;
 
 /// Header words, as byte offsets.
 pub(crate) mod at {
@@ -136,11 +138,73 @@ pub(crate) const TABLE: usize = 0x4800_0000;
 pub(crate) const MAX_PAGES: u64 = 1 << 28;
 const MAP_LEN: usize = TABLE + MAX_PAGES as usize * 8;
 
+/// The regions behind the fixed part: place and size.
+const REGIONS: [(usize, usize); 7] = [
+    (PINS, PINS_SIZE * PROCESS_SLOTS),
+    (UNDO, UNDO_SIZE),
+    (LISTS, LIST_SIZE),
+    (LISTS + LIST_SIZE, LIST_SIZE),
+    (LISTS + 2 * LIST_SIZE, LIST_SIZE),
+    (FREEMAP, MAX_PAGES as usize / 8),
+    (TABLE, MAX_PAGES as usize * 8),
+];
+/// Where the bands of a region begin; a region that is shorter has fewer.
+const BANDS: [usize; 7] = [0, 256 << 10, 2 << 20, 16 << 20, 128 << 20, 1 << 30, usize::MAX];
+/// Where everything behind the fixed part lies in the file, in the file's order.
+const PIECES: [Piece; count_pieces()] = pieces();
+
+const fn count_pieces() -> usize {
+    let (mut n, mut i) = (0, 0);
+    while i < (BANDS.len() - 1) * REGIONS.len() {
+        if REGIONS[i % REGIONS.len()].1 > BANDS[i / REGIONS.len()] {
+            n += 1;
+        }
+        i += 1;
+    }
+    n
+}
+
+const fn pieces() -> [Piece; count_pieces()] {
+    let none = Piece {
+        at: 0,
+        file: 0,
+        len: 0,
+    };
+    let mut all = [none; count_pieces()];
+    let (mut n, mut i, mut file) = (0, 0, FIXED_END as u64);
+    while i < (BANDS.len() - 1) * REGIONS.len() {
+        let (from, to) = (BANDS[i / REGIONS.len()], BANDS[i / REGIONS.len() + 1]);
+        let (start, size) = REGIONS[i % REGIONS.len()];
+        if size > from {
+            let len = if size < to { size - from } else { to - from };
+            all[n] = Piece {
+                at: start + from,
+                file,
+                len,
+            };
+            file += len as u64;
+            n += 1;
+        }
+        i += 1;
+    }
+    all
+}
+
+/// The parts of the file that a range of the mapping, behind the fixed part, lies in: offset and length.
+fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
+    PIECES.iter().filter_map(move |p| {
+        let (from, to) = (at.max(p.at), (at + len).min(p.at + p.len));
+        (from < to).then(|| (p.file + (from - p.at) as u64, (to - from) as u64))
+    })
+}
+
 /// The mapped sidecar.
 #[derive(Debug)]
 pub(crate) struct Shm {
     map: Map,
     file: File,
+    /// What the header said when it was mapped: the sidecar of this session of the store.
+    nonce: u64,
 }
 
 /// A region that grows.
@@ -155,32 +219,70 @@ pub(crate) enum Region {
 impl Shm {
     /// Maps an open sidecar file.
     pub(crate) fn map(file: File) -> Result<Shm> {
-        let map = Map::new(&file, MAP_LEN, TABLE + (1 << 20))?;
-        Ok(Shm { map, file })
+        let map = Map::in_pieces(&file, MAP_LEN, &PIECES)?;
+        Ok(Shm { map, file, nonce: 0 })
     }
 
     /// Maps a sidecar that is there already; None if it is too short to be one.
     pub(crate) fn map_checked(file: File) -> Result<Option<Shm>> {
         let len = file
             .metadata()
-            .map_err(|e| crate::error::Error::io("fstat of the sidecar", e))?
+            .map_err(|e| Error::io("fstat of the sidecar", e))?
             .len();
-        if (len as usize) <= FIXED_END {
+        if len < FIXED_END as u64 {
             return Ok(None);
         }
-        let shm = Shm::map(file)?;
+        let mut shm = Shm::map(file)?;
+        shm.nonce = shm.get(at::NONCE);
         let whole = [
-            (at::HAS_UNDO, UNDO),
-            (at::HAS_MAP, FREEMAP),
-            (at::HAS_TABLE, TABLE),
+            (at::HAS_UNDO, REGIONS[1]),
+            (at::HAS_LIST, REGIONS[2]),
+            (at::HAS_LIST + 8, REGIONS[3]),
+            (at::HAS_LIST + 16, REGIONS[4]),
+            (at::HAS_MAP, REGIONS[5]),
+            (at::HAS_TABLE, REGIONS[6]),
         ]
         .iter()
-        .all(|(has, start)| {
-            shm.get(*has)
-                .saturating_add(if shm.get(*has) == 0 { 0 } else { *start as u64 })
-                <= len
+        .all(|(has, (start, size))| {
+            let has = shm.get(*has);
+            has <= *size as u64 && in_file(*start, has as usize).all(|(at, n)| at + n <= len)
         });
         Ok(whole.then_some(shm))
+    }
+
+    /// Names this session of the store, when the sidecar is made.
+    pub(crate) fn name_session(&mut self, nonce: u64) {
+        self.nonce = nonce;
+        self.set(at::NONCE, nonce);
+    }
+
+    /// Whether it is still the sidecar that was mapped: one that was cut short and has grown again shows
+    /// zeros. For whoever is about to do what cannot be undone.
+    pub(crate) fn is_itself(&self) -> bool {
+        self.get(at::NONCE) == self.nonce && self.get(at::MAGIC) == MAGIC
+    }
+
+    /// The first access that the sidecar's file could not answer, if there was one: what it was about, and
+    /// its place in the file.
+    pub(crate) fn fault(&self) -> Option<(&'static str, u64)> {
+        let at = self.map.fault()?;
+        let what = match at {
+            ..PINS => "the fixed part of the sidecar",
+            PINS..UNDO => "a table of pins in the sidecar",
+            UNDO..LISTS => "the undo log in the sidecar",
+            LISTS..FREEMAP => "a dirty list in the sidecar",
+            FREEMAP..TABLE => "the free map in the sidecar",
+            TABLE.. => "the live page table in the sidecar",
+        };
+        Some((what, in_file(at, 1).next().map_or(at as u64, |(file, _)| file)))
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn allocate(&self, at: usize, len: usize, what: &'static str) -> Result<()> {
+        in_file(at, len).try_for_each(|(at, len)| file::allocate(&self.file, at, len, what))
     }
 
     /// Gives a new sidecar its fixed regions.
@@ -256,11 +358,11 @@ impl Shm {
         let old = self.get(has) as usize;
         // Grow by half, in whole 16 KiB, so that growth is rare and waste small.
         let want = bytes.max(old + old / 2).next_multiple_of(16 * 1024);
-        let end = match file::allocate(&self.file, (start + old) as u64, (want - old) as u64, what) {
+        let end = match self.allocate(start + old, want - old, what) {
             Ok(()) => want,
             Err(_) => {
                 let least = bytes.next_multiple_of(4096);
-                file::allocate(&self.file, (start + old) as u64, (least - old) as u64, what)?;
+                self.allocate(start + old, least - old, what)?;
                 least
             }
         };
@@ -270,11 +372,39 @@ impl Shm {
 
     /// Makes sure that the first `bytes` of a process's pin table have blocks.
     pub(crate) fn ensure_pins(&self, process: usize, bytes: usize) -> Result<()> {
-        file::allocate(
-            &self.file,
-            (PINS + process * PINS_SIZE) as u64,
-            bytes as u64,
-            "the table of pins",
-        )
+        self.allocate(PINS + process * PINS_SIZE, bytes, "the table of pins")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each byte of a region has one place in the file, none has two, and the places follow each other.
+    #[test]
+    fn the_pieces_tile_the_regions_and_the_file() {
+        let mut next = FIXED_END as u64;
+        for p in &PIECES {
+            assert_eq!(p.file, next);
+            assert!(p.len > 0 && p.len.is_multiple_of(4096) && p.at.is_multiple_of(4096));
+            next += p.len as u64;
+        }
+        for (start, size) in REGIONS {
+            let mut inside: Vec<_> = PIECES
+                .iter()
+                .filter(|p| (start..start + size).contains(&p.at))
+                .collect();
+            inside.sort_by_key(|p| p.at);
+            let mut at = start;
+            for p in inside {
+                assert_eq!(p.at, at);
+                at += p.len;
+            }
+            assert_eq!(at, start + size);
+            assert_eq!(in_file(start, size).map(|(_, n)| n).sum::<u64>(), size as u64);
+        }
+        assert!(MAP_LEN >= TABLE + MAX_PAGES as usize * 8);
+        // A small store's sidecar is a short file.
+        assert!(PIECES[7].file < 5 << 20);
     }
 }

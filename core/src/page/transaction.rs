@@ -23,11 +23,11 @@ impl Pager {
         }
         let slot = self.slot()?;
         let took = self.take_latch(slot, wait)?;
-        if self.shm.get(at::POISON) != 0 {
+        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
             if took {
                 self.shm.latch().release();
             }
-            return Err(self.poisoned());
+            return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
         }
         self.shm.depth(slot).fetch_add(1, Ordering::Relaxed);
         fail_point!("transaction.begun");
@@ -57,6 +57,7 @@ impl Pager {
         let mut section = self.write(&mut Wait::forever())?;
         section.take_transaction_frees();
         apply(&mut section)?;
+        section.whole()?;
         section.commit_transaction();
         Ok(())
     }
@@ -79,6 +80,7 @@ impl Pager {
                 Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
                 done => done?,
             };
+            section.whole()?;
             section.commit();
             if released < RELEASED_AT_ONCE {
                 return Ok(());
@@ -90,18 +92,20 @@ impl Pager {
     pub fn rollback(&self) -> Result<()> {
         let slot = self.slot()?;
         if self.shm.latch().owner() != Some(slot) {
+            self.whole()?;
             return Err(Error::invalid("no transaction is open on this thread"));
         }
         self.raise_gate(slot)?;
-        let undone = self.undo_to(0);
-        if undone.is_err() {
-            self.shm.set(at::POISON, 2);
-        }
+        let undone = if self.take_back(0) {
+            self.whole()
+        } else {
+            Err(self.poisoned())
+        };
         fail_point!("transaction.undone");
         self.forget_transaction();
         self.shm.depth(slot).store(0, Ordering::Relaxed);
         marks::clear(&self.shm);
-        self.shm.gate().lower(false);
+        self.lower_gate(false);
         self.shm.latch().release();
         undone
     }

@@ -92,7 +92,8 @@ impl Shm {
         let header = self.word(shm::UNDO + len - 8).load(Ordering::Relaxed);
         let n = (header >> 48) as usize;
         let words = n.div_ceil(8);
-        if n > PAGE_SIZE || words * 8 + 8 > len {
+        // Of zeros: a page that could not be read, or that was cut off and came back.
+        if header == 0 || n > PAGE_SIZE || words * 8 + 8 > len {
             return Err(bad());
         }
         let start = len - 8 - words * 8;

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 #[cfg(any(test, feature = "testing"))]
 use crate::raw::observe;
+use crate::raw::process;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -50,15 +51,11 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64, what: &'static str) -
     }
 }
 
-/// For filesystems without fallocate: write a byte of zeros into every block that is beyond the
-/// end of the file. Bytes below the end are taken as allocated (persist never punches holes).
+/// For filesystems without fallocate: writes zeros. What is allocated was never used before (or, a process's
+/// table of pins, is about to be written anew): a file that is longer may have holes there.
 fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
     let end = offset + len;
-    let mut at = file
-        .metadata()
-        .map_err(|e| Error::io("fstat", e))?
-        .len()
-        .max(offset);
+    let mut at = offset;
     let zeros = [0u8; 4096];
     while at < end {
         let n = (end - at).min(zeros.len() as u64) as usize;
@@ -71,7 +68,14 @@ fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -
 
 fn no_space(what: &'static str, e: io::Error) -> Error {
     match e.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Error::NoSpace { what, source: e },
+        Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace { what, source: e },
+        Some(libc::EFBIG) => Error::NoSpace {
+            what: match process::limit(libc::RLIMIT_FSIZE) {
+                Some(_) => "the limit of file sizes, ulimit -f",
+                None => "the largest file that the filesystem can hold",
+            },
+            source: e,
+        },
         _ => Error::io(format!("cannot grow {what}"), e),
     }
 }

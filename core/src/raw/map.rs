@@ -6,8 +6,11 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::raw::fault::Watch;
+use crate::raw::process;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// A mapping.
@@ -16,6 +19,19 @@ pub(crate) struct Map {
     map: MmapRaw,
     base: *mut u8,
     len: usize,
+    /// Shorter than was asked for.
+    cut: bool,
+    watch: &'static Watch,
+}
+
+/// A part of a mapping that lies elsewhere in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    /// Where it is in the mapping.
+    pub(crate) at: usize,
+    /// Where it is in the file.
+    pub(crate) file: u64,
+    pub(crate) len: usize,
 }
 
 // SAFETY: the mapping is plain shared memory at a fixed place until drop; who may touch which bytes
@@ -28,22 +44,70 @@ impl Map {
     /// Maps `len` bytes of `file` from its start, or as much as the address space limit allows
     /// down to `least`.
     pub(crate) fn new(file: &File, len: usize, least: usize) -> Result<Map> {
+        let asked = len;
         let mut len = len;
-        loop {
+        let map = loop {
             match MmapOptions::new().len(len).no_reserve_swap().map_raw(file) {
-                Ok(map) => {
-                    let base = map.as_mut_ptr();
-                    return Ok(Map { map, base, len });
-                }
+                Ok(map) => break map,
                 Err(_) if len / 2 >= least => len /= 2,
                 Err(e) => {
+                    let limit = match process::limit(libc::RLIMIT_AS) {
+                        Some(n) => format!("; the limit of address space (ulimit -v) is {n} bytes"),
+                        None => String::new(),
+                    };
                     return Err(Error::io(
-                        "cannot map the store into memory (address space limit?)",
+                        format!("cannot map {len} bytes of the store into memory{limit}"),
                         e,
                     ));
                 }
             }
+        };
+        let base = map.as_mut_ptr();
+        Ok(Map {
+            map,
+            base,
+            len,
+            cut: len < asked,
+            watch: Watch::new(base, len),
+        })
+    }
+
+    /// Maps `len` bytes, these pieces of them from elsewhere in the file.
+    pub(crate) fn in_pieces(file: &File, len: usize, pieces: &[Piece]) -> Result<Map> {
+        let map = Map::new(file, len, len)?;
+        for piece in pieces {
+            map.check(piece.at, piece.len, PAGE_SIZE);
+            // SAFETY: the range lies in this mapping, which nobody uses yet, and the new part of it is of the
+            // same kind.
+            let done = unsafe {
+                libc::mmap(
+                    map.base.add(piece.at).cast(),
+                    piece.len,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                    file.as_raw_fd(),
+                    piece.file as libc::off_t,
+                )
+            };
+            if done == libc::MAP_FAILED {
+                return Err(Error::io(
+                    "cannot map the sidecar into memory",
+                    std::io::Error::last_os_error(),
+                ));
+            }
         }
+        Ok(map)
+    }
+
+    /// The offset of the first access that the file could not answer, if there was one: from then on what
+    /// the map shows need not be what the file holds.
+    pub(crate) fn fault(&self) -> Option<usize> {
+        self.watch.fault()
+    }
+
+    /// Whether more than single pages of it could not be reached.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.watch.is_lost()
     }
 
     /// Maps `len` bytes of `file` from its start, for reading only: `page` alone may be used of it.
@@ -53,7 +117,12 @@ impl Map {
             .map_raw_read_only(file)
             .map_err(|e| Error::io("cannot map the store into memory (address space limit?)", e))?;
         let base = map.as_mut_ptr();
-        Ok(Map { map, base, len })
+        Ok(Map {
+            map,
+            base,
+            len,
+            watch: Watch::new(base, len),
+        })
     }
 
     /// Tells the kernel not to read ahead: accesses are scattered.
@@ -111,13 +180,29 @@ impl Map {
     #[inline]
     fn page_ptr(&self, page: PhysNo) -> Result<*mut u8> {
         if u64::from(page.0) >= self.pages() {
-            return Err(Error::Corrupt {
-                what: "a physical page beyond the mapping (file offset)",
-                at: u64::from(page.0) * PAGE_SIZE as u64,
-            });
+            return Err(self.beyond(page));
         }
         // SAFETY: inside the mapping.
         Ok(unsafe { self.base.add(page.0 as usize * PAGE_SIZE) })
+    }
+
+    #[cold]
+    fn beyond(&self, page: PhysNo) -> Error {
+        let at = u64::from(page.0) * PAGE_SIZE as u64;
+        if self.cut {
+            return Error::io(
+                format!(
+                    "the limit of address space (ulimit -v) lets this process reach {} bytes of the store; \
+                     it needs byte {at}",
+                    self.len
+                ),
+                std::io::Error::from_raw_os_error(libc::ENOMEM),
+            );
+        }
+        Error::Corrupt {
+            what: "a physical page beyond the mapping (file offset)",
+            at,
+        }
     }
 
     /// The bytes of a physical page.
@@ -160,5 +245,11 @@ impl Map {
                 .store(value.to_le(), std::sync::atomic::Ordering::Release)
         };
         Ok(())
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        self.watch.end();
     }
 }

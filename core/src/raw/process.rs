@@ -5,13 +5,24 @@ use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-static FORKS: AtomicU32 = AtomicU32::new(1);
+/// What every operation looks at and hardly anything ever changes, in one cache line.
+#[repr(align(64))]
+pub(crate) struct Events {
+    forks: AtomicU32,
+    /// Faults of mapped files (`fault`).
+    pub(crate) faults: AtomicU32,
+}
+
+pub(crate) static EVENTS: Events = Events {
+    forks: AtomicU32::new(1),
+    faults: AtomicU32::new(0),
+};
 
 /// Descriptors whose locks a forked child must not keep alive; 0: a free place.
 static UNSHARED: [AtomicI32; 1024] = [const { AtomicI32::new(0) }; 1024];
 
 extern "C" fn forked() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
+    EVENTS.forks.fetch_add(1, Ordering::Relaxed);
     for place in &UNSHARED {
         let fd = place.load(Ordering::Relaxed);
         if fd > 0 {
@@ -101,13 +112,13 @@ pub(crate) fn watch_forks() -> u32 {
             libc::pthread_atfork(None, None, Some(forked));
         }
     });
-    FORKS.load(Ordering::Relaxed)
+    EVENTS.forks.load(Ordering::Relaxed)
 }
 
 /// The current fork generation (one load).
 #[inline]
 pub(crate) fn forks() -> u32 {
-    FORKS.load(Ordering::Relaxed)
+    EVENTS.forks.load(Ordering::Relaxed)
 }
 
 /// A number that names this boot of the machine.
@@ -148,4 +159,15 @@ pub(crate) fn coarse_now() -> u64 {
 /// This process's id.
 pub(crate) fn pid() -> u32 {
     std::process::id()
+}
+
+/// A resource limit of this process; None if there is none.
+pub(crate) fn limit(what: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is writable and of the right type.
+    let done = unsafe { libc::getrlimit(what, &raw mut limit) };
+    (done == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }

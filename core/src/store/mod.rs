@@ -301,8 +301,10 @@ fn find_root(pager: &Pager) -> Result<Obj> {
         }
     };
     let section = pager.read(&mut Wait::forever())?;
-    let root = found(&section)?;
+    let root = found(&section);
+    section.whole()?;
     drop(section);
+    let root = root?;
     if let Some(root) = root {
         return Ok(root);
     }
@@ -313,6 +315,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
         None => graph::create_root(&mut section)?,
     };
     run::finish(&mut section)?;
+    section.whole()?;
     section.commit();
     Ok(root)
 }

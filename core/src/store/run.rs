@@ -24,6 +24,7 @@ impl Store {
         loop {
             let section = self.pager().read(wait)?;
             let done = f(&section);
+            section.whole()?;
             drop(section);
             match done {
                 Err(Error::Busy(_)) => self.pager().wait_for_transaction(wait)?,
@@ -93,7 +94,13 @@ impl Store {
     ) -> Result<R> {
         let mut section = self.pager().write(wait)?;
         section.act_as(actor);
-        let done = f(&mut section)?;
+        let done = match f(&mut section) {
+            Ok(done) => done,
+            Err(e) => {
+                section.whole()?;
+                return Err(e);
+            }
+        };
         if !section.in_transaction() {
             if self.inner.has_unpinned.load(Ordering::Relaxed) {
                 self.look_at_unpinned(&mut section)?;
@@ -102,6 +109,7 @@ impl Store {
                 finish(&mut section)?;
             }
         }
+        section.whole()?;
         section.commit();
         Ok(done)
     }
@@ -172,7 +180,10 @@ impl Store {
     /// `Error::Invalid` if there is none; those of the commit, after which it is rolled back.
     pub fn commit(&self) -> Result<()> {
         match self.pager().depth() {
-            0 => Err(Error::invalid("no transaction is open on this thread")),
+            0 => {
+                self.pager().whole()?;
+                Err(Error::invalid("no transaction is open on this thread"))
+            }
             1 => {
                 let done = self.pager().commit_section(|w| {
                     self.look_at_unpinned(w)?;

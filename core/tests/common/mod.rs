@@ -7,7 +7,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
 use persist_core::store::{
-    Entry, In, Key, Kind, Large, LargeKind, Obj, ObjectId, Reader, Result, Store, Value, Wait, Writer,
+    Entry, Error, In, Key, Kind, Large, LargeKind, Obj, ObjectId, Reader, Result, Store, Value, Wait, Writer,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -352,7 +352,9 @@ impl Model {
                             d.set(value(r, key)?, take(v)?);
                             cursor = after;
                         }
-                        assert_eq!(d.order.len() as u64, r.len(obj)?, "length of {obj:?}");
+                        if d.order.len() as u64 != r.len(obj)? {
+                            return Err(Error::corrupt("the length of a container", obj.addr));
+                        }
                         Body::Dict(d)
                     }
                 };

@@ -1,6 +1,6 @@
 //! What the kill tests share.
 //!
-//! - `ptrace`: system calls; the only unsafe code.
+//! - `ptrace`, `sys`: system calls; the only unsafe code.
 //! - `cases`: operations.
 //! - `image`: a store's files at every instruction of an operation, and how to bring them back.
 //! - `state`: what a store holds, and whether all of it is sound.
@@ -10,6 +10,7 @@ pub mod cases;
 pub mod image;
 pub mod ptrace;
 pub mod state;
+pub mod sys;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -55,6 +55,9 @@ impl Pager {
     fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<u64> {
         let gate = self.shm.gate();
         let mark = self.shm.mark(slot);
+        if self.is_unreadable() {
+            return Err(self.poisoned());
+        }
         for _ in 0..2000 {
             if gate.word.load(Ordering::Relaxed) & gate::RAISED == 0
                 && let Some(word) = gate.try_enter(mark)
@@ -67,6 +70,9 @@ impl Pager {
         loop {
             if let Some(word) = gate.try_enter(mark) {
                 return Ok(word);
+            }
+            if self.is_unreadable() {
+                return Err(self.poisoned());
             }
             let owner = self.shm.latch().owner();
             if owner == Some(slot) {
@@ -133,7 +139,7 @@ impl Pager {
     #[inline]
     pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
         self.close_gate(slot)
-            .inspect_err(|_| self.shm.gate().lower(self.marked()))
+            .inspect_err(|_| self.lower_gate(self.marked()))
     }
 
     /// As `raise_gate`, but after an error the gate is left raised.
@@ -197,13 +203,15 @@ impl Pager {
                 "a section of this store is already open on this thread",
             ));
         }
-        if self.shm.get(at::POISON) != 0 {
+        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
             if took {
                 self.shm.latch().release();
             }
-            return Err(self.poisoned());
+            return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
         }
         if let Err(e) = self.raise_gate(slot) {
+            // Where the files are gone nothing can be waited for.
+            let e = self.whole().err().unwrap_or(e);
             if took {
                 self.shm.latch().release();
             }

@@ -1,0 +1,93 @@
+//! System calls of the tests of disks and faults.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// No core file of this process's death.
+pub fn no_core() {
+    set_limit(libc::RLIMIT_CORE, 0);
+}
+
+/// Sets a resource limit of this process.
+pub fn set_limit(what: libc::__rlimit_resource_t, value: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `limit` is valid for the call.
+    assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
+}
+
+/// Installs a handler of SIGBUS that ends the process with status 7.
+pub fn exit_on_bus() {
+    extern "C" fn leave(_: i32) {
+        // SAFETY: ends the process; allowed in a handler.
+        unsafe { libc::_exit(7) }
+    }
+    let handler: extern "C" fn(i32) = leave;
+    // SAFETY: a handler with the signature that `signal` asks for.
+    unsafe {
+        libc::signal(libc::SIGBUS, handler as usize);
+    }
+}
+
+/// SIGBUS is what it is in a program that set nothing.
+pub fn default_bus() {
+    // SAFETY: a plain system call.
+    unsafe {
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
+}
+
+/// Reads a page of a mapping that its file does not have.
+pub fn touch_missing_page(path: &Path) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .unwrap();
+    // SAFETY: a new mapping, of which one byte is read: that ends the process, which is the point.
+    unsafe {
+        let at = libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        );
+        assert_ne!(at, libc::MAP_FAILED);
+        std::ptr::read_volatile(at.cast::<u8>());
+    }
+}
+
+/// Drops what the page cache holds of a file.
+pub fn forget_pages(path: &Path) {
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    // SAFETY: a plain system call.
+    let done = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(done, 0);
+}
+
+/// The block of the disk that a block of a file lies in.
+pub fn block_of(path: &Path, block: u32) -> u32 {
+    const FIBMAP: libc::c_ulong = 1;
+    let file = File::open(path).unwrap();
+    let mut at = block as libc::c_int;
+    // SAFETY: FIBMAP reads and writes one int.
+    let done = unsafe { libc::ioctl(file.as_raw_fd(), FIBMAP as _, &raw mut at) };
+    assert_eq!(done, 0, "FIBMAP: {}", std::io::Error::last_os_error());
+    at as u32
+}
+
+/// Sends the calling thread a signal.
+pub fn raise(signal: i32) {
+    // SAFETY: a plain system call.
+    unsafe {
+        libc::raise(signal);
+    }
+}
