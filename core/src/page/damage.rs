@@ -62,7 +62,15 @@ impl Pager {
     /// `done`, unless the disk could not answer: then that, whatever was made of it.
     #[inline]
     pub(crate) fn unless_damaged<R>(&self, done: Result<R>) -> Result<R> {
-        self.whole()?;
+        if fault::any() {
+            return self.replace(done);
+        }
+        done
+    }
+
+    #[cold]
+    fn replace<R>(&self, done: Result<R>) -> Result<R> {
+        self.find_fault()?;
         done
     }
 

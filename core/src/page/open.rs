@@ -138,6 +138,17 @@ impl Pager {
         let (meta, meta_sum) = newest_meta(&file, &path)?;
         let shm = open_sidecar(&path, &file, &meta, meta_sum, alone)?;
         let map = Map::new(&file, (MAX_PAGES as usize) * PAGE_SIZE, 64 << 20)?;
+        let needed = shm.get(at::FILE_PAGES);
+        if needed > map.pages() {
+            return Err(Error::io(
+                format!(
+                    "{}: the limit of address space (ulimit -v) leaves room for {} of its {needed} pages",
+                    path.display(),
+                    map.pages()
+                ),
+                std::io::Error::from_raw_os_error(libc::ENOMEM),
+            ));
+        }
         map.advise_random();
         let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
         static SERIAL: AtomicU64 = AtomicU64::new(1);

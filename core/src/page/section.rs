@@ -18,6 +18,7 @@ use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
+use crate::raw::fault;
 use crate::raw::process;
 use std::sync::atomic::{Ordering, fence};
 
@@ -77,6 +78,12 @@ impl ReadSection<'_> {
     #[inline]
     pub(crate) fn whole(&self) -> Result<()> {
         self.pager.whole()
+    }
+
+    /// Whether the disk has answered every access of this process so far (one load).
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        !fault::any()
     }
 
     /// Pins a container for this process. In the section that found it, so that it cannot have gone.

@@ -2,9 +2,9 @@
 //!
 //! Each region has a fixed place in the mapping, as if it had its full size. In the file they are interleaved,
 //! so that a small sidecar is a short file (which a limit of file sizes may ask for): first the fixed part,
-//! then the first 256 KiB of every region, then what they have up to 2 MiB, and so on (`BANDS`). Blocks are
-//! allocated (`fallocate`) before a region is used further. So its apparent size is some MiB, its real size a
-//! few hundred KiB plus 8 bytes a page of the store.
+//! then the beginning of every region, then the rest of each (`ORDER`). Blocks are allocated (`fallocate`)
+//! before a region is used further. So its apparent size is some 14 MiB, its real size a few MiB plus 8 bytes
+//! a page of the store.
 //!
 //! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |
@@ -148,43 +148,39 @@ const REGIONS: [(usize, usize); 7] = [
     (FREEMAP, MAX_PAGES as usize / 8),
     (TABLE, MAX_PAGES as usize * 8),
 ];
-/// Where the bands of a region begin; a region that is shorter has fewer.
-const BANDS: [usize; 7] = [0, 256 << 10, 2 << 20, 16 << 20, 128 << 20, 1 << 30, usize::MAX];
-/// Where everything behind the fixed part lies in the file, in the file's order.
-const PIECES: [Piece; count_pieces()] = pieces();
+const MIB: usize = 1 << 20;
+/// Everything behind the fixed part in the file's order: place and length. First what a store of up to half
+/// a GiB needs, then the rest of each.
+const ORDER: [(usize, usize); 14] = [
+    (PINS, MIB),
+    (UNDO, 4 * MIB),
+    (LISTS, 2 * MIB),
+    (LISTS + LIST_SIZE, 2 * MIB),
+    (LISTS + 2 * LIST_SIZE, 2 * MIB),
+    (FREEMAP, MIB / 4),
+    (TABLE, MIB),
+    (PINS + MIB, PINS_SIZE * PROCESS_SLOTS - MIB),
+    (TABLE + MIB, MAX_PAGES as usize * 8 - MIB),
+    (FREEMAP + MIB / 4, MAX_PAGES as usize / 8 - MIB / 4),
+    (UNDO + 4 * MIB, UNDO_SIZE - 4 * MIB),
+    (LISTS + 2 * MIB, LIST_SIZE - 2 * MIB),
+    (LISTS + LIST_SIZE + 2 * MIB, LIST_SIZE - 2 * MIB),
+    (LISTS + 2 * LIST_SIZE + 2 * MIB, LIST_SIZE - 2 * MIB),
+];
+const PIECES: [Piece; ORDER.len()] = pieces();
 
-const fn count_pieces() -> usize {
-    let (mut n, mut i) = (0, 0);
-    while i < (BANDS.len() - 1) * REGIONS.len() {
-        if REGIONS[i % REGIONS.len()].1 > BANDS[i / REGIONS.len()] {
-            n += 1;
-        }
-        i += 1;
-    }
-    n
-}
-
-const fn pieces() -> [Piece; count_pieces()] {
+const fn pieces() -> [Piece; ORDER.len()] {
     let none = Piece {
         at: 0,
         file: 0,
         len: 0,
     };
-    let mut all = [none; count_pieces()];
-    let (mut n, mut i, mut file) = (0, 0, FIXED_END as u64);
-    while i < (BANDS.len() - 1) * REGIONS.len() {
-        let (from, to) = (BANDS[i / REGIONS.len()], BANDS[i / REGIONS.len() + 1]);
-        let (start, size) = REGIONS[i % REGIONS.len()];
-        if size > from {
-            let len = if size < to { size - from } else { to - from };
-            all[n] = Piece {
-                at: start + from,
-                file,
-                len,
-            };
-            file += len as u64;
-            n += 1;
-        }
+    let mut all = [none; ORDER.len()];
+    let (mut i, mut file) = (0, FIXED_END as u64);
+    while i < ORDER.len() {
+        let (at, len) = ORDER[i];
+        all[i] = Piece { at, file, len };
+        file += len as u64;
         i += 1;
     }
     all
@@ -405,6 +401,6 @@ mod tests {
         }
         assert!(MAP_LEN >= TABLE + MAX_PAGES as usize * 8);
         // A small store's sidecar is a short file.
-        assert!(PIECES[7].file < 5 << 20);
+        assert!(PIECES[7].file < 16 << 20);
     }
 }

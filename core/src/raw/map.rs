@@ -19,8 +19,6 @@ pub(crate) struct Map {
     map: MmapRaw,
     base: *mut u8,
     len: usize,
-    /// Shorter than was asked for.
-    cut: bool,
     watch: &'static Watch,
 }
 
@@ -44,7 +42,6 @@ impl Map {
     /// Maps `len` bytes of `file` from its start, or as much as the address space limit allows
     /// down to `least`.
     pub(crate) fn new(file: &File, len: usize, least: usize) -> Result<Map> {
-        let asked = len;
         let mut len = len;
         let map = loop {
             match MmapOptions::new().len(len).no_reserve_swap().map_raw(file) {
@@ -67,7 +64,6 @@ impl Map {
             map,
             base,
             len,
-            cut: len < asked,
             watch: Watch::new(base, len),
         })
     }
@@ -180,29 +176,13 @@ impl Map {
     #[inline]
     fn page_ptr(&self, page: PhysNo) -> Result<*mut u8> {
         if u64::from(page.0) >= self.pages() {
-            return Err(self.beyond(page));
+            return Err(Error::Corrupt {
+                what: "a physical page beyond the mapping (a limit of address space, ulimit -v?), file offset",
+                at: u64::from(page.0) * PAGE_SIZE as u64,
+            });
         }
         // SAFETY: inside the mapping.
         Ok(unsafe { self.base.add(page.0 as usize * PAGE_SIZE) })
-    }
-
-    #[cold]
-    fn beyond(&self, page: PhysNo) -> Error {
-        let at = u64::from(page.0) * PAGE_SIZE as u64;
-        if self.cut {
-            return Error::io(
-                format!(
-                    "the limit of address space (ulimit -v) lets this process reach {} bytes of the store; \
-                     it needs byte {at}",
-                    self.len
-                ),
-                std::io::Error::from_raw_os_error(libc::ENOMEM),
-            );
-        }
-        Error::Corrupt {
-            what: "a physical page beyond the mapping (file offset)",
-            at,
-        }
     }
 
     /// The bytes of a physical page.

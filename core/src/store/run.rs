@@ -24,8 +24,11 @@ impl Store {
         loop {
             let section = self.pager().read(wait)?;
             let done = f(&section);
-            section.whole()?;
+            let whole = section.is_whole();
             drop(section);
+            if !whole {
+                self.pager().whole()?;
+            }
             match done {
                 Err(Error::Busy(_)) => self.pager().wait_for_transaction(wait)?,
                 done => return done,
