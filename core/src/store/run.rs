@@ -156,6 +156,13 @@ impl Store {
         self.pager().checkpoint_always()
     }
 
+    /// Gives back the physical pages under free logical ones, as a change does that meets a full disk. For
+    /// tests that kill it on the way.
+    #[cfg(feature = "testing")]
+    pub fn release_free_pages(&self) -> Result<()> {
+        self.pager().release_free_pages()
+    }
+
     /// Starts a transaction on this thread: takes the latch and keeps it. Nested calls count up; only
     /// the outermost commit commits.
     ///

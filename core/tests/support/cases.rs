@@ -365,6 +365,18 @@ pub const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "give pages back on a full disk",
+        marked: Marked::Operation,
+        prepare: |s| {
+            set(s, s.root(), "big", In::Bytes(&[3; 40_000]))?;
+            used_for_a_while(s)?;
+            write(s, |w| w.remove(s.root(), &Key::Str(b"big")).map(|_| ()))?;
+            s.sync()?;
+            s.sync()
+        },
+        run: Store::release_free_pages,
+    },
+    Case {
         name: "a checkpoint",
         marked: Marked::Operation,
         prepare: used_for_a_while,

@@ -44,6 +44,8 @@ pub struct Tracee {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Mapping {
     range: (u64, u64),
+    /// The page of the file that it begins with.
+    first: u64,
     ino: u64,
 }
 
@@ -192,9 +194,13 @@ impl Tracee {
         let old = std::mem::take(&mut self.maps);
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            let (Some(range), Some(flags), Some(ino), Some(path)) =
-                (words.next(), words.next(), words.nth(2), words.next())
-            else {
+            let (Some(range), Some(flags), Some(offset), Some(ino), Some(path)) = (
+                words.next(),
+                words.next(),
+                words.next(),
+                words.nth(1),
+                words.next(),
+            ) else {
                 continue;
             };
             if !flags.ends_with('s') || !path.starts_with(&self.watched) {
@@ -204,6 +210,7 @@ impl Tracee {
             let hex = |t: &str| u64::from_str_radix(t, 16).expect("a number");
             let map = Mapping {
                 range: (hex(from), hex(to)),
+                first: hex(offset) / 4096,
                 ino: ino.parse().expect("a number"),
             };
             self.maps.push(map);
@@ -245,7 +252,7 @@ impl Tracee {
                     let Some(map) = self.map_at(self.fault_address()) else {
                         return Event::Ended(Stop::Signal(libc::SIGSEGV));
                     };
-                    let page = (self.fault_address() - map.range.0) / 4096;
+                    let page = map.first + (self.fault_address() - map.range.0) / 4096;
                     self.protect(map.range, libc::PROT_READ | libc::PROT_WRITE);
                     let stop = self.resume(libc::PTRACE_SINGLESTEP);
                     if stop != Stop::Signal(libc::SIGTRAP) {
