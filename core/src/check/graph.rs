@@ -15,9 +15,6 @@ use crate::page::superblock as sb;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
-/// Containers that wait in memory; more are found again by their notes.
-const WAITING: usize = 1 << 16;
-
 /// A hash of a parent's address, under a key of this process: sums of these stand for sets of parents.
 pub(super) fn stamp(parent: Addr) -> u64 {
     static KEY: OnceLock<RandomState> = OnceLock::new();
@@ -62,38 +59,20 @@ impl State<'_, '_> {
 
     fn meet(&mut self, h: Addr) {
         let note = self.containers.at(h);
-        if note.found {
-            return;
-        }
-        note.found = true;
-        if self.waiting.len() < WAITING {
+        if !std::mem::replace(&mut note.found, true) {
             self.waiting.push(h);
-        } else {
-            self.more = true;
         }
     }
 
     fn next(&mut self) -> Option<Addr> {
         loop {
             while let Some(h) = self.waiting.pop() {
-                let note = self.containers.at(h);
-                if !std::mem::replace(&mut note.done, true) {
+                if !std::mem::replace(&mut self.containers.at(h).done, true) {
                     return Some(h);
                 }
             }
-            if !std::mem::take(&mut self.more) {
+            if !self.waiting.refill(&self.containers, |n| n.found && !n.done) {
                 return None;
-            }
-            'pages: for page in self.containers.pages() {
-                for h in PerContainer::<Note>::places(page) {
-                    if self.containers.get(h).is_some_and(|n| n.found && !n.done) {
-                        if self.waiting.len() == WAITING {
-                            self.more = true;
-                            break 'pages;
-                        }
-                        self.waiting.push(h);
-                    }
-                }
             }
         }
     }

@@ -14,18 +14,19 @@
 //! | `state` | superblock, free pages, heap |
 //! | `graph` | containers, their bodies and values, classes |
 //! | `counts` | reference counts, homes, ids, segments that nothing refers to |
+//! | `salvage` | what can be got out of a damaged store, into a new one |
 //! | `path` | where a container is, seen from the root |
 
 mod counts;
 mod file;
 mod graph;
 mod path;
-
+pub mod salvage;
 mod sparse;
 mod state;
 
 use crate::error::{Error, Result};
-use crate::page::image::Source;
+pub use crate::page::image::Source;
 use crate::store::{Options, Store};
 use std::path::Path;
 
@@ -140,6 +141,16 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
         }
         Err(e) => Err(e),
     }
+}
+
+/// Checks a file that is kept from everybody: its newest checkpoint.
+///
+/// # Errors
+/// `Error::NotAStore` if it has none.
+pub fn check_file(source: &Source, watch: &mut dyn Watch) -> Result<Report> {
+    let mut report = Report::default();
+    file::check(source, &mut report, watch)?;
+    Ok(report)
 }
 
 /// Checks an open store: as it is now, for which a checkpoint is made if anything changed since the last.

@@ -90,6 +90,50 @@ impl<T: Copy + Default> PerContainer<T> {
     }
 }
 
+/// Containers that wait in memory; more are found again by their notes.
+const WAITING: usize = 1 << 16;
+
+/// Containers to be looked at, in bounded memory.
+#[derive(Default)]
+pub(super) struct Queue {
+    list: Vec<Addr>,
+    more: bool,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, h: Addr) {
+        if self.list.len() < WAITING {
+            self.list.push(h);
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// One of them, the last first. The same may come twice.
+    pub(super) fn pop(&mut self) -> Option<Addr> {
+        self.list.pop()
+    }
+
+    /// With none left in memory: finds the others, which are those whose notes say so. False if there are none.
+    pub(super) fn refill<T: Copy + Default>(
+        &mut self,
+        notes: &PerContainer<T>,
+        waits: fn(&T) -> bool,
+    ) -> bool {
+        if !std::mem::take(&mut self.more) {
+            return false;
+        }
+        for page in notes.pages() {
+            for h in PerContainer::<T>::places(page) {
+                if notes.get(h).is_some_and(waits) {
+                    self.push(h);
+                }
+            }
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The state that a checkpoint holds: superblock, free pages, the heap's pages and lists. What the other parts
 //! of the check share stands here: `State`.
 
-use super::sparse::{Marks, PerContainer};
+use super::sparse::{Marks, PerContainer, Queue};
 use super::{Report, Watch, path};
 use crate::error::{Error, Result};
 use crate::heap;
@@ -44,9 +44,8 @@ pub(super) struct State<'a, 's> {
     /// Class records.
     pub(super) classes: Marks,
     pub(super) containers: PerContainer<Note>,
-    /// Containers to be walked, and whether others are noted only as not done.
-    pub(super) waiting: Vec<Addr>,
-    pub(super) more: bool,
+    /// Containers to be walked.
+    pub(super) waiting: Queue,
     /// Something could not be read, so that segments and references are missing for this reason.
     pub(super) torn: bool,
     pub(super) root: Addr,
@@ -65,8 +64,7 @@ impl<'a, 's> State<'a, 's> {
             listed: Marks::default(),
             classes: Marks::default(),
             containers: PerContainer::new(),
-            waiting: Vec::new(),
-            more: false,
+            waiting: Queue::default(),
             torn: false,
             root: Addr::NULL,
         }

@@ -1,9 +1,11 @@
 //! Small stores of every shape, for the tests of damaged files.
 //!
+//! - `same`: whether two stores hold the same.
 //! - `damage`: changing the bytes of a store's file, with or without the checksums above them.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
 pub mod damage;
+pub mod same;
 
 use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Wait, Writer};
 use std::path::Path;

@@ -2,7 +2,8 @@
 
 use super::Failure;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use persist_core::check::{self, Report, Watch};
+use persist_core::check::salvage::{Salvaged, salvage};
+use persist_core::check::{self, Report, Source, Watch};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -40,14 +41,73 @@ impl Watch for Bar {
     }
 }
 
-pub(super) fn check(store: &Path, json: bool, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    let report = check::check(store, &mut Bar::new())?;
+pub(super) fn check(
+    store: &Path,
+    repair: Option<&Path>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, Failure> {
+    let (report, salvaged) = match repair {
+        None => (check::check(store, &mut Bar::new())?, None),
+        Some(new) => {
+            let source = Source::alone(store)?;
+            let report = check::check_file(&source, &mut Bar::new())?;
+            let salvaged = salvage(&source, new, &mut Bar::new())?;
+            (report, Some(salvaged))
+        }
+    };
     if json {
-        writeln!(out, "{:#}", as_json(&report))?;
+        let mut all = as_json(&report);
+        if let Some(salvaged) = &salvaged {
+            all["salvaged"] = salvaged_as_json(salvaged);
+        }
+        writeln!(out, "{all:#}")?;
     } else {
         print(&report, out)?;
+        if let Some(salvaged) = &salvaged {
+            print_salvaged(salvaged, out)?;
+        }
     }
-    Ok(ExitCode::from(u8::from(!report.is_sound())))
+    let lost = salvaged.is_some_and(|s| s.lost > 0);
+    Ok(ExitCode::from(u8::from(lost || !report.is_sound())))
+}
+
+fn print_salvaged(s: &Salvaged, out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(
+        out,
+        "salvaged from checkpoint {}: {} containers with {} entries",
+        s.checkpoint, s.containers, s.entries
+    )?;
+    if s.found > 0 {
+        writeln!(out, "{} of them in lost+found: the way to them is lost", s.found)?;
+    }
+    for loss in &s.losses {
+        writeln!(out, "lost: {}: {}", loss.path, loss.what)?;
+    }
+    let more = s.lost - s.losses.len() as u64;
+    if more > 0 {
+        writeln!(out, "and {more} more losses")?;
+    }
+    if s.lost == 0 {
+        writeln!(out, "nothing is lost")?;
+    }
+    Ok(())
+}
+
+fn salvaged_as_json(s: &Salvaged) -> serde_json::Value {
+    let losses: Vec<_> = s
+        .losses
+        .iter()
+        .map(|l| json!({"path": l.path, "what": l.what}))
+        .collect();
+    json!({
+        "checkpoint": s.checkpoint,
+        "containers": s.containers,
+        "entries": s.entries,
+        "found": s.found,
+        "lost": s.lost,
+        "losses": losses,
+    })
 }
 
 fn print(report: &Report, out: &mut impl Write) -> Result<(), Failure> {

@@ -38,6 +38,10 @@ enum Command {
     Check {
         /// The store file.
         store: PathBuf,
+        /// Salvage what can be read into this new file, and list what is lost. The store itself is not touched
+        /// and must not be in use.
+        #[arg(long, value_name = "NEW")]
+        repair: Option<PathBuf>,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
@@ -108,8 +112,8 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut code = ExitCode::SUCCESS;
     match command {
-        Command::Check { store, json } => {
-            code = check::check(&store, json, &mut out)?;
+        Command::Check { store, repair, json } => {
+            code = check::check(&store, repair.as_deref(), json, &mut out)?;
         }
         Command::Stat { store } => tend::stat(&open(store, true)?, &mut out)?,
         Command::Gc { store } => tend::gc(&open(store, false)?, &mut out)?,

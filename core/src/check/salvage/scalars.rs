@@ -1,0 +1,111 @@
+//! Values on their way from the old store to the new one.
+
+use super::Salvage;
+use crate::error::{Error, Result};
+use crate::ids::Addr;
+use crate::object::salvage::TWICE;
+use crate::object::value::{In, Key, LargeKind, Value};
+use crate::object::word::Word;
+use crate::object::{blob, scalar};
+
+/// A scalar, whole.
+pub(super) enum Held {
+    Value(Value),
+    Large(LargeKind, Vec<u8>),
+}
+
+impl Held {
+    /// Bytes that it takes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Held::Value(Value::Str { bytes, .. } | Value::Bytes(bytes)) => bytes.len(),
+            Held::Value(Value::BigInt { magnitude, .. }) => magnitude.len(),
+            Held::Value(_) => 8,
+            Held::Large(_, bytes) => bytes.len(),
+        }
+    }
+
+    /// To be stored. None for containers.
+    pub(super) fn as_in(&self) -> Option<In<'_>> {
+        Some(match self {
+            Held::Value(value) => match value {
+                Value::None => In::None,
+                Value::Bool(b) => In::Bool(*b),
+                Value::Int(n) => In::Int(*n),
+                Value::BigInt { negative, magnitude } => In::BigInt {
+                    negative: *negative,
+                    magnitude,
+                },
+                Value::Float(x) => In::Float(*x),
+                Value::Str { bytes, no_newline } => In::Str {
+                    bytes,
+                    no_newline: *no_newline,
+                },
+                Value::Bytes(bytes) => In::Bytes(bytes),
+                Value::Large(_) | Value::Obj(_) => return None,
+            },
+            Held::Large(LargeKind::Str { no_newline }, bytes) => In::Str {
+                bytes,
+                no_newline: *no_newline,
+            },
+            Held::Large(LargeKind::Bytes, bytes) => In::Bytes(bytes),
+            Held::Large(LargeKind::Int { negative }, magnitude) => In::BigInt {
+                negative: *negative,
+                magnitude,
+            },
+        })
+    }
+
+    /// As a key.
+    pub(super) fn as_key(&self) -> Option<Key<'_>> {
+        Some(match self.as_in()? {
+            In::None => Key::None,
+            In::Bool(b) => Key::Bool(b),
+            In::Int(n) => Key::Int(n),
+            In::BigInt { negative, magnitude } => Key::BigInt { negative, magnitude },
+            In::Float(x) => Key::Float(x),
+            In::Str { bytes, .. } => Key::Str(bytes),
+            In::Bytes(bytes) => Key::Bytes(bytes),
+            In::Obj(_) => return None,
+        })
+    }
+}
+
+impl Salvage<'_, '_> {
+    /// The scalar of a word. `once`: its segments must not have been read before (keys that objects share with
+    /// their class are read many times).
+    pub(super) fn scalar(&mut self, word: Word, once: bool) -> Result<Held> {
+        let p = self.p;
+        if once {
+            let read = &mut self.read;
+            let mut segments = 0;
+            scalar::segments(p, word, &mut |at, _| {
+                segments += 1;
+                if read.add(at) {
+                    Ok(())
+                } else {
+                    Err(Error::corrupt(TWICE, at))
+                }
+            })?;
+            self.watch.advance(segments);
+        }
+        match scalar::decode(p, word)? {
+            Value::Obj(_) => Err(Error::corrupt(
+                "a container where there can be none",
+                Addr(word.0),
+            )),
+            Value::Large(large) => {
+                let mut bytes = Vec::new();
+                blob::for_each(p, large.addr, |piece| {
+                    bytes.extend_from_slice(piece);
+                    true
+                })?;
+                if matches!(large.kind, LargeKind::Str { .. }) && !scalar::is_text(&bytes) {
+                    return Err(Error::corrupt("a str that is no text", large.addr));
+                }
+                Ok(Held::Large(large.kind, bytes))
+            }
+            value => Ok(Held::Value(value)),
+        }
+    }
+}
