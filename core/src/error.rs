@@ -149,6 +149,28 @@ pub enum Error {
     /// The store handle was closed.
     #[error("the store is closed")]
     Closed,
+    /// No snapshot has this name.
+    #[error("there is no snapshot {name:?}; `persist snapshots STORE` lists those there are")]
+    NoSnapshot {
+        /// The name.
+        name: String,
+    },
+    /// A snapshot has this name already.
+    #[error(
+        "there is a snapshot {name:?} already; drop it first (`persist drop-snapshot`) or take another name"
+    )]
+    SnapshotExists {
+        /// The name.
+        name: String,
+    },
+    /// Somebody is using what was to be removed.
+    #[error("{what} is open in {holder}; close it there and try again")]
+    InUse {
+        /// What.
+        what: String,
+        /// Who has it open.
+        holder: String,
+    },
     /// A fixed table in the sidecar is full.
     #[error("too many {what} at once (limit {limit})")]
     TooMany {
@@ -200,7 +222,9 @@ impl Error {
             Error::Interrupted => libc::EINTR,
             Error::NotLocked { .. } => libc::EPERM,
             Error::Gone(_) => libc::ESTALE,
-            Error::NoKey | Error::Index { .. } => libc::ENOENT,
+            Error::NoKey | Error::Index { .. } | Error::NoSnapshot { .. } => libc::ENOENT,
+            Error::SnapshotExists { .. } => libc::EEXIST,
+            Error::InUse { .. } => libc::EBUSY,
             Error::ReadOnly => libc::EROFS,
             Error::Closed => libc::EBADF,
             Error::TooMany { .. } => libc::ENOLCK,

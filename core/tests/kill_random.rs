@@ -268,7 +268,23 @@ fn writer() {
     }
 }
 
-/// Makes checkpoints, and opens and closes the store.
+/// Takes a snapshot and drops the oldest; those that are there are whole.
+fn snapshots_come_and_go(store: &Store, n: u64) {
+    let all = store.snapshots().expect("list the snapshots");
+    if all.len() > 2 {
+        store.drop_snapshot(&all[0].name).expect("drop a snapshot");
+    }
+    let last = all.last().map_or(0, |s| s.checkpoint);
+    let taken = store
+        .snapshot(&format!("after {last}, in {n}"))
+        .expect("take a snapshot");
+    let opened = store.open_snapshot(&taken.name).expect("open a snapshot");
+    opened.check().expect("a sound snapshot");
+    opened.check_pages().expect("a whole snapshot");
+    opened.close().expect("close a snapshot");
+}
+
+/// Makes checkpoints, takes and drops snapshots, and opens and closes the store.
 #[test]
 #[ignore = "run by the other test, in a process of its own"]
 fn checkpointer() {
@@ -282,8 +298,11 @@ fn checkpointer() {
         .expect("the log");
     for n in 0u64.. {
         let store = Store::open(&path, &options()).expect("open");
-        for _ in 0..20 {
-            store.sync().expect("sync");
+        for i in 0..20 {
+            match i % 5 {
+                0 => snapshots_come_and_go(&store, n),
+                _ => store.sync().expect("sync"),
+            }
             log.write_all(format!("A {n}\n").as_bytes()).expect("log");
         }
         store.close().expect("close");
@@ -366,6 +385,12 @@ const STEPS: &[(&str, &str)] = &[
     ("checkpoint.switching", "checkpoint"),
     ("checkpoint.giving", "checkpoint"),
     ("checkpoint.freed", "checkpoint"),
+    ("snapshot.flipped", "checkpoint"),
+    ("snapshot.catalogue", "checkpoint"),
+    ("snapshot.dropping", "checkpoint"),
+    ("snapshot.giving", "checkpoint"),
+    ("snapshot.apart", "checkpoint"),
+    ("snapshot.dropped", "checkpoint"),
     ("close.checkpointed", "checkpoint"),
     ("recover.bury", "recovery"),
     ("recover.begun", "recovery"),

@@ -354,6 +354,7 @@ fn recoveries_of_the_next_to_open() {
         "set inline, first change after a checkpoint",
         "a transaction",
         "a checkpoint",
+        "drop a snapshot",
         "lock and unlock",
     ] {
         if wanted(case(name)) {
@@ -368,6 +369,7 @@ fn recoveries_by_another_process() {
         "set inline, first change after a checkpoint",
         "a transaction",
         "a checkpoint",
+        "drop a snapshot",
         "lock and unlock",
     ] {
         if wanted(case(name)) {

@@ -182,6 +182,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
         create: options.create,
         durability: options.durability,
         lock_timeout: options.lockwait,
+        ..StoreOptions::default()
     };
     let store = Store::open(&options.store, &store_options).map_err(|e| Failure::new(EX_FAIL, e))?;
     let (uid, gid) = sys::ids();

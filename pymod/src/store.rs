@@ -67,6 +67,7 @@ pub(crate) fn open(
         create: !read_only,
         durability,
         lock_timeout,
+        ..Options::default()
     };
     let shared = py
         .detach(|| registry::open(&path, &options))

@@ -14,11 +14,14 @@
 //!    the checkpoint before the previous one are given back only after the new meta page is durable, so
 //!    both meta pages describe whole states at any time (I1).
 //! 3. A flush that reports an error is final: the store is poisoned for writing.
+//! 4. A page is given back only if no snapshot, kept or dropped and not yet taken apart, holds it
+//!    (`dropped`). The catalogue of snapshots changes with a checkpoint, and only so (`snapshot`).
 
 use super::meta::{Meta, VERSION};
 use super::phys::{NODE_NEW, NODE_OLD};
 use super::shm::{self, at};
-use super::table::{Change, Entry, FANOUT, MAX_HEIGHT, covers};
+use super::snapshot::Request;
+use super::table::{Change, Entry, Tree, key};
 use super::wait::{Patience, Wait};
 use super::{Pager, damage};
 use crate::error::{Error, Result};
@@ -35,9 +38,7 @@ pub(crate) const FREEING: u64 = 3;
 pub(crate) const SWITCHING: u64 = 4;
 
 /// Pages freed in one write section. Small in tests, so that the steps between are met.
-const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
-/// Page-table pages looked at by one checkpoint while the free map is rebuilt.
-const REBUILD_NODES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
+pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 /// Changed pages after which a writer asks for a checkpoint (256 MiB).
 const DIRTY_LIMIT: u64 = 65536;
 
@@ -51,14 +52,19 @@ impl Pager {
 
     /// A checkpoint though nothing may have changed: so that pages of older ones become free.
     pub fn checkpoint_always(&self) -> Result<()> {
+        self.dirty_epoch()?;
+        self.checkpoint(&mut Wait::forever())
+    }
+
+    /// Makes the epoch count though nothing may have changed in it.
+    pub(crate) fn dirty_epoch(&self) -> Result<()> {
         self.latched(|pager, slot| {
             pager.raise_gate(slot)?;
-            // Touching the superblock is enough to make the epoch count.
+            // Touching the superblock is enough.
             let done = pager.touch_superblock();
             pager.shm.gate().lower(false);
             done
-        })?;
-        self.checkpoint(&mut Wait::forever())
+        })
     }
 
     /// Makes everything completed so far durable. Outside sections and transactions.
@@ -84,7 +90,7 @@ impl Pager {
     pub(crate) fn with_checkpoint<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
         self.take_checkpoint(slot, &mut Wait::forever())?;
-        let done = self.carry_on().and_then(|()| f(self));
+        let done = self.carry_on_for_the_dead().and_then(|()| f(self));
         self.leave_checkpoint(slot);
         done
     }
@@ -99,7 +105,7 @@ impl Pager {
         );
     }
 
-    fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
+    pub(crate) fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
         let word = self.shm.word(at::CK_OWNER);
         let mut patience = Patience::new(wait, self.bound);
         loop {
@@ -121,18 +127,28 @@ impl Pager {
 
     fn run_checkpoint(&self) -> Result<()> {
         // First what a dead runner left; then, if anything changed since, one of our own.
-        self.carry_on()?;
-        if self.flip()? {
-            self.carry_on()?;
-        } else if self.shm.get(at::UNFLUSHED) != 0 && self.shm.get(at::STRICTEST) > 0 {
+        self.carry_on_for_the_dead()?;
+        if self.flip(&Request::Nothing)? {
+            return self.carry_on();
+        }
+        if self.shm.get(at::UNFLUSHED) != 0 && self.shm.get(at::STRICTEST) > 0 {
             // Nothing has changed since a checkpoint that nobody flushed.
             self.flush_or_poison()?;
             self.shm.set(at::UNFLUSHED, 0);
         }
-        Ok(())
+        self.free_some_dropped().map(|_| ())
     }
 
-    fn carry_on(&self) -> Result<()> {
+    /// Finishes what a dead runner left. What it wanted to do to the catalogue is not done any more, unless
+    /// the meta page that says so may be written already.
+    fn carry_on_for_the_dead(&self) -> Result<()> {
+        if self.shm.get(at::CK_PHASE) == BUILDING {
+            self.forget_request();
+        }
+        self.carry_on()
+    }
+
+    pub(crate) fn carry_on(&self) -> Result<()> {
         loop {
             match self.shm.get(at::CK_PHASE) {
                 IDLE => return Ok(()),
@@ -157,7 +173,7 @@ impl Pager {
     }
 
     /// Ends the epoch. False if nothing has changed in it.
-    fn flip(&self) -> Result<bool> {
+    pub(crate) fn flip(&self, request: &Request<'_>) -> Result<bool> {
         self.latched(|pager, _| {
             if pager.shm.get(at::POISON) != 0 {
                 return Err(pager.poisoned());
@@ -175,6 +191,7 @@ impl Pager {
             pager.shm.set(at::CK_NEXT_ID, pager.shm.get(at::NEXT_ID));
             pager.shm.set(at::CK_DIRTY, pager.shm.list_len(list));
             pager.shm.set(at::CK_FREED, 0);
+            pager.note_request(request)?;
             pager.shm.set(at::CK_PHASE, BUILDING);
             fail_point!("checkpoint.flip");
             pager.shm.set(at::EPOCH, epoch + 1);
@@ -228,6 +245,8 @@ impl Pager {
         // Stable: a page that was released and then used again is there twice, and the later entry counts.
         changes.sort_by_key(|c| c.0);
         let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
+        let tree = Tree { root, height };
+        let catalogue = self.build_catalogue(epoch, tree, logical)?;
         if self.shm.get(at::STRICTEST) > 0 {
             self.flush_or_poison()?;
         }
@@ -241,6 +260,7 @@ impl Pager {
             logical,
             next_id: self.shm.get(at::CK_NEXT_ID),
             seed: self.seed,
+            catalogue,
         };
         let page = meta.encode();
         for (word, bytes) in self
@@ -257,6 +277,7 @@ impl Pager {
             .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
         self.shm.set(at::CK_ROOT_SUM, root.sum);
         self.whole()?;
+        self.note_old();
         fail_point!("checkpoint.built");
         // From here the checkpoint can only be finished.
         self.shm.set(at::CK_PHASE, WRITING);
@@ -307,6 +328,7 @@ impl Pager {
         self.shm.set(at::ROOT_SUM, self.shm.get(at::CK_ROOT_SUM));
         self.shm
             .set(at::META_SUM, self.shm.get(shm::META_IMAGE + PAGE_SIZE - 8));
+        self.switch_catalogue();
         self.shm.set(at::DURABLE, self.shm.get(at::CK_EPOCH));
         self.shm.set(at::CK_PHASE, FREEING);
     }
@@ -316,6 +338,7 @@ impl Pager {
     fn free_old(&self) -> Result<()> {
         let epoch = self.shm.get(at::CK_EPOCH);
         let old = (epoch as usize + 2) % 3;
+        let holders = self.holders();
         loop {
             let more = self.latched(|pager, slot| {
                 pager.raise_gate(slot)?;
@@ -323,12 +346,19 @@ impl Pager {
                 let from = pager.shm.get(at::CK_FREED);
                 let to = len.min(from + BATCH);
                 for i in from..to {
-                    let [page, _, before] = pager.shm.list_entry(old, i);
-                    if page != NODE_NEW && before as u32 != 0 {
+                    let [page, new, before] = pager.shm.list_entry(old, i);
+                    let place = if page == NODE_OLD { new } else { key(page, 0) };
+                    let none = page == NODE_NEW || before as u32 == 0;
+                    if !none && !holders.hold(before >> 32, epoch - 1, place) {
                         pager.give_back_old(i, PhysNo(before as u32), old);
-                    } else {
-                        pager.shm.set(at::CK_FREED, i + 1);
+                        continue;
                     }
+                    // While the free map is being rebuilt nobody else may come by to note it.
+                    let below = pager.shm.get(at::REBUILD_BELOW);
+                    if !none && u64::from(before as u32) < below {
+                        pager.shm.mark_used(u64::from(before as u32), true);
+                    }
+                    pager.shm.set(at::CK_FREED, i + 1);
                 }
                 if to == len {
                     pager.shm.set_list_len(old, 0);
@@ -343,122 +373,9 @@ impl Pager {
         }
         fail_point!("checkpoint.freed");
         self.rebuild_some()?;
+        self.free_some_dropped()?;
         self.shm.set(at::CK_PHASE, IDLE);
         Ok(())
-    }
-
-    /// Rebuilds the free map at once: nothing else is free and the disk gives no more.
-    pub fn rebuild_free_map(&self) -> Result<()> {
-        self.with_checkpoint(|pager| {
-            let below = pager.shm.get(at::REBUILD_BELOW);
-            if below == 0 {
-                return Ok(());
-            }
-            let (root, height) = pager.root();
-            let (mut page, logical) = (pager.shm.get(at::REBUILD_AT), pager.shm.get(at::LOGICAL));
-            while page < logical.min(covers(height)) {
-                page = pager.note_leaf(root, height, page, below)?;
-            }
-            // The checkpoint before it was made when nobody kept lists that this sidecar has. If it cannot
-            // be read it is no state to fall back to, and there is nothing to keep.
-            let newest = pager.shm.get(at::DURABLE);
-            if let Some(meta) =
-                Meta::read(&pager.file, (newest + 1) % 2).filter(|m| m.checkpoint + 1 == newest)
-            {
-                let root = Entry {
-                    phys: meta.root,
-                    birth: 0,
-                    sum: meta.root_sum,
-                };
-                let mut page = 0;
-                while page < meta.logical.min(covers(meta.height)) {
-                    match pager.note_leaf(root, meta.height, page, below) {
-                        Ok(next) => page = next,
-                        Err(Error::Corrupt { .. }) => page = (page / FANOUT + 1) * FANOUT,
-                        Err(e) => return Err(e),
-                    }
-                }
-            }
-            pager.end_rebuild(below)
-        })
-    }
-
-    /// Goes on with the rebuild of the free map: notes what the newest checkpoint reaches. What is
-    /// replaced meanwhile is noted by the dirty lists, what is allocated meanwhile lies elsewhere.
-    fn rebuild_some(&self) -> Result<()> {
-        let below = self.shm.get(at::REBUILD_BELOW);
-        if below == 0 {
-            return Ok(());
-        }
-        let logical = self.shm.get(at::CK_LOGICAL);
-        let mut at = self.shm.get(at::REBUILD_AT);
-        let (root, height) = self.root();
-        let mut nodes = REBUILD_NODES;
-        while at < logical && nodes > 0 {
-            at = self.note_leaf(root, height, at, below)?;
-            nodes -= 1;
-        }
-        self.shm.set(at::REBUILD_AT, at);
-        if at < logical {
-            return Ok(());
-        }
-        self.end_rebuild(below)
-    }
-
-    /// All that the checkpoints reach is noted: what the lists hold is in use, and all else is free.
-    fn end_rebuild(&self, below: u64) -> Result<()> {
-        self.latched(|pager, slot| {
-            pager.raise_gate(slot)?;
-            for list in 0..3 {
-                for i in 0..pager.shm.list_len(list) {
-                    let [_, new, old] = pager.shm.list_entry(list, i);
-                    for page in [new as u32, old as u32] {
-                        if page != 0 && u64::from(page) < below {
-                            pager.shm.mark_used(u64::from(page), true);
-                        }
-                    }
-                }
-            }
-            pager.shm.set(at::REBUILD_BELOW, 0);
-            pager.recount_free();
-            pager.shm.gate().lower(false);
-            Ok(())
-        })
-    }
-
-    /// Notes the path to the leaf of logical page `at`, and all its pages; where the next leaf begins.
-    fn note_leaf(&self, root: Entry, height: u32, at: u64, below: u64) -> Result<u64> {
-        let note = |phys: u32| {
-            if phys != 0 && u64::from(phys) < below {
-                self.latched(|pager, _| {
-                    pager.shm.mark_used(u64::from(phys), true);
-                    Ok(())
-                })
-            } else {
-                Ok(())
-            }
-        };
-        let (mut entry, mut level) = (root, height.min(MAX_HEIGHT));
-        while level > 0 {
-            if entry.phys == 0 {
-                let span = covers(level);
-                return Ok((at / span + 1) * span);
-            }
-            note(entry.phys)?;
-            let node = self.verified(
-                entry,
-                "a page of the page table does not match its checksum (file offset)",
-            )?;
-            level -= 1;
-            if level == 0 {
-                for i in 0..FANOUT as usize {
-                    note(Entry::read(node, i).phys)?;
-                }
-            } else {
-                entry = Entry::read(node, (at >> (8 * level) & 0xff) as usize);
-            }
-        }
-        Ok((at / FANOUT + 1) * FANOUT)
     }
 
     fn flush_or_poison(&self) -> Result<()> {
@@ -474,4 +391,4 @@ impl Pager {
 }
 
 /// Pages of the tree are told from data pages in the lists by numbers no logical page has.
-const _: () = assert!(NODE_OLD > shm::MAX_PAGES && NODE_NEW > shm::MAX_PAGES && VERSION == 1);
+const _: () = assert!(NODE_OLD > shm::MAX_PAGES && NODE_NEW > shm::MAX_PAGES && VERSION == 2);

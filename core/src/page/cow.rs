@@ -25,6 +25,7 @@ const NODE: u64 = 2;
 const GIVE_OLD: u64 = 3;
 const GIVE_NODE: u64 = 4;
 const RELEASE: u64 = 5;
+const GIVE_DROPPED: u64 = 6;
 
 impl Pager {
     fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {
@@ -160,6 +161,20 @@ impl Pager {
         self.intent_done();
     }
 
+    /// Frees a page that only a dropped snapshot held, and moves that one's cursor to `next`. Under the latch.
+    pub(crate) fn give_back_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
+        self.intend(GIVE_DROPPED, slot as u64, next, u64::from(phys.0), 0);
+        self.finish_dropped(slot, next, phys);
+    }
+
+    /// Can be done again, as `finish_giving`.
+    fn finish_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
+        self.shm.set_dropped_cursor(slot, next);
+        fail_point!("snapshot.giving");
+        self.set_free(phys);
+        self.intent_done();
+    }
+
     /// Completes or returns what a dead process intended. Under the latch; can be done again.
     pub(crate) fn settle_intent(&self) -> Result<()> {
         let w: Vec<u64> = self
@@ -177,6 +192,10 @@ impl Pager {
                 what: "the copy intent in the sidecar (page)",
                 at: page,
             });
+        }
+        if kind == GIVE_DROPPED && (page as usize) < super::shm::DROPPED_SLOTS {
+            self.finish_dropped(page as usize, w[2], PhysNo(new as u32));
+            return Ok(());
         }
         if kind == GIVE_OLD || kind == GIVE_NODE {
             self.finish_giving(kind, page, PhysNo(new as u32), list);

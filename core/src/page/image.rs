@@ -16,7 +16,7 @@ use super::access::{ABSENT, BEYOND, Pages, within_page};
 use super::meta::{Bad, Meta, VERSION};
 use super::shm::MAX_PAGES;
 use super::slots::BYTE_PRESENCE;
-use super::table::{Entry, FANOUT, MAX_HEIGHT, covers};
+use super::table::{Entry, FANOUT, covers};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::file::{self, Ofd};
@@ -105,14 +105,7 @@ fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String> {
         .map_err(|e| format!("it cannot be read: {e}"))?;
     match Meta::decode(&page) {
         Ok(m) if m.checkpoint % 2 != i => Err("it is in the wrong place".into()),
-        Ok(m)
-            if m.checkpoint == 0
-                || m.height > MAX_HEIGHT
-                || m.logical > MAX_PAGES
-                || m.logical > covers(m.height) =>
-        {
-            Err("it holds impossible numbers".into())
-        }
+        Ok(m) if !m.is_possible() => Err("it holds impossible numbers".into()),
         Ok(m) => Ok(m),
         Err(Bad::Blank) => Err("it was never written".into()),
         Err(Bad::Magic) => Err("it does not begin as one of a persist store does".into()),

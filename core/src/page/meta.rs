@@ -14,16 +14,19 @@
 //! | 64 | 8 | logical pages the table covers |
 //! | 72 | 8 | next object id |
 //! | 80 | 8 | seed of the key hash |
-//! | 88 | 8 | snapshot catalogue: logical address (0: none) |
+//! | 88 | 4 | first physical page of the snapshot catalogue (0: no snapshots) |
+//! | 92 | 4 | pages of the snapshot catalogue |
 //! | 96 | 8 | first live position of the redo log (0: none) |
-//! | 104 | 3984 | zero, reserved |
+//! | 104 | 8 | checksum of the snapshot catalogue's first page |
+//! | 112 | 3976 | zero, reserved |
 //! | 4088 | 8 | xxh3 of bytes 0..4088 |
 //!
 //! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
 //! after a successful flush of all it reaches.
 
+use super::catalogue::{self, Link};
 use super::shm::MAX_PAGES;
-use super::table::MAX_HEIGHT;
+use super::table::{Entry, MAX_HEIGHT, Tree, covers};
 use crate::ids::PAGE_SIZE;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -31,7 +34,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"persist1";
 /// Version of the file format.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// A decoded meta page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +48,7 @@ pub(crate) struct Meta {
     pub(crate) logical: u64,
     pub(crate) next_id: u64,
     pub(crate) seed: u64,
+    pub(crate) catalogue: Link,
 }
 
 /// Why a page is no meta page.
@@ -82,6 +86,8 @@ impl Meta {
         put(64, self.logical);
         put(72, self.next_id);
         put(80, self.seed);
+        put(88, self.catalogue.word());
+        put(104, self.catalogue.sum);
         let sum = xxh3_64(&p[..PAGE_SIZE - 8]);
         p[PAGE_SIZE - 8..].copy_from_slice(&sum.to_le_bytes());
         p
@@ -112,6 +118,7 @@ impl Meta {
             logical: u64_at(p, 64),
             next_id: u64_at(p, 72),
             seed: u64_at(p, 80),
+            catalogue: Link::new(u64_at(p, 88), u64_at(p, 104)),
         })
     }
 
@@ -121,7 +128,31 @@ impl Meta {
         file.read_exact_at(&mut page, i * PAGE_SIZE as u64).ok()?;
         Meta::decode(&page)
             .ok()
-            .filter(|m| m.checkpoint % 2 == i && m.height <= MAX_HEIGHT && m.logical <= MAX_PAGES)
+            .filter(|m| m.checkpoint % 2 == i && m.is_possible())
+    }
+
+    /// Its numbers are such that a store can have them.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.logical <= MAX_PAGES
+            && self.checkpoint != 0
+            && self.checkpoint < u64::from(u32::MAX >> 1) - 4
+            && self.height <= MAX_HEIGHT
+            && self.logical <= covers(self.height)
+            && u64::from(self.root) < MAX_PAGES
+            && u64::from(self.catalogue.page) < MAX_PAGES
+            && self.catalogue.pages <= catalogue::MAX_CHAIN
+    }
+
+    /// The root of its page table: every checkpoint writes it anew.
+    pub(crate) fn tree(&self) -> Tree {
+        Tree {
+            root: Entry {
+                phys: self.root,
+                birth: self.checkpoint as u32,
+                sum: self.root_sum,
+            },
+            height: self.height,
+        }
     }
 
     /// The checksum of the encoded page: names this very checkpoint of this very store.
@@ -146,6 +177,11 @@ mod tests {
             logical: 7,
             next_id: 8,
             seed: 9,
+            catalogue: Link {
+                page: 10,
+                pages: 11,
+                sum: 12,
+            },
         };
         let page = m.encode();
         assert_eq!(Meta::decode(&page), Ok(m));

@@ -5,7 +5,8 @@
 //! - I1 No page reachable from either meta page (or a snapshot) is written. (`cow`, `checkpoint`)
 //! - I2 An undo record is visible before its store; the log is committed or undone before the latch is
 //!   released. (`undo`, `section`)
-//! - I3 A page is reused only when no meta page reaches it, and only inside a write section. (`phys`)
+//! - I3 A page is reused only when no meta page and no snapshot reaches it, and only inside a write section.
+//!   (`phys`, `dropped`)
 //! - I4 Meta pages are written by `pwrite` only, after a successful flush of all they reach.
 //!   (`checkpoint`)
 //! - I5 Every address is checked against the page count; the file never shrinks while open.
@@ -18,12 +19,17 @@
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `waiters`, `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
-//! `damage`, `verify`, `image` (a checkpoint read from the file alone).
+//! `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
+//! map), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`, `image` (a checkpoint read from the
+//! file alone).
 
 pub mod access;
+mod catalogue;
 mod checkpoint;
 mod cow;
 mod damage;
+mod dropped;
+mod frozen;
 mod gate;
 pub mod image;
 mod latch;
@@ -34,10 +40,12 @@ mod meta;
 mod open;
 mod phys;
 mod pins;
+mod rebuild;
 mod recover;
 mod section;
 pub(crate) mod shm;
 mod slots;
+mod snapshot;
 pub mod superblock;
 mod table;
 #[cfg(test)]
@@ -45,11 +53,14 @@ mod tests;
 mod transaction;
 mod undo;
 pub mod verify;
+mod view;
 pub mod wait;
 mod waiters;
 
+pub use catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use open::Settings;
 pub use section::{ReadSection, WriteSection};
+pub use view::{PageView, PageWalk};
 
 use crate::error::Result;
 use crate::ids::{Actor, Addr, ObjectId};
@@ -95,6 +106,8 @@ pub struct Pager {
     serial: u64,
     me: Weak<Pager>,
     read_only: bool,
+    /// Of an opening of one checkpoint.
+    frozen: Option<frozen::Frozen>,
     /// Longest wait where the caller gave no bound.
     bound: Duration,
     registration: Mutex<slots::Registration>,

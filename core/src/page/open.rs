@@ -9,10 +9,12 @@
 //! 4. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
 //!    to the other.
 
+use super::catalogue::Link;
+use super::frozen::Frozen;
 use super::meta::{Bad, Meta};
 use super::pins::Pins;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
-use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE, P, Registration};
+use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
 use super::wait::Wait;
 use super::{Hooks, Pager, checkpoint, superblock as sb};
 use crate::error::{Error, Result};
@@ -43,6 +45,21 @@ pub struct Settings {
     pub durability: u8,
     /// Longest wait where the caller gives no bound.
     pub bound: Duration,
+    /// Open this snapshot, for reading only.
+    pub snapshot: Option<String>,
+}
+
+/// What an opening is put together from.
+pub(super) struct Parts {
+    pub(super) shm: Shm,
+    pub(super) map: Map,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) seed: u64,
+    /// Holds presence and slot byte.
+    pub(super) registered: Unshared,
+    pub(super) probe: File,
+    pub(super) frozen: Option<Frozen>,
 }
 
 pub(super) fn sidecar_path(path: &Path) -> PathBuf {
@@ -51,14 +68,14 @@ pub(super) fn sidecar_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn refused(path: &Path, why: impl Into<String>) -> Error {
+pub(super) fn refused(path: &Path, why: impl Into<String>) -> Error {
     Error::Refused {
         path: path.to_owned(),
         why: why.into(),
     }
 }
 
-fn open_error(path: &Path, e: std::io::Error) -> Error {
+pub(super) fn open_error(path: &Path, e: std::io::Error) -> Error {
     Error::io(format!("cannot open {}", path.display()), e)
 }
 
@@ -66,14 +83,24 @@ impl Pager {
     /// Opens a store. Costs the same whatever its size.
     pub fn open(path: &Path, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         let path = std::path::absolute(path).map_err(|e| open_error(path, e))?;
+        if let Some(name) = &settings.snapshot {
+            return Pager::open_frozen(path, Some(name), settings, hooks);
+        }
         let deadline = Instant::now() + settings.bound;
+        let begun = Instant::now();
         loop {
             let mut options = OpenOptions::new();
             options
                 .read(true)
                 .write(true)
                 .create(settings.create && !settings.read_only);
-            let file = options.open(&path).map_err(|e| open_error(&path, e))?;
+            let file = match options.open(&path) {
+                Ok(file) => file,
+                Err(e) if settings.read_only && is_forbidden(&e) => {
+                    return Pager::open_frozen(path, None, settings, hooks);
+                }
+                Err(e) => return Err(open_error(&path, e)),
+            };
             if !file.metadata().map_err(|e| open_error(&path, e))?.is_file() {
                 return Err(Error::NotAStore {
                     path,
@@ -94,6 +121,21 @@ impl Pager {
                     return Err(refused(
                         &path,
                         "another process keeps it to itself (opening or closing it); try again",
+                    ));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            if !alone && !file::ofd_range_is_held(&lock, BYTE_PROCESS, shm::PROCESS_SLOTS as u64)? {
+                // No process slot is taken, so nobody keeps a sidecar: those who are there read the last
+                // checkpoint without one (`frozen`), or are just coming or going.
+                if begun.elapsed() >= settings.bound.min(Duration::from_secs(2)) {
+                    return Err(refused(
+                        &path,
+                        format!(
+                            "{} has it open for reading without a sidecar; close it there and try again",
+                            process::who_locks(&file, BYTE_PRESENCE)
+                        ),
                     ));
                 }
                 std::thread::sleep(Duration::from_millis(1));
@@ -136,7 +178,14 @@ impl Pager {
             create_store(&file, &path, settings.durability > 0)?;
         }
         let (meta, meta_sum) = newest_meta(&file, &path)?;
-        let shm = open_sidecar(&path, &file, &meta, meta_sum, alone)?;
+        let shm = match open_sidecar(&path, &file, &meta, meta_sum, alone) {
+            Ok(shm) => shm,
+            Err(Error::Io { source, .. }) if alone && settings.read_only && is_forbidden(&source) => {
+                drop(lock);
+                return Pager::open_frozen(path, None, settings, hooks);
+            }
+            Err(e) => return Err(e),
+        };
         let map = Map::new(&file, (MAX_PAGES as usize) * PAGE_SIZE, 64 << 20)?;
         let needed = shm.get(at::FILE_PAGES);
         if needed > map.pages() {
@@ -151,46 +200,21 @@ impl Pager {
         }
         map.advise_random();
         let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let forks = process::watch_forks();
-        let pager = Arc::new_cyclic(|me| Pager {
-            map,
-            seed: meta.seed,
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            me: me.clone(),
-            read_only: settings.read_only,
-            bound: settings.bound,
-            registration: Mutex::new(Registration {
-                file: lock,
-                process: 0,
-                generation: 0,
-                durability: settings.durability,
-                forks,
-            }),
-            process: AtomicU32::new(0),
-            probe: Mutex::new(probe),
-            pins: Pins::default(),
-            transaction_frees: Mutex::new(Vec::new()),
-            hooks: OnceLock::new(),
-            closed: AtomicBool::new(false),
+        let parts = Parts {
             shm,
+            map,
             file,
             path,
-        });
-        pager.set_hooks(hooks);
+            seed: meta.seed,
+            registered: lock,
+            probe,
+            frozen: None,
+        };
+        let pager = Pager::put_together(parts, settings, hooks);
         if alone {
             pager.inherit()?;
         }
-        {
-            let mut reg = pager
-                .registration
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (p, generation) = slots::claim_process_slot(&pager.shm, &reg.file, settings.durability)?;
-            reg.process = p;
-            reg.generation = generation;
-            pager.process.store(u32::from(p), Ordering::Release);
-        }
+        pager.register()?;
         if alone {
             if !pager.read_only && meta.logical == 0 {
                 pager.create_superblock()?;
@@ -204,6 +228,59 @@ impl Pager {
         } else {
             pager.bury_the_dead(None)?;
         }
+        pager.check_superblock()?;
+        Ok(pager)
+    }
+
+    fn put_together(parts: Parts, settings: &Settings, hooks: Box<dyn Hooks>) -> Arc<Pager> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let forks = process::watch_forks();
+        let pager = Arc::new_cyclic(|me| Pager {
+            map: parts.map,
+            seed: parts.seed,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            me: me.clone(),
+            read_only: settings.read_only,
+            frozen: parts.frozen,
+            bound: settings.bound,
+            registration: Mutex::new(Registration {
+                file: parts.registered,
+                process: 0,
+                generation: 0,
+                durability: settings.durability,
+                forks,
+            }),
+            process: AtomicU32::new(0),
+            probe: Mutex::new(parts.probe),
+            pins: Pins::default(),
+            transaction_frees: Mutex::new(Vec::new()),
+            hooks: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            shm: parts.shm,
+            file: parts.file,
+            path: parts.path,
+        });
+        pager.set_hooks(hooks);
+        pager
+    }
+
+    /// Takes a process slot.
+    fn register(&self) -> Result<()> {
+        let mut reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.durability)?;
+        reg.process = p;
+        reg.generation = generation;
+        self.process.store(u32::from(p), Ordering::Release);
+        Ok(())
+    }
+
+    /// An opening that is alone with its sidecar.
+    pub(super) fn assemble(parts: Parts, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
+        let pager = Pager::put_together(parts, settings, hooks);
+        pager.register()?;
         pager.check_superblock()?;
         Ok(pager)
     }
@@ -291,6 +368,9 @@ impl Pager {
         fail_point!("close.checkpointed");
         self.closed.store(true, Ordering::Release);
         self.forget_slot();
+        if let Some(frozen) = &self.frozen {
+            frozen.give_up();
+        }
         let reg = self
             .registration
             .lock()
@@ -334,6 +414,11 @@ impl Pager {
         slots::free_process_slot(&self.shm, p);
         slots::give_back_byte(&reg.file, p)
     }
+}
+
+/// This process may not write there.
+fn is_forbidden(e: &std::io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
 
 /// A new file, or one whose creation was cut short: nothing but zeros, and no longer than a fresh
@@ -384,6 +469,7 @@ fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
         logical: 0,
         next_id: 1,
         seed: process::random_u64(),
+        catalogue: Link::default(),
     };
     file::write_meta(file, &meta.encode(), PAGE_SIZE as u64)
         .map_err(|e| Error::io("cannot write the meta page", e))?;
@@ -399,7 +485,7 @@ fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
 }
 
 /// The valid meta page with the higher number, and its checksum.
-fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
+pub(super) fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
     let mut best: Option<(Meta, u64)> = None;
     let mut why = "the file is too short".to_owned();
     for i in 0..2u64 {
@@ -428,13 +514,7 @@ fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
             why,
         });
     };
-    let bad = meta.logical > MAX_PAGES
-        || meta.checkpoint == 0
-        || meta.checkpoint >= u64::from(u32::MAX) - 4
-        || meta.height > super::table::MAX_HEIGHT
-        || meta.logical > super::table::covers(meta.height)
-        || u64::from(meta.root) >= MAX_PAGES;
-    if bad {
+    if !meta.is_possible() {
         return Err(Error::NotAStore {
             path: path.to_owned(),
             why: "its meta page holds impossible numbers".to_owned(),
@@ -568,6 +648,9 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
     }
     shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
     shm.ensure(Region::Table, (meta.logical as usize).max(512) * 8)?;
+    // The checkpoint before it, if it is there: it may have to be fallen back to.
+    let old = Meta::read(file, (meta.checkpoint + 1) % 2).filter(|m| m.checkpoint + 1 == meta.checkpoint);
+    let (old, old_catalogue) = old.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
     for (word, value) in [
         (at::LAYOUT, shm::LAYOUT),
         (at::BOOT, process::boot_id()),
@@ -580,6 +663,15 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
         (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),
         (at::ROOT_SUM, meta.root_sum),
         (at::META_SUM, meta_sum),
+        (at::CATALOGUE, meta.catalogue.word()),
+        (at::CATALOGUE_SUM, meta.catalogue.sum),
+        (
+            at::OLD_ROOT,
+            u64::from(old.root.phys) | u64::from(old.height) << 32,
+        ),
+        (at::OLD_ROOT_SUM, old.root.sum),
+        (at::OLD_CATALOGUE, old_catalogue.word()),
+        (at::OLD_CATALOGUE_SUM, old_catalogue.sum),
         (at::FILE_PAGES, pages),
         (at::CURSOR, 2),
         (at::LOGICAL, meta.logical),
@@ -587,6 +679,7 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
         // Nobody here knows whether what the file holds was ever flushed.
         (at::UNFLUSHED, 1),
         // A new store has nothing to be looked for: all of its pages but the metas are free.
+        (at::REBUILD_FROM, meta.checkpoint),
         (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
         (at::FREE_COUNT, if meta.logical == 0 { pages - 2 } else { 0 }),
         (at::MAGIC, shm::MAGIC),

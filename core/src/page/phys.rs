@@ -13,8 +13,8 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 8 | logical page, or `NODE_NEW`/`NODE_OLD` for pages of the page table |
-//! | 8 | 8 | the new entry (physical page, birth epoch << 32; 0: the page has none any more) |
-//! | 16 | 8 | the old entry, whose page is free two checkpoints later (0: none) |
+//! | 8 | 8 | the new entry (physical page, birth epoch << 32; 0: the page has none any more); of `NODE_OLD` its place in the tree (`table::key`) |
+//! | 16 | 8 | the old entry, whose page is free two checkpoints later unless a snapshot holds it (0: none) |
 
 use super::Pager;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
@@ -100,10 +100,11 @@ impl Shm {
 
 impl Pager {
     /// Free pages kept back for the next checkpoint's page table: the leaves and inner pages it may
-    /// have to rewrite.
-    fn reserve(&self) -> u64 {
+    /// have to rewrite, and the snapshot catalogue.
+    pub(crate) fn reserve(&self) -> u64 {
         let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
-        leaves + leaves / 128 + 12
+        let catalogue = self.shm.get(at::CATALOGUE) >> 32;
+        leaves + leaves / 128 + catalogue + 12
     }
 
     /// Makes room in the dirty lists for one more page, for the pages of the table that the next
@@ -133,6 +134,15 @@ impl Pager {
             self.grow(0)?;
         }
         self.take_free()
+    }
+
+    /// Fails unless so many pages are free beyond the reserve. Under the latch.
+    pub(crate) fn expect_free(&self, pages: u64) -> Result<()> {
+        let keep = self.reserve() + pages;
+        if self.shm.get(at::FREE_COUNT) <= keep {
+            self.grow(keep)?;
+        }
+        Ok(())
     }
 
     /// Finds a free page from the cursor on, so that an epoch's pages lie side by side. Its bit is

@@ -15,6 +15,8 @@
 //! | 0x14000 | 4 KiB | containers changed by the open transaction: 4096 bits |
 //! | 0x15000 | 16 KiB | lock manager: counters of buckets, u32 |
 //! | 0x19000 | 4 KiB | lock manager: wait signals, u32 |
+//! | 0x1a000 | 4 KiB | the snapshot that a checkpoint is to add or drop (`snapshot`) |
+//! | 0x1b000 | 4 KiB | dropped snapshots whose pages are being freed: 64 of 64 bytes (`dropped`) |
 //! | 0x20000 | 2 MiB | lock manager: its table; here the fixed part ends |
 //! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
 //! | 0x1000_0000 | 256 MiB | undo log |
@@ -30,7 +32,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout.
-pub(crate) const LAYOUT: u64 = 5;
+pub(crate) const LAYOUT: u64 = 6;
 
 /// Header words, as byte offsets.
 pub(crate) mod at {
@@ -110,6 +112,26 @@ pub(crate) mod at {
     pub(crate) const STRICTEST: usize = 816;
     /// 1: the last checkpoint may not have been flushed (nobody present asked for it then).
     pub(crate) const UNFLUSHED: usize = 824;
+
+    /// The snapshot catalogue of the last durable checkpoint: first page | pages << 32, checksum.
+    pub(crate) const CATALOGUE: usize = 1024;
+    pub(crate) const CATALOGUE_SUM: usize = 1032;
+    /// That of the checkpoint being made.
+    pub(crate) const CK_CATALOGUE: usize = 1040;
+    pub(crate) const CK_CATALOGUE_SUM: usize = 1048;
+    /// The checkpoint before the last durable one (while one is being made: the last): its page table and
+    /// its catalogue.
+    pub(crate) const OLD_ROOT: usize = 1056;
+    pub(crate) const OLD_ROOT_SUM: usize = 1064;
+    pub(crate) const OLD_CATALOGUE: usize = 1072;
+    pub(crate) const OLD_CATALOGUE_SUM: usize = 1080;
+    /// What the checkpoint does to the catalogue (`snapshot`): nothing, add, drop.
+    pub(crate) const CK_REQUEST: usize = 1088;
+    /// The rebuild of the free map: the checkpoint it began at, the last snapshot wholly noted, and the
+    /// tree that `REBUILD_AT` lies in.
+    pub(crate) const REBUILD_FROM: usize = 1096;
+    pub(crate) const REBUILD_DONE: usize = 1104;
+    pub(crate) const REBUILD_TREE: usize = 1112;
 }
 
 pub(crate) const META_IMAGE: usize = 0x1000;
@@ -123,6 +145,9 @@ pub(crate) const LOCK_COUNTERS: usize = 0x15000;
 pub(crate) const LOCK_COUNTER_COUNT: usize = 4096;
 pub(crate) const LOCK_SIGNALS: usize = 0x19000;
 pub(crate) const LOCK_SIGNAL_COUNT: usize = 1024;
+pub(crate) const REQUEST: usize = 0x1a000;
+pub(crate) const DROPPED: usize = 0x1b000;
+pub(crate) const DROPPED_SLOTS: usize = 64;
 pub(crate) const LOCKS: usize = 0x20000;
 pub(crate) const LOCK_WORDS: usize = 0x20_0000 / 8;
 const FIXED_END: usize = LOCKS + LOCK_WORDS * 8;
@@ -244,6 +269,13 @@ impl Shm {
             has <= *size as u64 && in_file(*start, has as usize).all(|(at, n)| at + n <= len)
         });
         Ok(whole.then_some(shm))
+    }
+
+    /// Length of a sidecar's file that holds the live table of so many logical pages.
+    pub(crate) fn length_for(logical: u64) -> u64 {
+        in_file(TABLE, logical as usize * 8)
+            .map(|(at, len)| at + len)
+            .fold(FIXED_END as u64, u64::max)
     }
 
     /// Names this session of the store, when the sidecar is made.

@@ -32,7 +32,7 @@ pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
 /// Locked exclusively while closing.
 pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
 /// First byte of the process slots.
-const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
+pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
 
 /// A word of a process slot.
 #[derive(Clone, Copy)]
@@ -211,6 +211,9 @@ impl Pager {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if reg.forks != process::forks() {
+            if let Some(frozen) = &self.frozen {
+                frozen.renew(&self.file)?;
+            }
             let fresh = file::reopen(&reg.file, true)
                 .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
             let fresh = Unshared::new(fresh);

@@ -59,6 +59,19 @@ impl Entry {
     }
 }
 
+/// A page table: its root, and its levels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tree {
+    pub(crate) root: Entry,
+    pub(crate) height: u32,
+}
+
+/// Where a page stands in the order in which a walk leaves a tree: after all that lies below it. `last`
+/// is the last logical page it covers, `level` 0 for a data page.
+pub(crate) fn key(last: u64, level: u32) -> u64 {
+    last << 3 | u64::from(level)
+}
+
 /// Logical pages that a tree of this height covers.
 pub(crate) fn covers(height: u32) -> u64 {
     if height == 0 {
@@ -90,13 +103,13 @@ impl Pager {
         Ok(page)
     }
 
-    /// The durable root and the height of its tree.
+    /// The durable root and the height of its tree. Every checkpoint writes the root anew.
     pub(crate) fn root(&self) -> (Entry, u32) {
         let word = self.shm.get(at::ROOT);
         (
             Entry {
                 phys: word as u32,
-                birth: 0,
+                birth: self.shm.get(at::DURABLE) as u32,
                 sum: self.shm.get(at::ROOT_SUM),
             },
             (word >> 32) as u32,
@@ -122,6 +135,13 @@ impl Pager {
                 "a page of the page table does not match its checksum (file offset)",
             )?;
             entry = Entry::read(node, (page >> (8 * height) & 0xff) as usize);
+        }
+        // A later birth would pass for a page of the current epoch, which may be written.
+        if u64::from(entry.birth) > self.shm.get(at::DURABLE) {
+            return Err(Error::Corrupt {
+                what: "a page that is younger than its checkpoint (file offset)",
+                at: u64::from(entry.phys) * PAGE_SIZE as u64,
+            });
         }
         Ok((entry.phys != 0).then_some(entry))
     }
@@ -207,14 +227,15 @@ impl Pager {
             rest = later;
         }
         if old.phys != 0 {
-            let list = epoch as usize % 3;
-            self.shm.list_push(list, [NODE_OLD, 0, old.live()])?;
+            let (list, last) = (epoch as usize % 3, base + FANOUT.pow(level) - 1);
+            self.shm
+                .list_push(list, [NODE_OLD, key(last, level), old.live()])?;
         }
         self.write_node(epoch, &page)
     }
 
-    /// Writes a page of the tree to a new physical page.
-    fn write_node(&self, epoch: u32, page: &[u8; PAGE_SIZE]) -> Result<Entry> {
+    /// Writes a page of the tree (or of the snapshot catalogue) to a new physical page.
+    pub(crate) fn write_node(&self, epoch: u32, page: &[u8; PAGE_SIZE]) -> Result<Entry> {
         let list = epoch as usize % 3;
         let phys = self.latched(|pager, _| {
             let phys = pager.alloc_reserved()?;

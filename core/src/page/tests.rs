@@ -30,6 +30,7 @@ fn open(path: &Path) -> Arc<Pager> {
         create: true,
         durability: 1,
         bound: Duration::from_secs(5),
+        snapshot: None,
     };
     Pager::open(path, &settings, Box::new(NoHooks)).unwrap()
 }

@@ -5,18 +5,22 @@
 //! 1. No two logical pages share a physical page, in the live table and in each checkpoint.
 //! 2. Every page of the last two checkpoints has the checksum its parent holds (I1).
 //! 3. A live page is the last checkpoint's own, or was first written in this epoch.
-//! 4. Every page that 1 and 2 reach is in use by the free map (I3); what is in use and reached by
-//!    nothing, nor waits in a dirty list to be freed, is lost (`PageReport::lost`).
+//! 4. Every page that 1 and 2 or a snapshot reaches is in use by the free map (I3); what is in use and reached
+//!    by nothing, nor waits in a dirty list or a dropped snapshot to be freed, is lost (`PageReport::lost`).
+//! 5. Every page of a snapshot has its checksum, and no page of it is younger than it is; one that is as old as
+//!    its older neighbour is that one's, at the same place.
 
 use super::Pager;
+use super::catalogue;
 use super::meta::Meta;
 use super::phys::{ABSENT, NODE_NEW, NODE_OLD};
 use super::shm::at;
-use super::table::{Entry, FANOUT, MAX_HEIGHT, covers};
+use super::table::{Entry, FANOUT, MAX_HEIGHT, Tree, covers, key};
 use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::access::Pages;
+use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +28,9 @@ const LIVE: u8 = 1;
 const NEWEST: u8 = 2;
 const PREVIOUS: u8 = 4;
 const LISTED: u8 = 8;
+const SNAPSHOT: u8 = 16;
+const DROPPED: u8 = 32;
+const REACHED: u8 = LIVE | NEWEST | PREVIOUS | SNAPSHOT;
 
 /// What the checker saw.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,7 +38,7 @@ const LISTED: u8 = 8;
 pub struct PageReport {
     /// Pages of the file.
     pub pages: u64,
-    /// Pages that the live table or one of the last two checkpoints reaches.
+    /// Pages that the live table, one of the last two checkpoints or a snapshot reaches.
     pub reached: u64,
     /// Pages that nothing reaches and that are not free either.
     pub lost: u64,
@@ -91,10 +98,71 @@ impl Walk<'_> {
     }
 }
 
+/// A snapshot's tree beside that of its older neighbour.
+struct Pair<'a> {
+    pager: &'a Pager,
+    /// Physical pages that the neighbour has not.
+    mine: HashSet<u32>,
+    older: u64,
+    youngest: u64,
+}
+
+impl Pair<'_> {
+    fn trees(&mut self, mine: Tree, older: Tree) -> Result<()> {
+        if older.height > mine.height {
+            return Err(bad(
+                "a snapshot whose page table is lower than an older one's (file offset)",
+                u64::from(mine.root.phys),
+            ));
+        }
+        self.subtree(mine.root, mine.height, Some(older).filter(|o| o.height > 0))
+    }
+
+    /// `other`: what the neighbour has at the same place, if its tree is as high. Depth is bounded by
+    /// `MAX_HEIGHT`.
+    fn subtree(&mut self, mine: Entry, level: u32, other: Option<Tree>) -> Result<()> {
+        let beside = other.filter(|o| o.height == level).map(|o| o.root);
+        if mine.phys == 0 || beside == Some(mine) {
+            return Ok(());
+        }
+        let phys = u64::from(mine.phys);
+        if u64::from(mine.birth) <= self.older || u64::from(mine.birth) > self.youngest {
+            return Err(bad(
+                "a page of a snapshot whose birth epoch is wrong (file offset)",
+                phys,
+            ));
+        }
+        if !self.mine.insert(mine.phys) {
+            return Err(bad("a page used twice in a snapshot (file offset)", phys));
+        }
+        let what = "a page of a snapshot does not match its checksum (file offset)";
+        let node = self.pager.verified(mine, what)?;
+        let theirs = match beside {
+            Some(entry) if level > 0 && entry.phys != 0 => Some(self.pager.verified(entry, what)?),
+            _ => None,
+        };
+        for i in 0..if level == 0 { 0 } else { FANOUT as usize } {
+            let below = match theirs {
+                Some(node) => Some(Tree {
+                    root: Entry::read(node, i),
+                    height: level - 1,
+                }),
+                // The neighbour's root stands further down, in the first places.
+                None => other.filter(|o| i == 0 && o.height < level),
+            };
+            self.subtree(Entry::read(node, i), level - 1, below)?;
+        }
+        Ok(())
+    }
+}
+
 impl Pager {
     /// Verifies the above. Finishes a checkpoint that was left half done. Reads every page of both
     /// checkpoints with everybody kept out: for small stores, and stores that nobody else uses.
     pub fn check_pages(&self) -> Result<PageReport> {
+        if let Some(frozen) = &self.frozen {
+            return self.check_frozen(frozen.tree);
+        }
         self.read_superblock_page_count()?;
         self.with_checkpoint(|pager| {
             pager.latched(|pager, slot| {
@@ -137,6 +205,7 @@ impl Pager {
             Ok(())
         })?;
         self.check_previous(&mut seen)?;
+        self.check_snapshots(&mut seen)?;
         let mut live = Walk {
             pager: self,
             seen: &mut seen,
@@ -168,6 +237,7 @@ impl Pager {
                         at: page,
                     });
                 }
+                let new = if page == NODE_OLD { 0 } else { new };
                 for phys in [new, old].map(|e| e as u32 as usize) {
                     if phys >= pages as usize {
                         return Err(bad(
@@ -180,6 +250,76 @@ impl Pager {
             }
         }
         self.compare_free_map(&seen)
+    }
+
+    /// The pages of a frozen opening.
+    fn check_frozen(&self, tree: Tree) -> Result<PageReport> {
+        self.slot()?;
+        let mut seen = vec![0u8; self.shm.get(at::FILE_PAGES) as usize];
+        let mut walk = Walk {
+            pager: self,
+            seen: &mut seen,
+            bit: SNAPSHOT,
+            logical: self.shm.get(at::LOGICAL),
+        };
+        walk.tree(tree.root, tree.height.min(MAX_HEIGHT), 0, &mut |_, _| Ok(()))?;
+        Ok(PageReport {
+            pages: seen.len() as u64,
+            reached: seen.iter().filter(|s| **s != 0).count() as u64,
+            lost: 0,
+        })
+    }
+
+    /// The snapshots, each beside its older neighbour, and what is left of dropped ones.
+    fn check_snapshots(&self, seen: &mut [u8]) -> Result<()> {
+        let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
+        for (link, bit) in [(new, NEWEST), (old, PREVIOUS)] {
+            for page in catalogue::pages(&self.file, link) {
+                if let Some(seen) = seen.get_mut(page as usize) {
+                    *seen |= bit;
+                }
+            }
+        }
+        let mut older = (0, Tree::default());
+        for s in catalogue::read(&self.file, new)? {
+            let mut pair = Pair {
+                pager: self,
+                mine: HashSet::new(),
+                older: older.0,
+                youngest: s.checkpoint,
+            };
+            pair.trees(s.tree, older.1)?;
+            for page in &pair.mine {
+                if let Some(seen) = seen.get_mut(*page as usize) {
+                    *seen |= SNAPSHOT;
+                }
+            }
+            older = (s.checkpoint, s.tree);
+        }
+        for d in self.shm.dropped() {
+            self.mark_dropped(d.tree.root, d.tree.height.min(MAX_HEIGHT), 0, d.cursor, seen)?;
+        }
+        Ok(())
+    }
+
+    /// Notes what a dropped snapshot still holds. Depth is bounded by `MAX_HEIGHT`.
+    fn mark_dropped(&self, entry: Entry, level: u32, base: u64, cursor: u64, seen: &mut [u8]) -> Result<()> {
+        if entry.phys == 0 || key(base + FANOUT.pow(level) - 1, level) < cursor {
+            return Ok(());
+        }
+        let node = self.verified(
+            entry,
+            "a page of a dropped snapshot does not match its checksum (file offset)",
+        )?;
+        if let Some(seen) = seen.get_mut(entry.phys as usize) {
+            *seen |= DROPPED;
+        }
+        for i in 0..if level == 0 { 0 } else { FANOUT } {
+            let span = FANOUT.pow(level - 1);
+            let child = Entry::read(node, i as usize);
+            self.mark_dropped(child, level - 1, base + i * span, cursor, seen)?;
+        }
+        Ok(())
     }
 
     /// The checkpoint before the last, if its meta page is good: it is kept whole.
@@ -219,12 +359,12 @@ impl Pager {
         };
         let mut free = 0;
         for (page, seen) in seen.iter().enumerate().map(|(p, s)| (p as u64, *s)) {
-            report.reached += u64::from(seen & (LIVE | NEWEST | PREVIOUS) != 0);
+            report.reached += u64::from(seen & (REACHED) != 0);
             if page < known {
                 continue;
             }
             match self.shm.is_used(page) {
-                false if seen & (LIVE | NEWEST | PREVIOUS) != 0 => {
+                false if seen & (REACHED | DROPPED) != 0 => {
                     return Err(bad(
                         "a page in use that the free map calls free (file offset)",
                         page,

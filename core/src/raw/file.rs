@@ -7,7 +7,7 @@ use crate::raw::observe;
 use crate::raw::process;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Device and inode: what a file is, whatever its name.
@@ -32,6 +32,19 @@ pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
         .read(true)
         .write(write)
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// A file of `len` zeros in memory, without a name. It takes memory only where it is written.
+pub(crate) fn in_memory(len: u64) -> io::Result<File> {
+    // SAFETY: a plain system call; the name is a string with a zero at its end.
+    let fd = unsafe { libc::memfd_create(c"persist".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and is nobody else's.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len)?;
+    Ok(file)
 }
 
 /// Gives `[offset, offset + len)` blocks, growing the file if needed.
@@ -141,7 +154,17 @@ pub(crate) fn ofd_unlock_all(file: &File) {
 
 /// Whether another open file description holds a lock that would refuse `kind` on byte `at`.
 pub(crate) fn ofd_is_held(file: &File, at: u64, kind: Ofd) -> Result<bool> {
-    let mut l = flock_at(at, kind);
+    is_held(file, flock_at(at, kind))
+}
+
+/// Whether another open file description holds a lock on any of `len` bytes.
+pub(crate) fn ofd_range_is_held(file: &File, at: u64, len: u64) -> Result<bool> {
+    let mut l = flock_at(at, Ofd::Exclusive);
+    l.l_len = len as libc::off_t;
+    is_held(file, l)
+}
+
+fn is_held(file: &File, mut l: libc::flock) -> Result<bool> {
     // SAFETY: `l` is a valid, writable flock structure for the duration of the call.
     let r = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut l) };
     if r != 0 {

@@ -156,6 +156,50 @@ pub(crate) fn coarse_now() -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
+/// Who holds a lock on byte `at` of a file, for messages: as far as this process may look. Locks of
+/// open file descriptions have no owner that the kernel would name; `/proc` shows them by descriptor.
+pub(crate) fn who_locks(file: &File, at: u64) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let same = |m: std::fs::Metadata| {
+        file.metadata()
+            .is_ok_and(|f| (f.dev(), f.ino()) == (m.dev(), m.ino()))
+    };
+    let covers = |info: &str| {
+        info.lines().filter(|l| l.starts_with("lock:")).any(|line| {
+            let mut fields = line.split_whitespace().rev();
+            let end = fields.next().map(|e| e.parse().unwrap_or(u64::MAX));
+            let start = fields.next().and_then(|s| s.parse::<u64>().ok());
+            matches!((start, end), (Some(start), Some(end)) if start <= at && at <= end)
+        })
+    };
+    let numbers = |dir: String| {
+        std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok())
+    };
+    let holders: Vec<String> = numbers("/proc".to_owned())
+        .filter(|p| {
+            numbers(format!("/proc/{p}/fd")).any(|fd| {
+                std::fs::metadata(format!("/proc/{p}/fd/{fd}")).is_ok_and(same)
+                    && std::fs::read_to_string(format!("/proc/{p}/fdinfo/{fd}")).is_ok_and(|i| covers(&i))
+            })
+        })
+        .map(|p| {
+            if p == pid() {
+                "this process".to_owned()
+            } else {
+                format!("process {p}")
+            }
+        })
+        .collect();
+    if holders.is_empty() {
+        "another process".to_owned()
+    } else {
+        holders.join(", ")
+    }
+}
+
 /// This process's id.
 pub(crate) fn pid() -> u32 {
     std::process::id()

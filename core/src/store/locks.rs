@@ -218,6 +218,11 @@ impl Store {
         mode: LockMode,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
+        if self.pager().is_frozen() {
+            return Err(Error::invalid(
+                "only one state of the store is open here, and nobody changes it: it cannot be locked",
+            ));
+        }
         let o = self.owner(actor)?;
         let t = self.target(&target);
         if !self.in_transaction() {

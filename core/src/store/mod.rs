@@ -24,6 +24,7 @@
 mod locks;
 mod reader;
 mod run;
+mod snapshots;
 mod writer;
 
 pub use crate::error::{Error, Result};
@@ -34,6 +35,7 @@ pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short
 pub use crate::object::word::Word;
 pub use crate::page::verify::PageReport;
 pub use crate::page::wait::Wait;
+pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use locks::{LockInfo, LockTarget};
 
@@ -70,6 +72,9 @@ pub struct Options {
     pub durability: Durability,
     /// How long a change waits for a foreign lock, and anything for the latch. Default 30 s.
     pub lock_timeout: Duration,
+    /// Open the snapshot of this name, for reading only (whatever `read_only` says). Needs no write permission,
+    /// and nobody else is kept waiting; but the snapshot cannot be dropped meanwhile.
+    pub snapshot: Option<String>,
 }
 
 impl Default for Options {
@@ -79,6 +84,7 @@ impl Default for Options {
             create: true,
             durability: Durability::Checkpoint,
             lock_timeout: Duration::from_secs(30),
+            snapshot: None,
         }
     }
 }
@@ -144,6 +150,7 @@ impl Store {
                 Durability::Commit => 2,
             },
             bound: options.lock_timeout,
+            snapshot: options.snapshot.clone(),
         };
         let pager = Pager::open(path.as_ref(), &settings, Box::new(LockHooks))?;
         let root = match find_root(&pager) {
@@ -246,7 +253,7 @@ impl Store {
     /// Releases one pin (see `Reader::pin`). May be called anywhere outside a section, by any thread;
     /// never waits (what cannot be done at once is done by a later operation).
     pub fn unpin(&self, obj: Obj) {
-        if !self.pager().unpin(obj.id) {
+        if !self.pager().unpin(obj.id) || self.pager().is_frozen() {
             return;
         }
         let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);

@@ -153,7 +153,8 @@ impl Store {
         self.sync()?;
         self.pager().release_free_pages()?;
         self.pager().checkpoint_always()?;
-        self.pager().checkpoint_always()
+        self.pager().checkpoint_always()?;
+        self.pager().free_dropped()
     }
 
     /// Gives back the physical pages under free logical ones, as a change does that meets a full disk. For

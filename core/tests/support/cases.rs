@@ -102,6 +102,25 @@ pub fn used_for_a_while(s: &Store) -> Result<()> {
     Ok(())
 }
 
+/// A store with two snapshots that share most of what they hold, and hold some that it has no more.
+fn with_snapshots(s: &Store) -> Result<()> {
+    some_values(s)?;
+    a_list_of(s, 100)?;
+    s.snapshot("one")?;
+    set(
+        s,
+        s.root(),
+        "a",
+        In::str("changed after the first snapshot was taken"),
+    )?;
+    a_dict_of(s, 30)?;
+    s.snapshot("two")?;
+    set(s, s.root(), "d", In::None)?;
+    set(s, s.root(), "b", In::Bytes(&[7; 20_000]))?;
+    s.sync()?;
+    set(s, s.root(), "c", In::Int(1))
+}
+
 fn three_changes(s: &Store) -> Result<()> {
     s.begin(&mut Wait::forever())?;
     set(
@@ -381,6 +400,30 @@ pub const CASES: &[Case] = &[
         marked: Marked::Operation,
         prepare: used_for_a_while,
         run: Store::sync,
+    },
+    Case {
+        name: "take a snapshot",
+        marked: Marked::Operation,
+        prepare: used_for_a_while,
+        run: |s| s.snapshot("a snapshot").map(|_| ()),
+    },
+    Case {
+        name: "take one more snapshot",
+        marked: Marked::Operation,
+        prepare: with_snapshots,
+        run: |s| s.snapshot("three").map(|_| ()),
+    },
+    Case {
+        name: "drop a snapshot",
+        marked: Marked::Operation,
+        prepare: with_snapshots,
+        run: |s| s.drop_snapshot("one"),
+    },
+    Case {
+        name: "drop the newest snapshot",
+        marked: Marked::Operation,
+        prepare: with_snapshots,
+        run: |s| s.drop_snapshot("two"),
     },
     Case {
         name: "open",

@@ -15,19 +15,29 @@ pub struct State {
     pub content: String,
     /// Allocated segments, and their bytes.
     pub segments: (u64, u64),
+    /// The snapshots: name, and content.
+    pub snapshots: Vec<(String, String)>,
 }
 
 impl State {
     /// Reads everything.
     pub fn of(store: &Store) -> State {
-        store
-            .read(&mut Wait::forever(), |r| {
-                Ok(State {
-                    content: content(r, store.root())?,
-                    segments: segments(r)?,
-                })
+        let read = store.read(&mut Wait::forever(), |r| {
+            Ok(State {
+                content: content(r, store.root())?,
+                segments: segments(r)?,
+                snapshots: Vec::new(),
             })
-            .expect("read all")
+        });
+        let mut state = read.expect("read all");
+        for s in store.snapshots().expect("list the snapshots") {
+            let opened = store.open_snapshot(&s.name).expect("open a snapshot");
+            opened.check().expect("a sound snapshot");
+            opened.check_pages().expect("a whole snapshot");
+            let read = opened.read(&mut Wait::forever(), |r| content(r, opened.root()));
+            state.snapshots.push((s.name, read.expect("read a snapshot")));
+        }
+        state
     }
 }
 
@@ -134,7 +144,8 @@ pub fn sound(store: &Store) -> std::result::Result<(), String> {
         store.gc().map_err(say)?;
     }
     store.check().map_err(say)?;
-    if State::of(store).content != before.content {
+    let after = State::of(store);
+    if (&after.content, &after.snapshots) != (&before.content, &before.snapshots) {
         return Err(format!(
             "changed by using it:\n{:?}\nbefore:\n{before:?}",
             State::of(store)

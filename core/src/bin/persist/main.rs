@@ -1,10 +1,11 @@
 //! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
 //!
 //! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
-//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `locks`).
+//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `locks`), `snapshots` (taking, listing, dropping).
 
 mod check;
 mod look;
+mod snapshots;
 mod tend;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,28 @@ enum Command {
     Stat {
         /// The store file.
         store: PathBuf,
+        /// Of this snapshot.
+        #[arg(long, value_name = "SNAPSHOT")]
+        at: Option<String>,
+    },
+    /// Keep the state of now under a name, to be opened later with `--at`. Copies nothing.
+    Snapshot {
+        /// The store file.
+        store: PathBuf,
+        /// The name: up to 255 bytes, no slash.
+        name: String,
+    },
+    /// List the snapshots, the oldest first: name, checkpoint, time (UTC), bytes.
+    Snapshots {
+        /// The store file.
+        store: PathBuf,
+    },
+    /// Let go of a snapshot and free what only it held.
+    DropSnapshot {
+        /// The store file.
+        store: PathBuf,
+        /// Its name.
+        name: String,
     },
     /// Collect unreachable cycles and free what waits to be freed.
     Gc {
@@ -58,6 +81,9 @@ enum Command {
         /// Steps from the root, parted by `/` (default: the root).
         #[arg(default_value = "")]
         path: String,
+        /// In this snapshot.
+        #[arg(long, value_name = "SNAPSHOT")]
+        at: Option<String>,
     },
     /// Print one value: str and bytes as they are, other scalars as Python writes them.
     Get {
@@ -65,6 +91,9 @@ enum Command {
         store: PathBuf,
         /// Steps from the root, parted by `/`.
         path: String,
+        /// In this snapshot.
+        #[arg(long, value_name = "SNAPSHOT")]
+        at: Option<String>,
     },
 }
 
@@ -115,22 +144,38 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Check { store, repair, json } => {
             code = check::check(&store, repair.as_deref(), json, &mut out)?;
         }
-        Command::Stat { store } => tend::stat(&open(store, true)?, &mut out)?,
+        Command::Stat { store, at } => tend::stat(&open_at(store, at)?, &mut out)?,
+        Command::Snapshot { store, name } => snapshots::take(&open(store, false)?, &name, &mut out)?,
+        Command::Snapshots { store } => snapshots::list(&open(store, true)?, &mut out)?,
+        Command::DropSnapshot { store, name } => snapshots::drop(&open(store, false)?, &name)?,
         Command::Gc { store } => tend::gc(&open(store, false)?, &mut out)?,
         Command::Locks { store } => tend::locks(&open(store, true)?, &mut out)?,
-        Command::Ls { store, path } => {
-            let store = open(store, true)?;
+        Command::Ls { store, path, at } => {
+            let store = open_at(store, at)?;
             look::ls(&store, &path, &mut out)?;
             store.close()?;
         }
-        Command::Get { store, path } => {
-            let store = open(store, true)?;
+        Command::Get { store, path, at } => {
+            let store = open_at(store, at)?;
             look::get(&store, &path, &mut out)?;
             store.close()?;
         }
     }
     out.flush()?;
     Ok(code)
+}
+
+/// For reading, a snapshot if one is named.
+fn open_at(path: PathBuf, snapshot: Option<String>) -> Result<Store> {
+    Store::open(
+        path,
+        &Options {
+            read_only: true,
+            create: false,
+            snapshot,
+            ..Options::default()
+        },
+    )
 }
 
 fn open(path: PathBuf, read_only: bool) -> Result<Store> {
