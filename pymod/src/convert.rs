@@ -3,7 +3,7 @@
 //! 1. Going in, short-lived borrows of the Python object's own memory: no copy, no allocation.
 //! 2. No method of a user's class is called: subclasses of scalars give their base value.
 
-use persist_core::store::{Error, In, Key, Result, Value};
+use persist_core::store::{Error, In, Key, Result, Value, Word};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -11,6 +11,22 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use std::borrow::Cow;
 
 use crate::{error, ffi};
+
+/// The store's word of an int, bool, None or float that fits one; else an empty word.
+#[inline(always)]
+pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
+    if let Ok(n) = value.cast_exact::<PyInt>() {
+        ffi::int_value(n).map_or(Word::EMPTY, |n| Word::small(&In::Int(n)))
+    } else if let Ok(f) = value.cast_exact::<PyFloat>() {
+        Word::small(&In::Float(f.value()))
+    } else if let Ok(b) = value.cast_exact::<PyBool>() {
+        Word::small(&In::Bool(b.is_true()))
+    } else if value.is_none() {
+        Word::small(&In::None)
+    } else {
+        Word::EMPTY
+    }
+}
 
 /// A scalar on its way in, borrowed from the Python object where possible.
 #[derive(Clone, Debug)]
@@ -112,6 +128,9 @@ impl<'a> Scalar<'a> {
 /// The UTF-8 of a str; the object's own bytes unless it holds lone surrogates.
 #[inline]
 pub(crate) fn utf8<'a>(s: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+    if let Some(text) = ffi::ascii(s) {
+        return Ok(Cow::Borrowed(text));
+    }
     match s.to_str() {
         Ok(s) => Ok(Cow::Borrowed(s.as_bytes())),
         Err(e) => utf8_with_surrogates(s, e).map(Cow::Owned),

@@ -98,9 +98,13 @@ impl Dict {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(text) = ffi::ascii(key)
+            && let Some(value) = self.proxy.shared.glance(py, self.proxy.obj, text)?
+        {
+            return Ok(Some(value));
+        }
         let scalar = Scalar::key_of(key)?;
-        let key = scalar.key();
-        self.proxy.shared.fetch(py, |r| r.peek(self.proxy.obj, &key))
+        self.proxy.shared.entry(py, self.proxy.obj, &scalar.key())
     }
 
     /// Number of entries.
@@ -116,6 +120,11 @@ impl Dict {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        if let Some(text) = ffi::ascii(key)
+            && proxy.shared.set_at_once(proxy.obj, text, value)
+        {
+            return Ok(());
+        }
         let scalar = Scalar::key_of(key)?;
         let key = scalar.key();
         put(py, &proxy.shared, value, |w, value| {

@@ -91,6 +91,23 @@ pub(crate) fn instance_dict<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
     Ok(dict.cast_into()?)
 }
 
+/// The text of a str that is ASCII, as it lies in memory.
+#[inline(always)]
+pub(crate) fn ascii<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+    // SAFETY: a live reference to a str; a compact ASCII one has as many bytes as characters, which do
+    // not change while it lives.
+    unsafe {
+        let s = value.as_ptr();
+        if ffi::PyUnicode_Check(s) == 0 || ffi::PyUnicode_IS_COMPACT_ASCII(s) == 0 {
+            return None;
+        }
+        Some(std::slice::from_raw_parts(
+            ffi::PyUnicode_DATA(s).cast::<u8>(),
+            ffi::PyUnicode_GET_LENGTH(s) as usize,
+        ))
+    }
+}
+
 /// The int if it fits 64 bits. No user code runs: subclasses give their base value.
 #[inline]
 pub(crate) fn int_value(value: &Bound<'_, PyInt>) -> Option<i64> {

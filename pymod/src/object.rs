@@ -396,6 +396,12 @@ impl Object {
             return ffi::generic_get(any, name);
         };
         let on_type = ffi::on_type(any, name);
+        if on_type == OnType::Missing
+            && let Some(text) = ffi::ascii(name)
+            && let Some(value) = proxy.shared.glance(slf.py(), proxy.obj, text)?
+        {
+            return Ok(value);
+        }
         let text = utf8(name)?;
         if on_type != OnType::Missing {
             if &*text == b"__dict__" {
@@ -406,7 +412,7 @@ impl Object {
             }
         }
         let key = persist_core::store::Key::Str(&text);
-        match proxy.shared.fetch(slf.py(), |r| r.peek(proxy.obj, &key))? {
+        match proxy.shared.entry(slf.py(), proxy.obj, &key)? {
             Some(value) => Ok(value),
             None => ffi::generic_get(any, name),
         }

@@ -8,8 +8,8 @@
 //! 3. A container found in a section is pinned in it; the pin goes to a proxy or is given back.
 
 use persist_core::store::{
-    Actor, COPY_MAX, Error, Kind, Large, LargeKind, Obj, Reader, Result, Short, Small, Store, Value, Wait,
-    Word, Writer,
+    Actor, COPY_MAX, Error, Key, Kind, Large, LargeKind, Obj, Reader, Result, Short, Small, Store, Value,
+    Wait, Word, Writer,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat};
@@ -99,6 +99,19 @@ fn take_long(r: &Reader<'_>, word: Word) -> Result<Got> {
         Value::Obj(obj) => Got::Container(find(r, obj)?),
         value => Got::Value(value),
     })
+}
+
+/// The Python object of a small scalar; None for anything longer.
+#[inline]
+fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(Some(match short {
+        Short::Int(n) => n.into_pyobject(py)?.into_any(),
+        Short::Float(x) => PyFloat::new(py, x).into_any(),
+        Short::Bool(b) => PyBool::new(py, b).to_owned().into_any(),
+        Short::None => py.None().into_bound(py),
+        Short::Str(bytes, len) => convert::str_of(py, &bytes[..len as usize])?,
+        Short::Long => return Ok(None),
+    }))
 }
 
 /// A value found in a section that is more than a word.
@@ -218,6 +231,39 @@ impl Shared {
         }
     }
 
+    /// The Python object of a small value under a key, if it is known where it lies. None says nothing.
+    #[inline(always)]
+    pub(crate) fn glance<'py>(
+        &self,
+        py: Python<'py>,
+        obj: Obj,
+        key: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.store.glance(obj, &Key::Str(key)) {
+            Some(word) if word.is_plain() => small(py, word.as_short()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The Python object of the value under a key.
+    pub(crate) fn entry<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        obj: Obj,
+        key: &Key<'_>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.fetch(py, |r| r.peek(obj, key))
+    }
+
+    /// Sets an entry, if that is done in a moment. False: nothing was done.
+    #[inline(always)]
+    pub(crate) fn set_at_once(&self, obj: Obj, key: &[u8], value: &Bound<'_, PyAny>) -> bool {
+        !self.read_only && {
+            let word = convert::small_word(value);
+            word.is_plain() && self.store.set_at_once(obj, &Key::Str(key), word)
+        }
+    }
+
     /// Reads one value and gives its Python object. What fits the store's own word travels in it:
     /// moving a `Value` about costs as much as finding it.
     #[inline]
@@ -239,12 +285,10 @@ impl Shared {
         })?;
         match short {
             None => Ok(None),
-            Some(Short::Int(n)) => Ok(Some(n.into_pyobject(py)?.into_any())),
-            Some(Short::Float(x)) => Ok(Some(PyFloat::new(py, x).into_any())),
-            Some(Short::Bool(b)) => Ok(Some(PyBool::new(py, b).to_owned().into_any())),
-            Some(Short::None) => Ok(Some(py.None().into_bound(py))),
-            Some(Short::Str(bytes, len)) => convert::str_of(py, &bytes[..len as usize]).map(Some),
-            Some(Short::Long) => self.give_long(py, long, f),
+            Some(short) => match small(py, short)? {
+                None => self.give_long(py, long, f),
+                value => Ok(value),
+            },
         }
     }
 

@@ -12,7 +12,7 @@
 //! A double whose top 13 bits are all ones (a negative quiet NaN) is kept in a scalar segment, so
 //! every NaN payload survives.
 
-use super::value::Short;
+use super::value::{In, Short};
 use crate::ids::Addr;
 
 /// The tags of words that are not inline doubles.
@@ -183,6 +183,32 @@ impl Word {
     #[must_use]
     pub fn as_scalar(self) -> Option<Addr> {
         (self.0 >> 48 == 4).then(|| self.addr())
+    }
+
+    /// The word of a value that needs no memory of its own, if that is told at once; else `EMPTY`.
+    #[inline(always)]
+    #[must_use]
+    pub fn small(value: &In<'_>) -> Word {
+        let word = match *value {
+            In::None => Some(Word::NONE),
+            In::Bool(false) => Some(Word::FALSE),
+            In::Bool(true) => Some(Word::TRUE),
+            In::Int(n) => Word::int(n),
+            In::Float(x) => Word::float(x),
+            In::Str { bytes, no_newline } if bytes.is_ascii() => {
+                Word::str(bytes, if no_newline { NO_NEWLINE } else { 0 })
+            }
+            In::Bytes(bytes) => Word::bytes(bytes),
+            _ => None,
+        };
+        word.unwrap_or(Word::EMPTY)
+    }
+
+    /// True for a value that is all in the word: no segment and no container goes with it.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        !self.is_empty() && (self.is_float() || self.0 >> 48 < 4)
     }
 
     /// The small scalar that the word itself holds.

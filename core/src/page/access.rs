@@ -31,8 +31,18 @@ pub trait Pages {
         Ok(())
     }
 
-    /// The little-endian u64 at `addr`, which must be 8-aligned.
+    /// What was noted about something, if nothing but values has changed in the store since.
     #[inline]
+    fn recall(&self, _about: [u64; 3]) -> Option<[u64; 2]> {
+        None
+    }
+
+    /// Notes what was found about something: where an entry lies.
+    #[inline]
+    fn note(&self, _about: [u64; 3], _found: [u64; 2]) {}
+
+    /// The little-endian u64 at `addr`, which must be 8-aligned.
+    #[inline(always)]
     fn u64_at(&self, addr: Addr) -> Result<u64> {
         if addr.0 & 7 != 0 {
             return Err(Error::corrupt("misaligned word", addr));
@@ -68,6 +78,12 @@ pub trait Pages {
 pub trait PagesMut: Pages {
     /// Stores a u64 (8-aligned), undo-logged. One aligned store: never seen torn.
     fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()>;
+
+    /// `set_u64` that replaces one value by another: every other thing stays where it is and what it is.
+    #[inline]
+    fn set_value(&mut self, addr: Addr, value: u64) -> Result<()> {
+        self.set_u64(addr, value)
+    }
 
     /// Stores a u64 whose old value nobody needs back: a rollback or a kill may leave the new one
     /// (times of change). Not undo-logged where that saves something.
@@ -120,7 +136,7 @@ pub trait PagesMut: Pages {
 }
 
 /// Checks that `[addr, addr + len)` lies in one page; gives its page and offset.
-#[inline]
+#[inline(always)]
 pub fn within_page(addr: Addr, len: usize) -> Result<(PageNo, usize)> {
     let offset = addr.offset();
     if len > PAGE_SIZE - offset {

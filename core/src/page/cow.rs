@@ -242,6 +242,7 @@ impl Pager {
     /// Undoes the log down to `to` bytes. Inside a write section, or in recovery.
     pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
         let mut buf = [0u8; PAGE_SIZE];
+        self.restructured();
         while self.shm.undo_len() > to {
             let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else {
                 break;

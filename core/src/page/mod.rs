@@ -18,8 +18,8 @@
 //!
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `waiters`, `marks`, `pins`, `section`, `transaction`, `checkpoint`, `recover`,
-//! `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
+//! (processes and threads), `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
+//! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
 //! map), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`, `image` (a checkpoint read from the
 //! file alone).
 
@@ -36,6 +36,7 @@ mod latch;
 mod marks;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
+mod memo;
 mod meta;
 mod open;
 mod phys;
@@ -59,7 +60,7 @@ mod waiters;
 
 pub use catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use open::Settings;
-pub use section::{ReadSection, WriteSection};
+pub use section::{LoneSection, ReadSection, WriteSection};
 pub use view::{PageView, PageWalk};
 
 use crate::error::Result;
@@ -115,6 +116,7 @@ pub struct Pager {
     process: AtomicU32,
     probe: Mutex<File>,
     pins: pins::Pins,
+    memo: memo::Memo,
     transaction_frees: Mutex<Vec<Addr>>,
     hooks: OnceLock<Box<dyn Hooks>>,
     closed: AtomicBool,
@@ -167,6 +169,7 @@ impl Pager {
 
     /// Pages changed since the last checkpoint.
     #[must_use]
+    #[inline]
     pub fn dirty_pages(&self) -> u64 {
         self.shm.list_len(self.shm.get(at::EPOCH) as usize % 3)
     }

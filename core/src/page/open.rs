@@ -253,6 +253,7 @@ impl Pager {
             process: AtomicU32::new(0),
             probe: Mutex::new(parts.probe),
             pins: Pins::default(),
+            memo: super::memo::Memo::default(),
             transaction_frees: Mutex::new(Vec::new()),
             hooks: OnceLock::new(),
             closed: AtomicBool::new(false),

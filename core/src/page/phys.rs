@@ -39,6 +39,7 @@ const LIST_MAX: usize = shm::LIST_SIZE / ENTRY;
 pub(crate) const ABSENT: u64 = 1 << 63;
 
 impl Shm {
+    #[inline]
     pub(crate) fn list_len(&self, list: usize) -> u64 {
         self.get(at::LIST_LEN + 8 * list)
     }

@@ -8,6 +8,9 @@
 //! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
 
 mod enter;
+mod lone;
+
+pub use lone::LoneSection;
 
 use super::access::{Pages, PagesMut, within_page};
 use super::gate::{self, Gate};
@@ -26,10 +29,12 @@ use std::sync::atomic::{Ordering, fence};
 #[derive(Debug)]
 pub struct ReadSection<'p> {
     pager: &'p Pager,
-    slot: u32,
+    pub(super) slot: u32,
     limit: u64,
     /// A transaction of another thread is open: look at the marks.
     watch: bool,
+    /// A write section that changed more than values: things may lie elsewhere already (`memo`).
+    pub(super) restructured: bool,
 }
 
 impl Drop for ReadSection<'_> {
@@ -40,7 +45,7 @@ impl Drop for ReadSection<'_> {
 }
 
 impl ReadSection<'_> {
-    #[inline]
+    #[inline(always)]
     fn entry(&self, page: PageNo, addr: Addr) -> Result<u64> {
         if page.0 >= self.limit {
             return Err(Error::corrupt(super::access::BEYOND, addr));
@@ -51,7 +56,7 @@ impl ReadSection<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysNo> {
         let entry = self.entry(page, addr)?;
         if entry & ABSENT != 0 {
@@ -93,7 +98,7 @@ impl ReadSection<'_> {
 }
 
 impl Pages for ReadSection<'_> {
-    #[inline]
+    #[inline(always)]
     fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
         let (page, offset) = within_page(addr, len)?;
         let phys = self.translate(page, addr)?;
@@ -104,6 +109,16 @@ impl Pages for ReadSection<'_> {
     #[inline]
     fn hash_seed(&self) -> u64 {
         self.pager.seed
+    }
+
+    #[inline(always)]
+    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
+        self.remembered(about)
+    }
+
+    #[inline]
+    fn note(&self, about: [u64; 3], found: [u64; 2]) {
+        self.remember(about, found);
     }
 
     #[inline]
@@ -188,6 +203,9 @@ impl<'p> WriteSection<'p> {
     pub fn commit(&mut self) {
         let pager = self.read.pager;
         self.done = true;
+        if self.read.restructured {
+            pager.restructured();
+        }
         if self.transaction {
             let mut kept = pager
                 .transaction_frees
@@ -210,6 +228,7 @@ impl<'p> WriteSection<'p> {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;
+        pager.restructured();
         pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
         fail_point!("transaction.commit");
         pager.shm.set(at::UNDO_LEN, 0);
@@ -342,11 +361,27 @@ impl Pages for WriteSection<'_> {
     fn hash_seed(&self) -> u64 {
         self.read.pager.seed
     }
+
+    #[inline]
+    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
+        self.read.recall(about)
+    }
+
+    #[inline]
+    fn note(&self, about: [u64; 3], found: [u64; 2]) {
+        self.read.note(about, found);
+    }
 }
 
 impl PagesMut for WriteSection<'_> {
     #[inline]
     fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()> {
+        self.read.restructured = true;
+        self.set_value(addr, value)
+    }
+
+    #[inline]
+    fn set_value(&mut self, addr: Addr, value: u64) -> Result<()> {
         let (page, offset) = within_page(addr, 8)?;
         if offset & 7 != 0 {
             return Err(Error::corrupt("misaligned word", addr));
@@ -377,6 +412,7 @@ impl PagesMut for WriteSection<'_> {
     }
 
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        self.read.restructured = true;
         let (page, offset) = within_page(addr, bytes.len())?;
         let phys = self.write_page(page, addr)?;
         let pager = self.read.pager;

@@ -78,6 +78,8 @@ pub(crate) mod at {
     /// The gate's word (`gate`). A line of its own.
     pub(crate) const GATE: usize = 384;
     pub(crate) const GATE_WAITERS: usize = 392;
+    /// Changes whenever things may lie elsewhere (`memo`).
+    pub(crate) const STRUCTURE: usize = 400;
     /// Thread slots ever used.
     pub(crate) const SLOTS_HIGH: usize = 448;
     /// Process slots ever used.

@@ -126,6 +126,15 @@ impl Pager {
         self.find_slot()
     }
 
+    /// The calling thread's slot, if it was used last on this very store.
+    #[inline(always)]
+    pub(crate) fn known_slot(&self) -> Option<u32> {
+        let (serial, forks, slot) = LAST.get();
+        let known =
+            serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed);
+        known.then_some(slot)
+    }
+
     #[cold]
     fn find_slot(&self) -> Result<u32> {
         if self.closed.load(Ordering::Acquire) {

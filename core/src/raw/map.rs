@@ -38,6 +38,11 @@ unsafe impl Send for Map {}
 // SAFETY: as above.
 unsafe impl Sync for Map {}
 
+#[cold]
+fn outside(at: usize, len: usize) -> ! {
+    panic!("offset {at:#x}+{len:#x} outside the mapping")
+}
+
 impl Map {
     /// Maps `len` bytes of `file` from its start, or as much as the address space limit allows
     /// down to `least`.
@@ -133,12 +138,11 @@ impl Map {
         (self.len / PAGE_SIZE) as u64
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&self, at: usize, len: usize, align: usize) {
-        assert!(
-            at.is_multiple_of(align) && at.checked_add(len).is_some_and(|end| end <= self.len),
-            "offset {at:#x}+{len:#x} outside the mapping"
-        );
+        if !at.is_multiple_of(align) || at.checked_add(len).is_none_or(|end| end > self.len) {
+            outside(at, len);
+        }
     }
 
     /// `count` shared 64-bit words from byte `at`. The range must be allocated in the file.
@@ -152,7 +156,7 @@ impl Map {
     }
 
     /// One shared 64-bit word.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         self.check(at, 8, 8);
         // SAFETY: as for `words`.
@@ -173,7 +177,7 @@ impl Map {
         &self.words32(at, 1)[0]
     }
 
-    #[inline]
+    #[inline(always)]
     fn page_ptr(&self, page: PhysNo) -> Result<*mut u8> {
         if u64::from(page.0) >= self.pages() {
             return Err(Error::Corrupt {

@@ -47,6 +47,12 @@ fn table(pager: &Pager) -> Result<Table<'_>> {
     Table::new(m.words, m.signals, m.counters)
 }
 
+/// Whether a lock of anybody may concern the container. Under the latch.
+#[inline]
+pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
+    table(pager).map_or(true, |table| table.may_concern(id))
+}
+
 fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
     let (kind, id) = match actor {
         Actor::Thread => (OwnerKind::Thread, u64::from(slot)),

@@ -1,8 +1,9 @@
 //! Running closures in sections: waiting, retrying, committing.
 
-use super::{Actor, Error, Reader, Result, Store, Wait, Writer};
+use super::{Actor, Error, Key, Obj, Reader, Result, Store, Wait, Word, Writer, locks};
 use crate::heap;
 use crate::object::{graph, ops};
+use crate::page::access::Pages;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -34,6 +35,41 @@ impl Store {
                 done => return done,
             }
         }
+    }
+
+    /// The word of the value under a key, if it is there, nothing is in the way and this thread found it
+    /// lately: what most reads of a program that comes back are. None says nothing: use `read`.
+    #[inline(always)]
+    #[must_use]
+    pub fn glance(&self, obj: Obj, key: &Key<'_>) -> Option<Word> {
+        let section = self.pager().try_read()?;
+        ops::glance(&section, obj, key).filter(|_| section.is_whole())
+    }
+
+    /// Replaces a small value by another (`Word::small`), if nothing is in the way and this thread found the entry
+    /// lately. False: nothing was done, use `write`.
+    #[inline(always)]
+    #[must_use]
+    pub fn set_at_once(&self, obj: Obj, key: &Key<'_>, word: Word) -> bool {
+        if !word.is_plain() || self.inner.has_unpinned.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(section) = self.pager().try_lone() else {
+            return false;
+        };
+        let Some((at, time_at)) = ops::known(&*section, obj, key) else {
+            return false;
+        };
+        let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
+        let done = plain
+            && matches!(graph::something_waits(&*section), Ok(false))
+            && !locks::may_concern(section.pager(), obj.id)
+            && section.replace(at, word.0, time_at);
+        drop(section);
+        if done && self.pager().wants_checkpoint() {
+            let _ = self.pager().checkpoint(&mut Wait::never());
+        }
+        done
     }
 
     /// Runs `f` in a write section and commits, or rolls back to before the call on an error. In a

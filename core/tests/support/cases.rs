@@ -2,7 +2,7 @@
 
 use super::state::State;
 use persist_core::store::{
-    Actor, In, Key, Kind, LockMode, LockTarget, Obj, Result, Step, Store, Value, Wait, Writer,
+    Actor, In, Key, Kind, LockMode, LockTarget, Obj, Result, Step, Store, Value, Wait, Word, Writer,
 };
 
 /// What a child does between its two marks.
@@ -216,6 +216,24 @@ pub const CASES: &[Case] = &[
             write(s, |w| {
                 w.insert(l, 64, &In::str("an item with a segment of its own"))
             })
+        },
+    },
+    Case {
+        name: "replace a value that was found lately",
+        marked: Marked::Operation,
+        prepare: |s| a_dict_of(s, 10),
+        run: |s| {
+            let d = child(s, "d")?;
+            let key = Key::Str(b"key 3");
+            // Copies the page of this epoch, and changes nothing else.
+            for _ in 0..3 {
+                write(s, |w| w.set(d, &key, &In::Int(3)))?;
+            }
+            assert!(
+                s.set_at_once(d, &key, Word::small(&In::Int(31))),
+                "nothing was remembered"
+            );
+            Ok(())
         },
     },
     Case {

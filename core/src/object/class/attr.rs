@@ -127,6 +127,23 @@ pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<
     }
 }
 
+/// Where the value word of an attribute lies, and the word.
+#[inline]
+pub fn locate<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
+    let head = Head::read(p, h)?;
+    if !head.shared {
+        return dict::locate(p, h, key, hash);
+    }
+    if head.words == 0 {
+        return Ok(None);
+    }
+    let Some(i) = Rec::read(p, head.class)?.find(p, key, hash)? else {
+        return Ok(None);
+    };
+    let value = head.value(p, i)?;
+    Ok((!value.is_empty()).then_some((head.body + i as u64 * 8, value)))
+}
+
 /// The stored key word and the value word of an attribute.
 pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Word, Word)>> {
     let head = Head::read(p, h)?;
@@ -180,7 +197,7 @@ pub fn set_hashed<W: PagesMut>(
     if let Some(i) = place {
         let old = head.value(w, i)?;
         if !old.is_empty() {
-            w.set_u64(head.body + i as u64 * 8, value.0)?;
+            w.set_value(head.body + i as u64 * 8, value.0)?;
             return Ok(Some(old));
         }
     }

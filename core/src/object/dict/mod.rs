@@ -179,6 +179,12 @@ pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<
     Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| f.value))
 }
 
+/// Where the value word under a key lies, and the word.
+#[inline]
+pub fn locate<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
+    Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| (f.value_at, f.value)))
+}
+
 /// The stored key word and the value word under a key.
 pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Word, Word)>> {
     Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| (f.key, f.value)))
@@ -203,14 +209,22 @@ pub fn set_hashed<W: PagesMut>(
     if value.is_empty() {
         return Err(Error::invalid("an empty word cannot be stored in a dict"));
     }
-    let mut head = Head::read(w, h)?;
-    if let Some(found) = find(w, &head, key, hash)? {
-        w.set_u64(found.value_at, value.0)?;
-        return Ok(Some(found.value));
+    if let Some((at, old)) = locate(w, h, key, hash)? {
+        w.set_value(at, value.0)?;
+        return Ok(Some(old));
     }
-    let key = key::encode(w, key)?;
-    insert(w, &mut head, key, hash, value)?;
+    add(w, h, key, hash, value)?;
     Ok(None)
+}
+
+/// Adds an entry whose key is not there (`locate`).
+pub fn add<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64, value: Word) -> Result<()> {
+    if value.is_empty() {
+        return Err(Error::invalid("an empty word cannot be stored in a dict"));
+    }
+    let mut head = Head::read(w, h)?;
+    let key = key::encode(w, key)?;
+    insert(w, &mut head, key, hash, value)
 }
 
 /// Adds an entry whose key is not there.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
 use crate::object::header::{self, DETACHED, DOOMED, DRAINED, EMPTIED, ORPHAN, SUSPECT};
-use crate::object::{blob, key};
+use crate::object::{blob, dict, key};
 use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock as sb;
 
@@ -41,12 +41,8 @@ pub struct ReapProgress {
 #[inline]
 pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
     let words = p.bytes(sb::ORPHANS, 48)?;
-    let any = |at: Addr| {
-        words[(at.0 - sb::ORPHANS.0) as usize..][..8]
-            .iter()
-            .any(|b| *b != 0)
-    };
-    Ok(any(sb::ORPHANS) || any(sb::SUSPECTS) || any(sb::BLOBS))
+    let at = |list: Addr| dict::word_in(words, (list.0 - sb::ORPHANS.0) as usize);
+    Ok(at(sb::ORPHANS) | at(sb::SUSPECTS) | at(sb::BLOBS) != 0)
 }
 
 /// Frees and looks at what is on the orphan list: `budget` is about the number of entries that are

@@ -71,7 +71,7 @@ pub fn set<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<Word> 
     leaf.verify(w)?;
     let slot = leaf.slot(leaf.start + leaf.off);
     let old = w.u64_at(slot)?;
-    w.set_u64(slot, word.0)?;
+    w.set_value(slot, word.0)?;
     Ok(Word(old))
 }
 

@@ -1,6 +1,6 @@
 //! Changing single entries of containers, and emptying them.
 
-use super::{changing, encode, out_of_range, takes_key, touch, wants_list};
+use super::{about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr;
@@ -45,20 +45,42 @@ pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint
 /// See `Writer::set`. An inline value over an inline value is two logged words and no allocation.
 #[inline]
 pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
+    let about = about(obj, key);
+    if let Some(about) = about
+        && let Some([at, hash]) = w.recall(about)
+    {
+        // The container is where it was, and so is the entry.
+        w.changing(obj.id, Some(hash))?;
+        return replace(w, obj, hash, Addr(at), value);
+    }
     let hash = keys::hash(w.hash_seed(), key);
     let kind = changing(w, obj, Some(hash))?;
     takes_key(kind, key)?;
+    if let Some((at, _)) = locate(w, kind, obj, key, hash)? {
+        if let Some(about) = about {
+            w.note(about, [at.0, hash]);
+        }
+        return replace(w, obj, hash, at, value);
+    }
     let word = encode(w, value)?;
     touch(w, obj)?;
     retain_word(w, word, obj.addr, hash)?;
-    let old = match kind {
-        Kind::Object => attr::set_hashed(w, obj.addr, key, hash, word)?,
-        _ => dict::set_hashed(w, obj.addr, key, hash, word)?,
-    };
-    match old {
-        Some(old) => release_word(w, old, obj.addr),
-        None => Ok(()),
+    match kind {
+        // It may have to leave the key table of its class.
+        Kind::Object => attr::set_hashed(w, obj.addr, key, hash, word).map(drop),
+        _ => dict::add(w, obj.addr, key, hash, word),
     }
+}
+
+/// Replaces the value of an entry that lies there.
+#[inline]
+fn replace<W: PagesMut>(w: &mut W, obj: Obj, hash: u64, at: Addr, value: &In<'_>) -> Result<()> {
+    let word = encode(w, value)?;
+    touch(w, obj)?;
+    retain_word(w, word, obj.addr, hash)?;
+    let old = Word(w.u64_at(at)?);
+    w.set_value(at, word.0)?;
+    release_word(w, old, obj.addr)
 }
 
 /// See `Writer::remove`.

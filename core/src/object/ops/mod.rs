@@ -22,18 +22,20 @@ pub use change::{
 };
 pub use convert::convert;
 pub use read::{
-    class, contains, get, home, is_home, item, items, kind, large_read, len, mtime, next, peek, peek_item,
-    prev, refs, size,
+    class, contains, get, glance, home, is_home, item, items, kind, large_read, len, mtime, next, peek,
+    peek_item, prev, refs, size,
 };
 pub use rename::rename;
 
+use super::class::attr;
+use super::dict;
 use super::graph::{self, ReapProgress};
 use super::header::{self, DOOMED, DRAINED, Kind};
 use super::scalar;
 use super::value::{In, Key, Step, Value};
 use super::word::Word;
 use crate::error::{Error, Result};
-use crate::ids::Obj;
+use crate::ids::{Addr, Obj};
 use crate::page::access::{self, Pages, PagesMut};
 
 /// Entries that the end of an operation frees at most (about): enough that freeing keeps up with
@@ -84,6 +86,52 @@ fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Result<Kind> 
     let kind = alive(w, obj)?;
     w.changing(obj.id, key)?;
     Ok(kind)
+}
+
+/// What `Store::set_at_once` needs to know of an entry: where its value lies and where the time of its
+/// container.
+#[inline(always)]
+pub fn known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Option<(Addr, Addr)> {
+    let [at, _] = p.recall(about(obj, key)?)?;
+    Some((Addr(at), obj.addr + header::MTIME))
+}
+
+/// What a section notes about an entry (`Pages::note`): the container, and the key where it is short.
+#[inline(always)]
+fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
+    let Key::Str(text) = *key else {
+        return None;
+    };
+    let word = |at: usize| Some(u64::from_le_bytes(text.get(at..at + 8)?.try_into().ok()?));
+    let half = |at: usize| {
+        Some(u64::from(u32::from_le_bytes(
+            text.get(at..at + 4)?.try_into().ok()?,
+        )))
+    };
+    let n = text.len();
+    // Halves that may overlap: with the length they say it all.
+    let (first, last) = match n {
+        8..=16 => (word(0)?, word(n - 8)?),
+        4..8 => (half(0)?, half(n - 4)?),
+        0 => (0, 0),
+        1..4 => (
+            u64::from(text[0]) | u64::from(text[n / 2]) << 8,
+            u64::from(text[n - 1]),
+        ),
+        _ => return None,
+    };
+    (obj.id.0 < 1 << 56).then_some([obj.id.0 | (n as u64) << 56, first, last])
+}
+
+/// Where the value word of an entry or attribute lies, and the word.
+#[inline]
+fn locate<P: Pages>(p: &P, kind: Kind, obj: Obj, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
+    match (kind, key) {
+        (Kind::List, _) => Err(NO_KEYS),
+        (Kind::Dict, _) => dict::locate(p, obj.addr, key, hash),
+        (Kind::Object, Key::Str(_)) => attr::locate(p, obj.addr, key, hash),
+        (Kind::Object, _) => Ok(None),
+    }
 }
 
 /// Stamps the mtime.

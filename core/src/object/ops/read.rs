@@ -1,14 +1,13 @@
 //! Reading containers.
 
-use super::{NO_KEYS, Spot, reading, wants_list};
+use super::{NO_KEYS, Spot, about, locate, reading, wants_list};
 use crate::error::Result;
 use crate::ids::{Addr, Obj};
-use crate::object::class::attr;
 use crate::object::graph::{self, Place, Shown};
 use crate::object::header::{self, Kind};
 use crate::object::value::{Entry, Key, Large, Step, Value};
 use crate::object::word::Word;
-use crate::object::{blob, class as classes, dict, entries, key as keys, list, scalar};
+use crate::object::{blob, class as classes, entries, key as keys, list, scalar};
 use crate::page::access::Pages;
 
 /// Items taken from a list at once.
@@ -99,12 +98,29 @@ pub(super) fn word_at<P: Pages>(p: &P, h: Addr, spot: &Spot<'_>) -> Result<Optio
 
 #[inline]
 fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
-    match (reading(p, obj)?, key) {
-        (Kind::List, _) => Err(NO_KEYS),
-        (Kind::Dict, _) => dict::get(p, obj.addr, key),
-        (Kind::Object, Key::Str(_)) => attr::get(p, obj.addr, key),
-        (Kind::Object, _) => Ok(None),
+    let about = about(obj, key);
+    if let Some(about) = about
+        && let Some([at, _]) = p.recall(about)
+    {
+        // The container is where it was, and so is the entry.
+        p.reading(obj.id)?;
+        return Ok(Some(Word(p.u64_at(Addr(at))?)));
     }
+    let kind = reading(p, obj)?;
+    let hash = keys::hash(p.hash_seed(), key);
+    let found = locate(p, kind, obj, key, hash)?;
+    if let (Some(about), Some((at, _))) = (about, found) {
+        p.note(about, [at.0, hash]);
+    }
+    Ok(found.map(|(_, word)| word))
+}
+
+/// The word of an entry that this thread knows where to find.
+#[inline(always)]
+pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Option<Word> {
+    let [at, _] = p.recall(about(obj, key)?)?;
+    p.reading(obj.id).ok()?;
+    p.u64_at(Addr(at)).ok().map(Word)
 }
 
 /// See `Reader::get`.

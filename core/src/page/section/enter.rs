@@ -48,6 +48,25 @@ impl Pager {
             slot,
             limit: self.shm.get(at::LOGICAL),
             watch,
+            restructured: false,
+        })
+    }
+
+    /// Enters as a reader if nothing is in the way.
+    #[inline(always)]
+    pub fn try_read(&self) -> Option<ReadSection<'_>> {
+        let slot = self.known_slot()?;
+        let mark = self.shm.mark(slot);
+        if mark.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let word = self.shm.gate().try_enter(mark)?;
+        Some(ReadSection {
+            pager: self,
+            slot,
+            limit: self.shm.get(at::LOGICAL),
+            watch: word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot),
+            restructured: false,
         })
     }
 
@@ -224,6 +243,7 @@ impl Pager {
                 slot,
                 limit: 0,
                 watch: false,
+                restructured: false,
             },
             undo: self.shm.undo_len(),
             fresh_from: 0,
