@@ -80,24 +80,27 @@ impl Image {
     }
 
     /// The physical pages on the way to a logical page, the root first, and where in each the next one is
-    /// named. None if there is no such page.
+    /// named. None if there is no such page in the file.
     pub fn way(&self, logical: u64) -> Option<Vec<(usize, usize)>> {
         let meta = self.meta();
         let (mut phys, mut level) = (meta.root as usize, meta.height);
         let mut way = Vec::new();
         while level > 0 && phys != 0 {
             level -= 1;
+            if level >= 4 || phys >= self.pages() {
+                return None;
+            }
             let entry = (logical >> (8 * level) & 0xff) as usize * 16;
             way.push((phys, entry));
             phys = u64_in(&self.bytes, phys * PAGE + entry) as u32 as usize;
         }
         way.push((phys, 0));
-        (phys != 0).then_some(way)
+        (phys != 0 && phys < self.pages()).then_some(way)
     }
 
     /// All logical pages that there are, and their physical pages.
     pub fn mapped(&self) -> Vec<(u64, usize)> {
-        (0..self.meta().logical)
+        (0..self.meta().logical.min(1 << 20))
             .filter_map(|l| self.way(l).map(|way| (l, way[way.len() - 1].0)))
             .collect()
     }
@@ -130,6 +133,9 @@ impl Image {
     /// Makes the checksum of the page table's root right, in both meta pages if they share it.
     pub fn mend_root(&mut self) {
         let meta = self.meta();
+        if meta.root as usize >= self.pages() {
+            return;
+        }
         let sum = xxh3_64(self.page(meta.root as usize));
         for page in 0..2 {
             if u64_in(&self.bytes, page * PAGE + 40) as u32 == meta.root {

@@ -1,10 +1,12 @@
 //! Small stores of every shape, for the tests of damaged files.
 //!
+//! - `mutate`: damage at random.
 //! - `same`: whether two stores hold the same.
 //! - `damage`: changing the bytes of a store's file, with or without the checksums above them.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
 pub mod damage;
+pub mod mutate;
 pub mod same;
 
 use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Wait, Writer};
@@ -267,7 +269,7 @@ fn classes(store: &Store) {
 fn long(store: &Store) {
     let root = store.root();
     let words = "many words, and some ä ö ü € 𝄞 among them. ".repeat(3000);
-    let bytes: Vec<u8> = (0..2_500_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..2_100_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
     write(store, |w| {
         w.set(root, &Key::Str(b"text"), &text(words.as_bytes()))
     });
@@ -307,7 +309,7 @@ fn freed(store: &Store) {
 fn dying(store: &Store) {
     large_dict(store);
     nested(store, 500);
-    let bytes = vec![3; 3_000_000];
+    let bytes = vec![3; 600_000];
     let root = store.root();
     write(store, |w| w.set(root, &Key::Str(b"bytes"), &In::Bytes(&bytes)));
     write(store, |w| {

@@ -1,0 +1,210 @@
+//! What becomes of a file in hostile hands: one seed, one file.
+//!
+//! Half of the mutations leave the checksums as they are: then whatever can still be read must be right. The
+//! other half make them right again, so that the damage gets through to the heap and the objects.
+
+use super::damage::{Image, PAGE};
+
+/// A small random number generator (splitmix64).
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+const ADDR: u64 = (1 << 48) - 1;
+
+/// Damages a file, the checksums left as they are.
+pub fn raw(image: &mut Image, rng: &mut Rng) {
+    for _ in 0..=rng.below(3) {
+        let pages = image.pages();
+        if pages < 4 {
+            return;
+        }
+        let (a, b) = (rng.below(pages), rng.below(pages));
+        match rng.below(8) {
+            0 => {
+                for _ in 0..=rng.below(20) {
+                    let bit = rng.below(image.bytes.len() * 8);
+                    image.bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+            1 => {
+                let bit = rng.below(2 * PAGE * 8);
+                image.bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            2 => {
+                let len = rng.below(image.bytes.len());
+                image
+                    .bytes
+                    .truncate(if rng.one_in(2) { len / PAGE * PAGE } else { len });
+            }
+            3 => {
+                let (x, y) = (image.page(a).to_vec(), image.page(b).to_vec());
+                image.page(a).copy_from_slice(&y);
+                image.page(b).copy_from_slice(&x);
+            }
+            4 => image.page(a).fill(0),
+            5 => image.page(a).iter_mut().for_each(|byte| *byte = rng.next() as u8),
+            6 => {
+                let x = image.page(a).to_vec();
+                image.page(b).copy_from_slice(&x);
+            }
+            _ => {
+                let at = rng.below(PAGE - 64);
+                image.page(a)[at..at + 64]
+                    .iter_mut()
+                    .for_each(|byte| *byte = rng.next() as u8);
+            }
+        }
+    }
+}
+
+/// Damages a file and makes all checksums right again.
+pub fn deep(image: &mut Image, rng: &mut Rng) {
+    image.settle();
+    let mapped = image.mapped();
+    if mapped.is_empty() {
+        return;
+    }
+    for _ in 0..=rng.below(4) {
+        match rng.below(20) {
+            0 => meta(image, rng),
+            1 => table(image, rng, &mapped),
+            2 => {
+                let (a, b) = (*rng.pick(&mapped), *rng.pick(&mapped));
+                let (x, y) = (image.page(a.1).to_vec(), image.page(b.1).to_vec());
+                image.page(a.1).copy_from_slice(&y);
+                image.page(b.1).copy_from_slice(&x);
+                image.mend(a.0);
+                image.mend(b.0);
+            }
+            3 => {
+                let page = *rng.pick(&mapped);
+                for _ in 0..=rng.below(8) {
+                    let bit = rng.below(PAGE * 8);
+                    image.page(page.1)[bit / 8] ^= 1 << (bit % 8);
+                }
+                image.mend(page.0);
+            }
+            // Free lists, list heads, the root: a page that is otherwise seldom met.
+            4 => word(image, rng, &mapped, mapped[0]),
+            _ => {
+                let page = *rng.pick(&mapped);
+                word(image, rng, &mapped, page);
+            }
+        }
+    }
+}
+
+fn meta(image: &mut Image, rng: &mut Rng) {
+    let at = *rng.pick(&[32, 40, 44, 48, 56, 64, 72, 80, 88, 96]);
+    let value = match rng.below(5) {
+        0 => u64::MAX,
+        1 => 0,
+        2 => 1 << rng.below(64),
+        3 => rng.next(),
+        _ => rng.below(64) as u64,
+    };
+    image.set_meta(rng.below(2), at / 8 * 8, value);
+}
+
+/// The page table: an entry becomes another's, or points at itself, or anywhere.
+fn table(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)]) {
+    let way = image.way(rng.pick(mapped).0).unwrap_or_default();
+    let other = image.way(rng.pick(mapped).0).unwrap_or_default();
+    if way.len() < 2 || other.len() < 2 {
+        return;
+    }
+    let (node, entry) = way[rng.below(way.len() - 1)];
+    match rng.below(4) {
+        0 => {
+            let (from, at) = other[rng.below(other.len() - 1)];
+            let theirs = image.page(from)[at..at + 16].to_vec();
+            let to = rng.below(256) * 16;
+            image.page(node)[to..to + 16].copy_from_slice(&theirs);
+        }
+        1 => image.page(node)[entry..entry + 4].copy_from_slice(&(node as u32).to_le_bytes()),
+        2 => {
+            let phys = rng.below(image.pages() + 10) as u32;
+            image.page(node)[entry..entry + 4].copy_from_slice(&phys.to_le_bytes());
+        }
+        _ => image.page(node)[entry..entry + 16].fill(0),
+    }
+    for &(logical, _) in mapped.iter().take(3000) {
+        image.mend(logical);
+    }
+    image.mend_root();
+}
+
+/// One word of a page becomes something else that a word of a store may be.
+fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, phys): (u64, usize)) {
+    let pages: Vec<u64> = mapped.iter().map(|m| m.0).collect();
+    let get = |image: &Image, phys: usize, at: usize| {
+        let at = phys * PAGE + at;
+        u64::from_le_bytes(image.bytes[at..at + 8].try_into().unwrap())
+    };
+    // Where something stands, for zeros seldom mean anything.
+    let mut at = rng.below(PAGE / 8) * 8;
+    for _ in 0..64 {
+        if get(image, phys, at) != 0 {
+            break;
+        }
+        at = rng.below(PAGE / 8) * 8;
+    }
+    let old = get(image, phys, at);
+    let is_address = |w: u64| w & ADDR != 0 && pages.binary_search(&((w & ADDR) / PAGE as u64)).is_ok();
+    // An address that stands somewhere, or any in a page that is there.
+    let address = |image: &Image, rng: &mut Rng| {
+        for _ in 0..200 {
+            let from = rng.pick(mapped).1;
+            let found = get(image, from, rng.below(PAGE / 8) * 8);
+            if is_address(found) {
+                return found & ADDR;
+            }
+        }
+        rng.pick(&pages) * PAGE as u64 + rng.below(PAGE) as u64
+    };
+    let new = if is_address(old) {
+        let other = address(image, rng);
+        match rng.below(6) {
+            // The same kind of pointer, to something else; to itself; next to where it was.
+            0 | 1 => old & !ADDR | other,
+            2 => old & !ADDR | (logical * PAGE as u64 + (at as u64 & !63)),
+            3 => old.wrapping_add(*rng.pick(&[8, 16, 64, 4096, u64::MAX - 15, u64::MAX - 4095])),
+            4 => old ^ 1 << (48 + rng.below(16)),
+            _ => old & !ADDR | rng.next() & ADDR,
+        }
+    } else {
+        match rng.below(8) {
+            0 => 0,
+            1 => u64::MAX,
+            2 => old ^ 1 << rng.below(64),
+            3 => old.wrapping_add(*rng.pick(&[1, u64::MAX, 1 << 16, 1 << 32, 1 << 40])),
+            4 => 1 << rng.below(64),
+            5 => rng.next(),
+            6 => address(image, rng) | (4 + rng.below(2) as u64) << 48,
+            _ => get(image, rng.pick(mapped).1, at),
+        }
+    };
+    image.bytes[phys * PAGE + at..phys * PAGE + at + 8].copy_from_slice(&new.to_le_bytes());
+    image.mend(logical);
+}
