@@ -34,6 +34,58 @@ const VERSIONS: usize = 6;
 /// The models at checkpoints, by number.
 type States = BTreeMap<u64, Arc<Model>>;
 
+/// Snapshots that there are or were.
+#[derive(Clone, Default)]
+struct Kept {
+    /// Names and checkpoints, from a checkpoint on.
+    lists: BTreeMap<u64, Vec<(String, u64)>>,
+    /// What they hold, by checkpoint.
+    models: States,
+}
+
+impl Kept {
+    /// As of a checkpoint.
+    fn list(&self, checkpoint: u64) -> Vec<(String, u64)> {
+        let last = self.lists.range(..=checkpoint).next_back();
+        last.map_or_else(Vec::new, |l| l.1.clone())
+    }
+
+    /// What there is if a checkpoint is the last.
+    fn until(&self, checkpoint: u64) -> Kept {
+        let upto = |states: &States| {
+            states
+                .range(..=checkpoint)
+                .map(|(n, m)| (*n, m.clone()))
+                .collect()
+        };
+        Kept {
+            lists: self
+                .lists
+                .range(..=checkpoint)
+                .map(|(n, l)| (*n, l.clone()))
+                .collect(),
+            models: upto(&self.models),
+        }
+    }
+
+    /// Panics unless a store that opened at a checkpoint has just these snapshots, whole.
+    fn compare(&self, store: &Store, checkpoint: u64, what: &str) {
+        let found = store
+            .snapshots()
+            .unwrap_or_else(|e| panic!("{what}: snapshots: {e}"));
+        let found: Vec<(String, u64)> = found.into_iter().map(|s| (s.name, s.checkpoint)).collect();
+        assert_eq!(found, self.list(checkpoint), "{what}");
+        for (name, number) in found {
+            let what = format!("{what}: snapshot {name}");
+            let opened = store
+                .open_snapshot(&name)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
+            compare(&opened, &self.models[&number], &what);
+            opened.check_pages().unwrap_or_else(|e| panic!("{what}: {e}"));
+        }
+    }
+}
+
 /// What the disk may hold.
 struct Disk {
     path: PathBuf,
@@ -172,6 +224,7 @@ impl Disk {
 struct Job {
     image: Vec<u8>,
     states: Arc<States>,
+    kept: Arc<Kept>,
     /// The oldest checkpoint it may open at.
     least: u64,
     seed: u64,
@@ -197,6 +250,7 @@ fn judge(path: &Path, job: &Job) -> u64 {
         .get(&n)
         .unwrap_or_else(|| panic!("{what}: opened at checkpoint {n}, which nobody made"));
     compare(&store, want, what);
+    job.kept.compare(&store, n, what);
     let mut rng = Rng(job.seed);
     if rng.one_in(6) {
         // It can be worked on, and what is then synced is there without the sidecar.
@@ -208,6 +262,18 @@ fn judge(path: &Path, job: &Job) -> u64 {
             }
             store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
             compare(&store, &model, &format!("{what}: gone on, round {round}"));
+            job.kept
+                .compare(&store, n, &format!("{what}: gone on, round {round}"));
+        }
+        if rng.one_in(2) {
+            for (name, _) in job.kept.list(n) {
+                store
+                    .drop_snapshot(&name)
+                    .unwrap_or_else(|e| panic!("{what}: dropping {name}: {e}"));
+            }
+            store
+                .check_pages()
+                .unwrap_or_else(|e| panic!("{what}: with no snapshots: {e}"));
         }
         store.close().unwrap();
         drop(store);
@@ -289,6 +355,9 @@ struct Life {
     store: Option<Store>,
     model: Model,
     states: States,
+    kept: Kept,
+    /// A snapshot is being dropped, which takes two checkpoints: the last one before.
+    dropping: Option<u64>,
     /// The last checkpoint that a caller was told of.
     synced: u64,
     rng: Rng,
@@ -311,6 +380,16 @@ impl Life {
         self.states.insert(next, Arc::new(self.model.clone()));
     }
 
+    /// Notes that the model as it is now is what the second checkpoint of a drop will hold, if that one
+    /// has not begun.
+    fn expect_second(&mut self) {
+        if let (Some(before), Some(store)) = (self.dropping, &self.store)
+            && store.stat().unwrap().checkpoint == before
+        {
+            self.states.insert(before + 2, Arc::new(self.model.clone()));
+        }
+    }
+
     fn cut(&mut self, moment: &str, images: usize) {
         for _ in 0..images {
             let image = self.disk.image(&mut self.rng);
@@ -322,6 +401,7 @@ impl Life {
                         .map(|(n, s)| (*n, s.clone()))
                         .collect(),
                 ),
+                kept: Arc::new(self.kept.clone()),
                 least: self.synced,
                 seed: self.rng.next(),
                 room: self.room,
@@ -343,6 +423,7 @@ impl Life {
             self.judges.judge(Job {
                 image,
                 states,
+                kept: Arc::new(self.kept.clone()),
                 least,
                 seed: self.rng.next(),
                 room: self.room,
@@ -375,6 +456,7 @@ impl Life {
                 let done = step(&store, &mut model, &mut self.rng, self.room);
                 self.model = model;
                 done.unwrap_or_else(|e| panic!("{}: another's change in {moment:?}: {e}", self.what));
+                self.expect_second();
                 self.moment(&format!("in {moment:?}, others at work"));
             }
         }
@@ -393,17 +475,17 @@ fn watch(life: &Shared) {
 /// Runs one life; the image that the next one begins with, and the states its checkpoints hold.
 fn live(
     path: &Path,
-    begin: Option<(Vec<u8>, States)>,
+    begin: Option<(Vec<u8>, States, Kept)>,
     seed: u64,
     room: usize,
     durability: Durability,
     judges: &Rc<Judges>,
-) -> (Vec<u8>, States) {
+) -> (Vec<u8>, States, Kept) {
     let sidecar = PathBuf::from(format!("{}-shm", path.display()));
     let _ = std::fs::remove_file(&sidecar);
     let _ = std::fs::remove_file(path);
     let mut rng = Rng(seed);
-    if let Some((image, _)) = &begin {
+    if let Some((image, ..)) = &begin {
         std::fs::write(path, image).unwrap();
     }
     let options = Options {
@@ -427,7 +509,10 @@ fn live(
         std::fs::remove_file(format!("{}-shm", probe.display())).unwrap();
         Model::empty(root)
     };
-    let states = begin.map_or_else(|| BTreeMap::from([(1, Arc::new(empty))]), |b| b.1);
+    let (states, kept) = begin.map_or_else(
+        || (BTreeMap::from([(1, Arc::new(empty))]), Kept::default()),
+        |b| (b.1, b.2),
+    );
     let model = states.last_key_value().map(|(_, m)| (**m).clone()).unwrap();
     let commit = durability == Durability::Commit;
     let life: Shared = Rc::new(RefCell::new(Life {
@@ -435,6 +520,8 @@ fn live(
         store: None,
         model: model.clone(),
         states,
+        kept,
+        dropping: None,
         synced: 0,
         every: 1 + rng.below(if commit { 12 } else { 5 }),
         others: !commit && rng.one_in(2),
@@ -464,7 +551,10 @@ fn live(
             break;
         }
         let before = store.stat().unwrap().checkpoint;
-        match rng.below(12) {
+        match rng.below(14) {
+            // (With durable commits checkpoints are many, and snapshots the same.)
+            12 if !commit => take_snapshot(&store, &life, before),
+            13 if !commit => drop_snapshot(&store, &life, &mut rng, before),
             0..=6 => {
                 // One operation. With durable commits it is a checkpoint of its own.
                 let (op, made, mut model) = {
@@ -524,6 +614,7 @@ fn live(
         let job = Job {
             image,
             states: Arc::new(l.states.clone()),
+            kept: Arc::new(l.kept.clone()),
             least: l.synced,
             seed: 1,
             room: l.room,
@@ -540,6 +631,7 @@ fn live(
                 .range(n.saturating_sub(1)..=n)
                 .map(|(n, m)| (*n, m.clone()))
                 .collect(),
+            l.kept.until(n),
         )
     };
     life.borrow_mut().store = None;
@@ -548,6 +640,47 @@ fn live(
     let _ = std::fs::remove_file(path);
     let _ = std::fs::remove_file(&sidecar);
     next
+}
+
+fn take_snapshot(store: &Store, life: &Shared, before: u64) {
+    {
+        let mut l = life.borrow_mut();
+        l.expect();
+        let model = Arc::new(l.model.clone());
+        l.kept.models.insert(before + 1, model);
+        let mut list = l.kept.list(before);
+        list.push((format!("of {}", before + 1), before + 1));
+        l.kept.lists.insert(before + 1, list);
+    }
+    let done = store.snapshot(&format!("of {}", before + 1));
+    let mut l = life.borrow_mut();
+    let taken = done.unwrap_or_else(|e| panic!("{}: snapshot: {e}", l.what));
+    assert_eq!(taken.checkpoint, before + 1, "{}", l.what);
+    l.synced = before + 1;
+    l.moment("after a snapshot was taken");
+}
+
+fn drop_snapshot(store: &Store, life: &Shared, rng: &mut Rng, before: u64) {
+    let name = {
+        let mut l = life.borrow_mut();
+        let mut list = l.kept.list(before);
+        if list.is_empty() {
+            return;
+        }
+        let (name, _) = list.remove(rng.below(list.len()));
+        l.expect();
+        l.dropping = Some(before);
+        l.expect_second();
+        l.kept.lists.insert(before + 1, list);
+        name
+    };
+    let done = store.drop_snapshot(&name);
+    let mut l = life.borrow_mut();
+    done.unwrap_or_else(|e| panic!("{}: dropping {name}: {e}", l.what));
+    l.dropping = None;
+    l.synced = store.stat().unwrap().checkpoint;
+    assert_eq!(l.synced, before + 2, "{}", l.what);
+    l.moment("after a snapshot was dropped");
 }
 
 /// Several operations that are there wholly or not at all.
@@ -593,10 +726,10 @@ fn lives(durability: Durability, quick: u64, salt: u64) {
     let path = dir.path().join("life.store");
     let (mut next, mut count, mut room) = (None, 0, 300_000);
     while begun.elapsed() < long && !judges.failed() {
-        let (image, states) = live(&path, next.take(), rng.next(), room, durability, &judges);
+        let (image, states, kept) = live(&path, next.take(), rng.next(), room, durability, &judges);
         count += 1;
         // Now and then a new store, some of them larger than one page of the page table covers.
-        next = (!rng.one_in(6)).then_some((image, states));
+        next = (!rng.one_in(6)).then_some((image, states, kept));
         if next.is_none() {
             room = if rng.one_in(3) { 1_500_000 } else { 300_000 };
         }
