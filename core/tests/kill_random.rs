@@ -381,6 +381,7 @@ const STEPS: &[(&str, &str)] = &[
     ("checkpoint.flip", "checkpoint"),
     ("checkpoint.node", "checkpoint"),
     ("checkpoint.built", "checkpoint"),
+    ("checkpoint.writing", "checkpoint"),
     ("checkpoint.written", "checkpoint"),
     ("checkpoint.switching", "checkpoint"),
     ("checkpoint.giving", "checkpoint"),

@@ -285,6 +285,7 @@ impl Pager {
     }
 
     fn write_meta(&self) -> Result<()> {
+        fail_point!("checkpoint.writing");
         let epoch = self.shm.get(at::CK_EPOCH);
         let mut page = [0u8; PAGE_SIZE];
         for (bytes, word) in page

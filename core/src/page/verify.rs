@@ -296,6 +296,10 @@ impl Pager {
             }
             older = (s.checkpoint, s.tree);
         }
+        // What the checkpoint before the last lists, it must be possible to fall back to.
+        for s in catalogue::read(&self.file, old).unwrap_or_default() {
+            self.mark_dropped(s.tree.root, s.tree.height, 0, 0, seen)?;
+        }
         for d in self.shm.dropped() {
             self.mark_dropped(d.tree.root, d.tree.height.min(MAX_HEIGHT), 0, d.cursor, seen)?;
         }
