@@ -447,7 +447,7 @@ impl Life {
         match moment {
             Moment::Flushing => self.disk.flush_begins(),
             Moment::Flushed => self.disk.flush_ended(),
-            Moment::Writing | Moment::Written => {}
+            _ => {}
         }
         if self.others && self.store.is_some() {
             let store = self.store.clone().unwrap();

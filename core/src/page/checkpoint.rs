@@ -69,6 +69,11 @@ impl Pager {
 
     /// Makes everything completed so far durable. Outside sections and transactions.
     pub fn checkpoint(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.checkpoint_when(wait, || true)
+    }
+
+    /// As `checkpoint`, if it is `due` when those under way have ended.
+    pub(crate) fn checkpoint_when(&self, wait: &mut Wait<'_>, due: impl FnOnce() -> bool) -> Result<()> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
@@ -81,7 +86,7 @@ impl Pager {
         self.bury_the_dead(None)?;
         self.take_checkpoint(slot, wait)?;
         fail_point!("checkpoint.taken");
-        let done = self.run_checkpoint();
+        let done = self.run_checkpoint(due);
         self.leave_checkpoint(slot);
         done
     }
@@ -125,13 +130,21 @@ impl Pager {
         }
     }
 
-    fn run_checkpoint(&self) -> Result<()> {
+    /// Ends the epoch, if anything changed in it, and makes it durable. As the checkpoint's owner.
+    pub(crate) fn flip_and_finish(&self) -> Result<()> {
+        if self.flip(&Request::Nothing)? {
+            self.carry_on()?;
+        }
+        Ok(())
+    }
+
+    fn run_checkpoint(&self, due: impl FnOnce() -> bool) -> Result<()> {
         // First what a dead runner left; then, if anything changed since, one of our own.
         self.carry_on_for_the_dead()?;
-        if self.flip(&Request::Nothing)? {
+        if due() && self.flip(&Request::Nothing)? {
             return self.carry_on();
         }
-        if self.shm.get(at::UNFLUSHED) != 0 && self.shm.get(at::STRICTEST) > 0 {
+        if self.shm.get(at::UNFLUSHED) != 0 && self.must_flush() {
             // Nothing has changed since a checkpoint that nobody flushed.
             self.flush_or_poison()?;
             self.shm.set(at::UNFLUSHED, 0);
@@ -192,17 +205,20 @@ impl Pager {
             pager.shm.set(at::CK_DIRTY, pager.shm.list_len(list));
             pager.shm.set(at::CK_FREED, 0);
             pager.note_request(request)?;
+            pager.shm.flip_log();
             pager.shm.set(at::CK_PHASE, BUILDING);
             fail_point!("checkpoint.flip");
+            pager.shm.finish_log_flip();
             pager.shm.set(at::EPOCH, epoch + 1);
             Ok(true)
         })
     }
 
-    /// A flip whose owner died between its last two stores. Under the latch, in recovery.
+    /// A flip whose owner died after it had begun it. Under the latch, in recovery.
     pub(crate) fn finish_flip(&self) {
         let epoch = self.shm.get(at::EPOCH);
         if self.shm.get(at::CK_PHASE) == BUILDING && self.shm.get(at::CK_EPOCH) == epoch {
+            self.shm.finish_log_flip();
             self.shm.set(at::EPOCH, epoch + 1);
         }
     }
@@ -247,7 +263,7 @@ impl Pager {
         let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
         let tree = Tree { root, height };
         let catalogue = self.build_catalogue(epoch, tree, logical)?;
-        if self.shm.get(at::STRICTEST) > 0 {
+        if self.must_flush() {
             self.flush_or_poison()?;
         }
         let meta = Meta {
@@ -261,6 +277,7 @@ impl Pager {
             next_id: self.shm.get(at::CK_NEXT_ID),
             seed: self.seed,
             catalogue,
+            log: self.shm.flipped_log(),
         };
         let page = meta.encode();
         for (word, bytes) in self
@@ -305,7 +322,7 @@ impl Pager {
             .map_err(|e| self.poison("cannot write the meta page", e))?;
         fail_point!("checkpoint.written");
         self.shm.set(at::UNFLUSHED, 1);
-        if self.shm.get(at::STRICTEST) > 0 {
+        if self.must_flush() {
             self.flush_or_poison()?;
             self.shm.set(at::UNFLUSHED, 0);
         }
@@ -331,6 +348,7 @@ impl Pager {
             .set(at::META_SUM, self.shm.get(shm::META_IMAGE + PAGE_SIZE - 8));
         self.switch_catalogue();
         self.shm.set(at::DURABLE, self.shm.get(at::CK_EPOCH));
+        self.shm.switch_log();
         self.shm.set(at::CK_PHASE, FREEING);
     }
 
@@ -383,7 +401,7 @@ impl Pager {
         file::flush(&self.file).map_err(|e| self.poison("cannot flush the store file", e))
     }
 
-    fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
+    pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
         self.poison_once(damage::FLUSH);
         Error::Poisoned {
             why: format!("{what}: {e}"),
@@ -392,4 +410,4 @@ impl Pager {
 }
 
 /// Pages of the tree are told from data pages in the lists by numbers no logical page has.
-const _: () = assert!(NODE_OLD > shm::MAX_PAGES && NODE_NEW > shm::MAX_PAGES && VERSION == 2);
+const _: () = assert!(NODE_OLD > shm::MAX_PAGES && NODE_NEW > shm::MAX_PAGES && VERSION == 3);

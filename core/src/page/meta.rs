@@ -16,15 +16,18 @@
 //! | 80 | 8 | seed of the key hash |
 //! | 88 | 4 | first physical page of the snapshot catalogue (0: no snapshots) |
 //! | 92 | 4 | pages of the snapshot catalogue |
-//! | 96 | 8 | first live position of the redo log (0: none) |
+//! | 96 | 8 | generation of the redo log that goes on where this checkpoint ends (0: none) |
 //! | 104 | 8 | checksum of the snapshot catalogue's first page |
-//! | 112 | 3976 | zero, reserved |
+//! | 112 | 8 | position of the redo log's first record after this checkpoint |
+//! | 120 | 8 | checksum that this record is chained to |
+//! | 128 | 3960 | zero, reserved |
 //! | 4088 | 8 | xxh3 of bytes 0..4088 |
 //!
 //! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
 //! after a successful flush of all it reaches.
 
 use super::catalogue::{self, Link};
+use super::redo::Place;
 use super::shm::MAX_PAGES;
 use super::table::{Entry, MAX_HEIGHT, Tree, covers};
 use crate::ids::PAGE_SIZE;
@@ -34,7 +37,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"persist1";
 /// Version of the file format.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// A decoded meta page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Meta {
     pub(crate) next_id: u64,
     pub(crate) seed: u64,
     pub(crate) catalogue: Link,
+    /// Where the redo log goes on after this checkpoint.
+    pub(crate) log: Place,
 }
 
 /// Why a page is no meta page.
@@ -88,6 +93,9 @@ impl Meta {
         put(80, self.seed);
         put(88, self.catalogue.word());
         put(104, self.catalogue.sum);
+        put(96, self.log.generation);
+        put(112, self.log.at);
+        put(120, self.log.chain);
         let sum = xxh3_64(&p[..PAGE_SIZE - 8]);
         p[PAGE_SIZE - 8..].copy_from_slice(&sum.to_le_bytes());
         p
@@ -119,6 +127,11 @@ impl Meta {
             next_id: u64_at(p, 72),
             seed: u64_at(p, 80),
             catalogue: Link::new(u64_at(p, 88), u64_at(p, 104)),
+            log: Place {
+                generation: u64_at(p, 96),
+                at: u64_at(p, 112),
+                chain: u64_at(p, 120),
+            },
         })
     }
 
@@ -181,6 +194,11 @@ mod tests {
                 page: 10,
                 pages: 11,
                 sum: 12,
+            },
+            log: Place {
+                generation: 13,
+                at: 14,
+                chain: 15,
             },
         };
         let page = m.encode();

@@ -13,14 +13,14 @@
 //!   (`section`, `table`)
 //! - I6 Recovery can itself be killed at any instruction and done again. (`recover`, `slots`)
 //!
-//! Lock order: checkpoint owner -> latch -> gate; byte locks of dead processes are taken at any point
-//! and never waited for. In-process mutexes (registration, pins) are leaves.
+//! Lock order: checkpoint owner -> latch -> gate; who leads the flush of the redo log waits for the latch only;
+//! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration, pins) are leaves.
 //!
 //! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
 //! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
-//! map), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`, `image` (a checkpoint read from the
+//! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`, `image` (a checkpoint read from the
 //! file alone).
 
 pub mod access;
@@ -43,6 +43,7 @@ mod phys;
 mod pins;
 mod rebuild;
 mod recover;
+mod redo;
 mod section;
 pub(crate) mod shm;
 mod slots;
@@ -118,6 +119,7 @@ pub struct Pager {
     pins: pins::Pins,
     memo: memo::Memo,
     transaction_frees: Mutex<Vec<Addr>>,
+    redo: redo::Redo,
     hooks: OnceLock<Box<dyn Hooks>>,
     closed: AtomicBool,
 }

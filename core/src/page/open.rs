@@ -13,6 +13,7 @@ use super::catalogue::Link;
 use super::frozen::Frozen;
 use super::meta::{Bad, Meta};
 use super::pins::Pins;
+use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
 use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
 use super::wait::Wait;
@@ -215,7 +216,9 @@ impl Pager {
             pager.inherit()?;
         }
         pager.register()?;
+        let mut replayed = false;
         if alone {
+            replayed = pager.replay_log(&meta)?;
             if !pager.read_only && meta.logical == 0 {
                 pager.create_superblock()?;
             }
@@ -229,6 +232,10 @@ impl Pager {
             pager.bury_the_dead(None)?;
         }
         pager.check_superblock()?;
+        if replayed && !pager.read_only {
+            // So that it need not be done again. If it fails, whoever syncs is told.
+            let _ = pager.checkpoint(&mut Wait::forever());
+        }
         Ok(pager)
     }
 
@@ -255,6 +262,7 @@ impl Pager {
             pins: Pins::default(),
             memo: super::memo::Memo::default(),
             transaction_frees: Mutex::new(Vec::new()),
+            redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
             closed: AtomicBool::new(false),
             shm: parts.shm,
@@ -310,6 +318,7 @@ impl Pager {
             self.shm.slot_owner(slot).store(0, Ordering::Relaxed);
         }
         self.shm.set(at::CK_OWNER, 0);
+        self.shm.forget_log_leader();
         self.shm.set(at::LATCH, 0);
         Ok(())
     }
@@ -362,7 +371,9 @@ impl Pager {
         let last = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?;
         drop(reg);
         let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 && self.whole().is_ok() {
+            let _ = self.end_log();
             self.checkpoint(&mut Wait::forever())
+                .inspect(|()| self.remove_log())
         } else {
             Ok(())
         };
@@ -387,6 +398,7 @@ impl Pager {
     /// Drops this process's locks, pins, thread slots and its slot.
     fn leave(&self, reg: &Registration) -> Result<()> {
         let p = reg.process as usize;
+        self.let_leader_finish(p);
         let slot = (0..self.shm.get(at::SLOTS_HIGH) as u32).find(|s| self.process_of(*s) == Some(p));
         if let Some(slot) = slot {
             let latch = self.shm.latch();
@@ -471,6 +483,7 @@ fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
         next_id: 1,
         seed: process::random_u64(),
         catalogue: Link::default(),
+        log: super::redo::Place::default(),
     };
     file::write_meta(file, &meta.encode(), PAGE_SIZE as u64)
         .map_err(|e| Error::io("cannot write the meta page", e))?;
@@ -567,7 +580,7 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
         && belongs(&shm, file, meta)?
         && shm.get(at::BOOT) == process::boot_id()
     {
-        if shm.get(at::POISON) == 0 && is_current(&shm, meta, meta_sum) {
+        if shm.get(at::POISON) == 0 && shm.is_replayed() && is_current(&shm, meta, meta_sum) {
             return Ok(shm);
         }
         if shm.get(at::POISON) == 1 {
@@ -687,6 +700,7 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
     ] {
         shm.set(word, value);
     }
+    shm.begin_log(meta.log);
     shm.set(at::READY, 1);
     Ok(shm)
 }

@@ -54,6 +54,7 @@ impl Pager {
 
     fn recover_raised(&self) -> Result<()> {
         self.finish_switch();
+        self.settle_log();
         self.undo_to(0)?;
         self.whole()?;
         fail_point!("recover.undone");

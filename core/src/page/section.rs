@@ -216,7 +216,11 @@ impl<'p> WriteSection<'p> {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
             // One store: before it the operation can only be undone, after it it is complete.
             fail_point!("commit.lone");
-            pager.shm.set(at::UNDO_LEN, 0);
+            if pager.shm.get(at::LOG_MODE) != 0 {
+                pager.commit_logged();
+            } else {
+                pager.shm.set(at::UNDO_LEN, 0);
+            }
             fail_point!("commit.done");
             let changes = pager.shm.word(at::CHANGES);
             changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
@@ -231,7 +235,11 @@ impl<'p> WriteSection<'p> {
         pager.restructured();
         pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
         fail_point!("transaction.commit");
-        pager.shm.set(at::UNDO_LEN, 0);
+        if pager.shm.get(at::LOG_MODE) != 0 {
+            pager.commit_logged();
+        } else {
+            pager.shm.set(at::UNDO_LEN, 0);
+        }
         fail_point!("transaction.done");
         marks::clear(&pager.shm);
         pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
@@ -305,6 +313,9 @@ impl<'p> WriteSection<'p> {
     fn fresh_page(&mut self, page: PageNo) -> Result<()> {
         let entry = self.read.entry(page, page.addr())?;
         let phys = self.read.pager.writable(page.0, entry, false, self.removing)?;
+        if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+            self.read.pager.shm.log_note(page.addr(), PAGE_SIZE)?;
+        }
         // SAFETY: write section; the page belongs to nobody.
         unsafe { self.read.pager.map.page_mut(phys) }?.fill(0);
         Ok(())
@@ -431,6 +442,9 @@ impl PagesMut for WriteSection<'_> {
         let phys = self.write_page(page, addr)?;
         // What only seems to be free, on a page that could not be read, must not be filled: it is not logged.
         self.whole()?;
+        if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+            self.read.pager.shm.log_note(addr, len)?;
+        }
         // SAFETY: this write section is the only one in the store (invariant 1).
         Ok(&mut unsafe { self.read.pager.map.page_mut(phys) }?[offset..offset + len])
     }

@@ -19,6 +19,7 @@
 //! | 0x1b000 | 4 KiB | dropped snapshots whose pages are being freed: 64 of 64 bytes (`dropped`) |
 //! | 0x20000 | 2 MiB | lock manager: its table; here the fixed part ends |
 //! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
+//! | 0x900_0000 | 8 MiB | redo log: its ring, as it is or will be in `FILE-wal` |
 //! | 0x1000_0000 | 256 MiB | undo log |
 //! | 0x2000_0000 | 3 x 96 MiB | dirty lists of epoch mod 3: entries of 24 bytes |
 //! | 0x4000_0000 | 32 MiB | free map: one bit per physical page, 1 = in use |
@@ -32,7 +33,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout.
-pub(crate) const LAYOUT: u64 = 6;
+pub(crate) const LAYOUT: u64 = 7;
 
 /// Header words, as byte offsets.
 pub(crate) mod at {
@@ -88,6 +89,8 @@ pub(crate) mod at {
     /// Copy-on-write intent (`cow`): state, logical page, old entry, new entry.
     pub(crate) const INTENT: usize = 512;
     pub(crate) const UNDO_LEN: usize = 576;
+    /// Whether changes go to the redo log (`redo`): beside the word that every commit stores to.
+    pub(crate) const LOG_MODE: usize = 584;
 
     /// Checkpoint (`checkpoint`): who runs it, phase, and what was taken at the flip.
     pub(crate) const CK_OWNER: usize = 640;
@@ -134,6 +137,32 @@ pub(crate) mod at {
     pub(crate) const REBUILD_FROM: usize = 1096;
     pub(crate) const REBUILD_DONE: usize = 1104;
     pub(crate) const REBUILD_TREE: usize = 1112;
+    /// Redo log, group commit (`redo::group`): the leader; a line of its own.
+    pub(crate) const LOG_LEADER: usize = 2048;
+    pub(crate) const LOG_WAITERS: usize = 2056;
+    pub(crate) const LOG_READY: usize = 2112;
+    pub(crate) const LOG_WRITTEN: usize = 2120;
+    pub(crate) const LOG_DURABLE: usize = 2128;
+    pub(crate) const LOG_HOLD: usize = 2136;
+    /// Redo log: end and chain of the committed records, and what they are if the commit under way is one.
+    pub(crate) const LOG_END: usize = 2176;
+    pub(crate) const LOG_CHAIN: usize = 2184;
+    pub(crate) const LOG_NEXT_END: usize = 2192;
+    pub(crate) const LOG_NEXT_CHAIN: usize = 2200;
+    pub(crate) const LOG_NEXT_READY: usize = 2208;
+    /// The generation of the log's file; 0: there is none that can be used.
+    pub(crate) const LOG_GENERATION: usize = 2240;
+    /// The generation that the newest durable meta page names.
+    pub(crate) const LOG_NAMED: usize = 2248;
+    /// Where the suffixes begin that the newest durable meta page needs, and the one before it.
+    pub(crate) const LOG_NEW: usize = 2256;
+    pub(crate) const LOG_OLD: usize = 2264;
+    /// 1: what the log holds is still to be put over the checkpoint.
+    pub(crate) const LOG_REPLAY: usize = 2272;
+    pub(crate) const HAS_LOG: usize = 2280;
+    /// What the checkpoint under way took at its flip: its place in the log (3 words), and `LOG_NEW` then.
+    pub(crate) const CK_LOG: usize = 2304;
+    pub(crate) const CK_LOG_OLD: usize = 2328;
 }
 
 pub(crate) const META_IMAGE: usize = 0x1000;
@@ -155,6 +184,8 @@ pub(crate) const LOCK_WORDS: usize = 0x20_0000 / 8;
 const FIXED_END: usize = LOCKS + LOCK_WORDS * 8;
 pub(crate) const PINS: usize = 0x40_0000;
 pub(crate) const PINS_SIZE: usize = 0x10_0000;
+pub(crate) const LOG: usize = 0x900_0000;
+pub(crate) const LOG_SIZE: usize = 0x80_0000;
 pub(crate) const UNDO: usize = 0x1000_0000;
 pub(crate) const UNDO_SIZE: usize = 0x1000_0000;
 pub(crate) const LISTS: usize = 0x2000_0000;
@@ -166,7 +197,7 @@ pub(crate) const MAX_PAGES: u64 = 1 << 28;
 const MAP_LEN: usize = TABLE + MAX_PAGES as usize * 8;
 
 /// The regions behind the fixed part: place and size.
-const REGIONS: [(usize, usize); 7] = [
+const REGIONS: [(usize, usize); 8] = [
     (PINS, PINS_SIZE * PROCESS_SLOTS),
     (UNDO, UNDO_SIZE),
     (LISTS, LIST_SIZE),
@@ -174,11 +205,12 @@ const REGIONS: [(usize, usize); 7] = [
     (LISTS + 2 * LIST_SIZE, LIST_SIZE),
     (FREEMAP, MAX_PAGES as usize / 8),
     (TABLE, MAX_PAGES as usize * 8),
+    (LOG, LOG_SIZE),
 ];
 const MIB: usize = 1 << 20;
 /// Everything behind the fixed part in the file's order: place and length. First what a store of up to half
 /// a GiB needs, then the rest of each.
-const ORDER: [(usize, usize); 14] = [
+const ORDER: [(usize, usize); 15] = [
     (PINS, MIB),
     (UNDO, 4 * MIB),
     (LISTS, 2 * MIB),
@@ -186,6 +218,7 @@ const ORDER: [(usize, usize); 14] = [
     (LISTS + 2 * LIST_SIZE, 2 * MIB),
     (FREEMAP, MIB / 4),
     (TABLE, MIB),
+    (LOG, LOG_SIZE),
     (PINS + MIB, PINS_SIZE * PROCESS_SLOTS - MIB),
     (TABLE + MIB, MAX_PAGES as usize * 8 - MIB),
     (FREEMAP + MIB / 4, MAX_PAGES as usize / 8 - MIB / 4),
@@ -234,6 +267,7 @@ pub(crate) struct Shm {
 #[derive(Clone, Copy)]
 pub(crate) enum Region {
     Undo,
+    Log,
     List(usize),
     FreeMap,
     Table,
@@ -264,6 +298,7 @@ impl Shm {
             (at::HAS_LIST + 16, REGIONS[4]),
             (at::HAS_MAP, REGIONS[5]),
             (at::HAS_TABLE, REGIONS[6]),
+            (at::HAS_LOG, REGIONS[7]),
         ]
         .iter()
         .all(|(has, (start, size))| {
@@ -298,7 +333,8 @@ impl Shm {
         let at = self.map.fault()?;
         let what = match at {
             ..PINS => "the fixed part of the sidecar",
-            PINS..UNDO => "a table of pins in the sidecar",
+            PINS..LOG => "a table of pins in the sidecar",
+            LOG..UNDO => "the redo log in the sidecar",
             UNDO..LISTS => "the undo log in the sidecar",
             LISTS..FREEMAP => "a dirty list in the sidecar",
             FREEMAP..TABLE => "the free map in the sidecar",
@@ -367,6 +403,7 @@ impl Shm {
     pub(crate) fn ensure(&self, region: Region, bytes: usize) -> Result<()> {
         let has = match region {
             Region::Undo => at::HAS_UNDO,
+            Region::Log => at::HAS_LOG,
             Region::List(i) => at::HAS_LIST + 8 * i,
             Region::FreeMap => at::HAS_MAP,
             Region::Table => at::HAS_TABLE,
@@ -381,6 +418,7 @@ impl Shm {
     fn grow(&self, region: Region, has: usize, bytes: usize) -> Result<()> {
         let (start, what) = match region {
             Region::Undo => (UNDO, "the undo log"),
+            Region::Log => (LOG, "the redo log in the sidecar"),
             Region::List(i) => (LISTS + i * LIST_SIZE, "the dirty list"),
             Region::FreeMap => (FREEMAP, "the free map"),
             Region::Table => (TABLE, "the live page table"),

@@ -267,6 +267,12 @@ impl Pager {
         )
     }
 
+    /// Whether anybody present wants completed changes to be durable. Counted anew if the word that says so
+    /// says no: it may be behind for a moment.
+    pub(crate) fn anyone_wants_commits(&self) -> bool {
+        self.shm.get(at::STRICTEST) > 1 || strictest(&self.shm) > 1
+    }
+
     /// The process slot that owns a thread slot.
     pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
         let owner = self.shm.slot_owner(slot).load(Ordering::Acquire) as u32;
@@ -414,20 +420,22 @@ pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
     find_strictest(shm);
 }
 
-/// Notes the strictest durability that anyone present asked for.
+/// The strictest durability that anyone present asked for.
+fn strictest(shm: &Shm) -> u64 {
+    (0..shm.process_slots())
+        .filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+        .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
+        .max()
+        .unwrap_or(1)
+}
+
+/// Notes the strictest durability.
 fn find_strictest(shm: &Shm) {
-    let strictest = || {
-        (0..shm.process_slots())
-            .filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
-            .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
-            .max()
-            .unwrap_or(1)
-    };
     // Others come and go meanwhile: whoever stores last has looked after everybody's arrival.
     loop {
-        let found = strictest();
+        let found = strictest(shm);
         shm.word(at::STRICTEST).store(found, Ordering::SeqCst);
-        if strictest() == found {
+        if strictest(shm) == found {
             return;
         }
     }

@@ -10,7 +10,10 @@
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | n rounded up to 8 | the old bytes |
-//! | .. | 8 | logical address (48 bits) | n << 48 (n <= 4096) |
+//! | .. | 8 | logical address (48 bits) | n << 48 (n <= 4096) | `NOTE` |
+//!
+//! With `NOTE` there are no old bytes: n bytes from the address on are changed, and nobody needs back what
+//! was there. It is kept for the redo log, which goes by the ranges that are noted here.
 
 use super::shm::{self, Region, Shm, at};
 use crate::error::{Error, Result};
@@ -18,6 +21,15 @@ use crate::ids::{Addr, PAGE_SIZE};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 const ADDRESS: u64 = (1 << 48) - 1;
+const NOTE: u64 = 1 << 63;
+
+/// Where a record begins in the log, and what it says.
+struct Logged {
+    start: usize,
+    addr: Addr,
+    len: usize,
+    note: bool,
+}
 
 impl Shm {
     /// Bytes in the undo log.
@@ -55,6 +67,17 @@ impl Shm {
         Ok(())
     }
 
+    /// Notes a change that needs no undo, for the redo log.
+    pub(crate) fn log_note(&self, addr: Addr, n: usize) -> Result<()> {
+        debug_assert!(n <= PAGE_SIZE);
+        let len = self.undo_len() as usize;
+        self.ensure_undo(len + 8)?;
+        self.word(shm::UNDO + len)
+            .store(addr.0 | (n as u64) << 48 | NOTE, Ordering::Relaxed);
+        self.publish(len + 8);
+        Ok(())
+    }
+
     #[inline]
     fn publish(&self, len: usize) {
         self.word(at::UNDO_LEN).store(len as u64, Ordering::Release);
@@ -78,7 +101,21 @@ impl Shm {
         &self,
         buf: &'b mut [u8; PAGE_SIZE],
     ) -> Result<Option<(u64, Addr, &'b [u8])>> {
-        let len = self.undo_len() as usize;
+        let Some(last) = self.undo_before(self.undo_len() as usize)? else {
+            return Ok(None);
+        };
+        let (start, n) = (last.start, if last.note { 0 } else { last.len });
+        let words = n.div_ceil(8);
+        for (i, w) in self.words(shm::UNDO + start, words).iter().enumerate() {
+            let b = w.load(Ordering::Relaxed).to_le_bytes();
+            let end = (i * 8 + 8).min(n);
+            buf[i * 8..end].copy_from_slice(&b[..end - i * 8]);
+        }
+        Ok(Some((start as u64, last.addr, &buf[..n])))
+    }
+
+    /// The record that ends at `len`.
+    fn undo_before(&self, len: usize) -> Result<Option<Logged>> {
         if len == 0 {
             return Ok(None);
         }
@@ -90,18 +127,33 @@ impl Shm {
             return Err(bad());
         }
         let header = self.word(shm::UNDO + len - 8).load(Ordering::Relaxed);
-        let n = (header >> 48) as usize;
-        let words = n.div_ceil(8);
+        let (n, note) = (((header & !NOTE) >> 48) as usize, header & NOTE != 0);
+        let words = if note { 0 } else { n.div_ceil(8) };
         // Of zeros: a page that could not be read, or that was cut off and came back.
         if header == 0 || n > PAGE_SIZE || words * 8 + 8 > len {
             return Err(bad());
         }
-        let start = len - 8 - words * 8;
-        for (i, w) in self.words(shm::UNDO + start, words).iter().enumerate() {
-            let b = w.load(Ordering::Relaxed).to_le_bytes();
-            let end = (i * 8 + 8).min(n);
-            buf[i * 8..end].copy_from_slice(&b[..end - i * 8]);
+        Ok(Some(Logged {
+            start: len - 8 - words * 8,
+            addr: Addr(header & ADDRESS),
+            len: n,
+            note,
+        }))
+    }
+
+    /// Gives the range of every record to `f`, the newest first, with the first of its old words (0 if it
+    /// has none).
+    pub(crate) fn undo_ranges(&self, mut f: impl FnMut(Addr, usize, u64)) -> Result<()> {
+        let mut at = self.undo_len() as usize;
+        while let Some(record) = self.undo_before(at)? {
+            let old = if record.note || record.len < 8 {
+                0
+            } else {
+                self.word(shm::UNDO + record.start).load(Ordering::Relaxed)
+            };
+            f(record.addr, record.len, old);
+            at = record.start;
         }
-        Ok(Some((start as u64, Addr(header & ADDRESS), &buf[..n])))
+        Ok(())
     }
 }

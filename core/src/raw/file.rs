@@ -113,6 +113,26 @@ pub(crate) fn write_meta(file: &File, page: &[u8; PAGE_SIZE], at: u64) -> io::Re
     Ok(())
 }
 
+/// Writes bytes of the redo log.
+pub(crate) fn write_log(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::LogWriting)?;
+    file.write_all_at(bytes, at)?;
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::LogWritten)?;
+    Ok(())
+}
+
+/// Flushes the redo log.
+pub(crate) fn flush_log(file: &File) -> io::Result<()> {
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::LogFlushing)?;
+    file.sync_data()?;
+    #[cfg(any(test, feature = "testing"))]
+    observe::tell(observe::Moment::LogFlushed)?;
+    Ok(())
+}
+
 /// A lock on one byte of a file, owned by the open file description.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ofd {

@@ -1,4 +1,4 @@
-//! A look at the moments that decide what a disk holds: flushes, and the writes of meta pages. For tests
+//! A look at the moments that decide what a disk holds: flushes, and the writes of meta pages and of the redo log. For tests
 //! that cut the power or let the disk fail; not in a release build.
 //!
 //! The observer belongs to a thread and sees what that thread does. It may itself use the store, as
@@ -19,6 +19,14 @@ pub enum Moment {
     Writing,
     /// It was written (and is not yet flushed).
     Written,
+    /// Bytes of the redo log are about to be written.
+    LogWriting,
+    /// They were written (and are not yet flushed).
+    LogWritten,
+    /// A flush of the redo log begins.
+    LogFlushing,
+    /// It has ended without an error.
+    LogFlushed,
 }
 
 type Observer = Box<dyn FnMut(Moment) -> io::Result<()>>;

@@ -55,7 +55,8 @@ pub enum Durability {
     /// Process death at once, power loss back to the last checkpoint (the default).
     #[default]
     Checkpoint,
-    /// Power loss too: every completed operation is flushed before it returns.
+    /// Power loss too: every completed operation is in the redo log (`FILE-wal`), and that is flushed,
+    /// before it returns.
     Commit,
     /// Process death only; nothing is flushed unless another user of the store asks for more.
     None,
@@ -160,6 +161,14 @@ impl Store {
                 return Err(e);
             }
         };
+        if settings.durability > 1
+            && !settings.read_only
+            && let Err(e) = pager.start_log()
+            && !matches!(e, Error::NoSpace { .. } | Error::Io { .. })
+        {
+            let _ = pager.close();
+            return Err(e);
+        }
         Ok(Store {
             inner: Arc::new(Inner {
                 pager,

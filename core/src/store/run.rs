@@ -174,7 +174,7 @@ impl Store {
             if self.in_transaction() {
                 return Ok(());
             }
-            return self.sync();
+            self.pager().settle_change()?;
         }
         if self.pager().wants_checkpoint() && !self.in_transaction() {
             // The change is complete whatever becomes of this: its errors meet whoever syncs.

@@ -1,0 +1,238 @@
+//! Commits: a record of what the change under way made of its bytes, before it is complete.
+//!
+//! The undo log knows every range that was changed in pages that were there before: what is undone, and by
+//! notes (`log_note`) memory that is new in such a page. Pages new at the end of the store it does not know; they are
+//! those that the change moved `NEXT_PAGE` over. Both are in the record as they are now.
+
+use super::super::superblock as sb;
+use super::super::{Pager, shm, shm::at};
+use super::file::RING;
+use super::record::{Builder, Place, SECTOR};
+use super::{OFF, ON, PENDING, TICKET};
+use crate::error::{Error, Result};
+use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
+use crate::raw::failpoint::fail_point;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+/// What has to happen before a change is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ticket {
+    /// There is nothing to wait for, or the log was off.
+    Nothing,
+    /// The log must be flushed up to here.
+    Record(u64),
+    /// A checkpoint must end this epoch.
+    Epoch(u64),
+}
+
+/// Memory that is used again from commit to commit.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Ranges: from, to.
+    ranges: Vec<(u64, u64)>,
+    record: Vec<u8>,
+}
+
+/// The longest record. What needs a longer one is written by a checkpoint.
+const LONGEST: usize = RING as usize / 2;
+/// An undo log that is longer than this makes no record that is short enough.
+const UNDO_MOST: u64 = 4 * RING;
+/// Unchanged bytes between two ranges that are taken along: a range of their own costs as much.
+const BRIDGE: u64 = 8;
+/// Memory for building records that is kept.
+const KEPT: usize = 1 << 20;
+
+impl Pager {
+    /// Completes the change under way while the log may be on: the record, the commit, and then the record
+    /// counts. Inside a write section, at its end.
+    #[cold]
+    pub(crate) fn commit_logged(&self) {
+        let shm = &self.shm;
+        let mut ticket = Ticket::Nothing;
+        if shm.undo_len() != 0 {
+            if !self.anyone_wants_commits() {
+                shm.set(at::LOG_MODE, OFF);
+            }
+            match shm.get(at::LOG_MODE) {
+                ON => match self.append() {
+                    Ok(Some(end)) => ticket = Ticket::Record(end),
+                    // The undo log was found damaged: who needs it next says so.
+                    Ok(None) | Err(_) => {
+                        shm.set(at::LOG_MODE, PENDING);
+                        ticket = Ticket::Epoch(shm.get(at::EPOCH));
+                    }
+                },
+                PENDING => ticket = Ticket::Epoch(shm.get(at::EPOCH)),
+                _ => {}
+            }
+        }
+        fail_point!("log.appended");
+        shm.set(at::UNDO_LEN, 0);
+        fail_point!("log.committed");
+        self.count_record();
+        TICKET.set((self.serial, ticket));
+    }
+
+    /// Lets the record of a completed change count. Can be done again.
+    fn count_record(&self) {
+        let shm = &self.shm;
+        let end = shm.get(at::LOG_NEXT_END);
+        if end != shm.get(at::LOG_END) {
+            shm.set(at::LOG_CHAIN, shm.get(at::LOG_NEXT_CHAIN));
+            shm.set(at::LOG_READY, shm.get(at::LOG_NEXT_READY));
+            fail_point!("log.counted");
+            shm.set(at::LOG_END, end);
+        }
+    }
+
+    /// What a dead committer left: its record counts if its change is complete, and else is forgotten. Under
+    /// the latch, before the undo log is undone.
+    pub(crate) fn settle_log(&self) {
+        if self.shm.undo_len() == 0 {
+            self.count_record();
+        } else {
+            self.shm.set(at::LOG_NEXT_END, self.shm.get(at::LOG_END));
+        }
+    }
+
+    /// Writes the record; its end, or None if the log has no room for it.
+    fn append(&self) -> Result<Option<u64>> {
+        let shm = &self.shm;
+        if shm.undo_len() > UNDO_MOST {
+            return Ok(None);
+        }
+        let place = Place {
+            generation: shm.get(at::LOG_GENERATION),
+            at: shm.get(at::LOG_END),
+            chain: shm.get(at::LOG_CHAIN),
+        };
+        let used = place.at.saturating_sub(shm.get(at::LOG_OLD) / SECTOR * SECTOR);
+        let room = LONGEST.min(RING.saturating_sub(used) as usize);
+        let mut scratch = self.redo.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let Scratch { ranges, record } = &mut *scratch;
+        let first_new = self.changed_ranges(ranges)?;
+        let builder = Builder::new(record, place, shm.get(at::NEXT_ID), room);
+        let Some(next) = self.fill_record(builder, ranges, first_new)? else {
+            return Ok(None);
+        };
+        self.write_to_ring(place.at, record);
+        shm.set(at::LOG_NEXT_CHAIN, next.chain);
+        let ready = if next.at.is_multiple_of(SECTOR) {
+            next.at
+        } else {
+            shm.get(at::LOG_READY)
+        };
+        shm.set(at::LOG_NEXT_READY, ready);
+        fail_point!("log.written to the ring");
+        shm.set(at::LOG_NEXT_END, next.at);
+        if record.capacity() > KEPT {
+            *scratch = Scratch::default();
+        }
+        Ok(Some(next.at))
+    }
+
+    /// The ranges that the undo log names, in order and merged; and the first page that is new.
+    fn changed_ranges(&self, ranges: &mut Vec<(u64, u64)>) -> Result<Option<u64>> {
+        ranges.clear();
+        let mut first_new = None;
+        self.shm.undo_ranges(|addr, len, old| {
+            if len == 8 && addr == sb::NEXT_PAGE {
+                // The oldest comes last: before it there were so many pages.
+                first_new = Some(old);
+            }
+            ranges.push((addr.0, addr.0 + len as u64));
+        })?;
+        ranges.sort_unstable();
+        let mut kept = 0;
+        for i in 1..ranges.len() {
+            let (from, to) = ranges[i];
+            let last = &mut ranges[kept];
+            if from <= last.1 + BRIDGE && Addr(last.0).page() == Addr(from).page() {
+                last.1 = last.1.max(to);
+            } else {
+                kept += 1;
+                ranges[kept] = (from, to);
+            }
+        }
+        ranges.truncate(kept + 1);
+        Ok(first_new)
+    }
+
+    fn fill_record(
+        &self,
+        mut builder: Builder<'_>,
+        ranges: &[(u64, u64)],
+        first_new: Option<u64>,
+    ) -> Result<Option<Place>> {
+        let from = first_new.unwrap_or(u64::MAX);
+        for (start, end) in ranges {
+            let (addr, len) = (Addr(*start), (end - start) as usize);
+            if addr.page().0 >= from || len == 0 {
+                continue;
+            }
+            let page = self.live_page(addr.page())?;
+            let fits = if len == PAGE_SIZE {
+                builder.whole(addr, page)
+            } else {
+                let bytes = page.get(addr.offset()..addr.offset() + len);
+                builder.range(addr, bytes.ok_or_else(|| bad(addr))?)
+            };
+            if !fits {
+                return Ok(None);
+            }
+        }
+        if first_new.is_some() {
+            let mut next = [0; 8];
+            next.copy_from_slice(&self.live_page(PageNo(0))?[sb::NEXT_PAGE.0 as usize..][..8]);
+            for page in from..u64::from_le_bytes(next) {
+                if !builder.whole(PageNo(page).addr(), self.live_page(PageNo(page))?) {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(builder.finish(self.redo.commit))
+    }
+
+    /// A page that was changed in this epoch.
+    fn live_page(&self, page: PageNo) -> Result<&[u8; PAGE_SIZE]> {
+        if page.0 >= self.shm.get(at::LOGICAL) {
+            return Err(bad(page.addr()));
+        }
+        let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+        if entry >> 32 != self.shm.get(at::EPOCH) {
+            return Err(bad(page.addr()));
+        }
+        // SAFETY: inside the write section that changed it, whose only user this is.
+        unsafe { self.map.page(PhysNo(entry as u32)) }
+    }
+
+    fn write_to_ring(&self, at: u64, record: &[u8]) {
+        let mut at = at;
+        for chunk in record.chunks_exact(8) {
+            let mut b = [0; 8];
+            b.copy_from_slice(chunk);
+            self.shm
+                .word(shm::LOG + (at % RING) as usize)
+                .store(u64::from_ne_bytes(b), Ordering::Relaxed);
+            at += 8;
+        }
+    }
+
+    /// Copies bytes out of the ring: whole words.
+    pub(super) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
+        let mut at = at;
+        for chunk in bytes.chunks_exact_mut(8) {
+            let word = self.shm.word(shm::LOG + (at % RING) as usize);
+            chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            at += 8;
+        }
+    }
+}
+
+fn bad(addr: Addr) -> Error {
+    Error::Corrupt {
+        what: "the undo log in the sidecar (address)",
+        at: addr.0,
+    }
+}

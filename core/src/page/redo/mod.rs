@@ -1,0 +1,478 @@
+//! The redo log: durable commits with one flush.
+//!
+//! While somebody who has the store open wants every completed change to survive a power cut
+//! (`durability="commit"`), every writer's commit also goes to a log, as a record of the bytes that
+//! it changed. What the last checkpoint holds and the log's records after it make up the state after a
+//! power cut (`replay`). A record lies in a ring in the sidecar first; who waits for it, or another who
+//! waits (`group`), writes the ring to the log's file and flushes that, once for everyone.
+//!
+//! | MODE | A COMMIT | LEAVES IT BY |
+//! | --- | --- | --- |
+//! | `OFF` | is not logged | `start_log`, by whoever wants durable commits: to `PENDING` |
+//! | `PENDING` | is not logged; who wants it durable waits for a checkpoint | the next checkpoint's flip: to `ON` |
+//! | `ON` | is logged | a commit that the log has no room for: to `PENDING`; a commit when nobody wants durable ones any more, a log that cannot be written, the last close: to `OFF` |
+//!
+//! 1. The mode changes under the latch and outside transactions. With it on, the log holds every change
+//!    since the last flip, in the order of the commits: a record is complete in the ring before the commit
+//!    and counts (`LOG_END`) from the commit on. The commit is the undo log's, one store. Whoever
+//!    recovers from a death in between sees from the undo log which it is (`settle_log`). What is undone never
+//!    gets into the file.
+//! 2. A change that is not logged leaves a gap. No record is ever chained across one: the flip that turns
+//!    the log on begins a new chain, and records after it count for nothing until its
+//!    checkpoint is durable (`group`, `hold`). So a replay ends where the gap is, at a state that was.
+//! 3. What either durable meta page's suffix needs is not overwritten (`LOG_OLD`).
+//! 4. The file is made before a meta page names it, and goes, or is made anew, only when the newest
+//!    durable meta page names none.
+//! 5. A flush of the log that fails poisons the store, as any other. Bytes that cannot be written, a full
+//!    disk, a log that was taken away: the log is given up, and a checkpoint makes durable what it would have.
+//!
+//! Files: `record` and `file` (formats), `group` (who flushes), `append` (commits), `replay`.
+
+mod append;
+mod file;
+mod group;
+mod record;
+mod replay;
+
+pub(crate) use record::Place;
+
+use super::Pager;
+use super::shm::{self, Region, Shm, at};
+use super::wait::{Patience, Wait};
+use crate::error::Result;
+use crate::raw::failpoint::fail_point;
+use crate::raw::process;
+use append::Ticket;
+use file::{Found, LogFile, RING};
+use group::Group;
+use record::SECTOR;
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+const OFF: u64 = 0;
+const PENDING: u64 = 1;
+const ON: u64 = 2;
+
+/// Since the last durable checkpoint so much of the log makes the next one due.
+const DUE: u64 = RING / 4;
+/// With so much of the log in use writers wait for it.
+const CROWDED: u64 = RING / 4 * 3;
+
+thread_local! {
+    /// What this thread's last commit has to wait for, and in which opened store.
+    static TICKET: Cell<(u64, Ticket)> = const { Cell::new((0, Ticket::Nothing)) };
+}
+
+/// What one process keeps about the log.
+#[derive(Debug, Default)]
+pub(crate) struct Redo {
+    /// This process wants its changes to be durable when they are complete.
+    commit: bool,
+    file: Mutex<Option<LogFile>>,
+    scratch: Mutex<append::Scratch>,
+}
+
+impl Redo {
+    pub(crate) fn new(commit: bool) -> Redo {
+        Redo {
+            commit,
+            ..Redo::default()
+        }
+    }
+}
+
+impl Shm {
+    fn group(&self) -> Group<'_> {
+        Group {
+            leader: self.word(at::LOG_LEADER),
+            futex: self.word32(at::LOG_LEADER),
+            waiters: self.word32(at::LOG_WAITERS),
+            ready: self.word(at::LOG_READY),
+            written: self.word(at::LOG_WRITTEN),
+            durable: self.word(at::LOG_DURABLE),
+            hold: self.word(at::LOG_HOLD),
+        }
+    }
+
+    /// The log of a new sidecar, as a meta page names it.
+    pub(crate) fn begin_log(&self, log: Place) {
+        for word in [at::LOG_NEW, at::LOG_OLD, at::LOG_DURABLE] {
+            self.set(word, log.at);
+        }
+        self.put_log_end(log.at);
+        self.set(at::LOG_CHAIN, log.chain);
+        self.set(at::LOG_GENERATION, log.generation);
+        self.set(at::LOG_NAMED, log.generation);
+        self.set(at::LOG_REPLAY, u64::from(log.generation != 0));
+    }
+
+    /// The log goes on at `end`, and everything before it is in the file or nowhere.
+    fn put_log_end(&self, end: u64) {
+        for word in [
+            at::LOG_WRITTEN,
+            at::LOG_READY,
+            at::LOG_NEXT_END,
+            at::LOG_END,
+        ] {
+            self.set(word, end);
+        }
+    }
+
+    /// What the sidecar holds is the whole state: nothing waits to be replayed.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.get(at::LOG_REPLAY) == 0
+    }
+
+    /// Notes what the checkpoint that is being flipped says of the log. Under the latch.
+    pub(crate) fn flip_log(&self) {
+        let end = self.get(at::LOG_END);
+        let (generation, at, chain) = match self.get(at::LOG_MODE) {
+            ON => (self.get(at::LOG_GENERATION), end, self.get(at::LOG_CHAIN)),
+            PENDING => (
+                self.get(at::LOG_GENERATION),
+                end.next_multiple_of(SECTOR),
+                process::random_u64(),
+            ),
+            _ => (0, end, 0),
+        };
+        for (i, word) in [generation, at, chain].into_iter().enumerate() {
+            self.set(at::CK_LOG + 8 * i, word);
+        }
+        self.set(at::CK_LOG_OLD, self.get(at::LOG_NEW));
+    }
+
+    /// Turns the log on at the flip that it was waiting for: behind a gap. Under the latch; can be done again.
+    pub(crate) fn finish_log_flip(&self) {
+        if self.get(at::LOG_MODE) != PENDING {
+            return;
+        }
+        let from = self.get(at::CK_LOG + 8);
+        self.set(at::LOG_HOLD, from + 1);
+        self.set(at::LOG_CHAIN, self.get(at::CK_LOG + 16));
+        for word in [at::LOG_READY, at::LOG_NEXT_END, at::LOG_END] {
+            self.set(word, from);
+        }
+        fail_point!("log.flip");
+        self.set(at::LOG_MODE, ON);
+    }
+
+    /// Where the log goes on after the checkpoint under way.
+    pub(crate) fn flipped_log(&self) -> Place {
+        Place {
+            generation: self.get(at::CK_LOG),
+            at: self.get(at::CK_LOG + 8),
+            chain: self.get(at::CK_LOG + 16),
+        }
+    }
+
+    /// The checkpoint under way is durable. Under the latch; can be done again.
+    pub(crate) fn switch_log(&self) {
+        let log = self.flipped_log();
+        self.set(at::LOG_NAMED, log.generation);
+        self.set(at::LOG_OLD, self.get(at::CK_LOG_OLD));
+        self.set(at::LOG_NEW, log.at);
+        self.group().raise(log.at);
+        self.set(at::LOG_HOLD, 0);
+    }
+
+    /// Forgets who led: all who could are dead.
+    pub(crate) fn forget_log_leader(&self) {
+        self.set(at::LOG_LEADER, 0);
+        self.set(at::LOG_WAITERS, 0);
+    }
+}
+
+impl Pager {
+    /// Whether checkpoints are flushed: somebody wants it, or a log of durable commits hangs on it.
+    pub(crate) fn must_flush(&self) -> bool {
+        self.shm.get(at::STRICTEST) > 0
+            || self.redo.commit
+            || self.shm.get(at::LOG_MODE) != OFF
+            || self.shm.get(at::LOG_NAMED) != 0
+    }
+
+    /// Sees to it that completed changes are durable without a checkpoint each. Outside sections and
+    /// transactions. Where the disk has no room for a log there is none, and checkpoints serve.
+    pub fn start_log(&self) -> Result<()> {
+        if self.shm.get(at::LOG_MODE) == ON && self.shm.get(at::LOG_HOLD) == 0 {
+            return Ok(());
+        }
+        self.with_checkpoint(|pager| {
+            if pager.shm.get(at::LOG_MODE) == ON {
+                return Ok(());
+            }
+            if pager.shm.get(at::LOG_MODE) == OFF {
+                pager.prepare_log()?;
+            }
+            pager.latched(|pager, slot| {
+                pager.raise_gate(slot)?;
+                let touched = pager.touch_superblock();
+                if touched.is_ok() {
+                    pager.shm.set(at::LOG_MODE, PENDING);
+                }
+                pager.shm.gate().lower(false);
+                touched
+            })?;
+            fail_point!("log.pending");
+            pager.flip_and_finish()
+        })
+    }
+
+    /// A file for the log: the one that was used before, or a new one. As the checkpoint's owner.
+    fn prepare_log(&self) -> Result<()> {
+        let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
+        let path = file::path_of(&self.path);
+        self.shm_log_room()?;
+        let generation = self.shm.get(at::LOG_GENERATION);
+        if generation != 0
+            && let Ok(Found::Log(log)) = LogFile::find(&path, uuid, generation)
+            && log.ring == RING
+        {
+            return Ok(());
+        }
+        self.shm.set(at::LOG_GENERATION, 0);
+        if self.shm.get(at::LOG_NAMED) != 0 {
+            // The file of that name may be needed until a checkpoint says that there is no log.
+            self.dirty_epoch()?;
+            self.flip_and_finish()?;
+        }
+        let generation = process::random_u64() | 1;
+        let log = LogFile::create(&path, &self.file, uuid, generation)?;
+        fail_point!("log.made");
+        *self.log_file() = Some(log);
+        self.latched(|pager, _| {
+            let end = pager.shm.get(at::LOG_END).next_multiple_of(SECTOR);
+            pager.shm.put_log_end(end);
+            pager.shm.set(at::LOG_NEW, end);
+            pager.shm.set(at::LOG_OLD, end);
+            pager.shm.set(at::LOG_GENERATION, generation);
+            Ok(())
+        })
+    }
+
+    fn shm_log_room(&self) -> Result<()> {
+        self.latched(|pager, _| pager.shm.ensure(Region::Log, RING as usize))
+    }
+
+    fn log_file(&self) -> std::sync::MutexGuard<'_, Option<LogFile>> {
+        self.redo.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before the last one's checkpoint: it will name no log.
+    pub(crate) fn end_log(&self) -> Result<()> {
+        if self.shm.get(at::LOG_MODE) == OFF && self.shm.get(at::LOG_NAMED) == 0 {
+            return Ok(());
+        }
+        self.latched(|pager, _| {
+            pager.shm.set(at::LOG_MODE, OFF);
+            Ok(())
+        })?;
+        self.dirty_epoch()
+    }
+
+    /// After the last one's checkpoint: nothing needs the log's file any more.
+    pub(crate) fn remove_log(&self) {
+        if self.shm.get(at::LOG_GENERATION) == 0
+            || self.shm.get(at::LOG_NAMED) != 0
+            || self.shm.get(at::LOG_MODE) != OFF
+        {
+            return;
+        }
+        fail_point!("log.removing");
+        // If it cannot be removed it is in nobody's way.
+        let _ = std::fs::remove_file(file::path_of(&self.path));
+        self.shm.set(at::LOG_GENERATION, 0);
+        *self.log_file() = None;
+    }
+
+    /// What comes after a completed change while somebody wants durable commits: waits until it is durable
+    /// if this process does, and makes room in the log. Outside sections and transactions.
+    #[cold]
+    pub fn settle_change(&self) -> Result<()> {
+        if self.redo.commit {
+            self.await_durable()?;
+        }
+        self.relieve_log();
+        Ok(())
+    }
+
+    /// Makes a checkpoint when the log is getting full, and waits for it when it nearly is. The change is
+    /// complete whatever becomes of this: errors meet whoever syncs.
+    fn relieve_log(&self) {
+        let used = |since| self.shm.get(at::LOG_END).saturating_sub(self.shm.get(since));
+        if self.shm.get(at::LOG_MODE) != ON || used(at::LOG_NEW) < DUE {
+            return;
+        }
+        let mut wait = if used(at::LOG_OLD) < CROWDED {
+            Wait::never()
+        } else {
+            Wait::forever()
+        };
+        // Somebody else may have made it meanwhile.
+        let _ = self.checkpoint_when(&mut wait, || used(at::LOG_NEW) >= DUE);
+    }
+
+    /// Waits until this thread's last change survives a power cut.
+    fn await_durable(&self) -> Result<()> {
+        let (serial, ticket) = TICKET.replace((0, Ticket::Nothing));
+        match ticket {
+            Ticket::Record(end) if serial == self.serial => self.flush_log(end)?,
+            Ticket::Epoch(epoch) if serial == self.serial => self.checkpoint_covering(epoch)?,
+            _ => {}
+        }
+        // What a commit with the log off left behind has no ticket (or finds one of an earlier commit).
+        match self.shm.get(at::LOG_MODE) {
+            // It was before the checkpoint that turned the log on.
+            ON if self.shm.get(at::LOG_HOLD) == 0 => Ok(()),
+            ON => self.with_checkpoint(|_| Ok(())),
+            OFF if self.start_log().is_ok() => Ok(()),
+            _ => self.checkpoint_covering(self.shm.get(at::EPOCH)),
+        }
+    }
+
+    /// A checkpoint that holds what was changed in this epoch, if there is none yet.
+    fn checkpoint_covering(&self, epoch: u64) -> Result<()> {
+        self.checkpoint_when(&mut Wait::forever(), || self.shm.get(at::DURABLE) < epoch)
+    }
+
+    /// Makes everything before `end` durable, or waits for who is at it.
+    fn flush_log(&self, end: u64) -> Result<()> {
+        let (slot, _, generation) = self.identity()?;
+        let me = (u64::from(slot) + 1) | u64::from(generation) << 32;
+        let group = self.shm.group();
+        let mut wait = Wait::forever();
+        let mut patience = Patience::new(&mut wait, self.bound);
+        while !group.is_durable(end) {
+            if self.shm.get(at::POISON) != 0 {
+                return Err(self.poisoned());
+            }
+            if self.shm.get(at::LOG_GENERATION) == 0 {
+                // The log was given up.
+                return self.checkpoint_covering(self.shm.get(at::EPOCH));
+            }
+            if group.is_held(end) {
+                self.with_checkpoint(|_| Ok(()))?;
+                continue;
+            }
+            let leader = group.leader();
+            let takes = if leader == 0 {
+                group.try_lead(me)
+            } else {
+                self.leader_is_dead(leader) && group.take_over(leader, me)
+            };
+            if takes {
+                let lead = Lead(&group);
+                self.lead(&group)?;
+                drop(lead);
+                continue;
+            }
+            let slice = patience.slice("the log to be flushed", || {
+                self.describe_owner(leader_slot(group.leader()))
+            })?;
+            group.sleep(slice);
+        }
+        Ok(())
+    }
+
+    /// Whether the process that leads is gone. Its slot may be somebody else's by now.
+    fn leader_is_dead(&self, leader: u64) -> bool {
+        let Some(slot) = leader_slot(leader).filter(|s| (*s as usize) < shm::THREAD_SLOTS) else {
+            return true;
+        };
+        let owner = self.shm.slot_owner(slot).load(Ordering::Acquire);
+        owner >> 32 != leader >> 32 || self.process_of(slot).is_none_or(|p| self.process_is_dead(p))
+    }
+
+    /// Waits, not long, until no other thread of this process leads: its slots are given back next.
+    pub(crate) fn let_leader_finish(&self, process: usize) {
+        let until = std::time::Instant::now() + self.bound;
+        while let Some(slot) = leader_slot(self.shm.group().leader())
+            && (slot as usize) < shm::THREAD_SLOTS
+            && self.process_of(slot) == Some(process)
+            && std::time::Instant::now() < until
+        {
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+    }
+
+    /// Writes and flushes what is ready.
+    fn lead(&self, group: &Group<'_>) -> Result<()> {
+        let (from, to) = group.due();
+        if from < to {
+            // What no meta page needs is not written if nobody waited for it.
+            let old = self.shm.get(at::LOG_OLD) / SECTOR * SECTOR;
+            let done = self.with_log(|log| {
+                self.write_ring(log, from.max(old).min(to), to)?;
+                fail_point!("log.written");
+                Ok(log.flush())
+            });
+            match done {
+                Ok(flushed) => flushed.map_err(|e| self.poison("cannot flush the redo log", e))?,
+                Err(e) => {
+                    log::warn!("{}: the redo log is given up: {e}", self.path.display());
+                    return self.give_up_log();
+                }
+            }
+            fail_point!("log.flushed");
+        }
+        group.flushed(to);
+        fail_point!("log.published");
+        Ok(())
+    }
+
+    /// Runs `f` on the log's file.
+    fn with_log<R>(&self, f: impl FnOnce(&LogFile) -> std::io::Result<R>) -> std::io::Result<R> {
+        let generation = self.shm.get(at::LOG_GENERATION);
+        let mut file = self.log_file();
+        match &*file {
+            Some(log) if log.generation == generation => f(log),
+            _ => {
+                let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
+                match LogFile::find(&file::path_of(&self.path), uuid, generation) {
+                    Ok(Found::Log(log)) if log.ring == RING => f(file.insert(log)),
+                    Ok(_) => Err(std::io::Error::other("its file is gone")),
+                    Err(e) => Err(std::io::Error::other(e.to_string())),
+                }
+            }
+        }
+    }
+
+    fn write_ring(&self, log: &LogFile, from: u64, to: u64) -> std::io::Result<()> {
+        let mut piece = [0u8; 4096];
+        let mut at = from;
+        while at < to {
+            let n = (to - at).min(piece.len() as u64) as usize;
+            self.read_ring(at, &mut piece[..n]);
+            log.write(at, &piece[..n])?;
+            at += n as u64;
+        }
+        Ok(())
+    }
+
+    /// The log cannot be written: what is not in it yet becomes durable by checkpoints.
+    fn give_up_log(&self) -> Result<()> {
+        self.latched(|pager, _| {
+            pager.shm.set(at::LOG_GENERATION, 0);
+            pager.shm.set(at::LOG_MODE, OFF);
+            Ok(())
+        })
+    }
+}
+
+/// The slot in a leader's word.
+fn leader_slot(leader: u64) -> Option<u32> {
+    (leader as u32).checked_sub(1)
+}
+
+/// The lead, given up at the end, whatever it is.
+struct Lead<'g, 's>(&'g Group<'s>);
+
+impl Drop for Lead<'_, '_> {
+    fn drop(&mut self) {
+        self.0.step_down();
+    }
+}
+
+/// The ring in the sidecar has room before the undo log's region.
+const _: () = assert!(RING as usize <= shm::LOG_SIZE && CROWDED < RING && RING.is_multiple_of(SECTOR));

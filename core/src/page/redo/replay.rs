@@ -1,0 +1,129 @@
+//! After a power cut, or when the sidecar is lost: the log's records are put over the checkpoint that names
+//! them, up to the first that is not whole.
+//!
+//! 1. It happens before anybody else can come in, as ordinary writes: pages of the checkpoint are copied, not
+//!    overwritten. So the checkpoint and the log stay what they are, and a replay that is killed is begun anew
+//!    with a new sidecar (`LOG_REPLAY`).
+//! 2. Records are written in the order of commits, and each is on the disk wholly or does not match its
+//!    checksum: so what is replayed is a state that was, and no older than the last that anyone was told of.
+//! 3. The log goes on behind what was found, in a new chain: what a torn end left there is not met again.
+
+use super::super::meta::Meta;
+use super::super::phys::ABSENT;
+use super::super::shm::at;
+use super::super::Pager;
+use super::file::{self, Found, LogFile};
+use super::record::{self, HEADER, Place, Range, Record, SECTOR};
+use crate::error::{Error, Result};
+use crate::raw::failpoint::fail_point;
+use std::sync::atomic::Ordering;
+
+impl Pager {
+    /// Replays the log that the checkpoint names. Alone with a new sidecar. Whether anything was.
+    pub(crate) fn replay_log(&self, meta: &Meta) -> Result<bool> {
+        if self.shm.is_replayed() {
+            return Ok(false);
+        }
+        let path = file::path_of(&self.path);
+        let refused = |what: String| Error::Refused {
+            path: self.path.clone(),
+            why: format!(
+                "its redo log {} {what}: changes that were reported durable may be in it. Put the right file \
+                 there; or, to go back to the last checkpoint, make an empty file of that name",
+                path.display()
+            ),
+        };
+        let log = match LogFile::find(&path, meta.uuid, meta.log.generation)? {
+            Found::Log(log) => log,
+            Found::Emptied => {
+                self.shm.set(at::LOG_GENERATION, 0);
+                self.shm.set(at::LOG_REPLAY, 0);
+                return Ok(false);
+            }
+            Found::Missing => return Err(refused("is missing".to_owned())),
+            Found::Foreign(what) => return Err(refused(what.to_owned())),
+        };
+        let mut place = meta.log;
+        let mut buf = Vec::new();
+        let mut replayed = false;
+        while let Some(len) = next_record(&log, place, meta.log.at, &mut buf)? {
+            let Some((record, next)) = Record::read(&buf[..len], place) else {
+                break;
+            };
+            self.replay(&record)?;
+            fail_point!("log.replayed");
+            (place, replayed) = (next, true);
+        }
+        // If this checkpoint gets damaged, the one before it needs its own part of the log.
+        let before = Meta::read(&self.file, (meta.checkpoint + 1) % 2)
+            .filter(|m| m.checkpoint + 1 == meta.checkpoint && m.log.generation == meta.log.generation)
+            .map_or(meta.log.at, |m| m.log.at.min(meta.log.at));
+        self.shm.set(at::LOG_OLD, before);
+        self.shm.put_log_end(place.at.next_multiple_of(SECTOR));
+        self.shm.set(at::LOG_DURABLE, place.at);
+        self.shm.set(at::LOG_REPLAY, 0);
+        Ok(replayed)
+    }
+
+    fn replay(&self, record: &Record<'_>) -> Result<()> {
+        self.latched(|pager, slot| {
+            pager.raise_gate(slot)?;
+            let done = record.ranges(|range| pager.replay_range(&range));
+            pager.shm.gate().lower(false);
+            done?;
+            let next = record.next_id().max(pager.shm.get(at::NEXT_ID));
+            pager.shm.set(at::NEXT_ID, next);
+            Ok(())
+        })
+    }
+
+    fn replay_range(&self, range: &Range<'_>) -> Result<()> {
+        let page = range.addr.page().0;
+        let logical = self.shm.get(at::LOGICAL);
+        // Pages are new one by one.
+        if page > logical {
+            return Err(Error::Corrupt {
+                what: "an address beyond the store in the redo log",
+                at: range.addr.0,
+            });
+        }
+        self.extend_logical(page)?;
+        let entry = match self.shm.entry(page).load(Ordering::Acquire) {
+            0 => self.fill(page)?,
+            entry => entry,
+        };
+        let keep = !range.whole && entry & ABSENT == 0;
+        let phys = match self.writable(page, entry, keep, true) {
+            Err(Error::NoSpace { .. }) => {
+                return Err(Error::NoSpace {
+                    what: "the store file, to bring in what its redo log holds",
+                    source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+                });
+            }
+            done => done?,
+        };
+        // SAFETY: under the latch with the gate raised, and nobody else has the store open.
+        let bytes = unsafe { self.map.page_mut(phys) }?;
+        if range.whole {
+            bytes.fill(0);
+        }
+        bytes[range.addr.offset()..range.addr.offset() + range.bytes.len()].copy_from_slice(range.bytes);
+        Ok(())
+    }
+}
+
+/// Reads the bytes of what may be the record at `place`; how many. None at the log's end.
+fn next_record(log: &LogFile, place: Place, first: u64, buf: &mut Vec<u8>) -> Result<Option<usize>> {
+    let failed = |e| Error::io("cannot read the redo log", e);
+    // Once round at most.
+    let most = log.ring.saturating_sub(place.at - first) as usize;
+    let mut header = [0; HEADER];
+    if most < HEADER || !log.read(place.at, &mut header).map_err(failed)? {
+        return Ok(None);
+    }
+    let Some(len) = record::length(&header, place, most) else {
+        return Ok(None);
+    };
+    buf.resize(buf.len().max(len), 0);
+    Ok(log.read(place.at, &mut buf[..len]).map_err(failed)?.then_some(len))
+}
