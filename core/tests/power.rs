@@ -7,19 +7,19 @@
 //! at any moment noticed between; some are garbage. Each image is opened without a sidecar by another
 //! thread, compared in full with the model at that very checkpoint, checked, and some are worked on.
 //!
-//! What the disk may hold: at the end of a flush, the content at the flush's beginning or later. So the
-//! base is taken when a flush begins and becomes the base when it has ended.
+//! With durable commits: `power_log`.
 //!
 //! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
 
 mod common;
+mod disk;
 
 use common::{Model, Rng, compare, scratch, step, time};
+use disk::Disk;
 use persist_core::raw::observe::{Moment, observe};
 use persist_core::store::{Durability, Options, Store};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,10 +27,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-const PAGE: usize = 4096;
-const SECTOR: usize = 512;
-/// Versions of one page that are remembered between two flushes.
-const VERSIONS: usize = 6;
 /// The models at checkpoints, by number.
 type States = BTreeMap<u64, Arc<Model>>;
 
@@ -83,140 +79,6 @@ impl Kept {
             compare(&opened, &self.models[&number], &what);
             opened.check_pages().unwrap_or_else(|e| panic!("{what}: {e}"));
         }
-    }
-}
-
-/// What the disk may hold.
-struct Disk {
-    path: PathBuf,
-    /// As of the last completed flush.
-    base: Vec<u8>,
-    /// As of the beginning of a flush under way.
-    pending: Option<Vec<u8>>,
-    /// As it was when last looked at.
-    now: Vec<u8>,
-    /// Contents of pages seen since the base, and since the pending one: (page, content).
-    seen: BTreeMap<usize, Vec<Box<[u8]>>>,
-    seen_pending: BTreeMap<usize, Vec<Box<[u8]>>>,
-    /// Lengths of the file seen since the base.
-    lengths: Vec<usize>,
-    lengths_pending: Vec<usize>,
-}
-
-impl Disk {
-    /// A file that lies on the disk whole.
-    fn new(path: &Path) -> Disk {
-        let now = std::fs::read(path).unwrap_or_default();
-        Disk {
-            path: path.to_owned(),
-            base: now.clone(),
-            pending: None,
-            lengths: vec![now.len()],
-            lengths_pending: Vec::new(),
-            now,
-            seen: BTreeMap::new(),
-            seen_pending: BTreeMap::new(),
-        }
-    }
-
-    /// Notices what has changed.
-    fn look(&mut self, rng: &mut Rng) {
-        let Ok(file) = std::fs::File::open(&self.path) else {
-            return;
-        };
-        let len = file.metadata().unwrap().len() as usize;
-        let mut fresh = vec![0; len];
-        file.read_exact_at(&mut fresh, 0).unwrap();
-        self.now.resize(len, 0);
-        for (i, (new, old)) in fresh.chunks(PAGE).zip(self.now.chunks(PAGE)).enumerate() {
-            if new != old {
-                for seen in [&mut self.seen, &mut self.seen_pending] {
-                    let all = seen.entry(i).or_default();
-                    if all.len() < VERSIONS {
-                        all.push(new.into());
-                    } else {
-                        all[rng.below(VERSIONS)] = new.into();
-                    }
-                }
-            }
-        }
-        self.now = fresh;
-        self.lengths.push(len);
-        self.lengths_pending.push(len);
-    }
-
-    fn flush_begins(&mut self) {
-        self.pending = Some(self.now.clone());
-        self.seen_pending.clear();
-        self.lengths_pending = vec![self.now.len()];
-    }
-
-    fn flush_ended(&mut self) {
-        if let Some(base) = self.pending.take() {
-            self.base = base;
-            self.seen = std::mem::take(&mut self.seen_pending);
-            self.lengths = std::mem::take(&mut self.lengths_pending);
-        }
-    }
-
-    /// The content at the last flush, with the newest meta page damaged by something else than a power cut.
-    /// With the number it had. None while the other one is not whole (a new store, or one being written over).
-    fn damaged(&self, rng: &mut Rng) -> Option<(Vec<u8>, u64)> {
-        let number = |i: usize| {
-            let page = self.base.get(i * PAGE..(i + 1) * PAGE)?;
-            let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
-            let whole =
-                xxhash_rust::xxh3::xxh3_64(&page[..PAGE - 8]) == word(PAGE - 8) && &page[..8] == b"persist1";
-            whole.then(|| word(32))
-        };
-        let (even, odd) = (number(0)?, number(1)?);
-        if self.seen.contains_key(&0) || self.seen.contains_key(&1) {
-            return None;
-        }
-        // The rest is as it may be after a cut.
-        let mut image = self.image(rng);
-        let at = if even > odd { 0 } else { PAGE };
-        image[at + rng.below(8) * SECTOR..][..SECTOR].fill_with(|| rng.next() as u8);
-        Some((image, even.max(odd)))
-    }
-
-    /// What the disk may hold if the power goes now.
-    fn image(&self, rng: &mut Rng) -> Vec<u8> {
-        let len = self.lengths[rng.below(self.lengths.len())].max(self.base.len());
-        let mut image = self.base.clone();
-        image.resize(self.now.len().max(len), 0);
-        // How likely new content is (of 8), whether a page is written as one, whether sectors are lost.
-        let (new, whole) = (rng.below(9), rng.one_in(3));
-        let garbage = if rng.one_in(3) { 1 + rng.below(12) } else { 0 };
-        for (page, seen) in &self.seen {
-            let at = page * PAGE;
-            let versions: Vec<&[u8]> = seen
-                .iter()
-                .map(|v| &**v)
-                .chain(self.now.get(at..at + PAGE))
-                .collect();
-            let base = image[at..at + PAGE].to_vec();
-            let pick = |rng: &mut Rng| -> &[u8] {
-                match rng.below(8) {
-                    n if n >= new => &base,
-                    n if n % 2 == 0 => versions[versions.len() - 1],
-                    _ => versions[rng.below(versions.len())],
-                }
-            };
-            let one = pick(rng);
-            for s in (0..PAGE).step_by(SECTOR) {
-                let from = if whole { one } else { pick(rng) };
-                let sector = &from[s..s + SECTOR];
-                let changed = versions.iter().any(|v| v[s..s + SECTOR] != base[s..s + SECTOR]);
-                let to = &mut image[at + s..at + s + SECTOR];
-                to.copy_from_slice(sector);
-                if changed && garbage > 0 && rng.one_in(garbage) {
-                    to.fill_with(|| rng.next() as u8);
-                }
-            }
-        }
-        image.truncate(len);
-        image
     }
 }
 
@@ -478,7 +340,6 @@ fn live(
     begin: Option<(Vec<u8>, States, Kept)>,
     seed: u64,
     room: usize,
-    durability: Durability,
     judges: &Rc<Judges>,
 ) -> (Vec<u8>, States, Kept) {
     let sidecar = PathBuf::from(format!("{}-shm", path.display()));
@@ -488,10 +349,7 @@ fn live(
     if let Some((image, ..)) = &begin {
         std::fs::write(path, image).unwrap();
     }
-    let options = Options {
-        durability,
-        ..Options::default()
-    };
+    let options = Options::default();
     // A new store's graph is an empty root, and its root is its first container.
     let empty = {
         let probe = path.with_extension("probe");
@@ -514,7 +372,6 @@ fn live(
         |b| (b.1, b.2),
     );
     let model = states.last_key_value().map(|(_, m)| (**m).clone()).unwrap();
-    let commit = durability == Durability::Commit;
     let life: Shared = Rc::new(RefCell::new(Life {
         disk: Disk::new(path),
         store: None,
@@ -523,8 +380,8 @@ fn live(
         kept,
         dropping: None,
         synced: 0,
-        every: 1 + rng.below(if commit { 12 } else { 5 }),
-        others: !commit && rng.one_in(2),
+        every: 1 + rng.below(5),
+        others: rng.one_in(2),
         room,
         rng: rng.clone(),
         judges: judges.clone(),
@@ -552,44 +409,21 @@ fn live(
         }
         let before = store.stat().unwrap().checkpoint;
         match rng.below(14) {
-            // (With durable commits checkpoints are many, and snapshots the same.)
-            12 if !commit => take_snapshot(&store, &life, before),
-            13 if !commit => drop_snapshot(&store, &life, &mut rng, before),
+            12 => take_snapshot(&store, &life, before),
+            13 => drop_snapshot(&store, &life, &mut rng, before),
             0..=6 => {
-                // One operation. With durable commits it is a checkpoint of its own.
-                let (op, made, mut model) = {
-                    let mut l = life.borrow_mut();
-                    let mut r = l.rng.clone();
-                    let op = l.model.draw(&mut r, l.room);
-                    l.rng = r;
-                    (op, Vec::new(), l.model.clone())
-                };
-                let made = RefCell::new(made);
-                let done = store.write(
-                    persist_core::store::Actor::Thread,
-                    &mut persist_core::store::Wait::forever(),
-                    |w| {
-                        let m = model.run(w, &op)?;
-                        if commit {
-                            // It will be durable, if at all, as the next checkpoint.
-                            let mut after = model.clone();
-                            after.apply(&op, &m);
-                            life.borrow_mut().states.insert(before + 1, Arc::new(after));
-                        }
-                        *made.borrow_mut() = m;
-                        Ok(())
-                    },
-                );
-                done.unwrap_or_else(|e| panic!("seed {seed:#x}: {op:?}: {e}"));
-                model.apply(&op, &made.borrow());
                 let mut l = life.borrow_mut();
+                let mut r = l.rng.clone();
+                let mut model = l.model.clone();
+                let room = l.room;
+                drop(l);
+                step(&store, &mut model, &mut r, room).unwrap_or_else(|e| panic!("seed {seed:#x}: {e}"));
+                l = life.borrow_mut();
+                l.rng = r;
                 l.model = model;
-                if commit {
-                    l.synced = store.stat().unwrap().checkpoint;
-                }
                 l.moment("after an operation");
             }
-            7 => transaction(&store, &life, &mut rng, before, commit),
+            7 => transaction(&store, &life, &mut rng),
             _ => {
                 life.borrow_mut().expect();
                 let done = store.sync();
@@ -684,7 +518,7 @@ fn drop_snapshot(store: &Store, life: &Shared, rng: &mut Rng, before: u64) {
 }
 
 /// Several operations that are there wholly or not at all.
-fn transaction(store: &Store, life: &Shared, rng: &mut Rng, before: u64, commit: bool) {
+fn transaction(store: &Store, life: &Shared, rng: &mut Rng) {
     use persist_core::store::Wait;
     store.begin(&mut Wait::forever()).unwrap();
     let mut model = life.borrow().model.clone();
@@ -700,33 +534,26 @@ fn transaction(store: &Store, life: &Shared, rng: &mut Rng, before: u64, commit:
         l.moment("after a rollback");
         return;
     }
-    if commit {
-        life.borrow_mut()
-            .states
-            .insert(before + 1, Arc::new(model.clone()));
-    }
     store.commit().unwrap();
     let mut l = life.borrow_mut();
     l.model = model;
-    if commit {
-        l.synced = store.stat().unwrap().checkpoint;
-    }
     l.moment("after a transaction");
 }
 
-fn lives(durability: Durability, quick: u64, salt: u64) {
+#[test]
+fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
     let seed: u64 = std::env::var("PERSIST_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(20_241);
-    let mut rng = Rng(seed ^ salt);
-    let (begun, long) = (Instant::now(), time(quick));
+    let mut rng = Rng(seed);
+    let (begun, long) = (Instant::now(), time(18));
     let dir = scratch();
     let judges = Rc::new(Judges::new(dir.path()));
     let path = dir.path().join("life.store");
     let (mut next, mut count, mut room) = (None, 0, 300_000);
     while begun.elapsed() < long && !judges.failed() {
-        let (image, states, kept) = live(&path, next.take(), rng.next(), room, durability, &judges);
+        let (image, states, kept) = live(&path, next.take(), rng.next(), room, &judges);
         count += 1;
         // Now and then a new store, some of them larger than one page of the page table covers.
         next = (!rng.one_in(6)).then_some((image, states, kept));
@@ -737,20 +564,10 @@ fn lives(durability: Durability, quick: u64, salt: u64) {
     let judges = Rc::into_inner(judges).unwrap();
     let (judged, newer) = judges.finish();
     println!(
-        "{durability:?}: {count} lives, {judged} images ({newer} newer than the last sync) in {:.0?}",
+        "{count} lives, {judged} images ({newer} newer than the last sync) in {:.0?}",
         begun.elapsed()
     );
     assert!(judged > 50, "only {judged} images");
-}
-
-#[test]
-fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
-    lives(Durability::Checkpoint, 18, 0);
-}
-
-#[test]
-fn with_durable_commits_no_acknowledged_operation_is_lost() {
-    lives(Durability::Commit, 8, 0xc0);
 }
 
 /// In steps, over many checkpoints, most of which touch only a small part of the page table.

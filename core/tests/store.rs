@@ -244,6 +244,7 @@ fn commit_durability_survives_the_loss_of_the_sidecar_at_any_time() {
         set(&s, s.root(), "x", In::Int(i)).unwrap();
         let copy = dir.path().join("copy.store");
         std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(dir.path().join("a.store-wal"), dir.path().join("copy.store-wal")).unwrap();
         let _ = std::fs::remove_file(dir.path().join("copy.store-shm"));
         let c = Store::open(&copy, &Options::default()).unwrap();
         assert_eq!(get(&c, c.root(), "x").unwrap(), Some(Value::Int(i)));

@@ -33,9 +33,17 @@ const VERSION: u32 = 1;
 const HEADER: u64 = PAGE_SIZE as u64;
 const SUM: usize = SECTOR as usize - 8;
 /// Bytes of the ring. Small in tests, so that it comes round.
-pub(crate) const RING: u64 = if cfg!(feature = "testing") { 128 << 10 } else { 8 << 20 };
+pub(crate) const RING: u64 = if cfg!(feature = "testing") {
+    128 << 10
+} else {
+    8 << 20
+};
 /// What the file grows by.
-const STEP: u64 = if cfg!(feature = "testing") { 16 << 10 } else { 1 << 20 };
+const STEP: u64 = if cfg!(feature = "testing") {
+    16 << 10
+} else {
+    1 << 20
+};
 /// The largest ring that is believed.
 const RING_MOST: u64 = 256 << 20;
 
@@ -270,7 +278,10 @@ mod tests {
         let log = LogFile::create(&path, &store, [1, 2], 3).unwrap();
         let bytes: Vec<u8> = (0..9000u32).map(|i| i as u8).collect();
         let mut back = vec![0; bytes.len()];
-        assert!(!log.read(STEP - 100, &mut back).unwrap(), "the file is not so long yet");
+        assert!(
+            !log.read(STEP - 100, &mut back).unwrap(),
+            "the file is not so long yet"
+        );
         for at in [0, STEP - 100, RING - 4500, 5 * RING + 512, 7 * RING - 1] {
             log.write(at, &bytes).unwrap();
             assert!(log.read(at, &mut back).unwrap());

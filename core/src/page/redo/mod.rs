@@ -109,12 +109,7 @@ impl Shm {
 
     /// The log goes on at `end`, and everything before it is in the file or nowhere.
     fn put_log_end(&self, end: u64) {
-        for word in [
-            at::LOG_WRITTEN,
-            at::LOG_READY,
-            at::LOG_NEXT_END,
-            at::LOG_END,
-        ] {
+        for word in [at::LOG_WRITTEN, at::LOG_READY, at::LOG_NEXT_END, at::LOG_END] {
             self.set(word, end);
         }
     }

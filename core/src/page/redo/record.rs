@@ -247,10 +247,7 @@ mod tests {
             let next = build(&mut buf, AT, pad);
             assert_eq!(next.at, AT.at + buf.len() as u64);
             assert!(!pad || next.at.is_multiple_of(SECTOR));
-            assert_eq!(
-                length(buf.first_chunk().unwrap(), AT, 100_000),
-                Some(buf.len())
-            );
+            assert_eq!(length(buf.first_chunk().unwrap(), AT, 100_000), Some(buf.len()));
             let (record, then) = Record::read(&buf, AT).unwrap();
             assert_eq!((then, record.next_id()), (next, 9));
             assert_eq!(
@@ -316,7 +313,12 @@ mod tests {
         };
         let head = |v: u64| move |b: &mut [u8]| b[HEADER..HEADER + 8].copy_from_slice(&v.to_le_bytes());
         assert!(forge(&|_| ()).is_ok());
-        for v in [4096 | 17 << 48, 4096 | 0x7fff << 48, 8190 | 16 << 48, 8 | 16 << 48 | WHOLE] {
+        for v in [
+            4096 | 17 << 48,
+            4096 | 0x7fff << 48,
+            8190 | 16 << 48,
+            8 | 16 << 48 | WHOLE,
+        ] {
             assert!(matches!(forge(&head(v)), Err(Error::Corrupt { .. })), "{v:#x}");
         }
         let count = |n: u32| move |b: &mut [u8]| b[28..32].copy_from_slice(&n.to_le_bytes());

@@ -8,10 +8,10 @@
 //!    checksum: so what is replayed is a state that was, and no older than the last that anyone was told of.
 //! 3. The log goes on behind what was found, in a new chain: what a torn end left there is not met again.
 
+use super::super::Pager;
 use super::super::meta::Meta;
 use super::super::phys::ABSENT;
 use super::super::shm::at;
-use super::super::Pager;
 use super::file::{self, Found, LogFile};
 use super::record::{self, HEADER, Place, Range, Record, SECTOR};
 use crate::error::{Error, Result};
@@ -125,5 +125,8 @@ fn next_record(log: &LogFile, place: Place, first: u64, buf: &mut Vec<u8>) -> Re
         return Ok(None);
     };
     buf.resize(buf.len().max(len), 0);
-    Ok(log.read(place.at, &mut buf[..len]).map_err(failed)?.then_some(len))
+    Ok(log
+        .read(place.at, &mut buf[..len])
+        .map_err(failed)?
+        .then_some(len))
 }
