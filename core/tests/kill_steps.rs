@@ -9,7 +9,7 @@
 
 mod support;
 
-use persist_core::store::{Options, Store, Wait};
+use persist_core::store::{Durability, Options, Store, Wait};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,6 +31,18 @@ fn options() -> Options {
     }
 }
 
+/// As the child is to open the store (PERSIST_STEP_DURABLE).
+fn child_options() -> Options {
+    Options {
+        durability: if std::env::var_os("PERSIST_STEP_DURABLE").is_some() {
+            Durability::Commit
+        } else {
+            Durability::Checkpoint
+        },
+        ..options()
+    }
+}
+
 fn case(name: &str) -> &'static Case {
     CASES.iter().find(|c| c.name == name).expect("a known case")
 }
@@ -45,7 +57,7 @@ fn prepared() {
     ) else {
         return;
     };
-    let store = Store::open(&path, &options()).expect("open");
+    let store = Store::open(&path, &child_options()).expect("open");
     (case(&name).prepare)(&store).expect("prepare");
     ptrace::die();
 }
@@ -65,7 +77,7 @@ fn stepped() {
     if case.marked == Marked::Open {
         ptrace::stop_here();
     }
-    let store = Store::open(&path, &options()).expect("open");
+    let store = Store::open(&path, &child_options()).expect("open");
     match case.marked {
         Marked::Operation => {
             // The thread has its slot, code is linked, before the first mark.
@@ -85,12 +97,23 @@ fn stepped() {
     ptrace::die();
 }
 
-fn command(test: &str, name: &str, paths: &Paths) -> Command {
+fn command(test: &str, name: &str, paths: &Paths, commits: Commits) -> Command {
     let mut command = again(test);
     command
         .env("PERSIST_STEP_CASE", name)
         .env("PERSIST_STEP_STORE", &paths.store);
+    if commits == Commits::Durable {
+        command.env("PERSIST_STEP_DURABLE", "1");
+    }
     command
+}
+
+/// What the killed process wants of its commits. Durable ones are in the redo log: every moment is also taken
+/// for a power cut that has lost nothing but the sidecar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Commits {
+    Plain,
+    Durable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,17 +131,20 @@ struct Stage {
     after: State,
     what: String,
     slowest: Duration,
+    commits: Commits,
 }
 
 impl Stage {
     /// The store as it is before the operation; what it holds; how to bring it back.
-    fn new(case: &Case, recovery: Recovery) -> (tempfile::TempDir, Stage, Base) {
+    fn new(case: &Case, recovery: Recovery, commits: Commits) -> (tempfile::TempDir, Stage, Base) {
         let dir = memory_dir();
         let paths = Paths::new(dir.path());
         let (observer, mut base, before);
         if recovery == Recovery::Inherit {
             // The process that made it is dead, and the sidecar as it left it.
-            let died = command("prepared", case.name, &paths).status().expect("run");
+            let died = command("prepared", case.name, &paths, commits)
+                .status()
+                .expect("run");
             assert_eq!(died.signal(), Some(libc::SIGKILL), "{}", case.name);
             base = Base::take(&paths, true);
             let store = Store::open(&paths.store, &options()).unwrap();
@@ -127,13 +153,25 @@ impl Stage {
             base.restore();
             observer = None;
         } else {
-            let store = Store::open(&paths.store, &options()).unwrap();
+            let options = Options {
+                durability: match commits {
+                    Commits::Plain => Durability::Checkpoint,
+                    Commits::Durable => Durability::Commit,
+                },
+                ..options()
+            };
+            let store = Store::open(&paths.store, &options).unwrap();
             (case.prepare)(&store).unwrap();
             before = State::of(&store);
             observer = Some(store);
             base = Base::take(&paths, false);
         }
-        let what = format!("{} ({recovery:?})", case.name);
+        let durable = if commits == Commits::Durable {
+            ", durable"
+        } else {
+            ""
+        };
+        let what = format!("{} ({recovery:?}{durable})", case.name);
         let (after, slowest) = (before.clone(), Duration::ZERO);
         (
             dir,
@@ -144,6 +182,7 @@ impl Stage {
                 after,
                 what,
                 slowest,
+                commits,
             },
             base,
         )
@@ -168,7 +207,42 @@ impl Stage {
         state
     }
 
+    /// The store as another machine finds it that gets its file and its log: what a power cut leaves when the
+    /// disk has everything.
+    fn cut(&self, at: &str) -> State {
+        let copy = Paths::new(&self.paths.store.with_extension("cut"));
+        std::fs::create_dir_all(copy.store.parent().unwrap()).unwrap();
+        std::fs::copy(&self.paths.store, &copy.store).unwrap();
+        for gone in [&copy.sidecar, &copy.log] {
+            let _ = std::fs::remove_file(gone);
+        }
+        if self.paths.log.exists() {
+            std::fs::copy(&self.paths.log, &copy.log).unwrap();
+        }
+        let store = Store::open(&copy.store, &options())
+            .unwrap_or_else(|e| panic!("{}, {at}, then a power cut: cannot open: {e}", self.what));
+        let mut state = State::of(&store);
+        if state != self.before && state != self.after {
+            store.gc().unwrap();
+            state = State::of(&store);
+        }
+        if let Err(e) = sound(&store).and_then(|()| store.close().map_err(|e| e.to_string())) {
+            panic!("{}, {at}, then a power cut: {e}", self.what);
+        }
+        state
+    }
+
     fn judge(&mut self, at: &str) {
+        if self.commits == Commits::Durable {
+            let state = self.cut(at);
+            assert!(
+                state == self.before || state == self.after,
+                "{}, {at}, then a power cut: neither before nor after:\n{state:?}\nbefore:\n{:?}\nafter:\n{:?}",
+                self.what,
+                self.before,
+                self.after
+            );
+        }
         let state = self.recovered(at);
         assert!(
             state == self.before || state == self.after,
@@ -181,9 +255,9 @@ impl Stage {
 }
 
 /// The moments to look at.
-fn chosen(reel: &Reel) -> Vec<usize> {
+fn chosen(reel: &Reel, few: usize) -> Vec<usize> {
     let all = 0..reel.moments.len();
-    if torture() || reel.moments.len() <= FEW {
+    if torture() || reel.moments.len() <= few {
         return all.collect();
     }
     let telling: Vec<usize> = all.clone().filter(|i| reel.moments[*i].protocol).collect();
@@ -194,24 +268,33 @@ fn chosen(reel: &Reel) -> Vec<usize> {
         let from = (std::process::id() as usize) % stride;
         of.into_iter().skip(from).step_by(stride).collect::<Vec<_>>()
     };
-    let mut some = thin(telling, FEW * 4 / 5);
-    some.extend(thin(rest, FEW / 5));
+    let mut some = thin(telling, few * 4 / 5);
+    some.extend(thin(rest, few / 5));
     some.push(all.end - 1);
     some.sort_unstable();
     some.dedup();
     some
 }
 
-fn kill_everywhere(case: &Case, recovery: Recovery) {
+fn kill_everywhere(case: &Case, recovery: Recovery, commits: Commits) {
     let begun = Instant::now();
     ptrace::stay_on_one_processor();
-    let (_dir, mut stage, mut base) = Stage::new(case, recovery);
+    let (_dir, mut stage, mut base) = Stage::new(case, recovery, commits);
     let (paths, alone) = (stage.paths.clone(), stage.observer.is_none());
-    let mut reel = record(&paths, alone, &mut command("stepped", case.name, &paths));
+    let mut reel = record(&paths, alone, &mut command("stepped", case.name, &paths, commits));
     let last = reel.moments.len() - 1;
     reel.restore(last);
-    stage.after = stage.recovered("after the operation");
-    let moments = chosen(&reel);
+    if commits == Commits::Durable {
+        // Acknowledged: it survives a power cut.
+        let kept = stage.cut("after the operation");
+        reel.restore(last);
+        stage.after = stage.recovered("after the operation");
+        assert!(kept == stage.after, "{}: lost by a power cut", stage.what);
+    } else {
+        stage.after = stage.recovered("after the operation");
+    }
+    let few = if commits == Commits::Durable { FEW / 4 } else { FEW };
+    let moments = chosen(&reel, few);
     for m in &moments {
         reel.restore(*m);
         stage.judge(&format!(
@@ -223,7 +306,7 @@ fn kill_everywhere(case: &Case, recovery: Recovery) {
     let wanted = if torture() { 200 } else { KILLS };
     for k in 0..wanted {
         base.restore();
-        let mut child = Tracee::spawn(&mut command("stepped", case.name, &paths), &paths.store);
+        let mut child = Tracee::spawn(&mut command("stepped", case.name, &paths, commits), &paths.store);
         // Bits of the golden ratio: spread, and others in each run.
         let spread = (k + u64::from(std::process::id())).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let steps = (reel.steps * spread) >> 32;
@@ -250,10 +333,14 @@ fn kill_everywhere(case: &Case, recovery: Recovery) {
 /// The process that recovers is killed too, at every store, and so is whoever comes then.
 fn kill_the_recovery(case: &Case, recovery: Recovery, kills: usize) {
     ptrace::stay_on_one_processor();
-    let (_dir, mut stage, _) = Stage::new(case, recovery);
+    let (_dir, mut stage, _) = Stage::new(case, recovery, Commits::Plain);
     let (paths, alone) = (stage.paths.clone(), stage.observer.is_none());
     stage.what = format!("the recovery from: {}", stage.what);
-    let mut reel = record(&paths, alone, &mut command("stepped", case.name, &paths));
+    let mut reel = record(
+        &paths,
+        alone,
+        &mut command("stepped", case.name, &paths, Commits::Plain),
+    );
     reel.restore(reel.moments.len() - 1);
     stage.after = stage.recovered("after the operation");
     let more = std::env::var("PERSIST_STEP_KILLS")
@@ -271,9 +358,13 @@ fn kill_the_recovery(case: &Case, recovery: Recovery, kills: usize) {
         .step_by(stride)
     {
         reel.restore(*first);
-        let mut second = record(&paths, alone, &mut command("stepped", "open", &paths));
+        let mut second = record(
+            &paths,
+            alone,
+            &mut command("stepped", "open", &paths, Commits::Plain),
+        );
         moments += second.moments.len();
-        for m in chosen(&second) {
+        for m in chosen(&second, FEW) {
             second.restore(m);
             stage.judge(&format!(
                 "killed after {} stores, the recovery after {}",
@@ -289,39 +380,62 @@ fn kill_the_recovery(case: &Case, recovery: Recovery, kills: usize) {
     drop(stage.observer.take());
 }
 
-/// Making a store, or its sidecar, is cut short anywhere.
-fn kill_the_beginning(store_is_there: bool) {
+/// What is cut short anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Beginning {
+    /// A store is made.
+    Creation,
+    /// The first open of a boot makes a sidecar.
+    Sidecar,
+    /// As before, by one who wants durable commits: a log is made and turned on.
+    Log,
+    /// As before, and there is a log to replay.
+    Replay,
+}
+
+fn kill_the_beginning(beginning: Beginning) {
     ptrace::stay_on_one_processor();
     let dir = memory_dir();
     let paths = Paths::new(dir.path());
-    let empty = {
-        let other = memory_dir();
-        State::of(&Store::open(other.path().join("a.store"), &options()).unwrap())
+    let before = match beginning {
+        Beginning::Creation => {
+            let other = memory_dir();
+            State::of(&Store::open(other.path().join("a.store"), &options()).unwrap())
+        }
+        Beginning::Sidecar | Beginning::Log => {
+            let store = Store::open(&paths.store, &options()).unwrap();
+            used_for_a_while(&store).unwrap();
+            let before = State::of(&store);
+            store.close().unwrap();
+            before
+        }
+        Beginning::Replay => {
+            let died = command("prepared", "a checkpoint", &paths, Commits::Durable).status();
+            assert_eq!(died.expect("run").signal(), Some(libc::SIGKILL));
+            let mut base = Base::take(&paths, true);
+            let store = Store::open(&paths.store, &options()).unwrap();
+            let before = State::of(&store);
+            store.close().unwrap();
+            base.restore();
+            before
+        }
     };
-    let mut before = empty;
-    if store_is_there {
-        let store = Store::open(&paths.store, &options()).unwrap();
-        used_for_a_while(&store).unwrap();
-        before = State::of(&store);
-        store.close().unwrap();
-        std::fs::remove_file(&paths.sidecar).unwrap();
-    }
-    let mut reel = record(&paths, true, &mut command("stepped", "open", &paths));
-    let what = if store_is_there {
-        "the first open of a boot"
-    } else {
-        "the creation"
-    }
-    .to_owned();
+    let _ = std::fs::remove_file(&paths.sidecar);
+    let commits = match beginning {
+        Beginning::Creation | Beginning::Sidecar => Commits::Plain,
+        Beginning::Log | Beginning::Replay => Commits::Durable,
+    };
+    let mut reel = record(&paths, true, &mut command("stepped", "open", &paths, commits));
     let mut stage = Stage {
         paths,
         observer: None,
         before: before.clone(),
         after: before,
-        what,
+        what: format!("{beginning:?}"),
         slowest: Duration::ZERO,
+        commits,
     };
-    let moments = chosen(&reel);
+    let moments = chosen(&reel, FEW);
     for m in &moments {
         reel.restore(*m);
         stage.judge(&format!(
@@ -340,12 +454,22 @@ fn kill_the_beginning(store_is_there: bool) {
 
 #[test]
 fn the_creation_of_a_store() {
-    kill_the_beginning(false);
+    kill_the_beginning(Beginning::Creation);
 }
 
 #[test]
 fn the_creation_of_a_sidecar() {
-    kill_the_beginning(true);
+    kill_the_beginning(Beginning::Sidecar);
+}
+
+#[test]
+fn the_beginning_of_a_log() {
+    kill_the_beginning(Beginning::Log);
+}
+
+#[test]
+fn the_replay_of_a_log() {
+    kill_the_beginning(Beginning::Replay);
 }
 
 #[test]
@@ -381,14 +505,50 @@ fn recoveries_by_another_process() {
 #[test]
 fn operations_and_nobody_else() {
     for case in CASES.iter().filter(|c| wanted(c)) {
-        kill_everywhere(case, Recovery::Inherit);
+        kill_everywhere(case, Recovery::Inherit, Commits::Plain);
     }
 }
 
 #[test]
 fn operations_beside_another_process() {
     for case in CASES.iter().filter(|c| wanted(c)) {
-        kill_everywhere(case, Recovery::Bury);
+        kill_everywhere(case, Recovery::Bury, Commits::Plain);
+    }
+}
+
+/// Those whose commits differ: in place, with new memory in old pages and in new ones, over several
+/// operations, with nothing to commit, and with more than the log has room for. And the log's own beginning and
+/// end.
+fn durable(case: &Case) -> bool {
+    [
+        "set inline over inline",
+        "set inline, first change after a checkpoint",
+        "insert into a small dict",
+        "a small dict becomes large",
+        "a string of many pieces",
+        "a string that the redo log has no room for",
+        "remove",
+        "a transaction",
+        "a rollback",
+        "a checkpoint",
+        "open",
+        "close",
+    ]
+    .contains(&case.name)
+        && wanted(case)
+}
+
+#[test]
+fn durable_operations_and_nobody_else() {
+    for case in CASES.iter().filter(|c| durable(c)) {
+        kill_everywhere(case, Recovery::Inherit, Commits::Durable);
+    }
+}
+
+#[test]
+fn durable_operations_beside_another_process() {
+    for case in CASES.iter().filter(|c| durable(c)) {
+        kill_everywhere(case, Recovery::Bury, Commits::Durable);
     }
 }
 

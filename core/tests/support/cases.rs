@@ -196,6 +196,12 @@ pub const CASES: &[Case] = &[
         run: |s| set(s, s.root(), "b", In::Bytes(&[7; 20_000])),
     },
     Case {
+        name: "a string that the redo log has no room for",
+        marked: Marked::Operation,
+        prepare: some_values,
+        run: |s| set(s, s.root(), "b", In::Bytes(&[7; 70_000])),
+    },
+    Case {
         name: "remove a string of many pieces",
         marked: Marked::Operation,
         prepare: |s| set(s, s.root(), "b", In::Bytes(&[7; 20_000])),

@@ -8,8 +8,8 @@
 //! its store's inode), while nobody but possibly an idle observer, who was there all along, has the store
 //! open. Real kills of the same operation are made beside these (`kill_steps`).
 //!
-//! Sidecars are known by inode and kept under a second name, so that a moment's sidecar can be linked to
-//! its place again.
+//! Sidecars and redo logs are known by inode and kept under a second name, so that a moment's can be
+//! linked to its place again.
 
 use super::ptrace::{Event, Page, Tracee, Window, data_pages};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ const MOST: u64 = 1_000_000;
 const STORE_PAGES: u64 = 1 << 16;
 const SIDECAR_PAGES: u64 = 1 << 20;
 
-/// 0: the store; else a sidecar's inode.
+/// 0: the store; else the inode of a sidecar or log.
 type FileId = u64;
 type Place = (FileId, u64);
 
@@ -32,6 +32,7 @@ type Place = (FileId, u64);
 pub struct Paths {
     pub store: PathBuf,
     pub sidecar: PathBuf,
+    pub log: PathBuf,
 }
 
 impl Paths {
@@ -39,6 +40,7 @@ impl Paths {
         Paths {
             store: dir.join("a.store"),
             sidecar: dir.join("a.store-shm"),
+            log: dir.join("a.store-wal"),
         }
     }
 
@@ -46,16 +48,21 @@ impl Paths {
         self.store.with_extension(format!("kept{id}"))
     }
 
-    fn sidecar_id(&self) -> Option<FileId> {
-        std::fs::symlink_metadata(&self.sidecar).ok().map(|m| m.ino())
+    /// Those beside the store.
+    fn others(&self) -> [&Path; 2] {
+        [&self.sidecar, &self.log]
     }
 }
 
-/// What is not bytes of pages: the store's length, and which sidecar is in place, how long.
+fn id_at(path: &Path) -> Option<FileId> {
+    std::fs::symlink_metadata(path).ok().map(|m| m.ino())
+}
+
+/// What is not bytes of pages: the store's length, and which sidecar and log are in place, how long.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Names {
     store: Option<u64>,
-    sidecar: Option<(FileId, u64)>,
+    others: [Option<(FileId, u64)>; 2],
 }
 
 /// One moment at which something had changed.
@@ -119,21 +126,22 @@ impl Watch {
             std::fs::hard_link(&self.paths.store, &kept).expect("link");
             self.windows.insert(0, Window::new(file, STORE_PAGES));
         }
-        let sidecar = self.paths.sidecar_id();
-        if let Some(id) = sidecar
-            && !self.windows.contains_key(&id)
-        {
-            let kept = self.paths.kept(id);
-            let _ = std::fs::remove_file(&kept);
-            std::fs::hard_link(&self.paths.sidecar, &kept).expect("link");
-            self.windows
-                .insert(id, Window::new(open(&kept).expect("open"), SIDECAR_PAGES));
-        }
+        let paths = self.paths.clone();
+        let others = paths.others().map(|path| {
+            let id = id_at(path)?;
+            self.windows.entry(id).or_insert_with(|| {
+                let kept = paths.kept(id);
+                let _ = std::fs::remove_file(&kept);
+                std::fs::hard_link(path, &kept).expect("link");
+                Window::new(open(&kept).expect("open"), SIDECAR_PAGES)
+            });
+            Some(id)
+        });
         let len = |id: FileId| self.windows.get(&id).map(Window::len);
         let store = self.paths.store.exists().then(|| len(0)).flatten();
         Names {
             store,
-            sidecar: sidecar.map(|id| (id, len(id).unwrap_or(0))),
+            others: others.map(|id| id.map(|id| (id, len(id).unwrap_or(0)))),
         }
     }
 
@@ -296,11 +304,13 @@ impl Reel {
         if self.paths.store.exists() != self.now_names.store.is_some() {
             link(0, &self.paths.store, self.now_names.store.is_some());
         }
-        let want = self.now_names.sidecar.map(|s| s.0);
-        if self.paths.sidecar_id() != want {
-            link(0, &self.paths.sidecar, false);
-            if let Some(id) = want {
-                link(id, &self.paths.sidecar, true);
+        for (path, want) in self.paths.others().into_iter().zip(self.now_names.others) {
+            let want = want.map(|w| w.0);
+            if id_at(path) != want {
+                link(0, path, false);
+                if let Some(id) = want {
+                    link(id, path, true);
+                }
             }
         }
         let lengths = self
@@ -308,7 +318,7 @@ impl Reel {
             .store
             .map(|len| (0, len))
             .into_iter()
-            .chain(self.now_names.sidecar);
+            .chain(self.now_names.others.into_iter().flatten());
         for (id, len) in lengths {
             let window = &self.windows[&id];
             // Nobody shortens a file that an observer has mapped; what lies beyond is not looked at then.
@@ -317,7 +327,8 @@ impl Reel {
             }
         }
         let empty: Box<Page> = Box::new([0; 512]);
-        let ids = self.now_names.store.map(|_| 0).into_iter().chain(want);
+        let others = self.now_names.others.into_iter().flatten().map(|o| o.0);
+        let ids = self.now_names.store.map(|_| 0).into_iter().chain(others);
         for id in ids {
             let window = &self.windows[&id];
             let len = window.len();
