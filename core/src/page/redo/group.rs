@@ -12,7 +12,7 @@
 //! 4. A leader steps down and then wakes the sleepers; a sleeper counts itself and then looks at the word
 //!    (`waiters`): so nobody sleeps through it.
 
-use super::super::waiters::Waiters;
+use crate::page::waiters::Waiters;
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
 use std::time::Duration;
 
