@@ -57,7 +57,7 @@ impl Pager {
             match shm.get(at::LOG_MODE) {
                 ON => match self.append() {
                     Ok(Some(end)) => ticket = Ticket::Record(end),
-                    // The undo log was found damaged: who needs it next says so.
+                    // The undo log was found damaged, or a page could not be read: who needs them next says so.
                     Ok(None) | Err(_) => {
                         shm.set(at::LOG_MODE, PENDING);
                         ticket = Ticket::Epoch(shm.get(at::EPOCH));
@@ -117,6 +117,8 @@ impl Pager {
             return Ok(None);
         };
         self.write_to_ring(place.at, record);
+        // What could not be read is no part of the change.
+        self.whole()?;
         shm.set(at::LOG_NEXT_CHAIN, next.chain);
         let ready = if next.at.is_multiple_of(SECTOR) {
             next.at

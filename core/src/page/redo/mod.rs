@@ -399,6 +399,7 @@ impl Pager {
             let old = self.shm.get(at::LOG_OLD) / SECTOR * SECTOR;
             let done = self.with_log(|log| {
                 self.write_ring(log, from.max(old).min(to), to)?;
+                self.whole().map_err(|e| std::io::Error::other(e.to_string()))?;
                 fail_point!("log.written");
                 Ok(log.flush())
             });

@@ -71,6 +71,7 @@ impl Pager {
             let done = record.ranges(|range| pager.replay_range(&range));
             pager.shm.gate().lower(false);
             done?;
+            pager.whole()?;
             let next = record.next_id().max(pager.shm.get(at::NEXT_ID));
             pager.shm.set(at::NEXT_ID, next);
             Ok(())
