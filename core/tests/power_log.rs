@@ -314,7 +314,14 @@ fn transaction(store: &Store, life: &Shared, waits: bool, rng: &mut Rng) {
 type Last = (Image, Vec<Arc<Model>>, usize);
 
 /// Runs one life; what the next one begins with.
-fn live(path: &Path, begin: Option<Last>, seed: u64, room: usize, judged: &Rc<RefCell<usize>>) -> Last {
+fn live(
+    path: &Path,
+    begin: Option<Last>,
+    seed: u64,
+    room: usize,
+    judged: &Rc<RefCell<usize>>,
+    until: Instant,
+) -> Last {
     let mut rng = Rng(seed);
     Image::clear(path);
     let (history, kept) = match begin {
@@ -384,6 +391,9 @@ fn live(path: &Path, begin: Option<Last>, seed: u64, room: usize, judged: &Rc<Re
     let first = lot(&mut rng);
     stores.push((open(first), first == Durability::Commit));
     for _ in 0..10 + rng.below(60) {
+        if Instant::now() > until {
+            break;
+        }
         let i = rng.below(stores.len());
         let (store, waits) = stores[i].clone();
         match rng.below(24) {
@@ -444,7 +454,7 @@ fn no_completed_operation_is_lost() {
         .and_then(|s| s.parse().ok())
         .unwrap_or(20_261);
     let mut rng = Rng(seed);
-    let (begun, long) = (Instant::now(), time(15));
+    let (begun, long) = (Instant::now(), time(10));
     let dir = scratch();
     let judged = Rc::new(RefCell::new(0));
     let (mut next, mut lives) = (None, 0);
@@ -456,6 +466,7 @@ fn no_completed_operation_is_lost() {
             rng.next(),
             room,
             &judged,
+            begun + long,
         );
         lives += 1;
         next = (!rng.one_in(4)).then_some(last);
