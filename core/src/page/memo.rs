@@ -22,10 +22,11 @@ use super::{Pager, ReadSection};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Notes of one thread. (Few in tests, so that they get into each other's way.)
-const NOTES: usize = if TESTED { 64 } else { 4096 };
-/// Searches before a thread gets a table.
-const PATIENCE: u32 = if TESTED { 1 } else { 64 };
+/// Notes of one thread: 256 KiB of them, and 4 MiB if they drive each other out all the time. (Few in tests,
+/// so that they do.)
+const NOTES: [usize; 2] = if TESTED { [64, 256] } else { [4096, 65536] };
+/// What a thread goes through before it gets each table: searches, notes driven out.
+const PATIENCE: [u32; 2] = if TESTED { [1, 200] } else { [64, 4096] };
 const TESTED: bool = cfg!(any(test, feature = "testing"));
 
 #[derive(Debug, Default)]
@@ -34,8 +35,9 @@ struct Note([AtomicU64; 8]);
 
 #[derive(Debug, Default)]
 struct Row {
+    /// Searches without a table; then notes that drove out others which held still.
     searches: AtomicU32,
-    notes: OnceLock<Box<[Note]>>,
+    notes: [OnceLock<Box<[Note]>>; 2],
 }
 
 /// The tables of a process, by thread slot.
@@ -49,10 +51,10 @@ impl Default for Memo {
 }
 
 #[inline(always)]
-fn place(about: [u64; 3]) -> usize {
+fn place(about: [u64; 3], notes: usize) -> usize {
     // The end of a key tells it from its neighbours as a rule.
     let mixed = (about[2] ^ about[1].rotate_left(32) ^ about[0]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ mixed >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % NOTES
+    ((mixed ^ mixed >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (notes - 1)
 }
 
 #[inline(always)]
@@ -77,9 +79,9 @@ impl ReadSection<'_> {
     /// What was noted about something, if it still holds.
     #[inline(always)]
     pub(super) fn remembered(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        let notes = self.pager().memo.0.get(self.slot as usize)?.notes.get()?;
+        let notes = self.pager().memo.0.get(self.slot as usize)?.table()?;
         let structure = self.structure();
-        let place = place(about);
+        let place = place(about, notes.len());
         let mut note = &notes.get(place)?.0;
         if !is_of(note, about, structure) {
             note = &notes.get(place ^ 1)?.0;
@@ -97,19 +99,24 @@ impl ReadSection<'_> {
         let Some(row) = self.pager().memo.0.get(self.slot as usize) else {
             return;
         };
-        let Some(notes) = row.notes.get() else {
-            return row.come_back();
+        let Some(notes) = row.table() else {
+            return row.want(0);
         };
         if structure == 0 {
             return;
         }
-        let mut place = place(about);
-        if notes
-            .get(place)
-            .is_some_and(|Note(there)| there[3].load(Ordering::Relaxed) == structure)
-        {
+        let holds = |place: usize| {
+            notes
+                .get(place)
+                .is_some_and(|Note(note)| note[3].load(Ordering::Relaxed) == structure)
+        };
+        let mut place = place(about, notes.len());
+        if holds(place) {
             // Of two that share a place one has to go only if there is a third.
             place ^= 1;
+            if holds(place) && notes.len() == NOTES[0] {
+                row.want(1);
+            }
         }
         if let Some(Note(note)) = notes.get(place) {
             let words = [about[0], about[1], about[2], structure, found[0], found[1]];
@@ -121,11 +128,18 @@ impl ReadSection<'_> {
 }
 
 impl Row {
+    #[inline(always)]
+    fn table(&self) -> Option<&[Note]> {
+        let [few, many] = &self.notes;
+        many.get().or_else(|| few.get()).map(|notes| &**notes)
+    }
+
+    /// A table, or the larger one, would have helped: it is made when that has happened often enough.
     #[cold]
-    fn come_back(&self) {
-        if self.searches.fetch_add(1, Ordering::Relaxed) >= PATIENCE {
-            self.notes
-                .get_or_init(|| (0..NOTES).map(|_| Note::default()).collect());
+    fn want(&self, which: usize) {
+        if self.searches.fetch_add(1, Ordering::Relaxed) >= PATIENCE[which] {
+            self.searches.store(0, Ordering::Relaxed);
+            self.notes[which].get_or_init(|| (0..NOTES[which]).map(|_| Note::default()).collect());
         }
     }
 }

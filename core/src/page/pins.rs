@@ -12,8 +12,9 @@ use super::Pager;
 use super::shm;
 use super::slots::P;
 use crate::error::Result;
-use crate::ids::ObjectId;
+use crate::ids::{IdHasher, ObjectId};
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,7 +25,7 @@ const MOST: usize = shm::PINS_SIZE / 8;
 
 #[derive(Debug, Default)]
 struct Local {
-    counts: HashMap<u64, u32>,
+    counts: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
     /// Places in the shared table that are not `EMPTY`.
     used: usize,
 }

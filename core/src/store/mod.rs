@@ -28,7 +28,7 @@ mod snapshots;
 mod writer;
 
 pub use crate::error::{Error, Result};
-pub use crate::ids::{Actor, Addr, Obj, ObjectId};
+pub use crate::ids::{Actor, Addr, IdHasher, Obj, ObjectId};
 pub use crate::lock::LockMode;
 pub use crate::object::header::Kind;
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
