@@ -7,7 +7,7 @@
 //! 3. The sidecar is a file in memory without a name, as long as the live table needs, and takes memory only
 //!    for what is read. Slots, pins and the like are as everywhere; the gate is never raised.
 //! 4. It shows what the checkpoint holds. What was completed after it is not there, though the sidecar of others
-//!    may have it.
+//!    or a redo log may have it.
 
 use super::catalogue::{self, Snapshot};
 use super::meta::Meta;

@@ -6,11 +6,12 @@
 //! power cut (`replay`). A record lies in a ring in the sidecar first; who waits for it, or another who
 //! waits (`group`), writes the ring to the log's file and flushes that, once for everyone.
 //!
-//! | MODE | A COMMIT | LEAVES IT BY |
+//! | MODE | A COMMIT | GOES OVER |
 //! | --- | --- | --- |
-//! | `OFF` | is not logged | `start_log`, by whoever wants durable commits: to `PENDING` |
-//! | `PENDING` | is not logged; who wants it durable waits for a checkpoint | the next checkpoint's flip: to `ON` |
-//! | `ON` | is logged | a commit that the log has no room for: to `PENDING`; a commit when nobody wants durable ones any more, a log that cannot be written, the last close: to `OFF` |
+//! | `OFF` | is not logged | to `PENDING` by `start_log`, of whoever wants durable commits |
+//! | `PENDING` | is not logged; who wants it durable waits for a checkpoint | to `ON` by the next flip |
+//! | `ON` | is logged | to `PENDING` by a commit that the log has no room for |
+//! | any | | to `OFF` by a commit that finds nobody who wants durable ones any more, by a log that cannot be written, by the last close |
 //!
 //! 1. The mode changes under the latch and outside transactions. With it on, the log holds every change
 //!    since the last flip, in the order of the commits: a record is complete in the ring before the commit
