@@ -2,7 +2,7 @@
 
 mod shapes;
 
-use persist_core::check::{Report, check};
+use persist_core::check::{Report, check, check_store};
 use persist_core::store::{Key, Options, Store, Value, Wait};
 use shapes::damage::{Image, PAGE};
 use std::path::{Path, PathBuf};
@@ -99,6 +99,42 @@ fn a_store_in_use_is_checked_as_it_is_now() {
     assert!(before.is_sound() && after.is_sound());
     assert_eq!(after.containers, before.containers + 101);
     store.close().unwrap();
+}
+
+#[test]
+fn snapshots_are_checked_too() {
+    let dir = dir();
+    let path = dir.path().join("a.store");
+    shapes::make("snapshots", &path);
+    let store = Store::open(&path, &Options::default()).unwrap();
+    let before = store.snapshots().unwrap();
+    // Checked by itself; and the store, in use by another, by way of a snapshot of the moment.
+    let kept = store.open_snapshot("number 0").unwrap();
+    let report = check_store(&kept, &mut ()).unwrap();
+    assert!(report.is_sound() && report.checkpoint == before[0].checkpoint);
+    kept.close().unwrap();
+    let other = Store::open(&path, &Options::default()).unwrap();
+    assert!(check_store(&other, &mut ()).unwrap().is_sound());
+    other.close().unwrap();
+    assert_eq!(store.snapshots().unwrap(), before, "nothing is left of the check");
+    store.close().unwrap();
+    // A page that only a snapshot has: its root.
+    let mut bad = Image::load(&path);
+    let newest = bad.meta();
+    let catalogue = u64::from_le_bytes(bad.page(newest.page)[88..96].try_into().unwrap()) as u32 as usize;
+    let root = u32::from_le_bytes(bad.page(catalogue)[24..28].try_into().unwrap()) as usize;
+    bad.page(root)[7] ^= 1;
+    let says = format!(
+        "a page of the page table that does not match its checksum (checkpoint {}",
+        before[0].checkpoint
+    );
+    expect(&found(&path, &bad), &[&says]);
+    bad.page(root)[7] ^= 1;
+    bad.page(catalogue)[30] ^= 1;
+    expect(
+        &found(&path, &bad),
+        &["file: a page of the snapshot catalogue does not match its checksum"],
+    );
 }
 
 #[test]

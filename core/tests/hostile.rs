@@ -2,10 +2,11 @@
 //! salvaged. Whatever the damage: an error or right data, never a crash, a hang, or memory without bound.
 //!
 //! Each case is a seed. They run in processes of their own, whose memory is limited (`RLIMIT_DATA`: what is
-//! allocated, not what is mapped of the file) and whose processor time is watched. A failure prints its seed:
+//! allocated, not what is mapped of the file) and whose processor time is watched. A failure prints its seed and
+//! keeps its file, for no two stores of a shape are laid out alike:
 //!
 //! ```text
-//! PERSIST_SEED=SEED cargo test -p persist-core --features testing --test hostile one_seed -- --ignored --nocapture
+//! PERSIST_SEED=SEED PERSIST_CASE=FILE cargo test -p persist-core --features testing --test hostile one_seed -- --ignored --nocapture
 //! ```
 //!
 //! PERSIST_TORTURE_SECONDS makes it longer, from a seed of its own.
@@ -179,6 +180,9 @@ fn part(r: &persist_core::store::Reader<'_>, obj: Obj, kind: Kind, cursor: u64) 
     Ok((entries, at))
 }
 
+/// The damaged file of a case, as it was before the case was run.
+const CASE: &str = "case";
+
 /// One case; whether the checker found something.
 fn case(bases: &[Base], dir: &Path, seed: u64) -> bool {
     let mut rng = Rng(seed);
@@ -192,6 +196,12 @@ fn case(bases: &[Base], dir: &Path, seed: u64) -> bool {
     } else {
         mutate::deep(&mut image, &mut rng);
     }
+    image.save(&dir.join(CASE));
+    run(&image, raw.then_some(&base.truths), dir, seed)
+}
+
+/// Does with a damaged file whatever can be done with one.
+fn run(image: &Image, truths: Option<&[Truth; 2]>, dir: &Path, seed: u64) -> bool {
     let (path, new) = (dir.join("file"), dir.join("salvaged"));
     clear(&path);
     clear(&new);
@@ -216,11 +226,11 @@ fn case(bases: &[Base], dir: &Path, seed: u64) -> bool {
     };
     let mut read: Truth = HashMap::new();
     let (all, _) = read_all(&store, most, |obj, entries| {
-        if raw {
+        if truths.is_some() {
             read.insert(obj.id, entries);
         }
     });
-    if raw {
+    if let Some(truths) = truths {
         // What the checksums let through is right: what one checkpoint or the other holds. Of a container that
         // could be read in part, the part.
         let is_right = |truth: &Truth| {
@@ -229,13 +239,27 @@ fn case(bases: &[Base], dir: &Path, seed: u64) -> bool {
                 whole.is_some_and(|whole| entries.iter().zip(whole).all(|(a, b)| same(a, b)))
             })
         };
-        assert!(base.truths.iter().any(is_right), "wrong data");
+        assert!(truths.iter().any(is_right), "wrong data");
     }
-    change(&store, &all, &mut rng);
+    for snapshot in store.snapshots().unwrap_or_default() {
+        if let Ok(kept) = store.open_snapshot(&snapshot.name) {
+            read_all(&kept, most, |_, _| {});
+            let _ = kept.close();
+        }
+    }
+    change(&store, &all, &mut Rng(!seed));
     let _ = store.gc();
     let _ = store.stat();
     let _ = store.sync();
-    let _ = store.close();
+    if let Some(snapshot) = store.snapshots().unwrap_or_default().first() {
+        let _ = store.drop_snapshot(&snapshot.name);
+    }
+    let _ = store.snapshot("another");
+    let _ = if seed.is_multiple_of(4) {
+        store.compact(&mut |_| {}).map(|_| ())
+    } else {
+        store.close()
+    };
     if let Ok(store) = Store::open(&path, &options) {
         read_all(&store, most, |_, _| {});
         let _ = store.close();
@@ -348,12 +372,9 @@ fn child() {
 fn one_seed() {
     let seed = std::env::var("PERSIST_SEED").unwrap().parse().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    make_bases(dir.path());
-    let inner = dir.path().join("case");
-    std::fs::create_dir(&inner).unwrap();
-    let bases = bases(&inner);
+    let file = PathBuf::from(std::env::var("PERSIST_CASE").unwrap());
     let began = Instant::now();
-    println!("noticed: {}", case(&bases, &inner, seed));
+    println!("noticed: {}", run(&Image::load(&file), None, dir.path(), seed));
     println!("case: {:?}", began.elapsed());
 }
 
@@ -484,7 +505,11 @@ fn hostile() {
             let log = std::fs::read_to_string(worker.dir.path().join("log")).unwrap_or_default();
             let tail: Vec<&str> = log.lines().filter(|l| !l.contains("/rustc/")).collect();
             let tail = tail[tail.len().saturating_sub(60)..].join("\n");
-            failures.push(format!("seed {}: {what}\n{tail}", worker.seed));
+            let kept = std::env::temp_dir().join(format!("persist-hostile-{}.store", worker.seed));
+            let _ = std::fs::copy(worker.dir.path().join(CASE), &kept);
+            let (seed, kept) = (worker.seed, kept.display());
+            failures.push(format!("seed {seed}, file kept as {kept}: {what}\n{tail}"));
+            noticed += worker.noticed;
             *worker = Worker::start(
                 dir.path(),
                 worker.seed.wrapping_add(CHILDREN as u64),

@@ -1,9 +1,10 @@
-//! The file: its meta pages, the page tables of both checkpoints, the checksum of every page they reach.
+//! The file: its meta pages, the page tables of both checkpoints and of the snapshots, the checksum of every page they reach.
 
 use super::state::State;
 use super::{Report, Watch};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::page::image::{DAMAGED, Image, Source};
+use crate::store::Snapshot;
 
 /// Pages between two words to the watch.
 const STEP: u64 = 256;
@@ -31,6 +32,37 @@ pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch)
         }
         pages(&source.image(older)?, Some(&image), report, watch);
     }
+    match source.snapshots() {
+        Ok(all) => {
+            for snapshot in all {
+                // One that is being dropped is not looked at.
+                if let Some((kept, _claim)) = source.snapshot(&snapshot)? {
+                    pages(&kept, Some(&image), report, watch);
+                }
+            }
+        }
+        Err(e) => report.met("file", &e, None),
+    }
+    report.pages = image.count();
+    State::new(&image, report, watch).check();
+    Ok(())
+}
+
+/// Checks a snapshot, which is kept, and everything in it.
+pub(super) fn check_snapshot(
+    source: &Source,
+    snapshot: &Snapshot,
+    report: &mut Report,
+    watch: &mut dyn Watch,
+) -> Result<()> {
+    report.checkpoint = snapshot.checkpoint;
+    report.file_pages = source.pages();
+    let Some((image, _claim)) = source.snapshot(snapshot)? else {
+        return Err(Error::NoSnapshot {
+            name: snapshot.name.clone(),
+        });
+    };
+    pages(&image, None, report, watch);
     report.pages = image.count();
     State::new(&image, report, watch).check();
     Ok(())

@@ -33,6 +33,9 @@ use std::path::Path;
 /// Findings that are kept; more are counted.
 const KEPT: usize = 1000;
 
+/// How the snapshots that a check takes for itself are called: this and the process's number.
+const TEMPORARY: &str = ".check-";
+
 /// Something that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -153,17 +156,55 @@ pub fn check_file(source: &Source, watch: &mut dyn Watch) -> Result<Report> {
     Ok(report)
 }
 
-/// Checks an open store: as it is now, for which a checkpoint is made if anything changed since the last.
+/// Checks an open store: as it is now, for which a checkpoint is made if anything changed since the last. While
+/// others use it, what is checked is a snapshot, taken for this and dropped at the end, so that they are not kept
+/// from making checkpoints. Of an opening of a snapshot, that.
 ///
 /// # Errors
 /// Those of a checkpoint; `Error::Invalid` inside a transaction.
 pub fn check_store(store: &Store, watch: &mut dyn Watch) -> Result<Report> {
+    let mut report = Report::default();
+    if store.opened_snapshot().is_some() {
+        let pager = store.pager();
+        pager.with_snapshot(|source, snapshot| file::check_snapshot(source, snapshot, &mut report, watch))?;
+        return Ok(report);
+    }
+    drop_left_overs(store);
+    if store.stat()?.processes > 1 && !store.pager().is_read_only() {
+        let name = format!("{TEMPORARY}{}", std::process::id());
+        match store.snapshot(&name) {
+            Ok(_) => {
+                let done = store.open_snapshot(&name).and_then(|frozen| {
+                    let report = check_store(&frozen, watch);
+                    frozen.close()?;
+                    report
+                });
+                store.drop_snapshot(&name)?;
+                return done;
+            }
+            // No room for one more: then without, and checkpoints wait.
+            Err(Error::NoSpace { .. } | Error::TooMany { .. } | Error::SnapshotExists { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
     if !store.pager().is_read_only() {
         store.sync()?;
     }
-    let mut report = Report::default();
-    store
-        .pager()
-        .with_image(|source| file::check(source, &mut report, watch))?;
+    let pager = store.pager();
+    pager.with_image(|source| file::check(source, &mut report, watch))?;
     Ok(report)
+}
+
+/// Snapshots of checks whose processes are gone.
+fn drop_left_overs(store: &Store) {
+    for snapshot in store.snapshots().unwrap_or_default() {
+        let pid = snapshot
+            .name
+            .strip_prefix(TEMPORARY)
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Whoever has it open keeps it; the next check looks again.
+            let _ = store.drop_snapshot(&snapshot.name);
+        }
+    }
 }

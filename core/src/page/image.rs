@@ -9,13 +9,15 @@
 //! 3. A page is read by a system call before it is looked at through the map: a disk that cannot read it is
 //!    an error and not a signal.
 //! 4. Who makes an image sees to it that its pages are not reused meanwhile: the file is kept from everybody
-//!    (`Source::alone`), or checkpoints are (`Pager::with_image`).
+//!    (`Source::alone`), or checkpoints are (`Pager::with_image`), or a snapshot is (`Source::snapshot`).
 
 use super::Pager;
 use super::access::{ABSENT, BEYOND, Pages, within_page};
+use super::catalogue::{self, Snapshot};
 use super::meta::{Bad, Meta, VERSION};
 use super::shm::MAX_PAGES;
 use super::slots::BYTE_PRESENCE;
+use super::snapshot::claim;
 use super::table::{Entry, FANOUT, covers};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
@@ -42,6 +44,12 @@ pub struct Source {
     map: Map,
     pages: u64,
     metas: [std::result::Result<Meta, String>; 2],
+}
+
+/// Keeps a snapshot.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: Unshared,
 }
 
 /// What is wrong with a page table.
@@ -215,6 +223,46 @@ impl Source {
         let mut page = [0; PAGE_SIZE];
         let at = u64::from(entry.phys) * PAGE_SIZE as u64;
         self.file.read_exact_at(&mut page, at).is_ok() && xxh3_64(&page) == entry.sum
+    }
+
+    /// A page of one of its trees, compared with its checksum.
+    pub(crate) fn checked(&self, entry: Entry) -> Result<&[u8; PAGE_SIZE]> {
+        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
+        let inside = (2..self.pages).contains(&u64::from(entry.phys));
+        if !inside || !self.verify(entry) {
+            let what = "a page that does not match its checksum (file offset)";
+            return Err(Error::Corrupt { what, at });
+        }
+        self.page(entry.phys)
+    }
+
+    /// The snapshots of the newest checkpoint.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let newest = self.newest()?;
+        match &self.metas[(newest % 2) as usize] {
+            Ok(meta) => catalogue::read(&self.file, meta.catalogue),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The image of a snapshot, with what keeps it from being dropped meanwhile; None if it just is.
+    pub fn snapshot(&self, snapshot: &Snapshot) -> Result<Option<(Image<'_>, Claim)>> {
+        let Some(meta) = self.metas.iter().flatten().max_by_key(|m| m.checkpoint) else {
+            return Ok(None);
+        };
+        let Some(lock) = claim(&self.file, snapshot.checkpoint)? else {
+            return Ok(None);
+        };
+        let meta = Meta {
+            checkpoint: snapshot.checkpoint,
+            root: snapshot.tree.root.phys,
+            height: snapshot.tree.height,
+            root_sum: snapshot.tree.root.sum,
+            logical: snapshot.pages,
+            next_id: snapshot.next_id,
+            ..*meta
+        };
+        Ok(Some((Image::of(self, meta), Claim { _lock: lock })))
     }
 
     fn page(&self, phys: u32) -> Result<&[u8; PAGE_SIZE]> {
@@ -405,10 +453,21 @@ impl Pager {
     /// Runs `f` on the file with its last two checkpoints, which stay as they are meanwhile: no checkpoint
     /// begins before `f` ends. Outside sections and transactions.
     pub fn with_image<R>(&self, f: impl FnOnce(&Source) -> Result<R>) -> Result<R> {
-        self.with_checkpoint(|pager| {
-            let cannot = |e| Error::io("cannot open the store once more", e);
-            let file = Unshared::new(file::reopen(&pager.file, false).map_err(cannot)?);
-            f(&Source::of(file, pager.path.clone())?)
-        })
+        self.with_checkpoint(|pager| f(&pager.source()?))
+    }
+
+    /// The file. Nothing keeps its pages from being reused, but what the caller does.
+    pub(crate) fn source(&self) -> Result<Source> {
+        let cannot = |e| Error::io("cannot open the store once more", e);
+        let file = Unshared::new(file::reopen(&self.file, false).map_err(cannot)?);
+        Source::of(file, self.path.clone())
+    }
+
+    /// Runs `f` on the file, for the snapshot that this is an opening of, and which stays as it is.
+    pub fn with_snapshot<R>(&self, f: impl FnOnce(&Source, &Snapshot) -> Result<R>) -> Result<R> {
+        match self.snapshot() {
+            Some(snapshot) => f(&self.source()?, snapshot),
+            None => Err(Error::invalid("this is no opening of a snapshot")),
+        }
     }
 }

@@ -20,12 +20,13 @@
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
 //! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
-//! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`, `image` (a checkpoint read from the
-//! file alone).
+//! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`,
+//! `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 mod catalogue;
 mod checkpoint;
+pub mod compact;
 mod cow;
 mod damage;
 mod dropped;

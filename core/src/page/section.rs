@@ -541,7 +541,13 @@ impl PagesMut for WriteSection<'_> {
         let word = self.read.pager.shm.word(at::NEXT_ID);
         let id = word.load(Ordering::Relaxed);
         // Never undone: an id that was given out is not given out again.
-        word.store(id + 1, Ordering::Release);
+        let Some(next) = id.checked_add(1) else {
+            return Err(Error::Corrupt {
+                what: "a store that has no ids left (next id)",
+                at: id,
+            });
+        };
+        word.store(next, Ordering::Release);
         Ok(ObjectId(id))
     }
 

@@ -48,7 +48,7 @@ impl Entry {
         }
     }
 
-    fn write(self, page: &mut [u8; PAGE_SIZE], i: usize) {
+    pub(crate) fn write(self, page: &mut [u8; PAGE_SIZE], i: usize) {
         page[i * 16..i * 16 + 8].copy_from_slice(&self.live().to_le_bytes());
         page[i * 16 + 8..i * 16 + 16].copy_from_slice(&self.sum.to_le_bytes());
     }

@@ -103,6 +103,11 @@ pub(crate) fn flush(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes bytes of a new file that nobody else knows yet.
+pub(crate) fn write_new(file: &File, bytes: &[u8], at: u64, what: &'static str) -> Result<()> {
+    file.write_all_at(bytes, at).map_err(|e| no_space(what, e))
+}
+
 /// Writes a meta page.
 pub(crate) fn write_meta(file: &File, page: &[u8; PAGE_SIZE], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]

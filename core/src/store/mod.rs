@@ -259,6 +259,27 @@ impl Store {
         self.pager().check_pages()
     }
 
+    /// Gives freed space back to the filesystem: writes the store anew without it, and puts that in the place of
+    /// the file. At any moment the one or the other stands under its name, whole; snapshots are kept. `progress` is
+    /// told of every page written. Bytes of the file before and after.
+    ///
+    /// # Errors
+    /// `Error::Refused` while anybody else has the store open, another handle of this process included;
+    /// `Error::Corrupt` if it is damaged; `Error::NoSpace`; those of `sync`. The store is closed in any case.
+    pub fn compact(self, progress: &mut dyn FnMut(u64)) -> Result<(u64, u64)> {
+        let Some(inner) = Arc::into_inner(self.inner) else {
+            return Err(Error::invalid(
+                "a store is compacted by its only handle: drop the others",
+            ));
+        };
+        let done = inner.pager.compact(progress);
+        let closed = inner.pager.close();
+        let (before, after) = done?;
+        closed?;
+        let page = crate::ids::PAGE_SIZE as u64;
+        Ok((before * page, after * page))
+    }
+
     /// Releases one pin (see `Reader::pin`). May be called anywhere outside a section, by any thread;
     /// never waits (what cannot be done at once is done by a later operation).
     pub fn unpin(&self, obj: Obj) {

@@ -25,6 +25,7 @@ pub const ALL: &[&str] = &[
     "long",
     "freed",
     "dying",
+    "snapshots",
 ];
 
 /// Makes a store of a shape, closed and checkpointed twice.
@@ -44,6 +45,7 @@ pub fn make(shape: &str, path: &Path) {
         "long" => long(&store),
         "freed" => freed(&store),
         "dying" => dying(&store),
+        "snapshots" => snapshots(&store),
         other => panic!("no shape {other}"),
     }
     store.sync().unwrap();
@@ -303,6 +305,16 @@ fn freed(store: &Store) {
         write(store, |w| w.remove(root, &Key::Int(i)));
     }
     store.gc().unwrap();
+}
+
+fn snapshots(store: &Store) {
+    small(store);
+    let root = store.root();
+    for n in 0..4i64 {
+        store.snapshot(&format!("number {n}")).unwrap();
+        write(store, |w| w.set(root, &Key::Int(n), &In::Int(n)));
+    }
+    store.drop_snapshot("number 1").unwrap();
 }
 
 /// What was removed is not freed yet.

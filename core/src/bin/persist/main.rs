@@ -1,7 +1,7 @@
 //! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
 //!
 //! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
-//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `locks`), `snapshots` (taking, listing, dropping).
+//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking, listing, dropping).
 
 mod check;
 mod look;
@@ -68,6 +68,12 @@ enum Command {
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Collect garbage, and give freed space back to the filesystem: writes the store anew without it, and puts
+    /// that in its place. Nobody else may have the store open. Snapshots are kept.
+    Compact {
+        /// The store file.
+        store: PathBuf,
     },
     /// List the locks that are held and awaited.
     Locks {
@@ -148,6 +154,7 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Snapshot { store, name } => snapshots::take(&open(store, false)?, &name, &mut out)?,
         Command::Snapshots { store } => snapshots::list(&open(store, true)?, &mut out)?,
         Command::DropSnapshot { store, name } => snapshots::drop(&open(store, false)?, &name)?,
+        Command::Compact { store } => tend::compact(open(store, false)?, &mut out)?,
         Command::Gc { store } => tend::gc(&open(store, false)?, &mut out)?,
         Command::Locks { store } => tend::locks(&open(store, true)?, &mut out)?,
         Command::Ls { store, path, at } => {

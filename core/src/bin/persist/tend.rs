@@ -1,6 +1,8 @@
-//! Tending a store: figures, garbage, locks.
+//! Tending a store: figures, garbage, space, locks.
 
+use super::check::Bar;
 use super::{Failure, read};
+use persist_core::check::Watch;
 use persist_core::store::Store;
 use std::io::Write;
 
@@ -29,6 +31,18 @@ pub(super) fn gc(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     let freed = store.gc()?;
     store.close()?;
     writeln!(out, "{freed} containers freed")?;
+    Ok(())
+}
+
+/// `persist compact`.
+pub(super) fn compact(store: Store, out: &mut impl Write) -> Result<(), Failure> {
+    store.gc()?;
+    let mut bar = Bar::new();
+    bar.begin("compact", store.stat()?.logical_pages);
+    let done = store.compact(&mut |pages| bar.advance(pages));
+    drop(bar);
+    let (before, after) = done?;
+    writeln!(out, "{before} bytes before, {after} after")?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use crate::ids::{Addr, Obj, ObjectId};
 use crate::object::graph;
 use crate::object::header::Kind;
 use crate::page::access::Pages;
-use crate::page::image::{Image, Source};
+use crate::page::image::{Claim, Image, Source};
 use crate::page::superblock as sb;
 use crate::store::{Options, Store};
 use std::collections::HashMap;
@@ -107,7 +107,7 @@ struct Salvage<'a, 's> {
 /// `Error::Io` if `path` exists already or cannot be made; what writing a store may answer. What is wrong with
 /// the source is no error, but for `Error::NotAStore` where it has no checkpoint.
 pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Salvaged> {
-    let image = best(source)?;
+    let (image, _claim) = best(source)?;
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -135,17 +135,26 @@ pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Sa
     done
 }
 
-/// The newest checkpoint whose root can be read; if there is none, the newest.
-fn best(source: &Source) -> Result<Image<'_>> {
+/// The newest checkpoint or snapshot whose root can be read; if there is none, the newest checkpoint.
+fn best(source: &Source) -> Result<(Image<'_>, Option<Claim>)> {
     let newest = source.newest()?;
+    let has_root = |image: &Image<'_>| {
+        let root = graph::root(image).and_then(|root| graph::identity(image, root));
+        root.is_ok_and(|who| who.kind == Kind::Dict)
+    };
     for number in source.checkpoints() {
         let image = source.image(number)?;
-        let root = graph::root(&image).and_then(|root| graph::identity(&image, root));
-        if root.is_ok_and(|who| who.kind == Kind::Dict) {
-            return Ok(image);
+        if has_root(&image) {
+            return Ok((image, None));
         }
     }
-    source.image(newest)
+    for snapshot in source.snapshots().unwrap_or_default().iter().rev() {
+        match source.snapshot(snapshot)? {
+            Some((image, claim)) if has_root(&image) => return Ok((image, Some(claim))),
+            _ => {}
+        }
+    }
+    Ok((source.image(newest)?, None))
 }
 
 impl Salvage<'_, '_> {

@@ -7,7 +7,7 @@
 use super::lists::{Bits, List, ORPHANS, SUSPECTS, unlist};
 use super::walk::{Found, search};
 use super::{backs, content, release, release_word, set_home_words};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
 use crate::object::header::{self, DETACHED, DOOMED, DRAINED, EMPTIED, ORPHAN, SUSPECT};
@@ -69,6 +69,10 @@ fn reap_with<W: PagesMut>(w: &mut W, budget: u64, walk: u64) -> Result<ReapProgr
         } else {
             let mut steps = walk;
             resolve(w, h, &mut steps)?;
+            // The root, in a damaged store: looking at it again would find the same.
+            if ORPHANS.first(w)? == h && !Bits::read(w, h)?.has(DOOMED) {
+                return Err(Error::corrupt("an orphan that is none", h));
+            }
             left = left.saturating_sub((walk - steps) / WALK_UNIT);
         }
     }
@@ -113,6 +117,9 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
     let max = usize::try_from(*left + 1).unwrap_or(usize::MAX).min(4096);
     let done = content::drain(w, h, max, &mut words)?;
     *left = left.saturating_sub(words.len() as u64);
+    if words.is_empty() && !done {
+        return Err(Error::corrupt("a container that cannot be emptied", h));
+    }
     for word in words {
         release_word(w, word, parent)?;
     }
@@ -295,6 +302,8 @@ fn suspect_in_passing<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()
 pub struct Collection {
     /// Suspects still to be looked at; None before the first step.
     left: Option<u64>,
+    /// The first one that stayed a suspect: with it begins what was looked at.
+    kept: Addr,
     /// Containers freed so far.
     pub freed: u64,
     /// Whether nothing is left to do.
@@ -312,6 +321,12 @@ impl Collection {
         let mut left = budget.max(1);
         loop {
             let h = SUSPECTS.first(w)?;
+            if h == self.kept {
+                // Once round, whatever the count says.
+                suspects = 0;
+            } else if !Bits::read(w, self.kept).is_ok_and(|bits| bits.has(SUSPECT)) {
+                self.kept = Addr::NULL;
+            }
             if suspects == 0 || left == 0 || h.is_null() {
                 break;
             }
@@ -324,6 +339,9 @@ impl Collection {
             }
             if SUSPECTS.first(w)? == h {
                 SUSPECTS.rotate(w)?;
+                if self.kept.is_null() {
+                    self.kept = h;
+                }
             }
         }
         let progress = reap_with(w, left, u64::MAX)?;
