@@ -16,6 +16,7 @@ use super::catalogue::{self, Snapshot};
 use super::image::Source;
 use super::meta::Meta;
 use super::open::sidecar_path;
+use super::redo::Place;
 use super::slots::BYTE_PRESENCE;
 use super::table::{Entry, FANOUT, Tree};
 use crate::error::{Error, Result};
@@ -123,9 +124,12 @@ impl Pager {
         }
         drop(reg);
         let alone = Alone(self);
+        // The checkpoint that is copied names no redo log, nor does anything need one.
+        self.end_log()?;
         self.checkpoint_always()?;
         self.release_free_pages()?;
         self.checkpoint_always()?;
+        self.remove_log();
         let path = std::fs::canonicalize(&self.path)
             .map_err(|e| Error::io(format!("cannot find {}", self.path.display()), e))?;
         let new = with_end(&path, "-compact");
@@ -190,6 +194,7 @@ impl Pager {
                 root_sum: tree.root.sum,
                 file_pages: pages,
                 catalogue,
+                log: Place::default(),
                 ..meta
             };
             let at = checkpoint % 2 * PAGE_SIZE as u64;
@@ -199,13 +204,12 @@ impl Pager {
         }
         copy.out.sync_all().map_err(|e| io("cannot flush", e))?;
         fail_point!("compact.flushed");
-        for side in [sidecar_path(&self.path), with_end(&self.path, "-wal")] {
-            match std::fs::remove_file(&side) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(format!("cannot remove {}", side.display()), e));
-                }
-                _ => {}
+        let side = sidecar_path(&self.path);
+        match std::fs::remove_file(&side) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("cannot remove {}", side.display()), e));
             }
+            _ => {}
         }
         fail_point!("compact.alone");
         std::fs::rename(new, path).map_err(|e| io("cannot rename", e))?;

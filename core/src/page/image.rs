@@ -207,6 +207,13 @@ impl Source {
         found
     }
 
+    /// The newest checkpoint goes on in a redo log, which is not read here.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        let newest = self.metas.iter().flatten().max_by_key(|m| m.checkpoint);
+        newest.is_some_and(|m| m.log.generation != 0)
+    }
+
     /// The image of one of the checkpoints there are.
     pub fn image(&self, checkpoint: u64) -> Result<Image<'_>> {
         match &self.metas[(checkpoint % 2) as usize] {

@@ -130,7 +130,7 @@ pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Sa
         again: Marks::default(),
         classes: HashMap::new(),
     };
-    let done = salvage.run();
+    let done = salvage.run(source);
     new.close()?;
     done
 }
@@ -158,7 +158,7 @@ fn best(source: &Source) -> Result<(Image<'_>, Option<Claim>)> {
 }
 
 impl Salvage<'_, '_> {
-    fn run(mut self) -> Result<Salvaged> {
+    fn run(mut self, source: &Source) -> Result<Salvaged> {
         let segments = (0..self.p.count())
             .filter_map(|n| heap::page_segments(self.p, self.p.nth(n)?).ok())
             .map(|segments| segments.iter().filter(|s| s.allocated).count() as u64)
@@ -179,6 +179,10 @@ impl Salvage<'_, '_> {
             _ => self.lose("root".into(), "the root cannot be read"),
         }
         self.done.containers = 1;
+        if source.has_log() {
+            let what = "what was completed after this checkpoint is in the redo log, which is not read";
+            self.lose("root".into(), what);
+        }
         self.fill_all()?;
         if self.done.lost > 0 {
             self.find_unreferenced()?;
