@@ -239,10 +239,11 @@ impl Shared {
         obj: Obj,
         key: &[u8],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.store.glance(obj, &Key::Str(key)) {
-            Some(word) if word.is_plain() => small(py, word.as_short()),
-            _ => Ok(None),
+        let word = self.store.glance(obj, &Key::Str(key));
+        if word.is_plain() {
+            return small(py, word.as_short());
         }
+        Ok(None)
     }
 
     /// The Python object of the value under a key.

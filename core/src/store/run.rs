@@ -37,13 +37,16 @@ impl Store {
         }
     }
 
-    /// The word of the value under a key, if it is there, nothing is in the way and this thread found it
-    /// lately: what most reads of a program that comes back are. None says nothing: use `read`.
+    /// The word of the value under a key, if it is there and nothing is in the way: the short way of most
+    /// reads, whose result fits a register. `Word::EMPTY` says nothing: use `read`.
     #[inline(always)]
     #[must_use]
-    pub fn glance(&self, obj: Obj, key: &Key<'_>) -> Option<Word> {
-        let section = self.pager().try_read()?;
-        ops::glance(&section, obj, key).filter(|_| section.is_whole())
+    pub fn glance(&self, obj: Obj, key: &Key<'_>) -> Word {
+        let Some(section) = self.pager().try_read() else {
+            return Word::EMPTY;
+        };
+        let word = ops::glance(&section, obj, key);
+        if section.is_whole() { word } else { Word::EMPTY }
     }
 
     /// Replaces a small value by another (`Word::small`), if nothing is in the way and this thread found the entry

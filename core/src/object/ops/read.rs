@@ -115,12 +115,24 @@ fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
     Ok(found.map(|(_, word)| word))
 }
 
-/// The word of an entry that this thread knows where to find.
+/// The word of an entry, `EMPTY` if there is none or it cannot be told: the way without large results, short
+/// where this thread knows where to find it.
 #[inline(always)]
-pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Option<Word> {
-    let [at, _] = p.recall(about(obj, key)?)?;
-    p.reading(obj.id).ok()?;
-    p.u64_at(Addr(at)).ok().map(Word)
+pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
+    if let Some(about) = about(obj, key)
+        && let Some([at, _]) = p.recall(about)
+    {
+        return match (p.reading(obj.id), p.u64_at(Addr(at))) {
+            (Ok(()), Ok(word)) => Word(word),
+            _ => Word::EMPTY,
+        };
+    }
+    search(p, obj, key)
+}
+
+#[inline(never)]
+fn search<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
+    lookup(p, obj, key).ok().flatten().unwrap_or(Word::EMPTY)
 }
 
 /// See `Reader::get`.
