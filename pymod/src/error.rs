@@ -2,8 +2,8 @@
 
 use persist_core::store::Error;
 use pyo3::exceptions::{
-    PyException, PyIndexError, PyKeyError, PyKeyboardInterrupt, PyOSError, PyReferenceError, PyRuntimeError,
-    PyTimeoutError, PyTypeError, PyValueError,
+    PyException, PyFileExistsError, PyIndexError, PyKeyError, PyKeyboardInterrupt, PyLookupError, PyOSError,
+    PyReferenceError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -18,6 +18,9 @@ pub(crate) struct Types {
     gone: Py<PyType>,
     corrupt: Py<PyType>,
     not_locked: Py<PyType>,
+    no_snapshot: Py<PyType>,
+    snapshot_exists: Py<PyType>,
+    in_use: Py<PyType>,
 }
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
@@ -61,6 +64,13 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
             )?,
             corrupt: sub("Corrupt", "The store's file is damaged.", None)?,
             not_locked: sub("NotLocked", "The lock to be released is not held.", Some(py.get_type::<PyRuntimeError>()))?,
+            no_snapshot: sub("NoSnapshot", "No snapshot has this name.", Some(py.get_type::<PyLookupError>()))?,
+            snapshot_exists: sub(
+                "SnapshotExists",
+                "A snapshot has this name already.",
+                Some(py.get_type::<PyFileExistsError>()),
+            )?,
+            in_use: sub("InUse", "Somebody has the snapshot open that was to be dropped.", None)?,
             error,
         })
     })
@@ -78,6 +88,9 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         ("Gone", &t.gone),
         ("Corrupt", &t.corrupt),
         ("NotLocked", &t.not_locked),
+        ("NoSnapshot", &t.no_snapshot),
+        ("SnapshotExists", &t.snapshot_exists),
+        ("InUse", &t.in_use),
     ] {
         m.add(name, ty.bind(py))?;
     }
@@ -142,6 +155,9 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
         Error::Conflict { .. } => raise(py, |t| &t.conflict, message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
         Error::NotLocked { .. } => raise(py, |t| &t.not_locked, message),
+        Error::NoSnapshot { .. } => raise(py, |t| &t.no_snapshot, message),
+        Error::SnapshotExists { .. } => raise(py, |t| &t.snapshot_exists, message),
+        Error::InUse { .. } => raise(py, |t| &t.in_use, message),
         Error::Gone(_) => raise(py, |t| &t.gone, message),
         Error::WrongKind { .. } => PyTypeError::new_err(message),
         Error::NoKey => PyKeyError::new_err(message),

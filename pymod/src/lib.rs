@@ -7,7 +7,7 @@
 //! - `error`: exceptions. `convert`: scalars. `copyin`, `copyout`: graphs.
 //! - `cache`: identity. `shared`: sections and waiting. `batch`: values on their way out.
 //! - `dict`, `views`, `list`, `items`, `slice`, `object`, `classes`: the proxies.
-//! - `store`, `registry`, `lock`: open stores, transactions, locks.
+//! - `store`, `registry`, `snapshot`, `lock`: open stores, their snapshots, transactions, locks.
 
 #![deny(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod object;
 mod registry;
 mod shared;
 mod slice;
+mod snapshot;
 mod store;
 mod views;
 
@@ -39,6 +40,7 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error::register(m)?;
     m.add_class::<store::Handle>()?;
     m.add_class::<store::Transaction>()?;
+    m.add_class::<snapshot::Snapshot>()?;
     m.add_class::<dict::Dict>()?;
     m.add_class::<list::List>()?;
     m.add_class::<object::Object>()?;

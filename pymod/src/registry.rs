@@ -1,7 +1,8 @@
 //! The stores that are open in this process: one engine handle for one file, whatever path or
 //! mode it was opened by.
 //!
-//! 1. A file (device and inode) has at most one `Core` that is not closed.
+//! 1. A file (device and inode) has at most one `Core` that is not closed, and so has each of its snapshots: what
+//!    is open of them are stores of their own, with objects of their own.
 //! 2. `Store.close()` counts; the last one closes the engine. A handle that is dropped without
 //!    `close()` keeps the store open for the proxies that may be left: it is closed with the last
 //!    of them, or at exit.
@@ -14,10 +15,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::shared::Shared;
 
-type FileId = (u64, u64);
+/// Device, inode, and the snapshot: while one is open nobody drops it, so its name stays its own.
+type FileId = (u64, u64, Option<String>);
 
 /// An open file.
 pub(crate) struct Core {
@@ -36,8 +39,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn file_id(path: &Path) -> Option<FileId> {
-    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+fn file_id(path: &Path, options: &Options) -> Option<FileId> {
+    let snapshot = options.snapshot.clone();
+    fs::metadata(path).ok().map(|m| (m.dev(), m.ino(), snapshot))
 }
 
 impl Core {
@@ -89,12 +93,37 @@ fn strictness(d: Durability) -> u8 {
     }
 }
 
+type Table = HashMap<FileId, Weak<Core>>;
+
+fn tidied(open: &mut Option<Table>) -> &mut Table {
+    let open = open.get_or_insert_default();
+    open.retain(|_, core| core.upgrade().is_some_and(|c| !c.is_closed()));
+    open
+}
+
+fn made(store: Store, options: &Options) -> Arc<Core> {
+    Arc::new(Core {
+        store,
+        read_only: options.read_only,
+        durability: options.durability,
+        handles: AtomicUsize::new(0),
+        closed: AtomicBool::new(false),
+        views: [Mutex::default(), Mutex::default()],
+    })
+}
+
+fn handle(core: &Arc<Core>, read_only: bool) -> Arc<Shared> {
+    core.handles.fetch_add(1, Ordering::AcqRel);
+    core.view(read_only)
+}
+
 /// Opens a file, or finds it open. Called without the interpreter.
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
     let mut open = lock(&OPEN);
-    let open = open.get_or_insert_default();
-    open.retain(|_, core| core.upgrade().is_some_and(|c| !c.is_closed()));
-    let there = file_id(path).and_then(|id| open.get(&id)).and_then(Weak::upgrade);
+    let open = tidied(&mut open);
+    let there = file_id(path, options)
+        .and_then(|id| open.get(&id))
+        .and_then(Weak::upgrade);
     let core = match there {
         Some(core) => {
             let refuse = |why: &str| {
@@ -112,22 +141,39 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
             core
         }
         None => {
-            let core = Arc::new(Core {
-                store: Store::open(path, options)?,
-                read_only: options.read_only,
-                durability: options.durability,
-                handles: AtomicUsize::new(0),
-                closed: AtomicBool::new(false),
-                views: [Mutex::default(), Mutex::default()],
-            });
-            if let Some(id) = file_id(path) {
+            let core = made(Store::open(path, options)?, options);
+            if let Some(id) = file_id(path, options) {
                 open.insert(id, Arc::downgrade(&core));
             }
             core
         }
     };
-    core.handles.fetch_add(1, Ordering::AcqRel);
-    Ok(core.view(options.read_only))
+    Ok(handle(&core, options.read_only))
+}
+
+/// Opens a snapshot of an open store, or finds it open. Called without the interpreter.
+pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> Result<Arc<Shared>> {
+    let options = Options {
+        read_only: true,
+        create: false,
+        lock_timeout,
+        snapshot: Some(name.to_owned()),
+        ..Options::default()
+    };
+    let mut open = lock(&OPEN);
+    let open = tidied(&mut open);
+    // Opened first: this is what finds that another file has taken the place of the open one.
+    let opened = of.open_snapshot(name)?;
+    let id = file_id(of.path(), &options);
+    if let Some(core) = id.as_ref().and_then(|id| open.get(id)).and_then(Weak::upgrade) {
+        opened.close()?;
+        return Ok(handle(&core, true));
+    }
+    let core = made(opened, &options);
+    if let Some(id) = id {
+        open.insert(id, Arc::downgrade(&core));
+    }
+    Ok(handle(&core, true))
 }
 
 /// Closes everything, at exit: the last process to close a store checkpoints it.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::shared::{Shared, find};
+use crate::snapshot::Snapshot;
 use crate::{error, lock, registry};
 
 /// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit.
@@ -32,14 +33,16 @@ pub struct Handle {
 /// durability: "checkpoint" (the default: power loss goes back to the last checkpoint), "commit"
 ///     (every completed operation or transaction survives power loss) or "none" (never flushed).
 /// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
+/// snapshot: the name of a snapshot to open in place of the store, with mode "r".
 #[pyfunction]
-#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", lock_timeout = 30.0))]
+#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", lock_timeout = 30.0, snapshot = None))]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,
     mode: &str,
     durability: &str,
     lock_timeout: Option<f64>,
+    snapshot: Option<String>,
 ) -> PyResult<Handle> {
     let read_only = match mode {
         "rw" => false,
@@ -50,6 +53,11 @@ pub(crate) fn open(
             )));
         }
     };
+    if snapshot.is_some() && !read_only {
+        return Err(PyValueError::new_err(
+            "a snapshot never changes: open it with mode 'r'",
+        ));
+    }
     let durability = match durability {
         "checkpoint" => Durability::Checkpoint,
         "commit" => Durability::Commit,
@@ -67,7 +75,7 @@ pub(crate) fn open(
         create: !read_only,
         durability,
         lock_timeout,
-        ..Options::default()
+        snapshot,
     };
     let shared = py
         .detach(|| registry::open(&path, &options))
@@ -173,9 +181,13 @@ impl Handle {
     /// >>> with store.transaction():
     /// ...     store.root['a'] -= 10
     /// ...     store.root['b'] += 10
-    fn transaction(&self) -> PyResult<Transaction> {
+    fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
+        let shared = self.shared()?;
+        if shared.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
         Ok(Transaction {
-            shared: Arc::clone(self.shared()?),
+            shared: Arc::clone(shared),
         })
     }
 
@@ -223,6 +235,61 @@ impl Handle {
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared()?;
         py.detach(|| shared.store.sync()).map_err(|e| shared.fail(py, e))
+    }
+
+    /// Keeps the state of now under a name, for `at()`; gives the Snapshot. Makes a checkpoint and copies
+    /// nothing: what changes later takes new space until `drop_snapshot()`. Not inside a transaction.
+    ///
+    /// >>> store.snapshot('before')
+    /// >>> store.root['x'] = 2
+    /// >>> with store.at('before') as before:
+    /// ...     store.root['x'] = before.root['x']
+    fn snapshot(&self, py: Python<'_>, name: &str) -> PyResult<Snapshot> {
+        let shared = self.shared()?;
+        if shared.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
+        let taken = py.detach(|| shared.store.snapshot(name));
+        taken.map(|s| Snapshot::of(&s)).map_err(|e| shared.fail(py, e))
+    }
+
+    /// The snapshots of the store, the oldest first.
+    fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<Snapshot>> {
+        let shared = self.shared()?;
+        let all = py.detach(|| shared.store.snapshots());
+        let all = all.map_err(|e| shared.fail(py, e))?;
+        Ok(all.iter().map(Snapshot::of).collect())
+    }
+
+    /// Lets go of a snapshot, and frees what only it held. InUse while somebody has it open.
+    fn drop_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let shared = self.shared()?;
+        if shared.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
+        py.detach(|| shared.store.drop_snapshot(name))
+            .map_err(|e| shared.fail(py, e))
+    }
+
+    /// Opens a snapshot: a Store of its own, read-only, that never changes. Use it in `with`: while it is
+    /// open the snapshot cannot be dropped. Its objects are others than those of the store; what is stored
+    /// elsewhere is copied.
+    fn at(&self, py: Python<'_>, name: &str) -> PyResult<Handle> {
+        let shared = self.shared()?;
+        let (store, timeout) = (&shared.store, shared.timeout());
+        let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
+        let opened = opened.map_err(|e| error::to_py(py, e))?;
+        opened.set_timeout(timeout);
+        Ok(Handle {
+            shared: opened,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The Snapshot that is open here, or None.
+    #[getter]
+    fn opened_snapshot(&self) -> Option<Snapshot> {
+        self.shared.store.opened_snapshot().map(Snapshot::of)
     }
 
     /// Frees unreachable cycles and what waits to be freed; the number of containers freed.
@@ -273,8 +340,12 @@ impl Handle {
 
     fn __repr__(&self) -> String {
         let state = if self.is_closed() { "closed" } else { self.mode() };
+        let snapshot = match self.shared.store.opened_snapshot() {
+            Some(s) => format!(" at {:?}", s.name),
+            None => String::new(),
+        };
         format!(
-            "<persist.Store {:?}, {state}>",
+            "<persist.Store {:?}{snapshot}, {state}>",
             self.shared.store.path().display().to_string()
         )
     }

@@ -20,6 +20,9 @@ from ._persist import (
     Gone as Gone,
 )
 from ._persist import (
+    InUse as InUse,
+)
+from ._persist import (
     ItemsView as ItemsView,
 )
 from ._persist import (
@@ -35,10 +38,19 @@ from ._persist import (
     LockTimeout as LockTimeout,
 )
 from ._persist import (
+    NoSnapshot as NoSnapshot,
+)
+from ._persist import (
     NotLocked as NotLocked,
 )
 from ._persist import (
     Object as Object,
+)
+from ._persist import (
+    Snapshot as Snapshot,
+)
+from ._persist import (
+    SnapshotExists as SnapshotExists,
 )
 from ._persist import (
     Store as Store,
@@ -72,13 +84,17 @@ __all__ = [
     "Dict",
     "Error",
     "Gone",
+    "InUse",
     "ItemsView",
     "KeysView",
     "List",
     "Lock",
     "LockTimeout",
+    "NoSnapshot",
     "NotLocked",
     "Object",
+    "Snapshot",
+    "SnapshotExists",
     "Store",
     "Transaction",
     "ValuesView",

@@ -39,13 +39,17 @@ __all__ = [
     "Dict",
     "Error",
     "Gone",
+    "InUse",
     "ItemsView",
     "KeysView",
     "List",
     "Lock",
     "LockTimeout",
+    "NoSnapshot",
     "NotLocked",
     "Object",
+    "Snapshot",
+    "SnapshotExists",
     "Store",
     "Transaction",
     "ValuesView",
@@ -78,6 +82,15 @@ class Corrupt(Error):
 
 class NotLocked(Error, RuntimeError):
     """The lock to be released is not held."""
+
+class NoSnapshot(Error, LookupError):
+    """No snapshot has this name."""
+
+class SnapshotExists(Error, FileExistsError):
+    """A snapshot has this name already."""
+
+class InUse(Error):
+    """Somebody has the snapshot open that was to be dropped."""
 
 @final
 class Lock(Generic[_T]):
@@ -247,6 +260,20 @@ class Transaction:
     ) -> Literal[False]: ...
 
 @final
+class Snapshot:
+    """A state of a store that is kept by name. `Store.at(name)` opens it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def checkpoint(self) -> int: ...
+    @property
+    def time(self) -> float: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
 class Store:
     """An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit."""
 
@@ -265,6 +292,12 @@ class Store:
     def sync(self) -> None: ...
     def gc(self) -> int: ...
     def stat(self) -> dict[str, int]: ...
+    def snapshot(self, name: str) -> Snapshot: ...
+    def snapshots(self) -> list[Snapshot]: ...
+    def drop_snapshot(self, name: str) -> None: ...
+    def at(self, name: str) -> Store: ...
+    @property
+    def opened_snapshot(self) -> Snapshot | None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exc: object) -> Literal[False]: ...
@@ -274,6 +307,7 @@ def open(
     mode: str = "rw",
     durability: str = "checkpoint",
     lock_timeout: float | None = 30.0,
+    snapshot: str | None = None,
 ) -> Store: ...
 def copy_out(obj: Any) -> Any: ...
 def class_name(obj: Object) -> str: ...
