@@ -10,8 +10,9 @@
 //!    or a redo log may have it.
 
 use super::catalogue::{self, Snapshot};
+use super::identify::{newest_meta, open_error, refused};
 use super::meta::Meta;
-use super::open::{Parts, newest_meta, open_error, refused};
+use super::open::Parts;
 use super::shm::{self, Shm, at};
 use super::slots::{BYTE_PRESENCE, BYTE_PROCESS};
 use super::snapshot::{claim, no_snapshot};

@@ -14,9 +14,10 @@
 //! - I6 Recovery can itself be killed at any instruction and done again. (`recover`, `slots`)
 //!
 //! Lock order: checkpoint owner -> latch -> gate; who leads the flush of the redo log waits for the latch only;
-//! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration, pins) are leaves.
+//! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
+//! pins) are leaves.
 //!
-//! Files: `open` (files and their identity), `shm` (the sidecar's layout), `meta`, `table` (durable
+//! Files: `open`, `identify` (what the files are), `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
 //! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
@@ -32,6 +33,7 @@ mod damage;
 mod dropped;
 mod frozen;
 mod gate;
+mod identify;
 pub mod image;
 mod latch;
 mod marks;

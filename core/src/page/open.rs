@@ -11,13 +11,14 @@
 
 use super::catalogue::Link;
 use super::frozen::Frozen;
-use super::meta::{Bad, Meta};
+use super::identify::{belongs, is_blank, is_current, is_forbidden, newest_meta, open_error, refused};
+use super::meta::Meta;
 use super::pins::Pins;
 use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
 use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
 use super::wait::Wait;
-use super::{Hooks, Pager, checkpoint, superblock as sb};
+use super::{Hooks, Pager, superblock as sb};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
@@ -33,7 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Pages of a new store's file.
-const FIRST_PAGES: u64 = 96;
+pub(super) const FIRST_PAGES: u64 = 96;
 
 /// How to open.
 #[derive(Clone, Debug)]
@@ -67,17 +68,6 @@ pub(super) fn sidecar_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-shm");
     PathBuf::from(name)
-}
-
-pub(super) fn refused(path: &Path, why: impl Into<String>) -> Error {
-    Error::Refused {
-        path: path.to_owned(),
-        why: why.into(),
-    }
-}
-
-pub(super) fn open_error(path: &Path, e: std::io::Error) -> Error {
-    Error::io(format!("cannot open {}", path.display()), e)
 }
 
 impl Pager {
@@ -429,45 +419,6 @@ impl Pager {
     }
 }
 
-/// This process may not write there.
-fn is_forbidden(e: &std::io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
-}
-
-/// A new file, or one whose creation was cut short: nothing but zeros, and no longer than a fresh
-/// store; the first meta page may be there in part. Anything else is not ours to overwrite.
-fn is_blank(file: &File, path: &Path) -> Result<bool> {
-    let len = file.metadata().map_err(|e| open_error(path, e))?.len();
-    if len > FIRST_PAGES * PAGE_SIZE as u64 {
-        return Ok(false);
-    }
-    let mut page = [0u8; PAGE_SIZE];
-    for i in 0..len.div_ceil(PAGE_SIZE as u64) {
-        page.fill(0);
-        let n = read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))?;
-        let torn = i == 1
-            && len == FIRST_PAGES * PAGE_SIZE as u64
-            && matches!(Meta::decode(&page), Err(Bad::Magic | Bad::Checksum));
-        if !torn && page[..n].iter().any(|b| *b != 0) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn read_up_to(file: &File, buf: &mut [u8], at: u64) -> std::io::Result<usize> {
-    let mut n = 0;
-    while n < buf.len() {
-        match file.read_at(&mut buf[n..], at + n as u64) {
-            Ok(0) => break,
-            Ok(k) => n += k,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(n)
-}
-
 /// Writes checkpoint 1: an empty page table. It is on the disk, and so is the file's name, before
 /// anything else is written: a creation that was cut short is told by what there is.
 fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
@@ -496,45 +447,6 @@ fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
         let _ = dir.sync_all();
     }
     Ok(())
-}
-
-/// The valid meta page with the higher number, and its checksum.
-pub(super) fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
-    let mut best: Option<(Meta, u64)> = None;
-    let mut why = "the file is too short".to_owned();
-    for i in 0..2u64 {
-        let mut page = [0u8; PAGE_SIZE];
-        if read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))? < PAGE_SIZE {
-            continue;
-        }
-        match Meta::decode(&page) {
-            Ok(m) if m.checkpoint % 2 != i => why = format!("meta page {i} is in the wrong place"),
-            Ok(m) => {
-                if best.is_none_or(|(b, _)| m.checkpoint > b.checkpoint) {
-                    best = Some((m, Meta::sum(&page)));
-                }
-            }
-            Err(Bad::Blank) => {}
-            Err(Bad::Magic) => why = "its beginning is not a persist store's".to_owned(),
-            Err(Bad::Version(v)) => {
-                why = format!("format version {v}, this build reads {}", super::meta::VERSION)
-            }
-            Err(Bad::Checksum) => why = "both meta pages are damaged; restore a backup".to_owned(),
-        }
-    }
-    let Some((meta, sum)) = best else {
-        return Err(Error::NotAStore {
-            path: path.to_owned(),
-            why,
-        });
-    };
-    if !meta.is_possible() {
-        return Err(Error::NotAStore {
-            path: path.to_owned(),
-            why: "its meta page holds impossible numbers".to_owned(),
-        });
-    }
-    Ok((meta, sum))
 }
 
 /// Opens the sidecar: the one in use, or alone a usable old one, or a new one.
@@ -619,28 +531,6 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
     again().map_err(|e| Error::Poisoned {
         why: format!("a flush failed before, and fails again: {e}"),
     })
-}
-
-fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {
-    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
-    Ok(shm.get(at::MAGIC) == shm::MAGIC
-        && shm.get(at::LAYOUT) == shm::LAYOUT
-        && shm.get(at::READY) == 1
-        && shm.get(at::DEV) == id.dev
-        && shm.get(at::INO) == id.ino
-        && shm.get(at::UUID) == meta.uuid[0]
-        && shm.get(at::UUID + 8) == meta.uuid[1])
-}
-
-/// The file's newest checkpoint is the one that the sidecar builds on, or the one that it was
-/// writing.
-fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
-    if shm.get(at::META_SUM) == meta_sum {
-        return true;
-    }
-    matches!(shm.get(at::CK_PHASE), checkpoint::WRITING | checkpoint::SWITCHING)
-        && shm.get(at::CK_EPOCH) == meta.checkpoint
-        && shm.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
 }
 
 fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {

@@ -1,0 +1,125 @@
+//! Looking at the files before they are used: is this a store, which checkpoint is its newest, is that its
+//! sidecar? Nothing here writes.
+
+use super::checkpoint;
+use super::meta::{Bad, Meta};
+use super::open::FIRST_PAGES;
+use super::shm::{self, Shm, at};
+use crate::error::{Error, Result};
+use crate::ids::PAGE_SIZE;
+use crate::raw::file;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+pub(super) fn refused(path: &Path, why: impl Into<String>) -> Error {
+    Error::Refused {
+        path: path.to_owned(),
+        why: why.into(),
+    }
+}
+
+pub(super) fn open_error(path: &Path, e: std::io::Error) -> Error {
+    Error::io(format!("cannot open {}", path.display()), e)
+}
+
+/// This process may not write there.
+pub(super) fn is_forbidden(e: &std::io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
+}
+
+/// A new file, or one whose creation was cut short: nothing but zeros, and no longer than a fresh
+/// store; the first meta page may be there in part. Anything else is not ours to overwrite.
+pub(super) fn is_blank(file: &File, path: &Path) -> Result<bool> {
+    let len = file.metadata().map_err(|e| open_error(path, e))?.len();
+    if len > FIRST_PAGES * PAGE_SIZE as u64 {
+        return Ok(false);
+    }
+    let mut page = [0u8; PAGE_SIZE];
+    for i in 0..len.div_ceil(PAGE_SIZE as u64) {
+        page.fill(0);
+        let n = read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))?;
+        let torn = i == 1
+            && len == FIRST_PAGES * PAGE_SIZE as u64
+            && matches!(Meta::decode(&page), Err(Bad::Magic | Bad::Checksum));
+        if !torn && page[..n].iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn read_up_to(file: &File, buf: &mut [u8], at: u64) -> std::io::Result<usize> {
+    let mut n = 0;
+    while n < buf.len() {
+        match file.read_at(&mut buf[n..], at + n as u64) {
+            Ok(0) => break,
+            Ok(k) => n += k,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n)
+}
+
+/// The valid meta page with the higher number, and its checksum.
+pub(super) fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
+    let mut best: Option<(Meta, u64)> = None;
+    let mut why = "the file is too short".to_owned();
+    for i in 0..2u64 {
+        let mut page = [0u8; PAGE_SIZE];
+        if read_up_to(file, &mut page, i * PAGE_SIZE as u64).map_err(|e| open_error(path, e))? < PAGE_SIZE {
+            continue;
+        }
+        match Meta::decode(&page) {
+            Ok(m) if m.checkpoint % 2 != i => why = format!("meta page {i} is in the wrong place"),
+            Ok(m) => {
+                if best.is_none_or(|(b, _)| m.checkpoint > b.checkpoint) {
+                    best = Some((m, Meta::sum(&page)));
+                }
+            }
+            Err(Bad::Blank) => {}
+            Err(Bad::Magic) => why = "its beginning is not a persist store's".to_owned(),
+            Err(Bad::Version(v)) => {
+                why = format!("format version {v}, this build reads {}", super::meta::VERSION)
+            }
+            Err(Bad::Checksum) => why = "both meta pages are damaged; restore a backup".to_owned(),
+        }
+    }
+    let Some((meta, sum)) = best else {
+        return Err(Error::NotAStore {
+            path: path.to_owned(),
+            why,
+        });
+    };
+    if !meta.is_possible() {
+        return Err(Error::NotAStore {
+            path: path.to_owned(),
+            why: "its meta page holds impossible numbers".to_owned(),
+        });
+    }
+    Ok((meta, sum))
+}
+
+/// Whether a sidecar is of this layout and of this store.
+pub(super) fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {
+    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    Ok(shm.get(at::MAGIC) == shm::MAGIC
+        && shm.get(at::LAYOUT) == shm::LAYOUT
+        && shm.get(at::READY) == 1
+        && shm.get(at::DEV) == id.dev
+        && shm.get(at::INO) == id.ino
+        && shm.get(at::UUID) == meta.uuid[0]
+        && shm.get(at::UUID + 8) == meta.uuid[1])
+}
+
+/// The file's newest checkpoint is the one that the sidecar builds on, or the one that it was
+/// writing.
+pub(super) fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
+    if shm.get(at::META_SUM) == meta_sum {
+        return true;
+    }
+    matches!(shm.get(at::CK_PHASE), checkpoint::WRITING | checkpoint::SWITCHING)
+        && shm.get(at::CK_EPOCH) == meta.checkpoint
+        && shm.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
+}
