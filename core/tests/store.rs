@@ -250,3 +250,37 @@ fn commit_durability_survives_the_loss_of_the_sidecar_at_any_time() {
         assert_eq!(get(&c, c.root(), "x").unwrap(), Some(Value::Int(i)));
     }
 }
+
+#[test]
+fn a_thread_ends_that_used_several_stores() {
+    let (_a, one) = fresh();
+    let (_b, two) = fresh();
+    let (_c, three) = fresh();
+    let locked = |s: &Store| LockTarget {
+        obj: s.root(),
+        key: None,
+    };
+    let worker = {
+        let all = [one.clone(), two.clone(), three.clone()];
+        std::thread::spawn(move || {
+            for s in &all {
+                set(s, s.root(), "x", In::Int(1)).unwrap();
+                s.lock(Actor::Thread, locked(s), LockMode::Exclusive, &mut Wait::forever())
+                    .unwrap();
+            }
+            // One ends inside a transaction, and not of the store that was used last.
+            all[1].begin(&mut Wait::forever()).unwrap();
+            set(&all[1], all[1].root(), "x", In::Int(2)).unwrap();
+            get(&all[0], all[0].root(), "x").unwrap();
+        })
+    };
+    worker.join().unwrap();
+    for s in [&one, &two, &three] {
+        assert_eq!(get(s, s.root(), "x").unwrap(), Some(Value::Int(1)));
+        // Its locks have ended with it.
+        let wait = &mut Wait::at_most(Duration::from_secs(5));
+        s.lock(Actor::Thread, locked(s), LockMode::Exclusive, wait).unwrap();
+        set(s, s.root(), "x", In::Int(3)).unwrap();
+        s.close().unwrap();
+    }
+}

@@ -67,11 +67,14 @@ struct Mine(Vec<(Weak<Pager>, u64, u32, u32)>);
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        for (pager, _, forks, slot) in self.0.drain(..) {
+        for (pager, serial, forks, slot) in self.0.drain(..) {
             if forks == process::forks()
                 && let Some(pager) = pager.upgrade()
             {
+                // What is done for it asks for this thread's slot, and `MINE` cannot be asked any more.
+                LAST.set((serial, forks, slot));
                 pager.thread_ends(slot);
+                LAST.set((0, 0, 0));
             }
         }
     }
@@ -141,11 +144,13 @@ impl Pager {
             return Err(Error::Closed);
         }
         let forks = process::forks();
-        let known = MINE.with_borrow(|m| {
+        let known = MINE.try_with(|m| {
+            let m = m.borrow();
             m.0.iter()
                 .find(|(_, serial, f, _)| *serial == self.serial && *f == forks)
                 .map(|e| e.3)
         });
+        let known = known.map_err(|_| Error::invalid("a thread that is ending can use no store any more"))?;
         let slot = match known {
             Some(slot) => slot,
             None => {
@@ -164,7 +169,8 @@ impl Pager {
     /// Forgets the calling thread's cached slot (the store was closed).
     pub(crate) fn forget_slot(&self) {
         LAST.set((0, 0, 0));
-        MINE.with_borrow_mut(|m| m.0.retain(|e| e.1 != self.serial));
+        // In a thread that is ending there is nothing left to forget.
+        let _ = MINE.try_with(|m| m.borrow_mut().0.retain(|e| e.1 != self.serial));
     }
 
     fn claim_thread_slot(&self) -> Result<u32> {
