@@ -184,6 +184,7 @@ impl Pager {
         ] {
             shm.set(word, value);
         }
+        let side = Unshared::new(shm.lock_in_use()?);
         let map = Map::read_only(&file, (pages as usize).max(1) * PAGE_SIZE)?;
         map.advise_random();
         let frozen = Frozen {
@@ -206,6 +207,7 @@ impl Pager {
             path,
             seed: meta.seed,
             registered,
+            side,
             probe,
             frozen: Some(frozen),
         };

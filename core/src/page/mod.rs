@@ -17,9 +17,9 @@
 //! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
 //! pins) are leaves.
 //!
-//! Files: `open`, `identify` (what the files are), `shm` (the sidecar's layout), `meta`, `table` (durable
+//! Files: `open`, `identify` (what the files are), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
+//! (processes and threads), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
 //! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
 //! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`,
 //! `compact`, `image` (a checkpoint read from the file alone).
@@ -27,10 +27,12 @@
 pub mod access;
 mod catalogue;
 mod checkpoint;
+mod close;
 pub mod compact;
 mod cow;
 mod damage;
 mod dropped;
+mod fork;
 mod frozen;
 mod gate;
 mod identify;
@@ -125,6 +127,8 @@ pub struct Pager {
     redo: redo::Redo,
     hooks: OnceLock<Box<dyn Hooks>>,
     closed: AtomicBool,
+    /// Held by who closes.
+    closing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Pager {

@@ -1,13 +1,12 @@
-//! Opening and closing: the store file, the sidecar, and who is first and last.
+//! Opening: the store file, the sidecar, and who is first and last.
 //!
 //! 1. Everyone who uses a store holds a shared OFD lock on its presence byte; making or discarding a
 //!    sidecar needs the exclusive one, so it happens only while nobody else is there.
 //! 2. A sidecar is used again only if it is complete and of this layout, this store (uuid, device,
-//!    inode), this boot, and this very checkpoint. Else it is discarded and the last checkpoint opened.
+//!    inode), this boot, and this very checkpoint. Else it is discarded and the last checkpoint opened. While
+//!    others use the store it must be theirs: one that somebody has locked.
 //! 3. After locking, the path is looked at again: a file that was replaced meanwhile is not the one
 //!    that was locked.
-//! 4. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
-//!    to the other.
 
 use super::catalogue::Link;
 use super::frozen::Frozen;
@@ -16,7 +15,7 @@ use super::meta::Meta;
 use super::pins::Pins;
 use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
-use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
+use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
 use super::wait::Wait;
 use super::{Hooks, Pager, superblock as sb};
 use crate::error::{Error, Result};
@@ -60,6 +59,8 @@ pub(super) struct Parts {
     pub(super) seed: u64,
     /// Holds presence and slot byte.
     pub(super) registered: Unshared,
+    /// Says that the sidecar is in use.
+    pub(super) side: Unshared,
     pub(super) probe: File,
     pub(super) frozen: Option<Frozen>,
 }
@@ -190,6 +191,7 @@ impl Pager {
             ));
         }
         map.advise_random();
+        let side = Unshared::new(shm.lock_in_use()?);
         let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
         let parts = Parts {
             shm,
@@ -198,6 +200,7 @@ impl Pager {
             path,
             seed: meta.seed,
             registered: lock,
+            side,
             probe,
             frozen: None,
         };
@@ -226,6 +229,7 @@ impl Pager {
             // So that it need not be done again. If it fails, whoever syncs is told.
             let _ = pager.checkpoint(&mut Wait::forever());
         }
+        super::fork::watch(&pager.me);
         Ok(pager)
     }
 
@@ -242,6 +246,7 @@ impl Pager {
             bound: settings.bound,
             registration: Mutex::new(Registration {
                 file: parts.registered,
+                side: parts.side,
                 process: 0,
                 generation: 0,
                 durability: settings.durability,
@@ -255,6 +260,7 @@ impl Pager {
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
             closed: AtomicBool::new(false),
+            closing: Mutex::new(()),
             shm: parts.shm,
             file: parts.file,
             path: parts.path,
@@ -340,83 +346,6 @@ impl Pager {
         }
         Ok(())
     }
-
-    /// Closes: further operations answer `Error::Closed`. The last process to close checkpoints.
-    pub fn close(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if self.depth() > 0 {
-            self.rollback()?;
-        }
-        // In a forked child that never used it there is nothing to give back.
-        let reg = self.registration()?;
-        let deadline = Instant::now() + self.bound;
-        while !file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::Exclusive)? {
-            if Instant::now() >= deadline {
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        let last = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?;
-        drop(reg);
-        let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 && self.whole().is_ok() {
-            let _ = self.end_log();
-            self.checkpoint(&mut Wait::forever())
-                .inspect(|()| self.remove_log())
-        } else {
-            Ok(())
-        };
-        fail_point!("close.checkpointed");
-        self.closed.store(true, Ordering::Release);
-        self.forget_slot();
-        if let Some(frozen) = &self.frozen {
-            frozen.give_up();
-        }
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        // What this process still holds goes as if it had died, but at once.
-        let _ = self.leave(&reg);
-        let done_leaving = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::None);
-        file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::None)?;
-        done_leaving?;
-        done
-    }
-
-    /// Drops this process's locks, pins, thread slots and its slot.
-    fn leave(&self, reg: &Registration) -> Result<()> {
-        let p = reg.process as usize;
-        self.let_leader_finish(p);
-        let slot = (0..self.shm.get(at::SLOTS_HIGH) as u32).find(|s| self.process_of(*s) == Some(p));
-        if let Some(slot) = slot {
-            let latch = self.shm.latch();
-            let until = Instant::now() + Duration::from_secs(1);
-            // If the latch cannot be had, the slot stays in use and is buried by somebody later.
-            while !latch.spin(slot) {
-                if Instant::now() > until {
-                    return Ok(());
-                }
-                std::thread::yield_now();
-            }
-            let hooks = self
-                .hooks
-                .get()
-                .map_or(Ok(()), |h| h.process_died(self, reg.process, reg.generation));
-            latch.release();
-            hooks?;
-            for s in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
-                if self.process_of(s) == Some(p) {
-                    self.leave_checkpoint(s);
-                    self.shm.mark(s).store(0, Ordering::SeqCst);
-                    self.shm.slot_owner(s).store(0, Ordering::SeqCst);
-                }
-            }
-        }
-        slots::free_process_slot(&self.shm, p);
-        slots::give_back_byte(&reg.file, p)
-    }
 }
 
 /// Writes checkpoint 1: an empty page table. It is on the disk, and so is the file's name, before
@@ -479,7 +408,8 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
                  it everywhere first",
             )
         })?;
-        if !belongs(&shm, file, meta)? {
+        // One by another name of the file, or left over from an earlier use, belongs to it too.
+        if !belongs(&shm, file, meta)? || !shm.is_in_use()? {
             return Err(refused(
                 path,
                 "others use it through another sidecar; close it everywhere first",

@@ -24,7 +24,7 @@ const LEAST: usize = 512;
 const MOST: usize = shm::PINS_SIZE / 8;
 
 #[derive(Debug, Default)]
-struct Local {
+pub(crate) struct Local {
     counts: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
     /// Places in the shared table that are not `EMPTY`.
     used: usize,
@@ -70,8 +70,47 @@ fn find(table: &[AtomicU64], id: u64) -> Option<usize> {
     None
 }
 
+/// Everything counts as pinned by this process.
+pub(crate) fn overflow(pager: &Pager, p: usize) {
+    pager
+        .shm
+        .process_word(p, P::PinOverflow)
+        .store(1, Ordering::Release);
+}
+
+/// Writes a process's table with room for twice the pins there are. Inside a section.
+pub(crate) fn write_table(pager: &Pager, local: &Local, p: usize) {
+    let want = (local.counts.len() * 2 + 1).next_power_of_two().max(LEAST);
+    if want > MOST {
+        return overflow(pager, p);
+    }
+    let bytes = pager.shm.process_word(p, P::PinBytes);
+    if (bytes.load(Ordering::Relaxed) as usize) < want * 8 {
+        if pager.shm.ensure_pins(p, want * 8).is_err() {
+            // Reading goes on on a full disk; what is freed meanwhile is freed later.
+            return overflow(pager, p);
+        }
+        bytes.store(want as u64 * 8, Ordering::Relaxed);
+    }
+    let table = table(pager, p, want);
+    for w in table {
+        w.store(EMPTY, Ordering::Relaxed);
+    }
+    for id in local.counts.keys() {
+        insert(table, *id);
+    }
+    pager
+        .shm
+        .process_word(p, P::PinMask)
+        .store(want as u64, Ordering::Release);
+    pager
+        .shm
+        .process_word(p, P::PinOverflow)
+        .store(0, Ordering::Release);
+}
+
 impl Pins {
-    fn lock(&self) -> MutexGuard<'_, Local> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Local> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,42 +146,8 @@ impl Pins {
 
     /// Writes the table anew with room for twice the pins there are.
     fn rebuild(&self, pager: &Pager, local: &mut Local, p: usize) -> Result<()> {
-        let want = (local.counts.len() * 2 + 1).next_power_of_two().max(LEAST);
-        if want > MOST {
-            pager
-                .shm
-                .process_word(p, P::PinOverflow)
-                .store(1, Ordering::Release);
-            return Ok(());
-        }
-        let bytes = pager.shm.process_word(p, P::PinBytes);
-        if (bytes.load(Ordering::Relaxed) as usize) < want * 8 {
-            if pager.shm.ensure_pins(p, want * 8).is_err() {
-                // Reading goes on on a full disk; what is freed meanwhile is freed later.
-                pager
-                    .shm
-                    .process_word(p, P::PinOverflow)
-                    .store(1, Ordering::Release);
-                return Ok(());
-            }
-            bytes.store(want as u64 * 8, Ordering::Relaxed);
-        }
-        let table = table(pager, p, want);
-        for w in table {
-            w.store(EMPTY, Ordering::Relaxed);
-        }
-        for id in local.counts.keys() {
-            insert(table, *id);
-        }
+        write_table(pager, local, p);
         local.used = local.counts.len();
-        pager
-            .shm
-            .process_word(p, P::PinMask)
-            .store(want as u64, Ordering::Release);
-        pager
-            .shm
-            .process_word(p, P::PinOverflow)
-            .store(0, Ordering::Release);
         Ok(())
     }
 

@@ -26,7 +26,7 @@
 //! | 0x4800_0000 | 2 GiB | live page table: one word per logical page |
 
 use crate::error::{Error, Result};
-use crate::raw::file;
+use crate::raw::file::{self, Ofd};
 use crate::raw::map::{Map, Piece};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -254,6 +254,9 @@ fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
+/// Locked shared by everyone who uses this sidecar. Beyond its end.
+const BYTE_IN_USE: u64 = 1 << 62;
+
 /// The mapped sidecar.
 #[derive(Debug)]
 pub(crate) struct Shm {
@@ -341,6 +344,22 @@ impl Shm {
             TABLE.. => "the live page table in the sidecar",
         };
         Some((what, in_file(at, 1).next().map_or(at as u64, |(file, _)| file)))
+    }
+
+    /// Says that the sidecar is in use: a lock that is held by the file given back.
+    pub(crate) fn lock_in_use(&self) -> Result<File> {
+        let file = file::reopen(&self.file, true).map_err(|e| Error::io("cannot reopen the sidecar", e))?;
+        match file::ofd_lock(&file, BYTE_IN_USE, Ofd::Shared)? {
+            true => Ok(file),
+            false => Err(Error::WouldBlock {
+                what: "the sidecar, which somebody else has locked",
+            }),
+        }
+    }
+
+    /// Whether anybody has it in use.
+    pub(crate) fn is_in_use(&self) -> Result<bool> {
+        file::ofd_is_held(&self.file, BYTE_IN_USE, Ofd::Exclusive)
     }
 
     pub(crate) fn file(&self) -> &File {

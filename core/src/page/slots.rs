@@ -51,6 +51,8 @@ pub(crate) enum P {
 pub(crate) struct Registration {
     /// Holds presence and slot byte; never mapped.
     pub(crate) file: Unshared,
+    /// Holds a shared lock on the sidecar: a sidecar that nobody has locked is not the one in use.
+    pub(crate) side: Unshared,
     pub(crate) process: u16,
     pub(crate) generation: u32,
     pub(crate) durability: u8,
@@ -237,6 +239,7 @@ impl Pager {
                     what: "the store, which is being closed or recovered",
                 });
             }
+            let side = Unshared::new(self.shm.lock_in_use()?);
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.durability)?;
             *self
                 .probe
@@ -245,6 +248,7 @@ impl Pager {
                 .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
             *reg = Registration {
                 file: fresh,
+                side,
                 process,
                 generation,
                 durability: reg.durability,

@@ -115,6 +115,15 @@ pub(crate) fn watch_forks() -> u32 {
     EVENTS.forks.load(Ordering::Relaxed)
 }
 
+/// Runs these around every `fork` of this process: before it, after it in the parent, and in the child. After
+/// what `watch_forks` does, if that was called before.
+pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: functions without arguments, which stay.
+    unsafe {
+        libc::pthread_atfork(Some(before), Some(parent), Some(child));
+    }
+}
+
 /// The current fork generation (one load).
 #[inline]
 pub(crate) fn forks() -> u32 {

@@ -123,7 +123,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Leaving without `close` loses nothing, but closing leaves a checkpoint behind.
-        let _ = self.pager.close();
+        let _ = self.pager.close_dropped();
     }
 }
 
@@ -320,10 +320,11 @@ impl Store {
     }
 
     /// Closes: further calls answer `Error::Closed`, on clones of this handle too. The last process
-    /// to close checkpoints.
+    /// to close checkpoints. Waits for transactions that are open on other threads.
     ///
     /// # Errors
-    /// Those of the checkpoint; the store is closed all the same.
+    /// Those of the checkpoint; the store is closed all the same. `Error::Timeout` if a transaction outlasts
+    /// the lock timeout; then it is not.
     pub fn close(&self) -> Result<()> {
         self.pager().close()
     }

@@ -38,6 +38,7 @@ mod replay;
 pub(crate) use record::Place;
 
 use super::Pager;
+use super::fork::lock_soon;
 use super::shm::{self, Region, Shm, at};
 use super::wait::{Patience, Wait};
 use crate::error::Result;
@@ -179,6 +180,12 @@ impl Shm {
     }
 }
 
+/// This process's state of the log, standing still.
+pub(super) struct HeldLog<'a> {
+    _scratch: std::sync::MutexGuard<'a, append::Scratch>,
+    _file: std::sync::MutexGuard<'a, Option<LogFile>>,
+}
+
 impl Pager {
     /// Whether checkpoints are flushed: somebody wants it, or a log of durable commits hangs on it.
     pub(crate) fn must_flush(&self) -> bool {
@@ -249,6 +256,14 @@ impl Pager {
 
     fn shm_log_room(&self) -> Result<()> {
         self.latched(|pager, _| pager.shm.ensure(Region::Log, RING as usize))
+    }
+
+    /// Keeps this process's state of the log as it is, for a fork. None if that takes too long.
+    pub(super) fn hold_log(&self) -> Option<HeldLog<'_>> {
+        Some(HeldLog {
+            _scratch: lock_soon(&self.redo.scratch)?,
+            _file: lock_soon(&self.redo.file)?,
+        })
     }
 
     fn log_file(&self) -> std::sync::MutexGuard<'_, Option<LogFile>> {

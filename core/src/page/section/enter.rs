@@ -42,6 +42,11 @@ impl Pager {
             Some(word) => word,
             None => self.enter_slowly(slot, wait)?,
         };
+        // Who closes says so, and then waits for the marks of this process.
+        if self.closed.load(Ordering::SeqCst) {
+            Gate::leave(mark);
+            return Err(Error::Closed);
+        }
         let watch = word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot);
         Ok(ReadSection {
             pager: self,
@@ -61,6 +66,10 @@ impl Pager {
             return None;
         }
         let word = self.shm.gate().try_enter(mark)?;
+        if self.closed.load(Ordering::SeqCst) {
+            Gate::leave(mark);
+            return None;
+        }
         Some(ReadSection {
             pager: self,
             slot,
@@ -124,13 +133,18 @@ impl Pager {
     #[inline]
     pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
         let latch = self.shm.latch();
-        if latch.try_take(slot) {
-            return Ok(true);
+        if !latch.try_take(slot) {
+            if latch.owner() == Some(slot) {
+                return Ok(false);
+            }
+            self.take_latch_slowly(slot, wait)?;
         }
-        if latch.owner() == Some(slot) {
-            return Ok(false);
+        // Who closes says so under the latch: then the slot is not this thread's any more.
+        if self.closed.load(Ordering::Relaxed) {
+            latch.release();
+            return Err(Error::Closed);
         }
-        self.take_latch_slowly(slot, wait).map(|()| true)
+        Ok(true)
     }
 
     #[cold]

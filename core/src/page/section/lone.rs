@@ -37,7 +37,9 @@ impl Pager {
         if !latch.try_take(slot) {
             return None;
         }
-        if self.shm.get(at::POISON) != 0 || self.whole().is_err() || self.raise_gate(slot).is_err() {
+        // Who closes says so under the latch.
+        let refused = self.closed.load(Ordering::Relaxed) || self.shm.get(at::POISON) != 0;
+        if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
             latch.release();
             return None;
         }

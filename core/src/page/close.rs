@@ -1,0 +1,192 @@
+//! Closing: giving back what this process has of a store, and a checkpoint if it is the last.
+//!
+//! 1. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
+//!    to the other.
+//! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
+//!    its way in finds it, and gives back what it has just taken.
+//! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
+
+use super::Pager;
+use super::shm::at;
+use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
+use super::wait::Wait;
+use crate::error::{Error, Result};
+use crate::raw::failpoint::fail_point;
+use crate::raw::file::{self, Ofd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long closing waits for a transaction of another process.
+const LATCH_OF_OTHERS: Duration = Duration::from_secs(1);
+
+impl Pager {
+    /// Closes: further operations answer `Error::Closed`. The last process to close checkpoints. Waits for
+    /// transactions of this process's other threads; `Error::Timeout` if one outlasts the bound, and the store
+    /// stays open.
+    pub fn close(&self) -> Result<()> {
+        self.close_within(self.bound)
+    }
+
+    /// As `close`, for a store that nobody has a handle of any more: a transaction that is still open was
+    /// abandoned, and goes as if this process had died, once the pager is dropped.
+    pub fn close_dropped(&self) -> Result<()> {
+        self.close_within(self.bound.min(Duration::from_millis(500)))
+    }
+
+    fn close_within(&self, bound: Duration) -> Result<()> {
+        let _one = self
+            .closing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let damaged = self.whole().is_err();
+        if self.shm.fault().is_some() {
+            // What this process sees of the sidecar is its own.
+            return self.abandon();
+        }
+        if self.depth() > 0 {
+            let undone = self.rollback();
+            if !damaged {
+                undone?;
+            }
+        }
+        let Ok(slot) = self.slot() else {
+            return self.abandon();
+        };
+        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+            return Err(Error::invalid("a section of this store is open on this thread"));
+        }
+        if !self.latch_to_close(slot, bound)? {
+            return self.abandon();
+        }
+        self.shm.latch().release();
+        let last = {
+            let reg = self.registration()?;
+            let deadline = Instant::now() + bound;
+            while !file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::Exclusive)? {
+                if Instant::now() >= deadline {
+                    break;
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?
+        };
+        let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 && !damaged {
+            let _ = self.end_log();
+            self.checkpoint(&mut Wait::forever())
+                .inspect(|()| self.remove_log())
+        } else {
+            Ok(())
+        };
+        fail_point!("close.checkpointed");
+        // A thread that is flushing for others: outside the latch, which it may want.
+        self.let_leader_finish(self.process.load(Ordering::Relaxed) as usize);
+        let left = match self.latch_to_close(slot, bound) {
+            Ok(true) => self.leave(bound),
+            Ok(false) => return self.abandon(),
+            Err(e) => Err(e),
+        };
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if left.is_ok() {
+            if let Some(frozen) = &self.frozen {
+                frozen.give_up();
+            }
+            file::ofd_unlock_all(&reg.side);
+        }
+        let presence = if left.is_ok() { Ofd::None } else { Ofd::Shared };
+        let given_up = file::ofd_lock(&reg.file, BYTE_PRESENCE, presence);
+        file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::None)?;
+        left?;
+        given_up?;
+        done
+    }
+
+    /// Leaves as a dead process does: others bury what there is.
+    fn abandon(&self) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        self.forget_slot();
+        if let Some(frozen) = &self.frozen {
+            frozen.give_up();
+        }
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        file::ofd_unlock_all(&reg.side);
+        file::ofd_unlock_all(&reg.file);
+        Ok(())
+    }
+
+    /// Takes the latch. `Error::Timeout` if another thread of this process keeps it; false if another process
+    /// does, which is no reason not to close.
+    fn latch_to_close(&self, slot: u32, bound: Duration) -> Result<bool> {
+        let deadline = Instant::now() + bound;
+        loop {
+            match self.take_latch(slot, &mut Wait::at_most(bound.min(LATCH_OF_OTHERS))) {
+                Ok(_) => return Ok(true),
+                Err(e @ (Error::Timeout { .. } | Error::WouldBlock { .. })) => {
+                    let process = self.process.load(Ordering::Relaxed) as usize;
+                    match self.shm.latch().owner() {
+                        Some(owner) if self.process_of(owner) != Some(process) => return Ok(false),
+                        Some(_) if Instant::now() >= deadline => return Err(e),
+                        _ => {}
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Drops this process's locks, pins, thread slots and its slot, and says that it is closed: under the
+    /// latch, so that a thread that is about to take it finds out (`take_latch`), and with none of this
+    /// process's readers inside (`read` looks once more when it is in).
+    fn leave(&self, bound: Duration) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        let done = self.leave_latched(bound);
+        if done.is_err() {
+            self.closed.store(false, Ordering::SeqCst);
+        }
+        self.shm.latch().release();
+        if done.is_ok() {
+            self.forget_slot();
+        }
+        done
+    }
+
+    fn leave_latched(&self, bound: Duration) -> Result<()> {
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let p = reg.process as usize;
+        let mine = || (0..self.shm.get(at::SLOTS_HIGH) as u32).filter(|s| self.process_of(*s) == Some(p));
+        // One that began before it could see that the store is closed.
+        self.let_leader_finish(p);
+        let deadline = Instant::now() + bound;
+        for s in mine() {
+            while self.shm.mark(s).load(Ordering::SeqCst) != 0 {
+                if Instant::now() > deadline {
+                    return Err(Error::Timeout {
+                        what: "a reader to leave the store".to_owned(),
+                        holder: "another thread of this process".to_owned(),
+                    });
+                }
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        if let Some(hooks) = self.hooks.get() {
+            hooks.process_died(self, reg.process, reg.generation)?;
+        }
+        for s in mine() {
+            self.leave_checkpoint(s);
+            self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+        }
+        slots::free_process_slot(&self.shm, p);
+        slots::give_back_byte(&reg.file, p)
+    }
+}
