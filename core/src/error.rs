@@ -44,7 +44,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The disk, a quota or a limit is exhausted; the operation was rolled back.
-    #[error("no space left for the store ({what}): {source}; free some space and try again")]
+    #[error(
+        "no space left for the store ({what}): {source}; {} and try again",
+        room(source)
+    )]
     NoSpace {
         /// What was being grown.
         what: &'static str,
@@ -179,6 +182,15 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+}
+
+/// What to do about a disk, a quota or a limit that is exhausted.
+fn room(source: &std::io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EFBIG) => "raise the limit of file sizes (ulimit -f), or remove something,",
+        Some(libc::EDQUOT) => "free some space of your quota",
+        _ => "free some space",
+    }
 }
 
 impl Error {

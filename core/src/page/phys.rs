@@ -122,7 +122,11 @@ impl Pager {
     /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes
     /// something also what removing needs, so that deletion works on a full disk.
     pub(crate) fn alloc_phys(&self, removing: bool) -> Result<PhysNo> {
-        let keep = self.reserve() + if removing { 0 } else { REMOVAL };
+        // Two checkpoints that are kept have theirs when the next one needs its own.
+        let keep = match removing {
+            true => self.reserve(),
+            false => 3 * self.reserve() + REMOVAL,
+        };
         if self.shm.get(at::FREE_COUNT) <= keep {
             self.grow(keep)?;
         }

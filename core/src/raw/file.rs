@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 #[cfg(any(test, feature = "testing"))]
 use crate::raw::observe;
-use crate::raw::process;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -81,14 +80,7 @@ fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -
 
 fn no_space(what: &'static str, e: io::Error) -> Error {
     match e.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace { what, source: e },
-        Some(libc::EFBIG) => Error::NoSpace {
-            what: match process::limit(libc::RLIMIT_FSIZE) {
-                Some(_) => "the limit of file sizes, ulimit -f",
-                None => "the largest file that the filesystem can hold",
-            },
-            source: e,
-        },
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Error::NoSpace { what, source: e },
         _ => Error::io(format!("cannot grow {what}"), e),
     }
 }

@@ -1,0 +1,253 @@
+//! Forking with a store open: what the child has from its first instruction on, and what it leaves.
+
+mod common;
+mod support;
+
+use common::scratch;
+use persist_core::store::{Actor, Error, In, Key, Obj, Options, Result, Store, Value, Wait};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use support::ptrace::{self, Stop};
+
+/// One test at a time: a child has all stores that its process has open.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn options() -> Options {
+    Options {
+        lock_timeout: Duration::from_secs(10),
+        ..Options::default()
+    }
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, &options()).unwrap()
+}
+
+fn set(s: &Store, key: &str, value: i64) -> Result<()> {
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(s.root(), &Key::Str(key.as_bytes()), &In::Int(value))
+    })
+}
+
+fn get(s: &Store, key: &str) -> Result<Option<Value>> {
+    s.read(&mut Wait::forever(), |r| {
+        r.get(s.root(), &Key::Str(key.as_bytes()))
+    })
+}
+
+/// A pinned dict of one entry, in the root.
+fn pinned(s: &Store) -> Obj {
+    let d = s
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            let d = w.new_dict()?;
+            w.set(d, &Key::Str(b"x"), &In::str("a string in a segment of its own"))?;
+            w.set(s.root(), &Key::Str(b"d"), &In::Obj(d))?;
+            Ok(d)
+        })
+        .unwrap();
+    s.read(&mut Wait::forever(), |r| r.pin(d)).unwrap();
+    d
+}
+
+fn length(s: &Store, d: Obj) -> Result<u64> {
+    s.read(&mut Wait::forever(), |r| r.len(d))
+}
+
+/// Waits for a file, as a sign from the parent.
+fn wait_for(sign: &Path) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !sign.exists() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Lets go of the pin and of the last reference.
+fn let_go(s: &Store, d: Obj) {
+    s.unpin(d);
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.remove(s.root(), &Key::Str(b"d")).map(drop)
+    })
+    .unwrap();
+    s.gc().unwrap();
+}
+
+#[test]
+fn a_childs_pins_are_its_own_from_the_fork_on() {
+    let _alone = alone();
+    let dir = scratch();
+    let store = open(&dir.path().join("a.store"));
+    // Many beside it, and some that are gone again, so that the tables are not trivial.
+    let others: Vec<Obj> = (0..2000)
+        .map(|i| {
+            let d = store
+                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                    let d = w.new_dict()?;
+                    w.set(store.root(), &Key::Int(i), &In::Obj(d))?;
+                    Ok(d)
+                })
+                .unwrap();
+            store.read(&mut Wait::forever(), |r| r.pin(d)).unwrap();
+            d
+        })
+        .collect();
+    others.iter().step_by(3).for_each(|d| store.unpin(*d));
+    for round in 0..4 {
+        let d = pinned(&store);
+        let sign = dir.path().join(format!("sign{round}"));
+        let in_transaction = round % 2 == 1;
+        if in_transaction {
+            store.begin(&mut Wait::forever()).unwrap();
+            set(&store, "in the transaction", round).unwrap();
+        }
+        // It does nothing with the store until the parent has let go.
+        let child = ptrace::fork(|| {
+            wait_for(&sign);
+            let there = length(&store, d);
+            // Its own, to let go of.
+            store.unpin(d);
+            let gone = set(&store, "from the child", 1).and_then(|()| length(&store, d));
+            i32::from(!matches!((there, gone), (Ok(1), Err(Error::Gone(_)))))
+        });
+        if in_transaction {
+            store.commit().unwrap();
+        }
+        let_go(&store, d);
+        // The child's pin keeps it for everyone.
+        assert_eq!(length(&store, d).unwrap(), 1, "round {round}");
+        std::fs::write(&sign, "").unwrap();
+        assert_eq!(ptrace::reap(child), Stop::Exited(0), "round {round}");
+        assert!(matches!(length(&store, d), Err(Error::Gone(_))), "round {round}");
+    }
+    store.check().unwrap();
+    store.close().unwrap();
+}
+
+#[test]
+fn a_dead_childs_pins_go_with_it() {
+    let _alone = alone();
+    let dir = scratch();
+    let store = open(&dir.path().join("a.store"));
+    let d = pinned(&store);
+    let sign = dir.path().join("sign");
+    let child = ptrace::fork(|| {
+        wait_for(&sign);
+        ptrace::die()
+    });
+    let_go(&store, d);
+    assert_eq!(length(&store, d).unwrap(), 1);
+    std::fs::write(&sign, "").unwrap();
+    assert_eq!(ptrace::reap(child), Stop::Killed(libc::SIGKILL));
+    // Buried at a checkpoint at the latest.
+    store.sync().unwrap();
+    store.gc().unwrap();
+    assert!(matches!(length(&store, d), Err(Error::Gone(_))));
+    assert_eq!(store.stat().unwrap().processes, 1);
+    store.close().unwrap();
+}
+
+/// Slots are few; children that never close the store do not use them up.
+#[test]
+fn many_children_leave_no_slots_behind() {
+    let _alone = alone();
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    set(&store, "n", 0).unwrap();
+    for _ in 0..300 {
+        let child = ptrace::fork(|| 0);
+        assert_eq!(ptrace::reap(child), Stop::Exited(0));
+    }
+    assert!(store.stat().unwrap().processes < 100);
+    let children: Vec<i32> = (0..40)
+        .map(|n| ptrace::fork(|| i32::from(set(&store, &format!("child {n}"), n).is_err())))
+        .collect();
+    for child in children {
+        assert_eq!(ptrace::reap(child), Stop::Exited(0));
+    }
+    let other = open(&path);
+    for n in 0..40 {
+        assert!(matches!(get(&other, &format!("child {n}")), Ok(Some(Value::Int(m))) if m == n));
+    }
+    other.close().unwrap();
+    store.check().unwrap();
+    store.close().unwrap();
+}
+
+/// A fork at any moment of what other threads do: the child finds nothing locked for ever.
+#[test]
+fn a_fork_while_other_threads_are_at_work() {
+    let _alone = alone();
+    let dir = scratch();
+    let store = open(&dir.path().join("a.store"));
+    let d = pinned(&store);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for t in 0..3 {
+            let (store, stop) = (&store, &stop);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    match t {
+                        0 => {
+                            store.begin(&mut Wait::forever()).unwrap();
+                            set(store, "t", n).unwrap();
+                            store.commit().unwrap();
+                        }
+                        1 => {
+                            store.read(&mut Wait::forever(), |r| r.pin(d)).unwrap();
+                            store.unpin(d);
+                        }
+                        _ => set(store, "x", n).unwrap(),
+                    }
+                }
+            });
+        }
+        for n in 0..40 {
+            let child = ptrace::fork(|| {
+                let done = (0..10).try_for_each(|i| set(&store, "child", i));
+                let pinned = store.read(&mut Wait::forever(), |r| r.pin(d));
+                i32::from(done.is_err() || pinned.is_err())
+            });
+            assert_eq!(ptrace::reap(child), Stop::Exited(0), "child {n}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    store.check().unwrap();
+    store.close().unwrap();
+}
+
+/// A child that executes another program, or whose parent goes first, holds nobody up.
+#[test]
+fn a_child_that_executes_another_program_gives_its_slot_back() {
+    let _alone = alone();
+    let dir = scratch();
+    let store = open(&dir.path().join("a.store"));
+    let child = ptrace::fork(|| {
+        use std::os::unix::process::CommandExt;
+        let _ = std::process::Command::new("sleep").arg("20").exec();
+        1
+    });
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        store.sync().unwrap();
+        set(&store, "n", 1).unwrap();
+        if store.stat().unwrap().processes == 1 {
+            break;
+        }
+        assert!(
+            Instant::now() < until,
+            "the slot of a child that is another program"
+        );
+    }
+    ptrace::signal(child, libc::SIGKILL);
+    ptrace::reap(child);
+    store.close().unwrap();
+}
