@@ -265,8 +265,13 @@ fn a_thread_ends_that_used_several_stores() {
         std::thread::spawn(move || {
             for s in &all {
                 set(s, s.root(), "x", In::Int(1)).unwrap();
-                s.lock(Actor::Thread, locked(s), LockMode::Exclusive, &mut Wait::forever())
-                    .unwrap();
+                s.lock(
+                    Actor::Thread,
+                    locked(s),
+                    LockMode::Exclusive,
+                    &mut Wait::forever(),
+                )
+                .unwrap();
             }
             // One ends inside a transaction, and not of the store that was used last.
             all[1].begin(&mut Wait::forever()).unwrap();
@@ -279,7 +284,8 @@ fn a_thread_ends_that_used_several_stores() {
         assert_eq!(get(s, s.root(), "x").unwrap(), Some(Value::Int(1)));
         // Its locks have ended with it.
         let wait = &mut Wait::at_most(Duration::from_secs(5));
-        s.lock(Actor::Thread, locked(s), LockMode::Exclusive, wait).unwrap();
+        s.lock(Actor::Thread, locked(s), LockMode::Exclusive, wait)
+            .unwrap();
         set(s, s.root(), "x", In::Int(3)).unwrap();
         s.close().unwrap();
     }
