@@ -1,4 +1,4 @@
-"""Torture: writers on one store, killed at random or with the power cut; everything is checked."""
+"""Torture of every kind; everything that comes of it is checked, and told in one table."""
 
 from __future__ import annotations
 
@@ -7,30 +7,65 @@ import os
 import sys
 import time
 
+import torture_engine
+from torture_engine import PARTS, Result
 from torture_kill import kill_torture
 from torture_power import power_torture
 
 SHELLS = 2
 
 
+def doors(a: argparse.Namespace, mode: str, seconds: float) -> Result:
+    """The parts that go through Python and the mount."""
+    begin = time.monotonic()
+    if mode == "kill":
+        what = "writers through both doors, killed at random"
+        shells = 0 if a.no_mount or not os.path.exists("/dev/fuse") else SHELLS
+        failed = kill_torture(seconds, a.seed, a.limit, shells, a.keep)
+    else:
+        what = "power cuts under Python writers"
+        failed = power_torture(seconds, a.seed, a.keep)
+    took = time.monotonic() - begin
+    return Result(mode, what, took, "see above", "a violation" if failed else "")
+
+
 def main() -> int:
-    p = argparse.ArgumentParser(
-        prog="torture", description="Writers on one store, killed or cut off at random."
+    engine = {part.name: part for part in PARTS}
+    p = argparse.ArgumentParser(prog="torture", description="Torture of every kind, told in one table.")
+    p.add_argument(
+        "mode", nargs="?", choices=["all", "engine", "kill", "power", "fuzz", *engine], default="all"
     )
-    p.add_argument("mode", nargs="?", choices=["kill", "power", "all"], default="all")
-    p.add_argument("seconds", nargs="?", type=float, default=60, help="for each of them")
+    p.add_argument("seconds", nargs="?", type=float, default=60, help="for all that is run together")
     p.add_argument("--seed", type=int, default=int(time.time()))
     p.add_argument("--limit", type=float, default=100, help="ms within which the others must go on")
     p.add_argument("--no-mount", action="store_true", help="Python writers only")
     p.add_argument("--keep", action="store_true", help="keep the store after a violation")
+    p.add_argument("--every", action="store_true", help="every moment of every operation (an hour)")
     a = p.parse_args()
-    shells = 0 if a.no_mount or not os.path.exists("/dev/fuse") else SHELLS
-    failed = 0
-    if a.mode in ("kill", "all"):
-        failed |= kill_torture(a.seconds, a.seed, a.limit, shells, a.keep)
-    if a.mode in ("power", "all"):
-        failed |= power_torture(a.seconds, a.seed, a.keep)
-    return failed
+    if a.mode in ("all", "engine"):
+        parts = PARTS
+    else:
+        parts = [engine[a.mode]] if a.mode in engine else []
+    seconds = a.seconds
+    if len(parts) == 1 and parts[0].share:
+        seconds /= parts[0].share
+    torture_engine.build(parts)
+    results = []
+    for part in parts:
+        print(f"== {part.name}: {part.what}", flush=True)
+        results.append(torture_engine.run(part, seconds, a.every))
+    for mode in ("kill", "power"):
+        if a.mode in ("all", mode):
+            results.append(doors(a, mode, a.seconds if a.mode == mode else a.seconds * 0.1))
+    if a.mode in ("all", "engine", "fuzz"):
+        share = 1 if a.mode == "fuzz" else torture_engine.FUZZ_SHARE
+        results.append(torture_engine.fuzz(a.seconds * share))
+    print(f"\n{'part':10} {'time':>7}  {'violations':<12} {'done':<44} what")
+    for r in results:
+        print(f"{r.name:10} {r.seconds:5.0f} s  {r.failed or '0':<12} {r.done:<44} {r.what}")
+    failed = [r.name for r in results if r.failed]
+    print(f"\nviolations: {', '.join(failed) if failed else 0}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

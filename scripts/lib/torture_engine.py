@@ -1,0 +1,146 @@
+"""The parts of the torture that are Rust tests of the engine: built once, run for a while, their lines kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the test harness itself prints, and not the test.
+HARNESS = re.compile(r"running \d+ tests?|test |test result|failures?:|$|seed \d+$|\d+/\d+$|\.+$")
+
+
+@dataclass
+class Part:
+    """A torture by some of the engine's tests; `share` of the seconds goes to it."""
+
+    name: str
+    what: str
+    tests: list[str]
+    share: float
+    # Sum these numbers over all lines: a word that follows a number, and what the table calls it.
+    counts: dict[str, str] = field(default_factory=dict)
+
+
+PARTS = [
+    Part(
+        "steps",
+        "killed at every store of every operation",
+        ["kill_steps", "compact"],
+        0,
+        {"recovered": "recovered", "kills": "kills"},
+    ),
+    Part(
+        "random",
+        "processes killed at random and at failpoints",
+        ["kill_random", "kill_processes"],
+        0.2,
+        {"operations": "operations", "kills": "kills"},
+    ),
+    Part(
+        "cut",
+        "power cuts: images of the disk, by sector old, new or garbage",
+        ["power"],
+        0.2,
+        {"images": "images"},
+    ),
+    Part(
+        "durable",
+        "power cuts with durable commits: images of store and log",
+        ["power_log", "durable"],
+        0.15,
+        {"images": "images"},
+    ),
+    Part("snapshots", "snapshots taken and dropped at random", ["snapshots"], 0.05, {"rounds": "rounds"}),
+    Part("model", "random histories against a plain model", ["model", "remembered"], 0.1),
+    Part(
+        "disk",
+        "full disks, failing flushes, files cut short, limits",
+        ["full_disk", "io_error", "faults", "limits", "sidecar"],
+        0,
+    ),
+    Part("hostile", "damaged files", ["hostile", "check", "salvage"], 0.1, {"cases": "mutations"}),
+    Part("protocols", "models of the protocols, also with a check removed", ["protocols"], 0),
+]
+FUZZ_SHARE = 0.05
+
+
+@dataclass
+class Result:
+    """What a part did."""
+
+    name: str
+    what: str
+    seconds: float
+    done: str
+    failed: str
+
+
+def is_there(test: str) -> bool:
+    """Whether the engine has this test."""
+    tests = ROOT / "core" / "tests"
+    return (tests / f"{test}.rs").exists() or (tests / test / "main.rs").exists()
+
+
+def build(parts: list[Part]) -> None:
+    """Builds the tests, so that building takes nothing of the time."""
+    cargo(sorted({t for p in parts for t in p.tests if is_there(t)}), ["--no-run"], {}, 3600)
+
+
+def cargo(
+    tests: list[str], more: list[str], env: dict[str, str], limit: float
+) -> subprocess.CompletedProcess[str]:
+    argv = ["cargo", "test", "--release", "--locked", "-q", "-p", "persist-core", "--all-features"]
+    argv += ["--no-fail-fast", *(f"--test={t}" for t in tests), *more]
+    return subprocess.run(
+        argv, cwd=ROOT, env={**os.environ, **env}, text=True, timeout=limit, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def run(part: Part, seconds: float, every: bool) -> Result:
+    """Runs a part for about its share of the seconds; with `every`, no moment of an operation is left out."""
+    env = {"PERSIST_TORTURE_SECONDS": str(max(2, round(seconds * part.share)))} if part.share else {}
+    if every:
+        env["PERSIST_TORTURE"] = "1"
+    begin, failed = time.monotonic(), ""
+    try:
+        ran = cargo([t for t in part.tests if is_there(t)], ["--", "--nocapture"], env, 3600 + 4 * seconds)
+        output, failed = ran.stdout, "" if ran.returncode == 0 else "a test failed"
+    except subprocess.TimeoutExpired as e:
+        output = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else e.stdout or ""
+        failed = "it did not end"
+    lines = [line for line in output.splitlines() if line.strip() and not HARNESS.match(line)]
+    tests = sum(int(n) for n in re.findall(r"(\d+) passed", output))
+    done = [f"{tests} tests"]
+    for word, name in part.counts.items():
+        n = sum(int(n) for line in lines for n in re.findall(rf"(\d+) {word}\b", line))
+        if n:
+            done.append(f"{n:,} {name}")
+    for line in lines if failed else []:
+        print(line)
+    return Result(part.name, part.what, time.monotonic() - begin, ", ".join(done), failed)
+
+
+def fuzz(seconds: float) -> Result:
+    """Runs every fuzz target for a while."""
+    home, what = ROOT / "core" / "fuzz", "fuzz targets"
+    targets = sorted(p.stem for p in (home / "fuzz_targets").glob("*.rs"))
+    if subprocess.run(["cargo", "fuzz", "--version"], capture_output=True, check=False).returncode != 0:
+        return Result("fuzz", what, 0, "not run: `cargo install cargo-fuzz`", "")
+    begin, runs, failed = time.monotonic(), 0, []
+    for target in targets:
+        ran = subprocess.run(
+            ["cargo", "fuzz", "run", target, "--", f"-max_total_time={max(2, round(seconds / len(targets)))}"],
+            cwd=home.parent, env={**os.environ, "RUSTC_BOOTSTRAP": "1"}, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        runs += sum(int(n) for n in re.findall(r"Done (\d+) runs", ran.stdout))
+        if ran.returncode != 0:
+            failed.append(target)
+            print("\n".join(ran.stdout.splitlines()[-40:]))
+    return Result("fuzz", what, time.monotonic() - begin, f"{runs:,} inputs", ", ".join(failed))
