@@ -6,7 +6,8 @@
 //! keeps its file, for no two stores of a shape are laid out alike:
 //!
 //! ```text
-//! PERSIST_SEED=SEED PERSIST_CASE=FILE cargo test -p persist-core --features testing --test hostile one_seed -- --ignored --nocapture
+//! PERSIST_SEED=SEED PERSIST_CASE=FILE cargo test -p persist-core --features testing \
+//!     --test hostile one_seed -- --ignored --nocapture
 //! ```
 //!
 //! PERSIST_TORTURE_SECONDS makes it longer, from a seed of its own.

@@ -1,4 +1,5 @@
-//! The file: its meta pages, the page tables of both checkpoints and of the snapshots, the checksum of every page they reach.
+//! The file: its meta pages, the page tables of both checkpoints and of the snapshots, and the checksum of
+//! every page they reach.
 
 use super::state::State;
 use super::{Report, Watch};

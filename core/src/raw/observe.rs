@@ -1,4 +1,5 @@
-//! A look at the moments that decide what a disk holds: flushes, and the writes of meta pages and of the redo log. For tests
+//! A look at the moments that decide what a disk holds: flushes, and the writes of meta pages and of the redo
+//! log. For tests
 //! that cut the power or let the disk fail; not in a release build.
 //!
 //! The observer belongs to a thread and sees what that thread does. It may itself use the store, as

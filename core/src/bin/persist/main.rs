@@ -1,7 +1,8 @@
 //! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
 //!
 //! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
-//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking, listing, dropping).
+//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking,
+//!    listing, dropping).
 
 mod check;
 mod look;
