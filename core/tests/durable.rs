@@ -7,7 +7,7 @@ mod support;
 
 use common::{Model, Rng, compare, scratch, step};
 use persist_core::raw::observe::{Moment, observe};
-use persist_core::store::{Actor, Durability, Error, In, Key, Options, Store, Value, Wait};
+use persist_core::store::{Actor, Durability, Error, In, Key, Options, Store, Value, Wait, Word};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -173,6 +173,43 @@ fn eight_processes_commit_and_are_killed() {
     store.check_pages().unwrap();
     watcher.check().unwrap();
     watcher.close().unwrap();
+}
+
+/// The log is turned off by the next commit that finds nobody who wants it, and until then every change must be
+/// in it: those too that replace one value and need no undo.
+#[test]
+fn no_change_escapes_the_log_while_it_is_on() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let plain = Store::open(&path, &Options::default()).unwrap();
+    let mut at_once = 0;
+    for round in 0..4 {
+        let durable = open(&path);
+        set(&durable, "x", round).unwrap();
+        set(&plain, "y", round).unwrap();
+        durable.close().unwrap();
+        drop(durable);
+        // The page is of this epoch already.
+        let key = Key::Str(b"x");
+        let word = Word::small(&In::Int(100 + round));
+        // This thread knows the entry from here on.
+        let _ = plain.glance(plain.root(), &key);
+        let _ = get(&plain, "x");
+        at_once += u32::from(plain.set_at_once(plain.root(), &key, word));
+        if get(&plain, "x") != Some(Value::Int(100 + round)) {
+            set(&plain, "x", 100 + round).unwrap();
+        }
+        let durable = open(&path);
+        set(&durable, "y", 200 + round).unwrap();
+        let cut = dir.path().join(format!("cut{round}.store"));
+        copy(&path, &cut);
+        let found = Store::open(&cut, &Options::default()).unwrap();
+        assert_eq!(get(&found, "x"), Some(Value::Int(100 + round)), "round {round}");
+        assert_eq!(get(&found, "y"), Some(Value::Int(200 + round)), "round {round}");
+        durable.close().unwrap();
+    }
+    // With the log on the short way is refused.
+    assert_eq!(at_once, 0);
 }
 
 /// From now on every moment of this kind fails with this error, from the `n`th on, `times` times.

@@ -248,7 +248,8 @@ impl Pager {
     #[inline]
     #[must_use]
     pub fn wants_commit(&self) -> bool {
-        self.shm.get(at::STRICTEST) > 1
+        // This process's own wish is known though the shared word may be behind for a moment.
+        self.shm.get(at::STRICTEST) > 1 || self.redo.commit
     }
 
     /// The longest wait where a caller gives no bound.

@@ -18,6 +18,7 @@
 //!    and counts (`LOG_END`) from the commit on. The commit is the undo log's, one store. Whoever
 //!    recovers from a death in between sees from the undo log which it is (`settle_log`). What is undone never
 //!    gets into the file.
+//!    A change without an undo log (`section::lone`) is not made while the log is on.
 //! 2. A change that is not logged leaves a gap. No record is ever chained across one: the flip that turns
 //!    the log on begins a new chain, and records after it count for nothing until its
 //!    checkpoint is durable (`group`, `hold`). So a replay ends where the gap is, at a state that was.
@@ -70,7 +71,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(crate) struct Redo {
     /// This process wants its changes to be durable when they are complete.
-    commit: bool,
+    pub(super) commit: bool,
     file: Mutex<Option<LogFile>>,
     scratch: Mutex<append::Scratch>,
 }

@@ -37,8 +37,10 @@ impl Pager {
         if !latch.try_take(slot) {
             return None;
         }
-        // Who closes says so under the latch.
-        let refused = self.closed.load(Ordering::Relaxed) || self.shm.get(at::POISON) != 0;
+        // Who closes says so under the latch. With the redo log on every change goes to it, and it is turned on and
+        // off under the latch, too.
+        let refused =
+            self.closed.load(Ordering::Relaxed) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
         if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
             latch.release();
             return None;
