@@ -1,110 +1,31 @@
-//! Between FUSE and the filesystem: takes requests apart, runs them, answers.
+//! Between FUSE and the filesystem: takes requests apart, has them run (`dispatch`), answers.
 //!
-//! 1. A request runs on the thread that got it, without waiting. If it would have to wait (for a
-//!    lock, a transaction), it is run again, patiently, on a thread of its own: other requests are
-//!    never held up.
-//! 2. Every request is answered exactly once; one that panics with EIO.
-//! 3. Nothing is cached by the kernel (time to live 0, direct I/O): what Python changes is seen by
+//! 1. Every request is answered exactly once.
+//! 2. Nothing is cached by the kernel (time to live 0, direct I/O): what Python changes is seen by
 //!    the next request.
 
+use crate::dispatch::{Adapter, guarded};
 use crate::fs::attrs::Changes;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::locks::LockRequest;
-use crate::fs::{Ctx, Fs, lock};
+use crate::fs::{Ctx, lock};
+use crate::mounted::Mounted;
 use crate::replies::{
     GENERATION, TTL, attr, bytes, errno, kind, new_time, reply_attr, reply_data, reply_empty, reply_entry,
     reply_xattr,
 };
 use fuser::{
-    AccessFlags, BsdFileFlags, Config, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
-
-/// Requests that may wait at the same time.
-const MAX_WAITING: usize = 4096;
-
-/// The session of a mount.
-pub(crate) fn session(
-    fs: Arc<Fs>,
-    device: OwnedFd,
-    workers: usize,
-    others: bool,
-) -> io::Result<Session<Adapter>> {
-    let mut config = Config::default();
-    config.n_threads = Some(workers);
-    let acl = if others {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
-    Session::from_fd(
-        Adapter {
-            fs,
-            waiting: Arc::default(),
-        },
-        device,
-        acl,
-        config,
-    )
-}
-
-/// The filesystem as FUSE sees it.
-pub(crate) struct Adapter {
-    fs: Arc<Fs>,
-    waiting: Arc<AtomicUsize>,
-}
-
-/// Runs a request; a panic is an error like any other.
-fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
-        log::error!("a request panicked; it was answered with an I/O error");
-        Err(FsError::Errno(libc::EIO))
-    })
-}
-
-impl Adapter {
-    /// Runs `op` and hands the result to `answer`: at once, or from a thread that may wait.
-    fn run<T: 'static>(
-        &self,
-        req: &Request,
-        op: impl Fn(&Fs, &Ctx) -> FsResult<T> + Send + 'static,
-        answer: impl FnOnce(FsResult<T>) + Send + 'static,
-    ) {
-        let tid = req.pid();
-        let first = guarded(|| op(&self.fs, &Ctx { tid, patient: false }));
-        if !matches!(first, Err(FsError::Blocked)) {
-            drop(op);
-            return answer(first);
-        }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return answer(Err(FsError::Errno(libc::EAGAIN)));
-        }
-        let (fs, waiting) = (self.fs.clone(), self.waiting.clone());
-        let body = move || {
-            let result = guarded(|| op(&fs, &Ctx { tid, patient: true }));
-            drop(op);
-            answer(result);
-            waiting.fetch_sub(1, Ordering::Relaxed);
-        };
-        // If the thread cannot be started, its closure is dropped, and with it the reply: EIO.
-        if let Err(e) = std::thread::Builder::new().name("waiting".into()).spawn(body) {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            log::error!("starting a thread for a waiting request: {e}");
-        }
-    }
-}
 
 /// A listing that went wrong after its first lines: they are the answer, the rest is asked for anew.
 fn partly(result: FsResult<()>, any: bool) -> FsResult<()> {
@@ -136,7 +57,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.lookup(ctx, parent.0, &name),
+            move |m, ctx| m.lookup(ctx, parent.0, &name),
             reply_entry(reply),
         );
     }
@@ -144,7 +65,7 @@ impl Filesystem for Adapter {
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         // A panic here would end the worker thread.
         let _ = guarded(|| {
-            self.fs.forget(ino.0, nlookup);
+            self.mounted.forget(ino.0, nlookup);
             Ok(())
         });
     }
@@ -152,7 +73,7 @@ impl Filesystem for Adapter {
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         self.run(
             req,
-            move |fs, ctx| fs.getattr(ctx, ino.0, fh.map(|f| f.0)),
+            move |m, ctx| m.at(ctx, ino.0)?.getattr(ctx, ino.0, fh.map(|f| f.0)),
             reply_attr(reply),
         );
     }
@@ -185,13 +106,20 @@ impl Filesystem for Adapter {
         };
         self.run(
             req,
-            move |fs, ctx| fs.setattr(ctx, ino.0, fh.map(|f| f.0), &changes),
+            move |m, ctx| {
+                m.to_change(ctx, ino.0)?
+                    .setattr(ctx, ino.0, fh.map(|f| f.0), &changes)
+            },
             reply_attr(reply),
         );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.run(req, move |fs, ctx| fs.readlink(ctx, ino.0), reply_data(reply));
+        self.run(
+            req,
+            move |m, ctx| m.at(ctx, ino.0)?.readlink(ctx, ino.0),
+            reply_data(reply),
+        );
     }
 
     fn mknod(
@@ -207,7 +135,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.mknod(ctx, parent.0, &name, mode),
+            move |m, ctx| m.to_change(ctx, parent.0)?.mknod(ctx, parent.0, &name, mode),
             reply_entry(reply),
         );
     }
@@ -216,7 +144,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.mkdir(ctx, parent.0, &name, mode),
+            move |m, ctx| m.mkdir(ctx, parent.0, &name, mode),
             reply_entry(reply),
         );
     }
@@ -225,7 +153,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.unlink(ctx, parent.0, &name),
+            move |m, ctx| m.to_change(ctx, parent.0)?.unlink(ctx, parent.0, &name),
             reply_empty(reply),
         );
     }
@@ -234,7 +162,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.rmdir(ctx, parent.0, &name),
+            move |m, ctx| m.rmdir(ctx, parent.0, &name),
             reply_empty(reply),
         );
     }
@@ -243,7 +171,7 @@ impl Filesystem for Adapter {
         let (name, target) = (bytes(link_name), bytes(target.as_os_str()));
         self.run(
             req,
-            move |fs, ctx| fs.symlink(ctx, parent.0, &name, &target),
+            move |m, ctx| m.to_change(ctx, parent.0)?.symlink(ctx, parent.0, &name, &target),
             reply_entry(reply),
         );
     }
@@ -261,7 +189,7 @@ impl Filesystem for Adapter {
         let (name, newname) = (bytes(name), bytes(newname));
         self.run(
             req,
-            move |fs, ctx| fs.rename(ctx, parent.0, &name, newparent.0, &newname, flags.bits()),
+            move |m, ctx| m.rename(ctx, (parent.0, &name), (newparent.0, &newname), flags.bits()),
             reply_empty(reply),
         );
     }
@@ -274,7 +202,7 @@ impl Filesystem for Adapter {
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.run(
             req,
-            move |fs, ctx| fs.open(ctx, ino.0, flags.0),
+            move |m, ctx| m.open(ctx, ino.0, flags.0),
             |r| match r {
                 Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::FOPEN_DIRECT_IO),
                 Err(e) => reply.error(errno(&e)),
@@ -285,7 +213,7 @@ impl Filesystem for Adapter {
     fn read(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -295,7 +223,7 @@ impl Filesystem for Adapter {
     ) {
         self.run(
             req,
-            move |fs, ctx| fs.read_file(ctx, fh.0, offset, size),
+            move |m, ctx| m.at(ctx, ino.0)?.read_file(ctx, fh.0, offset, size),
             reply_data(reply),
         );
     }
@@ -303,7 +231,7 @@ impl Filesystem for Adapter {
     fn write(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -319,14 +247,16 @@ impl Filesystem for Adapter {
         // Tried here first, so that the bytes are copied only for a write that has to wait.
         let tid = req.pid();
         match guarded(|| {
-            self.fs
-                .write_file(&Ctx { tid, patient: false }, fh.0, offset, data)
+            let ctx = Ctx { tid, patient: false };
+            self.mounted
+                .to_change(&ctx, ino.0)?
+                .write_file(&ctx, fh.0, offset, data)
         }) {
             Err(FsError::Blocked) => {
                 let data = data.to_vec();
                 self.run(
                     req,
-                    move |fs, ctx| fs.write_file(ctx, fh.0, offset, &data),
+                    move |m, ctx| m.to_change(ctx, ino.0)?.write_file(ctx, fh.0, offset, &data),
                     answer,
                 );
             }
@@ -337,7 +267,7 @@ impl Filesystem for Adapter {
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
         self.run(
             req,
-            move |fs, ctx| fs.flush(ctx, ino.0, fh.0, lock_owner.0),
+            move |m, ctx| m.at(ctx, ino.0)?.flush(ctx, ino.0, fh.0, lock_owner.0),
             reply_empty(reply),
         );
     }
@@ -345,24 +275,28 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.run(req, move |fs, ctx| fs.release(ctx, fh.0), reply_empty(reply));
+        self.run(req, move |m, ctx| m.release(ctx, ino.0, fh.0), reply_empty(reply));
     }
 
-    fn fsync(&self, req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.run(req, move |fs, ctx| fs.fsync(ctx, fh.0), reply_empty(reply));
+    fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.run(
+            req,
+            move |m, ctx| m.at(ctx, ino.0)?.fsync(ctx, fh.0),
+            reply_empty(reply),
+        );
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.run(
             req,
-            move |fs, ctx| fs.opendir(ctx, ino.0),
+            move |m, ctx| m.opendir(ctx, ino.0),
             |r| match r {
                 Ok(()) => reply.opened(FileHandle(0), FopenFlags::empty()),
                 Err(e) => reply.error(errno(&e)),
@@ -373,10 +307,10 @@ impl Filesystem for Adapter {
     fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         let reply = Arc::new(Mutex::new(reply));
         let lines = reply.clone();
-        let list = move |fs: &Fs, ctx: &Ctx| {
+        let list = move |m: &Mounted, ctx: &Ctx| {
             let mut reply = lock(&lines);
             let mut any = false;
-            let result = fs.readdir(ctx, ino.0, offset, false, |line| {
+            let result = m.readdir(ctx, ino.0, offset, false, |line| {
                 let ino = INodeNo(line.attr.ino);
                 let room = !reply.add(
                     ino,
@@ -413,10 +347,10 @@ impl Filesystem for Adapter {
     ) {
         let reply = Arc::new(Mutex::new(reply));
         let lines = reply.clone();
-        let list = move |fs: &Fs, ctx: &Ctx| {
+        let list = move |m: &Mounted, ctx: &Ctx| {
             let mut reply = lock(&lines);
             let mut any = false;
-            let result = fs.readdir(ctx, ino.0, offset, true, |line| {
+            let result = m.readdir(ctx, ino.0, offset, true, |line| {
                 let (a, name) = (&line.attr, OsStr::from_bytes(&line.name));
                 let room = !reply.add(INodeNo(a.ino), line.next, name, &TTL, &attr(a), GENERATION);
                 any |= room;
@@ -437,25 +371,18 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn releasedir(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _flags: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
-        reply.ok();
+    fn releasedir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.run(req, move |m, ctx| m.releasedir(ctx, ino.0), reply_empty(reply));
     }
 
-    fn fsyncdir(&self, req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.run(req, |fs, _| fs.sync(), reply_empty(reply));
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.run(req, move |m, ctx| m.at(ctx, ino.0)?.sync(), reply_empty(reply));
     }
 
-    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         self.run(
             req,
-            |fs, _| fs.statfs(),
+            move |m, ctx| m.at(ctx, ino.0)?.statfs(),
             |r| match r {
                 Ok((blocks, free)) => reply.statfs(blocks, free, free, 0, 0, 4096, 255, 4096),
                 Err(e) => reply.error(errno(&e)),
@@ -476,7 +403,7 @@ impl Filesystem for Adapter {
         let (name, value) = (bytes(name), value.to_vec());
         self.run(
             req,
-            move |fs, ctx| fs.setxattr(ctx, ino.0, &name, &value),
+            move |m, ctx| m.to_change(ctx, ino.0)?.setxattr(ctx, ino.0, &name, &value),
             reply_empty(reply),
         );
     }
@@ -485,7 +412,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.getxattr(ctx, ino.0, &name),
+            move |m, ctx| m.at(ctx, ino.0)?.getxattr(ctx, ino.0, &name),
             reply_xattr(reply, size),
         );
     }
@@ -493,19 +420,23 @@ impl Filesystem for Adapter {
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.run(
             req,
-            move |fs, ctx| fs.listxattr(ctx, ino.0),
+            move |m, ctx| m.at(ctx, ino.0)?.listxattr(ctx, ino.0),
             reply_xattr(reply, size),
         );
     }
 
-    fn removexattr(&self, req: &Request, _ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let name = bytes(name);
-        self.run(req, move |fs, _| fs.removexattr(&name), reply_empty(reply));
+        self.run(
+            req,
+            move |m, ctx| m.to_change(ctx, ino.0)?.removexattr(&name),
+            reply_empty(reply),
+        );
     }
 
-    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+    fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         // Only the mounting user gets here, or else the kernel checks the modes itself.
-        reply.ok();
+        reply_empty(reply)(self.mounted.access(ino.0, mask.bits()));
     }
 
     fn create(
@@ -521,7 +452,10 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |fs, ctx| fs.create(ctx, parent.0, &name, mode, flags),
+            move |m, ctx| {
+                m.to_change(ctx, parent.0)?
+                    .create(ctx, parent.0, &name, mode, flags)
+            },
             |r| match r {
                 Ok((a, fh)) => {
                     reply.created(
@@ -560,7 +494,7 @@ impl Filesystem for Adapter {
         };
         self.run(
             req,
-            move |fs, _| fs.test_lock(&ask),
+            move |m, ctx| m.at(ctx, ask.ino)?.test_lock(&ask),
             move |r| match r {
                 Ok(Some((pid, kind))) => reply.locked(start, end, kind, pid),
                 Ok(None) => reply.locked(start, end, libc::F_UNLCK, 0),
@@ -591,7 +525,11 @@ impl Filesystem for Adapter {
             pid,
             sleep,
         };
-        self.run(req, move |fs, ctx| fs.set_lock(ctx, &ask), reply_empty(reply));
+        self.run(
+            req,
+            move |m, ctx| m.at(ctx, ask.ino)?.set_lock(ctx, &ask),
+            reply_empty(reply),
+        );
     }
 
     fn fallocate(
@@ -618,7 +556,7 @@ impl Filesystem for Adapter {
     ) {
         self.run(
             req,
-            move |fs, ctx| fs.lseek(ctx, ino.0, fh.0, offset, whence),
+            move |m, ctx| m.at(ctx, ino.0)?.lseek(ctx, ino.0, fh.0, offset, whence),
             |r| match r {
                 Ok(at) => reply.offset(at),
                 Err(e) => reply.error(errno(&e)),

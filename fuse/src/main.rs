@@ -10,14 +10,18 @@
 #![warn(clippy::significant_drop_in_scrutinee)]
 
 mod adapter;
+mod dispatch;
 mod fs;
 mod mount;
+mod mounted;
 mod options;
 mod replies;
 mod sys;
 mod umount;
+mod views;
 
 use fs::Fs;
+use mounted::Mounted;
 use options::Options;
 use persist_core::store::{Durability, Options as StoreOptions, Store};
 use std::io::{Read, Write};
@@ -32,8 +36,10 @@ const EX_USAGE: u8 = 1;
 const EX_SYSTEM: u8 = 2;
 /// The mount failed.
 const EX_FAIL: u8 = 32;
-/// How often changes are made durable.
-const SYNC_EVERY: Duration = Duration::from_secs(3);
+/// How often views of snapshots are looked at that nobody uses.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// How often changes are made durable, in such turns.
+const SYNC_EVERY: u32 = 3;
 /// Threads that answer requests.
 const WORKERS: usize = 4;
 
@@ -182,7 +188,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
         create: options.create,
         durability: options.durability,
         lock_timeout: options.lockwait,
-        ..StoreOptions::default()
+        snapshot: options.snapshot.clone(),
     };
     let store = Store::open(&options.store, &store_options).map_err(|e| Failure::new(EX_FAIL, e))?;
     let (uid, gid) = sys::ids();
@@ -195,7 +201,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
         umask: options.umask,
         mountpoint: options.mountpoint.clone(),
     };
-    let filesystem = Arc::new(Fs::new(store.clone(), config));
+    let filesystem = Arc::new(Mounted::new(Fs::new(store.clone(), config)));
     let mounted = mount::mount(options)
         .map_err(|e| Failure::new(EX_FAIL, format!("mounting {}: {e}", options.mountpoint.display())));
     let device = match mounted {
@@ -206,7 +212,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
         }
     };
     let session =
-        adapter::session(filesystem.clone(), device, WORKERS, options.allow_other).map_err(|e| {
+        dispatch::session(filesystem.clone(), device, WORKERS, options.allow_other).map_err(|e| {
             let _ = mount::unmount(&options.mountpoint, true);
             filesystem.shutdown();
             Failure::new(EX_FAIL, format!("starting FUSE: {e}"))
@@ -219,7 +225,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
 }
 
 /// The thread that unmounts on a signal, and the one that makes changes durable.
-fn start_helpers(options: &Options, filesystem: &Arc<Fs>, store: &Store) -> Result<(), Failure> {
+fn start_helpers(options: &Options, filesystem: &Arc<Mounted>, store: &Store) -> Result<(), Failure> {
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.into())
@@ -252,7 +258,10 @@ fn start_helpers(options: &Options, filesystem: &Arc<Fs>, store: &Store) -> Resu
         Box::new(move || {
             let mut synced = store.change_count();
             loop {
-                std::thread::sleep(SYNC_EVERY);
+                for _ in 0..SYNC_EVERY {
+                    std::thread::sleep(TIDY_EVERY);
+                    timed.tidy_views();
+                }
                 timed.tidy();
                 let now = store.change_count();
                 if durable && now != synced {

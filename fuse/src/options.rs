@@ -6,6 +6,7 @@
 //! | `infer` | new files that are JSON scalars become int, float, bool or None |
 //! | `lockwait=SECONDS` | how long a change waits for a lock held elsewhere (5) |
 //! | `durability=commit\|checkpoint\|none` | what a completed change survives (checkpoint) |
+//! | `snapshot=NAME` | mount this snapshot of the store, read-only |
 //! | `nocreate` | do not create a missing store |
 //! | `uid= gid= umask=` | owner and permission bits shown (the mounting user, 022) |
 //! | `allow_other`, `default_permissions` | as every FUSE filesystem; the first implies the second |
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) durability: Durability,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
+    /// The snapshot to mount.
+    pub(crate) snapshot: Option<String>,
     pub(crate) remount: bool,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
@@ -51,7 +54,7 @@ usage: mount.persist STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-o OPTION,...]
 Mounts a persist store. Stays in the background; -f keeps it in the foreground.
 Unmount with `umount MOUNTPOINT` (or `fusermount3 -u MOUNTPOINT`).
 
-options: exact  infer  lockwait=SECONDS  durability=commit|checkpoint|none  nocreate
+options: exact  infer  lockwait=SECONDS  durability=commit|checkpoint|none  nocreate  snapshot=NAME
          uid=N  gid=N  umask=OCTAL  allow_other  default_permissions  ro, and the generic ones
 ";
 
@@ -96,6 +99,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
         durability: Durability::Checkpoint,
         create: true,
         read_only: false,
+        snapshot: None,
         remount: false,
         uid: None,
         gid: None,
@@ -151,6 +155,11 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     for option in lists.iter().flat_map(|l| l.split(',')).filter(|s| !s.is_empty()) {
         o.take(option)?;
     }
+    if o.snapshot.is_some() && o.flags & libc::MS_RDONLY == 0 {
+        // mount(8) passes `rw` where nobody asked for anything; the last word counts.
+        o.set_flag(libc::MS_RDONLY, true);
+        o.generic.push("ro".into());
+    }
     o.read_only = o.flags & libc::MS_RDONLY != 0;
     Ok(o)
 }
@@ -198,6 +207,7 @@ impl Options {
             ("durability", Some("checkpoint")) => self.durability = Durability::Checkpoint,
             ("durability", Some("commit")) => self.durability = Durability::Commit,
             ("durability", Some("none")) => self.durability = Durability::None,
+            ("snapshot", Some(name)) => self.snapshot = Some(name.to_owned()),
             ("uid", _) => self.uid = Some(number(10)?),
             ("gid", _) => self.gid = Some(number(10)?),
             ("umask", _) => self.umask = (number(8)? & 0o777) as u16,
@@ -254,6 +264,22 @@ mod tests {
             (Duration::from_millis(500), 0o077, Some(5))
         );
         assert_eq!(o.durability, Durability::None);
+    }
+
+    #[test]
+    fn a_snapshot_is_read_only() {
+        for options in [
+            "snapshot=a b",
+            "snapshot=a b,rw",
+            "rw,snapshot=a b",
+            "ro,snapshot=a b",
+        ] {
+            let o = of(&["s", "m", "-o", options]).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(o.snapshot.as_deref(), Some("a b"));
+            assert!(o.read_only && o.flags & libc::MS_RDONLY != 0);
+            assert_eq!(o.generic.last().map(String::as_str), Some("ro"), "{options}");
+        }
+        assert!(of(&["s", "m", "-o", "snapshot"]).is_err());
     }
 
     #[test]

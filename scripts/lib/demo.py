@@ -316,6 +316,32 @@ def backup(demo: Demo, store: persist.Store) -> None:
         check("the copy is unmounted", subprocess.run(["umount", str(point)]).returncode == 0)
 
 
+def snapshots(demo: Demo, store: persist.Store) -> None:
+    title("Snapshots: the state of now, kept by name")
+    root = store.root
+    here = ".persist/snapshots"
+    print("    (Python) store.snapshot('before')")
+    store.snapshot("before")
+    demo.sh("echo 41 > Joe/age && rm -r list")
+    root["both"].append("later")
+    check("the shell lists it", demo.sh(f"ls {here}") == "before\n")
+    differ = demo.sh(f"diff -rq --no-dereference {here}/before .")
+    check("and compares it with what is there now", "Joe/age" in differ and "before: list" in differ)
+    check("nothing in it can be changed", "Read-only" in demo.sh(f"echo 1 > {here}/before/x"))
+    demo.sh(f"cp -a {here}/before/list . && cat {here}/before/Joe/age > Joe/age")
+    back = root["Joe"].age == 28 and persist.copy_out(root["list"]) == [1, [2, 3], {"deep": "down"}, 4]
+    check("what the shell copies back is there for Python", back)
+    print("    (Python) with store.at('before') as before: root['both'] = before.root['both']")
+    with store.at("before") as before:
+        root["both"] = before.root["both"]
+        check("Python sees both states at once", len(root["both"]) == len(before.root["both"]) == 2)
+        check("it is not dropped while it is in use", "busy" in demo.sh(f"rmdir {here}/before"))
+    # The mount lets go of a view a moment after its last use; dropping it there needs no waiting.
+    demo.sh(f"rmdir {here}/before")
+    check("it is dropped", store.snapshots() == [])
+    root["both"] = [root["Joe"], root["Joe"]]
+
+
 def main() -> int:
     with stage() as demo:
         programs(demo)
@@ -323,6 +349,7 @@ def main() -> int:
             filesystem(demo, store.root)
             locks(demo, store.root)
             backup(demo, store)
+            snapshots(demo, store)
         title("The end: unmount")
         done = subprocess.run(["umount", str(demo.mnt)]).returncode
         check("the mount ends cleanly", done == 0 and not os.path.ismount(demo.mnt))

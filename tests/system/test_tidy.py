@@ -70,9 +70,7 @@ def test_files_are_short() -> None:
     def most(name: str) -> int:
         return TEST_LINES if "/tests/" in name else LINES
 
-    # The adapter is a table of forty callbacks.
-    known = {"fuse/src/adapter.rs": 640}
-    long = {name: len(rows) for name, rows in rust() if len(rows) > known.get(name, most(name))}
+    long = {name: len(rows) for name, rows in rust() if len(rows) > most(name)}
     assert long == {}
 
 

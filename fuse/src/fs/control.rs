@@ -5,7 +5,7 @@
 //! | `DIR/.persist.lock` | empty; a lock on it locks the container |
 //! | `/.persist/stat` | figures about the store, one `name value` a line |
 //! | `/.persist/locks` | all locks of the store, one a line: object, entry, mode, holder |
-//! | `/.persist/snapshots/` | the snapshots (none yet) |
+//! | `/.persist/snapshots/` | the snapshots, each a directory (`mounted`) |
 
 use super::attrs::{Attr, NodeKind};
 use super::error::{FsResult, errno};
@@ -68,7 +68,13 @@ impl Fs {
     /// The attributes of a control file.
     pub(crate) fn control_node(&self, control: Control) -> FsResult<Attr> {
         let mut attr = match control {
-            Control::Root | Control::Snapshots => self.control_attr(NodeKind::Dir, 0),
+            Control::Root => self.control_attr(NodeKind::Dir, 0),
+            // Here something can be made: `mkdir` takes a snapshot.
+            Control::Snapshots => {
+                let mut attr = self.control_attr(NodeKind::Dir, 0);
+                attr.ino = self.number(&Place::Control(control));
+                return Ok(attr);
+            }
             Control::Stat | Control::Locks => {
                 self.control_attr(NodeKind::File, self.control_content(control)?.len() as u64)
             }

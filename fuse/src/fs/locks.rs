@@ -8,7 +8,9 @@
 //!    not tell here which it was; owners never coincide, so it need not be known.
 //! 2. fcntl locks end when their owner closes any descriptor of the file (`flush`); all locks taken
 //!    through an open file end with it (`release`), as the kernel undoes some kinds by itself never.
-//! 3. What was locked is remembered with the lock: it is unlocked there though the file has moved.
+//! 3. What never changes (a snapshot, a store that can only be read) has no locks: a shared one, which keeps
+//!    changes out, is granted and not noted; an exclusive one is refused (EROFS).
+//! 4. What was locked is remembered with the lock: it is unlocked there though the file has moved.
 
 use super::error::{FsError, FsResult, would_wait};
 use super::names::OwnedKey;
@@ -120,6 +122,12 @@ impl Fs {
     /// Request: lock or unlock.
     pub(crate) fn set_lock(&self, ctx: &Ctx, ask: &LockRequest) -> FsResult<()> {
         let mode = mode_of(ask.kind)?;
+        if self.store.is_frozen() {
+            return match mode {
+                Some(LockMode::Exclusive) => Err(FsError::Errno(libc::EROFS)),
+                _ => Ok(()),
+            };
+        }
         let id = (ask.ino, ask.owner);
         let known = lock(&self.locks.held)
             .get(&id)
@@ -180,6 +188,9 @@ impl Fs {
 
     /// Request: who would be in the way of a lock (its process, shared or exclusive)?
     pub(crate) fn test_lock(&self, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
+        if self.store.is_frozen() {
+            return Ok(None);
+        }
         let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ask.ino)?) else {
             return Ok(None);
         };

@@ -89,6 +89,36 @@ pub(crate) struct Fs {
     started: SystemTime,
 }
 
+/// What the kernel holds of a filesystem and what was told about it: of a snapshot, which never changes, it stays true
+/// while nobody has it open.
+pub(crate) struct Known {
+    nodes: nodes::Nodes,
+    lists: lists::Lists,
+    memory: memory::Memory,
+}
+
+impl Known {
+    /// Nothing. 0: of the mounted store, else of the view of this number.
+    pub(crate) fn new(view: u64) -> Known {
+        Known {
+            nodes: nodes::Nodes::new(view),
+            lists: lists::Lists::default(),
+            memory: memory::Memory::default(),
+        }
+    }
+
+    /// The kernel holds an inode no more.
+    pub(crate) fn forget(&mut self, ino: u64, lookups: u64) {
+        // A closed store holds no pins.
+        let _ = self.nodes.forget(ino, lookups);
+    }
+
+    /// True if the kernel holds nothing of it.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
 /// A change to the names of a list that a write section makes when it is complete.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Renumber {
@@ -111,19 +141,54 @@ pub(crate) fn time_of(ns: u64) -> SystemTime {
 impl Fs {
     /// The filesystem of an open store.
     pub(crate) fn new(store: Store, config: Config) -> Fs {
+        Fs::of(store, config, Known::new(0))
+    }
+
+    /// A view of an opened snapshot of this store, and what is known of it.
+    pub(crate) fn view(&self, snapshot: Store, known: Known) -> Fs {
+        let mut view = Fs::of(snapshot, self.config.clone(), known);
+        view.started = self.started;
+        view
+    }
+
+    /// Takes what is known out of a view that no request uses any more.
+    pub(crate) fn take_known(&self) -> Known {
+        Known {
+            nodes: std::mem::take(&mut *lock(&self.nodes)),
+            lists: std::mem::take(&mut *lock(&self.lists)),
+            memory: std::mem::take(&mut *lock(&self.memory)),
+        }
+    }
+
+    fn of(store: Store, config: Config, known: Known) -> Fs {
         let root = store.root();
         Fs {
             store,
             root,
             config,
-            nodes: Mutex::default(),
-            lists: Mutex::default(),
+            nodes: Mutex::new(known.nodes),
+            lists: Mutex::new(known.lists),
             sides: Mutex::default(),
-            memory: Mutex::default(),
+            memory: Mutex::new(known.memory),
             handles: handles::Handles::default(),
             locks: locks::Locks::default(),
             started: SystemTime::now(),
         }
+    }
+
+    /// The store behind it.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The root, looked up under whatever name.
+    pub(crate) fn enter_root(&self, ctx: &Ctx) -> FsResult<attrs::Attr> {
+        let attr = self.read(ctx, |r| self.dir_attr(r, self.root))?;
+        Ok(self.enter(tree::Found {
+            place: Place::Dir(self.root),
+            attr,
+            pinned: None,
+        }))
     }
 
     /// Runs `f` in a read section.
@@ -263,9 +328,12 @@ impl Fs {
         }
     }
 
-    /// A checkpoint.
+    /// A checkpoint. Where nothing can be changed nothing has to be kept.
     pub(crate) fn sync(&self) -> FsResult<()> {
-        Ok(self.store.sync()?)
+        match self.store.sync() {
+            Err(Error::ReadOnly) => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     /// The end of the mount: what open files still hold is stored, items whose turn never came go to

@@ -4,7 +4,8 @@
 //! 2. A directory's number comes from its object's id; a file's from a hash of its directory and
 //!    key, moved on while taken: so numbers stay the same though the kernel forgets them.
 //! 3. A directory in the table pins its object; `forget` and `drain` hand the pins back to be undone.
-//! 4. An entry that is removed or renamed over leaves its number to whoever still has it open
+//! 4. The upper bits of a number say whose it is: 0 the mounted store's, else that of a view of a snapshot (`view_of`).
+//! 5. An entry that is removed or renamed over leaves its number to whoever still has it open
 //!    (`Place::Deleted`); a new entry of the same name gets another.
 
 use super::names::OwnedKey;
@@ -12,12 +13,26 @@ use persist_core::store::{Obj, ObjectId};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// The number of the root.
+/// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
+/// The bits above say whose number it is.
+const VIEW_SHIFT: u32 = 52;
+/// Views there can be at once.
+pub(crate) const MAX_VIEWS: u64 = (1 << (u64::BITS - VIEW_SHIFT)) - 1;
 /// Numbers of files have this bit, those of directories have not.
-const FILE_BIT: u64 = 1 << 62;
+const FILE_BIT: u64 = 1 << (VIEW_SHIFT - 1);
 /// Numbers of control files have this one as well.
-const CONTROL_BIT: u64 = 1 << 61;
+const CONTROL_BIT: u64 = 1 << (VIEW_SHIFT - 2);
+
+/// Whose an inode number is: 0 the store's, else that of the view of this number.
+pub(crate) fn view_of(ino: u64) -> u64 {
+    ino >> VIEW_SHIFT
+}
+
+/// The number of a view's root.
+pub(crate) fn root_of(view: u64) -> u64 {
+    view << VIEW_SHIFT | ROOT
+}
 
 /// Which entry of a container.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -87,6 +102,7 @@ struct Node {
 /// The table.
 #[derive(Default)]
 pub(crate) struct Nodes {
+    view: u64,
     nodes: HashMap<u64, Node>,
     numbers: HashMap<Identity, u64>,
     /// How many nodes hold serials of a list.
@@ -109,8 +125,8 @@ fn list_of(place: &Place) -> Option<ObjectId> {
     }
 }
 
-/// The number of a directory.
-pub(crate) fn dir_number(root: Obj, obj: Obj) -> u64 {
+/// The number of a directory, whosever it is.
+fn dir_number(root: Obj, obj: Obj) -> u64 {
     if obj.id == root.id {
         ROOT
     } else {
@@ -125,21 +141,35 @@ fn hashed(value: impl Hash) -> u64 {
 }
 
 impl Nodes {
+    /// Nothing yet. 0: of the mounted store, else of a view.
+    pub(crate) fn new(view: u64) -> Nodes {
+        Nodes {
+            view,
+            ..Nodes::default()
+        }
+    }
+
+    /// True if the kernel holds none of these numbers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// The number a place has, or would get.
     pub(crate) fn number(&self, root: Obj, place: &Place) -> u64 {
+        let of_view = self.view << VIEW_SHIFT;
         match place {
-            Place::Dir(obj) => dir_number(root, *obj),
-            Place::Lock(obj) => hashed(("lock", obj.id)) | CONTROL_BIT,
-            Place::Control(c) => hashed(("control", c)) | CONTROL_BIT,
+            Place::Dir(obj) => of_view | dir_number(root, *obj),
+            Place::Lock(obj) => of_view | hashed(("lock", obj.id)) | CONTROL_BIT,
+            Place::Control(c) => of_view | hashed(("control", c)) | CONTROL_BIT,
             Place::Deleted => 0,
             _ => {
                 let Some(identity) = identity(place) else { return 0 };
                 if let Some(number) = self.numbers.get(&identity) {
                     return *number;
                 }
-                let mut number = hashed(&identity);
+                let mut number = of_view | hashed(&identity);
                 while self.nodes.contains_key(&number) {
-                    number = (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
+                    number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
                 }
                 number
             }
@@ -183,7 +213,7 @@ impl Nodes {
     pub(crate) fn place(&self, root: Obj, number: u64) -> Option<Place> {
         match self.nodes.get(&number) {
             Some(node) => Some(node.place.clone()),
-            None if number == ROOT => Some(Place::Dir(root)),
+            None if number == root_of(self.view) => Some(Place::Dir(root)),
             None => None,
         }
     }
@@ -326,6 +356,29 @@ mod tests {
         nodes.exchanged([(&x, &y), (&y, &x), (&none, &x), (&none, &y)]);
         assert_eq!(nodes.number(root, &file(1, "b")), c);
         assert_eq!(nodes.number(root, &file(1, "c")), a);
+    }
+
+    #[test]
+    fn views_have_numbers_of_their_own() {
+        let root = obj(1);
+        let mut all = HashSet::new();
+        for view in [0, 1, 7, MAX_VIEWS] {
+            let mut nodes = Nodes::new(view);
+            assert!(matches!(nodes.place(root, root_of(view)), Some(Place::Dir(o)) if o == root));
+            for place in [
+                Place::Dir(root),
+                Place::Dir(obj(5)),
+                Place::Dir(obj((1 << 48) - 1)),
+                Place::Lock(obj(5)),
+                Place::Control(Control::Stat),
+                file(1, "a"),
+                file(5, "a"),
+            ] {
+                let (number, _) = nodes.hold(root, &place, None);
+                assert_eq!(view_of(number), view, "{place:?}");
+                assert!(all.insert(number), "{place:?}");
+            }
+        }
     }
 
     #[test]
