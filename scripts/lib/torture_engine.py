@@ -133,9 +133,12 @@ def fuzz(seconds: float) -> Result:
     if subprocess.run(["cargo", "fuzz", "--version"], capture_output=True, check=False).returncode != 0:
         return Result("fuzz", what, 0, "not run: `cargo install cargo-fuzz`", "")
     begin, runs, failed = time.monotonic(), 0, []
+    # A case that takes 20 s hangs; one that takes 1 GiB takes memory without bound.
+    limits = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=800", "-len_control=0"]
     for target in targets:
+        limit = f"-max_total_time={max(2, round(seconds / len(targets)))}"
         ran = subprocess.run(
-            ["cargo", "fuzz", "run", target, "--", f"-max_total_time={max(2, round(seconds / len(targets)))}"],
+            ["cargo", "fuzz", "run", target, "--", limit, *limits],
             cwd=home.parent, env={**os.environ, "RUSTC_BOOTSTRAP": "1"}, text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip

@@ -9,7 +9,7 @@ pub mod damage;
 pub mod mutate;
 pub mod same;
 
-use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Wait, Writer};
+use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Value, Wait, Writer};
 use std::path::Path;
 
 /// The names of all shapes.
@@ -220,6 +220,21 @@ pub fn nested(store: &Store, depth: usize) {
         });
         left -= n;
     }
+}
+
+/// Makes the innermost list of a nest refer to the outermost.
+pub fn close_circle(store: &Store, depth: u64) {
+    let root = store.root();
+    let list = |value| match value {
+        Ok(Some(Value::Obj(obj))) => obj,
+        other => panic!("no list: {other:?}"),
+    };
+    let outermost = list(store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(b"deep"))));
+    let mut at = outermost;
+    for _ in 1..depth {
+        at = list(store.read(&mut Wait::forever(), |r| r.item(at, 0)));
+    }
+    write(store, |w| w.insert(at, 0, &In::Obj(outermost)));
 }
 
 fn cyclic(store: &Store) {

@@ -1,0 +1,29 @@
+//! Checking and salvaging: the logical pages hold anything, and no checksum tells.
+#![no_main]
+
+#[path = "../input.rs"]
+mod input;
+#[path = "../../tests/shapes/mod.rs"]
+mod shapes;
+
+use libfuzzer_sys::fuzz_target;
+use persist_core::check::salvage::salvage;
+use persist_core::check::{Source, check, check_file};
+
+fuzz_target!(|data: &[u8]| {
+    let Some(file) = input::Store::of(data, true) else {
+        return;
+    };
+    let new = file
+        .path
+        .with_file_name(format!("{}-new", file.path.file_name().unwrap().display()));
+    let source = Source::alone(&file.path).unwrap();
+    let _ = check_file(&source, &mut ());
+    if salvage(&source, &new, &mut ()).is_ok() {
+        assert_eq!(
+            check(&new, &mut ()).unwrap().findings,
+            [],
+            "what was salvaged is not sound"
+        );
+    }
+});
