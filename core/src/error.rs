@@ -166,6 +166,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A backup that nothing can be restored from.
+    #[error("{path}: {why}")]
+    BadBackup {
+        /// The backup.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
     /// Somebody is using what was to be removed.
     #[error("{what} is open in {holder}; close it there and try again")]
     InUse {
@@ -223,7 +231,10 @@ impl Error {
     pub fn errno(&self) -> i32 {
         match self {
             Error::Corrupt { .. } | Error::Poisoned { .. } => libc::EIO,
-            Error::NotAStore { .. } | Error::Invalid { .. } | Error::WrongKind { .. } => libc::EINVAL,
+            Error::NotAStore { .. }
+            | Error::BadBackup { .. }
+            | Error::Invalid { .. }
+            | Error::WrongKind { .. } => libc::EINVAL,
             Error::Refused { .. } => libc::EBUSY,
             Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Error::NoSpace { source, .. } => source.raw_os_error().unwrap_or(libc::ENOSPC),

@@ -1,9 +1,10 @@
 //! persist: an object graph in one memory-mapped file, changed in place by many processes.
 //!
 //! The layers, each of which knows only those before it:
-//! `raw` -> `page` -> `heap` -> `object`, `lock` -> `store` -> `check`. Users need only [`store`], and
-//! [`check`] to verify and mend a store.
+//! `raw` -> `page` -> `heap` -> `object`, `lock` -> `store` -> `check` -> `backup`. Users need only [`store`],
+//! [`check`] to verify and mend a store, and [`backup`] to copy one.
 
+pub mod backup;
 pub mod check;
 pub mod error;
 pub mod heap;

@@ -23,6 +23,7 @@ LAYERS = {
     "lock": {"raw", "page", "heap"},
     "store": {"raw", "page", "heap", "object", "lock"},
     "check": {"raw", "page", "heap", "object", "lock", "store"},
+    "backup": {"raw", "page", "heap", "object", "lock", "store", "check"},
 }
 EVERYWHERE = {"ids", "error", "testing"}
 

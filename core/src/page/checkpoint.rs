@@ -17,7 +17,7 @@
 //! 4. A page is given back only if no snapshot, kept or dropped and not yet taken apart, holds it
 //!    (`dropped`). The catalogue of snapshots changes with a checkpoint, and only so (`snapshot`).
 
-use super::meta::{Meta, VERSION};
+use super::meta::{Meta, Origin, VERSION};
 use super::phys::{NODE_NEW, NODE_OLD};
 use super::shm::{self, at};
 use super::snapshot::Request;
@@ -278,6 +278,7 @@ impl Pager {
             seed: self.seed,
             catalogue,
             log: self.shm.flipped_log(),
+            origin: Origin::default(),
         };
         let page = meta.encode();
         for (word, bytes) in self

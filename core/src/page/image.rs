@@ -107,7 +107,26 @@ fn not_a_store(path: &Path, why: impl Into<String>) -> Error {
     }
 }
 
-fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String> {
+/// A file that nobody uses as a store, kept from everybody for as long as this lives.
+pub(crate) fn keep(path: &Path) -> Result<Unshared> {
+    let open = |write: bool| OpenOptions::new().read(true).write(write).open(path);
+    let cannot = |e| Error::io(format!("cannot open {}", path.display()), e);
+    // An exclusive lock needs a descriptor for writing; where there is none, nobody else has one.
+    let (file, lock) = match open(true) {
+        Ok(file) => (file, Ofd::Exclusive),
+        Err(_) => (open(false).map_err(cannot)?, Ofd::Shared),
+    };
+    let file = Unshared::new(file);
+    if !file::ofd_lock(&file, BYTE_PRESENCE, lock)? {
+        return Err(Error::Refused {
+            path: path.to_owned(),
+            why: "it is in use; close it everywhere first".into(),
+        });
+    }
+    Ok(file)
+}
+
+pub(crate) fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String> {
     let mut page = [0; PAGE_SIZE];
     file.read_exact_at(&mut page, i * PAGE_SIZE as u64)
         .map_err(|e| format!("it cannot be read: {e}"))?;
@@ -126,21 +145,7 @@ impl Source {
     /// The file of a store that nobody uses, kept from everybody for as long as this lives.
     pub fn alone(path: &Path) -> Result<Source> {
         let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
-        let open = |write: bool| OpenOptions::new().read(true).write(write).open(&path);
-        let cannot = |e| Error::io(format!("cannot open {}", path.display()), e);
-        // An exclusive lock needs a descriptor for writing; where there is none, nobody else has one.
-        let (file, lock) = match open(true) {
-            Ok(file) => (file, Ofd::Exclusive),
-            Err(_) => (open(false).map_err(cannot)?, Ofd::Shared),
-        };
-        let file = Unshared::new(file);
-        if !file::ofd_lock(&file, BYTE_PRESENCE, lock)? {
-            return Err(Error::Refused {
-                path,
-                why: "it is in use; close it everywhere first".into(),
-            });
-        }
-        Source::of(file, path)
+        Source::of(keep(&path)?, path)
     }
 
     /// Whether there is a checkpoint to look at: `Error::NotAStore` says why not. Locks nothing.

@@ -20,8 +20,18 @@
 //! | 104 | 8 | checksum of the snapshot catalogue's first page |
 //! | 112 | 8 | position of the redo log's first record after this checkpoint |
 //! | 120 | 8 | checksum that this record is chained to |
-//! | 128 | 3960 | zero, reserved |
+//! | 128 | 128 | zero, reserved |
+//! | 256 | 32 | of a backup and of what was restored from one: the state that it holds (`Origin`); else 0 |
+//! | 288 | 3800 | zero, reserved |
 //! | 4088 | 8 | xxh3 of bytes 0..4088 |
+//!
+//! An origin:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 16 | uuid of the store that was backed up |
+//! | 16 | 8 | number of its checkpoint |
+//! | 24 | 8 | when that was kept as a snapshot, nanoseconds since 1970 (0: it was none) |
 //!
 //! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
 //! after a successful flush of all it reaches.
@@ -39,8 +49,44 @@ const MAGIC: &[u8; 8] = b"persist1";
 /// Version of the file format.
 pub(crate) const VERSION: u32 = 3;
 
+/// Bytes of an encoded origin.
+pub(crate) const ORIGIN: usize = 32;
+const ORIGIN_AT: usize = 256;
+
+/// Names one state of one store, whatever file it is in and however that is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) uuid: [u64; 2],
+    pub(crate) checkpoint: u64,
+    pub(crate) time: u64,
+}
+
+impl Origin {
+    pub(crate) fn encode(&self) -> [u8; ORIGIN] {
+        let mut b = [0; ORIGIN];
+        let words = [self.uuid[0], self.uuid[1], self.checkpoint, self.time];
+        for (b, word) in b.chunks_exact_mut(8).zip(words) {
+            b.copy_from_slice(&word.to_le_bytes());
+        }
+        b
+    }
+
+    pub(crate) fn decode(b: &[u8; ORIGIN]) -> Origin {
+        let mut words = [0; 4];
+        for (word, b) in words.iter_mut().zip(b.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*b);
+        }
+        let [a, b, checkpoint, time] = words;
+        Origin {
+            uuid: [a, b],
+            checkpoint,
+            time,
+        }
+    }
+}
+
 /// A decoded meta page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Meta {
     pub(crate) uuid: [u64; 2],
     pub(crate) checkpoint: u64,
@@ -54,6 +100,8 @@ pub(crate) struct Meta {
     pub(crate) catalogue: Link,
     /// Where the redo log goes on after this checkpoint.
     pub(crate) log: Place,
+    /// All zeros: it is a state of this store only.
+    pub(crate) origin: Origin,
 }
 
 /// Why a page is no meta page.
@@ -96,6 +144,7 @@ impl Meta {
         put(96, self.log.generation);
         put(112, self.log.at);
         put(120, self.log.chain);
+        p[ORIGIN_AT..ORIGIN_AT + ORIGIN].copy_from_slice(&self.origin.encode());
         let sum = xxh3_64(&p[..PAGE_SIZE - 8]);
         p[PAGE_SIZE - 8..].copy_from_slice(&sum.to_le_bytes());
         p
@@ -116,6 +165,8 @@ impl Meta {
         if u64_at(p, PAGE_SIZE - 8) != xxh3_64(&p[..PAGE_SIZE - 8]) {
             return Err(Bad::Checksum);
         }
+        let mut origin = [0; ORIGIN];
+        origin.copy_from_slice(&p[ORIGIN_AT..ORIGIN_AT + ORIGIN]);
         Ok(Meta {
             uuid: [u64_at(p, 16), u64_at(p, 24)],
             checkpoint: u64_at(p, 32),
@@ -132,6 +183,7 @@ impl Meta {
                 at: u64_at(p, 112),
                 chain: u64_at(p, 120),
             },
+            origin: Origin::decode(&origin),
         })
     }
 
@@ -168,6 +220,18 @@ impl Meta {
         }
     }
 
+    /// The state that it describes, by its first name.
+    pub(crate) fn state(&self) -> Origin {
+        if self.origin != Origin::default() {
+            return self.origin;
+        }
+        Origin {
+            uuid: self.uuid,
+            checkpoint: self.checkpoint,
+            time: 0,
+        }
+    }
+
     /// The checksum of the encoded page: names this very checkpoint of this very store.
     pub(crate) fn sum(page: &[u8; PAGE_SIZE]) -> u64 {
         u64_at(page, PAGE_SIZE - 8)
@@ -199,6 +263,11 @@ mod tests {
                 generation: 13,
                 at: 14,
                 chain: 15,
+            },
+            origin: Origin {
+                uuid: [20, 21],
+                checkpoint: 22,
+                time: 23,
             },
         };
         let page = m.encode();

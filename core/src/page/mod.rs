@@ -21,8 +21,8 @@
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
 //! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
-//! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `verify`,
-//! `compact`, `image` (a checkpoint read from the file alone).
+//! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `walk` (page
+//! tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 mod catalogue;
@@ -42,7 +42,7 @@ mod marks;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
 mod memo;
-mod meta;
+pub(crate) mod meta;
 mod open;
 mod phys;
 mod pins;
@@ -54,15 +54,16 @@ pub(crate) mod shm;
 mod slots;
 mod snapshot;
 pub mod superblock;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 mod transaction;
 mod undo;
 pub mod verify;
-mod view;
+pub(crate) mod view;
 pub mod wait;
 mod waiters;
+pub(crate) mod walk;
 
 pub use catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use open::Settings;

@@ -11,7 +11,7 @@
 use super::catalogue::Link;
 use super::frozen::Frozen;
 use super::identify::{belongs, is_blank, is_current, is_forbidden, newest_meta, open_error, refused};
-use super::meta::Meta;
+use super::meta::{Meta, Origin};
 use super::pins::Pins;
 use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
@@ -364,6 +364,7 @@ fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
         seed: process::random_u64(),
         catalogue: Link::default(),
         log: super::redo::Place::default(),
+        origin: Origin::default(),
     };
     file::write_meta(file, &meta.encode(), PAGE_SIZE as u64)
         .map_err(|e| Error::io("cannot write the meta page", e))?;

@@ -2,11 +2,14 @@
 //!
 //! 1. Every page is compared with its checksum. One that does not fit is an error in its place, one of the page
 //!    table one for all that lies under it; the walk goes on behind it.
-//! 2. Beside another checkpoint's tree, of which equal subtrees are skipped, it shows the pages that differ.
-//! 3. It holds two pages of the page table a level, and nothing else.
+//! 2. Beside another checkpoint's tree it shows the pages that differ.
+//! 3. It takes the memory of an `EntryWalk`, and no more.
 
 use super::Pager;
-use super::table::{Entry, FANOUT, MAX_HEIGHT, Tree};
+use super::meta::Origin;
+use super::shm::at;
+use super::table::{Entry, Tree};
+use super::walk::{BAD_PAGE, EntryWalk, read_pages};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::raw::file;
@@ -27,56 +30,36 @@ pub struct PageView<'a> {
     pub bytes: Option<&'a [u8; PAGE_SIZE]>,
 }
 
-/// A page of a page table while it is walked.
-#[derive(Clone, Copy, Debug)]
-enum Node<'a> {
-    None,
-    /// Above the root of a tree of this height.
-    Above(Entry, u32),
-    Page(&'a [u8; PAGE_SIZE]),
-}
-
-/// What stands at a place of a tree.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Entry(Entry),
-    /// The tree is not so high: its root stands below.
-    Above(Entry, u32),
-}
-
-impl Node<'_> {
-    /// What entry `i` names, which stands at `level`.
-    fn child(&self, level: u32, i: u64) -> Place {
-        match *self {
-            Node::Above(root, height) if i == 0 && height == level => Place::Entry(root),
-            Node::Above(root, height) if i == 0 => Place::Above(root, height),
-            Node::None | Node::Above(..) => Place::Entry(Entry::default()),
-            Node::Page(page) => Place::Entry(Entry::read(page, i as usize)),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Frame<'a> {
-    mine: Node<'a>,
-    other: Node<'a>,
-    level: u32,
-    base: u64,
-    next: u64,
-}
-
 /// The pages of a frozen checkpoint, in order.
 #[derive(Debug)]
 pub struct PageWalk<'a> {
-    mine: &'a Pager,
-    other: &'a Pager,
-    stack: Vec<Frame<'a>>,
+    pager: &'a Pager,
+    entries: EntryWalk<'a>,
+}
+
+/// What a frozen opening shows, in numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrozenState {
+    pub(crate) origin: Origin,
+    pub(crate) tree: Tree,
+    pub(crate) logical: u64,
+    pub(crate) next_id: u64,
+    pub(crate) seed: u64,
+    pub(crate) file_pages: u64,
 }
 
 impl Pager {
     /// All logical pages of a frozen opening; with `since`, those in which it differs from that other one of the
     /// same store.
     pub fn pages<'a>(&'a self, since: Option<&'a Pager>) -> Result<PageWalk<'a>> {
+        Ok(PageWalk {
+            pager: self,
+            entries: self.entries(since)?,
+        })
+    }
+
+    /// The same without the pages themselves.
+    pub(crate) fn entries<'a>(&'a self, since: Option<&'a Pager>) -> Result<EntryWalk<'a>> {
         let tree = |pager: &Pager| -> Result<Tree> {
             pager.slot()?;
             match &pager.frozen {
@@ -92,21 +75,34 @@ impl Pager {
                 "only snapshots of one store file can be compared page by page",
             ));
         }
-        let above = |tree: Tree| match tree.height.min(MAX_HEIGHT) {
-            0 => Node::None,
-            height => Node::Above(tree.root, height),
-        };
-        Ok(PageWalk {
-            mine: self,
-            other: since.unwrap_or(self),
-            stack: vec![Frame {
-                mine: above(mine),
-                other: above(other),
-                level: mine.height.max(other.height).min(MAX_HEIGHT) + 1,
-                base: 0,
-                next: 0,
-            }],
+        Ok(EntryWalk::new(
+            &self.file,
+            self.shm.get(at::FILE_PAGES),
+            mine,
+            other,
+        ))
+    }
+
+    /// The numbers of a frozen opening.
+    pub(crate) fn frozen_state(&self) -> Option<FrozenState> {
+        let tree = self.frozen.as_ref()?.tree;
+        Some(FrozenState {
+            origin: Origin {
+                uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
+                checkpoint: self.shm.get(at::DURABLE),
+                time: self.snapshot().map_or(0, |s| s.time),
+            },
+            tree,
+            logical: self.shm.get(at::LOGICAL),
+            next_id: self.shm.get(at::NEXT_ID),
+            seed: self.seed,
+            file_pages: self.shm.get(at::FILE_PAGES),
         })
+    }
+
+    /// Reads pages that entries of it name, one after the other, and compares them.
+    pub(crate) fn read_entries(&self, entries: &[(u64, Entry)], bytes: &mut [u8]) -> Result<()> {
+        read_pages(&self.file, self.shm.get(at::FILE_PAGES), entries, bytes, BAD_PAGE)
     }
 
     /// Of the same file, whatever its name.
@@ -119,24 +115,11 @@ impl Pager {
     }
 }
 
-fn read(pager: &Pager, place: Place) -> Result<Node<'_>> {
-    match place {
-        Place::Above(root, height) => Ok(Node::Above(root, height)),
-        Place::Entry(entry) if entry.phys == 0 => Ok(Node::None),
-        Place::Entry(entry) => pager
-            .verified(
-                entry,
-                "a page of the page table does not match its checksum (file offset)",
-            )
-            .map(Node::Page),
-    }
-}
-
 fn view(pager: &Pager, page: u64, entry: Entry) -> Result<PageView<'_>> {
     let bytes = if entry.phys == 0 {
         None
     } else {
-        Some(pager.verified(entry, "a page does not match its checksum (file offset)")?)
+        Some(pager.verified(entry, BAD_PAGE)?)
     };
     Ok(PageView {
         page,
@@ -151,35 +134,7 @@ impl<'a> Iterator for PageWalk<'a> {
     type Item = Result<PageView<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let frame = self.stack.last_mut()?;
-            if frame.next == FANOUT {
-                self.stack.pop();
-                continue;
-            }
-            let (i, level) = (frame.next, frame.level - 1);
-            frame.next += 1;
-            let base = frame.base + i * FANOUT.pow(level);
-            let (mine, other) = (frame.mine.child(level, i), frame.other.child(level, i));
-            if mine == other {
-                continue;
-            }
-            if level == 0 {
-                if let Place::Entry(entry) = mine {
-                    return Some(view(self.mine, base, entry));
-                }
-                continue;
-            }
-            match (read(self.mine, mine), read(self.other, other)) {
-                (Ok(mine), Ok(other)) => self.stack.push(Frame {
-                    mine,
-                    other,
-                    level,
-                    base,
-                    next: 0,
-                }),
-                (Err(e), _) | (_, Err(e)) => return Some(Err(e)),
-            }
-        }
+        let found = self.entries.next()?;
+        Some(found.and_then(|(page, entry)| view(self.pager, page, entry)))
     }
 }

@@ -78,7 +78,7 @@ fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -
     Ok(())
 }
 
-fn no_space(what: &'static str, e: io::Error) -> Error {
+pub(crate) fn no_space(what: &'static str, e: io::Error) -> Error {
     match e.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Error::NoSpace { what, source: e },
         _ => Error::io(format!("cannot grow {what}"), e),

@@ -14,5 +14,6 @@ pub(crate) mod futex;
 pub(crate) mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod observe;
+pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod sync;

@@ -1,10 +1,11 @@
 //! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
 //!
 //! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
-//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking,
-//!    listing, dropping).
+//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking, listing,
+//!    dropping), `copy` (`backup`, `restore`).
 
 mod check;
+mod copy;
 mod look;
 mod snapshots;
 mod tend;
@@ -52,6 +53,11 @@ enum Command {
         /// Its name.
         name: String,
     },
+    /// Copy a store, in use or not, as it is at one moment, to a file or a pipe. Writers go on. A full backup is
+    /// itself a store file.
+    Backup(copy::BackupArgs),
+    /// Make a store from a full backup and incremental ones made since.
+    Restore(copy::RestoreArgs),
     /// Collect unreachable cycles and free what waits to be freed.
     Gc {
         /// The store file.
@@ -156,6 +162,8 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Snapshots { store } => snapshots::list(&open(store, true)?, &mut out)?,
         Command::DropSnapshot { store, name } => snapshots::drop(&open(store, false)?, &name)?,
         Command::Compact { store } => tend::compact(open(store, false)?, &mut out)?,
+        Command::Backup(args) => copy::backup(&args, &mut out)?,
+        Command::Restore(args) => copy::restore(&args, &mut out)?,
         Command::Gc { store } => tend::gc(&open(store, false)?, &mut out)?,
         Command::Locks { store } => tend::locks(&open(store, true)?, &mut out)?,
         Command::Ls { store, path, at } => {

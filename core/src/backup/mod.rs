@@ -1,0 +1,302 @@
+//! Backups: consistent copies of a store in use, whole or only what has changed, and stores made from them.
+//!
+//! ```
+//! use persist_core::backup::{self, Input};
+//! use persist_core::store::{Options, Store};
+//! # let dir = tempfile::tempdir()?;
+//! # let (path, copy, again) = (dir.path().join("a"), dir.path().join("a.backup"), dir.path().join("b"));
+//! let store = Store::open(&path, &Options::default())?;
+//! backup::backup_to(&path, &copy, &backup::Options::default(), &mut ())?;
+//! backup::restore(vec![Input::file(&copy)], &again, &backup::Restoring::default(), &mut ())?;
+//! Store::open(&again, &Options::default())?.close()?;
+//! # store.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! 1. What is copied is a snapshot, taken for the purpose and dropped afterwards: writers go on. Its name begins
+//!    with `.backup-`; one that a killed backup left, which nobody has open, is dropped by the next.
+//! 2. Every page is compared with its checksum on the way. Damage ends the backup: it is no backup then.
+//! 3. A full backup (`write`) is a store file, laid out so that it can be written to a pipe. Its uuid is new; its
+//!    meta pages name the state that it holds, as that of the store it came from (`Origin`).
+//! 4. An incremental one (`format`) names the state it was made from and the one it leads to. It is applied to a
+//!    copy of just that state, or not at all.
+//! 5. Neither a backup nor a store that is restored has its name before it is whole and on the disk.
+//! 6. Memory is bounded: some megabytes, and in a restore a bit a page. Bad input is `Error::BadBackup`.
+
+mod format;
+mod restore;
+mod write;
+
+pub use restore::{Input, Restored, Restoring, restore};
+
+use crate::check::{Source, Watch};
+use crate::error::{Error, Result};
+use crate::raw::failpoint::fail_point;
+use crate::raw::place::{NewFile, Trickle};
+use crate::raw::process;
+use crate::store::{Options as OpenOptions, Store};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What names of snapshots that belong to backups begin with.
+const TEMPORARY: &str = ".backup-";
+
+/// What to back up.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Only what has changed since this snapshot.
+    pub since: Option<String>,
+    /// Keep the snapshot that is backed up under this name, so that a later backup can be made since it. It is
+    /// there afterwards if the backup was finished, and only then.
+    pub keep: Option<String>,
+    /// Back up this snapshot, and not the state of now. Needs no right to write to the store.
+    pub at: Option<String>,
+    /// Replace the file that has the backup's name.
+    pub force: bool,
+    /// Set by somebody: give up, `Error::Interrupted`.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+/// What was backed up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Done {
+    /// The checkpoint that the backup holds.
+    pub checkpoint: u64,
+    /// Pages of the store in it.
+    pub pages: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Backs up a store to a new file.
+///
+/// # Errors
+/// `Error::Refused` if the file is there and `force` is not set; `Error::Corrupt` if the store is damaged;
+/// `Error::NoSnapshot`; `Error::SnapshotExists`; those of opening, of a checkpoint and of writing. There is no file
+/// then, or the old one.
+pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
+    if !options.force && target.symlink_metadata().is_ok() {
+        return Err(exists(target));
+    }
+    let new = NewFile::new(target)?;
+    let mut out = ToFile {
+        file: new.file(),
+        trickle: Trickle::default(),
+    };
+    let source = Frozen::new(store, options)?;
+    if target.canonicalize().is_ok_and(|t| source.is(&t)) {
+        return Err(Error::invalid("a store cannot be the backup of itself"));
+    }
+    let done = source.write(&mut out, options, watch)?;
+    fail_point!("backup.written");
+    new.finish(options.force).map_err(|e| {
+        if e.errno() == libc::EEXIST {
+            exists(target)
+        } else {
+            e
+        }
+    })?;
+    fail_point!("backup.named");
+    source.end(options)?;
+    Ok(done)
+}
+
+/// Backs up a store to a stream.
+///
+/// # Errors
+/// Those of `backup_to`. What was written until then is no backup, and `restore` says so.
+pub fn backup(store: &Path, out: &mut dyn Write, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
+    let source = Frozen::new(store, options)?;
+    let done = source.write(out, options, watch)?;
+    out.flush().map_err(write::cannot_write)?;
+    source.end(options)?;
+    Ok(done)
+}
+
+fn exists(path: &Path) -> Error {
+    Error::Refused {
+        path: path.to_owned(),
+        why: "it is there already; name another file, or replace it with --force".to_owned(),
+    }
+}
+
+fn stopped(stop: Option<&Arc<AtomicBool>>) -> Result<()> {
+    match stop {
+        Some(stop) if stop.load(Ordering::Relaxed) => Err(Error::Interrupted),
+        _ => Ok(()),
+    }
+}
+
+/// Writes to a file without filling the page cache.
+struct ToFile<'a> {
+    file: &'a File,
+    trickle: Trickle,
+}
+
+impl Write for ToFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.trickle.wrote(self.file, n as u64);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A snapshot to be backed up, and what it is compared with; both are kept while this lives.
+struct Frozen {
+    /// The opening through which the snapshot was taken, and its name.
+    taken: Option<(Store, String)>,
+    now: Store,
+    base: Option<Store>,
+}
+
+impl Frozen {
+    fn new(path: &Path, options: &Options) -> Result<Frozen> {
+        for name in [&options.keep, &options.since].into_iter().flatten() {
+            if name.starts_with(TEMPORARY) {
+                return Err(Error::invalid(format!(
+                    "{name:?}: such names are those of backups under way; take another"
+                )));
+            }
+        }
+        if options.at.is_some() && options.keep.is_some() {
+            return Err(Error::invalid(
+                "a snapshot that is backed up has a name already: it cannot be kept under another",
+            ));
+        }
+        // What is no store is not to become one by being opened.
+        Source::look(path)?;
+        let open = |snapshot: Option<&String>, read_only| {
+            let options = OpenOptions {
+                read_only,
+                create: false,
+                snapshot: snapshot.cloned(),
+                ..OpenOptions::default()
+            };
+            Store::open(path, &options)
+        };
+        let base = options
+            .since
+            .as_ref()
+            .map(|name| open(Some(name), true))
+            .transpose()?;
+        let (taken, now) = if options.at.is_some() {
+            (None, open(options.at.as_ref(), true)?)
+        } else {
+            match open(None, false) {
+                Ok(store) => {
+                    let (name, now) = take(&store, options.keep.as_deref())?;
+                    (Some((store, name)), now)
+                }
+                // One that may only be read, and that nobody has open for writing.
+                Err(Error::Io { source, .. })
+                    if options.keep.is_none()
+                        && matches!(
+                            source.raw_os_error(),
+                            Some(libc::EACCES | libc::EROFS | libc::EPERM)
+                        ) =>
+                {
+                    (None, open(None, true)?)
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let frozen = Frozen { taken, now, base };
+        if let Some(base) = &frozen.base
+            && !frozen.now.pager().is_same_file(base.pager())
+        {
+            return Err(Error::Refused {
+                path: path.to_owned(),
+                why: "another file took its place just now; try again".to_owned(),
+            });
+        }
+        Ok(frozen)
+    }
+
+    /// Whether this path is the store's.
+    fn is(&self, path: &Path) -> bool {
+        self.now.path().canonicalize().is_ok_and(|p| p == path)
+    }
+
+    fn write(&self, out: &mut dyn Write, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
+        let mut flow = write::Flow {
+            out,
+            bytes: 0,
+            stop: options.stop.as_ref(),
+            watch,
+        };
+        match &self.base {
+            None => write::full(self.now.pager(), &mut flow),
+            Some(base) => write::incremental(self.now.pager(), base.pager(), &mut flow),
+        }
+    }
+
+    /// The backup is whole: from here on its snapshot stays, if that was wanted.
+    fn end(mut self, options: &Options) -> Result<()> {
+        if options.keep.is_none() {
+            return Ok(());
+        }
+        match self.taken.take() {
+            None => Ok(()),
+            Some((store, _)) => {
+                let done = self.now.close();
+                store.close().and(done)
+            }
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = self.now.close();
+        if let Some((store, name)) = &self.taken {
+            // Left, it is dropped by the next backup.
+            if let Err(e) = store.drop_snapshot(name) {
+                log::warn!("the snapshot {name:?} of a backup could not be dropped: {e}");
+            }
+            let _ = store.close();
+        }
+    }
+}
+
+/// Takes a snapshot and opens it, having dropped those that dead backups left.
+fn take(store: &Store, keep: Option<&str>) -> Result<(String, Store)> {
+    for left in store.snapshots()? {
+        if left.name.starts_with(TEMPORARY) {
+            match store.drop_snapshot(&left.name) {
+                // Another backup is at work, or was as quick as this one.
+                Ok(()) | Err(Error::InUse { .. } | Error::NoSnapshot { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    for _ in 0..20 {
+        let name = keep.map_or_else(
+            || format!("{TEMPORARY}{:016x}", process::random_u64()),
+            str::to_owned,
+        );
+        store.snapshot(&name)?;
+        fail_point!("backup.taken");
+        match store.open_snapshot(&name) {
+            Ok(now) => return Ok((name, now)),
+            // Another backup took it for a leftover.
+            Err(Error::NoSnapshot { .. } | Error::InUse { .. }) if keep.is_none() => {}
+            Err(e) => {
+                let _ = store.drop_snapshot(&name);
+                return Err(e);
+            }
+        }
+    }
+    Err(Error::InUse {
+        what: "the snapshot of this backup".to_owned(),
+        holder: "other backups that drop it".to_owned(),
+    })
+}

@@ -1,0 +1,674 @@
+//! Making a store from backups: a full one, and incremental ones in their order.
+//!
+//! 1. Everything happens in a file without a name. It gets the store's name when it is whole, verified (and checked)
+//!    and on the disk; with any error there is no store, or the old one.
+//! 2. The full backup is copied as it is, then every page that its table names is read again and compared.
+//! 3. Pages of incremental backups are put over those they replace, or at the end; what is where is noted in a second
+//!    file without a name (`Flat`), and the page table is written anew from that at the end.
+//! 4. Numbers in a backup are bounded by what follows them: nothing is allocated for what was not read.
+
+use super::format::{HEAD, HEADER, Head, Header, MAGIC};
+use super::write::{Batch, CHECKPOINT, metas, new_meta};
+use super::{exists, stopped};
+use crate::check::{self, Source, Watch};
+use crate::error::{Error, Result};
+use crate::ids::PAGE_SIZE;
+use crate::page::image::{keep, read_meta};
+use crate::page::meta::{Meta, Origin};
+use crate::page::shm::MAX_PAGES;
+use crate::page::table::{Entry, FANOUT, Tree};
+use crate::page::walk::{BAD_PAGE, Builder, EntryWalk, read_pages};
+use crate::raw::failpoint::fail_point;
+use crate::raw::place::{NewFile, Trickle, read_past_cache, write_error};
+use crate::raw::process::Unshared;
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// How to restore.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Restoring {
+    /// Replace a store that is there. Nobody may have it open.
+    pub force: bool,
+    /// Run the checker over the store before it gets its name.
+    pub check: bool,
+    /// Set by somebody: give up, `Error::Interrupted`.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+impl Default for Restoring {
+    fn default() -> Restoring {
+        Restoring {
+            force: false,
+            check: true,
+            stop: None,
+        }
+    }
+}
+
+/// What was restored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The checkpoint of the store that was backed up.
+    pub checkpoint: u64,
+    /// Pages of the new store that hold something.
+    pub pages: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A backup to restore from.
+pub struct Input<'a> {
+    name: PathBuf,
+    stream: Option<Box<dyn Read + 'a>>,
+}
+
+impl std::fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Input").field(&self.name).finish()
+    }
+}
+
+impl<'a> Input<'a> {
+    /// A file.
+    pub fn file(path: impl AsRef<Path>) -> Input<'a> {
+        Input {
+            name: path.as_ref().to_owned(),
+            stream: None,
+        }
+    }
+
+    /// A stream, say a pipe. The name is for messages.
+    pub fn stream(name: impl AsRef<Path>, stream: impl Read + 'a) -> Input<'a> {
+        Input {
+            name: name.as_ref().to_owned(),
+            stream: Some(Box::new(stream)),
+        }
+    }
+
+    fn open(self) -> Result<Reader<'a>> {
+        let name = self.name;
+        let from = match self.stream {
+            Some(stream) => From::Stream(stream),
+            None => {
+                let cannot = |e| Error::io(format!("cannot open {}", name.display()), e);
+                let is_file = std::fs::metadata(&name).map_err(cannot)?.is_file();
+                if is_file {
+                    // A full backup is a store, which somebody may have opened; one in use changes.
+                    From::File(keep(&name)?, 0)
+                } else {
+                    From::Stream(Box::new(File::open(&name).map_err(cannot)?))
+                }
+            }
+        };
+        Ok(Reader { name, from })
+    }
+}
+
+enum From<'a> {
+    /// And how much of it was read.
+    File(Unshared, u64),
+    Stream(Box<dyn Read + 'a>),
+}
+
+/// A backup being read.
+struct Reader<'a> {
+    name: PathBuf,
+    from: From<'a>,
+}
+
+impl Reader<'_> {
+    fn bad(&self, why: impl Into<String>) -> Error {
+        Error::BadBackup {
+            path: self.name.clone(),
+            why: why.into(),
+        }
+    }
+
+    fn some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match &mut self.from {
+            From::Stream(stream) => stream.read(bytes),
+            From::File(file, at) => {
+                let n = read_past_cache(file, &mut [IoSliceMut::new(bytes)], *at)? as usize;
+                *at += n as u64;
+                Ok(n)
+            }
+        }
+    }
+
+    /// Fills `bytes` as far as there is something.
+    fn up_to(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        let mut n = 0;
+        while n < bytes.len() {
+            match self.some(&mut bytes[n..]) {
+                Ok(0) => break,
+                Ok(more) => n += more,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io(format!("cannot read {}", self.name.display()), e)),
+            }
+        }
+        Ok(n)
+    }
+
+    fn exactly(&mut self, bytes: &mut [u8]) -> Result<()> {
+        if self.up_to(bytes)? < bytes.len() {
+            return Err(self.bad("it is cut short: the backup was not finished, or not copied as a whole"));
+        }
+        Ok(())
+    }
+
+    fn ends(&mut self) -> Result<()> {
+        if self.up_to(&mut [0])? != 0 {
+            return Err(self.bad("something follows its end: one backup a stream"));
+        }
+        Ok(())
+    }
+
+    /// What is wrong with its pages, in its own words.
+    fn damaged(&self, e: Error) -> Error {
+        match e {
+            Error::Corrupt { what, at } => self.bad(format!("it is damaged: {what} {at:#x}")),
+            e => e,
+        }
+    }
+}
+
+/// Where each logical page is, by its number: 16 bytes each, as an entry of a page table, so that a block of
+/// this file is what a leaf is. Takes room on the disk only where there are pages.
+struct Flat {
+    file: NewFile,
+    block: Box<[u8; PAGE_SIZE]>,
+    number: u64,
+    dirty: bool,
+}
+
+impl Flat {
+    fn new(beside: &Path) -> Result<Flat> {
+        Ok(Flat {
+            file: NewFile::new(beside)?,
+            block: Box::new([0; PAGE_SIZE]),
+            number: 0,
+            dirty: false,
+        })
+    }
+
+    fn load(&mut self, number: u64) -> Result<()> {
+        if self.number == number {
+            return Ok(());
+        }
+        if self.dirty {
+            let at = self.number * PAGE;
+            let written = self.file.file().write_all_at(self.block.as_slice(), at);
+            written.map_err(|e| write_error("a temporary file beside the restored store", e))?;
+        }
+        (self.number, self.dirty) = (number, false);
+        self.block.fill(0);
+        let mut n = 0;
+        while n < PAGE_SIZE {
+            match self
+                .file
+                .file()
+                .read_at(&mut self.block[n..], number * PAGE + n as u64)
+            {
+                Ok(0) => break,
+                Ok(more) => n += more,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("cannot read a temporary file", e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, page: u64) -> Result<Entry> {
+        self.load(page / FANOUT)?;
+        Ok(Entry::read(&self.block, (page % FANOUT) as usize))
+    }
+
+    fn set(&mut self, page: u64, entry: Entry) -> Result<()> {
+        self.load(page / FANOUT)?;
+        entry.write(&mut self.block, (page % FANOUT) as usize);
+        self.dirty = true;
+        Ok(())
+    }
+}
+
+/// A store in the making.
+struct Making<'a> {
+    new: NewFile,
+    /// Where pages are, once the page table does not say it any more.
+    flat: Option<Flat>,
+    /// What the store is to be.
+    meta: Meta,
+    state: Origin,
+    /// Pages of the file.
+    end: u64,
+    /// Logical pages there are.
+    count: u64,
+    stop: Option<&'a Arc<AtomicBool>>,
+    watch: &'a mut dyn Watch,
+}
+
+fn cannot_write(e: io::Error) -> Error {
+    write_error("the restored store", e)
+}
+
+/// Makes a store from a full backup (or the file of a store that nobody has open: its last checkpoint) and
+/// incremental ones in the order in which they were made.
+///
+/// # Errors
+/// `Error::BadBackup` says which one cannot be used and why; `Error::Refused` if the store is there already, or
+/// with `force` in use; `Error::NoSpace`, `Error::Io`.
+pub fn restore(
+    backups: Vec<Input<'_>>,
+    store: &Path,
+    options: &Restoring,
+    watch: &mut dyn Watch,
+) -> Result<Restored> {
+    let is_there = store.symlink_metadata().is_ok();
+    if is_there && !options.force {
+        return Err(exists(store));
+    }
+    let names: Vec<PathBuf> = backups.iter().map(|b| b.name.clone()).collect();
+    let mut backups = backups.into_iter();
+    let Some(first) = backups.next() else {
+        return Err(Error::invalid("no backup to restore from"));
+    };
+    // With a lock on what is replaced: nobody opens it meanwhile.
+    let _old = if is_there { Some(keep(store)?) } else { None };
+    let mut making = Making {
+        new: NewFile::new(store)?,
+        flat: None,
+        meta: Meta::default(),
+        state: Origin::default(),
+        end: 0,
+        count: 0,
+        stop: options.stop.as_ref(),
+        watch,
+    };
+    let more = backups.len() > 0;
+    making.full(&mut first.open()?, more)?;
+    for backup in backups {
+        making.incremental(&mut backup.open()?)?;
+    }
+    let restored = making.complete()?;
+    fail_point!("restore.complete");
+    if options.check {
+        making.check(&names)?;
+    }
+    stopped(options.stop.as_ref())?;
+    making.new.finish(options.force).map_err(|e| {
+        if e.errno() == libc::EEXIST {
+            exists(store)
+        } else {
+            e
+        }
+    })?;
+    fail_point!("restore.named");
+    Ok(restored)
+}
+
+impl Making<'_> {
+    fn full(&mut self, from: &mut Reader<'_>, more: bool) -> Result<()> {
+        let mut head = [0; 2 * PAGE_SIZE];
+        let n = from.up_to(&mut head)?;
+        if n >= MAGIC.len() && &head[..MAGIC.len()] == MAGIC {
+            return Err(from.bad("an incremental backup: name the full one first, then those made since"));
+        }
+        if n < head.len() {
+            return Err(from.bad("no full backup: it is too short"));
+        }
+        self.new.file().write_all_at(&head, 0).map_err(cannot_write)?;
+        let metas = [0, 1].map(|i| read_meta(self.new.file(), i));
+        let newest = metas.iter().flatten().max_by_key(|m| m.checkpoint);
+        let Some(&meta) = newest else {
+            let why = |i: usize| metas[i].as_ref().err().map_or("", String::as_str);
+            return Err(from.bad(format!(
+                "no full backup: meta page 0: {}; meta page 1: {}",
+                why(0),
+                why(1)
+            )));
+        };
+        if meta.log.generation != 0 {
+            return Err(from.bad(
+                "a store with a redo log, which is not read here: open it once and close it, or make a backup of it",
+            ));
+        }
+        (self.meta, self.state, self.end) = (meta, meta.state(), meta.file_pages.min(MAX_PAGES));
+        self.copy(from)?;
+        // Only a fresh backup has but pages of its first epoch. What else is a store gets a new table.
+        let is_fresh = meta.checkpoint == CHECKPOINT && meta.origin != Origin::default();
+        self.verify(if is_fresh { 1 } else { meta.checkpoint }, more || !is_fresh)
+            .map_err(|e| from.damaged(e))
+    }
+
+    /// Copies the rest of a full backup.
+    fn copy(&mut self, from: &mut Reader<'_>) -> Result<()> {
+        let mut trickle = Trickle::default();
+        let mut piece = vec![0; PIECE];
+        self.watch.begin("copy", self.end);
+        let mut at = 2 * PAGE;
+        trickle.wrote(self.new.file(), at);
+        while at < self.end * PAGE {
+            stopped(self.stop)?;
+            let len = (self.end * PAGE - at).min(PIECE as u64) as usize;
+            from.exactly(&mut piece[..len])?;
+            self.new
+                .file()
+                .write_all_at(&piece[..len], at)
+                .map_err(cannot_write)?;
+            trickle.wrote(self.new.file(), len as u64);
+            fail_point!("restore.copied");
+            at += len as u64;
+            self.watch.advance(len as u64 / PAGE);
+        }
+        match from.from {
+            // A store's file may have grown since its last checkpoint.
+            From::File(..) => Ok(()),
+            From::Stream(_) => from.ends(),
+        }
+    }
+
+    /// Reads every page that the table names; `list`: and notes where it is.
+    fn verify(&mut self, youngest: u64, list: bool) -> Result<()> {
+        if list {
+            self.flat = Some(Flat::new(&self.target())?);
+        }
+        self.watch.begin("verify", self.end);
+        let mut used = vec![0u64; (self.end as usize).div_ceil(64)];
+        let tree = self.meta.tree();
+        let mut walk = EntryWalk::new(self.new.file(), self.end, tree, Tree::default()).peekable();
+        let mut batch = Batch::new();
+        while batch.next(&mut walk)? {
+            stopped(self.stop)?;
+            let (entries, bytes) = batch.room();
+            read_pages(self.new.file(), self.end, entries, bytes, BAD_PAGE)?;
+            for &(page, entry) in entries {
+                let (word, bit) = (entry.phys as usize / 64, 1 << (entry.phys % 64));
+                let what = if page >= self.meta.logical {
+                    Some("a page beyond the store's logical pages, at file offset")
+                } else if used[word] & bit != 0 {
+                    Some("a page of the file that stands for two, at file offset")
+                } else if u64::from(entry.birth) > youngest {
+                    Some("a page that is younger than its checkpoint, at file offset")
+                } else {
+                    None
+                };
+                if let Some(what) = what {
+                    let at = u64::from(entry.phys) * PAGE;
+                    return Err(Error::Corrupt { what, at });
+                }
+                used[word] |= bit;
+                if let Some(flat) = &mut self.flat {
+                    flat.set(page, entry)?;
+                }
+            }
+            self.count += entries.len() as u64;
+            self.watch.advance(entries.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn target(&self) -> PathBuf {
+        self.new.target().to_owned()
+    }
+
+    /// Applies an incremental backup.
+    fn incremental(&mut self, from: &mut Reader<'_>) -> Result<()> {
+        let mut encoded = [0; HEADER];
+        let n = from.up_to(&mut encoded)?;
+        let header = if n < HEADER {
+            Err("no incremental backup: it is too short".to_owned())
+        } else {
+            Header::decode(&encoded)
+        };
+        let header = header.map_err(|why| from.bad(why))?;
+        self.fits(&header).map_err(|why| from.bad(why))?;
+        self.watch.begin("apply", header.pages);
+        let mut digest = Header::digest(&encoded);
+        let (mut pages, mut gone, mut next) = (0, 0, 0);
+        let (mut head, mut bytes) = ([0; HEAD], [0; PAGE_SIZE]);
+        let mut buffered = Buffered::new(from);
+        loop {
+            buffered.exactly(&mut head)?;
+            let (page, sum) = match Head::decode(&head) {
+                Head::End { digest: said } => {
+                    if said != digest.digest() || (pages, gone) != (header.pages, header.gone) {
+                        return Err(buffered
+                            .from
+                            .bad("it is damaged: its end does not fit its records"));
+                    }
+                    break;
+                }
+                Head::Page { page, sum } => (page, Some(sum)),
+                Head::Gone { page } => (page, None),
+            };
+            digest.update(&head);
+            let limit = if sum.is_some() {
+                header.logical
+            } else {
+                self.meta.logical
+            };
+            if page < next || page >= limit {
+                return Err(buffered
+                    .from
+                    .bad(format!("it is damaged: page {page} where it cannot be")));
+            }
+            next = page + 1;
+            if let Some(sum) = sum {
+                buffered.exactly(&mut bytes)?;
+                if xxh3_64(&bytes) != sum {
+                    let why = format!("it is damaged: page {page} does not match its checksum");
+                    return Err(buffered.from.bad(why));
+                }
+                self.put(page, sum, &bytes)?;
+                fail_point!("restore.applied");
+                pages += 1;
+                self.watch.advance(1);
+                if pages.is_multiple_of(FANOUT) {
+                    stopped(self.stop)?;
+                }
+            } else {
+                gone += 1;
+                if !self.remove(page)? {
+                    let why = format!("it is damaged: page {page} goes, but never was there");
+                    return Err(buffered.from.bad(why));
+                }
+            }
+        }
+        buffered.ends()?;
+        self.state = header.target;
+        self.meta = Meta {
+            height: header.height,
+            logical: header.logical,
+            next_id: header.next_id,
+            ..self.meta
+        };
+        Ok(())
+    }
+
+    /// Whether an incremental backup starts where this is; why not.
+    fn fits(&self, header: &Header) -> std::result::Result<(), String> {
+        let (have, wants) = (self.state, header.base);
+        if wants.uuid != have.uuid {
+            return Err("it belongs to another store than the backups before it".to_owned());
+        }
+        if wants != have {
+            let order = if wants.checkpoint > have.checkpoint {
+                "one that comes between is missing"
+            } else {
+                "it comes earlier, or was made from another snapshot"
+            };
+            return Err(format!(
+                "it was made from checkpoint {}, but the backups before it lead to {}: {order}",
+                wants.checkpoint, have.checkpoint
+            ));
+        }
+        if header.seed != self.meta.seed
+            || header.logical < self.meta.logical
+            || header.next_id < self.meta.next_id
+        {
+            return Err("it is damaged: its numbers do not follow those of the backups before it".to_owned());
+        }
+        Ok(())
+    }
+
+    fn flat(&mut self) -> Result<&mut Flat> {
+        self.flat
+            .as_mut()
+            .ok_or_else(|| Error::invalid("a restore that lost its list of pages"))
+    }
+
+    fn put(&mut self, page: u64, sum: u64, bytes: &[u8; PAGE_SIZE]) -> Result<()> {
+        let old = self.flat()?.get(page)?;
+        let phys = if old.phys == 0 {
+            self.count += 1;
+            self.end += 1;
+            if self.end > MAX_PAGES {
+                return Err(Error::TooMany {
+                    what: "pages of a store",
+                    limit: MAX_PAGES as usize,
+                });
+            }
+            (self.end - 1) as u32
+        } else {
+            old.phys
+        };
+        self.flat()?.set(page, Entry { phys, birth: 1, sum })?;
+        let file = self.new.file();
+        file.write_all_at(bytes, u64::from(phys) * PAGE)
+            .map_err(cannot_write)
+    }
+
+    /// False: there was no such page.
+    fn remove(&mut self, page: u64) -> Result<bool> {
+        if self.flat()?.get(page)?.phys == 0 {
+            return Ok(false);
+        }
+        self.flat()?.set(page, Entry::default())?;
+        self.count -= 1;
+        Ok(true)
+    }
+
+    /// Writes the page table, if it is another than the full backup's, and the meta pages.
+    fn complete(&mut self) -> Result<Restored> {
+        let mut tree = self.meta.tree();
+        if let Some(mut flat) = self.flat.take() {
+            (tree, self.end) = self.write_table(&mut flat)?;
+        }
+        let meta = Meta {
+            logical: self.meta.logical,
+            next_id: self.meta.next_id,
+            seed: self.meta.seed,
+            ..new_meta(self.state, tree, self.end)
+        };
+        for (i, page) in metas(&meta).iter().enumerate() {
+            let done = self.new.file().write_all_at(page, i as u64 * PAGE);
+            done.map_err(cannot_write)?;
+        }
+        Ok(Restored {
+            checkpoint: self.state.checkpoint,
+            pages: self.count,
+            bytes: self.end * PAGE,
+        })
+    }
+
+    fn write_table(&self, flat: &mut Flat) -> Result<(Tree, u64)> {
+        let mut builder = Builder::new(self.meta.height, 1, self.end);
+        let mut at = self.end;
+        let mut out = |node: &[u8; PAGE_SIZE]| {
+            let done = self.new.file().write_all_at(node, at * PAGE);
+            at += 1;
+            done.map_err(cannot_write)
+        };
+        for block in 0..self.meta.logical.div_ceil(FANOUT) {
+            flat.load(block)?;
+            for i in 0..FANOUT {
+                let entry = Entry::read(&flat.block, i as usize);
+                if entry.phys != 0 {
+                    builder.name(block * FANOUT + i, entry.phys, entry.sum, &mut out)?;
+                }
+            }
+            if block.is_multiple_of(FANOUT) {
+                stopped(self.stop)?;
+            }
+        }
+        builder.finish(&mut out)
+    }
+
+    fn check(&mut self, names: &[PathBuf]) -> Result<()> {
+        let source = Source::alone(&self.new.path())?;
+        let report = check::check_file(&source, self.watch)?;
+        let Some(first) = report.findings.first() else {
+            return Ok(());
+        };
+        let at = first.at.map_or(String::new(), |at| format!(", at {at:#x}"));
+        Err(Error::BadBackup {
+            path: names.last().cloned().unwrap_or_default(),
+            why: format!(
+                "the store it leads to is damaged, as its original was: {}: {}{at} ({} findings); with --no-check it is \
+                 restored as it is",
+                first.part, first.what, report.total
+            ),
+        })
+    }
+}
+
+/// Small pieces out of a backup that is read in large ones.
+struct Buffered<'r, 'a> {
+    from: &'r mut Reader<'a>,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl<'r, 'a> Buffered<'r, 'a> {
+    fn new(from: &'r mut Reader<'a>) -> Buffered<'r, 'a> {
+        Buffered {
+            from,
+            bytes: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// Gets more, if nothing is left.
+    fn fill(&mut self) -> Result<()> {
+        if self.at == self.bytes.len() {
+            self.bytes.resize(PIECE, 0);
+            let n = self.from.up_to(&mut self.bytes)?;
+            self.bytes.truncate(n);
+            self.at = 0;
+        }
+        Ok(())
+    }
+
+    fn exactly(&mut self, to: &mut [u8]) -> Result<()> {
+        let mut n = 0;
+        while n < to.len() {
+            self.fill()?;
+            let some = (self.bytes.len() - self.at).min(to.len() - n);
+            if some == 0 {
+                return self.from.exactly(&mut to[n..]);
+            }
+            to[n..n + some].copy_from_slice(&self.bytes[self.at..self.at + some]);
+            self.at += some;
+            n += some;
+        }
+        Ok(())
+    }
+
+    fn ends(&mut self) -> Result<()> {
+        if self.at < self.bytes.len() {
+            return Err(self.from.bad("something follows its end: one backup a stream"));
+        }
+        self.from.ends()
+    }
+}

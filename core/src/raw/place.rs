@@ -1,0 +1,379 @@
+//! Large files beside the work of others: read and written without driving what others use out of the page
+//! cache, and put in their place only when they are whole.
+//!
+//! 1. A `NewFile` has no name until it is finished (`O_TMPFILE`; where there is no such thing, one that nobody
+//!    asks for). Whoever makes it and dies, or gives up, leaves nothing under the name it was to have.
+//! 2. What is read or written here is dropped from the cache afterwards, where nobody has it mapped.
+
+use crate::error::{Error, Result};
+use crate::raw::failpoint::fail_point;
+use crate::raw::file::no_space;
+use crate::raw::process;
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes that are written before the disk is asked to take them.
+const WINDOW: u64 = 8 << 20;
+
+/// What said so once says so always.
+static CACHED_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Fills the pieces from the file at `at` on, past the page cache where the kernel can do that. The number of bytes
+/// read: fewer than asked for at the file's end only.
+pub(crate) fn read_past_cache(file: &File, mut pieces: &mut [IoSliceMut<'_>], at: u64) -> io::Result<u64> {
+    let mut done = 0;
+    loop {
+        IoSliceMut::advance_slices(&mut pieces, 0);
+        if pieces.is_empty() {
+            break;
+        }
+        let cached = CACHED_ONLY.load(Ordering::Relaxed);
+        let flags = if cached { 0 } else { libc::RWF_DONTCACHE };
+        // SAFETY: `IoSliceMut` has the layout of iovec, and the pieces are writable for the call.
+        let n = unsafe {
+            libc::preadv2(
+                file.as_raw_fd(),
+                pieces.as_mut_ptr().cast(),
+                pieces.len().min(1024) as libc::c_int,
+                (at + done) as libc::off_t,
+                flags,
+            )
+        };
+        if n < 0 {
+            let e = io::Error::last_os_error();
+            match e.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS) if !cached => {
+                    CACHED_ONLY.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                _ => return Err(e),
+            }
+        }
+        if n == 0 {
+            break;
+        }
+        if cached {
+            forget(file, at + done, n as u64);
+        }
+        done += n as u64;
+        IoSliceMut::advance_slices(&mut pieces, n as usize);
+    }
+    Ok(done)
+}
+
+/// Drops a range of a file from the page cache, but for what somebody has mapped. Only a hint.
+fn forget(file: &File, at: u64, len: u64) {
+    // SAFETY: a plain system call on an open descriptor.
+    unsafe {
+        libc::posix_fadvise(
+            file.as_raw_fd(),
+            at as libc::off_t,
+            len as libc::off_t,
+            libc::POSIX_FADV_DONTNEED,
+        );
+    }
+}
+
+/// What has been written in order so far goes to the disk and out of the cache, a window at a time: no flood of
+/// dirty pages for the flush at the end, in which the flushes of others would stand in line.
+#[derive(Debug, Default)]
+pub(crate) struct Trickle {
+    written: u64,
+    begun: u64,
+    gone: u64,
+}
+
+impl Trickle {
+    /// So many bytes were written at the end of what was written before.
+    pub(crate) fn wrote(&mut self, file: &File, len: u64) {
+        self.written += len;
+        while self.written - self.begun >= WINDOW {
+            let range = |from: u64, flags| {
+                // SAFETY: a plain system call on an open descriptor; an error is met by the flush at the end.
+                unsafe {
+                    libc::sync_file_range(file.as_raw_fd(), from as i64, WINDOW as i64, flags);
+                }
+            };
+            range(self.begun, libc::SYNC_FILE_RANGE_WRITE);
+            self.begun += WINDOW;
+            if self.begun - self.gone >= 2 * WINDOW {
+                range(
+                    self.gone,
+                    libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                        | libc::SYNC_FILE_RANGE_WRITE
+                        | libc::SYNC_FILE_RANGE_WAIT_AFTER,
+                );
+                forget(file, self.gone, WINDOW);
+                self.gone += WINDOW;
+            }
+        }
+    }
+}
+
+/// A file that is to be found under its name when it is whole, and not before.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    file: File,
+    target: PathBuf,
+    /// The name it has meanwhile, if it needs one.
+    name: Option<PathBuf>,
+}
+
+fn temporary(target: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    // Not so long that it is no name any more.
+    let mut short = name.as_bytes()[..name.len().min(200)].to_vec();
+    short.extend_from_slice(format!(".{:016x}.part", process::random_u64()).as_bytes());
+    target.with_file_name(std::ffi::OsStr::from_bytes(&short))
+}
+
+fn cannot(what: &str, path: &Path, e: io::Error) -> Error {
+    Error::io(format!("cannot {what} {}", path.display()), e)
+}
+
+fn c_string(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|e| cannot("name a file", path, e.into()))
+}
+
+/// What a write that failed says.
+pub(crate) fn write_error(what: &'static str, e: io::Error) -> Error {
+    no_space(what, e)
+}
+
+impl NewFile {
+    /// A file that is to be `target`, which may be there already.
+    pub(crate) fn new(target: &Path) -> Result<NewFile> {
+        let target = std::path::absolute(target).map_err(|e| cannot("find", target, e))?;
+        if target.file_name().is_none() {
+            return Err(Error::invalid(format!(
+                "{} is not a file's name",
+                target.display()
+            )));
+        }
+        let dir = target.parent().unwrap_or(Path::new("/"));
+        let unnamed = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .open(dir);
+        if let Ok(file) = unnamed {
+            return Ok(NewFile {
+                file,
+                target,
+                name: None,
+            });
+        }
+        let name = temporary(&target);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&name)
+            .map_err(|e| cannot("make a file beside", &target, e))?;
+        Ok(NewFile {
+            file,
+            target,
+            name: Some(name),
+        })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The name it is to have.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A name by which this process can open it.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// Flushes it and gives it its name; `replace`: in the place of what has that name.
+    pub(crate) fn finish(mut self, replace: bool) -> Result<()> {
+        let target = self.target.clone();
+        self.file.sync_all().map_err(|e| write_error("the new file", e))?;
+        fail_point!("place.flushed");
+        if self.name.is_none() && replace {
+            let name = temporary(&target);
+            self.link(&name)?;
+            self.name = Some(name);
+        }
+        match &self.name {
+            None => self.link(&target)?,
+            Some(name) if replace => {
+                std::fs::rename(name, &target).map_err(|e| cannot("make", &target, e))?;
+            }
+            Some(name) => rename_new(name, &target)?,
+        }
+        self.name = None;
+        let dir = target.parent().unwrap_or(Path::new("/"));
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|e| cannot("flush the directory of", &target, e))
+    }
+
+    /// Names a file that has no name yet.
+    fn link(&self, name: &Path) -> Result<()> {
+        let (from, to) = (c_string(&self.path())?, c_string(name)?);
+        // SAFETY: both are strings with a zero at their end.
+        let done = unsafe {
+            libc::linkat(
+                libc::AT_FDCWD,
+                from.as_ptr(),
+                libc::AT_FDCWD,
+                to.as_ptr(),
+                libc::AT_SYMLINK_FOLLOW,
+            )
+        };
+        if done == 0 {
+            return Ok(());
+        }
+        Err(cannot("make", name, io::Error::last_os_error()))
+    }
+}
+
+/// Renames a file to a name that nobody has.
+fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    let (a, b) = (c_string(from)?, c_string(to)?);
+    // SAFETY: both are strings with a zero at their end.
+    let done = unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            a.as_ptr(),
+            libc::AT_FDCWD,
+            b.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let e = io::Error::last_os_error();
+    match e.raw_os_error() {
+        // A filesystem that cannot do that in one step.
+        Some(libc::EINVAL | libc::ENOSYS) if std::fs::symlink_metadata(to).is_err() => {
+            std::fs::rename(from, to).map_err(|e| cannot("make", to, e))
+        }
+        Some(libc::EINVAL | libc::ENOSYS) => {
+            Err(cannot("make", to, io::Error::from_raw_os_error(libc::EEXIST)))
+        }
+        _ => Err(cannot("make", to, e)),
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let all = std::fs::read_dir(dir).unwrap();
+        all.map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// One without a name, and one that has one since the filesystem knows no other.
+    fn both(target: &Path) -> [NewFile; 2] {
+        let named = temporary(target);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&named)
+            .unwrap();
+        let with_name = NewFile {
+            file,
+            target: target.to_owned(),
+            name: Some(named),
+        };
+        [NewFile::new(target).unwrap(), with_name]
+    }
+
+    #[test]
+    fn a_new_file_is_there_when_it_is_finished_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a");
+        for (i, new) in both(&target).into_iter().enumerate() {
+            new.file().write_all(b"one").unwrap();
+            assert!(!target.exists());
+            assert_eq!(std::fs::read(new.path()).unwrap(), b"one");
+            new.finish(i == 1).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), b"one");
+            std::fs::remove_file(&target).unwrap();
+        }
+        for new in both(&target) {
+            drop(new);
+        }
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_only_if_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a");
+        std::fs::write(&target, "old").unwrap();
+        for new in both(&target) {
+            let e = new.finish(false).unwrap_err();
+            assert_eq!(e.errno(), libc::EEXIST, "{e}");
+            assert_eq!(std::fs::read(&target).unwrap(), b"old");
+        }
+        for new in both(&target) {
+            new.file().write_all(b"new").unwrap();
+            new.finish(true).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), b"new");
+            std::fs::write(&target, "old").unwrap();
+        }
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn pieces_are_read_in_order_and_the_end_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = NewFile::new(&dir.path().join("a")).unwrap();
+        let bytes: Vec<u8> = (0..10_000u32).map(|i| (i * 7) as u8).collect();
+        new.file().write_all(&bytes).unwrap();
+        let (mut a, mut b) = ([0; 4096], [0; 4096]);
+        let mut pieces = [IoSliceMut::new(&mut b), IoSliceMut::new(&mut a)];
+        assert_eq!(read_past_cache(new.file(), &mut pieces, 100).unwrap(), 8192);
+        assert_eq!(b, bytes[100..4196]);
+        assert_eq!(a, bytes[4196..8292]);
+        let mut pieces = [IoSliceMut::new(&mut b), IoSliceMut::new(&mut a)];
+        assert_eq!(read_past_cache(new.file(), &mut pieces, 4096).unwrap(), 5904);
+        assert_eq!(a[..1808], bytes[8192..]);
+    }
+
+    #[test]
+    fn long_files_are_written_a_window_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = NewFile::new(&dir.path().join("a")).unwrap();
+        let piece = vec![7; 3 << 20];
+        let mut trickle = Trickle::default();
+        for _ in 0..12 {
+            new.file().write_all(&piece).unwrap();
+            trickle.wrote(new.file(), piece.len() as u64);
+        }
+        assert_eq!((trickle.begun, trickle.gone), (4 * WINDOW, 3 * WINDOW));
+        new.finish(false).unwrap();
+        let read = std::fs::read(dir.path().join("a")).unwrap();
+        assert!(read.len() == 36 << 20 && read.iter().all(|b| *b == 7));
+    }
+}

@@ -1,0 +1,795 @@
+//! Backups: whatever goes on meanwhile, what is restored is the state that was backed up, and a chain of incremental
+//! ones leads to every state on its way. Who is killed leaves no half file; what is damaged, cut short or in the
+//! wrong order is refused. Hostile streams: `backup_hostile`.
+//!
+//! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere. The test of the full disk mounts a small
+//! tmpfs, which takes root; PERSIST_NO_MOUNT=1 leaves it out.
+
+mod common;
+
+use common::{Model, Rng, compare, scratch, step, time};
+use persist_core::Error;
+use persist_core::backup::{self, Input, Options, Restored, Restoring, backup_to, restore};
+use persist_core::check;
+use persist_core::store::{Actor, In, Key, Options as OpenOptions, Result, Store, Value, Wait};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+fn open(path: &Path) -> Store {
+    Store::open(path, &OpenOptions::default()).unwrap()
+}
+
+fn at(path: &Path, name: &str) -> Store {
+    let options = OpenOptions {
+        snapshot: Some(name.to_owned()),
+        ..OpenOptions::default()
+    };
+    Store::open(path, &options).unwrap()
+}
+
+fn set(store: &Store, key: &str, value: &In<'_>) {
+    let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(store.root(), &Key::Str(key.as_bytes()), value)
+    });
+    done.unwrap();
+}
+
+fn get(store: &Store, key: &str) -> Option<Value> {
+    let key = Key::Str(key.as_bytes());
+    store
+        .read(&mut Wait::forever(), |r| r.get(store.root(), &key))
+        .unwrap()
+}
+
+fn options(since: Option<&str>, keep: Option<&str>) -> Options {
+    let mut options = Options::default();
+    options.since = since.map(str::to_owned);
+    options.keep = keep.map(str::to_owned);
+    options
+}
+
+fn full(store: &Path, to: &Path) -> backup::Done {
+    backup_to(store, to, &Options::default(), &mut ()).unwrap()
+}
+
+fn put_back(backups: &[PathBuf], to: &Path) -> Result<Restored> {
+    let inputs = backups.iter().map(Input::file).collect();
+    restore(inputs, to, &Restoring::default(), &mut ())
+}
+
+/// Snapshots that belong to backups.
+fn temporary(store: &Store) -> usize {
+    let all = store.snapshots().unwrap();
+    all.iter().filter(|s| s.name.starts_with(".backup-")).count()
+}
+
+fn sound(path: &Path, what: &str) {
+    let report = check::check(path, &mut ()).unwrap();
+    assert!(report.is_sound(), "{what}: {:?}", report.findings);
+}
+
+/// It opens, holds this, can be changed, and is sound afterwards.
+fn is_store_of(path: &Path, model: &Model, what: &str) {
+    let store = open(path);
+    compare(&store, model, what);
+    set(&store, "changed", &In::Bytes(&[5; 9000]));
+    store.sync().unwrap();
+    set(&store, "changed", &In::None);
+    store.close().unwrap();
+    sound(path, what);
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("PERSIST_SEED").ok();
+    seed.and_then(|s| s.parse().ok()).unwrap_or(4711)
+}
+
+#[test]
+fn a_backup_is_a_store_of_its_own_and_compact() {
+    let dir = scratch();
+    let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+    let store = open(&a);
+    for i in 0..600 {
+        set(&store, &format!("k{i}"), &In::Bytes(&[i as u8; 3000]));
+    }
+    for i in 0..600 {
+        set(&store, &format!("k{i}"), &In::Bytes(&[!i as u8; 3000]));
+        if i % 100 == 0 {
+            store.sync().unwrap();
+        }
+    }
+    let model = Model::read(&store).unwrap();
+    let done = full(&a, &b);
+    assert_eq!(temporary(&store), 0);
+    let len = std::fs::metadata(&b).unwrap().len();
+    assert_eq!(len, done.bytes);
+    // Two meta pages, the pages, a leaf for 256 of them, one page above.
+    assert_eq!(len / 4096, 2 + done.pages + done.pages.div_ceil(256) + 1);
+    assert!(len * 3 < std::fs::metadata(&a).unwrap().len() * 2);
+    sound(&b, "the backup");
+    // The original goes on; the copy made from the backup and the backup itself do not meet it.
+    put_back(std::slice::from_ref(&b), &c).unwrap();
+    assert_eq!(std::fs::metadata(&c).unwrap().len(), len);
+    set(&store, "k0", &In::Int(0));
+    is_store_of(&c, &model, "restored");
+    // Opened and changed, the backup is an ordinary store; what it holds then can be restored too.
+    is_store_of(&b, &model, "the backup, opened");
+    let changed = open(&b);
+    set(&changed, "more", &In::Int(1));
+    let model = Model::read(&changed).unwrap();
+    changed.close().unwrap();
+    std::fs::remove_file(&c).unwrap();
+    put_back(std::slice::from_ref(&b), &c).unwrap();
+    is_store_of(&c, &model, "restored from a changed backup");
+    assert_eq!(get(&store, "k0"), Some(Value::Int(0)));
+}
+
+/// An incremental backup leads from the state before to that after, over any change.
+#[test]
+fn chains_of_incremental_backups_lead_to_every_state() {
+    let mut rng = Rng(seed());
+    let (begun, long) = (Instant::now(), time(4));
+    let mut chains = 0;
+    while begun.elapsed() < long || chains == 0 {
+        chains += 1;
+        let dir = scratch();
+        let path = dir.path().join("a");
+        let file = |n: usize| dir.path().join(format!("backup {n}"));
+        let mut store = open(&path);
+        let mut model = Model::empty(store.root());
+        let (mut files, mut models) = (Vec::new(), Vec::new());
+        for n in 0..8 {
+            let what = format!("seed {}, chain {chains}, link {n}", seed());
+            for _ in 0..rng.below(60) {
+                step(
+                    &store,
+                    &mut model,
+                    &mut rng,
+                    if n == 5 { 20_000 } else { 400_000 },
+                )
+                .unwrap();
+            }
+            if rng.one_in(3) {
+                set(&store, "large", &In::Bytes(&vec![n as u8; rng.below(3_000_000)]));
+                model = Model::read(&store).unwrap();
+            }
+            if rng.one_in(4) {
+                store.gc().unwrap();
+                store.release_free_pages().unwrap();
+                model = Model::read(&store).unwrap();
+            }
+            if rng.one_in(3) {
+                store.close().unwrap();
+                store = open(&path);
+            }
+            let since = (n > 0).then(|| format!("s{}", n - 1));
+            let options = options(since.as_deref(), Some(&format!("s{n}")));
+            let done = backup_to(&path, &file(n), &options, &mut ()).unwrap();
+            assert_eq!(done.bytes, std::fs::metadata(file(n)).unwrap().len(), "{what}");
+            if n > 0 {
+                // The last one is what the next is made since; those before are needed no more.
+                store.drop_snapshot(&format!("s{}", n - 1)).unwrap();
+            }
+            files.push(file(n));
+            models.push(model.clone());
+            compare(&at(&path, &format!("s{n}")), &model, &what);
+        }
+        for n in 0..files.len() {
+            let what = format!("seed {}, chain {chains}, up to {n}", seed());
+            let to = dir.path().join(format!("restored {n}"));
+            put_back(&files[..=n], &to).unwrap_or_else(|e| panic!("{what}: {e}"));
+            // What was restored without a change stands for the backups it came from.
+            if n + 1 < files.len() {
+                let on = dir.path().join(format!("on {n}"));
+                put_back(&[to.clone(), files[n + 1].clone()], &on).unwrap_or_else(|e| panic!("{what}: {e}"));
+                is_store_of(&on, &models[n + 1], &what);
+            }
+            is_store_of(&to, &models[n], &what);
+        }
+        let _ = store.close();
+    }
+    println!("{chains} chains");
+}
+
+fn change(store: &Store, rng: &mut Rng, model: &mut Model) {
+    for _ in 0..5 {
+        step(store, model, rng, 300_000).unwrap();
+    }
+}
+
+/// The task of a child: changes a store, alone, until it is killed.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn a_writer() {
+    let Some(path) = std::env::var_os("PERSIST_STORE") else {
+        return;
+    };
+    let store = open(Path::new(&path));
+    let mut rng = Rng(77);
+    let mut model = Model::read(&store).unwrap();
+    std::fs::write(Path::new(&path).with_extension("ready"), "").unwrap();
+    loop {
+        change(&store, &mut rng, &mut model);
+        if rng.one_in(50) {
+            store.sync().unwrap();
+        }
+    }
+}
+
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn child(task: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", task, "--ignored", "--nocapture", "--test-threads=1"])
+        .env("PERSIST_STORE", path)
+        .stdout(Stdio::null());
+    command
+}
+
+fn writer(path: &Path) -> Child {
+    let ready = path.with_extension("ready");
+    let _ = std::fs::remove_file(&ready);
+    let mut child = Child(child("a_writer", path).spawn().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ready.exists() {
+        assert!(Instant::now() < deadline && child.0.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+/// Full and incremental ones, one after the other, while another process changes the store.
+#[test]
+fn backups_while_another_process_writes() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let file = |n: u64| dir.path().join(format!("{n}.backup"));
+    open(&path).close().unwrap();
+    let mut other = writer(&path);
+    let store = open(&path);
+    let (begun, long) = (Instant::now(), time(3));
+    let mut n = 0u64;
+    let mut before = store.change_count();
+    while begun.elapsed() < long || n < 4 {
+        let name = format!("s{n}");
+        let since = (!n.is_multiple_of(4)).then(|| format!("s{}", n - 1));
+        backup_to(&path, &file(n), &options(since.as_deref(), Some(&name)), &mut ()).unwrap();
+        // Others may take snapshots and make backups meanwhile.
+        if n.is_multiple_of(3) {
+            full(&path, &dir.path().join("another"));
+            std::fs::remove_file(dir.path().join("another")).unwrap();
+        }
+        let snapshot = at(&path, &name);
+        let model = Model::read(&snapshot).unwrap();
+        snapshot.close().unwrap();
+        let chain: Vec<PathBuf> = (n / 4 * 4..=n).map(file).collect();
+        let to = dir.path().join("restored");
+        put_back(&chain, &to).unwrap_or_else(|e| panic!("{n}: {e}"));
+        is_store_of(&to, &model, &format!("backup {n}"));
+        std::fs::remove_file(&to).unwrap();
+        if n > 0 {
+            store.drop_snapshot(&format!("s{}", n - 1)).unwrap();
+        }
+        n += 1;
+        assert!(other.0.try_wait().unwrap().is_none(), "the writer ended");
+    }
+    assert!(store.change_count() > before, "nothing was changed meanwhile");
+    before = store.change_count();
+    drop(other);
+    assert_eq!(temporary(&store), 0);
+    assert!(before > 0);
+    store.drop_snapshot(&format!("s{}", n - 1)).unwrap();
+    store.check().unwrap();
+    store.close().unwrap();
+    sound(&path, "the original");
+    println!("{n} backups");
+}
+
+/// Threads move amounts between accounts in transactions: the sum is in every backup.
+#[test]
+fn backups_while_threads_write_hold_whole_transactions() {
+    const ACCOUNTS: i64 = 200;
+    let dir = scratch();
+    let path = dir.path().join("a");
+    let store = open(&path);
+    for n in 0..ACCOUNTS {
+        set(&store, &n.to_string(), &In::Int(100));
+        set(&store, &format!("ballast {n}"), &In::Bytes(&[n as u8; 3000]));
+    }
+    let (end, moved) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|threads| {
+        for t in 0..3u64 {
+            let (store, end, moved) = (&store, &end, &moved);
+            threads.spawn(move || {
+                let mut rng = Rng(t);
+                let int = |key: &str| match get(store, key) {
+                    Some(Value::Int(n)) => n,
+                    other => panic!("{other:?}"),
+                };
+                while !end.load(Ordering::Relaxed) {
+                    let [from, to] = [0; 2].map(|_| rng.below(ACCOUNTS as usize).to_string());
+                    if from == to {
+                        continue;
+                    }
+                    store.begin(&mut Wait::forever()).unwrap();
+                    set(store, &from, &In::Int(int(&from) - 1));
+                    set(store, &to, &In::Int(int(&to) + 1));
+                    store.commit().unwrap();
+                    moved.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let deadline = Instant::now() + time(2).max(Duration::from_secs(2));
+        let mut n = 0;
+        while n < 3 || Instant::now() < deadline {
+            n += 1;
+            let before = moved.load(Ordering::Relaxed);
+            let (file, to) = (dir.path().join("backup"), dir.path().join("b"));
+            full(&path, &file);
+            // It would be no test if nothing went on.
+            let patience = Instant::now() + Duration::from_secs(20);
+            while moved.load(Ordering::Relaxed) == before {
+                assert!(Instant::now() < patience, "writers stand still");
+                std::thread::yield_now();
+            }
+            put_back(std::slice::from_ref(&file), &to).unwrap();
+            let copy = open(&to);
+            let sum: i64 = (0..ACCOUNTS)
+                .map(|n| match get(&copy, &n.to_string()) {
+                    Some(Value::Int(n)) => n,
+                    other => panic!("{other:?}"),
+                })
+                .sum();
+            assert_eq!(sum, ACCOUNTS * 100, "backup {n}");
+            copy.close().unwrap();
+            for path in [&file, &to] {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        end.store(true, Ordering::Relaxed);
+    });
+    store.close().unwrap();
+    sound(&path, "the original");
+}
+
+fn chain(dir: &Path, n: usize) -> (PathBuf, Vec<PathBuf>) {
+    let path = dir.join("a");
+    let store = open(&path);
+    let mut files = Vec::new();
+    for i in 0..n {
+        for k in 0..40 {
+            set(&store, &format!("k{k}"), &In::Bytes(&[(i * 40 + k) as u8; 2000]));
+        }
+        set(&store, "n", &In::Int(i as i64));
+        let since = (i > 0).then(|| format!("s{}", i - 1));
+        let file = dir.join(format!("{i}.backup"));
+        backup_to(
+            &path,
+            &file,
+            &options(since.as_deref(), Some(&format!("s{i}"))),
+            &mut (),
+        )
+        .unwrap();
+        files.push(file);
+    }
+    store.close().unwrap();
+    (path, files)
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_made() {
+    let dir = scratch();
+    let (path, files) = chain(dir.path(), 4);
+    let other = scratch();
+    let (_, others) = chain(other.path(), 2);
+    let to = dir.path().join("restored");
+    let cases: [(&[&PathBuf], &str); 8] = [
+        (&[&files[1]], "name the full one first"),
+        (&[&files[0], &files[2]], "one that comes between is missing"),
+        (&[&files[0], &files[1], &files[1]], "it comes earlier"),
+        (
+            &[&files[0], &files[2], &files[1]],
+            "one that comes between is missing",
+        ),
+        (&[&files[0], &others[1]], "another store"),
+        (&[&files[0], &files[0]], "no incremental backup"),
+        (&[&dir.path().join("nothing")], "cannot open"),
+        (&[], "no backup"),
+    ];
+    for (backups, why) in cases {
+        let backups: Vec<PathBuf> = backups.iter().map(|p| (*p).clone()).collect();
+        let e = put_back(&backups, &to).unwrap_err();
+        assert!(e.to_string().contains(why), "{backups:?}: {e}");
+        if let Error::BadBackup { path, .. } = &e {
+            assert!(backups.contains(path), "{e}");
+        }
+        assert!(!to.exists());
+    }
+    // Cut short anywhere; something behind the end.
+    for (i, file) in files[..2].iter().enumerate() {
+        let whole = std::fs::read(file).unwrap();
+        let cut = dir.path().join("cut");
+        for len in [0, 7, 8, 100, 4096, 8191, 8192, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&cut, &whole[..len]).unwrap();
+            let mut backups = files[..i].to_vec();
+            backups.push(cut.clone());
+            let e = put_back(&backups, &to).unwrap_err();
+            assert!(
+                matches!(&e, Error::BadBackup { path, .. } if *path == cut),
+                "{len}: {e}"
+            );
+            assert!(!to.exists());
+        }
+        let longer = [whole.as_slice(), &[0]].concat();
+        let mut inputs: Vec<Input<'_>> = files[..i].iter().map(Input::file).collect();
+        inputs.push(Input::stream("the stream", longer.as_slice()));
+        let e = restore(inputs, &to, &Restoring::default(), &mut ()).unwrap_err();
+        assert!(
+            e.to_string().contains("the stream: something follows its end"),
+            "{e}"
+        );
+    }
+    // What is there stays, unless it is to be replaced and nobody has it open.
+    std::fs::write(&to, "mine").unwrap();
+    let e = put_back(&files, &to).unwrap_err();
+    assert!(
+        matches!(e, Error::Refused { .. }) && e.to_string().contains("--force"),
+        "{e}"
+    );
+    let e = backup_to(&path, &to, &Options::default(), &mut ()).unwrap_err();
+    assert!(
+        matches!(e, Error::Refused { .. }) && e.to_string().contains("--force"),
+        "{e}"
+    );
+    assert_eq!(std::fs::read(&to).unwrap(), b"mine");
+    let mut force = Restoring::default();
+    force.force = true;
+    let inputs = || files.iter().map(Input::file).collect();
+    restore(inputs(), &to, &force, &mut ()).unwrap();
+    let store = open(&to);
+    assert_eq!(get(&store, "n"), Some(Value::Int(3)));
+    let e = restore(inputs(), &to, &force, &mut ()).unwrap_err();
+    assert!(e.to_string().contains("in use"), "{e}");
+    // A full backup that somebody has open, too.
+    let e = put_back(std::slice::from_ref(&to), &dir.path().join("again")).unwrap_err();
+    assert!(e.to_string().contains("in use"), "{e}");
+    store.close().unwrap();
+    let mut options = Options::default();
+    options.force = true;
+    let e = backup_to(&path, &path, &options, &mut ()).unwrap_err();
+    assert!(matches!(e, Error::Invalid { .. }), "{e}");
+    backup_to(&path, &to, &options, &mut ()).unwrap();
+    sound(&to, "replaced");
+    let here: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.starts_with('.'))
+        .collect();
+    assert!(here.is_empty(), "{here:?}");
+}
+
+#[test]
+fn what_cannot_be_backed_up_says_why() {
+    let dir = scratch();
+    let (path, _) = chain(dir.path(), 1);
+    let to = dir.path().join("to");
+    let refused = |options: &Options| {
+        let e = backup_to(&path, &to, options, &mut ()).unwrap_err();
+        assert!(!to.exists());
+        e.to_string()
+    };
+    assert!(refused(&options(Some("no"), None)).contains("there is no snapshot \"no\""));
+    assert!(refused(&options(None, Some("s0"))).contains("there is a snapshot \"s0\" already"));
+    assert!(refused(&options(None, Some(".backup-1"))).contains("backups under way"));
+    assert!(refused(&options(None, Some("a/b"))).contains("cannot be a snapshot's name"));
+    let mut both = options(None, Some("t"));
+    both.at = Some("s0".to_owned());
+    assert!(refused(&both).contains("has a name already"));
+    // Somebody stops it.
+    let mut stop = options(None, Some("kept"));
+    stop.stop = Some(Arc::new(AtomicBool::new(true)));
+    assert!(refused(&stop).contains("interrupted"));
+    let store = open(&path);
+    // Nothing is kept of what was not finished.
+    let names: Vec<String> = store.snapshots().unwrap().into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["s0"]);
+    // A younger snapshot cannot be the base of an older one.
+    store.snapshot("s1").unwrap();
+    let mut backward = options(Some("s1"), None);
+    backward.at = Some("s0".to_owned());
+    assert!(refused(&backward).contains("younger"));
+    for (name, content) in [("empty", &b""[..]), ("text", b"this is no store at all")] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        let e = backup_to(&file, &to, &Options::default(), &mut ()).unwrap_err();
+        assert!(matches!(e, Error::NotAStore { .. }), "{e}");
+        assert_eq!(std::fs::read(&file).unwrap(), content);
+    }
+}
+
+/// A snapshot can be backed up by who may only read the store; so can a store that nobody has open.
+#[test]
+fn a_snapshot_is_backed_up_as_it_is() {
+    let dir = scratch();
+    let path = dir.path().join("a");
+    let store = open(&path);
+    set(&store, "n", &In::Int(1));
+    store.snapshot("one").unwrap();
+    set(&store, "n", &In::Int(2));
+    store.snapshot("two").unwrap();
+    set(&store, "n", &In::Int(3));
+    let files: Vec<PathBuf> = ["one", "two"].iter().map(|n| dir.path().join(n)).collect();
+    for (i, file) in files.iter().enumerate() {
+        let mut options = options((i == 1).then_some("one"), None);
+        options.at = Some(["one", "two"][i].to_owned());
+        backup_to(&path, file, &options, &mut ()).unwrap();
+    }
+    for n in 1..=2 {
+        let to = dir.path().join(format!("restored {n}"));
+        put_back(&files[..n], &to).unwrap();
+        assert_eq!(get(&open(&to), "n"), Some(Value::Int(n as i64)));
+    }
+    assert_eq!(store.snapshots().unwrap().len(), 2);
+}
+
+/// Damage in the original: no backup, and no leftovers. A store whose graph is damaged, but whose pages are whole, is
+/// backed up, and restored only if that is insisted on.
+#[test]
+fn a_damaged_store_gives_no_backup() {
+    use std::os::unix::fs::FileExt;
+    let dir = scratch();
+    let (path, _) = chain(dir.path(), 1);
+    let victim = {
+        let s = at(&path, "s0");
+        let all: Vec<u64> = s.pages(None).unwrap().map(|v| v.unwrap().physical).collect();
+        all[all.len() / 2]
+    };
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[0xee; 32], victim * 4096 + 50).unwrap();
+    let to = dir.path().join("to");
+    let e = backup_to(&path, &to, &Options::default(), &mut ()).unwrap_err();
+    assert!(
+        matches!(e, Error::Corrupt { at, .. } if at == victim * 4096),
+        "{e}"
+    );
+    assert!(!to.exists());
+    let mut stream = Vec::new();
+    backup::backup(&path, &mut stream, &Options::default(), &mut ()).unwrap_err();
+    let inputs = vec![Input::stream("what came", stream.as_slice())];
+    let e = restore(inputs, &to, &Restoring::default(), &mut ()).unwrap_err();
+    assert!(e.to_string().contains("what came: it is cut short"), "{e}");
+    assert!(!to.exists());
+    assert_eq!(temporary(&open(&path)), 0);
+}
+
+/// Killed at any of its steps: there is no half file, the store is sound, and the next backup drops what is left.
+#[test]
+fn a_killed_backup_leaves_nothing_half_done() {
+    let dir = scratch();
+    let (path, _) = chain(dir.path(), 2);
+    let to = dir.path().join("to");
+    let cli = env!("CARGO_BIN_EXE_persist");
+    let steps = [
+        "backup.taken=1",
+        "backup.walked=1",
+        "backup.pages=1",
+        "backup.records=1",
+        "backup.written=1",
+        "place.flushed=1",
+        "backup.named=1",
+        "snapshot.catalogue=1",
+        "snapshot.flipped=2",
+        "snapshot.dropped=1",
+    ];
+    let (mut left, mut killed) = (0, 0);
+    for step in steps {
+        for since in [None, Some("s0")] {
+            let mut command = Command::new(cli);
+            command.arg("backup").args([&path, &to]).env("PERSIST_FAIL", step);
+            if let Some(since) = since {
+                command.args(["--since", since]);
+            }
+            let out = command.output().unwrap();
+            let what = format!("{step}, since {since:?}: {out:?}");
+            if out.status.success() {
+                // This step is not one of this kind of backup.
+                assert!(step.contains("pages") || step.contains("records"), "{what}");
+            } else {
+                assert_eq!(
+                    std::os::unix::process::ExitStatusExt::signal(&out.status),
+                    Some(9),
+                    "{what}"
+                );
+                killed += 1;
+                let store = open(&path);
+                left += temporary(&store);
+                store.close().unwrap();
+            }
+            sound(&path, &what);
+            if to.exists() {
+                let mut chain = vec![to.clone()];
+                if since.is_some() {
+                    chain.insert(0, dir.path().join("0.backup"));
+                }
+                let again = dir.path().join("again");
+                put_back(&chain, &again).unwrap_or_else(|e| panic!("{what}: {e}"));
+                std::fs::remove_file(&again).unwrap();
+                std::fs::remove_file(&to).unwrap();
+            }
+            full(&path, &to);
+            sound(&to, &what);
+            std::fs::remove_file(&to).unwrap();
+            assert_eq!(temporary(&open(&path)), 0, "{what}");
+        }
+    }
+    assert!(killed >= 17 && left >= 10, "{killed} killed, {left} left");
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    for name in names {
+        let name = name.unwrap().file_name().into_string().unwrap();
+        assert!(!name.starts_with('.'), "{name}");
+    }
+}
+
+#[test]
+fn a_killed_restore_leaves_nothing_half_done() {
+    let dir = scratch();
+    let (_, files) = chain(dir.path(), 3);
+    let to = dir.path().join("to");
+    for force in [false, true] {
+        for step in [
+            "restore.copied=1",
+            "restore.applied=1",
+            "restore.applied=30",
+            "restore.complete=1",
+            "place.flushed=1",
+            "restore.named=1",
+        ] {
+            let what = format!("{step}, force {force}");
+            if force {
+                put_back(&files[..1], &to).unwrap();
+            }
+            let mut command = Command::new(env!("CARGO_BIN_EXE_persist"));
+            command
+                .arg("restore")
+                .args(&files)
+                .arg(&to)
+                .env("PERSIST_FAIL", step);
+            if force {
+                command.arg("--force");
+            }
+            let out = command.output().unwrap();
+            assert_eq!(
+                std::os::unix::process::ExitStatusExt::signal(&out.status),
+                Some(9),
+                "{what}: {out:?}"
+            );
+            let is_named = step == "restore.named=1";
+            assert_eq!(to.exists(), force || is_named, "{what}");
+            if to.exists() {
+                sound(&to, &what);
+                let store = open(&to);
+                assert_eq!(
+                    get(&store, "n"),
+                    Some(Value::Int(if is_named { 2 } else { 0 })),
+                    "{what}"
+                );
+                store.close().unwrap();
+                drop(store);
+                std::fs::remove_file(&to).unwrap();
+                let _ = std::fs::remove_file(dir.path().join("to-shm"));
+            }
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter().all(|n| !n.to_string_lossy().starts_with('.')),
+        "{left:?}"
+    );
+}
+
+/// Through pipes, with a writer beside; one whose other end goes away says so and leaves nothing.
+#[test]
+fn pipes() {
+    let dir = scratch();
+    let (path, _) = chain(dir.path(), 1);
+    let cli = env!("CARGO_BIN_EXE_persist");
+    let sh = |script: &str| {
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &format!("set -o pipefail; {script}")])
+            .env("P", cli)
+            .current_dir(dir.path());
+        command.output().unwrap()
+    };
+    let script = "
+        $P backup a - --snapshot one | cat | $P restore - b &&
+        $P backup a - --since one --snapshot two > two.inc &&
+        $P backup a - --at one > one.full && cat two.inc | $P restore one.full - c &&
+        $P backup a - --at two | $P restore - two.inc d";
+    let out = sh(script);
+    assert!(!out.status.success());
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("lead to"),
+        "{out:?}"
+    );
+    for name in ["b", "c"] {
+        sound(&dir.path().join(name), name);
+        assert_eq!(get(&open(&dir.path().join(name)), "n"), Some(Value::Int(0)));
+    }
+    assert!(!dir.path().join("d").exists());
+    // The reader goes away.
+    let out = sh("$P backup a - --snapshot three | head -c 10000 > /dev/null");
+    assert!(!out.status.success(), "{out:?}");
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("cannot write the backup"),
+        "{out:?}"
+    );
+    let store = open(&path);
+    let names: Vec<String> = store.snapshots().unwrap().into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["s0", "one", "two"]);
+    // The writer goes away: what came is no backup.
+    let out = sh("$P backup a - | head -c 100000 | $P restore - e");
+    assert!(!out.status.success() && !dir.path().join("e").exists(), "{out:?}");
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("cut short"),
+        "{out:?}"
+    );
+    assert_eq!(temporary(&store), 0);
+}
+
+/// A small filesystem. None: it may be left out.
+fn small_disk(kib: usize) -> Option<(tempfile::TempDir, impl Drop)> {
+    struct Mounted(PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let dir = tempfile::Builder::new().prefix("persist-full").tempdir().unwrap();
+    let done = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "persist-test"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    if !done.status.success() && std::env::var_os("PERSIST_NO_MOUNT").is_some_and(|v| v == "1") {
+        eprintln!("left out: no permission to mount a tmpfs");
+        return None;
+    }
+    assert!(done.status.success(), "cannot mount a tmpfs: {done:?}");
+    let mounted = Mounted(dir.path().to_owned());
+    Some((dir, mounted))
+}
+
+#[test]
+fn a_full_disk_at_the_target() {
+    let dir = scratch();
+    let (path, files) = chain(dir.path(), 3);
+    let Some((small, _mounted)) = small_disk(64) else {
+        return;
+    };
+    let to = small.path().join("to");
+    let e = backup_to(&path, &to, &Options::default(), &mut ()).unwrap_err();
+    assert!(matches!(e, Error::NoSpace { .. }), "{e}");
+    let e = put_back(&files, &to).unwrap_err();
+    assert!(matches!(e, Error::NoSpace { .. }), "{e}");
+    assert_eq!(std::fs::read_dir(small.path()).unwrap().count(), 0);
+    let store = open(&path);
+    assert_eq!(temporary(&store), 0);
+    set(&store, "n", &In::Int(9));
+    full(&path, &dir.path().join("elsewhere"));
+    sound(&dir.path().join("elsewhere"), "elsewhere");
+}
