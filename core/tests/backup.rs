@@ -751,6 +751,145 @@ fn pipes() {
     assert_eq!(temporary(&store), 0);
 }
 
+/// What `cp` makes of a store in use: its last checkpoint, whole if fewer than two more are made while it reads; else
+/// pages of it may have been used again, and that is found.
+#[test]
+fn a_plain_copy_of_a_store_in_use() {
+    use std::os::unix::fs::FileExt;
+    let dir = scratch();
+    let (path, copy) = (dir.path().join("a"), dir.path().join("copy"));
+    let store = open(&path);
+    let all = |n: i64| {
+        for k in 0..300 {
+            set(&store, &format!("k{k}"), &In::Bytes(&[n as u8; 3000]));
+        }
+        set(&store, "n", &In::Int(n));
+    };
+    // `cp` reads from the front: the meta pages first.
+    let copy_while = |between: &dyn Fn()| {
+        let bytes = |from: u64| {
+            let file = std::fs::File::open(&path).unwrap();
+            let mut bytes = vec![0; (file.metadata().unwrap().len() - from) as usize];
+            file.read_exact_at(&mut bytes, from).unwrap();
+            bytes
+        };
+        let mut whole = bytes(0)[..8192].to_vec();
+        between();
+        whole.extend(bytes(8192));
+        std::fs::write(&copy, whole).unwrap();
+    };
+    let n = || {
+        let store = open(&copy);
+        let n = get(&store, "n");
+        store.check().unwrap();
+        store.close().unwrap();
+        n
+    };
+    all(1);
+    store.sync().unwrap();
+    all(2);
+    // No checkpoint meanwhile, then one: what was completed since the last is not there.
+    copy_while(&|| all(3));
+    assert_eq!(n(), Some(Value::Int(1)));
+    copy_while(&|| {
+        store.sync().unwrap();
+        all(4);
+    });
+    assert_eq!(n(), Some(Value::Int(1)));
+    // Many: it is torn, and says so.
+    store.sync().unwrap();
+    copy_while(&|| {
+        for n in 5..12 {
+            all(n);
+            store.sync().unwrap();
+        }
+    });
+    let report = check::check(&copy, &mut ()).unwrap();
+    assert!(!report.is_sound(), "{report:?}");
+    // Under the same conditions a backup is whole.
+    let backup = dir.path().join("backup");
+    let mut out = Slow(Vec::new(), &|| {
+        for n in 20..24 {
+            all(n);
+            store.sync().unwrap();
+        }
+    });
+    backup::backup(&path, &mut out, &Options::default(), &mut ()).unwrap();
+    std::fs::write(&backup, out.0).unwrap();
+    sound(&backup, "the backup");
+    assert_eq!(get(&open(&backup), "n"), Some(Value::Int(11)));
+}
+
+/// Something happens before each write.
+struct Slow<'a>(Vec<u8>, &'a dyn Fn());
+
+impl std::io::Write for Slow<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (self.1)();
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Durable commits: the backup has what its checkpoint has, and needs no log; the log of a store that was replaced is
+/// nobody's.
+#[test]
+fn stores_with_durable_commits() {
+    let dir = scratch();
+    let (path, file, to) = (
+        dir.path().join("a"),
+        dir.path().join("a.backup"),
+        dir.path().join("b"),
+    );
+    let durable = OpenOptions {
+        durability: persist_core::store::Durability::Commit,
+        ..OpenOptions::default()
+    };
+    let store = Store::open(&path, &durable).unwrap();
+    let log = dir.path().join("a-wal");
+    for n in 0..50 {
+        set(&store, "n", &In::Int(n));
+    }
+    assert!(log.exists());
+    full(&path, &file);
+    for n in 50..60 {
+        set(&store, "n", &In::Int(n));
+    }
+    // A file alone, whose log is elsewhere, is not taken for a backup.
+    std::fs::copy(&path, dir.path().join("copy")).unwrap();
+    let e = put_back(&[dir.path().join("copy")], &to).unwrap_err();
+    assert!(e.to_string().contains("redo log"), "{e}");
+    std::fs::copy(&log, dir.path().join("b-wal")).unwrap();
+    put_back(std::slice::from_ref(&file), &to).unwrap();
+    for n in 0..2 {
+        let copy = Store::open(&to, &durable).unwrap();
+        assert_eq!(get(&copy, "n"), Some(Value::Int(if n == 0 { 49 } else { 100 })));
+        set(&copy, "n", &In::Int(100));
+        copy.close().unwrap();
+    }
+    sound(&to, "restored");
+    assert_eq!(get(&store, "n"), Some(Value::Int(59)));
+}
+
+/// Compaction moves every page; backups go on where they were.
+#[test]
+fn incremental_backups_go_on_after_a_compaction() {
+    let dir = scratch();
+    let (path, mut files) = chain(dir.path(), 2);
+    open(&path).compact(&mut |_| {}).unwrap();
+    let store = open(&path);
+    set(&store, "n", &In::Int(2));
+    files.push(dir.path().join("2.backup"));
+    backup_to(&path, &files[2], &options(Some("s1"), None), &mut ()).unwrap();
+    let to = dir.path().join("restored");
+    put_back(&files, &to).unwrap();
+    is_store_of(&to, &Model::read(&store).unwrap(), "after a compaction");
+}
+
 /// A small filesystem. None: it may be left out.
 fn small_disk(kib: usize) -> Option<(tempfile::TempDir, impl Drop)> {
     struct Mounted(PathBuf);

@@ -25,6 +25,8 @@
 
 mod format;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use restore::{Input, Restored, Restoring, restore};
