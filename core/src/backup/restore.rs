@@ -7,6 +7,11 @@
 //!    file without a name (`Flat`), and the page table is written anew from that at the end.
 //! 4. Numbers in a backup are bounded by what follows them: nothing is allocated for what was not read.
 
+mod flat;
+mod input;
+
+pub use input::Input;
+
 use super::format::{HEAD, HEADER, Head, Header, MAGIC};
 use super::write::{Batch, CHECKPOINT, metas, new_meta};
 use super::{exists, stopped};
@@ -19,18 +24,16 @@ use crate::page::shm::MAX_PAGES;
 use crate::page::table::{Entry, FANOUT, Tree};
 use crate::page::walk::{BAD_PAGE, Builder, EntryWalk, read_pages};
 use crate::raw::failpoint::fail_point;
-use crate::raw::place::{NewFile, Trickle, read_past_cache, write_error};
-use crate::raw::process::Unshared;
-use std::fs::File;
-use std::io::{self, IoSliceMut, Read};
+use crate::raw::place::{NewFile, Trickle, write_error};
+use flat::Flat;
+use input::{Buffered, From, PIECE, Reader};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes that are copied at once.
-const PIECE: usize = 1 << 20;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// How to restore.
@@ -65,181 +68,6 @@ pub struct Restored {
     pub pages: u64,
     /// Its size.
     pub bytes: u64,
-}
-
-/// A backup to restore from.
-pub struct Input<'a> {
-    name: PathBuf,
-    stream: Option<Box<dyn Read + 'a>>,
-}
-
-impl std::fmt::Debug for Input<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Input").field(&self.name).finish()
-    }
-}
-
-impl<'a> Input<'a> {
-    /// A file.
-    pub fn file(path: impl AsRef<Path>) -> Input<'a> {
-        Input {
-            name: path.as_ref().to_owned(),
-            stream: None,
-        }
-    }
-
-    /// A stream, say a pipe. The name is for messages.
-    pub fn stream(name: impl AsRef<Path>, stream: impl Read + 'a) -> Input<'a> {
-        Input {
-            name: name.as_ref().to_owned(),
-            stream: Some(Box::new(stream)),
-        }
-    }
-
-    fn open(self) -> Result<Reader<'a>> {
-        let name = self.name;
-        let from = match self.stream {
-            Some(stream) => From::Stream(stream),
-            None => {
-                let cannot = |e| Error::io(format!("cannot open {}", name.display()), e);
-                let is_file = std::fs::metadata(&name).map_err(cannot)?.is_file();
-                if is_file {
-                    // A full backup is a store, which somebody may have opened; one in use changes.
-                    From::File(keep(&name)?, 0)
-                } else {
-                    From::Stream(Box::new(File::open(&name).map_err(cannot)?))
-                }
-            }
-        };
-        Ok(Reader { name, from })
-    }
-}
-
-enum From<'a> {
-    /// And how much of it was read.
-    File(Unshared, u64),
-    Stream(Box<dyn Read + 'a>),
-}
-
-/// A backup being read.
-struct Reader<'a> {
-    name: PathBuf,
-    from: From<'a>,
-}
-
-impl Reader<'_> {
-    fn bad(&self, why: impl Into<String>) -> Error {
-        Error::BadBackup {
-            path: self.name.clone(),
-            why: why.into(),
-        }
-    }
-
-    fn some(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match &mut self.from {
-            From::Stream(stream) => stream.read(bytes),
-            From::File(file, at) => {
-                let n = read_past_cache(file, &mut [IoSliceMut::new(bytes)], *at)? as usize;
-                *at += n as u64;
-                Ok(n)
-            }
-        }
-    }
-
-    /// Fills `bytes` as far as there is something.
-    fn up_to(&mut self, bytes: &mut [u8]) -> Result<usize> {
-        let mut n = 0;
-        while n < bytes.len() {
-            match self.some(&mut bytes[n..]) {
-                Ok(0) => break,
-                Ok(more) => n += more,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io(format!("cannot read {}", self.name.display()), e)),
-            }
-        }
-        Ok(n)
-    }
-
-    fn exactly(&mut self, bytes: &mut [u8]) -> Result<()> {
-        if self.up_to(bytes)? < bytes.len() {
-            return Err(self.bad("it is cut short: the backup was not finished, or not copied as a whole"));
-        }
-        Ok(())
-    }
-
-    fn ends(&mut self) -> Result<()> {
-        if self.up_to(&mut [0])? != 0 {
-            return Err(self.bad("something follows its end: one backup a stream"));
-        }
-        Ok(())
-    }
-
-    /// What is wrong with its pages, in its own words.
-    fn damaged(&self, e: Error) -> Error {
-        match e {
-            Error::Corrupt { what, at } => self.bad(format!("it is damaged: {what} {at:#x}")),
-            e => e,
-        }
-    }
-}
-
-/// Where each logical page is, by its number: 16 bytes each, as an entry of a page table, so that a block of
-/// this file is what a leaf is. Takes room on the disk only where there are pages.
-struct Flat {
-    file: NewFile,
-    block: Box<[u8; PAGE_SIZE]>,
-    number: u64,
-    dirty: bool,
-}
-
-impl Flat {
-    fn new(beside: &Path) -> Result<Flat> {
-        Ok(Flat {
-            file: NewFile::new(beside)?,
-            block: Box::new([0; PAGE_SIZE]),
-            number: 0,
-            dirty: false,
-        })
-    }
-
-    fn load(&mut self, number: u64) -> Result<()> {
-        if self.number == number {
-            return Ok(());
-        }
-        if self.dirty {
-            let at = self.number * PAGE;
-            let written = self.file.file().write_all_at(self.block.as_slice(), at);
-            written.map_err(|e| write_error("a temporary file beside the restored store", e))?;
-        }
-        (self.number, self.dirty) = (number, false);
-        self.block.fill(0);
-        let mut n = 0;
-        while n < PAGE_SIZE {
-            match self
-                .file
-                .file()
-                .read_at(&mut self.block[n..], number * PAGE + n as u64)
-            {
-                Ok(0) => break,
-                Ok(more) => n += more,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io("cannot read a temporary file", e)),
-            }
-        }
-        Ok(())
-    }
-
-    fn get(&mut self, page: u64) -> Result<Entry> {
-        self.load(page / FANOUT)?;
-        Ok(Entry::read(&self.block, (page % FANOUT) as usize))
-    }
-
-    fn set(&mut self, page: u64, entry: Entry) -> Result<()> {
-        self.load(page / FANOUT)?;
-        entry.write(&mut self.block, (page % FANOUT) as usize);
-        self.dirty = true;
-        Ok(())
-    }
 }
 
 /// A store in the making.
@@ -620,55 +448,5 @@ impl Making<'_> {
                 first.part, first.what, report.total
             ),
         })
-    }
-}
-
-/// Small pieces out of a backup that is read in large ones.
-struct Buffered<'r, 'a> {
-    from: &'r mut Reader<'a>,
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl<'r, 'a> Buffered<'r, 'a> {
-    fn new(from: &'r mut Reader<'a>) -> Buffered<'r, 'a> {
-        Buffered {
-            from,
-            bytes: Vec::new(),
-            at: 0,
-        }
-    }
-
-    /// Gets more, if nothing is left.
-    fn fill(&mut self) -> Result<()> {
-        if self.at == self.bytes.len() {
-            self.bytes.resize(PIECE, 0);
-            let n = self.from.up_to(&mut self.bytes)?;
-            self.bytes.truncate(n);
-            self.at = 0;
-        }
-        Ok(())
-    }
-
-    fn exactly(&mut self, to: &mut [u8]) -> Result<()> {
-        let mut n = 0;
-        while n < to.len() {
-            self.fill()?;
-            let some = (self.bytes.len() - self.at).min(to.len() - n);
-            if some == 0 {
-                return self.from.exactly(&mut to[n..]);
-            }
-            to[n..n + some].copy_from_slice(&self.bytes[self.at..self.at + some]);
-            self.at += some;
-            n += some;
-        }
-        Ok(())
-    }
-
-    fn ends(&mut self) -> Result<()> {
-        if self.at < self.bytes.len() {
-            return Err(self.from.bad("something follows its end: one backup a stream"));
-        }
-        self.from.ends()
     }
 }
