@@ -211,7 +211,8 @@ impl Pager {
             }
             pager.latched(|pager, slot| {
                 pager.raise_gate(slot)?;
-                let touched = pager.touch_superblock();
+                // A checkpoint that is begun must find room for its page table.
+                let touched = pager.expect_free(1).and_then(|()| pager.touch_superblock());
                 if touched.is_ok() {
                     pager.shm.set(at::LOG_MODE, PENDING);
                 }
