@@ -1,5 +1,5 @@
-//! Backups and restores that do not get to their end: damage, deaths, pipes that break, full disks. Nothing half done is
-//! left, and the next one works.
+//! Backups and restores that do not get to their end: damage, deaths, pipes that break, full disks. Nothing half
+//! done is left, and the next one works.
 //!
 //! The test of the full disk mounts a small tmpfs, which takes root; PERSIST_NO_MOUNT=1 leaves it out.
 
