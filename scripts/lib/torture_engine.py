@@ -88,6 +88,8 @@ def is_there(test: str) -> bool:
 
 def build(parts: list[Part]) -> None:
     """Builds the tests, so that building takes nothing of the time."""
+    if not parts:
+        return
     cargo(sorted({t for p in parts for t in p.tests if is_there(t)}), ["--no-run"], {}, 3600)
 
 
