@@ -7,7 +7,9 @@
 //!    changed nothing but values so far: then everything still lies where it lay.
 //! 3. A row of the table belongs to one thread slot, and only its thread uses it. So the words of a note
 //!    belong together; they are atomics only because the compiler cannot know that.
-//! 4. The table is made only when a thread comes back: a short script pays nothing for it.
+//! 4. The table is made only when a thread comes back: a short script pays nothing for it. It becomes larger when
+//!    notes drive each other out, and is put away for a while if that did not help: what does not stay in the
+//!    processor's cache is slower than searching.
 //!
 //! A note, one cache line:
 //!
@@ -22,11 +24,13 @@ use super::{Pager, ReadSection};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Notes of one thread: 256 KiB of them, and 4 MiB if they drive each other out all the time. (Few in tests,
-/// so that they do.)
-const NOTES: [usize; 2] = if TESTED { [64, 256] } else { [4096, 65536] };
+/// Notes of one thread: 256 KiB of them, and 1 MiB if they drive each other out. (Few in tests, so that they do.)
+const NOTES: [usize; 2] = if TESTED { [64, 256] } else { [4096, 16384] };
 /// What a thread goes through before it gets each table: searches, notes driven out.
 const PATIENCE: [u32; 2] = if TESTED { [1, 200] } else { [64, 4096] };
+/// Searches that go by when the large table did not help, until it is all tried again; each time so many times
+/// more.
+const LONGER: u32 = 16;
 const TESTED: bool = cfg!(any(test, feature = "testing"));
 
 #[derive(Debug, Default)]
@@ -35,8 +39,14 @@ struct Note([AtomicU64; 8]);
 
 #[derive(Debug, Default)]
 struct Row {
+    /// 0: no table yet; 1, 2: the small, the large one; 3: put away.
+    level: AtomicU32,
     /// Searches without a table; then notes that drove out others which held still.
-    searches: AtomicU32,
+    misses: AtomicU32,
+    /// Notes that were of use meanwhile.
+    hits: AtomicU32,
+    /// How often the large table did not help.
+    failures: AtomicU32,
     notes: [OnceLock<Box<[Note]>>; 2],
 }
 
@@ -79,7 +89,8 @@ impl ReadSection<'_> {
     /// What was noted about something, if it still holds.
     #[inline(always)]
     pub(super) fn remembered(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        let notes = self.pager().memo.0.get(self.slot as usize)?.table()?;
+        let row = self.pager().memo.0.get(self.slot as usize)?;
+        let notes = row.table()?;
         let structure = self.structure();
         let place = place(about, notes.len());
         let mut note = &notes.get(place)?.0;
@@ -89,6 +100,9 @@ impl ReadSection<'_> {
                 return None;
             }
         }
+        // Only this thread counts here.
+        let hits = row.hits.load(Ordering::Relaxed);
+        row.hits.store(hits.wrapping_add(1), Ordering::Relaxed);
         (structure != 0).then(|| [note[4].load(Ordering::Relaxed), note[5].load(Ordering::Relaxed)])
     }
 
@@ -100,7 +114,7 @@ impl ReadSection<'_> {
             return;
         };
         let Some(notes) = row.table() else {
-            return row.want(0);
+            return row.miss();
         };
         if structure == 0 {
             return;
@@ -114,8 +128,8 @@ impl ReadSection<'_> {
         if holds(place) {
             // Of two that share a place one has to go only if there is a third.
             place ^= 1;
-            if holds(place) && notes.len() == NOTES[0] {
-                row.want(1);
+            if holds(place) {
+                row.miss();
             }
         }
         if let Some(Note(note)) = notes.get(place) {
@@ -130,21 +144,68 @@ impl ReadSection<'_> {
 impl Row {
     #[inline(always)]
     fn table(&self) -> Option<&[Note]> {
-        let [few, many] = &self.notes;
-        many.get().or_else(|| few.get()).map(|notes| &**notes)
+        let level = self.level.load(Ordering::Relaxed) as usize;
+        self.notes.get(level.wrapping_sub(1))?.get().map(|notes| &**notes)
     }
 
-    /// A table, or the larger one, would have helped: it is made when that has happened often enough.
-    #[cold]
-    fn want(&self, which: usize) {
-        if self.searches.fetch_add(1, Ordering::Relaxed) >= PATIENCE[which] {
-            self.searches.store(0, Ordering::Relaxed);
-            self.notes[which].get_or_init(|| (0..NOTES[which]).map(|_| Note::default()).collect());
+    /// A table, or a larger one, would have helped.
+    #[inline]
+    fn miss(&self) {
+        let misses = self.misses.load(Ordering::Relaxed) + 1;
+        self.misses.store(misses, Ordering::Relaxed);
+        let level = self.level.load(Ordering::Relaxed);
+        let patience = match level {
+            0 => PATIENCE[0],
+            1 => PATIENCE[1],
+            2 => NOTES[1] as u32,
+            _ => PATIENCE[1].saturating_mul(LONGER.saturating_pow(self.failures.load(Ordering::Relaxed))),
+        };
+        if misses >= patience {
+            self.change(level, misses);
         }
+    }
+
+    #[cold]
+    fn change(&self, level: u32, misses: u32) {
+        let helps = self.hits.load(Ordering::Relaxed) / 2 > misses;
+        self.misses.store(0, Ordering::Relaxed);
+        self.hits.store(0, Ordering::Relaxed);
+        let next = match level {
+            2 if helps => 2,
+            2 => {
+                let failures = self.failures.load(Ordering::Relaxed) + 1;
+                self.failures.store(failures.min(4), Ordering::Relaxed);
+                3
+            }
+            3 => 1,
+            _ => {
+                let which = level as usize;
+                self.notes[which].get_or_init(|| (0..NOTES[which]).map(|_| Note::default()).collect());
+                level + 1
+            }
+        };
+        self.level.store(next, Ordering::Relaxed);
     }
 }
 
 impl Pager {
+    /// Whether something seems to be noted about it: told outside sections, so it may be wrong a moment later.
+    #[inline(always)]
+    pub(crate) fn seems_noted(&self, about: [u64; 3]) -> bool {
+        let noted = || {
+            let notes = self.memo.0.get(self.known_slot()? as usize)?.table()?;
+            let structure = self.shm.word(at::STRUCTURE).load(Ordering::Relaxed);
+            let place = place(about, notes.len());
+            let is_at = |place: usize| {
+                notes
+                    .get(place)
+                    .is_some_and(|Note(note)| is_of(note, about, structure))
+            };
+            Some(is_at(place) || is_at(place ^ 1))
+        };
+        noted().unwrap_or(false)
+    }
+
     /// Things may lie elsewhere from now on. Inside a write section, or in recovery.
     #[inline]
     pub(crate) fn restructured(&self) {

@@ -57,6 +57,10 @@ impl Store {
         if !word.is_plain() || self.inner.has_unpinned.load(Ordering::Relaxed) {
             return false;
         }
+        // Not the latch for nothing.
+        if !ops::about(obj, key).is_some_and(|about| self.pager().seems_noted(about)) {
+            return false;
+        }
         let Some(section) = self.pager().try_lone() else {
             return false;
         };

@@ -96,9 +96,10 @@ pub fn known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Option<(Addr, Addr)> {
     Some((Addr(at), obj.addr + header::MTIME))
 }
 
-/// What a section notes about an entry (`Pages::note`): the container, and the key where it is short.
+/// What a section notes about an entry (`Pages::note`): the container, and the key where it is short; None for
+/// other keys.
 #[inline(always)]
-fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
+pub fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
     let Key::Str(text) = *key else {
         return None;
     };
