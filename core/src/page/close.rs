@@ -84,7 +84,7 @@ impl Pager {
         // A thread that is flushing for others: outside the latch, which it may want.
         self.let_leader_finish(self.process.load(Ordering::Relaxed) as usize);
         let left = match self.latch_to_close(slot, bound) {
-            Ok(true) => self.leave(bound),
+            Ok(true) => self.leave(slot, bound),
             Ok(false) => return self.abandon(),
             Err(e) => Err(e),
         };
@@ -145,20 +145,28 @@ impl Pager {
     /// Drops this process's locks, pins, thread slots and its slot, and says that it is closed: under the
     /// latch, so that a thread that is about to take it finds out (`take_latch`), and with none of this
     /// process's readers inside (`read` looks once more when it is in).
-    fn leave(&self, bound: Duration) -> Result<()> {
+    ///
+    /// The slot that has the latch, and with it the process's own, go after the latch: who dies before is
+    /// found by them, and a latch that nobody can be found by is never free again.
+    fn leave(&self, slot: u32, bound: Duration) -> Result<()> {
         self.closed.store(true, Ordering::SeqCst);
-        let done = self.leave_latched(bound);
+        let done = self.leave_latched(slot, bound);
         if done.is_err() {
             self.closed.store(false, Ordering::SeqCst);
         }
         self.shm.latch().release();
-        if done.is_ok() {
-            self.forget_slot();
-        }
-        done
+        done?;
+        self.forget_slot();
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+        slots::free_process_slot(&self.shm, reg.process as usize);
+        slots::give_back_byte(&reg.file, reg.process as usize)
     }
 
-    fn leave_latched(&self, bound: Duration) -> Result<()> {
+    fn leave_latched(&self, slot: u32, bound: Duration) -> Result<()> {
         let reg = self
             .registration
             .lock()
@@ -184,9 +192,10 @@ impl Pager {
         }
         for s in mine() {
             self.leave_checkpoint(s);
-            self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+            if s != slot {
+                self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+            }
         }
-        slots::free_process_slot(&self.shm, p);
-        slots::give_back_byte(&reg.file, p)
+        Ok(())
     }
 }

@@ -180,7 +180,8 @@ impl Pager {
         let owner = (u64::from(reg.process) + 1) | u64::from(reg.generation) << 32;
         for slot in 0..shm::THREAD_SLOTS as u32 {
             let word = self.shm.slot_owner(slot);
-            if word.load(Ordering::Relaxed) != 0 {
+            // One that has the latch still is somebody else's: its claimer would take itself for the writer.
+            if word.load(Ordering::Relaxed) != 0 || self.shm.latch().owner() == Some(slot) {
                 continue;
             }
             // Before it is owned, so that no burial can overlook it.
