@@ -303,6 +303,7 @@ impl LatchWords {
             word: &self.word,
             futex: &self.futex,
             waiters: &self.waiters,
+            process: 0,
         }
     }
 
@@ -420,6 +421,12 @@ struct Dead {
 }
 
 const DEAD_SLOT: u32 = 7;
+const DEAD_PROCESS: usize = 3;
+
+/// The latch's word of who died with it.
+fn of_the_dead() -> u64 {
+    latch::process_bits(DEAD_PROCESS as u16, 1) | (u64::from(DEAD_SLOT) + 1)
+}
 
 impl Dead {
     fn bury(&self, mine: u32) {
@@ -436,7 +443,7 @@ impl Dead {
         }
         let latch = self.latch.latch();
         let taken = match latch.owner() {
-            Some(dead) if dead == DEAD_SLOT => latch.take_over(dead, mine),
+            Some(dead) if dead.process() == DEAD_PROCESS => latch.take_over(dead, mine),
             _ => latch.try_take(mine),
         };
         if !taken {
@@ -460,7 +467,7 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
             let dead = Arc::new(Dead {
                 state: AtomicU64::new(1),
                 byte: loom::sync::Mutex::new(()),
-                latch: LatchWords::new(u64::from(DEAD_SLOT) + 1),
+                latch: LatchWords::new(of_the_dead()),
                 change: Bytes::new(1),
                 recoveries: AtomicU64::new(0),
             });
@@ -650,7 +657,8 @@ fn an_ended_epoch_is_not_written() {
 fn died_in_flip(dies: usize) {
     let f = flip();
     f.flip(DEAD_SLOT, dies);
-    assert!(f.latch.latch().take_over(DEAD_SLOT, 1));
+    let dead = f.latch.latch().owner().expect("the dead has it");
+    assert!(f.latch.latch().take_over(dead, 1));
     f.recover();
     let checkpointer = {
         let f = f.clone();

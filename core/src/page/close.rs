@@ -61,7 +61,7 @@ impl Pager {
         if !self.latch_to_close(slot, bound)? {
             return self.abandon();
         }
-        self.shm.latch().release();
+        self.latch().release();
         let last = {
             let reg = self.registration()?;
             let deadline = Instant::now() + bound;
@@ -131,8 +131,8 @@ impl Pager {
                 Ok(_) => return Ok(true),
                 Err(e @ (Error::Timeout { .. } | Error::WouldBlock { .. })) => {
                     let process = self.process.load(Ordering::Relaxed) as usize;
-                    match self.shm.latch().owner() {
-                        Some(owner) if self.process_of(owner) != Some(process) => return Ok(false),
+                    match self.latch().owner() {
+                        Some(owner) if owner.process() != process => return Ok(false),
                         Some(_) if Instant::now() >= deadline => return Err(e),
                         _ => {}
                     }
@@ -154,7 +154,7 @@ impl Pager {
         if done.is_err() {
             self.closed.store(false, Ordering::SeqCst);
         }
-        self.shm.latch().release();
+        self.latch().release();
         done?;
         self.forget_slot();
         let reg = self

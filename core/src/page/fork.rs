@@ -120,7 +120,7 @@ extern "C" fn after_in_child() {
                 .shm
                 .process_word(process as usize, P::Pid)
                 .store(u64::from(process::pid()), Ordering::Relaxed);
-            held.pager.process.store(u32::from(process), Ordering::Release);
+            held.pager.set_process(process, generation);
             let durability = held.registration.durability;
             *held.registration = Registration {
                 file: Unshared::new(file),

@@ -1,9 +1,18 @@
-//! The latch: the right to change the store. One word: 0, or the thread slot + 1 of its owner.
+//! The latch: the right to change the store. One word: 0, or its owner.
+//!
+//! | BITS | of an owner |
+//! | --- | --- |
+//! | 0..16 | thread slot + 1 |
+//! | 16..32 | process slot |
+//! | 32..64 | generation of the process slot |
 //!
 //! 1. The word goes from 0 to an owner by compare-and-swap, and from a dead owner to the one who
 //!    took the dead process's byte lock (`slots`), and back to the dead if that one could not recover;
 //!    nothing else changes an owned word but its owner.
-//! 2. Unlocking stores 0 and then looks at the waiters; a waiter counts itself and then looks at the
+//! 2. An owner whose process slot has another generation by now, or none in use, came too late: the store had
+//!    been closed under it, and it gives back what it has without having changed anything (`take_latch`). If it
+//!    dies before it does, anybody may free the word; so it gives back only what is still its own.
+//! 3. Unlocking stores 0 and then looks at the waiters; a waiter counts itself and then looks at the
 //!    word (`waiters`). So one of the two sees the other.
 
 use super::waiters::Waiters;
@@ -15,18 +24,52 @@ pub(crate) struct Latch<'a> {
     pub(crate) word: &'a AtomicU64,
     pub(crate) futex: &'a FutexWord,
     pub(crate) waiters: &'a AtomicU32,
+    /// Process slot and generation of who takes it, as in the word.
+    pub(crate) process: u64,
+}
+
+/// Who has the latch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owner(u64);
+
+impl Owner {
+    /// Its process slot.
+    pub(crate) fn process(self) -> usize {
+        (self.0 >> 16 & 0xffff) as usize
+    }
+
+    /// Which of the processes that had this slot.
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// What the latch's word says of a process.
+pub(crate) fn process_bits(process: u16, generation: u32) -> u64 {
+    u64::from(process) << 16 | u64::from(generation) << 32
 }
 
 /// Attempts before a waiter sleeps: a few microseconds, more than a lone operation takes.
 const SPINS: u32 = 400;
 
 impl Latch<'_> {
+    #[inline]
+    fn mine(&self, slot: u32) -> u64 {
+        self.process | (u64::from(slot) + 1)
+    }
+
     /// Takes a free latch.
     #[inline]
     pub(crate) fn try_take(&self, slot: u32) -> bool {
         self.word
-            .compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::Relaxed)
+            .compare_exchange(0, self.mine(slot), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Whether this thread of this process has it.
+    #[inline]
+    pub(crate) fn is_held_by(&self, slot: u32) -> bool {
+        self.word.load(Ordering::Acquire) == self.mine(slot)
     }
 
     /// Takes it, spinning a few microseconds.
@@ -43,12 +86,12 @@ impl Latch<'_> {
         false
     }
 
-    /// The slot that holds it.
+    /// Who has it.
     #[inline]
-    pub(crate) fn owner(&self) -> Option<u32> {
+    pub(crate) fn owner(&self) -> Option<Owner> {
         match self.word.load(Ordering::Acquire) {
             0 => None,
-            w => Some((w - 1) as u32),
+            w => Some(Owner(w)),
         }
     }
 
@@ -72,19 +115,30 @@ impl Latch<'_> {
     }
 
     /// Gives it back to the dead owner it was taken over from. The caller holds the byte lock still.
-    pub(crate) fn hand_back(&self, dead: u32) {
-        self.word.store(u64::from(dead) + 1, Ordering::SeqCst);
+    pub(crate) fn hand_back(&self, dead: Owner) {
+        self.word.store(dead.0, Ordering::SeqCst);
+    }
+
+    /// Frees it if this owner has it still, who came too late and has changed nothing (invariant 2).
+    pub(crate) fn free_unused(&self, late: Owner) {
+        let freed = self
+            .word
+            .compare_exchange(late.0, 0, Ordering::SeqCst, Ordering::Relaxed);
+        if freed.is_ok() {
+            self.sleepers().wake(1);
+        }
+    }
+
+    /// Gives it back, unless somebody has freed it meanwhile (invariant 2).
+    #[cold]
+    pub(crate) fn release_late(&self, slot: u32) {
+        self.free_unused(Owner(self.mine(slot)));
     }
 
     /// Takes it over from a dead owner. The caller holds the dead process's byte lock.
-    pub(crate) fn take_over(&self, dead: u32, slot: u32) -> bool {
+    pub(crate) fn take_over(&self, dead: Owner, slot: u32) -> bool {
         self.word
-            .compare_exchange(
-                u64::from(dead) + 1,
-                u64::from(slot) + 1,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            )
+            .compare_exchange(dead.0, self.mine(slot), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
     }
 }

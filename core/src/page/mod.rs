@@ -19,12 +19,13 @@
 //!
 //! Files: `open`, `identify` (what the files are), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`, `transaction`, `checkpoint`,
-//! `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
+//! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
+//! `transaction`, `checkpoint`, `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot held), `rebuild` (of the free
 //! map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `walk` (page
 //! tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
+mod burial;
 mod catalogue;
 mod checkpoint;
 mod close;
@@ -78,7 +79,7 @@ use crate::raw::map::Map;
 use shm::{Shm, at};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -121,6 +122,8 @@ pub struct Pager {
     registration: Mutex<slots::Registration>,
     /// The slot in `registration`, for those who need only that.
     process: AtomicU32,
+    /// The same, as the latch's word says it.
+    latch_bits: AtomicU64,
     probe: Mutex<File>,
     pins: pins::Pins,
     memo: memo::Memo,
@@ -317,7 +320,7 @@ impl Pager {
         let took = self.take_latch(slot, &mut wait::Wait::forever())?;
         let done = self.unless_damaged(f(self, slot));
         if took {
-            self.shm.latch().release();
+            self.latch().release();
         }
         done
     }
@@ -330,7 +333,7 @@ impl Pager {
         let done = self.unless_damaged(f());
         fail_point!("lock.done");
         if took {
-            self.shm.latch().release();
+            self.latch().release();
         }
         done
     }

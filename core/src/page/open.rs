@@ -253,6 +253,7 @@ impl Pager {
                 forks,
             }),
             process: AtomicU32::new(0),
+            latch_bits: AtomicU64::new(0),
             probe: Mutex::new(parts.probe),
             pins: Pins::default(),
             memo: super::memo::Memo::default(),
@@ -278,7 +279,7 @@ impl Pager {
         let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.durability)?;
         reg.process = p;
         reg.generation = generation;
-        self.process.store(u32::from(p), Ordering::Release);
+        self.set_process(p, generation);
         Ok(())
     }
 

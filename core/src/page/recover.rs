@@ -74,7 +74,7 @@ impl Pager {
         };
         self.forget_transaction();
         self.shm.depth(slot).store(0, Ordering::Relaxed);
-        self.shm.latch().release();
+        self.latch().release();
         done
     }
 }

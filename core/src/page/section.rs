@@ -345,7 +345,7 @@ impl<'p> std::ops::Deref for WriteSection<'p> {
 impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         let pager = self.read.pager;
-        let (gate, latch) = (pager.shm.gate(), pager.shm.latch());
+        let (gate, latch) = (pager.shm.gate(), pager.latch());
         if self.done || pager.take_back(self.undo) {
             // A lone operation has the latch to itself: no transaction is open.
             gate.lower_quietly((self.transaction || !self.owned) && pager.marked());

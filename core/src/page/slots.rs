@@ -1,25 +1,20 @@
-//! Who uses the store: process slots and thread slots, the proof of a process's death, and its
-//! burial.
+//! Who uses the store: process slots and thread slots. What becomes of those of the dead: `burial`.
 //!
 //! 1. A process holds an exclusive OFD lock on its slot's byte (of the store file, far beyond any
 //!    content), through a descriptor that is never mapped and closes on exec. The lock goes with the
 //!    process, however it ends. A pid proves nothing and is kept for messages only.
-//! 2. Taking that byte through another descriptor is the proof of death and the right, and the duty,
-//!    to bury: take the latch over and recover if the dead held it, drop its locks, pins and thread
-//!    slots, and mark the slot free at last. A burial that is itself killed is done again by the next.
-//! 3. A thread slot's owner word names process slot and generation, so a late look at a slot that was
+//! 2. A thread slot's owner word names process slot and generation, so a late look at a slot that was
 //!    given away meanwhile is noticed.
-//! 4. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
+//! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
 //!    first operation (`Pager::registration`).
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid; bytes, mask and overflow of its pins.
 //! Thread slot: mark (see `gate`), owner = process slot + 1 | generation << 32, depth of transaction.
 
 use super::Pager;
-use super::latch::Latch;
+use super::latch::{self, Latch};
 use super::shm::{self, Shm, at};
 use crate::error::{Error, Result};
-use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
@@ -109,18 +104,26 @@ impl Shm {
     pub(crate) fn depth(&self, slot: u32) -> &AtomicU64 {
         self.word(shm::THREADS + slot as usize * 64 + 16)
     }
-
-    #[inline]
-    pub(crate) fn latch(&self) -> Latch<'_> {
-        Latch {
-            word: self.word(at::LATCH),
-            futex: self.word32(at::LATCH),
-            waiters: self.word32(at::LATCH_WAITERS),
-        }
-    }
 }
 
 impl Pager {
+    #[inline]
+    pub(crate) fn latch(&self) -> Latch<'_> {
+        Latch {
+            word: self.shm.word(at::LATCH),
+            futex: self.shm.word32(at::LATCH),
+            waiters: self.shm.word32(at::LATCH_WAITERS),
+            process: self.latch_bits.load(Ordering::Relaxed),
+        }
+    }
+
+    /// From now on this process has this slot.
+    pub(super) fn set_process(&self, process: u16, generation: u32) {
+        self.latch_bits
+            .store(latch::process_bits(process, generation), Ordering::Relaxed);
+        self.process.store(u32::from(process), Ordering::Release);
+    }
+
     /// The calling thread's slot.
     #[inline]
     pub(crate) fn slot(&self) -> Result<u32> {
@@ -180,8 +183,7 @@ impl Pager {
         let owner = (u64::from(reg.process) + 1) | u64::from(reg.generation) << 32;
         for slot in 0..shm::THREAD_SLOTS as u32 {
             let word = self.shm.slot_owner(slot);
-            // One that has the latch still is somebody else's: its claimer would take itself for the writer.
-            if word.load(Ordering::Relaxed) != 0 || self.shm.latch().owner() == Some(slot) {
+            if word.load(Ordering::Relaxed) != 0 {
                 continue;
             }
             // Before it is owned, so that no burial can overlook it.
@@ -192,6 +194,9 @@ impl Pager {
                 .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
             {
+                // Of one that was killed when it had just come in, and found the store closed.
+                self.shm.mark(slot).store(0, Ordering::SeqCst);
+                self.shm.depth(slot).store(0, Ordering::Relaxed);
                 return Ok(slot);
             }
         }
@@ -205,7 +210,7 @@ impl Pager {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        if self.shm.latch().owner() == Some(slot) {
+        if self.latch().is_held_by(slot) {
             // A thread that ends inside a transaction: undo it as if it had been killed.
             let _ = self.recover_as(slot);
         }
@@ -255,27 +260,12 @@ impl Pager {
                 durability: reg.durability,
                 forks: process::forks(),
             };
-            self.process.store(u32::from(process), Ordering::Release);
+            self.set_process(process, generation);
             // A transaction that was open at the fork is the parent's.
             self.forget_transaction();
             self.pins.after_fork(self)?;
         }
         Ok(reg)
-    }
-
-    /// Whether the process in a slot is dead: nobody holds its byte.
-    pub(crate) fn process_is_dead(&self, process: usize) -> bool {
-        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let probe = self
-            .probe
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        matches!(
-            file::ofd_is_held(&probe, BYTE_PROCESS + process as u64, Ofd::Exclusive),
-            Ok(false)
-        )
     }
 
     /// Whether anybody present wants completed changes to be durable. Counted anew if the word that says so
@@ -299,123 +289,6 @@ impl Pager {
             ),
             None => "a thread that has ended".to_owned(),
         }
-    }
-
-    /// If the owner of this thread slot is dead, buries its process. True if there is hope that
-    /// whatever it held is free now. `holding`: the caller's slot, if the caller holds the latch.
-    pub(crate) fn look_after(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
-        match self.process_of(slot) {
-            Some(p) if self.process_is_dead(p) => self.bury(p, holding),
-            _ => Ok(false),
-        }
-    }
-
-    /// Buries every dead process found in the slots.
-    pub(crate) fn bury_the_dead(&self, holding: Option<u32>) -> Result<()> {
-        loop {
-            let (mut buried, mut left) = (false, false);
-            for p in 0..self.shm.process_slots() {
-                if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p)
-                {
-                    match self.bury(p, holding)? {
-                        true => buried = true,
-                        false => left = true,
-                    }
-                }
-            }
-            // The latch was in the hands of one who is buried now: again.
-            if !(buried && left) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Recovers what a dead process left, if its byte can be had (else somebody else is at it).
-    pub(crate) fn bury(&self, process: usize, holding: Option<u32>) -> Result<bool> {
-        let mine = match holding {
-            Some(slot) => slot,
-            None => self.slot()?,
-        };
-        // A descriptor of its own: two threads that bury at once exclude each other, and the lock
-        // goes when it closes.
-        let own = {
-            let probe = self
-                .probe
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            Unshared::new(
-                file::reopen(&probe, true)
-                    .map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?,
-            )
-        };
-        if !file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::Exclusive)? {
-            return Ok(false);
-        }
-        self.bury_locked(process, mine, holding.is_some())
-    }
-
-    fn bury_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
-        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
-            return Ok(true);
-        }
-        if holding {
-            // A caller in the middle of its own change: what a dead owner of the latch left it has
-            // recovered before.
-            return self.clear_process(process).map(|()| true);
-        }
-        // Take the latch over from the dead, or take it as anyone does. Never wait here: a living owner
-        // is met again by the caller's own bounded wait.
-        let latch = self.shm.latch();
-        let dead = latch.owner().filter(|o| self.process_of(*o) == Some(process));
-        let taken = match dead {
-            Some(dead) => latch.take_over(dead, mine),
-            None => latch.spin(mine),
-        };
-        if !taken {
-            return Ok(false);
-        }
-        fail_point!("recover.bury");
-        self.lower_marks(process);
-        let recovered = self.recover(mine);
-        if let (Err(Error::Timeout { .. }), Some(dead)) = (&recovered, dead) {
-            latch.hand_back(dead);
-            return recovered.map(|()| false);
-        }
-        let done = recovered.and_then(|()| self.clear_process(process));
-        latch.release();
-        done.map(|()| true)
-    }
-
-    /// A dead process's threads are in no section.
-    fn lower_marks(&self, process: usize) {
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
-            if self.process_of(slot) == Some(process) {
-                self.shm.mark(slot).store(0, Ordering::SeqCst);
-                self.shm.depth(slot).store(0, Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// Drops all that a dead process held. Under the latch and with the process's byte held.
-    fn clear_process(&self, process: usize) -> Result<()> {
-        self.lower_marks(process);
-        let generation = self
-            .shm
-            .process_word(process, P::Generation)
-            .load(Ordering::Relaxed) as u32;
-        if let Some(hooks) = self.hooks.get() {
-            hooks.process_died(self, process as u16, generation)?;
-        }
-        fail_point!("recover.locks");
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
-            if self.process_of(slot) == Some(process) {
-                self.leave_checkpoint(slot);
-                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
-            }
-        }
-        fail_point!("recover.slots");
-        free_process_slot(&self.shm, process);
-        Ok(())
     }
 }
 

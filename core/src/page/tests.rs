@@ -286,3 +286,45 @@ fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
     }
     q.check_pages().unwrap();
 }
+
+/// A process that closed while a thread of it was on its way in, and then died: what it left says nothing of
+/// anybody who lives.
+#[test]
+fn who_came_in_after_the_close_and_died_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let page = change(&p, |s| s.alloc_page()).unwrap();
+    let last = super::shm::PROCESS_SLOTS as u16 - 1;
+    let gone = super::latch::process_bits(0, u32::MAX);
+    for left in [gone | 1, super::latch::process_bits(last, 1) | 9] {
+        p.shm.set(super::shm::at::LATCH, left);
+        change(&p, |s| s.set_u64(page.addr(), 7)).unwrap();
+        assert_eq!(p.shm.get(super::shm::at::LATCH), 0);
+    }
+    let nobodys = p.shm.get(super::shm::at::SLOTS_HIGH) as u32;
+    p.shm.set(super::shm::at::SLOTS_HIGH, u64::from(nobodys) + 1);
+    p.shm.mark(nobodys).store(1, std::sync::atomic::Ordering::SeqCst);
+    change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
+    // The next thread gets the slot, clean.
+    std::thread::scope(|s| {
+        let read = s.spawn(|| word(&p, page.addr()));
+        assert_eq!(read.join().unwrap(), 8);
+    });
+}
+
+/// What it took before it saw that the store is closed is not taken from the one who has it by then.
+#[test]
+fn who_came_too_late_gives_back_only_what_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let slot = p.slot().unwrap();
+    assert!(p.latch().try_take(slot));
+    let late = p.latch().owner().unwrap();
+    p.latch().free_unused(late);
+    let other = super::latch::process_bits(5, 5) | (u64::from(slot) + 1);
+    p.shm.set(super::shm::at::LATCH, other);
+    p.latch().release_late(slot);
+    assert!(!p.latch().is_held_by(slot));
+    assert_eq!(p.shm.get(super::shm::at::LATCH), other);
+    p.shm.set(super::shm::at::LATCH, 0);
+}

@@ -25,7 +25,7 @@ impl Pager {
         let took = self.take_latch(slot, wait)?;
         if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
             if took {
-                self.shm.latch().release();
+                self.latch().release();
             }
             return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
         }
@@ -38,9 +38,7 @@ impl Pager {
     #[must_use]
     pub fn depth(&self) -> u64 {
         match self.slot() {
-            Ok(slot) if self.shm.latch().owner() == Some(slot) => {
-                self.shm.depth(slot).load(Ordering::Relaxed)
-            }
+            Ok(slot) if self.latch().is_held_by(slot) => self.shm.depth(slot).load(Ordering::Relaxed),
             _ => 0,
         }
     }
@@ -91,7 +89,7 @@ impl Pager {
     /// Undoes this thread's whole transaction.
     pub fn rollback(&self) -> Result<()> {
         let slot = self.slot()?;
-        if self.shm.latch().owner() != Some(slot) {
+        if !self.latch().is_held_by(slot) {
             self.whole()?;
             return Err(Error::invalid("no transaction is open on this thread"));
         }
@@ -106,7 +104,7 @@ impl Pager {
         self.shm.depth(slot).store(0, Ordering::Relaxed);
         marks::clear(&self.shm);
         self.lower_gate(false);
-        self.shm.latch().release();
+        self.latch().release();
         undone
     }
 
@@ -115,13 +113,13 @@ impl Pager {
         let mut patience = super::wait::Patience::new(wait, self.bound);
         let gate = self.shm.gate();
         while gate.word.load(Ordering::SeqCst) & gate::TRANSACTION != 0 {
-            let owner = self.shm.latch().owner();
+            let owner = self.latch().owner();
             let slice = patience.slice("a transaction to end", || self.describe_owner(owner))?;
             gate.sleep(gate::TRANSACTION, slice);
             if gate.word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
-                && let Some(slot) = owner
+                && let Some(owner) = owner
             {
-                self.look_after(slot, None)?;
+                self.look_after_owner(owner)?;
             }
         }
         Ok(())

@@ -381,7 +381,8 @@ impl Pager {
                 continue;
             }
             let slice = patience.slice("the log to be flushed", || {
-                self.describe_owner(leader_slot(group.leader()))
+                leader_slot(group.leader())
+                    .map_or_else(|| "nobody".to_owned(), |slot| self.describe_slot(slot))
             })?;
             group.sleep(slice);
         }

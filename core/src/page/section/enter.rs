@@ -6,6 +6,7 @@
 
 use super::super::Pager;
 use super::super::gate::{self, Gate};
+use super::super::latch::Owner;
 use super::super::shm::{Shm, at};
 use super::super::superblock as sb;
 use super::super::wait::{Patience, SLICE, Wait};
@@ -47,7 +48,7 @@ impl Pager {
             Gate::leave(mark);
             return Err(Error::Closed);
         }
-        let watch = word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot);
+        let watch = word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot);
         Ok(ReadSection {
             pager: self,
             slot,
@@ -74,7 +75,7 @@ impl Pager {
             pager: self,
             slot,
             limit: self.shm.get(at::LOGICAL),
-            watch: word & gate::TRANSACTION != 0 && self.shm.latch().owner() != Some(slot),
+            watch: word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot),
             restructured: false,
         })
     }
@@ -102,8 +103,8 @@ impl Pager {
             if self.is_unreadable() {
                 return Err(self.poisoned());
             }
-            let owner = self.shm.latch().owner();
-            if owner == Some(slot) {
+            let owner = self.latch().owner();
+            if self.latch().is_held_by(slot) {
                 return Err(Error::invalid(
                     "a section of this store is already open on this thread",
                 ));
@@ -116,15 +117,11 @@ impl Pager {
         }
     }
 
-    pub(crate) fn describe_owner(&self, owner: Option<u32>) -> String {
-        owner.map_or_else(|| "nobody".to_owned(), |slot| self.describe_slot(slot))
-    }
-
-    fn look_after_latch(&self, seen: Option<u32>) -> Result<()> {
+    fn look_after_latch(&self, seen: Option<Owner>) -> Result<()> {
         if let Some(owner) = seen
-            && self.shm.latch().owner() == seen
+            && self.latch().owner() == seen
         {
-            self.look_after(owner, None)?;
+            self.look_after_owner(owner)?;
         }
         Ok(())
     }
@@ -132,16 +129,16 @@ impl Pager {
     /// Takes the latch for the slot. False in a transaction of this thread, which has it already.
     #[inline]
     pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
-        let latch = self.shm.latch();
+        let latch = self.latch();
         if !latch.try_take(slot) {
-            if latch.owner() == Some(slot) {
+            if latch.is_held_by(slot) {
                 return Ok(false);
             }
             self.take_latch_slowly(slot, wait)?;
         }
         // Who closes says so under the latch: then the slot is not this thread's any more.
         if self.closed.load(Ordering::Relaxed) {
-            latch.release();
+            latch.release_late(slot);
             return Err(Error::Closed);
         }
         Ok(true)
@@ -149,7 +146,7 @@ impl Pager {
 
     #[cold]
     fn take_latch_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
-        let latch = self.shm.latch();
+        let latch = self.latch();
         if latch.spin(slot) {
             return Ok(());
         }
@@ -207,6 +204,11 @@ impl Pager {
                 if looked.get_or_insert_with(Instant::now).elapsed() >= SLICE {
                     looked = Some(Instant::now());
                     self.look_after(reader, Some(mine))?;
+                    if self.process_of(reader).is_none() {
+                        // Nobody's any more: of one that came in when the store was being closed, reads nothing,
+                        // and may have been killed.
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -238,7 +240,7 @@ impl Pager {
         }
         if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
             if took {
-                self.shm.latch().release();
+                self.latch().release();
             }
             return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
         }
@@ -246,7 +248,7 @@ impl Pager {
             // Where the files are gone nothing can be waited for.
             let e = self.whole().err().unwrap_or(e);
             if took {
-                self.shm.latch().release();
+                self.latch().release();
             }
             return Err(e);
         }

@@ -33,7 +33,7 @@ impl Pager {
         if self.read_only || self.wants_commit() || self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
             return None;
         }
-        let latch = self.shm.latch();
+        let latch = self.latch();
         if !latch.try_take(slot) {
             return None;
         }
@@ -42,7 +42,7 @@ impl Pager {
         let refused =
             self.closed.load(Ordering::Relaxed) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
         if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
-            latch.release();
+            latch.release_late(slot);
             return None;
         }
         Some(LoneSection {
@@ -118,7 +118,7 @@ impl LoneSection<'_> {
 impl Drop for LoneSection<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let (gate, latch) = (self.read.pager.shm.gate(), self.read.pager.shm.latch());
+        let (gate, latch) = (self.read.pager.shm.gate(), self.read.pager.latch());
         // As when a write section of a lone operation ends. Where nothing can be trusted readers stay out.
         if self.read.is_whole() || !self.read.pager.is_unreadable() {
             gate.lower_quietly(false);
