@@ -1,5 +1,5 @@
 //! The atomics that the protocols between threads and processes are written with: those of std. A
-//! module of its own, so that tests/protocols.rs can compile the same code against a model checker's.
+//! module of its own, so that tests/protocols can compile the same code against a model checker's.
 
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -1,0 +1,236 @@
+//! Checkpoints: the flip of the epoch, and who runs them.
+
+use crate::model::{Bytes, DEAD_SLOT, LatchWords, Without, explore, holds_only_with, name, without};
+use crate::raw::sync::{AtomicU64, Ordering};
+use loom::thread;
+use std::sync::Arc;
+
+/// page/checkpoint.rs: `flip` and `finish_flip`, against a writer's choice between copying a page and writing
+/// it in place (page/cow.rs `writable`). One page; its birth epoch stands for its live entry.
+struct Flip {
+    latch: LatchWords,
+    epoch: AtomicU64,
+    phase: AtomicU64,
+    ck_epoch: AtomicU64,
+    birth: AtomicU64,
+    /// Content of the page of epoch 1: frozen once epoch 1 has ended.
+    first: Arc<Bytes>,
+}
+
+const BUILDING: u64 = 1;
+
+impl Flip {
+    /// `dies`: after that many of its stores, with the latch.
+    fn flip(&self, slot: u32, dies: usize) {
+        if !without(Without::FlipLatch) {
+            self.latch.take(slot);
+        }
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let steps: [&dyn Fn(); 3] = [
+            &|| self.ck_epoch.store(epoch, Ordering::Release),
+            &|| self.phase.store(BUILDING, Ordering::Release),
+            &|| self.epoch.store(epoch + 1, Ordering::Release),
+        ];
+        for step in &steps[..dies] {
+            step();
+        }
+        if dies == steps.len() && !without(Without::FlipLatch) {
+            self.latch.latch().release();
+        }
+    }
+
+    /// The recovery of whoever takes over from a flipper that died.
+    fn recover(&self) {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if !without(Without::FinishFlip)
+            && self.phase.load(Ordering::Acquire) == BUILDING
+            && self.ck_epoch.load(Ordering::Acquire) == epoch
+        {
+            self.epoch.store(epoch + 1, Ordering::Release);
+        }
+    }
+
+    /// Writes to the page, in the latch: in place in its own epoch, else to a copy.
+    fn write(&self) {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if self.birth.load(Ordering::Relaxed) == epoch {
+            self.first.set(self.first.get() + 1);
+        } else {
+            self.birth.store(epoch, Ordering::Relaxed);
+        }
+    }
+
+    /// The checkpointer reads the page of the ended epoch, without the latch.
+    fn build(&self) {
+        if self.phase.load(Ordering::Acquire) == BUILDING {
+            let sum = self.first.get();
+            assert_eq!(sum, self.first.get());
+        }
+    }
+}
+
+fn flip() -> Arc<Flip> {
+    Arc::new(Flip {
+        latch: LatchWords::new(0),
+        epoch: AtomicU64::new(1),
+        phase: AtomicU64::new(0),
+        ck_epoch: AtomicU64::new(0),
+        birth: AtomicU64::new(1),
+        first: Bytes::new(0),
+    })
+}
+
+#[test]
+fn an_ended_epoch_is_not_written() {
+    holds_only_with(
+        name!("an_ended_epoch_is_not_written"),
+        &[Without::FlipLatch],
+        3,
+        || {
+            let f = flip();
+            let writer = {
+                let f = f.clone();
+                thread::spawn(move || {
+                    f.latch.take(1);
+                    f.write();
+                    f.latch.latch().release();
+                })
+            };
+            f.flip(2, 3);
+            f.build();
+            writer.join().unwrap();
+        },
+    );
+}
+
+/// A flipper that died after `dies` of its stores; somebody takes the latch over, recovers and goes on
+/// writing, another runs the checkpoint.
+fn died_in_flip(dies: usize) {
+    let f = flip();
+    f.flip(DEAD_SLOT, dies);
+    let dead = f.latch.latch().owner().expect("the dead has it");
+    assert!(f.latch.latch().take_over(dead, 1));
+    f.recover();
+    let checkpointer = {
+        let f = f.clone();
+        thread::spawn(move || f.build())
+    };
+    f.write();
+    f.latch.latch().release();
+    checkpointer.join().unwrap();
+}
+
+#[test]
+fn a_flip_that_has_hardly_begun_is_as_if_it_had_not() {
+    explore(3, || died_in_flip(0));
+    explore(3, || died_in_flip(1));
+}
+
+#[test]
+fn a_flip_whose_owner_died_before_the_epoch_is_finished() {
+    holds_only_with(
+        name!("a_flip_whose_owner_died_before_the_epoch_is_finished"),
+        &[Without::FinishFlip],
+        3,
+        || died_in_flip(2),
+    );
+}
+
+const IDLE: u64 = 0;
+const WRITING: u64 = 2;
+
+/// page/checkpoint.rs: `take_checkpoint`, `carry_on_for_the_dead`, `leave_checkpoint`. A process is dead, and may have
+/// been running a checkpoint.
+struct Runners {
+    owner: AtomicU64,
+    phase: AtomicU64,
+    /// The dead process's slot and byte.
+    state: AtomicU64,
+    byte: loom::sync::Mutex<()>,
+    /// The meta page: one writes it at a time.
+    meta: Arc<Bytes>,
+    finished: AtomicU64,
+}
+
+impl Runners {
+    fn new(owner: u64, phase: u64) -> Arc<Runners> {
+        Arc::new(Runners {
+            owner: AtomicU64::new(owner),
+            phase: AtomicU64::new(phase),
+            state: AtomicU64::new(1),
+            byte: loom::sync::Mutex::new(()),
+            meta: Bytes::new(0),
+            finished: AtomicU64::new(0),
+        })
+    }
+
+    fn leave(&self, slot: u32) {
+        if without(Without::Compare) {
+            self.owner.store(0, Ordering::SeqCst);
+            return;
+        }
+        let mine = u64::from(slot) + 1;
+        let _ = self
+            .owner
+            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn bury(&self) {
+        let Ok(_byte) = self.byte.try_lock() else {
+            return;
+        };
+        if self.state.load(Ordering::Acquire) != 0 {
+            self.leave(DEAD_SLOT);
+            self.state.store(0, Ordering::Release);
+        }
+    }
+
+    fn checkpoint(&self, slot: u32) {
+        let mine = u64::from(slot) + 1;
+        self.bury();
+        while self
+            .owner
+            .compare_exchange(0, mine, Ordering::SeqCst, Ordering::SeqCst)
+            .is_err()
+        {
+            self.bury();
+            thread::yield_now();
+        }
+        // What the dead had begun to write can only be finished.
+        let writing = self.phase.load(Ordering::Acquire) == WRITING;
+        if writing && !without(Without::FinishFlip) {
+            self.meta.set(self.meta.get() + 1);
+            self.finished.fetch_add(1, Ordering::SeqCst);
+            self.phase.store(IDLE, Ordering::Release);
+        }
+        self.phase.store(WRITING, Ordering::Release);
+        self.meta.set(self.meta.get() + 1);
+        self.phase.store(IDLE, Ordering::Release);
+        self.leave(slot);
+    }
+}
+
+/// Two want a checkpoint at once, and find a dead process: whether it was running one or not.
+#[test]
+fn one_runs_a_checkpoint_and_finishes_what_the_dead_began() {
+    holds_only_with(
+        name!("one_runs_a_checkpoint_and_finishes_what_the_dead_began"),
+        &[Without::Compare, Without::FinishFlip],
+        3,
+        || {
+            for (owner, phase) in [(u64::from(DEAD_SLOT) + 1, WRITING), (0, IDLE)] {
+                let r = Runners::new(owner, phase);
+                let other = {
+                    let r = r.clone();
+                    thread::spawn(move || r.checkpoint(1))
+                };
+                r.checkpoint(2);
+                other.join().unwrap();
+                let left = u64::from(phase == WRITING);
+                assert_eq!(r.finished.load(Ordering::SeqCst), left, "what the dead began");
+                assert_eq!(r.meta.get(), 2 + left);
+                assert_eq!(r.owner.load(Ordering::SeqCst), 0);
+            }
+        },
+    );
+}

@@ -1,0 +1,198 @@
+//! How a model is run: every interleaving of its threads, and once more with each part of its protocol taken out,
+//! when it must fail.
+
+use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord};
+use crate::{gate, latch};
+use loom::cell::UnsafeCell;
+use std::process::Command;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// A part of a protocol that can be taken out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Without {
+    /// Sequentially consistent accesses become acquire and release.
+    Fences,
+    /// A sleeper does not compare before it sleeps.
+    Comparison,
+    /// Burying without the dead process's byte lock.
+    ByteLock,
+    /// Burying without looking again at the slot once the byte is held.
+    Recheck,
+    /// Reading without a section.
+    Section,
+    /// A flip outside the latch.
+    FlipLatch,
+    /// Recovery that does not finish a flip, or what was being written.
+    FinishFlip,
+    /// A leader that says so before it has flushed.
+    FlushFirst,
+    /// A gap in the log that is noted after the first record behind it is ready.
+    HoldFirst,
+    /// A leader's word without its generation.
+    Generation,
+    /// A holder that makes room wakes nobody.
+    Wake,
+    /// Nobody buries a dead holder.
+    Burial,
+    /// Who gives up does not ask whether it was granted meanwhile.
+    Grant,
+    /// Who would close a circle waits all the same.
+    Circle,
+    /// A sleep that does not end by itself.
+    Slice,
+    /// A waiter that looks around queues anew.
+    Place,
+    /// A change looks for locks before it has the latch.
+    ChangeLatch,
+    /// A thread's slot counts only after it was entered.
+    HighFirst,
+    /// Who gives up another's right to run checkpoints does not compare.
+    Compare,
+}
+
+/// What is missing in this process (PERSIST_WITHOUT).
+pub(crate) static MISSING: LazyLock<String> =
+    LazyLock::new(|| std::env::var("PERSIST_WITHOUT").unwrap_or_default());
+
+pub(crate) fn without(part: Without) -> bool {
+    !MISSING.is_empty() && *MISSING == format!("{part:?}")
+}
+
+pub(crate) type Sleepers = (loom::sync::Mutex<(i32, i32)>, loom::sync::Condvar);
+
+loom::lazy_static! {
+    /// The futex's queue of the model being run: how many ever slept, and how many of those were woken.
+    pub(crate) static ref SLEEPERS: Sleepers = (loom::sync::Mutex::new((0, 0)), loom::sync::Condvar::new());
+}
+
+/// Runs every interleaving with at most `preemptions` of them forced.
+pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = runs.clone();
+    builder.check(move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    });
+    println!(
+        "{} interleavings",
+        runs.load(std::sync::atomic::Ordering::Relaxed)
+    );
+}
+
+/// The model holds, and fails without each of these: that is tried in processes of their own, since a
+/// failing model may abort.
+pub(crate) fn holds_only_with(
+    test: &str,
+    parts: &[Without],
+    preemptions: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) {
+    explore(preemptions, model);
+    if !MISSING.is_empty() {
+        return;
+    }
+    // Without this crate's own name.
+    let inside = test.split_once("::").map_or(test, |(_, rest)| rest);
+    for part in parts {
+        let done = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", inside, "--test-threads=1"])
+            .env("PERSIST_WITHOUT", format!("{part:?}"))
+            .env("RUST_BACKTRACE", "0")
+            .output()
+            .unwrap();
+        assert!(
+            !done.status.success(),
+            "{test}: the model does not notice that {part:?} is missing"
+        );
+    }
+}
+
+/// The words of a latch.
+#[derive(Clone)]
+pub(crate) struct LatchWords {
+    pub(crate) word: AtomicU64,
+    pub(crate) futex: FutexWord,
+    pub(crate) waiters: AtomicU32,
+}
+
+impl LatchWords {
+    pub(crate) fn new(owner: u64) -> LatchWords {
+        let word = AtomicU64::new(owner);
+        LatchWords {
+            futex: FutexWord(word.clone()),
+            word,
+            waiters: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn latch(&self) -> latch::Latch<'_> {
+        latch::Latch {
+            word: &self.word,
+            futex: &self.futex,
+            waiters: &self.waiters,
+            process: 0,
+        }
+    }
+
+    pub(crate) fn gate(&self) -> gate::Gate<'_> {
+        gate::Gate {
+            word: &self.word,
+            futex: &self.futex,
+            waiters: &self.waiters,
+        }
+    }
+
+    /// As page/section.rs does after spinning.
+    pub(crate) fn take(&self, slot: u32) {
+        while !self.latch().try_take(slot) {
+            self.latch().sleep(Duration::ZERO);
+        }
+    }
+}
+
+/// Plain bytes that the protocol guards: the model fails when two touch them at once.
+pub(crate) struct Bytes(UnsafeCell<u64>);
+
+// SAFETY: accesses are checked by the model; that is what it is for.
+unsafe impl Sync for Bytes {}
+// SAFETY: as above.
+unsafe impl Send for Bytes {}
+
+impl Bytes {
+    pub(crate) fn new(value: u64) -> Arc<Bytes> {
+        Arc::new(Bytes(UnsafeCell::new(value)))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        // SAFETY: the model stops at a concurrent write.
+        self.0.with(|p| unsafe { *p })
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        // SAFETY: the model stops at any concurrent access.
+        self.0.with_mut(|p| unsafe { *p = value });
+    }
+}
+
+/// The slot of the dead, where a model has one.
+pub(crate) const DEAD_SLOT: u32 = 7;
+/// Its process slot.
+pub(crate) const DEAD_PROCESS: usize = 3;
+
+/// The latch's word of who died with it.
+pub(crate) fn of_the_dead() -> u64 {
+    latch::process_bits(DEAD_PROCESS as u16, 1) | (u64::from(DEAD_SLOT) + 1)
+}
+
+/// A test's name as the test binary knows it.
+macro_rules! name {
+    ($test:literal) => {
+        concat!(module_path!(), "::", $test)
+    };
+}
+pub(crate) use name;

@@ -1,0 +1,468 @@
+//! The lock queue: requests that wait, are granted by whoever makes room, give up, and die.
+//!
+//! The lock manager is the engine's own (`persist_core::lock`: table, queue, circles, the waiting loop). Its words
+//! are plain ones that the latch guards, which the model holds against that (`Shared::changes`). Latch and sleeping
+//! are the model's; a sleep that ends by itself ("a slice") is a thread's doing. Where a part of the waiting loop is
+//! taken out, `without_a_part` stands for `lock/wait.rs`.
+
+use crate::model::{Bytes, Without, holds_only_with, name, without};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+use persist_core::ids::ObjectId;
+use persist_core::lock::wait::{Env, acquire, release, release_reservations, wait_change};
+use persist_core::lock::{
+    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Request, SIGNALS, Standing, Table, Target,
+    WORDS, Wakes,
+};
+use persist_core::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, Instant};
+
+const X: LockMode = LockMode::Exclusive;
+const S: LockMode = LockMode::Shared;
+/// Requests that a model has at once, at most.
+const PLACES: usize = 3;
+/// The process that is dead.
+const DEAD: u16 = 9;
+
+/// A store's lock table, and who sleeps.
+struct Shared {
+    words: Vec<AtomicU64>,
+    signals: Vec<AtomicU32>,
+    counts: Vec<AtomicU32>,
+    latch: Mutex<()>,
+    /// What the latch guards, as the model sees it.
+    changes: Arc<Bytes>,
+    /// By signal: how often its sleepers were woken.
+    asleep: Vec<(Mutex<u64>, Condvar)>,
+    /// Slices pass at any time, and end every sleep.
+    slices: bool,
+    /// What the lock guards.
+    value: Arc<Bytes>,
+}
+
+fn zeros<T: Default>(n: usize) -> Vec<T> {
+    (0..n).map(|_| T::default()).collect()
+}
+
+fn shared() -> Arc<Shared> {
+    Arc::new(empty(false))
+}
+
+fn empty(slices: bool) -> Shared {
+    Shared {
+        words: zeros(WORDS),
+        signals: zeros(SIGNALS),
+        counts: zeros(COUNTERS),
+        latch: Mutex::new(()),
+        changes: Bytes::new(0),
+        asleep: (0..PLACES).map(|_| (Mutex::new(0), Condvar::new())).collect(),
+        slices,
+        value: Bytes::new(0),
+    }
+}
+
+fn owner(process: u16) -> Owner {
+    Owner {
+        slot: process,
+        generation: 1,
+        kind: OwnerKind::Thread,
+        id: 0,
+    }
+}
+
+fn target() -> Target {
+    Target::container(ObjectId(1))
+}
+
+impl Shared {
+    fn table(&self) -> Table<'_> {
+        Table::new(&self.words, &self.signals, &self.counts).unwrap()
+    }
+
+    fn rouse(&self, signal: u32) {
+        let (times, bell) = &self.asleep[signal as usize];
+        *times.lock().unwrap() += 1;
+        bell.notify_all();
+    }
+
+    /// A slice has passed for everybody.
+    fn slice_ends(&self) {
+        if without(Without::Slice) {
+            return;
+        }
+        for signal in 0..PLACES {
+            self.rouse(signal as u32);
+        }
+    }
+
+    /// Nobody holds or awaits anything.
+    fn is_idle(&self) -> bool {
+        self.table().is_idle()
+    }
+}
+
+impl Env for Shared {
+    fn latched<R>(&self, _deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
+        let _held = self.latch.lock().unwrap();
+        self.changes.set(self.changes.get() + 1);
+        f(&self.table())
+    }
+
+    fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R {
+        f(&self.table())
+    }
+
+    fn holder_is_dead(&self, owner: &Owner) -> bool {
+        owner.slot == DEAD
+    }
+
+    fn bury(&self, owner: &Owner) -> Result<()> {
+        if without(Without::Burial) {
+            return Ok(());
+        }
+        let mut wakes = Wakes::new();
+        self.latched(None, |t| {
+            t.release_process(owner.slot, owner.generation, &mut wakes)
+        })?;
+        wakes.into_iter().for_each(|signal| self.wake(signal));
+        Ok(())
+    }
+
+    /// As the kernel does: comparing and falling asleep are one step.
+    fn sleep(&self, signal: u32, expected: u32, _at_most: Duration) {
+        if self.slices {
+            return thread::yield_now();
+        }
+        let (times, bell) = &self.asleep[signal as usize];
+        let mut woken = times.lock().unwrap();
+        let value = self.signals[signal as usize].load(std::sync::atomic::Ordering::Acquire);
+        if !without(Without::Comparison) && value != expected {
+            return;
+        }
+        let before = *woken;
+        while *woken == before {
+            woken = bell.wait(woken).unwrap();
+        }
+    }
+
+    fn wake(&self, signal: u32) {
+        if !without(Without::Wake) {
+            self.rouse(signal);
+        }
+    }
+
+    fn describe(&self, owner: &Owner) -> String {
+        owner.to_string()
+    }
+}
+
+/// Waits for a lock; whether it was granted.
+fn take(store: &Shared, me: Owner, mode: LockMode, mut gives_up: impl FnMut() -> bool) -> bool {
+    let parts = [Without::Grant, Without::Circle];
+    if parts.into_iter().any(without) {
+        return without_a_part(store, &Request::lock(me, target(), mode).unwrap(), gives_up);
+    }
+    match acquire(store, &me, &target(), mode, None, Some(&mut gives_up)) {
+        Ok(()) => true,
+        Err(Error::Interrupted | Error::Deadlock { .. }) => false,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// Runs `f` under the latch, and then wakes.
+fn latched<R>(store: &Shared, f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R>) -> R {
+    let mut wakes = Wakes::new();
+    let done = store.latched(None, |t| f(t, &mut wakes)).unwrap();
+    wakes.into_iter().for_each(|signal| store.wake(signal));
+    done
+}
+
+/// lock/wait.rs: `obtain`, with one thing missing.
+fn without_a_part(store: &Shared, request: &Request, mut gives_up: impl FnMut() -> bool) -> bool {
+    let (ticket, mut seen) = match latched(store, |t, wakes| t.enqueue(request, wakes)) {
+        Queued::Granted => return true,
+        // Sleeps as if it waited.
+        Queued::Deadlock(_) if without(Without::Circle) => loop {
+            store.sleep(
+                0,
+                store.signals[0].load(std::sync::atomic::Ordering::Acquire),
+                Duration::ZERO,
+            );
+        },
+        Queued::Deadlock(_) => return false,
+        Queued::Waiting { ticket, seen } => (ticket, seen),
+    };
+    loop {
+        store.sleep(ticket.signal, seen, Duration::ZERO);
+        match latched(store, |t, wakes| t.standing(ticket, wakes)) {
+            Standing::Granted => return true,
+            Standing::Waiting { seen: now, .. } => seen = now,
+        }
+        if gives_up() {
+            return match latched(store, |t, wakes| t.cancel(ticket, wakes)) {
+                Cancelled::Granted => !without(Without::Grant),
+                Cancelled::Withdrawn(_) => false,
+            };
+        }
+    }
+}
+
+fn never() -> bool {
+    false
+}
+
+/// Changes what the lock guards, and gives the lock up.
+fn use_and_release(store: &Shared, me: Owner) {
+    store.value.set(store.value.get() + 1);
+    release(store, &me, &target()).unwrap();
+}
+
+#[test]
+fn one_holds_it_and_no_waiter_is_forgotten() {
+    holds_only_with(
+        name!("one_holds_it_and_no_waiter_is_forgotten"),
+        &[Without::Comparison, Without::Wake],
+        3,
+        || {
+            let store = shared();
+            let others: Vec<_> = (1..3)
+                .map(|process| {
+                    let store = store.clone();
+                    thread::spawn(move || {
+                        assert!(take(&store, owner(process), X, never));
+                        use_and_release(&store, owner(process));
+                    })
+                })
+                .collect();
+            assert!(take(&store, owner(0), X, never));
+            use_and_release(&store, owner(0));
+            for other in others {
+                other.join().unwrap();
+            }
+            assert_eq!(store.value.get(), 3);
+            assert!(store.is_idle());
+        },
+    );
+}
+
+/// A waiter's patience ends while the holder makes room.
+#[test]
+fn who_gives_up_while_being_granted_has_it_or_leaves_nothing() {
+    holds_only_with(
+        name!("who_gives_up_while_being_granted_has_it_or_leaves_nothing"),
+        &[Without::Grant],
+        3,
+        || {
+            let store = shared();
+            assert!(take(&store, owner(0), X, never));
+            let over = Arc::new(AtomicBool::new(false));
+            let waiter = {
+                let (store, over) = (store.clone(), over.clone());
+                thread::spawn(move || {
+                    if take(&store, owner(1), X, || over.load(Ordering::SeqCst)) {
+                        use_and_release(&store, owner(1));
+                    }
+                })
+            };
+            let clock = {
+                let (store, over) = (store.clone(), over.clone());
+                thread::spawn(move || {
+                    over.store(true, Ordering::SeqCst);
+                    store.slice_ends();
+                })
+            };
+            use_and_release(&store, owner(0));
+            waiter.join().unwrap();
+            clock.join().unwrap();
+            assert!(store.is_idle(), "somebody left a lock behind");
+        },
+    );
+}
+
+/// A process died with the lock, and another of its threads waited for it. The living find that out when a slice
+/// has passed.
+#[test]
+fn the_dead_neither_hold_nor_wait() {
+    holds_only_with(
+        name!("the_dead_neither_hold_nor_wait"),
+        &[Without::Burial],
+        3,
+        || {
+            let store = Arc::new(empty(true));
+            latched(&store, |t, wakes| {
+                let held = t.try_lock(&Request::lock(owner(DEAD), target(), X)?, wakes)?;
+                assert_eq!(held, None);
+                // Another thread of it waits.
+                let other = Owner { id: 1, ..owner(DEAD) };
+                t.enqueue(&Request::lock(other, target(), X)?, wakes).map(|_| ())
+            });
+            let waiters: Vec<_> = (1..3)
+                .map(|process| {
+                    let store = store.clone();
+                    thread::spawn(move || {
+                        assert!(take(&store, owner(process), X, never));
+                        use_and_release(&store, owner(process));
+                    })
+                })
+                .collect();
+            for waiter in waiters {
+                waiter.join().unwrap();
+            }
+            assert_eq!(store.value.get(), 2);
+            assert!(store.is_idle());
+        },
+    );
+}
+
+/// Who made room was killed after it had, and before it could wake anybody.
+#[test]
+fn a_lost_wake_costs_a_slice_and_no_more() {
+    holds_only_with(
+        name!("a_lost_wake_costs_a_slice_and_no_more"),
+        &[Without::Slice],
+        3,
+        || {
+            let store = shared();
+            assert!(take(&store, owner(0), X, never));
+            let waiter = {
+                let store = store.clone();
+                thread::spawn(move || {
+                    assert!(take(&store, owner(1), X, never));
+                    use_and_release(&store, owner(1));
+                })
+            };
+            let mut lost = Wakes::new();
+            store
+                .latched(None, |t| t.unlock(&owner(0), &target(), &mut lost))
+                .unwrap();
+            store.slice_ends();
+            waiter.join().unwrap();
+            assert!(store.is_idle());
+        },
+    );
+}
+
+/// Two who share it both want it alone.
+#[test]
+fn of_two_who_upgrade_one_is_told_at_once() {
+    holds_only_with(
+        name!("of_two_who_upgrade_one_is_told_at_once"),
+        &[Without::Circle],
+        3,
+        || {
+            let store = shared();
+            let won = Arc::new(AtomicUsize::new(0));
+            let upgrade = |store: &Shared, won: &AtomicUsize, me: Owner| {
+                assert!(take(store, me, S, never));
+                store.value.get();
+                if take(store, me, X, never) {
+                    won.fetch_add(1, Ordering::SeqCst);
+                    use_and_release(store, me);
+                }
+                release(store, &me, &target()).unwrap();
+            };
+            let other = {
+                let (store, won) = (store.clone(), won.clone());
+                thread::spawn(move || upgrade(&store, &won, owner(1)))
+            };
+            upgrade(&store, &won, owner(0));
+            other.join().unwrap();
+            assert!(won.load(Ordering::SeqCst) >= 1, "both gave way");
+            assert!(store.is_idle());
+        },
+    );
+}
+
+/// Turns are taken in the order of arrival, however often somebody looks around meanwhile.
+#[test]
+fn nobody_is_overtaken() {
+    holds_only_with(name!("nobody_is_overtaken"), &[Without::Place], 3, || {
+        let store = shared();
+        assert!(take(&store, owner(0), X, never));
+        // Who came, in this order; both change under the latch only.
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let next = Arc::new(AtomicUsize::new(0));
+        let waiters: Vec<_> = (1..3)
+            .map(|process| {
+                let (store, arrived, next) = (store.clone(), arrived.clone(), next.clone());
+                thread::spawn(move || {
+                    let request = Request::lock(owner(process), target(), X).unwrap();
+                    let mut mine = None;
+                    let mut queue = || {
+                        latched(&store, |t, wakes| {
+                            mine = mine.or_else(|| Some(arrived.fetch_add(1, Ordering::SeqCst)));
+                            t.enqueue(&request, wakes)
+                        })
+                    };
+                    let mut standing = queue();
+                    while let Queued::Waiting { ticket, seen } = standing {
+                        store.sleep(ticket.signal, seen, Duration::ZERO);
+                        standing = match latched(&store, |t, wakes| t.standing(ticket, wakes)) {
+                            Standing::Granted => Queued::Granted,
+                            // Leaves its place and comes back for another.
+                            Standing::Waiting { .. } if without(Without::Place) => {
+                                match latched(&store, |t, wakes| t.cancel(ticket, wakes)) {
+                                    Cancelled::Granted => Queued::Granted,
+                                    Cancelled::Withdrawn(_) => queue(),
+                                }
+                            }
+                            Standing::Waiting { seen, .. } => Queued::Waiting { ticket, seen },
+                        };
+                    }
+                    assert_eq!(standing, Queued::Granted);
+                    assert_eq!(Some(next.fetch_add(1, Ordering::SeqCst)), mine, "overtaken");
+                    use_and_release(&store, owner(process));
+                })
+            })
+            .collect();
+        store.slice_ends();
+        use_and_release(&store, owner(0));
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+        assert!(store.is_idle());
+    });
+}
+
+/// A change of one who holds nothing, against a locker: store/run.rs `write` and lock/wait.rs `wait_change`.
+#[test]
+fn a_change_and_a_lock_keep_each_other_out() {
+    holds_only_with(
+        name!("a_change_and_a_lock_keep_each_other_out"),
+        &[Without::ChangeLatch, Without::Comparison],
+        3,
+        || {
+            let store = shared();
+            let locker = {
+                let store = store.clone();
+                thread::spawn(move || {
+                    assert!(take(&store, owner(1), X, never));
+                    use_and_release(&store, owner(1));
+                })
+            };
+            let (me, id) = (owner(0), ObjectId(1));
+            let blocked = |t: &Table<'_>| Ok(t.may_concern(id) && t.change_blocked(&me, id, None)?.is_some());
+            loop {
+                let early = without(Without::ChangeLatch).then(|| store.unlatched(blocked).unwrap());
+                let changed = latched(&store, |t, _| {
+                    if early.map_or_else(|| blocked(t), Ok)? {
+                        return Ok(false);
+                    }
+                    store.value.set(store.value.get() + 1);
+                    Ok(true)
+                });
+                if changed {
+                    break;
+                }
+                wait_change(&*store, &me, id, None, None, None).unwrap();
+            }
+            release_reservations(&*store, &me).unwrap();
+            locker.join().unwrap();
+            assert_eq!(store.value.get(), 2);
+            assert!(store.is_idle());
+        },
+    );
+}
