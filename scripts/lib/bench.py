@@ -25,7 +25,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_safety
 import persist
+from bench_report import aim, table
 from pbase import pbase
 
 SLICE = 0.05  # seconds that one candidate works in one round
@@ -551,23 +553,10 @@ def opening(rounds: int, big: int, aims: list[str]) -> None:
     aim(aims, f"opening {big:,} entries beside 10", medians[f"{big:,} entries"] / medians["10 entries"], 1.5)
 
 
-def table(title: str, medians: dict[str, float], base: str) -> None:
-    print(f"\n{title}")
-    for name, m in sorted(medians.items(), key=lambda item: item[1]):
-        row = f"  {name:<16} {m:>12,.1f} {m / medians[base]:>10.2f} x {base}"
-        print(f"{row:<62} {m / medians['persist']:>8.2f} x persist" if "persist" in medians else row)
-
-
-def aim(aims: list[str], what: str, got: float, bound: float, at_least: bool = False) -> None:
-    met = got >= bound if at_least else got <= bound
-    aims.append(
-        f"  {'PASS' if met else 'MISS'}  {what}: {got:.2f} (aim {'>=' if at_least else '<='} {bound:g})"
-    )
-
-
 def main() -> None:
     p = argparse.ArgumentParser(prog="bench")
     p.add_argument("--others", required=True, help=argparse.SUPPRESS)
+    p.add_argument("--engine", required=True, help=argparse.SUPPRESS)
     p.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
     a = p.parse_args()
     sys.path.append(a.others)
@@ -580,6 +569,8 @@ def main() -> None:
     measure(classes, many, True, rounds, aims)
     whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
     opening(rounds * 4, big, aims)
+    bench_safety.undo(a.engine, rounds)
+    bench_safety.stall(a.engine, a.quick, aims)
     durable({c.name for c in classes} & {"persist", "lmdb", "sqlite3"}, a.others, rounds, aims)
     print("\naims")
     print("\n".join(aims))

@@ -1,0 +1,189 @@
+//! What a writer sees of checkpoints: the time of each single update of a large store, while nobody makes any,
+//! while another process makes one after the other, and while the writer's own limit of changes brings them.
+
+use super::{finish, forever, io};
+use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Value};
+use serde_json::{Value as Json, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Bytes beside the number in a record.
+const BODY: usize = 900;
+const DATA: Key<'static> = Key::Str(b"data");
+const NUMBER: Key<'static> = Key::Str(b"n");
+const BODY_KEY: Key<'static> = Key::Str(b"body");
+/// Time between two checkpoints of the other process.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// An update: when it began, and how long it took, in nanoseconds.
+type Sample = (u64, u64);
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64)
+}
+
+/// Numbers without a pattern.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// Fills a list with records: dicts of a number and some bytes.
+fn fill(store: &Store, bytes: u64) -> Result<(Obj, u64)> {
+    let records = bytes / 1024;
+    let root = store.root();
+    let list = store.write(Actor::Thread, &mut forever(), |w| {
+        let list = w.new_list()?;
+        w.set(root, &DATA, &In::Obj(list))?;
+        Ok(list)
+    })?;
+    let body = [7u8; BODY];
+    let mut at = 0;
+    while at < records {
+        let to = (at + 256).min(records);
+        store.write(Actor::Thread, &mut forever(), |w| {
+            for i in at..to {
+                let record = w.new_dict()?;
+                w.set(record, &NUMBER, &In::Int(i as i64))?;
+                w.set(record, &BODY_KEY, &In::Bytes(&body))?;
+                w.insert(list, i, &In::Obj(record))?;
+            }
+            Ok(())
+        })?;
+        at = to;
+    }
+    Ok((list, records))
+}
+
+/// Updates records at random for so long.
+fn update(store: &Store, list: Obj, records: u64, seconds: f64) -> Result<Vec<Sample>> {
+    let mut random = Random(now() | 1);
+    let mut samples = Vec::with_capacity((seconds * 1e6) as usize);
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    loop {
+        let i = random.below(records);
+        let (at, begin) = (now(), Instant::now());
+        if begin >= end {
+            return Ok(samples);
+        }
+        store.write(Actor::Thread, &mut forever(), |w| {
+            let Some(Value::Obj(record)) = w.item(list, i)? else {
+                return Err(persist_core::Error::invalid("a record is missing"));
+            };
+            match random.below(2) {
+                0 => w.set(record, &NUMBER, &In::Int(at as i64)),
+                _ => w.set(record, &BODY_KEY, &In::Bytes(&[at as u8; BODY])),
+            }
+        })?;
+        samples.push((at, begin.elapsed().as_nanos() as u64));
+    }
+}
+
+fn figures(mut took: Vec<u64>) -> Json {
+    took.sort_unstable();
+    let at = |q: f64| match took.len() {
+        0 => 0,
+        n => took[((n as f64 * q) as usize).min(n - 1)],
+    };
+    json!({
+        "updates": took.len(),
+        "p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999), "p99.99": at(0.9999), "max": at(1.0),
+        "over a ms": took.iter().filter(|t| **t > 1_000_000).count(),
+    })
+}
+
+pub(super) fn run(dir: &Path, bytes: u64, seconds: f64) -> Result<()> {
+    let path = dir.join("stall.store");
+    let store = Store::open(&path, &Options::default())?;
+    let (list, records) = fill(&store, bytes)?;
+    store.sync()?;
+    store.sync()?;
+    // Every page is in the page cache and mapped.
+    update(&store, list, records, 1.0)?;
+    store.sync()?;
+
+    let before = store.stat()?.checkpoint;
+    let own: Vec<u64> = update(&store, list, records, seconds)?
+        .iter()
+        .map(|s| s.1)
+        .collect();
+    let own_checkpoints = store.stat()?.checkpoint - before;
+
+    let exe = std::env::current_exe().map_err(io("the name of this program"))?;
+    let mut other = Command::new(exe)
+        .arg("sync")
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(io("starting another process"))?;
+    let mut says = BufReader::new(other.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    says.read_line(&mut line).map_err(io("the other process"))?;
+    let samples = update(&store, list, records, seconds)?;
+    drop(other.stdin.take());
+    let mut rest = String::new();
+    says.read_to_string(&mut rest).map_err(io("the other process"))?;
+    other.wait().map_err(io("the other process"))?;
+    let spans: Vec<Sample> = rest
+        .lines()
+        .filter_map(|l| l.split_once(' '))
+        .filter_map(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)))
+        .collect();
+    let (mut during, mut between) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    for (begin, took) in samples {
+        while at < spans.len() && spans[at].1 < begin {
+            at += 1;
+        }
+        if spans.get(at).is_some_and(|s| s.0 <= begin + took) {
+            during.push(took);
+        } else {
+            between.push(took);
+        }
+    }
+    let longest = spans.iter().map(|s| s.1 - s.0).max().unwrap_or(0);
+    store.close()?;
+    finish(&json!({
+        "bytes": bytes,
+        "records": records,
+        "checkpoints": spans.len(),
+        "longest checkpoint": longest,
+        "between": figures(between),
+        "during": figures(during),
+        "own": figures(own),
+        "own checkpoints": own_checkpoints,
+    }))
+}
+
+pub(super) fn sync(path: &Path) -> Result<()> {
+    let store = Store::open(path, &Options::default())?;
+    let (say, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        let _ = say.send(());
+    });
+    let mut out = std::io::stdout().lock();
+    let mut print = |line: String| {
+        out.write_all(line.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(io("standard output"))
+    };
+    print("ready\n".to_owned())?;
+    while told.recv_timeout(PAUSE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        let begin = now();
+        store.sync()?;
+        print(format!("{begin} {}\n", now()))?;
+    }
+    store.close()
+}
