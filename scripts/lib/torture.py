@@ -40,7 +40,9 @@ def main() -> int:
     p.add_argument("--limit", type=float, default=100, help="ms within which the others must go on")
     p.add_argument("--no-mount", action="store_true", help="Python writers only")
     p.add_argument("--keep", action="store_true", help="keep the store after a violation")
-    p.add_argument("--every", action="store_true", help="every moment of every operation (an hour)")
+    p.add_argument(
+        "--every", action="store_true", help="every store (an hour) and instruction (days) of every operation"
+    )
     a = p.parse_args()
     if a.mode in ("all", "engine"):
         parts = PARTS

@@ -1,9 +1,12 @@
 //! The operations that the kill tests take to pieces: how the store is filled before, and what is done.
 
 use super::state::State;
+use super::{again, ptrace, sys};
 use persist_core::store::{
     Actor, In, Key, Kind, LockMode, LockTarget, Obj, Result, Step, Store, Value, Wait, Word, Writer,
 };
+use std::io::{IoSlice, Write};
+use std::os::unix::process::ExitStatusExt;
 
 /// What a child does between its two marks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +17,12 @@ pub enum Marked {
     Open,
     /// Closing it.
     Close,
+    /// An operation, and the end of the thread that did it.
+    Thread,
+    /// A fork, and an operation after it.
+    Fork,
+    /// An operation in a forked child, from its first instruction on.
+    Forked,
 }
 
 /// An operation to be killed.
@@ -23,7 +32,44 @@ pub struct Case {
     pub marked: Marked,
     /// Fills the store before.
     pub prepare: fn(&Store) -> Result<()>,
+    /// What the child does before the operation.
+    pub begin: fn(&Store) -> Result<()>,
     pub run: fn(&Store) -> Result<()>,
+}
+
+impl Case {
+    const fn new(name: &'static str, marked: Marked, prepare: fn(&Store) -> Result<()>) -> Case {
+        Case {
+            name,
+            marked,
+            prepare,
+            begin: nothing,
+            run: nothing,
+        }
+    }
+
+    const fn after(mut self, begin: fn(&Store) -> Result<()>) -> Case {
+        self.begin = begin;
+        self
+    }
+
+    const fn does(mut self, run: fn(&Store) -> Result<()>) -> Case {
+        self.run = run;
+        self
+    }
+
+    /// It leaves everything as it is.
+    pub fn changes_nothing(&self) -> bool {
+        matches!(self.marked, Marked::Open | Marked::Close)
+    }
+}
+
+const fn operation(
+    name: &'static str,
+    prepare: fn(&Store) -> Result<()>,
+    run: fn(&Store) -> Result<()>,
+) -> Case {
+    Case::new(name, Marked::Operation, prepare).does(run)
 }
 
 fn write(s: &Store, f: impl FnMut(&mut Writer<'_>) -> Result<()>) -> Result<()> {
@@ -137,98 +183,155 @@ fn three_changes(s: &Store) -> Result<()> {
     })
 }
 
+fn entry_b(s: &Store) -> LockTarget<'static> {
+    LockTarget {
+        obj: s.root(),
+        key: Some(Key::Str(b"b")),
+    }
+}
+
+fn lock_b(s: &Store) -> Result<()> {
+    s.lock(
+        Actor::Thread,
+        entry_b(s),
+        LockMode::Exclusive,
+        &mut Wait::forever(),
+    )
+}
+
+/// What those do who were beside a killed process: nobody's lock, latch or mark is in their way, and the
+/// store holds afterwards what it held before.
+pub fn go_on(s: &Store) -> Result<()> {
+    if s.in_transaction() {
+        s.rollback()?;
+    }
+    let value = |k: &'static str| s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())));
+    if let Some(Value::Str { bytes, .. }) = value("b")? {
+        write(s, |w| {
+            let text = std::str::from_utf8(&bytes).expect("text");
+            w.set(s.root(), &Key::Str(b"b"), &In::str(text))
+        })?;
+    }
+    set(s, s.root(), "c", In::Float(0.5))?;
+    s.sync()
+}
+
+type Act = fn(&Store) -> Result<()>;
+
+/// How a process dies beside the one that is killed.
+const DEATHS: &[(&str, Act)] = &[
+    ("in a transaction", |s| {
+        write(s, |w| {
+            let d = w.new_dict()?;
+            w.set(d, &Key::Int(1), &In::Int(1))
+        })?;
+        s.read(&mut Wait::forever(), |r| r.pin(s.root()))?;
+        lock_b(s)?;
+        s.begin(&mut Wait::forever())?;
+        set(s, s.root(), "a", In::Bytes(&[9; 9000]))?;
+        set(s, s.root(), "c", In::Int(9))
+    }),
+    ("in a read section", |s| {
+        s.read(&mut Wait::forever(), |_| -> Result<()> { ptrace::die() })
+    }),
+    ("with a lock", lock_b),
+    ("in a checkpoint", Store::sync),
+];
+
+/// Dies in the way that `PERSIST_STEP_DEATH` names.
+pub fn die_as_told(s: &Store) {
+    let told = std::env::var("PERSIST_STEP_DEATH").expect("a way to die");
+    let (_, death) = DEATHS
+        .iter()
+        .find(|(name, _)| *name == told)
+        .expect("a known way");
+    death(s).expect("what comes before a death");
+    ptrace::die();
+}
+
+/// Another process dies.
+fn let_one_die(s: &Store, how: &str) -> Result<()> {
+    let mut command = again("dying");
+    command
+        .env("PERSIST_STEP_STORE", s.path())
+        .env("PERSIST_STEP_DEATH", how);
+    if how == "in a checkpoint" {
+        command.env("PERSIST_FAIL", "checkpoint.written=1");
+    }
+    let died = command.status().expect("run");
+    assert_eq!(died.signal(), Some(libc::SIGKILL), "{how}");
+    Ok(())
+}
+
+/// No slot can be taken for a forked child: it has to do that itself.
+fn let_no_slot_be_taken(_: &Store) -> Result<()> {
+    sys::allow_one_more_file();
+    Ok(())
+}
+
+fn first_operation(s: &Store) -> Result<()> {
+    sys::allow_files();
+    set(
+        s,
+        s.root(),
+        "a",
+        In::str("set by a child, in a segment of its own"),
+    )
+}
+
+/// Each operation that the promise is about. Opening makes, makes anew and recovers in `kill_steps`, too.
 pub const CASES: &[Case] = &[
-    Case {
-        name: "set inline over inline",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| set(s, s.root(), "a", In::Int(2)),
-    },
-    Case {
-        name: "set inline, first change after a checkpoint",
-        marked: Marked::Operation,
-        prepare: |s| some_values(s).and_then(|()| s.sync()),
-        run: |s| set(s, s.root(), "a", In::Int(2)),
-    },
-    Case {
-        name: "insert into a small dict",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 5),
-        run: insert_into_d,
-    },
-    Case {
-        name: "a small dict grows sparse",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 160),
-        run: insert_into_d,
-    },
-    Case {
-        name: "a small dict becomes large",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 236),
-        run: insert_into_d,
-    },
-    Case {
-        name: "insert into a large dict",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 2000),
-        run: insert_into_d,
-    },
-    Case {
-        name: "remove from a large dict",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 400),
-        run: |s| {
+    operation("set inline over inline", some_values, |s| {
+        set(s, s.root(), "a", In::Int(2))
+    }),
+    operation(
+        "set inline, first change after a checkpoint",
+        |s| some_values(s).and_then(|()| s.sync()),
+        |s| set(s, s.root(), "a", In::Int(2)),
+    ),
+    operation("insert into a small dict", |s| a_dict_of(s, 5), insert_into_d),
+    operation("a small dict grows sparse", |s| a_dict_of(s, 160), insert_into_d),
+    operation("a small dict becomes large", |s| a_dict_of(s, 236), insert_into_d),
+    operation("insert into a large dict", |s| a_dict_of(s, 2000), insert_into_d),
+    operation(
+        "remove from a large dict",
+        |s| a_dict_of(s, 400),
+        |s| {
             let d = child(s, "d")?;
             write(s, |w| w.remove(d, &Key::Str(b"key 200")).map(|_| ()))
         },
-    },
-    Case {
-        name: "overwrite with a longer string",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| set(s, s.root(), "b", In::str(&"longer ".repeat(80))),
-    },
-    Case {
-        name: "a string of many pieces",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| set(s, s.root(), "b", In::Bytes(&[7; 20_000])),
-    },
-    Case {
-        name: "a string that the redo log has no room for",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| set(s, s.root(), "b", In::Bytes(&[7; 70_000])),
-    },
-    Case {
-        name: "remove a string of many pieces",
-        marked: Marked::Operation,
-        prepare: |s| set(s, s.root(), "b", In::Bytes(&[7; 20_000])),
-        run: |s| write(s, |w| w.remove(s.root(), &Key::Str(b"b")).map(|_| ())),
-    },
-    Case {
-        name: "remove",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| write(s, |w| w.remove(s.root(), &Key::Str(b"b")).map(|_| ())),
-    },
-    Case {
-        name: "append to a list",
-        marked: Marked::Operation,
-        prepare: |s| a_list_of(s, 64),
-        run: |s| {
+    ),
+    operation("overwrite with a longer string", some_values, |s| {
+        set(s, s.root(), "b", In::str(&"longer ".repeat(80)))
+    }),
+    operation("a string of many pieces", some_values, |s| {
+        set(s, s.root(), "b", In::Bytes(&[7; 20_000]))
+    }),
+    operation("a string that the redo log has no room for", some_values, |s| {
+        set(s, s.root(), "b", In::Bytes(&[7; 70_000]))
+    }),
+    operation(
+        "remove a string of many pieces",
+        |s| set(s, s.root(), "b", In::Bytes(&[7; 20_000])),
+        |s| write(s, |w| w.remove(s.root(), &Key::Str(b"b")).map(|_| ())),
+    ),
+    operation("remove", some_values, |s| {
+        write(s, |w| w.remove(s.root(), &Key::Str(b"b")).map(|_| ()))
+    }),
+    operation(
+        "append to a list",
+        |s| a_list_of(s, 64),
+        |s| {
             let l = child(s, "l")?;
             write(s, |w| {
                 w.insert(l, 64, &In::str("an item with a segment of its own"))
             })
         },
-    },
-    Case {
-        name: "replace a value that was found lately",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 10),
-        run: |s| {
+    ),
+    operation(
+        "replace a value that was found lately",
+        |s| a_dict_of(s, 10),
+        |s| {
             let d = child(s, "d")?;
             let key = Key::Str(b"key 3");
             // Copies the page of this epoch, and changes nothing else.
@@ -241,59 +344,50 @@ pub const CASES: &[Case] = &[
             );
             Ok(())
         },
-    },
-    Case {
-        name: "insert into a full leaf",
-        marked: Marked::Operation,
-        prepare: |s| a_list_of(s, 2000),
-        run: |s| {
+    ),
+    operation(
+        "insert into a full leaf",
+        |s| a_list_of(s, 2000),
+        |s| {
             let l = child(s, "l")?;
             write(s, |w| w.insert(l, 10, &In::Int(-1)))
         },
-    },
-    Case {
-        name: "remove from a list until leaves merge",
-        marked: Marked::Operation,
-        prepare: |s| a_list_of(s, 1600),
-        run: |s| {
+    ),
+    operation(
+        "remove from a list until leaves merge",
+        |s| a_list_of(s, 1600),
+        |s| {
             let l = child(s, "l")?;
             write(s, |w| w.remove_items(l, 100, 900))
         },
-    },
-    Case {
-        name: "a new dict",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| {
-            write(s, |w| {
-                let d = w.new_dict()?;
-                w.set(d, &Key::Int(1), &In::Bool(true))?;
-                w.set(s.root(), &Key::Str(b"new"), &In::Obj(d))
-            })
-        },
-    },
-    Case {
-        name: "an attribute",
-        marked: Marked::Operation,
-        prepare: |s| {
+    ),
+    operation("a new dict", some_values, |s| {
+        write(s, |w| {
+            let d = w.new_dict()?;
+            w.set(d, &Key::Int(1), &In::Bool(true))?;
+            w.set(s.root(), &Key::Str(b"new"), &In::Obj(d))
+        })
+    }),
+    operation(
+        "an attribute",
+        |s| {
             write(s, |w| {
                 let o = w.new_object("module:Class")?;
                 w.set(o, &Key::Str(b"x"), &In::Int(1))?;
                 w.set(s.root(), &Key::Str(b"o"), &In::Obj(o))
             })
         },
-        run: |s| {
+        |s| {
             let o = child(s, "o")?;
             write(s, |w| {
                 w.set(o, &Key::Str(b"x"), &In::str("changed, in a segment of its own"))?;
                 w.set(o, &Key::Str(b"y"), &In::Int(2))
             })
         },
-    },
-    Case {
-        name: "release a subtree",
-        marked: Marked::Operation,
-        prepare: |s| {
+    ),
+    operation(
+        "release a subtree",
+        |s| {
             write(s, |w| {
                 let top = w.new_dict()?;
                 for i in 0..6 {
@@ -305,43 +399,31 @@ pub const CASES: &[Case] = &[
                 w.set(s.root(), &Key::Str(b"top"), &In::Obj(top))
             })
         },
-        run: |s| write(s, |w| w.remove(s.root(), &Key::Str(b"top")).map(|_| ())),
-    },
-    Case {
-        name: "a transaction",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| three_changes(s).and_then(|()| s.commit()),
-    },
-    Case {
-        name: "a rollback",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| three_changes(s).and_then(|()| s.rollback()),
-    },
-    Case {
-        name: "lock and unlock",
-        marked: Marked::Operation,
-        prepare: some_values,
-        run: |s| {
-            let whole = LockTarget {
-                obj: s.root(),
-                key: None,
-            };
-            let entry = LockTarget {
-                obj: s.root(),
-                key: Some(Key::Str(b"a")),
-            };
-            s.lock(Actor::Thread, entry, LockMode::Exclusive, &mut Wait::forever())?;
-            s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::forever())?;
-            s.unlock(Actor::Thread, entry)?;
-            s.unlock(Actor::Thread, whole)
-        },
-    },
-    Case {
-        name: "collect a cycle",
-        marked: Marked::Operation,
-        prepare: |s| {
+        |s| write(s, |w| w.remove(s.root(), &Key::Str(b"top")).map(|_| ())),
+    ),
+    operation("a transaction", some_values, |s| {
+        three_changes(s).and_then(|()| s.commit())
+    }),
+    operation("a rollback", some_values, |s| {
+        three_changes(s).and_then(|()| s.rollback())
+    }),
+    operation("lock and unlock", some_values, |s| {
+        let whole = LockTarget {
+            obj: s.root(),
+            key: None,
+        };
+        let entry = LockTarget {
+            obj: s.root(),
+            key: Some(Key::Str(b"a")),
+        };
+        s.lock(Actor::Thread, entry, LockMode::Exclusive, &mut Wait::forever())?;
+        s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::forever())?;
+        s.unlock(Actor::Thread, entry)?;
+        s.unlock(Actor::Thread, whole)
+    }),
+    operation(
+        "collect a cycle",
+        |s| {
             write(s, |w| {
                 let (a, b) = (w.new_dict()?, w.new_dict()?);
                 w.set(a, &Key::Str(b"b"), &In::Obj(b))?;
@@ -350,22 +432,16 @@ pub const CASES: &[Case] = &[
             })?;
             write(s, |w| w.remove(s.root(), &Key::Str(b"a")).map(|_| ()))
         },
-        run: |s| s.gc().map(|_| ()),
-    },
-    Case {
-        name: "read everything",
-        marked: Marked::Operation,
-        prepare: used_for_a_while,
-        run: |s| {
-            State::of(s);
-            Ok(())
-        },
-    },
-    Case {
-        name: "pin and unpin",
-        marked: Marked::Operation,
-        prepare: |s| a_list_of(s, 10),
-        run: |s| {
+        |s| s.gc().map(|_| ()),
+    ),
+    operation("read everything", used_for_a_while, |s| {
+        State::of(s);
+        Ok(())
+    }),
+    operation(
+        "pin and unpin",
+        |s| a_list_of(s, 10),
+        |s| {
             let l = child(s, "l")?;
             s.read(&mut Wait::forever(), |r| r.pin(l))?;
             write(s, |w| w.remove(s.root(), &Key::Str(b"l")).map(|_| ()))?;
@@ -373,12 +449,11 @@ pub const CASES: &[Case] = &[
             s.unpin(l);
             s.gc().map(|_| ())
         },
-    },
-    Case {
-        name: "rename over another",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 20).and_then(|()| a_list_of(s, 20)),
-        run: |s| {
+    ),
+    operation(
+        "rename over another",
+        |s| a_dict_of(s, 20).and_then(|()| a_list_of(s, 20)),
+        |s| {
             let step = |k: &str| {
                 Step::Key(Value::Str {
                     bytes: k.as_bytes().into(),
@@ -388,77 +463,88 @@ pub const CASES: &[Case] = &[
             let d = child(s, "d")?;
             write(s, |w| w.rename(s.root(), &step("l"), d, &step("key 3")))
         },
-    },
-    Case {
-        name: "turn a dict into an object",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 12),
-        run: |s| {
+    ),
+    operation(
+        "turn a dict into an object",
+        |s| a_dict_of(s, 12),
+        |s| {
             let d = child(s, "d")?;
             write(s, |w| w.convert(d, Kind::Object, "module:Class"))
         },
-    },
-    Case {
-        name: "clear",
-        marked: Marked::Operation,
-        prepare: |s| a_dict_of(s, 600),
-        run: |s| {
+    ),
+    operation(
+        "clear",
+        |s| a_dict_of(s, 600),
+        |s| {
             let d = child(s, "d")?;
             write(s, |w| w.clear(d))
         },
-    },
-    Case {
-        name: "give pages back on a full disk",
-        marked: Marked::Operation,
-        prepare: |s| {
+    ),
+    operation(
+        "give pages back on a full disk",
+        |s| {
             set(s, s.root(), "big", In::Bytes(&[3; 40_000]))?;
             used_for_a_while(s)?;
             write(s, |w| w.remove(s.root(), &Key::Str(b"big")).map(|_| ()))?;
             s.sync()?;
             s.sync()
         },
-        run: Store::release_free_pages,
-    },
-    Case {
-        name: "a checkpoint",
-        marked: Marked::Operation,
-        prepare: used_for_a_while,
-        run: Store::sync,
-    },
-    Case {
-        name: "take a snapshot",
-        marked: Marked::Operation,
-        prepare: used_for_a_while,
-        run: |s| s.snapshot("a snapshot").map(|_| ()),
-    },
-    Case {
-        name: "take one more snapshot",
-        marked: Marked::Operation,
-        prepare: with_snapshots,
-        run: |s| s.snapshot("three").map(|_| ()),
-    },
-    Case {
-        name: "drop a snapshot",
-        marked: Marked::Operation,
-        prepare: with_snapshots,
-        run: |s| s.drop_snapshot("one"),
-    },
-    Case {
-        name: "drop the newest snapshot",
-        marked: Marked::Operation,
-        prepare: with_snapshots,
-        run: |s| s.drop_snapshot("two"),
-    },
-    Case {
-        name: "open",
-        marked: Marked::Open,
-        prepare: used_for_a_while,
-        run: nothing,
-    },
-    Case {
-        name: "close",
-        marked: Marked::Close,
-        prepare: used_for_a_while,
-        run: nothing,
-    },
+        Store::release_free_pages,
+    ),
+    operation("a checkpoint", used_for_a_while, Store::sync),
+    operation("take a snapshot", used_for_a_while, |s| {
+        s.snapshot("a snapshot").map(|_| ())
+    }),
+    operation("take one more snapshot", with_snapshots, |s| {
+        s.snapshot("three").map(|_| ())
+    }),
+    operation("drop a snapshot", with_snapshots, |s| s.drop_snapshot("one")),
+    operation("drop the newest snapshot", with_snapshots, |s| {
+        s.drop_snapshot("two")
+    }),
+    operation("bury one who died in a transaction", some_values, |s| {
+        set(s, s.root(), "a", In::Int(2))
+    })
+    .after(|s| let_one_die(s, "in a transaction")),
+    operation("bury one who died in a read section", some_values, |s| {
+        set(s, s.root(), "a", In::Int(2))
+    })
+    .after(|s| let_one_die(s, "in a read section")),
+    operation("take the lock of one who died", some_values, |s| {
+        lock_b(s)?;
+        s.unlock(Actor::Thread, entry_b(s))
+    })
+    .after(|s| let_one_die(s, "with a lock")),
+    operation("bury at a checkpoint", some_values, Store::sync).after(|s| let_one_die(s, "with a lock")),
+    operation("finish another's checkpoint", used_for_a_while, Store::sync)
+        .after(|s| let_one_die(s, "in a checkpoint")),
+    Case::new("a thread ends", Marked::Thread, some_values).does(|s| set(s, s.root(), "a", In::Int(2))),
+    Case::new("a thread ends in a transaction", Marked::Thread, some_values)
+        .does(|s| lock_b(s).and_then(|()| three_changes(s))),
+    Case::new("fork", Marked::Fork, some_values),
+    Case::new("fork with a lock held", Marked::Fork, some_values).after(lock_b),
+    Case::new("fork in a transaction", Marked::Fork, some_values)
+        .after(three_changes)
+        .does(Store::commit),
+    Case::new("a forked child's first operation", Marked::Forked, some_values).does(first_operation),
+    Case::new("a forked child registers itself", Marked::Forked, some_values)
+        .after(let_no_slot_be_taken)
+        .does(first_operation),
+    Case::new(
+        "a forked child registers itself, its parent has a lock",
+        Marked::Forked,
+        some_values,
+    )
+    .after(|s| lock_b(s).and_then(|()| let_no_slot_be_taken(s)))
+    .does(first_operation),
+    Case::new("open", Marked::Open, used_for_a_while),
+    Case::new("close", Marked::Close, used_for_a_while),
 ];
+
+/// Changes the store's file by a call that nobody knows of: for the test that this is noticed.
+pub const SMUGGLER: Case = operation("a change by an unknown call", some_values, |s| {
+    let file = std::fs::OpenOptions::new().append(true).open(s.path());
+    let written = file.and_then(|mut f| f.write_vectored(&[IoSlice::new(b"smuggled")]));
+    assert_eq!(written.expect("write"), 8);
+    Ok(())
+});

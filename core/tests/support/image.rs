@@ -11,12 +11,12 @@
 //! Sidecars and redo logs are known by inode and kept under a second name, so that a moment's can be
 //! linked to its place again.
 
-use super::ptrace::{Event, Page, Tracee, Window, data_pages};
+use super::ptrace::{Event, Tracee};
+use super::window::{Page, Window, data_pages};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The longest operation that is recorded, in stores.
 const MOST: u64 = 1_000_000;
@@ -97,7 +97,8 @@ fn open(path: &Path) -> Option<File> {
     OpenOptions::new().read(true).write(true).open(path).ok()
 }
 
-struct Watch {
+/// A store's files under observation, and what they were when last looked at.
+pub struct Watch {
     paths: Paths,
     windows: BTreeMap<FileId, Window>,
     shadow: BTreeMap<Place, Box<Page>>,
@@ -105,7 +106,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(paths: &Paths) -> Watch {
+    pub fn new(paths: &Paths) -> Watch {
         let mut watch = Watch {
             paths: paths.clone(),
             windows: BTreeMap::new(),
@@ -145,7 +146,7 @@ impl Watch {
         }
     }
 
-    fn id_of(&self, ino: u64) -> FileId {
+    pub fn id_of(&self, ino: u64) -> FileId {
         let store = self
             .windows
             .get(&0)
@@ -163,6 +164,50 @@ impl Watch {
             }
         }
         all
+    }
+
+    /// What differs from when it was looked at last, of the names, lengths and pages with data.
+    pub fn differs(&mut self) -> Option<String> {
+        let names = self.look_at_names();
+        if names != self.names {
+            return Some(format!("{names:?}, was {:?}", self.names));
+        }
+        let known = self.shadow.keys().copied();
+        let full = self.windows.iter().flat_map(|(id, window)| {
+            let ranges = data_pages(window.file()).into_iter().flatten();
+            ranges.map(|page| (*id, page)).collect::<Vec<_>>()
+        });
+        full.chain(known).find_map(|place| self.differs_at(place))
+    }
+
+    /// Whether a page differs from what it was.
+    pub fn differs_at(&self, place: Place) -> Option<String> {
+        let window = self.windows.get(&place.0)?;
+        if place.1 * 4096 >= window.len() {
+            return None;
+        }
+        let was: &Page = self.shadow.get(&place).map_or(&[0; 512], |page| page);
+        let is = window.page(place.1);
+        let word = (0..512).find(|i| is[*i] != was[*i])?;
+        Some(format!(
+            "file {}, page {}, word {word}: {:#x}, was {:#x}",
+            place.0, place.1, is[word], was[word]
+        ))
+    }
+
+    /// Takes a page as it is.
+    pub fn accept_at(&mut self, place: Place) {
+        if let Some(window) = self.windows.get(&place.0)
+            && place.1 * 4096 < window.len()
+        {
+            self.shadow.insert(place, Box::new(*window.page(place.1)));
+        }
+    }
+
+    /// Takes everything as it is.
+    pub fn accept(&mut self) {
+        self.names = self.look_at_names();
+        self.shadow = self.everything();
     }
 
     /// Notes in `moment` what changed on a page.
@@ -188,10 +233,9 @@ impl Watch {
     }
 }
 
-/// Runs `command` until it stops itself (`alone`: with nobody else at the store), from there from store
-/// to store until it stops itself again, and kills it.
-pub fn record(paths: &Paths, alone: bool, command: &mut Command) -> Reel {
-    let mut child = Tracee::spawn(command, &paths.store);
+/// Takes a process (`alone`: with nobody else at the store) from store to store until it stops itself, and
+/// kills it.
+pub fn record(paths: &Paths, alone: bool, mut child: Tracee) -> Reel {
     let mut watch = Watch::new(paths);
     let (base, base_names) = (watch.shadow.clone(), watch.names);
     let mut moments = Vec::new();
@@ -223,6 +267,7 @@ pub fn record(paths: &Paths, alone: bool, command: &mut Command) -> Reel {
                     watch.look(place, &mut moment);
                 }
             }
+            Event::Forked | Event::Passed | Event::Storing { .. } => {}
             Event::Ended(stop) => panic!("the child under trace: {stop:?}"),
         }
         if !moment.words.is_empty() || moment.names.is_some() {
@@ -276,6 +321,12 @@ impl Base {
 }
 
 impl Reel {
+    /// The moments at which the sidecar or a name changed.
+    pub fn telling(&self) -> Vec<usize> {
+        let all = 0..self.moments.len();
+        all.filter(|m| self.moments[*m].protocol).collect()
+    }
+
     /// Brings back what a kill at this moment leaves.
     pub fn restore(&mut self, moment: usize) {
         if self.at.is_none_or(|at| at > moment) {

@@ -1,8 +1,9 @@
 //! What the kill tests share.
 //!
-//! - `ptrace`, `sys`: system calls; the only unsafe code.
+//! - `ptrace`, `window`, `sys`: system calls; the only unsafe code.
 //! - `cases`: operations.
 //! - `image`: a store's files at every instruction of an operation, and how to bring them back.
+//! - `walk`: an operation from instruction to instruction; nothing changes the files but what `image` sees.
 //! - `state`: what a store holds, and whether all of it is sound.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
@@ -11,6 +12,8 @@ pub mod image;
 pub mod ptrace;
 pub mod state;
 pub mod sys;
+pub mod walk;
+pub mod window;
 
 use std::path::PathBuf;
 use std::process::Command;

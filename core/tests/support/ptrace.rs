@@ -1,15 +1,15 @@
-//! System calls of the kill tests: tracing a child from store to store, signals, fork, and windows on
-//! files. The only unsafe code of the tests, under safe functions.
+//! System calls of the kill tests: tracing a child from store to store or from instruction to instruction,
+//! signals, fork, under safe functions.
 //!
 //! 1. A `Tracee` is traced by the thread that spawned it; that thread moves it, and no other.
 //! 2. To be stopped at each store into the store's files, and only there, the child's mappings of them are
 //!    read-only: a store faults, the mapping is opened, the instruction single-stepped, the mapping
-//!    protected again. (Single-stepping all the rest too finds the same moments: what it stores nowhere
-//!    outlives it. It takes a hundred times as long.)
-//! 3. A `Window` shows a file's bytes as they are now. Pages beyond its end must not be touched: callers
-//!    ask `len` first, and nobody shortens a file while a window looks at it.
+//!    protected again. Single-stepping all the rest too (`step`) finds the same moments, since what it stores
+//!    nowhere outlives it; that nothing else changes the files is what `walk` looks after.
+//! 3. A process that the tracee forks stands still at its first instruction, as its `kin`; or it is the one
+//!    that is moved, and its parent stands still (`follow`). Both end together, unless one is taken.
 
-use memmap2::{MmapOptions, MmapRaw};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -25,12 +25,15 @@ pub enum Stop {
     Exited(i32),
     /// Killed by this signal.
     Killed(i32),
+    /// Stopped in the call that has just made a process.
+    Forked,
 }
 
 /// A child process under trace.
 #[derive(Debug)]
 pub struct Tracee {
-    child: Child,
+    /// None: of a process that another tracee made.
+    child: Option<Child>,
     /// The thread that is stepped.
     tid: i32,
     gone: bool,
@@ -39,6 +42,14 @@ pub struct Tracee {
     /// Where a `syscall` instruction lies.
     syscall: u64,
     inside: bool,
+    /// Its memory, and the pages of code that were looked at.
+    memory: File,
+    code: HashMap<u64, Box<[u8; 4096]>>,
+    /// The mapping that the next instruction stores into.
+    faulted: Option<Mapping>,
+    /// What `call` said of the next instruction.
+    next_call: Option<Option<i64>>,
+    kin: Option<Box<Tracee>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,12 +70,47 @@ pub enum Event {
         /// The page.
         page: u64,
     },
+    /// About to store into a watched file, on this page or from it into the next (`step` only).
+    Storing {
+        /// The file.
+        ino: u64,
+        /// The page.
+        page: u64,
+    },
+    /// Done one instruction that touches no watched file (`step` only).
+    Passed,
+    /// Made a process, which stands still.
+    Forked,
     /// Returned from a system call that may have changed files.
     Called,
     /// Stopped itself.
     Marked,
     /// Ended, or was stopped by an unexpected signal.
     Ended(Stop),
+}
+
+impl Stop {
+    /// Still there.
+    fn stands(self) -> bool {
+        matches!(self, Stop::Signal(_) | Stop::Forked)
+    }
+}
+
+fn changes_files(call: i64) -> bool {
+    matches!(
+        call,
+        libc::SYS_fallocate
+            | libc::SYS_ftruncate
+            | libc::SYS_write
+            | libc::SYS_pwrite64
+            | libc::SYS_openat
+            | libc::SYS_open
+            | libc::SYS_unlink
+            | libc::SYS_unlinkat
+            | libc::SYS_rename
+            | libc::SYS_renameat
+            | libc::SYS_renameat2
+    )
 }
 
 fn check(r: i64, what: &str) {
@@ -83,7 +129,9 @@ fn wait_for(which: i32) -> (i32, Stop) {
         // SAFETY: `status` is a writable int.
         let r = unsafe { libc::waitpid(which, &raw mut status, flags) };
         if r > 0 {
-            let stop = if libc::WIFSTOPPED(status) {
+            let stop = if status >> 8 == libc::SIGTRAP | libc::PTRACE_EVENT_FORK << 8 {
+                Stop::Forked
+            } else if libc::WIFSTOPPED(status) {
                 Stop::Signal(libc::WSTOPSIG(status))
             } else if libc::WIFSIGNALED(status) {
                 Stop::Killed(libc::WTERMSIG(status))
@@ -107,18 +155,10 @@ impl Tracee {
         let child = command.spawn().expect("start the child");
         let (tid, stop) = wait_for(0);
         let watched = watched.to_str().expect("a path of text").to_owned();
-        let gone = !matches!(stop, Stop::Signal(_));
-        let mut tracee = Tracee {
-            child,
-            tid,
-            gone,
-            watched,
-            maps: Vec::new(),
-            syscall: 0,
-            inside: false,
-        };
+        let mut tracee = Tracee::of(Some(child), tid, watched);
+        tracee.gone = !stop.stands();
         assert_eq!(stop, Stop::Signal(libc::SIGSTOP), "the child gets ready");
-        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD;
+        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEFORK;
         // SAFETY: the tracee is stopped; the options are constants the kernel knows.
         check(
             unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, tid, 0, options) },
@@ -128,6 +168,86 @@ impl Tracee {
         tracee.syscall = tracee.registers().rip - 2;
         tracee.find_maps();
         tracee
+    }
+
+    fn of(child: Option<Child>, tid: i32, watched: String) -> Tracee {
+        Tracee {
+            child,
+            tid,
+            gone: false,
+            watched,
+            maps: Vec::new(),
+            syscall: 0,
+            inside: false,
+            memory: File::open(format!("/proc/{tid}/mem")).expect("the child's memory"),
+            code: HashMap::new(),
+            faulted: None,
+            next_call: None,
+            kin: None,
+        }
+    }
+
+    /// The process that it has just made, which is traced too and stands at its first instruction.
+    fn born(&self) -> Tracee {
+        let mut pid: libc::c_ulong = 0;
+        // SAFETY: the tracee is stopped at such an event; `pid` is writable and of the right type.
+        check(
+            unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, self.tid, 0, &raw mut pid) },
+            "PTRACE_GETEVENTMSG",
+        );
+        let tid = pid as i32;
+        assert_eq!(wait_for(tid).1, Stop::Signal(libc::SIGSTOP), "a forked child");
+        let mut child = Tracee::of(None, tid, self.watched.clone());
+        child.maps.clone_from(&self.maps);
+        child.syscall = self.syscall;
+        child
+    }
+
+    /// Goes on until it forks; the child from its first instruction, with its parent as kin.
+    pub fn follow(mut self) -> Tracee {
+        loop {
+            match self.next() {
+                Event::Forked => break,
+                Event::Stored { .. } | Event::Called => {}
+                other => panic!("on the way to a fork: {other:?}"),
+            }
+        }
+        let mut child = self.take_kin().expect("a forked child");
+        child.kin = Some(Box::new(self));
+        child
+    }
+
+    /// The other process, from now on apart.
+    pub fn take_kin(&mut self) -> Option<Tracee> {
+        self.kin.take().map(|kin| *kin)
+    }
+
+    /// Lets it run to its end, past marks.
+    pub fn finish(mut self) -> Stop {
+        loop {
+            if let Event::Ended(stop) = self.next() {
+                return stop;
+            }
+        }
+    }
+
+    /// Where it stands.
+    pub fn instruction(&self) -> u64 {
+        self.registers().rip
+    }
+
+    /// The mapping that an address lies in, for messages.
+    pub fn whereabouts(&self, address: u64) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/maps", self.tid)).unwrap_or_default();
+        let hex = |t: &str| u64::from_str_radix(t, 16).unwrap_or(0);
+        let line = text.lines().find(|line| {
+            let (from, to) = line
+                .split_once(' ')
+                .and_then(|l| l.0.split_once('-'))
+                .unwrap_or(("", ""));
+            (hex(from)..hex(to)).contains(&address)
+        });
+        format!("{address:#x} in {}", line.unwrap_or("nothing"))
     }
 
     fn registers(&self) -> libc::user_regs_struct {
@@ -164,8 +284,12 @@ impl Tracee {
     fn resume(&mut self, request: libc::c_uint) -> Stop {
         // SAFETY: the tracee is stopped.
         check(unsafe { libc::ptrace(request, self.tid, 0, 0) }, "resume");
+        self.next_call = None;
         let stop = wait_for(self.tid).1;
-        self.gone = !matches!(stop, Stop::Signal(_));
+        self.gone = !stop.stands();
+        if stop == Stop::Forked {
+            self.kin = Some(Box::new(self.born()));
+        }
         stop
     }
 
@@ -221,49 +345,104 @@ impl Tracee {
     }
 
     /// Lets it run until it has stored something into a watched file's mapping (one instruction, or one
-    /// turn of a repeated one), has returned from a system call that may change files, has stopped itself
-    /// or has ended.
+    /// turn of a repeated one), has returned from a system call that may change files, has forked, has stopped
+    /// itself or has ended.
     pub fn next(&mut self) -> Event {
         loop {
             match self.resume(libc::PTRACE_SYSCALL) {
                 Stop::Signal(s) if s == libc::SIGTRAP | 0x80 => {
                     self.inside = !self.inside;
-                    if self.inside {
-                        continue;
-                    }
-                    let call = self.registers().orig_rax as i64;
-                    match call {
-                        libc::SYS_mmap | libc::SYS_munmap | libc::SYS_mremap => self.find_maps(),
-                        libc::SYS_fallocate
-                        | libc::SYS_ftruncate
-                        | libc::SYS_write
-                        | libc::SYS_pwrite64
-                        | libc::SYS_openat
-                        | libc::SYS_open
-                        | libc::SYS_unlink
-                        | libc::SYS_unlinkat
-                        | libc::SYS_rename
-                        | libc::SYS_renameat
-                        | libc::SYS_renameat2 => return Event::Called,
-                        _ => {}
+                    if !self.inside && self.returned(self.registers().orig_rax as i64) {
+                        return Event::Called;
                     }
                 }
-                Stop::Signal(libc::SIGSEGV) => {
-                    let Some(map) = self.map_at(self.fault_address()) else {
-                        return Event::Ended(Stop::Signal(libc::SIGSEGV));
+                other => {
+                    return match self.told(other) {
+                        Event::Storing { .. } => self.store(),
+                        event => event,
                     };
-                    let page = map.first + (self.fault_address() - map.range.0) / 4096;
-                    self.protect(map.range, libc::PROT_READ | libc::PROT_WRITE);
-                    let stop = self.resume(libc::PTRACE_SINGLESTEP);
-                    if stop != Stop::Signal(libc::SIGTRAP) {
-                        return Event::Ended(stop);
-                    }
-                    self.protect(map.range, libc::PROT_READ);
-                    return Event::Stored { ino: map.ino, page };
                 }
-                Stop::Signal(libc::SIGSTOP) => return Event::Marked,
-                other => return Event::Ended(other),
             }
+        }
+    }
+
+    /// One instruction, or one turn of a repeated one; a system call is one. Before one that stores into a
+    /// watched file it stops (`Storing`); that one is done by `store`.
+    pub fn step(&mut self) -> Event {
+        let call = self.call();
+        match self.resume(libc::PTRACE_SINGLESTEP) {
+            Stop::Signal(libc::SIGTRAP) => match call {
+                Some(call) if self.returned(call) => Event::Called,
+                _ => Event::Passed,
+            },
+            other => self.told(other),
+        }
+    }
+
+    /// Does the one instruction that stores into a watched file.
+    pub fn store(&mut self) -> Event {
+        let map = self.faulted.take().expect("it stands before a store");
+        let page = map.first + (self.fault_address() - map.range.0) / 4096;
+        self.protect(map.range, libc::PROT_READ | libc::PROT_WRITE);
+        let stop = self.resume(libc::PTRACE_SINGLESTEP);
+        if stop != Stop::Signal(libc::SIGTRAP) {
+            return Event::Ended(stop);
+        }
+        self.protect(map.range, libc::PROT_READ);
+        Event::Stored { ino: map.ino, page }
+    }
+
+    /// The system call that the next instruction makes.
+    fn call(&mut self) -> Option<i64> {
+        if let Some(known) = self.next_call {
+            return known;
+        }
+        let regs = self.registers();
+        let byte = |at: u64, tracee: &mut Tracee| {
+            let memory = &tracee.memory;
+            let page = tracee.code.entry(at / 4096).or_insert_with_key(|page| {
+                let mut bytes = Box::new([0; 4096]);
+                memory
+                    .read_exact_at(&mut bytes[..], page * 4096)
+                    .expect("the child's code");
+                bytes
+            });
+            page[at as usize % 4096]
+        };
+        let call =
+            (byte(regs.rip, self) == 0x0f && byte(regs.rip + 1, self) == 0x05).then_some(regs.rax as i64);
+        self.next_call = Some(call);
+        call
+    }
+
+    /// Whether the next instruction is a system call that may change files.
+    pub fn will_call(&mut self) -> bool {
+        self.call().is_some_and(changes_files)
+    }
+
+    /// It has returned from a system call: whether that may have changed files.
+    fn returned(&mut self, call: i64) -> bool {
+        if matches!(call, libc::SYS_mmap | libc::SYS_munmap | libc::SYS_mremap) {
+            self.find_maps();
+        }
+        changes_files(call)
+    }
+
+    /// What a stop means that is not the expected one.
+    fn told(&mut self, stop: Stop) -> Event {
+        match stop {
+            Stop::Signal(libc::SIGSEGV) => {
+                let address = self.fault_address();
+                let Some(map) = self.map_at(address) else {
+                    return Event::Ended(stop);
+                };
+                self.faulted = Some(map);
+                let page = map.first + (address - map.range.0) / 4096;
+                Event::Storing { ino: map.ino, page }
+            }
+            Stop::Signal(libc::SIGSTOP) => Event::Marked,
+            Stop::Forked => Event::Forked,
+            other => Event::Ended(other),
         }
     }
 
@@ -274,19 +453,26 @@ impl Tracee {
             .find(|m| (m.range.0..m.range.1).contains(&address))
     }
 
-    /// Kills it where it stands.
+    /// Kills it where it stands, and its kin.
     pub fn kill(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        let _ = self.child.kill();
+        drop(self.kin.take());
+        match &mut self.child {
+            Some(child) => drop(child.kill()),
+            None if self.gone => return,
+            None => signal(self.tid, libc::SIGKILL),
+        }
         while !self.gone {
-            self.gone = !matches!(wait_for(self.tid).1, Stop::Signal(_));
+            self.gone = !wait_for(self.tid).1.stands();
         }
         // The thread that was traced is gone; if it was not the process's first, that one is left.
-        if self.tid != self.child.id() as i32 {
-            let _ = self.child.wait();
+        if let Some(child) = &mut self.child
+            && self.tid != child.id() as i32
+        {
+            let _ = child.wait();
         }
     }
 }
@@ -357,74 +543,5 @@ pub fn stay_on_one_processor() {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-    }
-}
-
-/// Where a file has data: ranges of pages.
-pub fn data_pages(file: &File) -> Vec<std::ops::Range<u64>> {
-    use std::os::fd::AsRawFd;
-    let mut out = Vec::new();
-    let mut at = 0;
-    loop {
-        // SAFETY: plain system calls on an open descriptor.
-        let (from, to) = unsafe {
-            let from = libc::lseek(file.as_raw_fd(), at, libc::SEEK_DATA);
-            if from < 0 {
-                return out;
-            }
-            (from, libc::lseek(file.as_raw_fd(), from, libc::SEEK_HOLE))
-        };
-        out.push(from as u64 / 4096..(to as u64).div_ceil(4096));
-        at = to;
-    }
-}
-
-/// A page's bytes.
-pub type Page = [u64; 512];
-
-/// A file's bytes, as every process sees them.
-#[derive(Debug)]
-pub struct Window {
-    map: MmapRaw,
-    file: File,
-    pages: u64,
-}
-
-impl Window {
-    /// Looks at a file of at most `pages` pages.
-    pub fn new(file: File, pages: u64) -> Window {
-        let map = MmapOptions::new()
-            .len(pages as usize * 4096)
-            .no_reserve_swap()
-            .map_raw_read_only(&file)
-            .expect("map");
-        Window { map, file, pages }
-    }
-
-    /// The file's length.
-    pub fn len(&self) -> u64 {
-        self.file.metadata().expect("fstat").len()
-    }
-
-    /// The file.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// A page as it is now. It is whole: whoever could write it stands still.
-    pub fn page(&self, page: u64) -> &Page {
-        assert!(page < self.pages);
-        // SAFETY: inside the mapping and (the caller asked) the file; page-aligned; the only process that
-        // could write it is stopped or dead, and any bytes are valid words.
-        unsafe { &*self.map.as_ptr().add(page as usize * 4096).cast::<Page>() }
-    }
-
-    /// Writes a page.
-    pub fn write(&self, page: u64, words: &Page) {
-        let mut bytes = [0u8; 4096];
-        for (b, w) in bytes.chunks_exact_mut(8).zip(words) {
-            b.copy_from_slice(&w.to_ne_bytes());
-        }
-        self.file.write_all_at(&bytes, page * 4096).expect("write");
     }
 }

@@ -19,6 +19,30 @@ pub fn set_limit(what: libc::__rlimit_resource_t, value: u64) {
     assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
 }
 
+fn limit_files(most: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = most.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+}
+
+/// From now on this process can open one more file, and no second one.
+pub fn allow_one_more_file() {
+    let free = File::open("/dev/null").unwrap().as_raw_fd();
+    limit_files(free as u64 + 1);
+}
+
+/// As many files again as this process may have.
+pub fn allow_files() {
+    limit_files(u64::MAX);
+}
+
 /// Installs a handler of SIGBUS that ends the process with status 7.
 pub fn exit_on_bus() {
     extern "C" fn leave(_: i32) {

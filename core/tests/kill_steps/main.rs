@@ -1,0 +1,300 @@
+//! Promise P1 at every instruction: an operation's process is killed, others recover, the operation is
+//! there wholly or not at all and everything is sound.
+//!
+//! - `stage`: a store before an operation, the process that does it, what is allowed afterwards.
+//! - `stores`: the process is taken from store to store, and every moment is brought back and recovered
+//!   (`support::image` says why that is the same as a kill there); and it is really killed after so many stores.
+//! - `instructions`: the process is taken through the operation one instruction at a time, which shows that the
+//!   stores are all that changes anything; and it is really killed after instruction n.
+//!
+//! Each with an observer in another process and without. In the short form all moments of an operation that has
+//! few, of others each n-th, those that touch the sidecar closer than the rest, and a few instructions.
+//! `PERSIST_TORTURE_SECONDS`: so long at instructions drawn at random, other ones in each run.
+//! `PERSIST_TORTURE=1`: every moment, and (without seconds) every instruction. `PERSIST_STEP_ONLY`: of the operations
+//! with that in their names.
+
+mod instructions;
+mod stage;
+mod stores;
+#[path = "../support/mod.rs"]
+mod support;
+
+use persist_core::store::{Durability, Options, Store, Wait};
+use stage::{Beginning, Commits, Recovery, Stage, options};
+use std::panic::AssertUnwindSafe;
+use support::cases::{CASES, Case, Marked, SMUGGLER, die_as_told, go_on};
+use support::{ptrace, sys};
+
+fn case(name: &str) -> &'static Case {
+    let mut all = CASES.iter().chain([&SMUGGLER]);
+    all.find(|c| c.name == name).expect("a known case")
+}
+
+/// As a child is to open the store (PERSIST_STEP_DURABLE).
+fn child_options() -> Options {
+    Options {
+        durability: if std::env::var_os("PERSIST_STEP_DURABLE").is_some() {
+            Durability::Commit
+        } else {
+            Durability::Checkpoint
+        },
+        ..options()
+    }
+}
+
+/// The store that a child is to open.
+fn asked() -> Option<Store> {
+    let path = std::env::var("PERSIST_STEP_STORE").ok()?;
+    Some(Store::open(path, &child_options()).expect("open"))
+}
+
+fn asked_case() -> Option<&'static Case> {
+    std::env::var("PERSIST_STEP_CASE").ok().map(|name| case(&name))
+}
+
+/// The child that fills the store and dies.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn prepared() {
+    if let (Some(case), Some(store)) = (asked_case(), asked()) {
+        (case.prepare)(&store).expect("prepare");
+        ptrace::die();
+    }
+}
+
+/// The child that dies beside the one that is killed.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn dying() {
+    if let Some(store) = asked() {
+        die_as_told(&store);
+    }
+}
+
+/// The child: opens the store, does the operation between two marks.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn stepped() {
+    let Some(case) = asked_case() else {
+        return;
+    };
+    ptrace::die_with_parent();
+    if case.marked == Marked::Open {
+        ptrace::stop_here();
+    }
+    let store = asked().expect("a store");
+    // A thread has its slot, code is linked, before the first mark.
+    let warm = || {
+        let read = store.read(&mut Wait::forever(), |r| r.len(store.root()));
+        read.expect("read");
+        (case.begin)(&store).expect("what comes before");
+    };
+    match case.marked {
+        Marked::Operation => {
+            warm();
+            ptrace::stop_here();
+            (case.run)(&store).expect("the operation");
+        }
+        Marked::Open => {}
+        Marked::Close => {
+            ptrace::stop_here();
+            store.close().expect("close");
+        }
+        Marked::Thread => {
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    AT_THE_END.with(|_| ());
+                    warm();
+                    ptrace::stop_here();
+                    (case.run)(&store).expect("the operation");
+                });
+                // Until all of it is gone.
+                thread.join().expect("a thread");
+            });
+        }
+        Marked::Fork | Marked::Forked => {
+            warm();
+            forks(case, &store);
+        }
+    }
+    ptrace::stop_here();
+    ptrace::die();
+}
+
+thread_local! {
+    /// Goes after what the thread has of the store, since it was there before.
+    static AT_THE_END: Mark = const { Mark };
+}
+
+struct Mark;
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        ptrace::stop_here();
+    }
+}
+
+/// Forks; the operation is the parent's or the child's. Whoever of them lives goes on.
+fn forks(case: &Case, store: &Store) {
+    ptrace::stop_here();
+    let child = ptrace::fork(|| {
+        if case.marked == Marked::Forked {
+            (case.run)(store).expect("the operation");
+            ptrace::stop_here();
+        }
+        go_on(store).expect("a child goes on");
+        0
+    });
+    if case.marked == Marked::Fork {
+        (case.run)(store).expect("the operation");
+    }
+    ptrace::stop_here();
+    ptrace::reap(child);
+    sys::allow_files();
+    go_on(store).expect("a parent goes on");
+    store.close().expect("close");
+    std::process::exit(0);
+}
+
+fn wanted(case: &Case) -> bool {
+    std::env::var("PERSIST_STEP_ONLY").map_or(true, |only| case.name.contains(&only))
+}
+
+/// Those whose commits differ: in place, with new memory in old pages and in new ones, over several
+/// operations, with nothing to commit, and with more than the log has room for. And the log's own beginning and
+/// end.
+const DURABLE: &[&str] = &[
+    "set inline over inline",
+    "set inline, first change after a checkpoint",
+    "insert into a small dict",
+    "a small dict becomes large",
+    "a string of many pieces",
+    "a string that the redo log has no room for",
+    "remove",
+    "a transaction",
+    "a rollback",
+    "a checkpoint",
+    "bury one who died in a transaction",
+    "a forked child registers itself",
+    "open",
+    "close",
+];
+
+/// Those that leave most to recover.
+const RECOVERED: &[&str] = &[
+    "set inline, first change after a checkpoint",
+    "a transaction",
+    "a checkpoint",
+    "drop a snapshot",
+    "lock and unlock",
+];
+
+fn cases(commits: Commits) -> Vec<&'static Case> {
+    let of = |c: &&Case| wanted(c) && (commits == Commits::Plain || DURABLE.contains(&c.name));
+    CASES.iter().filter(of).collect()
+}
+
+fn recovered() -> Vec<&'static Case> {
+    CASES
+        .iter()
+        .filter(|c| wanted(c) && RECOVERED.contains(&c.name))
+        .collect()
+}
+
+#[test]
+fn operations_and_nobody_else() {
+    for case in cases(Commits::Plain) {
+        stores::kill_everywhere(Stage::new(case, Recovery::Inherit, Commits::Plain));
+    }
+}
+
+#[test]
+fn operations_beside_another_process() {
+    for case in cases(Commits::Plain) {
+        stores::kill_everywhere(Stage::new(case, Recovery::Bury, Commits::Plain));
+    }
+}
+
+#[test]
+fn durable_operations_and_nobody_else() {
+    for case in cases(Commits::Durable) {
+        stores::kill_everywhere(Stage::new(case, Recovery::Inherit, Commits::Durable));
+    }
+}
+
+#[test]
+fn durable_operations_beside_another_process() {
+    for case in cases(Commits::Durable) {
+        stores::kill_everywhere(Stage::new(case, Recovery::Bury, Commits::Durable));
+    }
+}
+
+#[test]
+fn beginnings() {
+    for beginning in Beginning::ALL {
+        stores::kill_everywhere(Stage::beginning(beginning));
+    }
+}
+
+#[test]
+fn recoveries_of_the_next_to_open() {
+    for case in recovered() {
+        stores::kill_the_recovery(Stage::new(case, Recovery::Inherit, Commits::Plain), 5);
+    }
+}
+
+#[test]
+fn recoveries_by_another_process() {
+    for case in recovered() {
+        stores::kill_the_recovery(Stage::new(case, Recovery::Bury, Commits::Plain), 5);
+    }
+}
+
+/// Everything that is taken from store to store above is taken from instruction to instruction here.
+#[test]
+fn instructions_and_nobody_else() {
+    let mut scenes: Vec<Box<dyn Fn() -> Stage>> = Vec::new();
+    for (commits, one_in) in [(Commits::Plain, 2), (Commits::Durable, 4)] {
+        for case in instructions::few(cases(commits), 0, one_in) {
+            scenes.push(Box::new(move || Stage::new(case, Recovery::Inherit, commits)));
+        }
+    }
+    for beginning in Beginning::ALL {
+        scenes.push(Box::new(move || Stage::beginning(beginning)));
+    }
+    for case in instructions::few(recovered(), 0, 2) {
+        scenes.push(Box::new(move || {
+            Stage::new(case, Recovery::Inherit, Commits::Plain).recovery()
+        }));
+    }
+    instructions::kill_in_all(&scenes);
+}
+
+#[test]
+fn instructions_beside_another_process() {
+    let mut scenes: Vec<Box<dyn Fn() -> Stage>> = Vec::new();
+    for (commits, one_in) in [(Commits::Plain, 2), (Commits::Durable, 4)] {
+        for case in instructions::few(cases(commits), 1, one_in) {
+            scenes.push(Box::new(move || Stage::new(case, Recovery::Bury, commits)));
+        }
+    }
+    for case in instructions::few(recovered(), 1, 2) {
+        scenes.push(Box::new(move || {
+            Stage::new(case, Recovery::Bury, Commits::Plain).recovery()
+        }));
+    }
+    instructions::kill_in_all(&scenes);
+}
+
+/// The walk would see it if something else changed the files.
+#[test]
+fn a_change_by_an_unknown_call_is_seen() {
+    ptrace::stay_on_one_processor();
+    let mut stage = Stage::new(&SMUGGLER, Recovery::Inherit, Commits::Plain);
+    let walked = std::panic::catch_unwind(AssertUnwindSafe(|| instructions::walk_all(&mut stage)));
+    let said = walked
+        .err()
+        .and_then(|e| e.downcast::<String>().ok())
+        .expect("a complaint");
+    assert!(said.contains("changed by no known store or call"), "{said}");
+}
