@@ -43,7 +43,7 @@ impl Batch {
     pub(crate) fn push(&mut self, r: &Reader<'_>, value: Value) -> Result<()> {
         match value {
             Value::Obj(obj) => {
-                let found = find(r, obj)?;
+                let found = find(&self.shared, r, obj)?;
                 self.found.push_back(found);
                 self.values.push_back(value);
             }

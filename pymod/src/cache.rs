@@ -17,6 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::shared::Shared;
 
+/// A table of more places than this does not stay nearly empty.
+const ROOMY: usize = 1024;
+
 struct Slot {
     serial: u64,
     object: Py<PyWeakrefReference>,
@@ -91,6 +94,11 @@ impl Cache {
             Some(slot) if slot.serial == serial => slots.remove(&id.0),
             _ => None,
         };
+        // A few in the room of many are a cache miss each.
+        if slots.capacity() > ROOMY && slots.len() < slots.capacity() / 8 {
+            let room = slots.len() * 2;
+            slots.shrink_to(room);
+        }
         drop(slots);
         drop(old);
     }

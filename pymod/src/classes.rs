@@ -5,10 +5,12 @@
 //!    class dictionaries only, so that no `__getattr__` runs.
 //! 2. What is found counts only if it is a class that derives from `Object`.
 
+use persist_core::store::{Class, Reader, Result};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyString, PyType};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ffi;
 use crate::object::Object;
@@ -49,22 +51,91 @@ pub(crate) fn name_of(class: &Bound<'_, PyType>) -> PyResult<String> {
     ))
 }
 
+/// A stored class name, ready to be looked up.
+pub(crate) struct Name {
+    text: String,
+    /// Module and qualified name, in parts; None where it is no name of a class.
+    path: Option<(Py<PyString>, Vec<Py<PyString>>)>,
+}
+
+impl Name {
+    /// Of the text `module:qualname`.
+    pub(crate) fn new(py: Python<'_>, text: String) -> Name {
+        let path = text.split_once(':').map(|(module, qualname)| {
+            let part = |s: &str| PyString::new(py, s).unbind();
+            (part(module), qualname.split('.').map(part).collect())
+        });
+        Name { text, path }
+    }
+}
+
+/// The classes of a store that were met, with their names.
+#[derive(Default)]
+pub(crate) struct Names(Mutex<HashMap<Class, Arc<Name>>>);
+
+/// A class met in a section.
+pub(crate) enum Named {
+    /// Before, too.
+    Known(Arc<Name>),
+    /// For the first time.
+    New(Class, String),
+}
+
+impl Names {
+    /// More than a program has; a store that names more is as slow as it is strange.
+    const MOST: usize = 1024;
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Class, Arc<Name>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of a class that this section gave.
+    pub(crate) fn get(&self, r: &Reader<'_>, class: Class) -> Result<Named> {
+        let there = self.lock().get(&class).cloned();
+        match there {
+            // What it stands for may have been made in a transaction that was rolled back.
+            Some(name) if r.class_is(class, &name.text)? => Ok(Named::Known(name)),
+            _ => Ok(Named::New(class, r.class_name(class)?)),
+        }
+    }
+
+    /// The name, kept for the next time. Outside sections.
+    pub(crate) fn name(&self, py: Python<'_>, named: Named) -> Arc<Name> {
+        match named {
+            Named::Known(name) => name,
+            Named::New(class, text) => {
+                let name = Arc::new(Name::new(py, text));
+                let mut names = self.lock();
+                if names.len() < Self::MOST {
+                    let old = names.insert(class, name.clone());
+                    drop(names);
+                    drop(old);
+                }
+                name
+            }
+        }
+    }
+}
+
 /// The class of a stored name, if there is one that may be used.
-pub(crate) fn find<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyType>>> {
-    let Some((module_name, qualname)) = name.split_once(':') else {
+pub(crate) fn find<'py>(py: Python<'py>, name: &Name) -> PyResult<Option<Bound<'py, PyType>>> {
+    let Some((module_name, qualname)) = &name.path else {
         return Ok(None);
     };
     let modules = ffi::modules(py)?;
     let mut module = modules.get_item(module_name)?;
-    if module.is_none() && is_allowed(module_name) {
-        module = Some(py.import(module_name)?.into_any());
+    if module.is_none() {
+        let module_name = module_name.bind(py).to_str()?;
+        if is_allowed(module_name) {
+            module = Some(py.import(module_name)?.into_any());
+        }
     }
     let Some(module) = module.and_then(|m| m.cast_into::<PyModule>().ok()) else {
         return Ok(None);
     };
-    let mut parts = qualname.split('.');
+    let mut parts = qualname.iter();
     let mut found = match parts.next() {
-        Some(first) => module.dict().get_item(PyString::new(py, first))?,
+        Some(first) => module.dict().get_item(first)?,
         None => None,
     };
     for part in parts {
@@ -81,7 +152,7 @@ pub(crate) fn find<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'p
     let Some(class) = found.and_then(|c| c.cast_into::<PyType>().ok()) else {
         return Ok(None);
     };
-    Ok(class.is_subclass_of::<Object>()?.then_some(class))
+    Ok(ffi::derives(&class, &py.get_type::<Object>()).then_some(class))
 }
 
 /// The class name of an object as the store keeps it, `module:qualname`; also for an object whose

@@ -124,7 +124,7 @@ pub(crate) fn copy<'py>(py: Python<'py>, proxy: &Proxy, attributes: bool) -> PyR
 
 fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
     let base = py.get_type::<Object>();
-    if let Some(class) = classes::find(py, class)?
+    if let Some(class) = classes::find(py, &classes::Name::new(py, class.to_owned()))?
         && let Some(made) = ffi::bare_instance(&base, &class, &PyTuple::empty(py))?
     {
         return Ok(made);

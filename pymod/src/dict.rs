@@ -125,6 +125,16 @@ impl Dict {
         {
             return Ok(());
         }
+        Self::put_in(py, proxy, key, value)
+    }
+
+    /// The long way of `set_in`.
+    pub(crate) fn put_in(
+        py: Python<'_>,
+        proxy: &Proxy,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let scalar = Scalar::key_of(key)?;
         let key = scalar.key();
         put(py, &proxy.shared, value, |w, value| {

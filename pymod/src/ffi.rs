@@ -149,6 +149,12 @@ impl Drop for Printing<'_, '_> {
     }
 }
 
+/// Whether a class derives from another. No code of metaclasses runs.
+pub(crate) fn derives(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> bool {
+    // SAFETY: two live type objects.
+    unsafe { ffi::PyType_IsSubtype(class.as_ptr().cast(), base.as_ptr().cast()) != 0 }
+}
+
 /// A new instance of a class derived from `base` without running code of the class: neither
 /// `__new__` nor `__init__`. None if `cls` does not derive from `base`.
 pub(crate) fn bare_instance<'py>(

@@ -10,7 +10,7 @@
 //! 4. What became persistent in an open transaction keeps a copy of its attributes until the end.
 //!    Rolled back, the instance is dead (`Gone`), but can be stored again, as a new object.
 
-use persist_core::store::{Error, Obj};
+use persist_core::store::{Error, Known, Obj};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 
 use crate::cache::Proxy;
+use crate::classes::Name;
 use crate::convert::utf8;
 use crate::dict::Dict;
 use crate::ffi::{self, OnType};
@@ -41,6 +42,7 @@ pub struct Object {
 /// instance was stored again.
 struct Link {
     proxy: Proxy,
+    known: Known,
     next: OnceLock<Box<Link>>,
 }
 
@@ -98,14 +100,19 @@ impl Object {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stored object this stands for.
     #[inline]
-    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+    fn last(&self) -> Option<&Link> {
         let mut link = self.link.get()?;
         while let Some(next) = link.next.get() {
             link = next;
         }
-        Some(&link.proxy)
+        Some(link)
+    }
+
+    /// The stored object this stands for.
+    #[inline]
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.last().map(|link| &link.proxy)
     }
 
     /// The same, unless it died in a rollback and can be stored anew.
@@ -129,9 +136,10 @@ impl Object {
             .ok_or_else(|| PyValueError::new_err("the object is not in a store yet"))
     }
 
-    fn set_link(&self, proxy: Proxy) -> Option<&Proxy> {
+    fn set_link(&self, proxy: Proxy, known: Known) -> Option<&Proxy> {
         let made = Link {
             proxy,
+            known,
             next: OnceLock::new(),
         };
         let Some(mut link) = self.link.get() else {
@@ -194,12 +202,14 @@ pub(crate) fn stored_class(py: Python<'_>, proxy: &Proxy) -> PyResult<String> {
 pub(crate) fn revive<'py>(
     py: Python<'py>,
     proxy: Proxy,
-    class: &str,
+    class: Option<&Name>,
+    known: Known,
     replace: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let base = py.get_type::<Object>();
     let none = PyTuple::empty(py);
-    let made = match classes::find(py, class)? {
+    let class = class.map(|name| classes::find(py, name)).transpose()?.flatten();
+    let made = match class {
         Some(cls) => ffi::bare_instance(&base, &cls, &none)?,
         None => None,
     };
@@ -210,7 +220,7 @@ pub(crate) fn revive<'py>(
     let object = made.cast::<Object>()?;
     let proxy = object
         .get()
-        .set_link(proxy)
+        .set_link(proxy, known)
         .ok_or_else(|| error::general(py, "internal error: linked twice"))?;
     let there = proxy.publish(&made, replace)?;
     Ok(there.unwrap_or(made))
@@ -239,7 +249,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
         drop(old);
     }
     let proxy = this
-        .set_link(proxy)
+        .set_link(proxy, Known::default())
         .ok_or_else(|| error::general(py, "another thread has stored this object"))?;
     proxy.publish(source, true)?;
     dict.clear();
@@ -298,14 +308,19 @@ impl Object {
     fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (this, any) = (slf.get(), slf.as_any());
         let name = name_str(name)?;
-        let Some(proxy) = this.proxy() else {
+        let Some(Link { proxy, known, .. }) = this.last() else {
             this.check_idle()?;
             return ffi::generic_set(any, name, Some(value));
         };
         if ffi::on_type(any, name) == OnType::Data {
             return Self::set_special(slf, proxy, name, value);
         }
-        Dict::set_in(slf.py(), proxy, name.as_any(), value)
+        if let Some(text) = ffi::ascii(name)
+            && proxy.shared.set_attribute_at_once(proxy.obj, text, value, known)
+        {
+            return Ok(());
+        }
+        Dict::put_in(slf.py(), proxy, name.as_any(), value)
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -392,13 +407,13 @@ impl Object {
     fn lookup<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (this, any) = (slf.get(), slf.as_any());
         let name = name_str(name)?;
-        let Some(proxy) = this.proxy() else {
+        let Some(Link { proxy, known, .. }) = this.last() else {
             return ffi::generic_get(any, name);
         };
         let on_type = ffi::on_type(any, name);
         if on_type == OnType::Missing
             && let Some(text) = ffi::ascii(name)
-            && let Some(value) = proxy.shared.glance(slf.py(), proxy.obj, text)?
+            && let Some(value) = proxy.shared.glance_attribute(slf.py(), proxy.obj, text, known)?
         {
             return Ok(value);
         }

@@ -8,8 +8,8 @@
 //! 3. A container found in a section is pinned in it; the pin goes to a proxy or is given back.
 
 use persist_core::store::{
-    Actor, COPY_MAX, Error, Key, Kind, Large, LargeKind, Obj, Reader, Result, Short, Small, Store, Value,
-    Wait, Word, Writer,
+    Actor, COPY_MAX, Error, Key, Kind, Known, Large, LargeKind, Met, Obj, Reader, Result, Short, Small,
+    Store, Value, Wait, Word, Writer,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat};
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::cache::{Cache, Proxy};
+use crate::classes::{Named, Names};
 use crate::dict::Dict;
 use crate::list::List;
 use crate::registry::Core;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     /// Container id -> proxy.
     pub(crate) cache: Cache,
+    /// Of its classes.
+    pub(crate) names: Names,
     /// Opened with mode "r".
     pub(crate) read_only: bool,
     timeout: AtomicU64,
@@ -46,15 +49,22 @@ pub(crate) struct Shared {
 pub(crate) struct Found {
     pub(crate) obj: Obj,
     kind: Kind,
-    class: Option<String>,
+    /// Of an object.
+    class: Option<Named>,
+    known: Known,
 }
 
 /// Describes and pins a container. Nothing is pinned if it fails.
-pub(crate) fn find(r: &Reader<'_>, obj: Obj) -> Result<Found> {
-    let kind = r.kind(obj)?;
-    let class = if kind == Kind::Object { r.class(obj)? } else { None };
-    r.pin(obj)?;
-    Ok(Found { obj, kind, class })
+pub(crate) fn find(shared: &Shared, r: &Reader<'_>, obj: Obj) -> Result<Found> {
+    let Met { kind, class, known } = r.meet(obj)?;
+    let class = class.map(|class| shared.names.get(r, class)).transpose()?;
+    r.pin_id(obj.id)?;
+    Ok(Found {
+        obj,
+        kind,
+        class,
+        known,
+    })
 }
 
 /// A large value, whole, inside a section.
@@ -94,9 +104,9 @@ fn whole(large: &Large, bytes: Vec<u8>) -> Value {
 }
 
 #[inline(never)]
-fn take_long(r: &Reader<'_>, word: Word) -> Result<Got> {
+fn take_long(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Got> {
     Ok(match r.value(word)? {
-        Value::Obj(obj) => Got::Container(find(r, obj)?),
+        Value::Obj(obj) => Got::Container(find(shared, r, obj)?),
         value => Got::Value(value),
     })
 }
@@ -127,6 +137,7 @@ impl Shared {
             store: core.store.clone(),
             core: Arc::clone(core),
             cache: Cache::default(),
+            names: Names::default(),
             read_only,
             timeout: AtomicU64::new(0),
             newborn: object::Newborn::default(),
@@ -246,6 +257,22 @@ impl Shared {
         Ok(None)
     }
 
+    /// The same of an attribute.
+    #[inline(always)]
+    pub(crate) fn glance_attribute<'py>(
+        &self,
+        py: Python<'py>,
+        obj: Obj,
+        key: &[u8],
+        known: &Known,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let word = self.store.glance_attribute(obj, &Key::Str(key), known);
+        if word.is_plain() {
+            return small(py, word.as_short());
+        }
+        Ok(None)
+    }
+
     /// The Python object of the value under a key.
     pub(crate) fn entry<'py>(
         self: &Arc<Self>,
@@ -265,6 +292,21 @@ impl Shared {
         }
     }
 
+    /// The same of an attribute.
+    #[inline(always)]
+    pub(crate) fn set_attribute_at_once(
+        &self,
+        obj: Obj,
+        key: &[u8],
+        value: &Bound<'_, PyAny>,
+        known: &Known,
+    ) -> bool {
+        !self.read_only && {
+            let word = convert::small_word(value);
+            word.is_plain() && self.store.set_attribute_at_once(obj, &Key::Str(key), word, known)
+        }
+    }
+
     /// Reads one value and gives its Python object. What fits the store's own word travels in it:
     /// moving a `Value` about costs as much as finding it.
     #[inline]
@@ -278,7 +320,7 @@ impl Shared {
             None => Ok(None),
             Some(word) => match word.as_short() {
                 Short::Long => {
-                    long = Some(take_long(r, word)?);
+                    long = Some(take_long(self, r, word)?);
                     Ok(Some(Short::Long))
                 }
                 short => Ok(Some(short)),
@@ -389,7 +431,10 @@ impl Shared {
         match found.kind {
             Kind::Dict => self.publish(Bound::new(py, Dict::new(proxy))?, |d| &d.proxy, replace),
             Kind::List => self.publish(Bound::new(py, List { proxy })?, |l| &l.proxy, replace),
-            Kind::Object => object::revive(py, proxy, found.class.as_deref().unwrap_or(""), replace),
+            Kind::Object => {
+                let class = found.class.map(|class| self.names.name(py, class));
+                object::revive(py, proxy, class.as_deref(), found.known, replace)
+            }
         }
     }
 

@@ -154,7 +154,7 @@ impl Handle {
     fn root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?;
         let obj = shared.store.root();
-        let found = shared.read(py, |r| find(r, obj))?;
+        let found = shared.read(py, |r| find(shared, r, obj))?;
         shared.wrap(py, found)
     }
 

@@ -40,6 +40,10 @@ pub struct DictIter {
 const END: u64 = u64::MAX;
 const BROKEN: u64 = u64::MAX - 1;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, taken apart where it is made"
+)]
 enum Step {
     Changed,
     End,
@@ -81,7 +85,7 @@ impl DictIter {
             let key = settle(r, entry.key)?;
             let (value, found) = match entry.value {
                 _ if part == Part::Key => (Value::None, None),
-                Value::Obj(obj) => (Value::None, Some(find(r, obj)?)),
+                Value::Obj(obj) => (Value::None, Some(find(&proxy.shared, r, obj)?)),
                 value => (value, None),
             };
             Ok(Step::Entry {

@@ -21,6 +21,10 @@ pub trait Pages {
     /// The bytes of `[addr, addr + len)`, which must lie in one page.
     fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]>;
 
+    /// Asks for the line at `addr`, which is needed soon. A hint: any address will do.
+    #[inline(always)]
+    fn prefetch(&self, _addr: Addr) {}
+
     /// The seed of the store's key hash.
     fn hash_seed(&self) -> u64;
 
@@ -35,6 +39,13 @@ pub trait Pages {
     #[inline]
     fn recall(&self, _about: [u64; 3]) -> Option<[u64; 2]> {
         None
+    }
+
+    /// A number that is another after every change of the store but the replacing of values, inside sections; 0 where
+    /// it says nothing.
+    #[inline]
+    fn structure(&self) -> u64 {
+        0
     }
 
     /// Notes what was found about something: where an entry lies.

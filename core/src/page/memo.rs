@@ -78,7 +78,7 @@ fn is_of(note: &[AtomicU64; 8], about: [u64; 3], structure: u64) -> bool {
 impl ReadSection<'_> {
     /// The number that notes of this section are made under; 0 where none may be used or made.
     #[inline(always)]
-    fn structure(&self) -> u64 {
+    pub(super) fn structure_here(&self) -> u64 {
         if self.restructured {
             0
         } else {
@@ -91,7 +91,7 @@ impl ReadSection<'_> {
     pub(super) fn remembered(&self, about: [u64; 3]) -> Option<[u64; 2]> {
         let row = self.pager().memo.0.get(self.slot as usize)?;
         let notes = row.table()?;
-        let structure = self.structure();
+        let structure = self.structure_here();
         let place = place(about, notes.len());
         let mut note = &notes.get(place)?.0;
         if !is_of(note, about, structure) {
@@ -109,7 +109,7 @@ impl ReadSection<'_> {
     /// Notes what was found about something.
     #[inline]
     pub(super) fn remember(&self, about: [u64; 3], found: [u64; 2]) {
-        let structure = self.structure();
+        let structure = self.structure_here();
         let Some(row) = self.pager().memo.0.get(self.slot as usize) else {
             return;
         };
@@ -204,6 +204,12 @@ impl Pager {
             Some(is_at(place) || is_at(place ^ 1))
         };
         noted().unwrap_or(false)
+    }
+
+    /// The number that a section would find now: told outside sections, so it may be another a moment later.
+    #[inline(always)]
+    pub(crate) fn structure_now(&self) -> u64 {
+        self.shm.word(at::STRUCTURE).load(Ordering::Relaxed)
     }
 
     /// Things may lie elsewhere from now on. Inside a write section, or in recovery.

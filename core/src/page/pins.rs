@@ -21,6 +21,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const EMPTY: u64 = 0;
 const GONE: u64 = u64::MAX;
 const LEAST: usize = 512;
+/// Tables of more places than this do not stay nearly empty: a few in the room of many are a cache miss each.
+const ROOMY: usize = 4 * LEAST;
 const MOST: usize = shm::PINS_SIZE / 8;
 
 #[derive(Debug, Default)]
@@ -136,7 +138,8 @@ impl Pins {
     fn publish(&self, pager: &Pager, local: &mut Local, id: u64) -> Result<()> {
         let p = pager.process.load(Ordering::Relaxed) as usize;
         let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Relaxed) as usize;
-        if (local.used + 1) * 4 > capacity * 3 {
+        let roomy = capacity > ROOMY && local.counts.len() < capacity / 16;
+        if roomy || (local.used + 1) * 4 > capacity * 3 {
             return self.rebuild(pager, local, p);
         }
         insert(table(pager, p, capacity), id);
@@ -161,6 +164,10 @@ impl Pins {
             }
             Some(_) => {
                 local.counts.remove(&id.0);
+                if local.counts.capacity() > ROOMY && local.counts.len() < local.counts.capacity() / 8 {
+                    let room = local.counts.len() * 2;
+                    local.counts.shrink_to(room);
+                }
                 let p = pager.process.load(Ordering::Relaxed) as usize;
                 let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Relaxed) as usize;
                 if capacity > 0 {

@@ -106,6 +106,15 @@ impl Pages for ReadSection<'_> {
         Ok(&unsafe { self.pager.map.page(phys) }?[offset..offset + len])
     }
 
+    #[inline(always)]
+    fn prefetch(&self, addr: Addr) {
+        if let Ok((page, offset)) = within_page(addr, 1)
+            && let Ok(phys) = self.translate(page, addr)
+        {
+            self.pager.map.prefetch(phys, offset);
+        }
+    }
+
     #[inline]
     fn hash_seed(&self) -> u64 {
         self.pager.seed
@@ -114,6 +123,11 @@ impl Pages for ReadSection<'_> {
     #[inline(always)]
     fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
         self.remembered(about)
+    }
+
+    #[inline(always)]
+    fn structure(&self) -> u64 {
+        self.structure_here()
     }
 
     #[inline]
@@ -376,6 +390,11 @@ impl Pages for WriteSection<'_> {
     #[inline]
     fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
         self.read.recall(about)
+    }
+
+    #[inline(always)]
+    fn structure(&self) -> u64 {
+        self.read.structure_here()
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 //! and that no foreign transaction has changed it; `Store::read` waits for those.
 #![allow(clippy::missing_errors_doc)] // All of them: `Error::Gone`, `Error::WrongKind`, `Error::Corrupt`.
 
-use super::{Entry, Key, Kind, Large, Obj, Reader, Result, Step, Value, Word};
+use super::{Class, Entry, Key, Kind, Large, Met, Obj, Reader, Result, Step, Value, Word};
 use crate::object::{header, ops, scalar};
 
 impl Reader<'_> {
@@ -17,6 +17,22 @@ impl Reader<'_> {
     #[inline]
     pub fn kind(&self, obj: Obj) -> Result<Kind> {
         ops::kind(self, obj)
+    }
+
+    /// A container that somebody will keep a handle of: its kind, and of an object its class and the way to its
+    /// attributes.
+    pub fn meet(&self, obj: Obj) -> Result<Met> {
+        ops::meet(self, obj)
+    }
+
+    /// The name of a class that this section gave.
+    pub fn class_name(&self, class: Class) -> Result<String> {
+        ops::class_name(self, class)
+    }
+
+    /// Whether that is the name of a class that this section gave.
+    pub fn class_is(&self, class: Class, name: &str) -> Result<bool> {
+        ops::class_is(self, class, name)
     }
 
     /// Number of entries, items or attributes.

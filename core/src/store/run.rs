@@ -1,6 +1,6 @@
 //! Running closures in sections: waiting, retrying, committing.
 
-use super::{Actor, Error, Key, Obj, Reader, Result, Store, Wait, Word, Writer, locks};
+use super::{Actor, Addr, Error, Key, Known, Obj, Reader, Result, Store, Wait, Word, Writer, locks};
 use crate::heap;
 use crate::object::{graph, ops};
 use crate::page::access::Pages;
@@ -49,6 +49,18 @@ impl Store {
         if section.is_whole() { word } else { Word::EMPTY }
     }
 
+    /// As `glance`, of an attribute of an object, for one who refers to that object for some time and keeps what
+    /// is `known` of it.
+    #[inline(always)]
+    #[must_use]
+    pub fn glance_attribute(&self, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
+        let Some(section) = self.pager().try_read() else {
+            return Word::EMPTY;
+        };
+        let word = ops::glance_attribute(&section, obj, key, known);
+        if section.is_whole() { word } else { Word::EMPTY }
+    }
+
     /// Replaces a small value by another (`Word::small`), if nothing is in the way and this thread found the entry
     /// lately. False: nothing was done, use `write`.
     #[inline(always)]
@@ -61,10 +73,40 @@ impl Store {
         if !ops::about(obj, key).is_some_and(|about| self.pager().seems_noted(about)) {
             return false;
         }
+        self.replace_at_once(obj, word, |section| ops::known(section, obj, key))
+    }
+
+    /// As `set_at_once`, of an attribute of an object, for one who keeps what is `known` of it.
+    #[inline(always)]
+    #[must_use]
+    pub fn set_attribute_at_once(&self, obj: Obj, key: &Key<'_>, word: Word, known: &Known) -> bool {
+        if self.set_at_once(obj, key, word) {
+            return true;
+        }
+        word.is_plain()
+            && !self.inner.has_unpinned.load(Ordering::Relaxed)
+            && known.is_of(self.pager().structure_now())
+            && self.replace_known(obj, key, word, known)
+    }
+
+    #[inline(never)]
+    fn replace_known(&self, obj: Obj, key: &Key<'_>, word: Word, known: &Known) -> bool {
+        self.replace_at_once(obj, word, |section| {
+            ops::known_attribute(section, obj, key, known)
+        })
+    }
+
+    #[inline(always)]
+    fn replace_at_once(
+        &self,
+        obj: Obj,
+        word: Word,
+        find: impl FnOnce(&Reader<'_>) -> Option<(Addr, Addr)>,
+    ) -> bool {
         let Some(section) = self.pager().try_lone() else {
             return false;
         };
-        let Some((at, time_at)) = ops::known(&*section, obj, key) else {
+        let Some((at, time_at)) = find(&section) else {
             return false;
         };
         let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());

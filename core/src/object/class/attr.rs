@@ -12,6 +12,10 @@
 //!    takes its cursors with it as sequence numbers.
 //! 2. A shared body holds at least one attribute; with the last one it is freed.
 
+mod known;
+
+pub use known::{Known, locate_known};
+
 use super::{KEYS_MAX, Rec, record};
 use crate::error::{Error, Result};
 use crate::heap;

@@ -215,6 +215,11 @@ pub fn name<P: Pages>(p: &P, record: Addr) -> Result<String> {
     }
 }
 
+/// Whether this is the name of a class record.
+pub fn is_named<P: Pages>(p: &P, record: Addr, name: &str) -> Result<bool> {
+    key::eq(p, Rec::read(p, record)?.name, &Key::Str(name.as_bytes()))
+}
+
 /// The record after `cursor` (0: the first) in the order of their making, and its cursor; for the
 /// checker.
 pub fn next_record<P: Pages>(p: &P, cursor: u64) -> Result<Option<(u64, Addr)>> {

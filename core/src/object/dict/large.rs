@@ -104,6 +104,10 @@ pub(super) fn find<P: Pages>(
         if words.0.is_empty() {
             return Err(Error::corrupt("a dict index that points to no entry", loc.addr()));
         }
+        if let Some(child) = words.1.as_container() {
+            // While the keys are compared.
+            p.prefetch(child);
+        }
         is(words.0, words.1)
     })?;
     Ok(spot.map(|spot| Found {

@@ -22,12 +22,12 @@ pub use change::{
 };
 pub use convert::convert;
 pub use read::{
-    class, contains, get, glance, home, is_home, item, items, kind, large_read, len, mtime, next, peek,
-    peek_item, prev, refs, size,
+    Class, Met, class, class_is, class_name, contains, get, glance, glance_attribute, home, is_home, item,
+    items, kind, large_read, len, meet, mtime, next, peek, peek_item, prev, refs, size,
 };
 pub use rename::rename;
 
-use super::class::attr;
+use super::class::attr::{self, Known};
 use super::dict;
 use super::graph::{self, ReapProgress};
 use super::header::{self, DOOMED, DRAINED, Kind};
@@ -94,6 +94,15 @@ fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Result<Kind> 
 pub fn known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Option<(Addr, Addr)> {
     let [at, _] = p.recall(about(obj, key)?)?;
     Some((Addr(at), obj.addr + header::MTIME))
+}
+
+/// The same of an attribute of whose object this is known.
+#[inline]
+pub fn known_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Option<(Addr, Addr)> {
+    // Its line and that of the value come together.
+    p.prefetch(obj.addr + header::MTIME);
+    let (at, _) = attr::locate_known(p, obj, key, known).ok()??;
+    Some((at, obj.addr + header::MTIME))
 }
 
 /// What a section notes about an entry (`Pages::note`): the container, and the key where it is short; None for

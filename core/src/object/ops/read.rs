@@ -3,12 +3,28 @@
 use super::{NO_KEYS, Spot, about, locate, reading, wants_list};
 use crate::error::Result;
 use crate::ids::{Addr, Obj};
+use crate::object::class::attr::{self, Known};
 use crate::object::graph::{self, Place, Shown};
 use crate::object::header::{self, Kind};
 use crate::object::value::{Entry, Key, Large, Step, Value};
 use crate::object::word::Word;
 use crate::object::{blob, class as classes, entries, key as keys, list, scalar};
 use crate::page::access::Pages;
+
+/// A container as it is met: what its handle is made of.
+#[derive(Debug)]
+pub struct Met {
+    /// What it is.
+    pub kind: Kind,
+    /// The class of an object.
+    pub class: Option<Class>,
+    /// Of an object: the way to its attributes, for its handle to keep.
+    pub known: Known,
+}
+
+/// Stands for a class in the section that gave it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Class(pub(crate) Addr);
 
 /// Items taken from a list at once.
 const CHUNK: usize = 512;
@@ -48,6 +64,27 @@ pub fn class<P: Pages>(p: &P, obj: Obj) -> Result<Option<String>> {
     }
     let record = Addr(p.u64_at(obj.addr + header::CLASS_OR_LEN)?);
     classes::name(p, record).map(Some)
+}
+
+/// See `Reader::meet`.
+pub fn meet<P: Pages>(p: &P, obj: Obj) -> Result<Met> {
+    let kind = reading(p, obj)?;
+    let known = Known::default();
+    let class = match kind {
+        Kind::Object => Some(Class(known.learn(p, obj)?)),
+        _ => None,
+    };
+    Ok(Met { kind, class, known })
+}
+
+/// See `Reader::class_name`.
+pub fn class_name<P: Pages>(p: &P, class: Class) -> Result<String> {
+    classes::name(p, class.0)
+}
+
+/// See `Reader::class_is`.
+pub fn class_is<P: Pages>(p: &P, class: Class, name: &str) -> Result<bool> {
+    classes::is_named(p, class.0, name)
 }
 
 /// See `Reader::home`.
@@ -128,6 +165,35 @@ pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
         };
     }
     search(p, obj, key)
+}
+
+/// The same of an attribute, by way of what is known of its object; fills that.
+#[inline(always)]
+pub fn glance_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
+    if let Some(about) = about(obj, key)
+        && let Some([at, _]) = p.recall(about)
+    {
+        return match (p.reading(obj.id), p.u64_at(Addr(at))) {
+            (Ok(()), Ok(word)) => Word(word),
+            _ => Word::EMPTY,
+        };
+    }
+    search_known(p, obj, key, known)
+}
+
+#[inline(never)]
+fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
+    if let (Ok(()), Ok(Some((_, word)))) = (p.reading(obj.id), attr::locate_known(p, obj, key, known)) {
+        return word;
+    }
+    match lookup(p, obj, key) {
+        Ok(Some(word)) => {
+            // What is alive; and if it cannot be learned, it is not known.
+            let _ = known.learn(p, obj);
+            word
+        }
+        _ => Word::EMPTY,
+    }
 }
 
 #[inline(never)]
