@@ -132,7 +132,8 @@ fn kill(mut stage: Stage, time: Option<Duration>) {
         stage.restore();
         let mut child = stage.begun();
         run_to(&mut child, walk, n + 1);
-        let at = format!("really killed after instruction {} of {walk}", n + 1);
+        let at = child.whereabouts(child.instruction());
+        let at = format!("really killed after instruction {} of {walk}, at {at}", n + 1);
         let victim = Victim::of(&stage, k);
         stage.kill(child, victim, &at);
         kills += 1;

@@ -3,10 +3,11 @@
 use super::state::State;
 use super::{again, ptrace, sys};
 use persist_core::store::{
-    Actor, In, Key, Kind, LockMode, LockTarget, Obj, Result, Step, Store, Value, Wait, Word, Writer,
+    Actor, Error, In, Key, Kind, LockMode, LockTarget, Obj, Result, Step, Store, Value, Wait, Word, Writer,
 };
 use std::io::{IoSlice, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 /// What a child does between its two marks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +84,7 @@ fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
 fn child(s: &Store, k: &str) -> Result<Obj> {
     match s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))? {
         Some(Value::Obj(o)) => Ok(o),
-        _ => Err(persist_core::Error::NoKey),
+        _ => Err(Error::NoKey),
     }
 }
 
@@ -420,6 +421,17 @@ pub const CASES: &[Case] = &[
         s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::forever())?;
         s.unlock(Actor::Thread, entry)?;
         s.unlock(Actor::Thread, whole)
+    }),
+    operation("wait for a lock in vain", some_values, |s| {
+        let (one, other) = (Actor::Flock(1), Actor::Flock(2));
+        s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::forever())?;
+        s.lock(other, entry_b(s), LockMode::Shared, &mut Wait::forever())?;
+        // Behind the other, and away again.
+        let soon = &mut Wait::at_most(Duration::from_millis(2));
+        let waited = s.lock(one, entry_b(s), LockMode::Exclusive, soon);
+        assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
+        s.unlock_all(other)?;
+        s.unlock_all(one)
     }),
     operation(
         "collect a cycle",
