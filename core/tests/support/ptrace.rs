@@ -282,10 +282,16 @@ impl Tracee {
     }
 
     fn resume(&mut self, request: libc::c_uint) -> Stop {
-        // SAFETY: the tracee is stopped.
-        check(unsafe { libc::ptrace(request, self.tid, 0, 0) }, "resume");
         self.next_call = None;
-        let stop = wait_for(self.tid).1;
+        let stop = loop {
+            // SAFETY: the tracee is stopped.
+            check(unsafe { libc::ptrace(request, self.tid, 0, 0) }, "resume");
+            let stop = wait_for(self.tid).1;
+            // That a child of it has died changes nothing.
+            if stop != Stop::Signal(libc::SIGCHLD) {
+                break stop;
+            }
+        };
         self.gone = !stop.stands();
         if stop == Stop::Forked {
             self.kin = Some(Box::new(self.born()));
