@@ -1,10 +1,10 @@
-//! What threads remember of where entries lie (`page/memo.rs`), against a plain model: two openings of one
+//! What threads remember of where entries lie (`page/memo.rs`), and handles of where attributes do (`Known`), against a plain model: two openings of one
 //! store, so that each meets what the other changed, and threads that read while another moves things.
 //!
 //! Every value says which key it belongs to: one read from a wrong place is told at once.
 
 use fastrand::Rng;
-use persist_core::store::{Actor, In, Key, Kind, Obj, Options, Short, Store, Value, Wait, Word};
+use persist_core::store::{Actor, In, Key, Kind, Known, Obj, Options, Short, Store, Value, Wait, Word};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +27,8 @@ fn value(k: i64, n: i64) -> i64 {
 struct Both {
     stores: [Store; 2],
     holders: Vec<Obj>,
+    /// Of each holder in each opening.
+    known: Vec<[Known; 2]>,
     model: Vec<HashMap<i64, i64>>,
 }
 
@@ -58,13 +60,18 @@ impl Both {
     fn look(&self, s: usize, i: usize, k: i64) {
         let (text, want) = (name(k), self.model[i].get(&k));
         let key = Key::Str(text.as_bytes());
-        let word = self.stores[s].glance(self.holders[i], &key);
-        if !word.is_empty() {
-            let found = match word.as_short() {
-                Short::Int(n) => Some(n),
-                _ => None,
-            };
-            assert_eq!(found.as_ref(), want, "remembered of {text} in {i}");
+        let (store, holder) = (&self.stores[s], self.holders[i]);
+        for word in [
+            store.glance_attribute(holder, &key, &self.known[i][s]),
+            store.glance(holder, &key),
+        ] {
+            if !word.is_empty() {
+                let found = match word.as_short() {
+                    Short::Int(n) => Some(n),
+                    _ => None,
+                };
+                assert_eq!(found.as_ref(), want, "remembered of {text} in {i}");
+            }
         }
         let found = self.stores[s]
             .read(&mut Wait::forever(), |r| r.get(self.holders[i], &key))
@@ -85,6 +92,7 @@ fn run(seed: u64, steps: usize) {
     let mut both = Both {
         stores: [open(), open()],
         holders: Vec::new(),
+        known: (0..HOLDERS).map(|_| Default::default()).collect(),
         model: vec![HashMap::new(); HOLDERS],
     };
     for i in 0..HOLDERS {
@@ -102,7 +110,12 @@ fn run(seed: u64, steps: usize) {
         match rng.u16(0..300) {
             0..250 => {
                 let known = both.model[i].contains_key(&k);
-                if both.stores[s].set_at_once(o, &key, Word::small(&In::Int(v))) {
+                let word = Word::small(&In::Int(v));
+                let done = match rng.bool() {
+                    true => both.stores[s].set_at_once(o, &key, word),
+                    false => both.stores[s].set_attribute_at_once(o, &key, word, &both.known[i][s]),
+                };
+                if done {
                     assert!(known, "replaced what is not there");
                     at_once += 1;
                 } else {
@@ -132,6 +145,7 @@ fn run(seed: u64, steps: usize) {
             280..285 => {
                 // The memory of the old one is used again.
                 both.holders[i] = both.fresh_holder(s, i);
+                both.known[i] = Default::default();
                 both.model[i].clear();
             }
             285..290 => {
@@ -154,6 +168,16 @@ fn run(seed: u64, steps: usize) {
                 });
                 assert!(
                     !store.set_at_once(o, &key, Word::small(&In::Int(v))),
+                    "within a transaction"
+                );
+                let _ = store.glance_attribute(o, &Key::Str(new.as_bytes()), &both.known[i][s]);
+                assert!(
+                    !store.set_attribute_at_once(
+                        o,
+                        &Key::Str(new.as_bytes()),
+                        Word::small(&In::Int(v)),
+                        &both.known[i][s]
+                    ),
                     "within a transaction"
                 );
                 // Noted where it lies only until the end.

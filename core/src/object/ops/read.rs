@@ -170,13 +170,8 @@ pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
 /// The same of an attribute, by way of what is known of its object; fills that.
 #[inline(always)]
 pub fn glance_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    if let Some(about) = about(obj, key)
-        && let Some([at, _]) = p.recall(about)
-    {
-        return match (p.reading(obj.id), p.u64_at(Addr(at))) {
-            (Ok(()), Ok(word)) => Word(word),
-            _ => Word::EMPTY,
-        };
+    if let (Ok(()), Ok(Some((_, word)))) = (p.reading(obj.id), attr::locate_known(p, obj, key, known)) {
+        return word;
     }
     search_known(p, obj, key, known)
 }
