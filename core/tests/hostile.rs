@@ -1,5 +1,6 @@
-//! Hostile files: stores of every shape, damaged at random, are opened, checked, read, changed, collected and
-//! salvaged. Whatever the damage: an error or right data, never a crash, a hang, or memory without bound.
+//! Hostile files: stores of every shape, and redo logs, damaged at random, are opened, checked, read, changed,
+//! collected and salvaged. Whatever the damage: an error or right data, never a crash, a hang, or memory without
+//! bound. Of a log whose checksums tell, right is what it holds up to the damage, and no other log's changes.
 //!
 //! Each case is a seed. They run in processes of their own, whose memory is limited (`RLIMIT_DATA`: what is
 //! allocated, not what is mapped of the file) and whose processor time is watched. A failure prints its seed and
@@ -10,7 +11,8 @@
 //!     --test hostile one_seed -- --ignored --nocapture
 //! ```
 //!
-//! PERSIST_TORTURE_SECONDS makes it longer, from a seed of its own.
+//! PERSIST_TORTURE_SECONDS makes it longer, from a seed of its own. `write_cases` writes damaged files for the tests
+//! of the two doors.
 
 mod shapes;
 
@@ -18,6 +20,7 @@ use persist_core::check::salvage::salvage;
 use persist_core::check::{Source, check};
 use persist_core::store::{Actor, In, Key, Kind, Obj, ObjectId, Options, Result, Step, Store, Value, Wait};
 use shapes::damage::Image;
+use shapes::log::{self, Logged};
 use shapes::mutate::{self, Rng};
 use std::collections::HashMap;
 use std::fs::File;
@@ -50,6 +53,14 @@ struct Base {
     truths: [Truth; 2],
 }
 
+/// What cases are made of.
+struct Bases {
+    shapes: Vec<Base>,
+    logged: Logged,
+    /// What the store was at each commit.
+    states: Vec<Truth>,
+}
+
 /// Makes the stores, in the directory above the children's.
 fn make_bases(dir: &Path) {
     for shape in shapes::ALL {
@@ -57,14 +68,20 @@ fn make_bases(dir: &Path) {
     }
 }
 
-fn bases(dir: &Path) -> Vec<Base> {
+/// What a store holds.
+fn truth_of(store: &Store) -> Truth {
+    let mut truth = Truth::new();
+    let (_, whole) = read_all(store, u64::MAX, |obj, entries| {
+        truth.insert(obj.id, entries);
+    });
+    assert!(whole);
+    truth
+}
+
+fn bases(dir: &Path) -> Bases {
     let truth = |path: &Path| {
         let store = Store::open(path, &Options::default()).unwrap();
-        let mut truth = Truth::new();
-        let (_, whole) = read_all(&store, u64::MAX, |obj, entries| {
-            truth.insert(obj.id, entries);
-        });
-        assert!(whole);
+        let truth = truth_of(&store);
         store.close().unwrap();
         truth
     };
@@ -86,7 +103,14 @@ fn bases(dir: &Path) -> Vec<Base> {
             truths: [newest, truth(&path)],
         }
     };
-    shapes::ALL.iter().map(base).collect()
+    let shapes = shapes::ALL.iter().map(base).collect();
+    let mut states = Vec::new();
+    let logged = log::make(&dir.join("logged"), |store| states.push(truth_of(store)));
+    Bases {
+        shapes,
+        logged,
+        states,
+    }
 }
 
 fn clear(path: &Path) {
@@ -181,34 +205,81 @@ fn part(r: &persist_core::store::Reader<'_>, obj: Obj, kind: Kind, cursor: u64) 
     Ok((entries, at))
 }
 
-/// The damaged file of a case, as it was before the case was run.
+/// The damaged file of a case, as it was before the case was run. Its log stands beside it.
 const CASE: &str = "case";
 
-/// One case; whether the checker found something.
-fn case(bases: &[Base], dir: &Path, seed: u64) -> bool {
-    let mut rng = Rng(seed);
-    let base = rng.pick(bases);
-    let mut image = Image {
-        bytes: base.bytes.clone(),
-    };
-    let raw = rng.one_in(3);
-    if raw {
-        mutate::raw(&mut image, &mut rng);
-    } else {
-        mutate::deep(&mut image, &mut rng);
-    }
-    image.save(&dir.join(CASE));
-    run(&image, raw.then_some(&base.truths), dir, seed)
+/// A store's file, and its log if there is one.
+struct Files {
+    store: Image,
+    log: Option<Vec<u8>>,
 }
 
-/// Does with a damaged file whatever can be done with one.
-fn run(image: &Image, truths: Option<&[Truth; 2]>, dir: &Path, seed: u64) -> bool {
+impl Files {
+    fn load(path: &Path) -> Files {
+        Files {
+            store: Image::load(path),
+            log: std::fs::read(log::path_of(path)).ok(),
+        }
+    }
+
+    fn save(&self, path: &Path) {
+        clear(path);
+        self.store.save(path);
+        if let Some(bytes) = &self.log {
+            std::fs::write(log::path_of(path), bytes).unwrap();
+        }
+    }
+}
+
+/// Damages a store, or the log of one. With the files come the states that they may show, unless the checksums
+/// were made right again.
+fn mutate<'b>(bases: &'b Bases, rng: &mut Rng) -> (Files, Option<&'b [Truth]>) {
+    let raw = rng.one_in(3);
+    if rng.one_in(5) {
+        let mut store = Image {
+            bytes: bases.logged.store.clone(),
+        };
+        let (log, states) = match raw {
+            // Nothing of the log, at worst; but a checkpoint is durable without it.
+            true if rng.one_in(2) => (
+                log::raw(&bases.logged, rng),
+                &bases.states[bases.logged.before - 1..],
+            ),
+            true => {
+                mutate::raw(&mut store, rng);
+                (log::raw(&bases.logged, rng), &bases.states[..])
+            }
+            false => (log::deep(&bases.logged, &mut store, rng), &[][..]),
+        };
+        let log = Some(log);
+        return (Files { store, log }, raw.then_some(states));
+    }
+    let base = rng.pick(&bases.shapes);
+    let mut store = Image {
+        bytes: base.bytes.clone(),
+    };
+    if raw {
+        mutate::raw(&mut store, rng);
+    } else {
+        mutate::deep(&mut store, rng);
+    }
+    (Files { store, log: None }, raw.then_some(&base.truths))
+}
+
+/// One case; whether the checker found something.
+fn case(bases: &Bases, dir: &Path, seed: u64) -> bool {
+    let (files, truths) = mutate(bases, &mut Rng(seed));
+    files.save(&dir.join(CASE));
+    run(&files, truths, dir, seed)
+}
+
+/// Does with damaged files whatever can be done with them.
+fn run(files: &Files, truths: Option<&[Truth]>, dir: &Path, seed: u64) -> bool {
     let (path, new) = (dir.join("file"), dir.join("salvaged"));
-    clear(&path);
     clear(&new);
-    image.save(&path);
+    files.save(&path);
     // Twice what the file can hold, with room for what is changed.
-    let most = image.bytes.len() as u64 / 4 + 10_000;
+    let most = files.store.bytes.len() as u64 / 4 + 10_000;
     let noticed = !check(&path, &mut ()).is_ok_and(|report| report.is_sound());
     if let Ok(source) = Source::alone(&path)
         && let Ok(done) = salvage(&source, &new, &mut ())
@@ -216,8 +287,7 @@ fn run(image: &Image, truths: Option<&[Truth; 2]>, dir: &Path, seed: u64) -> boo
         let report = check(&new, &mut ()).unwrap();
         assert_eq!(report.findings, [], "what was salvaged ({done:?}) is not sound");
     }
-    image.save(&path);
-    clear(&dir.join("file-shm"));
+    files.save(&path);
     let options = Options {
         lock_timeout: Duration::from_secs(3),
         ..Options::default()
@@ -375,8 +445,29 @@ fn one_seed() {
     let dir = tempfile::tempdir().unwrap();
     let file = PathBuf::from(std::env::var("PERSIST_CASE").unwrap());
     let began = Instant::now();
-    println!("noticed: {}", run(&Image::load(&file), None, dir.path(), seed));
+    println!("noticed: {}", run(&Files::load(&file), None, dir.path(), seed));
     println!("case: {:?}", began.elapsed());
+}
+
+/// Damaged files for others: PERSIST_CASES of them in PERSIST_HOSTILE_DIR, by their seeds from PERSIST_SEED on.
+#[test]
+#[ignore = "for the tests of Python and of the mount"]
+fn write_cases() {
+    let var = |name: &str| std::env::var(name).unwrap();
+    let dir = PathBuf::from(var("PERSIST_HOSTILE_DIR"));
+    let (from, cases): (u64, u64) = (
+        var("PERSIST_SEED").parse().unwrap(),
+        var("PERSIST_CASES").parse().unwrap(),
+    );
+    let scratch = tempfile::tempdir_in(&dir).unwrap();
+    make_bases(scratch.path());
+    let below = scratch.path().join("child");
+    std::fs::create_dir(&below).unwrap();
+    let bases = bases(&below);
+    for seed in (0..cases).map(|n| from.wrapping_add(n)) {
+        let (files, _) = mutate(&bases, &mut Rng(seed));
+        files.save(&dir.join(format!("{seed}.store")));
+    }
 }
 
 /// A child and what it is doing.
@@ -507,7 +598,9 @@ fn hostile() {
             let tail: Vec<&str> = log.lines().filter(|l| !l.contains("/rustc/")).collect();
             let tail = tail[tail.len().saturating_sub(60)..].join("\n");
             let kept = std::env::temp_dir().join(format!("persist-hostile-{}.store", worker.seed));
-            let _ = std::fs::copy(worker.dir.path().join(CASE), &kept);
+            let case = worker.dir.path().join(CASE);
+            let _ = std::fs::copy(&case, &kept);
+            let _ = std::fs::copy(log::path_of(&case), log::path_of(&kept));
             let (seed, kept) = (worker.seed, kept.display());
             failures.push(format!("seed {seed}, file kept as {kept}: {what}\n{tail}"));
             noticed += worker.noticed;

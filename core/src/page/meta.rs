@@ -49,6 +49,10 @@ const MAGIC: &[u8; 8] = b"persist1";
 /// Version of the file format.
 pub(crate) const VERSION: u32 = 3;
 
+/// Positions in the redo log stay below, with room for all that may still be logged: nobody adds up to the end of a
+/// word.
+const LOG_MOST: u64 = 1 << 60;
+
 /// Bytes of an encoded origin.
 pub(crate) const ORIGIN: usize = 32;
 const ORIGIN_AT: usize = 256;
@@ -206,6 +210,7 @@ impl Meta {
             && u64::from(self.root) < MAX_PAGES
             && u64::from(self.catalogue.page) < MAX_PAGES
             && self.catalogue.pages <= catalogue::MAX_CHAIN
+            && self.log.at <= LOG_MOST
     }
 
     /// The root of its page table: every checkpoint writes it anew.
@@ -278,5 +283,17 @@ mod tests {
             assert!(Meta::decode(&bad).is_err(), "bit {bit}");
         }
         assert_eq!(Meta::decode(&[0; PAGE_SIZE]), Err(Bad::Blank));
+    }
+    #[test]
+    fn a_log_position_at_the_end_of_a_word_is_no_stores() {
+        let mut m = Meta {
+            checkpoint: 3,
+            ..Meta::default()
+        };
+        assert!(m.is_possible());
+        for at in [u64::MAX, u64::MAX - 511, LOG_MOST + 1] {
+            m.log.at = at;
+            assert!(!m.is_possible(), "{at:#x}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! - `mutate`: damage at random.
 //! - `same`: whether two stores hold the same.
+//! - `log`: a store with a redo log, and damage of that.
 //! - `damage`: changing the bytes of a store's file, with or without the checksums above them.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
 pub mod damage;
+pub mod log;
 pub mod mutate;
 pub mod same;
 
