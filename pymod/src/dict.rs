@@ -236,6 +236,7 @@ impl Dict {
         if !matches!(op, CompareOp::Eq | CompareOp::Ne) {
             return Ok(py.NotImplemented());
         }
+        ffi::deeper()?;
         let same = if slf.is(other) {
             true
         } else if !other.is_instance_of::<PyDict>() && !other.is_exact_instance_of::<Dict>() {

@@ -3,10 +3,13 @@
 //! 1. Every function takes references that prove the thread is attached to the interpreter.
 //! 2. Nothing here keeps a borrowed reference beyond the call that made it.
 
+use pyo3::exceptions::PyRecursionError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PySlice, PyString, PyType};
+use std::cell::Cell;
 use std::ffi::c_int;
+use std::mem::MaybeUninit;
 
 unsafe extern "C" {
     /// Borrowed reference from the method resolution order, through the type's cache; sets no error.
@@ -127,12 +130,58 @@ pub(crate) fn slice_parts(slice: &Bound<'_, PySlice>) -> PyResult<(isize, isize,
     }
 }
 
+/// Stack that one level of printing or comparing may need, with what Python does between two of ours.
+const LEVEL: usize = 128 << 10;
+
+/// RecursionError if little is left of this thread's stack. Containers in containers are printed and compared by
+/// Python, which calls us for each level: its own limit counts levels, and ours are larger than those it reckons with.
+pub(crate) fn deeper() -> PyResult<()> {
+    thread_local! {
+        /// The lowest address of this thread's stack, and the one behind its end. Both 0: not asked yet.
+        static STACK: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    }
+    let (mut low, mut end) = STACK.get();
+    if end == 0 {
+        (low, end) = stack();
+        STACK.set((low, end));
+    }
+    let here = 0u8;
+    let at = &raw const here as usize;
+    // A stack that somebody has made for himself (coroutines in C) says nothing.
+    if (low..end).contains(&at) && at - low < LEVEL.min((end - low) / 2) {
+        return Err(PyRecursionError::new_err(
+            "containers are nested too deep for the stack of this thread",
+        ));
+    }
+    Ok(())
+}
+
+/// Where this thread's stack is; an empty place that is nowhere if the system does not say.
+fn stack() -> (usize, usize) {
+    let nowhere = (1, 1);
+    let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let (mut low, mut size) = (std::ptr::null_mut(), 0);
+    // SAFETY: the attributes are read only after the call that fills them has succeeded, and destroyed once.
+    unsafe {
+        if libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) != 0 {
+            return nowhere;
+        }
+        let said = libc::pthread_attr_getstack(attr.as_ptr(), &mut low, &mut size);
+        libc::pthread_attr_destroy(attr.as_mut_ptr());
+        if said != 0 {
+            return nowhere;
+        }
+    }
+    (low as usize, (low as usize).saturating_add(size))
+}
+
 /// Marks an object as being printed while it lives; None if it already is (a cycle).
 pub(crate) struct Printing<'a, 'py>(&'a Bound<'py, PyAny>);
 
 impl<'a, 'py> Printing<'a, 'py> {
     /// Enters.
     pub(crate) fn enter(obj: &'a Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+        deeper()?;
         // SAFETY: a live reference.
         match unsafe { ffi::Py_ReprEnter(obj.as_ptr()) } {
             0 => Ok(Some(Printing(obj))),

@@ -125,6 +125,7 @@ impl List {
         let Some(other) = as_list(other)? else {
             return Ok(slf.py().NotImplemented());
         };
+        ffi::deeper()?;
         Ok(slf.get().plain(slf.py())?.rich_compare(other, op)?.unbind())
     }
 

@@ -254,6 +254,7 @@ macro_rules! set_view {
                 if !is_set_like(other) {
                     return Ok(slf.py().NotImplemented());
                 }
+                crate::ffi::deeper()?;
                 Ok(set_of(slf.as_any())?.rich_compare(set_of(other)?, op)?.unbind())
             }
 
