@@ -3,7 +3,7 @@
 mod shapes;
 
 use persist_core::check::{Report, check, check_store};
-use persist_core::store::{Key, Options, Store, Value, Wait};
+use persist_core::store::{Error, Key, Options, Store, Value, Wait};
 use shapes::damage::{Image, PAGE};
 use std::path::{Path, PathBuf};
 
@@ -370,4 +370,36 @@ fn heap_and_free_pages() {
     expect(&with(&|b| b.set_word(16, 0)), &["heap: "]);
     // The lists of pages with room.
     expect(&with(&|b| b.set_word(256 + 3 * 8, 0)), &["heap: "]);
+}
+
+/// Who asks for the length makes room for so much.
+#[test]
+fn a_length_beyond_the_store_is_an_error() {
+    let dir = dir();
+    let (path, sound) = image("large_list", dir.path());
+    let items = addr(&path, "items");
+    for (len, is_right) in [
+        (sound.word(items + 56), true),
+        (1 << 20, false),
+        (u64::MAX, false),
+    ] {
+        let mut bad = Image {
+            bytes: sound.bytes.clone(),
+        };
+        bad.set_word(items + 56, len);
+        let _ = std::fs::remove_file(format!("{}-shm", path.display()));
+        bad.save(&path);
+        let store = Store::open(&path, &Options::default()).unwrap();
+        let read = store.read(&mut Wait::forever(), |r| {
+            let Some(Value::Obj(obj)) = r.get(store.root(), &Key::Str(b"items"))? else {
+                panic!("no list");
+            };
+            r.len(obj)
+        });
+        match read {
+            Ok(n) => assert!(is_right && n == len, "{n}"),
+            Err(e) => assert!(!is_right && matches!(e, Error::Corrupt { .. }), "{len}: {e}"),
+        }
+        drop(store);
+    }
 }

@@ -28,6 +28,12 @@ pub trait Pages {
     /// The seed of the store's key hash.
     fn hash_seed(&self) -> u64;
 
+    /// The words that there are at most: nothing is longer.
+    #[inline]
+    fn words(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Called before a container is read: `Error::Busy` when an open transaction of another owner
     /// has changed it (the store then waits and runs the read again).
     #[inline]

@@ -120,6 +120,11 @@ impl Pages for ReadSection<'_> {
         self.pager.seed
     }
 
+    #[inline]
+    fn words(&self) -> u64 {
+        self.limit.saturating_mul((PAGE_SIZE / 8) as u64)
+    }
+
     #[inline(always)]
     fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
         self.remembered(about)
@@ -385,6 +390,11 @@ impl Pages for WriteSection<'_> {
     #[inline]
     fn hash_seed(&self) -> u64 {
         self.read.pager.seed
+    }
+
+    #[inline]
+    fn words(&self) -> u64 {
+        self.read.words()
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! Reading containers.
 
 use super::{NO_KEYS, Spot, about, locate, reading, wants_list};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr::{self, Known};
 use crate::object::graph::{self, Place, Shown};
@@ -38,10 +38,15 @@ pub fn kind<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
 /// See `Reader::len`.
 #[inline]
 pub fn len<P: Pages>(p: &P, obj: Obj) -> Result<u64> {
-    match reading(p, obj)? {
+    let len = match reading(p, obj)? {
         Kind::List => list::len(p, obj.addr),
         Kind::Dict | Kind::Object => entries::len(p, obj.addr),
+    }?;
+    // Callers make room for so many.
+    if len > p.words() {
+        return Err(Error::corrupt("a container longer than the store", obj.addr));
     }
+    Ok(len)
 }
 
 /// See `Reader::mtime`.
