@@ -40,22 +40,64 @@ CARGO = os.environ.get("PERSIST_CARGO_TEST") or (
     "cargo test --locked -q --workspace --exclude persist-py --all-features"
 )
 
+# A path of a thousand names is a thousand requests: only the first walk goes down all the way.
 WALK = """
 cd "$1" || exit 0
 find . 2>/dev/null | head -n 2000 | tail -n 1 >"$2"
-find . -type f -print0 2>/dev/null | head -z -n 2000 | xargs -0 -r cat 2>/dev/null | head -c 20000000 >/dev/null
-find . -print0 2>/dev/null | head -z -n 2000 | xargs -0 -r getfattr -h -d -m - >/dev/null 2>&1
+find . -maxdepth 40 -type f -print0 2>/dev/null | head -z -n 2000 |
+    xargs -0 -r cat 2>/dev/null | head -c 20000000 >/dev/null
+find . -maxdepth 40 -print0 2>/dev/null | head -z -n 2000 | xargs -0 -r getfattr -h -d -m - >/dev/null 2>&1
 cat .persist/stat .persist/locks >/dev/null 2>&1
 ls .persist/snapshots/*/ 2>/dev/null | head -n 500 >/dev/null
-exec 2>/dev/null
-find . -type d 2>/dev/null | head -n 40 | while read -r dir; do
-    echo new >"$dir/new"; mkdir "$dir/new dir"; echo x >"$dir/0"; ln -s "$PWD" "$dir/link"
-    first=$(find "$dir" -mindepth 1 -maxdepth 1 2>/dev/null | head -n 1)
-    mv "$first" "$dir/moved"; echo text >>"$dir/moved"; rm -f "$dir/moved"
-done
+"$3" -S -E -c "$4"
 find . -mindepth 1 -maxdepth 1 2>/dev/null | head -n 3 | while read -r name; do timeout 3 rm -rf "$name"; done
 sync -f .
 exit 0
+"""
+
+# What a shell and its tools do, in one process: starting each takes longer than what it does.
+CHANGE = """
+import os
+from itertools import islice
+
+def attempt(act, *args):
+    try:
+        return act(*args)
+    except (OSError, ValueError):
+        return None
+
+def write(name, flags, text):
+    fd = os.open(name, os.O_WRONLY | flags, 0o644)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
+
+def change(top):
+    with os.scandir(top) as entries:
+        names = [os.path.join(top, e.name) for e in islice(entries, 8)]
+    at = lambda name: os.path.join(top, name)
+    attempt(write, at("new"), os.O_CREAT | os.O_TRUNC, b"new")
+    attempt(write, at("0"), os.O_CREAT, b"7")
+    attempt(os.mkdir, at("new dir"))
+    attempt(os.setxattr, at("new dir"), "user.persist.type", b"object")
+    attempt(os.setxattr, at("new dir"), "user.persist.class", b"os:system")
+    attempt(os.symlink, "..", at("link"))
+    for n, name in enumerate(names):
+        for key in attempt(os.listxattr, name) or ():
+            attempt(os.getxattr, name, key)
+        attempt(write, name, os.O_APPEND, b"more")
+        if n % 3 == 0:
+            attempt(os.rename, name, at("moved"))
+        elif n % 3 == 1:
+            attempt(os.truncate, name, 3)
+            attempt(os.utime, name)
+        else:
+            attempt(os.unlink, name)
+            attempt(os.rmdir, name)
+
+for top, _, _ in islice(os.walk("."), 60):
+    attempt(change, top)
 """
 
 
@@ -162,7 +204,8 @@ def through_the_mount(case: Path, point: Path) -> str:
 
     def limits() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-        resource.setrlimit(resource.RLIMIT_CPU, (hostile.CPU, hostile.CPU + 1))
+        # Of thousands of requests together.
+        resource.setrlimit(resource.RLIMIT_CPU, (2 * hostile.CPU, 2 * hostile.CPU + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     what = ""
@@ -199,7 +242,7 @@ def through_the_mount(case: Path, point: Path) -> str:
 
 def walk(point: Path, daemon: subprocess.Popen[bytes]) -> str:
     walker = subprocess.Popen(
-        ["bash", "-c", WALK, "bash", str(point), str(point) + ".out"], start_new_session=True,
+        ["bash", "-c", WALK, "bash", point, f"{point}.out", sys.executable, CHANGE], start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_env(),
     )  # fmt: skip
     try:

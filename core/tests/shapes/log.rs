@@ -142,7 +142,7 @@ pub fn mend(store: &Image, log: &mut [u8], records: &[(usize, usize)]) {
 }
 
 /// Changes a word of the log's header and makes its checksum right.
-fn set_header(log: &mut [u8], at: usize, value: u64) {
+pub fn set_header(log: &mut [u8], at: usize, value: u64) {
     put(log, at, value);
     let sum = xxh3_64(&log[..SECTOR - 8]);
     put(log, SECTOR - 8, sum);

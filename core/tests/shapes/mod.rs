@@ -131,7 +131,7 @@ fn scalars(store: &Store) {
     });
 }
 
-fn small(store: &Store) {
+pub fn small(store: &Store) {
     let root = store.root();
     write(store, |w| {
         for i in 0..40i64 {
