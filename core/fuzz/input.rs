@@ -7,30 +7,45 @@
 //! | 0 | 2 | which page, modulo the pages there are |
 //! | 2 | 2 | which word of it, modulo 512 |
 //! | 4 | 8 | the word |
+//!
+//! For the redo log a record stands for the page, and 0xffff for the log's header.
+
+#![allow(dead_code)] // Each target uses its part.
 
 use crate::shapes::damage::{Image, PAGE};
-use crate::shapes::{ALL, make};
+use crate::shapes::{ALL, log, make};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Most words of an input that are taken.
-const MOST: usize = 64;
+pub const MOST: usize = 64;
+
+/// What is made on the first run and kept, so that an input means the same again. `make` gives the bytes.
+pub fn kept<const N: usize>(names: [&str; N], make: impl FnOnce(&Path) -> [Vec<u8>; N]) -> [Vec<u8>; N] {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("base");
+    std::fs::create_dir_all(&dir).unwrap();
+    if names.iter().any(|name| !dir.join(name).exists()) {
+        // Under a name of its own first: several targets may begin at once.
+        let new = dir.join(format!("new-{}", std::process::id()));
+        std::fs::create_dir_all(&new).unwrap();
+        for (name, bytes) in names.iter().zip(make(&new.join("store"))) {
+            std::fs::write(new.join(name), bytes).unwrap();
+            std::fs::rename(new.join(name), dir.join(name)).unwrap();
+        }
+        std::fs::remove_dir_all(&new).unwrap();
+    }
+    names.map(|name| std::fs::read(dir.join(name)).unwrap())
+}
 
 fn bases() -> &'static [Vec<u8>] {
     static BASES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     BASES.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("base");
-        std::fs::create_dir_all(&dir).unwrap();
         let base = |shape: &&str| {
-            let kept = dir.join(format!("{shape}.store"));
-            if !kept.exists() {
-                // Under a name of its own first: several targets may begin at once.
-                let new = dir.join(format!("{shape}-{}.store", std::process::id()));
-                make(shape, &new);
-                let _ = std::fs::remove_file(format!("{}-shm", new.display()));
-                std::fs::rename(&new, &kept).unwrap();
-            }
-            std::fs::read(&kept).unwrap()
+            let [bytes] = kept([&format!("{shape}.store")], |path| {
+                make(shape, path);
+                [std::fs::read(path).unwrap()]
+            });
+            bytes
         };
         // The small ones: an input is a file to be written.
         ALL.iter()
@@ -85,10 +100,52 @@ impl Store {
                 image.set_meta(phys, at, value);
             }
         }
-        let store = Store { path: place() };
-        store.clear();
+        let store = Store::place();
         image.save(&store.path);
         Some(store)
+    }
+
+    /// A place for a store, without one.
+    pub fn place() -> Store {
+        let store = Store { path: place() };
+        store.clear();
+        store
+    }
+
+    /// A store with a redo log that has the words of an input in its records. With an odd first byte the
+    /// checksums are made right again.
+    pub fn logged(data: &[u8]) -> Option<Store> {
+        static BASE: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+        let [store, log] = BASE.get_or_init(|| {
+            kept(["logged.store", "logged.store-wal"], |path| {
+                let made = log::make(path, |_| {});
+                [made.store, made.log]
+            })
+        });
+        let (&first, words) = data.split_first()?;
+        let image = Image { bytes: store.clone() };
+        let records = log::records(&image, log);
+        let (last, len) = *records.last()?;
+        let mut log = log[..(last + len).next_multiple_of(PAGE)].to_vec();
+        for word in words.chunks_exact(12).take(MOST) {
+            let short = |at: usize| usize::from(u16::from_le_bytes([word[at], word[at + 1]]));
+            let value = u64::from_le_bytes(word[4..].try_into().unwrap());
+            match short(0) {
+                0xffff => log::set_header(&mut log, short(2) % 63 * 8, value),
+                n => {
+                    let (at, len) = records[n % records.len()];
+                    let at = at + short(2) % (len / 8) * 8;
+                    log[at..at + 8].copy_from_slice(&word[4..]);
+                }
+            }
+        }
+        if first % 2 == 1 {
+            log::mend(&image, &mut log, &records);
+        }
+        let made = Store::place();
+        image.save(&made.path);
+        std::fs::write(log::path_of(&made.path), log).unwrap();
+        Some(made)
     }
 
     fn clear(&self) {

@@ -93,17 +93,23 @@ def build(parts: list[Part]) -> None:
     cargo(sorted({t for p in parts for t in p.tests if is_there(t)}), ["--no-run"], {}, 3600)
 
 
+CARGO = ["cargo", "test", "--release", "--locked", "-q", "-p", "persist-core", "--all-features"]
+
+
+def environment() -> dict[str, str]:
+    """What CARGO is run with: a place of its own, without the optimisation across crates that takes a minute for
+    every test."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "torture"
+    build = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
+    return {**os.environ, "CARGO_TARGET_DIR": str(target), **build}
+
+
 def cargo(
     tests: list[str], more: list[str], env: dict[str, str], limit: float | None
 ) -> subprocess.CompletedProcess[str]:
-    argv = ["cargo", "test", "--release", "--locked", "-q", "-p", "persist-core", "--all-features"]
-    argv += ["--no-fail-fast", *(f"--test={t}" for t in tests), *more]
-    # A place of its own, without the optimisation across crates that takes a minute for every test.
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "torture"
-    env = {**env, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_RELEASE_LTO": "off"}
-    env["CARGO_PROFILE_RELEASE_CODEGEN_UNITS"] = "16"
+    argv = [*CARGO, "--no-fail-fast", *(f"--test={t}" for t in tests), *more]
     return subprocess.run(
-        argv, cwd=ROOT, env={**os.environ, **env}, text=True, timeout=limit, errors="replace",
+        argv, cwd=ROOT, env={**environment(), **env}, text=True, timeout=limit, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -142,7 +148,7 @@ def fuzz(seconds: float) -> Result:
     home, what = ROOT / "core" / "fuzz", "fuzz targets"
     targets = sorted(p.stem for p in (home / "fuzz_targets").glob("*.rs"))
     if subprocess.run(["cargo", "fuzz", "--version"], capture_output=True, check=False).returncode != 0:
-        return Result("fuzz", what, 0, "not run: `cargo install cargo-fuzz`", "")
+        return Result("fuzz", what, 0, "not tried: `cargo install cargo-fuzz`", "")
     begin, runs, failed = time.monotonic(), 0, []
     # A case that takes 20 s hangs; one that takes 1 GiB takes memory without bound.
     limits = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=800", "-len_control=0"]

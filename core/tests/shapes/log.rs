@@ -206,7 +206,7 @@ pub fn raw(base: &Logged, rng: &mut Rng) -> Vec<u8> {
             5 => log[at / SECTOR * SECTOR..][..SECTOR].fill(0),
             6 => log[at..at + len].iter_mut().for_each(|b| *b = rng.next() as u8),
             7 => {
-                let absurd = *rng.pick(&[u32::MAX, u32::MAX & !7, 0, 8, 40, 1 << 31, 128 << 10]);
+                let absurd = *rng.pick(&[u32::MAX, !7, 0, 8, 40, 1 << 31, 128 << 10]);
                 log[at + 24..at + 28].copy_from_slice(&absurd.to_le_bytes());
             }
             8 => log = rng.pick(&base.others).clone(),
@@ -334,7 +334,11 @@ fn forge(store: &Image, log: &mut Vec<u8>, records: &mut Vec<(usize, usize)>, rn
     put(log, at + 24, len as u64 | (pages as u64) << 32);
     let first = store.meta().logical + rng.below(3) as u64;
     for i in 0..pages {
-        put(log, at + HEADER + 8 * i, (first + i as u64) * PAGE as u64 | WHOLE);
+        put(
+            log,
+            at + HEADER + 8 * i,
+            ((first + i as u64) * PAGE as u64) | WHOLE,
+        );
     }
     records.push((at, len));
 }
