@@ -225,7 +225,7 @@ impl Fs {
             })?,
             Place::Link(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
                 Some(Value::Obj(obj)) => {
-                    let size = self.link_text(r, spot.parent, obj)?.len() as u64;
+                    let size = self.link_size(r, spot.parent, obj)?;
                     self.link_attr(r, spot.parent, size)
                 }
                 _ => errno(libc::ESTALE),

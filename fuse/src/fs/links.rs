@@ -150,7 +150,11 @@ impl Fs {
     pub(crate) fn readlink(&self, ctx: &Ctx, ino: u64) -> FsResult<Vec<u8>> {
         match self.place(ino)? {
             Place::Link(spot) => self.read(ctx, |r| match self.value_at(r, &spot)? {
-                Some(Value::Obj(obj)) => self.link_text(r, spot.parent, obj),
+                Some(Value::Obj(obj)) => match self.link_text(r, spot.parent, obj)? {
+                    // The kernel has room for a path.
+                    text if text.len() >= libc::PATH_MAX as usize => errno(libc::ENAMETOOLONG),
+                    text => Ok(text),
+                },
                 _ => errno(libc::ESTALE),
             }),
             Place::Side(id) => {

@@ -269,7 +269,7 @@ impl Fs {
                 pinned,
             });
         }
-        let size = self.link_text(r, spot.parent, *obj)?.len() as u64;
+        let size = self.link_size(r, spot.parent, *obj)?;
         let attr = self.link_attr(r, spot.parent, size)?;
         Ok(Found {
             place: Place::Link(spot.clone()),
@@ -427,6 +427,15 @@ impl Fs {
             };
         }
         errno(libc::ELOOP)
+    }
+
+    /// The length of that text. A target too deep for any text is no reason not to list its symlink.
+    pub(crate) fn link_size(&self, r: &Reader<'_>, from: Obj, to: Obj) -> FsResult<u64> {
+        match self.link_text(r, from, to) {
+            Ok(text) => Ok(text.len() as u64),
+            Err(FsError::Errno(libc::ELOOP)) => Ok(libc::PATH_MAX as u64),
+            Err(e) => Err(e),
+        }
     }
 
     /// The text of a symlink in `from` to the home of `to`.
