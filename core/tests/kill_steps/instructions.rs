@@ -6,7 +6,7 @@
 //!    divisor with the number of instructions: each comes up once before any comes again, and the first few are
 //!    spread over the whole operation.
 
-use super::stage::{Stage, Victim};
+use super::stage::{Stage, Victim, kills_asked_for};
 use crate::support::cases::Case;
 use crate::support::ptrace;
 use crate::support::torture;
@@ -76,23 +76,19 @@ fn stride(total: u64) -> u64 {
         .unwrap_or(1)
 }
 
-fn walk_part(stage: &mut Stage, part: Part) -> Walk {
+fn walk_part(stage: &mut Stage, part: Part) -> Result<Walk, String> {
     let paths = stage.paths.clone();
     walk(&paths, part, &mut || {
         stage.restore();
         stage.begun()
     })
+    .map_err(|e| format!("{}: {e}", stage.what))
 }
 
 /// Every instruction of an operation, and no kills.
-pub(super) fn walk_all(stage: &mut Stage) -> Walk {
-    walk_part(
-        stage,
-        Part {
-            from: 0,
-            most: u64::MAX,
-        },
-    )
+pub(super) fn walk_all(stage: &mut Stage) -> Result<Walk, String> {
+    let most = u64::MAX;
+    walk_part(stage, Part { from: 0, most })
 }
 
 /// The beginning of an operation, and, if it is longer, another part of it, from anywhere.
@@ -102,11 +98,14 @@ fn parts(stage: &mut Stage, time: Option<Duration>) -> Vec<Walk> {
         None if long() => u64::MAX,
         None => PART,
     };
-    let mut walks = vec![walk_part(stage, Part { from: 0, most })];
+    let part = |stage: &mut Stage, from| {
+        walk_part(stage, Part { from, most }).unwrap_or_else(|missed| panic!("{missed}"))
+    };
+    let mut walks = vec![part(stage, 0)];
     stage.settle_here();
     if !walks[0].whole() {
         let from = stage.drawn(walks[0].stores());
-        walks.push(walk_part(stage, Part { from, most }));
+        walks.push(part(stage, from));
     }
     walks.retain(|w| w.instructions > 0);
     walks
@@ -116,7 +115,7 @@ fn kill(mut stage: Stage, time: Option<Duration>) {
     let begun = Instant::now();
     let walks = parts(&mut stage, time);
     let total: u64 = walks.iter().map(|w| w.instructions).sum();
-    let wanted = if long() { total } else { FEW };
+    let wanted = kills_asked_for().unwrap_or(if long() { total } else { FEW });
     let (start, stride) = (stage.drawn(total), stride(total));
     let mut kills = 0;
     for k in 0..wanted {

@@ -88,6 +88,11 @@ pub(super) fn options() -> Options {
     }
 }
 
+/// How many kills of an operation PERSIST_STEP_KILLS asks for.
+pub(super) fn kills_asked_for() -> Option<u64> {
+    std::env::var("PERSIST_STEP_KILLS").ok()?.parse().ok()
+}
+
 /// See the module.
 pub(super) struct Stage {
     pub(super) paths: Paths,

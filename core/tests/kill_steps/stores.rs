@@ -1,6 +1,6 @@
 //! Kills at stores: every moment of an operation brought back and recovered, and some real kills.
 
-use super::stage::{Stage, Victim};
+use super::stage::{Stage, Victim, kills_asked_for};
 use crate::support::image::Reel;
 use crate::support::ptrace::{self, Event};
 use crate::support::torture;
@@ -80,10 +80,7 @@ pub(super) fn kill_the_recovery(mut stage: Stage, kills: usize) {
     let mut reel = stage.record();
     stage.settle(&mut reel);
     stage.is_to_open();
-    let more = std::env::var("PERSIST_STEP_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok());
-    let kills = more.unwrap_or(if torture() { kills * 8 } else { kills });
+    let kills = kills_asked_for().map_or(if torture() { kills * 8 } else { kills }, |n| n as usize);
     let telling = reel.telling();
     let (mut moments, mut recovered) = (0, 0);
     let stride = telling.len().div_ceil(kills).max(1);

@@ -64,16 +64,14 @@ struct Missed {
 }
 
 /// Takes processes that `begin` brings to the operation's beginning through it, by single steps through a part.
-pub fn walk(paths: &Paths, part: Part, begin: &mut dyn FnMut() -> Tracee) -> Walk {
-    match pass(begin(), paths, part, 0..0) {
-        Ok(walk) => walk,
-        Err(missed) => {
-            let closely = missed.between.start..missed.between.end + 1;
-            let found = pass(begin(), paths, part, closely).err();
-            let Missed { between, text } = found.unwrap_or(missed);
-            panic!("changed by no known store or call, by one of the instructions {between:?}: {text}");
-        }
-    }
+/// Or says what else changed the files.
+pub fn walk(paths: &Paths, part: Part, begin: &mut dyn FnMut() -> Tracee) -> Result<Walk, String> {
+    pass(begin(), paths, part, 0..0).map_err(|missed| {
+        let closely = missed.between.start..missed.between.end + 1;
+        let found = pass(begin(), paths, part, closely).err();
+        let Missed { between, text } = found.unwrap_or(missed);
+        format!("changed by no known store or call, by one of the instructions {between:?}: {text}")
+    })
 }
 
 /// To the next store, call, fork; false: the end.
