@@ -15,7 +15,10 @@ use crate::error::{Error, Result};
 use crate::ids::Actor;
 use crate::page::access::Pages;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a writer gives way to others, and sleeps, before it looks at a reader again.
+const SLEEP: Duration = Duration::from_micros(200);
 
 impl Shm {
     #[inline]
@@ -196,12 +199,16 @@ impl Pager {
             turns += 1;
             if turns < 2000 {
                 std::hint::spin_loop();
-            } else if turns < 2100 {
+                continue;
+            }
+            let waited = looked.get_or_insert_with(Instant::now).elapsed();
+            // Where there is much else to do every turn of this can take milliseconds.
+            if turns < 2100 && waited < SLEEP {
                 std::thread::yield_now();
             } else {
                 let slice = patience.slice("a reader to leave the store", || self.describe_slot(reader))?;
-                std::thread::sleep(slice.min(std::time::Duration::from_micros(200)));
-                if looked.get_or_insert_with(Instant::now).elapsed() >= SLICE {
+                std::thread::sleep(slice.min(SLEEP));
+                if waited >= SLICE {
                     looked = Some(Instant::now());
                     self.look_after(reader, Some(mine))?;
                     if self.process_of(reader).is_none() {
