@@ -80,8 +80,8 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
     );
 }
 
-/// A process slot whose process died, and the word of one of its threads (page/burial.rs: `bury`; page/slots.rs: `claim_process_slot`,
-/// `claim_thread_slot`). Who lives in it holds its byte.
+/// A process slot whose process died, and the word of one of its threads (page/burial.rs: `bury`;
+/// page/slots.rs: `claim_process_slot`, `claim_thread_slot`). Who lives in it holds its byte.
 struct Slot {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
