@@ -21,8 +21,8 @@
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
 //! `transaction`, `checkpoint`, `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
-//! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view` (its pages), `walk` (page
-//! tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
+//! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
+//! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 mod burial;
