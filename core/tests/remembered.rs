@@ -1,4 +1,5 @@
-//! What threads remember of where entries lie (`page/memo.rs`), and handles of where attributes do (`Known`), against a plain model: two openings of one
+//! What threads remember of where entries lie (`page/memo.rs`), and handles of where attributes do (`Known`), against
+//! a plain model: two openings of one
 //! store, so that each meets what the other changed, and threads that read while another moves things.
 //!
 //! Every value says which key it belongs to: one read from a wrong place is told at once.
