@@ -13,8 +13,13 @@ from torture_hostile import SHARE as HOSTILE_SHARE
 from torture_hostile import hostile_doors
 from torture_kill import kill_torture
 from torture_power import power_torture
+from torture_real import real_torture
 
 SHELLS = 2
+# Of each store on a real filesystem: images after it, and seconds of work.
+IMAGES, WORK = 25, 1
+REAL_SHARE = 0.1
+SHOWN = ("images", "not mounted by the filesystem")
 
 
 def doors(a: argparse.Namespace, mode: str, seconds: float) -> Result:
@@ -36,11 +41,26 @@ def verdict(result: Result) -> str:
     return result.failed or ("not tried" if result.done.startswith("not tried") else "0")
 
 
+def real(a: argparse.Namespace, seconds: float) -> Result:
+    """Power cuts under real filesystems."""
+    what = "power cuts under ext4 and XFS, on a disk that logs its writes and flushes"
+    print(f"== real: {what}", flush=True)
+    begin = time.monotonic()
+    result = real_torture(seconds, a.seed, IMAGES, WORK, os.getcwd() if a.keep else "")
+    counts, untried = result["counts"], result["untried"]
+    done = [f"{n:,} {name}" for name, n in counts.items() if n and (name in SHOWN or name.startswith("on "))]
+    done += [f"not tried: {untried}"] if untried else []
+    if result["failed"]:
+        print(f"\nVIOLATION: {result['failed']}")
+    failed = "a violation" if result["failed"] else ""
+    return Result("real", what, time.monotonic() - begin, ", ".join(done), failed)
+
+
 def main() -> int:
     engine = {part.name: part for part in PARTS}
     p = argparse.ArgumentParser(prog="torture", description="Torture of every kind, told in one table.")
     p.add_argument(
-        "mode", nargs="?", choices=["all", "engine", "kill", "power", "fuzz", *engine], default="all"
+        "mode", nargs="?", choices=["all", "engine", "kill", "power", "real", "fuzz", *engine], default="all"
     )
     p.add_argument("seconds", nargs="?", type=float, default=60, help="for all that is run together")
     p.add_argument("--seed", type=int, default=int(time.time()))
@@ -71,6 +91,8 @@ def main() -> int:
     for mode in ("kill", "power"):
         if a.mode in ("all", mode):
             results.append(doors(a, mode, a.seconds if a.mode == mode else a.seconds * 0.1))
+    if a.mode in ("all", "real"):
+        results.append(real(a, a.seconds if a.mode == "real" else a.seconds * REAL_SHARE))
     if a.mode in ("all", "engine", "fuzz"):
         share = 1 if a.mode == "fuzz" else torture_engine.FUZZ_SHARE
         results.append(torture_engine.fuzz(a.seconds * share))
