@@ -14,202 +14,18 @@
 mod common;
 mod disk;
 
-use common::{Model, Rng, compare, scratch, step, time};
+use common::{Model, Rng, compare, scratch, seed, step, time};
 use disk::Disk;
+use disk::judges::{Job, Judges, judge};
+use disk::kept::{Kept, States};
 use persist_core::raw::observe::{Moment, observe};
 use persist_core::store::{Durability, Options, Store};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
-
-/// The models at checkpoints, by number.
-type States = BTreeMap<u64, Arc<Model>>;
-
-/// Snapshots that there are or were.
-#[derive(Clone, Default)]
-struct Kept {
-    /// Names and checkpoints, from a checkpoint on.
-    lists: BTreeMap<u64, Vec<(String, u64)>>,
-    /// What they hold, by checkpoint.
-    models: States,
-}
-
-impl Kept {
-    /// As of a checkpoint.
-    fn list(&self, checkpoint: u64) -> Vec<(String, u64)> {
-        let last = self.lists.range(..=checkpoint).next_back();
-        last.map_or_else(Vec::new, |l| l.1.clone())
-    }
-
-    /// What there is if a checkpoint is the last.
-    fn until(&self, checkpoint: u64) -> Kept {
-        let upto = |states: &States| {
-            states
-                .range(..=checkpoint)
-                .map(|(n, m)| (*n, m.clone()))
-                .collect()
-        };
-        Kept {
-            lists: self
-                .lists
-                .range(..=checkpoint)
-                .map(|(n, l)| (*n, l.clone()))
-                .collect(),
-            models: upto(&self.models),
-        }
-    }
-
-    /// Panics unless a store that opened at a checkpoint has just these snapshots, whole.
-    fn compare(&self, store: &Store, checkpoint: u64, what: &str) {
-        let found = store
-            .snapshots()
-            .unwrap_or_else(|e| panic!("{what}: snapshots: {e}"));
-        let found: Vec<(String, u64)> = found.into_iter().map(|s| (s.name, s.checkpoint)).collect();
-        assert_eq!(found, self.list(checkpoint), "{what}");
-        for (name, number) in found {
-            let what = format!("{what}: snapshot {name}");
-            let opened = store
-                .open_snapshot(&name)
-                .unwrap_or_else(|e| panic!("{what}: {e}"));
-            compare(&opened, &self.models[&number], &what);
-            opened.check_pages().unwrap_or_else(|e| panic!("{what}: {e}"));
-        }
-    }
-}
-
-/// An image to be opened.
-struct Job {
-    image: Vec<u8>,
-    states: Arc<States>,
-    kept: Arc<Kept>,
-    /// The oldest checkpoint it may open at.
-    least: u64,
-    seed: u64,
-    room: usize,
-    what: String,
-}
-
-/// Opens an image as after a power cut, and judges it. The checkpoint, and its state.
-fn judge(path: &Path, job: &Job) -> u64 {
-    let sidecar = PathBuf::from(format!("{}-shm", path.display()));
-    std::fs::write(path, &job.image).unwrap();
-    let _ = std::fs::remove_file(&sidecar);
-    let what = &job.what;
-    let mut store = Store::open(path, &Options::default()).unwrap_or_else(|e| panic!("{what}: opening: {e}"));
-    let n = store.stat().unwrap().checkpoint;
-    assert!(
-        n >= job.least,
-        "{what}: opened at checkpoint {n}, {} was synced",
-        job.least
-    );
-    let want = job
-        .states
-        .get(&n)
-        .unwrap_or_else(|| panic!("{what}: opened at checkpoint {n}, which nobody made"));
-    compare(&store, want, what);
-    job.kept.compare(&store, n, what);
-    let mut rng = Rng(job.seed);
-    if rng.one_in(6) {
-        // It can be worked on, and what is then synced is there without the sidecar.
-        let mut model = (**want).clone();
-        for round in 0..1 + rng.below(3) {
-            for _ in 0..rng.below(12) {
-                step(&store, &mut model, &mut rng, job.room)
-                    .unwrap_or_else(|e| panic!("{what}: going on: {e}"));
-            }
-            store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
-            compare(&store, &model, &format!("{what}: gone on, round {round}"));
-            job.kept
-                .compare(&store, n, &format!("{what}: gone on, round {round}"));
-        }
-        if rng.one_in(2) {
-            for (name, _) in job.kept.list(n) {
-                store
-                    .drop_snapshot(&name)
-                    .unwrap_or_else(|e| panic!("{what}: dropping {name}: {e}"));
-            }
-            store
-                .check_pages()
-                .unwrap_or_else(|e| panic!("{what}: with no snapshots: {e}"));
-        }
-        store.close().unwrap();
-        drop(store);
-        let _ = std::fs::remove_file(&sidecar);
-        store = Store::open(path, &Options::default())
-            .unwrap_or_else(|e| panic!("{what}: gone on, opening: {e}"));
-        compare(&store, &model, &format!("{what}: gone on and reopened"));
-    }
-    let _ = store.close();
-    drop(store);
-    let _ = std::fs::remove_file(path);
-    let _ = std::fs::remove_file(&sidecar);
-    n
-}
-
-/// Threads that open images.
-struct Judges {
-    send: Option<SyncSender<Job>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-    judged: Arc<AtomicU64>,
-    /// Opened at something newer than was required.
-    newer: Arc<AtomicU64>,
-}
-
-impl Judges {
-    fn new(dir: &Path) -> Judges {
-        let (send, receive) = sync_channel::<Job>(32);
-        let receive: Arc<Mutex<Receiver<Job>>> = Arc::new(Mutex::new(receive));
-        let (judged, newer) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let threads = (0..2)
-            .map(|t| {
-                let (receive, judged, newer) = (receive.clone(), judged.clone(), newer.clone());
-                let path = dir.join(format!("image-{t}.store"));
-                std::thread::spawn(move || {
-                    loop {
-                        let job = receive.lock().unwrap().recv();
-                        let Ok(job) = job else { return };
-                        let n = judge(&path, &job);
-                        judged.fetch_add(1, Ordering::Relaxed);
-                        newer.fetch_add(u64::from(n > job.least), Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        Judges {
-            send: Some(send),
-            threads,
-            judged,
-            newer,
-        }
-    }
-
-    fn judge(&self, job: Job) {
-        // If a judge has found something, its panic is what there is to see.
-        let _ = self.send.as_ref().unwrap().send(job);
-    }
-
-    fn failed(&self) -> bool {
-        self.threads.iter().any(std::thread::JoinHandle::is_finished)
-    }
-
-    fn finish(mut self) -> (u64, u64) {
-        drop(self.send.take());
-        for t in self.threads.drain(..) {
-            if let Err(e) = t.join() {
-                std::panic::resume_unwind(e);
-            }
-        }
-        (
-            self.judged.load(Ordering::Relaxed),
-            self.newer.load(Ordering::Relaxed),
-        )
-    }
-}
 
 /// One life of a store, from an image to a power cut.
 struct Life {
@@ -542,11 +358,7 @@ fn transaction(store: &Store, life: &Shared, rng: &mut Rng) {
 
 #[test]
 fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
-    let seed: u64 = std::env::var("PERSIST_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(20_241);
-    let mut rng = Rng(seed);
+    let mut rng = Rng(seed(20_241));
     let (begun, long) = (Instant::now(), time(18));
     let dir = scratch();
     let judges = Rc::new(Judges::new(dir.path()));

@@ -6,132 +6,27 @@
 //! store that waits for its commits there are others of weaker durability, whose changes are in the log and count when
 //! somebody waited after them; they come and go, and so does the log.
 //!
+//! Snapshots are taken and dropped by all of them. What several threads commit together, of which one flushes for
+//! all, is looked at by an observer on each.
+//!
 //! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
 
 mod common;
 mod disk;
 
-use common::{Model, Rng, compare, scratch, step, time};
+use common::{Model, Rng, compare, scratch, seed, step, time};
 use disk::Disk;
+use disk::files::{Image, beside, judge, options};
+use disk::kept::Named;
 use persist_core::raw::observe::{Moment, observe};
-use persist_core::store::{Actor, Durability, Error, Options, Store, Wait};
-use std::cell::RefCell;
+use persist_core::store::{Actor, Durability, Store, Wait};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// States that are remembered before the last that must not be lost.
 const BEFORE: usize = 400;
-
-fn options(durability: Durability) -> Options {
-    Options {
-        durability,
-        ..Options::default()
-    }
-}
-
-fn beside(path: &Path, what: &str) -> PathBuf {
-    PathBuf::from(format!("{}-{what}", path.display()))
-}
-
-/// The files that a disk holds.
-#[derive(Clone)]
-struct Image {
-    store: Vec<u8>,
-    log: Option<Vec<u8>>,
-}
-
-impl Image {
-    fn lay(&self, path: &Path) {
-        std::fs::write(path, &self.store).unwrap();
-        let _ = std::fs::remove_file(beside(path, "shm"));
-        let _ = std::fs::remove_file(beside(path, "wal"));
-        if let Some(log) = &self.log {
-            std::fs::write(beside(path, "wal"), log).unwrap();
-        }
-    }
-
-    fn clear(path: &Path) {
-        for p in [path.to_owned(), beside(path, "shm"), beside(path, "wal")] {
-            let _ = std::fs::remove_file(p);
-        }
-    }
-}
-
-/// Opens what a cut has left and judges it: one of `allowed`, and sound. The state.
-#[allow(clippy::too_many_arguments)] // All that a failure is told with.
-fn judge(
-    path: &Path,
-    image: &Image,
-    allowed: &[Arc<Model>],
-    rng: &mut Rng,
-    room: usize,
-    damaged: bool,
-    what: &str,
-) -> Model {
-    image.lay(path);
-    let durability = if rng.one_in(2) {
-        Durability::Commit
-    } else {
-        Durability::Checkpoint
-    };
-    let store = match Store::open(path, &options(durability)) {
-        // A log that was removed when the newest meta page named none; that page is what is damaged.
-        Err(Error::Refused { .. }) if damaged => {
-            std::fs::write(beside(path, "wal"), b"").unwrap();
-            Store::open(path, &options(durability))
-        }
-        done => done,
-    };
-    let store = store.unwrap_or_else(|e| panic!("{what}: opening: {e}"));
-    let found = Model::read(&store).unwrap_or_else(|e| panic!("{what}: reading: {e}"));
-    let text = found.text();
-    let at = allowed.iter().position(|m| m.text() == text);
-    let Some(at) = at else {
-        // Says where they differ.
-        compare(
-            &store,
-            &allowed[0],
-            &format!("{what}: none of {} states", allowed.len()),
-        );
-        unreachable!();
-    };
-    compare(&store, &allowed[at], what);
-    let mut model = (*allowed[at]).clone();
-    if rng.one_in(6) {
-        for _ in 0..1 + rng.below(10) {
-            step(&store, &mut model, rng, room).unwrap_or_else(|e| panic!("{what}: going on: {e}"));
-        }
-        if durability == Durability::Checkpoint {
-            store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
-        }
-        // All of it is on the disk: another cut, that hits nothing.
-        let then = path.with_extension("then");
-        Image::clear(&then);
-        std::fs::copy(path, &then).unwrap();
-        if beside(path, "wal").exists() {
-            std::fs::copy(beside(path, "wal"), beside(&then, "wal")).unwrap();
-        }
-        let second = Store::open(&then, &options(Durability::Checkpoint))
-            .unwrap_or_else(|e| panic!("{what}: gone on, opening: {e}"));
-        compare(&second, &model, &format!("{what}: gone on"));
-        drop(second);
-        Image::clear(&then);
-        store.close().unwrap();
-        drop(store);
-        assert!(
-            !beside(path, "wal").exists() || image.log.is_some(),
-            "{what}: a log is left behind"
-        );
-        let _ = std::fs::remove_file(beside(path, "shm"));
-        let store = Store::open(path, &Options::default()).unwrap();
-        compare(&store, &model, &format!("{what}: gone on, closed, opened"));
-    }
-    Image::clear(path);
-    found
-}
 
 struct Life {
     path: PathBuf,
@@ -142,17 +37,30 @@ struct Life {
     settled: bool,
     /// What may still be there under its name: from before it was made anew or removed.
     before: Option<Vec<u8>>,
-    /// The states so far, and the first that a cut may leave.
+    /// The states so far but for so many, and the first that a cut may leave.
     history: Vec<Arc<Model>>,
+    forgotten: usize,
     kept: usize,
+    snapshots: Named,
+    /// A snapshot that is being taken, of this state or a later one.
+    taking: Option<(String, usize)>,
+    /// Names given so far.
+    names: usize,
     rng: Rng,
     every: usize,
     room: usize,
     what: String,
-    judged: Rc<RefCell<usize>>,
+    judged: usize,
+    /// Operations that somebody waited for, and flushes of the log.
+    waited: usize,
+    flushes: usize,
 }
 
-type Shared = Rc<RefCell<Life>>;
+type Shared = Arc<Mutex<Life>>;
+
+fn lock(life: &Shared) -> MutexGuard<'_, Life> {
+    life.lock().unwrap()
+}
 
 impl Life {
     fn look(&mut self) {
@@ -213,10 +121,14 @@ impl Life {
         let allowed = self.history[from..].to_vec();
         let damaged = name.ends_with("damaged");
         let (path, room, mut rng) = (self.path.with_extension("image"), self.room, Rng(self.rng.next()));
-        *self.judged.borrow_mut() += 1;
+        self.judged += 1;
+        let mut kept = self.snapshots.clone();
+        if let Some((name, from)) = &self.taking {
+            kept.perhaps.insert(name.clone(), self.since(*from));
+        }
         // On a thread that has no observer.
         let done = std::thread::scope(|t| {
-            t.spawn(|| judge(&path, image, &allowed, &mut rng, room, damaged, &what))
+            t.spawn(|| judge(&path, image, &allowed, &kept, &mut rng, room, damaged, &what))
                 .join()
         });
         done.unwrap_or_else(|e| std::panic::resume_unwind(e))
@@ -233,101 +145,154 @@ impl Life {
             }
             Moment::Flushed => self.store.flush_ended(),
             Moment::LogFlushing => self.log.flush_begins(),
-            Moment::LogFlushed => self.log.flush_ended(),
+            Moment::LogFlushed => {
+                self.log.flush_ended();
+                self.flushes += 1;
+            }
             _ => {}
         }
         self.moment(&format!("after {moment:?}"));
     }
 
-    /// Somebody waited for the last operation. If it has changed nothing there was nothing to wait for.
-    fn keep_if_changed(&mut self) {
-        if let [.., before, after] = &self.history[..]
+    /// A new state; its number.
+    fn push(&mut self, state: Model) -> usize {
+        self.history.push(Arc::new(state));
+        self.forgotten + self.history.len() - 1
+    }
+
+    fn last(&self) -> (usize, Arc<Model>) {
+        let n = self.history.len() - 1;
+        (self.forgotten + n, self.history[n].clone())
+    }
+
+    fn since(&self, n: usize) -> Vec<Arc<Model>> {
+        self.history[n.saturating_sub(self.forgotten)..].to_vec()
+    }
+
+    /// Somebody waited for the operation that made this state. If it has changed nothing there was nothing to
+    /// wait for.
+    fn keep_if_changed(&mut self, n: usize) {
+        self.waited += 1;
+        if let [before, after, ..] = &self.since(n.saturating_sub(1))[..]
             && before.text() != after.text()
         {
-            self.keep();
+            self.keep(n);
         }
     }
 
-    /// All states so far must not be lost any more.
-    fn keep(&mut self) {
-        self.kept = self.history.len() - 1;
+    /// This state and what is before it must not be lost any more.
+    fn keep(&mut self, n: usize) {
+        self.kept = self.kept.max(n.saturating_sub(self.forgotten));
         let old = self.kept.saturating_sub(BEFORE);
         self.history.drain(..old);
+        self.forgotten += old;
         self.kept -= old;
     }
 }
 
-fn model(life: &Shared) -> Model {
-    (**life.borrow().history.last().unwrap()).clone()
+/// Makes this thread's flushes known.
+fn watch(life: &Shared) {
+    let life = life.clone();
+    observe(Some(Box::new(move |moment| {
+        lock(&life).observed(moment);
+        Ok(())
+    })));
 }
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
-    let model = model(life);
-    let op = {
-        let mut l = life.borrow_mut();
-        let mut r = l.rng.clone();
-        let op = model.draw(&mut r, l.room);
-        l.rng = r;
-        op
-    };
-    let made = RefCell::new(Vec::new());
+    let mut made = 0;
     let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        // Nobody else's operation comes between the states.
+        let (op, model) = {
+            let mut l = lock(life);
+            let (model, room) = (l.last().1, l.room);
+            (model.draw(&mut l.rng, room), model)
+        };
         let m = model.run(w, &op)?;
         // From the commit on it may be what is found.
-        let mut after = model.clone();
+        let mut after = (*model).clone();
         after.apply(&op, &m);
-        life.borrow_mut().history.push(Arc::new(after));
-        *made.borrow_mut() = m;
+        made = lock(life).push(after);
         Ok(())
     });
-    done.unwrap_or_else(|e| panic!("{}: {op:?}: {e}", life.borrow().what));
-    let mut l = life.borrow_mut();
+    let mut l = lock(life);
+    done.unwrap_or_else(|e| panic!("{}: an operation: {e}", l.what));
     if waits {
-        l.keep_if_changed();
+        l.keep_if_changed(made);
     }
     l.moment("after an operation");
 }
 
 fn transaction(store: &Store, life: &Shared, waits: bool, rng: &mut Rng) {
     store.begin(&mut Wait::forever()).unwrap();
-    let mut model = model(life);
-    let room = life.borrow().room;
+    let mut model = (*lock(life).last().1).clone();
+    let room = lock(life).room;
     for _ in 0..1 + rng.below(6) {
         step(store, &mut model, rng, room).unwrap();
-        life.borrow_mut().moment("inside a transaction");
+        lock(life).moment("inside a transaction");
     }
     if rng.one_in(3) {
         store.rollback().unwrap();
-        life.borrow_mut().moment("after a rollback");
+        lock(life).moment("after a rollback");
         return;
     }
-    life.borrow_mut().history.push(Arc::new(model));
+    let made = lock(life).push(model);
     store.commit().unwrap();
-    let mut l = life.borrow_mut();
+    let mut l = lock(life);
     if waits {
-        l.keep_if_changed();
+        l.keep_if_changed(made);
     }
     l.moment("after a transaction");
 }
 
-/// What a life leaves: the disk, the states, and the first that may be found.
-type Last = (Image, Vec<Arc<Model>>, usize);
+fn sync(store: &Store, life: &Shared) {
+    let before = lock(life).last().0;
+    store.sync().unwrap();
+    let mut l = lock(life);
+    l.keep(before);
+    l.moment("after sync");
+}
 
-/// Runs one life; what the next one begins with.
-fn live(
-    path: &Path,
-    begin: Option<Last>,
-    seed: u64,
-    room: usize,
-    judged: &Rc<RefCell<usize>>,
-    until: Instant,
-) -> Last {
-    let mut rng = Rng(seed);
+/// Takes a snapshot, or drops one.
+fn snapshot(store: &Store, life: &Shared, rng: &mut Rng) {
+    let there: Vec<String> = lock(life).snapshots.there.keys().cloned().collect();
+    if there.len() > 4 || (!there.is_empty() && rng.one_in(2)) {
+        let name = &there[rng.below(there.len())];
+        let any = lock(life).snapshots.there.remove(name).unwrap();
+        lock(life).snapshots.perhaps.insert(name.clone(), any.clone());
+        store.drop_snapshot(name).unwrap();
+        let mut l = lock(life);
+        l.snapshots.perhaps.remove(name);
+        l.snapshots.gone.insert(name.clone(), any);
+        l.moment("after a snapshot was dropped");
+        return;
+    }
+    let (name, before) = {
+        let mut l = lock(life);
+        l.names += 1;
+        let (name, before) = (format!("{} of {}", l.names, l.what), l.last().0);
+        l.taking = Some((name.clone(), before));
+        (name, before)
+    };
+    store.snapshot(&name).unwrap();
+    let mut l = lock(life);
+    l.taking = None;
+    let any = l.since(before);
+    l.snapshots.there.insert(name, any);
+    l.keep(before);
+    l.moment("after a snapshot was taken");
+}
+
+/// What a life leaves: the disk, the states, the first that may be found, and the snapshots.
+type Last = (Image, Vec<Arc<Model>>, usize, Named);
+
+/// A life that begins with what another has left.
+fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize) -> Shared {
     Image::clear(path);
-    let (history, kept) = match begin {
-        Some((image, history, kept)) => {
+    let (history, kept, snapshots) = match begin {
+        Some((image, history, kept, snapshots)) => {
             image.lay(path);
-            (history, kept)
+            (history, kept, snapshots)
         }
         None => {
             let store = Store::open(path, &options(Durability::None)).unwrap();
@@ -335,11 +300,11 @@ fn live(
             store.close().unwrap();
             drop(store);
             Image::clear(path);
-            (vec![Arc::new(Model::empty(root))], 0)
+            (vec![Arc::new(Model::empty(root))], 0, Named::default())
         }
     };
     let log = beside(path, "wal");
-    let life: Shared = Rc::new(RefCell::new(Life {
+    Arc::new(Mutex::new(Life {
         path: path.to_owned(),
         store: Disk::new(path),
         log: Disk::new(&log),
@@ -347,131 +312,213 @@ fn live(
         settled: true,
         before: None,
         history,
+        forgotten: 0,
         kept,
+        snapshots,
+        taking: None,
+        names: 0,
         every: 1 + rng.below(24),
         room,
-        what: format!("seed {seed:#x}"),
+        what: format!("seed {:#x}", rng.0),
         rng: rng.clone(),
-        judged: judged.clone(),
-    }));
-    {
-        let life = life.clone();
-        observe(Some(Box::new(move |moment| {
-            life.borrow_mut().observed(moment);
-            Ok(())
-        })));
-    }
-    let open = |durability| {
-        Store::open(path, &options(durability)).unwrap_or_else(|e| panic!("seed {seed:#x}: open: {e}"))
-    };
-    let mut stores = vec![(
-        open(if rng.one_in(4) {
-            Durability::Checkpoint
-        } else {
-            Durability::Commit
-        }),
-        false,
-    )];
-    {
-        let found = Model::read(&stores[0].0).unwrap();
-        let mut l = life.borrow_mut();
-        let text = found.text();
-        let at = (l.kept..l.history.len()).find(|i| l.history[*i].text() == text);
-        let at = at.unwrap_or_else(|| panic!("seed {seed:#x}: opened at no state"));
-        l.history.truncate(at + 1);
-        l.kept = at;
-        l.moment("after opening");
-    }
-    stores.clear();
-    // From here as the lot falls; one is always there.
-    let lot = |rng: &mut Rng| match rng.below(4) {
+        judged: 0,
+        waited: 0,
+        flushes: 0,
+    }))
+}
+
+fn open(path: &Path, durability: Durability) -> Store {
+    Store::open(path, &options(durability)).unwrap_or_else(|e| panic!("open: {e}"))
+}
+
+/// Opens what the life begins with, finds out which state it is, and closes it.
+fn find(path: &Path, life: &Shared, durability: Durability) {
+    let store = open(path, durability);
+    let text = Model::read(&store).unwrap().text();
+    let names = store.snapshots().unwrap();
+    let mut l = lock(life);
+    let at = (l.kept..l.history.len()).find(|i| l.history[*i].text() == text);
+    let at = at.unwrap_or_else(|| panic!("{}: opened at no state", l.what));
+    l.history.truncate(at + 1);
+    l.kept = at;
+    let names: Vec<String> = names.into_iter().map(|s| s.name).collect();
+    l.snapshots.found(&names);
+    l.moment("after opening");
+    drop(l);
+    drop(store);
+}
+
+/// The end of a life, with nobody in the middle of anything: the power goes.
+fn end(life: &Shared) -> Last {
+    observe(None);
+    let mut l = lock(life);
+    l.look();
+    let image = l.image();
+    let kept = l.kept;
+    l.judge(&image, kept, "at the end");
+    (image, l.history.clone(), kept, l.snapshots.clone())
+}
+
+/// As the lot falls.
+fn lot(rng: &mut Rng) -> Durability {
+    match rng.below(4) {
         0 => Durability::Checkpoint,
         _ => Durability::Commit,
-    };
-    let first = lot(&mut rng);
-    stores.push((open(first), first == Durability::Commit));
+    }
+}
+
+/// Runs one life; what the next one begins with, and how many images it made.
+fn live(path: &Path, last: Option<Last>, seed: u64, room: usize, until: Instant) -> (Last, usize) {
+    let mut rng = Rng(seed);
+    let life = begin(path, last, &mut rng, room);
+    watch(&life);
+    find(path, &life, lot(&mut rng));
+    // One is always there that wants flushes, the first.
+    let mut stores = vec![lot(&mut rng)]
+        .into_iter()
+        .map(|d| (open(path, d), d))
+        .collect::<Vec<_>>();
     for _ in 0..10 + rng.below(60) {
         if Instant::now() > until {
             break;
         }
         let i = rng.below(stores.len());
-        let (store, waits) = stores[i].clone();
-        match rng.below(24) {
+        let (store, durability) = stores[i].clone();
+        let waits = durability == Durability::Commit;
+        match rng.below(27) {
             0..=15 => operate(&store, &life, waits),
             16..=18 => transaction(&store, &life, waits, &mut rng),
-            19 => {
-                store.sync().unwrap();
-                let mut l = life.borrow_mut();
-                l.keep();
-                l.moment("after sync");
-            }
+            19 => sync(&store, &life),
             20 | 21 if stores.len() < 3 => {
-                let durability = lot(&mut rng);
-                stores.push((open(durability), durability == Durability::Commit));
-                life.borrow_mut().moment("after another has come");
+                let durability = if rng.one_in(4) {
+                    Durability::None
+                } else {
+                    lot(&mut rng)
+                };
+                stores.push((open(path, durability), durability));
+                lock(&life).moment("after another has come");
             }
-            22 => {
-                let (gone, _) = stores.swap_remove(i);
-                let last = stores.is_empty();
+            22 if i > 0 || stores.len() == 1 => {
+                let (gone, _) = stores.remove(i);
                 gone.close().unwrap();
-                let mut l = life.borrow_mut();
-                if last {
-                    l.keep();
+                let mut l = lock(&life);
+                if stores.is_empty() {
+                    let all = l.last().0;
+                    l.keep(all);
                 }
                 l.moment("after one has gone");
                 drop(l);
-                if last {
+                if stores.is_empty() {
                     let durability = lot(&mut rng);
-                    stores.push((open(durability), durability == Durability::Commit));
+                    stores.push((open(path, durability), durability));
                 }
             }
+            23..=25 => snapshot(&store, &life, &mut rng),
             _ => {
-                let l = life.borrow();
-                compare(&stores[0].0, l.history.last().unwrap(), &l.what);
+                let state = lock(&life).last().1;
+                compare(&stores[0].0, &state, &format!("seed {seed:#x}"));
             }
         }
     }
-    observe(None);
-    let next = {
-        let mut l = life.borrow_mut();
-        l.look();
-        let image = l.image();
-        let kept = l.kept;
-        l.judge(&image, kept, "at the end");
-        (image, l.history.clone(), kept)
-    };
+    let last = end(&life);
     for (store, _) in stores {
         store.close().unwrap();
     }
     Image::clear(path);
-    next
+    let judged = lock(&life).judged;
+    (last, judged)
 }
 
 #[test]
 fn no_completed_operation_is_lost() {
-    let seed: u64 = std::env::var("PERSIST_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(20_261);
-    let mut rng = Rng(seed);
+    let mut rng = Rng(seed(20_261));
     let (begun, long) = (Instant::now(), time(10));
     let dir = scratch();
-    let judged = Rc::new(RefCell::new(0));
-    let (mut next, mut lives) = (None, 0);
+    let path = dir.path().join("life.store");
+    let (mut next, mut lives, mut judged) = (None, 0, 0);
     while begun.elapsed() < long {
         let room = if rng.one_in(4) { 300_000 } else { 30_000 };
-        let last = live(
-            &dir.path().join("life.store"),
-            next.take(),
-            rng.next(),
-            room,
-            &judged,
-            begun + long,
-        );
-        lives += 1;
+        let (last, images) = live(&path, next.take(), rng.next(), room, begun + long);
+        (lives, judged) = (lives + 1, judged + images);
         next = (!rng.one_in(4)).then_some(last);
     }
-    let judged = *judged.borrow();
     println!("{lives} lives, {judged} images in {:.0?}", begun.elapsed());
     assert!(judged > 50, "only {judged} images");
+}
+
+/// Runs one life of several threads that commit at the same time.
+fn live_together(path: &Path, last: Option<Last>, seed: u64, until: Instant) -> (Last, Shared) {
+    let mut rng = Rng(seed);
+    let life = begin(path, last, &mut rng, 30_000);
+    watch(&life);
+    find(path, &life, lot(&mut rng));
+    let first = if rng.one_in(2) {
+        Durability::Checkpoint
+    } else {
+        Durability::Commit
+    };
+    let store = open(path, first);
+    let (operations, seeds) = (5 + rng.below(30), [rng.next(), rng.next(), rng.next()]);
+    let last = std::thread::scope(|threads| {
+        let work = |seed| {
+            let mut rng = Rng(seed);
+            watch(&life);
+            let store = open(path, Durability::Commit);
+            for _ in 0..operations {
+                match rng.below(8) {
+                    0 | 1 => transaction(&store, &life, true, &mut rng),
+                    2 if rng.one_in(4) => sync(&store, &life),
+                    _ => operate(&store, &life, true),
+                }
+                if Instant::now() > until {
+                    break;
+                }
+            }
+            observe(None);
+            store
+        };
+        let working: Vec<_> = seeds.map(|seed| threads.spawn(move || work(seed))).into();
+        while !working.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            match rng.below(3) {
+                0 => snapshot(&store, &life, &mut rng),
+                1 => sync(&store, &life),
+                _ => operate(&store, &life, first == Durability::Commit),
+            }
+            std::thread::sleep(Duration::from_millis(rng.below(20) as u64));
+        }
+        // With all of them there still: none has made a checkpoint at its end.
+        let stores: Vec<Store> = working.into_iter().map(|t| t.join().unwrap()).collect();
+        let last = end(&life);
+        for store in stores.iter().chain([&store]) {
+            store.close().unwrap();
+        }
+        last
+    });
+    Image::clear(path);
+    (last, life)
+}
+
+#[test]
+fn what_several_commit_together_is_not_lost() {
+    let mut rng = Rng(seed(20_263));
+    let (begun, long) = (Instant::now(), time(5));
+    let dir = scratch();
+    let path = dir.path().join("life.store");
+    let (mut next, mut lives, mut judged, mut waited, mut flushes) = (None, 0, 0, 0, 0);
+    while begun.elapsed() < long {
+        let (last, life) = live_together(&path, next.take(), rng.next(), begun + long);
+        let l = lock(&life);
+        (lives, judged) = (lives + 1, judged + l.judged);
+        (waited, flushes) = (waited + l.waited, flushes + l.flushes);
+        next = (!rng.one_in(4)).then_some(last);
+    }
+    println!(
+        "{lives} lives together, {judged} images, {flushes} flushes for {waited} commits in {:.0?}",
+        begun.elapsed()
+    );
+    assert!(judged > 20, "only {judged} images");
+    assert!(
+        flushes < waited,
+        "{flushes} flushes for {waited} commits: none was shared"
+    );
 }

@@ -848,6 +848,12 @@ pub fn time(quick: u64) -> std::time::Duration {
     std::time::Duration::from_secs(seconds.unwrap_or(quick))
 }
 
+/// Where to begin: what PERSIST_SEED says, or here.
+pub fn seed(usual: u64) -> u64 {
+    let seed = std::env::var("PERSIST_SEED").ok().and_then(|s| s.parse().ok());
+    seed.unwrap_or(usual)
+}
+
 /// Where to keep stores: memory, if there is some.
 pub fn scratch() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");

@@ -5,6 +5,10 @@
 //! or 512-byte sector, as it was then, as it is now, as it was at any moment noticed between, or garbage.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
+pub mod files;
+pub mod judges;
+pub mod kept;
+
 use crate::common::Rng;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
