@@ -3,7 +3,7 @@
 //! 1. Going in, short-lived borrows of the Python object's own memory: no copy, no allocation.
 //! 2. No method of a user's class is called: subclasses of scalars give their base value.
 
-use persist_core::store::{Error, In, Key, Result, Value, Word};
+use persist_core::store::{In, Key, Value, Word};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -242,23 +242,6 @@ fn int_of<'py>(py: Python<'py>, negative: bool, magnitude: &[u8]) -> PyResult<Bo
         .get_type::<PyInt>()
         .call_method1(intern!(py, "from_bytes"), (bytes, intern!(py, "little")))?;
     if negative { n.neg() } else { Ok(n) }
-}
-
-/// A key that was copied out, as a key again. Only for settled values.
-pub(crate) fn as_key(value: &Value) -> Result<Key<'_>> {
-    Ok(match value {
-        Value::None => Key::None,
-        Value::Bool(b) => Key::Bool(*b),
-        Value::Int(n) => Key::Int(*n),
-        Value::BigInt { negative, magnitude } => Key::BigInt {
-            negative: *negative,
-            magnitude,
-        },
-        Value::Float(f) => Key::Float(*f),
-        Value::Str { bytes, .. } => Key::Str(bytes),
-        Value::Bytes(b) => Key::Bytes(b),
-        Value::Large(_) | Value::Obj(_) => return Err(Error::invalid("not a key")),
-    })
 }
 
 /// Whether a settled value is exactly this scalar (floats by their bits).

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::cache::Proxy;
-use crate::convert::{Scalar, as_key};
+use crate::convert::Scalar;
 use crate::copyin::{Gather, put};
 use crate::lock::{Held, LockKey};
 use crate::shared::settle;
@@ -341,7 +341,7 @@ impl Dict {
                 let key = settle(w, entry.key)?;
                 out.push(w, key.clone())?;
                 out.push(w, entry.value)?;
-                w.remove(obj, &as_key(&key)?)?;
+                w.remove(obj, &key.as_key()?)?;
             }
             Ok(())
         })?;

@@ -19,41 +19,7 @@ from typing import Any
 
 import persist
 
-COUNTER = """\
-import persist
-root = persist.root()
-root.lockExcl()
-try:
-    root['x'] += 1
-except KeyError:
-    root['x'] = 1
-print("Content-type: text/html\\n")
-print("<p>You are visitor " + str(root['x']) + " to visit this site!</p>")
-root.unlock()
-"""
-
-PEOPLE = """\
-import persist
-from pbase import pbase
-
-class person(pbase):
-    def __init__(self, name="", age=0):
-        pbase.__init__(self)
-        self.name = name
-        self.age = age
-
-    def printAge(self):
-        print("<p>" + self.name + " is " + str(self.age) + " years old</p>")
-
-root = persist.root()
-root.lockExcl()
-if not root.has_key('Joe'):
-    root['Joe'] = person('Joe', 27)
-    root['John'] = person('John', 29)
-root['Joe'].printAge()
-root['John'].printAge()
-root.unlock()
-"""
+PROGRAMS = Path(__file__).resolve().parents[2] / "tests" / "programs"
 
 HOLD = """\
 import sys, persist
@@ -177,12 +143,12 @@ def stage() -> Iterator[Demo]:
 def programs(demo: Demo) -> None:
     title("Two programs, each run twice, each time in a new process")
     outs = []
-    for name, code in ("counter.py", COUNTER), ("people.py", PEOPLE):
-        (demo.home / name).write_text(code)
+    for name in "counter.py", "people.py":
+        (demo.home / name).write_text((PROGRAMS / name).read_text())
         for _ in range(2):
             outs.append(demo.sh(f"python {name}"))
     check("the counter counts across processes", "visitor 1 to" in outs[0] and "visitor 2 to" in outs[1])
-    people = "<p>Joe is 27 years old</p>\n<p>John is 29 years old</p>\n"
+    people = "Content-type: text/html\n\n<p>Joe is 27 years old</p>\n<p>John is 29 years old</p>\n"
     check("the people are still there the second time", outs[2] == outs[3] == people)
 
 

@@ -410,53 +410,52 @@ impl<'a> Table<'a> {
         Ok(done)
     }
 
-    /// Releases something of all an owner's holds, one mutation each.
+    /// Releases something of all an owner's holds.
     fn drop_all(&self, owner: &Owner, what: Drop, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
-        for _ in 0..=CAP[HOLD] {
-            let done = self.mutate(|op| {
-                let o = op.find_owner(owner)?;
-                let mut h: Hold = if o.is_none() {
-                    Hold::NONE
-                } else {
-                    Link(op.lo(o, 3)?)
-                };
-                while !h.is_none() {
-                    if op.release(h, what)? {
-                        return Ok(false);
-                    }
-                    h = Link(op.lo(h, 1)?);
+        self.drop_each(HOLD, wakes, |op| {
+            let o = op.find_owner(owner)?;
+            let mut h: Hold = if o.is_none() {
+                Hold::NONE
+            } else {
+                Link(op.lo(o, 3)?)
+            };
+            while !h.is_none() {
+                if op.release(h, what)? {
+                    return Ok(false);
                 }
-                Ok(true)
-            })?;
-            self.pump(wakes)?;
-            if done {
-                return Ok(());
+                h = Link(op.lo(h, 1)?);
             }
-        }
-        Err(corrupt(
-            "an owner without end in the lock table (close the store everywhere), word",
-            HOLD,
-        ))
+            Ok(true)
+        })
     }
 
     /// Withdraws all requests of an owner.
     fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.drop_each(WAITER, wakes, |op| {
+            let o = op.find_owner(owner)?;
+            let w: Waiter = if o.is_none() {
+                Waiter::NONE
+            } else {
+                Link(op.hi(o, 3)?)
+            };
+            if w.is_none() {
+                return Ok(true);
+            }
+            op.dismiss(w)?;
+            Ok(false)
+        })
+    }
+
+    /// Drops records of a kind, one a mutation, until `step` says that none is left.
+    fn drop_each(
+        &self,
+        kind: usize,
+        wakes: &mut Wakes,
+        mut step: impl FnMut(&mut Op<'_, 'a>) -> Result<bool>,
+    ) -> Result<()> {
         self.ready(wakes)?;
-        for _ in 0..=CAP[WAITER] {
-            let done = self.mutate(|op| {
-                let o = op.find_owner(owner)?;
-                let w: Waiter = if o.is_none() {
-                    Waiter::NONE
-                } else {
-                    Link(op.hi(o, 3)?)
-                };
-                if w.is_none() {
-                    return Ok(true);
-                }
-                op.dismiss(w)?;
-                Ok(false)
-            })?;
+        for _ in 0..=CAP[kind] {
+            let done = self.mutate(&mut step)?;
             self.pump(wakes)?;
             if done {
                 return Ok(());
@@ -464,7 +463,7 @@ impl<'a> Table<'a> {
         }
         Err(corrupt(
             "an owner without end in the lock table (close the store everywhere), word",
-            WAITER,
+            kind,
         ))
     }
 

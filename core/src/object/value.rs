@@ -1,5 +1,6 @@
 //! Values as callers give and get them, and dict keys.
 
+use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use smallvec::SmallVec;
 
@@ -131,6 +132,29 @@ pub enum Value {
     Large(Large),
     /// A container.
     Obj(Obj),
+}
+
+impl Value {
+    /// A key that was copied out, as a key again.
+    ///
+    /// # Errors
+    /// `Error::Invalid` of a container, and of a text that is longer than keys are.
+    pub fn as_key(&self) -> Result<Key<'_>> {
+        Ok(match self {
+            Value::None => Key::None,
+            Value::Bool(b) => Key::Bool(*b),
+            Value::Int(n) => Key::Int(*n),
+            Value::BigInt { negative, magnitude } => Key::BigInt {
+                negative: *negative,
+                magnitude,
+            },
+            Value::Float(x) => Key::Float(*x),
+            Value::Str { bytes, .. } => Key::Str(bytes),
+            Value::Bytes(bytes) => Key::Bytes(bytes),
+            Value::Large(_) => return Err(Error::invalid("the key is too long (64 KiB at most)")),
+            Value::Obj(_) => return Err(Error::invalid("a container cannot be a key")),
+        })
+    }
 }
 
 /// A dict key on its way in. Numbers are equal across types, as in Python: 1 == 1.0 == True.

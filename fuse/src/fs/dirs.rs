@@ -255,13 +255,7 @@ impl Fs {
             return errno(libc::EEXIST);
         }
         let dir = self.dir(parent)?;
-        let named = self.named(ctx, dir, name)?;
-        if matches!(named, Named::Impossible) {
-            return errno(libc::EINVAL);
-        }
-        if lock(&self.sides).find(dir.id, name).is_some() {
-            return errno(libc::EEXIST);
-        }
+        let named = self.named_to_make(ctx, dir, name)?;
         let (obj, put) = self.write(ctx, |w, renumber| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);

@@ -147,13 +147,7 @@ impl Fs {
 
     /// Makes a new empty file: in the store, or beside a list. `exclusive`: it must not be there.
     fn make(&self, ctx: &Ctx, dir: Obj, name: &[u8], mode: u32) -> FsResult<Option<Ty>> {
-        let named = self.named(ctx, dir, name)?;
-        if matches!(named, Named::Impossible) {
-            return errno(libc::EINVAL);
-        }
-        if lock(&self.sides).find(dir.id, name).is_some() {
-            return errno(libc::EEXIST);
-        }
+        let named = self.named_to_make(ctx, dir, name)?;
         let empty = Scalar::Str {
             bytes: Cow::Borrowed(b""),
             no_newline: !self.config.exact,

@@ -244,6 +244,18 @@ impl Fs {
         Ok(Put::Done)
     }
 
+    /// What a name means under which something new is to be made.
+    pub(crate) fn named_to_make(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Named> {
+        let named = self.named(ctx, dir, name)?;
+        if matches!(named, Named::Impossible) {
+            return errno(libc::EINVAL);
+        }
+        if lock(&self.sides).find(dir.id, name).is_some() {
+            return errno(libc::EEXIST);
+        }
+        Ok(named)
+    }
+
     /// Describes an entry. For a directory (`pin`) its object is pinned.
     pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value, pin: bool) -> FsResult<Found> {
         let Value::Obj(obj) = value else {

@@ -32,7 +32,7 @@ use super::dict;
 use super::graph::{self, ReapProgress};
 use super::header::{self, DOOMED, DRAINED, Kind};
 use super::scalar;
-use super::value::{In, Key, Step, Value};
+use super::value::{In, Key, Step};
 use super::word::Word;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
@@ -189,24 +189,6 @@ fn wants_list(kind: Kind) -> Result<()> {
     }
 }
 
-/// The key of a step, or of an entry met before.
-fn key_of(value: &Value) -> Result<Key<'_>> {
-    Ok(match value {
-        Value::None => Key::None,
-        Value::Bool(b) => Key::Bool(*b),
-        Value::Int(n) => Key::Int(*n),
-        Value::BigInt { negative, magnitude } => Key::BigInt {
-            negative: *negative,
-            magnitude,
-        },
-        Value::Float(x) => Key::Float(*x),
-        Value::Str { bytes, .. } => Key::Str(bytes),
-        Value::Bytes(bytes) => Key::Bytes(bytes),
-        Value::Large(_) => return Err(Error::invalid("the key is too long (64 KiB at most)")),
-        Value::Obj(_) => return Err(Error::invalid("a container cannot be a key")),
-    })
-}
-
 /// A step taken apart: the place of an entry in a container of a certain kind.
 #[derive(Clone, Copy)]
 enum Spot<'a> {
@@ -222,7 +204,7 @@ impl<'a> Spot<'a> {
                 Ok(Spot::Index(*i))
             }
             Step::Key(value) => {
-                let key = key_of(value)?;
+                let key = value.as_key()?;
                 takes_key(kind, &key)?;
                 Ok(Spot::Key(key, super::key::hash(seed, &key)))
             }

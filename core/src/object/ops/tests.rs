@@ -1,6 +1,7 @@
 //! Tests of the operations that the graph's own do not cover: values, errors, what locks and times
 //! are told, renaming, converting.
 
+use super::super::value::Value;
 use super::*;
 use crate::object::graph::check_graph;
 use crate::object::graph::testing::GraphMem;
