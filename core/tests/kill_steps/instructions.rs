@@ -129,12 +129,13 @@ fn kill(mut stage: Stage, time: Option<Duration>) {
             walk = &walks[1];
         }
         stage.restore();
+        let beside = (k % 2 == 1).then(|| stage.bystander()).flatten();
         let mut child = stage.begun();
         run_to(&mut child, walk, n + 1);
         let at = child.whereabouts(child.instruction());
         let at = format!("really killed after instruction {} of {walk}, at {at}", n + 1);
         let victim = Victim::of(&stage, k);
-        stage.kill(child, victim, &at);
+        stage.kill(child, victim, beside, &at);
         kills += 1;
     }
     println!(

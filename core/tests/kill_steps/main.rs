@@ -2,6 +2,7 @@
 //! there wholly or not at all and everything is sound.
 //!
 //! - `stage`: a store before an operation, the process that does it, what is allowed afterwards.
+//! - `bystander`: a process that has had the store open all the while and goes on.
 //! - `stores`: the process is taken from store to store, and every moment is brought back and recovered
 //!   (`support::image` says why that is the same as a kill there); and it is really killed after so many stores.
 //! - `instructions`: the process is taken through the operation one instruction at a time, which shows that the
@@ -14,6 +15,7 @@
 //! with that in their names. `PERSIST_STEP_KILLS`: so many recoveries and instructions of each (with 1 and
 //! `PERSIST_TORTURE=1` every instruction is walked and hardly any killed at).
 
+mod bystander;
 mod instructions;
 mod stage;
 mod stores;
@@ -154,6 +156,16 @@ fn forks(case: &Case, store: &Store) {
     go_on(store).expect("a parent goes on");
     store.close().expect("close");
     std::process::exit(0);
+}
+
+/// The child that has the store open all the while, and goes on when it is told that the other is dead.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn bystander() {
+    if let Some(store) = asked() {
+        ptrace::die_with_parent();
+        bystander::stand_by(&store);
+    }
 }
 
 fn wanted(case: &Case) -> bool {

@@ -4,6 +4,7 @@
 //! 2. After a kill the store holds what it held before, or what it holds after the whole operation; every layer of
 //!    it is sound; nobody waits for the dead. With durable commits a power cut after the kill leaves the same.
 
+use super::bystander::{Bystander, number};
 use super::case;
 use crate::support::cases::{Case, Marked, used_for_a_while};
 use crate::support::image::{Base, Paths, Reel, record};
@@ -355,9 +356,33 @@ impl Stage {
         );
     }
 
+    /// A process that has the store open too, if the operation is not to be alone with it.
+    pub(super) fn bystander(&self) -> Option<Bystander> {
+        self.observer.as_ref()?;
+        Some(Bystander::start(command(
+            "bystander",
+            self.case,
+            &self.paths,
+            self.commits,
+        )))
+    }
+
+    /// A process that stood by goes on after a kill.
+    pub(super) fn goes_on(&mut self, bystander: Bystander, at: &str) {
+        let found = bystander.go_on();
+        let found = found.unwrap_or_else(|| panic!("{}, {at}: who stood by cannot go on", self.what));
+        let allowed = [number(&self.before), number(&self.after)];
+        assert!(
+            allowed.contains(&found.seen) || allowed.contains(&found.collected),
+            "{}, {at}: who stood by sees neither before nor after",
+            self.what
+        );
+        self.slowest = self.slowest.max(found.held_up);
+    }
+
     /// Really kills a process, of which `begun` was the beginning; if there are two, one of them or both. Who
-    /// lives goes on to its end. Then judges.
-    pub(super) fn kill(&mut self, mut child: Tracee, victim: Victim, at: &str) {
+    /// lives goes on to its end, and who stood by beside goes on. Then judges.
+    pub(super) fn kill(&mut self, mut child: Tracee, victim: Victim, beside: Option<Bystander>, at: &str) {
         let other = if victim == Victim::Both {
             None
         } else {
@@ -366,6 +391,9 @@ impl Stage {
         let at = format!("{at} ({victim:?})");
         let Some(other) = other else {
             child.kill();
+            if let Some(beside) = beside {
+                self.goes_on(beside, &at);
+            }
             self.judge(&at);
             return;
         };
@@ -376,6 +404,9 @@ impl Stage {
         dead.kill();
         let ended = living.finish();
         assert_eq!(ended, Stop::Exited(0), "{}, {at}: who goes on", self.what);
+        if let Some(beside) = beside {
+            self.goes_on(beside, &at);
+        }
         let state = self.judge(&at);
         if victim == Victim::Other {
             assert!(

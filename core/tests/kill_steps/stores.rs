@@ -59,6 +59,7 @@ pub(super) fn kill_everywhere(mut stage: Stage) {
         stage.kill(
             child,
             Victim::of(&stage, k),
+            None,
             &format!("really killed after {done} stores"),
         );
         kills += 1;
