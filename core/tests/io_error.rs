@@ -2,13 +2,21 @@
 //! store open, reading goes on, and the last checkpoint stands.
 
 mod common;
+mod support;
 
 use common::{Model, Rng, compare, scratch, step};
 use persist_core::raw::observe::{Moment, observe};
-use persist_core::store::{Error, Options, Store};
+use persist_core::store::{Durability, Error, Options, Store, Wait};
 use std::cell::Cell;
-use std::io;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::plain::{self, get, set, wait_for};
+use support::{again, ptrace};
 
 /// The `n`th moment of this kind from now on fails.
 fn fail(kind: Moment, n: usize) -> Rc<Cell<usize>> {
@@ -141,4 +149,216 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
     is_poisoned(Store::open(&path, &Options::default()), "opening");
     observe(None);
     Store::open(&path, &Options::default()).unwrap().close().unwrap();
+}
+
+fn durable(path: &Path) -> Store {
+    let options = Options {
+        durability: Durability::Commit,
+        lock_timeout: Duration::from_secs(20),
+        ..Options::default()
+    };
+    Store::open(path, &options).unwrap()
+}
+
+/// What anybody gets who wants to write; reading goes on.
+fn is_refused_everywhere(store: &Store, what: &str) {
+    is_poisoned(set(store, "x", 1), what);
+    is_poisoned(store.sync(), what);
+    is_poisoned(
+        store
+            .begin(&mut Wait::forever())
+            .and_then(|()| set(store, "x", 1)),
+        what,
+    );
+    let _ = store.rollback();
+    is_poisoned(store.snapshot("s"), what);
+    assert_eq!(get(store, "synced").unwrap(), Some(7), "{what}");
+}
+
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn neighbour() {
+    let (Ok(path), Ok(task)) = (std::env::var("PERSIST_STORE"), std::env::var("PERSIST_DO")) else {
+        return;
+    };
+    ptrace::die_with_parent();
+    let path = Path::new(&path);
+    match task.as_str() {
+        "idle" => {
+            let store = plain::open(path, 5);
+            set(&store, "neighbour", 1).unwrap();
+            eprintln!("ready");
+            wait_for(&path.with_file_name("failed"));
+            is_refused_everywhere(&store, "the other process");
+            eprintln!("refused");
+            let _ = store.close();
+        }
+        "commit" => {
+            let store = durable(path);
+            eprintln!("ready");
+            let mut n = 0;
+            let e = loop {
+                match set(&store, "neighbour", n) {
+                    Ok(()) => n += 1,
+                    Err(e) => break e,
+                }
+            };
+            assert!(matches!(e, Error::Poisoned { .. }), "{e}");
+            eprintln!("acknowledged {n}");
+            let _ = store.close();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn neighbour_at(path: &Path, task: &str) -> (Child, impl Iterator<Item = String>) {
+    let mut child = again("neighbour")
+        .env("PERSIST_STORE", path)
+        .env("PERSIST_DO", task)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(lines.any(|l| l == "ready"));
+    (child, lines)
+}
+
+#[test]
+fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = plain::open(&path, 5);
+    set(&store, "synced", 7).unwrap();
+    store.sync().unwrap();
+    let (mut child, mut lines) = neighbour_at(&path, "idle");
+    let counted = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        // At work when it happens.
+        let workers: Vec<_> = (0..3)
+            .map(|t| {
+                let (store, counted) = (&store, &counted);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let done = set(store, &format!("thread {t}"), n).and_then(|()| {
+                            counted.fetch_add(1, Ordering::Relaxed);
+                            if n % 50 == 49 { store.sync() } else { Ok(()) }
+                        });
+                        match done {
+                            Ok(()) => {}
+                            Err(Error::Poisoned { .. }) => return,
+                            Err(e) => panic!("thread {t}: {e}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        while counted.load(Ordering::Relaxed) < 300 {
+            std::thread::yield_now();
+        }
+        fail(Moment::Flushing, 1);
+        let until = Instant::now() + Duration::from_secs(20);
+        while store.sync().is_ok() {
+            assert!(Instant::now() < until, "it never flushed");
+            set(&store, "main", 1).unwrap();
+        }
+        observe(None);
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+    is_refused_everywhere(&store, "this process");
+    std::fs::write(dir.path().join("failed"), "").unwrap();
+    assert_eq!(lines.next().as_deref(), Some("refused"));
+    assert!(child.wait().unwrap().success());
+    // Who comes later, while somebody has it open.
+    if let Ok(late) = plain::try_open(&path, 5) {
+        is_refused_everywhere(&late, "who came later");
+        let _ = late.close();
+    }
+    let _ = store.close();
+    drop(store);
+    let store = plain::open(&path, 5);
+    assert_eq!(get(&store, "synced").unwrap(), Some(7));
+    store.check().unwrap();
+    set(&store, "after", 1).unwrap();
+    store.close().unwrap();
+}
+
+/// The flush that failed was for all of them: none of those who waited for it is told that all is well, and
+/// what anybody was told before is there.
+#[test]
+fn a_flush_of_the_log_that_fails_is_an_error_for_all_who_wait_for_it() {
+    for (round, kind) in [Moment::LogFlushing, Moment::LogFlushed]
+        .into_iter()
+        .cycle()
+        .take(6)
+        .enumerate()
+    {
+        let dir = scratch();
+        let path = dir.path().join("a.store");
+        let store = durable(&path);
+        set(&store, "synced", 7).unwrap();
+        let (mut child, lines) = neighbour_at(&path, "commit");
+        let (flushes, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let acknowledged: Vec<i64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|t| {
+                    let (store, flushes, failed) = (&store, flushes.clone(), failed.clone());
+                    scope.spawn(move || {
+                        let flag = failed.clone();
+                        // The disk fails once, for whoever leads then, and works again.
+                        observe(Some(Box::new(move |moment| {
+                            let n = flushes.fetch_add(usize::from(moment == kind), Ordering::SeqCst);
+                            if moment == kind && n == 60 + 7 * round {
+                                flag.store(true, Ordering::SeqCst);
+                                return Err(io::Error::from_raw_os_error(libc::EIO));
+                            }
+                            Ok(())
+                        })));
+                        let mut n = 0;
+                        let e = loop {
+                            let late = failed.load(Ordering::SeqCst);
+                            match set(store, &format!("thread {t}"), n) {
+                                Ok(()) => {
+                                    assert!(!late, "thread {t}: acknowledged after the failure");
+                                    n += 1;
+                                }
+                                Err(e) => break e,
+                            }
+                        };
+                        assert!(matches!(e, Error::Poisoned { .. }), "thread {t}: {e}");
+                        observe(None);
+                        n
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let said: Vec<i64> = lines
+            .filter_map(|l| l.strip_prefix("acknowledged ")?.parse().ok())
+            .collect();
+        assert!(child.wait().unwrap().success());
+        is_refused_everywhere(&store, "this process");
+        let _ = store.close();
+        drop(store);
+        let store = plain::open(&path, 5);
+        for (key, n) in acknowledged
+            .into_iter()
+            .enumerate()
+            .map(|(t, n)| (format!("thread {t}"), n))
+            .chain(said.into_iter().map(|n| ("neighbour".to_owned(), n)))
+        {
+            // One more may have got through without anybody being told.
+            let found = get(&store, &key).unwrap().map_or(0, |found| found + 1);
+            assert!(
+                found == n || found == n + 1,
+                "round {round}: {key}: {n} acknowledged, {found} found"
+            );
+        }
+        assert_eq!(get(&store, "synced").unwrap(), Some(7));
+        store.check().unwrap();
+        store.close().unwrap();
+    }
 }

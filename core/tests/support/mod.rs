@@ -1,7 +1,7 @@
 //! What the kill tests share.
 //!
 //! - `ptrace`, `window`, `sys`: system calls; the only unsafe code.
-//! - `cases`: operations.
+//! - `cases`: operations; `plain`: names and numbers.
 //! - `image`: a store's files at every instruction of an operation, and how to bring them back.
 //! - `walk`: an operation from instruction to instruction; nothing changes the files but what `image` sees.
 //! - `state`: what a store holds, and whether all of it is sound.
@@ -9,6 +9,7 @@
 
 pub mod cases;
 pub mod image;
+pub mod plain;
 pub mod ptrace;
 pub mod state;
 pub mod sys;

@@ -1,10 +1,14 @@
 //! A full disk: the operation that meets it is rolled back wholly and says so; reading goes on, removing
 //! and `sync` work, what was freed can be written again, and the store opens as ever.
 //!
+//! `sweep`: each thing that takes space, with every number of pages left for it.
+//!
 //! Each test mounts a small tmpfs of its own, which takes root. Without it they fail, unless
 //! PERSIST_NO_MOUNT=1 says that they may be left out.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod sweep;
 
 use common::{Model, New, Op, Rng, Val, compare, step, time};
 use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Wait};
@@ -29,7 +33,7 @@ impl Disk {
         match done {
             Ok(o) if o.status.success() => Some(Disk { dir }),
             _ if std::env::var_os("PERSIST_NO_MOUNT").is_some_and(|v| v == "1") => {
-                eprintln!("left out: no permission to mount a tmpfs");
+                println!("not tried: full disks: no permission to mount a tmpfs");
                 None
             }
             Ok(o) => panic!(
