@@ -1,8 +1,10 @@
 //! The store as its users see it: values, containers, transactions, locks, reopening.
 
+use persist_core::raw::observe::{Moment, observe};
 use persist_core::store::{
     Actor, Error, In, Key, Kind, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait,
 };
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 fn fresh() -> (tempfile::TempDir, Store) {
@@ -289,4 +291,52 @@ fn a_thread_ends_that_used_several_stores() {
         set(s, s.root(), "x", In::Int(3)).unwrap();
         s.close().unwrap();
     }
+}
+
+#[test]
+fn closing_waits_for_the_checkpoint_of_another_thread() {
+    let (_dir, s) = fresh();
+    let path = s.path().to_owned();
+    // Not the last to leave: that one makes a checkpoint of its own, after the other.
+    let stays = Store::open(&path, &Options::default()).unwrap();
+    set(&s, s.root(), "key", In::Int(1)).unwrap();
+    let (flushing, begun) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let syncer = {
+        let s = s.clone();
+        std::thread::spawn(move || {
+            let mut held = false;
+            observe(Some(Box::new(move |moment| {
+                if moment == Moment::Flushing && !std::mem::replace(&mut held, true) {
+                    flushing.send(()).unwrap();
+                    wait.recv().unwrap();
+                }
+                Ok(())
+            })));
+            let done = s.sync();
+            observe(None);
+            done
+        })
+    };
+    begun.recv().unwrap();
+    let closer = {
+        let s = s.clone();
+        std::thread::spawn(move || {
+            s.close().unwrap();
+            Instant::now()
+        })
+    };
+    // Were closing not to wait, it would be done before long: it is given the time.
+    let given = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < given && !closer.is_finished() {
+        std::thread::yield_now();
+    }
+    let released = Instant::now();
+    go_on.send(()).unwrap();
+    let closed = closer.join().unwrap();
+    syncer.join().unwrap().unwrap();
+    assert!(closed >= released, "closed while a checkpoint was under way");
+    stays.sync().unwrap();
+    stays.check_pages().unwrap();
+    stays.check().unwrap();
 }

@@ -115,6 +115,10 @@ impl Pager {
         let mut patience = Patience::new(wait, self.bound);
         loop {
             match word.compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) if self.closed.load(Ordering::SeqCst) => {
+                    self.leave_checkpoint(slot);
+                    return Err(Error::Closed);
+                }
                 Ok(_) => return Ok(()),
                 Err(owner) => {
                     let owner_slot = (owner - 1) as u32;

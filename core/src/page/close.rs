@@ -83,7 +83,7 @@ impl Pager {
         fail_point!("close.checkpointed");
         // A thread that is flushing for others: outside the latch, which it may want.
         self.let_leader_finish(self.process.load(Ordering::Relaxed) as usize);
-        let left = match self.latch_to_close(slot, bound) {
+        let left = match self.latch_between_checkpoints(slot, bound) {
             Ok(true) => self.leave(slot, bound),
             Ok(false) => return self.abandon(),
             Err(e) => Err(e),
@@ -139,6 +139,36 @@ impl Pager {
                 }
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// As `latch_to_close`, with no checkpoint under way on another thread of this process: it would go on without the
+    /// right to, and beside that of somebody else. One that begins later finds the store closed.
+    fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
+        let process = self.process.load(Ordering::Relaxed) as usize;
+        let word = self.shm.word(at::CK_OWNER);
+        let is_ours = || match word.load(Ordering::SeqCst) {
+            0 => false,
+            owner => owner - 1 != u64::from(slot) && self.process_of((owner - 1) as u32) == Some(process),
+        };
+        let deadline = Instant::now() + bound;
+        loop {
+            while is_ours() {
+                if Instant::now() > deadline {
+                    return Err(Error::Timeout {
+                        what: "a checkpoint to end".to_owned(),
+                        holder: "another thread of this process".to_owned(),
+                    });
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if !self.latch_to_close(slot, bound)? {
+                return Ok(false);
+            }
+            if !is_ours() {
+                return Ok(true);
+            }
+            self.latch().release();
         }
     }
 
