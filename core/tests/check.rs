@@ -3,7 +3,7 @@
 mod shapes;
 
 use persist_core::check::{Report, check, check_store};
-use persist_core::store::{Error, Key, Options, Store, Value, Wait};
+use persist_core::store::{Actor, Error, In, Key, Options, Store, Value, Wait};
 use shapes::damage::{Image, PAGE};
 use std::path::{Path, PathBuf};
 
@@ -69,6 +69,29 @@ fn sound_stores_are_sound() {
             "{shape} with both checkpoints alike"
         );
     }
+}
+
+/// A page that the heap took in a transaction that was undone is free, and looks as the heap has left it.
+#[test]
+fn what_was_undone_leaves_nothing_to_find() {
+    let dir = dir();
+    let path = dir.path().join("a.store");
+    let store = Store::open(&path, &Options::default()).unwrap();
+    let set = |key: &[u8], value: &[u8]| {
+        let (root, key, value) = (store.root(), Key::Str(key), In::Bytes(value));
+        store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &key, &value))
+    };
+    set(b"large", &[7; 20_000]).unwrap();
+    let removed = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.remove(store.root(), &Key::Str(b"large"))
+    });
+    assert!(removed.unwrap());
+    store.begin(&mut Wait::forever()).unwrap();
+    set(b"a key of the heap's", b"and a value of the heap's").unwrap();
+    store.rollback().unwrap();
+    store.close().unwrap();
+    let report = checked(&path);
+    assert!(report.is_sound(), "{:#?}", report.findings);
 }
 
 #[test]
