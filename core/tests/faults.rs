@@ -9,45 +9,23 @@ mod common;
 mod support;
 
 use common::{Model, Rng, compare, scratch, step};
-use persist_core::store::{Actor, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Value, Wait};
+use persist_core::store::{Actor, Error, LockMode, LockTarget, Result, Store, Wait};
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use support::plain::{self, get, set, sidecar, try_open};
 use support::{again, ptrace, sys};
 
-fn options() -> Options {
-    Options {
-        lock_timeout: Duration::from_secs(2),
-        ..Options::default()
-    }
-}
-
 fn open(path: &Path) -> Store {
-    Store::open(path, &options()).unwrap()
-}
-
-fn sidecar(path: &Path) -> PathBuf {
-    PathBuf::from(format!("{}-shm", path.display()))
+    plain::open(path, 2)
 }
 
 fn cut(path: &Path, len: u64) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(len).unwrap();
-}
-
-fn set(s: &Store, key: &str, value: i64) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
-        w.set(s.root(), &Key::Str(key.as_bytes()), &In::Int(value))
-    })
-}
-
-fn get(s: &Store, key: &str) -> Result<Option<Value>> {
-    s.read(&mut Wait::forever(), |r| {
-        r.get(s.root(), &Key::Str(key.as_bytes()))
-    })
 }
 
 /// A store of many pages, synced, and what is in it.
@@ -413,7 +391,7 @@ fn a_disk_that_cannot_read_is_an_error() {
     right_or_error(&store, &model, "still in memory");
     drop((store, other));
     sys::forget_pages(&path);
-    let met = match Store::open(&path, &options()) {
+    let met = match try_open(&path, 2) {
         Ok(store) => {
             let met = !right_or_error(&store, &model, "on the failing disk");
             if met {

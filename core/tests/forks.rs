@@ -4,11 +4,12 @@ mod common;
 mod support;
 
 use common::scratch;
-use persist_core::store::{Actor, Error, In, Key, Obj, Options, Result, Store, Value, Wait};
+use persist_core::store::{Actor, Error, In, Key, Obj, Result, Store, Wait};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use support::plain::{self, get, set, wait_for};
 use support::ptrace::{self, Stop};
 
 /// One test at a time: a child has all stores that its process has open.
@@ -18,27 +19,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn options() -> Options {
-    Options {
-        lock_timeout: Duration::from_secs(10),
-        ..Options::default()
-    }
-}
-
 fn open(path: &Path) -> Store {
-    Store::open(path, &options()).unwrap()
-}
-
-fn set(s: &Store, key: &str, value: i64) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
-        w.set(s.root(), &Key::Str(key.as_bytes()), &In::Int(value))
-    })
-}
-
-fn get(s: &Store, key: &str) -> Result<Option<Value>> {
-    s.read(&mut Wait::forever(), |r| {
-        r.get(s.root(), &Key::Str(key.as_bytes()))
-    })
+    plain::open(path, 10)
 }
 
 /// A pinned dict of one entry, in the root.
@@ -57,14 +39,6 @@ fn pinned(s: &Store) -> Obj {
 
 fn length(s: &Store, d: Obj) -> Result<u64> {
     s.read(&mut Wait::forever(), |r| r.len(d))
-}
-
-/// Waits for a file, as a sign from the parent.
-fn wait_for(sign: &Path) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !sign.exists() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Lets go of the pin and of the last reference.
@@ -172,7 +146,7 @@ fn many_children_leave_no_slots_behind() {
     }
     let other = open(&path);
     for n in 0..40 {
-        assert!(matches!(get(&other, &format!("child {n}")), Ok(Some(Value::Int(m))) if m == n));
+        assert!(matches!(get(&other, &format!("child {n}")), Ok(Some(m)) if m == n));
     }
     other.close().unwrap();
     store.check().unwrap();
@@ -250,4 +224,43 @@ fn a_child_that_executes_another_program_gives_its_slot_back() {
     ptrace::signal(child, libc::SIGKILL);
     ptrace::reap(child);
     store.close().unwrap();
+}
+
+/// Who closes does not leave the checkpoint to children that will never close.
+#[test]
+fn closing_beside_living_children_is_a_checkpoint() {
+    let _alone = alone();
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    for used in [false, true] {
+        let store = open(&path);
+        let (ready, sign) = (
+            dir.path().join(format!("ready{used}")),
+            dir.path().join(format!("sign{used}")),
+        );
+        let child = ptrace::fork(|| {
+            let done = !used || set(&store, "child", 1).is_ok();
+            std::fs::write(&ready, "").unwrap();
+            wait_for(&sign);
+            // It has the store still.
+            i32::from(!done || set(&store, "later", i64::from(used)).is_err())
+        });
+        wait_for(&ready);
+        set(&store, "parent", i64::from(used)).unwrap();
+        store.close().unwrap();
+        // What a power cut would leave: the file as it was flushed, and no sidecar.
+        let copy = dir.path().join(format!("copy{used}"));
+        std::fs::copy(&path, &copy).unwrap();
+        let left = open(&copy);
+        assert_eq!(get(&left, "parent").unwrap(), Some(i64::from(used)));
+        assert_eq!(get(&left, "child").unwrap(), used.then_some(1));
+        left.check().unwrap();
+        left.close().unwrap();
+        std::fs::write(&sign, "").unwrap();
+        assert_eq!(ptrace::reap(child), Stop::Exited(0));
+        drop(store);
+        let store = open(&path);
+        assert_eq!(get(&store, "later").unwrap(), Some(i64::from(used)));
+        store.close().unwrap();
+    }
 }

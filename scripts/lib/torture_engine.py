@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,8 @@ class Part:
     share: float
     # Sum these numbers over all lines: a word that follows a number, and what the table calls it.
     counts: dict[str, str] = field(default_factory=dict)
+    # Tests through the doors (files in tests/system) that belong to it.
+    doors: list[str] = field(default_factory=list)
 
 
 PARTS = [
@@ -59,9 +63,11 @@ PARTS = [
     Part("model", "random histories against a plain model", ["model", "remembered"], 0.1),
     Part(
         "disk",
-        "full disks, failing flushes, files cut short, limits",
-        ["full_disk", "io_error", "faults", "limits", "sidecar"],
+        "full disks, quotas, failing flushes, files cut short, limits; sidecars, forks",
+        ["full_disk", "io_error", "faults", "limits", "sidecar", "forks"],
         0,
+        {"runs": "refusals of space tried"},
+        ["test_full_disk.py", "test_disk_trouble.py", "test_sidecar_life.py"],
     ),
     Part("hostile", "damaged files", ["hostile", "check", "salvage"], 0.1, {"cases": "mutations"}),
     Part("protocols", "models of the protocols, also with a check removed", ["protocols"], 0),
@@ -131,9 +137,17 @@ def run(part: Part, seconds: float, every: bool) -> Result:
     except subprocess.TimeoutExpired as e:
         output = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else e.stdout or ""
         failed = "it did not end"
+    if part.doors and not failed:
+        ran = through_doors(part.doors, 600)
+        output, failed = output + ran.stdout, "" if ran.returncode == 0 else "a test failed"
     lines = [line for line in output.splitlines() if line.strip() and not HARNESS.match(line)]
     tests = sum(int(n) for n in re.findall(r"(\d+) passed", output))
     done = [f"{tests} tests"]
+    left_out = sorted({why.strip() for why in re.findall(r"not tried: (.*)", output)})
+    if left_out:
+        done.append(f"{len(left_out)} not tried")
+    for why in left_out:
+        print(f"   not tried: {why}", flush=True)
     for word, name in part.counts.items():
         n = sum(int(n) for line in lines for n in re.findall(rf"(\d+) {word}\b", line))
         if n:
@@ -141,6 +155,30 @@ def run(part: Part, seconds: float, every: bool) -> Result:
     for line in lines if failed else []:
         print(line)
     return Result(part.name, part.what, time.monotonic() - begin, ", ".join(done), failed)
+
+
+def through_doors(files: list[str], limit: float) -> subprocess.CompletedProcess[str]:
+    """Runs tests in Python that need the built module and the mount."""
+    env = dict(os.environ)
+    if not os.path.exists("/dev/fuse"):
+        env["PERSIST_NO_FUSE"] = "1"
+        print("   not tried: what needs a mount: there is no /dev/fuse", flush=True)
+    with tempfile.TemporaryDirectory(prefix="persist-torture") as base:
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            f"--basetemp={base}/tmp",
+        ]
+        return subprocess.run(
+            argv + [str(ROOT / "tests" / "system" / f) for f in files], cwd=ROOT, env=env, text=True,
+            timeout=limit, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 def fuzz(seconds: float) -> Result:

@@ -13,7 +13,7 @@ use super::slots::{BYTE_PROCESS, P, free_process_slot};
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
-use crate::raw::process::Unshared;
+use crate::raw::process::{self, Unshared};
 use std::sync::atomic::Ordering;
 
 impl Pager {
@@ -38,10 +38,9 @@ impl Pager {
             return "nobody".to_owned();
         };
         match owner.process() {
-            p if p < shm::PROCESS_SLOTS => format!(
-                "process {}",
-                self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)
-            ),
+            p if p < shm::PROCESS_SLOTS => {
+                process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
+            }
             _ => "nobody known".to_owned(),
         }
     }

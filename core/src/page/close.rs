@@ -1,7 +1,7 @@
 //! Closing: giving back what this process has of a store, and a checkpoint if it is the last.
 //!
 //! 1. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
-//!    to the other.
+//!    to the other. Forked children that live on do not count: they were not asked, and end without closing.
 //! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
 //!    its way in finds it, and gives back what it has just taken.
 //! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
@@ -73,10 +73,13 @@ impl Pager {
             }
             file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?
         };
-        let done = if last && !self.read_only && self.shm.get(at::POISON) == 0 && !damaged {
+        let may = !self.read_only && self.shm.get(at::POISON) == 0 && !damaged;
+        let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::forever())
                 .inspect(|()| self.remove_log())
+        } else if may && self.others_are_forks() {
+            self.checkpoint(&mut Wait::forever())
         } else {
             Ok(())
         };

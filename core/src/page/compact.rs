@@ -162,6 +162,7 @@ impl Pager {
             .mode(0o600)
             .open(new)
             .map_err(|e| io("cannot make", e))?;
+        file::in_place(&out);
         let made = out.metadata().map_err(|e| Error::io("fstat", e))?;
         if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
             fchown(&out, Some(old.uid()), Some(old.gid()))

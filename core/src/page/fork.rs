@@ -119,7 +119,7 @@ extern "C" fn after_in_child() {
             held.pager
                 .shm
                 .process_word(process as usize, P::Pid)
-                .store(u64::from(process::pid()), Ordering::Relaxed);
+                .store(process::named_pid(), Ordering::Relaxed);
             held.pager.set_process(process, generation);
             let durability = held.registration.durability;
             *held.registration = Registration {
@@ -169,6 +169,7 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
     }
     let side = pager.shm.lock_in_use().ok()?;
     let (process, generation) = slots::claim_process_slot(&pager.shm, &file, registration.durability).ok()?;
+    slots::note_fork(&pager.shm, process);
     Some(Child {
         file,
         side,

@@ -17,7 +17,8 @@
 //! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
 //! pins) are leaves.
 //!
-//! Files: `open`, `identify` (what the files are), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
+//! Files: `open`, `identify` (what the files are), `session` (which sidecar is the store's), `close`,
+//! `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
 //! `transaction`, `checkpoint`, `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
@@ -51,6 +52,7 @@ mod rebuild;
 mod recover;
 mod redo;
 mod section;
+mod session;
 pub(crate) mod shm;
 mod slots;
 mod snapshot;
@@ -76,6 +78,7 @@ use crate::ids::{Actor, Addr, ObjectId};
 use crate::raw::failpoint::fail_point;
 use crate::raw::futex;
 use crate::raw::map::Map;
+use crate::raw::process;
 use shm::{Shm, at};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -262,9 +265,19 @@ impl Pager {
         self.bound
     }
 
-    /// The pid in a process slot (for messages), if it has that generation still.
+    /// The pid in a process slot, if it has that generation still, and the pid means that process here.
     #[must_use]
     pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
+        self.noted_pid(process, generation).and_then(process::pid_here)
+    }
+
+    /// The process in a slot, for messages, if it has that generation still.
+    #[must_use]
+    pub fn describe_process(&self, process: u16, generation: u32) -> Option<String> {
+        self.noted_pid(process, generation).map(process::describe)
+    }
+
+    fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
         let p = process as usize;
         if p >= shm::PROCESS_SLOTS
             || self
@@ -275,7 +288,7 @@ impl Pager {
         {
             return None;
         }
-        Some(self.shm.process_word(p, slots::P::Pid).load(Ordering::Relaxed) as u32)
+        Some(self.shm.process_word(p, slots::P::Pid).load(Ordering::Relaxed))
     }
 
     /// Whether the process of this slot and generation is gone (buried, or dead and not yet buried).

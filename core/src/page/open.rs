@@ -3,8 +3,9 @@
 //! 1. Everyone who uses a store holds a shared OFD lock on its presence byte; making or discarding a
 //!    sidecar needs the exclusive one, so it happens only while nobody else is there.
 //! 2. A sidecar is used again only if it is complete and of this layout, this store (uuid, device,
-//!    inode), this boot, and this very checkpoint. Else it is discarded and the last checkpoint opened. While
-//!    others use the store it must be theirs: one that somebody has locked.
+//!    inode), this boot, and this very checkpoint, and if the store file does not name another one (`session`).
+//!    Else it is discarded and the last checkpoint opened. While others use the store it must be theirs: one
+//!    that somebody has locked.
 //! 3. After locking, the path is looked at again: a file that was replaced meanwhile is not the one
 //!    that was locked.
 
@@ -17,7 +18,7 @@ use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
 use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
 use super::wait::Wait;
-use super::{Hooks, Pager, superblock as sb};
+use super::{Hooks, Pager, session, superblock as sb};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
@@ -352,6 +353,7 @@ impl Pager {
 /// Writes checkpoint 1: an empty page table. It is on the disk, and so is the file's name, before
 /// anything else is written: a creation that was cut short is told by what there is.
 fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
+    file::in_place(file);
     file::allocate(file, 0, FIRST_PAGES * PAGE_SIZE as u64, "the store file")?;
     let meta = Meta {
         uuid: [process::random_u64(), process::random_u64()],
@@ -424,13 +426,15 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
         && belongs(&shm, file, meta)?
         && shm.get(at::BOOT) == process::boot_id()
     {
-        if shm.get(at::POISON) == 0 && shm.is_replayed() && is_current(&shm, meta, meta_sum) {
+        let usable = shm.get(at::POISON) == 0 && shm.is_replayed() && is_current(&shm, meta, meta_sum);
+        if usable && session::is_named(file, &shm)? {
             return Ok(shm);
         }
         if shm.get(at::POISON) == 1 {
             write_again(file, meta)?;
         }
     }
+    session::nothing_left_elsewhere(file, path, &name, meta)?;
     match std::fs::remove_file(&name) {
         Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -446,7 +450,11 @@ fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: boo
     if let Ok(m) = file.metadata() {
         let _ = side.set_permissions(m.permissions());
     }
-    make_sidecar(side, file, meta, meta_sum)
+    file::in_place(&side);
+    let shm = make_sidecar(side, file, meta, meta_sum)?;
+    session::name(file, shm.get(at::NONCE), &name)?;
+    shm.set(at::READY, 1);
+    Ok(shm)
 }
 
 /// After a flush that failed: the kernel may show a meta page that it has given up writing. The newest is
@@ -465,6 +473,7 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
     })
 }
 
+/// A sidecar that is complete but for being ready.
 fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
     let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
     let mut shm = Shm::map(side)?;
@@ -523,6 +532,5 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
         shm.set(word, value);
     }
     shm.begin_log(meta.log);
-    shm.set(at::READY, 1);
     Ok(shm)
 }

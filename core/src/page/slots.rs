@@ -8,7 +8,8 @@
 //! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
 //!    first operation (`Pager::registration`).
 //!
-//! Process slot: state 0 free, 1 in use; generation; pid; bytes, mask and overflow of its pins.
+//! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
+//! durability; whether it came by a fork.
 //! Thread slot: mark (see `gate`), owner = process slot + 1 | generation << 32, depth of transaction.
 
 use super::Pager;
@@ -39,6 +40,8 @@ pub(crate) enum P {
     PinMask = 32,
     PinOverflow = 40,
     Durability = 48,
+    /// 1: it came by a fork, and has opened nothing itself.
+    Forked = 56,
 }
 
 /// This process's registration in one store.
@@ -247,6 +250,7 @@ impl Pager {
             }
             let side = Unshared::new(self.shm.lock_in_use()?);
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.durability)?;
+            note_fork(&self.shm, process);
             *self
                 .probe
                 .lock()
@@ -268,6 +272,17 @@ impl Pager {
         Ok(reg)
     }
 
+    /// Whether all others that are present came by a fork: they may go without ever closing.
+    pub(crate) fn others_are_forks(&self) -> bool {
+        let me = self.process.load(Ordering::Relaxed) as usize;
+        (0..self.shm.process_slots()).all(|p| {
+            p == me
+                || self.shm.process_word(p, P::State).load(Ordering::SeqCst) == 0
+                || self.shm.process_word(p, P::Forked).load(Ordering::SeqCst) == 1
+                || self.process_is_dead(p)
+        })
+    }
+
     /// Whether anybody present wants completed changes to be durable. Counted anew if the word that says so
     /// says no: it may be behind for a moment.
     pub(crate) fn anyone_wants_commits(&self) -> bool {
@@ -283,10 +298,7 @@ impl Pager {
     /// Who owns a thread slot, for messages.
     pub(crate) fn describe_slot(&self, slot: u32) -> String {
         match self.process_of(slot) {
-            Some(p) => format!(
-                "process {}",
-                self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)
-            ),
+            Some(p) => process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
             None => "a thread that has ended".to_owned(),
         }
     }
@@ -340,9 +352,10 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Resu
         }
         let generation = shm.process_word(p, P::Generation).fetch_add(1, Ordering::SeqCst) as u32 + 1;
         shm.process_word(p, P::Pid)
-            .store(u64::from(process::pid()), Ordering::Relaxed);
+            .store(process::named_pid(), Ordering::Relaxed);
         shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
         shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
+        shm.process_word(p, P::Forked).store(0, Ordering::Relaxed);
         shm.word(at::PROCESSES_HIGH)
             .fetch_max(p as u64 + 1, Ordering::SeqCst);
         shm.process_word(p, P::Durability)
@@ -355,6 +368,12 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Resu
         what: "processes using the store",
         limit: shm::PROCESS_SLOTS,
     })
+}
+
+/// Says that the process of a slot came by a fork.
+pub(crate) fn note_fork(shm: &Shm, process: u16) {
+    shm.process_word(process as usize, P::Forked)
+        .store(1, Ordering::SeqCst);
 }
 
 /// Releases a process slot's byte, after its state was set free.

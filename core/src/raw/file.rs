@@ -1,9 +1,10 @@
-//! Files: growth, flushes, positioned writes and open-file-description locks.
+//! Files: growth, attributes and flags, flushes, positioned writes and open-file-description locks.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 #[cfg(any(test, feature = "testing"))]
 use crate::raw::observe;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -83,6 +84,57 @@ pub(crate) fn no_space(what: &'static str, e: io::Error) -> Error {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Error::NoSpace { what, source: e },
         _ => Error::io(format!("cannot grow {what}"), e),
     }
+}
+
+/// The longest value of an attribute that is read.
+const ATTRIBUTE: usize = 4096 + 64;
+
+/// The filesystem keeps no such attributes, or this process may not have them: as if there were none.
+fn no_attributes(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM | libc::EACCES)
+    )
+}
+
+/// An extended attribute of a file; None if it has none of that name, or one that is too long.
+pub(crate) fn attribute(file: &File, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0; ATTRIBUTE];
+    // SAFETY: the name is a C string, the buffer is writable and as long as said.
+    let n = unsafe {
+        libc::fgetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        let none = no_attributes(&e) || matches!(e.raw_os_error(), Some(libc::ENODATA | libc::ERANGE));
+        return if none { Ok(None) } else { Err(e) };
+    }
+    value.truncate(n as usize);
+    Ok(Some(value))
+}
+
+/// Sets an extended attribute of a file, where there are such.
+pub(crate) fn set_attribute(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the name is a C string, the value is readable and as long as said.
+    let done = unsafe {
+        libc::fsetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let e = io::Error::last_os_error();
+    if no_attributes(&e) { Ok(()) } else { Err(e) }
 }
 
 /// Flushes a file's data to the disk.
@@ -208,21 +260,47 @@ fn flock_at(at: u64, kind: Ofd) -> libc::flock {
     }
 }
 
-/// The name of the network filesystem a file lies on, if it does: shared mappings do not cross
-/// machines, so a store there would be torn.
-pub(crate) fn network_filesystem(file: &File) -> Option<&'static str> {
+/// The number of the kind of filesystem a file lies on; 0: not known.
+fn filesystem(file: &File) -> u64 {
     // SAFETY: statfs is plain data; all-zero is a valid value of it.
     let mut s: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: `s` is writable and of the right type.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut s) } != 0 {
-        return None;
+    let done = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut s) };
+    if done == 0 {
+        s.f_type as u64 & 0xffff_ffff
+    } else {
+        0
     }
-    match s.f_type as u64 & 0xffff_ffff {
+}
+
+/// The name of the network filesystem a file lies on, if it does: shared mappings do not cross
+/// machines, so a store there would be torn.
+pub(crate) fn network_filesystem(file: &File) -> Option<&'static str> {
+    match filesystem(file) {
         0x6969 => Some("NFS"),
         0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
         0x0102_1997 => Some("9p"),
         0x00c3_6400 => Some("Ceph"),
         0x5346_414f => Some("AFS"),
         _ => None,
+    }
+}
+
+/// On Btrfs, says of a new, empty file that its blocks are written in place. Else each write through the map
+/// takes new blocks, whatever was allocated, and on a full disk it is a fault and no error. Where that cannot
+/// be said (the file is not empty, the kernel does not want it), all is as it is without.
+pub(crate) fn in_place(file: &File) {
+    const BTRFS: u64 = 0x9123_683e;
+    const NOCOW: libc::c_int = 0x0080_0000;
+    if filesystem(file) != BTRFS {
+        return;
+    }
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the kernel reads and writes one int.
+    unsafe {
+        if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) == 0 {
+            flags |= NOCOW;
+            libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS as _, &raw const flags);
+        }
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::no_space;
+use crate::raw::file::{self, no_space};
 use crate::raw::process;
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -165,6 +165,7 @@ impl NewFile {
             .custom_flags(libc::O_TMPFILE)
             .open(dir);
         if let Ok(file) = unnamed {
+            file::in_place(&file);
             return Ok(NewFile {
                 file,
                 target,
@@ -178,6 +179,7 @@ impl NewFile {
             .create_new(true)
             .open(&name)
             .map_err(|e| cannot("make a file beside", &target, e))?;
+        file::in_place(&file);
         Ok(NewFile {
             file,
             target,

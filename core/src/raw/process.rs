@@ -214,6 +214,32 @@ pub(crate) fn pid() -> u32 {
     std::process::id()
 }
 
+/// The namespace that this process's id counts in; 0: not known.
+fn pid_namespace() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino() as u32)
+}
+
+/// This process, for messages of other processes: its id, and the namespace that it counts in << 32.
+pub(crate) fn named_pid() -> u64 {
+    u64::from(pid()) | u64::from(pid_namespace()) << 32
+}
+
+/// The id in what another process noted of itself, if it means the same process here.
+pub(crate) fn pid_here(named: u64) -> Option<u32> {
+    let namespace = (named >> 32) as u32;
+    (namespace == 0 || namespace == pid_namespace()).then_some(named as u32)
+}
+
+/// A process by what it noted of itself, for messages: nobody shall take it for another one of that number.
+pub(crate) fn describe(named: u64) -> String {
+    let pid = named as u32;
+    match pid_here(named) {
+        Some(_) => format!("process {pid}"),
+        None => format!("process {pid} of another pid namespace (container)"),
+    }
+}
+
 /// A resource limit of this process; None if there is none.
 pub(crate) fn limit(what: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit {

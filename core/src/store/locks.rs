@@ -75,8 +75,8 @@ fn describe(pager: &Pager, o: &Owner) -> String {
         OwnerKind::Posix => "a process (fcntl) on the mount",
         OwnerKind::Command => "a command on the mount",
     };
-    match pager.pid_of(o.slot, o.generation) {
-        Some(pid) => format!("{what} of process {pid}"),
+    match pager.describe_process(o.slot, o.generation) {
+        Some(process) => format!("{what} of {process}"),
         None => format!("{what} of a process that has ended"),
     }
 }

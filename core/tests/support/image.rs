@@ -12,6 +12,7 @@
 //! linked to its place again.
 
 use super::ptrace::{Event, Tracee};
+use super::sys::forget_session;
 use super::window::{Page, Window, data_pages};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -363,6 +364,10 @@ impl Reel {
                     link(id, path, true);
                 }
             }
+        }
+        if self.now_names.store.is_some() {
+            // It may name the sidecar of another moment.
+            forget_session(&self.paths.store);
         }
         let lengths = self
             .now_names

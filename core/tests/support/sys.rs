@@ -115,3 +115,15 @@ pub fn raise(signal: i32) {
         libc::raise(signal);
     }
 }
+
+/// Takes away the attribute by which a store file names its sidecar.
+pub fn forget_session(store: &Path) {
+    let path = std::ffi::CString::new(store.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: two C strings.
+    let done = unsafe { libc::removexattr(path.as_ptr(), c"user.persist.session".as_ptr()) };
+    let e = std::io::Error::last_os_error().raw_os_error();
+    assert!(
+        done == 0 || matches!(e, Some(libc::ENODATA | libc::EOPNOTSUPP)),
+        "{e:?}"
+    );
+}

@@ -152,6 +152,7 @@ impl LogFile {
             _ => {}
         }
         let file = open(path, true).map_err(failed)?;
+        file::in_place(&file);
         // Who may open the store may open its log.
         if let Ok(m) = store.metadata() {
             let _ = file.set_permissions(m.permissions());

@@ -1,0 +1,254 @@
+//! The sidecar's life: removed, cut short, copied, of another boot or version (here); beside a store that was moved,
+//! replaced, linked or copied (`names`); used from several namespaces (`namespaces`); and how it is left by those
+//! who close, exit and abandon (`closing`).
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod closing;
+mod names;
+mod namespaces;
+
+use common::{Model, Rng, compare, scratch, step};
+use persist_core::store::{Actor, Error, LockMode, LockTarget, Store, Wait};
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use support::plain::{self, set, sidecar, try_open};
+use support::{again, ptrace};
+
+/// Words of the sidecar's header (`page/shm.rs`).
+const LAYOUT: u64 = 8;
+const BOOT: u64 = 24;
+
+fn open(path: &Path) -> Store {
+    plain::open(path, 5)
+}
+
+fn get(s: &Store, key: &str) -> Option<i64> {
+    plain::get(s, key).unwrap()
+}
+
+/// Two stores, in whose entry `n` is 1 and 2.
+fn two_stores(dir: &Path) -> (PathBuf, PathBuf) {
+    let both = (dir.join("a.store"), dir.join("b.store"));
+    for (path, n) in [(&both.0, 1), (&both.1, 2)] {
+        let store = open(path);
+        set(&store, "n", n).unwrap();
+        store.close().unwrap();
+    }
+    both
+}
+
+fn refused(path: &Path, part: &str) {
+    match try_open(path, 5) {
+        Err(e @ Error::Refused { .. }) => assert!(e.to_string().contains(part), "{e}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Another word in the header.
+fn change_word(path: &Path, at: u64) -> u64 {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(sidecar(path))
+        .unwrap();
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, at).unwrap();
+    let old = u64::from_le_bytes(word);
+    file.write_all_at(&(old ^ 0x55).to_le_bytes(), at).unwrap();
+    old
+}
+
+/// Does what `PERSIST_DO` says with the store `PERSIST_STORE`.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn neighbour() {
+    let (Ok(path), Ok(task)) = (std::env::var("PERSIST_STORE"), std::env::var("PERSIST_DO")) else {
+        return;
+    };
+    ptrace::die_with_parent();
+    let store = open(Path::new(&path));
+    set(&store, "neighbour", 1).unwrap();
+    match task.as_str() {
+        "die" => ptrace::die(),
+        "exit" => std::process::exit(0),
+        // As much as another session would write over.
+        "fill" => {
+            for n in 0..400 {
+                set(&store, &format!("{n} of {path}"), n).unwrap();
+            }
+            ptrace::die()
+        }
+        "increment" => {
+            for _ in 0..1000 {
+                store.begin(&mut Wait::forever()).unwrap();
+                let n = get(&store, "n").unwrap_or(0);
+                set(&store, "n", n + 1).unwrap();
+                store.commit().unwrap();
+            }
+            store.close().unwrap();
+        }
+        "wait" => {
+            eprintln!("opened");
+            plain::wait_for(&Path::new(&path).with_file_name("begun"));
+            let begun = Instant::now();
+            match store.begin(&mut Wait::at_most(Duration::from_millis(300))) {
+                Err(Error::Timeout { holder, .. }) => eprintln!("timeout {holder}"),
+                other => panic!("{other:?}"),
+            }
+            assert!((300..3000).contains(&begun.elapsed().as_millis()));
+            store
+                .lock(
+                    Actor::Thread,
+                    LockTarget {
+                        obj: store.root(),
+                        key: None,
+                    },
+                    LockMode::Exclusive,
+                    &mut Wait::at_most(Duration::from_secs(20)),
+                )
+                .unwrap();
+            eprintln!("locked");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        "transaction" => {
+            store.begin(&mut Wait::forever()).unwrap();
+            set(&store, "neighbour", 2).unwrap();
+            eprintln!("ready");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn run(path: &Path, task: &str) {
+    let _ = again("neighbour")
+        .env("PERSIST_STORE", path)
+        .env("PERSIST_DO", task)
+        .output()
+        .unwrap();
+}
+
+#[test]
+fn a_removed_sidecar_splits_nobody_and_is_made_anew() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    set(&store, "a", 1).unwrap();
+    std::fs::remove_file(sidecar(&path)).unwrap();
+    // Those who have it go on; others cannot come to a second one.
+    set(&store, "b", 2).unwrap();
+    refused(&path, "cannot be opened");
+    assert!(!sidecar(&path).exists());
+    store.sync().unwrap();
+    set(&store, "c", 3).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let store = open(&path);
+    assert_eq!((get(&store, "b"), get(&store, "c")), (Some(2), Some(3)));
+    store.check().unwrap();
+    store.close().unwrap();
+    drop(store);
+    // And while nobody has it.
+    std::fs::remove_file(sidecar(&path)).unwrap();
+    let store = open(&path);
+    assert_eq!(get(&store, "c"), Some(3));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_sidecar_copied_to_another_store_is_not_used() {
+    let dir = scratch();
+    let (a, b) = two_stores(dir.path());
+    std::fs::copy(sidecar(&a), sidecar(&b)).unwrap();
+    let store = open(&b);
+    assert_eq!(get(&store, "n"), Some(2));
+    // Nor while it is in use: who comes next would be in another store's memory.
+    std::fs::remove_file(sidecar(&b)).unwrap();
+    std::fs::copy(sidecar(&a), sidecar(&b)).unwrap();
+    refused(&b, "another sidecar");
+    store.close().unwrap();
+    drop(store);
+    // A store that was copied together with its sidecar is another file.
+    let c = dir.path().join("c.store");
+    run(&a, "die");
+    std::fs::copy(&a, &c).unwrap();
+    std::fs::copy(sidecar(&a), sidecar(&c)).unwrap();
+    let store = open(&c);
+    assert_eq!((get(&store, "n"), get(&store, "neighbour")), (Some(1), None));
+    store.check().unwrap();
+    store.close().unwrap();
+    let store = open(&a);
+    assert_eq!((get(&store, "n"), get(&store, "neighbour")), (Some(1), Some(1)));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_sidecar_of_another_boot_or_layout_is_not_used() {
+    for (word, kept) in [(None, Some(1)), (Some(BOOT), None), (Some(LAYOUT), None)] {
+        let dir = scratch();
+        let path = dir.path().join("a.store");
+        let store = open(&path);
+        set(&store, "a", 1).unwrap();
+        store.close().unwrap();
+        drop(store);
+        run(&path, "die");
+        if let Some(word) = word {
+            change_word(&path, word);
+        }
+        let store = open(&path);
+        assert_eq!(
+            (get(&store, "a"), get(&store, "neighbour")),
+            (Some(1), kept),
+            "{word:?}"
+        );
+        store.check().unwrap();
+        if word == Some(LAYOUT) {
+            // Another version of the program, at the same time.
+            let old = change_word(&path, LAYOUT);
+            assert!(matches!(try_open(&path, 5), Err(Error::Refused { .. })));
+            change_word(&path, LAYOUT);
+            assert_eq!(change_word(&path, LAYOUT), old);
+            change_word(&path, LAYOUT);
+        }
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_live_copy_opens_at_the_checkpoint() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    let mut model = Model::read(&store).unwrap();
+    let mut rng = Rng(1);
+    for round in 0..5 {
+        for _ in 0..40 {
+            step(&store, &mut model, &mut rng, 400_000).unwrap();
+        }
+        store.sync().unwrap();
+        let synced = model.clone();
+        let copy = dir.path().join(format!("copy{round}"));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::fs::copy(&path, &copy).unwrap();
+                done.store(true, Ordering::SeqCst);
+            });
+            while !done.load(Ordering::SeqCst) {
+                step(&store, &mut model, &mut rng, 400_000).unwrap();
+            }
+        });
+        let other = open(&copy);
+        compare(&other, &synced, &format!("copy {round}"));
+        other.check().unwrap();
+        other.close().unwrap();
+    }
+    store.close().unwrap();
+}
