@@ -247,6 +247,11 @@ const fn pieces() -> [Piece; ORDER.len()] {
     all
 }
 
+fn file_length(file: &File) -> Result<u64> {
+    let metadata = file.metadata();
+    Ok(metadata.map_err(|e| Error::io("fstat of the sidecar", e))?.len())
+}
+
 /// The parts of the file that a range of the mapping, behind the fixed part, lies in: offset and length.
 fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
     PIECES.iter().filter_map(move |p| {
@@ -286,16 +291,12 @@ impl Shm {
 
     /// Maps a sidecar that is there already; None if it is too short to be one.
     pub(crate) fn map_checked(file: File) -> Result<Option<Shm>> {
-        let len = file
-            .metadata()
-            .map_err(|e| Error::io("fstat of the sidecar", e))?
-            .len();
-        if len < FIXED_END as u64 {
+        if file_length(&file)? < FIXED_END as u64 {
             return Ok(None);
         }
         let mut shm = Shm::map(file)?;
         shm.nonce = shm.get(at::NONCE);
-        let whole = [
+        let regions = [
             (at::HAS_UNDO, REGIONS[1]),
             (at::HAS_LIST, REGIONS[2]),
             (at::HAS_LIST + 8, REGIONS[3]),
@@ -304,10 +305,11 @@ impl Shm {
             (at::HAS_TABLE, REGIONS[6]),
             (at::HAS_LOG, REGIONS[7]),
         ]
-        .iter()
-        .all(|(has, (start, size))| {
-            let has = shm.get(*has);
-            has <= *size as u64 && in_file(*start, has as usize).all(|(at, n)| at + n <= len)
+        .map(|(has, region)| (shm.word(has).load(Ordering::SeqCst), region));
+        // Asked after them: others make it grow, the file first and then the word.
+        let len = file_length(&shm.file)?;
+        let whole = regions.iter().all(|(has, (start, size))| {
+            *has <= *size as u64 && in_file(*start, *has as usize).all(|(at, n)| at + n <= len)
         });
         Ok(whole.then_some(shm))
     }
@@ -494,5 +496,32 @@ mod tests {
         assert!(MAP_LEN >= TABLE + MAX_PAGES as usize * 8);
         // A small store's sidecar is a short file.
         assert!(PIECES[7].file < 16 << 20);
+    }
+
+    /// One that grows at this moment is not taken for one that was cut short.
+    #[test]
+    fn whoever_maps_it_meanwhile_lets_it_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let file = || {
+                let mut options = File::options();
+                options.read(true).write(true).create(true).truncate(false);
+                options.open(dir.path().join(round.to_string())).unwrap()
+            };
+            let shm = Shm::map(file()).unwrap();
+            shm.allocate_fixed().unwrap();
+            std::thread::scope(|s| {
+                let grower = s.spawn(|| {
+                    for bytes in (16 << 10..1 << 20).step_by(16 << 10) {
+                        for region in [Region::Undo, Region::List(0), Region::List(1), Region::Table] {
+                            shm.ensure(region, bytes).unwrap();
+                        }
+                    }
+                });
+                while !grower.is_finished() {
+                    assert!(Shm::map_checked(file()).unwrap().is_some());
+                }
+            });
+        }
     }
 }
