@@ -121,15 +121,18 @@ class Round:
                         history.compare(graph, history.sure, what)
                 check(path, what)
             return
+        durability = self.rng.choice(DURABILITIES)
         try:
-            with persist.open(path, durability=self.rng.choice(DURABILITIES)) as store:
+            with persist.open(path, durability=durability) as store:
                 number = store.stat()["checkpoint"]
-                if number < history.checkpoint:
-                    raise Violation(f"{what}: opened at checkpoint {number}, {history.checkpoint} was synced")
                 graph = persist.copy_out(store.root)
                 history.compare(graph, history.sure, what)
-                if self.durability == "checkpoint":
-                    self.same(number, graph, what)
+                # Whoever wants durable commits begins with a checkpoint of what there is: its number is another.
+                if durability == "checkpoint":
+                    if number < history.checkpoint:
+                        raise Violation(f"{what}: opened at checkpoint {number}, {history.checkpoint} was synced")
+                    if self.durability == "checkpoint":
+                        self.same(number, graph, what)
                 self.judge_snapshots(store, what)
                 after = self.rng.random() < 0.5
                 if after:
