@@ -11,7 +11,7 @@ use persist_core::Error;
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Value, Wait};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn set(store: &Store, key: &str, value: &In<'_>) {
     let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
@@ -39,7 +39,16 @@ fn at(name: &str) -> Options {
     }
 }
 
+/// A child that another test of this process is starting has all stores open until it is another program: nobody may
+/// use this one any more.
 fn forget_sidecar(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let store = format!(":{} ", std::fs::metadata(path).unwrap().ino());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::fs::read_to_string("/proc/locks").unwrap().contains(&store) {
+        assert!(Instant::now() < deadline, "the store is in use");
+        std::thread::yield_now();
+    }
     std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
 }
 
