@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use support::ptrace::{self, Stop};
 use support::state::sound;
-use support::{again, memory_dir};
+use support::{again, memory_dir, told};
 
 /// The promise is 100 ms; machines that have other things to do get more.
 const BEARABLE: Duration = Duration::from_secs(1);
@@ -48,10 +48,9 @@ fn whole(root: Obj) -> LockTarget<'static> {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let (Ok(path), Ok(task)) = (std::env::var("PERSIST_STORE"), std::env::var("PERSIST_DO")) else {
+    let Some((path, task)) = told("PERSIST_STORE") else {
         return;
     };
-    ptrace::die_with_parent();
     let s = Store::open(path, &options()).expect("open");
     let ready = || eprintln!("ready");
     let forever = || -> ! {

@@ -7,7 +7,7 @@ mod support;
 use common::scratch;
 use persist_core::store::{Actor, Error, In, Key, Options, Result, Store, Wait};
 use std::path::Path;
-use support::{again, ptrace, sys};
+use support::{again, sys, told};
 
 fn set(s: &Store, n: u32, len: usize) -> Result<()> {
     s.write(Actor::Thread, &mut Wait::forever(), |w| {
@@ -42,10 +42,9 @@ fn limited(task: &str) {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let (Ok(dir), Ok(task)) = (std::env::var("PERSIST_DIR"), std::env::var("PERSIST_DO")) else {
+    let Some((dir, task)) = told("PERSIST_DIR") else {
         return;
     };
-    ptrace::die_with_parent();
     let path = Path::new(&dir).join("a.store");
     match task.as_str() {
         "small files" => small_files(&path),

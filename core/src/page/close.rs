@@ -85,7 +85,7 @@ impl Pager {
         };
         fail_point!("close.checkpointed");
         // A thread that is flushing for others: outside the latch, which it may want.
-        self.let_leader_finish(self.process.load(Ordering::Relaxed) as usize);
+        self.let_leader_finish(self.process());
         let left = match self.latch_between_checkpoints(slot, bound) {
             Ok(true) => self.leave(slot, bound),
             Ok(false) => return self.abandon(),
@@ -133,7 +133,7 @@ impl Pager {
             match self.take_latch(slot, &mut Wait::at_most(bound.min(LATCH_OF_OTHERS))) {
                 Ok(_) => return Ok(true),
                 Err(e @ (Error::Timeout { .. } | Error::WouldBlock { .. })) => {
-                    let process = self.process.load(Ordering::Relaxed) as usize;
+                    let process = self.process();
                     match self.latch().owner() {
                         Some(owner) if owner.process() != process => return Ok(false),
                         Some(_) if Instant::now() >= deadline => return Err(e),
@@ -148,7 +148,7 @@ impl Pager {
     /// As `latch_to_close`, with no checkpoint under way on another thread of this process: it would go on without the
     /// right to, and beside that of somebody else. One that begins later finds the store closed.
     fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
-        let process = self.process.load(Ordering::Relaxed) as usize;
+        let process = self.process();
         let word = self.shm.word(at::CK_OWNER);
         let is_ours = || match word.load(Ordering::SeqCst) {
             0 => false,

@@ -35,7 +35,7 @@ pub(crate) struct Owner(u64);
 impl Owner {
     /// Its process slot.
     pub(crate) fn process(self) -> usize {
-        (self.0 >> 16 & 0xffff) as usize
+        process_in(self.0)
     }
 
     /// Which of the processes that had this slot.
@@ -47,6 +47,12 @@ impl Owner {
 /// What the latch's word says of a process.
 pub(crate) fn process_bits(process: u16, generation: u32) -> u64 {
     u64::from(process) << 16 | u64::from(generation) << 32
+}
+
+/// The process slot in such a word.
+#[inline]
+pub(crate) fn process_in(word: u64) -> usize {
+    (word >> 16 & 0xffff) as usize
 }
 
 /// Attempts before a waiter sleeps: a few microseconds, more than a lone operation takes.

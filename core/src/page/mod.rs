@@ -124,9 +124,8 @@ pub struct Pager {
     bound: Duration,
     registration: Mutex<slots::Registration>,
     /// The slot in `registration`, for those who need only that.
-    process: AtomicU32,
-    /// The same, as the latch's word says it.
-    latch_bits: AtomicU64,
+    /// With its generation, as the latch's word says it.
+    process: AtomicU64,
     probe: Mutex<File>,
     pins: pins::Pins,
     memo: memo::Memo,

@@ -29,7 +29,7 @@ use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -253,8 +253,7 @@ impl Pager {
                 durability: settings.durability,
                 forks,
             }),
-            process: AtomicU32::new(0),
-            latch_bits: AtomicU64::new(0),
+            process: AtomicU64::new(0),
             probe: Mutex::new(parts.probe),
             pins: Pins::default(),
             memo: super::memo::Memo::default(),

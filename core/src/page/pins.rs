@@ -136,7 +136,7 @@ impl Pins {
     }
 
     fn publish(&self, pager: &Pager, local: &mut Local, id: u64) -> Result<()> {
-        let p = pager.process.load(Ordering::Relaxed) as usize;
+        let p = pager.process();
         let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Relaxed) as usize;
         let roomy = capacity > ROOMY && local.counts.len() < capacity / 16;
         if roomy || (local.used + 1) * 4 > capacity * 3 {
@@ -168,7 +168,7 @@ impl Pins {
                     let room = local.counts.len() * 2;
                     local.counts.shrink_to(room);
                 }
-                let p = pager.process.load(Ordering::Relaxed) as usize;
+                let p = pager.process();
                 let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Relaxed) as usize;
                 if capacity > 0 {
                     let table = table(pager, p, capacity);
@@ -203,7 +203,7 @@ impl Pins {
         if local.counts.is_empty() {
             return Ok(());
         }
-        let p = pager.process.load(Ordering::Relaxed) as usize;
+        let p = pager.process();
         self.rebuild(pager, &mut local, p)
     }
 }

@@ -116,15 +116,20 @@ impl Pager {
             word: self.shm.word(at::LATCH),
             futex: self.shm.word32(at::LATCH),
             waiters: self.shm.word32(at::LATCH_WAITERS),
-            process: self.latch_bits.load(Ordering::Relaxed),
+            process: self.process.load(Ordering::Relaxed),
         }
     }
 
     /// From now on this process has this slot.
     pub(super) fn set_process(&self, process: u16, generation: u32) {
-        self.latch_bits
-            .store(latch::process_bits(process, generation), Ordering::Relaxed);
-        self.process.store(u32::from(process), Ordering::Release);
+        self.process
+            .store(latch::process_bits(process, generation), Ordering::Release);
+    }
+
+    /// This process's slot.
+    #[inline]
+    pub(crate) fn process(&self) -> usize {
+        latch::process_in(self.process.load(Ordering::Relaxed))
     }
 
     /// The calling thread's slot.
@@ -218,7 +223,7 @@ impl Pager {
             let _ = self.recover_as(slot);
         }
         if let Some(hooks) = self.hooks.get() {
-            let process = self.process.load(Ordering::Relaxed) as usize;
+            let process = self.process();
             let generation = self
                 .shm
                 .process_word(process, P::Generation)
@@ -274,7 +279,7 @@ impl Pager {
 
     /// Whether all others that are present came by a fork: they may go without ever closing.
     pub(crate) fn others_are_forks(&self) -> bool {
-        let me = self.process.load(Ordering::Relaxed) as usize;
+        let me = self.process();
         (0..self.shm.process_slots()).all(|p| {
             p == me
                 || self.shm.process_word(p, P::State).load(Ordering::SeqCst) == 0

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::plain::{self, set, sidecar, try_open};
-use support::{again, ptrace};
+use support::{again, ptrace, told};
 
 /// Words of the sidecar's header (`page/shm.rs`).
 const LAYOUT: u64 = 8;
@@ -69,10 +69,9 @@ fn change_word(path: &Path, at: u64) -> u64 {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
-    let (Ok(path), Ok(task)) = (std::env::var("PERSIST_STORE"), std::env::var("PERSIST_DO")) else {
+    let Some((path, task)) = told("PERSIST_STORE") else {
         return;
     };
-    ptrace::die_with_parent();
     let store = open(Path::new(&path));
     set(&store, "neighbour", 1).unwrap();
     match task.as_str() {
@@ -81,7 +80,7 @@ fn neighbour() {
         // As much as another session would write over.
         "fill" => {
             for n in 0..400 {
-                set(&store, &format!("{n} of {path}"), n).unwrap();
+                set(&store, &format!("{n} of {}", path.display()), n).unwrap();
             }
             ptrace::die()
         }

@@ -35,6 +35,14 @@ pub fn memory_dir() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
+/// In a process that another test has started (`again`): the path in this variable and what `PERSIST_DO` says; it dies
+/// with whoever started it. None in an ordinary run of the tests.
+pub fn told(path: &str) -> Option<(PathBuf, String)> {
+    let told = (std::env::var_os(path)?.into(), std::env::var("PERSIST_DO").ok()?);
+    ptrace::die_with_parent();
+    Some(told)
+}
+
 /// This test program, to run its (ignored) test `name` in a process of its own, on its main thread.
 pub fn again(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));

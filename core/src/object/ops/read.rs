@@ -183,9 +183,6 @@ pub fn glance_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known)
 
 #[inline(never)]
 fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    if let (Ok(()), Ok(Some((_, word)))) = (p.reading(obj.id), attr::locate_known(p, obj, key, known)) {
-        return word;
-    }
     match lookup(p, obj, key) {
         Ok(Some(word)) => {
             // What is alive; and if it cannot be learned, it is not known.
