@@ -19,10 +19,11 @@ FLOCK = 'exec 9<"$1" && flock 9 && echo locked && read -r _ && flock -u 9 && ech
 
 @pytest.fixture
 def doors(store: Path, mount: Callable[..., Path]) -> Iterator[tuple[persist.Store, Path]]:
-    with persist.open(store) as opened:
+    with persist.open(store, lock_timeout=100) as opened:
         opened.root["x"] = 0
         opened.root["y"] = 0
-        yield opened, mount(store)
+        # Whoever waits does so for longer than a slow machine takes for all else.
+        yield opened, mount(store, options="lockwait=100")
 
 
 class Waiter:
@@ -57,17 +58,8 @@ class Waiter:
 def test_a_flock_keeps_python_out(doors: tuple[persist.Store, Path], procs: Processes) -> None:
     store, mnt = doors
     root = store.root
-    shell = procs.start("flock", mnt / "x", "sleep", "2")
-    begin = time.monotonic()
-
-    def held() -> bool:
-        try:
-            root.lock(key="x", timeout=0).release()
-        except persist.LockTimeout:
-            return True
-        return False
-
-    wait_until(held, what="the flock on x")
+    shell = procs.start("flock", mnt / "x", "sh", "-c", "echo locked; read -r _")
+    line(shell, "locked")
     with pytest.raises(persist.LockTimeout):
         root.lockExcl(timeout=0.1)
     with pytest.raises(persist.LockTimeout):
@@ -78,11 +70,10 @@ def test_a_flock_keeps_python_out(doors: tuple[persist.Store, Path], procs: Proc
     change = Waiter(lambda: root.__setitem__("x", 1))
     locker = Waiter(lambda: lock_unlock(root))
     assert change.waits() and locker.waits()
-    finish(shell)
+    tell(shell)
     change.finish()
     locker.finish()
     assert root["x"] == 1
-    assert time.monotonic() - begin > 1.5, "nobody waited for the flock"
 
 
 def lock_unlock(obj: persist.Dict) -> None:
@@ -121,11 +112,9 @@ def test_a_python_lock_keeps_the_shell_out(doors: tuple[persist.Store, Path], pr
     assert out == "1\n"
     writer = procs.bash('echo started; echo 1 >"$1" && echo written', mnt / "x")
     line(writer, "started")
-    begin = time.monotonic()
     for _ in range(20):
-        assert sh('cat "$1"', mnt / "x", timeout=5) == "0\n"
+        assert sh('cat "$1"', mnt / "x") == "0\n"  # reads never wait
     assert writer.poll() is None and root["x"] == 0, "the write did not wait for the lock"
-    assert time.monotonic() - begin < 4, "reads waited for the lock"
     root.unlock()
     line(writer, "written")
     assert root["x"] == 1
@@ -155,12 +144,18 @@ def test_a_change_in_python_gives_up_after_lock_timeout(store: Path, procs: Proc
         opened.root["x"] = 1
 
 
+def unlucky(took: list[float]) -> bool:
+    """Whether to try again for 100 ms: what the machine was busy with otherwise is not the store's."""
+    assert len(took) < 50 or min(took) < 0.1, took
+    return len(took) < 5 or min(took) >= 0.1
+
+
 def test_a_killed_holder_frees_within_100_ms(store: Path, procs: Processes) -> None:
     """Its lock, whether a waiter was there before the death or comes after it."""
-    with persist.open(store) as opened:
+    with persist.open(store, lock_timeout=100) as opened:
         root = opened.root
-        took = []
-        for _ in range(5):
+        took: list[float] = []
+        while unlucky(took):
             holder = procs.worker("hold", store)
             line(holder, "ready")
             line(holder, "locked")
@@ -170,14 +165,12 @@ def test_a_killed_holder_frees_within_100_ms(store: Path, procs: Processes) -> N
             os.kill(holder.pid, signal.SIGKILL)
             waiter.finish()
             took.append(time.monotonic() - begin)
-        # The best of five: what the machine was busy with otherwise is not the store's.
-        assert min(took) < 0.1, took
 
 
 def test_a_killed_flock_frees_within_100_ms(doors: tuple[persist.Store, Path], procs: Processes) -> None:
     store, mnt = doors
-    took = []
-    for _ in range(5):
+    took: list[float] = []
+    while unlucky(took):
         shell = procs.bash(FLOCK, mnt / "x")
         line(shell, "locked")
         waiter = Waiter(lambda: store.root.__setitem__("x", 5))
@@ -186,7 +179,6 @@ def test_a_killed_flock_frees_within_100_ms(doors: tuple[persist.Store, Path], p
         os.killpg(shell.pid, signal.SIGKILL)
         waiter.finish()
         took.append(time.monotonic() - begin)
-    assert min(took) < 0.1, took
 
 
 def test_a_killed_python_holder_lets_the_shell_write(
@@ -218,7 +210,7 @@ def test_a_deadlock_is_found_at_once(store: Path, procs: Processes) -> None:
         both, deadlock = sorted(finish(child).split() for child in (one, two))
         assert both[0] == "both" and deadlock[0] == "deadlock"
         # It was not a timeout that ended it.
-        assert float(deadlock[1]) < 5 and float(both[1]) < 5
+        assert float(deadlock[1]) < 30 and float(both[1]) < 30
 
 
 def test_shared_locks_go_together_and_keep_changes_out(
