@@ -110,7 +110,7 @@ impl Committer {
 
     /// Waits until it has reported `n` commits.
     fn until(&self, n: i64) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(120);
         while self.said() < n {
             assert!(Instant::now() < end, "{} commits no more", self.key);
             std::thread::sleep(Duration::from_millis(1));

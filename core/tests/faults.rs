@@ -227,7 +227,7 @@ fn threads_that_read_meanwhile_get_right_values_or_errors() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let until = std::time::Instant::now() + Duration::from_secs(20);
+                let until = std::time::Instant::now() + Duration::from_secs(120);
                 let mut turns = 0;
                 while right_or_error(&store, &model, "meanwhile") {
                     turns += 1;
@@ -246,19 +246,6 @@ fn threads_that_read_meanwhile_get_right_values_or_errors() {
         cut(&path, 20 * 4096);
     });
     assert!(met.load(Ordering::SeqCst));
-}
-
-#[test]
-fn a_forked_child_meets_it_as_its_parent_does() {
-    let dir = scratch();
-    let path = dir.path().join("a.store");
-    let (store, _) = filled(&path, 6);
-    let pid = ptrace::fork(|| {
-        cut(&path, 20 * 4096);
-        i32::from(!matches!(Model::read(&store), Err(Error::Io { .. })))
-    });
-    assert_eq!(ptrace::reap(pid), ptrace::Stop::Exited(0));
-    is_lost(Model::read(&store), &path, "the parent");
 }
 
 /// Faults that are nobody's here end the process, or go to the handler that was there before.
@@ -304,7 +291,7 @@ fn fault_of_its_own() {
         "killed" => {
             ptrace::signal(std::process::id() as i32, libc::SIGBUS);
             // It may have gone to another thread of this process.
-            std::thread::sleep(Duration::from_secs(20));
+            std::thread::sleep(Duration::from_secs(120));
         }
         "raised" => {
             // Ignored once, since it may be about an access, which is then tried again.

@@ -30,9 +30,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-/// Processor time that a case may take, and time by the clock on a machine with much else to do.
-const CPU: Duration = Duration::from_secs(5);
-const CLOCK: Duration = Duration::from_secs(120);
+/// Processor time that a case may take, and time by the clock: many times what one takes on a slow machine with much
+/// else to do.
+const CPU: Duration = Duration::from_secs(20);
+const CLOCK: Duration = Duration::from_secs(300);
+/// Cases that are tried at least, however long that takes.
+const LEAST: u64 = 60;
 /// Bytes that a case may allocate besides twice the file.
 const MEMORY: u64 = 96 << 20;
 /// Children at once.
@@ -570,10 +573,7 @@ impl Drop for Worker {
 fn hostile() {
     let (time, first) = match seconds() {
         // Seeds of its own, so that every run tries others.
-        Some(s) => (
-            s,
-            u64::from(std::process::id()) << 40 | Instant::now().elapsed().subsec_nanos() as u64,
-        ),
+        Some(s) => (s, fastrand::u64(..1 << 63)),
         None => (5, 1),
     };
     let memory = Path::new("/dev/shm");
@@ -588,8 +588,12 @@ fn hostile() {
         .map(|i| Worker::start(dir.path(), first + i as u64, CHILDREN as u64))
         .collect();
     let end = Instant::now() + Duration::from_secs(time);
-    let (mut failures, mut cases, mut noticed) = (Vec::new(), 0, 0);
-    while Instant::now() < end && failures.len() < 20 {
+    let (mut failures, mut noticed) = (Vec::new(), 0);
+    let tried = |workers: &[Worker]| -> u64 {
+        let of = |w: &Worker| w.seed.wrapping_sub(first) / CHILDREN as u64;
+        workers.iter().map(of).sum()
+    };
+    while (Instant::now() < end || tried(&workers) < LEAST) && failures.len() < 20 {
         std::thread::sleep(Duration::from_millis(20));
         for worker in &mut workers {
             let Some(what) = worker.look() else { continue };
@@ -613,9 +617,9 @@ fn hostile() {
     }
     for worker in &mut workers {
         worker.look();
-        cases += (worker.seed - first) / CHILDREN as u64;
         noticed += worker.noticed;
     }
+    let cases = tried(&workers);
     println!("{cases} cases from seed {first}, {noticed} of them noticed by the checker");
     assert!(
         failures.is_empty(),

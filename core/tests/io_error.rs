@@ -154,7 +154,7 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
 fn durable(path: &Path) -> Store {
     let options = Options {
         durability: Durability::Commit,
-        lock_timeout: Duration::from_secs(20),
+        lock_timeout: Duration::from_secs(60),
         ..Options::default()
     };
     Store::open(path, &options).unwrap()
@@ -257,7 +257,7 @@ fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
             std::thread::yield_now();
         }
         fail(Moment::Flushing, 1);
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(120);
         while store.sync().is_ok() {
             assert!(Instant::now() < until, "it never flushed");
             set(&store, "main", 1).unwrap();

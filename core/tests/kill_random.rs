@@ -4,7 +4,8 @@
 //! 1. A writer's operations follow from its number and their own: what it has done is known from how far it
 //!    got. It notes the beginning and the acknowledgement of each in a file of its own; so of a dead writer
 //!    all acknowledged operations must be there, and the one it had begun wholly or not at all.
-//! 2. After each death every other process must get on; how long the slowest took is measured.
+//! 2. After each death every other process must get on; how long each took is measured, and compared with what the
+//!    same processes take in the same run when nobody is killed.
 //! 3. At the end, and now and then in between, all are killed at once, and everything is checked.
 //!
 //! Ten seconds; `PERSIST_TORTURE_SECONDS` for longer.
@@ -25,10 +26,14 @@ use support::{again, memory_dir, ptrace};
 
 const WRITERS: usize = 3;
 const KEYS: u64 = 40;
-/// The promise.
+/// The promise. It is asked of half of all waits, and beyond what the machine itself costs: it has other things to do.
 const PROMISED: Duration = Duration::from_millis(100);
-/// What is asserted, on machines that have other things to do.
+/// Nineteen of twenty, likewise.
 const BEARABLE: Duration = Duration::from_secs(2);
+/// Each.
+const FOREVER: Duration = Duration::from_secs(120);
+/// Deaths that there are at least, however long that takes.
+const LEAST: u64 = 40;
 
 fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -222,7 +227,7 @@ fn run(store: &Store, part: Obj, operation: &Operation) -> Result<()> {
 
 fn options() -> Options {
     Options {
-        lock_timeout: Duration::from_secs(20),
+        lock_timeout: FOREVER,
         ..Options::default()
     }
 }
@@ -348,6 +353,12 @@ impl Player {
         self.text[before..].contains("A ")
     }
 
+    /// Whether it has acknowledged something since it was started.
+    fn has_come(&mut self) -> bool {
+        self.progress();
+        self.text.contains("A ")
+    }
+
     fn is_dead(&mut self) -> bool {
         let ended = self.child.try_wait().expect("wait");
         if let Some(status) = ended {
@@ -443,9 +454,8 @@ impl Torture {
     fn watch(&mut self, begun: Instant) -> Vec<Duration> {
         let mut open: Vec<usize> = Vec::new();
         for (i, p) in self.players.iter_mut().enumerate() {
-            p.progress();
             // One that has only just come is still busy coming.
-            if !p.is_dead() && p.text.contains("A ") {
+            if p.has_come() && !p.is_dead() {
                 open.push(i);
             }
         }
@@ -467,10 +477,7 @@ impl Torture {
                 }
                 true
             });
-            assert!(
-                begun.elapsed() < Duration::from_secs(30),
-                "somebody does not get on: {open:?}"
-            );
+            assert!(begun.elapsed() < FOREVER, "somebody does not get on: {open:?}");
         }
         waits
     }
@@ -548,14 +555,21 @@ impl Torture {
 
     /// Kills one, or lets one die; the others go on; the dead one's part is right; it comes again.
     fn one_death(&mut self, store: &Store) {
-        let until = Instant::now() + Duration::from_millis(20 + self.draw.below(60));
+        // Mostly one that is at work, not one that is still coming: that can take longer than any time given here.
+        let (victim, coming) = (
+            self.draw.below(self.players.len() as u64) as usize,
+            self.draw.below(8) == 0,
+        );
+        let begun = Instant::now();
+        let given = Duration::from_millis(20 + self.draw.below(60));
         let mut dead = None;
-        while dead.is_none() && Instant::now() < until {
+        while dead.is_none() && (begun.elapsed() < given || !coming && !self.players[victim].has_come()) {
+            assert!(begun.elapsed() < FOREVER, "process {victim} does not come");
             dead = (0..self.players.len()).find(|i| self.players[*i].is_dead());
             std::thread::sleep(Duration::from_micros(200));
         }
         let dead = dead.unwrap_or_else(|| {
-            let i = self.draw.below(self.players.len() as u64) as usize;
+            let i = victim;
             self.players[i].fail = None;
             self.players[i].child.kill().expect("kill");
             self.players[i].child.wait().expect("wait");
@@ -648,11 +662,11 @@ fn writers_and_checkpointers_are_killed() {
         });
     }
     // What the machine itself costs, with nobody killed.
-    let acknowledged = |p: &mut Player| {
-        p.progress();
-        p.text.contains("A ")
-    };
-    while !torture.players.iter_mut().all(acknowledged) {
+    while !torture.players.iter_mut().all(Player::has_come) {
+        assert!(
+            torture.players.iter_mut().all(|p| !p.is_dead()),
+            "one died by itself"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     for _ in 0..30 {
@@ -662,7 +676,7 @@ fn writers_and_checkpointers_are_killed() {
     let begun = Instant::now();
     let mut together = 0;
     let mut store = Some(store);
-    while begun.elapsed().as_secs_f64() < seconds {
+    while begun.elapsed().as_secs_f64() < seconds || torture.kills.values().sum::<u64>() < LEAST {
         if torture.draw.below(40) == 0 {
             drop(store.take());
             torture.everyone_dies();
@@ -683,7 +697,8 @@ fn writers_and_checkpointers_are_killed() {
     let content = State::of(&store).content.len();
     torture.waits.sort_unstable();
     torture.idle.sort_unstable();
-    let worst = torture.waits.last().copied().unwrap_or_default();
+    // Of sorted times: that so many of twenty are below.
+    let twentieths = |times: &[Duration], n: usize| times[(times.len() * n / 20).min(times.len() - 1)];
     let late = torture.waits.iter().filter(|w| **w > PROMISED).count();
     let total: u64 = torture.kills.values().sum();
     println!(
@@ -692,11 +707,14 @@ fn writers_and_checkpointers_are_killed() {
         torture.kills,
         together + 1
     );
+    let [half, most, worst] = [10, 19, 20].map(|n| twentieths(&torture.waits, n));
+    let idle = [10, 20].map(|n| twentieths(&torture.idle, n));
     println!(
-        "others went on after: median {:?}, worst {worst:?}, {late} of {} beyond {PROMISED:?}; with nobody killed: worst {:?}",
-        torture.waits.get(torture.waits.len() / 2),
+        "others went on after: median {half:?}, most {most:?}, worst {worst:?}, {late} of {} beyond {PROMISED:?}; with \
+         nobody killed: median {:?}, worst {:?}",
         torture.waits.len(),
-        torture.idle.last()
+        idle[0],
+        idle[1]
     );
     let telling: u64 = ["transaction", "checkpoint", "recovery"]
         .iter()
@@ -707,8 +725,6 @@ fn writers_and_checkpointers_are_killed() {
         "most kills did not matter: {:?}",
         torture.kills
     );
-    assert!(
-        worst < BEARABLE + torture.idle.last().copied().unwrap_or_default(),
-        "the others waited {worst:?}"
-    );
+    assert!(half < PROMISED + idle[1], "half of the others waited {half:?}");
+    assert!(most < BEARABLE + idle[1], "one of twenty waited {most:?}");
 }

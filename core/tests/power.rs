@@ -356,6 +356,9 @@ fn transaction(store: &Store, life: &Shared, rng: &mut Rng) {
     l.moment("after a transaction");
 }
 
+/// Images that are judged at least, however long that takes.
+const LEAST: u64 = 50;
+
 #[test]
 fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
     let mut rng = Rng(seed(20_241));
@@ -364,7 +367,7 @@ fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
     let judges = Rc::new(Judges::new(dir.path()));
     let path = dir.path().join("life.store");
     let (mut next, mut count, mut room) = (None, 0, 300_000);
-    while begun.elapsed() < long && !judges.failed() {
+    while (begun.elapsed() < long || judges.judged() < LEAST) && !judges.failed() {
         let (image, states, kept) = live(&path, next.take(), rng.next(), room, &judges);
         count += 1;
         // Now and then a new store, some of them larger than one page of the page table covers.
@@ -379,7 +382,7 @@ fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
         "{count} lives, {judged} images ({newer} newer than the last sync) in {:.0?}",
         begun.elapsed()
     );
-    assert!(judged > 50, "only {judged} images");
+    assert!(judged >= LEAST, "only {judged} images");
 }
 
 /// In steps, over many checkpoints, most of which touch only a small part of the page table.

@@ -25,6 +25,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+/// Images that are judged at least, however long that takes: of lives of one thread, and of several.
+const LEAST: usize = 50;
+const LEAST_TOGETHER: usize = 20;
+/// How long lives of several threads go on at most until a flush was shared.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// States that are remembered before the last that must not be lost.
 const BEFORE: usize = 400;
 
@@ -367,8 +373,20 @@ fn lot(rng: &mut Rng) -> Durability {
     }
 }
 
+/// When a life may end before its operations are done.
+struct Enough {
+    until: Instant,
+    images: usize,
+}
+
+impl Enough {
+    fn is_reached(&self, life: &Shared) -> bool {
+        Instant::now() > self.until && lock(life).judged >= self.images
+    }
+}
+
 /// Runs one life; what the next one begins with, and how many images it made.
-fn live(path: &Path, last: Option<Last>, seed: u64, room: usize, until: Instant) -> (Last, usize) {
+fn live(path: &Path, last: Option<Last>, seed: u64, room: usize, enough: &Enough) -> (Last, usize) {
     let mut rng = Rng(seed);
     let life = begin(path, last, &mut rng, room);
     watch(&life);
@@ -379,7 +397,7 @@ fn live(path: &Path, last: Option<Last>, seed: u64, room: usize, until: Instant)
         .map(|d| (open(path, d), d))
         .collect::<Vec<_>>();
     for _ in 0..10 + rng.below(60) {
-        if Instant::now() > until {
+        if enough.is_reached(&life) {
             break;
         }
         let i = rng.below(stores.len());
@@ -436,18 +454,22 @@ fn no_completed_operation_is_lost() {
     let dir = scratch();
     let path = dir.path().join("life.store");
     let (mut next, mut lives, mut judged) = (None, 0, 0);
-    while begun.elapsed() < long {
+    while begun.elapsed() < long || judged < LEAST {
         let room = if rng.one_in(4) { 300_000 } else { 30_000 };
-        let (last, images) = live(&path, next.take(), rng.next(), room, begun + long);
+        let enough = Enough {
+            until: begun + long,
+            images: LEAST.saturating_sub(judged),
+        };
+        let (last, images) = live(&path, next.take(), rng.next(), room, &enough);
         (lives, judged) = (lives + 1, judged + images);
         next = (!rng.one_in(4)).then_some(last);
     }
     println!("{lives} lives, {judged} images in {:.0?}", begun.elapsed());
-    assert!(judged > 50, "only {judged} images");
+    assert!(judged >= LEAST, "only {judged} images");
 }
 
 /// Runs one life of several threads that commit at the same time.
-fn live_together(path: &Path, last: Option<Last>, seed: u64, until: Instant) -> (Last, Shared) {
+fn live_together(path: &Path, last: Option<Last>, seed: u64, enough: &Enough) -> (Last, Shared) {
     let mut rng = Rng(seed);
     let life = begin(path, last, &mut rng, 30_000);
     watch(&life);
@@ -470,7 +492,7 @@ fn live_together(path: &Path, last: Option<Last>, seed: u64, until: Instant) -> 
                     2 if rng.one_in(4) => sync(&store, &life),
                     _ => operate(&store, &life, true),
                 }
-                if Instant::now() > until {
+                if enough.is_reached(&life) {
                     break;
                 }
             }
@@ -505,8 +527,16 @@ fn what_several_commit_together_is_not_lost() {
     let dir = scratch();
     let path = dir.path().join("life.store");
     let (mut next, mut lives, mut judged, mut waited, mut flushes) = (None, 0, 0, 0, 0);
-    while begun.elapsed() < long {
-        let (last, life) = live_together(&path, next.take(), rng.next(), begun + long);
+    let shared = |flushes, waited| flushes < waited;
+    while begun.elapsed() < long
+        || judged < LEAST_TOGETHER
+        || !shared(flushes, waited) && begun.elapsed() < PATIENCE
+    {
+        let enough = Enough {
+            until: begun + long,
+            images: LEAST_TOGETHER.saturating_sub(judged),
+        };
+        let (last, life) = live_together(&path, next.take(), rng.next(), &enough);
         let l = lock(&life);
         (lives, judged) = (lives + 1, judged + l.judged);
         (waited, flushes) = (waited + l.waited, flushes + l.flushes);
@@ -516,9 +546,9 @@ fn what_several_commit_together_is_not_lost() {
         "{lives} lives together, {judged} images, {flushes} flushes for {waited} commits in {:.0?}",
         begun.elapsed()
     );
-    assert!(judged > 20, "only {judged} images");
+    assert!(judged >= LEAST_TOGETHER, "only {judged} images");
     assert!(
-        flushes < waited,
+        shared(flushes, waited),
         "{flushes} flushes for {waited} commits: none was shared"
     );
 }

@@ -5,6 +5,7 @@
 //! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
 
 mod common;
+mod support;
 
 use common::{Model, Rng, compare, scratch, step, time};
 use persist_core::Error;
@@ -12,6 +13,7 @@ use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use support::{plain::wait_for, sys};
 
 fn set(store: &Store, key: &str, value: &In<'_>) {
     let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
@@ -39,16 +41,7 @@ fn at(name: &str) -> Options {
     }
 }
 
-/// A child that another test of this process is starting has all stores open until it is another program: nobody may
-/// use this one any more.
 fn forget_sidecar(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    let store = format!(":{} ", std::fs::metadata(path).unwrap().ino());
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while std::fs::read_to_string("/proc/locks").unwrap().contains(&store) {
-        assert!(Instant::now() < deadline, "the store is in use");
-        std::thread::yield_now();
-    }
     std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
 }
 
@@ -352,7 +345,7 @@ fn a_reader() {
     assert_eq!(get(&s, "a"), Some(Value::Int(1)));
     std::fs::write(format!("{path}.open"), "").unwrap();
     loop {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
         assert_eq!(get(&s, "a"), Some(Value::Int(1)));
     }
 }
@@ -376,11 +369,7 @@ fn a_dead_reader_keeps_nothing() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + std::time::Duration::from_secs(20);
-    while !Path::new(&format!("{}.open", path.display())).exists() {
-        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    wait_for(Path::new(&format!("{}.open", path.display())));
     let e = store.drop_snapshot("s").unwrap_err();
     assert!(e.to_string().contains(&format!("process {}", child.id())), "{e}");
     for n in 0..20 {
@@ -643,12 +632,15 @@ fn without_rights() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
+    // Here, and not by who starts it: that would be a fork, whose child has all stores of the other tests open until it
+    // is this program.
+    sys::become_nobody();
     let snapshot = std::env::var("PERSIST_SNAPSHOT").ok();
     let store = Store::open(
         &path,
         &Options {
             read_only: true,
-            lock_timeout: std::time::Duration::from_millis(300),
+            lock_timeout: Duration::from_millis(300),
             snapshot,
             ..options()
         },
@@ -659,7 +651,7 @@ fn without_rights() {
             store.check_pages().unwrap();
             println!("answer: {n:?} frozen {}", store.is_frozen());
             loop {
-                std::thread::sleep(std::time::Duration::from_secs(1));
+                std::thread::sleep(Duration::from_secs(1));
             }
         }
         Err(e) => println!("answer: {e}"),
@@ -669,8 +661,7 @@ fn without_rights() {
 /// A process that can read the file and write nothing.
 fn with_no_rights(path: &Path, snapshot: Option<&str>) -> (std::process::Child, String) {
     use std::io::BufRead;
-    use std::os::unix::process::CommandExt;
-    let mut command = std::process::Command::new("/proc/self/exe");
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command
         .args([
             "--exact",
@@ -683,10 +674,6 @@ fn with_no_rights(path: &Path, snapshot: Option<&str>) -> (std::process::Child, 
         .stdout(std::process::Stdio::piped());
     if let Some(name) = snapshot {
         command.env("PERSIST_SNAPSHOT", name);
-    }
-    // Root may write whatever the modes say.
-    if std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) {
-        command.uid(65534).gid(65534);
     }
     let mut child = command.spawn().unwrap();
     let out = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -714,7 +701,7 @@ fn a_file_that_may_only_be_read() {
         Store::open(
             &path,
             &Options {
-                lock_timeout: std::time::Duration::from_millis(300),
+                lock_timeout: Duration::from_millis(300),
                 ..options()
             },
         )

@@ -30,6 +30,8 @@ PYTHONS, RUSTS = 2, 2
 NAMES = [f"p{i}" for i in range(PYTHONS)] + [f"r{i}" for i in range(RUSTS)]
 TEXTS = [0, 7, 200, 5000, 30_000]
 MASK = (1 << 64) - 1
+# Operations of each writer, and snapshots taken or dropped, at least, whatever time they take.
+LEAST, LEAST_KEPT = 60, 4
 
 
 class Mix:
@@ -123,7 +125,7 @@ def writer(path: str, name: str, seed: int, durability: str, seconds: float, mar
         node, order = store.root[name], store.root["order"]
         alone, inside = Within(store.transaction), Within(contextlib.nullcontext)
         n = 0
-        while time.monotonic() < end:
+        while n < LEAST or time.monotonic() < end:
             got = 0
             if n % 3 == 0:
                 torture_writers.act(seed, n, node, alone)
@@ -149,10 +151,11 @@ def keeper(path: str, durability: str, seconds: float, mark: str) -> None:
     def tell(what: str) -> None:
         os.write(fd, what.encode())
 
-    end, number = time.monotonic() + seconds, 0
+    end, number, done = time.monotonic() + seconds, 0, 0
     names: list[str] = []
     with persist.open(path, durability=durability) as store:
-        while time.monotonic() < end:
+        while done < LEAST_KEPT or time.monotonic() < end:
+            done += 1
             if len(names) < 2 or (len(names) < 5 and random.randrange(2)):
                 name = f"s{number}"
                 number += 1
@@ -186,7 +189,7 @@ def work(path: Path, program: Path, seed: int, durability: str, seconds: float, 
             else:
                 start(name, sys.executable, __file__, "writer", *args)
         start("keeper", sys.executable, __file__, "keeper", path, keeps, seconds, mark)
-        end = time.monotonic() + seconds + 60
+        end = time.monotonic() + seconds + 300
         for name, child in children.items():
             try:
                 code = child.wait(timeout=max(1, end - time.monotonic()))

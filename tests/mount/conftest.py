@@ -20,8 +20,8 @@ from typing import Any, Callable
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent.parent
-DEADLINE = 20.0
-PATIENCE = float(os.environ.get("PERSIST_MOUNT_PATIENCE", "100"))
+DEADLINE = 100.0
+PATIENCE = float(os.environ.get("PERSIST_MOUNT_PATIENCE", "250"))
 TYPE = "user.persist.type"
 CLASS = "user.persist.class"
 
@@ -56,7 +56,13 @@ def wait_until(fact: Callable[[], Any], what: str = "", timeout: float = DEADLIN
 def run(command: str, cwd: Path, check: bool = True, **kw: Any) -> subprocess.CompletedProcess[str]:
     """Runs a shell command in a directory."""
     done = subprocess.run(
-        ["bash", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=100, errors="replace", **kw
+        ["bash", "-c", command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        errors="replace",
+        **kw,
     )
     if check and done.returncode != 0:
         pytest.fail(f"{command!r} gave {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -75,13 +81,13 @@ class Mount:
         command = [binary(), str(self.store), str(self.path)]
         if self.options:
             command += ["-o", self.options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
         assert os.path.ismount(self.path)
 
     def down(self) -> None:
         """Unmounts, and waits until the store is closed."""
-        subprocess.run(["umount", str(self.path)], check=True, capture_output=True, timeout=30)
+        subprocess.run(["umount", str(self.path)], check=True, capture_output=True, timeout=DEADLINE)
         wait_until(lambda: not self.pids(), "the mount's process to end")
 
     def again(self) -> None:
@@ -114,9 +120,11 @@ class Mount:
 
     def clean(self) -> None:
         if self.mounted():
-            done = subprocess.run(["umount", str(self.path)], capture_output=True, timeout=30)
+            done = subprocess.run(["umount", str(self.path)], capture_output=True, timeout=DEADLINE)
             if done.returncode != 0:
-                subprocess.run(["umount", "-l", str(self.path)], check=False, capture_output=True, timeout=30)
+                subprocess.run(
+                    ["umount", "-l", str(self.path)], check=False, capture_output=True, timeout=DEADLINE
+                )
         end = time.monotonic() + DEADLINE
         while self.pids() and time.monotonic() < end:
             time.sleep(0.005)

@@ -111,7 +111,7 @@ def test_keys_survive_a_copy(mounts: Callable[..., Mount], tool: str) -> None:
     with persist.open(src.store) as store:
         store.root["d"] = {key: n for n, key in enumerate(keys)}
         store.root["dirs"] = {key: {"n": n} for n, key in enumerate(keys)}
-    subprocess.run(["bash", "-c", tool.format(src=src.path, dst=dst.path)], check=True, timeout=60)
+    subprocess.run(["bash", "-c", tool.format(src=src.path, dst=dst.path)], check=True, timeout=100)
     with persist.open(dst.store) as store:
         got = store.root["d"]
         assert {(type(k), k): v for k, v in got.items()} == {(type(k), k): n for n, k in enumerate(keys)}
@@ -203,6 +203,7 @@ def test_a_value_deleted_while_open(mnt: Mount, root: Any) -> None:
 
 def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable[..., Mount]) -> None:
     quick = mounts("a", "lockwait=0.2", at="quick.mnt")
+    patient = mounts("a", "lockwait=100", at="patient.mnt")
     root = store.root
     root["d"] = {"x": "old"}
     with root["d"].lock():
@@ -212,7 +213,7 @@ def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable
         begin = time.monotonic()
         with pytest.raises(BlockingIOError):
             (quick.path / "d/new").mkdir()
-        assert 0.1 < time.monotonic() - begin < 5
+        assert time.monotonic() - begin > 0.1
         with pytest.raises(BlockingIOError):
             os.unlink(quick.path / "d/x")
         with pytest.raises(BlockingIOError):
@@ -220,10 +221,10 @@ def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable
         with open(quick.path / "d/x") as f, pytest.raises(BlockingIOError):
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # A mount that waits longer gets its turn; other requests are served meanwhile.
-        child = subprocess.Popen(["bash", "-c", "echo new > d/x"], cwd=mnt.path)
-        mnt.sh("echo other > f; cat f")
+        child = subprocess.Popen(["bash", "-c", "echo new > d/x"], cwd=patient.path)
+        patient.sh("echo other > f; cat f")
         assert child.poll() is None
-    assert child.wait(10) == 0
+    assert child.wait(100) == 0
     wait_until(lambda: root["d"]["x"] == "new", "the change that waited")
 
 
@@ -235,7 +236,7 @@ def test_commands_locks_keep_python_out(mnt: Mount, store: Any) -> None:
         with pytest.raises(persist.LockTimeout):
             root["d"].lock(timeout=0.1).__enter__()
         root["d"]["y"] = "free"
-    with root["d"].lock(timeout=5):
+    with root["d"].lock(timeout=100):
         pass
 
 

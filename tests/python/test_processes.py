@@ -95,7 +95,7 @@ def test_eight_processes_count(path: Path, root: persist.Dict, script: Any, how:
     root["x"] = 0
     processes = [script.start(INCREMENT, path, each, how) for _ in range(8)]
     for p in processes:
-        script.finish(p, timeout=110)
+        script.finish(p, timeout=280)
     assert root["x"] == 8 * each
 
 
@@ -158,7 +158,7 @@ def test_kill_in_the_middle_of_a_loop(path: Path, root: persist.Dict, script: An
         threading.Event().wait(0.3)
         writer.kill()
         writer.wait()
-        with root.lockExcl(timeout=10):
+        with root.lockExcl(timeout=100):
             items = root["l"]
             assert len(items) in (root["n"] + 1, root["n"] + 2)
             assert [item["n"] for item in items] == list(range(len(items)))
@@ -190,7 +190,7 @@ def test_fork(path: Path, store: persist.Store, root: persist.Dict) -> None:
                 with pytest.raises(persist.LockTimeout):
                     root.lockExcl(timeout=0)
                 os.write(tell, b".")
-                with root.lockExcl(timeout=30):
+                with root.lockExcl(timeout=100):
                     root["x"] += 1
                     d["a"] += 1
                     root["child"] = {"pid": os.getpid()}

@@ -76,10 +76,16 @@ def test_long_values(path: Path) -> None:
 def test_a_hundred_megabytes_of_text(path: Path) -> None:
     text = "0123456789" * 10_000_000
     with persist.open(path) as store:
-        start = time.perf_counter()
-        store.root["t"] = text
-        assert store.root["t"] == text
-        assert time.perf_counter() - start < 20
+
+        def there_and_back(text: str) -> float:
+            start = time.perf_counter()
+            store.root["t"] = text
+            assert store.root["t"] == text
+            return time.perf_counter() - start
+
+        # The cost grows with the length (tenfold), and not with its square (a hundredfold).
+        tenth = min(there_and_back(text[:10_000_000]) for _ in range(3))
+        assert min(there_and_back(text) for _ in range(3)) < 60 * tenth
         del store.root["t"]
 
 

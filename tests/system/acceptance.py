@@ -24,7 +24,7 @@ TOP = HERE.parent.parent
 BIN = Path(sys.executable).parent
 MOUNT = BIN / "mount.persist"
 WORKERS = HERE / "workers.py"
-DEADLINE = 20.0
+DEADLINE = 100.0
 
 
 def wait_until(fact: Callable[[], Any], timeout: float = DEADLINE, what: str = "") -> Any:
@@ -37,6 +37,15 @@ def wait_until(fact: Callable[[], Any], timeout: float = DEADLINE, what: str = "
         if time.monotonic() > end:
             pytest.fail(f"waited {timeout} s in vain for {what or fact}")
         time.sleep(0.002)
+
+
+def best_of(tries: int, promised: float, one: Callable[[], float]) -> None:
+    """Fails unless one of several tries is as quick as promised: what the machine was busy with otherwise is not the
+    store's. As soon as one is, the others are spared."""
+    took: list[float] = []
+    while not took or min(took) >= promised:
+        assert len(took) < tries, f"not within {promised} s: {took}"
+        took.append(one())
 
 
 def clean_env(**more: str) -> dict[str, str]:
@@ -83,7 +92,7 @@ class Processes:
                         stream.close()
 
 
-def finish(child: subprocess.Popen[str], timeout: float = 60.0) -> str:
+def finish(child: subprocess.Popen[str], timeout: float = DEADLINE) -> str:
     """Waits for a child that must succeed, and gives what it printed."""
     out, err = child.communicate(timeout=timeout)
     assert child.returncode == 0, f"{child.args} ended with {child.returncode}\n{out}\n{err}"
@@ -107,7 +116,7 @@ def tell(child: subprocess.Popen[str], text: str = "") -> None:
     child.stdin.flush()
 
 
-def sh(script: str, *args: object, ok: bool = True, timeout: float = 60.0) -> str:
+def sh(script: str, *args: object, ok: bool = True, timeout: float = DEADLINE) -> str:
     """Runs a bash script to its end; gives what it printed (with stderr when it may fail)."""
     done = subprocess.run(
         ["bash", "-c", script, "bash", *map(str, args)],
@@ -143,7 +152,7 @@ def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
     # Files, not pipes: the daemon may keep what it was given.
     with open(point.parent / f"{point.name}.mount-log", "w+") as log:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30, env=clean_env()
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=DEADLINE, env=clean_env()
         )
         log.seek(0)
         assert done.returncode == 0, f"{argv} ended with {done.returncode}: {log.read()}"

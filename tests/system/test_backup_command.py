@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import persist
-import pytest
 from acceptance import Processes, line, sh, wait_until
 
 # Moves amounts about: within a transaction the sum is not right. Says how often it did.
@@ -52,7 +51,6 @@ def judge(path: Path) -> int:
         return int(n)
 
 
-@pytest.mark.timeout(120)
 def test_backups_beside_a_writer(store: Path, tmp_path: Path, procs: Processes) -> None:
     fill(store)
     mover = procs.python(MOVER, store, stderr=None)
@@ -86,7 +84,6 @@ def test_backups_beside_a_writer(store: Path, tmp_path: Path, procs: Processes) 
     judge(store)
 
 
-@pytest.mark.timeout(120)
 def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path) -> None:
     fill(store)
     full, inc, to = (tmp_path / name for name in ("full", "inc", "to"))
@@ -123,7 +120,6 @@ def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path)
     assert sh('persist snapshots "$1" | wc -l', store) == "1\n"
 
 
-@pytest.mark.timeout(120)
 def test_a_killed_backup_and_the_next(store: Path, tmp_path: Path, procs: Processes) -> None:
     fill(store)
     dest = tmp_path / "dest"

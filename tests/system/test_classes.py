@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import persist
-import pytest
 from acceptance import Processes, finish, sh
 
 # What is read of every object, in a process of its own: with the names of the modules that this imported.
@@ -113,7 +112,6 @@ def read(procs: Processes, home: Path, path: Path, mode: str) -> None:
     mark.unlink()
 
 
-@pytest.mark.timeout(120)
 def test_names_that_came_through_the_mount(
     procs: Processes, tmp_path: Path, store: Path, mount: Callable[..., Path]
 ) -> None:

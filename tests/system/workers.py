@@ -6,7 +6,6 @@ A worker says `ready` when it has the store open, then waits for a line where it
 from __future__ import annotations
 
 import sys
-import time
 
 import persist
 
@@ -83,21 +82,20 @@ def hold_key(path: str, key: str) -> None:
 
 
 def crosswise(path: str, first: str, second: str) -> None:
-    """Locks one object, then on a line the other; says how that went and how long it took."""
+    """Locks one object, then on a line the other; says how that went."""
     with persist.open(path) as store:
         a, b = store.root[first], store.root[second]
         ready(wait=False)
         a.lockExcl()
         say("locked")
         sys.stdin.readline()
-        begin = time.monotonic()
         try:
             b.lockExcl()
         except persist.Deadlock:
-            say(f"deadlock {time.monotonic() - begin:.3f}")
+            say("deadlock")
             a.unlock()
         else:
-            say(f"both {time.monotonic() - begin:.3f}")
+            say("both")
             b.unlock()
             a.unlock()
 

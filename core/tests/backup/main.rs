@@ -242,7 +242,7 @@ fn writer(path: &Path) -> Child {
     let ready = path.with_extension("ready");
     let _ = std::fs::remove_file(&ready);
     let mut child = Child(child("a_writer", path).spawn().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !ready.exists() {
         assert!(Instant::now() < deadline && child.0.try_wait().unwrap().is_none());
         std::thread::sleep(Duration::from_millis(2));
@@ -339,7 +339,7 @@ fn backups_while_threads_write_hold_whole_transactions() {
             let (file, to) = (dir.path().join("backup"), dir.path().join("b"));
             full(&path, &file);
             // It would be no test if nothing went on.
-            let patience = Instant::now() + Duration::from_secs(20);
+            let patience = Instant::now() + Duration::from_secs(120);
             while moved.load(Ordering::Relaxed) == before {
                 assert!(Instant::now() < patience, "writers stand still");
                 std::thread::yield_now();

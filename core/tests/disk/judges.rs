@@ -119,6 +119,11 @@ impl Judges {
         let _ = self.send.as_ref().unwrap().send(job);
     }
 
+    /// Images judged so far.
+    pub fn judged(&self) -> u64 {
+        self.judged.load(Ordering::Relaxed)
+    }
+
     pub fn failed(&self) -> bool {
         self.threads.iter().any(std::thread::JoinHandle::is_finished)
     }

@@ -280,7 +280,9 @@ fn the_disk_may_be_full_at_any_page() {
         .unwrap_or(4);
     let mut rng = Rng(seed);
     let (mut rounds, mut met, mut opens) = (0, 0, 0);
-    while begun.elapsed() < long {
+    // So many at least, however long that takes.
+    let least = 10;
+    while begun.elapsed() < long || met < least {
         let path = disk.dir.path().join(format!("{rounds}.store"));
         let mut store = open(&path);
         let mut model = Model::read(&store).unwrap();
@@ -331,7 +333,7 @@ fn the_disk_may_be_full_at_any_page() {
         rounds += 1;
     }
     println!("{rounds} stores, {met} operations and {opens} openings met the full disk");
-    assert!(met > 10);
+    assert!(met >= least);
 }
 
 #[test]

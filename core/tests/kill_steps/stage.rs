@@ -84,7 +84,7 @@ const BOOT: u64 = 24;
 
 pub(super) fn options() -> Options {
     Options {
-        lock_timeout: Duration::from_secs(20),
+        lock_timeout: Duration::from_secs(60),
         ..Options::default()
     }
 }

@@ -2,12 +2,12 @@
 
 use super::common::scratch;
 use super::support::plain::set;
-use super::{get, open};
+use super::{FOREVER, SHORT, get, open};
 use persist_core::store::{Actor, Error, LockMode, LockTarget, Store, Wait};
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The flags of `unshare` for each kind, and whether the neighbour has another clock.
 fn kinds() -> Vec<(&'static str, Vec<String>)> {
@@ -135,7 +135,7 @@ fn waits_across_namespaces_last_as_long_as_they_should() {
         };
         holder.says("ready");
         let begun = Instant::now();
-        match store.begin(&mut Wait::at_most(Duration::from_millis(300))) {
+        match store.begin(&mut Wait::at_most(SHORT)) {
             Err(Error::Timeout { holder, .. }) => {
                 // A number that means another process here, or none, says so.
                 assert!(holder.contains("process "), "{kind}: {holder}");
@@ -148,15 +148,11 @@ fn waits_across_namespaces_last_as_long_as_they_should() {
             done => panic!("{kind}: {done:?}"),
         }
         let waited = begun.elapsed();
-        assert!((300..3000).contains(&waited.as_millis()), "{kind}: {waited:?}");
+        assert!((SHORT..FOREVER).contains(&waited), "{kind}: {waited:?}");
         holder.kill();
         let begun = Instant::now();
         set(&store, "after", 1).unwrap();
-        assert!(
-            begun.elapsed() < Duration::from_secs(1),
-            "{kind}: {:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < FOREVER, "{kind}: {:?}", begun.elapsed());
         assert_eq!(
             (get(&store, "neighbour"), get(&store, "after")),
             (Some(1), Some(1)),
@@ -188,15 +184,15 @@ fn waits_across_namespaces_last_as_long_as_they_should() {
             )
         };
         let begun = Instant::now();
-        let refused = lock(Duration::from_millis(300));
+        let refused = lock(SHORT);
         assert!(
             matches!(refused, Err(Error::Timeout { .. })),
             "{kind}: {refused:?}"
         );
         let waited = begun.elapsed();
-        assert!((300..3000).contains(&waited.as_millis()), "{kind}: {waited:?}");
+        assert!((SHORT..FOREVER).contains(&waited), "{kind}: {waited:?}");
         waiter.kill();
-        lock(Duration::from_secs(1)).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        lock(FOREVER).unwrap_or_else(|e| panic!("{kind}: {e}"));
         store.check().unwrap();
         store.close().unwrap();
     }

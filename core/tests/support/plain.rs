@@ -39,8 +39,9 @@ pub fn get(s: &Store, key: &str) -> Result<Option<i64>> {
 
 /// Waits for a file, as a sign from another process.
 pub fn wait_for(sign: &Path) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !sign.exists() && Instant::now() < until {
+    let until = Instant::now() + Duration::from_secs(120);
+    while !sign.exists() {
+        assert!(Instant::now() < until, "no sign of {}", sign.display());
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -541,6 +541,13 @@ pub fn reap(pid: i32) -> Stop {
     wait_for(pid).1
 }
 
+/// Whether there is a process, and it has not ended.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|s| s != 'Z' && s != 'X')
+}
+
 /// Keeps the calling thread, and its children, on one processor: stepping is a ping-pong.
 pub fn stay_on_one_processor() {
     // SAFETY: `set` is plain data of the right size; both calls only read or write it.

@@ -132,6 +132,9 @@ fn together(store: &Store, node: Obj, seed: u64, n: u64) -> Result<i64> {
     }
 }
 
+/// Operations at least, whatever time they take.
+const LEAST: u64 = 60;
+
 /// Writes to a store for so long.
 pub(crate) fn run(
     store: &str,
@@ -161,7 +164,7 @@ pub(crate) fn run(
     let store = Store::open(store, &options)?;
     let node = write(&store, |w| part(w, store.root(), name))?;
     let mut n = 0;
-    while Instant::now() < end {
+    while n < LEAST || Instant::now() < end {
         let order = if n % 3 == 0 {
             write(&store, |w| act(w, node, seed, n)).map(|()| 0)?
         } else {
