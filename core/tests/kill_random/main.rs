@@ -1,0 +1,154 @@
+//! Promise P1 under load: writers and a checkpointer on one store are killed at random, from outside and at
+//! failpoints inside transactions, commits, copies, checkpoints and recoveries.
+//!
+//! 1. A writer's operations follow from its number and their own: what it has done is known from how far it
+//!    got. It notes the beginning and the acknowledgement of each in a file of its own; so of a dead writer
+//!    all acknowledged operations must be there, and the one it had begun wholly or not at all.
+//! 2. After each death every other process must get on; how long each took is measured, and compared with what the
+//!    same processes take in the same run when nobody is killed.
+//! 3. At the end, and now and then in between, all are killed at once, and everything is checked.
+//!
+//! `operations`: what writers do. `players`: the processes. `torture`: their deaths.
+//!
+//! Ten seconds; `PERSIST_TORTURE_SECONDS` for longer.
+
+mod operations;
+mod players;
+#[path = "../support/mod.rs"]
+mod support;
+mod torture;
+
+use operations::{Draw, Model};
+use persist_core::store::{Actor, In, Key, Store, Wait};
+use players::{Player, log_path, name, number, options};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use support::memory_dir;
+use support::state::State;
+use torture::Torture;
+
+const WRITERS: usize = 3;
+/// The promise. It is asked of half of all waits, and beyond what the machine itself costs: it has other things to do.
+const PROMISED: Duration = Duration::from_millis(100);
+/// Nineteen of twenty, likewise.
+const BEARABLE: Duration = Duration::from_secs(2);
+/// Each.
+const FOREVER: Duration = Duration::from_secs(120);
+/// Deaths that there are at least, however long that takes.
+const LEAST: u64 = 40;
+
+#[test]
+fn writers_and_checkpointers_are_killed() {
+    let seconds = std::env::var("PERSIST_TORTURE_SECONDS")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(8.0);
+    let dir = memory_dir();
+    let path = dir.path().join("a.store");
+    let store = Store::open(&path, &options()).unwrap();
+    for i in 0..WRITERS {
+        let made = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+            let (d, l) = (w.new_dict()?, w.new_list()?);
+            w.set(d, &Key::Str(b"list"), &In::Obj(l))?;
+            w.set(store.root(), &Key::Str(name(i).as_bytes()), &In::Obj(d))
+        });
+        made.unwrap();
+    }
+    let seed = number("PERSIST_TORTURE_SEED");
+    let seed = if seed == 0 {
+        u64::from(std::process::id())
+    } else {
+        seed
+    };
+    println!("seed {seed}");
+    let mut torture = Torture {
+        path: path.clone(),
+        draw: Draw(seed),
+        players: Vec::new(),
+        kills: BTreeMap::new(),
+        waits: Vec::new(),
+        idle: Vec::new(),
+        operations: 0,
+    };
+    for who in 0..=WRITERS {
+        std::fs::write(log_path(&path, who), "").unwrap();
+        let child = Player::spawn(&path, who, 0, None);
+        let log = std::fs::File::open(log_path(&path, who)).unwrap();
+        let (text, model) = (String::new(), Model::default());
+        torture.players.push(Player {
+            who,
+            child,
+            fail: None,
+            log,
+            text,
+            model,
+            done: 0,
+        });
+    }
+    // What the machine itself costs, with nobody killed.
+    while !torture.players.iter_mut().all(Player::has_come) {
+        assert!(
+            torture.players.iter_mut().all(|p| !p.is_dead()),
+            "one died by itself"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..30 {
+        let idle = torture.watch(Instant::now());
+        torture.idle.extend(idle);
+    }
+    let begun = Instant::now();
+    let mut together = 0;
+    let mut store = Some(store);
+    while begun.elapsed().as_secs_f64() < seconds || torture.kills.values().sum::<u64>() < LEAST {
+        if torture.draw.below(40) == 0 {
+            drop(store.take());
+            torture.everyone_dies();
+            together += 1;
+            for i in 0..torture.players.len() {
+                let from = torture.players[i].done;
+                torture.again(i, from);
+            }
+            store = Some(Store::open(&path, &options()).expect("open"));
+        } else if let Some(store) = &store {
+            torture.one_death(store);
+        }
+    }
+    drop(store.take());
+    torture.everyone_dies();
+    torture.operations = torture.players.iter().map(|p| p.done).sum();
+    let store = Store::open(&path, &options()).unwrap();
+    let content = State::of(&store).content.len();
+    torture.waits.sort_unstable();
+    torture.idle.sort_unstable();
+    // Of sorted times: that so many of twenty are below.
+    let twentieths = |times: &[Duration], n: usize| times[(times.len() * n / 20).min(times.len() - 1)];
+    let late = torture.waits.iter().filter(|w| **w > PROMISED).count();
+    let total: u64 = torture.kills.values().sum();
+    println!(
+        "{} operations, {total} kills {:?}, {} times all together, {content} bytes of content",
+        torture.operations,
+        torture.kills,
+        together + 1
+    );
+    let [half, most, worst] = [10, 19, 20].map(|n| twentieths(&torture.waits, n));
+    let idle = [10, 20].map(|n| twentieths(&torture.idle, n));
+    println!(
+        "others went on after: median {half:?}, most {most:?}, worst {worst:?}, {late} of {} beyond {PROMISED:?}; with \
+         nobody killed: median {:?}, worst {:?}",
+        torture.waits.len(),
+        idle[0],
+        idle[1]
+    );
+    let telling: u64 = ["transaction", "checkpoint", "recovery"]
+        .iter()
+        .filter_map(|k| torture.kills.get(k))
+        .sum();
+    assert!(
+        telling * 2 >= total,
+        "most kills did not matter: {:?}",
+        torture.kills
+    );
+    assert!(half < PROMISED + idle[1], "half of the others waited {half:?}");
+    assert!(most < BEARABLE + idle[1], "one of twenty waited {most:?}");
+}

@@ -1,0 +1,251 @@
+//! Deaths, one by one and of all at once: who dies where, how long the others wait, and what the dead have left.
+
+use super::operations::{Draw, Model, Operation, operation};
+use super::players::{Player, name, options, part};
+use super::support::state::sound;
+use super::{FOREVER, PROMISED, WRITERS};
+use persist_core::store::Store;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Where a process is to die; the second: what it is doing then.
+const STEPS: &[(&str, &str)] = &[
+    ("undo.logged", "change"),
+    ("cow.intended", "change"),
+    ("cow.copied", "change"),
+    ("cow.listed", "change"),
+    ("cow.swung", "change"),
+    ("commit.lone", "change"),
+    ("commit.done", "change"),
+    ("transaction.begun", "transaction"),
+    ("transaction.commit", "transaction"),
+    ("transaction.done", "transaction"),
+    ("transaction.undone", "transaction"),
+    ("undo.step", "transaction"),
+    ("lock.done", "lock"),
+    ("checkpoint.taken", "checkpoint"),
+    ("checkpoint.flip", "checkpoint"),
+    ("checkpoint.node", "checkpoint"),
+    ("checkpoint.built", "checkpoint"),
+    ("checkpoint.writing", "checkpoint"),
+    ("checkpoint.written", "checkpoint"),
+    ("checkpoint.switching", "checkpoint"),
+    ("checkpoint.giving", "checkpoint"),
+    ("checkpoint.freed", "checkpoint"),
+    ("snapshot.flipped", "checkpoint"),
+    ("snapshot.catalogue", "checkpoint"),
+    ("snapshot.dropping", "checkpoint"),
+    ("snapshot.giving", "checkpoint"),
+    ("snapshot.apart", "checkpoint"),
+    ("snapshot.dropped", "checkpoint"),
+    ("close.checkpointed", "checkpoint"),
+    ("recover.bury", "recovery"),
+    ("recover.begun", "recovery"),
+    ("recover.shared", "recovery"),
+    ("recover.undone", "recovery"),
+    ("recover.locks", "recovery"),
+    ("recover.slots", "recovery"),
+    ("recover.inherit", "recovery"),
+];
+
+pub(super) struct Torture {
+    pub(super) path: PathBuf,
+    pub(super) draw: Draw,
+    pub(super) players: Vec<Player>,
+    pub(super) kills: BTreeMap<&'static str, u64>,
+    pub(super) waits: Vec<Duration>,
+    pub(super) idle: Vec<Duration>,
+    pub(super) operations: u64,
+}
+
+impl Torture {
+    fn pick(&mut self, who: usize) -> Option<(&'static str, u64)> {
+        if self.draw.below(3) == 0 {
+            return None;
+        }
+        let fits: Vec<_> = STEPS
+            .iter()
+            .filter(|(_, what)| match *what {
+                "checkpoint" => who == WRITERS,
+                "transaction" | "change" | "lock" => who < WRITERS,
+                _ => true,
+            })
+            .collect();
+        let (step, what) = fits[self.draw.below(fits.len() as u64) as usize];
+        let passes = match *what {
+            "recovery" => 1,
+            "change" => 1 + self.draw.below(400),
+            _ => 1 + self.draw.below(30),
+        };
+        Some((step, passes))
+    }
+
+    fn start(&mut self, who: usize, from: u64) -> (Child, Option<&'static str>) {
+        let fail = self.pick(who);
+        (Player::spawn(&self.path, who, from, fail), fail.map(|f| f.0))
+    }
+
+    /// How long until each of the living has acknowledged something.
+    pub(super) fn watch(&mut self, begun: Instant) -> Vec<Duration> {
+        let mut open: Vec<usize> = Vec::new();
+        for (i, p) in self.players.iter_mut().enumerate() {
+            // One that has only just come is still busy coming.
+            if p.has_come() && !p.is_dead() {
+                open.push(i);
+            }
+        }
+        let mut waits = Vec::new();
+        while !open.is_empty() {
+            std::thread::sleep(Duration::from_micros(200));
+            open.retain(|i| {
+                let p = &mut self.players[*i];
+                if p.is_dead() {
+                    return false;
+                }
+                if p.progress() {
+                    let took = begun.elapsed();
+                    if took > PROMISED {
+                        println!("{took:?} until process {} went on", p.who);
+                    }
+                    waits.push(took);
+                    return false;
+                }
+                true
+            });
+            assert!(begun.elapsed() < FOREVER, "somebody does not get on: {open:?}");
+        }
+        waits
+    }
+
+    /// Compares a dead writer's part with its model; the number of its next operation.
+    fn judge(&mut self, i: usize, store: &Store) -> u64 {
+        let p = &mut self.players[i];
+        p.progress();
+        let mut begun = None;
+        for line in std::mem::take(&mut p.text).lines() {
+            let Some((kind, n)) = line.split_once(' ') else {
+                continue;
+            };
+            let n: u64 = n.parse().expect("a number");
+            if kind == "B" {
+                begun = Some(n);
+            } else {
+                assert_eq!(begun.take(), Some(n), "the log");
+                assert_eq!(n, p.done, "the log");
+                p.model.apply(&operation(p.who, n));
+                p.done += 1;
+            }
+        }
+        let found = Model::read(store, part(store, p.who));
+        if found == p.model {
+            return p.done;
+        }
+        let interrupted = begun.map(|n| operation(p.who, n));
+        if let Some(operation) = &interrupted {
+            let mut with = p.model.clone();
+            with.apply(operation);
+            if found == with {
+                p.model = with;
+                p.done += 1;
+                return p.done;
+            }
+        }
+        panic!(
+            "{}: after {} operations, interrupted in {interrupted:?} ({:?}): found\n{found:?}\nwanted\n{:?}",
+            name(p.who),
+            p.done,
+            p.fail,
+            p.model
+        );
+    }
+
+    /// What a dead player was doing.
+    fn note(&mut self, i: usize) {
+        let p = &mut self.players[i];
+        p.progress();
+        let doing = match STEPS.iter().find(|s| Some(s.0) == p.fail) {
+            Some((_, what)) => what,
+            None if p.who == WRITERS => "checkpoint",
+            None => {
+                let last = p.text.lines().rev().find_map(|l| l.split_once(' '));
+                match last.map(|(kind, n)| (kind, operation(p.who, n.parse().expect("a number")))) {
+                    Some(("B", Operation::Together(_) | Operation::Undone(_))) => "transaction",
+                    Some(("B", Operation::Locked(_))) => "lock",
+                    Some(("B", _)) => "change",
+                    _ => "between",
+                }
+            }
+        };
+        *self.kills.entry(doing).or_default() += 1;
+    }
+
+    pub(super) fn again(&mut self, i: usize, from: u64) {
+        let who = self.players[i].who;
+        let (child, fail) = self.start(who, from);
+        let p = &mut self.players[i];
+        p.child = child;
+        p.fail = fail;
+        p.text.clear();
+    }
+
+    /// Kills one, or lets one die; the others go on; the dead one's part is right; it comes again.
+    pub(super) fn one_death(&mut self, store: &Store) {
+        // Mostly one that is at work, not one that is still coming: that can take longer than any time given here.
+        let (victim, coming) = (
+            self.draw.below(self.players.len() as u64) as usize,
+            self.draw.below(8) == 0,
+        );
+        let begun = Instant::now();
+        let given = Duration::from_millis(20 + self.draw.below(60));
+        let mut dead = None;
+        while dead.is_none() && (begun.elapsed() < given || !coming && !self.players[victim].has_come()) {
+            assert!(begun.elapsed() < FOREVER, "process {victim} does not come");
+            dead = (0..self.players.len()).find(|i| self.players[*i].is_dead());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let dead = dead.unwrap_or_else(|| {
+            let i = victim;
+            self.players[i].fail = None;
+            self.players[i].child.kill().expect("kill");
+            self.players[i].child.wait().expect("wait");
+            i
+        });
+        let begun = Instant::now();
+        self.note(dead);
+        let fail = self.players[dead].fail;
+        let waits = self.watch(begun);
+        if waits.iter().any(|w| *w > PROMISED) {
+            println!(
+                "after the death of process {} at {fail:?}",
+                self.players[dead].who
+            );
+        }
+        self.waits.extend(waits);
+        let from = if dead < WRITERS {
+            self.judge(dead, store)
+        } else {
+            0
+        };
+        self.again(dead, from);
+    }
+
+    pub(super) fn everyone_dies(&mut self) {
+        for p in &mut self.players {
+            let _ = p.child.kill();
+            let _ = p.child.wait();
+        }
+        for i in 0..self.players.len() {
+            self.note(i);
+        }
+        let store = Store::open(&self.path, &options()).expect("open after all have died");
+        for i in 0..WRITERS {
+            self.judge(i, &store);
+        }
+        if let Err(e) = sound(&store) {
+            panic!("after all have died: {e}");
+        }
+        drop(store);
+    }
+}
