@@ -1,10 +1,12 @@
 //! The exceptions, and the one place that maps the engine's errors to them.
 
 use persist_core::store::Error;
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{
     PyException, PyFileExistsError, PyIndexError, PyKeyError, PyKeyboardInterrupt, PyLookupError, PyOSError,
     PyReferenceError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
 };
+
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -97,9 +99,15 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
+/// An exception that exists already. PyO3 makes others when they are first looked at, and attaches to
+/// the interpreter for that: a panic when a `__del__` comes here while the interpreter is ending.
+fn made<'py>(ty: &Bound<'py, PyType>, args: impl PyCallArgs<'py>) -> PyErr {
+    ty.call1(args).map_or_else(|e| e, PyErr::from_value)
+}
+
 fn raise(py: Python<'_>, pick: impl FnOnce(&Types) -> &Py<PyType>, message: String) -> PyErr {
     match types(py) {
-        Ok(t) => PyErr::from_type(pick(t).bind(py).clone(), message),
+        Ok(t) => made(pick(t).bind(py), (message,)),
         Err(e) => e,
     }
 }
@@ -127,43 +135,44 @@ pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
     types(py).is_ok_and(|t| e.is_instance(py, t.conflict.bind(py)))
 }
 
+const CLOSED: &str = "I/O operation on closed store";
+
 /// What every use of a closed store raises.
 #[cold]
 pub(crate) fn closed() -> PyErr {
-    PyValueError::new_err("I/O operation on closed store")
+    PyValueError::new_err(CLOSED)
 }
 
 /// The exception that tells the engine's story.
 #[cold]
 pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
     let message = e.to_string();
+    let os = |errno: i32, message: String| made(&py.get_type::<PyOSError>(), (errno, message));
     match e {
         Error::Corrupt { .. } => raise(py, |t| &t.corrupt, message),
-        Error::Io { source, .. } if source.raw_os_error().is_some() => {
-            PyOSError::new_err((source.raw_os_error(), message))
-        }
-        Error::NoSpace { source, .. } => {
-            PyOSError::new_err((source.raw_os_error().unwrap_or(libc::ENOSPC), message))
-        }
-        Error::Poisoned { .. } => PyOSError::new_err((libc::EIO, message)),
-        Error::Io { .. } => PyOSError::new_err(message),
-        Error::ReadOnly => PyOSError::new_err((libc::EROFS, message)),
+        Error::Io { source, .. } => match source.raw_os_error() {
+            Some(errno) => os(errno, message),
+            None => made(&py.get_type::<PyOSError>(), (message,)),
+        },
+        Error::NoSpace { source, .. } => os(source.raw_os_error().unwrap_or(libc::ENOSPC), message),
+        Error::Poisoned { .. } => os(libc::EIO, message),
+        Error::ReadOnly => os(libc::EROFS, message),
         Error::Timeout { .. } | Error::WouldBlock { .. } | Error::Locked(_) | Error::Busy(_) => {
             raise(py, |t| &t.lock_timeout, message)
         }
         Error::Deadlock { .. } => raise(py, |t| &t.deadlock, message),
         Error::Conflict { .. } => raise(py, |t| &t.conflict, message),
-        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+        Error::Interrupted => made(&py.get_type::<PyKeyboardInterrupt>(), ()),
         Error::NotLocked { .. } => raise(py, |t| &t.not_locked, message),
         Error::NoSnapshot { .. } => raise(py, |t| &t.no_snapshot, message),
         Error::SnapshotExists { .. } => raise(py, |t| &t.snapshot_exists, message),
         Error::InUse { .. } => raise(py, |t| &t.in_use, message),
         Error::Gone(_) => raise(py, |t| &t.gone, message),
-        Error::WrongKind { .. } => PyTypeError::new_err(message),
-        Error::NoKey => PyKeyError::new_err(message),
-        Error::Index { .. } => PyIndexError::new_err("list index out of range"),
-        Error::Invalid { .. } => PyValueError::new_err(message),
-        Error::Closed => closed(),
+        Error::WrongKind { .. } => made(&py.get_type::<PyTypeError>(), (message,)),
+        Error::NoKey => made(&py.get_type::<PyKeyError>(), (message,)),
+        Error::Index { .. } => made(&py.get_type::<PyIndexError>(), ("list index out of range",)),
+        Error::Invalid { .. } => made(&py.get_type::<PyValueError>(), (message,)),
+        Error::Closed => made(&py.get_type::<PyValueError>(), (CLOSED,)),
         _ => raise(py, |t| &t.error, message),
     }
 }

@@ -120,6 +120,29 @@ pub(crate) fn int_value(value: &Bound<'_, PyInt>) -> Option<i64> {
     (overflow == 0).then_some(n)
 }
 
+/// What an index means, clipped to the range of isize. TypeError for what is none.
+pub(crate) fn clipped(index: &Bound<'_, PyAny>) -> PyResult<isize> {
+    // SAFETY: a live reference; without an exception to raise for large ones they are clipped.
+    match unsafe { ffi::PyNumber_AsSsize_t(index.as_ptr(), std::ptr::null_mut()) } {
+        -1 => PyErr::take(index.py()).map_or(Ok(-1), Err),
+        n => Ok(n),
+    }
+}
+
+/// How often a sequence is to be repeated; None for what is no number of times.
+pub(crate) fn times(n: &Bound<'_, PyAny>) -> PyResult<Option<isize>> {
+    // SAFETY: a live reference, and an exception class that lives as long as the interpreter.
+    match unsafe {
+        if ffi::PyIndex_Check(n.as_ptr()) == 0 {
+            return Ok(None);
+        }
+        ffi::PyNumber_AsSsize_t(n.as_ptr(), ffi::PyExc_OverflowError)
+    } {
+        -1 => PyErr::take(n.py()).map_or(Ok(Some(-1)), Err),
+        n => Ok(Some(n)),
+    }
+}
+
 /// The raw start, stop and step of a slice, clipped to the range of isize.
 pub(crate) fn slice_parts(slice: &Bound<'_, PySlice>) -> PyResult<(isize, isize, isize)> {
     let (mut start, mut stop, mut step) = (0, 0, 0);
@@ -196,6 +219,12 @@ impl Drop for Printing<'_, '_> {
         // SAFETY: `enter` returned 0 for this object, which we keep alive.
         unsafe { ffi::Py_ReprLeave(self.0.as_ptr()) }
     }
+}
+
+/// Whether instances of a class have `__slots__`, beyond what those of `base` have.
+pub(crate) fn has_slots(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> bool {
+    // SAFETY: both are live type objects.
+    unsafe { (*class.as_type_ptr()).tp_basicsize > (*base.as_type_ptr()).tp_basicsize }
 }
 
 /// Whether a class derives from another. No code of metaclasses runs.

@@ -178,6 +178,13 @@ impl List {
         })
     }
 
+    /// All items, `n` times over, as a plain list.
+    pub(crate) fn repeated<'py>(&self, py: Python<'py>, n: isize) -> PyResult<Bound<'py, PyList>> {
+        let items = self.plain(py)?;
+        let all = items.as_sequence().in_place_repeat(n.max(0) as usize)?;
+        Ok(all.into_any().cast_into()?)
+    }
+
     /// Puts the items into another order, which Python code chooses.
     pub(crate) fn permute<'py>(
         &self,

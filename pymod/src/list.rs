@@ -13,7 +13,7 @@ use crate::cache::Proxy;
 use crate::copyin::{Arg, put};
 use crate::items::{as_list, is_same, items_of};
 use crate::lock::{Held, LockKey};
-use crate::slice::{At, position};
+use crate::slice::{At, Clipped, position};
 use crate::{copyout, ffi, lock};
 
 /// A list that lives in a store. It behaves as a list does, and every change is in the store at
@@ -156,23 +156,26 @@ impl List {
         self.extend(other)
     }
 
-    fn __mul__<'py>(&self, py: Python<'py>, n: isize) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self
-            .plain(py)?
-            .as_sequence()
-            .in_place_repeat(n.max(0) as usize)?
-            .into_any())
+    fn __mul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        match ffi::times(n)? {
+            Some(n) => Ok(self.repeated(py, n)?.into_any().unbind()),
+            None => Ok(py.NotImplemented()),
+        }
     }
 
-    fn __rmul__<'py>(&self, py: Python<'py>, n: isize) -> PyResult<Bound<'py, PyAny>> {
+    fn __rmul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.__mul__(py, n)
     }
 
-    fn __imul__(&self, py: Python<'_>, n: isize) -> PyResult<()> {
-        match n {
-            ..1 => self.clear(py),
-            1 => Ok(()),
-            _ => self.append_all(self.__mul__(py, n - 1)?.cast::<PyList>()?),
+    fn __imul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<()> {
+        match ffi::times(n)? {
+            Some(..1) => self.clear(py),
+            Some(1) => Ok(()),
+            Some(n) => self.append_all(&self.repeated(py, n - 1)?),
+            None => Err(PyTypeError::new_err(format!(
+                "can't multiply sequence by non-int of type '{}'",
+                n.get_type().name()?
+            ))),
         }
     }
 
@@ -249,8 +252,15 @@ impl List {
     }
 
     /// The first index of value.
-    #[pyo3(signature = (value, start = 0, stop = isize::MAX, /))]
-    fn index(&self, py: Python<'_>, value: &Bound<'_, PyAny>, start: isize, stop: isize) -> PyResult<u64> {
+    #[pyo3(signature = (value, start = Clipped(0), stop = Clipped(isize::MAX), /), text_signature = "($self, value, start=0, stop=..., /)")]
+    fn index(
+        &self,
+        py: Python<'_>,
+        value: &Bound<'_, PyAny>,
+        start: Clipped,
+        stop: Clipped,
+    ) -> PyResult<u64> {
+        let (Clipped(start), Clipped(stop)) = (start, stop);
         let len = if start < 0 || stop < 0 { self.count(py)? } else { 0 };
         let clip = |n: isize| {
             if n < 0 {

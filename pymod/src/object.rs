@@ -189,7 +189,16 @@ pub(crate) fn attributes<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py
 pub(crate) fn class_to_store(object: &Bound<'_, Object>) -> PyResult<String> {
     match object.get().living(object.py())? {
         Some(proxy) => stored_class(object.py(), proxy),
-        None => classes::name_of(&object.get_type()),
+        None => {
+            let class = object.get_type();
+            if ffi::has_slots(&class, &object.py().get_type::<Object>()) {
+                return Err(PyTypeError::new_err(format!(
+                    "a store cannot keep the __slots__ of class '{}': attributes of stored objects need none, leave them out",
+                    class.name()?
+                )));
+            }
+            classes::name_of(&class)
+        }
     }
 }
 

@@ -58,6 +58,17 @@ impl At {
     }
 }
 
+/// An index that counts as the end of the list where it lies beyond.
+pub(crate) struct Clipped(pub(crate) isize);
+
+impl<'py> FromPyObject<'_, 'py> for Clipped {
+    type Error = PyErr;
+
+    fn extract(index: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        ffi::clipped(&index).map(Clipped)
+    }
+}
+
 /// The position that an index means in a list of this length.
 #[inline]
 pub(crate) fn position(index: i64, len: u64) -> Option<u64> {

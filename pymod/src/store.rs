@@ -38,12 +38,14 @@ pub struct Handle {
 #[pyo3(signature = (path, mode = "rw", durability = "checkpoint", lock_timeout = 30.0, snapshot = None))]
 pub(crate) fn open(
     py: Python<'_>,
-    path: PathBuf,
+    path: &Bound<'_, PyAny>,
     mode: &str,
     durability: &str,
     lock_timeout: Option<f64>,
     snapshot: Option<String>,
 ) -> PyResult<Handle> {
+    let path = py.import("os")?.call_method1("fsdecode", (path,))?;
+    let path: PathBuf = path.extract()?;
     let read_only = match mode {
         "rw" => false,
         "r" => true,

@@ -147,11 +147,15 @@ impl DictIter {
                     None => continue, // replaced meanwhile: look again
                 }
             }
+            let Some(left) = self.left.load(Ordering::Relaxed).checked_sub(1) else {
+                // As many were removed as added: it would find new ones for ever.
+                self.expected.store(END, Ordering::Relaxed);
+                return Err(PyRuntimeError::new_err(
+                    "dictionary keys changed during iteration",
+                ));
+            };
             self.cursor.store(cursor, Ordering::Relaxed);
-            self.left.store(
-                self.left.load(Ordering::Relaxed).saturating_sub(1),
-                Ordering::Relaxed,
-            );
+            self.left.store(left, Ordering::Relaxed);
             let value = match (self.part, found) {
                 (Part::Key, _) => return convert::to_python(py, &key).map(Some),
                 (_, Some(found)) => shared.wrap(py, found)?,

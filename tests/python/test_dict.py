@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import copy
+import itertools
 import pickle
 import random
 from typing import Any, Callable
@@ -174,6 +175,18 @@ def test_iteration_notices_changes(root: persist.Dict) -> None:
     assert list(it) == []
     root["c"] = 1
     assert list(it) == []
+
+
+def test_iteration_ends_when_keys_change(root: persist.Dict) -> None:
+    for view in [root, root.keys(), root.values(), root.items()]:
+        root.clear()
+        root.update({"0": 0, "1": 0, "2": 0})
+        new = itertools.count(3)
+        with pytest.raises(RuntimeError, match="dictionary keys changed during iteration"):
+            for _ in view:
+                root.popitem()
+                root[str(next(new))] = 0
+        assert next(new) == 6
 
 
 def test_views_are_live_sets(root: persist.Dict) -> None:

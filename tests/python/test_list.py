@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import operator
 import random
 from typing import Any, Callable
 
@@ -95,6 +96,11 @@ def test_random_operations_like_list(root: persist.Dict, outcome: Any, seed: int
         lambda x: x.insert("a", 1),
         lambda x: x + 1,
         lambda x: x * 1.5,
+        lambda x: x * 2**100,
+        lambda x: x.__imul__(2**100),
+        lambda x: operator.imul(x, 1.5),
+        lambda x: x.index(1, None),
+        lambda x: x.index(3, -(2**100), -1),
         lambda x: x < 1,
         lambda x: x.sort(1),
         lambda x: (x.append("s"), x.sort()),
@@ -110,6 +116,12 @@ def test_exceptions_are_those_of_list(root: persist.Dict, call: Callable[[Any], 
         call(root["l"])
     if theirs.type in (IndexError, ValueError):
         assert str(ours.value) == str(theirs.value)
+
+
+def test_index_clips_its_bounds(root: persist.Dict) -> None:
+    root["l"] = [1, 2, 3]
+    for bounds in [(0, 2**100), (-(2**100), 2**100), (-(2**100),), (-2, 3)]:
+        assert root["l"].index(2, *bounds) == 1
 
 
 def test_comparisons(root: persist.Dict) -> None:

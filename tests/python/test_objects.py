@@ -64,6 +64,14 @@ class Other:
     pass
 
 
+class Slotless(persist.Object):
+    __slots__ = ()
+
+
+class Slotted(Slotless):
+    __slots__ = ("a",)
+
+
 def test_an_instance_becomes_the_proxy(root: persist.Dict) -> None:
     p = Person("Joe", 27)
     p.tags = ["a"]
@@ -284,6 +292,13 @@ def test_cycles_of_transient_instances_are_collected() -> None:
     assert ref() is None
 
 
+def test_no_slots_are_as_good_as_none(root: persist.Dict) -> None:
+    root["s"] = Slotless()
+    root["s"].a = 1
+    assert type(root["s"]) is Slotless
+    assert root["s"].a == 1
+
+
 def test_graphs_of_instances(root: persist.Dict) -> None:
     a, b = Person("a"), Person("b")
     a.friend, b.friend = b, a  # type: ignore[attr-defined]
@@ -335,6 +350,12 @@ def test_bad_attributes_are_refused(root: persist.Dict) -> None:
     with pytest.raises(TypeError):
         p.bad = {1, 2}
     assert p.bad == 1
+    slotted: Any = Slotted()
+    slotted.a = 1
+    with pytest.raises(TypeError, match="__slots__ of class 'Slotted'"):
+        root["slotted"] = [slotted]
+    assert "slotted" not in root
+    assert slotted.a == 1
     q: Any = Person()
     vars(q)[1] = 2
     with pytest.raises(TypeError, match="attribute name"):

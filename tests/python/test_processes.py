@@ -224,6 +224,24 @@ def test_multiprocessing_fork(path: Path, root: persist.Dict) -> None:
     assert root["x"] == 800
 
 
+def test_an_instance_outlives_the_store_at_exit(script: Any) -> None:
+    program = script.start(
+        """
+        import persist
+
+        class Last(persist.Object):
+            def __del__(self):
+                print(self.x)
+
+        last = persist.root()['last'] = Last()
+        """
+    )
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, out) == (0, "")
+    assert "ValueError: I/O operation on closed store" in err
+    assert "panic" not in err.lower()
+
+
 def test_importing_is_cheap(script: Any) -> None:
     out = script.run(
         """

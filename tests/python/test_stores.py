@@ -34,7 +34,8 @@ def test_open_and_close(path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match="closed store"):
             use()
-    with persist.open(path) as again:
+    with persist.open(os.fsencode(path)) as again:
+        assert again.path == path
         assert again.root == {"d": {"x": 1}}
         assert again.root is not root
 

@@ -303,7 +303,7 @@ class Store:
     def __exit__(self, *_exc: object) -> Literal[False]: ...
 
 def open(
-    path: str | PathLike[str],
+    path: str | bytes | PathLike[str] | PathLike[bytes],
     mode: str = "rw",
     durability: str = "checkpoint",
     lock_timeout: float | None = 30.0,
