@@ -7,7 +7,7 @@ use persist_core::store::{Result, Value};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDictItems, PyDictKeys, PyFrozenSet, PyMappingProxy, PySet, PyTuple};
+use pyo3::types::{PyDict, PyDictItems, PyDictKeys, PyFrozenSet, PyMappingProxy, PySet, PyTuple};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::convert;
@@ -170,24 +170,18 @@ impl DictIter {
     }
 }
 
-fn set_of<'py>(iterable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = iterable.py();
-    let iterable = match () {
-        () if iterable.is_instance_of::<KeysView>() => listing(
-            py,
-            &iterable.cast::<KeysView>()?.get().dict.get().proxy,
-            Part::Key,
-        )?
-        .into_any(),
-        () if iterable.is_instance_of::<ItemsView>() => listing(
-            py,
-            &iterable.cast::<ItemsView>()?.get().dict.get().proxy,
-            Part::Item,
-        )?
-        .into_any(),
-        () => iterable.clone(),
-    };
-    py.get_type::<PySet>().call1((iterable,))
+/// The same view of a plain dict, read in one section; anything else as it is.
+fn plain_view<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    if let Ok(view) = value.cast_exact::<KeysView>() {
+        let keys = listing(py, &view.get().dict.get().proxy, Part::Key)?;
+        let dict = py.get_type::<PyDict>().call_method1("fromkeys", (keys,))?;
+        return dict.call_method0("keys");
+    }
+    match value.cast_exact::<ItemsView>() {
+        Ok(view) => view.get().dict.get().plain(py)?.call_method0("items"),
+        Err(_) => Ok(value.clone()),
+    }
 }
 
 fn is_set_like(other: &Bound<'_, PyAny>) -> bool {
@@ -259,45 +253,45 @@ macro_rules! set_view {
                     return Ok(slf.py().NotImplemented());
                 }
                 crate::ffi::deeper()?;
-                Ok(set_of(slf.as_any())?.rich_compare(set_of(other)?, op)?.unbind())
+                Ok(plain_view(slf.as_any())?.rich_compare(plain_view(other)?, op)?.unbind())
             }
 
             fn __and__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(slf.as_any())?.bitand(set_of(other)?)
+                plain_view(slf.as_any())?.bitand(plain_view(other)?)
             }
 
             fn __rand__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(other)?.bitand(set_of(slf.as_any())?)
+                plain_view(other)?.bitand(plain_view(slf.as_any())?)
             }
 
             fn __or__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(slf.as_any())?.bitor(set_of(other)?)
+                plain_view(slf.as_any())?.bitor(plain_view(other)?)
             }
 
             fn __ror__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(other)?.bitor(set_of(slf.as_any())?)
+                plain_view(other)?.bitor(plain_view(slf.as_any())?)
             }
 
             fn __sub__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(slf.as_any())?.sub(set_of(other)?)
+                plain_view(slf.as_any())?.sub(plain_view(other)?)
             }
 
             fn __rsub__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(other)?.sub(set_of(slf.as_any())?)
+                plain_view(other)?.sub(plain_view(slf.as_any())?)
             }
 
             fn __xor__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(slf.as_any())?.bitxor(set_of(other)?)
+                plain_view(slf.as_any())?.bitxor(plain_view(other)?)
             }
 
             fn __rxor__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(other)?.bitxor(set_of(slf.as_any())?)
+                plain_view(other)?.bitxor(plain_view(slf.as_any())?)
             }
 
             /// True if the view and the iterable have nothing in common.
             #[pyo3(signature = (other, /))]
             fn isdisjoint<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-                set_of(slf.as_any())?.call_method1("isdisjoint", (other,))
+                plain_view(slf.as_any())?.call_method1("isdisjoint", (other,))
             }
         });
     };

@@ -220,6 +220,22 @@ def test_views_are_live_sets(root: persist.Dict) -> None:
     assert isinstance(items, collections.abc.Set)
 
 
+def test_items_that_cannot_be_hashed_are_compared(root: persist.Dict) -> None:
+    root["a"], root["b"] = {"x": [1], "y": 2}, {"x": [1]}
+    a, b = root["a"], root["b"]
+    assert a.items() == {"y": 2, "x": [1]}.items()
+    assert {"y": 2, "x": [1]}.items() == a.items()
+    assert a.items() != b.items()
+    assert b.items() <= a.items()
+    assert b.items() < {"y": 2, "x": [1]}.items()
+    assert not a.items() <= b.items()
+    assert a.items() > b.items()
+    assert a.items() >= {("y", 2)}
+    assert a.items() & [("x", [2])] == set()
+    with pytest.raises(TypeError, match="unhashable"):
+        a.items() | b.items()
+
+
 def test_it_is_a_mutable_mapping(root: persist.Dict) -> None:
     assert isinstance(root, collections.abc.MutableMapping)
     assert not isinstance(root, dict)
