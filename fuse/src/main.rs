@@ -135,11 +135,17 @@ fn run(options: &mut Options) -> Result<(), Failure> {
     if options.remount {
         return mount::remount(options).map_err(|e| at(&options.mountpoint, e));
     }
-    if !options.mountpoint.is_dir() {
-        return Err(Failure::new(
-            EX_FAIL,
-            format!("{} is no directory", options.mountpoint.display()),
-        ));
+    match std::fs::metadata(&options.mountpoint) {
+        Ok(there) if there.is_dir() => {}
+        Ok(_) => {
+            let what = format!("{} is no directory", options.mountpoint.display());
+            return Err(Failure::new(EX_FAIL, what));
+        }
+        Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
+            let what = "the process of the mount that is there has died: umount it first";
+            return Err(at(&options.mountpoint, std::io::Error::other(what)));
+        }
+        Err(e) => return Err(at(&options.mountpoint, e)),
     }
     if options.foreground {
         return serve(options, |_| {});

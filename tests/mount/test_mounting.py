@@ -85,6 +85,9 @@ def test_kill_9_keeps_what_was_closed(mnt: Mount) -> None:
     for pid in mnt.pids():
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not mnt.pids(), "the process to end")
+    again = attempt(mnt.store, mnt.path)
+    assert again.returncode == 32
+    assert f"{mnt.path}: the process of the mount that is there has died: umount it first" in again.stderr
     subprocess.run(["umount", str(mnt.path)], check=True, timeout=100)
     mnt.up()
     assert mnt.sh("ls | wc -l; cat k100") == "100\n100\n"
