@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::plain::{self, get, set, sidecar, try_open};
-use support::{again, ptrace, sys};
+use support::{again, process, sys};
 
 fn open(path: &Path) -> Store {
     plain::open(path, 2)
@@ -289,7 +289,7 @@ fn fault_of_its_own() {
     assert!(Model::read(&store).is_err());
     match task.as_str() {
         "killed" => {
-            ptrace::signal(std::process::id() as i32, libc::SIGBUS);
+            process::signal(std::process::id() as i32, libc::SIGBUS);
             // It may have gone to another thread of this process.
             std::thread::sleep(Duration::from_secs(120));
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::plain::{self, get, set, wait_for};
-use support::ptrace::{self, Stop};
+use support::process::{self, Stop};
 
 /// One test at a time: a child has all stores that its process has open.
 static ONE: Mutex<()> = Mutex::new(());
@@ -80,7 +80,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
             set(&store, "in the transaction", round).unwrap();
         }
         // It does nothing with the store until the parent has let go.
-        let child = ptrace::fork(|| {
+        let child = process::fork(|| {
             wait_for(&sign);
             let there = length(&store, d);
             // Its own, to let go of.
@@ -95,7 +95,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
         // The child's pin keeps it for everyone.
         assert_eq!(length(&store, d).unwrap(), 1, "round {round}");
         std::fs::write(&sign, "").unwrap();
-        assert_eq!(ptrace::reap(child), Stop::Exited(0), "round {round}");
+        assert_eq!(process::reap(child), Stop::Exited(0), "round {round}");
         assert!(matches!(length(&store, d), Err(Error::Gone(_))), "round {round}");
     }
     store.check().unwrap();
@@ -109,14 +109,14 @@ fn a_dead_childs_pins_go_with_it() {
     let store = open(&dir.path().join("a.store"));
     let d = pinned(&store);
     let sign = dir.path().join("sign");
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         wait_for(&sign);
-        ptrace::die()
+        process::die()
     });
     let_go(&store, d);
     assert_eq!(length(&store, d).unwrap(), 1);
     std::fs::write(&sign, "").unwrap();
-    assert_eq!(ptrace::reap(child), Stop::Killed(libc::SIGKILL));
+    assert_eq!(process::reap(child), Stop::Killed(libc::SIGKILL));
     // Buried at a checkpoint at the latest.
     store.sync().unwrap();
     store.gc().unwrap();
@@ -134,15 +134,15 @@ fn many_children_leave_no_slots_behind() {
     let store = open(&path);
     set(&store, "n", 0).unwrap();
     for _ in 0..300 {
-        let child = ptrace::fork(|| 0);
-        assert_eq!(ptrace::reap(child), Stop::Exited(0));
+        let child = process::fork(|| 0);
+        assert_eq!(process::reap(child), Stop::Exited(0));
     }
     assert!(store.stat().unwrap().processes < 100);
     let children: Vec<i32> = (0..40)
-        .map(|n| ptrace::fork(|| i32::from(set(&store, &format!("child {n}"), n).is_err())))
+        .map(|n| process::fork(|| i32::from(set(&store, &format!("child {n}"), n).is_err())))
         .collect();
     for child in children {
-        assert_eq!(ptrace::reap(child), Stop::Exited(0));
+        assert_eq!(process::reap(child), Stop::Exited(0));
     }
     let other = open(&path);
     for n in 0..40 {
@@ -185,12 +185,12 @@ fn a_fork_while_other_threads_are_at_work() {
             });
         }
         for n in 0..40 {
-            let child = ptrace::fork(|| {
+            let child = process::fork(|| {
                 let done = (0..10).try_for_each(|i| set(&store, "child", i));
                 let pinned = store.read(&mut Wait::forever(), |r| r.pin(d));
                 i32::from(done.is_err() || pinned.is_err())
             });
-            assert_eq!(ptrace::reap(child), Stop::Exited(0), "child {n}");
+            assert_eq!(process::reap(child), Stop::Exited(0), "child {n}");
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -204,7 +204,7 @@ fn a_child_that_executes_another_program_gives_its_slot_back() {
     let _alone = alone();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"));
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         use std::os::unix::process::CommandExt;
         let _ = std::process::Command::new("sleep").arg("600").exec();
         1
@@ -221,8 +221,8 @@ fn a_child_that_executes_another_program_gives_its_slot_back() {
             "the slot of a child that is another program"
         );
     }
-    ptrace::signal(child, libc::SIGKILL);
-    ptrace::reap(child);
+    process::signal(child, libc::SIGKILL);
+    process::reap(child);
     store.close().unwrap();
 }
 
@@ -238,7 +238,7 @@ fn closing_beside_living_children_is_a_checkpoint() {
             dir.path().join(format!("ready{used}")),
             dir.path().join(format!("sign{used}")),
         );
-        let child = ptrace::fork(|| {
+        let child = process::fork(|| {
             let done = !used || set(&store, "child", 1).is_ok();
             std::fs::write(&ready, "").unwrap();
             wait_for(&sign);
@@ -257,7 +257,7 @@ fn closing_beside_living_children_is_a_checkpoint() {
         left.check().unwrap();
         left.close().unwrap();
         std::fs::write(&sign, "").unwrap();
-        assert_eq!(ptrace::reap(child), Stop::Exited(0));
+        assert_eq!(process::reap(child), Stop::Exited(0));
         drop(store);
         let store = open(&path);
         assert_eq!(get(&store, "later").unwrap(), Some(i64::from(used)));
@@ -279,7 +279,7 @@ fn a_child_meets_a_missing_page_as_its_parent_does() {
     store.sync().unwrap();
     let lost = || matches!(Model::read(&store), Err(e @ Error::Io { .. }) if e.errno() == libc::EIO);
     assert!(!lost());
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         let file = std::fs::OpenOptions::new()
             .write(true)
             .open(&path)
@@ -287,6 +287,6 @@ fn a_child_meets_a_missing_page_as_its_parent_does() {
         file.set_len(10 * 4096).expect("cut");
         i32::from(!lost())
     });
-    assert_eq!(ptrace::reap(child), Stop::Exited(0));
+    assert_eq!(process::reap(child), Stop::Exited(0));
     assert!(lost(), "the parent");
 }

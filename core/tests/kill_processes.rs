@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use support::ptrace::{self, Stop};
+use support::process::{self, Stop};
 use support::state::sound;
 use support::{again, memory_dir, told};
 
@@ -98,7 +98,7 @@ fn neighbour() {
             // Its child does nothing, has everything it had, and outlives it.
             s.begin(&mut Wait::forever()).expect("begin");
             set(&s, "a", -1).expect("set");
-            let child = ptrace::fork(|| {
+            let child = process::fork(|| {
                 std::thread::sleep(Duration::from_secs(600));
                 0
             });
@@ -120,7 +120,7 @@ struct Orphan(i32);
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        ptrace::signal(self.0, libc::SIGKILL);
+        process::signal(self.0, libc::SIGKILL);
     }
 }
 
@@ -151,7 +151,7 @@ impl Neighbour {
     }
 
     fn signal(&self, signal: i32) {
-        ptrace::signal(self.0.id() as i32, signal);
+        process::signal(self.0.id() as i32, signal);
     }
 
     fn kill(mut self) -> Instant {
@@ -257,7 +257,7 @@ fn a_forked_child_that_does_nothing_does_not_keep_its_parents_latch() {
     set(&store, "b", 2).unwrap();
     let took = killed.elapsed();
     assert!(took < FOREVER, "waited {took:?}");
-    assert!(ptrace::is_alive(child.0), "the child was to outlive it");
+    assert!(process::is_alive(child.0), "the child was to outlive it");
     assert_eq!(get(&store, "a"), Some(1));
     sound(&store).unwrap();
     println!("death of a parent with a living child: the others went on after {took:?}");
@@ -416,7 +416,7 @@ fn a_forked_child_uses_the_store_on_its_own() {
     store.begin(&mut Wait::forever()).unwrap();
     set(&store, "a", 2).unwrap();
     // Inside the transaction: it is the parent's.
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         let mut short = Wait::at_most(Duration::from_millis(50));
         let busy = store.write(Actor::Thread, &mut short, |w| {
             w.set(store.root(), &Key::Str(b"b"), &In::Int(1))
@@ -424,12 +424,12 @@ fn a_forked_child_uses_the_store_on_its_own() {
         i32::from(store.in_transaction() || !matches!(busy, Err(Error::Timeout { .. })))
     });
     assert_eq!(
-        ptrace::reap(child),
+        process::reap(child),
         Stop::Exited(0),
         "the child is not in its parent's transaction"
     );
     store.commit().unwrap();
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         let mut short = Wait::at_most(Duration::from_millis(50));
         // It has none of its parent's locks.
         let locked = store.write(Actor::Thread, &mut short, |w| {
@@ -439,30 +439,30 @@ fn a_forked_child_uses_the_store_on_its_own() {
         i32::from(!matches!(locked, Err(Error::Timeout { .. })) || read != Some(2))
     });
     assert_eq!(
-        ptrace::reap(child),
+        process::reap(child),
         Stop::Exited(0),
         "the child reads, and has none of its parent's locks"
     );
     store.unlock(Actor::Thread, whole(store.root())).unwrap();
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         let done = (0..100).try_for_each(|n| set(&store, "from the child", n));
         i32::from(done.is_err())
     });
     for n in 0..100 {
         set(&store, "from the parent", n).unwrap();
     }
-    assert_eq!(ptrace::reap(child), Stop::Exited(0), "both write");
+    assert_eq!(process::reap(child), Stop::Exited(0), "both write");
     assert_eq!(
         (get(&store, "from the child"), get(&store, "from the parent")),
         (Some(99), Some(99))
     );
     // A child that dies in a transaction of its own.
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         store.begin(&mut Wait::forever()).expect("begin");
         set(&store, "a", -1).expect("set");
-        ptrace::die();
+        process::die();
     });
-    assert_eq!(ptrace::reap(child), Stop::Killed(libc::SIGKILL));
+    assert_eq!(process::reap(child), Stop::Killed(libc::SIGKILL));
     assert_eq!(get(&store, "a"), Some(2));
     set(&store, "a", 3).unwrap();
     sound(&store).unwrap();

@@ -10,8 +10,7 @@ TOP = Path(__file__).resolve().parent.parent.parent
 CODE = ("core", "fuse", "pymod", "tests", "scripts", ".ci")
 TEXT = {".rs", ".py", ".pyi", ".toml", ".md", ".sh", ".ini", ""}
 LINES = 600
-# A test's scenarios and its model belong together.
-TEST_LINES = 900
+TEST_LINES = 500
 WIDTH = 120
 
 # A layer may use itself and what stands before it; `object` and `lock` do not know each other.

@@ -2,7 +2,7 @@
 
 use super::common::{Model, Rng, scratch, step, time};
 use super::support::plain::wait_for;
-use super::support::{again, ptrace};
+use super::support::{again, process};
 use super::{at, full, get, is_store_of, open, options, put_back, set, sound, temporary};
 use persist_core::backup::{self, Options, backup_to};
 use persist_core::check;
@@ -24,7 +24,7 @@ fn a_writer() {
     let Some(path) = std::env::var_os("PERSIST_STORE") else {
         return;
     };
-    ptrace::die_with_parent();
+    process::die_with_parent();
     let store = open(Path::new(&path));
     let mut rng = Rng(77);
     let mut model = Model::read(&store).unwrap();

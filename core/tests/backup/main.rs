@@ -1,6 +1,6 @@
 //! Backups: whatever goes on meanwhile, what is restored is the state that was backed up, and a chain of incremental
-//! ones leads to every state on its way (here). `beside`: while others write. `refused`: what is cut short, in the wrong
-//! order, in the way. `faults`: damage, deaths, pipes, full disks.
+//! ones leads to every state on its way (here). `beside`: while others write. `refused`: what is cut short, in the
+//! wrong order, in the way. `faults`: damage, deaths, pipes, full disks.
 //!
 //! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
 

@@ -2,7 +2,7 @@
 //! started and followed.
 
 use super::operations::{Model, operation, run, the_list};
-use super::support::{again, ptrace};
+use super::support::{again, process};
 use super::{FOREVER, WRITERS};
 use persist_core::store::{Key, Obj, Options, Store, Wait};
 use std::io::{Read, Write};
@@ -47,7 +47,7 @@ fn writer() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
-    ptrace::die_with_parent();
+    process::die_with_parent();
     let me = number("PERSIST_WRITER") as usize;
     let mut log = std::fs::OpenOptions::new()
         .append(true)
@@ -85,7 +85,7 @@ fn checkpointer() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
-    ptrace::die_with_parent();
+    process::die_with_parent();
     let mut log = std::fs::OpenOptions::new()
         .append(true)
         .open(log_path(Path::new(&path), WRITERS))

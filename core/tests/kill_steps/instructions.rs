@@ -8,7 +8,7 @@
 
 use super::stage::{Stage, Victim, kills_asked_for};
 use crate::support::cases::Case;
-use crate::support::ptrace;
+use crate::support::process;
 use crate::support::torture;
 use crate::support::walk::{Part, Walk, run_to, walk};
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ pub(super) fn few(cases: Vec<&'static Case>, side: usize, one_in: usize) -> Vec<
 
 /// Takes all these in turn, as long as there is time.
 pub(super) fn kill_in_all(scenes: &[Box<dyn Fn() -> Stage>]) {
-    ptrace::stay_on_one_processor();
+    process::stay_on_one_processor();
     let until = seconds().map(|s| Instant::now() + s);
     // Another order each time: if time is up before all had their turn, the next run begins with others.
     let mut order: Vec<usize> = (0..scenes.len()).collect();

@@ -25,7 +25,7 @@ mod support;
 use persist_core::store::{Durability, Options, Store, Wait};
 use stage::{Beginning, Commits, Recovery, Stage, options};
 use support::cases::{CASES, Case, Marked, SMUGGLER, die_as_told, go_on};
-use support::{ptrace, sys};
+use support::{process, ptrace, sys};
 
 fn case(name: &str) -> &'static Case {
     let mut all = CASES.iter().chain([&SMUGGLER]);
@@ -60,7 +60,7 @@ fn asked_case() -> Option<&'static Case> {
 fn prepared() {
     if let (Some(case), Some(store)) = (asked_case(), asked()) {
         (case.prepare)(&store).expect("prepare");
-        ptrace::die();
+        process::die();
     }
 }
 
@@ -80,7 +80,7 @@ fn stepped() {
     let Some(case) = asked_case() else {
         return;
     };
-    ptrace::die_with_parent();
+    process::die_with_parent();
     if case.marked == Marked::Open {
         ptrace::stop_here();
     }
@@ -120,7 +120,7 @@ fn stepped() {
         }
     }
     ptrace::stop_here();
-    ptrace::die();
+    process::die();
 }
 
 thread_local! {
@@ -139,7 +139,7 @@ impl Drop for Mark {
 /// Forks; the operation is the parent's or the child's. Whoever of them lives goes on.
 fn forks(case: &Case, store: &Store) {
     ptrace::stop_here();
-    let child = ptrace::fork(|| {
+    let child = process::fork(|| {
         if case.marked == Marked::Forked {
             (case.run)(store).expect("the operation");
             ptrace::stop_here();
@@ -151,7 +151,7 @@ fn forks(case: &Case, store: &Store) {
         (case.run)(store).expect("the operation");
     }
     ptrace::stop_here();
-    ptrace::reap(child);
+    process::reap(child);
     sys::allow_files();
     go_on(store).expect("a parent goes on");
     store.close().expect("close");
@@ -163,7 +163,7 @@ fn forks(case: &Case, store: &Store) {
 #[ignore = "run by the other tests, in a process of its own"]
 fn bystander() {
     if let Some(store) = asked() {
-        ptrace::die_with_parent();
+        process::die_with_parent();
         bystander::stand_by(&store);
     }
 }
@@ -301,7 +301,7 @@ fn instructions_beside_another_process() {
 /// The walk would see it if something else changed the files.
 #[test]
 fn a_change_by_an_unknown_call_is_seen() {
-    ptrace::stay_on_one_processor();
+    process::stay_on_one_processor();
     let mut stage = Stage::new(&SMUGGLER, Recovery::Inherit, Commits::Plain);
     let missed = instructions::walk_all(&mut stage).expect_err("a complaint");
     assert!(missed.contains("changed by no known store or call"), "{missed}");

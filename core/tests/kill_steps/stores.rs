@@ -2,7 +2,8 @@
 
 use super::stage::{Stage, Victim, kills_asked_for};
 use crate::support::image::Reel;
-use crate::support::ptrace::{self, Event};
+use crate::support::process;
+use crate::support::ptrace::Event;
 use crate::support::torture;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ fn chosen(reel: &Reel, few: usize) -> Vec<usize> {
 /// Brings each moment of an operation back.
 pub(super) fn kill_everywhere(mut stage: Stage) {
     let begun = Instant::now();
-    ptrace::stay_on_one_processor();
+    process::stay_on_one_processor();
     let mut reel = stage.record();
     stage.settle(&mut reel);
     let moments = chosen(&reel, if stage.is_durable() { FEW / 4 } else { FEW });
@@ -77,7 +78,7 @@ pub(super) fn kill_everywhere(mut stage: Stage) {
 
 /// The process that recovers is killed too, at every store, and so is whoever comes then.
 pub(super) fn kill_the_recovery(mut stage: Stage, kills: usize) {
-    ptrace::stay_on_one_processor();
+    process::stay_on_one_processor();
     let mut reel = stage.record();
     stage.settle(&mut reel);
     stage.is_to_open();

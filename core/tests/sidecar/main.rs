@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::plain::{self, set, sidecar, try_open};
-use support::{again, ptrace, told};
+use support::{again, process, told};
 
 /// Words of the sidecar's header (`page/shm.rs`).
 const LAYOUT: u64 = 8;
@@ -80,14 +80,14 @@ fn neighbour() {
     let store = open(Path::new(&path));
     set(&store, "neighbour", 1).unwrap();
     match task.as_str() {
-        "die" => ptrace::die(),
+        "die" => process::die(),
         "exit" => std::process::exit(0),
         // As much as another session would write over.
         "fill" => {
             for n in 0..400 {
                 set(&store, &format!("{n} of {}", path.display()), n).unwrap();
             }
-            ptrace::die()
+            process::die()
         }
         "increment" => {
             for _ in 0..1000 {

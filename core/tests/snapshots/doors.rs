@@ -1,7 +1,7 @@
 //! Snapshots for those who may not write, and from the shell.
 
 use super::common::scratch;
-use super::support::{again, ptrace, sys};
+use super::support::{again, process, sys};
 use super::{forget_sidecar, get, nothing_lost, options, set};
 use persist_core::Error;
 use persist_core::store::{In, Options, Store};
@@ -19,7 +19,7 @@ fn without_rights() {
     // Here, and not by who starts it: that would be a fork, whose child has all stores of the other tests open until it
     // is this program.
     sys::become_nobody();
-    ptrace::die_with_parent();
+    process::die_with_parent();
     let snapshot = std::env::var("PERSIST_SNAPSHOT").ok();
     let store = Store::open(
         &path,

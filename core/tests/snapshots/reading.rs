@@ -2,7 +2,7 @@
 
 use super::common::{Model, Rng, scratch, step};
 use super::support::plain::wait_for;
-use super::support::{again, ptrace};
+use super::support::{again, process};
 use super::{at, forget_sidecar, get, nothing_lost, options, set};
 use persist_core::Error;
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Value, Wait};
@@ -124,7 +124,7 @@ fn a_reader() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
-    ptrace::die_with_parent();
+    process::die_with_parent();
     let s = Store::open(&path, &at("s")).unwrap();
     let mut looked = std::fs::File::create(looks(Path::new(&path))).unwrap();
     loop {

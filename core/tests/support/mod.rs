@@ -1,15 +1,16 @@
 //! What the kill tests share.
 //!
-//! - `ptrace`, `window`, `sys`: system calls; the only unsafe code.
+//! - `process`, `ptrace`, `window`, `sys`: system calls; the only unsafe code.
 //! - `cases`: operations; `plain`: names and numbers.
 //! - `image`: a store's files at every instruction of an operation, and how to bring them back.
 //! - `walk`: an operation from instruction to instruction; nothing changes the files but what `image` sees.
 //! - `state`: what a store holds, and whether all of it is sound.
-#![allow(dead_code, unreachable_pub)] // Each test uses its part.
+#![allow(dead_code, unreachable_pub, unused_imports)] // Each test uses its part.
 
 pub mod cases;
 pub mod image;
 pub mod plain;
+pub mod process;
 pub mod ptrace;
 pub mod state;
 pub mod sys;
@@ -39,7 +40,7 @@ pub fn memory_dir() -> tempfile::TempDir {
 /// with whoever started it. None in an ordinary run of the tests.
 pub fn told(path: &str) -> Option<(PathBuf, String)> {
     let told = (std::env::var_os(path)?.into(), std::env::var("PERSIST_DO").ok()?);
-    ptrace::die_with_parent();
+    process::die_with_parent();
     Some(told)
 }
 

@@ -9,20 +9,22 @@
 //! Snapshots are taken and dropped by all of them. What several threads commit together, of which one flushes for
 //! all, is looked at by an observer on each.
 //!
+//! `life`: one life of the store, and what is known of it.
+//!
 //! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
 
+#[path = "../common/mod.rs"]
 mod common;
+#[path = "../disk/mod.rs"]
 mod disk;
+mod life;
 
 use common::{Model, Rng, compare, scratch, seed, step, time};
-use disk::Disk;
-use disk::files::{Image, beside, judge, options};
-use disk::kept::Named;
-use persist_core::raw::observe::{Moment, observe};
+use disk::files::{Image, options};
+use life::{Last, Shared, begin, end, lock, watch};
+use persist_core::raw::observe::observe;
 use persist_core::store::{Actor, Durability, Store, Wait};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Images that are judged at least, however long that takes: of lives of one thread, and of several.
@@ -30,180 +32,6 @@ const LEAST: usize = 50;
 const LEAST_TOGETHER: usize = 20;
 /// How long lives of several threads go on at most until a flush was shared.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// States that are remembered before the last that must not be lost.
-const BEFORE: usize = 400;
-
-struct Life {
-    path: PathBuf,
-    store: Disk,
-    log: Disk,
-    /// The log's inode, and whether its name is on the disk for good.
-    ino: Option<u64>,
-    settled: bool,
-    /// What may still be there under its name: from before it was made anew or removed.
-    before: Option<Vec<u8>>,
-    /// The states so far but for so many, and the first that a cut may leave.
-    history: Vec<Arc<Model>>,
-    forgotten: usize,
-    kept: usize,
-    snapshots: Named,
-    /// A snapshot that is being taken, of this state or a later one.
-    taking: Option<(String, usize)>,
-    /// Names given so far.
-    names: usize,
-    rng: Rng,
-    every: usize,
-    room: usize,
-    what: String,
-    judged: usize,
-    /// Operations that somebody waited for, and flushes of the log.
-    waited: usize,
-    flushes: usize,
-}
-
-type Shared = Arc<Mutex<Life>>;
-
-fn lock(life: &Shared) -> MutexGuard<'_, Life> {
-    life.lock().unwrap()
-}
-
-impl Life {
-    fn look(&mut self) {
-        let mut rng = self.rng.clone();
-        let ino = std::fs::metadata(beside(&self.path, "wal")).ok().map(|m| m.ino());
-        if ino != self.ino {
-            if self.ino.is_some() {
-                self.before = Some(self.log.image(&mut rng));
-            }
-            self.log = Disk::new(Path::new("/nowhere"));
-            if ino.is_some() {
-                self.log = Disk::beginning(&beside(&self.path, "wal"));
-            }
-            (self.ino, self.settled) = (ino, false);
-        }
-        self.store.look(&mut rng);
-        if self.ino.is_some() {
-            self.log.look(&mut rng);
-        }
-        self.rng = rng;
-    }
-
-    fn image(&mut self) -> Image {
-        let mut rng = self.rng.clone();
-        let old = !self.settled && rng.one_in(3);
-        let log = match self.ino {
-            _ if old => self.before.clone(),
-            None => None,
-            Some(_) => Some(self.log.image(&mut rng)),
-        };
-        let store = self.store.image(&mut rng);
-        self.rng = rng;
-        Image { store, log }
-    }
-
-    fn moment(&mut self, name: &str) {
-        self.look();
-        if self.rng.one_in(self.every) {
-            let image = self.image();
-            self.judge(&image, self.kept, name);
-            let mut rng = self.rng.clone();
-            if let Some((store, _)) = self.store.damaged(&mut rng) {
-                // The checkpoint before, and what the log has since; behind a change that had no room in the
-                // log it has nothing for it.
-                let image = Image { store, ..image };
-                self.judge(&image, 0, &format!("{name}, the newest meta page damaged"));
-            }
-        }
-    }
-
-    fn judge(&mut self, image: &Image, from: usize, name: &str) -> Model {
-        let what = format!(
-            "{} {name} (kept {} of {})",
-            self.what,
-            self.kept,
-            self.history.len()
-        );
-        let allowed = self.history[from..].to_vec();
-        let damaged = name.ends_with("damaged");
-        let (path, room, mut rng) = (self.path.with_extension("image"), self.room, Rng(self.rng.next()));
-        self.judged += 1;
-        let mut kept = self.snapshots.clone();
-        if let Some((name, from)) = &self.taking {
-            kept.perhaps.insert(name.clone(), self.since(*from));
-        }
-        // On a thread that has no observer.
-        let done = std::thread::scope(|t| {
-            t.spawn(|| judge(&path, image, &allowed, &kept, &mut rng, room, damaged, &what))
-                .join()
-        });
-        done.unwrap_or_else(|e| std::panic::resume_unwind(e))
-    }
-
-    fn observed(&mut self, moment: Moment) {
-        self.moment(&format!("before {moment:?}"));
-        match moment {
-            Moment::Flushing => {
-                self.store.flush_begins();
-                // The log's name is flushed before the store is for the checkpoint that names it.
-                self.settled = true;
-                self.before = None;
-            }
-            Moment::Flushed => self.store.flush_ended(),
-            Moment::LogFlushing => self.log.flush_begins(),
-            Moment::LogFlushed => {
-                self.log.flush_ended();
-                self.flushes += 1;
-            }
-            _ => {}
-        }
-        self.moment(&format!("after {moment:?}"));
-    }
-
-    /// A new state; its number.
-    fn push(&mut self, state: Model) -> usize {
-        self.history.push(Arc::new(state));
-        self.forgotten + self.history.len() - 1
-    }
-
-    fn last(&self) -> (usize, Arc<Model>) {
-        let n = self.history.len() - 1;
-        (self.forgotten + n, self.history[n].clone())
-    }
-
-    fn since(&self, n: usize) -> Vec<Arc<Model>> {
-        self.history[n.saturating_sub(self.forgotten)..].to_vec()
-    }
-
-    /// Somebody waited for the operation that made this state. If it has changed nothing there was nothing to
-    /// wait for.
-    fn keep_if_changed(&mut self, n: usize) {
-        self.waited += 1;
-        if let [before, after, ..] = &self.since(n.saturating_sub(1))[..]
-            && before.text() != after.text()
-        {
-            self.keep(n);
-        }
-    }
-
-    /// This state and what is before it must not be lost any more.
-    fn keep(&mut self, n: usize) {
-        self.kept = self.kept.max(n.saturating_sub(self.forgotten));
-        let old = self.kept.saturating_sub(BEFORE);
-        self.history.drain(..old);
-        self.forgotten += old;
-        self.kept -= old;
-    }
-}
-
-/// Makes this thread's flushes known.
-fn watch(life: &Shared) {
-    let life = life.clone();
-    observe(Some(Box::new(move |moment| {
-        lock(&life).observed(moment);
-        Ok(())
-    })));
-}
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
     let mut made = 0;
@@ -289,50 +117,6 @@ fn snapshot(store: &Store, life: &Shared, rng: &mut Rng) {
     l.moment("after a snapshot was taken");
 }
 
-/// What a life leaves: the disk, the states, the first that may be found, and the snapshots.
-type Last = (Image, Vec<Arc<Model>>, usize, Named);
-
-/// A life that begins with what another has left.
-fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize) -> Shared {
-    Image::clear(path);
-    let (history, kept, snapshots) = match begin {
-        Some((image, history, kept, snapshots)) => {
-            image.lay(path);
-            (history, kept, snapshots)
-        }
-        None => {
-            let store = Store::open(path, &options(Durability::None)).unwrap();
-            let root = store.root();
-            store.close().unwrap();
-            drop(store);
-            Image::clear(path);
-            (vec![Arc::new(Model::empty(root))], 0, Named::default())
-        }
-    };
-    let log = beside(path, "wal");
-    Arc::new(Mutex::new(Life {
-        path: path.to_owned(),
-        store: Disk::new(path),
-        log: Disk::new(&log),
-        ino: std::fs::metadata(&log).ok().map(|m| m.ino()),
-        settled: true,
-        before: None,
-        history,
-        forgotten: 0,
-        kept,
-        snapshots,
-        taking: None,
-        names: 0,
-        every: 1 + rng.below(24),
-        room,
-        what: format!("seed {:#x}", rng.0),
-        rng: rng.clone(),
-        judged: 0,
-        waited: 0,
-        flushes: 0,
-    }))
-}
-
 fn open(path: &Path, durability: Durability) -> Store {
     Store::open(path, &options(durability)).unwrap_or_else(|e| panic!("open: {e}"))
 }
@@ -352,17 +136,6 @@ fn find(path: &Path, life: &Shared, durability: Durability) {
     l.moment("after opening");
     drop(l);
     drop(store);
-}
-
-/// The end of a life, with nobody in the middle of anything: the power goes.
-fn end(life: &Shared) -> Last {
-    observe(None);
-    let mut l = lock(life);
-    l.look();
-    let image = l.image();
-    let kept = l.kept;
-    l.judge(&image, kept, "at the end");
-    (image, l.history.clone(), kept, l.snapshots.clone())
 }
 
 /// As the lot falls.

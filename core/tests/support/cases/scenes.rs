@@ -1,0 +1,214 @@
+//! How the store is filled before an operation, what several operations share, and who dies beside them.
+
+use super::super::{again, process, sys};
+use persist_core::store::{
+    Actor, Error, In, Key, LockMode, LockTarget, Obj, Result, Store, Value, Wait, Writer,
+};
+use std::os::unix::process::ExitStatusExt;
+
+pub(super) fn write(s: &Store, f: impl FnMut(&mut Writer<'_>) -> Result<()>) -> Result<()> {
+    s.write(Actor::Thread, &mut Wait::forever(), f)
+}
+
+pub(super) fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
+    write(s, |w| w.set(o, &Key::Str(k.as_bytes()), &v))
+}
+
+pub(super) fn child(s: &Store, k: &str) -> Result<Obj> {
+    match s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))? {
+        Some(Value::Obj(o)) => Ok(o),
+        _ => Err(Error::NoKey),
+    }
+}
+
+pub(super) fn nothing(_: &Store) -> Result<()> {
+    Ok(())
+}
+
+pub(super) fn some_values(s: &Store) -> Result<()> {
+    set(s, s.root(), "a", In::Int(1))?;
+    set(
+        s,
+        s.root(),
+        "b",
+        In::str("a string that takes a segment of its own"),
+    )?;
+    set(s, s.root(), "c", In::Float(0.5))
+}
+
+pub(super) fn a_dict_of(s: &Store, n: i64) -> Result<()> {
+    write(s, |w| {
+        let d = w.new_dict()?;
+        for i in 0..n {
+            w.set(d, &Key::Str(format!("key {i}").as_bytes()), &In::Int(i))?;
+        }
+        w.set(s.root(), &Key::Str(b"d"), &In::Obj(d))
+    })
+}
+
+pub(super) fn a_list_of(s: &Store, n: i64) -> Result<()> {
+    write(s, |w| {
+        let l = w.new_list()?;
+        for i in 0..n {
+            w.insert(l, i as u64, &In::Int(i))?;
+        }
+        w.set(s.root(), &Key::Str(b"l"), &In::Obj(l))
+    })
+}
+
+pub(super) fn insert_into_d(s: &Store) -> Result<()> {
+    set(
+        s,
+        child(s, "d")?,
+        "one more key",
+        In::str("and a value beside it"),
+    )
+}
+
+/// A store in which a checkpoint has something to build, and pages of an older one to free.
+pub fn used_for_a_while(s: &Store) -> Result<()> {
+    some_values(s)?;
+    a_list_of(s, 1200)?;
+    for round in 0..3 {
+        set(s, s.root(), "a", In::Int(round))?;
+        write(s, |w| {
+            let l = w.new_dict()?;
+            w.set(s.root(), &Key::Int(round), &In::Obj(l))
+        })?;
+        if round < 2 {
+            s.sync()?;
+        }
+    }
+    Ok(())
+}
+
+/// A store with two snapshots that share most of what they hold, and hold some that it has no more.
+pub(super) fn with_snapshots(s: &Store) -> Result<()> {
+    some_values(s)?;
+    a_list_of(s, 100)?;
+    s.snapshot("one")?;
+    set(
+        s,
+        s.root(),
+        "a",
+        In::str("changed after the first snapshot was taken"),
+    )?;
+    a_dict_of(s, 30)?;
+    s.snapshot("two")?;
+    set(s, s.root(), "d", In::None)?;
+    set(s, s.root(), "b", In::Bytes(&[7; 20_000]))?;
+    s.sync()?;
+    set(s, s.root(), "c", In::Int(1))
+}
+
+pub(super) fn three_changes(s: &Store) -> Result<()> {
+    s.begin(&mut Wait::forever())?;
+    set(
+        s,
+        s.root(),
+        "a",
+        In::str("a longer value than before, in a segment"),
+    )?;
+    set(s, s.root(), "b", In::Int(2))?;
+    write(s, |w| {
+        let o = w.new_object("module:Class")?;
+        w.set(o, &Key::Str(b"x"), &In::Int(1))?;
+        w.set(s.root(), &Key::Str(b"new"), &In::Obj(o))
+    })
+}
+
+pub(super) fn entry_b(s: &Store) -> LockTarget<'static> {
+    LockTarget {
+        obj: s.root(),
+        key: Some(Key::Str(b"b")),
+    }
+}
+
+pub(super) fn lock_b(s: &Store) -> Result<()> {
+    s.lock(
+        Actor::Thread,
+        entry_b(s),
+        LockMode::Exclusive,
+        &mut Wait::forever(),
+    )
+}
+
+/// What those do who were beside a killed process: nobody's lock, latch or mark is in their way, and the
+/// store holds afterwards what it held before.
+pub fn go_on(s: &Store) -> Result<()> {
+    if s.in_transaction() {
+        s.rollback()?;
+    }
+    let value = |k: &'static str| s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())));
+    if let Some(Value::Str { bytes, .. }) = value("b")? {
+        write(s, |w| {
+            let text = std::str::from_utf8(&bytes).expect("text");
+            w.set(s.root(), &Key::Str(b"b"), &In::str(text))
+        })?;
+    }
+    set(s, s.root(), "c", In::Float(0.5))?;
+    s.sync()
+}
+
+type Act = fn(&Store) -> Result<()>;
+
+/// How a process dies beside the one that is killed.
+const DEATHS: &[(&str, Act)] = &[
+    ("in a transaction", |s| {
+        write(s, |w| {
+            let d = w.new_dict()?;
+            w.set(d, &Key::Int(1), &In::Int(1))
+        })?;
+        s.read(&mut Wait::forever(), |r| r.pin(s.root()))?;
+        lock_b(s)?;
+        s.begin(&mut Wait::forever())?;
+        set(s, s.root(), "a", In::Bytes(&[9; 9000]))?;
+        set(s, s.root(), "c", In::Int(9))
+    }),
+    ("in a read section", |s| {
+        s.read(&mut Wait::forever(), |_| -> Result<()> { process::die() })
+    }),
+    ("with a lock", lock_b),
+    ("in a checkpoint", Store::sync),
+];
+
+/// Dies in the way that `PERSIST_STEP_DEATH` names.
+pub fn die_as_told(s: &Store) {
+    let told = std::env::var("PERSIST_STEP_DEATH").expect("a way to die");
+    let (_, death) = DEATHS
+        .iter()
+        .find(|(name, _)| *name == told)
+        .expect("a known way");
+    death(s).expect("what comes before a death");
+    process::die();
+}
+
+/// Another process dies.
+pub(super) fn let_one_die(s: &Store, how: &str) -> Result<()> {
+    let mut command = again("dying");
+    command
+        .env("PERSIST_STEP_STORE", s.path())
+        .env("PERSIST_STEP_DEATH", how);
+    if how == "in a checkpoint" {
+        command.env("PERSIST_FAIL", "checkpoint.written=1");
+    }
+    let died = command.status().expect("run");
+    assert_eq!(died.signal(), Some(libc::SIGKILL), "{how}");
+    Ok(())
+}
+
+/// No slot can be taken for a forked child: it has to do that itself.
+pub(super) fn let_no_slot_be_taken(_: &Store) -> Result<()> {
+    sys::allow_one_more_file();
+    Ok(())
+}
+
+pub(super) fn first_operation(s: &Store) -> Result<()> {
+    sys::allow_files();
+    set(
+        s,
+        s.root(),
+        "a",
+        In::str("set by a child, in a segment of its own"),
+    )
+}
