@@ -9,8 +9,7 @@ import time
 
 import torture_engine
 from torture_engine import PARTS, Result
-from torture_hostile import SHARE as HOSTILE_SHARE
-from torture_hostile import hostile_doors
+from torture_hostile import SHARE as HOSTILE_SHARE, hostile_doors
 from torture_kill import kill_torture
 from torture_power import power_torture
 from torture_real import real_torture

@@ -13,8 +13,7 @@ from pathlib import Path
 import persist
 import pytest
 from acceptance import BIN, Processes, finish, line, mounted, sh, tell
-from disks import Missing, block_of, forget_pages, loop, not_tried, run
-from disks import mounted as mounting
+from disks import Missing, block_of, forget_pages, loop, mounted as mounting, not_tried, run
 
 # Opens a store, with the fault handler of Python at a time of its own, waits, and then uses it in every way.
 USES = """

@@ -2,19 +2,13 @@
 
 from collections.abc import (
     Callable,
+    ItemsView as _ItemsViewABC,
     Iterable,
     Iterator,
+    KeysView as _KeysViewABC,
     Mapping,
     MutableMapping,
     MutableSequence,
-)
-from collections.abc import (
-    ItemsView as _ItemsViewABC,
-)
-from collections.abc import (
-    KeysView as _KeysViewABC,
-)
-from collections.abc import (
     ValuesView as _ValuesViewABC,
 )
 from os import PathLike
