@@ -8,7 +8,7 @@
 use crate::model::{Bytes, Without, holds_only_with, name, without};
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 use persist_core::ids::ObjectId;
 use persist_core::lock::wait::{Env, acquire, release, release_reservations, wait_change};
 use persist_core::lock::{
@@ -220,6 +220,24 @@ fn use_and_release(store: &Shared, me: Owner) {
     release(store, &me, &target()).unwrap();
 }
 
+/// Another process, which waits for the lock as long as it takes, and uses it.
+fn user(store: &Arc<Shared>, process: u16) -> JoinHandle<()> {
+    let store = store.clone();
+    thread::spawn(move || {
+        assert!(take(&store, owner(process), X, never));
+        use_and_release(&store, owner(process));
+    })
+}
+
+/// When all have come to their end the lock was used so often, and is nobody's.
+fn all_have_used_it(store: &Shared, others: impl IntoIterator<Item = JoinHandle<()>>, times: u64) {
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(store.value.get(), times);
+    assert!(store.is_idle(), "somebody left a lock behind");
+}
+
 #[test]
 fn one_holds_it_and_no_waiter_is_forgotten() {
     holds_only_with(
@@ -228,22 +246,10 @@ fn one_holds_it_and_no_waiter_is_forgotten() {
         3,
         || {
             let store = shared();
-            let others: Vec<_> = (1..3)
-                .map(|process| {
-                    let store = store.clone();
-                    thread::spawn(move || {
-                        assert!(take(&store, owner(process), X, never));
-                        use_and_release(&store, owner(process));
-                    })
-                })
-                .collect();
+            let others = [1, 2].map(|process| user(&store, process));
             assert!(take(&store, owner(0), X, never));
             use_and_release(&store, owner(0));
-            for other in others {
-                other.join().unwrap();
-            }
-            assert_eq!(store.value.get(), 3);
-            assert!(store.is_idle());
+            all_have_used_it(&store, others, 3);
         },
     );
 }
@@ -299,20 +305,8 @@ fn the_dead_neither_hold_nor_wait() {
                 let other = Owner { id: 1, ..owner(DEAD) };
                 t.enqueue(&Request::lock(other, target(), X)?, wakes).map(|_| ())
             });
-            let waiters: Vec<_> = (1..3)
-                .map(|process| {
-                    let store = store.clone();
-                    thread::spawn(move || {
-                        assert!(take(&store, owner(process), X, never));
-                        use_and_release(&store, owner(process));
-                    })
-                })
-                .collect();
-            for waiter in waiters {
-                waiter.join().unwrap();
-            }
-            assert_eq!(store.value.get(), 2);
-            assert!(store.is_idle());
+            let waiters = [1, 2].map(|process| user(&store, process));
+            all_have_used_it(&store, waiters, 2);
         },
     );
 }
@@ -327,20 +321,13 @@ fn a_lost_wake_costs_a_slice_and_no_more() {
         || {
             let store = shared();
             assert!(take(&store, owner(0), X, never));
-            let waiter = {
-                let store = store.clone();
-                thread::spawn(move || {
-                    assert!(take(&store, owner(1), X, never));
-                    use_and_release(&store, owner(1));
-                })
-            };
+            let waiter = user(&store, 1);
             let mut lost = Wakes::new();
             store
                 .latched(None, |t| t.unlock(&owner(0), &target(), &mut lost))
                 .unwrap();
             store.slice_ends();
-            waiter.join().unwrap();
-            assert!(store.is_idle());
+            all_have_used_it(&store, [waiter], 1);
         },
     );
 }
@@ -420,10 +407,7 @@ fn nobody_is_overtaken() {
             .collect();
         store.slice_ends();
         use_and_release(&store, owner(0));
-        for waiter in waiters {
-            waiter.join().unwrap();
-        }
-        assert!(store.is_idle());
+        all_have_used_it(&store, waiters, 3);
     });
 }
 
@@ -436,13 +420,7 @@ fn a_change_and_a_lock_keep_each_other_out() {
         3,
         || {
             let store = shared();
-            let locker = {
-                let store = store.clone();
-                thread::spawn(move || {
-                    assert!(take(&store, owner(1), X, never));
-                    use_and_release(&store, owner(1));
-                })
-            };
+            let locker = user(&store, 1);
             let (me, id) = (owner(0), ObjectId(1));
             let blocked = |t: &Table<'_>| Ok(t.may_concern(id) && t.change_blocked(&me, id, None)?.is_some());
             loop {
@@ -460,9 +438,7 @@ fn a_change_and_a_lock_keep_each_other_out() {
                 wait_change(&*store, &me, id, None, None, None).unwrap();
             }
             release_reservations(&*store, &me).unwrap();
-            locker.join().unwrap();
-            assert_eq!(store.value.get(), 2);
-            assert!(store.is_idle());
+            all_have_used_it(&store, [locker], 2);
         },
     );
 }
