@@ -27,7 +27,7 @@ def doors(a: argparse.Namespace, mode: str, seconds: float) -> Result:
     if mode == "kill":
         what = "writers through both doors, killed at random"
         shells = 0 if a.no_mount or not os.path.exists("/dev/fuse") else SHELLS
-        failed = kill_torture(seconds, a.seed, a.limit, shells, a.keep)
+        failed = kill_torture(seconds, a.seed, a.limit, a.late, shells, a.keep)
     else:
         what = "power cuts under Python writers"
         failed = power_torture(seconds, a.seed, a.keep)
@@ -64,6 +64,7 @@ def main() -> int:
     p.add_argument("seconds", nargs="?", type=float, default=60, help="for all that is run together")
     p.add_argument("--seed", type=int, default=int(time.time()))
     p.add_argument("--limit", type=float, default=100, help="ms within which the others must go on")
+    p.add_argument("--late", type=float, default=0, help="share of waits that may be longer")
     p.add_argument("--no-mount", action="store_true", help="Python writers only")
     p.add_argument("--keep", action="store_true", help="keep the store after a violation")
     p.add_argument(

@@ -16,6 +16,9 @@ from typing import Any
 
 from torture_writers import PYTHONS, Mount, PythonWriter, ShellWriter, Violation, fresh, lock_of, row
 
+# Seconds in which everyone goes on, whatever else the machine has to do.
+PATIENCE = 120
+
 
 class Kills:
     """One run of the kill torture."""
@@ -67,9 +70,9 @@ class Kills:
             for i, w in enumerate(survivors):
                 if i not in took and w.progress() != before[i]:
                     took[i] = now
-            if now > 30_000:
+            if now > PATIENCE * 1000:
                 stuck = [w.name for i, w in enumerate(survivors) if i not in took]
-                raise Violation(f"{stuck} did not go on within 30 s of a kill")
+                raise Violation(f"{stuck} did not go on within {PATIENCE} s of a kill")
             for w in survivors:
                 if w.child.poll() is not None:
                     raise Violation(f"{w.name} ended by itself with {w.child.returncode}")
@@ -166,7 +169,7 @@ class Kills:
         self.store.close()
 
 
-def kill_torture(seconds: float, seed: int, limit: float, shells: int, keep: bool) -> int:
+def kill_torture(seconds: float, seed: int, limit: float, late: float, shells: int, keep: bool) -> int:
     home = Path(tempfile.mkdtemp(prefix="persist-torture-"))
     run = Kills(home, seed, shells)
     failed = ""
@@ -180,6 +183,7 @@ def kill_torture(seconds: float, seed: int, limit: float, shells: int, keep: boo
     # What the machine does to everyone with nobody killed is not the store's.
     limit = max(limit, 2 * idle[-1])
     slow = sum(ms > limit for ms in waits)
+    too_slow = slow if slow > late * len(waits) else 0
     print(f"kill torture: {seconds:g} s, seed {seed}, {PYTHONS} Python writers, {shells} shells")
     row("operations acknowledged by Python", sum(w.acks()[0] for w in run.pythons))
     row("changes acknowledged by shells", sum(len(s.acked()["n"]) + len(s.acked()["m"]) for s in run.shells))
@@ -190,11 +194,11 @@ def kill_torture(seconds: float, seed: int, limit: float, shells: int, keep: boo
     row("others went on after (ms): median, worst", f"{waits[len(waits) // 2]:.1f}, {waits[-1]:.1f}")
     row("the same with nobody killed", f"{idle[len(idle) // 2]:.1f}, {idle[-1]:.1f}")
     row(f"waits over {limit:.0f} ms", slow)
-    row("violations", (1 if failed else 0) + slow)
+    row("violations", (1 if failed else 0) + too_slow)
     if failed:
         print(f"\nVIOLATION: {failed}")
     if failed and keep:
         print(f"kept: {home}")
     else:
         shutil.rmtree(home, ignore_errors=True)
-    return 1 if failed or slow else 0
+    return 1 if failed or too_slow else 0

@@ -29,6 +29,8 @@ from torture_writers import PYTHONS, Nothing, PythonWriter, Violation, act, fres
 
 SECTOR = 512
 META = 2 * 4096
+# Images that are judged at least, whatever time that takes.
+LEAST = 12
 # Few operations between two images, so that the model can be tried at each of them.
 PAUSE = 0.001
 
@@ -156,7 +158,7 @@ class Power:
         for w in self.writers:
             w.start()
         before = self.done()
-        while time.monotonic() < end:
+        while self.images < LEAST or time.monotonic() < end:
             before = self.step(before)
             for w in self.writers:
                 if w.child and w.child.poll() is not None:

@@ -274,9 +274,11 @@ class Mount:
     def start(self) -> None:
         self.point.mkdir(exist_ok=True)
         self.child = subprocess.Popen(
-            [MOUNT, str(self.store), str(self.point), "-f"], stdin=subprocess.DEVNULL
+            # Shells wait for locks as long as it takes.
+            [MOUNT, str(self.store), str(self.point), "-f", "-o", "lockwait=120"],
+            stdin=subprocess.DEVNULL,
         )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 100
         while not os.path.ismount(self.point):
             if self.child.poll() is not None or time.monotonic() > end:
                 raise Violation("the store could not be mounted")
@@ -292,7 +294,7 @@ class Mount:
         if self.child and self.child.poll() is None:
             subprocess.run(["umount", "-l", str(self.point)], capture_output=True, check=False)
             try:
-                self.child.wait(timeout=20)
+                self.child.wait(timeout=100)
             except subprocess.TimeoutExpired:
                 self.kill()
 

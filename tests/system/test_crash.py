@@ -127,7 +127,8 @@ def test_torture_for_twenty_seconds(mode: str) -> None:
     if mode == "kill":
         need_fuse()
     done = subprocess.run(
-        [sys.executable, TOP / "scripts" / "lib" / "torture.py", mode, "20", "--limit", "1000"],
+        # One of twenty waits may be the machine's.
+        [sys.executable, TOP / "scripts/lib/torture.py", mode, "20", "--limit", "1000", "--late", "0.05"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

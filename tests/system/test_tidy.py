@@ -43,7 +43,8 @@ def files(*suffixes: str) -> Iterator[tuple[Path, str]]:
     paths = [p for top in tops for p in sorted(top.rglob("*"))] + sorted(TOP.glob("*"))
     for path in paths:
         inside = path.relative_to(TOP).parts
-        if not path.is_file() or path.suffix not in suffixes:
+        # Of a second working tree `.git` is a file.
+        if not path.is_file() or path.suffix not in suffixes or path.name == ".git":
             continue
         if {"target", "__pycache__", "corpus"} & set(inside) or any(p.endswith(".egg-info") for p in inside):
             continue
