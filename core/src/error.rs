@@ -121,7 +121,7 @@ pub enum Error {
         what: String,
     },
     /// The object does not exist any more (deleted, or created in a transaction rolled back).
-    #[error("the object {0:?} is gone")]
+    #[error("object {} is gone: it was removed, or made in a transaction that was rolled back", .0.0)]
     Gone(ObjectId),
     /// The operation does not fit this kind of object.
     #[error("{what}")]

@@ -70,7 +70,7 @@ impl log::Log for Logger {
             };
             sys::syslog(priority, &format!("mount.persist: {}", record.args()));
         } else {
-            eprintln!("mount.persist: {}", record.args());
+            sys::say(&format!("mount.persist: {}\n", record.args()));
         }
     }
 
@@ -94,14 +94,11 @@ fn main() -> ExitCode {
     let mut options = match options::parse(args) {
         Ok(options) => options,
         Err(message) => {
-            eprint!(
-                "{}",
-                if message.ends_with('\n') {
-                    message
-                } else {
-                    format!("mount.persist: {message}\n")
-                }
-            );
+            sys::say(&if message.ends_with('\n') {
+                message
+            } else {
+                format!("mount.persist: {message}\n")
+            });
             return ExitCode::from(EX_USAGE);
         }
     };
@@ -116,7 +113,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {
             if !message.is_empty() {
-                eprintln!("mount.persist: {message}");
+                sys::say(&format!("mount.persist: {message}\n"));
             }
             ExitCode::from(code)
         }
@@ -177,7 +174,7 @@ fn run(options: &mut Options) -> Result<(), Failure> {
                 let _ = sys::leave_terminal();
             });
             if let Err(Failure(code, message)) = &result {
-                eprintln!("mount.persist: {message}");
+                sys::say(&format!("mount.persist: {message}\n"));
                 verdict(*code);
                 return Err(Failure(*code, String::new()));
             }

@@ -3,7 +3,7 @@
 //! until the store is closed, so that the file may be copied or moved right after.
 
 use crate::fs::procs;
-use crate::mount;
+use crate::{mount, sys};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     }
     let Some(place) = place else {
-        eprintln!("usage: umount.persist MOUNTPOINT [-l]");
+        sys::say("usage: umount.persist MOUNTPOINT [-l]\n");
         return ExitCode::from(1);
     };
     let server = std::fs::read_to_string(place.join(".persist/stat"))
@@ -44,16 +44,16 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             procs::process_of(pid)
         });
     if let Err(e) = mount::unmount(&place, lazily) {
-        eprintln!("umount.persist: {}: {e}", place.display());
+        sys::say(&format!("umount.persist: {}: {e}\n", place.display()));
         return ExitCode::from(32);
     }
     let begin = Instant::now();
     while !lazily && server.is_some_and(procs::is_alive) {
         if begin.elapsed() > PATIENCE {
-            eprintln!(
-                "umount.persist: {} is unmounted, but its process has not ended yet",
+            sys::say(&format!(
+                "umount.persist: {} is unmounted, but its process has not ended yet\n",
                 place.display()
-            );
+            ));
             break;
         }
         std::thread::sleep(LOOK_EVERY);

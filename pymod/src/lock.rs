@@ -134,7 +134,12 @@ impl Held {
         if self.released.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        unlock(py, &self.shared, self.obj, self.key.as_ref().map(|k| k.bind(py)))
+        let done = unlock(py, &self.shared, self.obj, self.key.as_ref().map(|k| k.bind(py)));
+        if done.is_err() {
+            // Another thread than its owner's tried: the owner still has it to release.
+            self.released.store(false, Ordering::Release);
+        }
+        done
     }
 
     /// True for a shared lock.

@@ -33,6 +33,14 @@ def test_failures_are_reported_at_once(tmp_path: Path) -> None:
         assert not os.path.ismount(tmp_path / "mnt")
 
 
+def test_failures_nobody_listens_to(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([binary(), str(tmp_path / "s"), str(tmp_path / "missing")], stderr=write, timeout=100)
+    os.close(write)
+    assert done.returncode == 32
+
+
 def test_what_is_mounted(mnt: Mount) -> None:
     line = next(x for x in Path("/proc/mounts").read_text().splitlines() if f" {mnt.path} " in x)
     assert line.split()[0] == str(mnt.store)

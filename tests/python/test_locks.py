@@ -137,6 +137,13 @@ def test_locks_are_counted_and_upgrade(root: persist.Dict) -> None:
 def test_a_lock_belongs_to_its_thread(root: persist.Dict) -> None:
     with root.lockExcl(), pytest.raises(persist.NotLocked):
         elsewhere(lambda: root.unlock())
+    held = root.lockExcl()
+    with pytest.raises(persist.NotLocked):
+        elsewhere(held.release)
+    assert "held" in repr(held)
+    held.release()
+    with pytest.raises(persist.NotLocked):
+        root.unlock()
 
 
 def test_waiting_lets_other_threads_run_and_ends(root: persist.Dict) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import persist
-from acceptance import Processes, line, sh, wait_until
+from acceptance import BIN, DEADLINE, Processes, line, sh, wait_until
 
 # Moves amounts about: within a transaction the sum is not right. Says how often it did.
 MOVER = """
@@ -142,3 +143,12 @@ def test_a_killed_backup_and_the_next(store: Path, tmp_path: Path, procs: Proces
     with persist.open(dest) as opened:
         assert opened.root["n"] == 2
     assert sh('persist check "$1"', store).endswith("sound\n")
+
+
+def test_nobody_listens_to_what_is_wrong(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    missing = [str(BIN / "persist"), "stat", str(tmp_path / "missing")]
+    done = subprocess.run(missing, stdin=subprocess.DEVNULL, stderr=write, timeout=DEADLINE)
+    os.close(write)
+    assert done.returncode == 1

@@ -122,14 +122,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Output(e)) => {
-            eprintln!("persist: cannot write the output: {e}");
+            say(&format!("cannot write the output: {e}"));
             failure
         }
         Err(Failure::Store(e)) => {
-            eprintln!("persist: {e}");
+            say(&e.to_string());
             failure
         }
     }
+}
+
+/// Tells what is wrong. That nobody listens any more changes nothing.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "persist: {what}");
 }
 
 /// What ended a command: the store, or the place the output goes to.
