@@ -313,8 +313,9 @@ fn a_stopped_reader_is_named_by_the_writer_that_waits_and_nothing_is_lost() {
     }
     reader.signal(libc::SIGCONT);
     reader.kill();
-    set(&other, "b", 3).unwrap();
-    assert_eq!(get(&store, "b"), Some(3));
+    // With patience: `other` has none.
+    set(&store, "b", 3).unwrap();
+    assert_eq!(get(&other, "b"), Some(3));
     other.close().unwrap();
     sound(&store).unwrap();
 }

@@ -45,24 +45,24 @@ def go(children: list) -> None:
     for child in children:
         tell(child)
     for child in children:
-        finish(child, timeout=250)
+        finish(child, timeout=800)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_eight_processes_under_the_lock(procs: Processes, store: Path) -> None:
     make(store)
     go([procs.worker("increment", store, 10_000) for _ in range(8)])
     assert value(store) == 80_000
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_eight_processes_without_a_lock_in_transactions(procs: Processes, store: Path) -> None:
     make(store)
     go([procs.worker("increment_tx", store, 10_000) for _ in range(8)])
     assert value(store) == 80_000
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_four_processes_and_four_shells(procs: Processes, store: Path, mount: Callable[..., Path]) -> None:
     make(store)
     mnt = mount(store)

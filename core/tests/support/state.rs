@@ -63,7 +63,9 @@ fn content(r: &Reader<'_>, root: Obj) -> Result<String> {
                     let mut bytes = vec![0; large.len as usize];
                     let mut at = 0;
                     while at < bytes.len() {
-                        at += r.large_read(large, at as u64, &mut bytes[at..])?;
+                        let n = r.large_read(large, at as u64, &mut bytes[at..])?;
+                        assert!(n > 0, "a large value ends early");
+                        at += n;
                     }
                     format!("large {:?} {:x}", large.kind, xxhash_rust::xxh3::xxh3_64(&bytes))
                 }
@@ -146,10 +148,7 @@ pub fn sound(store: &Store) -> std::result::Result<(), String> {
     store.check().map_err(say)?;
     let after = State::of(store);
     if (&after.content, &after.snapshots) != (&before.content, &before.snapshots) {
-        return Err(format!(
-            "changed by using it:\n{:?}\nbefore:\n{before:?}",
-            State::of(store)
-        ));
+        return Err(format!("changed by using it:\n{after:?}\nbefore:\n{before:?}"));
     }
     pages(store)
 }
