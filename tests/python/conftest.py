@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -30,6 +31,14 @@ def store(path: Path) -> Iterator[persist.Store]:
 @pytest.fixture
 def root(store: persist.Store) -> persist.Dict:
     return store.root
+
+
+def wait_until(fact: Callable[[], object], timeout: float = 100) -> None:
+    """Polls until `fact()` is true; fails the test at the deadline."""
+    end = time.monotonic() + timeout
+    while not fact():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
 
 
 class Script:

@@ -412,7 +412,7 @@ def test_threads_take_and_drop(store: persist.Store, root: Any) -> None:
     for t in threads:
         t.start()
     for t in threads:
-        t.join(60)
+        t.join()
     assert errors == [] and store.snapshots() == []
 
 

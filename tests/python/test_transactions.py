@@ -9,6 +9,7 @@ from typing import Any
 
 import persist
 import pytest
+from conftest import wait_until
 
 
 class Account(persist.Object):
@@ -126,7 +127,8 @@ def test_run_waits_for_a_foreign_lock(store: persist.Store, root: persist.Dict) 
     def hold() -> None:
         with root["d"].lockExcl():
             ready.set()
-            threading.Event().wait(0.3)
+            # Until it was tried in vain.
+            wait_until(lambda: len(calls) > 1)
             root["d"]["n"] += 1
 
     def change() -> None:
@@ -229,9 +231,9 @@ def test_a_killed_writer_leaves_nothing_half_done(path: Path, root: persist.Dict
             path,
         )
         assert writer.stdout.readline() == "go\n"
-        threading.Event().wait(0.2)
+        before = root["a"]
+        wait_until(lambda before=before: root["a"] > before + 10)
         writer.kill()
         writer.wait()
         assert root["a"] + root["b"] == 0
-        assert root["a"] > 0
         root["after"] = 1
