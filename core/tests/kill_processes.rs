@@ -20,7 +20,7 @@ const DEATHS: usize = 5;
 const DEATHS_AT_MOST: usize = 30;
 /// What nothing takes that does not wait for the wrong thing: less than the stores' own waits, and less than children
 /// live that are not to be waited for.
-const FOREVER: Duration = Duration::from_secs(30);
+const FOREVER: Duration = Duration::from_secs(300);
 
 fn options() -> Options {
     Options {

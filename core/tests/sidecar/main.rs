@@ -28,7 +28,7 @@ const BOOT: u64 = 24;
 /// A wait that ends because it is bounded, and what nothing takes that does not wait for the wrong thing: less than the
 /// stores' own waits (`open`), and many times what a slow machine with much else to do needs.
 const SHORT: Duration = Duration::from_millis(300);
-const FOREVER: Duration = Duration::from_secs(30);
+const FOREVER: Duration = Duration::from_secs(300);
 
 fn open(path: &Path) -> Store {
     plain::open(path, 60)

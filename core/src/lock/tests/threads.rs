@@ -17,7 +17,7 @@ const MS: Duration = Duration::from_millis(1);
 const PROMISED: Duration = Duration::from_millis(100);
 const TRIES: usize = 30;
 /// What nothing takes that does not wait for the wrong thing.
-const FOREVER: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_secs(300);
 
 struct Process {
     region: Region,
