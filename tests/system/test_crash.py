@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,9 +19,8 @@ from acceptance import TOP, Processes, best_of, line, need_fuse, wait_until
 class Acks:
     """The numbers a worker says, followed through a file (which outlives the worker)."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = path.open("w+")
+    def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
+        self.file = files.enter_context(path.open("w+"))
 
     def last(self) -> int:
         # Not all of it: it grows as long as it is looked at, and faster than a busy machine reads it.
@@ -42,10 +42,10 @@ done
 def test_a_killed_writer_loses_nothing(
     store: Path, tmp_path: Path, procs: Processes, mount: Callable[..., Path]
 ) -> None:
-    with persist.open(store) as opened:
+    with persist.open(store) as opened, contextlib.ExitStack() as files:
         opened.root.update(victim=0, other=0, shell=0)
         mnt = mount(store)
-        acks = {name: Acks(tmp_path / name) for name in ("victim", "other", "shell")}
+        acks = {name: Acks(tmp_path / name, files) for name in ("victim", "other", "shell")}
         procs.worker("acknowledge", store, "other", stdout=acks["other"].file)
         procs.bash(SHELL, mnt, stdout=acks["shell"].file)
 
@@ -73,8 +73,6 @@ def test_a_killed_writer_loses_nothing(
         procs.close()
         for name in "other", "shell":
             assert opened.root[name] - acks[name].last() in (0, 1), name
-    for ack in acks.values():
-        ack.file.close()
 
 
 def test_a_process_that_does_not_close_loses_nothing(store: Path, procs: Processes) -> None:
