@@ -5,7 +5,7 @@ use super::class::{HEADER, MAP_WORDS};
 use super::slab::Slab;
 use crate::error::Result;
 use crate::ids::{Addr, ObjectId, PageNo};
-use crate::page::access::{Pages, PagesMut};
+use crate::page::access::{Pages, PagesMut, Savepoint};
 use crate::page::mem::MemPages;
 
 /// See the module.
@@ -86,6 +86,12 @@ impl PagesMut for HeapMem {
     fn breathe(&mut self) -> Result<()> {
         self.breaths += 1;
         Ok(())
+    }
+    fn savepoint(&mut self) -> Result<Savepoint> {
+        self.mem.savepoint()
+    }
+    fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.mem.back_to(savepoint)
     }
     fn next_id(&mut self) -> Result<ObjectId> {
         self.mem.next_id()

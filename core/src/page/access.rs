@@ -91,6 +91,13 @@ pub trait Pages {
     }
 }
 
+/// A state that an operation can come back to: how much was to be undone and to be freed.
+#[derive(Clone, Copy, Debug)]
+pub struct Savepoint {
+    pub(crate) undo: u64,
+    pub(crate) deferred: usize,
+}
+
 /// Changing bytes of the store, inside a write section.
 pub trait PagesMut: Pages {
     /// Stores a u64 (8-aligned), undo-logged. One aligned store: never seen torn.
@@ -143,6 +150,25 @@ pub trait PagesMut: Pages {
     /// reach (while a large value is being written into fresh memory).
     fn breathe(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// A state of the operation that can be come back to. Memory that was new so far is old from here on.
+    fn savepoint(&mut self) -> Result<Savepoint>;
+
+    /// Undoes what was done since the savepoint.
+    fn back_to(&mut self, savepoint: Savepoint) -> Result<()>;
+
+    /// Runs `f`, which allocates memory for something that can also be left as it is. If there is no room for it,
+    /// None, and nothing of what `f` did.
+    fn attempt<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<Option<R>>
+    where
+        Self: Sized,
+    {
+        let before = self.savepoint()?;
+        match f(self) {
+            Err(Error::NoSpace { .. }) => self.back_to(before).map(|()| None),
+            done => done.map(Some),
+        }
     }
 
     /// An id that was never used and never will be.

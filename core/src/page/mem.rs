@@ -2,7 +2,7 @@
 //! refuses `init` on memory that was not allocated since the last savepoint, so that a misuse of
 //! unlogged stores fails a unit test instead of losing data after a crash.
 
-use super::access::{Pages, PagesMut, within_page};
+use super::access::{Pages, PagesMut, Savepoint, within_page};
 use super::superblock as sb;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
@@ -61,10 +61,7 @@ impl MemPages {
 
     /// Undoes everything since the last `commit`.
     pub fn rollback(&mut self) {
-        while let Some((addr, old)) = self.undo.pop() {
-            let (page, offset) = (addr.page().0 as usize, addr.offset());
-            self.pages[page][offset..offset + old.len()].copy_from_slice(&old);
-        }
+        self.undo_to(0);
         self.deferred.clear();
         self.fresh.clear();
         self.fresh_pages.clear();
@@ -82,6 +79,13 @@ impl MemPages {
     #[must_use]
     pub fn page_count(&self) -> usize {
         self.pages.len()
+    }
+
+    fn undo_to(&mut self, left: usize) {
+        for (addr, old) in self.undo.drain(left..).rev() {
+            let (page, offset) = (addr.page().0 as usize, addr.offset());
+            self.pages[page][offset..offset + old.len()].copy_from_slice(&old);
+        }
     }
 
     fn log(&mut self, addr: Addr, len: usize) -> Result<()> {
@@ -181,6 +185,19 @@ impl PagesMut for MemPages {
 
     fn take_deferred(&mut self) -> Vec<Addr> {
         std::mem::take(&mut self.deferred)
+    }
+
+    fn savepoint(&mut self) -> Result<Savepoint> {
+        Ok(Savepoint {
+            undo: self.undo.len() as u64,
+            deferred: self.deferred.len(),
+        })
+    }
+
+    fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.undo_to(savepoint.undo as usize);
+        self.deferred.truncate(savepoint.deferred);
+        Ok(())
     }
 
     fn next_id(&mut self) -> Result<ObjectId> {

@@ -12,7 +12,7 @@ mod lone;
 
 pub use lone::LoneSection;
 
-use super::access::{Pages, PagesMut, within_page};
+use super::access::{Pages, PagesMut, Savepoint, within_page};
 use super::gate::{self, Gate};
 use super::phys::ABSENT;
 use super::shm::{self, at};
@@ -564,6 +564,19 @@ impl PagesMut for WriteSection<'_> {
         pager.shm.gate().lower(pager.marked());
         std::thread::yield_now();
         pager.raise_gate(self.read.slot)
+    }
+
+    fn savepoint(&mut self) -> Result<Savepoint> {
+        self.fresh_from = self.u64_at(sb::NEXT_PAGE)?;
+        Ok(Savepoint {
+            undo: self.read.pager.shm.undo_len(),
+            deferred: self.deferred.len(),
+        })
+    }
+
+    fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.deferred.truncate(savepoint.deferred);
+        self.read.pager.undo_to(savepoint.undo)
     }
 
     fn next_id(&mut self) -> Result<ObjectId> {

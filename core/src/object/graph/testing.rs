@@ -5,7 +5,7 @@ use crate::heap;
 use crate::heap::testing::HeapMem;
 use crate::ids::{Addr, Obj, ObjectId, PageNo};
 use crate::object::ops;
-use crate::page::access::{Pages, PagesMut};
+use crate::page::access::{Pages, PagesMut, Savepoint};
 use crate::page::superblock as sb;
 use std::collections::HashSet;
 
@@ -93,6 +93,12 @@ impl PagesMut for GraphMem {
     }
     fn is_pinned(&self, id: ObjectId) -> bool {
         self.pins.contains(&id)
+    }
+    fn savepoint(&mut self) -> Result<Savepoint> {
+        self.heap.savepoint()
+    }
+    fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.heap.back_to(savepoint)
     }
     fn next_id(&mut self) -> Result<ObjectId> {
         self.heap.next_id()
