@@ -25,7 +25,7 @@ use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -199,9 +199,7 @@ impl Pager {
                 ..meta
             };
             let at = checkpoint % 2 * PAGE_SIZE as u64;
-            copy.out
-                .write_all_at(&page.encode(), at)
-                .map_err(|e| io("cannot write", e))?;
+            file::write_new(&copy.out, &page.encode(), at, "the compacted store")?;
         }
         copy.out.sync_all().map_err(|e| io("cannot flush", e))?;
         fail_point!("compact.flushed");

@@ -53,6 +53,8 @@ impl Pager {
     /// The section in which the transaction's frees are applied and it is committed.
     pub fn commit_section(&self, apply: impl FnOnce(&mut WriteSection<'_>) -> Result<()>) -> Result<()> {
         let mut section = self.write(&mut Wait::forever())?;
+        // What the transaction puts there is there; this only frees.
+        section.removing();
         section.take_transaction_frees();
         apply(&mut section)?;
         section.whole()?;

@@ -336,6 +336,42 @@ fn the_disk_may_be_full_at_any_page() {
     assert!(met >= least);
 }
 
+/// As one by one: what the commit frees takes pages that are kept back for that.
+#[test]
+fn removing_in_a_transaction_works_on_a_full_disk() {
+    let Some(disk) = Disk::new(8 * 1024) else { return };
+    let path = disk.path();
+    let store = open(&path);
+    // Of every size: on many pages.
+    let value = |i: usize| vec![i as u8; 40 + i * 37 % 3000];
+    for i in 0..400 {
+        set(&store, &format!("old {i}"), In::Bytes(&value(i))).unwrap();
+    }
+    disk.leave(0);
+    let mut filled = 0;
+    loop {
+        match set(&store, &format!("new {filled}"), In::Bytes(&value(filled))) {
+            Ok(()) => filled += 1,
+            Err(Error::NoSpace { .. }) => break,
+            Err(e) => panic!("{e}"),
+        }
+    }
+    for i in 0..100 {
+        store.begin(&mut Wait::forever()).unwrap();
+        for key in [format!("old {i}"), format!("old {}", 399 - i)] {
+            store
+                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                    w.remove(store.root(), &Key::Str(key.as_bytes()))
+                })
+                .unwrap_or_else(|e| panic!("{key}: {e}"));
+        }
+        store.commit().unwrap_or_else(|e| panic!("transaction {i}: {e}"));
+        store.sync().unwrap();
+    }
+    store.check().unwrap();
+    store.close().unwrap();
+}
+
 #[test]
 fn a_new_store_on_a_full_disk_is_refused_and_can_be_made_later() {
     let Some(disk) = Disk::new(8 * 1024) else { return };
