@@ -175,6 +175,40 @@ fn eight_processes_commit_and_are_killed() {
     watcher.close().unwrap();
 }
 
+/// The word that says who leads a flush names a thread's slot: one that is another process's by now, of as many
+/// openings, must not make a dead leader seem to live.
+#[test]
+fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let patient = Options {
+        lock_timeout: Duration::from_secs(30),
+        ..options(Durability::Commit)
+    };
+    // Who is here has the first slot, and the other process the second, both for the first time.
+    let store = Store::open(&path, &patient).unwrap();
+    set(&store, "x", 1).unwrap();
+    let died = again("committing")
+        .env("PERSIST_DURABLE_STORE", &path)
+        .env("PERSIST_DURABLE_KEY", "killed")
+        .env("PERSIST_FAIL", "log.flushed=5")
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!died.success());
+    // It is buried, and its thread's slot goes to a thread of this process.
+    store.sync().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            set(&store, "y", 1).unwrap();
+            set(&store, "y", 2).unwrap();
+        });
+    });
+    assert_eq!(get(&store, "killed"), Some(Value::Int(5)));
+    assert_eq!(get(&store, "y"), Some(Value::Int(2)));
+    store.close().unwrap();
+}
+
 /// The log is turned off by the next commit that finds nobody who wants it, and until then every change must be
 /// in it: those too that replace one value and need no undo.
 #[test]
@@ -289,6 +323,32 @@ fn a_log_that_cannot_be_written_is_replaced_by_checkpoints() {
         compare(&store, &model, "given up");
         store.close().unwrap();
         assert!(times > 20 || !beside(&path, "wal").exists());
+    }
+}
+
+/// Either meta page stands for the other: neither names a log that was removed.
+#[test]
+fn after_a_clean_close_either_meta_page_opens_the_store() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    for round in 0..2 {
+        let store = open(&path);
+        set(&store, "x", round).unwrap();
+        store.sync().unwrap();
+        set(&store, "x", 10 + round).unwrap();
+        store.close().unwrap();
+        assert!(!beside(&path, "wal").exists());
+        let whole = std::fs::read(&path).unwrap();
+        for page in 0..2 {
+            let mut bad = whole.clone();
+            bad[page * 4096 + 100] ^= 1;
+            let damaged = dir.path().join(format!("damaged{round}{page}.store"));
+            std::fs::write(&damaged, &bad).unwrap();
+            let found = open(&damaged);
+            assert_eq!(get(&found, "x"), Some(Value::Int(10 + round)), "meta page {page}");
+            found.check().unwrap();
+            found.close().unwrap();
+        }
     }
 }
 

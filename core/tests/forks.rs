@@ -4,7 +4,8 @@ mod common;
 mod support;
 
 use common::{Model, scratch};
-use persist_core::store::{Actor, Error, In, Key, Obj, Result, Store, Wait};
+use persist_core::raw::observe::{Moment, observe};
+use persist_core::store::{Actor, Durability, Error, In, Key, Obj, Options, Result, Store, Wait};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -289,4 +290,73 @@ fn a_child_meets_a_missing_page_as_its_parent_does() {
     });
     assert_eq!(process::reap(child), Stop::Exited(0));
     assert!(lost(), "the parent");
+}
+
+/// Runs a child's part; if it takes very long the child fails instead of hanging.
+fn soon(part: impl FnOnce() -> bool) -> i32 {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(100));
+        process::die()
+    });
+    i32::from(!part())
+}
+
+/// Another thread is in the middle of closing, and will never end that in the child.
+#[test]
+fn a_fork_while_another_thread_closes() {
+    let _alone = alone();
+    let dir = scratch();
+    let store = plain::open(&dir.path().join("a.store"), 60);
+    store.begin(&mut Wait::forever()).unwrap();
+    set(&store, "x", 1).unwrap();
+    std::thread::scope(|scope| {
+        let (begun, wait) = std::sync::mpsc::channel();
+        let store = &store;
+        scope.spawn(move || {
+            begun.send(()).unwrap();
+            // It waits for the transaction.
+            store.close().unwrap();
+        });
+        wait.recv().unwrap();
+        // By then it does, as a rule.
+        std::thread::sleep(Duration::from_millis(100));
+        let child = process::fork(|| soon(|| store.close().is_ok()));
+        let ended = process::reap(child);
+        store.commit().unwrap();
+        assert_eq!(ended, Stop::Exited(0));
+    });
+}
+
+/// The flush of another thread takes longer than a fork waits for anything.
+#[test]
+fn a_fork_during_a_slow_flush_of_the_log() {
+    let _alone = alone();
+    let dir = scratch();
+    let options = Options {
+        durability: Durability::Commit,
+        lock_timeout: Duration::from_secs(60),
+        ..Options::default()
+    };
+    let store = Store::open(dir.path().join("a.store"), &options).unwrap();
+    set(&store, "x", 0).unwrap();
+    std::thread::scope(|scope| {
+        let (begun, wait) = std::sync::mpsc::channel();
+        let store = &store;
+        scope.spawn(move || {
+            observe(Some(Box::new(move |moment| {
+                if moment == Moment::LogFlushing {
+                    let _ = begun.send(());
+                    std::thread::sleep(Duration::from_millis(1500));
+                }
+                Ok(())
+            })));
+            set(store, "x", 1).unwrap();
+            observe(None);
+        });
+        wait.recv().unwrap();
+        let child = process::fork(|| soon(|| set(store, "child", 1).is_ok()));
+        assert_eq!(process::reap(child), Stop::Exited(0));
+    });
+    assert_eq!(get(&store, "child").unwrap(), Some(1));
+    store.close().unwrap();
 }

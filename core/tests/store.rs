@@ -105,6 +105,35 @@ fn transactions_are_seen_wholly_or_not_at_all() {
     assert_eq!(get(&s, root, "a").unwrap(), Some(Value::Int(299)));
 }
 
+/// It cannot give its locks back itself, and the thread that comes next is not their owner.
+#[test]
+fn a_thread_that_ends_during_a_transaction_of_another_leaves_no_locks() {
+    let (_dir, s) = fresh();
+    let root = s.root();
+    let whole = LockTarget { obj: root, key: None };
+    std::thread::scope(|scope| {
+        let ((locked, is_locked), (begun, is_begun)) = (mpsc::channel(), mpsc::channel());
+        let s = &s;
+        let first = scope.spawn(move || {
+            s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut Wait::forever())
+                .unwrap();
+            locked.send(()).unwrap();
+            is_begun.recv().unwrap();
+        });
+        is_locked.recv().unwrap();
+        s.begin(&mut Wait::forever()).unwrap();
+        begun.send(()).unwrap();
+        first.join().unwrap();
+        s.commit().unwrap();
+        let second = scope.spawn(move || s.unlock(Actor::Thread, whole));
+        let unlocked = second.join().unwrap();
+        assert!(matches!(unlocked, Err(Error::NotLocked { .. })), "{unlocked:?}");
+        set(s, root, "x", In::Int(1)).unwrap();
+        assert!(s.locks().unwrap().is_empty());
+    });
+    s.close().unwrap();
+}
+
 #[test]
 fn locks_keep_others_changes_out() {
     let (_dir, s) = fresh();

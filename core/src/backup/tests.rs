@@ -5,7 +5,7 @@ use super::format::{HEADER, Head, Header};
 use super::{Input, Options, Restoring, backup, restore};
 use crate::error::Error;
 use crate::ids::PAGE_SIZE;
-use crate::page::meta::{Meta, Origin};
+use crate::page::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin};
 use crate::page::shm::MAX_PAGES;
 use crate::store::{Actor, In, Key, Options as OpenOptions, Store, Value, Wait};
 use proptest::prelude::*;
@@ -56,11 +56,15 @@ fn streams() -> &'static Streams {
 fn n_of(path: &Path) -> Option<Value> {
     let store = Store::open(path, &OpenOptions::default()).unwrap();
     store.check().unwrap();
-    let n = store
-        .read(&mut Wait::forever(), |r| r.get(store.root(), &Key::Str(b"n")))
-        .unwrap();
+    let n = n_in(&store);
     store.close().unwrap();
     n
+}
+
+fn n_in(store: &Store) -> Option<Value> {
+    store
+        .read(&mut Wait::forever(), |r| r.get(store.root(), &Key::Str(b"n")))
+        .unwrap()
 }
 
 /// Restores from streams; whether it worked, and `n` then.
@@ -314,4 +318,67 @@ fn a_state_has_one_name_whatever_file_it_is_in() {
         time: 6,
     };
     assert_eq!(Meta { origin, ..meta }.state(), origin);
+}
+
+/// Checkpoints have 31-bit numbers. At their end the store says so, nothing that was said to be durable is
+/// lost, and a backup of it begins anew.
+#[test]
+fn a_store_whose_checkpoints_have_run_out_of_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, again) = (dir.path().join("a"), dir.path().join("b"));
+    let store = Store::open(&path, &OpenOptions::default()).unwrap();
+    set(&store, "n", &In::Int(-1));
+    store.close().unwrap();
+    // As many checkpoints later.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let pages: &mut [u8; 2 * PAGE_SIZE] = (&mut bytes[..2 * PAGE_SIZE]).try_into().unwrap();
+    let [a, b] = pages.as_chunks_mut::<PAGE_SIZE>().0 else {
+        panic!("two pages")
+    };
+    let metas = [Meta::decode(a).unwrap(), Meta::decode(b).unwrap()];
+    let newest = *metas.iter().max_by_key(|m| m.checkpoint).unwrap();
+    let first = LAST_CHECKPOINT - FOR_SNAPSHOTS - 5;
+    for checkpoint in [first, first - 1] {
+        let meta = Meta { checkpoint, ..newest };
+        let page = if checkpoint % 2 == 0 { &mut *a } else { &mut *b };
+        *page = meta.encode();
+    }
+    std::fs::remove_file(dir.path().join("a-shm")).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    let mut synced = Some(Value::Int(-1));
+    for _ in 0..2 {
+        let store = Store::open(&path, &OpenOptions::default()).unwrap();
+        let refused = (0..100)
+            .find_map(|n| {
+                set(&store, "n", &In::Int(n));
+                match store.sync() {
+                    Ok(()) => synced = Some(Value::Int(n)),
+                    Err(e) => return Some(e),
+                }
+                None
+            })
+            .unwrap();
+        assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+        assert!(refused.to_string().contains("backup"), "{refused}");
+        // What a power cut leaves.
+        std::fs::copy(&path, &again).unwrap();
+        assert_eq!(n_of(&again), synced);
+        std::fs::remove_file(&again).unwrap();
+        assert!(store.close().is_err());
+    }
+    let mut stream = Vec::new();
+    backup(&path, &mut stream, &Options::default(), &mut ()).unwrap();
+    let before = n_in(&Store::open(&path, &OpenOptions::default()).unwrap());
+    restore(
+        vec![Input::stream("it", &*stream)],
+        &again,
+        &Restoring::default(),
+        &mut (),
+    )
+    .unwrap();
+    assert_eq!(n_of(&again), before);
+    let store = Store::open(&again, &OpenOptions::default()).unwrap();
+    set(&store, "n", &In::Int(7));
+    store.sync().unwrap();
+    store.close().unwrap();
 }

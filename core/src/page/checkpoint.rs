@@ -17,7 +17,8 @@
 //! 4. A page is given back only if no snapshot, kept or dropped and not yet taken apart, holds it
 //!    (`dropped`). The catalogue of snapshots changes with a checkpoint, and only so (`snapshot`).
 
-use super::meta::{Meta, Origin, VERSION};
+use super::identify::refused;
+use super::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin, VERSION};
 use super::phys::{NODE_NEW, NODE_OLD};
 use super::shm::{self, at};
 use super::snapshot::Request;
@@ -84,6 +85,9 @@ impl Pager {
         self.whole()?;
         // Nobody else may ever meet them, and their pins keep memory.
         self.bury_the_dead(None)?;
+        if self.shm.get(at::ENDED) != 0 {
+            self.latched(|pager, _| pager.bury_threads())?;
+        }
         self.take_checkpoint(slot, wait)?;
         fail_point!("checkpoint.taken");
         let done = self.run_checkpoint(due);
@@ -202,6 +206,17 @@ impl Pager {
             let list = epoch as usize % 3;
             if pager.shm.list_len(list) == 0 {
                 return Ok(false);
+            }
+            let last = match request {
+                Request::Nothing => LAST_CHECKPOINT - FOR_SNAPSHOTS,
+                _ => LAST_CHECKPOINT,
+            };
+            if epoch > last {
+                return Err(refused(
+                    &pager.path,
+                    "it has had two thousand million checkpoints, and there are no more numbers for them; make a \
+                     backup and restore that: it begins anew",
+                ));
             }
             pager.shm.set(at::CK_EPOCH, epoch);
             pager.shm.set(at::CK_LOGICAL, pager.shm.get(at::LOGICAL));

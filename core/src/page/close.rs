@@ -5,6 +5,8 @@
 //! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
 //!    its way in finds it, and gives back what it has just taken.
 //! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
+//! 4. No mutex is held while something is waited for: a child that is forked meanwhile has a copy of it that nobody
+//!    ever lets go.
 
 use super::Pager;
 use super::shm::at;
@@ -13,11 +15,39 @@ use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
-use std::sync::atomic::Ordering;
+use crate::raw::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long closing waits for a transaction of another process.
 const LATCH_OF_OTHERS: Duration = Duration::from_secs(1);
+
+/// The right to close, of one thread at a time: the word is its process's fork generation, so that a child that
+/// was forked meanwhile finds it free.
+struct Closing<'p>(&'p AtomicU32);
+
+impl Closing<'_> {
+    fn take(word: &AtomicU32) -> Closing<'_> {
+        let me = process::forks();
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if seen != me
+                && word
+                    .compare_exchange(seen, me, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Closing(word);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
 
 impl Pager {
     /// Closes: further operations answer `Error::Closed`. The last process to close checkpoints. Waits for
@@ -34,10 +64,7 @@ impl Pager {
     }
 
     fn close_within(&self, bound: Duration) -> Result<()> {
-        let _one = self
-            .closing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = Closing::take(&self.closing);
         if self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -62,22 +89,20 @@ impl Pager {
             return self.abandon();
         }
         self.latch().release();
-        let last = {
+        let deadline = Instant::now() + bound;
+        let last = loop {
             let reg = self.registration()?;
-            let deadline = Instant::now() + bound;
-            while !file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::Exclusive)? {
-                if Instant::now() >= deadline {
-                    break;
-                }
-                std::thread::sleep(Duration::from_micros(200));
+            if file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::Exclusive)? || Instant::now() >= deadline {
+                break file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?;
             }
-            file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?
+            drop(reg);
+            std::thread::sleep(Duration::from_micros(200));
         };
         let may = !self.read_only && self.shm.get(at::POISON) == 0 && !damaged;
         let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::forever())
-                .inspect(|()| self.remove_log())
+                .and_then(|()| self.outlive_log())
         } else if may && self.others_are_forks() {
             self.checkpoint(&mut Wait::forever())
         } else {
@@ -85,7 +110,7 @@ impl Pager {
         };
         fail_point!("close.checkpointed");
         // A thread that is flushing for others: outside the latch, which it may want.
-        self.let_leader_finish(self.process());
+        self.let_leader_finish();
         let left = match self.latch_between_checkpoints(slot, bound) {
             Ok(true) => self.leave(slot, bound),
             Ok(false) => return self.abandon(),
@@ -200,14 +225,16 @@ impl Pager {
     }
 
     fn leave_latched(&self, slot: u32, bound: Duration) -> Result<()> {
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let p = reg.process as usize;
+        let (p, generation) = {
+            let reg = self
+                .registration
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            (reg.process as usize, reg.generation)
+        };
         let mine = || (0..self.shm.get(at::SLOTS_HIGH) as u32).filter(|s| self.process_of(*s) == Some(p));
         // One that began before it could see that the store is closed.
-        self.let_leader_finish(p);
+        self.let_leader_finish();
         let deadline = Instant::now() + bound;
         for s in mine() {
             while self.shm.mark(s).load(Ordering::SeqCst) != 0 {
@@ -221,7 +248,7 @@ impl Pager {
             }
         }
         if let Some(hooks) = self.hooks.get() {
-            hooks.process_died(self, reg.process, reg.generation)?;
+            hooks.process_died(self, p as u16, generation)?;
         }
         for s in mine() {
             self.leave_checkpoint(s);

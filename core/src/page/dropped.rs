@@ -222,6 +222,11 @@ impl Pager {
                 self.take_apart(&dropped, &holders, durable)?;
                 return Ok(true);
             }
+            if dropped.cursor != 0 {
+                // Somebody who will find that it is gone looks at it. What it has passed it leaves to its
+                // neighbours, and they, begun now, would leave to it what comes before its cursor.
+                return Ok(false);
+            }
         }
         Ok(false)
     }

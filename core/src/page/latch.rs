@@ -33,9 +33,29 @@ pub(crate) struct Latch<'a> {
 pub(crate) struct Owner(u64);
 
 impl Owner {
+    /// A thread of a process that is named as in `process_bits`.
+    pub(crate) fn new(process: u64, slot: u32) -> Owner {
+        Owner(process | (u64::from(slot) + 1))
+    }
+
+    /// What a word says, if it names anybody.
+    pub(crate) fn in_word(word: u64) -> Option<Owner> {
+        (word != 0).then_some(Owner(word))
+    }
+
+    /// As it stands in a word.
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
     /// Its process slot.
     pub(crate) fn process(self) -> usize {
         process_in(self.0)
+    }
+
+    /// Whether it is a thread of the process that is named as in `process_bits`.
+    pub(crate) fn is_of(self, process: u64) -> bool {
+        self.0 & !0xffff == process
     }
 
     /// Which of the processes that had this slot.
@@ -61,7 +81,7 @@ const SPINS: u32 = 400;
 impl Latch<'_> {
     #[inline]
     fn mine(&self, slot: u32) -> u64 {
-        self.process | (u64::from(slot) + 1)
+        Owner::new(self.process, slot).0
     }
 
     /// Takes a free latch.
@@ -95,10 +115,7 @@ impl Latch<'_> {
     /// Who has it.
     #[inline]
     pub(crate) fn owner(&self) -> Option<Owner> {
-        match self.word.load(Ordering::Acquire) {
-            0 => None,
-            w => Some(Owner(w)),
-        }
+        Owner::in_word(self.word.load(Ordering::Acquire))
     }
 
     /// Sleeps until it may be free, at most `slice`.

@@ -57,6 +57,12 @@ const LOG_MOST: u64 = 1 << 60;
 pub(crate) const ORIGIN: usize = 32;
 const ORIGIN_AT: usize = 256;
 
+/// The highest number that a checkpoint gets, so that epochs fit beside a physical page in 63 bits. Compaction
+/// gives one more.
+pub(crate) const LAST_CHECKPOINT: u64 = (u32::MAX >> 1) as u64 - 8;
+/// Of them so many are for snapshots alone, of which backups are made.
+pub(crate) const FOR_SNAPSHOTS: u64 = 1 << 16;
+
 /// Names one state of one store, whatever file it is in and however that is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Origin {
@@ -204,7 +210,7 @@ impl Meta {
     pub(crate) fn is_possible(&self) -> bool {
         self.logical <= MAX_PAGES
             && self.checkpoint != 0
-            && self.checkpoint < u64::from(u32::MAX >> 1) - 4
+            && self.checkpoint <= LAST_CHECKPOINT + 1
             && self.height <= MAX_HEIGHT
             && self.logical <= covers(self.height)
             && u64::from(self.root) < MAX_PAGES

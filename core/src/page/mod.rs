@@ -93,8 +93,8 @@ pub trait Hooks: Send + Sync {
     fn recover(&self, pager: &Pager) -> Result<()>;
     /// A process died: drop what it held. Under the latch. May be run again.
     fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
-    /// A thread of this process ends: drop what it held. Without the latch.
-    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32);
+    /// A thread ended: drop what it held. Under the latch. May be run again.
+    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()>;
     /// A change of a container (or one entry of it, by key hash) is about to happen:
     /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
     fn check_change(
@@ -133,8 +133,8 @@ pub struct Pager {
     redo: redo::Redo,
     hooks: OnceLock<Box<dyn Hooks>>,
     closed: AtomicBool,
-    /// Held by who closes.
-    closing: Mutex<()>,
+    /// Who closes has it (`close::Closing`).
+    closing: AtomicU32,
 }
 
 impl std::fmt::Debug for Pager {

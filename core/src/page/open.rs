@@ -29,7 +29,7 @@ use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -261,7 +261,7 @@ impl Pager {
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
             closed: AtomicBool::new(false),
-            closing: Mutex::new(()),
+            closing: AtomicU32::new(0),
             shm: parts.shm,
             file: parts.file,
             path: parts.path,

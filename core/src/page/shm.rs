@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 9 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 10 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// Header words, as byte offsets.
 pub(crate) mod at {
@@ -86,6 +86,9 @@ pub(crate) mod at {
     pub(crate) const SLOTS_HIGH: usize = 448;
     /// Process slots ever used.
     pub(crate) const PROCESSES_HIGH: usize = 456;
+
+    /// Threads that ended and could not give back their locks (`slots`); 0: none.
+    pub(crate) const ENDED: usize = 464;
 
     /// Copy-on-write intent (`cow`): state, logical page, old entry, new entry.
     pub(crate) const INTENT: usize = 512;

@@ -7,14 +7,18 @@
 //!    given away meanwhile is noticed.
 //! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
 //!    first operation (`Pager::registration`).
+//! 4. A thread that ends while somebody keeps the latch cannot give back its locks. Its slot stays its own and says so
+//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot (`bury_threads`).
+//!    Else the next thread to get it would have them.
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
 //! durability; whether it came by a fork.
-//! Thread slot: mark (see `gate`), owner = process slot + 1 | generation << 32, depth of transaction.
+//! Thread slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction.
 
 use super::Pager;
 use super::latch::{self, Latch};
 use super::shm::{self, Shm, at};
+use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
 use crate::raw::process::{self, Unshared};
@@ -22,6 +26,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Locked shared by everyone who has the store open.
 pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
@@ -29,6 +34,16 @@ pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
 pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
 /// First byte of the process slots.
 pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
+
+/// In the owner of a thread slot: the thread has ended and left its locks.
+const ENDED: u64 = 1 << 31;
+
+/// How long a thread that ends waits for the latch, to give back its locks: who has it may be waiting for that end.
+const AT_AN_END: Duration = Duration::from_secs(1);
+
+fn owner_word(process: usize, generation: u32) -> u64 {
+    (process as u64 + 1) | u64::from(generation) << 32
+}
 
 /// A word of a process slot.
 #[derive(Clone, Copy)]
@@ -132,6 +147,11 @@ impl Pager {
         latch::process_in(self.process.load(Ordering::Relaxed))
     }
 
+    /// Which of the processes that had this slot.
+    fn generation(&self) -> u32 {
+        (self.process.load(Ordering::Relaxed) >> 32) as u32
+    }
+
     /// The calling thread's slot.
     #[inline]
     pub(crate) fn slot(&self) -> Result<u32> {
@@ -188,7 +208,7 @@ impl Pager {
 
     fn claim_thread_slot(&self) -> Result<u32> {
         let reg = self.registration()?;
-        let owner = (u64::from(reg.process) + 1) | u64::from(reg.generation) << 32;
+        let owner = owner_word(usize::from(reg.process), reg.generation);
         for slot in 0..shm::THREAD_SLOTS as u32 {
             let word = self.shm.slot_owner(slot);
             if word.load(Ordering::Relaxed) != 0 {
@@ -222,17 +242,50 @@ impl Pager {
             // A thread that ends inside a transaction: undo it as if it had been killed.
             let _ = self.recover_as(slot);
         }
-        if let Some(hooks) = self.hooks.get() {
-            let process = self.process();
-            let generation = self
-                .shm
-                .process_word(process, P::Generation)
-                .load(Ordering::Relaxed) as u32;
-            hooks.thread_ended(self, process as u16, generation, slot);
+        let owner = self.shm.slot_owner(slot);
+        let (process, generation) = (self.process(), self.generation());
+        let mine = owner_word(process, generation);
+        if owner.load(Ordering::SeqCst) != mine {
+            return;
         }
         self.leave_checkpoint(slot);
         self.shm.mark(slot).store(0, Ordering::SeqCst);
-        self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+        let mut wait = Wait::at_most(AT_AN_END);
+        let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
+        // Not what became somebody else's because the store was closed meanwhile.
+        let left = if released.is_ok() { 0 } else { mine | ENDED };
+        let done = owner.compare_exchange(mine, left, Ordering::SeqCst, Ordering::SeqCst);
+        if done.is_ok() && released.is_err() {
+            self.shm.word(at::ENDED).fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn release_thread(&self, process: usize, generation: u32, slot: u32) -> Result<()> {
+        let hooks = self.hooks.get();
+        hooks.map_or(Ok(()), |h| h.thread_ended(self, process as u16, generation, slot))
+    }
+
+    /// Does for threads that have ended what they could not. Under the latch; can be done again.
+    pub fn bury_threads(&self) -> Result<()> {
+        let ended = self.shm.get(at::ENDED);
+        if ended == 0 {
+            return Ok(());
+        }
+        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
+            if owner & ENDED != 0
+                && let Some(process) = self.process_of(slot)
+            {
+                self.release_thread(process, (owner >> 32) as u32, slot)?;
+                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+            }
+        }
+        // One that has ended meanwhile is met the next time.
+        let _ = self
+            .shm
+            .word(at::ENDED)
+            .compare_exchange(ended, 0, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(())
     }
 
     /// This process's registration, made anew in a forked child.
@@ -296,7 +349,7 @@ impl Pager {
 
     /// The process slot that owns a thread slot.
     pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
-        let owner = self.shm.slot_owner(slot).load(Ordering::Acquire) as u32;
+        let owner = (self.shm.slot_owner(slot).load(Ordering::Acquire) & !ENDED) as u32;
         (owner != 0 && owner as usize <= shm::PROCESS_SLOTS).then(|| owner as usize - 1)
     }
 

@@ -18,7 +18,9 @@ impl Hooks for NoHooks {
     fn process_died(&self, _: &Pager, _: u16, _: u32) -> Result<()> {
         Ok(())
     }
-    fn thread_ended(&self, _: &Pager, _: u16, _: u32, _: u32) {}
+    fn thread_ended(&self, _: &Pager, _: u16, _: u32, _: u32) -> Result<()> {
+        Ok(())
+    }
     fn check_change(&self, _: &Pager, _: u32, _: Actor, _: ObjectId, _: Option<u64>) -> Result<()> {
         Ok(())
     }
@@ -88,6 +90,50 @@ fn an_error_undoes_the_section() {
     let s = p.read(&mut Wait::forever()).unwrap();
     assert_eq!(s.bytes(page.addr() + 16, 12).unwrap(), b"hello, world");
     assert_eq!(s.u64_at(sb::NEXT_PAGE).unwrap(), 2);
+}
+
+/// What finds no room in its middle is undone alone, on pages that are as new as the operation too.
+#[test]
+fn an_attempt_that_finds_no_room_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let (old, free) = change(&p, |s| Ok((s.alloc_page()?, s.alloc_page()?))).unwrap();
+    change(&p, |s| {
+        s.set_u64(old.addr(), 1)?;
+        s.free_page(free)
+    })
+    .unwrap();
+    change(&p, |s| {
+        s.set_u64(old.addr(), 2)?;
+        let fresh = [s.alloc_page()?, s.alloc_page()?];
+        s.set_u64(fresh[1].addr(), 3)?;
+        s.defer_free(Addr(1))?;
+        let next = s.u64_at(sb::NEXT_PAGE)?;
+        let none = s.attempt(|s| {
+            s.alloc_page()?;
+            s.set_u64(old.addr(), 4)?;
+            s.set_u64(fresh[1].addr(), 5)?;
+            s.set_bytes(fresh[1].addr() + 8, b"half done")?;
+            s.defer_free(Addr(2))?;
+            Err::<(), Error>(Error::NoSpace {
+                what: "test pages",
+                source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+            })
+        })?;
+        assert!(none.is_none());
+        assert_eq!((s.u64_at(old.addr())?, s.u64_at(fresh[1].addr())?), (2, 3));
+        assert_eq!(s.u64_at(fresh[1].addr() + 8)?, 0);
+        assert_eq!(s.u64_at(sb::NEXT_PAGE)?, next);
+        assert_eq!(s.take_deferred(), [Addr(1)]);
+        // The rest of the operation goes on from there.
+        let some = s.attempt(|s| s.alloc_page())?;
+        assert_eq!(some.map(|page| page.0), Some(next));
+        s.set_u64(fresh[1].addr(), 6)
+    })
+    .unwrap();
+    assert_eq!(word(&p, old.addr()), 2);
+    p.check_pages().unwrap();
+    p.close().unwrap();
 }
 
 #[test]

@@ -106,14 +106,12 @@ impl Hooks for LockHooks {
         done
     }
 
-    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) {
+    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()> {
         let o = owner(Actor::Thread, slot, process, generation);
         let mut wakes = Wakes::new();
-        // A thread that ends while the latch cannot be had leaves its locks to the end of its process.
-        let _ = pager.with_latch(&mut Wait::at_most(Duration::from_secs(1)), || {
-            table(pager)?.release_thread(&o, &mut wakes)
-        });
+        let done = table(pager)?.release_thread(&o, &mut wakes);
         wake_all(pager, &wakes);
+        done
     }
 
     #[inline]
@@ -150,7 +148,11 @@ impl Env for Store {
                     .max(Duration::from_millis(50)),
             ),
         };
-        self.pager().with_latch(&mut wait, || f(&table(self.pager())?))
+        let pager = self.pager();
+        pager.with_latch(&mut wait, || {
+            pager.bury_threads()?;
+            f(&table(pager)?)
+        })
     }
 
     fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R {

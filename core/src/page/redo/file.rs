@@ -44,8 +44,8 @@ const STEP: u64 = if cfg!(feature = "testing") {
 } else {
     1 << 20
 };
-/// The largest ring that is believed.
-const RING_MOST: u64 = 256 << 20;
+/// The largest ring that is believed: what a forged log can hold, and can make of a store, is bounded by it.
+const RING_MOST: u64 = 8 << 20;
 
 /// The log's path.
 pub(crate) fn path_of(store: &Path) -> PathBuf {

@@ -2,10 +2,10 @@
 //!
 //! 1. `ready` is the end of the last record that is committed and ends with its sector; bytes before it are
 //!    in the ring for good. Only the latch's holder moves it.
-//! 2. The leader (its thread slot + 1, and its process's generation << 32, stand in `leader`) writes what
+//! 2. The leader (`leader` names it as the latch's word names its owner) writes what
 //!    lies between `written` and `ready`, flushes, and only then moves `written` and `durable`. Doing it
-//!    again is harmless: whoever takes the lead over from a dead one begins anew. The generation tells
-//!    the dead from a living process that was given its slot.
+//!    again is harmless: whoever takes the lead over from a dead one begins anew. Process slot and generation
+//!    tell the dead from the living who were given its slots.
 //! 3. While `hold` is set (to a position + 1) records from that position on hang on a checkpoint that is
 //!    not durable yet: they may be written, but count for nothing. It is set before the first such record
 //!    is `ready`, so a leader reads it after `ready`.

@@ -40,9 +40,10 @@ pub(crate) use record::Place;
 
 use super::Pager;
 use super::fork::lock_soon;
+use super::latch::Owner;
 use super::shm::{self, Region, Shm, at};
 use super::wait::{Patience, Wait};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use append::Ticket;
@@ -51,7 +52,7 @@ use group::Group;
 use record::SECTOR;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const OFF: u64 = 0;
 const PENDING: u64 = 1;
@@ -72,7 +73,7 @@ thread_local! {
 pub(crate) struct Redo {
     /// This process wants its changes to be durable when they are complete.
     pub(super) commit: bool,
-    file: Mutex<Option<LogFile>>,
+    file: Mutex<Option<Arc<LogFile>>>,
     scratch: Mutex<append::Scratch>,
 }
 
@@ -184,7 +185,7 @@ impl Shm {
 /// This process's state of the log, standing still.
 pub(super) struct HeldLog<'a> {
     _scratch: std::sync::MutexGuard<'a, append::Scratch>,
-    _file: std::sync::MutexGuard<'a, Option<LogFile>>,
+    _file: std::sync::MutexGuard<'a, Option<Arc<LogFile>>>,
 }
 
 impl Pager {
@@ -245,7 +246,7 @@ impl Pager {
         let generation = process::random_u64() | 1;
         let log = LogFile::create(&path, &self.file, uuid, generation)?;
         fail_point!("log.made");
-        *self.log_file() = Some(log);
+        *self.log_file() = Some(Arc::new(log));
         self.latched(|pager, _| {
             let end = pager.shm.get(at::LOG_END).next_multiple_of(SECTOR);
             pager.shm.put_log_end(end);
@@ -268,7 +269,7 @@ impl Pager {
         })
     }
 
-    fn log_file(&self) -> std::sync::MutexGuard<'_, Option<LogFile>> {
+    fn log_file(&self) -> std::sync::MutexGuard<'_, Option<Arc<LogFile>>> {
         self.redo.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -284,7 +285,22 @@ impl Pager {
         self.dirty_epoch()
     }
 
-    /// After the last one's checkpoint: nothing needs the log's file any more.
+    /// After the last one's checkpoint, which names no log: one more, so that the meta page before the newest names
+    /// none either and stands for it if it gets damaged. Then the file goes.
+    pub(crate) fn outlive_log(&self) -> Result<()> {
+        if self.shm.get(at::LOG_GENERATION) == 0 || self.shm.get(at::LOG_NAMED) != 0 {
+            return Ok(());
+        }
+        match self.checkpoint_always() {
+            // All is durable; the file is in nobody's way.
+            Err(Error::NoSpace { .. }) => return Ok(()),
+            done => done?,
+        }
+        self.remove_log();
+        Ok(())
+    }
+
+    /// After checkpoints that name no log: nothing needs its file any more.
     pub(crate) fn remove_log(&self) {
         if self.shm.get(at::LOG_GENERATION) == 0
             || self.shm.get(at::LOG_NAMED) != 0
@@ -351,8 +367,8 @@ impl Pager {
 
     /// Makes everything before `end` durable, or waits for who is at it.
     fn flush_log(&self, end: u64) -> Result<()> {
-        let (slot, _, generation) = self.identity()?;
-        let me = (u64::from(slot) + 1) | u64::from(generation) << 32;
+        let slot = self.slot()?;
+        let me = Owner::new(self.process.load(Ordering::Relaxed), slot).word();
         let group = self.shm.group();
         let mut wait = Wait::forever();
         let mut patience = Patience::new(&mut wait, self.bound);
@@ -381,29 +397,23 @@ impl Pager {
                 continue;
             }
             let slice = patience.slice("the log to be flushed", || {
-                leader_slot(group.leader())
-                    .map_or_else(|| "nobody".to_owned(), |slot| self.describe_slot(slot))
+                self.describe_owner(Owner::in_word(group.leader()))
             })?;
             group.sleep(slice);
         }
         Ok(())
     }
 
-    /// Whether the process that leads is gone. Its slot may be somebody else's by now.
+    /// Whether the process that leads is gone. Its slots may be somebody else's by now.
     fn leader_is_dead(&self, leader: u64) -> bool {
-        let Some(slot) = leader_slot(leader).filter(|s| (*s as usize) < shm::THREAD_SLOTS) else {
-            return true;
-        };
-        let owner = self.shm.slot_owner(slot).load(Ordering::Acquire);
-        owner >> 32 != leader >> 32 || self.process_of(slot).is_none_or(|p| self.process_is_dead(p))
+        Owner::in_word(leader).is_none_or(|l| self.is_dead(l.process() as u16, l.generation()))
     }
 
     /// Waits, not long, until no other thread of this process leads: its slots are given back next.
-    pub(crate) fn let_leader_finish(&self, process: usize) {
+    pub(crate) fn let_leader_finish(&self) {
         let until = std::time::Instant::now() + self.bound;
-        while let Some(slot) = leader_slot(self.shm.group().leader())
-            && (slot as usize) < shm::THREAD_SLOTS
-            && self.process_of(slot) == Some(process)
+        let mine = self.process.load(Ordering::Relaxed);
+        while Owner::in_word(self.shm.group().leader()).is_some_and(|l| l.is_of(mine))
             && std::time::Instant::now() < until
         {
             std::thread::sleep(std::time::Duration::from_micros(100));
@@ -436,21 +446,22 @@ impl Pager {
         Ok(())
     }
 
-    /// Runs `f` on the log's file.
+    /// Runs `f` on the log's file; not under its mutex, of which a child that is forked during a slow flush would
+    /// have a copy that nobody lets go.
     fn with_log<R>(&self, f: impl FnOnce(&LogFile) -> std::io::Result<R>) -> std::io::Result<R> {
         let generation = self.shm.get(at::LOG_GENERATION);
-        let mut file = self.log_file();
-        match &*file {
-            Some(log) if log.generation == generation => f(log),
-            _ => {
-                let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
-                match LogFile::find(&file::path_of(&self.path), uuid, generation) {
-                    Ok(Found::Log(log)) if log.ring == RING => f(file.insert(log)),
-                    Ok(_) => Err(std::io::Error::other("its file is gone")),
-                    Err(e) => Err(std::io::Error::other(e.to_string())),
-                }
-            }
+        let known = self.log_file().clone();
+        if let Some(log) = known.filter(|log| log.generation == generation) {
+            return f(&log);
         }
+        let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
+        let log = match LogFile::find(&file::path_of(&self.path), uuid, generation) {
+            Ok(Found::Log(log)) if log.ring == RING => Arc::new(log),
+            Ok(_) => return Err(std::io::Error::other("its file is gone")),
+            Err(e) => return Err(std::io::Error::other(e.to_string())),
+        };
+        *self.log_file() = Some(log.clone());
+        f(&log)
     }
 
     fn write_ring(&self, log: &LogFile, from: u64, to: u64) -> std::io::Result<()> {
@@ -473,11 +484,6 @@ impl Pager {
             Ok(())
         })
     }
-}
-
-/// The slot in a leader's word.
-fn leader_slot(leader: u64) -> Option<u32> {
-    (leader as u32).checked_sub(1)
 }
 
 /// The lead, given up at the end, whatever it is.
