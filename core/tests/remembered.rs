@@ -1,11 +1,13 @@
-//! What threads remember of where entries lie (`page/memo.rs`), and handles of where attributes do (`Known`), against
-//! a plain model: two openings of one
-//! store, so that each meets what the other changed, and threads that read while another moves things.
+//! What threads remember of where entries lie (`page/memo.rs`), and handles of where attributes do (`Known`), and all
+//! that is done at a glance, against a plain model: two openings of one store, so that each meets what the other
+//! changed, and threads that read while another moves things.
 //!
 //! Every value says which key it belongs to: one read from a wrong place is told at once.
 
 use fastrand::Rng;
-use persist_core::store::{Actor, In, Key, Kind, Known, Obj, Options, Short, Store, Value, Wait, Word};
+use persist_core::store::{
+    Actor, In, Key, Kind, Known, Obj, Options, Reader, Short, Store, Value, Wait, Word,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +25,39 @@ fn name(k: i64) -> String {
 
 fn value(k: i64, n: i64) -> i64 {
     k << 32 | n
+}
+
+/// Under which key of the root a holder is.
+fn holder(i: usize) -> String {
+    format!("holder {i}")
+}
+
+/// What a glance found, of an int and of a text alike; None if it did not say.
+fn said(told: Result<Word, Value>) -> Option<Option<i64>> {
+    match told {
+        Ok(Word::EMPTY) => None,
+        Ok(Word::REMOVED) => Some(None),
+        Ok(word) => match word.as_short() {
+            Short::Int(n) => Some(Some(n)),
+            other => panic!("{other:?}"),
+        },
+        Err(Value::Str { bytes, .. }) => Some(Some(number(&bytes))),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn longer(r: &Reader<'_>, word: Word) -> Option<Value> {
+    r.value(word).ok()
+}
+
+/// The value as a text that does not fit a word.
+fn text_of(v: i64) -> String {
+    format!("text {v:060}")
+}
+
+fn number(text: &[u8]) -> i64 {
+    let text = std::str::from_utf8(text).unwrap();
+    text.strip_prefix("text ").unwrap().parse().unwrap()
 }
 
 struct Both {
@@ -51,7 +86,7 @@ impl Both {
                 0 => w.new_dict()?,
                 _ => w.new_object("module:Class")?,
             };
-            w.set(root, &Key::Int(i as i64), &In::Obj(o))?;
+            w.set(root, &Key::Str(holder(i).as_bytes()), &In::Obj(o))?;
             made = Some(o);
             Ok(())
         });
@@ -62,15 +97,12 @@ impl Both {
         let (text, want) = (name(k), self.model[i].get(&k));
         let key = Key::Str(text.as_bytes());
         let (store, holder) = (&self.stores[s], self.holders[i]);
-        for word in [
-            store.glance_attribute(holder, &key, &self.known[i][s]),
-            store.glance(holder, &key),
-        ] {
-            if !word.is_empty() {
-                let found = match word.as_short() {
-                    Short::Int(n) => Some(n),
-                    _ => None,
-                };
+        for attribute in [true, false] {
+            let told = match attribute {
+                true => store.glance_attribute(holder, &key, &self.known[i][s], longer),
+                false => store.glance(holder, &key, longer),
+            };
+            if let Some(found) = said(told) {
                 assert_eq!(found.as_ref(), want, "remembered of {text} in {i}");
             }
         }
@@ -79,9 +111,16 @@ impl Both {
             .unwrap();
         let found = found.map(|v| match v {
             Value::Int(n) => n,
+            Value::Str { bytes, .. } => number(&bytes),
             other => panic!("{other:?}"),
         });
         assert_eq!(found.as_ref(), want, "{text} in {i}");
+        let name = self::holder(i);
+        match store.glance(store.root(), &Key::Str(name.as_bytes()), longer) {
+            Ok(Word::EMPTY) => {}
+            Err(Value::Obj(there)) => assert_eq!(there, holder),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -120,7 +159,9 @@ fn run(seed: u64, steps: usize) {
                     assert!(known, "replaced what is not there");
                     at_once += 1;
                 } else {
-                    both.write(s, |w| w.set(o, &key, &In::Int(v)));
+                    let text = text_of(v);
+                    let value = if n % 12 == 0 { In::str(&text) } else { In::Int(v) };
+                    both.write(s, |w| w.set(o, &key, &value));
                 }
                 both.model[i].insert(k, v);
             }
@@ -171,7 +212,8 @@ fn run(seed: u64, steps: usize) {
                     !store.set_at_once(o, &key, Word::small(&In::Int(v))),
                     "within a transaction"
                 );
-                let _ = store.glance_attribute(o, &Key::Str(new.as_bytes()), &both.known[i][s]);
+                let told = store.glance_attribute(o, &Key::Str(new.as_bytes()), &both.known[i][s], longer);
+                assert!(!matches!(told, Ok(Word::REMOVED)), "it is there");
                 assert!(
                     !store.set_attribute_at_once(
                         o,
@@ -229,11 +271,8 @@ fn readers_never_meet_a_value_of_another_key() {
                     let k = rng.i64(0..KEYS);
                     let text = name(k);
                     let key = Key::Str(text.as_bytes());
-                    let word = store.glance(root, &key);
-                    if !word.is_empty() {
-                        let Short::Int(n) = word.as_short() else {
-                            panic!("{word:?}")
-                        };
+                    let told = store.glance(root, &key, longer);
+                    if let Some(Some(n)) = said(told) {
                         assert_eq!(n >> 32, k, "{text}");
                         seen += 1;
                     } else if let Some(Value::Int(n)) =
@@ -252,9 +291,76 @@ fn readers_never_meet_a_value_of_another_key() {
             if rng.u8(0..10) < 3 {
                 write(&mut |w| w.remove(root, &key).map(drop));
             } else if !store.set_at_once(root, &key, Word::small(&In::Int(value(k, n)))) {
-                write(&mut |w| w.set(root, &key, &In::Int(value(k, n))));
+                let (v, text) = (value(k, n), text_of(value(k, n)));
+                write(&mut |w| w.set(root, &key, &if n % 2 == 0 { In::Int(v) } else { In::str(&text) }));
             }
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn items_at_a_glance_are_those_of_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
+    let stores = [open(), open()];
+    let (mut rng, mut model, mut at_once) = (Rng::with_seed(5), Vec::new(), 0);
+    let mut list = None;
+    let write =
+        |s: usize, f: &mut dyn FnMut(&mut persist_core::store::Writer<'_>) -> persist_core::Result<()>| {
+            stores[s]
+                .write(Actor::Thread, &mut Wait::forever(), |w| f(w))
+                .unwrap();
+        };
+    write(0, &mut |w| {
+        let o = w.new_list()?;
+        w.set(stores[0].root(), &Key::Str(b"list"), &In::Obj(o))?;
+        list = Some(o);
+        Ok(())
+    });
+    let list = list.unwrap();
+    for n in 0..6000i64 {
+        let (s, len) = (rng.usize(0..2), model.len() as i64);
+        // A glance is for a thread that comes back.
+        let there = stores[s].read(&mut Wait::forever(), |r| r.len(list));
+        assert_eq!(there.unwrap(), len as u64);
+        let text = text_of(n);
+        let item = if n % 3 == 0 { In::str(&text) } else { In::Int(n) };
+        match rng.u8(0..10) {
+            0..4 => {
+                let at = rng.i64(0..=len);
+                write(s, &mut |w| w.insert(list, at as u64, &item));
+                model.insert(at as usize, n);
+            }
+            4 if len > 0 => {
+                let at = rng.i64(0..len);
+                write(s, &mut |w| w.remove_items(list, at as u64, at as u64 + 1));
+                model.remove(at as usize);
+            }
+            _ => {
+                let index = rng.i64(-len - 2..len + 2);
+                let at = if index < 0 { len + index } else { index };
+                let there = (0..len).contains(&at);
+                if stores[s].set_item_at_once(list, index, Word::small(&In::Int(n))) {
+                    assert!(there, "replaced what is not there");
+                    at_once += 1;
+                } else if there {
+                    write(s, &mut |w| w.set_item(list, at as u64, &item));
+                }
+                if there {
+                    model[at as usize] = n;
+                }
+            }
+        }
+        let len = model.len() as i64;
+        for index in [rng.i64(-len - 2..len + 2), rng.i64(-len - 2..len + 2)] {
+            let at = if index < 0 { len + index } else { index };
+            let want = usize::try_from(at).ok().and_then(|at| model.get(at));
+            let found = said(stores[s].glance_item(list, index, longer));
+            let found = found.unwrap_or_else(|| panic!("step {n}, opening {s}, {index} of {len}"));
+            assert_eq!(found.as_ref(), want, "item {index} of {len}");
+        }
+    }
+    assert!(at_once > 500, "hardly anything was done at once: {at_once}");
+    stores[0].check().unwrap();
 }

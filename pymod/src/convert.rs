@@ -12,13 +12,18 @@ use std::borrow::Cow;
 
 use crate::{error, ffi};
 
-/// The store's word of an int, bool, None or float that fits one; else an empty word.
+/// The store's word of an int, bool, None, float or ASCII str that fits one; else an empty word.
 #[inline(always)]
 pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
     if let Ok(n) = value.cast_exact::<PyInt>() {
         ffi::int_value(n).map_or(Word::EMPTY, |n| Word::small(&In::Int(n)))
     } else if let Ok(f) = value.cast_exact::<PyFloat>() {
         Word::small(&In::Float(f.value()))
+    } else if let Some(text) = ffi::ascii(value) {
+        Word::small(&In::Str {
+            bytes: text,
+            no_newline: false,
+        })
     } else if let Ok(b) = value.cast_exact::<PyBool>() {
         Word::small(&In::Bool(b.is_true()))
     } else if value.is_none() {

@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::cache::Proxy;
 use crate::convert::Scalar;
 use crate::copyin::{Gather, put};
+use crate::glance::Seen;
 use crate::lock::{Held, LockKey};
 use crate::shared::settle;
 use crate::views::{DictIter, ItemsView, KeysView, Part, ValuesView};
@@ -98,10 +99,12 @@ impl Dict {
         py: Python<'py>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if let Some(text) = ffi::ascii(key)
-            && let Some(value) = self.proxy.shared.glance(py, self.proxy.obj, text)?
-        {
-            return Ok(Some(value));
+        if let Some(text) = ffi::ascii(key) {
+            match self.proxy.shared.glance(py, self.proxy.obj, text)? {
+                Seen::Value(value) => return Ok(Some(value)),
+                Seen::Nothing => return Ok(None),
+                Seen::Unsure => {}
+            }
         }
         let scalar = Scalar::key_of(key)?;
         self.proxy.shared.entry(py, self.proxy.obj, &scalar.key())
@@ -207,6 +210,11 @@ impl Dict {
     }
 
     fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Some(text) = ffi::ascii(key)
+            && let Some(there) = self.proxy.shared.glance_whether(self.proxy.obj, text)
+        {
+            return Ok(there);
+        }
         let scalar = Scalar::key_of(key)?;
         let key = scalar.key();
         self.proxy.shared.read(py, |r| r.contains(self.proxy.obj, &key))

@@ -5,7 +5,7 @@
 //!
 //! - `ffi`: the raw edges of the C API; the only unsafe code.
 //! - `error`: exceptions. `convert`: scalars. `copyin`, `copyout`: graphs.
-//! - `cache`: identity. `shared`: sections and waiting. `batch`: values on their way out.
+//! - `cache`: identity. `shared`: sections and waiting. `glance`: the short way. `batch`: values on their way out.
 //! - `dict`, `views`, `list`, `items`, `slice`, `object`, `classes`: the proxies.
 //! - `store`, `registry`, `snapshot`, `lock`: open stores, their snapshots, transactions, locks.
 
@@ -21,6 +21,7 @@ mod dict;
 mod error;
 #[allow(unsafe_code)]
 mod ffi;
+mod glance;
 mod items;
 mod list;
 mod lock;

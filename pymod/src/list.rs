@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::cache::Proxy;
 use crate::copyin::{Arg, put};
+use crate::glance::Seen;
 use crate::items::{as_list, is_same, items_of};
 use crate::lock::{Held, LockKey};
 use crate::slice::{At, Clipped, position};
@@ -37,7 +38,15 @@ fn out_of_range(what: &str) -> PyErr {
 impl List {
     fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let obj = self.proxy.obj;
-        match At::of(index)? {
+        let at = At::of(index)?;
+        if let At::Index(n) = at {
+            match self.proxy.shared.glance_item(py, obj, n)? {
+                Seen::Value(value) => return Ok(value),
+                Seen::Nothing => return Err(out_of_range("list index")),
+                Seen::Unsure => {}
+            }
+        }
+        match at {
             At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.peek_item(obj, n as u64))?,
             At::Index(n) => self.proxy.shared.fetch(py, |r| match position(n, r.len(obj)?) {
                 Some(at) => r.peek_item(obj, at),
@@ -59,6 +68,9 @@ impl List {
             At::Index(n) => n,
             At::Span(span) => return self.set_slice(span, value),
         };
+        if self.proxy.shared.set_item_at_once(obj, n, value) {
+            return Ok(());
+        }
         let set = put(py, &self.proxy.shared, value, |w, value| {
             match position(n, w.len(obj)?) {
                 Some(at) => w.set_item(obj, at, value).map(|()| true),

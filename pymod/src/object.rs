@@ -26,6 +26,7 @@ use crate::classes::Name;
 use crate::convert::utf8;
 use crate::dict::Dict;
 use crate::ffi::{self, OnType};
+use crate::glance::Seen;
 use crate::lock::{Held, LockKey};
 use crate::shared::Shared;
 use crate::{classes, error, lock};
@@ -159,8 +160,8 @@ impl Object {
     }
 }
 
-fn is_dunder(name: &str) -> bool {
-    name.len() > 4 && name.starts_with("__") && name.ends_with("__")
+fn is_dunder(name: &[u8]) -> bool {
+    name.len() > 4 && name.starts_with(b"__") && name.ends_with(b"__")
 }
 
 fn name_str<'a, 'py>(name: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
@@ -420,18 +421,21 @@ impl Object {
             return ffi::generic_get(any, name);
         };
         let on_type = ffi::on_type(any, name);
-        if on_type == OnType::Missing
-            && let Some(text) = ffi::ascii(name)
-            && let Some(value) = proxy.shared.glance_attribute(slf.py(), proxy.obj, text, known)?
+        if let Some(text) = ffi::ascii(name)
+            && (on_type == OnType::Missing || on_type == OnType::Plain && !is_dunder(text))
         {
-            return Ok(value);
+            match proxy.shared.glance_attribute(slf.py(), proxy.obj, text, known)? {
+                Seen::Value(value) => return Ok(value),
+                Seen::Nothing => return ffi::generic_get(any, name),
+                Seen::Unsure => {}
+            }
         }
         let text = utf8(name)?;
         if on_type != OnType::Missing {
             if &*text == b"__dict__" {
                 return Ok(Bound::new(slf.py(), Dict::of_attributes(slf.py(), proxy)?)?.into_any());
             }
-            if on_type == OnType::Data || name.to_str().is_ok_and(is_dunder) {
+            if on_type == OnType::Data || is_dunder(&text) {
                 return ffi::generic_get(any, name);
             }
         }

@@ -104,7 +104,7 @@ fn whole(large: &Large, bytes: Vec<u8>) -> Value {
 }
 
 #[inline(never)]
-fn take_long(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Got> {
+pub(crate) fn take_long(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Got> {
     Ok(match r.value(word)? {
         Value::Obj(obj) => Got::Container(find(shared, r, obj)?),
         value => Got::Value(value),
@@ -113,7 +113,7 @@ fn take_long(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Got> {
 
 /// The Python object of a small scalar; None for anything longer.
 #[inline]
-fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny>>> {
     Ok(Some(match short {
         Short::Int(n) => n.into_pyobject(py)?.into_any(),
         Short::Float(x) => PyFloat::new(py, x).into_any(),
@@ -125,7 +125,7 @@ fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny
 }
 
 /// A value found in a section that is more than a word.
-enum Got {
+pub(crate) enum Got {
     Value(Value),
     Container(Found),
 }
@@ -242,35 +242,13 @@ impl Shared {
         }
     }
 
-    /// The Python object of a small value under a key, if it is known where it lies. None says nothing.
-    #[inline(always)]
-    pub(crate) fn glance<'py>(
-        &self,
-        py: Python<'py>,
-        obj: Obj,
-        key: &[u8],
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let word = self.store.glance(obj, &Key::Str(key));
-        if word.is_plain() {
-            return small(py, word.as_short());
+    /// The Python object of what was taken out; `Large` is not for here.
+    #[inline(never)]
+    pub(crate) fn give<'py>(self: &Arc<Self>, py: Python<'py>, got: Got) -> PyResult<Bound<'py, PyAny>> {
+        match got {
+            Got::Value(value) => convert::to_python(py, &value),
+            Got::Container(found) => self.wrap(py, found),
         }
-        Ok(None)
-    }
-
-    /// The same of an attribute.
-    #[inline(always)]
-    pub(crate) fn glance_attribute<'py>(
-        &self,
-        py: Python<'py>,
-        obj: Obj,
-        key: &[u8],
-        known: &Known,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let word = self.store.glance_attribute(obj, &Key::Str(key), known);
-        if word.is_plain() {
-            return small(py, word.as_short());
-        }
-        Ok(None)
     }
 
     /// The Python object of the value under a key.
@@ -281,30 +259,6 @@ impl Shared {
         key: &Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.fetch(py, |r| r.peek(obj, key))
-    }
-
-    /// Sets an entry, if that is done in a moment. False: nothing was done.
-    #[inline(always)]
-    pub(crate) fn set_at_once(&self, obj: Obj, key: &[u8], value: &Bound<'_, PyAny>) -> bool {
-        !self.read_only && {
-            let word = convert::small_word(value);
-            word.is_plain() && self.store.set_at_once(obj, &Key::Str(key), word)
-        }
-    }
-
-    /// The same of an attribute.
-    #[inline(always)]
-    pub(crate) fn set_attribute_at_once(
-        &self,
-        obj: Obj,
-        key: &[u8],
-        value: &Bound<'_, PyAny>,
-        known: &Known,
-    ) -> bool {
-        !self.read_only && {
-            let word = convert::small_word(value);
-            word.is_plain() && self.store.set_attribute_at_once(obj, &Key::Str(key), word, known)
-        }
     }
 
     /// Reads one value and gives its Python object. What fits the store's own word travels in it:
@@ -345,8 +299,7 @@ impl Shared {
         match long {
             None => Ok(None),
             Some(Got::Value(Value::Large(large))) => self.fetch_large(py, large, f),
-            Some(Got::Value(value)) => convert::to_python(py, &value).map(Some),
-            Some(Got::Container(found)) => self.wrap(py, found).map(Some),
+            Some(got) => self.give(py, got).map(Some),
         }
     }
 

@@ -360,3 +360,38 @@ def test_bad_attributes_are_refused(root: persist.Dict) -> None:
     vars(q)[1] = 2
     with pytest.raises(TypeError, match="attribute name"):
         root["q"] = q
+
+
+class Shaded(persist.Object):
+    """A class whose own attributes an instance may hide."""
+
+    kind = "of the class"
+
+    def call(self) -> str:
+        return "the method"
+
+
+def test_what_the_class_says_holds_while_the_instance_says_nothing(root: persist.Dict) -> None:
+    root["o"] = Shaded()
+    o = root["o"]
+    for _ in range(200):
+        assert (o.kind, o.call()) == ("of the class", "the method")
+    for value in (1, "a text longer than any word of the store", [1], None, b"bytes", 2**70):
+        o.kind = value
+        assert o.kind == value and o.call() == "the method"
+        del o.kind
+        assert o.kind == "of the class"
+        o.call = value
+        assert o.call == value and root["o"].call == value
+        del o.call
+        assert o.call() == "the method"
+    with pytest.raises(AttributeError):
+        _ = o.missing
+    o.missing = 1
+    assert o.missing == 1
+    o.__class__ = Plainer
+    assert not hasattr(o, "kind") and o.missing == 1
+
+
+class Plainer(persist.Object):
+    """What it becomes."""

@@ -13,6 +13,17 @@ pub(super) fn finish(w: &mut Writer<'_>) -> Result<()> {
     heap::apply_frees(w)
 }
 
+/// What `long` makes of a word, in the section that found it, which ends.
+#[inline(never)]
+fn look_closer<R>(
+    section: Reader<'_>,
+    word: Word,
+    long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+) -> Option<R> {
+    let made = long(&section, word);
+    section.is_whole().then_some(made).flatten()
+}
+
 impl Store {
     /// Runs `f` in a read section. `f` may be run again (a transaction was in the way): it must only
     /// copy out. Inside it: no blocking, no other call of the store, and leave soon.
@@ -38,27 +49,66 @@ impl Store {
     }
 
     /// The word of the value under a key, if it is there and nothing is in the way: the short way of most
-    /// reads, whose result fits a register. `Word::EMPTY` says nothing: use `read`.
+    /// reads, whose result fits a register. `Word::REMOVED`: surely nothing is there. `Word::EMPTY` says nothing:
+    /// use `read`.
+    ///
+    /// # Errors
+    /// No failure: what `long` makes of a value that is more than its word, in the same section. (For it, too, holds
+    /// what is said at `read`.)
     #[inline(always)]
-    #[must_use]
-    pub fn glance(&self, obj: Obj, key: &Key<'_>) -> Word {
-        let Some(section) = self.pager().try_read() else {
-            return Word::EMPTY;
-        };
-        let word = ops::glance(&section, obj, key);
-        if section.is_whole() { word } else { Word::EMPTY }
+    pub fn glance<R>(
+        &self,
+        obj: Obj,
+        key: &Key<'_>,
+        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+    ) -> std::result::Result<Word, R> {
+        self.look(|section| ops::glance(section, obj, key), long)
     }
 
     /// As `glance`, of an attribute of an object, for one who refers to that object for some time and keeps what
     /// is `known` of it.
+    ///
+    /// # Errors
+    /// No failure: see `glance`.
     #[inline(always)]
-    #[must_use]
-    pub fn glance_attribute(&self, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
+    pub fn glance_attribute<R>(
+        &self,
+        obj: Obj,
+        key: &Key<'_>,
+        known: &Known,
+        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+    ) -> std::result::Result<Word, R> {
+        self.look(|section| ops::glance_attribute(section, obj, key, known), long)
+    }
+
+    /// As `glance`, of an item of a list. An index below zero counts from the end.
+    ///
+    /// # Errors
+    /// No failure: see `glance`.
+    #[inline(always)]
+    pub fn glance_item<R>(
+        &self,
+        obj: Obj,
+        index: i64,
+        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+    ) -> std::result::Result<Word, R> {
+        self.look(|section| ops::glance_item(section, obj, index), long)
+    }
+
+    #[inline(always)]
+    fn look<R>(
+        &self,
+        find: impl FnOnce(&Reader<'_>) -> Word,
+        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+    ) -> std::result::Result<Word, R> {
         let Some(section) = self.pager().try_read() else {
-            return Word::EMPTY;
+            return Ok(Word::EMPTY);
         };
-        let word = ops::glance_attribute(&section, obj, key, known);
-        if section.is_whole() { word } else { Word::EMPTY }
+        let word = find(&section);
+        if word.is_plain() || word.is_empty() {
+            return Ok(if section.is_whole() { word } else { Word::EMPTY });
+        }
+        look_closer(section, word, long).map_or(Ok(Word::EMPTY), Err)
     }
 
     /// Replaces a small value by another (`Word::small`), if nothing is in the way and this thread found the entry
@@ -87,6 +137,15 @@ impl Store {
             && !self.inner.has_unpinned.load(Ordering::Relaxed)
             && known.is_of(self.pager().structure_now())
             && self.replace_known(obj, key, word, known)
+    }
+
+    /// As `set_at_once`, of an item of a list. An index below zero counts from the end.
+    #[inline]
+    #[must_use]
+    pub fn set_item_at_once(&self, obj: Obj, index: i64, word: Word) -> bool {
+        word.is_plain()
+            && !self.inner.has_unpinned.load(Ordering::Relaxed)
+            && self.replace_at_once(obj, word, |section| ops::known_item(section, obj, index))
     }
 
     #[inline(never)]

@@ -14,7 +14,7 @@
 
 mod known;
 
-pub use known::{Known, locate_known};
+pub use known::{Known, locate_known, word_known};
 
 use super::{KEYS_MAX, Rec, record};
 use crate::error::{Error, Result};
@@ -91,6 +91,19 @@ impl Head {
             .filter(|(_, v)| !v.is_empty()))
     }
 
+    /// Where the value word of an attribute in the shared form lies, and the word.
+    #[inline]
+    fn locate<P: Pages>(&self, p: &P, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
+        if self.words == 0 {
+            return Ok(None);
+        }
+        let Some(i) = Rec::read(p, self.class)?.find(p, key, hash)? else {
+            return Ok(None);
+        };
+        let value = self.value(p, i)?;
+        Ok((!value.is_empty()).then_some((self.body + i as u64 * 8, value)))
+    }
+
     fn set_body<W: PagesMut>(&mut self, w: &mut W, words: usize, body: Addr) -> Result<()> {
         w.set_bytes(self.h + header::FORM, &(words as u16).to_le_bytes())?;
         w.set_u64(self.h + header::BODY, body.0)?;
@@ -122,13 +135,7 @@ pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<
     if !head.shared {
         return dict::get_hashed(p, h, key, hash);
     }
-    if head.words == 0 {
-        return Ok(None);
-    }
-    match Rec::read(p, head.class)?.find(p, key, hash)? {
-        Some(i) => Ok(Some(head.value(p, i)?).filter(|v| !v.is_empty())),
-        None => Ok(None),
-    }
+    Ok(head.locate(p, key, hash)?.map(|(_, value)| value))
 }
 
 /// Where the value word of an attribute lies, and the word.
@@ -138,14 +145,7 @@ pub fn locate<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Opti
     if !head.shared {
         return dict::locate(p, h, key, hash);
     }
-    if head.words == 0 {
-        return Ok(None);
-    }
-    let Some(i) = Rec::read(p, head.class)?.find(p, key, hash)? else {
-        return Ok(None);
-    };
-    let value = head.value(p, i)?;
-    Ok((!value.is_empty()).then_some((head.body + i as u64 * 8, value)))
+    head.locate(p, key, hash)
 }
 
 /// The stored key word and the value word of an attribute.

@@ -53,12 +53,31 @@ pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
 /// The item at an index; None from the length on.
 #[inline]
 pub fn get<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<Word>> {
+    match slot(p, h, i)? {
+        Some((_, at)) => Ok(Some(Word(p.u64_at(at)?))),
+        None => Ok(None),
+    }
+}
+
+/// Where the word of an item lies; None from the length on.
+#[inline]
+pub fn place<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<Addr>> {
+    let Some((leaf, at)) = slot(p, h, i)? else {
+        return Ok(None);
+    };
+    leaf.verify(p)?;
+    Ok(Some(at))
+}
+
+#[inline]
+fn slot<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<(Leaf, Addr)>> {
     let root = Root::read(p, h)?;
     if i >= root.len {
         return Ok(None);
     }
     let leaf = item(p, &root, i)?;
-    Ok(Some(Word(p.u64_at(leaf.slot(leaf.start + leaf.off))?)))
+    let at = leaf.slot(leaf.start + leaf.off);
+    Ok(Some((leaf, at)))
 }
 
 /// Replaces the item at an index by one logged store; gives the old one.

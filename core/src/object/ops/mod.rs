@@ -22,18 +22,18 @@ pub use change::{
 };
 pub use convert::convert;
 pub use read::{
-    Class, Met, class, class_is, class_name, contains, get, glance, glance_attribute, home, is_home, item,
-    items, kind, large_read, len, meet, mtime, next, peek, peek_item, prev, refs, size,
+    Class, Met, class, class_is, class_name, contains, get, glance, glance_attribute, glance_item, home,
+    is_home, item, items, kind, large_read, len, meet, mtime, next, peek, peek_item, prev, refs, size,
 };
 pub use rename::rename;
 
 use super::class::attr::{self, Known};
-use super::dict;
 use super::graph::{self, ReapProgress};
 use super::header::{self, DOOMED, DRAINED, Kind};
 use super::scalar;
 use super::value::{In, Key, Step};
 use super::word::Word;
+use super::{dict, list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::page::access::{self, Pages, PagesMut};
@@ -102,6 +102,14 @@ pub fn known_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) 
     // Its line and that of the value come together.
     p.prefetch(obj.addr + header::MTIME);
     let (at, _) = attr::locate_known(p, obj, key, known).ok()??;
+    Some((at, obj.addr + header::MTIME))
+}
+
+/// The same of an item of a list.
+#[inline]
+pub fn known_item<P: Pages>(p: &P, obj: Obj, index: i64) -> Option<(Addr, Addr)> {
+    let at = read::item_at(p, obj, index).ok()??;
+    let at = list::place(p, obj.addr, at).ok()??;
     Some((at, obj.addr + header::MTIME))
 }
 

@@ -157,15 +157,15 @@ fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
     Ok(found.map(|(_, word)| word))
 }
 
-/// The word of an entry, `EMPTY` if there is none or it cannot be told: the way without large results, short
-/// where this thread knows where to find it.
+/// The word of an entry, `REMOVED` if there is none, `EMPTY` if it cannot be told: the way without large results,
+/// short where this thread knows where to find it.
 #[inline(always)]
 pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
     if let Some(about) = about(obj, key)
         && let Some([at, _]) = p.recall(about)
     {
         return match (p.reading(obj.id), p.u64_at(Addr(at))) {
-            (Ok(()), Ok(word)) => Word(word),
+            (Ok(()), Ok(word)) => seen(Word(word)),
             _ => Word::EMPTY,
         };
     }
@@ -175,27 +175,62 @@ pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
 /// The same of an attribute, by way of what is known of its object; fills that.
 #[inline(always)]
 pub fn glance_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    if let (Ok(()), Ok(Some((_, word)))) = (p.reading(obj.id), attr::locate_known(p, obj, key, known)) {
+    if let (Ok(()), Ok(word)) = (p.reading(obj.id), attr::word_known(p, obj, key, known))
+        && word != Word::EMPTY
+    {
         return word;
     }
     search_known(p, obj, key, known)
 }
 
+/// The same of an item of a list; an index below zero counts from its end.
+#[inline]
+pub fn glance_item<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
+    match item_at(p, obj, index) {
+        Ok(Some(at)) => told(list::get(p, obj.addr, at)),
+        Ok(None) => Word::REMOVED,
+        Err(_) => Word::EMPTY,
+    }
+}
+
+/// The place of an item; an index below zero counts from the end.
+#[inline]
+pub(super) fn item_at<P: Pages>(p: &P, obj: Obj, index: i64) -> Result<Option<u64>> {
+    wants_list(reading(p, obj)?)?;
+    if index >= 0 {
+        return Ok(Some(index as u64));
+    }
+    Ok(list::len(p, obj.addr)?.checked_sub(index.unsigned_abs()))
+}
+
 #[inline(never)]
 fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    match lookup(p, obj, key) {
-        Ok(Some(word)) => {
-            // What is alive; and if it cannot be learned, it is not known.
-            let _ = known.learn(p, obj);
-            word
-        }
-        _ => Word::EMPTY,
+    let word = told(lookup(p, obj, key));
+    if word != Word::EMPTY {
+        // What is alive; and if it cannot be learned, it is not known.
+        let _ = known.learn(p, obj);
     }
+    word
 }
 
 #[inline(never)]
 fn search<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
-    lookup(p, obj, key).ok().flatten().unwrap_or(Word::EMPTY)
+    told(lookup(p, obj, key))
+}
+
+#[inline]
+fn told(found: Result<Option<Word>>) -> Word {
+    match found {
+        Ok(Some(word)) => seen(word),
+        Ok(None) => Word::REMOVED,
+        Err(_) => Word::EMPTY,
+    }
+}
+
+/// What stands where a value should, for one to whom `REMOVED` says that nothing does: that is damage.
+#[inline(always)]
+fn seen(word: Word) -> Word {
+    if word.is_empty() { Word::EMPTY } else { word }
 }
 
 /// See `Reader::get`.

@@ -9,7 +9,6 @@
 use super::Head;
 use crate::error::Result;
 use crate::ids::{Addr, Obj};
-use crate::object::class::Rec;
 use crate::object::key;
 use crate::object::value::Key;
 use crate::object::word::Word;
@@ -72,13 +71,18 @@ impl Known {
 /// Where the value word of an attribute lies, and the word; None too if nothing is known.
 #[inline]
 pub fn locate_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Result<Option<(Addr, Word)>> {
+    match known.head(p, obj.addr) {
+        Some(head) => head.locate(p, key, key::hash(p.hash_seed(), key)),
+        None => Ok(None),
+    }
+}
+
+/// The value word of an attribute: `REMOVED` if the object has no such attribute, `EMPTY` if nothing is known.
+#[inline]
+pub fn word_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Result<Word> {
     let Some(head) = known.head(p, obj.addr) else {
-        return Ok(None);
+        return Ok(Word::EMPTY);
     };
-    let hash = key::hash(p.hash_seed(), key);
-    let Some(i) = Rec::read(p, head.class)?.find(p, key, hash)? else {
-        return Ok(None);
-    };
-    let value = head.value(p, i)?;
-    Ok((!value.is_empty()).then_some((head.body + i as u64 * 8, value)))
+    let found = head.locate(p, key, key::hash(p.hash_seed(), key))?;
+    Ok(found.map_or(Word::REMOVED, |(_, word)| word))
 }
