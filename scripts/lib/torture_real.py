@@ -92,7 +92,7 @@ class Round:
             file = self.home / "image"
             how = self.log.image(cut, file, self.rng)
             what = f"{self.kind.name}, {self.durability}, seed {self.seed}, cut at {cut}: {how}"
-            faulthandler.dump_traceback_later(120, exit=True)
+            faulthandler.dump_traceback_later(300, exit=True)
             try:
                 with Image(file, self.kind, self.home / "image.mnt") as point:
                     self.judge(point / "a.store", what)
@@ -178,7 +178,7 @@ class Round:
 
 
 def check(path: Path, what: str) -> None:
-    done = subprocess.run([PERSIST, "check", path], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([PERSIST, "check", path], capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         raise Violation(f"{what}: persist check: {done.stdout}{done.stderr}")
 

@@ -28,7 +28,7 @@ SECTOR = 512
 RECORD = struct.Struct("<QQQ")
 WRITE, ZERO, FLUSH, MARK = range(4)
 FORGETS = 12  # flushes that a disk that lies has not done
-LIMIT = 60  # seconds for any one command
+LIMIT = 300  # seconds for any one command
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class LoggedDisk:
                 raise Trouble("the logging disk ended early")
 
     def unmount(self, point: Path) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 100
         while os.path.ismount(point):
             late = time.monotonic() > end
             if late and self.server:
@@ -327,7 +327,7 @@ class Image:
         return self.point
 
     def __exit__(self, kind: object, *_exc: object) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 100
         while True:
             # What has failed may still have it in use, and is what there is to see.
             argv = ["umount", *(["-l"] if kind else []), str(self.point)]

@@ -128,7 +128,7 @@ def write_cases(home: Path, seed: int, n: int) -> list[Path]:
     }  # fmt: skip
     argv = [*shlex.split(CARGO), "--test", "hostile", "write_cases", "--", "--exact", "--ignored"]
     done = subprocess.run(
-        argv, cwd=TOP, env=env, text=True, timeout=600, check=False,
+        argv, cwd=TOP, env=env, text=True, timeout=1200, check=False,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -176,7 +176,7 @@ def run_all(home: Path, door: str, run: Callable[[int, Path], str]) -> None:
     assert not failures, f"{len(failures)} failures:\n" + "\n\n".join(failures)
 
 
-@pytest.mark.timeout(900 + 3 * SECONDS)
+@pytest.mark.timeout(1800 + 3 * SECONDS)
 def test_python(home: Path) -> None:
     with contextlib.ExitStack() as stack:
         readers = []
@@ -258,7 +258,7 @@ def walk(point: Path, daemon: subprocess.Popen[bytes]) -> str:
     return ""
 
 
-@pytest.mark.timeout(900 + 3 * SECONDS)
+@pytest.mark.timeout(1800 + 3 * SECONDS)
 def test_mount(home: Path) -> None:
     need_fuse()
     assert shutil.which("getfattr"), "install attr"

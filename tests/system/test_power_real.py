@@ -40,7 +40,7 @@ def built() -> None:
     torture_real.build()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("built")
 def test_nothing_is_lost_under_ext4_and_xfs() -> None:
     result = tried(1, "--images", IMAGES, "--work", 0.5)
@@ -51,7 +51,7 @@ def test_nothing_is_lost_under_ext4_and_xfs() -> None:
         pytest.skip(f"not tried: {MISSING}")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("built")
 def test_a_disk_that_does_not_flush_is_noticed() -> None:
     # So the other test would see it if a flush were missing. It ends with the first violation.

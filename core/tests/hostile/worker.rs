@@ -40,9 +40,11 @@ impl Worker {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         let most = MEMORY + 2 * (16 << 20);
-        // SAFETY: `setrlimit` is allowed between fork and exec, and the structure is a valid one.
+        // SAFETY: both calls are allowed between fork and exec, and the structure is a valid one.
         unsafe {
             command.pre_exec(move || {
+                // It goes on for ever: it ends with this process, however that ends.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 let limit = libc::rlimit {
                     rlim_cur: most,
                     rlim_max: most,

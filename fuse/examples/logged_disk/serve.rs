@@ -73,7 +73,7 @@ fn pieces(offset: u64, length: u64) -> impl Iterator<Item = (u64, usize, usize, 
         let start = block * BLOCK;
         let (from, to) = (offset.max(start), end.min(start + BLOCK));
         (
-            (block),
+            block,
             (from - start) as usize,
             (to - start) as usize,
             (from - offset) as usize,
