@@ -2,7 +2,8 @@
 //! blocks cannot be read. Without a handler it kills the process.
 //!
 //! 1. The handler is installed once per process, when the first file is mapped, and stays. It notes the fault
-//!    for its map, puts a private page of zeros in the place and returns: the access ends, with zeros.
+//!    for its map, then puts a private page of zeros in the place and returns: the access ends, with zeros. In
+//!    this order: another thread that meets the zeros finds the note.
 //! 2. So whoever took something from a map has to ask afterwards, before it counts (`any`, one load; then the
 //!    map itself). A map that has had a fault is never used again for anything but undoing: what a page of
 //!    zeros stands for is not known any more.
@@ -15,7 +16,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
 
 /// Pages replaced one by one in a map; then all the rest behind the next one, so that the number of mappings
 /// stays bounded.
@@ -73,8 +74,10 @@ fn blocks() -> impl Iterator<Item = &'static Block> {
 /// Whether any map of this process has had a fault. What was read before counts only if not.
 #[inline]
 pub(crate) fn any() -> bool {
-    // The handler runs between two instructions of this thread: only the compiler could move the accesses.
+    // After what was read: the handler runs between two instructions of this thread, or in another one whose
+    // zeros this one met.
     compiler_fence(Ordering::SeqCst);
+    fence(Ordering::Acquire);
     EVENTS.faults.load(Ordering::Relaxed) != 0
 }
 
@@ -122,6 +125,7 @@ impl Watch {
     /// The offset of the first fault, if there was one.
     pub(crate) fn fault(&self) -> Option<usize> {
         compiler_fence(Ordering::SeqCst);
+        fence(Ordering::Acquire);
         self.first.load(Ordering::Relaxed).checked_sub(1)
     }
 
@@ -144,6 +148,11 @@ impl Watch {
         } else {
             (base + len).next_multiple_of(page_size) - page
         };
+        let _ = self
+            .first
+            .compare_exchange(0, addr - base + 1, Ordering::Relaxed, Ordering::Relaxed);
+        EVENTS.faults.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         // SAFETY: the range lies in a mapping that this module's user owns, and stays mapped. What was there
         // cannot be reached any more (or, behind the first pages, is not used any more: rule 2).
         let zeros = unsafe {
@@ -156,14 +165,7 @@ impl Watch {
                 0,
             )
         };
-        if zeros == libc::MAP_FAILED {
-            return false;
-        }
-        let _ = self
-            .first
-            .compare_exchange(0, addr - base + 1, Ordering::Relaxed, Ordering::Relaxed);
-        EVENTS.faults.fetch_add(1, Ordering::Relaxed);
-        true
+        zeros != libc::MAP_FAILED
     }
 }
 
@@ -281,6 +283,42 @@ unsafe fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void)
                 let call: extern "C" fn(i32) = std::mem::transmute(handler);
                 call(signal);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ids::PAGE_SIZE;
+    use crate::raw::map::Map;
+    use std::os::unix::fs::FileExt;
+    use std::sync::Barrier;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn who_meets_the_zeros_finds_the_note() {
+        const THREADS: usize = 4;
+        const PAGES: usize = 8;
+        let file = tempfile::tempfile().unwrap();
+        for _ in 0..400 {
+            // Nothing of it is 0 but what stands in for what is gone.
+            file.write_all_at(&[0xff; PAGES * PAGE_SIZE], 0).unwrap();
+            let map = Map::new(&file, PAGES * PAGE_SIZE, PAGES * PAGE_SIZE).unwrap();
+            file.set_len(0).unwrap();
+            let together = Barrier::new(THREADS);
+            let turn = || {
+                together.wait();
+                (0..PAGES).all(|page| {
+                    let word = map.word(page * PAGE_SIZE).load(Ordering::Relaxed);
+                    word == 0 && map.fault().is_some() && super::any()
+                })
+            };
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..THREADS).map(|_| scope.spawn(turn)).collect();
+                for thread in all {
+                    assert!(thread.join().unwrap(), "zeros and no note, or no zeros");
+                }
+            });
         }
     }
 }
