@@ -92,8 +92,13 @@ fn snapshot(store: &Store, life: &Shared, rng: &mut Rng) {
     let there: Vec<String> = lock(life).snapshots.there.keys().cloned().collect();
     if there.len() > 4 || (!there.is_empty() && rng.one_in(2)) {
         let name = &there[rng.below(there.len())];
-        let any = lock(life).snapshots.there.remove(name).unwrap();
-        lock(life).snapshots.perhaps.insert(name.clone(), any.clone());
+        let any = {
+            // At once: another thread may be about to judge an image.
+            let mut l = lock(life);
+            let any = l.snapshots.there.remove(name).unwrap();
+            l.snapshots.perhaps.insert(name.clone(), any.clone());
+            any
+        };
         store.drop_snapshot(name).unwrap();
         let mut l = lock(life);
         l.snapshots.perhaps.remove(name);
