@@ -6,7 +6,6 @@ use pyo3::exceptions::{
     PyException, PyFileExistsError, PyIndexError, PyKeyError, PyKeyboardInterrupt, PyLookupError, PyOSError,
     PyReferenceError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
 };
-
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
