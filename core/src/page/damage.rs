@@ -42,7 +42,7 @@ impl Pager {
                 self.poison_once(LOST);
             }
             return Err(describe(
-                &super::open::sidecar_path(&self.path),
+                &super::sidecar::sidecar_path(&self.path),
                 what,
                 file_at,
                 short,

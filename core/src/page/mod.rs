@@ -17,7 +17,7 @@
 //! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
 //! pins) are leaves.
 //!
-//! Files: `open`, `identify` (what the files are), `session` (which sidecar is the store's), `close`,
+//! Files: `open`, `sidecar` (its making and taking over), `identify` (what the files are), `session` (which sidecar is the store's), `close`,
 //! `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
@@ -54,6 +54,7 @@ mod redo;
 mod section;
 mod session;
 pub(crate) mod shm;
+mod sidecar;
 mod slots;
 mod snapshot;
 pub mod superblock;
