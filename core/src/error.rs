@@ -63,8 +63,11 @@ pub enum Error {
         /// What failed.
         why: String,
     },
-    /// The transaction outgrew the undo log or the dirty list; it was rolled back.
-    #[error("the transaction is too large ({what}); it was rolled back: split it")]
+    /// The transaction outgrew the undo log or the dirty list. The operation that met the bound was undone; a
+    /// transaction that was being committed was rolled back.
+    #[error(
+        "the transaction is too large ({what}); what met this limit was rolled back: split the transaction"
+    )]
     TransactionTooLarge {
         /// Which limit was met.
         what: &'static str,

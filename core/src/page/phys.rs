@@ -49,7 +49,7 @@ impl Shm {
     }
 
     pub(crate) fn list_entry(&self, list: usize, i: u64) -> [u64; 3] {
-        let w = self.words(shm::LISTS + list * shm::LIST_SIZE + i as usize * ENTRY, 3);
+        let w = self.words(shm::LISTS + list * shm::LIST_STEP + i as usize * ENTRY, 3);
         [
             w[0].load(Ordering::Relaxed),
             w[1].load(Ordering::Relaxed),
@@ -60,7 +60,7 @@ impl Shm {
     pub(crate) fn list_push(&self, list: usize, entry: [u64; 3]) -> Result<()> {
         let len = self.list_len(list) as usize;
         self.list_room(list, 1)?;
-        let w = self.words(shm::LISTS + list * shm::LIST_SIZE + len * ENTRY, 3);
+        let w = self.words(shm::LISTS + list * shm::LIST_STEP + len * ENTRY, 3);
         for (word, value) in w.iter().zip(entry) {
             word.store(value, Ordering::Relaxed);
         }
@@ -73,7 +73,7 @@ impl Shm {
         let want = self.list_len(list) as usize + more;
         if want > LIST_MAX {
             return Err(Error::TransactionTooLarge {
-                what: "4 million changed pages between two checkpoints",
+                what: "more pages changed since the last checkpoint than the dirty list of 96 MiB names",
             });
         }
         self.ensure(Region::List(list), want * ENTRY)
@@ -106,6 +106,12 @@ impl Pager {
         let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
         let catalogue = self.shm.get(at::CATALOGUE) >> 32;
         leaves + leaves / 128 + catalogue + 12
+    }
+
+    /// Whether the dirty list is so full that a large change may not find room in it before a checkpoint.
+    #[inline]
+    pub(crate) fn lists_are_crowded(&self) -> bool {
+        self.dirty_pages() > LIST_MAX as u64 / 2
     }
 
     /// Makes room in the dirty lists for one more page, for the pages of the table that the next

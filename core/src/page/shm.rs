@@ -191,9 +191,16 @@ pub(crate) const PINS_SIZE: usize = 0x10_0000;
 pub(crate) const LOG: usize = 0x900_0000;
 pub(crate) const LOG_SIZE: usize = 0x80_0000;
 pub(crate) const UNDO: usize = 0x1000_0000;
-pub(crate) const UNDO_SIZE: usize = 0x1000_0000;
+/// Small in tests, as the dirty lists are, so that transactions reach the bounds.
+pub(crate) const UNDO_SIZE: usize = if cfg!(feature = "testing") {
+    8 * MIB
+} else {
+    256 * MIB
+};
 pub(crate) const LISTS: usize = 0x2000_0000;
-pub(crate) const LIST_SIZE: usize = 0x600_0000;
+/// Where one dirty list begins after the other.
+pub(crate) const LIST_STEP: usize = 0x600_0000;
+pub(crate) const LIST_SIZE: usize = if cfg!(feature = "testing") { MIB } else { LIST_STEP };
 pub(crate) const FREEMAP: usize = 0x4000_0000;
 pub(crate) const TABLE: usize = 0x4800_0000;
 /// Most pages a store can have, logical or physical: 1 TiB.
@@ -205,21 +212,27 @@ const REGIONS: [(usize, usize); 8] = [
     (PINS, PINS_SIZE * PROCESS_SLOTS),
     (UNDO, UNDO_SIZE),
     (LISTS, LIST_SIZE),
-    (LISTS + LIST_SIZE, LIST_SIZE),
-    (LISTS + 2 * LIST_SIZE, LIST_SIZE),
+    (LISTS + LIST_STEP, LIST_SIZE),
+    (LISTS + 2 * LIST_STEP, LIST_SIZE),
     (FREEMAP, MAX_PAGES as usize / 8),
     (TABLE, MAX_PAGES as usize * 8),
     (LOG, LOG_SIZE),
 ];
 const MIB: usize = 1 << 20;
+/// The beginning of a dirty list that lies in the file before the rest of it.
+const LIST_FIRST: usize = if cfg!(feature = "testing") {
+    MIB / 2
+} else {
+    2 * MIB
+};
 /// Everything behind the fixed part in the file's order: place and length. First what a store of up to half
 /// a GiB needs, then the rest of each.
 const ORDER: [(usize, usize); 15] = [
     (PINS, MIB),
     (UNDO, 4 * MIB),
-    (LISTS, 2 * MIB),
-    (LISTS + LIST_SIZE, 2 * MIB),
-    (LISTS + 2 * LIST_SIZE, 2 * MIB),
+    (LISTS, LIST_FIRST),
+    (LISTS + LIST_STEP, LIST_FIRST),
+    (LISTS + 2 * LIST_STEP, LIST_FIRST),
     (FREEMAP, MIB / 4),
     (TABLE, MIB),
     (LOG, LOG_SIZE),
@@ -227,9 +240,9 @@ const ORDER: [(usize, usize); 15] = [
     (TABLE + MIB, MAX_PAGES as usize * 8 - MIB),
     (FREEMAP + MIB / 4, MAX_PAGES as usize / 8 - MIB / 4),
     (UNDO + 4 * MIB, UNDO_SIZE - 4 * MIB),
-    (LISTS + 2 * MIB, LIST_SIZE - 2 * MIB),
-    (LISTS + LIST_SIZE + 2 * MIB, LIST_SIZE - 2 * MIB),
-    (LISTS + 2 * LIST_SIZE + 2 * MIB, LIST_SIZE - 2 * MIB),
+    (LISTS + LIST_FIRST, LIST_SIZE - LIST_FIRST),
+    (LISTS + LIST_STEP + LIST_FIRST, LIST_SIZE - LIST_FIRST),
+    (LISTS + 2 * LIST_STEP + LIST_FIRST, LIST_SIZE - LIST_FIRST),
 ];
 const PIECES: [Piece; ORDER.len()] = pieces();
 
@@ -283,6 +296,43 @@ pub(crate) enum Region {
     List(usize),
     FreeMap,
     Table,
+}
+
+impl Region {
+    /// Its place in the mapping, and the size that it never grows past.
+    const fn place(self) -> (usize, usize) {
+        match self {
+            Region::Undo => REGIONS[1],
+            Region::List(i) => REGIONS[2 + i],
+            Region::FreeMap => REGIONS[5],
+            Region::Table => REGIONS[6],
+            Region::Log => REGIONS[7],
+        }
+    }
+
+    /// For messages.
+    const fn name(self) -> &'static str {
+        match self {
+            Region::Undo => "the undo log",
+            Region::Log => "the redo log in the sidecar",
+            Region::List(_) => "the dirty list",
+            Region::FreeMap => "the free map",
+            Region::Table => "the live page table",
+        }
+    }
+}
+
+/// The sizes that a region of `old` bytes can grow to so that it holds `bytes`: the one that makes growth rare
+/// (by half, in whole 16 KiB), and the least. None if the region's `size` is less than `bytes`. What lies behind a
+/// region in the mapping and in the file is another one's.
+fn next_sizes(old: usize, bytes: usize, size: usize) -> Option<(usize, usize)> {
+    let most = |n: usize| n.min(size);
+    (old < bytes && bytes <= size).then(|| {
+        (
+            most(bytes.max(old + old / 2).next_multiple_of(16 * 1024)),
+            most(bytes.next_multiple_of(4096)),
+        )
+    })
 }
 
 impl Shm {
@@ -441,20 +491,13 @@ impl Shm {
 
     #[cold]
     fn grow(&self, region: Region, has: usize, bytes: usize) -> Result<()> {
-        let (start, what) = match region {
-            Region::Undo => (UNDO, "the undo log"),
-            Region::Log => (LOG, "the redo log in the sidecar"),
-            Region::List(i) => (LISTS + i * LIST_SIZE, "the dirty list"),
-            Region::FreeMap => (FREEMAP, "the free map"),
-            Region::Table => (TABLE, "the live page table"),
-        };
+        let (start, size) = region.place();
+        let what = region.name();
         let old = self.get(has) as usize;
-        // Grow by half, in whole 16 KiB, so that growth is rare and waste small.
-        let want = bytes.max(old + old / 2).next_multiple_of(16 * 1024);
+        let (want, least) = next_sizes(old, bytes, size).ok_or(Error::TransactionTooLarge { what })?;
         let end = match self.allocate(start + old, want - old, what) {
             Ok(()) => want,
             Err(_) => {
-                let least = bytes.next_multiple_of(4096);
                 self.allocate(start + old, least - old, what)?;
                 least
             }
@@ -499,6 +542,72 @@ mod tests {
         assert!(MAP_LEN >= TABLE + MAX_PAGES as usize * 8);
         // A small store's sidecar is a short file.
         assert!(PIECES[7].file < 16 << 20);
+    }
+
+    /// However a region grows, it ends inside its size, and what is asked for fits or is refused.
+    #[test]
+    fn no_region_grows_past_its_size() {
+        let size = 1 << 20;
+        for step in [8, 24, 4096, 5000, 16 << 10, 100_000, size] {
+            let (mut has, mut bytes) = (0, 0);
+            loop {
+                bytes += step;
+                if bytes <= has {
+                    continue;
+                }
+                let Some((want, least)) = next_sizes(has, bytes, size) else {
+                    assert!(bytes > size, "{bytes} bytes are refused");
+                    break;
+                };
+                assert!(
+                    bytes <= least && least <= want && want <= size,
+                    "{has} {bytes}: {want} {least}"
+                );
+                assert!(want.is_multiple_of(4096) && least.is_multiple_of(4096));
+                has = if bytes % 3 == 0 { least } else { want };
+            }
+        }
+        for (start, size) in REGIONS {
+            assert!(start.is_multiple_of(4096) && size.is_multiple_of(4096));
+            assert!(
+                REGIONS
+                    .iter()
+                    .all(|(other, _)| *other <= start || *other >= start + size)
+            );
+        }
+    }
+
+    /// The regions of the sidecar of this build, filled to the last byte: it is taken for whole at every moment.
+    #[test]
+    fn a_full_region_is_one_that_others_can_map() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(dir.path().join("a-shm")).unwrap()
+        };
+        let shm = Shm::map(open()).unwrap();
+        shm.allocate_fixed().unwrap();
+        for region in [
+            Region::Undo,
+            Region::List(0),
+            Region::List(1),
+            Region::List(2),
+            Region::Log,
+        ] {
+            let (_, size) = region.place();
+            let size = size.min(16 << 20);
+            for bytes in (size / 64..=size).step_by(size / 64) {
+                shm.ensure(region, bytes).unwrap();
+                assert!(
+                    Shm::map_checked(open()).unwrap().is_some(),
+                    "{} {bytes}",
+                    region.name()
+                );
+            }
+            let past = shm.ensure(region, region.place().1 + 8);
+            assert!(matches!(past, Err(Error::TransactionTooLarge { .. })), "{past:?}");
+        }
     }
 
     /// One that grows at this moment is not taken for one that was cut short.

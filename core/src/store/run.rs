@@ -223,6 +223,16 @@ impl Store {
                     }
                     failed
                 }
+                // Changes before this one have filled the dirty list: a checkpoint empties it.
+                Error::TransactionTooLarge { .. }
+                    if !made_room && !self.in_transaction() && self.pager().lists_are_crowded() =>
+                {
+                    made_room = true;
+                    if self.sync().is_ok() {
+                        continue;
+                    }
+                    failed
+                }
                 e => e,
             };
             if reserved {
@@ -326,6 +336,10 @@ impl Store {
     /// # Errors
     /// `Error::Timeout` naming the holder of the latch, and the like.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> {
+        if self.pager().lists_are_crowded() && !self.in_transaction() {
+            // No checkpoint can be made in the transaction. If this one fails, the transaction may still fit.
+            let _ = self.pager().checkpoint(wait);
+        }
         self.pager().begin(wait)
     }
 

@@ -1,0 +1,217 @@
+//! The bounds of the sidecar's regions: what reaches one succeeds or is refused and undone, others can open the store
+//! at any time, and a process that is killed afterwards has lost nothing. (The regions are small in these tests.)
+
+mod common;
+mod support;
+
+use common::scratch;
+use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Value, Wait};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use support::{again, process, told};
+
+fn open(path: &Path) -> Store {
+    Store::open(path, &Options::default()).unwrap()
+}
+
+fn set(s: &Store, key: &str, value: &In<'_>) -> Result<()> {
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(s.root(), &Key::Str(key.as_bytes()), value)
+    })
+}
+
+fn get(s: &Store, key: &str) -> Option<Value> {
+    s.read(&mut Wait::forever(), |r| {
+        r.get(s.root(), &Key::Str(key.as_bytes()))
+    })
+    .unwrap()
+}
+
+/// What a transaction does, step by step, until it meets a bound.
+type Step = fn(&Store, u64) -> Result<()>;
+
+/// New entries: the undo log.
+fn entries(s: &Store, n: u64) -> Result<()> {
+    (0..500).try_for_each(|i| set(s, &format!("entry {n} {i}"), &In::Int(i)))
+}
+
+/// Old values that are replaced in their place: the undo log, by words.
+fn words(s: &Store, n: u64) -> Result<()> {
+    (0..5000).try_for_each(|i| set(s, &format!("old {}", i % 100), &In::Int((n * 5000 + i) as i64)))
+}
+
+/// Large values: the dirty list.
+fn pages(s: &Store, n: u64) -> Result<()> {
+    set(s, &format!("large {n}"), &In::Bytes(&vec![n as u8; 8 << 20]))
+}
+
+/// An operation of which much is undone: each replaces a value by one that needs another place.
+fn texts(s: &Store, n: u64) -> Result<()> {
+    (0..100).try_for_each(|i| {
+        let text = "x".repeat(3000 + ((n + i) % 7 * 100) as usize);
+        set(s, &format!("old {i}"), &In::Bytes(text.as_bytes()))
+    })
+}
+
+const STEPS: [(&str, Step); 4] = [
+    ("entries", entries),
+    ("words", words),
+    ("pages", pages),
+    ("texts", texts),
+];
+
+fn fill(s: &Store) {
+    for i in 0..100 {
+        set(s, &format!("old {i}"), &In::Int(i)).unwrap();
+    }
+}
+
+fn is_as_filled(s: &Store, what: &str) {
+    for i in 0..100 {
+        assert_eq!(get(s, &format!("old {i}")), Some(Value::Int(i)), "{what}: {i}");
+    }
+    let len = s.read(&mut Wait::forever(), |r| r.len(s.root())).unwrap();
+    assert_eq!(len, 100, "{what}");
+    s.check().unwrap_or_else(|e| panic!("{what}: {e}"));
+}
+
+/// Opens the store in a process of its own.
+fn others_can_open(path: &Path, what: &str) {
+    let signal = run(path, "look");
+    assert_eq!(
+        signal,
+        Some(libc::SIGKILL),
+        "{what}: another process cannot open the store"
+    );
+}
+
+/// Runs `opening` in a process of its own; the signal that ended it.
+fn run(path: &Path, what: &str) -> Option<i32> {
+    let mut command = again("opening");
+    command.env("PERSIST_BOUNDS", path).env("PERSIST_DO", what);
+    command.status().unwrap().signal()
+}
+
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn opening() {
+    let Some((path, what)) = told("PERSIST_BOUNDS") else {
+        return;
+    };
+    let store = Store::open(&path, &Options::default()).unwrap();
+    match what.as_str() {
+        // Closing would wait for the transaction of another process.
+        "look" => process::die(),
+        // Until the transaction meets the bound, then killed in it.
+        name => {
+            let step = STEPS.iter().find(|(n, _)| *n == name).unwrap().1;
+            store.begin(&mut Wait::forever()).unwrap();
+            let met = (0..10_000).find_map(|n| step(&store, n).err());
+            assert!(matches!(met, Some(Error::TransactionTooLarge { .. })), "{met:?}");
+            process::die()
+        }
+    }
+}
+
+/// Runs a transaction to its bound; how many steps it took.
+fn to_the_bound(store: &Store, step: Step, what: &str, mut between: impl FnMut(u64)) -> u64 {
+    store.begin(&mut Wait::forever()).unwrap();
+    for n in 0..10_000 {
+        match step(store, n) {
+            Ok(()) => between(n),
+            Err(Error::TransactionTooLarge { .. }) => return n,
+            Err(e) => panic!("{what}: {e}"),
+        }
+    }
+    panic!("{what}: no bound was met");
+}
+
+#[test]
+fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() {
+    for durability in [Durability::Checkpoint, Durability::Commit] {
+        for (name, step) in STEPS {
+            let what = format!("{name}, {durability:?}");
+            let dir = scratch();
+            let path = dir.path().join("a.store");
+            let options = Options {
+                durability,
+                ..Options::default()
+            };
+            let store = Store::open(&path, &options).unwrap();
+            fill(&store);
+            // As it grows: at powers of two.
+            let n = to_the_bound(&store, step, &what, |n| {
+                if n.is_power_of_two() {
+                    others_can_open(&path, &what);
+                }
+            });
+            assert!(n > 0, "{what}");
+            others_can_open(&path, &what);
+            store.rollback().unwrap();
+            is_as_filled(&store, &what);
+            others_can_open(&path, &what);
+            // What fits goes in, with the bound behind it.
+            store.begin(&mut Wait::forever()).unwrap();
+            (0..n / 2).try_for_each(|n| step(&store, n)).unwrap();
+            store.commit().unwrap();
+            others_can_open(&path, &what);
+            store.check().unwrap();
+            store.check_pages().unwrap();
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_at_a_bound_has_lost_nothing() {
+    for (name, _) in STEPS {
+        let dir = scratch();
+        let path = dir.path().join("a.store");
+        let store = open(&path);
+        fill(&store);
+        // Beside another process, which recovers it.
+        assert_eq!(run(&path, name), Some(libc::SIGKILL), "{name}");
+        is_as_filled(&store, name);
+        // With nobody there: the next opening recovers it.
+        store.close().unwrap();
+        drop(store);
+        assert_eq!(run(&path, name), Some(libc::SIGKILL), "{name}");
+        let store = open(&path);
+        is_as_filled(&store, name);
+        store.check_pages().unwrap();
+        store.close().unwrap();
+    }
+}
+
+/// Operations that are small meet no bound, however much they change between two checkpoints.
+#[test]
+fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    // More pages than the list names, in values that replace each other.
+    for n in 0..40 {
+        set(
+            &store,
+            &format!("value {}", n % 3),
+            &In::Bytes(&vec![n as u8; 12 << 20]),
+        )
+        .unwrap();
+    }
+    others_can_open(&path, "afterwards");
+    // A transaction that fits an empty list is not refused for what was changed before it.
+    for n in 0..5 {
+        store.begin(&mut Wait::forever()).unwrap();
+        for m in 0..4 {
+            set(
+                &store,
+                &format!("value {m}"),
+                &In::Bytes(&vec![n as u8; 16 << 20]),
+            )
+            .unwrap();
+        }
+        store.commit().unwrap();
+    }
+    store.check().unwrap();
+    store.close().unwrap();
+}
