@@ -14,7 +14,8 @@ esac
 export CARGO_TARGET_DIR=$TARGET
 
 # rustup puts cargo here; a shell that never logged in has it nowhere else.
-[ -d "${HOME:-/root}/.cargo/bin" ] && PATH=$PATH:${HOME:-/root}/.cargo/bin
+cargo_bin=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+[ -d "$cargo_bin" ] && PATH=$PATH:$cargo_bin
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -31,4 +32,13 @@ run() {
         die "$what: this failed: $*"
     fi
     rm -f "$log"
+}
+
+# requirements FILE WHAT: installs into .venv what FILE lists, unless that was done.
+requirements() {
+    local stamp
+    stamp=$VENV/.$(basename "$1" .txt)
+    ! cmp -s "$1" "$stamp" || return 0
+    run "$2" "$PY" -m pip install --disable-pip-version-check -q -r "$1"
+    cp "$1" "$stamp"
 }

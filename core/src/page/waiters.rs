@@ -31,9 +31,7 @@ impl Waiters<'_> {
         if seen & bits != 0 {
             futex::wait(self.futex, seen, slice);
         }
-        let _ = self.count.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| {
-            (n & COUNT != 0).then(|| n - 1)
-        });
+        self.update(|n| (n & COUNT != 0).then(|| n - 1));
     }
 
     /// Wakes up to `most` of the sleepers. After the word was changed by a sequentially consistent store,
@@ -48,12 +46,23 @@ impl Waiters<'_> {
     #[cold]
     fn wake_some(&self, most: i32) {
         let found = futex::wake(self.futex, most) > 0;
-        let _ = self
-            .count
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |n| match n / MISS {
-                _ if found => (n >= MISS).then_some(n & COUNT),
-                misses if misses >= MISSES => Some(0),
-                _ => Some(n + MISS),
-            });
+        self.update(|n| match n / MISS {
+            _ if found => (n >= MISS).then_some(n & COUNT),
+            misses if misses >= MISSES => Some(0),
+            _ => Some(n + MISS),
+        });
+    }
+
+    /// Changes the count to what `f` makes of it, unless that is `None`. A loop, because the method of the standard
+    /// library for this is deprecated in the newest Rust, and its successor is missing in the oldest supported one.
+    fn update(&self, f: impl Fn(u32) -> Option<u32>) {
+        let mut seen = self.count.load(Ordering::Relaxed);
+        while let Some(new) = f(seen)
+            && let Err(now) = self
+                .count
+                .compare_exchange(seen, new, Ordering::SeqCst, Ordering::Relaxed)
+        {
+            seen = now;
+        }
     }
 }

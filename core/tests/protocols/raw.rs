@@ -60,15 +60,6 @@ pub(crate) mod sync {
                     self.around(order, |w| w.fetch_add(n, weaker(order)))
                 }
 
-                pub(crate) fn fetch_update(
-                    &self,
-                    ok: Ordering,
-                    err: Ordering,
-                    f: impl FnMut($int) -> Option<$int>,
-                ) -> Result<$int, $int> {
-                    self.around(ok, |w| w.fetch_update(weaker(ok), weaker_load(err), f))
-                }
-
                 fn around<R>(&self, order: Ordering, f: impl FnOnce(&loom::sync::atomic::$name) -> R) -> R {
                     if strong(order) {
                         model_fence(Ordering::SeqCst);

@@ -71,9 +71,14 @@ impl Group<'_> {
 
     /// Everything before `to` survives a power cut.
     pub(crate) fn raise(&self, to: u64) {
-        let _ = self
-            .durable
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |d| (d < to).then_some(to));
+        let mut durable = self.durable.load(Ordering::Relaxed);
+        while durable < to
+            && let Err(now) = self
+                .durable
+                .compare_exchange(durable, to, Ordering::SeqCst, Ordering::Relaxed)
+        {
+            durable = now;
+        }
     }
 
     /// Gives up the lead and wakes who waits for that.

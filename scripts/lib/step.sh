@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Steps of scripts/test that are more than one command: step.sh NAME [ARGUMENT...]
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$ROOT/scripts/lib/packages.sh"
+. "$ROOT/scripts/lib/test_tools.sh"
+cd "$ROOT"
+
+tools() { # tools [STEP...]: the project built, and what only tests need; packages for all steps or these
+    local steps=" $* "
+    scripts/setup
+    case $steps in
+        "  " | *" cargo "* | *" python "* | *" mount "* | *" system "*) provide test_packages ;;
+    esac
+    test_requirements
+}
+
+stubs() {
+    local files=()
+    mapfile -t files < <(find pymod/python -name '*.pyi' | sort)
+    [ ${#files[@]} -gt 0 ] || die "no stubs"
+    "$VENV/bin/mypy" --strict --cache-dir=/dev/null "${files[@]}"
+    "$PY" -m mypy.stubtest persist pbase --allowlist pymod/stubtest.allow
+}
+
+# Builds with the oldest Rust that is promised, the newest, and the next: with those that are installed. Warnings are
+# errors here and in clippy only: what a newer compiler has come to warn of must not break a user's build.
+toolchains() {
+    local oldest installed name chain code=0
+    oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    installed=$(rustup toolchain list 2>/dev/null | sed 's/ .*//') || true
+    for name in "$oldest" stable nightly; do
+        if ! chain=$(grep -m1 -E "^${name//./\\.}(\\.[0-9]+)?(-|\$)" <<<"$installed"); then
+            printf '1 ignored: Rust %s is not there (rustup toolchain install %s)\n' "$name" "$name"
+        elif RUSTFLAGS="-D warnings" cargo "+$chain" check -q --locked --workspace --all-targets --all-features \
+            --target-dir "$TARGET/rust-$name"; then
+            printf '1 passed: Rust %s\n' "$chain"
+        else
+            printf '1 failed: Rust %s\n' "$chain"
+            code=1
+        fi
+    done
+    return $code
+}
+
+"$@"
