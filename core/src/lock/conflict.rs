@@ -104,6 +104,23 @@ pub(super) fn identity(owner: &Owner) -> (u64, u64) {
     )
 }
 
+/// The owner that `identity` made these words of; None if no owner has them.
+pub(super) fn owner_of(identity: u64, id: u64) -> Option<Owner> {
+    let kind = match lo(identity) >> 16 {
+        1 => OwnerKind::Thread,
+        2 => OwnerKind::Flock,
+        3 => OwnerKind::Posix,
+        4 => OwnerKind::Command,
+        _ => return None,
+    };
+    Some(Owner {
+        slot: identity as u16,
+        generation: hi(identity),
+        kind,
+        id,
+    })
+}
+
 impl Op<'_, '_> {
     /// The lockable of a container or an entry.
     pub(super) fn find(&self, id: u64, key: Option<u64>) -> Result<Lockable> {
@@ -137,25 +154,8 @@ impl Op<'_, '_> {
     }
 
     pub(super) fn owner(&self, o: OwnerRec) -> Result<Owner> {
-        let who = self.get(o, 1)?;
-        let kind = match lo(who) >> 16 {
-            1 => OwnerKind::Thread,
-            2 => OwnerKind::Flock,
-            3 => OwnerKind::Posix,
-            4 => OwnerKind::Command,
-            _ => {
-                return Err(corrupt(
-                    "an impossible owner in the lock table, owner",
-                    o.0 as usize,
-                ));
-            }
-        };
-        Ok(Owner {
-            slot: who as u16,
-            generation: hi(who),
-            kind,
-            id: self.get(o, 2)?,
-        })
+        owner_of(self.get(o, 1)?, self.get(o, 2)?)
+            .ok_or_else(|| corrupt("an impossible owner in the lock table, owner", o.0 as usize))
     }
 
     /// The container of a lockable: itself, or its parent.

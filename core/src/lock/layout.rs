@@ -13,6 +13,7 @@
 //! | 1 | 1 | `PENDING`: link of the container whose queue has yet to be granted from |
 //! | 2 | 1 | `ABANDONED`: not 0 when waiters gave up without the latch |
 //! | 3 | 1 | `WAITING`: requests in queues |
+//! | 4 | 1 | `DEFERRED`: not 0 when releases were noted without the latch |
 //! | 8 + 4p | 4 | pool p: first free, records ever used, records in use, - |
 //! | 64 | 4096 | `BUCKETS`: first lockable of each hash bucket |
 //! | 4160 | 1024 | `OWNER_BUCKETS`: first owner of each hash bucket |
@@ -21,6 +22,7 @@
 //! | 71744 | 65536 | pool 1: 8192 holds |
 //! | 137280 | 32768 | pool 2: 4096 owners |
 //! | 170048 | 8192 | pool 3: 1024 waiters |
+//! | 178240 | 8192 | `NOTES`: 1024 deferred releases (`deferred`) |
 //!
 //! Lockable (a container or an entry that somebody holds or waits for):
 //!
@@ -76,6 +78,7 @@ pub(super) const UNDO_LEN: usize = 0;
 pub(super) const PENDING: usize = 1;
 pub(super) const ABANDONED: usize = 2;
 pub(super) const WAITING: usize = 3;
+pub(super) const DEFERRED: usize = 4;
 pub(super) const POOLS: usize = 8;
 pub(super) const POOL_FREE: usize = 0;
 pub(super) const POOL_HIGH: usize = 1;
@@ -98,15 +101,19 @@ pub(super) const BASE: [usize; 4] = {
     [start, holds, owners, owners + CAP[OWNER] * RECORD]
 };
 
+/// Notes of deferred releases.
+pub(super) const NOTES: usize = BASE[WAITER] + CAP[WAITER] * RECORD;
+pub(super) const NOTE_COUNT: usize = 1024;
+
 /// Words of the region (1.4 MiB).
-pub const WORDS: usize = BASE[WAITER] + CAP[WAITER] * RECORD;
+pub const WORDS: usize = NOTES + NOTE_COUNT * RECORD;
 /// Wait signals: one futex word for each waiter.
 pub const SIGNALS: usize = CAP[WAITER];
 /// Counters: one for each bucket of container ids.
 pub const COUNTERS: usize = BUCKET_COUNT;
 
 const _: () = assert!(
-    BASE[LOCKABLE] == 6208 && BASE[WAITER] == 170048,
+    BASE[LOCKABLE] == 6208 && BASE[WAITER] == 170048 && NOTES == 178240,
     "the table above is out of date"
 );
 

@@ -25,7 +25,7 @@
 //!
 //! Invariants:
 //! 1. Lock order: the store's latch, then nothing. Every call that takes a `Table` is made with the
-//!    latch held, but for `Table::may_concern` (a hint) and `Table::abandon` (one store).
+//!    latch held, but for `Table::may_concern` (a hint), `Table::abandon` (one store) and `Table::defer` (a note).
 //! 2. A word of the table is changed by one mutation at a time, which is committed or undone before
 //!    the next; a process killed inside one leaves its undo log, and `Table::recover` replays it. A
 //!    mutation is small (at most `layout::UNDO_CAP` words): what takes many (releasing all of an
@@ -39,6 +39,7 @@
 //!    refused with `Queued::Deadlock` instead.
 
 mod conflict;
+mod deferred;
 mod grant;
 mod graph;
 mod layout;
@@ -50,6 +51,7 @@ mod table;
 mod tests;
 pub mod wait;
 
+pub use deferred::Release;
 pub use layout::{COUNTERS, SIGNALS, WORDS};
 pub use table::Table;
 

@@ -4,12 +4,13 @@
 //! Invariants:
 //! 1. Every operation that changes something starts by finishing what a predecessor left (`ready`).
 //! 2. `PENDING` goes back to 0 after the last grant; a grant is one mutation and its signal follows.
-//! 3. `recover` may be killed and called again: it replays, marks the sweep as due, grants, signals.
+//! 3. `recover` may be killed and called again: it replays, marks the sweep and the deferred releases as due,
+//!    grants, signals.
 
 use super::conflict::Want;
 use super::grant::Drop;
 use super::layout::{
-    ABANDONED, CAP, FLAG_WAS_EXCLUSIVE, FLAG_WAS_SHARED, PENDING, POOL_HIGH, POOLS, STATE_FREE,
+    ABANDONED, CAP, DEFERRED, FLAG_WAS_EXCLUSIVE, FLAG_WAS_SHARED, PENDING, POOL_HIGH, POOLS, STATE_FREE,
     STATE_GRANTED, STATE_MASK, UNDO_LEN, WAITER, lo,
 };
 use super::op::{Hold, Link, Lockable, Op, Waiter};
@@ -27,6 +28,7 @@ impl<'a> Table<'a> {
         self.replay()?;
         // A sweep may have been cut off, and so may the signals of committed grants.
         self.store(ABANDONED, 1)?;
+        self.store(DEFERRED, 1)?;
         self.ready(wakes)?;
         let op = Op::new(self);
         for w in self.waiters() {
@@ -84,7 +86,8 @@ impl<'a> Table<'a> {
         if self.peek(UNDO_LEN) != 0 {
             self.replay()?;
         }
-        self.pump(wakes)
+        self.pump(wakes)?;
+        self.finish_deferred(wakes)
     }
 
     /// A reader cannot repair; it must not read half a mutation either.

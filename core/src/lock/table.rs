@@ -233,6 +233,7 @@ impl<'a> Table<'a> {
 
     /// Releases every lock of an owner. Its waits and reservations stay.
     pub fn unlock_all(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
         self.drop_all(owner, Drop::Lock, wakes)
     }
 
@@ -243,11 +244,13 @@ impl<'a> Table<'a> {
 
     /// Releases all reservations of an owner.
     pub fn release_reservations(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
         self.drop_all(owner, Drop::Reservations, wakes)
     }
 
     /// Drops everything of an owner that is no more: waits, locks, reservations.
     pub fn release_thread(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
         self.drop_waits(owner, wakes)?;
         self.drop_all(owner, Drop::All, wakes)
     }
@@ -255,6 +258,7 @@ impl<'a> Table<'a> {
     /// Drops everything of a dead process. May be killed and done again.
     pub fn release_process(&self, slot: u16, generation: u32, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
+        self.forget_claims(slot, generation)?;
         let mut owners = self.owners()?;
         owners.retain(|o| o.slot == slot && o.generation == generation);
         // Waits first, lest a lock be passed from one dead owner to the next.
@@ -411,7 +415,7 @@ impl<'a> Table<'a> {
     }
 
     /// Releases something of all an owner's holds.
-    fn drop_all(&self, owner: &Owner, what: Drop, wakes: &mut Wakes) -> Result<()> {
+    pub(super) fn drop_all(&self, owner: &Owner, what: Drop, wakes: &mut Wakes) -> Result<()> {
         self.drop_each(HOLD, wakes, |op| {
             let o = op.find_owner(owner)?;
             let mut h: Hold = if o.is_none() {
@@ -453,7 +457,6 @@ impl<'a> Table<'a> {
         wakes: &mut Wakes,
         mut step: impl FnMut(&mut Op<'_, 'a>) -> Result<bool>,
     ) -> Result<()> {
-        self.ready(wakes)?;
         for _ in 0..=CAP[kind] {
             let done = self.mutate(&mut step)?;
             self.pump(wakes)?;

@@ -9,7 +9,7 @@
 //!    queue: cancelled under the latch, or abandoned where the latch cannot be had in time.
 //! 4. What was granted before the request could be cancelled is kept, and reported as success.
 
-use super::{Cancelled, Owner, Queued, Request, Standing, Table, Target, Ticket, Wakes};
+use super::{Cancelled, Owner, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes};
 use super::{LockMode, Owners};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
@@ -75,14 +75,28 @@ pub fn wait_change<E: Env>(
     obtain(env, &Request::change(*owner, id, key), timeout, interrupted)
 }
 
-/// Releases one level of a lock.
-pub fn release<E: Env>(env: &E, owner: &Owner, target: &Target) -> Result<()> {
-    latch(env, None, |table, wakes| table.unlock(owner, target, wakes)).map_err(Failure::into_error)
-}
-
-/// Releases all reservations of an owner, where that is not done under the change's own latch.
-pub fn release_reservations<E: Env>(env: &E, owner: &Owner) -> Result<()> {
-    latch(env, None, |table, wakes| table.release_reservations(owner, wakes)).map_err(Failure::into_error)
+/// Release what an owner holds. If the latch is not free within `SLICE` (a transaction of another process has
+/// it), the release is noted and done before any later request is judged (`deferred`): it never fails for the
+/// latch. `Error::NotLocked` is told only where the latch was free.
+pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
+    loop {
+        let soon = Instant::now() + SLICE;
+        let done = latch(env, Some(soon), |table, wakes| match what {
+            Release::Level(target) => table.unlock(owner, &target, wakes),
+            Release::Locks => table.unlock_all(owner, wakes),
+            Release::Reservations => table.release_reservations(owner, wakes),
+        });
+        match done {
+            Ok(()) => return Ok(()),
+            // Without room for the note only the latch is left.
+            Err(Failure::Latch(e)) if is_busy(&e) => {
+                if env.unlatched(|table| table.defer(owner, what)) {
+                    return Ok(());
+                }
+            }
+            Err(failure) => return Err(failure.into_error()),
+        }
+    }
 }
 
 /// Why nothing came of a try: the latch was not to be had, or the operation failed.

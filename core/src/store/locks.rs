@@ -4,7 +4,7 @@
 use super::{Actor, Error, Key, LockMode, Obj, Result, Store, Wait};
 use crate::ids::ObjectId;
 use crate::lock::wait::{self, Env};
-use crate::lock::{Owner, OwnerKind, Table, Target, Wakes};
+use crate::lock::{Owner, OwnerKind, Release, Table, Target, Wakes};
 use crate::object::key;
 use crate::page::{Hooks, Pager};
 use std::cell::Cell;
@@ -91,6 +91,17 @@ fn wake_all(pager: &Pager, wakes: &Wakes) {
     }
 }
 
+/// Do the releases that were deferred, so that what was released blocks nothing. Under the latch.
+fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
+    if !table.has_deferred() {
+        return Ok(());
+    }
+    let mut wakes = Wakes::new();
+    let done = table.finish_deferred(&mut wakes);
+    wake_all(pager, &wakes);
+    done
+}
+
 impl Hooks for LockHooks {
     fn recover(&self, pager: &Pager) -> Result<()> {
         let mut wakes = Wakes::new();
@@ -127,6 +138,7 @@ impl Hooks for LockHooks {
         if !table.may_concern(id) {
             return Ok(());
         }
+        finish_deferred(pager, &table)?;
         let (_, process, generation) = pager.identity()?;
         match table.change_blocked(&owner(actor, slot, process, generation), id, key)? {
             None => Ok(()),
@@ -151,7 +163,9 @@ impl Env for Store {
         let pager = self.pager();
         pager.with_latch(&mut wait, || {
             pager.bury_threads()?;
-            f(&table(pager)?)
+            let table = table(pager)?;
+            finish_deferred(pager, &table)?;
+            f(&table)
         })
     }
 
@@ -242,7 +256,7 @@ impl Store {
                 // Until it is to be had, so that running the transaction again has a chance.
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
                 wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait)))?;
-                wait::release(self, &o, &t)?;
+                wait::release(self, &o, Release::Level(t))?;
                 Err(Error::Conflict { what, holder })
             }
             done => done,
@@ -254,7 +268,7 @@ impl Store {
     /// # Errors
     /// `Error::NotLocked`.
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
-        wait::release(self, &self.owner(actor)?, &self.target(&target))
+        wait::release(self, &self.owner(actor)?, Release::Level(self.target(&target)))
     }
 
     /// Sets the lock of an actor of the mount to exactly this mode, or none: flock and fcntl convert
@@ -304,11 +318,7 @@ impl Store {
     /// # Errors
     /// Those of the latch.
     pub fn unlock_all(&self, actor: Actor) -> Result<()> {
-        let o = self.owner(actor)?;
-        let mut wakes = Wakes::new();
-        let done = self.latched(None, |table| table.unlock_all(&o, &mut wakes));
-        wake_all(self.pager(), &wakes);
-        done
+        wait::release(self, &self.owner(actor)?, Release::Locks)
     }
 
     /// All locks held and awaited.
@@ -364,8 +374,7 @@ impl Store {
     #[cold]
     pub(super) fn release_reservations(&self, actor: Actor) {
         if let Ok(o) = self.owner(actor) {
-            // If the latch cannot be had now, they go with the thread or the process.
-            let _ = wait::release_reservations(self, &o);
+            let _ = wait::release(self, &o, Release::Reservations);
         }
     }
 }

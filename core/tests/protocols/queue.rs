@@ -10,9 +10,9 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 use persist_core::ids::ObjectId;
-use persist_core::lock::wait::{Env, acquire, release, release_reservations, wait_change};
+use persist_core::lock::wait::{Env, acquire, release, wait_change};
 use persist_core::lock::{
-    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Request, SIGNALS, Standing, Table, Target,
+    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Standing, Table, Target,
     WORDS, Wakes,
 };
 use persist_core::{Error, Result};
@@ -217,7 +217,7 @@ fn never() -> bool {
 /// Changes what the lock guards, and gives the lock up.
 fn use_and_release(store: &Shared, me: Owner) {
     store.value.set(store.value.get() + 1);
-    release(store, &me, &target()).unwrap();
+    release(store, &me, Release::Level(target())).unwrap();
 }
 
 /// Another process, which waits for the lock as long as it takes, and uses it.
@@ -349,7 +349,7 @@ fn of_two_who_upgrade_one_is_told_at_once() {
                     won.fetch_add(1, Ordering::SeqCst);
                     use_and_release(store, me);
                 }
-                release(store, &me, &target()).unwrap();
+                release(store, &me, Release::Level(target())).unwrap();
             };
             let other = {
                 let (store, won) = (store.clone(), won.clone());
@@ -437,7 +437,7 @@ fn a_change_and_a_lock_keep_each_other_out() {
                 }
                 wait_change(&*store, &me, id, None, None, None).unwrap();
             }
-            release_reservations(&*store, &me).unwrap();
+            release(&*store, &me, Release::Reservations).unwrap();
             all_have_used_it(&store, [locker], 2);
         },
     );

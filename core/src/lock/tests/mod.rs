@@ -1,6 +1,7 @@
 //! Tests of the lock manager: what they share.
 
 mod damage;
+mod deferred;
 mod giveup;
 mod kill;
 mod model;

@@ -5,7 +5,7 @@ use super::{Region, S, X, entry, object, owner, thread};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use crate::lock::wait::{Env, acquire, release, wait_change};
-use crate::lock::{Owner, OwnerKind, Table, Target, Wakes};
+use crate::lock::{Owner, OwnerKind, Release, Table, Target, Wakes};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -136,7 +136,7 @@ fn a_timeout_names_the_holder_and_leaves_the_queue() {
         assert!((timeout..FOREVER).contains(&begun.elapsed()));
     }
     assert_eq!(p.waiters(), 0);
-    release(&*p, &thread(1), &object(1)).unwrap();
+    release(&*p, &thread(1), Release::Level(object(1))).unwrap();
     lock(&p, thread(2), object(1), Some(Duration::ZERO)).unwrap();
 }
 
@@ -174,7 +174,7 @@ fn deadlock_is_told_to_one_at_once() {
                 Err(Error::Deadlock { .. })
             ));
             let took = begun.elapsed();
-            release(&*p, &thread(2), &object(2)).unwrap();
+            release(&*p, &thread(2), Release::Level(object(2))).unwrap();
             first.join().unwrap().unwrap();
             took
         })
@@ -200,11 +200,11 @@ fn a_dead_holder_is_buried_within_100_ms() {
                 p.dead.lock().unwrap().insert(5);
                 waiter.join().unwrap() - died
             });
-            release(&*p, &other, &target).unwrap();
+            release(&*p, &other, Release::Level(target)).unwrap();
             // And one that does not even wait.
             lock(&p, gone, target, None).unwrap();
             lock(&p, other, target, Some(Duration::ZERO)).unwrap();
-            release(&*p, &other, &target).unwrap();
+            release(&*p, &other, Release::Level(target)).unwrap();
             p.dead.lock().unwrap().clear();
             took
         });
@@ -237,12 +237,12 @@ fn turns_are_taken_in_order() {
                 move || {
                     lock(p, thread(id), object(1), None).unwrap();
                     order.lock().unwrap().push(id);
-                    release(&**p, &thread(id), &object(1)).unwrap();
+                    release(&**p, &thread(id), Release::Level(object(1))).unwrap();
                 }
             });
             p.until_waiting(id as usize - 1);
         }
-        release(&*p, &thread(1), &object(1)).unwrap();
+        release(&*p, &thread(1), Release::Level(object(1))).unwrap();
     });
     assert_eq!(*order.lock().unwrap(), (2..10).collect::<Vec<_>>());
 }
@@ -274,7 +274,7 @@ fn a_long_transaction_does_not_hold_up_a_timeout() {
         .into_iter()
         .find(|(p, timeout)| held_meanwhile(p, *timeout))
         .expect("one that is abandoned");
-    release(&*p, &thread(1), &object(1)).unwrap();
+    release(&*p, &thread(1), Release::Level(object(1))).unwrap();
     lock(&p, thread(3), object(1), Some(Duration::ZERO)).unwrap();
     assert_eq!(p.waiters(), 0);
 }
@@ -289,7 +289,7 @@ fn changes_wait_their_turn_and_pass_reserved() {
         p.until_waiting(1);
         let locker = s.spawn(|| lock(&p, thread(3), object(1), None));
         p.until_waiting(2);
-        release(&*p, &thread(1), &object(1)).unwrap();
+        release(&*p, &thread(1), Release::Level(object(1))).unwrap();
         change.join().unwrap().unwrap();
         let mut wakes = Wakes::new();
         p.latched(None, |t| {
@@ -326,14 +326,14 @@ fn crowd() {
                     lock(p, me, targets[a], None).unwrap();
                     assert_eq!(inside[a].fetch_add(1, Ordering::SeqCst), 0);
                     match lock(p, me, targets[b], None) {
-                        Ok(()) => release(&**p, &me, &targets[b]).unwrap(),
+                        Ok(()) => release(&**p, &me, Release::Level(targets[b])).unwrap(),
                         Err(Error::Deadlock { .. }) => {
                             deadlocks.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(error) => panic!("{error}"),
                     }
                     inside[a].fetch_sub(1, Ordering::SeqCst);
-                    release(&**p, &me, &targets[a]).unwrap();
+                    release(&**p, &me, Release::Level(targets[a])).unwrap();
                 }
             });
         }

@@ -1,0 +1,164 @@
+//! Releases that could not have the latch in time: noted in shared memory, done by the next operation on locks.
+//!
+//! A release must not fail and must not wait for a transaction of another process. So after a bounded wait it
+//! leaves a note here, and the lock is released before any later request is judged. While the latch is held
+//! by a transaction no other owner could be granted the lock anyway.
+//!
+//! | WORD | CONTENT |
+//! | --- | --- |
+//! | 0 | state (8 bits): `FREE`, `CLAIMED`, `READY`; what to release (8 bits); while `CLAIMED`: slot (16), generation (32) of the claimant |
+//! | 1, 2 | the owner, as in an owner's record |
+//! | 3 | id of the container |
+//! | 4 | hash of the key, if the lock is an entry's |
+//!
+//! Invariants:
+//! 1. A note is filled by the thread that claimed it, and counts from the store of `READY` on. The word
+//!    `DEFERRED` is set after that store and cleared before a scan, so no note is missed.
+//! 2. Without the latch only `FREE` -> `CLAIMED` -> `READY` happens; `READY` -> `FREE` needs the latch.
+//! 3. The release of one level and the freeing of its note are one mutation, so neither a kill nor a repeated
+//!    recovery releases two levels. Releases of everything can be repeated.
+//! 4. A note that its dead claimant left `CLAIMED` is freed when that process is recovered.
+
+use super::conflict::{identity, owner_of};
+use super::grant::Drop;
+use super::layout::{DEFERRED, NOTE_COUNT, NOTES, RECORD};
+use super::op::{Hold, Op, corrupt};
+use super::{Owner, Table, Target, Wakes};
+use crate::error::Result;
+use crate::ids::ObjectId;
+use std::sync::atomic::Ordering;
+
+const STATE: u64 = 0xff;
+const FREE: u64 = 0;
+const CLAIMED: u64 = 1;
+const READY: u64 = 2;
+
+/// What a note asks for, as bits of word 0.
+const LEVEL_OF_CONTAINER: u64 = 1 << 8;
+const LEVEL_OF_ENTRY: u64 = 2 << 8;
+const LOCKS: u64 = 3 << 8;
+const RESERVATIONS: u64 = 4 << 8;
+const WHAT: u64 = 0xff << 8;
+
+/// What an owner gives back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Release {
+    /// One level of a lock (of a mount's owner: the lock).
+    Level(Target),
+    /// All its locks.
+    Locks,
+    /// All its reservations.
+    Reservations,
+}
+
+fn at(note: usize) -> usize {
+    NOTES + note * RECORD
+}
+
+impl Table<'_> {
+    /// Whether a release was deferred and is still to be done: one load.
+    #[inline]
+    #[must_use]
+    pub fn has_deferred(&self) -> bool {
+        self.peek(DEFERRED) != 0
+    }
+
+    /// Note a release without the latch. False: there is no room for the note.
+    #[must_use]
+    pub fn defer(&self, owner: &Owner, what: Release) -> bool {
+        let claim = CLAIMED | u64::from(owner.slot) << 16 | u64::from(owner.generation) << 32;
+        let claimed = (0..NOTE_COUNT).find(|n| {
+            let state = &self.words[at(*n)];
+            state.load(Ordering::Relaxed) == FREE
+                && state
+                    .compare_exchange(FREE, claim, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_ok()
+        });
+        let Some(note) = claimed else { return false };
+        let (flag, target) = match what {
+            Release::Level(t) if t.key.is_some() => (LEVEL_OF_ENTRY, t),
+            Release::Level(t) => (LEVEL_OF_CONTAINER, t),
+            Release::Locks => (LOCKS, Target::container(ObjectId(0))),
+            Release::Reservations => (RESERVATIONS, Target::container(ObjectId(0))),
+        };
+        let (identity, id) = identity(owner);
+        for (word, value) in [identity, id, target.id.0, target.key.unwrap_or(0)]
+            .into_iter()
+            .enumerate()
+        {
+            self.words[at(note) + 1 + word].store(value, Ordering::Relaxed);
+        }
+        self.words[at(note)].store(READY | flag, Ordering::SeqCst);
+        self.words[DEFERRED].store(1, Ordering::SeqCst);
+        true
+    }
+
+    /// Do the releases that were deferred. Under the latch, with no mutation open.
+    #[inline]
+    pub fn finish_deferred(&self, wakes: &mut Wakes) -> Result<()> {
+        if self.has_deferred() {
+            self.finish_notes(wakes)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cold]
+    fn finish_notes(&self, wakes: &mut Wakes) -> Result<()> {
+        self.burn()?;
+        self.words[DEFERRED].swap(0, Ordering::SeqCst);
+        let done = (0..NOTE_COUNT).try_for_each(|note| {
+            let state = self.words[at(note)].load(Ordering::SeqCst);
+            if state & STATE == READY {
+                self.finish_note(note, state, wakes)
+            } else {
+                Ok(())
+            }
+        });
+        if done.is_err() {
+            self.words[DEFERRED].store(1, Ordering::SeqCst);
+        }
+        done
+    }
+
+    fn finish_note(&self, note: usize, state: u64, wakes: &mut Wakes) -> Result<()> {
+        let word = |n: usize| self.peek(at(note) + n);
+        let owner = owner_of(word(1), word(2)).ok_or_else(|| {
+            corrupt(
+                "an impossible owner in a deferred release of the lock table, word",
+                at(note),
+            )
+        })?;
+        let key = (state & WHAT == LEVEL_OF_ENTRY).then(|| word(4));
+        match state & WHAT {
+            LOCKS => self.drop_all(&owner, Drop::Lock, wakes)?,
+            RESERVATIONS => self.drop_all(&owner, Drop::Reservations, wakes)?,
+            _ => {
+                self.mutate(|op| {
+                    let l = op.find(word(3), key)?;
+                    let o = op.find_owner(&owner)?;
+                    if !l.is_none() && !o.is_none() {
+                        let h: Hold = op.find_hold(l, o)?;
+                        if !h.is_none() {
+                            op.release(h, Drop::Level)?;
+                        }
+                    }
+                    op.put(at(note), FREE)
+                })?;
+                return self.pump(wakes);
+            }
+        }
+        self.store(at(note), FREE)
+    }
+
+    /// Free the notes that a dead process had claimed and not completed. May be done again.
+    pub(super) fn forget_claims(&self, slot: u16, generation: u32) -> Result<()> {
+        let claim = CLAIMED | u64::from(slot) << 16 | u64::from(generation) << 32;
+        for note in 0..NOTE_COUNT {
+            if Op::new(self).load(at(note))? == claim {
+                self.store(at(note), FREE)?;
+            }
+        }
+        Ok(())
+    }
+}
