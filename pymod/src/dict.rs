@@ -13,7 +13,8 @@ use crate::cache::Proxy;
 use crate::convert::Scalar;
 use crate::copyin::{Gather, put};
 use crate::glance::Seen;
-use crate::lock::{Held, LockKey};
+use crate::held::Held;
+use crate::lock::LockKey;
 use crate::shared::settle;
 use crate::views::{DictIter, ItemsView, KeysView, Part, ValuesView};
 use crate::{copyout, ffi, lock};
@@ -462,24 +463,45 @@ impl Dict {
     ///
     /// >>> with root.lockExcl():
     /// ...     root['x'] += 1
-    #[pyo3(name = "lockExcl", signature = (timeout = None, key = LockKey::whole()), text_signature = "($self, timeout=None, key=...)")]
-    fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>, key: LockKey<'_>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), &slf.get().proxy, key, false, timeout)
+    #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &key,
+            lock::mode(false),
+            timeout,
+            true,
+        )
     }
 
     /// Locks the dict, or one entry, against changes; others can share the lock.
-    #[pyo3(name = "lockShared", signature = (timeout = None, key = LockKey::whole()), text_signature = "($self, timeout=None, key=...)")]
-    fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>, key: LockKey<'_>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), &slf.get().proxy, key, true, timeout)
+    #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &key,
+            lock::mode(true),
+            timeout,
+            true,
+        )
     }
 
     /// Locks the dict, or one entry, now; the value returned releases it at the end of `with`.
     ///
     /// >>> with root.lock(key='x', timeout=5):
     /// ...     root['x'] += 1
-    #[pyo3(signature = (key = LockKey::whole(), shared = false, timeout = None), text_signature = "($self, key=..., shared=False, timeout=None)")]
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), &slf.get().proxy, key, shared, timeout)
+        lock::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &key,
+            lock::mode(shared),
+            timeout,
+            false,
+        )
     }
 
     /// Releases one level of a lock that this thread holds; NotLocked if it holds none.

@@ -3,7 +3,7 @@
 //! 1. Every function takes references that prove the thread is attached to the interpreter.
 //! 2. Nothing here keeps a borrowed reference beyond the call that made it.
 
-use pyo3::exceptions::PyRecursionError;
+use pyo3::exceptions::{PyImportError, PyRecursionError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PySlice, PyString, PyType};
@@ -18,6 +18,20 @@ unsafe extern "C" {
     /// The same, but a new reference: the only safe form where types change under other threads.
     #[cfg(Py_GIL_DISABLED)]
     fn _PyType_LookupRef(ty: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// Refuse a subinterpreter: the module's stores, proxies and exceptions belong to one interpreter, and the end of
+/// another one must not close or free them.
+pub(crate) fn main_interpreter_only() -> PyResult<()> {
+    // SAFETY: the thread is attached, since the module is being initialised on it; both calls only read.
+    let is_main = unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() };
+    if is_main {
+        Ok(())
+    } else {
+        Err(PyImportError::new_err(
+            "persist cannot be imported in a subinterpreter; use threads or processes, which share a store",
+        ))
+    }
 }
 
 /// What a class says about an attribute name.

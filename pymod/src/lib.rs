@@ -22,6 +22,7 @@ mod error;
 #[allow(unsafe_code)]
 mod ffi;
 mod glance;
+mod held;
 mod items;
 mod list;
 mod lock;
@@ -38,6 +39,7 @@ use pyo3::prelude::*;
 /// The extension module; import `persist` instead.
 #[pymodule(gil_used = false)]
 fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    ffi::main_interpreter_only()?;
     error::register(m)?;
     m.add_class::<store::Handle>()?;
     m.add_class::<store::Transaction>()?;
@@ -45,7 +47,7 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<dict::Dict>()?;
     m.add_class::<list::List>()?;
     m.add_class::<object::Object>()?;
-    m.add_class::<lock::Held>()?;
+    m.add_class::<held::Held>()?;
     m.add_class::<views::KeysView>()?;
     m.add_class::<views::ValuesView>()?;
     m.add_class::<views::ItemsView>()?;

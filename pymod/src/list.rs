@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::cache::Proxy;
 use crate::copyin::{Arg, put};
 use crate::glance::Seen;
+use crate::held::Held;
 use crate::items::{as_list, is_same, items_of};
-use crate::lock::{Held, LockKey};
+use crate::lock::LockKey;
 use crate::slice::{At, Clipped, position};
 use crate::{copyout, ffi, lock};
 
@@ -337,21 +338,42 @@ impl List {
     }
 
     /// Locks the list for this thread alone; see `Dict.lockExcl`.
-    #[pyo3(name = "lockExcl", signature = (timeout = None))]
+    #[pyo3(name = "lockExcl", signature = (*, timeout = None))]
     fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), &slf.get().proxy, LockKey::whole(), false, timeout)
+        lock::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &LockKey::whole(),
+            lock::mode(false),
+            timeout,
+            true,
+        )
     }
 
     /// Locks the list against changes; see `Dict.lockShared`.
-    #[pyo3(name = "lockShared", signature = (timeout = None))]
+    #[pyo3(name = "lockShared", signature = (*, timeout = None))]
     fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), &slf.get().proxy, LockKey::whole(), true, timeout)
+        lock::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &LockKey::whole(),
+            lock::mode(true),
+            timeout,
+            true,
+        )
     }
 
     /// Locks the list; see `Dict.lock`. Items have no locks of their own.
     #[pyo3(signature = (*, shared = false, timeout = None))]
     fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), &slf.get().proxy, LockKey::whole(), shared, timeout)
+        lock::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &LockKey::whole(),
+            lock::mode(shared),
+            timeout,
+            false,
+        )
     }
 
     /// Releases one level of a lock; see `Dict.unlock`.

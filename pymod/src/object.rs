@@ -27,7 +27,8 @@ use crate::convert::utf8;
 use crate::dict::Dict;
 use crate::ffi::{self, OnType};
 use crate::glance::Seen;
-use crate::lock::{Held, LockKey};
+use crate::held::Held;
+use crate::lock::LockKey;
 use crate::shared::Shared;
 use crate::{classes, error, lock};
 
@@ -376,21 +377,42 @@ impl Object {
     }
 
     /// Locks the object for this thread alone; see `Dict.lockExcl`.
-    #[pyo3(name = "lockExcl", signature = (timeout = None, key = LockKey::whole()), text_signature = "($self, timeout=None, key=...)")]
-    fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>, key: LockKey<'_>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), slf.get().stored()?, key, false, timeout)
+    #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(
+            slf.as_any(),
+            slf.get().stored()?,
+            &key,
+            lock::mode(false),
+            timeout,
+            true,
+        )
     }
 
     /// Locks the object against changes; see `Dict.lockShared`.
-    #[pyo3(name = "lockShared", signature = (timeout = None, key = LockKey::whole()), text_signature = "($self, timeout=None, key=...)")]
-    fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>, key: LockKey<'_>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), slf.get().stored()?, key, true, timeout)
+    #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        lock::acquire(
+            slf.as_any(),
+            slf.get().stored()?,
+            &key,
+            lock::mode(true),
+            timeout,
+            true,
+        )
     }
 
     /// Locks the object, or one attribute; see `Dict.lock`.
-    #[pyo3(signature = (key = LockKey::whole(), shared = false, timeout = None), text_signature = "($self, key=..., shared=False, timeout=None)")]
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        lock::acquire(slf.as_any(), slf.get().stored()?, key, shared, timeout)
+        lock::acquire(
+            slf.as_any(),
+            slf.get().stored()?,
+            &key,
+            lock::mode(shared),
+            timeout,
+            false,
+        )
     }
 
     /// Releases one level of a lock; see `Dict.unlock`.

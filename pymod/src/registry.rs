@@ -6,7 +6,8 @@
 //! 2. `Store.close()` counts; the last one closes the engine. A handle that is dropped without
 //!    `close()` keeps the store open for the proxies that may be left: it is closed with the last
 //!    of them, or at exit.
-//! 3. No Python runs under the registry's mutex; it is taken without the interpreter only.
+//! 3. The lock timeout belongs to the opening that named it, and to what was reached through it.
+//! 4. No Python runs under the registry's mutex; it is taken without the interpreter only.
 
 use persist_core::store::{Durability, Error, Options, Result, Store};
 use std::collections::HashMap;
@@ -30,7 +31,8 @@ pub(crate) struct Core {
     durability: Durability,
     handles: AtomicUsize,
     closed: AtomicBool,
-    views: [Mutex<Weak<Shared>>; 2],
+    /// What its openings see, one for each mode and lock timeout.
+    views: Mutex<Vec<Weak<Shared>>>,
 }
 
 static OPEN: Mutex<Option<HashMap<FileId, Weak<Core>>>> = Mutex::new(None);
@@ -51,10 +53,14 @@ impl Core {
     }
 
     fn close(&self) -> Result<()> {
+        self.close_by(Store::close)
+    }
+
+    fn close_by(&self, how: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             Ok(())
         } else {
-            self.store.close()
+            how(&self.store)
         }
     }
 
@@ -67,13 +73,15 @@ impl Core {
         }
     }
 
-    fn view(self: &Arc<Self>, read_only: bool) -> Arc<Shared> {
-        let mut slot = lock(&self.views[usize::from(read_only)]);
-        if let Some(there) = slot.upgrade() {
+    fn view(self: &Arc<Self>, read_only: bool, timeout: Duration) -> Arc<Shared> {
+        let mut views = lock(&self.views);
+        views.retain(|view| view.strong_count() > 0);
+        let fits = |view: &Arc<Shared>| view.read_only == read_only && view.timeout() == timeout;
+        if let Some(there) = views.iter().filter_map(Weak::upgrade).find(fits) {
             return there;
         }
-        let made = Arc::new(Shared::new(self, read_only));
-        *slot = Arc::downgrade(&made);
+        let made = Arc::new(Shared::new(self, read_only, timeout));
+        views.push(Arc::downgrade(&made));
         made
     }
 }
@@ -108,13 +116,13 @@ fn made(store: Store, options: &Options) -> Arc<Core> {
         durability: options.durability,
         handles: AtomicUsize::new(0),
         closed: AtomicBool::new(false),
-        views: [Mutex::default(), Mutex::default()],
+        views: Mutex::default(),
     })
 }
 
-fn handle(core: &Arc<Core>, read_only: bool) -> Arc<Shared> {
+fn handle(core: &Arc<Core>, read_only: bool, timeout: Duration) -> Arc<Shared> {
     core.handles.fetch_add(1, Ordering::AcqRel);
-    core.view(read_only)
+    core.view(read_only, timeout)
 }
 
 /// Opens a file, or finds it open. Called without the interpreter.
@@ -148,7 +156,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
             core
         }
     };
-    Ok(handle(&core, options.read_only))
+    Ok(handle(&core, options.read_only, options.lock_timeout))
 }
 
 /// Opens a snapshot of an open store, or finds it open. Called without the interpreter.
@@ -167,13 +175,13 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
     let id = file_id(of.path(), &options);
     if let Some(core) = id.as_ref().and_then(|id| open.get(id)).and_then(Weak::upgrade) {
         opened.close()?;
-        return Ok(handle(&core, true));
+        return Ok(handle(&core, true, lock_timeout));
     }
     let core = made(opened, &options);
     if let Some(id) = id {
         open.insert(id, Arc::downgrade(&core));
     }
-    Ok(handle(&core, true))
+    Ok(handle(&core, true, lock_timeout))
 }
 
 /// Closes everything, at exit: the last process to close a store checkpoints it.
@@ -184,5 +192,6 @@ pub(crate) fn close_all() -> Result<()> {
         .flatten()
         .filter_map(|(_, core)| core.upgrade())
         .collect();
-    cores.iter().map(|core| core.close()).fold(Ok(()), Result::and)
+    let close = |core: &Arc<Core>| core.close_by(Store::close_at_exit);
+    cores.iter().map(close).fold(Ok(()), Result::and)
 }

@@ -13,8 +13,7 @@ use persist_core::store::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::batch::Batch;
@@ -40,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     /// Opened with mode "r".
     pub(crate) read_only: bool,
-    timeout: AtomicU64,
+    timeout: Duration,
     /// Objects that became persistent in an open transaction; see `object`.
     pub(crate) newborn: object::Newborn,
 }
@@ -132,29 +131,21 @@ pub(crate) enum Got {
 
 impl Shared {
     /// The parts together.
-    pub(crate) fn new(core: &Arc<Core>, read_only: bool) -> Shared {
+    pub(crate) fn new(core: &Arc<Core>, read_only: bool, timeout: Duration) -> Shared {
         Shared {
             store: core.store.clone(),
             core: Arc::clone(core),
             cache: Cache::default(),
             names: Names::default(),
             read_only,
-            timeout: AtomicU64::new(0),
+            timeout,
             newborn: object::Newborn::default(),
         }
     }
 
     /// How long an operation waits.
     pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_nanos(self.timeout.load(Ordering::Relaxed))
-    }
-
-    /// See `timeout`.
-    pub(crate) fn set_timeout(&self, timeout: Duration) {
-        self.timeout.store(
-            u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.timeout
     }
 
     /// True if both stand for the same file in this process.
@@ -221,6 +212,18 @@ impl Shared {
         timeout: Option<Duration>,
         f: impl FnOnce(&mut Wait<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
+        self.wait_or_undo(py, timeout, f, || Ok(()))
+    }
+
+    /// As `wait`, for what the caller would own afterwards: `undo` gives it back if a signal handler raised
+    /// although `f` succeeded.
+    pub(crate) fn wait_or_undo<R: Send>(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Duration>,
+        f: impl FnOnce(&mut Wait<'_>) -> Result<R> + Send,
+        undo: impl FnOnce() -> Result<()>,
+    ) -> PyResult<R> {
         let mut raised: Option<PyErr> = None;
         let result = py.detach(|| {
             let mut poll = || match Python::attach(|py| py.check_signals()) {
@@ -236,9 +239,43 @@ impl Shared {
             })
         });
         match (result, raised) {
-            (_, Some(e)) => Err(e),
+            (Ok(_), Some(e)) => match undo() {
+                Ok(()) => Err(e),
+                Err(undoing) => {
+                    let undoing = self.fail(py, undoing);
+                    undoing.set_cause(py, Some(e));
+                    Err(undoing)
+                }
+            },
+            (Err(_), Some(e)) => Err(e),
             (Ok(done), None) => Ok(done),
             (Err(e), None) => Err(self.fail(py, e)),
+        }
+    }
+
+    /// Runs a long operation without the interpreter; a signal handler that raises ends its waits.
+    pub(crate) fn interruptible<R: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce() -> Result<R> + Send,
+    ) -> PyResult<R> {
+        let (result, raised) = py.detach(|| {
+            let raised = Arc::new(Mutex::new(None));
+            let note = Arc::clone(&raised);
+            let ask = move || match Python::attach(|py| py.check_signals()) {
+                Ok(()) => false,
+                Err(e) => {
+                    *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                    true
+                }
+            };
+            let result = Wait::interruptible(Box::new(ask), f);
+            let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+            (result, raised)
+        });
+        match raised {
+            Some(e) => Err(e),
+            None => result.map_err(|e| self.fail(py, e)),
         }
     }
 

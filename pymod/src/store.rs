@@ -35,7 +35,7 @@ pub struct Handle {
 /// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
 /// snapshot: the name of a snapshot to open in place of the store, with mode "r".
 #[pyfunction]
-#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", lock_timeout = 30.0, snapshot = None))]
+#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", *, lock_timeout = 30.0, snapshot = None))]
 pub(crate) fn open(
     py: Python<'_>,
     path: &Bound<'_, PyAny>,
@@ -82,7 +82,6 @@ pub(crate) fn open(
     let shared = py
         .detach(|| registry::open(&path, &options))
         .map_err(|e| error::to_py(py, e))?;
-    shared.set_timeout(lock_timeout);
     Ok(Handle {
         shared,
         closed: AtomicBool::new(false),
@@ -117,7 +116,12 @@ fn begin(py: Python<'_>, shared: &Shared) -> PyResult<()> {
         Ok(()) => Ok(()),
         Err(Error::WouldBlock { .. } | Error::Timeout { .. }) => {
             // The calling thread keeps its identity while it waits without the interpreter.
-            shared.wait(py, Some(shared.timeout()), |wait| shared.store.begin(wait))
+            shared.wait_or_undo(
+                py,
+                Some(shared.timeout()),
+                |wait| shared.store.begin(wait),
+                || shared.store.rollback(),
+            )
         }
         Err(e) => Err(shared.fail(py, e)),
     }
@@ -236,7 +240,7 @@ impl Handle {
     /// Makes everything completed so far survive power loss.
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared()?;
-        py.detach(|| shared.store.sync()).map_err(|e| shared.fail(py, e))
+        shared.interruptible(py, || shared.store.sync())
     }
 
     /// Keeps the state of now under a name, for `at()`; gives the Snapshot. Makes a checkpoint and copies
@@ -251,15 +255,14 @@ impl Handle {
         if shared.read_only {
             return Err(error::to_py(py, Error::ReadOnly));
         }
-        let taken = py.detach(|| shared.store.snapshot(name));
-        taken.map(|s| Snapshot::of(&s)).map_err(|e| shared.fail(py, e))
+        let taken = shared.interruptible(py, || shared.store.snapshot(name))?;
+        Ok(Snapshot::of(&taken))
     }
 
     /// The snapshots of the store, the oldest first.
     fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<Snapshot>> {
         let shared = self.shared()?;
-        let all = py.detach(|| shared.store.snapshots());
-        let all = all.map_err(|e| shared.fail(py, e))?;
+        let all = shared.interruptible(py, || shared.store.snapshots())?;
         Ok(all.iter().map(Snapshot::of).collect())
     }
 
@@ -269,8 +272,7 @@ impl Handle {
         if shared.read_only {
             return Err(error::to_py(py, Error::ReadOnly));
         }
-        py.detach(|| shared.store.drop_snapshot(name))
-            .map_err(|e| shared.fail(py, e))
+        shared.interruptible(py, || shared.store.drop_snapshot(name))
     }
 
     /// Opens a snapshot: a Store of its own, read-only, that never changes. Use it in `with`: while it is
@@ -281,7 +283,6 @@ impl Handle {
         let (store, timeout) = (&shared.store, shared.timeout());
         let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
         let opened = opened.map_err(|e| error::to_py(py, e))?;
-        opened.set_timeout(timeout);
         Ok(Handle {
             shared: opened,
             closed: AtomicBool::new(false),
@@ -297,7 +298,7 @@ impl Handle {
     /// Frees unreachable cycles and what waits to be freed; the number of containers freed.
     fn gc(&self, py: Python<'_>) -> PyResult<u64> {
         let shared = self.shared()?;
-        py.detach(|| shared.store.gc()).map_err(|e| shared.fail(py, e))
+        shared.interruptible(py, || shared.store.gc())
     }
 
     /// Figures about the store.

@@ -62,7 +62,7 @@ def test_exclusive_keeps_others_out(store: persist.Store, root: persist.Dict) ->
             with pytest.raises(persist.LockTimeout):
                 elsewhere(lambda timeout=timeout: d.lockExcl(timeout=timeout))
             with pytest.raises(TimeoutError):
-                elsewhere(lambda timeout=timeout: d.lockShared(timeout))
+                elsewhere(lambda timeout=timeout: d.lockShared(timeout=timeout))
         elsewhere(lambda: root.__setitem__("other", 1))  # another container
     elsewhere(lambda: d.__setitem__("x", 3))
     assert d["x"] == 3

@@ -1,7 +1,16 @@
 //! Bounded, interruptible waiting: the one place that decides when a wait has lasted long enough.
 
 use crate::error::{Error, Result};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
+
+/// Asked about every 20 ms; true ends the wait.
+type Ask = Box<dyn FnMut() -> bool>;
+
+thread_local! {
+    /// What every wait of this thread asks, too (`Wait::interruptible`).
+    static ASK: RefCell<Option<Ask>> = const { RefCell::new(None) };
+}
 
 /// How long, and how, to wait.
 pub struct Wait<'a> {
@@ -43,6 +52,49 @@ impl Wait<'static> {
             interrupted: None,
         }
     }
+}
+
+/// Puts back what was asked before, however the scope ends.
+struct Scope(Option<Ask>);
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        let outer = self.0.take();
+        let _ = ASK.try_with(|ask| ask.replace(outer));
+    }
+}
+
+impl Wait<'static> {
+    /// Runs `f` with all its waits interruptible by `ask`, those of internal steps too: for long operations that
+    /// wait in several places, such as a checkpoint. An interrupted operation fails with `Error::Interrupted`
+    /// and leaves what a timeout at the same place leaves.
+    pub fn interruptible<R>(ask: Box<dyn FnMut() -> bool>, f: impl FnOnce() -> R) -> R {
+        let _scope = Scope(ASK.with(|place| place.replace(Some(ask))));
+        f()
+    }
+
+    /// Ends a long operation between two of its steps, if its caller asked for that.
+    ///
+    /// # Errors
+    /// `Error::Interrupted`.
+    pub(crate) fn go_on() -> Result<()> {
+        if asks_to_stop() {
+            Err(Error::Interrupted)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether the scope that this thread is in wants to stop. A wait of the question itself asks nothing.
+fn asks_to_stop() -> bool {
+    // A thread that is ending waits, too: its storage may be gone.
+    let asked = ASK.try_with(|place| {
+        place
+            .try_borrow_mut()
+            .is_ok_and(|mut ask| ask.as_mut().is_some_and(|ask| ask()))
+    });
+    asked.unwrap_or(false)
 }
 
 /// One wait under way. Costs nothing until the first `pause`.
@@ -90,9 +142,7 @@ impl<'w, 'a> Patience<'w, 'a> {
         let due = self.asked.is_none_or(|t| now - t >= SLICE);
         if due {
             self.asked = Some(now);
-            if let Some(ask) = self.wait.interrupted.as_mut()
-                && ask()
-            {
+            if self.wait.interrupted.as_mut().is_some_and(|ask| ask()) || asks_to_stop() {
                 return Err(Error::Interrupted);
             }
         }

@@ -24,6 +24,13 @@ pub struct LockTarget<'a> {
     pub key: Option<Key<'a>>,
 }
 
+/// A lock and its owner: what to release, from any thread of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LockHandle {
+    owner: Owner,
+    target: Target,
+}
+
 /// One held or awaited lock, for diagnostics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -263,12 +270,32 @@ impl Store {
         }
     }
 
-    /// Releases one level of a lock.
+    /// Releases one level of a lock. Never waits for a transaction of another process: where one has the latch,
+    /// the release is noted, and done before any later request is judged.
     ///
     /// # Errors
-    /// `Error::NotLocked`.
+    /// `Error::NotLocked`, where the latch was free.
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
-        wait::release(self, &self.owner(actor)?, Release::Level(self.target(&target)))
+        self.release(&self.lock_handle(actor, target)?)
+    }
+
+    /// The name of a lock of this actor on this thread, for `release`.
+    ///
+    /// # Errors
+    /// Those of registering this thread.
+    pub fn lock_handle(&self, actor: Actor, target: LockTarget<'_>) -> Result<LockHandle> {
+        Ok(LockHandle {
+            owner: self.owner(actor)?,
+            target: self.target(&target),
+        })
+    }
+
+    /// As `unlock`, from any thread of the process, while the owner's thread lives.
+    ///
+    /// # Errors
+    /// Those of `unlock`.
+    pub fn release(&self, lock: &LockHandle) -> Result<()> {
+        wait::release(self, &lock.owner, Release::Level(lock.target))
     }
 
     /// Sets the lock of an actor of the mount to exactly this mode, or none: flock and fcntl convert

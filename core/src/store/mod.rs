@@ -39,7 +39,7 @@ pub use crate::page::verify::PageReport;
 pub use crate::page::wait::Wait;
 pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
-pub use locks::{LockInfo, LockTarget};
+pub use locks::{LockHandle, LockInfo, LockTarget};
 
 use crate::object::graph;
 use crate::object::header;
@@ -215,6 +215,7 @@ impl Store {
     pub fn gc(&self) -> Result<u64> {
         let mut collection = graph::Collection::default();
         while !collection.done {
+            Wait::go_on()?;
             let mut step = collection;
             collection = self.write(Actor::Thread, &mut Wait::forever(), |w| {
                 step = collection;
@@ -329,6 +330,18 @@ impl Store {
     /// the lock timeout; then it is not.
     pub fn close(&self) -> Result<()> {
         self.pager().close()
+    }
+
+    /// Closes at the end of the process. A transaction that another thread has open after half a second ends with
+    /// the process, as after a kill: it is undone by the next user of the store.
+    ///
+    /// # Errors
+    /// Those of the checkpoint.
+    pub fn close_at_exit(&self) -> Result<()> {
+        match self.pager().close_dropped() {
+            Err(Error::Timeout { .. }) => Ok(()),
+            done => done,
+        }
     }
 }
 

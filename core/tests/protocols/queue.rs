@@ -12,8 +12,8 @@ use loom::thread::{self, JoinHandle};
 use persist_core::ids::ObjectId;
 use persist_core::lock::wait::{Env, acquire, release, wait_change};
 use persist_core::lock::{
-    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Standing, Table, Target,
-    WORDS, Wakes,
+    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Standing, Table,
+    Target, WORDS, Wakes,
 };
 use persist_core::{Error, Result};
 use std::sync::Arc;

@@ -1,0 +1,287 @@
+//! `persist.Lock`: what `lock()`, `lockExcl()` and `lockShared()` return.
+//!
+//! 1. A lock that `lock()` took is released when its `Lock` is collected, with a ResourceWarning. So an exception
+//!    of a signal handler that arrives before the `with` block begins leaves no lock behind.
+//! 2. `lockExcl()` and `lockShared()` keep the original's manner: a result that is dropped without `with` leaves the
+//!    lock in place until `unlock()`.
+//! 3. Collection may run on another thread. It releases for the owner while the owner's thread lives (`Life`);
+//!    the engine releases the locks of a thread that ended. A forked child releases nothing of its parent.
+//! 4. `unlock()` of a proxy ends the newest `Lock` of the same owner and target, so no level is released twice.
+
+use persist_core::store::{Actor, Error, LockHandle, LockMode, LockTarget, Obj, Wait};
+use pyo3::exceptions::PyResourceWarning;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::convert::Scalar;
+use crate::shared::Shared;
+
+/// Whether a thread has ended: its slot may be another thread's then. The mutex is held across a release for it.
+struct Life {
+    ended: Mutex<bool>,
+}
+
+/// Ends the life of the thread that it belongs to.
+struct Alive(Arc<Life>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *lock(&self.0.ended) = true;
+    }
+}
+
+thread_local! {
+    static LIFE: Alive = Alive(Arc::new(Life { ended: Mutex::new(false) }));
+    /// Levels that this thread took with `lock()` and still holds, the newest last.
+    static LEVELS: RefCell<Vec<Weak<Level>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One level of a lock that is held.
+struct Level {
+    shared: Arc<Shared>,
+    handle: LockHandle,
+    life: Arc<Life>,
+    process: u32,
+    held: AtomicBool,
+}
+
+impl Level {
+    /// Release it for its owner, from any thread.
+    fn release(&self) -> Result<(), Error> {
+        if !self.held.swap(false, Ordering::AcqRel)
+            || self.process != std::process::id()
+            || self.shared.core.is_closed()
+        {
+            return Ok(());
+        }
+        let ended = lock(&self.life.ended);
+        let done = if *ended {
+            Ok(())
+        } else {
+            self.shared.store.release(&self.handle)
+        };
+        drop(ended);
+        done
+    }
+
+    fn is(&self, shared: &Arc<Shared>, handle: &LockHandle) -> bool {
+        self.handle == *handle && self.shared.same_store(shared)
+    }
+}
+
+/// Note that `unlock()` of a proxy released a level: the newest `Lock` of this thread with that handle ends.
+pub(crate) fn unlocked(shared: &Arc<Shared>, handle: &LockHandle) {
+    let newest = LEVELS.try_with(|levels| {
+        let mut levels = levels.borrow_mut();
+        let at = levels
+            .iter()
+            .rposition(|l| l.upgrade().is_some_and(|l| l.is(shared, handle)))?;
+        levels.remove(at).upgrade()
+    });
+    if let Ok(Some(level)) = newest {
+        level.held.store(false, Ordering::Release);
+    }
+}
+
+/// What to take, and how.
+pub(crate) struct Terms {
+    pub(crate) obj: Obj,
+    pub(crate) key: Option<Py<PyAny>>,
+    pub(crate) mode: LockMode,
+    pub(crate) timeout: Option<Duration>,
+    /// The lock outlives a `Lock` that is dropped without `with`.
+    pub(crate) kept: bool,
+}
+
+/// A lock on a container or one entry of it. In `with` it gives the locked object and releases at the end;
+/// `with` takes it again if it was released. One that `lock()` took and that is neither released nor used in
+/// `with` is released when it is collected, with a ResourceWarning.
+#[pyclass(frozen, name = "Lock", module = "persist")]
+pub struct Held {
+    owner: Py<PyAny>,
+    shared: Arc<Shared>,
+    terms: Terms,
+    /// Used in `with`: dropping it releases, whatever took it.
+    entered: AtomicBool,
+    level: Mutex<Option<Arc<Level>>>,
+}
+
+impl Held {
+    /// Takes the lock.
+    pub(crate) fn taken(
+        py: Python<'_>,
+        owner: Py<PyAny>,
+        shared: &Arc<Shared>,
+        terms: Terms,
+    ) -> PyResult<Held> {
+        let held = Held {
+            owner,
+            shared: Arc::clone(shared),
+            terms,
+            entered: AtomicBool::new(false),
+            level: Mutex::new(None),
+        };
+        held.take(py)?;
+        Ok(held)
+    }
+
+    /// Calls `f` with the target of the lock.
+    fn with_target<R>(&self, py: Python<'_>, f: impl FnOnce(LockTarget<'_>) -> PyResult<R>) -> PyResult<R> {
+        let key = self.terms.key.as_ref().map(|k| k.bind(py));
+        let scalar = key.map(Scalar::key_of).transpose()?;
+        f(LockTarget {
+            obj: self.terms.obj,
+            key: scalar.as_ref().map(Scalar::key),
+        })
+    }
+
+    fn handle(&self, py: Python<'_>) -> PyResult<LockHandle> {
+        self.with_target(py, |target| {
+            let handle = self.shared.store.lock_handle(Actor::Thread, target);
+            handle.map_err(|e| self.shared.fail(py, e))
+        })
+    }
+
+    fn take(&self, py: Python<'_>) -> PyResult<()> {
+        self.with_target(py, |target| self.take_target(py, target))?;
+        let level = Arc::new(Level {
+            shared: Arc::clone(&self.shared),
+            handle: self.handle(py)?,
+            life: LIFE.with(|alive| Arc::clone(&alive.0)),
+            process: std::process::id(),
+            held: AtomicBool::new(true),
+        });
+        LEVELS.with(|levels| levels.borrow_mut().push(Arc::downgrade(&level)));
+        *lock(&self.level) = Some(level);
+        Ok(())
+    }
+
+    fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<()> {
+        let (shared, terms) = (&self.shared, &self.terms);
+        shared.read(py, |r| r.kind(terms.obj))?; // what is gone cannot be locked
+        let store = &shared.store;
+        match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
+            Ok(()) => {}
+            Err(Error::WouldBlock { .. } | Error::Timeout { .. })
+                if terms.timeout != Some(Duration::ZERO) =>
+            {
+                shared.wait_or_undo(
+                    py,
+                    terms.timeout,
+                    |wait| store.lock(Actor::Thread, target, terms.mode, wait),
+                    || store.unlock(Actor::Thread, target),
+                )?;
+            }
+            Err(e) => return Err(shared.fail(py, e)),
+        }
+        Ok(())
+    }
+
+    fn is_held(&self) -> bool {
+        let level = lock(&self.level);
+        level.as_ref().is_some_and(|l| l.held.load(Ordering::Acquire))
+    }
+
+    fn forget(level: &Arc<Level>) {
+        let _ = LEVELS.try_with(|levels| {
+            let mut levels = levels.borrow_mut();
+            if let Some(at) = levels
+                .iter()
+                .rposition(|l| std::ptr::eq(l.as_ptr(), Arc::as_ptr(level)))
+            {
+                levels.remove(at);
+            }
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let level = self
+            .level
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(level) = level else { return };
+        Held::forget(&level);
+        let managed = self.entered.load(Ordering::Acquire);
+        if self.terms.kept && !managed || !level.held.load(Ordering::Acquire) {
+            return;
+        }
+        // The engine keeps the lock table sound if this fails; nobody could be told here.
+        let released = level.release();
+        if managed || released.is_err() || level.process != std::process::id() || self.shared.core.is_closed()
+        {
+            return;
+        }
+        Python::try_attach(|py| {
+            // An exception may be on its way through the code that dropped it.
+            let current = PyErr::take(py);
+            let what = c"a persist.Lock was collected while it was held, and is released now: use it in a with block";
+            if let Err(e) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), what, 1) {
+                e.write_unraisable(py, None);
+            }
+            if let Some(current) = current {
+                current.restore(py);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl Held {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if !self.is_held() {
+            self.take(py)?;
+        }
+        self.entered.store(true, Ordering::Release);
+        Ok(self.owner.clone_ref(py))
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyTuple>) -> PyResult<bool> {
+        self.release(py)?;
+        Ok(false)
+    }
+
+    /// Releases the lock; a second call does nothing. NotLocked on another thread than that which took it.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        let fail = |e| self.shared.fail(py, e);
+        let mut place = lock(&self.level);
+        let Some(level) = place.as_ref().filter(|l| l.held.load(Ordering::Acquire)) else {
+            return Ok(());
+        };
+        if self.shared.core.is_closed() {
+            return Ok(());
+        }
+        if self.handle(py)? != level.handle {
+            return Err(fail(Error::NotLocked {
+                what: "a lock that another thread took".to_owned(),
+            }));
+        }
+        let Some(level) = place.take() else { return Ok(()) };
+        drop(place);
+        Held::forget(&level);
+        level.release().map_err(fail)
+    }
+
+    /// True for a shared lock.
+    #[getter]
+    fn shared(&self) -> bool {
+        self.terms.mode == LockMode::Shared
+    }
+
+    fn __repr__(&self) -> String {
+        let mode = if self.shared() { "shared" } else { "exclusive" };
+        let state = if self.is_held() { "held" } else { "released" };
+        format!("<persist.Lock {mode}, {state}>")
+    }
+}
