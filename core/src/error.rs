@@ -63,6 +63,17 @@ pub enum Error {
         /// What failed.
         why: String,
     },
+    /// The change is complete, and seen by everyone; but the wait until it survives a power cut ended early
+    /// (`durability="commit"`). It must not be made again. The next change that is waited for, or a `sync`, covers it.
+    #[error(
+        "the change is done, but not known to survive a power cut yet: {source}; do not repeat it: sync the store, or \
+         the next change, covers it"
+    )]
+    DurabilityUnknown {
+        /// What ended the wait.
+        #[source]
+        source: Box<Error>,
+    },
     /// The transaction outgrew the undo log or the dirty list. The operation that met the bound was undone; a
     /// transaction that was being committed was rolled back.
     #[error(
@@ -242,6 +253,11 @@ impl Error {
             Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Error::NoSpace { source, .. } => source.raw_os_error().unwrap_or(libc::ENOSPC),
             Error::TransactionTooLarge { .. } => libc::EFBIG,
+            Error::DurabilityUnknown { source } => match source.errno() {
+                // What a wait that ended says: for a change that is done it would read as "try again".
+                libc::EAGAIN | libc::EINTR => libc::ETIMEDOUT,
+                errno => errno,
+            },
             Error::Timeout { .. } | Error::Conflict { .. } | Error::WouldBlock { .. } => libc::EAGAIN,
             Error::Locked(_) | Error::Busy(_) => libc::EAGAIN,
             Error::Deadlock { .. } => libc::EDEADLK,

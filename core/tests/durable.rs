@@ -7,7 +7,7 @@ mod support;
 
 use common::{Model, Rng, compare, scratch, step};
 use persist_core::raw::observe::{Moment, observe};
-use persist_core::store::{Actor, Durability, Error, In, Key, Options, Store, Value, Wait, Word};
+use persist_core::store::{Actor, Durability, Error, In, Key, Obj, Options, Store, Value, Wait, Word};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -271,8 +271,14 @@ fn a_flush_of_the_log_that_fails_is_final_and_loses_nothing_reported() {
         let second = Store::open(&path, &Options::default()).unwrap();
         set(&store, "x", 1).unwrap();
         let seen = fail(kind, 1, 1, libc::EIO);
+        // The change was made; whether it survives, the disk did not say.
         let failed = set(&store, "x", 2);
-        assert!(matches!(failed, Err(Error::Poisoned { .. })), "{failed:?}");
+        let Err(Error::DurabilityUnknown { source }) = &failed else {
+            panic!("{failed:?}");
+        };
+        assert!(matches!(**source, Error::Poisoned { .. }), "{failed:?}");
+        assert_eq!(failed.unwrap_err().errno(), libc::EIO);
+        assert_eq!(get(&store, "x"), Some(Value::Int(2)));
         assert_eq!(seen.get(), 1);
         observe(None);
         // For everyone, though the disk says yes again.
@@ -288,6 +294,126 @@ fn a_flush_of_the_log_that_fails_is_final_and_loses_nothing_reported() {
         assert!(matches!(found, Some(Value::Int(1 | 2))), "{found:?}");
         set(&store, "x", 4).unwrap();
         store.check_pages().unwrap();
+        store.close().unwrap();
+    }
+}
+
+/// A thread whose next flush (of this kind) stands still until it is told to go on.
+struct Slow {
+    go: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Slow {
+    fn new(kind: Moment, work: impl FnOnce() + Send + 'static) -> Slow {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (began, begun) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut once = Some((began, wait));
+            observe(Some(Box::new(move |moment| {
+                if moment == kind
+                    && let Some((began, wait)) = once.take()
+                {
+                    began.send(()).unwrap();
+                    let _ = wait.recv();
+                }
+                Ok(())
+            })));
+            work();
+            observe(None);
+        });
+        begun.recv().unwrap();
+        Slow { go, thread }
+    }
+
+    fn go_on(self) {
+        drop(self.go);
+        self.thread.join().unwrap();
+    }
+}
+
+/// What a wait for durability that meets its bound says, and that the change was made once.
+fn is_unknown(done: Result<(), Error>, what: &str) {
+    let Err(e @ Error::DurabilityUnknown { .. }) = done else {
+        panic!("{what}: {done:?}");
+    };
+    assert_eq!(e.errno(), libc::ETIMEDOUT, "{what}: {e}");
+}
+
+fn count(store: &Store, list: Obj) -> Vec<Value> {
+    store
+        .read(&mut Wait::forever(), |r| {
+            (0..r.len(list)?).map(|i| Ok(r.item(list, i)?.unwrap())).collect()
+        })
+        .unwrap()
+}
+
+/// While another thread's flush, or checkpoint, stands still: changes are made once, and say that they are not known to
+/// be durable. The next wait covers them.
+#[test]
+fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
+    // In the log; and, as they do not fit it, by a checkpoint.
+    for (kind, large) in [(Moment::LogFlushing, false), (Moment::Flushing, true)] {
+        let dir = scratch();
+        let path = dir.path().join("a.store");
+        let short = Options {
+            lock_timeout: Duration::from_millis(150),
+            ..options(Durability::Commit)
+        };
+        let store = Store::open(&path, &short).unwrap();
+        let root = store.root();
+        let mut wait = Wait::forever();
+        let list = store
+            .write(Actor::Thread, &mut wait, |w| {
+                let list = w.new_list()?;
+                w.set(root, &Key::Str(b"list"), &In::Obj(list))?;
+                Ok(list)
+            })
+            .unwrap();
+        let pad = vec![7u8; if large { 300 << 10 } else { 10 }];
+        let append = |n: i64| {
+            store.write(Actor::Thread, &mut Wait::never(), |w| {
+                w.set(root, &Key::Str(b"pad"), &In::Bytes(&pad))?;
+                w.insert(list, w.len(list)?, &In::Int(n))
+            })
+        };
+        append(66).unwrap();
+        let other = store.clone();
+        let slow = Slow::new(kind, move || {
+            set(&other, "other", 1).unwrap();
+            if large {
+                other.sync().unwrap();
+            }
+        });
+        let what = format!("{kind:?}");
+        is_unknown(append(67), &what);
+        assert_eq!(count(&store, list), [Value::Int(66), Value::Int(67)], "{what}");
+        // A transaction, too, is committed: another commit of it is refused, and nothing is undone.
+        store.begin(&mut wait).unwrap();
+        append(68).unwrap();
+        is_unknown(store.commit(), &what);
+        assert!(!store.in_transaction());
+        assert!(matches!(store.commit(), Err(Error::Invalid { .. })));
+        // A change that changes nothing waits for those before.
+        let nothing = || store.write(Actor::Thread, &mut Wait::forever(), |_| Ok(()));
+        is_unknown(nothing(), &what);
+        // So does another thread.
+        std::thread::scope(|s| {
+            s.spawn(|| is_unknown(nothing(), &what));
+        });
+        slow.go_on();
+        nothing().unwrap();
+        let all = [66, 67, 68].map(Value::Int);
+        assert_eq!(count(&store, list), all, "{what}");
+        // Reported durable now: without the sidecar.
+        let cut = dir.path().join("cut.store");
+        copy(&path, &cut);
+        let found = Store::open(&cut, &Options::default()).unwrap();
+        let Some(Value::Obj(there)) = get(&found, "list") else {
+            panic!("{what}: no list")
+        };
+        assert_eq!(count(&found, there), all, "{what}");
+        found.close().unwrap();
         store.close().unwrap();
     }
 }

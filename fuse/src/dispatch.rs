@@ -7,6 +7,7 @@
 
 use crate::fs::Ctx;
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::settled;
 use crate::mounted::Mounted;
 use fuser::{Config, Request, Session, SessionACL};
 use std::io;
@@ -49,12 +50,19 @@ pub(crate) struct Adapter {
     waiting: Arc<AtomicUsize>,
 }
 
-/// Runs a request; a panic is an error like any other.
+/// Runs a request; a panic is an error like any other. One whose change is done, but not known to be durable, is
+/// answered with an error; the kernel then does not know what was looked up for it, which stays known here until the
+/// mount ends.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
+    let _ = settled::take_unknown();
+    let done = catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
         log::error!("a request panicked; it was answered with an I/O error");
         Err(FsError::Errno(libc::EIO))
-    })
+    });
+    match settled::take_unknown() {
+        Some(errno) if done.is_ok() => Err(FsError::Errno(errno)),
+        _ => done,
+    }
 }
 
 impl Adapter {

@@ -22,6 +22,7 @@ pub(crate) struct Types {
     no_snapshot: Py<PyType>,
     snapshot_exists: Py<PyType>,
     in_use: Py<PyType>,
+    durability_unknown: Py<PyType>,
 }
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
@@ -71,6 +72,12 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
                 "A snapshot has this name already.",
                 Some(py.get_type::<PyFileExistsError>()),
             )?,
+            durability_unknown: sub(
+                "DurabilityUnknown",
+                "The change is done, but not known to survive a power cut yet: it must not be repeated. `Store.sync()`, or \
+                 the next change, covers it.",
+                Some(py.get_type::<PyOSError>()),
+            )?,
             in_use: sub("InUse", "Somebody has the snapshot open that was to be dropped.", None)?,
             error,
         })
@@ -92,6 +99,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         ("NoSnapshot", &t.no_snapshot),
         ("SnapshotExists", &t.snapshot_exists),
         ("InUse", &t.in_use),
+        ("DurabilityUnknown", &t.durability_unknown),
     ] {
         m.add(name, ty.bind(py))?;
     }
@@ -146,6 +154,7 @@ pub(crate) fn closed() -> PyErr {
 #[cold]
 pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
     let message = e.to_string();
+    let errno = e.errno();
     let os = |errno: i32, message: String| made(&py.get_type::<PyOSError>(), (errno, message));
     match e {
         Error::Corrupt { .. } => raise(py, |t| &t.corrupt, message),
@@ -166,6 +175,10 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
         Error::NoSnapshot { .. } => raise(py, |t| &t.no_snapshot, message),
         Error::SnapshotExists { .. } => raise(py, |t| &t.snapshot_exists, message),
         Error::InUse { .. } => raise(py, |t| &t.in_use, message),
+        Error::DurabilityUnknown { .. } => match types(py) {
+            Ok(t) => made(t.durability_unknown.bind(py), (errno, message)),
+            Err(e) => e,
+        },
         Error::Gone(_) => raise(py, |t| &t.gone, message),
         Error::WrongKind { .. } => made(&py.get_type::<PyTypeError>(), (message,)),
         Error::NoKey => made(&py.get_type::<PyKeyError>(), (message,)),

@@ -185,10 +185,27 @@ impl Shared {
         if self.read_only {
             return Err(error::to_py(py, Error::ReadOnly));
         }
-        match self.store.write(Actor::Thread, &mut Wait::never(), &mut f) {
-            Ok(done) => Ok(done),
-            Err(e) => self.again(py, e, |wait| self.store.write(Actor::Thread, wait, &mut f)),
+        // An error of these means that nothing was changed: only then it may be tried again.
+        let done = match self
+            .store
+            .write_unsettled(Actor::Thread, &mut Wait::never(), &mut f)
+        {
+            Ok(done) => done,
+            Err(e) => self.again(py, e, |wait| {
+                self.store.write_unsettled(Actor::Thread, wait, &mut f)
+            })?,
+        };
+        if self.store.must_settle() {
+            self.settle(py)?;
         }
+        Ok(done)
+    }
+
+    /// Waits, without the interpreter, until completed changes survive a power cut, if that is wanted. They are done
+    /// whatever comes of it: `DurabilityUnknown`, or what a signal handler raises.
+    #[cold]
+    pub(crate) fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, None, |wait| self.store.settle(wait))
     }
 
     /// What follows when the first try did not succeed.

@@ -135,11 +135,15 @@ fn commit(py: Python<'_>, shared: &Shared) -> PyResult<()> {
             "the transaction was rolled back before its end: run it again",
         ));
     }
-    let result = py.detach(|| shared.store.commit());
+    let result = py.detach(|| shared.store.commit_unsettled());
     if !shared.store.in_transaction() {
         shared.newborn.settle(py, result.is_ok());
     }
-    result.map_err(|e| shared.fail(py, e))
+    result.map_err(|e| shared.fail(py, e))?;
+    if shared.store.must_settle() {
+        shared.settle(py)?;
+    }
+    Ok(())
 }
 
 fn rollback(py: Python<'_>, shared: &Shared) -> PyResult<()> {

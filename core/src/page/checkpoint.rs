@@ -97,8 +97,17 @@ impl Pager {
 
     /// Runs `f` with no checkpoint under way, and none beginning meanwhile.
     pub(crate) fn with_checkpoint<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
+        self.with_checkpoint_within(&mut Wait::forever(), f)
+    }
+
+    /// As `with_checkpoint`, for one who does not wait for ever.
+    pub(crate) fn with_checkpoint_within<R>(
+        &self,
+        wait: &mut Wait<'_>,
+        f: impl FnOnce(&Pager) -> Result<R>,
+    ) -> Result<R> {
         let slot = self.slot()?;
-        self.take_checkpoint(slot, &mut Wait::forever())?;
+        self.take_checkpoint(slot, wait)?;
         let done = self.carry_on_for_the_dead().and_then(|()| f(self));
         self.leave_checkpoint(slot);
         done

@@ -120,6 +120,13 @@ impl<'w, 'a> Patience<'w, 'a> {
         }
     }
 
+    /// A wait that goes on: it `started` then, if it has.
+    pub(crate) fn since(wait: &'w mut Wait<'a>, bound: Duration, started: &mut Option<Instant>) -> Self {
+        let mut patience = Patience::new(wait, bound);
+        patience.started = Some(*started.get_or_insert_with(Instant::now));
+        patience
+    }
+
     /// True when the caller asked not to wait at all.
     pub(crate) fn is_never(&self) -> bool {
         self.bound.is_zero()

@@ -186,9 +186,29 @@ impl Store {
     /// # Errors
     /// Those of `f`; `Error::Timeout` naming the holder of a lock or of the latch, `Error::Deadlock`,
     /// `Error::WouldBlock` if not to wait; inside a transaction `Error::Conflict`, after which it is
-    /// rolled back; `Error::NoSpace`, `Error::Poisoned`.
+    /// rolled back; `Error::NoSpace`, `Error::Poisoned`. None of them was the change made; but after
+    /// `Error::DurabilityUnknown` it was.
     #[inline]
     pub fn write<R>(
+        &self,
+        actor: Actor,
+        wait: &mut Wait<'_>,
+        f: impl FnMut(&mut Writer<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let done = self.write_unsettled(actor, wait, f)?;
+        if self.must_settle() {
+            self.settle(&mut Wait::forever())?;
+        }
+        Ok(done)
+    }
+
+    /// As `write`, without waiting until the change survives a power cut: the caller asks `must_settle` next. An error
+    /// means that nothing was changed.
+    ///
+    /// # Errors
+    /// Those of `write` but for `Error::DurabilityUnknown`.
+    #[inline]
+    pub fn write_unsettled<R>(
         &self,
         actor: Actor,
         wait: &mut Wait<'_>,
@@ -202,7 +222,7 @@ impl Store {
                     if reserved {
                         self.release_reservations(actor);
                     }
-                    self.after_change()?;
+                    self.after_change();
                     return Ok(done);
                 }
                 Err(e) => e,
@@ -285,20 +305,30 @@ impl Store {
         some.into_iter().try_for_each(|obj| graph::unpinned(w, obj))
     }
 
-    /// What comes after a completed change, outside its section.
+    /// What comes after a completed change, outside its section. The change is complete whatever becomes of this: errors
+    /// meet whoever syncs.
     #[inline]
-    fn after_change(&self) -> Result<()> {
-        if self.pager().wants_commit() {
-            if self.in_transaction() {
-                return Ok(());
-            }
-            self.pager().settle_change()?;
-        }
+    fn after_change(&self) {
         if self.pager().wants_checkpoint() && !self.in_transaction() {
-            // The change is complete whatever becomes of this: its errors meet whoever syncs.
             let _ = self.pager().checkpoint(&mut Wait::never());
         }
-        Ok(())
+    }
+
+    /// Whether `settle` has something to do for the change just made. In a transaction its commit does.
+    #[inline]
+    #[must_use]
+    pub fn must_settle(&self) -> bool {
+        self.pager().wants_commit() && !self.in_transaction()
+    }
+
+    /// Waits until this thread's completed changes survive a power cut, if this process wants that
+    /// (`Durability::Commit`), and those of earlier waits that ended early.
+    ///
+    /// # Errors
+    /// `Error::DurabilityUnknown`: they are done, and must not be made again.
+    #[cold]
+    pub fn settle(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.pager().settle_change(wait)
     }
 
     /// Frees what nobody needs: pages under freed ones, and those which only older checkpoints reach.
@@ -346,8 +376,21 @@ impl Store {
     /// Ends this thread's transaction (its innermost level).
     ///
     /// # Errors
-    /// `Error::Invalid` if there is none; those of the commit, after which it is rolled back.
+    /// `Error::Invalid` if there is none; those of the commit, after which it is rolled back. After
+    /// `Error::DurabilityUnknown` it is committed.
     pub fn commit(&self) -> Result<()> {
+        self.commit_unsettled()?;
+        if self.must_settle() {
+            self.settle(&mut Wait::forever())?;
+        }
+        Ok(())
+    }
+
+    /// As `commit`, without waiting until the transaction survives a power cut: the caller asks `must_settle` next.
+    ///
+    /// # Errors
+    /// Those of `commit` but for `Error::DurabilityUnknown`: the transaction is rolled back.
+    pub fn commit_unsettled(&self) -> Result<()> {
         match self.pager().depth() {
             0 => {
                 self.pager().whole()?;
@@ -362,7 +405,8 @@ impl Store {
                     self.pager().rollback()?;
                 }
                 done?;
-                self.after_change()
+                self.after_change();
+                Ok(())
             }
             _ => self.pager().leave_inner(),
         }

@@ -31,6 +31,7 @@ pub(crate) mod nodes;
 pub(crate) mod number;
 pub(crate) mod procs;
 pub(crate) mod rename;
+pub(crate) mod settled;
 pub(crate) mod sides;
 pub(crate) mod text;
 pub(crate) mod tree;
@@ -226,7 +227,7 @@ impl Fs {
             timeout: Some(timeout),
             interrupted: Some(&mut signal),
         };
-        let result = self.store.write(Actor::Command, &mut wait, |w| {
+        let result = self.store.write_unsettled(Actor::Command, &mut wait, |w| {
             refused = None;
             self.renumber(&std::mem::take(&mut applied), true);
             let mut renumber = Vec::new();
@@ -237,6 +238,8 @@ impl Fs {
         });
         if result.is_err() {
             self.renumber(&applied, true);
+        } else if self.store.must_settle() {
+            settled::settle(&self.store, ctx);
         }
         finish(ctx, result, refused)
     }
@@ -332,6 +335,8 @@ impl Fs {
     pub(crate) fn sync(&self) -> FsResult<()> {
         match self.store.sync() {
             Err(Error::ReadOnly) => Ok(()),
+            // Not "try again", as of an operation that would have to wait.
+            Err(e) if would_wait(&e) => Err(FsError::Errno(libc::ETIMEDOUT)),
             done => Ok(done?),
         }
     }

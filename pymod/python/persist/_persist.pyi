@@ -31,6 +31,7 @@ __all__ = [
     "Corrupt",
     "Deadlock",
     "Dict",
+    "DurabilityUnknown",
     "Error",
     "Gone",
     "InUse",
@@ -82,6 +83,12 @@ class NoSnapshot(Error, LookupError):
 
 class SnapshotExists(Error, FileExistsError):
     """A snapshot has this name already."""
+
+class DurabilityUnknown(Error, OSError):
+    """The change is done, but not known to survive a power cut yet: it must not be repeated.
+
+    `Store.sync()`, or the next change, covers it.
+    """
 
 class InUse(Error):
     """Somebody has the snapshot open that was to be dropped."""

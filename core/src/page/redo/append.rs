@@ -8,7 +8,7 @@ use super::super::superblock as sb;
 use super::super::{Pager, shm, shm::at};
 use super::file::RING;
 use super::record::{Builder, Place, SECTOR};
-use super::{OFF, ON, PENDING, TICKET};
+use super::{OFF, ON, PENDING};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
@@ -71,7 +71,9 @@ impl Pager {
         shm.set(at::UNDO_LEN, 0);
         fail_point!("log.committed");
         self.count_record();
-        TICKET.set((self.serial, ticket));
+        if ticket != Ticket::Nothing {
+            self.issue_ticket(ticket);
+        }
     }
 
     /// Lets the record of a completed change count. Can be done again.

@@ -28,9 +28,10 @@
 //! 5. A flush of the log that fails poisons the store, as any other. Bytes that cannot be written, a full
 //!    disk, a log that was taken away: the log is given up, and a checkpoint makes durable what it would have.
 //!
-//! Files: `record` and `file` (formats), `group` (who flushes), `append` (commits), `replay`.
+//! Files: `record` and `file` (formats), `group` (who flushes), `append` (commits), `durable` (waiting for it), `replay`.
 
 mod append;
+mod durable;
 mod file;
 mod group;
 mod record;
@@ -42,15 +43,12 @@ use super::Pager;
 use super::fork::lock_soon;
 use super::latch::Owner;
 use super::shm::{self, Region, Shm, at};
-use super::wait::{Patience, Wait};
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
-use append::Ticket;
 use file::{Found, LogFile, RING};
 use group::Group;
 use record::SECTOR;
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,15 +56,8 @@ const OFF: u64 = 0;
 const PENDING: u64 = 1;
 const ON: u64 = 2;
 
-/// Since the last durable checkpoint so much of the log makes the next one due.
-const DUE: u64 = RING / 4;
 /// With so much of the log in use writers wait for it.
 const CROWDED: u64 = RING / 4 * 3;
-
-thread_local! {
-    /// What this thread's last commit has to wait for, and in which opened store.
-    static TICKET: Cell<(u64, Ticket)> = const { Cell::new((0, Ticket::Nothing)) };
-}
 
 /// What one process keeps about the log.
 #[derive(Debug, Default)]
@@ -75,6 +66,7 @@ pub(crate) struct Redo {
     pub(super) commit: bool,
     file: Mutex<Option<Arc<LogFile>>>,
     scratch: Mutex<append::Scratch>,
+    unsettled: durable::Unsettled,
 }
 
 impl Redo {
@@ -313,100 +305,6 @@ impl Pager {
         let _ = std::fs::remove_file(file::path_of(&self.path));
         self.shm.set(at::LOG_GENERATION, 0);
         *self.log_file() = None;
-    }
-
-    /// What comes after a completed change while somebody wants durable commits: waits until it is durable
-    /// if this process does, and makes room in the log. Outside sections and transactions.
-    #[cold]
-    pub fn settle_change(&self) -> Result<()> {
-        if self.redo.commit {
-            self.await_durable()?;
-        }
-        self.relieve_log();
-        Ok(())
-    }
-
-    /// Makes a checkpoint when the log is getting full, and waits for it when it nearly is. The change is
-    /// complete whatever becomes of this: errors meet whoever syncs.
-    fn relieve_log(&self) {
-        let used = |since| self.shm.get(at::LOG_END).saturating_sub(self.shm.get(since));
-        if self.shm.get(at::LOG_MODE) != ON || used(at::LOG_NEW) < DUE {
-            return;
-        }
-        let mut wait = if used(at::LOG_OLD) < CROWDED {
-            Wait::never()
-        } else {
-            Wait::forever()
-        };
-        // Somebody else may have made it meanwhile.
-        let _ = self.checkpoint_when(&mut wait, || used(at::LOG_NEW) >= DUE);
-    }
-
-    /// Waits until this thread's last change survives a power cut.
-    fn await_durable(&self) -> Result<()> {
-        let (serial, ticket) = TICKET.replace((0, Ticket::Nothing));
-        match ticket {
-            Ticket::Record(end) if serial == self.serial => self.flush_log(end)?,
-            Ticket::Epoch(epoch) if serial == self.serial => self.checkpoint_covering(epoch)?,
-            _ => {}
-        }
-        // What a commit with the log off left behind has no ticket (or finds one of an earlier commit).
-        match self.shm.get(at::LOG_MODE) {
-            // It was before the checkpoint that turned the log on.
-            ON if self.shm.get(at::LOG_HOLD) == 0 => Ok(()),
-            ON => self.with_checkpoint(|_| Ok(())),
-            OFF if self.start_log().is_ok() => Ok(()),
-            _ => self.checkpoint_covering(self.shm.get(at::EPOCH)),
-        }
-    }
-
-    /// A checkpoint that holds what was changed in this epoch, if there is none yet.
-    fn checkpoint_covering(&self, epoch: u64) -> Result<()> {
-        self.checkpoint_when(&mut Wait::forever(), || self.shm.get(at::DURABLE) < epoch)
-    }
-
-    /// Makes everything before `end` durable, or waits for who is at it.
-    fn flush_log(&self, end: u64) -> Result<()> {
-        let slot = self.slot()?;
-        let me = Owner::new(self.process.load(Ordering::Relaxed), slot).word();
-        let group = self.shm.group();
-        let mut wait = Wait::forever();
-        let mut patience = Patience::new(&mut wait, self.bound);
-        while !group.is_durable(end) {
-            if self.shm.get(at::POISON) != 0 {
-                return Err(self.poisoned());
-            }
-            if self.shm.get(at::LOG_GENERATION) == 0 {
-                // The log was given up.
-                return self.checkpoint_covering(self.shm.get(at::EPOCH));
-            }
-            if group.is_held(end) {
-                self.with_checkpoint(|_| Ok(()))?;
-                continue;
-            }
-            let leader = group.leader();
-            let takes = if leader == 0 {
-                group.try_lead(me)
-            } else {
-                self.leader_is_dead(leader) && group.take_over(leader, me)
-            };
-            if takes {
-                let lead = Lead(&group);
-                self.lead(&group)?;
-                drop(lead);
-                continue;
-            }
-            let slice = patience.slice("the log to be flushed", || {
-                self.describe_owner(Owner::in_word(group.leader()))
-            })?;
-            group.sleep(slice);
-        }
-        Ok(())
-    }
-
-    /// Whether the process that leads is gone. Its slots may be somebody else's by now.
-    fn leader_is_dead(&self, leader: u64) -> bool {
-        Owner::in_word(leader).is_none_or(|l| self.is_dead(l.process() as u16, l.generation()))
     }
 
     /// Waits, not long, until no other thread of this process leads: its slots are given back next.

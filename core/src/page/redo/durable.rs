@@ -1,0 +1,194 @@
+//! Waiting until a completed change survives a power cut.
+//!
+//! 1. The change is complete before the wait begins, and stays, whatever becomes of the wait. An error here is never
+//!    that of the change: it is `Error::DurabilityUnknown`, after which nothing is done again.
+//! 2. What a wait that ended early was for is kept (`Unsettled`), for every thread of this process: the next wait
+//!    covers it. A checkpoint does, too.
+//! 3. The last commit's ticket covers those before it: the log is durable up to a place, a checkpoint holds all that
+//!    was complete at its flip.
+
+use super::super::Pager;
+use super::super::latch::Owner;
+use super::super::shm::at;
+use super::super::wait::{Patience, Wait};
+use super::append::Ticket;
+use super::file::RING;
+use super::{CROWDED, Lead, OFF, ON};
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Since the last durable checkpoint so much of the log makes the next one due.
+const DUE: u64 = RING / 4;
+/// A flush under way is waited for at least so long, however short the caller's patience for locks is.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// What this thread's last commit has to wait for, and in which opened store.
+    static TICKET: Cell<(u64, Ticket)> = const { Cell::new((0, Ticket::Nothing)) };
+}
+
+/// What waits that ended early were for.
+#[derive(Debug, Default)]
+pub(super) struct Unsettled {
+    /// The end of the last such record; 0: none.
+    record: AtomicU64,
+    /// The last such epoch; 0: none.
+    epoch: AtomicU64,
+}
+
+impl Unsettled {
+    fn note(&self, ticket: Ticket) {
+        match ticket {
+            Ticket::Nothing => {}
+            Ticket::Record(end) => _ = self.record.fetch_max(end, Ordering::SeqCst),
+            Ticket::Epoch(epoch) => _ = self.epoch.fetch_max(epoch, Ordering::SeqCst),
+        }
+    }
+}
+
+impl Pager {
+    /// Notes what this thread's next wait is for.
+    pub(super) fn issue_ticket(&self, ticket: Ticket) {
+        let (serial, left) = TICKET.replace((self.serial, ticket));
+        if serial == self.serial {
+            // Of a commit that was not waited for.
+            self.redo.unsettled.note(left);
+        }
+    }
+
+    /// What comes after a completed change while somebody wants durable commits: waits until it is durable
+    /// if this process does, and makes room in the log. Outside sections and transactions.
+    ///
+    /// # Errors
+    /// `Error::DurabilityUnknown`, and nothing else: the change is complete (1).
+    #[cold]
+    pub fn settle_change(&self, wait: &mut Wait<'_>) -> Result<()> {
+        let settled = if self.redo.commit {
+            self.await_durable(wait)
+        } else {
+            Ok(())
+        };
+        self.relieve_log();
+        settled.map_err(|e| Error::DurabilityUnknown { source: Box::new(e) })
+    }
+
+    /// Makes a checkpoint when the log is getting full, and waits for it when it nearly is. The change is
+    /// complete whatever becomes of this: errors meet whoever syncs.
+    fn relieve_log(&self) {
+        let used = |since| self.shm.get(at::LOG_END).saturating_sub(self.shm.get(since));
+        if self.shm.get(at::LOG_MODE) != ON || used(at::LOG_NEW) < DUE {
+            return;
+        }
+        let mut wait = if used(at::LOG_OLD) < CROWDED {
+            Wait::never()
+        } else {
+            Wait::forever()
+        };
+        // Somebody else may have made it meanwhile.
+        let _ = self.checkpoint_when(&mut wait, || used(at::LOG_NEW) >= DUE);
+    }
+
+    /// Waits until this thread's last change survives a power cut, and what earlier waits of this process did not see
+    /// the end of.
+    fn await_durable(&self, wait: &mut Wait<'_>) -> Result<()> {
+        let bound = wait.timeout.unwrap_or(self.bound).max(LEAST_PATIENCE);
+        let wait = &mut Wait {
+            timeout: Some(bound),
+            interrupted: wait
+                .interrupted
+                .as_mut()
+                .map(|ask| &mut **ask as &mut dyn FnMut() -> bool),
+        };
+        let mine = match TICKET.replace((0, Ticket::Nothing)) {
+            (serial, ticket) if serial == self.serial => ticket,
+            _ => Ticket::Nothing,
+        };
+        self.await_ticket(mine, wait)
+            .inspect_err(|_| self.redo.unsettled.note(mine))?;
+        // What a commit with the log off left behind has no ticket.
+        match self.shm.get(at::LOG_MODE) {
+            // It was before the checkpoint that turned the log on.
+            ON if self.shm.get(at::LOG_HOLD) == 0 => Ok(()),
+            ON => self.with_checkpoint_within(wait, |_| Ok(())),
+            OFF if self.start_log().is_ok() => Ok(()),
+            _ => self.checkpoint_covering(self.shm.get(at::EPOCH), wait),
+        }
+    }
+
+    /// Waits for this and for what earlier waits did not see the end of.
+    fn await_ticket(&self, mine: Ticket, wait: &mut Wait<'_>) -> Result<()> {
+        let Unsettled { record, epoch } = &self.redo.unsettled;
+        let (left_record, left_epoch) = (record.load(Ordering::SeqCst), epoch.load(Ordering::SeqCst));
+        let (end, epochs) = match mine {
+            Ticket::Nothing => (left_record, left_epoch),
+            Ticket::Record(end) => (left_record.max(end), left_epoch),
+            Ticket::Epoch(epoch) => (left_record, left_epoch.max(epoch)),
+        };
+        if epochs != 0 {
+            self.checkpoint_covering(epochs, wait)?;
+        }
+        if end != 0 {
+            self.flush_log(end, wait)?;
+        }
+        for (word, seen) in [(record, left_record), (epoch, left_epoch)] {
+            if seen != 0 {
+                let _ = word.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint that holds what was changed in this epoch, if there is none yet.
+    fn checkpoint_covering(&self, epoch: u64, wait: &mut Wait<'_>) -> Result<()> {
+        if self.shm.get(at::DURABLE) >= epoch {
+            return Ok(());
+        }
+        self.checkpoint_when(wait, || self.shm.get(at::DURABLE) < epoch)
+    }
+
+    /// Makes everything before `end` durable, or waits for who is at it.
+    fn flush_log(&self, end: u64, wait: &mut Wait<'_>) -> Result<()> {
+        let slot = self.slot()?;
+        let me = Owner::new(self.process.load(Ordering::Relaxed), slot).word();
+        let group = self.shm.group();
+        let mut started = None;
+        while !group.is_durable(end) {
+            if self.shm.get(at::POISON) != 0 {
+                return Err(self.poisoned());
+            }
+            if self.shm.get(at::LOG_GENERATION) == 0 {
+                // The log was given up.
+                return self.checkpoint_covering(self.shm.get(at::EPOCH), wait);
+            }
+            if group.is_held(end) {
+                self.with_checkpoint_within(wait, |_| Ok(()))?;
+                continue;
+            }
+            let leader = group.leader();
+            let takes = if leader == 0 {
+                group.try_lead(me)
+            } else {
+                self.leader_is_dead(leader) && group.take_over(leader, me)
+            };
+            if takes {
+                let lead = Lead(&group);
+                self.lead(&group)?;
+                drop(lead);
+                continue;
+            }
+            let mut patience = Patience::since(wait, self.bound, &mut started);
+            let slice = patience.slice("the log to be flushed", || {
+                self.describe_owner(Owner::in_word(group.leader()))
+            })?;
+            group.sleep(slice);
+        }
+        Ok(())
+    }
+
+    /// Whether the process that leads is gone. Its slots may be somebody else's by now.
+    fn leader_is_dead(&self, leader: u64) -> bool {
+        Owner::in_word(leader).is_none_or(|l| self.is_dead(l.process() as u16, l.generation()))
+    }
+}

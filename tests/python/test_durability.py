@@ -1,0 +1,93 @@
+"""What is complete is never done again, though the wait until it survives a power cut ends early."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import persist
+import pytest
+
+COMMITTING = """
+import sys, persist
+with persist.open(sys.argv[1], durability="commit") as store:
+    print("there", flush=True)
+    n = 0
+    while True:
+        n += 1
+        store.root["other"] = n
+"""
+
+
+@pytest.fixture
+def committing(path: Path) -> Iterator[int]:
+    """A process that commits all the time."""
+    with subprocess.Popen([sys.executable, "-c", COMMITTING, path], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == b"there\n"
+            yield child.pid
+        finally:
+            os.kill(child.pid, signal.SIGCONT)
+            child.kill()
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(") ", 1)[1][0] not in "tT":
+            time.sleep(0.001)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_exception() -> None:
+    assert issubclass(persist.DurabilityUnknown, persist.Error)
+    assert issubclass(persist.DurabilityUnknown, OSError)
+    # Not what says "try again".
+    assert not issubclass(persist.DurabilityUnknown, TimeoutError)
+
+
+def test_a_change_that_waits_for_a_stopped_process_is_done_once(path: Path, committing: int) -> None:
+    with persist.open(path, durability="commit", lock_timeout=0.15) as store:
+        root = store.root
+        root["list"] = []
+        values = root["list"]
+        want: list[int] = []
+        unknown = 0
+        end = time.monotonic() + 60
+        n = 0
+        while unknown < 4 and time.monotonic() < end:
+            n += 1
+            time.sleep(0.0003 * (n % 7))
+            with stopped(committing):
+                try:
+                    if n % 2:
+                        values.append(n)
+                    else:
+                        with store.transaction():
+                            values.append(n)
+                    want.append(n)
+                except persist.DurabilityUnknown as e:
+                    assert e.errno is not None and "do not repeat it" in str(e)
+                    want.append(n)
+                    unknown += 1
+                except persist.LockTimeout:
+                    # It was stopped in an operation: nothing was done.
+                    pass
+            while True:
+                with contextlib.suppress(persist.LockTimeout):
+                    assert list(values) == want
+                    break
+        assert want
+        # In most runs this was met; where flushes take no time it may not be.
+        print(f"{unknown} of {n} waits met their bound")
+        store.sync()
