@@ -5,6 +5,8 @@ mod common;
 mod support;
 
 use common::scratch;
+use persist_core::backup;
+use persist_core::check;
 use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Value, Wait};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -25,6 +27,22 @@ fn get(s: &Store, key: &str) -> Option<Value> {
         r.get(s.root(), &Key::Str(key.as_bytes()))
     })
     .unwrap()
+}
+
+/// With nobody there: the checker finds no damage, and what is backed up can be restored.
+fn is_sound(path: &Path, what: &str) {
+    let sound = |path: &Path| {
+        let report = check::check(path, &mut ()).unwrap();
+        assert!(report.is_sound(), "{what}: {:?}", report.findings);
+    };
+    sound(path);
+    let copies = scratch();
+    let (copy, again) = (copies.path().join("a.backup"), copies.path().join("b.store"));
+    backup::backup_to(path, &copy, &backup::Options::default(), &mut ()).unwrap();
+    let inputs = vec![backup::Input::file(&copy)];
+    backup::restore(inputs, &again, &backup::Restoring::default(), &mut ())
+        .unwrap_or_else(|e| panic!("{what}: {e}"));
+    sound(&again);
 }
 
 /// What a transaction does, step by step, until it meets a bound.
@@ -149,7 +167,12 @@ fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() 
             others_can_open(&path, &what);
             store.rollback().unwrap();
             is_as_filled(&store, &what);
-            others_can_open(&path, &what);
+            store.close().unwrap();
+            drop(store);
+            if durability == Durability::Checkpoint && name != "pages" {
+                is_sound(&path, &what);
+            }
+            let store = Store::open(&path, &options).unwrap();
             // What fits goes in, with the bound behind it.
             store.begin(&mut Wait::forever()).unwrap();
             (0..n / 2).try_for_each(|n| step(&store, n)).unwrap();
@@ -180,6 +203,8 @@ fn a_process_that_is_killed_at_a_bound_has_lost_nothing() {
         is_as_filled(&store, name);
         store.check_pages().unwrap();
         store.close().unwrap();
+        drop(store);
+        is_sound(&path, name);
     }
 }
 

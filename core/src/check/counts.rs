@@ -160,7 +160,7 @@ impl State<'_, '_> {
     fn unclaimed(&mut self) {
         let (p, mut count) = (self.p, 0u64);
         let mut named = Vec::new();
-        for n in 0..p.count() {
+        for n in 0..self.in_use {
             let Some(page) = p.nth(n).filter(|page| self.heap.has(page.addr())) else {
                 continue;
             };

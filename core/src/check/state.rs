@@ -27,12 +27,34 @@ pub(super) struct Note {
     pub(super) parents: u64,
 }
 
+/// How many of an image's pages are in use: those below `NEXT_PAGE`. What lies behind them was allocated by changes
+/// that were undone; nothing reaches it, and it is written over when it is allocated again. All of them if the superblock
+/// cannot say.
+pub(super) fn pages_in_use(p: &Image<'_>) -> u64 {
+    let next = match p.u64_at(sb::NEXT_PAGE) {
+        Ok(next) if next != 0 && next <= p.logical() => next,
+        _ => return p.count(),
+    };
+    let (mut from, mut to) = (0, p.count());
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if p.nth(middle).is_some_and(|page| page.0 < next) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    from
+}
+
 /// A check under way.
 pub(super) struct State<'a, 's> {
     pub(super) p: &'a Image<'s>,
     pub(super) report: &'a mut Report,
     watch: &'a mut dyn Watch,
     steps: u64,
+    /// Pages that are in use, the first so many.
+    pub(super) in_use: u64,
     /// Pages of the heap.
     pub(super) heap: Marks,
     /// Segments that belong to something.
@@ -58,6 +80,7 @@ impl<'a, 's> State<'a, 's> {
             report,
             watch,
             steps: 0,
+            in_use: pages_in_use(p),
             heap: Marks::default(),
             claimed: Marks::default(),
             walked: Marks::default(),
@@ -129,6 +152,9 @@ impl<'a, 's> State<'a, 's> {
     /// A segment of which so many bytes are used belongs to something: an error if it is none, or belongs to
     /// something else already.
     pub(super) fn claim(&mut self, at: Addr, used: usize) -> Result<()> {
+        if self.behind(at) {
+            return Err(Error::corrupt("an address behind the pages in use", at));
+        }
         if heap::size_of(self.p, at)? < used {
             return Err(Error::corrupt(
                 "a segment that is too small for what it holds",
@@ -140,6 +166,11 @@ impl<'a, 's> State<'a, 's> {
         }
         self.advance();
         Ok(())
+    }
+
+    /// Whether an address lies behind the pages in use.
+    fn behind(&self, at: Addr) -> bool {
+        self.p.nth(self.in_use).is_some_and(|first| at.page() >= first)
     }
 
     /// Checks the superblock; the root's address.
@@ -213,8 +244,8 @@ impl<'a, 's> State<'a, 's> {
     fn heap_pages(&mut self, free: &Marks) {
         let p = self.p;
         let (mut absent, mut lost) = (0u64, Vec::new());
-        self.begin("heap", p.count());
-        for n in 0..p.count() {
+        self.begin("heap", self.in_use);
+        for n in 0..self.in_use {
             self.advance();
             let Some(page) = p.nth(n).filter(|page| page.0 != 0) else {
                 continue;
@@ -240,7 +271,7 @@ impl<'a, 's> State<'a, 's> {
         self.end();
         // `absent` free pages have a place in the file; the others on the list need none.
         let next = p.u64_at(sb::NEXT_PAGE).unwrap_or(0);
-        let known = p.count() + self.report.free_pages.saturating_sub(absent);
+        let known = self.in_use + self.report.free_pages.saturating_sub(absent);
         if known < next && !self.torn {
             let what = format!("{} pages are missing: neither free nor there", next - known);
             self.report.find("heap", what, None, None);
@@ -260,6 +291,10 @@ impl<'a, 's> State<'a, 's> {
             match heap::list(p, class, p.count() as usize) {
                 Ok(pages) => {
                     for page in pages {
+                        if self.behind(page.addr()) {
+                            let what = "a heap page on a list that is behind the pages in use";
+                            self.report.find("heap", what, Some(page.addr().0), None);
+                        }
                         if !listed.add(page.addr()) {
                             let what = "a heap page that is on two lists";
                             self.report.find("heap", what, Some(page.addr().0), None);
@@ -272,7 +307,7 @@ impl<'a, 's> State<'a, 's> {
                 }
             }
         }
-        for n in 0..p.count() {
+        for n in 0..self.in_use {
             let Some(page) = p.nth(n).filter(|page| self.heap.has(page.addr())) else {
                 continue;
             };

@@ -8,6 +8,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod refused;
 mod sweep;
 
 use common::{Model, New, Op, Rng, Val, compare, step, time};

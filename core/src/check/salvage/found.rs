@@ -1,5 +1,6 @@
 //! Containers that can be read, but to which the way is lost.
 
+use super::super::state::pages_in_use;
 use super::fill::new_container;
 use super::{Made, Salvage};
 use crate::check::sparse::PerContainer;
@@ -21,7 +22,7 @@ impl Salvage<'_, '_> {
         // First those whose home is lost, with what hangs below them; then whatever is left: homes that lead
         // round in a circle.
         for all in [false, true] {
-            for n in 0..self.p.count() {
+            for n in 0..pages_in_use(self.p) {
                 let segments = self
                     .p
                     .nth(n)

@@ -17,6 +17,7 @@ mod scalars;
 
 use super::Watch;
 use super::sparse::{Marks, PerContainer, Queue};
+use super::state::pages_in_use;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
@@ -159,7 +160,7 @@ fn best(source: &Source) -> Result<(Image<'_>, Option<Claim>)> {
 
 impl Salvage<'_, '_> {
     fn run(mut self, source: &Source) -> Result<Salvaged> {
-        let segments = (0..self.p.count())
+        let segments = (0..pages_in_use(self.p))
             .filter_map(|n| heap::page_segments(self.p, self.p.nth(n)?).ok())
             .map(|segments| segments.iter().filter(|s| s.allocated).count() as u64)
             .sum();
