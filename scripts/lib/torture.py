@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 
@@ -55,11 +56,24 @@ def real(a: argparse.Namespace, seconds: float) -> Result:
     return Result("real", what, time.monotonic() - begin, ", ".join(done), failed)
 
 
+def fresh() -> Result:
+    """Setup and the demonstration on machines that have nothing yet. Not a part of all: it fetches whole Debians."""
+    what = "setup and demo in minimal Debians, as root and as a user"
+    begin, argv = time.monotonic(), [sys.executable, str(torture_engine.ROOT / "tests/fresh/fresh.py")]
+    with subprocess.Popen(argv, text=True, stdout=subprocess.PIPE) as child:
+        lines = []
+        for line in child.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line.strip())
+    failed = "a step failed" if child.returncode else ""
+    return Result("fresh", what, time.monotonic() - begin, lines[-1] if lines else "", failed)
+
+
 def main() -> int:
     engine = {part.name: part for part in PARTS}
     p = argparse.ArgumentParser(prog="torture", description="Torture of every kind, told in one table.")
     p.add_argument(
-        "mode", nargs="?", choices=["all", "engine", "kill", "power", "real", "fuzz", *engine], default="all"
+        "mode", nargs="?", choices=["all", "engine", "kill", "power", "real", "fuzz", "fresh", *engine], default="all"
     )
     p.add_argument("seconds", nargs="?", type=float, default=60, help="for all that is run together")
     p.add_argument("--seed", type=int, default=int(time.time()))
@@ -96,6 +110,8 @@ def main() -> int:
     if a.mode in ("all", "engine", "fuzz"):
         share = 1 if a.mode == "fuzz" else torture_engine.FUZZ_SHARE
         results.append(torture_engine.fuzz(a.seconds * share))
+    if a.mode == "fresh":
+        results.append(fresh())
     print(f"\n{'part':10} {'time':>7}  {'violations':<12} {'done':<44} what")
     for r in results:
         print(f"{r.name:10} {r.seconds:5.0f} s  {verdict(r):<12} {r.done:<44} {r.what}")
