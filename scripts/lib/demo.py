@@ -156,6 +156,8 @@ def programs(demo: Demo) -> None:
 def filesystem(demo: Demo, root: Any) -> None:
     title("The same store as a filesystem, while a Python process holds it open")
     check("the store is mounted", demo.mount(demo.path, demo.mnt))
+    if failures:
+        sys.exit("the store cannot be mounted here: the rest is not shown")
     demo.sh("ls -l . Joe")
     check("the shell reads what Python wrote", demo.sh("cat x Joe/age") == "2\n27\n")
     demo.sh("echo 5 > x")

@@ -14,6 +14,13 @@ tools() { # tools [STEP...]: the project built, and what only tests need; packag
     test_requirements
 }
 
+# One of the lints is incompatible_msrv: it finds what is newer than the oldest supported Rust without that Rust.
+lints() {
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+    # As users build it: without the features the layers of the engine are not public.
+    cargo clippy --workspace --locked -- -D warnings
+}
+
 stubs() {
     local files=()
     mapfile -t files < <(find pymod/python -name '*.pyi' | sort)

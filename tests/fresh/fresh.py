@@ -89,12 +89,27 @@ class Machine:
     def mounts(self) -> None:
         for kind in ("proc", "sysfs"):
             command("mount", "-t", kind, kind, self.root / kind.removesuffix("fs"))
-        command("mount", "--rbind", "/dev", self.root / "dev")
+        self.devices()
         rust = self.root / RUST.lstrip("/")
         rust.mkdir(parents=True)
         sysroot = command("rustc", "--print", "sysroot").splitlines()[-1]
         command("mount", "--bind", sysroot, rust)
         command("mount", "-o", "remount,bind,ro", rust)
+
+    def devices(self) -> None:
+        """Those of a machine, with their modes there: the host may be stricter."""
+        dev = self.root / "dev"
+        command("mount", "-t", "tmpfs", "-o", "mode=755,nosuid", "tmpfs", dev)
+        for name, major, minor in (
+            ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+            ("fuse", 10, 229),
+        ):  # fmt: skip
+            command("mknod", "-m", "666", dev / name, "c", major, minor)
+        (dev / "fd").symlink_to("/proc/self/fd")
+        for name, kind, options in ("shm", "tmpfs", "mode=1777"), ("pts", "devpts", "newinstance,ptmxmode=666"):
+            (dev / name).mkdir()
+            command("mount", "-t", kind, "-o", options, kind, dev / name)
+        (dev / "ptmx").symlink_to("pts/ptmx")
 
     def registries(self) -> None:
         """The host's ways to Debian's and Python's packages: proxies, certificates, settings."""

@@ -71,7 +71,7 @@ pub(crate) mod walk;
 
 pub use catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use open::Settings;
-pub use section::{LoneSection, ReadSection, WriteSection};
+pub use section::{ReadSection, WriteSection};
 pub use view::{PageView, PageWalk};
 
 use crate::error::Result;

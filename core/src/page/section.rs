@@ -6,12 +6,12 @@
 //! 2. A write section ends by `commit` or by undoing everything since it began (drop).
 //! 3. Inside a section: no blocking call, no lock, no other section of the same store (checked).
 //! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
+//! 5. A section stays in the thread that entered it, and only this crate ends one: `commit` consumes it, and the
+//!    closures of `store` get references.
 
 mod enter;
 mod lone;
 mod trunks;
-
-pub use lone::LoneSection;
 
 use super::access::{Pages, PagesMut, Savepoint, within_page};
 use super::gate::{self, Gate};
@@ -24,6 +24,7 @@ use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
 use crate::raw::fault;
 use crate::raw::process;
+use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, fence};
 
 /// A stay as a reader.
@@ -36,6 +37,8 @@ pub struct ReadSection<'p> {
     watch: bool,
     /// A write section that changed more than values: things may lie elsewhere already (`memo`).
     pub(super) restructured: bool,
+    /// Not `Send`, not `Sync`: the mark and the latch are those of this thread's slot (invariant 5).
+    pub(super) of_this_thread: PhantomData<*const ()>,
 }
 
 impl Drop for ReadSection<'_> {
@@ -76,7 +79,7 @@ impl ReadSection<'_> {
 
     /// The page manager this section belongs to.
     #[must_use]
-    pub fn pager(&self) -> &Pager {
+    pub(crate) fn pager(&self) -> &Pager {
         self.pager
     }
 
@@ -170,31 +173,25 @@ pub struct WriteSection<'p> {
     done: bool,
 }
 
-impl<'p> WriteSection<'p> {
+impl WriteSection<'_> {
     /// Says in whose name this section changes the store (a thread's, unless told otherwise).
-    pub fn act_as(&mut self, actor: Actor) {
+    pub(crate) fn act_as(&mut self, actor: Actor) {
         self.actor = actor;
-    }
-
-    /// The page manager this section belongs to.
-    #[must_use]
-    pub fn pager(&self) -> &'p Pager {
-        self.read.pager
     }
 
     /// Part of an open transaction.
     #[must_use]
-    pub fn in_transaction(&self) -> bool {
+    pub(crate) fn in_transaction(&self) -> bool {
         self.transaction
     }
 
     /// Tells the allocator that this operation removes something: it may use the last free pages.
-    pub fn removing(&mut self) {
+    pub(crate) fn removing(&mut self) {
         self.removing = true;
     }
 
     /// Puts back the frees that the transaction's operations have deferred, to apply them.
-    pub fn take_transaction_frees(&mut self) {
+    pub(crate) fn take_transaction_frees(&mut self) {
         let mut kept = self
             .read
             .pager
@@ -207,20 +204,14 @@ impl<'p> WriteSection<'p> {
     /// Whether segments wait to be freed at the commit.
     #[inline]
     #[must_use]
-    pub fn has_frees(&self) -> bool {
+    pub(crate) fn has_frees(&self) -> bool {
         !self.deferred.is_empty()
-    }
-
-    /// Whether the section has changed anything.
-    #[must_use]
-    pub fn changed(&self) -> bool {
-        self.read.pager.shm.undo_len() != self.undo
     }
 
     /// Completes the section. A lone operation commits here: its frees must have been applied. In a
     /// transaction the frees are kept for the transaction's own commit.
     #[inline]
-    pub fn commit(&mut self) {
+    pub(crate) fn commit(mut self) {
         let pager = self.read.pager;
         self.done = true;
         if self.read.restructured {
@@ -248,7 +239,7 @@ impl<'p> WriteSection<'p> {
     }
 
     /// Completes the transaction's last section: everything since it began is committed.
-    pub(crate) fn commit_transaction(&mut self) {
+    pub(crate) fn commit_transaction(mut self) {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;

@@ -168,6 +168,7 @@ impl Env for Store {
             ),
         };
         let pager = self.pager();
+        pager.outside_sections()?;
         pager.with_latch(&mut wait, || {
             pager.bury_threads()?;
             let table = table(pager)?;

@@ -28,9 +28,10 @@ mod snapshots;
 mod writer;
 
 pub use crate::error::{Error, Result};
-pub use crate::ids::{Actor, Addr, IdHasher, Obj, ObjectId};
+pub use crate::ids::{Actor, Addr, IdHasher, Obj, ObjectId, PAGE_SIZE};
 pub use crate::lock::LockMode;
 pub use crate::object::class::attr::Known;
+pub use crate::object::graph::GraphReport;
 pub use crate::object::header::Kind;
 pub use crate::object::ops::{Class, Met};
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
@@ -204,6 +205,7 @@ impl Store {
     /// # Errors
     /// `Error::Poisoned` after a failed flush; `Error::Invalid` inside a transaction.
     pub fn sync(&self) -> Result<()> {
+        self.pager().outside_sections()?;
         self.pager().checkpoint(&mut Wait::forever())
     }
 
@@ -259,6 +261,7 @@ impl Store {
     /// # Errors
     /// `Error::Corrupt` says what is wrong and where.
     pub fn check_pages(&self) -> Result<PageReport> {
+        self.pager().outside_sections()?;
         self.pager().check_pages()
     }
 
@@ -329,6 +332,7 @@ impl Store {
     /// Those of the checkpoint; the store is closed all the same. `Error::Timeout` if a transaction outlasts
     /// the lock timeout; then it is not.
     pub fn close(&self) -> Result<()> {
+        self.pager().outside_sections()?;
         self.pager().close()
     }
 

@@ -162,7 +162,7 @@ impl Store {
         word: Word,
         find: impl FnOnce(&Reader<'_>) -> Option<(Addr, Addr)>,
     ) -> bool {
-        let Some(section) = self.pager().try_lone() else {
+        let Some(mut section) = self.pager().try_lone() else {
             return false;
         };
         let Some((at, time_at)) = find(&section) else {
@@ -328,6 +328,7 @@ impl Store {
     /// `Error::DurabilityUnknown`: they are done, and must not be made again.
     #[cold]
     pub fn settle(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.pager().outside_sections()?;
         self.pager().settle_change(wait)
     }
 
@@ -345,6 +346,7 @@ impl Store {
     /// tests that kill it on the way.
     #[cfg(feature = "testing")]
     pub fn release_free_pages(&self) -> Result<()> {
+        self.pager().outside_sections()?;
         self.pager().release_free_pages()
     }
 
@@ -366,6 +368,7 @@ impl Store {
     /// # Errors
     /// `Error::Timeout` naming the holder of the latch, and the like.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.pager().outside_sections()?;
         if self.pager().lists_are_crowded() && !self.in_transaction() {
             // No checkpoint can be made in the transaction. If this one fails, the transaction may still fit.
             let _ = self.pager().checkpoint(wait);
@@ -391,6 +394,7 @@ impl Store {
     /// # Errors
     /// Those of `commit` but for `Error::DurabilityUnknown`: the transaction is rolled back.
     pub fn commit_unsettled(&self) -> Result<()> {
+        self.pager().outside_sections()?;
         match self.pager().depth() {
             0 => {
                 self.pager().whole()?;
@@ -417,6 +421,7 @@ impl Store {
     /// # Errors
     /// `Error::Invalid` if there is none.
     pub fn rollback(&self) -> Result<()> {
+        self.pager().outside_sections()?;
         self.pager().rollback()
     }
 

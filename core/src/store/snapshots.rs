@@ -29,6 +29,7 @@ impl Store {
     /// character, and inside a transaction; `Error::SnapshotExists`; `Error::TooMany` (`MAX_SNAPSHOTS`);
     /// `Error::ReadOnly`; those of `sync`.
     pub fn snapshot(&self, name: &str) -> Result<Snapshot> {
+        self.pager().outside_sections()?;
         self.pager().take_snapshot(name)
     }
 
@@ -37,6 +38,7 @@ impl Store {
     /// # Errors
     /// `Error::Corrupt`, `Error::Io`.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.pager().outside_sections()?;
         self.pager().snapshots()
     }
 
@@ -46,6 +48,7 @@ impl Store {
     /// # Errors
     /// `Error::NoSnapshot`; `Error::InUse` while somebody has it open; those of `snapshot`.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
+        self.pager().outside_sections()?;
         self.pager().drop_snapshot(name)
     }
 

@@ -14,6 +14,7 @@ use super::{ReadSection, WriteSection};
 use crate::error::{Error, Result};
 use crate::ids::Actor;
 use crate::page::access::Pages;
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,24 @@ impl Shm {
 }
 
 impl Pager {
+    /// An error inside a section of this thread. Sections of one thread exclude each other by their own checks; what
+    /// moves the latch, the gate or the depth of a transaction under a section asks this first.
+    pub(crate) fn outside_sections(&self) -> Result<()> {
+        let Ok(slot) = self.slot() else {
+            return Ok(()); // A thread without a slot has no section.
+        };
+        // Where a rollback has failed the gate stays raised without a section.
+        let writing = self.latch().is_held_by(slot)
+            && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0
+            && !self.is_unreadable();
+        if writing || self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+            return Err(Error::invalid(
+                "a section of this store is open on this thread: return from the closure of `read` or `write` first",
+            ));
+        }
+        Ok(())
+    }
+
     /// Enters as a reader. Waits while a writer is at work.
     #[inline]
     pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
@@ -58,6 +77,7 @@ impl Pager {
             limit: self.shm.get(at::LOGICAL),
             watch,
             restructured: false,
+            of_this_thread: PhantomData,
         })
     }
 
@@ -80,6 +100,7 @@ impl Pager {
             limit: self.shm.get(at::LOGICAL),
             watch: word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot),
             restructured: false,
+            of_this_thread: PhantomData,
         })
     }
 
@@ -267,6 +288,7 @@ impl Pager {
                 limit: 0,
                 watch: false,
                 restructured: false,
+                of_this_thread: PhantomData,
             },
             undo: self.shm.undo_len(),
             fresh_from: 0,

@@ -15,12 +15,13 @@ use super::ReadSection;
 use crate::ids::{Addr, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
 /// A stay as the writer of one value.
 #[derive(Debug)]
-pub struct LoneSection<'p> {
+pub(crate) struct LoneSection<'p> {
     read: ReadSection<'p>,
 }
 
@@ -28,7 +29,7 @@ impl Pager {
     /// Enters to replace one value, if nothing is in the way: no transaction of anybody (of this thread
     /// neither), no other writer, no section of this thread, nobody who wants commits to be durable.
     #[inline(always)]
-    pub fn try_lone(&self) -> Option<LoneSection<'_>> {
+    pub(crate) fn try_lone(&self) -> Option<LoneSection<'_>> {
         let slot = self.known_slot()?;
         if self.read_only || self.wants_commit() || self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
             return None;
@@ -52,6 +53,7 @@ impl Pager {
                 limit: self.shm.get(at::LOGICAL),
                 watch: false,
                 restructured: false,
+                of_this_thread: PhantomData,
             },
         })
     }
@@ -70,7 +72,7 @@ impl LoneSection<'_> {
     /// The page manager this section belongs to.
     #[inline]
     #[must_use]
-    pub fn pager(&self) -> &Pager {
+    pub(crate) fn pager(&self) -> &Pager {
         self.read.pager
     }
 
@@ -78,7 +80,7 @@ impl LoneSection<'_> {
     /// here: one of the pages must be copied first.
     #[inline(always)]
     #[must_use]
-    pub fn replace(&self, at: Addr, value: u64, time_at: Addr) -> bool {
+    pub(crate) fn replace(&mut self, at: Addr, value: u64, time_at: Addr) -> bool {
         let (Some((time_page, time_offset)), Some((page, offset))) = (self.place(time_at), self.place(at))
         else {
             return false;

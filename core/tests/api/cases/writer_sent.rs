@@ -1,0 +1,16 @@
+//! A writer that goes to another thread: the latch is that of the thread which entered.
+#![forbid(unsafe_code)]
+#![allow(unused, unreachable_code)]
+use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};
+
+fn main() {
+    let store = Store::open("a.store", &Options::default()).unwrap();
+    let root = store.root();
+    let _ = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        std::thread::scope(|s| {
+            s.spawn(|| w.set(root, &Key::Str(b"x"), &In::Int(1))); //~ E0277
+            //= w.set(root, &Key::Str(b"x"), &In::Int(1)).unwrap();
+        });
+        Ok(())
+    });
+}

@@ -1,0 +1,15 @@
+//! The sections of two stores, swapped: each would commit what the other has changed.
+#![forbid(unsafe_code)]
+#![allow(unused, unreachable_code)]
+use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};
+
+fn main() {
+    let a = Store::open("a.store", &Options::default()).unwrap();
+    let b = Store::open("b.store", &Options::default()).unwrap();
+    let _ = a.write(Actor::Thread, &mut Wait::forever(), |wa| {
+        b.write(Actor::Thread, &mut Wait::forever(), |wb| {
+            std::mem::swap(wa, wb); //~ E0521
+            Ok(())
+        })
+    });
+}

@@ -1,0 +1,127 @@
+//! What the public API does not let safe code do. Each file in `cases` is compiled twice against the crate as its
+//! users get it (no feature): as it stands, which must fail, and without the misuse, which must compile.
+//!
+//! In a case `//~ E0277` ends a line of the misuse and names the error it must meet; `//= ` begins a line that stands
+//! in its place in the program that compiles. So both differ by the misuse only, and none fails for another reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Line and code of an error.
+type Errors = BTreeSet<(usize, String)>;
+
+/// The misuse, the program that compiles, and the errors of the first.
+fn halves(text: &str) -> (String, String, Errors) {
+    let (mut wrong, mut right, mut errors) = (String::new(), String::new(), Errors::new());
+    for (n, row) in text.lines().enumerate() {
+        let (in_wrong, in_right) = if let Some((code, error)) = row.split_once("//~ ") {
+            errors.insert((n + 1, error.trim().to_owned()));
+            (code, "")
+        } else if let Some(code) = row.trim_start().strip_prefix("//= ") {
+            ("", code)
+        } else {
+            (row, row)
+        };
+        writeln!(wrong, "{in_wrong}").expect("a string");
+        writeln!(right, "{in_right}").expect("a string");
+    }
+    (wrong, right, errors)
+}
+
+/// Compiles programs against the crate; the errors of each.
+fn compile(home: &Path, programs: &BTreeMap<String, String>) -> BTreeMap<String, Errors> {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = core.parent().expect("the project");
+    std::fs::create_dir_all(home.join("src/bin")).expect("a folder");
+    let manifest = format!(
+        "[package]\nname = \"misuse\"\nedition = \"2024\"\n\n[dependencies]\npersist-core = {{ path = {core:?}, \
+         default-features = false }}\n\n[workspace]\n"
+    );
+    std::fs::write(home.join("Cargo.toml"), manifest).expect("a manifest");
+    // The versions that are there already: nothing is fetched.
+    std::fs::copy(top.join("Cargo.lock"), home.join("Cargo.lock")).expect("the versions");
+    for (name, text) in programs {
+        std::fs::write(home.join(format!("src/bin/{name}.rs")), text).expect("a program");
+    }
+    let done = Command::new(env!("CARGO"))
+        .args([
+            "check",
+            "--offline",
+            "--bins",
+            "--keep-going",
+            "--message-format=short",
+            "--color=never",
+        ])
+        .current_dir(home)
+        .env("CARGO_TARGET_DIR", target().join("api"))
+        .env_remove("RUSTFLAGS")
+        .stdin(Stdio::null())
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    let mut found: BTreeMap<String, Errors> = programs.keys().map(|n| (n.clone(), Errors::new())).collect();
+    for row in said.lines() {
+        // src/bin/NAME.rs:LINE:COLUMN: error[CODE]: TEXT
+        let Some(rest) = row.strip_prefix("src/bin/") else {
+            continue;
+        };
+        let mut parts = rest.splitn(4, ':');
+        let (Some(file), Some(line), Some(_), Some(text)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let Some(error) = text.trim_start().strip_prefix("error") else {
+            continue;
+        };
+        let code = error
+            .trim_start_matches('[')
+            .split(']')
+            .next()
+            .unwrap_or_default();
+        let name = file.trim_end_matches(".rs");
+        found
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("an error in {name}"))
+            .insert((line.parse().expect("a line"), code.to_owned()));
+    }
+    let any = found.values().any(|errors| !errors.is_empty());
+    assert_eq!(
+        done.status.success(),
+        !any,
+        "cargo failed for another reason:\n{said}"
+    );
+    found
+}
+
+/// Where cargo puts what it builds for this test.
+fn target() -> PathBuf {
+    let exe = std::env::current_exe().expect("this program");
+    exe.ancestors().nth(3).expect("the target folder").to_owned()
+}
+
+#[test]
+fn misuses_do_not_compile() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/cases");
+    let mut programs = BTreeMap::new();
+    let mut wanted = BTreeMap::new();
+    for file in std::fs::read_dir(folder).expect("the cases") {
+        let path = file.expect("a case").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let (wrong, right, errors) = halves(&std::fs::read_to_string(&path).expect("text"));
+        assert!(!errors.is_empty(), "{name} says no error");
+        assert!(
+            wrong.contains("#![forbid(unsafe_code)]"),
+            "{name} is not safe code"
+        );
+        programs.insert(format!("{name}_wrong"), wrong);
+        programs.insert(format!("{name}_right"), right);
+        wanted.insert(format!("{name}_wrong"), errors);
+        wanted.insert(format!("{name}_right"), Errors::new());
+    }
+    assert!(wanted.len() >= 16, "cases are missing: {wanted:?}");
+    let home = tempfile::tempdir().expect("a folder");
+    assert_eq!(compile(home.path(), &programs), wanted);
+}

@@ -1,0 +1,268 @@
+//! Calls of a store inside the closures of `read` and `write`: each gives an error or an answer at once, and the
+//! section that is open, its operation and the transaction around it stay whole.
+
+use persist_core::store::{
+    Actor, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait, Word,
+};
+use persist_core::{Error, Result};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+type Call = fn(&Store) -> Result<()>;
+
+/// What is called, and whether an open section of this thread refuses it.
+const CALLS: &[(&str, bool, Call)] = &[
+    ("begin", true, |s| s.begin(&mut soon())),
+    ("commit", true, |s| s.commit()),
+    ("commit_unsettled", true, |s| s.commit_unsettled()),
+    ("write_unsettled", true, |s| {
+        s.write_unsettled(Actor::Thread, &mut soon(), |_| Ok(()))
+            .map(drop)
+    }),
+    ("settle", true, |s| s.settle(&mut soon())),
+    ("rollback", true, |s| s.rollback()),
+    ("sync", true, |s| s.sync()),
+    ("gc", true, |s| s.gc().map(drop)),
+    ("stat", true, |s| s.stat().map(drop)),
+    ("check", true, |s| s.check().map(drop)),
+    ("check_pages", true, |s| s.check_pages().map(drop)),
+    ("close", true, |s| s.close()),
+    ("read", true, |s| s.read(&mut soon(), |_| Ok(()))),
+    ("write", true, |s| s.write(Actor::Thread, &mut soon(), |_| Ok(()))),
+    ("snapshot", true, |s| s.snapshot("inside").map(drop)),
+    ("snapshots", true, |s| s.snapshots().map(drop)),
+    ("drop_snapshot", true, |s| s.drop_snapshot("there")),
+    ("release_free_pages", true, |s| s.release_free_pages()),
+    ("lock", true, |s| {
+        s.lock(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
+    }),
+    ("set_lock", true, |s| {
+        s.set_lock(Actor::Thread, root(s), Some(LockMode::Shared), &mut soon())
+    }),
+    ("unlock", true, |s| s.unlock(Actor::Thread, root(s))),
+    ("test_lock", true, |s| {
+        s.test_lock(Actor::Thread, root(s), LockMode::Shared).map(drop)
+    }),
+    ("unlock_all", true, |s| s.unlock_all(Actor::Thread)),
+    ("locks", true, |s| s.locks().map(drop)),
+    // The others answer: that it is another handle's, that nothing was done, or what they know without a section.
+    ("compact", true, |s| s.clone().compact(&mut |_| {}).map(drop)),
+    ("pages", true, |s| s.pages(None).map(drop)),
+    ("open_snapshot", false, |s| s.open_snapshot("there").map(drop)),
+    ("glance", false, |s| {
+        nothing(s.glance(s.root(), &X, |_, _| None::<()>))
+    }),
+    ("glance_attribute", false, |s| {
+        let known = persist_core::store::Known::default();
+        nothing(s.glance_attribute(s.root(), &X, &known, |_, _| None::<()>))
+    }),
+    ("glance_item", false, |s| {
+        nothing(s.glance_item(s.root(), 0, |_, _| None::<()>))
+    }),
+    ("set_at_once", false, |s| {
+        refused(s.set_at_once(s.root(), &X, two()))
+    }),
+    ("set_attribute_at_once", false, |s| {
+        let known = persist_core::store::Known::default();
+        refused(s.set_attribute_at_once(s.root(), &X, two(), &known))
+    }),
+    ("set_item_at_once", false, |s| {
+        refused(s.set_item_at_once(s.root(), 0, two()))
+    }),
+    ("unpin", false, |s| {
+        s.unpin(s.root());
+        Ok(())
+    }),
+];
+/// Plain figures.
+const PLAIN: &[&str] = &[
+    "open",
+    "root",
+    "path",
+    "change_count",
+    "in_transaction",
+    "must_settle",
+    "opened_snapshot",
+    "is_frozen",
+];
+
+const X: Key<'static> = Key::Str(b"x");
+
+fn soon() -> Wait<'static> {
+    Wait::at_most(Duration::from_millis(50))
+}
+
+fn root(store: &Store) -> LockTarget<'static> {
+    LockTarget {
+        obj: store.root(),
+        key: None,
+    }
+}
+
+fn two() -> Word {
+    Word::small(&In::Int(2))
+}
+
+fn nothing(found: std::result::Result<Word, ()>) -> Result<()> {
+    assert_eq!(found, Ok(Word::EMPTY));
+    Ok(())
+}
+
+fn refused(done: bool) -> Result<()> {
+    assert!(!done);
+    Ok(())
+}
+
+fn open(durability: Durability) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = Options {
+        durability,
+        lock_timeout: Duration::from_secs(20),
+        ..Options::default()
+    };
+    let store = Store::open(dir.path().join("a.store"), &options).expect("a store");
+    set(&store, 0).expect("a value");
+    store.snapshot("there").expect("a snapshot");
+    (dir, store)
+}
+
+fn set(store: &Store, value: i64) -> Result<()> {
+    let root = store.root();
+    store.write(Actor::Thread, &mut soon(), |w| w.set(root, &X, &In::Int(value)))
+}
+
+fn get(store: &Store) -> Option<Value> {
+    let root = store.root();
+    // By another thread: what others see.
+    std::thread::scope(|s| s.spawn(|| store.read(&mut soon(), |r| r.get(root, &X))).join())
+        .expect("no panic")
+        .expect("a value")
+}
+
+/// Makes the call inside, and says whether it took long.
+fn call(store: &Store, (name, wrong, act): &(&str, bool, Call)) {
+    let begin = Instant::now();
+    let done = act(store);
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{name} waits inside a section"
+    );
+    match done {
+        Err(Error::Invalid { .. } | Error::Refused { .. }) => assert!(wrong, "{name}: {done:?}"),
+        Ok(()) => assert!(!wrong, "{name} was done inside a section"),
+        Err(e) => panic!("{name}: {e}"),
+    }
+}
+
+#[test]
+fn inside_a_write() {
+    for durability in [Durability::Checkpoint, Durability::Commit] {
+        for one in CALLS {
+            let (_dir, store) = open(durability);
+            let root = store.root();
+            // A lone operation that fails is undone, whatever was called in it.
+            let done = store.write(Actor::Thread, &mut soon(), |w| {
+                w.set(root, &X, &In::Int(7))?;
+                call(&store, one);
+                w.set(root, &Key::Str(b"y"), &In::Int(7))?;
+                Err::<(), _>(Error::invalid("by intent"))
+            });
+            assert!(matches!(done, Err(Error::Invalid { .. })), "{}: {done:?}", one.0);
+            assert_eq!(get(&store), Some(Value::Int(0)), "{}", one.0);
+            // And one that does not fail is done.
+            store
+                .write(Actor::Thread, &mut soon(), |w| {
+                    call(&store, one);
+                    w.set(root, &X, &In::Int(8))
+                })
+                .unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            assert_eq!(get(&store), Some(Value::Int(8)), "{}", one.0);
+            assert!(!store.in_transaction());
+            store.check().expect("a sound store");
+            store.close().expect("a close");
+        }
+    }
+}
+
+#[test]
+fn inside_a_write_of_a_transaction() {
+    for one in CALLS {
+        for depth in [1, 2] {
+            let (_dir, store) = open(Durability::Checkpoint);
+            let root = store.root();
+            for _ in 0..depth {
+                store.begin(&mut soon()).expect("a transaction");
+            }
+            set(&store, 6).expect("a change");
+            store
+                .write(Actor::Thread, &mut soon(), |w| {
+                    w.set(root, &X, &In::Int(7))?;
+                    call(&store, one);
+                    w.set(root, &X, &In::Int(8))
+                })
+                .unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            assert!(store.in_transaction(), "{} ended the transaction", one.0);
+            store.rollback().unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            assert!(!store.in_transaction());
+            assert_eq!(get(&store), Some(Value::Int(0)), "{}", one.0);
+            set(&store, 9).expect("a change");
+            store.check().expect("a sound store");
+            store.close().expect("a close");
+        }
+    }
+}
+
+#[test]
+fn inside_a_read() {
+    for transaction in [false, true] {
+        for one in CALLS {
+            let (_dir, store) = open(Durability::Checkpoint);
+            let root = store.root();
+            if transaction {
+                store.begin(&mut soon()).expect("a transaction");
+                set(&store, 1).expect("a change");
+            }
+            let seen = store.read(&mut soon(), |r| {
+                let before = r.get(root, &X)?;
+                call(&store, one);
+                assert_eq!(r.get(root, &X)?, before, "{}", one.0);
+                Ok(before)
+            });
+            let seen = seen.unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            assert_eq!(seen, Some(Value::Int(i64::from(transaction))));
+            assert_eq!(store.in_transaction(), transaction, "{}", one.0);
+            if transaction {
+                store.commit().unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            }
+            set(&store, 9).expect("a change");
+            store.check().expect("a sound store");
+            store.close().expect("a close");
+        }
+    }
+}
+
+/// Every public method of `Store` is tried above: a new one has to be added.
+#[test]
+fn every_call_is_tried() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut found = BTreeSet::new();
+    for file in std::fs::read_dir(folder).expect("the sources") {
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");
+        let mut inside = false;
+        for row in text.lines() {
+            inside = row.starts_with("impl Store {") || inside && !row.starts_with('}');
+            if let Some(rest) = row.strip_prefix("    pub fn ").filter(|_| inside) {
+                let end = rest
+                    .find(|c: char| c != '_' && !c.is_alphanumeric())
+                    .expect("a bracket");
+                found.insert(rest[..end].to_owned());
+            }
+        }
+    }
+    let tried = CALLS
+        .iter()
+        .map(|c| c.0)
+        .chain(PLAIN.iter().copied())
+        .map(str::to_owned);
+    assert_eq!(found, tried.collect());
+}
