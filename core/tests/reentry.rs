@@ -40,6 +40,10 @@ const CALLS: &[(&str, bool, Call)] = &[
         s.set_lock(Actor::Thread, root(s), Some(LockMode::Shared), &mut soon())
     }),
     ("unlock", true, |s| s.unlock(Actor::Thread, root(s))),
+    ("release", true, |s| {
+        s.release(&s.lock_handle(Actor::Thread, root(s))?)
+    }),
+    ("close_at_exit", true, |s| s.close_at_exit()),
     ("test_lock", true, |s| {
         s.test_lock(Actor::Thread, root(s), LockMode::Shared).map(drop)
     }),
@@ -68,6 +72,9 @@ const CALLS: &[(&str, bool, Call)] = &[
     }),
     ("set_item_at_once", false, |s| {
         refused(s.set_item_at_once(s.root(), 0, two()))
+    }),
+    ("lock_handle", false, |s| {
+        s.lock_handle(Actor::Thread, root(s)).map(drop)
     }),
     ("unpin", false, |s| {
         s.unpin(s.root());

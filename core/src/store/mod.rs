@@ -342,6 +342,7 @@ impl Store {
     /// # Errors
     /// Those of the checkpoint.
     pub fn close_at_exit(&self) -> Result<()> {
+        self.pager().outside_sections()?;
         match self.pager().close_dropped() {
             Err(Error::Timeout { .. }) => Ok(()),
             done => done,
