@@ -64,6 +64,7 @@ fn neighbour() {
             assert_eq!(e.errno(), libc::ENOMEM);
         }
         "enough memory" => enough_memory(&path),
+        "many stores" => many_stores(Path::new(&dir)),
         other => panic!("{other}"),
     }
 }
@@ -115,6 +116,43 @@ fn enough_memory(path: &Path) {
     }
     store.check().unwrap();
     store.close().unwrap();
+}
+
+/// Each open store takes a few mappings and the addresses that it needs, not those of the largest store.
+fn many_stores(dir: &Path) {
+    const STORES: u32 = 2000;
+    sys::allow_descriptors(16 * u64::from(STORES));
+    let addresses = || sys::status("VmSize:");
+    let path = |n: u32| dir.join(format!("{n}.store"));
+    let mut stores = vec![open(&path(0)).unwrap()];
+    let (before, mappings) = (addresses(), sys::mappings());
+    for n in 1..STORES {
+        let store = open(&path(n)).unwrap_or_else(|e| panic!("store {n}: {e}"));
+        set(&store, n, 10).unwrap_or_else(|e| panic!("store {n}: {e}"));
+        stores.push(store);
+    }
+    let each = (addresses() - before) / u64::from(STORES - 1);
+    assert!(each < 4 << 20, "{each} KiB of addresses for each store");
+    let maps = sys::mappings() - mappings;
+    assert!(maps <= 3 * STORES as usize, "{maps} mappings for {STORES} stores");
+    // Each of them grows, and holds what was put into it.
+    for (n, store) in stores.iter().enumerate().step_by(100) {
+        for i in 0..20 {
+            set(store, 10_000 + i, 100_000).unwrap_or_else(|e| panic!("store {n}: {e}"));
+        }
+    }
+    for (n, store) in stores.iter().enumerate() {
+        let more = if n % 100 == 0 { 20 } else { 0 };
+        assert_eq!(len(store), u64::from(n > 0) + more, "store {n}");
+    }
+    for store in &stores {
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn thousands_of_stores_are_open_in_one_process() {
+    limited("many stores");
 }
 
 #[test]

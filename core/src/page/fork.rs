@@ -8,7 +8,7 @@
 //!    slot is a dead process's and is buried by whoever meets it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
 //!    guard, in order. The order is registration, pins, frees of the transaction, probe, the
-//!    log's; no other code that holds a later one takes an earlier one.
+//!    log's, the windows of the mapping; no other code that holds a later one takes an earlier one.
 //! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
 //!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
 
@@ -19,6 +19,7 @@ use super::slots::{self, BYTE_PRESENCE, P, Registration};
 use super::wait::Wait;
 use crate::ids::Addr;
 use crate::raw::file::{self, Ofd};
+use crate::raw::map::Windows;
 use crate::raw::process::{self, Unshared};
 use std::cell::RefCell;
 use std::fs::File;
@@ -42,6 +43,7 @@ struct Held {
     frees: MutexGuard<'static, Vec<Addr>>,
     _probe: MutexGuard<'static, File>,
     _log: HeldLog<'static>,
+    _windows: Windows<'static>,
     child: Option<Child>,
     pager: Arc<Pager>,
 }
@@ -157,6 +159,7 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
         frees: lock(&still.transaction_frees),
         _probe: lock(&still.probe),
         _log: still.hold_log()?,
+        _windows: still.map.hold(),
         child,
         pager,
     })

@@ -185,8 +185,8 @@ impl Pager {
             shm.set(word, value);
         }
         let side = Unshared::new(shm.lock_in_use()?);
-        let map = Map::read_only(&file, (pages as usize).max(1) * PAGE_SIZE)?;
-        map.advise_random();
+        let file = Arc::new(file);
+        let map = Map::read_only(&file, (pages as usize).max(1) * PAGE_SIZE, true)?;
         let frozen = Frozen {
             snapshot,
             tree,

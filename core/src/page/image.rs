@@ -175,7 +175,7 @@ impl Source {
         if pages < 2 {
             return Err(not_a_store(&path, "the file is too short"));
         }
-        let map = Map::read_only(&file, pages as usize * PAGE_SIZE)?;
+        let map = Map::read_only(&file, pages as usize * PAGE_SIZE, false)?;
         let metas = [read_meta(&file, 0), read_meta(&file, 1)];
         Ok(Source {
             file,

@@ -84,7 +84,7 @@ use shm::{Shm, at};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 /// What the page manager asks of the layers above it.
@@ -112,7 +112,7 @@ pub trait Hooks: Send + Sync {
 pub struct Pager {
     shm: Shm,
     map: Map,
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     seed: u64,
     /// Tells this opening apart from others of this process.

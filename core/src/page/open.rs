@@ -51,7 +51,7 @@ pub struct Settings {
 pub(super) struct Parts {
     pub(super) shm: Shm,
     pub(super) map: Map,
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
     pub(super) seed: u64,
     /// Holds presence and slot byte.
@@ -169,19 +169,9 @@ impl Pager {
             }
             Err(e) => return Err(e),
         };
-        let map = Map::new(&file, (MAX_PAGES as usize) * PAGE_SIZE, 64 << 20)?;
-        let needed = shm.get(at::FILE_PAGES);
-        if needed > map.pages() {
-            return Err(Error::io(
-                format!(
-                    "{}: the limit of address space (ulimit -v) leaves room for {} of its {needed} pages",
-                    path.display(),
-                    map.pages()
-                ),
-                std::io::Error::from_raw_os_error(libc::ENOMEM),
-            ));
-        }
-        map.advise_random();
+        let file = Arc::new(file);
+        let needed = shm.get(at::FILE_PAGES).min(MAX_PAGES) as usize * PAGE_SIZE;
+        let map = Map::growing(Arc::clone(&file), needed, MAX_PAGES as usize * PAGE_SIZE)?;
         let side = Unshared::new(shm.lock_in_use()?);
         let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
         let parts = Parts {

@@ -21,7 +21,7 @@ use super::shm::{self, MAX_PAGES, Region, Shm, at};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::file;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A page-table page that the checkpointer allocated.
 pub(crate) const NODE_NEW: u64 = u64::MAX;
@@ -49,20 +49,16 @@ impl Shm {
     }
 
     pub(crate) fn list_entry(&self, list: usize, i: u64) -> [u64; 3] {
-        let w = self.words(shm::LISTS + list * shm::LIST_STEP + i as usize * ENTRY, 3);
-        [
-            w[0].load(Ordering::Relaxed),
-            w[1].load(Ordering::Relaxed),
-            w[2].load(Ordering::Relaxed),
-        ]
+        let at = i as usize * ENTRY;
+        [at, at + 8, at + 16].map(|at| self.list_cell(list, at).load(Ordering::Relaxed))
     }
 
     pub(crate) fn list_push(&self, list: usize, entry: [u64; 3]) -> Result<()> {
         let len = self.list_len(list) as usize;
         self.list_room(list, 1)?;
-        let w = self.words(shm::LISTS + list * shm::LIST_STEP + len * ENTRY, 3);
-        for (word, value) in w.iter().zip(entry) {
-            word.store(value, Ordering::Relaxed);
+        for (i, value) in entry.into_iter().enumerate() {
+            self.list_cell(list, len * ENTRY + 8 * i)
+                .store(value, Ordering::Relaxed);
         }
         self.set_list_len(list, len as u64 + 1);
         Ok(())
@@ -79,20 +75,19 @@ impl Shm {
         self.ensure(Region::List(list), want * ENTRY)
     }
 
+    /// The word of the free map that says of 64 pages which are in use.
     #[inline]
-    fn map_word(&self, page: u64) -> (usize, u64) {
-        (shm::FREEMAP + (page / 64) as usize * 8, 1 << (page % 64))
+    fn map_word(&self, page: u64) -> &AtomicU64 {
+        self.cell::<{ shm::FREEMAP }>((page / 64) as usize * 8)
     }
 
     pub(crate) fn is_used(&self, page: u64) -> bool {
-        let (w, bit) = self.map_word(page);
-        self.word(w).load(Ordering::Relaxed) & bit != 0
+        self.map_word(page).load(Ordering::Relaxed) & 1 << (page % 64) != 0
     }
 
     /// Sets or clears a page's bit; true if that changed it.
     pub(crate) fn mark_used(&self, page: u64, used: bool) -> bool {
-        let (w, bit) = self.map_word(page);
-        let w = self.word(w);
+        let (w, bit) = (self.map_word(page), 1 << (page % 64));
         let old = w.load(Ordering::Relaxed);
         w.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
         (old & bit != 0) != used
@@ -186,10 +181,7 @@ impl Pager {
     fn scan(&self, from: u64, to: u64) -> Option<u64> {
         let mut page = from;
         while page < to {
-            let word = self
-                .shm
-                .word(shm::FREEMAP + (page / 64) as usize * 8)
-                .load(Ordering::Relaxed);
+            let word = self.shm.map_word(page).load(Ordering::Relaxed);
             let free = !word & (u64::MAX << (page % 64));
             if free != 0 {
                 let found = page / 64 * 64 + u64::from(free.trailing_zeros());
@@ -228,12 +220,7 @@ impl Pager {
         let mut page = low;
         while page < pages {
             if page.is_multiple_of(64) && page + 64 <= pages {
-                free += u64::from(
-                    self.shm
-                        .word(shm::FREEMAP + (page / 64) as usize * 8)
-                        .load(Ordering::Relaxed)
-                        .count_zeros(),
-                );
+                free += u64::from(self.shm.map_word(page).load(Ordering::Relaxed).count_zeros());
                 page += 64;
             } else {
                 free += u64::from(!self.shm.is_used(page));
@@ -248,14 +235,13 @@ impl Pager {
     #[cold]
     fn grow(&self, keep: u64) -> Result<()> {
         let pages = self.shm.get(at::FILE_PAGES);
-        let limit = MAX_PAGES.min(self.map.pages());
-        if pages >= limit {
+        if pages >= MAX_PAGES {
             return Err(Error::NoSpace {
                 what: "the store has reached its largest size",
                 source: std::io::Error::from_raw_os_error(libc::EFBIG),
             });
         }
-        let mut more = (pages / 8).clamp(64, 16384).max(keep + 1).min(limit - pages);
+        let mut more = (pages / 8).clamp(64, 16384).max(keep + 1).min(MAX_PAGES - pages);
         loop {
             let done = self
                 .shm
@@ -267,7 +253,9 @@ impl Pager {
                         more * PAGE_SIZE as u64,
                         "the store file",
                     )
-                });
+                })
+                // The pages count only where this process can reach them.
+                .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
             match done {
                 Ok(()) => break,
                 Err(_) if more > 1 => more /= 2,

@@ -39,9 +39,7 @@ pub(crate) struct Pins {
 }
 
 fn table(pager: &Pager, process: usize, capacity: usize) -> &[AtomicU64] {
-    pager
-        .shm
-        .words(shm::PINS + process * shm::PINS_SIZE, capacity.min(MOST))
+    pager.shm.pin_table(process, capacity)
 }
 
 fn start(id: u64, capacity: usize) -> usize {

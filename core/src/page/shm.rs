@@ -1,10 +1,11 @@
 //! The sidecar `FILE-shm`: the shared, volatile memory of everyone who has the store open.
 //!
-//! Each region has a fixed place in the mapping, as if it had its full size. In the file they are interleaved,
-//! so that a small sidecar is a short file (which a limit of file sizes may ask for): first the fixed part,
-//! then the beginning of every region, then the rest of each (`ORDER`). Blocks are allocated (`fallocate`)
-//! before a region is used further. So its apparent size is some 14 MiB, its real size a few MiB plus 8 bytes
-//! a page of the store.
+//! A region has a place in an address space of its own (the table below), as if it had its full size. In the
+//! file, and in the one mapping of it, the regions are interleaved, so that a small sidecar is a short file (which a
+//! limit of file sizes may ask for): first the fixed part, then the beginning of every region, then the rest of each
+//! (`ORDER`). An index in a region lies in one part or the other: one comparison (`cell`). Blocks are allocated
+//! (`fallocate`) before a region is used further. So the file's apparent size is some 14 MiB, its real size a few
+//! MiB plus 8 bytes a page of the store.
 //!
 //! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |
@@ -27,7 +28,7 @@
 
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
-use crate::raw::map::{Map, Piece};
+use crate::raw::map::Map;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -205,7 +206,6 @@ pub(crate) const FREEMAP: usize = 0x4000_0000;
 pub(crate) const TABLE: usize = 0x4800_0000;
 /// Most pages a store can have, logical or physical: 1 TiB.
 pub(crate) const MAX_PAGES: u64 = 1 << 28;
-const MAP_LEN: usize = TABLE + MAX_PAGES as usize * 8;
 
 /// The regions behind the fixed part: place and size.
 const REGIONS: [(usize, usize); 8] = [
@@ -245,6 +245,58 @@ const ORDER: [(usize, usize); 15] = [
     (LISTS + 2 * LIST_STEP + LIST_FIRST, LIST_SIZE - LIST_FIRST),
 ];
 const PIECES: [Piece; ORDER.len()] = pieces();
+/// Length of the file, and of its mapping, if every region had its full size.
+const MAP_LEN: usize = PIECES[PIECES.len() - 1].file as usize + PIECES[PIECES.len() - 1].len;
+
+/// A part of a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Piece {
+    /// Where it is in the address space of the regions.
+    at: usize,
+    /// Where it is in the file.
+    file: u64,
+    len: usize,
+}
+
+/// Where the two parts of a region lie in the file.
+#[derive(Clone, Copy)]
+struct Parts {
+    first: usize,
+    len: usize,
+    rest: usize,
+}
+
+impl Parts {
+    /// Those of the region that begins here.
+    const fn of(start: usize) -> Parts {
+        let (mut first, mut len, mut i) = (0, 0, 0);
+        while i < PIECES.len() {
+            if PIECES[i].at == start {
+                (first, len) = (PIECES[i].file as usize, PIECES[i].len);
+            }
+            i += 1;
+        }
+        let (mut rest, mut i) = (MAP_LEN, 0);
+        while i < PIECES.len() {
+            if PIECES[i].at == start + len {
+                rest = PIECES[i].file as usize;
+            }
+            i += 1;
+        }
+        assert!(first != 0, "a region begins here");
+        Parts { first, len, rest }
+    }
+
+    /// The place in the file of a byte of the region.
+    #[inline(always)]
+    const fn place(self, offset: usize) -> usize {
+        if offset < self.len {
+            self.first + offset
+        } else {
+            self.rest + (offset - self.len)
+        }
+    }
+}
 
 const fn pieces() -> [Piece; ORDER.len()] {
     let none = Piece {
@@ -268,7 +320,7 @@ fn file_length(file: &File) -> Result<u64> {
     Ok(metadata.map_err(|e| Error::io("fstat of the sidecar", e))?.len())
 }
 
-/// The parts of the file that a range of the mapping, behind the fixed part, lies in: offset and length.
+/// The parts of the file that a range of the regions, behind the fixed part, lies in: offset and length.
 fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
     PIECES.iter().filter_map(move |p| {
         let (from, to) = (at.max(p.at), (at + len).min(p.at + p.len));
@@ -338,7 +390,7 @@ fn next_sizes(old: usize, bytes: usize, size: usize) -> Option<(usize, usize)> {
 impl Shm {
     /// Maps an open sidecar file.
     pub(crate) fn map(file: File) -> Result<Shm> {
-        let map = Map::in_pieces(&file, MAP_LEN, &PIECES)?;
+        let map = Map::fixed(&file, MAP_LEN)?;
         Ok(Shm { map, file, nonce: 0 })
     }
 
@@ -389,8 +441,11 @@ impl Shm {
     /// The first access that the sidecar's file could not answer, if there was one: what it was about, and
     /// its place in the file.
     pub(crate) fn fault(&self) -> Option<(&'static str, u64)> {
-        let at = self.map.fault()?;
-        let what = match at {
+        let file = self.map.fault()?;
+        let piece = PIECES
+            .iter()
+            .find(|p| (p.file..p.file + p.len as u64).contains(&(file as u64)));
+        let what = match piece.map_or(0, |p| p.at) {
             ..PINS => "the fixed part of the sidecar",
             PINS..LOG => "a table of pins in the sidecar",
             LOG..UNDO => "the redo log in the sidecar",
@@ -399,7 +454,7 @@ impl Shm {
             FREEMAP..TABLE => "the free map in the sidecar",
             TABLE.. => "the live page table in the sidecar",
         };
-        Some((what, in_file(at, 1).next().map_or(at as u64, |(file, _)| file)))
+        Some((what, file as u64))
     }
 
     /// Says that the sidecar is in use: a lock that is held by the file given back.
@@ -466,10 +521,57 @@ impl Shm {
         self.map.words32(at, count)
     }
 
+    /// A word of the region that begins at `START`.
+    #[inline]
+    pub(crate) fn cell<const START: usize>(&self, offset: usize) -> &AtomicU64 {
+        self.map.word(const { Parts::of(START) }.place(offset))
+    }
+
+    /// `count` words of the region that begins at `START`: those in its first part, and those in the rest of it.
+    #[inline]
+    pub(crate) fn cells<const START: usize>(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> (&[AtomicU64], &[AtomicU64]) {
+        let parts = const { Parts::of(START) };
+        let first = (parts.len.saturating_sub(offset) / 8).min(count);
+        let rest = count - first;
+        match (first, rest) {
+            (_, 0) => (self.map.words(parts.place(offset), count), &[]),
+            _ => (
+                self.map.words(parts.first + offset.min(parts.len), first),
+                self.map.words(parts.place(offset.max(parts.len)), rest),
+            ),
+        }
+    }
+
+    /// A word of a dirty list.
+    #[inline]
+    pub(crate) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
+        match list {
+            0 => self.cell::<LISTS>(offset),
+            1 => self.cell::<{ LISTS + LIST_STEP }>(offset),
+            _ => self.cell::<{ LISTS + 2 * LIST_STEP }>(offset),
+        }
+    }
+
+    /// The first words of a process's pin table.
+    pub(crate) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
+        const {
+            assert!(
+                Parts::of(PINS).len.is_multiple_of(PINS_SIZE),
+                "no table is in both parts"
+            )
+        };
+        let at = const { Parts::of(PINS) }.place(process * PINS_SIZE);
+        self.map.words(at, count.min(PINS_SIZE / 8))
+    }
+
     /// The live page table's entry of a logical page. The page is below `at::LOGICAL`.
     #[inline]
     pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
-        self.map.word(TABLE + page as usize * 8)
+        self.cell::<TABLE>(page as usize * 8)
     }
 
     /// Makes sure that `bytes` of a growing region have blocks. Called under the latch (or, for
@@ -539,7 +641,7 @@ mod tests {
             assert_eq!(at, start + size);
             assert_eq!(in_file(start, size).map(|(_, n)| n).sum::<u64>(), size as u64);
         }
-        assert!(MAP_LEN >= TABLE + MAX_PAGES as usize * 8);
+        assert_eq!(next, MAP_LEN as u64);
         // A small store's sidecar is a short file.
         assert!(PIECES[7].file < 16 << 20);
     }
@@ -607,6 +709,42 @@ mod tests {
             }
             let past = shm.ensure(region, region.place().1 + 8);
             assert!(matches!(past, Err(Error::TransactionTooLarge { .. })), "{past:?}");
+        }
+    }
+
+    /// A place in a region leads to the byte of the file that its piece says.
+    #[test]
+    fn a_cell_is_where_its_piece_is() {
+        fn check<const START: usize>(size: usize) {
+            let parts = Parts::of(START);
+            for offset in [0, 8, 4096, parts.len - 8, parts.len, parts.len + 8, size - 8] {
+                if offset < size {
+                    let (file, _) = in_file(START + offset, 8).next().unwrap();
+                    assert_eq!(parts.place(offset) as u64, file, "{START:#x} + {offset:#x}");
+                }
+            }
+        }
+        check::<PINS>(REGIONS[0].1);
+        check::<UNDO>(REGIONS[1].1);
+        check::<LISTS>(LIST_SIZE);
+        check::<{ LISTS + LIST_STEP }>(LIST_SIZE);
+        check::<{ LISTS + 2 * LIST_STEP }>(LIST_SIZE);
+        check::<FREEMAP>(REGIONS[5].1);
+        check::<TABLE>(REGIONS[6].1);
+        check::<LOG>(LOG_SIZE);
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let shm = Shm::map(options.open(dir.path().join("a-shm")).unwrap()).unwrap();
+        shm.allocate_fixed().unwrap();
+        let edge = Parts::of(UNDO).len;
+        shm.ensure(Region::Undo, edge + 4096).unwrap();
+        for from in [edge - 64, edge - 32, edge - 8, edge, edge + 8] {
+            let (first, rest) = shm.cells::<UNDO>(from, 8);
+            assert_eq!(first.len() + rest.len(), 8);
+            for (i, word) in first.iter().chain(rest).enumerate() {
+                assert!(std::ptr::eq(word, shm.cell::<UNDO>(from + 8 * i)));
+            }
         }
     }
 

@@ -18,7 +18,7 @@
 use super::shm::{self, Region, Shm, at};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 const ADDRESS: u64 = (1 << 48) - 1;
 const NOTE: u64 = 1 << 63;
@@ -38,14 +38,18 @@ impl Shm {
         self.word(at::UNDO_LEN).load(Ordering::Relaxed)
     }
 
+    #[inline]
+    fn undo_word(&self, offset: usize) -> &AtomicU64 {
+        self.cell::<{ shm::UNDO }>(offset)
+    }
+
     /// Logs one old word.
     #[inline]
     pub(crate) fn log_word(&self, addr: Addr, old: u64) -> Result<()> {
         let len = self.undo_len() as usize;
         self.ensure_undo(len + 16)?;
-        let w = self.words(shm::UNDO + len, 2);
-        w[0].store(old.to_le(), Ordering::Relaxed);
-        w[1].store(addr.0 | 8 << 48, Ordering::Relaxed);
+        self.undo_word(len).store(old.to_le(), Ordering::Relaxed);
+        self.undo_word(len + 8).store(addr.0 | 8 << 48, Ordering::Relaxed);
         self.publish(len + 16);
         Ok(())
     }
@@ -56,13 +60,17 @@ impl Shm {
         let len = self.undo_len() as usize;
         let words = old.len().div_ceil(8);
         self.ensure_undo(len + words * 8 + 8)?;
-        let w = self.words(shm::UNDO + len, words + 1);
-        for (word, chunk) in w.iter().zip(old.chunks(8)) {
-            let mut b = [0; 8];
-            b[..chunk.len()].copy_from_slice(chunk);
-            word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+        let (first, rest) = self.cells::<{ shm::UNDO }>(len, words);
+        let (near, far) = old.split_at(old.len().min(first.len() * 8));
+        for (cells, bytes) in [(first, near), (rest, far)] {
+            for (word, chunk) in cells.iter().zip(bytes.chunks(8)) {
+                let mut b = [0; 8];
+                b[..chunk.len()].copy_from_slice(chunk);
+                word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+            }
         }
-        w[words].store(addr.0 | (old.len() as u64) << 48, Ordering::Relaxed);
+        self.undo_word(len + words * 8)
+            .store(addr.0 | (old.len() as u64) << 48, Ordering::Relaxed);
         self.publish(len + words * 8 + 8);
         Ok(())
     }
@@ -72,7 +80,7 @@ impl Shm {
         debug_assert!(n <= PAGE_SIZE);
         let len = self.undo_len() as usize;
         self.ensure_undo(len + 8)?;
-        self.word(shm::UNDO + len)
+        self.undo_word(len)
             .store(addr.0 | (n as u64) << 48 | NOTE, Ordering::Relaxed);
         self.publish(len + 8);
         Ok(())
@@ -105,8 +113,8 @@ impl Shm {
             return Ok(None);
         };
         let (start, n) = (last.start, if last.note { 0 } else { last.len });
-        let words = n.div_ceil(8);
-        for (i, w) in self.words(shm::UNDO + start, words).iter().enumerate() {
+        let (first, rest) = self.cells::<{ shm::UNDO }>(start, n.div_ceil(8));
+        for (i, w) in first.iter().chain(rest).enumerate() {
             let b = w.load(Ordering::Relaxed).to_le_bytes();
             let end = (i * 8 + 8).min(n);
             buf[i * 8..end].copy_from_slice(&b[..end - i * 8]);
@@ -126,7 +134,7 @@ impl Shm {
         if !len.is_multiple_of(8) || len > shm::UNDO_SIZE {
             return Err(bad());
         }
-        let header = self.word(shm::UNDO + len - 8).load(Ordering::Relaxed);
+        let header = self.undo_word(len - 8).load(Ordering::Relaxed);
         let (n, note) = (((header & !NOTE) >> 48) as usize, header & NOTE != 0);
         let words = if note { 0 } else { n.div_ceil(8) };
         // Of zeros: a page that could not be read, or that was cut off and came back.
@@ -149,7 +157,7 @@ impl Shm {
             let old = if record.note || record.len < 8 {
                 0
             } else {
-                self.word(shm::UNDO + record.start).load(Ordering::Relaxed)
+                self.undo_word(record.start).load(Ordering::Relaxed)
             };
             f(record.addr, record.len, old);
             at = record.start;

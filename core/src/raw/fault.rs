@@ -87,9 +87,10 @@ impl Watch {
         install();
         let free = || {
             blocks().flat_map(|b| &b.places).find(|p| {
-                p.taken
-                    .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
+                !p.taken.load(Ordering::Relaxed)
+                    && p.taken
+                        .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                        .is_ok()
             })
         };
         let place = loop {
@@ -303,7 +304,7 @@ mod tests {
         for _ in 0..400 {
             // Nothing of it is 0 but what stands in for what is gone.
             file.write_all_at(&[0xff; PAGES * PAGE_SIZE], 0).unwrap();
-            let map = Map::new(&file, PAGES * PAGE_SIZE, PAGES * PAGE_SIZE).unwrap();
+            let map = Map::fixed(&file, PAGES * PAGE_SIZE).unwrap();
             file.set_len(0).unwrap();
             let together = Barrier::new(THREADS);
             let turn = || {

@@ -1,146 +1,231 @@
 //! A shared mapping of a file that may grow under it.
 //!
-//! The mapping is longer than the file. Pages beyond the file's end must not be touched: callers
-//! grow the file first and check every offset against what they know to be allocated; this module
-//! checks that an offset lies inside the mapping, so that no wrong number leaves it.
+//! 1. The mapping is longer than the file. Pages beyond the file's end must not be touched: callers
+//!    grow the file first and check every offset against what they know to be allocated; this module
+//!    checks that an offset lies inside the mapping, so that no wrong number leaves it.
+//! 2. A mapping takes only the addresses that the file needs, with room to grow: a *window*. An access behind its end
+//!    maps a longer one of the same file and goes on there. Both show the same memory. The older windows stay mapped
+//!    until the end: references into them are valid for as long as the mapping.
+//! 3. A window is published base first, then length: a thread that sees the new length sees the new base. The length
+//!    never shrinks.
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::fault::Watch;
+use crate::raw::file;
 use crate::raw::process;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A mapping.
+/// A window is at least so long, if the limit of address space allows. Short in tests, so that stores outgrow it.
+const LEAST: usize = if cfg!(feature = "testing") {
+    1 << 20
+} else {
+    256 << 20
+};
+/// A new window holds so many times what is needed: growth is rare, and all windows together are at most a third
+/// longer than the last.
+const AHEAD: usize = if cfg!(feature = "testing") { 2 } else { 4 };
+
+/// One mapping of the file's start.
 #[derive(Debug)]
-pub(crate) struct Map {
+pub(crate) struct Window {
     map: MmapRaw,
-    base: *mut u8,
-    len: usize,
     watch: &'static Watch,
 }
 
-/// A part of a mapping that lies elsewhere in the file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
-    /// Where it is in the mapping.
-    pub(crate) at: usize,
-    /// Where it is in the file.
-    pub(crate) file: u64,
-    pub(crate) len: usize,
+/// A mapping.
+#[derive(Debug, Default)]
+pub(crate) struct Map {
+    /// Of the newest window.
+    base: AtomicPtr<u8>,
+    len: AtomicUsize,
+    /// All windows, the newest last.
+    windows: Mutex<Vec<Window>>,
+    /// Longest window.
+    most: usize,
+    writable: bool,
+    random: bool,
+    /// What further windows are of; none for a mapping that does not grow.
+    source: Option<(Arc<File>, file::Identity)>,
 }
-
-// SAFETY: the mapping is plain shared memory at a fixed place until drop; who may touch which bytes
-// when is the contract of the methods below, which holds across threads and processes alike.
-unsafe impl Send for Map {}
-// SAFETY: as above.
-unsafe impl Sync for Map {}
 
 #[cold]
 fn outside(at: usize, len: usize) -> ! {
     panic!("offset {at:#x}+{len:#x} outside the mapping")
 }
 
-impl Map {
-    /// Maps `len` bytes of `file` from its start, or as much as the address space limit allows
-    /// down to `least`.
-    pub(crate) fn new(file: &File, len: usize, least: usize) -> Result<Map> {
-        let mut len = len;
-        let map = loop {
-            match MmapOptions::new().len(len).no_reserve_swap().map_raw(file) {
-                Ok(map) => break map,
-                Err(_) if len / 2 >= least => len /= 2,
-                Err(e) => {
-                    let limit = match process::limit(libc::RLIMIT_AS) {
-                        Some(n) => format!("; the limit of address space (ulimit -v) is {n} bytes"),
-                        None => String::new(),
-                    };
-                    return Err(Error::io(
-                        format!("cannot map {len} bytes of the store into memory{limit}"),
-                        e,
-                    ));
-                }
-            }
+/// The windows of a mapping, held: none is added.
+pub(crate) type Windows<'a> = MutexGuard<'a, Vec<Window>>;
+
+impl Window {
+    fn new(file: &File, len: usize, writable: bool, random: bool) -> std::io::Result<Window> {
+        let mut options = MmapOptions::new();
+        options.len(len).no_reserve_swap();
+        let map = match writable {
+            true => options.map_raw(file)?,
+            false => options.map_raw_read_only(file)?,
         };
-        let base = map.as_mut_ptr();
-        Ok(Map {
-            map,
-            base,
-            len,
-            watch: Watch::new(base, len),
-        })
+        if random {
+            // Only a hint: an error changes nothing.
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+        let watch = Watch::new(map.as_ptr(), len);
+        Ok(Window { map, watch })
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.watch.end();
+    }
+}
+
+/// The length of a new window for a file of which `need` bytes are used.
+fn window(need: usize, most: usize) -> usize {
+    need.saturating_mul(AHEAD)
+        .clamp(LEAST, 1 << 60)
+        .next_power_of_two()
+        .min(most)
+}
+
+fn cannot_map(len: usize, e: std::io::Error) -> Error {
+    let limit = match process::limit(libc::RLIMIT_AS) {
+        Some(n) => format!("; the limit of address space (ulimit -v) is {n} bytes"),
+        None => "; the limits are address space and the number of mappings (vm.max_map_count)".to_owned(),
+    };
+    Error::io(
+        format!("cannot map {len} bytes of the store into memory{limit}"),
+        e,
+    )
+}
+
+impl Map {
+    /// Maps `file` from its start, for accesses all over the file: the first `need` bytes at once, up to `most`
+    /// bytes as they are used.
+    pub(crate) fn growing(file: Arc<File>, need: usize, most: usize) -> Result<Map> {
+        let identity = file::identity(&file).map_err(|e| Error::io("fstat", e))?;
+        let mut map = Map {
+            most,
+            writable: true,
+            random: true,
+            ..Map::default()
+        };
+        map.add(&file, need, window(need, most))?;
+        map.source = Some((file, identity));
+        Ok(map)
     }
 
-    /// Maps `len` bytes, these pieces of them from elsewhere in the file.
-    pub(crate) fn in_pieces(file: &File, len: usize, pieces: &[Piece]) -> Result<Map> {
-        let map = Map::new(file, len, len)?;
-        for piece in pieces {
-            map.check(piece.at, piece.len, PAGE_SIZE);
-            // SAFETY: the range lies in this mapping, which nobody uses yet, and the new part of it is of the
-            // same kind.
-            let done = unsafe {
-                libc::mmap(
-                    map.base.add(piece.at).cast(),
-                    piece.len,
-                    libc::PROT_READ | libc::PROT_WRITE,
-                    libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                    file.as_raw_fd(),
-                    piece.file as libc::off_t,
-                )
-            };
-            if done == libc::MAP_FAILED {
-                return Err(Error::io(
-                    "cannot map the sidecar into memory",
-                    std::io::Error::last_os_error(),
-                ));
-            }
-        }
+    /// Maps exactly `len` bytes of `file` from its start.
+    pub(crate) fn fixed(file: &File, len: usize) -> Result<Map> {
+        let map = Map {
+            writable: true,
+            ..Map::default()
+        };
+        map.add(file, len, len)?;
         Ok(map)
+    }
+
+    /// Maps `len` bytes of `file` from its start, for reading only: `page` alone may be used of it. `random`:
+    /// accesses are scattered, and the kernel is not to read ahead.
+    pub(crate) fn read_only(file: &File, len: usize, random: bool) -> Result<Map> {
+        let map = Map {
+            random,
+            ..Map::default()
+        };
+        map.add(file, len, len)?;
+        Ok(map)
+    }
+
+    /// Keeps the windows as they are.
+    pub(crate) fn hold(&self) -> Windows<'_> {
+        self.windows()
+    }
+
+    fn windows(&self) -> Windows<'_> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Maps a window of `want` bytes, or as much as the limits allow down to `need`.
+    fn add(&self, file: &File, need: usize, want: usize) -> Result<()> {
+        self.push(&mut self.windows(), file, need, want)
+    }
+
+    fn push(&self, windows: &mut Vec<Window>, file: &File, need: usize, mut want: usize) -> Result<()> {
+        let window = loop {
+            match Window::new(file, want, self.writable, self.random) {
+                Ok(window) => break window,
+                Err(_) if want > need => want = (want / 2).max(need),
+                Err(e) => return Err(cannot_map(want, e)),
+            }
+        };
+        // In this order: see the head of this file.
+        self.base.store(window.map.as_mut_ptr(), Ordering::Release);
+        self.len.store(want, Ordering::Release);
+        windows.push(window);
+        Ok(())
+    }
+
+    /// Makes the mapping at least `need` bytes long. An error leaves it as it is.
+    #[inline]
+    pub(crate) fn reach(&self, need: usize) -> Result<()> {
+        if need <= self.len.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.widen(need)
+    }
+
+    #[cold]
+    fn widen(&self, need: usize) -> Result<()> {
+        let Some((file, identity)) = self.source.as_ref().filter(|_| need <= self.most) else {
+            return Err(Error::Corrupt {
+                what: "a page beyond the largest store, file offset",
+                at: need as u64,
+            });
+        };
+        let mut windows = self.windows();
+        if need <= self.len.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // The descriptor may have been closed behind our back, and its number be another file's by now.
+        if file::identity(file).ok() != Some(*identity) {
+            return Err(Error::io(
+                "the store's descriptor was closed by another part of this program and cannot be mapped again",
+                std::io::Error::from_raw_os_error(libc::EBADF),
+            ));
+        }
+        let have = file.metadata().map_err(|e| Error::io("fstat", e))?.len();
+        if need as u64 > have.next_multiple_of(PAGE_SIZE as u64) {
+            return Err(Error::Corrupt {
+                what: "a physical page beyond the end of the file, file offset",
+                at: need as u64 - PAGE_SIZE as u64,
+            });
+        }
+        self.push(&mut windows, file, need, window(need, self.most))
     }
 
     /// The offset of the first access that the file could not answer, if there was one: from then on what
     /// the map shows need not be what the file holds.
     pub(crate) fn fault(&self) -> Option<usize> {
-        self.watch.fault()
+        self.windows().iter().find_map(|w| w.watch.fault())
     }
 
     /// Whether more than single pages of it could not be reached.
     pub(crate) fn is_lost(&self) -> bool {
-        self.watch.is_lost()
+        self.windows().iter().any(|w| w.watch.is_lost())
     }
 
-    /// Maps `len` bytes of `file` from its start, for reading only: `page` alone may be used of it.
-    pub(crate) fn read_only(file: &File, len: usize) -> Result<Map> {
-        let map = MmapOptions::new()
-            .len(len)
-            .map_raw_read_only(file)
-            .map_err(|e| Error::io("cannot map the store into memory (address space limit?)", e))?;
-        let base = map.as_mut_ptr();
-        Ok(Map {
-            map,
-            base,
-            len,
-            watch: Watch::new(base, len),
-        })
-    }
-
-    /// Tells the kernel not to read ahead: accesses are scattered.
-    pub(crate) fn advise_random(&self) {
-        // Only a hint: an error changes nothing.
-        let _ = self.map.advise(memmap2::Advice::Random);
-    }
-
-    /// Pages covered by the mapping.
-    #[inline]
-    pub(crate) fn pages(&self) -> u64 {
-        (self.len / PAGE_SIZE) as u64
+    #[inline(always)]
+    fn base(&self) -> *mut u8 {
+        self.base.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
     fn check(&self, at: usize, len: usize, align: usize) {
-        if !at.is_multiple_of(align) || at.checked_add(len).is_none_or(|end| end > self.len) {
+        let whole = self.len.load(Ordering::Acquire);
+        if !at.is_multiple_of(align) || at.checked_add(len).is_none_or(|end| end > whole) {
             outside(at, len);
         }
     }
@@ -152,7 +237,7 @@ impl Map {
         // SAFETY: in bounds and aligned (checked above); the memory lives as long as `self`, and
         // any bytes are a valid AtomicU64. Other accesses to this range are atomic too: only
         // sidecar ranges are given out here.
-        unsafe { std::slice::from_raw_parts(self.base.add(at).cast(), count) }
+        unsafe { std::slice::from_raw_parts(self.base().add(at).cast(), count) }
     }
 
     /// One shared 64-bit word.
@@ -160,7 +245,7 @@ impl Map {
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         self.check(at, 8, 8);
         // SAFETY: as for `words`.
-        unsafe { &*self.base.add(at).cast::<AtomicU64>() }
+        unsafe { &*self.base().add(at).cast::<AtomicU64>() }
     }
 
     /// `count` shared 32-bit words from byte `at`.
@@ -168,7 +253,7 @@ impl Map {
     pub(crate) fn words32(&self, at: usize, count: usize) -> &[AtomicU32] {
         self.check(at, count * 4, 4);
         // SAFETY: as for `words`.
-        unsafe { std::slice::from_raw_parts(self.base.add(at).cast(), count) }
+        unsafe { std::slice::from_raw_parts(self.base().add(at).cast(), count) }
     }
 
     /// One shared 32-bit word.
@@ -179,14 +264,12 @@ impl Map {
 
     #[inline(always)]
     fn page_ptr(&self, page: PhysNo) -> Result<*mut u8> {
-        if u64::from(page.0) >= self.pages() {
-            return Err(Error::Corrupt {
-                what: "a physical page beyond the mapping (a limit of address space, ulimit -v?), file offset",
-                at: u64::from(page.0) * PAGE_SIZE as u64,
-            });
+        let end = (page.0 as usize + 1) * PAGE_SIZE;
+        if end > self.len.load(Ordering::Acquire) {
+            self.widen(end)?;
         }
-        // SAFETY: inside the mapping.
-        Ok(unsafe { self.base.add(page.0 as usize * PAGE_SIZE) })
+        // SAFETY: inside the newest window.
+        Ok(unsafe { self.base().add(page.0 as usize * PAGE_SIZE) })
     }
 
     /// The bytes of a physical page.
@@ -205,10 +288,16 @@ impl Map {
     #[inline(always)]
     pub(crate) fn prefetch(&self, page: PhysNo, offset: usize) {
         #[cfg(target_arch = "x86_64")]
-        if let Ok(p) = self.page_ptr(page) {
+        if (page.0 as usize + 1) * PAGE_SIZE <= self.len.load(Ordering::Acquire) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: in bounds; a prefetch reads nothing that anybody sees, and does not fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.add(offset & (PAGE_SIZE - 1)).cast::<i8>()) };
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(
+                    self.base()
+                        .add(page.0 as usize * PAGE_SIZE + (offset & (PAGE_SIZE - 1)))
+                        .cast::<i8>(),
+                )
+            };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (page, offset);
@@ -245,8 +334,87 @@ impl Map {
     }
 }
 
-impl Drop for Map {
-    fn drop(&mut self) {
-        self.watch.end();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+
+    fn file(pages: usize) -> Arc<File> {
+        let file = tempfile::tempfile().unwrap();
+        for page in 0..pages {
+            file.write_all_at(&[page as u8; PAGE_SIZE], (page * PAGE_SIZE) as u64)
+                .unwrap();
+        }
+        Arc::new(file)
+    }
+
+    #[test]
+    fn what_was_taken_stays_while_threads_make_it_grow() {
+        let pages = 4 * LEAST / PAGE_SIZE;
+        let file = file(pages);
+        let map = Map::growing(Arc::clone(&file), PAGE_SIZE, 64 * LEAST).unwrap();
+        // SAFETY: nobody writes.
+        let first = unsafe { map.page(PhysNo(1)) }.unwrap();
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    for page in 0..pages {
+                        // SAFETY: nobody writes.
+                        let bytes = unsafe { map.page(PhysNo(page as u32)) }.unwrap();
+                        assert_eq!(bytes, &[page as u8; PAGE_SIZE]);
+                    }
+                });
+            }
+        });
+        assert!(map.windows().len() > 1);
+        let whole: usize = map.windows().iter().map(|w| w.map.len()).sum();
+        assert!(whole < 2 * AHEAD * pages * PAGE_SIZE, "{whole}");
+        // An old window shows what is written through a new one, and the other way round.
+        // SAFETY: of this thread alone, and the slice is not used further.
+        unsafe { map.page_mut(PhysNo(1)) }.unwrap().fill(0xee);
+        let seen = std::hint::black_box(first.as_ptr());
+        // SAFETY: the older window is mapped for as long as `map` lives.
+        assert_eq!(unsafe { seen.read_volatile() }, 0xee);
+    }
+
+    #[test]
+    fn a_page_behind_the_file_or_the_largest_store_is_an_error() {
+        let map = Map::growing(file(2), PAGE_SIZE, 8 * LEAST).unwrap();
+        let behind = |page: usize| map.page_ptr(PhysNo(page as u32)).unwrap_err();
+        assert!(matches!(behind(LEAST / PAGE_SIZE), Error::Corrupt { .. }));
+        assert!(matches!(behind(8 * LEAST / PAGE_SIZE), Error::Corrupt { .. }));
+        assert!(matches!(behind(u32::MAX as usize), Error::Corrupt { .. }));
+        assert_eq!(map.windows().len(), 1);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_another_files_is_not_mapped() {
+        let file = file(2 * LEAST / PAGE_SIZE);
+        let map = Map::growing(Arc::clone(&file), PAGE_SIZE, 8 * LEAST).unwrap();
+        let other = tempfile::tempfile().unwrap();
+        other.set_len(4 * LEAST as u64).unwrap();
+        // SAFETY: the descriptor is this test's own.
+        unsafe { libc::dup2(other.as_raw_fd(), file.as_raw_fd()) };
+        let e = map.reach(2 * LEAST).unwrap_err();
+        assert_eq!(e.errno(), libc::EBADF, "{e}");
+        // SAFETY: nobody writes.
+        assert_eq!(unsafe { map.page(PhysNo(1)) }.unwrap(), &[1; PAGE_SIZE]);
+    }
+
+    /// A page of a later window that the file cannot answer is found as one of the first is.
+    #[test]
+    fn faults_are_found_in_every_window() {
+        let pages = 2 * LEAST / PAGE_SIZE;
+        let file = file(pages);
+        let map = Map::growing(Arc::clone(&file), PAGE_SIZE, 8 * LEAST).unwrap();
+        map.reach(pages * PAGE_SIZE).unwrap();
+        assert_eq!(map.windows().len(), 2);
+        assert_eq!(map.fault(), None);
+        file.set_len(PAGE_SIZE as u64).unwrap();
+        // SAFETY: nobody writes.
+        let bytes = unsafe { map.page(PhysNo(pages as u32 - 1)) }.unwrap();
+        assert_eq!(std::hint::black_box(bytes)[7], 0);
+        assert_eq!(map.fault(), Some((pages - 1) * PAGE_SIZE + 7));
     }
 }

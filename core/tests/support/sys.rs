@@ -19,6 +19,34 @@ pub fn set_limit(what: libc::__rlimit_resource_t, value: u64) {
     assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
 }
 
+/// Raises the limit of open descriptors.
+pub fn allow_descriptors(count: u64) {
+    // SAFETY: plain system calls with a structure that lives long enough.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        if limit.rlim_cur < count {
+            limit.rlim_max = limit.rlim_max.max(count);
+            limit.rlim_cur = count;
+            let done = libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            assert_eq!(done, 0, "this test needs {count} descriptors (ulimit -n)");
+        }
+    }
+}
+
+/// A figure of this process's memory, in KiB.
+pub fn status(name: &str) -> u64 {
+    let all = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = all.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Mappings of files named `*.store*` in this process.
+pub fn mappings() -> usize {
+    let all = std::fs::read_to_string("/proc/self/maps").unwrap();
+    all.lines().filter(|l| l.contains(".store")).count()
+}
+
 fn limit_files(most: u64) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -217,7 +217,7 @@ impl Pager {
             let mut b = [0; 8];
             b.copy_from_slice(chunk);
             self.shm
-                .word(shm::LOG + (at % RING) as usize)
+                .cell::<{ shm::LOG }>((at % RING) as usize)
                 .store(u64::from_ne_bytes(b), Ordering::Relaxed);
             at += 8;
         }
@@ -227,7 +227,7 @@ impl Pager {
     pub(super) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
         let mut at = at;
         for chunk in bytes.chunks_exact_mut(8) {
-            let word = self.shm.word(shm::LOG + (at % RING) as usize);
+            let word = self.shm.cell::<{ shm::LOG }>((at % RING) as usize);
             chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
             at += 8;
         }
