@@ -121,7 +121,7 @@ fn enough_memory(path: &Path) {
 /// Each open store takes a few mappings and the addresses that it needs, not those of the largest store.
 fn many_stores(dir: &Path) {
     const STORES: u32 = 2000;
-    sys::allow_descriptors(16 * u64::from(STORES));
+    sys::allow_descriptors(9 * u64::from(STORES));
     let addresses = || sys::status("VmSize:");
     let path = |n: u32| dir.join(format!("{n}.store"));
     let mut stores = vec![open(&path(0)).unwrap()];
