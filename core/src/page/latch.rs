@@ -24,6 +24,8 @@ pub(crate) struct Latch<'a> {
     pub(crate) word: &'a AtomicU64,
     pub(crate) futex: &'a FutexWord,
     pub(crate) waiters: &'a AtomicU32,
+    /// 0, or the waiter that the latch is reserved for (`turn`).
+    pub(crate) turn: &'a AtomicU64,
     /// Process slot and generation of who takes it, as in the word.
     pub(crate) process: u64,
 }
@@ -84,12 +86,21 @@ impl Latch<'_> {
         Owner::new(self.process, slot).0
     }
 
-    /// Takes a free latch.
+    /// Takes a free latch that is not reserved for another waiter.
     #[inline]
     pub(crate) fn try_take(&self, slot: u32) -> bool {
-        self.word
-            .compare_exchange(0, self.mine(slot), Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+        let (turn, mine) = (self.turn.load(Ordering::Relaxed), self.mine(slot));
+        if turn != 0 && turn != mine {
+            return false;
+        }
+        let taken = self
+            .word
+            .compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok();
+        if taken && turn == mine {
+            self.turn.store(0, Ordering::SeqCst);
+        }
+        taken
     }
 
     /// Whether this thread of this process has it.
@@ -134,7 +145,13 @@ impl Latch<'_> {
     #[inline]
     pub(crate) fn release(&self) {
         self.word.store(0, Ordering::SeqCst);
-        self.sleepers().wake(1);
+        // The one sleeper that is woken might not be the one that the latch is reserved for.
+        let most = if self.turn.load(Ordering::Relaxed) == 0 {
+            1
+        } else {
+            i32::MAX
+        };
+        self.sleepers().wake(most);
     }
 
     /// Gives it back to the dead owner it was taken over from. The caller holds the byte lock still.

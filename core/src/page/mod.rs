@@ -62,6 +62,7 @@ pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod turn;
 mod undo;
 pub mod verify;
 pub(crate) mod view;

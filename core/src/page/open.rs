@@ -279,6 +279,7 @@ impl Pager {
             self.shm.depth(slot).store(0, Ordering::Relaxed);
         }
         self.shm.set(at::LATCH_WAITERS, 0);
+        self.shm.set(at::LATCH_TURN, 0);
         self.shm.set(at::GATE_WAITERS, 0);
         self.recover(0)?;
         fail_point!("recover.inherit");

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 11 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 12 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// Header words, as byte offsets.
 pub(crate) mod at {
@@ -78,6 +78,9 @@ pub(crate) mod at {
     /// The latch: 0, or thread slot + 1 of its owner. A line of its own.
     pub(crate) const LATCH: usize = 320;
     pub(crate) const LATCH_WAITERS: usize = 328;
+    /// The waiter that the latch is reserved for, and the number of the newest ticket (`turn`).
+    pub(crate) const LATCH_TURN: usize = 336;
+    pub(crate) const LATCH_TICKETS: usize = 344;
     /// The gate's word (`gate`). A line of its own.
     pub(crate) const GATE: usize = 384;
     pub(crate) const GATE_WAITERS: usize = 392;

@@ -131,6 +131,7 @@ impl Pager {
             word: self.shm.word(at::LATCH),
             futex: self.shm.word32(at::LATCH),
             waiters: self.shm.word32(at::LATCH_WAITERS),
+            turn: self.shm.word(at::LATCH_TURN),
             process: self.process.load(Ordering::Relaxed),
         }
     }

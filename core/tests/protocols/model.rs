@@ -118,6 +118,7 @@ pub(crate) struct LatchWords {
     pub(crate) word: AtomicU64,
     pub(crate) futex: FutexWord,
     pub(crate) waiters: AtomicU32,
+    pub(crate) turn: AtomicU64,
 }
 
 impl LatchWords {
@@ -127,6 +128,7 @@ impl LatchWords {
             futex: FutexWord(word.clone()),
             word,
             waiters: AtomicU32::new(0),
+            turn: AtomicU64::new(0),
         }
     }
 
@@ -135,6 +137,7 @@ impl LatchWords {
             word: &self.word,
             futex: &self.futex,
             waiters: &self.waiters,
+            turn: &self.turn,
             process: 0,
         }
     }

@@ -175,16 +175,22 @@ impl Pager {
             return Ok(());
         }
         let mut patience = Patience::new(wait, self.bound);
+        let mut place = self.place(slot);
+        let mut seen = (None, Instant::now());
         loop {
             if latch.try_take(slot) {
                 return Ok(());
             }
             let owner = latch.owner();
             let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
-            latch.sleep(slice);
+            place.advance();
+            place.sleep(slice);
             // The same owner after a whole slice: does it live?
-            if latch.owner() == owner {
+            if latch.owner() != owner || seen.0 != owner {
+                seen = (latch.owner(), Instant::now());
+            } else if seen.1.elapsed() >= SLICE {
                 self.look_after_latch(owner)?;
+                seen.1 = Instant::now();
             }
         }
     }
