@@ -25,7 +25,7 @@ impl Addr {
     /// The logical page this address lies in.
     #[inline]
     #[must_use]
-    pub fn page(self) -> PageNo {
+    pub(crate) fn page(self) -> PageNo {
         PageNo(self.0 / PAGE_SIZE as u64)
     }
 

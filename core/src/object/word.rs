@@ -145,7 +145,7 @@ impl Word {
     /// The tag of a word for which `is_float` does not hold.
     #[inline]
     #[must_use]
-    pub fn tag(self) -> Tag {
+    pub(crate) fn tag(self) -> Tag {
         match self.0 >> 48 {
             0 => Tag::Const,
             1 => Tag::Int,

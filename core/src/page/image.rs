@@ -220,7 +220,7 @@ impl Source {
     }
 
     /// The image of one of the checkpoints there are.
-    pub fn image(&self, checkpoint: u64) -> Result<Image<'_>> {
+    pub(crate) fn image(&self, checkpoint: u64) -> Result<Image<'_>> {
         match &self.metas[(checkpoint % 2) as usize] {
             Ok(meta) if meta.checkpoint == checkpoint => Ok(Image::of(self, *meta)),
             _ => Err(not_a_store(
@@ -258,7 +258,7 @@ impl Source {
     }
 
     /// The image of a snapshot, with what keeps it from being dropped meanwhile; None if it just is.
-    pub fn snapshot(&self, snapshot: &Snapshot) -> Result<Option<(Image<'_>, Claim)>> {
+    pub(crate) fn snapshot(&self, snapshot: &Snapshot) -> Result<Option<(Image<'_>, Claim)>> {
         let Some(meta) = self.metas.iter().flatten().max_by_key(|m| m.checkpoint) else {
             return Ok(None);
         };

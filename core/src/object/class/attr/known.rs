@@ -58,7 +58,7 @@ impl Known {
     }
 
     /// Keeps what the header of an object says that is alive. Gives its class record.
-    pub fn learn<P: Pages>(&self, p: &P, obj: Obj) -> Result<Addr> {
+    pub(crate) fn learn<P: Pages>(&self, p: &P, obj: Obj) -> Result<Addr> {
         let head = Head::read(p, obj.addr)?;
         self.keep(p, &head);
         if head.words != 0 {
