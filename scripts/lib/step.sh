@@ -17,9 +17,10 @@ tools() { # tools [STEP...]: the project built, and what only tests need; packag
 # One of the lints is incompatible_msrv: it finds what is newer than the oldest supported Rust without that Rust.
 lints() {
     cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-    # As users build it: without the features the layers of the engine are not public, and what the public API names is
-    # exported with it.
-    cargo clippy --workspace --locked -- -D warnings -D unnameable_types
+    # As users build it: without the features the layers of the engine are not public.
+    cargo clippy --workspace --locked -- -D warnings
+    # What the engine's public API names is exported with it.
+    cargo clippy --locked -p persist-core --lib -- -D warnings -D unnameable_types
 }
 
 stubs() {
