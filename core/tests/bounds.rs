@@ -13,7 +13,14 @@ use std::path::Path;
 use support::{again, process, told};
 
 fn open(path: &Path) -> Store {
-    Store::open(path, &Options::default()).unwrap()
+    Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap()
 }
 
 fn set(s: &Store, key: &str, value: &In<'_>) -> Result<()> {
@@ -116,7 +123,14 @@ fn opening() {
     let Some((path, what)) = told("PERSIST_BOUNDS") else {
         return;
     };
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     match what.as_str() {
         // Closing would wait for the transaction of another process.
         "look" => process::die(),
@@ -153,6 +167,7 @@ fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() 
             let path = dir.path().join("a.store");
             let options = Options {
                 durability,
+                max_age: None,
                 ..Options::default()
             };
             let store = Store::open(&path, &options).unwrap();

@@ -45,7 +45,14 @@ fn expect(found: &[String], wanted: &[&str]) {
 
 /// The address of the container under a str key of the root.
 fn addr(path: &Path, key: &str) -> u64 {
-    let store = Store::open(path, &Options::default()).unwrap();
+    let store = Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let root = store.root();
     let value = store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(key.as_bytes())));
     let Some(Value::Obj(obj)) = value.unwrap() else {
@@ -76,7 +83,14 @@ fn sound_stores_are_sound() {
 fn what_was_undone_leaves_nothing_to_find() {
     let dir = dir();
     let path = dir.path().join("a.store");
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let set = |key: &[u8], value: &[u8]| {
         let (root, key, value) = (store.root(), Key::Str(key), In::Bytes(value));
         store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &key, &value))
@@ -115,7 +129,14 @@ fn a_store_in_use_is_checked_as_it_is_now() {
     let dir = dir();
     let path = dir.path().join("a.store");
     shapes::make("cyclic", &path);
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let before = checked(&path);
     shapes::nested(&store, 100);
     let after = checked(&path);
@@ -129,14 +150,28 @@ fn snapshots_are_checked_too() {
     let dir = dir();
     let path = dir.path().join("a.store");
     shapes::make("snapshots", &path);
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let before = store.snapshots().unwrap();
     // Checked by itself; and the store, in use by another, by way of a snapshot of the moment.
     let kept = store.open_snapshot("number 0").unwrap();
     let report = check_store(&kept, &mut ()).unwrap();
     assert!(report.is_sound() && report.checkpoint == before[0].checkpoint);
     kept.close().unwrap();
-    let other = Store::open(&path, &Options::default()).unwrap();
+    let other = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     assert!(check_store(&other, &mut ()).unwrap().is_sound());
     other.close().unwrap();
     assert_eq!(store.snapshots().unwrap(), before, "nothing is left of the check");
@@ -412,7 +447,14 @@ fn a_length_beyond_the_store_is_an_error() {
         bad.set_word(items + 56, len);
         let _ = std::fs::remove_file(format!("{}-shm", path.display()));
         bad.save(&path);
-        let store = Store::open(&path, &Options::default()).unwrap();
+        let store = Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         let read = store.read(&mut Wait::forever(), |r| {
             let Some(Value::Obj(obj)) = r.get(store.root(), &Key::Str(b"items"))? else {
                 panic!("no list");

@@ -11,7 +11,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 fn open(path: &Path) -> Store {
-    Store::open(path, &Options::default()).unwrap()
+    Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap()
 }
 
 fn set(store: &Store, n: i64) {

@@ -19,6 +19,7 @@ use support::again;
 fn options(durability: Durability) -> Options {
     Options {
         durability,
+        max_age: None,
         ..Options::default()
     }
 }
@@ -133,7 +134,14 @@ fn eight_processes_commit_and_are_killed() {
     // On a disk if there is one: flushes take time there, and are shared.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.store");
-    let watcher = Store::open(&path, &Options::default()).unwrap();
+    let watcher = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let mut committers: Vec<_> = (0..8)
         .map(|i| Committer::new(&path, format!("committer {i}")))
         .collect();
@@ -160,7 +168,14 @@ fn eight_processes_commit_and_are_killed() {
     // No sidecar, and nobody closed.
     let cut = dir.path().join("cut.store");
     copy(&path, &cut);
-    let store = Store::open(&cut, &Options::default()).unwrap();
+    let store = Store::open(
+        &cut,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     for (key, n) in &dead {
         let found = get(&store, key);
         // The one in hand when it was killed may be there.
@@ -215,7 +230,14 @@ fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
 fn no_change_escapes_the_log_while_it_is_on() {
     let dir = scratch();
     let path = dir.path().join("a.store");
-    let plain = Store::open(&path, &Options::default()).unwrap();
+    let plain = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let mut at_once = 0;
     for round in 0..4 {
         let durable = open(&path);
@@ -237,7 +259,14 @@ fn no_change_escapes_the_log_while_it_is_on() {
         set(&durable, "y", 200 + round).unwrap();
         let cut = dir.path().join(format!("cut{round}.store"));
         copy(&path, &cut);
-        let found = Store::open(&cut, &Options::default()).unwrap();
+        let found = Store::open(
+            &cut,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         assert_eq!(get(&found, "x"), Some(Value::Int(100 + round)), "round {round}");
         assert_eq!(get(&found, "y"), Some(Value::Int(200 + round)), "round {round}");
         durable.close().unwrap();
@@ -268,7 +297,14 @@ fn a_flush_of_the_log_that_fails_is_final_and_loses_nothing_reported() {
         let dir = scratch();
         let path = dir.path().join("a.store");
         let store = open(&path);
-        let second = Store::open(&path, &Options::default()).unwrap();
+        let second = Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         set(&store, "x", 1).unwrap();
         let seen = fail(kind, 1, 1, libc::EIO);
         // The change was made; whether it survives, the disk did not say.
@@ -408,7 +444,14 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         // Reported durable now: without the sidecar.
         let cut = dir.path().join("cut.store");
         copy(&path, &cut);
-        let found = Store::open(&cut, &Options::default()).unwrap();
+        let found = Store::open(
+            &cut,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         let Some(Value::Obj(there)) = get(&found, "list") else {
             panic!("{what}: no list")
         };
@@ -439,7 +482,14 @@ fn a_log_that_cannot_be_written_is_replaced_by_checkpoints() {
                 std::fs::copy(beside(&path, "wal"), beside(&cut, "wal")).unwrap();
             }
             let cut = std::thread::spawn(move || {
-                let found = Store::open(&cut, &Options::default()).unwrap();
+                let found = Store::open(
+                    &cut,
+                    &Options {
+                        max_age: None,
+                        ..Options::default()
+                    },
+                )
+                .unwrap();
                 Model::read(&found).unwrap().text()
             });
             assert_eq!(cut.join().unwrap(), model.text(), "errno {errno}, operation {i}");
@@ -491,7 +541,13 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
     let whole = std::fs::read(beside(&cut, "wal")).unwrap();
     let refused = |what: &str| {
         let _ = std::fs::remove_file(beside(&cut, "shm"));
-        let done = Store::open(&cut, &Options::default());
+        let done = Store::open(
+            &cut,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        );
         let Err(e @ Error::Refused { .. }) = done else {
             panic!("{what}: {done:?}");
         };
@@ -512,13 +568,27 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
     refused("cut short");
     // The right one comes back.
     std::fs::write(beside(&cut, "wal"), &whole).unwrap();
-    let found = Store::open(&cut, &Options::default()).unwrap();
+    let found = Store::open(
+        &cut,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     assert_eq!(get(&found, "x"), Some(Value::Int(2)));
     drop(found);
     // Or is said to be forgotten.
     copy(&path, &cut);
     std::fs::write(beside(&cut, "wal"), b"").unwrap();
-    let found = Store::open(&cut, &Options::default()).unwrap();
+    let found = Store::open(
+        &cut,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     assert_eq!(get(&found, "x"), Some(Value::Int(1)));
     drop(found);
     // A log with nonsense behind its header is a log without records.
@@ -533,7 +603,14 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
             bad[at] ^= 1 << rng.below(8);
         }
         std::fs::write(beside(&cut, "wal"), &bad).unwrap();
-        let found = Store::open(&cut, &Options::default()).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let found = Store::open(
+            &cut,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap_or_else(|e| panic!("round {round}: {e}"));
         let x = get(&found, "x");
         assert!(matches!(x, Some(Value::Int(1 | 2))), "round {round}: {x:?}");
         found.check().unwrap();

@@ -51,8 +51,22 @@ fn a_flush_that_fails_is_final_and_the_last_checkpoint_stands() {
         let what = format!("{kind:?} {n}");
         let dir = scratch();
         let path = dir.path().join("a.store");
-        let store = Store::open(&path, &Options::default()).unwrap();
-        let second = Store::open(&path, &Options::default()).unwrap();
+        let store = Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
+        let second = Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         let mut model = Model::read(&store).unwrap();
         for _ in 0..40 {
             step(&store, &mut model, &mut rng, 200_000).unwrap();
@@ -84,7 +98,14 @@ fn a_flush_that_fails_is_final_and_the_last_checkpoint_stands() {
         let _ = store.close();
         drop((store, second));
         // Opened again, on a disk that works again: a checkpoint, whole. The failed one may have got through.
-        let store = Store::open(&path, &Options::default()).unwrap();
+        let store = Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         let found = Model::read(&store).unwrap();
         assert!(
             [synced.text(), model.text()].contains(&found.text()) || n == 2,
@@ -107,7 +128,14 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
     let mut rng = Rng(6);
     let dir = scratch();
     let path = dir.path().join("a.store");
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let mut model = Model::read(&store).unwrap();
     step(&store, &mut model, &mut rng, 200_000).unwrap();
     // The second flush of a checkpoint: the meta page is in the page cache and perhaps nowhere else.
@@ -123,7 +151,14 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
         log.set(all);
         Ok(())
     })));
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     observe(None);
     assert_eq!(
         seen.take(),
@@ -139,22 +174,48 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
     drop(store);
 
     // And if the disk still refuses, so does opening.
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     step(&store, &mut model, &mut rng, 200_000).unwrap();
     fail(Moment::Flushing, 2);
     is_poisoned(store.sync(), "sync");
     let _ = store.close();
     drop(store);
     fail(Moment::Flushing, 1);
-    is_poisoned(Store::open(&path, &Options::default()), "opening");
+    is_poisoned(
+        Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        ),
+        "opening",
+    );
     observe(None);
-    Store::open(&path, &Options::default()).unwrap().close().unwrap();
+    Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap()
+    .close()
+    .unwrap();
 }
 
 fn durable(path: &Path) -> Store {
     let options = Options {
         durability: Durability::Commit,
         lock_timeout: Duration::from_secs(60),
+        max_age: None,
         ..Options::default()
     };
     Store::open(path, &options).unwrap()

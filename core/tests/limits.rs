@@ -20,7 +20,13 @@ fn len(s: &Store) -> u64 {
 }
 
 fn open(path: &Path) -> Result<Store> {
-    Store::open(path, &Options::default())
+    Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
 }
 
 /// Runs a task in a process of its own, since limits cannot be raised again by everyone.

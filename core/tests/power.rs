@@ -173,6 +173,7 @@ fn live(
             &probe,
             &Options {
                 durability: Durability::None,
+                max_age: None,
                 ..Options::default()
             },
         )
@@ -391,7 +392,14 @@ fn a_free_map_that_was_lost_is_learned_anew() {
     use persist_core::store::{Actor, In, Key, Wait};
     let dir = scratch();
     let path = dir.path().join("a.store");
-    let store = Store::open(&path, &Options::default()).unwrap();
+    let store = Store::open(
+        &path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let set = |store: &Store, i: usize, with: u8| {
         let key = format!("page {i}");
         let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
@@ -407,7 +415,14 @@ fn a_free_map_that_was_lost_is_learned_anew() {
     let mut rng = Rng(8);
     for round in 0..3u8 {
         std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
-        let store = Store::open(&path, &Options::default()).unwrap();
+        let store = Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         let before = store.check_pages().unwrap();
         for n in 0..16 {
             set(&store, rng.below(2500), n);
@@ -419,7 +434,14 @@ fn a_free_map_that_was_lost_is_learned_anew() {
             let copy = path.with_extension("copy");
             std::fs::copy(&path, &copy).unwrap();
             let _ = std::fs::remove_file(format!("{}-shm", copy.display()));
-            let found = Store::open(&copy, &Options::default()).unwrap();
+            let found = Store::open(
+                &copy,
+                &Options {
+                    max_age: None,
+                    ..Options::default()
+                },
+            )
+            .unwrap();
             assert_eq!(found.stat().unwrap().checkpoint, store.stat().unwrap().checkpoint);
             assert_eq!(
                 Model::read(&found).unwrap().text(),

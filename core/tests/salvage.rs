@@ -10,7 +10,14 @@ use shapes::same::{assert_same, entries};
 use std::path::Path;
 
 fn open(path: &Path) -> Store {
-    Store::open(path, &Options::default()).unwrap()
+    Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap()
 }
 
 /// Salvages `old`, which must not change; the new store is sound.

@@ -190,6 +190,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
         read_only: options.read_only,
         create: options.create,
         durability: options.durability,
+        max_age: options.max_age,
         lock_timeout: options.lockwait,
         snapshot: options.snapshot.clone(),
     };

@@ -6,6 +6,7 @@
 //! | `infer` | new files that are JSON scalars become int, float, bool or None |
 //! | `lockwait=SECONDS` | how long a change waits for a lock held elsewhere (5) |
 //! | `durability=commit\|checkpoint\|none` | what a completed change survives (checkpoint) |
+//! | `max_age=SECONDS\|none` | what was completed longer ago survives a power cut (1) |
 //! | `snapshot=NAME` | mount this snapshot of the store, read-only |
 //! | `nocreate` | do not create a missing store |
 //! | `uid= gid= umask=` | owner and permission bits shown (the mounting user, 022) |
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) infer: bool,
     pub(crate) lockwait: Duration,
     pub(crate) durability: Durability,
+    /// The bound on what a power cut takes.
+    pub(crate) max_age: Option<Duration>,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
     /// The snapshot to mount.
@@ -54,7 +57,8 @@ usage: mount.persist STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-o OPTION,...]
 Mounts a persist store. Stays in the background; -f keeps it in the foreground.
 Unmount with `umount MOUNTPOINT` (or `fusermount3 -u MOUNTPOINT`).
 
-options: exact  infer  lockwait=SECONDS  durability=commit|checkpoint|none  nocreate  snapshot=NAME
+options: exact  infer  lockwait=SECONDS  durability=commit|checkpoint|none  max_age=SECONDS|none
+         nocreate  snapshot=NAME
          uid=N  gid=N  umask=OCTAL  allow_other  default_permissions  ro, and the generic ones
 ";
 
@@ -97,6 +101,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
         infer: false,
         lockwait: Duration::from_secs(5),
         durability: Durability::Checkpoint,
+        max_age: persist_core::store::Options::default().max_age,
         create: true,
         read_only: false,
         snapshot: None,
@@ -164,6 +169,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     Ok(o)
 }
 
+fn seconds(option: &str, text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("option {option}: not a number"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| format!("option {option}: {e}"))
+}
+
 impl Options {
     fn set_flag(&mut self, flag: u64, on: bool) {
         if on {
@@ -197,12 +209,16 @@ impl Options {
                 self.default_permissions = true;
             }
             ("default_permissions", None) => self.default_permissions = true,
-            ("lockwait", Some(text)) => {
-                let seconds: f64 = text
-                    .parse()
-                    .map_err(|_| format!("option {option}: not a number"))?;
-                self.lockwait =
-                    Duration::try_from_secs_f64(seconds).map_err(|e| format!("option {option}: {e}"))?;
+            ("lockwait", Some(text)) => self.lockwait = seconds(option, text)?,
+            ("max_age", Some("none")) => self.max_age = None,
+            ("max_age", Some(text)) => {
+                let age = seconds(option, text)?;
+                if age.is_zero() {
+                    return Err(format!(
+                        "option {option}: the bound must be above 0 (durability=commit makes each change durable)"
+                    ));
+                }
+                self.max_age = Some(age);
             }
             ("durability", Some("checkpoint")) => self.durability = Durability::Checkpoint,
             ("durability", Some("commit")) => self.durability = Durability::Commit,
@@ -264,6 +280,11 @@ mod tests {
             (Duration::from_millis(500), 0o077, Some(5))
         );
         assert_eq!(o.durability, Durability::None);
+        assert_eq!(o.max_age, Some(Duration::from_secs(1)));
+        for (text, age) in [("none", None), ("0.25", Some(Duration::from_millis(250)))] {
+            let o = of(&["s", "m", "-o", &format!("max_age={text}")]).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(o.max_age, age);
+        }
     }
 
     #[test]
@@ -293,7 +314,9 @@ mod tests {
         ] {
             assert!(of(bad).is_err(), "{bad:?}");
         }
-        assert!(of(&["s", "m", "-o", "lockwait=x"]).is_err());
+        for bad in ["lockwait=x", "max_age=x", "max_age=0", "max_age=-1"] {
+            assert!(of(&["s", "m", "-o", bad]).is_err(), "{bad}");
+        }
         assert!(of(&["s", "m", "-s", "-o", "nonsense"]).is_ok());
     }
 }

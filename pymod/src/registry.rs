@@ -146,6 +146,11 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
             if !options.read_only && strictness(options.durability) > strictness(core.durability) {
                 return refuse("this process has the store open with a weaker durability: close that first");
             }
+            if !options.read_only
+                && let Some(age) = options.max_age
+            {
+                core.store.shorten_max_age(age)?;
+            }
             core
         }
         None => {

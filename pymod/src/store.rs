@@ -30,17 +30,20 @@ pub struct Handle {
 /// Opens a store; creates it if the mode is "rw" and it is missing.
 ///
 /// mode: "rw", or "r" for reading only.
-/// durability: "checkpoint" (the default: power loss goes back to the last checkpoint), "commit"
+/// durability: "checkpoint" (the default: power loss takes at most what was completed in the last max_age), "commit"
 ///     (every completed operation or transaction survives power loss) or "none" (never flushed).
+/// max_age: seconds after which a completed operation survives power loss; a thread makes checkpoints for that. None:
+///     nothing is flushed until much has changed or the last process closes the store.
 /// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
 /// snapshot: the name of a snapshot to open in place of the store, with mode "r".
 #[pyfunction]
-#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", *, lock_timeout = 30.0, snapshot = None))]
+#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None))]
 pub(crate) fn open(
     py: Python<'_>,
     path: &Bound<'_, PyAny>,
     mode: &str,
     durability: &str,
+    max_age: Option<f64>,
     lock_timeout: Option<f64>,
     snapshot: Option<String>,
 ) -> PyResult<Handle> {
@@ -72,10 +75,17 @@ pub(crate) fn open(
     // Beyond 500 years it is for ever.
     let forever = Duration::from_nanos(u64::MAX);
     let lock_timeout = lock::duration(lock_timeout)?.unwrap_or(forever).min(forever);
+    let max_age = lock::duration(max_age)?;
+    if max_age.is_some_and(|age| age.is_zero()) {
+        return Err(PyValueError::new_err(
+            "max_age must be above 0 (durability='commit' makes every operation durable)",
+        ));
+    }
     let options = Options {
         read_only,
         create: !read_only,
         durability,
+        max_age,
         lock_timeout,
         snapshot,
     };
@@ -305,7 +315,8 @@ impl Handle {
         shared.interruptible(py, || shared.store.gc())
     }
 
-    /// Figures about the store.
+    /// Figures about the store. "undurable_age": seconds since the oldest change that would not survive power loss,
+    /// or None.
     fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.shared()?;
         let stat = shared.store.stat().map_err(|e| shared.fail(py, e))?;
@@ -321,6 +332,8 @@ impl Handle {
         ] {
             figures.set_item(name, value)?;
         }
+        let age = stat.undurable_age.map(|age| age.as_secs_f64());
+        figures.set_item("undurable_age", age)?;
         Ok(figures)
     }
 

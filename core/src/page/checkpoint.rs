@@ -4,7 +4,8 @@
 //! | --- | --- | --- |
 //! | `IDLE` | nothing under way | |
 //! | `BUILDING` | the epoch was ended (`flip`), its tree is being written and flushed | the tree is forgotten and built again from the same list |
-//! | `WRITING` | the meta page's image is in the sidecar; it is being written and flushed | written again, the same bytes |
+//! | `WRITING` | the meta page's image is in the sidecar; it is being written | written again, the same bytes |
+//! | `WRITTEN` | it is being flushed | flushed again |
 //! | `SWITCHING` | durable; the sidecar's words about the last checkpoint are being replaced | replaced by the recovery, before anyone reads them |
 //! | `FREEING` | durable; pages that neither meta page reaches are being given back | goes on where it stopped |
 //!
@@ -13,6 +14,7 @@
 //! 2. The meta page is written only after a successful flush of all it reaches (I4), and the pages of
 //!    the checkpoint before the previous one are given back only after the new meta page is durable, so
 //!    both meta pages describe whole states at any time (I1).
+//!    Who runs them, and what a stopped runner may do when it goes on: `runner`. When they are made: `helper`.
 //! 3. A flush that reports an error is final: the store is poisoned for writing.
 //! 4. A page is given back only if no snapshot, kept or dropped and not yet taken apart, holds it
 //!    (`dropped`). The catalogue of snapshots changes with a checkpoint, and only so (`snapshot`).
@@ -20,10 +22,11 @@
 use super::identify::refused;
 use super::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin, VERSION};
 use super::phys::{NODE_NEW, NODE_OLD};
+use super::runner::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
 use super::shm::{self, at};
 use super::snapshot::Request;
 use super::table::{Change, Entry, Tree, key};
-use super::wait::{Patience, Wait};
+use super::wait::Wait;
 use super::{Pager, damage};
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
@@ -32,25 +35,14 @@ use crate::raw::file;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub(crate) const IDLE: u64 = 0;
-pub(crate) const BUILDING: u64 = 1;
-pub(crate) const WRITING: u64 = 2;
-pub(crate) const FREEING: u64 = 3;
-pub(crate) const SWITCHING: u64 = 4;
-
 /// Pages freed in one write section. Small in tests, so that the steps between are met.
 pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
-/// Changed pages after which a writer asks for a checkpoint (256 MiB).
-const DIRTY_LIMIT: u64 = 65536;
+
+/// Changed pages from which on they are written out in pieces before the flush, and pages of a piece (8 MiB).
+const WRITE_OUT: usize = 1024;
+const PIECE: u64 = 2048;
 
 impl Pager {
-    /// True when so much has changed that a checkpoint is due.
-    #[must_use]
-    #[inline]
-    pub fn wants_checkpoint(&self) -> bool {
-        self.dirty_pages() > DIRTY_LIMIT
-    }
-
     /// A checkpoint though nothing may have changed: so that pages of older ones become free.
     pub fn checkpoint_always(&self) -> Result<()> {
         self.dirty_epoch()?;
@@ -88,11 +80,18 @@ impl Pager {
         if self.shm.get(at::ENDED) != 0 {
             self.latched(|pager, _| pager.bury_threads())?;
         }
-        self.take_checkpoint(slot, wait)?;
-        fail_point!("checkpoint.taken");
-        let done = self.run_checkpoint(due);
-        self.leave_checkpoint(slot);
-        done
+        let mut due = Some(due);
+        loop {
+            self.take_checkpoint(slot, false, wait)?;
+            fail_point!("checkpoint.taken");
+            let done = self.run_checkpoint(|| due.take().is_none_or(|due| due()));
+            let lost = !self.owns_checkpoint(slot);
+            self.leave_checkpoint(slot);
+            // Another process took it over since this one was stopped: what it was to make durable may not be yet.
+            if !lost || done.is_ok() || self.closed.load(Ordering::SeqCst) {
+                return done;
+            }
+        }
     }
 
     /// Runs `f` with no checkpoint under way, and none beginning meanwhile.
@@ -107,44 +106,10 @@ impl Pager {
         f: impl FnOnce(&Pager) -> Result<R>,
     ) -> Result<R> {
         let slot = self.slot()?;
-        self.take_checkpoint(slot, wait)?;
+        self.take_checkpoint(slot, true, wait)?;
         let done = self.carry_on_for_the_dead().and_then(|()| f(self));
         self.leave_checkpoint(slot);
         done
-    }
-
-    /// Gives up the right to run checkpoints, if this slot has it.
-    pub(crate) fn leave_checkpoint(&self, slot: u32) {
-        let _ = self.shm.word(at::CK_OWNER).compare_exchange(
-            u64::from(slot) + 1,
-            0,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
-    }
-
-    pub(crate) fn take_checkpoint(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
-        let word = self.shm.word(at::CK_OWNER);
-        let mut patience = Patience::new(wait, self.bound);
-        loop {
-            match word.compare_exchange(0, u64::from(slot) + 1, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) if self.closed.load(Ordering::SeqCst) => {
-                    self.leave_checkpoint(slot);
-                    return Err(Error::Closed);
-                }
-                Ok(_) => return Ok(()),
-                Err(owner) => {
-                    let owner_slot = (owner - 1) as u32;
-                    let slice = patience.slice("a checkpoint to end", || self.describe_slot(owner_slot))?;
-                    // A dead owner's burial gives the word back, and only that does: a slot is somebody
-                    // else's after it. What was under way is then carried on.
-                    if self.look_after(owner_slot, None)? {
-                        continue;
-                    }
-                    std::thread::sleep(slice.min(std::time::Duration::from_micros(500)));
-                }
-            }
-        }
     }
 
     /// Ends the epoch, if anything changed in it, and makes it durable. As the checkpoint's owner.
@@ -164,7 +129,10 @@ impl Pager {
         if self.shm.get(at::UNFLUSHED) != 0 && self.must_flush() {
             // Nothing has changed since a checkpoint that nobody flushed.
             self.flush_or_poison()?;
-            self.shm.set(at::UNFLUSHED, 0);
+            self.step(|pager, _| {
+                pager.shm.set(at::UNFLUSHED, 0);
+                Ok(())
+            })?;
         }
         self.free_some_dropped().map(|_| ())
     }
@@ -173,7 +141,10 @@ impl Pager {
     /// the meta page that says so may be written already.
     fn carry_on_for_the_dead(&self) -> Result<()> {
         if self.shm.get(at::CK_PHASE) == BUILDING {
-            self.forget_request();
+            self.step(|pager, _| {
+                pager.forget_request();
+                Ok(())
+            })?;
         }
         self.carry_on()
     }
@@ -185,10 +156,9 @@ impl Pager {
                 _ if self.shm.get(at::POISON) != 0 => return Err(self.poisoned()),
                 BUILDING => self.build()?,
                 WRITING => self.write_meta()?,
-                SWITCHING => self.latched(|pager, slot| {
-                    pager.raise_gate(slot)?;
+                WRITTEN => self.flush_meta()?,
+                SWITCHING => self.gated_step(|pager| {
                     pager.finish_switch();
-                    pager.shm.gate().lower(false);
                     Ok(())
                 })?,
                 FREEING => self.free_old()?,
@@ -204,7 +174,7 @@ impl Pager {
 
     /// Ends the epoch. False if nothing has changed in it.
     pub(crate) fn flip(&self, request: &Request<'_>) -> Result<bool> {
-        self.latched(|pager, _| {
+        self.step(|pager, _| {
             if pager.shm.get(at::POISON) != 0 {
                 return Err(pager.poisoned());
             }
@@ -255,7 +225,7 @@ impl Pager {
         let epoch = self.shm.get(at::CK_EPOCH);
         let list = epoch as usize % 3;
         let logical = self.shm.get(at::CK_LOGICAL);
-        self.latched(|pager, _| {
+        self.step(|pager, _| {
             pager.finish_flip();
             pager.forget_nodes(epoch as u32);
             Ok(())
@@ -263,6 +233,9 @@ impl Pager {
         let dirty = self.shm.get(at::CK_DIRTY);
         let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
         for i in 0..dirty {
+            if i % 1024 == 0 {
+                self.beat();
+            }
             let [page, new, _] = self.shm.list_entry(list, i);
             if page >= logical {
                 return Err(Error::Corrupt {
@@ -286,14 +259,17 @@ impl Pager {
                 },
             ));
         }
+        fail_point!("checkpoint.summed");
         // Stable: a page that was released and then used again is there twice, and the later entry counts.
         changes.sort_by_key(|c| c.0);
         let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
         let tree = Tree { root, height };
         let catalogue = self.build_catalogue(epoch, tree, logical)?;
         if self.must_flush() {
+            self.write_out(&changes)?;
             self.flush_or_poison()?;
         }
+        fail_point!("checkpoint.flushed");
         let meta = Meta {
             uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
             checkpoint: epoch,
@@ -309,57 +285,78 @@ impl Pager {
             origin: Origin::default(),
         };
         let page = meta.encode();
-        for (word, bytes) in self
-            .shm
-            .words(shm::META_IMAGE, PAGE_SIZE / 8)
-            .iter()
-            .zip(page.chunks_exact(8))
-        {
-            let mut b = [0; 8];
-            b.copy_from_slice(bytes);
-            word.store(u64::from_le_bytes(b), Ordering::Relaxed);
-        }
-        self.shm
-            .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
-        self.shm.set(at::CK_ROOT_SUM, root.sum);
-        self.whole()?;
-        self.note_old();
-        fail_point!("checkpoint.built");
-        // From here the checkpoint can only be finished.
-        self.shm.set(at::CK_PHASE, WRITING);
-        Ok(())
+        self.step(|pager, _| {
+            for (word, bytes) in pager
+                .shm
+                .words(shm::META_IMAGE, PAGE_SIZE / 8)
+                .iter()
+                .zip(page.chunks_exact(8))
+            {
+                let mut b = [0; 8];
+                b.copy_from_slice(bytes);
+                word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+            }
+            pager
+                .shm
+                .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
+            pager.shm.set(at::CK_ROOT_SUM, root.sum);
+            pager.shm.set(at::CK_CATALOGUE, catalogue.word());
+            pager.shm.set(at::CK_CATALOGUE_SUM, catalogue.sum);
+            pager.whole()?;
+            pager.note_old();
+            fail_point!("checkpoint.built");
+            // From here the checkpoint can only be finished.
+            pager.shm.set(at::CK_PHASE, WRITING);
+            Ok(())
+        })
     }
 
+    /// Writes the meta page. Nobody takes over from its writer (`runner`, invariant 3).
     fn write_meta(&self) -> Result<()> {
         fail_point!("checkpoint.writing");
-        let epoch = self.shm.get(at::CK_EPOCH);
-        let mut page = [0u8; PAGE_SIZE];
-        for (bytes, word) in page
-            .chunks_exact_mut(8)
-            .zip(self.shm.words(shm::META_IMAGE, PAGE_SIZE / 8))
-        {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-        }
-        self.whole()?;
-        if !Meta::decode(&page).is_ok_and(|m| m.checkpoint == epoch) {
-            return Err(Error::Corrupt {
-                what: "the image of the meta page in the sidecar (checkpoint)",
-                at: epoch,
-            });
-        }
+        let (epoch, page) = self.step(|pager, _| {
+            let epoch = pager.shm.get(at::CK_EPOCH);
+            let mut page = [0u8; PAGE_SIZE];
+            for (bytes, word) in page
+                .chunks_exact_mut(8)
+                .zip(pager.shm.words(shm::META_IMAGE, PAGE_SIZE / 8))
+            {
+                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+            }
+            pager.whole()?;
+            if pager.shm.get(at::CK_PHASE) != WRITING
+                || !Meta::decode(&page).is_ok_and(|m| m.checkpoint == epoch)
+            {
+                return Err(Error::Corrupt {
+                    what: "the image of the meta page in the sidecar (checkpoint)",
+                    at: epoch,
+                });
+            }
+            Ok((epoch, page))
+        })?;
         file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64)
             .map_err(|e| self.poison("cannot write the meta page", e))?;
         fail_point!("checkpoint.written");
-        self.shm.set(at::UNFLUSHED, 1);
-        if self.must_flush() {
+        self.step(|pager, _| {
+            pager.shm.set(at::UNFLUSHED, 1);
+            pager.shm.set(at::CK_PHASE, WRITTEN);
+            Ok(())
+        })
+    }
+
+    /// Flushes the meta page and makes its checkpoint the last one.
+    fn flush_meta(&self) -> Result<()> {
+        let flushed = self.must_flush();
+        if flushed {
             self.flush_or_poison()?;
-            self.shm.set(at::UNFLUSHED, 0);
         }
-        self.latched(|pager, slot| {
-            pager.raise_gate(slot)?;
+        fail_point!("checkpoint.meta");
+        self.gated_step(|pager| {
+            if flushed {
+                pager.shm.set(at::UNFLUSHED, 0);
+            }
             pager.shm.set(at::CK_PHASE, SWITCHING);
             pager.finish_switch();
-            pager.shm.gate().lower(false);
             Ok(())
         })
     }
@@ -388,8 +385,7 @@ impl Pager {
         let old = (epoch as usize + 2) % 3;
         let holders = self.holders();
         loop {
-            let more = self.latched(|pager, slot| {
-                pager.raise_gate(slot)?;
+            let more = self.gated_step(|pager| {
                 let len = pager.shm.list_len(old);
                 let from = pager.shm.get(at::CK_FREED);
                 let to = len.min(from + BATCH);
@@ -412,7 +408,6 @@ impl Pager {
                     pager.shm.set_list_len(old, 0);
                     pager.shm.set(at::CK_FREED, 0);
                 }
-                pager.shm.gate().lower(false);
                 Ok(to < len)
             })?;
             if !more {
@@ -422,7 +417,28 @@ impl Pager {
         fail_point!("checkpoint.freed");
         self.rebuild_some()?;
         self.free_some_dropped()?;
-        self.shm.set(at::CK_PHASE, IDLE);
+        self.step(|pager, _| {
+            pager.shm.set(at::CK_PHASE, IDLE);
+            Ok(())
+        })
+    }
+
+    /// Writes the changed pages out piece by piece, so that the flush after it is short and others see steps.
+    fn write_out(&self, changes: &[Change]) -> Result<()> {
+        if changes.len() < WRITE_OUT {
+            return Ok(());
+        }
+        let mut pages: Vec<u64> = changes.iter().map(|c| u64::from(c.1.phys)).collect();
+        pages.sort_unstable();
+        let mut rest = &pages[..];
+        while let Some(&first) = rest.first() {
+            let (piece, later) = rest.split_at(rest.partition_point(|p| *p < first + PIECE));
+            let pages = piece.last().map_or(0, |last| last + 1 - first);
+            file::write_out(&self.file, first * PAGE_SIZE as u64, pages * PAGE_SIZE as u64)
+                .map_err(|e| self.poison("cannot flush the store file", e))?;
+            self.beat();
+            rest = later;
+        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Closing: giving back what this process has of a store, and a checkpoint if it is the last.
 //!
 //! 1. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
-//!    to the other. Forked children that live on do not count: they were not asked, and end without closing.
+//!    to the other. Forked children that live on do not count: they were not asked, and end without closing. One that
+//!    is not the last does so, too, if no process that stays has a helper (`helper`).
 //! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
 //!    its way in finds it, and gives back what it has just taken.
 //! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
@@ -9,6 +10,7 @@
 //!    ever lets go.
 
 use super::Pager;
+use super::runner;
 use super::shm::at;
 use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
 use super::wait::Wait;
@@ -68,6 +70,16 @@ impl Pager {
         if self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
+        self.stop_helper();
+        let done = self.close_alone(bound);
+        if !self.closed.load(Ordering::Acquire) {
+            self.resume_helper();
+        }
+        done
+    }
+
+    /// As the one that closes, without this process's helper.
+    fn close_alone(&self, bound: Duration) -> Result<()> {
         let damaged = self.whole().is_err();
         if self.shm.fault().is_some() {
             // What this process sees of the sidecar is its own.
@@ -103,7 +115,7 @@ impl Pager {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::forever())
                 .and_then(|()| self.outlive_log())
-        } else if may && self.others_are_forks() {
+        } else if may && (self.others_are_forks() || self.leaves_undurable()) {
             self.checkpoint(&mut Wait::forever())
         } else {
             Ok(())
@@ -175,9 +187,9 @@ impl Pager {
     fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
         let process = self.process();
         let word = self.shm.word(at::CK_OWNER);
-        let is_ours = || match word.load(Ordering::SeqCst) {
-            0 => false,
-            owner => owner - 1 != u64::from(slot) && self.process_of((owner - 1) as u32) == Some(process),
+        let is_ours = || match runner::owner_slot(word.load(Ordering::SeqCst)) {
+            None => false,
+            Some(owner) => owner != slot && self.process_of(owner) == Some(process),
         };
         let deadline = Instant::now() + bound;
         loop {

@@ -81,6 +81,7 @@ impl Pager {
         let list = epoch as usize % 3;
         let new = u64::from(phys.0) | epoch << 32;
         let old_entry = if old & ABSENT != 0 { 0 } else { old };
+        let first = self.shm.list_len(list) == 0;
         self.intend(DATA, page, old, new, list);
         fail_point!("cow.intended");
         self.set_used(phys);
@@ -99,6 +100,9 @@ impl Pager {
         self.shm.entry(page).store(new, Ordering::Release);
         fail_point!("cow.swung");
         self.intent_done();
+        if first {
+            self.note_first_change(list);
+        }
         Ok(phys)
     }
 
@@ -111,8 +115,12 @@ impl Pager {
         }
         self.reserve_lists()?;
         let list = epoch as usize % 3;
+        let first = self.shm.list_len(list) == 0;
         self.intend(RELEASE, page, old, 0, list);
         self.finish_release(page, old, list)?;
+        if first {
+            self.note_first_change(list);
+        }
         Ok(true)
     }
 

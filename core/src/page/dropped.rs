@@ -268,7 +268,7 @@ impl Pager {
         let done = !readable || walk.subtree(dropped.tree.root, other, height, 0)?;
         walk.apply()?;
         fail_point!("snapshot.apart");
-        self.latched(|pager, _| {
+        self.step(|pager, _| {
             if done {
                 pager.shm.dropped_words(dropped.slot)[0].store(0, Ordering::Release);
             } else {
@@ -344,12 +344,10 @@ impl<'p> Walk<'p> {
             return Ok(());
         }
         let (slot, batch) = (self.slot, std::mem::take(&mut self.batch));
-        self.pager.latched(|pager, thread| {
-            pager.raise_gate(thread)?;
+        self.pager.gated_step(|pager| {
             for (place, phys) in &batch {
                 pager.give_back_dropped(slot, place + 1, PhysNo(*phys));
             }
-            pager.shm.gate().lower(false);
             Ok(())
         })
     }

@@ -8,11 +8,12 @@
 //!    slot is a dead process's and is buried by whoever meets it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
 //!    guard, in order. The order is registration, pins, frees of the transaction, probe, the
-//!    log's, the windows of the mapping; no other code that holds a later one takes an earlier one.
+//!    log's, the helper's, the windows of the mapping; no other code that holds a later one takes an earlier one.
 //! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
 //!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
 
 use super::Pager;
+use super::helper;
 use super::pins;
 use super::redo::HeldLog;
 use super::slots::{self, BYTE_PRESENCE, P, Registration};
@@ -43,6 +44,7 @@ struct Held {
     frees: MutexGuard<'static, Vec<Addr>>,
     _probe: MutexGuard<'static, File>,
     _log: HeldLog<'static>,
+    helper: MutexGuard<'static, helper::State>,
     _windows: Windows<'static>,
     child: Option<Child>,
     pager: Arc<Pager>,
@@ -109,8 +111,14 @@ extern "C" fn after_in_child() {
         return;
     };
     for held in &mut all.stores {
-        // A transaction that was open at the fork is the parent's.
+        // A transaction that was open at the fork is the parent's, and so is the helper.
         held.frees.clear();
+        held.pager.helper.after_fork();
+        if held.helper.forget() {
+            // SAFETY: the count is the helper thread's, which does not exist in this process and can never give it
+            // back; `held.pager` has another one.
+            unsafe { Arc::decrement_strong_count(Arc::as_ptr(&held.pager)) };
+        }
         if let Some(Child {
             file,
             side,
@@ -123,13 +131,13 @@ extern "C" fn after_in_child() {
                 .process_word(process as usize, P::Pid)
                 .store(process::named_pid(), Ordering::Relaxed);
             held.pager.set_process(process, generation);
-            let durability = held.registration.durability;
+            let wishes = held.registration.wishes;
             *held.registration = Registration {
                 file: Unshared::new(file),
                 side: Unshared::new(side),
                 process,
                 generation,
-                durability,
+                wishes,
                 forks: process::forks(),
             };
         }
@@ -159,6 +167,7 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
         frees: lock(&still.transaction_frees),
         _probe: lock(&still.probe),
         _log: still.hold_log()?,
+        helper: still.helper.state(),
         _windows: still.map.hold(),
         child,
         pager,
@@ -171,7 +180,7 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
         return None;
     }
     let side = pager.shm.lock_in_use().ok()?;
-    let (process, generation) = slots::claim_process_slot(&pager.shm, &file, registration.durability).ok()?;
+    let (process, generation) = slots::claim_process_slot(&pager.shm, &file, registration.wishes).ok()?;
     slots::note_fork(&pager.shm, process);
     Some(Child {
         file,

@@ -1,9 +1,9 @@
 //! Looking at the files before they are used: is this a store, which checkpoint is its newest, is that its
 //! sidecar? Nothing here writes.
 
-use super::checkpoint;
 use super::meta::{Bad, Meta};
 use super::open::FIRST_PAGES;
+use super::runner;
 use super::shm::{self, Shm, at};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -119,7 +119,9 @@ pub(super) fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
     if shm.get(at::META_SUM) == meta_sum {
         return true;
     }
-    matches!(shm.get(at::CK_PHASE), checkpoint::WRITING | checkpoint::SWITCHING)
-        && shm.get(at::CK_EPOCH) == meta.checkpoint
+    matches!(
+        shm.get(at::CK_PHASE),
+        runner::WRITING | runner::WRITTEN | runner::SWITCHING
+    ) && shm.get(at::CK_EPOCH) == meta.checkpoint
         && shm.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
 }

@@ -21,7 +21,7 @@
 //! `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
-//! `transaction`, `checkpoint`, `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
+//! `transaction`, `checkpoint`, `runner` (who runs it), `helper` (the thread that makes checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
 //! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
@@ -37,6 +37,7 @@ mod dropped;
 mod fork;
 mod frozen;
 mod gate;
+mod helper;
 mod identify;
 pub mod image;
 mod latch;
@@ -51,6 +52,7 @@ mod pins;
 mod rebuild;
 mod recover;
 mod redo;
+mod runner;
 mod section;
 mod session;
 pub(crate) mod shm;
@@ -133,6 +135,7 @@ pub struct Pager {
     memo: memo::Memo,
     transaction_frees: Mutex<Vec<Addr>>,
     redo: redo::Redo,
+    helper: helper::Helper,
     hooks: OnceLock<Box<dyn Hooks>>,
     closed: AtomicBool,
     /// Who closes has it (`close::Closing`).

@@ -13,7 +13,7 @@ use super::pins::Pins;
 use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Shm, at};
 use super::sidecar::open_sidecar;
-use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, P, Registration};
+use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, P, Registration, Wishes};
 use super::wait::Wait;
 use super::{Hooks, Pager, superblock as sb};
 use crate::error::{Error, Result};
@@ -41,10 +41,23 @@ pub struct Settings {
     pub create: bool,
     /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
     pub durability: u8,
+    /// What was changed longer ago than this is durable (checkpoints are made by a thread); None: no such bound.
+    pub max_age: Option<Duration>,
     /// Longest wait where the caller gives no bound.
     pub bound: Duration,
     /// Open this snapshot, for reading only.
     pub snapshot: Option<String>,
+}
+
+impl Settings {
+    fn wishes(&self) -> Wishes {
+        // Where nothing is flushed there is no bound on what a power cut takes.
+        let age = self.max_age.filter(|_| self.durability > 0 && !self.read_only);
+        Wishes {
+            durability: self.durability,
+            max_age: age.map_or(0, super::helper::in_ms),
+        }
+    }
 }
 
 /// What an opening is put together from.
@@ -189,6 +202,7 @@ impl Pager {
         if alone {
             pager.inherit()?;
         }
+        let others_want = pager.shm.get(at::MAX_AGE);
         pager.register()?;
         let mut replayed = false;
         if alone {
@@ -211,6 +225,7 @@ impl Pager {
             let _ = pager.checkpoint(&mut Wait::forever());
         }
         super::fork::watch(&pager.me);
+        pager.see_to_helper(others_want);
         Ok(pager)
     }
 
@@ -230,7 +245,7 @@ impl Pager {
                 side: parts.side,
                 process: 0,
                 generation: 0,
-                durability: settings.durability,
+                wishes: settings.wishes(),
                 forks,
             }),
             process: AtomicU64::new(0),
@@ -238,6 +253,7 @@ impl Pager {
             pins: Pins::default(),
             memo: super::memo::Memo::default(),
             transaction_frees: Mutex::new(Vec::new()),
+            helper: super::helper::Helper::default(),
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -256,7 +272,7 @@ impl Pager {
             .registration
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.durability)?;
+        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.wishes)?;
         reg.process = p;
         reg.generation = generation;
         self.set_process(p, generation);

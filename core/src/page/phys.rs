@@ -31,6 +31,9 @@ pub(crate) const NODE_OLD: u64 = u64::MAX - 1;
 /// Pages that only removing operations may use.
 const REMOVAL: u64 = 48;
 
+/// Pages that are worth a growth ahead of need (4 MiB).
+const AHEAD: u64 = 1024;
+
 /// Bytes of a list entry.
 const ENTRY: usize = 24;
 const LIST_MAX: usize = shm::LIST_SIZE / ENTRY;
@@ -228,6 +231,40 @@ impl Pager {
             }
         }
         self.shm.set(at::FREE_COUNT, free);
+    }
+
+    /// Makes the file longer before a writer has to, if the next epoch copies as many pages as the one before. The
+    /// blocks are asked for without the latch, which no change waits for then. Without effect where that fails.
+    pub(crate) fn grow_ahead(&self) {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let epoch = self.shm.get(at::EPOCH) as usize;
+        let next = self
+            .shm
+            .list_len(epoch % 3)
+            .max(self.shm.list_len((epoch + 2) % 3));
+        let want = next + 3 * self.reserve() + REMOVAL;
+        let free = self.shm.get(at::FREE_COUNT);
+        // A small step is quick wherever it is made.
+        if free >= want || want - free < AHEAD || pages + want > MAX_PAGES.min(self.map.pages()) {
+            return;
+        }
+        let more = want - free;
+        let (from, len) = (pages * PAGE_SIZE as u64, more * PAGE_SIZE as u64);
+        if file::allocate(&self.file, from, len, "the store file").is_err() {
+            return;
+        }
+        let _ = self.latched(|pager, _| {
+            // Else a writer has done it.
+            if pager.shm.get(at::FILE_PAGES) == pages {
+                let bytes = ((pages + more) as usize).div_ceil(64) * 8;
+                pager.shm.ensure(Region::FreeMap, bytes)?;
+                pager.shm.set(at::FILE_PAGES, pages + more);
+                pager
+                    .shm
+                    .set(at::FREE_COUNT, pager.shm.get(at::FREE_COUNT) + more);
+            }
+            Ok(())
+        });
     }
 
     /// Makes the file longer, by a part of its size; on a nearly full disk by what there is. More

@@ -78,7 +78,7 @@ impl Pager {
             return Ok(());
         }
         match self.holders_known() {
-            Some(holders) if !holders.keeps(number) => self.latched(|pager, _| {
+            Some(holders) if !holders.keeps(number) => self.step(|pager, _| {
                 pager.add_dropped(number, tree, pager.shm.get(at::DURABLE));
                 Ok(())
             }),
@@ -113,10 +113,13 @@ impl Pager {
                     (NEWEST, Tree { root, height })
                 }
             };
-            if self.shm.get(at::REBUILD_TREE) != number {
-                self.shm.set(at::REBUILD_AT, 0);
-                self.shm.set(at::REBUILD_TREE, number);
-            }
+            self.step(|pager, _| {
+                if pager.shm.get(at::REBUILD_TREE) != number {
+                    pager.shm.set(at::REBUILD_AT, 0);
+                    pager.shm.set(at::REBUILD_TREE, number);
+                }
+                Ok(())
+            })?;
             let mut noting = Noting {
                 number,
                 done,
@@ -127,7 +130,10 @@ impl Pager {
             };
             let whole = self.note_tree(&mut noting, tree)?;
             leaves = noting.leaves;
-            self.shm.set(at::REBUILD_AT, noting.at);
+            self.step(|pager, _| {
+                pager.shm.set(at::REBUILD_AT, noting.at);
+                Ok(())
+            })?;
             fail_point!("rebuild.step");
             if !whole {
                 return Ok(false);
@@ -137,14 +143,16 @@ impl Pager {
                 self.note(&catalogue::pages(&self.file, link), below)?;
                 return Ok(true);
             }
-            self.shm.set(at::REBUILD_DONE, number);
+            self.step(|pager, _| {
+                pager.shm.set(at::REBUILD_DONE, number);
+                Ok(())
+            })?;
         }
     }
 
     /// All that the checkpoints reach is noted: what the lists hold is in use, and all else is free.
     fn end_rebuild(&self, below: u64) -> Result<()> {
-        self.latched(|pager, slot| {
-            pager.raise_gate(slot)?;
+        self.gated_step(|pager| {
             for list in 0..3 {
                 for i in 0..pager.shm.list_len(list) {
                     let [page, new, old] = pager.shm.list_entry(list, i);
@@ -158,13 +166,12 @@ impl Pager {
             }
             pager.shm.set(at::REBUILD_BELOW, 0);
             pager.recount_free();
-            pager.shm.gate().lower(false);
             Ok(())
         })
     }
 
     fn note(&self, pages: &[u32], below: u64) -> Result<()> {
-        self.latched(|pager, _| {
+        self.step(|pager, _| {
             for page in pages.iter().map(|p| u64::from(*p)) {
                 if page != 0 && page < below {
                     pager.shm.mark_used(page, true);

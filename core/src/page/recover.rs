@@ -60,6 +60,8 @@ impl Pager {
         fail_point!("recover.undone");
         // The dead may have completed a change without counting it: nobody's cache may miss it.
         self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
+        // Nor the helpers the first change of an epoch.
+        self.call_helpers();
         Ok(())
     }
 

@@ -17,9 +17,9 @@
 //! | 8 | 8 | boot in which it was made |
 //! | 16 | rest | its absolute path; nothing if that did not fit |
 
-use super::checkpoint::{BUILDING, WRITING};
 use super::identify::refused;
 use super::meta::Meta;
+use super::runner::{BUILDING, WRITING, WRITTEN};
 use super::shm::{self, Shm, at};
 use crate::error::{Error, Result};
 use crate::raw::{file, process};
@@ -102,6 +102,7 @@ fn left_in(other: &Path, store: &File, nonce: Option<u64>, meta: &Meta) -> Optio
         && (get(at::UUID), get(at::UUID + 8)) == (Some(meta.uuid[0]), Some(meta.uuid[1]));
     let list = get(at::EPOCH)? as usize % 3;
     let has_changes = get(at::LIST_LEN + 8 * list)? > 0
-        || matches!(get(at::CK_PHASE)?, BUILDING | WRITING) && get(at::CK_EPOCH)? >= meta.checkpoint;
+        || matches!(get(at::CK_PHASE)?, BUILDING | WRITING | WRITTEN)
+            && get(at::CK_EPOCH)? >= meta.checkpoint;
     Some(is_it && has_changes)
 }

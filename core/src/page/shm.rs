@@ -171,6 +171,20 @@ pub(crate) mod at {
     /// What the checkpoint under way took at its flip: its place in the log (3 words), and `LOG_NEW` then.
     pub(crate) const CK_LOG: usize = 2304;
     pub(crate) const CK_LOG_OLD: usize = 2328;
+
+    /// The bound on loss (`helper`): when the first change of an epoch was made, by epoch mod 3 (nanoseconds since
+    /// 1970, for figures only).
+    pub(crate) const DIRTY_AT: usize = 2560; // 3 words
+    /// The shortest `max_age` that a present process asked for, in milliseconds; 0: none has.
+    pub(crate) const MAX_AGE: usize = 2584;
+    /// The process whose helper makes the checkpoints, as in the latch's word; 0: none. A line of its own.
+    pub(crate) const HELPER: usize = 2624;
+    /// Helpers sleep on it; it changes with the first change of an epoch and with a demand for a checkpoint.
+    pub(crate) const HELP_CALL: usize = 2688;
+    /// The dirty list is long or a writer met its end: a checkpoint is due now.
+    pub(crate) const HELP_NOW: usize = 2696;
+    /// Steps that owners of the checkpoint have made: an owner that makes none for long is stopped.
+    pub(crate) const CK_BEAT: usize = 2752;
 }
 
 pub(crate) const META_IMAGE: usize = 0x1000;

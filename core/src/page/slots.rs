@@ -12,7 +12,7 @@
 //!    Else the next thread to get it would have them.
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
-//! durability; whether it came by a fork.
+//! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32.
 //! Thread slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction.
 
 use super::Pager;
@@ -55,8 +55,23 @@ pub(crate) enum P {
     PinMask = 32,
     PinOverflow = 40,
     Durability = 48,
-    /// 1: it came by a fork, and has opened nothing itself.
-    Forked = 56,
+    /// `FORKED`, `HELPS`, and the bound on loss that it asked for << `MAX_AGE_SHIFT`.
+    Traits = 56,
+}
+
+/// It came by a fork, and has opened nothing itself.
+pub(crate) const FORKED: u64 = 1;
+/// It has a helper.
+pub(crate) const HELPS: u64 = 2;
+pub(crate) const MAX_AGE_SHIFT: u32 = 32;
+
+/// What a process asks for, for all changes of a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
+    pub(crate) durability: u8,
+    /// The bound on loss, in milliseconds; 0: none.
+    pub(crate) max_age: u32,
 }
 
 /// This process's registration in one store.
@@ -68,7 +83,7 @@ pub(crate) struct Registration {
     pub(crate) side: Unshared,
     pub(crate) process: u16,
     pub(crate) generation: u32,
-    pub(crate) durability: u8,
+    pub(crate) wishes: Wishes,
     pub(crate) forks: u32,
 }
 
@@ -207,6 +222,22 @@ impl Pager {
         let _ = MINE.try_with(|m| m.borrow_mut().0.retain(|e| e.1 != self.serial));
     }
 
+    /// Gives back the slot of a thread that never held a lock and is in no section.
+    pub(super) fn quit_slot(&self) {
+        let (serial, forks, slot) = LAST.get();
+        if serial != self.serial || forks != process::forks() {
+            return;
+        }
+        self.leave_checkpoint(slot);
+        self.forget_slot();
+        let mine = owner_word(self.process(), self.generation());
+        // Not what became another's because the store was closed under it.
+        let _ = self
+            .shm
+            .slot_owner(slot)
+            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     fn claim_thread_slot(&self) -> Result<u32> {
         let reg = self.registration()?;
         let owner = owner_word(usize::from(reg.process), reg.generation);
@@ -308,7 +339,7 @@ impl Pager {
                 });
             }
             let side = Unshared::new(self.shm.lock_in_use()?);
-            let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.durability)?;
+            let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.wishes)?;
             note_fork(&self.shm, process);
             *self
                 .probe
@@ -320,7 +351,7 @@ impl Pager {
                 side,
                 process,
                 generation,
-                durability: reg.durability,
+                wishes: reg.wishes,
                 forks: process::forks(),
             };
             self.set_process(process, generation);
@@ -337,7 +368,7 @@ impl Pager {
         (0..self.shm.process_slots()).all(|p| {
             p == me
                 || self.shm.process_word(p, P::State).load(Ordering::SeqCst) == 0
-                || self.shm.process_word(p, P::Forked).load(Ordering::SeqCst) == 1
+                || self.shm.process_word(p, P::Traits).load(Ordering::SeqCst) & FORKED != 0
                 || self.process_is_dead(p)
         })
     }
@@ -371,26 +402,40 @@ pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
     shm.process_word(process, P::Pid).store(0, Ordering::Relaxed);
     shm.process_word(process, P::Durability)
         .store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Traits).store(0, Ordering::Relaxed);
     shm.process_word(process, P::State).store(0, Ordering::Release);
     find_strictest(shm);
 }
 
+fn present(shm: &Shm) -> impl Iterator<Item = usize> + '_ {
+    (0..shm.process_slots()).filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+}
+
 /// The strictest durability that anyone present asked for.
 fn strictest(shm: &Shm) -> u64 {
-    (0..shm.process_slots())
-        .filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+    present(shm)
         .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
         .max()
         .unwrap_or(1)
 }
 
-/// Notes the strictest durability.
-fn find_strictest(shm: &Shm) {
+/// The shortest bound on loss that a present process asked for; 0: none has.
+fn shortest_age(shm: &Shm) -> u64 {
+    present(shm)
+        .map(|p| shm.process_word(p, P::Traits).load(Ordering::SeqCst) >> MAX_AGE_SHIFT)
+        .filter(|age| *age != 0)
+        .min()
+        .unwrap_or(0)
+}
+
+/// Notes the strictest durability and the shortest bound on loss.
+pub(crate) fn find_strictest(shm: &Shm) {
     // Others come and go meanwhile: whoever stores last has looked after everybody's arrival.
     loop {
-        let found = strictest(shm);
-        shm.word(at::STRICTEST).store(found, Ordering::SeqCst);
-        if strictest(shm) == found {
+        let found = (strictest(shm), shortest_age(shm));
+        shm.word(at::STRICTEST).store(found.0, Ordering::SeqCst);
+        shm.word(at::MAX_AGE).store(found.1, Ordering::SeqCst);
+        if (strictest(shm), shortest_age(shm)) == found {
             return;
         }
     }
@@ -398,7 +443,7 @@ fn find_strictest(shm: &Shm) {
 
 /// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
 /// dead process's and is left for burial.
-pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Result<(u16, u32)> {
+pub(crate) fn claim_process_slot(shm: &Shm, file: &File, wishes: Wishes) -> Result<(u16, u32)> {
     for p in 0..shm::PROCESS_SLOTS {
         if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
             || !file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::Exclusive)?
@@ -414,11 +459,12 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Resu
             .store(process::named_pid(), Ordering::Relaxed);
         shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
         shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
-        shm.process_word(p, P::Forked).store(0, Ordering::Relaxed);
+        shm.process_word(p, P::Traits)
+            .store(u64::from(wishes.max_age) << MAX_AGE_SHIFT, Ordering::Relaxed);
         shm.word(at::PROCESSES_HIGH)
             .fetch_max(p as u64 + 1, Ordering::SeqCst);
         shm.process_word(p, P::Durability)
-            .store(u64::from(durability), Ordering::Relaxed);
+            .store(u64::from(wishes.durability), Ordering::Relaxed);
         shm.process_word(p, P::State).store(1, Ordering::SeqCst);
         find_strictest(shm);
         return Ok((p as u16, generation));
@@ -431,8 +477,8 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &File, durability: u8) -> Resu
 
 /// Says that the process of a slot came by a fork.
 pub(crate) fn note_fork(shm: &Shm, process: u16) {
-    shm.process_word(process as usize, P::Forked)
-        .store(1, Ordering::SeqCst);
+    shm.process_word(process as usize, P::Traits)
+        .fetch_or(FORKED, Ordering::SeqCst);
 }
 
 /// Releases a process slot's byte, after its state was set free.

@@ -13,7 +13,7 @@
 
 use super::Pager;
 use super::catalogue::{self, Link, MAX_SNAPSHOTS, Snapshot, check_name};
-use super::checkpoint::{BUILDING, WRITING};
+use super::runner::{BUILDING, WRITING, WRITTEN};
 use super::shm::{self, DROPPED_SLOTS, at};
 use super::slots::BYTE_PRESENCE;
 use super::table::{Entry, Tree};
@@ -104,10 +104,7 @@ impl Pager {
     /// The catalogue of the checkpoint being made: the last one's, or one with the request carried out.
     pub(crate) fn build_catalogue(&self, epoch: u64, tree: Tree, logical: u64) -> Result<Link> {
         let old = self.catalogue_link();
-        let link = self.changed_catalogue(old, epoch, tree, logical)?.unwrap_or(old);
-        self.shm.set(at::CK_CATALOGUE, link.word());
-        self.shm.set(at::CK_CATALOGUE_SUM, link.sum);
-        Ok(link)
+        Ok(self.changed_catalogue(old, epoch, tree, logical)?.unwrap_or(old))
     }
 
     fn changed_catalogue(&self, old: Link, epoch: u64, tree: Tree, logical: u64) -> Result<Option<Link>> {
@@ -117,7 +114,10 @@ impl Pager {
         }
         let Ok(mut all) = catalogue::read(&self.file, old) else {
             // Damaged since it was asked for: the checkpoint goes on without, and whoever asked looks.
-            self.shm.set(at::CK_REQUEST, NOTHING);
+            self.step(|pager, _| {
+                pager.forget_request();
+                Ok(())
+            })?;
             return Ok(None);
         };
         let number = self.shm.words(shm::REQUEST, WORDS)[0].load(Ordering::Relaxed);
@@ -135,10 +135,13 @@ impl Pager {
         }
         // No snapshot holds its pages, so they are to be freed as if they had been of this epoch.
         let list = epoch as usize % 3;
-        for page in catalogue::pages(&self.file, old) {
-            let replaced = u64::from(page) | epoch << 32;
-            self.shm.list_push(list, [super::phys::NODE_OLD, 0, replaced])?;
-        }
+        let pages = catalogue::pages(&self.file, old);
+        self.step(|pager, _| {
+            pages.iter().try_for_each(|page| {
+                let replaced = u64::from(*page) | epoch << 32;
+                pager.shm.list_push(list, [super::phys::NODE_OLD, 0, replaced])
+            })
+        })?;
         let link = catalogue::write(&all, |page| self.write_node(epoch as u32, page))?;
         fail_point!("snapshot.catalogue");
         Ok(Some(link))
@@ -189,7 +192,7 @@ impl Pager {
         self.slot()?;
         // A dead process's checkpoint that can only be finished: what it adds or drops counts already.
         if !self.read_only
-            && self.shm.get(at::CK_PHASE) == WRITING
+            && matches!(self.shm.get(at::CK_PHASE), WRITING | WRITTEN)
             && self.shm.get(at::CK_REQUEST) != NOTHING
             && self.depth() == 0
         {

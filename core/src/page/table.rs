@@ -226,25 +226,30 @@ impl Pager {
             entry.write(&mut page, i as usize);
             rest = later;
         }
-        if old.phys != 0 {
-            let (list, last) = (epoch as usize % 3, base + FANOUT.pow(level) - 1);
-            self.shm
-                .list_push(list, [NODE_OLD, key(last, level), old.live()])?;
-        }
-        self.write_node(epoch, &page)
+        let replaced = (old.phys != 0).then(|| (key(base + FANOUT.pow(level) - 1, level), old.live()));
+        self.put_node(epoch, &page, replaced)
     }
 
     /// Writes a page of the tree (or of the snapshot catalogue) to a new physical page.
     pub(crate) fn write_node(&self, epoch: u32, page: &[u8; PAGE_SIZE]) -> Result<Entry> {
+        self.put_node(epoch, page, None)
+    }
+
+    /// As `write_node`, and notes the page that it replaces: its place in the tree, and its entry.
+    fn put_node(&self, epoch: u32, page: &[u8; PAGE_SIZE], replaced: Option<(u64, u64)>) -> Result<Entry> {
         let list = epoch as usize % 3;
-        let phys = self.latched(|pager, _| {
+        let phys = self.step(|pager, _| {
+            if let Some((place, old)) = replaced {
+                pager.shm.list_push(list, [NODE_OLD, place, old])?;
+            }
             let phys = pager.alloc_reserved()?;
             pager.intend_node(phys, list)?;
             fail_point!("checkpoint.node");
+            // SAFETY: the page was just allocated and nothing reaches it until the meta page is written. Filled here:
+            // outside the step another owner may have given it back.
+            unsafe { pager.map.page_mut(phys) }?.copy_from_slice(page);
             Ok(phys)
         })?;
-        // SAFETY: the page was just allocated and nothing reaches it until the meta page is written.
-        unsafe { self.map.page_mut(phys) }?.copy_from_slice(page);
         Ok(Entry {
             phys: phys.0,
             birth: epoch,

@@ -31,6 +31,7 @@ fn open(path: &Path) -> Arc<Pager> {
         read_only: false,
         create: true,
         durability: 1,
+        max_age: None,
         bound: Duration::from_secs(5),
         snapshot: None,
     };

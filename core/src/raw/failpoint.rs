@@ -1,7 +1,7 @@
 //! Failpoints: named steps of the protocols at which a test kills its own process.
 //!
 //! `PERSIST_FAIL=NAME=N`: at the N-th pass (from 1) of a step whose name begins with NAME the process is
-//! killed, as by `kill -9`. Compiled only for tests (feature `testing`); a step that no one asked for
+//! killed, as by `kill -9`; with `PERSIST_FAIL_SIGNAL=STOP` it is stopped there, and goes on by SIGCONT. Compiled only for tests (feature `testing`); a step that no one asked for
 //! costs one load.
 
 #[cfg(any(test, feature = "testing"))]
@@ -15,6 +15,7 @@ mod on {
     struct Wanted {
         name: String,
         passes: AtomicU64,
+        signal: i32,
     }
 
     fn wanted() -> &'static Option<Wanted> {
@@ -25,6 +26,10 @@ mod on {
             Some(Wanted {
                 name: name.to_owned(),
                 passes: AtomicU64::new(passes.parse().ok()?),
+                signal: match std::env::var("PERSIST_FAIL_SIGNAL").as_deref() {
+                    Ok("STOP") => libc::SIGSTOP,
+                    _ => libc::SIGKILL,
+                },
             })
         })
     }
@@ -37,7 +42,7 @@ mod on {
         {
             // SAFETY: plain system calls.
             unsafe {
-                libc::kill(libc::getpid(), libc::SIGKILL);
+                libc::kill(libc::getpid(), w.signal);
             }
         }
     }

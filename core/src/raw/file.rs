@@ -147,6 +147,31 @@ pub(crate) fn flush(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes out a part of a file's data and waits for that. Not a flush: the disk may still lose it. An error is one
+/// that a flush would have reported, and does not report any more.
+pub(crate) fn write_out(file: &File, from: u64, len: u64) -> io::Result<()> {
+    // SAFETY: a plain system call on an open descriptor.
+    let done = unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            from as libc::off64_t,
+            len as libc::off64_t,
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                | libc::SYNC_FILE_RANGE_WRITE
+                | libc::SYNC_FILE_RANGE_WAIT_AFTER,
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let e = io::Error::last_os_error();
+    match e.raw_os_error() {
+        // Where there is no such call the flush does it.
+        Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EINTR) => Ok(()),
+        _ => Err(e),
+    }
+}
+
 /// Writes bytes of a new file that nobody else knows yet.
 pub(crate) fn write_new(file: &File, bytes: &[u8], at: u64, what: &'static str) -> Result<()> {
     file.write_all_at(bytes, at).map_err(|e| no_space(what, e))

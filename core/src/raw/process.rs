@@ -124,6 +124,40 @@ pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: e
     }
 }
 
+/// Starts a thread that no signal sent to the process is delivered to. Faults of its own (SIGBUS of a mapped file)
+/// stay what they are.
+pub(crate) fn spawn_unsignalled(
+    name: &str,
+    stack: usize,
+    f: impl FnOnce() + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    // SAFETY: sets of signals are plain data, all-zero is a valid value of them; the calls read and write only them
+    // and the calling thread's own mask, which is put back.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        for fault in [
+            libc::SIGBUS,
+            libc::SIGSEGV,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGTRAP,
+            libc::SIGABRT,
+            libc::SIGSYS,
+        ] {
+            libc::sigdelset(&raw mut all, fault);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let started = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(stack)
+            .spawn(f);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        started
+    }
+}
+
 /// The current fork generation (one load).
 #[inline]
 pub(crate) fn forks() -> u32 {

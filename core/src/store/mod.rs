@@ -55,7 +55,7 @@ use std::time::Duration;
 /// How much a completed operation survives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
-    /// Process death at once, power loss back to the last checkpoint (the default).
+    /// Process death at once; power loss but for what was completed within `Options::max_age` (the default).
     #[default]
     Checkpoint,
     /// Power loss too: every completed operation is in the redo log (`FILE-wal`), and that is flushed,
@@ -74,6 +74,11 @@ pub struct Options {
     pub create: bool,
     /// See `Durability`.
     pub durability: Durability,
+    /// With `Durability::Checkpoint` and `Durability::Commit`: what was completed longer ago than this survives a
+    /// power cut. A thread of this process makes checkpoints for that (one at a time for all that have the store open;
+    /// the shortest bound of all present counts). Where the disk cannot keep up, and while a transaction is open, the
+    /// bound stretches: `Stat::undurable_age` says how far. None: no such bound. Default 1 s.
+    pub max_age: Option<Duration>,
     /// How long a change waits for a foreign lock, and anything for the latch. Default 30 s.
     pub lock_timeout: Duration,
     /// Open the snapshot of this name, for reading only (whatever `read_only` says). Needs no write permission,
@@ -87,6 +92,7 @@ impl Default for Options {
             read_only: false,
             create: true,
             durability: Durability::Checkpoint,
+            max_age: Some(Duration::from_secs(1)),
             lock_timeout: Duration::from_secs(30),
             snapshot: None,
         }
@@ -111,6 +117,8 @@ pub struct Stat {
     pub processes: u64,
     /// Containers waiting to be freed.
     pub orphans: u64,
+    /// How long ago the oldest change was made that would not survive a power cut; None: every change would.
+    pub undurable_age: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -153,6 +161,7 @@ impl Store {
                 Durability::Checkpoint => 1,
                 Durability::Commit => 2,
             },
+            max_age: options.max_age,
             bound: options.lock_timeout,
             snapshot: options.snapshot.clone(),
         };
@@ -209,6 +218,14 @@ impl Store {
         self.pager().checkpoint(&mut Wait::forever())
     }
 
+    /// From now on this opening wants a bound on loss (`Options::max_age`) that is no longer than this.
+    ///
+    /// # Errors
+    /// `Error::Closed`.
+    pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
+        self.pager().shorten_max_age(age)
+    }
+
     /// Collects unreachable cycles and frees what waits to be freed, in steps. The number of
     /// containers freed.
     ///
@@ -243,6 +260,7 @@ impl Store {
             dirty_pages: page.dirty_pages,
             processes: page.processes,
             orphans,
+            undurable_age: self.pager().undurable_age(),
         })
     }
 
@@ -323,6 +341,15 @@ impl Store {
     #[must_use]
     pub fn change_count(&self) -> u64 {
         self.pager().changes()
+    }
+
+    /// Runs `f` with no checkpoint made meanwhile, by any process: what a measurement compares with.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    #[cfg(feature = "bench")]
+    pub fn without_checkpoints<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        self.pager().with_image(|_| f())
     }
 
     /// Closes: further calls answer `Error::Closed`, on clones of this handle too. The last process

@@ -169,15 +169,10 @@ impl Store {
             return false;
         };
         let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
-        let done = plain
+        plain
             && matches!(graph::something_waits(&*section), Ok(false))
             && !locks::may_concern(section.pager(), obj.id)
-            && section.replace(at, word.0, time_at);
-        drop(section);
-        if done && self.pager().wants_checkpoint() {
-            let _ = self.pager().checkpoint(&mut Wait::never());
-        }
-        done
+            && section.replace(at, word.0, time_at)
     }
 
     /// Runs `f` in a write section and commits, or rolls back to before the call on an error. In a
@@ -309,8 +304,8 @@ impl Store {
     /// meet whoever syncs.
     #[inline]
     fn after_change(&self) {
-        if self.pager().wants_checkpoint() && !self.in_transaction() {
-            let _ = self.pager().checkpoint(&mut Wait::never());
+        if self.pager().wants_help() && !self.in_transaction() {
+            self.pager().ask_for_help();
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 pub fn options(durability: Durability) -> Options {
     Options {
         durability,
+        max_age: None,
         ..Options::default()
     }
 }
@@ -119,7 +120,14 @@ pub fn judge(
             "{what}: a log is left behind"
         );
         let _ = std::fs::remove_file(beside(path, "shm"));
-        let store = Store::open(path, &Options::default()).unwrap();
+        let store = Store::open(
+            path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap();
         compare(&store, &model, &format!("{what}: gone on, closed, opened"));
     }
     Image::clear(path);

@@ -26,7 +26,14 @@ pub fn judge(path: &Path, job: &Job) -> u64 {
     std::fs::write(path, &job.image).unwrap();
     let _ = std::fs::remove_file(&sidecar);
     let what = &job.what;
-    let mut store = Store::open(path, &Options::default()).unwrap_or_else(|e| panic!("{what}: opening: {e}"));
+    let mut store = Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap_or_else(|e| panic!("{what}: opening: {e}"));
     let n = store.stat().unwrap().checkpoint;
     assert!(
         n >= job.least,
@@ -66,8 +73,14 @@ pub fn judge(path: &Path, job: &Job) -> u64 {
         store.close().unwrap();
         drop(store);
         let _ = std::fs::remove_file(&sidecar);
-        store = Store::open(path, &Options::default())
-            .unwrap_or_else(|e| panic!("{what}: gone on, opening: {e}"));
+        store = Store::open(
+            path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        )
+        .unwrap_or_else(|e| panic!("{what}: gone on, opening: {e}"));
         compare(&store, &model, &format!("{what}: gone on and reopened"));
     }
     let _ = store.close();

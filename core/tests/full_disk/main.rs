@@ -84,7 +84,14 @@ impl Drop for Disk {
 }
 
 fn open(path: &Path) -> Store {
-    Store::open(path, &Options::default()).unwrap()
+    Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap()
 }
 
 fn set(s: &Store, key: &str, value: In<'_>) -> Result<()> {
@@ -294,6 +301,7 @@ fn the_disk_may_be_full_at_any_page() {
         };
         let options = Options {
             durability,
+            max_age: None,
             ..Options::default()
         };
         for _ in 0..4 {
@@ -379,7 +387,13 @@ fn a_new_store_on_a_full_disk_is_refused_and_can_be_made_later() {
     let path = disk.path();
     for pages in [0, 1, 10, 96, 97, 100, 300, 600, 640, 660] {
         disk.leave(pages);
-        match Store::open(&path, &Options::default()) {
+        match Store::open(
+            &path,
+            &Options {
+                max_age: None,
+                ..Options::default()
+            },
+        ) {
             Err(Error::NoSpace { .. }) => {}
             Ok(store) => store.check().map(drop).unwrap(),
             Err(e) => panic!("{pages} pages free: {e}"),

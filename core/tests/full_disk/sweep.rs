@@ -42,11 +42,23 @@ const CASES: &[Case] = &[
         open: false,
         stride: 90,
         act: |path, slot| {
-            let store = Store::open(beside(path, "new"), &Options::default())?;
+            let store = Store::open(
+                beside(path, "new"),
+                &Options {
+                    max_age: None,
+                    ..Options::default()
+                },
+            )?;
             set(&store, "x", In::Int(1))?;
             store.check().unwrap();
             store.close()?;
-            *slot = Some(Store::open(path, &Options::default())?);
+            *slot = Some(Store::open(
+                path,
+                &Options {
+                    max_age: None,
+                    ..Options::default()
+                },
+            )?);
             Ok(())
         },
     },
@@ -55,7 +67,13 @@ const CASES: &[Case] = &[
         open: false,
         stride: 40,
         act: |path, slot| {
-            *slot = Some(Store::open(path, &Options::default())?);
+            *slot = Some(Store::open(
+                path,
+                &Options {
+                    max_age: None,
+                    ..Options::default()
+                },
+            )?);
             Ok(())
         },
     },
@@ -66,6 +84,7 @@ const CASES: &[Case] = &[
         act: |path, slot| {
             let durable = Options {
                 durability: Durability::Commit,
+                max_age: None,
                 ..Options::default()
             };
             let store = slot.insert(Store::open(path, &durable)?);

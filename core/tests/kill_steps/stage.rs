@@ -86,6 +86,7 @@ const BOOT: u64 = 24;
 pub(super) fn options() -> Options {
     Options {
         lock_timeout: Duration::from_secs(60),
+        max_age: None,
         ..Options::default()
     }
 }

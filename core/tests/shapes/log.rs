@@ -51,6 +51,7 @@ pub fn make(path: &Path, mut seen: impl FnMut(&Store)) -> Logged {
 fn open(path: &Path) -> Store {
     let options = Options {
         durability: Durability::Commit,
+        max_age: None,
         ..Options::default()
     };
     Store::open(path, &options).unwrap()

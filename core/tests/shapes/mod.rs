@@ -32,7 +32,14 @@ pub const ALL: &[&str] = &[
 
 /// Makes a store of a shape, closed and checkpointed twice.
 pub fn make(shape: &str, path: &Path) {
-    let store = Store::open(path, &Options::default()).unwrap();
+    let store = Store::open(
+        path,
+        &Options {
+            max_age: None,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let root = store.root();
     write(&store, |w| w.set(root, &Key::Str(b"before"), &In::Int(1)));
     match shape {

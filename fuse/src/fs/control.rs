@@ -91,7 +91,7 @@ impl Fs {
                 let s = self.store.stat()?;
                 format!(
                     "path {}\npid {}\ncheckpoint {}\nfile_pages {}\nfree_pages {}\nlogical_pages {}\ndirty_pages {}\n\
-                     processes {}\norphans {}\n",
+                     processes {}\norphans {}\nundurable_age {}\n",
                     self.store.path().display(),
                     std::process::id(),
                     s.checkpoint,
@@ -100,7 +100,9 @@ impl Fs {
                     s.logical_pages,
                     s.dirty_pages,
                     s.processes,
-                    s.orphans
+                    s.orphans,
+                    s.undurable_age
+                        .map_or_else(|| "none".to_owned(), |age| format!("{:.3}", age.as_secs_f64()))
                 )
             }
             Control::Locks => self.describe_locks()?,

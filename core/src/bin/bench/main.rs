@@ -38,6 +38,14 @@ enum Command {
         #[arg(long, default_value_t = 10.0)]
         seconds: f64,
     },
+    /// Values of few keys set over and over, with the bound on loss and without it.
+    Hot {
+        /// A directory for the stores.
+        dir: PathBuf,
+        /// Rounds of each.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Makes checkpoints until its input ends, and prints when each began and ended.
     #[command(hide = true)]
     Sync {
@@ -50,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Undo { dir, rounds } => undo::run(&dir, rounds),
         Command::Stall { dir, bytes, seconds } => stall::run(&dir, bytes, seconds),
+        Command::Hot { dir, rounds } => stall::hot(&dir, rounds),
         Command::Sync { store } => stall::sync(&store),
     };
     match done {

@@ -21,6 +21,11 @@ pub(super) fn stat(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     ] {
         writeln!(out, "{name:<20} {figure}")?;
     }
+    let age = s.undurable_age.map_or_else(
+        || "none".to_owned(),
+        |age| format!("{:.3} seconds old", age.as_secs_f64()),
+    );
+    writeln!(out, "{:<20} {age}", "oldest not durable")?;
     let root = read(store, |r| r.len(store.root()))?;
     writeln!(out, "{:<20} {root}", "entries of the root")?;
     Ok(store.close()?)

@@ -74,20 +74,19 @@ impl Pager {
         settled.map_err(|e| Error::DurabilityUnknown { source: Box::new(e) })
     }
 
-    /// Makes a checkpoint when the log is getting full, and waits for it when it nearly is. The change is
+    /// Asks for a checkpoint when the log is getting full, and makes it when it nearly is. The change is
     /// complete whatever becomes of this: errors meet whoever syncs.
     fn relieve_log(&self) {
         let used = |since| self.shm.get(at::LOG_END).saturating_sub(self.shm.get(since));
         if self.shm.get(at::LOG_MODE) != ON || used(at::LOG_NEW) < DUE {
             return;
         }
-        let mut wait = if used(at::LOG_OLD) < CROWDED {
-            Wait::never()
-        } else {
-            Wait::forever()
-        };
-        // Somebody else may have made it meanwhile.
-        let _ = self.checkpoint_when(&mut wait, || used(at::LOG_NEW) >= DUE);
+        if used(at::LOG_OLD) < CROWDED {
+            self.demand_checkpoint();
+            return;
+        }
+        // Another thread may have made it while this one waited.
+        let _ = self.checkpoint_when(&mut Wait::forever(), || used(at::LOG_NEW) >= DUE);
     }
 
     /// Waits until this thread's last change survives a power cut, and what earlier waits of this process did not see

@@ -31,7 +31,11 @@ impl Pager {
     #[inline(always)]
     pub(crate) fn try_lone(&self) -> Option<LoneSection<'_>> {
         let slot = self.known_slot()?;
-        if self.read_only || self.wants_commit() || self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.helper.is_absent()
+            || self.read_only
+            || self.wants_commit()
+            || self.shm.mark(slot).load(Ordering::Relaxed) != 0
+        {
             return None;
         }
         let latch = self.latch();
