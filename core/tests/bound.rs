@@ -33,6 +33,11 @@ fn open(path: &Path, max_age: Option<Duration>) -> Store {
     Store::open(path, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// Makes a store: that, too, is a change.
+fn made(path: &Path) {
+    open(path, None).close().unwrap();
+}
+
 fn soon() -> Option<Duration> {
     Some(Duration::from_millis(50))
 }
@@ -97,8 +102,8 @@ fn without_a_bound_there_is_no_thread_and_no_checkpoint() {
     let _alone = alone();
     let dir = scratch();
     let path = dir.path().join("a.store");
+    made(&path);
     let store = open(&path, None);
-    store.sync().unwrap();
     let before = store.stat().unwrap().checkpoint;
     set(&store, "x", 1).unwrap();
     assert_eq!(helpers(), 0);
@@ -127,6 +132,7 @@ fn without_a_bound_there_is_no_thread_and_no_checkpoint() {
 fn no_thread_is_left_of_a_closed_or_dropped_store() {
     let _alone = alone();
     let dir = scratch();
+    made(&dir.path().join("a.store"));
     for close in [true, false] {
         let store = open(&dir.path().join("a.store"), Some(Duration::from_secs(3600)));
         assert_eq!(helpers(), 0, "it begins with the first change");
@@ -346,6 +352,7 @@ fn who_leaves_only_readers_behind_makes_it_durable() {
     let _alone = alone();
     let dir = scratch();
     let path = dir.path().join("a.store");
+    made(&path);
     let reader = open(&path, Some(Duration::from_secs(3600)));
     let mut child = start(&path, "sync 3600000", |_| {});
     assert!(child.wait().unwrap().success());
