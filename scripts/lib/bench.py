@@ -174,6 +174,7 @@ def main() -> None:
     opening(rounds * 4, big, aims)
     bench_safety.undo(a.engine, rounds)
     bench_safety.stall(a.engine, a.quick, aims)
+    bench_safety.hot(a.engine, rounds, aims)
     bench_durable.durable({c.name for c in classes} & {"persist", "lmdb", "sqlite3"}, a.others, rounds, aims)
     print("\naims")
     print("\n".join(aims))

@@ -76,17 +76,46 @@ def stall(program: str, quick: bool, aims: list[str]) -> None:
         for part, what in (
             ("between", "no checkpoint under way"),
             ("during", f"another process makes them ({found['checkpoints']})"),
-            ("own", f"the limit of changes brings them ({found['own checkpoints']})"),
+            ("without", "none is made by anybody"),
+            ("own", f"the bound on loss brings them ({found['own checkpoints']})"),
         ):
+            if part not in found:
+                continue
             f = found[part]
             row = " ".join(f"{f[q] / 1000:>9,.1f}" for q in ("p50", "p99", "p99.9", "max"))
             print(f"  {language + ': ' + what:<52} {row}   {f['updates']:,}")
         print(f"    the longest checkpoint took {found['longest checkpoint'] / 1e6:,.0f} ms")
-        for part, what in ("during", "another process's checkpoints"), ("own", "its own checkpoints"):
+        if "without" in found:
+            bound_on_loss(found, aims)
+        for part, what in ("during", "another process's checkpoints"), ("own", "the bound's checkpoints"):
             # A small store does not reach the limit.
             if part == "during" or found["own checkpoints"]:
                 took = found[part]["p99.9"] / 1e6
                 aim(aims, f"{language}: p99.9 of an update during {what}, ms", took, 1)
+
+
+def bound_on_loss(found: dict[str, Any], aims: list[str]) -> None:
+    """What the bound on loss costs a writer that changes all of a large store, in one run."""
+    ratio = found["own"]["updates"] / max(1, found["without"]["updates"])
+    worst, rest = found["own"]["max"] / 1e6, found["without"]["max"] / 1e6
+    print(f"    updates with the bound on loss: {ratio:.2f} of those without checkpoints")
+    print(f"    the worst update: {worst:.1f} ms with the bound, {rest:.1f} ms without checkpoints")
+    print(f"    the oldest change that was not durable: {found['oldest change'] / 1e9:.1f} s old")
+    aim(aims, "Rust: updates with the bound / without checkpoints", ratio, 0.8, at_least=True)
+    aim(aims, "Rust: worst update with the bound, ms", worst, 10)
+
+
+def hot(program: str, rounds: int, aims: list[str]) -> None:
+    """Few keys, set over and over, with the bound on loss and without."""
+    home = Path(tempfile.mkdtemp(prefix="persist-bench-", dir="."))
+    try:
+        pair = engine(program, "hot", home, "--rounds", rounds)
+    finally:
+        shutil.rmtree(home)
+    ratio = pair["with"] / pair["without"]
+    print("\nan update of hot keys, with the bound on loss and without (ns)")
+    print(f"  Rust: {'':<24} with {pair['with']:>8.1f}   without {pair['without']:>8.1f}   {ratio:>5.2f} x")
+    aim(aims, "Rust: hot keys with the bound / without", ratio, 1.05)
 
 
 def python_stall(program: str, path: Path, records: int, seconds: float) -> dict[str, Any]:

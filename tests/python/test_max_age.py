@@ -1,0 +1,103 @@
+"""The bound on loss from Python: what is older than max_age is in a checkpoint, and its thread is no burden."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import persist
+import pytest
+
+
+def until(what: str, come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not come():
+        assert time.monotonic() < deadline, f"{what} never came"
+        time.sleep(0.005)
+
+
+def durable(store: persist.Store) -> bool:
+    return store.stat()["undurable_age"] is None
+
+
+def helpers() -> int:
+    names = [p.read_text() for p in Path("/proc/self/task").glob("*/comm")]
+    return sum(name.startswith("persist-helper") for name in names)
+
+
+def after_a_cut(path: Path, key: str) -> object:
+    """What the file alone holds."""
+    copy = path.with_suffix(".copy")
+    shutil.copyfile(path, copy)
+    with persist.open(copy, "r") as store:
+        found = store.root.get(key)
+    for left in path.parent.glob(copy.name + "*"):
+        left.unlink()
+    return found
+
+
+def test_older_than_the_bound_is_durable(tmp_path: Path) -> None:
+    path = tmp_path / "a.store"
+    store = persist.open(path, max_age=0.05)
+    for n in range(3):
+        store.root["x"] = n
+        until("durability", lambda: durable(store))
+        assert after_a_cut(path, "x") == n
+    store.close()
+    until("the end of the thread", lambda: helpers() == 0)
+
+
+def test_without_a_bound_nothing_is_flushed(tmp_path: Path) -> None:
+    path = tmp_path / "a.store"
+    with persist.open(path, max_age=None) as store:
+        store.sync()
+        store.root["x"] = 1
+        assert helpers() == 0
+        assert store.stat()["undurable_age"] >= 0
+        assert after_a_cut(path, "x") is None
+        # A later opening of this process that wants a bound gets it.
+        with persist.open(path, max_age=0.05):
+            until("durability", lambda: durable(store))
+        assert after_a_cut(path, "x") == 1
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan")])
+def test_wrong_bounds(tmp_path: Path, wrong: float) -> None:
+    with pytest.raises(ValueError):
+        persist.open(tmp_path / "a.store", max_age=wrong)
+
+
+def test_a_process_ends_at_once(tmp_path: Path) -> None:
+    program = """
+import persist, sys
+store = persist.open(sys.argv[1], max_age=3600)
+store.root['x'] = 1
+"""
+    for end in ("store.close()", "", "import os; os._exit(0)"):
+        subprocess.run(
+            [sys.executable, "-c", program + end, str(tmp_path / "a.store")], check=True, timeout=120
+        )
+    with persist.open(tmp_path / "a.store") as store:
+        assert store.root["x"] == 1
+
+
+def test_a_forked_child(tmp_path: Path) -> None:
+    path = tmp_path / "a.store"
+    with persist.open(path, max_age=0.05) as store:
+        store.root["parent"] = 1
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                store.root["child"] = 1
+                until("durability in the child", lambda: durable(store))
+                code = 0 if helpers() == 1 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert after_a_cut(path, "child") == 1
