@@ -234,3 +234,92 @@ fn one_runs_a_checkpoint_and_finishes_what_the_dead_began() {
         },
     );
 }
+
+/// page/runner.rs: `take_over` and `step`. An owner may be stopped anywhere, and go on when another has taken the
+/// checkpoint from it: in a model, where any thread may stand still as long as others run, that needs no more than
+/// one who takes it over.
+struct Fenced {
+    latch: LatchWords,
+    owner: AtomicU64,
+    phase: AtomicU64,
+    /// A word of the sidecar that a step changes: behind the latch.
+    tree: Arc<Bytes>,
+    /// The meta page, which is written outside the latch.
+    meta: Arc<Bytes>,
+}
+
+impl Fenced {
+    /// False if another has the checkpoint.
+    fn step(&self, slot: u32, f: impl FnOnce()) -> bool {
+        self.latch.take(slot);
+        let mine = without(Without::OwnerLook) || self.owner.load(Ordering::SeqCst) == u64::from(slot) + 1;
+        if mine {
+            f();
+        }
+        self.latch.latch().release();
+        mine
+    }
+
+    fn take_over(&self, slot: u32) -> bool {
+        let owner = self.owner.load(Ordering::SeqCst);
+        self.latch.take(slot);
+        let may = without(Without::WritingLast) || self.phase.load(Ordering::Acquire) != WRITING;
+        let taken = may
+            && owner != 0
+            && self
+                .owner
+                .compare_exchange(owner, u64::from(slot) + 1, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        self.latch.latch().release();
+        taken
+    }
+
+    /// page/checkpoint.rs: `carry_on`, from `BUILDING`.
+    fn carry_on(&self, slot: u32) {
+        let build = || {
+            self.tree.set(self.tree.get() + 1);
+            self.phase.store(WRITING, Ordering::Release);
+        };
+        let written = || {
+            assert_eq!(self.phase.load(Ordering::Acquire), WRITING);
+            self.phase.store(IDLE, Ordering::Release);
+        };
+        let phase = self.phase.load(Ordering::Acquire);
+        if phase == BUILDING && !self.step(slot, build) {
+            return;
+        }
+        // `write_meta` looks first, too: it may have come here by another's phase.
+        if phase != IDLE && self.step(slot, || {}) {
+            self.meta.set(self.meta.get() + 1);
+            self.step(slot, written);
+        }
+    }
+}
+
+#[test]
+fn who_goes_on_after_its_checkpoint_was_taken_over_changes_nothing() {
+    holds_only_with(
+        name!("who_goes_on_after_its_checkpoint_was_taken_over_changes_nothing"),
+        &[Without::OwnerLook, Without::WritingLast],
+        3,
+        || {
+            let f = Arc::new(Fenced {
+                latch: LatchWords::new(0),
+                owner: AtomicU64::new(2),
+                phase: AtomicU64::new(BUILDING),
+                tree: Bytes::new(0),
+                meta: Bytes::new(0),
+            });
+            let stopped = {
+                let f = f.clone();
+                thread::spawn(move || f.carry_on(1))
+            };
+            if f.take_over(2) {
+                f.carry_on(2);
+            }
+            stopped.join().unwrap();
+            assert_eq!(f.phase.load(Ordering::SeqCst), IDLE);
+            assert_eq!((f.tree.get(), f.meta.get()), (1, 1), "built and written once");
+        },
+    );
+}

@@ -50,6 +50,10 @@ pub(crate) enum Without {
     HighFirst,
     /// Who gives up another's right to run checkpoints does not compare.
     Compare,
+    /// A step of the checkpoint is made without a look at who owns it.
+    OwnerLook,
+    /// The checkpoint is taken from its owner while that writes the meta page.
+    WritingLast,
 }
 
 /// What is missing in this process (PERSIST_WITHOUT).
