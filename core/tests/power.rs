@@ -165,7 +165,11 @@ fn live(
     if let Some((image, ..)) = &begin {
         std::fs::write(path, image).unwrap();
     }
-    let options = Options::default();
+    // The observer sees what its own thread does.
+    let options = Options {
+        max_age: None,
+        ..Options::default()
+    };
     // A new store's graph is an empty root, and its root is its first container.
     let empty = {
         let probe = path.with_extension("probe");

@@ -245,12 +245,14 @@ impl Pager {
         let want = next + 3 * self.reserve() + REMOVAL;
         let free = self.shm.get(at::FREE_COUNT);
         // A small step is quick wherever it is made.
-        if free >= want || want - free < AHEAD || pages + want > MAX_PAGES.min(self.map.pages()) {
+        if free >= want || want - free < AHEAD || pages + want > MAX_PAGES {
             return;
         }
         let more = want - free;
         let (from, len) = (pages * PAGE_SIZE as u64, more * PAGE_SIZE as u64);
-        if file::allocate(&self.file, from, len, "the store file").is_err() {
+        let there = file::allocate(&self.file, from, len, "the store file")
+            .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
+        if there.is_err() {
             return;
         }
         let _ = self.latched(|pager, _| {

@@ -26,32 +26,14 @@ fn a_damaged_store_gives_no_backup() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.write_all_at(&[0xee; 32], victim * 4096 + 50).unwrap();
     let to = dir.path().join("to");
-    let e = backup_to(
-        &path,
-        &to,
-        &Options {
-            max_age: None,
-            ..Options::default()
-        },
-        &mut (),
-    )
-    .unwrap_err();
+    let e = backup_to(&path, &to, &Options::default(), &mut ()).unwrap_err();
     assert!(
         matches!(e, Error::Corrupt { at, .. } if at == victim * 4096),
         "{e}"
     );
     assert!(!to.exists());
     let mut stream = Vec::new();
-    backup::backup(
-        &path,
-        &mut stream,
-        &Options {
-            max_age: None,
-            ..Options::default()
-        },
-        &mut (),
-    )
-    .unwrap_err();
+    backup::backup(&path, &mut stream, &Options::default(), &mut ()).unwrap_err();
     let inputs = vec![Input::stream("what came", stream.as_slice())];
     let e = restore(inputs, &to, &Restoring::default(), &mut ()).unwrap_err();
     assert!(e.to_string().contains("what came: it is cut short"), "{e}");
@@ -268,16 +250,7 @@ fn a_full_disk_at_the_target() {
         return;
     };
     let to = small.path().join("to");
-    let e = backup_to(
-        &path,
-        &to,
-        &Options {
-            max_age: None,
-            ..Options::default()
-        },
-        &mut (),
-    )
-    .unwrap_err();
+    let e = backup_to(&path, &to, &Options::default(), &mut ()).unwrap_err();
     assert!(matches!(e, Error::NoSpace { .. }), "{e}");
     let e = put_back(&files, &to).unwrap_err();
     assert!(matches!(e, Error::NoSpace { .. }), "{e}");

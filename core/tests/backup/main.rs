@@ -20,12 +20,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 fn open(path: &Path) -> Store {
-    Store::open(path, &OpenOptions::default()).unwrap()
+    let options = OpenOptions {
+        max_age: None,
+        ..OpenOptions::default()
+    };
+    Store::open(path, &options).unwrap()
 }
 
 fn at(path: &Path, name: &str) -> Store {
     let options = OpenOptions {
         snapshot: Some(name.to_owned()),
+        max_age: None,
         ..OpenOptions::default()
     };
     Store::open(path, &options).unwrap()
@@ -252,6 +257,7 @@ fn stores_with_durable_commits() {
     );
     let durable = OpenOptions {
         durability: persist_core::store::Durability::Commit,
+        max_age: None,
         ..OpenOptions::default()
     };
     let store = Store::open(&path, &durable).unwrap();
