@@ -7,7 +7,9 @@ mod support;
 
 use common::{Model, Rng, compare, scratch, step};
 use persist_core::raw::observe::{Moment, observe};
-use persist_core::store::{Actor, Durability, Error, In, Key, Obj, Options, Store, Value, Wait, Word};
+use persist_core::store::{
+    Actor, Durability, Error, In, Key, Obj, Options, Store, Value, Wait, Word, Writer,
+};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -459,6 +461,95 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         found.close().unwrap();
         store.close().unwrap();
     }
+}
+
+/// What a record brings back is all of the change: the times of change, too.
+#[test]
+fn what_is_replayed_has_its_times_of_change() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    let root = store.root();
+    let mut forever = Wait::forever();
+    let (list, object, dict) = store
+        .write(Actor::Thread, &mut forever, |w| {
+            let (list, object, dict) = (w.new_list()?, w.new_object("m.C")?, w.new_dict()?);
+            for (key, obj) in [("list", list), ("object", object), ("dict", dict)] {
+                w.set(root, &Key::Str(key.as_bytes()), &In::Obj(obj))?;
+            }
+            for i in 0..100 {
+                w.insert(list, i, &In::Int(0))?;
+                w.set(dict, &Key::Int(i as i64), &In::Int(0))?;
+            }
+            w.set(object, &Key::Str(b"a"), &In::Int(0))?;
+            Ok((list, object, dict))
+        })
+        .unwrap();
+    type Change<'a> = (
+        &'a str,
+        Obj,
+        &'a dyn Fn(&mut Writer<'_>, i64) -> Result<(), Error>,
+    );
+    let changes: [Change<'_>; 8] = [
+        ("replaced", root, &|w, n| {
+            w.set(root, &Key::Str(b"x"), &In::Int(n))
+        }),
+        ("of a large dict", dict, &|w, n| {
+            w.set(dict, &Key::Int(50), &In::Int(n))
+        }),
+        ("removed", dict, &|w, n| {
+            let key = Key::Int(n % 100);
+            if w.remove(dict, &key)? {
+                Ok(())
+            } else {
+                w.set(dict, &key, &In::Int(n))
+            }
+        }),
+        ("an item", list, &|w, n| w.set_item(list, 5, &In::Int(n))),
+        ("inserted", list, &|w, n| w.insert(list, 0, &In::Int(n))),
+        ("an attribute", object, &|w, n| {
+            w.set(object, &Key::Str(b"a"), &In::Int(n))
+        }),
+        ("a new attribute", object, &|w, n| {
+            w.set(object, &Key::Str(format!("{n}").as_bytes()), &In::Int(n))
+        }),
+        ("a time", list, &|w, n| w.set_mtime(list, 1_000_000 + n as u64)),
+    ];
+    let mtime = |s: &Store, obj| s.read(&mut Wait::forever(), |r| r.mtime(obj)).unwrap();
+    for (i, (what, obj, change)) in changes.iter().enumerate() {
+        for in_transaction in [false, true] {
+            store.sync().unwrap();
+            let before = mtime(&store, *obj);
+            let end = Instant::now() + Duration::from_secs(60);
+            let mut n = 0;
+            // Until the clock has moved.
+            while mtime(&store, *obj) == before {
+                assert!(Instant::now() < end, "{what}: its time stands still");
+                n += 1;
+                if in_transaction {
+                    store.begin(&mut forever).unwrap();
+                }
+                store
+                    .write(Actor::Thread, &mut forever, |w| change(w, n))
+                    .unwrap();
+                if in_transaction {
+                    store.commit().unwrap();
+                }
+            }
+            let cut = dir.path().join(format!("cut{i}{in_transaction}.store"));
+            copy(&path, &cut);
+            let found = Store::open(&cut, &Options::default()).unwrap();
+            for obj in [root, list, object, dict] {
+                assert_eq!(
+                    mtime(&found, obj),
+                    mtime(&store, obj),
+                    "{what}, in a transaction: {in_transaction}"
+                );
+            }
+            found.close().unwrap();
+        }
+    }
+    store.close().unwrap();
 }
 
 /// The log is given up, a checkpoint makes durable what it would have, and a new log is begun.

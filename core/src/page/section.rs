@@ -395,8 +395,13 @@ impl PagesMut for WriteSection<'_> {
             return Err(Error::corrupt("misaligned word", addr));
         }
         let phys = self.write_page(page, addr)?;
+        let pager = self.read.pager;
+        // Undone it may stay; replayed it must be there.
+        if pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+            pager.shm.log_note(addr, 8)?;
+        }
         // SAFETY: this write section is the only one in the store (invariant 1).
-        unsafe { self.read.pager.map.store_u64(phys, offset, value) }
+        unsafe { pager.map.store_u64(phys, offset, value) }
     }
 
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
