@@ -28,8 +28,8 @@ pub(super) struct Note {
 }
 
 /// How many of an image's pages are in use: those below `NEXT_PAGE`. What lies behind them was allocated by changes
-/// that were undone; nothing reaches it, and it is written over when it is allocated again. All of them if the superblock
-/// cannot say.
+/// that were undone; nothing reaches it, and it is written over when it is allocated again. All of them if the
+/// superblock cannot say.
 pub(super) fn pages_in_use(p: &Image<'_>) -> u64 {
     let next = match p.u64_at(sb::NEXT_PAGE) {
         Ok(next) if next != 0 && next <= p.logical() => next,
