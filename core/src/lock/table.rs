@@ -210,6 +210,14 @@ impl<'a> Table<'a> {
         Ok(result)
     }
 
+    /// Whether the signal of a request differs from the value `seen`: one load, without the latch.
+    #[inline]
+    #[must_use]
+    pub fn is_signalled(&self, ticket: Ticket, seen: u32) -> bool {
+        let signal = self.signals.get(ticket.signal as usize);
+        signal.is_none_or(|s| s.load(Ordering::Acquire) != seen)
+    }
+
     /// Gives a request up without the latch, when that cannot be had in time: the next one who
     /// waits for anything clears it away, with what it was granted.
     pub fn abandon(&self, ticket: Ticket) {

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// The longest sleep between two looks around.
 pub const SLICE: Duration = Duration::from_millis(20);
 
+/// Looks at a spinning waiter's word between two looks at the clock.
+const SPINS_BETWEEN_LOOKS: u32 = 50;
+
 /// How often one request gets past dead owners before it believes the answer.
 const BURIALS: usize = 64;
 
@@ -38,6 +41,10 @@ pub trait Env {
     fn sleep(&self, signal: u32, expected: u32, at_most: Duration);
     /// Wakes who sleeps on a signal.
     fn wake(&self, signal: u32);
+    /// How long a waiter spins before it sleeps: waking it costs more than most locks are held. Zero in models.
+    fn spins(&self) -> Duration {
+        Duration::ZERO
+    }
     /// What to call an owner in an error.
     fn describe(&self, owner: &Owner) -> String;
 }
@@ -265,12 +272,35 @@ fn start<E: Env>(env: &E, request: &Request, may_wait: bool, patience: &mut Pati
     }
 }
 
+/// Spins until `done`, at most as long as the store allows; whether it is done. It yields the processor, which the
+/// holder may need.
+fn spin<E: Env>(env: &E, done: impl Fn(&Table<'_>) -> bool) -> bool {
+    let most = env.spins();
+    if most.is_zero() {
+        return false;
+    }
+    let begun = Instant::now();
+    loop {
+        for _ in 0..SPINS_BETWEEN_LOOKS {
+            if env.unlatched(&done) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if begun.elapsed() >= most {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}
+
 fn obtain<E: Env>(
     env: &E,
     request: &Request,
     timeout: Option<Duration>,
     interrupted: Interrupted<'_>,
 ) -> Result<()> {
+    let begun = Instant::now();
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let may_wait = timeout != Some(Duration::ZERO);
     let mut patience = Patience {
@@ -278,10 +308,17 @@ fn obtain<E: Env>(
         interrupted,
     };
     let mut burials = 0;
+    // A running thread takes what no earlier request waits for.
+    let mut spun = !may_wait || env.spins().is_zero();
     let (ticket, mut seen) = loop {
-        match start(env, request, may_wait, &mut patience)? {
+        let queue = may_wait && spun;
+        match start(env, request, queue, &mut patience)? {
             Start::Granted => return Ok(()),
             Start::Waiting(ticket, seen) => break (ticket, seen),
+            Start::Refused(..) if may_wait && !spun => {
+                spun = !spin(env, |table| !table.may_concern(request.target.id))
+                    || begun.elapsed() >= env.spins();
+            }
             Start::Refused(error, mut suspects) => {
                 suspects.retain(|p| !p.same_process(&request.owner));
                 burials += 1;
@@ -296,7 +333,9 @@ fn obtain<E: Env>(
         ticket: Some(ticket),
     };
     loop {
-        env.sleep(ticket.signal, seen, patience.slice());
+        if !spin(env, |table| table.is_signalled(ticket, seen)) {
+            env.sleep(ticket.signal, seen, patience.slice());
+        }
         let soon = Instant::now() + SLICE;
         match latch(env, Some(soon), |table, wakes| table.standing(ticket, wakes)) {
             Ok(Standing::Granted) => {

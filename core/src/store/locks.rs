@@ -10,6 +10,9 @@ use crate::page::{Hooks, Pager};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+/// How long a request for a lock spins before it queues, and before it sleeps.
+const SPINS: Duration = Duration::from_micros(30);
+
 thread_local! {
     /// What the last `Error::Locked` of this thread was about.
     static BLOCKED: Cell<(u64, Option<u64>)> = const { Cell::new((0, None)) };
@@ -199,6 +202,10 @@ impl Env for Store {
 
     fn wake(&self, signal: u32) {
         self.pager().wake_on(signal);
+    }
+
+    fn spins(&self) -> Duration {
+        SPINS
     }
 
     fn describe(&self, owner: &Owner) -> String {
