@@ -89,6 +89,8 @@ const PLAIN: &[&str] = &[
     "change_count",
     "in_transaction",
     "must_settle",
+    "shorten_max_age",
+    "without_checkpoints",
     "opened_snapshot",
     "is_frozen",
 ];

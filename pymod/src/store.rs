@@ -37,7 +37,10 @@ pub struct Handle {
 /// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
 /// snapshot: the name of a snapshot to open in place of the store, with mode "r".
 #[pyfunction]
-#[pyo3(signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None))]
+#[pyo3(
+    signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None),
+    text_signature = "(path, mode='rw', durability='checkpoint', *, max_age=1.0, lock_timeout=30.0, snapshot=None)"
+)]
 pub(crate) fn open(
     py: Python<'_>,
     path: &Bound<'_, PyAny>,

@@ -17,11 +17,12 @@
 //! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
 //! pins) are leaves.
 //!
-//! Files: `open`, `sidecar` (its making and taking over), `identify` (what the files are), `session` (which sidecar is the store's), `close`,
-//! `shm` (the sidecar's layout), `meta`, `table` (durable
+//! Files: `open`, `sidecar` (its making and taking over), `identify` (what the files are), `session` (which sidecar is
+//! the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
-//! `transaction`, `checkpoint`, `runner` (who runs it), `helper` (the thread that makes checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
+//! `transaction`, `turn` (of waiters for the latch), `checkpoint`, `runner` (who runs it), `helper` (the thread that
+//! makes checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
 //! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 

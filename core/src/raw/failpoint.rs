@@ -1,8 +1,8 @@
 //! Failpoints: named steps of the protocols at which a test kills its own process.
 //!
 //! `PERSIST_FAIL=NAME=N`: at the N-th pass (from 1) of a step whose name begins with NAME the process is
-//! killed, as by `kill -9`; with `PERSIST_FAIL_SIGNAL=STOP` it is stopped there, and goes on by SIGCONT. Compiled only for tests (feature `testing`); a step that no one asked for
-//! costs one load.
+//! killed, as by `kill -9`; with `PERSIST_FAIL_SIGNAL=STOP` it is stopped there, and goes on by SIGCONT. Compiled only
+//! for tests (feature `testing`); a step that no one asked for costs one load.
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use on::pass;

@@ -300,8 +300,8 @@ impl Store {
         some.into_iter().try_for_each(|obj| graph::unpinned(w, obj))
     }
 
-    /// What comes after a completed change, outside its section. The change is complete whatever becomes of this: errors
-    /// meet whoever syncs.
+    /// What comes after a completed change, outside its section. The change is complete whatever becomes of this:
+    /// errors meet the next sync.
     #[inline]
     fn after_change(&self) {
         if self.pager().wants_help() && !self.in_transaction() {

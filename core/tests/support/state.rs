@@ -117,9 +117,18 @@ fn segments(r: &Reader<'_>) -> Result<(u64, u64)> {
 pub fn sound(store: &Store) -> std::result::Result<(), String> {
     let say = |e: persist_core::Error| e.to_string();
     store.check().map_err(say)?;
-    let locks = store.locks().map_err(say)?;
-    if !locks.is_empty() {
-        return Err(format!("locks are left: {locks:?}"));
+    // A thread that makes checkpoints, of this process or of another one, may be recovering the dead owner now.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let locks = store.locks().map_err(say)?;
+        if locks.is_empty() {
+            break;
+        }
+        if std::time::Instant::now() > deadline {
+            return Err(format!("locks are left: {locks:?}"));
+        }
+        store.sync().map_err(say)?;
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     // So large that every page which seems to be free is used, before a checkpoint that was under way is
     // carried on.

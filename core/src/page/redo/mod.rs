@@ -28,7 +28,8 @@
 //! 5. A flush of the log that fails poisons the store, as any other. Bytes that cannot be written, a full
 //!    disk, a log that was taken away: the log is given up, and a checkpoint makes durable what it would have.
 //!
-//! Files: `record` and `file` (formats), `group` (who flushes), `append` (commits), `durable` (waiting for it), `replay`.
+//! Files: `record` and `file` (formats), `group` (who flushes), `append` (commits), `durable` (waiting for it),
+//! `replay`.
 
 mod append;
 mod durable;
