@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 
 /// What is about to happen, or has just happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,14 +32,30 @@ pub enum Moment {
 }
 
 type Observer = Box<dyn FnMut(Moment) -> io::Result<()>>;
+/// An observer of several threads.
+type Shared = Arc<dyn Fn(Moment) -> io::Result<()> + Send + Sync>;
 
 thread_local! {
     static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+    static INHERITED: RefCell<Option<Shared>> = const { RefCell::new(None) };
 }
 
 /// Sets this thread's observer, or takes it away. It is not called while it is running.
 pub fn observe(observer: Option<Observer>) {
     OBSERVER.with_borrow_mut(|o| *o = observer);
+}
+
+/// As `observe`, for this thread and for the threads that the engine starts in its calls from now on: helpers, which
+/// make checkpoints.
+pub fn observe_with_helpers(observer: Option<Shared>) {
+    INHERITED.with_borrow_mut(|i| i.clone_from(&observer));
+    observe(observer.map(|shared| -> Observer { Box::new(move |moment| shared(moment)) }));
+}
+
+/// Sets in a thread that this one starts what it inherits.
+pub(crate) fn inheritance() -> impl FnOnce() + Send + 'static {
+    let observer = INHERITED.with_borrow(Clone::clone);
+    move || observe_with_helpers(observer)
 }
 
 pub(crate) fn tell(moment: Moment) -> io::Result<()> {

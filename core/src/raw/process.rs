@@ -131,6 +131,14 @@ pub(crate) fn spawn_unsignalled(
     stack: usize,
     f: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
+    #[cfg(any(test, feature = "testing"))]
+    let f = {
+        let inherit = super::observe::inheritance();
+        move || {
+            inherit();
+            f();
+        }
+    };
     // SAFETY: sets of signals are plain data, all-zero is a valid value of them; the calls read and write only them
     // and the calling thread's own mask, which is put back.
     unsafe {

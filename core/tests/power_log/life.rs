@@ -5,7 +5,7 @@ use super::common::{Model, Rng};
 use super::disk::Disk;
 use super::disk::files::{Image, beside, judge, options};
 use super::disk::kept::Named;
-use persist_core::raw::observe::{Moment, observe};
+use persist_core::raw::observe::{Moment, observe_with_helpers};
 use persist_core::store::{Durability, Store};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,10 @@ pub(super) struct Life {
     /// Operations that somebody waited for, and flushes of the log.
     pub(super) waited: usize,
     pub(super) flushes: usize,
+    /// Flushes of the store by threads that the engine started.
+    pub(super) by_helpers: usize,
+    /// The power is gone. What the closing of the stores then does is not observed as a whole.
+    pub(super) over: bool,
 }
 
 pub(super) type Shared = Arc<Mutex<Life>>;
@@ -120,7 +124,10 @@ impl Life {
         done.unwrap_or_else(|e| std::panic::resume_unwind(e))
     }
 
-    fn observed(&mut self, moment: Moment) {
+    fn observed(&mut self, moment: Moment, by_helper: bool) {
+        if self.over {
+            return;
+        }
         self.moment(&format!("before {moment:?}"));
         match moment {
             Moment::Flushing => {
@@ -129,7 +136,10 @@ impl Life {
                 self.settled = true;
                 self.before = None;
             }
-            Moment::Flushed => self.store.flush_ended(),
+            Moment::Flushed => {
+                self.store.flush_ended();
+                self.by_helpers += usize::from(by_helper);
+            }
             Moment::LogFlushing => self.log.flush_begins(),
             Moment::LogFlushed => {
                 self.log.flush_ended();
@@ -176,11 +186,13 @@ impl Life {
     }
 }
 
-/// Makes this thread's flushes known.
+/// Makes the flushes of this thread and of the helpers that it starts known: a flush that is not seen leaves a disk
+/// that no cut can leave.
 pub(super) fn watch(life: &Shared) {
-    let life = life.clone();
-    observe(Some(Box::new(move |moment| {
-        lock(&life).observed(moment);
+    let (life, watching) = (life.clone(), std::thread::current().id());
+    observe_with_helpers(Some(Arc::new(move |moment| {
+        let by_helper = std::thread::current().id() != watching;
+        lock(&life).observed(moment, by_helper);
         Ok(())
     })));
 }
@@ -226,13 +238,16 @@ pub(super) fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize
         judged: 0,
         waited: 0,
         flushes: 0,
+        by_helpers: 0,
+        over: false,
     }))
 }
 
 /// The end of a life, with nobody in the middle of anything: the power goes.
 pub(super) fn end(life: &Shared) -> Last {
-    observe(None);
+    observe_with_helpers(None);
     let mut l = lock(life);
+    l.over = true;
     l.look();
     let image = l.image();
     let kept = l.kept;

@@ -7,7 +7,7 @@
 //! somebody waited after them; they come and go, and so does the log.
 //!
 //! Snapshots are taken and dropped by all of them. What several threads commit together, of which one flushes for
-//! all, is looked at by an observer on each.
+//! all, is looked at by an observer on each. The engine's own threads are observed as well.
 //!
 //! `life`: one life of the store, and what is known of it.
 //!
@@ -22,7 +22,7 @@ mod life;
 use common::{Model, Rng, compare, scratch, seed, step, time};
 use disk::files::{Image, options};
 use life::{Last, Shared, begin, end, lock, watch};
-use persist_core::raw::observe::observe;
+use persist_core::raw::observe::observe_with_helpers;
 use persist_core::store::{Actor, Durability, Store, Wait};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 /// Images that are judged at least, however long that takes: of lives of one thread, and of several.
 const LEAST: usize = 50;
 const LEAST_TOGETHER: usize = 20;
-/// How long lives of several threads go on at most until a flush was shared.
+/// How long lives of several threads go on at most until a flush was shared, and one until a helper has made checkpoints.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
@@ -274,7 +274,7 @@ fn live_together(path: &Path, last: Option<Last>, seed: u64, enough: &Enough) ->
                     break;
                 }
             }
-            observe(None);
+            observe_with_helpers(None);
             store
         };
         let working: Vec<_> = seeds.map(|seed| threads.spawn(move || work(seed))).into();
@@ -296,6 +296,28 @@ fn live_together(path: &Path, last: Option<Last>, seed: u64, enough: &Enough) ->
     });
     Image::clear(path);
     (last, life)
+}
+
+/// A log that gets full calls the helper. What a checkpoint of its reaches is on the disk, and what it gave back is
+/// used again.
+#[test]
+fn what_a_helper_checkpoints_is_not_lost() {
+    let mut rng = Rng(seed(20_265));
+    let dir = scratch();
+    let path = dir.path().join("life.store");
+    let life = begin(&path, None, &mut rng, 30_000);
+    watch(&life);
+    find(&path, &life, Durability::Commit);
+    let store = open(&path, Durability::Commit);
+    let begun = Instant::now();
+    // Two flushes a checkpoint: the pages of the first are used again after the third.
+    while lock(&life).by_helpers < 8 {
+        assert!(begun.elapsed() < PATIENCE, "no helper was seen");
+        operate(&store, &life, true);
+    }
+    assert!(lock(&life).judged > 0);
+    end(&life);
+    store.close().unwrap();
 }
 
 #[test]
