@@ -334,8 +334,16 @@ impl Pager {
             }
             Ok((epoch, page))
         })?;
-        file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64)
-            .map_err(|e| self.poison("cannot write the meta page", e))?;
+        file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64).map_err(|e| {
+            if e.raw_os_error() == Some(libc::EIO) {
+                return self.poison("cannot write the meta page", e);
+            }
+            // Nothing was lost, and it can be tried again.
+            match file::no_space("the store file", e) {
+                Error::Io { source, .. } => Error::io("cannot write the meta page of the store", source),
+                full => full,
+            }
+        })?;
         fail_point!("checkpoint.written");
         self.step(|pager, _| {
             pager.shm.set(at::UNFLUSHED, 1);
