@@ -27,6 +27,7 @@
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
+pub(crate) mod at;
 mod burial;
 mod catalogue;
 mod checkpoint;
@@ -84,7 +85,7 @@ use crate::raw::failpoint::fail_point;
 use crate::raw::futex;
 use crate::raw::map::Map;
 use crate::raw::process;
-use shm::{Shm, at};
+use shm::Shm;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
