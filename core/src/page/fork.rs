@@ -7,8 +7,8 @@
 //!    after the fork, so they are the child's alone. If there is no child, or it executes another program, the
 //!    slot is a dead process's and is buried by whoever meets it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
-//!    guard, in order. The order is registration, pins, frees of the transaction, probe, the
-//!    log's, the helper's, the windows of the mapping; no other code that holds a later one takes an earlier one.
+//!    guard, in order. The order is registration, pins, frees of the transaction, probe, the log's, the helper's,
+//!    the windows of the store's and the sidecar's mapping; no other code that holds a later one takes an earlier one.
 //! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
 //!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
 
@@ -45,7 +45,7 @@ struct Held {
     _probe: MutexGuard<'static, File>,
     _log: HeldLog<'static>,
     helper: MutexGuard<'static, helper::State>,
-    _windows: Windows<'static>,
+    _windows: [Windows<'static>; 2],
     child: Option<Child>,
     pager: Arc<Pager>,
 }
@@ -168,7 +168,7 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
         _probe: lock(&still.probe),
         _log: still.hold_log()?,
         helper: still.helper.state(),
-        _windows: still.map.hold(),
+        _windows: [still.map.hold(), still.shm.hold_windows()],
         child,
         pager,
     })

@@ -29,7 +29,7 @@
 pub(crate) use super::at;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
-use crate::raw::map::Map;
+use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -304,6 +304,11 @@ impl Shm {
     /// zeros. For whoever is about to do what cannot be undone.
     pub(crate) fn is_itself(&self) -> bool {
         self.get(at::NONCE) == self.nonce && self.get(at::MAGIC) == MAGIC
+    }
+
+    /// Keeps the windows of the mapping as they are.
+    pub(crate) fn hold_windows(&self) -> Windows<'_> {
+        self.map.hold()
     }
 
     /// The first access that the sidecar's file could not answer, if there was one: what it was about, and
