@@ -328,7 +328,7 @@ impl Store {
     }
 
     /// Frees what nobody needs: pages under freed ones, and those which only older checkpoints reach.
-    fn sync_forcing(&self) -> Result<()> {
+    pub(super) fn sync_forcing(&self) -> Result<()> {
         self.pager().rebuild_free_map()?;
         self.sync()?;
         self.pager().release_free_pages()?;

@@ -21,6 +21,15 @@
 use super::{Error, Options, PageWalk, Result, Snapshot, Store};
 
 impl Store {
+    /// On a full disk a snapshot does as a change does: the free pages of a store that was just opened are found only
+    /// by a rebuild of the free map, and pages of old checkpoints may be all that fills the disk.
+    fn with_room<R>(&self, mut f: impl FnMut() -> Result<R>) -> Result<R> {
+        match f() {
+            Err(Error::NoSpace { .. }) if !self.in_transaction() && self.sync_forcing().is_ok() => f(),
+            done => done,
+        }
+    }
+
     /// Keeps the state of now under a name: makes a checkpoint, and copies nothing. What is changed later
     /// takes new space until the snapshot is dropped.
     ///
@@ -30,7 +39,7 @@ impl Store {
     /// `Error::ReadOnly`; those of `sync`.
     pub fn snapshot(&self, name: &str) -> Result<Snapshot> {
         self.pager().outside_sections()?;
-        self.pager().take_snapshot(name)
+        self.with_room(|| self.pager().take_snapshot(name))
     }
 
     /// The snapshots, the oldest first. Those of an open snapshot's store, too.
@@ -49,7 +58,7 @@ impl Store {
     /// `Error::NoSnapshot`; `Error::InUse` while somebody has it open; those of `snapshot`.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
         self.pager().outside_sections()?;
-        self.pager().drop_snapshot(name)
+        self.with_room(|| self.pager().drop_snapshot(name))
     }
 
     /// Opens a snapshot of this store: a store of its own, for reading only (`Options::snapshot` does it

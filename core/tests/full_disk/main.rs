@@ -62,7 +62,7 @@ impl Disk {
     /// Leaves this many pages free, whatever else is there.
     fn leave(&self, pages: u64) {
         let filler = self.dir.path().join("filler");
-        let _ = std::fs::remove_file(&filler);
+        self.relieve();
         let file = File::create(&filler).unwrap();
         let take = self.free_pages().saturating_sub(pages);
         if take > 0 {
@@ -73,13 +73,25 @@ impl Disk {
     }
 
     fn relieve(&self) {
-        let _ = std::fs::remove_file(self.dir.path().join("filler"));
+        give_back(&self.dir.path().join("filler"));
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+/// Removes a file, if it is there, and gives its blocks back at once. A removal alone gives them back only when the
+/// last descriptor is closed, and a process that another test starts has a copy of each until its `exec`.
+fn give_back(path: &Path) {
+    match File::options().write(true).open(path) {
+        Ok(file) => {
+            file.set_len(0).unwrap();
+            std::fs::remove_file(path).unwrap();
+        }
+        Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}: {e}", path.display()),
     }
 }
 

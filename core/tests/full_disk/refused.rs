@@ -98,7 +98,8 @@ fn what_was_undone_last_is_no_damage_and_can_be_backed_up() {
         assert!(report.is_sound(), "{what}: {:?}", report.findings);
         let copies = tempfile::tempdir().unwrap();
         let (copy, again) = (copies.path().join("a.backup"), copies.path().join("b.store"));
-        backup_to(&path, &copy, &backup::Options::default(), &mut ()).unwrap();
+        backup_to(&path, &copy, &backup::Options::default(), &mut ())
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
         restore(vec![Input::file(&copy)], &again, &Restoring::default(), &mut ())
             .unwrap_or_else(|e| panic!("{what}: {e}"));
         let report = check::check(&again, &mut ()).unwrap();

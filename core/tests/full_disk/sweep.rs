@@ -2,7 +2,7 @@
 //! with ENOSPC and changes nothing, or is done; and it can be done when there is space again.
 
 use super::common::{Model, Rng, step};
-use super::{Disk, open, set};
+use super::{Disk, give_back, open, set};
 use persist_core::backup::{self, Input, Restoring, backup_to, restore};
 use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Wait};
 use std::collections::BTreeSet;
@@ -228,7 +228,7 @@ fn try_with(disk: &Disk, case: &Case, base: &[u8], pages: u64) -> Option<&'stati
     let path = disk.path();
     let what = format!("{}, {pages} pages left", case.name);
     for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
-        std::fs::remove_file(entry.unwrap().path()).unwrap();
+        give_back(&entry.unwrap().path());
     }
     std::fs::write(&path, base).unwrap();
     if case.name == "restoring" {
