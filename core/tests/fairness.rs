@@ -2,9 +2,9 @@
 #![cfg(feature = "testing")]
 
 use persist_core::store::{Actor, In, Key, Options, Store, Wait};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn set(store: &Store, key: &[u8], value: i64) {
     let root = store.root();
@@ -15,83 +15,38 @@ fn set(store: &Store, key: &[u8], value: i64) {
         .unwrap();
 }
 
-/// Spends processor time, as a transaction's own work does.
-fn work(time: Duration) {
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        std::hint::spin_loop();
-    }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// The median transaction and the median wait of a write beside them.
-fn round(store: &Store) -> (Duration, Duration) {
-    let end = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let transactions = scope.spawn(|| {
-            let mut times = Vec::new();
+#[test]
+fn a_write_beside_back_to_back_transactions_is_overtaken_by_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
+    let (end, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut overtaken: Vec<u64> = thread::scope(|scope| {
+        scope.spawn(|| {
             while !end.load(Ordering::Relaxed) {
-                let begun = Instant::now();
                 store.begin(&mut Wait::forever()).unwrap();
-                set(store, b"busy", 1);
-                work(Duration::from_micros(200));
+                set(&store, b"busy", 1);
+                // Long enough for the waiter to be scheduled, whatever else the machine does.
+                thread::sleep(Duration::from_millis(5));
                 store.commit().unwrap();
-                times.push(begun.elapsed());
+                done.fetch_add(1, Ordering::SeqCst);
             }
-            times
         });
-        let waits = (0..50).map(|i| {
-            thread::sleep(Duration::from_micros(300));
-            let begun = Instant::now();
-            set(store, b"x", i);
-            begun.elapsed()
+        let counts = (0..20).map(|i| {
+            let begun = done.load(Ordering::SeqCst);
+            while done.load(Ordering::SeqCst) == begun {
+                thread::yield_now();
+            }
+            let before = done.load(Ordering::SeqCst);
+            set(&store, b"x", i);
+            done.load(Ordering::SeqCst) - before
         });
-        let waits = median(waits.collect());
+        let counts = counts.collect();
         end.store(true, Ordering::Relaxed);
-        (median(transactions.join().unwrap()), waits)
-    })
-}
-
-#[test]
-fn a_write_beside_back_to_back_transactions_waits_for_about_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
-    // A busy machine adds turns of other programs: the best of some rounds counts. Unfair, it is tens of transactions.
-    let best = (0..20)
-        .map(|_| round(&store))
-        .map(|(transaction, wait)| wait.as_secs_f64() / transaction.as_secs_f64())
-        .fold(f64::MAX, f64::min);
-    assert!(best < 5.0, "a write waited for {best:.1} transactions");
-}
-
-#[test]
-fn all_of_many_writers_take_turns() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
-    let counts: Vec<u32> = thread::scope(|scope| {
-        let end = Instant::now() + Duration::from_millis(1500);
-        let writers: Vec<_> = (0..6)
-            .map(|_| {
-                let store = &store;
-                scope.spawn(move || {
-                    let mut n = 0;
-                    while Instant::now() < end {
-                        store.begin(&mut Wait::forever()).unwrap();
-                        set(store, b"busy", 1);
-                        work(Duration::from_micros(200));
-                        store.commit().unwrap();
-                        n += 1;
-                    }
-                    n
-                })
-            })
-            .collect();
-        writers.into_iter().map(|w| w.join().unwrap()).collect()
+        counts
     });
-    let (least, most) = (*counts.iter().min().unwrap(), *counts.iter().max().unwrap());
-    assert!(least * 4 >= most, "turns were not shared: {counts:?}");
+    overtaken.sort_unstable();
+    assert!(
+        overtaken[10] <= 3,
+        "transactions that a write waited for: {overtaken:?}"
+    );
 }

@@ -480,7 +480,13 @@ impl PagesMut for WriteSection<'_> {
             self.set_u64(page.addr(), trunk.0)?;
             self.set_u64(sb::FREE_PAGE, page.0)?;
         }
-        self.set_u64(sb::FREE_PAGES, free + 1)
+        let Some(free) = free.checked_add(1) else {
+            return Err(Error::Corrupt {
+                what: "an impossible count of free pages in the superblock",
+                at: free,
+            });
+        };
+        self.set_u64(sb::FREE_PAGES, free)
     }
 
     fn defer_free(&mut self, addr: Addr) -> Result<()> {
