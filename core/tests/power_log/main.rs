@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 /// Images that are judged at least, however long that takes: of lives of one thread, and of several.
 const LEAST: usize = 50;
 const LEAST_TOGETHER: usize = 20;
-/// How long lives of several threads go on at most until a flush was shared, and one until a helper has made checkpoints.
+/// How long lives of several threads go on at most until a flush was shared, and one until a helper has made
+/// checkpoints.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
