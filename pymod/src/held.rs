@@ -216,7 +216,7 @@ impl Drop for Held {
         if self.terms.kept && !managed || !level.held.load(Ordering::Acquire) {
             return;
         }
-        // The engine keeps the lock table sound if this fails; nobody could be told here.
+        // The engine keeps the lock table sound if this fails; a collection has no caller to report to.
         let released = level.release();
         if managed || released.is_err() || level.process != std::process::id() || self.shared.core.is_closed()
         {

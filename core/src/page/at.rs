@@ -84,7 +84,7 @@ pub(crate) const HAS_TABLE: usize = 808;
 /// The strictest durability that anyone who has the store open asked for: 0 none, 1 checkpoints
 /// flush, 2 every commit does.
 pub(crate) const STRICTEST: usize = 816;
-/// 1: the last checkpoint may not have been flushed (nobody present asked for it then).
+/// 1: the last checkpoint may not have been flushed (no process present asked for it then).
 pub(crate) const UNFLUSHED: usize = 824;
 
 /// The snapshot catalogue of the last durable checkpoint: first page | pages << 32, checksum.
@@ -101,7 +101,7 @@ pub(crate) const OLD_CATALOGUE: usize = 1072;
 pub(crate) const OLD_CATALOGUE_SUM: usize = 1080;
 /// What the checkpoint does to the catalogue (`snapshot`): nothing, add, drop.
 pub(crate) const CK_REQUEST: usize = 1088;
-/// The rebuild of the free map: the checkpoint it began at, the last snapshot wholly noted, and the
+/// The rebuild of the free map: the checkpoint it began at, the last snapshot noted to its end, and the
 /// tree that `REBUILD_AT` lies in.
 pub(crate) const REBUILD_FROM: usize = 1096;
 pub(crate) const REBUILD_DONE: usize = 1104;

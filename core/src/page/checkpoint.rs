@@ -311,7 +311,7 @@ impl Pager {
         })
     }
 
-    /// Writes the meta page. Nobody takes over from its writer (`runner`, invariant 3).
+    /// Writes the meta page. No process takes over from its writer (`runner`, invariant 3).
     fn write_meta(&self) -> Result<()> {
         fail_point!("checkpoint.writing");
         let (epoch, page) = self.step(|pager, _| {

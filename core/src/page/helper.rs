@@ -169,7 +169,7 @@ impl Pager {
             self.start_helper(false);
         }
         if dirty > FULL {
-            // The change is complete whatever becomes of this: its errors meet whoever syncs.
+            // The change is complete whatever becomes of this: its errors meet the next sync.
             let _ = self.checkpoint(&mut Wait::forever());
         } else if dirty > CROWDED {
             std::thread::sleep(Duration::from_millis(1));
@@ -315,7 +315,7 @@ impl Pager {
         }
     }
 
-    /// Whether this process's close must make what is there durable: nobody else would within the bound.
+    /// Whether this process's close must make what is there durable: no other process would within the bound.
     pub(super) fn leaves_undurable(&self) -> bool {
         let me = self.process();
         let helps = |p: usize| {

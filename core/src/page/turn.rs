@@ -39,7 +39,7 @@ pub(super) struct Place<'p> {
     slot: u32,
     mine: u64,
     begun: Instant,
-    /// The turn of another waiter that was seen with the latch free, and since when; 0: nobody's.
+    /// The turn of another waiter that was seen with the latch free, and since when; 0: no waiter's.
     seen: Option<(u64, Instant)>,
 }
 
