@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// The longest sleep between two looks around.
 pub const SLICE: Duration = Duration::from_millis(20);
 
+/// How long a release waits for the latch when all notes of deferred releases are taken.
+const WITHOUT_ROOM: Duration = Duration::from_secs(30);
+
 /// Looks at a spinning waiter's word between two looks at the clock.
 const SPINS_BETWEEN_LOOKS: u32 = 50;
 
@@ -86,6 +89,7 @@ pub fn wait_change<E: Env>(
 /// it), the release is noted and done before any later request is judged (`deferred`): it never fails for the
 /// latch. `Error::NotLocked` is told only where the latch was free.
 pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
+    let begun = Instant::now();
     loop {
         let soon = Instant::now() + SLICE;
         let done = latch(env, Some(soon), |table, wakes| match what {
@@ -95,10 +99,13 @@ pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
         });
         match done {
             Ok(()) => return Ok(()),
-            // Without room for the note only the latch is left.
+            // Without room for the note only the latch is left, which a stopped process may hold.
             Err(Failure::Latch(e)) if is_busy(&e) => {
                 if env.unlatched(|table| table.defer(owner, what)) {
                     return Ok(());
+                }
+                if begun.elapsed() >= WITHOUT_ROOM {
+                    return Err(e);
                 }
             }
             Err(failure) => return Err(failure.into_error()),
