@@ -27,7 +27,7 @@ impl Pager {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         matches!(
-            file::ofd_is_held(&probe, BYTE_PROCESS + process as u64, Ofd::Exclusive),
+            file::ofd_is_held(&*probe, BYTE_PROCESS + process as u64, Ofd::Exclusive),
             Ok(false)
         )
     }
@@ -105,7 +105,7 @@ impl Pager {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             Unshared::new(
-                file::reopen(&probe, true)
+                file::reopen(&*probe, true)
                     .map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?,
             )
         };

@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file;
+use crate::raw::held;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -455,6 +456,10 @@ impl Pager {
     }
 
     pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
+        if held::is_lost(&e) {
+            // The disk was not asked: others go on.
+            return Error::io(format!("{}: {what}", self.path.display()), e);
+        }
         self.poison_once(damage::FLUSH);
         Error::Poisoned {
             why: format!("{what}: {e}"),

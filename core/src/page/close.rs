@@ -17,6 +17,7 @@ use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
+use crate::raw::held;
 use crate::raw::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -85,6 +86,11 @@ impl Pager {
             // What this process sees of the sidecar is its own.
             return self.abandon();
         }
+        if let Err(lost) = self.has_its_files().and_then(|()| self.is_registered()) {
+            // Others, or the next opening, go on from the sidecar.
+            self.abandon()?;
+            return Err(lost);
+        }
         if self.depth() > 0 {
             let undone = self.rollback();
             if !damaged {
@@ -136,7 +142,7 @@ impl Pager {
             if let Some(frozen) = &self.frozen {
                 frozen.give_up();
             }
-            file::ofd_unlock_all(&reg.side);
+            reg.side.unlock_all();
         }
         let presence = if left.is_ok() { Ofd::None } else { Ofd::Shared };
         let given_up = file::ofd_lock(&reg.file, BYTE_PRESENCE, presence);
@@ -144,6 +150,16 @@ impl Pager {
         left?;
         given_up?;
         done
+    }
+
+    /// An error if the program has closed the descriptors that say that this process is there.
+    fn is_registered(&self) -> Result<()> {
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let what = format!("{}: the store cannot be closed in order", self.path.display());
+        held::ours(&reg.file, &what).and_then(|_| held::ours(&reg.side, &what).map(|_| ()))
     }
 
     /// Leaves as a dead process does: others bury what there is.
@@ -157,8 +173,8 @@ impl Pager {
             .registration
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        file::ofd_unlock_all(&reg.side);
-        file::ofd_unlock_all(&reg.file);
+        reg.side.unlock_all();
+        reg.file.unlock_all();
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::shm::at;
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::raw::fault;
+use crate::raw::held;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -104,6 +105,13 @@ impl Pager {
         } else {
             let _ = word.compare_exchange(0, why, Ordering::SeqCst, Ordering::Relaxed);
         }
+    }
+
+    /// An error if the program has closed this opening's descriptors.
+    pub(crate) fn has_its_files(&self) -> Result<()> {
+        let what = || format!("{}: the store cannot be written", self.path.display());
+        held::ours(&self.file, &what())?;
+        self.shm.has_its_file(&what())
     }
 
     /// Whether readers are kept out.

@@ -20,6 +20,7 @@ use super::slots::{self, BYTE_PRESENCE, P, Registration};
 use super::wait::Wait;
 use crate::ids::Addr;
 use crate::raw::file::{self, Ofd};
+use crate::raw::held;
 use crate::raw::map::Windows;
 use crate::raw::process::{self, Unshared};
 use std::cell::RefCell;
@@ -42,7 +43,7 @@ struct Held {
     registration: MutexGuard<'static, Registration>,
     _pins: MutexGuard<'static, pins::Local>,
     frees: MutexGuard<'static, Vec<Addr>>,
-    _probe: MutexGuard<'static, File>,
+    _probe: MutexGuard<'static, held::Held>,
     _log: HeldLog<'static>,
     helper: MutexGuard<'static, helper::State>,
     _windows: [Windows<'static>; 2],

@@ -21,6 +21,7 @@ use super::{Hooks, Pager, Settings};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::raw::file::{self, Ofd};
+use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::fs::File;
@@ -185,7 +186,7 @@ impl Pager {
             shm.set(word, value);
         }
         let side = Unshared::new(shm.lock_in_use()?);
-        let file = Arc::new(file);
+        let file = Arc::new(Held::new(file));
         let map = Map::read_only(&file, (pages as usize).max(1) * PAGE_SIZE, true)?;
         let frozen = Frozen {
             snapshot,

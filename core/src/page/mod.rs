@@ -83,10 +83,10 @@ use crate::error::Result;
 use crate::ids::{Actor, Addr, ObjectId};
 use crate::raw::failpoint::fail_point;
 use crate::raw::futex;
+use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process;
 use shm::Shm;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -117,7 +117,7 @@ pub trait Hooks: Send + Sync {
 pub struct Pager {
     shm: Shm,
     map: Map,
-    file: Arc<File>,
+    file: Arc<Held>,
     path: PathBuf,
     seed: u64,
     /// Tells this opening apart from others of this process.
@@ -132,7 +132,7 @@ pub struct Pager {
     /// The slot in `registration`, for those who need only that.
     /// With its generation, as the latch's word says it.
     process: AtomicU64,
-    probe: Mutex<File>,
+    probe: Mutex<Held>,
     pins: pins::Pins,
     memo: memo::Memo,
     transaction_frees: Mutex<Vec<Addr>>,

@@ -21,6 +21,7 @@ use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
+use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
@@ -64,7 +65,7 @@ impl Settings {
 pub(super) struct Parts {
     pub(super) shm: Shm,
     pub(super) map: Map,
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<Held>,
     pub(super) path: PathBuf,
     pub(super) seed: u64,
     /// Holds presence and slot byte.
@@ -182,7 +183,7 @@ impl Pager {
             }
             Err(e) => return Err(e),
         };
-        let file = Arc::new(file);
+        let file = Arc::new(Held::new(file));
         let needed = shm.get(at::FILE_PAGES).min(MAX_PAGES) as usize * PAGE_SIZE;
         let map = Map::growing(Arc::clone(&file), needed, MAX_PAGES as usize * PAGE_SIZE)?;
         let side = Unshared::new(shm.lock_in_use()?);
@@ -249,7 +250,7 @@ impl Pager {
                 forks,
             }),
             process: AtomicU64::new(0),
-            probe: Mutex::new(parts.probe),
+            probe: Mutex::new(Held::new(parts.probe)),
             pins: Pins::default(),
             memo: super::memo::Memo::default(),
             transaction_frees: Mutex::new(Vec::new()),

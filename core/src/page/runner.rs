@@ -50,6 +50,7 @@ struct Seen {
 impl Pager {
     /// Takes the right to run checkpoints. `keeps`: see invariant 4.
     pub(crate) fn take_checkpoint(&self, slot: u32, keeps: bool, wait: &mut Wait<'_>) -> Result<()> {
+        self.has_its_files()?;
         let word = self.shm.word(at::CK_OWNER);
         let mine = owned_by(slot, keeps);
         let mut patience = Patience::new(wait, self.bound);

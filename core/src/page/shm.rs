@@ -29,6 +29,7 @@
 pub(crate) use super::at;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
+use crate::raw::held::{self, Held};
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -36,7 +37,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 13 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 14 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 pub(crate) const META_IMAGE: usize = 0x1000;
 pub(crate) const THREADS: usize = 0x2000;
@@ -203,7 +204,7 @@ const BYTE_IN_USE: u64 = 1 << 62;
 #[derive(Debug)]
 pub(crate) struct Shm {
     map: Map,
-    file: File,
+    file: Held,
     /// What the header said when it was mapped: the sidecar of this session of the store.
     nonce: u64,
 }
@@ -259,7 +260,11 @@ impl Shm {
     /// Maps an open sidecar file.
     pub(crate) fn map(file: File) -> Result<Shm> {
         let map = Map::fixed(&file, MAP_LEN)?;
-        Ok(Shm { map, file, nonce: 0 })
+        Ok(Shm {
+            map,
+            file: Held::new(file),
+            nonce: 0,
+        })
     }
 
     /// Maps a sidecar that is there already; None if it is too short to be one.
@@ -344,6 +349,11 @@ impl Shm {
     /// Whether anybody has it in use.
     pub(crate) fn is_in_use(&self) -> Result<bool> {
         file::ofd_is_held(&self.file, BYTE_IN_USE, Ofd::Exclusive)
+    }
+
+    /// An error if the program has closed the sidecar's descriptor.
+    pub(crate) fn has_its_file(&self, what: &str) -> Result<()> {
+        held::ours(&self.file, what).map(|_| ())
     }
 
     pub(crate) fn file(&self) -> &File {

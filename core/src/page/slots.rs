@@ -21,9 +21,9 @@ use super::shm::{self, Shm, at};
 use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
+use crate::raw::held::{Descriptor, Held};
 use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -345,6 +345,7 @@ impl Pager {
                 .probe
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner) = file::reopen(&fresh, true)
+                .map(Held::new)
                 .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
             *reg = Registration {
                 file: fresh,
@@ -443,7 +444,7 @@ pub(crate) fn find_strictest(shm: &Shm) {
 
 /// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
 /// dead process's and is left for burial.
-pub(crate) fn claim_process_slot(shm: &Shm, file: &File, wishes: Wishes) -> Result<(u16, u32)> {
+pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wishes) -> Result<(u16, u32)> {
     for p in 0..shm::PROCESS_SLOTS {
         if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
             || !file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::Exclusive)?
@@ -482,6 +483,6 @@ pub(crate) fn note_fork(shm: &Shm, process: u16) {
 }
 
 /// Releases a process slot's byte, after its state was set free.
-pub(crate) fn give_back_byte(file: &File, process: usize) -> Result<()> {
+pub(crate) fn give_back_byte(file: &impl Descriptor, process: usize) -> Result<()> {
     file::ofd_lock(file, BYTE_PROCESS + process as u64, Ofd::None).map(|_| ())
 }

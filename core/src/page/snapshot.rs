@@ -20,8 +20,8 @@ use super::table::{Entry, Tree};
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
+use crate::raw::held::Descriptor;
 use crate::raw::process::{self, Unshared};
-use std::fs::File;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -51,7 +51,7 @@ pub(crate) fn no_snapshot(name: &str) -> Error {
 }
 
 /// Locks the byte that says that a snapshot is open, shared. None if it is being dropped.
-pub(crate) fn claim(file: &File, checkpoint: u64) -> Result<Option<Unshared>> {
+pub(crate) fn claim(file: &impl Descriptor, checkpoint: u64) -> Result<Option<Unshared>> {
     let own = file::reopen(file, false).map_err(|e| Error::io("cannot reopen the store file", e))?;
     let own = Unshared::new(own);
     Ok(file::ofd_lock(&own, BYTE_CLAIM + checkpoint, Ofd::Shared)?.then_some(own))
@@ -184,7 +184,7 @@ impl Pager {
     /// Whether somebody has a snapshot open.
     pub(crate) fn is_claimed(&self, checkpoint: u64) -> Result<bool> {
         let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        file::ofd_is_held(&probe, BYTE_CLAIM + checkpoint, Ofd::Exclusive)
+        file::ofd_is_held(&*probe, BYTE_CLAIM + checkpoint, Ofd::Exclusive)
     }
 
     /// The snapshots, the oldest first.

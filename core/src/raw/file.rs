@@ -2,32 +2,19 @@
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
+pub(crate) use crate::raw::held::identity;
+use crate::raw::held::{Descriptor, ours};
 #[cfg(any(test, feature = "testing"))]
 use crate::raw::observe;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
-
-/// Device and inode: what a file is, whatever its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub(crate) struct Identity {
-    pub(crate) dev: u64,
-    pub(crate) ino: u64,
-}
-
-/// The identity of an open file.
-pub(crate) fn identity(file: &File) -> io::Result<Identity> {
-    let m = file.metadata()?;
-    Ok(Identity {
-        dev: m.dev(),
-        ino: m.ino(),
-    })
-}
+use std::os::unix::fs::FileExt;
 
 /// A second, independent open file description of the same file, whatever its name is now.
-pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
+pub(crate) fn reopen(file: &impl Descriptor, write: bool) -> io::Result<File> {
+    let file = file.ours()?;
     std::fs::OpenOptions::new()
         .read(true)
         .write(write)
@@ -48,7 +35,10 @@ pub(crate) fn in_memory(len: u64) -> io::Result<File> {
 }
 
 /// Gives `[offset, offset + len)` blocks, growing the file if needed.
-pub(crate) fn allocate(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
+pub(crate) fn allocate(file: &impl Descriptor, offset: u64, len: u64, what: &'static str) -> Result<()> {
+    let file = file
+        .ours()
+        .map_err(|e| Error::io(format!("cannot grow {what}"), e))?;
     loop {
         // SAFETY: a plain system call on an open descriptor.
         let r = unsafe { libc::fallocate(file.as_raw_fd(), 0, offset as libc::off_t, len as libc::off_t) };
@@ -138,10 +128,10 @@ pub(crate) fn set_attribute(file: &File, name: &CStr, value: &[u8]) -> io::Resul
 }
 
 /// Flushes a file's data to the disk.
-pub(crate) fn flush(file: &File) -> io::Result<()> {
+pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::Flushing)?;
-    file.sync_data()?;
+    file.ours()?.sync_data()?;
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::Flushed)?;
     Ok(())
@@ -178,30 +168,30 @@ pub(crate) fn write_new(file: &File, bytes: &[u8], at: u64, what: &'static str) 
 }
 
 /// Writes a meta page.
-pub(crate) fn write_meta(file: &File, page: &[u8; PAGE_SIZE], at: u64) -> io::Result<()> {
+pub(crate) fn write_meta(file: &impl Descriptor, page: &[u8; PAGE_SIZE], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::Writing)?;
-    file.write_all_at(page, at)?;
+    file.ours()?.write_all_at(page, at)?;
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::Written)?;
     Ok(())
 }
 
 /// Writes bytes of the redo log.
-pub(crate) fn write_log(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+pub(crate) fn write_log(file: &impl Descriptor, bytes: &[u8], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::LogWriting)?;
-    file.write_all_at(bytes, at)?;
+    file.ours()?.write_all_at(bytes, at)?;
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::LogWritten)?;
     Ok(())
 }
 
 /// Flushes the redo log.
-pub(crate) fn flush_log(file: &File) -> io::Result<()> {
+pub(crate) fn flush_log(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::LogFlushing)?;
-    file.sync_data()?;
+    file.ours()?.sync_data()?;
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::LogFlushed)?;
     Ok(())
@@ -217,7 +207,8 @@ pub(crate) enum Ofd {
 
 /// Takes, converts or releases a lock on byte `at`, without waiting. False if somebody else's lock
 /// is in the way.
-pub(crate) fn ofd_lock(file: &File, at: u64, kind: Ofd) -> Result<bool> {
+pub(crate) fn ofd_lock(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<bool> {
+    let file = ours(file, "cannot lock the store file")?;
     let l = flock_at(at, kind);
     loop {
         // SAFETY: `l` is a valid flock structure for the duration of the call.
@@ -235,7 +226,9 @@ pub(crate) fn ofd_lock(file: &File, at: u64, kind: Ofd) -> Result<bool> {
 }
 
 /// Releases all locks of the open file description.
-pub(crate) fn ofd_unlock_all(file: &File) {
+pub(crate) fn ofd_unlock_all(file: &impl Descriptor) {
+    // Locks of a descriptor that is another's by now are not ours.
+    let Ok(file) = file.ours() else { return };
     let mut l = flock_at(0, Ofd::None);
     // To the end of all files.
     l.l_len = 0;
@@ -247,18 +240,19 @@ pub(crate) fn ofd_unlock_all(file: &File) {
 }
 
 /// Whether another open file description holds a lock that would refuse `kind` on byte `at`.
-pub(crate) fn ofd_is_held(file: &File, at: u64, kind: Ofd) -> Result<bool> {
+pub(crate) fn ofd_is_held(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<bool> {
     is_held(file, flock_at(at, kind))
 }
 
 /// Whether another open file description holds a lock on any of `len` bytes.
-pub(crate) fn ofd_range_is_held(file: &File, at: u64, len: u64) -> Result<bool> {
+pub(crate) fn ofd_range_is_held(file: &impl Descriptor, at: u64, len: u64) -> Result<bool> {
     let mut l = flock_at(at, Ofd::Exclusive);
     l.l_len = len as libc::off_t;
     is_held(file, l)
 }
 
-fn is_held(file: &File, mut l: libc::flock) -> Result<bool> {
+fn is_held(file: &impl Descriptor, mut l: libc::flock) -> Result<bool> {
+    let file = ours(file, "cannot query locks of the store file")?;
     // SAFETY: `l` is a valid, writable flock structure for the duration of the call.
     let r = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut l) };
     if r != 0 {

@@ -11,6 +11,7 @@ pub(crate) mod failpoint;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod futex;
+pub(crate) mod held;
 pub(crate) mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod observe;

@@ -1,9 +1,11 @@
 //! Facts about this process and this boot: fork generations, boot id, randomness, clocks.
 
+use crate::raw::held::{Descriptor, Held, Identity, Keeper};
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// What every operation looks at and hardly anything ever changes, in one cache line.
 #[repr(align(64))]
@@ -20,15 +22,28 @@ pub(crate) static EVENTS: Events = Events {
 
 /// Descriptors whose locks a forked child must not keep alive; 0: a free place.
 static UNSHARED: [AtomicI32; 1024] = [const { AtomicI32::new(0) }; 1024];
+/// Device and inode of each of them; zeros: not known yet.
+static FILES: [[AtomicU64; 2]; 1024] = [const { [const { AtomicU64::new(0) }; 2] }; 1024];
 
 extern "C" fn forked() {
     EVENTS.forks.fetch_add(1, Ordering::Relaxed);
-    for place in &UNSHARED {
+    for (place, id) in UNSHARED.iter().zip(&FILES) {
         let fd = place.load(Ordering::Relaxed);
-        if fd > 0 {
+        if fd > 0 && is_file(fd, id) {
             unshare(fd);
         }
     }
+}
+
+/// Whether a descriptor is still one of this file, and not of one that the program has opened since. Only calls that are
+/// allowed in a forked child.
+fn is_file(fd: i32, id: &[AtomicU64; 2]) -> bool {
+    let [dev, ino] = [0, 1].map(|i| id[i].load(Ordering::Relaxed));
+    // SAFETY: stat is plain data, and writable; all-zero is a valid value of it.
+    let mut found: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let done = unsafe { libc::fstat(fd, &raw mut found) };
+    done == 0 && ((dev, ino) == (0, 0) || (found.st_dev as u64, found.st_ino as u64) == (dev, ino))
 }
 
 /// Puts a new open file description of the same file, without its locks, in the place of a descriptor.
@@ -63,18 +78,42 @@ fn unshare(fd: i32) {
 /// descriptor becomes one of a description of its own, in the child, before `fork` returns there. Else
 /// a child that lives on would keep its dead parent's locks, and the parent would seem to live.
 #[derive(Debug)]
-pub(crate) struct Unshared(File);
+pub(crate) struct Unshared {
+    keeper: Keeper,
+    file: Held,
+}
 
 impl Unshared {
     /// If a thousand are open already this one is shared with forked children after all.
     pub(crate) fn new(file: File) -> Unshared {
         watch_forks();
         let fd = file.as_raw_fd();
-        let _ = UNSHARED.iter().find(|p| {
+        let keeper = Keeper::new(&file, forks());
+        let file = Held::new(file);
+        let place = UNSHARED.iter().zip(&FILES).find(|(p, _)| {
             p.compare_exchange(0, fd, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         });
-        Unshared(file)
+        if let Some((_, id)) = place {
+            let Identity { dev, ino } = file.id();
+            id[0].store(dev, Ordering::Relaxed);
+            id[1].store(ino, Ordering::Relaxed);
+        }
+        Unshared { keeper, file }
+    }
+
+    /// Gives up its locks, as far as they are still this one's.
+    pub(crate) fn unlock_all(&self) {
+        crate::raw::file::ofd_unlock_all(&self.file);
+        if self.file.ours().is_err() {
+            self.keeper.give_up(forks());
+        }
+    }
+}
+
+impl Descriptor for Unshared {
+    fn ours(&self) -> io::Result<&File> {
+        self.file.ours()
     }
 }
 
@@ -82,7 +121,7 @@ impl std::ops::Deref for Unshared {
     type Target = File;
 
     fn deref(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
@@ -90,15 +129,24 @@ impl Drop for Unshared {
     /// The locks go now, not when the last copy of the descriptor is closed: a program that another
     /// thread is just starting has one until its exec.
     fn drop(&mut self) {
-        let fd = self.0.as_raw_fd();
-        let mine = |p: &AtomicI32| {
+        let fd = self.file.as_raw_fd();
+        let Identity { dev, ino } = self.file.id();
+        let mine = |(p, id): (&AtomicI32, &[AtomicU64; 2])| {
+            if p.load(Ordering::Relaxed) != fd
+                || (id[0].load(Ordering::Relaxed), id[1].load(Ordering::Relaxed)) != (dev, ino)
+            {
+                return false;
+            }
+            id[0].store(0, Ordering::Relaxed);
+            id[1].store(0, Ordering::Relaxed);
             p.compare_exchange(fd, 0, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         };
         // One that is shared with forked children leaves its locks to the last of them.
-        if UNSHARED.iter().any(mine) {
-            crate::raw::file::ofd_unlock_all(&self.0);
+        if UNSHARED.iter().zip(&FILES).any(mine) {
+            self.unlock_all();
         }
+        self.keeper.give_up(forks());
     }
 }
 

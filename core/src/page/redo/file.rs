@@ -22,6 +22,7 @@ use super::record::SECTOR;
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::raw::file;
+use crate::raw::held::{Descriptor, Held};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -57,7 +58,7 @@ pub(crate) fn path_of(store: &Path) -> PathBuf {
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct LogFile {
-    file: File,
+    file: Held,
     pub(crate) generation: u64,
     /// Bytes of the ring.
     pub(crate) ring: u64,
@@ -129,7 +130,7 @@ impl LogFile {
             Found::Foreign("has an impossible size")
         } else {
             Found::Log(LogFile {
-                file,
+                file: Held::new(file),
                 generation,
                 ring,
             })
@@ -167,7 +168,7 @@ impl LogFile {
         let sum = xxh3_64(&head[..SUM]);
         head[SUM..SUM + 8].copy_from_slice(&sum.to_le_bytes());
         let log = LogFile {
-            file,
+            file: Held::new(file),
             generation,
             ring: RING,
         };
@@ -183,6 +184,11 @@ impl LogFile {
             let _ = dir.sync_all();
         }
         Ok(log)
+    }
+
+    /// Whether its descriptor is still the one that was opened.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.file.ours().is_ok()
     }
 
     /// Makes the file long enough for `bytes` of the ring (2).

@@ -350,7 +350,7 @@ impl Pager {
     fn with_log<R>(&self, f: impl FnOnce(&LogFile) -> std::io::Result<R>) -> std::io::Result<R> {
         let generation = self.shm.get(at::LOG_GENERATION);
         let known = self.log_file().clone();
-        if let Some(log) = known.filter(|log| log.generation == generation) {
+        if let Some(log) = known.filter(|log| log.generation == generation && log.is_ours()) {
             return f(&log);
         }
         let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];

@@ -1,0 +1,244 @@
+//! Descriptors that know which file they are of.
+//!
+//! A program may close descriptors that are not its own (`os.closerange` of a daemon), and open its own files, which
+//! then have the same numbers.
+//!
+//! 1. What changes a file, flushes it or locks its bytes first asks whether the descriptor is still the one that was
+//!    opened (`Descriptor::ours`): device, inode, and that nothing of this library was given its number since.
+//! 2. A descriptor that is another's by now is not closed.
+//! 3. Locks of an open file description live as long as a mapping of it (`Keeper`): a process whose descriptors were
+//!    closed is not taken for dead. The mapping is not passed on to forked children, whose locks they are not.
+
+use crate::error::Error;
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const LOST: &str = "its descriptor was closed by this program and belongs to something else now (os.closerange in a \
+                    daemon?); close the store, and open it again after the program has become a daemon";
+
+/// Who was given each number last. Numbers beyond it are told by their files alone.
+static NUMBERS: [AtomicU64; 1 << 16] = [const { AtomicU64::new(0) }; 1 << 16];
+
+/// Device and inode: what a file is, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Identity {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+/// The identity of an open file.
+pub(crate) fn identity(file: &File) -> io::Result<Identity> {
+    let m = file.metadata()?;
+    Ok(Identity {
+        dev: m.dev(),
+        ino: m.ino(),
+    })
+}
+
+/// What a descriptor can be asked before it is used.
+pub(crate) trait Descriptor {
+    /// The file, if the descriptor is still the one that was opened.
+    fn ours(&self) -> io::Result<&File>;
+}
+
+/// Just opened: by its owner.
+impl Descriptor for File {
+    #[inline]
+    fn ours(&self) -> io::Result<&File> {
+        Ok(self)
+    }
+}
+
+impl<T: Descriptor> Descriptor for Arc<T> {
+    fn ours(&self) -> io::Result<&File> {
+        (**self).ours()
+    }
+}
+
+/// A file that is kept open for long.
+#[derive(Debug)]
+pub(crate) struct Held {
+    file: ManuallyDrop<File>,
+    id: Identity,
+    serial: u64,
+}
+
+impl Held {
+    /// An open descriptor has an identity; one without would count as lost.
+    pub(crate) fn new(file: File) -> Held {
+        let id = identity(&file).unwrap_or(Identity { dev: 0, ino: 0 });
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        if let Some(last) = NUMBERS.get(file.as_raw_fd() as usize) {
+            last.store(serial, Ordering::Relaxed);
+        }
+        Held {
+            file: ManuallyDrop::new(file),
+            id,
+            serial,
+        }
+    }
+
+    pub(crate) fn id(&self) -> Identity {
+        self.id
+    }
+}
+
+impl Descriptor for Held {
+    fn ours(&self) -> io::Result<&File> {
+        let number = NUMBERS.get(self.file.as_raw_fd() as usize);
+        let given_on = number.is_some_and(|last| last.load(Ordering::Relaxed) != self.serial);
+        if given_on || identity(&self.file).ok() != Some(self.id) {
+            return Err(io::Error::other(LOST));
+        }
+        Ok(&self.file)
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.ours().is_ok() {
+            // SAFETY: dropped here, once, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+/// Whether an error says that a descriptor is another's by now.
+pub(crate) fn is_lost(e: &io::Error) -> bool {
+    e.get_ref().is_some_and(|inner| inner.to_string() == LOST)
+}
+
+/// The file, or the error that names it.
+pub(crate) fn ours<'f>(file: &'f impl Descriptor, what: &str) -> crate::error::Result<&'f File> {
+    file.ours().map_err(|e| Error::io(what, e))
+}
+
+/// Keeps an open file description, and so its locks, in this process alone until it is given up. The owner does that.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    at: AtomicUsize,
+    forks: u32,
+}
+
+/// Of a mapping that nobody looks into.
+const LEN: usize = crate::ids::PAGE_SIZE;
+
+impl Keeper {
+    /// Without a mapping, where there can be none, the locks go with the descriptor.
+    pub(crate) fn new(file: &File, forks: u32) -> Keeper {
+        // SAFETY: a new mapping, which nothing can read or write; the kernel chooses its place.
+        let at = unsafe {
+            let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+            let at = libc::mmap(
+                std::ptr::null_mut(),
+                LEN,
+                libc::PROT_NONE,
+                flags,
+                file.as_raw_fd(),
+                0,
+            );
+            if at == libc::MAP_FAILED {
+                0
+            } else if libc::madvise(at, LEN, libc::MADV_DONTFORK) != 0 {
+                libc::munmap(at, LEN);
+                0
+            } else {
+                at as usize
+            }
+        };
+        Keeper {
+            at: AtomicUsize::new(at),
+            forks,
+        }
+    }
+
+    /// Lets the description go with its descriptor. `forks`: the process's fork generation now.
+    pub(crate) fn give_up(&self, forks: u32) {
+        let at = self.at.swap(0, Ordering::SeqCst);
+        // A forked child has no such mapping: what is there is something else.
+        if at != 0 && self.forks == forks {
+            // SAFETY: the mapping that `new` made; the word was taken, so it goes once.
+            unsafe { libc::munmap(at as *mut libc::c_void, LEN) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::file::{Ofd, ofd_is_held, ofd_lock};
+    use std::io::{Read, Write};
+    use std::os::fd::FromRawFd;
+
+    #[test]
+    fn a_descriptor_that_is_anothers_is_neither_used_nor_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(dir.path().join(name)).unwrap()
+        };
+        for same_file in [false, true] {
+            let held = Held::new(open("ours"));
+            let fd = held.as_raw_fd();
+            assert!(held.ours().is_ok());
+            // As `os.closerange` does, and then the program's own file.
+            let theirs = open(if same_file { "ours" } else { "theirs" });
+            // SAFETY: plain system calls on descriptors of this test.
+            unsafe { libc::dup2(theirs.as_raw_fd(), fd) };
+            drop(theirs);
+            // SAFETY: the descriptor that was just made is this one's.
+            let theirs = unsafe { File::from_raw_fd(fd) };
+            let mut theirs = if same_file {
+                // One of this library's, of the same file.
+                Held::new(theirs).into_file()
+            } else {
+                theirs
+            };
+            let e = held.ours().unwrap_err();
+            assert!(is_lost(&e), "{e}");
+            drop(held);
+            theirs.write_all(b"x").unwrap();
+            assert!(theirs.read(&mut [0]).is_ok());
+        }
+    }
+
+    #[test]
+    fn locks_outlive_their_descriptor_and_go_when_they_are_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let (file, other) = (
+            File::create_new(&path).unwrap(),
+            File::options().write(true).open(&path).unwrap(),
+        );
+        let keeper = Keeper::new(&file, 0);
+        assert!(ofd_lock(&file, 5, Ofd::Exclusive).unwrap());
+        drop(file);
+        assert!(ofd_is_held(&other, 5, Ofd::Exclusive).unwrap());
+        keeper.give_up(0);
+        assert!(!ofd_is_held(&other, 5, Ofd::Exclusive).unwrap());
+    }
+
+    impl Held {
+        /// For the test above: its number stays given to it.
+        fn into_file(self) -> File {
+            let mut this = ManuallyDrop::new(self);
+            // SAFETY: `this` is not dropped.
+            unsafe { ManuallyDrop::take(&mut this.file) }
+        }
+    }
+}
