@@ -33,10 +33,16 @@ impl Batch {
         }
     }
 
-    /// The section begins (again): what an earlier run found is void.
+    /// A write section begins (again): what an earlier run found is void.
     pub(crate) fn restart(&mut self) {
         self.values.clear();
         self.stale.extend(self.found.drain(..).map(|f| f.obj));
+    }
+
+    /// A read section begins (again), or has failed: it has given back the pins of what it found.
+    pub(crate) fn begin(&mut self) {
+        self.values.clear();
+        self.found.clear();
     }
 
     /// Takes a value along, inside the section that found it.

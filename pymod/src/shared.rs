@@ -378,9 +378,14 @@ impl Shared {
     pub(crate) fn read_large(&self, py: Python<'_>, large: &Large) -> PyResult<Option<Value>> {
         let mut bytes: Vec<u8> = Vec::new();
         loop {
-            let piece = self.read(py, |r| match read_piece(r, large, &mut bytes) {
-                Err(Error::Gone(_)) => Ok(None),
-                more => more.map(Some),
+            let have = bytes.len();
+            let piece = self.read(py, |r| {
+                // What a section that did not hold has added goes.
+                bytes.truncate(have);
+                match read_piece(r, large, &mut bytes) {
+                    Err(Error::Gone(_)) => Ok(None),
+                    more => more.map(Some),
+                }
             })?;
             match piece {
                 None => return Ok(None),
@@ -399,10 +404,14 @@ impl Shared {
         let mut attempt = 0;
         loop {
             let mut batch = Batch::new(self, attempt >= PATIENCE);
-            self.read(py, |r| {
-                batch.restart();
+            let read = self.read(py, |r| {
+                batch.begin();
                 f(r, &mut batch)
-            })?;
+            });
+            if read.is_err() {
+                batch.begin();
+            }
+            read?;
             if batch.complete(py)? {
                 return Ok(batch);
             }

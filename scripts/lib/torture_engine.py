@@ -59,6 +59,13 @@ PARTS = [
         0.15,
         {"images": "images"},
     ),
+    Part(
+        "stopped",
+        "readers and writers stopped at every step and at random moments",
+        ["stopped"],
+        0.05,
+        {"stops": "stops", "reads": "reads"},
+    ),
     Part("snapshots", "snapshots taken and dropped at random", ["snapshots"], 0.05, {"rounds": "rounds"}),
     Part("model", "random histories against a plain model", ["model", "remembered"], 0.1),
     Part(

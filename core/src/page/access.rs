@@ -54,6 +54,13 @@ pub trait Pages {
         0
     }
 
+    /// Whether everything that was read so far belongs together. What is kept beyond a section is kept only after it
+    /// has answered yes.
+    #[inline]
+    fn holds(&self) -> bool {
+        true
+    }
+
     /// Notes what was found about something: where an entry lies.
     #[inline]
     fn note(&self, _about: [u64; 3], _found: [u64; 2]) {}

@@ -60,6 +60,8 @@ pub(crate) const INTENT: usize = 512;
 pub(crate) const UNDO_LEN: usize = 576;
 /// Whether changes go to the redo log (`redo`): beside the word that every commit stores to.
 pub(crate) const LOG_MODE: usize = 584;
+/// Changes whenever records of the undo log stop to count (`undo`).
+pub(crate) const UNDO_ERA: usize = 592;
 
 /// Checkpoint (`checkpoint`): who runs it, phase, and what was taken at the flip.
 pub(crate) const CK_OWNER: usize = 640;

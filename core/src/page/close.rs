@@ -22,8 +22,8 @@ use crate::raw::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long closing waits for a transaction of another process.
-const LATCH_OF_OTHERS: Duration = Duration::from_secs(1);
+/// How long closing waits for a transaction of another process, which may be stopped.
+const LATCH_OF_OTHERS: Duration = Duration::from_millis(50);
 
 /// The right to close, of one thread at a time: the word is its process's fork generation, so that a child that
 /// was forked meanwhile finds it free.

@@ -64,7 +64,7 @@ impl Pager {
     /// free what older ones hold. Inside a write section.
     pub(crate) fn touch_superblock(&self) -> Result<()> {
         let entry = match self.shm.entry(0).load(Ordering::Acquire) {
-            0 => self.fill(0)?,
+            0 => self.fill(0, || true)?,
             entry => entry,
         };
         if entry >> 32 == self.shm.get(at::EPOCH) {
@@ -270,6 +270,7 @@ impl Pager {
                 });
             }
             let phys = PhysNo(entry as u32);
+            self.shm.change_era();
             // A logged page was copied in this epoch before it was logged, and an epoch does not end
             // with a transaction open: the entry's page is the one that was changed.
             if old.len() == 8 && offset.is_multiple_of(8) {
@@ -284,6 +285,7 @@ impl Pager {
             compiler_fence(Ordering::SeqCst);
             fail_point!("undo.step");
             self.shm.set(at::UNDO_LEN, start);
+            self.shm.change_era();
         }
         Ok(())
     }

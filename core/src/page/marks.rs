@@ -1,5 +1,5 @@
 //! The containers that the open transaction has changed: a set of hashed bits. A reader whose
-//! container shares a bit with a changed one waits for nothing, which is rare and harmless.
+//! container shares a bit with a changed one reads copies for nothing, which is rare and harmless.
 //!
 //! Written by the latch's holder before the change; read inside read sections when the gate says
 //! that a transaction is open; cleared at its end inside a write section.

@@ -116,7 +116,8 @@ impl ReadSection<'_> {
         let Some(notes) = row.table() else {
             return row.miss();
         };
-        if structure == 0 {
+        // The number was loaded before the question: what was found belongs to it.
+        if structure == 0 || !self.holds() {
             return;
         }
         let holds = |place: usize| {

@@ -21,8 +21,8 @@
 //! the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
-//! `transaction`, `turn` (of waiters for the latch), `checkpoint`, `runner` (who runs it), `helper` (the thread that
-//! makes checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
+//! `committed` (what readers see beside a writer), `transaction`, `turn` (of waiters for the latch), `checkpoint`,
+//! `runner` (who runs it), `helper` (the thread that makes checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
 //! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
@@ -32,6 +32,7 @@ mod burial;
 mod catalogue;
 mod checkpoint;
 mod close;
+mod committed;
 pub mod compact;
 mod cow;
 mod damage;
@@ -135,6 +136,8 @@ pub struct Pager {
     probe: Mutex<Held>,
     pins: pins::Pins,
     memo: memo::Memo,
+    /// Of the reader of the committed state that was last (`committed`).
+    committed: Mutex<Option<committed::Index>>,
     transaction_frees: Mutex<Vec<Addr>>,
     redo: redo::Redo,
     helper: helper::Helper,
@@ -344,6 +347,13 @@ impl Pager {
         done
     }
 
+    /// Takes the latch, if it is to be had within a time and this thread has it not yet.
+    pub(crate) fn hold_latch(&self, at_most: Duration) -> Option<Latched<'_>> {
+        let slot = self.slot().ok()?;
+        let took = self.take_latch(slot, &mut wait::Wait::at_most(at_most));
+        matches!(took, Ok(true)).then_some(Latched(self))
+    }
+
     /// Runs `f` under the latch (the lock manager's mutations). In a transaction of this thread the
     /// latch is there already.
     pub fn with_latch<R>(&self, wait: &mut wait::Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
@@ -355,6 +365,16 @@ impl Pager {
             self.latch().release();
         }
         done
+    }
+}
+
+/// The latch, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Latched<'p>(&'p Pager);
+
+impl Drop for Latched<'_> {
+    fn drop(&mut self) {
+        self.0.latch().release();
     }
 }
 

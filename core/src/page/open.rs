@@ -253,6 +253,7 @@ impl Pager {
             probe: Mutex::new(Held::new(parts.probe)),
             pins: Pins::default(),
             memo: super::memo::Memo::default(),
+            committed: Mutex::default(),
             transaction_frees: Mutex::new(Vec::new()),
             helper: super::helper::Helper::default(),
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
@@ -320,7 +321,7 @@ impl Pager {
 
     /// Of a store that has none yet: nobody came so far, or whoever did died at it.
     fn create_superblock(&self) -> Result<()> {
-        if self.read(&mut Wait::forever())?.has_superblock()? {
+        if self.read_held(|section| section.has_superblock())? {
             return Ok(());
         }
         self.shm.set(at::LOGICAL, 0);
@@ -338,8 +339,7 @@ impl Pager {
                 why: "it was never completed; open it for writing once".to_owned(),
             });
         }
-        let section = self.read(&mut Wait::forever())?;
-        let magic = self.unless_damaged(section.u64_at(sb::MAGIC))?;
+        let magic = self.read_held(|section| section.u64_at(sb::MAGIC))?;
         if magic != sb::MAGIC_VALUE {
             return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
         }

@@ -3,10 +3,17 @@
 //! 1. The counts are this process's own; the set of pinned ids is a table in the sidecar that every
 //!    process can read: open addressing, `EMPTY` = 0, `GONE` = all ones.
 //! 2. An id is added, and the table rebuilt, only inside a read section; others look only inside write
-//!    sections: so they never see a table in the middle of a change. Removal is one store, at any time.
+//!    sections. A reader that was stopped is looked at in the middle of it: so a rebuild says `EVERYTHING` before it
+//!    clears the table, and each rebuild leaves another number in that word. The number is read before and after a
+//!    look: what was not found in a table that changed meanwhile counts as pinned. Removal is one store, at any time.
 //! 3. A table that cannot grow further says so (`PinOverflow`): then everything counts as pinned for as
 //!    long as this process lives. Freeing is put off, nothing is lost.
 //! 4. The table goes with its process (`slots`).
+//! 5. An id is visible to every writer before its reader asks whether its section still holds (`gate`): so a pin
+//!    that counts was seen by the writer that revoked the section, or the section does not count and the pin is
+//!    given back (`section`).
+//! 6. A reader of the committed state pins beside a writer or a transaction. What that one has found to be pinned by
+//!    no process, and frees with its commit, is gone although it was pinned (`Error::Gone`).
 
 use super::Pager;
 use super::shm;
@@ -15,7 +22,7 @@ use crate::error::Result;
 use crate::ids::{IdHasher, ObjectId};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const EMPTY: u64 = 0;
@@ -24,6 +31,8 @@ const LEAST: usize = 512;
 /// Tables of more places than this do not stay nearly empty: a few in the room of many are a cache miss each.
 const ROOMY: usize = 4 * LEAST;
 const MOST: usize = shm::PINS_SIZE / 8;
+/// In `PinOverflow`: everything counts as pinned. The bits above it count the rebuilds.
+const EVERYTHING: u64 = 1;
 
 #[derive(Debug, Default)]
 pub(crate) struct Local {
@@ -75,7 +84,7 @@ pub(crate) fn overflow(pager: &Pager, p: usize) {
     pager
         .shm
         .process_word(p, P::PinOverflow)
-        .store(1, Ordering::Release);
+        .fetch_or(EVERYTHING, Ordering::SeqCst);
 }
 
 /// Writes a process's table with room for twice the pins there are. Inside a section.
@@ -92,6 +101,10 @@ pub(crate) fn write_table(pager: &Pager, local: &Local, p: usize) {
         }
         bytes.store(want as u64 * 8, Ordering::Relaxed);
     }
+    let state = pager.shm.process_word(p, P::PinOverflow);
+    let before = state.load(Ordering::Relaxed);
+    state.store(before | EVERYTHING, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
     let table = table(pager, p, want);
     for w in table {
         w.store(EMPTY, Ordering::Relaxed);
@@ -103,10 +116,7 @@ pub(crate) fn write_table(pager: &Pager, local: &Local, p: usize) {
         .shm
         .process_word(p, P::PinMask)
         .store(want as u64, Ordering::Release);
-    pager
-        .shm
-        .process_word(p, P::PinOverflow)
-        .store(0, Ordering::Release);
+    state.store((before & !EVERYTHING) + 2, Ordering::SeqCst);
 }
 
 impl Pins {
@@ -124,11 +134,13 @@ impl Pins {
         let mut local = self.lock();
         let count = local.counts.entry(id.0).or_insert(0);
         *count += 1;
-        if *count == 1
-            && let Err(e) = self.publish(pager, &mut local, id.0)
-        {
-            local.counts.remove(&id.0);
-            return Err(e);
+        if *count == 1 {
+            if let Err(e) = self.publish(pager, &mut local, id.0) {
+                local.counts.remove(&id.0);
+                return Err(e);
+            }
+            // Invariant 5. Under the mutex: another thread that finds the id counted finds it visible, too.
+            fence(Ordering::SeqCst);
         }
         Ok(())
     }
@@ -186,11 +198,17 @@ impl Pins {
             if pager.shm.process_word(p, P::State).load(Ordering::Acquire) == 0 {
                 return false;
             }
-            if pager.shm.process_word(p, P::PinOverflow).load(Ordering::Acquire) != 0 {
+            let state = pager.shm.process_word(p, P::PinOverflow);
+            let before = state.load(Ordering::Acquire);
+            if before & EVERYTHING != 0 {
                 return true;
             }
             let capacity = pager.shm.process_word(p, P::PinMask).load(Ordering::Acquire) as usize;
-            capacity.is_power_of_two() && find(table(pager, p, capacity), id.0).is_some()
+            if capacity.is_power_of_two() && find(table(pager, p, capacity), id.0).is_some() {
+                return true;
+            }
+            fence(Ordering::Acquire);
+            state.load(Ordering::Relaxed) != before
         })
     }
 

@@ -55,6 +55,8 @@ impl Pager {
     fn recover_raised(&self) -> Result<()> {
         self.finish_switch();
         self.settle_log();
+        // The dead may have cut the log by a commit, and said nothing more.
+        self.shm.change_era();
         self.undo_to(0)?;
         self.whole()?;
         fail_point!("recover.undone");

@@ -1,157 +1,43 @@
 //! Sections: one operation's stay in the shared memory. The only way to a byte of the map.
 //!
-//! 1. A `ReadSection` holds its thread's mark in the gate; a `WriteSection` holds the latch and has
-//!    raised the gate and seen every mark gone. So bytes reached through the first do not change while
-//!    it lives, and bytes reached through the second are nobody else's.
+//! 1. A `ReadSection` holds its thread's mark in the gate; a `WriteSection` holds the latch and has raised the gate
+//!    and seen every mark gone or revoked. So bytes reached through the first do not change while it holds
+//!    (`ReadSection::holds`), and bytes reached through the second are read by nobody that believes what it reads.
 //! 2. A write section ends by `commit` or by undoing everything since it began (drop).
 //! 3. Inside a section: no blocking call, no lock, no other section of the same store (checked).
 //! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
-//! 5. A section stays in the thread that entered it, and only this crate ends one: `commit` consumes it, and the
+//! 5. A section that holds no more may have read torn bytes, and answers anything, or an error. Its user asks
+//!    `holds` after the last access and before the result counts, and else enters again (`store::run`). Memory
+//!    that it reads is mapped and stays mapped (I5); numbers are checked before use (S3), on the value that is
+//!    used. In the terms of the language such a read is a race; it is one on plain bytes, of a result that is
+//!    thrown away.
+//! 6. A section of the committed state (`committed`) reads copies of pages. Its limit is 0, so that no access finds
+//!    its way past them.
+//! 7. Pins of a read section count when its result does (`keep_pins`); else they are given back when it ends. Those of
+//!    a write section are its user's, whatever becomes of it.
+//! 8. A section stays in the thread that entered it, and only this crate ends one: `commit` consumes it, and the
 //!    closures of `store` get references.
 
 mod enter;
 mod lone;
+mod pinned;
+mod read;
 mod trunks;
 
+pub use read::ReadSection;
+use read::Stay;
+
 use super::access::{Pages, PagesMut, Savepoint, within_page};
-use super::gate::{self, Gate};
+use super::gate;
+use super::marks;
 use super::phys::ABSENT;
 use super::shm::{self, at};
 use super::superblock as sb;
-use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
-use crate::raw::fault;
 use crate::raw::process;
-use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, fence};
-
-/// A stay as a reader.
-#[derive(Debug)]
-pub struct ReadSection<'p> {
-    pager: &'p Pager,
-    pub(super) slot: u32,
-    limit: u64,
-    /// A transaction of another thread is open: look at the marks.
-    watch: bool,
-    /// A write section that changed more than values: things may lie elsewhere already (`memo`).
-    pub(super) restructured: bool,
-    /// Not `Send`, not `Sync`: the mark and the latch are those of this thread's slot (invariant 5).
-    pub(super) of_this_thread: PhantomData<*const ()>,
-}
-
-impl Drop for ReadSection<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        Gate::leave(self.pager.shm.mark(self.slot));
-    }
-}
-
-impl ReadSection<'_> {
-    #[inline(always)]
-    fn entry(&self, page: PageNo, addr: Addr) -> Result<u64> {
-        if page.0 >= self.limit {
-            return Err(Error::corrupt(super::access::BEYOND, addr));
-        }
-        match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
-            0 => self.pager.fill(page.0),
-            entry => Ok(entry),
-        }
-    }
-
-    #[inline(always)]
-    fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysNo> {
-        let entry = self.entry(page, addr)?;
-        if entry & ABSENT != 0 {
-            return Err(Error::corrupt(super::access::ABSENT, addr));
-        }
-        Ok(PhysNo(entry as u32))
-    }
-
-    /// Whether the superblock is complete: its magic is stored last.
-    pub(crate) fn has_superblock(&self) -> Result<bool> {
-        if self.limit == 0 || self.entry(PageNo(0), Addr(0))? & ABSENT != 0 {
-            return Ok(false);
-        }
-        Ok(self.u64_at(sb::MAGIC)? == sb::MAGIC_VALUE)
-    }
-
-    /// The page manager this section belongs to.
-    #[must_use]
-    pub(crate) fn pager(&self) -> &Pager {
-        self.pager
-    }
-
-    /// An error if the disk could not answer an access of this section: asked before what it gave counts.
-    #[inline]
-    pub(crate) fn whole(&self) -> Result<()> {
-        self.pager.whole()
-    }
-
-    /// Whether the disk has answered every access of this process so far (one load).
-    #[inline]
-    pub(crate) fn is_whole(&self) -> bool {
-        !fault::any()
-    }
-
-    /// Pins a container for this process. In the section that found it, so that it cannot have gone.
-    pub fn pin_id(&self, id: ObjectId) -> Result<()> {
-        self.pager.pins.pin(self.pager, id)
-    }
-}
-
-impl Pages for ReadSection<'_> {
-    #[inline(always)]
-    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
-        let (page, offset) = within_page(addr, len)?;
-        let phys = self.translate(page, addr)?;
-        // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives.
-        Ok(&unsafe { self.pager.map.page(phys) }?[offset..offset + len])
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, addr: Addr) {
-        if let Ok((page, offset)) = within_page(addr, 1)
-            && let Ok(phys) = self.translate(page, addr)
-        {
-            self.pager.map.prefetch(phys, offset);
-        }
-    }
-
-    #[inline]
-    fn hash_seed(&self) -> u64 {
-        self.pager.seed
-    }
-
-    #[inline]
-    fn words(&self) -> u64 {
-        self.limit.saturating_mul((PAGE_SIZE / 8) as u64)
-    }
-
-    #[inline(always)]
-    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
-        self.remembered(about)
-    }
-
-    #[inline(always)]
-    fn structure(&self) -> u64 {
-        self.structure_here()
-    }
-
-    #[inline]
-    fn note(&self, about: [u64; 3], found: [u64; 2]) {
-        self.remember(about, found);
-    }
-
-    #[inline]
-    fn reading(&self, id: ObjectId) -> Result<()> {
-        if self.watch && marks::is_marked(&self.pager.shm, id) {
-            return Err(Error::Busy(id));
-        }
-        Ok(())
-    }
-}
 
 /// A stay as the writer.
 #[derive(Debug)]
@@ -230,7 +116,7 @@ impl WriteSection<'_> {
             if pager.shm.get(at::LOG_MODE) != 0 {
                 pager.commit_logged();
             } else {
-                pager.shm.set(at::UNDO_LEN, 0);
+                pager.shm.forget_undo();
             }
             fail_point!("commit.done");
             let changes = pager.shm.word(at::CHANGES);
@@ -249,7 +135,7 @@ impl WriteSection<'_> {
         if pager.shm.get(at::LOG_MODE) != 0 {
             pager.commit_logged();
         } else {
-            pager.shm.set(at::UNDO_LEN, 0);
+            pager.shm.forget_undo();
         }
         fail_point!("transaction.done");
         marks::clear(&pager.shm);

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 14 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 15 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 pub(crate) const META_IMAGE: usize = 0x1000;
 pub(crate) const THREADS: usize = 0x2000;

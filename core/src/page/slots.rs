@@ -39,7 +39,7 @@ pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
 const ENDED: u64 = 1 << 31;
 
 /// How long a thread that ends waits for the latch, to give back its locks: who has it may be waiting for that end.
-const AT_AN_END: Duration = Duration::from_secs(1);
+const AT_AN_END: Duration = Duration::from_millis(50);
 
 fn owner_word(process: usize, generation: u32) -> u64 {
     (process as u64 + 1) | u64::from(generation) << 32

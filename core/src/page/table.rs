@@ -16,7 +16,7 @@ use super::Pager;
 use super::phys::{ABSENT, NODE_NEW, NODE_OLD};
 use super::shm::at;
 use crate::error::{Error, Result};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{ObjectId, PAGE_SIZE, PhysNo};
 use crate::raw::failpoint::fail_point;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -146,9 +146,13 @@ impl Pager {
         Ok((entry.phys != 0).then_some(entry))
     }
 
-    /// Fills the live table's entry of a page from the durable tree. Inside a section.
+    /// Fills the live table's entry of a page from the durable tree. Inside a section; `holds` says whether what it
+    /// has loaded so far belongs together.
+    ///
+    /// The question is asked before the entry is stored, and what was right then stays right: an entry of 0 belongs
+    /// to a page that was not changed since the sidecar was made, so that every checkpoint since has it in one place.
     #[cold]
-    pub(crate) fn fill(&self, page: u64) -> Result<u64> {
+    pub(crate) fn fill(&self, page: u64, holds: impl FnOnce() -> bool) -> Result<u64> {
         use std::sync::atomic::Ordering;
         let word = match self.look_up(page)? {
             Some(e) => {
@@ -157,6 +161,9 @@ impl Pager {
             }
             None => ABSENT,
         };
+        if !holds() {
+            return Err(Error::Busy(ObjectId(0)));
+        }
         let slot = self.shm.entry(page);
         // Another reader may have filled it, or a writer changed it since: then theirs stands.
         match slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire) {

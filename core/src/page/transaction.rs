@@ -2,12 +2,12 @@
 //!
 //! 1. A transaction is its thread's hold of the latch, with a depth above 0 in the thread's slot. No
 //!    other change happens meanwhile, so the undo log holds nothing but this transaction.
-//! 2. The containers it changed are marked; readers of other threads wait for its end on those only.
+//! 2. The containers it changed are marked; readers of other threads find them as they were before it (`committed`).
 
 use super::section::WriteSection;
 use super::shm::at;
 use super::wait::Wait;
-use super::{Pager, gate, marks};
+use super::{Pager, marks};
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
@@ -108,22 +108,5 @@ impl Pager {
         self.lower_gate(false);
         self.latch().release();
         undone
-    }
-
-    /// Waits until the open transaction (of another thread) has ended, or `wait` has.
-    pub fn wait_for_transaction(&self, wait: &mut Wait<'_>) -> Result<()> {
-        let mut patience = super::wait::Patience::new(wait, self.bound);
-        let gate = self.shm.gate();
-        while gate.word.load(Ordering::SeqCst) & gate::TRANSACTION != 0 {
-            let owner = self.latch().owner();
-            let slice = patience.slice("a transaction to end", || self.describe_owner(owner))?;
-            gate.sleep(gate::TRANSACTION, slice);
-            if gate.word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
-                && let Some(owner) = owner
-            {
-                self.look_after_owner(owner)?;
-            }
-        }
-        Ok(())
     }
 }

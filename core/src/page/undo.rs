@@ -5,7 +5,11 @@
 //! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone: so
 //!    an undo that is itself killed is done again.
 //!
-//! Only the holder of the latch touches it. It is read backward, so a record ends with its header:
+//! 4. `UNDO_ERA` changes before the log is cut by a commit, and before and after each record that is undone. So a
+//!    reader of the committed state (`committed`) that finds the same number at its end knows that every record it
+//!    has used was whole, and still counted.
+//!
+//! Only the holder of the latch changes it. It is read backward, so a record ends with its header:
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -18,7 +22,7 @@
 use super::shm::{self, Region, Shm, at};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 const ADDRESS: u64 = (1 << 48) - 1;
 const NOTE: u64 = 1 << 63;
@@ -29,6 +33,13 @@ struct Logged {
     addr: Addr,
     len: usize,
     note: bool,
+}
+
+fn bad_record(at: usize) -> Error {
+    Error::Corrupt {
+        what: "the undo log in the sidecar (offset)",
+        at: at as u64,
+    }
 }
 
 impl Shm {
@@ -90,8 +101,25 @@ impl Shm {
     fn publish(&self, len: usize) {
         self.word(at::UNDO_LEN).store(len as u64, Ordering::Release);
         // The covered store must not be moved before this one. The processor keeps the order for a
-        // process that is killed (all its earlier stores take effect); only the compiler could not.
+        // process that is killed (all its earlier stores take effect); only the compiler could not. For a reader
+        // beside this process it is a release (no instruction on x86).
         compiler_fence(Ordering::SeqCst);
+        fence(Ordering::Release);
+    }
+
+    /// The commit: nothing is to be undone any more.
+    #[inline]
+    pub(crate) fn forget_undo(&self) {
+        self.change_era();
+        self.set(at::UNDO_LEN, 0);
+    }
+
+    /// Says that records stop to count (invariant 4). Under the latch.
+    #[inline]
+    pub(crate) fn change_era(&self) {
+        let era = self.word(at::UNDO_ERA);
+        era.store(era.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        fence(Ordering::Release);
     }
 
     #[inline]
@@ -127,19 +155,15 @@ impl Shm {
         if len == 0 {
             return Ok(None);
         }
-        let bad = || Error::Corrupt {
-            what: "the undo log in the sidecar (offset)",
-            at: len as u64,
-        };
         if !len.is_multiple_of(8) || len > shm::UNDO_SIZE {
-            return Err(bad());
+            return Err(bad_record(len));
         }
         let header = self.undo_word(len - 8).load(Ordering::Relaxed);
         let (n, note) = (((header & !NOTE) >> 48) as usize, header & NOTE != 0);
         let words = if note { 0 } else { n.div_ceil(8) };
         // Of zeros: a page that could not be read, or that was cut off and came back.
         if header == 0 || n > PAGE_SIZE || words * 8 + 8 > len {
-            return Err(bad());
+            return Err(bad_record(len));
         }
         Ok(Some(Logged {
             start: len - 8 - words * 8,
@@ -147,6 +171,41 @@ impl Shm {
             len: n,
             note,
         }))
+    }
+
+    /// Puts the old bytes of the record that ends at `end` over a copy of its page.
+    pub(crate) fn undo_in_copy(&self, end: usize, page: &mut [u8; PAGE_SIZE]) -> Result<()> {
+        let Some(record) = self.undo_before(end)? else {
+            return Ok(());
+        };
+        if record.note {
+            return Ok(());
+        }
+        let offset = record.addr.offset();
+        let Some(to) = page.get_mut(offset..offset + record.len) else {
+            return Err(bad_record(end));
+        };
+        let (first, rest) = self.cells::<{ shm::UNDO }>(record.start, record.len.div_ceil(8));
+        for (to, word) in to.chunks_mut(8).zip(first.iter().chain(rest)) {
+            let old = word.load(Ordering::Relaxed).to_le_bytes();
+            to.copy_from_slice(&old[..to.len()]);
+        }
+        Ok(())
+    }
+
+    /// Gives page and end of every record between two lengths of the log to `f`, the newest first, but for notes.
+    pub(crate) fn undo_records(&self, from: usize, to: usize, mut f: impl FnMut(u64, usize)) -> Result<()> {
+        let mut at = to;
+        while at > from {
+            let Some(record) = self.undo_before(at)? else {
+                break;
+            };
+            if !record.note {
+                f(record.addr.page().0, at);
+            }
+            at = record.start;
+        }
+        if at == from { Ok(()) } else { Err(bad_record(at)) }
     }
 
     /// Gives the range of every record to `f`, the newest first, with the first of its old words (0 if it

@@ -278,6 +278,18 @@ impl Map {
         Ok(unsafe { &*p.cast::<[u8; PAGE_SIZE]>() })
     }
 
+    /// Copies a physical page that others may be changing at this moment: each word of the copy is one that was there.
+    pub(crate) fn copy_page(&self, page: PhysNo, to: &mut [u8; PAGE_SIZE]) -> Result<()> {
+        let p = self.page_ptr(page)?;
+        for (i, to) in to.chunks_exact_mut(8).enumerate() {
+            // SAFETY: in bounds and aligned; an atomic load, so that the compiler neither splits nor repeats it.
+            let word =
+                unsafe { (*p.add(i * 8).cast::<AtomicU64>()).load(std::sync::atomic::Ordering::Relaxed) };
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        Ok(())
+    }
+
     /// Asks the processor to load a line, which is needed soon. Never fails, and changes nothing.
     #[inline(always)]
     pub(crate) fn prefetch(&self, page: PhysNo, offset: usize) {

@@ -270,6 +270,9 @@ impl Store {
     /// # Errors
     /// `Error::Corrupt` says what is wrong and where.
     pub fn check(&self) -> Result<graph::GraphReport> {
+        // It takes longer than writers wait for a reader.
+        let pager = self.pager();
+        let _latch = pager.hold_latch(pager.bound());
         self.read(&mut Wait::forever(), |r| graph::check_graph(r))
     }
 
@@ -385,12 +388,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
             at => header::obj(p, Addr(at)).map(Some),
         }
     };
-    let section = pager.read(&mut Wait::forever())?;
-    let root = found(&section);
-    section.whole()?;
-    drop(section);
-    let root = root?;
-    if let Some(root) = root {
+    if let Some(root) = pager.read_held(found)? {
         return Ok(root);
     }
     let mut section = pager.write(&mut Wait::forever())?;

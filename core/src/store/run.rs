@@ -6,6 +6,7 @@ use crate::object::{graph, ops};
 use crate::page::access::Pages;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// The end of every lone operation, and of a transaction: frees in bounded steps.
 pub(super) fn finish(w: &mut Writer<'_>) -> Result<()> {
@@ -21,30 +22,112 @@ fn look_closer<R>(
     long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
 ) -> Option<R> {
     let made = long(&section, word);
-    section.is_whole().then_some(made).flatten()
+    let counts = made.is_some() && section.is_whole() && section.holds();
+    if counts {
+        section.keep_pins();
+    }
+    made.filter(|_| counts)
 }
 
+/// What came of running a closure in a read section.
+enum Attempt<R> {
+    Done(Result<R>),
+    /// An open transaction has changed what was to be read.
+    Busy,
+    /// A writer did not wait for the section's end.
+    Revoked,
+}
+
+/// Attempts to read, before a reader keeps writers out by the latch.
+const PATIENCE: u32 = 4;
+/// How long it waits for that.
+const LATCH: Duration = Duration::from_millis(50);
+
 impl Store {
-    /// Runs `f` in a read section. `f` may be run again (a transaction was in the way): it must only
-    /// copy out. Inside it: no blocking, no other call of the store, and leave soon.
-    /// Waits (for a writer's section, for a foreign transaction's end) as `wait` says.
+    /// Runs `f` in a read section. `f` may be run again (a transaction or a writer was in the way), and what it is
+    /// shown then may even be torn, if it took long: it must only copy out, and begin anew each time. Inside it: no
+    /// blocking, no other call of the store, and leave soon. Waits for a writer's section, as `wait` says and for 20 ms
+    /// at most; beside one that takes longer, and beside a transaction that has changed what is read, it reads the
+    /// state that was committed last.
     ///
     /// # Errors
     /// Those of `f`; `Error::Timeout`, `Error::WouldBlock`, `Error::Interrupted` of the wait.
     #[inline]
     pub fn read<R>(&self, wait: &mut Wait<'_>, mut f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
-        loop {
-            let section = self.pager().read(wait)?;
-            let done = f(&section);
-            let whole = section.is_whole();
-            drop(section);
-            if !whole {
-                self.pager().whole()?;
-            }
+        let section = self.pager().read(wait)?;
+        match self.attempt(section, &mut f)? {
+            Attempt::Done(done) => done,
+            failed => self.read_again(wait, matches!(failed, Attempt::Busy), f),
+        }
+    }
+
+    /// Runs `f` in a section, which ends.
+    #[inline(always)]
+    fn attempt<R>(
+        &self,
+        section: Reader<'_>,
+        f: &mut impl FnMut(&Reader<'_>) -> Result<R>,
+    ) -> Result<Attempt<R>> {
+        let done = f(&section);
+        let (whole, holds) = (section.is_whole(), section.holds());
+        if holds && done.is_ok() {
+            section.keep_pins();
+        }
+        drop(section);
+        if !whole {
+            self.pager().whole()?;
+        }
+        Ok(match done {
+            // Whatever it is, it may be made of torn bytes.
+            _ if !holds => Attempt::Revoked,
+            Err(Error::Busy(_)) => Attempt::Busy,
+            done => Attempt::Done(done),
+        })
+    }
+
+    /// What follows when the first attempt said nothing: a transaction has changed what was read (`busy`), so that it
+    /// is read as it was before; or the section was revoked.
+    #[cold]
+    fn read_again<R>(
+        &self,
+        wait: &mut Wait<'_>,
+        mut busy: bool,
+        mut f: impl FnMut(&Reader<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let pager = self.pager();
+        let begun = Instant::now();
+        for attempt in 1.. {
+            // One that is often too slow for the writers keeps them from beginning.
+            let latch = (attempt >= PATIENCE).then(|| pager.hold_latch(LATCH)).flatten();
+            let done = pager.read(wait).and_then(|mut section| {
+                if busy {
+                    section.show_committed()?;
+                }
+                self.attempt(section, &mut f)
+            });
+            drop(latch);
             match done {
-                Err(Error::Busy(_)) => self.pager().wait_for_transaction(wait)?,
-                done => return done,
+                Ok(Attempt::Done(done)) => return done,
+                Ok(Attempt::Busy) => busy = true,
+                Ok(Attempt::Revoked) | Err(Error::Busy(_)) => {}
+                Err(e) => return Err(e),
             }
+            if wait.interrupted.as_mut().is_some_and(|ask| ask()) {
+                return Err(Error::Interrupted);
+            }
+            let bound = wait.timeout.unwrap_or(pager.bound());
+            if attempt > PATIENCE && begun.elapsed() >= bound {
+                break;
+            }
+        }
+        match wait.timeout {
+            Some(Duration::ZERO) => Err(Error::WouldBlock {
+                what: "writers at work in the store",
+            }),
+            _ => Err(Error::Timeout {
+                what: "a moment to read the store in".to_owned(),
+                holder: "writers that change it all the time".to_owned(),
+            }),
         }
     }
 
@@ -106,7 +189,8 @@ impl Store {
         };
         let word = find(&section);
         if word.is_plain() || word.is_empty() {
-            return Ok(if section.is_whole() { word } else { Word::EMPTY });
+            let counts = section.is_whole() && section.holds();
+            return Ok(if counts { word } else { Word::EMPTY });
         }
         look_closer(section, word, long).map_or(Ok(Word::EMPTY), Err)
     }

@@ -6,6 +6,13 @@ pub(crate) mod sync {
     use std::sync::Arc;
     pub(crate) use std::sync::atomic::Ordering;
 
+    /// A fence of the protocol.
+    pub(crate) fn fence(order: Ordering) {
+        if !without(Without::Fences) {
+            model_fence(order);
+        }
+    }
+
     /// The model's own atomics take SeqCst for AcqRel, but know SeqCst fences: each sequentially
     /// consistent access is one with fences.
     macro_rules! atomic {

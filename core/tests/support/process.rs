@@ -78,6 +78,12 @@ pub fn die() -> ! {
     unreachable!("killed")
 }
 
+/// Stops the calling process at this place.
+pub fn stop_here() {
+    // SAFETY: a plain system call. The signal goes to the calling thread, which so does not go on for a moment.
+    check(i64::from(unsafe { libc::raise(libc::SIGSTOP) }), "raise");
+}
+
 /// Forks; the child runs `f` and ends without any cleanup. The child's pid.
 pub fn fork(f: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child runs `f` and `_exit`s. glibc makes its allocator usable in a child of a threaded

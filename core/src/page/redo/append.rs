@@ -68,7 +68,7 @@ impl Pager {
             }
         }
         fail_point!("log.appended");
-        shm.set(at::UNDO_LEN, 0);
+        shm.forget_undo();
         fail_point!("log.committed");
         self.count_record();
         if ticket != Ticket::Nothing {

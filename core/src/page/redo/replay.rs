@@ -90,7 +90,7 @@ impl Pager {
         }
         self.extend_logical(page)?;
         let entry = match self.shm.entry(page).load(Ordering::Acquire) {
-            0 => self.fill(page)?,
+            0 => self.fill(page, || true)?,
             entry => entry,
         };
         let keep = !range.whole && entry & ABSENT == 0;

@@ -10,16 +10,18 @@ use super::super::latch::Owner;
 use super::super::shm::{Shm, at};
 use super::super::superblock as sb;
 use super::super::wait::{Patience, SLICE, Wait};
-use super::{ReadSection, WriteSection};
+use super::{ReadSection, Stay, WriteSection};
 use crate::error::{Error, Result};
 use crate::ids::Actor;
 use crate::page::access::Pages;
-use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a writer gives way to others, and sleeps, before it looks at a reader again.
 const SLEEP: Duration = Duration::from_micros(200);
+
+/// How long a reader waits for a writer at work before it reads beside it.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 impl Shm {
     #[inline]
@@ -61,24 +63,48 @@ impl Pager {
                 "a section of this store is already open on this thread",
             ));
         }
-        let word = match self.shm.gate().try_enter(mark) {
-            Some(word) => word,
-            None => self.enter_slowly(slot, wait)?,
-        };
+        match self.shm.gate().try_enter(mark) {
+            Some(word) => self.inside(slot, word),
+            None => self.enter_slowly(slot, wait),
+        }
+    }
+
+    /// Runs `f` in a read section, again if it did not hold.
+    pub(crate) fn read_held<R>(&self, f: impl Fn(&ReadSection<'_>) -> Result<R>) -> Result<R> {
+        loop {
+            let section = self.read(&mut Wait::forever())?;
+            let done = self.unless_damaged(f(&section));
+            if section.holds() {
+                return done;
+            }
+        }
+    }
+
+    /// The section of a reader whose mark is in the gate.
+    #[inline]
+    fn inside(&self, slot: u32, word: u64) -> Result<ReadSection<'_>> {
         // Who closes says so, and then waits for the marks of this process.
         if self.closed.load(Ordering::SeqCst) {
-            Gate::leave(mark);
+            Gate::leave(self.shm.mark(slot));
             return Err(Error::Closed);
         }
         let watch = word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot);
-        Ok(ReadSection {
-            pager: self,
-            slot,
-            limit: self.shm.get(at::LOGICAL),
-            watch,
-            restructured: false,
-            of_this_thread: PhantomData,
-        })
+        Ok(ReadSection::new(self, slot, Stay::Inside, watch))
+    }
+
+    /// Enters as a reader of the committed state beside a writer. None if the writer is too quick for that.
+    #[cold]
+    fn read_beside(&self, slot: u32) -> Result<Option<ReadSection<'_>>> {
+        let mark = self.shm.mark(slot);
+        mark.store(gate::BESIDE, Ordering::SeqCst);
+        let mut section = ReadSection::new(self, slot, Stay::Beside, false);
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        Ok(self.committed().map(|committed| {
+            section.show(committed);
+            section
+        }))
     }
 
     /// Enters as a reader if nothing is in the way.
@@ -94,35 +120,41 @@ impl Pager {
             Gate::leave(mark);
             return None;
         }
-        Some(ReadSection {
-            pager: self,
-            slot,
-            limit: self.shm.get(at::LOGICAL),
-            watch: word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot),
-            restructured: false,
-            of_this_thread: PhantomData,
-        })
+        let watch = word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot);
+        Some(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
+    /// Waits for the writer at work; for one that takes longer than `PATIENCE` not any more: then the reader is shown
+    /// the committed state.
     #[cold]
-    fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<u64> {
+    fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
         let gate = self.shm.gate();
         let mark = self.shm.mark(slot);
         if self.is_unreadable() {
             return Err(self.poisoned());
         }
+        if self.writer_stands_still() {
+            self.look_after_latch(self.latch().owner())?;
+            if !self.latch().is_held_by(slot)
+                && gate.word.load(Ordering::SeqCst) & gate::RAISED != 0
+                && let Some(section) = self.read_beside(slot)?
+            {
+                return Ok(section);
+            }
+        }
         for _ in 0..2000 {
             if gate.word.load(Ordering::Relaxed) & gate::RAISED == 0
                 && let Some(word) = gate.try_enter(mark)
             {
-                return Ok(word);
+                return self.inside(slot, word);
             }
             std::hint::spin_loop();
         }
+        let begun = Instant::now();
         let mut patience = Patience::new(wait, self.bound);
         loop {
             if let Some(word) = gate.try_enter(mark) {
-                return Ok(word);
+                return self.inside(slot, word);
             }
             if self.is_unreadable() {
                 return Err(self.poisoned());
@@ -133,7 +165,13 @@ impl Pager {
                     "a section of this store is already open on this thread",
                 ));
             }
-            let slice = patience.slice("a writer at work in the store", || self.describe_owner(owner))?;
+            let slice = patience.slice("a writer at work in the store", || self.describe_owner(owner));
+            if (begun.elapsed() >= PATIENCE || matches!(slice, Err(Error::Timeout { .. })))
+                && let Some(section) = self.read_beside(slot)?
+            {
+                return Ok(section);
+            }
+            let slice = slice?;
             gate.sleep(gate::RAISED, slice);
             if gate.word.load(Ordering::Relaxed) & gate::RAISED != 0 {
                 self.look_after_latch(owner)?;
@@ -206,44 +244,40 @@ impl Pager {
     #[inline]
     pub(crate) fn close_gate(&self, slot: u32) -> Result<()> {
         self.shm.gate().raise();
+        let mut begun = None;
         // Sequentially consistent like the marks: a slot claimed since is seen by its own reader.
         for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
-            if self.shm.mark(s).load(Ordering::SeqCst) != 0 {
-                self.wait_for_reader(s, slot)?;
+            if self.shm.mark(s).load(Ordering::SeqCst) == gate::INSIDE {
+                self.wait_for_reader(s, slot, &mut begun)?;
             }
         }
         Ok(())
     }
 
+    /// Waits until a reader has left, is found dead, or has had its time: all readers that one writer waits for have
+    /// `REVOKE_AFTER` together.
     #[cold]
-    fn wait_for_reader(&self, reader: u32, mine: u32) -> Result<()> {
+    fn wait_for_reader(&self, reader: u32, mine: u32, begun: &mut Option<Instant>) -> Result<()> {
         let mark = self.shm.mark(reader);
-        let mut wait = Wait::at_most(self.bound);
-        let mut patience = Patience::new(&mut wait, self.bound);
         let mut turns = 0u32;
-        let mut looked = None;
-        while mark.load(Ordering::SeqCst) != 0 {
+        while mark.load(Ordering::SeqCst) == gate::INSIDE {
             turns += 1;
             if turns < 2000 {
                 std::hint::spin_loop();
                 continue;
             }
-            let waited = looked.get_or_insert_with(Instant::now).elapsed();
+            let waited = begun.get_or_insert_with(Instant::now).elapsed();
+            if waited >= gate::REVOKE_AFTER {
+                // A dead one leaves more behind than its mark.
+                self.look_after(reader, Some(mine))?;
+                Gate::revoke(mark);
+                return Ok(());
+            }
             // Where there is much else to do every turn of this can take milliseconds.
             if turns < 2100 && waited < SLEEP {
                 std::thread::yield_now();
             } else {
-                let slice = patience.slice("a reader to leave the store", || self.describe_slot(reader))?;
-                std::thread::sleep(slice.min(SLEEP));
-                if waited >= SLICE {
-                    looked = Some(Instant::now());
-                    self.look_after(reader, Some(mine))?;
-                    if self.process_of(reader).is_none() {
-                        // Nobody's any more: of one that came in when the store was being closed, reads nothing,
-                        // and may have been killed.
-                        return Ok(());
-                    }
-                }
+                std::thread::sleep(SLEEP);
             }
         }
         Ok(())
@@ -288,14 +322,7 @@ impl Pager {
         }
         let transaction = self.shm.depth(slot).load(Ordering::Relaxed) > 0;
         let mut section = WriteSection {
-            read: ReadSection {
-                pager: self,
-                slot,
-                limit: 0,
-                watch: false,
-                restructured: false,
-                of_this_thread: PhantomData,
-            },
+            read: ReadSection::new(self, slot, Stay::Writer, false),
             undo: self.shm.undo_len(),
             fresh_from: 0,
             deferred: Vec::new(),
@@ -307,7 +334,6 @@ impl Pager {
             actor: Actor::Thread,
             done: false,
         };
-        section.read.limit = self.shm.get(at::LOGICAL);
         section.fresh_from = if section.read.limit == 0 {
             0
         } else {

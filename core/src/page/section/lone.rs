@@ -11,11 +11,10 @@ use super::super::Pager;
 use super::super::access::within_page;
 use super::super::phys::ABSENT;
 use super::super::shm::at;
-use super::ReadSection;
+use super::{ReadSection, Stay};
 use crate::ids::{Addr, PageNo, PhysNo};
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
-use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
@@ -51,14 +50,7 @@ impl Pager {
             return None;
         }
         Some(LoneSection {
-            read: ReadSection {
-                pager: self,
-                slot,
-                limit: self.shm.get(at::LOGICAL),
-                watch: false,
-                restructured: false,
-                of_this_thread: PhantomData,
-            },
+            read: ReadSection::new(self, slot, Stay::Writer, false),
         })
     }
 }

@@ -2,9 +2,9 @@
 //! whose line is seldom in the processor's cache where objects are many.
 //!
 //! 1. It is good as long as `Pages::structure` is what it was, as a note is (`page/memo.rs`).
-//! 2. It is filled in a section, the structure's number last, and asked in a section. All who fill it under one
-//!    number write the same, and no section with that number overlaps one with another. So its words belong
-//!    together wherever the number is found.
+//! 2. It is filled in a section that holds, and asked in a section. All threads that fill it under one number write
+//!    the same words. A thread that is stopped while it fills may write older words over newer ones: a sum over the
+//!    words tells whether they belong together.
 
 use super::Head;
 use crate::error::Result;
@@ -24,6 +24,15 @@ pub struct Known {
     /// Address of the body, and its words in the upper bits.
     body: AtomicU64,
     class: AtomicU64,
+    /// `sum` of the other three.
+    sum: AtomicU64,
+}
+
+#[inline]
+fn sum(structure: u64, body: u64, class: u64) -> u64 {
+    (structure.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ body)
+        .wrapping_mul(0xff51_afd7_ed55_8ccd)
+        .wrapping_add(class)
 }
 
 impl Known {
@@ -35,25 +44,31 @@ impl Known {
 
     #[inline]
     fn head<P: Pages>(&self, p: &P, h: Addr) -> Option<Head> {
-        self.is_of(p.structure()).then(|| {
-            let body = self.body.load(Ordering::Relaxed);
-            Head {
-                h,
-                shared: true,
-                flags: 0,
-                words: (body >> BODY_BITS) as usize,
-                body: Addr(body & ((1 << BODY_BITS) - 1)),
-                class: Addr(self.class.load(Ordering::Relaxed)),
-            }
+        let structure = p.structure();
+        if !self.is_of(structure) {
+            return None;
+        }
+        let body = self.body.load(Ordering::Relaxed);
+        let class = self.class.load(Ordering::Relaxed);
+        (self.sum.load(Ordering::Relaxed) == sum(structure, body, class)).then_some(Head {
+            h,
+            shared: true,
+            flags: 0,
+            words: (body >> BODY_BITS) as usize,
+            body: Addr(body & ((1 << BODY_BITS) - 1)),
+            class: Addr(class),
         })
     }
 
     fn keep<P: Pages>(&self, p: &P, head: &Head) {
-        if head.shared && head.body.0 >> BODY_BITS == 0 && p.structure() != 0 {
-            let words = (head.words as u64) << BODY_BITS;
-            self.body.store(head.body.0 | words, Ordering::Relaxed);
+        let structure = p.structure();
+        if head.shared && head.body.0 >> BODY_BITS == 0 && structure != 0 && p.holds() {
+            let body = head.body.0 | (head.words as u64) << BODY_BITS;
+            self.body.store(body, Ordering::Relaxed);
             self.class.store(head.class.0, Ordering::Relaxed);
-            self.structure.store(p.structure(), Ordering::Release);
+            self.sum
+                .store(sum(structure, body, head.class.0), Ordering::Relaxed);
+            self.structure.store(structure, Ordering::Release);
         }
     }
 

@@ -1,0 +1,246 @@
+//! The section of a reader: how its bytes are found, and whether they still count. Invariants: `section`.
+
+use super::pinned::Pinned;
+use crate::error::{Error, Result};
+use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
+use crate::page::access::{ABSENT as NO_PAGE, BEYOND, Pages, within_page};
+use crate::page::committed::{Committed, Where};
+use crate::page::gate::Gate;
+use crate::page::phys::ABSENT;
+use crate::page::shm::at;
+use crate::page::superblock as sb;
+use crate::page::{Pager, marks};
+use crate::raw::fault;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+/// What keeps the bytes of a section from being changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stay {
+    /// The thread's mark in the gate.
+    Inside,
+    /// Nothing: it reads the committed state beside a writer.
+    Beside,
+    /// The latch.
+    Writer,
+}
+
+/// A stay as a reader.
+#[derive(Debug)]
+pub struct ReadSection<'p> {
+    pub(super) pager: &'p Pager,
+    pub(in crate::page) slot: u32,
+    pub(super) limit: u64,
+    /// A transaction of another thread is open: look at the marks.
+    pub(super) watch: bool,
+    /// A write section that changed more than values: things may lie elsewhere already (`memo`). Of the committed
+    /// state, too, nothing is noted.
+    pub(in crate::page) restructured: bool,
+    stay: Stay,
+    committed: Option<Box<Committed<'p>>>,
+    pins: Pinned,
+    /// Not `Send`, not `Sync`: the mark and the latch are those of this thread's slot (invariant 8).
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for ReadSection<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        Gate::leave(self.pager.shm.mark(self.slot));
+        if !self.pins.is_empty() {
+            self.give_pins_back();
+        }
+    }
+}
+
+impl<'p> ReadSection<'p> {
+    #[inline(always)]
+    pub(super) fn new(pager: &'p Pager, slot: u32, stay: Stay, watch: bool) -> ReadSection<'p> {
+        ReadSection {
+            pager,
+            slot,
+            limit: pager.shm.get(at::LOGICAL),
+            watch,
+            restructured: false,
+            stay,
+            committed: None,
+            pins: Pinned::default(),
+            of_this_thread: PhantomData,
+        }
+    }
+
+    /// Shows the state before the transaction that another thread has open.
+    pub(crate) fn show_committed(&mut self) -> Result<()> {
+        if self.watch {
+            let committed = self.pager.committed().ok_or(Error::Busy(ObjectId(0)))?;
+            self.show(committed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn show(&mut self, committed: Committed<'p>) {
+        self.committed = Some(Box::new(committed));
+        self.watch = false;
+        self.restructured = true;
+        self.limit = 0;
+    }
+}
+
+impl ReadSection<'_> {
+    #[inline(always)]
+    pub(super) fn entry(&self, page: PageNo, addr: Addr) -> Result<u64> {
+        if page.0 >= self.limit {
+            return Err(Error::corrupt(BEYOND, addr));
+        }
+        match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
+            0 => self.pager.fill(page.0, || self.holds()),
+            entry => Ok(entry),
+        }
+    }
+
+    /// Whether all that was read so far belongs together: asked after the last access and before it counts.
+    #[inline(always)]
+    pub(crate) fn holds(&self) -> bool {
+        match self.stay {
+            Stay::Inside => Gate::holds(self.pager.shm.mark(self.slot)),
+            Stay::Beside => self.committed.as_ref().is_some_and(|c| c.holds()),
+            Stay::Writer => true,
+        }
+    }
+
+    /// Bytes of a page that this section does not read in its place.
+    #[cold]
+    #[inline(never)]
+    fn bytes_committed(&self, page: PageNo, addr: Addr, len: usize) -> Result<&[u8]> {
+        let Some(committed) = &self.committed else {
+            return Err(Error::corrupt(BEYOND, addr));
+        };
+        let excludes = self.stay == Stay::Inside;
+        let fill = || self.pager.fill(page.0, || self.holds());
+        let bytes = match committed.page(page, addr, excludes, fill)? {
+            Where::Copy(bytes) => bytes,
+            // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives.
+            Where::InPlace(phys) => unsafe { self.pager.map.page(phys) }?,
+        };
+        Ok(&bytes[addr.offset()..addr.offset() + len])
+    }
+
+    #[inline(always)]
+    fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysNo> {
+        let entry = self.entry(page, addr)?;
+        if entry & ABSENT != 0 {
+            return Err(Error::corrupt(NO_PAGE, addr));
+        }
+        Ok(PhysNo(entry as u32))
+    }
+
+    /// Whether the superblock is complete: its magic is stored last.
+    pub(crate) fn has_superblock(&self) -> Result<bool> {
+        if self.limit == 0 || self.entry(PageNo(0), Addr(0))? & ABSENT != 0 {
+            return Ok(false);
+        }
+        Ok(self.u64_at(sb::MAGIC)? == sb::MAGIC_VALUE)
+    }
+
+    /// The page manager this section belongs to.
+    #[must_use]
+    pub(crate) fn pager(&self) -> &Pager {
+        self.pager
+    }
+
+    /// An error if the disk could not answer an access of this section: asked before what it gave counts.
+    #[inline]
+    pub(crate) fn whole(&self) -> Result<()> {
+        self.pager.whole()
+    }
+
+    /// Whether the disk has answered every access of this process so far (one load).
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        !fault::any()
+    }
+
+    /// Pins a container for this process. In the section that found it, so that it cannot have gone.
+    pub fn pin_id(&self, id: ObjectId) -> Result<()> {
+        self.pager.pins.pin(self.pager, id)?;
+        if self.stay != Stay::Writer {
+            self.pins.add(id);
+        }
+        Ok(())
+    }
+
+    /// What was found counts: its pins stay.
+    #[inline]
+    pub(crate) fn keep_pins(&self) {
+        self.pins.keep();
+    }
+
+    #[cold]
+    fn give_pins_back(&self) {
+        for id in self.pins.take() {
+            self.pager.pins.unpin(self.pager, id);
+        }
+    }
+}
+
+impl Pages for ReadSection<'_> {
+    #[inline(always)]
+    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
+        let (page, offset) = within_page(addr, len)?;
+        if page.0 >= self.limit {
+            return self.bytes_committed(page, addr, len);
+        }
+        let phys = self.translate(page, addr)?;
+        // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives, or it is revoked and
+        // nothing that it reads counts (invariant 5).
+        Ok(&unsafe { self.pager.map.page(phys) }?[offset..offset + len])
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, addr: Addr) {
+        if let Ok((page, offset)) = within_page(addr, 1)
+            && let Ok(phys) = self.translate(page, addr)
+        {
+            self.pager.map.prefetch(phys, offset);
+        }
+    }
+
+    #[inline]
+    fn hash_seed(&self) -> u64 {
+        self.pager.seed
+    }
+
+    #[inline]
+    fn words(&self) -> u64 {
+        let limit = self.committed.as_ref().map_or(self.limit, |c| c.limit());
+        limit.saturating_mul((PAGE_SIZE / 8) as u64)
+    }
+
+    #[inline(always)]
+    fn holds(&self) -> bool {
+        ReadSection::holds(self)
+    }
+
+    #[inline(always)]
+    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
+        self.remembered(about)
+    }
+
+    #[inline(always)]
+    fn structure(&self) -> u64 {
+        self.structure_here()
+    }
+
+    #[inline]
+    fn note(&self, about: [u64; 3], found: [u64; 2]) {
+        self.remember(about, found);
+    }
+
+    #[inline]
+    fn reading(&self, id: ObjectId) -> Result<()> {
+        if self.watch && marks::is_marked(&self.pager.shm, id) {
+            return Err(Error::Busy(id));
+        }
+        Ok(())
+    }
+}
