@@ -202,6 +202,7 @@ fn killed_anywhere() {
         std::thread::sleep(Duration::from_micros(i * i * 700));
         child.kill().unwrap();
         child.wait().unwrap();
+        eprintln!("round {i}");
         same();
     }
     assert!(run(None).wait().unwrap().success());

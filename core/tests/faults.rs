@@ -171,6 +171,17 @@ fn a_sidecar_that_was_cut_short_is_an_error_and_the_last_checkpoint_opens() {
         }
         let _ = store.close();
         drop(store);
+        if len < had {
+            // What was completed was in it: it is not thrown away in silence.
+            match plain::try_open(&path, 5) {
+                Ok(store) => drop(store),
+                Err(e) => {
+                    assert!(e.to_string().contains(&side.display().to_string()), "{what}: {e}");
+                    assert!(matches!(e, Error::Refused { .. }), "{what}: {e}");
+                    std::fs::remove_file(&side).unwrap();
+                }
+            }
+        }
         let store = open(&path);
         if met {
             let found = Model::read(&store).unwrap();

@@ -76,7 +76,13 @@ PARTS = [
         {"runs": "refusals of space tried"},
         ["test_full_disk.py", "test_disk_trouble.py", "test_sidecar_life.py"],
     ),
-    Part("hostile", "damaged files", ["hostile", "check", "salvage"], 0.1, {"cases": "mutations"}),
+    Part(
+        "hostile",
+        "damaged files; left sidecars word by word; failing calls of opening",
+        ["hostile", "check", "salvage", "takeover"],
+        0.1,
+        {"cases": "mutations", "mutations": "changed words", "failures": "failed calls"},
+    ),
     Part("protocols", "models of the protocols, also with a check removed", ["protocols"], 0),
 ]
 FUZZ_SHARE = 0.05

@@ -82,7 +82,7 @@ pub struct Done {
 /// `Error::NoSnapshot`; `Error::SnapshotExists`; those of opening, of a checkpoint and of writing. There is no file
 /// then, or the old one.
 pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
-    if !options.force && target.symlink_metadata().is_ok() {
+    if !options.force && is_there(target)? {
         return Err(exists(target));
     }
     let new = NewFile::new(target)?;
@@ -91,8 +91,12 @@ pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn
         trickle: Trickle::default(),
     };
     let source = Frozen::new(store, options)?;
-    if target.canonicalize().is_ok_and(|t| source.is(&t)) {
-        return Err(Error::invalid("a store cannot be the backup of itself"));
+    match target.canonicalize() {
+        Ok(t) if source.is(&t) => return Err(Error::invalid("a store cannot be the backup of itself")),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io(format!("cannot look at {}", target.display()), e));
+        }
+        _ => {}
     }
     let done = source.write(&mut out, options, watch)?;
     fail_point!("backup.written");
@@ -118,6 +122,15 @@ pub fn backup(store: &Path, out: &mut dyn Write, options: &Options, watch: &mut 
     out.flush().map_err(write::cannot_write)?;
     source.end(options)?;
     Ok(done)
+}
+
+/// Whether there is a file of that name.
+fn is_there(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::io(format!("cannot look at {}", path.display()), e)),
+    }
 }
 
 fn exists(path: &Path) -> Error {

@@ -14,7 +14,7 @@ pub use input::Input;
 
 use super::format::{HEAD, HEADER, Head, Header, MAGIC};
 use super::write::{Batch, CHECKPOINT, metas, new_meta};
-use super::{exists, stopped};
+use super::{exists, is_there, stopped};
 use crate::check::{self, Source, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -102,7 +102,7 @@ pub fn restore(
     options: &Restoring,
     watch: &mut dyn Watch,
 ) -> Result<Restored> {
-    let is_there = store.symlink_metadata().is_ok();
+    let is_there = is_there(store)?;
     if is_there && !options.force {
         return Err(exists(store));
     }
@@ -145,6 +145,12 @@ pub fn restore(
     Ok(restored)
 }
 
+/// Why a full backup that begins so is one of another version.
+fn refused_version(head: &[u8; 2 * PAGE_SIZE]) -> Option<String> {
+    let pages = head.as_chunks::<PAGE_SIZE>().0.iter();
+    pages.filter_map(|p| Meta::decode(p).err()?.refuses()).next()
+}
+
 impl Making<'_> {
     fn full(&mut self, from: &mut Reader<'_>, more: bool) -> Result<()> {
         let mut head = [0; 2 * PAGE_SIZE];
@@ -157,6 +163,9 @@ impl Making<'_> {
         }
         self.new.file().write_all_at(&head, 0).map_err(cannot_write)?;
         let metas = [0, 1].map(|i| read_meta(self.new.file(), i));
+        if let Some(why) = refused_version(&head) {
+            return Err(from.bad(why));
+        }
         let newest = metas.iter().flatten().max_by_key(|m| m.checkpoint);
         let Some(&meta) = newest else {
             let why = |i: usize| metas[i].as_ref().err().map_or("", String::as_str);

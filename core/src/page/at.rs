@@ -1,4 +1,5 @@
-//! The header words of the sidecar, as byte offsets in its first page (`shm`).
+//! The header words of the sidecar, as byte offsets in its first page (`shm`). Those up to `CLEAN` keep place and meaning
+//! in all layouts: a sidecar that another version has left is judged by them.
 
 pub(crate) const MAGIC: usize = 0;
 pub(crate) const LAYOUT: usize = 8;
@@ -9,6 +10,15 @@ pub(crate) const DEV: usize = 32;
 pub(crate) const INO: usize = 40;
 pub(crate) const UUID: usize = 48; // and 56
 pub(crate) const NONCE: usize = 64;
+/// The attachment of the disk on which it was made (`raw::boot`); 0: not known.
+pub(crate) const ATTACHED: usize = 72;
+/// The signature: checksum of the words before it, which never change.
+pub(crate) const IDENTITY: usize = 80;
+/// The seal: a checksum of the header and of the beginnings of the regions, if a checkpoint holds everything that
+/// was completed and no process has used the sidecar since; else 0.
+pub(crate) const CLEAN: usize = 88;
+/// 1: what dead processes left was found right, and is being made anew (`takeover`).
+pub(crate) const TAKING: usize = 96;
 
 /// The current epoch.
 pub(crate) const EPOCH: usize = 128;
@@ -128,7 +138,7 @@ pub(crate) const LOG_NAMED: usize = 2248;
 /// Where the suffixes begin that the newest durable meta page needs, and the one before it.
 pub(crate) const LOG_NEW: usize = 2256;
 pub(crate) const LOG_OLD: usize = 2264;
-/// 1: what the log holds is still to be put over the checkpoint.
+/// `REPLAY`: what the log holds is still to be put over the checkpoint; else 0.
 pub(crate) const LOG_REPLAY: usize = 2272;
 pub(crate) const HAS_LOG: usize = 2280;
 /// What the checkpoint under way took at its flip: its place in the log (3 words), and `LOG_NEW` then.

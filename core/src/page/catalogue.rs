@@ -267,7 +267,7 @@ pub(crate) fn pages(file: &File, link: Link) -> Vec<u32> {
 pub(crate) fn newest(file: &File) -> Result<(Meta, Vec<Snapshot>)> {
     let mut turns = 0;
     loop {
-        let metas = [0, 1].map(|i| Meta::read(file, i));
+        let metas = [Meta::read(file, 0)?, Meta::read(file, 1)?];
         let newest = metas.into_iter().flatten().max_by_key(|m| m.checkpoint);
         let Some(meta) = newest else {
             return Err(Error::Corrupt {
@@ -278,17 +278,18 @@ pub(crate) fn newest(file: &File) -> Result<(Meta, Vec<Snapshot>)> {
         match read(file, meta.catalogue) {
             Ok(all) => return Ok((meta, all)),
             // Two checkpoints since the meta page was read: the catalogue's pages are in use again.
-            Err(Error::Corrupt { .. }) if turns < 100 && moved_on(file, &meta) => turns += 1,
+            Err(Error::Corrupt { .. }) if turns < 100 && moved_on(file, &meta)? => turns += 1,
             Err(e) => return Err(e),
         }
     }
 }
 
-fn moved_on(file: &File, than: &Meta) -> bool {
-    [0, 1]
+fn moved_on(file: &File, than: &Meta) -> Result<bool> {
+    let metas = [Meta::read(file, 0)?, Meta::read(file, 1)?];
+    Ok(metas
         .into_iter()
-        .filter_map(|i| Meta::read(file, i))
-        .any(|m| m.checkpoint > than.checkpoint)
+        .flatten()
+        .any(|m| m.checkpoint > than.checkpoint))
 }
 
 #[cfg(test)]

@@ -139,6 +139,9 @@ impl Pager {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if left.is_ok() {
+            if last && done.is_ok() && self.frozen.is_none() {
+                self.seal();
+            }
             if let Some(frozen) = &self.frozen {
                 frozen.give_up();
             }
@@ -160,6 +163,23 @@ impl Pager {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let what = format!("{}: the store cannot be closed in order", self.path.display());
         held::ours(&reg.file, &what).and_then(|_| held::ours(&reg.side, &what).map(|_| ()))
+    }
+
+    /// The last process has left: says so in the sidecar if a checkpoint holds everything.
+    fn seal(&self) {
+        let shm = &self.shm;
+        let list = shm.get(at::EPOCH) as usize % 3;
+        let is_clean = shm.list_len(list) == 0
+            && shm.undo_len() == 0
+            && shm.get(at::CK_PHASE) == runner::IDLE
+            && shm.get(at::POISON) == 0
+            && shm.is_replayed()
+            && shm.is_itself()
+            && self.whole().is_ok();
+        if is_clean {
+            fail_point!("close.sealing");
+            shm.seal();
+        }
     }
 
     /// Leaves as a dead process does: others bury what there is.

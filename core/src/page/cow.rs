@@ -19,13 +19,13 @@ use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-const NONE: u64 = 0;
-const DATA: u64 = 1;
-const NODE: u64 = 2;
-const GIVE_OLD: u64 = 3;
-const GIVE_NODE: u64 = 4;
-const RELEASE: u64 = 5;
-const GIVE_DROPPED: u64 = 6;
+pub(crate) const NONE: u64 = 0;
+pub(crate) const DATA: u64 = 1;
+pub(crate) const NODE: u64 = 2;
+pub(crate) const GIVE_OLD: u64 = 3;
+pub(crate) const GIVE_NODE: u64 = 4;
+pub(crate) const RELEASE: u64 = 5;
+pub(crate) const GIVE_DROPPED: u64 = 6;
 
 impl Pager {
     fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {

@@ -8,7 +8,8 @@
 //! 3. If the file or the sidecar is too short, or a change was cut off, the store is poisoned for writing in the
 //!    sidecar, for everyone. `UNDOABLE`: a change could not be taken back either; then nobody reads.
 //!
-//! Values of the poison word: 0 none, else one of the constants below.
+//! Values of the poison word: 0 none, else one of the constants below. They are long, so that no damaged word passes
+//! for one.
 
 use super::Pager;
 use super::shm::at;
@@ -21,11 +22,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 /// A flush failed.
-pub(crate) const FLUSH: u64 = 1;
+pub(crate) const FLUSH: u64 = u64::from_le_bytes(*b"no flush");
 /// What is there can be neither trusted nor undone: the gate stays raised, readers too get an error.
-pub(crate) const UNDOABLE: u64 = 2;
+pub(crate) const UNDOABLE: u64 = u64::from_le_bytes(*b"undoable");
 /// A page of the store or of the sidecar could not be reached.
-pub(crate) const LOST: u64 = 3;
+pub(crate) const LOST: u64 = u64::from_le_bytes(*b"lost....");
 
 impl Pager {
     /// An error if the disk could not answer an access to the store that this process made through its maps.

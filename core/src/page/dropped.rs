@@ -60,6 +60,11 @@ impl Shm {
         self.dropped_words(slot)[4].store(cursor, Ordering::Release);
     }
 
+    /// Forgets a dropped snapshot.
+    pub(crate) fn forget_dropped(&self, slot: usize) {
+        self.dropped_words(slot)[0].store(0, Ordering::Release);
+    }
+
     /// The dropped snapshots.
     pub(crate) fn dropped(&self) -> Vec<Dropped> {
         (0..DROPPED_SLOTS)
@@ -104,12 +109,6 @@ impl Holders {
                 .dropped
                 .iter()
                 .any(|d| d.checkpoint >= birth && d.checkpoint < replaced && place >= d.cursor)
-    }
-
-    /// Whether a checkpoint is a snapshot, dropped or not.
-    pub(crate) fn keeps(&self, checkpoint: u64) -> bool {
-        self.snapshots.iter().any(|s| s.0 == checkpoint)
-            || self.dropped.iter().any(|d| d.checkpoint == checkpoint)
     }
 
     /// The first tree of a checkpoint after this one.
@@ -161,8 +160,12 @@ impl Pager {
             Err(_) => unknown = true,
         }
         if old != new {
-            // One that cannot be read is no state to fall back to.
-            all.extend(catalogue::read(&self.file, old).unwrap_or_default());
+            match catalogue::read(&self.file, old) {
+                Ok(some) => all.extend(some),
+                // One that is damaged is no state to fall back to.
+                Err(Error::Corrupt { .. }) => {}
+                Err(_) => unknown = true,
+            }
         }
         let mut snapshots: Vec<(u64, Tree)> = all
             .into_iter()
@@ -270,7 +273,7 @@ impl Pager {
         fail_point!("snapshot.apart");
         self.step(|pager, _| {
             if done {
-                pager.shm.dropped_words(dropped.slot)[0].store(0, Ordering::Release);
+                pager.shm.forget_dropped(dropped.slot);
             } else {
                 pager.shm.set_dropped_cursor(dropped.slot, walk.paused);
             }

@@ -20,7 +20,25 @@ pub(super) fn refused(path: &Path, why: impl Into<String>) -> Error {
 }
 
 pub(super) fn open_error(path: &Path, e: std::io::Error) -> Error {
-    Error::io(format!("cannot open {}", path.display()), e)
+    let todo = match e.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => format!("; {}", remedy(&e)),
+        _ => String::new(),
+    };
+    Error::io(format!("cannot open {}{todo}", path.display()), e)
+}
+
+/// What helps against an error of opening.
+pub(super) fn remedy(e: &std::io::Error) -> &'static str {
+    match e.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "close other files, or raise the limit of open files (ulimit -n)"
+        }
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
+            "open the store once as the user who owns that file, or get permission to read and write it"
+        }
+        Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => "put the regular file back that was there",
+        _ => "see to what the error says, and open the store again",
+    }
 }
 
 /// This process may not write there.
@@ -80,10 +98,12 @@ pub(super) fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
             }
             Err(Bad::Blank) => {}
             Err(Bad::Magic) => why = "its beginning is not a persist store's".to_owned(),
-            Err(Bad::Version(v)) => {
-                why = format!("format version {v}, this build reads {}", super::meta::VERSION)
-            }
             Err(Bad::Checksum) => why = "both meta pages are damaged; restore a backup".to_owned(),
+            Err(other) => {
+                if let Some(why) = other.refuses() {
+                    return Err(refused(path, why));
+                }
+            }
         }
     }
     let Some((meta, sum)) = best else {
@@ -115,13 +135,55 @@ pub(super) fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {
 
 /// The file's newest checkpoint is the one that the sidecar builds on, or the one that it was
 /// writing.
-pub(super) fn is_current(shm: &Shm, meta: &Meta, meta_sum: u64) -> bool {
-    if shm.get(at::META_SUM) == meta_sum {
+pub(super) fn is_current(head: &Header, meta: &Meta, meta_sum: u64) -> bool {
+    if head.get(at::META_SUM) == meta_sum {
         return true;
     }
     matches!(
-        shm.get(at::CK_PHASE),
+        head.get(at::CK_PHASE),
         runner::WRITING | runner::WRITTEN | runner::SWITCHING
-    ) && shm.get(at::CK_EPOCH) == meta.checkpoint
-        && shm.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
+    ) && head.get(at::CK_EPOCH) == meta.checkpoint
+        && head.get(shm::META_IMAGE + PAGE_SIZE - 8) == meta_sum
+}
+
+/// The beginning of a sidecar's file: header words and the image of a meta page.
+pub(super) struct Header(Box<[u8; HEADER]>);
+
+const HEADER: usize = shm::META_IMAGE + PAGE_SIZE;
+
+impl Header {
+    /// A word.
+    pub(super) fn get(&self, at: usize) -> u64 {
+        let mut b = [0; 8];
+        b.copy_from_slice(&self.0[at..at + 8]);
+        u64::from_le_bytes(b)
+    }
+}
+
+/// What the beginning of a file says of the sidecar that it is.
+pub(super) enum Named {
+    Whole(Header),
+    /// Why it cannot be told what it is.
+    Not(&'static str),
+}
+
+/// Reads the beginning of a sidecar. Maps nothing.
+pub(super) fn header(side: &File) -> std::io::Result<Named> {
+    let mut head = Header(Box::new([0; HEADER]));
+    if read_up_to(side, &mut head.0[..], 0)? < HEADER {
+        return Ok(Named::Not("was cut short"));
+    }
+    if head.0[..at::EPOCH].iter().all(|b| *b == 0) {
+        return Ok(Named::Not("is blank"));
+    }
+    if head.get(at::MAGIC) != shm::MAGIC {
+        return Ok(Named::Not("is no sidecar of persist, or is damaged"));
+    }
+    let sum = shm::signature(&head.0[..]);
+    // Layouts before the first with a signature have none.
+    let unsigned = head.get(at::LAYOUT) as u32 <= shm::LAST_UNSIGNED && head.get(at::IDENTITY) == 0;
+    if head.get(at::IDENTITY) != sum && !unsigned || head.get(at::READY) != 1 {
+        return Ok(Named::Not("is damaged (header)"));
+    }
+    Ok(Named::Whole(head))
 }

@@ -14,7 +14,8 @@
 use super::Pager;
 use super::access::{ABSENT, BEYOND, Pages, within_page};
 use super::catalogue::{self, Snapshot};
-use super::meta::{Bad, Meta, VERSION};
+use super::identify::is_forbidden;
+use super::meta::{Bad, Meta};
 use super::shm::MAX_PAGES;
 use super::slots::BYTE_PRESENCE;
 use super::snapshot::claim;
@@ -114,7 +115,8 @@ pub(crate) fn keep(path: &Path) -> Result<Unshared> {
     // An exclusive lock needs a descriptor for writing; where there is none, nobody else has one.
     let (file, lock) = match open(true) {
         Ok(file) => (file, Ofd::Exclusive),
-        Err(_) => (open(false).map_err(cannot)?, Ofd::Shared),
+        Err(e) if is_forbidden(&e) => (open(false).map_err(cannot)?, Ofd::Shared),
+        Err(e) => return Err(cannot(e)),
     };
     let file = Unshared::new(file);
     if !file::ofd_lock(&file, BYTE_PRESENCE, lock)? {
@@ -124,6 +126,23 @@ pub(crate) fn keep(path: &Path) -> Result<Unshared> {
         });
     }
     Ok(file)
+}
+
+/// Refuses a file that a persist of another version has written, whatever else it holds.
+fn of_this_version(file: &File, path: &Path) -> Result<()> {
+    for i in 0..2 {
+        let mut page = [0; PAGE_SIZE];
+        if file.read_exact_at(&mut page, i * PAGE_SIZE as u64).is_ok()
+            && let Err(bad) = Meta::decode(&page)
+            && let Some(why) = bad.refuses()
+        {
+            return Err(Error::Refused {
+                path: path.to_owned(),
+                why,
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String> {
@@ -136,8 +155,8 @@ pub(crate) fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String
         Ok(m) => Ok(m),
         Err(Bad::Blank) => Err("it was never written".into()),
         Err(Bad::Magic) => Err("it does not begin as one of a persist store does".into()),
-        Err(Bad::Version(v)) => Err(format!("format version {v}, this build reads {VERSION}")),
         Err(Bad::Checksum) => Err("it does not match its checksum".into()),
+        Err(other) => Err(other.refuses().unwrap_or_default()),
     }
 }
 
@@ -176,6 +195,7 @@ impl Source {
             return Err(not_a_store(&path, "the file is too short"));
         }
         let map = Map::read_only(&file, pages as usize * PAGE_SIZE, false)?;
+        of_this_version(&file, &path)?;
         let metas = [read_meta(&file, 0), read_meta(&file, 1)];
         Ok(Source {
             file,

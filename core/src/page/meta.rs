@@ -33,6 +33,9 @@
 //! | 16 | 8 | number of its checkpoint |
 //! | 24 | 8 | when that was kept as a snapshot, nanoseconds since 1970 (0: it was none) |
 //!
+//! Magic, version, page size and checksum keep their places in all versions. A store of which one page is of another
+//! version is refused, whatever the other page says: `Bad::refuses`.
+//!
 //! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
 //! after a successful flush of all it reaches.
 
@@ -40,13 +43,15 @@ use super::catalogue::{self, Link};
 use super::redo::Place;
 use super::shm::MAX_PAGES;
 use super::table::{Entry, MAX_HEIGHT, Tree, covers};
+use crate::error::Error;
 use crate::ids::PAGE_SIZE;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"persist1";
-/// Version of the file format.
+/// Version of the file format. Later ones are its successors one by one.
 pub(crate) const VERSION: u32 = 3;
 
 /// Positions in the redo log stay below, with room for all that may still be logged: nobody adds up to the end of a
@@ -123,8 +128,30 @@ pub(crate) enum Bad {
     Magic,
     /// A persist store of another version.
     Version(u32),
+    /// A persist store with pages of another size.
+    PageSize(u32),
     /// Torn or damaged.
     Checksum,
+}
+
+impl Bad {
+    /// Why a store with such a meta page does not open, if what the other page says does not matter.
+    pub(crate) fn refuses(&self) -> Option<String> {
+        match self {
+            Bad::Version(v) if *v > VERSION => Some(format!(
+                "it was written in format version {v} by a newer persist; this build reads version {VERSION}: use the \
+                 newer persist, or restore a backup"
+            )),
+            Bad::Version(v) => Some(format!(
+                "it has format version {v}, which this build, of version {VERSION}, does not read: make a backup with \
+                 the persist that wrote it, and restore that"
+            )),
+            Bad::PageSize(n) => Some(format!(
+                "it has pages of {n} bytes, and this build reads pages of {PAGE_SIZE} bytes"
+            )),
+            Bad::Blank | Bad::Magic | Bad::Checksum => None,
+        }
+    }
 }
 
 fn u64_at(page: &[u8; PAGE_SIZE], at: usize) -> u64 {
@@ -169,11 +196,19 @@ impl Meta {
             return Err(Bad::Magic);
         }
         let version = u64_at(p, 8) as u32;
-        if version != VERSION || u64_at(p, 8) >> 32 != PAGE_SIZE as u64 {
+        if (VERSION + 1..VERSION + 256).contains(&version) {
+            // Where that version has its checksum is not known here: a page that may be of one is.
             return Err(Bad::Version(version));
         }
         if u64_at(p, PAGE_SIZE - 8) != xxh3_64(&p[..PAGE_SIZE - 8]) {
             return Err(Bad::Checksum);
+        }
+        if version != VERSION {
+            return Err(Bad::Version(version));
+        }
+        let page_size = (u64_at(p, 8) >> 32) as u32;
+        if page_size as usize != PAGE_SIZE {
+            return Err(Bad::PageSize(page_size));
         }
         let mut origin = [0; ORIGIN];
         origin.copy_from_slice(&p[ORIGIN_AT..ORIGIN_AT + ORIGIN]);
@@ -197,13 +232,27 @@ impl Meta {
         })
     }
 
-    /// Meta page 0 or 1 of the file, if it is whole and in its place.
-    pub(crate) fn read(file: &File, i: u64) -> Option<Meta> {
+    /// Meta page 0 or 1 of the file, if it is whole and in its place. A page that the disk cannot read is damaged;
+    /// any other error (a limit, memory) says nothing of the page.
+    pub(crate) fn read(file: &File, i: u64) -> Result<Option<Meta>, Error> {
         let mut page = [0; PAGE_SIZE];
-        file.read_exact_at(&mut page, i * PAGE_SIZE as u64).ok()?;
-        Meta::decode(&page)
-            .ok()
-            .filter(|m| m.checkpoint % 2 == i && m.is_possible())
+        match file.read_exact_at(&mut page, i * PAGE_SIZE as u64) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || e.raw_os_error() == Some(libc::EIO) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(Error::io(format!("cannot read meta page {i} of the store"), e)),
+        }
+        match Meta::decode(&page) {
+            Ok(m) => Ok(Some(m).filter(|m| m.checkpoint % 2 == i && m.is_possible())),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The checkpoint before this one, which is the newest: what the other meta page says, if it is whole.
+    pub(crate) fn before(file: &File, newest: &Meta) -> Result<Option<Meta>, Error> {
+        let other = Meta::read(file, (newest.checkpoint + 1) % 2)?;
+        Ok(other.filter(|m| m.checkpoint + 1 == newest.checkpoint))
     }
 
     /// Its numbers are such that a store can have them.

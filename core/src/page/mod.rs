@@ -17,8 +17,8 @@
 //! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
 //! pins) are leaves.
 //!
-//! Files: `open`, `sidecar` (its making and taking over), `identify` (what the files are), `session` (which sidecar is
-//! the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
+//! Files: `open`, `sidecar` (its making and judging), `takeover` (of what dead processes left), `identify` (what the
+//! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
 //! `committed` (what readers see beside a writer), `transaction`, `turn` (of waiters for the latch), `checkpoint`,
@@ -64,6 +64,7 @@ mod slots;
 mod snapshot;
 pub mod superblock;
 pub(crate) mod table;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -13,18 +13,18 @@ use super::pins::Pins;
 use super::redo::Redo;
 use super::shm::{self, MAX_PAGES, Shm, at};
 use super::sidecar::open_sidecar;
-use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, P, Registration, Wishes};
+use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, Registration, Wishes};
 use super::wait::Wait;
 use super::{Hooks, Pager, superblock as sb};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
-use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -138,10 +138,11 @@ impl Pager {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            let now = std::fs::metadata(&path).ok().map(|m| {
-                use std::os::unix::fs::MetadataExt;
-                (m.dev(), m.ino())
-            });
+            let now = match std::fs::metadata(&path) {
+                Ok(m) => Some((m.dev(), m.ino())),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+                Err(e) => return Err(open_error(&path, e)),
+            };
             let id = file::identity(&file).map_err(|e| open_error(&path, e))?;
             if now != Some((id.dev, id.ino)) {
                 continue;
@@ -184,7 +185,12 @@ impl Pager {
             Err(e) => return Err(e),
         };
         let file = Arc::new(Held::new(file));
-        let needed = shm.get(at::FILE_PAGES).min(MAX_PAGES) as usize * PAGE_SIZE;
+        // What a sidecar says that was left behind is not believed yet.
+        let needed = match alone {
+            true => len / PAGE_SIZE as u64,
+            false => shm.get(at::FILE_PAGES),
+        };
+        let needed = needed.min(MAX_PAGES) as usize * PAGE_SIZE;
         let map = Map::growing(Arc::clone(&file), needed, MAX_PAGES as usize * PAGE_SIZE)?;
         let side = Unshared::new(shm.lock_in_use()?);
         let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
@@ -200,11 +206,12 @@ impl Pager {
             frozen: None,
         };
         let pager = Pager::put_together(parts, settings, hooks);
-        if alone {
-            pager.inherit()?;
-        }
+        let recovered = alone && pager.inherit(&meta, meta_sum)?;
         let others_want = pager.shm.get(at::MAX_AGE);
         pager.register()?;
+        if recovered && !pager.read_only {
+            pager.find_free_pages();
+        }
         let mut replayed = false;
         if alone {
             replayed = pager.replay_log(&meta)?;
@@ -289,36 +296,6 @@ impl Pager {
         Ok(pager)
     }
 
-    /// Alone with a sidecar that was used before: all its processes are dead. Recovers what they
-    /// left, then forgets them.
-    fn inherit(&self) -> Result<()> {
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
-            self.shm.mark(slot).store(0, Ordering::Relaxed);
-            self.shm.depth(slot).store(0, Ordering::Relaxed);
-        }
-        self.shm.set(at::LATCH_WAITERS, 0);
-        self.shm.set(at::LATCH_TURN, 0);
-        self.shm.set(at::GATE_WAITERS, 0);
-        self.recover(0)?;
-        fail_point!("recover.inherit");
-        for p in 0..self.shm.process_slots() {
-            if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 {
-                let generation = self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32;
-                if let Some(hooks) = self.hooks.get() {
-                    hooks.process_died(self, p as u16, generation)?;
-                }
-                slots::free_process_slot(&self.shm, p);
-            }
-        }
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
-            self.shm.slot_owner(slot).store(0, Ordering::Relaxed);
-        }
-        self.shm.set(at::CK_OWNER, 0);
-        self.shm.forget_log_leader();
-        self.shm.set(at::LATCH, 0);
-        Ok(())
-    }
-
     /// Of a store that has none yet: nobody came so far, or whoever did died at it.
     fn create_superblock(&self) -> Result<()> {
         if self.read_held(|section| section.has_superblock())? {
@@ -339,9 +316,13 @@ impl Pager {
                 why: "it was never completed; open it for writing once".to_owned(),
             });
         }
-        let magic = self.read_held(|section| section.u64_at(sb::MAGIC))?;
+        let (magic, next) =
+            self.read_held(|section| Ok((section.u64_at(sb::MAGIC)?, section.u64_at(sb::NEXT_PAGE)?)))?;
         if magic != sb::MAGIC_VALUE {
             return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
+        }
+        if next > self.shm.get(at::LOGICAL) {
+            return Err(Error::corrupt("more pages in use than there are", sb::NEXT_PAGE));
         }
         Ok(())
     }

@@ -11,13 +11,15 @@
 //! 4. A snapshot whose page table is damaged keeps what can be read of it.
 
 use super::Pager;
-use super::catalogue;
+use super::catalogue::{self, Link};
 use super::meta::Meta;
 use super::phys::NODE_OLD;
 use super::shm::at;
 use super::table::{Entry, FANOUT, MAX_HEIGHT, Tree};
+use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
+use std::collections::HashSet;
 
 /// Page-table pages looked at by one checkpoint.
 const NODES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
@@ -41,25 +43,67 @@ struct Noting {
 impl Pager {
     /// Rebuilds the free map at once: nothing else is free and the disk gives no more.
     pub fn rebuild_free_map(&self) -> Result<()> {
-        self.with_checkpoint(|pager| {
-            let below = pager.shm.get(at::REBUILD_BELOW);
-            if below == 0 || !pager.note_trees(u32::MAX)? {
-                return Ok(());
+        self.with_checkpoint(|pager| pager.rebuild_now(u32::MAX))
+    }
+
+    /// As `rebuild_free_map`, if the trees have no more leaves than so many; else later checkpoints do it. A
+    /// checkpoint that dead processes began stays as it is.
+    pub(crate) fn rebuild_at_once(&self, leaves: u32) -> Result<()> {
+        let slot = self.slot()?;
+        self.take_checkpoint(slot, true, &mut Wait::forever())?;
+        let done = self.rebuild_now(leaves);
+        self.leave_checkpoint(slot);
+        done
+    }
+
+    fn rebuild_now(&self, leaves: u32) -> Result<()> {
+        let below = self.shm.get(at::REBUILD_BELOW);
+        if below == 0 || !self.note_trees(leaves)? {
+            return Ok(());
+        }
+        // The checkpoint before it was made when nobody kept lists that this sidecar has: what only that
+        // one holds is free two checkpoints from now, as what a dropped snapshot holds. If it cannot
+        // be read it is no state to fall back to, and there is nothing to keep.
+        let newest = self.shm.get(at::DURABLE);
+        let other = Meta::read(&self.file, (newest + 1) % 2)?;
+        if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
+            let (root, _) = self.root();
+            // After a compaction both checkpoints have one tree, whose root is said to be of either.
+            if (root.phys, root.sum) != (meta.root, meta.root_sum) {
+                self.note_old_tree(meta.checkpoint, meta.tree(), below)?;
             }
-            // The checkpoint before it was made when nobody kept lists that this sidecar has: what only that
-            // one holds is free two checkpoints from now, as what a dropped snapshot holds. If it cannot
-            // be read it is no state to fall back to, and there is nothing to keep.
-            let newest = pager.shm.get(at::DURABLE);
-            if let Some(meta) =
-                Meta::read(&pager.file, (newest + 1) % 2).filter(|m| m.checkpoint + 1 == newest)
-            {
-                pager.note_old_tree(meta.checkpoint, meta.tree(), below)?;
-                pager.note(&catalogue::pages(&pager.file, meta.catalogue), below)?;
-                for s in catalogue::read(&pager.file, meta.catalogue).unwrap_or_default() {
-                    pager.note_old_tree(s.checkpoint, s.tree, below)?;
+            self.note_old_catalogue(meta.catalogue, newest, below)?;
+            let snapshots = match catalogue::read(&self.file, meta.catalogue) {
+                Err(Error::Corrupt { .. }) => Vec::new(),
+                read => read?,
+            };
+            for s in snapshots {
+                self.note_old_tree(s.checkpoint, s.tree, below)?;
+            }
+        }
+        self.end_rebuild(below)
+    }
+
+    /// Keeps the pages of the catalogue of the checkpoint before the newest, until the next checkpoint is durable.
+    fn note_old_catalogue(&self, old: Link, newest: u64, below: u64) -> Result<()> {
+        if old == self.catalogue_link() {
+            return Ok(());
+        }
+        let pages = catalogue::pages(&self.file, old);
+        self.note(&pages, below)?;
+        let list = (newest % 3) as usize;
+        self.step(|pager, _| {
+            // One that died at it may have noted some.
+            let noted: HashSet<u64> = (0..pager.shm.list_len(list))
+                .map(|i| pager.shm.list_entry(list, i)[2])
+                .collect();
+            for page in pages {
+                let replaced = u64::from(page) | newest << 32;
+                if !noted.contains(&replaced) {
+                    pager.shm.list_push(list, [NODE_OLD, 0, replaced])?;
                 }
             }
-            pager.end_rebuild(below)
+            Ok(())
         })
     }
 
@@ -77,13 +121,18 @@ impl Pager {
         if self.shm.get(at::REBUILD_FROM) != self.shm.get(at::DURABLE) {
             return Ok(());
         }
-        match self.holders_known() {
-            Some(holders) if !holders.keeps(number) => self.step(|pager, _| {
-                pager.add_dropped(number, tree, pager.shm.get(at::DURABLE));
-                Ok(())
-            }),
-            _ => Ok(()),
+        // What only the catalogue before the newest lists is dropped.
+        let listed = match catalogue::read(&self.file, self.catalogue_link()) {
+            Ok(all) => all.iter().any(|s| s.checkpoint == number),
+            Err(_) => true,
+        };
+        if listed {
+            return Ok(());
         }
+        self.step(|pager, _| {
+            pager.add_dropped(number, tree, pager.shm.get(at::DURABLE));
+            Ok(())
+        })
     }
 
     /// Goes on with the rebuild of the free map: notes what the newest checkpoint and the snapshots reach.

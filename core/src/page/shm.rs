@@ -33,11 +33,17 @@ use crate::raw::held::{self, Held};
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 15 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 16 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+
+/// The last layout whose sidecars have no signature.
+pub(crate) const LAST_UNSIGNED: u32 = 15;
+/// What `at::LOG_REPLAY` holds while the log is still to be put over the checkpoint.
+pub(crate) const REPLAY: u64 = u64::from_le_bytes(*b"replay..");
 
 pub(crate) const META_IMAGE: usize = 0x1000;
 pub(crate) const THREADS: usize = 0x2000;
@@ -88,6 +94,8 @@ const REGIONS: [(usize, usize); 8] = [
     (LOG, LOG_SIZE),
 ];
 const MIB: usize = 1 << 20;
+/// So much of a region is under the seal.
+const SEALED: usize = MIB / 4;
 /// The beginning of a dirty list that lies in the file before the rest of it.
 const LIST_FIRST: usize = if cfg!(feature = "testing") {
     MIB / 2
@@ -197,6 +205,11 @@ fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
+/// The signature of a header.
+pub(crate) fn signature(head: &[u8]) -> u64 {
+    xxh3_64(&head[..at::IDENTITY]) | 1
+}
+
 /// Locked shared by everyone who uses this sidecar. Beyond its end.
 const BYTE_IN_USE: u64 = 1 << 62;
 
@@ -297,6 +310,61 @@ impl Shm {
         in_file(TABLE, logical as usize * 8)
             .map(|(at, len)| at + len)
             .fold(FIXED_END as u64, u64::max)
+    }
+
+    /// Signs the header, when the sidecar is made.
+    pub(crate) fn sign(&self) {
+        let head = self.bytes(0, at::IDENTITY);
+        self.set(at::IDENTITY, signature(&head));
+    }
+
+    fn bytes(&self, at: usize, len: usize) -> Vec<u8> {
+        let words = self.words(at, len / 8).iter();
+        words
+            .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
+            .collect()
+    }
+
+    /// What the seal says. Bounded, whatever the store's size.
+    fn sealed_sum(&self) -> u64 {
+        let mut sum = Xxh3::new();
+        sum.update(&self.bytes(0, at::CLEAN));
+        sum.update(&self.bytes(at::CLEAN + 8, META_IMAGE - at::CLEAN - 8));
+        sum.update(&self.bytes(DROPPED, DROPPED_SLOTS * 64));
+        let mut beginning = |start: usize, len: usize| {
+            for (at, len) in in_file(start, len.min(SEALED) / 8 * 8) {
+                sum.update(&self.bytes(at as usize, len as usize));
+            }
+        };
+        for list in 0..3 {
+            let len = (self.get(at::LIST_LEN + 8 * list) as usize).min(LIST_SIZE / 24) * 24;
+            beginning(LISTS + list * LIST_STEP, len);
+        }
+        beginning(
+            FREEMAP,
+            (self.get(at::FILE_PAGES) as usize)
+                .min(MAX_PAGES as usize)
+                .div_ceil(64)
+                * 8,
+        );
+        beginning(
+            TABLE,
+            (self.get(at::LOGICAL) as usize).min(MAX_PAGES as usize) * 8,
+        );
+        sum.digest() | 1
+    }
+
+    /// Says that a checkpoint holds everything, and that no process uses the sidecar.
+    pub(crate) fn seal(&self) {
+        self.set(at::CLEAN, self.sealed_sum());
+    }
+
+    /// Takes the seal off. Whether it was there and fits.
+    pub(crate) fn unseal(&self) -> bool {
+        let seal = self.get(at::CLEAN);
+        let fits = seal != 0 && seal == self.sealed_sum();
+        self.set(at::CLEAN, 0);
+        fits
     }
 
     /// Names this session of the store, when the sidecar is made.
@@ -488,6 +556,24 @@ impl Shm {
             }
         };
         self.set(has, end as u64);
+        Ok(())
+    }
+
+    /// Makes the first `bytes` of a growing region zeros.
+    pub(crate) fn zero(&self, region: Region, bytes: usize) -> Result<()> {
+        let (start, size) = region.place();
+        let bytes = bytes.min(size);
+        // Large ones by the filesystem, if it can: no page of it is read.
+        if bytes > MIB && in_file(start, bytes).all(|(at, len)| file::zero(&self.file, at, len)) {
+            return Ok(());
+        }
+        for (at, len) in in_file(start, bytes) {
+            for word in self.words(at as usize, len as usize / 8) {
+                if word.load(Ordering::Relaxed) != 0 {
+                    word.store(0, Ordering::Relaxed);
+                }
+            }
+        }
         Ok(())
     }
 

@@ -1,108 +1,260 @@
-//! The sidecar's making, and its taking over from an earlier session of the store.
+//! The sidecar's making, and the judgement of one that an earlier session of the store has left.
 //!
-//! 1. A process that is alone with the store makes a sidecar, or takes over the one that dead processes left.
+//! 1. A process that is alone with the store makes a sidecar, or takes over the one that is there (`takeover`).
 //!    A process that is not alone uses the one that the others use, or none.
-//! 2. A sidecar that was left is taken over only if it is complete, of this layout, store, boot and checkpoint,
-//!    and the one that the store file names (`session`).
+//! 2. A sidecar that was left may hold the only copy of what was completed since the last checkpoint. So only
+//!    "not found" means that there is none. It is removed only if it was read and proved stale; all else is an
+//!    error that changes nothing and names the file and the remedy.
+//! 3. A sidecar appears under its name when it is complete: it is made under another one and renamed. So one that
+//!    is cut short or not ready was damaged.
+//!
+//! | FOUND | MEANS |
+//! | --- | --- |
+//! | nothing | none |
+//! | another boot, another attachment of the disk | stale: what was not checkpointed is lost, as in a power cut |
+//! | blank, short or damaged; the store names a sidecar of an earlier boot or attachment | stale: such are torn |
+//! | blank, short or damaged otherwise | error |
+//! | of another file, sealed | stale: all of it is in a checkpoint of that file |
+//! | of another file, not sealed | set aside: renamed, so that the other file's users find it |
+//! | not the one that the store names (`session`) | stale: a later session was made |
+//! | of another layout, or another checkpoint | stale if it is sealed, else an error |
+//! | poisoned, or its log was not yet replayed | stale: nothing after the checkpoint counts |
+//! | all else | taken over |
 
-use super::identify::{belongs, is_current, refused};
+use super::damage;
+use super::identify::{Named, header, is_current, refused, remedy};
 use super::meta::Meta;
 use super::session;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
-use crate::raw::{file, process};
+use crate::raw::{boot, file, process};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The path of a store's sidecar.
 pub(super) fn sidecar_path(path: &Path) -> PathBuf {
+    beside(path, "-shm")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-shm");
+    name.push(suffix);
     PathBuf::from(name)
+}
+
+fn open_file(name: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(name)
 }
 
 /// Opens the sidecar: the one in use, or alone a usable old one, or a new one.
 pub(super) fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: bool) -> Result<Shm> {
     let name = sidecar_path(path);
-    let open = |create: bool| {
-        use std::os::unix::fs::OpenOptionsExt;
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .mode(0o666)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&name)
-    };
     if !alone {
-        let side = open(false).map_err(|e| {
-            refused(
-                path,
-                format!(
-                    "others use it, but its sidecar {} cannot be opened ({e}); close it everywhere first",
-                    name.display()
-                ),
-            )
-        })?;
-        let shm = Shm::map_checked(side)?.ok_or_else(|| {
-            refused(
-                path,
-                "its sidecar was cut short, or belongs to another version of persist, while others use it; close \
-                 it everywhere first",
-            )
-        })?;
-        // One by another name of the file, or left over from an earlier use, belongs to it too.
-        if !belongs(&shm, file, meta)? || !shm.is_in_use()? {
-            return Err(refused(
-                path,
-                "others use it through another sidecar; close it everywhere first",
-            ));
-        }
-        return Ok(shm);
+        return join(path, file, meta, &name);
     }
-    if let Ok(side) = open(false)
-        && let Some(shm) = Shm::map_checked(side)?
-        && belongs(&shm, file, meta)?
-        && shm.get(at::BOOT) == process::boot_id()
-    {
-        let usable = shm.get(at::POISON) == 0 && shm.is_replayed() && is_current(&shm, meta, meta_sum);
-        if usable && session::is_named(file, &shm)? {
-            return Ok(shm);
-        }
-        if shm.get(at::POISON) == 1 {
-            write_again(file, meta)?;
-        }
+    let cannot = |what: &str, e: io::Error| {
+        let todo = remedy(&e);
+        Error::io(
+            format!(
+                "cannot {what} the sidecar {}, which may hold what was completed since the last checkpoint: \
+                 nothing was changed; {todo}",
+                name.display()
+            ),
+            e,
+        )
+    };
+    match open_file(&name) {
+        Ok(side) => match judge(path, file, &side, meta, meta_sum).map_err(|e| match e {
+            Error::Io { what, source } if what == READING => cannot("read", source),
+            e => e,
+        })? {
+            Left::Usable => {
+                return Shm::map_checked(side)?
+                    .ok_or_else(|| unusable(path, &name, "was cut short", meta.checkpoint));
+            }
+            Left::Stale => {}
+            Left::Foreign(nonce) => set_aside(&name, nonce)?,
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(cannot("open", e)),
     }
     session::nothing_left_elsewhere(file, path, &name, meta)?;
-    match std::fs::remove_file(&name) {
-        Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => {
-            return Err(Error::io(
-                format!("cannot replace the sidecar {}", name.display()),
-                e,
+    make(path, file, &name, meta, meta_sum)
+}
+
+/// The sidecar that the others use.
+fn join(path: &Path, file: &File, meta: &Meta, name: &Path) -> Result<Shm> {
+    let side = open_file(name).map_err(|e| {
+        let todo = match e.kind() {
+            io::ErrorKind::NotFound => "close it everywhere first",
+            _ => remedy(&e),
+        };
+        refused(
+            path,
+            format!(
+                "others use it, but its sidecar {} cannot be opened ({e}); {todo}",
+                name.display()
+            ),
+        )
+    })?;
+    let shm = Shm::map_checked(side)?.ok_or_else(|| {
+        refused(
+            path,
+            "its sidecar was cut short, or belongs to another version of persist, while others use it; close \
+             it everywhere first",
+        )
+    })?;
+    // One by another name of the file, or left over from an earlier use, belongs to it too.
+    if !super::identify::belongs(&shm, file, meta)? || !shm.is_in_use()? {
+        return Err(refused(
+            path,
+            "others use it through another sidecar; close it everywhere first",
+        ));
+    }
+    Ok(shm)
+}
+
+/// What a file under the sidecar's name is to a process that is alone with the store.
+enum Left {
+    Usable,
+    Stale,
+    /// Of another file, with this nonce.
+    Foreign(u64),
+}
+
+const READING: &str = "the sidecar";
+
+/// An error for a sidecar that cannot be used, and is not proved stale.
+pub(super) fn unusable(path: &Path, name: &Path, why: &str, checkpoint: u64) -> Error {
+    refused(
+        path,
+        format!(
+            "its sidecar {} {why}, and what was completed since the last checkpoint may be in it: nothing was \
+             changed. Put the right file there, or remove it to open checkpoint {checkpoint}",
+            name.display()
+        ),
+    )
+}
+
+/// Judges a sidecar by the table above. Changes nothing.
+fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> Result<Left> {
+    let name = sidecar_path(path);
+    let bad = |why: &str| unusable(path, &name, why, meta.checkpoint);
+    let reading = |e| Error::io(READING, e);
+    if !side.metadata().map_err(reading)?.is_file() {
+        return Err(bad("is not a regular file"));
+    }
+    let head = match header(side).map_err(reading)? {
+        Named::Whole(head) => head,
+        Named::Not(why) => {
+            return match session::is_of_now(file)? {
+                // The store was used in this boot and on this attachment of the disk, through a sidecar that
+                // was whole; or nothing says when.
+                Some(true) | None => Err(bad(why)),
+                Some(false) => Ok(Left::Stale),
+            };
+        }
+    };
+    let get = |at: usize| head.get(at);
+    if get(at::BOOT) != boot::boot_id()? {
+        return Ok(Left::Stale);
+    }
+    match (get(at::ATTACHED), boot::attachment(file)?) {
+        (theirs, ours) if theirs == ours || theirs == 0 => {}
+        (_, 0) => {
+            return Err(bad(
+                "was made where the attachment of the disk could be told (diskseq in /sys/dev/block), which this \
+                 process cannot",
             ));
         }
+        _ => {
+            log::warn!(
+                "{}: its disk was detached and attached since it was used: it opens at checkpoint {}",
+                path.display(),
+                meta.checkpoint
+            );
+            return Ok(Left::Stale);
+        }
     }
-    let side = open(true).map_err(|e| Error::io(format!("cannot make the sidecar {}", name.display()), e))?;
-    // Who may open the store may open its sidecar.
-    if let Ok(m) = file.metadata() {
-        let _ = side.set_permissions(m.permissions());
+    let sealed = get(at::CLEAN) != 0;
+    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    if (get(at::DEV), get(at::INO)) != (id.dev, id.ino)
+        || (get(at::UUID), get(at::UUID + 8)) != (meta.uuid[0], meta.uuid[1])
+    {
+        return Ok(if sealed {
+            Left::Stale
+        } else {
+            Left::Foreign(get(at::NONCE))
+        });
     }
-    file::in_place(&side);
-    let shm = make_sidecar(side, file, meta, meta_sum)?;
-    session::name(file, shm.get(at::NONCE), &name)?;
-    shm.set(at::READY, 1);
-    Ok(shm)
+    if !session::is_named(file, get(at::NONCE))? {
+        return Ok(Left::Stale);
+    }
+    if get(at::LAYOUT) != shm::LAYOUT {
+        return match sealed {
+            true => Ok(Left::Stale),
+            false => Err(bad(&format!(
+                "was left by another version of persist (layout {}, this build has {}): open the store with that \
+                 version and close it",
+                get(at::LAYOUT) as u32,
+                shm::LAYOUT as u32
+            ))),
+        };
+    }
+    match get(at::POISON) {
+        0 => {}
+        // A flush failed: what was completed since was told that it may be lost.
+        damage::FLUSH => {
+            write_again(file, meta)?;
+            return Ok(Left::Stale);
+        }
+        damage::UNDOABLE | damage::LOST => return Ok(Left::Stale),
+        _ => return Err(bad("is damaged (poison)")),
+    }
+    match get(at::LOG_REPLAY) {
+        0 => {}
+        shm::REPLAY => return Ok(Left::Stale),
+        _ => return Err(bad("is damaged (replay)")),
+    }
+    if !is_current(&head, meta, meta_sum) {
+        return match sealed {
+            true => Ok(Left::Stale),
+            false => Err(bad(
+                "goes on from another checkpoint than the newest of the store",
+            )),
+        };
+    }
+    Ok(Left::Usable)
+}
+
+/// Keeps the sidecar of another file, whose users find it by its nonce (`session`).
+fn set_aside(name: &Path, nonce: u64) -> Result<()> {
+    let aside = session::aside(name, nonce);
+    log::warn!(
+        "{} is the sidecar of another store file, and holds changes of it: it is kept as {}",
+        name.display(),
+        aside.display()
+    );
+    std::fs::rename(name, &aside).map_err(|e| {
+        Error::io(
+            format!("cannot rename {} to {}", name.display(), aside.display()),
+            e,
+        )
+    })
 }
 
 /// After a flush that failed: the kernel may show a meta page that it has given up writing. The newest is
 /// written once more before anything builds on it; if it gets lost on the way, the other one stands, since
-/// nothing was reused meanwhile.
+/// nothing was reused since.
 fn write_again(file: &File, meta: &Meta) -> Result<()> {
-    let again = || -> std::io::Result<()> {
+    let again = || -> io::Result<()> {
         let at = meta.checkpoint % 2 * PAGE_SIZE as u64;
         let mut page = [0u8; PAGE_SIZE];
         file.read_exact_at(&mut page, at)?;
@@ -114,9 +266,44 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
     })
 }
 
-/// A sidecar that is complete but for being ready.
-fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
+/// Makes a sidecar, names it in the store and gives it its name, in the place of a stale one.
+fn make(path: &Path, file: &File, name: &Path, meta: &Meta, meta_sum: u64) -> Result<Shm> {
+    let cannot = |e| Error::io(format!("cannot make the sidecar {}", name.display()), e);
+    let unfinished = beside(path, "-shm-new");
+    match std::fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot(e)),
+        _ => {}
+    }
+    let side = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&unfinished)
+        .map_err(cannot)?;
+    let made = || -> Result<Shm> {
+        // Who may open the store may open its sidecar.
+        if let Ok(m) = file.metadata() {
+            let _ = side.set_permissions(m.permissions());
+        }
+        file::in_place(&side);
+        let shm = fill(side, file, meta, meta_sum)?;
+        session::name(file, shm.get(at::NONCE), name)?;
+        shm.seal();
+        std::fs::rename(&unfinished, name).map_err(cannot)?;
+        Ok(shm)
+    };
+    made().inspect_err(|_| {
+        // It has no other name yet, and nothing is in it.
+        let _ = std::fs::remove_file(&unfinished);
+    })
+}
+
+/// A sidecar of a store that nothing was changed in since its newest checkpoint.
+fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
     let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    let (boot, attached) = (boot::boot_id()?, boot::attachment(file)?);
     let mut shm = Shm::map(side)?;
     shm.allocate_fixed()?;
     shm.name_session(process::random_u64());
@@ -134,35 +321,21 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
     }
     shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
     shm.ensure(Region::Table, (meta.logical as usize).max(512) * 8)?;
-    // The checkpoint before it, if it is there: it may have to be fallen back to.
-    let old = Meta::read(file, (meta.checkpoint + 1) % 2).filter(|m| m.checkpoint + 1 == meta.checkpoint);
-    let (old, old_catalogue) = old.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
     for (word, value) in [
         (at::LAYOUT, shm::LAYOUT),
-        (at::BOOT, process::boot_id()),
+        (at::READY, 1),
+        (at::BOOT, boot),
         (at::DEV, id.dev),
         (at::INO, id.ino),
         (at::UUID, meta.uuid[0]),
         (at::UUID + 8, meta.uuid[1]),
+        (at::ATTACHED, attached),
         (at::EPOCH, meta.checkpoint + 1),
-        (at::DURABLE, meta.checkpoint),
-        (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),
-        (at::ROOT_SUM, meta.root_sum),
-        (at::META_SUM, meta_sum),
-        (at::CATALOGUE, meta.catalogue.word()),
-        (at::CATALOGUE_SUM, meta.catalogue.sum),
-        (
-            at::OLD_ROOT,
-            u64::from(old.root.phys) | u64::from(old.height) << 32,
-        ),
-        (at::OLD_ROOT_SUM, old.root.sum),
-        (at::OLD_CATALOGUE, old_catalogue.word()),
-        (at::OLD_CATALOGUE_SUM, old_catalogue.sum),
         (at::FILE_PAGES, pages),
         (at::CURSOR, 2),
         (at::LOGICAL, meta.logical),
         (at::NEXT_ID, meta.next_id),
-        // Nobody here knows whether what the file holds was ever flushed.
+        // Nothing says whether what the file holds was ever flushed.
         (at::UNFLUSHED, 1),
         // A new store has nothing to be looked for: all of its pages but the metas are free.
         (at::REBUILD_FROM, meta.checkpoint),
@@ -172,6 +345,33 @@ fn make_sidecar(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<S
     ] {
         shm.set(word, value);
     }
+    shm.build_on(meta, meta_sum, &Meta::before(file, meta)?);
     shm.begin_log(meta.log);
+    shm.sign();
     Ok(shm)
+}
+
+impl Shm {
+    /// Says that everything goes on from this checkpoint.
+    pub(super) fn build_on(&self, meta: &Meta, meta_sum: u64, before: &Option<Meta>) {
+        // The checkpoint before it, if it is there: it may have to be fallen back to.
+        let (old, old_catalogue) = before.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
+        for (word, value) in [
+            (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),
+            (at::ROOT_SUM, meta.root_sum),
+            (at::META_SUM, meta_sum),
+            (at::CATALOGUE, meta.catalogue.word()),
+            (at::CATALOGUE_SUM, meta.catalogue.sum),
+            (
+                at::OLD_ROOT,
+                u64::from(old.root.phys) | u64::from(old.height) << 32,
+            ),
+            (at::OLD_ROOT_SUM, old.root.sum),
+            (at::OLD_CATALOGUE, old_catalogue.word()),
+            (at::OLD_CATALOGUE_SUM, old_catalogue.sum),
+            (at::DURABLE, meta.checkpoint),
+        ] {
+            self.set(word, value);
+        }
+    }
 }

@@ -455,7 +455,8 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wish
             file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::None)?;
             continue;
         }
-        let generation = shm.process_word(p, P::Generation).fetch_add(1, Ordering::SeqCst) as u32 + 1;
+        let generation =
+            (shm.process_word(p, P::Generation).fetch_add(1, Ordering::SeqCst) as u32).wrapping_add(1);
         shm.process_word(p, P::Pid)
             .store(process::named_pid(), Ordering::Relaxed);
         shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);

@@ -117,7 +117,7 @@ impl Pager {
     }
 
     /// What the durable tree says of a logical page.
-    fn look_up(&self, page: u64) -> Result<Option<Entry>> {
+    pub(crate) fn look_up(&self, page: u64) -> Result<Option<Entry>> {
         let (mut entry, mut height) = self.root();
         if height > MAX_HEIGHT {
             return Err(Error::Corrupt {

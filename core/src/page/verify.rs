@@ -297,7 +297,11 @@ impl Pager {
             older = (s.checkpoint, s.tree);
         }
         // What the checkpoint before the last lists, it must be possible to fall back to.
-        for s in catalogue::read(&self.file, old).unwrap_or_default() {
+        let listed = match catalogue::read(&self.file, old) {
+            Err(Error::Corrupt { .. }) => Vec::new(),
+            read => read?,
+        };
+        for s in listed {
             self.mark_dropped(s.tree.root, s.tree.height, 0, 0, seen)?;
         }
         for d in self.shm.dropped() {

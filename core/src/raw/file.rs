@@ -69,6 +69,20 @@ fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -
     Ok(())
 }
 
+/// Makes a range of a file zeros that keep their blocks. False if the filesystem cannot.
+pub(crate) fn zero(file: &File, offset: u64, len: u64) -> bool {
+    // SAFETY: a plain system call on an open descriptor.
+    let done = unsafe {
+        libc::fallocate(
+            file.as_raw_fd(),
+            libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
+            offset as libc::off_t,
+            len as libc::off_t,
+        )
+    };
+    done == 0
+}
+
 pub(crate) fn no_space(what: &'static str, e: io::Error) -> Error {
     match e.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Error::NoSpace { what, source: e },

@@ -1,4 +1,4 @@
-//! Facts about this process and this boot: fork generations, boot id, randomness, clocks.
+//! Facts about this process: fork generations, randomness, clocks.
 
 use crate::raw::held::{Descriptor, Held, Identity, Keeper};
 use std::fs::File;
@@ -218,12 +218,6 @@ pub(crate) fn spawn_unsignalled(
 #[inline]
 pub(crate) fn forks() -> u32 {
     EVENTS.forks.load(Ordering::Relaxed)
-}
-
-/// A number that names this boot of the machine.
-pub(crate) fn boot_id() -> u64 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    xxhash_rust::xxh3::xxh3_64(text.trim().as_bytes())
 }
 
 /// Random bytes from the kernel.

@@ -8,12 +8,12 @@ use super::bystander::{Bystander, number};
 use super::case;
 use crate::support::cases::{Case, Marked, used_for_a_while};
 use crate::support::image::{Base, Paths, Reel, record};
+use crate::support::plain;
 use crate::support::process::Stop;
 use crate::support::ptrace::Tracee;
 use crate::support::state::{State, sound};
 use crate::support::{again, memory_dir};
 use persist_core::store::{Durability, Options, Store};
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -79,9 +79,6 @@ impl Victim {
         }
     }
 }
-
-/// Where the sidecar says in which boot it was made (`page/shm.rs`).
-const BOOT: u64 = 24;
 
 pub(super) fn options() -> Options {
     Options {
@@ -203,9 +200,7 @@ impl Stage {
             Beginning::Replay => dead(case("a checkpoint"), &paths, Commits::Durable).1,
         };
         if beginning == Beginning::NewSidecar {
-            let file = std::fs::OpenOptions::new().write(true).open(&paths.sidecar);
-            let file = file.expect("a sidecar stays");
-            file.write_all_at(&[0x55; 8], BOOT).expect("another boot");
+            plain::change_signed(&paths.sidecar, plain::BOOT, 0x55);
         } else {
             let _ = std::fs::remove_file(&paths.sidecar);
         }

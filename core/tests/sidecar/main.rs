@@ -13,17 +13,14 @@ mod namespaces;
 
 use common::{Model, Rng, compare, scratch, step};
 use persist_core::store::{Actor, Error, LockMode, LockTarget, Store, Wait};
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::plain::{self, set, sidecar, try_open};
+use support::plain::{self, BOOT, set, sidecar, try_open};
 use support::{again, process, told};
 
 /// Words of the sidecar's header (`page/shm.rs`).
 const LAYOUT: u64 = 8;
-const BOOT: u64 = 24;
 
 /// A wait that ends because it is bounded, and what nothing takes that does not wait for the wrong thing: less than the
 /// stores' own waits (`open`), and many times what a slow machine with much else to do needs.
@@ -58,16 +55,7 @@ fn refused(path: &Path, part: &str) {
 
 /// Another word in the header.
 fn change_word(path: &Path, at: u64) -> u64 {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(sidecar(path))
-        .unwrap();
-    let mut word = [0; 8];
-    file.read_exact_at(&mut word, at).unwrap();
-    let old = u64::from_le_bytes(word);
-    file.write_all_at(&(old ^ 0x55).to_le_bytes(), at).unwrap();
-    old
+    plain::change_signed(&sidecar(path), at, 0x55)
 }
 
 /// Does what `PERSIST_DO` says with the store `PERSIST_STORE`.
@@ -194,8 +182,8 @@ fn a_sidecar_copied_to_another_store_is_not_used() {
 }
 
 #[test]
-fn a_sidecar_of_another_boot_or_layout_is_not_used() {
-    for (word, kept) in [(None, Some(1)), (Some(BOOT), None), (Some(LAYOUT), None)] {
+fn a_sidecar_of_another_boot_is_not_used() {
+    for (word, kept) in [(None, Some(1)), (Some(BOOT), None)] {
         let dir = scratch();
         let path = dir.path().join("a.store");
         let store = open(&path);
@@ -213,16 +201,40 @@ fn a_sidecar_of_another_boot_or_layout_is_not_used() {
             "{word:?}"
         );
         store.check().unwrap();
-        if word == Some(LAYOUT) {
-            // Another version of the program, at the same time.
-            let old = change_word(&path, LAYOUT);
-            assert!(matches!(try_open(&path, 5), Err(Error::Refused { .. })));
-            change_word(&path, LAYOUT);
-            assert_eq!(change_word(&path, LAYOUT), old);
-            change_word(&path, LAYOUT);
-        }
         store.close().unwrap();
     }
+}
+
+/// What another version has left is not thrown away; what it has closed is in the store.
+#[test]
+fn a_sidecar_of_another_layout_is_refused_unless_it_was_closed() {
+    let dir = scratch();
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    set(&store, "a", 1).unwrap();
+    store.close().unwrap();
+    drop(store);
+    change_word(&path, LAYOUT);
+    let store = open(&path);
+    assert_eq!(get(&store, "a"), Some(1));
+    // Another version of the program, at the same time.
+    let old = change_word(&path, LAYOUT);
+    assert!(matches!(try_open(&path, 5), Err(Error::Refused { .. })));
+    change_word(&path, LAYOUT);
+    assert_eq!(change_word(&path, LAYOUT), old);
+    change_word(&path, LAYOUT);
+    store.close().unwrap();
+    drop(store);
+    run(&path, "die");
+    change_word(&path, LAYOUT);
+    let before = std::fs::read(sidecar(&path)).unwrap();
+    refused(&path, "another version of persist");
+    refused(&path, &sidecar(&path).display().to_string());
+    assert!(before == std::fs::read(sidecar(&path)).unwrap(), "it was touched");
+    change_word(&path, LAYOUT);
+    let store = open(&path);
+    assert_eq!(get(&store, "neighbour"), Some(1));
+    store.close().unwrap();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A store of names and numbers, for tests that are about something else.
 
 use persist_core::store::{Actor, In, Key, Options, Result, Store, Value, Wait};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,25 @@ pub fn try_open(path: &Path, seconds: u64) -> Result<Store> {
 
 pub fn sidecar(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}-shm", path.display()))
+}
+
+/// The word of the sidecar's header that names the boot of the machine (`page/shm.rs`).
+pub const BOOT: u64 = 24;
+/// The header's signature: the checksum of what stands before it.
+const SIGNATURE: u64 = 80;
+
+/// Changes a word in the header of a sidecar, and signs that; the old one.
+pub fn change_signed(sidecar: &Path, at: u64, by: u64) -> u64 {
+    let file = File::options().read(true).write(true).open(sidecar).unwrap();
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, at).unwrap();
+    let old = u64::from_le_bytes(word);
+    file.write_all_at(&(old ^ by).to_le_bytes(), at).unwrap();
+    let mut head = [0; SIGNATURE as usize];
+    file.read_exact_at(&mut head, 0).unwrap();
+    let sum = xxhash_rust::xxh3::xxh3_64(&head) | 1;
+    file.write_all_at(&sum.to_le_bytes(), SIGNATURE).unwrap();
+    old
 }
 
 pub fn set(s: &Store, key: &str, value: i64) -> Result<()> {

@@ -403,6 +403,45 @@ impl Tracee {
             .find(|m| (m.range.0..m.range.1).contains(&address))
     }
 
+    /// Lets it run until it is about to make a system call: its number and its first four arguments. None if it
+    /// stopped itself or ended.
+    pub fn about_to_call(&mut self) -> Option<(i64, [u64; 4])> {
+        if self.gone || self.resume(libc::PTRACE_SYSCALL) != Stop::Signal(libc::SIGTRAP | 0x80) {
+            return None;
+        }
+        let regs = self.registers();
+        Some((regs.orig_rax as i64, [regs.rdi, regs.rsi, regs.rdx, regs.r10]))
+    }
+
+    /// Lets it make the call that it is about to make, or has the call fail with an error and do nothing. False if
+    /// it ended in it.
+    pub fn answer(&mut self, error: Option<i32>) -> bool {
+        if error.is_some() {
+            let mut regs = self.registers();
+            regs.orig_rax = u64::MAX;
+            self.set_registers(&regs);
+        }
+        if self.resume(libc::PTRACE_SYSCALL) != Stop::Signal(libc::SIGTRAP | 0x80) {
+            return false;
+        }
+        if let Some(error) = error {
+            let mut regs = self.registers();
+            regs.rax = (-i64::from(error)) as u64;
+            self.set_registers(&regs);
+        }
+        true
+    }
+
+    /// Lets it run to its end; how it ended.
+    pub fn run_out(mut self) -> Stop {
+        loop {
+            let stop = self.resume(libc::PTRACE_CONT);
+            if !stop.stands() {
+                return stop;
+            }
+        }
+    }
+
     /// Kills it where it stands, and its kin.
     pub fn kill(mut self) {
         self.end();

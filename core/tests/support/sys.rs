@@ -62,8 +62,13 @@ fn limit_files(most: u64) {
 
 /// From now on this process can open one more file, and no second one.
 pub fn allow_one_more_file() {
+    allow_more_files(1);
+}
+
+/// From now on this process can have so many more files open.
+pub fn allow_more_files(n: u64) {
     let free = File::open("/dev/null").unwrap().as_raw_fd();
-    limit_files(free as u64 + 1);
+    limit_files(free as u64 + n);
 }
 
 /// Takes root's rights from this process for good: root may write whatever the modes say.
@@ -167,4 +172,37 @@ pub fn forget_session(store: &Path) {
         done == 0 || matches!(e, Some(libc::ENODATA | libc::EOPNOTSUPP)),
         "{e:?}"
     );
+}
+
+/// The attribute by which a store names its sidecar.
+pub fn session(store: &Path) -> Option<Vec<u8>> {
+    let path = std::ffi::CString::new(store.as_os_str().as_encoded_bytes()).unwrap();
+    let mut value = vec![0u8; 8192];
+    // SAFETY: both names are C strings; the buffer is writable and as long as said.
+    let n = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            c"user.persist.session".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(n).ok()?);
+    Some(value)
+}
+
+/// Sets that attribute.
+pub fn set_session(store: &Path, value: &[u8]) {
+    let path = std::ffi::CString::new(store.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: both names are C strings; the value is readable and as long as said.
+    let done = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            c"user.persist.session".as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }

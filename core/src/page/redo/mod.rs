@@ -38,7 +38,7 @@ mod group;
 mod record;
 mod replay;
 
-pub(crate) use record::Place;
+pub(crate) use record::{Place, SECTOR};
 
 use super::Pager;
 use super::fork::lock_soon;
@@ -49,7 +49,6 @@ use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use file::{Found, LogFile, RING};
 use group::Group;
-use record::SECTOR;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -101,7 +100,7 @@ impl Shm {
         self.set(at::LOG_CHAIN, log.chain);
         self.set(at::LOG_GENERATION, log.generation);
         self.set(at::LOG_NAMED, log.generation);
-        self.set(at::LOG_REPLAY, u64::from(log.generation != 0));
+        self.set(at::LOG_REPLAY, if log.generation != 0 { shm::REPLAY } else { 0 });
     }
 
     /// The log goes on at `end`, and everything before it is in the file or nowhere.
@@ -109,6 +108,12 @@ impl Shm {
         for word in [at::LOG_WRITTEN, at::LOG_READY, at::LOG_NEXT_END, at::LOG_END] {
             self.set(word, end);
         }
+    }
+
+    /// The log goes on at `end`: nothing before it is waited for.
+    pub(crate) fn rest_log_at(&self, end: u64) {
+        self.put_log_end(end);
+        self.set(at::LOG_DURABLE, end);
     }
 
     /// What the sidecar holds is the whole state: nothing waits to be replayed.
@@ -224,8 +229,9 @@ impl Pager {
         let path = file::path_of(&self.path);
         self.shm_log_room()?;
         let generation = self.shm.get(at::LOG_GENERATION);
+        // A file that cannot be looked at is not taken for none: another would be made in its place.
         if generation != 0
-            && let Ok(Found::Log(log)) = LogFile::find(&path, uuid, generation)
+            && let Found::Log(log) = LogFile::find(&path, uuid, generation)?
             && log.ring == RING
         {
             return Ok(());

@@ -55,8 +55,8 @@ impl Pager {
             (place, replayed) = (next, true);
         }
         // If this checkpoint gets damaged, the one before it needs its own part of the log.
-        let before = Meta::read(&self.file, (meta.checkpoint + 1) % 2)
-            .filter(|m| m.checkpoint + 1 == meta.checkpoint && m.log.generation == meta.log.generation)
+        let before = Meta::before(&self.file, meta)?
+            .filter(|m| m.log.generation == meta.log.generation)
             .map_or(meta.log.at, |m| m.log.at.min(meta.log.at));
         self.shm.set(at::LOG_OLD, before);
         self.shm.put_log_end(place.at.next_multiple_of(SECTOR));

@@ -1,0 +1,181 @@
+//! What a process finds that opens a store which killed processes have left: nothing that was completed is thrown
+//! away in silence, whatever fails (`calls`) and whatever the sidecar says (`mutation`).
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod identity;
+mod mutation;
+
+use common::scratch;
+use persist_core::store::Store;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use support::plain::{self, set, sidecar};
+use support::{again, process, sys, told};
+
+fn open(path: &Path) -> Store {
+    plain::open(path, 60)
+}
+
+fn get(s: &Store, key: &str) -> Option<i64> {
+    plain::get(s, key).unwrap()
+}
+
+/// Entries that the killed process completed.
+const LEFT: i64 = 300;
+
+/// Does what `PERSIST_DO` says with the store `PERSIST_STORE`.
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn worker() {
+    let Some((path, task)) = told("PERSIST_STORE") else {
+        return;
+    };
+    match task.as_str() {
+        "die" => {
+            let store = open(&path);
+            for n in 0..LEFT {
+                set(&store, &format!("left {n}"), n).unwrap();
+            }
+            process::die()
+        }
+        "few files" => {
+            let more = std::env::var("PERSIST_FILES").unwrap().parse().unwrap();
+            sys::allow_more_files(more);
+            let opened = plain::try_open(&path, 5);
+            sys::allow_files();
+            match opened {
+                Ok(store) => {
+                    assert_eq!(found(&store), LEFT);
+                    process::die();
+                }
+                Err(e) => eprint!("{e}"),
+            }
+        }
+        "count" => match plain::try_open(&path, 5) {
+            Ok(store) => {
+                let left = (0..LEFT).filter(|n| get(&store, &format!("left {n}")) == Some(*n));
+                eprint!("{}", left.count());
+                store.check().unwrap();
+                store.close().unwrap();
+            }
+            Err(e) => eprint!("{e}"),
+        },
+        "nobody" => {
+            sys::become_nobody();
+            eprint!("{}", plain::try_open(&path, 5).unwrap_err());
+        }
+        "calls" => calls::work(&path),
+        "mutations" => mutation::work(&path),
+        other => panic!("{other}"),
+    }
+}
+
+/// Runs the worker; what it wrote to its standard error.
+fn run(path: &Path, task: &str, variables: &[(&str, &str)]) -> String {
+    let output = again("worker")
+        .env("PERSIST_STORE", path)
+        .env("PERSIST_DO", task)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A store with a checkpoint, and a sidecar with what a killed process completed after it.
+fn left_by_the_dead(dir: &Path) -> PathBuf {
+    let path = dir.join("a.store");
+    let store = open(&path);
+    for n in 0..LEFT {
+        set(&store, &format!("old {n}"), n).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    run(&path, "die", &[]);
+    path
+}
+
+/// How much of what the killed process completed a store holds. The rest of it is right.
+fn found(store: &Store) -> i64 {
+    for n in 0..LEFT {
+        assert_eq!(get(store, &format!("old {n}")), Some(n));
+    }
+    let left = (0..LEFT).filter(|n| get(store, &format!("left {n}")) == Some(*n));
+    let count = left.count() as i64;
+    store.check().unwrap();
+    count
+}
+
+/// A file: its length, and its pages that are not blank.
+struct Kept {
+    path: PathBuf,
+    len: u64,
+    pages: Vec<(u64, Vec<u8>)>,
+}
+
+/// The files of a store, to be brought back in place: the sidecar goes by the store's inode.
+struct Image {
+    store: PathBuf,
+    files: Vec<Kept>,
+    session: Option<Vec<u8>>,
+}
+
+impl Image {
+    fn take(store: &Path) -> Image {
+        let files = [store.to_owned(), sidecar(store)].map(|path| {
+            let bytes = std::fs::read(&path).unwrap();
+            let pages = bytes
+                .chunks(4096)
+                .enumerate()
+                .filter(|(_, page)| page.iter().any(|b| *b != 0))
+                .map(|(i, page)| (i as u64 * 4096, page.to_vec()))
+                .collect();
+            let len = bytes.len() as u64;
+            Kept { path, len, pages }
+        });
+        Image {
+            store: store.to_owned(),
+            files: files.into(),
+            session: sys::session(store),
+        }
+    }
+
+    fn restore(&self) {
+        for Kept { path, len, pages } in &self.files {
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)
+                .unwrap();
+            file.set_len(*len).unwrap();
+            for (at, page) in pages {
+                file.write_all_at(page, *at).unwrap();
+            }
+        }
+        if let Some(session) = &self.session {
+            sys::set_session(&self.store, session);
+        }
+    }
+}
+
+/// Looks at everything as an opener does that nothing hinders.
+fn look(path: &Path) -> i64 {
+    let store = open(path);
+    let count = found(&store);
+    store.close().unwrap();
+    count
+}
+
+#[test]
+fn what_killed_processes_left_is_there() {
+    let dir = scratch();
+    let path = left_by_the_dead(dir.path());
+    assert_eq!(look(&path), LEFT);
+    assert_eq!(look(&path), LEFT);
+}
