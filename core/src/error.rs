@@ -111,6 +111,26 @@ pub enum Error {
         /// Who holds it.
         holder: String,
     },
+    /// The transaction was rolled back before its end, and its owner has not left its outermost block yet.
+    #[error(
+        "the transaction was rolled back: {why}; nothing can be done in it any more: leave its outermost block{}",
+        if *.again { ", and run it again" } else { "" }
+    )]
+    Aborted {
+        /// What happened to it.
+        why: String,
+        /// Running it again may succeed.
+        again: bool,
+    },
+    /// Another task of the same thread is in the way: waiting for it here would stop the thread, and it with it.
+    #[error(
+        "{what} in another task of this thread, which waiting here would stop: wait without blocking the thread \
+         (in Python: `async with store.transaction_async()`, `async with obj.lock_async()`)"
+    )]
+    OtherTask {
+        /// What is in the way.
+        what: String,
+    },
     /// The operation would have to wait and was asked not to.
     #[error("would have to wait for {what}")]
     WouldBlock {
@@ -260,7 +280,8 @@ impl Error {
             },
             Error::Timeout { .. } | Error::Conflict { .. } | Error::WouldBlock { .. } => libc::EAGAIN,
             Error::Locked(_) | Error::Busy(_) => libc::EAGAIN,
-            Error::Deadlock { .. } => libc::EDEADLK,
+            Error::Deadlock { .. } | Error::OtherTask { .. } => libc::EDEADLK,
+            Error::Aborted { .. } => libc::EAGAIN,
             Error::Interrupted => libc::EINTR,
             Error::NotLocked { .. } => libc::EPERM,
             Error::Gone(_) => libc::ESTALE,

@@ -17,8 +17,9 @@ enum Event {
     Work(u8),
     /// So many operations of a transaction, and whether it is committed.
     Transaction(u8, bool),
-    /// One level of a nested transaction is left, then the whole is committed or rolled back.
-    Nested(u8, bool),
+    /// Blocks inside each other and after each other, as the bits of the number say; the whole is committed or rolled
+    /// back.
+    Nested(u8, u64, bool),
     Sync,
     /// Closed, and opened by its sidecar.
     Reopen,
@@ -40,7 +41,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (1..40u8).prop_map(Event::Work),
         3 => (1..20u8, any::<bool>()).prop_map(|(n, c)| Event::Transaction(n, c)),
-        1 => (1..10u8, any::<bool>()).prop_map(|(n, c)| Event::Nested(n, c)),
+        2 => (1..10u8, any::<u64>(), any::<bool>()).prop_map(|(n, shape, c)| Event::Nested(n, shape, c)),
         2 => Just(Event::Sync),
         1 => Just(Event::Reopen),
         1 => Just(Event::Drop),
@@ -107,6 +108,32 @@ impl Run {
         compare(self.store(), &self.model, what);
     }
 
+    /// Operations and inner blocks, each of which stays or is undone.
+    fn blocks(&mut self, n: u8, shape: &mut u64, depth: u32) {
+        let mut next = |of: u64| {
+            let drawn = *shape % of;
+            *shape /= of;
+            drawn
+        };
+        for _ in 0..=next(3) {
+            self.work(n);
+            if depth < 4 && next(2) == 1 {
+                let (before, stays) = (self.model.clone(), next(2) == 1);
+                self.store().begin(&mut Wait::forever()).unwrap();
+                let mut inner = next(1 << 20);
+                self.blocks(n, &mut inner, depth + 1);
+                if stays {
+                    self.store().commit().unwrap();
+                } else {
+                    self.store().rollback().unwrap();
+                    self.model = before;
+                }
+                assert!(self.store().in_transaction());
+                self.compare("after an inner block");
+            }
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::Work(n) => self.work(n),
@@ -116,15 +143,10 @@ impl Run {
                 self.work(n);
                 self.end(commit, before);
             }
-            Event::Nested(n, commit) => {
+            Event::Nested(n, mut shape, commit) => {
                 let before = self.model.clone();
                 self.store().begin(&mut Wait::forever()).unwrap();
-                self.work(n);
-                self.store().begin(&mut Wait::forever()).unwrap();
-                self.work(n);
-                self.store().commit().unwrap();
-                assert!(self.store().in_transaction());
-                self.work(n / 2);
+                self.blocks(n, &mut shape, 0);
                 self.end(commit, before);
             }
             Event::Sync => self.store().sync().unwrap(),

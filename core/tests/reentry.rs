@@ -2,19 +2,23 @@
 //! section that is open, its operation and the transaction around it stay whole.
 
 use persist_core::store::{
-    Actor, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait, Word,
+    Actor, Asked, Block, Durability, In, Key, LockMode, LockTarget, Options, Pending, Store, Value, Wait,
+    Word,
 };
 use persist_core::{Error, Result};
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 type Call = fn(&Store) -> Result<()>;
 
 /// What is called, and whether an open section of this thread refuses it.
 const CALLS: &[(&str, bool, Call)] = &[
-    ("begin", true, |s| s.begin(&mut soon())),
+    ("begin", true, |s| s.begin(&mut soon()).map(|_| ())),
     ("commit", true, |s| s.commit()),
     ("commit_unsettled", true, |s| s.commit_unsettled()),
+    ("end", true, |s| s.end(begun().0, true)),
+    ("end_unsettled", true, |s| s.end_unsettled(begun().0, false)),
     ("write_unsettled", true, |s| {
         s.write_unsettled(Actor::Thread, &mut soon(), |_| Ok(()))
             .map(drop)
@@ -42,6 +46,21 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("unlock", true, |s| s.unlock(Actor::Thread, root(s))),
     ("release", true, |s| {
         s.release(&s.lock_handle(Actor::Thread, root(s))?)
+    }),
+    ("wait_for_conflict", true, |s| {
+        s.wait_for_conflict(Actor::Thread, &mut soon())
+    }),
+    ("lock_later", true, |s| {
+        s.lock_later(Actor::Thread, root(s), LockMode::Exclusive)
+            .map(drop)
+    }),
+    ("lock_poll", true, |s| s.lock_poll(&begun().1).map(drop)),
+    ("lock_cancel", true, |s| s.lock_cancel(&begun().1).map(drop)),
+    ("lock_awaited", true, |s| {
+        s.lock_awaited(&begun().1, LockMode::Shared).map(drop)
+    }),
+    ("release_task", true, |s| {
+        s.release_task(s.lock_owner()?).map(drop)
     }),
     ("close_at_exit", true, |s| s.close_at_exit()),
     ("test_lock", true, |s| {
@@ -88,6 +107,8 @@ const PLAIN: &[&str] = &[
     "path",
     "change_count",
     "in_transaction",
+    "level_of",
+    "lock_owner",
     "must_settle",
     "shorten_max_age",
     "without_checkpoints",
@@ -106,6 +127,27 @@ fn root(store: &Store) -> LockTarget<'static> {
         obj: store.root(),
         key: None,
     }
+}
+
+/// A block that was begun and a lock that is awaited, both before the section: of another store, which must not matter.
+fn begun() -> &'static (Block, Pending) {
+    static BEGUN: OnceLock<(Block, Pending)> = OnceLock::new();
+    BEGUN.get_or_init(|| {
+        let others = std::thread::spawn(|| {
+            let (_dir, store) = open(Durability::Checkpoint);
+            store
+                .lock(Actor::Flock(1), root(&store), LockMode::Exclusive, &mut soon())
+                .expect("a lock");
+            let asked = store.lock_later(Actor::Thread, root(&store), LockMode::Exclusive);
+            let Ok(Asked::Queued(pending)) = asked else {
+                panic!("a lock that is held: {asked:?}");
+            };
+            let block = store.begin(&mut soon()).expect("a transaction");
+            store.rollback().expect("an end");
+            (block, pending)
+        });
+        others.join().expect("no panic")
+    })
 }
 
 fn two() -> Word {
@@ -211,7 +253,9 @@ fn inside_a_write_of_a_transaction() {
                 })
                 .unwrap_or_else(|e| panic!("{}: {e}", one.0));
             assert!(store.in_transaction(), "{} ended the transaction", one.0);
-            store.rollback().unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            for _ in 0..depth {
+                store.rollback().unwrap_or_else(|e| panic!("{}: {e}", one.0));
+            }
             assert!(!store.in_transaction());
             assert_eq!(get(&store), Some(Value::Int(0)), "{}", one.0);
             set(&store, 9).expect("a change");

@@ -212,7 +212,7 @@ impl Dict {
 
     fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         if let Some(text) = ffi::ascii(key)
-            && let Some(there) = self.proxy.shared.glance_whether(self.proxy.obj, text)
+            && let Some(there) = self.proxy.shared.glance_whether(key.py(), self.proxy.obj, text)
         {
             return Ok(there);
         }
@@ -502,6 +502,20 @@ impl Dict {
             timeout,
             false,
         )
+    }
+
+    /// The lock for `async with`, or `await`: waiting for it does not block the event loop (asyncio, trio).
+    ///
+    /// >>> async with root.lock_async(key='x'):
+    /// ...     root['x'] += 1
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        key: LockKey<'py>,
+        shared: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::lock_async::lock_async(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
     }
 
     /// Releases one level of a lock that this thread holds; NotLocked if it holds none.

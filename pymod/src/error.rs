@@ -15,7 +15,10 @@ pub(crate) struct Types {
     error: Py<PyType>,
     lock_timeout: Py<PyType>,
     deadlock: Py<PyType>,
+    aborted: Py<PyType>,
     conflict: Py<PyType>,
+    too_large: Py<PyType>,
+    other_task: Py<PyType>,
     gone: Py<PyType>,
     corrupt: Py<PyType>,
     not_locked: Py<PyType>,
@@ -47,18 +50,32 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
             bases.extend(other);
             make(py, name, doc, &bases)
         };
+        let lock_timeout = sub(
+            "LockTimeout",
+            "A wait for a lock, or for another's transaction, took longer than allowed.",
+            Some(py.get_type::<PyTimeoutError>()),
+        )?;
+        let aborted = sub(
+            "TransactionAborted",
+            "The transaction was rolled back as a whole. Every operation in it raises until its outermost block is left.",
+            None,
+        )?;
+        let of = |base: &Py<PyType>, name: &str, doc: &str| make(py, name, doc, &[base.bind(py).clone()]);
         Ok(Types {
-            lock_timeout: sub(
-                "LockTimeout",
-                "A wait for a lock, or for another's transaction, took longer than allowed.",
-                Some(py.get_type::<PyTimeoutError>()),
-            )?,
-            deadlock: sub("Deadlock", "Waiting would have closed a circle of waiters. Release your locks and try again.", None)?,
-            conflict: sub(
+            conflict: of(
+                &aborted,
                 "Conflict",
-                "A transaction met a lock of somebody else and was rolled back: run it again (`Store.run` does).",
-                None,
+                "A transaction met a lock of another owner and was rolled back: run it again (`Store.run` does).",
             )?,
+            too_large: of(&aborted, "TransactionTooLarge", "A transaction or operation was too large and was rolled back: split it.")?,
+            other_task: of(
+                &lock_timeout,
+                "OtherTask",
+                "Another task of this thread has the transaction or lock; waiting here would stop it. Use the asynchronous form.",
+            )?,
+            lock_timeout,
+            aborted,
+            deadlock: sub("Deadlock", "Waiting would have closed a circle of waiters. Release your locks and try again.", None)?,
             gone: sub(
                 "Gone",
                 "The object does not exist any more: the transaction that created it was rolled back.",
@@ -92,7 +109,10 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         ("Error", &t.error),
         ("LockTimeout", &t.lock_timeout),
         ("Deadlock", &t.deadlock),
+        ("TransactionAborted", &t.aborted),
         ("Conflict", &t.conflict),
+        ("TransactionTooLarge", &t.too_large),
+        ("OtherTask", &t.other_task),
         ("Gone", &t.gone),
         ("Corrupt", &t.corrupt),
         ("NotLocked", &t.not_locked),
@@ -131,12 +151,6 @@ pub(crate) fn corrupt(py: Python<'_>, message: impl Into<String>) -> PyErr {
     raise(py, |t| &t.corrupt, message.into())
 }
 
-/// A `persist.Conflict`.
-#[cold]
-pub(crate) fn conflict(py: Python<'_>, message: impl Into<String>) -> PyErr {
-    raise(py, |t| &t.conflict, message.into())
-}
-
 /// True for `persist.Conflict`.
 pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
     types(py).is_ok_and(|t| e.is_instance(py, t.conflict.bind(py)))
@@ -169,7 +183,10 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
             raise(py, |t| &t.lock_timeout, message)
         }
         Error::Deadlock { .. } => raise(py, |t| &t.deadlock, message),
-        Error::Conflict { .. } => raise(py, |t| &t.conflict, message),
+        Error::Conflict { .. } | Error::Aborted { again: true, .. } => raise(py, |t| &t.conflict, message),
+        Error::Aborted { again: false, .. } => raise(py, |t| &t.aborted, message),
+        Error::TransactionTooLarge { .. } => raise(py, |t| &t.too_large, message),
+        Error::OtherTask { .. } => raise(py, |t| &t.other_task, message),
         Error::Interrupted => made(&py.get_type::<PyKeyboardInterrupt>(), ()),
         Error::NotLocked { .. } => raise(py, |t| &t.not_locked, message),
         Error::NoSnapshot { .. } => raise(py, |t| &t.no_snapshot, message),

@@ -28,6 +28,7 @@ impl Shared {
         obj: Obj,
         key: &[u8],
     ) -> PyResult<Seen<'py>> {
+        self.tell(py);
         let long = |r: &Reader<'_>, word| self.take_longer(r, word);
         self.see(py, self.store.glance(obj, &Key::Str(key), long))
     }
@@ -41,6 +42,7 @@ impl Shared {
         key: &[u8],
         known: &Known,
     ) -> PyResult<Seen<'py>> {
+        self.tell(py);
         let long = |r: &Reader<'_>, word| self.take_longer(r, word);
         let told = self.store.glance_attribute(obj, &Key::Str(key), known, long);
         self.see(py, told)
@@ -54,6 +56,7 @@ impl Shared {
         obj: Obj,
         index: i64,
     ) -> PyResult<Seen<'py>> {
+        self.tell(py);
         let long = |r: &Reader<'_>, word| self.take_longer(r, word);
         self.see(py, self.store.glance_item(obj, index, long))
     }
@@ -83,7 +86,8 @@ impl Shared {
 
     /// Whether there is an entry, if that is told in a moment.
     #[inline]
-    pub(crate) fn glance_whether(&self, obj: Obj, key: &[u8]) -> Option<bool> {
+    pub(crate) fn glance_whether(&self, py: Python<'_>, obj: Obj, key: &[u8]) -> Option<bool> {
+        self.tell(py);
         match self.store.glance(obj, &Key::Str(key), |_, _| Some(())) {
             Ok(Word::EMPTY) => None,
             found => Some(found != Ok(Word::REMOVED)),

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::convert::Scalar;
 use crate::shared::Shared;
+use crate::tasks;
 
 /// Whether a thread has ended: its slot may be another thread's then. The mutex is held across a release for it.
 struct Life {
@@ -69,6 +70,9 @@ impl Level {
             self.shared.store.release(&self.handle)
         };
         drop(ended);
+        if done.is_ok() {
+            self.shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+        }
         done
     }
 
@@ -115,6 +119,16 @@ pub struct Held {
 }
 
 impl Held {
+    fn new(owner: Py<PyAny>, shared: &Arc<Shared>, terms: Terms) -> Held {
+        Held {
+            owner,
+            shared: Arc::clone(shared),
+            terms,
+            entered: AtomicBool::new(false),
+            level: Mutex::new(None),
+        }
+    }
+
     /// Takes the lock.
     pub(crate) fn taken(
         py: Python<'_>,
@@ -122,14 +136,20 @@ impl Held {
         shared: &Arc<Shared>,
         terms: Terms,
     ) -> PyResult<Held> {
-        let held = Held {
-            owner,
-            shared: Arc::clone(shared),
-            terms,
-            entered: AtomicBool::new(false),
-            level: Mutex::new(None),
-        };
+        let held = Held::new(owner, shared, terms);
         held.take(py)?;
+        Ok(held)
+    }
+
+    /// A lock that the running task was granted without waiting (`lock_async`).
+    pub(crate) fn granted(
+        py: Python<'_>,
+        owner: Py<PyAny>,
+        shared: &Arc<Shared>,
+        terms: Terms,
+    ) -> PyResult<Held> {
+        let held = Held::new(owner, shared, terms);
+        held.note(py)?;
         Ok(held)
     }
 
@@ -152,6 +172,13 @@ impl Held {
 
     fn take(&self, py: Python<'_>) -> PyResult<()> {
         self.with_target(py, |target| self.take_target(py, target))?;
+        self.note(py)
+    }
+
+    /// Note a level that the running task has just got.
+    fn note(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.core.heed.fetch_add(1, Ordering::Relaxed);
+        tasks::note_lock(py, &self.shared)?;
         let level = Arc::new(Level {
             shared: Arc::clone(&self.shared),
             handle: self.handle(py)?,
@@ -166,15 +193,17 @@ impl Held {
 
     fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<()> {
         let (shared, terms) = (&self.shared, &self.terms);
+        shared.tell_always(py);
         shared.read(py, |r| r.kind(terms.obj))?; // what is gone cannot be locked
         let store = &shared.store;
         match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
             Ok(()) => {}
-            Err(Error::WouldBlock { .. } | Error::Timeout { .. })
+            Err(e @ (Error::WouldBlock { .. } | Error::Timeout { .. }))
                 if terms.timeout != Some(Duration::ZERO) =>
             {
-                shared.wait_or_undo(
+                shared.again_or_undo(
                     py,
+                    e,
                     terms.timeout,
                     |wait| store.lock(Actor::Thread, target, terms.mode, wait),
                     || store.unlock(Actor::Thread, target),
@@ -229,6 +258,7 @@ impl Drop for Held {
             if let Err(e) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), what, 1) {
                 e.write_unraisable(py, None);
             }
+            self.shared.wake_tasks(py);
             if let Some(current) = current {
                 current.restore(py);
             }
@@ -262,7 +292,9 @@ impl Held {
         if self.shared.core.is_closed() {
             return Ok(());
         }
-        if self.handle(py)? != level.handle {
+        // By any task of the thread: an asynchronous generator may be closed by another.
+        self.shared.tell_always(py);
+        if !self.handle(py)?.same_thread(&level.handle) {
             return Err(fail(Error::NotLocked {
                 what: "a lock that another thread took".to_owned(),
             }));
@@ -270,7 +302,9 @@ impl Held {
         let Some(level) = place.take() else { return Ok(()) };
         drop(place);
         Held::forget(&level);
-        level.release().map_err(fail)
+        let done = level.release().map_err(fail);
+        self.shared.wake_tasks(py);
+        done
     }
 
     /// True for a shared lock.

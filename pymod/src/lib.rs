@@ -7,7 +7,8 @@
 //! - `error`: exceptions. `convert`: scalars. `copyin`, `copyout`: graphs.
 //! - `cache`: identity. `shared`: sections and waiting. `glance`: the short way. `batch`: values on their way out.
 //! - `dict`, `views`, `list`, `items`, `slice`, `object`, `classes`: the proxies.
-//! - `store`, `registry`, `snapshot`, `lock`: open stores, their snapshots, transactions, locks.
+//! - `store`, `registry`, `snapshot`, `transaction`, `lock`, `lock_async`: open stores, snapshots, transactions, locks.
+//! - `tasks`: which task of its thread is running, for the owners of transactions and locks.
 
 #![deny(unsafe_code)]
 
@@ -26,12 +27,15 @@ mod held;
 mod items;
 mod list;
 mod lock;
+mod lock_async;
 mod object;
 mod registry;
 mod shared;
 mod slice;
 mod snapshot;
 mod store;
+mod tasks;
+mod transaction;
 mod views;
 
 use pyo3::prelude::*;
@@ -42,12 +46,13 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     ffi::main_interpreter_only()?;
     error::register(m)?;
     m.add_class::<store::Handle>()?;
-    m.add_class::<store::Transaction>()?;
+    m.add_class::<transaction::Transaction>()?;
     m.add_class::<snapshot::Snapshot>()?;
     m.add_class::<dict::Dict>()?;
     m.add_class::<list::List>()?;
     m.add_class::<object::Object>()?;
     m.add_class::<held::Held>()?;
+    m.add_class::<lock_async::LockRequest>()?;
     m.add_class::<views::KeysView>()?;
     m.add_class::<views::ValuesView>()?;
     m.add_class::<views::ItemsView>()?;

@@ -376,6 +376,16 @@ impl List {
         )
     }
 
+    /// The lock for `async with`, or `await`; see `Dict.lock_async`.
+    #[pyo3(signature = (*, shared = false, timeout = None))]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        shared: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::lock_async::lock_async(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
+    }
+
     /// Releases one level of a lock; see `Dict.unlock`.
     fn unlock(slf: &Bound<'_, Self>) -> PyResult<()> {
         lock::release(slf.py(), &slf.get().proxy, &LockKey::whole())

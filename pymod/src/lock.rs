@@ -1,12 +1,13 @@
 //! The application's locks, as methods of the proxies (`held` is what they return).
 //!
-//! 1. A lock belongs to the thread that took it.
+//! 1. A lock belongs to the running task of the thread that took it (`tasks`).
 //! 2. The first try never waits; a wait detaches from the interpreter and can be interrupted.
 
 use persist_core::store::{Actor, LockMode, LockTarget};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyEllipsis;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cache::Proxy;
@@ -14,7 +15,7 @@ use crate::convert::Scalar;
 use crate::held::{self, Held, Terms};
 
 /// The `key` argument of the lock methods: `...` stands for the whole container, since None is a key.
-pub(crate) struct LockKey<'py>(Option<Bound<'py, PyAny>>);
+pub(crate) struct LockKey<'py>(pub(crate) Option<Bound<'py, PyAny>>);
 
 impl LockKey<'_> {
     /// The default.
@@ -83,10 +84,13 @@ pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyRes
         key: scalar.as_ref().map(Scalar::key),
     };
     let (shared, store) = (&proxy.shared, &proxy.shared.store);
+    shared.tell_always(py);
     let handle = store
         .lock_handle(Actor::Thread, target)
         .and_then(|handle| store.release(&handle).map(|()| handle))
         .map_err(|e| shared.fail(py, e))?;
+    shared.core.heed.fetch_sub(1, Ordering::Relaxed);
     held::unlocked(shared, &handle);
+    shared.wake_tasks(py);
     Ok(())
 }

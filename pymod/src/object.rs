@@ -19,7 +19,6 @@ use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ThreadId;
 
 use crate::cache::Proxy;
 use crate::classes::Name;
@@ -53,27 +52,32 @@ thread_local! {
     static MISSING: Cell<Option<PyErr>> = const { Cell::new(None) };
 }
 
-/// The instances that became persistent in open transactions, with the thread.
+/// The instances that became persistent in the open transaction, in the order of time.
 #[derive(Default)]
-pub(crate) struct Newborn(Mutex<Vec<(ThreadId, Py<Object>)>>);
+pub(crate) struct Newborn(Mutex<Vec<Py<Object>>>);
 
 impl Newborn {
-    fn lock(&self) -> MutexGuard<'_, Vec<(ThreadId, Py<Object>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Py<Object>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The transaction of this thread is over.
-    pub(crate) fn settle(&self, py: Python<'_>, committed: bool) {
-        let me = std::thread::current().id();
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Takes those that came after the first `n`.
+    pub(crate) fn take(&self, n: usize) -> Vec<Py<Object>> {
         let mut all = self.lock();
-        let (mine, others): (Vec<_>, Vec<_>) = all.drain(..).partition(|(thread, _)| *thread == me);
-        *all = others;
-        drop(all);
-        for (_, object) in mine {
-            if committed {
-                let kept = object.bind(py).get().kept().take();
-                drop(kept);
-            }
+        let n = n.min(all.len());
+        all.split_off(n)
+    }
+
+    /// What they were stored in is committed: nobody needs the attributes that they had before.
+    pub(crate) fn settle(py: Python<'_>, born: Vec<Py<Object>>) {
+        for object in born {
+            let kept = object.bind(py).get().kept().take();
+            drop(kept);
         }
     }
 }
@@ -251,10 +255,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
             *kept = Some(dict.copy()?.unbind());
         }
         drop(kept);
-        shared
-            .newborn
-            .lock()
-            .push((std::thread::current().id(), object.clone().unbind()));
+        shared.core.newborn.lock().push(object.clone().unbind());
     } else {
         let old = this.kept().take();
         drop(old);
@@ -413,6 +414,17 @@ impl Object {
             timeout,
             false,
         )
+    }
+
+    /// The lock for `async with`, or `await`; see `Dict.lock_async`.
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        key: LockKey<'py>,
+        shared: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::lock_async::lock_async(slf.as_any(), slf.get().stored()?, &key, shared, timeout)
     }
 
     /// Releases one level of a lock; see `Dict.unlock`.

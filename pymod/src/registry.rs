@@ -10,6 +10,9 @@
 //! 4. No Python runs under the registry's mutex; it is taken without the interpreter only.
 
 use persist_core::store::{Durability, Error, Options, Result, Store};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyList;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::object::Newborn;
 use crate::shared::Shared;
 
 /// Device, inode, and the snapshot: while one is open nobody drops it, so its name stays its own.
@@ -33,6 +37,13 @@ pub(crate) struct Core {
     closed: AtomicBool,
     /// What its openings see, one for each mode and lock timeout.
     views: Mutex<Vec<Weak<Shared>>>,
+    /// Objects that became persistent in the open transaction; see `object`.
+    pub(crate) newborn: Newborn,
+    /// Blocks of transactions and levels of locks that were not left yet: while there are any, operations say as which
+    /// task they are done.
+    pub(crate) heed: AtomicUsize,
+    /// Tasks of this process that wait without blocking their thread (`persist._aio`), once there were any.
+    waiters: PyOnceLock<Py<PyAny>>,
 }
 
 static OPEN: Mutex<Option<HashMap<FileId, Weak<Core>>>> = Mutex::new(None);
@@ -70,6 +81,27 @@ impl Core {
             self.close()
         } else {
             Ok(())
+        }
+    }
+
+    /// Where tasks that wait without blocking their thread stand.
+    pub(crate) fn waiters(&self, py: Python<'_>) -> Py<PyAny> {
+        let make = || PyList::empty(py).into_any().unbind();
+        self.waiters.get_or_init(py, make).clone_ref(py)
+    }
+
+    /// A transaction of this process has ended, or a lock was released: tasks that wait may look again.
+    #[inline]
+    pub(crate) fn wake_tasks(&self, py: Python<'_>) {
+        if let Some(waiters) = self.waiters.get(py) {
+            let waiters = waiters.bind(py);
+            if waiters.is_truthy().unwrap_or(false)
+                && let Err(e) = py
+                    .import("persist._aio")
+                    .and_then(|aio| aio.call_method1("wake", (waiters,)))
+            {
+                e.write_unraisable(py, None);
+            }
         }
     }
 
@@ -117,6 +149,9 @@ fn made(store: Store, options: &Options) -> Arc<Core> {
         handles: AtomicUsize::new(0),
         closed: AtomicBool::new(false),
         views: Mutex::default(),
+        newborn: Newborn::default(),
+        heed: AtomicUsize::new(0),
+        waiters: PyOnceLock::new(),
     })
 }
 

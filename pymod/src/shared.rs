@@ -13,8 +13,9 @@ use persist_core::store::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::cache::{Cache, Proxy};
@@ -22,7 +23,7 @@ use crate::classes::{Named, Names};
 use crate::dict::Dict;
 use crate::list::List;
 use crate::registry::Core;
-use crate::{convert, error, object};
+use crate::{convert, error, object, tasks};
 
 /// After this many tries a value that keeps being replaced is read in one section.
 const PATIENCE: usize = 3;
@@ -40,8 +41,6 @@ pub(crate) struct Shared {
     /// Opened with mode "r".
     pub(crate) read_only: bool,
     timeout: Duration,
-    /// Objects that became persistent in an open transaction; see `object`.
-    pub(crate) newborn: object::Newborn,
 }
 
 /// A container found in a section: pinned, and what is needed to make its proxy.
@@ -139,13 +138,39 @@ impl Shared {
             names: Names::default(),
             read_only,
             timeout,
-            newborn: object::Newborn::default(),
         }
     }
 
     /// How long an operation waits.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Says as which task of its thread the caller acts, where that matters.
+    #[inline(always)]
+    pub(crate) fn tell(&self, py: Python<'_>) {
+        if self.core.heed.load(Ordering::Relaxed) != 0 {
+            tasks::tell(py);
+        }
+    }
+
+    /// The same before something that has an owner begins.
+    pub(crate) fn tell_always(&self, py: Python<'_>) {
+        tasks::tell(py);
+    }
+
+    /// A transaction of this process has ended, or a lock was released: tasks that wait may look again.
+    #[inline]
+    pub(crate) fn wake_tasks(&self, py: Python<'_>) {
+        self.core.wake_tasks(py);
+    }
+
+    /// An error in a store that was opened for reading only.
+    pub(crate) fn check_writable(&self, py: Python<'_>) -> PyResult<()> {
+        match self.read_only {
+            true => Err(error::to_py(py, Error::ReadOnly)),
+            false => Ok(()),
+        }
     }
 
     /// True if both stand for the same file in this process.
@@ -169,6 +194,7 @@ impl Shared {
         py: Python<'_>,
         mut f: impl FnMut(&Reader<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
+        self.tell(py);
         match self.store.read(&mut Wait::never(), &mut f) {
             Ok(found) => Ok(found),
             Err(e) => self.again(py, e, |wait| self.store.read(wait, &mut f)),
@@ -185,6 +211,7 @@ impl Shared {
         if self.read_only {
             return Err(error::to_py(py, Error::ReadOnly));
         }
+        self.tell(py);
         // An error of these means that nothing was changed: only then it may be tried again.
         let done = match self
             .store
@@ -210,16 +237,51 @@ impl Shared {
 
     /// What follows when the first try did not succeed.
     #[cold]
-    fn again<R: Send>(
+    pub(crate) fn again<R: Send>(
         &self,
         py: Python<'_>,
         e: Error,
-        f: impl FnOnce(&mut Wait<'_>) -> Result<R> + Send,
+        f: impl FnMut(&mut Wait<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
-        match e {
-            Error::WouldBlock { .. } | Error::Timeout { .. } => self.wait(py, Some(self.timeout()), f),
-            e => Err(self.fail(py, e)),
+        self.again_or_undo(py, e, Some(self.timeout()), f, || Ok(()))
+    }
+
+    /// The same with a bound of the caller's; as `wait_or_undo`. A greenlet of gevent lets the others run.
+    pub(crate) fn again_or_undo<R: Send>(
+        &self,
+        py: Python<'_>,
+        e: Error,
+        timeout: Option<Duration>,
+        mut f: impl FnMut(&mut Wait<'_>) -> Result<R> + Send,
+        undo: impl FnOnce() -> Result<()>,
+    ) -> PyResult<R> {
+        let waits = |e: &Error| {
+            matches!(
+                e,
+                Error::WouldBlock { .. } | Error::Timeout { .. } | Error::OtherTask { .. }
+            )
+        };
+        if !waits(&e) {
+            return Err(self.fail(py, e));
         }
+        let Some(mut pause) = tasks::Pause::find(py) else {
+            return match e {
+                Error::OtherTask { .. } => Err(self.fail(py, e)),
+                _ => self.wait_or_undo(py, timeout, f, undo),
+            };
+        };
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let mut last = e;
+        while deadline.is_none_or(|end| Instant::now() < end) {
+            pause.pause(py)?;
+            self.tell_always(py);
+            match f(&mut Wait::never()) {
+                Err(e) if waits(&e) => last = e,
+                Err(e) => return Err(self.fail(py, e)),
+                Ok(done) => return Ok(done),
+            }
+        }
+        Err(self.fail(py, last))
     }
 
     /// Runs `f` without the interpreter, so that it may wait; a signal handler that raises ends it.

@@ -1,20 +1,20 @@
-//! `persist.open`, `Store` and transactions.
+//! `persist.open` and `Store`.
 //!
 //! 1. All handles of one file in this process share one engine handle (`registry`).
-//! 2. A transaction belongs to a thread. `with store.transaction()` commits at the end of the
-//!    block and rolls back if an exception leaves it; nested blocks join the outermost.
+//! 2. What a handle does as the running task (`Shared::tell`) is said before it: transactions and locks have owners.
 
-use persist_core::store::{Durability, Error, Options, Wait};
+use persist_core::store::{Durability, Error, Options};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::shared::{Shared, find};
 use crate::snapshot::Snapshot;
+use crate::transaction::{self, Transaction};
 use crate::{error, lock, registry};
 
 /// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit.
@@ -121,55 +121,6 @@ impl Handle {
     }
 }
 
-fn begin(py: Python<'_>, shared: &Shared) -> PyResult<()> {
-    if shared.read_only {
-        return Err(error::to_py(py, Error::ReadOnly));
-    }
-    match shared.store.begin(&mut Wait::never()) {
-        Ok(()) => Ok(()),
-        Err(Error::WouldBlock { .. } | Error::Timeout { .. }) => {
-            // The calling thread keeps its identity while it waits without the interpreter.
-            shared.wait_or_undo(
-                py,
-                Some(shared.timeout()),
-                |wait| shared.store.begin(wait),
-                || shared.store.rollback(),
-            )
-        }
-        Err(e) => Err(shared.fail(py, e)),
-    }
-}
-
-fn commit(py: Python<'_>, shared: &Shared) -> PyResult<()> {
-    if !shared.store.in_transaction() {
-        shared.newborn.settle(py, false);
-        return Err(error::conflict(
-            py,
-            "the transaction was rolled back before its end: run it again",
-        ));
-    }
-    let result = py.detach(|| shared.store.commit_unsettled());
-    if !shared.store.in_transaction() {
-        shared.newborn.settle(py, result.is_ok());
-    }
-    result.map_err(|e| shared.fail(py, e))?;
-    if shared.store.must_settle() {
-        shared.settle(py)?;
-    }
-    Ok(())
-}
-
-fn rollback(py: Python<'_>, shared: &Shared) -> PyResult<()> {
-    // An error of the engine may have rolled back already.
-    let result = if shared.store.in_transaction() {
-        py.detach(|| shared.store.rollback())
-    } else {
-        Ok(())
-    };
-    shared.newborn.settle(py, false);
-    result.map_err(|e| shared.fail(py, e))
-}
-
 #[pymethods]
 impl Handle {
     /// The root: a Dict.
@@ -201,6 +152,10 @@ impl Handle {
 
     /// Several operations that happen wholly or not at all. Others wait meanwhile: keep it short.
     ///
+    /// Inside a transaction it is a savepoint: an exception that leaves the inner block undoes that block alone.
+    /// After a Conflict the whole is rolled back, and every operation in it raises until the outermost block is left.
+    /// A transaction belongs to a thread's running task (asyncio, trio, greenlet).
+    ///
     /// >>> with store.transaction():
     /// ...     store.root['a'] -= 10
     /// ...     store.root['b'] += 10
@@ -209,19 +164,44 @@ impl Handle {
         if shared.read_only {
             return Err(error::to_py(py, Error::ReadOnly));
         }
-        Ok(Transaction {
-            shared: Arc::clone(shared),
-        })
+        Ok(Transaction::new(shared))
     }
 
-    /// True while this thread has a transaction open.
+    /// The transaction for `async with`: what it waits for does not block the event loop (asyncio, trio).
+    ///
+    /// >>> async with store.transaction_async():
+    /// ...     store.root['a'] -= 10
+    fn transaction_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let transaction = self.transaction(py)?;
+        py.import("persist._aio")?
+            .call_method1("Transaction", (transaction,))
+    }
+
+    /// As `run`, of an asynchronous function: awaits f(*args, **kwargs) in a transaction.
+    #[pyo3(signature = (f, /, *args, **kwargs))]
+    fn run_async<'py>(
+        slf: &Bound<'py, Self>,
+        f: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(slf.py()));
+        slf.py()
+            .import("persist._aio")?
+            .call_method1("run", (slf, f, args, kwargs))
+    }
+
+    /// True while the running thread or task is inside a transaction of this store.
     #[getter]
-    fn in_transaction(&self) -> PyResult<bool> {
-        Ok(self.shared()?.store.in_transaction())
+    fn in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
+        let shared = self.shared()?;
+        shared.tell(py);
+        Ok(shared.store.in_transaction())
     }
 
     /// Calls f(*args, **kwargs) in a transaction and returns its result; if that meets a lock of
-    /// somebody else (Conflict), it is rolled back and called again, for lock_timeout seconds.
+    /// another owner (Conflict), it is rolled back and called again when the lock is free, for lock_timeout seconds.
+    /// Inside a transaction it is called once, in a block of its own.
     #[pyo3(signature = (f, /, *args, **kwargs))]
     fn run<'py>(
         &self,
@@ -229,29 +209,7 @@ impl Handle {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (py, shared) = (f.py(), self.shared()?);
-        if shared.store.in_transaction() {
-            return f.call(args, kwargs);
-        }
-        let (started, mut pause) = (Instant::now(), Duration::from_micros(200));
-        loop {
-            begin(py, shared)?;
-            let result = match f.call(args, kwargs) {
-                Ok(result) => commit(py, shared).map(|()| result),
-                Err(e) => {
-                    rollback(py, shared)?;
-                    Err(e)
-                }
-            };
-            match result {
-                Err(e) if error::is_conflict(py, &e) && started.elapsed() < shared.timeout() => {
-                    py.check_signals()?;
-                    py.detach(|| std::thread::sleep(pause));
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-                result => return result,
-            }
-        }
+        transaction::run(self.shared()?, f, args, kwargs)
     }
 
     /// Makes everything completed so far survive power loss.
@@ -371,35 +329,5 @@ impl Handle {
             "<persist.Store {:?}{snapshot}, {state}>",
             self.shared.store.path().display().to_string()
         )
-    }
-}
-
-/// What `Store.transaction()` returns, for `with`.
-#[pyclass(frozen, module = "persist")]
-pub struct Transaction {
-    shared: Arc<Shared>,
-}
-
-#[pymethods]
-impl Transaction {
-    fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        begin(slf.py(), &slf.shared)?;
-        Ok(slf)
-    }
-
-    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        exc_type: Option<&Bound<'_, PyAny>>,
-        exc_value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let _ = (exc_value, traceback);
-        match exc_type {
-            None => commit(py, &self.shared)?,
-            Some(_) => rollback(py, &self.shared)?,
-        }
-        Ok(false)
     }
 }

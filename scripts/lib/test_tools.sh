@@ -15,7 +15,7 @@ test_packages() {
     need quota setquota --version
 }
 
-# test_requirements: pytest, ruff and mypy in .venv.
+# test_requirements: pytest, ruff, mypy and event loops in .venv.
 test_requirements() {
     requirements "$ROOT/scripts/lib/requirements-test.txt" "installing the test tools into .venv"
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import persist
 import pytest
@@ -97,12 +97,177 @@ def test_nesting_joins_the_outermost(store: persist.Store, root: persist.Dict) -
     assert root == {"x": 1, "y": 2}
 
 
-def test_an_inner_failure_that_is_swallowed_is_told(store: persist.Store, root: persist.Dict) -> None:
-    with pytest.raises(persist.Conflict), store.transaction():
-        root["x"] = 1
+def test_an_inner_block_is_a_savepoint(store: persist.Store, root: persist.Dict) -> None:
+    root.update(l=[1], gone={"x": 1}, b=b"x" * 100_000)
+    gone = root["gone"]
+    with store.transaction():
+        root["l"].append(2)
+        del root["b"]
+        with pytest.raises(Stop), store.transaction():
+            root["l"].append(3)
+            del root["gone"]
+            root["new"] = {"deep": [1]}
+            made = root["new"]
+            with store.transaction():
+                root["l"].append(4)
+            raise Stop
+        assert root == {"l": [1, 2], "gone": {"x": 1}}
+        assert root["gone"] is gone
+        with pytest.raises(persist.Gone):
+            made["deep"]
+        with store.transaction():
+            root["l"].append(5)
+        root["after"] = {}
+    assert root == {"l": [1, 2, 5], "gone": {"x": 1}, "after": {}}
+    assert not store.in_transaction
+
+
+def test_instances_of_an_inner_block(store: persist.Store, root: persist.Dict) -> None:
+    with store.transaction():
+        kept = root["kept"] = Account(1)
+        with pytest.raises(Stop), store.transaction():
+            undone = root["undone"] = Account(2)
+            kept.balance = 10
+            raise Stop
+        assert kept.balance == 1
+        with pytest.raises(persist.Gone):
+            undone.balance  # noqa: B018
+        root["again"] = undone
+        with store.transaction():
+            joined = root["joined"] = Account(3)
+        joined.balance += 1
+    assert root["again"] is undone
+    assert (kept.balance, undone.balance, joined.balance) == (1, 2, 4)
+    with pytest.raises(Stop), store.transaction():
+        with store.transaction():
+            last = root["last"] = Account(4)
+        last.balance = 5
+        raise Stop
+    root["last"] = last
+    assert (last.balance, set(root)) == (4, {"kept", "again", "joined", "last"})
+
+
+def test_locks_outlive_the_block_they_were_taken_in(store: persist.Store, root: persist.Dict) -> None:
+    root["d"] = {}
+    with store.transaction():
+        with pytest.raises(Stop), store.transaction():
+            root["d"].lockExcl()
+            raise Stop
+        root["d"]["x"] = 1
+    root["d"].unlock()
+    with pytest.raises(persist.NotLocked):
+        root["d"].unlock()
+
+
+def hold_lock(lock: Callable[[], persist.Lock], leave: threading.Event) -> threading.Thread:
+    ready = threading.Event()
+
+    def hold() -> None:
+        with lock():
+            ready.set()
+            leave.wait(100)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait(100)
+    return thread
+
+
+def test_a_dead_transaction_refuses_everything(store: persist.Store, root: persist.Dict) -> None:
+    root.update(d={}, l=[1], o=Account(1), x=0)
+    d, l, o = root["d"], root["l"], root["o"]  # noqa: E741
+    leave = threading.Event()
+    thread = hold_lock(d.lockExcl, leave)
+    uses = [
+        lambda: root["x"],
+        lambda: root.get("x"),
+        lambda: "x" in root,
+        lambda: len(root),
+        lambda: list(root),
+        lambda: root.update(x=1),
+        lambda: root.__setitem__("x", 1),
+        lambda: root.__setitem__("x", [1, 2]),
+        lambda: root.__delitem__("x"),
+        lambda: l[0],
+        lambda: l.__setitem__(0, 5),
+        lambda: l.append(1),
+        lambda: o.balance,
+        lambda: setattr(o, "balance", 7),
+        lambda: l.lockExcl(),
+        lambda: store.transaction().__enter__(),
+        lambda: store.run(lambda: 1),
+        lambda: store.sync(),
+        lambda: store.gc(),
+        lambda: store.stat(),
+        lambda: store.root,
+    ]
+    try:
+        with pytest.raises(persist.Conflict, match="outermost"), store.transaction():
+            root["x"] = 1
+            with pytest.raises(persist.Conflict), store.transaction():
+                with pytest.raises(persist.Conflict, match="lock"):
+                    d["y"] = 1
+                for use in uses:
+                    with pytest.raises((persist.TransactionAborted, ValueError)):
+                        use()
+            for use in uses:
+                with pytest.raises((persist.TransactionAborted, ValueError)):
+                    use()
+            assert store.in_transaction
+            # Others go on.
+            other = threading.Thread(target=lambda: root.update(other=1))
+            other.start()
+            other.join(100)
+        assert not store.in_transaction
+        assert root == {"d": {}, "l": [1], "o": o, "x": 0, "other": 1}
+        assert o.balance == 1
+        root["x"] = 2
+    finally:
+        leave.set()
+        thread.join()
+    with store.transaction():
+        d["y"] = 1
+    assert root["d"] == {"y": 1}
+
+
+def test_run_does_not_repeat_what_fails_by_itself(store: persist.Store, root: persist.Dict) -> None:
+    calls = []
+
+    def change() -> None:
+        calls.append(1)
+        root["x"] = len(calls)
+        with pytest.raises(Stop), store.transaction():
+            root["x"] = 100
+            raise Stop
+
+    store.run(change)
+    assert calls == [1]
+    assert root == {"x": 1}
+    with store.transaction():
+        with pytest.raises(Stop):
+            store.run(lambda: (root.update(x=5), (_ for _ in ()).throw(Stop)))
+        assert root == {"x": 1}
+
+
+def test_run_goes_on_as_soon_as_the_lock_is_free(store: persist.Store, root: persist.Dict) -> None:
+    root["d"] = {"n": 0}
+    leave, calls = threading.Event(), []
+    thread = hold_lock(root["d"].lockExcl, leave)
+
+    def change() -> None:
+        calls.append(1)
         with pytest.raises(Stop), store.transaction():
             raise Stop
-    assert root == {}
+        try:
+            root["d"]["n"] += 1
+        except persist.Conflict:
+            leave.set()
+
+    store.run(change)
+    thread.join()
+    # It waits for the lock, not for a while; a few more where the machine is busy.
+    assert 2 <= len(calls) < 10
+    assert root["d"]["n"] == 1
 
 
 def test_run(store: persist.Store, root: persist.Dict) -> None:
@@ -128,7 +293,7 @@ def test_run_waits_for_a_foreign_lock(store: persist.Store, root: persist.Dict) 
         with root["d"].lockExcl():
             ready.set()
             # Until it was tried in vain.
-            wait_until(lambda: len(calls) > 1)
+            wait_until(lambda: calls)
             root["d"]["n"] += 1
 
     def change() -> None:

@@ -45,6 +45,7 @@ mod graph;
 mod layout;
 mod op;
 mod queue;
+mod release;
 mod settle;
 mod table;
 #[cfg(test)]
@@ -91,7 +92,7 @@ pub struct Owner {
     pub generation: u32,
     /// The sort of owner.
     pub kind: OwnerKind,
-    /// The thread, open file description or process.
+    /// The open file description or process; of a thread, its slot (16 bits) and task.
     pub id: u64,
 }
 
@@ -101,6 +102,28 @@ impl Owner {
     #[must_use]
     pub fn same_process(&self, other: &Owner) -> bool {
         (self.slot, self.generation) == (other.slot, other.generation)
+    }
+
+    /// A thread's task (0: the thread itself).
+    #[inline]
+    #[must_use]
+    pub fn of_thread(process: u16, generation: u32, thread: u32, task: u64) -> Owner {
+        Owner {
+            slot: process,
+            generation,
+            kind: OwnerKind::Thread,
+            id: task << 16 | u64::from(thread & 0xffff),
+        }
+    }
+
+    /// Whether both are tasks of one thread.
+    #[inline]
+    #[must_use]
+    pub fn same_thread(&self, other: &Owner) -> bool {
+        self.kind == OwnerKind::Thread
+            && other.kind == OwnerKind::Thread
+            && self.same_process(other)
+            && self.id as u16 == other.id as u16
     }
 }
 
@@ -284,6 +307,8 @@ pub enum Standing {
         seen: u32,
         /// One owner of every other process that is in its way.
         blockers: Owners,
+        /// Another task of the same thread is in its way.
+        sibling: bool,
     },
 }
 

@@ -11,8 +11,8 @@ use super::conflict::Want;
 use super::grant::Drop;
 use super::graph::Verdict;
 use super::layout::{
-    ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, COUNTERS, HOLD, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS,
-    POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE, STATE_GRANTED, STATE_MASK, WAITER, WORDS, bucket, hi, lo,
+    ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, COUNTERS, HOLD, POOL_USED, POOLS, RECORD, SIGNALS,
+    STATE_FREE, STATE_GRANTED, STATE_MASK, WAITER, WORDS, bucket, hi, lo,
 };
 use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter, corrupt};
 use super::{
@@ -156,7 +156,9 @@ impl<'a> Table<'a> {
         let (c, want) = (Link(op.lo(w, 1)?), op.want(w)?);
         let me = op.owner(want.owner)?;
         let mut blockers = Owners::new();
+        let mut sibling = false;
         let mut note = |owner: Owner| {
+            sibling |= owner != me && owner.same_thread(&me);
             if !owner.same_process(&me) && !blockers.iter().any(|b| b.same_process(&owner)) {
                 blockers.push(owner);
             }
@@ -176,6 +178,7 @@ impl<'a> Table<'a> {
         Ok(Standing::Waiting {
             seen: self.signal_of(w),
             blockers,
+            sibling,
         })
     }
 
@@ -254,29 +257,6 @@ impl<'a> Table<'a> {
     pub fn release_reservations(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
         self.drop_all(owner, Drop::Reservations, wakes)
-    }
-
-    /// Drops everything of an owner that is no more: waits, locks, reservations.
-    pub fn release_thread(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
-        self.drop_waits(owner, wakes)?;
-        self.drop_all(owner, Drop::All, wakes)
-    }
-
-    /// Drops everything of a dead process. May be killed and done again.
-    pub fn release_process(&self, slot: u16, generation: u32, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
-        self.forget_claims(slot, generation)?;
-        let mut owners = self.owners()?;
-        owners.retain(|o| o.slot == slot && o.generation == generation);
-        // Waits first, lest a lock be passed from one dead owner to the next.
-        for owner in &owners {
-            self.drop_waits(owner, wakes)?;
-        }
-        for owner in &owners {
-            self.drop_all(owner, Drop::All, wakes)?;
-        }
-        Ok(())
     }
 
     /// Who forbids this owner to change an entry, or the whole container. Only worth asking when
@@ -442,7 +422,7 @@ impl<'a> Table<'a> {
     }
 
     /// Withdraws all requests of an owner.
-    fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+    pub(super) fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.drop_each(WAITER, wakes, |op| {
             let o = op.find_owner(owner)?;
             let w: Waiter = if o.is_none() {
@@ -476,25 +456,6 @@ impl<'a> Table<'a> {
             "an owner without end in the lock table (close the store everywhere), word",
             kind,
         ))
-    }
-
-    fn owners(&self) -> Result<Vec<Owner>> {
-        let op = Op::new(self);
-        let mut all = Vec::new();
-        for at in OWNER_BUCKETS..OWNER_BUCKETS + OWNER_BUCKET_COUNT {
-            let mut o: OwnerRec = Link(lo(op.load(at)?));
-            while !o.is_none() {
-                if all.len() >= CAP[OWNER] {
-                    return Err(corrupt(
-                        "a circle in the lock table (close the store everywhere), word",
-                        at,
-                    ));
-                }
-                all.push(op.owner(o)?);
-                o = Link(op.lo(o, 0)?);
-            }
-        }
-        Ok(all)
     }
 
     fn waiter(&self, ticket: Ticket) -> Result<Waiter> {

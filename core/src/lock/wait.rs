@@ -48,6 +48,10 @@ pub trait Env {
     fn spins(&self) -> Duration {
         Duration::ZERO
     }
+    /// Whether threads of this process may have several tasks. A wait for a task of one's own thread would be for ever.
+    fn has_tasks(&self) -> bool {
+        false
+    }
     /// What to call an owner in an error.
     fn describe(&self, owner: &Owner) -> String;
 }
@@ -339,8 +343,10 @@ fn obtain<E: Env>(
         env,
         ticket: Some(ticket),
     };
+    let mut first = env.has_tasks();
     loop {
-        if !spin(env, |table| table.is_signalled(ticket, seen)) {
+        // A task of the same thread in the way is looked for at once.
+        if !std::mem::take(&mut first) && !spin(env, |table| table.is_signalled(ticket, seen)) {
             env.sleep(ticket.signal, seen, patience.slice());
         }
         let soon = Instant::now() + SLICE;
@@ -349,7 +355,17 @@ fn obtain<E: Env>(
                 place.ticket = None;
                 return Ok(());
             }
-            Ok(Standing::Waiting { seen: now, blockers }) => {
+            Ok(Standing::Waiting { sibling: true, .. }) => {
+                return match place.leave() {
+                    Some(Ok(Cancelled::Granted)) => Ok(()),
+                    _ => Err(Error::OtherTask {
+                        what: format!("{} is locked", request.target),
+                    }),
+                };
+            }
+            Ok(Standing::Waiting {
+                seen: now, blockers, ..
+            }) => {
                 seen = now;
                 // Whoever is gone makes room at once: then look again before giving up.
                 if burials < BURIALS && bury_dead(env, &blockers)? {

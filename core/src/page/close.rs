@@ -91,8 +91,8 @@ impl Pager {
             self.abandon()?;
             return Err(lost);
         }
-        if self.depth() > 0 {
-            let undone = self.rollback();
+        if self.slot().is_ok_and(|slot| self.is_transaction_of(slot)) {
+            let undone = self.rollback_whole();
             if !damaged {
                 undone?;
             }

@@ -7,7 +7,7 @@
 //!    after the fork, so they are the child's alone. If there is no child, or it executes another program, the
 //!    slot is a dead process's and is buried by whoever meets it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
-//!    guard, in order. The order is registration, pins, frees of the transaction, probe, the log's, the helper's,
+//!    guard, in order. The order is registration, pins, blocks of transactions, probe, the log's, the helper's,
 //!    the windows of the store's and the sidecar's mapping; no other code that holds a later one takes an earlier one.
 //! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
 //!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
@@ -18,7 +18,6 @@ use super::pins;
 use super::redo::HeldLog;
 use super::slots::{self, BYTE_PRESENCE, P, Registration};
 use super::wait::Wait;
-use crate::ids::Addr;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held;
 use crate::raw::map::Windows;
@@ -42,7 +41,7 @@ const MANY: usize = 32;
 struct Held {
     registration: MutexGuard<'static, Registration>,
     _pins: MutexGuard<'static, pins::Local>,
-    frees: MutexGuard<'static, Vec<Addr>>,
+    blocks: MutexGuard<'static, super::blocks::Blocks>,
     _probe: MutexGuard<'static, held::Held>,
     _log: HeldLog<'static>,
     helper: MutexGuard<'static, helper::State>,
@@ -113,7 +112,8 @@ extern "C" fn after_in_child() {
     };
     for held in &mut all.stores {
         // A transaction that was open at the fork is the parent's, and so is the helper.
-        held.frees.clear();
+        held.blocks.clear();
+        held.pager.forget_turns();
         held.pager.helper.after_fork();
         if held.helper.forget() {
             // SAFETY: the count is the helper thread's, which does not exist in this process and can never give it
@@ -165,7 +165,7 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
     Some(Held {
         registration,
         _pins: pins,
-        frees: lock(&still.transaction_frees),
+        blocks: still.blocks(),
         _probe: lock(&still.probe),
         _log: still.hold_log()?,
         helper: still.helper.state(),

@@ -9,6 +9,8 @@
 //! 1. The word goes from 0 to an owner by compare-and-swap, and from a dead owner to the one who
 //!    took the dead process's byte lock (`slots`), and back to the dead if that one could not recover;
 //!    nothing else changes an owned word but its owner.
+//!    Inside one process a thread that keeps the latch between operations (a transaction) is another thread's word for
+//!    the time of `pass_on`, which the process's `Turn` (`blocks`) keeps apart from that thread's operations.
 //! 2. An owner whose process slot has another generation by now, or none in use, came too late: the store had
 //!    been closed under it, and it gives back what it has without having changed anything (`take_latch`). If it
 //!    dies before it does, anybody may free the word; so it gives back only what is still its own.
@@ -173,6 +175,14 @@ impl Latch<'_> {
     #[cold]
     pub(crate) fn release_late(&self, slot: u32) {
         self.free_unused(Owner(self.mine(slot)));
+    }
+
+    /// Passes it from one thread of this process to another. The caller has the process's turn.
+    pub(crate) fn pass_on(&self, from: u32, to: u32) {
+        let (from, to) = (self.mine(from), self.mine(to));
+        let _ = self
+            .word
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
     }
 
     /// Takes it over from a dead owner. The caller holds the dead process's byte lock.

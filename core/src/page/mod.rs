@@ -21,13 +21,15 @@
 //! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
 //! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
-//! `committed` (what readers see beside a writer), `transaction`, `turn` (of waiters for the latch), `checkpoint`,
-//! `runner` (who runs it), `helper` (the thread that makes checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
+//! `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`,
+//! `turn` (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes
+//! checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
 //! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 pub(crate) mod at;
+mod blocks;
 mod burial;
 mod catalogue;
 mod checkpoint;
@@ -65,6 +67,7 @@ mod snapshot;
 pub mod superblock;
 pub(crate) mod table;
 mod takeover;
+pub mod task;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -76,13 +79,15 @@ pub mod wait;
 mod waiters;
 pub(crate) mod walk;
 
+pub use blocks::Block;
+pub(crate) use blocks::Reason;
 pub use catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use open::Settings;
 pub use section::{ReadSection, WriteSection};
 pub use view::{PageView, PageWalk};
 
 use crate::error::Result;
-use crate::ids::{Actor, Addr, ObjectId};
+use crate::ids::{Actor, ObjectId};
 use crate::raw::failpoint::fail_point;
 use crate::raw::futex;
 use crate::raw::held::Held;
@@ -139,7 +144,15 @@ pub struct Pager {
     memo: memo::Memo,
     /// Of the reader of the committed state that was last (`committed`).
     committed: Mutex<Option<committed::Index>>,
-    transaction_frees: Mutex<Vec<Addr>>,
+    blocks: Mutex<blocks::Blocks>,
+    /// See `blocks::Turn`.
+    turn: AtomicU32,
+    /// The task that has the open transaction; its thread has the latch.
+    transaction_task: AtomicU64,
+    /// Transactions of this process that were rolled back and not left yet.
+    deaths: AtomicU32,
+    /// Whether the owner of the open transaction has to roll it back.
+    doomed: AtomicBool,
     redo: redo::Redo,
     helper: helper::Helper,
     hooks: OnceLock<Box<dyn Hooks>>,
@@ -359,12 +372,20 @@ impl Pager {
     /// latch is there already.
     pub fn with_latch<R>(&self, wait: &mut wait::Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
-        let took = self.take_latch(slot, wait)?;
+        let (took, turn) = loop {
+            if !self.latch().is_held_by(slot) && self.take_latch(slot, wait)? {
+                break (true, None);
+            }
+            if let Some(turn) = self.turn(slot) {
+                break (false, Some(turn));
+            }
+        };
         let done = self.unless_damaged(f());
         fail_point!("lock.done");
         if took {
             self.latch().release();
         }
+        drop(turn);
         done
     }
 }

@@ -28,6 +28,7 @@ pub use read::ReadSection;
 use read::Stay;
 
 use super::access::{Pages, PagesMut, Savepoint, within_page};
+use super::blocks::Turn;
 use super::gate;
 use super::marks;
 use super::phys::ABSENT;
@@ -57,6 +58,8 @@ pub struct WriteSection<'p> {
     removing: bool,
     actor: Actor,
     done: bool,
+    /// In a transaction. Given back after the latch, if that goes (the order of fields and `drop`).
+    _turn: Option<Turn<'p>>,
 }
 
 impl WriteSection<'_> {
@@ -78,13 +81,9 @@ impl WriteSection<'_> {
 
     /// Puts back the frees that the transaction's operations have deferred, to apply them.
     pub(crate) fn take_transaction_frees(&mut self) {
-        let mut kept = self
-            .read
-            .pager
-            .transaction_frees
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.deferred.append(&mut kept);
+        if let Some(kept) = self.read.pager.blocks().frees() {
+            self.deferred.append(kept);
+        }
     }
 
     /// Whether segments wait to be freed at the commit.
@@ -104,11 +103,9 @@ impl WriteSection<'_> {
             pager.restructured();
         }
         if self.transaction {
-            let mut kept = pager
-                .transaction_frees
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            kept.append(&mut self.deferred);
+            if let Some(kept) = pager.blocks().frees() {
+                kept.append(&mut self.deferred);
+            }
         } else {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
             // One store: before it the operation can only be undone, after it it is complete.
@@ -131,6 +128,7 @@ impl WriteSection<'_> {
         self.done = true;
         pager.restructured();
         pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
+        pager.forget_transaction();
         fail_point!("transaction.commit");
         if pager.shm.get(at::LOG_MODE) != 0 {
             pager.commit_logged();

@@ -178,6 +178,32 @@ impl Pager {
         self.find_slot()
     }
 
+    /// As `slot`, for an operation: an error if the running owner's transaction was rolled back and not left yet.
+    #[inline]
+    pub(crate) fn acting_slot(&self) -> Result<u32> {
+        let (serial, forks, slot) = LAST.get();
+        if serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed) {
+            return Ok(slot);
+        }
+        self.find_acting_slot()
+    }
+
+    /// Where a transaction of the thread is dead, `LAST` is left empty: so each operation comes here, and what is
+    /// short when nothing is in the way need not look.
+    #[cold]
+    fn find_acting_slot(&self) -> Result<u32> {
+        let slot = self.find_slot()?;
+        if self.deaths.load(Ordering::Relaxed) != 0 {
+            self.refuse_dead(slot)?;
+        }
+        Ok(slot)
+    }
+
+    /// The thread's next operation looks closer.
+    pub(super) fn forget_quick_slot(&self) {
+        LAST.set((0, 0, 0));
+    }
+
     /// The calling thread's slot, if it was used last on this very store.
     #[inline(always)]
     pub(crate) fn known_slot(&self) -> Option<u32> {
@@ -211,7 +237,10 @@ impl Pager {
                 slot
             }
         };
-        LAST.set((self.serial, forks, slot));
+        // Of a thread with a dead transaction: every operation looks closer (`find_acting_slot`).
+        if self.deaths.load(Ordering::Relaxed) == 0 || !self.has_dead(slot) {
+            LAST.set((self.serial, forks, slot));
+        }
         Ok(slot)
     }
 
@@ -270,7 +299,8 @@ impl Pager {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        if self.latch().is_held_by(slot) {
+        self.forget_dead_of(slot);
+        if let Some(_turn) = self.turn(slot) {
             // A thread that ends inside a transaction: undo it as if it had been killed.
             let _ = self.recover_as(slot);
         }
@@ -357,7 +387,7 @@ impl Pager {
             };
             self.set_process(process, generation);
             // A transaction that was open at the fork is the parent's.
-            self.forget_transaction();
+            self.forget_blocks();
             self.pins.after_fork(self)?;
         }
         Ok(reg)

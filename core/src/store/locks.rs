@@ -6,7 +6,7 @@ use crate::ids::ObjectId;
 use crate::lock::wait::{self, Env};
 use crate::lock::{Owner, OwnerKind, Release, Table, Target, Wakes};
 use crate::object::key;
-use crate::page::{Hooks, Pager};
+use crate::page::{Hooks, Pager, task};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,20 @@ pub struct LockHandle {
     target: Target,
 }
 
+impl LockHandle {
+    /// Whether the owners of both are tasks of one thread.
+    #[must_use]
+    pub fn same_thread(&self, other: &LockHandle) -> bool {
+        self.owner.same_thread(&other.owner)
+    }
+
+    /// Whether both are locks of the same container or entry.
+    #[must_use]
+    pub fn same_target(&self, other: &LockHandle) -> bool {
+        self.target == other.target
+    }
+}
+
 /// One held or awaited lock, for diagnostics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -52,7 +66,7 @@ pub struct LockInfo {
     pub waiting: bool,
 }
 
-fn table(pager: &Pager) -> Result<Table<'_>> {
+pub(super) fn table(pager: &Pager) -> Result<Table<'_>> {
     let m = pager.lock_memory();
     Table::new(m.words, m.signals, m.counters)
 }
@@ -63,9 +77,10 @@ pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
     table(pager).map_or(true, |table| table.may_concern(id))
 }
 
+/// Who acts: `Actor::Thread` is the task that runs on it.
 fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
     let (kind, id) = match actor {
-        Actor::Thread => (OwnerKind::Thread, u64::from(slot)),
+        Actor::Thread => return Owner::of_thread(process, generation, slot, task::current()),
         Actor::Flock(id) => (OwnerKind::Flock, id),
         Actor::Posix(id) => (OwnerKind::Posix, id),
         Actor::Command => (OwnerKind::Command, 0),
@@ -78,8 +93,9 @@ fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
     }
 }
 
-fn describe(pager: &Pager, o: &Owner) -> String {
+pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
     let what = match o.kind {
+        OwnerKind::Thread if o.id >> 16 != 0 => "a task",
         OwnerKind::Thread => "a thread",
         OwnerKind::Flock => "an open file (flock) on the mount",
         OwnerKind::Posix => "a process (fcntl) on the mount",
@@ -95,14 +111,14 @@ fn describe(pager: &Pager, o: &Owner) -> String {
 #[derive(Debug)]
 pub(super) struct LockHooks;
 
-fn wake_all(pager: &Pager, wakes: &Wakes) {
+pub(super) fn wake_all(pager: &Pager, wakes: &Wakes) {
     for signal in wakes {
         pager.wake_on(*signal);
     }
 }
 
 /// Do the releases that were deferred, so that what was released blocks nothing. Under the latch.
-fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
+pub(super) fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
     if !table.has_deferred() {
         return Ok(());
     }
@@ -128,7 +144,7 @@ impl Hooks for LockHooks {
     }
 
     fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()> {
-        let o = owner(Actor::Thread, slot, process, generation);
+        let o = Owner::of_thread(process, generation, slot, 0);
         let mut wakes = Wakes::new();
         let done = table(pager)?.release_thread(&o, &mut wakes);
         wake_all(pager, &wakes);
@@ -208,6 +224,10 @@ impl Env for Store {
         SPINS
     }
 
+    fn has_tasks(&self) -> bool {
+        task::are_used()
+    }
+
     fn describe(&self, owner: &Owner) -> String {
         describe(self.pager(), owner)
     }
@@ -219,12 +239,12 @@ fn ask(wait: &mut Wait<'_>) -> bool {
 }
 
 impl Store {
-    fn owner(&self, actor: Actor) -> Result<Owner> {
+    pub(super) fn owner(&self, actor: Actor) -> Result<Owner> {
         let (slot, process, generation) = self.pager().identity()?;
         Ok(owner(actor, slot, process, generation))
     }
 
-    fn target(&self, target: &LockTarget<'_>) -> Target {
+    pub(super) fn target(&self, target: &LockTarget<'_>) -> Target {
         Target {
             id: target.obj.id,
             key: target.key.as_ref().map(|k| key::hash(self.pager().seed(), k)),
@@ -262,12 +282,14 @@ impl Store {
         }
         let o = self.owner(actor)?;
         let t = self.target(&target);
+        self.pager().check_alive()?;
         if !self.in_transaction() {
             return wait::acquire(self, &o, &t, mode, wait.timeout, Some(&mut || ask(wait)));
         }
         match wait::acquire(self, &o, &t, mode, Some(Duration::ZERO), None) {
             Err(Error::Timeout { what, holder } | Error::Deadlock { what, holder }) => {
-                self.rollback()?;
+                BLOCKED.set((t.id.0, t.key));
+                self.abort_for(&what, &holder)?;
                 // Until it is to be had, so that running the transaction again has a chance.
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
                 wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait)))?;
@@ -298,7 +320,7 @@ impl Store {
         })
     }
 
-    /// As `unlock`, from any thread of the process, while the owner's thread lives.
+    /// As `unlock`, from any thread or task of the process, while the owner's thread lives.
     ///
     /// # Errors
     /// Those of `unlock`.
@@ -384,26 +406,37 @@ impl Store {
         if self.in_transaction() {
             let holder = self.latched(None, |table| table.change_blocked(&o, ObjectId(id), key))?;
             let holder = holder.map_or_else(|| "another owner".to_owned(), |h| self.describe(&h.owner));
-            self.rollback()?;
+            let what = Target {
+                id: ObjectId(id),
+                key,
+            }
+            .to_string();
+            self.abort_for(&what, &holder)?;
             if wait.timeout != Some(Duration::ZERO) {
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
                 wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))?;
                 self.release_reservations(actor);
             }
-            return Err(Error::Conflict {
-                what: Target {
-                    id: ObjectId(id),
-                    key,
-                }
-                .to_string(),
-                holder,
-            });
+            return Err(Error::Conflict { what, holder });
         }
         if wait.timeout == Some(Duration::ZERO) {
             return Err(Error::WouldBlock { what: "a lock" });
         }
         let bound = wait.timeout.unwrap_or(self.pager().bound());
         wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))
+    }
+
+    /// After `Error::Conflict` in a call of this thread, with its transaction left: waits until what it met is free, so
+    /// that running it again has a chance.
+    ///
+    /// # Errors
+    /// `Error::Timeout`, `Error::Deadlock`, `Error::Interrupted`.
+    pub fn wait_for_conflict(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
+        let ((id, key), o) = (BLOCKED.get(), self.owner(actor)?);
+        let bound = wait.timeout.unwrap_or(self.pager().bound());
+        wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))?;
+        self.release_reservations(actor);
+        Ok(())
     }
 
     #[cold]

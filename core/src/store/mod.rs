@@ -22,6 +22,7 @@
 //!    later ones.
 
 mod locks;
+mod pending;
 mod reader;
 mod run;
 mod snapshots;
@@ -36,11 +37,13 @@ pub use crate::object::header::Kind;
 pub use crate::object::ops::{Class, Met};
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
 pub use crate::object::word::Word;
+pub use crate::page::task::{MAX_TASK, set_task};
 pub use crate::page::verify::PageReport;
 pub use crate::page::wait::Wait;
-pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
+pub use crate::page::{Block, MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use locks::{LockHandle, LockInfo, LockTarget};
+pub use pending::{Asked, LockOwner, Pending};
 
 use crate::object::graph;
 use crate::object::header;

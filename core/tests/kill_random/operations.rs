@@ -41,6 +41,8 @@ pub(super) enum Operation {
     Locked(Change),
     Together(Vec<Change>),
     Undone(Vec<Change>),
+    /// Those in the middle in a block that is undone.
+    Partly([Vec<Change>; 3]),
 }
 
 fn change(d: &mut Draw, n: i64) -> Change {
@@ -65,6 +67,7 @@ pub(super) fn operation(writer: usize, n: u64) -> Operation {
         0..=2 => Operation::Lone(some(1).remove(0)),
         3 => Operation::Locked(some(1).remove(0)),
         4 => Operation::Undone(some(several)),
+        5 => Operation::Partly([some(several), some(several), some(1)]),
         _ => Operation::Together(some(several)),
     }
 }
@@ -85,6 +88,7 @@ impl Model {
         match operation {
             Operation::Lone(c) | Operation::Locked(c) => self.change(c),
             Operation::Together(all) => all.iter().for_each(|c| self.change(c)),
+            Operation::Partly([before, _, after]) => before.iter().chain(after).for_each(|c| self.change(c)),
             Operation::Undone(_) => {}
         }
     }
@@ -185,6 +189,15 @@ pub(super) fn run(store: &Store, part: Obj, operation: &Operation) -> Result<()>
         Operation::Together(all) => {
             store.begin(&mut Wait::forever())?;
             all.iter().try_for_each(lone)?;
+            store.commit()
+        }
+        Operation::Partly([before, undone, after]) => {
+            store.begin(&mut Wait::forever())?;
+            before.iter().try_for_each(lone)?;
+            store.begin(&mut Wait::forever())?;
+            undone.iter().try_for_each(lone)?;
+            store.rollback()?;
+            after.iter().try_for_each(lone)?;
             store.commit()
         }
         Operation::Undone(all) => {

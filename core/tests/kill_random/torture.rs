@@ -171,7 +171,9 @@ impl Torture {
             None => {
                 let last = p.text.lines().rev().find_map(|l| l.split_once(' '));
                 match last.map(|(kind, n)| (kind, operation(p.who, n.parse().expect("a number")))) {
-                    Some(("B", Operation::Together(_) | Operation::Undone(_))) => "transaction",
+                    Some(("B", Operation::Together(_) | Operation::Partly(_) | Operation::Undone(_))) => {
+                        "transaction"
+                    }
                     Some(("B", Operation::Locked(_))) => "lock",
                     Some(("B", _)) => "change",
                     _ => "between",

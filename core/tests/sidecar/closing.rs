@@ -72,7 +72,7 @@ fn closing_while_threads_are_at_work_leaves_nothing_behind() {
                         let done = if t == 0 {
                             store
                                 .begin(&mut Wait::forever())
-                                .and_then(|()| set(store, "t", n).and_then(|()| store.commit()))
+                                .and_then(|_| set(store, "t", n).and_then(|()| store.commit()))
                         } else {
                             set(store, "x", n).and_then(|()| {
                                 store.read(&mut Wait::forever(), |r| r.len(store.root()).map(drop))

@@ -1,7 +1,9 @@
 """Types of the extension module. Import `persist` instead."""
 
 from collections.abc import (
+    Awaitable,
     Callable,
+    Coroutine,
     ItemsView as _ItemsViewABC,
     Iterable,
     Iterator,
@@ -17,6 +19,8 @@ from typing import Any, Generic, Literal, SupportsIndex, TypeVar, final, overloa
 
 from typing_extensions import ParamSpec, Self, TypeAlias
 
+from . import _aio
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _D = TypeVar("_D")
@@ -27,6 +31,7 @@ _P = ParamSpec("_P")
 _LockKey: TypeAlias = Any
 
 __all__ = [
+    "_LockRequest",
     "Conflict",
     "Corrupt",
     "Deadlock",
@@ -43,10 +48,13 @@ __all__ = [
     "NoSnapshot",
     "NotLocked",
     "Object",
+    "OtherTask",
     "Snapshot",
     "SnapshotExists",
     "Store",
     "Transaction",
+    "TransactionAborted",
+    "TransactionTooLarge",
     "ValuesView",
     "__version__",
     "_close_all",
@@ -66,8 +74,17 @@ class LockTimeout(Error, TimeoutError):
 class Deadlock(Error):
     """Waiting would have closed a circle of waiters. Release your locks and try again."""
 
-class Conflict(Error):
-    """A transaction met a lock of somebody else and was rolled back: run it again."""
+class OtherTask(LockTimeout):
+    """Another task of this thread has the transaction or lock: use the asynchronous form to wait."""
+
+class TransactionAborted(Error):
+    """The transaction was rolled back as a whole. Every operation in it raises until its outermost block is left."""
+
+class Conflict(TransactionAborted):
+    """A transaction met a lock of another owner and was rolled back: run it again (`Store.run` does)."""
+
+class TransactionTooLarge(TransactionAborted):
+    """A transaction or operation was too large and was rolled back: split it."""
 
 class Gone(Error, ReferenceError):
     """The object does not exist any more: the transaction that created it was rolled back."""
@@ -102,6 +119,16 @@ class Lock(Generic[_T]):
     def release(self) -> None: ...
     def __enter__(self) -> _T: ...
     def __exit__(self, *_exc: object) -> Literal[False]: ...
+
+@final
+class _LockRequest:
+    """A lock that was asked for without waiting; for `lock_async`."""
+
+    @property
+    def waiters(self) -> list[Any]: ...
+    def poll(self) -> Lock[Any] | None: ...
+    def cancel(self) -> Lock[Any] | None: ...
+    def timeout(self) -> LockTimeout: ...
 
 @final
 class Dict(MutableMapping[_K, _V]):
@@ -150,6 +177,9 @@ class Dict(MutableMapping[_K, _V]):
     def lock(
         self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
     ) -> Lock[Self]: ...
+    def lock_async(
+        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
+    ) -> _aio.Lock[Self]: ...
     def unlock(self, key: _LockKey = ...) -> None: ...
 
 @final
@@ -230,6 +260,9 @@ class List(MutableSequence[_T]):
     def lockExcl(self, *, timeout: float | None = None) -> Lock[Self]: ...
     def lockShared(self, *, timeout: float | None = None) -> Lock[Self]: ...
     def lock(self, *, shared: bool = False, timeout: float | None = None) -> Lock[Self]: ...
+    def lock_async(
+        self, *, shared: bool = False, timeout: float | None = None
+    ) -> _aio.Lock[Self]: ...
     def unlock(self) -> None: ...
 
 class Object:
@@ -248,12 +281,23 @@ class Object:
     def lock(
         self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
     ) -> Lock[Self]: ...
+    def lock_async(
+        self, key: _LockKey = ..., *, shared: bool = False, timeout: float | None = None
+    ) -> _aio.Lock[Self]: ...
     def unlock(self, key: _LockKey = ...) -> None: ...
 
 @final
 class Transaction:
     """What `Store.transaction()` returns, for `with`."""
 
+    @property
+    def _inside(self) -> bool: ...
+    @property
+    def _timeout(self) -> float: ...
+    @property
+    def _waiters(self) -> list[Any]: ...
+    def _late(self) -> LockTimeout: ...
+    def _try_enter(self) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -291,6 +335,10 @@ class Store:
     @property
     def in_transaction(self) -> bool: ...
     def transaction(self) -> Transaction: ...
+    def transaction_async(self) -> _aio.Transaction: ...
+    def run_async(
+        self, f: Callable[_P, Awaitable[_T]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _T]: ...
     def run(self, f: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def sync(self) -> None: ...
     def gc(self) -> int: ...

@@ -102,6 +102,10 @@ impl Env for Process {
         }
     }
 
+    fn has_tasks(&self) -> bool {
+        true
+    }
+
     fn describe(&self, owner: &Owner) -> String {
         owner.to_string()
     }

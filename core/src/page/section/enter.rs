@@ -4,12 +4,12 @@
 //! A wait here is bounded, looks after the dead it waits for, and leaves the gate lowered and the latch
 //! free when it gives up.
 
-use super::super::Pager;
 use super::super::gate::{self, Gate};
 use super::super::latch::Owner;
 use super::super::shm::{Shm, at};
 use super::super::superblock as sb;
 use super::super::wait::{Patience, SLICE, Wait};
+use super::super::{Pager, task};
 use super::{ReadSection, Stay, WriteSection};
 use crate::error::{Error, Result};
 use crate::ids::Actor;
@@ -56,7 +56,7 @@ impl Pager {
     /// Enters as a reader. Waits while a writer is at work.
     #[inline]
     pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
-        let slot = self.slot()?;
+        let slot = self.acting_slot()?;
         let mark = self.shm.mark(slot);
         if mark.load(Ordering::Relaxed) != 0 {
             return Err(Error::invalid(
@@ -88,7 +88,7 @@ impl Pager {
             Gate::leave(self.shm.mark(slot));
             return Err(Error::Closed);
         }
-        let watch = word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot);
+        let watch = word & gate::TRANSACTION != 0 && !self.is_transaction_of(slot);
         Ok(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
@@ -120,7 +120,7 @@ impl Pager {
             Gate::leave(mark);
             return None;
         }
-        let watch = word & gate::TRANSACTION != 0 && !self.latch().is_held_by(slot);
+        let watch = word & gate::TRANSACTION != 0 && !self.is_transaction_of(slot);
         Some(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
@@ -194,7 +194,7 @@ impl Pager {
         let latch = self.latch();
         if !latch.try_take(slot) {
             if latch.is_held_by(slot) {
-                return Ok(false);
+                return self.join_transaction(slot).map(|()| false);
             }
             self.take_latch_slowly(slot, wait)?;
         }
@@ -204,6 +204,19 @@ impl Pager {
             return Err(Error::Closed);
         }
         Ok(true)
+    }
+
+    /// Whether the running task may act in the transaction that its thread has open.
+    #[inline]
+    fn join_transaction(&self, slot: u32) -> Result<()> {
+        let others = self.transaction_task.load(Ordering::Relaxed) != task::current();
+        if others && self.shm.depth(slot).load(Ordering::Relaxed) > 0 {
+            return Err(self.other_task());
+        }
+        if self.doomed.load(Ordering::Relaxed) {
+            return self.meet_doom();
+        }
+        Ok(())
     }
 
     #[cold]
@@ -294,18 +307,29 @@ impl Pager {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        let slot = self.slot()?;
+        let slot = self.acting_slot()?;
         if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
             return Err(Error::invalid(
                 "a section of this store is already open on this thread",
             ));
         }
-        let took = self.take_latch(slot, wait)?;
-        if !took && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0 {
-            return Err(Error::invalid(
-                "a section of this store is already open on this thread",
-            ));
-        }
+        let (took, turn) = loop {
+            let took = self.take_latch(slot, wait)?;
+            if took {
+                break (took, None);
+            }
+            // Only the latch's owner raises the gate.
+            if self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0
+                && self.latch().is_held_by(slot)
+            {
+                return Err(Error::invalid(
+                    "a section of this store is already open on this thread",
+                ));
+            }
+            if let Some(turn) = self.turn(slot) {
+                break (took, Some(turn));
+            }
+        };
         if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
             if took {
                 self.latch().release();
@@ -333,6 +357,7 @@ impl Pager {
             removing: false,
             actor: Actor::Thread,
             done: false,
+            _turn: turn,
         };
         section.fresh_from = if section.read.limit == 0 {
             0

@@ -10,7 +10,7 @@ use persist_core::store::{
 };
 use scenes::{
     a_dict_of, a_list_of, child, entry_b, first_operation, insert_into_d, let_no_slot_be_taken, let_one_die,
-    lock_b, nothing, set, some_values, three_changes, with_snapshots, write,
+    lock_b, nothing, set, some_undone, some_values, three_changes, with_snapshots, write,
 };
 use std::io::{IoSlice, Write};
 use std::time::Duration;
@@ -206,6 +206,12 @@ pub const CASES: &[Case] = &[
     }),
     operation("a rollback", some_values, |s| {
         three_changes(s).and_then(|()| s.rollback())
+    }),
+    operation("a block that is undone in a transaction", some_values, |s| {
+        some_undone(s).and_then(|()| s.commit())
+    }),
+    operation("a rollback after a block was undone", some_values, |s| {
+        some_undone(s).and_then(|()| s.rollback())
     }),
     operation("lock and unlock", some_values, |s| {
         let whole = LockTarget {

@@ -117,6 +117,19 @@ pub(super) fn three_changes(s: &Store) -> Result<()> {
     })
 }
 
+/// A change, an inner block that changes the same and more and is undone, one that stays, a change.
+pub(super) fn some_undone(s: &Store) -> Result<()> {
+    s.begin(&mut Wait::forever())?;
+    set(s, s.root(), "a", In::str("changed before the inner block began"))?;
+    three_changes(s)?;
+    write(s, |w| w.remove(s.root(), &Key::Str(b"c")).map(|_| ()))?;
+    s.rollback()?;
+    s.begin(&mut Wait::forever())?;
+    set(s, s.root(), "b", In::Int(3))?;
+    s.commit()?;
+    set(s, s.root(), "d", In::str("set after the inner block was undone"))
+}
+
 pub(super) fn entry_b(s: &Store) -> LockTarget<'static> {
     LockTarget {
         obj: s.root(),

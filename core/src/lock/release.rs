@@ -1,0 +1,62 @@
+//! Releasing all that owners held who are no more: tasks, threads, processes.
+
+use super::grant::Drop;
+use super::layout::{CAP, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS, lo};
+use super::op::{Link, Op, OwnerRec, corrupt};
+use super::table::Table;
+use super::{Owner, Wakes};
+use crate::error::Result;
+
+impl Table<'_> {
+    /// Drops everything of an owner that is no more: waits, locks, reservations.
+    pub fn release_owner(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        self.drop_waits(owner, wakes)?;
+        self.drop_all(owner, Drop::All, wakes)
+    }
+
+    /// Drops everything of a thread that has ended, and of its tasks. May be killed and done again.
+    pub fn release_thread(&self, thread: &Owner, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        self.release_those(|o| o == thread || o.same_thread(thread), wakes)
+    }
+
+    /// Drops everything of a dead process. May be killed and done again.
+    pub fn release_process(&self, slot: u16, generation: u32, wakes: &mut Wakes) -> Result<()> {
+        self.ready(wakes)?;
+        self.forget_claims(slot, generation)?;
+        self.release_those(|o| o.slot == slot && o.generation == generation, wakes)
+    }
+
+    fn release_those(&self, which: impl Fn(&Owner) -> bool, wakes: &mut Wakes) -> Result<()> {
+        let mut owners = self.owners()?;
+        owners.retain(which);
+        // Waits first, lest a lock be passed from one dead owner to the next.
+        for owner in &owners {
+            self.drop_waits(owner, wakes)?;
+        }
+        for owner in &owners {
+            self.drop_all(owner, Drop::All, wakes)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn owners(&self) -> Result<Vec<Owner>> {
+        let op = Op::new(self);
+        let mut all = Vec::new();
+        for at in OWNER_BUCKETS..OWNER_BUCKETS + OWNER_BUCKET_COUNT {
+            let mut o: OwnerRec = Link(lo(op.load(at)?));
+            while !o.is_none() {
+                if all.len() >= CAP[OWNER] {
+                    return Err(corrupt(
+                        "a circle in the lock table (close the store everywhere), word",
+                        at,
+                    ));
+                }
+                all.push(op.owner(o)?);
+                o = Link(op.lo(o, 0)?);
+            }
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,165 @@
+//! Locks that are waited for without blocking the thread: for tasks of an event loop.
+//!
+//! 1. A request that is not granted at once stands in its queue like that of a thread that sleeps: its turn is kept,
+//!    and a circle of waiters is found when it closes.
+//! 2. Nothing here waits: where the latch is not to be had at once, the answer is "not yet".
+
+use super::locks::{describe, finish_deferred, table, wake_all};
+use super::{Actor, Error, LockMode, LockTarget, Result, Store, Wait};
+use crate::lock::{Cancelled, Owner, Queued, Request, Standing, Table, Target, Ticket, Wakes};
+
+/// A lock that was asked for and is not held yet. Ask again with `lock_poll`, or give it up with `lock_cancel`.
+#[derive(Debug)]
+pub struct Pending {
+    owner: Owner,
+    target: Target,
+    ticket: Ticket,
+}
+
+/// What became of a request that does not wait.
+#[derive(Debug)]
+pub enum Asked {
+    /// The lock is held.
+    Held,
+    /// It stands in the queue.
+    Queued(Pending),
+    /// The right to change the store was not to be had: ask again later.
+    Later,
+}
+
+fn is_later(e: &Error) -> bool {
+    matches!(e, Error::WouldBlock { .. } | Error::Timeout { .. })
+}
+
+impl Store {
+    fn at_once<R>(&self, f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R>) -> Result<Option<R>> {
+        let (pager, mut wakes) = (self.pager(), Wakes::new());
+        pager.outside_sections()?;
+        let mut ran = false;
+        let done = pager.with_latch(&mut Wait::never(), || {
+            ran = true;
+            pager.bury_threads()?;
+            let table = table(pager)?;
+            finish_deferred(pager, &table)?;
+            f(&table, &mut wakes)
+        });
+        wake_all(pager, &wakes);
+        match done {
+            Err(e) if !ran && is_later(&e) => Ok(None),
+            done => done.map(Some),
+        }
+    }
+
+    /// Asks for a lock without waiting. See `lock`.
+    ///
+    /// # Errors
+    /// As `lock`, but for `Error::Timeout`.
+    pub fn lock_later(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode) -> Result<Asked> {
+        if self.in_transaction() || self.pager().is_frozen() {
+            // Nothing is waited for inside a transaction.
+            return self
+                .lock(actor, target, mode, &mut Wait::never())
+                .map(|()| Asked::Held);
+        }
+        let (owner, target) = (self.owner(actor)?, self.target(&target));
+        let request = Request::lock(owner, target, mode)?;
+        Ok(
+            match self.at_once(|table, wakes| table.enqueue(&request, wakes))? {
+                None => Asked::Later,
+                Some(Queued::Granted) => Asked::Held,
+                Some(Queued::Waiting { ticket, .. }) => Asked::Queued(Pending {
+                    owner,
+                    target,
+                    ticket,
+                }),
+                Some(Queued::Deadlock(holder)) => {
+                    return Err(Error::Deadlock {
+                        what: target.to_string(),
+                        holder: describe(self.pager(), &holder.owner),
+                    });
+                }
+            },
+        )
+    }
+
+    /// Whether the lock is held by now. True uses the request up.
+    ///
+    /// # Errors
+    /// `Error::NotLocked` if the owner was released; those of the disk.
+    pub fn lock_poll(&self, pending: &Pending) -> Result<bool> {
+        match self.at_once(|table, wakes| table.standing(pending.ticket, wakes))? {
+            Some(Standing::Granted) => Ok(true),
+            Some(Standing::Waiting { blockers, .. }) => {
+                for owner in blockers {
+                    if self.pager().is_dead(owner.slot, owner.generation) {
+                        let _ = self.pager().bury_process(owner.slot);
+                    }
+                }
+                Ok(false)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Takes a request back. True: it was granted before that, and the lock is held.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn lock_cancel(&self, pending: &Pending) -> Result<bool> {
+        match self.at_once(|table, wakes| table.cancel(pending.ticket, wakes))? {
+            Some(Cancelled::Granted) => Ok(true),
+            Some(Cancelled::Withdrawn(_)) => Ok(false),
+            None => {
+                self.unlatched_abandon(pending.ticket);
+                Ok(false)
+            }
+        }
+    }
+
+    fn unlatched_abandon(&self, ticket: Ticket) {
+        if let Ok(table) = table(self.pager()) {
+            table.abandon(ticket);
+        }
+    }
+
+    /// Who is in the way of a request, for messages.
+    ///
+    /// # Errors
+    /// Those of the latch.
+    pub fn lock_awaited(&self, pending: &Pending, mode: LockMode) -> Result<String> {
+        let holder = self.at_once(|table, _| table.test(&pending.owner, &pending.target, mode))?;
+        Ok(match holder.flatten() {
+            Some(holder) => describe(self.pager(), &holder.owner),
+            None => "a transaction".to_owned(),
+        })
+    }
+
+    /// The calling thread's running task, as an owner of locks.
+    ///
+    /// # Errors
+    /// `Error::Closed`.
+    pub fn lock_owner(&self) -> Result<LockOwner> {
+        self.owner(Actor::Thread).map(LockOwner)
+    }
+
+    /// Releases everything that a task holds or waits for. Nothing is waited for: false if it has to be tried again.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn release_task(&self, owner: LockOwner) -> Result<bool> {
+        self.at_once(|table, wakes| table.release_owner(&owner.0, wakes))
+            .map(|done| done.is_some())
+    }
+}
+
+/// An owner of locks: a task of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LockOwner(Owner);
+
+impl LockOwner {
+    /// The task's number (0: the thread itself).
+    #[must_use]
+    pub fn task(&self) -> u64 {
+        self.0.id >> 16
+    }
+}
