@@ -365,7 +365,8 @@ impl Pager {
     pub(crate) fn hold_latch(&self, at_most: Duration) -> Option<Latched<'_>> {
         let slot = self.slot().ok()?;
         let took = self.take_latch(slot, &mut wait::Wait::at_most(at_most));
-        matches!(took, Ok(true)).then_some(Latched(self))
+        // Made only where it is to be given back.
+        matches!(took, Ok(true)).then(|| Latched(self))
     }
 
     /// Runs `f` under the latch (the lock manager's mutations). In a transaction of this thread the

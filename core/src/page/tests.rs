@@ -375,3 +375,24 @@ fn who_came_too_late_gives_back_only_what_is_its_own() {
     assert_eq!(p.shm.get(super::shm::at::LATCH), other);
     p.shm.set(super::shm::at::LATCH, 0);
 }
+
+/// A wait for the latch that ends early leaves it with its owner, be that another thread or this one.
+#[test]
+fn the_latch_that_was_waited_for_in_vain_stays_with_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    p.begin(&mut Wait::forever()).unwrap();
+    let owner = p.latch().owner();
+    assert!(owner.is_some());
+    for at_most in [0, 1] {
+        let at_most = std::time::Duration::from_millis(at_most);
+        assert!(p.hold_latch(at_most).is_none());
+        std::thread::scope(|s| {
+            s.spawn(|| assert!(p.hold_latch(at_most).is_none()));
+        });
+        assert_eq!(p.latch().owner(), owner);
+    }
+    p.rollback().unwrap();
+    assert!(p.hold_latch(std::time::Duration::ZERO).is_some());
+    assert_eq!(p.latch().owner(), None);
+}
