@@ -1,8 +1,13 @@
 //! Processes that are stopped (SIGSTOP) inside the store: in a read section, in an operation, in a transaction, at
 //! every step of a change, and at random instructions. The others go on: a stopped reader delays a writer by less
 //! than `PROMISED`, a stopped writer delays no reader by more, and what is read is always one whole state.
+//!
+//! `blocks`: transactions whose inner blocks are undone beside readers.
 
+mod blocks;
+#[path = "../common/mod.rs"]
 mod common;
+#[path = "../support/mod.rs"]
 mod support;
 
 use common::scratch;
@@ -78,9 +83,9 @@ fn put(store: &Store, generation: i64, as_transaction: bool) -> Result<()> {
 }
 
 fn text(generation: i64) -> String {
-    char::from(b'a' + (generation % 26) as u8)
+    char::from(b'a' + generation.rem_euclid(26) as u8)
         .to_string()
-        .repeat(1500 + (generation % 5) as usize * 400)
+        .repeat(1500 + generation.rem_euclid(5) as usize * 400)
 }
 
 fn int(r: &Reader<'_>, obj: Obj, name: &str) -> Result<i64> {
@@ -267,8 +272,15 @@ fn the_child() {
             put(&store, next(), false).unwrap();
             store.sync().unwrap();
         }
+        "a block" => blocks::put_with_blocks(&store, next()).unwrap(),
         "read" => loop {
             shown(&store);
+        },
+        "read blocks" => loop {
+            blocks::shown(&store);
+        },
+        "write blocks" => loop {
+            blocks::put_next(&store);
         },
         "write" => loop {
             let generation = next();
@@ -412,6 +424,11 @@ fn a_writer_may_be_stopped_at_every_step_of_a_change() {
         ("transaction.done", 1, "a transaction"),
         ("undo.step", 1, "a rollback"),
         ("transaction.undone", 1, "a rollback"),
+        ("undo.step", 1, "a block"),
+        ("undo.step", 40, "a block"),
+        ("transaction.block_undone", 1, "a block"),
+        ("undo.logged", 200, "a block"),
+        ("transaction.block_undone", 3, "a block"),
         ("checkpoint.taken", 1, "a checkpoint"),
         ("checkpoint.flip", 1, "a checkpoint"),
         ("checkpoint.node", 1, "a checkpoint"),
