@@ -1,5 +1,5 @@
-//! The header words of the sidecar, as byte offsets in its first page (`shm`). Those up to `CLEAN` keep place and meaning
-//! in all layouts: a sidecar that another version has left is judged by them.
+//! The header words of the sidecar, as byte offsets in its first page (`shm`). Those up to `CLEAN` keep place and
+//! meaning in all layouts: a sidecar that another version has left is judged by them.
 
 pub(crate) const MAGIC: usize = 0;
 pub(crate) const LAYOUT: usize = 8;

@@ -18,8 +18,8 @@
 //! pins) are leaves.
 //!
 //! Files: `open`, `sidecar` (its making and judging), `takeover` (of what dead processes left), `identify` (what the
-//! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
-//! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
+//! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table`
+//! (durable page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
 //! `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`,
 //! `turn` (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes

@@ -35,8 +35,8 @@ extern "C" fn forked() {
     }
 }
 
-/// Whether a descriptor is still one of this file, and not of one that the program has opened since. Only calls that are
-/// allowed in a forked child.
+/// Whether a descriptor is still one of this file, and not of one that the program has opened since. Only calls that
+/// are allowed in a forked child.
 fn is_file(fd: i32, id: &[AtomicU64; 2]) -> bool {
     let [dev, ino] = [0, 1].map(|i| id[i].load(Ordering::Relaxed));
     // SAFETY: stat is plain data, and writable; all-zero is a valid value of it.
