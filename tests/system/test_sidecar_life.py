@@ -106,14 +106,18 @@ def test_a_thread_that_ends_leaves_nothing_locked(store: Path, procs: Processes)
         tell(child)
         line(child, "unlocked")
 
+        left = opened.transaction()
+
         def forget_commit() -> None:
-            opened.transaction().__enter__()
+            left.__enter__()
             root["a"]["x"] = 100
             root["c"] = {}
 
         in_thread(forget_commit)
         root["d"] = 1
         assert persist.copy_out(root) == {"a": {"x": 2}, "d": 1}
+        with pytest.raises(persist.TransactionAborted):
+            left.__exit__(None, None, None)
         tell(child)
 
 
