@@ -359,24 +359,33 @@ def test_others_see_all_or_nothing(path: Path, root: persist.Dict, script: Any) 
     assert (root["a"], root["b"]) == (2000, -2000)
 
 
-def test_readers_wait_for_the_end(store: persist.Store, root: persist.Dict) -> None:
+def test_readers_beside_a_transaction_see_what_was_committed(store: persist.Store, root: persist.Dict) -> None:
     root["x"] = 0
-    started, seen = threading.Event(), []
+    seen = []
 
     def read() -> None:
-        started.wait()
         seen.append(root["x"])
 
-    thread = threading.Thread(target=read)
-    thread.start()
+    def read_elsewhere() -> None:
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join(100)
+
     with store.transaction():
         root["x"] = 1
-        started.set()
-        threading.Event().wait(0.2)
-        assert seen == []
-        root["x"] = 2
-    thread.join()
-    assert seen == [2]
+        read_elsewhere()
+        try:
+            with store.transaction():
+                root["x"] = 2
+                read_elsewhere()
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            read_elsewhere()
+        assert seen == [0, 0, 0]
+        assert root["x"] == 1
+        root["x"] = 3
+    read_elsewhere()
+    assert seen == [0, 0, 0, 3]
 
 
 def test_a_killed_writer_leaves_nothing_half_done(path: Path, root: persist.Dict, script: Any) -> None:
