@@ -3,7 +3,8 @@
 //!
 //! Each inner block puts a whole state, so that only its generation tells it from a committed one: it is negative.
 
-use super::{ACCOUNTS, Player, key, new_store, open, put};
+use super::player::Player;
+use super::{ACCOUNTS, key, new_store, open, put};
 use crate::common::scratch;
 use persist_core::store::{Actor, In, Result, Store, Wait};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,18 +2,19 @@
 //! every step of a change, and at random instructions. The others go on: a stopped reader delays a writer by less
 //! than `PROMISED`, a stopped writer delays no reader by more, and what is read is always one whole state.
 //!
-//! `blocks`: transactions whose inner blocks are undone beside readers.
+//! `player`: the processes. `blocks`: transactions whose inner blocks are undone beside readers.
 
 mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
+mod player;
 #[path = "../support/mod.rs"]
 mod support;
 
 use common::scratch;
 use persist_core::store::{Actor, In, Key, Obj, Options, Reader, Result, Store, Value, Wait, Writer};
+use player::{Player, ROLE, STORE};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::process::{self, stop_here};
 
@@ -24,9 +25,6 @@ const AT_MOST: Duration = Duration::from_secs(45);
 const TRIES: usize = 8;
 const ACCOUNTS: u64 = 6;
 const TOTAL: i64 = 6000;
-
-const ROLE: &str = "PERSIST_STOPPED_ROLE";
-const STORE: &str = "PERSIST_STOPPED_STORE";
 
 fn open(path: &Path) -> Store {
     let options = Options {
@@ -145,66 +143,6 @@ fn shown(store: &Store) -> i64 {
     found
         .unwrap_or_else(|e| panic!("{e}"))
         .unwrap_or_else(|torn| panic!("torn: {torn}"))
-}
-
-/// A child that plays a role, stopped or killed as its test likes; killed at the latest with its test.
-struct Player(Child);
-
-impl Player {
-    fn start(role: &str, path: &Path, fail: &str) -> Player {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .env(STORE, path)
-            .stdout(Stdio::null());
-        if !fail.is_empty() {
-            command
-                .env("PERSIST_FAIL", fail)
-                .env("PERSIST_FAIL_SIGNAL", "STOP");
-        }
-        Player(command.spawn().unwrap())
-    }
-
-    fn pid(&self) -> i32 {
-        self.0.id() as i32
-    }
-
-    fn stop(&self) {
-        process::signal(self.pid(), libc::SIGSTOP);
-        assert!(self.is_stopped());
-    }
-
-    /// Waits until it is stopped; false if it has ended instead.
-    fn is_stopped(&self) -> bool {
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-            match stat.rsplit(") ").next().and_then(|rest| rest.chars().next()) {
-                Some('T' | 't') => return true,
-                Some('Z' | 'X') | None => return false,
-                _ => {}
-            }
-            assert!(Instant::now() < until, "the child neither stops nor ends");
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-
-    fn go_on(&self) {
-        process::signal(self.pid(), libc::SIGCONT);
-    }
-
-    fn ends_well(mut self) {
-        self.go_on();
-        assert!(self.0.wait().unwrap().success(), "the child failed");
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What a child does: nothing, where the test harness runs it as a test.
