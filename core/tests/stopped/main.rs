@@ -214,9 +214,7 @@ fn the_child() {
         "read" => loop {
             shown(&store);
         },
-        "read blocks" => loop {
-            blocks::shown(&store);
-        },
+        "read blocks" => blocks::reads(&store),
         "write blocks" => loop {
             blocks::put_next(&store);
         },
