@@ -18,6 +18,21 @@ pub enum Error {
         /// The logical address (or file offset, if `what` says so) where it was found.
         at: u64,
     },
+    /// As `Corrupt`, in a store that went on from what dead processes had left: the checkpoint before that is kept.
+    #[error(
+        "the store is damaged: {what} at address {at:#x}; what dead processes had left may be the reason: the state \
+         before it is kept as the snapshot {kept:?} (`persist backup --at {kept} {path} COPY` makes a store of it)"
+    )]
+    Damaged {
+        /// What was found wrong.
+        what: &'static str,
+        /// The logical address (or file offset, if `what` says so) where it was found.
+        at: u64,
+        /// The store.
+        path: PathBuf,
+        /// The snapshot's name.
+        kept: String,
+    },
     /// The path is not a store of this format.
     #[error("{path}: not a persist store ({why})")]
     NotAStore {
@@ -264,7 +279,7 @@ impl Error {
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
-            Error::Corrupt { .. } | Error::Poisoned { .. } => libc::EIO,
+            Error::Corrupt { .. } | Error::Damaged { .. } | Error::Poisoned { .. } => libc::EIO,
             Error::NotAStore { .. }
             | Error::BadBackup { .. }
             | Error::Invalid { .. }

@@ -171,7 +171,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
     let errno = e.errno();
     let os = |errno: i32, message: String| made(&py.get_type::<PyOSError>(), (errno, message));
     match e {
-        Error::Corrupt { .. } => raise(py, |t| &t.corrupt, message),
+        Error::Corrupt { .. } | Error::Damaged { .. } => raise(py, |t| &t.corrupt, message),
         Error::Io { source, .. } => match source.raw_os_error() {
             Some(errno) => os(errno, message),
             None => made(&py.get_type::<PyOSError>(), (message,)),

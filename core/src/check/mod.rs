@@ -74,6 +74,8 @@ pub struct Report {
     pub references: u64,
     /// Classes that are known.
     pub classes: u64,
+    /// Of a damaged store: the snapshot that keeps the state before what dead processes left.
+    pub kept: Option<String>,
 }
 
 impl Report {
@@ -98,7 +100,9 @@ impl Report {
     /// A finding from an error that was met.
     fn met(&mut self, part: &'static str, e: &Error, path: Option<String>) {
         match e {
-            Error::Corrupt { what, at } => self.find(part, *what, Some(*at), path),
+            Error::Corrupt { what, at } | Error::Damaged { what, at, .. } => {
+                self.find(part, *what, Some(*at), path)
+            }
             e => self.find(part, e.to_string(), None, path),
         }
     }
@@ -131,18 +135,38 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     };
     match Store::open(path, &options) {
         Ok(store) => {
-            let report = check_store(&store, watch);
+            let mut report = check_store(&store, watch);
+            if let Ok(report) = &mut report {
+                settle_kept(&store, report);
+            }
             store.close()?;
             report
         }
-        Err(e @ (Error::Corrupt { .. } | Error::NotAStore { .. } | Error::Gone(_))) => {
+        Err(
+            e @ (Error::Corrupt { .. } | Error::Damaged { .. } | Error::NotAStore { .. } | Error::Gone(_)),
+        ) => {
             let source = Source::alone(path)?;
             let mut report = Report::default();
             report.met("file", &e, None);
+            if let Error::Damaged { kept, .. } = e {
+                report.kept = Some(kept);
+            }
             file::check(&source, &mut report, watch)?;
             Ok(report)
         }
         Err(e) => Err(e),
+    }
+}
+
+/// The state before what dead processes left (`page::kept`): dropped if the store is sound, named if it is not.
+fn settle_kept(store: &Store, report: &mut Report) {
+    let pager = store.pager();
+    if !report.is_sound() {
+        report.kept = pager.way_back();
+    } else if pager.has_kept()
+        && let Err(e) = pager.drop_kept()
+    {
+        log::warn!("{}: {e}", store.path().display());
     }
 }
 

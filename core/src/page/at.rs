@@ -118,6 +118,12 @@ pub(crate) const CK_REQUEST: usize = 1088;
 pub(crate) const REBUILD_FROM: usize = 1096;
 pub(crate) const REBUILD_DONE: usize = 1104;
 pub(crate) const REBUILD_TREE: usize = 1112;
+/// The checkpoint that the next one lists as a snapshot (`kept`; 0: none), and the time of the takeover that asked for
+/// it.
+pub(crate) const KEEP: usize = 1120;
+pub(crate) const KEEP_TIME: usize = 1128;
+/// What the checkpoint under way took of `KEEP` at its flip.
+pub(crate) const CK_KEEP: usize = 1136;
 /// Redo log, group commit (`redo::group`): the leader; a line of its own.
 pub(crate) const LOG_LEADER: usize = 2048;
 pub(crate) const LOG_WAITERS: usize = 2056;

@@ -416,7 +416,7 @@ impl Pager {
     /// disk cannot keep up, more changes of the same pages share a copy.
     fn delay(&self, lasted: Duration) -> Duration {
         let age = self.max_age().unwrap_or_default();
-        (age * 3 / 4).saturating_sub(2 * lasted).max(lasted)
+        (age * 3 / 4).saturating_sub(2 * lasted).max(3 * lasted)
     }
 
     fn helper_word(&self) -> u64 {

@@ -23,7 +23,8 @@
 //! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
 //! `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`,
 //! `turn` (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes
-//! checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `dropped` (freeing what a snapshot
+//! checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `kept` (the checkpoint before an
+//! inherited session), `dropped` (freeing what a snapshot
 //! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
@@ -45,6 +46,7 @@ mod gate;
 mod helper;
 mod identify;
 pub mod image;
+pub(crate) mod kept;
 mod latch;
 mod marks;
 #[cfg(any(test, feature = "testing"))]

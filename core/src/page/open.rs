@@ -227,7 +227,7 @@ impl Pager {
         } else {
             pager.bury_the_dead(None)?;
         }
-        pager.check_superblock()?;
+        pager.check_superblock().map_err(|e| pager.with_way_back(e))?;
         if replayed && !pager.read_only {
             // So that it need not be done again. If it fails, whoever syncs is told.
             let _ = pager.checkpoint(&mut Wait::forever());

@@ -38,7 +38,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 17 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 19 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// The last layout whose sidecars have no signature.
 pub(crate) const LAST_UNSIGNED: u32 = 15;

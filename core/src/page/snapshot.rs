@@ -60,6 +60,7 @@ pub(crate) fn claim(file: &impl Descriptor, checkpoint: u64) -> Result<Option<Un
 impl Pager {
     /// Notes what the checkpoint is to do to the catalogue, and sees to it that there is room. At the flip.
     pub(crate) fn note_request(&self, request: &Request<'_>) -> Result<()> {
+        self.take_wish_to_keep();
         let words = self.shm.words(shm::REQUEST, WORDS);
         let kind = match request {
             Request::Nothing => NOTHING,
@@ -109,7 +110,7 @@ impl Pager {
 
     fn changed_catalogue(&self, old: Link, epoch: u64, tree: Tree, logical: u64) -> Result<Option<Link>> {
         let request = self.shm.get(at::CK_REQUEST);
-        if request == NOTHING {
+        if request == NOTHING && !self.is_to_keep() {
             return Ok(None);
         }
         let Ok(mut all) = catalogue::read(&self.file, old) else {
@@ -120,6 +121,10 @@ impl Pager {
             })?;
             return Ok(None);
         };
+        let kept = self.keep_in(&mut all)?;
+        if request == NOTHING && !kept {
+            return Ok(None);
+        }
         let number = self.shm.words(shm::REQUEST, WORDS)[0].load(Ordering::Relaxed);
         if request == ADD {
             all.push(Snapshot {
@@ -130,7 +135,7 @@ impl Pager {
                 tree,
                 next_id: self.shm.get(at::CK_NEXT_ID),
             });
-        } else {
+        } else if request == DROP {
             all.retain(|s| s.checkpoint != number);
         }
         // No snapshot holds its pages, so they are to be freed as if they had been of this epoch.
@@ -176,6 +181,7 @@ impl Pager {
             fail_point!("snapshot.dropping");
             self.shm.set(at::CK_REQUEST, NOTHING);
         }
+        self.has_kept_it();
         self.shm.set(at::CATALOGUE, self.shm.get(at::CK_CATALOGUE));
         self.shm
             .set(at::CATALOGUE_SUM, self.shm.get(at::CK_CATALOGUE_SUM));

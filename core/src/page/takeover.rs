@@ -282,6 +282,7 @@ impl Pager {
             shm.set(at::CK_PHASE, IDLE);
         }
         shm.set(at::CK_FREED, 0);
+        self.wish_to_keep(meta, !left.live.is_empty());
         shm.build_on(meta, meta_sum, &Meta::before(&self.file, meta)?);
         shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
         shm.zero(Region::Table, logical as usize * 8)?;

@@ -169,7 +169,7 @@ impl Store {
             snapshot: options.snapshot.clone(),
         };
         let pager = Pager::open(path.as_ref(), &settings, Box::new(LockHooks))?;
-        let root = match find_root(&pager) {
+        let root = match find_root(&pager).map_err(|e| pager.with_way_back(e)) {
             Ok(root) => root,
             Err(e) => {
                 let _ = pager.close();
@@ -366,7 +366,34 @@ impl Store {
     /// the lock timeout; then it is not.
     pub fn close(&self) -> Result<()> {
         self.pager().outside_sections()?;
+        self.drop_kept();
         self.pager().close()
+    }
+
+    /// Drops the checkpoint before an inherited session (`page::kept`) if the last user of the store is about to leave
+    /// and finds it sound. A large store is not looked through: there it stays until it is dropped by name.
+    fn drop_kept(&self) {
+        let pager = self.pager();
+        let figures = pager.page_stat();
+        if figures.logical_pages > LOOKED_THROUGH
+            || figures.processes != 1
+            || self.in_transaction()
+            || !pager.has_kept()
+        {
+            return;
+        }
+        let sound = self.check().and_then(|graph| {
+            let _latch = pager.hold_latch(pager.bound());
+            self.read(&mut Wait::forever(), |r| {
+                graph
+                    .containers
+                    .iter()
+                    .try_for_each(|h| graph::verify_body(r, *h))
+            })
+        });
+        if let Err(e) = sound.and_then(|()| pager.drop_kept()) {
+            log::warn!("{}: {e}", self.path().display());
+        }
     }
 
     /// Closes at the end of the process. A transaction that another thread has open after half a second ends with
@@ -376,12 +403,16 @@ impl Store {
     /// Those of the checkpoint.
     pub fn close_at_exit(&self) -> Result<()> {
         self.pager().outside_sections()?;
+        self.drop_kept();
         match self.pager().close_dropped() {
             Err(Error::Timeout { .. }) => Ok(()),
             done => done,
         }
     }
 }
+
+/// Pages of a store that is looked through when it is closed (64 MiB).
+const LOOKED_THROUGH: u64 = 16384;
 
 /// The root dict, made if the store is new.
 fn find_root(pager: &Pager) -> Result<Obj> {

@@ -57,7 +57,7 @@ impl Store {
     pub fn read<R>(&self, wait: &mut Wait<'_>, mut f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
         let section = self.pager().read(wait)?;
         match self.attempt(section, &mut f)? {
-            Attempt::Done(done) => done,
+            Attempt::Done(done) => done.map_err(|e| self.pager().with_way_back(e)),
             failed => self.read_again(wait, matches!(failed, Attempt::Busy), f),
         }
     }
@@ -346,7 +346,7 @@ impl Store {
                     again: false,
                 })?;
             }
-            return Err(failed);
+            return Err(self.pager().with_way_back(failed));
         }
     }
 

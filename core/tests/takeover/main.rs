@@ -8,6 +8,7 @@ mod support;
 
 mod calls;
 mod identity;
+mod kept;
 mod mutation;
 
 use common::scratch;
@@ -42,6 +43,20 @@ fn worker() {
             for n in 0..LEFT {
                 set(&store, &format!("left {n}"), n).unwrap();
             }
+            process::die()
+        }
+        "sync and die" => {
+            let store = open(&path);
+            store.sync().unwrap();
+            for n in 0..LEFT {
+                set(&store, &format!("old {n}"), n).unwrap();
+                set(&store, &format!("more {n}"), n).unwrap();
+            }
+            process::die()
+        }
+        "look and die" => {
+            let store = open(&path);
+            assert_eq!(found(&store), LEFT);
             process::die()
         }
         "few files" => {

@@ -138,6 +138,13 @@ fn print(report: &Report, out: &mut impl Write) -> Result<(), Failure> {
         1 => writeln!(out, "1 finding: the store is damaged")?,
         n => writeln!(out, "{n} findings: the store is damaged")?,
     }
+    if let Some(kept) = &report.kept {
+        writeln!(
+            out,
+            "the state before what dead processes left is kept as the snapshot {kept}: `persist backup --at {kept} \
+             STORE COPY` makes a store of it"
+        )?;
+    }
     Ok(())
 }
 
@@ -167,6 +174,7 @@ fn as_json(report: &Report) -> serde_json::Value {
     json!({
         "sound": report.is_sound(),
         "total": report.total,
+        "kept": report.kept,
         "findings": findings,
         "figures": figures,
     })

@@ -7,7 +7,8 @@ use super::{Shown, backs, content, root};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::header::{self, DETACHED, DOOMED, DRAINED, Kind};
-use crate::object::word::Tag;
+use crate::object::word::{Tag, Word};
+use crate::object::{entries, list, scalar};
 use crate::page::access::Pages;
 use std::collections::{HashMap, HashSet};
 
@@ -58,6 +59,36 @@ pub fn check_graph<P: Pages>(p: &P) -> Result<GraphReport> {
     }
     check_homes(p, &seen.report.containers, root)?;
     Ok(seen.report)
+}
+
+/// Verifies the body of a container, and the scalars in it.
+pub fn verify_body<P: Pages>(p: &P, h: Addr) -> Result<()> {
+    if header::kind(p, h)? == Kind::List {
+        list::check(p, h)?;
+    } else {
+        entries::verify(p, h, p.words(), &mut |_, _| Ok(()))?;
+    }
+    let mut verify = |word: Word| match word.as_container() {
+        Some(_) => Ok(()),
+        None => scalar::verify(p, word),
+    };
+    let (mut cursor, mut words) = (0, Vec::new());
+    if header::kind(p, h)? != Kind::List {
+        while let Some((next, key, word)) = entries::next(p, h, cursor)? {
+            cursor = next;
+            verify(key)?;
+            verify(word)?;
+        }
+        return Ok(());
+    }
+    loop {
+        words.clear();
+        content::words(p, h, &mut cursor, 256, &mut words)?;
+        words.iter().try_for_each(|word| verify(*word))?;
+        if words.len() < 256 {
+            return Ok(());
+        }
+    }
 }
 
 impl Seen {

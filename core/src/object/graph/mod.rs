@@ -50,7 +50,7 @@ mod walk;
 
 pub use check::{
     GraphReport, Identity, back_references, check_graph, holder, identity, len, members, own_segments,
-    place_in_home,
+    place_in_home, verify_body,
 };
 pub use content::Place;
 pub use reap::{

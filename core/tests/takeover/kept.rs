@@ -1,0 +1,172 @@
+//! The checkpoint before an inherited session is a way back until the store was found sound.
+
+use super::{LEFT, found, get, left_by_the_dead, open, run};
+use crate::common::scratch;
+use crate::support::plain::{self, set};
+use persist_core::backup::{self, Options as BackupOptions};
+use persist_core::check;
+use persist_core::store::{Error, Options, Store};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+const PAGE: usize = 4096;
+
+/// The snapshots that keep such a checkpoint.
+fn kept(store: &Store) -> Vec<String> {
+    let all = store.snapshots().unwrap().into_iter().map(|s| s.name);
+    all.filter(|name| name.starts_with("before-recovery-")).collect()
+}
+
+/// What the checkpoint held that the dead session went on from.
+fn is_before(store: &Store) {
+    for n in 0..LEFT {
+        assert_eq!(get(store, &format!("old {n}")), Some(n));
+    }
+    assert_ne!(get(store, &format!("left {}", LEFT - 1)), Some(LEFT - 1));
+}
+
+#[test]
+fn it_is_kept_until_a_clean_close() {
+    let dir = scratch();
+    let path = left_by_the_dead(dir.path());
+    let store = open(&path);
+    assert_eq!(found(&store), LEFT);
+    store.sync().unwrap();
+    let names = kept(&store);
+    assert_eq!(names.len(), 1, "{names:?}");
+    // Pages of it are not used again.
+    for turn in 0..20 {
+        for n in 0..LEFT {
+            set(&store, &format!("old {n}"), turn).unwrap();
+        }
+        store.sync().unwrap();
+    }
+    let before = store.open_snapshot(&names[0]).unwrap();
+    is_before(&before);
+    before.close().unwrap();
+    assert_eq!(kept(&store), names);
+    store.close().unwrap();
+    drop(store);
+    let store = open(&path);
+    assert_eq!(kept(&store), [""; 0]);
+    assert!(check::check_store(&store, &mut ()).unwrap().is_sound());
+    store.close().unwrap();
+}
+
+/// A session that dies too leaves the older one: what came between may be damaged.
+#[test]
+fn of_two_the_older_one_is_kept() {
+    let dir = scratch();
+    let path = left_by_the_dead(dir.path());
+    run(&path, "sync and die", &[]);
+    run(&path, "sync and die", &[]);
+    let store = open(&path);
+    let names = kept(&store);
+    assert_eq!(names.len(), 1, "{names:?}");
+    is_before(&store.open_snapshot(&names[0]).unwrap());
+    store.sync().unwrap();
+    assert_eq!(kept(&store), names);
+    store.close().unwrap();
+}
+
+/// Without changes there is nothing to go back from.
+#[test]
+fn nothing_is_kept_of_a_session_without_changes() {
+    let dir = scratch();
+    let path = left_by_the_dead(dir.path());
+    let store = open(&path);
+    store.close().unwrap();
+    drop(store);
+    run(&path, "look and die", &[]);
+    let store = open(&path);
+    set(&store, "x", 1).unwrap();
+    store.sync().unwrap();
+    assert_eq!(kept(&store), [""; 0]);
+    store.close().unwrap();
+}
+
+/// Makes zeros of a page that the dead session has written; None: it made a checkpoint, too.
+fn tear(path: &Path, before: &[u8]) -> Option<()> {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let now = std::fs::read(path).unwrap();
+    if now[..2 * PAGE] != before[..2 * PAGE] {
+        return None;
+    }
+    let word = format!("left {}", LEFT / 2);
+    let holds = |page: &[u8]| page.windows(word.len()).any(|w| w == word.as_bytes());
+    let page = (2..now.len() / PAGE)
+        .find(|i| {
+            let at = i * PAGE..(i + 1) * PAGE;
+            before.get(at.clone()) != Some(&now[at.clone()]) && holds(&now[at])
+        })
+        .expect("the page of an entry of the dead session");
+    file.write_all_at(&[0; PAGE], (page * PAGE) as u64).unwrap();
+    Some(())
+}
+
+/// A store whose dead session's pages the disk has lost in part.
+fn torn(dir: &Path) -> std::path::PathBuf {
+    for turn in 0..20 {
+        let dir = dir.join(turn.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("a.store");
+        let store = open(&path);
+        for n in 0..LEFT {
+            set(&store, &format!("old {n}"), n).unwrap();
+        }
+        store.close().unwrap();
+        drop(store);
+        let before = std::fs::read(&path).unwrap();
+        run(&path, "die", &[]);
+        if tear(&path, &before).is_some() {
+            return path;
+        }
+    }
+    panic!("each session made a checkpoint");
+}
+
+#[test]
+fn the_error_of_damage_names_the_way_back() {
+    let dir = scratch();
+    let path = torn(dir.path());
+    let mut name = None;
+    let mut note = |e: &Error| {
+        if let Error::Damaged { kept, .. } = e {
+            assert!(
+                e.to_string().contains("persist backup --at before-recovery-"),
+                "{e}"
+            );
+            name = Some(kept.clone());
+        }
+    };
+    // Opened and closed a few times, as a script does that goes on after errors.
+    for _ in 0..3 {
+        match plain::try_open(&path, 60) {
+            Ok(store) => {
+                for n in 0..LEFT {
+                    if let Err(e) = plain::get(&store, &format!("left {n}")) {
+                        note(&e);
+                    }
+                    if let Err(e) = set(&store, &format!("left {n}"), -n) {
+                        note(&e);
+                    }
+                }
+                let _ = store.close();
+            }
+            Err(e) => note(&e),
+        }
+    }
+    let name = name.expect("an error of damage");
+    let report = check::check(&path, &mut ()).unwrap();
+    assert!(!report.is_sound());
+    assert_eq!(report.kept.as_deref(), Some(&*name));
+    let copy = dir.path().join("copy.store");
+    let mut options = BackupOptions::default();
+    options.at = Some(name);
+    backup::backup_to(&path, &copy, &options, &mut ()).unwrap();
+    let store = Store::open(&copy, &Options::default()).unwrap();
+    is_before(&store);
+    assert!(check::check_store(&store, &mut ()).unwrap().is_sound());
+    store.close().unwrap();
+}
