@@ -51,7 +51,7 @@ const CALLS: &[(&str, bool, Call)] = &[
         s.wait_for_conflict(Actor::Thread, &mut soon())
     }),
     ("lock_later", true, |s| {
-        s.lock_later(Actor::Thread, root(s), LockMode::Exclusive)
+        s.lock_later(Actor::Thread, root(s), LockMode::Exclusive, None)
             .map(drop)
     }),
     ("lock_poll", true, |s| s.lock_poll(&begun().1).map(drop)),
@@ -138,7 +138,7 @@ fn begun() -> &'static (Block, Pending) {
             store
                 .lock(Actor::Flock(1), root(&store), LockMode::Exclusive, &mut soon())
                 .expect("a lock");
-            let asked = store.lock_later(Actor::Thread, root(&store), LockMode::Exclusive);
+            let asked = store.lock_later(Actor::Thread, root(&store), LockMode::Exclusive, None);
             let Ok(Asked::Queued(pending)) = asked else {
                 panic!("a lock that is held: {asked:?}");
             };

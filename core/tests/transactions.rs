@@ -266,7 +266,7 @@ fn two_tasks_of_a_thread_share_no_lock() {
         let not_mine = s.unlock(Actor::Thread, whole(d));
         assert!(matches!(not_mine, Err(Error::NotLocked { .. })), "{not_mine:?}");
         match s
-            .lock_later(Actor::Thread, whole(d), LockMode::Exclusive)
+            .lock_later(Actor::Thread, whole(d), LockMode::Exclusive, None)
             .unwrap()
         {
             Asked::Queued(pending) => pending,
@@ -295,7 +295,7 @@ fn two_tasks_of_a_thread_share_no_lock() {
 fn a_circle_of_tasks_that_wait_is_found() {
     let (_dir, s) = fresh();
     let (a, b) = (a_dict(&s, "a"), a_dict(&s, "b"));
-    let ask = |obj| s.lock_later(Actor::Thread, whole(obj), LockMode::Exclusive);
+    let ask = |obj| s.lock_later(Actor::Thread, whole(obj), LockMode::Exclusive, None);
     as_task(1, || assert!(matches!(ask(a), Ok(Asked::Held))));
     as_task(2, || assert!(matches!(ask(b), Ok(Asked::Held))));
     let first = match as_task(1, || ask(b)).unwrap() {

@@ -19,7 +19,7 @@ use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
 use crate::error::Result;
 use smallvec::SmallVec;
 
-/// The requests and owners that reach one owner.
+/// A set of requests and owners: those that reach one owner, or that one request reaches.
 pub(super) struct Reach {
     waiters: [u64; CAP[WAITER] / 64],
     owners: [u64; CAP[OWNER] / 64],
@@ -44,11 +44,21 @@ fn marked(set: &[u64], link: u32) -> bool {
 }
 
 impl Reach {
-    fn empty() -> Reach {
+    pub(super) fn empty() -> Reach {
         Reach {
             waiters: [0; CAP[WAITER] / 64],
             owners: [0; CAP[OWNER] / 64],
         }
+    }
+
+    /// Adds an owner; false if it is in it already, or impossible.
+    pub(super) fn add_owner(&mut self, link: u32) -> bool {
+        mark(&mut self.owners, link)
+    }
+
+    /// Adds a request; false if it is in it already, or impossible.
+    pub(super) fn add_waiter(&mut self, link: u32) -> bool {
+        mark(&mut self.waiters, link)
     }
 }
 

@@ -38,6 +38,7 @@
 //! 7. At the time a request is queued no circle of waiters exists; if it would close one, it is
 //!    refused with `Queued::Deadlock` instead.
 
+mod beyond;
 mod conflict;
 mod deferred;
 mod grant;
@@ -52,6 +53,7 @@ mod table;
 mod tests;
 pub mod wait;
 
+pub(crate) use beyond::Beyond;
 pub use deferred::Release;
 pub use layout::{COUNTERS, SIGNALS, WORDS};
 pub use table::Table;

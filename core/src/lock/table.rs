@@ -458,7 +458,7 @@ impl<'a> Table<'a> {
         ))
     }
 
-    fn waiter(&self, ticket: Ticket) -> Result<Waiter> {
+    pub(super) fn waiter(&self, ticket: Ticket) -> Result<Waiter> {
         let (op, w) = (Op::new(self), Link(ticket.signal.saturating_add(1)));
         if op.get(w, 5)? != ticket.sequence || op.get(w, 3)? & STATE_MASK == STATE_FREE {
             return Err(Error::NotLocked {

@@ -9,10 +9,12 @@
 //!    queue: cancelled under the latch, or abandoned where the latch cannot be had in time.
 //! 4. What was granted before the request could be cancelled is kept, and reported as success.
 
+use super::beyond::Beyond;
 use super::{Cancelled, Owner, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes};
 use super::{LockMode, Owners};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
+use crate::page::circle::Waiting;
 use std::time::{Duration, Instant};
 
 /// The longest sleep between two looks around.
@@ -51,6 +53,28 @@ pub trait Env {
     /// Whether threads of this process may have several tasks. A wait for a task of one's own thread would be for ever.
     fn has_tasks(&self) -> bool {
         false
+    }
+    /// Enters a wait into this process's list of waits in several stores (`beyond`); None: there is none of the kind. If
+    /// the wait `blocks`, it stops all tasks of the thread.
+    fn enter(&self, _request: &Request, _blocks: bool) -> Option<Waiting> {
+        None
+    }
+    /// What is asked for and where, in an error about several stores.
+    fn name(&self, request: &Request) -> String {
+        request.target.to_string()
+    }
+    /// The owner of the latch, if anybody has it.
+    fn latch_owner(&self) -> Option<Owner> {
+        None
+    }
+    /// How long a wait that was given no end lasts if it leads to another process, and its owner holds something in
+    /// another store.
+    fn bound(&self) -> Duration {
+        Duration::MAX
+    }
+    /// Another store in which the running owner holds a lock or a transaction. Without the latch.
+    fn holds_elsewhere(&self, _owner: &Owner) -> Option<String> {
+        None
     }
     /// What to call an owner in an error.
     fn describe(&self, owner: &Owner) -> String;
@@ -236,7 +260,13 @@ enum Start {
     Refused(Error, Owners),
 }
 
-fn start<E: Env>(env: &E, request: &Request, may_wait: bool, patience: &mut Patience<'_>) -> Result<Start> {
+fn start<E: Env>(
+    env: &E,
+    request: &Request,
+    may_wait: bool,
+    patience: &mut Patience<'_>,
+    beyond: &mut Beyond,
+) -> Result<Start> {
     loop {
         // One slice even if there is no time at all: the latch is held for microseconds as a rule.
         let soon = Instant::now() + SLICE;
@@ -277,6 +307,7 @@ fn start<E: Env>(env: &E, request: &Request, may_wait: bool, patience: &mut Pati
                 if patience.is_interrupted() {
                     return Err(Error::Interrupted);
                 }
+                beyond.meet_latch(env)?;
             }
             Err(failure) => return Err(failure.into_error()),
         }
@@ -319,11 +350,12 @@ fn obtain<E: Env>(
         interrupted,
     };
     let mut burials = 0;
+    let mut beyond = Beyond::new(request, timeout.is_none(), true);
     // A running thread takes what no earlier request waits for.
     let mut spun = !may_wait || env.spins().is_zero();
     let (ticket, mut seen) = loop {
         let queue = may_wait && spun;
-        match start(env, request, queue, &mut patience)? {
+        match start(env, request, queue, &mut patience, &mut beyond)? {
             Start::Granted => return Ok(()),
             Start::Waiting(ticket, seen) => break (ticket, seen),
             Start::Refused(..) if may_wait && !spun => {
@@ -349,13 +381,21 @@ fn obtain<E: Env>(
         if !std::mem::take(&mut first) && !spin(env, |table| table.is_signalled(ticket, seen)) {
             env.sleep(ticket.signal, seen, patience.slice());
         }
+        let due = beyond.due(env);
         let soon = Instant::now() + SLICE;
-        match latch(env, Some(soon), |table, wakes| table.standing(ticket, wakes)) {
-            Ok(Standing::Granted) => {
+        let looked = latch(env, Some(soon), |table, wakes| {
+            let standing = table.standing(ticket, wakes)?;
+            let waits = due.is_some() && matches!(standing, Standing::Waiting { .. });
+            let awaited = if waits { table.awaited(ticket)? } else { Vec::new() };
+            Ok((standing, awaited))
+        });
+        let mut circle = Ok(());
+        match looked {
+            Ok((Standing::Granted, _)) => {
                 place.ticket = None;
                 return Ok(());
             }
-            Ok(Standing::Waiting { sibling: true, .. }) => {
+            Ok((Standing::Waiting { sibling: true, .. }, _)) => {
                 return match place.leave() {
                     Some(Ok(Cancelled::Granted)) => Ok(()),
                     _ => Err(Error::OtherTask {
@@ -363,20 +403,28 @@ fn obtain<E: Env>(
                     }),
                 };
             }
-            Ok(Standing::Waiting {
-                seen: now, blockers, ..
-            }) => {
+            Ok((
+                Standing::Waiting {
+                    seen: now, blockers, ..
+                },
+                awaited,
+            )) => {
                 seen = now;
                 // Whoever is gone makes room at once: then look again before giving up.
                 if burials < BURIALS && bury_dead(env, &blockers)? {
                     burials += 1;
                     continue;
                 }
+                if let Some(due) = due {
+                    circle = beyond.looked(env, due, &awaited);
+                }
             }
-            Err(Failure::Latch(error)) if is_busy(&error) => {}
+            Err(Failure::Latch(error)) if is_busy(&error) => circle = beyond.meet_latch(env),
             Err(failure) => return Err(failure.into_error()),
         }
-        let reason = if patience.is_interrupted() {
+        let reason = if let Err(error) = circle {
+            error
+        } else if patience.is_interrupted() {
             Error::Interrupted
         } else if patience.is_over() {
             Error::Timeout {
@@ -398,7 +446,7 @@ fn obtain<E: Env>(
 /// Puts the holder's name into a timeout.
 fn named<E: Env>(env: &E, reason: Error, holder: Option<Owner>) -> Error {
     match reason {
-        Error::Timeout { what, .. } => {
+        Error::Timeout { what, holder: none } if none.is_empty() => {
             let holder = holder.map_or_else(|| "a transaction".to_string(), |o| env.describe(&o));
             Error::Timeout { what, holder }
         }

@@ -8,7 +8,7 @@
 //!    slot is a dead process's and is buried by whoever meets it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
 //!    guard, in order. The order is registration, pins, blocks of transactions, probe, the log's, the helper's,
-//!    the windows of the store's and the sidecar's mapping; no other code that holds a later one takes an earlier one.
+//!    the windows of the store's and the sidecar's mapping, at last the list of waits (`circle`); no other code that holds a later one takes an earlier one.
 //! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
 //!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
 
@@ -61,6 +61,7 @@ struct Child {
 /// The forking thread's, in parent and child.
 struct AllHeld {
     stores: Vec<Held>,
+    waits: MutexGuard<'static, super::circle::All>,
     _open: MutexGuard<'static, Vec<Weak<Pager>>>,
 }
 
@@ -98,8 +99,14 @@ pub(crate) fn watch(pager: &Weak<Pager>) {
 extern "C" fn before() {
     let open = lock(&OPEN);
     let stores = open.iter().filter_map(Weak::upgrade).filter_map(hold).collect();
+    // A leaf, and the last: what is done above may wait for the latch.
+    let waits = super::circle::all();
     // A thread that is ending has no place for it: then the child registers itself.
-    let _ = HELD.try_with(|held| held.replace(Some(AllHeld { stores, _open: open })));
+    let _ = HELD.try_with(|held| held.replace(Some(AllHeld {
+            stores,
+            waits,
+            _open: open,
+        })));
 }
 
 extern "C" fn after_in_parent() {
@@ -110,6 +117,7 @@ extern "C" fn after_in_child() {
     let Ok(Some(mut all)) = HELD.try_with(RefCell::take) else {
         return;
     };
+    all.waits.forget();
     for held in &mut all.stores {
         // A transaction that was open at the fork is the parent's, and so is the helper.
         held.blocks.clear();

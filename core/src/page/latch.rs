@@ -52,6 +52,11 @@ impl Owner {
         self.0
     }
 
+    /// Its thread slot.
+    pub(crate) fn slot(self) -> u32 {
+        (self.0 as u16 as u32).wrapping_sub(1)
+    }
+
     /// Its process slot.
     pub(crate) fn process(self) -> usize {
         process_in(self.0)

@@ -20,7 +20,8 @@
 //! Files: `open`, `sidecar` (its making and judging), `takeover` (of what dead processes left), `identify` (what the
 //! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table`
 //! (durable page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `marks`, `pins`, `memo`, `section`,
+//! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `circle` (of waiters in several stores),
+//! `marks`, `pins`, `memo`, `section`,
 //! `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`,
 //! `turn` (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes
 //! checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `kept` (the checkpoint before an
@@ -34,6 +35,7 @@ mod blocks;
 mod burial;
 mod catalogue;
 mod checkpoint;
+pub(crate) mod circle;
 mod close;
 mod committed;
 pub mod compact;
@@ -110,6 +112,8 @@ pub trait Hooks: Send + Sync {
     fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
     /// A thread ended: drop what it held. Under the latch. May be run again.
     fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()>;
+    /// Whether an owner of this process, a thread's slot and a task, holds a lock. Under the latch.
+    fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool>;
     /// A change of a container (or one entry of it, by key hash) is about to happen:
     /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
     fn check_change(
@@ -159,6 +163,7 @@ pub struct Pager {
     helper: helper::Helper,
     hooks: OnceLock<Box<dyn Hooks>>,
     closed: AtomicBool,
+    _open: circle::OpenStore,
     /// Who closes has it (`close::Closing`).
     closing: AtomicU32,
 }

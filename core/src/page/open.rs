@@ -270,6 +270,7 @@ impl Pager {
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
             closed: AtomicBool::new(false),
+            _open: super::circle::OpenStore::new(),
             closing: AtomicU32::new(0),
             shm: parts.shm,
             file: parts.file,

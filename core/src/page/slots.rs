@@ -244,6 +244,14 @@ impl Pager {
         Ok(slot)
     }
 
+    /// Calls `f` with the calling thread's slot in each store that it uses, until `f` gives something.
+    pub(super) fn each_of_thread<R>(mut f: impl FnMut(&Weak<Pager>, u64, u32) -> Option<R>) -> Option<R> {
+        let all = MINE.try_with(|m| m.borrow().0.clone()).unwrap_or_default();
+        all.iter()
+            .filter(|(_, _, forks, _)| *forks == process::forks())
+            .find_map(|(pager, serial, _, slot)| f(pager, *serial, *slot))
+    }
+
     /// Forgets the calling thread's cached slot (the store was closed).
     pub(crate) fn forget_slot(&self) {
         LAST.set((0, 0, 0));

@@ -12,6 +12,10 @@ use std::time::Duration;
 struct NoHooks;
 
 impl Hooks for NoHooks {
+    fn holds(&self, _: &Pager, _: u32, _: u64) -> Result<bool> {
+        Ok(false)
+    }
+
     fn recover(&self, _: &Pager) -> Result<()> {
         Ok(())
     }

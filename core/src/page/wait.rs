@@ -127,6 +127,11 @@ impl<'w, 'a> Patience<'w, 'a> {
         patience
     }
 
+    /// The longest that it waits.
+    pub(crate) fn bound(&self) -> Duration {
+        self.bound
+    }
+
     /// True when the caller asked not to wait at all.
     pub(crate) fn is_never(&self) -> bool {
         self.bound.is_zero()

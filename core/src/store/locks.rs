@@ -4,8 +4,9 @@
 use super::{Actor, Error, Key, LockMode, Obj, Result, Store, Wait};
 use crate::ids::ObjectId;
 use crate::lock::wait::{self, Env};
-use crate::lock::{Owner, OwnerKind, Release, Table, Target, Wakes};
+use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
 use crate::object::key;
+use crate::page::circle::Waiting;
 use crate::page::{Hooks, Pager, task};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -151,6 +152,11 @@ impl Hooks for LockHooks {
         done
     }
 
+    fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool> {
+        let (_, process, generation) = pager.identity()?;
+        table(pager)?.holds(&Owner::of_thread(process, generation, slot, task))
+    }
+
     #[inline]
     fn check_change(
         &self,
@@ -226,6 +232,30 @@ impl Env for Store {
 
     fn has_tasks(&self) -> bool {
         task::are_used()
+    }
+
+    fn enter(&self, request: &Request, blocks: bool) -> Option<Waiting> {
+        // Those of a mount are of one store.
+        let (kind, task) = (request.owner.kind, request.owner.id >> 16);
+        (kind == OwnerKind::Thread).then(|| self.pager().enter_wait(task, blocks, self.name(request)))
+    }
+
+    fn name(&self, request: &Request) -> String {
+        format!("{} of {}", request.target, self.path().display())
+    }
+
+    fn latch_owner(&self) -> Option<Owner> {
+        let ((process, generation), thread) = self.pager().latch_owner()?;
+        let (slot, task) = thread.unwrap_or_default();
+        Some(Owner::of_thread(process, generation, slot, task))
+    }
+
+    fn bound(&self) -> Duration {
+        self.pager().bound()
+    }
+
+    fn holds_elsewhere(&self, owner: &Owner) -> Option<String> {
+        self.pager().holds_elsewhere(owner.id >> 16)
     }
 
     fn describe(&self, owner: &Owner) -> String {

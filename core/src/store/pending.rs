@@ -2,18 +2,23 @@
 //!
 //! 1. A request that is not granted at once stands in its queue like that of a thread that sleeps: its turn is kept,
 //!    and a circle of waiters is found when it closes.
-//! 2. Nothing here waits: where the latch is not to be had at once, the answer is "not yet".
+//! 2. A request that is asked for again is looked after as a sleeping thread's is: circles over several stores too.
+//! 3. Nothing here waits: where the latch is not to be had at once, the answer is "not yet".
 
 use super::locks::{describe, finish_deferred, table, wake_all};
 use super::{Actor, Error, LockMode, LockTarget, Result, Store, Wait};
-use crate::lock::{Cancelled, Owner, Queued, Request, Standing, Table, Target, Ticket, Wakes};
+use crate::lock::wait::SLICE;
+use crate::lock::{Beyond, Cancelled, Owner, Queued, Request, Standing, Table, Ticket, Wakes};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A lock that was asked for and is not held yet. Ask again with `lock_poll`, or give it up with `lock_cancel`.
 #[derive(Debug)]
 pub struct Pending {
-    owner: Owner,
-    target: Target,
+    request: Request,
     ticket: Ticket,
+    begun: Instant,
+    beyond: Mutex<Beyond>,
 }
 
 /// What became of a request that does not wait.
@@ -50,31 +55,38 @@ impl Store {
         }
     }
 
-    /// Asks for a lock without waiting. See `lock`.
+    /// Asks for a lock without waiting. See `lock`. The caller asks again until `timeout` has passed, if there is one.
     ///
     /// # Errors
     /// As `lock`, but for `Error::Timeout`.
-    pub fn lock_later(&self, actor: Actor, target: LockTarget<'_>, mode: LockMode) -> Result<Asked> {
+    pub fn lock_later(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+        mode: LockMode,
+        timeout: Option<Duration>,
+    ) -> Result<Asked> {
         if self.in_transaction() || self.pager().is_frozen() {
             // Nothing is waited for inside a transaction.
             return self
                 .lock(actor, target, mode, &mut Wait::never())
                 .map(|()| Asked::Held);
         }
-        let (owner, target) = (self.owner(actor)?, self.target(&target));
-        let request = Request::lock(owner, target, mode)?;
+        let request = Request::lock(self.owner(actor)?, self.target(&target), mode)?;
+        let endless = timeout.is_none();
         Ok(
             match self.at_once(|table, wakes| table.enqueue(&request, wakes))? {
                 None => Asked::Later,
                 Some(Queued::Granted) => Asked::Held,
                 Some(Queued::Waiting { ticket, .. }) => Asked::Queued(Pending {
-                    owner,
-                    target,
+                    request,
                     ticket,
+                    begun: Instant::now(),
+                    beyond: Mutex::new(Beyond::new(&request, endless, false)),
                 }),
                 Some(Queued::Deadlock(holder)) => {
                     return Err(Error::Deadlock {
-                        what: target.to_string(),
+                        what: request.target.to_string(),
                         holder: describe(self.pager(), &holder.owner),
                     });
                 }
@@ -85,11 +97,27 @@ impl Store {
     /// Whether the lock is held by now. True uses the request up.
     ///
     /// # Errors
-    /// `Error::NotLocked` if the owner was released; those of the disk.
+    /// `Error::NotLocked` if the owner was released; `Error::Deadlock`, and `Error::Timeout` where a request without a
+    /// timeout has a bound (see `lock`): then it stands in its queue still; those of the disk.
     pub fn lock_poll(&self, pending: &Pending) -> Result<bool> {
-        match self.at_once(|table, wakes| table.standing(pending.ticket, wakes))? {
-            Some(Standing::Granted) => Ok(true),
-            Some(Standing::Waiting { blockers, .. }) => {
+        let mut beyond = pending.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = if pending.begun.elapsed() < SLICE {
+            None
+        } else {
+            beyond.due(self)
+        };
+        let looked = self.at_once(|table, wakes| {
+            let standing = table.standing(pending.ticket, wakes)?;
+            let waits = due.is_some() && matches!(standing, Standing::Waiting { .. });
+            let awaited = if waits { table.awaited(pending.ticket)? } else { Vec::new() };
+            Ok((standing, awaited))
+        })?;
+        match looked {
+            Some((Standing::Granted, _)) => Ok(true),
+            Some((Standing::Waiting { blockers, .. }, awaited)) => {
+                if let Some(due) = due {
+                    beyond.looked(self, due, &awaited)?;
+                }
                 for owner in blockers {
                     if self.pager().is_dead(owner.slot, owner.generation) {
                         let _ = self.pager().bury_process(owner.slot);
@@ -97,7 +125,7 @@ impl Store {
                 }
                 Ok(false)
             }
-            None => Ok(false),
+            None => beyond.meet_latch(self).map(|()| false),
         }
     }
 
@@ -127,7 +155,7 @@ impl Store {
     /// # Errors
     /// Those of the latch.
     pub fn lock_awaited(&self, pending: &Pending, mode: LockMode) -> Result<String> {
-        let holder = self.at_once(|table, _| table.test(&pending.owner, &pending.target, mode))?;
+        let holder = self.at_once(|table, _| table.test(&pending.request.owner, &pending.request.target, mode))?;
         Ok(match holder.flatten() {
             Some(holder) => describe(self.pager(), &holder.owner),
             None => "a transaction".to_owned(),

@@ -4,6 +4,7 @@
 //! A wait here is bounded, looks after the dead it waits for, and leaves the gate lowered and the latch
 //! free when it gives up.
 
+use super::super::circle::LatchWait;
 use super::super::gate::{self, Gate};
 use super::super::latch::Owner;
 use super::super::shm::{Shm, at};
@@ -227,6 +228,7 @@ impl Pager {
         }
         let mut patience = Patience::new(wait, self.bound);
         let mut place = self.place(slot);
+        let mut circle = LatchWait::new();
         let mut seen = (None, Instant::now());
         loop {
             if latch.try_take(slot) {
@@ -243,6 +245,7 @@ impl Pager {
                 self.look_after_latch(owner)?;
                 seen.1 = Instant::now();
             }
+            circle.look(self, patience.bound())?;
         }
     }
 

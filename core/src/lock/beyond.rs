@@ -1,0 +1,199 @@
+//! Waits that may be a part of a circle over several stores: what this store's table knows of them, and when a waiter
+//! asks. The list of such waits is the process's (`page::circle`).
+//!
+//! 1. A wait enters the list when it has slept for a slice, and leaves it when it ends.
+//! 2. It looks again when a wait began in another store of the process since its last look: a circle closes when its
+//!    last member begins to wait.
+//! 3. A circle through another process is not seen. A wait without a timeout that leads to another process, of an owner
+//!    that holds something in another store, ends after the store's own bound.
+
+use super::conflict::Want;
+use super::graph::Reach;
+use super::layout::{FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, STATE_MASK, STATE_WAITING};
+use super::op::{Link, Lockable, Op, OwnerRec, Waiter};
+use super::wait::Env;
+use super::{Owner, Request, Table, Ticket};
+use crate::error::{Error, Result};
+use crate::page::circle::{self, Found, Look, Waiting};
+use smallvec::SmallVec;
+use std::time::{Duration, Instant};
+
+/// How often a wait past the store's bound asks again whether it may go on.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// The bits of a waiter that say what it wants.
+const SHAPE: u64 = FLAG_EXCLUSIVE | FLAG_KEY | FLAG_CHANGE | FLAG_MOUNT;
+
+impl Table<'_> {
+    /// All owners that a queued request waits for: in its way, or in the way of those, and so on.
+    pub fn awaited(&self, ticket: Ticket) -> Result<Vec<Owner>> {
+        let op = Op::new(self);
+        let first = self.waiter(ticket)?;
+        let mut seen = Reach::empty();
+        let mut owners = Vec::new();
+        let mut todo: SmallVec<[Waiter; 16]> = SmallVec::new();
+        todo.push(first);
+        seen.add_waiter(first.0);
+        seen.add_owner(op.want(first)?.owner.0);
+        while let Some(w) = todo.pop() {
+            let (c, want): (Lockable, _) = (Link(op.lo(w, 1)?), op.want(w)?);
+            let shape = op.get(w, 3)? & SHAPE;
+            let mut note = |o: OwnerRec, seen: &mut Reach| -> Result<()> {
+                if seen.add_owner(o.0) {
+                    owners.push(op.owner(o)?);
+                    op.requests(o, |q| {
+                        if seen.add_waiter(q.0) {
+                            todo.push(q);
+                        }
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            };
+            op.blocking_hold(c, &want, |h| {
+                note(Link(op.lo(h, 2)?), &mut seen)?;
+                Ok(false)
+            })?;
+            let mut ahead = op.first_waiter(c)?;
+            while !ahead.is_none() && ahead != w {
+                let other: Want = op.want(ahead)?;
+                if want.clashes_with(&other) {
+                    // One that wants the same, earlier, waits for nobody that this one does not wait for.
+                    if want.exclusive && other.key == want.key && op.get(ahead, 3)? & SHAPE == shape {
+                        seen.add_waiter(ahead.0);
+                    }
+                    note(other.owner, &mut seen)?;
+                }
+                ahead = op.next_waiter(ahead)?;
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Whether an owner holds a lock.
+    pub fn holds(&self, owner: &Owner) -> Result<bool> {
+        let op = Op::new(self);
+        let o = op.find_owner(owner)?;
+        Ok(!o.is_none() && op.lo(o, 3)? != 0)
+    }
+}
+
+impl Op<'_, '_> {
+    /// An owner's requests that wait.
+    fn requests(&self, o: OwnerRec, mut f: impl FnMut(Waiter) -> Result<()>) -> Result<()> {
+        let mut q: Waiter = Link(self.hi(o, 3)?);
+        while !q.is_none() {
+            if self.get(q, 3)? & STATE_MASK == STATE_WAITING {
+                f(q)?;
+            }
+            q = Link(self.lo(q, 6)?);
+        }
+        Ok(())
+    }
+}
+
+/// What a wait has to do with other stores.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    request: Request,
+    /// The caller gave no timeout.
+    endless: bool,
+    blocks: bool,
+    begun: Instant,
+    asked: Instant,
+    waiting: Option<Waiting>,
+}
+
+/// A look that is due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Due {
+    time: u64,
+    /// The wait has lasted as long as the store's bound.
+    late: bool,
+}
+
+impl Beyond {
+    pub(crate) fn new(request: &Request, endless: bool, blocks: bool) -> Beyond {
+        let begun = Instant::now();
+        Beyond {
+            request: *request,
+            endless,
+            blocks,
+            begun,
+            asked: begun,
+            waiting: None,
+        }
+    }
+
+    /// After a sleep of a slice: whether those in the way are to be looked up now. Without the latch.
+    pub(crate) fn due(&mut self, env: &impl Env) -> Option<Due> {
+        if self.waiting.is_none() {
+            if !circle::several_stores() {
+                return None;
+            }
+            self.waiting = env.enter(&self.request, self.blocks);
+        }
+        let waiting = self.waiting.as_ref()?;
+        let late = self.endless
+            && self.begun.elapsed() >= env.bound()
+            && (self.asked == self.begun || self.asked.elapsed() >= AGAIN);
+        if late {
+            self.asked = Instant::now();
+            return Some(Due {
+                time: waiting.now(),
+                late,
+            });
+        }
+        waiting.time_for_look().map(|time| Due { time, late })
+    }
+
+    /// What a look has found; an error ends the wait. Without the latch.
+    pub(crate) fn looked(&self, env: &impl Env, due: Due, awaited: &[Owner]) -> Result<()> {
+        let Some(waiting) = &self.waiting else {
+            return Ok(());
+        };
+        let me = &self.request.owner;
+        let mut look = Look::default();
+        for owner in awaited {
+            if owner.same_process(me) {
+                look.awaited.push((owner.id as u16 as u32, owner.id >> 16));
+            } else {
+                look.abroad = true;
+            }
+        }
+        match waiting.search(due.time, look) {
+            Found::Circle(others) => Err(Error::Deadlock {
+                what: env.name(&self.request),
+                holder: circle::members(&others),
+            }),
+            Found::None { abroad: true } if due.late => match env.holds_elsewhere(me) {
+                Some(elsewhere) => {
+                    let first = awaited.iter().find(|o| !o.same_process(me)).or(awaited.first());
+                    let holder = first.map_or_else(
+                        || "a transaction".to_owned(),
+                        |o| env.describe(o),
+                    );
+                    Err(Error::Timeout {
+                        what: env.name(&self.request),
+                        holder: format!(
+                            "{holder}; this owner holds a lock or a transaction in {elsewhere}, so a circle of waiters \
+                             over two stores is likely: release it and try again, lock stores in the same order \
+                             everywhere, or give a timeout to wait longer"
+                        ),
+                    })
+                }
+                None => Ok(()),
+            },
+            Found::None { .. } => Ok(()),
+        }
+    }
+
+    /// A look while the latch is not to be had: its owner is in the way.
+    pub(crate) fn meet_latch(&mut self, env: &impl Env) -> Result<()> {
+        let Some(due) = self.due(env) else {
+            return Ok(());
+        };
+        let awaited = env.latch_owner();
+        self.looked(env, due, awaited.as_slice())
+    }
+}
