@@ -255,3 +255,54 @@ fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
     store.check().unwrap();
     store.close().unwrap();
 }
+
+/// After the bound the transaction is dead and the store is free: others change it at once, its owner is refused until
+/// it has left the outermost block, and then goes on.
+#[test]
+fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
+    for (name, step) in STEPS {
+        let dir = scratch();
+        let path = dir.path().join("a.store");
+        let store = open(&path);
+        fill(&store);
+        // An inner block meets the bound: what is undone is the whole, not the block alone.
+        store.begin(&mut Wait::forever()).unwrap();
+        set(&store, "outer", &In::Int(1)).unwrap();
+        store.begin(&mut Wait::forever()).unwrap();
+        let met = (0..10_000).find_map(|n| step(&store, n).err());
+        assert!(
+            matches!(met, Some(Error::TransactionTooLarge { .. })),
+            "{name}: {met:?}"
+        );
+        assert!(store.in_transaction());
+        let refused = set(&store, "old 1", &In::Int(-1));
+        assert!(
+            matches!(refused, Err(Error::Aborted { again: false, .. })),
+            "{name}: {refused:?}"
+        );
+        // Another thread need not wait for the blocks to be left.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                is_as_filled(&store, name);
+                let mut soon = Wait::at_most(std::time::Duration::from_secs(10));
+                store.write(Actor::Thread, &mut soon, |w| {
+                    w.set(store.root(), &Key::Str(b"old 0"), &In::Int(0))
+                })
+            });
+            other.join().unwrap().unwrap();
+        });
+        others_can_open(&path, name);
+        store.rollback().unwrap();
+        let inside = store.commit();
+        assert!(matches!(inside, Err(Error::Aborted { .. })), "{name}: {inside:?}");
+        assert!(!store.in_transaction());
+        is_as_filled(&store, name);
+        // Its owner goes on as well.
+        store.begin(&mut Wait::forever()).unwrap();
+        set(&store, "old 0", &In::Int(7)).unwrap();
+        store.commit().unwrap();
+        assert_eq!(get(&store, "old 0"), Some(Value::Int(7)));
+        store.close().unwrap();
+        is_sound(&path, name);
+    }
+}

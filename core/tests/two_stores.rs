@@ -33,7 +33,12 @@ fn root(store: &Store) -> LockTarget<'static> {
 }
 
 fn lock(store: &Store) -> Result<()> {
-    store.lock(Actor::Thread, root(store), LockMode::Exclusive, &mut Wait::forever())
+    store.lock(
+        Actor::Thread,
+        root(store),
+        LockMode::Exclusive,
+        &mut Wait::forever(),
+    )
 }
 
 fn unlock(store: &Store) {
@@ -42,7 +47,9 @@ fn unlock(store: &Store) {
 
 fn change(store: &Store) -> Result<()> {
     let root = store.root();
-    store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &Key::Int(1), &In::Int(1)))
+    store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(root, &Key::Int(1), &In::Int(1))
+    })
 }
 
 /// How a thread holds one store, and how it waits for the next.
@@ -118,7 +125,10 @@ fn a_circle_over_two_stores_is_found_whatever_is_held_and_waited_for() {
 fn a_circle_over_three_stores_is_found_by_one_of_its_members() {
     let (_dir, all) = stores(3);
     let begun = Instant::now();
-    let ended = ring(&all, &[(LOCK, FOR_LOCK), (TRANSACTION, FOR_CHANGE), (LOCK, FOR_LOCK)]);
+    let ended = ring(
+        &all,
+        &[(LOCK, FOR_LOCK), (TRANSACTION, FOR_CHANGE), (LOCK, FOR_LOCK)],
+    );
     one_is_told(&all, &ended, begun);
 }
 
@@ -131,7 +141,14 @@ fn a_circle_that_goes_through_a_thread_of_one_store_is_found() {
         obj: y.root(),
         key: Some(Key::Int(key)),
     };
-    let take = |key| y.lock(Actor::Thread, keyed(key), LockMode::Exclusive, &mut Wait::forever());
+    let take = |key| {
+        y.lock(
+            Actor::Thread,
+            keyed(key),
+            LockMode::Exclusive,
+            &mut Wait::forever(),
+        )
+    };
     let give = |key| y.unlock(Actor::Thread, keyed(key)).unwrap();
     let all_hold = Barrier::new(3);
     let begun = Instant::now();
@@ -168,7 +185,9 @@ fn tasks_of_one_thread_are_told_apart() {
     let (_dir, all) = stores(2);
     let ask = |task: u64, store: &Store| {
         set_task(task);
-        store.lock_later(Actor::Thread, root(store), LockMode::Exclusive, None).unwrap()
+        store
+            .lock_later(Actor::Thread, root(store), LockMode::Exclusive, None)
+            .unwrap()
     };
     assert!(matches!(ask(1, &all[0]), Asked::Held));
     assert!(matches!(ask(2, &all[1]), Asked::Held));

@@ -20,6 +20,7 @@ pub struct LockRequest {
     shared: Arc<Shared>,
     obj: Obj,
     mode: LockMode,
+    timeout: Option<Duration>,
     pending: Mutex<Option<Pending>>,
 }
 
@@ -32,7 +33,7 @@ pub(crate) fn lock_async<'py>(
     timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = owner.py();
-    duration(timeout)?;
+    let wait = duration(timeout)?;
     key.0.as_ref().map(Scalar::key_of).transpose()?;
     let request = LockRequest {
         owner: owner.clone().unbind(),
@@ -40,6 +41,7 @@ pub(crate) fn lock_async<'py>(
         shared: Arc::clone(&proxy.shared),
         obj: proxy.obj,
         mode: mode(shared),
+        timeout: wait,
         pending: Mutex::new(None),
     };
     py.import("persist._aio")?
@@ -92,7 +94,9 @@ impl LockRequest {
         }
         store.read(py, |r| r.kind(self.obj))?;
         let asked = self.target(py, |target| {
-            store.store.lock_later(Actor::Thread, target, self.mode)
+            store
+                .store
+                .lock_later(Actor::Thread, target, self.mode, self.timeout)
         })?;
         match asked.map_err(|e| store.fail(py, e))? {
             Asked::Held => {

@@ -169,10 +169,7 @@ impl Beyond {
             Found::None { abroad: true } if due.late => match env.holds_elsewhere(me) {
                 Some(elsewhere) => {
                     let first = awaited.iter().find(|o| !o.same_process(me)).or(awaited.first());
-                    let holder = first.map_or_else(
-                        || "a transaction".to_owned(),
-                        |o| env.describe(o),
-                    );
+                    let holder = first.map_or_else(|| "a transaction".to_owned(), |o| env.describe(o));
                     Err(Error::Timeout {
                         what: env.name(&self.request),
                         holder: format!(

@@ -88,6 +88,9 @@ impl Pager {
             let done = self.run_checkpoint(|| due.take().is_none_or(|due| due()));
             let lost = !self.owns_checkpoint(slot);
             self.leave_checkpoint(slot);
+            if lost {
+                self.still_open()?;
+            }
             // Another process took it over since this one was stopped: what it was to make durable may not be yet.
             if !lost || done.is_ok() || self.closed.load(Ordering::SeqCst) {
                 return done;
@@ -109,6 +112,9 @@ impl Pager {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, wait)?;
         let done = self.carry_on_for_the_dead().and_then(|()| f(self));
+        if !self.owns_checkpoint(slot) {
+            self.still_open()?;
+        }
         self.leave_checkpoint(slot);
         done
     }

@@ -259,7 +259,9 @@ impl LatchWait {
         if bound < SHORT || self.begun.elapsed() < SLICE || !several_stores() {
             return Ok(());
         }
-        let waiting = self.waiting.get_or_insert_with(|| pager.enter_wait(task::current(), true, pager.latch_name()));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| pager.enter_wait(task::current(), true, pager.latch_name()));
         let Some(time) = waiting.time_for_look() else {
             return Ok(());
         };
@@ -332,7 +334,13 @@ mod tests {
     fn enter(store: u64, slot: u32) -> Waiting {
         // Numbers of stores that no other test has.
         let names = Names::from_slice(&[(u64::MAX - 1, slot), (u64::MAX - 2, slot)]);
-        Waiting::enter(u64::MAX - store, names, 0, true, format!("a lock of store {store}"))
+        Waiting::enter(
+            u64::MAX - store,
+            names,
+            0,
+            true,
+            format!("a lock of store {store}"),
+        )
     }
 
     fn look(slot: u32) -> Look {

@@ -6,10 +6,17 @@
 //! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
 //!    its way in finds it, and gives back what it has just taken.
 //! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
-//! 4. No mutex is held while something is waited for: a child that is forked meanwhile has a copy of it that nobody
+//! 4. What is closed is given back at once (`give_back`): descriptors, mappings and so the blocks of a file that was
+//!    removed, though handles exist still. This process's threads are outside by then (2). One that is only on its way
+//!    in, or looks at a word of the sidecar without entering, meets private zeros at the same addresses (`raw::map`),
+//!    takes the latch or the gate there, and then finds the store closed. What it would conclude from zeros it asks once
+//!    more (`still_open`): "closed" was said before the zeros came. A descriptor that is in use at that moment is closed
+//!    with that use (`raw::held`).
+//! 5. No mutex is held while something is waited for: a child that is forked meanwhile has a copy of it that nobody
 //!    ever lets go.
 
 use super::Pager;
+use super::gate;
 use super::runner;
 use super::shm::at;
 use super::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
@@ -24,6 +31,9 @@ use std::time::{Duration, Instant};
 
 /// How long closing waits for a transaction of another process, which may be stopped.
 const LATCH_OF_OTHERS: Duration = Duration::from_millis(50);
+
+/// How long closing in disorder waits for sections of this process.
+const SECTIONS: Duration = Duration::from_millis(500);
 
 /// The right to close, of one thread at a time: the word is its process's fork generation, so that a child that
 /// was forked meanwhile finds it free.
@@ -69,14 +79,62 @@ impl Pager {
     fn close_within(&self, bound: Duration) -> Result<()> {
         let _one = Closing::take(&self.closing);
         if self.closed.load(Ordering::Acquire) {
-            return Ok(());
+            return self.give_back();
         }
         self.stop_helper();
         let done = self.close_alone(bound);
-        if !self.closed.load(Ordering::Acquire) {
-            self.resume_helper();
+        if self.closed.load(Ordering::Acquire) {
+            return done.and(self.give_back());
         }
+        self.resume_helper();
         done
+    }
+
+    /// An error if the store was closed: asked after words of the sidecar were believed without a section.
+    #[inline]
+    pub(crate) fn still_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Gives back descriptors and mappings of a store that is closed. Can be done again.
+    fn give_back(&self) -> Result<()> {
+        if self.is_inside() {
+            return Err(Error::Timeout {
+                what: "a section to end (the store is closed; its files are given back when it is closed again, or when \
+                       its last handle is dropped)"
+                    .to_owned(),
+                holder: "another thread of this process".to_owned(),
+            });
+        }
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        reg.side.retire();
+        reg.file.retire();
+        drop(reg);
+        self.probe
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retire();
+        self.forget_log();
+        self.file.retire();
+        // The marks before the pages: a reader that meets zeros finds that its section does not hold.
+        self.shm.retire().and(self.map.retire())
+    }
+
+    /// Whether another thread of this process is in a section, after "closed" was said.
+    fn is_inside(&self) -> bool {
+        let process = self.process.load(Ordering::Relaxed);
+        let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
+            && self.shm.gate().word.load(Ordering::SeqCst) & gate::RAISED != 0
+            && !self.is_unreadable();
+        writes
+            || (0..self.shm.get(at::SLOTS_HIGH) as u32)
+                .any(|s| self.is_mine(s) && self.shm.mark(s).load(Ordering::SeqCst) != 0)
     }
 
     /// As the one that closes, without this process's helper.
@@ -185,6 +243,10 @@ impl Pager {
     /// Leaves as a dead process does: others bury what there is.
     fn abandon(&self) -> Result<()> {
         self.closed.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        while self.is_inside() && begun.elapsed() < SECTIONS {
+            std::thread::sleep(Duration::from_micros(50));
+        }
         self.forget_slot();
         if let Some(frozen) = &self.frozen {
             frozen.give_up();

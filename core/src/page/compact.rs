@@ -143,11 +143,11 @@ impl Pager {
 
     fn compact_into(&self, path: &Path, new: &Path, progress: Progress<'_>) -> Result<(u64, u64)> {
         let source = self.source()?;
-        let (meta, snapshots) = catalogue::newest(&self.file)?;
+        let (meta, snapshots) = catalogue::newest(&*self.file.using()?)?;
         let io = |what: &str, e| Error::io(format!("{what} {}", new.display()), e);
         // One that was left by a compaction that was killed.
         let _ = std::fs::remove_file(new);
-        let old = self.file.metadata().map_err(|e| Error::io("fstat", e))?;
+        let old = self.file.using()?.metadata().map_err(|e| Error::io("fstat", e))?;
         if old.nlink() > 1 {
             return Err(Error::Refused {
                 path: path.to_owned(),

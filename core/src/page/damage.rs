@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::raw::fault;
 use crate::raw::held;
-use std::fs::File;
+use crate::raw::held::Using;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -37,7 +37,9 @@ impl Pager {
 
     #[cold]
     fn find_fault(&self) -> Result<()> {
-        let is_short = |file: &File, end: u64| file.metadata().is_ok_and(|m| m.len() < end);
+        let is_short = |file: Result<Using<'_>>, end: u64| {
+            file.is_ok_and(|file| file.metadata().is_ok_and(|m| m.len() < end))
+        };
         if let Some((what, file_at)) = self.shm.fault() {
             let short = is_short(self.shm.file(), file_at + 1);
             if short {
@@ -52,7 +54,7 @@ impl Pager {
         }
         if let Some(offset) = self.map.fault() {
             let end = self.shm.get(at::FILE_PAGES) * PAGE_SIZE as u64;
-            let short = is_short(&self.file, end);
+            let short = is_short(self.file.using(), end);
             if short {
                 self.poison_once(LOST);
             }

@@ -155,12 +155,13 @@ impl Pager {
         let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
         let mut all: Vec<Snapshot> = Vec::new();
         let mut unknown = false;
-        match catalogue::read(&self.file, new) {
+        let read = |link| catalogue::read(&*self.file.using()?, link);
+        match read(new) {
             Ok(some) => all = some,
             Err(_) => unknown = true,
         }
         if old != new {
-            match catalogue::read(&self.file, old) {
+            match read(old) {
                 Ok(some) => all.extend(some),
                 // One that is damaged is no state to fall back to.
                 Err(Error::Corrupt { .. }) => {}

@@ -102,11 +102,13 @@ extern "C" fn before() {
     // A leaf, and the last: what is done above may wait for the latch.
     let waits = super::circle::all();
     // A thread that is ending has no place for it: then the child registers itself.
-    let _ = HELD.try_with(|held| held.replace(Some(AllHeld {
+    let _ = HELD.try_with(|held| {
+        held.replace(Some(AllHeld {
             stores,
             waits,
             _open: open,
-        })));
+        }))
+    });
 }
 
 extern "C" fn after_in_parent() {

@@ -187,7 +187,7 @@ impl Pager {
         }
         let side = Unshared::new(shm.lock_in_use()?);
         let file = Arc::new(Held::new(file));
-        let map = Map::read_only(&file, (pages as usize).max(1) * PAGE_SIZE, true)?;
+        let map = Map::read_only(&*file.using()?, (pages as usize).max(1) * PAGE_SIZE, true)?;
         let frozen = Frozen {
             snapshot,
             tree,

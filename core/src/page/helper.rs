@@ -264,6 +264,7 @@ impl Pager {
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
         let wanted = self.shm.get(at::MAX_AGE);
         let mut reg = self.registration()?;
+        self.still_open()?;
         let ms = in_ms(age);
         let now = reg.wishes.max_age;
         if self.read_only || reg.wishes.durability == 0 || now != 0 && now <= ms {

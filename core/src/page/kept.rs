@@ -86,7 +86,7 @@ impl Pager {
         {
             return Ok(false);
         }
-        let Some(meta) = Meta::read(&self.file, keep % 2)?.filter(|m| m.checkpoint == keep) else {
+        let Some(meta) = Meta::read(&*self.file.using()?, keep % 2)?.filter(|m| m.checkpoint == keep) else {
             return Ok(false);
         };
         all.push(Snapshot {
@@ -113,7 +113,7 @@ impl Pager {
         if link == catalogue::Link::default() {
             return Ok(None);
         }
-        Ok(catalogue::read(&self.file, link)?.into_iter().find(is_kept))
+        Ok(catalogue::read(&*self.file.using()?, link)?.into_iter().find(is_kept))
     }
 
     /// Whether this session has, or is to have, a kept checkpoint.

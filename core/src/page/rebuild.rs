@@ -65,7 +65,7 @@ impl Pager {
         // one holds is free two checkpoints from now, as what a dropped snapshot holds. If it cannot
         // be read it is no state to fall back to, and there is nothing to keep.
         let newest = self.shm.get(at::DURABLE);
-        let other = Meta::read(&self.file, (newest + 1) % 2)?;
+        let other = Meta::read(&*self.file.using()?, (newest + 1) % 2)?;
         if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
             let (root, _) = self.root();
             // After a compaction both checkpoints have one tree, whose root is said to be of either.
@@ -73,7 +73,7 @@ impl Pager {
                 self.note_old_tree(meta.checkpoint, meta.tree(), below)?;
             }
             self.note_old_catalogue(meta.catalogue, newest, below)?;
-            let snapshots = match catalogue::read(&self.file, meta.catalogue) {
+            let snapshots = match catalogue::read(&*self.file.using()?, meta.catalogue) {
                 Err(Error::Corrupt { .. }) => Vec::new(),
                 read => read?,
             };
@@ -89,7 +89,7 @@ impl Pager {
         if old == self.catalogue_link() {
             return Ok(());
         }
-        let pages = catalogue::pages(&self.file, old);
+        let pages = catalogue::pages(&*self.file.using()?, old);
         self.note(&pages, below)?;
         let list = (newest % 3) as usize;
         self.step(|pager, _| {
@@ -122,7 +122,7 @@ impl Pager {
             return Ok(());
         }
         // What only the catalogue before the newest lists is dropped.
-        let listed = match catalogue::read(&self.file, self.catalogue_link()) {
+        let listed = match catalogue::read(&*self.file.using()?, self.catalogue_link()) {
             Ok(all) => all.iter().any(|s| s.checkpoint == number),
             Err(_) => true,
         };
@@ -189,7 +189,7 @@ impl Pager {
             }
             if number == NEWEST {
                 let link = self.catalogue_link();
-                self.note(&catalogue::pages(&self.file, link), below)?;
+                self.note(&catalogue::pages(&*self.file.using()?, link), below)?;
                 return Ok(true);
             }
             self.step(|pager, _| {

@@ -29,7 +29,7 @@
 pub(crate) use super::at;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
-use crate::raw::held::{self, Held};
+use crate::raw::held::{self, Held, Using};
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -298,7 +298,7 @@ impl Shm {
         ]
         .map(|(has, region)| (shm.word(has).load(Ordering::SeqCst), region));
         // Asked after them: others make it grow, the file first and then the word.
-        let len = file_length(&shm.file)?;
+        let len = file_length(&*shm.file()?)?;
         let whole = regions.iter().all(|(has, (start, size))| {
             *has <= *size as u64 && in_file(*start, *has as usize).all(|(at, n)| at + n <= len)
         });
@@ -424,8 +424,15 @@ impl Shm {
         held::ours(&self.file, what).map(|_| ())
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    pub(crate) fn file(&self) -> Result<Using<'_>> {
+        self.file.using()
+    }
+
+    /// Gives mapping and descriptor back: all words are zeros from now on, and nobody else's.
+    pub(crate) fn retire(&self) -> Result<()> {
+        self.map.retire()?;
+        self.file.retire();
+        Ok(())
     }
 
     fn allocate(&self, at: usize, len: usize, what: &'static str) -> Result<()> {

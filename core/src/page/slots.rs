@@ -275,6 +275,12 @@ impl Pager {
             .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
+    /// Whether a thread slot is this process's.
+    pub(super) fn is_mine(&self, slot: u32) -> bool {
+        let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
+        owner & !ENDED == owner_word(self.process(), self.generation())
+    }
+
     fn claim_thread_slot(&self) -> Result<u32> {
         let reg = self.registration()?;
         let owner = owner_word(usize::from(reg.process), reg.generation);
@@ -366,7 +372,7 @@ impl Pager {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if reg.forks != process::forks() {
             if let Some(frozen) = &self.frozen {
-                frozen.renew(&self.file)?;
+                frozen.renew(&*self.file.using()?)?;
             }
             let fresh = file::reopen(&reg.file, true)
                 .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;

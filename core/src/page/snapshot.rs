@@ -113,7 +113,7 @@ impl Pager {
         if request == NOTHING && !self.is_to_keep() {
             return Ok(None);
         }
-        let Ok(mut all) = catalogue::read(&self.file, old) else {
+        let Ok(mut all) = catalogue::read(&*self.file.using()?, old) else {
             // Damaged since it was asked for: the checkpoint goes on without, and whoever asked looks.
             self.step(|pager, _| {
                 pager.forget_request();
@@ -140,7 +140,7 @@ impl Pager {
         }
         // No snapshot holds its pages, so they are to be freed as if they had been of this epoch.
         let list = epoch as usize % 3;
-        let pages = catalogue::pages(&self.file, old);
+        let pages = catalogue::pages(&*self.file.using()?, old);
         self.step(|pager, _| {
             pages.iter().try_for_each(|page| {
                 let replaced = u64::from(*page) | epoch << 32;
@@ -204,7 +204,7 @@ impl Pager {
         {
             self.with_checkpoint(|_| Ok(()))?;
         }
-        catalogue::newest(&self.file).map(|found| found.1)
+        catalogue::newest(&*self.file.using()?).map(|found| found.1)
     }
 
     /// Runs `f` as the checkpointer, with no checkpoint under way. In the words of snapshots.
@@ -219,7 +219,7 @@ impl Pager {
         }
         self.bury_the_dead(None)?;
         self.with_checkpoint(|pager| {
-            let all = catalogue::read(&pager.file, pager.catalogue_link())?;
+            let all = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
             f(pager, all)
         })
     }
@@ -254,7 +254,7 @@ impl Pager {
             }
             pager.checkpoint_with(&Request::Add(name))?;
             // Read back: what can be said to be there.
-            catalogue::read(&pager.file, pager.catalogue_link())?
+            catalogue::read(&*pager.file.using()?, pager.catalogue_link())?
                 .into_iter()
                 .find(|s| s.name == name)
                 .ok_or_else(|| no_snapshot(name))
@@ -296,11 +296,11 @@ impl Pager {
             if !file::ofd_lock(&own, byte, Ofd::Exclusive)? {
                 return Err(Error::InUse {
                     what: format!("the snapshot {name:?}"),
-                    holder: process::who_locks(&pager.file, byte),
+                    holder: process::who_locks(&*pager.file.using()?, byte),
                 });
             }
             pager.checkpoint_with(&Request::Drop(found))?;
-            let left = catalogue::read(&pager.file, pager.catalogue_link())?;
+            let left = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
             if left.iter().any(|s| s.checkpoint == found.checkpoint) {
                 return Err(Error::invalid("the snapshot could not be dropped: try again"));
             }

@@ -137,7 +137,12 @@ impl Pager {
             return Err(wrong("a mark in the sidecar", get(at::TAKING)));
         }
         shm.check_log(meta)?;
-        let len = self.file.metadata().map_err(|e| Error::io("fstat", e))?.len();
+        let len = self
+            .file
+            .using()?
+            .metadata()
+            .map_err(|e| Error::io("fstat", e))?
+            .len();
         let pages = (len / PAGE_SIZE as u64).min(MAX_PAGES);
         if get(at::FILE_PAGES) > pages {
             return Err(wrong("the pages of the file in the sidecar", get(at::FILE_PAGES)));
@@ -151,7 +156,7 @@ impl Pager {
         };
         // From here on only the durable tree is read through words of the sidecar, and they are the store's.
         self.shm
-            .build_on(meta, meta_sum, &Meta::before(&self.file, meta)?);
+            .build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
         shm.set(at::FILE_PAGES, pages);
         if building {
             let list = (ended % 3) as usize;
@@ -283,7 +288,7 @@ impl Pager {
         }
         shm.set(at::CK_FREED, 0);
         self.wish_to_keep(meta, !left.live.is_empty());
-        shm.build_on(meta, meta_sum, &Meta::before(&self.file, meta)?);
+        shm.build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
         shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
         shm.zero(Region::Table, logical as usize * 8)?;
         shm.zero(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
@@ -306,7 +311,7 @@ impl Pager {
         ] {
             shm.set(word, value);
         }
-        shm.rest_log(meta, &Meta::before(&self.file, meta)?);
+        shm.rest_log(meta, &Meta::before(&*self.file.using()?, meta)?);
         shm.set(at::NEXT_ID, shm.get(at::NEXT_ID) + IDS);
         shm.forget_processes();
         fail_point!("takeover.made");

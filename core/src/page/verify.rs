@@ -274,14 +274,14 @@ impl Pager {
     fn check_snapshots(&self, seen: &mut [u8]) -> Result<()> {
         let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
         for (link, bit) in [(new, NEWEST), (old, PREVIOUS)] {
-            for page in catalogue::pages(&self.file, link) {
+            for page in catalogue::pages(&*self.file.using()?, link) {
                 if let Some(seen) = seen.get_mut(page as usize) {
                     *seen |= bit;
                 }
             }
         }
         let mut older = (0, Tree::default());
-        for s in catalogue::read(&self.file, new)? {
+        for s in catalogue::read(&*self.file.using()?, new)? {
             let mut pair = Pair {
                 pager: self,
                 mine: HashSet::new(),
@@ -297,7 +297,7 @@ impl Pager {
             older = (s.checkpoint, s.tree);
         }
         // What the checkpoint before the last lists, it must be possible to fall back to.
-        let listed = match catalogue::read(&self.file, old) {
+        let listed = match catalogue::read(&*self.file.using()?, old) {
             Err(Error::Corrupt { .. }) => Vec::new(),
             read => read?,
         };
@@ -337,6 +337,7 @@ impl Pager {
         };
         let mut page = [0u8; PAGE_SIZE];
         self.file
+            .using()?
             .read_exact_at(&mut page, (number % 2) * PAGE_SIZE as u64)
             .map_err(|e| Error::io("cannot read the meta page", e))?;
         match Meta::decode(&page) {

@@ -12,7 +12,6 @@ use super::table::{Entry, Tree};
 use super::walk::{BAD_PAGE, EntryWalk, read_pages};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
-use crate::raw::file;
 
 /// A logical page of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +75,7 @@ impl Pager {
             ));
         }
         Ok(EntryWalk::new(
-            &self.file,
+            self.file.using()?,
             self.shm.get(at::FILE_PAGES),
             mine,
             other,
@@ -102,16 +101,19 @@ impl Pager {
 
     /// Reads pages that entries of it name, one after the other, and compares them.
     pub(crate) fn read_entries(&self, entries: &[(u64, Entry)], bytes: &mut [u8]) -> Result<()> {
-        read_pages(&self.file, self.shm.get(at::FILE_PAGES), entries, bytes, BAD_PAGE)
+        read_pages(
+            &*self.file.using()?,
+            self.shm.get(at::FILE_PAGES),
+            entries,
+            bytes,
+            BAD_PAGE,
+        )
     }
 
     /// Of the same file, whatever its name.
     #[must_use]
     pub fn is_same_file(&self, other: &Pager) -> bool {
-        matches!(
-            (file::identity(&self.file), file::identity(&other.file)),
-            (Ok(a), Ok(b)) if a == b
-        )
+        self.file.id() == other.file.id()
     }
 }
 
@@ -119,7 +121,10 @@ fn view(pager: &Pager, page: u64, entry: Entry) -> Result<PageView<'_>> {
     let bytes = if entry.phys == 0 {
         None
     } else {
-        Some(pager.verified(entry, BAD_PAGE)?)
+        let bytes = pager.verified(entry, BAD_PAGE);
+        // Of a store that was closed meanwhile there are zeros.
+        pager.still_open()?;
+        Some(bytes?)
     };
     Ok(PageView {
         page,

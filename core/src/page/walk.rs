@@ -12,6 +12,7 @@
 use super::table::{Entry, FANOUT, MAX_HEIGHT, Tree, covers};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
+use crate::raw::held::Using;
 use crate::raw::place::read_past_cache;
 use std::fs::File;
 use std::io::IoSliceMut;
@@ -59,7 +60,7 @@ struct Frame {
 /// The entries of a page table in order, or those in which it differs from another of the same file. An entry
 /// without a physical page: the other one has the logical page, this one has not.
 pub(crate) struct EntryWalk<'a> {
-    file: &'a File,
+    file: Using<'a>,
     pages: u64,
     /// Pages of tables that may still be read.
     left: u64,
@@ -83,13 +84,13 @@ fn corrupt(what: &'static str, phys: u32) -> Error {
 
 impl<'a> EntryWalk<'a> {
     /// Of a file of so many pages.
-    pub(crate) fn new(file: &'a File, pages: u64, mine: Tree, other: Tree) -> EntryWalk<'a> {
+    pub(crate) fn new(file: impl Into<Using<'a>>, pages: u64, mine: Tree, other: Tree) -> EntryWalk<'a> {
         let above = |tree: Tree| match tree.height.min(MAX_HEIGHT) {
             0 => Node::None,
             height => Node::Above(tree.root, height),
         };
         EntryWalk {
-            file,
+            file: file.into(),
             pages,
             left: pages * 2,
             stack: vec![Frame {
@@ -115,7 +116,7 @@ impl<'a> EntryWalk<'a> {
         self.left -= 1;
         let mut page = Box::new([0; PAGE_SIZE]);
         read_pages(
-            self.file,
+            &self.file,
             self.pages,
             &[(0, entry)],
             page.as_mut_slice(),

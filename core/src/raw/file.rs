@@ -36,9 +36,7 @@ pub(crate) fn in_memory(len: u64) -> io::Result<File> {
 
 /// Gives `[offset, offset + len)` blocks, growing the file if needed.
 pub(crate) fn allocate(file: &impl Descriptor, offset: u64, len: u64, what: &'static str) -> Result<()> {
-    let file = file
-        .ours()
-        .map_err(|e| Error::io(format!("cannot grow {what}"), e))?;
+    let file = ours(file, &format!("cannot grow {what}"))?;
     loop {
         // SAFETY: a plain system call on an open descriptor.
         let r = unsafe { libc::fallocate(file.as_raw_fd(), 0, offset as libc::off_t, len as libc::off_t) };
@@ -48,7 +46,7 @@ pub(crate) fn allocate(file: &impl Descriptor, offset: u64, len: u64, what: &'st
         let e = io::Error::last_os_error();
         match e.raw_os_error() {
             Some(libc::EINTR) => {}
-            Some(libc::EOPNOTSUPP) => return allocate_by_writing(file, offset, len, what),
+            Some(libc::EOPNOTSUPP) => return allocate_by_writing(&file, offset, len, what),
             _ => return Err(no_space(what, e)),
         }
     }
@@ -70,7 +68,8 @@ fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -
 }
 
 /// Makes a range of a file zeros that keep their blocks. False if the filesystem cannot.
-pub(crate) fn zero(file: &File, offset: u64, len: u64) -> bool {
+pub(crate) fn zero(file: &impl Descriptor, offset: u64, len: u64) -> bool {
+    let Ok(file) = file.ours() else { return false };
     // SAFETY: a plain system call on an open descriptor.
     let done = unsafe {
         libc::fallocate(
@@ -153,7 +152,8 @@ pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
 
 /// Writes out a part of a file's data and waits for that. Not a flush: the disk may still lose it. An error is one
 /// that a flush would have reported, and does not report any more.
-pub(crate) fn write_out(file: &File, from: u64, len: u64) -> io::Result<()> {
+pub(crate) fn write_out(file: &impl Descriptor, from: u64, len: u64) -> io::Result<()> {
+    let file = file.ours()?;
     // SAFETY: a plain system call on an open descriptor.
     let done = unsafe {
         libc::sync_file_range(

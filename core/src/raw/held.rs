@@ -8,6 +8,9 @@
 //! 2. A descriptor that is another's by now is not closed.
 //! 3. Locks of an open file description live as long as a mapping of it (`Keeper`): a process whose descriptors were
 //!    closed is not taken for dead. The mapping is not passed on to forked children, whose locks they are not.
+//! 4. A descriptor can be given back while others may be about to use it (`Held::retire`). Each use counts itself
+//!    (`Using`), and the descriptor is closed with the last of them, so its number is never another file's in the middle
+//!    of a use. A forked child may have counts of its parent's threads: there the descriptor goes with its owner.
 
 use crate::error::Error;
 use std::fs::File;
@@ -16,10 +19,12 @@ use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const LOST: &str = "its descriptor was closed by this program and belongs to something else now (os.closerange in a \
                     daemon?); close the store, and open it again after the program has become a daemon";
+
+const CLOSED: &str = "the store is closed";
 
 /// Who was given each number last. Numbers beyond it are told by their files alone.
 static NUMBERS: [AtomicU64; 1 << 16] = [const { AtomicU64::new(0) }; 1 << 16];
@@ -43,19 +48,50 @@ pub(crate) fn identity(file: &File) -> io::Result<Identity> {
 /// What a descriptor can be asked before it is used.
 pub(crate) trait Descriptor {
     /// The file, if the descriptor is still the one that was opened.
-    fn ours(&self) -> io::Result<&File>;
+    fn ours(&self) -> io::Result<Using<'_>>;
+}
+
+/// A file in use: it is not closed before this ends.
+#[derive(Debug)]
+pub(crate) struct Using<'f> {
+    file: &'f File,
+    held: Option<&'f Held>,
+}
+
+impl<'f> From<&'f File> for Using<'f> {
+    #[inline]
+    fn from(file: &'f File) -> Using<'f> {
+        Using { file, held: None }
+    }
+}
+
+impl std::ops::Deref for Using<'_> {
+    type Target = File;
+
+    #[inline]
+    fn deref(&self) -> &File {
+        self.file
+    }
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held {
+            held.end_use();
+        }
+    }
 }
 
 /// Just opened: by its owner.
 impl Descriptor for File {
     #[inline]
-    fn ours(&self) -> io::Result<&File> {
-        Ok(self)
+    fn ours(&self) -> io::Result<Using<'_>> {
+        Ok(self.into())
     }
 }
 
 impl<T: Descriptor> Descriptor for Arc<T> {
-    fn ours(&self) -> io::Result<&File> {
+    fn ours(&self) -> io::Result<Using<'_>> {
         (**self).ours()
     }
 }
@@ -66,7 +102,14 @@ pub(crate) struct Held {
     file: ManuallyDrop<File>,
     id: Identity,
     serial: u64,
+    /// Uses under way, `RETIRED` and `GONE`.
+    uses: AtomicU32,
 }
+
+/// In `uses`: no further use begins.
+const RETIRED: u32 = 1 << 31;
+/// In `uses`: the descriptor is closed.
+const GONE: u32 = 1 << 30;
 
 impl Held {
     /// An open descriptor has an identity; one without would count as lost.
@@ -81,7 +124,60 @@ impl Held {
             file: ManuallyDrop::new(file),
             id,
             serial,
+            uses: AtomicU32::new(0),
         }
+    }
+
+    /// The file, for one use. Not asked: whether the descriptor is still the one that was opened.
+    pub(crate) fn using(&self) -> crate::error::Result<Using<'_>> {
+        self.begin_use().ok_or(Error::Closed)
+    }
+
+    fn begin_use(&self) -> Option<Using<'_>> {
+        if self.uses.fetch_add(1, Ordering::SeqCst) & RETIRED != 0 {
+            self.end_use();
+            return None;
+        }
+        Some(Using {
+            file: &self.file,
+            held: Some(self),
+        })
+    }
+
+    fn end_use(&self) {
+        if self.uses.fetch_sub(1, Ordering::SeqCst) == RETIRED | 1 {
+            self.close_unused();
+        }
+    }
+
+    /// Gives the descriptor back: at once, or with the last use that is under way.
+    pub(crate) fn retire(&self) {
+        if self.uses.fetch_or(RETIRED, Ordering::SeqCst) == 0 {
+            self.close_unused();
+        }
+    }
+
+    /// Closes a retired descriptor, if nothing uses it: one of those that find it so.
+    fn close_unused(&self) {
+        let gone = self
+            .uses
+            .compare_exchange(RETIRED, RETIRED | GONE, Ordering::SeqCst, Ordering::SeqCst);
+        if gone.is_ok() && self.is_ours() {
+            // SAFETY: the descriptor is still the one that was opened, nothing uses it, nothing can any more, and the
+            // word above went to `GONE` once. `drop` sees that it is gone.
+            unsafe { libc::close(self.file.as_raw_fd()) };
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        let number = NUMBERS.get(self.file.as_raw_fd() as usize);
+        let given_on = number.is_some_and(|last| last.load(Ordering::Relaxed) != self.serial);
+        !given_on && identity(&self.file).ok() == Some(self.id)
+    }
+
+    /// The file, for an owner that alone retires it.
+    pub(super) fn raw(&self) -> &File {
+        &self.file
     }
 
     pub(crate) fn id(&self) -> Identity {
@@ -90,27 +186,19 @@ impl Held {
 }
 
 impl Descriptor for Held {
-    fn ours(&self) -> io::Result<&File> {
-        let number = NUMBERS.get(self.file.as_raw_fd() as usize);
-        let given_on = number.is_some_and(|last| last.load(Ordering::Relaxed) != self.serial);
-        if given_on || identity(&self.file).ok() != Some(self.id) {
-            return Err(io::Error::other(LOST));
+    fn ours(&self) -> io::Result<Using<'_>> {
+        let using = self.begin_use().ok_or_else(|| io::Error::other(CLOSED))?;
+        if self.is_ours() {
+            Ok(using)
+        } else {
+            Err(io::Error::other(LOST))
         }
-        Ok(&self.file)
-    }
-}
-
-impl std::ops::Deref for Held {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.file
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.ours().is_ok() {
+        if self.uses.load(Ordering::SeqCst) & GONE == 0 && self.is_ours() {
             // SAFETY: dropped here, once, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.file) };
         }
@@ -123,8 +211,11 @@ pub(crate) fn is_lost(e: &io::Error) -> bool {
 }
 
 /// The file, or the error that names it.
-pub(crate) fn ours<'f>(file: &'f impl Descriptor, what: &str) -> crate::error::Result<&'f File> {
-    file.ours().map_err(|e| Error::io(what, e))
+pub(crate) fn ours<'f>(file: &'f impl Descriptor, what: &str) -> crate::error::Result<Using<'f>> {
+    file.ours().map_err(|e| match e.get_ref() {
+        Some(inner) if inner.to_string() == CLOSED => Error::Closed,
+        _ => Error::io(what, e),
+    })
 }
 
 /// Keeps an open file description, and so its locks, in this process alone until it is given up. The owner does that.
@@ -194,7 +285,7 @@ mod tests {
         };
         for same_file in [false, true] {
             let held = Held::new(open("ours"));
-            let fd = held.as_raw_fd();
+            let fd = held.raw().as_raw_fd();
             assert!(held.ours().is_ok());
             // As `os.closerange` does, and then the program's own file.
             let theirs = open(if same_file { "ours" } else { "theirs" });
@@ -215,6 +306,25 @@ mod tests {
             theirs.write_all(b"x").unwrap();
             assert!(theirs.read(&mut [0]).is_ok());
         }
+    }
+
+    /// Uses that are under way keep the number from being given to another file.
+    #[test]
+    fn a_retired_descriptor_is_closed_with_its_last_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Held::new(File::create_new(dir.path().join("a")).unwrap());
+        let fd = held.raw().as_raw_fd();
+        // SAFETY: a plain system call.
+        let is_open = || unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0 && held.is_ours();
+        let (one, two) = (held.using().unwrap(), held.ours().unwrap());
+        held.retire();
+        assert!(matches!(held.using(), Err(Error::Closed)) && held.ours().is_err());
+        drop(one);
+        assert!(is_open());
+        drop(two);
+        assert!(!is_open());
+        assert!(matches!(ours(&held, "x"), Err(Error::Closed)));
+        held.retire();
     }
 
     #[test]

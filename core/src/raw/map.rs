@@ -6,7 +6,12 @@
 //! 2. A mapping takes only the addresses that the file needs, with room to grow: a *window*. An access behind its end
 //!    maps a longer one of the same file and goes on there. Both show the same memory. The older windows stay mapped
 //!    until the end: references into them are valid for as long as the mapping.
-//! 3. A window is published base first, then length: a thread that sees the new length sees the new base. The length
+//! 3. A mapping can be given back while references into it may exist (`Map::retire`): private memory of zeros takes its
+//!    place, at the same addresses. So blocks and file are given back at once, and an access by a thread that does not
+//!    know yet reads zeros, or changes what is nobody's: addresses stay valid for as long as the mapping, as its users
+//!    were promised. (Unmapping would be a crash in safe code, inaccessible memory as well; and the addresses would be
+//!    another's soon.) Whoever reads asks afterwards whether the store was closed (`page::close`).
+//! 4. A window is published base first, then length: a thread that sees the new length sees the new base. The length
 //!    never shrinks.
 
 use crate::error::{Error, Result};
@@ -16,7 +21,7 @@ use crate::raw::held::{self, Held};
 use crate::raw::process;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A window is at least so long, if the limit of address space allows. Short in tests, so that stores outgrow it.
@@ -48,6 +53,8 @@ pub(crate) struct Map {
     most: usize,
     writable: bool,
     random: bool,
+    /// It was given back: under the mutex of `windows`.
+    retired: AtomicBool,
     /// What further windows are of; none for a mapping that does not grow.
     source: Option<Arc<Held>>,
 }
@@ -74,6 +81,33 @@ impl Window {
         }
         let watch = Watch::new(map.as_ptr(), len);
         Ok(Window { map, watch })
+    }
+}
+
+impl Window {
+    /// Puts private zeros in its place. Can be done again. The watch stays: it has no faults to catch any more.
+    fn retire(&self, writable: bool) -> std::io::Result<()> {
+        let protection = match writable {
+            true => libc::PROT_READ | libc::PROT_WRITE,
+            false => libc::PROT_READ,
+        };
+        // SAFETY: the range is this window's mapping, which stays its own until it is dropped. References into it
+        // stay valid: any bytes are valid for the types that are given out, and what was a race with writers of other
+        // processes before is one with the kernel's change of pages now, of a result that does not count (`page`).
+        let at = unsafe {
+            libc::mmap(
+                self.map.as_mut_ptr().cast(),
+                self.map.len(),
+                protection,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
     }
 }
 
@@ -112,7 +146,7 @@ impl Map {
             random: true,
             ..Map::default()
         };
-        map.add(&file, need, window(need, most))?;
+        map.add(&*file.using()?, need, window(need, most))?;
         map.source = Some(file);
         Ok(map)
     }
@@ -153,6 +187,9 @@ impl Map {
     }
 
     fn push(&self, windows: &mut Vec<Window>, file: &File, need: usize, mut want: usize) -> Result<()> {
+        if self.retired.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
         let window = loop {
             match Window::new(file, want, self.writable, self.random) {
                 Ok(window) => break window,
@@ -197,7 +234,25 @@ impl Map {
                 at: need as u64 - PAGE_SIZE as u64,
             });
         }
-        self.push(&mut windows, file, need, window(need, self.most))
+        self.push(&mut windows, &file, need, window(need, self.most))
+    }
+
+    /// Gives the file's memory back: zeros take its place, and nothing is mapped any more. Can be done again.
+    pub(crate) fn retire(&self) -> Result<()> {
+        let mut windows = self.windows();
+        if self.retired.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for window in windows.iter_mut() {
+            window.retire(self.writable).map_err(|e| {
+                Error::io(
+                    "the store is closed, but its mapping cannot be given back before the last handle is dropped",
+                    e,
+                )
+            })?;
+        }
+        self.retired.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The offset of the first access that the file could not answer, if there was one: from then on what
@@ -401,7 +456,7 @@ mod tests {
         let other = tempfile::tempfile().unwrap();
         other.set_len(4 * LEAST as u64).unwrap();
         // SAFETY: the descriptor is this test's own.
-        unsafe { libc::dup2(other.as_raw_fd(), file.as_raw_fd()) };
+        unsafe { libc::dup2(other.as_raw_fd(), file.using().unwrap().as_raw_fd()) };
         let e = map.reach(2 * LEAST).unwrap_err();
         assert!(e.to_string().contains("descriptor"), "{e}");
         // SAFETY: nobody writes.
@@ -417,7 +472,7 @@ mod tests {
         map.reach(pages * PAGE_SIZE).unwrap();
         assert_eq!(map.windows().len(), 2);
         assert_eq!(map.fault(), None);
-        file.set_len(PAGE_SIZE as u64).unwrap();
+        file.using().unwrap().set_len(PAGE_SIZE as u64).unwrap();
         // SAFETY: nobody writes.
         let bytes = unsafe { map.page(PhysNo(pages as u32 - 1)) }.unwrap();
         assert_eq!(std::hint::black_box(bytes)[7], 0);

@@ -1,11 +1,11 @@
 //! Facts about this process: fork generations, randomness, clocks.
 
-use crate::raw::held::{Descriptor, Held, Identity, Keeper};
+use crate::raw::held::{Descriptor, Held, Identity, Keeper, Using};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// What every operation looks at and hardly anything ever changes, in one cache line.
 #[repr(align(64))]
@@ -81,6 +81,7 @@ fn unshare(fd: i32) {
 pub(crate) struct Unshared {
     keeper: Keeper,
     file: Held,
+    retired: AtomicBool,
 }
 
 impl Unshared {
@@ -99,7 +100,11 @@ impl Unshared {
             id[0].store(dev, Ordering::Relaxed);
             id[1].store(ino, Ordering::Relaxed);
         }
-        Unshared { keeper, file }
+        Unshared {
+            keeper,
+            file,
+            retired: AtomicBool::new(false),
+        }
     }
 
     /// Gives up its locks, as far as they are still this one's.
@@ -112,7 +117,7 @@ impl Unshared {
 }
 
 impl Descriptor for Unshared {
-    fn ours(&self) -> io::Result<&File> {
+    fn ours(&self) -> io::Result<Using<'_>> {
         self.file.ours()
     }
 }
@@ -120,16 +125,22 @@ impl Descriptor for Unshared {
 impl std::ops::Deref for Unshared {
     type Target = File;
 
+    /// Of one that is not retired.
     fn deref(&self) -> &File {
-        &self.file
+        self.file.raw()
     }
 }
 
-impl Drop for Unshared {
+impl Unshared {
+    /// Gives up locks, mapping and descriptor. The owner does that, with nothing else using it.
+    ///
     /// The locks go now, not when the last copy of the descriptor is closed: a program that another
     /// thread is just starting has one until its exec.
-    fn drop(&mut self) {
-        let fd = self.file.as_raw_fd();
+    pub(crate) fn retire(&self) {
+        if self.retired.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let fd = self.file.raw().as_raw_fd();
         let Identity { dev, ino } = self.file.id();
         let mine = |(p, id): (&AtomicI32, &[AtomicU64; 2])| {
             if p.load(Ordering::Relaxed) != fd
@@ -147,6 +158,13 @@ impl Drop for Unshared {
             self.unlock_all();
         }
         self.keeper.give_up(forks());
+        self.file.retire();
+    }
+}
+
+impl Drop for Unshared {
+    fn drop(&mut self) {
+        self.retire();
     }
 }
 

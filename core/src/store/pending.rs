@@ -109,7 +109,11 @@ impl Store {
         let looked = self.at_once(|table, wakes| {
             let standing = table.standing(pending.ticket, wakes)?;
             let waits = due.is_some() && matches!(standing, Standing::Waiting { .. });
-            let awaited = if waits { table.awaited(pending.ticket)? } else { Vec::new() };
+            let awaited = if waits {
+                table.awaited(pending.ticket)?
+            } else {
+                Vec::new()
+            };
             Ok((standing, awaited))
         })?;
         match looked {
@@ -155,7 +159,8 @@ impl Store {
     /// # Errors
     /// Those of the latch.
     pub fn lock_awaited(&self, pending: &Pending, mode: LockMode) -> Result<String> {
-        let holder = self.at_once(|table, _| table.test(&pending.request.owner, &pending.request.target, mode))?;
+        let holder =
+            self.at_once(|table, _| table.test(&pending.request.owner, &pending.request.target, mode))?;
         Ok(match holder.flatten() {
             Some(holder) => describe(self.pager(), &holder.owner),
             None => "a transaction".to_owned(),

@@ -363,6 +363,7 @@ impl Store {
             Ok(done) => done,
             Err(e) => {
                 section.whole()?;
+                self.pager().still_open()?;
                 return Err(e);
             }
         };
@@ -375,6 +376,7 @@ impl Store {
             }
         }
         section.whole()?;
+        self.pager().still_open()?;
         section.commit();
         Ok(done)
     }

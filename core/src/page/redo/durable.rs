@@ -142,7 +142,8 @@ impl Pager {
     /// A checkpoint that holds what was changed in this epoch, if there is none yet.
     fn checkpoint_covering(&self, epoch: u64, wait: &mut Wait<'_>) -> Result<()> {
         if self.shm.get(at::DURABLE) >= epoch {
-            return Ok(());
+            // Of a store that was closed meanwhile the words say nothing.
+            return self.still_open();
         }
         self.checkpoint_when(wait, || self.shm.get(at::DURABLE) < epoch)
     }
@@ -154,6 +155,7 @@ impl Pager {
         let group = self.shm.group();
         let mut started = None;
         while !group.is_durable(end) {
+            self.still_open()?;
             if self.shm.get(at::POISON) != 0 {
                 return Err(self.poisoned());
             }

@@ -194,7 +194,7 @@ impl LogFile {
     /// Makes the file long enough for `bytes` of the ring (2).
     fn extend(&self, bytes: u64) -> io::Result<()> {
         let want = HEADER + bytes.next_multiple_of(STEP).min(self.ring);
-        let mut at = self.file.metadata()?.len().max(HEADER);
+        let mut at = self.file.ours()?.metadata()?.len().max(HEADER);
         if at >= want {
             return Ok(());
         }
@@ -234,7 +234,8 @@ impl LogFile {
         let first = bytes.len().min((self.ring - offset) as usize);
         let (one, two) = bytes.split_at_mut(first);
         for (part, offset) in [(one, offset), (two, 0)] {
-            match self.file.read_exact_at(part, HEADER + offset) {
+            let read = self.file.ours();
+            match read.and_then(|file| file.read_exact_at(part, HEADER + offset)) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 Err(e) => return Err(e),

@@ -243,7 +243,7 @@ impl Pager {
             self.flip_and_finish()?;
         }
         let generation = process::random_u64() | 1;
-        let log = LogFile::create(&path, &self.file, uuid, generation)?;
+        let log = LogFile::create(&path, &*self.file.using()?, uuid, generation)?;
         fail_point!("log.made");
         *self.log_file() = Some(Arc::new(log));
         self.latched(|pager, _| {
@@ -270,6 +270,11 @@ impl Pager {
 
     fn log_file(&self) -> std::sync::MutexGuard<'_, Option<Arc<LogFile>>> {
         self.redo.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes this process's descriptor of the log: at once, or with the flush that is under way.
+    pub(crate) fn forget_log(&self) {
+        self.log_file().take();
     }
 
     /// Before the last one's checkpoint: it will name no log.

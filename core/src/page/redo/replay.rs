@@ -55,7 +55,7 @@ impl Pager {
             (place, replayed) = (next, true);
         }
         // If this checkpoint gets damaged, the one before it needs its own part of the log.
-        let before = Meta::before(&self.file, meta)?
+        let before = Meta::before(&*self.file.using()?, meta)?
             .filter(|m| m.log.generation == meta.log.generation)
             .map_or(meta.log.at, |m| m.log.at.min(meta.log.at));
         self.shm.set(at::LOG_OLD, before);

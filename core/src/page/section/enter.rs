@@ -200,7 +200,7 @@ impl Pager {
             self.take_latch_slowly(slot, wait)?;
         }
         // Who closes says so under the latch: then the slot is not this thread's any more.
-        if self.closed.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::SeqCst) {
             latch.release_late(slot);
             return Err(Error::Closed);
         }

@@ -44,7 +44,7 @@ impl Pager {
         // Who closes says so under the latch. With the redo log on every change goes to it, and it is turned on and
         // off under the latch, too.
         let refused =
-            self.closed.load(Ordering::Relaxed) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
+            self.closed.load(Ordering::SeqCst) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
         if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
             latch.release_late(slot);
             return None;

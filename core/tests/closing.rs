@@ -1,0 +1,309 @@
+//! `close()` gives back descriptors, mappings and disk space at once, whatever handles exist still; and whatever they
+//! are used for at that moment or later is `Error::Closed`, never a crash.
+
+use persist_core::store::{
+    Actor, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Value, Wait, Word,
+};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+fn open(path: &Path, durability: Durability) -> Store {
+    let options = Options {
+        durability,
+        lock_timeout: Duration::from_secs(20),
+        ..Options::default()
+    };
+    Store::open(path, &options).unwrap()
+}
+
+fn set(s: &Store, key: i64, value: i64) -> Result<()> {
+    let root = s.root();
+    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        w.set(root, &Key::Int(key), &In::Int(value))
+    })
+}
+
+fn get(s: &Store, key: i64) -> Result<Option<Value>> {
+    s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Int(key)))
+}
+
+fn target(s: &Store) -> LockTarget<'static> {
+    LockTarget {
+        obj: s.root(),
+        key: Some(Key::Int(1)),
+    }
+}
+
+/// Descriptors and mappings of this process that name a file of the folder.
+fn of_folder(folder: &Path) -> Vec<String> {
+    let name = folder.to_str().unwrap();
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|e| {
+        std::fs::read_link(e.path()).map_or_else(|_| String::new(), |to| format!("fd of {}", to.display()))
+    });
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let maps = maps.lines().map(|l| format!("mapping {l}"));
+    fds.chain(maps).filter(|l| l.contains(name)).collect()
+}
+
+/// The kernel grants this only for a file that nothing else has open or mapped: so removing it frees its blocks.
+fn nothing_has_it_open(path: &Path) -> bool {
+    let file = File::open(path).unwrap();
+    // SAFETY: plain system calls on a descriptor of this function.
+    unsafe {
+        let granted = libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0;
+        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK);
+        granted
+    }
+}
+
+/// Every kind of use of a handle; each has to say that the store is closed.
+const USES: &[(&str, fn(&Store) -> Result<()>)] = &[
+    ("read", |s| get(s, 1).map(drop)),
+    ("write", |s| set(s, 1, 1)),
+    ("begin", |s| s.begin(&mut Wait::forever()).map(drop)),
+    ("lock", |s| {
+        s.lock(Actor::Thread, target(s), LockMode::Shared, &mut Wait::forever())
+    }),
+    ("unlock", |s| s.unlock(Actor::Thread, target(s))),
+    ("lock_later", |s| {
+        s.lock_later(Actor::Thread, target(s), LockMode::Shared, None)
+            .map(drop)
+    }),
+    ("locks", |s| s.locks().map(drop)),
+    ("sync", Store::sync),
+    ("gc", |s| s.gc().map(drop)),
+    ("stat", |s| s.stat().map(drop)),
+    ("check", |s| s.check().map(drop)),
+    ("check_pages", |s| s.check_pages().map(drop)),
+    ("snapshot", |s| s.snapshot("x").map(drop)),
+    ("snapshots", |s| s.snapshots().map(drop)),
+    ("shorten_max_age", |s| s.shorten_max_age(Duration::from_millis(1))),
+];
+
+#[test]
+fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() {
+    for durability in [Durability::None, Durability::Checkpoint, Durability::Commit] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.store");
+        let store = open(&path, durability);
+        let clone = store.clone();
+        for i in 0..5000 {
+            set(&store, i, i).unwrap();
+        }
+        store
+            .lock(
+                Actor::Thread,
+                target(&store),
+                LockMode::Shared,
+                &mut Wait::forever(),
+            )
+            .unwrap();
+        let handle = store.lock_handle(Actor::Thread, target(&store)).unwrap();
+        let obj = store
+            .write(Actor::Thread, &mut Wait::forever(), |w| {
+                let list = w.new_list()?;
+                w.set(store.root(), &Key::Int(-1), &In::Obj(list))?;
+                Ok(list)
+            })
+            .unwrap();
+        store.read(&mut Wait::forever(), |r| r.pin(obj)).unwrap();
+        // A thread that has used it lives on.
+        let (begun, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                set(&clone, -2, 1).unwrap();
+                begun.store(true, Ordering::Release);
+                while !ended.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                assert!(matches!(get(&clone, 1), Err(Error::Closed)));
+            });
+            while !begun.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(of_folder(dir.path()).len() > 4);
+            store.close().unwrap();
+            assert_eq!(of_folder(dir.path()), Vec::<String>::new(), "{durability:?}");
+            assert!(nothing_has_it_open(&path));
+            ended.store(true, Ordering::Release);
+        });
+        for (name, call) in USES {
+            for s in [&store, &clone] {
+                let done = call(s);
+                assert!(matches!(done, Err(Error::Closed)), "{name}: {done:?}");
+            }
+        }
+        assert!(clone.release(&handle).is_err());
+        clone.unpin(obj);
+        let _ = (clone.change_count(), clone.in_transaction(), clone.must_settle());
+        clone.close().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        drop((store, clone));
+        assert_eq!(of_folder(dir.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn another_opening_of_the_store_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let (one, two) = (
+        open(&path, Durability::Checkpoint),
+        open(&path, Durability::Checkpoint),
+    );
+    set(&one, 1, 1).unwrap();
+    one.snapshot("s").unwrap();
+    let view = one.open_snapshot("s").unwrap();
+    let all = of_folder(dir.path()).len();
+    one.close().unwrap();
+    let left = of_folder(dir.path()).len();
+    assert!(left < all, "{left} of {all}");
+    assert_eq!(get(&two, 1).unwrap(), Some(Value::Int(1)));
+    assert_eq!(get(&view, 1).unwrap(), Some(Value::Int(1)));
+    set(&two, 2, 2).unwrap();
+    view.close().unwrap();
+    two.close().unwrap();
+    assert_eq!(of_folder(dir.path()), Vec::<String>::new());
+    let again = open(&path, Durability::Checkpoint);
+    assert_eq!(get(&again, 2).unwrap(), Some(Value::Int(2)));
+}
+
+/// Everything that threads do with a store, while another one closes it: what was acknowledged is there afterwards.
+#[test]
+fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
+    for round in 0..40u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.store");
+        let durability = [Durability::None, Durability::Checkpoint, Durability::Commit][round as usize % 3];
+        let store = open(&path, durability);
+        for i in 0..200 {
+            set(&store, i, 0).unwrap();
+        }
+        let done = [const { AtomicU64::new(0) }; 8];
+        let ran = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for (t, done) in done.iter().enumerate() {
+                let (store, ran) = (store.clone(), &ran);
+                scope.spawn(move || {
+                    for n in 1.. {
+                        let (key, n) = (t as i64, n as i64);
+                        let (went, counts) = match t {
+                            0 | 1 => (set(&store, key, n), true),
+                            2 => {
+                                let word = Word::small(&In::Int(n));
+                                if store.set_at_once(store.root(), &Key::Int(key), word) {
+                                    (Ok(()), true)
+                                } else {
+                                    (set(&store, key, n), true)
+                                }
+                            }
+                            3 => {
+                                let went = store
+                                    .begin(&mut Wait::forever())
+                                    .and_then(|_| set(&store, key, n).and_then(|()| store.commit()));
+                                (went, true)
+                            }
+                            4 => {
+                                let lock = target(&store);
+                                let went = store
+                                    .lock(Actor::Thread, lock, LockMode::Exclusive, &mut Wait::forever())
+                                    .and_then(|()| store.unlock(Actor::Thread, lock));
+                                (went, false)
+                            }
+                            5 => {
+                                let lock = target(&store);
+                                let went = store.lock(
+                                    Actor::Thread,
+                                    lock,
+                                    LockMode::Shared,
+                                    &mut Wait::at_most(Duration::from_micros(300)),
+                                );
+                                let went = match went {
+                                    Err(Error::Timeout { .. }) => Ok(()),
+                                    went => went.and_then(|()| store.unlock(Actor::Thread, lock)),
+                                };
+                                (went, false)
+                            }
+                            6 => (store.sync(), false),
+                            _ => (get(&store, n % 200).map(|v| assert!(v.is_some())), false),
+                        };
+                        match went {
+                            Ok(()) if counts => done.store(n as u64, Ordering::Relaxed),
+                            Ok(()) => {}
+                            Err(Error::Closed) => break,
+                            // The change is done.
+                            Err(Error::DurabilityUnknown { source }) => {
+                                assert!(matches!(*source, Error::Closed), "{source}");
+                                done.store(n as u64, Ordering::Relaxed);
+                                break;
+                            }
+                            Err(e) => panic!("thread {t}: {e}"),
+                        }
+                        ran.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            while ran.load(Ordering::Relaxed) < 200 * (1 + round % 7) {
+                std::thread::yield_now();
+            }
+            store.close().unwrap();
+            // A descriptor that a thread was using at that moment goes with that use.
+            let begun = std::time::Instant::now();
+            while !of_folder(dir.path()).is_empty() && begun.elapsed() < Duration::from_secs(20) {
+                std::thread::yield_now();
+            }
+            assert_eq!(of_folder(dir.path()), Vec::<String>::new());
+        });
+        drop(store);
+        let again = open(&path, Durability::None);
+        for t in 0..4 {
+            let acknowledged = done[t].load(Ordering::Relaxed) as i64;
+            let found = get(&again, t as i64).unwrap();
+            // One more may have been done when the store was closed.
+            let fits = [acknowledged, acknowledged + 1].map(|n| Some(Value::Int(n)));
+            assert!(
+                fits.contains(&found),
+                "round {round}, thread {t}: {acknowledged}, {found:?}"
+            );
+        }
+        again.check().unwrap();
+    }
+}
+
+/// A forked child has a copy of everything: it goes on, and gives back its own.
+#[test]
+fn a_child_goes_on_after_its_parent_has_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.store");
+    let store = open(&path, Durability::None);
+    set(&store, 1, 1).unwrap();
+    let (mut told, tell) = std::io::pipe().unwrap();
+    // SAFETY: the child makes no call but those of this library and `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(tell);
+        // Until the parent has closed its end.
+        let _ = std::io::copy(&mut told, &mut std::io::sink());
+        let ok = get(&store, 1).is_ok_and(|v| v == Some(Value::Int(1)))
+            && set(&store, 2, 2).is_ok()
+            && store.close().is_ok()
+            && of_folder(dir.path()).is_empty()
+            && matches!(get(&store, 1), Err(Error::Closed));
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(!ok)) };
+    }
+    store.close().unwrap();
+    assert_eq!(of_folder(dir.path()), Vec::<String>::new());
+    drop(tell);
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0);
+    assert_eq!(
+        get(&open(&path, Durability::None), 2).unwrap(),
+        Some(Value::Int(2))
+    );
+}
