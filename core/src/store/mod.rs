@@ -359,7 +359,8 @@ impl Store {
     }
 
     /// Closes: further calls answer `Error::Closed`, on clones of this handle too. The last process
-    /// to close checkpoints. Waits for transactions that are open on other threads.
+    /// to close checkpoints. Waits for transactions that are open on other threads. Descriptors and mappings are given
+    /// back at once, whatever handles there are; a descriptor that another thread is just using goes with that use.
     ///
     /// # Errors
     /// Those of the checkpoint; the store is closed all the same. `Error::Timeout` if a transaction outlasts
