@@ -202,36 +202,37 @@ def test_close_gives_back_what_it_has_though_proxies_are_there(tmp_path: Path, d
         with pytest.raises(ValueError, match="closed"):
             use()
     held.release()
-    del items, inner
     with persist.open(path) as again:
         assert again.root == {"list": [1, 2, {"x": 3}]}
         assert again.root is not root
 
 
+def turn(i: int, n: int, root: persist.Dict) -> None:
+    """One of the things that threads do with a store."""
+    if i == 0:
+        root["x"] += 1
+    elif i == 1:
+        assert root["list"][n % 100] == 0
+    else:
+        root[f"y{n % 50}"] = "z" * (n % 300)
+
+
+def use(i: int, root: persist.Dict, ends: list[str], turns: list[int]) -> None:
+    try:
+        while True:
+            turns[i] += 1
+            turn(i, turns[i], root)
+    except ValueError as e:
+        ends.append(str(e))
+
+
 def test_threads_that_read_and_write_while_it_is_closed(tmp_path: Path) -> None:
     for n in range(20):
         store = persist.open(tmp_path / f"{n}.store", durability="none")
-        root = store.root
-        root["x"], root["list"] = 0, [0] * 100
+        store.root["x"], store.root["list"] = 0, [0] * 100
         ends: list[str] = []
         turns = [0, 0, 0]
-
-        def use(
-            i: int, root: persist.Dict = root, ends: list[str] = ends, turns: list[int] = turns
-        ) -> None:
-            try:
-                while True:
-                    turns[i] += 1
-                    if i == 0:
-                        root["x"] += 1
-                    elif i == 1:
-                        assert root["list"][turns[i] % 100] == 0
-                    else:
-                        root[f"y{turns[i] % 50}"] = "z" * (turns[i] % 300)
-            except ValueError as e:
-                ends.append(str(e))
-
-        threads = [threading.Thread(target=use, args=(i,)) for i in range(3)]
+        threads = [threading.Thread(target=use, args=(i, store.root, ends, turns)) for i in range(3)]
         for thread in threads:
             thread.start()
         wait_until(lambda turns=turns: min(turns) > 20)

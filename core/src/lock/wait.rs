@@ -54,8 +54,8 @@ pub trait Env {
     fn has_tasks(&self) -> bool {
         false
     }
-    /// Enters a wait into this process's list of waits in several stores (`beyond`); None: there is none of the kind. If
-    /// the wait `blocks`, it stops all tasks of the thread.
+    /// Enters a wait into this process's list of waits in several stores (`beyond`); None: there is no such
+    /// list. If the wait `blocks`, it stops all tasks of the thread.
     fn enter(&self, _request: &Request, _blocks: bool) -> Option<Waiting> {
         None
     }

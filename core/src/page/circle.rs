@@ -8,7 +8,7 @@
 //! 1. The list is a leaf: under its mutex nothing is called and nothing is waited for. It is searched outside latch,
 //!    gate and sections.
 //! 2. An entry goes when its `Waiting` is dropped, so also after an error, an interruption or a panic.
-//! 3. A forked child has none of its parent's entries. A fork holds the mutex (`fork`), so that the child finds it free.
+//! 3. A forked child has none of its parent's entries. A fork holds the mutex (`fork`): the child finds it free.
 //! 4. What an entry says may be old: its owner may have been granted what it waits for. A circle counts only if each of
 //!    its entries was looked up after all of them had begun to wait. From that moment none of its members could release
 //!    anything, so each of these waits still stands. Time is a count here, of entries that were ever made.

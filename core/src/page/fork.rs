@@ -8,7 +8,8 @@
 //!    slot is a dead process's and is buried by whoever meets it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
 //!    guard, in order. The order is registration, pins, blocks of transactions, probe, the log's, the helper's,
-//!    the windows of the store's and the sidecar's mapping, at last the list of waits (`circle`); no other code that holds a later one takes an earlier one.
+//!    the windows of the store's and the sidecar's mapping, at last the list of waits (`circle`);
+//!    no other code that holds a later one takes an earlier one.
 //! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
 //!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
 

@@ -295,8 +295,8 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A circle of waiters is found, also one over several stores of this process. One that goes through another process
-    /// and another store is not: so a wait for ever of an owner that holds something in another store ends after
+    /// A circle of waiters is found, also one over several stores of this process. One that goes through another
+    /// process and another store is not: so a wait for ever of an owner that holds something in another store ends after
     /// `Options::lock_timeout`, if it leads to another process.
     ///
     /// # Errors
