@@ -10,7 +10,7 @@
 //!    closed is not taken for dead. The mapping is not passed on to forked children, whose locks they are not.
 //! 4. A descriptor can be given back while others may be about to use it (`Held::retire`). Each use counts itself
 //!    (`Using`), and the descriptor is closed with the last of them, so its number is never another file's in the
-//!    middle of a use. A forked child may have counts of its parent's threads: there the descriptor goes with its owner.
+//!    middle of a use. A forked child may have counts of its parent's threads: there it goes with its owner.
 
 use crate::error::Error;
 use std::fs::File;

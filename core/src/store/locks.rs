@@ -296,8 +296,8 @@ impl Store {
     /// ```
     ///
     /// A circle of waiters is found, also one over several stores of this process. One that goes through another
-    /// process and another store is not: so a wait for ever of an owner that holds something in another store ends after
-    /// `Options::lock_timeout`, if it leads to another process.
+    /// process and another store is not: so a wait for ever of an owner that holds something in another store ends
+    /// after `Options::lock_timeout`, if it leads to another process.
     ///
     /// # Errors
     /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict`
