@@ -27,6 +27,7 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("rollback", true, |s| s.rollback()),
     ("sync", true, |s| s.sync()),
     ("gc", true, |s| s.gc().map(drop)),
+    ("free_some", true, |s| s.free_some(64, &mut soon()).map(drop)),
     ("stat", true, |s| s.stat().map(drop)),
     ("check", true, |s| s.check().map(drop)),
     ("check_pages", true, |s| s.check_pages().map(drop)),

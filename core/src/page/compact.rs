@@ -108,6 +108,8 @@ impl Pager {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
+        // Its steps would go to the file that was. The store is closed after this.
+        self.stop_helper();
         if self.depth() > 0 {
             return Err(Error::invalid("compact inside a transaction: commit it first"));
         }

@@ -21,6 +21,7 @@
 
 use super::Pager;
 use super::latch::Owner;
+use super::quiet::Quiet;
 use super::shm::at;
 use super::slots::{self, P};
 use super::wait::Wait;
@@ -47,6 +48,8 @@ const CROWDED: u64 = 2 << 20;
 const FULL: u64 = 3 << 20;
 /// "For ever" for a sleep on a futex, which bounds it.
 const LONG: Duration = Duration::from_secs(3600);
+/// How often it is looked, at least, whether something waits to be freed, while changes are not durable.
+const LOOK: Duration = Duration::from_secs(1);
 /// The longest pause after failed checkpoints.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -338,9 +341,11 @@ impl Pager {
         let mut notice: Option<Notice> = None;
         let mut lasted = Duration::ZERO;
         let mut failures = 0;
+        let mut quiet = Quiet::new();
         while !ending.load(Ordering::SeqCst) {
             let call = self.shm.word32(at::HELP_CALL);
             let seen = call.load(Ordering::SeqCst);
+            let again = self.free_when_quiet(ending, &mut quiet);
             let now = Instant::now();
             let demanded = self.shm.get(at::HELP_NOW) != 0;
             let (Some(epoch), true) = (
@@ -349,7 +354,7 @@ impl Pager {
             ) else {
                 notice = None;
                 if !ending.load(Ordering::SeqCst) {
-                    futex::wait(call, seen, LONG);
+                    futex::wait(call, seen, again.unwrap_or(LONG));
                 }
                 continue;
             };
@@ -369,7 +374,7 @@ impl Pager {
             }
             let waited = now.saturating_duration_since(noticed.at);
             if waited < due {
-                futex::wait(call, seen, due - waited);
+                futex::wait(call, seen, (due - waited).min(again.unwrap_or(LOOK)));
                 continue;
             }
             if !leads {
@@ -425,7 +430,7 @@ impl Pager {
     }
 
     /// Whether this process's helper leads; it does if no living process does.
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         let word = self.shm.word(at::HELPER);
         let (seen, mine) = (word.load(Ordering::SeqCst), self.helper_word());
         let free = match Owner::in_word(seen) {

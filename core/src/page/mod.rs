@@ -58,6 +58,7 @@ pub(crate) mod meta;
 mod open;
 mod phys;
 mod pins;
+mod quiet;
 mod rebuild;
 mod recover;
 mod redo;
@@ -124,6 +125,10 @@ pub trait Hooks: Send + Sync {
         id: ObjectId,
         key: Option<u64>,
     ) -> Result<()>;
+    /// Whether something waits to be freed. Inside a section.
+    fn frees_wait(&self, section: &ReadSection<'_>) -> Result<bool>;
+    /// Frees a part of what waits, about `entries` entries of containers. Whether more waits.
+    fn free_some(&self, section: &mut WriteSection<'_>, entries: u64) -> Result<bool>;
 }
 
 /// One open store, as this process sees it.

@@ -2,7 +2,7 @@
 
 use super::access::{Pages, PagesMut};
 use super::wait::Wait;
-use super::{Hooks, Pager, Settings, superblock as sb};
+use super::{Hooks, Pager, ReadSection, Settings, WriteSection, superblock as sb};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE};
 use std::path::Path;
@@ -27,6 +27,12 @@ impl Hooks for NoHooks {
     }
     fn check_change(&self, _: &Pager, _: u32, _: Actor, _: ObjectId, _: Option<u64>) -> Result<()> {
         Ok(())
+    }
+    fn frees_wait(&self, _: &ReadSection<'_>) -> Result<bool> {
+        Ok(false)
+    }
+    fn free_some(&self, _: &mut WriteSection<'_>, _: u64) -> Result<bool> {
+        Ok(false)
     }
 }
 

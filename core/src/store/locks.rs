@@ -1,11 +1,11 @@
 //! The store's side of the lock manager: whose lock it is, where the table lies, how to wait, and the
 //! hooks by which changes and burials reach it.
 
-use super::{Actor, Error, Key, LockMode, Obj, Result, Store, Wait};
+use super::{Actor, Error, Key, LockMode, Obj, Reader, Result, Store, Wait, Writer, freeing};
 use crate::ids::ObjectId;
 use crate::lock::wait::{self, Env};
 use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
-use crate::object::key;
+use crate::object::{graph, key};
 use crate::page::circle::Waiting;
 use crate::page::{Hooks, Pager, task};
 use std::cell::Cell;
@@ -179,6 +179,14 @@ impl Hooks for LockHooks {
                 Err(Error::Locked(id))
             }
         }
+    }
+
+    fn frees_wait(&self, section: &Reader<'_>) -> Result<bool> {
+        graph::frees_wait(section)
+    }
+
+    fn free_some(&self, section: &mut Writer<'_>, entries: u64) -> Result<bool> {
+        freeing::step(section, entries)
     }
 }
 

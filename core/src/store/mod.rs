@@ -18,9 +18,10 @@
 //!    the section is left, waited, and entered anew.
 //! 2. Lock order: latch, then nothing. No lock is waited for with the latch held: a transaction that
 //!    meets one is rolled back first.
-//! 3. What an operation frees is freed in bounded steps at its end (`REAP`), what is left at the end of
-//!    later ones.
+//! 3. What an operation frees is freed in bounded steps at its end, what is left by a helper or by later operations
+//!    that take memory (`freeing`).
 
+mod freeing;
 mod locks;
 mod pending;
 mod reader;
@@ -132,6 +133,8 @@ struct Inner {
     unpinned: Mutex<Vec<Obj>>,
     /// Whether there are any: what every operation looks at.
     has_unpinned: AtomicBool,
+    /// What changes of this process have yet to free for.
+    debt: freeing::Debt,
 }
 
 impl Drop for Inner {
@@ -190,6 +193,7 @@ impl Store {
                 root,
                 unpinned: Mutex::new(Vec::new()),
                 has_unpinned: AtomicBool::new(false),
+                debt: freeing::Debt::default(),
             }),
         })
     }
@@ -432,7 +436,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
         Some(root) => root,
         None => graph::create_root(&mut section)?,
     };
-    run::finish(&mut section)?;
+    freeing::finish_all(&mut section)?;
     section.whole()?;
     section.commit();
     Ok(root)

@@ -1,19 +1,13 @@
 //! Running closures in sections: waiting, retrying, committing.
 
+use super::freeing::{Before, Owed};
 use super::{Actor, Addr, Error, Key, Known, Obj, Reader, Result, Store, Wait, Word, Writer, locks};
-use crate::heap;
 use crate::object::{graph, ops};
 use crate::page::access::Pages;
 use crate::page::{Block, Reason};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// The end of every lone operation, and of a transaction: frees in bounded steps.
-pub(super) fn finish(w: &mut Writer<'_>) -> Result<()> {
-    ops::end_operation(w)?;
-    heap::apply_frees(w)
-}
 
 /// What `long` makes of a word, in the section that found it, which ends.
 #[inline(never)]
@@ -296,11 +290,15 @@ impl Store {
     ) -> Result<R> {
         let mut reserved = false;
         let mut made_room = false;
+        let mut owed = None;
         loop {
-            let failed = match self.write_once(actor, wait, &mut f) {
+            let failed = match self.write_once(actor, wait, &mut f, &mut owed) {
                 Ok(done) => {
                     if reserved {
                         self.release_reservations(actor);
+                    }
+                    if let Some(owed) = owed {
+                        self.repay(owed);
                     }
                     self.after_change();
                     return Ok(done);
@@ -318,6 +316,7 @@ impl Store {
                 // Pages of old checkpoints may be all that fills the disk: two checkpoints free them.
                 Error::NoSpace { .. } if !made_room && !self.in_transaction() => {
                     made_room = true;
+                    self.free_waiting();
                     if self.sync_forcing().is_ok() {
                         continue;
                     }
@@ -338,6 +337,9 @@ impl Store {
             if reserved {
                 self.release_reservations(actor);
             }
+            if matches!(failed, Error::NoSpace { .. }) && self.in_transaction() {
+                self.inner.debt.starve();
+            }
             if let Error::TransactionTooLarge { what } = failed
                 && self.in_transaction()
             {
@@ -356,9 +358,14 @@ impl Store {
         actor: Actor,
         wait: &mut Wait<'_>,
         f: &mut impl FnMut(&mut Writer<'_>) -> Result<R>,
+        owed: &mut Option<Owed>,
     ) -> Result<R> {
         let mut section = self.pager().write(wait)?;
         section.act_as(actor);
+        let before = match section.in_transaction() {
+            true => None,
+            false => Some(Before::of(&section)?),
+        };
         let done = match f(&mut section) {
             Ok(done) => done,
             Err(e) => {
@@ -367,12 +374,12 @@ impl Store {
                 return Err(e);
             }
         };
-        if !section.in_transaction() {
+        if let Some(before) = before {
             if self.inner.has_unpinned.load(Ordering::Relaxed) {
                 self.look_at_unpinned(&mut section)?;
             }
             if section.has_frees() || graph::something_waits(&section)? {
-                finish(&mut section)?;
+                *owed = self.finish(&mut section, before)?;
             }
         }
         section.whole()?;
@@ -398,7 +405,7 @@ impl Store {
     /// What comes after a completed change, outside its section. The change is complete whatever becomes of this:
     /// errors meet the next sync.
     #[inline]
-    fn after_change(&self) {
+    pub(super) fn after_change(&self) {
         if self.pager().wants_help() && !self.in_transaction() {
             self.pager().ask_for_help();
         }
@@ -472,11 +479,22 @@ impl Store {
     /// transaction open; `Error::Aborted`.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
         self.pager().outside_sections()?;
+        if self.inner.debt.is_starved() && !self.in_transaction() {
+            // As a lone change does that finds no space. What fails here the transaction meets.
+            self.free_waiting();
+            let _ = self.sync_forcing();
+        }
         if self.pager().lists_are_crowded() && !self.in_transaction() {
             // No checkpoint can be made in the transaction. If this one fails, the transaction may still fit.
             let _ = self.pager().checkpoint(wait);
         }
-        self.pager().begin(wait)
+        let block = self.pager().begin(wait)?;
+        if self.pager().depth() == 1
+            && let Ok(found) = self.read(&mut Wait::forever(), |r| Before::of(r))
+        {
+            self.inner.debt.begin(found);
+        }
+        Ok(block)
     }
 
     /// Leaves the innermost block of the running owner's transaction. The outermost commits it.
@@ -506,14 +524,19 @@ impl Store {
                 Err(Error::invalid("no transaction is open on this thread"))
             }
             1 => {
+                let mut owed = None;
                 let done = self.pager().commit_section(|w| {
                     self.look_at_unpinned(w)?;
-                    finish(w)
+                    owed = self.finish(w, self.inner.debt.begun())?;
+                    Ok(())
                 });
                 if done.is_err() {
                     self.pager().rollback()?;
                 }
                 done?;
+                if let Some(owed) = owed {
+                    self.repay(owed);
+                }
                 self.after_change();
                 Ok(())
             }

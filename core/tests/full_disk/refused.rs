@@ -75,6 +75,55 @@ fn removing_works_after_a_refused_value_of_any_size() {
     }
 }
 
+/// A removal leaves most of its work to later changes, and small ones do little of it. One that finds no space does it.
+#[test]
+fn what_a_removal_left_to_be_freed_is_room() {
+    for in_transaction in [false, true] {
+        let Some(disk) = Disk::new(12 * 1024) else {
+            return;
+        };
+        let store = open(&disk.path());
+        let tree = || {
+            let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+                let dict = w.new_dict()?;
+                w.set(store.root(), &Key::Str(b"tree"), &In::Obj(dict))?;
+                for i in 0..1000 {
+                    w.set(dict, &Key::Int(i), &In::Bytes(&[7; 3000]))?;
+                }
+                Ok(())
+            });
+            done.unwrap_or_else(|e| panic!("{in_transaction}: {e}"));
+        };
+        tree();
+        remove(&store, "tree").unwrap();
+        store.sync().unwrap();
+        disk.leave(0);
+        assert!(store.stat().unwrap().orphans > 0);
+        let value = vec![9u8; 2 << 20];
+        let mut done = Ok(());
+        // A transaction is not tried again by itself.
+        for _ in 0..2 {
+            if in_transaction {
+                store.begin(&mut Wait::forever()).unwrap();
+            }
+            done = set(&store, "value", In::Bytes(&value));
+            match (in_transaction, &done) {
+                (true, Ok(())) => store.commit().unwrap(),
+                (true, Err(_)) => store.rollback().unwrap(),
+                (false, _) => {}
+            }
+            if done.is_ok() {
+                break;
+            }
+            assert!(in_transaction, "{done:?}");
+        }
+        done.unwrap_or_else(|e| panic!("{in_transaction}: {e}"));
+        store.check().unwrap();
+        store.check_pages().unwrap();
+        store.close().unwrap();
+    }
+}
+
 #[test]
 fn what_was_undone_last_is_no_damage_and_can_be_backed_up() {
     for (value, in_transaction, sidecar) in [

@@ -54,7 +54,7 @@ pub use check::{
 };
 pub use content::Place;
 pub use reap::{
-    Collection, ReapProgress, collect, end_operation, is_suspect, reap, something_waits, unpinned,
+    Collection, ReapProgress, collect, end_operation, frees_wait, is_suspect, reap, something_waits, unpinned,
 };
 pub use walk::{Shown, shown_home};
 

@@ -45,6 +45,12 @@ pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
     Ok(at(sb::ORPHANS) | at(sb::SUSPECTS) | at(sb::BLOBS) != 0)
 }
 
+/// Whether something waits to be freed, or to be looked at for that: suspects do not count.
+#[inline]
+pub fn frees_wait<P: Pages>(p: &P) -> Result<bool> {
+    Ok(p.u64_at(sb::ORPHANS)? | p.u64_at(sb::BLOBS)? != 0)
+}
+
 /// Frees and looks at what is on the orphan list: `budget` is about the number of entries that are
 /// removed from containers.
 pub fn reap<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {

@@ -36,7 +36,7 @@ impl GraphMem {
 
     /// Ends an operation and commits it.
     pub(crate) fn end(&mut self) {
-        ops::end_operation(self).unwrap();
+        ops::end_operation(self, 64).unwrap();
         self.commit();
     }
 

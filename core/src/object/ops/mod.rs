@@ -38,18 +38,14 @@ use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::page::access::{self, Pages, PagesMut};
 
-/// Entries that the end of an operation frees at most (about): enough that freeing keeps up with
-/// any deletion, few enough that nobody waits for it.
-const REAP: u64 = 64;
-
 /// Makes the root dict of a new store.
 pub fn create_root<W: PagesMut>(w: &mut W) -> Result<Obj> {
     graph::create_root(w)
 }
 
-/// Ends an operation: a bounded part of what waits to be freed is freed.
-pub fn end_operation<W: PagesMut>(w: &mut W) -> Result<ReapProgress> {
-    graph::end_operation(w, REAP)
+/// Ends an operation: a bounded part of what waits to be freed is freed, about `budget` entries.
+pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
+    graph::end_operation(w, budget)
 }
 
 /// Checks that the object is still there and not being freed, and gives its kind: `header::check`

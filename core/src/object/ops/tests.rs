@@ -115,13 +115,13 @@ fn an_inline_value_over_another_is_two_stores_and_no_memory() {
     for target in [root, obj] {
         let before = (w.heap.logged, mtime(&w, target).unwrap());
         set(&mut w, target, &k("x"), &In::Float(2.5)).unwrap();
-        end_operation(&mut w).unwrap();
+        end_operation(&mut w, 64).unwrap();
         assert_eq!(w.heap.logged - before.0, 2);
         assert!(mtime(&w, target).unwrap() > before.1);
     }
     let before = w.heap.logged;
     set_item(&mut w, list, 3, &In::Bool(false)).unwrap();
-    end_operation(&mut w).unwrap();
+    end_operation(&mut w, 64).unwrap();
     assert_eq!(w.heap.logged - before, 2);
     w.commit();
     assert_eq!(w.segments(), segments);
@@ -337,7 +337,7 @@ fn a_new_container_takes_few_stores() {
         let before = w.heap.logged;
         let d = new_dict(&mut w).unwrap();
         set(&mut w, root, &k(at), &In::Obj(d)).unwrap();
-        end_operation(&mut w).unwrap();
+        end_operation(&mut w, 64).unwrap();
         assert!(w.heap.logged - before <= 10);
         w.commit();
     }
