@@ -53,7 +53,7 @@ fn use_all(w: &mut GraphMem, all: &[Obj]) {
     }
     // Each as an operation that is rolled back if it fails.
     let end = |w: &mut GraphMem, ok: bool| {
-        if !ok || end_operation(w).is_err() || crate::heap::apply_frees(w).is_err() {
+        if !ok || end_operation(w, 64).is_err() || crate::heap::apply_frees(w).is_err() {
             w.heap.rollback();
         } else {
             w.heap.mem.commit();

@@ -11,7 +11,7 @@ const N: i64 = 100_000;
 
 fn end_until_empty(w: &mut GraphMem, operations: u64) {
     for _ in 0..operations {
-        let more = end_operation(w).unwrap().more;
+        let more = end_operation(w, 64).unwrap().more;
         w.commit();
         if !more {
             return;
