@@ -338,6 +338,7 @@ impl Shared {
         py: Python<'_>,
         f: impl FnOnce() -> Result<R> + Send,
     ) -> PyResult<R> {
+        self.tell_always(py);
         let (result, raised) = py.detach(|| {
             let raised = Arc::new(Mutex::new(None));
             let note = Arc::clone(&raised);
@@ -348,7 +349,7 @@ impl Shared {
                     true
                 }
             };
-            let result = Wait::interruptible(Box::new(ask), f);
+            let result = Wait::interruptible(self.timeout(), Box::new(ask), f);
             let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
             (result, raised)
         });

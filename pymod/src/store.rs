@@ -256,6 +256,7 @@ impl Handle {
     fn at(&self, py: Python<'_>, name: &str) -> PyResult<Handle> {
         let shared = self.shared()?;
         let (store, timeout) = (&shared.store, shared.timeout());
+        shared.tell_always(py);
         let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
         let opened = opened.map_err(|e| error::to_py(py, e))?;
         Ok(Handle {
@@ -280,6 +281,7 @@ impl Handle {
     /// or None.
     fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.shared()?;
+        shared.tell_always(py);
         let stat = shared.store.stat().map_err(|e| shared.fail(py, e))?;
         let figures = PyDict::new(py);
         for (name, value) in [
@@ -304,6 +306,7 @@ impl Handle {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.shared.tell_always(py);
         py.detach(|| self.shared.core.release())
             .map_err(|e| self.shared.fail(py, e))
     }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_durable
+import bench_liveness
 import bench_safety
 import persist
 from bench_candidates import Candidate, available
@@ -160,6 +161,7 @@ def main() -> None:
     p = argparse.ArgumentParser(prog="bench")
     p.add_argument("--others", required=True, help=argparse.SUPPRESS)
     p.add_argument("--engine", required=True, help=argparse.SUPPRESS)
+    p.add_argument("part", nargs="?", choices=["all", "safety"], default="all", help="safety: without the others")
     p.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
     a = p.parse_args()
     sys.path.append(a.others)
@@ -167,15 +169,19 @@ def main() -> None:
     aims: list[str] = []
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cpus; medians of {rounds} interleaved rounds")
     classes = available()
-    measure(classes, 1000, False, rounds, aims)
-    measure(classes, big, False, rounds, aims)
-    measure(classes, many, True, rounds, aims)
-    whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
-    opening(rounds * 4, big, aims)
+    if a.part == "all":
+        measure(classes, 1000, False, rounds, aims)
+        measure(classes, big, False, rounds, aims)
+        measure(classes, many, True, rounds, aims)
+        whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
+        opening(rounds * 4, big, aims)
     bench_safety.undo(a.engine, rounds)
     bench_safety.stall(a.engine, a.quick, aims)
     bench_safety.hot(a.engine, rounds, aims)
-    bench_durable.durable({c.name for c in classes} & {"persist", "lmdb", "sqlite3"}, a.others, rounds, aims)
+    bench_liveness.liveness(a.quick, aims)
+    if a.part == "all":
+        durable = {c.name for c in classes} & {"persist", "lmdb", "sqlite3"}
+        bench_durable.durable(durable, a.others, rounds, aims)
     print("\naims")
     print("\n".join(aims))
 

@@ -12,7 +12,10 @@ import torture_engine
 from torture_engine import PARTS, Result
 from torture_hostile import SHARE as HOSTILE_SHARE, hostile_doors
 from torture_kill import kill_torture
+from torture_long import DEFAULT as LONG, SHARE as LONG_SHARE, long_runs
+from torture_long_work import WORKLOADS
 from torture_power import power_torture
+from torture_programs import SHARE as PROGRAMS_SHARE, programs
 from torture_real import real_torture
 
 SHELLS = 2
@@ -73,9 +76,12 @@ def main() -> int:
     engine = {part.name: part for part in PARTS}
     p = argparse.ArgumentParser(prog="torture", description="Torture of every kind, told in one table.")
     p.add_argument(
-        "mode", nargs="?", choices=["all", "engine", "kill", "power", "real", "fuzz", "fresh", *engine], default="all"
+        "mode",
+        nargs="?",
+        choices=["all", "engine", "kill", "power", "programs", "long", "real", "fuzz", "fresh", *engine],
+        default="all",
     )
-    p.add_argument("seconds", nargs="?", type=float, default=60, help="for all that is run together")
+    p.add_argument("seconds", nargs="?", type=float, help="of all together (60); of each workload of long (600)")
     p.add_argument("--seed", type=int, default=int(time.time()))
     p.add_argument("--limit", type=float, default=100, help="ms within which the others must go on")
     p.add_argument("--late", type=float, default=0, help="share of waits that may be longer")
@@ -85,6 +91,9 @@ def main() -> int:
         "--every", action="store_true", help="every store (an hour) and instruction (days) of every operation"
     )
     a = p.parse_args()
+    if a.seconds is None:
+        a.seconds = LONG if a.mode == "long" else 60
+    mount = not a.no_mount and os.path.exists("/dev/fuse")
     if a.mode in ("all", "engine"):
         parts = PARTS
     else:
@@ -101,7 +110,12 @@ def main() -> int:
         results.append(torture_engine.run(part, seconds, a.every))
     if a.mode in ("all", "hostile"):
         share = 0.5 if a.mode == "hostile" else HOSTILE_SHARE
-        results.append(hostile_doors(a.seconds * share, not a.no_mount and os.path.exists("/dev/fuse")))
+        results.append(hostile_doors(a.seconds * share, mount))
+    if a.mode in ("all", "programs"):
+        results.append(programs(a.seconds if a.mode == "programs" else a.seconds * PROGRAMS_SHARE, a.seed))
+    if a.mode in ("all", "long"):
+        each = a.seconds if a.mode == "long" else a.seconds * LONG_SHARE / len(WORKLOADS)
+        results.append(long_runs(each, mount))
     for mode in ("kill", "power"):
         if a.mode in ("all", mode):
             results.append(doors(a, mode, a.seconds if a.mode == mode else a.seconds * 0.1))

@@ -286,6 +286,26 @@ def test_lock_timeout_belongs_to_the_opening_that_named_it(path: Path) -> None:
             assert hasty.root["x"] == 3
 
 
+def test_lock_timeout_of_an_opening_bounds_what_concerns_the_whole_store(path: Path) -> None:
+    with persist.open(path, lock_timeout=1000) as patient, persist.open(path, lock_timeout=0.02) as hasty:
+        ended: list[str] = []
+
+        def attempt() -> None:
+            for call in [hasty.sync, hasty.gc, lambda: hasty.snapshot("s")]:
+                try:
+                    call()
+                except persist.LockTimeout as e:
+                    ended.append(str(e))
+
+        with patient.transaction():
+            patient.root["x"] = 1
+            thread = threading.Thread(target=attempt, daemon=True)
+            thread.start()
+            thread.join(100)
+            assert len(ended) == 3, "it waits as long as the other opening would"
+        hasty.sync()
+
+
 def test_subinterpreters_are_refused_and_leave_the_stores_alone(path: Path) -> None:
     program = """
 import sys, persist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -338,6 +339,55 @@ def test_savepoints_and_conflicts_in_tasks(store: persist.Store, root: persist.D
 
     asyncio.run(main())
     assert set(root) == {"d", "other", "z"}
+
+
+def test_what_concerns_the_whole_store_is_done_as_the_running_task(
+    store: persist.Store, root: persist.Dict
+) -> None:
+    """The transaction of another task, open or dead, is not the caller's."""
+    root["d"] = {}
+
+    async def main() -> None:
+        held, begun, leave = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def holder() -> None:
+            async with root["d"].lock_async():
+                held.set()
+                await until(leave)
+
+        async def worker(conflicts: bool) -> None:
+            await until(held)
+            with contextlib.suppress(persist.Conflict):
+                async with store.transaction_async():
+                    root["x"] = 1
+                    with contextlib.suppress(persist.Conflict):
+                        if conflicts:
+                            root["d"]["x"] = 1
+                    begun.set()
+                    await until(leave)
+
+        async def other(conflicts: bool) -> None:
+            await until(begun)
+            try:
+                assert store.stat()["checkpoint"] >= 0
+                for call in [store.sync, store.gc, lambda: store.snapshot(f"s{conflicts}")]:
+                    # Each operation of the other task is the engine's last before the next call.
+                    if conflicts:
+                        call()
+                    else:
+                        with pytest.raises(persist.LockTimeout):
+                            call()
+                assert [s.name for s in store.snapshots()] == ["sTrue"] * conflicts
+            finally:
+                leave.set()
+
+        for conflicts in False, True:
+            await asyncio.gather(holder(), worker(conflicts), other(conflicts))
+            held, begun, leave = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    with persist.open(store.path, lock_timeout=0.05) as hasty:
+        store, root = hasty, hasty.root
+        asyncio.run(main())
 
 
 def test_a_generator_may_be_closed_by_another_task(store: persist.Store, root: persist.Dict) -> None:

@@ -230,6 +230,27 @@ def test_a_dead_transaction_refuses_everything(store: persist.Store, root: persi
     assert root["d"] == {"y": 1}
 
 
+@pytest.mark.parametrize("timeout", [0, 0.02, None])
+def test_a_lock_that_is_not_to_be_had_ends_the_transaction_with_a_conflict(
+    path: Path, timeout: float | None
+) -> None:
+    """Whatever the timeout: what raises something else would be taken for a transaction that goes on."""
+    with persist.open(path, lock_timeout=0.05) as store:
+        root = store.root
+        root["d"] = {}
+        leave = threading.Event()
+        thread = hold_lock(root["d"].lockExcl, leave)
+        try:
+            with pytest.raises(persist.Conflict, match="outermost"), store.transaction():
+                root["x"] = 1
+                with pytest.raises(persist.Conflict, match="lock"):
+                    root["d"].lock(timeout=timeout)
+            assert root == {"d": {}}
+        finally:
+            leave.set()
+            thread.join()
+
+
 def test_run_does_not_repeat_what_fails_by_itself(store: persist.Store, root: persist.Dict) -> None:
     calls = []
 

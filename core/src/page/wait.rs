@@ -1,7 +1,7 @@
 //! Bounded, interruptible waiting: the one place that decides when a wait has lasted long enough.
 
 use crate::error::{Error, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 /// Asked about every 20 ms; true ends the wait.
@@ -10,6 +10,8 @@ type Ask = Box<dyn FnMut() -> bool>;
 thread_local! {
     /// What every wait of this thread asks, too (`Wait::interruptible`).
     static ASK: RefCell<Option<Ask>> = const { RefCell::new(None) };
+    /// The bound of every wait of this thread that names none itself, instead of the store's (`Wait::interruptible`).
+    static BOUND: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
 /// How long, and how, to wait.
@@ -55,21 +57,24 @@ impl Wait<'static> {
 }
 
 /// Puts back what was asked before, however the scope ends.
-struct Scope(Option<Ask>);
+struct Scope(Option<Ask>, Option<Duration>);
 
 impl Drop for Scope {
     fn drop(&mut self) {
         let outer = self.0.take();
         let _ = ASK.try_with(|ask| ask.replace(outer));
+        let _ = BOUND.try_with(|bound| bound.set(self.1));
     }
 }
 
 impl Wait<'static> {
     /// Runs `f` with all its waits interruptible by `ask`, those of internal steps too: for long operations that
     /// wait in several places, such as a checkpoint. An interrupted operation fails with `Error::Interrupted`
-    /// and leaves what a timeout at the same place leaves.
-    pub fn interruptible<R>(ask: Box<dyn FnMut() -> bool>, f: impl FnOnce() -> R) -> R {
-        let _scope = Scope(ASK.with(|place| place.replace(Some(ask))));
+    /// and leaves what a timeout at the same place leaves. Each of the waits lasts at most `bound`: a process may have
+    /// opened the store several times, each time with a bound of its own.
+    pub fn interruptible<R>(bound: Duration, ask: Box<dyn FnMut() -> bool>, f: impl FnOnce() -> R) -> R {
+        let outer = BOUND.with(|place| place.replace(Some(bound)));
+        let _scope = Scope(ASK.with(|place| place.replace(Some(ask))), outer);
         f()
     }
 
@@ -137,6 +142,15 @@ impl<'w, 'a> Patience<'w, 'a> {
         self.bound.is_zero()
     }
 
+    /// The wait's own bound, that of the scope, or the store's.
+    fn bound(&self) -> Duration {
+        let scope = BOUND.try_with(Cell::get).unwrap_or(None);
+        match (self.wait.timeout, scope) {
+            (None, Some(bound)) => bound,
+            _ => self.bound,
+        }
+    }
+
     /// How long to sleep now; or the error that ends the wait. `what` and `holder` name it.
     pub(crate) fn slice(&mut self, what: &'static str, holder: impl FnOnce() -> String) -> Result<Duration> {
         if self.is_never() {
@@ -145,7 +159,8 @@ impl<'w, 'a> Patience<'w, 'a> {
         let now = Instant::now();
         let started = *self.started.get_or_insert(now);
         let waited = now - started;
-        if waited >= self.bound {
+        let bound = self.bound();
+        if waited >= bound {
             return Err(Error::Timeout {
                 what: what.to_owned(),
                 holder: holder(),
@@ -158,6 +173,6 @@ impl<'w, 'a> Patience<'w, 'a> {
                 return Err(Error::Interrupted);
             }
         }
-        Ok((self.bound - waited).min(SLICE))
+        Ok((bound - waited).min(SLICE))
     }
 }

@@ -332,10 +332,14 @@ impl Store {
             Err(Error::Timeout { what, holder } | Error::Deadlock { what, holder }) => {
                 BLOCKED.set((t.id.0, t.key));
                 self.abort_for(&what, &holder)?;
-                // Until it is to be had, so that running the transaction again has a chance.
+                // Until it is to be had, so that running the transaction again has a chance. The transaction is
+                // rolled back, and that is what the caller must hear, however the wait ends.
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
-                wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait)))?;
-                wait::release(self, &o, Release::Level(t))?;
+                match wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait))) {
+                    Ok(()) => wait::release(self, &o, Release::Level(t))?,
+                    Err(Error::Timeout { .. } | Error::Deadlock { .. }) => {}
+                    Err(e) => return Err(e),
+                }
                 Err(Error::Conflict { what, holder })
             }
             done => done,
@@ -456,8 +460,11 @@ impl Store {
             self.abort_for(&what, &holder)?;
             if wait.timeout != Some(Duration::ZERO) {
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
-                wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))?;
-                self.release_reservations(actor);
+                match wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait))) {
+                    Ok(()) => self.release_reservations(actor),
+                    Err(Error::Timeout { .. } | Error::Deadlock { .. }) => {}
+                    Err(e) => return Err(e),
+                }
             }
             return Err(Error::Conflict { what, holder });
         }

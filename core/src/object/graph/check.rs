@@ -68,7 +68,7 @@ pub fn verify_body<P: Pages>(p: &P, h: Addr) -> Result<()> {
     } else {
         entries::verify(p, h, p.words(), &mut |_, _| Ok(()))?;
     }
-    let mut verify = |word: Word| match word.as_container() {
+    let verify = |word: Word| match word.as_container() {
         Some(_) => Ok(()),
         None => scalar::verify(p, word),
     };

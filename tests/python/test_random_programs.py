@@ -1,0 +1,33 @@
+"""Random programs beside a model (`random_programs`): some seeds; `scripts/torture programs` runs others each time."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import random_programs
+
+PROGRAMS, STEPS, KILLS = 16, 150, 4
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("seed", range(PROGRAMS))
+def test_programs(seed: int) -> None:
+    ran = random_programs.run(None, seed, STEPS)
+    if ran.failure:
+        pytest.fail(random_programs.tell(ran, seed))
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_killed_programs(seed: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        ran = random_programs.killed(seed, STEPS)
+    assert not ran.failure, ran.failure
+
+
+def test_a_wrong_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compares is compared: a model whose savepoints keep what they should undo fails soon, in few steps."""
+    monkeypatch.setattr("program_model.Store.restore", lambda *_: None)
+    failed = [ran for seed in range(20) if (ran := random_programs.run(None, seed, STEPS)).failure]
+    assert failed
