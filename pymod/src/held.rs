@@ -6,7 +6,8 @@
 //!    lock in place until `unlock()`.
 //! 3. Collection may run on another thread. It releases for the owner while the owner's thread lives (`Life`);
 //!    the engine releases the locks of a thread that ended. A forked child releases nothing of its parent.
-//! 4. `unlock()` of a proxy ends the newest `Lock` of the same owner and target, so no level is released twice.
+//! 4. `unlock()` of a proxy ends the newest level of the same owner and target, whatever took it: the engine does so, and
+//!    a `Lock` must know that its level has ended, and no other. So levels that outlive their `Lock` stay in the list.
 
 use persist_core::store::{Actor, Error, LockHandle, LockMode, LockTarget, Obj, Wait};
 use pyo3::exceptions::PyResourceWarning;
@@ -37,8 +38,40 @@ impl Drop for Alive {
 
 thread_local! {
     static LIFE: Alive = Alive(Arc::new(Life { ended: Mutex::new(false) }));
-    /// Levels that this thread took with `lock()` and still holds, the newest last.
-    static LEVELS: RefCell<Vec<Weak<Level>>> = const { RefCell::new(Vec::new()) };
+    /// Levels that this thread took and still holds, the newest last.
+    static LEVELS: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A level in the list of its thread.
+enum Taken {
+    /// With a `Lock` that releases it.
+    Lock(Weak<Level>),
+    /// In the original's manner: only `unlock()` releases it.
+    Kept(Weak<Shared>, LockHandle),
+}
+
+impl Taken {
+    fn is(&self, shared: &Arc<Shared>, handle: &LockHandle) -> bool {
+        match self {
+            Taken::Lock(level) => level.upgrade().is_some_and(|l| l.is(shared, handle)),
+            Taken::Kept(there, kept) => {
+                kept == handle && there.upgrade().is_some_and(|there| there.same_store(shared))
+            }
+        }
+    }
+
+    /// Whether it stands for this very level.
+    fn stands_for(&self, level: &Arc<Level>) -> bool {
+        matches!(self, Taken::Lock(l) if std::ptr::eq(l.as_ptr(), Arc::as_ptr(level)))
+    }
+
+    /// Whether it may be met again.
+    fn lives(&self) -> bool {
+        match self {
+            Taken::Lock(level) => level.strong_count() > 0,
+            Taken::Kept(there, _) => there.upgrade().is_some_and(|there| !there.core.is_closed()),
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,18 +114,21 @@ impl Level {
     }
 }
 
-/// Note that `unlock()` of a proxy released a level: the newest `Lock` of this thread with that handle ends.
-pub(crate) fn unlocked(shared: &Arc<Shared>, handle: &LockHandle) {
+/// Note that `unlock()` of a proxy released a level: the newest of this thread with that handle ends. False if none is
+/// known: nothing was held (which beside another's transaction the engine says to nobody).
+pub(crate) fn unlocked(shared: &Arc<Shared>, handle: &LockHandle) -> bool {
     let newest = LEVELS.try_with(|levels| {
         let mut levels = levels.borrow_mut();
-        let at = levels
-            .iter()
-            .rposition(|l| l.upgrade().is_some_and(|l| l.is(shared, handle)))?;
-        levels.remove(at).upgrade()
+        let at = levels.iter().rposition(|taken| taken.is(shared, handle))?;
+        Some(levels.remove(at))
     });
-    if let Ok(Some(level)) = newest {
+    let Ok(Some(newest)) = newest else { return false };
+    if let Taken::Lock(level) = newest
+        && let Some(level) = level.upgrade()
+    {
         level.held.store(false, Ordering::Release);
     }
+    true
 }
 
 /// What to take, and how.
@@ -186,7 +222,13 @@ impl Held {
             process: std::process::id(),
             held: AtomicBool::new(true),
         });
-        LEVELS.with(|levels| levels.borrow_mut().push(Arc::downgrade(&level)));
+        LEVELS.with(|levels| {
+            let mut levels = levels.borrow_mut();
+            if levels.len() == levels.capacity() {
+                levels.retain(Taken::lives);
+            }
+            levels.push(Taken::Lock(Arc::downgrade(&level)));
+        });
         *lock(&self.level) = Some(level);
         Ok(())
     }
@@ -222,11 +264,18 @@ impl Held {
     fn forget(level: &Arc<Level>) {
         let _ = LEVELS.try_with(|levels| {
             let mut levels = levels.borrow_mut();
-            if let Some(at) = levels
-                .iter()
-                .rposition(|l| std::ptr::eq(l.as_ptr(), Arc::as_ptr(level)))
-            {
+            if let Some(at) = levels.iter().rposition(|taken| taken.stands_for(level)) {
                 levels.remove(at);
+            }
+        });
+    }
+
+    /// The level outlives its `Lock`.
+    fn keep(level: &Arc<Level>) {
+        let _ = LEVELS.try_with(|levels| {
+            let mut levels = levels.borrow_mut();
+            if let Some(taken) = levels.iter_mut().rfind(|taken| taken.stands_for(level)) {
+                *taken = Taken::Kept(Arc::downgrade(&level.shared), level.handle);
             }
         });
     }
@@ -240,9 +289,13 @@ impl Drop for Held {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(level) = level else { return };
-        Held::forget(&level);
         let managed = self.entered.load(Ordering::Acquire);
-        if self.terms.kept && !managed || !level.held.load(Ordering::Acquire) {
+        if self.terms.kept && !managed && level.held.load(Ordering::Acquire) {
+            Held::keep(&level);
+            return;
+        }
+        Held::forget(&level);
+        if !level.held.load(Ordering::Acquire) {
             return;
         }
         // The engine keeps the lock table sound if this fails; a collection has no caller to report to.

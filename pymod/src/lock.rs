@@ -89,8 +89,9 @@ pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyRes
         .lock_handle(Actor::Thread, target)
         .and_then(|handle| store.release(&handle).map(|()| handle))
         .map_err(|e| shared.fail(py, e))?;
-    shared.core.heed.fetch_sub(1, Ordering::Relaxed);
-    held::unlocked(shared, &handle);
+    if held::unlocked(shared, &handle) {
+        shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+    }
     shared.wake_tasks(py);
     Ok(())
 }

@@ -107,6 +107,24 @@ def test_unlock_ends_the_lock_that_lock_returned(store: persist.Store) -> None:
     assert held(store) == 0
 
 
+def test_unlock_ends_the_newest_level_and_no_other(store: persist.Store) -> None:
+    root = store.root
+    with root.lock():
+        root.lockExcl()
+        root.unlock()
+        assert held(store) == 3
+    assert held(store) == 0
+    first = root.lock("x")
+    root.lockShared("x")
+    second = root.lock("x")
+    root.unlock("x")
+    assert "released" in repr(second)
+    root.unlock("x")
+    assert "held" in repr(first)
+    first.release()
+    assert held(store) == 0
+
+
 def test_a_lock_is_used_again(store: persist.Store) -> None:
     lock = store.root.lock("x")
     lock.release()

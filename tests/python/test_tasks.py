@@ -390,6 +390,29 @@ def test_what_concerns_the_whole_store_is_done_as_the_running_task(
         asyncio.run(main())
 
 
+def test_unlocking_what_is_not_held_confuses_no_tasks(path: Path) -> None:
+    """Beside a transaction nothing says that it is not held; then the tasks shared their transaction."""
+    with persist.open(path, lock_timeout=0.02) as store:
+        root = store.root
+        root["x"] = 1
+
+        async def main() -> None:
+            async def other() -> None:
+                assert root["x"] == 1
+                with pytest.raises(persist.OtherTask):
+                    root["x"] = 3
+
+            async with store.transaction_async():
+                root["x"] = 2
+                thread = threading.Thread(target=root.unlock)
+                thread.start()
+                thread.join()
+                await asyncio.create_task(other())
+
+        asyncio.run(main())
+        assert root["x"] == 2
+
+
 def test_a_generator_may_be_closed_by_another_task(store: persist.Store, root: persist.Dict) -> None:
     async def main() -> None:
         async def numbers() -> Any:

@@ -132,18 +132,13 @@ impl<'w, 'a> Patience<'w, 'a> {
         patience
     }
 
-    /// The longest that it waits.
-    pub(crate) fn bound(&self) -> Duration {
-        self.bound
-    }
-
     /// True when the caller asked not to wait at all.
     pub(crate) fn is_never(&self) -> bool {
         self.bound.is_zero()
     }
 
-    /// The wait's own bound, that of the scope, or the store's.
-    fn bound(&self) -> Duration {
+    /// The longest that it waits: the wait's own bound, that of the scope, or the store's.
+    pub(crate) fn bound(&self) -> Duration {
         let scope = BOUND.try_with(Cell::get).unwrap_or(None);
         match (self.wait.timeout, scope) {
             (None, Some(bound)) => bound,
