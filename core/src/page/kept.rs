@@ -113,7 +113,9 @@ impl Pager {
         if link == catalogue::Link::default() {
             return Ok(None);
         }
-        Ok(catalogue::read(&*self.file.using()?, link)?.into_iter().find(is_kept))
+        Ok(catalogue::read(&*self.file.using()?, link)?
+            .into_iter()
+            .find(is_kept))
     }
 
     /// Whether this session has, or is to have, a kept checkpoint.
