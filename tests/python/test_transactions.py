@@ -382,7 +382,6 @@ def test_others_see_all_or_nothing(path: Path, root: persist.Dict, script: Any) 
 
 def test_readers_beside_a_transaction_see_what_was_committed(store: persist.Store, root: persist.Dict) -> None:
     root["x"] = 0
-<<<<<<< HEAD
     seen = []
 
     def read() -> None:
@@ -408,22 +407,6 @@ def test_readers_beside_a_transaction_see_what_was_committed(store: persist.Stor
         root["x"] = 3
     read_elsewhere()
     assert seen == [0, 0, 0, 3]
-=======
-
-    def elsewhere() -> int:
-        seen: list[int] = []
-        thread = threading.Thread(target=lambda: seen.append(root["x"]))
-        thread.start()
-        thread.join(100)
-        return seen[0]
-
-    with store.transaction():
-        root["x"] = 1
-        assert elsewhere() == 0
-        root["x"] = 2
-        assert elsewhere() == 0
-    assert elsewhere() == 2
->>>>>>> feb2ae5 (unlock() ends the newest level and the Lock of no other; unlocking what is not held confuses no tasks)
 
 
 def test_a_killed_writer_leaves_nothing_half_done(path: Path, root: persist.Dict, script: Any) -> None:
