@@ -163,6 +163,10 @@ pub enum Error {
     /// store's loop waits for its end. Never reaches a user.
     #[error("object {0:?} is being changed by a transaction")]
     Busy(ObjectId),
+    /// Internal: writers have gone on from the checkpoint that a reading process shows; the store's loop enters again,
+    /// at the newest one. Never reaches a user.
+    #[error("the checkpoint that was read has been replaced; try again")]
+    Stale,
     /// The lock is not held by this owner.
     #[error("{what} is not locked by this owner")]
     NotLocked {
@@ -294,7 +298,7 @@ impl Error {
                 errno => errno,
             },
             Error::Timeout { .. } | Error::Conflict { .. } | Error::WouldBlock { .. } => libc::EAGAIN,
-            Error::Locked(_) | Error::Busy(_) => libc::EAGAIN,
+            Error::Locked(_) | Error::Busy(_) | Error::Stale => libc::EAGAIN,
             Error::Deadlock { .. } | Error::OtherTask { .. } => libc::EDEADLK,
             Error::Aborted { .. } => libc::EAGAIN,
             Error::Interrupted => libc::EINTR,

@@ -193,6 +193,7 @@ fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
         max_age: options.max_age,
         lock_timeout: options.lockwait,
         snapshot: options.snapshot.clone(),
+        ..StoreOptions::default()
     };
     let store = Store::open(&options.store, &store_options).map_err(|e| Failure::new(EX_FAIL, e))?;
     let (uid, gid) = sys::ids();

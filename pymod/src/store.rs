@@ -91,6 +91,7 @@ pub(crate) fn open(
         max_age,
         lock_timeout,
         snapshot,
+        ..Options::default()
     };
     let shared = py
         .detach(|| registry::open(&path, &options))

@@ -154,6 +154,15 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
             file::check(&source, &mut report, watch)?;
             Ok(report)
         }
+        // It may only be read, or lies on a filesystem that may.
+        Err(Error::Io { source, .. })
+            if matches!(
+                source.raw_os_error(),
+                Some(libc::EACCES | libc::EPERM | libc::EROFS)
+            ) =>
+        {
+            check_unlocked(path, watch)
+        }
         Err(e) => Err(e),
     }
 }
@@ -168,6 +177,27 @@ fn settle_kept(store: &Store, report: &mut Report) {
     {
         log::warn!("{}: {e}", store.path().display());
     }
+}
+
+/// How often a check begins again because writers replaced the checkpoint that it was reading.
+const TRIES: usize = 5;
+
+/// Checks the newest checkpoint of a store that this process can keep from nobody.
+fn check_unlocked(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
+    for _ in 0..TRIES {
+        let source = Source::unlocked(path)?;
+        let mut report = Report::default();
+        file::check(&source, &mut report, watch)?;
+        if report.is_sound() || source.is_still_there() {
+            return Ok(report);
+        }
+    }
+    Err(Error::Refused {
+        path: path.to_owned(),
+        why: "writers replace the checkpoint while it is read; check a snapshot, or have a user check it that may \
+              write it"
+            .to_owned(),
+    })
 }
 
 /// Checks a file that is kept from everybody: its newest checkpoint.

@@ -12,8 +12,7 @@ use super::shm::{self, at};
 use super::slots::{BYTE_PROCESS, P, free_process_slot};
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::{self, Ofd};
-use crate::raw::process::{self, Unshared};
+use crate::raw::process;
 use std::sync::atomic::Ordering;
 
 impl Pager {
@@ -22,14 +21,7 @@ impl Pager {
         if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
             return false;
         }
-        let probe = self
-            .probe
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        matches!(
-            file::ofd_is_held(&*probe, BYTE_PROCESS + process as u64, Ofd::Exclusive),
-            Ok(false)
-        )
+        self.probe.is_free(BYTE_PROCESS + process as u64).unwrap_or(false)
     }
 
     /// Who has the latch, for messages.
@@ -97,22 +89,10 @@ impl Pager {
             Some(slot) => slot,
             None => self.slot()?,
         };
-        // A descriptor of its own: two threads that bury at once exclude each other, and the lock
-        // goes when it closes.
-        let own = {
-            let probe = self
-                .probe
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            Unshared::new(
-                file::reopen(&*probe, true)
-                    .map_err(|e| Error::io("cannot reopen the store to recover a dead process", e))?,
-            )
-        };
-        if !file::ofd_lock(&own, BYTE_PROCESS + process as u64, Ofd::Exclusive)? {
-            return Ok(false);
+        match self.probe.take(process)? {
+            Some(_byte) => self.bury_locked(process, mine, holding.is_some()),
+            None => Ok(false),
         }
-        self.bury_locked(process, mine, holding.is_some())
     }
 
     fn bury_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {

@@ -114,12 +114,13 @@ impl Pager {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         reg.side.retire();
+        reg.mark.retire();
         reg.file.retire();
         drop(reg);
-        self.probe
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .retire();
+        self.probe.retire();
+        if let Some(follow) = self.following() {
+            follow.retire()?;
+        }
         self.forget_log();
         self.file.retire();
         // The marks before the pages: a reader that meets zeros finds that its section does not hold.
@@ -204,6 +205,7 @@ impl Pager {
                 frozen.give_up();
             }
             reg.side.unlock_all();
+            reg.mark.unlock_all();
         }
         let presence = if left.is_ok() { Ofd::None } else { Ofd::Shared };
         let given_up = file::ofd_lock(&reg.file, BYTE_PRESENCE, presence);
@@ -220,7 +222,9 @@ impl Pager {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let what = format!("{}: the store cannot be closed in order", self.path.display());
-        held::ours(&reg.file, &what).and_then(|_| held::ours(&reg.side, &what).map(|_| ()))
+        [&reg.mark, &reg.file, &reg.side]
+            .into_iter()
+            .try_for_each(|file| held::ours(file, &what).map(|_| ()))
     }
 
     /// The last process has left: says so in the sidecar if a checkpoint holds everything.
@@ -256,6 +260,7 @@ impl Pager {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         reg.side.unlock_all();
+        reg.mark.unlock_all();
         reg.file.unlock_all();
         Ok(())
     }

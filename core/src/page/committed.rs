@@ -116,6 +116,10 @@ pub(crate) enum Where<'a> {
 impl Pager {
     /// The committed state; None if the writer did not stand still long enough.
     pub(crate) fn committed(&self) -> Option<Committed<'_>> {
+        if self.following().is_some() {
+            // It is between two checkpoints.
+            return None;
+        }
         let kept = self.committed.try_lock().ok().and_then(|mut kept| kept.take());
         let mut index = kept.unwrap_or_default();
         for _ in 0..ATTEMPTS {

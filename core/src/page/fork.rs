@@ -15,12 +15,13 @@
 
 use super::Pager;
 use super::helper;
+use super::lockfile;
 use super::pins;
+use super::probe;
 use super::redo::HeldLog;
 use super::slots::{self, BYTE_PRESENCE, P, Registration};
 use super::wait::Wait;
 use crate::raw::file::{self, Ofd};
-use crate::raw::held;
 use crate::raw::map::Windows;
 use crate::raw::process::{self, Unshared};
 use std::cell::RefCell;
@@ -43,7 +44,7 @@ struct Held {
     registration: MutexGuard<'static, Registration>,
     _pins: MutexGuard<'static, pins::Local>,
     blocks: MutexGuard<'static, super::blocks::Blocks>,
-    _probe: MutexGuard<'static, held::Held>,
+    probe: MutexGuard<'static, probe::Held>,
     _log: HeldLog<'static>,
     helper: MutexGuard<'static, helper::State>,
     _windows: [Windows<'static>; 2],
@@ -53,6 +54,7 @@ struct Held {
 
 /// The child's slot, and the descriptors that hold it.
 struct Child {
+    mark: File,
     file: File,
     side: File,
     process: u16,
@@ -131,7 +133,9 @@ extern "C" fn after_in_child() {
             // back; `held.pager` has another one.
             unsafe { Arc::decrement_strong_count(Arc::as_ptr(&held.pager)) };
         }
+        held.probe.forget_taken();
         if let Some(Child {
+            mark,
             file,
             side,
             process,
@@ -145,6 +149,7 @@ extern "C" fn after_in_child() {
             held.pager.set_process(process, generation);
             let wishes = held.registration.wishes;
             *held.registration = Registration {
+                mark: Unshared::new(mark),
                 file: Unshared::new(file),
                 side: Unshared::new(side),
                 process,
@@ -177,7 +182,7 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
         registration,
         _pins: pins,
         blocks: still.blocks(),
-        _probe: lock(&still.probe),
+        probe: still.probe.lock(),
         _log: still.hold_log()?,
         helper: still.helper.state(),
         _windows: [still.map.hold(), still.shm.hold_windows()],
@@ -191,10 +196,15 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
     if !matches!(file::ofd_lock(&file, BYTE_PRESENCE, Ofd::Shared), Ok(true)) {
         return None;
     }
+    let mark = file::reopen(&registration.mark, true).ok()?;
+    if pager.frozen.is_none() {
+        lockfile::set_mark(&mark).ok()?;
+    }
     let side = pager.shm.lock_in_use().ok()?;
     let (process, generation) = slots::claim_process_slot(&pager.shm, &file, registration.wishes).ok()?;
     slots::note_fork(&pager.shm, process);
     Some(Child {
+        mark,
         file,
         side,
         process,

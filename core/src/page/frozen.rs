@@ -1,40 +1,41 @@
 //! A frozen opening: one checkpoint of a store, read only, through a sidecar that is this process's own memory.
 //!
-//! 1. It is a snapshot, of a store that is in use or not; or the newest checkpoint of a store that nobody has
-//!    open for writing, where this process may make no sidecar (read-only filesystem, file or directory).
-//! 2. A snapshot is kept from being dropped by a byte lock (`snapshot`). The newest checkpoint is kept by the lock
-//!    on the presence byte: whoever finds it taken, and no process byte, opens nothing (`open`).
+//! 1. It is a snapshot, of a store that is in use or not; or the newest checkpoint, where this process may use no
+//!    sidecar (read-only filesystem, file or directory).
+//! 2. A snapshot is kept from being dropped by a byte lock (`snapshot`). The newest checkpoint is kept by nothing: the
+//!    opening goes on with it when writers do (`follow`).
 //! 3. The sidecar is a file in memory without a name, as long as the live table needs, and takes memory only
 //!    for what is read. Slots, pins and the like are as everywhere; the gate is never raised.
 //! 4. It shows what the checkpoint holds. What was completed after it is not there, though the sidecar of others
 //!    or a redo log may have it.
 
 use super::catalogue::{self, Snapshot};
-use super::identify::{newest_meta, open_error, refused};
+use super::follow::Follow;
+use super::identify::{newest_meta, open_error};
 use super::meta::Meta;
 use super::open::Parts;
 use super::shm::{self, Shm, at};
-use super::slots::{BYTE_PRESENCE, BYTE_PROCESS};
 use super::snapshot::{claim, no_snapshot};
 use super::table::Tree;
 use super::{Hooks, Pager, Settings};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::Held;
+use crate::raw::file;
+use crate::raw::held::{self, Descriptor, Held};
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a frozen opening reads, and its right to.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     /// None: the newest checkpoint.
     pub(crate) snapshot: Option<Snapshot>,
-    pub(crate) tree: Tree,
+    /// Of the newest checkpoint.
+    pub(super) follow: Option<Follow>,
     right: Mutex<Right>,
 }
 
@@ -47,14 +48,14 @@ struct Right {
 
 impl Frozen {
     /// In a forked child: a right of its own. What the parent keeps it may give up.
-    pub(crate) fn renew(&self, file: &File) -> Result<()> {
+    pub(crate) fn renew(&self, file: &Held) -> Result<()> {
         let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         if right.forks == process::forks() {
             return Ok(());
         }
         right.lock = match &self.snapshot {
             Some(s) => Some(claim_listed(file, &s.name, Some(s.checkpoint))?.1),
-            None => Some(keep_newest(file)?.ok_or(Error::Closed)?),
+            None => None,
         };
         right.forks = process::forks();
         Ok(())
@@ -66,9 +67,9 @@ impl Frozen {
 }
 
 /// The snapshot of this name (and checkpoint, if given), locked.
-fn claim_listed(file: &File, name: &str, checkpoint: Option<u64>) -> Result<(Snapshot, Unshared)> {
+fn claim_listed(file: &impl Descriptor, name: &str, checkpoint: Option<u64>) -> Result<(Snapshot, Unshared)> {
     let listed = || -> Result<Snapshot> {
-        let (_, all) = catalogue::newest(file)?;
+        let (_, all) = catalogue::newest(&*held::ours(file, "cannot read the list of snapshots")?)?;
         all.into_iter()
             .find(|s| s.name == name && checkpoint.is_none_or(|c| c == s.checkpoint))
             .ok_or_else(|| no_snapshot(name))
@@ -91,23 +92,17 @@ fn claim_listed(file: &File, name: &str, checkpoint: Option<u64>) -> Result<(Sna
     })
 }
 
-/// Keeps writers out of a store that nobody has open but others like this. None if somebody has.
-fn keep_newest(file: &File) -> Result<Option<Unshared>> {
-    let own = file::reopen(file, false).map_err(|e| Error::io("cannot reopen the store file", e))?;
-    let own = Unshared::new(own);
-    if file::ofd_lock(&own, BYTE_PRESENCE, Ofd::Shared)?
-        && !file::ofd_range_is_held(&own, BYTE_PROCESS, shm::PROCESS_SLOTS as u64)?
-    {
-        return Ok(Some(own));
-    }
-    Ok(None)
-}
-
 impl Pager {
     /// Reads one checkpoint only.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.frozen.is_some()
+    }
+
+    /// The page table that it shows.
+    pub(crate) fn frozen_tree(&self, frozen: &Frozen) -> Tree {
+        let (root, height) = self.root();
+        frozen.snapshot.as_ref().map_or(Tree { root, height }, |s| s.tree)
     }
 
     /// The snapshot this is an opening of.
@@ -138,9 +133,9 @@ impl Pager {
             Some(name) => {
                 newest_meta(&file, &path)?;
                 let (snapshot, lock) = claim_listed(&file, name, None)?;
-                (Some(snapshot), lock)
+                (Some(snapshot), Some(lock))
             }
-            None => (None, wait_for_newest(&file, &path, settings.bound)?),
+            None => (None, None),
         };
         let (meta, _) = newest_meta(&file, &path)?;
         Pager::freeze(path, file, &meta, snapshot, lock, settings, hooks)
@@ -151,7 +146,7 @@ impl Pager {
         file: File,
         meta: &Meta,
         snapshot: Option<Snapshot>,
-        lock: Unshared,
+        lock: Option<Unshared>,
         settings: &Settings,
         hooks: Box<dyn Hooks>,
     ) -> Result<Arc<Pager>> {
@@ -165,7 +160,7 @@ impl Pager {
             .map_err(|e| Error::io("cannot make a sidecar in memory", e))?;
         let again =
             |write| file::reopen(&side, write).map_err(|e| Error::io("cannot reopen a sidecar in memory", e));
-        let (registered, probe) = (Unshared::new(again(true)?), again(true)?);
+        let [mark, registered, probe] = [again(true)?, again(true)?, again(true)?].map(Unshared::new);
         let shm = Shm::map(side)?;
         for (word, value) in [
             (at::LAYOUT, shm::LAYOUT),
@@ -187,12 +182,21 @@ impl Pager {
         }
         let side = Unshared::new(shm.lock_in_use()?);
         let file = Arc::new(Held::new(file));
-        let map = Map::read_only(&*file.using()?, (pages as usize).max(1) * PAGE_SIZE, true)?;
+        let bytes = (pages as usize).max(1) * PAGE_SIZE;
+        let (map, follow) = if snapshot.is_some() {
+            (Map::read_only(&*file.using()?, bytes, true)?, None)
+        } else {
+            let memory = file::in_memory(bytes as u64)
+                .map_err(|e| Error::io("cannot keep copies of the store in memory", e))?;
+            let memory = Arc::new(Held::new(memory));
+            let map = Map::growing(Arc::clone(&memory), bytes, shm::MAX_PAGES as usize * PAGE_SIZE)?;
+            (map, Some(Follow::new(&*file.using()?, memory)?))
+        };
         let frozen = Frozen {
             snapshot,
-            tree,
+            follow,
             right: Mutex::new(Right {
-                lock: Some(lock),
+                lock,
                 forks: process::watch_forks(),
             }),
         };
@@ -207,31 +211,12 @@ impl Pager {
             file,
             path,
             seed: meta.seed,
+            mark,
             registered,
             side,
             probe,
             frozen: Some(frozen),
         };
         Pager::assemble(parts, &settings, hooks)
-    }
-}
-
-fn wait_for_newest(file: &File, path: &Path, bound: Duration) -> Result<Unshared> {
-    let deadline = Instant::now() + bound.min(Duration::from_secs(2));
-    loop {
-        if let Some(lock) = keep_newest(file)? {
-            return Ok(lock);
-        }
-        if Instant::now() >= deadline {
-            return Err(refused(
-                path,
-                format!(
-                    "{} has it open, and this process may not write to its sidecar; open a snapshot of it, or \
-                     get write permission for the file and its directory",
-                    process::who_locks(file, BYTE_PRESENCE)
-                ),
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -14,20 +14,19 @@
 use super::Pager;
 use super::access::{ABSENT, BEYOND, Pages, within_page};
 use super::catalogue::{self, Snapshot};
-use super::identify::is_forbidden;
+use super::keep::keep;
 use super::meta::{Bad, Meta};
 use super::shm::MAX_PAGES;
-use super::slots::BYTE_PRESENCE;
 use super::snapshot::claim;
 use super::table::{Entry, FANOUT, covers};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
-use crate::raw::file::{self, Ofd};
+use crate::raw::file;
 use crate::raw::map::Map;
 use crate::raw::process::Unshared;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
@@ -45,6 +44,8 @@ pub struct Source {
     map: Map,
     pages: u64,
     metas: [std::result::Result<Meta, String>; 2],
+    /// What keeps the store from everybody, if that is so.
+    _locks: Vec<Unshared>,
 }
 
 /// Keeps a snapshot.
@@ -108,26 +109,6 @@ fn not_a_store(path: &Path, why: impl Into<String>) -> Error {
     }
 }
 
-/// A file that nobody uses as a store, kept from everybody for as long as this lives.
-pub(crate) fn keep(path: &Path) -> Result<Unshared> {
-    let open = |write: bool| OpenOptions::new().read(true).write(write).open(path);
-    let cannot = |e| Error::io(format!("cannot open {}", path.display()), e);
-    // An exclusive lock needs a descriptor for writing; where there is none, nobody else has one.
-    let (file, lock) = match open(true) {
-        Ok(file) => (file, Ofd::Exclusive),
-        Err(e) if is_forbidden(&e) => (open(false).map_err(cannot)?, Ofd::Shared),
-        Err(e) => return Err(cannot(e)),
-    };
-    let file = Unshared::new(file);
-    if !file::ofd_lock(&file, BYTE_PRESENCE, lock)? {
-        return Err(Error::Refused {
-            path: path.to_owned(),
-            why: "it is in use; close it everywhere first".into(),
-        });
-    }
-    Ok(file)
-}
-
 /// Refuses a file that a persist of another version has written, whatever else it holds.
 fn of_this_version(file: &File, path: &Path) -> Result<()> {
     for i in 0..2 {
@@ -164,7 +145,26 @@ impl Source {
     /// The file of a store that nobody uses, kept from everybody for as long as this lives.
     pub fn alone(path: &Path) -> Result<Source> {
         let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
-        Source::of(keep(&path)?, path)
+        let kept = keep(&path)?;
+        let mut source = Source::of(kept.file, path)?;
+        source._locks = kept.locks;
+        Ok(source)
+    }
+
+    /// The file of a store that this process can keep from nobody: its newest checkpoint may go while it is read.
+    pub fn unlocked(path: &Path) -> Result<Source> {
+        let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
+        let file = File::open(&path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
+        Source::of(Unshared::new(file), path)
+    }
+
+    /// Whether the checkpoints that were found when it was opened can be read still: writers have not gone on.
+    #[must_use]
+    pub fn is_still_there(&self) -> bool {
+        let numbers = |metas: &[std::result::Result<Meta, String>; 2]| {
+            [0, 1].map(|i: usize| metas[i].as_ref().map_or(0, |m: &Meta| m.checkpoint))
+        };
+        numbers(&[read_meta(&self.file, 0), read_meta(&self.file, 1)]) == numbers(&self.metas)
     }
 
     /// Whether there is a checkpoint to look at: `Error::NotAStore` says why not. Locks nothing.
@@ -203,6 +203,7 @@ impl Source {
             map,
             pages,
             metas,
+            _locks: Vec::new(),
         })
     }
 

@@ -18,15 +18,15 @@
 //! pins) are leaves.
 //!
 //! Files: `open`, `sidecar` (its making and judging), `takeover` (of what dead processes left), `identify` (what the
-//! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table`
-//! (durable page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots`
-//! (processes and threads), `burial` (of the dead), `fork`, `waiters`, `circle` (of waiters in several stores),
-//! `marks`, `pins`, `memo`, `section`,
-//! `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`,
-//! `turn` (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes
-//! checkpoints), `recover`, `catalogue` (of snapshots), `snapshot`, `kept` (the checkpoint before an
-//! inherited session), `dropped` (freeing what a snapshot
-//! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `view`
+//! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
+//! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots` (processes and threads),
+//! `lockfile`, `keep` (a file from all users), `probe` (of a process's death), `burial` (of the dead), `fork`, `waiters`,
+//! `circle` (of waiters in several stores), `marks`, `pins`, `memo`, `section`, `committed` (what readers see beside a
+//! writer), `transaction`, `blocks` (of transactions), `task`, `turn` (of waiters for the latch), `checkpoint`, `runner`
+//! (which process runs it), `helper` (the thread that makes checkpoints), `quiet` (what it frees), `recover`, `catalogue`
+//! (of snapshots), `snapshot`, `kept` (the checkpoint before an inherited session), `dropped` (freeing what a snapshot
+//! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `follow`
+//! (reading the newest one), `view`
 //! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
@@ -42,14 +42,17 @@ pub mod compact;
 mod cow;
 mod damage;
 mod dropped;
+mod follow;
 mod fork;
 mod frozen;
 mod gate;
 mod helper;
 mod identify;
 pub mod image;
+pub(crate) mod keep;
 pub(crate) mod kept;
 mod latch;
+mod lockfile;
 mod marks;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
@@ -58,6 +61,7 @@ pub(crate) mod meta;
 mod open;
 mod phys;
 mod pins;
+mod probe;
 mod quiet;
 mod rebuild;
 mod recover;
@@ -150,7 +154,7 @@ pub struct Pager {
     /// The slot in `registration`, for those who need only that.
     /// With its generation, as the latch's word says it.
     process: AtomicU64,
-    probe: Mutex<Held>,
+    probe: probe::Probe,
     pins: pins::Pins,
     memo: memo::Memo,
     /// Of the reader of the committed state that was last (`committed`).

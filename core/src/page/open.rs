@@ -1,19 +1,21 @@
 //! Opening: the store file, and who is first and last.
 //!
-//! 1. Everyone who uses a store holds a shared OFD lock on its presence byte; making or discarding a
-//!    sidecar (`sidecar`) needs the exclusive one, so it happens only while nobody else is there.
-//! 2. After locking, the path is looked at again: a file that was replaced meanwhile is not the one
+//! 1. A process that uses a store holds a shared OFD lock on the presence byte of its lock file (`lockfile`); making
+//!    or discarding a sidecar (`sidecar`) needs the exclusive one, so it happens only while no other is there.
+//! 2. After locking, both paths are looked at again: a file that was replaced meanwhile is not the one
 //!    that was locked.
 
 use super::catalogue::Link;
 use super::frozen::Frozen;
 use super::identify::{is_blank, is_forbidden, newest_meta, open_error, refused};
+use super::lockfile::{self, lock_path};
 use super::meta::{Meta, Origin};
 use super::pins::Pins;
+use super::probe::Probe;
 use super::redo::Redo;
-use super::shm::{self, MAX_PAGES, Shm, at};
+use super::shm::{MAX_PAGES, Shm, at};
 use super::sidecar::open_sidecar;
-use super::slots::{self, BYTE_PRESENCE, BYTE_PROCESS, Registration, Wishes};
+use super::slots::{self, BYTE_PRESENCE, Registration, Wishes};
 use super::wait::Wait;
 use super::{Hooks, Pager, superblock as sb};
 use crate::error::{Error, Result};
@@ -24,7 +26,6 @@ use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub bound: Duration,
     /// Open this snapshot, for reading only.
     pub snapshot: Option<String>,
+    /// Open it on any filesystem.
+    pub any_filesystem: bool,
 }
 
 impl Settings {
@@ -68,11 +71,13 @@ pub(super) struct Parts {
     pub(super) file: Arc<Held>,
     pub(super) path: PathBuf,
     pub(super) seed: u64,
+    /// Says to those that have another lock file that the store is in use.
+    pub(super) mark: Unshared,
     /// Holds presence and slot byte.
     pub(super) registered: Unshared,
     /// Says that the sidecar is in use.
     pub(super) side: Unshared,
-    pub(super) probe: File,
+    pub(super) probe: Unshared,
     pub(super) frozen: Option<Frozen>,
 }
 
@@ -84,7 +89,6 @@ impl Pager {
             return Pager::open_frozen(path, Some(name), settings, hooks);
         }
         let deadline = Instant::now() + settings.bound;
-        let begun = Instant::now();
         loop {
             let mut options = OpenOptions::new();
             options
@@ -104,13 +108,31 @@ impl Pager {
                     why: "not a regular file".to_owned(),
                 });
             }
-            if let Some(kind) = file::network_filesystem(&file) {
+            // Before anything is made beside it.
+            if (settings.read_only || !settings.create) && is_blank(&file, &path)? {
+                return Err(Error::NotAStore {
+                    path,
+                    why: "it is empty, or was never completed; open it for writing once".to_owned(),
+                });
+            }
+            if !settings.any_filesystem
+                && let Some(kind) = file::foreign_filesystem(&file)
+            {
                 return Err(refused(
                     &path,
-                    format!("it lies on {kind}: machines cannot share its memory; use a local disk"),
+                    format!(
+                        "it lies on {kind}, which is not known to share memory between all processes that use it; \
+                         use a local disk, or say that it does (any_filesystem)"
+                    ),
                 ));
             }
-            let lock = Unshared::new(file::reopen(&file, true).map_err(|e| open_error(&path, e))?);
+            let (lock, made) = match lockfile::obtain(&path, &file, deadline) {
+                Ok(lock) => lock,
+                Err(Error::Io { source, .. }) if settings.read_only && is_forbidden(&source) => {
+                    return Pager::open_frozen(path, None, settings, hooks);
+                }
+                Err(e) => return Err(e),
+            };
             let alone = file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Exclusive)?;
             if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
                 // Somebody is opening it for the first time, or closing it for the last.
@@ -123,63 +145,41 @@ impl Pager {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            if !alone && !file::ofd_range_is_held(&lock, BYTE_PROCESS, shm::PROCESS_SLOTS as u64)? {
-                // No process slot is taken, so nobody keeps a sidecar: those who are there read the last
-                // checkpoint without one (`frozen`), or are just coming or going.
-                if begun.elapsed() >= settings.bound.min(Duration::from_secs(2)) {
-                    return Err(refused(
-                        &path,
-                        format!(
-                            "{} has it open for reading without a sidecar; close it there and try again",
-                            process::who_locks(&file, BYTE_PRESENCE)
-                        ),
-                    ));
+            let name = lock_path(&path);
+            let is_there =
+                |name: &Path, file: &File| lockfile::is_at(name, file).map_err(|e| open_error(name, e));
+            if !is_there(&path, &file)? || !is_there(&name, &lock)? {
+                continue;
+            }
+            let mark = lockfile::mark(&file)?;
+            if alone && let Err(e) = lockfile::nobody_elsewhere(&path, &mark, settings.bound) {
+                if made {
+                    let _ = std::fs::remove_file(&name);
                 }
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
+                return Err(e);
             }
-            let now = match std::fs::metadata(&path) {
-                Ok(m) => Some((m.dev(), m.ino())),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-                Err(e) => return Err(open_error(&path, e)),
-            };
-            let id = file::identity(&file).map_err(|e| open_error(&path, e))?;
-            if now != Some((id.dev, id.ino)) {
-                continue;
-            }
-            return Pager::attach(path, file, lock, alone, settings, hooks);
+            lockfile::no_earlier_version(&path, &mark)?;
+            return Pager::attach(path, file, (lock, mark), alone, settings, hooks);
         }
     }
 
     fn attach(
         path: PathBuf,
         file: File,
-        lock: Unshared,
+        locks: (Unshared, Unshared),
         alone: bool,
         settings: &Settings,
         hooks: Box<dyn Hooks>,
     ) -> Result<Arc<Pager>> {
-        let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
-        if len == 0 && settings.read_only {
-            return Err(Error::NotAStore {
-                path,
-                why: "the file is empty".to_owned(),
-            });
-        }
         if alone && is_blank(&file, &path)? {
-            if settings.read_only {
-                return Err(Error::NotAStore {
-                    path,
-                    why: "it holds no checkpoint".to_owned(),
-                });
-            }
             create_store(&file, &path, settings.durability > 0)?;
         }
+        let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
         let (meta, meta_sum) = newest_meta(&file, &path)?;
         let shm = match open_sidecar(&path, &file, &meta, meta_sum, alone) {
             Ok(shm) => shm,
             Err(Error::Io { source, .. }) if alone && settings.read_only && is_forbidden(&source) => {
-                drop(lock);
+                drop(locks);
                 return Pager::open_frozen(path, None, settings, hooks);
             }
             Err(e) => return Err(e),
@@ -193,13 +193,15 @@ impl Pager {
         let needed = needed.min(MAX_PAGES) as usize * PAGE_SIZE;
         let map = Map::growing(Arc::clone(&file), needed, MAX_PAGES as usize * PAGE_SIZE)?;
         let side = Unshared::new(shm.lock_in_use()?);
-        let probe = file::reopen(&file, true).map_err(|e| open_error(&path, e))?;
+        let (lock, mark) = locks;
+        let probe = Unshared::new(file::reopen(&lock, true).map_err(|e| open_error(&path, e))?);
         let parts = Parts {
             shm,
             map,
             file,
             path,
             seed: meta.seed,
+            mark,
             registered: lock,
             side,
             probe,
@@ -249,6 +251,7 @@ impl Pager {
             frozen: parts.frozen,
             bound: settings.bound,
             registration: Mutex::new(Registration {
+                mark: parts.mark,
                 file: parts.registered,
                 side: parts.side,
                 process: 0,
@@ -257,7 +260,7 @@ impl Pager {
                 forks,
             }),
             process: AtomicU64::new(0),
-            probe: Mutex::new(Held::new(parts.probe)),
+            probe: Probe::new(parts.probe),
             pins: Pins::default(),
             memo: super::memo::Memo::default(),
             committed: Mutex::default(),

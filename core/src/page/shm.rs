@@ -29,7 +29,7 @@
 pub(crate) use super::at;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
-use crate::raw::held::{self, Held, Using};
+use crate::raw::held::{self, Descriptor, Held, Using};
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -38,7 +38,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
 /// one of its own.
-pub(crate) const LAYOUT: u64 = 19 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 20 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// The last layout whose sidecars have no signature.
 pub(crate) const LAST_UNSIGNED: u32 = 15;
@@ -269,6 +269,11 @@ fn next_sizes(old: usize, bytes: usize, size: usize) -> Option<(usize, usize)> {
     })
 }
 
+/// Whether anybody has a sidecar's file in use.
+pub(super) fn is_file_in_use(side: &impl Descriptor) -> Result<bool> {
+    file::ofd_is_held(side, BYTE_IN_USE, Ofd::Exclusive)
+}
+
 impl Shm {
     /// Maps an open sidecar file.
     pub(crate) fn map(file: File) -> Result<Shm> {
@@ -416,7 +421,7 @@ impl Shm {
 
     /// Whether anybody has it in use.
     pub(crate) fn is_in_use(&self) -> Result<bool> {
-        file::ofd_is_held(&self.file, BYTE_IN_USE, Ofd::Exclusive)
+        is_file_in_use(&self.file)
     }
 
     /// An error if the program has closed the sidecar's descriptor.
@@ -530,6 +535,23 @@ impl Shm {
     #[inline]
     pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
         self.cell::<TABLE>(page as usize * 8)
+    }
+
+    /// Empties the live table, and makes room for one of so many logical pages. Of a sidecar in memory, with no section
+    /// open.
+    pub(crate) fn clear_table(&self, logical: u64) -> Result<()> {
+        let file = self.file.using()?;
+        let len = file_length(&file)?;
+        for (at, n) in in_file(TABLE, MAX_PAGES as usize * 8).filter(|(at, _)| *at < len) {
+            file::punch(&file, at, n.min(len - at))
+                .map_err(|e| Error::io("cannot empty a sidecar in memory", e))?;
+        }
+        let want = Shm::length_for(logical);
+        if want > len {
+            file.set_len(want)
+                .map_err(|e| Error::io("cannot enlarge a sidecar in memory", e))?;
+        }
+        Ok(())
     }
 
     /// Makes sure that `bytes` of a growing region have blocks. Called under the latch (or, for

@@ -5,8 +5,9 @@
 //! 2. A sidecar that was left may hold the only copy of what was completed since the last checkpoint. So only
 //!    "not found" means that there is none. It is removed only if it was read and proved stale; all else is an
 //!    error that changes nothing and names the file and the remedy.
-//! 3. A sidecar appears under its name when it is complete: it is made under another one and renamed. So one that
-//!    is cut short or not ready was damaged.
+//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::beside`). So one
+//!    that is cut short or not ready was damaged.
+//! 4. One that a user may have put there that may not write the store, or that is no regular file, is an error.
 //!
 //! | FOUND | MEANS |
 //! | --- | --- |
@@ -28,36 +29,26 @@ use super::session;
 use super::shm::{self, MAX_PAGES, Region, Shm, at};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
+use crate::raw::beside::{self, Unnamed};
 use crate::raw::{boot, file, process};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The path of a store's sidecar.
 pub(super) fn sidecar_path(path: &Path) -> PathBuf {
-    beside(path, "-shm")
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
+    name.push("-shm");
     PathBuf::from(name)
-}
-
-fn open_file(name: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(name)
 }
 
 /// Opens the sidecar: the one in use, or alone a usable old one, or a new one.
 pub(super) fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64, alone: bool) -> Result<Shm> {
     let name = sidecar_path(path);
+    let found = beside::open(&name, file);
     if !alone {
-        return join(path, file, meta, &name);
+        return join(path, file, meta, &name, found);
     }
     let cannot = |what: &str, e: io::Error| {
         let todo = remedy(&e);
@@ -70,40 +61,67 @@ pub(super) fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64,
             e,
         )
     };
-    match open_file(&name) {
-        Ok(side) => match judge(path, file, &side, meta, meta_sum).map_err(|e| match e {
-            Error::Io { what, source } if what == READING => cannot("read", source),
-            e => e,
-        })? {
-            Left::Usable => {
-                return Shm::map_checked(side)?
-                    .ok_or_else(|| unusable(path, &name, "was cut short", meta.checkpoint));
-            }
-            Left::Stale => {}
-            Left::Foreign(nonce) => set_aside(&name, nonce)?,
-        },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(cannot("open", e)),
-    }
+    let found = found.map_err(|e| match e {
+        Ok(why) => unusable(path, &name, &why, meta.checkpoint),
+        Err(e) => cannot("open", e),
+    })?;
+    let Some(side) = found else {
+        session::nothing_left_elsewhere(file, path, &name, meta)?;
+        return make(file, &name, meta, meta_sum, false);
+    };
+    let left = judge(path, file, &side, meta, meta_sum).map_err(|e| match e {
+        Error::Io { what, source } if what == READING => cannot("read", source),
+        e => e,
+    })?;
+    let stale = match left {
+        Left::Foreign(nonce) => {
+            set_aside(&name, nonce)?;
+            false
+        }
+        // Whoever uses it has locked another lock file, which was removed since.
+        _ if shm::is_file_in_use(&side)? => {
+            return Err(refused(
+                path,
+                "others use it, but its lock file was removed meanwhile; close it everywhere first",
+            ));
+        }
+        Left::Usable => {
+            return Shm::map_checked(side)?
+                .ok_or_else(|| unusable(path, &name, "was cut short", meta.checkpoint));
+        }
+        Left::Stale => true,
+    };
     session::nothing_left_elsewhere(file, path, &name, meta)?;
-    make(path, file, &name, meta, meta_sum)
+    make(file, &name, meta, meta_sum, stale)
 }
 
-/// The sidecar that the others use.
-fn join(path: &Path, file: &File, meta: &Meta, name: &Path) -> Result<Shm> {
-    let side = open_file(name).map_err(|e| {
-        let todo = match e.kind() {
-            io::ErrorKind::NotFound => "close it everywhere first",
-            _ => remedy(&e),
-        };
-        refused(
-            path,
-            format!(
-                "others use it, but its sidecar {} cannot be opened ({e}); {todo}",
-                name.display()
-            ),
-        )
-    })?;
+/// The sidecar that the others use, as it was `found`.
+fn join(
+    path: &Path,
+    file: &File,
+    meta: &Meta,
+    name: &Path,
+    found: std::result::Result<Option<File>, std::result::Result<String, io::Error>>,
+) -> Result<Shm> {
+    let (why, todo) = match found {
+        Ok(Some(side)) => return join_file(path, side, file, meta),
+        Ok(None) => ("it is not there".to_owned(), "close it everywhere first"),
+        Err(Ok(why)) => (
+            format!("it {why}"),
+            "find out what it is, and close the store everywhere before you remove it",
+        ),
+        Err(Err(e)) => (e.to_string(), remedy(&e)),
+    };
+    Err(refused(
+        path,
+        format!(
+            "others use it, but its sidecar {} cannot be opened ({why}); {todo}",
+            name.display()
+        ),
+    ))
+}
+
+fn join_file(path: &Path, side: File, file: &File, meta: &Meta) -> Result<Shm> {
     let shm = Shm::map_checked(side)?.ok_or_else(|| {
         refused(
             path,
@@ -148,9 +166,6 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
     let name = sidecar_path(path);
     let bad = |why: &str| unusable(path, &name, why, meta.checkpoint);
     let reading = |e| Error::io(READING, e);
-    if !side.metadata().map_err(reading)?.is_file() {
-        return Err(bad("is not a regular file"));
-    }
     let head = match header(side).map_err(reading)? {
         Named::Whole(head) => head,
         Named::Not(why) => {
@@ -266,38 +281,21 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
     })
 }
 
-/// Makes a sidecar, names it in the store and gives it its name, in the place of a stale one.
-fn make(path: &Path, file: &File, name: &Path, meta: &Meta, meta_sum: u64) -> Result<Shm> {
+/// Makes a sidecar, names it in the store and gives it its name, in the place of a stale one if there is one.
+fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Result<Shm> {
     let cannot = |e| Error::io(format!("cannot make the sidecar {}", name.display()), e);
-    let unfinished = beside(path, "-shm-new");
-    match std::fs::remove_file(&unfinished) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot(e)),
-        _ => {}
+    let new = Unnamed::new(name, file).map_err(cannot)?;
+    file::in_place(new.file());
+    let side = new.file().try_clone().map_err(cannot)?;
+    let shm = fill(side, file, meta, meta_sum)?;
+    session::name(file, shm.get(at::NONCE), name)?;
+    shm.seal();
+    match stale {
+        true => new.replace(name),
+        false => new.link(name),
     }
-    let side = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&unfinished)
-        .map_err(cannot)?;
-    let made = || -> Result<Shm> {
-        // Who may open the store may open its sidecar.
-        if let Ok(m) = file.metadata() {
-            let _ = side.set_permissions(m.permissions());
-        }
-        file::in_place(&side);
-        let shm = fill(side, file, meta, meta_sum)?;
-        session::name(file, shm.get(at::NONCE), name)?;
-        shm.seal();
-        std::fs::rename(&unfinished, name).map_err(cannot)?;
-        Ok(shm)
-    };
-    made().inspect_err(|_| {
-        // It has no other name yet, and nothing is in it.
-        let _ = std::fs::remove_file(&unfinished);
-    })
+    .map_err(cannot)?;
+    Ok(shm)
 }
 
 /// A sidecar of a store that nothing was changed in since its newest checkpoint.

@@ -1,6 +1,6 @@
 //! Who uses the store: process slots and thread slots. What becomes of those of the dead: `burial`.
 //!
-//! 1. A process holds an exclusive OFD lock on its slot's byte (of the store file, far beyond any
+//! 1. A process holds an exclusive OFD lock on its slot's byte (of the lock file, far beyond any
 //!    content), through a descriptor that is never mapped and closes on exec. The lock goes with the
 //!    process, however it ends. A pid proves nothing and is kept for messages only.
 //! 2. A thread slot's owner word names process slot and generation, so a late look at a slot that was
@@ -17,13 +17,15 @@
 
 use super::Pager;
 use super::latch::{self, Latch};
+use super::lockfile;
 use super::shm::{self, Shm, at};
 use super::wait::Wait;
 use crate::error::{Error, Result};
 use crate::raw::file::{self, Ofd};
-use crate::raw::held::{Descriptor, Held};
+use crate::raw::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,6 +36,10 @@ pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
 pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
 /// First byte of the process slots.
 pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
+
+/// What a forked process says that may not open the files of its parent.
+const CANNOT_REOPEN: &str = "cannot open the store once more in a forked process (if privileges were dropped since it \
+                             was opened, open it in the new process)";
 
 /// In the owner of a thread slot: the thread has ended and left its locks.
 const ENDED: u64 = 1 << 31;
@@ -77,7 +83,9 @@ pub(crate) struct Wishes {
 /// This process's registration in one store.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    /// Holds presence and slot byte; never mapped.
+    /// Of the store file: says that it is in use (`lockfile`). Given up before what follows.
+    pub(crate) mark: Unshared,
+    /// Of the lock file: holds presence and slot byte; never mapped.
     pub(crate) file: Unshared,
     /// Holds a shared lock on the sidecar: a sidecar that nobody has locked is not the one in use.
     pub(crate) side: Unshared,
@@ -237,8 +245,11 @@ impl Pager {
                 slot
             }
         };
-        // Of a thread with a dead transaction: every operation looks closer (`find_acting_slot`).
-        if self.deaths.load(Ordering::Relaxed) == 0 || !self.has_dead(slot) {
+        if self.following().is_some() {
+            // Not noted as the last one used: so each section comes here first.
+            self.follow(slot)?;
+        } else if self.deaths.load(Ordering::Relaxed) == 0 || !self.has_dead(slot) {
+            // Of a thread with a dead transaction: every operation looks closer (`find_acting_slot`).
             LAST.set((self.serial, forks, slot));
         }
         Ok(slot)
@@ -372,26 +383,26 @@ impl Pager {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if reg.forks != process::forks() {
             if let Some(frozen) = &self.frozen {
-                frozen.renew(&*self.file.using()?)?;
+                frozen.renew(&self.file)?;
             }
-            let fresh = file::reopen(&reg.file, true)
-                .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
-            let fresh = Unshared::new(fresh);
+            let fresh = Unshared::new(again(&reg.file)?);
             if !file::ofd_lock(&fresh, BYTE_PRESENCE, Ofd::Shared)? {
                 return Err(Error::WouldBlock {
                     what: "the store, which is being closed or recovered",
                 });
             }
+            let mark = if self.frozen.is_some() {
+                Unshared::new(again(&reg.mark)?)
+            } else {
+                lockfile::mark(&self.file)?
+            };
             let side = Unshared::new(self.shm.lock_in_use()?);
+            let probe = Unshared::new(again(&fresh)?);
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.wishes)?;
             note_fork(&self.shm, process);
-            *self
-                .probe
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner) = file::reopen(&fresh, true)
-                .map(Held::new)
-                .map_err(|e| Error::io("cannot reopen the store in a forked process", e))?;
+            self.probe.renew(probe);
             *reg = Registration {
+                mark,
                 file: fresh,
                 side,
                 process,
@@ -437,6 +448,11 @@ impl Pager {
             None => "a thread that has ended".to_owned(),
         }
     }
+}
+
+/// A second description of a file that this process's parent has open.
+fn again(file: &impl Descriptor) -> Result<File> {
+    file::reopen(file, true).map_err(|e| Error::io(CANNOT_REOPEN, e))
 }
 
 /// Marks a process slot free and forgets its pins.

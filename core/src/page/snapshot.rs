@@ -22,7 +22,6 @@ use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Descriptor;
 use crate::raw::process::{self, Unshared};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// First of the bytes that say that a snapshot is open: one for each checkpoint number.
@@ -55,6 +54,32 @@ pub(crate) fn claim(file: &impl Descriptor, checkpoint: u64) -> Result<Option<Un
     let own = file::reopen(file, false).map_err(|e| Error::io("cannot reopen the store file", e))?;
     let own = Unshared::new(own);
     Ok(file::ofd_lock(&own, BYTE_CLAIM + checkpoint, Ofd::Shared)?.then_some(own))
+}
+
+/// The byte of a snapshot that is being dropped, by the one checkpointer.
+struct Byte<'p>(&'p Pager, u64);
+
+impl<'p> Byte<'p> {
+    /// `Error::InUse` while the snapshot is open. Through the descriptor of this process's mark, which is open
+    /// whatever this process may open by now.
+    fn take(pager: &'p Pager, snapshot: &Snapshot) -> Result<Byte<'p>> {
+        let byte = BYTE_CLAIM + snapshot.checkpoint;
+        if file::ofd_lock(&pager.registration()?.mark, byte, Ofd::Exclusive)? {
+            return Ok(Byte(pager, byte));
+        }
+        Err(Error::InUse {
+            what: format!("the snapshot {:?}", snapshot.name),
+            holder: process::who_locks(&*pager.file.using()?, byte),
+        })
+    }
+}
+
+impl Drop for Byte<'_> {
+    fn drop(&mut self) {
+        if let Ok(reg) = self.0.registration() {
+            let _ = file::ofd_lock(&reg.mark, self.1, Ofd::None);
+        }
+    }
 }
 
 impl Pager {
@@ -189,8 +214,11 @@ impl Pager {
 
     /// Whether somebody has a snapshot open.
     pub(crate) fn is_claimed(&self, checkpoint: u64) -> Result<bool> {
-        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        file::ofd_is_held(&*probe, BYTE_CLAIM + checkpoint, Ofd::Exclusive)
+        file::ofd_is_held(
+            &self.registration()?.mark,
+            BYTE_CLAIM + checkpoint,
+            Ofd::Exclusive,
+        )
     }
 
     /// The snapshots, the oldest first.
@@ -289,16 +317,7 @@ impl Pager {
                     });
                 }
             }
-            let byte = BYTE_CLAIM + found.checkpoint;
-            let own = file::reopen(&pager.file, true)
-                .map(Unshared::new)
-                .map_err(|e| Error::io("cannot reopen the store file", e))?;
-            if !file::ofd_lock(&own, byte, Ofd::Exclusive)? {
-                return Err(Error::InUse {
-                    what: format!("the snapshot {name:?}"),
-                    holder: process::who_locks(&*pager.file.using()?, byte),
-                });
-            }
+            let _byte = Byte::take(pager, found)?;
             pager.checkpoint_with(&Request::Drop(found))?;
             let left = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
             if left.iter().any(|s| s.checkpoint == found.checkpoint) {

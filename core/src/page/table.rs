@@ -53,6 +53,11 @@ impl Entry {
         page[i * 16 + 8..i * 16 + 16].copy_from_slice(&self.sum.to_le_bytes());
     }
 
+    /// Whether it is this page's entry.
+    pub(crate) fn fits(self, page: &[u8; PAGE_SIZE]) -> bool {
+        xxh3_64(page) == self.sum
+    }
+
     /// The live table's form.
     pub(crate) fn live(self) -> u64 {
         u64::from(self.phys) | u64::from(self.birth) << 32
@@ -97,10 +102,15 @@ impl Pager {
         // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the
         // caller is in a section or runs the checkpoint, so it stays reachable meanwhile.
         let page = unsafe { self.map.page(PhysNo(entry.phys)) }?;
-        if xxh3_64(page) != entry.sum {
-            return Err(Error::Corrupt { what, at });
+        if entry.fits(page) {
+            return Ok(page);
         }
-        Ok(page)
+        let Some(follow) = self.following() else {
+            return Err(Error::Corrupt { what, at });
+        };
+        self.keep_copy(follow, entry, what)?;
+        // SAFETY: as above: the copy is complete, and it is not made again while it fits.
+        unsafe { self.map.page(PhysNo(entry.phys)) }
     }
 
     /// The durable root and the height of its tree. Every checkpoint writes the root anew.

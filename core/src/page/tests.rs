@@ -44,6 +44,7 @@ fn open(path: &Path) -> Arc<Pager> {
         max_age: None,
         bound: Duration::from_secs(5),
         snapshot: None,
+        any_filesystem: true,
     };
     Pager::open(path, &settings, Box::new(NoHooks)).unwrap()
 }

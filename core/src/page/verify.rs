@@ -161,7 +161,7 @@ impl Pager {
     /// checkpoints with everybody kept out: for small stores, and stores that nobody else uses.
     pub fn check_pages(&self) -> Result<PageReport> {
         if let Some(frozen) = &self.frozen {
-            return self.check_frozen(frozen.tree);
+            return self.check_frozen(self.frozen_tree(frozen));
         }
         self.read_superblock_page_count()?;
         self.with_checkpoint(|pager| {

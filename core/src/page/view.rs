@@ -62,7 +62,7 @@ impl Pager {
         let tree = |pager: &Pager| -> Result<Tree> {
             pager.slot()?;
             match &pager.frozen {
-                Some(frozen) => Ok(frozen.tree),
+                Some(frozen) => Ok(pager.frozen_tree(frozen)),
                 None => Err(Error::invalid(
                     "pages can be walked in a snapshot only: open the store at one",
                 )),
@@ -84,7 +84,7 @@ impl Pager {
 
     /// The numbers of a frozen opening.
     pub(crate) fn frozen_state(&self) -> Option<FrozenState> {
-        let tree = self.frozen.as_ref()?.tree;
+        let tree = self.frozen_tree(self.frozen.as_ref()?);
         Some(FrozenState {
             origin: Origin {
                 uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
@@ -101,13 +101,13 @@ impl Pager {
 
     /// Reads pages that entries of it name, one after the other, and compares them.
     pub(crate) fn read_entries(&self, entries: &[(u64, Entry)], bytes: &mut [u8]) -> Result<()> {
-        read_pages(
+        self.unless_stale(read_pages(
             &*self.file.using()?,
             self.shm.get(at::FILE_PAGES),
             entries,
             bytes,
             BAD_PAGE,
-        )
+        ))
     }
 
     /// Of the same file, whatever its name.

@@ -52,6 +52,18 @@ pub(crate) fn allocate(file: &impl Descriptor, offset: u64, len: u64, what: &'st
     }
 }
 
+/// Gives the blocks of a range back: it reads as zeros.
+pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: a plain system call on an open descriptor.
+    let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as libc::off_t, len as libc::off_t) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// For filesystems without fallocate: writes zeros. What is allocated was never used before (or, a process's
 /// table of pins, is about to be written anew): a file that is longer may have holes there.
 fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
@@ -234,7 +246,12 @@ pub(crate) fn ofd_lock(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<boo
         match e.raw_os_error() {
             Some(libc::EAGAIN | libc::EACCES) => return Ok(false),
             Some(libc::EINTR) => {}
-            _ => return Err(Error::io("cannot lock the store file (fcntl F_OFD_SETLK)", e)),
+            _ => {
+                return Err(Error::io(
+                    "cannot lock a byte of a file of the store (fcntl F_OFD_SETLK)",
+                    e,
+                ));
+            }
         }
     }
 }
@@ -253,14 +270,15 @@ pub(crate) fn ofd_unlock_all(file: &impl Descriptor) {
     }
 }
 
-/// Whether another open file description holds a lock that would refuse `kind` on byte `at`.
+/// Whether another open file description holds a lock that would refuse `kind` on byte `at`. `Shared` asks for
+/// exclusive locks only, which need a descriptor that is open for writing.
 pub(crate) fn ofd_is_held(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<bool> {
     is_held(file, flock_at(at, kind))
 }
 
-/// Whether another open file description holds a lock on any of `len` bytes.
-pub(crate) fn ofd_range_is_held(file: &impl Descriptor, at: u64, len: u64) -> Result<bool> {
-    let mut l = flock_at(at, Ofd::Exclusive);
+/// Whether another open file description holds an exclusive lock on any of `len` bytes.
+pub(crate) fn ofd_range_is_taken(file: &impl Descriptor, at: u64, len: u64) -> Result<bool> {
+    let mut l = flock_at(at, Ofd::Shared);
     l.l_len = len as libc::off_t;
     is_held(file, l)
 }
@@ -271,7 +289,7 @@ fn is_held(file: &impl Descriptor, mut l: libc::flock) -> Result<bool> {
     let r = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut l) };
     if r != 0 {
         return Err(Error::io(
-            "cannot query locks of the store file (fcntl F_OFD_GETLK)",
+            "cannot query locks of a file of the store (fcntl F_OFD_GETLK)",
             io::Error::last_os_error(),
         ));
     }
@@ -306,17 +324,50 @@ fn filesystem(file: &File) -> u64 {
     }
 }
 
-/// The name of the network filesystem a file lies on, if it does: shared mappings do not cross
-/// machines, so a store there would be torn.
-pub(crate) fn network_filesystem(file: &File) -> Option<&'static str> {
-    match filesystem(file) {
-        0x6969 => Some("NFS"),
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
-        0x0102_1997 => Some("9p"),
-        0x00c3_6400 => Some("Ceph"),
-        0x5346_414f => Some("AFS"),
-        _ => None,
+/// Filesystems of one machine, whose shared mappings, `fallocate` and byte locks are as an engine needs them.
+const LOCAL: [(u64, &str); 11] = [
+    (0xef53, "ext2, ext3 or ext4"),
+    (0x5846_5342, "XFS"),
+    (0x9123_683e, "Btrfs"),
+    (0xf2f5_2010, "F2FS"),
+    (0x2fc1_2fc1, "ZFS"),
+    (0xca45_1a4e, "bcachefs"),
+    (0x0102_1994, "tmpfs"),
+    (0x8584_58f6, "ramfs"),
+    // Its upper layer is one of the others: the kernel takes no network filesystem for it.
+    (0x794c_7630, "overlayfs"),
+    (0x3153_464a, "JFS"),
+    (0x3434, "NILFS"),
+];
+
+/// Names of some that are not, for messages.
+const FOREIGN: [(u64, &str); 12] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "SMB (CIFS)"),
+    (0xfe53_4d42, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x6573_5546, "FUSE"),
+    (0x4d44, "FAT"),
+    (0x2011_bab0, "exFAT"),
+    (0x7366_746e, "NTFS"),
+    (0x0bd0_0bd0, "Lustre"),
+];
+
+/// Of a file on a filesystem that is not known to be local: its kind. Shared mappings do not cross machines, so a
+/// store on a network filesystem would be torn.
+pub(crate) fn foreign_filesystem(file: &File) -> Option<String> {
+    let kind = filesystem(file);
+    if LOCAL.iter().any(|(local, _)| *local == kind) {
+        return None;
     }
+    let name = FOREIGN.iter().find(|(foreign, _)| *foreign == kind);
+    Some(name.map_or_else(
+        || format!("a filesystem of type {kind:#x}"),
+        |(_, name)| (*name).to_owned(),
+    ))
 }
 
 /// On Btrfs, says of a new, empty file that its blocks are written in place. Else each write through the map

@@ -7,6 +7,7 @@
 //! 3. Plain bytes of a map are reached through `unsafe` methods whose contract is the section
 //!    protocol of the page manager; only `page::section` and `page::checkpoint` call them.
 
+pub(crate) mod beside;
 pub(crate) mod boot;
 pub(crate) mod failpoint;
 pub(crate) mod fault;

@@ -216,7 +216,7 @@ impl NewFile {
             Some(name) if replace => {
                 std::fs::rename(name, &target).map_err(|e| cannot("make", &target, e))?;
             }
-            Some(name) => rename_new(name, &target)?,
+            Some(name) => rename_new(name, &target).map_err(|e| cannot("make", &target, e))?,
         }
         self.name = None;
         let dir = target.parent().unwrap_or(Path::new("/"));
@@ -245,8 +245,9 @@ impl NewFile {
     }
 }
 
-/// Renames a file to a name that nobody has.
-fn rename_new(from: &Path, to: &Path) -> Result<()> {
+/// Renames a file to a name that no file has; `EEXIST` if one has it.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
     let (a, b) = (c_string(from)?, c_string(to)?);
     // SAFETY: both are strings with a zero at their end.
     let done = unsafe {
@@ -265,12 +266,10 @@ fn rename_new(from: &Path, to: &Path) -> Result<()> {
     match e.raw_os_error() {
         // A filesystem that cannot do that in one step.
         Some(libc::EINVAL | libc::ENOSYS) if std::fs::symlink_metadata(to).is_err() => {
-            std::fs::rename(from, to).map_err(|e| cannot("make", to, e))
+            std::fs::rename(from, to)
         }
-        Some(libc::EINVAL | libc::ENOSYS) => {
-            Err(cannot("make", to, io::Error::from_raw_os_error(libc::EEXIST)))
-        }
-        _ => Err(cannot("make", to, e)),
+        Some(libc::EINVAL | libc::ENOSYS) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
+        _ => Err(e),
     }
 }
 

@@ -60,12 +60,16 @@ fn unshare(fd: i32) {
     for i in 0..n {
         path[14 + i] = digits[n - 1 - i];
     }
-    // SAFETY: plain system calls; the path ends with a zero byte. A failed open replaces the descriptor
-    // by one of /dev/null: better no file than the parent's locks.
+    // SAFETY: plain system calls; the path ends with a zero byte. A failed open (this process may not open the file
+    // any more) replaces the descriptor by one that can lock nothing: better no file than the parent's locks, and better an
+    // error than a lock of something else.
     unsafe {
         let mut new = libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC);
         if new < 0 {
-            new = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            new = libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        }
+        if new < 0 {
+            new = libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
         }
         if new >= 0 {
             libc::dup3(new, fd, libc::O_CLOEXEC);
@@ -351,4 +355,31 @@ pub(crate) fn limit(what: libc::__rlimit_resource_t) -> Option<u64> {
     // SAFETY: `limit` is writable and of the right type.
     let done = unsafe { libc::getrlimit(what, &raw mut limit) };
     (done == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Whether the system's list of users knows that a user is in a group.
+pub(crate) fn is_in_group(user: u32, group: u32) -> bool {
+    let mut text = vec![0u8; 16 * 1024];
+    // SAFETY: passwd is plain data; all-zero is a valid value of it.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: the entry, the text and the result are writable, and the text is as long as said.
+    let done = unsafe {
+        libc::getpwuid_r(
+            user,
+            &raw mut entry,
+            text.as_mut_ptr().cast(),
+            text.len(),
+            &raw mut found,
+        )
+    };
+    if done != 0 || found.is_null() {
+        return false;
+    }
+    let mut groups = vec![0 as libc::gid_t; 1024];
+    let mut count = groups.len() as libc::c_int;
+    // SAFETY: the name lies in `text`, which lives on; the list is writable and as long as said.
+    let done =
+        unsafe { libc::getgrouplist(entry.pw_name, entry.pw_gid, groups.as_mut_ptr(), &raw mut count) };
+    done >= 0 && groups[..(count as usize).min(groups.len())].contains(&group)
 }

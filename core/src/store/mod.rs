@@ -88,6 +88,15 @@ pub struct Options {
     /// Open the snapshot of this name, for reading only (whatever `read_only` says). Needs no write permission,
     /// and nobody else is kept waiting; but the snapshot cannot be dropped meanwhile.
     pub snapshot: Option<String>,
+    /// Open it also on a filesystem that is not known to share memory between all processes that use it (a network
+    /// filesystem, FUSE), since the caller knows that it does. The default is what the environment variable
+    /// `PERSIST_ANY_FILESYSTEM` says (1: yes).
+    pub any_filesystem: bool,
+}
+
+/// What the environment says of filesystems that are not known to be local.
+fn any_filesystem() -> bool {
+    std::env::var_os("PERSIST_ANY_FILESYSTEM").is_some_and(|v| v == "1")
 }
 
 impl Default for Options {
@@ -99,6 +108,7 @@ impl Default for Options {
             max_age: Some(Duration::from_secs(1)),
             lock_timeout: Duration::from_secs(30),
             snapshot: None,
+            any_filesystem: any_filesystem(),
         }
     }
 }
@@ -170,6 +180,7 @@ impl Store {
             max_age: options.max_age,
             bound: options.lock_timeout,
             snapshot: options.snapshot.clone(),
+            any_filesystem: options.any_filesystem,
         };
         let pager = Pager::open(path.as_ref(), &settings, Box::new(LockHooks))?;
         let root = match find_root(&pager).map_err(|e| pager.with_way_back(e)) {

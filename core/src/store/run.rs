@@ -76,6 +76,8 @@ impl Store {
             // Whatever it is, it may be made of torn bytes.
             _ if !holds => Attempt::Revoked,
             Err(Error::Busy(_)) => Attempt::Busy,
+            // Of a checkpoint that was replaced: the next attempt is at the newest one.
+            Err(Error::Stale) => Attempt::Revoked,
             done => Attempt::Done(done),
         })
     }

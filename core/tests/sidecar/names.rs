@@ -14,7 +14,7 @@ fn a_store_that_was_moved_while_open_is_found_with_its_sidecar_only() {
     set(&store, "n", 1).unwrap();
     std::fs::rename(&a, &b).unwrap();
     set(&store, "n", 2).unwrap();
-    refused(&b, "cannot be opened");
+    refused(&b, "by another name");
     // The old name is free for another store, which does not touch this one.
     let other = open(&a);
     assert_eq!(get(&other, "n"), None);
@@ -26,10 +26,12 @@ fn a_store_that_was_moved_while_open_is_found_with_its_sidecar_only() {
     drop((store, other));
     let store = open(&b);
     assert_eq!(get(&store, "n"), Some(3));
-    // Moved with its sidecar it is met by all.
+    // Moved with its sidecar and its lock file it is met by all.
     let c = dir.path().join("c.store");
     std::fs::rename(&b, &c).unwrap();
     std::fs::rename(sidecar(&b), sidecar(&c)).unwrap();
+    refused(&c, "by another name");
+    std::fs::rename(dir.path().join("b.store-lock"), dir.path().join("c.store-lock")).unwrap();
     let second = open(&c);
     set(&second, "n", 4).unwrap();
     assert_eq!(get(&store, "n"), Some(4));
@@ -62,7 +64,7 @@ fn a_store_with_two_names_is_used_by_one_at_a_time() {
     let (a, b) = (dir.path().join("a.store"), dir.path().join("b.store"));
     let store = open(&a);
     std::fs::hard_link(&a, &b).unwrap();
-    refused(&b, "cannot be opened");
+    refused(&b, "by another name");
     set(&store, "n", 1).unwrap();
     store.close().unwrap();
     drop(store);

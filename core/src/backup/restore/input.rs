@@ -1,9 +1,8 @@
 //! Backups as they are read: files and streams, which may end anywhere.
 
 use crate::error::{Error, Result};
-use crate::page::image::keep;
+use crate::page::keep::{Kept, keep};
 use crate::raw::place::read_past_cache;
-use crate::raw::process::Unshared;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
 use std::path::{Path, PathBuf};
@@ -61,7 +60,7 @@ impl<'a> Input<'a> {
 
 pub(super) enum From<'a> {
     /// And how much of it was read.
-    File(Unshared, u64),
+    File(Kept, u64),
     Stream(Box<dyn Read + 'a>),
 }
 
@@ -83,7 +82,7 @@ impl Reader<'_> {
         match &mut self.from {
             From::Stream(stream) => stream.read(bytes),
             From::File(file, at) => {
-                let n = read_past_cache(file, &mut [IoSliceMut::new(bytes)], *at)? as usize;
+                let n = read_past_cache(&file.file, &mut [IoSliceMut::new(bytes)], *at)? as usize;
                 *at += n as u64;
                 Ok(n)
             }

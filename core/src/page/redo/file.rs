@@ -21,11 +21,12 @@
 use super::record::SECTOR;
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
+use crate::raw::beside::{self, Unnamed};
 use crate::raw::file;
-use crate::raw::held::{Descriptor, Held};
-use std::fs::{File, OpenOptions};
+use crate::raw::held::{self, Descriptor, Held};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -77,17 +78,6 @@ pub(crate) enum Found {
     Foreign(&'static str),
 }
 
-fn open(path: &Path, create: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(create)
-        .truncate(create)
-        .mode(0o666)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-}
-
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut b = [0; 8];
     b.copy_from_slice(&bytes[at..at + 8]);
@@ -96,17 +86,25 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 impl LogFile {
     /// Looks for the log of this store and generation.
-    pub(crate) fn find(path: &Path, uuid: [u64; 2], generation: u64) -> Result<Found> {
+    pub(crate) fn find(
+        path: &Path,
+        store: &impl Descriptor,
+        uuid: [u64; 2],
+        generation: u64,
+    ) -> Result<Found> {
         let failed = |e| Error::io(format!("cannot read the log {}", path.display()), e);
-        let file = match open(path, false) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
-            Err(e) => return Err(failed(e)),
+        let file = match beside::open(path, &*held::ours(store, "cannot look for the log")?) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Found::Missing),
+            Err(Ok(why)) => {
+                return Err(Error::Refused {
+                    path: path.to_owned(),
+                    why: format!("it {why}: find out what it is, and remove it"),
+                });
+            }
+            Err(Err(e)) => return Err(failed(e)),
         };
         let meta = file.metadata().map_err(failed)?;
-        if !meta.is_file() {
-            return Ok(Found::Foreign("is not a regular file"));
-        }
         if meta.len() == 0 {
             return Ok(Found::Emptied);
         }
@@ -138,7 +136,12 @@ impl LogFile {
     }
 
     /// Makes a log, over whatever has its name. No meta page needs that.
-    pub(crate) fn create(path: &Path, store: &File, uuid: [u64; 2], generation: u64) -> Result<LogFile> {
+    pub(crate) fn create(
+        path: &Path,
+        store: &impl Descriptor,
+        uuid: [u64; 2],
+        generation: u64,
+    ) -> Result<LogFile> {
         let failed = |e: io::Error| match e.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace {
                 what: "the redo log",
@@ -146,18 +149,16 @@ impl LogFile {
             },
             _ => Error::io(format!("cannot make the log {}", path.display()), e),
         };
+        let store = store.ours().map_err(failed)?;
         // Not the same file: a process that has the old one open (it will ask for the generation) must not
         // find another's bytes in it.
         match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
         }
-        let file = open(path, true).map_err(failed)?;
-        file::in_place(&file);
-        // Who may open the store may open its log.
-        if let Ok(m) = store.metadata() {
-            let _ = file.set_permissions(m.permissions());
-        }
+        let new = Unnamed::new(path, &store).map_err(failed)?;
+        file::in_place(new.file());
+        let file = new.file().try_clone().map_err(failed)?;
         let mut head = [0u8; PAGE_SIZE];
         head[..8].copy_from_slice(MAGIC);
         head[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -174,11 +175,9 @@ impl LogFile {
         };
         let made = file::write_log(&log.file, &head, 0)
             .and_then(|()| log.extend(STEP))
-            .and_then(|()| file::flush_log(&log.file));
-        if let Err(e) = made {
-            let _ = std::fs::remove_file(path);
-            return Err(failed(e));
-        }
+            .and_then(|()| file::flush_log(&log.file))
+            .and_then(|()| new.link(path));
+        made.map_err(failed)?;
         // A directory that cannot be opened or flushed (permissions, odd filesystems) is no reason to fail.
         if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
             let _ = dir.sync_all();
@@ -250,7 +249,8 @@ mod tests {
     use super::*;
 
     fn found(path: &Path, uuid: [u64; 2], generation: u64) -> String {
-        match LogFile::find(path, uuid, generation).unwrap() {
+        let store = File::open(path.with_file_name("a")).unwrap();
+        match LogFile::find(path, &store, uuid, generation).unwrap() {
             Found::Log(_) => "log".to_owned(),
             Found::Foreign(what) => what.to_owned(),
             other => format!("{other:?}"),
@@ -260,7 +260,10 @@ mod tests {
     #[test]
     fn a_log_is_known_by_store_and_generation() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, store) = (dir.path().join("a-wal"), tempfile::tempfile().unwrap());
+        let (path, store) = (
+            dir.path().join("a-wal"),
+            File::create(dir.path().join("a")).unwrap(),
+        );
         assert_eq!(found(&path, [1, 2], 3), "Missing");
         LogFile::create(&path, &store, [1, 2], 3).unwrap();
         assert_eq!(found(&path, [1, 2], 3), "log");

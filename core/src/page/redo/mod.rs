@@ -231,7 +231,7 @@ impl Pager {
         let generation = self.shm.get(at::LOG_GENERATION);
         // A file that cannot be looked at is not taken for none: another would be made in its place.
         if generation != 0
-            && let Found::Log(log) = LogFile::find(&path, uuid, generation)?
+            && let Found::Log(log) = LogFile::find(&path, &self.file, uuid, generation)?
             && log.ring == RING
         {
             return Ok(());
@@ -365,7 +365,7 @@ impl Pager {
             return f(&log);
         }
         let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
-        let log = match LogFile::find(&file::path_of(&self.path), uuid, generation) {
+        let log = match LogFile::find(&file::path_of(&self.path), &self.file, uuid, generation) {
             Ok(Found::Log(log)) if log.ring == RING => Arc::new(log),
             Ok(_) => return Err(std::io::Error::other("its file is gone")),
             Err(e) => return Err(std::io::Error::other(e.to_string())),

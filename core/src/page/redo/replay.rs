@@ -33,7 +33,7 @@ impl Pager {
                 path.display()
             ),
         };
-        let log = match LogFile::find(&path, meta.uuid, meta.log.generation)? {
+        let log = match LogFile::find(&path, &self.file, meta.uuid, meta.log.generation)? {
             Found::Log(log) => log,
             Found::Emptied => {
                 self.shm.set(at::LOG_GENERATION, 0);

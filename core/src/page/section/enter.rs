@@ -74,9 +74,11 @@ impl Pager {
     pub(crate) fn read_held<R>(&self, f: impl Fn(&ReadSection<'_>) -> Result<R>) -> Result<R> {
         loop {
             let section = self.read(&mut Wait::forever())?;
-            let done = self.unless_damaged(f(&section));
-            if section.holds() {
-                return done;
+            match self.unless_damaged(f(&section)) {
+                // Of a checkpoint that was replaced: at the newest one.
+                Err(Error::Stale) => {}
+                done if section.holds() => return done,
+                _ => {}
             }
         }
     }
@@ -286,8 +288,16 @@ impl Pager {
             if waited >= gate::REVOKE_AFTER {
                 // A dead one leaves more behind than its mark.
                 self.look_after(reader, Some(mine))?;
-                Gate::revoke(mark);
-                return Ok(());
+                if self.following().is_none() {
+                    Gate::revoke(mark);
+                    return Ok(());
+                }
+                if waited >= self.bound {
+                    return Err(Error::Timeout {
+                        what: "a reader of the checkpoint that was shown before to leave it".to_owned(),
+                        holder: self.describe_slot(reader),
+                    });
+                }
             }
             // Where there is much else to do every turn of this can take milliseconds.
             if turns < 2100 && waited < SLEEP {

@@ -1,0 +1,341 @@
+//! Files beside a store (`FILE-lock`, `FILE-shm`, `FILE-wal`): made with their final owner and mode, and used only if
+//! a user that may write the store made them.
+//!
+//! 1. A file has its final owner, group, mode and access list before it has its name. The umask plays no part.
+//! 2. Only users that may write the store can open the file at all: each class of users has read and write
+//!    permission where the store has write permission, else none. So a user that may only read the store can
+//!    neither read the file nor lock a byte of it.
+//! 3. A file that has the name already is used only if it is a regular file (with one name, unless it is the store
+//!    owner's; one with more keeps its mode), and its owner is the
+//!    store's owner, root, this process's user, or another user that may write the store. Symbolic links are not
+//!    followed.
+
+use crate::raw::file;
+use crate::raw::place::rename_new;
+use crate::raw::process;
+use std::ffi::{CStr, CString};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+
+/// Who may use a file, and as what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl Owner {
+    fn of(data: &Metadata) -> Owner {
+        Owner {
+            uid: data.uid(),
+            gid: data.gid(),
+            mode: data.mode() & 0o777,
+        }
+    }
+}
+
+/// This process's user, as the kernel checks it.
+pub(crate) fn user() -> u32 {
+    // SAFETY: a plain system call, which cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Read and write permission for each class of users that may write.
+fn writers_only(mode: u32) -> u32 {
+    let writers = mode & 0o222;
+    writers | writers << 1
+}
+
+/// The access list of the store, with read and write permission where it has write permission. None: there is none.
+/// A list is a version word, then entries of 8 bytes: tag, permissions, id.
+fn writers_list(store: &File) -> Option<Vec<u8>> {
+    let mut list = file::attribute(store, ACCESS_LIST).ok().flatten()?;
+    for entry in list.get_mut(4..)?.chunks_exact_mut(8) {
+        entry[2] = if entry[2] & 2 != 0 { 6 } else { 0 };
+    }
+    Some(list)
+}
+
+/// Gives a file that this process owns the owner, group, mode and access list that belong beside the store.
+fn dress(new: &File, store: &File) -> io::Result<()> {
+    let (want, made) = (Owner::of(&store.metadata()?), Owner::of(&new.metadata()?));
+    if user() == 0 {
+        if (made.uid, made.gid) != (want.uid, want.gid) {
+            fchown(new, Some(want.uid), Some(want.gid))?;
+        }
+    } else if made.gid != want.gid {
+        // A user that is not in the store's group writes it by another class; then that group has nothing here.
+        let _ = fchown(new, None, Some(want.gid));
+    }
+    let mut mode = writers_only(want.mode);
+    let is_groups = new.metadata()?.gid() == want.gid;
+    if !is_groups {
+        mode &= !0o070 | (mode & 0o007) << 3;
+    }
+    let Some(list) = writers_list(store).filter(|_| is_groups) else {
+        return new.set_permissions(Permissions::from_mode(mode));
+    };
+    // The group's part of the mode is the list's mask.
+    new.set_permissions(Permissions::from_mode(mode & !0o070))?;
+    file::set_attribute(new, ACCESS_LIST, &list)
+}
+
+/// A file without a name.
+#[derive(Debug)]
+pub(crate) struct Unnamed {
+    file: File,
+    /// The name it has meanwhile, where the filesystem knows no files without one.
+    name: Option<PathBuf>,
+}
+
+impl Drop for Unnamed {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
+
+fn temporary(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(format!(".{:016x}", process::random_u64()));
+    PathBuf::from(name)
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(Into::into)
+}
+
+impl Unnamed {
+    /// An empty file that is to be `target`, beside this store.
+    pub(crate) fn new(target: &Path, store: &File) -> io::Result<Unnamed> {
+        let dir = target.parent().unwrap_or(Path::new("/"));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        let unnamed = options.clone().custom_flags(libc::O_TMPFILE).open(dir);
+        let new = match unnamed {
+            Ok(file) => Unnamed { file, name: None },
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)
+                ) =>
+            {
+                let name = temporary(target);
+                Unnamed {
+                    file: options.create_new(true).open(&name)?,
+                    name: Some(name),
+                }
+            }
+            Err(e) => return Err(e),
+        };
+        dress(&new.file, store)?;
+        Ok(new)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its name, which no other file has; `EEXIST` if one has it.
+    pub(crate) fn link(mut self, target: &Path) -> io::Result<File> {
+        match &self.name {
+            None => self.link_as(target)?,
+            Some(name) => rename_new(name, target)?,
+        }
+        self.name = None;
+        self.file.try_clone()
+    }
+
+    /// Names a file that has no name yet.
+    fn link_as(&self, target: &Path) -> io::Result<()> {
+        let from = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let (from, to) = (c_string(&from)?, c_string(target)?);
+        // SAFETY: both are strings with a zero at their end.
+        let done = unsafe {
+            libc::linkat(
+                libc::AT_FDCWD,
+                from.as_ptr(),
+                libc::AT_FDCWD,
+                to.as_ptr(),
+                libc::AT_SYMLINK_FOLLOW,
+            )
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Gives it its name in the place of the file that has it.
+    pub(crate) fn replace(mut self, target: &Path) -> io::Result<File> {
+        if self.name.is_none() {
+            let name = temporary(target);
+            self.link_as(&name)?;
+            self.name = Some(name);
+        }
+        if let Some(name) = &self.name {
+            std::fs::rename(name, target)?;
+        }
+        self.name = None;
+        self.file.try_clone()
+    }
+}
+
+/// Opens a file beside the store for reading and writing. None: it is not there. `Err(Ok(why))`: it is not to be
+/// used, and why.
+pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<String, io::Error>> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(name);
+    let found = match opened {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(Ok("is a symbolic link, which is not followed".to_owned()));
+        }
+        Err(e) => return Err(Err(e)),
+    };
+    if let Some(why) = objection(name, &found, store).map_err(Err)? {
+        return Err(Ok(why));
+    }
+    adjust(&found, store);
+    Ok(Some(found))
+}
+
+/// What forbids to use a file beside the store.
+fn objection(name: &Path, found: &File, store: &File) -> io::Result<Option<String>> {
+    let (data, of) = (found.metadata()?, store.metadata()?);
+    if !data.is_file() {
+        return Ok(Some("is not a regular file".to_owned()));
+    }
+    if data.nlink() > 1 && data.uid() != of.uid() {
+        return Ok(Some(
+            "has more than one name (hard links), and may belong to something else".to_owned(),
+        ));
+    }
+    let owner = data.uid();
+    let known = owner == of.uid() || owner == 0 || owner == user() || of.mode() & 0o002 != 0;
+    if known || (of.mode() & 0o020 != 0 && seems_in_group(owner, of.gid(), data.gid(), name)) {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "belongs to user {owner}, that may not write the store"
+    )))
+}
+
+/// Whether a user is in the store's group: by the system's list of users, or since it could give its file that group
+/// in a directory where others cannot put a file.
+fn seems_in_group(user: u32, group: u32, given: u32, name: &Path) -> bool {
+    let closed = || {
+        let dir = name.parent().unwrap_or(Path::new("/"));
+        std::fs::metadata(dir).is_ok_and(|d| d.mode() & 0o002 == 0)
+    };
+    process::is_in_group(user, group) || (given == group && closed())
+}
+
+/// The store's owner or mode may have changed since the file was made: as far as this process may, it follows.
+fn adjust(found: &File, store: &File) {
+    let (Ok(data), Ok(of)) = (found.metadata(), store.metadata()) else {
+        return;
+    };
+    let (have, of) = (Owner::of(&data), Owner::of(&of));
+    let me = user();
+    let right = have.gid == of.gid && have.mode == writers_only(of.mode) && (have.uid == of.uid || me != 0);
+    if !right && data.nlink() == 1 && (me == 0 || me == have.uid) {
+        let _ = dress(found, store);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_beside_a_store_is_for_its_writers() {
+        for (store, beside) in [
+            (0o600, 0o600),
+            (0o644, 0o600),
+            (0o664, 0o660),
+            (0o660, 0o660),
+            (0o666, 0o666),
+            (0o444, 0),
+            (0o646, 0o606),
+            (0o222, 0o666),
+        ] {
+            assert_eq!(writers_only(store), beside, "{store:o}");
+        }
+    }
+
+    #[test]
+    fn a_new_file_is_dressed_before_it_has_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let store = File::create(&path).unwrap();
+        store.set_permissions(Permissions::from_mode(0o664)).unwrap();
+        let target = dir.path().join("a-lock");
+        let new = Unnamed::new(&target, &store).unwrap();
+        assert_eq!(new.file().metadata().unwrap().mode() & 0o777, 0o660);
+        assert!(!target.exists());
+        new.link(&target).unwrap();
+        let again = Unnamed::new(&target, &store).unwrap().link(&target).unwrap_err();
+        assert_eq!(again.raw_os_error(), Some(libc::EEXIST));
+        let other = Unnamed::new(&target, &store).unwrap();
+        let id = file::identity(other.file()).unwrap();
+        other.replace(&target).unwrap();
+        let found = open(&target, &store).unwrap().unwrap();
+        assert_eq!(file::identity(&found).unwrap(), id);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn links_are_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = File::create(dir.path().join("a")).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("other"), "precious").unwrap();
+        std::os::unix::fs::symlink(at("other"), at("link")).unwrap();
+        let why = |name: &str| open(&at(name), &store).unwrap_err().unwrap();
+        assert!(why("link").contains("symbolic link"));
+        assert!(open(&at("none"), &store).unwrap().is_none());
+    }
+
+    /// Permission to write, to whom a store's owner gives it by an access list.
+    #[test]
+    fn an_access_list_is_taken_over_for_its_writers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = File::create(dir.path().join("a")).unwrap();
+        let entry = |tag: u16, perm: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let none = u32::MAX;
+        let list = [
+            2u32.to_le_bytes().to_vec(),
+            entry(1, 6, none),
+            entry(2, 4, 1001),
+            entry(2, 6, 1002),
+            entry(4, 4, none),
+            entry(16, 6, none),
+            entry(32, 4, none),
+        ]
+        .concat();
+        file::set_attribute(&store, ACCESS_LIST, &list).unwrap();
+        if file::attribute(&store, ACCESS_LIST).unwrap().is_none() {
+            return; // The filesystem keeps no access lists.
+        }
+        let new = Unnamed::new(&dir.path().join("b"), &store).unwrap();
+        let made = file::attribute(new.file(), ACCESS_LIST).unwrap().unwrap();
+        let permissions: Vec<u8> = made[4..].chunks_exact(8).map(|e| e[2]).collect();
+        assert_eq!(permissions, [6, 0, 6, 0, 6, 0]);
+    }
+}
