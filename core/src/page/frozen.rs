@@ -160,7 +160,8 @@ impl Pager {
             .map_err(|e| Error::io("cannot make a sidecar in memory", e))?;
         let again =
             |write| file::reopen(&side, write).map_err(|e| Error::io("cannot reopen a sidecar in memory", e));
-        let [mark, registered, probe] = [again(true)?, again(true)?, again(true)?].map(Unshared::new);
+        // Their locks are of this process's own memory: no other process asks for them.
+        let [mark, registered, probe] = [again(true)?, again(true)?, again(true)?].map(Unshared::brief);
         let shm = Shm::map(side)?;
         for (word, value) in [
             (at::LAYOUT, shm::LAYOUT),

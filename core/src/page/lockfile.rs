@@ -14,7 +14,7 @@
 //!    them, and a store on which they hold slot bytes is refused.
 //! 5. The lock file stays when the store is closed.
 
-use super::identify::refused;
+use super::identify::{refused, remedy};
 use super::shm::PROCESS_SLOTS;
 use super::slots::{BYTE_PRESENCE, BYTE_PROCESS};
 use crate::error::{Error, Result};
@@ -86,10 +86,11 @@ fn make(name: &Path, store: &File, id: Identity) -> io::Result<Unnamed> {
 }
 
 fn cannot(what: &str, name: &Path, e: io::Error) -> Error {
+    let todo = remedy(&e);
     match file::no_space("the lock file", e) {
         Error::Io { source, .. } => Error::io(
             format!(
-                "cannot {what} the lock file {}, which users that may write the store can write",
+                "cannot {what} the lock file {}, which users that may write the store can write: {todo}",
                 name.display()
             ),
             source,

@@ -194,7 +194,7 @@ impl Pager {
         let map = Map::growing(Arc::clone(&file), needed, MAX_PAGES as usize * PAGE_SIZE)?;
         let side = Unshared::new(shm.lock_in_use()?);
         let (lock, mark) = locks;
-        let probe = Unshared::new(file::reopen(&lock, true).map_err(|e| open_error(&path, e))?);
+        let probe = Unshared::brief(file::reopen(&lock, true).map_err(|e| open_error(&path, e))?);
         let parts = Parts {
             shm,
             map,

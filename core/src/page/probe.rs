@@ -2,6 +2,7 @@
 //!
 //! 1. It is open from the start: a process that gave up its privileges after opening could not open the lock file
 //!    again, and could recover nothing that others leave.
+//!    No lock is kept through it, so no mapping keeps its description.
 //! 2. Locks of an open file description do not exclude each other. So two threads of one process that take one byte
 //!    exclude each other by a set of bytes that is kept here.
 

@@ -397,7 +397,7 @@ impl Pager {
                 lockfile::mark(&self.file)?
             };
             let side = Unshared::new(self.shm.lock_in_use()?);
-            let probe = Unshared::new(again(&fresh)?);
+            let probe = Unshared::brief(again(&fresh)?);
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.wishes)?;
             note_fork(&self.shm, process);
             self.probe.renew(probe);

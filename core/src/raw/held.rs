@@ -257,6 +257,14 @@ impl Keeper {
         }
     }
 
+    /// Keeps nothing.
+    pub(crate) fn none() -> Keeper {
+        Keeper {
+            at: AtomicUsize::new(0),
+            forks: 0,
+        }
+    }
+
     /// Lets the description go with its descriptor. `forks`: the process's fork generation now.
     pub(crate) fn give_up(&self, forks: u32) {
         let at = self.at.swap(0, Ordering::SeqCst);

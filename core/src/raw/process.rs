@@ -20,10 +20,11 @@ pub(crate) static EVENTS: Events = Events {
     faults: AtomicU32::new(0),
 };
 
+const PLACES: usize = 8192;
 /// Descriptors whose locks a forked child must not keep alive; 0: a free place.
-static UNSHARED: [AtomicI32; 1024] = [const { AtomicI32::new(0) }; 1024];
+static UNSHARED: [AtomicI32; PLACES] = [const { AtomicI32::new(0) }; PLACES];
 /// Device and inode of each of them; zeros: not known yet.
-static FILES: [[AtomicU64; 2]; 1024] = [const { [const { AtomicU64::new(0) }; 2] }; 1024];
+static FILES: [[AtomicU64; 2]; PLACES] = [const { [const { AtomicU64::new(0) }; 2] }; PLACES];
 
 extern "C" fn forked() {
     EVENTS.forks.fetch_add(1, Ordering::Relaxed);
@@ -89,11 +90,20 @@ pub(crate) struct Unshared {
 }
 
 impl Unshared {
-    /// If a thousand are open already this one is shared with forked children after all.
+    /// If `PLACES` are open already this one is shared with forked children after all.
     pub(crate) fn new(file: File) -> Unshared {
+        let keeper = Keeper::new(&file, watch_forks());
+        Unshared::with(file, keeper)
+    }
+
+    /// One whose locks are held for moments only: a program that closes its descriptor may end them.
+    pub(crate) fn brief(file: File) -> Unshared {
+        Unshared::with(file, Keeper::none())
+    }
+
+    fn with(file: File, keeper: Keeper) -> Unshared {
         watch_forks();
         let fd = file.as_raw_fd();
-        let keeper = Keeper::new(&file, forks());
         let file = Held::new(file);
         let place = UNSHARED.iter().zip(&FILES).find(|(p, _)| {
             p.compare_exchange(0, fd, Ordering::Relaxed, Ordering::Relaxed)

@@ -63,8 +63,14 @@ fn a_sidecar_of_another_user_is_not_thrown_away() {
     };
     open_to_all(dir.path(), 0o777);
     open_to_all(&path, 0o666);
+    let lock = dir.path().join("a.store-lock");
+    open_to_all(&lock, 0o600);
     open_to_all(&sidecar(&path), 0o600);
     if std::fs::metadata(&path).unwrap().uid() == 0 {
+        fails(&path, &["a.store-lock", "permission", "as the user"], || {
+            run(&path, "nobody", &[])
+        });
+        open_to_all(&lock, 0o666);
         fails(&path, &["a.store-shm", "permission", "as the user"], || {
             run(&path, "nobody", &[])
         });
