@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
+use crate::raw::owner;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
@@ -170,8 +171,7 @@ impl Pager {
             fchown(&out, Some(old.uid()), Some(old.gid()))
                 .map_err(|e| io("cannot give the store's owner to", e))?;
         }
-        out.set_permissions(old.permissions())
-            .map_err(|e| io("cannot set the permissions of", e))?;
+        owner::resemble(&out, &self.file).map_err(|e| io("cannot set the permissions of", e))?;
         let mut copy = Copy {
             source: &source,
             out,

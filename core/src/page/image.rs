@@ -207,6 +207,11 @@ impl Source {
         })
     }
 
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Pages of the file.
     #[must_use]
     pub fn pages(&self) -> u64 {

@@ -10,42 +10,16 @@
 //!    store's owner, root, this process's user, or another user that may write the store. Symbolic links are not
 //!    followed.
 
-use crate::raw::file;
+use crate::raw::owner::{self, Owner, user};
 use crate::raw::place::rename_new;
 use crate::raw::process;
-use std::ffi::{CStr, CString};
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-const ACCESS_LIST: &CStr = c"system.posix_acl_access";
-
-/// Who may use a file, and as what.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Owner {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-}
-
-impl Owner {
-    fn of(data: &Metadata) -> Owner {
-        Owner {
-            uid: data.uid(),
-            gid: data.gid(),
-            mode: data.mode() & 0o777,
-        }
-    }
-}
-
-/// This process's user, as the kernel checks it.
-pub(crate) fn user() -> u32 {
-    // SAFETY: a plain system call, which cannot fail.
-    unsafe { libc::geteuid() }
-}
 
 /// Read and write permission for each class of users that may write.
 fn writers_only(mode: u32) -> u32 {
@@ -54,37 +28,26 @@ fn writers_only(mode: u32) -> u32 {
 }
 
 /// The access list of the store, with read and write permission where it has write permission. None: there is none.
-/// A list is a version word, then entries of 8 bytes: tag, permissions, id.
-fn writers_list(store: &File) -> Option<Vec<u8>> {
-    let mut list = file::attribute(store, ACCESS_LIST).ok().flatten()?;
-    for entry in list.get_mut(4..)?.chunks_exact_mut(8) {
+fn writers_list(store: &File) -> io::Result<Option<Vec<u8>>> {
+    let mut list = owner::access_list(store)?;
+    for entry in list
+        .iter_mut()
+        .filter_map(|l| l.get_mut(4..))
+        .flat_map(|l| l.chunks_exact_mut(8))
+    {
         entry[2] = if entry[2] & 2 != 0 { 6 } else { 0 };
     }
-    Some(list)
+    Ok(list)
 }
 
 /// Gives a file that this process owns the owner, group, mode and access list that belong beside the store.
 fn dress(new: &File, store: &File) -> io::Result<()> {
-    let (want, made) = (Owner::of(&store.metadata()?), Owner::of(&new.metadata()?));
-    if user() == 0 {
-        if (made.uid, made.gid) != (want.uid, want.gid) {
-            fchown(new, Some(want.uid), Some(want.gid))?;
-        }
-    } else if made.gid != want.gid {
-        // A user that is not in the store's group writes it by another class; then that group has nothing here.
-        let _ = fchown(new, None, Some(want.gid));
-    }
-    let mut mode = writers_only(want.mode);
-    let is_groups = new.metadata()?.gid() == want.gid;
-    if !is_groups {
-        mode &= !0o070 | (mode & 0o007) << 3;
-    }
-    let Some(list) = writers_list(store).filter(|_| is_groups) else {
-        return new.set_permissions(Permissions::from_mode(mode));
+    let of = Owner::of(&store.metadata()?);
+    let want = Owner {
+        mode: writers_only(of.mode),
+        ..of
     };
-    // The group's part of the mode is the list's mask.
-    new.set_permissions(Permissions::from_mode(mode & !0o070))?;
-    file::set_attribute(new, ACCESS_LIST, &list)
+    owner::give(new, want, writers_list(store)?)
 }
 
 /// A file without a name.
@@ -202,7 +165,7 @@ pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<Str
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(Ok("is a symbolic link, which is not followed".to_owned()));
+            return Err(Ok("is a symbolic link and no regular file".to_owned()));
         }
         Err(e) => return Err(Err(e)),
     };
@@ -260,6 +223,10 @@ fn adjust(found: &File, store: &File) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raw::file;
+    use crate::raw::owner::tests::{LIST, list};
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_beside_a_store_is_for_its_writers() {
@@ -315,26 +282,12 @@ mod tests {
     fn an_access_list_is_taken_over_for_its_writers() {
         let dir = tempfile::tempdir().unwrap();
         let store = File::create(dir.path().join("a")).unwrap();
-        let entry = |tag: u16, perm: u16, id: u32| {
-            [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
-        };
-        let none = u32::MAX;
-        let list = [
-            2u32.to_le_bytes().to_vec(),
-            entry(1, 6, none),
-            entry(2, 4, 1001),
-            entry(2, 6, 1002),
-            entry(4, 4, none),
-            entry(16, 6, none),
-            entry(32, 4, none),
-        ]
-        .concat();
-        file::set_attribute(&store, ACCESS_LIST, &list).unwrap();
-        if file::attribute(&store, ACCESS_LIST).unwrap().is_none() {
+        file::set_attribute(&store, LIST, &list([6, 4, 6, 4, 6, 4])).unwrap();
+        if owner::access_list(&store).unwrap().is_none() {
             return; // The filesystem keeps no access lists.
         }
         let new = Unnamed::new(&dir.path().join("b"), &store).unwrap();
-        let made = file::attribute(new.file(), ACCESS_LIST).unwrap().unwrap();
+        let made = owner::access_list(new.file()).unwrap().unwrap();
         let permissions: Vec<u8> = made[4..].chunks_exact(8).map(|e| e[2]).collect();
         assert_eq!(permissions, [6, 0, 6, 0, 6, 0]);
     }

@@ -152,6 +152,21 @@ pub(crate) fn set_attribute(file: &File, name: &CStr, value: &[u8]) -> io::Resul
     if no_attributes(&e) { Ok(()) } else { Err(e) }
 }
 
+/// Removes an extended attribute of a file, if it has it.
+pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: the name is a C string.
+    let done = unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) };
+    if done == 0 {
+        return Ok(());
+    }
+    let e = io::Error::last_os_error();
+    if no_attributes(&e) || e.raw_os_error() == Some(libc::ENODATA) {
+        Ok(())
+    } else {
+        Err(e)
+    }
+}
+
 /// Flushes a file's data to the disk.
 pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]

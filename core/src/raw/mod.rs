@@ -17,6 +17,7 @@ pub(crate) mod held;
 pub(crate) mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod observe;
+pub(crate) mod owner;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod sync;

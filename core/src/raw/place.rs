@@ -2,12 +2,14 @@
 //! cache, and put in their place only when they are whole.
 //!
 //! 1. A `NewFile` has no name until it is finished (`O_TMPFILE`; where there is no such thing, one that nobody
-//!    asks for). Whoever makes it and dies, or gives up, leaves nothing under the name it was to have.
+//!    asks for). Whoever makes it and dies, or gives up, leaves nothing under the name it was to have. One that takes
+//!    the place of another file has its owner, mode and access list before it has its name (`owner`).
 //! 2. What is read or written here is dropped from the cache afterwards, where nobody has it mapped.
 
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, no_space};
+use crate::raw::owner;
 use crate::raw::process;
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -177,6 +179,7 @@ impl NewFile {
             .read(true)
             .write(true)
             .create_new(true)
+            .mode(if target.exists() { 0o600 } else { 0o666 })
             .open(&name)
             .map_err(|e| cannot("make a file beside", &target, e))?;
         file::in_place(&file);
@@ -206,6 +209,9 @@ impl NewFile {
         let target = self.target.clone();
         self.file.sync_all().map_err(|e| write_error("the new file", e))?;
         fail_point!("place.flushed");
+        if replace {
+            self.resemble_old()?;
+        }
         if self.name.is_none() && replace {
             let name = temporary(&target);
             self.link(&name)?;
@@ -223,6 +229,35 @@ impl NewFile {
         File::open(dir)
             .and_then(|dir| dir.sync_all())
             .map_err(|e| cannot("flush the directory of", &target, e))
+    }
+
+    /// Makes it a file for the users of the one that it is to replace, if there is one.
+    fn resemble_old(&self) -> Result<()> {
+        let old = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&self.target);
+        let done = match old {
+            Ok(old) => owner::resemble(&self.file, &old),
+            // What a symbolic link leads to stays where it is.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(()),
+            // Its access list cannot be read: then what its group may is not known.
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
+                self.target.symlink_metadata().and_then(|data| {
+                    let mut of = owner::Owner::of(&data);
+                    of.mode &= !0o070;
+                    owner::give(&self.file, of, None)
+                })
+            }
+            Err(e) => Err(e),
+        };
+        done.map_err(|e| {
+            cannot(
+                "give the owner and mode of the old file to the new",
+                &self.target,
+                e,
+            )
+        })
     }
 
     /// Names a file that has no name yet.

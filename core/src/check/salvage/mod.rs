@@ -26,9 +26,11 @@ use crate::object::header::Kind;
 use crate::page::access::Pages;
 use crate::page::image::{Claim, Image, Source};
 use crate::page::superblock as sb;
+use crate::raw::owner::{self, Owner};
 use crate::store::{Options, Store};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Losses that are kept; more are counted.
@@ -109,11 +111,22 @@ struct Salvage<'a, 's> {
 /// the source is no error, but for `Error::NotAStore` where it has no checkpoint.
 pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Salvaged> {
     let (image, _claim) = best(source)?;
-    OpenOptions::new()
+    let cannot = |e| Error::io(format!("cannot make {}", path.display()), e);
+    let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create_new(true)
+        .mode(0o600)
         .open(path)
-        .map_err(|e| Error::io(format!("cannot make {}", path.display()), e))?;
+        .map_err(cannot)?;
+    // It is to take the place of the damaged one: the same users may use it, from the beginning on.
+    let of = Owner::of(&source.file().metadata().map_err(cannot)?);
+    let list = owner::access_list(source.file()).map_err(cannot)?;
+    let in_work = Owner {
+        mode: of.mode | 0o600,
+        ..of
+    };
+    owner::give(&file, in_work, list).map_err(cannot)?;
     let new = Store::open(path, &Options::default())?;
     let salvage = Salvage {
         p: &image,
@@ -133,6 +146,7 @@ pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Sa
     };
     let done = salvage.run(source);
     new.close()?;
+    owner::resemble(&file, source.file()).map_err(cannot)?;
     done
 }
 

@@ -1,7 +1,13 @@
 //! Users: one that may only read a store delays no writer, and sees checkpoints; files beside a store are for its
 //! writers; privileges that are given up after opening are not needed later.
+//!
+//! `places`: filesystems and directories. `successors`: files that take the place of others.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod places;
+mod successors;
+#[path = "../support/mod.rs"]
 mod support;
 
 use common::scratch;
@@ -146,6 +152,12 @@ fn neighbour() {
             store.sync().unwrap();
             println!("answer: {}", get(&store, "n").unwrap().unwrap());
             store.close().unwrap();
+        }
+        "write" => {
+            let store = open(&path, 20);
+            set(&store, "n", 3).unwrap();
+            store.close().unwrap();
+            println!("answer: written");
         }
         other => panic!("{other}"),
     }
