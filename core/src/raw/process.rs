@@ -61,9 +61,9 @@ fn unshare(fd: i32) {
     for i in 0..n {
         path[14 + i] = digits[n - 1 - i];
     }
-    // SAFETY: plain system calls; the path ends with a zero byte. A failed open (this process may not open the file
-    // any more) replaces the descriptor by one that can lock nothing: better no file than the parent's locks, and better an
-    // error than a lock of something else.
+    // SAFETY: plain system calls; the path ends with a zero byte. A failed open (this process may not open the
+    // file any more) replaces the descriptor by one that can lock nothing: better no file than the parent's locks,
+    // and better an error than a lock of something else.
     unsafe {
         let mut new = libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC);
         if new < 0 {

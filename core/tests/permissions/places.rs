@@ -1,5 +1,5 @@
-//! Filesystems that may only be read, or that are not known to be local; directories that give their group, or an access
-//! list, to what is made in them.
+//! Filesystems that may only be read, or that are not known to be local; directories that give their group, or an
+//! access list, to what is made in them.
 
 use super::{STRANGER, beside, is_root, mode, place, read_only};
 use crate::common::scratch;
