@@ -6,8 +6,9 @@
 //!    lock in place until `unlock()`.
 //! 3. Collection may run on another thread. It releases for the owner while the owner's thread lives (`Life`);
 //!    the engine releases the locks of a thread that ended. A forked child releases nothing of its parent.
-//! 4. `unlock()` of a proxy ends the newest level of the same owner and target, whatever took it: the engine does so, and
-//!    a `Lock` must know that its level has ended, and no other. So levels that outlive their `Lock` stay in the list.
+//! 4. `unlock()` of a proxy ends the newest level of the same owner and target, whatever took it: the engine does so,
+//!    and a `Lock` must know that its level has ended, and no other. So levels that outlive their `Lock` stay in the
+//!    list.
 
 use persist_core::store::{Actor, Error, LockHandle, LockMode, LockTarget, Obj, Wait};
 use pyo3::exceptions::PyResourceWarning;

@@ -187,6 +187,8 @@ def fairness(path: Path, d: Any, quick: bool, aims: list[str]) -> None:
     print(f"\na write beside back-to-back transactions of {length * 1000:.2f} ms, in their length")
     print(f"  median {median:.2f}   p99 {high:.2f}   worst {took[-1]:.1f}")
     aim(aims, "a write beside back-to-back transactions: median, in their length", median, 2)
+    # One per cent for what the machine itself does to a process.
+    aim(aims, "a write beside back-to-back transactions: p99, in their length", high, 4)
 
 
 def locks(path: Path, quick: bool, aims: list[str]) -> None:
