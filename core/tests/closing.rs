@@ -90,9 +90,11 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
         let path = dir.path().join("a.store");
         let store = open(&path, durability);
         let clone = store.clone();
-        for i in 0..5000 {
-            set(&store, i, i).unwrap();
-        }
+        store
+            .write(Actor::Thread, &mut Wait::forever(), |w| {
+                (0..5000).try_for_each(|i| w.set(store.root(), &Key::Int(i), &In::Int(i)))
+            })
+            .unwrap();
         store
             .lock(
                 Actor::Thread,
@@ -179,9 +181,11 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
         let path = dir.path().join("a.store");
         let durability = [Durability::None, Durability::Checkpoint, Durability::Commit][round as usize % 3];
         let store = open(&path, durability);
-        for i in 0..200 {
-            set(&store, i, 0).unwrap();
-        }
+        store
+            .write(Actor::Thread, &mut Wait::forever(), |w| {
+                (0..200).try_for_each(|i| w.set(store.root(), &Key::Int(i), &In::Int(0)))
+            })
+            .unwrap();
         let done = [const { AtomicU64::new(0) }; 8];
         let ran = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -246,7 +250,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
                     }
                 });
             }
-            while ran.load(Ordering::Relaxed) < 200 * (1 + round % 7) {
+            while ran.load(Ordering::Relaxed) < 100 * (1 + round % 7) {
                 std::thread::yield_now();
             }
             store.close().unwrap();
