@@ -281,13 +281,16 @@ impl LatchWait {
     }
 }
 
+/// A process slot and its generation; if that is this process, the thread's slot and its task.
+type LatchOwner = ((u16, u32), Option<(u32, u64)>);
+
 impl Pager {
     fn latch_name(&self) -> String {
         format!("the right to change {}", self.path.display())
     }
 
     /// The owner of the latch: its process and generation, and if that is this process its thread and task.
-    pub(crate) fn latch_owner(&self) -> Option<((u16, u32), Option<(u32, u64)>)> {
+    pub(crate) fn latch_owner(&self) -> Option<LatchOwner> {
         let owner = self.latch().owner()?;
         let mine = owner.is_of(self.process.load(Ordering::Relaxed));
         let task = self.transaction_task.load(Ordering::Relaxed);
