@@ -171,7 +171,7 @@ impl Pager {
             fchown(&out, Some(old.uid()), Some(old.gid()))
                 .map_err(|e| io("cannot give the store's owner to", e))?;
         }
-        owner::resemble(&out, &self.file).map_err(|e| io("cannot set the permissions of", e))?;
+        owner::resemble(&out, &*self.file.using()?).map_err(|e| io("cannot set the permissions of", e))?;
         let mut copy = Copy {
             source: &source,
             out,
