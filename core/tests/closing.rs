@@ -138,7 +138,7 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
                 assert!(matches!(done, Err(Error::Closed)), "{name}: {done:?}");
             }
         }
-        assert!(clone.release(&handle).is_err());
+        assert!(clone.release(&handle, LockMode::Exclusive).is_err());
         clone.unpin(obj);
         let _ = (clone.change_count(), clone.in_transaction(), clone.must_settle());
         clone.close().unwrap();

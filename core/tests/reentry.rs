@@ -46,7 +46,7 @@ const CALLS: &[(&str, bool, Call)] = &[
     }),
     ("unlock", true, |s| s.unlock(Actor::Thread, root(s))),
     ("release", true, |s| {
-        s.release(&s.lock_handle(Actor::Thread, root(s))?)
+        s.release(&s.lock_handle(Actor::Thread, root(s))?, LockMode::Exclusive)
     }),
     ("wait_for_conflict", true, |s| {
         s.wait_for_conflict(Actor::Thread, &mut soon())

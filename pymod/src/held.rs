@@ -83,6 +83,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Level {
     shared: Arc<Shared>,
     handle: LockHandle,
+    mode: LockMode,
     life: Arc<Life>,
     process: u32,
     held: AtomicBool,
@@ -101,7 +102,7 @@ impl Level {
         let done = if *ended {
             Ok(())
         } else {
-            self.shared.store.release(&self.handle)
+            self.shared.store.release(&self.handle, self.mode)
         };
         drop(ended);
         if done.is_ok() {
@@ -219,6 +220,7 @@ impl Held {
         let level = Arc::new(Level {
             shared: Arc::clone(&self.shared),
             handle: self.handle(py)?,
+            mode: self.terms.mode,
             life: LIFE.with(|alive| Arc::clone(&alive.0)),
             process: std::process::id(),
             held: AtomicBool::new(true),

@@ -87,7 +87,7 @@ pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyRes
     shared.tell_always(py);
     let handle = store
         .lock_handle(Actor::Thread, target)
-        .and_then(|handle| store.release(&handle).map(|()| handle))
+        .and_then(|handle| store.unlock(Actor::Thread, target).map(|()| handle))
         .map_err(|e| shared.fail(py, e))?;
     if held::unlocked(shared, &handle) {
         shared.core.heed.fetch_sub(1, Ordering::Relaxed);

@@ -365,3 +365,27 @@ def test_forked_children_keep_their_parents_locks(store: persist.Store) -> None:
     assert held(store) == 2
     lock.release()
     wait_until(lambda: held(store) == 0)
+
+
+def test_locks_are_released_in_any_order(store: persist.Store) -> None:
+    """The end of an older level takes nothing from a newer one."""
+    r = store.root
+    older = r.lock(shared=True)
+    newer = r.lock()
+    older.release()
+    seen: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with r.lock(shared=True, timeout=0):
+                seen.append(True)
+        except persist.LockTimeout:
+            seen.append(False)
+
+    for expected in (False, True):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(100)
+        assert seen.pop() is expected
+        if not expected:
+            newer.release()

@@ -23,7 +23,7 @@ use super::conflict::{identity, owner_of};
 use super::grant::Drop;
 use super::layout::{DEFERRED, NOTE_COUNT, NOTES, RECORD};
 use super::op::{Hold, Op, corrupt};
-use super::{Owner, Table, Target, Wakes};
+use super::{LockMode, Owner, Table, Target, Wakes};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use std::sync::atomic::Ordering;
@@ -38,13 +38,18 @@ const LEVEL_OF_CONTAINER: u64 = 1 << 8;
 const LEVEL_OF_ENTRY: u64 = 2 << 8;
 const LOCKS: u64 = 3 << 8;
 const RESERVATIONS: u64 = 4 << 8;
-const WHAT: u64 = 0xff << 8;
+/// With the first two: the mode in which the level was taken; neither: the strongest.
+const SHARED: u64 = 16 << 8;
+const EXCLUSIVE: u64 = 32 << 8;
+const WHAT: u64 = 0xf << 8;
 
 /// What an owner gives back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Release {
     /// One level of a lock (of a mount's owner: the lock).
     Level(Target),
+    /// One level that was taken in this mode, whichever came last.
+    LevelOf(Target, LockMode),
     /// All its locks.
     Locks,
     /// All its reservations.
@@ -75,9 +80,17 @@ impl Table<'_> {
                     .is_ok()
         });
         let Some(note) = claimed else { return false };
+        let level_of = |t: Target| {
+            if t.key.is_some() {
+                LEVEL_OF_ENTRY
+            } else {
+                LEVEL_OF_CONTAINER
+            }
+        };
         let (flag, target) = match what {
-            Release::Level(t) if t.key.is_some() => (LEVEL_OF_ENTRY, t),
-            Release::Level(t) => (LEVEL_OF_CONTAINER, t),
+            Release::Level(t) => (level_of(t), t),
+            Release::LevelOf(t, LockMode::Shared) => (level_of(t) | SHARED, t),
+            Release::LevelOf(t, LockMode::Exclusive) => (level_of(t) | EXCLUSIVE, t),
             Release::Locks => (LOCKS, Target::container(ObjectId(0))),
             Release::Reservations => (RESERVATIONS, Target::container(ObjectId(0))),
         };
@@ -130,6 +143,11 @@ impl Table<'_> {
             )
         })?;
         let key = (state & WHAT == LEVEL_OF_ENTRY).then(|| word(4));
+        let level = match state & (SHARED | EXCLUSIVE) {
+            SHARED => Drop::LevelOf(LockMode::Shared),
+            EXCLUSIVE => Drop::LevelOf(LockMode::Exclusive),
+            _ => Drop::Level,
+        };
         match state & WHAT {
             LOCKS => self.drop_all(&owner, Drop::Lock, wakes)?,
             RESERVATIONS => self.drop_all(&owner, Drop::Reservations, wakes)?,
@@ -140,7 +158,7 @@ impl Table<'_> {
                     if !l.is_none() && !o.is_none() {
                         let h: Hold = op.find_hold(l, o)?;
                         if !h.is_none() {
-                            op.release(h, Drop::Level)?;
+                            op.release(h, level)?;
                         }
                     }
                     op.put(at(note), FREE)

@@ -7,20 +7,24 @@
 //! 3. An owner's record exists while it has a hold or a waiter.
 //! 4. Whatever makes room for a waiter notes its container in `PENDING`.
 
-use super::Owner;
 use super::conflict::{Want, identity, mode_of};
 use super::layout::{
     BUCKETS, KIND_CONTAINER, KIND_ENTRY, OWNER_BUCKETS, PENDING, S, X, bucket, hi, lo, owner_bucket, pack,
 };
 use super::op::{Hold, Link, Lockable, Op, OwnerRec, corrupt};
+use super::{LockMode, Owner};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 
 /// What to take from a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Drop {
-    /// One level of the lock.
+    /// One level of the lock, the strongest.
     Level,
+    /// One level that was taken in this mode. While an exclusive level is held further ones count as exclusive: so a
+    /// shared one is taken from those only where no shared one is left, and what stays is never weaker than what
+    /// its takers were told.
+    LevelOf(LockMode),
     /// The lock with all its levels.
     Lock,
     /// One reservation.
@@ -264,15 +268,16 @@ impl Op<'_, '_> {
         let (levels, reserved) = (self.get(h, 3)?, self.lo(h, 5)?);
         let (shared, exclusive) = (lo(levels), hi(levels));
         let left = match what {
-            Drop::Level if exclusive != 0 => pack(shared, exclusive - 1),
-            Drop::Level => pack(shared.saturating_sub(1), 0),
+            Drop::LevelOf(LockMode::Shared) if shared != 0 => pack(shared - 1, exclusive),
+            Drop::Level | Drop::LevelOf(_) if exclusive != 0 => pack(shared, exclusive - 1),
+            Drop::Level | Drop::LevelOf(_) => pack(shared.saturating_sub(1), 0),
             Drop::Lock | Drop::All => 0,
             Drop::Reservation | Drop::Reservations => levels,
         };
         let kept = match what {
             Drop::Reservation => reserved.saturating_sub(1),
             Drop::Reservations | Drop::All => 0,
-            Drop::Level | Drop::Lock => reserved,
+            Drop::Level | Drop::LevelOf(_) | Drop::Lock => reserved,
         };
         if left == levels && kept == reserved {
             return Ok(false);

@@ -234,7 +234,22 @@ impl<'a> Table<'a> {
 
     /// Releases one level of a lock (for a mount's owner: the lock).
     pub fn unlock(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<()> {
-        if self.drop_from(owner, target, Drop::Level, wakes)? {
+        self.unlock_level(owner, target, Drop::Level, wakes)
+    }
+
+    /// Releases one level that was taken in this mode (for a mount's owner: the lock).
+    pub fn unlock_mode(
+        &self,
+        owner: &Owner,
+        target: &Target,
+        mode: LockMode,
+        wakes: &mut Wakes,
+    ) -> Result<()> {
+        self.unlock_level(owner, target, Drop::LevelOf(mode), wakes)
+    }
+
+    fn unlock_level(&self, owner: &Owner, target: &Target, what: Drop, wakes: &mut Wakes) -> Result<()> {
+        if self.drop_from(owner, target, what, wakes)? {
             return Ok(());
         }
         Err(Error::NotLocked {

@@ -122,6 +122,7 @@ pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
         let soon = Instant::now() + SLICE;
         let done = latch(env, Some(soon), |table, wakes| match what {
             Release::Level(target) => table.unlock(owner, &target, wakes),
+            Release::LevelOf(target, mode) => table.unlock_mode(owner, &target, mode, wakes),
             Release::Locks => table.unlock_all(owner, wakes),
             Release::Reservations => table.release_reservations(owner, wakes),
         });

@@ -336,7 +336,7 @@ impl Store {
                 // rolled back, and that is what the caller must hear, however the wait ends.
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
                 match wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait))) {
-                    Ok(()) => wait::release(self, &o, Release::Level(t))?,
+                    Ok(()) => wait::release(self, &o, Release::LevelOf(t, mode))?,
                     Err(Error::Timeout { .. } | Error::Deadlock { .. }) => {}
                     Err(e) => return Err(e),
                 }
@@ -352,7 +352,8 @@ impl Store {
     /// # Errors
     /// `Error::NotLocked`, where the latch was free.
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
-        self.release(&self.lock_handle(actor, target)?)
+        let lock = self.lock_handle(actor, target)?;
+        wait::release(self, &lock.owner, Release::Level(lock.target))
     }
 
     /// The name of a lock of this actor on this thread, for `release`.
@@ -366,12 +367,13 @@ impl Store {
         })
     }
 
-    /// As `unlock`, from any thread or task of the process, while the owner's thread lives.
+    /// Releases one level that was taken in this mode, whichever came last: so locks of one owner can be released in
+    /// any order. From any thread or task of the process, while the owner's thread lives.
     ///
     /// # Errors
     /// Those of `unlock`.
-    pub fn release(&self, lock: &LockHandle) -> Result<()> {
-        wait::release(self, &lock.owner, Release::Level(lock.target))
+    pub fn release(&self, lock: &LockHandle, mode: LockMode) -> Result<()> {
+        wait::release(self, &lock.owner, Release::LevelOf(lock.target, mode))
     }
 
     /// Sets the lock of an actor of the mount to exactly this mode, or none: flock and fcntl convert

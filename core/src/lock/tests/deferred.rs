@@ -115,3 +115,44 @@ fn notes_are_bounded_and_those_of_a_dead_claimant_are_freed() {
         0
     );
 }
+
+/// Levels end in any order: what stays is as strong as its takers were told.
+#[test]
+fn a_level_is_released_by_its_mode() {
+    for noted in [false, true] {
+        let release = |t: &Table<'_>, target, mode| {
+            if noted {
+                assert!(t.defer(&thread(1), Release::LevelOf(target, mode)));
+                t.finish_deferred(&mut Wakes::new()).unwrap();
+            } else {
+                t.unlock_mode(&thread(1), &target, mode, &mut Wakes::new())
+                    .unwrap();
+            }
+        };
+        // Every order of taking and releasing three levels.
+        for target in [object(1), entry(1, 5)] {
+            for bits in 0..8u32 {
+                let modes = [0, 1, 2].map(|i| if bits >> i & 1 == 0 { S } else { X });
+                for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                    let region = Region::new();
+                    let t = region.table();
+                    for mode in modes {
+                        assert!(try_lock(&t, thread(1), target, mode));
+                    }
+                    for i in 0..3 {
+                        release(&t, target, modes[order[i]]);
+                        let left = &order[i + 1..];
+                        let exclusive = left.iter().any(|k| modes[*k] == X);
+                        if exclusive {
+                            assert!(!try_lock(&t, thread(2), target, S), "{modes:?} {order:?} {i}");
+                        } else if !left.is_empty() {
+                            assert!(!try_lock(&t, thread(2), target, X), "{modes:?} {order:?} {i}");
+                        }
+                        verify(&t);
+                    }
+                    assert!(try_lock(&t, thread(2), target, X));
+                }
+            }
+        }
+    }
+}
