@@ -166,17 +166,19 @@ impl Pager {
             return self.rollback_whole();
         };
         let _turn = self.turn(slot).ok_or_else(none_open)?;
-        self.raise_gate(slot)?;
-        let undone = if self.take_back(level.undo) {
-            self.whole()
-        } else {
-            Err(self.poisoned())
+        // Fails where files are damaged only, and then nothing can be committed any more.
+        let raised = self.raise_gate(slot);
+        let undone = match &raised {
+            Ok(()) if self.take_back(level.undo) => self.whole(),
+            Ok(()) => Err(self.poisoned()),
+            Err(_) => Ok(()),
         };
         fail_point!("transaction.block_undone");
         let mut blocks = self.blocks();
         blocks.undo();
         self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
         drop(blocks);
+        raised?;
         self.lower_gate(self.marked());
         undone
     }
