@@ -59,8 +59,10 @@ fn nothing_has_it_open(path: &Path) -> bool {
     }
 }
 
+type Use = (&'static str, fn(&Store) -> Result<()>);
+
 /// Every kind of use of a handle; each has to say that the store is closed.
-const USES: &[(&str, fn(&Store) -> Result<()>)] = &[
+const USES: &[Use] = &[
     ("read", |s| get(s, 1).map(drop)),
     ("write", |s| set(s, 1, 1)),
     ("begin", |s| s.begin(&mut Wait::forever()).map(drop)),
@@ -263,8 +265,8 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
         });
         drop(store);
         let again = open(&path, Durability::None);
-        for t in 0..4 {
-            let acknowledged = done[t].load(Ordering::Relaxed) as i64;
+        for (t, done) in done.iter().enumerate() {
+            let acknowledged = done.load(Ordering::Relaxed) as i64;
             let found = get(&again, t as i64).unwrap();
             // One more may have been done when the store was closed.
             let fits = [acknowledged, acknowledged + 1].map(|n| Some(Value::Int(n)));
