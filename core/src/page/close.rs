@@ -8,7 +8,7 @@
 //! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
 //! 4. What is closed is given back at once (`give_back`): descriptors, mappings and so the blocks of a file that was
 //!    removed, though handles exist still. This process's threads are outside by then (2). One that is only on its way
-//!    in, or looks at a word of the sidecar without entering, meets private zeros at the same addresses (`raw::map`),
+//!    in, or looks at a word of the sidecar without entering, meets zeros at the same addresses (`raw::map`),
 //!    takes the latch or the gate there, and then finds the store closed. What it would conclude from zeros it asks
 //!    once more (`still_open`): "closed" was said before the zeros came. A descriptor that is in use at that moment is closed
 //!    with that use (`raw::held`).

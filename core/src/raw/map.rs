@@ -6,7 +6,7 @@
 //! 2. A mapping takes only the addresses that the file needs, with room to grow: a *window*. An access behind its end
 //!    maps a longer one of the same file and goes on there. Both show the same memory. The older windows stay mapped
 //!    until the end: references into them are valid for as long as the mapping.
-//! 3. A mapping can be given back while references into it may exist (`Map::retire`): private memory of zeros takes its
+//! 3. A mapping can be given back while references into it may exist (`Map::retire`): memory of zeros takes its
 //!    place, at the same addresses. So blocks and file are given back at once, and an access by a thread that does not
 //!    know yet reads zeros, or changes what is nobody's: addresses stay valid for as long as the mapping, as its users
 //!    were promised. (Unmapping would be a crash in safe code, inaccessible memory as well; and the addresses would be
@@ -85,29 +85,34 @@ impl Window {
 }
 
 impl Window {
-    /// Puts private zeros in its place. Can be done again. The watch stays: it has no faults to catch any more.
+    /// Puts zeros in its place. Can be done again. The watch stays: it has no faults to catch any more.
     fn retire(&self, writable: bool) -> std::io::Result<()> {
         let protection = match writable {
             true => libc::PROT_READ | libc::PROT_WRITE,
             false => libc::PROT_READ,
         };
-        // SAFETY: the range is this window's mapping, which stays its own until it is dropped. References into it
-        // stay valid: any bytes are valid for the types that are given out, and what was a race with writers of other
-        // processes before is one with the kernel's change of pages now, of a result that does not count (`page`).
-        let at = unsafe {
-            libc::mmap(
-                self.map.as_mut_ptr().cast(),
-                self.map.len(),
-                protection,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
+        // Shared memory does not count against the limit of a process's data (`ulimit -d`). A child that is forked later
+        // shares it: both find the store closed.
+        for sharing in [libc::MAP_SHARED, libc::MAP_PRIVATE] {
+            // SAFETY: the range is this window's mapping, which stays its own until it is dropped. References into it
+            // stay valid: any bytes are valid for the types that are given out, and what was a race with writers of
+            // other processes before is one with the kernel's change of pages now, of a result that does not count
+            // (`page`).
+            let at = unsafe {
+                libc::mmap(
+                    self.map.as_mut_ptr().cast(),
+                    self.map.len(),
+                    protection,
+                    sharing | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                    -1,
+                    0,
+                )
+            };
+            if at != libc::MAP_FAILED {
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(std::io::Error::last_os_error())
     }
 }
 

@@ -207,7 +207,14 @@ const CASES: &[Case] = &[
 
 /// What was done has made this file, and what failed none at all.
 fn makes_only<T>(path: &Path, done: Result<T>, made: Option<&str>) -> Result<()> {
-    let known = ["a.store", "a.store-shm", "a.store-wal", "filler", "backup"];
+    let known = [
+        "a.store",
+        "a.store-shm",
+        "a.store-wal",
+        "a.store-lock",
+        "filler",
+        "backup",
+    ];
     let all = std::fs::read_dir(path.parent().unwrap()).unwrap();
     let new: Vec<String> = all
         .map(|e| e.unwrap().file_name().into_string().unwrap())

@@ -11,7 +11,7 @@
 use super::process::{Stop, check, signal, wait_for};
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirEntryExt, FileExt};
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -89,7 +89,20 @@ fn changes_files(call: i64) -> bool {
             | libc::SYS_rename
             | libc::SYS_renameat
             | libc::SYS_renameat2
+            | libc::SYS_link
+            | libc::SYS_linkat
     )
+}
+
+/// Whether a file is under one of the watched names: one that was made without a name, and mapped, keeps
+/// `/directory/#NUMBER` as its path.
+fn is_named(ino: &str, watched: &str) -> bool {
+    let dir = Path::new(watched).parent().expect("a directory");
+    let all = std::fs::read_dir(dir).expect("the directory of the store");
+    all.filter_map(Result::ok).any(|entry| {
+        let path = entry.path();
+        path.to_str().is_some_and(|p| p.starts_with(watched)) && entry.ino().to_string() == ino
+    })
 }
 
 impl Tracee {
@@ -277,7 +290,9 @@ impl Tracee {
             ) else {
                 continue;
             };
-            if !flags.ends_with('s') || !path.starts_with(&self.watched) {
+            let watched =
+                path.starts_with(&self.watched) || path.contains("/#") && is_named(ino, &self.watched);
+            if !flags.ends_with('s') || !watched {
                 continue;
             }
             let (from, to) = range.split_once('-').expect("a range");
@@ -372,7 +387,10 @@ impl Tracee {
 
     /// It has returned from a system call: whether that may have changed files.
     fn returned(&mut self, call: i64) -> bool {
-        if matches!(call, libc::SYS_mmap | libc::SYS_munmap | libc::SYS_mremap) {
+        if matches!(
+            call,
+            libc::SYS_mmap | libc::SYS_munmap | libc::SYS_mremap | libc::SYS_link | libc::SYS_linkat
+        ) {
             self.find_maps();
         }
         changes_files(call)
