@@ -380,9 +380,9 @@ fn a_disk_that_cannot_read_is_an_error() {
     let (store, model) = filled(&path, 8);
     let other = open(&path);
     let image = disk.dir.path().join("image");
-    // Everything to the disk and out of memory; then the disk loses all from the middle of the store on. Nothing is left
-    // that closing, or the helper that frees what waits, would put into a further checkpoint: the repair below takes
-    // the disk back to this one.
+    // Everything to the disk and out of memory; then the disk loses all from the middle of the store on. Nothing is
+    // left that closing, or the helper that frees what waits, would put into a further checkpoint: the repair below
+    // takes the disk back to this one.
     store.gc().unwrap();
     store.sync().unwrap();
     run("sync", &["-f".as_ref(), path.as_ref()]).unwrap();

@@ -179,7 +179,7 @@ pub(super) fn header(side: &File) -> std::io::Result<Named> {
     if head.get(at::MAGIC) != shm::MAGIC {
         return Ok(Named::Not("is no sidecar of persist, or is damaged"));
     }
-    let sum = shm::signature(&head.0[..]);
+    let sum = super::seal::signature(&head.0[..]);
     // Layouts before the first with a signature have none.
     let unsigned = head.get(at::LAYOUT) as u32 <= shm::LAST_UNSIGNED && head.get(at::IDENTITY) == 0;
     if head.get(at::IDENTITY) != sum && !unsigned || head.get(at::READY) != 1 {

@@ -5,9 +5,9 @@
 //!
 //! 1. The takeover of an unsealed sidecar with changes notes the newest checkpoint in `at::KEEP`. The next checkpoint
 //!    lists it in its catalogue as a snapshot (`snapshot`): the rules of snapshots keep its pages (`dropped`).
-//! 2. The flip takes the word over (`at::CK_KEEP`), the switch clears both. A checkpoint that the dead session had begun
-//!    lists nothing more than it had begun with: then the one after it does. Until then both meta pages' checkpoints
-//!    are whole (I1).
+//! 2. The flip takes the word over (`at::CK_KEEP`), the switch clears both. A checkpoint that the dead session had
+//!    begun lists nothing more than it had begun with: then the one after it does. Until then both meta pages'
+//!    checkpoints are whole (I1).
 //! 3. One is kept at a time: the older one, since what came later may be damaged already.
 //! 4. It is dropped by a clean close after the whole store was found sound (`store::close`), or by the user.
 //! 5. A full disk, or a full catalogue, has no room for it: then nothing is kept, with a warning. The checkpoint itself

@@ -17,17 +17,17 @@
 //! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
 //! pins) are leaves.
 //!
-//! Files: `open`, `sidecar` (its making and judging), `takeover` (of what dead processes left), `identify` (what the
-//! files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout), `meta`, `table` (durable
-//! page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`, `slots` (processes and threads),
-//! `lockfile`, `keep` (a file from all users), `probe` (of a process's death), `burial` (of the dead), `fork`, `waiters`,
-//! `circle` (of waiters in several stores), `marks`, `pins`, `memo`, `section`, `committed` (what readers see beside a
-//! writer), `transaction`, `blocks` (of transactions), `task`, `turn` (of waiters for the latch), `checkpoint`, `runner`
-//! (which process runs it), `helper` (the thread that makes checkpoints), `quiet` (what it frees), `recover`, `catalogue`
-//! (of snapshots), `snapshot`, `kept` (the checkpoint before an inherited session), `dropped` (freeing what a snapshot
-//! held), `rebuild` (of the free map), `redo` (durable commits), `damage`, `frozen` (opening one checkpoint), `follow`
-//! (reading the newest one), `view`
-//! (its pages), `walk` (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
+//! Files: `open`, `sidecar` (its making and judging), `seal` (of it), `takeover` (of what dead processes left),
+//! `identify` (what the files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout),
+//! `meta`, `table` (durable page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`,
+//! `slots` (processes and threads), `lockfile`, `keep` (a file from all users), `probe` (of a process's death),
+//! `burial` (of the dead), `fork`, `waiters`, `circle` (of waiters in several stores), `marks`, `pins`, `memo`,
+//! `section`, `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`, `turn`
+//! (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes
+//! checkpoints), `quiet` (what it frees), `recover`, `catalogue` (of snapshots), `snapshot`, `kept` (the checkpoint
+//! before an inherited session), `dropped` (freeing what a snapshot held), `rebuild` (of the free map), `redo` (durable
+//! commits), `damage`, `frozen` (opening one checkpoint), `follow` (reading the newest one), `view` (its pages), `walk`
+//! (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
 
 pub mod access;
 pub(crate) mod at;
@@ -67,6 +67,7 @@ mod rebuild;
 mod recover;
 mod redo;
 mod runner;
+mod seal;
 mod section;
 mod session;
 pub(crate) mod shm;

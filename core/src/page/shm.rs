@@ -33,7 +33,6 @@ use crate::raw::held::{self, Descriptor, Held, Using};
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
@@ -94,8 +93,6 @@ const REGIONS: [(usize, usize); 8] = [
     (LOG, LOG_SIZE),
 ];
 const MIB: usize = 1 << 20;
-/// So much of a region is under the seal.
-const SEALED: usize = MIB / 4;
 /// The beginning of a dirty list that lies in the file before the rest of it.
 const LIST_FIRST: usize = if cfg!(feature = "testing") {
     MIB / 2
@@ -198,16 +195,11 @@ fn file_length(file: &File) -> Result<u64> {
 }
 
 /// The parts of the file that a range of the regions, behind the fixed part, lies in: offset and length.
-fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
+pub(super) fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
     PIECES.iter().filter_map(move |p| {
         let (from, to) = (at.max(p.at), (at + len).min(p.at + p.len));
         (from < to).then(|| (p.file + (from - p.at) as u64, (to - from) as u64))
     })
-}
-
-/// The signature of a header.
-pub(crate) fn signature(head: &[u8]) -> u64 {
-    xxh3_64(&head[..at::IDENTITY]) | 1
 }
 
 /// Locked shared by everyone who uses this sidecar. Beyond its end.
@@ -315,61 +307,6 @@ impl Shm {
         in_file(TABLE, logical as usize * 8)
             .map(|(at, len)| at + len)
             .fold(FIXED_END as u64, u64::max)
-    }
-
-    /// Signs the header, when the sidecar is made.
-    pub(crate) fn sign(&self) {
-        let head = self.bytes(0, at::IDENTITY);
-        self.set(at::IDENTITY, signature(&head));
-    }
-
-    fn bytes(&self, at: usize, len: usize) -> Vec<u8> {
-        let words = self.words(at, len / 8).iter();
-        words
-            .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
-            .collect()
-    }
-
-    /// What the seal says. Bounded, whatever the store's size.
-    fn sealed_sum(&self) -> u64 {
-        let mut sum = Xxh3::new();
-        sum.update(&self.bytes(0, at::CLEAN));
-        sum.update(&self.bytes(at::CLEAN + 8, META_IMAGE - at::CLEAN - 8));
-        sum.update(&self.bytes(DROPPED, DROPPED_SLOTS * 64));
-        let mut beginning = |start: usize, len: usize| {
-            for (at, len) in in_file(start, len.min(SEALED) / 8 * 8) {
-                sum.update(&self.bytes(at as usize, len as usize));
-            }
-        };
-        for list in 0..3 {
-            let len = (self.get(at::LIST_LEN + 8 * list) as usize).min(LIST_SIZE / 24) * 24;
-            beginning(LISTS + list * LIST_STEP, len);
-        }
-        beginning(
-            FREEMAP,
-            (self.get(at::FILE_PAGES) as usize)
-                .min(MAX_PAGES as usize)
-                .div_ceil(64)
-                * 8,
-        );
-        beginning(
-            TABLE,
-            (self.get(at::LOGICAL) as usize).min(MAX_PAGES as usize) * 8,
-        );
-        sum.digest() | 1
-    }
-
-    /// Says that a checkpoint holds everything, and that no process uses the sidecar.
-    pub(crate) fn seal(&self) {
-        self.set(at::CLEAN, self.sealed_sum());
-    }
-
-    /// Takes the seal off. Whether it was there and fits.
-    pub(crate) fn unseal(&self) -> bool {
-        let seal = self.get(at::CLEAN);
-        let fits = seal != 0 && seal == self.sealed_sum();
-        self.set(at::CLEAN, 0);
-        fits
     }
 
     /// Names this session of the store, when the sidecar is made.

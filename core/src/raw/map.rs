@@ -91,8 +91,8 @@ impl Window {
             true => libc::PROT_READ | libc::PROT_WRITE,
             false => libc::PROT_READ,
         };
-        // Shared memory does not count against the limit of a process's data (`ulimit -d`). A child that is forked later
-        // shares it: both find the store closed.
+        // Shared memory does not count against the limit of a process's data (`ulimit -d`). A child that is forked
+        // later shares it: both find the store closed.
         for sharing in [libc::MAP_SHARED, libc::MAP_PRIVATE] {
             // SAFETY: the range is this window's mapping, which stays its own until it is dropped. References into it
             // stay valid: any bytes are valid for the types that are given out, and what was a race with writers of

@@ -145,8 +145,8 @@ pub(super) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
 }
 
 impl Store {
-    /// The end of every lone change, and of a transaction: a bounded part of what waits is freed. What it gives is to be
-    /// given to `repay` when the change is complete.
+    /// The end of every lone change, and of a transaction: a bounded part of what waits is freed. What it gives is to
+    /// be given to `repay` when the change is complete.
     #[inline(never)]
     pub(super) fn finish(&self, w: &mut Writer<'_>, before: Before) -> Result<Option<Owed>> {
         let debt = &self.inner.debt;

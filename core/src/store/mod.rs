@@ -27,6 +27,7 @@ mod pending;
 mod reader;
 mod run;
 mod snapshots;
+mod transactions;
 mod writer;
 
 pub use crate::error::{Error, Result};

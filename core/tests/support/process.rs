@@ -123,3 +123,18 @@ pub fn stay_on_one_processor() {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
     }
 }
+
+/// Whether a file is under one of the watched names: one that was made without a name, and mapped, keeps
+/// `/directory/#NUMBER` as its path.
+pub fn is_named(ino: &str, watched: &str) -> bool {
+    let all = std::path::Path::new(watched)
+        .parent()
+        .expect("a directory")
+        .read_dir()
+        .expect("a directory");
+    all.filter_map(Result::ok).any(|entry| {
+        let path = entry.path();
+        path.to_str().is_some_and(|p| p.starts_with(watched))
+            && std::os::unix::fs::DirEntryExt::ino(&entry).to_string() == ino
+    })
+}

@@ -8,10 +8,10 @@
 //! 3. A process that the tracee forks stands still at its first instruction, as its `kin`; or it is the one
 //!    that is moved, and its parent stands still (`follow`). Both end together, unless one is taken.
 
-use super::process::{Stop, check, signal, wait_for};
+use super::process::{Stop, check, is_named, signal, wait_for};
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::{DirEntryExt, FileExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -92,17 +92,6 @@ fn changes_files(call: i64) -> bool {
             | libc::SYS_link
             | libc::SYS_linkat
     )
-}
-
-/// Whether a file is under one of the watched names: one that was made without a name, and mapped, keeps
-/// `/directory/#NUMBER` as its path.
-fn is_named(ino: &str, watched: &str) -> bool {
-    let dir = Path::new(watched).parent().expect("a directory");
-    let all = std::fs::read_dir(dir).expect("the directory of the store");
-    all.filter_map(Result::ok).any(|entry| {
-        let path = entry.path();
-        path.to_str().is_some_and(|p| p.starts_with(watched)) && entry.ino().to_string() == ino
-    })
 }
 
 impl Tracee {
