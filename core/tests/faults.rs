@@ -224,6 +224,10 @@ fn a_change_that_cannot_be_undone_is_not_shown() {
         assert!(s.sync().is_err());
     }
     drop((store, other));
+    // What was completed since the last checkpoint was in it: it is not thrown away in silence.
+    let e = try_open(&path, 2).unwrap_err().to_string();
+    assert!(e.contains("a.store-shm was cut short"), "{e}");
+    std::fs::remove_file(sidecar(&path)).unwrap();
     let store = open(&path);
     compare(&store, &model, "the last checkpoint");
     store.close().unwrap();

@@ -39,7 +39,7 @@ def test_a_large_value_that_is_replaced_takes_no_more(tmp_path):
 
 def test_a_dict_that_is_removed_and_made_again_takes_no_more(tmp_path):
     def act(root, i):
-        root["m"] = {k: (k, i) for k in range(30_000)}
+        root["m"] = {k: [k, i] for k in range(30_000)}
         del root["m"]
 
     _sizes(tmp_path / "a.store", 40, act)

@@ -89,7 +89,10 @@ pub(super) fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64,
             return Shm::map_checked(side)?
                 .ok_or_else(|| unusable(path, &name, "was cut short", meta.checkpoint));
         }
-        Left::Stale => true,
+        Left::Lost if Shm::map_checked(side)?.is_none() => {
+            return Err(unusable(path, &name, "was cut short", meta.checkpoint));
+        }
+        Left::Stale | Left::Lost => true,
     };
     session::nothing_left_elsewhere(file, path, &name, meta)?;
     make(file, &name, meta, meta_sum, stale)
@@ -143,6 +146,9 @@ fn join_file(path: &Path, side: File, file: &File, meta: &Meta) -> Result<Shm> {
 enum Left {
     Usable,
     Stale,
+    /// Its users met a page that could not be reached. Of the store: they were told, and what they had completed since
+    /// the last checkpoint may be torn. Of the sidecar: it is not whole, and the next opening says so.
+    Lost,
     /// Of another file, with this nonce.
     Foreign(u64),
 }
@@ -230,7 +236,7 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
             write_again(file, meta)?;
             return Ok(Left::Stale);
         }
-        damage::UNDOABLE | damage::LOST => return Ok(Left::Stale),
+        damage::UNDOABLE | damage::LOST => return Ok(Left::Lost),
         _ => return Err(bad("is damaged (poison)")),
     }
     match get(at::LOG_REPLAY) {

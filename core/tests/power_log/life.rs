@@ -21,6 +21,8 @@ pub(super) struct Life {
     /// The log's inode, and whether its name is on the disk for good.
     pub(super) ino: Option<u64>,
     pub(super) settled: bool,
+    /// The log's file was flushed since it was written last, with a name or before it got one.
+    pub(super) log_is_flushed: bool,
     /// What may still be there under its name: from before it was made anew or removed.
     pub(super) before: Option<Vec<u8>>,
     /// The states so far but for so many, and the first that a cut may leave.
@@ -63,6 +65,12 @@ impl Life {
             self.log = Disk::new(Path::new("/nowhere"));
             if ino.is_some() {
                 self.log = Disk::beginning(&beside(&self.path, "wal"));
+                if self.log_is_flushed {
+                    // It was written and flushed before it got its name.
+                    self.log.look(&mut rng);
+                    self.log.flush_begins();
+                    self.log.flush_ended();
+                }
             }
             (self.ino, self.settled) = (ino, false);
         }
@@ -141,7 +149,9 @@ impl Life {
                 self.by_helpers += usize::from(by_helper);
             }
             Moment::LogFlushing => self.log.flush_begins(),
+            Moment::LogWritten => self.log_is_flushed = false,
             Moment::LogFlushed => {
+                self.log_is_flushed = true;
                 self.log.flush_ended();
                 self.flushes += 1;
             }
@@ -224,6 +234,7 @@ pub(super) fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize
         log: Disk::new(&log),
         ino: std::fs::metadata(&log).ok().map(|m| m.ino()),
         settled: true,
+        log_is_flushed: false,
         before: None,
         history,
         forgotten: 0,
