@@ -8,8 +8,8 @@
 //! | --- | --- |
 //! | that begins with nothing waiting | what it left itself, up to `OWN` entries |
 //! | a small one while something waits | nothing: a helper does when the store is quiet (`page::quiet`). Where there is none (`max_age` is None): `PORTION` entries |
-//! | a small one, after small changes of this process took `SOME` pages meanwhile | `PORTION` entries |
-//! | one that takes a page, after they took `MANY` pages | as a large one |
+//! | a small one, after small changes of this process took some pages meanwhile (`SOME`) | `PORTION` entries |
+//! | one that takes a page, after they took twice as many | as a large one |
 //! | a large one: it takes `LARGE` pages or more while something waits | until the store uses no more pages than before it, or nothing waits |
 //! | one that finds no space on the disk | everything, and is tried again |
 //!
@@ -34,10 +34,11 @@ const STEP: u64 = 128;
 const LARGE: u64 = 64;
 /// The most entries that a page holds: a freeing that takes more has freed so many pages, or cannot.
 const DENSITY: u64 = 512;
-/// Pages taken by small changes while something waits, from which on each frees a portion.
-const SOME: u64 = 1024;
-/// Those from which on each that takes a page frees as many.
-const MANY: u64 = 2048;
+/// Pages taken by small changes while something waits, from which on each frees a portion: a sixteenth of the store,
+/// between these. So a small store stays small, and what changes in it stays in few pages.
+const SOME: std::ops::RangeInclusive<u64> = 16..=1024;
+/// The most that is noted of them.
+const MOST: u64 = 4 * *SOME.end();
 /// How long a step waits for its turn. What it does not free then is a debt.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -112,15 +113,20 @@ impl Debt {
     }
 
     fn set(&self, pages: u64) {
-        self.pages.store(pages.min(2 * MANY), Ordering::Relaxed);
+        self.pages.store(pages.min(MOST), Ordering::Relaxed);
     }
+}
+
+/// Pages taken meanwhile that are some, for a store that uses so many; twice as many are many.
+fn some(used: u64) -> u64 {
+    (used / 16).clamp(*SOME.start(), *SOME.end())
 }
 
 /// Entries that a change frees at its end, which took so many pages.
 fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
-    if !before.waits || is_large(taken, debt) {
+    if !before.waits || is_large(before, taken, debt) {
         OWN
-    } else if debt >= SOME || !helped {
+    } else if debt >= some(before.used) || !helped {
         PORTION
     } else {
         0
@@ -128,8 +134,8 @@ fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
 }
 
 /// Whether a change that took so many pages goes on freeing after it is complete.
-fn is_large(taken: u64, debt: u64) -> bool {
-    taken >= LARGE || taken > 0 && debt >= MANY
+fn is_large(before: Before, taken: u64, debt: u64) -> bool {
+    taken >= LARGE || taken > 0 && debt >= 2 * some(before.used)
 }
 
 /// Frees a bounded part of what waits. Whether more waits.
@@ -157,7 +163,7 @@ impl Store {
             debt.set(0);
             return Ok(None);
         }
-        if is_large(taken, pages) {
+        if is_large(before, taken, pages) {
             return Ok(Some(Owed {
                 pages: taken,
                 used: before.used,
