@@ -36,6 +36,21 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(format!("{}{end}", path.display()))
 }
 
+/// The same program from a directory that all users can reach: that of the build may be private.
+fn for_all_users(command: &Command, dir: &Path) -> Command {
+    let copy = dir.join("program");
+    std::fs::copy(command.get_program(), &copy).unwrap();
+    mode(&copy, 0o755);
+    let mut reachable = Command::new(copy);
+    reachable.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            reachable.env(name, value);
+        }
+    }
+    reachable
+}
+
 fn place() -> (tempfile::TempDir, PathBuf) {
     let dir = scratch();
     mode(dir.path(), 0o755);
@@ -433,8 +448,11 @@ fn a_store_that_may_only_be_read_is_checked() {
     }
     mode(&path, 0o444);
     store.sync().unwrap();
+    let program = Command::new(env!("CARGO_BIN_EXE_persist"));
+    let bin = tempfile::tempdir().unwrap();
+    mode(bin.path(), 0o755);
     let check = || {
-        Command::new(env!("CARGO_BIN_EXE_persist"))
+        for_all_users(&program, bin.path())
             .arg("check")
             .arg(&path)
             .uid(STRANGER)

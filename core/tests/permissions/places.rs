@@ -1,7 +1,7 @@
 //! Filesystems that may only be read, or that are not known to be local; directories that give their group, or an
 //! access list, to what is made in them.
 
-use super::{STRANGER, beside, is_root, mode, place, read_only};
+use super::{STRANGER, beside, for_all_users, is_root, mode, place, read_only};
 use crate::common::scratch;
 use crate::support::again;
 use crate::support::plain::{get, open, set};
@@ -150,7 +150,9 @@ fn a_directory_that_gives_its_group_changes_nothing() {
         for end in ["-lock", "-shm"] {
             std::fs::remove_file(beside(&path, end)).unwrap();
         }
-        let mut member = again("neighbour");
+        let bin = tempfile::tempdir().unwrap();
+        mode(bin.path(), 0o755);
+        let mut member = for_all_users(&again("neighbour"), bin.path());
         member.env("PERSIST_STORE", &path).env("PERSIST_DO", "write");
         let done = member.uid(STRANGER + 1).gid(STRANGER).output().unwrap();
         assert!(done.status.success(), "{done:?}");
