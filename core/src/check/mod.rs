@@ -182,7 +182,7 @@ fn settle_kept(store: &Store, report: &mut Report) {
 /// How often a check begins again because writers replaced the checkpoint that it was reading.
 const TRIES: usize = 5;
 
-/// Checks the newest checkpoint of a store that this process can keep from nobody.
+/// Checks the newest checkpoint of a store that this process cannot lock.
 fn check_unlocked(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     for _ in 0..TRIES {
         let source = Source::unlocked(path)?;

@@ -58,7 +58,7 @@ impl Table<'_> {
             while !ahead.is_none() && ahead != w {
                 let other: Want = op.want(ahead)?;
                 if want.clashes_with(&other) {
-                    // One that wants the same, earlier, waits for nobody that this one does not wait for.
+                    // An earlier waiter that wants the same waits for a subset of what this one waits for.
                     if want.exclusive && other.key == want.key && op.get(ahead, 3)? & SHAPE == shape {
                         seen.add_waiter(ahead.0);
                     }

@@ -82,8 +82,15 @@ impl Pager {
         if keep == 0
             || keep + 1 < self.shm.get(at::DURABLE)
             || all.iter().any(|s| s.checkpoint >= keep || is_kept(s))
-            || all.len() + 1 >= MAX_SNAPSHOTS
         {
+            return Ok(false);
+        }
+        if all.len() + 1 >= MAX_SNAPSHOTS {
+            log::warn!(
+                "{}: checkpoint {keep}, which dead processes went on from, is not kept: there are {} snapshots",
+                self.path.display(),
+                all.len()
+            );
             return Ok(false);
         }
         let Some(meta) = Meta::read(&*self.file.using()?, keep % 2)?.filter(|m| m.checkpoint == keep) else {

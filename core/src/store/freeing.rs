@@ -34,9 +34,10 @@ const STEP: u64 = 128;
 const LARGE: u64 = 64;
 /// The most entries that a page holds: a freeing that takes more has freed so many pages, or cannot.
 const DENSITY: u64 = 512;
-/// Pages taken by small changes while something waits, from which on each frees a portion: a sixteenth of the store,
-/// between these. So a small store stays small, and what changes in it stays in few pages.
-const SOME: std::ops::RangeInclusive<u64> = 16..=1024;
+/// Pages taken by small changes while something waits, from which on each frees a portion: this part of the store, and
+/// between these. So a small store stays small, and its snapshots hold little garbage.
+const SHARE: u64 = 64;
+const SOME: std::ops::RangeInclusive<u64> = 4..=1024;
 /// The most that is noted of them.
 const MOST: u64 = 4 * *SOME.end();
 /// How long a step waits for its turn. What it does not free then is a debt.
@@ -119,7 +120,7 @@ impl Debt {
 
 /// Pages taken meanwhile that are some, for a store that uses so many; twice as many are many.
 fn some(used: u64) -> u64 {
-    (used / 16).clamp(*SOME.start(), *SOME.end())
+    (used / SHARE).clamp(*SOME.start(), *SOME.end())
 }
 
 /// Entries that a change frees at its end, which took so many pages.

@@ -399,8 +399,11 @@ impl Store {
         {
             return;
         }
+        // A transaction of another thread is open: closing decides how long that is waited for.
+        let Some(latch) = pager.hold_latch(FOR_A_LOOK) else {
+            return;
+        };
         let sound = self.check().and_then(|graph| {
-            let _latch = pager.hold_latch(pager.bound());
             self.read(&mut Wait::forever(), |r| {
                 graph
                     .containers
@@ -408,6 +411,7 @@ impl Store {
                     .try_for_each(|h| graph::verify_body(r, *h))
             })
         });
+        drop(latch);
         if let Err(e) = sound.and_then(|()| pager.drop_kept()) {
             log::warn!("{}: {e}", self.path().display());
         }
@@ -427,6 +431,9 @@ impl Store {
         }
     }
 }
+
+/// How long the latch is waited for before a store is looked through when it is closed.
+const FOR_A_LOOK: Duration = Duration::from_millis(50);
 
 /// Pages of a store that is looked through when it is closed (64 MiB).
 const LOOKED_THROUGH: u64 = 16384;

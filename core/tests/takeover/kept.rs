@@ -5,10 +5,11 @@ use crate::common::scratch;
 use crate::support::plain::{self, set};
 use persist_core::backup::{self, Options as BackupOptions};
 use persist_core::check;
-use persist_core::store::{Error, Options, Store};
+use persist_core::store::{Error, Options, Store, Wait};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 
@@ -68,6 +69,31 @@ fn of_two_the_older_one_is_kept() {
     store.sync().unwrap();
     assert_eq!(kept(&store), names);
     store.close().unwrap();
+}
+
+/// The look at the store before the checkpoint is dropped waits for no transaction of another thread.
+#[test]
+fn an_open_transaction_does_not_hold_up_the_end_of_a_process() {
+    let dir = scratch();
+    let path = left_by_the_dead(dir.path());
+    let store = plain::open(&path, 300);
+    store.sync().unwrap();
+    assert_eq!(kept(&store).len(), 1);
+    let (begun, other) = (std::sync::Barrier::new(2), store.clone());
+    std::thread::scope(|threads| {
+        let (say, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, other) = (&begun, &other);
+        threads.spawn(move || {
+            other.begin(&mut Wait::forever()).unwrap();
+            begun.wait();
+            let _ = wait.recv();
+        });
+        begun.wait();
+        let started = Instant::now();
+        store.close_at_exit().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(100));
+        drop(say);
+    });
 }
 
 /// Without changes there is nothing to go back from.
