@@ -40,7 +40,7 @@ toolchains() {
     for name in "$oldest" stable nightly; do
         if ! chain=$(grep -m1 -E "^${name//./\\.}(\\.[0-9]+)?(-|\$)" <<<"$installed"); then
             printf '1 ignored: Rust %s is not there (rustup toolchain install %s)\n' "$name" "$name"
-        elif RUSTFLAGS="-D warnings" cargo "+$chain" check -q --locked --workspace --all-targets --all-features \
+        elif CARGO_INCREMENTAL=0 RUSTFLAGS="-D warnings" cargo "+$chain" check -q --locked --workspace --all-targets --all-features \
             --target-dir "$TARGET/rust-$name"; then
             printf '1 passed: Rust %s\n' "$chain"
         else
