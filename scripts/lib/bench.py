@@ -116,6 +116,7 @@ SCRIPTS = {
     "sqlite3": "import sqlite3, sys\nd = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
     "d.execute('PRAGMA synchronous=OFF')\nd.execute('CREATE TABLE IF NOT EXISTS t (k PRIMARY KEY, v)')\n"
     "d.execute('INSERT INTO t VALUES (\"x\", 1) ON CONFLICT DO UPDATE SET v = v + 1')\nd.close()",
+    "diskcache": "import diskcache, sys\nwith diskcache.Cache(sys.argv[1], sqlite_synchronous=0) as d:\n    d.incr('x')",
     "ZODB": "import ZODB, transaction, sys\nd = ZODB.DB(sys.argv[1])\nc = d.open()\nr = c.root()\n"
     "r['x'] = r.get('x', 0) + 1\ntransaction.commit()\nc.close()\nd.close()",
 }
@@ -127,7 +128,7 @@ def whole_process(names: set[str], others: str, rounds: int, aims: list[str]) ->
     for _ in range(rounds):
         for name, code in random.sample(list(SCRIPTS.items()), len(SCRIPTS)):
             if name in names or name == "python -c pass":
-                env = {**os.environ, "PYTHONPATH": others} if name in ("lmdb", "ZODB") else None
+                env = {**os.environ, "PYTHONPATH": others} if name in ("lmdb", "diskcache", "ZODB") else None
                 argv = [sys.executable, "-c", code, str(home / name.replace(" ", "-"))]
                 begin = time.perf_counter()
                 subprocess.run(argv, check=True, env=env, stderr=subprocess.DEVNULL)

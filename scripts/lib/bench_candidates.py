@@ -2,8 +2,8 @@
 
 Every candidate does the same work with the promise nearest to persist's default (a finished change
 survives the death of the process, not a power cut): lmdb without sync, one transaction a set;
-sqlite3 in WAL mode without sync, autocommit; shelve with the best dbm there is, flushed never; ZODB
-with a commit a set and its flush taken out. Gets of lmdb run inside one
+sqlite3 in WAL mode without sync, autocommit; diskcache, which keeps a mapping in sqlite3, likewise; shelve with the
+best dbm there is, flushed never; ZODB with a commit a set and its flush taken out. Gets of lmdb run inside one
 open transaction, its fastest way, and once more with a transaction each.
 """
 
@@ -240,6 +240,39 @@ class Sqlite(Candidate):
         self.db.close()
 
 
+class DiskCache(Mapping):
+    """Without eviction and without counting hits: a plain mapping."""
+
+    name = "diskcache"
+
+    def open(self) -> None:
+        import diskcache
+
+        self.d = diskcache.Cache(self.path, eviction_policy="none", sqlite_synchronous=0)
+
+    def fill(self, n: int) -> None:
+        self.open()
+        with self.d.transact():
+            for i in range(n):
+                self.d[f"key {i}"] = i
+
+    def fill_objects(self, n: int) -> None:
+        self.open()
+        with self.d.transact():
+            for i in range(n):
+                self.d[f"key {i}"] = Plain(i)
+
+    def set_age(self, keys: list[str]) -> None:
+        d = self.d
+        for k in keys:
+            o = d[k]
+            o.age = 7
+            d[k] = o
+
+    def close(self) -> None:
+        self.d.close()
+
+
 class Zodb(Mapping):
     name = "ZODB"
 
@@ -295,7 +328,7 @@ class Zodb(Mapping):
         self.zodb.close()
 
 
-ALL: list[type[Candidate]] = [Dict, Persist, Lmdb, LmdbOwn, Shelve, Sqlite, Zodb]
+ALL: list[type[Candidate]] = [Dict, Persist, Lmdb, LmdbOwn, Shelve, Sqlite, DiskCache, Zodb]
 
 
 def available() -> list[type[Candidate]]:
@@ -306,7 +339,7 @@ def available() -> list[type[Candidate]]:
                 with tempfile.TemporaryDirectory() as d:
                     dbm.open(f"{d}/x", "n").close()
                     print(f"shelve uses {dbm.whichdb(f'{d}/x')}")
-            elif c in (Lmdb, LmdbOwn, Zodb):
+            elif c in (Lmdb, LmdbOwn, DiskCache, Zodb):
                 importlib.import_module(c.name.split(",")[0])
         except ImportError as e:
             print(f"{c.name}: left out ({e})")
