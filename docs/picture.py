@@ -32,7 +32,8 @@ def rows(x: int, y: int, lines: list[str]) -> list[str]:
 
 
 def arrow(x1: int, x2: int, y: int) -> str:
-    return f"<line x1='{x1}' y1='{y}' x2='{x2}' y2='{y}' stroke='{INK}' marker-start='url(#tip)' marker-end='url(#tip)'/>"
+    tips = "marker-start='url(#tip)' marker-end='url(#tip)'"
+    return f"<line x1='{x1}' y1='{y}' x2='{x2}' y2='{y}' stroke='{INK}' {tips}/>"
 
 
 def picture() -> str:
@@ -62,8 +63,8 @@ def picture() -> str:
         arrow(258, 312, 125),
         arrow(448, 502, 125),
         box(16, 232, 728, 48, PAPER),
-        text(380, 252, "one lock manager, atomic operations, no server", size=13, more=middle),
-        text(380, 271, "a change through one door is seen by the next operation through the other", size=13, more=middle),
+        text(380, 252, "one lock manager, atomic operations, no server", more=middle),
+        text(380, 271, "a change through one door is seen by the next operation through the other", more=middle),
         "</svg>",
     ]
     return "\n".join(part.replace(" >", ">") for part in parts) + "\n"

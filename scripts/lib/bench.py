@@ -116,7 +116,8 @@ SCRIPTS = {
     "sqlite3": "import sqlite3, sys\nd = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
     "d.execute('PRAGMA synchronous=OFF')\nd.execute('CREATE TABLE IF NOT EXISTS t (k PRIMARY KEY, v)')\n"
     "d.execute('INSERT INTO t VALUES (\"x\", 1) ON CONFLICT DO UPDATE SET v = v + 1')\nd.close()",
-    "diskcache": "import diskcache, sys\nwith diskcache.Cache(sys.argv[1], sqlite_synchronous=0) as d:\n    d.incr('x')",
+    "diskcache": "import diskcache, sys\nwith diskcache.Cache(sys.argv[1], sqlite_synchronous=0) as d:\n"
+    "    d.incr('x')",
     "ZODB": "import ZODB, transaction, sys\nd = ZODB.DB(sys.argv[1])\nc = d.open()\nr = c.root()\n"
     "r['x'] = r.get('x', 0) + 1\ntransaction.commit()\nc.close()\nd.close()",
 }

@@ -2,12 +2,11 @@
 
 The info string of a block says what it is:
 
-| info string | the block is |
-| --- | --- |
-| `python` | one program. The comments after its `print(...)` lines are what it prints. With `# file: NAME` as its first line it is the content of that file |
-| `console` | commands after `$ `, each followed by exactly what it prints |
-| `sh` | a script that must succeed |
-| `text` | not run: it needs root, the network, another host or a package that tests do not have |
+- `python`: one program. The comments after its `print(...)` lines are what it prints. With `# file: NAME` as its first
+  line it is the content of that file.
+- `console`: commands after `$ `, each followed by exactly what it prints.
+- `sh`: a script that must succeed.
+- `text`: not run, since it needs root, the network, another host, or a package that the tests do not have.
 """
 
 from __future__ import annotations
