@@ -1,65 +1,53 @@
 //! `persist._persist`: the Python door to a store.
 //!
 //! Built on `persist_core::store` alone. Lock order: nothing here holds a mutex of its own while it
-//! calls the store or Python (see `cache`).
+//! calls the store or Python (see `engine::identity`).
 //!
-//! - `ffi`: the raw edges of the C API; the only unsafe code.
-//! - `error`: exceptions. `convert`: scalars. `copyin`, `copyout`: graphs.
-//! - `cache`: identity. `shared`: sections and waiting. `glance`: the short way. `batch`: values on their way out.
-//! - `dict`, `views`, `list`, `items`, `slice`, `object`, `classes`: the proxies.
-//! - `store`, `registry`, `snapshot`, `transaction`, `lock`, `lock_async`: open stores, snapshots, transactions, locks.
-//! - `tasks`: which task of its thread is running, for the owners of transactions and locks.
+//! A folder imports only folders before it:
+//!
+//! - `python`: the edge to the interpreter: exceptions, scalars, and the only unsafe code.
+//! - `engine`: one store as this process sees it: sections and waiting, identity, tasks.
+//! - `proxies`: the types `Dict`, `List` and `Object`, and how one is made for a container.
+//! - `values`: values on their way out of the store. `graphs`: whole graphs, in and out.
+//! - `locks`: the application's locks.
+//! - `dict`, `list`, `object`: the methods of the three types.
+//! - `store`: `Store`, transactions, snapshots, and the files that are open.
 
 #![deny(unsafe_code)]
 
-mod batch;
-mod cache;
-mod classes;
-mod convert;
-mod copyin;
-mod copyout;
 mod dict;
-mod error;
-#[allow(unsafe_code)]
-mod ffi;
-mod glance;
-mod held;
-mod items;
+mod engine;
+mod graphs;
 mod list;
-mod lock;
-mod lock_async;
+mod locks;
 mod object;
-mod registry;
-mod shared;
-mod slice;
-mod snapshot;
+mod proxies;
+mod python;
 mod store;
-mod tasks;
-mod transaction;
-mod views;
+mod values;
 
 use pyo3::prelude::*;
 
 /// The extension module; import `persist` instead.
 #[pymodule(gil_used = false)]
 fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    ffi::main_interpreter_only()?;
-    error::register(m)?;
-    m.add_class::<store::Handle>()?;
-    m.add_class::<transaction::Transaction>()?;
-    m.add_class::<snapshot::Snapshot>()?;
-    m.add_class::<dict::Dict>()?;
-    m.add_class::<list::List>()?;
-    m.add_class::<object::Object>()?;
-    m.add_class::<held::Held>()?;
-    m.add_class::<lock_async::LockRequest>()?;
-    m.add_class::<views::KeysView>()?;
-    m.add_class::<views::ValuesView>()?;
-    m.add_class::<views::ItemsView>()?;
-    m.add_function(wrap_pyfunction!(store::open, m)?)?;
-    m.add_function(wrap_pyfunction!(store::_close_all, m)?)?;
-    m.add_function(wrap_pyfunction!(copyout::copy_out, m)?)?;
-    m.add_function(wrap_pyfunction!(classes::class_name, m)?)?;
-    m.add_function(wrap_pyfunction!(classes::allow_import, m)?)?;
+    python::ffi::main_interpreter_only()?;
+    python::error::register(m)?;
+    m.add_class::<store::handle::Handle>()?;
+    m.add_class::<store::transaction::Transaction>()?;
+    m.add_class::<store::snapshot::Snapshot>()?;
+    m.add_class::<proxies::dict::Dict>()?;
+    m.add_class::<proxies::list::List>()?;
+    m.add_class::<proxies::object::Object>()?;
+    m.add_class::<locks::held::Held>()?;
+    m.add_class::<locks::request::LockRequest>()?;
+    m.add_class::<dict::views::KeysView>()?;
+    m.add_class::<dict::views::ValuesView>()?;
+    m.add_class::<dict::views::ItemsView>()?;
+    m.add_function(wrap_pyfunction!(store::handle::open, m)?)?;
+    m.add_function(wrap_pyfunction!(store::handle::_close_all, m)?)?;
+    m.add_function(wrap_pyfunction!(graphs::copy_out::copy_out, m)?)?;
+    m.add_function(wrap_pyfunction!(object::methods::class_name, m)?)?;
+    m.add_function(wrap_pyfunction!(proxies::classes::allow_import, m)?)?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -1,0 +1,95 @@
+//! Entries of a `Dict` and attributes of an object: found, set, merged.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::graphs::copy_in::{Gather, put};
+use crate::proxies::dict::Dict;
+use crate::proxies::proxy::Proxy;
+use crate::python::scalars::Scalar;
+use crate::python::{error, ffi};
+use crate::values::contents::as_dict;
+use crate::values::fast::Fast;
+
+impl Dict {
+    /// The value under a key.
+    #[inline]
+    pub(crate) fn find<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(text) = ffi::ascii(key) {
+            match self.proxy.shared.fast_get(py, self.proxy.obj, text)? {
+                Fast::Value(value) => return Ok(Some(value)),
+                Fast::Missing => return Ok(None),
+                Fast::Unknown => {}
+            }
+        }
+        let scalar = Scalar::key_of(key)?;
+        self.proxy.shared.entry(py, self.proxy.obj, &scalar.key())
+    }
+
+    /// Sets an entry or attribute.
+    #[inline]
+    pub(crate) fn set_in(
+        py: Python<'_>,
+        proxy: &Proxy,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if let Some(text) = ffi::ascii(key)
+            && proxy.shared.fast_set(proxy.obj, text, value)
+        {
+            return Ok(());
+        }
+        Self::put_in(py, proxy, key, value)
+    }
+
+    /// The slow path of `set_in`.
+    pub(crate) fn put_in(
+        py: Python<'_>,
+        proxy: &Proxy,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let scalar = Scalar::key_of(key)?;
+        let key = scalar.key();
+        put(py, &proxy.shared, value, |w, value| {
+            w.set(proxy.obj, &key, value).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Sets all entries of a plain dict, at once; with `clear`, nothing else stays.
+    pub(crate) fn merge(&self, from: &Bound<'_, PyDict>, clear: bool) -> PyResult<()> {
+        let (py, obj) = (from.py(), self.proxy.obj);
+        let names: Vec<_> = from.keys().iter().collect();
+        let keys = names.iter().map(Scalar::key_of).collect::<PyResult<Vec<_>>>()?;
+        let gather = Gather::all(&self.proxy.shared, &from.values())?;
+        let plan = gather.plan()?;
+        if plan.len() != keys.len() {
+            return Err(error::general(py, "dictionary changed during update"));
+        }
+        if keys.is_empty() && !clear {
+            return Ok(());
+        }
+        gather.store(&plan, |w, built| {
+            if clear {
+                w.clear(obj)?;
+            }
+            for (n, key) in keys.iter().enumerate() {
+                w.set(obj, &key.key(), &built.top(n))?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// For `obj.__dict__ = {...}`.
+    pub(crate) fn replace_all(&self, with: &Bound<'_, PyAny>) -> PyResult<()> {
+        let dict =
+            as_dict(with)?.ok_or_else(|| PyTypeError::new_err("__dict__ must be set to a dictionary"))?;
+        self.merge(&dict, true)
+    }
+}

@@ -1,0 +1,161 @@
+//! The iterator over a `Dict` or one of its views.
+//!
+//! 1. It keeps a cursor, not a section: each step is a section of its own. Like dict's it
+//!    raises RuntimeError when the number of entries has changed since it began.
+
+use persist_core::store::{Result, Value};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::proxies::dict::Dict;
+use crate::proxies::found::{Found, find};
+use crate::python::scalars;
+use crate::values::contents::Part;
+use crate::values::large::settle;
+
+/// The iterator over a Dict or one of its views.
+#[pyclass(frozen, module = "persist")]
+pub struct DictIter {
+    dict: Py<Dict>,
+    part: Part,
+    reverse: bool,
+    cursor: AtomicU64,
+    left: AtomicU64,
+    /// The number of entries it began with; `END` when it is exhausted, `BROKEN` when that changed.
+    expected: AtomicU64,
+}
+
+const END: u64 = u64::MAX;
+const BROKEN: u64 = u64::MAX - 1;
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, taken apart where it is made"
+)]
+enum Step {
+    Changed,
+    End,
+    Entry {
+        cursor: u64,
+        key: Value,
+        value: Value,
+        found: Option<Found>,
+    },
+}
+
+impl DictIter {
+    /// At the beginning, or the end.
+    pub(crate) fn new(dict: &Bound<'_, Dict>, part: Part, reverse: bool) -> PyResult<DictIter> {
+        let count = dict.get().count(dict.py())?;
+        Ok(DictIter {
+            dict: dict.clone().unbind(),
+            part,
+            reverse,
+            cursor: AtomicU64::new(if reverse { u64::MAX } else { 0 }),
+            left: AtomicU64::new(count),
+            expected: AtomicU64::new(count),
+        })
+    }
+
+    fn step(&self, py: Python<'_>, expected: u64) -> PyResult<Step> {
+        let (proxy, part, reverse) = (&self.dict.get().proxy, self.part, self.reverse);
+        let from = self.cursor.load(Ordering::Relaxed);
+        proxy.shared.read(py, |r| -> Result<Step> {
+            if r.len(proxy.obj)? != expected {
+                return Ok(Step::Changed);
+            }
+            let next = if reverse {
+                r.prev(proxy.obj, from)?
+            } else {
+                r.next(proxy.obj, from)?
+            };
+            let Some(entry) = next else { return Ok(Step::End) };
+            let key = settle(r, entry.key)?;
+            let (value, found) = match entry.value {
+                _ if part == Part::Key => (Value::None, None),
+                Value::Obj(obj) => (Value::None, Some(find(&proxy.shared, r, obj)?)),
+                value => (value, None),
+            };
+            Ok(Step::Entry {
+                cursor: entry.cursor,
+                key,
+                value,
+                found,
+            })
+        })
+    }
+}
+
+#[pymethods]
+impl DictIter {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __length_hint__(&self) -> u64 {
+        if self.expected.load(Ordering::Relaxed) >= BROKEN {
+            0
+        } else {
+            self.left.load(Ordering::Relaxed)
+        }
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let changed = || {
+            Err(PyRuntimeError::new_err(
+                "dictionary changed size during iteration",
+            ))
+        };
+        let expected = match self.expected.load(Ordering::Relaxed) {
+            END => return Ok(None),
+            BROKEN => return changed(),
+            n => n,
+        };
+        let shared = &self.dict.get().proxy.shared;
+        loop {
+            let (cursor, key, mut value, found) = match self.step(py, expected)? {
+                Step::Entry {
+                    cursor,
+                    key,
+                    value,
+                    found,
+                } => (cursor, key, value, found),
+                Step::End => {
+                    self.expected.store(END, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                Step::Changed => {
+                    self.expected.store(BROKEN, Ordering::Relaxed);
+                    return changed();
+                }
+            };
+            if let Value::Large(large) = &value {
+                match shared.read_large(py, large)? {
+                    Some(whole) => value = whole,
+                    None => continue, // replaced meanwhile: look again
+                }
+            }
+            let Some(left) = self.left.load(Ordering::Relaxed).checked_sub(1) else {
+                // As many were removed as added: it would find new ones for ever.
+                self.expected.store(END, Ordering::Relaxed);
+                return Err(PyRuntimeError::new_err(
+                    "dictionary keys changed during iteration",
+                ));
+            };
+            self.cursor.store(cursor, Ordering::Relaxed);
+            self.left.store(left, Ordering::Relaxed);
+            let value = match (self.part, found) {
+                (Part::Key, _) => return scalars::to_python(py, &key).map(Some),
+                (_, Some(found)) => shared.wrap(py, found)?,
+                _ => scalars::to_python(py, &value)?,
+            };
+            if self.part == Part::Value {
+                return Ok(Some(value));
+            }
+            let key = scalars::to_python(py, &key)?;
+            return Ok(Some(PyTuple::new(py, [key, value])?.into_any()));
+        }
+    }
+}

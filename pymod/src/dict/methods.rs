@@ -1,0 +1,354 @@
+//! `persist.Dict`, its methods.
+//!
+//! 1. Every method is one section, so atomic; those that can change and answer (`pop`,
+//!    `setdefault`) do both in it.
+//! 2. What dict raises, this raises.
+
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::iter::DictIter;
+use super::views::{ItemsView, KeysView, ValuesView};
+use crate::graphs::copy_in::put;
+use crate::graphs::copy_out;
+use crate::locks::held::Held;
+use crate::locks::request::lock_async;
+use crate::locks::take::{self, LockKey};
+use crate::proxies::dict::Dict;
+use crate::python::ffi;
+use crate::python::scalars::Scalar;
+use crate::values::contents::{Part, as_dict};
+use crate::values::large::settle;
+
+/// KeyError as dict raises it.
+#[cold]
+fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
+    PyKeyError::new_err((key.clone().unbind(),))
+}
+
+/// At most one optional argument, which may be None itself.
+fn one_default<'py>(what: &str, args: &Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match args.len() {
+        0 => Ok(None),
+        1 => args.get_item(0).map(Some),
+        n => Err(PyTypeError::new_err(format!(
+            "{what} expected at most 2 arguments, got {}",
+            n + 1
+        ))),
+    }
+}
+
+#[pymethods]
+impl Dict {
+    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.find(py, key)?.ok_or_else(|| key_error(key))
+    }
+
+    fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Dict::set_in(py, &self.proxy, key, value)
+    }
+
+    fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let scalar = Scalar::key_of(key)?;
+        let name = scalar.key();
+        match self.proxy.shared.write(py, |w| w.remove(self.proxy.obj, &name))? {
+            true => Ok(()),
+            false => Err(key_error(key)),
+        }
+    }
+
+    fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Some(text) = ffi::ascii(key)
+            && let Some(there) = self.proxy.shared.fast_contains(key.py(), self.proxy.obj, text)
+        {
+            return Ok(there);
+        }
+        let scalar = Scalar::key_of(key)?;
+        let key = scalar.key();
+        self.proxy.shared.read(py, |r| r.contains(self.proxy.obj, &key))
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.count(py)? as usize)
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> PyResult<DictIter> {
+        DictIter::new(slf, Part::Key, false)
+    }
+
+    fn __reversed__(slf: &Bound<'_, Self>) -> PyResult<DictIter> {
+        DictIter::new(slf, Part::Key, true)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        match ffi::Printing::enter(slf.as_any())? {
+            Some(_printing) => Ok(slf.get().plain(slf.py())?.repr()?.to_string()),
+            None => Ok("{...}".into()),
+        }
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if !matches!(op, CompareOp::Eq | CompareOp::Ne) {
+            return Ok(py.NotImplemented());
+        }
+        ffi::deeper()?;
+        let same = if slf.is(other) {
+            true
+        } else if !other.is_instance_of::<PyDict>() && !other.is_exact_instance_of::<Dict>() {
+            return Ok(py.NotImplemented());
+        } else if other.len()? as u64 != slf.get().count(py)? {
+            false
+        } else {
+            match as_dict(other)? {
+                Some(other) => slf.get().plain(py)?.eq(other)?,
+                None => false,
+            }
+        };
+        Ok((same == matches!(op, CompareOp::Eq))
+            .into_pyobject(py)?
+            .to_owned()
+            .into_any()
+            .unbind())
+    }
+
+    fn __or__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        let Some(other) = as_dict(other)? else {
+            return Ok(py.NotImplemented());
+        };
+        let all = self.plain(py)?;
+        all.update(other.as_mapping())?;
+        Ok(all.into_any().unbind())
+    }
+
+    fn __ror__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        let Some(other) = as_dict(other)? else {
+            return Ok(py.NotImplemented());
+        };
+        let all = other.copy()?;
+        all.update(self.plain(py)?.as_mapping())?;
+        Ok(all.into_any().unbind())
+    }
+
+    fn __ior__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.update(py, &PyTuple::new(py, [other])?, None)
+    }
+
+    /// The value for key if key is in the dictionary, else default.
+    #[pyo3(signature = (key, default = None, /))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.find(py, key)?.or(default))
+    }
+
+    /// True if the dictionary has the key.
+    fn has_key(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.__contains__(py, key)
+    }
+
+    /// A view of the keys.
+    fn keys(slf: &Bound<'_, Self>) -> KeysView {
+        KeysView::new(slf)
+    }
+
+    /// A view of the values.
+    fn values(slf: &Bound<'_, Self>) -> ValuesView {
+        ValuesView::new(slf)
+    }
+
+    /// A view of the entries.
+    fn items(slf: &Bound<'_, Self>) -> ItemsView {
+        ItemsView::new(slf)
+    }
+
+    /// Removes the key and returns its value; without the key, default or KeyError.
+    #[pyo3(signature = (key, /, *default), text_signature = "($self, key, default=..., /)")]
+    fn pop<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let default = one_default("pop", default)?;
+        let (scalar, obj) = (Scalar::key_of(key)?, self.proxy.obj);
+        let name = scalar.key();
+        let mut batch = self.proxy.shared.take(py, |w, out| {
+            if let Some(value) = w.get(obj, &name)? {
+                out.push(w, value)?;
+                w.remove(obj, &name)?;
+            }
+            Ok(())
+        })?;
+        match batch.next(py)? {
+            Some(value) => Ok(value),
+            None => default.ok_or_else(|| key_error(key)),
+        }
+    }
+
+    /// Removes and returns the last entry.
+    fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let obj = self.proxy.obj;
+        let mut batch = self.proxy.shared.take(py, |w, out| {
+            if let Some(entry) = w.prev(obj, u64::MAX)? {
+                let key = settle(w, entry.key)?;
+                out.push(w, key.clone())?;
+                out.push(w, entry.value)?;
+                w.remove(obj, &key.as_key()?)?;
+            }
+            Ok(())
+        })?;
+        match batch.next(py)? {
+            Some(key) => Ok((key, batch.expect(py)?)),
+            None => Err(PyKeyError::new_err("popitem(): dictionary is empty")),
+        }
+    }
+
+    /// The value for key; if it is not there, default is stored first.
+    #[pyo3(signature = (key, default = None, /))]
+    fn setdefault<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let scalar = Scalar::key_of(key)?;
+        let name = scalar.key();
+        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        loop {
+            if let Some(there) = shared.fetch(py, |r| r.peek(obj, &name))? {
+                return Ok(there);
+            }
+            let placed = put(py, shared, &default, |w, value| {
+                if w.contains(obj, &name)? {
+                    return Ok(false);
+                }
+                w.set(obj, &name, value).map(|()| true)
+            })?;
+            if placed && Scalar::of(&default)?.is_some() {
+                return Ok(default);
+            }
+        }
+    }
+
+    /// Sets entries from a mapping or pairs, and keywords; all at once.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        if args.len() > 1 {
+            let n = args.len();
+            return Err(PyTypeError::new_err(format!(
+                "update expected at most 1 argument, got {n}"
+            )));
+        }
+        let first = args.get_item(0).ok();
+        let all = match first.as_ref().map(as_dict).transpose()?.flatten() {
+            Some(dict) if kwargs.is_none() && dict.is_exact_instance_of::<PyDict>() => dict,
+            dict => {
+                // dict.update itself, for its rules and its errors.
+                let all = PyDict::new(py);
+                let from = dict.map(Bound::into_any).or(first);
+                all.as_any()
+                    .call_method("update", PyTuple::new(py, from)?, kwargs)?;
+                all
+            }
+        };
+        self.merge(&all, false)
+    }
+
+    /// Removes everything.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
+    }
+
+    /// A plain dict with the same entries; the containers among the values stay in the store.
+    fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.plain(py)
+    }
+
+    fn __copy__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.plain(py)
+    }
+
+    fn __deepcopy__<'py>(&self, py: Python<'py>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        copy_out::copy(py, &self.proxy, self.attributes)
+    }
+
+    /// A copy of everything below as plain dicts and lists; see `persist.copy_out`.
+    fn todict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        copy_out::copy(py, &self.proxy, self.attributes)
+    }
+
+    /// A plain dict with these keys and one value.
+    #[staticmethod]
+    #[pyo3(signature = (iterable, value = None, /))]
+    fn fromkeys<'py>(
+        py: Python<'py>,
+        iterable: &Bound<'py, PyAny>,
+        value: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        py.get_type::<PyDict>()
+            .call_method1("fromkeys", (iterable, value))
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "cannot pickle a persist.Dict: pickle persist.copy_out(it)",
+        ))
+    }
+
+    /// Locks the dict, or one entry, for this thread alone: nobody else can lock or change it.
+    /// Waits for ever, or timeout seconds (then LockTimeout). Released by `unlock()`, or by `with`:
+    ///
+    /// >>> with root.lockExcl():
+    /// ...     root['x'] += 1
+    #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_unlock(slf.as_any(), &slf.get().proxy, &key, false, timeout)
+    }
+
+    /// Locks the dict, or one entry, against changes; others can share the lock.
+    #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_unlock(slf.as_any(), &slf.get().proxy, &key, true, timeout)
+    }
+
+    /// Locks the dict, or one entry, now; the value returned releases it at the end of `with`.
+    ///
+    /// >>> with root.lock(key='x', timeout=5):
+    /// ...     root['x'] += 1
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
+    fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_dropped(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
+    }
+
+    /// The lock for `async with`, or `await`: waiting for it does not block the event loop (asyncio, trio).
+    ///
+    /// >>> async with root.lock_async(key='x'):
+    /// ...     root['x'] += 1
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        key: LockKey<'py>,
+        shared: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        lock_async(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
+    }
+
+    /// Releases one level of a lock that this thread holds; NotLocked if it holds none.
+    #[pyo3(signature = (key = LockKey::whole()), text_signature = "($self, key=...)")]
+    fn unlock(slf: &Bound<'_, Self>, key: LockKey<'_>) -> PyResult<()> {
+        take::release(slf.py(), &slf.get().proxy, &key)
+    }
+}

@@ -1,0 +1,73 @@
+//! The names of classes as a store has them, kept by this process.
+
+use persist_core::store::{Class, Reader, Result};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A stored class name, ready to be looked up.
+pub(crate) struct Name {
+    text: String,
+    /// Module and qualified name, in parts; None where it is no name of a class.
+    pub(crate) path: Option<(Py<PyString>, Vec<Py<PyString>>)>,
+}
+
+impl Name {
+    /// Of the text `module:qualname`.
+    pub(crate) fn new(py: Python<'_>, text: String) -> Name {
+        let path = text.split_once(':').map(|(module, qualname)| {
+            let part = |s: &str| PyString::new(py, s).unbind();
+            (part(module), qualname.split('.').map(part).collect())
+        });
+        Name { text, path }
+    }
+}
+
+/// The classes of a store that were met, with their names.
+#[derive(Default)]
+pub(crate) struct Names(Mutex<HashMap<Class, Arc<Name>>>);
+
+/// A class met in a section.
+pub(crate) enum Named {
+    /// Before, too.
+    Known(Arc<Name>),
+    /// For the first time.
+    New(Class, String),
+}
+
+impl Names {
+    /// More than a program has; a store that names more is as slow as it is strange.
+    const MOST: usize = 1024;
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Class, Arc<Name>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of a class that this section gave.
+    pub(crate) fn get(&self, r: &Reader<'_>, class: Class) -> Result<Named> {
+        let there = self.lock().get(&class).cloned();
+        match there {
+            // What it stands for may have been made in a transaction that was rolled back.
+            Some(name) if r.class_is(class, &name.text)? => Ok(Named::Known(name)),
+            _ => Ok(Named::New(class, r.class_name(class)?)),
+        }
+    }
+
+    /// The name, kept for the next time. Outside sections.
+    pub(crate) fn name(&self, py: Python<'_>, named: Named) -> Arc<Name> {
+        match named {
+            Named::Known(name) => name,
+            Named::New(class, text) => {
+                let name = Arc::new(Name::new(py, text));
+                let mut names = self.lock();
+                if names.len() < Self::MOST {
+                    let old = names.insert(class, name.clone());
+                    drop(names);
+                    drop(old);
+                }
+                name
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Which task of its thread is running (asyncio, trio, greenlet): part of the owner of a transaction or lock.
+//!
+//! 1. Nothing is imported for this: a framework that the program has not imported runs no task.
+//! 2. A task gets a number the first time that it matters. The number is never given again, and goes with the task.
+//! 3. What a task holds when it is collected is released.
+
+use persist_core::store::{LockOwner, set_task};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::engine::core::Core;
+
+/// The functions of a framework that tell which task is running.
+struct Asyncio {
+    running_loop: Py<PyAny>,
+    current: Py<PyAny>,
+}
+
+/// What is imported: looked up again when the number of imported modules has changed.
+#[derive(Default)]
+struct Frameworks {
+    modules: usize,
+    asyncio: Option<Arc<Asyncio>>,
+    trio: Option<Arc<Py<PyAny>>>,
+    greenlet: Option<Arc<Py<PyAny>>>,
+}
+
+static FRAMEWORKS: Mutex<Frameworks> = Mutex::new(Frameworks {
+    modules: 0,
+    asyncio: None,
+    trio: None,
+    greenlet: None,
+});
+
+/// What `FRAMEWORKS` was made of, and whether it holds any: for a look without the mutex.
+static MODULES: AtomicUsize = AtomicUsize::new(0);
+const NONE: usize = 1 << (usize::BITS - 1);
+
+/// A task that was met.
+struct Met {
+    task: Py<PyWeakrefReference>,
+    number: u64,
+    held: Vec<(Weak<Core>, LockOwner)>,
+}
+
+static MET: Mutex<Option<HashMap<usize, Met>>> = Mutex::new(None);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A task inside a task: a greenlet that a task of an event loop has switched to.
+static PAIRS: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
+
+/// Owners that ended while the right to change their store was not to be had.
+static LATE: Mutex<Vec<(Weak<Core>, LockOwner)>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says to the engine which task the calling thread is running.
+#[inline]
+pub(crate) fn tell(py: Python<'_>) {
+    // What cannot be told is no task: a framework that is being imported, or taken down.
+    set_task(current(py).unwrap_or(0));
+}
+
+fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    Ok(py
+        .import("sys")?
+        .getattr(intern!(py, "modules"))?
+        .cast_into::<PyDict>()?)
+}
+
+fn function(modules: &Bound<'_, PyDict>, module: &str, path: &[&str]) -> Option<Py<PyAny>> {
+    let mut at = modules.get_item(module).ok().flatten()?;
+    for name in path {
+        at = at.getattr(*name).ok()?;
+    }
+    Some(at.unbind())
+}
+
+fn current(py: Python<'_>) -> PyResult<u64> {
+    let all = modules(py)?;
+    let n = all.len();
+    let known = MODULES.load(Ordering::Acquire);
+    if known == n | NONE {
+        return Ok(0);
+    }
+    let (asyncio, trio, greenlet) = {
+        let mut frameworks = lock(&FRAMEWORKS);
+        if frameworks.modules != n {
+            let asyncio = function(&all, "asyncio", &["_get_running_loop"])
+                .zip(function(&all, "asyncio", &["current_task"]))
+                .map(|(running_loop, current)| {
+                    Arc::new(Asyncio {
+                        running_loop,
+                        current,
+                    })
+                });
+            *frameworks = Frameworks {
+                modules: n,
+                asyncio,
+                trio: function(&all, "trio", &["lowlevel", "current_task"]).map(Arc::new),
+                greenlet: function(&all, "greenlet", &["getcurrent"]).map(Arc::new),
+            };
+            let some =
+                frameworks.asyncio.is_some() || frameworks.trio.is_some() || frameworks.greenlet.is_some();
+            MODULES.store(if some { n } else { n | NONE }, Ordering::Release);
+        }
+        (
+            frameworks.asyncio.clone(),
+            frameworks.trio.clone(),
+            frameworks.greenlet.clone(),
+        )
+    };
+    let mut number = 0;
+    if let Some(asyncio) = asyncio {
+        let running = asyncio.running_loop.bind(py).call0()?;
+        if !running.is_none() {
+            let task = asyncio.current.bind(py).call1((running,))?;
+            if !task.is_none() {
+                number = number_of(&task)?;
+            }
+        }
+    }
+    if number == 0
+        && let Some(trio) = trio
+        // RuntimeError: trio does not run in this thread.
+        && let Ok(task) = trio.bind(py).call0()
+    {
+        number = number_of(&task)?;
+    }
+    if let Some(greenlet) = greenlet {
+        let it = greenlet.bind(py).call0()?;
+        // The first greenlet of a thread is the thread.
+        if !it.getattr(intern!(py, "parent"))?.is_none() {
+            number = pair(number, number_of(&it)?);
+        }
+    }
+    Ok(number)
+}
+
+fn pair(outer: u64, inner: u64) -> u64 {
+    if outer == 0 {
+        return inner;
+    }
+    *lock(&PAIRS)
+        .get_or_insert_default()
+        .entry((outer, inner))
+        .or_insert_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn number_of(task: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let (py, place) = (task.py(), task.as_ptr() as usize);
+    if let Some(met) = lock(&MET).get_or_insert_default().get(&place)
+        && met.task.bind(py).upgrade().is_some_and(|there| there.is(task))
+    {
+        return Ok(met.number);
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let gone = PyCFunction::new_closure(
+        py,
+        None,
+        None,
+        move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            forget(args.py(), place, number);
+        },
+    )?;
+    let task = PyWeakrefReference::new_with(task, gone)?.unbind();
+    let met = Met {
+        task,
+        number,
+        held: Vec::new(),
+    };
+    let old = lock(&MET).get_or_insert_default().insert(place, met);
+    // Its end is to be told by its own reference, which goes here: so it is told here.
+    release(old);
+    Ok(number)
+}
+
+/// A task was collected.
+fn forget(_py: Python<'_>, place: usize, number: u64) {
+    let mut met = lock(&MET);
+    let all = met.get_or_insert_default();
+    let old = match all.get(&place) {
+        Some(there) if there.number == number => all.remove(&place),
+        _ => None,
+    };
+    drop(met);
+    if old.is_some()
+        && let Some(pairs) = lock(&PAIRS).as_mut()
+    {
+        pairs.retain(|(outer, inner), _| *outer != number && *inner != number);
+    }
+    release(old);
+}
+
+fn release(met: Option<Met>) {
+    for (core, owner) in met.into_iter().flat_map(|met| met.held) {
+        release_in(&core, owner);
+    }
+}
+
+fn release_in(core: &Weak<Core>, owner: LockOwner) {
+    if let Some(there) = core.upgrade()
+        && matches!(there.store.release_task(owner), Ok(false))
+    {
+        lock(&LATE).push((core.clone(), owner));
+    }
+}
+
+/// Notes that the running task has a lock, to be released when the task is collected.
+pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
+    let late = std::mem::take(&mut *lock(&LATE));
+    for (core, owner) in late {
+        release_in(&core, owner);
+    }
+    let number = owner.task();
+    if number == 0 {
+        return;
+    }
+    let pairs: Vec<u64> = lock(&PAIRS)
+        .as_ref()
+        .map(|pairs| {
+            let of = |(pair, n): (&(u64, u64), &u64)| (*n == number).then_some(pair.1);
+            pairs.iter().filter_map(of).collect()
+        })
+        .unwrap_or_default();
+    let mut met = lock(&MET);
+    let it = met
+        .get_or_insert_default()
+        .values_mut()
+        .find(|met| met.number == number || pairs.contains(&met.number));
+    if let Some(it) = it
+        && !it
+            .held
+            .iter()
+            .any(|(there, o)| *o == owner && std::ptr::eq(there.as_ptr(), Arc::as_ptr(core)))
+    {
+        it.held.push((Arc::downgrade(core), owner));
+    }
+}
+
+/// How a greenlet of gevent waits: the others run.
+pub(crate) struct Pause {
+    sleep: Py<PyAny>,
+    time: Duration,
+}
+
+impl Pause {
+    /// For the running greenlet, if gevent runs it.
+    pub(crate) fn find(py: Python<'_>) -> Option<Pause> {
+        let all = modules(py).ok()?;
+        let sleep = function(&all, "gevent", &["sleep"])?;
+        let current = function(&all, "greenlet", &["getcurrent"])?;
+        let hub = function(&all, "gevent", &["_hub_local", "get_hub_if_exists"])?;
+        let (current, hub) = (current.bind(py).call0().ok()?, hub.bind(py).call0().ok()?);
+        // The hub runs the others: it cannot wait for them.
+        (!hub.is_none() && !current.is(&hub)).then_some(Pause {
+            sleep,
+            time: Duration::from_micros(200),
+        })
+    }
+
+    /// Lets others run for a little, longer each time.
+    pub(crate) fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.sleep.bind(py).call1((self.time.as_secs_f64(),))?;
+        self.time = (self.time * 2).min(Duration::from_millis(10));
+        Ok(())
+    }
+}

@@ -1,0 +1,348 @@
+//! Values on their way into the store: a scalar, a reference, or a whole graph of plain dicts,
+//! lists and objects that is copied in, with its shared and cyclic structure.
+//!
+//! 1. The graph is gathered first (`Gather`), breadth first and without recursion; then its scalars
+//!    are borrowed (`Plan`); then one write section builds everything, without Python.
+//! 2. The new value is put into its place before it is filled, so that the container that was
+//!    given it, and no cycle inside it, becomes its home.
+//! 3. While an `Object` is gathered and stored, its attributes cannot be set (`object::Busy`).
+
+use persist_core::store::{In, Kind, Obj, Result, Writer};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::plan::{Built, Part, Plan, PlanNode};
+use crate::engine::shared::Shared;
+use crate::proxies::dict::Dict;
+use crate::proxies::list::List;
+use crate::proxies::object::{self, Busy, Object};
+use crate::proxies::proxy::Proxy;
+use crate::python::scalars::{Scalar, bad_value};
+use crate::values::contents;
+
+/// What a Python object is to a store.
+pub(crate) enum Arg<'a> {
+    /// A scalar.
+    Scalar(Scalar<'a>),
+    /// A container that is in this store already.
+    Obj(Obj),
+    /// A container that has to be copied in.
+    Graph,
+}
+
+impl<'a> Arg<'a> {
+    /// Looks at a value; TypeError for what a store cannot keep.
+    #[inline]
+    pub(crate) fn of(shared: &Shared, value: &'a Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
+        if let Some(scalar) = Scalar::of(value)? {
+            return Ok(Arg::Scalar(scalar));
+        }
+        Arg::of_container(shared, value)
+    }
+
+    fn of_container(shared: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
+        let here = |proxy: &Proxy| match proxy.shared.same_store(shared) {
+            true => Arg::Obj(proxy.obj),
+            false => Arg::Graph,
+        };
+        if let Ok(d) = value.cast_exact::<Dict>() {
+            // The attributes of an object are copied as a dict of their own.
+            return Ok(if d.get().attributes {
+                Arg::Graph
+            } else {
+                here(&d.get().proxy)
+            });
+        }
+        if let Ok(l) = value.cast_exact::<List>() {
+            return Ok(here(&l.get().proxy));
+        }
+        if let Ok(o) = value.cast::<Object>() {
+            return Ok(o.get().living(value.py())?.map_or(Arg::Graph, here));
+        }
+        if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
+            return Ok(Arg::Graph);
+        }
+        Err(bad_value(value))
+    }
+}
+
+enum Slot<'py> {
+    Scalar(Bound<'py, PyAny>),
+    Node(usize),
+    /// The second field keeps the proxy, and so the pin, until all is done.
+    Obj(Obj, #[expect(dead_code)] Bound<'py, PyAny>),
+}
+
+struct Node<'py> {
+    kind: Kind,
+    class: String,
+    source: Bound<'py, PyAny>,
+    busy: Option<Busy<'py>>,
+    entries: Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>,
+}
+
+/// The values to be stored, with everything they lead to.
+pub(crate) struct Gather<'py> {
+    py: Python<'py>,
+    shared: Arc<Shared>,
+    top: Vec<Slot<'py>>,
+    nodes: Vec<Node<'py>>,
+    seen: HashMap<usize, usize>,
+}
+
+impl<'py> Gather<'py> {
+    /// Nothing yet.
+    pub(crate) fn new(py: Python<'py>, shared: &Arc<Shared>) -> Gather<'py> {
+        Gather {
+            py,
+            shared: Arc::clone(shared),
+            top: Vec::new(),
+            nodes: Vec::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Adds values to be stored.
+    pub(crate) fn add(&mut self, value: Bound<'py, PyAny>) -> PyResult<()> {
+        let slot = self.slot(value)?;
+        self.top.push(slot);
+        Ok(())
+    }
+
+    /// One value.
+    pub(crate) fn one(shared: &Arc<Shared>, value: &Bound<'py, PyAny>) -> PyResult<Gather<'py>> {
+        let mut gather = Gather::new(value.py(), shared);
+        gather.add(value.clone())?;
+        gather.close()?;
+        Ok(gather)
+    }
+
+    /// All items of a list.
+    pub(crate) fn all(shared: &Arc<Shared>, values: &Bound<'py, PyList>) -> PyResult<Gather<'py>> {
+        let mut gather = Gather::new(values.py(), shared);
+        gather.top.reserve(values.len());
+        for value in values.iter() {
+            gather.add(value)?;
+        }
+        gather.close()?;
+        Ok(gather)
+    }
+
+    fn slot(&mut self, value: Bound<'py, PyAny>) -> PyResult<Slot<'py>> {
+        match Arg::of(&self.shared, &value)? {
+            Arg::Scalar(_) => Ok(Slot::Scalar(value)),
+            Arg::Obj(obj) => Ok(Slot::Obj(obj, value)),
+            Arg::Graph => self.node(value).map(Slot::Node),
+        }
+    }
+
+    fn node(&mut self, source: Bound<'py, PyAny>) -> PyResult<usize> {
+        let address = source.as_ptr() as usize;
+        if let Some(there) = self.seen.get(&address) {
+            return Ok(*there);
+        }
+        let mut node = Node {
+            kind: Kind::Dict,
+            class: String::new(),
+            source,
+            busy: None,
+            entries: Vec::new(),
+        };
+        if node.source.is_instance_of::<PyList>() || node.source.is_exact_instance_of::<List>() {
+            node.kind = Kind::List;
+        } else if let Ok(o) = node.source.cast::<Object>() {
+            node.kind = Kind::Object;
+            node.class = object::class_to_store(o)?;
+            if o.get().living(self.py)?.is_none() {
+                node.busy = Some(Busy::begin(o)?);
+            }
+        }
+        self.nodes.push(node);
+        self.seen.insert(address, self.nodes.len() - 1);
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// Follows everything that was added.
+    pub(crate) fn close(&mut self) -> PyResult<()> {
+        let mut next = 0;
+        while next < self.nodes.len() {
+            let source = self.nodes[next].source.clone();
+            self.nodes[next].entries = self.entries(&source)?;
+            next += 1;
+        }
+        Ok(())
+    }
+
+    fn entries(
+        &mut self,
+        source: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>> {
+        let mut entries = Vec::new();
+        if let Ok(list) = source.cast::<PyList>() {
+            entries.reserve(list.len());
+            for item in list.iter() {
+                entries.push((None, self.slot(item)?));
+            }
+        } else if let Ok(list) = source.cast_exact::<List>() {
+            for item in list.get().plain(self.py)?.iter() {
+                entries.push((None, self.slot(item)?));
+            }
+        } else {
+            let attributes = source
+                .cast::<Object>()
+                .ok()
+                .map(|o| contents::attributes(o))
+                .transpose()?;
+            let dict = match (&attributes, source.cast::<PyDict>(), source.cast_exact::<Dict>()) {
+                (Some(attributes), _, _) => attributes.clone(),
+                (_, Ok(dict), _) => in_order(dict)?,
+                (_, _, Ok(dict)) => dict.get().plain(self.py)?,
+                _ => return Err(bad_value(source)),
+            };
+            entries.reserve(dict.len());
+            for (key, value) in dict.iter() {
+                if attributes.is_some() && !key.is_instance_of::<pyo3::types::PyString>() {
+                    return Err(PyTypeError::new_err("attribute name must be string"));
+                }
+                Scalar::key_of(&key)?;
+                entries.push((Some(key), self.slot(value)?));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Borrows the scalars.
+    pub(crate) fn plan(&self) -> PyResult<Plan<'_>> {
+        let part = |slot| -> PyResult<Part<'_>> {
+            Ok(match slot {
+                &Slot::Node(n) => Part::Node(n),
+                &Slot::Obj(obj, _) => Part::Obj(obj),
+                Slot::Scalar(value) => match Scalar::of(value)? {
+                    Some(scalar) => Part::Scalar(scalar),
+                    None => return Err(bad_value(value)),
+                },
+            })
+        };
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let mut entries = Vec::with_capacity(node.entries.len());
+            for (key, slot) in &node.entries {
+                let key = key.as_ref().map(Scalar::key_of).transpose()?;
+                entries.push((key, part(slot)?));
+            }
+            let class = (node.kind == Kind::Object).then_some(&*node.class);
+            nodes.push(PlanNode {
+                kind: node.kind,
+                class,
+                adopt: node.busy.is_some(),
+                entries,
+            });
+        }
+        let top = self.top.iter().map(part).collect::<PyResult<_>>()?;
+        Ok(Plan { top, nodes })
+    }
+
+    /// Runs one write section that builds the plan and places it; then the objects among the
+    /// sources stand for what was stored. `place` answers whether it used the values.
+    pub(crate) fn store<F>(&self, plan: &Plan<'_>, mut place: F) -> PyResult<()>
+    where
+        F: FnMut(&mut Writer<'_>, &Built<'_>) -> Result<bool> + Send,
+    {
+        let mut made: Vec<Obj> = Vec::with_capacity(plan.nodes.len());
+        let mut pins = Pins {
+            shared: Arc::clone(&self.shared),
+            held: Vec::new(),
+            stale: Vec::new(),
+        };
+        self.shared.write(self.py, |w| {
+            made.clear();
+            pins.restart();
+            plan.create(w, &mut made)?;
+            if place(w, &Built { plan, made: &made })? {
+                plan.fill(w, &made)?;
+                for (node, obj) in plan.nodes.iter().zip(&made) {
+                    if node.adopt {
+                        w.pin(*obj)?;
+                        pins.held.push(*obj);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let mut held = std::mem::take(&mut pins.held).into_iter();
+        for node in self.nodes.iter().filter(|n| n.busy.is_some()) {
+            match held.next() {
+                Some(obj) => object::adopt(&self.shared, &node.source, obj)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A subclass (OrderedDict) may have an order of its own, which its items know.
+fn in_order<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+    if dict.is_exact_instance_of::<PyDict>() || !dict.hasattr("move_to_end")? {
+        return Ok(dict.clone());
+    }
+    PyDict::from_sequence(
+        dict.call_method0("items")?
+            .try_iter()?
+            .collect::<PyResult<Vec<_>>>()
+            .and_then(|items| PyList::new(dict.py(), items))?
+            .as_any(),
+    )
+}
+
+struct Pins {
+    shared: Arc<Shared>,
+    held: Vec<Obj>,
+    stale: Vec<Obj>,
+}
+
+impl Pins {
+    fn restart(&mut self) {
+        self.stale.append(&mut self.held);
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        for obj in self.held.drain(..).chain(self.stale.drain(..)) {
+            self.shared.store.unpin(obj);
+        }
+    }
+}
+
+/// Stores one value: `place` puts it where it belongs, and answers false if it did not.
+#[inline]
+pub(crate) fn put<F>(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    value: &Bound<'_, PyAny>,
+    mut place: F,
+) -> PyResult<bool>
+where
+    F: FnMut(&mut Writer<'_>, &In<'_>) -> Result<bool> + Send,
+{
+    match Arg::of(shared, value)? {
+        Arg::Scalar(scalar) => {
+            let value = scalar.input();
+            shared.write(py, |w| place(w, &value))
+        }
+        Arg::Obj(obj) => shared.write(py, |w| place(w, &In::Obj(obj))),
+        Arg::Graph => {
+            let gather = Gather::one(shared, value)?;
+            let plan = gather.plan()?;
+            let mut placed = false;
+            gather.store(&plan, |w, built| {
+                placed = place(w, &built.top(0))?;
+                Ok(placed)
+            })?;
+            Ok(placed)
+        }
+    }
+}

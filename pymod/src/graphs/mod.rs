@@ -1,0 +1,5 @@
+//! Whole graphs: `copy_in` stores one (`plan`: its form without Python), `copy_out` copies one out of the store.
+
+pub(crate) mod copy_in;
+pub(crate) mod copy_out;
+pub(crate) mod plan;

@@ -1,0 +1,206 @@
+//! The work behind the methods of `List`: slices, searches and new orders.
+//!
+//! 1. Positions are computed in the section that uses them, from the length there.
+//! 2. What Python has to decide (equality, an order) is decided on a copy; the section that changes
+//!    the list then checks that it is still what was copied.
+
+use persist_core::store::{In, Reader, Result, Value};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::graphs::copy_in::{Arg, Gather};
+use crate::proxies::list::List;
+use crate::python::indices::Span;
+use crate::python::scalars::same;
+use crate::values::large::settle;
+
+/// Items read in one section by a search.
+const CHUNK: usize = 256;
+
+/// The items of anything that can be iterated, as a list that nobody else has.
+pub(crate) fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    match value.cast_exact::<List>() {
+        Ok(l) => l.get().plain(value.py()),
+        Err(_) => Ok(value.py().get_type::<PyList>().call1((value,))?.cast_into()?),
+    }
+}
+
+/// Whether the item is still what `arg` was made from.
+pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Result<bool> {
+    match (item, arg) {
+        (Some(Value::Obj(there)), Arg::Obj(obj)) => Ok(there == *obj),
+        (Some(item), Arg::Scalar(scalar)) => Ok(same(&settle(r, item)?, scalar)),
+        _ => Ok(false),
+    }
+}
+
+impl List {
+    pub(crate) fn slice<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyList>> {
+        let obj = self.proxy.obj;
+        self.gather(py, |r, found| {
+            let (start, count) = span.of_len(r.len(obj)?);
+            if span.step == 1 {
+                return if count == 0 {
+                    Ok(())
+                } else {
+                    r.items(obj, start as u64, count as usize, found)
+                };
+            }
+            for n in 0..count {
+                found.extend(r.item(obj, span.nth(start, n))?);
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn set_slice(&self, span: Span, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, obj) = (value.py(), self.proxy.obj);
+        let items = items_of(value).map_err(|e| match (e.is_instance_of::<PyTypeError>(py), span.step) {
+            (true, 1) => PyTypeError::new_err("can only assign an iterable"),
+            (true, _) => PyTypeError::new_err("must assign iterable to extended slice"),
+            _ => e,
+        })?;
+        let gather = Gather::all(&self.proxy.shared, &items)?;
+        let plan = gather.plan()?;
+        let (new, mut wrong) = (plan.len() as u64, None);
+        gather.store(&plan, |w, built| {
+            let (start, count) = span.of_len(w.len(obj)?);
+            if span.step != 1 && new != count {
+                wrong = Some(count);
+                return Ok(false);
+            }
+            let common = new.min(count);
+            for n in 0..common {
+                w.set_item(obj, span.nth(start, n), &built.top(n as usize))?;
+            }
+            for n in common..new {
+                w.insert(obj, start as u64 + n, &built.top(n as usize))?;
+            }
+            if common < count {
+                w.remove_items(obj, start as u64 + common, start as u64 + count)?;
+            }
+            Ok(true)
+        })?;
+        match wrong {
+            None => Ok(()),
+            Some(count) => Err(PyValueError::new_err(format!(
+                "attempt to assign sequence of size {new} to extended slice of size {count}"
+            ))),
+        }
+    }
+
+    pub(crate) fn del_slice(&self, py: Python<'_>, span: Span) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        self.proxy.shared.write(py, |w| {
+            let (start, count) = span.of_len(w.len(obj)?);
+            if count == 0 {
+                return Ok(());
+            }
+            if span.step == 1 {
+                return w.remove_items(obj, start as u64, start as u64 + count);
+            }
+            for n in 0..count {
+                // From the highest down, so that the positions below stay.
+                let at = span.nth(start, if span.step < 0 { n } else { count - 1 - n });
+                w.remove_items(obj, at, at + 1)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Appends all items of a plain list, at once.
+    pub(crate) fn append_all(&self, items: &Bound<'_, PyList>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        let gather = Gather::all(&self.proxy.shared, items)?;
+        let plan = gather.plan()?;
+        if plan.len() == 0 {
+            return Ok(());
+        }
+        gather.store(&plan, |w, built| {
+            let len = w.len(obj)?;
+            for n in 0..plan.len() {
+                w.insert(obj, len + n as u64, &built.top(n))?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// All items, `n` times over, as a plain list.
+    pub(crate) fn repeated<'py>(&self, py: Python<'py>, n: isize) -> PyResult<Bound<'py, PyList>> {
+        let items = self.plain(py)?;
+        let all = items.as_sequence().in_place_repeat(n.max(0) as usize)?;
+        Ok(all.into_any().cast_into()?)
+    }
+
+    /// Puts the items into another order, which Python code chooses.
+    pub(crate) fn permute<'py>(
+        &self,
+        py: Python<'py>,
+        order: impl FnOnce(&Bound<'py, PyList>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        let before = self.plain(py)?;
+        let after = before.get_slice(0, before.len());
+        order(&after)?;
+        let (old, new): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
+        let expected = old
+            .iter()
+            .map(|v| Arg::of(shared, v))
+            .collect::<PyResult<Vec<_>>>()?;
+        let wanted = new
+            .iter()
+            .map(|v| Arg::of(shared, v))
+            .collect::<PyResult<Vec<_>>>()?;
+        let moved: Vec<_> = old.iter().zip(&new).map(|(a, b)| !a.is(b)).collect();
+        let modified = shared.write(py, |w| {
+            if w.len(obj)? != expected.len() as u64 {
+                return Ok(true);
+            }
+            for (n, arg) in expected.iter().enumerate() {
+                let item = w.item(obj, n as u64)?;
+                if !is_same(w, item, arg)? {
+                    return Ok(true);
+                }
+            }
+            for (n, arg) in wanted.iter().enumerate().filter(|(n, _)| moved[*n]) {
+                match arg {
+                    Arg::Scalar(scalar) => w.set_item(obj, n as u64, &scalar.input())?,
+                    Arg::Obj(item) => w.set_item(obj, n as u64, &In::Obj(*item))?,
+                    Arg::Graph => return Ok(true),
+                }
+            }
+            Ok(false)
+        })?;
+        if modified {
+            Err(PyValueError::new_err("list modified during sort"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The first item equal to `value` in `[start, stop)`: its position and itself.
+    pub(crate) fn search<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        start: u64,
+        stop: u64,
+    ) -> PyResult<Option<(u64, Bound<'py, PyAny>)>> {
+        let mut at = start;
+        loop {
+            let part = self.part(value.py(), at, CHUNK)?;
+            for item in part.iter() {
+                if at >= stop {
+                    return Ok(None);
+                }
+                if item.is(value) || item.eq(value)? {
+                    return Ok(Some((at, item)));
+                }
+                at += 1;
+            }
+            if part.len() < CHUNK {
+                return Ok(None);
+            }
+        }
+    }
+}

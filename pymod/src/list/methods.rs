@@ -1,0 +1,355 @@
+//! `persist.List`, its methods.
+//!
+//! 1. Every change is one section, so atomic; `items` does the larger ones.
+//! 2. What list raises, this raises. Slices of it are plain lists.
+
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::items::{is_same, items_of};
+use super::iter::ListIter;
+use crate::graphs::copy_in::{Arg, put};
+use crate::graphs::copy_out;
+use crate::locks::held::Held;
+use crate::locks::request::lock_async;
+use crate::locks::take::{self, LockKey};
+use crate::proxies::list::List;
+use crate::python::ffi;
+use crate::python::indices::{At, Clipped, position};
+use crate::values::contents::as_list;
+use crate::values::fast::Fast;
+
+#[cold]
+fn out_of_range(what: &str) -> PyErr {
+    PyIndexError::new_err(format!("{what} out of range"))
+}
+
+#[pymethods]
+impl List {
+    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let obj = self.proxy.obj;
+        let at = At::of(index)?;
+        if let At::Index(n) = at {
+            match self.proxy.shared.fast_get_item(py, obj, n)? {
+                Fast::Value(value) => return Ok(value),
+                Fast::Missing => return Err(out_of_range("list index")),
+                Fast::Unknown => {}
+            }
+        }
+        match at {
+            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.peek_item(obj, n as u64))?,
+            At::Index(n) => self.proxy.shared.fetch(py, |r| match position(n, r.len(obj)?) {
+                Some(at) => r.peek_item(obj, at),
+                None => Ok(None),
+            })?,
+            At::Span(span) => return Ok(self.slice(py, span)?.into_any()),
+        }
+        .ok_or_else(|| out_of_range("list index"))
+    }
+
+    fn __setitem__(
+        &self,
+        py: Python<'_>,
+        index: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        let n = match At::of(index)? {
+            At::Index(n) => n,
+            At::Span(span) => return self.set_slice(span, value),
+        };
+        if self.proxy.shared.fast_set_item(obj, n, value) {
+            return Ok(());
+        }
+        let set = put(py, &self.proxy.shared, value, |w, value| {
+            match position(n, w.len(obj)?) {
+                Some(at) => w.set_item(obj, at, value).map(|()| true),
+                None => Ok(false),
+            }
+        })?;
+        if set {
+            Ok(())
+        } else {
+            Err(out_of_range("list assignment index"))
+        }
+    }
+
+    fn __delitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        let n = match At::of(index)? {
+            At::Index(n) => n,
+            At::Span(span) => return self.del_slice(py, span),
+        };
+        let removed = self.proxy.shared.write(py, |w| match position(n, w.len(obj)?) {
+            Some(at) => w.remove_items(obj, at, at + 1).map(|()| true),
+            None => Ok(false),
+        })?;
+        if removed {
+            Ok(())
+        } else {
+            Err(out_of_range("list assignment index"))
+        }
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.count(py)? as usize)
+    }
+
+    fn __contains__(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.search(value, 0, u64::MAX)?.is_some())
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> ListIter {
+        ListIter::new(slf, 0, 1)
+    }
+
+    fn __reversed__(slf: &Bound<'_, Self>) -> PyResult<ListIter> {
+        let last = slf.get().count(slf.py())? as i64 - 1;
+        Ok(ListIter::new(slf, last, -1))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        match ffi::Printing::enter(slf.as_any())? {
+            Some(_printing) => Ok(slf.get().plain(slf.py())?.repr()?.to_string()),
+            None => Ok("[...]".into()),
+        }
+    }
+
+    fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        let Some(other) = as_list(other)? else {
+            return Ok(slf.py().NotImplemented());
+        };
+        ffi::deeper()?;
+        Ok(slf.get().plain(slf.py())?.rich_compare(other, op)?.unbind())
+    }
+
+    fn __add__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        match as_list(other)? {
+            Some(other) => Ok(self
+                .plain(py)?
+                .as_sequence()
+                .concat(other.as_sequence())?
+                .into_any()
+                .unbind()),
+            None => Ok(py.NotImplemented()),
+        }
+    }
+
+    fn __radd__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
+        match as_list(other)? {
+            Some(other) => Ok(other
+                .as_sequence()
+                .concat(self.plain(py)?.as_sequence())?
+                .into_any()
+                .unbind()),
+            None => Ok(py.NotImplemented()),
+        }
+    }
+
+    fn __iadd__(&self, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.extend(other)
+    }
+
+    fn __mul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        match ffi::times(n)? {
+            Some(n) => Ok(self.repeated(py, n)?.into_any().unbind()),
+            None => Ok(py.NotImplemented()),
+        }
+    }
+
+    fn __rmul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.__mul__(py, n)
+    }
+
+    fn __imul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<()> {
+        match ffi::times(n)? {
+            Some(..1) => self.clear(py),
+            Some(1) => Ok(()),
+            Some(n) => self.append_all(&self.repeated(py, n - 1)?),
+            None => Err(PyTypeError::new_err(format!(
+                "can't multiply sequence by non-int of type '{}'",
+                n.get_type().name()?
+            ))),
+        }
+    }
+
+    /// Appends an object to the end.
+    fn append(&self, py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        put(py, &self.proxy.shared, object, |w, value| {
+            let len = w.len(obj)?;
+            w.insert(obj, len, value).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Appends all items of an iterable, at once.
+    fn extend(&self, iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.append_all(&items_of(iterable)?)
+    }
+
+    /// Inserts an object before an index.
+    fn insert(&self, py: Python<'_>, index: isize, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let obj = self.proxy.obj;
+        put(py, &self.proxy.shared, object, |w, value| {
+            let len = w.len(obj)? as i64;
+            let at = if index < 0 {
+                (index as i64).saturating_add(len).max(0)
+            } else {
+                (index as i64).min(len)
+            };
+            w.insert(obj, at as u64, value).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Removes and returns the item at an index (default last).
+    #[pyo3(signature = (index = -1, /), text_signature = "($self, index=-1, /)")]
+    fn pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+        let (obj, mut len) = (self.proxy.obj, 0);
+        let mut batch = self.proxy.shared.take(py, |w, out| {
+            len = w.len(obj)?;
+            if let Some(at) = position(index as i64, len) {
+                if let Some(item) = w.item(obj, at)? {
+                    out.push(w, item)?;
+                }
+                w.remove_items(obj, at, at + 1)?;
+            }
+            Ok(())
+        })?;
+        match batch.next(py)? {
+            Some(item) => Ok(item),
+            None if len == 0 => Err(PyIndexError::new_err("pop from empty list")),
+            None => Err(out_of_range("pop index")),
+        }
+    }
+
+    /// Removes the first item equal to value.
+    fn remove(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
+        loop {
+            let Some((at, item)) = self.search(value, 0, u64::MAX)? else {
+                return Err(PyValueError::new_err("list.remove(x): x not in list"));
+            };
+            let arg = Arg::of(shared, &item)?;
+            let removed = shared.write(py, |w| {
+                let item = w.item(obj, at)?;
+                if !is_same(w, item, &arg)? {
+                    return Ok(false);
+                }
+                w.remove_items(obj, at, at + 1).map(|()| true)
+            })?;
+            if removed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The first index of value.
+    #[pyo3(signature = (value, start = Clipped(0), stop = Clipped(isize::MAX), /), text_signature = "($self, value, start=0, stop=..., /)")]
+    fn index(
+        &self,
+        py: Python<'_>,
+        value: &Bound<'_, PyAny>,
+        start: Clipped,
+        stop: Clipped,
+    ) -> PyResult<u64> {
+        let (Clipped(start), Clipped(stop)) = (start, stop);
+        let len = if start < 0 || stop < 0 { self.count(py)? } else { 0 };
+        let clip = |n: isize| {
+            if n < 0 {
+                len.saturating_sub(n.unsigned_abs() as u64)
+            } else {
+                n as u64
+            }
+        };
+        match self.search(value, clip(start), clip(stop))? {
+            Some((at, _)) => Ok(at),
+            None => Err(PyValueError::new_err(format!("{} is not in list", value.repr()?))),
+        }
+    }
+
+    /// The number of items equal to value.
+    #[pyo3(name = "count")]
+    fn count_equal<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.plain(py)?.call_method1("count", (value,))
+    }
+
+    /// Reverses the order, in place.
+    fn reverse(&self, py: Python<'_>) -> PyResult<()> {
+        self.permute(py, |items| items.reverse())
+    }
+
+    /// Sorts, in place and stable. An exception of `key` leaves the list as it was.
+    #[pyo3(signature = (*, key = None, reverse = false))]
+    fn sort<'py>(&self, py: Python<'py>, key: Option<&Bound<'py, PyAny>>, reverse: bool) -> PyResult<()> {
+        let how = PyDict::new(py);
+        how.set_item("key", key)?;
+        how.set_item("reverse", reverse)?;
+        self.permute(py, |items| items.call_method("sort", (), Some(&how)).map(drop))
+    }
+
+    /// Removes everything.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
+    }
+
+    /// A plain list with the same items; the containers among them stay in the store.
+    fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.plain(py)
+    }
+
+    fn __copy__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.plain(py)
+    }
+
+    fn __deepcopy__<'py>(&self, py: Python<'py>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        copy_out::copy(py, &self.proxy, false)
+    }
+
+    /// A copy of everything below as plain lists and dicts; see `persist.copy_out`.
+    fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        copy_out::copy(py, &self.proxy, false)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "cannot pickle a persist.List: pickle persist.copy_out(it)",
+        ))
+    }
+
+    /// Locks the list for this thread alone; see `Dict.lockExcl`.
+    #[pyo3(name = "lockExcl", signature = (*, timeout = None))]
+    fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_unlock(slf.as_any(), &slf.get().proxy, &LockKey::whole(), false, timeout)
+    }
+
+    /// Locks the list against changes; see `Dict.lockShared`.
+    #[pyo3(name = "lockShared", signature = (*, timeout = None))]
+    fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_unlock(slf.as_any(), &slf.get().proxy, &LockKey::whole(), true, timeout)
+    }
+
+    /// Locks the list; see `Dict.lock`. Items have no locks of their own.
+    #[pyo3(signature = (*, shared = false, timeout = None))]
+    fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_dropped(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
+    }
+
+    /// The lock for `async with`, or `await`; see `Dict.lock_async`.
+    #[pyo3(signature = (*, shared = false, timeout = None))]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        shared: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        lock_async(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
+    }
+
+    /// Releases one level of a lock; see `Dict.unlock`.
+    fn unlock(slf: &Bound<'_, Self>) -> PyResult<()> {
+        take::release(slf.py(), &slf.get().proxy, &LockKey::whole())
+    }
+}

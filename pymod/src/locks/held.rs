@@ -1,0 +1,223 @@
+//! `persist.Lock`: what `lock()`, `lockExcl()` and `lockShared()` return.
+//!
+//! 1. A lock that `lock()` took is released when its `Lock` is collected, with a ResourceWarning. So an exception
+//!    of a signal handler that arrives before the `with` block begins leaves no lock behind.
+//! 2. `lockExcl()` and `lockShared()` keep the original's manner: a result that is dropped without `with` leaves the
+//!    lock in place until `unlock()`.
+//! 3. Collection may run on another thread (`levels`).
+
+use persist_core::store::{Actor, Error, LockHandle, LockMode, LockTarget, Obj, Wait};
+use pyo3::exceptions::PyResourceWarning;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::levels::{Level, lock};
+use crate::engine::shared::Shared;
+use crate::engine::tasks;
+use crate::python::scalars::Scalar;
+
+/// What to take, and how.
+pub(crate) struct Terms {
+    pub(crate) obj: Obj,
+    pub(crate) key: Option<Py<PyAny>>,
+    pub(crate) mode: LockMode,
+    pub(crate) timeout: Option<Duration>,
+    /// The lock outlives a `Lock` that is dropped without `with`.
+    pub(crate) kept: bool,
+}
+
+/// A lock on a container or one entry of it. In `with` it gives the locked object and releases at the end;
+/// `with` takes it again if it was released. One that `lock()` took and that is neither released nor used in
+/// `with` is released when it is collected, with a ResourceWarning.
+#[pyclass(frozen, name = "Lock", module = "persist")]
+pub struct Held {
+    owner: Py<PyAny>,
+    shared: Arc<Shared>,
+    terms: Terms,
+    /// Used in `with`: dropping it releases, whatever took it.
+    entered: AtomicBool,
+    level: Mutex<Option<Arc<Level>>>,
+}
+
+impl Held {
+    /// A lock that is not taken yet.
+    pub(crate) fn new(owner: Py<PyAny>, shared: &Arc<Shared>, terms: Terms) -> Held {
+        Held {
+            owner,
+            shared: Arc::clone(shared),
+            terms,
+            entered: AtomicBool::new(false),
+            level: Mutex::new(None),
+        }
+    }
+
+    /// Take the lock.
+    pub(crate) fn taken(self, py: Python<'_>) -> PyResult<Held> {
+        self.take(py)?;
+        Ok(self)
+    }
+
+    /// Note that the running task was granted the lock without waiting (`lock_async`).
+    pub(crate) fn granted(self, py: Python<'_>) -> PyResult<Held> {
+        self.note(py)?;
+        Ok(self)
+    }
+
+    /// Calls `f` with the target of the lock.
+    fn with_target<R>(&self, py: Python<'_>, f: impl FnOnce(LockTarget<'_>) -> PyResult<R>) -> PyResult<R> {
+        let key = self.terms.key.as_ref().map(|k| k.bind(py));
+        let scalar = key.map(Scalar::key_of).transpose()?;
+        f(LockTarget {
+            obj: self.terms.obj,
+            key: scalar.as_ref().map(Scalar::key),
+        })
+    }
+
+    fn handle(&self, py: Python<'_>) -> PyResult<LockHandle> {
+        self.with_target(py, |target| {
+            let handle = self.shared.store.lock_handle(Actor::Thread, target);
+            handle.map_err(|e| self.shared.fail(py, e))
+        })
+    }
+
+    fn take(&self, py: Python<'_>) -> PyResult<()> {
+        self.with_target(py, |target| self.take_target(py, target))?;
+        self.note(py)
+    }
+
+    /// Note a level that the running task has just got.
+    fn note(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.core.heed.fetch_add(1, Ordering::Relaxed);
+        let owner = self
+            .shared
+            .store
+            .lock_owner()
+            .map_err(|e| self.shared.fail(py, e))?;
+        tasks::note_lock(&self.shared.core, owner);
+        let level = Level::noted(&self.shared, self.handle(py)?, self.terms.mode);
+        *lock(&self.level) = Some(level);
+        Ok(())
+    }
+
+    fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<()> {
+        let (shared, terms) = (&self.shared, &self.terms);
+        shared.tell_always(py);
+        shared.read(py, |r| r.kind(terms.obj))?; // what is gone cannot be locked
+        let store = &shared.store;
+        match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
+            Ok(()) => {}
+            Err(e @ (Error::WouldBlock { .. } | Error::Timeout { .. }))
+                if terms.timeout != Some(Duration::ZERO) =>
+            {
+                shared.again_or_undo(
+                    py,
+                    e,
+                    terms.timeout,
+                    |wait| store.lock(Actor::Thread, target, terms.mode, wait),
+                    || store.unlock(Actor::Thread, target),
+                )?;
+            }
+            Err(e) => return Err(shared.fail(py, e)),
+        }
+        Ok(())
+    }
+
+    fn is_held(&self) -> bool {
+        let level = lock(&self.level);
+        level.as_ref().is_some_and(|level| level.is_held())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let level = self
+            .level
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(level) = level else { return };
+        let managed = self.entered.load(Ordering::Acquire);
+        if self.terms.kept && !managed && level.is_held() {
+            Level::keep(&level);
+            return;
+        }
+        Level::forget(&level);
+        if !level.is_held() {
+            return;
+        }
+        // The engine keeps the lock table sound if this fails; a collection has no caller to report to.
+        let released = level.release();
+        if managed || released.is_err() || !level.is_ours() || self.shared.core.is_closed() {
+            return;
+        }
+        Python::try_attach(|py| {
+            // An exception may be on its way through the code that dropped it.
+            let current = PyErr::take(py);
+            let what = c"a persist.Lock was collected while it was held, and is released now: use it in a with block";
+            if let Err(e) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), what, 1) {
+                e.write_unraisable(py, None);
+            }
+            self.shared.wake_tasks(py);
+            if let Some(current) = current {
+                current.restore(py);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl Held {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if !self.is_held() {
+            self.take(py)?;
+        }
+        self.entered.store(true, Ordering::Release);
+        Ok(self.owner.clone_ref(py))
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyTuple>) -> PyResult<bool> {
+        self.release(py)?;
+        Ok(false)
+    }
+
+    /// Releases the lock; a second call does nothing. NotLocked on another thread than that which took it.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        let fail = |e| self.shared.fail(py, e);
+        let mut place = lock(&self.level);
+        let Some(level) = place.as_ref().filter(|level| level.is_held()) else {
+            return Ok(());
+        };
+        if self.shared.core.is_closed() {
+            return Ok(());
+        }
+        // By any task of the thread: an asynchronous generator may be closed by another.
+        self.shared.tell_always(py);
+        if !self.handle(py)?.same_thread(&level.handle) {
+            return Err(fail(Error::NotLocked {
+                what: "a lock that another thread took".to_owned(),
+            }));
+        }
+        let Some(level) = place.take() else { return Ok(()) };
+        drop(place);
+        Level::forget(&level);
+        let done = level.release().map_err(fail);
+        self.shared.wake_tasks(py);
+        done
+    }
+
+    /// True for a shared lock.
+    #[getter]
+    fn shared(&self) -> bool {
+        self.terms.mode == LockMode::Shared
+    }
+
+    fn __repr__(&self) -> String {
+        let mode = if self.shared() { "shared" } else { "exclusive" };
+        let state = if self.is_held() { "held" } else { "released" };
+        format!("<persist.Lock {mode}, {state}>")
+    }
+}

@@ -1,0 +1,172 @@
+//! The levels of locks that this thread holds.
+//!
+//! 1. A level is released for its owner while the owner's thread lives (`Life`); the engine releases the locks of a
+//!    thread that ended. A forked child releases nothing of its parent.
+//! 2. `unlock()` of a proxy ends the newest level of the same owner and target, whatever took it: the engine does so,
+//!    and a `Lock` must know that its level has ended, and no other. So levels that outlive their `Lock` stay in the
+//!    list.
+
+use persist_core::store::{Error, LockHandle, LockMode};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::engine::shared::Shared;
+
+/// Whether a thread has ended: its slot may be another thread's then. The mutex is held across a release for it.
+struct Life {
+    ended: Mutex<bool>,
+}
+
+/// Ends the life of the thread that it belongs to.
+struct Alive(Arc<Life>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *lock(&self.0.ended) = true;
+    }
+}
+
+thread_local! {
+    static LIFE: Alive = Alive(Arc::new(Life { ended: Mutex::new(false) }));
+    /// Levels that this thread took and still holds, the newest last.
+    static LEVELS: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A level in the list of its thread.
+enum Taken {
+    /// With a `Lock` that releases it.
+    Lock(Weak<Level>),
+    /// In the original's manner: only `unlock()` releases it.
+    Kept(Weak<Shared>, LockHandle),
+}
+
+impl Taken {
+    fn is(&self, shared: &Arc<Shared>, handle: &LockHandle) -> bool {
+        match self {
+            Taken::Lock(level) => level.upgrade().is_some_and(|l| l.is(shared, handle)),
+            Taken::Kept(there, kept) => {
+                kept == handle && there.upgrade().is_some_and(|there| there.same_store(shared))
+            }
+        }
+    }
+
+    /// Whether it stands for this very level.
+    fn stands_for(&self, level: &Arc<Level>) -> bool {
+        matches!(self, Taken::Lock(l) if std::ptr::eq(l.as_ptr(), Arc::as_ptr(level)))
+    }
+
+    /// Whether it may be met again.
+    fn lives(&self) -> bool {
+        match self {
+            Taken::Lock(level) => level.strong_count() > 0,
+            Taken::Kept(there, _) => there.upgrade().is_some_and(|there| !there.core.is_closed()),
+        }
+    }
+}
+
+/// Takes a mutex; a panic elsewhere leaves its data usable.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One level of a lock that is held.
+pub(crate) struct Level {
+    shared: Arc<Shared>,
+    pub(crate) handle: LockHandle,
+    mode: LockMode,
+    life: Arc<Life>,
+    process: u32,
+    held: AtomicBool,
+}
+
+impl Level {
+    /// Notes a level that the running thread has just got.
+    pub(crate) fn noted(shared: &Arc<Shared>, handle: LockHandle, mode: LockMode) -> Arc<Level> {
+        let level = Arc::new(Level {
+            shared: Arc::clone(shared),
+            handle,
+            mode,
+            life: LIFE.with(|alive| Arc::clone(&alive.0)),
+            process: std::process::id(),
+            held: AtomicBool::new(true),
+        });
+        LEVELS.with(|levels| {
+            let mut levels = levels.borrow_mut();
+            if levels.len() == levels.capacity() {
+                levels.retain(Taken::lives);
+            }
+            levels.push(Taken::Lock(Arc::downgrade(&level)));
+        });
+        level
+    }
+
+    /// Whether it was not released yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// Whether this process took it: a forked child releases nothing of its parent.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Release it for its owner, from any thread.
+    pub(crate) fn release(&self) -> Result<(), Error> {
+        if !self.held.swap(false, Ordering::AcqRel) || !self.is_ours() || self.shared.core.is_closed() {
+            return Ok(());
+        }
+        let ended = lock(&self.life.ended);
+        let done = if *ended {
+            Ok(())
+        } else {
+            self.shared.store.release(&self.handle, self.mode)
+        };
+        drop(ended);
+        if done.is_ok() {
+            self.shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn is(&self, shared: &Arc<Shared>, handle: &LockHandle) -> bool {
+        self.handle == *handle && self.shared.same_store(shared)
+    }
+
+    /// Takes the level out of the list of its thread.
+    pub(crate) fn forget(level: &Arc<Level>) {
+        let _ = LEVELS.try_with(|levels| {
+            let mut levels = levels.borrow_mut();
+            if let Some(at) = levels.iter().rposition(|taken| taken.stands_for(level)) {
+                levels.remove(at);
+            }
+        });
+    }
+
+    /// The level outlives its `Lock`.
+    pub(crate) fn keep(level: &Arc<Level>) {
+        let _ = LEVELS.try_with(|levels| {
+            let mut levels = levels.borrow_mut();
+            if let Some(taken) = levels.iter_mut().rfind(|taken| taken.stands_for(level)) {
+                *taken = Taken::Kept(Arc::downgrade(&level.shared), level.handle);
+            }
+        });
+    }
+}
+
+/// Note that `unlock()` of a proxy released a level: the newest of this thread with that handle ends. False if none is
+/// known: nothing was held (which beside another's transaction the engine says to nobody).
+pub(crate) fn unlocked(shared: &Arc<Shared>, handle: &LockHandle) -> bool {
+    let newest = LEVELS.try_with(|levels| {
+        let mut levels = levels.borrow_mut();
+        let at = levels.iter().rposition(|taken| taken.is(shared, handle))?;
+        Some(levels.remove(at))
+    });
+    let Ok(Some(newest)) = newest else { return false };
+    if let Taken::Lock(level) = newest
+        && let Some(level) = level.upgrade()
+    {
+        level.held.store(false, Ordering::Release);
+    }
+    true
+}

@@ -1,0 +1,152 @@
+//! Locks that are waited for without blocking the thread: `lock_async` of the proxies. The waiting is done in Python
+//! (`persist._aio`), which knows the event loops.
+
+use persist_core::store::{Actor, Asked, Error, LockMode, LockTarget, Obj, Pending};
+use pyo3::prelude::*;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::held::{Held, Terms};
+use super::take::{LockKey, mode};
+use crate::engine::shared::Shared;
+use crate::proxies::proxy::Proxy;
+use crate::python::arguments::duration;
+use crate::python::scalars::Scalar;
+
+/// A lock that was asked for without waiting; for `lock_async`.
+#[pyclass(frozen, name = "_LockRequest", module = "persist")]
+pub struct LockRequest {
+    owner: Py<PyAny>,
+    key: Option<Py<PyAny>>,
+    shared: Arc<Shared>,
+    obj: Obj,
+    mode: LockMode,
+    timeout: Option<Duration>,
+    pending: Mutex<Option<Pending>>,
+}
+
+/// `lock_async`: what it returns asks when it is awaited or entered.
+pub(crate) fn lock_async<'py>(
+    owner: &Bound<'py, PyAny>,
+    proxy: &Proxy,
+    key: &LockKey<'_>,
+    shared: bool,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = owner.py();
+    let wait = duration(timeout)?;
+    key.0.as_ref().map(Scalar::key_of).transpose()?;
+    let request = LockRequest {
+        owner: owner.clone().unbind(),
+        key: key.0.as_ref().map(|k| k.clone().unbind()),
+        shared: Arc::clone(&proxy.shared),
+        obj: proxy.obj,
+        mode: mode(shared),
+        timeout: wait,
+        pending: Mutex::new(None),
+    };
+    py.import("persist._aio")?
+        .call_method1("Lock", (Py::new(py, request)?, timeout))
+}
+
+impl LockRequest {
+    fn pending(&self) -> MutexGuard<'_, Option<Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn got(&self, py: Python<'_>) -> PyResult<Held> {
+        let terms = Terms {
+            obj: self.obj,
+            key: self.key.as_ref().map(|k| k.clone_ref(py)),
+            mode: self.mode,
+            timeout: Some(Duration::ZERO),
+            kept: false,
+        };
+        Held::new(self.owner.clone_ref(py), &self.shared, terms).granted(py)
+    }
+
+    fn target<R>(&self, py: Python<'_>, f: impl FnOnce(LockTarget<'_>) -> R) -> PyResult<R> {
+        let scalar = self
+            .key
+            .as_ref()
+            .map(|k| Scalar::key_of(k.bind(py)))
+            .transpose()?;
+        Ok(f(LockTarget {
+            obj: self.obj,
+            key: scalar.as_ref().map(Scalar::key),
+        }))
+    }
+}
+
+#[pymethods]
+impl LockRequest {
+    /// The lock, if it is to be had by now; else None. The first call puts the request into the queue.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<Held>> {
+        let store = &self.shared;
+        store.tell_always(py);
+        let mut pending = self.pending();
+        if let Some(there) = &*pending {
+            let got = store.store.lock_poll(there).map_err(|e| store.fail(py, e))?;
+            if got {
+                *pending = None;
+            }
+            drop(pending);
+            return got.then(|| self.got(py)).transpose();
+        }
+        store.read(py, |r| r.kind(self.obj))?;
+        let asked = self.target(py, |target| {
+            store
+                .store
+                .lock_later(Actor::Thread, target, self.mode, self.timeout)
+        })?;
+        match asked.map_err(|e| store.fail(py, e))? {
+            Asked::Held => {
+                drop(pending);
+                self.got(py).map(Some)
+            }
+            Asked::Queued(made) => {
+                *pending = Some(made);
+                Ok(None)
+            }
+            Asked::Later => Ok(None),
+        }
+    }
+
+    /// Gives the request up; the lock, if it was granted at that moment.
+    fn cancel(&self, py: Python<'_>) -> PyResult<Option<Held>> {
+        let store = &self.shared;
+        store.tell_always(py);
+        let Some(there) = self.pending().take() else {
+            return Ok(None);
+        };
+        let got = store.store.lock_cancel(&there).map_err(|e| store.fail(py, e))?;
+        got.then(|| self.got(py)).transpose()
+    }
+
+    /// The exception for a wait that took too long.
+    fn timeout(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let holder = match &*self.pending() {
+            Some(there) => self.shared.store.lock_awaited(there, self.mode).ok(),
+            None => None,
+        };
+        let e = Error::Timeout {
+            what: format!("a lock on object {}", self.obj.id.0),
+            holder: holder.unwrap_or_else(|| "a transaction".to_owned()),
+        };
+        Ok(self.shared.fail(py, e).into_value(py).into_any())
+    }
+
+    /// Who waits in the loops of this process.
+    #[getter]
+    fn waiters(&self, py: Python<'_>) -> Py<PyAny> {
+        self.shared.core.waiters(py)
+    }
+}
+
+impl Drop for LockRequest {
+    fn drop(&mut self) {
+        if let Some(there) = self.pending().take() {
+            let _ = self.shared.store.lock_cancel(&there);
+        }
+    }
+}

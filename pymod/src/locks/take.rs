@@ -1,0 +1,106 @@
+//! The application's locks, as methods of the proxies (`held` is what they return).
+//!
+//! 1. A lock belongs to the running task of the thread that took it (`tasks`).
+//! 2. The first try never waits; a wait detaches from the interpreter and can be interrupted.
+
+use persist_core::store::{Actor, LockMode, LockTarget};
+use pyo3::prelude::*;
+use pyo3::types::PyEllipsis;
+use std::sync::atomic::Ordering;
+
+use super::held::{Held, Terms};
+use super::levels;
+use crate::proxies::proxy::Proxy;
+use crate::python::arguments::duration;
+use crate::python::scalars::Scalar;
+
+/// The `key` argument of the lock methods: `...` stands for the whole container, since None is a key.
+pub(crate) struct LockKey<'py>(pub(crate) Option<Bound<'py, PyAny>>);
+
+impl LockKey<'_> {
+    /// The default.
+    pub(crate) fn whole() -> Self {
+        LockKey(None)
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for LockKey<'py> {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_instance_of::<PyEllipsis>() {
+            Ok(LockKey(None))
+        } else {
+            Ok(LockKey(Some(value.to_owned())))
+        }
+    }
+}
+
+/// Take a lock in the original's manner: it is held until `unlock()` (`lockExcl`, `lockShared`).
+pub(crate) fn until_unlock(
+    owner: &Bound<'_, PyAny>,
+    proxy: &Proxy,
+    key: &LockKey<'_>,
+    shared: bool,
+    timeout: Option<f64>,
+) -> PyResult<Held> {
+    acquire(owner, proxy, key, shared, timeout, true)
+}
+
+/// Take a lock that is released at the latest when what is returned is collected (`lock`).
+pub(crate) fn until_dropped(
+    owner: &Bound<'_, PyAny>,
+    proxy: &Proxy,
+    key: &LockKey<'_>,
+    shared: bool,
+    timeout: Option<f64>,
+) -> PyResult<Held> {
+    acquire(owner, proxy, key, shared, timeout, false)
+}
+
+fn acquire(
+    owner: &Bound<'_, PyAny>,
+    proxy: &Proxy,
+    key: &LockKey<'_>,
+    shared: bool,
+    timeout: Option<f64>,
+    kept: bool,
+) -> PyResult<Held> {
+    let terms = Terms {
+        obj: proxy.obj,
+        key: key.0.as_ref().map(|k| k.clone().unbind()),
+        mode: mode(shared),
+        timeout: duration(timeout)?,
+        kept,
+    };
+    Held::new(owner.clone().unbind(), &proxy.shared, terms).taken(owner.py())
+}
+
+/// Shared or exclusive.
+pub(crate) fn mode(shared: bool) -> LockMode {
+    if shared {
+        LockMode::Shared
+    } else {
+        LockMode::Exclusive
+    }
+}
+
+/// Releases one level of a lock.
+pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyResult<()> {
+    let scalar = key.0.as_ref().map(Scalar::key_of).transpose()?;
+    let target = LockTarget {
+        obj: proxy.obj,
+        key: scalar.as_ref().map(Scalar::key),
+    };
+    let (shared, store) = (&proxy.shared, &proxy.shared.store);
+    shared.tell_always(py);
+    let handle = store
+        .lock_handle(Actor::Thread, target)
+        .and_then(|handle| store.unlock(Actor::Thread, target).map(|()| handle))
+        .map_err(|e| shared.fail(py, e))?;
+    if levels::unlocked(shared, &handle) {
+        shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+    }
+    shared.wake_tasks(py);
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! `persist.Object`, its methods: attributes, and locks.
+//!
+//! 1. Attributes are looked up as everywhere in Python: data descriptors of the class (properties),
+//!    the instance's (in the store), the class's own, `__getattr__`.
+//! 2. A store names a class and never runs code: the class must be there already (or its module
+//!    allowed by `allow_import`), must derive from `Object`, and neither `__new__` nor `__init__`
+//!    is called.
+
+use persist_core::store::{Key, Kind};
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
+use std::cell::Cell;
+
+use crate::locks::held::Held;
+use crate::locks::request::lock_async;
+use crate::locks::take::{self, LockKey};
+use crate::proxies::classes;
+use crate::proxies::dict::Dict;
+use crate::proxies::object::{Link, Object, class_to_store};
+use crate::proxies::proxy::Proxy;
+use crate::python::ffi::{self, OnType};
+use crate::python::scalars::utf8;
+use crate::values::contents::attributes;
+use crate::values::fast::Fast;
+
+thread_local! {
+    /// The error of a failed `__getattribute__`, on its way to `__getattr__`.
+    static MISSING: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+fn is_dunder(name: &[u8]) -> bool {
+    name.len() > 4 && name.starts_with(b"__") && name.ends_with(b"__")
+}
+
+fn name_str<'a, 'py>(name: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
+    name.cast::<PyString>().map_err(|_| {
+        let ty = name
+            .get_type()
+            .name()
+            .map_or_else(|_| "object".into(), |n| n.to_string());
+        PyTypeError::new_err(format!("attribute name must be string, not '{ty}'"))
+    })
+}
+
+#[pymethods]
+impl Object {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn new(
+        cls: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Object> {
+        if !args.is_empty() || kwargs.is_some_and(|k| !k.is_empty()) {
+            let py = cls.py();
+            let init = intern!(py, "__init__");
+            if cls.getattr(init)?.is(&py.get_type::<PyAny>().getattr(init)?) {
+                return Err(PyTypeError::new_err(format!(
+                    "{}() takes no arguments",
+                    cls.name()?
+                )));
+            }
+        }
+        Ok(Object::transient())
+    }
+
+    fn __getattribute__<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match Object::lookup(slf, name) {
+            Ok(value) => Ok(value),
+            Err(e) => {
+                if e.is_instance_of::<PyAttributeError>(slf.py()) {
+                    MISSING.with(|missing| missing.set(Some(e.clone_ref(slf.py()))));
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// PyO3 calls this when `__getattribute__` has raised AttributeError. There is nothing more to
+    /// try: it raises that error again. It is not visible in Python.
+    fn __getattr__(_slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let missing = MISSING.with(Cell::take);
+        Err(missing.unwrap_or_else(|| PyAttributeError::new_err((name.clone().unbind(),))))
+    }
+
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (this, any) = (slf.get(), slf.as_any());
+        let name = name_str(name)?;
+        let Some(Link { proxy, known, .. }) = this.last() else {
+            this.check_idle()?;
+            return ffi::generic_set(any, name, Some(value));
+        };
+        if ffi::on_type(any, name) == OnType::Data {
+            return Self::set_special(slf, proxy, name, value);
+        }
+        if let Some(text) = ffi::ascii(name)
+            && proxy.shared.fast_set_attribute(proxy.obj, text, value, known)
+        {
+            return Ok(());
+        }
+        Dict::put_in(slf.py(), proxy, name.as_any(), value)
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (this, any) = (slf.get(), slf.as_any());
+        let name = name_str(name)?;
+        let Some(proxy) = this.proxy() else {
+            this.check_idle()?;
+            return ffi::generic_set(any, name, None);
+        };
+        if ffi::on_type(any, name) == OnType::Data {
+            return ffi::generic_set(any, name, None);
+        }
+        let text = utf8(name)?;
+        let key = Key::Str(&text);
+        if proxy.shared.write(slf.py(), |w| w.remove(proxy.obj, &key))? {
+            return Ok(());
+        }
+        let class = slf.get_type().name()?;
+        Err(PyAttributeError::new_err(format!(
+            "'{class}' object has no attribute '{name}'"
+        )))
+    }
+
+    fn __dir__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        let names = py
+            .get_type::<PyAny>()
+            .call_method1(intern!(py, "__dir__"), (slf,))?;
+        let names = names.cast_into::<PyList>()?;
+        if slf.get().proxy().is_some() {
+            for name in attributes(slf)?.keys() {
+                if !names.contains(&name)? {
+                    names.append(name)?;
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The attributes as a plain dict: for pickle and copy, which make transient instances.
+    fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        attributes(slf)?.copy()
+    }
+
+    /// Locks the object for this thread alone; see `Dict.lockExcl`.
+    #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_unlock(slf.as_any(), slf.get().stored()?, &key, false, timeout)
+    }
+
+    /// Locks the object against changes; see `Dict.lockShared`.
+    #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
+    fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_unlock(slf.as_any(), slf.get().stored()?, &key, true, timeout)
+    }
+
+    /// Locks the object, or one attribute; see `Dict.lock`.
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
+    fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
+        take::until_dropped(slf.as_any(), slf.get().stored()?, &key, shared, timeout)
+    }
+
+    /// The lock for `async with`, or `await`; see `Dict.lock_async`.
+    #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        key: LockKey<'py>,
+        shared: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        lock_async(slf.as_any(), slf.get().stored()?, &key, shared, timeout)
+    }
+
+    /// Releases one level of a lock; see `Dict.unlock`.
+    #[pyo3(signature = (key = LockKey::whole()), text_signature = "($self, key=...)")]
+    fn unlock(slf: &Bound<'_, Self>, key: LockKey<'_>) -> PyResult<()> {
+        take::release(slf.py(), slf.get().stored()?, &key)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.try_kept() {
+            Some(kept) => kept.as_ref().map_or(Ok(()), |kept| visit.call(kept)),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let kept = self.kept().take();
+        drop(kept);
+    }
+}
+
+impl Object {
+    #[inline]
+    fn lookup<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (this, any) = (slf.get(), slf.as_any());
+        let name = name_str(name)?;
+        let Some(Link { proxy, known, .. }) = this.last() else {
+            return ffi::generic_get(any, name);
+        };
+        let on_type = ffi::on_type(any, name);
+        if let Some(text) = ffi::ascii(name)
+            && (on_type == OnType::Missing || on_type == OnType::Plain && !is_dunder(text))
+        {
+            match proxy
+                .shared
+                .fast_get_attribute(slf.py(), proxy.obj, text, known)?
+            {
+                Fast::Value(value) => return Ok(value),
+                Fast::Missing => return ffi::generic_get(any, name),
+                Fast::Unknown => {}
+            }
+        }
+        let text = utf8(name)?;
+        if on_type != OnType::Missing {
+            if &*text == b"__dict__" {
+                return Ok(Bound::new(slf.py(), Dict::of_attributes(slf.py(), proxy)?)?.into_any());
+            }
+            if on_type == OnType::Data || is_dunder(&text) {
+                return ffi::generic_get(any, name);
+            }
+        }
+        let key = Key::Str(&text);
+        match proxy.shared.entry(slf.py(), proxy.obj, &key)? {
+            Some(value) => Ok(value),
+            None => ffi::generic_get(any, name),
+        }
+    }
+
+    /// Sets what the class handles: `__class__`, `__dict__`, properties, slots.
+    fn set_special(
+        slf: &Bound<'_, Self>,
+        proxy: &Proxy,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match name.to_str()? {
+            "__dict__" => {
+                let attributes = Bound::new(slf.py(), Dict::of_attributes(slf.py(), proxy)?)?;
+                attributes.get().replace_all(value)
+            }
+            "__class__" => {
+                ffi::generic_set(slf.as_any(), name, Some(value))?;
+                let class = classes::name_of(&slf.get_type(), &slf.py().get_type::<Object>())?;
+                let obj = proxy.obj;
+                proxy
+                    .shared
+                    .write(slf.py(), |w| w.convert(obj, Kind::Object, &class))
+            }
+            _ => ffi::generic_set(slf.as_any(), name, Some(value)),
+        }
+    }
+}
+
+/// The class name of an object as the store keeps it, `module:qualname`; also for an object whose
+/// class is not there and which therefore is a generic `persist.Object`.
+///
+/// >>> persist.class_name(root['Joe'])
+/// '__main__:person'
+#[pyfunction]
+pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
+    class_to_store(obj.cast::<Object>()?)
+}

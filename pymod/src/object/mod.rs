@@ -1,0 +1,3 @@
+//! `persist.Object`: its `methods`.
+
+pub(crate) mod methods;

@@ -1,0 +1,88 @@
+//! Which Python class a stored object gets. A store can name a class; it can never run code.
+//!
+//! 1. A name is `module:qualname`; the module must be imported already, or be one that the program
+//!    allowed by `allow_import`. Modules are found in `sys.modules`; lookups go through module and
+//!    class dictionaries only, so that no `__getattr__` runs.
+//! 2. What is found counts only if it is a class that derives from the base class (`Object`).
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyModule, PyType};
+use std::sync::{Mutex, PoisonError};
+
+use crate::engine::class_names::Name;
+use crate::python::ffi;
+
+static ALLOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Lets stores name classes of a module, or of any module in a package, that this program has not
+/// imported yet: they are imported when an object of such a class is met.
+///
+/// >>> persist.allow_import("myapp.models")
+#[pyfunction]
+pub(crate) fn allow_import(module: &str) {
+    let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !allowed.iter().any(|m| m == module) {
+        allowed.push(module.to_owned());
+    }
+}
+
+fn is_allowed(module: &str) -> bool {
+    let allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    allowed.iter().any(|m| {
+        module
+            .strip_prefix(m.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// `module:qualname` of a class that derives from `base`; "" for `base` itself.
+pub(crate) fn name_of(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<String> {
+    if class.is(base) {
+        return Ok(String::new());
+    }
+    Ok(format!(
+        "{}:{}",
+        class.module()?.to_str()?,
+        class.qualname()?.to_str()?
+    ))
+}
+
+/// The class of a stored name, if there is one that derives from `base` and may be used.
+pub(crate) fn find<'py>(base: &Bound<'py, PyType>, name: &Name) -> PyResult<Option<Bound<'py, PyType>>> {
+    let py = base.py();
+    let Some((module_name, qualname)) = &name.path else {
+        return Ok(None);
+    };
+    let modules = ffi::modules(py)?;
+    let mut module = modules.get_item(module_name)?;
+    if module.is_none() {
+        let module_name = module_name.bind(py).to_str()?;
+        if is_allowed(module_name) {
+            module = Some(py.import(module_name)?.into_any());
+        }
+    }
+    let Some(module) = module.and_then(|m| m.cast_into::<PyModule>().ok()) else {
+        return Ok(None);
+    };
+    let mut parts = qualname.iter();
+    let mut found = match parts.next() {
+        Some(first) => module.dict().get_item(first)?,
+        None => None,
+    };
+    for part in parts {
+        let Some(class) = found.as_ref().and_then(|c| c.cast::<PyType>().ok()) else {
+            return Ok(None);
+        };
+        let members = class.getattr(intern!(py, "__dict__"))?;
+        found = if members.contains(part)? {
+            Some(members.get_item(part)?)
+        } else {
+            None
+        };
+    }
+    let Some(class) = found.and_then(|c| c.cast_into::<PyType>().ok()) else {
+        return Ok(None);
+    };
+    Ok(ffi::derives(&class, base).then_some(class))
+}

@@ -1,0 +1,39 @@
+//! `persist.Dict`, the type: a dict in a store, or the attributes of a stored object as a mapping.
+
+use pyo3::prelude::*;
+
+use super::proxy::Proxy;
+
+/// A dict that lives in a store. It behaves as a dict does, and every change is in the store at
+/// once, seen by every other process and by the mount.
+///
+/// >>> root = persist.root()
+/// >>> root['x'] = 1
+/// >>> root['x'] += 1
+/// >>> root['l'] = [1, {'a': None}]
+/// >>> root['l'][1]['a'] = 'changed in place'
+#[pyclass(frozen, mapping, weakref, generic, freelist = 64, module = "persist")]
+pub struct Dict {
+    pub(crate) proxy: Proxy,
+    /// This is `obj.__dict__`, not a dict of its own.
+    pub(crate) attributes: bool,
+}
+
+impl Dict {
+    /// A dict of its own.
+    pub(crate) fn new(proxy: Proxy) -> Dict {
+        Dict {
+            proxy,
+            attributes: false,
+        }
+    }
+
+    /// The attributes of an object.
+    pub(crate) fn of_attributes(py: Python<'_>, proxy: &Proxy) -> PyResult<Dict> {
+        proxy.shared.read(py, |r| r.pin(proxy.obj))?;
+        Ok(Dict {
+            proxy: Proxy::new(&proxy.shared, proxy.obj),
+            attributes: true,
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! From a container in the store to the Python object that stands for it.
+//!
+//! 1. A container found in a section is pinned in it; the pin goes to a proxy or is given back.
+
+use persist_core::store::{Kind, Known, Met, Obj, Reader, Result};
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+use super::dict::Dict;
+use super::list::List;
+use super::object::{self, Object};
+use super::proxy::Proxy;
+use crate::engine::class_names::Named;
+use crate::engine::shared::Shared;
+
+/// A container found in a section: pinned, and what is needed to make its proxy.
+pub(crate) struct Found {
+    pub(crate) obj: Obj,
+    kind: Kind,
+    /// Of an object.
+    class: Option<Named>,
+    known: Known,
+}
+
+/// Describes and pins a container. Nothing is pinned if it fails.
+pub(crate) fn find(shared: &Shared, r: &Reader<'_>, obj: Obj) -> Result<Found> {
+    let Met { kind, class, known } = r.meet(obj)?;
+    let class = class.map(|class| shared.names.get(r, class)).transpose()?;
+    r.pin_id(obj.id)?;
+    Ok(Found {
+        obj,
+        kind,
+        class,
+        known,
+    })
+}
+
+impl Shared {
+    /// The one Python object of a container.
+    pub(crate) fn wrap<'py>(self: &Arc<Self>, py: Python<'py>, found: Found) -> PyResult<Bound<'py, PyAny>> {
+        let mut replace = false;
+        if let Some(there) = self.cache.get(py, found.obj.id) {
+            if fits(&there, found.kind) {
+                self.store.unpin(found.obj);
+                return Ok(there);
+            }
+            replace = true; // turned into another kind through the mount
+        }
+        let proxy = Proxy::new(self, found.obj);
+        match found.kind {
+            Kind::Dict => self.publish(Bound::new(py, Dict::new(proxy))?, |d| &d.proxy, replace),
+            Kind::List => self.publish(Bound::new(py, List { proxy })?, |l| &l.proxy, replace),
+            Kind::Object => {
+                let class = found.class.map(|class| self.names.name(py, class));
+                object::revive(py, proxy, class.as_deref(), found.known, replace)
+            }
+        }
+    }
+
+    fn publish<'py, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+        &self,
+        made: Bound<'py, T>,
+        proxy: impl FnOnce(&T) -> &Proxy,
+        replace: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let there = proxy(made.get()).publish(made.as_any(), replace)?;
+        Ok(there.unwrap_or_else(|| made.into_any()))
+    }
+}
+
+fn fits(there: &Bound<'_, PyAny>, kind: Kind) -> bool {
+    match kind {
+        Kind::Dict => there.is_exact_instance_of::<Dict>(),
+        Kind::List => there.is_exact_instance_of::<List>(),
+        Kind::Object => there.is_instance_of::<Object>(),
+    }
+}

@@ -1,0 +1,14 @@
+//! The Python objects that stand for containers: their types, without methods, and how they are made.
+//!
+//! What finds a container (`values`, `graphs`) imports these types; the methods (`dict`, `list`, `object`) are above, so
+//! that they can use what finds.
+//!
+//! - `proxy`: the record in each of them. `dict`, `list`, `object`: the types.
+//! - `found`: from a container that a section found to its object. `classes`: which class a stored object gets.
+
+pub(crate) mod classes;
+pub(crate) mod dict;
+pub(crate) mod found;
+pub(crate) mod list;
+pub(crate) mod object;
+pub(crate) mod proxy;

@@ -1,0 +1,227 @@
+//! `persist.Object`, the type: a transient instance, or the proxy of a stored object.
+//!
+//! 1. A new instance is transient: its attributes are in its ordinary `__dict__`. Stored, it
+//!    becomes the proxy of the stored object: its attributes are in the store and nowhere else.
+//! 2. What became persistent in an open transaction keeps a copy of its attributes until the end.
+//!    Rolled back, the instance is dead (`Gone`), but can be stored again, as a new object.
+
+use persist_core::store::{Error, Known, Obj};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::classes;
+use super::proxy::Proxy;
+use crate::engine::class_names::Name;
+use crate::engine::shared::Shared;
+use crate::python::{error, ffi};
+
+/// A stored object: attributes in the store, methods in the class.
+#[pyclass(frozen, subclass, weakref, dict, module = "persist")]
+pub struct Object {
+    link: OnceLock<Link>,
+    busy: AtomicBool,
+    kept: Mutex<Option<Py<PyDict>>>,
+}
+
+/// What the instance stands for. The next one is there if the first died in a rollback and the
+/// instance was stored again.
+pub(crate) struct Link {
+    pub(crate) proxy: Proxy,
+    pub(crate) known: Known,
+    next: OnceLock<Box<Link>>,
+}
+
+/// Keeps the attributes of a transient instance as they are while it is being stored.
+pub(crate) struct Busy<'py>(Bound<'py, Object>);
+
+impl<'py> Busy<'py> {
+    /// Fails if the instance is being stored already (by another thread).
+    pub(crate) fn begin(object: &Bound<'py, Object>) -> PyResult<Busy<'py>> {
+        if object.get().busy.swap(true, Ordering::AcqRel) {
+            return Err(PyRuntimeError::new_err("another thread is storing this object"));
+        }
+        Ok(Busy(object.clone()))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.get().busy.store(false, Ordering::Release);
+    }
+}
+
+impl Object {
+    /// A transient instance.
+    pub(crate) fn transient() -> Object {
+        Object {
+            link: OnceLock::new(),
+            busy: AtomicBool::new(false),
+            kept: Mutex::new(None),
+        }
+    }
+
+    /// The attributes it had before the open transaction.
+    pub(crate) fn kept(&self) -> MutexGuard<'_, Option<Py<PyDict>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    /// The newest link.
+    pub(crate) fn last(&self) -> Option<&Link> {
+        let mut link = self.link.get()?;
+        while let Some(next) = link.next.get() {
+            link = next;
+        }
+        Some(link)
+    }
+
+    /// The stored object this stands for.
+    #[inline]
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.last().map(|link| &link.proxy)
+    }
+
+    /// The same, unless it died in a rollback and can be stored anew.
+    pub(crate) fn living(&self, py: Python<'_>) -> PyResult<Option<&Proxy>> {
+        let Some(proxy) = self.proxy() else {
+            return Ok(None);
+        };
+        if self.kept().is_none() {
+            return Ok(Some(proxy));
+        }
+        let there = proxy.shared.read(py, |r| match r.kind(proxy.obj) {
+            Ok(_) => Ok(true),
+            Err(Error::Gone(_)) => Ok(false),
+            Err(e) => Err(e),
+        })?;
+        Ok(there.then_some(proxy))
+    }
+
+    /// The same; an error for a transient instance.
+    pub(crate) fn stored(&self) -> PyResult<&Proxy> {
+        self.proxy()
+            .ok_or_else(|| PyValueError::new_err("the object is not in a store yet"))
+    }
+
+    fn set_link(&self, proxy: Proxy, known: Known) -> Option<&Proxy> {
+        let made = Link {
+            proxy,
+            known,
+            next: OnceLock::new(),
+        };
+        let Some(mut link) = self.link.get() else {
+            return self.link.set(made).ok().and_then(|()| self.proxy());
+        };
+        while let Some(next) = link.next.get() {
+            link = next;
+        }
+        link.next.set(Box::new(made)).ok().and_then(|()| self.proxy())
+    }
+
+    /// Fail while another thread stores the instance.
+    pub(crate) fn check_idle(&self) -> PyResult<()> {
+        match self.busy.load(Ordering::Acquire) {
+            true => Err(PyRuntimeError::new_err("another thread is storing this object")),
+            false => Ok(()),
+        }
+    }
+
+    /// The attributes it had before, unless another thread is using them: for the cyclic collector.
+    pub(crate) fn try_kept(&self) -> Option<MutexGuard<'_, Option<Py<PyDict>>>> {
+        self.kept.try_lock().ok()
+    }
+}
+
+/// The class name to store for an instance.
+pub(crate) fn class_to_store(object: &Bound<'_, Object>) -> PyResult<String> {
+    match object.get().living(object.py())? {
+        Some(proxy) => stored_class(object.py(), proxy),
+        None => {
+            let class = object.get_type();
+            if ffi::has_slots(&class, &object.py().get_type::<Object>()) {
+                return Err(PyTypeError::new_err(format!(
+                    "a store cannot keep the __slots__ of class '{}': attributes of stored objects need none, leave them out",
+                    class.name()?
+                )));
+            }
+            classes::name_of(&class, &object.py().get_type::<Object>())
+        }
+    }
+}
+
+/// The class name that the store holds.
+pub(crate) fn stored_class(py: Python<'_>, proxy: &Proxy) -> PyResult<String> {
+    Ok(proxy.shared.read(py, |r| r.class(proxy.obj))?.unwrap_or_default())
+}
+
+/// The Python object of a stored object that no Python object stands for yet.
+pub(crate) fn revive<'py>(
+    py: Python<'py>,
+    proxy: Proxy,
+    class: Option<&Name>,
+    known: Known,
+    replace: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let base = py.get_type::<Object>();
+    let none = PyTuple::empty(py);
+    let class = class
+        .map(|name| classes::find(&base, name))
+        .transpose()?
+        .flatten();
+    let made = match class {
+        Some(cls) => ffi::bare_instance(&base, &cls, &none)?,
+        None => None,
+    };
+    let made = match made {
+        Some(made) => made,
+        None => base.call0()?,
+    };
+    let object = made.cast::<Object>()?;
+    let proxy = object
+        .get()
+        .set_link(proxy, known)
+        .ok_or_else(|| error::general(py, "internal error: linked twice"))?;
+    let there = proxy.publish(&made, replace)?;
+    Ok(there.unwrap_or(made))
+}
+
+/// Makes a transient instance the proxy of the object its attributes were stored in. Takes over
+/// one pin of `obj`.
+pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -> PyResult<()> {
+    let py = source.py();
+    let object = source.cast::<Object>()?;
+    let this = object.get();
+    let proxy = Proxy::new(shared, obj);
+    let dict = ffi::instance_dict(source)?;
+    if shared.store.in_transaction() {
+        let mut kept = this.kept();
+        if kept.is_none() {
+            *kept = Some(dict.copy()?.unbind());
+        }
+        drop(kept);
+        shared.core.newborn.push(source.clone().unbind());
+    } else {
+        let old = this.kept().take();
+        drop(old);
+    }
+    let proxy = this
+        .set_link(proxy, Known::default())
+        .ok_or_else(|| error::general(py, "another thread has stored this object"))?;
+    proxy.publish(source, true)?;
+    dict.clear();
+    Ok(())
+}
+
+/// The transaction in which these instances became persistent is committed: nothing needs the attributes that they
+/// had before.
+pub(crate) fn settle_newborn(py: Python<'_>, born: Vec<Py<PyAny>>) {
+    for object in born {
+        if let Ok(object) = object.bind(py).cast::<Object>() {
+            let kept = object.get().kept().take();
+            drop(kept);
+        }
+    }
+}

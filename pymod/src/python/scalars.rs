@@ -1,0 +1,264 @@
+//! Scalars between Python and the store: str, int, float, bool, None and bytes.
+//!
+//! 1. Going in, short-lived borrows of the Python object's own memory: no copy, no allocation.
+//! 2. No method of a user's class is called: subclasses of scalars give their base value.
+
+use persist_core::store::{In, Key, Value, Word};
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+use std::borrow::Cow;
+
+use super::{error, ffi};
+
+/// The store's word of an int, bool, None, float or ASCII str that fits one; else an empty word.
+#[inline(always)]
+pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
+    if let Ok(n) = value.cast_exact::<PyInt>() {
+        ffi::int_value(n).map_or(Word::EMPTY, |n| Word::small(&In::Int(n)))
+    } else if let Ok(f) = value.cast_exact::<PyFloat>() {
+        Word::small(&In::Float(f.value()))
+    } else if let Some(text) = ffi::ascii(value) {
+        Word::small(&In::Str {
+            bytes: text,
+            no_newline: false,
+        })
+    } else if let Ok(b) = value.cast_exact::<PyBool>() {
+        Word::small(&In::Bool(b.is_true()))
+    } else if value.is_none() {
+        Word::small(&In::None)
+    } else {
+        Word::EMPTY
+    }
+}
+
+/// A scalar on its way in, borrowed from the Python object where possible.
+#[derive(Clone, Debug)]
+pub(crate) enum Scalar<'a> {
+    /// None.
+    None,
+    /// A bool.
+    Bool(bool),
+    /// An int that fits 64 bits.
+    Int(i64),
+    /// A bigger int: sign and little-endian magnitude without trailing zeros.
+    Big(bool, Vec<u8>),
+    /// A float.
+    Float(f64),
+    /// A str as UTF-8, lone surrogates as their three bytes.
+    Str(Cow<'a, [u8]>),
+    /// Bytes.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Scalar<'a> {
+    /// The scalar in a Python object; None if it is something else.
+    #[inline]
+    pub(crate) fn of(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+        if let Ok(s) = value.cast::<PyString>() {
+            return Ok(Some(Scalar::Str(utf8(s)?)));
+        }
+        if let Ok(n) = value.cast::<PyInt>() {
+            if let Ok(b) = value.cast_exact::<PyBool>() {
+                return Ok(Some(Scalar::Bool(b.is_true())));
+            }
+            return match ffi::int_value(n) {
+                Some(n) => Ok(Some(Scalar::Int(n))),
+                None => big(n).map(Some),
+            };
+        }
+        Ok(Scalar::of_rare(value))
+    }
+
+    fn of_rare(value: &'a Bound<'_, PyAny>) -> Option<Scalar<'a>> {
+        if let Ok(f) = value.cast::<PyFloat>() {
+            Some(Scalar::Float(f.value()))
+        } else if value.is_none() {
+            Some(Scalar::None)
+        } else if let Ok(b) = value.cast::<PyBytes>() {
+            Some(Scalar::Bytes(b.as_bytes()))
+        } else {
+            None
+        }
+    }
+
+    /// The scalar in a dict key, with dict's own error for what cannot be hashed.
+    #[inline]
+    pub(crate) fn key_of(key: &'a Bound<'_, PyAny>) -> PyResult<Scalar<'a>> {
+        match Scalar::of(key)? {
+            Some(s) => Ok(s),
+            None => Err(bad_key(key)),
+        }
+    }
+
+    /// As a key.
+    #[inline]
+    pub(crate) fn key(&self) -> Key<'_> {
+        match self {
+            Scalar::None => Key::None,
+            Scalar::Bool(b) => Key::Bool(*b),
+            Scalar::Int(n) => Key::Int(*n),
+            Scalar::Big(negative, magnitude) => Key::BigInt {
+                negative: *negative,
+                magnitude,
+            },
+            Scalar::Float(f) => Key::Float(*f),
+            Scalar::Str(s) => Key::Str(s),
+            Scalar::Bytes(b) => Key::Bytes(b),
+        }
+    }
+
+    /// As a value.
+    #[inline]
+    pub(crate) fn input(&self) -> In<'_> {
+        match self {
+            Scalar::None => In::None,
+            Scalar::Bool(b) => In::Bool(*b),
+            Scalar::Int(n) => In::Int(*n),
+            Scalar::Big(negative, magnitude) => In::BigInt {
+                negative: *negative,
+                magnitude,
+            },
+            Scalar::Float(f) => In::Float(*f),
+            Scalar::Str(s) => In::Str {
+                bytes: s,
+                no_newline: false,
+            },
+            Scalar::Bytes(b) => In::Bytes(b),
+        }
+    }
+}
+
+/// The UTF-8 of a str; the object's own bytes unless it holds lone surrogates.
+#[inline]
+pub(crate) fn utf8<'a>(s: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+    if let Some(text) = ffi::ascii(s) {
+        return Ok(Cow::Borrowed(text));
+    }
+    match s.to_str() {
+        Ok(s) => Ok(Cow::Borrowed(s.as_bytes())),
+        Err(e) => utf8_with_surrogates(s, e).map(Cow::Owned),
+    }
+}
+
+#[cold]
+fn utf8_with_surrogates(s: &Bound<'_, PyString>, e: PyErr) -> PyResult<Vec<u8>> {
+    let py = s.py();
+    if !e.is_instance_of::<pyo3::exceptions::PyUnicodeEncodeError>(py) {
+        return Err(e);
+    }
+    // `str.encode` of the base type: a subclass may have its own.
+    let encoded = py
+        .get_type::<PyString>()
+        .call_method1(intern!(py, "encode"), (s, "utf-8", "surrogatepass"))?;
+    Ok(encoded.cast::<PyBytes>()?.as_bytes().to_vec())
+}
+
+#[cold]
+fn big<'a>(n: &Bound<'_, PyInt>) -> PyResult<Scalar<'a>> {
+    let py = n.py();
+    let int = py.get_type::<PyInt>();
+    let exact = int.call_method1(intern!(py, "__add__"), (n, 0))?;
+    let negative = exact.lt(0)?;
+    let magnitude = exact.abs()?;
+    let bits: usize = magnitude.call_method0(intern!(py, "bit_length"))?.extract()?;
+    let bytes = magnitude.call_method1(intern!(py, "to_bytes"), (bits.div_ceil(8), intern!(py, "little")))?;
+    Ok(Scalar::Big(
+        negative,
+        bytes.cast::<PyBytes>()?.as_bytes().to_vec(),
+    ))
+}
+
+/// Why this cannot be a key: dict's error for the unhashable, else ours.
+#[cold]
+pub(crate) fn bad_key(key: &Bound<'_, PyAny>) -> PyErr {
+    if let Err(e) = key.hash() {
+        return e;
+    }
+    let name = key
+        .get_type()
+        .name()
+        .map_or_else(|_| "object".into(), |n| n.to_string());
+    PyTypeError::new_err(format!(
+        "keys in a store must be str, bytes, int, float, bool or None, not '{name}'"
+    ))
+}
+
+/// Why this cannot be a value.
+#[cold]
+pub(crate) fn bad_value(value: &Bound<'_, PyAny>) -> PyErr {
+    let name = value
+        .get_type()
+        .name()
+        .map_or_else(|_| "object".into(), |n| n.to_string());
+    let hint = match name.as_str() {
+        "tuple" | "set" | "frozenset" | "deque" | "range" | "dict_keys" | "dict_values" => {
+            "; store a list instead"
+        }
+        "bytearray" | "memoryview" => "; store bytes instead",
+        _ => "; derive its class from persist.Object, or store a dict",
+    };
+    PyTypeError::new_err(format!("a store cannot keep an object of type '{name}'{hint}"))
+}
+
+/// The Python object of a scalar that was copied out. `Obj` and `Large` are not for here.
+#[inline]
+pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        Value::Int(n) => Ok(n.into_pyobject(py)?.into_any()),
+        Value::Str { bytes, .. } => str_of(py, bytes),
+        Value::Float(f) => Ok(PyFloat::new(py, *f).into_any()),
+        Value::Bool(b) => Ok(PyBool::new(py, *b).to_owned().into_any()),
+        Value::None => Ok(py.None().into_bound(py)),
+        Value::Bytes(b) => Ok(PyBytes::new(py, b).into_any()),
+        Value::BigInt { negative, magnitude } => int_of(py, *negative, magnitude),
+        Value::Large(_) | Value::Obj(_) => Err(error::general(py, "internal error: not a scalar")),
+    }
+}
+
+/// A str of its encoded bytes.
+#[inline]
+pub(crate) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    match PyString::from_bytes(py, bytes) {
+        Ok(s) => Ok(s.into_any()),
+        Err(e) => str_with_surrogates(py, bytes, e),
+    }
+}
+
+#[cold]
+fn str_with_surrogates<'py>(py: Python<'py>, bytes: &[u8], e: PyErr) -> PyResult<Bound<'py, PyAny>> {
+    if !e.is_instance_of::<pyo3::exceptions::PyUnicodeDecodeError>(py) {
+        return Err(e);
+    }
+    let made = PyBytes::new(py, bytes).call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass"));
+    made.map_err(
+        |e| match e.is_instance_of::<pyo3::exceptions::PyUnicodeDecodeError>(py) {
+            true => error::corrupt(py, format!("the store is damaged: a str that is not UTF-8 ({e})")),
+            false => e,
+        },
+    )
+}
+
+#[cold]
+fn int_of<'py>(py: Python<'py>, negative: bool, magnitude: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = PyBytes::new(py, magnitude);
+    let n = py
+        .get_type::<PyInt>()
+        .call_method1(intern!(py, "from_bytes"), (bytes, intern!(py, "little")))?;
+    if negative { n.neg() } else { Ok(n) }
+}
+
+/// Whether a settled value is exactly this scalar (floats by their bits).
+pub(crate) fn same(value: &Value, scalar: &Scalar<'_>) -> bool {
+    match (value, scalar) {
+        (Value::None, Scalar::None) => true,
+        (Value::Bool(a), Scalar::Bool(b)) => a == b,
+        (Value::Int(a), Scalar::Int(b)) => a == b,
+        (Value::BigInt { negative, magnitude }, Scalar::Big(n, m)) => negative == n && magnitude[..] == m[..],
+        (Value::Float(a), Scalar::Float(b)) => a.to_bits() == b.to_bits(),
+        (Value::Str { bytes, .. }, Scalar::Str(b)) => bytes[..] == b[..],
+        (Value::Bytes(a), Scalar::Bytes(b)) => &a[..] == *b,
+        _ => false,
+    }
+}

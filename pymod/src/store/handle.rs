@@ -1,0 +1,340 @@
+//! `persist.open` and `Store`.
+//!
+//! 1. All handles of one file in this process share one engine handle (`registry`).
+//! 2. What a handle does as the running task (`Shared::tell`) is said before it: transactions and locks have owners.
+
+use persist_core::store::{Durability, Error, Options};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::registry;
+use super::snapshot::Snapshot;
+use super::transaction::{self, Transaction};
+use crate::engine::shared::Shared;
+use crate::proxies::found::find;
+use crate::python::arguments::duration;
+use crate::python::error;
+
+/// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit.
+///
+/// >>> with persist.open("my.store") as store:
+/// ...     store.root['x'] = 1
+#[pyclass(frozen, name = "Store", weakref, module = "persist")]
+pub struct Handle {
+    shared: Arc<Shared>,
+    closed: AtomicBool,
+}
+
+/// Opens a store; creates it if the mode is "rw" and it is missing.
+///
+/// mode: "rw", or "r" for reading only.
+/// durability: "checkpoint" (the default: power loss takes at most what was completed in the last max_age), "commit"
+///     (every completed operation or transaction survives power loss) or "none" (never flushed).
+/// max_age: seconds after which a completed operation survives power loss; a thread makes checkpoints for that. None:
+///     nothing is flushed until much has changed or the last process closes the store.
+/// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
+/// snapshot: the name of a snapshot to open in place of the store, with mode "r".
+#[pyfunction]
+#[pyo3(
+    signature = (path, mode = "rw", durability = "checkpoint", *, max_age = Some(1.0), lock_timeout = 30.0, snapshot = None),
+    text_signature = "(path, mode='rw', durability='checkpoint', *, max_age=1.0, lock_timeout=30.0, snapshot=None)"
+)]
+pub(crate) fn open(
+    py: Python<'_>,
+    path: &Bound<'_, PyAny>,
+    mode: &str,
+    durability: &str,
+    max_age: Option<f64>,
+    lock_timeout: Option<f64>,
+    snapshot: Option<String>,
+) -> PyResult<Handle> {
+    let path = py.import("os")?.call_method1("fsdecode", (path,))?;
+    let path: PathBuf = path.extract()?;
+    let read_only = match mode {
+        "rw" => false,
+        "r" => true,
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "mode must be 'r' or 'rw', not '{mode}'"
+            )));
+        }
+    };
+    if snapshot.is_some() && !read_only {
+        return Err(PyValueError::new_err(
+            "a snapshot never changes: open it with mode 'r'",
+        ));
+    }
+    let durability = match durability {
+        "checkpoint" => Durability::Checkpoint,
+        "commit" => Durability::Commit,
+        "none" => Durability::None,
+        _ => {
+            let what = format!("durability must be 'checkpoint', 'commit' or 'none', not '{durability}'");
+            return Err(PyValueError::new_err(what));
+        }
+    };
+    // Beyond 500 years it is for ever.
+    let forever = Duration::from_nanos(u64::MAX);
+    let lock_timeout = duration(lock_timeout)?.unwrap_or(forever).min(forever);
+    let max_age = duration(max_age)?;
+    if max_age.is_some_and(|age| age.is_zero()) {
+        return Err(PyValueError::new_err(
+            "max_age must be above 0 (durability='commit' makes every operation durable)",
+        ));
+    }
+    let options = Options {
+        read_only,
+        create: !read_only,
+        durability,
+        max_age,
+        lock_timeout,
+        snapshot,
+        ..Options::default()
+    };
+    let shared = py
+        .detach(|| registry::open(&path, &options))
+        .map_err(|e| error::to_py(py, e))?;
+    Ok(Handle {
+        shared,
+        closed: AtomicBool::new(false),
+    })
+}
+
+/// Closes every store of the process; called at exit.
+#[pyfunction]
+pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
+    py.detach(registry::close_all).map_err(|e| error::to_py(py, e))
+}
+
+impl Handle {
+    fn shared(&self) -> PyResult<&Arc<Shared>> {
+        if self.is_closed() {
+            Err(error::closed())
+        } else {
+            Ok(&self.shared)
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || self.shared.core.is_closed()
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// The root: a Dict.
+    #[getter]
+    fn root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?;
+        let obj = shared.store.root();
+        let found = shared.read(py, |r| find(shared, r, obj))?;
+        shared.wrap(py, found)
+    }
+
+    /// The path of the file, absolute.
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.shared.store.path().to_owned()
+    }
+
+    /// True after `close()`.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    /// "r" or "rw".
+    #[getter]
+    fn mode(&self) -> &'static str {
+        if self.shared.read_only { "r" } else { "rw" }
+    }
+
+    /// Several operations that happen wholly or not at all. Others wait meanwhile: keep it short.
+    ///
+    /// Inside a transaction it is a savepoint: an exception that leaves the inner block undoes that block alone.
+    /// After a Conflict the whole is rolled back, and every operation in it raises until the outermost block is left.
+    /// A transaction belongs to a thread's running task (asyncio, trio, greenlet).
+    ///
+    /// >>> with store.transaction():
+    /// ...     store.root['a'] -= 10
+    /// ...     store.root['b'] += 10
+    fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
+        let shared = self.shared()?;
+        if shared.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
+        Ok(Transaction::new(shared))
+    }
+
+    /// The transaction for `async with`: what it waits for does not block the event loop (asyncio, trio).
+    ///
+    /// >>> async with store.transaction_async():
+    /// ...     store.root['a'] -= 10
+    fn transaction_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let transaction = self.transaction(py)?;
+        py.import("persist._aio")?
+            .call_method1("Transaction", (transaction,))
+    }
+
+    /// As `run`, of an asynchronous function: awaits f(*args, **kwargs) in a transaction.
+    #[pyo3(signature = (f, /, *args, **kwargs))]
+    fn run_async<'py>(
+        slf: &Bound<'py, Self>,
+        f: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(slf.py()));
+        slf.py()
+            .import("persist._aio")?
+            .call_method1("run", (slf, f, args, kwargs))
+    }
+
+    /// True while the running thread or task is inside a transaction of this store.
+    #[getter]
+    fn in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
+        let shared = self.shared()?;
+        shared.tell(py);
+        Ok(shared.store.in_transaction())
+    }
+
+    /// Calls f(*args, **kwargs) in a transaction and returns its result; if that meets a lock of
+    /// another owner (Conflict), it is rolled back and called again when the lock is free, for lock_timeout seconds.
+    /// Inside a transaction it is called once, in a block of its own.
+    #[pyo3(signature = (f, /, *args, **kwargs))]
+    fn run<'py>(
+        &self,
+        f: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        transaction::run(self.shared()?, f, args, kwargs)
+    }
+
+    /// Makes everything completed so far survive power loss.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        let shared = self.shared()?;
+        shared.interruptible(py, || shared.store.sync())
+    }
+
+    /// Keeps the state of now under a name, for `at()`; gives the Snapshot. Makes a checkpoint and copies
+    /// nothing: what changes later takes new space until `drop_snapshot()`. Not inside a transaction.
+    ///
+    /// >>> store.snapshot('before')
+    /// >>> store.root['x'] = 2
+    /// >>> with store.at('before') as before:
+    /// ...     store.root['x'] = before.root['x']
+    fn snapshot(&self, py: Python<'_>, name: &str) -> PyResult<Snapshot> {
+        let shared = self.shared()?;
+        if shared.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
+        let taken = shared.interruptible(py, || shared.store.snapshot(name))?;
+        Ok(Snapshot::of(&taken))
+    }
+
+    /// The snapshots of the store, the oldest first.
+    fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<Snapshot>> {
+        let shared = self.shared()?;
+        let all = shared.interruptible(py, || shared.store.snapshots())?;
+        Ok(all.iter().map(Snapshot::of).collect())
+    }
+
+    /// Lets go of a snapshot, and frees what only it held. InUse while somebody has it open.
+    fn drop_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let shared = self.shared()?;
+        if shared.read_only {
+            return Err(error::to_py(py, Error::ReadOnly));
+        }
+        shared.interruptible(py, || shared.store.drop_snapshot(name))
+    }
+
+    /// Opens a snapshot: a Store of its own, read-only, that never changes. Use it in `with`: while it is
+    /// open the snapshot cannot be dropped. Its objects are others than those of the store; what is stored
+    /// elsewhere is copied.
+    fn at(&self, py: Python<'_>, name: &str) -> PyResult<Handle> {
+        let shared = self.shared()?;
+        let (store, timeout) = (&shared.store, shared.timeout());
+        shared.tell_always(py);
+        let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
+        let opened = opened.map_err(|e| error::to_py(py, e))?;
+        Ok(Handle {
+            shared: opened,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The Snapshot that is open here, or None.
+    #[getter]
+    fn opened_snapshot(&self) -> Option<Snapshot> {
+        self.shared.store.opened_snapshot().map(Snapshot::of)
+    }
+
+    /// Frees unreachable cycles and what waits to be freed; the number of containers freed.
+    fn gc(&self, py: Python<'_>) -> PyResult<u64> {
+        let shared = self.shared()?;
+        shared.interruptible(py, || shared.store.gc())
+    }
+
+    /// Figures about the store. "undurable_age": seconds since the oldest change that would not survive power loss,
+    /// or None.
+    fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shared = self.shared()?;
+        shared.tell_always(py);
+        let stat = shared.store.stat().map_err(|e| shared.fail(py, e))?;
+        let figures = PyDict::new(py);
+        for (name, value) in [
+            ("checkpoint", stat.checkpoint),
+            ("file_pages", stat.file_pages),
+            ("free_pages", stat.free_pages),
+            ("logical_pages", stat.logical_pages),
+            ("dirty_pages", stat.dirty_pages),
+            ("processes", stat.processes),
+            ("orphans", stat.orphans),
+        ] {
+            figures.set_item(name, value)?;
+        }
+        let age = stat.undurable_age.map(|age| age.as_secs_f64());
+        figures.set_item("undurable_age", age)?;
+        Ok(figures)
+    }
+
+    /// Closes this handle. The last handle of the process closes the store, and the last process
+    /// checkpoints it; proxies then raise ValueError.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.shared.tell_always(py);
+        py.detach(|| self.shared.core.release())
+            .map_err(|e| self.shared.fail(py, e))
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        slf.shared()?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyTuple>) -> PyResult<bool> {
+        self.close(py)?;
+        Ok(false)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.is_closed() { "closed" } else { self.mode() };
+        let snapshot = match self.shared.store.opened_snapshot() {
+            Some(s) => format!(" at {:?}", s.name),
+            None => String::new(),
+        };
+        format!(
+            "<persist.Store {:?}{snapshot}, {state}>",
+            self.shared.store.path().display().to_string()
+        )
+    }
+}

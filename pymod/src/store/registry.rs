@@ -1,0 +1,152 @@
+//! The stores that are open in this process: one engine handle for one file, whatever path or
+//! mode it was opened by.
+//!
+//! 1. A file (device and inode) has at most one `Core` that is not closed, and so has each of its snapshots: what
+//!    is open of them are stores of their own, with objects of their own.
+//! 2. `Store.close()` counts; the last one closes the engine.
+//! 3. The lock timeout belongs to the opening that named it, and to what was reached through it.
+//! 4. No Python runs under the registry's mutex; it is taken without the interpreter only.
+
+use persist_core::store::{Durability, Error, Options, Result, Store};
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::engine::core::Core;
+use crate::engine::shared::Shared;
+
+/// Device, inode, and the snapshot: while one is open nobody drops it, so its name stays its own.
+type FileId = (u64, u64, Option<String>);
+
+/// A file in the table: its engine handle, and what its openings see, one for each mode and lock timeout.
+struct Opened {
+    core: Weak<Core>,
+    views: Vec<Weak<Shared>>,
+}
+
+impl Opened {
+    fn new(core: &Arc<Core>) -> Opened {
+        Opened {
+            core: Arc::downgrade(core),
+            views: Vec::new(),
+        }
+    }
+
+    /// Counts one handle of the file, and gives what it sees.
+    fn handle(&mut self, core: &Arc<Core>, options: &Options) -> Arc<Shared> {
+        let (read_only, timeout) = (options.read_only, options.lock_timeout);
+        core.retain();
+        self.views.retain(|view| view.strong_count() > 0);
+        let fits = |view: &Arc<Shared>| view.read_only == read_only && view.timeout() == timeout;
+        if let Some(there) = self.views.iter().filter_map(Weak::upgrade).find(fits) {
+            return there;
+        }
+        let made = Arc::new(Shared::new(core, read_only, timeout));
+        self.views.push(Arc::downgrade(&made));
+        made
+    }
+}
+
+static OPEN: Mutex<Option<Table>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn file_id(path: &Path, options: &Options) -> Option<FileId> {
+    let snapshot = options.snapshot.clone();
+    fs::metadata(path).ok().map(|m| (m.dev(), m.ino(), snapshot))
+}
+
+fn strictness(d: Durability) -> u8 {
+    match d {
+        Durability::None => 0,
+        Durability::Checkpoint => 1,
+        Durability::Commit => 2,
+    }
+}
+
+type Table = HashMap<FileId, Opened>;
+
+fn tidied(open: &mut Option<Table>) -> &mut Table {
+    let open = open.get_or_insert_default();
+    open.retain(|_, there| there.core.upgrade().is_some_and(|core| !core.is_closed()));
+    open
+}
+
+/// Counts a handle of a file that was opened just now, and puts it into the table.
+fn opened(open: &mut Table, id: Option<FileId>, core: &Arc<Core>, options: &Options) -> Arc<Shared> {
+    let mut opened = Opened::new(core);
+    let shared = opened.handle(core, options);
+    if let Some(id) = id {
+        open.insert(id, opened);
+    }
+    shared
+}
+
+/// Open a file, or find it open. Called without the interpreter.
+pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
+    let mut open = lock(&OPEN);
+    let open = tidied(&mut open);
+    let there = file_id(path, options).and_then(|id| open.get_mut(&id));
+    if let Some((there, core)) = there.and_then(|there| there.core.upgrade().map(|core| (there, core))) {
+        let refuse = |why: &str| {
+            Err(Error::Refused {
+                path: path.to_owned(),
+                why: why.into(),
+            })
+        };
+        if core.read_only && !options.read_only {
+            return refuse("this process has the store open with mode \"r\": close that first");
+        }
+        if !options.read_only && strictness(options.durability) > strictness(core.durability) {
+            return refuse("this process has the store open with a weaker durability: close that first");
+        }
+        if !options.read_only
+            && let Some(age) = options.max_age
+        {
+            core.store.shorten_max_age(age)?;
+        }
+        return Ok(there.handle(&core, options));
+    }
+    let core = Core::new(Store::open(path, options)?, options);
+    Ok(opened(open, file_id(path, options), &core, options))
+}
+
+/// Open a snapshot of an open store, or find it open. Called without the interpreter.
+pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> Result<Arc<Shared>> {
+    let options = Options {
+        read_only: true,
+        create: false,
+        lock_timeout,
+        snapshot: Some(name.to_owned()),
+        ..Options::default()
+    };
+    let mut open = lock(&OPEN);
+    let open = tidied(&mut open);
+    // Opened first: this is what finds that another file has taken the place of the open one.
+    let snapshot = of.open_snapshot(name)?;
+    let id = file_id(of.path(), &options);
+    let there = id.as_ref().and_then(|id| open.get_mut(id));
+    if let Some((there, core)) = there.and_then(|there| there.core.upgrade().map(|core| (there, core))) {
+        snapshot.close()?;
+        return Ok(there.handle(&core, &options));
+    }
+    let core = Core::new(snapshot, &options);
+    Ok(opened(open, id, &core, &options))
+}
+
+/// Close everything, at exit: the last process to close a store checkpoints it.
+pub(crate) fn close_all() -> Result<()> {
+    let cores: Vec<_> = lock(&OPEN)
+        .take()
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, there)| there.core.upgrade())
+        .collect();
+    let close = |core: &Arc<Core>| core.close_by(Store::close_at_exit);
+    cores.iter().map(close).fold(Ok(()), Result::and)
+}

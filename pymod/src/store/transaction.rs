@@ -1,0 +1,228 @@
+//! `with store.transaction()`, and `Store.run`.
+//!
+//! 1. A transaction belongs to a thread's running task (`tasks`). A block inside it is a savepoint.
+//! 2. A block is ended by the engine's token for it, so that leaving it works from any thread and task: a generator may
+//!    be closed anywhere.
+//! 3. What became persistent in a block that is undone is transient again (`Newborn`): the list of those is in
+//!    the order of time, and a block notes how long it was when it began.
+
+use persist_core::store::{Actor, Block, Error, Wait};
+use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::shared::Shared;
+use crate::proxies::object::settle_newborn;
+use crate::python::error;
+
+/// A block that was begun.
+#[derive(Clone, Copy)]
+struct Begun {
+    block: Block,
+    /// Instances that had become persistent in the transaction before.
+    born: usize,
+}
+
+/// Begins a block, and waits for transactions of others.
+fn begin(py: Python<'_>, shared: &Shared) -> PyResult<Begun> {
+    shared.check_writable(py)?;
+    shared.tell_always(py);
+    let begun = match shared.store.begin(&mut Wait::never()) {
+        // The calling thread keeps its identity while it waits without the interpreter.
+        Err(e) => shared.again_or_undo(
+            py,
+            e,
+            Some(shared.timeout()),
+            |wait| shared.store.begin(wait),
+            || shared.store.rollback(),
+        )?,
+        Ok(block) => block,
+    };
+    Ok(note(shared, begun))
+}
+
+fn note(shared: &Shared, block: Block) -> Begun {
+    shared.core.heed.fetch_add(1, Ordering::Relaxed);
+    if shared.store.level_of(block) == Some(0) {
+        // Those of a transaction that died stay what they are: transient again.
+        shared.core.newborn.take(0);
+    }
+    Begun {
+        block,
+        born: shared.core.newborn.len(),
+    }
+}
+
+/// Ends a block.
+fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<()> {
+    shared.tell_always(py);
+    let level = shared.store.level_of(begun.block);
+    // Before the latch goes: the next transaction has the list then.
+    let born = match (level, commit) {
+        (Some(0), _) => shared.core.newborn.take(0),
+        (Some(_), false) => shared.core.newborn.take(begun.born),
+        _ => Vec::new(),
+    };
+    let done = py.detach(|| shared.store.end_unsettled(begun.block, commit));
+    shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+    if commit && done.is_ok() {
+        settle_newborn(py, born);
+    }
+    shared.wake_tasks(py);
+    done.map_err(|e| shared.fail(py, e))?;
+    if commit && shared.store.must_settle() {
+        shared.settle(py)?;
+    }
+    Ok(())
+}
+
+/// See `Store.run`.
+pub(crate) fn run<'py>(
+    shared: &Arc<Shared>,
+    f: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = f.py();
+    shared.tell_always(py);
+    let inner = shared.store.in_transaction();
+    let (started, mut pause) = (Instant::now(), Duration::from_micros(200));
+    loop {
+        let begun = begin(py, shared)?;
+        let result = match f.call(args, kwargs) {
+            Ok(result) => end(py, shared, begun, true).map(|()| result),
+            Err(e) => {
+                end(py, shared, begun, false)?;
+                Err(e)
+            }
+        };
+        let left = shared.timeout().saturating_sub(started.elapsed());
+        match result {
+            Err(e) if !inner && error::is_conflict(py, &e) && !left.is_zero() => {
+                py.check_signals()?;
+                let free = shared.wait(py, Some(left), |wait| {
+                    match shared.store.wait_for_conflict(Actor::Thread, wait) {
+                        Err(Error::Interrupted) => Err(Error::Interrupted),
+                        done => Ok(done.is_ok()),
+                    }
+                })?;
+                if !free {
+                    py.detach(|| std::thread::sleep(pause.min(left)));
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What `Store.transaction()` returns, for `with`.
+#[pyclass(frozen, module = "persist")]
+pub struct Transaction {
+    shared: Arc<Shared>,
+    begun: Mutex<Vec<Begun>>,
+}
+
+impl Transaction {
+    /// Not begun yet.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Transaction {
+        Transaction {
+            shared: Arc::clone(shared),
+            begun: Mutex::default(),
+        }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Vec<Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Transaction {
+    fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
+        let begun = begin(slf.py(), &slf.shared)?;
+        slf.begun().push(begun);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: Option<&Bound<'_, PyAny>>,
+        exc_value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let _ = (exc_value, traceback);
+        let begun = self.begun().pop();
+        let begun = begun.ok_or_else(|| PyRuntimeError::new_err("the transaction was not entered"))?;
+        end(py, &self.shared, begun, exc_type.is_none())?;
+        Ok(false)
+    }
+
+    /// Who waits in the loops of this process.
+    #[getter]
+    fn _waiters(&self, py: Python<'_>) -> Py<PyAny> {
+        self.shared.core.waiters(py)
+    }
+
+    /// How long to wait, in seconds.
+    #[getter]
+    fn _timeout(&self) -> f64 {
+        self.shared.timeout().as_secs_f64()
+    }
+
+    /// Whether the running task is inside a transaction already.
+    #[getter]
+    fn _inside(&self, py: Python<'_>) -> bool {
+        self.shared.tell_always(py);
+        self.shared.store.in_transaction()
+    }
+
+    /// The exception for a wait that took too long.
+    fn _late(&self, py: Python<'_>) -> Py<PyAny> {
+        let e = Error::Timeout {
+            what: "the right to change the store".to_owned(),
+            holder: "another transaction".to_owned(),
+        };
+        self.shared.fail(py, e).into_value(py).into_any()
+    }
+
+    /// Enters if nothing is in the way; false if it would have to wait. For the asynchronous form.
+    fn _try_enter(&self, py: Python<'_>) -> PyResult<bool> {
+        let shared = &self.shared;
+        shared.check_writable(py)?;
+        shared.tell_always(py);
+        match shared.store.begin(&mut Wait::never()) {
+            Ok(block) => {
+                self.begun().push(note(shared, block));
+                Ok(true)
+            }
+            Err(Error::WouldBlock { .. } | Error::Timeout { .. } | Error::OtherTask { .. }) => Ok(false),
+            Err(e) => Err(shared.fail(py, e)),
+        }
+    }
+}
+
+impl Drop for Transaction {
+    /// Nothing else can leave the blocks any more, and everybody else would wait for them.
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.begun());
+        if left.is_empty() {
+            return;
+        }
+        Python::try_attach(|py| {
+            for begun in left.into_iter().rev() {
+                let _ = end(py, &self.shared, begun, false);
+            }
+            let text = c"a transaction that was entered and never left was rolled back";
+            let warning = py.get_type::<PyResourceWarning>();
+            if let Err(e) = PyErr::warn(py, warning.as_any(), text, 1) {
+                e.write_unraisable(py, None);
+            }
+        });
+    }
+}

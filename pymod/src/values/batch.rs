@@ -1,0 +1,102 @@
+//! Values copied out of the store in one section, on their way to Python objects.
+//!
+//! 1. Every container among them holds one pin until it has become a proxy; what is not used, or
+//!    was found by a run of the section that had to be repeated, is unpinned when this is dropped.
+//! 2. Large values are read afterwards in sections of their own, unless `whole` asks for all now.
+
+use persist_core::store::{Error, Obj, Reader, Result, Value};
+use pyo3::prelude::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::large::settle;
+use crate::engine::shared::Shared;
+use crate::proxies::found::{Found, find};
+use crate::python::{error, scalars};
+
+/// See the module.
+pub(crate) struct Batch {
+    shared: Arc<Shared>,
+    whole: bool,
+    values: VecDeque<Value>,
+    found: VecDeque<Found>,
+    stale: Vec<Obj>,
+}
+
+impl Batch {
+    /// An empty one. `whole`: large values are read in the section that finds them.
+    pub(crate) fn new(shared: &Arc<Shared>, whole: bool) -> Batch {
+        Batch {
+            shared: Arc::clone(shared),
+            whole,
+            values: VecDeque::new(),
+            found: VecDeque::new(),
+            stale: Vec::new(),
+        }
+    }
+
+    /// A write section begins (again): what an earlier run found is void.
+    pub(crate) fn restart(&mut self) {
+        self.values.clear();
+        self.stale.extend(self.found.drain(..).map(|f| f.obj));
+    }
+
+    /// A read section begins (again), or has failed: it has given back the pins of what it found.
+    pub(crate) fn begin(&mut self) {
+        self.values.clear();
+        self.found.clear();
+    }
+
+    /// Takes a value along, inside the section that found it.
+    pub(crate) fn push(&mut self, r: &Reader<'_>, value: Value) -> Result<()> {
+        match value {
+            Value::Obj(obj) => {
+                let found = find(&self.shared, r, obj)?;
+                self.found.push_back(found);
+                self.values.push_back(value);
+            }
+            Value::Large(_) if self.whole => self.values.push_back(settle(r, value)?),
+            value => self.values.push_back(value),
+        }
+        Ok(())
+    }
+
+    /// Reads the large values; false if one was replaced meanwhile, and all has to be read anew.
+    pub(crate) fn complete(&mut self, py: Python<'_>) -> PyResult<bool> {
+        for value in &mut self.values {
+            if let Value::Large(large) = value {
+                match self.shared.read_large(py, large)? {
+                    Some(read) => *value = read,
+                    None => return Ok(false),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next value's object; None at the end.
+    pub(crate) fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.values.pop_front() {
+            None => Ok(None),
+            Some(Value::Obj(obj)) => match self.found.pop_front() {
+                Some(found) => self.shared.wrap(py, found).map(Some),
+                None => Err(self.shared.fail(py, Error::Gone(obj.id))),
+            },
+            Some(value) => scalars::to_python(py, &value).map(Some),
+        }
+    }
+
+    /// The next value's object, where the caller knows that there is one.
+    pub(crate) fn expect<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.next(py)?
+            .ok_or_else(|| error::general(py, "internal error: a value is missing"))
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for obj in self.found.drain(..).map(|f| f.obj).chain(self.stale.drain(..)) {
+            self.shared.store.unpin(obj);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a container holds, as plain dicts and lists; the containers in it are proxies.
+
+use persist_core::store::{Reader, Result, Value};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::proxies::dict::Dict;
+use crate::proxies::list::List;
+use crate::proxies::object::Object;
+use crate::proxies::proxy::Proxy;
+use crate::python::ffi;
+
+/// What of an entry is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+    /// Both.
+    Item,
+}
+
+impl Dict {
+    /// All entries, or attributes, as a plain dict; containers are proxies.
+    pub(crate) fn plain_of<'py>(py: Python<'py>, proxy: &Proxy) -> PyResult<Bound<'py, PyDict>> {
+        let mut batch = proxy.shared.collect(py, |r, out| {
+            let mut cursor = 0;
+            while let Some(entry) = r.next(proxy.obj, cursor)? {
+                cursor = entry.cursor;
+                out.push(r, entry.key)?;
+                out.push(r, entry.value)?;
+            }
+            Ok(())
+        })?;
+        let dict = PyDict::new(py);
+        while let Some(key) = batch.next(py)? {
+            dict.set_item(key, batch.expect(py)?)?;
+        }
+        Ok(dict)
+    }
+
+    /// See `plain_of`.
+    pub(crate) fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        Dict::plain_of(py, &self.proxy)
+    }
+
+    /// Number of entries.
+    pub(crate) fn count(&self, py: Python<'_>) -> PyResult<u64> {
+        self.proxy.shared.read(py, |r| r.len(self.proxy.obj))
+    }
+}
+
+impl List {
+    /// All items as a plain list; containers are proxies.
+    pub(crate) fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.part(py, 0, usize::MAX)
+    }
+
+    /// Up to `max` items from `start`.
+    pub(crate) fn part<'py>(&self, py: Python<'py>, start: u64, max: usize) -> PyResult<Bound<'py, PyList>> {
+        let obj = self.proxy.obj;
+        self.gather(py, |r, found| {
+            let len = r.len(obj)?;
+            if start < len {
+                r.items(obj, start, max.min((len - start) as usize), found)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// The values that `f` finds in one section.
+    pub(crate) fn gather<'py>(
+        &self,
+        py: Python<'py>,
+        mut f: impl FnMut(&Reader<'_>, &mut Vec<Value>) -> Result<()> + Send,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut found = Vec::new();
+        let mut batch = self.proxy.shared.collect(py, |r, out| {
+            found.clear();
+            f(r, &mut found)?;
+            found.drain(..).try_for_each(|value| out.push(r, value))
+        })?;
+        let list = PyList::empty(py);
+        while let Some(item) = batch.next(py)? {
+            list.append(item)?;
+        }
+        Ok(list)
+    }
+
+    /// Number of items.
+    pub(crate) fn count(&self, py: Python<'_>) -> PyResult<u64> {
+        self.proxy.shared.read(py, |r| r.len(self.proxy.obj))
+    }
+}
+
+/// The attributes of an instance as a plain dict; of a transient one, its own `__dict__`.
+pub(crate) fn attributes<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py, PyDict>> {
+    let py = object.py();
+    match object.get().living(py)? {
+        Some(proxy) => Dict::plain_of(py, proxy),
+        None => match &*object.get().kept() {
+            Some(kept) => Ok(kept.bind(py).clone()),
+            None => ffi::instance_dict(object.as_any()),
+        },
+    }
+}
+
+/// A list of the keys, values or entries, read in one section.
+pub(crate) fn listing<'py>(py: Python<'py>, proxy: &Proxy, part: Part) -> PyResult<Bound<'py, PyList>> {
+    let mut batch = proxy.shared.collect(py, |r, out| {
+        let mut cursor = 0;
+        while let Some(entry) = r.next(proxy.obj, cursor)? {
+            cursor = entry.cursor;
+            if part != Part::Value {
+                out.push(r, entry.key)?;
+            }
+            if part != Part::Key {
+                out.push(r, entry.value)?;
+            }
+        }
+        Ok(())
+    })?;
+    let list = PyList::empty(py);
+    while let Some(first) = batch.next(py)? {
+        match part {
+            Part::Item => list.append((first, batch.expect(py)?))?,
+            _ => list.append(first)?,
+        }
+    }
+    Ok(list)
+}
+
+/// A dict or Dict as a plain dict.
+pub(crate) fn as_dict<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if let Ok(d) = value.cast::<PyDict>() {
+        return Ok(Some(d.clone()));
+    }
+    value
+        .cast_exact::<Dict>()
+        .ok()
+        .map(|d| d.get().plain(value.py()))
+        .transpose()
+}
+
+/// A list or List as a plain list; None if it is neither.
+pub(crate) fn as_list<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyList>>> {
+    if let Ok(l) = value.cast::<PyList>() {
+        return Ok(Some(l.clone()));
+    }
+    value
+        .cast_exact::<List>()
+        .ok()
+        .map(|l| l.get().plain(value.py()))
+        .transpose()
+}

@@ -1,0 +1,130 @@
+//! The fast path of most reads, and of replacing small values.
+//!
+//! 1. Nothing here waits. What the fast path cannot decide is left to the sections of `Shared`.
+
+use persist_core::store::{Key, Known, Obj, Reader, Value, Word};
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+use super::fetch::{Got, small, take_long};
+use crate::engine::shared::Shared;
+use crate::python::scalars;
+
+/// What the fast path found.
+pub(crate) enum Fast<'py> {
+    /// The value.
+    Value(Bound<'py, PyAny>),
+    /// The entry is missing.
+    Missing,
+    /// The fast path cannot tell: take the slow path.
+    Unknown,
+}
+
+impl Shared {
+    /// Return the value under a key, if the fast path finds it.
+    #[inline(always)]
+    pub(crate) fn fast_get<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        obj: Obj,
+        key: &[u8],
+    ) -> PyResult<Fast<'py>> {
+        self.tell(py);
+        let long = |r: &Reader<'_>, word| self.take_longer(r, word);
+        self.found(py, self.store.glance(obj, &Key::Str(key), long))
+    }
+
+    /// Return the value of an attribute, if the fast path finds it.
+    #[inline(always)]
+    pub(crate) fn fast_get_attribute<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        obj: Obj,
+        key: &[u8],
+        known: &Known,
+    ) -> PyResult<Fast<'py>> {
+        self.tell(py);
+        let long = |r: &Reader<'_>, word| self.take_longer(r, word);
+        let told = self.store.glance_attribute(obj, &Key::Str(key), known, long);
+        self.found(py, told)
+    }
+
+    /// Return an item of a list, if the fast path finds it; a negative index counts from the end.
+    #[inline(always)]
+    pub(crate) fn fast_get_item<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        obj: Obj,
+        index: i64,
+    ) -> PyResult<Fast<'py>> {
+        self.tell(py);
+        let long = |r: &Reader<'_>, word| self.take_longer(r, word);
+        self.found(py, self.store.glance_item(obj, index, long))
+    }
+
+    /// Turn what the store returned into a Python object.
+    #[inline(always)]
+    fn found<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        told: std::result::Result<Word, Got>,
+    ) -> PyResult<Fast<'py>> {
+        match told {
+            Err(got) => self.give(py, got).map(Fast::Value),
+            Ok(Word::EMPTY) => Ok(Fast::Unknown),
+            Ok(Word::REMOVED) => Ok(Fast::Missing),
+            Ok(word) => Ok(small(py, word.as_short())?.map_or(Fast::Unknown, Fast::Value)),
+        }
+    }
+
+    #[inline]
+    fn take_longer(&self, r: &Reader<'_>, word: Word) -> Option<Got> {
+        match take_long(self, r, word) {
+            Ok(Got::Value(Value::Large(_))) | Err(_) => None,
+            Ok(got) => Some(got),
+        }
+    }
+
+    /// Return whether there is an entry, if the fast path can tell.
+    #[inline]
+    pub(crate) fn fast_contains(&self, py: Python<'_>, obj: Obj, key: &[u8]) -> Option<bool> {
+        self.tell(py);
+        match self.store.glance(obj, &Key::Str(key), |_, _| Some(())) {
+            Ok(Word::EMPTY) => None,
+            found => Some(found != Ok(Word::REMOVED)),
+        }
+    }
+
+    /// Set an item of a list, if the fast path can. False: nothing was done.
+    #[inline]
+    pub(crate) fn fast_set_item(&self, obj: Obj, index: i64, value: &Bound<'_, PyAny>) -> bool {
+        !self.read_only && {
+            let word = scalars::small_word(value);
+            word.is_plain() && self.store.set_item_at_once(obj, index, word)
+        }
+    }
+
+    /// Set an entry, if the fast path can. False: nothing was done.
+    #[inline(always)]
+    pub(crate) fn fast_set(&self, obj: Obj, key: &[u8], value: &Bound<'_, PyAny>) -> bool {
+        !self.read_only && {
+            let word = scalars::small_word(value);
+            word.is_plain() && self.store.set_at_once(obj, &Key::Str(key), word)
+        }
+    }
+
+    /// Set an attribute, if the fast path can. False: nothing was done.
+    #[inline(always)]
+    pub(crate) fn fast_set_attribute(
+        &self,
+        obj: Obj,
+        key: &[u8],
+        value: &Bound<'_, PyAny>,
+        known: &Known,
+    ) -> bool {
+        !self.read_only && {
+            let word = scalars::small_word(value);
+            word.is_plain() && self.store.set_attribute_at_once(obj, &Key::Str(key), word, known)
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Values on their way out of the store: read in a section, turned into Python objects after it.
+
+use persist_core::store::{Key, Large, Obj, Reader, Result, Short, Value, Word, Writer};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat};
+use std::sync::Arc;
+
+use super::batch::Batch;
+use crate::engine::shared::Shared;
+use crate::proxies::found::{Found, find};
+use crate::python::scalars;
+
+/// After this many tries a value that keeps being replaced is read in one section.
+const PATIENCE: usize = 3;
+
+#[inline(never)]
+pub(crate) fn take_long(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Got> {
+    Ok(match r.value(word)? {
+        Value::Obj(obj) => Got::Container(find(shared, r, obj)?),
+        value => Got::Value(value),
+    })
+}
+
+/// The Python object of a small scalar; None for anything longer.
+#[inline]
+pub(crate) fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(Some(match short {
+        Short::Int(n) => n.into_pyobject(py)?.into_any(),
+        Short::Float(x) => PyFloat::new(py, x).into_any(),
+        Short::Bool(b) => PyBool::new(py, b).to_owned().into_any(),
+        Short::None => py.None().into_bound(py),
+        Short::Str(bytes, len) => scalars::str_of(py, &bytes[..len as usize])?,
+        Short::Long => return Ok(None),
+    }))
+}
+
+/// A value found in a section that is more than a word.
+pub(crate) enum Got {
+    Value(Value),
+    Container(Found),
+}
+
+impl Shared {
+    /// The Python object of what was taken out; `Large` is not for here.
+    #[inline(never)]
+    pub(crate) fn give<'py>(self: &Arc<Self>, py: Python<'py>, got: Got) -> PyResult<Bound<'py, PyAny>> {
+        match got {
+            Got::Value(value) => scalars::to_python(py, &value),
+            Got::Container(found) => self.wrap(py, found),
+        }
+    }
+
+    /// The Python object of the value under a key.
+    pub(crate) fn entry<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        obj: Obj,
+        key: &Key<'_>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.fetch(py, |r| r.peek(obj, key))
+    }
+
+    /// Reads one value and gives its Python object. What fits the store's own word travels in it:
+    /// moving a `Value` about costs as much as finding it.
+    #[inline]
+    pub(crate) fn fetch<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut long = None;
+        let short = self.read(py, |r| match f(r)? {
+            None => Ok(None),
+            Some(word) => match word.as_short() {
+                Short::Long => {
+                    long = Some(take_long(self, r, word)?);
+                    Ok(Some(Short::Long))
+                }
+                short => Ok(Some(short)),
+            },
+        })?;
+        match short {
+            None => Ok(None),
+            Some(short) => match small(py, short)? {
+                None => self.give_long(py, long, f),
+                value => Ok(value),
+            },
+        }
+    }
+
+    #[inline(never)]
+    fn give_long<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        long: Option<Got>,
+        f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match long {
+            None => Ok(None),
+            Some(Got::Value(Value::Large(large))) => self.fetch_large(py, large, f),
+            Some(got) => self.give(py, got).map(Some),
+        }
+    }
+
+    #[cold]
+    fn fetch_large<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        large: Large,
+        mut f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(value) = self.read_large(py, &large)? {
+            return scalars::to_python(py, &value).map(Some);
+        }
+        let mut batch = self.collect(py, |r, out| match f(r)? {
+            Some(word) => out.push(r, r.value(word)?),
+            None => Ok(()),
+        })?;
+        batch.next(py)
+    }
+
+    /// Reads any number of values in one section.
+    pub(crate) fn collect(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut f: impl FnMut(&Reader<'_>, &mut Batch) -> Result<()> + Send,
+    ) -> PyResult<Batch> {
+        let mut attempt = 0;
+        loop {
+            let mut batch = Batch::new(self, attempt >= PATIENCE);
+            let read = self.read(py, |r| {
+                batch.begin();
+                f(r, &mut batch)
+            });
+            if read.is_err() {
+                batch.begin();
+            }
+            read?;
+            if batch.complete(py)? {
+                return Ok(batch);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Changes the store and takes values out of it, in one section.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut f: impl FnMut(&mut Writer<'_>, &mut Batch) -> Result<()> + Send,
+    ) -> PyResult<Batch> {
+        let mut batch = Batch::new(self, true);
+        self.write(py, |w| {
+            batch.restart();
+            f(w, &mut batch)
+        })?;
+        Ok(batch)
+    }
+}

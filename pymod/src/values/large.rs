@@ -1,0 +1,65 @@
+//! Values too large to be copied in one piece.
+
+use persist_core::store::{COPY_MAX, Error, Large, LargeKind, Reader, Result, Small, Value};
+use pyo3::prelude::*;
+
+use crate::engine::shared::Shared;
+
+/// A large value, whole, inside a section.
+pub(crate) fn settle(r: &Reader<'_>, value: Value) -> Result<Value> {
+    let Value::Large(large) = value else {
+        return Ok(value);
+    };
+    let mut bytes = Vec::new();
+    while read_piece(r, &large, &mut bytes)? {}
+    Ok(whole(&large, bytes))
+}
+
+/// Reads the next piece of a large value; false at its end.
+fn read_piece(r: &Reader<'_>, large: &Large, bytes: &mut Vec<u8>) -> Result<bool> {
+    let have = bytes.len();
+    let want = (large.len.saturating_sub(have as u64)).min(COPY_MAX as u64) as usize;
+    bytes.resize(have + want, 0);
+    let got = if want == 0 {
+        0
+    } else {
+        r.large_read(large, have as u64, &mut bytes[have..])?
+    };
+    bytes.truncate(have + got);
+    Ok(got != 0)
+}
+
+fn whole(large: &Large, bytes: Vec<u8>) -> Value {
+    let bytes = Small::from_vec(bytes);
+    match large.kind {
+        LargeKind::Str { no_newline } => Value::Str { bytes, no_newline },
+        LargeKind::Bytes => Value::Bytes(bytes),
+        LargeKind::Int { negative } => Value::BigInt {
+            negative,
+            magnitude: bytes,
+        },
+    }
+}
+
+impl Shared {
+    /// A large value in pieces, a section each; None if it was replaced meanwhile.
+    pub(crate) fn read_large(&self, py: Python<'_>, large: &Large) -> PyResult<Option<Value>> {
+        let mut bytes: Vec<u8> = Vec::new();
+        loop {
+            let have = bytes.len();
+            let piece = self.read(py, |r| {
+                // What a section that did not hold has added goes.
+                bytes.truncate(have);
+                match read_piece(r, large, &mut bytes) {
+                    Err(Error::Gone(_)) => Ok(None),
+                    more => more.map(Some),
+                }
+            })?;
+            match piece {
+                None => return Ok(None),
+                Some(true) => {}
+                Some(false) => return Ok(Some(whole(large, bytes))),
+            }
+        }
+    }
+}

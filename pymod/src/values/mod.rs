@@ -1,0 +1,10 @@
+//! Values on their way out of the store.
+//!
+//! - `fast`: the fast path of one small value. `fetch`: the slow path. `batch`: many values of one section.
+//! - `large`: values that are read in pieces. `contents`: everything in a container.
+
+pub(crate) mod batch;
+pub(crate) mod contents;
+pub(crate) mod fast;
+pub(crate) mod fetch;
+pub(crate) mod large;
