@@ -51,7 +51,7 @@ def test_the_traced_functions_are_where_the_map_says() -> None:
         f"{file}: {name}"
         for file, names in rows
         for name in re.findall(r"`(\w+)`", names)
-        if not re.search(rf"\bfn {name}\b", (TOP / file).read_text(encoding="utf-8"))
+        if not (TOP / file).is_file() or not re.search(rf"\bfn {name}\b", (TOP / file).read_text(encoding="utf-8"))
     ]
     assert missing == []
 
