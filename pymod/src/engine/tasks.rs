@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::engine::core::Core;
+use crate::ffi::imported_modules;
 
 /// The functions of a framework that tell which task is running.
 struct Asyncio {
@@ -68,13 +69,6 @@ pub(crate) fn tell(py: Python<'_>) {
     set_task(current(py).unwrap_or(0));
 }
 
-fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    Ok(py
-        .import("sys")?
-        .getattr(intern!(py, "modules"))?
-        .cast_into::<PyDict>()?)
-}
-
 fn function(modules: &Bound<'_, PyDict>, module: &str, path: &[&str]) -> Option<Py<PyAny>> {
     let mut at = modules.get_item(module).ok().flatten()?;
     for name in path {
@@ -84,7 +78,7 @@ fn function(modules: &Bound<'_, PyDict>, module: &str, path: &[&str]) -> Option<
 }
 
 fn current(py: Python<'_>) -> PyResult<u64> {
-    let all = modules(py)?;
+    let all = imported_modules(py)?;
     let n = all.len();
     let known = MODULES.load(Ordering::Acquire);
     if known == n | NONE {
@@ -254,7 +248,7 @@ pub(crate) struct Pause {
 impl Pause {
     /// For the running greenlet, if gevent runs it.
     pub(crate) fn find(py: Python<'_>) -> Option<Pause> {
-        let all = modules(py).ok()?;
+        let all = imported_modules(py).ok()?;
         let sleep = function(&all, "gevent", &["sleep"])?;
         let current = function(&all, "greenlet", &["getcurrent"])?;
         let hub = function(&all, "gevent", &["_hub_local", "get_hub_if_exists"])?;

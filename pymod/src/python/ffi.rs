@@ -34,6 +34,15 @@ pub(crate) fn main_interpreter_only() -> PyResult<()> {
     }
 }
 
+/// Return `sys.modules`. An import of `sys` gives the same and takes a microsecond.
+#[inline]
+pub(crate) fn imported_modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    // SAFETY: the thread is attached. The call returns a borrowed reference, or null with an error set; the reference
+    // is made owned before anything else can run.
+    let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict()) }?;
+    Ok(modules.cast_into::<PyDict>()?)
+}
+
 /// What a class says about an attribute name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnType {
