@@ -40,6 +40,7 @@
 
 mod beyond;
 mod conflict;
+mod contest;
 mod deferred;
 mod grant;
 mod graph;

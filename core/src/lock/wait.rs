@@ -10,6 +10,7 @@
 //! 4. What was granted before the request could be cancelled is kept, and reported as success.
 
 use super::beyond::Beyond;
+use super::contest::{self, Contest};
 use super::{Cancelled, Owner, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes};
 use super::{LockMode, Owners};
 use crate::error::{Error, Result};
@@ -20,21 +21,21 @@ use std::time::{Duration, Instant};
 /// The longest sleep between two looks around.
 pub const SLICE: Duration = Duration::from_millis(20);
 
+/// How long one look at the table waits for the latch: a request without patience must still get an answer.
+const LATCH: Duration = Duration::from_millis(50);
+
 /// How long a release waits for the latch when all notes of deferred releases are taken.
 const WITHOUT_ROOM: Duration = Duration::from_secs(30);
-
-/// Looks at a spinning waiter's word between two looks at the clock.
-const SPINS_BETWEEN_LOOKS: u32 = 50;
 
 /// How often one request gets past dead owners before it believes the answer.
 const BURIALS: usize = 64;
 
 /// What waiting needs of the store.
 pub trait Env {
-    /// Runs `f` with the latch held. If the latch cannot be had by `deadline` (None: the store's own
-    /// bound), an error without having run `f`. The latch was recovered first (`Table::recover`) if
-    /// its owner had died.
-    fn latched<R>(&self, deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R>;
+    /// Run `f` with the latch held. If the latch cannot be had within `at_most` (None: the store's own bound; zero:
+    /// without waiting), return an error without having run `f`. The latch is recovered first (`Table::recover`) if
+    /// its owner has died.
+    fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R>;
     /// Runs `f` without the latch: only for the calls that need none.
     fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R;
     /// Whether the owner's process is dead. Called without the latch, at most every slice for each
@@ -46,9 +47,9 @@ pub trait Env {
     fn sleep(&self, signal: u32, expected: u32, at_most: Duration);
     /// Wakes who sleeps on a signal.
     fn wake(&self, signal: u32);
-    /// How long a waiter spins before it sleeps: waking it costs more than most locks are held. Zero in models.
-    fn spins(&self) -> Duration {
-        Duration::ZERO
+    /// Whether a request contends for a while before it queues (`contest`), and spins before it sleeps. Not in models.
+    fn barges(&self) -> bool {
+        false
     }
     /// Whether threads of this process may have several tasks. A wait for a task of one's own thread would be for ever.
     fn has_tasks(&self) -> bool {
@@ -117,10 +118,9 @@ pub fn wait_change<E: Env>(
 /// it), the release is noted and done before any later request is judged (`deferred`): it never fails for the
 /// latch. `Error::NotLocked` is told only where the latch was free.
 pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
-    let begun = Instant::now();
+    let mut begun = None;
     loop {
-        let soon = Instant::now() + SLICE;
-        let done = latch(env, Some(soon), |table, wakes| match what {
+        let done = latch(env, Some(LATCH), |table, wakes| match what {
             Release::Level(target) => table.unlock(owner, &target, wakes),
             Release::LevelOf(target, mode) => table.unlock_mode(owner, &target, mode, wakes),
             Release::Locks => table.unlock_all(owner, wakes),
@@ -133,7 +133,7 @@ pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
                 if env.unlatched(|table| table.defer(owner, what)) {
                     return Ok(());
                 }
-                if begun.elapsed() >= WITHOUT_ROOM {
+                if begun.get_or_insert_with(Instant::now).elapsed() >= WITHOUT_ROOM {
                     return Err(e);
                 }
             }
@@ -159,12 +159,12 @@ impl Failure {
 /// Runs `f` under the latch and wakes, after leaving it, whom it granted something.
 fn latch<E: Env, R>(
     env: &E,
-    deadline: Option<Instant>,
+    at_most: Option<Duration>,
     f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R>,
 ) -> std::result::Result<R, Failure> {
     let mut wakes = Wakes::new();
     let mut ran = false;
-    let result = env.latched(deadline, |table| {
+    let result = env.latched(at_most, |table| {
         ran = true;
         f(table, &mut wakes)
     });
@@ -184,14 +184,31 @@ fn is_busy(error: &Error) -> bool {
 }
 
 /// A deadline and a caller who may want to stop.
+///
+/// The clock is read when the first try has failed, and not before.
 struct Patience<'a> {
-    deadline: Option<Instant>,
+    timeout: Option<Duration>,
+    begun: Option<Instant>,
     interrupted: Interrupted<'a>,
 }
 
-impl Patience<'_> {
-    fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|d| Instant::now() >= d)
+impl<'a> Patience<'a> {
+    fn new(timeout: Option<Duration>, interrupted: Interrupted<'a>) -> Patience<'a> {
+        Patience {
+            timeout,
+            begun: None,
+            interrupted,
+        }
+    }
+
+    /// The time that is left; None: without end.
+    fn left(&mut self) -> Option<Duration> {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        self.timeout.map(|t| t.saturating_sub(begun.elapsed()))
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.left() == Some(Duration::ZERO)
     }
 
     fn is_interrupted(&mut self) -> bool {
@@ -202,11 +219,8 @@ impl Patience<'_> {
     }
 
     /// How long to sleep at most, now.
-    fn slice(&self) -> Duration {
-        match self.deadline {
-            Some(deadline) => SLICE.min(deadline.saturating_duration_since(Instant::now())),
-            None => SLICE,
-        }
+    fn slice(&mut self) -> Duration {
+        self.left().unwrap_or(SLICE).min(SLICE)
     }
 }
 
@@ -220,8 +234,7 @@ impl<E: Env> Place<'_, E> {
     /// Takes the request back. None: it had to be abandoned, since the latch is not to be had.
     fn leave(&mut self) -> Option<Result<Cancelled>> {
         let ticket = self.ticket.take()?;
-        let soon = Instant::now() + SLICE;
-        match latch(self.env, Some(soon), |table, wakes| table.cancel(ticket, wakes)) {
+        match latch(self.env, Some(LATCH), |table, wakes| table.cancel(ticket, wakes)) {
             Ok(cancelled) => Some(Ok(cancelled)),
             Err(Failure::Operation(error)) => Some(Err(error)),
             Err(Failure::Latch(_)) => {
@@ -269,9 +282,7 @@ fn start<E: Env>(
     beyond: &mut Beyond,
 ) -> Result<Start> {
     loop {
-        // One slice even if there is no time at all: the latch is held for microseconds as a rule.
-        let soon = Instant::now() + SLICE;
-        let tried = latch(env, Some(soon), |table, wakes| {
+        let tried = latch(env, Some(LATCH), |table, wakes| {
             let (holder, deadlock) = if may_wait {
                 match table.enqueue(request, wakes)? {
                     Queued::Granted => return Ok(Start::Granted),
@@ -315,53 +326,28 @@ fn start<E: Env>(
     }
 }
 
-/// Spins until `done`, at most as long as the store allows; whether it is done. It yields the processor, which the
-/// holder may need.
-fn spin<E: Env>(env: &E, done: impl Fn(&Table<'_>) -> bool) -> bool {
-    let most = env.spins();
-    if most.is_zero() {
-        return false;
-    }
-    let begun = Instant::now();
-    loop {
-        for _ in 0..SPINS_BETWEEN_LOOKS {
-            if env.unlatched(&done) {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        if begun.elapsed() >= most {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-}
-
 fn obtain<E: Env>(
     env: &E,
     request: &Request,
     timeout: Option<Duration>,
     interrupted: Interrupted<'_>,
 ) -> Result<()> {
-    let begun = Instant::now();
-    let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let may_wait = timeout != Some(Duration::ZERO);
-    let mut patience = Patience {
-        deadline,
-        interrupted,
-    };
+    let mut patience = Patience::new(timeout, interrupted);
     let mut burials = 0;
     let mut beyond = Beyond::new(request, timeout.is_none(), true);
-    // A running thread takes what no earlier request waits for.
-    let mut spun = !may_wait || env.spins().is_zero();
+    let mut contest = Contest::new(env.barges() && !request.owner.kind.is_mount(), may_wait);
     let (ticket, mut seen) = loop {
-        let queue = may_wait && spun;
+        let queue = may_wait && contest.is_over();
         match start(env, request, queue, &mut patience, &mut beyond)? {
-            Start::Granted => return Ok(()),
+            Start::Granted => {
+                contest.granted();
+                return Ok(());
+            }
             Start::Waiting(ticket, seen) => break (ticket, seen),
-            Start::Refused(..) if may_wait && !spun => {
-                spun = !spin(env, |table| !table.may_concern(request.target.id))
-                    || begun.elapsed() >= env.spins();
+            Start::Refused(..) if may_wait && !queue => {
+                // Whether the caller wants to stop is asked in the queue: asking may take long, and this phase is short.
+                contest.pause(env, request.target.id, patience.left());
             }
             Start::Refused(error, mut suspects) => {
                 suspects.retain(|p| !p.same_process(&request.owner));
@@ -379,12 +365,11 @@ fn obtain<E: Env>(
     let mut first = env.has_tasks();
     loop {
         // A task of the same thread in the way is looked for at once.
-        if !std::mem::take(&mut first) && !spin(env, |table| table.is_signalled(ticket, seen)) {
+        if !std::mem::take(&mut first) && !contest::spin(env, |table| table.is_signalled(ticket, seen)) {
             env.sleep(ticket.signal, seen, patience.slice());
         }
         let due = beyond.due(env);
-        let soon = Instant::now() + SLICE;
-        let looked = latch(env, Some(soon), |table, wakes| {
+        let looked = latch(env, Some(LATCH), |table, wakes| {
             let standing = table.standing(ticket, wakes)?;
             let waits = due.is_some() && matches!(standing, Standing::Waiting { .. });
             let awaited = if waits { table.awaited(ticket)? } else { Vec::new() };

@@ -17,8 +17,12 @@ use super::shm::{self, Shm, at};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a waiter can be overtaken: a few wake-ups' worth.
-const DUE: Duration = Duration::from_micros(250);
+/// How long a waiter can be overtaken: about one wake-up's worth. So beside transactions that are longer it waits for
+/// the one under way and for the next.
+const DUE: Duration = Duration::from_micros(50);
+/// How long a waiter that has just claimed the turn spins. A lone operation ends within it; the latch would lie idle
+/// while its waiter wakes up.
+const SPIN: Duration = Duration::from_micros(20);
 /// How long a turn may go unused while the latch is free.
 const STALE: Duration = Duration::from_millis(2);
 /// The longest sleep of a waiter, so that a lost wake-up costs no more.
@@ -41,6 +45,8 @@ pub(super) struct Place<'p> {
     begun: Instant,
     /// The turn of another waiter that was seen with the latch free, and since when; 0: no waiter's.
     seen: Option<(u64, Instant)>,
+    /// The turn was claimed since the last sleep.
+    claimed: bool,
 }
 
 impl Pager {
@@ -54,6 +60,7 @@ impl Pager {
             mine: Owner::new(self.latch().process, slot).word(),
             begun: Instant::now(),
             seen: None,
+            claimed: false,
         }
     }
 }
@@ -70,7 +77,9 @@ impl Place<'_> {
         if self.pager.latch().owner().is_some() {
             self.seen = None;
             if held == 0 && !self.is_preceded() {
-                let _ = turn.compare_exchange(0, self.mine, Ordering::SeqCst, Ordering::Relaxed);
+                self.claimed = turn
+                    .compare_exchange(0, self.mine, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_ok();
             }
             return;
         }
@@ -87,13 +96,30 @@ impl Place<'_> {
     }
 
     /// How long to sleep at most; or a pause, if the latch is free and another waiter's.
-    pub(super) fn sleep(&self, slice: Duration) {
+    pub(super) fn sleep(&mut self, slice: Duration) {
         let latch = self.pager.latch();
+        if std::mem::take(&mut self.claimed) && self.spin() {
+            return;
+        }
         if latch.owner().is_none() {
             std::thread::sleep(slice.min(PAUSE));
         } else {
             latch.sleep(slice.min(NAP));
         }
+    }
+
+    /// Spin until the latch is free, for `SPIN` at most. Return whether it is.
+    fn spin(&self) -> bool {
+        let (latch, begun) = (self.pager.latch(), Instant::now());
+        while begun.elapsed() < SPIN {
+            for _ in 0..20 {
+                if latch.owner().is_none() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        false
     }
 
     /// Whether a thread waits that came earlier. One that is stopped is overtaken after `STALE`.

@@ -182,8 +182,10 @@ impl Drop for Unshared {
     }
 }
 
-/// A number that differs between a process and its forked child. The first call installs the hook.
-pub(crate) fn watch_forks() -> u32 {
+/// Return a number that differs between a process and its forked child. Cheaper than the process id, which is a
+/// system call. The first call installs the hook.
+#[allow(clippy::must_use_candidate, reason = "also called for the hook alone")]
+pub fn watch_forks() -> u32 {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         // SAFETY: `forked` is an extern "C" fn without arguments that only touches an atomic, which

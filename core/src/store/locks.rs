@@ -1,7 +1,7 @@
 //! The store's side of the lock manager: whose lock it is, where the table lies, how to wait, and the
 //! hooks by which changes and burials reach it.
 
-use super::{Actor, Error, Key, LockMode, Obj, Reader, Result, Store, Wait, Writer, freeing};
+use super::{Actor, Error, Key, LockMode, LockOwner, Obj, Reader, Result, Store, Wait, Writer, freeing};
 use crate::ids::ObjectId;
 use crate::lock::wait::{self, Env};
 use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
@@ -9,10 +9,7 @@ use crate::object::{graph, key};
 use crate::page::circle::Waiting;
 use crate::page::{Hooks, Pager, task};
 use std::cell::Cell;
-use std::time::{Duration, Instant};
-
-/// How long a request for a lock spins before it queues, and before it sleeps.
-const SPINS: Duration = Duration::from_micros(30);
+use std::time::Duration;
 
 thread_local! {
     /// What the last `Error::Locked` of this thread was about.
@@ -36,6 +33,12 @@ pub struct LockHandle {
 }
 
 impl LockHandle {
+    /// The owner.
+    #[must_use]
+    pub fn owner(&self) -> LockOwner {
+        LockOwner(self.owner)
+    }
+
     /// Whether the owners of both are tasks of one thread.
     #[must_use]
     pub fn same_thread(&self, other: &LockHandle) -> bool {
@@ -191,15 +194,8 @@ impl Hooks for LockHooks {
 }
 
 impl Env for Store {
-    fn latched<R>(&self, deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
-        let mut wait = match deadline {
-            None => Wait::forever(),
-            // At least a little: a request without patience must still get an answer.
-            Some(d) => Wait::at_most(
-                d.saturating_duration_since(Instant::now())
-                    .max(Duration::from_millis(50)),
-            ),
-        };
+    fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
+        let mut wait = at_most.map_or_else(Wait::forever, Wait::at_most);
         let pager = self.pager();
         pager.outside_sections()?;
         pager.with_latch(&mut wait, || {
@@ -234,8 +230,9 @@ impl Env for Store {
         self.pager().wake_on(signal);
     }
 
-    fn spins(&self) -> Duration {
-        SPINS
+    fn barges(&self) -> bool {
+        // A task of the same thread in the way is found in the queue.
+        !task::are_used()
     }
 
     fn has_tasks(&self) -> bool {

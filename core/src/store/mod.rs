@@ -44,6 +44,7 @@ pub use crate::page::verify::PageReport;
 pub use crate::page::wait::Wait;
 pub use crate::page::{Block, MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
+pub use crate::raw::process::watch_forks as process_number;
 pub use locks::{LockHandle, LockInfo, LockTarget};
 pub use pending::{Asked, LockOwner, Pending};
 

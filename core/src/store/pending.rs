@@ -187,7 +187,7 @@ impl Store {
 
 /// An owner of locks: a task of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct LockOwner(Owner);
+pub struct LockOwner(pub(super) Owner);
 
 impl LockOwner {
     /// The task's number (0: the thread itself).

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::engine::core::Core;
-use crate::ffi::imported_modules;
+use crate::python::ffi::imported_modules;
 
 /// The functions of a framework that tell which task is running.
 struct Asyncio {
@@ -207,13 +207,17 @@ fn release_in(core: &Weak<Core>, owner: LockOwner) {
     }
 }
 
-/// Notes that the running task has a lock, to be released when the task is collected.
+/// Note that the running task, the owner, has a lock, to be released when the task is collected.
 pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
+    let number = owner.task();
+    // Locks that were released late are those of tasks.
+    if number == 0 && NEXT.load(Ordering::Relaxed) == 1 {
+        return;
+    }
     let late = std::mem::take(&mut *lock(&LATE));
     for (core, owner) in late {
         release_in(&core, owner);
     }
-    let number = owner.task();
     if number == 0 {
         return;
     }

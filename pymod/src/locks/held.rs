@@ -91,13 +91,9 @@ impl Held {
     /// Note a level that the running task has just got.
     fn note(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.core.heed.fetch_add(1, Ordering::Relaxed);
-        let owner = self
-            .shared
-            .store
-            .lock_owner()
-            .map_err(|e| self.shared.fail(py, e))?;
-        tasks::note_lock(&self.shared.core, owner);
-        let level = Level::noted(&self.shared, self.handle(py)?, self.terms.mode);
+        let handle = self.handle(py)?;
+        tasks::note_lock(&self.shared.core, handle.owner());
+        let level = Level::noted(&self.shared, handle, self.terms.mode);
         *lock(&self.level) = Some(level);
         Ok(())
     }

@@ -6,7 +6,7 @@
 //!    and a `Lock` must know that its level has ended, and no other. So levels that outlive their `Lock` stay in the
 //!    list.
 
-use persist_core::store::{Error, LockHandle, LockMode};
+use persist_core::store::{Error, LockHandle, LockMode, process_number};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -88,7 +88,7 @@ impl Level {
             handle,
             mode,
             life: LIFE.with(|alive| Arc::clone(&alive.0)),
-            process: std::process::id(),
+            process: process_number(),
             held: AtomicBool::new(true),
         });
         LEVELS.with(|levels| {
@@ -108,7 +108,7 @@ impl Level {
 
     /// Whether this process took it: a forked child releases nothing of its parent.
     pub(crate) fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.process == process_number()
     }
 
     /// Release it for its owner, from any thread.

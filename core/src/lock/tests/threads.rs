@@ -56,12 +56,13 @@ impl Process {
 }
 
 impl Env for Process {
-    fn latched<R>(&self, deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
+    fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
+        let begun = Instant::now();
         loop {
             if let Ok(_guard) = self.latch.try_lock() {
                 return f(&self.region.table());
             }
-            if deadline.is_some_and(|d| Instant::now() >= d) {
+            if at_most.is_some_and(|d| begun.elapsed() >= d) {
                 return Err(Error::Timeout {
                     what: "the latch".into(),
                     holder: "a transaction".into(),
