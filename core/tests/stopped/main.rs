@@ -103,11 +103,12 @@ fn container(r: &Reader<'_>, obj: Obj, name: &str) -> Result<Option<Obj>> {
 /// The generation that the store shows, or what is torn.
 fn look(r: &Reader<'_>, root: Obj) -> Result<std::result::Result<i64, String>> {
     let g = int(r, root, "g")?;
-    let mut sum = 0;
+    // A section that will be run again may find an account missing (`i64::MIN`).
+    let mut sum = 0i64;
     for i in 0..ACCOUNTS {
-        sum += int(r, root, &format!("a{i}"))?;
+        sum = sum.wrapping_add(int(r, root, &format!("a{i}"))?);
     }
-    let first = int(r, root, "a0")? - TOTAL / ACCOUNTS as i64;
+    let first = int(r, root, "a0")?.wrapping_sub(TOTAL / ACCOUNTS as i64);
     if sum != TOTAL || first != g % 700 {
         return Ok(Err(format!(
             "generation {g}: the accounts hold {sum}, shifted by {first}"
