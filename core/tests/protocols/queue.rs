@@ -18,7 +18,7 @@ use persist_core::lock::{
 use persist_core::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const X: LockMode = LockMode::Exclusive;
 const S: LockMode = LockMode::Shared;
@@ -105,7 +105,7 @@ impl Shared {
 }
 
 impl Env for Shared {
-    fn latched<R>(&self, _deadline: Option<Instant>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
+    fn latched<R>(&self, _at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
         let _held = self.latch.lock().unwrap();
         self.changes.set(self.changes.get() + 1);
         f(&self.table())
