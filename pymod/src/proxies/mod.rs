@@ -1,7 +1,7 @@
 //! The Python objects that stand for containers: their types, without methods, and how they are made.
 //!
-//! What finds a container (`values`, `graphs`) imports these types; the methods (`dict`, `list`, `object`) are above, so
-//! that they can use what finds.
+//! `values` and `graphs`, which find containers, import these types. The methods (`dict`, `list`, `object`) are above
+//! both, so that no import circle is needed.
 //!
 //! - `proxy`: the record in each of them. `dict`, `list`, `object`: the types.
 //! - `found`: from a container that a section found to its object. `classes`: which class a stored object gets.
