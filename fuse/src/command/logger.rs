@@ -1,0 +1,46 @@
+//! Where messages go.
+
+use crate::kernel::sys;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The logger of the process.
+pub(crate) static LOGGER: Logger = Logger {
+    to_syslog: AtomicBool::new(false),
+};
+
+/// Messages go to standard error, and to the system log once the process is in the background.
+pub(crate) struct Logger {
+    to_syslog: AtomicBool,
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        if self.to_syslog.load(Ordering::Relaxed) {
+            let priority = match record.level() {
+                log::Level::Error => libc::LOG_ERR,
+                log::Level::Warn => libc::LOG_WARNING,
+                log::Level::Info => libc::LOG_INFO,
+                _ => libc::LOG_DEBUG,
+            };
+            sys::syslog(priority, &format!("mount.persist: {}", record.args()));
+        } else {
+            sys::say(&format!("mount.persist: {}\n", record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Logger {
+    /// From now on messages go to the system log.
+    pub(crate) fn use_syslog(&self) {
+        self.to_syslog.store(true, Ordering::Relaxed);
+    }
+}

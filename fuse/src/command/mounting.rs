@@ -1,0 +1,116 @@
+//! Mounting and unmounting: by mount(2) as root, else through fusermount3.
+//!
+//! This is done here and not by the FUSE library so that the type is `fuse.persist`, and so that
+//! nothing is unmounted twice: after an umount from outside, another filesystem may be there.
+
+use super::options::Options;
+use crate::kernel::sys;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Mounts: the descriptor on which the kernel asks.
+pub(crate) fn mount(options: &Options) -> io::Result<OwnedFd> {
+    if sys::is_root() {
+        by_kernel(options)
+    } else {
+        by_fusermount(options)
+    }
+}
+
+fn by_kernel(options: &Options) -> io::Result<OwnedFd> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(|e| io::Error::new(e.kind(), format!("/dev/fuse: {e} (is the fuse module loaded?)")))?;
+    let (uid, gid) = sys::ids();
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={uid},group_id={gid}",
+        device.as_raw_fd()
+    );
+    for (on, text) in [
+        (options.allow_other, ",allow_other"),
+        (options.default_permissions, ",default_permissions"),
+    ] {
+        if on {
+            data.push_str(text);
+        }
+    }
+    sys::mount(
+        options.store.as_os_str(),
+        &options.mountpoint,
+        "fuse.persist",
+        options.flags,
+        &data,
+    )?;
+    Ok(device.into())
+}
+
+fn by_fusermount(options: &Options) -> io::Result<OwnedFd> {
+    let (ours, theirs) = UnixStream::pair()?;
+    sys::make_inheritable(theirs.as_fd())?;
+    // Commas and backslashes in the name would end it.
+    let name = options
+        .store
+        .display()
+        .to_string()
+        .replace('\\', "\\\\")
+        .replace(',', "\\,");
+    let mut list = vec![format!("fsname={name}"), "subtype=persist".to_owned()];
+    list.extend(options.generic.iter().cloned());
+    if options.allow_other {
+        list.push("allow_other".into());
+    }
+    if options.default_permissions {
+        list.push("default_permissions".into());
+    }
+    let child = Command::new("fusermount3")
+        .args(["-o", &list.join(","), "--"])
+        .arg(&options.mountpoint)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| io::Error::new(e.kind(), format!("fusermount3 (from the package fuse3): {e}")))?;
+    drop(theirs);
+    let received = sys::receive_fd(&ours);
+    let output = child.wait_with_output()?;
+    match received {
+        Ok(fd) if output.status.success() => Ok(fd),
+        _ => Err(io::Error::other(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        )),
+    }
+}
+
+/// Changes the flags of a mount that exists.
+pub(crate) fn remount(options: &Options) -> io::Result<()> {
+    let flags = options.flags | libc::MS_REMOUNT;
+    sys::mount(
+        options.store.as_os_str(),
+        &options.mountpoint,
+        "fuse.persist",
+        flags,
+        "",
+    )
+}
+
+/// Unmounts; `lazily` also while it is in use.
+pub(crate) fn unmount(mountpoint: &Path, lazily: bool) -> io::Result<()> {
+    if sys::is_root() {
+        return sys::unmount(mountpoint, lazily);
+    }
+    let mut command = Command::new("fusermount3");
+    command.arg("-u").arg("-q");
+    if lazily {
+        command.arg("-z");
+    }
+    match command.arg("--").arg(mountpoint).status()?.success() {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+    }
+}

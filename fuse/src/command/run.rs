@@ -1,0 +1,76 @@
+//! The mount command: checks the paths, goes into the background, serves.
+//!
+//! 1. The process forks before it starts a thread or opens the store. The parent waits for the
+//!    child's verdict, so a mount that fails fails on the command line.
+
+use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
+use super::logger::LOGGER;
+use super::mounting;
+use super::options::Options;
+use super::serve::serve;
+use crate::kernel::sys;
+use std::io::{Read, Write};
+
+/// Mount a store as the options say.
+pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
+    let at =
+        |what: &std::path::Path, e: std::io::Error| Failure::new(EX_FAIL, format!("{}: {e}", what.display()));
+    // Both paths absolute, before the working directory changes.
+    options.mountpoint = options
+        .mountpoint
+        .canonicalize()
+        .map_err(|e| at(&options.mountpoint, e))?;
+    options.store = std::path::absolute(&options.store).map_err(|e| at(&options.store, e))?;
+    if options.remount {
+        return mounting::remount(options).map_err(|e| at(&options.mountpoint, e));
+    }
+    match std::fs::metadata(&options.mountpoint) {
+        Ok(there) if there.is_dir() => {}
+        Ok(_) => {
+            let what = format!("{} is no directory", options.mountpoint.display());
+            return Err(Failure::new(EX_FAIL, what));
+        }
+        Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
+            let what = "the process of the mount that is there has died: umount it first";
+            return Err(at(&options.mountpoint, std::io::Error::other(what)));
+        }
+        Err(e) => return Err(at(&options.mountpoint, e)),
+    }
+    if options.foreground {
+        return serve(options, |_| {});
+    }
+    let (reader, writer) = sys::pipe().map_err(|e| Failure::new(EX_SYSTEM, format!("pipe: {e}")))?;
+    match sys::fork().map_err(|e| Failure::new(EX_SYSTEM, format!("fork: {e}")))? {
+        sys::Fork::Parent => {
+            drop(writer);
+            let mut verdict = [0u8; 1];
+            match std::fs::File::from(reader).read_exact(&mut verdict) {
+                Ok(()) if verdict[0] == 0 => Ok(()),
+                // The child has said why.
+                Ok(()) => Err(Failure(verdict[0], String::new())),
+                Err(_) => Err(Failure::new(EX_SYSTEM, "the mount's process died")),
+            }
+        }
+        sys::Fork::Child => {
+            drop(reader);
+            sys::new_session();
+            let mut pipe = std::fs::File::from(writer);
+            let mut verdict = |code: u8| {
+                // The parent may be gone; the mount stands all the same.
+                let _ = pipe.write_all(&[code]);
+            };
+            let result = serve(options, |()| {
+                LOGGER.use_syslog();
+                let _ = std::env::set_current_dir("/");
+                verdict(0);
+                let _ = sys::leave_terminal();
+            });
+            if let Err(Failure(code, message)) = &result {
+                sys::say(&format!("mount.persist: {message}\n"));
+                verdict(*code);
+                return Err(Failure(*code, String::new()));
+            }
+            result
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The inode table: what each number the kernel holds stands for.
+//!
+//! 1. A number the kernel holds (lookup count above 0) keeps its meaning until it is forgotten.
+//! 2. A directory's number comes from its object's id; a file's from a hash of its directory and
+//!    key, moved on while taken: so numbers stay the same though the kernel forgets them.
+//! 3. A directory in the table pins its object; `forget` and `drain` hand the pins back to be undone.
+//! 4. The upper bits of a number say whose it is: 0 the mounted store's, else that of a view of a snapshot (`view_of`).
+//! 5. An entry that is removed or renamed over leaves its number to whoever still has it open
+//!    (`Place::Deleted`); a new entry of the same name gets another.
+
+use crate::fs::text::keys::OwnedKey;
+use persist_core::store::{Obj, ObjectId};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// The number of the root (of a view: `root_of`).
+pub(crate) const ROOT: u64 = 1;
+/// The bits above say whose number it is.
+const VIEW_SHIFT: u32 = 52;
+/// Views there can be at once.
+pub(crate) const MAX_VIEWS: u64 = (1 << (u64::BITS - VIEW_SHIFT)) - 1;
+/// Numbers of files have this bit, those of directories have not.
+const FILE_BIT: u64 = 1 << (VIEW_SHIFT - 1);
+/// Numbers of control files have this one as well.
+const CONTROL_BIT: u64 = 1 << (VIEW_SHIFT - 2);
+
+/// Whose an inode number is: 0 the store's, else that of the view of this number.
+pub(crate) fn view_of(ino: u64) -> u64 {
+    ino >> VIEW_SHIFT
+}
+
+/// The number of a view's root.
+pub(crate) fn root_of(view: u64) -> u64 {
+    view << VIEW_SHIFT | ROOT
+}
+
+/// Which entry of a container.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Slot {
+    /// The entry of a dict or object under this key.
+    Key(OwnedKey),
+    /// The item of a list with this serial (see `lists`).
+    Item(u64),
+}
+
+/// An entry of a container.
+#[derive(Clone, Debug)]
+pub(crate) struct Spot {
+    /// The container.
+    pub(crate) parent: Obj,
+    /// Which of its entries.
+    pub(crate) slot: Slot,
+}
+
+/// The files this filesystem makes up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Control {
+    /// `/.persist`
+    Root,
+    /// `/.persist/stat`
+    Stat,
+    /// `/.persist/locks`
+    Locks,
+    /// `/.persist/snapshots`
+    Snapshots,
+}
+
+/// What an inode stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// A container.
+    Dir(Obj),
+    /// A scalar.
+    File(Spot),
+    /// A further reference to a container.
+    Link(Spot),
+    /// An entry kept beside its directory, in memory.
+    Side(u64),
+    /// The lock file of a container.
+    Lock(Obj),
+    /// A control file.
+    Control(Control),
+    /// An entry that was removed while open.
+    Deleted,
+}
+
+/// A place as a key of the table.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Identity {
+    File(ObjectId, Slot),
+    Link(ObjectId, Slot),
+    Side(u64),
+}
+
+struct Node {
+    place: Place,
+    lookups: u64,
+    /// The object pinned for this node.
+    pinned: Option<Obj>,
+}
+
+/// The table.
+#[derive(Default)]
+pub(crate) struct Inodes {
+    view: u64,
+    nodes: HashMap<u64, Node>,
+    numbers: HashMap<Identity, u64>,
+    /// How many nodes hold serials of a list.
+    items: HashMap<ObjectId, usize>,
+}
+
+fn identity(place: &Place) -> Option<Identity> {
+    Some(match place {
+        Place::File(s) => Identity::File(s.parent.id, s.slot.clone()),
+        Place::Link(s) => Identity::Link(s.parent.id, s.slot.clone()),
+        Place::Side(id) => Identity::Side(*id),
+        _ => return None,
+    })
+}
+
+fn list_of(place: &Place) -> Option<ObjectId> {
+    match place {
+        Place::File(s) | Place::Link(s) if matches!(s.slot, Slot::Item(_)) => Some(s.parent.id),
+        _ => None,
+    }
+}
+
+/// The number of a directory, whosever it is.
+fn dir_number(root: Obj, obj: Obj) -> u64 {
+    if obj.id == root.id {
+        ROOT
+    } else {
+        (obj.id.0 & (FILE_BIT / 2 - 1)) * 2 + 2
+    }
+}
+
+fn hashed(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish() & (CONTROL_BIT - 1) | FILE_BIT
+}
+
+impl Inodes {
+    /// Nothing yet. 0: of the mounted store, else of a view.
+    pub(crate) fn new(view: u64) -> Inodes {
+        Inodes {
+            view,
+            ..Inodes::default()
+        }
+    }
+
+    /// True if the kernel holds none of these numbers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The number a place has, or would get.
+    pub(crate) fn number(&self, root: Obj, place: &Place) -> u64 {
+        let of_view = self.view << VIEW_SHIFT;
+        match place {
+            Place::Dir(obj) => of_view | dir_number(root, *obj),
+            Place::Lock(obj) => of_view | hashed(("lock", obj.id)) | CONTROL_BIT,
+            Place::Control(c) => of_view | hashed(("control", c)) | CONTROL_BIT,
+            Place::Deleted => 0,
+            _ => {
+                let Some(identity) = identity(place) else { return 0 };
+                if let Some(number) = self.numbers.get(&identity) {
+                    return *number;
+                }
+                let mut number = of_view | hashed(&identity);
+                while self.nodes.contains_key(&number) {
+                    number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
+                }
+                number
+            }
+        }
+    }
+
+    /// Counts one more lookup of a place. `pinned`: the object was pinned for it; the pin comes back
+    /// if there is one already.
+    pub(crate) fn hold(&mut self, root: Obj, place: &Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
+        let number = self.number(root, place);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.lookups += 1;
+            if let Place::File(_) | Place::Link(_) | Place::Dir(_) = place {
+                node.place = place.clone();
+            }
+            let spare = if node.pinned.is_some() {
+                pinned
+            } else {
+                std::mem::replace(&mut node.pinned, pinned)
+            };
+            return (number, spare);
+        }
+        if let Some(identity) = identity(place) {
+            self.numbers.insert(identity, number);
+        }
+        if let Some(list) = list_of(place) {
+            *self.items.entry(list).or_default() += 1;
+        }
+        self.nodes.insert(
+            number,
+            Node {
+                place: place.clone(),
+                lookups: 1,
+                pinned,
+            },
+        );
+        (number, None)
+    }
+
+    /// What a number stands for.
+    pub(crate) fn place(&self, root: Obj, number: u64) -> Option<Place> {
+        match self.nodes.get(&number) {
+            Some(node) => Some(node.place.clone()),
+            None if number == root_of(self.view) => Some(Place::Dir(root)),
+            None => None,
+        }
+    }
+
+    /// The kernel forgets lookups: the pin to undo, if that was the last.
+    pub(crate) fn forget(&mut self, number: u64, lookups: u64) -> Option<Obj> {
+        let node = self.nodes.get_mut(&number)?;
+        node.lookups = node.lookups.saturating_sub(lookups);
+        if node.lookups > 0 {
+            return None;
+        }
+        let node = self.nodes.remove(&number)?;
+        self.unlist(&node.place, number);
+        node.pinned
+    }
+
+    fn unlist(&mut self, place: &Place, number: u64) {
+        if let Some(identity) = identity(place)
+            && self.numbers.get(&identity) == Some(&number)
+        {
+            self.numbers.remove(&identity);
+        }
+        if let Some(list) = list_of(place)
+            && let Some(count) = self.items.get_mut(&list)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.items.remove(&list);
+            }
+        }
+    }
+
+    /// An entry is no more.
+    pub(crate) fn deleted(&mut self, place: &Place) {
+        let Some(number) = identity(place).and_then(|i| self.numbers.get(&i).copied()) else {
+            return;
+        };
+        self.become_place(number, Place::Deleted);
+    }
+
+    /// An entry has moved: its inode, if the kernel holds one, goes along.
+    pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
+        let Some(number) = identity(from).and_then(|i| self.numbers.get(&i).copied()) else {
+            return;
+        };
+        self.deleted(to);
+        self.become_place(number, to.clone());
+    }
+
+    /// Entries changed places: each of these moves from its first to its second place, at once.
+    pub(crate) fn exchanged(&mut self, moves: [(&Place, &Place); 4]) {
+        let numbers = moves.map(|(from, _)| identity(from).and_then(|i| self.numbers.get(&i).copied()));
+        for (number, (_, to)) in numbers.into_iter().zip(moves) {
+            if let Some(number) = number {
+                self.become_place(number, to.clone());
+            }
+        }
+    }
+
+    fn become_place(&mut self, number: u64, to: Place) {
+        let Some(node) = self.nodes.get_mut(&number) else {
+            return;
+        };
+        let from = std::mem::replace(&mut node.place, to.clone());
+        self.unlist(&from, number);
+        if let Some(identity) = identity(&to) {
+            self.numbers.insert(identity, number);
+        }
+        if let Some(list) = list_of(&to) {
+            *self.items.entry(list).or_default() += 1;
+        }
+    }
+
+    /// The lists of which inodes hold serials.
+    pub(crate) fn lists_with_items(&self) -> HashSet<ObjectId> {
+        self.items.keys().copied().collect()
+    }
+
+    /// Empties the table: all pins, to be undone.
+    pub(crate) fn drain(&mut self) -> Vec<Obj> {
+        self.numbers.clear();
+        self.items.clear();
+        self.nodes.drain().filter_map(|(_, node)| node.pinned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use persist_core::store::Addr;
+
+    fn obj(id: u64) -> Obj {
+        Obj {
+            addr: Addr(id * 64),
+            id: ObjectId(id),
+        }
+    }
+
+    fn file(id: u64, key: &str) -> Place {
+        Place::File(Spot {
+            parent: obj(id),
+            slot: Slot::Key(OwnedKey::Str(key.as_bytes().to_vec())),
+        })
+    }
+
+    #[test]
+    fn numbers_stay() {
+        let root = obj(1);
+        let mut nodes = Inodes::default();
+        let (a, _) = nodes.hold(root, &file(1, "a"), None);
+        assert_eq!(nodes.hold(root, &file(1, "a"), None), (a, None));
+        assert!(nodes.forget(a, 2).is_none());
+        assert!(nodes.place(root, a).is_none());
+        assert_eq!(nodes.hold(root, &file(1, "a"), None).0, a);
+        assert!(matches!(nodes.place(root, ROOT), Some(Place::Dir(o)) if o == root));
+    }
+
+    #[test]
+    fn a_deleted_file_keeps_its_number_from_its_successor() {
+        let root = obj(1);
+        let mut nodes = Inodes::default();
+        let (a, _) = nodes.hold(root, &file(1, "a"), None);
+        nodes.deleted(&file(1, "a"));
+        assert!(matches!(nodes.place(root, a), Some(Place::Deleted)));
+        let (again, _) = nodes.hold(root, &file(1, "a"), None);
+        assert_ne!(a, again);
+    }
+
+    #[test]
+    fn inodes_go_along() {
+        let root = obj(1);
+        let mut nodes = Inodes::default();
+        let (a, _) = nodes.hold(root, &file(1, "a"), None);
+        let (b, _) = nodes.hold(root, &file(1, "b"), None);
+        nodes.moved(&file(1, "a"), &file(1, "b"));
+        assert_eq!(nodes.number(root, &file(1, "b")), a);
+        assert!(matches!(nodes.place(root, b), Some(Place::Deleted)));
+        let (c, _) = nodes.hold(root, &file(1, "c"), None);
+        let (x, y, none) = (file(1, "b"), file(1, "c"), file(1, "none"));
+        nodes.exchanged([(&x, &y), (&y, &x), (&none, &x), (&none, &y)]);
+        assert_eq!(nodes.number(root, &file(1, "b")), c);
+        assert_eq!(nodes.number(root, &file(1, "c")), a);
+    }
+
+    #[test]
+    fn views_have_numbers_of_their_own() {
+        let root = obj(1);
+        let mut all = HashSet::new();
+        for view in [0, 1, 7, MAX_VIEWS] {
+            let mut nodes = Inodes::new(view);
+            assert!(matches!(nodes.place(root, root_of(view)), Some(Place::Dir(o)) if o == root));
+            for place in [
+                Place::Dir(root),
+                Place::Dir(obj(5)),
+                Place::Dir(obj((1 << 48) - 1)),
+                Place::Lock(obj(5)),
+                Place::Control(Control::Stat),
+                file(1, "a"),
+                file(5, "a"),
+            ] {
+                let (number, _) = nodes.hold(root, &place, None);
+                assert_eq!(view_of(number), view, "{place:?}");
+                assert!(all.insert(number), "{place:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_pin_a_directory() {
+        let root = obj(1);
+        let mut nodes = Inodes::default();
+        let dir = Place::Dir(obj(5));
+        let (number, spare) = nodes.hold(root, &dir, Some(obj(5)));
+        assert_eq!(spare, None);
+        assert_eq!(nodes.hold(root, &dir, Some(obj(5))), (number, Some(obj(5))));
+        assert_eq!(nodes.forget(number, 2), Some(obj(5)));
+    }
+
+    #[test]
+    fn serials_are_counted() {
+        let root = obj(1);
+        let mut nodes = Inodes::default();
+        let item = Place::File(Spot {
+            parent: obj(3),
+            slot: Slot::Item(2),
+        });
+        let (number, _) = nodes.hold(root, &item, None);
+        assert!(nodes.lists_with_items().contains(&ObjectId(3)));
+        nodes.deleted(&item);
+        assert!(!nodes.lists_with_items().contains(&ObjectId(3)));
+        nodes.forget(number, 1);
+        assert!(!nodes.lists_with_items().contains(&ObjectId(3)));
+    }
+}

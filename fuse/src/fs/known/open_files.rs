@@ -1,0 +1,158 @@
+//! Open files: what a reader has read, what a writer has written and not yet stored.
+//!
+//! 1. A file that is read from its beginning gives one value to its end, however it is changed
+//!    meanwhile (but for values over 64 KiB, which are read in place).
+//! 2. What is written is the writer's own until close, fsync or the end of the mount; then it replaces
+//!    the value in one operation. Of two writers the last to close wins; two who append both stay.
+//!    What replaces a value as a whole (O_TRUNC) waits until the process that opened the file, and not
+//!    just a child or a copy of the descriptor, has closed it.
+//! 3. The mutex of an open file is taken before any section of the store; on a thread that must not
+//!    wait it is only tried.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::text::scalars::Ty;
+use persist_core::store::Large;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+
+/// An open file.
+pub(crate) struct OpenFile {
+    /// Its inode.
+    pub(crate) ino: u64,
+    /// The thread that opened it.
+    pub(crate) opener: u32,
+    /// Opened with O_APPEND.
+    pub(crate) append: bool,
+    /// Opened for writing.
+    pub(crate) write: bool,
+    /// Its state.
+    pub(crate) state: Mutex<State>,
+    /// The thread that last wrote, and the size it sees: for `stat`, which takes no file's mutex.
+    written: Mutex<Option<(u32, u64)>>,
+}
+
+/// What an open file holds.
+#[derive(Default, Debug)]
+pub(crate) struct State {
+    /// The content as this file sees it; None: not read yet.
+    pub(crate) data: Option<Arc<Vec<u8>>>,
+    /// A large value, read in place.
+    pub(crate) large: Option<Large>,
+    /// Changed and not stored.
+    pub(crate) dirty: bool,
+    /// The first write found no lock in its way (nor waits any later one, before the close).
+    pub(crate) in_turn: bool,
+    /// The first write was refused, and its program told: that the open emptied the file is not
+    /// stored either, so the old value stays.
+    pub(crate) refused: bool,
+    /// Emptied or created by the open: what is written replaces the value as a whole.
+    pub(crate) replaces: bool,
+    /// O_APPEND: how much of `data` was there before, and its fingerprint.
+    pub(crate) base: Option<(usize, u64)>,
+    /// This open created the file: its type is not decided before the last write.
+    pub(crate) created: bool,
+    /// The type it had when it was opened.
+    pub(crate) ty: Option<Ty>,
+    /// What a new file can be taken for.
+    pub(crate) hint: Option<Ty>,
+    /// The store's change count when the content was read.
+    pub(crate) loaded_at: Option<u64>,
+    /// Where the last read ended.
+    pub(crate) read_end: u64,
+    /// That read found the end of the file.
+    pub(crate) at_end: bool,
+}
+
+/// The open files.
+#[derive(Default)]
+pub(crate) struct OpenFiles {
+    table: Mutex<HashMap<u64, Arc<OpenFile>>>,
+    inodes: Mutex<HashMap<u64, Vec<u64>>>,
+    last: AtomicU64,
+}
+
+impl OpenFile {
+    /// The state, waiting for it only if the request may.
+    pub(crate) fn state(&self, ctx: &Ctx) -> FsResult<MutexGuard<'_, State>> {
+        if ctx.patient {
+            return Ok(lock(&self.state));
+        }
+        match self.state.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(p)) => Ok(p.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(FsError::Blocked),
+        }
+    }
+
+    /// Notes what `stat` shows to the writer.
+    pub(crate) fn note_written(&self, tid: u32, size: Option<u64>) {
+        *lock(&self.written) = size.map(|s| (tid, s));
+    }
+}
+
+impl OpenFiles {
+    /// Registers an open file.
+    pub(crate) fn add(&self, ino: u64, flags: i32, opener: u32, state: State) -> u64 {
+        let fh = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = OpenFile {
+            ino,
+            opener,
+            append: flags & libc::O_APPEND != 0,
+            write: flags & libc::O_ACCMODE != libc::O_RDONLY,
+            state: Mutex::new(state),
+            written: Mutex::new(None),
+        };
+        lock(&self.table).insert(fh, Arc::new(handle));
+        lock(&self.inodes).entry(ino).or_default().push(fh);
+        fh
+    }
+
+    /// An open file.
+    pub(crate) fn get(&self, fh: u64) -> FsResult<Arc<OpenFile>> {
+        lock(&self.table)
+            .get(&fh)
+            .cloned()
+            .ok_or(FsError::Errno(libc::EBADF))
+    }
+
+    /// Forgets an open file.
+    pub(crate) fn remove(&self, fh: u64) -> Option<Arc<OpenFile>> {
+        let handle = lock(&self.table).remove(&fh)?;
+        let mut inodes = lock(&self.inodes);
+        if let Some(open) = inodes.get_mut(&handle.ino) {
+            open.retain(|f| *f != fh);
+            if open.is_empty() {
+                inodes.remove(&handle.ino);
+            }
+        }
+        Some(handle)
+    }
+
+    /// The open files of an inode.
+    pub(crate) fn of_inode(&self, ino: u64) -> Vec<Arc<OpenFile>> {
+        let open = lock(&self.inodes).get(&ino).cloned().unwrap_or_default();
+        let table = lock(&self.table);
+        open.iter().filter_map(|fh| table.get(fh).cloned()).collect()
+    }
+
+    /// The size to show to a thread that has written and not yet closed.
+    pub(crate) fn written_size(&self, ino: u64, fh: Option<u64>, tid: u32) -> Option<u64> {
+        if let Some(handle) = fh.and_then(|fh| self.get(fh).ok()) {
+            return lock(&handle.written).map(|(_, size)| size);
+        }
+        let open = self.of_inode(ino);
+        open.iter().find_map(|h| {
+            lock(&h.written)
+                .filter(|(writer, _)| *writer == tid)
+                .map(|(_, size)| size)
+        })
+    }
+
+    /// Takes all open files.
+    pub(crate) fn drain(&self) -> Vec<Arc<OpenFile>> {
+        lock(&self.inodes).clear();
+        lock(&self.table).drain().map(|(_, handle)| handle).collect()
+    }
+}

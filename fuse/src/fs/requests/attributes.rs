@@ -1,0 +1,119 @@
+//! Requests on attributes: `getattr`, `setattr`.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::Place;
+use crate::fs::known::metadata::{Mark, fingerprint};
+use crate::fs::known::sides::Content;
+use crate::fs::tree::attributes::{Attr, Changes, NewTime, NodeKind};
+use crate::fs::tree::filesystem::Fs;
+use persist_core::store::Value;
+use std::time::UNIX_EPOCH;
+
+impl Fs {
+    /// Request: attributes. Whoever has written and not yet closed sees the file as written.
+    pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>) -> FsResult<Attr> {
+        let place = self.place(ino)?;
+        let mut attr = match &place {
+            Place::Dir(obj) => self.read(ctx, |r| self.dir_attr(r, *obj))?,
+            Place::File(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
+                Some(Value::Obj(_)) | None => errno(libc::ESTALE),
+                Some(value) => self.file_attr(r, spot, &value),
+            })?,
+            Place::Link(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
+                Some(Value::Obj(obj)) => {
+                    let size = self.link_size(r, spot.parent, obj)?;
+                    self.link_attr(r, spot.parent, size)
+                }
+                _ => errno(libc::ESTALE),
+            })?,
+            Place::Side(id) => {
+                let side = lock(&self.sides)
+                    .get(*id)
+                    .cloned()
+                    .ok_or(FsError::Errno(libc::ESTALE))?;
+                self.side_attr(*id, &side)
+            }
+            Place::Lock(_) => self.control_attr(NodeKind::File, 0),
+            Place::Control(c) => self.control_node(*c)?,
+            Place::Deleted => Attr {
+                links: 0,
+                ..self.control_attr(NodeKind::File, 0)
+            },
+        };
+        attr.ino = ino;
+        if attr.kind == NodeKind::File
+            && let Some(size) = self.open_files.written_size(ino, fh, ctx.tid)
+        {
+            attr.size = size;
+        }
+        Ok(attr)
+    }
+
+    /// Request: change attributes.
+    pub(crate) fn setattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, changes: &Changes) -> FsResult<Attr> {
+        let place = self.place(ino)?;
+        if let Some(size) = changes.size {
+            self.resize(ctx, ino, &place, fh, size)?;
+        }
+        if let (Place::Dir(obj), Some(time)) = (&place, changes.mtime) {
+            let ns = time
+                .value()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| d.as_nanos());
+            let ns = u64::try_from(ns).unwrap_or(u64::MAX);
+            self.write(ctx, |w, _| Ok(w.set_mtime(*obj, ns)?))?;
+        }
+        if let Some(mark) = Mark::of(&place) {
+            let print = match changes.mtime {
+                Some(_) => self.current_print(ctx, ino, &place)?,
+                None => None,
+            };
+            let mut memory = lock(&self.metadata);
+            let asked = [
+                changes.mode.is_some(),
+                changes.uid.is_some(),
+                changes.gid.is_some(),
+                print.is_some(),
+            ];
+            if asked.contains(&true)
+                || (changes.atime.is_some() && !matches!(changes.atime, Some(NewTime::Now)))
+            {
+                let memo = memory.at(mark);
+                memo.mode = changes.mode.map(|m| (m & 0o7777) as u16).or(memo.mode);
+                memo.uid = changes.uid.or(memo.uid);
+                memo.gid = changes.gid.or(memo.gid);
+                memo.atime = changes.atime.map(NewTime::value).or(memo.atime);
+                if let (Some(print), Some(time)) = (print, changes.mtime) {
+                    memo.mtime = Some((time.value(), print));
+                }
+            }
+        }
+        self.getattr(ctx, ino, fh)
+    }
+
+    /// The fingerprint of what a file holds now; what was written and not yet stored is stored first.
+    fn current_print(&self, ctx: &Ctx, ino: u64, place: &Place) -> FsResult<Option<u64>> {
+        if let Place::File(_) | Place::Side(_) = place {
+            match self.commit_inode(ctx, ino) {
+                // Content that does not fit its type is reported to whoever closes the file.
+                Ok(()) | Err(FsError::Errno(libc::EINVAL)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        match place {
+            Place::File(spot) => self.read(ctx, |r| {
+                let print = self.value_at(r, spot)?.and_then(|v| self.print_of(&v));
+                Ok(print.map(|p| p ^ self.salt(spot)))
+            }),
+            Place::Side(id) => {
+                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
+                Ok(match content {
+                    Some(Content::File(scalar)) => Some(fingerprint(&scalar.render(self.config.exact))),
+                    _ => None,
+                })
+            }
+            _ => Ok(None),
+        }
+    }
+}

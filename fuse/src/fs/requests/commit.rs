@@ -1,0 +1,227 @@
+//! Storing what was written: the content of an open file becomes a value, in one operation.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::{Place, Spot};
+use crate::fs::known::metadata::Mark;
+use crate::fs::known::metadata::fingerprint;
+use crate::fs::known::open_files::{OpenFile, State};
+use crate::fs::known::sides::Content;
+use crate::fs::text::scalars::{self, Scalar, Ty};
+use crate::fs::tree::filesystem::Fs;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The longest file that can be written: it is collected in memory until it is closed.
+pub(crate) const MAX_FILE: u64 = 4 << 30;
+
+impl Fs {
+    /// `truncate`: through an open file a change like a write, else stored at once.
+    pub(crate) fn resize(
+        &self,
+        ctx: &Ctx,
+        ino: u64,
+        place: &Place,
+        fh: Option<u64>,
+        size: u64,
+    ) -> FsResult<()> {
+        if size > MAX_FILE {
+            return errno(libc::EFBIG);
+        }
+        let size = size as usize;
+        if let Some(handle) = fh
+            .and_then(|fh| self.open_files.get(fh).ok())
+            .filter(|h| h.write && h.ino == ino)
+        {
+            if let Place::Lock(_) = place {
+                return Ok(());
+            }
+            let mut state = handle.state(ctx)?;
+            self.ensure_data(ctx, &handle, &mut state)?;
+            resize_vec(Arc::make_mut(state.data.get_or_insert_default()), size)?;
+            state.replaces |= size == 0;
+            state.dirty = true;
+            state.base = None;
+            handle.note_written(ctx.tid, Some(size as u64));
+            return Ok(());
+        }
+        match place {
+            Place::Dir(_) => errno(libc::EISDIR),
+            Place::Control(_) | Place::Link(_) => errno(libc::EPERM),
+            Place::Lock(_) | Place::Deleted => Ok(()),
+            Place::Side(id) => {
+                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
+                let Some(Content::File(scalar)) = content else {
+                    return errno(libc::ESTALE);
+                };
+                let mut bytes = scalar.render(self.config.exact);
+                resize_vec(&mut bytes, size)?;
+                let new = scalars::parse_over(scalar.ty(), &bytes, false, self.config.exact);
+                let new = new.ok_or(FsError::Errno(libc::EINVAL))?.into_owned();
+                if let Some(side) = lock(&self.sides).get_mut(*id) {
+                    side.content = Content::File(Arc::new(new));
+                }
+                Ok(())
+            }
+            Place::File(spot) => self.write(ctx, |w, _| {
+                let Some(value) = self.value_at(w, spot)? else {
+                    return errno(libc::ESTALE);
+                };
+                let Some(ty) = Ty::of(&value) else {
+                    return errno(libc::ESTALE);
+                };
+                let mut bytes = self.whole(w, &value)?;
+                resize_vec(&mut bytes, size)?;
+                let new = scalars::parse_over(ty, &bytes, false, self.config.exact);
+                self.set_at(w, spot, &new.ok_or(FsError::Errno(libc::EINVAL))?.as_in())
+            }),
+        }
+    }
+
+    /// Stores what was written to an open file.
+    pub(crate) fn commit_handle(&self, ctx: &Ctx, handle: &OpenFile) -> FsResult<()> {
+        let mut state = handle.state(ctx)?;
+        self.commit(ctx, handle, &mut state, None)
+    }
+
+    /// Stores what was written to any open file of an inode.
+    pub(crate) fn commit_inode(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
+        for handle in self.open_files.of_inode(ino) {
+            self.commit_handle(ctx, &handle)?;
+        }
+        Ok(())
+    }
+
+    /// Stores what was written, as that type if one is forced.
+    pub(crate) fn commit(
+        &self,
+        ctx: &Ctx,
+        handle: &OpenFile,
+        state: &mut State,
+        force: Option<Ty>,
+    ) -> FsResult<()> {
+        if !state.dirty || state.refused {
+            return Ok(());
+        }
+        let content = state.data.clone().unwrap_or_default();
+        let place = self.place(handle.ino)?;
+        let stored = match &place {
+            Place::Side(id) => {
+                let side = lock(&self.sides).get(*id).cloned();
+                match side.as_ref().map(|s| (&s.content, s.want)) {
+                    Some((Content::File(old), want)) => {
+                        let scalar = self.decide(force.or(want), state, old.ty(), &content)?;
+                        let (ty, scalar) = (scalar.ty(), Arc::new(scalar.into_owned()));
+                        if let Some(side) = lock(&self.sides).get_mut(*id) {
+                            side.content = Content::File(scalar);
+                            side.want = None;
+                        }
+                        Some(ty)
+                    }
+                    _ => None,
+                }
+            }
+            Place::File(spot) => self.commit_entry(ctx, handle, state, spot, &content, force)?,
+            _ => None,
+        };
+        state.dirty = false;
+        state.in_turn = false;
+        state.loaded_at = None;
+        if state.base.take().is_some() && stored.is_some() {
+            // Somebody else's text may have come in between: read it anew.
+            state.data = None;
+        }
+        handle.note_written(0, None);
+        if stored.is_some() {
+            state.ty = stored;
+        }
+        Ok(())
+    }
+
+    fn commit_entry(
+        &self,
+        ctx: &Ctx,
+        handle: &OpenFile,
+        state: &State,
+        spot: &Spot,
+        content: &[u8],
+        force: Option<Ty>,
+    ) -> FsResult<Option<Ty>> {
+        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
+        let want = force.or_else(|| lock(&self.metadata).get(&mark).and_then(|m| m.want));
+        let stored = self.write(ctx, |w, _| {
+            let Some(old) = self.value_at(w, spot)? else {
+                return Ok(None);
+            };
+            // It became a container: the file that was open is no more.
+            let Some(old_ty) = Ty::of(&old) else {
+                return Ok(None);
+            };
+            let mut content = Cow::Borrowed(content);
+            if let Some((len, print)) = state.base.filter(|_| handle.append) {
+                let mut now = self.whole(w, &old)?;
+                if fingerprint(&now) != print {
+                    now.extend_from_slice(content.get(len..).unwrap_or_default());
+                    content = Cow::Owned(now);
+                }
+            }
+            let scalar = self.decide(want, state, old_ty, &content)?;
+            let same = scalar.ty() == old_ty
+                && Scalar::from_value(&old).is_some_and(|s| s.render(self.config.exact) == *content);
+            if !same {
+                self.set_at(w, spot, &scalar.as_in())?;
+            }
+            Ok(Some(scalar.ty()))
+        });
+        match stored {
+            Ok(Some(ty)) => {
+                let mut memory = lock(&self.metadata);
+                if memory.get(&mark).is_some_and(|m| m.want.is_some()) {
+                    memory.at(mark).want = None;
+                }
+                Ok(Some(ty))
+            }
+            Ok(None) => Ok(None),
+            // Its directory is no more: what is written goes nowhere.
+            Err(e) if e.is_gone() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The value a content becomes.
+    fn decide<'a>(
+        &self,
+        want: Option<Ty>,
+        state: &State,
+        old: Ty,
+        content: &'a [u8],
+    ) -> FsResult<Scalar<'a>> {
+        let (infer, exact) = (self.config.infer, self.config.exact);
+        let scalar = match want {
+            Some(ty) => scalars::parse_as(ty, content, exact),
+            None if state.created => Some(scalars::parse_new(content, state.hint, infer, exact)),
+            None => scalars::parse_over(old, content, infer, exact),
+        };
+        scalar.ok_or(FsError::Errno(libc::EINVAL))
+    }
+}
+
+/// Puts bytes at `start..end`, with zeros before them if the content is shorter.
+pub(crate) fn overwrite(content: &mut Vec<u8>, start: usize, end: usize, bytes: &[u8]) -> FsResult<()> {
+    if end > content.len() {
+        resize_vec(content, end)?;
+    }
+    content[start..end].copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Makes a content shorter, or longer with zeros.
+pub(crate) fn resize_vec(content: &mut Vec<u8>, size: usize) -> FsResult<()> {
+    if let Some(more) = size.checked_sub(content.len()) {
+        content
+            .try_reserve(more)
+            .map_err(|_| FsError::Errno(libc::ENOMEM))?;
+    }
+    content.resize(size, 0);
+    Ok(())
+}

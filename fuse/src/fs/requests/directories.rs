@@ -1,0 +1,380 @@
+//! Requests on directories: listing, mkdir, unlink, rmdir.
+//!
+//! | place in a listing | is |
+//! | --- | --- |
+//! | 0, 1 | `.` and `..` |
+//! | 2 + cursor | the entries: the store's cursor; in a list, serial + 1 |
+//! | `SIDES` + id | the entries beside the directory |
+
+use super::control;
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::list_names;
+use crate::fs::known::metadata::Mark;
+use crate::fs::known::sides::{Content, Side};
+use crate::fs::text::names;
+use crate::fs::tree::attributes::{Attr, NodeKind};
+use crate::fs::tree::change::Put;
+use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::find::{Found, Named};
+use crate::fs::tree::values::owned_key;
+use persist_core::store::{In, Kind, Obj, Reader, Value};
+
+/// Where the entries beside a directory begin in its listing.
+const SIDES: u64 = 1 << 62;
+/// Entries read in one section.
+const BATCH: usize = 64;
+
+/// One line of a listing.
+pub(crate) struct Line {
+    /// Where the listing goes on after this line.
+    pub(crate) next: u64,
+    pub(crate) name: Vec<u8>,
+    pub(crate) attr: Attr,
+}
+
+impl Fs {
+    /// Request: open a directory.
+    pub(crate) fn opendir(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
+        match self.place(ino)? {
+            Place::Dir(obj) => {
+                if self.read(ctx, |r| Ok(r.kind(obj)?))? == Kind::List {
+                    lock(&self.lists).listed(obj.id, ctx.tid);
+                }
+                let links: Vec<u64> = lock(&self.sides)
+                    .list(obj.id, 0)
+                    .into_iter()
+                    .map(|(id, _)| id)
+                    .collect();
+                for id in links {
+                    self.finish_link(ctx, id);
+                }
+                Ok(())
+            }
+            Place::Control(_) => Ok(()),
+            _ => errno(libc::ENOTDIR),
+        }
+    }
+
+    /// Request: list a directory from a place on. `plus`: with attributes, and each line counts as a
+    /// lookup. `line` gives false when it has no room; that line is then not counted.
+    pub(crate) fn readdir(
+        &self,
+        ctx: &Ctx,
+        ino: u64,
+        from: u64,
+        plus: bool,
+        mut line: impl FnMut(&Line) -> bool,
+    ) -> FsResult<()> {
+        let place = self.place(ino)?;
+        let here = Attr {
+            ino,
+            ..self.control_attr(NodeKind::Dir, 0)
+        };
+        for (at, name) in [(0, &b"."[..]), (1, b"..")] {
+            if from <= at
+                && !line(&Line {
+                    next: at + 1,
+                    name: name.to_vec(),
+                    attr: here,
+                })
+            {
+                return Ok(());
+            }
+        }
+        let dir = match place {
+            Place::Dir(obj) => obj,
+            Place::Control(c) => {
+                for (n, (name, control)) in control::children(c).iter().enumerate() {
+                    let next = n as u64 + 3;
+                    let attr = self.control_node(*control)?;
+                    if from < next
+                        && !line(&Line {
+                            next,
+                            name: name.to_vec(),
+                            attr,
+                        })
+                    {
+                        break;
+                    }
+                }
+                return Ok(());
+            }
+            _ => return errno(libc::ENOTDIR),
+        };
+        // Past the entries of the store: none of them again.
+        let mut cursor = if from < SIDES {
+            from.saturating_sub(2)
+        } else {
+            SIDES
+        };
+        let namer = lock(&self.lists).namer(dir.id, ctx.tid);
+        while cursor < SIDES {
+            let (batch, end) = match self.read(ctx, |r| self.batch(r, dir, cursor, &namer, plus)) {
+                Ok(batch) => batch,
+                // The directory was removed while it is open.
+                Err(e) if e.is_gone() => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            let mut entries = batch.into_iter();
+            while let Some((at, name, found)) = entries.next() {
+                if !self.show(
+                    Line {
+                        next: at + 2,
+                        name,
+                        attr: found.attr,
+                    },
+                    found,
+                    plus,
+                    &mut line,
+                ) {
+                    entries.for_each(|(_, _, rest)| self.drop_found(rest));
+                    return Ok(());
+                }
+            }
+            match end {
+                Some(at) => cursor = at,
+                None => break,
+            }
+        }
+        let sides = lock(&self.sides).list(dir.id, from.saturating_sub(SIDES));
+        for (id, side) in sides {
+            let found = match self.find_side(ctx, id) {
+                Ok(found) => found,
+                Err(FsError::Blocked) => return Err(FsError::Blocked),
+                Err(_) => continue,
+            };
+            if !self.show(
+                Line {
+                    next: SIDES + id,
+                    name: side.name,
+                    attr: found.attr,
+                },
+                found,
+                plus,
+                &mut line,
+            ) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_found(&self, found: Found) {
+        if let Some(obj) = found.pinned {
+            self.store.unpin(obj);
+        }
+    }
+
+    /// Gives one line out, and counts it if it was taken.
+    fn show(&self, mut out: Line, found: Found, plus: bool, line: &mut impl FnMut(&Line) -> bool) -> bool {
+        out.attr.ino = self.number(&found.place);
+        if plus {
+            // Counted before it is shown, so that the number is the right one; taken back if there was
+            // no room.
+            out.attr = self.enter(found);
+            let taken = line(&out);
+            if !taken {
+                self.forget(out.attr.ino, 1);
+            }
+            taken
+        } else {
+            self.drop_found(found);
+            line(&out)
+        }
+    }
+
+    /// The next entries, each with the cursor behind it, and where to go on (None: at the end).
+    #[expect(clippy::type_complexity, reason = "used once, right above")]
+    fn batch(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        mut cursor: u64,
+        namer: &list_names::Namer,
+        pin: bool,
+    ) -> FsResult<(Vec<(u64, Vec<u8>, Found)>, Option<u64>)> {
+        let mut out: Vec<(u64, Vec<u8>, Found)> = Vec::new();
+        let result = self.fill(r, dir, &mut cursor, namer, pin, &mut out);
+        match result {
+            Ok(more) => Ok((out, more.then_some(cursor))),
+            Err(e) => {
+                // The section may be run again: give the pins back.
+                out.into_iter().for_each(|(_, _, found)| self.drop_found(found));
+                Err(e)
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        cursor: &mut u64,
+        namer: &list_names::Namer,
+        pin: bool,
+        out: &mut Vec<(u64, Vec<u8>, Found)>,
+    ) -> FsResult<bool> {
+        if r.kind(dir)? == Kind::List {
+            let start = lock(&self.lists).at(dir.id, *cursor).index;
+            let mut values = Vec::with_capacity(BATCH);
+            r.items(dir, start, BATCH, &mut values)?;
+            for (n, value) in values.iter().enumerate() {
+                let serial = lock(&self.lists).serial(dir.id, start + n as u64);
+                *cursor = serial + 1;
+                let Some(name) = namer.name(serial) else { continue };
+                let spot = Spot {
+                    parent: dir,
+                    slot: Slot::Item(serial),
+                };
+                let found = self.describe(r, &spot, value, pin)?;
+                out.push((*cursor, name.to_string().into_bytes(), found));
+            }
+            return Ok(values.len() == BATCH);
+        }
+        for _ in 0..BATCH {
+            let Some(entry) = r.next(dir, *cursor)? else {
+                return Ok(false);
+            };
+            *cursor = entry.cursor;
+            let key = owned_key(r, &entry.key)?;
+            let name = names::name_of(&key);
+            let found = self.describe(
+                r,
+                &Spot {
+                    parent: dir,
+                    slot: Slot::Key(key),
+                },
+                &entry.value,
+                pin,
+            )?;
+            out.push((*cursor, name, found));
+        }
+        Ok(true)
+    }
+
+    /// Request: make a directory.
+    pub(crate) fn mkdir(&self, ctx: &Ctx, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
+        if self.find_control(ctx, parent, name)?.is_some() || name == names::LOCK {
+            return errno(libc::EEXIST);
+        }
+        let dir = self.dir(parent)?;
+        let named = self.named_to_make(ctx, dir, name)?;
+        let (obj, put) = self.write(ctx, |w, renumber| {
+            if self.value_of(w, dir, &named)?.is_some() {
+                return errno(libc::EEXIST);
+            }
+            let obj = w.new_dict()?;
+            let put = self.put(w, dir, &named, &In::Obj(obj), renumber)?;
+            if put == Put::Later {
+                w.pin(obj)?;
+            }
+            Ok((obj, put))
+        })?;
+        if put == Put::Later {
+            let mut side = Side::new(dir, name, named.serial(), Content::Dir(obj));
+            side.temporary = matches!(named, Named::Temporary);
+            lock(&self.sides).add(side);
+        }
+        let mode = (mode & 0o7777) as u16;
+        if mode != 0o777 & !self.config.umask {
+            lock(&self.metadata).at(Mark::Dir(obj.id)).mode = Some(mode);
+        }
+        let ctx = &Ctx {
+            patient: true,
+            ..*ctx
+        };
+        self.entry_appeared(ctx, dir, name);
+        Ok(self.enter(self.find(ctx, dir, name)?))
+    }
+
+    /// Request: remove a file or a reference.
+    pub(crate) fn unlink(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<()> {
+        self.remove(ctx, parent, name, false)
+    }
+
+    /// Request: remove an empty directory.
+    pub(crate) fn rmdir(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<()> {
+        self.remove(ctx, parent, name, true)
+    }
+
+    fn remove(&self, ctx: &Ctx, parent: u64, name: &[u8], dir_wanted: bool) -> FsResult<()> {
+        if self.find_control(ctx, parent, name)?.is_some() {
+            return errno(libc::EPERM);
+        }
+        let dir = self.dir(parent)?;
+        let named = self.named(ctx, dir, name)?;
+        if let Named::Item(_) = named {
+            lock(&self.lists).removing(dir.id, ctx.tid);
+        }
+        let removed = self.write(ctx, |w, renumber| {
+            let Some(value) = self.value_of(w, dir, &named)? else {
+                return Ok(None);
+            };
+            let Some(spot) = named.spot(dir) else {
+                return Ok(None);
+            };
+            let child = match value {
+                Value::Obj(obj) if self.shown_at(w, obj, &spot)? => Some(obj),
+                _ => None,
+            };
+            match (child, dir_wanted) {
+                (Some(_), false) => return errno(libc::EISDIR),
+                (None, true) => return errno(libc::ENOTDIR),
+                (Some(obj), true) => {
+                    if w.len(obj)? > 0 || lock(&self.sides).any(obj.id) {
+                        return errno(libc::ENOTEMPTY);
+                    }
+                }
+                (None, false) => {}
+            }
+            self.remove_at(w, &spot, renumber)?;
+            Ok(Some((spot, child)))
+        })?;
+        match removed {
+            Some((spot, child)) => {
+                self.spot_deleted(dir, &spot.slot);
+                if let Some(obj) = child {
+                    lock(&self.lists).forget(obj.id);
+                    lock(&self.metadata).deleted(&Mark::Dir(obj.id));
+                }
+                Ok(())
+            }
+            None => self.remove_side(ctx, dir, name, dir_wanted),
+        }
+    }
+
+    fn remove_side(&self, ctx: &Ctx, dir: Obj, name: &[u8], dir_wanted: bool) -> FsResult<()> {
+        let (id, content) = {
+            let sides = lock(&self.sides);
+            let id = sides.find(dir.id, name).ok_or(FsError::Errno(libc::ENOENT))?;
+            (id, sides.get(id).map(|s| s.content.clone()))
+        };
+        match (&content, dir_wanted) {
+            (Some(Content::Dir(_)), false) => return errno(libc::EISDIR),
+            (Some(Content::Dir(obj)), true) => {
+                if self.read(ctx, |r| Ok(r.len(*obj)?))? > 0 || lock(&self.sides).any(obj.id) {
+                    return errno(libc::ENOTEMPTY);
+                }
+            }
+            (_, true) => return errno(libc::ENOTDIR),
+            (_, false) => {}
+        }
+        self.drop_side(id);
+        Ok(())
+    }
+
+    /// A side is no more.
+    pub(crate) fn drop_side(&self, id: u64) {
+        let side = lock(&self.sides).take(id);
+        self.entry_deleted(&Place::Side(id));
+        if let Some(Side {
+            content: Content::Dir(obj),
+            ..
+        }) = side
+        {
+            self.store.unpin(obj);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a file holds: read from the store or from beside it.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::Place;
+use crate::fs::known::open_files::{OpenFile, State};
+use crate::fs::known::sides::Content;
+use crate::fs::text::scalars::{Scalar, Ty};
+use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::values::read_large;
+use persist_core::store::{Large, LargeKind, Reader, Value};
+use std::sync::Arc;
+
+/// What an open file begins with.
+pub(crate) struct Loaded {
+    pub(crate) ty: Ty,
+    pub(crate) data: Option<Arc<Vec<u8>>>,
+    pub(crate) large: Option<Large>,
+}
+
+impl Fs {
+    /// A scalar's file: its bytes, or, when it is large and readable in place, where they are.
+    fn load(&self, r: &Reader<'_>, value: &Value) -> FsResult<Loaded> {
+        let Some(ty) = Ty::of(value) else {
+            return errno(libc::ESTALE);
+        };
+        match value {
+            Value::Large(large) if !matches!(large.kind, LargeKind::Int { .. }) => Ok(Loaded {
+                ty,
+                data: None,
+                large: Some(*large),
+            }),
+            _ => Ok(Loaded {
+                ty,
+                data: Some(Arc::new(self.whole(r, value)?)),
+                large: None,
+            }),
+        }
+    }
+
+    /// A scalar's file, whole.
+    pub(crate) fn whole(&self, r: &Reader<'_>, value: &Value) -> FsResult<Vec<u8>> {
+        let exact = self.config.exact;
+        let Value::Large(large) = value else {
+            return Scalar::from_value(value)
+                .map(|s| s.render(exact))
+                .ok_or(FsError::Errno(libc::ESTALE));
+        };
+        let mut bytes = read_large(r, large)?;
+        match large.kind {
+            LargeKind::Bytes => {}
+            LargeKind::Str { no_newline } => {
+                if !no_newline && !exact {
+                    bytes.push(b'\n');
+                }
+            }
+            LargeKind::Int { negative } => {
+                bytes = Scalar::BigInt {
+                    negative,
+                    magnitude: bytes,
+                }
+                .render(exact);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// What a file holds now.
+    pub(crate) fn load_place(&self, ctx: &Ctx, place: &Place) -> FsResult<Option<Loaded>> {
+        match place {
+            Place::File(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
+                Some(value) => self.load(r, &value).map(Some),
+                None => Ok(None),
+            }),
+            Place::Side(id) => {
+                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
+                Ok(match content {
+                    Some(Content::File(scalar)) => Some(Loaded {
+                        ty: scalar.ty(),
+                        data: Some(Arc::new(scalar.render(self.config.exact))),
+                        large: None,
+                    }),
+                    _ => None,
+                })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Looks again what the file holds.
+    pub(crate) fn refresh(&self, ctx: &Ctx, handle: &OpenFile, state: &mut State) -> FsResult<()> {
+        let place = self.place(handle.ino)?;
+        if !matches!(place, Place::File(_) | Place::Side(_)) {
+            return Ok(());
+        }
+        let count = self.store.change_count();
+        if state.loaded_at == Some(count) && matches!(place, Place::File(_)) {
+            return Ok(());
+        }
+        match self.load_place(ctx, &place) {
+            Ok(Some(loaded)) => {
+                state.data = loaded.data;
+                state.large = loaded.large;
+                state.ty = Some(loaded.ty);
+                state.loaded_at = Some(count);
+                Ok(())
+            }
+            // The entry is gone: what was read of it stays readable.
+            Ok(None) => Ok(()),
+            Err(e) if e.is_gone() || e.errno() == libc::ESTALE => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The whole content of an open file, to be changed.
+    pub(crate) fn ensure_data(&self, ctx: &Ctx, handle: &OpenFile, state: &mut State) -> FsResult<()> {
+        if state.dirty && state.data.is_some() {
+            return Ok(());
+        }
+        self.refresh(ctx, handle, state)?;
+        if state.data.is_none() {
+            let bytes = match self.place(handle.ino)? {
+                Place::File(spot) => self.read(ctx, |r| match self.value_at(r, &spot)? {
+                    Some(value) => self.whole(r, &value),
+                    None => Ok(Vec::new()),
+                })?,
+                _ => Vec::new(),
+            };
+            state.data = Some(Arc::new(bytes));
+            state.large = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Locks that programs take on files of the mount, as the store's lock manager holds them.
+//!
+//! A lock on a file is a lock on its entry; on an item of a list, on the list; on `.persist.lock`,
+//! on the directory's container. The lock manager knows no byte ranges: a range locks the whole
+//! entry, as strongly as the strongest range its owner holds there.
+//!
+//! 1. The kernel's lock owner says who locks: an open file (flock), or a process (fcntl). FUSE does
+//!    not tell here which it was; owners never coincide, so it need not be known.
+//! 2. fcntl locks end when their owner closes any descriptor of the file (`flush`); all locks taken
+//!    through an open file end with it (`release`), as the kernel undoes some kinds by itself never.
+//! 3. What never changes (a snapshot, a store that can only be read) has no locks: a shared one, which keeps
+//!    changes out, is granted and not noted; an exclusive one is refused (EROFS).
+//! 4. What was locked is remembered with the lock: it is unlocked there though the file has moved.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, would_wait};
+use crate::fs::known::inodes::{Place, Slot};
+use crate::fs::known::locks::{Held, Range, changed, strongest, target};
+use crate::fs::text::keys::OwnedKey;
+use crate::fs::tree::filesystem::Fs;
+use crate::kernel::processes;
+use persist_core::store::{Actor, LockMode, Obj, Wait};
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+fn mode_of(kind: i32) -> FsResult<Option<LockMode>> {
+    match kind {
+        libc::F_RDLCK => Ok(Some(LockMode::Shared)),
+        libc::F_WRLCK => Ok(Some(LockMode::Exclusive)),
+        libc::F_UNLCK => Ok(None),
+        _ => Err(FsError::Errno(libc::EINVAL)),
+    }
+}
+
+/// A request to lock or unlock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LockRequest {
+    pub(crate) ino: u64,
+    pub(crate) fh: u64,
+    pub(crate) owner: u64,
+    pub(crate) range: Range,
+    /// F_RDLCK, F_WRLCK or F_UNLCK.
+    pub(crate) kind: i32,
+    pub(crate) pid: u32,
+    /// Wait until it is granted.
+    pub(crate) sleep: bool,
+}
+
+impl Fs {
+    /// What a lock on an inode locks.
+    fn lock_target(&self, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
+        Ok(match self.place(ino)? {
+            Place::Lock(obj) | Place::Dir(obj) => Some((obj, None)),
+            Place::File(spot) => match spot.slot {
+                Slot::Key(key) => Some((spot.parent, Some(key))),
+                Slot::Item(_) => Some((spot.parent, None)),
+            },
+            // Removed: nobody else can reach it.
+            Place::Deleted => None,
+            Place::Link(_) | Place::Side(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
+        })
+    }
+
+    /// Request: lock or unlock.
+    pub(crate) fn set_lock(&self, ctx: &Ctx, ask: &LockRequest) -> FsResult<()> {
+        let mode = mode_of(ask.kind)?;
+        if self.store.is_frozen() {
+            return match mode {
+                Some(LockMode::Exclusive) => Err(FsError::Errno(libc::EROFS)),
+                _ => Ok(()),
+            };
+        }
+        let id = (ask.ino, ask.owner);
+        let known = lock(&self.locks.held)
+            .get(&id)
+            .map(|h| (h.obj, h.key.clone(), h.ranges.clone()));
+        let (obj, key, ranges) = match known {
+            Some(known) => known,
+            None if mode.is_none() => return Ok(()),
+            None => match self.lock_target(ask.ino)? {
+                Some((obj, key)) => (obj, key, Vec::new()),
+                None => return Ok(()),
+            },
+        };
+        let after = changed(&ranges, ask.range, mode);
+        let (was, will) = (strongest(&ranges), strongest(&after));
+        if was != will {
+            let mut signal = || processes::has_signal(ctx.tid);
+            let timeout = if ask.sleep && ctx.patient {
+                None
+            } else {
+                Some(Duration::ZERO)
+            };
+            let mut wait = Wait {
+                timeout,
+                interrupted: Some(&mut signal),
+            };
+            let set = self.store.set_lock(
+                Actor::Flock(ask.owner),
+                target(obj, key.as_ref()),
+                will,
+                &mut wait,
+            );
+            match set {
+                Ok(()) => {}
+                Err(e) if would_wait(&e) && ask.sleep && !ctx.patient => return Err(FsError::Blocked),
+                Err(e) if would_wait(&e) => return Err(FsError::Errno(libc::EAGAIN)),
+                // What it locked is gone, and the lock with it.
+                Err(persist_core::Error::Gone(_)) if will.is_none() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let mut held = lock(&self.locks.held);
+        if after.is_empty() {
+            held.remove(&id);
+        } else {
+            let entry = held.entry(id).or_insert(Held {
+                obj,
+                key,
+                ranges: Vec::new(),
+                handles: HashSet::new(),
+                pid: 0,
+            });
+            entry.ranges = after;
+            entry.handles.insert(ask.fh);
+            entry.pid = ask.pid;
+        }
+        Ok(())
+    }
+
+    /// Request: who would be in the way of a lock (its process, shared or exclusive)?
+    pub(crate) fn test_lock(&self, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
+        if self.store.is_frozen() {
+            return Ok(None);
+        }
+        let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ask.ino)?) else {
+            return Ok(None);
+        };
+        let holder = self
+            .store
+            .test_lock(Actor::Flock(ask.owner), target(obj, key.as_ref()), mode)?;
+        let Some((pid, mode)) = holder else {
+            return Ok(None);
+        };
+        // A holder of this mount: the process that asked for it, not the mount's.
+        let pid = if pid == std::process::id() {
+            let held = lock(&self.locks.held);
+            held.iter()
+                .find(|((ino, owner), _)| *ino == ask.ino && *owner != ask.owner)
+                .map_or(pid, |(_, h)| h.pid)
+        } else {
+            pid
+        };
+        Ok(Some((
+            pid,
+            if mode == LockMode::Exclusive {
+                libc::F_WRLCK
+            } else {
+                libc::F_RDLCK
+            },
+        )))
+    }
+}
+
+impl Fs {
+    /// The locks of the store, held and awaited, one a line.
+    pub(crate) fn describe_locks(&self) -> FsResult<String> {
+        let mut out = String::new();
+        for l in self.store.locks()? {
+            let entry = l.key_hash.map_or("*".to_owned(), |hash| format!("{hash:016x}"));
+            let state = if l.waiting { "waits" } else { "holds" };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "object {} entry {entry} {} {state} {}",
+                l.object.0, l.mode, l.owner
+            );
+        }
+        Ok(out)
+    }
+}

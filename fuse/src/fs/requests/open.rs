@@ -1,0 +1,175 @@
+//! Requests that open or make files: open, create, mknod.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::Place;
+use crate::fs::known::metadata::{Mark, Remembered};
+use crate::fs::known::open_files::State;
+use crate::fs::known::sides::{Content, Side};
+use crate::fs::text::scalars::{Scalar, Ty};
+use crate::fs::tree::attributes::{Attr, NodeKind};
+use crate::fs::tree::change::Put;
+use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::find::Named;
+use persist_core::store::Obj;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Fs {
+    /// Request: open.
+    pub(crate) fn open(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
+        let place = self.place(ino)?;
+        let write = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let state = match &place {
+            Place::Dir(_) => return errno(libc::EISDIR),
+            Place::Link(_) => return errno(libc::ELOOP),
+            Place::Deleted => State {
+                data: Some(Arc::default()),
+                ..State::default()
+            },
+            Place::Lock(_) => State {
+                data: Some(Arc::default()),
+                ..State::default()
+            },
+            Place::Control(_) if write => return errno(libc::EACCES),
+            Place::Control(c) => State {
+                data: Some(Arc::new(self.control_content(*c)?)),
+                ..State::default()
+            },
+            Place::File(_) | Place::Side(_) => {
+                let count = self.store.change_count();
+                let Some(loaded) = self.load_place(ctx, &place)? else {
+                    return errno(libc::ESTALE);
+                };
+                let mut state = State {
+                    data: loaded.data,
+                    large: loaded.large,
+                    ty: Some(loaded.ty),
+                    loaded_at: Some(count),
+                    ..State::default()
+                };
+                if write && flags & libc::O_TRUNC != 0 {
+                    state.data = Some(Arc::default());
+                    state.large = None;
+                    state.dirty = true;
+                    state.replaces = true;
+                }
+                state
+            }
+        };
+        let truncated = state.dirty;
+        let fh = self.open_files.add(ino, flags, ctx.tid, state);
+        if truncated {
+            self.open_files.get(fh)?.note_written(ctx.tid, Some(0));
+        }
+        Ok(fh)
+    }
+
+    /// Makes a new empty file: in the store, or beside a list. `exclusive`: it must not be there.
+    fn make(&self, ctx: &Ctx, dir: Obj, name: &[u8], mode: u32) -> FsResult<Option<Ty>> {
+        let named = self.named_to_make(ctx, dir, name)?;
+        let empty = Scalar::Str {
+            bytes: Cow::Borrowed(b""),
+            no_newline: !self.config.exact,
+        };
+        let put = self.write(ctx, |w, renumber| {
+            if self.value_of(w, dir, &named)?.is_some() {
+                return errno(libc::EEXIST);
+            }
+            self.put(w, dir, &named, &empty.as_in(), renumber)
+        })?;
+        let mark = match (put, named.spot(dir)) {
+            (Put::Done, Some(spot)) => Mark::Entry(dir.id, spot.slot),
+            _ => {
+                let serial = named.serial();
+                let content = Content::File(Arc::new(empty.into_owned()));
+                let mut side = Side::new(dir, name, serial, content);
+                side.temporary = matches!(named, Named::Temporary);
+                let (id, _) = lock(&self.sides).add(side);
+                Mark::Side(id)
+            }
+        };
+        let mut memory = lock(&self.metadata);
+        let hint = memory.was_here(&mark);
+        let memo = memory.at(mark);
+        *memo = Remembered {
+            fresh: Some(Instant::now()),
+            ..Default::default()
+        };
+        let mode = (mode & 0o7777) as u16;
+        if mode != 0o666 & !self.config.umask {
+            memo.mode = Some(mode);
+        }
+        drop(memory);
+        self.entry_appeared(ctx, dir, name);
+        Ok(hint)
+    }
+
+    /// Request: create and open.
+    pub(crate) fn create(
+        &self,
+        ctx: &Ctx,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        flags: i32,
+    ) -> FsResult<(Attr, u64)> {
+        if let Some(found) = self.find_control(ctx, parent, name)? {
+            let attr = self.enter(found);
+            return Ok((attr, self.open(ctx, attr.ino, flags)?));
+        }
+        let dir = self.dir(parent)?;
+        let made = match self.make(ctx, dir, name, mode) {
+            Ok(hint) => Some(hint),
+            Err(FsError::Errno(libc::EEXIST)) if flags & libc::O_EXCL == 0 => None,
+            Err(e) => return Err(e),
+        };
+        // Made already: from here on the request must not be run again.
+        let ctx = &Ctx {
+            patient: ctx.patient || made.is_some(),
+            ..*ctx
+        };
+        let found = self.find(ctx, dir, name)?;
+        if found.attr.kind != NodeKind::File {
+            if let Some(obj) = found.pinned {
+                self.store.unpin(obj);
+            }
+            return errno(if found.attr.kind == NodeKind::Dir {
+                libc::EISDIR
+            } else {
+                libc::EEXIST
+            });
+        }
+        let attr = self.enter(found);
+        let Some(hint) = made else {
+            return Ok((attr, self.open(ctx, attr.ino, flags)?));
+        };
+        let state = State {
+            data: Some(Arc::default()),
+            created: true,
+            replaces: true,
+            hint,
+            ty: Some(Ty::Str),
+            ..State::default()
+        };
+        Ok((attr, self.open_files.add(attr.ino, flags, ctx.tid, state)))
+    }
+
+    /// Request: make a file without opening it.
+    pub(crate) fn mknod(&self, ctx: &Ctx, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
+        if !matches!(mode & libc::S_IFMT, libc::S_IFREG | 0) {
+            return errno(libc::EPERM);
+        }
+        if self.find_control(ctx, parent, name)?.is_some() {
+            return errno(libc::EEXIST);
+        }
+        let dir = self.dir(parent)?;
+        self.make(ctx, dir, name, mode)?;
+        let ctx = &Ctx {
+            patient: true,
+            ..*ctx
+        };
+        Ok(self.enter(self.find(ctx, dir, name)?))
+    }
+}

@@ -1,0 +1,98 @@
+//! Requests that write a file: write. (`resize` is `commit`'s.)
+
+use super::commit::{MAX_FILE, overwrite};
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::{Place, Spot};
+use crate::fs::known::metadata::{Mark, fingerprint};
+use crate::fs::known::open_files::State;
+use crate::fs::text::scalars::{self, Ty};
+use crate::fs::tree::filesystem::Fs;
+use persist_core::store::In;
+use std::sync::Arc;
+
+impl Fs {
+    /// The type that what is written must fit.
+    fn bound_type(&self, place: &Place, state: &State) -> Option<Ty> {
+        let want = match place {
+            Place::Side(id) => lock(&self.sides).get(*id).and_then(|s| s.want),
+            other => Mark::of(other).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want)),
+        };
+        want.or(if state.created { None } else { state.ty })
+    }
+
+    /// Request: write.
+    pub(crate) fn write_file(&self, ctx: &Ctx, fh: u64, offset: u64, bytes: &[u8]) -> FsResult<u32> {
+        let handle = self.open_files.get(fh)?;
+        if !handle.write {
+            return errno(libc::EBADF);
+        }
+        let place = self.place(handle.ino)?;
+        let written = u32::try_from(bytes.len()).map_err(|_| FsError::Errno(libc::EINVAL))?;
+        if let Place::Lock(_) = place {
+            return Ok(written);
+        }
+        let mut state = handle.state(ctx)?;
+        // Before the first write since the file was opened, emptied or stored.
+        if let (Place::File(spot), false) = (&place, state.in_turn) {
+            if let Err(e) = self.wait_for_turn(ctx, spot) {
+                state.refused = !matches!(e, FsError::Blocked);
+                return Err(e);
+            }
+            state.in_turn = true;
+            state.refused = false;
+        }
+        self.ensure_data(ctx, &handle, &mut state)?;
+        let ty = self.bound_type(&place, &state);
+        let old_len = state.data.as_ref().map_or(0, |d| d.len());
+        let start = if handle.append { old_len as u64 } else { offset };
+        let end = start
+            .checked_add(bytes.len() as u64)
+            .filter(|e| *e <= MAX_FILE)
+            .ok_or(FsError::Errno(libc::EFBIG))?;
+        let (start, end) = (start as usize, end as usize);
+        let base = (handle.append && state.base.is_none()).then(|| {
+            state
+                .data
+                .as_ref()
+                .map_or((0, fingerprint(&[])), |d| (d.len(), fingerprint(d)))
+        });
+        if let Some(ty @ (Ty::Int | Ty::Float | Ty::Bool)) = ty {
+            let mut candidate = state.data.as_deref().cloned().unwrap_or_default();
+            overwrite(&mut candidate, start, end, bytes)?;
+            if !scalars::could_become(ty, &candidate) {
+                return errno(libc::EINVAL);
+            }
+            state.data = Some(Arc::new(candidate));
+        } else {
+            overwrite(
+                Arc::make_mut(state.data.get_or_insert_default()),
+                start,
+                end,
+                bytes,
+            )?;
+        }
+        state.base = state.base.or(base);
+        state.dirty = true;
+        handle.note_written(ctx.tid, Some(state.data.as_ref().map_or(0, |d| d.len() as u64)));
+        Ok(written)
+    }
+
+    /// Waits until no lock forbids to change the entry. What is written is stored at the close of the
+    /// file, but many programs (a shell's own `echo`) look only at what `write` says.
+    fn wait_for_turn(&self, ctx: &Ctx, spot: &Spot) -> FsResult<()> {
+        let tried = self.write(ctx, |w, _| match self.value_at(w, spot)? {
+            Some(old) if Ty::of(&old).is_some() => {
+                // A change that is taken back: it meets whatever the real one would.
+                self.set_at(w, spot, &In::None)?;
+                errno::<()>(libc::ECANCELED)
+            }
+            _ => Ok(()),
+        });
+        match tried {
+            Err(FsError::Errno(libc::ECANCELED)) => Ok(()),
+            Err(e) if e.is_gone() => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! Extended attributes: the types, classes and keys that names and text cannot carry.
+//!
+//! | attribute | on | is |
+//! | --- | --- | --- |
+//! | `user.persist.type` | everything | `none bool int float str bytes dict list object` |
+//! | `user.persist.class` | directories of objects | `module:qualname`; empty for a generic object |
+//! | `user.persist.key` | entries with a long name | the whole key: `s:text`, `i:5`, `b:00ff` |
+//!
+//! Setting a type converts: a file keeps its bytes and reads as before (`EINVAL` where they do not
+//! fit the type); an empty file waits for its first write; a directory of entries `0`..`n-1` becomes
+//! a list, in any order, also with items still to come.
+
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::metadata::Mark;
+use crate::fs::known::sides::{Content, Side};
+use crate::fs::text::keys::OwnedKey;
+use crate::fs::text::list_entries;
+use crate::fs::text::names;
+use crate::fs::text::scalars::{self, Scalar, Ty};
+use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::values::owned_key;
+use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
+use std::sync::Arc;
+
+const TYPE: &[u8] = b"user.persist.type";
+const CLASS: &[u8] = b"user.persist.class";
+const KEY: &[u8] = b"user.persist.key";
+/// Items a conversion to a list takes.
+const MAX_ITEMS: u64 = 1 << 32;
+
+impl Fs {
+    /// Request: an attribute's value.
+    pub(crate) fn getxattr(&self, ctx: &Ctx, ino: u64, name: &[u8]) -> FsResult<Vec<u8>> {
+        if !name.starts_with(b"user.persist.") {
+            // Asked twice for every line of `ls -l`, and at every write: answered at once.
+            return errno(if name.starts_with(b"system.") {
+                libc::EOPNOTSUPP
+            } else {
+                libc::ENODATA
+            });
+        }
+        let place = self.place(ino)?;
+        match name {
+            TYPE => self.type_name(ctx, &place).map(|n| n.as_bytes().to_vec()),
+            CLASS => match place {
+                Place::Dir(obj) => match self.read(ctx, |r| Ok(r.class(obj)?))? {
+                    Some(class) => Ok(class.into_bytes()),
+                    None => errno(libc::ENODATA),
+                },
+                _ => errno(libc::ENODATA),
+            },
+            KEY => match self.long_key_of(ctx, &place)? {
+                Some(key) => Ok(names::key_text(&key)),
+                None => errno(libc::ENODATA),
+            },
+            _ => errno(libc::ENODATA),
+        }
+    }
+
+    /// Request: the names of the attributes, each with a NUL.
+    pub(crate) fn listxattr(&self, ctx: &Ctx, ino: u64) -> FsResult<Vec<u8>> {
+        let place = self.place(ino)?;
+        let mut found: Vec<&[u8]> = Vec::new();
+        match &place {
+            Place::File(_) | Place::Side(_) => found.push(TYPE),
+            Place::Dir(obj) => {
+                found.push(TYPE);
+                if self.read(ctx, |r| Ok(r.kind(*obj)?))? == Kind::Object {
+                    found.push(CLASS);
+                }
+            }
+            _ => {}
+        }
+        if self.long_key_of(ctx, &place)?.is_some() {
+            found.push(KEY);
+        }
+        Ok(found.iter().flat_map(|n| n.iter().copied().chain([0])).collect())
+    }
+
+    fn type_name(&self, ctx: &Ctx, place: &Place) -> FsResult<&'static str> {
+        match place {
+            Place::Dir(obj) => Ok(match self.read(ctx, |r| Ok(r.kind(*obj)?))? {
+                Kind::Dict => "dict",
+                Kind::List => "list",
+                Kind::Object => "object",
+            }),
+            Place::File(spot) => {
+                let want =
+                    Mark::of(place).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want));
+                let value = self.read(ctx, |r| self.value_at(r, spot))?;
+                match want.or(value.as_ref().and_then(Ty::of)) {
+                    Some(ty) => Ok(ty.name()),
+                    None => errno(libc::ESTALE),
+                }
+            }
+            Place::Side(id) => match lock(&self.sides).get(*id) {
+                Some(Side {
+                    content: Content::File(scalar),
+                    want,
+                    ..
+                }) => Ok(want.unwrap_or(scalar.ty()).name()),
+                _ => errno(libc::ENODATA),
+            },
+            _ => errno(libc::ENODATA),
+        }
+    }
+
+    /// The key of an entry whose name holds a hash of it.
+    fn long_key_of(&self, ctx: &Ctx, place: &Place) -> FsResult<Option<OwnedKey>> {
+        let key = match place {
+            Place::File(Spot {
+                slot: Slot::Key(key), ..
+            }) => Some(key.clone()),
+            Place::Dir(obj) if *obj != self.root => self.read(ctx, |r| match r.home(*obj)? {
+                Some((_, Step::Key(key))) => owned_key(r, &key).map(Some),
+                _ => Ok(None),
+            })?,
+            Place::Side(id) => return Ok(lock(&self.sides).get(*id).and_then(|s| s.key.clone())),
+            _ => None,
+        };
+        Ok(key.filter(|k| names::is_long(&names::name_of(k))))
+    }
+
+    /// Request: set an attribute.
+    pub(crate) fn setxattr(&self, ctx: &Ctx, ino: u64, name: &[u8], value: &[u8]) -> FsResult<()> {
+        let place = self.place(ino)?;
+        match (name, &place) {
+            (TYPE, Place::Dir(obj)) => self.set_kind(ctx, *obj, value),
+            (TYPE, Place::File(_) | Place::Side(_)) => match Ty::named(value) {
+                Some(ty) => self.set_type(ctx, ino, &place, ty),
+                None => errno(libc::EINVAL),
+            },
+            (CLASS, Place::Dir(obj)) => {
+                let class = std::str::from_utf8(value).map_err(|_| FsError::Errno(libc::EINVAL))?;
+                self.write(ctx, |w, _| {
+                    if w.class(*obj)?.as_deref() != Some(class) {
+                        w.convert(*obj, Kind::Object, class)?;
+                    }
+                    Ok(())
+                })
+            }
+            (KEY, Place::Dir(_) | Place::File(_) | Place::Side(_)) => {
+                let key = names::key_from_text(value).ok_or(FsError::Errno(libc::EINVAL))?;
+                self.set_key(ctx, &place, key)
+            }
+            (TYPE | CLASS | KEY, _) => errno(libc::EINVAL),
+            _ => errno(libc::EOPNOTSUPP),
+        }
+    }
+
+    /// Request: remove an attribute. `rsync -X` removes what its source has not: that is accepted, and
+    /// the type stays, as it does when a file is overwritten.
+    pub(crate) fn removexattr(&self, name: &[u8]) -> FsResult<()> {
+        match name {
+            TYPE | CLASS | KEY => Ok(()),
+            _ => errno(libc::ENODATA),
+        }
+    }
+
+    /// Gives a file a type.
+    fn set_type(&self, ctx: &Ctx, ino: u64, place: &Place, ty: Ty) -> FsResult<()> {
+        for handle in self.open_files.of_inode(ino) {
+            let mut state = handle.state(ctx)?;
+            let empty = state.data.as_ref().is_none_or(|d| d.is_empty());
+            if state.dirty && !empty {
+                self.commit(ctx, &handle, &mut state, Some(ty))?;
+            }
+            state.created = false;
+            state.hint = None;
+        }
+        let exact = self.config.exact;
+        match place {
+            Place::Side(id) => {
+                let mut sides = lock(&self.sides);
+                let Some(side) = sides.get_mut(*id) else {
+                    return errno(libc::ESTALE);
+                };
+                let Content::File(old) = &side.content else {
+                    return errno(libc::EINVAL);
+                };
+                let bytes = old.render(exact);
+                match retyped(ty, &bytes, exact) {
+                    Retyped::Value(scalar) => {
+                        side.content = Content::File(Arc::new(scalar.into_owned()));
+                        side.want = None;
+                    }
+                    Retyped::Waits => side.want = Some(ty),
+                    Retyped::Unfit => return errno(libc::EINVAL),
+                }
+                side.typed = true;
+                Ok(())
+            }
+            Place::File(spot) => {
+                let waits = self.write(ctx, |w, _| {
+                    let Some(old) = self.value_at(w, spot)? else {
+                        return errno(libc::ESTALE);
+                    };
+                    let Some(old_ty) = Ty::of(&old) else {
+                        return errno(libc::ESTALE);
+                    };
+                    if old_ty == ty {
+                        return Ok(false);
+                    }
+                    let bytes = self.whole(w, &old)?;
+                    match retyped(ty, &bytes, exact) {
+                        Retyped::Value(scalar) => self.set_at(w, spot, &scalar.as_in()).map(|()| false),
+                        Retyped::Waits => Ok(true),
+                        Retyped::Unfit => errno(libc::EINVAL),
+                    }
+                })?;
+                if let Some(mark) = Mark::of(place) {
+                    let mut memory = lock(&self.metadata);
+                    if waits || memory.get(&mark).is_some() {
+                        let memo = memory.at(mark);
+                        memo.want = waits.then_some(ty);
+                        memo.fresh = None;
+                    }
+                }
+                for handle in self.open_files.of_inode(ino) {
+                    handle.state(ctx)?.ty = Some(ty);
+                }
+                Ok(())
+            }
+            _ => errno(libc::EINVAL),
+        }
+    }
+
+    /// Makes a container a dict, list or object.
+    fn set_kind(&self, ctx: &Ctx, obj: Obj, name: &[u8]) -> FsResult<()> {
+        let kind = match name {
+            b"dict" => Kind::Dict,
+            b"list" => Kind::List,
+            b"object" => Kind::Object,
+            _ => return errno(libc::EINVAL),
+        };
+        let now = self.read(ctx, |r| Ok(r.kind(obj)?))?;
+        if now == kind {
+            return Ok(());
+        }
+        if kind == Kind::List {
+            return self.make_list(ctx, obj);
+        }
+        if lock(&self.sides).any(obj.id) && now == Kind::List {
+            return errno(libc::EBUSY);
+        }
+        self.write(ctx, |w, _| Ok(w.convert(obj, kind, "")?))?;
+        lock(&self.lists).forget(obj.id);
+        self.forget_entries(obj);
+        Ok(())
+    }
+
+    /// Makes a dict a list. Entries that leave a gap below them (a symlink whose target is still to
+    /// come, a file not yet restored) wait beside it.
+    fn make_list(&self, ctx: &Ctx, obj: Obj) -> FsResult<()> {
+        let links = lock(&self.sides).list(obj.id, 0);
+        let mut serials = Vec::new();
+        for (id, side) in &links {
+            match list_entries::index_of(&side.name) {
+                Some(n) => serials.push((*id, Some(n))),
+                None if list_entries::is_temporary(&side.name) => serials.push((*id, None)),
+                None => return errno(libc::EINVAL),
+            }
+        }
+        let waiting = self.write(ctx, |w, _| {
+            let mut keys = self.index_keys(w, obj)?;
+            keys.sort_unstable_by_key(|(n, _)| *n);
+            if keys.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                return errno(libc::EINVAL);
+            }
+            let ready = keys
+                .iter()
+                .enumerate()
+                .take_while(|(at, (n, _))| *at as u64 == *n)
+                .count();
+            let mut waiting = Vec::new();
+            for (n, key) in keys.drain(ready..) {
+                let Some(value) = w.get(obj, &key.as_key())? else {
+                    continue;
+                };
+                let content = match &value {
+                    // Pinned before its last reference goes.
+                    Value::Obj(child) if w.is_home(*child, obj, &Step::Key(key.to_value()))? => {
+                        w.pin(*child)?;
+                        Content::Dir(*child)
+                    }
+                    Value::Obj(child) => {
+                        let target = self.link_text(w, obj, *child)?;
+                        Content::Link { target, waits: None }
+                    }
+                    other => Content::File(Arc::new(self.scalar(w, other)?)),
+                };
+                w.remove(obj, &key.as_key())?;
+                waiting.push((n, key, content));
+            }
+            w.convert(obj, Kind::List, "")?;
+            Ok(waiting)
+        })?;
+        let ctx = &Ctx {
+            patient: true,
+            ..*ctx
+        };
+        for (id, serial) in serials {
+            if let Some(side) = lock(&self.sides).get_mut(id) {
+                side.serial = serial;
+                side.temporary = serial.is_none();
+            }
+        }
+        let ready = self.read(ctx, |r| Ok(r.len(obj)?)).unwrap_or(0);
+        for (n, key, content) in waiting {
+            let side = Side::new(obj, n.to_string().as_bytes(), Some(n), content);
+            let (id, _) = lock(&self.sides).add(side);
+            let from = Spot {
+                parent: obj,
+                slot: Slot::Key(key),
+            };
+            let mut nodes = lock(&self.inodes);
+            nodes.moved(&Place::File(from.clone()), &Place::Side(id));
+            nodes.moved(&Place::Link(from.clone()), &Place::Side(id));
+            drop(nodes);
+            lock(&self.metadata).renamed(&Mark::Entry(obj.id, from.slot), Mark::Side(id), 0);
+        }
+        // The entries that are items now keep their inodes.
+        for n in 0..ready.min(1 << 16) {
+            for key in [OwnedKey::Str(n.to_string().into_bytes()), OwnedKey::Int(n as i64)] {
+                let from = Spot {
+                    parent: obj,
+                    slot: Slot::Key(key),
+                };
+                let to = Spot {
+                    parent: obj,
+                    slot: Slot::Item(n),
+                };
+                let mut nodes = lock(&self.inodes);
+                nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
+                nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
+                drop(nodes);
+                let salt = self.salt(&to);
+                let (from, to) = (Mark::Entry(obj.id, from.slot), Mark::Entry(obj.id, to.slot));
+                let mut memory = lock(&self.metadata);
+                if memory.get(&from).is_some() {
+                    memory.renamed(&from, to, salt);
+                }
+            }
+        }
+        self.entry_appeared(ctx, obj, b"");
+        Ok(())
+    }
+
+    /// The keys of a dict, all of which must be indices.
+    fn index_keys(&self, r: &Reader<'_>, obj: Obj) -> FsResult<Vec<(u64, OwnedKey)>> {
+        if r.len(obj)? > MAX_ITEMS {
+            return errno(libc::EFBIG);
+        }
+        let (mut keys, mut cursor) = (Vec::new(), 0);
+        while let Some(entry) = r.next(obj, cursor)? {
+            cursor = entry.cursor;
+            let n = match &entry.key {
+                Value::Int(n) => u64::try_from(*n).ok(),
+                Value::Str { bytes, .. } => list_entries::index_of(bytes),
+                _ => None,
+            };
+            match (n, OwnedKey::from_value(&entry.key)) {
+                (Some(n), Some(key)) => keys.push((n, key)),
+                _ => return errno(libc::EINVAL),
+            }
+        }
+        Ok(keys)
+    }
+
+    /// A scalar of the store, whole and owned.
+    pub(crate) fn scalar(&self, w: &Writer<'_>, value: &Value) -> FsResult<Scalar<'static>> {
+        if let Some(scalar) = Scalar::from_value(value) {
+            return Ok(scalar.into_owned());
+        }
+        let Some(ty) = Ty::of(value) else {
+            return errno(libc::EINVAL);
+        };
+        let bytes = self.whole(w, value)?;
+        let scalar = scalars::parse_as(ty, &bytes, self.config.exact);
+        scalar.map(Scalar::into_owned).ok_or(FsError::Errno(libc::EINVAL))
+    }
+
+    fn forget_entries(&self, obj: Obj) {
+        lock(&self.metadata).forget_items(obj.id);
+    }
+
+    /// Tells the whole key of an entry: now if its name is that key's, else when it is renamed to it.
+    fn set_key(&self, ctx: &Ctx, place: &Place, key: OwnedKey) -> FsResult<()> {
+        let spot = match place {
+            Place::File(spot) => spot.clone(),
+            Place::Dir(obj) => {
+                let home = self.read(ctx, |r| match r.home(*obj)? {
+                    Some((parent, Step::Key(key))) => Ok(Some((parent, owned_key(r, &key)?))),
+                    _ => Ok(None),
+                })?;
+                match home {
+                    Some((parent, key)) => Spot {
+                        parent,
+                        slot: Slot::Key(key),
+                    },
+                    None => return errno(libc::EINVAL),
+                }
+            }
+            Place::Side(id) => {
+                if let Some(side) = lock(&self.sides).get_mut(*id) {
+                    side.key = Some(key);
+                }
+                return Ok(());
+            }
+            _ => return errno(libc::EINVAL),
+        };
+        let Slot::Key(now) = &spot.slot else {
+            return errno(libc::EINVAL);
+        };
+        if *now == key {
+            return Ok(());
+        }
+        let name = names::name_of(&key);
+        let stands_for_itself = matches!(now, OwnedKey::Str(text) if names::is_long(text) && *text == name);
+        if !stands_for_itself {
+            if let Some(mark) = Mark::of(place) {
+                lock(&self.metadata).at(mark).key = Some(key);
+            }
+            return Ok(());
+        }
+        let to = Spot {
+            parent: spot.parent,
+            slot: Slot::Key(key),
+        };
+        self.write(ctx, |w, _| {
+            Ok(w.rename(spot.parent, &self.step(&spot)?, to.parent, &self.step(&to)?)?)
+        })?;
+        self.spot_moved(&spot, &to);
+        Ok(())
+    }
+
+    /// An entry has moved within the store.
+    pub(crate) fn spot_moved(&self, from: &Spot, to: &Spot) {
+        let mut nodes = lock(&self.inodes);
+        nodes.deleted(&Place::File(to.clone()));
+        nodes.deleted(&Place::Link(to.clone()));
+        nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
+        nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
+        drop(nodes);
+        let salt = self.salt(from) ^ self.salt(to);
+        let from = Mark::Entry(from.parent.id, from.slot.clone());
+        lock(&self.metadata).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()), salt);
+    }
+}
+
+/// What becomes of a file's bytes under a new type.
+enum Retyped<'a> {
+    Value(Scalar<'a>),
+    /// An empty file that is to be a number: it gets its value with its first write.
+    Waits,
+    Unfit,
+}
+
+fn retyped<'a>(ty: Ty, bytes: &'a [u8], exact: bool) -> Retyped<'a> {
+    match scalars::parse_as(ty, bytes, exact) {
+        Some(scalar) => Retyped::Value(scalar),
+        None if bytes.is_empty() => Retyped::Waits,
+        None => Retyped::Unfit,
+    }
+}

@@ -1,0 +1,284 @@
+//! Numbers as text: ints of any size, and floats as Python's `repr` writes them.
+//!
+//! Decimal conversion takes time quadratic in the digits, so it is bounded, by the same limit
+//! Python has: longer ints are written and read in hexadecimal (`0x...`), which is linear.
+
+/// Decimal digits written or read at most (Python's `sys.int_info.default_max_str_digits`).
+pub(crate) const MAX_DIGITS: usize = 4300;
+/// Bytes of magnitude beyond which there are surely more digits than that.
+const MAX_DECIMAL_BYTES: usize = 1786;
+
+/// The text of an int: sign and little-endian magnitude.
+pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
+    let used = magnitude.len() - magnitude.iter().rev().take_while(|b| **b == 0).count();
+    let magnitude = &magnitude[..used];
+    let sign = if negative { "-" } else { "" };
+    if used <= MAX_DECIMAL_BYTES {
+        let digits = decimal(magnitude);
+        if digits.len() <= MAX_DIGITS {
+            return format!("{sign}{digits}");
+        }
+    }
+    let mut bytes = magnitude.iter().rev();
+    let first = bytes.next().map_or_else(String::new, |b| format!("{b:x}"));
+    let rest: Vec<u8> = bytes.copied().collect();
+    format!("{sign}0x{first}{}", super::hex::hex(&rest))
+}
+
+fn decimal(magnitude: &[u8]) -> String {
+    // Most significant limb first; divide by 10^9 until nothing is left.
+    let mut limbs: Vec<u32> = magnitude
+        .chunks(4)
+        .map(|c| c.iter().rev().fold(0u32, |word, b| word << 8 | u32::from(*b)))
+        .rev()
+        .collect();
+    let mut groups: Vec<u32> = Vec::new();
+    while !limbs.is_empty() {
+        let mut rest: u64 = 0;
+        for limb in &mut limbs {
+            let value = rest << 32 | u64::from(*limb);
+            *limb = (value / 1_000_000_000) as u32;
+            rest = value % 1_000_000_000;
+        }
+        groups.push(rest as u32);
+        let zeros = limbs.iter().take_while(|l| **l == 0).count();
+        limbs.drain(..zeros);
+    }
+    let mut text = groups.pop().unwrap_or(0).to_string();
+    for group in groups.iter().rev() {
+        text.push_str(&format!("{group:09}"));
+    }
+    text
+}
+
+/// An int read from text: sign and little-endian magnitude without trailing zeros.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct BigInt {
+    /// True below zero.
+    pub(crate) negative: bool,
+    /// Little-endian, without trailing zeros.
+    pub(crate) magnitude: Vec<u8>,
+}
+
+impl BigInt {
+    /// The same as 64 bits, if it fits.
+    pub(crate) fn small(&self) -> Option<i64> {
+        if self.magnitude.len() > 8 {
+            return None;
+        }
+        let mut bytes = [0u8; 8];
+        bytes[..self.magnitude.len()].copy_from_slice(&self.magnitude);
+        let size = u64::from_le_bytes(bytes);
+        if self.negative {
+            0i64.checked_sub_unsigned(size)
+        } else {
+            i64::try_from(size).ok()
+        }
+    }
+}
+
+/// Reads an int as Python's `int(text, 0)` does for decimal and hexadecimal (leading zeros and
+/// single underscores between digits allowed). None if it is none, or too long in decimal.
+pub(crate) fn parse_int(text: &str) -> Option<BigInt> {
+    let (negative, body) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let hexadecimal = body.strip_prefix("0x").or_else(|| body.strip_prefix("0X"));
+    let digits = strip_underscores(hexadecimal.unwrap_or(body))?;
+    if digits.is_empty() {
+        return None;
+    }
+    let mut magnitude = if hexadecimal.is_some() {
+        from_hex(&digits)?
+    } else {
+        from_decimal(&digits)?
+    };
+    while magnitude.last() == Some(&0) {
+        magnitude.pop();
+    }
+    Some(BigInt {
+        negative: negative && !magnitude.is_empty(),
+        magnitude,
+    })
+}
+
+/// Takes out underscores between digits; None where one stands elsewhere.
+fn strip_underscores(text: &str) -> Option<String> {
+    if text.starts_with('_') || text.ends_with('_') || text.contains("__") {
+        return None;
+    }
+    Some(text.chars().filter(|c| *c != '_').collect())
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let bytes = digits.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len() / 2 + 1);
+    for pair in bytes.rchunks(2) {
+        let mut value = 0u8;
+        for c in pair {
+            value = value << 4 | (*c as char).to_digit(16)? as u8;
+        }
+        out.push(value);
+    }
+    Some(out)
+}
+
+fn from_decimal(digits: &str) -> Option<Vec<u8>> {
+    if digits.len() > MAX_DIGITS || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let mut limbs: Vec<u32> = Vec::new();
+    let first = digits.len() % 9;
+    let groups = std::iter::once(&digits[..first])
+        .chain((first..digits.len()).step_by(9).map(|at| &digits[at..at + 9]))
+        .filter(|g| !g.is_empty());
+    for group in groups {
+        let mut carry = group.parse::<u64>().ok()?;
+        let scale = 10u64.pow(group.len() as u32);
+        for limb in &mut limbs {
+            let value = u64::from(*limb) * scale + carry;
+            *limb = value as u32;
+            carry = value >> 32;
+        }
+        if carry > 0 {
+            limbs.push(carry as u32);
+        }
+    }
+    Some(limbs.iter().flat_map(|l| l.to_le_bytes()).collect())
+}
+
+/// The text of a float, as Python's `repr` has it: the shortest that reads back as the same.
+pub(crate) fn float_text(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf".into() } else { "-inf".into() };
+    }
+    // Rust's digits are the shortest too; only the layout differs.
+    let scientific = format!("{value:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
+    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
+    if !(-4..16).contains(&exponent) {
+        let point = if digits.len() > 1 {
+            format!("{}.{}", &digits[..1], &digits[1..])
+        } else {
+            digits
+        };
+        let mark = if exponent < 0 { '-' } else { '+' };
+        return format!("{sign}{point}e{mark}{:02}", exponent.abs());
+    }
+    if exponent < 0 {
+        return format!("{sign}0.{}{digits}", "0".repeat((-exponent - 1) as usize));
+    }
+    let whole = exponent as usize + 1;
+    if digits.len() > whole {
+        format!("{sign}{}.{}", &digits[..whole], &digits[whole..])
+    } else {
+        format!("{sign}{digits}{}.0", "0".repeat(whole - digits.len()))
+    }
+}
+
+/// Reads a float as Python's `float(text)` does (without the blanks around it).
+pub(crate) fn parse_float(text: &str) -> Option<f64> {
+    let text = strip_underscores(text)?;
+    // Rust also takes what Python does, and nothing more but the empty string, which fails here.
+    let body = text.trim_start_matches(['+', '-']);
+    if body.is_empty() || text.len() - body.len() > 1 {
+        return None;
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn floats_as_python_prints_them() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (123456.789, "123456.789"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e16, "1.5e+16"),
+            (1e-4, "0.0001"),
+            (1e-5, "1e-05"),
+            (1.25e-7, "1.25e-07"),
+            (1e100, "1e+100"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(float_text(value), text);
+        }
+    }
+
+    #[test]
+    fn floats_read() {
+        for bad in ["", "+", "--1", "1_", "_1", "1__0", "0x10", "1e", "abc"] {
+            assert_eq!(parse_float(bad), None, "{bad}");
+        }
+        assert_eq!(parse_float("1_000.5"), Some(1000.5));
+        assert_eq!(parse_float("-Infinity"), Some(f64::NEG_INFINITY));
+        assert!(parse_float("NaN").is_some_and(f64::is_nan));
+    }
+
+    #[test]
+    fn ints_read() {
+        for bad in ["", "-", "+-1", "1.0", "0x", "1_", "__1", "1 2", "ten"] {
+            assert_eq!(parse_int(bad), None, "{bad}");
+        }
+        assert_eq!(
+            parse_int("-9223372036854775808").and_then(|i| i.small()),
+            Some(i64::MIN)
+        );
+        assert_eq!(
+            parse_int("9223372036854775807").and_then(|i| i.small()),
+            Some(i64::MAX)
+        );
+        assert_eq!(parse_int("9223372036854775808").and_then(|i| i.small()), None);
+        assert_eq!(parse_int("-0").map(|i| i.negative), Some(false));
+        assert_eq!(parse_int("0xFf").and_then(|i| i.small()), Some(255));
+        assert_eq!(parse_int(&"9".repeat(MAX_DIGITS + 1)), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn ints_come_back(negative: bool, mut magnitude in proptest::collection::vec(any::<u8>(), 0..80)) {
+            while magnitude.last() == Some(&0) { magnitude.pop(); }
+            let negative = negative && !magnitude.is_empty();
+            let text = int_text(negative, &magnitude);
+            prop_assert_eq!(parse_int(&text), Some(BigInt { negative, magnitude }));
+        }
+
+        #[test]
+        fn small_ints_print_as_rust_prints_them(value: i64) {
+            prop_assert_eq!(int_text(value < 0, &value.unsigned_abs().to_le_bytes()), value.to_string());
+        }
+
+        #[test]
+        fn long_ints_come_back(byte in 1u8.., len in 1700usize..2000) {
+            let text = int_text(true, &vec![byte; len]);
+            prop_assert_eq!(parse_int(&text), Some(BigInt { negative: true, magnitude: vec![byte; len] }));
+        }
+
+        #[test]
+        fn floats_come_back(bits: u64) {
+            let value = f64::from_bits(bits);
+            prop_assume!(!value.is_nan());
+            prop_assert_eq!(parse_float(&float_text(value)).map(f64::to_bits), Some(bits));
+        }
+    }
+}

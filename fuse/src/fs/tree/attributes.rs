@@ -1,0 +1,201 @@
+//! Attributes: what `stat` shows of each kind of entry.
+//!
+//! | attribute | is |
+//! | --- | --- |
+//! | size | of a file: exactly its bytes; of a directory: its number of entries |
+//! | mtime | of a directory: the container's; of a file: what a tool set, as long as the content stays; else the container's when this content was first seen; in a list always the list's |
+//! | mode, owner | from the mount options, or what a tool set (kept until the umount) |
+//! | links | 1; for a directory too, which tells `find` nothing about subdirectories |
+
+use super::filesystem::Fs;
+use crate::fs::context::{lock, time_of};
+use crate::fs::error::FsResult;
+use crate::fs::known::inodes::{Slot, Spot};
+use crate::fs::known::metadata::{Mark, fingerprint};
+use crate::fs::known::sides::{Content, Side};
+use crate::fs::text::scalars::Scalar;
+use persist_core::store::{LargeKind, Obj, Reader, Value};
+use std::time::SystemTime;
+
+/// What a node is to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NodeKind {
+    Dir,
+    File,
+    Link,
+}
+
+/// The attributes of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attr {
+    pub(crate) ino: u64,
+    pub(crate) kind: NodeKind,
+    pub(crate) size: u64,
+    pub(crate) mtime: SystemTime,
+    pub(crate) atime: SystemTime,
+    pub(crate) mode: u16,
+    pub(crate) links: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// A time to set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NewTime {
+    Now,
+    At(SystemTime),
+}
+
+impl NewTime {
+    /// The time itself.
+    pub(crate) fn value(self) -> SystemTime {
+        match self {
+            NewTime::Now => SystemTime::now(),
+            NewTime::At(t) => t,
+        }
+    }
+}
+
+/// What `setattr` is to change.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Changes {
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) size: Option<u64>,
+    pub(crate) atime: Option<NewTime>,
+    pub(crate) mtime: Option<NewTime>,
+}
+
+impl Fs {
+    fn plain(&self, kind: NodeKind, size: u64, mtime: SystemTime) -> Attr {
+        let mode = match kind {
+            NodeKind::Dir => 0o777 & !self.config.umask,
+            NodeKind::File => 0o666 & !self.config.umask,
+            NodeKind::Link => 0o777,
+        };
+        let (uid, gid) = (self.config.uid, self.config.gid);
+        Attr {
+            ino: 0,
+            kind,
+            size,
+            mtime,
+            atime: mtime,
+            mode,
+            links: 1,
+            uid,
+            gid,
+        }
+    }
+
+    /// The attributes of a made-up file or directory.
+    pub(crate) fn control_attr(&self, kind: NodeKind, size: u64) -> Attr {
+        self.plain(kind, size, self.started)
+    }
+
+    /// Puts what is remembered into the attributes; `print` stands for the content of a file.
+    fn remembered(&self, mark: Mark, mut attr: Attr, print: Option<u64>) -> Attr {
+        let mut memory = lock(&self.metadata);
+        if let Some(memo) = memory.get(&mark) {
+            attr.mode = memo.mode.unwrap_or(attr.mode);
+            attr.uid = memo.uid.unwrap_or(attr.uid);
+            attr.gid = memo.gid.unwrap_or(attr.gid);
+            let atime = memo.atime;
+            let set = memo
+                .mtime
+                .filter(|(_, of)| Some(*of) == print)
+                .map(|(time, _)| time);
+            if let Some(time) = set {
+                attr.mtime = time;
+                attr.atime = atime.unwrap_or(time);
+                return attr;
+            }
+            attr.atime = atime.unwrap_or(attr.mtime);
+        }
+        // All items of a list are as old as the list: names alone tell them apart.
+        if let (Some(print), false) = (print, matches!(mark, Mark::Entry(_, Slot::Item(_)))) {
+            attr.mtime = memory.changed(mark, print, attr.mtime);
+        }
+        attr
+    }
+
+    /// The size of a scalar's file.
+    pub(crate) fn file_size(&self, r: &Reader<'_>, value: &Value) -> FsResult<u64> {
+        Ok(match value {
+            Value::Str { bytes, no_newline } => {
+                bytes.len() as u64 + u64::from(!no_newline && !self.config.exact)
+            }
+            Value::Bytes(b) => b.len() as u64,
+            Value::Large(large) => match large.kind {
+                LargeKind::Str { no_newline } => large.len + u64::from(!no_newline && !self.config.exact),
+                LargeKind::Bytes => large.len,
+                LargeKind::Int { negative } => {
+                    // Hexadecimal: two digits a byte, but one for a first byte below 16.
+                    let mut top = [0u8];
+                    r.large_read(large, large.len.saturating_sub(1), &mut top)?;
+                    let extra =
+                        2 + u64::from(negative) + u64::from(!self.config.exact) - u64::from(top[0] < 16);
+                    large.len * 2 + extra
+                }
+            },
+            other => Scalar::from_value(other).map_or(0, |s| s.render(self.config.exact).len() as u64),
+        })
+    }
+
+    /// The fingerprint of a scalar's file. A large one is known by its id.
+    pub(crate) fn print_of(&self, value: &Value) -> Option<u64> {
+        match value {
+            Value::Large(large) => Some(fingerprint(&large.id.to_le_bytes())),
+            _ => Scalar::from_value(value).map(|s| fingerprint(&s.render(self.config.exact))),
+        }
+    }
+
+    /// The attributes of a scalar.
+    pub(crate) fn file_attr(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Attr> {
+        let attr = self.plain(
+            NodeKind::File,
+            self.file_size(r, value)?,
+            time_of(r.mtime(spot.parent)?),
+        );
+        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
+        let print = self.print_of(value).map(|p| p ^ self.salt(spot));
+        Ok(self.remembered(mark, attr, print))
+    }
+
+    /// What an entry's place adds to its fingerprint: an item of a list is another file when its index
+    /// changes, since to `rsync` and its like the name is the file.
+    pub(crate) fn salt(&self, spot: &Spot) -> u64 {
+        match spot.slot {
+            Slot::Key(_) => 0,
+            Slot::Item(serial) => {
+                let index = lock(&self.lists).at(spot.parent.id, serial).index;
+                fingerprint(&index.to_le_bytes())
+            }
+        }
+    }
+
+    /// The attributes of a reference.
+    pub(crate) fn link_attr(&self, r: &Reader<'_>, parent: Obj, size: u64) -> FsResult<Attr> {
+        Ok(self.plain(NodeKind::Link, size, time_of(r.mtime(parent)?)))
+    }
+
+    /// The attributes of a container.
+    pub(crate) fn dir_attr(&self, r: &Reader<'_>, obj: Obj) -> FsResult<Attr> {
+        let attr = self.plain(NodeKind::Dir, r.len(obj)?, time_of(r.mtime(obj)?));
+        Ok(self.remembered(Mark::Dir(obj.id), attr, None))
+    }
+
+    /// The attributes of a side file or symlink.
+    pub(crate) fn side_attr(&self, id: u64, side: &Side) -> Attr {
+        let (kind, size, print) = match &side.content {
+            Content::File(scalar) => {
+                let bytes = scalar.render(self.config.exact);
+                (NodeKind::File, bytes.len() as u64, Some(fingerprint(&bytes)))
+            }
+            Content::Dir(_) => (NodeKind::Dir, 0, None),
+            Content::Link { target, .. } => (NodeKind::Link, target.len() as u64, None),
+        };
+        let attr = self.plain(kind, size, self.started);
+        self.remembered(Mark::Side(id), attr, print)
+    }
+}

@@ -1,0 +1,268 @@
+//! The filesystem: a store, what is known besides it, and sections that wait as a request may.
+//!
+//! 1. A request that would wait gives `FsError::Blocked` on a context that is not patient, and has
+//!    then changed nothing that running it again would not change in the same way.
+
+use super::durability;
+use crate::fs::context::{Config, Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno, would_wait};
+use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
+use crate::fs::known::list_names::Lists;
+use crate::fs::known::locks::Locks;
+use crate::fs::known::metadata::{Mark, Metadata};
+use crate::fs::known::open_files::OpenFiles;
+use crate::fs::known::sides::Sides;
+use crate::kernel::processes;
+use persist_core::Error;
+use persist_core::store::{Actor, Obj, ObjectId, Reader, Store, Wait, Writer};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+/// How long a read waits for the end of another owner's transaction.
+const READ_WAIT: Duration = Duration::from_secs(30);
+
+/// A mounted store.
+pub(crate) struct Fs {
+    pub(in crate::fs) store: Store,
+    pub(in crate::fs) root: Obj,
+    pub(in crate::fs) config: Config,
+    pub(in crate::fs) inodes: Mutex<Inodes>,
+    pub(in crate::fs) lists: Mutex<Lists>,
+    pub(in crate::fs) sides: Mutex<Sides>,
+    pub(in crate::fs) metadata: Mutex<Metadata>,
+    pub(in crate::fs) open_files: OpenFiles,
+    pub(in crate::fs) locks: Locks,
+    pub(in crate::fs) started: SystemTime,
+}
+
+/// What the kernel holds of a filesystem and what was told about it: of a snapshot, which never changes, it stays true
+/// while nobody has it open.
+pub(crate) struct Known {
+    inodes: Inodes,
+    lists: Lists,
+    metadata: Metadata,
+}
+
+impl Known {
+    /// Nothing. 0: of the mounted store, else of the view of this number.
+    pub(crate) fn new(view: u64) -> Known {
+        Known {
+            inodes: Inodes::new(view),
+            lists: Lists::default(),
+            metadata: Metadata::default(),
+        }
+    }
+
+    /// The kernel holds an inode no more.
+    pub(crate) fn forget(&mut self, ino: u64, lookups: u64) {
+        // A closed store holds no pins.
+        let _ = self.inodes.forget(ino, lookups);
+    }
+
+    /// True if the kernel holds nothing of it.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.inodes.is_empty()
+    }
+}
+
+/// A change to the names of a list that a write section makes when it is complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Renumber {
+    /// The item with this serial was removed.
+    Removed(ObjectId, u64),
+    /// It was put back.
+    Restored(ObjectId, u64),
+}
+
+impl Fs {
+    /// The filesystem of an open store.
+    pub(crate) fn new(store: Store, config: Config) -> Fs {
+        Fs::of(store, config, Known::new(0))
+    }
+
+    /// A view of an opened snapshot of this store, and what is known of it.
+    pub(crate) fn view(&self, snapshot: Store, known: Known) -> Fs {
+        let mut view = Fs::of(snapshot, self.config.clone(), known);
+        view.started = self.started;
+        view
+    }
+
+    /// Takes what is known out of a view that no request uses any more.
+    pub(crate) fn take_known(&self) -> Known {
+        Known {
+            inodes: std::mem::take(&mut *lock(&self.inodes)),
+            lists: std::mem::take(&mut *lock(&self.lists)),
+            metadata: std::mem::take(&mut *lock(&self.metadata)),
+        }
+    }
+
+    fn of(store: Store, config: Config, known: Known) -> Fs {
+        let root = store.root();
+        Fs {
+            store,
+            root,
+            config,
+            inodes: Mutex::new(known.inodes),
+            lists: Mutex::new(known.lists),
+            sides: Mutex::default(),
+            metadata: Mutex::new(known.metadata),
+            open_files: OpenFiles::default(),
+            locks: Locks::default(),
+            started: SystemTime::now(),
+        }
+    }
+
+    /// The store behind it.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Runs `f` in a read section.
+    pub(crate) fn read<R>(&self, ctx: &Ctx, mut f: impl FnMut(&Reader<'_>) -> FsResult<R>) -> FsResult<R> {
+        let mut refused = None;
+        let mut signal = || processes::has_signal(ctx.tid);
+        let timeout = if ctx.patient { READ_WAIT } else { Duration::ZERO };
+        let mut wait = Wait {
+            timeout: Some(timeout),
+            interrupted: Some(&mut signal),
+        };
+        let result = self.store.read(&mut wait, |r| {
+            refused = None;
+            f(r).map_err(|e| bring_out(e, &mut refused))
+        });
+        finish(ctx, result, refused)
+    }
+
+    /// Runs `f` in a write section, as a plain command. All its changes happen, or none. The
+    /// renumberings it notes happen at its end.
+    pub(crate) fn write<R>(
+        &self,
+        ctx: &Ctx,
+        mut f: impl FnMut(&mut Writer<'_>, &mut Vec<Renumber>) -> FsResult<R>,
+    ) -> FsResult<R> {
+        let mut refused = None;
+        let mut applied: Vec<Renumber> = Vec::new();
+        let mut signal = || processes::has_signal(ctx.tid);
+        let timeout = if ctx.patient {
+            self.config.lockwait
+        } else {
+            Duration::ZERO
+        };
+        let mut wait = Wait {
+            timeout: Some(timeout),
+            interrupted: Some(&mut signal),
+        };
+        let result = self.store.write_unsettled(Actor::Command, &mut wait, |w| {
+            refused = None;
+            self.renumber(&std::mem::take(&mut applied), true);
+            let mut renumber = Vec::new();
+            let value = f(w, &mut renumber).map_err(|e| bring_out(e, &mut refused))?;
+            self.renumber(&renumber, false);
+            applied = renumber;
+            Ok(value)
+        });
+        if result.is_err() {
+            self.renumber(&applied, true);
+        } else if self.store.must_settle() {
+            durability::wait(&self.store, ctx);
+        }
+        finish(ctx, result, refused)
+    }
+
+    /// Applies renumberings, or takes them back.
+    fn renumber(&self, changes: &[Renumber], back: bool) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut lists = lock(&self.lists);
+        for change in changes {
+            match (*change, back) {
+                (Renumber::Removed(list, serial), false) | (Renumber::Restored(list, serial), true) => {
+                    lists.removed(list, serial);
+                }
+                (Renumber::Removed(list, serial), true) | (Renumber::Restored(list, serial), false) => {
+                    lists.restored(list, serial);
+                }
+            }
+        }
+    }
+
+    /// What an inode number stands for.
+    pub(crate) fn place(&self, ino: u64) -> FsResult<Place> {
+        lock(&self.inodes)
+            .place(self.root, ino)
+            .ok_or(FsError::Errno(libc::ESTALE))
+    }
+
+    /// The container behind a directory's inode; control directories take no entries.
+    pub(crate) fn dir(&self, ino: u64) -> FsResult<Obj> {
+        match self.place(ino)? {
+            Place::Dir(obj) => Ok(obj),
+            Place::Control(_) => errno(libc::EPERM),
+            Place::Deleted => errno(libc::ENOENT),
+            _ => errno(libc::ENOTDIR),
+        }
+    }
+
+    /// The kernel holds an inode no more.
+    pub(crate) fn forget(&self, ino: u64, lookups: u64) {
+        let pinned = lock(&self.inodes).forget(ino, lookups);
+        if let Some(obj) = pinned {
+            self.store.unpin(obj);
+        }
+    }
+
+    /// An entry is no more: its inode, and what is remembered of it.
+    pub(crate) fn entry_deleted(&self, place: &Place) {
+        lock(&self.inodes).deleted(place);
+        if let Some(mark) = Mark::of(place) {
+            lock(&self.metadata).deleted(&mark);
+        }
+    }
+
+    /// Both kinds of inode an entry may have had are deleted.
+    pub(crate) fn spot_deleted(&self, parent: Obj, slot: &Slot) {
+        let spot = Spot {
+            parent,
+            slot: slot.clone(),
+        };
+        self.entry_deleted(&Place::File(spot.clone()));
+        self.entry_deleted(&Place::Link(spot));
+    }
+
+    /// A checkpoint. Where nothing can be changed nothing has to be kept.
+    pub(crate) fn sync(&self) -> FsResult<()> {
+        match self.store.sync() {
+            Err(Error::ReadOnly) => Ok(()),
+            // Not "try again", as of an operation that would have to wait.
+            Err(e) if would_wait(&e) => Err(FsError::Errno(libc::ETIMEDOUT)),
+            done => Ok(done?),
+        }
+    }
+}
+
+/// Takes an error through the store's closure: what was decided here is set aside.
+fn bring_out(e: FsError, refused: &mut Option<FsError>) -> Error {
+    match e {
+        FsError::Store(e) => e,
+        other => {
+            *refused = Some(other);
+            // Any error rolls back; this one is replaced by `finish`.
+            Error::Interrupted
+        }
+    }
+}
+
+fn finish<R>(ctx: &Ctx, result: Result<R, Error>, refused: Option<FsError>) -> FsResult<R> {
+    match (result, refused) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), Some(e)) => Err(e),
+        (Err(e), None) if would_wait(&e) && !ctx.patient => Err(FsError::Blocked),
+        (Err(e), None) => {
+            if e.errno() == libc::EIO {
+                log::error!("{e}");
+            }
+            Err(FsError::Store(e))
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Finding entries by name, and describing them.
+//!
+//! 1. A name is understood before a section (`named`), since that may ask about the process; inside a
+//!    section only serials are turned into indices.
+//! 2. A container is a directory at its home and a symlink everywhere else.
+
+use super::attributes::Attr;
+use super::filesystem::Fs;
+use super::values::owned_key;
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::list_names;
+use crate::fs::known::sides::Content;
+use crate::fs::text::keys::OwnedKey;
+use crate::fs::text::list_entries;
+use crate::fs::text::names::{self, Meaning};
+use persist_core::store::{Kind, Obj, ObjectId, Reader, Step, Value};
+
+/// Entries looked at in one section when a long name is looked for.
+const SCAN: usize = 1000;
+
+/// What a name means in a directory.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    /// This key of a dict or object.
+    Key(OwnedKey),
+    /// This item of a list.
+    Item(list_names::Spot),
+    /// In a list: a temporary name, beside the items.
+    Temporary,
+    /// In a list or object: a name no entry can have.
+    Impossible,
+}
+
+impl Named {
+    /// The serial of a list item.
+    pub(crate) fn serial(&self) -> Option<u64> {
+        match self {
+            Named::Item(spot) => Some(spot.serial),
+            _ => None,
+        }
+    }
+
+    /// The entry of that name.
+    pub(crate) fn spot(&self, parent: Obj) -> Option<Spot> {
+        let slot = match self {
+            Named::Key(key) => Slot::Key(key.clone()),
+            Named::Item(spot) => Slot::Item(spot.serial),
+            _ => return None,
+        };
+        Some(Spot { parent, slot })
+    }
+}
+
+/// An entry as found: what it stands for, its attributes (without a number), and the object that was
+/// pinned for it.
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    pub(crate) attr: Attr,
+    pub(crate) pinned: Option<Obj>,
+}
+
+impl Fs {
+    /// What a name means in a directory, for the thread that asks.
+    pub(crate) fn named(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Named> {
+        if name.len() > names::NAME_MAX {
+            return errno(libc::ENAMETOOLONG);
+        }
+        let kind = self.read(ctx, |r| Ok(r.kind(dir)?))?;
+        Ok(match kind {
+            Kind::List => match list_entries::index_of(name) {
+                Some(n) => Named::Item(lock(&self.lists).spot(dir.id, n, ctx.tid)),
+                None if list_entries::is_temporary(name) => Named::Temporary,
+                None => Named::Impossible,
+            },
+            Kind::Dict | Kind::Object => match names::key_of(name) {
+                Meaning::Key(key) if kind == Kind::Dict || matches!(key, OwnedKey::Str(_)) => Named::Key(key),
+                Meaning::Key(_) => Named::Impossible,
+                // A long name that no key has yet stands for itself until its key is told.
+                Meaning::Long => Named::Key(
+                    self.long_key(ctx, dir, name)?
+                        .unwrap_or_else(|| OwnedKey::Str(name.to_vec())),
+                ),
+            },
+        })
+    }
+
+    /// Looks through a dict for the key that has this long name.
+    fn long_key(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Option<OwnedKey>> {
+        let mut cursor = 0;
+        loop {
+            let (key, next) = self.read(ctx, |r| self.scan(r, dir, name, cursor))?;
+            match next {
+                _ if key.is_some() => return Ok(key),
+                Some(at) => cursor = at,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// One step of that: the key if it is among the next entries, and where to go on.
+    fn scan(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        name: &[u8],
+        mut cursor: u64,
+    ) -> FsResult<(Option<OwnedKey>, Option<u64>)> {
+        for _ in 0..SCAN {
+            let Some(entry) = r.next(dir, cursor)? else {
+                return Ok((None, None));
+            };
+            cursor = entry.cursor;
+            let candidate = match &entry.key {
+                Value::Large(_) | Value::BigInt { .. } => true,
+                Value::Str { bytes, .. } => bytes.len() * 3 > names::NAME_MAX,
+                Value::Bytes(b) => b.len() * 2 > names::NAME_MAX - 3,
+                _ => false,
+            };
+            if candidate {
+                let key = owned_key(r, &entry.key)?;
+                if names::name_of(&key) == name {
+                    return Ok((Some(key), Some(cursor)));
+                }
+            }
+        }
+        Ok((None, Some(cursor)))
+    }
+
+    /// The value under a name.
+    pub(crate) fn value_of(&self, r: &Reader<'_>, dir: Obj, named: &Named) -> FsResult<Option<Value>> {
+        match named {
+            Named::Item(spot) if spot.gone => Ok(None),
+            _ => match named.spot(dir) {
+                Some(spot) => self.value_at(r, &spot),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The value at a spot.
+    pub(crate) fn value_at(&self, r: &Reader<'_>, spot: &Spot) -> FsResult<Option<Value>> {
+        match &spot.slot {
+            Slot::Key(key) => Ok(r.get(spot.parent, &key.as_key())?),
+            Slot::Item(serial) => match self.index(spot.parent.id, *serial) {
+                Some(index) => Ok(r.item(spot.parent, index)?),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The index of an item.
+    pub(crate) fn index(&self, list: ObjectId, serial: u64) -> Option<u64> {
+        lock(&self.lists).index(list, serial)
+    }
+
+    /// A spot as the engine names it.
+    pub(crate) fn step(&self, spot: &Spot) -> FsResult<Step> {
+        match &spot.slot {
+            Slot::Key(key) => Ok(Step::Key(key.to_value())),
+            Slot::Item(serial) => self
+                .index(spot.parent.id, *serial)
+                .map(Step::Index)
+                .ok_or(FsError::Errno(libc::ENOENT)),
+        }
+    }
+
+    /// What a name means under which something new is to be made.
+    pub(crate) fn named_to_make(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Named> {
+        let named = self.named(ctx, dir, name)?;
+        if matches!(named, Named::Impossible) {
+            return errno(libc::EINVAL);
+        }
+        if lock(&self.sides).find(dir.id, name).is_some() {
+            return errno(libc::EEXIST);
+        }
+        Ok(named)
+    }
+
+    /// Describes an entry. For a directory (`pin`) its object is pinned.
+    pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value, pin: bool) -> FsResult<Found> {
+        let Value::Obj(obj) = value else {
+            let attr = self.file_attr(r, spot, value)?;
+            return Ok(Found {
+                place: Place::File(spot.clone()),
+                attr,
+                pinned: None,
+            });
+        };
+        if self.shown_at(r, *obj, spot)? {
+            let attr = self.dir_attr(r, *obj)?;
+            // The last thing in the section: if it is run again, the pin is not taken twice.
+            let pinned = if pin {
+                r.pin(*obj)?;
+                Some(*obj)
+            } else {
+                None
+            };
+            return Ok(Found {
+                place: Place::Dir(*obj),
+                attr,
+                pinned,
+            });
+        }
+        let size = self.link_size(r, spot.parent, *obj)?;
+        let attr = self.link_attr(r, spot.parent, size)?;
+        Ok(Found {
+            place: Place::Link(spot.clone()),
+            attr,
+            pinned: None,
+        })
+    }
+
+    /// Finds an entry by name. The caller registers its inode (`enter`).
+    pub(crate) fn find(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Found> {
+        let named = self.named(ctx, dir, name)?;
+        let found = match named.spot(dir) {
+            None => None,
+            Some(spot) => self.read(ctx, |r| match self.value_of(r, dir, &named)? {
+                Some(value) => self.describe(r, &spot, &value, true).map(Some),
+                None => Ok(None),
+            })?,
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let side = {
+            let sides = lock(&self.sides);
+            if sides.is_empty() {
+                None
+            } else {
+                sides.find(dir.id, name)
+            }
+        };
+        let Some(side) = side else {
+            return errno(libc::ENOENT);
+        };
+        if self.finish_link(ctx, side) {
+            return self.find(ctx, dir, name);
+        }
+        self.find_side(ctx, side)
+    }
+
+    /// Describes a side entry.
+    pub(crate) fn find_side(&self, ctx: &Ctx, id: u64) -> FsResult<Found> {
+        let side = lock(&self.sides)
+            .get(id)
+            .cloned()
+            .ok_or(FsError::Errno(libc::ENOENT))?;
+        if let Content::Dir(obj) = side.content {
+            return self.read(ctx, |r| {
+                let attr = self.dir_attr(r, obj)?;
+                r.pin(obj)?;
+                Ok(Found {
+                    place: Place::Dir(obj),
+                    attr,
+                    pinned: Some(obj),
+                })
+            });
+        }
+        Ok(Found {
+            place: Place::Side(id),
+            attr: self.side_attr(id, &side),
+            pinned: None,
+        })
+    }
+
+    /// Counts a lookup: the kernel holds the inode from now on.
+    pub(crate) fn enter(&self, found: Found) -> Attr {
+        let (ino, spare) = lock(&self.inodes).hold(self.root, &found.place, found.pinned);
+        if let Some(obj) = spare {
+            self.store.unpin(obj);
+        }
+        Attr { ino, ..found.attr }
+    }
+
+    /// The number an entry has, or would get, without counting a lookup.
+    pub(crate) fn number(&self, place: &Place) -> u64 {
+        lock(&self.inodes).number(self.root, place)
+    }
+
+    /// Request: an entry of a directory.
+    pub(crate) fn lookup(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<Attr> {
+        if let Some(found) = self.find_control(ctx, parent, name)? {
+            return Ok(self.enter(found));
+        }
+        let dir = self.dir(parent)?;
+        Ok(self.enter(self.find(ctx, dir, name)?))
+    }
+}

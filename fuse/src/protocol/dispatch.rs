@@ -1,0 +1,117 @@
+//! Runs requests.
+//!
+//! 1. A request runs on the thread that got it, without waiting. If it would have to wait (for a
+//!    lock, a transaction, the disk), it is run again, patiently, on a thread of its own: other requests
+//!    are never held up.
+//! 2. Every request is answered; one that panics with EIO.
+
+use crate::fs::context::Ctx;
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::tree::durability;
+use crate::views::mounted::Mounted;
+use fuser::{Config, Request, Session, SessionACL};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Requests that may wait at the same time.
+const MAX_WAITING: usize = 4096;
+
+/// The session of a mount.
+pub(crate) fn session(
+    mounted: Arc<Mounted>,
+    device: OwnedFd,
+    workers: usize,
+    others: bool,
+) -> io::Result<Session<Adapter>> {
+    let mut config = Config::default();
+    config.n_threads = Some(workers);
+    let acl = if others {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    Session::from_fd(
+        Adapter {
+            mounted,
+            waiting: Arc::default(),
+        },
+        device,
+        acl,
+        config,
+    )
+}
+
+/// The filesystem as FUSE sees it.
+pub(crate) struct Adapter {
+    pub(crate) mounted: Arc<Mounted>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Runs a request; a panic is an error like any other. One whose change is done, but not known to be durable, is
+/// answered with an error; the kernel then does not know what was looked up for it, which stays known here until the
+/// mount ends.
+pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
+    let _ = durability::take_unknown();
+    let done = catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
+        log::error!("a request panicked; it was answered with an I/O error");
+        Err(FsError::Errno(libc::EIO))
+    });
+    match durability::take_unknown() {
+        Some(errno) if done.is_ok() => Err(FsError::Errno(errno)),
+        _ => done,
+    }
+}
+
+impl Adapter {
+    /// Runs `op` and hands the result to `answer`: at once, or from a thread that may wait.
+    pub(crate) fn run<T: 'static>(
+        &self,
+        req: &Request,
+        op: impl Fn(&Mounted, &Ctx) -> FsResult<T> + Send + 'static,
+        answer: impl FnOnce(FsResult<T>) + Send + 'static,
+    ) {
+        let tid = req.pid();
+        let first = guarded(|| op(&self.mounted, &Ctx { tid, patient: false }));
+        if !matches!(first, Err(FsError::Blocked)) {
+            drop(op);
+            return answer(first);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return answer(Err(FsError::Errno(libc::EAGAIN)));
+        }
+        let (mounted, waiting) = (self.mounted.clone(), self.waiting.clone());
+        let body = move || {
+            let result = guarded(|| op(&mounted, &Ctx { tid, patient: true }));
+            drop(op);
+            answer(result);
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        };
+        // If the thread cannot be started, its closure is dropped, and with it the reply: EIO.
+        if let Err(e) = std::thread::Builder::new().name("waiting".into()).spawn(body) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            log::error!("starting a thread for a waiting request: {e}");
+        }
+    }
+
+    /// As `run`, for a request that comes with data: the bytes are copied only if it has to wait.
+    pub(crate) fn run_with_data<T: 'static>(
+        &self,
+        req: &Request,
+        data: &[u8],
+        op: impl Fn(&Mounted, &Ctx, &[u8]) -> FsResult<T> + Send + 'static,
+        answer: impl FnOnce(FsResult<T>) + Send + 'static,
+    ) {
+        let tid = req.pid();
+        match guarded(|| op(&self.mounted, &Ctx { tid, patient: false }, data)) {
+            Err(FsError::Blocked) => {
+                let data = data.to_vec();
+                self.run(req, move |m, ctx| op(m, ctx, &data), answer);
+            }
+            result => answer(result),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Listings of directories: `readdir` and `readdirplus`.
+//!
+//! 1. A listing that fails after its first lines is answered with these lines; the kernel asks for the rest again.
+
+use super::dispatch::Adapter;
+use super::translate::{GENERATION, TTL, attr, errno, kind};
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::FsResult;
+use crate::fs::requests::directories::Line;
+use crate::views::mounted::Mounted;
+use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the lines of a listing go.
+pub(crate) trait Lines: Send + 'static {
+    /// Adds a line; false if there is no room for it.
+    fn take(&mut self, line: &Line) -> bool;
+    /// Answers.
+    fn done(self);
+    /// Answers with an error.
+    fn failed(self, errno: Errno);
+}
+
+impl Lines for ReplyDirectory {
+    fn take(&mut self, line: &Line) -> bool {
+        let name = OsStr::from_bytes(&line.name);
+        !self.add(INodeNo(line.attr.ino), line.next, kind(line.attr.kind), name)
+    }
+
+    fn done(self) {
+        self.ok();
+    }
+
+    fn failed(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+impl Lines for ReplyDirectoryPlus {
+    fn take(&mut self, line: &Line) -> bool {
+        let (a, name) = (&line.attr, OsStr::from_bytes(&line.name));
+        !self.add(INodeNo(a.ino), line.next, name, &TTL, &attr(a), GENERATION)
+    }
+
+    fn done(self) {
+        self.ok();
+    }
+
+    fn failed(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+impl Adapter {
+    /// Runs a listing: of which inode, from which place on, and whether each line counts as a lookup.
+    pub(crate) fn list<L: Lines>(&self, req: &Request, (ino, from, plus): (u64, u64, bool), reply: L) {
+        let reply = Arc::new(Mutex::new(reply));
+        let lines = reply.clone();
+        let list = move |m: &Mounted, ctx: &Ctx| -> FsResult<()> {
+            let mut reply = lock(&lines);
+            let mut any = false;
+            let result = m.readdir(ctx, ino, from, plus, |line| {
+                let room = reply.take(line);
+                any |= room;
+                room
+            });
+            if any { Ok(()) } else { result }
+        };
+        self.run(req, list, move |result| {
+            // The request has run: no other thread has the reply any more.
+            let Some(reply) = Arc::into_inner(reply) else {
+                return;
+            };
+            let reply = reply.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(()) => reply.done(),
+                Err(e) => reply.failed(errno(&e)),
+            }
+        });
+    }
+}

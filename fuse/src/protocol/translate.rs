@@ -1,0 +1,120 @@
+//! Arguments and results, translated between FUSE and the filesystem.
+
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::requests::locks::LockRequest;
+use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, Generation, INodeNo, LockOwner, ReplyAttr, ReplyData, ReplyEmpty,
+    ReplyEntry, ReplyXattr, TimeOrNow,
+};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// How long the kernel may keep what it was told: not at all.
+pub(crate) const TTL: Duration = Duration::ZERO;
+/// Inode numbers are not used again.
+pub(crate) const GENERATION: Generation = Generation(0);
+
+pub(crate) fn errno(e: &FsError) -> Errno {
+    Errno::from_i32(e.errno())
+}
+
+pub(crate) fn attr(a: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(a.ino),
+        size: a.size,
+        blocks: if a.kind == NodeKind::File {
+            a.size.div_ceil(512)
+        } else {
+            0
+        },
+        atime: a.atime,
+        mtime: a.mtime,
+        ctime: a.mtime,
+        crtime: a.mtime,
+        kind: kind(a.kind),
+        perm: a.mode,
+        nlink: a.links,
+        uid: a.uid,
+        gid: a.gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+pub(crate) fn kind(k: NodeKind) -> FileType {
+    match k {
+        NodeKind::Dir => FileType::Directory,
+        NodeKind::File => FileType::RegularFile,
+        NodeKind::Link => FileType::Symlink,
+    }
+}
+
+pub(crate) fn reply_entry(reply: ReplyEntry) -> impl FnOnce(FsResult<Attr>) {
+    move |r| match r {
+        Ok(a) => reply.entry(&TTL, &attr(&a), GENERATION),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(crate) fn reply_attr(reply: ReplyAttr) -> impl FnOnce(FsResult<Attr>) {
+    move |r| match r {
+        Ok(a) => reply.attr(&TTL, &attr(&a)),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(crate) fn reply_empty(reply: ReplyEmpty) -> impl FnOnce(FsResult<()>) {
+    move |r| match r {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(crate) fn reply_data(reply: ReplyData) -> impl FnOnce(FsResult<Vec<u8>>) {
+    move |r| match r {
+        Ok(bytes) => reply.data(&bytes),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(crate) fn reply_xattr(reply: ReplyXattr, size: u32) -> impl FnOnce(FsResult<Vec<u8>>) {
+    move |r| match r {
+        Ok(bytes) if size == 0 => reply.size(bytes.len() as u32),
+        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
+        Ok(_) => reply.error(Errno::ERANGE),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(crate) fn new_time(time: Option<TimeOrNow>) -> Option<NewTime> {
+    time.map(|t| match t {
+        TimeOrNow::Now => NewTime::Now,
+        TimeOrNow::SpecificTime(t) => NewTime::At(t),
+    })
+}
+
+/// A request to lock or unlock.
+pub(crate) fn lock_request(
+    (ino, fh, owner): (INodeNo, FileHandle, LockOwner),
+    range: (u64, u64),
+    kind: i32,
+    pid: u32,
+    sleep: bool,
+) -> LockRequest {
+    LockRequest {
+        ino: ino.0,
+        fh: fh.0,
+        owner: owner.0,
+        range,
+        kind,
+        pid,
+        sleep,
+    }
+}
+
+pub(crate) fn bytes(name: &OsStr) -> Vec<u8> {
+    name.as_bytes().to_vec()
+}

@@ -1,0 +1,224 @@
+//! What is mounted: the store, and views of its snapshots under `/.persist/snapshots/NAME/`.
+//!
+//! 1. The upper bits of an inode number say which filesystem a request is for: 0 the store's, else a view's.
+//! 2. Nothing in a view can be changed: EROFS. `mkdir` among the snapshots takes one, `rmdir` drops one.
+//! 3. Files and directories that are open in a view are counted (`Entered::keep`), so that it stays open.
+
+use super::snapshots::{Entered, Views, likely_root};
+use crate::fs::context::Ctx;
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::{Control, Place, view_of};
+use crate::fs::requests::directories::Line;
+use crate::fs::tree::attributes::{Attr, NodeKind};
+use crate::fs::tree::filesystem::Fs;
+use persist_core::Error;
+use std::sync::Arc;
+
+/// Longest name in a directory.
+const NAME_MAX: usize = 255;
+
+/// The mounted store with its views.
+pub(crate) struct Mounted {
+    live: Arc<Fs>,
+    views: Views,
+    /// The inodes of `/.persist` and of `/.persist/snapshots`.
+    control: u64,
+    snapshots: u64,
+}
+
+impl Mounted {
+    /// A mounted store.
+    pub(crate) fn new(live: Fs) -> Mounted {
+        let number = |control| live.number(&Place::Control(control));
+        let (control, snapshots) = (number(Control::Root), number(Control::Snapshots));
+        let live = Arc::new(live);
+        Mounted {
+            views: Views::new(live.clone()),
+            live,
+            control,
+            snapshots,
+        }
+    }
+
+    /// The filesystem that an inode belongs to.
+    pub(crate) fn at(&self, ctx: &Ctx, ino: u64) -> FsResult<Entered> {
+        if view_of(ino) == 0 {
+            return Ok(Entered::live(self.live.clone()));
+        }
+        self.views.at(ctx, ino)
+    }
+
+    /// The same, for a change.
+    pub(crate) fn to_change(&self, ctx: &Ctx, ino: u64) -> FsResult<Entered> {
+        if self.never_changes(ino) {
+            return errno(libc::EROFS);
+        }
+        if ino == self.control || ino == self.snapshots {
+            return errno(libc::EPERM);
+        }
+        self.at(ctx, ino)
+    }
+
+    fn never_changes(&self, ino: u64) -> bool {
+        view_of(ino) != 0 || self.live.store().is_frozen()
+    }
+
+    /// Request: an entry of a directory.
+    pub(crate) fn lookup(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<Attr> {
+        if parent == self.snapshots {
+            return self.views.find(ctx, name)?.enter_root(ctx);
+        }
+        self.at(ctx, parent)?.lookup(ctx, parent, name)
+    }
+
+    /// Request: list a directory (`Fs::readdir`).
+    pub(crate) fn readdir(
+        &self,
+        ctx: &Ctx,
+        ino: u64,
+        from: u64,
+        plus: bool,
+        mut line: impl FnMut(&Line) -> bool,
+    ) -> FsResult<()> {
+        if ino != self.snapshots {
+            return self.at(ctx, ino)?.readdir(ctx, ino, from, plus, line);
+        }
+        if !ctx.patient {
+            return Err(FsError::Blocked);
+        }
+        let all = self.live.store().snapshots()?;
+        let dots = [(ino, "."), (ino, "..")].into_iter();
+        let names = all.iter().map(|s| (likely_root(s.checkpoint), s.name.as_str()));
+        let lines = dots.chain(names).enumerate();
+        for (n, (ino, name)) in lines.skip(usize::try_from(from).unwrap_or(usize::MAX)) {
+            // No view is opened for this, and none counted: a root keeps its number uncounted.
+            let attr = Attr {
+                ino,
+                ..self.live.control_attr(NodeKind::Dir, 0)
+            };
+            let line_of = Line {
+                next: n as u64 + 1,
+                name: name.as_bytes().to_vec(),
+                attr,
+            };
+            if !line(&line_of) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Request: make a directory; among the snapshots: take one.
+    pub(crate) fn mkdir(&self, ctx: &Ctx, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
+        if parent != self.snapshots {
+            return self.to_change(ctx, parent)?.mkdir(ctx, parent, name, mode);
+        }
+        if !ctx.patient {
+            return Err(FsError::Blocked);
+        }
+        if name.len() > NAME_MAX {
+            return errno(libc::ENAMETOOLONG);
+        }
+        let text = std::str::from_utf8(name).map_err(|_| FsError::Errno(libc::EINVAL))?;
+        match self.live.store().snapshot(text) {
+            Err(Error::TooMany { .. }) => errno(libc::EMLINK),
+            done => {
+                done?;
+                self.views.find(ctx, name)?.enter_root(ctx)
+            }
+        }
+    }
+
+    /// Request: remove a directory; among the snapshots: drop one.
+    pub(crate) fn rmdir(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<()> {
+        if parent != self.snapshots {
+            return self.to_change(ctx, parent)?.rmdir(ctx, parent, name);
+        }
+        if !ctx.patient {
+            return Err(FsError::Blocked);
+        }
+        let name = std::str::from_utf8(name).map_err(|_| FsError::Errno(libc::ENOENT))?;
+        self.views.drop_snapshot(name)
+    }
+
+    /// Request: open a file.
+    pub(crate) fn open(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
+        let changes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        if changes && self.never_changes(ino) {
+            return errno(libc::EROFS);
+        }
+        let fs = self.at(ctx, ino)?;
+        let fh = fs.open(ctx, ino, flags)?;
+        fs.keep();
+        Ok(fh)
+    }
+
+    /// Request: the last descriptor was closed.
+    pub(crate) fn release(&self, ctx: &Ctx, ino: u64, fh: u64) -> FsResult<()> {
+        let fs = self.at(ctx, ino)?;
+        let done = fs.release(ctx, fh);
+        if !matches!(done, Err(FsError::Blocked)) {
+            fs.let_go();
+        }
+        done
+    }
+
+    /// Request: open a directory.
+    pub(crate) fn opendir(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
+        let fs = self.at(ctx, ino)?;
+        fs.opendir(ctx, ino)?;
+        fs.keep();
+        Ok(())
+    }
+
+    /// Request: a directory was closed.
+    pub(crate) fn releasedir(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
+        self.at(ctx, ino)?.let_go();
+        Ok(())
+    }
+
+    /// Request: move an entry. Nothing moves into a view or out of it.
+    pub(crate) fn rename(&self, ctx: &Ctx, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> FsResult<()> {
+        let fs = self.to_change(ctx, from.0)?;
+        self.to_change(ctx, to.0)?;
+        fs.rename(ctx, from.0, from.1, to.0, to.1, flags)
+    }
+
+    /// Request: may this be done? The kernel looks at owners and modes itself.
+    pub(crate) fn access(&self, ino: u64, mask: i32) -> FsResult<()> {
+        if mask & libc::W_OK != 0 && self.never_changes(ino) {
+            return errno(libc::EROFS);
+        }
+        Ok(())
+    }
+
+    /// The kernel holds an inode no more.
+    pub(crate) fn forget(&self, ino: u64, lookups: u64) {
+        if view_of(ino) == 0 {
+            self.live.forget(ino, lookups);
+        } else {
+            self.views.forget(ino, lookups);
+        }
+    }
+
+    /// Closes views that nobody uses.
+    pub(crate) fn tidy_views(&self) {
+        self.views.tidy();
+    }
+
+    /// Housekeeping of the store, every few seconds.
+    pub(crate) fn tidy(&self) {
+        self.live.tidy();
+    }
+
+    /// A checkpoint.
+    pub(crate) fn sync(&self) -> FsResult<()> {
+        self.live.sync()
+    }
+
+    /// The end of the mount.
+    pub(crate) fn shutdown(&self) {
+        self.views.close();
+        self.live.shutdown();
+    }
+}
