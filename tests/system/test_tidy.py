@@ -33,8 +33,8 @@ UNSAFE = (
     "core/src/store/",
     "core/src/lock/",
     "core/tests/",
-    "fuse/src/",
-    "pymod/src/",
+    "fuse/src/kernel/sys.rs",
+    "pymod/src/python/ffi.rs",
 )
 
 
