@@ -107,9 +107,7 @@ pub enum Error {
         holder: String,
     },
     /// Waiting would have closed a circle of waiters.
-    #[error(
-        "deadlock: waiting for {what} would close a circle with {holder}; release your locks and try again"
-    )]
+    #[error("acquiring {what} would deadlock with {holder}; release your locks and try again")]
     Deadlock {
         /// What was asked for.
         what: String,

@@ -357,7 +357,7 @@ fn strings_and_classes() {
     let (logical, phys) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
     bad.page(phys)[at % PAGE] = 0xFF;
     bad.mend(logical);
-    expect(&found(&path, &bad), &["a str that is no text"]);
+    expect(&found(&path, &bad), &["a str that is not valid text"]);
 
     let (path, sound) = image("classes", dir.path());
     let mut bad = Image {

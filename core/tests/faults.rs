@@ -1,4 +1,4 @@
-//! Files that cannot be read any more while they are mapped: cut short by somebody else, or on a disk that
+//! Files that cannot be read any more while they are mapped: cut short by another program, or on a disk that
 //! reports errors. Whoever meets that gets an error that names the file and the place, and lives; nobody is
 //! given wrong data; and what was durable opens again.
 //!

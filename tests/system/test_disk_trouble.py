@@ -120,7 +120,7 @@ def test_a_file_cut_short_is_an_error_in_python(
     # Not everything can have gone well.
     eio = str(errno.EIO)
     assert said["change"][0] == eio and said["transaction"][0] == eio and said["sync"][0] == eio, said
-    assert "cut short by somebody else" in said["change"][1]
+    assert "cut short by another program" in said["change"][1]
     store.write_bytes(whole)
     if cut == "sidecar":
         # What was completed was in it: it is not thrown away in silence.

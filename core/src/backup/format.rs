@@ -95,7 +95,7 @@ impl Header {
     /// `Err` says what is wrong.
     pub(super) fn decode(b: &[u8; HEADER]) -> Result<Header, String> {
         if &b[..8] != MAGIC {
-            return Err("it is no incremental backup".to_owned());
+            return Err("it is not an incremental backup".to_owned());
         }
         let version = word(b, 8) as u32;
         if version != VERSION || word(b, 8) >> 32 != PAGE_SIZE as u64 {

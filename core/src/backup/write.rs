@@ -89,9 +89,9 @@ impl Batch {
 }
 
 fn frozen_state(pager: &Pager) -> Result<FrozenState> {
-    pager
-        .frozen_state()
-        .ok_or_else(|| Error::invalid("only a snapshot, or a store that nobody changes, can be backed up"))
+    pager.frozen_state().ok_or_else(|| {
+        Error::invalid("only a snapshot, or a store that no process changes, can be backed up")
+    })
 }
 
 /// Entries that a table may have: no more than its file has pages, all within the table.

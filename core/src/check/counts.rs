@@ -39,7 +39,7 @@ impl State<'_, '_> {
         self.end();
         if wrong > 0 {
             let what = format!(
-                "{wrong} containers whose references do not add up, some or all because of the above"
+                "{wrong} containers whose references do not add up, some or all because of the findings above"
             );
             self.report.find("references", what, None, None);
         }
@@ -91,7 +91,7 @@ impl State<'_, '_> {
         }
         if parents != note.parents {
             return Ok(Some(
-                "a home or back references other than who refers to it".into(),
+                "a home or back references that differ from its referrers".into(),
             ));
         }
         let drained = who.flags & DRAINED != 0;
@@ -121,7 +121,7 @@ impl State<'_, '_> {
             at = home(here).map(|(home, _)| home);
         }
         if let Some(here) = circle {
-            self.find("references", "homes that lead round in a circle", here);
+            self.find("references", "homes that form a cycle", here);
         }
     }
 

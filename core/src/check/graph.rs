@@ -31,7 +31,7 @@ impl State<'_, '_> {
             Ok(_) if PerContainer::<Note>::fits(root) => self.meet(root),
             Ok(_) => self
                 .report
-                .find("objects", "a root that is no container", Some(root.0), None),
+                .find("objects", "a root that is not a container", Some(root.0), None),
             Err(e) => {
                 self.torn = true;
                 self.report.met("objects", &e, Some("root".to_owned()));

@@ -173,7 +173,7 @@ impl Beyond {
                     Err(Error::Timeout {
                         what: env.name(&self.request),
                         holder: format!(
-                            "{holder}; this owner holds a lock or a transaction in {elsewhere}, so a circle of waiters \
+                            "{holder}; this owner holds a lock or a transaction in {elsewhere}, so a deadlock \
                              over two stores is likely: release it and try again, lock stores in the same order \
                              everywhere, or give a timeout to wait longer"
                         ),

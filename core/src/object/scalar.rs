@@ -109,7 +109,7 @@ pub fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
             None if bytes.len() <= SHORT_MAX => segment(w, ScalarKind::Bytes, 0, bytes),
             None => Ok(Word::scalar(blob::create(w, LargeKind::Bytes, bytes)?)),
         },
-        In::Obj(_) => Err(Error::invalid("a container is no scalar")),
+        In::Obj(_) => Err(Error::invalid("a container is not a scalar")),
     }
 }
 
@@ -149,7 +149,7 @@ pub fn decode<P: Pages>(p: &P, word: Word) -> Result<Value> {
         Tag::Str => {
             let (b, n, flags) = word.short_bytes();
             if !b[..INLINE_MAX].is_ascii() && !is_text(&b[..n]) {
-                return Err(Error::corrupt("a str that is no text", Addr(word.0)));
+                return Err(Error::corrupt("a str that is not valid text", Addr(word.0)));
             }
             Ok(Value::Str {
                 bytes: inline(b, n),
@@ -208,7 +208,7 @@ fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
     })?;
     match large.kind {
         LargeKind::Str { no_newline } if is_text(&bytes) => Ok(Value::Str { bytes, no_newline }),
-        LargeKind::Str { .. } => Err(Error::corrupt("a str that is no text", addr)),
+        LargeKind::Str { .. } => Err(Error::corrupt("a str that is not valid text", addr)),
         LargeKind::Bytes => Ok(Value::Bytes(bytes)),
         LargeKind::Int { negative } => Ok(int(negative, &bytes)),
     }
@@ -333,7 +333,7 @@ fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
     if good && cut.is_empty() {
         Ok(())
     } else {
-        Err(Error::corrupt("a str that is no text", addr))
+        Err(Error::corrupt("a str that is not valid text", addr))
     }
 }
 
@@ -378,7 +378,7 @@ fn view_at<P: Pages>(p: &P, addr: Addr) -> Result<Option<ScalarView<'_>>> {
 
 fn text(bytes: &[u8], flags: u8, addr: Addr) -> Result<Value> {
     if !is_text(bytes) {
-        return Err(Error::corrupt("a str that is no text", addr));
+        return Err(Error::corrupt("a str that is not valid text", addr));
     }
     Ok(Value::Str {
         bytes: Small::from_slice(bytes),

@@ -33,7 +33,7 @@ impl Pager {
             p if p < shm::PROCESS_SLOTS => {
                 process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
             }
-            _ => "nobody known".to_owned(),
+            _ => "an unknown process".to_owned(),
         }
     }
 

@@ -201,7 +201,7 @@ impl Pager {
                 return Err(refused(
                     &pager.path,
                     "it has had two thousand million checkpoints, and there are no more numbers for them; make a \
-                     backup and restore that: it begins anew",
+                     backup and restore that: its numbers start again at 1",
                 ));
             }
             pager.shm.set(at::CK_EPOCH, epoch);

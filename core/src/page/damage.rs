@@ -136,7 +136,7 @@ impl Pager {
         Error::Refused {
             path: self.path.clone(),
             why:
-                "somebody else has changed its sidecar while it was in use; close it everywhere, and open it \
+                "another program has changed its sidecar while it was in use; close it everywhere, and open it \
                   again"
                     .to_owned(),
         }
@@ -157,7 +157,7 @@ impl Pager {
 fn describe(path: &Path, what: &'static str, at: u64, short: bool) -> Error {
     let (why, todo) = if short {
         (
-            "the file was cut short by somebody else",
+            "the file was cut short by another program",
             "close it everywhere, and open it again or restore a backup",
         )
     } else {

@@ -34,7 +34,7 @@ pub(super) fn remedy(e: &std::io::Error) -> &'static str {
             "close other files, or raise the limit of open files (ulimit -n)"
         }
         Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
-            "open the store once as the user who owns that file, or get permission to read and write it"
+            "open the store once as the user that owns that file, or get permission to read and write it"
         }
         Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => "put the regular file back that was there",
         _ => "see to what the error says, and open the store again",
@@ -177,7 +177,7 @@ pub(super) fn header(side: &File) -> std::io::Result<Named> {
         return Ok(Named::Not("is blank"));
     }
     if head.get(at::MAGIC) != shm::MAGIC {
-        return Ok(Named::Not("is no sidecar of persist, or is damaged"));
+        return Ok(Named::Not("is not a sidecar of persist, or is damaged"));
     }
     let sum = super::seal::signature(&head.0[..]);
     // Layouts before the first with a signature have none.

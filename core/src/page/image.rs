@@ -505,7 +505,7 @@ impl Pager {
     pub fn with_snapshot<R>(&self, f: impl FnOnce(&Source, &Snapshot) -> Result<R>) -> Result<R> {
         match self.snapshot() {
             Some(snapshot) => f(&self.source()?, snapshot),
-            None => Err(Error::invalid("this is no opening of a snapshot")),
+            None => Err(Error::invalid("this is not an opening of a snapshot")),
         }
     }
 }

@@ -351,7 +351,7 @@ impl Shm {
         match file::ofd_lock(&file, BYTE_IN_USE, Ofd::Shared)? {
             true => Ok(file),
             false => Err(Error::WouldBlock {
-                what: "the sidecar, which somebody else has locked",
+                what: "the sidecar, which another process has locked",
             }),
         }
     }

@@ -82,7 +82,7 @@ pub(super) fn open_sidecar(path: &Path, file: &File, meta: &Meta, meta_sum: u64,
         _ if shm::is_file_in_use(&side)? => {
             return Err(refused(
                 path,
-                "others use it, but its lock file was removed meanwhile; close it everywhere first",
+                "other processes use it, but its lock file was removed; close it everywhere first",
             ));
         }
         Left::Usable => {

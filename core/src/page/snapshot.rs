@@ -312,7 +312,7 @@ impl Pager {
                     pager.checkpoint_with(&Request::Nothing)?;
                 } else {
                     return Err(Error::TooMany {
-                        what: "dropped snapshots that somebody still reads; have them closed and try again",
+                        what: "dropped snapshots that are still open in a process; close them and try again",
                         limit: DROPPED_SLOTS - 2,
                     });
                 }

@@ -316,7 +316,7 @@ impl Store {
     ) -> Result<()> {
         if self.pager().is_frozen() {
             return Err(Error::invalid(
-                "only one state of the store is open here, and nobody changes it: it cannot be locked",
+                "this opening shows one state of the store, which never changes: it cannot be locked",
             ));
         }
         let o = self.owner(actor)?;

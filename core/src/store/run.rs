@@ -119,7 +119,7 @@ impl Store {
         }
         match wait.timeout {
             Some(Duration::ZERO) => Err(Error::WouldBlock {
-                what: "writers at work in the store",
+                what: "writers that change the store",
             }),
             _ => Err(Error::Timeout {
                 what: "a moment to read the store in".to_owned(),

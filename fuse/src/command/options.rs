@@ -123,14 +123,14 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
             names.push(arg);
             continue;
         }
-        let text = arg.to_str().ok_or("an option is no text")?;
+        let text = arg.to_str().ok_or("an option is not valid text")?;
         let mut value = |inline: &str| -> Result<String, String> {
             if !inline.is_empty() {
                 return Ok(inline.to_owned());
             }
             let next = args.next().ok_or_else(|| format!("{text} needs a value"))?;
             next.into_string()
-                .map_err(|_| format!("the value of {text} is no text"))
+                .map_err(|_| format!("the value of {text} is not valid text"))
         };
         match text {
             "--" => names.extend(args.by_ref()),

@@ -27,7 +27,7 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
     match std::fs::metadata(&options.mountpoint) {
         Ok(there) if there.is_dir() => {}
         Ok(_) => {
-            let what = format!("{} is no directory", options.mountpoint.display());
+            let what = format!("{} is not a directory", options.mountpoint.display());
             return Err(Failure::new(EX_FAIL, what));
         }
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {

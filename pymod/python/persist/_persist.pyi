@@ -72,7 +72,7 @@ class LockTimeout(Error, TimeoutError):
     """A wait for a lock, or for another's transaction, took longer than allowed."""
 
 class Deadlock(Error):
-    """Waiting would have closed a circle of waiters. Release your locks and try again."""
+    """Acquiring this lock would deadlock. Release your locks and try again."""
 
 class OtherTask(LockTimeout):
     """Another task of this thread has the transaction or lock: use the asynchronous form to wait."""
@@ -108,7 +108,7 @@ class DurabilityUnknown(Error, OSError):
     """
 
 class InUse(Error):
-    """Somebody has the snapshot open that was to be dropped."""
+    """The snapshot to be dropped is open in a process."""
 
 @final
 class Lock(Generic[_T]):

@@ -136,7 +136,7 @@ impl Dict {
         self.update(py, &PyTuple::new(py, [other])?, None)
     }
 
-    /// The value for key if key is in the dictionary, else default.
+    /// Return the value for key if key is in the dictionary, else default.
     #[pyo3(signature = (key, default = None, /))]
     fn get<'py>(
         &self,
@@ -147,27 +147,27 @@ impl Dict {
         Ok(self.find(py, key)?.or(default))
     }
 
-    /// True if the dictionary has the key.
+    /// Return True if the dictionary has the key.
     fn has_key(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.__contains__(py, key)
     }
 
-    /// A view of the keys.
+    /// Return a view of the keys.
     fn keys(slf: &Bound<'_, Self>) -> KeysView {
         KeysView::new(slf)
     }
 
-    /// A view of the values.
+    /// Return a view of the values.
     fn values(slf: &Bound<'_, Self>) -> ValuesView {
         ValuesView::new(slf)
     }
 
-    /// A view of the entries.
+    /// Return a view of the entries.
     fn items(slf: &Bound<'_, Self>) -> ItemsView {
         ItemsView::new(slf)
     }
 
-    /// Removes the key and returns its value; without the key, default or KeyError.
+    /// Remove the key and return its value; if the key is missing, return default or raise KeyError.
     #[pyo3(signature = (key, /, *default), text_signature = "($self, key, default=..., /)")]
     fn pop<'py>(
         &self,
@@ -191,7 +191,7 @@ impl Dict {
         }
     }
 
-    /// Removes and returns the last entry.
+    /// Remove and return the last entry.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let obj = self.proxy.obj;
         let mut batch = self.proxy.shared.take(py, |w, out| {
@@ -209,7 +209,7 @@ impl Dict {
         }
     }
 
-    /// The value for key; if it is not there, default is stored first.
+    /// Return the value for key; if the key is missing, store default first.
     #[pyo3(signature = (key, default = None, /))]
     fn setdefault<'py>(
         &self,
@@ -237,7 +237,7 @@ impl Dict {
         }
     }
 
-    /// Sets entries from a mapping or pairs, and keywords; all at once.
+    /// Set entries from a mapping or pairs, and from keywords, in one operation.
     #[pyo3(signature = (*args, **kwargs))]
     fn update(
         &self,
@@ -266,12 +266,12 @@ impl Dict {
         self.merge(&all, false)
     }
 
-    /// Removes everything.
+    /// Remove everything.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
     }
 
-    /// A plain dict with the same entries; the containers among the values stay in the store.
+    /// Return a plain dict with the same entries; the containers among the values stay in the store.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.plain(py)
     }
@@ -284,12 +284,12 @@ impl Dict {
         copy_out::copy(py, &self.proxy, self.attributes)
     }
 
-    /// A copy of everything below as plain dicts and lists; see `persist.copy_out`.
+    /// Return a copy of everything below as plain dicts and lists; see `persist.copy_out`.
     fn todict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         copy_out::copy(py, &self.proxy, self.attributes)
     }
 
-    /// A plain dict with these keys and one value.
+    /// Return a plain dict with these keys and one value.
     #[staticmethod]
     #[pyo3(signature = (iterable, value = None, /))]
     fn fromkeys<'py>(
@@ -307,8 +307,8 @@ impl Dict {
         ))
     }
 
-    /// Locks the dict, or one entry, for this thread alone: nobody else can lock or change it.
-    /// Waits for ever, or timeout seconds (then LockTimeout). Released by `unlock()`, or by `with`:
+    /// Lock the dict, or one entry, exclusively: no other owner can lock or change it.
+    /// Wait without a limit, or timeout seconds (then raise LockTimeout). `unlock()` or the end of `with` releases it:
     ///
     /// >>> with root.lockExcl():
     /// ...     root['x'] += 1
@@ -317,13 +317,13 @@ impl Dict {
         take::until_unlock(slf.as_any(), &slf.get().proxy, &key, false, timeout)
     }
 
-    /// Locks the dict, or one entry, against changes; others can share the lock.
+    /// Lock the dict, or one entry, against changes; other owners can share the lock.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
         take::until_unlock(slf.as_any(), &slf.get().proxy, &key, true, timeout)
     }
 
-    /// Locks the dict, or one entry, now; the value returned releases it at the end of `with`.
+    /// Lock the dict, or one entry; the returned Lock releases it at the end of `with`.
     ///
     /// >>> with root.lock(key='x', timeout=5):
     /// ...     root['x'] += 1
@@ -332,7 +332,7 @@ impl Dict {
         take::until_dropped(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
     }
 
-    /// The lock for `async with`, or `await`: waiting for it does not block the event loop (asyncio, trio).
+    /// Return the lock for `async with` or `await`; waiting does not block the event loop (asyncio, trio).
     ///
     /// >>> async with root.lock_async(key='x'):
     /// ...     root['x'] += 1
@@ -346,7 +346,7 @@ impl Dict {
         lock_async(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
     }
 
-    /// Releases one level of a lock that this thread holds; NotLocked if it holds none.
+    /// Release one level of a lock that this thread holds; raise NotLocked if it holds none.
     #[pyo3(signature = (key = LockKey::whole()), text_signature = "($self, key=...)")]
     fn unlock(slf: &Bound<'_, Self>, key: LockKey<'_>) -> PyResult<()> {
         take::release(slf.py(), &slf.get().proxy, &key)

@@ -71,7 +71,7 @@ macro_rules! view {
                 }
             }
 
-            /// A read-only proxy of the dict.
+            /// Return a read-only proxy of the dict.
             #[getter]
             fn mapping<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
                 py.get_type::<PyMappingProxy>().call1((&self.dict,))
@@ -127,7 +127,7 @@ macro_rules! set_view {
                 plain_view(other)?.bitxor(plain_view(slf.as_any())?)
             }
 
-            /// True if the view and the iterable have nothing in common.
+            /// Return True if the view and the iterable have nothing in common.
             #[pyo3(signature = (other, /))]
             fn isdisjoint<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
                 plain_view(slf.as_any())?.call_method1("isdisjoint", (other,))

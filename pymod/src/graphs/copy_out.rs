@@ -134,9 +134,9 @@ fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
     base.call0()
 }
 
-/// A copy of a stored dict, list or object, and of everything below it, that has no more to do with
-/// the store: plain dicts and lists, and transient instances of classes. Anything else is returned
-/// as it is.
+/// Return a copy of a stored dict, list or object, and of everything below it, that is independent of
+/// the store: plain dicts and lists, and transient instances of classes. Return anything else
+/// unchanged.
 ///
 /// >>> json.dumps(persist.copy_out(root))
 #[pyfunction]

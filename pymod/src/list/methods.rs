@@ -175,7 +175,7 @@ impl List {
         }
     }
 
-    /// Appends an object to the end.
+    /// Append an object to the end.
     fn append(&self, py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let obj = self.proxy.obj;
         put(py, &self.proxy.shared, object, |w, value| {
@@ -185,12 +185,12 @@ impl List {
         Ok(())
     }
 
-    /// Appends all items of an iterable, at once.
+    /// Append all items of an iterable, in one operation.
     fn extend(&self, iterable: &Bound<'_, PyAny>) -> PyResult<()> {
         self.append_all(&items_of(iterable)?)
     }
 
-    /// Inserts an object before an index.
+    /// Insert an object before an index.
     fn insert(&self, py: Python<'_>, index: isize, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let obj = self.proxy.obj;
         put(py, &self.proxy.shared, object, |w, value| {
@@ -205,7 +205,7 @@ impl List {
         Ok(())
     }
 
-    /// Removes and returns the item at an index (default last).
+    /// Remove and return the item at an index (default last).
     #[pyo3(signature = (index = -1, /), text_signature = "($self, index=-1, /)")]
     fn pop<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyAny>> {
         let (obj, mut len) = (self.proxy.obj, 0);
@@ -226,7 +226,7 @@ impl List {
         }
     }
 
-    /// Removes the first item equal to value.
+    /// Remove the first item equal to value.
     fn remove(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
         loop {
@@ -247,7 +247,7 @@ impl List {
         }
     }
 
-    /// The first index of value.
+    /// Return the first index of value.
     #[pyo3(signature = (value, start = Clipped(0), stop = Clipped(isize::MAX), /), text_signature = "($self, value, start=0, stop=..., /)")]
     fn index(
         &self,
@@ -271,18 +271,18 @@ impl List {
         }
     }
 
-    /// The number of items equal to value.
+    /// Return the number of items equal to value.
     #[pyo3(name = "count")]
     fn count_equal<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.plain(py)?.call_method1("count", (value,))
     }
 
-    /// Reverses the order, in place.
+    /// Reverse the order, in place.
     fn reverse(&self, py: Python<'_>) -> PyResult<()> {
         self.permute(py, |items| items.reverse())
     }
 
-    /// Sorts, in place and stable. An exception of `key` leaves the list as it was.
+    /// Sort in place; the sort is stable. An exception of `key` leaves the list unchanged.
     #[pyo3(signature = (*, key = None, reverse = false))]
     fn sort<'py>(&self, py: Python<'py>, key: Option<&Bound<'py, PyAny>>, reverse: bool) -> PyResult<()> {
         let how = PyDict::new(py);
@@ -291,12 +291,12 @@ impl List {
         self.permute(py, |items| items.call_method("sort", (), Some(&how)).map(drop))
     }
 
-    /// Removes everything.
+    /// Remove everything.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
     }
 
-    /// A plain list with the same items; the containers among them stay in the store.
+    /// Return a plain list with the same items; the containers among them stay in the store.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.plain(py)
     }
@@ -309,7 +309,7 @@ impl List {
         copy_out::copy(py, &self.proxy, false)
     }
 
-    /// A copy of everything below as plain lists and dicts; see `persist.copy_out`.
+    /// Return a copy of everything below as plain lists and dicts; see `persist.copy_out`.
     fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         copy_out::copy(py, &self.proxy, false)
     }
@@ -320,25 +320,25 @@ impl List {
         ))
     }
 
-    /// Locks the list for this thread alone; see `Dict.lockExcl`.
+    /// Lock the list exclusively; see `Dict.lockExcl`.
     #[pyo3(name = "lockExcl", signature = (*, timeout = None))]
     fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
         take::until_unlock(slf.as_any(), &slf.get().proxy, &LockKey::whole(), false, timeout)
     }
 
-    /// Locks the list against changes; see `Dict.lockShared`.
+    /// Lock the list against changes; see `Dict.lockShared`.
     #[pyo3(name = "lockShared", signature = (*, timeout = None))]
     fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
         take::until_unlock(slf.as_any(), &slf.get().proxy, &LockKey::whole(), true, timeout)
     }
 
-    /// Locks the list; see `Dict.lock`. Items have no locks of their own.
+    /// Lock the list; see `Dict.lock`. Items have no locks of their own.
     #[pyo3(signature = (*, shared = false, timeout = None))]
     fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
         take::until_dropped(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
     }
 
-    /// The lock for `async with`, or `await`; see `Dict.lock_async`.
+    /// Return the lock for `async with` or `await`; see `Dict.lock_async`.
     #[pyo3(signature = (*, shared = false, timeout = None))]
     fn lock_async<'py>(
         slf: &Bound<'py, Self>,
@@ -348,7 +348,7 @@ impl List {
         lock_async(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
     }
 
-    /// Releases one level of a lock; see `Dict.unlock`.
+    /// Release one level of a lock; see `Dict.unlock`.
     fn unlock(slf: &Bound<'_, Self>) -> PyResult<()> {
         take::release(slf.py(), &slf.get().proxy, &LockKey::whole())
     }

@@ -29,8 +29,8 @@ pub(crate) struct Terms {
     pub(crate) kept: bool,
 }
 
-/// A lock on a container or one entry of it. In `with` it gives the locked object and releases at the end;
-/// `with` takes it again if it was released. One that `lock()` took and that is neither released nor used in
+/// A lock on a container or one entry of it. `with` returns the locked object and releases the lock at the end;
+/// it takes the lock again if it was released. A lock that `lock()` took and that is neither released nor used in
 /// `with` is released when it is collected, with a ResourceWarning.
 #[pyclass(frozen, name = "Lock", module = "persist")]
 pub struct Held {
@@ -180,7 +180,7 @@ impl Held {
         Ok(false)
     }
 
-    /// Releases the lock; a second call does nothing. NotLocked on another thread than that which took it.
+    /// Release the lock; a second call does nothing. Raise NotLocked on another thread than the one that took it.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         let fail = |e| self.shared.fail(py, e);
         let mut place = lock(&self.level);
@@ -205,7 +205,7 @@ impl Held {
         done
     }
 
-    /// True for a shared lock.
+    /// Whether the lock is shared.
     #[getter]
     fn shared(&self) -> bool {
         self.terms.mode == LockMode::Shared

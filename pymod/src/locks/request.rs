@@ -80,7 +80,7 @@ impl LockRequest {
 
 #[pymethods]
 impl LockRequest {
-    /// The lock, if it is to be had by now; else None. The first call puts the request into the queue.
+    /// Return the lock if it is granted, else None. The first call puts the request into the queue.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Held>> {
         let store = &self.shared;
         store.tell_always(py);
@@ -112,7 +112,7 @@ impl LockRequest {
         }
     }
 
-    /// Gives the request up; the lock, if it was granted at that moment.
+    /// Give the request up; return the lock if it was granted at that moment.
     fn cancel(&self, py: Python<'_>) -> PyResult<Option<Held>> {
         let store = &self.shared;
         store.tell_always(py);
@@ -123,7 +123,7 @@ impl LockRequest {
         got.then(|| self.got(py)).transpose()
     }
 
-    /// The exception for a wait that took too long.
+    /// Return the exception for a wait that took too long.
     fn timeout(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let holder = match &*self.pending() {
             Some(there) => self.shared.store.lock_awaited(there, self.mode).ok(),
@@ -136,7 +136,7 @@ impl LockRequest {
         Ok(self.shared.fail(py, e).into_value(py).into_any())
     }
 
-    /// Who waits in the loops of this process.
+    /// The waiting tasks of this process.
     #[getter]
     fn waiters(&self, py: Python<'_>) -> Py<PyAny> {
         self.shared.core.waiters(py)

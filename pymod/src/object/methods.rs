@@ -145,30 +145,30 @@ impl Object {
         Ok(names)
     }
 
-    /// The attributes as a plain dict: for pickle and copy, which make transient instances.
+    /// Return the attributes as a plain dict, for pickle and copy, which make transient instances.
     fn __getstate__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         attributes(slf)?.copy()
     }
 
-    /// Locks the object for this thread alone; see `Dict.lockExcl`.
+    /// Lock the object exclusively; see `Dict.lockExcl`.
     #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
         take::until_unlock(slf.as_any(), slf.get().stored()?, &key, false, timeout)
     }
 
-    /// Locks the object against changes; see `Dict.lockShared`.
+    /// Lock the object against changes; see `Dict.lockShared`.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
         take::until_unlock(slf.as_any(), slf.get().stored()?, &key, true, timeout)
     }
 
-    /// Locks the object, or one attribute; see `Dict.lock`.
+    /// Lock the object, or one attribute; see `Dict.lock`.
     #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
         take::until_dropped(slf.as_any(), slf.get().stored()?, &key, shared, timeout)
     }
 
-    /// The lock for `async with`, or `await`; see `Dict.lock_async`.
+    /// Return the lock for `async with` or `await`; see `Dict.lock_async`.
     #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock_async<'py>(
         slf: &Bound<'py, Self>,
@@ -179,7 +179,7 @@ impl Object {
         lock_async(slf.as_any(), slf.get().stored()?, &key, shared, timeout)
     }
 
-    /// Releases one level of a lock; see `Dict.unlock`.
+    /// Release one level of a lock; see `Dict.unlock`.
     #[pyo3(signature = (key = LockKey::whole()), text_signature = "($self, key=...)")]
     fn unlock(slf: &Bound<'_, Self>, key: LockKey<'_>) -> PyResult<()> {
         take::release(slf.py(), slf.get().stored()?, &key)
@@ -260,8 +260,8 @@ impl Object {
     }
 }
 
-/// The class name of an object as the store keeps it, `module:qualname`; also for an object whose
-/// class is not there and which therefore is a generic `persist.Object`.
+/// Return the class name of an object as the store keeps it, `module:qualname`, also for an object whose
+/// class is not imported and which therefore is a generic `persist.Object`.
 ///
 /// >>> persist.class_name(root['Joe'])
 /// '__main__:person'

@@ -15,8 +15,8 @@ use crate::python::ffi;
 
 static ALLOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Lets stores name classes of a module, or of any module in a package, that this program has not
-/// imported yet: they are imported when an object of such a class is met.
+/// Allow stores to name classes of a module, or of any module in a package, that this program has not
+/// imported yet. The module is imported when an object of such a class is read.
 ///
 /// >>> persist.allow_import("myapp.models")
 #[pyfunction]

@@ -75,7 +75,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
             )?,
             lock_timeout,
             aborted,
-            deadlock: sub("Deadlock", "Waiting would have closed a circle of waiters. Release your locks and try again.", None)?,
+            deadlock: sub("Deadlock", "Acquiring this lock would deadlock. Release your locks and try again.", None)?,
             gone: sub(
                 "Gone",
                 "The object does not exist any more: the transaction that created it was rolled back.",
@@ -95,7 +95,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
                  the next change, covers it.",
                 Some(py.get_type::<PyOSError>()),
             )?,
-            in_use: sub("InUse", "Somebody has the snapshot open that was to be dropped.", None)?,
+            in_use: sub("InUse", "The snapshot to be dropped is open in a process.", None)?,
             error,
         })
     })

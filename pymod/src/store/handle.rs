@@ -30,14 +30,14 @@ pub struct Handle {
     closed: AtomicBool,
 }
 
-/// Opens a store; creates it if the mode is "rw" and it is missing.
+/// Open a store; create it if the mode is "rw" and it is missing.
 ///
 /// mode: "rw", or "r" for reading only.
 /// durability: "checkpoint" (the default: power loss takes at most what was completed in the last max_age), "commit"
 ///     (every completed operation or transaction survives power loss) or "none" (never flushed).
 /// max_age: seconds after which a completed operation survives power loss; a thread makes checkpoints for that. None:
 ///     nothing is flushed until much has changed or the last process closes the store.
-/// lock_timeout: seconds that a change waits for the lock or transaction of somebody else.
+/// lock_timeout: seconds that a change waits for the lock or transaction of another owner.
 /// snapshot: the name of a snapshot to open in place of the store, with mode "r".
 #[pyfunction]
 #[pyo3(
@@ -105,7 +105,7 @@ pub(crate) fn open(
     })
 }
 
-/// Closes every store of the process; called at exit.
+/// Close every store of the process; called at exit.
 #[pyfunction]
 pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
     py.detach(registry::close_all).map_err(|e| error::to_py(py, e))
@@ -136,7 +136,7 @@ impl Handle {
         shared.wrap(py, found)
     }
 
-    /// The path of the file, absolute.
+    /// The absolute path of the file.
     #[getter]
     fn path(&self) -> PathBuf {
         self.shared.store.path().to_owned()
@@ -154,10 +154,12 @@ impl Handle {
         if self.shared.read_only { "r" } else { "rw" }
     }
 
-    /// Several operations that happen wholly or not at all. Others wait meanwhile: keep it short.
+    /// Return a transaction for `with`. Its operations happen completely or not at all; other writers wait for its
+    /// end.
     ///
-    /// Inside a transaction it is a savepoint: an exception that leaves the inner block undoes that block alone.
-    /// After a Conflict the whole is rolled back, and every operation in it raises until the outermost block is left.
+    /// A nested transaction is a savepoint: an exception that leaves the inner block undoes that block alone.
+    /// After a Conflict the whole transaction is rolled back, and every operation in it raises until its outermost
+    /// block is left.
     /// A transaction belongs to a thread's running task (asyncio, trio, greenlet).
     ///
     /// >>> with store.transaction():
@@ -171,7 +173,7 @@ impl Handle {
         Ok(Transaction::new(shared))
     }
 
-    /// The transaction for `async with`: what it waits for does not block the event loop (asyncio, trio).
+    /// Return the transaction for `async with`; waiting does not block the event loop (asyncio, trio).
     ///
     /// >>> async with store.transaction_async():
     /// ...     store.root['a'] -= 10
@@ -181,7 +183,7 @@ impl Handle {
             .call_method1("Transaction", (transaction,))
     }
 
-    /// As `run`, of an asynchronous function: awaits f(*args, **kwargs) in a transaction.
+    /// Await f(*args, **kwargs) in a transaction; see `run`.
     #[pyo3(signature = (f, /, *args, **kwargs))]
     fn run_async<'py>(
         slf: &Bound<'py, Self>,
@@ -203,9 +205,9 @@ impl Handle {
         Ok(shared.store.in_transaction())
     }
 
-    /// Calls f(*args, **kwargs) in a transaction and returns its result; if that meets a lock of
-    /// another owner (Conflict), it is rolled back and called again when the lock is free, for lock_timeout seconds.
-    /// Inside a transaction it is called once, in a block of its own.
+    /// Call f(*args, **kwargs) in a transaction and return its result. If the transaction conflicts with a lock of
+    /// another owner, roll it back and call f again when the lock is free, for lock_timeout seconds.
+    /// Inside a transaction, call f once, in a nested block.
     #[pyo3(signature = (f, /, *args, **kwargs))]
     fn run<'py>(
         &self,
@@ -216,14 +218,14 @@ impl Handle {
         transaction::run(self.shared()?, f, args, kwargs)
     }
 
-    /// Makes everything completed so far survive power loss.
+    /// Make everything completed so far survive power loss.
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         let shared = self.shared()?;
         shared.interruptible(py, || shared.store.sync())
     }
 
-    /// Keeps the state of now under a name, for `at()`; gives the Snapshot. Makes a checkpoint and copies
-    /// nothing: what changes later takes new space until `drop_snapshot()`. Not inside a transaction.
+    /// Keep the present state under a name, for `at()`, and return the Snapshot. This makes a checkpoint and copies
+    /// nothing: later changes take new space until `drop_snapshot()`. Not inside a transaction.
     ///
     /// >>> store.snapshot('before')
     /// >>> store.root['x'] = 2
@@ -238,14 +240,14 @@ impl Handle {
         Ok(Snapshot::of(&taken))
     }
 
-    /// The snapshots of the store, the oldest first.
+    /// Return the snapshots of the store, the oldest first.
     fn snapshots(&self, py: Python<'_>) -> PyResult<Vec<Snapshot>> {
         let shared = self.shared()?;
         let all = shared.interruptible(py, || shared.store.snapshots())?;
         Ok(all.iter().map(Snapshot::of).collect())
     }
 
-    /// Lets go of a snapshot, and frees what only it held. InUse while somebody has it open.
+    /// Delete a snapshot and free what only it held. Raise InUse while a process has it open.
     fn drop_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         let shared = self.shared()?;
         if shared.read_only {
@@ -254,9 +256,8 @@ impl Handle {
         shared.interruptible(py, || shared.store.drop_snapshot(name))
     }
 
-    /// Opens a snapshot: a Store of its own, read-only, that never changes. Use it in `with`: while it is
-    /// open the snapshot cannot be dropped. Its objects are others than those of the store; what is stored
-    /// elsewhere is copied.
+    /// Open a snapshot as a read-only Store that never changes. Use it in `with`: while it is open the snapshot
+    /// cannot be dropped. Its objects are not those of the store; storing them there copies them.
     fn at(&self, py: Python<'_>, name: &str) -> PyResult<Handle> {
         let shared = self.shared()?;
         let (store, timeout) = (&shared.store, shared.timeout());
@@ -269,20 +270,20 @@ impl Handle {
         })
     }
 
-    /// The Snapshot that is open here, or None.
+    /// The Snapshot that this Store shows, or None.
     #[getter]
     fn opened_snapshot(&self) -> Option<Snapshot> {
         self.shared.store.opened_snapshot().map(Snapshot::of)
     }
 
-    /// Frees unreachable cycles and what waits to be freed; the number of containers freed.
+    /// Free unreachable cycles and what waits to be freed; return the number of containers freed.
     fn gc(&self, py: Python<'_>) -> PyResult<u64> {
         let shared = self.shared()?;
         shared.interruptible(py, || shared.store.gc())
     }
 
-    /// Figures about the store. "undurable_age": seconds since the oldest change that would not survive power loss,
-    /// or None.
+    /// Return figures about the store. "undurable_age": seconds since the oldest change that would not survive power
+    /// loss, or None.
     fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.shared()?;
         shared.tell_always(py);
@@ -304,8 +305,8 @@ impl Handle {
         Ok(figures)
     }
 
-    /// Closes this handle. The last handle of the process closes the store, and the last process
-    /// checkpoints it; proxies then raise ValueError.
+    /// Close this handle. The last handle of the process closes the store, and the last process makes a
+    /// checkpoint; proxies then raise ValueError.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

@@ -163,7 +163,7 @@ impl Transaction {
         Ok(false)
     }
 
-    /// Who waits in the loops of this process.
+    /// The waiting tasks of this process.
     #[getter]
     fn _waiters(&self, py: Python<'_>) -> Py<PyAny> {
         self.shared.core.waiters(py)
@@ -182,7 +182,7 @@ impl Transaction {
         self.shared.store.in_transaction()
     }
 
-    /// The exception for a wait that took too long.
+    /// Return the exception for a wait that took too long.
     fn _late(&self, py: Python<'_>) -> Py<PyAny> {
         let e = Error::Timeout {
             what: "the right to change the store".to_owned(),
@@ -191,7 +191,7 @@ impl Transaction {
         self.shared.fail(py, e).into_value(py).into_any()
     }
 
-    /// Enters if nothing is in the way; false if it would have to wait. For the asynchronous form.
+    /// Enter if that needs no wait, else return False. For the asynchronous form.
     fn _try_enter(&self, py: Python<'_>) -> PyResult<bool> {
         let shared = &self.shared;
         shared.check_writable(py)?;

@@ -18,19 +18,19 @@ pub(super) struct BackupArgs {
     store: PathBuf,
     /// The file to make, or `-` for standard output.
     dest: PathBuf,
-    /// Only what has changed since this snapshot (that of the last backup, kept with `--snapshot`).
+    /// Copy only what has changed since this snapshot (that of the last backup, kept with `--snapshot`).
     #[arg(long, value_name = "SNAPSHOT")]
     since: Option<String>,
     /// Keep the snapshot that is backed up under this name, for the next `--since`.
     #[arg(long, value_name = "NAME", conflicts_with = "at")]
     snapshot: Option<String>,
-    /// Back up this snapshot instead of the state of now.
+    /// Back up this snapshot instead of the present state.
     #[arg(long, value_name = "SNAPSHOT")]
     at: Option<String>,
-    /// Replace DEST if it is there.
+    /// Replace DEST if it exists.
     #[arg(long)]
     force: bool,
-    /// No progress, no summary.
+    /// Print no progress and no summary.
     #[arg(long)]
     quiet: bool,
 }
@@ -43,13 +43,13 @@ pub(super) struct RestoreArgs {
     backups: Vec<PathBuf>,
     /// The store to make.
     store: PathBuf,
-    /// Replace STORE if it is there. Nobody may have it open.
+    /// Replace STORE if it exists. No process may have it open.
     #[arg(long)]
     force: bool,
     /// Do not run the checker over the store.
     #[arg(long)]
     no_check: bool,
-    /// No progress, no summary.
+    /// Print no progress and no summary.
     #[arg(long)]
     quiet: bool,
 }

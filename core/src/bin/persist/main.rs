@@ -1,4 +1,4 @@
-//! The `persist` command: looks at a store from the shell and tends it, without Python or a mount.
+//! The `persist` command: inspects and maintains a store from the shell, without Python or a mount.
 //!
 //! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
 //! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking, listing,
@@ -16,7 +16,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Looks at a persist store and tends it.
+/// Inspect and maintain a persist store.
 #[derive(Parser)]
 #[command(name = "persist", version)]
 struct Cli {
@@ -30,11 +30,11 @@ enum Command {
     Stat {
         /// The store file.
         store: PathBuf,
-        /// Of this snapshot.
+        /// Show this snapshot instead of the present state.
         #[arg(long, value_name = "SNAPSHOT")]
         at: Option<String>,
     },
-    /// Keep the state of now under a name, to be opened later with `--at`. Copies nothing.
+    /// Keep the present state under a name, to be read later with `--at`. Copies nothing.
     Snapshot {
         /// The store file.
         store: PathBuf,
@@ -46,19 +46,19 @@ enum Command {
         /// The store file.
         store: PathBuf,
     },
-    /// Let go of a snapshot and free what only it held.
+    /// Delete a snapshot and free what only it held.
     DropSnapshot {
         /// The store file.
         store: PathBuf,
         /// Its name.
         name: String,
     },
-    /// Copy a store, in use or not, as it is at one moment, to a file or a pipe. Writers go on. A full backup is
+    /// Copy the state of one moment of a store, in use or not, to a file or a pipe. Writers continue. A full backup is
     /// itself a store file.
     Backup(copy::BackupArgs),
     /// Make a store from a full backup and incremental ones made since.
     Restore(copy::RestoreArgs),
-    /// Collect unreachable cycles and free what waits to be freed.
+    /// Collect unreachable cycles, and free what waits to be freed.
     Gc {
         /// The store file.
         store: PathBuf,
@@ -68,7 +68,7 @@ enum Command {
     Check {
         /// The store file.
         store: PathBuf,
-        /// Salvage what can be read into this new file, and list what is lost. The store itself is not touched
+        /// Copy what can be read into this new file, and list what is lost. The store itself is not changed
         /// and must not be in use.
         #[arg(long, value_name = "NEW")]
         repair: Option<PathBuf>,
@@ -76,13 +76,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Collect garbage, and give freed space back to the filesystem: writes the store anew without it, and puts
-    /// that in its place. Nobody else may have the store open. Snapshots are kept.
+    /// Collect garbage, and give freed space back to the filesystem: write a new file without free pages and put it
+    /// in the store's place. No other process may have the store open. Snapshots are kept.
     Compact {
         /// The store file.
         store: PathBuf,
     },
-    /// List the locks that are held and awaited.
+    /// List the locks that are held or waited for.
     Locks {
         /// The store file.
         store: PathBuf,
@@ -91,10 +91,10 @@ enum Command {
     Ls {
         /// The store file.
         store: PathBuf,
-        /// Steps from the root, parted by `/` (default: the root).
+        /// Steps from the root, separated by `/` (default: the root).
         #[arg(default_value = "")]
         path: String,
-        /// In this snapshot.
+        /// Read this snapshot instead of the present state.
         #[arg(long, value_name = "SNAPSHOT")]
         at: Option<String>,
     },
@@ -102,9 +102,9 @@ enum Command {
     Get {
         /// The store file.
         store: PathBuf,
-        /// Steps from the root, parted by `/`.
+        /// Steps from the root, separated by `/`.
         path: String,
-        /// In this snapshot.
+        /// Read this snapshot instead of the present state.
         #[arg(long, value_name = "SNAPSHOT")]
         at: Option<String>,
     },
@@ -132,7 +132,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells what is wrong. That nobody listens any more changes nothing.
+/// Prints what is wrong. A closed standard error changes nothing.
 fn say(what: &str) {
     let _ = writeln!(io::stderr(), "persist: {what}");
 }

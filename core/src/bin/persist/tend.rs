@@ -1,4 +1,4 @@
-//! Tending a store: figures, garbage, space, locks.
+//! Maintaining a store: figures, garbage, space, locks.
 
 use super::check::Bar;
 use super::{Failure, read};

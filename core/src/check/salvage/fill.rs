@@ -160,7 +160,7 @@ impl Salvage<'_, '_> {
         };
         if target.kind == Kind::Object && !matches!(held.as_key(), Some(Key::Str(_))) {
             let path = place(self);
-            self.lose(path, "an attribute is lost whose name is no str");
+            self.lose(path, "an attribute is lost whose name is not a str");
             return Ok(());
         }
         match self.value(target.h, value, owing) {

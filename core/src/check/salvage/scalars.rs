@@ -101,7 +101,7 @@ impl Salvage<'_, '_> {
                     true
                 })?;
                 if matches!(large.kind, LargeKind::Str { .. }) && !scalar::is_text(&bytes) {
-                    return Err(Error::corrupt("a str that is no text", large.addr));
+                    return Err(Error::corrupt("a str that is not valid text", large.addr));
                 }
                 Ok(Held::Large(large.kind, bytes))
             }

@@ -210,7 +210,7 @@ pub fn name<P: Pages>(p: &P, record: Addr) -> Result<String> {
     let rec = Rec::read(p, record)?;
     match scalar::decode(p, rec.name)? {
         Value::Str { bytes, .. } => String::from_utf8(bytes.to_vec())
-            .map_err(|_| Error::corrupt("a class name that is no text", record)),
+            .map_err(|_| Error::corrupt("a class name that is not valid text", record)),
         _ => Err(Error::corrupt("a class name that is no str", record)),
     }
 }

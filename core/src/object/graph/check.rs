@@ -133,7 +133,7 @@ impl Seen {
                 n += words.len() as u64;
                 for &word in &words {
                     if word.is_empty() || !word.is_float() && word.tag() == Tag::Bad {
-                        return Err(Error::corrupt("a container with a word that is no value", h));
+                        return Err(Error::corrupt("a container with a word that is not a value", h));
                     }
                     if let Some(child) = word.as_container() {
                         self.refer(child, parent);
@@ -196,7 +196,7 @@ fn check_homes<P: Pages>(p: &P, containers: &[Addr], root: Addr) -> Result<()> {
         let mut h = start;
         while !good.contains(&h) {
             if !trail.insert(h) {
-                return Err(Error::corrupt("homes that lead round in a circle", h));
+                return Err(Error::corrupt("homes that form a cycle", h));
             }
             if !Bits::read(p, h)?.homed() {
                 break;

@@ -115,7 +115,7 @@ impl LogFile {
         file.read_exact_at(&mut head, 0).map_err(failed)?;
         let ring = u64_at(&head, 40);
         Ok(if &head[..8] != MAGIC {
-            Found::Foreign("is no log of a persist store")
+            Found::Foreign("is not a log of a persist store")
         } else if u64_at(&head, 8) != u64::from(VERSION) {
             Found::Foreign("has another format version")
         } else if u64_at(&head, SUM) != xxh3_64(&head[..SUM]) {

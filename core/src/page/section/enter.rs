@@ -168,7 +168,7 @@ impl Pager {
                     "a section of this store is already open on this thread",
                 ));
             }
-            let slice = patience.slice("a writer at work in the store", || self.describe_owner(owner));
+            let slice = patience.slice("a writer that changes the store", || self.describe_owner(owner));
             if (begun.elapsed() >= PATIENCE || matches!(slice, Err(Error::Timeout { .. })))
                 && let Some(section) = self.read_beside(slot)?
             {

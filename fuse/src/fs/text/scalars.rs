@@ -264,7 +264,7 @@ pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, ex
 }
 
 /// The content of a file whose value has a type already. Numbers and bools stay what they are: None
-/// if the content does not fit. None takes any new value, a str that is no text becomes bytes.
+/// if the content does not fit. None takes any new value, a str that is not valid text becomes bytes.
 pub(crate) fn parse_over<'a>(old: Ty, content: &'a [u8], infer: bool, exact: bool) -> Option<Scalar<'a>> {
     match old {
         Ty::Int | Ty::Float | Ty::Bool => parse_as(old, content, exact),

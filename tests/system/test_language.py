@@ -1,0 +1,137 @@
+"""Plain English where users read: documents, messages, help texts, docstrings. Needs nothing built.
+
+The list names phrases that were here once, and what to say instead. Technical terms are explained in the glossary of
+ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_tidy import TOP
+
+BANNED = {
+    r"\blet(s|ting)? go of\b": "deletes, releases, closes",
+    r"\bletting go\b": "releasing",
+    r"\banew\b": "again",
+    r"\b(whoever|nobody|somebody|everybody|everyone)\b": "a process, another process, no process, all processes",
+    r"\bwho (lives|is alive|may live)\b": "liveness, which processes are alive",
+    r"\bas many (\w+ )?as (you )?like\b": "any number of",
+    # "there is no x" and "is no longer" are plain.
+    r"(?<!there )\bis no (?!longer\b|more than\b|room\b)\w+": "is not a",
+    r"\btend(s|ed|ing)? (it|to it|a store)\b": "maintains",
+    r"\b(bury|buries|buried|burial)\b": "recover, recovery",
+    r"\bmeanwhile\b": "during this, in the same time",
+    r"\bwholly\b": "completely",
+    r"\bclos(e|es|ed|ing) a circle\b": "would deadlock",
+    r"\bcircle of (waiters|locks)\b": "deadlock",
+    r"\bat work\b": "active, busy",
+    r"\bin vain\b": "without success",
+    r"\bin silence\b": "silently",
+    r"\bthe long way\b|\bthe short way\b": "slow path, fast path",
+    r"\btells? the story\b": "describes",
+    r"\bis not asked twice\b": "avoid a second",
+    r"\bstands? in the way\b": "blocks, delays",
+}
+PHRASES = [(re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in BANNED.items()]
+
+DOCUMENTS = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").rglob("*.md"))]
+STUBS = sorted((TOP / "pymod" / "python").rglob("*.py*"))
+SOURCES = [
+    path
+    for folder in ("core/src", "fuse/src", "pymod/src")
+    for path in sorted((TOP / folder).rglob("*.rs"))
+    if "tests" not in path.parts and path.name not in ("tests.rs", "testing.rs")
+]
+
+
+def complaints(path: Path, line: int, text: str) -> Iterator[str]:
+    plain = " ".join(text.split())
+    for pattern, instead in PHRASES:
+        found = pattern.search(plain)
+        if found:
+            yield f"{path.relative_to(TOP)}:{line}: {found[0]!r} (say: {instead}): {plain[:100]}"
+
+
+def messages(source: str) -> Iterator[tuple[int, str]]:
+    """The string literals of Rust that are more than a word, and their lines; not those of unit tests."""
+    code = source.split("#[cfg(test)]\nmod ")[0]
+    # A comment ends where its line does; `//` inside a literal is preceded by a colon or a quote.
+    code = re.sub(r"(?m)(?<![:\"])//.*$", "", code)
+    for found in re.finditer(r'"((?:\\.|[^"\\])*)"', code, re.DOTALL):
+        text = re.sub(r"\\\n\s*", "", found[1])
+        if " " in text:
+            yield code.count("\n", 0, found.start()) + 1, text
+
+
+def shown_comments(path: Path, source: str) -> Iterator[tuple[int, str]]:
+    """Comments that become help texts (clap) or docstrings (PyO3)."""
+    block: list[str] = []
+    clap = path.parent.name == "persist"
+    inside_methods = False
+    for n, row in enumerate(source.split("\n"), 1):
+        bare = row.strip()
+        if bare.startswith("///"):
+            block.append(bare[3:].strip())
+            continue
+        if bare.startswith(("#[pymethods]", "#[pyfunction]", "#[pyclass")):
+            inside_methods = bare.startswith("#[pymethods]") or inside_methods
+            if block and not bare.startswith("#[pymethods]"):
+                yield n, " ".join(block)
+        if block and not bare.startswith("#["):
+            if clap or inside_methods:
+                yield n, " ".join(block)
+            block = []
+        if row == "}":
+            inside_methods = False
+
+
+def by_line(paths: list[Path]) -> list[str]:
+    rows = ((path, n, row) for path in paths for n, row in enumerate(path.read_text().split("\n"), 1))
+    return [c for path, n, row in rows for c in complaints(path, n, row)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(TOP)))
+def test_documents(path: Path) -> None:
+    paragraphs = re.split(r"(\n\s*\n|\n(?=[-|]))", path.read_text(encoding="utf-8"))
+    line, wrong = 1, []
+    for text in paragraphs:
+        wrong += complaints(path, line, text)
+        line += text.count("\n")
+    assert wrong == []
+
+
+def test_messages() -> None:
+    wrong = [c for path in SOURCES for n, text in messages(path.read_text()) for c in complaints(path, n, text)]
+    assert wrong == []
+
+
+def test_help_texts_and_docstrings() -> None:
+    commands = [p for p in SOURCES if "bin" in p.parts or "pymod" in p.parts]
+    wrong = [
+        c for path in commands for n, text in shown_comments(path, path.read_text()) for c in complaints(path, n, text)
+    ]
+    assert wrong + by_line(STUBS) == []
+
+
+def test_scripts_say_it_plainly() -> None:
+    scripts = [p for p in sorted((TOP / "scripts").glob("*")) if p.is_file()]
+    assert by_line(scripts) == []
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    source = 'let a = "somebody is \\\n    here"; // nobody\nlet b = "http://x y";\n'
+    source += '#[cfg(test)]\nmod tests { "nobody is" }'
+    assert list(messages(source)) == [(1, "somebody is here"), (3, "http://x y")]
+    for text in ("x is no directory", "made anew", "as many processes as like", "tends it", "is buried", "lets go of"):
+        assert list(complaints(TOP / "x", 1, text)), text
+    for text in ("there is no snapshot", "it is no longer held", "there is none"):
+        assert not list(complaints(TOP / "x", 1, text)), text
+    clap = TOP / "core/src/bin/persist/main.rs"
+    assert list(shown_comments(clap, "/// Let go of it.\nstore: PathBuf,\n")) == [(2, "Let go of it.")]
+    pymod = TOP / "pymod/src/dict.rs"
+    methods = "#[pymethods]\nimpl D {\n    /// A.\n    fn a() {}\n}\n/// B.\nfn b() {}\n"
+    assert list(shown_comments(pymod, methods)) == [(4, "A.")]
