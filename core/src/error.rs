@@ -1,7 +1,7 @@
 //! The one error type of the engine: what was wrong, where, and what to do about it.
 
 use crate::ids::{Addr, ObjectId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of every operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -310,4 +310,38 @@ impl Error {
             Error::TooMany { .. } => libc::ENOLCK,
         }
     }
+}
+
+pub(crate) fn refused(path: &Path, why: impl Into<String>) -> Error {
+    Error::Refused {
+        path: path.to_owned(),
+        why: why.into(),
+    }
+}
+
+pub(crate) fn open_error(path: &Path, e: std::io::Error) -> Error {
+    let todo = match e.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => format!("; {}", remedy(&e)),
+        _ => String::new(),
+    };
+    Error::io(format!("cannot open {}{todo}", path.display()), e)
+}
+
+/// What helps against an error of opening.
+pub(crate) fn remedy(e: &std::io::Error) -> &'static str {
+    match e.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "close other files, or raise the limit of open files (ulimit -n)"
+        }
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
+            "open the store once as the user that owns that file, or get permission to read and write it"
+        }
+        Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => "put the regular file back that was there",
+        _ => "see to what the error says, and open the store again",
+    }
+}
+
+/// This process may not write there.
+pub(crate) fn is_forbidden(e: &std::io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }

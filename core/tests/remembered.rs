@@ -1,4 +1,4 @@
-//! What threads remember of where entries lie (`page/memo.rs`), and handles of where attributes do (`Known`), and all
+//! What threads remember of where entries lie (`page/section/lookup.rs`), and handles of where attributes do (`Known`), and all
 //! that is done at a glance, against a plain model: two openings of one store, so that each meets what the other
 //! changed, and threads that read while another moves things.
 //!

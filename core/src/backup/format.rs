@@ -7,7 +7,7 @@
 //! | 0 | 8 | magic `persist+` |
 //! | 8 | 4 | version of this format |
 //! | 12 | 4 | page size |
-//! | 16 | 32 | the state it was made from (`Origin`, see `page::meta`) |
+//! | 16 | 32 | the state it was made from (`Origin`, see `page::format::meta`) |
 //! | 48 | 32 | the state it leads to |
 //! | 80 | 8 | logical pages of that |
 //! | 88 | 8 | next object id of that |
@@ -29,9 +29,9 @@
 //! the first 16 bytes of all records, one after the other. Nothing follows it.
 
 use crate::ids::PAGE_SIZE;
-use crate::page::meta::{ORIGIN, Origin};
-use crate::page::shm::MAX_PAGES;
-use crate::page::table::{MAX_HEIGHT, covers};
+use crate::page::format::meta::{ORIGIN, Origin};
+use crate::page::format::page_table::{MAX_HEIGHT, covers};
+use crate::page::shared::layout::MAX_PAGES;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 /// What an incremental backup begins with.

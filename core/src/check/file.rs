@@ -4,7 +4,7 @@
 use super::state::State;
 use super::{Report, Watch};
 use crate::error::{Error, Result};
-use crate::page::image::{DAMAGED, Image, Source};
+use crate::page::format::image::{DAMAGED, Image, Source};
 use crate::store::Snapshot;
 
 /// Pages between two words to the watch.

@@ -1,7 +1,7 @@
 //! The checker: verifies every invariant of a store, from the bytes of the file up to the reference counts,
 //! and says what is wrong and where. Salvage (`salvage`) gets out of a damaged store what can be got.
 //!
-//! 1. It works on a checkpoint's image (`page::image`) and so on something that nobody changes; a store in
+//! 1. It works on a checkpoint's image (`page::format::image`) and so on something that nobody changes; a store in
 //!    use is checkpointed first. It writes nothing but that checkpoint.
 //! 2. It goes on after a finding. What the finding makes unreadable is left out, and what follows from that
 //!    (segments not reached, references not counted) is told as one finding, not as thousands.
@@ -26,7 +26,7 @@ mod sparse;
 mod state;
 
 use crate::error::{Error, Result};
-pub use crate::page::image::Source;
+pub use crate::page::format::image::Source;
 use crate::store::{Options, Store};
 use std::path::Path;
 
@@ -167,7 +167,7 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     }
 }
 
-/// The state before what dead processes left (`page::kept`): dropped if the store is sound, named if it is not.
+/// The state before what dead processes left (`page::checkpoint::before_recovery`): dropped if the store is sound, named if it is not.
 fn settle_kept(store: &Store, report: &mut Report) {
     let pager = store.pager();
     if !report.is_sound() {

@@ -8,7 +8,7 @@ use crate::heap;
 use crate::ids::{Addr, PageNo};
 use crate::object::salvage::TWICE;
 use crate::page::access::Pages;
-use crate::page::image::Image;
+use crate::page::format::image::Image;
 use crate::page::superblock as sb;
 
 /// Steps between two words to the watch.

@@ -1,5 +1,5 @@
 //! Waits that may be a part of a circle over several stores: what this store's table knows of them, and when a waiter
-//! asks. The list of such waits is the process's (`page::circle`).
+//! asks. The list of such waits is the process's (`page::sync::deadlock`).
 //!
 //! 1. A wait enters the list when it has slept for a slice, and leaves it when it ends.
 //! 2. It looks again when a wait began in another store of the process since its last look: a circle closes when its
@@ -14,7 +14,7 @@ use super::op::{Link, Lockable, Op, OwnerRec, Waiter};
 use super::wait::Env;
 use super::{Owner, Request, Table, Ticket};
 use crate::error::{Error, Result};
-use crate::page::circle::{self, Found, Look, Waiting};
+use crate::page::sync::deadlock::{self, Found, Look, Waiting};
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
@@ -128,7 +128,7 @@ impl Beyond {
     /// After a sleep of a slice: whether those in the way are to be looked up now. Without the latch.
     pub(crate) fn due(&mut self, env: &impl Env) -> Option<Due> {
         if self.waiting.is_none() {
-            if !circle::several_stores() {
+            if !deadlock::several_stores() {
                 return None;
             }
             self.waiting = env.enter(&self.request, self.blocks);
@@ -164,7 +164,7 @@ impl Beyond {
         match waiting.search(due.time, look) {
             Found::Circle(others) => Err(Error::Deadlock {
                 what: env.name(&self.request),
-                holder: circle::members(&others),
+                holder: deadlock::members(&others),
             }),
             Found::None { abroad: true } if due.late => match env.holds_elsewhere(me) {
                 Some(elsewhere) => {

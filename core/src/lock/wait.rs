@@ -15,7 +15,7 @@ use super::{Cancelled, Owner, Queued, Release, Request, Standing, Table, Target,
 use super::{LockMode, Owners};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
-use crate::page::circle::Waiting;
+use crate::page::sync::deadlock::Waiting;
 use std::time::{Duration, Instant};
 
 /// The longest sleep between two looks around.

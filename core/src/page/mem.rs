@@ -2,10 +2,10 @@
 //! refuses `init` on memory that was not allocated since the last savepoint, so that a misuse of
 //! unlogged stores fails a unit test instead of losing data after a crash.
 
-use super::access::{Pages, PagesMut, Savepoint, within_page};
-use super::superblock as sb;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
+use crate::page::access::{Pages, PagesMut, Savepoint, within_page};
+use crate::page::superblock as sb;
 use std::collections::HashSet;
 
 /// Pages in ordinary memory, with undo.
@@ -101,7 +101,7 @@ impl Pages for MemPages {
         let page = self
             .pages
             .get(page.0 as usize)
-            .ok_or_else(|| Error::corrupt(super::access::BEYOND, addr))?;
+            .ok_or_else(|| Error::corrupt(crate::page::access::BEYOND, addr))?;
         Ok(&page[offset..offset + len])
     }
 
@@ -135,7 +135,7 @@ impl PagesMut for MemPages {
         let page = self
             .pages
             .get_mut(page.0 as usize)
-            .ok_or_else(|| Error::corrupt(super::access::BEYOND, addr))?;
+            .ok_or_else(|| Error::corrupt(crate::page::access::BEYOND, addr))?;
         Ok(&mut page[offset..offset + len])
     }
 

@@ -1,430 +1,65 @@
-//! The page manager: allocates, translates and copies-on-write 4 KiB pages; epochs, checkpoints,
-//! recovery. All crash safety lives here; upper layers write through sections and know nothing of it.
+//! The page manager: allocates, translates and copies-on-write 4 KiB pages; epochs, checkpoints, recovery. All crash
+//! safety lives here; upper layers write through sections and know nothing of it.
+//!
+//! Its wings, from the ground up. A wing imports only wings that stand before it, and no two files import each other in a
+//! circle (`tests/system/test_tidy.py`):
+//!
+//! | WING | OWNS |
+//! | --- | --- |
+//! | (files of this folder) | what upper layers see of pages: `access`, `superblock`; `mem`, its double for tests |
+//! | `sync` | latch, gate, group commit, waiting: protocols over words that are handed in |
+//! | `shared` | the sidecar: layout, mapping, slots, pins, undo log, free map, dirty lists; byte locks |
+//! | `format` | the store file and the log file: formats, and reading them without a sidecar |
+//! | `pager` | `Pager`, one open store: the struct, and what a process keeps for each of its protocols |
+//! | `pages` | physical pages of the live state: allocation, translation, copy on first write |
+//! | `section` | sections and transactions: the only way to a byte of the map |
+//! | `redo` | the redo log of durable commits |
+//! | `checkpoint` | checkpoints, snapshots, compaction, verifying |
+//! | `recovery` | recovery from dead processes, inherited sidecars, damage |
+//! | `helper` | the thread that makes checkpoints and frees memory |
+//! | `session` | opening, closing, forks, read-only openings |
+//!
+//! The wings above `pager` add methods to `Pager`. A lower wing may call a method that a higher one defines (a section
+//! that finds a dead writer calls `recovery`).
 //!
 //! Invariants (numbers as used throughout):
-//! - I1 No page reachable from either meta page (or a snapshot) is written. (`cow`, `checkpoint`)
-//! - I2 An undo record is visible before its store; the log is committed or undone before the latch is
-//!   released. (`undo`, `section`)
+//! - I1 No page reachable from either meta page (or a snapshot) is written. (`pages::cow`, `checkpoint`)
+//! - I2 An undo record is visible before its store; the log is committed or undone before the latch is released.
+//!   (`shared::undo`, `section`)
 //! - I3 A page is reused only when no meta page and no snapshot reaches it, and only inside a write section.
-//!   (`phys`, `dropped`)
-//! - I4 Meta pages are written by `pwrite` only, after a successful flush of all they reach.
-//!   (`checkpoint`)
-//! - I5 Every address is checked against the page count; the file never shrinks while open.
-//!   (`section`, `table`)
-//! - I6 Recovery can itself be killed at any instruction and done again. (`recover`, `slots`)
+//!   (`shared::free_pages`, `checkpoint::dropped`)
+//! - I4 Meta pages are written by `pwrite` only, after a successful flush of all they reach. (`checkpoint::phases`)
+//! - I5 Every address is checked against the page count; the file never shrinks while open. (`section`,
+//!   `pages::live_table`)
+//! - I6 Recovery can itself be killed at any instruction and done again. (`recovery`)
 //!
-//! Lock order: checkpoint owner -> latch -> gate; who leads the flush of the redo log waits for the latch only;
-//! byte locks of dead processes are taken at any point and never waited for. In-process mutexes (registration,
-//! pins) are leaves.
-//!
-//! Files: `open`, `sidecar` (its making and judging), `seal` (of it), `takeover` (of what dead processes left),
-//! `identify` (what the files are), `session` (which sidecar is the store's), `close`, `shm` (the sidecar's layout),
-//! `meta`, `table` (durable page table), `phys` (free map, growth, dirty lists), `cow`, `undo`, `latch`, `gate`,
-//! `slots` (processes and threads), `lockfile`, `keep` (a file from all users), `probe` (of a process's death),
-//! `burial` (of the dead), `fork`, `waiters`, `circle` (of waiters in several stores), `marks`, `pins`, `memo`,
-//! `section`, `committed` (what readers see beside a writer), `transaction`, `blocks` (of transactions), `task`, `turn`
-//! (of waiters for the latch), `checkpoint`, `runner` (which process runs it), `helper` (the thread that makes
-//! checkpoints), `quiet` (what it frees), `recover`, `catalogue` (of snapshots), `snapshot`, `kept` (the checkpoint
-//! before an inherited session), `dropped` (freeing what a snapshot held), `rebuild` (of the free map), `redo` (durable
-//! commits), `damage`, `frozen` (opening one checkpoint), `follow` (reading the newest one), `view` (its pages), `walk`
-//! (page tables as streams), `verify`, `compact`, `image` (a checkpoint read from the file alone).
+//! Lock order: checkpoint owner -> latch -> gate; the leader of a flush of the redo log waits for the latch only; byte
+//! locks of dead processes are taken at any point and never waited for. In-process mutexes (registration, pins) are
+//! leaves.
 
 pub mod access;
-pub(crate) mod at;
-mod blocks;
-mod burial;
-mod catalogue;
-mod checkpoint;
-pub(crate) mod circle;
-mod close;
-mod committed;
-pub mod compact;
-mod cow;
-mod damage;
-mod dropped;
-mod follow;
-mod fork;
-mod frozen;
-mod gate;
+pub mod checkpoint;
+pub mod format;
 mod helper;
-mod identify;
-pub mod image;
-pub(crate) mod keep;
-pub(crate) mod kept;
-mod latch;
-mod lockfile;
-mod marks;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
-mod memo;
-pub(crate) mod meta;
-mod open;
-mod phys;
-mod pins;
-mod probe;
-mod quiet;
-mod rebuild;
-mod recover;
+mod pager;
+mod pages;
+mod recovery;
 mod redo;
-mod runner;
-mod seal;
 mod section;
 mod session;
-pub(crate) mod shm;
-mod sidecar;
-mod slots;
-mod snapshot;
+pub(crate) mod shared;
 pub mod superblock;
-pub(crate) mod table;
-mod takeover;
-pub mod task;
+pub mod sync;
 #[cfg(test)]
 mod tests;
-mod transaction;
-mod turn;
-mod undo;
-pub mod verify;
-pub(crate) mod view;
-pub mod wait;
-mod waiters;
-pub(crate) mod walk;
 
-pub use blocks::Block;
-pub(crate) use blocks::Reason;
-pub use catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
-pub use open::Settings;
-pub use section::{ReadSection, WriteSection};
-pub use view::{PageView, PageWalk};
-
-use crate::error::Result;
-use crate::ids::{Actor, ObjectId};
-use crate::raw::failpoint::fail_point;
-use crate::raw::futex;
-use crate::raw::held::Held;
-use crate::raw::map::Map;
-use crate::raw::process;
-use shm::Shm;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::Duration;
-
-/// What the page manager asks of the layers above it.
-pub trait Hooks: Send + Sync {
-    /// Undo what a dead holder of the latch left half done in shared words of the upper layers.
-    /// Under the latch. May be run again.
-    fn recover(&self, pager: &Pager) -> Result<()>;
-    /// A process died: drop what it held. Under the latch. May be run again.
-    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
-    /// A thread ended: drop what it held. Under the latch. May be run again.
-    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()>;
-    /// Whether an owner of this process, a thread's slot and a task, holds a lock. Under the latch.
-    fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool>;
-    /// A change of a container (or one entry of it, by key hash) is about to happen:
-    /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
-    fn check_change(
-        &self,
-        pager: &Pager,
-        slot: u32,
-        actor: Actor,
-        id: ObjectId,
-        key: Option<u64>,
-    ) -> Result<()>;
-    /// Whether something waits to be freed. Inside a section.
-    fn frees_wait(&self, section: &ReadSection<'_>) -> Result<bool>;
-    /// Frees a part of what waits, about `entries` entries of containers. Whether more waits.
-    fn free_some(&self, section: &mut WriteSection<'_>, entries: u64) -> Result<bool>;
-}
-
-/// One open store, as this process sees it.
-pub struct Pager {
-    shm: Shm,
-    map: Map,
-    file: Arc<Held>,
-    path: PathBuf,
-    seed: u64,
-    /// Tells this opening apart from others of this process.
-    serial: u64,
-    me: Weak<Pager>,
-    read_only: bool,
-    /// Of an opening of one checkpoint.
-    frozen: Option<frozen::Frozen>,
-    /// Longest wait where the caller gave no bound.
-    bound: Duration,
-    registration: Mutex<slots::Registration>,
-    /// The slot in `registration`, for those who need only that.
-    /// With its generation, as the latch's word says it.
-    process: AtomicU64,
-    probe: probe::Probe,
-    pins: pins::Pins,
-    memo: memo::Memo,
-    /// Of the reader of the committed state that was last (`committed`).
-    committed: Mutex<Option<committed::Index>>,
-    blocks: Mutex<blocks::Blocks>,
-    /// See `blocks::Turn`.
-    turn: AtomicU32,
-    /// The task that has the open transaction; its thread has the latch.
-    transaction_task: AtomicU64,
-    /// Transactions of this process that were rolled back and not left yet.
-    deaths: AtomicU32,
-    /// Whether the owner of the open transaction has to roll it back.
-    doomed: AtomicBool,
-    redo: redo::Redo,
-    helper: helper::Helper,
-    hooks: OnceLock<Box<dyn Hooks>>,
-    closed: AtomicBool,
-    _open: circle::OpenStore,
-    /// Who closes has it (`close::Closing`).
-    closing: AtomicU32,
-}
-
-impl std::fmt::Debug for Pager {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pager")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Figures about pages.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PageStat {
-    /// The last durable checkpoint.
-    pub checkpoint: u64,
-    /// Pages of the file.
-    pub file_pages: u64,
-    /// Free physical pages known.
-    pub free_pages: u64,
-    /// Logical pages ever used.
-    pub logical_pages: u64,
-    /// Pages changed since the last checkpoint.
-    pub dirty_pages: u64,
-    /// Processes that have the store open.
-    pub processes: u64,
-}
-
-impl Pager {
-    /// The path it was opened by.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Number of completed changes, by anyone (one load).
-    #[inline]
-    #[must_use]
-    pub fn changes(&self) -> u64 {
-        self.shm.word(at::CHANGES).load(Ordering::Acquire)
-    }
-
-    /// Opened for reading only.
-    #[must_use]
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
-    /// Pages changed since the last checkpoint.
-    #[must_use]
-    #[inline]
-    pub fn dirty_pages(&self) -> u64 {
-        self.shm.list_len(self.shm.get(at::EPOCH) as usize % 3)
-    }
-
-    /// Figures.
-    #[must_use]
-    pub fn page_stat(&self) -> PageStat {
-        let processes = (0..shm::PROCESS_SLOTS)
-            .filter(|p| self.shm.process_word(*p, slots::P::State).load(Ordering::Relaxed) != 0)
-            .count() as u64;
-        PageStat {
-            checkpoint: self.shm.get(at::DURABLE),
-            file_pages: self.shm.get(at::FILE_PAGES),
-            free_pages: self.shm.get(at::FREE_COUNT),
-            logical_pages: self.shm.get(at::LOGICAL),
-            dirty_pages: self.dirty_pages(),
-            processes,
-        }
-    }
-
-    /// Sets the upper layers' hooks, once, before the first operation.
-    pub fn set_hooks(&self, hooks: Box<dyn Hooks>) {
-        let _ = self.hooks.set(hooks);
-    }
-
-    /// The lock manager's words, wait signals and bucket counters in the sidecar.
-    #[must_use]
-    pub fn lock_memory(&self) -> LockMemory<'_> {
-        LockMemory {
-            words: self.shm.words(shm::LOCKS, shm::LOCK_WORDS),
-            signals: self.shm.words32(shm::LOCK_SIGNALS, shm::LOCK_SIGNAL_COUNT),
-            counters: self.shm.words32(shm::LOCK_COUNTERS, shm::LOCK_COUNTER_COUNT),
-        }
-    }
-
-    /// The calling thread's slot, and its process's slot and generation: who it is among all that use
-    /// the store.
-    #[inline]
-    pub fn identity(&self) -> Result<(u32, u16, u32)> {
-        let slot = self.slot()?;
-        let owner = self.shm.slot_owner(slot).load(Ordering::Relaxed);
-        Ok((slot, (owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32))
-    }
-
-    /// Sleeps on a wait signal of the lock manager.
-    pub fn sleep_on(&self, signal: u32, expected: u32, at_most: Duration) {
-        if let Some(word) = self.lock_memory().signals.get(signal as usize) {
-            futex::wait(word, expected, at_most);
-        }
-    }
-
-    /// Wakes who sleeps on a wait signal of the lock manager.
-    pub fn wake_on(&self, signal: u32) {
-        if let Some(word) = self.lock_memory().signals.get(signal as usize) {
-            futex::wake(word, i32::MAX);
-        }
-    }
-
-    /// The seed of the store's key hash.
-    #[inline]
-    #[must_use]
-    pub fn seed(&self) -> u64 {
-        self.seed
-    }
-
-    /// Whether somebody who has the store open asked for every completed change to be flushed.
-    #[inline]
-    #[must_use]
-    pub fn wants_commit(&self) -> bool {
-        // This process's own wish is known though the shared word may be behind for a moment.
-        self.shm.get(at::STRICTEST) > 1 || self.redo.commit
-    }
-
-    /// The longest wait where a caller gives no bound.
-    #[must_use]
-    pub fn bound(&self) -> Duration {
-        self.bound
-    }
-
-    /// The pid in a process slot, if it has that generation still, and the pid means that process here.
-    #[must_use]
-    pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
-        self.noted_pid(process, generation).and_then(process::pid_here)
-    }
-
-    /// The process in a slot, for messages, if it has that generation still.
-    #[must_use]
-    pub fn describe_process(&self, process: u16, generation: u32) -> Option<String> {
-        self.noted_pid(process, generation).map(process::describe)
-    }
-
-    fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
-        let p = process as usize;
-        if p >= shm::PROCESS_SLOTS
-            || self
-                .shm
-                .process_word(p, slots::P::Generation)
-                .load(Ordering::Relaxed) as u32
-                != generation
-        {
-            return None;
-        }
-        Some(self.shm.process_word(p, slots::P::Pid).load(Ordering::Relaxed))
-    }
-
-    /// Whether the process of this slot and generation is gone (buried, or dead and not yet buried).
-    #[must_use]
-    pub fn is_dead(&self, process: u16, generation: u32) -> bool {
-        let p = process as usize;
-        if p >= shm::PROCESS_SLOTS {
-            return true;
-        }
-        self.shm
-            .process_word(p, slots::P::Generation)
-            .load(Ordering::Relaxed) as u32
-            != generation
-            || self.shm.process_word(p, slots::P::State).load(Ordering::Relaxed) == 0
-            || self.process_is_dead(p)
-    }
-
-    /// Buries a dead process. Outside sections.
-    pub fn bury_process(&self, process: u16) -> Result<()> {
-        let p = process as usize;
-        if p < shm::PROCESS_SLOTS && self.process_is_dead(p) {
-            self.bury(p, None)?;
-        }
-        Ok(())
-    }
-
-    /// Containers that this process pins.
-    #[must_use]
-    pub fn pin_count(&self) -> usize {
-        self.pins.count()
-    }
-
-    /// Releases a pin; true if it was the process's last one on this container.
-    pub fn unpin(&self, id: ObjectId) -> bool {
-        self.pins.unpin(self, id)
-    }
-
-    /// Runs a short internal step under the latch, outside sections. `f` gets this thread's slot.
-    pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
-        let slot = self.slot()?;
-        self.whole()?;
-        let took = self.take_latch(slot, &mut wait::Wait::forever())?;
-        let done = self.unless_damaged(f(self, slot));
-        if took {
-            self.latch().release();
-        }
-        done
-    }
-
-    /// Takes the latch, if it is to be had within a time and this thread has it not yet.
-    pub(crate) fn hold_latch(&self, at_most: Duration) -> Option<Latched<'_>> {
-        let slot = self.slot().ok()?;
-        let took = self.take_latch(slot, &mut wait::Wait::at_most(at_most));
-        // Made only where it is to be given back.
-        matches!(took, Ok(true)).then(|| Latched(self))
-    }
-
-    /// Runs `f` under the latch (the lock manager's mutations). In a transaction of this thread the
-    /// latch is there already.
-    pub fn with_latch<R>(&self, wait: &mut wait::Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
-        let slot = self.slot()?;
-        let (took, turn) = loop {
-            if !self.latch().is_held_by(slot) && self.take_latch(slot, wait)? {
-                break (true, None);
-            }
-            if let Some(turn) = self.turn(slot) {
-                break (false, Some(turn));
-            }
-        };
-        let done = self.unless_damaged(f());
-        fail_point!("lock.done");
-        if took {
-            self.latch().release();
-        }
-        drop(turn);
-        done
-    }
-}
-
-/// The latch, for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Latched<'p>(&'p Pager);
-
-impl Drop for Latched<'_> {
-    fn drop(&mut self) {
-        self.0.latch().release();
-    }
-}
-
-/// The lock manager's part of the sidecar.
-#[derive(Clone, Copy, Debug)]
-pub struct LockMemory<'a> {
-    /// The table's words, zero at first.
-    pub words: &'a [std::sync::atomic::AtomicU64],
-    /// Futex words, one per wait slot.
-    pub signals: &'a [AtomicU32],
-    /// One counter per bucket of container ids.
-    pub counters: &'a [AtomicU32],
-}
+pub use checkpoint::view::{PageView, PageWalk};
+pub use format::catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
+pub use pager::blocks::Block;
+pub(crate) use pager::blocks::Reason;
+pub use pager::{Hooks, LockMemory, PageStat, Pager};
+pub use section::read::ReadSection;
+pub use section::write::WriteSection;
+pub use session::open::Settings;

@@ -1,8 +1,10 @@
 //! Tests of the page manager alone: sections, epochs, checkpoints, reopening, rollback, growth.
 
 use super::access::{Pages, PagesMut};
-use super::wait::Wait;
-use super::{Hooks, Pager, ReadSection, Settings, WriteSection, superblock as sb};
+use super::shared::{at, layout};
+use super::sync::latch::process_bits;
+use super::sync::wait::Wait;
+use super::{Hooks, Pager, Settings, superblock as sb};
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE};
 use std::path::Path;
@@ -28,10 +30,10 @@ impl Hooks for NoHooks {
     fn check_change(&self, _: &Pager, _: u32, _: Actor, _: ObjectId, _: Option<u64>) -> Result<()> {
         Ok(())
     }
-    fn frees_wait(&self, _: &ReadSection<'_>) -> Result<bool> {
+    fn frees_wait(&self, _: &Pager) -> Result<bool> {
         Ok(false)
     }
-    fn free_some(&self, _: &mut WriteSection<'_>, _: u64) -> Result<bool> {
+    fn free_some(&self, _: &Pager, _: u64) -> Result<bool> {
         Ok(false)
     }
 }
@@ -352,15 +354,15 @@ fn who_came_in_after_the_close_and_died_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
     let page = change(&p, |s| s.alloc_page()).unwrap();
-    let last = super::shm::PROCESS_SLOTS as u16 - 1;
-    let gone = super::latch::process_bits(0, u32::MAX);
-    for left in [gone | 1, super::latch::process_bits(last, 1) | 9] {
-        p.shm.set(super::shm::at::LATCH, left);
+    let last = layout::PROCESS_SLOTS as u16 - 1;
+    let gone = process_bits(0, u32::MAX);
+    for left in [gone | 1, process_bits(last, 1) | 9] {
+        p.shm.set(at::LATCH, left);
         change(&p, |s| s.set_u64(page.addr(), 7)).unwrap();
-        assert_eq!(p.shm.get(super::shm::at::LATCH), 0);
+        assert_eq!(p.shm.get(at::LATCH), 0);
     }
-    let nobodys = p.shm.get(super::shm::at::SLOTS_HIGH) as u32;
-    p.shm.set(super::shm::at::SLOTS_HIGH, u64::from(nobodys) + 1);
+    let nobodys = p.shm.get(at::SLOTS_HIGH) as u32;
+    p.shm.set(at::SLOTS_HIGH, u64::from(nobodys) + 1);
     p.shm.mark(nobodys).store(1, std::sync::atomic::Ordering::SeqCst);
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
     // The next thread gets the slot, clean.
@@ -379,12 +381,12 @@ fn who_came_too_late_gives_back_only_what_is_its_own() {
     assert!(p.latch().try_take(slot));
     let late = p.latch().owner().unwrap();
     p.latch().free_unused(late);
-    let other = super::latch::process_bits(5, 5) | (u64::from(slot) + 1);
-    p.shm.set(super::shm::at::LATCH, other);
+    let other = process_bits(5, 5) | (u64::from(slot) + 1);
+    p.shm.set(at::LATCH, other);
     p.latch().release_late(slot);
     assert!(!p.latch().is_held_by(slot));
-    assert_eq!(p.shm.get(super::shm::at::LATCH), other);
-    p.shm.set(super::shm::at::LATCH, 0);
+    assert_eq!(p.shm.get(at::LATCH), other);
+    p.shm.set(at::LATCH, 0);
 }
 
 /// A wait for the latch that ends early leaves it with its owner, be that another thread or this one.

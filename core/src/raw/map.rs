@@ -10,7 +10,7 @@
 //!    place, at the same addresses. So blocks and file are given back at once, and an access by a thread that does not
 //!    know yet reads zeros, or changes what is nobody's: addresses stay valid for as long as the mapping, as its users
 //!    were promised. (Unmapping would be a crash in safe code, inaccessible memory as well; and the addresses would be
-//!    another's soon.) Whoever reads asks afterwards whether the store was closed (`page::close`).
+//!    another's soon.) Whoever reads asks afterwards whether the store was closed (`page::session::close`).
 //! 4. A window is published base first, then length: a thread that sees the new length sees the new base. The length
 //!    never shrinks.
 

@@ -7,7 +7,7 @@
 //! | A CHANGE | FREES |
 //! | --- | --- |
 //! | that begins with nothing waiting | what it left itself, up to `OWN` entries |
-//! | a small one while something waits | nothing: a helper does when the store is quiet (`page::quiet`). Where there is none (`max_age` is None): `PORTION` entries |
+//! | a small one while something waits | nothing: a helper does when the store is quiet (`page::helper::frees`). Where there is none (`max_age` is None): `PORTION` entries |
 //! | a small one, after small changes of this process took some pages meanwhile (`SOME`) | `PORTION` entries |
 //! | one that takes a page, after they took twice as many | as a large one |
 //! | a large one: it takes `LARGE` pages or more while something waits | until the store uses no more pages than before it, or nothing waits |

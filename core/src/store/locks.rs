@@ -1,13 +1,14 @@
 //! The store's side of the lock manager: whose lock it is, where the table lies, how to wait, and the
 //! hooks by which changes and burials reach it.
 
-use super::{Actor, Error, Key, LockMode, LockOwner, Obj, Reader, Result, Store, Wait, Writer, freeing};
+use super::{Actor, Error, Key, LockMode, LockOwner, Obj, Result, Store, Wait, freeing};
 use crate::ids::ObjectId;
 use crate::lock::wait::{self, Env};
 use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
 use crate::object::{graph, key};
-use crate::page::circle::Waiting;
-use crate::page::{Hooks, Pager, task};
+use crate::page::sync::deadlock::Waiting;
+use crate::page::sync::task;
+use crate::page::{Hooks, Pager};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -184,12 +185,19 @@ impl Hooks for LockHooks {
         }
     }
 
-    fn frees_wait(&self, section: &Reader<'_>) -> Result<bool> {
-        graph::frees_wait(section)
+    fn frees_wait(&self, pager: &Pager) -> Result<bool> {
+        let section = pager.read(&mut Wait::never())?;
+        let waits = graph::frees_wait(&section)?;
+        Ok(waits && section.holds())
     }
 
-    fn free_some(&self, section: &mut Writer<'_>, entries: u64) -> Result<bool> {
-        freeing::step(section, entries)
+    fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool> {
+        let mut section = pager.write(&mut Wait::never())?;
+        section.removing();
+        let more = freeing::step(&mut section, entries)?;
+        section.whole()?;
+        section.commit();
+        Ok(more)
     }
 }
 

@@ -39,9 +39,9 @@ pub use crate::object::header::Kind;
 pub use crate::object::ops::{Class, Met};
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
 pub use crate::object::word::Word;
-pub use crate::page::task::{MAX_TASK, set_task};
-pub use crate::page::verify::PageReport;
-pub use crate::page::wait::Wait;
+pub use crate::page::checkpoint::verify::PageReport;
+pub use crate::page::sync::task::{MAX_TASK, set_task};
+pub use crate::page::sync::wait::Wait;
 pub use crate::page::{Block, MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use crate::raw::process::watch_forks as process_number;
@@ -388,7 +388,7 @@ impl Store {
         self.pager().close()
     }
 
-    /// Drops the checkpoint before an inherited session (`page::kept`) if the last user of the store is about to leave
+    /// Drops the checkpoint before an inherited session (`page::checkpoint::before_recovery`) if the last user of the store is about to leave
     /// and finds it sound. A large store is not looked through: there it stays until it is dropped by name.
     fn drop_kept(&self) {
         let pager = self.pager();

@@ -5,8 +5,8 @@ use crate::raw::sync::{AtomicU64, Ordering};
 use loom::thread;
 use std::sync::Arc;
 
-/// page/checkpoint.rs: `flip` and `finish_flip`, against a writer's choice between copying a page and writing
-/// it in place (page/cow.rs `writable`). One page; its birth epoch stands for its live entry.
+/// page/checkpoint/phases.rs: `flip` and `finish_flip`, against a writer's choice between copying a page and writing
+/// it in place (page/pages/cow.rs `writable`). One page; its birth epoch stands for its live entry.
 struct Flip {
     latch: LatchWords,
     epoch: AtomicU64,
@@ -139,7 +139,7 @@ fn a_flip_whose_owner_died_before_the_epoch_is_finished() {
 const IDLE: u64 = 0;
 const WRITING: u64 = 2;
 
-/// page/checkpoint.rs: `take_checkpoint`, `carry_on_for_the_dead`, `leave_checkpoint`. A process is dead, and may have
+/// page/checkpoint/phases.rs: `take_checkpoint`, `carry_on_for_the_dead`, `leave_checkpoint`. A process is dead, and may have
 /// been running a checkpoint.
 struct Runners {
     owner: AtomicU64,
@@ -235,7 +235,7 @@ fn one_runs_a_checkpoint_and_finishes_what_the_dead_began() {
     );
 }
 
-/// page/runner.rs: `take_over` and `step`. An owner may be stopped anywhere, and go on when another has taken the
+/// page/checkpoint/owner.rs: `take_over` and `step`. An owner may be stopped anywhere, and go on when another has taken the
 /// checkpoint from it: in a model, where any thread may stand still as long as others run, that needs no more than
 /// one who takes it over.
 struct Fenced {
@@ -274,7 +274,7 @@ impl Fenced {
         taken
     }
 
-    /// page/checkpoint.rs: `carry_on`, from `BUILDING`.
+    /// page/checkpoint/phases.rs: `carry_on`, from `BUILDING`.
     fn carry_on(&self, slot: u32) {
         let build = || {
             self.tree.set(self.tree.get() + 1);

@@ -66,7 +66,7 @@ impl Log {
         end
     }
 
-    /// page/redo/mod.rs: `lead`.
+    /// page/redo/leader.rs: `lead`.
     fn lead(&self) {
         let group = self.group();
         let (from, to) = group.due();
@@ -88,7 +88,7 @@ impl Log {
         group.step_down();
     }
 
-    /// page/redo/mod.rs: `flush_log`.
+    /// page/redo/durable.rs: `flush_log`.
     fn wait(&self, end: u64, me: u64) {
         let group = self.group();
         while !group.is_durable(end) {
@@ -167,7 +167,7 @@ fn a_dead_leader_is_replaced_by_one() {
     );
 }
 
-/// page/redo/mod.rs: `finish_log_flip` and `switch_log`. A change is not in the log; the flip of the checkpoint that
+/// page/redo/words.rs: `finish_log_flip` and `switch_log`. A change is not in the log; the flip of the checkpoint that
 /// has it turns the log on again. A record after it counts only when that checkpoint is durable.
 #[test]
 fn a_record_behind_a_gap_counts_with_its_checkpoint() {

@@ -13,15 +13,15 @@
 
 mod checkpoint;
 mod entering;
-#[path = "../../src/page/gate.rs"]
+#[path = "../../src/page/sync/gate.rs"]
 #[rustfmt::skip]
 #[allow(dead_code)]
 mod gate;
-#[path = "../../src/page/redo/group.rs"]
+#[path = "../../src/page/sync/group.rs"]
 #[rustfmt::skip]
 #[allow(dead_code)]
 mod group;
-#[path = "../../src/page/latch.rs"]
+#[path = "../../src/page/sync/latch.rs"]
 #[rustfmt::skip]
 #[allow(dead_code)]
 mod latch;
@@ -31,11 +31,13 @@ mod pages;
 mod queue;
 mod raw;
 mod slots;
-#[path = "../../src/page/waiters.rs"]
+#[path = "../../src/page/sync/waiters.rs"]
 #[rustfmt::skip]
 mod waiters;
 
 /// `group` names the sleepers by their place in the engine.
 mod page {
-    pub(crate) use crate::waiters;
+    pub(crate) mod sync {
+        pub(crate) use crate::waiters;
+    }
 }

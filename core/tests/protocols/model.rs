@@ -154,7 +154,7 @@ impl LatchWords {
         }
     }
 
-    /// As page/section.rs does after spinning.
+    /// As page/section/enter.rs does after spinning.
     pub(crate) fn take(&self, slot: u32) {
         while !self.latch().try_take(slot) {
             self.latch().sleep(Duration::ZERO);

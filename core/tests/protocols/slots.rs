@@ -6,7 +6,7 @@ use crate::raw::sync::{AtomicU64, Ordering};
 use loom::thread;
 use std::sync::Arc;
 
-/// page/burial.rs: `bury`. The process in the slot died with the latch and half a change.
+/// page/recovery/process_recovery.rs: `bury`. The process in the slot died with the latch and half a change.
 struct Dead {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
@@ -80,8 +80,8 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
     );
 }
 
-/// A process slot whose process died, and the word of one of its threads (page/burial.rs: `bury`;
-/// page/slots.rs: `claim_process_slot`, `claim_thread_slot`). Who lives in it holds its byte.
+/// A process slot whose process died, and the word of one of its threads (page/recovery/process_recovery.rs: `bury`;
+/// page/shared/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). Who lives in it holds its byte.
 struct Slot {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
@@ -148,7 +148,7 @@ fn a_slot_is_used_again_only_by_the_living_and_after_the_burial() {
     );
 }
 
-/// page/slots.rs: `claim_thread_slot` against page/section/enter.rs: `close_gate`. The writer looks only at the slots
+/// page/pager/threads.rs: `claim_thread_slot` against page/section/enter.rs: `close_gate`. The writer looks only at the slots
 /// ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {

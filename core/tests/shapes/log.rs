@@ -1,6 +1,6 @@
 //! A store with a redo log, as a power cut leaves them, and what becomes of the log in hostile hands.
 //!
-//! What is read of the log's format here: its header and records, see `page/redo/file.rs` and `record.rs`.
+//! What is read of the log's format here: its header and records, see `page/format/log_file.rs` and `log_record.rs`.
 
 use super::damage::{Image, PAGE};
 use super::mutate::Rng;

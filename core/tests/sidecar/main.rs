@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use support::plain::{self, BOOT, set, sidecar, try_open};
 use support::{again, process, told};
 
-/// Words of the sidecar's header (`page/shm.rs`).
+/// Words of the sidecar's header (`page/shared/layout.rs`).
 const LAYOUT: u64 = 8;
 
 /// A wait that ends because it is bounded, and what nothing takes that does not wait for the wrong thing: less than the

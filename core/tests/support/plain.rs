@@ -23,7 +23,7 @@ pub fn sidecar(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}-shm", path.display()))
 }
 
-/// The word of the sidecar's header that names the boot of the machine (`page/shm.rs`).
+/// The word of the sidecar's header that names the boot of the machine (`page/shared/layout.rs`).
 pub const BOOT: u64 = 24;
 /// The header's signature: the checksum of what stands before it.
 const SIGNATURE: u64 = 80;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
-use crate::page::table::{Entry, FANOUT};
+use crate::page::format::page_table::{Entry, FANOUT};
 use crate::raw::place::{NewFile, write_error};
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -1,7 +1,7 @@
 //! Backups as they are read: files and streams, which may end anywhere.
 
 use crate::error::{Error, Result};
-use crate::page::keep::{Kept, keep};
+use crate::page::format::keep::{Kept, keep};
 use crate::raw::place::read_past_cache;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};

@@ -24,7 +24,7 @@ use crate::ids::{Addr, Obj, ObjectId};
 use crate::object::graph;
 use crate::object::header::Kind;
 use crate::page::access::Pages;
-use crate::page::image::{Claim, Image, Source};
+use crate::page::format::image::{Claim, Image, Source};
 use crate::page::superblock as sb;
 use crate::raw::owner::{self, Owner};
 use crate::store::{Options, Store};

@@ -4,35 +4,18 @@
 //! notes (`log_note`) memory that is new in such a page. Pages new at the end of the store it does not know; they are
 //! those that the change moved `NEXT_PAGE` over. Both are in the record as they are now.
 
-use super::super::superblock as sb;
-use super::super::{Pager, shm, shm::at};
-use super::file::RING;
-use super::record::{Builder, Place, SECTOR};
-use super::{OFF, ON, PENDING};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
+use crate::page::format::log_file::RING;
+use crate::page::format::log_record::{Builder, Place, SECTOR};
+use crate::page::pager::Pager;
+use crate::page::pager::redo::Scratch;
+use crate::page::pager::redo::Ticket;
+use crate::page::redo::words::{OFF, ON, PENDING};
+use crate::page::shared::{at, layout};
+use crate::page::superblock as sb;
 use crate::raw::failpoint::fail_point;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-
-/// What has to happen before a change is durable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ticket {
-    /// There is nothing to wait for, or the log was off.
-    Nothing,
-    /// The log must be flushed up to here.
-    Record(u64),
-    /// A checkpoint must end this epoch.
-    Epoch(u64),
-}
-
-/// Memory that is used again from commit to commit.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    /// Ranges: from, to.
-    ranges: Vec<(u64, u64)>,
-    record: Vec<u8>,
-}
 
 /// The longest record. What needs a longer one is written by a checkpoint.
 const LONGEST: usize = RING as usize / 2;
@@ -111,7 +94,7 @@ impl Pager {
         };
         let used = place.at.saturating_sub(shm.get(at::LOG_OLD) / SECTOR * SECTOR);
         let room = LONGEST.min(RING.saturating_sub(used) as usize);
-        let mut scratch = self.redo.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = self.redo.scratch();
         let Scratch { ranges, record } = &mut *scratch;
         let first_new = self.changed_ranges(ranges)?;
         let builder = Builder::new(record, place, shm.get(at::NEXT_ID), room);
@@ -217,7 +200,7 @@ impl Pager {
             let mut b = [0; 8];
             b.copy_from_slice(chunk);
             self.shm
-                .cell::<{ shm::LOG }>((at % RING) as usize)
+                .cell::<{ layout::LOG }>((at % RING) as usize)
                 .store(u64::from_ne_bytes(b), Ordering::Relaxed);
             at += 8;
         }
@@ -227,7 +210,7 @@ impl Pager {
     pub(super) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
         let mut at = at;
         for chunk in bytes.chunks_exact_mut(8) {
-            let word = self.shm.cell::<{ shm::LOG }>((at % RING) as usize);
+            let word = self.shm.cell::<{ layout::LOG }>((at % RING) as usize);
             chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
             at += 8;
         }

@@ -7,16 +7,17 @@
 //! 3. The last commit's ticket covers those before it: the log is durable up to a place, a checkpoint holds all that
 //!    was complete at its flip.
 
-use super::super::Pager;
-use super::super::latch::Owner;
-use super::super::shm::at;
-use super::super::wait::{Patience, Wait};
-use super::append::Ticket;
-use super::file::RING;
-use super::{CROWDED, Lead, OFF, ON};
 use crate::error::{Error, Result};
+use crate::page::format::log_file::RING;
+use crate::page::pager::Pager;
+use crate::page::pager::redo::Ticket;
+use crate::page::redo::leader::Lead;
+use crate::page::redo::words::{CROWDED, OFF, ON};
+use crate::page::shared::at;
+use crate::page::sync::latch::Owner;
+use crate::page::sync::wait::{Patience, Wait};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Since the last durable checkpoint so much of the log makes the next one due.
@@ -27,25 +28,6 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 thread_local! {
     /// What this thread's last commit has to wait for, and in which opened store.
     static TICKET: Cell<(u64, Ticket)> = const { Cell::new((0, Ticket::Nothing)) };
-}
-
-/// What waits that ended early were for.
-#[derive(Debug, Default)]
-pub(super) struct Unsettled {
-    /// The end of the last such record; 0: none.
-    record: AtomicU64,
-    /// The last such epoch; 0: none.
-    epoch: AtomicU64,
-}
-
-impl Unsettled {
-    fn note(&self, ticket: Ticket) {
-        match ticket {
-            Ticket::Nothing => {}
-            Ticket::Record(end) => _ = self.record.fetch_max(end, Ordering::SeqCst),
-            Ticket::Epoch(epoch) => _ = self.epoch.fetch_max(epoch, Ordering::SeqCst),
-        }
-    }
 }
 
 impl Pager {
@@ -118,8 +100,7 @@ impl Pager {
 
     /// Waits for this and for what earlier waits did not see the end of.
     fn await_ticket(&self, mine: Ticket, wait: &mut Wait<'_>) -> Result<()> {
-        let Unsettled { record, epoch } = &self.redo.unsettled;
-        let (left_record, left_epoch) = (record.load(Ordering::SeqCst), epoch.load(Ordering::SeqCst));
+        let (left_record, left_epoch) = self.redo.unsettled.ends();
         let (end, epochs) = match mine {
             Ticket::Nothing => (left_record, left_epoch),
             Ticket::Record(end) => (left_record.max(end), left_epoch),
@@ -131,11 +112,7 @@ impl Pager {
         if end != 0 {
             self.flush_log(end, wait)?;
         }
-        for (word, seen) in [(record, left_record), (epoch, left_epoch)] {
-            if seen != 0 {
-                let _ = word.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
-            }
-        }
+        self.redo.unsettled.settled(left_record, left_epoch);
         Ok(())
     }
 

@@ -8,13 +8,14 @@
 //!    checksum: so what is replayed is a state that was, and no older than the last that anyone was told of.
 //! 3. The log goes on behind what was found, in a new chain: what a torn end left there is not met again.
 
-use super::super::Pager;
-use super::super::meta::Meta;
-use super::super::phys::ABSENT;
-use super::super::shm::at;
-use super::file::{self, Found, LogFile};
-use super::record::{self, HEADER, Place, Range, Record, SECTOR};
 use crate::error::{Error, Result};
+use crate::page::format::log_file::{Found, LogFile};
+use crate::page::format::log_record::{self, HEADER, Place, Range, Record, SECTOR};
+use crate::page::format::meta::Meta;
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::ABSENT;
+use crate::page::shared::paths::log_path;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
@@ -24,7 +25,7 @@ impl Pager {
         if self.shm.is_replayed() {
             return Ok(false);
         }
-        let path = file::path_of(&self.path);
+        let path = log_path(&self.path);
         let refused = |what: String| Error::Refused {
             path: self.path.clone(),
             why: format!(
@@ -122,7 +123,7 @@ fn next_record(log: &LogFile, place: Place, first: u64, buf: &mut Vec<u8>) -> Re
     if most < HEADER || !log.read(place.at, &mut header).map_err(failed)? {
         return Ok(None);
     }
-    let Some(len) = record::length(&header, place, most) else {
+    let Some(len) = log_record::length(&header, place, most) else {
         return Ok(None);
     };
     buf.resize(buf.len().max(len), 0);

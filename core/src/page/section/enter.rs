@@ -4,17 +4,21 @@
 //! A wait here is bounded, looks after the dead it waits for, and leaves the gate lowered and the latch
 //! free when it gives up.
 
-use super::super::circle::LatchWait;
-use super::super::gate::{self, Gate};
-use super::super::latch::Owner;
-use super::super::shm::{Shm, at};
-use super::super::superblock as sb;
-use super::super::wait::{Patience, SLICE, Wait};
-use super::super::{Pager, task};
-use super::{ReadSection, Stay, WriteSection};
 use crate::error::{Error, Result};
 use crate::ids::Actor;
 use crate::page::access::Pages;
+use crate::page::pager::Pager;
+use crate::page::section::latch_wait::LatchWait;
+use crate::page::section::read::ReadSection;
+use crate::page::section::read::Stay;
+use crate::page::section::write::WriteSection;
+use crate::page::shared::at;
+use crate::page::shared::shm::Shm;
+use crate::page::superblock as sb;
+use crate::page::sync::gate::{self, Gate};
+use crate::page::sync::latch::Owner;
+use crate::page::sync::task;
+use crate::page::sync::wait::{Patience, SLICE, Wait};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

@@ -1,15 +1,15 @@
 //! The section of a reader: how its bytes are found, and whether they still count. Invariants: `section`.
 
-use super::pinned::Pinned;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::access::{ABSENT as NO_PAGE, BEYOND, Pages, within_page};
-use crate::page::committed::{Committed, Where};
-use crate::page::gate::Gate;
-use crate::page::phys::ABSENT;
-use crate::page::shm::at;
+use crate::page::pager::Pager;
+use crate::page::section::committed::{Committed, Where};
+use crate::page::section::pinned::Pinned;
+use crate::page::shared::free_pages::ABSENT;
+use crate::page::shared::{at, dirty_set};
 use crate::page::superblock as sb;
-use crate::page::{Pager, marks};
+use crate::page::sync::gate::Gate;
 use crate::raw::fault;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ pub struct ReadSection<'p> {
     pub(super) limit: u64,
     /// A transaction of another thread is open: look at the marks.
     pub(super) watch: bool,
-    /// A write section that changed more than values: things may lie elsewhere already (`memo`). Of the committed
+    /// A write section that changed more than values: things may lie elsewhere already (`section::lookup`). Of the committed
     /// state, too, nothing is noted.
     pub(in crate::page) restructured: bool,
     stay: Stay,
@@ -162,7 +162,7 @@ impl ReadSection<'_> {
 
     /// Pins a container for this process. In the section that found it, so that it cannot have gone.
     pub fn pin_id(&self, id: ObjectId) -> Result<()> {
-        self.pager.pins.pin(self.pager, id)?;
+        self.pager.pins.pin(&self.pager.shm, self.pager.process(), id)?;
         if self.stay != Stay::Writer {
             self.pins.add(id);
         }
@@ -178,7 +178,7 @@ impl ReadSection<'_> {
     #[cold]
     fn give_pins_back(&self) {
         for id in self.pins.take() {
-            self.pager.pins.unpin(self.pager, id);
+            self.pager.pins.unpin(&self.pager.shm, self.pager.process(), id);
         }
     }
 }
@@ -238,7 +238,7 @@ impl Pages for ReadSection<'_> {
 
     #[inline]
     fn reading(&self, id: ObjectId) -> Result<()> {
-        if self.watch && marks::is_marked(&self.pager.shm, id) {
+        if self.watch && dirty_set::contains(&self.pager.shm, id) {
             return Err(Error::Busy(id));
         }
         Ok(())

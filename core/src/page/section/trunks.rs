@@ -1,10 +1,10 @@
 //! The list of free logical pages: trunk pages that name others (`superblock` has the format).
 
-use super::super::superblock as sb;
-use super::WriteSection;
 use crate::error::{Error, Result};
 use crate::ids::PageNo;
 use crate::page::access::Pages;
+use crate::page::section::write::WriteSection;
+use crate::page::superblock as sb;
 
 impl WriteSection<'_> {
     /// Pages that a trunk page names.

@@ -1,0 +1,175 @@
+//! The checkpoint before an inherited session: a way back if what dead processes left turns out to be damaged.
+//!
+//! A session that goes on from the sidecar of dead processes trusts pages that no flush has covered. If the disk has
+//! lost some of them (it was rolled back below the filesystem), the next checkpoint makes the damage durable.
+//!
+//! 1. The takeover of an unsealed sidecar with changes notes the newest checkpoint in `at::KEEP`. The next checkpoint
+//!    lists it in its catalogue as a snapshot (`snapshot`): the rules of snapshots keep its pages (`dropped`).
+//! 2. The flip takes the word over (`at::CK_KEEP`), the switch clears both. A checkpoint that the dead session had
+//!    begun lists nothing more than it had begun with: then the one after it does. Until then both meta pages'
+//!    checkpoints are whole (I1).
+//! 3. One is kept at a time: the older one, since what came later may be damaged already.
+//! 4. It is dropped by a clean close after the whole store was found sound (`store::close`), or by the user.
+//! 5. A full disk, or a full catalogue, has no room for it: then nothing is kept, with a warning. The checkpoint itself
+//!    is not refused.
+
+use crate::error::{Error, Result};
+use crate::page::format::catalogue::{self, MAX_SNAPSHOTS, Snapshot};
+use crate::page::format::meta::{Link, Meta};
+use crate::page::format::page_table::{Entry, Tree};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::raw::process;
+
+/// What the name of a kept checkpoint begins with; its number follows.
+const NAME: &str = "before-recovery-";
+
+fn name_of(checkpoint: u64) -> String {
+    format!("{NAME}{checkpoint}")
+}
+
+/// Whether a snapshot is a kept checkpoint.
+fn is_kept(snapshot: &Snapshot) -> bool {
+    snapshot.name == name_of(snapshot.checkpoint)
+}
+
+impl Pager {
+    /// At a takeover: notes the checkpoint that the dead session went on from, if it `changed` something.
+    pub(in crate::page) fn wish_to_keep(&self, meta: &Meta, changed: bool) {
+        // A store without a page has no state to go back to.
+        let keep = if changed && meta.logical > 0 {
+            meta.checkpoint
+        } else {
+            0
+        };
+        self.shm.set(at::KEEP, keep);
+        self.shm.set(at::KEEP_TIME, process::coarse_now());
+        self.shm.set(at::CK_KEEP, 0);
+    }
+
+    /// At a flip: has the checkpoint list what is to be kept, if there is room.
+    pub(in crate::page) fn take_wish_to_keep(&self) {
+        let keep = self.shm.get(at::KEEP);
+        if keep != 0
+            && let Err(e) = self.expect_free(2)
+        {
+            log::warn!(
+                "{}: checkpoint {keep}, which dead processes went on from, is not kept: {e}",
+                self.path.display()
+            );
+            self.shm.set(at::KEEP, 0);
+        }
+        self.shm.set(at::CK_KEEP, self.shm.get(at::KEEP));
+    }
+
+    /// Whether the checkpoint under way is to list an older one.
+    pub(in crate::page) fn is_to_keep(&self) -> bool {
+        self.shm.get(at::CK_KEEP) != 0
+    }
+
+    /// At the switch: it is listed.
+    pub(in crate::page) fn has_kept_it(&self) {
+        if self.is_to_keep() {
+            self.shm.set(at::KEEP, 0);
+            self.shm.set(at::CK_KEEP, 0);
+        }
+    }
+
+    /// While a checkpoint is built: puts the one that is to be kept into its catalogue. Whether that changed it.
+    pub(in crate::page) fn keep_in(&self, all: &mut Vec<Snapshot>) -> Result<bool> {
+        let keep = self.shm.get(at::CK_KEEP);
+        // No page of the last two checkpoints was given back.
+        if keep == 0
+            || keep + 1 < self.shm.get(at::DURABLE)
+            || all.iter().any(|s| s.checkpoint >= keep || is_kept(s))
+        {
+            return Ok(false);
+        }
+        if all.len() + 1 >= MAX_SNAPSHOTS {
+            log::warn!(
+                "{}: checkpoint {keep}, which dead processes went on from, is not kept: there are {} snapshots",
+                self.path.display(),
+                all.len()
+            );
+            return Ok(false);
+        }
+        let Some(meta) = Meta::read(&*self.file.using()?, keep % 2)?.filter(|m| m.checkpoint == keep) else {
+            return Ok(false);
+        };
+        all.push(Snapshot {
+            name: name_of(keep),
+            checkpoint: keep,
+            time: self.shm.get(at::KEEP_TIME),
+            pages: meta.logical,
+            tree: Tree {
+                root: Entry {
+                    phys: meta.root,
+                    birth: keep as u32,
+                    sum: meta.root_sum,
+                },
+                height: meta.height,
+            },
+            next_id: meta.next_id,
+        });
+        Ok(true)
+    }
+
+    /// The kept checkpoint, if there is one.
+    pub(crate) fn kept(&self) -> Result<Option<Snapshot>> {
+        let link = self.catalogue_link();
+        if link == Link::default() {
+            return Ok(None);
+        }
+        Ok(catalogue::read(&*self.file.using()?, link)?
+            .into_iter()
+            .find(is_kept))
+    }
+
+    /// Whether this session has, or is to have, a kept checkpoint.
+    pub(crate) fn has_kept(&self) -> bool {
+        !self.read_only && (self.shm.get(at::KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
+    }
+
+    /// The store was found sound: nothing needs to be kept.
+    pub(crate) fn drop_kept(&self) -> Result<()> {
+        self.with_checkpoint(|pager| {
+            pager.step(|pager, _| {
+                pager.shm.set(at::KEEP, 0);
+                Ok(())
+            })
+        })?;
+        match self.kept()? {
+            Some(kept) => match self.drop_snapshot(&kept.name) {
+                // It is being read: the next clean close drops it.
+                Err(Error::InUse { .. }) => Ok(()),
+                done => done,
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// An error of damage, with the way back if there is one.
+    #[cold]
+    pub(crate) fn with_way_back(&self, error: Error) -> Error {
+        match error {
+            Error::Corrupt { what, at } => match self.way_back() {
+                Some(kept) => Error::Damaged {
+                    what,
+                    at,
+                    path: self.path.clone(),
+                    kept,
+                },
+                None => Error::Corrupt { what, at },
+            },
+            e => e,
+        }
+    }
+
+    /// The name of the kept checkpoint, or of the one that the next checkpoint lists.
+    pub(crate) fn way_back(&self) -> Option<String> {
+        match self.shm.get(at::KEEP) {
+            0 => self.kept().ok().flatten().map(|s| s.name),
+            soon => Some(name_of(soon)),
+        }
+    }
+}

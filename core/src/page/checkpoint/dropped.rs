@@ -1,0 +1,361 @@
+//! What snapshots hold, and giving back what only a dropped one held.
+//!
+//! A page of a tree (of the page table, or a data page) that was first written in epoch `b` and replaced in
+//! epoch `e` is in the trees of checkpoints b to e - 1 and in no other. So a snapshot of checkpoint s holds it if
+//! b <= s < e. A checkpoint asks this of every page that has become old enough to be freed (`checkpoint`),
+//! and those that are held are found again when their snapshot is dropped:
+//!
+//! 1. From the checkpoint on whose catalogue does not list it, a dropped snapshot stands in a slot here. Its
+//!    pages are freed once both meta pages are of this checkpoint or later (`since`), nobody has it open
+//!    (`snapshot`), and the free map is whole.
+//! 2. Its tree is walked beside that of its nearest younger neighbour: a snapshot, or the checkpoint before the
+//!    last. What both have is that one's, and what is no younger than the nearest older neighbour is held by
+//!    that one; subtrees are skipped whole. All else was replaced at or before the younger neighbour, has been
+//!    through the dirty lists, and is freed.
+//! 3. The walk goes in the order of `page_table::key`, one snapshot at a time, some pages at each checkpoint. The cursor
+//!    is the first place not yet looked at: before it the snapshot holds nothing any more, from there on it
+//!    holds what it held. Page and cursor change as one (`cow::give_back_dropped`), so a walk that is killed
+//!    goes on where it was.
+//! 4. What lies under a damaged page of a dropped tree is not freed: the next rebuild of the free map does it.
+//!
+//! A slot, 64 bytes:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | checkpoint (0: the slot is free; written last) |
+//! | 8 | 8 | root page, height << 32 |
+//! | 16 | 8 | checksum of the root |
+//! | 24 | 8 | `since` |
+//! | 32 | 8 | cursor |
+
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::page::checkpoint::phases::BATCH;
+use crate::page::format::catalogue::{self, Snapshot};
+use crate::page::format::meta::Link;
+use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree, key};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::layout::{self, DROPPED_SLOTS};
+use crate::page::shared::shm::Shm;
+use crate::raw::failpoint::fail_point;
+use std::sync::atomic::Ordering;
+
+/// Leaves of page tables looked at in one step.
+const LEAVES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
+
+/// A dropped snapshot that may still hold pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropped {
+    pub(crate) slot: usize,
+    pub(crate) checkpoint: u64,
+    pub(crate) tree: Tree,
+    pub(crate) since: u64,
+    pub(crate) cursor: u64,
+}
+
+impl Shm {
+    fn dropped_words(&self, slot: usize) -> &[std::sync::atomic::AtomicU64] {
+        self.words(layout::DROPPED + slot * 64, 5)
+    }
+
+    pub(crate) fn set_dropped_cursor(&self, slot: usize, cursor: u64) {
+        self.dropped_words(slot)[4].store(cursor, Ordering::Release);
+    }
+
+    /// Forgets a dropped snapshot.
+    pub(crate) fn forget_dropped(&self, slot: usize) {
+        self.dropped_words(slot)[0].store(0, Ordering::Release);
+    }
+
+    /// The dropped snapshots.
+    pub(crate) fn dropped(&self) -> Vec<Dropped> {
+        (0..DROPPED_SLOTS)
+            .filter_map(|slot| {
+                let word = |i: usize| self.dropped_words(slot)[i].load(Ordering::Acquire);
+                (word(0) != 0).then(|| Dropped {
+                    slot,
+                    checkpoint: word(0),
+                    tree: Tree {
+                        root: Entry {
+                            phys: word(1) as u32,
+                            birth: word(0) as u32,
+                            sum: word(2),
+                        },
+                        height: (word(1) >> 32) as u32,
+                    },
+                    since: word(3),
+                    cursor: word(4),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Who holds old pages.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    /// By checkpoint; those of both meta pages' catalogues.
+    snapshots: Vec<(u64, Tree)>,
+    dropped: Vec<Dropped>,
+    /// A catalogue cannot be read: anything may be held.
+    unknown: bool,
+}
+
+impl Holders {
+    /// Whether a page that stood at `place` from epoch `birth` until epoch `replaced` is held.
+    pub(crate) fn hold(&self, birth: u64, replaced: u64, place: u64) -> bool {
+        let first = self.snapshots.partition_point(|s| s.0 < birth);
+        self.unknown
+            || self.snapshots.get(first).is_some_and(|s| s.0 < replaced)
+            || self
+                .dropped
+                .iter()
+                .any(|d| d.checkpoint >= birth && d.checkpoint < replaced && place >= d.cursor)
+    }
+
+    /// The first tree of a checkpoint after this one.
+    pub(crate) fn next_tree(&self, after: u64) -> Option<(u64, Tree)> {
+        self.all().filter(|t| t.0 > after).min_by_key(|t| t.0)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u64, Tree)> + '_ {
+        let dropped = self.dropped.iter().map(|d| (d.checkpoint, d.tree));
+        self.snapshots.iter().copied().chain(dropped)
+    }
+}
+
+impl Pager {
+    /// The catalogue of the last durable checkpoint.
+    pub(crate) fn catalogue_link(&self) -> Link {
+        Link::new(self.shm.get(at::CATALOGUE), self.shm.get(at::CATALOGUE_SUM))
+    }
+
+    /// That of the checkpoint before.
+    pub(crate) fn old_catalogue_link(&self) -> Link {
+        Link::new(
+            self.shm.get(at::OLD_CATALOGUE),
+            self.shm.get(at::OLD_CATALOGUE_SUM),
+        )
+    }
+
+    /// The page table of the checkpoint before the last durable one.
+    fn old_tree(&self) -> Tree {
+        let word = self.shm.get(at::OLD_ROOT);
+        Tree {
+            root: Entry {
+                phys: word as u32,
+                birth: (self.shm.get(at::DURABLE) - 1) as u32,
+                sum: self.shm.get(at::OLD_ROOT_SUM),
+            },
+            height: (word >> 32) as u32,
+        }
+    }
+
+    /// Who holds old pages. With no checkpoint under way, or while one frees (`FREEING`).
+    pub(crate) fn holders(&self) -> Holders {
+        let dropped = self.shm.dropped();
+        let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
+        let mut all: Vec<Snapshot> = Vec::new();
+        let mut unknown = false;
+        let read = |link| catalogue::read(&*self.file.using()?, link);
+        match read(new) {
+            Ok(some) => all = some,
+            Err(_) => unknown = true,
+        }
+        if old != new {
+            match read(old) {
+                Ok(some) => all.extend(some),
+                // One that is damaged is no state to fall back to.
+                Err(Error::Corrupt { .. }) => {}
+                Err(_) => unknown = true,
+            }
+        }
+        let mut snapshots: Vec<(u64, Tree)> = all
+            .into_iter()
+            .map(|s| (s.checkpoint, s.tree))
+            .filter(|s| !dropped.iter().any(|d| d.checkpoint == s.0))
+            .collect();
+        snapshots.sort_by_key(|s| s.0);
+        snapshots.dedup_by_key(|s| s.0);
+        Holders {
+            snapshots,
+            dropped,
+            unknown,
+        }
+    }
+
+    /// As `holders`, if they can be known.
+    pub(crate) fn holders_known(&self) -> Option<Holders> {
+        Some(self.holders()).filter(|h| !h.unknown)
+    }
+
+    /// Notes a dropped snapshot, if there is room and it is not noted yet. Under the latch; can be done again.
+    pub(crate) fn add_dropped(&self, checkpoint: u64, tree: Tree, since: u64) {
+        let all = self.shm.dropped();
+        if all.iter().any(|d| d.checkpoint == checkpoint) {
+            return;
+        }
+        let free = (0..DROPPED_SLOTS).find(|slot| !all.iter().any(|d| d.slot == *slot));
+        if let Some(slot) = free {
+            let words = self.shm.dropped_words(slot);
+            words[1].store(
+                u64::from(tree.root.phys) | u64::from(tree.height) << 32,
+                Ordering::Relaxed,
+            );
+            words[2].store(tree.root.sum, Ordering::Relaxed);
+            words[3].store(since, Ordering::Relaxed);
+            words[4].store(0, Ordering::Relaxed);
+            words[0].store(checkpoint, Ordering::Release);
+        }
+    }
+
+    /// Frees some of what only dropped snapshots held. False if there is nothing more to do now. Runs as the
+    /// checkpointer, with the lists of old pages done.
+    pub(crate) fn free_some_dropped(&self) -> Result<bool> {
+        let durable = self.shm.get(at::DURABLE);
+        let all = self.shm.dropped();
+        if all.is_empty() || self.shm.get(at::REBUILD_BELOW) != 0 {
+            return Ok(false);
+        }
+        let Some(holders) = self.holders_known() else {
+            return Ok(false);
+        };
+        // One at a time: the one that was begun first.
+        let mut ready: Vec<Dropped> = all.into_iter().filter(|d| d.since < durable).collect();
+        ready.sort_by_key(|d| d.cursor == 0);
+        for dropped in ready {
+            if !self.is_claimed(dropped.checkpoint)? {
+                self.take_apart(&dropped, &holders, durable)?;
+                return Ok(true);
+            }
+            if dropped.cursor != 0 {
+                // Somebody who will find that it is gone looks at it. What it has passed it leaves to its
+                // neighbours, and they, begun now, would leave to it what comes before its cursor.
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    fn take_apart(&self, dropped: &Dropped, holders: &Holders, durable: u64) -> Result<()> {
+        let older = holders
+            .all()
+            .map(|t| t.0)
+            .filter(|c| *c < dropped.checkpoint)
+            .max()
+            .unwrap_or(0);
+        let (_, beside) = holders
+            .next_tree(dropped.checkpoint)
+            .into_iter()
+            .chain([(durable - 1, self.old_tree())])
+            .min_by_key(|t| t.0)
+            .unwrap_or_default();
+        let mut walk = Walk {
+            pager: self,
+            slot: dropped.slot,
+            cursor: dropped.cursor,
+            older,
+            batch: Vec::new(),
+            leaves: LEAVES,
+            paused: 0,
+        };
+        let height = dropped.tree.height.min(MAX_HEIGHT);
+        // The younger tree is as high or higher.
+        let (mut other, mut other_height) = (beside.root, beside.height.min(MAX_HEIGHT));
+        let mut readable = other_height >= height;
+        while readable && other_height > height {
+            other_height -= 1;
+            match walk.node(other)? {
+                Some(Some(node)) => other = Entry::read(node, 0),
+                Some(None) => other = Entry::default(),
+                None => readable = false,
+            }
+        }
+        let done = !readable || walk.subtree(dropped.tree.root, other, height, 0)?;
+        walk.apply()?;
+        fail_point!("snapshot.apart");
+        self.step(|pager, _| {
+            if done {
+                pager.shm.forget_dropped(dropped.slot);
+            } else {
+                pager.shm.set_dropped_cursor(dropped.slot, walk.paused);
+            }
+            Ok(())
+        })
+    }
+}
+
+struct Walk<'p> {
+    pager: &'p Pager,
+    slot: usize,
+    cursor: u64,
+    /// The nearest older neighbour's checkpoint.
+    older: u64,
+    /// Pages to be freed: where they stand, and which they are.
+    batch: Vec<(u64, u32)>,
+    leaves: u32,
+    /// Where to go on.
+    paused: u64,
+}
+
+impl<'p> Walk<'p> {
+    /// A page of a page table: None if it is damaged, Some(None) if there is none.
+    fn node(&self, entry: Entry) -> Result<Option<Option<&'p [u8; PAGE_SIZE]>>> {
+        if entry.phys == 0 {
+            return Ok(Some(None));
+        }
+        match self.pager.verified(entry, "a page of the page table") {
+            Ok(node) => Ok(Some(Some(node))),
+            Err(Error::Corrupt { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Frees what `mine` has and `other` has not. False if it has to go on another time. Depth is bounded
+    /// by `MAX_HEIGHT`.
+    fn subtree(&mut self, mine: Entry, other: Entry, level: u32, base: u64) -> Result<bool> {
+        let place = key(base + FANOUT.pow(level) - 1, level);
+        if place < self.cursor || mine.phys == 0 || mine == other || u64::from(mine.birth) <= self.older {
+            return Ok(true);
+        }
+        if level == 1 {
+            if self.leaves == 0 {
+                self.paused = key(base, 0);
+                return Ok(false);
+            }
+            self.leaves -= 1;
+        }
+        if level > 0 {
+            let (Some(Some(node)), Some(beside)) = (self.node(mine)?, self.node(other)?) else {
+                return Ok(true);
+            };
+            let span = FANOUT.pow(level - 1);
+            for i in 0..FANOUT {
+                let child = Entry::read(node, i as usize);
+                let other = beside.map_or_else(Entry::default, |b| Entry::read(b, i as usize));
+                if !self.subtree(child, other, level - 1, base + i * span)? {
+                    return Ok(false);
+                }
+            }
+        }
+        self.batch.push((place, mine.phys));
+        if self.batch.len() as u64 >= BATCH {
+            self.apply()?;
+        }
+        Ok(true)
+    }
+
+    fn apply(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let (slot, batch) = (self.slot, std::mem::take(&mut self.batch));
+        self.pager.gated_step(|pager| {
+            for (place, phys) in &batch {
+                pager.give_back_dropped(slot, place + 1, PhysNo(*phys));
+            }
+            Ok(())
+        })
+    }
+}

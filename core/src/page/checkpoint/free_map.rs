@@ -1,0 +1,275 @@
+//! Rebuilding the free map of a new sidecar, in bounded steps, from the page tables of the checkpoint that it
+//! began at and of all snapshots from before (`REBUILD_FROM`).
+//!
+//! 1. Until it is done no page below `REBUILD_BELOW` is handed out. What is noted is in use.
+//! 2. The trees are walked in the order of their checkpoints, the newest checkpoint's last. A subtree that
+//!    is no younger than a snapshot wholly noted before belongs to that one too: it is not walked again. So
+//!    the work is bounded by the number of pages in use.
+//! 3. Snapshots taken meanwhile need no walk: what they hold is noted with the newest checkpoint, or when a
+//!    later one replaces it (`checkpoint`). Snapshots dropped meanwhile are walked as if they were not, and
+//!    taken apart only afterwards (`dropped`).
+//! 4. A snapshot whose page table is damaged keeps what can be read of it.
+
+use crate::error::{Error, Result};
+use crate::page::format::catalogue;
+use crate::page::format::meta::Link;
+use crate::page::format::meta::Meta;
+use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::NODE_OLD;
+use crate::page::sync::wait::Wait;
+use crate::raw::failpoint::fail_point;
+use std::collections::HashSet;
+
+/// Page-table pages looked at by one checkpoint.
+const NODES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
+/// The newest checkpoint's tree.
+const NEWEST: u64 = u64::MAX;
+
+/// A tree being noted.
+struct Noting {
+    /// Its checkpoint, or `NEWEST`.
+    number: u64,
+    /// Subtrees as old as this are noted already, and so is all before `at`.
+    done: u64,
+    at: u64,
+    /// Leaves that may still be looked at.
+    leaves: u32,
+    below: u64,
+    /// Pages to be noted.
+    batch: Vec<u32>,
+}
+
+impl Pager {
+    /// Rebuilds the free map at once: nothing else is free and the disk gives no more.
+    pub fn rebuild_free_map(&self) -> Result<()> {
+        self.with_checkpoint(|pager| pager.rebuild_now(u32::MAX))
+    }
+
+    /// As `rebuild_free_map`, if the trees have no more leaves than so many; else later checkpoints do it. A
+    /// checkpoint that dead processes began stays as it is.
+    pub(crate) fn rebuild_at_once(&self, leaves: u32) -> Result<()> {
+        let slot = self.slot()?;
+        self.take_checkpoint(slot, true, &mut Wait::forever())?;
+        let done = self.rebuild_now(leaves);
+        self.leave_checkpoint(slot);
+        done
+    }
+
+    fn rebuild_now(&self, leaves: u32) -> Result<()> {
+        let below = self.shm.get(at::REBUILD_BELOW);
+        if below == 0 || !self.note_trees(leaves)? {
+            return Ok(());
+        }
+        // The checkpoint before it was made when nobody kept lists that this sidecar has: what only that
+        // one holds is free two checkpoints from now, as what a dropped snapshot holds. If it cannot
+        // be read it is no state to fall back to, and there is nothing to keep.
+        let newest = self.shm.get(at::DURABLE);
+        let other = Meta::read(&*self.file.using()?, (newest + 1) % 2)?;
+        if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
+            let (root, _) = self.root();
+            // After a compaction both checkpoints have one tree, whose root is said to be of either.
+            if (root.phys, root.sum) != (meta.root, meta.root_sum) {
+                self.note_old_tree(meta.checkpoint, meta.tree(), below)?;
+            }
+            self.note_old_catalogue(meta.catalogue, newest, below)?;
+            let snapshots = match catalogue::read(&*self.file.using()?, meta.catalogue) {
+                Err(Error::Corrupt { .. }) => Vec::new(),
+                read => read?,
+            };
+            for s in snapshots {
+                self.note_old_tree(s.checkpoint, s.tree, below)?;
+            }
+        }
+        self.end_rebuild(below)
+    }
+
+    /// Keeps the pages of the catalogue of the checkpoint before the newest, until the next checkpoint is durable.
+    fn note_old_catalogue(&self, old: Link, newest: u64, below: u64) -> Result<()> {
+        if old == self.catalogue_link() {
+            return Ok(());
+        }
+        let pages = catalogue::pages(&*self.file.using()?, old);
+        self.note(&pages, below)?;
+        let list = (newest % 3) as usize;
+        self.step(|pager, _| {
+            // One that died at it may have noted some.
+            let noted: HashSet<u64> = (0..pager.shm.list_len(list))
+                .map(|i| pager.shm.list_entry(list, i)[2])
+                .collect();
+            for page in pages {
+                let replaced = u64::from(page) | newest << 32;
+                if !noted.contains(&replaced) {
+                    pager.shm.list_push(list, [NODE_OLD, 0, replaced])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes all of a tree that may be taken apart later, if nobody keeps it.
+    fn note_old_tree(&self, number: u64, tree: Tree, below: u64) -> Result<()> {
+        let mut noting = Noting {
+            number,
+            done: 0,
+            at: 0,
+            leaves: u32::MAX,
+            below,
+            batch: Vec::new(),
+        };
+        self.note_tree(&mut noting, tree)?;
+        if self.shm.get(at::REBUILD_FROM) != self.shm.get(at::DURABLE) {
+            return Ok(());
+        }
+        // What only the catalogue before the newest lists is dropped.
+        let listed = match catalogue::read(&*self.file.using()?, self.catalogue_link()) {
+            Ok(all) => all.iter().any(|s| s.checkpoint == number),
+            Err(_) => true,
+        };
+        if listed {
+            return Ok(());
+        }
+        self.step(|pager, _| {
+            pager.add_dropped(number, tree, pager.shm.get(at::DURABLE));
+            Ok(())
+        })
+    }
+
+    /// Goes on with the rebuild of the free map: notes what the newest checkpoint and the snapshots reach.
+    /// What is replaced meanwhile is noted by the dirty lists, what is allocated meanwhile lies elsewhere.
+    pub(crate) fn rebuild_some(&self) -> Result<()> {
+        let below = self.shm.get(at::REBUILD_BELOW);
+        if below != 0 && self.note_trees(NODES)? {
+            self.end_rebuild(below)?;
+        }
+        Ok(())
+    }
+
+    /// Notes trees, at most `leaves` leaves; whether that is all. Runs as the checkpointer.
+    fn note_trees(&self, mut leaves: u32) -> Result<bool> {
+        let below = self.shm.get(at::REBUILD_BELOW);
+        // If nobody knows what snapshots there are, what they hold cannot be told: nothing is free.
+        let Some(holders) = self.holders_known() else {
+            return Ok(false);
+        };
+        loop {
+            let done = self.shm.get(at::REBUILD_DONE);
+            let from = self.shm.get(at::REBUILD_FROM);
+            let (number, tree) = match holders.next_tree(done).filter(|t| t.0 <= from) {
+                Some(found) => found,
+                None => {
+                    let (root, height) = self.root();
+                    (NEWEST, Tree { root, height })
+                }
+            };
+            self.step(|pager, _| {
+                if pager.shm.get(at::REBUILD_TREE) != number {
+                    pager.shm.set(at::REBUILD_AT, 0);
+                    pager.shm.set(at::REBUILD_TREE, number);
+                }
+                Ok(())
+            })?;
+            let mut noting = Noting {
+                number,
+                done,
+                at: self.shm.get(at::REBUILD_AT),
+                leaves,
+                below,
+                batch: Vec::new(),
+            };
+            let whole = self.note_tree(&mut noting, tree)?;
+            leaves = noting.leaves;
+            self.step(|pager, _| {
+                pager.shm.set(at::REBUILD_AT, noting.at);
+                Ok(())
+            })?;
+            fail_point!("rebuild.step");
+            if !whole {
+                return Ok(false);
+            }
+            if number == NEWEST {
+                let link = self.catalogue_link();
+                self.note(&catalogue::pages(&*self.file.using()?, link), below)?;
+                return Ok(true);
+            }
+            self.step(|pager, _| {
+                pager.shm.set(at::REBUILD_DONE, number);
+                Ok(())
+            })?;
+        }
+    }
+
+    /// All that the checkpoints reach is noted: what the lists hold is in use, and all else is free.
+    fn end_rebuild(&self, below: u64) -> Result<()> {
+        self.gated_step(|pager| {
+            for list in 0..3 {
+                for i in 0..pager.shm.list_len(list) {
+                    let [page, new, old] = pager.shm.list_entry(list, i);
+                    let new = if page == NODE_OLD { 0 } else { new as u32 };
+                    for page in [new, old as u32] {
+                        if page != 0 && u64::from(page) < below {
+                            pager.shm.mark_used(u64::from(page), true);
+                        }
+                    }
+                }
+            }
+            pager.shm.set(at::REBUILD_BELOW, 0);
+            pager.recount_free();
+            Ok(())
+        })
+    }
+
+    fn note(&self, pages: &[u32], below: u64) -> Result<()> {
+        self.step(|pager, _| {
+            for page in pages.iter().map(|p| u64::from(*p)) {
+                if page != 0 && page < below {
+                    pager.shm.mark_used(page, true);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes a tree; false if it has to go on another time, at `at`.
+    fn note_tree(&self, noting: &mut Noting, tree: Tree) -> Result<bool> {
+        let whole = self.note_subtree(noting, tree.root, tree.height.min(MAX_HEIGHT), 0)?;
+        self.note(&std::mem::take(&mut noting.batch), noting.below)?;
+        Ok(whole)
+    }
+
+    /// Depth is bounded by `MAX_HEIGHT`.
+    fn note_subtree(&self, noting: &mut Noting, entry: Entry, level: u32, base: u64) -> Result<bool> {
+        let end = base + FANOUT.pow(level);
+        if end <= noting.at || entry.phys == 0 || u64::from(entry.birth) <= noting.done {
+            return Ok(true);
+        }
+        if level == 1 {
+            if noting.leaves == 0 {
+                noting.at = base;
+                return Ok(false);
+            }
+            noting.leaves -= 1;
+        }
+        noting.batch.push(entry.phys);
+        if noting.batch.len() >= 1024 {
+            self.note(&std::mem::take(&mut noting.batch), noting.below)?;
+        }
+        if level == 0 {
+            return Ok(true);
+        }
+        let what = "a page of the page table does not match its checksum (file offset)";
+        let node = match self.verified(entry, what) {
+            Ok(node) => node,
+            Err(Error::Corrupt { .. }) if noting.number != NEWEST => return Ok(true),
+            Err(e) => return Err(e),
+        };
+        let span = FANOUT.pow(level - 1);
+        for i in 0..FANOUT {
+            if !self.note_subtree(noting, Entry::read(node, i as usize), level - 1, base + i * span)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,170 @@
+//! Who runs the checkpoint: its owner, and what becomes of it when the owner dies or is stopped.
+//!
+//! `CK_OWNER`: 0, or thread slot + 1, and `KEEPS` if the owner does more than one checkpoint with it.
+//!
+//! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to 0 by its burial (`recovery::process_recovery`), and from
+//!    a living owner that makes no step for long (it is stopped: SIGSTOP, a debugger, a frozen cgroup) to another under
+//!    the latch (`take_over`).
+//! 2. A stopped owner goes on some time, so each step of a checkpoint that changes a word which others read is made
+//!    under the latch, after a look at the word (`step`). An owner that has lost it changes nothing any more. What it
+//!    does outside steps is harmless at any time: it reads, and it flushes.
+//! 3. One thing is not: writing the meta page. So in `WRITING` nobody takes over from the living. The phase begins
+//!    with a step, holds one `pwrite`, and ends with a step.
+//! 4. `KEEPS`: the owner relies on no checkpoint being made meanwhile (`with_checkpoint`). Nobody takes over from it.
+
+use crate::error::{Error, Result};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::states::WRITING;
+use crate::page::sync::wait::{Patience, Wait};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a leader may be silent when a checkpoint is due.
+pub(crate) const PATIENCE: Duration =
+    Duration::from_millis(if cfg!(feature = "testing") { 300 } else { 2000 });
+
+const KEEPS: u64 = 1 << 32;
+
+/// The thread slot of an owner; None: there is none.
+pub(crate) fn owner_slot(word: u64) -> Option<u32> {
+    (word as u32).checked_sub(1)
+}
+
+/// What the word is while this slot owns the checkpoint.
+fn owned_by(slot: u32, keeps: bool) -> u64 {
+    (u64::from(slot) + 1) | if keeps { KEEPS } else { 0 }
+}
+
+/// How a waiter sees an owner at work: its word and its last step, and since when they are so.
+struct Seen {
+    owner: u64,
+    beat: u64,
+    since: Instant,
+}
+
+impl Pager {
+    /// Takes the right to run checkpoints. `keeps`: see invariant 4.
+    pub(crate) fn take_checkpoint(&self, slot: u32, keeps: bool, wait: &mut Wait<'_>) -> Result<()> {
+        self.has_its_files()?;
+        let word = self.shm.word(at::CK_OWNER);
+        let mine = owned_by(slot, keeps);
+        let mut patience = Patience::new(wait, self.bound);
+        let mut seen: Option<Seen> = None;
+        loop {
+            let owner = match word.compare_exchange(0, mine, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break,
+                Err(owner) => owner,
+            };
+            let slot_there = owner_slot(owner).unwrap_or(u32::MAX);
+            let slice = patience.slice("a checkpoint to end", || self.describe_slot(slot_there))?;
+            // A dead owner's burial gives the word back, and only that does: a slot is somebody
+            // else's after it. What was under way is then carried on.
+            if owner_slot(owner).is_some() && self.look_after(slot_there, None)? {
+                continue;
+            }
+            let beat = self.shm.get(at::CK_BEAT);
+            match &seen {
+                Some(s) if (s.owner, s.beat) == (owner, beat) => {
+                    if s.since.elapsed() >= PATIENCE && self.take_over(owner, beat, mine, slot)? {
+                        break;
+                    }
+                }
+                _ => {
+                    seen = Some(Seen {
+                        owner,
+                        beat,
+                        since: Instant::now(),
+                    });
+                }
+            }
+            std::thread::sleep(slice.min(Duration::from_micros(500)));
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            self.leave_checkpoint(slot);
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Takes the checkpoint from a living owner that made no step since `beat`. False if that may not be.
+    #[cold]
+    fn take_over(&self, owner: u64, beat: u64, mine: u64, slot: u32) -> Result<bool> {
+        if owner & KEEPS != 0 || self.shm.get(at::CK_PHASE) == WRITING {
+            return Ok(false);
+        }
+        // An owner that is stopped inside a step has the latch: its own wait is bounded, and this one does not wait.
+        match self.take_latch(slot, &mut Wait::never()) {
+            Ok(true) => {}
+            Ok(false) | Err(Error::WouldBlock { .. }) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        let word = self.shm.word(at::CK_OWNER);
+        let may = self.shm.get(at::CK_PHASE) != WRITING && self.shm.get(at::CK_BEAT) == beat;
+        let taken = may
+            && word
+                .compare_exchange(owner, mine, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        self.latch().release();
+        if taken {
+            let lost = owner_slot(owner).map_or_else(String::new, |s| self.describe_slot(s));
+            log::warn!(
+                "{}: {lost} has stopped in a checkpoint: it is finished here",
+                self.path.display()
+            );
+        }
+        Ok(taken)
+    }
+
+    /// Gives up the right to run checkpoints, if this slot has it.
+    pub(crate) fn leave_checkpoint(&self, slot: u32) {
+        let word = self.shm.word(at::CK_OWNER);
+        for keeps in [false, true] {
+            let mine = owned_by(slot, keeps);
+            let _ = word.compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether this slot has the right to run checkpoints.
+    pub(crate) fn owns_checkpoint(&self, slot: u32) -> bool {
+        owner_slot(self.shm.word(at::CK_OWNER).load(Ordering::SeqCst)) == Some(slot)
+    }
+
+    /// Says that the owner is at work.
+    pub(crate) fn beat(&self) {
+        self.shm.word(at::CK_BEAT).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A step of the checkpoint: as `latched`, if this thread owns the checkpoint still.
+    pub(crate) fn step<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
+        let slot = self.slot()?;
+        self.whole()?;
+        let took = self.latch_for_step(slot)?;
+        let done = if self.owns_checkpoint(slot) {
+            self.beat();
+            self.unless_damaged(f(self, slot))
+        } else {
+            Err(lost())
+        };
+        if took {
+            self.latch().release();
+        }
+        done
+    }
+
+    /// A step with the gate raised.
+    pub(crate) fn gated_step<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
+        self.step(|pager, slot| {
+            pager.raise_gate(slot)?;
+            let done = f(pager);
+            pager.shm.gate().lower(false);
+            done
+        })
+    }
+}
+
+fn lost() -> Error {
+    Error::WouldBlock {
+        what: "a checkpoint that another process finishes, since this one was stopped",
+    }
+}

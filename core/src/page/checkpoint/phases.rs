@@ -1,0 +1,475 @@
+//! Checkpoints: making a state of the whole store durable, without stopping writers.
+//!
+//! | PHASE | STATE | IF ITS RUNNER DIES |
+//! | --- | --- | --- |
+//! | `IDLE` | nothing under way | |
+//! | `BUILDING` | the epoch was ended (`flip`), its tree is being written and flushed | the tree is forgotten and built again from the same list |
+//! | `WRITING` | the meta page's image is in the sidecar; it is being written | written again, the same bytes |
+//! | `WRITTEN` | it is being flushed | flushed again |
+//! | `SWITCHING` | durable; the sidecar's words about the last checkpoint are being replaced | replaced by the recovery, before anyone reads them |
+//! | `FREEING` | durable; pages that neither meta page reaches are being given back | goes on where it stopped |
+//!
+//! 1. The flip happens under the latch and outside transactions: no half-done change is in the ended
+//!    epoch. From then on its pages are frozen: writers copy them.
+//! 2. The meta page is written only after a successful flush of all it reaches (I4), and the pages of
+//!    the checkpoint before the previous one are given back only after the new meta page is durable, so
+//!    both meta pages describe whole states at any time (I1).
+//!    Who runs them, and what a stopped runner may do when it goes on: `owner`. When they are made: `helper`.
+//! 3. A flush that reports an error is final: the store is poisoned for writing.
+//! 4. A page is given back only if no snapshot, kept or dropped and not yet taken apart, holds it
+//!    (`dropped`). The catalogue of snapshots changes with a checkpoint, and only so (`snapshot`).
+
+use crate::error::{Error, Result, refused};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::page::checkpoint::snapshot::Request;
+use crate::page::format::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin, VERSION};
+use crate::page::format::page_table::{Change, Entry, Tree, key};
+use crate::page::pager::Pager;
+use crate::page::shared::free_pages::{NODE_NEW, NODE_OLD};
+use crate::page::shared::states::{self, BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
+use crate::page::shared::{at, layout};
+use crate::page::sync::wait::Wait;
+use crate::raw::failpoint::fail_point;
+use crate::raw::{file, held};
+use std::sync::atomic::Ordering;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Pages freed in one write section. Small in tests, so that the steps between are met.
+pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
+
+/// Changed pages from which on they are written out in pieces before the flush, and pages of a piece (8 MiB).
+const WRITE_OUT: usize = 1024;
+const PIECE: u64 = 2048;
+
+impl Pager {
+    /// A checkpoint though nothing may have changed: so that pages of older ones become free.
+    pub fn checkpoint_always(&self) -> Result<()> {
+        self.dirty_epoch()?;
+        self.checkpoint(&mut Wait::forever())
+    }
+
+    /// Makes the epoch count though nothing may have changed in it.
+    pub(crate) fn dirty_epoch(&self) -> Result<()> {
+        self.latched(|pager, slot| {
+            pager.raise_gate(slot)?;
+            // Touching the superblock is enough.
+            let done = pager.touch_superblock();
+            pager.shm.gate().lower(false);
+            done
+        })
+    }
+
+    /// Makes everything completed so far durable. Outside sections and transactions.
+    pub fn checkpoint(&self, wait: &mut Wait<'_>) -> Result<()> {
+        self.checkpoint_when(wait, || true)
+    }
+
+    /// As `checkpoint`, if it is `due` when those under way have ended.
+    pub(crate) fn checkpoint_when(&self, wait: &mut Wait<'_>, due: impl FnOnce() -> bool) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if self.depth() > 0 {
+            return Err(Error::invalid("sync inside a transaction: commit it first"));
+        }
+        let slot = self.slot()?;
+        self.whole()?;
+        // Nobody else may ever meet them, and their pins keep memory.
+        self.bury_the_dead(None)?;
+        if self.shm.get(at::ENDED) != 0 {
+            self.latched(|pager, _| pager.bury_threads())?;
+        }
+        let mut due = Some(due);
+        loop {
+            self.take_checkpoint(slot, false, wait)?;
+            fail_point!("checkpoint.taken");
+            let done = self.run_checkpoint(|| due.take().is_none_or(|due| due()));
+            let lost = !self.owns_checkpoint(slot);
+            self.leave_checkpoint(slot);
+            if lost {
+                self.still_open()?;
+            }
+            // Another process took it over since this one was stopped: what it was to make durable may not be yet.
+            if !lost || done.is_ok() || self.closed.load(Ordering::SeqCst) {
+                return done;
+            }
+        }
+    }
+
+    /// Runs `f` with no checkpoint under way, and none beginning meanwhile.
+    pub(crate) fn with_checkpoint<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
+        self.with_checkpoint_within(&mut Wait::forever(), f)
+    }
+
+    /// As `with_checkpoint`, for one who does not wait for ever.
+    pub(crate) fn with_checkpoint_within<R>(
+        &self,
+        wait: &mut Wait<'_>,
+        f: impl FnOnce(&Pager) -> Result<R>,
+    ) -> Result<R> {
+        let slot = self.slot()?;
+        self.take_checkpoint(slot, true, wait)?;
+        let done = self.carry_on_for_the_dead().and_then(|()| f(self));
+        if !self.owns_checkpoint(slot) {
+            self.still_open()?;
+        }
+        self.leave_checkpoint(slot);
+        done
+    }
+
+    /// Ends the epoch, if anything changed in it, and makes it durable. As the checkpoint's owner.
+    pub(crate) fn flip_and_finish(&self) -> Result<()> {
+        if self.flip(&Request::Nothing)? {
+            self.carry_on()?;
+        }
+        Ok(())
+    }
+
+    fn run_checkpoint(&self, due: impl FnOnce() -> bool) -> Result<()> {
+        // First what a dead runner left; then, if anything changed since, one of our own.
+        self.carry_on_for_the_dead()?;
+        if due() && self.flip(&Request::Nothing)? {
+            return self.carry_on();
+        }
+        if self.shm.get(at::UNFLUSHED) != 0 && self.must_flush() {
+            // Nothing has changed since a checkpoint that nobody flushed.
+            self.flush_or_poison()?;
+            self.step(|pager, _| {
+                pager.shm.set(at::UNFLUSHED, 0);
+                Ok(())
+            })?;
+        }
+        self.free_some_dropped().map(|_| ())
+    }
+
+    /// Finishes what a dead runner left. What it wanted to do to the catalogue is not done any more, unless
+    /// the meta page that says so may be written already.
+    fn carry_on_for_the_dead(&self) -> Result<()> {
+        if self.shm.get(at::CK_PHASE) == BUILDING {
+            self.step(|pager, _| {
+                pager.forget_request();
+                Ok(())
+            })?;
+        }
+        self.carry_on()
+    }
+
+    pub(crate) fn carry_on(&self) -> Result<()> {
+        loop {
+            match self.shm.get(at::CK_PHASE) {
+                IDLE => return Ok(()),
+                _ if self.shm.get(at::POISON) != 0 => return Err(self.poisoned()),
+                BUILDING => self.build()?,
+                WRITING => self.write_meta()?,
+                WRITTEN => self.flush_meta()?,
+                SWITCHING => self.gated_step(|pager| {
+                    pager.finish_switch();
+                    Ok(())
+                })?,
+                FREEING => self.free_old()?,
+                other => {
+                    return Err(Error::Corrupt {
+                        what: "the checkpoint's phase in the sidecar",
+                        at: other,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ends the epoch. False if nothing has changed in it.
+    pub(crate) fn flip(&self, request: &Request<'_>) -> Result<bool> {
+        self.step(|pager, _| {
+            if pager.shm.get(at::POISON) != 0 {
+                return Err(pager.poisoned());
+            }
+            if !pager.shm.is_itself() {
+                return Err(pager.replaced());
+            }
+            let epoch = pager.shm.get(at::EPOCH);
+            let list = epoch as usize % 3;
+            if pager.shm.list_len(list) == 0 {
+                return Ok(false);
+            }
+            let last = match request {
+                Request::Nothing => LAST_CHECKPOINT - FOR_SNAPSHOTS,
+                _ => LAST_CHECKPOINT,
+            };
+            if epoch > last {
+                return Err(refused(
+                    &pager.path,
+                    "it has had two thousand million checkpoints, and there are no more numbers for them; make a \
+                     backup and restore that: its numbers start again at 1",
+                ));
+            }
+            pager.shm.set(at::CK_EPOCH, epoch);
+            pager.shm.set(at::CK_LOGICAL, pager.shm.get(at::LOGICAL));
+            pager.shm.set(at::CK_NEXT_ID, pager.shm.get(at::NEXT_ID));
+            pager.shm.set(at::CK_DIRTY, pager.shm.list_len(list));
+            pager.shm.set(at::CK_FREED, 0);
+            pager.note_request(request)?;
+            pager.shm.flip_log();
+            pager.shm.set(at::CK_PHASE, BUILDING);
+            fail_point!("checkpoint.flip");
+            pager.shm.finish_log_flip();
+            pager.shm.set(at::EPOCH, epoch + 1);
+            Ok(true)
+        })
+    }
+
+    /// A flip whose owner died after it had begun it. Under the latch, in recovery.
+    pub(crate) fn finish_flip(&self) {
+        let epoch = self.shm.get(at::EPOCH);
+        if self.shm.get(at::CK_PHASE) == BUILDING && self.shm.get(at::CK_EPOCH) == epoch {
+            self.shm.finish_log_flip();
+            self.shm.set(at::EPOCH, epoch + 1);
+        }
+    }
+
+    fn build(&self) -> Result<()> {
+        let epoch = self.shm.get(at::CK_EPOCH);
+        let list = epoch as usize % 3;
+        let logical = self.shm.get(at::CK_LOGICAL);
+        self.step(|pager, _| {
+            pager.finish_flip();
+            pager.forget_nodes(epoch as u32);
+            Ok(())
+        })?;
+        let dirty = self.shm.get(at::CK_DIRTY);
+        let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
+        for i in 0..dirty {
+            if i % 1024 == 0 {
+                self.beat();
+            }
+            let [page, new, _] = self.shm.list_entry(list, i);
+            if page >= logical {
+                return Err(Error::Corrupt {
+                    what: "the dirty list in the sidecar (page)",
+                    at: page,
+                });
+            }
+            let phys = PhysNo(new as u32);
+            if phys.0 == 0 {
+                changes.push((page, Entry::default()));
+                continue;
+            }
+            // SAFETY: the page belongs to an ended epoch: writers copy it, nobody writes it.
+            let sum = xxh3_64(unsafe { self.map.page(phys) }?);
+            changes.push((
+                page,
+                Entry {
+                    phys: phys.0,
+                    birth: (new >> 32) as u32,
+                    sum,
+                },
+            ));
+        }
+        fail_point!("checkpoint.summed");
+        // Stable: a page that was released and then used again is there twice, and the later entry counts.
+        changes.sort_by_key(|c| c.0);
+        let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
+        let tree = Tree { root, height };
+        let catalogue = self.build_catalogue(epoch, tree, logical)?;
+        if self.must_flush() {
+            self.write_out(&changes)?;
+            self.flush_or_poison()?;
+        }
+        fail_point!("checkpoint.flushed");
+        let meta = Meta {
+            uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
+            checkpoint: epoch,
+            root: root.phys,
+            height,
+            root_sum: root.sum,
+            file_pages: self.shm.get(at::FILE_PAGES),
+            logical,
+            next_id: self.shm.get(at::CK_NEXT_ID),
+            seed: self.seed,
+            catalogue,
+            log: self.shm.flipped_log(),
+            origin: Origin::default(),
+        };
+        let page = meta.encode();
+        self.step(|pager, _| {
+            for (word, bytes) in pager
+                .shm
+                .words(layout::META_IMAGE, PAGE_SIZE / 8)
+                .iter()
+                .zip(page.chunks_exact(8))
+            {
+                let mut b = [0; 8];
+                b.copy_from_slice(bytes);
+                word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+            }
+            pager
+                .shm
+                .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
+            pager.shm.set(at::CK_ROOT_SUM, root.sum);
+            pager.shm.set(at::CK_CATALOGUE, catalogue.word());
+            pager.shm.set(at::CK_CATALOGUE_SUM, catalogue.sum);
+            pager.whole()?;
+            pager.note_old();
+            fail_point!("checkpoint.built");
+            // From here the checkpoint can only be finished.
+            pager.shm.set(at::CK_PHASE, WRITING);
+            Ok(())
+        })
+    }
+
+    /// Writes the meta page. No process takes over from its writer (`owner`, invariant 3).
+    fn write_meta(&self) -> Result<()> {
+        fail_point!("checkpoint.writing");
+        let (epoch, page) = self.step(|pager, _| {
+            let epoch = pager.shm.get(at::CK_EPOCH);
+            let mut page = [0u8; PAGE_SIZE];
+            for (bytes, word) in page
+                .chunks_exact_mut(8)
+                .zip(pager.shm.words(layout::META_IMAGE, PAGE_SIZE / 8))
+            {
+                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+            }
+            pager.whole()?;
+            if pager.shm.get(at::CK_PHASE) != WRITING
+                || !Meta::decode(&page).is_ok_and(|m| m.checkpoint == epoch)
+            {
+                return Err(Error::Corrupt {
+                    what: "the image of the meta page in the sidecar (checkpoint)",
+                    at: epoch,
+                });
+            }
+            Ok((epoch, page))
+        })?;
+        file::write_meta(&self.file, &page, (epoch % 2) * PAGE_SIZE as u64).map_err(|e| {
+            if e.raw_os_error() == Some(libc::EIO) {
+                return self.poison("cannot write the meta page", e);
+            }
+            // Nothing was lost, and it can be tried again.
+            match file::no_space("the store file", e) {
+                Error::Io { source, .. } => Error::io("cannot write the meta page of the store", source),
+                full => full,
+            }
+        })?;
+        fail_point!("checkpoint.written");
+        self.step(|pager, _| {
+            pager.shm.set(at::UNFLUSHED, 1);
+            pager.shm.set(at::CK_PHASE, WRITTEN);
+            Ok(())
+        })
+    }
+
+    /// Flushes the meta page and makes its checkpoint the last one.
+    fn flush_meta(&self) -> Result<()> {
+        let flushed = self.must_flush();
+        if flushed {
+            self.flush_or_poison()?;
+        }
+        fail_point!("checkpoint.meta");
+        self.gated_step(|pager| {
+            if flushed {
+                pager.shm.set(at::UNFLUSHED, 0);
+            }
+            pager.shm.set(at::CK_PHASE, SWITCHING);
+            pager.finish_switch();
+            Ok(())
+        })
+    }
+
+    /// Makes the checkpoint just made durable the one that the page table is read from. Under the latch
+    /// with the gate raised, since readers take root and checksum as a pair; also in recovery.
+    pub(crate) fn finish_switch(&self) {
+        if self.shm.get(at::CK_PHASE) != SWITCHING {
+            return;
+        }
+        self.shm.set(at::ROOT, self.shm.get(at::CK_ROOT));
+        fail_point!("checkpoint.switching");
+        self.shm.set(at::ROOT_SUM, self.shm.get(at::CK_ROOT_SUM));
+        self.shm
+            .set(at::META_SUM, self.shm.get(layout::META_IMAGE + PAGE_SIZE - 8));
+        self.switch_catalogue();
+        self.shm.set(at::DURABLE, self.shm.get(at::CK_EPOCH));
+        self.shm.switch_log();
+        self.shm.set(at::CK_PHASE, FREEING);
+    }
+
+    /// Gives back what only the checkpoint before the previous one reached: the pages replaced in the
+    /// epoch before the one just made durable.
+    fn free_old(&self) -> Result<()> {
+        let epoch = self.shm.get(at::CK_EPOCH);
+        let old = (epoch as usize + 2) % 3;
+        let holders = self.holders();
+        loop {
+            let more = self.gated_step(|pager| {
+                let len = pager.shm.list_len(old);
+                let from = pager.shm.get(at::CK_FREED);
+                let to = len.min(from + BATCH);
+                for i in from..to {
+                    let [page, new, before] = pager.shm.list_entry(old, i);
+                    let place = if page == NODE_OLD { new } else { key(page, 0) };
+                    let none = page == NODE_NEW || before as u32 == 0;
+                    if !none && !holders.hold(before >> 32, epoch - 1, place) {
+                        pager.give_back_old(i, PhysNo(before as u32), old);
+                        continue;
+                    }
+                    // While the free map is being rebuilt nobody else may come by to note it.
+                    let below = pager.shm.get(at::REBUILD_BELOW);
+                    if !none && u64::from(before as u32) < below {
+                        pager.shm.mark_used(u64::from(before as u32), true);
+                    }
+                    pager.shm.set(at::CK_FREED, i + 1);
+                }
+                if to == len {
+                    pager.shm.set_list_len(old, 0);
+                    pager.shm.set(at::CK_FREED, 0);
+                }
+                Ok(to < len)
+            })?;
+            if !more {
+                break;
+            }
+        }
+        fail_point!("checkpoint.freed");
+        self.rebuild_some()?;
+        self.free_some_dropped()?;
+        self.step(|pager, _| {
+            pager.shm.set(at::CK_PHASE, IDLE);
+            Ok(())
+        })
+    }
+
+    /// Writes the changed pages out piece by piece, so that the flush after it is short and others see steps.
+    fn write_out(&self, changes: &[Change]) -> Result<()> {
+        if changes.len() < WRITE_OUT {
+            return Ok(());
+        }
+        let mut pages: Vec<u64> = changes.iter().map(|c| u64::from(c.1.phys)).collect();
+        pages.sort_unstable();
+        let mut rest = &pages[..];
+        while let Some(&first) = rest.first() {
+            let (piece, later) = rest.split_at(rest.partition_point(|p| *p < first + PIECE));
+            let pages = piece.last().map_or(0, |last| last + 1 - first);
+            file::write_out(&self.file, first * PAGE_SIZE as u64, pages * PAGE_SIZE as u64)
+                .map_err(|e| self.poison("cannot flush the store file", e))?;
+            self.beat();
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn flush_or_poison(&self) -> Result<()> {
+        file::flush(&self.file).map_err(|e| self.poison("cannot flush the store file", e))
+    }
+
+    pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
+        if held::is_lost(&e) {
+            // The disk was not asked: others go on.
+            return Error::io(format!("{}: {what}", self.path.display()), e);
+        }
+        self.poison_once(states::FLUSH);
+        Error::Poisoned {
+            why: format!("{what}: {e}"),
+        }
+    }
+}
+
+/// Pages of the tree are told from data pages in the lists by numbers no logical page has.
+const _: () = assert!(NODE_OLD > layout::MAX_PAGES && NODE_NEW > layout::MAX_PAGES && VERSION == 3);

@@ -1,0 +1,329 @@
+//! Snapshots: checkpoints kept by name. Taking one makes a checkpoint and notes it in the catalogue; nothing is
+//! copied. Dropping one makes a checkpoint whose catalogue does not list it; then what only it held
+//! is freed, in steps (`dropped`).
+//!
+//! 1. The catalogue changes with a checkpoint: what is to be done is noted in the sidecar at the flip, done in
+//!    the building of the checkpoint, and in force at the switch. A runner that dies leaves all of it or
+//!    nothing.
+//! 2. Every snapshot has a checkpoint of its own.
+//! 3. Who has a snapshot open holds a byte of the store file locked, shared (`claim`); who drops it takes that
+//!    byte for itself, until the catalogue that does not list it is in force. An opener looks at the
+//!    catalogue after it has the byte. One who came between a dropper's death and its checkpoint's end keeps
+//!    what it reads: pages are freed only while nobody holds the byte.
+
+use crate::error::{Error, Result};
+use crate::page::format::catalogue::{self, MAX_SNAPSHOTS, Snapshot, check_name};
+use crate::page::format::claim::BYTE_CLAIM;
+use crate::page::format::claim::no_snapshot;
+use crate::page::format::meta::Link;
+use crate::page::format::page_table::{Entry, Tree};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::layout::{self, DROPPED_SLOTS};
+use crate::page::shared::states::{BUILDING, WRITING, WRITTEN};
+use crate::raw::failpoint::fail_point;
+use crate::raw::file::{self, Ofd};
+use crate::raw::process;
+use std::sync::atomic::Ordering;
+
+const NOTHING: u64 = 0;
+const ADD: u64 = 1;
+const DROP: u64 = 2;
+
+/// What a checkpoint does to the catalogue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request<'a> {
+    Nothing,
+    Add(&'a str),
+    Drop(&'a Snapshot),
+}
+
+/// Words of the request in the sidecar. To add: time, length of the name, the name. To drop: checkpoint,
+/// root | height << 32, checksum of the root.
+const WORDS: usize = 2 + catalogue::MAX_NAME.div_ceil(8);
+
+/// The byte of a snapshot that is being dropped, by the one checkpointer.
+struct Byte<'p>(&'p Pager, u64);
+
+impl<'p> Byte<'p> {
+    /// `Error::InUse` while the snapshot is open. Through the descriptor of this process's mark, which is open
+    /// whatever this process may open by now.
+    fn take(pager: &'p Pager, snapshot: &Snapshot) -> Result<Byte<'p>> {
+        let byte = BYTE_CLAIM + snapshot.checkpoint;
+        if file::ofd_lock(&pager.registration()?.mark, byte, Ofd::Exclusive)? {
+            return Ok(Byte(pager, byte));
+        }
+        Err(Error::InUse {
+            what: format!("the snapshot {:?}", snapshot.name),
+            holder: process::who_locks(&*pager.file.using()?, byte),
+        })
+    }
+}
+
+impl Drop for Byte<'_> {
+    fn drop(&mut self) {
+        if let Ok(reg) = self.0.registration() {
+            let _ = file::ofd_lock(&reg.mark, self.1, Ofd::None);
+        }
+    }
+}
+
+impl Pager {
+    /// Notes what the checkpoint is to do to the catalogue, and sees to it that there is room. At the flip.
+    pub(crate) fn note_request(&self, request: &Request<'_>) -> Result<()> {
+        self.take_wish_to_keep();
+        let words = self.shm.words(layout::REQUEST, WORDS);
+        let kind = match request {
+            Request::Nothing => NOTHING,
+            Request::Add(name) => {
+                self.expect_free(2)?;
+                words[0].store(process::coarse_now(), Ordering::Relaxed);
+                words[1].store(name.len() as u64, Ordering::Relaxed);
+                for (word, bytes) in words[2..].iter().zip(name.as_bytes().chunks(8)) {
+                    let mut b = [0; 8];
+                    b[..bytes.len()].copy_from_slice(bytes);
+                    word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+                }
+                ADD
+            }
+            Request::Drop(s) => {
+                let tree = u64::from(s.tree.root.phys) | u64::from(s.tree.height) << 32;
+                for (word, value) in words.iter().zip([s.checkpoint, tree, s.tree.root.sum]) {
+                    word.store(value, Ordering::Relaxed);
+                }
+                DROP
+            }
+        };
+        self.shm.set(at::CK_REQUEST, kind);
+        Ok(())
+    }
+
+    pub(crate) fn forget_request(&self) {
+        self.shm.set(at::CK_REQUEST, NOTHING);
+    }
+
+    fn requested_name(&self) -> String {
+        let words = self.shm.words(layout::REQUEST, WORDS);
+        let len = (words[1].load(Ordering::Relaxed) as usize).min(catalogue::MAX_NAME);
+        let bytes: Vec<u8> = words[2..]
+            .iter()
+            .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
+            .take(len)
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The catalogue of the checkpoint being made: the last one's, or one with the request carried out.
+    pub(crate) fn build_catalogue(&self, epoch: u64, tree: Tree, logical: u64) -> Result<Link> {
+        let old = self.catalogue_link();
+        Ok(self.changed_catalogue(old, epoch, tree, logical)?.unwrap_or(old))
+    }
+
+    fn changed_catalogue(&self, old: Link, epoch: u64, tree: Tree, logical: u64) -> Result<Option<Link>> {
+        let request = self.shm.get(at::CK_REQUEST);
+        if request == NOTHING && !self.is_to_keep() {
+            return Ok(None);
+        }
+        let Ok(mut all) = catalogue::read(&*self.file.using()?, old) else {
+            // Damaged since it was asked for: the checkpoint goes on without, and whoever asked looks.
+            self.step(|pager, _| {
+                pager.forget_request();
+                Ok(())
+            })?;
+            return Ok(None);
+        };
+        let kept = self.keep_in(&mut all)?;
+        if request == NOTHING && !kept {
+            return Ok(None);
+        }
+        let number = self.shm.words(layout::REQUEST, WORDS)[0].load(Ordering::Relaxed);
+        if request == ADD {
+            all.push(Snapshot {
+                name: self.requested_name(),
+                checkpoint: epoch,
+                time: number,
+                pages: logical,
+                tree,
+                next_id: self.shm.get(at::CK_NEXT_ID),
+            });
+        } else if request == DROP {
+            all.retain(|s| s.checkpoint != number);
+        }
+        // No snapshot holds its pages, so they are to be freed as if they had been of this epoch.
+        let list = epoch as usize % 3;
+        let pages = catalogue::pages(&*self.file.using()?, old);
+        self.step(|pager, _| {
+            pages.iter().try_for_each(|page| {
+                let replaced = u64::from(*page) | epoch << 32;
+                pager
+                    .shm
+                    .list_push(list, [crate::page::shared::free_pages::NODE_OLD, 0, replaced])
+            })
+        })?;
+        let link = catalogue::write(&all, |page| self.write_node(epoch as u32, page))?;
+        fail_point!("snapshot.catalogue");
+        Ok(Some(link))
+    }
+
+    /// Notes what is now the last durable checkpoint as the one before the last. Before the switch.
+    pub(crate) fn note_old(&self) {
+        for (to, from) in [
+            (at::OLD_ROOT, at::ROOT),
+            (at::OLD_ROOT_SUM, at::ROOT_SUM),
+            (at::OLD_CATALOGUE, at::CATALOGUE),
+            (at::OLD_CATALOGUE_SUM, at::CATALOGUE_SUM),
+        ] {
+            self.shm.set(to, self.shm.get(from));
+        }
+    }
+
+    /// The switch, as far as it concerns snapshots. Can be done again.
+    pub(crate) fn switch_catalogue(&self) {
+        if self.shm.get(at::CK_REQUEST) == DROP {
+            let words = self.shm.words(layout::REQUEST, WORDS);
+            let [number, tree, sum] = [0, 1, 2].map(|i: usize| words[i].load(Ordering::Relaxed));
+            let tree = Tree {
+                root: Entry {
+                    phys: tree as u32,
+                    birth: number as u32,
+                    sum,
+                },
+                height: (tree >> 32) as u32,
+            };
+            self.add_dropped(number, tree, self.shm.get(at::CK_EPOCH));
+            fail_point!("snapshot.dropping");
+            self.shm.set(at::CK_REQUEST, NOTHING);
+        }
+        self.has_kept_it();
+        self.shm.set(at::CATALOGUE, self.shm.get(at::CK_CATALOGUE));
+        self.shm
+            .set(at::CATALOGUE_SUM, self.shm.get(at::CK_CATALOGUE_SUM));
+    }
+
+    /// Whether somebody has a snapshot open.
+    pub(crate) fn is_claimed(&self, checkpoint: u64) -> Result<bool> {
+        file::ofd_is_held(
+            &self.registration()?.mark,
+            BYTE_CLAIM + checkpoint,
+            Ofd::Exclusive,
+        )
+    }
+
+    /// The snapshots, the oldest first.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.slot()?;
+        // A dead process's checkpoint that can only be finished: what it adds or drops counts already.
+        if !self.read_only
+            && matches!(self.shm.get(at::CK_PHASE), WRITING | WRITTEN)
+            && self.shm.get(at::CK_REQUEST) != NOTHING
+            && self.depth() == 0
+        {
+            self.with_checkpoint(|_| Ok(()))?;
+        }
+        catalogue::newest(&*self.file.using()?).map(|found| found.1)
+    }
+
+    /// Runs `f` as the checkpointer, with no checkpoint under way. In the words of snapshots.
+    fn as_checkpointer<R>(&self, f: impl FnOnce(&Pager, Vec<Snapshot>) -> Result<R>) -> Result<R> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if self.depth() > 0 {
+            return Err(Error::invalid(
+                "snapshots are taken and dropped outside transactions: commit it first",
+            ));
+        }
+        self.bury_the_dead(None)?;
+        self.with_checkpoint(|pager| {
+            let all = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
+            f(pager, all)
+        })
+    }
+
+    /// Makes a checkpoint that carries out a request.
+    fn checkpoint_with(&self, request: &Request<'_>) -> Result<()> {
+        self.dirty_epoch()?;
+        self.flip(request)?;
+        fail_point!("snapshot.flipped");
+        let done = self.carry_on();
+        if done.is_err() && self.shm.get(at::CK_PHASE) == BUILDING {
+            // It will be built some time, but without this.
+            self.forget_request();
+        }
+        done
+    }
+
+    /// Keeps the state of now under a name: makes a checkpoint.
+    pub fn take_snapshot(&self, name: &str) -> Result<Snapshot> {
+        check_name(name)?;
+        self.as_checkpointer(|pager, all| {
+            if all.iter().any(|s| s.name == name) {
+                return Err(Error::SnapshotExists {
+                    name: name.to_owned(),
+                });
+            }
+            if all.len() >= MAX_SNAPSHOTS {
+                return Err(Error::TooMany {
+                    what: "snapshots",
+                    limit: MAX_SNAPSHOTS,
+                });
+            }
+            pager.checkpoint_with(&Request::Add(name))?;
+            // Read back: what can be said to be there.
+            catalogue::read(&*pager.file.using()?, pager.catalogue_link())?
+                .into_iter()
+                .find(|s| s.name == name)
+                .ok_or_else(|| no_snapshot(name))
+        })
+    }
+
+    /// Lets go of a snapshot. `Error::InUse` while somebody has it open. What only it held is freed as far
+    /// as that can be done now, else with later checkpoints.
+    pub fn drop_snapshot(&self, name: &str) -> Result<()> {
+        self.as_checkpointer(|pager, all| {
+            let Some(found) = all.iter().find(|s| s.name == name) else {
+                return Err(no_snapshot(name));
+            };
+            let mut turns = 0;
+            while pager.shm.dropped().len() >= DROPPED_SLOTS - 2 {
+                if pager.shm.get(at::REBUILD_BELOW) != 0 {
+                    // Nothing is freed before the free map is whole.
+                    pager.rebuild_some()?;
+                    continue;
+                }
+                if pager.free_some_dropped()? {
+                    continue;
+                }
+                // The last of them may still be held by the checkpoint before the last.
+                turns += 1;
+                if turns < 3 {
+                    pager.checkpoint_with(&Request::Nothing)?;
+                } else {
+                    return Err(Error::TooMany {
+                        what: "dropped snapshots that are still open in a process; close them and try again",
+                        limit: DROPPED_SLOTS - 2,
+                    });
+                }
+            }
+            let _byte = Byte::take(pager, found)?;
+            pager.checkpoint_with(&Request::Drop(found))?;
+            let left = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
+            if left.iter().any(|s| s.checkpoint == found.checkpoint) {
+                return Err(Error::invalid("the snapshot could not be dropped: try again"));
+            }
+            Ok(())
+        })?;
+        fail_point!("snapshot.dropped");
+        // It is gone. Its space comes back now if all goes well, else with later checkpoints.
+        if self.checkpoint_always().is_ok() {
+            let _ = self.free_dropped();
+        }
+        Ok(())
+    }
+
+    /// Frees what only dropped snapshots held, in steps between which others may make checkpoints.
+    pub fn free_dropped(&self) -> Result<()> {
+        while self.with_checkpoint(Pager::free_some_dropped)? {}
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Freeing while nothing else changes the store: the second task of the leading helper (`helper`).
+//!
+//! What waits to be freed belongs to the upper layers (`Hooks::frees_wait`). Small changes do not pay for it
+//! (`store::freeing`), so that a thread must.
+//!
+//! 1. A step is a write section of its own that frees few entries, and never waits for the latch. It begins only when
+//!    the count of changes has stood still for `PAUSE`.
+//! 2. A change that comes between two steps ends them: the pause begins again. So a change meets at most one step.
+//! 3. Half of the time no step is made, so that readers of a store without writers are revoked seldom.
+
+use crate::error::Error;
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long no change was made before a step.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long steps follow each other, and how long none is made then.
+const SLICE: Duration = Duration::from_millis(2);
+/// The pause after a step that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Entries of containers that a step frees, about.
+const ENTRIES: u64 = 32;
+
+/// Since when no change was made, as a helper saw it.
+pub(in crate::page) struct Quiet {
+    changes: u64,
+    since: Instant,
+}
+
+impl Quiet {
+    pub(in crate::page) fn new() -> Quiet {
+        Quiet {
+            changes: 0,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Pager {
+    /// Whether a helper frees what waits, here or in another process that has the store open (one load).
+    #[inline]
+    #[must_use]
+    pub fn frees_when_quiet(&self) -> bool {
+        self.shm.get(at::MAX_AGE) != 0
+    }
+
+    /// Frees for a while, if the store is quiet and this helper leads. When to look again; None: nothing waits.
+    pub(in crate::page) fn free_when_quiet(
+        &self,
+        ending: &AtomicBool,
+        quiet: &mut Quiet,
+    ) -> Option<Duration> {
+        let hooks = self.hooks.get()?;
+        if !self.frees_when_quiet() || self.shm.get(at::POISON) != 0 || !self.leads() {
+            return None;
+        }
+        match hooks.frees_wait(self) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(_) => return Some(PAUSE),
+        }
+        let (now, changes) = (Instant::now(), self.changes());
+        if changes != quiet.changes {
+            (quiet.changes, quiet.since) = (changes, now);
+            return Some(PAUSE);
+        }
+        let left = PAUSE.saturating_sub(now.saturating_duration_since(quiet.since));
+        if !left.is_zero() {
+            return Some(left);
+        }
+        while now.elapsed() < SLICE && !ending.load(Ordering::SeqCst) {
+            match hooks.free_some(self, ENTRIES) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(Error::WouldBlock { .. }) => {
+                    quiet.since = Instant::now();
+                    return Some(PAUSE);
+                }
+                Err(_) => return Some(AFTER_FAILURE),
+            }
+            quiet.changes = quiet.changes.wrapping_add(1);
+            if self.changes() != quiet.changes {
+                return Some(PAUSE);
+            }
+        }
+        Some(SLICE)
+    }
+}

@@ -1,0 +1,408 @@
+//! The bound on loss: a thread that makes the checkpoints, so that a change is durable within `max_age` and no writer
+//! makes a checkpoint in its own call.
+//!
+//! | STATE OF A HELPER | LEFT WHEN |
+//! | --- | --- |
+//! | asleep: every change is durable | the first change of an epoch calls all helpers (`HELP_CALL`) |
+//! | waiting, in the lead | the epoch is old enough, its list is long, or a writer demands a checkpoint |
+//! | waiting, standing by | as above and some time later, or at once if the leader has died |
+//! | at a checkpoint | it is done |
+//!
+//! 1. Each process that changes a store has one helper thread for it, started by its first change (a forked child by
+//!    its own). One helper leads: `HELPER` names its process as the latch's word does. The word only saves work. What
+//!    makes two helpers at once harmless is the ownership of the checkpoint (`checkpoint`).
+//! 2. A leader that makes no step for `PATIENCE` beyond the due time is stopped or dead: a helper that stands by
+//!    takes the lead. No clock is shared: each helper measures with its own how long a word has not changed.
+//! 3. The thread holds one count of the pager from its start to its end. `close` ends it and waits for that. In a
+//!    forked child the thread does not exist, and the fork takes its count off (`fork`).
+//! 4. Its waits for the latch end with `Error::Interrupted` when the store is being closed. What it leaves is carried
+//!    on by the next owner of the checkpoint.
+//! 5. A failed checkpoint is tried again later and later. A poisoned store is left alone.
+
+use crate::error::{Error, Result};
+use crate::page::checkpoint::owner::PATIENCE;
+use crate::page::helper::frees::Quiet;
+use crate::page::pager::Pager;
+use crate::page::pager::helper::Shared;
+use crate::page::shared::at;
+use crate::page::shared::slots::{self, P};
+use crate::page::sync::latch::Owner;
+use crate::page::sync::wait::Wait;
+use crate::raw::{futex, process};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes of the thread's stack.
+const STACK: usize = 512 << 10;
+/// Changed pages after which a checkpoint is due, whatever their age: as many as the store has, between these. In a
+/// smaller store all pages may be changed, and then no change copies one any more.
+const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = 65536..=262_144;
+/// Changed pages at which writers give way to the helper, a millisecond each.
+const CROWDED: u64 = 2 << 20;
+/// Changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
+const FULL: u64 = 3 << 20;
+/// "For ever" for a sleep on a futex, which bounds it.
+const LONG: Duration = Duration::from_secs(3600);
+/// How often it is looked, at least, whether something waits to be freed, while changes are not durable.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest pause after failed checkpoints.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static HELPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A bound on loss as `Wishes` has it.
+pub(crate) fn in_ms(age: Duration) -> u32 {
+    age.as_millis().clamp(1, u128::from(u32::MAX)) as u32
+}
+
+/// Gives the thread's count of the pager back, however the thread ends.
+struct Count {
+    pager: Option<Arc<Pager>>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.counted = false;
+        drop(self.pager.take());
+    }
+}
+
+/// What a helper has noticed of the epoch that it waits for.
+struct Notice {
+    epoch: u64,
+    at: Instant,
+    beat: u64,
+}
+
+impl Pager {
+    /// Says that an epoch has its first change. Under the latch, when the change can be seen.
+    pub(crate) fn note_first_change(&self, list: usize) {
+        self.shm.set(at::DIRTY_AT + 8 * list, process::coarse_now());
+        self.call_helpers();
+    }
+
+    /// Wakes all helpers.
+    pub(crate) fn call_helpers(&self) {
+        let call = self.shm.word32(at::HELP_CALL);
+        call.fetch_add(1, Ordering::SeqCst);
+        futex::wake(call, i32::MAX);
+    }
+
+    /// Asks for a checkpoint now, without making it.
+    #[cold]
+    pub(crate) fn demand_checkpoint(&self) {
+        if self.shm.word(at::HELP_NOW).swap(1, Ordering::SeqCst) == 0 {
+            self.call_helpers();
+        }
+        self.start_helper(true);
+    }
+
+    /// Whether something is to be done about checkpoints after a change (two loads): so much has changed that one is
+    /// due, or this process has not looked after a helper yet.
+    #[must_use]
+    #[inline]
+    pub fn wants_help(&self) -> bool {
+        self.helper.is_absent() || self.dirty_pages() > *DIRTY_LIMIT.start()
+    }
+
+    /// Does what `wants_help` found, without a checkpoint in this call. Outside sections and transactions.
+    #[cold]
+    pub fn ask_for_help(&self) {
+        let (dirty, store) = (self.dirty_pages(), self.shm.get(at::LOGICAL));
+        if dirty > store.clamp(*DIRTY_LIMIT.start(), *DIRTY_LIMIT.end()) {
+            self.demand_checkpoint();
+        } else if self.helper.is_absent() {
+            self.start_helper(false);
+        }
+        if dirty > FULL {
+            // The change is complete whatever becomes of this: its errors meet the next sync.
+            let _ = self.checkpoint(&mut Wait::forever());
+        } else if dirty > CROWDED {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// How long ago the oldest change was made that is in no durable checkpoint; None: every change is durable. By the
+    /// machine's clock: who sets that changes the figure.
+    #[must_use]
+    pub fn undurable_age(&self) -> Option<Duration> {
+        let list = self.undurable_epoch()? as usize % 3;
+        let at = self.shm.get(at::DIRTY_AT + 8 * list);
+        Some(Duration::from_nanos(process::coarse_now().saturating_sub(at)))
+    }
+
+    /// The oldest epoch that has changes and is not durable.
+    fn undurable_epoch(&self) -> Option<u64> {
+        let (phase, under_way) = (self.shm.get(at::CK_PHASE), self.shm.get(at::CK_EPOCH));
+        if phase != 0 && self.shm.get(at::DURABLE) < under_way {
+            return Some(under_way);
+        }
+        let epoch = self.shm.get(at::EPOCH);
+        (self.shm.list_len(epoch as usize % 3) != 0).then_some(epoch)
+    }
+
+    /// The shortest `max_age` that a present process asked for.
+    fn max_age(&self) -> Option<Duration> {
+        match self.shm.get(at::MAX_AGE) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+
+    /// Starts this process's helper if it has none and one is `needed`, or a present process wants the bound.
+    #[cold]
+    pub(crate) fn start_helper(&self, needed: bool) {
+        if self.read_only || self.frozen.is_some() {
+            return;
+        }
+        let helper = &self.helper;
+        let mut state = helper.state();
+        if helper.shared.ending.load(Ordering::SeqCst) || self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        helper.seen_to.store(process::forks(), Ordering::Relaxed);
+        if state.thread.is_some() || !(needed || self.max_age().is_some()) {
+            return;
+        }
+        let Some(pager) = self.me.upgrade() else {
+            return;
+        };
+        let shared = helper.shared.clone();
+        state.counted = true;
+        let started = process::spawn_unsignalled("persist-helper", STACK, move || {
+            let count = Count {
+                pager: Some(pager),
+                shared,
+            };
+            HELPING.set(true);
+            if let Some(pager) = &count.pager {
+                pager.help(&count.shared.ending);
+            }
+        });
+        match started {
+            Ok(thread) => {
+                state.thread = Some(thread);
+                self.note_helps(true);
+            }
+            Err(e) => {
+                state.counted = false;
+                log::warn!(
+                    "{}: cannot start the thread that makes checkpoints: {e}; changes become durable by sync() and \
+                     close only",
+                    self.path.display()
+                );
+            }
+        }
+    }
+
+    /// At the end of opening. A helper is started by the first change, but for two cases: a dead session left changes
+    /// that are not durable, or this process wants a shorter bound than those that were there, which may have no
+    /// helper. `wanted`: the bound before this process came.
+    pub(in crate::page) fn see_to_helper(&self, wanted: u64) {
+        let want = self.shm.get(at::MAX_AGE);
+        if want != 0 && (self.undurable_epoch().is_some() || wanted != want && self.page_stat().processes > 1)
+        {
+            self.start_helper(false);
+        }
+    }
+
+    /// Wants a bound on loss that is no longer than this, from now on.
+    pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
+        let wanted = self.shm.get(at::MAX_AGE);
+        let mut reg = self.registration()?;
+        self.still_open()?;
+        let ms = in_ms(age);
+        let now = reg.wishes.max_age;
+        if self.read_only || reg.wishes.durability == 0 || now != 0 && now <= ms {
+            return Ok(());
+        }
+        reg.wishes.max_age = ms;
+        let traits = self.shm.process_word(reg.process as usize, P::Traits);
+        let others = traits.load(Ordering::SeqCst) & (slots::FORKED | slots::HELPS);
+        traits.store(others | u64::from(ms) << slots::MAX_AGE_SHIFT, Ordering::SeqCst);
+        slots::find_strictest(&self.shm);
+        drop(reg);
+        // A helper that sleeps looks again, and the next change looks whether this process needs one.
+        self.helper.seen_to.store(0, Ordering::Relaxed);
+        self.see_to_helper(wanted);
+        self.call_helpers();
+        Ok(())
+    }
+
+    /// Ends this process's helper and waits for its end. Until `resume_helper` none is started.
+    pub(in crate::page) fn stop_helper(&self) {
+        self.helper.shared.ending.store(true, Ordering::SeqCst);
+        if self.helper.is_absent() {
+            return;
+        }
+        let thread = self.helper.state().thread.take();
+        if let Some(thread) = thread {
+            self.call_helpers();
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+            self.note_helps(false);
+        }
+    }
+
+    /// The store stays open after all.
+    pub(in crate::page) fn resume_helper(&self) {
+        self.helper.shared.ending.store(false, Ordering::SeqCst);
+        self.helper.seen_to.store(0, Ordering::Relaxed);
+        if self.undurable_epoch().is_some() {
+            self.start_helper(false);
+        }
+    }
+
+    fn note_helps(&self, helps: bool) {
+        let word = self.shm.process_word(self.process(), P::Traits);
+        if helps {
+            word.fetch_or(slots::HELPS, Ordering::SeqCst);
+        } else {
+            word.fetch_and(!slots::HELPS, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether this process's close must make what is there durable: no other process would within the bound.
+    pub(in crate::page) fn leaves_undurable(&self) -> bool {
+        let me = self.process();
+        let helps = |p: usize| {
+            let traits = self.shm.process_word(p, P::Traits).load(Ordering::SeqCst);
+            p != me && traits & slots::HELPS != 0 && !self.process_is_dead(p)
+        };
+        self.max_age().is_some()
+            && self.undurable_epoch().is_some()
+            && !(0..self.shm.process_slots()).any(helps)
+    }
+
+    /// Whether the calling thread is a helper that is to end: its waits end then.
+    pub(crate) fn helper_ends(&self) -> bool {
+        HELPING.get() && self.helper.shared.ending.load(Ordering::SeqCst)
+    }
+
+    /// The thread.
+    fn help(&self, ending: &AtomicBool) {
+        let mut notice: Option<Notice> = None;
+        let mut lasted = Duration::ZERO;
+        let mut failures = 0;
+        let mut quiet = Quiet::new();
+        while !ending.load(Ordering::SeqCst) {
+            let call = self.shm.word32(at::HELP_CALL);
+            let seen = call.load(Ordering::SeqCst);
+            let again = self.free_when_quiet(ending, &mut quiet);
+            let now = Instant::now();
+            let demanded = self.shm.get(at::HELP_NOW) != 0;
+            let (Some(epoch), true) = (
+                self.undurable_epoch(),
+                (demanded || self.max_age().is_some()) && self.shm.get(at::POISON) == 0,
+            ) else {
+                notice = None;
+                if !ending.load(Ordering::SeqCst) {
+                    futex::wait(call, seen, again.unwrap_or(LONG));
+                }
+                continue;
+            };
+            let beat = self.shm.get(at::CK_BEAT);
+            let noticed = match &mut notice {
+                Some(n) if n.epoch == epoch => n,
+                other => other.insert(Notice { epoch, at: now, beat }),
+            };
+            let mut due = match failures {
+                0 if demanded => Duration::ZERO,
+                0 => self.delay(lasted),
+                n => (Duration::from_millis(50) * 2u32.pow(u32::min(n, 8))).min(LONGEST_PAUSE),
+            };
+            let leads = self.leads();
+            if !leads {
+                due += PATIENCE;
+            }
+            let waited = now.saturating_duration_since(noticed.at);
+            if waited < due {
+                futex::wait(call, seen, (due - waited).min(again.unwrap_or(LOOK)));
+                continue;
+            }
+            if !leads {
+                if noticed.beat != beat {
+                    // It is at work.
+                    (noticed.beat, noticed.at) = (beat, now);
+                    continue;
+                }
+                self.take_the_lead();
+            }
+            self.shm.set(at::HELP_NOW, 0);
+            let begun = Instant::now();
+            match self.checkpoint(&mut Wait::forever()) {
+                Ok(()) => {
+                    failures = 0;
+                    lasted = begun.elapsed();
+                    notice = None;
+                    self.grow_ahead();
+                }
+                Err(Error::Closed | Error::Interrupted) => {}
+                Err(e) => {
+                    if failures == 0 {
+                        log::warn!("{}: a checkpoint failed: {e}", self.path.display());
+                    }
+                    failures += 1;
+                    if let Some(n) = &mut notice {
+                        n.at = Instant::now();
+                    }
+                }
+            }
+        }
+        let mine = self.helper_word();
+        let lead = self.shm.word(at::HELPER);
+        if lead
+            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+        {
+            self.call_helpers();
+        }
+        self.quit_slot();
+    }
+
+    /// How long an epoch is left to grow, if checkpoints take as long as the last one. While one is made the next
+    /// epoch grows, so the oldest change waits for two of them. At least every second moment is without one: where the
+    /// disk cannot keep up, more changes of the same pages share a copy.
+    fn delay(&self, lasted: Duration) -> Duration {
+        let age = self.max_age().unwrap_or_default();
+        (age * 3 / 4).saturating_sub(2 * lasted).max(3 * lasted)
+    }
+
+    fn helper_word(&self) -> u64 {
+        Owner::new(self.process.load(Ordering::Relaxed), 0).word()
+    }
+
+    /// Whether this process's helper leads; it does if no living process does.
+    pub(in crate::page) fn leads(&self) -> bool {
+        let word = self.shm.word(at::HELPER);
+        let (seen, mine) = (word.load(Ordering::SeqCst), self.helper_word());
+        let free = match Owner::in_word(seen) {
+            None => true,
+            Some(_) if seen == mine => return true,
+            Some(other) => self.is_dead(other.process() as u16, other.generation()),
+        };
+        free && word
+            .compare_exchange(seen, mine, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    fn take_the_lead(&self) {
+        self.shm.set(at::HELPER, self.helper_word());
+    }
+
+    /// The wait for the latch of a step of the checkpoint: a helper's ends when the store is being closed.
+    pub(crate) fn latch_for_step(&self, slot: u32) -> Result<bool> {
+        let mut ends = || self.helper_ends();
+        let mut wait = Wait {
+            timeout: None,
+            interrupted: if HELPING.get() { Some(&mut ends) } else { None },
+        };
+        self.take_latch(slot, &mut wait)
+    }
+}

@@ -1,0 +1,56 @@
+//! What a view of the newest checkpoint keeps: its copies of pages, and the mapped meta pages. The protocol:
+//! `session::follow`.
+
+use crate::error::Result;
+use crate::ids::PAGE_SIZE;
+use crate::raw::held::Held;
+use crate::raw::map::Map;
+use crate::raw::process;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Where the checkpoint's number stands in a meta page.
+const NUMBER: usize = 32;
+
+/// What a view needs beside the pager that shows it.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    /// The copies, each at the place that its page has in the file.
+    pub(in crate::page) memory: Arc<Held>,
+    /// The meta pages, for a look at their numbers.
+    metas: Map,
+    /// Copies made; held while one is made.
+    pub(in crate::page) copied: Mutex<u64>,
+    /// The copies are too large.
+    pub(in crate::page) full: AtomicU64,
+    /// When the file's name was looked at.
+    pub(in crate::page) looked: AtomicU64,
+}
+
+impl Follow {
+    pub(crate) fn new(store: &File, memory: Arc<Held>) -> Result<Follow> {
+        Ok(Follow {
+            memory,
+            metas: Map::read_only(store, 2 * PAGE_SIZE, false)?,
+            copied: Mutex::new(0),
+            full: AtomicU64::new(0),
+            looked: AtomicU64::new(process::coarse_now()),
+        })
+    }
+
+    /// Gives descriptor and mapping back: the store is closed.
+    pub(crate) fn retire(&self) -> Result<()> {
+        self.memory.retire();
+        self.metas.retire()
+    }
+
+    /// The number that a meta page shows.
+    pub(in crate::page) fn number(&self, i: usize) -> u64 {
+        u64::from_le(self.metas.word(i * PAGE_SIZE + NUMBER).load(Ordering::Acquire))
+    }
+
+    pub(in crate::page) fn newest(&self) -> u64 {
+        self.number(0).max(self.number(1))
+    }
+}

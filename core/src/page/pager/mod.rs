@@ -1,0 +1,355 @@
+//! The pager: one open store, as a process sees it. `Pager` composes the protocols; what a process keeps for each of
+//! them stands in a file of its own here, and what they share stands in the sidecar (`shared`).
+//!
+//! 1. The wings above add the operations: sections, checkpoints, recovery, opening and closing.
+//! 2. Upper layers are called through `Hooks` only, which are set once, before the first operation.
+//!
+//! In-process mutexes (registration, pins, blocks, the helper's state) are leaves.
+
+pub(in crate::page) mod blocks;
+pub(in crate::page) mod follow;
+pub(in crate::page) mod frozen;
+pub(in crate::page) mod helper;
+pub(in crate::page) mod lookup_cache;
+pub(in crate::page) mod redo;
+pub(in crate::page) mod threads;
+pub(in crate::page) mod undo_index;
+
+use crate::error::Result;
+use crate::ids::{Actor, ObjectId};
+use crate::page::pager::blocks::Blocks;
+use crate::page::pager::frozen::Frozen;
+use crate::page::pager::helper::Helper;
+use crate::page::pager::lookup_cache::LookupCache;
+use crate::page::pager::redo::Redo;
+use crate::page::shared::pins::Pins;
+use crate::page::shared::probe::Probe;
+use crate::page::shared::shm::Shm;
+use crate::page::shared::slots::{P, Registration};
+use crate::page::shared::{at, layout};
+use crate::page::sync::deadlock::OpenStore;
+use crate::page::sync::wait::Wait;
+use crate::raw::failpoint::fail_point;
+use crate::raw::held::Held;
+use crate::raw::map::Map;
+use crate::raw::{futex, process};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+/// What the page manager asks of the layers above it.
+pub trait Hooks: Send + Sync {
+    /// Undo what a dead holder of the latch left half done in shared words of the upper layers.
+    /// Under the latch. May be run again.
+    fn recover(&self, pager: &Pager) -> Result<()>;
+    /// A process died: drop what it held. Under the latch. May be run again.
+    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
+    /// A thread ended: drop what it held. Under the latch. May be run again.
+    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()>;
+    /// Whether an owner of this process, a thread's slot and a task, holds a lock. Under the latch.
+    fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool>;
+    /// A change of a container (or one entry of it, by key hash) is about to happen:
+    /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
+    fn check_change(
+        &self,
+        pager: &Pager,
+        slot: u32,
+        actor: Actor,
+        id: ObjectId,
+        key: Option<u64>,
+    ) -> Result<()>;
+    /// Whether something waits to be freed. Outside sections, and without waiting for the gate.
+    fn frees_wait(&self, pager: &Pager) -> Result<bool>;
+    /// Frees a part of what waits, about `entries` entries of containers, in a write section of its own and without
+    /// waiting for the latch. Whether more waits.
+    fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool>;
+}
+
+/// One open store, as this process sees it.
+pub struct Pager {
+    pub(in crate::page) shm: Shm,
+    pub(in crate::page) map: Map,
+    pub(in crate::page) file: Arc<Held>,
+    pub(in crate::page) path: PathBuf,
+    pub(in crate::page) seed: u64,
+    /// Tells this opening apart from others of this process.
+    pub(in crate::page) serial: u64,
+    pub(in crate::page) me: Weak<Pager>,
+    pub(in crate::page) read_only: bool,
+    /// Of an opening of one checkpoint.
+    pub(in crate::page) frozen: Option<Frozen>,
+    /// Longest wait where the caller gave no bound.
+    pub(in crate::page) bound: Duration,
+    pub(in crate::page) registration: Mutex<Registration>,
+    /// The slot in `registration`, for those who need only that.
+    /// With its generation, as the latch's word says it.
+    pub(in crate::page) process: AtomicU64,
+    pub(in crate::page) probe: Probe,
+    pub(in crate::page) pins: Pins,
+    pub(in crate::page) lookups: LookupCache,
+    /// Of the reader of the committed state that was last (`committed`).
+    pub(in crate::page) committed: Mutex<Option<undo_index::Index>>,
+    pub(in crate::page) blocks: Mutex<Blocks>,
+    /// See `blocks::Turn`.
+    pub(in crate::page) turn: AtomicU32,
+    /// The task that has the open transaction; its thread has the latch.
+    pub(in crate::page) transaction_task: AtomicU64,
+    /// Transactions of this process that were rolled back and not left yet.
+    pub(in crate::page) deaths: AtomicU32,
+    /// Whether the owner of the open transaction has to roll it back.
+    pub(in crate::page) doomed: AtomicBool,
+    pub(in crate::page) redo: Redo,
+    pub(in crate::page) helper: Helper,
+    pub(in crate::page) hooks: OnceLock<Box<dyn Hooks>>,
+    pub(in crate::page) closed: AtomicBool,
+    pub(in crate::page) _open: OpenStore,
+    /// Who closes has it (`close::Closing`).
+    pub(in crate::page) closing: AtomicU32,
+}
+
+impl std::fmt::Debug for Pager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pager")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Figures about pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PageStat {
+    /// The last durable checkpoint.
+    pub checkpoint: u64,
+    /// Pages of the file.
+    pub file_pages: u64,
+    /// Free physical pages known.
+    pub free_pages: u64,
+    /// Logical pages ever used.
+    pub logical_pages: u64,
+    /// Pages changed since the last checkpoint.
+    pub dirty_pages: u64,
+    /// Processes that have the store open.
+    pub processes: u64,
+}
+
+impl Pager {
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of completed changes, by anyone (one load).
+    #[inline]
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.shm.word(at::CHANGES).load(Ordering::Acquire)
+    }
+
+    /// Opened for reading only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Pages changed since the last checkpoint.
+    #[must_use]
+    #[inline]
+    pub fn dirty_pages(&self) -> u64 {
+        self.shm.list_len(self.shm.get(at::EPOCH) as usize % 3)
+    }
+
+    /// Figures.
+    #[must_use]
+    pub fn page_stat(&self) -> PageStat {
+        let processes = (0..layout::PROCESS_SLOTS)
+            .filter(|p| self.shm.process_word(*p, P::State).load(Ordering::Relaxed) != 0)
+            .count() as u64;
+        PageStat {
+            checkpoint: self.shm.get(at::DURABLE),
+            file_pages: self.shm.get(at::FILE_PAGES),
+            free_pages: self.shm.get(at::FREE_COUNT),
+            logical_pages: self.shm.get(at::LOGICAL),
+            dirty_pages: self.dirty_pages(),
+            processes,
+        }
+    }
+
+    /// Sets the upper layers' hooks, once, before the first operation.
+    pub fn set_hooks(&self, hooks: Box<dyn Hooks>) {
+        let _ = self.hooks.set(hooks);
+    }
+
+    /// The lock manager's words, wait signals and bucket counters in the sidecar.
+    #[must_use]
+    pub fn lock_memory(&self) -> LockMemory<'_> {
+        LockMemory {
+            words: self.shm.words(layout::LOCKS, layout::LOCK_WORDS),
+            signals: self.shm.words32(layout::LOCK_SIGNALS, layout::LOCK_SIGNAL_COUNT),
+            counters: self
+                .shm
+                .words32(layout::LOCK_COUNTERS, layout::LOCK_COUNTER_COUNT),
+        }
+    }
+
+    /// The calling thread's slot, and its process's slot and generation: who it is among all that use
+    /// the store.
+    #[inline]
+    pub fn identity(&self) -> Result<(u32, u16, u32)> {
+        let slot = self.slot()?;
+        let owner = self.shm.slot_owner(slot).load(Ordering::Relaxed);
+        Ok((slot, (owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32))
+    }
+
+    /// Sleeps on a wait signal of the lock manager.
+    pub fn sleep_on(&self, signal: u32, expected: u32, at_most: Duration) {
+        if let Some(word) = self.lock_memory().signals.get(signal as usize) {
+            futex::wait(word, expected, at_most);
+        }
+    }
+
+    /// Wakes who sleeps on a wait signal of the lock manager.
+    pub fn wake_on(&self, signal: u32) {
+        if let Some(word) = self.lock_memory().signals.get(signal as usize) {
+            futex::wake(word, i32::MAX);
+        }
+    }
+
+    /// The seed of the store's key hash.
+    #[inline]
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether somebody who has the store open asked for every completed change to be flushed.
+    #[inline]
+    #[must_use]
+    pub fn wants_commit(&self) -> bool {
+        // This process's own wish is known though the shared word may be behind for a moment.
+        self.shm.get(at::STRICTEST) > 1 || self.redo.commit
+    }
+
+    /// The longest wait where a caller gives no bound.
+    #[must_use]
+    pub fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// The pid in a process slot, if it has that generation still, and the pid means that process here.
+    #[must_use]
+    pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
+        self.noted_pid(process, generation).and_then(process::pid_here)
+    }
+
+    /// The process in a slot, for messages, if it has that generation still.
+    #[must_use]
+    pub fn describe_process(&self, process: u16, generation: u32) -> Option<String> {
+        self.noted_pid(process, generation).map(process::describe)
+    }
+
+    fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
+        let p = process as usize;
+        if p >= layout::PROCESS_SLOTS
+            || self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32 != generation
+        {
+            return None;
+        }
+        Some(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
+    }
+
+    /// Whether the process of this slot and generation is gone (buried, or dead and not yet buried).
+    #[must_use]
+    pub fn is_dead(&self, process: u16, generation: u32) -> bool {
+        let p = process as usize;
+        if p >= layout::PROCESS_SLOTS {
+            return true;
+        }
+        self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32 != generation
+            || self.shm.process_word(p, P::State).load(Ordering::Relaxed) == 0
+            || self.process_is_dead(p)
+    }
+
+    /// Buries a dead process. Outside sections.
+    pub fn bury_process(&self, process: u16) -> Result<()> {
+        let p = process as usize;
+        if p < layout::PROCESS_SLOTS && self.process_is_dead(p) {
+            self.bury(p, None)?;
+        }
+        Ok(())
+    }
+
+    /// Containers that this process pins.
+    #[must_use]
+    pub fn pin_count(&self) -> usize {
+        self.pins.count()
+    }
+
+    /// Releases a pin; true if it was the process's last one on this container.
+    pub fn unpin(&self, id: ObjectId) -> bool {
+        self.pins.unpin(&self.shm, self.process(), id)
+    }
+
+    /// Runs a short internal step under the latch, outside sections. `f` gets this thread's slot.
+    pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
+        let slot = self.slot()?;
+        self.whole()?;
+        let took = self.take_latch(slot, &mut Wait::forever())?;
+        let done = self.unless_damaged(f(self, slot));
+        if took {
+            self.latch().release();
+        }
+        done
+    }
+
+    /// Takes the latch, if it is to be had within a time and this thread has it not yet.
+    pub(crate) fn hold_latch(&self, at_most: Duration) -> Option<Latched<'_>> {
+        let slot = self.slot().ok()?;
+        let took = self.take_latch(slot, &mut Wait::at_most(at_most));
+        // Made only where it is to be given back.
+        matches!(took, Ok(true)).then(|| Latched(self))
+    }
+
+    /// Runs `f` under the latch (the lock manager's mutations). In a transaction of this thread the
+    /// latch is there already.
+    pub fn with_latch<R>(&self, wait: &mut Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        let slot = self.slot()?;
+        let (took, turn) = loop {
+            if !self.latch().is_held_by(slot) && self.take_latch(slot, wait)? {
+                break (true, None);
+            }
+            if let Some(turn) = self.turn(slot) {
+                break (false, Some(turn));
+            }
+        };
+        let done = self.unless_damaged(f());
+        fail_point!("lock.done");
+        if took {
+            self.latch().release();
+        }
+        drop(turn);
+        done
+    }
+}
+
+/// The latch, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Latched<'p>(&'p Pager);
+
+impl Drop for Latched<'_> {
+    fn drop(&mut self) {
+        self.0.latch().release();
+    }
+}
+
+/// The lock manager's part of the sidecar.
+#[derive(Clone, Copy, Debug)]
+pub struct LockMemory<'a> {
+    /// The table's words, zero at first.
+    pub words: &'a [std::sync::atomic::AtomicU64],
+    /// Futex words, one per wait slot.
+    pub signals: &'a [AtomicU32],
+    /// One counter per bucket of container ids.
+    pub counters: &'a [AtomicU32],
+}

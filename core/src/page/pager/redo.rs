@@ -1,0 +1,105 @@
+//! What a process keeps of the redo log: the log's open file, memory for building records, and what its threads
+//! still wait for. The protocol: `redo`.
+
+use crate::page::format::log_file::LogFile;
+use crate::page::sync::wait::lock_soon;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What one process keeps about the log.
+#[derive(Debug, Default)]
+pub(crate) struct Redo {
+    /// This process wants its changes to be durable when they are complete.
+    pub(in crate::page) commit: bool,
+    file: Mutex<Option<Arc<LogFile>>>,
+    scratch: Mutex<Scratch>,
+    pub(in crate::page) unsettled: Unsettled,
+}
+
+impl Redo {
+    pub(crate) fn new(commit: bool) -> Redo {
+        Redo {
+            commit,
+            ..Redo::default()
+        }
+    }
+
+    /// Keeps all of it as it is, for a fork. None if that takes too long.
+    pub(in crate::page) fn hold(&self) -> Option<HeldLog<'_>> {
+        Some(HeldLog {
+            _scratch: lock_soon(&self.scratch)?,
+            _file: lock_soon(&self.file)?,
+        })
+    }
+
+    /// The open log, locked.
+    pub(in crate::page) fn file(&self) -> MutexGuard<'_, Option<Arc<LogFile>>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory for building a record, locked.
+    pub(in crate::page) fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// This process's state of the log, standing still.
+pub(in crate::page) struct HeldLog<'a> {
+    _scratch: MutexGuard<'a, Scratch>,
+    _file: MutexGuard<'a, Option<Arc<LogFile>>>,
+}
+
+/// What has to happen before a change is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::page) enum Ticket {
+    /// There is nothing to wait for, or the log was off.
+    Nothing,
+    /// The log must be flushed up to here.
+    Record(u64),
+    /// A checkpoint must end this epoch.
+    Epoch(u64),
+}
+
+/// Memory that is used again from commit to commit.
+#[derive(Debug, Default)]
+pub(in crate::page) struct Scratch {
+    /// Ranges: from, to.
+    pub(in crate::page) ranges: Vec<(u64, u64)>,
+    pub(in crate::page) record: Vec<u8>,
+}
+
+/// What waits that ended early were for.
+#[derive(Debug, Default)]
+pub(in crate::page) struct Unsettled {
+    /// The end of the last such record; 0: none.
+    record: AtomicU64,
+    /// The last such epoch; 0: none.
+    epoch: AtomicU64,
+}
+
+impl Unsettled {
+    /// The ends of the last record and of the last epoch; 0: none.
+    pub(in crate::page) fn ends(&self) -> (u64, u64) {
+        (
+            self.record.load(Ordering::SeqCst),
+            self.epoch.load(Ordering::SeqCst),
+        )
+    }
+
+    /// Forgets these ends, which are durable now, unless later ones were noted.
+    pub(in crate::page) fn settled(&self, record: u64, epoch: u64) {
+        for (word, seen) in [(&self.record, record), (&self.epoch, epoch)] {
+            if seen != 0 {
+                let _ = word.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(in crate::page) fn note(&self, ticket: Ticket) {
+        match ticket {
+            Ticket::Nothing => {}
+            Ticket::Record(end) => _ = self.record.fetch_max(end, Ordering::SeqCst),
+            Ticket::Epoch(epoch) => _ = self.epoch.fetch_max(epoch, Ordering::SeqCst),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The calling thread and process in an open store: how the thread's slot is found and given back, and the
+//! registration that a forked child makes for itself. The slots' words and invariants: `shared::slots`.
+//!
+//! 1. A thread claims a slot with its first operation, keeps it in a thread-local list, and gives it back when it ends.
+//! 2. `LAST` remembers the slot in the store that was used last, for the price of three comparisons. It stays empty where
+//!    each operation has to look closer: a view that follows writers, a thread with a rolled-back transaction.
+
+use crate::error::{Error, Result};
+use crate::page::pager::Pager;
+use crate::page::shared::slots::BYTE_PRESENCE;
+use crate::page::shared::slots::ENDED;
+use crate::page::shared::slots::FORKED;
+use crate::page::shared::slots::P;
+use crate::page::shared::slots::Registration;
+use crate::page::shared::slots::claim_process_slot;
+use crate::page::shared::slots::note_fork;
+use crate::page::shared::slots::owner_word;
+use crate::page::shared::slots::strictest;
+use crate::page::shared::{at, layout, lock_file};
+use crate::page::sync::latch::{self, Latch};
+use crate::page::sync::wait::Wait;
+use crate::raw::file::{self, Ofd};
+use crate::raw::held::Descriptor;
+use crate::raw::process::{self, Unshared};
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a forked process says that may not open the files of its parent.
+const CANNOT_REOPEN: &str = "cannot open the store once more in a forked process (if privileges were dropped since it \
+                             was opened, open it in the new process)";
+
+/// How long a thread that ends waits for the latch, to give back its locks: who has it may be waiting for that end.
+const AT_AN_END: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static LAST: Cell<(u64, u32, u32)> = const { Cell::new((0, 0, 0)) };
+    static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
+}
+
+/// The slots of one thread, given back when it ends.
+struct Mine(Vec<(Weak<Pager>, u64, u32, u32)>);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        for (pager, serial, forks, slot) in self.0.drain(..) {
+            if forks == process::forks()
+                && let Some(pager) = pager.upgrade()
+            {
+                // What is done for it asks for this thread's slot, and `MINE` cannot be asked any more.
+                LAST.set((serial, forks, slot));
+                pager.thread_ends(slot);
+                LAST.set((0, 0, 0));
+            }
+        }
+    }
+}
+
+impl Pager {
+    #[inline]
+    pub(crate) fn latch(&self) -> Latch<'_> {
+        Latch {
+            word: self.shm.word(at::LATCH),
+            futex: self.shm.word32(at::LATCH),
+            waiters: self.shm.word32(at::LATCH_WAITERS),
+            turn: self.shm.word(at::LATCH_TURN),
+            process: self.process.load(Ordering::Relaxed),
+        }
+    }
+
+    /// From now on this process has this slot.
+    pub(in crate::page) fn set_process(&self, process: u16, generation: u32) {
+        self.process
+            .store(latch::process_bits(process, generation), Ordering::Release);
+    }
+
+    /// This process's slot.
+    #[inline]
+    pub(crate) fn process(&self) -> usize {
+        latch::process_in(self.process.load(Ordering::Relaxed))
+    }
+
+    /// Which of the processes that had this slot.
+    fn generation(&self) -> u32 {
+        (self.process.load(Ordering::Relaxed) >> 32) as u32
+    }
+
+    /// The calling thread's slot.
+    #[inline]
+    pub(crate) fn slot(&self) -> Result<u32> {
+        let (serial, forks, slot) = LAST.get();
+        if serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed) {
+            return Ok(slot);
+        }
+        self.find_slot()
+    }
+
+    /// As `slot`, for an operation: an error if the running owner's transaction was rolled back and not left yet.
+    #[inline]
+    pub(crate) fn acting_slot(&self) -> Result<u32> {
+        let (serial, forks, slot) = LAST.get();
+        if serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed) {
+            return Ok(slot);
+        }
+        self.find_acting_slot()
+    }
+
+    /// Where a transaction of the thread is dead, `LAST` is left empty: so each operation comes here, and what is
+    /// short when nothing is in the way need not look.
+    #[cold]
+    fn find_acting_slot(&self) -> Result<u32> {
+        let slot = self.find_slot()?;
+        if self.deaths.load(Ordering::Relaxed) != 0 {
+            self.refuse_dead(slot)?;
+        }
+        Ok(slot)
+    }
+
+    /// The thread's next operation looks closer.
+    pub(in crate::page) fn forget_quick_slot(&self) {
+        LAST.set((0, 0, 0));
+    }
+
+    /// The calling thread's slot, if it was used last on this very store.
+    #[inline(always)]
+    pub(crate) fn known_slot(&self) -> Option<u32> {
+        let (serial, forks, slot) = LAST.get();
+        let known =
+            serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed);
+        known.then_some(slot)
+    }
+
+    #[cold]
+    fn find_slot(&self) -> Result<u32> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let forks = process::forks();
+        let known = MINE.try_with(|m| {
+            let m = m.borrow();
+            m.0.iter()
+                .find(|(_, serial, f, _)| *serial == self.serial && *f == forks)
+                .map(|e| e.3)
+        });
+        let known = known.map_err(|_| Error::invalid("a thread that is ending can use no store any more"))?;
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                let slot = self.claim_thread_slot()?;
+                MINE.with_borrow_mut(|m| {
+                    m.0.retain(|(p, _, f, _)| *f == forks && p.strong_count() > 0);
+                    m.0.push((self.me.clone(), self.serial, forks, slot));
+                });
+                slot
+            }
+        };
+        if self.following().is_some() {
+            // Not noted as the last one used: so each section comes here first.
+            self.follow(slot)?;
+        } else if self.deaths.load(Ordering::Relaxed) == 0 || !self.has_dead(slot) {
+            // Of a thread with a dead transaction: every operation looks closer (`find_acting_slot`).
+            LAST.set((self.serial, forks, slot));
+        }
+        Ok(slot)
+    }
+
+    /// Calls `f` with the calling thread's slot in each store that it uses, until `f` gives something.
+    pub(in crate::page) fn each_of_thread<R>(
+        mut f: impl FnMut(&Weak<Pager>, u64, u32) -> Option<R>,
+    ) -> Option<R> {
+        let all = MINE.try_with(|m| m.borrow().0.clone()).unwrap_or_default();
+        all.iter()
+            .filter(|(_, _, forks, _)| *forks == process::forks())
+            .find_map(|(pager, serial, _, slot)| f(pager, *serial, *slot))
+    }
+
+    /// Forgets the calling thread's cached slot (the store was closed).
+    pub(crate) fn forget_slot(&self) {
+        LAST.set((0, 0, 0));
+        // In a thread that is ending there is nothing left to forget.
+        let _ = MINE.try_with(|m| m.borrow_mut().0.retain(|e| e.1 != self.serial));
+    }
+
+    /// Gives back the slot of a thread that never held a lock and is in no section.
+    pub(in crate::page) fn quit_slot(&self) {
+        let (serial, forks, slot) = LAST.get();
+        if serial != self.serial || forks != process::forks() {
+            return;
+        }
+        self.leave_checkpoint(slot);
+        self.forget_slot();
+        let mine = owner_word(self.process(), self.generation());
+        // Not what became another's because the store was closed under it.
+        let _ = self
+            .shm
+            .slot_owner(slot)
+            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Whether a thread slot is this process's.
+    pub(in crate::page) fn is_mine(&self, slot: u32) -> bool {
+        let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
+        owner & !ENDED == owner_word(self.process(), self.generation())
+    }
+
+    fn claim_thread_slot(&self) -> Result<u32> {
+        let reg = self.registration()?;
+        let owner = owner_word(usize::from(reg.process), reg.generation);
+        for slot in 0..layout::THREAD_SLOTS as u32 {
+            let word = self.shm.slot_owner(slot);
+            if word.load(Ordering::Relaxed) != 0 {
+                continue;
+            }
+            // Before it is owned, so that no burial can overlook it.
+            self.shm
+                .word(at::SLOTS_HIGH)
+                .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+            if word
+                .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+            {
+                // Of one that was killed when it had just come in, and found the store closed.
+                self.shm.mark(slot).store(0, Ordering::SeqCst);
+                self.shm.depth(slot).store(0, Ordering::Relaxed);
+                return Ok(slot);
+            }
+        }
+        Err(Error::TooMany {
+            what: "threads using the store",
+            limit: layout::THREAD_SLOTS,
+        })
+    }
+
+    fn thread_ends(&self, slot: u32) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        self.forget_dead_of(slot);
+        if let Some(_turn) = self.turn(slot) {
+            // A thread that ends inside a transaction: undo it as if it had been killed.
+            let _ = self.recover_as(slot);
+        }
+        let owner = self.shm.slot_owner(slot);
+        let (process, generation) = (self.process(), self.generation());
+        let mine = owner_word(process, generation);
+        if owner.load(Ordering::SeqCst) != mine {
+            return;
+        }
+        self.leave_checkpoint(slot);
+        self.shm.mark(slot).store(0, Ordering::SeqCst);
+        let mut wait = Wait::at_most(AT_AN_END);
+        let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
+        // Not what became somebody else's because the store was closed meanwhile.
+        let left = if released.is_ok() { 0 } else { mine | ENDED };
+        let done = owner.compare_exchange(mine, left, Ordering::SeqCst, Ordering::SeqCst);
+        if done.is_ok() && released.is_err() {
+            self.shm.word(at::ENDED).fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn release_thread(&self, process: usize, generation: u32, slot: u32) -> Result<()> {
+        let hooks = self.hooks.get();
+        hooks.map_or(Ok(()), |h| h.thread_ended(self, process as u16, generation, slot))
+    }
+
+    /// Does for threads that have ended what they could not. Under the latch; can be done again.
+    pub fn bury_threads(&self) -> Result<()> {
+        let ended = self.shm.get(at::ENDED);
+        if ended == 0 {
+            return Ok(());
+        }
+        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+            let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
+            if owner & ENDED != 0
+                && let Some(process) = self.process_of(slot)
+            {
+                self.release_thread(process, (owner >> 32) as u32, slot)?;
+                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+            }
+        }
+        // One that has ended meanwhile is met the next time.
+        let _ = self
+            .shm
+            .word(at::ENDED)
+            .compare_exchange(ended, 0, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// This process's registration, made anew in a forked child.
+    pub(crate) fn registration(&self) -> Result<std::sync::MutexGuard<'_, Registration>> {
+        let mut reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if reg.forks != process::forks() {
+            if let Some(frozen) = &self.frozen {
+                frozen.renew(&self.file)?;
+            }
+            let fresh = Unshared::new(again(&reg.file)?);
+            if !file::ofd_lock(&fresh, BYTE_PRESENCE, Ofd::Shared)? {
+                return Err(Error::WouldBlock {
+                    what: "the store, which is being closed or recovered",
+                });
+            }
+            let mark = if self.frozen.is_some() {
+                Unshared::new(again(&reg.mark)?)
+            } else {
+                lock_file::mark(&self.file)?
+            };
+            let side = Unshared::new(self.shm.lock_in_use()?);
+            let probe = Unshared::brief(again(&fresh)?);
+            let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.wishes)?;
+            note_fork(&self.shm, process);
+            self.probe.renew(probe);
+            *reg = Registration {
+                mark,
+                file: fresh,
+                side,
+                process,
+                generation,
+                wishes: reg.wishes,
+                forks: process::forks(),
+            };
+            self.set_process(process, generation);
+            // A transaction that was open at the fork is the parent's.
+            self.forget_blocks();
+            self.pins.after_fork(&self.shm, self.process())?;
+        }
+        Ok(reg)
+    }
+
+    /// Whether all others that are present came by a fork: they may go without ever closing.
+    pub(crate) fn others_are_forks(&self) -> bool {
+        let me = self.process();
+        (0..self.shm.process_slots()).all(|p| {
+            p == me
+                || self.shm.process_word(p, P::State).load(Ordering::SeqCst) == 0
+                || self.shm.process_word(p, P::Traits).load(Ordering::SeqCst) & FORKED != 0
+                || self.process_is_dead(p)
+        })
+    }
+
+    /// Whether anybody present wants completed changes to be durable. Counted anew if the word that says so
+    /// says no: it may be behind for a moment.
+    pub(crate) fn anyone_wants_commits(&self) -> bool {
+        self.shm.get(at::STRICTEST) > 1 || strictest(&self.shm) > 1
+    }
+
+    /// The process slot that owns a thread slot.
+    pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
+        let owner = (self.shm.slot_owner(slot).load(Ordering::Acquire) & !ENDED) as u32;
+        (owner != 0 && owner as usize <= layout::PROCESS_SLOTS).then(|| owner as usize - 1)
+    }
+
+    /// Who owns a thread slot, for messages.
+    pub(crate) fn describe_slot(&self, slot: u32) -> String {
+        match self.process_of(slot) {
+            Some(p) => process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
+            None => "a thread that has ended".to_owned(),
+        }
+    }
+}
+
+/// A second description of a file that this process's parent has open.
+fn again(file: &impl Descriptor) -> Result<File> {
+    file::reopen(file, true).map_err(|e| Error::io(CANNOT_REOPEN, e))
+}

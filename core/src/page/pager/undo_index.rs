@@ -1,0 +1,72 @@
+//! An index of the undo log's records by page, kept from reader to reader, for reading the committed state
+//! (`section::committed`). `Tag` changes whenever that state does.
+
+use crate::error::Result;
+use crate::page::shared::shm::Shm;
+use crate::page::shared::{at, layout};
+
+/// Records that are looked through one by one before they are sorted in.
+const RECENT: usize = 512;
+/// Bits of a place in the log, in words.
+const PLACE_BITS: u32 = 28;
+const _: () = assert!(layout::UNDO_SIZE / 8 < 1 << PLACE_BITS);
+
+/// What changes when the committed state does (invariant 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(in crate::page) struct Tag([u64; 3]);
+
+impl Tag {
+    pub(in crate::page) fn now(shm: &Shm) -> Tag {
+        Tag([at::UNDO_ERA, at::CHANGES, at::EPOCH].map(|word| shm.get(word)))
+    }
+}
+
+/// Which records of the undo log are about which page.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(in crate::page) tag: Tag,
+    /// Bytes of the log that it covers.
+    pub(in crate::page) len: usize,
+    /// Page and end of each record, sorted; and those which came since.
+    sorted: Vec<u64>,
+    recent: Vec<u64>,
+}
+
+impl Index {
+    /// An empty one, of the state that has this tag.
+    pub(in crate::page) fn of(tag: Tag) -> Index {
+        Index {
+            tag,
+            ..Index::default()
+        }
+    }
+
+    /// Covers the log as far as it reaches now.
+    pub(in crate::page) fn catch_up(&mut self, shm: &Shm) -> Result<()> {
+        let len = shm.get(at::UNDO_LEN) as usize;
+        if len <= self.len {
+            return Ok(());
+        }
+        let from = self.recent.len();
+        shm.undo_records(self.len, len, |page, end| {
+            self.recent.push(page << PLACE_BITS | (end / 8) as u64);
+        })?;
+        self.recent[from..].reverse();
+        self.len = len;
+        if self.recent.len() > RECENT.max(self.sorted.len() / 8) {
+            self.sorted.append(&mut self.recent);
+            self.sorted.sort();
+        }
+        Ok(())
+    }
+
+    /// Ends of the records of a page, the newest first.
+    pub(in crate::page) fn records(&self, page: u64) -> impl Iterator<Item = usize> {
+        let end = |key: &u64| (key & ((1 << PLACE_BITS) - 1)) as usize * 8;
+        let of_page = move |key: &&u64| **key >> PLACE_BITS == page;
+        let from = self.sorted.partition_point(|key| key >> PLACE_BITS < page);
+        let to = self.sorted.partition_point(|key| key >> PLACE_BITS <= page);
+        let recent = self.recent.iter().rev().filter(of_page).map(end);
+        recent.chain(self.sorted[from..to].iter().rev().map(end))
+    }
+}

@@ -1,0 +1,236 @@
+//! Allocation of physical pages, growth of the file, and the reserve that lets the next checkpoint complete on a full
+//! disk. The free map, the dirty lists and their invariants: `shared::free_pages`.
+
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::ENTRY;
+use crate::page::shared::free_pages::LIST_MAX;
+use crate::page::shared::layout::{MAX_PAGES, Region};
+use crate::raw::file;
+use std::sync::atomic::Ordering;
+
+/// Pages that only removing operations may use.
+const REMOVAL: u64 = 48;
+
+/// Pages that are worth a growth ahead of need (4 MiB).
+const AHEAD: u64 = 1024;
+
+impl Pager {
+    /// Free pages kept back for the next checkpoint's page table: the leaves and inner pages it may
+    /// have to rewrite, and the snapshot catalogue.
+    pub(crate) fn reserve(&self) -> u64 {
+        let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
+        let catalogue = self.shm.get(at::CATALOGUE) >> 32;
+        leaves + leaves / 128 + catalogue + 12
+    }
+
+    /// Whether the dirty list is so full that a large change may not find room in it before a checkpoint.
+    #[inline]
+    pub(crate) fn lists_are_crowded(&self) -> bool {
+        self.dirty_pages() > LIST_MAX as u64 / 2
+    }
+
+    /// Makes room in the dirty lists for one more page, for the pages of the table that the next
+    /// checkpoint writes and replaces, and for as much in the next epoch as removing takes: so that a full disk
+    /// stops neither.
+    pub(crate) fn reserve_lists(&self) -> Result<()> {
+        let (now, nodes) = (self.shm.get(at::EPOCH) as usize % 3, 2 * self.reserve() as usize);
+        self.shm.list_room(now, 1 + nodes)?;
+        let next = REMOVAL as usize + nodes;
+        self.shm
+            .ensure(Region::List((now + 1) % 3), next.min(LIST_MAX) * ENTRY)
+    }
+
+    /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes
+    /// something also what removing needs, so that deletion works on a full disk.
+    pub(crate) fn alloc_phys(&self, removing: bool) -> Result<PhysNo> {
+        // Two checkpoints that are kept have theirs when the next one needs its own.
+        let keep = match removing {
+            true => self.reserve(),
+            false => 3 * self.reserve() + REMOVAL,
+        };
+        if self.shm.get(at::FREE_COUNT) <= keep {
+            self.grow(keep)?;
+        }
+        self.take_free()
+    }
+
+    /// Allocates a free physical page from the reserve, growing the file only if there is none.
+    pub(crate) fn alloc_reserved(&self) -> Result<PhysNo> {
+        if self.shm.get(at::FREE_COUNT) == 0 {
+            self.grow(0)?;
+        }
+        self.take_free()
+    }
+
+    /// Fails unless so many pages are free beyond the reserve. Under the latch.
+    pub(crate) fn expect_free(&self, pages: u64) -> Result<()> {
+        let keep = self.reserve() + pages;
+        if self.shm.get(at::FREE_COUNT) <= keep {
+            self.grow(keep)?;
+        }
+        Ok(())
+    }
+
+    /// Finds a free page from the cursor on, so that an epoch's pages lie side by side. Its bit is
+    /// not set yet: the caller writes an intent first.
+    fn take_free(&self) -> Result<PhysNo> {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let low = self.shm.get(at::REBUILD_BELOW).max(2);
+        for _ in 0..2 {
+            // In tests the lowest, so that pages are used again as soon as they are free.
+            let cursor = if cfg!(feature = "testing") {
+                0
+            } else {
+                self.shm.get(at::CURSOR)
+            };
+            let start = cursor.clamp(low, pages.max(low));
+            if let Some(p) = self.scan(start, pages).or_else(|| self.scan(low, start)) {
+                self.shm.set(at::CURSOR, p + 1);
+                return Ok(PhysNo(p as u32));
+            }
+            // The hint was wrong: nothing is free.
+            self.shm.set(at::FREE_COUNT, 0);
+            self.grow(0)?;
+        }
+        Err(Error::Corrupt {
+            what: "the free map in the sidecar (page)",
+            at: pages,
+        })
+    }
+
+    fn scan(&self, from: u64, to: u64) -> Option<u64> {
+        let mut page = from;
+        while page < to {
+            let word = self.shm.map_word(page).load(Ordering::Relaxed);
+            let free = !word & (u64::MAX << (page % 64));
+            if free != 0 {
+                let found = page / 64 * 64 + u64::from(free.trailing_zeros());
+                return (found < to).then_some(found);
+            }
+            page = (page / 64 + 1) * 64;
+        }
+        None
+    }
+
+    /// Notes a page as used, after the intent was written.
+    pub(crate) fn set_used(&self, page: PhysNo) {
+        if self.shm.mark_used(u64::from(page.0), true) {
+            let n = self.shm.get(at::FREE_COUNT);
+            self.shm.set(at::FREE_COUNT, n.saturating_sub(1));
+        }
+    }
+
+    /// Gives a page back.
+    pub(crate) fn set_free(&self, page: PhysNo) {
+        let page = u64::from(page.0);
+        if page < 2 || page >= self.shm.get(at::FILE_PAGES) {
+            return;
+        }
+        if self.shm.mark_used(page, false) && page >= self.shm.get(at::REBUILD_BELOW) {
+            let n = self.shm.get(at::FREE_COUNT);
+            self.shm.set(at::FREE_COUNT, n + 1);
+        }
+    }
+
+    /// Counts the free pages anew.
+    pub(crate) fn recount_free(&self) {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let low = self.shm.get(at::REBUILD_BELOW).max(2);
+        let mut free = 0;
+        let mut page = low;
+        while page < pages {
+            if page.is_multiple_of(64) && page + 64 <= pages {
+                free += u64::from(self.shm.map_word(page).load(Ordering::Relaxed).count_zeros());
+                page += 64;
+            } else {
+                free += u64::from(!self.shm.is_used(page));
+                page += 1;
+            }
+        }
+        self.shm.set(at::FREE_COUNT, free);
+    }
+
+    /// Makes the file longer before a writer has to, if the next epoch copies as many pages as the one before. The
+    /// blocks are asked for without the latch, which no change waits for then. Without effect where that fails.
+    pub(crate) fn grow_ahead(&self) {
+        let pages = self.shm.get(at::FILE_PAGES);
+        let epoch = self.shm.get(at::EPOCH) as usize;
+        let next = self
+            .shm
+            .list_len(epoch % 3)
+            .max(self.shm.list_len((epoch + 2) % 3));
+        let want = next + 3 * self.reserve() + REMOVAL;
+        let free = self.shm.get(at::FREE_COUNT);
+        // A small step is quick wherever it is made.
+        if free >= want || want - free < AHEAD || pages + want > MAX_PAGES {
+            return;
+        }
+        let more = want - free;
+        let (from, len) = (pages * PAGE_SIZE as u64, more * PAGE_SIZE as u64);
+        let there = file::allocate(&self.file, from, len, "the store file")
+            .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
+        if there.is_err() {
+            return;
+        }
+        let _ = self.latched(|pager, _| {
+            // Else a writer has done it.
+            if pager.shm.get(at::FILE_PAGES) == pages {
+                let bytes = ((pages + more) as usize).div_ceil(64) * 8;
+                pager.shm.ensure(Region::FreeMap, bytes)?;
+                pager.shm.set(at::FILE_PAGES, pages + more);
+                pager
+                    .shm
+                    .set(at::FREE_COUNT, pager.shm.get(at::FREE_COUNT) + more);
+            }
+            Ok(())
+        });
+    }
+
+    /// Makes the file longer, by a part of its size; on a nearly full disk by what there is. More
+    /// than `keep` pages are free afterwards, or it is an error.
+    #[cold]
+    fn grow(&self, keep: u64) -> Result<()> {
+        let pages = self.shm.get(at::FILE_PAGES);
+        if pages >= MAX_PAGES {
+            return Err(Error::NoSpace {
+                what: "the store has reached its largest size",
+                source: std::io::Error::from_raw_os_error(libc::EFBIG),
+            });
+        }
+        let mut more = (pages / 8).clamp(64, 16384).max(keep + 1).min(MAX_PAGES - pages);
+        loop {
+            let done = self
+                .shm
+                .ensure(Region::FreeMap, ((pages + more) as usize).div_ceil(64) * 8)
+                .and_then(|()| {
+                    file::allocate(
+                        &self.file,
+                        pages * PAGE_SIZE as u64,
+                        more * PAGE_SIZE as u64,
+                        "the store file",
+                    )
+                })
+                // The pages count only where this process can reach them.
+                .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
+            match done {
+                Ok(()) => break,
+                Err(_) if more > 1 => more /= 2,
+                Err(e) => return Err(e),
+            }
+        }
+        // Bits beyond the old end are zero, free: the end is published last.
+        self.shm.set(at::FILE_PAGES, pages + more);
+        let free = self.shm.get(at::FREE_COUNT) + more;
+        self.shm.set(at::FREE_COUNT, free);
+        if free <= keep {
+            return Err(Error::NoSpace {
+                what: "the store file",
+                source: std::io::Error::from_raw_os_error(libc::ENOSPC),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! Copy on first write: the first write to a page in an epoch copies it to a free physical page and
+//! swings its live entry; later writes in the epoch are in place. So nothing of the last checkpoint
+//! is ever overwritten (I1).
+//!
+//! Steps, each of which may be the last of a dying process (all under the latch):
+//! 1. intent {logical, old entry, new entry, list}; 2. the new page's bit; 3. the copy; 4. the dirty
+//!    list entry; 5. the swing; 6. intent cleared.
+//!
+//! Whoever takes over completes the intent if the swing happened, else returns the new page
+//! (`settle_intent`). A page-table page of a checkpoint is allocated by the same steps without copy
+//! and swing; there the list entry decides. Giving a page back is intended too (`give_back`): so a page
+//! is freed once, though its giver dies between the bit and the note that it was done.
+
+use crate::error::{Error, Result};
+use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::{ABSENT, NODE_NEW};
+use crate::page::shared::layout::Region;
+use crate::raw::failpoint::fail_point;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+pub(crate) const NONE: u64 = 0;
+pub(crate) const DATA: u64 = 1;
+pub(crate) const NODE: u64 = 2;
+pub(crate) const GIVE_OLD: u64 = 3;
+pub(crate) const GIVE_NODE: u64 = 4;
+pub(crate) const RELEASE: u64 = 5;
+pub(crate) const GIVE_DROPPED: u64 = 6;
+
+impl Pager {
+    fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {
+        let w = self.shm.words(at::INTENT, 6);
+        w[1].store(page, Ordering::Relaxed);
+        w[2].store(old, Ordering::Relaxed);
+        w[3].store(new, Ordering::Relaxed);
+        w[4].store(list as u64, Ordering::Relaxed);
+        w[5].store(self.shm.list_len(list), Ordering::Relaxed);
+        w[0].store(kind, Ordering::Release);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn intent_done(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.shm.set(at::INTENT, NONE);
+    }
+
+    /// Makes a logical page writable in this epoch; its physical page. `copy`: keep its content, else
+    /// it becomes zeros. Inside a write section.
+    #[inline]
+    pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+        if entry >> 32 == self.shm.get(at::EPOCH) && entry & ABSENT == 0 {
+            return Ok(PhysNo(entry as u32));
+        }
+        self.copy_page(page, entry, copy, removing)
+    }
+
+    #[cold]
+    fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+        self.reserve_lists()?;
+        self.copy_to(page, old, copy, self.alloc_phys(removing)?)
+    }
+
+    /// As `writable`, with the superblock and pages kept back for checkpoints: for one that is made to
+    /// free what older ones hold. Inside a write section.
+    pub(crate) fn touch_superblock(&self) -> Result<()> {
+        let entry = match self.shm.entry(0).load(Ordering::Acquire) {
+            0 => self.fill(0, || true)?,
+            entry => entry,
+        };
+        if entry >> 32 == self.shm.get(at::EPOCH) {
+            return Ok(());
+        }
+        self.shm.list_room(self.shm.get(at::EPOCH) as usize % 3, 1)?;
+        self.copy_to(0, entry, true, self.alloc_reserved()?).map(|_| ())
+    }
+
+    fn copy_to(&self, page: u64, old: u64, copy: bool, phys: PhysNo) -> Result<PhysNo> {
+        // A free map or epoch that could not be read must not lead to a page that is in use.
+        self.whole()?;
+        let epoch = self.shm.get(at::EPOCH);
+        let list = epoch as usize % 3;
+        let new = u64::from(phys.0) | epoch << 32;
+        let old_entry = if old & ABSENT != 0 { 0 } else { old };
+        let first = self.shm.list_len(list) == 0;
+        self.intend(DATA, page, old, new, list);
+        fail_point!("cow.intended");
+        self.set_used(phys);
+        // SAFETY: the new page is free: nobody reaches it before the swing below.
+        let to = unsafe { self.map.page_mut(phys) }?;
+        if copy && old_entry != 0 {
+            // SAFETY: the old page is frozen: it is written only in its own epoch, which has ended.
+            to.copy_from_slice(unsafe { self.map.page(PhysNo(old_entry as u32)) }?);
+        } else {
+            to.fill(0);
+        }
+        fail_point!("cow.copied");
+        self.shm.list_push(list, [page, new, old_entry])?;
+        fail_point!("cow.listed");
+        compiler_fence(Ordering::SeqCst);
+        self.shm.entry(page).store(new, Ordering::Release);
+        fail_point!("cow.swung");
+        self.intent_done();
+        if first {
+            self.note_first_change(list);
+        }
+        Ok(phys)
+    }
+
+    /// Takes the physical page from a logical page whose content is nothing to anyone. False if it has
+    /// none, or one of this epoch (which the dirty list counts on). Inside a write section.
+    pub(crate) fn release(&self, page: u64, old: u64) -> Result<bool> {
+        let epoch = self.shm.get(at::EPOCH);
+        if old & ABSENT != 0 || old >> 32 == epoch {
+            return Ok(false);
+        }
+        self.reserve_lists()?;
+        let list = epoch as usize % 3;
+        let first = self.shm.list_len(list) == 0;
+        self.intend(RELEASE, page, old, 0, list);
+        self.finish_release(page, old, list)?;
+        if first {
+            self.note_first_change(list);
+        }
+        Ok(true)
+    }
+
+    /// Can be done again: the list is first cut to what it was.
+    fn finish_release(&self, page: u64, old: u64, list: usize) -> Result<()> {
+        self.shm.list_push(list, [page, 0, old])?;
+        compiler_fence(Ordering::SeqCst);
+        self.shm.entry(page).store(ABSENT, Ordering::Release);
+        self.intent_done();
+        Ok(())
+    }
+
+    /// Allocation of a page-table page by the checkpointer: bit and list entry, or neither.
+    pub(crate) fn intend_node(&self, phys: PhysNo, list: usize) -> Result<()> {
+        self.shm.list_room(list, 1)?;
+        self.intend(NODE, 0, 0, u64::from(phys.0), list);
+        self.set_used(phys);
+        self.shm.list_push(list, [NODE_NEW, u64::from(phys.0), 0])?;
+        self.intent_done();
+        Ok(())
+    }
+
+    /// Frees entry `i` of the list of replaced pages, and notes that. Under the latch.
+    pub(crate) fn give_back_old(&self, i: u64, phys: PhysNo, list: usize) {
+        self.intend(GIVE_OLD, i, 0, u64::from(phys.0), list);
+        self.finish_giving(GIVE_OLD, i, phys, list);
+    }
+
+    /// Frees the page-table page in the last entry, `i`, of a list, and takes the entry off. Under the latch.
+    pub(crate) fn give_back_node(&self, i: u64, phys: PhysNo, list: usize) {
+        self.intend(GIVE_NODE, i, 0, u64::from(phys.0), list);
+        self.finish_giving(GIVE_NODE, i, phys, list);
+    }
+
+    /// Can be done again as long as the latch was not released in between: nobody took the page.
+    fn finish_giving(&self, kind: u64, i: u64, phys: PhysNo, list: usize) {
+        if kind == GIVE_OLD {
+            self.shm.set(at::CK_FREED, i + 1);
+        } else {
+            self.shm.set_list_len(list, i);
+        }
+        fail_point!("checkpoint.giving");
+        if phys.0 != 0 {
+            self.set_free(phys);
+        }
+        self.intent_done();
+    }
+
+    /// Frees a page that only a dropped snapshot held, and moves that one's cursor to `next`. Under the latch.
+    pub(crate) fn give_back_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
+        self.intend(GIVE_DROPPED, slot as u64, next, u64::from(phys.0), 0);
+        self.finish_dropped(slot, next, phys);
+    }
+
+    /// Can be done again, as `finish_giving`.
+    fn finish_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
+        self.shm.set_dropped_cursor(slot, next);
+        fail_point!("snapshot.giving");
+        self.set_free(phys);
+        self.intent_done();
+    }
+
+    /// Completes or returns what a dead process intended. Under the latch; can be done again.
+    pub(crate) fn settle_intent(&self) -> Result<()> {
+        let w: Vec<u64> = self
+            .shm
+            .words(at::INTENT, 6)
+            .iter()
+            .map(|w| w.load(Ordering::Acquire))
+            .collect();
+        let (kind, page, new, list, len) = (w[0], w[1], w[3], w[4] as usize, w[5]);
+        if kind == NONE {
+            return Ok(());
+        }
+        if list > 2 || page >= self.shm.get(at::LOGICAL) && kind == DATA {
+            return Err(Error::Corrupt {
+                what: "the copy intent in the sidecar (page)",
+                at: page,
+            });
+        }
+        if kind == GIVE_DROPPED && (page as usize) < crate::page::shared::layout::DROPPED_SLOTS {
+            self.finish_dropped(page as usize, w[2], PhysNo(new as u32));
+            return Ok(());
+        }
+        if kind == GIVE_OLD || kind == GIVE_NODE {
+            self.finish_giving(kind, page, PhysNo(new as u32), list);
+            return Ok(());
+        }
+        if kind == RELEASE {
+            if page >= self.shm.get(at::LOGICAL) {
+                return Err(Error::Corrupt {
+                    what: "the copy intent in the sidecar (page)",
+                    at: page,
+                });
+            }
+            self.shm.set_list_len(list, len);
+            return self.finish_release(page, w[2], list);
+        }
+        let happened = match kind {
+            DATA => self.shm.entry(page).load(Ordering::Acquire) == new,
+            _ => self.shm.list_len(list) > len,
+        };
+        if !happened {
+            self.shm.set_list_len(list, len);
+            self.set_free(PhysNo(new as u32));
+        }
+        self.intent_done();
+        Ok(())
+    }
+
+    /// Makes room in the live table for logical pages up to `page`, and lets them be looked up.
+    pub(crate) fn extend_logical(&self, page: u64) -> Result<()> {
+        if page < self.shm.get(at::LOGICAL) {
+            return Ok(());
+        }
+        if page >= crate::page::shared::layout::MAX_PAGES {
+            return Err(Error::NoSpace {
+                what: "the store has reached its largest size",
+                source: std::io::Error::from_raw_os_error(libc::EFBIG),
+            });
+        }
+        self.shm.ensure(Region::Table, (page as usize + 1) * 8)?;
+        self.shm.set(at::LOGICAL, page + 1);
+        Ok(())
+    }
+
+    /// Undoes the log down to `to` bytes. Inside a write section, or in recovery.
+    pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
+        let mut buf = [0u8; PAGE_SIZE];
+        self.restructured();
+        while self.shm.undo_len() > to {
+            let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else {
+                break;
+            };
+            let (page, offset) = crate::page::access::within_page(addr, old.len())?;
+            if page.0 >= self.shm.get(at::LOGICAL) {
+                return Err(Error::Corrupt {
+                    what: "the undo log in the sidecar (address)",
+                    at: addr.0,
+                });
+            }
+            let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+            if entry & ABSENT != 0 || entry as u32 == 0 {
+                return Err(Error::Corrupt {
+                    what: "the undo log in the sidecar (address)",
+                    at: addr.0,
+                });
+            }
+            let phys = PhysNo(entry as u32);
+            self.shm.change_era();
+            // A logged page was copied in this epoch before it was logged, and an epoch does not end
+            // with a transaction open: the entry's page is the one that was changed.
+            if old.len() == 8 && offset.is_multiple_of(8) {
+                let mut b = [0; 8];
+                b.copy_from_slice(old);
+                // SAFETY: write section or recovery under the latch with the gate raised.
+                unsafe { self.map.store_u64(phys, offset, u64::from_le_bytes(b)) }?;
+            } else {
+                // SAFETY: as above.
+                unsafe { self.map.page_mut(phys) }?[offset..offset + old.len()].copy_from_slice(old);
+            }
+            compiler_fence(Ordering::SeqCst);
+            fail_point!("undo.step");
+            self.shm.set(at::UNDO_LEN, start);
+            self.shm.change_era();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading the durable page table: verified pages, the root, and filling an entry of the live table on demand. The
+//! format and its invariants: `format::page_table`.
+
+use crate::error::{Error, Result};
+use crate::ids::{ObjectId, PAGE_SIZE, PhysNo};
+use crate::page::format::page_table::Entry;
+use crate::page::format::page_table::MAX_HEIGHT;
+use crate::page::format::page_table::covers;
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::ABSENT;
+
+impl Pager {
+    /// A page of the durable tree, or a data page of the last checkpoint, verified.
+    pub(crate) fn verified(&self, entry: Entry, what: &'static str) -> Result<&[u8; PAGE_SIZE]> {
+        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
+        if entry.phys < 2 || u64::from(entry.phys) >= self.shm.get(at::FILE_PAGES) {
+            return Err(Error::Corrupt {
+                what: "a page number beyond the file (offset)",
+                at,
+            });
+        }
+        // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the
+        // caller is in a section or runs the checkpoint, so it stays reachable meanwhile.
+        let page = unsafe { self.map.page(PhysNo(entry.phys)) }?;
+        if entry.fits(page) {
+            return Ok(page);
+        }
+        let Some(follow) = self.following() else {
+            return Err(Error::Corrupt { what, at });
+        };
+        self.keep_copy(follow, entry, what)?;
+        // SAFETY: as above: the copy is complete, and it is not made again while it fits.
+        unsafe { self.map.page(PhysNo(entry.phys)) }
+    }
+
+    /// The durable root and the height of its tree. Every checkpoint writes the root anew.
+    pub(crate) fn root(&self) -> (Entry, u32) {
+        let word = self.shm.get(at::ROOT);
+        (
+            Entry {
+                phys: word as u32,
+                birth: self.shm.get(at::DURABLE) as u32,
+                sum: self.shm.get(at::ROOT_SUM),
+            },
+            (word >> 32) as u32,
+        )
+    }
+
+    /// What the durable tree says of a logical page.
+    pub(crate) fn look_up(&self, page: u64) -> Result<Option<Entry>> {
+        let (mut entry, mut height) = self.root();
+        if height > MAX_HEIGHT {
+            return Err(Error::Corrupt {
+                what: "the page table is too high (levels)",
+                at: u64::from(height),
+            });
+        }
+        if page >= covers(height) {
+            return Ok(None);
+        }
+        while height > 0 && entry.phys != 0 {
+            height -= 1;
+            let node = self.verified(
+                entry,
+                "a page of the page table does not match its checksum (file offset)",
+            )?;
+            entry = Entry::read(node, (page >> (8 * height) & 0xff) as usize);
+        }
+        // A later birth would pass for a page of the current epoch, which may be written.
+        if u64::from(entry.birth) > self.shm.get(at::DURABLE) {
+            return Err(Error::Corrupt {
+                what: "a page that is younger than its checkpoint (file offset)",
+                at: u64::from(entry.phys) * PAGE_SIZE as u64,
+            });
+        }
+        Ok((entry.phys != 0).then_some(entry))
+    }
+
+    /// Fills the live table's entry of a page from the durable tree. Inside a section; `holds` says whether what it
+    /// has loaded so far belongs together.
+    ///
+    /// The question is asked before the entry is stored, and what was right then stays right: an entry of 0 belongs
+    /// to a page that was not changed since the sidecar was made, so that every checkpoint since has it in one place.
+    #[cold]
+    pub(crate) fn fill(&self, page: u64, holds: impl FnOnce() -> bool) -> Result<u64> {
+        use std::sync::atomic::Ordering;
+        let word = match self.look_up(page)? {
+            Some(e) => {
+                self.verified(e, "a page does not match its checksum (file offset)")?;
+                e.live()
+            }
+            None => ABSENT,
+        };
+        if !holds() {
+            return Err(Error::Busy(ObjectId(0)));
+        }
+        let slot = self.shm.entry(page);
+        // Another reader may have filled it, or a writer changed it since: then theirs stands.
+        match slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(word),
+            Err(theirs) => Ok(theirs),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! When the disk cannot answer an access to a mapped file (`raw::fault`), or nothing can be trusted any more.
+//!
+//! 1. What an operation took from the maps counts only if none of them had a fault meanwhile: asked when its
+//!    section is left (`Pager::whole`), before a commit, before a checkpoint's meta page is written, and before
+//!    anything is written that the undo log does not cover (copies of pages, memory just allocated).
+//! 2. An opening that had a fault answers with that error for good: what it shows of the store is not what the
+//!    file holds. Others, and a new opening, are met by their own faults if the damage lasts.
+//! 3. If the file or the sidecar is too short, or a change was cut off, the store is poisoned for writing in the
+//!    sidecar, for everyone. `UNDOABLE`: a change could not be taken back either; then nobody reads.
+//!
+//! Values of the poison word: 0 none, else one of the constants below. They are long, so that no damaged word passes
+//! for one.
+
+use crate::error::{Error, Result};
+use crate::ids::PAGE_SIZE;
+use crate::page::pager::Pager;
+use crate::page::shared::at;
+use crate::page::shared::states::FLUSH;
+use crate::page::shared::states::LOST;
+use crate::page::shared::states::UNDOABLE;
+use crate::raw::fault;
+use crate::raw::held::{self, Using};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+impl Pager {
+    /// An error if the disk could not answer an access to the store that this process made through its maps.
+    #[inline]
+    pub(crate) fn whole(&self) -> Result<()> {
+        if fault::any() { self.find_fault() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn find_fault(&self) -> Result<()> {
+        let is_short = |file: Result<Using<'_>>, end: u64| {
+            file.is_ok_and(|file| file.metadata().is_ok_and(|m| m.len() < end))
+        };
+        if let Some((what, file_at)) = self.shm.fault() {
+            let short = is_short(self.shm.file(), file_at + 1);
+            if short {
+                self.poison_once(LOST);
+            }
+            return Err(describe(
+                &crate::page::shared::paths::sidecar_path(&self.path),
+                what,
+                file_at,
+                short,
+            ));
+        }
+        if let Some(offset) = self.map.fault() {
+            let end = self.shm.get(at::FILE_PAGES) * PAGE_SIZE as u64;
+            let short = is_short(self.file.using(), end);
+            if short {
+                self.poison_once(LOST);
+            }
+            return Err(describe(&self.path, "the store", offset as u64, short));
+        }
+        Ok(())
+    }
+
+    /// `done`, unless the disk could not answer: then that, whatever was made of it.
+    #[inline]
+    pub(crate) fn unless_damaged<R>(&self, done: Result<R>) -> Result<R> {
+        if fault::any() {
+            return self.replace(done);
+        }
+        done
+    }
+
+    #[cold]
+    fn replace<R>(&self, done: Result<R>) -> Result<R> {
+        self.find_fault()?;
+        done
+    }
+
+    /// A change was cut off by a fault and taken back as far as the maps allow. In the write section, or with
+    /// the gate raised in recovery.
+    #[cold]
+    pub(crate) fn after_fault(&self) {
+        // What was put back may have gone to a page that only this process sees.
+        let lost = self.shm.fault().is_some() || self.map.is_lost();
+        self.poison_once(if lost { UNDOABLE } else { LOST });
+    }
+
+    /// Undoes the log down to `to` bytes, when a section ends without a commit. False if that failed: then
+    /// the gate stays raised.
+    pub(crate) fn take_back(&self, to: u64) -> bool {
+        if self.undo_to(to).is_err() {
+            // Only a damaged sidecar gets here: what is there must not be used further.
+            self.poison_once(UNDOABLE);
+        }
+        if self.whole().is_err() {
+            self.after_fault();
+        }
+        !self.is_unreadable()
+    }
+
+    /// The first reason stands, but for one that closes the store to readers.
+    pub(crate) fn poison_once(&self, why: u64) {
+        let word = self.shm.word(at::POISON);
+        if why == UNDOABLE {
+            word.store(why, Ordering::SeqCst);
+        } else {
+            let _ = word.compare_exchange(0, why, Ordering::SeqCst, Ordering::Relaxed);
+        }
+    }
+
+    /// An error if the program has closed this opening's descriptors.
+    pub(crate) fn has_its_files(&self) -> Result<()> {
+        let what = || format!("{}: the store cannot be written", self.path.display());
+        held::ours(&self.file, &what())?;
+        self.shm.has_its_file(&what())
+    }
+
+    /// Whether readers are kept out.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.shm.get(at::POISON) == UNDOABLE
+    }
+
+    /// Lowers the gate, unless what is behind it must not be seen.
+    pub(crate) fn lower_gate(&self, transaction: bool) {
+        if self.is_unreadable() {
+            self.shm.gate().wake_waiters();
+        } else {
+            self.shm.gate().lower(transaction);
+        }
+    }
+
+    /// The sidecar was cut short and has grown again, or was written over, while it was in use.
+    pub(crate) fn replaced(&self) -> Error {
+        Error::Refused {
+            path: self.path.clone(),
+            why:
+                "another program has changed its sidecar while it was in use; close it everywhere, and open it \
+                  again"
+                    .to_owned(),
+        }
+    }
+
+    pub(crate) fn poisoned(&self) -> Error {
+        Error::Poisoned {
+            why: match self.shm.get(at::POISON) {
+                FLUSH => "the disk reported an error while flushing",
+                LOST => "a page of it was cut off or could not be read",
+                _ => "the sidecar was found damaged",
+            }
+            .to_owned(),
+        }
+    }
+}
+
+fn describe(path: &Path, what: &'static str, at: u64, short: bool) -> Error {
+    let (why, todo) = if short {
+        (
+            "the file was cut short by another program",
+            "close it everywhere, and open it again or restore a backup",
+        )
+    } else {
+        (
+            "the disk reported an error",
+            "open it again; if that happens again, restore a backup on another disk",
+        )
+    };
+    Error::io(
+        format!(
+            "{}: {what} cannot be reached at byte {at}, {why}; {todo}",
+            path.display()
+        ),
+        std::io::Error::from_raw_os_error(libc::EIO),
+    )
+}

@@ -1,0 +1,509 @@
+//! Taking over what an earlier session of the store has left in its sidecar. Alone with it: all its processes are
+//! dead, or have closed.
+//!
+//! 1. A sealed sidecar is as its last process left it. It is used as it is.
+//! 2. Of one that is not sealed nothing is believed. What can be had from the store file is had from there: the
+//!    newest checkpoint, and the one before it. Of the rest only this is needed: which pages were changed since
+//!    (dirty lists), the change under way (intent, undo log), and a few numbers. Each is checked against what it
+//!    may be, against the page table of the checkpoint, and against each other (`look`). An error leaves the
+//!    sidecar as it is.
+//! 3. Then the live page table and the free map are made anew from the lists (`remake`), and slots, locks and
+//!    counters are forgotten. Pages that the checkpoint's file had are free only when the page table says so
+//!    (`checkpoint::free_map`): so nothing that a torn sidecar says can overwrite a page of the checkpoint.
+//! 4. Both can be killed at any instruction and done again (I6): `TAKING` says that the lists were found right.
+//! 5. The redo log is not gone on with: it waits for the next flip, which begins a new chain behind what is there.
+
+use crate::error::{Error, Result, refused};
+use crate::ids::PAGE_SIZE;
+use crate::page::format::log_record::SECTOR;
+use crate::page::format::meta::Meta;
+use crate::page::pager::Pager;
+use crate::page::pages::cow;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::{ABSENT, NODE_NEW, NODE_OLD};
+use crate::page::shared::layout::{self, LIST_SIZE, MAX_PAGES, Region};
+use crate::page::shared::paths::sidecar_path;
+use crate::page::shared::shm::Shm;
+use crate::page::shared::slots::P;
+use crate::page::shared::states::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
+use crate::raw::failpoint::fail_point;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Bytes of an entry of a dirty list.
+const ENTRY: u64 = 24;
+/// Ids that are passed over: a number that lost some of its bits gives out none a second time.
+const IDS: u64 = 1 << 20;
+/// Leaves of page tables that are looked at while the store opens; the rest of the free map is left to checkpoints.
+const LEAVES: u32 = 16384;
+
+fn wrong(what: &'static str, at: u64) -> Error {
+    Error::Corrupt { what, at }
+}
+
+/// What the lists say.
+struct Left {
+    /// The list of the epoch whose checkpoint was being built, and how many changed pages it names.
+    ended: Option<(usize, u64)>,
+    /// The list of the current epoch.
+    now: usize,
+    /// The live table's entries that are not the checkpoint's.
+    live: HashMap<u64, u64>,
+    /// Physical pages in use that the checkpoint's table may not name.
+    used: Vec<u32>,
+}
+
+impl Pager {
+    /// Takes the sidecar over. True if it was not sealed.
+    pub(in crate::page) fn inherit(&self, meta: &Meta, meta_sum: u64) -> Result<bool> {
+        let sealed = self.shm.unseal();
+        let ready = match sealed {
+            true => {
+                self.shm.forget_threads();
+                Ok(())
+            }
+            false => self
+                .look(meta, meta_sum)
+                .and_then(|left| self.remake(meta, meta_sum, &left))
+                .and_then(|()| self.undo_is_right()),
+        };
+        let done = ready.and_then(|()| self.recover(0));
+        if let Err(e) = done {
+            // Nothing was lost: it can be tried again when the reason is gone.
+            self.shm.set(at::POISON, 0);
+            return Err(match e {
+                Error::Corrupt { what, at } => unusable(
+                    &self.path,
+                    &sidecar_path(&self.path),
+                    &format!("is damaged ({what}, {at:#x})"),
+                    meta.checkpoint,
+                ),
+                e => e,
+            });
+        }
+        fail_point!("recover.inherit");
+        self.shm.set(at::LATCH, 0);
+        Ok(!sealed)
+    }
+
+    /// The rest of a takeover of a sidecar that was not sealed, with a slot of this process: finds the free pages.
+    pub(in crate::page) fn find_free_pages(&self) {
+        if let Err(e) = self.rebuild_at_once(LEAVES) {
+            log::warn!("{}: its free pages are not known yet: {e}", self.path.display());
+        }
+    }
+
+    /// Looks at everything that is needed. Changes nothing that a second look would need.
+    fn look(&self, meta: &Meta, meta_sum: u64) -> Result<Left> {
+        let shm = &self.shm;
+        let get = |at: usize| shm.get(at);
+        let (base, epoch) = (meta.checkpoint, get(at::EPOCH));
+        let (phase, ck_epoch) = (get(at::CK_PHASE), get(at::CK_EPOCH));
+        let switched = get(at::META_SUM) != meta_sum || get(at::DURABLE) != base;
+        let phase_is_wrong = || wrong("the checkpoint's phase in the sidecar", phase);
+        let building = match phase {
+            IDLE | FREEING if !switched => false,
+            // The meta page that was being written is the newest.
+            WRITING | WRITTEN | SWITCHING if ck_epoch == base => false,
+            BUILDING | WRITING | WRITTEN if !switched && ck_epoch == base + 1 => true,
+            _ => return Err(phase_is_wrong()),
+        };
+        let ended = base + 1;
+        if building && phase == BUILDING && epoch == ended {
+            // A flip that was begun.
+            shm.check_flipped_log(meta)?;
+            self.finish_flip();
+        }
+        let epoch = get(at::EPOCH);
+        if epoch != base + 1 + u64::from(building) {
+            return Err(wrong("the epoch in the sidecar", epoch));
+        }
+        let logical = get(at::LOGICAL);
+        if logical < meta.logical || logical > MAX_PAGES || logical * 8 > get(at::HAS_TABLE) {
+            return Err(wrong("the number of pages in the sidecar", logical));
+        }
+        let next_id = get(at::NEXT_ID);
+        if next_id < meta.next_id || next_id - meta.next_id > 1 << 40 {
+            return Err(wrong("the next id in the sidecar", next_id));
+        }
+        let undo = get(at::UNDO_LEN);
+        // Only the latch's holder has something to undo, and it is undone before the latch is free.
+        if undo > get(at::HAS_UNDO) || !undo.is_multiple_of(8) || undo != 0 && get(at::LATCH) == 0 {
+            return Err(wrong("the length of the undo log in the sidecar", undo));
+        }
+        for list in 0..3 {
+            let len = shm.list_len(list);
+            if len > LIST_SIZE as u64 / ENTRY || len * ENTRY > get(at::HAS_LIST + 8 * list) {
+                return Err(wrong("the length of a dirty list in the sidecar", len));
+            }
+        }
+        if get(at::TAKING) > 1 {
+            return Err(wrong("a mark in the sidecar", get(at::TAKING)));
+        }
+        shm.check_log(meta)?;
+        let len = self
+            .file
+            .using()?
+            .metadata()
+            .map_err(|e| Error::io("fstat", e))?
+            .len();
+        let pages = (len / PAGE_SIZE as u64).min(MAX_PAGES);
+        if get(at::FILE_PAGES) > pages {
+            return Err(wrong("the pages of the file in the sidecar", get(at::FILE_PAGES)));
+        }
+        let now = (epoch % 3) as usize;
+        let mut left = Left {
+            ended: None,
+            now,
+            live: HashMap::new(),
+            used: Vec::new(),
+        };
+        // From here on only the durable tree is read through words of the sidecar, and they are the store's.
+        self.shm
+            .build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
+        shm.set(at::FILE_PAGES, pages);
+        if building {
+            let list = (ended % 3) as usize;
+            let dirty = get(at::CK_DIRTY);
+            let ck_logical = get(at::CK_LOGICAL);
+            if dirty > shm.list_len(list) || ck_logical < meta.logical || ck_logical > logical {
+                return Err(wrong("the checkpoint's numbers in the sidecar", dirty));
+            }
+            let nodes = (dirty..shm.list_len(list)).map(|i| shm.list_entry(list, i)[0]);
+            if nodes.into_iter().any(|page| page != NODE_NEW && page != NODE_OLD) {
+                return Err(wrong("the checkpoint's changed pages in the sidecar", dirty));
+            }
+            self.read_list(list, dirty, ended, ck_logical, &mut left)?;
+            left.ended = Some((list, dirty));
+        }
+        let len = self.settled_len(now, epoch, logical)?;
+        self.read_list(now, len, epoch, logical, &mut left)?;
+        left.used.sort_unstable();
+        if left.used.is_sorted_by(|a, b| a < b) {
+            return Ok(left);
+        }
+        Err(wrong("a page that the dirty lists in the sidecar name twice", 0))
+    }
+
+    /// Reads a dirty list: what it says of each page must be what came before, and in the end what the live table
+    /// says.
+    fn read_list(&self, list: usize, len: u64, epoch: u64, logical: u64, left: &mut Left) -> Result<()> {
+        let bad = |page| wrong("the dirty list in the sidecar (page)", page);
+        let pages = self.shm.get(at::FILE_PAGES);
+        for i in 0..len {
+            let [page, new, before] = self.shm.list_entry(list, i);
+            if page >= logical {
+                return Err(bad(page));
+            }
+            let was = match left.live.get(&page) {
+                Some(entry) => *entry,
+                None => match self.look_up(page)? {
+                    Some(entry) => entry.live(),
+                    None => ABSENT,
+                },
+            };
+            let was = if was & ABSENT == 0 { was } else { 0 };
+            if before != was {
+                return Err(bad(page));
+            }
+            if new == 0 {
+                left.live.insert(page, ABSENT);
+                continue;
+            }
+            let phys = new as u32;
+            if new >> 32 != epoch || phys < 2 || u64::from(phys) >= pages {
+                return Err(bad(page));
+            }
+            left.used.push(phys);
+            left.live.insert(page, new);
+        }
+        Ok(())
+    }
+
+    /// How much of the current epoch's list counts: what the intent of a dead writer says of its last entry.
+    fn settled_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
+        let shm = &self.shm;
+        let [kind, page, old, new, list, len] = [0, 1, 2, 3, 4, 5].map(|i| shm.get(at::INTENT + 8 * i));
+        let have = shm.list_len(now);
+        let bad = || wrong("the copy intent in the sidecar", kind);
+        match kind {
+            cow::NONE => Ok(have),
+            // Of page-table pages and of pages that are given back: those are found again.
+            cow::NODE..=cow::GIVE_NODE | cow::GIVE_DROPPED if list < 3 => Ok(have),
+            cow::DATA | cow::RELEASE => {
+                let is_right = list == now as u64
+                    && page < logical
+                    && (have == len || have == len + 1)
+                    && (new == 0 || new >> 32 == epoch);
+                if !is_right {
+                    return Err(bad());
+                }
+                if have == len {
+                    return Ok(have);
+                }
+                let entry = shm.list_entry(now, len);
+                let listed = if kind == cow::RELEASE { 0 } else { new };
+                if entry[0] != page || entry[1] != listed || kind == cow::RELEASE && entry[2] != old {
+                    return Err(bad());
+                }
+                // The page was copied and listed: whether its entry was swung does not matter, since nothing was
+                // changed in it before.
+                Ok(have)
+            }
+            _ => Err(bad()),
+        }
+    }
+
+    /// Makes live table and free map anew, and forgets the rest. Can be done again.
+    fn remake(&self, meta: &Meta, meta_sum: u64, left: &Left) -> Result<()> {
+        let shm = &self.shm;
+        let intent = shm.get(at::INTENT);
+        let swings =
+            |page: u64| matches!(intent, cow::DATA | cow::RELEASE) && shm.get(at::INTENT + 8) == page;
+        let (pages, logical) = (shm.get(at::FILE_PAGES), shm.get(at::LOGICAL));
+        if shm.get(at::TAKING) == 0 {
+            for page in 0..logical {
+                let entry = shm.entry(page).load(Ordering::Relaxed);
+                let is_right = match left.live.get(&page) {
+                    Some(listed) => entry == *listed,
+                    None => entry & ABSENT != 0 || entry >> 32 <= meta.checkpoint,
+                };
+                if !is_right && !swings(page) {
+                    return Err(wrong("the live page table in the sidecar (page)", page));
+                }
+            }
+            shm.set(at::TAKING, 1);
+        }
+        fail_point!("takeover.looked");
+        shm.set(at::INTENT, cow::NONE);
+        for list in 0..3 {
+            match left.ended {
+                Some((ended, dirty)) if ended == list => shm.set_list_len(list, dirty),
+                _ if list == left.now => {}
+                _ => shm.set_list_len(list, 0),
+            }
+        }
+        if left.ended.is_some() {
+            shm.set(at::CK_REQUEST, 0);
+            shm.set(at::CK_PHASE, BUILDING);
+            shm.set(at::CK_NEXT_ID, shm.get(at::NEXT_ID) + IDS);
+        } else {
+            shm.set(at::CK_PHASE, IDLE);
+        }
+        shm.set(at::CK_FREED, 0);
+        self.wish_to_keep(meta, !left.live.is_empty());
+        shm.build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
+        shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
+        shm.zero(Region::Table, logical as usize * 8)?;
+        shm.zero(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
+        fail_point!("takeover.zeroed");
+        for (page, entry) in &left.live {
+            shm.entry(*page).store(*entry, Ordering::Release);
+        }
+        for page in left.used.iter().map(|p| u64::from(*p)).chain([0, 1]) {
+            shm.mark_used(page, true);
+        }
+        self.forget_dropped()?;
+        for (word, value) in [
+            (at::REBUILD_FROM, meta.checkpoint),
+            (at::REBUILD_AT, 0),
+            (at::REBUILD_DONE, 0),
+            (at::REBUILD_TREE, 0),
+            (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
+            (at::CURSOR, 2),
+            (at::UNFLUSHED, 1),
+        ] {
+            shm.set(word, value);
+        }
+        shm.rest_log(meta, &Meta::before(&*self.file.using()?, meta)?);
+        shm.set(at::NEXT_ID, shm.get(at::NEXT_ID) + IDS);
+        shm.forget_processes();
+        fail_point!("takeover.made");
+        shm.set(at::TAKING, 0);
+        Ok(())
+    }
+
+    /// A dropped snapshot that a process still reads is kept if none of its pages was freed yet. What the others
+    /// held is found by the rebuild of the free map.
+    fn forget_dropped(&self) -> Result<()> {
+        for d in self.shm.dropped() {
+            let is_possible = d.checkpoint < self.shm.get(at::EPOCH)
+                && d.cursor == 0
+                && d.since < self.shm.get(at::EPOCH)
+                && u64::from(d.tree.root.phys) < self.shm.get(at::FILE_PAGES);
+            if !is_possible || !self.is_claimed(d.checkpoint)? {
+                self.shm.forget_dropped(d.slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every record of the undo log is of a page that was changed in this epoch.
+    fn undo_is_right(&self) -> Result<()> {
+        let (logical, epoch) = (self.shm.get(at::LOGICAL), self.shm.get(at::EPOCH));
+        let mut strange = None;
+        self.shm.undo_ranges(|addr, len, _| {
+            let page = addr.page().0;
+            let fits = addr.offset() + len <= PAGE_SIZE
+                && page < logical
+                && self.shm.entry(page).load(Ordering::Acquire) >> 32 == epoch;
+            if !fits {
+                strange = Some(addr.0);
+            }
+        })?;
+        match strange {
+            Some(at) => Err(wrong("the undo log in the sidecar (address)", at)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shm {
+    /// In a sealed sidecar: forgets the threads that there were, and if a process died and was not buried, all.
+    fn forget_threads(&self) {
+        let died = |p: usize| self.process_word(p, P::State).load(Ordering::Relaxed) != 0;
+        if (0..layout::PROCESS_SLOTS).any(died) {
+            return self.forget_processes();
+        }
+        let threads = (self.get(at::SLOTS_HIGH) as usize).min(layout::THREAD_SLOTS);
+        for word in self.words(layout::THREADS, threads * 8) {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [
+            at::SLOTS_HIGH,
+            at::LATCH_WAITERS,
+            at::LATCH_TURN,
+            at::GATE_WAITERS,
+            at::HELPER,
+        ] {
+            self.set(word, 0);
+        }
+    }
+
+    /// Forgets everything that is of processes, but for the latch: none of those that used the sidecar lives.
+    fn forget_processes(&self) {
+        for word in self.words(layout::THREADS, layout::THREAD_SLOTS * 8) {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        for p in 0..layout::PROCESS_SLOTS {
+            for field in [
+                P::State,
+                P::Pid,
+                P::PinMask,
+                P::PinOverflow,
+                P::PinBytes,
+                P::Durability,
+                P::Traits,
+            ] {
+                self.process_word(p, field).store(0, Ordering::Relaxed);
+            }
+        }
+        let locks = self.words(layout::LOCKS, layout::LOCK_WORDS).iter();
+        let counters = self
+            .words(layout::LOCK_COUNTERS, layout::LOCK_COUNTER_COUNT / 2)
+            .iter();
+        for word in locks
+            .chain(counters)
+            .chain(self.words(layout::MARKS, layout::MARK_WORDS))
+        {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        for word in [
+            at::SLOTS_HIGH,
+            at::PROCESSES_HIGH,
+            at::ENDED,
+            at::LATCH_WAITERS,
+            at::LATCH_TURN,
+            at::LATCH_TICKETS,
+            at::GATE,
+            at::GATE_WAITERS,
+            at::CK_OWNER,
+            at::STRICTEST,
+            at::HELPER,
+            at::HELP_NOW,
+            at::MAX_AGE,
+        ] {
+            self.set(word, 0);
+        }
+        self.forget_log_leader();
+    }
+
+    /// The log's numbers as the flip that is under way took them.
+    fn check_flipped_log(&self, meta: &Meta) -> Result<()> {
+        let log = self.flipped_log();
+        let is_right = log.generation == 0
+            || log.generation == self.get(at::LOG_GENERATION)
+                && log.at >= meta.log.at
+                && log.at <= self.get(at::LOG_END) + SECTOR;
+        if is_right {
+            return Ok(());
+        }
+        Err(wrong(
+            "the checkpoint's place in the redo log in the sidecar",
+            log.at,
+        ))
+    }
+
+    fn check_log(&self, meta: &Meta) -> Result<()> {
+        let get = |at: usize| self.get(at);
+        let mode = get(at::LOG_MODE);
+        if mode > 2 {
+            return Err(wrong("the redo log's mode in the sidecar", mode));
+        }
+        let end = get(at::LOG_END);
+        if end >= 1 << 60 || !end.is_multiple_of(8) || meta.log.generation != 0 && end < meta.log.at {
+            return Err(wrong("the redo log's end in the sidecar", end));
+        }
+        match matches!(get(at::CK_PHASE), BUILDING | WRITING | WRITTEN) {
+            true => self.check_flipped_log(meta),
+            false => Ok(()),
+        }
+    }
+
+    /// The log stops here, and goes on with the next flip.
+    fn rest_log(&self, meta: &Meta, before: &Option<Meta>) {
+        let log = meta.log;
+        let old = match before {
+            Some(m) if m.log.generation == log.generation => m.log.at.min(log.at),
+            _ => log.at,
+        };
+        let end = self.get(at::LOG_END).max(log.at);
+        self.set(at::LOG_NAMED, log.generation);
+        if log.generation != 0 {
+            self.set(at::LOG_NEW, log.at);
+            self.set(at::LOG_OLD, old);
+            if self.get(at::LOG_GENERATION) != log.generation {
+                self.set(at::LOG_GENERATION, 0);
+            }
+        } else {
+            self.set(at::LOG_NEW, end);
+            self.set(at::LOG_OLD, end);
+        }
+        if self.get(at::LOG_MODE) != 0 {
+            self.set(
+                at::LOG_MODE,
+                if self.get(at::LOG_GENERATION) == 0 { 0 } else { 1 },
+            );
+        }
+        self.rest_log_at(end);
+        self.set(at::LOG_HOLD, 0);
+        self.set(at::CK_LOG_OLD, self.get(at::LOG_NEW));
+    }
+}
+
+/// An error for a sidecar that cannot be used, and is not proved stale.
+pub(in crate::page) fn unusable(path: &Path, name: &Path, why: &str, checkpoint: u64) -> Error {
+    refused(
+        path,
+        format!(
+            "its sidecar {} {why}, and what was completed since the last checkpoint may be in it: nothing was \
+             changed. Put the right file there, or remove it to open checkpoint {checkpoint}",
+            name.display()
+        ),
+    )
+}

@@ -1,0 +1,152 @@
+//! Turning the redo log on and off: its file, its modes, and what becomes of it at a checkpoint and at the last close.
+//! The modes and the invariants: `redo`.
+
+use crate::error::{Error, Result};
+use crate::page::format::log_file::{Found, LogFile, RING};
+use crate::page::format::log_record::SECTOR;
+use crate::page::pager::Pager;
+use crate::page::pager::redo::HeldLog;
+use crate::page::redo::words::CROWDED;
+use crate::page::redo::words::OFF;
+use crate::page::redo::words::ON;
+use crate::page::redo::words::PENDING;
+use crate::page::shared::at;
+use crate::page::shared::layout::{self, Region};
+use crate::page::shared::paths::log_path;
+use crate::raw::failpoint::fail_point;
+use crate::raw::process;
+use std::sync::Arc;
+
+impl Pager {
+    /// Whether checkpoints are flushed: somebody wants it, or a log of durable commits hangs on it.
+    pub(crate) fn must_flush(&self) -> bool {
+        self.shm.get(at::STRICTEST) > 0
+            || self.redo.commit
+            || self.shm.get(at::LOG_MODE) != OFF
+            || self.shm.get(at::LOG_NAMED) != 0
+    }
+
+    /// Sees to it that completed changes are durable without a checkpoint each. Outside sections and
+    /// transactions. Where the disk has no room for a log there is none, and checkpoints serve.
+    pub fn start_log(&self) -> Result<()> {
+        if self.shm.get(at::LOG_MODE) == ON && self.shm.get(at::LOG_HOLD) == 0 {
+            return Ok(());
+        }
+        self.with_checkpoint(|pager| {
+            if pager.shm.get(at::LOG_MODE) == ON {
+                return Ok(());
+            }
+            if pager.shm.get(at::LOG_MODE) == OFF {
+                pager.prepare_log()?;
+            }
+            pager.latched(|pager, slot| {
+                pager.raise_gate(slot)?;
+                // A checkpoint that is begun must find room for its page table.
+                let touched = pager.expect_free(1).and_then(|()| pager.touch_superblock());
+                if touched.is_ok() {
+                    pager.shm.set(at::LOG_MODE, PENDING);
+                }
+                pager.shm.gate().lower(false);
+                touched
+            })?;
+            fail_point!("log.pending");
+            pager.flip_and_finish()
+        })
+    }
+
+    /// A file for the log: the one that was used before, or a new one. As the checkpoint's owner.
+    fn prepare_log(&self) -> Result<()> {
+        let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
+        let path = log_path(&self.path);
+        self.shm_log_room()?;
+        let generation = self.shm.get(at::LOG_GENERATION);
+        // A file that cannot be looked at is not taken for none: another would be made in its place.
+        if generation != 0
+            && let Found::Log(log) = LogFile::find(&path, &self.file, uuid, generation)?
+            && log.ring == RING
+        {
+            return Ok(());
+        }
+        self.shm.set(at::LOG_GENERATION, 0);
+        if self.shm.get(at::LOG_NAMED) != 0 {
+            // The file of that name may be needed until a checkpoint says that there is no log.
+            self.dirty_epoch()?;
+            self.flip_and_finish()?;
+        }
+        let generation = process::random_u64() | 1;
+        let log = LogFile::create(&path, &*self.file.using()?, uuid, generation)?;
+        fail_point!("log.made");
+        *self.log_file() = Some(Arc::new(log));
+        self.latched(|pager, _| {
+            let end = pager.shm.get(at::LOG_END).next_multiple_of(SECTOR);
+            pager.shm.put_log_end(end);
+            pager.shm.set(at::LOG_NEW, end);
+            pager.shm.set(at::LOG_OLD, end);
+            pager.shm.set(at::LOG_GENERATION, generation);
+            Ok(())
+        })
+    }
+
+    fn shm_log_room(&self) -> Result<()> {
+        self.latched(|pager, _| pager.shm.ensure(Region::Log, RING as usize))
+    }
+
+    /// Keeps this process's state of the log as it is, for a fork. None if that takes too long.
+    pub(in crate::page) fn hold_log(&self) -> Option<HeldLog<'_>> {
+        self.redo.hold()
+    }
+
+    pub(in crate::page) fn log_file(&self) -> std::sync::MutexGuard<'_, Option<Arc<LogFile>>> {
+        self.redo.file()
+    }
+
+    /// Closes this process's descriptor of the log: at once, or with the flush that is under way.
+    pub(crate) fn forget_log(&self) {
+        self.log_file().take();
+    }
+
+    /// Before the last one's checkpoint: it will name no log.
+    pub(crate) fn end_log(&self) -> Result<()> {
+        if self.shm.get(at::LOG_MODE) == OFF && self.shm.get(at::LOG_NAMED) == 0 {
+            return Ok(());
+        }
+        self.latched(|pager, _| {
+            pager.shm.set(at::LOG_MODE, OFF);
+            Ok(())
+        })?;
+        self.dirty_epoch()
+    }
+
+    /// After the last one's checkpoint, which names no log: one more, so that the meta page before the newest names
+    /// none either and stands for it if it gets damaged. Then the file goes.
+    pub(crate) fn outlive_log(&self) -> Result<()> {
+        if self.shm.get(at::LOG_GENERATION) == 0 || self.shm.get(at::LOG_NAMED) != 0 {
+            return Ok(());
+        }
+        match self.checkpoint_always() {
+            // All is durable; the file is in nobody's way.
+            Err(Error::NoSpace { .. }) => return Ok(()),
+            done => done?,
+        }
+        self.remove_log();
+        Ok(())
+    }
+
+    /// After checkpoints that name no log: nothing needs its file any more.
+    pub(crate) fn remove_log(&self) {
+        if self.shm.get(at::LOG_GENERATION) == 0
+            || self.shm.get(at::LOG_NAMED) != 0
+            || self.shm.get(at::LOG_MODE) != OFF
+        {
+            return;
+        }
+        fail_point!("log.removing");
+        // If it cannot be removed it is in nobody's way.
+        let _ = std::fs::remove_file(log_path(&self.path));
+        self.shm.set(at::LOG_GENERATION, 0);
+        *self.log_file() = None;
+    }
+}
+
+/// The ring in the sidecar has room before the undo log's region.
+const _: () = assert!(RING as usize <= layout::LOG_SIZE && CROWDED < RING && RING.is_multiple_of(SECTOR));

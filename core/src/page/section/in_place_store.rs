@@ -1,0 +1,128 @@
+//! The shortest stay of a writer: a lone operation that replaces one value in its place.
+//!
+//! 1. Like a write section it holds the latch and has raised the gate (`section`, invariant 1).
+//! 2. Its one aligned store is the whole operation, so it needs no undo. The time it stamps before may
+//!    stay without it (`PagesMut::touch`).
+//! 3. A store that met a page the disk cannot give is no change: the store is poisoned (`damage`).
+//! 4. It never waits and never copies a page. Whoever does not get one, or cannot do in it what he wants,
+//!    has changed nothing and enters as a writer.
+
+use crate::ids::{Addr, PageNo, PhysNo};
+use crate::page::access::within_page;
+use crate::page::pager::Pager;
+use crate::page::section::read::ReadSection;
+use crate::page::section::read::Stay;
+use crate::page::shared::at;
+use crate::page::shared::free_pages::ABSENT;
+use crate::raw::failpoint::fail_point;
+use crate::raw::process;
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+
+/// A stay as the writer of one value.
+#[derive(Debug)]
+pub(crate) struct LoneSection<'p> {
+    read: ReadSection<'p>,
+}
+
+impl Pager {
+    /// Enters to replace one value, if nothing is in the way: no transaction of anybody (of this thread
+    /// neither), no other writer, no section of this thread, nobody who wants commits to be durable.
+    #[inline(always)]
+    pub(crate) fn try_lone(&self) -> Option<LoneSection<'_>> {
+        let slot = self.known_slot()?;
+        if self.helper.is_absent()
+            || self.read_only
+            || self.wants_commit()
+            || self.shm.mark(slot).load(Ordering::Relaxed) != 0
+        {
+            return None;
+        }
+        let latch = self.latch();
+        if !latch.try_take(slot) {
+            return None;
+        }
+        // Who closes says so under the latch. With the redo log on every change goes to it, and it is turned on and
+        // off under the latch, too.
+        let refused =
+            self.closed.load(Ordering::SeqCst) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
+        if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
+            latch.release_late(slot);
+            return None;
+        }
+        Some(LoneSection {
+            read: ReadSection::new(self, slot, Stay::Writer, false),
+        })
+    }
+}
+
+impl<'p> Deref for LoneSection<'p> {
+    type Target = ReadSection<'p>;
+
+    #[inline]
+    fn deref(&self) -> &ReadSection<'p> {
+        &self.read
+    }
+}
+
+impl LoneSection<'_> {
+    /// The page manager this section belongs to.
+    #[inline]
+    #[must_use]
+    pub(crate) fn pager(&self) -> &Pager {
+        self.read.pager
+    }
+
+    /// Replaces the word at `at`, and stamps the time at `time_at` before. False if it cannot be done
+    /// here: one of the pages must be copied first.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn replace(&mut self, at: Addr, value: u64, time_at: Addr) -> bool {
+        let (Some((time_page, time_offset)), Some((page, offset))) = (self.place(time_at), self.place(at))
+        else {
+            return false;
+        };
+        let map = &self.read.pager.map;
+        // SAFETY: this section is the only one in the store (invariant 1), and the pages are those of
+        // this epoch (`place`).
+        let stamped = unsafe { map.store_u64(time_page, time_offset, process::coarse_now()) };
+        fail_point!("lone.stamped");
+        // SAFETY: as above.
+        if stamped.is_err() || unsafe { map.store_u64(page, offset, value) }.is_err() {
+            return false;
+        }
+        if !self.read.is_whole() && self.read.whole().is_err() {
+            self.read.pager.after_fault();
+            return false;
+        }
+        fail_point!("lone.done");
+        let changes = self.read.pager.shm.word(at::CHANGES);
+        changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        true
+    }
+
+    /// The place of a word in a page that may be written as it is.
+    #[inline(always)]
+    fn place(&self, addr: Addr) -> Option<(PhysNo, usize)> {
+        let (page, offset): (PageNo, usize) = within_page(addr, 8).ok()?;
+        if offset & 7 != 0 || page.0 >= self.read.limit {
+            return None;
+        }
+        let entry = self.read.pager.shm.entry(page.0).load(Ordering::Acquire);
+        let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm.get(at::EPOCH);
+        writable.then_some((PhysNo(entry as u32), offset))
+    }
+}
+
+impl Drop for LoneSection<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let (gate, latch) = (self.read.pager.shm.gate(), self.read.pager.latch());
+        // As when a write section of a lone operation ends. Where nothing can be trusted readers stay out.
+        if self.read.is_whole() || !self.read.pager.is_unreadable() {
+            gate.lower_quietly(false);
+        }
+        latch.release();
+        gate.wake_waiters();
+    }
+}

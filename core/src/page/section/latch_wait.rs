@@ -1,0 +1,108 @@
+//! Waits for the latch as parts of a deadlock over several stores: how a waiter for one store's latch is entered in the
+//! process's list (`sync::deadlock`), and which locks its thread holds elsewhere.
+
+use crate::error::{Error, Result};
+use crate::page::pager::Pager;
+use crate::page::sync::deadlock::Found;
+use crate::page::sync::deadlock::Look;
+use crate::page::sync::deadlock::Names;
+use crate::page::sync::deadlock::Waiting;
+use crate::page::sync::deadlock::members;
+use crate::page::sync::deadlock::several_stores;
+use crate::page::sync::task;
+use crate::page::sync::wait::{SLICE, Wait};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A wait for the latch that ends sooner is no part of a circle: its end breaks it.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// How long a look into another store waits for that store's latch.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// What waiting for a store's latch has to do with other stores.
+#[derive(Debug)]
+pub(in crate::page) struct LatchWait {
+    begun: Instant,
+    waiting: Option<Waiting>,
+}
+
+impl LatchWait {
+    pub(in crate::page) fn new() -> LatchWait {
+        LatchWait {
+            begun: Instant::now(),
+            waiting: None,
+        }
+    }
+
+    /// Looks for a circle, between two sleeps of a wait that lasts `bound` at most.
+    pub(in crate::page) fn look(&mut self, pager: &Pager, bound: Duration) -> Result<()> {
+        if bound < SHORT || self.begun.elapsed() < SLICE || !several_stores() {
+            return Ok(());
+        }
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| pager.enter_wait(task::current(), true, pager.latch_name()));
+        let Some(time) = waiting.time_for_look() else {
+            return Ok(());
+        };
+        let mut look = Look::default();
+        match pager.latch_owner() {
+            Some((_, Some(owner))) => look.awaited.push(owner),
+            Some((_, None)) => look.abroad = true,
+            None => {}
+        }
+        match waiting.search(time, look) {
+            Found::Circle(others) => Err(Error::Deadlock {
+                what: pager.latch_name(),
+                holder: members(&others),
+            }),
+            Found::None { .. } => Ok(()),
+        }
+    }
+}
+
+/// A process slot and its generation; if that is this process, the thread's slot and its task.
+type LatchOwner = ((u16, u32), Option<(u32, u64)>);
+
+impl Pager {
+    fn latch_name(&self) -> String {
+        format!("the right to change {}", self.path.display())
+    }
+
+    /// The owner of the latch: its process and generation, and if that is this process its thread and task.
+    pub(crate) fn latch_owner(&self) -> Option<LatchOwner> {
+        let owner = self.latch().owner()?;
+        let mine = owner.is_of(self.process.load(Ordering::Relaxed));
+        let task = self.transaction_task.load(Ordering::Relaxed);
+        Some((
+            (owner.process() as u16, owner.generation()),
+            mine.then(|| (owner.slot(), task)),
+        ))
+    }
+
+    /// Enters a wait of the calling thread's task in this store. If it `blocks`, it stops all tasks of the thread.
+    pub(crate) fn enter_wait(&self, task: u64, blocks: bool, what: String) -> Waiting {
+        let mut names = Names::new();
+        Pager::each_of_thread(|_, serial, slot| {
+            names.push((serial, slot));
+            None::<()>
+        });
+        Waiting::enter(self.serial, names, task, blocks, what)
+    }
+
+    /// Another store in which a task of the calling thread has a transaction or a lock. A store whose latch is not
+    /// free now has none as far as is known. Without this store's latch.
+    pub(crate) fn holds_elsewhere(&self, task: u64) -> Option<String> {
+        Pager::each_of_thread(|pager, serial, slot| {
+            let other = pager.upgrade().filter(|_| serial != self.serial)?;
+            let has_transaction =
+                other.latch().is_held_by(slot) && other.transaction_task.load(Ordering::Relaxed) == task;
+            let holds = || {
+                let hooks = other.hooks.get().ok_or(Error::Closed)?;
+                other.with_latch(&mut Wait::at_most(GLANCE), || hooks.holds(&other, slot, task))
+            };
+            (has_transaction || matches!(holds(), Ok(true))).then(|| other.path.display().to_string())
+        })
+    }
+}

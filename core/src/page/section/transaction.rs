@@ -1,0 +1,214 @@
+//! Explicit transactions: several write sections that commit or roll back together.
+//!
+//! 1. A transaction is its owner's hold of the latch, with a depth above 0 in the thread's slot. No
+//!    other change happens meanwhile, so the undo log holds nothing but this transaction.
+//! 2. The containers it changed are marked; readers of other owners find them as they were before it (`committed`).
+//!    Marks stay when an inner block is undone: readers then read copies for nothing.
+//! 3. A block inside a transaction is a savepoint (`blocks`): undoing it takes the undo log back to its length at the
+//!    block's beginning. The redo log knows nothing of it: a transaction is put there at its commit, from the ranges
+//!    that the undo log holds then.
+//! 4. Locks are not part of a transaction: those that are taken inside stay when it, or a block of it, is undone.
+
+use crate::error::{Error, Result};
+use crate::page::pager::Pager;
+use crate::page::pager::blocks::{Block, Standing};
+use crate::page::section::write::WriteSection;
+use crate::page::shared::{at, dirty_set};
+use crate::page::sync::task;
+use crate::page::sync::wait::Wait;
+use crate::raw::failpoint::fail_point;
+use std::sync::atomic::Ordering;
+
+/// Free pages looked through in one section, or a few hundred more.
+const RELEASED_AT_ONCE: u64 = 4096;
+
+fn none_open() -> Error {
+    Error::invalid("no transaction is open on this thread")
+}
+
+impl Pager {
+    /// Begins a transaction of the running owner, or a block inside the one it has.
+    pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let slot = self.acting_slot()?;
+        let (took, _turn) = loop {
+            let took = self.take_latch(slot, wait)?;
+            if took {
+                break (took, None);
+            }
+            if self.shm.depth(slot).load(Ordering::Relaxed) == 0 {
+                return Err(Error::invalid(
+                    "a section of this store is already open on this thread",
+                ));
+            }
+            if let Some(turn) = self.turn(slot) {
+                break (took, Some(turn));
+            }
+        };
+        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
+            if took {
+                self.latch().release();
+            }
+            return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
+        }
+        if took {
+            self.transaction_task.store(task::current(), Ordering::Relaxed);
+        }
+        let mut blocks = self.blocks();
+        let block = blocks.begin(slot, self.shm.undo_len());
+        self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
+        fail_point!("transaction.begun");
+        Ok(block)
+    }
+
+    /// How many blocks of a transaction the running owner is in, though it may be dead.
+    #[must_use]
+    pub fn depth(&self) -> u64 {
+        match self.slot() {
+            Ok(slot) if self.is_transaction_of(slot) => self.shm.depth(slot).load(Ordering::Relaxed),
+            Ok(slot) => self.depth_of_dead(slot),
+            Err(_) => 0,
+        }
+    }
+
+    /// Leaves an inner block. The outermost is left by `commit_section` or `rollback`.
+    pub fn leave_inner(&self) -> Result<()> {
+        let slot = self.slot()?;
+        let _turn = self.turn(slot).ok_or_else(none_open)?;
+        let mut blocks = self.blocks();
+        blocks.leave();
+        self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Leaves the innermost block of a transaction that was rolled back before; the error says why. Ok: the running
+    /// owner has none, or another owner has doomed the one it has.
+    pub fn leave_refused(&self) -> Result<()> {
+        if self.doomed.load(Ordering::Relaxed) && self.is_transaction_of(self.slot()?) {
+            let _ = self.meet_doom();
+        }
+        match self.leave_dead(self.slot()?) {
+            Some(reason) => Err(reason.error()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a block, begun by any thread or task of this process: `commit` and `rollback` end what is the running
+    /// owner's innermost block then.
+    pub fn end(
+        &self,
+        block: Block,
+        commits: bool,
+        commit: impl FnOnce() -> Result<()>,
+        rollback: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        match self.take_block(block, commits)? {
+            Standing::Open if commits => commit(),
+            Standing::Open => rollback(),
+            Standing::Dead(reason) if commits => Err(reason.error()),
+            Standing::Gone if commits => Err(Error::Aborted {
+                why: "it had ended before this block of it was left".to_owned(),
+                again: false,
+            }),
+            Standing::Left | Standing::Dead(_) | Standing::Gone => Ok(()),
+        }
+    }
+
+    /// The section in which the transaction's frees are applied and it is committed.
+    pub fn commit_section(&self, apply: impl FnOnce(&mut WriteSection<'_>) -> Result<()>) -> Result<()> {
+        let mut section = self.write(&mut Wait::forever())?;
+        // What the transaction puts there is there; this only frees.
+        section.removing();
+        section.take_transaction_frees();
+        apply(&mut section)?;
+        section.whole()?;
+        section.commit_transaction();
+        Ok(())
+    }
+
+    /// Nothing is left to be committed or undone of the open transaction.
+    pub(crate) fn forget_transaction(&self) {
+        self.blocks().end();
+        self.doomed.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets go of the physical pages under all logical pages that are free, in steps. Right after a
+    /// checkpoint, which makes them old enough; their space is there two checkpoints later.
+    pub fn release_free_pages(&self) -> Result<()> {
+        loop {
+            let mut section = self.write(&mut Wait::forever())?;
+            let released = match section.release_free_pages(RELEASED_AT_ONCE) {
+                // No room to note more: what was released is.
+                Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
+                done => done?,
+            };
+            section.whole()?;
+            section.commit();
+            if released < RELEASED_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Undoes the innermost block of the running owner's transaction, and leaves it.
+    pub fn rollback(&self) -> Result<()> {
+        let slot = self.slot()?;
+        if !self.is_transaction_of(slot) {
+            if self.leave_dead(slot).is_some() {
+                return Ok(());
+            }
+            self.whole()?;
+            return Err(none_open());
+        }
+        let inner = self.blocks().innermost().filter(|_| self.depth() > 1);
+        let Some(level) = inner else {
+            return self.rollback_whole();
+        };
+        let _turn = self.turn(slot).ok_or_else(none_open)?;
+        // Fails where files are damaged only, and then nothing can be committed any more.
+        let raised = self.raise_gate(slot);
+        let undone = match &raised {
+            Ok(()) if self.take_back(level.undo) => self.whole(),
+            Ok(()) => Err(self.poisoned()),
+            Err(_) => Ok(()),
+        };
+        fail_point!("transaction.block_undone");
+        let mut blocks = self.blocks();
+        blocks.undo();
+        self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
+        drop(blocks);
+        raised?;
+        self.lower_gate(self.marked());
+        undone
+    }
+
+    /// Undoes the running owner's whole transaction, all blocks of it.
+    pub fn rollback_whole(&self) -> Result<()> {
+        self.undo_whole(Self::forget_transaction)
+    }
+
+    /// As `rollback_whole`, with the bookkeeping done by `end`.
+    pub(in crate::page) fn undo_whole(&self, end: impl FnOnce(&Pager)) -> Result<()> {
+        let slot = self.slot()?;
+        if !self.is_transaction_of(slot) {
+            self.whole()?;
+            return Err(none_open());
+        }
+        let _turn = self.turn(slot).ok_or_else(none_open)?;
+        self.raise_gate(slot)?;
+        let undone = if self.take_back(0) {
+            self.whole()
+        } else {
+            Err(self.poisoned())
+        };
+        fail_point!("transaction.undone");
+        end(self);
+        self.shm.depth(slot).store(0, Ordering::Relaxed);
+        dirty_set::clear(&self.shm);
+        self.lower_gate(false);
+        self.latch().release();
+        undone
+    }
+}

@@ -1,0 +1,439 @@
+//! Sections: one operation's stay in the shared memory. The only way to a byte of the map.
+//!
+//! 1. A `ReadSection` holds its thread's mark in the gate; a `WriteSection` holds the latch and has raised the gate
+//!    and seen every mark gone or revoked. So bytes reached through the first do not change while it holds
+//!    (`ReadSection::holds`), and bytes reached through the second are read by nobody that believes what it reads.
+//! 2. A write section ends by `commit` or by undoing everything since it began (drop).
+//! 3. Inside a section: no blocking call, no lock, no other section of the same store (checked).
+//! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
+//! 5. A section that holds no more may have read torn bytes, and answers anything, or an error. Its user asks
+//!    `holds` after the last access and before the result counts, and else enters again (`store::run`). Memory
+//!    that it reads is mapped and stays mapped (I5); numbers are checked before use (S3), on the value that is
+//!    used. In the terms of the language such a read is a race; it is one on plain bytes, of a result that is
+//!    thrown away.
+//! 6. A section of the committed state (`committed`) reads copies of pages. Its limit is 0, so that no access finds
+//!    its way past them.
+//! 7. Pins of a read section count when its result does (`keep_pins`); else they are given back when it ends. Those of
+//!    a write section are its user's, whatever becomes of it.
+//! 8. A section stays in the thread that entered it, and only this crate ends one: `commit` consumes it, and the
+//!    closures of `store` get references.
+
+use crate::error::{Error, Result};
+use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
+use crate::page::access::{Pages, PagesMut, Savepoint, within_page};
+use crate::page::pager::blocks::Turn;
+use crate::page::section::read::ReadSection;
+use crate::page::shared::free_pages::ABSENT;
+use crate::page::shared::{at, dirty_set, layout};
+use crate::page::superblock as sb;
+use crate::page::sync::gate;
+use crate::raw::failpoint::fail_point;
+use crate::raw::process;
+use std::sync::atomic::{Ordering, fence};
+
+/// A stay as the writer.
+#[derive(Debug)]
+pub struct WriteSection<'p> {
+    pub(in crate::page) read: ReadSection<'p>,
+    /// Length of the undo log when the section began.
+    pub(super) undo: u64,
+    /// Logical pages from here on were allocated in this section.
+    pub(in crate::page) fresh_from: u64,
+    pub(super) deferred: Vec<Addr>,
+    pub(super) epoch: u64,
+    pub(super) now: u64,
+    /// Part of an open transaction: leaving does not commit.
+    pub(super) transaction: bool,
+    /// The latch was taken by this section and goes with it.
+    pub(super) owned: bool,
+    pub(super) removing: bool,
+    pub(super) actor: Actor,
+    pub(super) done: bool,
+    /// In a transaction. Given back after the latch, if that goes (the order of fields and `drop`).
+    pub(super) _turn: Option<Turn<'p>>,
+}
+
+impl WriteSection<'_> {
+    /// Says in whose name this section changes the store (a thread's, unless told otherwise).
+    pub(crate) fn act_as(&mut self, actor: Actor) {
+        self.actor = actor;
+    }
+
+    /// Part of an open transaction.
+    #[must_use]
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.transaction
+    }
+
+    /// Tells the allocator that this operation removes something: it may use the last free pages.
+    pub(crate) fn removing(&mut self) {
+        self.removing = true;
+    }
+
+    /// Puts back the frees that the transaction's operations have deferred, to apply them.
+    pub(crate) fn take_transaction_frees(&mut self) {
+        if let Some(kept) = self.read.pager.blocks().frees() {
+            self.deferred.append(kept);
+        }
+    }
+
+    /// Whether segments wait to be freed at the commit.
+    #[inline]
+    #[must_use]
+    pub(crate) fn has_frees(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// Completes the section. A lone operation commits here: its frees must have been applied. In a
+    /// transaction the frees are kept for the transaction's own commit.
+    #[inline]
+    pub(crate) fn commit(mut self) {
+        let pager = self.read.pager;
+        self.done = true;
+        if self.read.restructured {
+            pager.restructured();
+        }
+        if self.transaction {
+            if let Some(kept) = pager.blocks().frees() {
+                kept.append(&mut self.deferred);
+            }
+        } else {
+            debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
+            // One store: before it the operation can only be undone, after it it is complete.
+            fail_point!("commit.lone");
+            if pager.shm.get(at::LOG_MODE) != 0 {
+                pager.commit_logged();
+            } else {
+                pager.shm.forget_undo();
+            }
+            fail_point!("commit.done");
+            let changes = pager.shm.word(at::CHANGES);
+            changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
+    }
+
+    /// Completes the transaction's last section: everything since it began is committed.
+    pub(crate) fn commit_transaction(mut self) {
+        let pager = self.read.pager;
+        debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
+        self.done = true;
+        pager.restructured();
+        pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
+        pager.forget_transaction();
+        fail_point!("transaction.commit");
+        if pager.shm.get(at::LOG_MODE) != 0 {
+            pager.commit_logged();
+        } else {
+            pager.shm.forget_undo();
+        }
+        fail_point!("transaction.done");
+        dirty_set::clear(&pager.shm);
+        pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
+        let changes = pager.shm.word(at::CHANGES);
+        changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        self.owned = true;
+    }
+
+    #[inline]
+    fn write_page(&mut self, page: PageNo, addr: Addr) -> Result<PhysNo> {
+        let entry = self.read.entry(page, addr)?;
+        if entry & ABSENT != 0 {
+            return Err(Error::corrupt(crate::page::access::ABSENT, addr));
+        }
+        if entry >> 32 == self.epoch {
+            return Ok(PhysNo(entry as u32));
+        }
+        self.read.pager.writable(page.0, entry, true, self.removing)
+    }
+
+    #[inline]
+    fn needs_undo(&self, page: PageNo) -> bool {
+        page.0 < self.fresh_from
+    }
+
+    /// A page of zeros for `page`, which is free or was never used.
+    fn fresh_page(&mut self, page: PageNo) -> Result<()> {
+        let entry = self.read.entry(page, page.addr())?;
+        let phys = self.read.pager.writable(page.0, entry, false, self.removing)?;
+        if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+            self.read.pager.shm.log_note(page.addr(), PAGE_SIZE)?;
+        }
+        // SAFETY: write section; the page belongs to nobody.
+        unsafe { self.read.pager.map.page_mut(phys) }?.fill(0);
+        Ok(())
+    }
+
+    /// The superblock of a new store.
+    pub(crate) fn create_superblock(&mut self) -> Result<()> {
+        self.read.pager.extend_logical(0)?;
+        self.read.limit = self.read.pager.shm.get(at::LOGICAL);
+        let entry = self.read.entry(PageNo(0), Addr(0))?;
+        self.read.pager.writable(0, entry, true, false)?;
+        self.fresh_from = 1;
+        self.set_u64(sb::NEXT_PAGE, 1)?;
+        self.set_u64(sb::MAGIC, sb::MAGIC_VALUE)
+    }
+}
+
+impl<'p> std::ops::Deref for WriteSection<'p> {
+    type Target = ReadSection<'p>;
+
+    /// What a reader can do, a writer can.
+    fn deref(&self) -> &ReadSection<'p> {
+        &self.read
+    }
+}
+
+impl Drop for WriteSection<'_> {
+    fn drop(&mut self) {
+        let pager = self.read.pager;
+        let (gate, latch) = (pager.shm.gate(), pager.latch());
+        if self.done || pager.take_back(self.undo) {
+            // A lone operation has the latch to itself: no transaction is open.
+            gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
+        }
+        // One full barrier for both words (releasing the latch is one): a sleeper counts itself before
+        // it looks at them, so either it sees them changed or it is counted here.
+        if self.owned {
+            latch.release();
+        } else {
+            fence(Ordering::SeqCst);
+        }
+        gate.wake_waiters();
+        // The read part's own drop lowers a mark that was never raised: harmless.
+    }
+}
+
+impl Pages for WriteSection<'_> {
+    #[inline]
+    fn bytes(&self, addr: Addr, len: usize) -> Result<&[u8]> {
+        self.read.bytes(addr, len)
+    }
+
+    #[inline]
+    fn hash_seed(&self) -> u64 {
+        self.read.pager.seed
+    }
+
+    #[inline]
+    fn words(&self) -> u64 {
+        self.read.words()
+    }
+
+    #[inline]
+    fn recall(&self, about: [u64; 3]) -> Option<[u64; 2]> {
+        self.read.recall(about)
+    }
+
+    #[inline(always)]
+    fn structure(&self) -> u64 {
+        self.read.structure_here()
+    }
+
+    #[inline]
+    fn note(&self, about: [u64; 3], found: [u64; 2]) {
+        self.read.note(about, found);
+    }
+}
+
+impl PagesMut for WriteSection<'_> {
+    #[inline]
+    fn set_u64(&mut self, addr: Addr, value: u64) -> Result<()> {
+        self.read.restructured = true;
+        self.set_value(addr, value)
+    }
+
+    #[inline]
+    fn set_value(&mut self, addr: Addr, value: u64) -> Result<()> {
+        let (page, offset) = within_page(addr, 8)?;
+        if offset & 7 != 0 {
+            return Err(Error::corrupt("misaligned word", addr));
+        }
+        let phys = self.write_page(page, addr)?;
+        let pager = self.read.pager;
+        if self.needs_undo(page) {
+            // SAFETY: this write section is the only one in the store (invariant 1).
+            let bytes = unsafe { pager.map.page(phys) }?;
+            let mut old = [0; 8];
+            old.copy_from_slice(&bytes[offset..offset + 8]);
+            pager.shm.log_word(addr, u64::from_le_bytes(old))?;
+            fail_point!("undo.logged");
+        }
+        // SAFETY: as above; the borrow of the old bytes has ended.
+        unsafe { pager.map.store_u64(phys, offset, value) }
+    }
+
+    #[inline]
+    fn touch(&mut self, addr: Addr, value: u64) -> Result<()> {
+        let (page, offset) = within_page(addr, 8)?;
+        if offset & 7 != 0 {
+            return Err(Error::corrupt("misaligned word", addr));
+        }
+        let phys = self.write_page(page, addr)?;
+        let pager = self.read.pager;
+        // Undone it may stay; replayed it must be there.
+        if pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+            pager.shm.log_note(addr, 8)?;
+        }
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        unsafe { pager.map.store_u64(phys, offset, value) }
+    }
+
+    fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
+        self.read.restructured = true;
+        let (page, offset) = within_page(addr, bytes.len())?;
+        let phys = self.write_page(page, addr)?;
+        let pager = self.read.pager;
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        let target = &mut unsafe { pager.map.page_mut(phys) }?[offset..offset + bytes.len()];
+        if self.needs_undo(page) {
+            pager.shm.log_bytes(addr, target)?;
+        }
+        target.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]> {
+        let (page, offset) = within_page(addr, len)?;
+        let phys = self.write_page(page, addr)?;
+        // What only seems to be free, on a page that could not be read, must not be filled: it is not logged.
+        self.whole()?;
+        if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+            self.read.pager.shm.log_note(addr, len)?;
+        }
+        // SAFETY: this write section is the only one in the store (invariant 1).
+        Ok(&mut unsafe { self.read.pager.map.page_mut(phys) }?[offset..offset + len])
+    }
+
+    fn alloc_page(&mut self) -> Result<PageNo> {
+        let trunk = PageNo(self.u64_at(sb::FREE_PAGE)?);
+        if trunk.0 != 0 {
+            let free = self.u64_at(sb::FREE_PAGES)?;
+            let page = match self.trunk_count(trunk)? {
+                0 => {
+                    let next = self.u64_at(trunk.addr())?;
+                    self.set_u64(sb::FREE_PAGE, next)?;
+                    // Logged whole: a rollback may bring back the names that this transaction took from it.
+                    self.set_bytes(trunk.addr(), &[0; PAGE_SIZE])?;
+                    trunk
+                }
+                n => {
+                    let page = self.trunk_name(trunk, n - 1)?;
+                    self.set_u64(trunk.addr() + sb::TRUNK_COUNT, n - 1)?;
+                    page
+                }
+            };
+            self.set_u64(sb::FREE_PAGES, free.saturating_sub(1))?;
+            self.fresh_page(page)?;
+            return Ok(page);
+        }
+        let page = PageNo(self.u64_at(sb::NEXT_PAGE)?);
+        self.read.pager.extend_logical(page.0)?;
+        self.read.limit = self.read.pager.shm.get(at::LOGICAL);
+        self.fresh_page(page)?;
+        self.set_u64(sb::NEXT_PAGE, page.0 + 1)?;
+        Ok(page)
+    }
+
+    fn free_page(&mut self, page: PageNo) -> Result<()> {
+        if page.0 == 0 || page.0 >= self.u64_at(sb::NEXT_PAGE)? {
+            return Err(Error::corrupt("freeing a page that is not in use", page.addr()));
+        }
+        let trunk = PageNo(self.u64_at(sb::FREE_PAGE)?);
+        let free = self.u64_at(sb::FREE_PAGES)?;
+        let named = if trunk.0 == 0 {
+            sb::TRUNK_MAX
+        } else {
+            self.trunk_count(trunk)?
+        };
+        if named < sb::TRUNK_MAX {
+            self.set_u64(trunk.addr() + (sb::TRUNK_NAMES + 8 * named), page.0)?;
+            self.set_u64(trunk.addr() + sb::TRUNK_COUNT, named + 1)?;
+        } else {
+            self.set_u64(page.addr() + sb::TRUNK_COUNT, 0)?;
+            self.set_u64(page.addr(), trunk.0)?;
+            self.set_u64(sb::FREE_PAGE, page.0)?;
+        }
+        let Some(free) = free.checked_add(1) else {
+            return Err(Error::Corrupt {
+                what: "an impossible count of free pages in the superblock",
+                at: free,
+            });
+        };
+        self.set_u64(sb::FREE_PAGES, free)
+    }
+
+    fn defer_free(&mut self, addr: Addr) -> Result<()> {
+        self.deferred.push(addr);
+        Ok(())
+    }
+
+    fn take_deferred(&mut self) -> Vec<Addr> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn changing(&mut self, id: ObjectId, key: Option<u64>) -> Result<()> {
+        let pager = self.read.pager;
+        if let Some(hooks) = pager.hooks.get() {
+            hooks.check_change(pager, self.read.slot, self.actor, id, key)?;
+        }
+        if self.transaction {
+            dirty_set::insert(&pager.shm, id);
+            let gate = pager.shm.gate();
+            gate.word
+                .store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn is_pinned(&self, id: ObjectId) -> bool {
+        self.read.pager.pins.is_pinned(&self.read.pager.shm, id)
+    }
+
+    fn breathe(&mut self) -> Result<()> {
+        // Nothing that a reader can reach was changed by this operation so far (the caller's promise);
+        // earlier operations of a transaction have marked what they changed.
+        let pager = self.read.pager;
+        pager.shm.gate().lower(pager.marked());
+        std::thread::yield_now();
+        pager.raise_gate(self.read.slot)
+    }
+
+    fn savepoint(&mut self) -> Result<Savepoint> {
+        self.fresh_from = self.u64_at(sb::NEXT_PAGE)?;
+        Ok(Savepoint {
+            undo: self.read.pager.shm.undo_len(),
+            deferred: self.deferred.len(),
+        })
+    }
+
+    fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.deferred.truncate(savepoint.deferred);
+        self.read.pager.undo_to(savepoint.undo)
+    }
+
+    fn next_id(&mut self) -> Result<ObjectId> {
+        let word = self.read.pager.shm.word(at::NEXT_ID);
+        let id = word.load(Ordering::Relaxed);
+        // Never undone: an id that was given out is not given out again.
+        let Some(next) = id.checked_add(1) else {
+            return Err(Error::Corrupt {
+                what: "a store that has no ids left (next id)",
+                at: id,
+            });
+        };
+        word.store(next, Ordering::Release);
+        Ok(ObjectId(id))
+    }
+
+    fn now(&mut self) -> u64 {
+        if self.now == 0 {
+            self.now = process::coarse_now();
+        }
+        self.now
+    }
+}
+
+/// Bytes of a page, for tests of this module's callers.
+const _: () = assert!(PAGE_SIZE.is_multiple_of(8) && layout::MARK_WORDS.is_power_of_two());

@@ -1,0 +1,375 @@
+//! Closing: giving back what this process has of a store, and a checkpoint if it is the last.
+//!
+//! 1. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
+//!    to the other. Forked children that live on do not count: they were not asked, and end without closing. One that
+//!    is not the last does so, too, if no process that stays has a helper (`helper`).
+//! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
+//!    its way in finds it, and gives back what it has just taken.
+//! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
+//! 4. What is closed is given back at once (`give_back`): descriptors, mappings and so the blocks of a file that was
+//!    removed, though handles exist still. This process's threads are outside by then (2). One that is only on its way
+//!    in, or looks at a word of the sidecar without entering, meets zeros at the same addresses (`raw::map`),
+//!    takes the latch or the gate there, and then finds the store closed. What it would conclude from zeros it asks
+//!    once more (`still_open`): "closed" was said before the zeros came. A descriptor that is in use at that moment is closed
+//!    with that use (`raw::held`).
+//! 5. No mutex is held while something is waited for: a child that is forked meanwhile has a copy of it that nobody
+//!    ever lets go.
+
+use crate::error::{Error, Result};
+use crate::page::checkpoint::owner;
+use crate::page::pager::Pager;
+use crate::page::shared::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
+use crate::page::shared::{at, states};
+use crate::page::sync::gate;
+use crate::page::sync::wait::Wait;
+use crate::raw::failpoint::fail_point;
+use crate::raw::file::{self, Ofd};
+use crate::raw::{held, process};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long closing waits for a transaction of another process, which may be stopped.
+const LATCH_OF_OTHERS: Duration = Duration::from_millis(50);
+
+/// How long closing in disorder waits for sections of this process.
+const SECTIONS: Duration = Duration::from_millis(500);
+
+/// The right to close, of one thread at a time: the word is its process's fork generation, so that a child that
+/// was forked meanwhile finds it free.
+struct Closing<'p>(&'p AtomicU32);
+
+impl Closing<'_> {
+    fn take(word: &AtomicU32) -> Closing<'_> {
+        let me = process::forks();
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if seen != me
+                && word
+                    .compare_exchange(seen, me, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Closing(word);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+impl Pager {
+    /// Closes: further operations answer `Error::Closed`. The last process to close checkpoints. Waits for
+    /// transactions of this process's other threads; `Error::Timeout` if one outlasts the bound, and the store
+    /// stays open.
+    pub fn close(&self) -> Result<()> {
+        self.close_within(self.bound)
+    }
+
+    /// As `close`, for a store that nobody has a handle of any more: a transaction that is still open was
+    /// abandoned, and goes as if this process had died, once the pager is dropped.
+    pub fn close_dropped(&self) -> Result<()> {
+        self.close_within(self.bound.min(Duration::from_millis(500)))
+    }
+
+    fn close_within(&self, bound: Duration) -> Result<()> {
+        let _one = Closing::take(&self.closing);
+        if self.closed.load(Ordering::Acquire) {
+            return self.give_back();
+        }
+        self.stop_helper();
+        let done = self.close_alone(bound);
+        if self.closed.load(Ordering::Acquire) {
+            return done.and(self.give_back());
+        }
+        self.resume_helper();
+        done
+    }
+
+    /// An error if the store was closed: asked after words of the sidecar were believed without a section.
+    #[inline]
+    pub(crate) fn still_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Gives back descriptors and mappings of a store that is closed. Can be done again.
+    fn give_back(&self) -> Result<()> {
+        if self.is_inside() {
+            return Err(Error::Timeout {
+                what: "a section to end (the store is closed; its files are given back when it is closed again, or when \
+                       its last handle is dropped)"
+                    .to_owned(),
+                holder: "another thread of this process".to_owned(),
+            });
+        }
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        reg.side.retire();
+        reg.mark.retire();
+        reg.file.retire();
+        drop(reg);
+        self.probe.retire();
+        if let Some(follow) = self.following() {
+            follow.retire()?;
+        }
+        self.forget_log();
+        self.file.retire();
+        // The marks before the pages: a reader that meets zeros finds that its section does not hold.
+        self.shm.retire().and(self.map.retire())
+    }
+
+    /// Whether another thread of this process is in a section, after "closed" was said.
+    fn is_inside(&self) -> bool {
+        let process = self.process.load(Ordering::Relaxed);
+        let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
+            && self.shm.gate().word.load(Ordering::SeqCst) & gate::RAISED != 0
+            && !self.is_unreadable();
+        writes
+            || (0..self.shm.get(at::SLOTS_HIGH) as u32)
+                .any(|s| self.is_mine(s) && self.shm.mark(s).load(Ordering::SeqCst) != 0)
+    }
+
+    /// As the one that closes, without this process's helper.
+    fn close_alone(&self, bound: Duration) -> Result<()> {
+        let damaged = self.whole().is_err();
+        if self.shm.fault().is_some() {
+            // What this process sees of the sidecar is its own.
+            return self.abandon();
+        }
+        if let Err(lost) = self.has_its_files().and_then(|()| self.is_registered()) {
+            // Others, or the next opening, go on from the sidecar.
+            self.abandon()?;
+            return Err(lost);
+        }
+        if self.slot().is_ok_and(|slot| self.is_transaction_of(slot)) {
+            let undone = self.rollback_whole();
+            if !damaged {
+                undone?;
+            }
+        }
+        let Ok(slot) = self.slot() else {
+            return self.abandon();
+        };
+        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+            return Err(Error::invalid("a section of this store is open on this thread"));
+        }
+        if !self.latch_to_close(slot, bound)? {
+            return self.abandon();
+        }
+        self.latch().release();
+        let deadline = Instant::now() + bound;
+        let last = loop {
+            let reg = self.registration()?;
+            if file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::Exclusive)? || Instant::now() >= deadline {
+                break file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Exclusive)?;
+            }
+            drop(reg);
+            std::thread::sleep(Duration::from_micros(200));
+        };
+        let may = !self.read_only && self.shm.get(at::POISON) == 0 && !damaged;
+        let done = if last && may {
+            let _ = self.end_log();
+            self.checkpoint(&mut Wait::forever())
+                .and_then(|()| self.outlive_log())
+        } else if may && (self.others_are_forks() || self.leaves_undurable()) {
+            self.checkpoint(&mut Wait::forever())
+        } else {
+            Ok(())
+        };
+        fail_point!("close.checkpointed");
+        // A thread that is flushing for others: outside the latch, which it may want.
+        self.let_leader_finish();
+        let left = match self.latch_between_checkpoints(slot, bound) {
+            Ok(true) => self.leave(slot, bound),
+            Ok(false) => return self.abandon(),
+            Err(e) => Err(e),
+        };
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if left.is_ok() {
+            if last && done.is_ok() && self.frozen.is_none() {
+                self.seal();
+            }
+            if let Some(frozen) = &self.frozen {
+                frozen.give_up();
+            }
+            reg.side.unlock_all();
+            reg.mark.unlock_all();
+        }
+        let presence = if left.is_ok() { Ofd::None } else { Ofd::Shared };
+        let given_up = file::ofd_lock(&reg.file, BYTE_PRESENCE, presence);
+        file::ofd_lock(&reg.file, BYTE_CLOSING, Ofd::None)?;
+        left?;
+        given_up?;
+        done
+    }
+
+    /// An error if the program has closed the descriptors that say that this process is there.
+    fn is_registered(&self) -> Result<()> {
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let what = format!("{}: the store cannot be closed in order", self.path.display());
+        [&reg.mark, &reg.file, &reg.side]
+            .into_iter()
+            .try_for_each(|file| held::ours(file, &what).map(|_| ()))
+    }
+
+    /// The last process has left: says so in the sidecar if a checkpoint holds everything.
+    fn seal(&self) {
+        let shm = &self.shm;
+        let list = shm.get(at::EPOCH) as usize % 3;
+        let is_clean = shm.list_len(list) == 0
+            && shm.undo_len() == 0
+            && shm.get(at::CK_PHASE) == states::IDLE
+            && shm.get(at::POISON) == 0
+            && shm.is_replayed()
+            && shm.is_itself()
+            && self.whole().is_ok();
+        if is_clean {
+            fail_point!("close.sealing");
+            shm.seal();
+        }
+    }
+
+    /// Leaves as a dead process does: others bury what there is.
+    fn abandon(&self) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        while self.is_inside() && begun.elapsed() < SECTIONS {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        self.forget_slot();
+        if let Some(frozen) = &self.frozen {
+            frozen.give_up();
+        }
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        reg.side.unlock_all();
+        reg.mark.unlock_all();
+        reg.file.unlock_all();
+        Ok(())
+    }
+
+    /// Takes the latch. `Error::Timeout` if another thread of this process keeps it; false if another process
+    /// does, which is no reason not to close.
+    fn latch_to_close(&self, slot: u32, bound: Duration) -> Result<bool> {
+        let deadline = Instant::now() + bound;
+        loop {
+            match self.take_latch(slot, &mut Wait::at_most(bound.min(LATCH_OF_OTHERS))) {
+                Ok(_) => return Ok(true),
+                Err(e @ (Error::Timeout { .. } | Error::WouldBlock { .. })) => {
+                    let process = self.process();
+                    match self.latch().owner() {
+                        Some(owner) if owner.process() != process => return Ok(false),
+                        Some(_) if Instant::now() >= deadline => return Err(e),
+                        _ => {}
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// As `latch_to_close`, with no checkpoint under way on another thread of this process: it would go on without the
+    /// right to, and beside that of somebody else. One that begins later finds the store closed.
+    fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
+        let process = self.process();
+        let word = self.shm.word(at::CK_OWNER);
+        let is_ours = || match owner::owner_slot(word.load(Ordering::SeqCst)) {
+            None => false,
+            Some(owner) => owner != slot && self.process_of(owner) == Some(process),
+        };
+        let deadline = Instant::now() + bound;
+        loop {
+            while is_ours() {
+                if Instant::now() > deadline {
+                    return Err(Error::Timeout {
+                        what: "a checkpoint to end".to_owned(),
+                        holder: "another thread of this process".to_owned(),
+                    });
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if !self.latch_to_close(slot, bound)? {
+                return Ok(false);
+            }
+            if !is_ours() {
+                return Ok(true);
+            }
+            self.latch().release();
+        }
+    }
+
+    /// Drops this process's locks, pins, thread slots and its slot, and says that it is closed: under the
+    /// latch, so that a thread that is about to take it finds out (`take_latch`), and with none of this
+    /// process's readers inside (`read` looks once more when it is in).
+    ///
+    /// The slot that has the latch, and with it the process's own, go after the latch: who dies before is
+    /// found by them, and a latch that nobody can be found by is never free again.
+    fn leave(&self, slot: u32, bound: Duration) -> Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        let done = self.leave_latched(slot, bound);
+        if done.is_err() {
+            self.closed.store(false, Ordering::SeqCst);
+        }
+        self.latch().release();
+        done?;
+        self.forget_slot();
+        let reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+        slots::free_process_slot(&self.shm, reg.process as usize);
+        slots::give_back_byte(&reg.file, reg.process as usize)
+    }
+
+    fn leave_latched(&self, slot: u32, bound: Duration) -> Result<()> {
+        let (p, generation) = {
+            let reg = self
+                .registration
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            (reg.process as usize, reg.generation)
+        };
+        let mine = || (0..self.shm.get(at::SLOTS_HIGH) as u32).filter(|s| self.process_of(*s) == Some(p));
+        // One that began before it could see that the store is closed.
+        self.let_leader_finish();
+        let deadline = Instant::now() + bound;
+        for s in mine() {
+            while self.shm.mark(s).load(Ordering::SeqCst) != 0 {
+                if Instant::now() > deadline {
+                    return Err(Error::Timeout {
+                        what: "a reader to leave the store".to_owned(),
+                        holder: "another thread of this process".to_owned(),
+                    });
+                }
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        if let Some(hooks) = self.hooks.get() {
+            hooks.process_died(self, p as u16, generation)?;
+        }
+        for s in mine() {
+            self.leave_checkpoint(s);
+            if s != slot {
+                self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+            }
+        }
+        Ok(())
+    }
+}

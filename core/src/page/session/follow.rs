@@ -1,0 +1,196 @@
+//! Reading the newest checkpoint of a store that this process may only read, whatever writers do with it.
+//!
+//! 1. The process locks nothing and announces itself nowhere: it can delay no writer, and no writer waits for it.
+//!    So writers may reuse the pages of the checkpoint that it reads, two checkpoints later.
+//! 2. Every page that is read is first copied to memory of this process and compared with its checksum, from the root
+//!    on. What a section sees is therefore one checkpoint, whole, and does not change while the section lives. A page
+//!    that does not fit is damage if its checkpoint's meta page is still there, else the view is stale
+//!    (`Error::Stale`): the store's loop enters again.
+//! 3. Entering a section (`follow`) first goes on to the newest checkpoint, if there is a newer one, or if the copies
+//!    have grown too large: with the gate raised, so that no thread is inside. None is revoked: it could write the copy
+//!    of a page of the old checkpoint over one of the new. `DURABLE` is 0 meanwhile: a process that dies at it leaves a
+//!    view that the next one renews.
+//! 4. Forked children share the view and its memory with their parent, as they share a sidecar.
+
+use crate::error::{Error, Result, refused};
+use crate::ids::PAGE_SIZE;
+use crate::page::format::newest::newest_meta;
+use crate::page::format::page_table::Entry;
+use crate::page::pager::Pager;
+use crate::page::pager::follow::Follow;
+use crate::page::shared::{at, layout};
+use crate::page::sync::wait::Wait;
+use crate::raw::held::{self, Using};
+use crate::raw::{file, process};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const COPIES_OF: &str = "cannot keep copies of the store in memory";
+/// Bytes of copies that are kept.
+const COPIES: u64 = if cfg!(feature = "testing") {
+    4 << 20
+} else {
+    256 << 20
+};
+/// After so many copies their size is looked at.
+const LOOK: u64 = 256;
+/// How often the file's name is looked at, in nanoseconds.
+const NAME: u64 = 100_000_000;
+/// A meta page that is being written is torn for a moment.
+const TORN: Duration = Duration::from_secs(2);
+
+impl Pager {
+    pub(in crate::page) fn following(&self) -> Option<&Follow> {
+        self.frozen.as_ref()?.follow.as_ref()
+    }
+
+    /// Before a section: goes on to the newest checkpoint. Nothing if this opening does not follow, or its thread is in
+    /// a section.
+    pub(in crate::page) fn follow(&self, slot: u32) -> Result<()> {
+        let Some(follow) = self.following() else {
+            return Ok(());
+        };
+        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+            return Ok(());
+        }
+        let now = process::coarse_now();
+        if now.wrapping_sub(follow.looked.load(Ordering::Relaxed)) > NAME {
+            follow.looked.store(now, Ordering::Relaxed);
+            if self
+                .store_file()?
+                .metadata()
+                .map_err(|e| Error::io("fstat", e))?
+                .nlink()
+                == 0
+            {
+                return Err(refused(
+                    &self.path,
+                    "the file was removed, or another has taken its place; open that one",
+                ));
+            }
+        }
+        let current =
+            || self.shm.get(at::DURABLE) == follow.newest() && follow.full.load(Ordering::Relaxed) == 0;
+        if current() {
+            return Ok(());
+        }
+        let took = self.take_latch(slot, &mut Wait::at_most(self.bound))?;
+        let done = if current() {
+            Ok(())
+        } else {
+            self.go_on(follow, slot)
+        };
+        if took {
+            self.latch().release();
+        }
+        done
+    }
+
+    fn store_file(&self) -> Result<Using<'_>> {
+        held::ours(&self.file, "cannot read the store file")
+    }
+
+    fn go_on(&self, follow: &Follow, slot: u32) -> Result<()> {
+        self.raise_gate(slot)?;
+        let done = self.show_newest(follow);
+        self.lower_gate(false);
+        done
+    }
+
+    /// Forgets what was read, and shows the newest checkpoint. No thread is in a section.
+    fn show_newest(&self, follow: &Follow) -> Result<()> {
+        let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = self.store_file()?;
+        let memory = held::ours(&*follow.memory, COPIES_OF)?;
+        let deadline = Instant::now() + TORN.min(self.bound);
+        let (meta, len) = loop {
+            match newest_meta(&store, &self.path) {
+                Ok((meta, _)) => {
+                    let len = store.metadata().map_err(|e| Error::io("fstat", e))?.len();
+                    break (meta, len);
+                }
+                Err(e @ Error::NotAStore { .. }) if Instant::now() >= deadline => return Err(e),
+                Err(Error::NotAStore { .. }) => std::thread::sleep(Duration::from_millis(1)),
+                Err(e) => return Err(e),
+            }
+        };
+        let cannot = |e| Error::io(COPIES_OF, e);
+        let pages = (len / PAGE_SIZE as u64).min(layout::MAX_PAGES);
+        self.shm.set(at::DURABLE, 0);
+        memory.set_len(0).map_err(cannot)?;
+        memory.set_len(pages * PAGE_SIZE as u64).map_err(cannot)?;
+        self.map.reach(pages as usize * PAGE_SIZE)?;
+        self.shm.clear_table(meta.logical)?;
+        *copied = 0;
+        follow.full.store(0, Ordering::Relaxed);
+        let tree = meta.tree();
+        for (word, value) in [
+            (at::ROOT, u64::from(tree.root.phys) | u64::from(tree.height) << 32),
+            (at::ROOT_SUM, tree.root.sum),
+            (at::FILE_PAGES, pages),
+            (at::REBUILD_BELOW, pages),
+            (at::LOGICAL, meta.logical),
+            (at::NEXT_ID, meta.next_id),
+            (at::EPOCH, meta.checkpoint + 1),
+        ] {
+            self.shm.set(word, value);
+        }
+        self.restructured();
+        self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
+        self.shm.set(at::DURABLE, meta.checkpoint);
+        Ok(())
+    }
+
+    /// Copies a page to memory, compared with its checksum. In a section.
+    #[cold]
+    pub(in crate::page) fn keep_copy(&self, follow: &Follow, entry: Entry, what: &'static str) -> Result<()> {
+        let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
+        let mut page = [0; PAGE_SIZE];
+        let memory = held::ours(&*follow.memory, COPIES_OF)?;
+        let read = self.store_file()?.read_exact_at(&mut page, at);
+        if read.is_err() || !entry.fits(&page) {
+            self.unless_replaced(())?;
+            return match read {
+                Err(e) => Err(Error::io(
+                    format!("{}: cannot read byte {at}", self.path.display()),
+                    e,
+                )),
+                Ok(()) => Err(Error::Corrupt { what, at }),
+            };
+        }
+        file::write_new(&memory, &page, at, "copies of the store in memory")?;
+        *copied += 1;
+        if copied.is_multiple_of(LOOK) && memory.metadata().is_ok_and(|m| m.blocks() * 512 > COPIES) {
+            follow.full.store(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// `done`, unless writers may have reused pages of the checkpoint that this opening shows. Asked after reading.
+    pub(crate) fn unless_replaced<R>(&self, done: R) -> Result<R> {
+        if let Some(follow) = self.following() {
+            let shown = self.shm.get(at::DURABLE);
+            if follow.number((shown % 2) as usize) != shown {
+                return Err(Error::Stale);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Of the newest checkpoint, read past the copies: damage that is none, since writers have gone on meanwhile.
+    pub(crate) fn unless_stale<R>(&self, done: Result<R>) -> Result<R> {
+        match done {
+            Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => match self.unless_replaced(()) {
+                Ok(()) => Err(e),
+                Err(_) => Err(refused(
+                    &self.path,
+                    "writers have replaced the checkpoint while it was read; try again, or read a snapshot",
+                )),
+            },
+            done => done,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A frozen opening: one checkpoint of a store, read only, through a sidecar that is this process's own memory.
+//!
+//! 1. It is a snapshot, of a store that is in use or not; or the newest checkpoint, where this process may use no
+//!    sidecar (read-only filesystem, file or directory).
+//! 2. A snapshot is kept from being dropped by a byte lock (`snapshot`). The newest checkpoint is kept by nothing: the
+//!    opening goes on with it when writers do (`follow`).
+//! 3. The sidecar is a file in memory without a name, as long as the live table needs, and takes memory only
+//!    for what is read. Slots, pins and the like are as everywhere; the gate is never raised.
+//! 4. It shows what the checkpoint holds. What was completed after it is not there, though the sidecar of others
+//!    or a redo log may have it.
+
+use crate::error::{Error, Result, open_error};
+use crate::ids::PAGE_SIZE;
+use crate::page::format::catalogue::{self, Snapshot};
+use crate::page::format::claim::claim_listed;
+use crate::page::format::claim::no_snapshot;
+use crate::page::format::meta::Meta;
+use crate::page::format::newest::newest_meta;
+use crate::page::format::page_table::Tree;
+use crate::page::pager::follow::Follow;
+use crate::page::pager::frozen::Frozen;
+use crate::page::pager::{Hooks, Pager};
+use crate::page::session::open::{Parts, Settings};
+use crate::page::shared::shm::Shm;
+use crate::page::shared::{at, layout};
+use crate::raw::file;
+use crate::raw::held::Held;
+use crate::raw::map::Map;
+use crate::raw::process::Unshared;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+impl Pager {
+    /// Reads one checkpoint only.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// The page table that it shows.
+    pub(crate) fn frozen_tree(&self, frozen: &Frozen) -> Tree {
+        let (root, height) = self.root();
+        frozen.snapshot.as_ref().map_or(Tree { root, height }, |s| s.tree)
+    }
+
+    /// The snapshot this is an opening of.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.frozen.as_ref().and_then(|f| f.snapshot.as_ref())
+    }
+
+    /// Opens a snapshot, or without a name the newest checkpoint.
+    pub(crate) fn open_frozen(
+        path: PathBuf,
+        name: Option<&str>,
+        settings: &Settings,
+        hooks: Box<dyn Hooks>,
+    ) -> Result<Arc<Pager>> {
+        let file = File::open(&path).map_err(|e| open_error(&path, e))?;
+        let info = file.metadata().map_err(|e| open_error(&path, e))?;
+        if !info.is_file() {
+            return Err(Error::NotAStore {
+                path,
+                why: "not a regular file".to_owned(),
+            });
+        }
+        if name.is_some_and(|n| catalogue::check_name(n).is_err()) {
+            return Err(no_snapshot(name.unwrap_or_default()));
+        }
+        let (snapshot, lock) = match name {
+            Some(name) => {
+                newest_meta(&file, &path)?;
+                let (snapshot, lock) = claim_listed(&file, name, None)?;
+                (Some(snapshot), Some(lock))
+            }
+            None => (None, None),
+        };
+        let (meta, _) = newest_meta(&file, &path)?;
+        Pager::freeze(path, file, &meta, snapshot, lock, settings, hooks)
+    }
+
+    fn freeze(
+        path: PathBuf,
+        file: File,
+        meta: &Meta,
+        snapshot: Option<Snapshot>,
+        lock: Option<Unshared>,
+        settings: &Settings,
+        hooks: Box<dyn Hooks>,
+    ) -> Result<Arc<Pager>> {
+        let (checkpoint, tree, logical, next_id) = match &snapshot {
+            Some(s) => (s.checkpoint, s.tree, s.pages, s.next_id),
+            None => (meta.checkpoint, meta.tree(), meta.logical, meta.next_id),
+        };
+        let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
+        let pages = (len / PAGE_SIZE as u64).min(layout::MAX_PAGES);
+        let side = file::in_memory(Shm::length_for(logical))
+            .map_err(|e| Error::io("cannot make a sidecar in memory", e))?;
+        let again =
+            |write| file::reopen(&side, write).map_err(|e| Error::io("cannot reopen a sidecar in memory", e));
+        // Their locks are of this process's own memory: no other process asks for them.
+        let [mark, registered, probe] = [again(true)?, again(true)?, again(true)?].map(Unshared::brief);
+        let shm = Shm::map(side)?;
+        for (word, value) in [
+            (at::LAYOUT, layout::LAYOUT),
+            (at::UUID, meta.uuid[0]),
+            (at::UUID + 8, meta.uuid[1]),
+            (at::EPOCH, checkpoint + 1),
+            (at::DURABLE, checkpoint),
+            (at::ROOT, u64::from(tree.root.phys) | u64::from(tree.height) << 32),
+            (at::ROOT_SUM, tree.root.sum),
+            (at::FILE_PAGES, pages),
+            // Nothing is ever free here: the free map is not looked at.
+            (at::REBUILD_BELOW, pages),
+            (at::LOGICAL, logical),
+            (at::NEXT_ID, next_id),
+            (at::MAGIC, layout::MAGIC),
+            (at::READY, 1),
+        ] {
+            shm.set(word, value);
+        }
+        let side = Unshared::new(shm.lock_in_use()?);
+        let file = Arc::new(Held::new(file));
+        let bytes = (pages as usize).max(1) * PAGE_SIZE;
+        let (map, follow) = if snapshot.is_some() {
+            (Map::read_only(&*file.using()?, bytes, true)?, None)
+        } else {
+            let memory = file::in_memory(bytes as u64)
+                .map_err(|e| Error::io("cannot keep copies of the store in memory", e))?;
+            let memory = Arc::new(Held::new(memory));
+            let map = Map::growing(Arc::clone(&memory), bytes, layout::MAX_PAGES as usize * PAGE_SIZE)?;
+            (map, Some(Follow::new(&*file.using()?, memory)?))
+        };
+        let frozen = Frozen::new(snapshot, follow, lock);
+        let settings = Settings {
+            read_only: true,
+            durability: 0,
+            ..settings.clone()
+        };
+        let parts = Parts {
+            shm,
+            map,
+            file,
+            path,
+            seed: meta.seed,
+            mark,
+            registered,
+            side,
+            probe,
+            frozen: Some(frozen),
+        };
+        Pager::assemble(parts, &settings, hooks)
+    }
+}

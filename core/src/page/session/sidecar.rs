@@ -1,0 +1,371 @@
+//! The sidecar's making, and the judgement of one that an earlier session of the store has left.
+//!
+//! 1. A process that is alone with the store makes a sidecar, or takes over the one that is there (`takeover`).
+//!    A process that is not alone uses the one that the others use, or none.
+//! 2. A sidecar that was left may hold the only copy of what was completed since the last checkpoint. So only
+//!    "not found" means that there is none. It is removed only if it was read and proved stale; all else is an
+//!    error that changes nothing and names the file and the remedy.
+//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::beside`). So one
+//!    that is cut short or not ready was damaged.
+//! 4. One that a user may have put there that may not write the store, or that is no regular file, is an error.
+//!
+//! | FOUND | MEANS |
+//! | --- | --- |
+//! | nothing | none |
+//! | another boot, another attachment of the disk | stale: what was not checkpointed is lost, as in a power cut |
+//! | blank, short or damaged; the store names a sidecar of an earlier boot or attachment | stale: such are torn |
+//! | blank, short or damaged otherwise | error |
+//! | of another file, sealed | stale: all of it is in a checkpoint of that file |
+//! | of another file, not sealed | set aside: renamed, so that the other file's users find it |
+//! | not the one that the store names (`naming`) | stale: a later session was made |
+//! | of another layout, or another checkpoint | stale if it is sealed, else an error |
+//! | poisoned, or its log was not yet replayed | stale: nothing after the checkpoint counts |
+//! | all else | taken over |
+
+use crate::error::{Error, Result, refused, remedy};
+use crate::ids::PAGE_SIZE;
+use crate::page::format::meta::Meta;
+use crate::page::recovery::takeover::unusable;
+use crate::page::session::header::{Named, header, is_current};
+use crate::page::session::naming;
+use crate::page::shared::layout::{self, MAX_PAGES, Region};
+use crate::page::shared::paths::sidecar_path;
+use crate::page::shared::shm::{self, Shm};
+use crate::page::shared::{at, states};
+use crate::raw::beside::{self, Unnamed};
+use crate::raw::{boot, file, process};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Opens the sidecar: the one in use, or alone a usable old one, or a new one.
+pub(in crate::page) fn open_sidecar(
+    path: &Path,
+    file: &File,
+    meta: &Meta,
+    meta_sum: u64,
+    alone: bool,
+) -> Result<Shm> {
+    let name = sidecar_path(path);
+    let found = beside::open(&name, file);
+    if !alone {
+        return join(path, file, meta, &name, found);
+    }
+    let cannot = |what: &str, e: io::Error| {
+        let todo = remedy(&e);
+        Error::io(
+            format!(
+                "cannot {what} the sidecar {}, which may hold what was completed since the last checkpoint: \
+                 nothing was changed; {todo}",
+                name.display()
+            ),
+            e,
+        )
+    };
+    let found = found.map_err(|e| match e {
+        Ok(why) => unusable(path, &name, &why, meta.checkpoint),
+        Err(e) => cannot("open", e),
+    })?;
+    let Some(side) = found else {
+        naming::nothing_left_elsewhere(file, path, &name, meta)?;
+        return make(file, &name, meta, meta_sum, false);
+    };
+    let left = judge(path, file, &side, meta, meta_sum).map_err(|e| match e {
+        Error::Io { what, source } if what == READING => cannot("read", source),
+        e => e,
+    })?;
+    let stale = match left {
+        Left::Foreign(nonce) => {
+            set_aside(&name, nonce)?;
+            false
+        }
+        // Whoever uses it has locked another lock file, which was removed since.
+        _ if shm::is_file_in_use(&side)? => {
+            return Err(refused(
+                path,
+                "other processes use it, but its lock file was removed; close it everywhere first",
+            ));
+        }
+        Left::Usable => {
+            return Shm::map_checked(side)?
+                .ok_or_else(|| unusable(path, &name, "was cut short", meta.checkpoint));
+        }
+        Left::Lost if Shm::map_checked(side)?.is_none() => {
+            return Err(unusable(path, &name, "was cut short", meta.checkpoint));
+        }
+        Left::Stale | Left::Lost => true,
+    };
+    naming::nothing_left_elsewhere(file, path, &name, meta)?;
+    make(file, &name, meta, meta_sum, stale)
+}
+
+/// The sidecar that the others use, as it was `found`.
+fn join(
+    path: &Path,
+    file: &File,
+    meta: &Meta,
+    name: &Path,
+    found: std::result::Result<Option<File>, std::result::Result<String, io::Error>>,
+) -> Result<Shm> {
+    let (why, todo) = match found {
+        Ok(Some(side)) => return join_file(path, side, file, meta),
+        Ok(None) => ("it is not there".to_owned(), "close it everywhere first"),
+        Err(Ok(why)) => (
+            format!("it {why}"),
+            "find out what it is, and close the store everywhere before you remove it",
+        ),
+        Err(Err(e)) => (e.to_string(), remedy(&e)),
+    };
+    Err(refused(
+        path,
+        format!(
+            "others use it, but its sidecar {} cannot be opened ({why}); {todo}",
+            name.display()
+        ),
+    ))
+}
+
+fn join_file(path: &Path, side: File, file: &File, meta: &Meta) -> Result<Shm> {
+    let shm = Shm::map_checked(side)?.ok_or_else(|| {
+        refused(
+            path,
+            "its sidecar was cut short, or belongs to another version of persist, while others use it; close \
+             it everywhere first",
+        )
+    })?;
+    // One by another name of the file, or left over from an earlier use, belongs to it too.
+    if !crate::page::session::header::belongs(&shm, file, meta)? || !shm.is_in_use()? {
+        return Err(refused(
+            path,
+            "others use it through another sidecar; close it everywhere first",
+        ));
+    }
+    Ok(shm)
+}
+
+/// What a file under the sidecar's name is to a process that is alone with the store.
+enum Left {
+    Usable,
+    Stale,
+    /// Its users met a page that could not be reached. Of the store: they were told, and what they had completed since
+    /// the last checkpoint may be torn. Of the sidecar: it is not whole, and the next opening says so.
+    Lost,
+    /// Of another file, with this nonce.
+    Foreign(u64),
+}
+
+const READING: &str = "the sidecar";
+
+/// Judges a sidecar by the table above. Changes nothing.
+fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> Result<Left> {
+    let name = sidecar_path(path);
+    let bad = |why: &str| unusable(path, &name, why, meta.checkpoint);
+    let reading = |e| Error::io(READING, e);
+    let head = match header(side).map_err(reading)? {
+        Named::Whole(head) => head,
+        Named::Not(why) => {
+            return match naming::is_of_now(file)? {
+                // The store was used in this boot and on this attachment of the disk, through a sidecar that
+                // was whole; or nothing says when.
+                Some(true) | None => Err(bad(why)),
+                Some(false) => Ok(Left::Stale),
+            };
+        }
+    };
+    let get = |at: usize| head.get(at);
+    if get(at::BOOT) != boot::boot_id()? {
+        return Ok(Left::Stale);
+    }
+    match (get(at::ATTACHED), boot::attachment(file)?) {
+        (theirs, ours) if theirs == ours || theirs == 0 => {}
+        (_, 0) => {
+            return Err(bad(
+                "was made where the attachment of the disk could be told (diskseq in /sys/dev/block), which this \
+                 process cannot",
+            ));
+        }
+        _ => {
+            log::warn!(
+                "{}: its disk was detached and attached since it was used: it opens at checkpoint {}",
+                path.display(),
+                meta.checkpoint
+            );
+            return Ok(Left::Stale);
+        }
+    }
+    let sealed = get(at::CLEAN) != 0;
+    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    if (get(at::DEV), get(at::INO)) != (id.dev, id.ino)
+        || (get(at::UUID), get(at::UUID + 8)) != (meta.uuid[0], meta.uuid[1])
+    {
+        return Ok(if sealed {
+            Left::Stale
+        } else {
+            Left::Foreign(get(at::NONCE))
+        });
+    }
+    if !naming::is_named(file, get(at::NONCE))? {
+        return Ok(Left::Stale);
+    }
+    if get(at::LAYOUT) != layout::LAYOUT {
+        return match sealed {
+            true => Ok(Left::Stale),
+            false => Err(bad(&format!(
+                "was left by another version of persist (layout {}, this build has {}): open the store with that \
+                 version and close it",
+                get(at::LAYOUT) as u32,
+                layout::LAYOUT as u32
+            ))),
+        };
+    }
+    match get(at::POISON) {
+        0 => {}
+        // A flush failed: what was completed since was told that it may be lost.
+        states::FLUSH => {
+            write_again(file, meta)?;
+            return Ok(Left::Stale);
+        }
+        states::UNDOABLE | states::LOST => return Ok(Left::Lost),
+        _ => return Err(bad("is damaged (poison)")),
+    }
+    match get(at::LOG_REPLAY) {
+        0 => {}
+        layout::REPLAY => return Ok(Left::Stale),
+        _ => return Err(bad("is damaged (replay)")),
+    }
+    if !is_current(&head, meta, meta_sum) {
+        return match sealed {
+            true => Ok(Left::Stale),
+            false => Err(bad(
+                "goes on from another checkpoint than the newest of the store",
+            )),
+        };
+    }
+    Ok(Left::Usable)
+}
+
+/// Keeps the sidecar of another file, whose users find it by its nonce (`naming`).
+fn set_aside(name: &Path, nonce: u64) -> Result<()> {
+    let aside = naming::aside(name, nonce);
+    log::warn!(
+        "{} is the sidecar of another store file, and holds changes of it: it is kept as {}",
+        name.display(),
+        aside.display()
+    );
+    std::fs::rename(name, &aside).map_err(|e| {
+        Error::io(
+            format!("cannot rename {} to {}", name.display(), aside.display()),
+            e,
+        )
+    })
+}
+
+/// After a flush that failed: the kernel may show a meta page that it has given up writing. The newest is
+/// written once more before anything builds on it; if it gets lost on the way, the other one stands, since
+/// nothing was reused since.
+fn write_again(file: &File, meta: &Meta) -> Result<()> {
+    let again = || -> io::Result<()> {
+        let at = meta.checkpoint % 2 * PAGE_SIZE as u64;
+        let mut page = [0u8; PAGE_SIZE];
+        file.read_exact_at(&mut page, at)?;
+        file::write_meta(file, &page, at)?;
+        file::flush(file)
+    };
+    again().map_err(|e| Error::Poisoned {
+        why: format!("a flush failed before, and fails again: {e}"),
+    })
+}
+
+/// Makes a sidecar, names it in the store and gives it its name, in the place of a stale one if there is one.
+fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Result<Shm> {
+    let cannot = |e| Error::io(format!("cannot make the sidecar {}", name.display()), e);
+    let new = Unnamed::new(name, file).map_err(cannot)?;
+    file::in_place(new.file());
+    let side = new.file().try_clone().map_err(cannot)?;
+    let shm = fill(side, file, meta, meta_sum)?;
+    naming::name(file, shm.get(at::NONCE), name)?;
+    shm.seal();
+    match stale {
+        true => new.replace(name),
+        false => new.link(name),
+    }
+    .map_err(cannot)?;
+    Ok(shm)
+}
+
+/// A sidecar of a store that nothing was changed in since its newest checkpoint.
+fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
+    let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
+    let (boot, attached) = (boot::boot_id()?, boot::attachment(file)?);
+    let mut shm = Shm::map(side)?;
+    shm.allocate_fixed()?;
+    shm.name_session(process::random_u64());
+    let pages = file.metadata().map_err(|e| Error::io("fstat", e))?.len() / PAGE_SIZE as u64;
+    if pages > MAX_PAGES {
+        return Err(Error::Corrupt {
+            what: "the file is larger than a store can be (pages)",
+            at: pages,
+        });
+    }
+    // What removing something and a checkpoint need on a disk that is full by then.
+    shm.ensure(Region::Undo, 64 * 1024)?;
+    for list in 0..3 {
+        shm.ensure(Region::List(list), 16 * 1024)?;
+    }
+    shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
+    shm.ensure(Region::Table, (meta.logical as usize).max(512) * 8)?;
+    for (word, value) in [
+        (at::LAYOUT, layout::LAYOUT),
+        (at::READY, 1),
+        (at::BOOT, boot),
+        (at::DEV, id.dev),
+        (at::INO, id.ino),
+        (at::UUID, meta.uuid[0]),
+        (at::UUID + 8, meta.uuid[1]),
+        (at::ATTACHED, attached),
+        (at::EPOCH, meta.checkpoint + 1),
+        (at::FILE_PAGES, pages),
+        (at::CURSOR, 2),
+        (at::LOGICAL, meta.logical),
+        (at::NEXT_ID, meta.next_id),
+        // Nothing says whether what the file holds was ever flushed.
+        (at::UNFLUSHED, 1),
+        // A new store has nothing to be looked for: all of its pages but the metas are free.
+        (at::REBUILD_FROM, meta.checkpoint),
+        (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
+        (at::FREE_COUNT, if meta.logical == 0 { pages - 2 } else { 0 }),
+        (at::MAGIC, layout::MAGIC),
+    ] {
+        shm.set(word, value);
+    }
+    shm.build_on(meta, meta_sum, &Meta::before(file, meta)?);
+    shm.begin_log(meta.log);
+    shm.sign();
+    Ok(shm)
+}
+
+impl Shm {
+    /// Says that everything goes on from this checkpoint.
+    pub(in crate::page) fn build_on(&self, meta: &Meta, meta_sum: u64, before: &Option<Meta>) {
+        // The checkpoint before it, if it is there: it may have to be fallen back to.
+        let (old, old_catalogue) = before.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
+        for (word, value) in [
+            (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),
+            (at::ROOT_SUM, meta.root_sum),
+            (at::META_SUM, meta_sum),
+            (at::CATALOGUE, meta.catalogue.word()),
+            (at::CATALOGUE_SUM, meta.catalogue.sum),
+            (
+                at::OLD_ROOT,
+                u64::from(old.root.phys) | u64::from(old.height) << 32,
+            ),
+            (at::OLD_ROOT_SUM, old.root.sum),
+            (at::OLD_CATALOGUE, old_catalogue.word()),
+            (at::OLD_CATALOGUE_SUM, old_catalogue.sum),
+            (at::DURABLE, meta.checkpoint),
+        ] {
+            self.set(word, value);
+        }
+    }
+}

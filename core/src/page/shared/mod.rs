@@ -1,0 +1,23 @@
+//! The sidecar `FILE-shm`: the shared, volatile memory of all processes that have the store open, and the byte locks
+//! that decide which of them live.
+//!
+//! Owns the layout, the mapping and its growth, signature and seal, the slots of processes and threads, pins, the undo log,
+//! the free map, the dirty lists, and the set of containers that the open transaction changed.
+//!
+//! 1. Words are read and written here and by the wings above through `Shm`. Every word taken over from an earlier session is
+//!    checked before use (`recovery::takeover`).
+//! 2. Liveness is decided by kernel locks on bytes of the lock file (`lock_file`, `probe`), never by a pid.
+
+pub(in crate::page) mod at;
+pub(in crate::page) mod dirty_set;
+pub(in crate::page) mod free_pages;
+pub(crate) mod layout;
+pub(in crate::page) mod lock_file;
+pub(in crate::page) mod paths;
+pub(in crate::page) mod pins;
+pub(in crate::page) mod probe;
+pub(in crate::page) mod seal;
+pub(in crate::page) mod shm;
+pub(in crate::page) mod slots;
+pub(in crate::page) mod states;
+pub(in crate::page) mod undo;

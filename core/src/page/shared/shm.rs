@@ -1,0 +1,324 @@
+//! The sidecar `FILE-shm`, mapped: the shared, volatile memory of all processes that have the store open. Where its
+//! regions lie: `layout`.
+//!
+//! Blocks are allocated (`fallocate`) before a region is used further (`ensure`): a full disk is an error and no signal.
+
+use crate::error::{Error, Result};
+use crate::page::shared::at;
+use crate::page::shared::layout::FIXED_END;
+use crate::page::shared::layout::LIST_STEP;
+use crate::page::shared::layout::LISTS;
+use crate::page::shared::layout::MAGIC;
+use crate::page::shared::layout::MAP_LEN;
+use crate::page::shared::layout::MAX_PAGES;
+use crate::page::shared::layout::MIB;
+use crate::page::shared::layout::PINS;
+use crate::page::shared::layout::PINS_SIZE;
+use crate::page::shared::layout::Parts;
+use crate::page::shared::layout::REGIONS;
+use crate::page::shared::layout::Region;
+use crate::page::shared::layout::TABLE;
+use crate::page::shared::layout::in_file;
+use crate::page::shared::layout::next_sizes;
+use crate::page::shared::layout::region_name;
+use crate::raw::file::{self, Ofd};
+use crate::raw::held::{self, Descriptor, Held, Using};
+use crate::raw::map::{Map, Windows};
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+fn file_length(file: &File) -> Result<u64> {
+    let metadata = file.metadata();
+    Ok(metadata.map_err(|e| Error::io("fstat of the sidecar", e))?.len())
+}
+
+/// Locked shared by everyone who uses this sidecar. Beyond its end.
+const BYTE_IN_USE: u64 = 1 << 62;
+
+/// The mapped sidecar.
+#[derive(Debug)]
+pub(crate) struct Shm {
+    map: Map,
+    file: Held,
+    /// What the header said when it was mapped: the sidecar of this session of the store.
+    nonce: u64,
+}
+
+/// Whether anybody has a sidecar's file in use.
+pub(in crate::page) fn is_file_in_use(side: &impl Descriptor) -> Result<bool> {
+    file::ofd_is_held(side, BYTE_IN_USE, Ofd::Exclusive)
+}
+
+impl Shm {
+    /// Maps an open sidecar file.
+    pub(crate) fn map(file: File) -> Result<Shm> {
+        let map = Map::fixed(&file, MAP_LEN)?;
+        Ok(Shm {
+            map,
+            file: Held::new(file),
+            nonce: 0,
+        })
+    }
+
+    /// Maps a sidecar that is there already; None if it is too short to be one.
+    pub(crate) fn map_checked(file: File) -> Result<Option<Shm>> {
+        if file_length(&file)? < FIXED_END as u64 {
+            return Ok(None);
+        }
+        let mut shm = Shm::map(file)?;
+        shm.nonce = shm.get(at::NONCE);
+        let regions = [
+            (at::HAS_UNDO, REGIONS[1]),
+            (at::HAS_LIST, REGIONS[2]),
+            (at::HAS_LIST + 8, REGIONS[3]),
+            (at::HAS_LIST + 16, REGIONS[4]),
+            (at::HAS_MAP, REGIONS[5]),
+            (at::HAS_TABLE, REGIONS[6]),
+            (at::HAS_LOG, REGIONS[7]),
+        ]
+        .map(|(has, region)| (shm.word(has).load(Ordering::SeqCst), region));
+        // Asked after them: others make it grow, the file first and then the word.
+        let len = file_length(&*shm.file()?)?;
+        let whole = regions.iter().all(|(has, (start, size))| {
+            *has <= *size as u64 && in_file(*start, *has as usize).all(|(at, n)| at + n <= len)
+        });
+        Ok(whole.then_some(shm))
+    }
+
+    /// Length of a sidecar's file that holds the live table of so many logical pages.
+    pub(crate) fn length_for(logical: u64) -> u64 {
+        in_file(TABLE, logical as usize * 8)
+            .map(|(at, len)| at + len)
+            .fold(FIXED_END as u64, u64::max)
+    }
+
+    /// Names this session of the store, when the sidecar is made.
+    pub(crate) fn name_session(&mut self, nonce: u64) {
+        self.nonce = nonce;
+        self.set(at::NONCE, nonce);
+    }
+
+    /// Whether it is still the sidecar that was mapped: one that was cut short and has grown again shows
+    /// zeros. For whoever is about to do what cannot be undone.
+    pub(crate) fn is_itself(&self) -> bool {
+        self.get(at::NONCE) == self.nonce && self.get(at::MAGIC) == MAGIC
+    }
+
+    /// Keeps the windows of the mapping as they are.
+    pub(crate) fn hold_windows(&self) -> Windows<'_> {
+        self.map.hold()
+    }
+
+    /// The first access that the sidecar's file could not answer, if there was one: what it was about, and
+    /// its place in the file.
+    pub(crate) fn fault(&self) -> Option<(&'static str, u64)> {
+        let file = self.map.fault()?;
+        Some((region_name(file as u64), file as u64))
+    }
+
+    /// Says that the sidecar is in use: a lock that is held by the file given back.
+    pub(crate) fn lock_in_use(&self) -> Result<File> {
+        let file = file::reopen(&self.file, true).map_err(|e| Error::io("cannot reopen the sidecar", e))?;
+        match file::ofd_lock(&file, BYTE_IN_USE, Ofd::Shared)? {
+            true => Ok(file),
+            false => Err(Error::WouldBlock {
+                what: "the sidecar, which another process has locked",
+            }),
+        }
+    }
+
+    /// Whether anybody has it in use.
+    pub(crate) fn is_in_use(&self) -> Result<bool> {
+        is_file_in_use(&self.file)
+    }
+
+    /// An error if the program has closed the sidecar's descriptor.
+    pub(crate) fn has_its_file(&self, what: &str) -> Result<()> {
+        held::ours(&self.file, what).map(|_| ())
+    }
+
+    pub(crate) fn file(&self) -> Result<Using<'_>> {
+        self.file.using()
+    }
+
+    /// Gives mapping and descriptor back: all words are zeros from now on, and nobody else's.
+    pub(crate) fn retire(&self) -> Result<()> {
+        self.map.retire()?;
+        self.file.retire();
+        Ok(())
+    }
+
+    fn allocate(&self, at: usize, len: usize, what: &'static str) -> Result<()> {
+        in_file(at, len).try_for_each(|(at, len)| file::allocate(&self.file, at, len, what))
+    }
+
+    /// Gives a new sidecar its fixed regions.
+    pub(crate) fn allocate_fixed(&self) -> Result<()> {
+        file::allocate(&self.file, 0, FIXED_END as u64, "the sidecar")
+    }
+
+    /// A header word.
+    #[inline]
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
+        self.map.word(at)
+    }
+
+    /// Loads a header word.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        self.map.word(at).load(Ordering::Acquire)
+    }
+
+    /// Stores a header word.
+    #[inline]
+    pub(crate) fn set(&self, at: usize, value: u64) {
+        self.map.word(at).store(value, Ordering::Release);
+    }
+
+    /// A futex word.
+    #[inline]
+    pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
+        self.map.word32(at)
+    }
+
+    /// Words of a fixed region.
+    #[inline]
+    pub(crate) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        self.map.words(at, count)
+    }
+
+    /// 32-bit words of a fixed region.
+    pub(crate) fn words32(&self, at: usize, count: usize) -> &[AtomicU32] {
+        self.map.words32(at, count)
+    }
+
+    /// A word of the region that begins at `START`.
+    #[inline]
+    pub(crate) fn cell<const START: usize>(&self, offset: usize) -> &AtomicU64 {
+        self.map.word(const { Parts::of(START) }.place(offset))
+    }
+
+    /// `count` words of the region that begins at `START`: those in its first part, and those in the rest of it.
+    #[inline]
+    pub(crate) fn cells<const START: usize>(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> (&[AtomicU64], &[AtomicU64]) {
+        let parts = const { Parts::of(START) };
+        let first = (parts.len.saturating_sub(offset) / 8).min(count);
+        let rest = count - first;
+        match (first, rest) {
+            (_, 0) => (self.map.words(parts.place(offset), count), &[]),
+            _ => (
+                self.map.words(parts.first + offset.min(parts.len), first),
+                self.map.words(parts.place(offset.max(parts.len)), rest),
+            ),
+        }
+    }
+
+    /// A word of a dirty list.
+    #[inline]
+    pub(crate) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
+        match list {
+            0 => self.cell::<LISTS>(offset),
+            1 => self.cell::<{ LISTS + LIST_STEP }>(offset),
+            _ => self.cell::<{ LISTS + 2 * LIST_STEP }>(offset),
+        }
+    }
+
+    /// The first words of a process's pin table.
+    pub(crate) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
+        const {
+            assert!(
+                Parts::of(PINS).len.is_multiple_of(PINS_SIZE),
+                "no table is in both parts"
+            )
+        };
+        let at = const { Parts::of(PINS) }.place(process * PINS_SIZE);
+        self.map.words(at, count.min(PINS_SIZE / 8))
+    }
+
+    /// The live page table's entry of a logical page. The page is below `at::LOGICAL`.
+    #[inline]
+    pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
+        self.cell::<TABLE>(page as usize * 8)
+    }
+
+    /// Empties the live table, and makes room for one of so many logical pages. Of a sidecar in memory, with no section
+    /// open.
+    pub(crate) fn clear_table(&self, logical: u64) -> Result<()> {
+        let file = self.file.using()?;
+        let len = file_length(&file)?;
+        for (at, n) in in_file(TABLE, MAX_PAGES as usize * 8).filter(|(at, _)| *at < len) {
+            file::punch(&file, at, n.min(len - at))
+                .map_err(|e| Error::io("cannot empty a sidecar in memory", e))?;
+        }
+        let want = Shm::length_for(logical);
+        if want > len {
+            file.set_len(want)
+                .map_err(|e| Error::io("cannot enlarge a sidecar in memory", e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that `bytes` of a growing region have blocks. Called under the latch (or, for
+    /// lists of an ended epoch, by the checkpointer).
+    #[inline]
+    pub(crate) fn ensure(&self, region: Region, bytes: usize) -> Result<()> {
+        let has = match region {
+            Region::Undo => at::HAS_UNDO,
+            Region::Log => at::HAS_LOG,
+            Region::List(i) => at::HAS_LIST + 8 * i,
+            Region::FreeMap => at::HAS_MAP,
+            Region::Table => at::HAS_TABLE,
+        };
+        if bytes as u64 <= self.get(has) {
+            return Ok(());
+        }
+        self.grow(region, has, bytes)
+    }
+
+    #[cold]
+    fn grow(&self, region: Region, has: usize, bytes: usize) -> Result<()> {
+        let (start, size) = region.place();
+        let what = region.name();
+        let old = self.get(has) as usize;
+        let (want, least) = next_sizes(old, bytes, size).ok_or(Error::TransactionTooLarge { what })?;
+        let end = match self.allocate(start + old, want - old, what) {
+            Ok(()) => want,
+            Err(_) => {
+                self.allocate(start + old, least - old, what)?;
+                least
+            }
+        };
+        self.set(has, end as u64);
+        Ok(())
+    }
+
+    /// Makes the first `bytes` of a growing region zeros.
+    pub(crate) fn zero(&self, region: Region, bytes: usize) -> Result<()> {
+        let (start, size) = region.place();
+        let bytes = bytes.min(size);
+        // Large ones by the filesystem, if it can: no page of it is read.
+        if bytes > MIB && in_file(start, bytes).all(|(at, len)| file::zero(&self.file, at, len)) {
+            return Ok(());
+        }
+        for (at, len) in in_file(start, bytes) {
+            for word in self.words(at as usize, len as usize / 8) {
+                if word.load(Ordering::Relaxed) != 0 {
+                    word.store(0, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the first `bytes` of a process's pin table have blocks.
+    pub(crate) fn ensure_pins(&self, process: usize, bytes: usize) -> Result<()> {
+        self.allocate(PINS + process * PINS_SIZE, bytes, "the table of pins")
+    }
+}
+
+#[cfg(test)]
+mod tests;

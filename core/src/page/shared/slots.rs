@@ -1,0 +1,204 @@
+//! Who uses the store: process slots and thread slots. What becomes of those of the dead: `recovery::process_recovery`.
+//!
+//! 1. A process holds an exclusive OFD lock on its slot's byte (of the lock file, far beyond any
+//!    content), through a descriptor that is never mapped and closes on exec. The lock goes with the
+//!    process, however it ends. A pid proves nothing and is kept for messages only.
+//! 2. A thread slot's owner word names process slot and generation, so a late look at a slot that was
+//!    given away meanwhile is noticed.
+//! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
+//!    first operation (`Pager::registration`).
+//! 4. A thread that ends while somebody keeps the latch cannot give back its locks. Its slot stays its own and says so
+//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot (`bury_threads`).
+//!    Else the next thread to get it would have them.
+//!
+//! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
+//! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32.
+//! Thread slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction.
+
+use crate::error::{Error, Result};
+use crate::page::shared::shm::Shm;
+use crate::page::shared::{at, layout};
+use crate::raw::file::{self, Ofd};
+use crate::raw::held::Descriptor;
+use crate::raw::process::{self, Unshared};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Locked shared by everyone who has the store open.
+pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
+/// Locked exclusively while closing.
+pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
+/// First byte of the process slots.
+pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
+
+/// In the owner of a thread slot: the thread has ended and left its locks.
+pub(in crate::page) const ENDED: u64 = 1 << 31;
+
+pub(in crate::page) fn owner_word(process: usize, generation: u32) -> u64 {
+    (process as u64 + 1) | u64::from(generation) << 32
+}
+
+/// A word of a process slot.
+#[derive(Clone, Copy)]
+pub(crate) enum P {
+    State = 0,
+    Generation = 8,
+    Pid = 16,
+    PinBytes = 24,
+    PinMask = 32,
+    PinOverflow = 40,
+    Durability = 48,
+    /// `FORKED`, `HELPS`, and the bound on loss that it asked for << `MAX_AGE_SHIFT`.
+    Traits = 56,
+}
+
+/// It came by a fork, and has opened nothing itself.
+pub(crate) const FORKED: u64 = 1;
+/// It has a helper.
+pub(crate) const HELPS: u64 = 2;
+pub(crate) const MAX_AGE_SHIFT: u32 = 32;
+
+/// What a process asks for, for all changes of a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
+    pub(crate) durability: u8,
+    /// The bound on loss, in milliseconds; 0: none.
+    pub(crate) max_age: u32,
+}
+
+/// This process's registration in one store.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    /// Of the store file: says that it is in use (`lock_file`). Given up before what follows.
+    pub(crate) mark: Unshared,
+    /// Of the lock file: holds presence and slot byte; never mapped.
+    pub(crate) file: Unshared,
+    /// Holds a shared lock on the sidecar: a sidecar that nobody has locked is not the one in use.
+    pub(crate) side: Unshared,
+    pub(crate) process: u16,
+    pub(crate) generation: u32,
+    pub(crate) wishes: Wishes,
+    pub(crate) forks: u32,
+}
+
+impl Shm {
+    /// Process slots that were ever used.
+    #[inline]
+    pub(crate) fn process_slots(&self) -> usize {
+        (self.get(at::PROCESSES_HIGH) as usize).min(layout::PROCESS_SLOTS)
+    }
+
+    #[inline]
+    pub(crate) fn process_word(&self, process: usize, field: P) -> &AtomicU64 {
+        self.word(layout::PROCESSES + process * 64 + field as usize)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self, slot: u32) -> &AtomicU64 {
+        self.word(layout::THREADS + slot as usize * 64)
+    }
+
+    #[inline]
+    pub(crate) fn slot_owner(&self, slot: u32) -> &AtomicU64 {
+        self.word(layout::THREADS + slot as usize * 64 + 8)
+    }
+
+    /// Depth of the transaction that this slot's thread has open.
+    #[inline]
+    pub(crate) fn depth(&self, slot: u32) -> &AtomicU64 {
+        self.word(layout::THREADS + slot as usize * 64 + 16)
+    }
+}
+
+/// Marks a process slot free and forgets its pins.
+pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
+    shm.process_word(process, P::PinMask).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::PinOverflow)
+        .store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Pid).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Durability)
+        .store(0, Ordering::Relaxed);
+    shm.process_word(process, P::Traits).store(0, Ordering::Relaxed);
+    shm.process_word(process, P::State).store(0, Ordering::Release);
+    find_strictest(shm);
+}
+
+fn present(shm: &Shm) -> impl Iterator<Item = usize> + '_ {
+    (0..shm.process_slots()).filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
+}
+
+/// The strictest durability that anyone present asked for.
+pub(in crate::page) fn strictest(shm: &Shm) -> u64 {
+    present(shm)
+        .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
+        .max()
+        .unwrap_or(1)
+}
+
+/// The shortest bound on loss that a present process asked for; 0: none has.
+fn shortest_age(shm: &Shm) -> u64 {
+    present(shm)
+        .map(|p| shm.process_word(p, P::Traits).load(Ordering::SeqCst) >> MAX_AGE_SHIFT)
+        .filter(|age| *age != 0)
+        .min()
+        .unwrap_or(0)
+}
+
+/// Notes the strictest durability and the shortest bound on loss.
+pub(crate) fn find_strictest(shm: &Shm) {
+    // Others come and go meanwhile: whoever stores last has looked after everybody's arrival.
+    loop {
+        let found = (strictest(shm), shortest_age(shm));
+        shm.word(at::STRICTEST).store(found.0, Ordering::SeqCst);
+        shm.word(at::MAX_AGE).store(found.1, Ordering::SeqCst);
+        if (strictest(shm), shortest_age(shm)) == found {
+            return;
+        }
+    }
+}
+
+/// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
+/// dead process's and is left for burial.
+pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wishes) -> Result<(u16, u32)> {
+    for p in 0..layout::PROCESS_SLOTS {
+        if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
+            || !file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::Exclusive)?
+        {
+            continue;
+        }
+        if shm.process_word(p, P::State).load(Ordering::Acquire) != 0 {
+            file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::None)?;
+            continue;
+        }
+        let generation =
+            (shm.process_word(p, P::Generation).fetch_add(1, Ordering::SeqCst) as u32).wrapping_add(1);
+        shm.process_word(p, P::Pid)
+            .store(process::named_pid(), Ordering::Relaxed);
+        shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
+        shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
+        shm.process_word(p, P::Traits)
+            .store(u64::from(wishes.max_age) << MAX_AGE_SHIFT, Ordering::Relaxed);
+        shm.word(at::PROCESSES_HIGH)
+            .fetch_max(p as u64 + 1, Ordering::SeqCst);
+        shm.process_word(p, P::Durability)
+            .store(u64::from(wishes.durability), Ordering::Relaxed);
+        shm.process_word(p, P::State).store(1, Ordering::SeqCst);
+        find_strictest(shm);
+        return Ok((p as u16, generation));
+    }
+    Err(Error::TooMany {
+        what: "processes using the store",
+        limit: layout::PROCESS_SLOTS,
+    })
+}
+
+/// Says that the process of a slot came by a fork.
+pub(crate) fn note_fork(shm: &Shm, process: u16) {
+    shm.process_word(process as usize, P::Traits)
+        .fetch_or(FORKED, Ordering::SeqCst);
+}
+
+/// Releases a process slot's byte, after its state was set free.
+pub(crate) fn give_back_byte(file: &impl Descriptor, process: usize) -> Result<()> {
+    file::ofd_lock(file, BYTE_PROCESS + process as u64, Ofd::None).map(|_| ())
+}

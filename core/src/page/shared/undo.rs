@@ -1,0 +1,228 @@
+//! The undo log: what makes a change in place happen wholly or not at all when its process dies.
+//!
+//! 1. (I2) A record is complete and counted before the store that it covers.
+//! 2. Length 0 is "nothing to undo": storing it is the commit, one store.
+//! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone: so
+//!    an undo that is itself killed is done again.
+//!
+//! 4. `UNDO_ERA` changes before the log is cut by a commit, and before and after each record that is undone. So a
+//!    reader of the committed state (`committed`) that finds the same number at its end knows that every record it
+//!    has used was whole, and still counted.
+//!
+//! Only the holder of the latch changes it. It is read backward, so a record ends with its header:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | n rounded up to 8 | the old bytes |
+//! | .. | 8 | logical address (48 bits) | n << 48 (n <= 4096) | `NOTE` |
+//!
+//! With `NOTE` there are no old bytes: n bytes from the address on are changed, and nobody needs back what
+//! was there. It is kept for the redo log, which goes by the ranges that are noted here.
+
+use crate::error::{Error, Result};
+use crate::ids::{Addr, PAGE_SIZE};
+use crate::page::shared::at;
+use crate::page::shared::layout::{self, Region};
+use crate::page::shared::shm::Shm;
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+
+const ADDRESS: u64 = (1 << 48) - 1;
+const NOTE: u64 = 1 << 63;
+
+/// Where a record begins in the log, and what it says.
+struct Logged {
+    start: usize,
+    addr: Addr,
+    len: usize,
+    note: bool,
+}
+
+fn bad_record(at: usize) -> Error {
+    Error::Corrupt {
+        what: "the undo log in the sidecar (offset)",
+        at: at as u64,
+    }
+}
+
+impl Shm {
+    /// Bytes in the undo log.
+    #[inline]
+    pub(crate) fn undo_len(&self) -> u64 {
+        self.word(at::UNDO_LEN).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn undo_word(&self, offset: usize) -> &AtomicU64 {
+        self.cell::<{ layout::UNDO }>(offset)
+    }
+
+    /// Logs one old word.
+    #[inline]
+    pub(crate) fn log_word(&self, addr: Addr, old: u64) -> Result<()> {
+        let len = self.undo_len() as usize;
+        self.ensure_undo(len + 16)?;
+        self.undo_word(len).store(old.to_le(), Ordering::Relaxed);
+        self.undo_word(len + 8).store(addr.0 | 8 << 48, Ordering::Relaxed);
+        self.publish(len + 16);
+        Ok(())
+    }
+
+    /// Logs old bytes of one page.
+    pub(crate) fn log_bytes(&self, addr: Addr, old: &[u8]) -> Result<()> {
+        debug_assert!(old.len() <= PAGE_SIZE);
+        let len = self.undo_len() as usize;
+        let words = old.len().div_ceil(8);
+        self.ensure_undo(len + words * 8 + 8)?;
+        let (first, rest) = self.cells::<{ layout::UNDO }>(len, words);
+        let (near, far) = old.split_at(old.len().min(first.len() * 8));
+        for (cells, bytes) in [(first, near), (rest, far)] {
+            for (word, chunk) in cells.iter().zip(bytes.chunks(8)) {
+                let mut b = [0; 8];
+                b[..chunk.len()].copy_from_slice(chunk);
+                word.store(u64::from_le_bytes(b), Ordering::Relaxed);
+            }
+        }
+        self.undo_word(len + words * 8)
+            .store(addr.0 | (old.len() as u64) << 48, Ordering::Relaxed);
+        self.publish(len + words * 8 + 8);
+        Ok(())
+    }
+
+    /// Notes a change that needs no undo, for the redo log.
+    pub(crate) fn log_note(&self, addr: Addr, n: usize) -> Result<()> {
+        debug_assert!(n <= PAGE_SIZE);
+        let len = self.undo_len() as usize;
+        self.ensure_undo(len + 8)?;
+        self.undo_word(len)
+            .store(addr.0 | (n as u64) << 48 | NOTE, Ordering::Relaxed);
+        self.publish(len + 8);
+        Ok(())
+    }
+
+    #[inline]
+    fn publish(&self, len: usize) {
+        self.word(at::UNDO_LEN).store(len as u64, Ordering::Release);
+        // The covered store must not be moved before this one. The processor keeps the order for a
+        // process that is killed (all its earlier stores take effect); only the compiler could not. For a reader
+        // beside this process it is a release (no instruction on x86).
+        compiler_fence(Ordering::SeqCst);
+        fence(Ordering::Release);
+    }
+
+    /// The commit: nothing is to be undone any more.
+    #[inline]
+    pub(crate) fn forget_undo(&self) {
+        self.change_era();
+        self.set(at::UNDO_LEN, 0);
+    }
+
+    /// Says that records stop to count (invariant 4). Under the latch.
+    #[inline]
+    pub(crate) fn change_era(&self) {
+        let era = self.word(at::UNDO_ERA);
+        era.store(era.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        fence(Ordering::Release);
+    }
+
+    #[inline]
+    fn ensure_undo(&self, bytes: usize) -> Result<()> {
+        if bytes > layout::UNDO_SIZE {
+            return Err(Error::TransactionTooLarge {
+                what: "undo log of 256 MiB",
+            });
+        }
+        self.ensure(Region::Undo, bytes)
+    }
+
+    /// The last record: where it starts, its address, its old bytes in `buf`.
+    pub(crate) fn last_undo<'b>(
+        &self,
+        buf: &'b mut [u8; PAGE_SIZE],
+    ) -> Result<Option<(u64, Addr, &'b [u8])>> {
+        let Some(last) = self.undo_before(self.undo_len() as usize)? else {
+            return Ok(None);
+        };
+        let (start, n) = (last.start, if last.note { 0 } else { last.len });
+        let (first, rest) = self.cells::<{ layout::UNDO }>(start, n.div_ceil(8));
+        for (i, w) in first.iter().chain(rest).enumerate() {
+            let b = w.load(Ordering::Relaxed).to_le_bytes();
+            let end = (i * 8 + 8).min(n);
+            buf[i * 8..end].copy_from_slice(&b[..end - i * 8]);
+        }
+        Ok(Some((start as u64, last.addr, &buf[..n])))
+    }
+
+    /// The record that ends at `len`.
+    fn undo_before(&self, len: usize) -> Result<Option<Logged>> {
+        if len == 0 {
+            return Ok(None);
+        }
+        if !len.is_multiple_of(8) || len > layout::UNDO_SIZE {
+            return Err(bad_record(len));
+        }
+        let header = self.undo_word(len - 8).load(Ordering::Relaxed);
+        let (n, note) = (((header & !NOTE) >> 48) as usize, header & NOTE != 0);
+        let words = if note { 0 } else { n.div_ceil(8) };
+        // Of zeros: a page that could not be read, or that was cut off and came back.
+        if header == 0 || n > PAGE_SIZE || words * 8 + 8 > len {
+            return Err(bad_record(len));
+        }
+        Ok(Some(Logged {
+            start: len - 8 - words * 8,
+            addr: Addr(header & ADDRESS),
+            len: n,
+            note,
+        }))
+    }
+
+    /// Puts the old bytes of the record that ends at `end` over a copy of its page.
+    pub(crate) fn undo_in_copy(&self, end: usize, page: &mut [u8; PAGE_SIZE]) -> Result<()> {
+        let Some(record) = self.undo_before(end)? else {
+            return Ok(());
+        };
+        if record.note {
+            return Ok(());
+        }
+        let offset = record.addr.offset();
+        let Some(to) = page.get_mut(offset..offset + record.len) else {
+            return Err(bad_record(end));
+        };
+        let (first, rest) = self.cells::<{ layout::UNDO }>(record.start, record.len.div_ceil(8));
+        for (to, word) in to.chunks_mut(8).zip(first.iter().chain(rest)) {
+            let old = word.load(Ordering::Relaxed).to_le_bytes();
+            to.copy_from_slice(&old[..to.len()]);
+        }
+        Ok(())
+    }
+
+    /// Gives page and end of every record between two lengths of the log to `f`, the newest first, but for notes.
+    pub(crate) fn undo_records(&self, from: usize, to: usize, mut f: impl FnMut(u64, usize)) -> Result<()> {
+        let mut at = to;
+        while at > from {
+            let Some(record) = self.undo_before(at)? else {
+                break;
+            };
+            if !record.note {
+                f(record.addr.page().0, at);
+            }
+            at = record.start;
+        }
+        if at == from { Ok(()) } else { Err(bad_record(at)) }
+    }
+
+    /// Gives the range of every record to `f`, the newest first, with the first of its old words (0 if it
+    /// has none).
+    pub(crate) fn undo_ranges(&self, mut f: impl FnMut(Addr, usize, u64)) -> Result<()> {
+        let mut at = self.undo_len() as usize;
+        while let Some(record) = self.undo_before(at)? {
+            let old = if record.note || record.len < 8 {
+                0
+            } else {
+                self.undo_word(record.start).load(Ordering::Relaxed)
+            };
+            f(record.addr, record.len, old);
+            at = record.start;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! Synchronization over words that are handed in: the ground of the page manager. Nothing here knows the sidecar.
+//!
+//! Owns the protocols of the latch (one writer), the gate (many readers or one writer) and group commit (one flush for
+//! many), sleeping on a word and waking its sleepers, bounded waiting, the running task, and the list of waits over
+//! several stores of this process. Each protocol is checked by loom without the rest (`core/tests/protocols`).
+//!
+//! Lock order: the latch before the gate. The mutex of the list of waits is a leaf.
+
+pub(crate) mod deadlock;
+pub(in crate::page) mod gate;
+pub(in crate::page) mod group;
+pub(in crate::page) mod latch;
+pub mod task;
+pub mod wait;
+pub(in crate::page) mod waiters;
