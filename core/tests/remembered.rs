@@ -1,6 +1,6 @@
-//! What threads remember of where entries lie (`page/section/lookup.rs`), and handles of where attributes do (`Known`), and all
-//! that is done at a glance, against a plain model: two openings of one store, so that each meets what the other
-//! changed, and threads that read while another moves things.
+//! What threads remember of where entries lie (`page/section/lookup.rs`), and handles of where attributes do (`Known`),
+//! and all that is done at a glance, against a plain model: two openings of one store, so that each meets what the
+//! other changed, and threads that read while another moves things.
 //!
 //! Every value says which key it belongs to: one read from a wrong place is told at once.
 

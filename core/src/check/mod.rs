@@ -167,7 +167,8 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     }
 }
 
-/// The state before what dead processes left (`page::checkpoint::before_recovery`): dropped if the store is sound, named if it is not.
+/// The state before what dead processes left (`page::checkpoint::before_recovery`): dropped if the store is sound,
+/// named if it is not.
 fn settle_kept(store: &Store, report: &mut Report) {
     let pager = store.pager();
     if !report.is_sound() {

@@ -1,8 +1,8 @@
 //! The page manager: allocates, translates and copies-on-write 4 KiB pages; epochs, checkpoints, recovery. All crash
 //! safety lives here; upper layers write through sections and know nothing of it.
 //!
-//! Its wings, from the ground up. A wing imports only wings that stand before it, and no two files import each other in a
-//! circle (`tests/system/test_tidy.py`):
+//! Its wings, from the ground up. A wing imports only wings that stand before it, and no two files import each other in
+//! a circle (`tests/system/test_tidy.py`):
 //!
 //! | WING | OWNS |
 //! | --- | --- |

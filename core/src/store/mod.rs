@@ -388,8 +388,9 @@ impl Store {
         self.pager().close()
     }
 
-    /// Drops the checkpoint before an inherited session (`page::checkpoint::before_recovery`) if the last user of the store is about to leave
-    /// and finds it sound. A large store is not looked through: there it stays until it is dropped by name.
+    /// Drops the checkpoint before an inherited session (`page::checkpoint::before_recovery`) if the last user of the
+    /// store is about to leave and finds it sound. A large store is not looked through: there it stays until it is
+    /// dropped by name.
     fn drop_kept(&self) {
         let pager = self.pager();
         let figures = pager.page_stat();

@@ -139,8 +139,8 @@ fn a_flip_whose_owner_died_before_the_epoch_is_finished() {
 const IDLE: u64 = 0;
 const WRITING: u64 = 2;
 
-/// page/checkpoint/phases.rs: `take_checkpoint`, `carry_on_for_the_dead`, `leave_checkpoint`. A process is dead, and may have
-/// been running a checkpoint.
+/// page/checkpoint/phases.rs: `take_checkpoint`, `carry_on_for_the_dead`, `leave_checkpoint`. A process is dead, and
+/// may have been running a checkpoint.
 struct Runners {
     owner: AtomicU64,
     phase: AtomicU64,
@@ -235,8 +235,8 @@ fn one_runs_a_checkpoint_and_finishes_what_the_dead_began() {
     );
 }
 
-/// page/checkpoint/owner.rs: `take_over` and `step`. An owner may be stopped anywhere, and go on when another has taken the
-/// checkpoint from it: in a model, where any thread may stand still as long as others run, that needs no more than
+/// page/checkpoint/owner.rs: `take_over` and `step`. An owner may be stopped anywhere, and go on when another has taken
+/// the checkpoint from it: in a model, where any thread may stand still as long as others run, that needs no more than
 /// one who takes it over.
 struct Fenced {
     latch: LatchWords,

@@ -5,7 +5,8 @@ use crate::model::{Bytes, LatchWords, Without, holds_only_with, name, without};
 use crate::raw::sync::{AtomicU64, Ordering};
 use loom::thread;
 
-/// The live page table's entry of one page (page/pages/live_table.rs `fill`, page/pages/cow.rs `copy_to`), behind the gate.
+/// The live page table's entry of one page (page/pages/live_table.rs `fill`, page/pages/cow.rs `copy_to`), behind the
+/// gate.
 #[test]
 fn nobody_sees_the_old_page_after_the_swing() {
     const OLD: u64 = 5;
@@ -71,8 +72,8 @@ fn fill(entry: &AtomicU64, durable: u64) -> u64 {
     }
 }
 
-/// page/checkpoint/phases.rs: `finish_switch`, against page/pages/live_table.rs: `root`. A reader that fills an entry takes the root of
-/// the durable page table and its checksum as a pair.
+/// page/checkpoint/phases.rs: `finish_switch`, against page/pages/live_table.rs: `root`. A reader that fills an entry
+/// takes the root of the durable page table and its checksum as a pair.
 #[test]
 fn the_root_changes_with_its_checksum() {
     holds_only_with(

@@ -81,7 +81,8 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
 }
 
 /// A process slot whose process died, and the word of one of its threads (page/recovery/process_recovery.rs: `bury`;
-/// page/shared/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). Who lives in it holds its byte.
+/// page/shared/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). Who lives in it holds its
+/// byte.
 struct Slot {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
@@ -148,8 +149,8 @@ fn a_slot_is_used_again_only_by_the_living_and_after_the_burial() {
     );
 }
 
-/// page/pager/threads.rs: `claim_thread_slot` against page/section/enter.rs: `close_gate`. The writer looks only at the slots
-/// ever used.
+/// page/pager/threads.rs: `claim_thread_slot` against page/section/enter.rs: `close_gate`. The writer looks only at the
+/// slots ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {
     holds_only_with(

@@ -18,7 +18,8 @@ use std::time::Duration;
 /// No opening of a small store takes so long, on any machine.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Where the header words end that mean anything (`page/shared/layout.rs`), and the regions: place and length in the file.
+/// Where the header words end that mean anything (`page/shared/layout.rs`), and the regions: place and length in the
+/// file.
 const HEADER: u64 = 2800;
 const REGIONS: [(u64, u64); 8] = [
     (0x1000, 0x1000),

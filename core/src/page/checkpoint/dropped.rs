@@ -12,8 +12,8 @@
 //!    last. What both have is that one's, and what is no younger than the nearest older neighbour is held by
 //!    that one; subtrees are skipped whole. All else was replaced at or before the younger neighbour, has been
 //!    through the dirty lists, and is freed.
-//! 3. The walk goes in the order of `page_table::key`, one snapshot at a time, some pages at each checkpoint. The cursor
-//!    is the first place not yet looked at: before it the snapshot holds nothing any more, from there on it
+//! 3. The walk goes in the order of `page_table::key`, one snapshot at a time, some pages at each checkpoint. The
+//!    cursor is the first place not yet looked at: before it the snapshot holds nothing any more, from there on it
 //!    holds what it held. Page and cursor change as one (`cow::give_back_dropped`), so a walk that is killed
 //!    goes on where it was.
 //! 4. What lies under a damaged page of a dropped tree is not freed: the next rebuild of the free map does it.

@@ -2,9 +2,9 @@
 //!
 //! `CK_OWNER`: 0, or thread slot + 1, and `KEEPS` if the owner does more than one checkpoint with it.
 //!
-//! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to 0 by its burial (`recovery::process_recovery`), and from
-//!    a living owner that makes no step for long (it is stopped: SIGSTOP, a debugger, a frozen cgroup) to another under
-//!    the latch (`take_over`).
+//! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to 0 by its burial
+//!    (`recovery::process_recovery`), and from a living owner that makes no step for long (it is stopped: SIGSTOP, a
+//!    debugger, a frozen cgroup) to another under the latch (`take_over`).
 //! 2. A stopped owner goes on some time, so each step of a checkpoint that changes a word which others read is made
 //!    under the latch, after a look at the word (`step`). An owner that has lost it changes nothing any more. What it
 //!    does outside steps is harmless at any time: it reads, and it flushes.

@@ -2,8 +2,8 @@
 //! registration that a forked child makes for itself. The slots' words and invariants: `shared::slots`.
 //!
 //! 1. A thread claims a slot with its first operation, keeps it in a thread-local list, and gives it back when it ends.
-//! 2. `LAST` remembers the slot in the store that was used last, for the price of three comparisons. It stays empty where
-//!    each operation has to look closer: a view that follows writers, a thread with a rolled-back transaction.
+//! 2. `LAST` remembers the slot in the store that was used last, for the price of three comparisons. It stays empty
+//!    where each operation has to look closer: a view that follows writers, a thread with a rolled-back transaction.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;

@@ -28,8 +28,8 @@
 //! 5. A flush of the log that fails poisons the store, as any other. Bytes that cannot be written, a full
 //!    disk, a log that was taken away: the log is given up, and a checkpoint makes durable what it would have.
 //!
-//! Files: `words` (in the sidecar), `lifecycle` (on, off, its file), `append` (commits), `durable` (waiting for it), `leader`
-//! (flushing), `replay`. Formats: `format::log_file`, `format::log_record`; who flushes: `sync::group`.
+//! Files: `words` (in the sidecar), `lifecycle` (on, off, its file), `append` (commits), `durable` (waiting for it),
+//! `leader` (flushing), `replay`. Formats: `format::log_file`, `format::log_record`; who flushes: `sync::group`.
 
 mod append;
 mod durable;

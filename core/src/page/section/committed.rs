@@ -11,8 +11,8 @@
 //! 5. `Tag` is read before everything else and compared after it. It changes with each commit (before it and
 //!    after it), with each record that is undone (before and after), and with each epoch. So with the same tag at
 //!    the end all records used were whole and counted, the committed state was one and the same from the beginning
-//!    on, and no physical page in it was used again. A lone value that was replaced without undo (`section::in_place_store`)
-//!    is one word in one page: with it or without it the state is one that was.
+//!    on, and no physical page in it was used again. A lone value that was replaced without undo
+//!    (`section::in_place_store`) is one word in one page: with it or without it the state is one that was.
 //! 6. Beside a transaction whose writer is between two operations the reader has its mark in the gate
 //!    (`gate::INSIDE`): nothing moves, and pages without records are read in place. Beside a raised gate it has
 //!    none (`gate::BESIDE`), and the tag is all there is.

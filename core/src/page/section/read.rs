@@ -33,8 +33,8 @@ pub struct ReadSection<'p> {
     pub(super) limit: u64,
     /// A transaction of another thread is open: look at the marks.
     pub(super) watch: bool,
-    /// A write section that changed more than values: things may lie elsewhere already (`section::lookup`). Of the committed
-    /// state, too, nothing is noted.
+    /// A write section that changed more than values: things may lie elsewhere already (`section::lookup`). Of the
+    /// committed state, too, nothing is noted.
     pub(in crate::page) restructured: bool,
     stay: Stay,
     committed: Option<Box<Committed<'p>>>,

@@ -10,8 +10,8 @@
 //!    removed, though handles exist still. This process's threads are outside by then (2). One that is only on its way
 //!    in, or looks at a word of the sidecar without entering, meets zeros at the same addresses (`raw::map`),
 //!    takes the latch or the gate there, and then finds the store closed. What it would conclude from zeros it asks
-//!    once more (`still_open`): "closed" was said before the zeros came. A descriptor that is in use at that moment is closed
-//!    with that use (`raw::held`).
+//!    once more (`still_open`): "closed" was said before the zeros came. A descriptor that is in use at that moment is
+//!    closed with that use (`raw::held`).
 //! 5. No mutex is held while something is waited for: a child that is forked meanwhile has a copy of it that nobody
 //!    ever lets go.
 

@@ -1,5 +1,5 @@
-//! The header of a sidecar's file: whether it is whole, of this store, and of its newest checkpoint. Nothing here writes,
-//! and nothing is mapped.
+//! The header of a sidecar's file: whether it is whole, of this store, and of its newest checkpoint. Nothing here
+//! writes, and nothing is mapped.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;

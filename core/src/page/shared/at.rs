@@ -118,8 +118,8 @@ pub(crate) const CK_REQUEST: usize = 1088;
 pub(crate) const REBUILD_FROM: usize = 1096;
 pub(crate) const REBUILD_DONE: usize = 1104;
 pub(crate) const REBUILD_TREE: usize = 1112;
-/// The checkpoint that the next one lists as a snapshot (`checkpoint::before_recovery`; 0: none), and the time of the takeover that asked for
-/// it.
+/// The checkpoint that the next one lists as a snapshot (`checkpoint::before_recovery`; 0: none), and the time of the
+/// takeover that asked for it.
 pub(crate) const KEEP: usize = 1120;
 pub(crate) const KEEP_TIME: usize = 1128;
 /// What the checkpoint under way took of `KEEP` at its flip.

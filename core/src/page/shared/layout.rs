@@ -1,10 +1,10 @@
 //! The layout of the sidecar `FILE-shm`: places and sizes of its regions, and where they lie in the file.
 //!
-//! A region has a place in an address space of its own (the table below), as if it had its full size. In the file, and in
-//! the one mapping of it, the regions are interleaved, so that a small sidecar is a short file (which a limit of file sizes
-//! may ask for): first the fixed part, then the beginning of every region, then the rest of each (`ORDER`). An index in a
-//! region lies in one part or the other: one comparison (`Parts::place`). So the file's apparent size is some 14 MiB, its
-//! real size a few MiB plus 8 bytes a page of the store.
+//! A region has a place in an address space of its own (the table below), as if it had its full size. In the file, and
+//! in the one mapping of it, the regions are interleaved, so that a small sidecar is a short file (which a limit of
+//! file sizes may ask for): first the fixed part, then the beginning of every region, then the rest of each (`ORDER`).
+//! An index in a region lies in one part or the other: one comparison (`Parts::place`). So the file's apparent size is
+//! some 14 MiB, its real size a few MiB plus 8 bytes a page of the store.
 //!
 //! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |

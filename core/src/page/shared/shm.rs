@@ -1,7 +1,8 @@
 //! The sidecar `FILE-shm`, mapped: the shared, volatile memory of all processes that have the store open. Where its
 //! regions lie: `layout`.
 //!
-//! Blocks are allocated (`fallocate`) before a region is used further (`ensure`): a full disk is an error and no signal.
+//! Blocks are allocated (`fallocate`) before a region is used further (`ensure`): a full disk is an error and no
+//! signal.
 
 use crate::error::{Error, Result};
 use crate::page::shared::at;

@@ -17,8 +17,8 @@
 //! 5. A reader that has asked is finished: a mark that is revoked between the question and `leave` takes nothing
 //!    back. So leaving is a plain store, and costs what it did before there was revocation.
 //! 6. What a revoked reader loads may be torn. Nothing that it does before it asks may last: pins are given back,
-//!    notes are made only after a question (`section::lookup`), and an entry of the live page table is filled only after one
-//!    (`section`).
+//!    notes are made only after a question (`section::lookup`), and an entry of the live page table is filled only
+//!    after one (`section`).
 //! 7. A reader beside a stopped writer (`view`, of the committed state) has the mark `BESIDE`: it excludes no
 //!    writer, and says to its own process only that the mapping is in use.
 
