@@ -32,8 +32,8 @@ fn count(store: &Store) -> Result<i64> {
         obj: store.root(),
         key: Some(X),
     };
-    store.lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::forever())?;
-    let counted = store.write(Actor::Thread, &mut Wait::forever(), |w| raise(w, store));
+    store.lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::default())?;
+    let counted = store.write(Actor::Thread, &mut Wait::default(), |w| raise(w, store));
     // Given back after an error too; the lock of a process that dies is given back for it.
     store.unlock(Actor::Thread, target).and(counted)
 }

@@ -24,13 +24,13 @@ fn open(path: &Path) -> Store {
 }
 
 fn set(s: &Store, key: &str, value: &In<'_>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(s.root(), &Key::Str(key.as_bytes()), value)
     })
 }
 
 fn get(s: &Store, key: &str) -> Option<Value> {
-    s.read(&mut Wait::forever(), |r| {
+    s.read(&mut Wait::default(), |r| {
         r.get(s.root(), &Key::Str(key.as_bytes()))
     })
     .unwrap()
@@ -95,7 +95,7 @@ fn is_as_filled(s: &Store, what: &str) {
     for i in 0..100 {
         assert_eq!(get(s, &format!("old {i}")), Some(Value::Int(i)), "{what}: {i}");
     }
-    let len = s.read(&mut Wait::forever(), |r| r.len(s.root())).unwrap();
+    let len = s.read(&mut Wait::default(), |r| r.len(s.root())).unwrap();
     assert_eq!(len, 100, "{what}");
     s.check().unwrap_or_else(|e| panic!("{what}: {e}"));
 }
@@ -137,7 +137,7 @@ fn opening() {
         // Until the transaction meets the bound, then killed in it.
         name => {
             let step = STEPS.iter().find(|(n, _)| *n == name).unwrap().1;
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             let met = (0..10_000).find_map(|n| step(&store, n).err());
             assert!(matches!(met, Some(Error::TransactionTooLarge { .. })), "{met:?}");
             process::die()
@@ -147,7 +147,7 @@ fn opening() {
 
 /// Runs a transaction to its bound; how many steps it took.
 fn to_the_bound(store: &Store, step: Step, what: &str, mut between: impl FnMut(u64)) -> u64 {
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     for n in 0..10_000 {
         match step(store, n) {
             Ok(()) => between(n),
@@ -189,7 +189,7 @@ fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() 
             }
             let store = Store::open(&path, &options).unwrap();
             // What fits goes in, with the bound behind it.
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             (0..n / 2).try_for_each(|n| step(&store, n)).unwrap();
             store.commit().unwrap();
             others_can_open(&path, &what);
@@ -241,7 +241,7 @@ fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
     others_can_open(&path, "afterwards");
     // A transaction that fits an empty list is not refused for what was changed before it.
     for n in 0..5 {
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         for m in 0..4 {
             set(
                 &store,
@@ -266,9 +266,9 @@ fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
         let store = open(&path);
         fill(&store);
         // An inner block meets the bound: what is undone is the whole, not the block alone.
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         set(&store, "outer", &In::Int(1)).unwrap();
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         let met = (0..10_000).find_map(|n| step(&store, n).err());
         assert!(
             matches!(met, Some(Error::TransactionTooLarge { .. })),
@@ -298,7 +298,7 @@ fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
         assert!(!store.in_transaction());
         is_as_filled(&store, name);
         // Its owner goes on as well.
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         set(&store, "old 0", &In::Int(7)).unwrap();
         store.commit().unwrap();
         assert_eq!(get(&store, "old 0"), Some(Value::Int(7)));

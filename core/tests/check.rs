@@ -54,7 +54,7 @@ fn addr(path: &Path, key: &str) -> u64 {
     )
     .unwrap();
     let root = store.root();
-    let value = store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(key.as_bytes())));
+    let value = store.read(&mut Wait::default(), |r| r.get(root, &Key::Str(key.as_bytes())));
     let Some(Value::Obj(obj)) = value.unwrap() else {
         panic!("no container {key}")
     };
@@ -93,14 +93,14 @@ fn what_was_undone_leaves_nothing_to_find() {
     .unwrap();
     let set = |key: &[u8], value: &[u8]| {
         let (root, key, value) = (store.root(), Key::Str(key), In::Bytes(value));
-        store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &key, &value))
+        store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &key, &value))
     };
     set(b"large", &[7; 20_000]).unwrap();
-    let removed = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let removed = store.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(store.root(), &Key::Str(b"large"))
     });
     assert!(removed.unwrap());
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     set(b"a key of the heap's", b"and a value of the heap's").unwrap();
     store.rollback().unwrap();
     store.close().unwrap();
@@ -455,7 +455,7 @@ fn a_length_beyond_the_store_is_an_error() {
             },
         )
         .unwrap();
-        let read = store.read(&mut Wait::forever(), |r| {
+        let read = store.read(&mut Wait::default(), |r| {
             let Some(Value::Obj(obj)) = r.get(store.root(), &Key::Str(b"items"))? else {
                 panic!("no list");
             };

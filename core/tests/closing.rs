@@ -21,13 +21,13 @@ fn open(path: &Path, durability: Durability) -> Store {
 
 fn set(s: &Store, key: i64, value: i64) -> Result<()> {
     let root = s.root();
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(root, &Key::Int(key), &In::Int(value))
     })
 }
 
 fn get(s: &Store, key: i64) -> Result<Option<Value>> {
-    s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Int(key)))
+    s.read(&mut Wait::default(), |r| r.get(s.root(), &Key::Int(key)))
 }
 
 fn target(s: &Store) -> LockTarget<'static> {
@@ -65,9 +65,9 @@ type Use = (&'static str, fn(&Store) -> Result<()>);
 const USES: &[Use] = &[
     ("read", |s| get(s, 1).map(drop)),
     ("write", |s| set(s, 1, 1)),
-    ("begin", |s| s.begin(&mut Wait::forever()).map(drop)),
+    ("begin", |s| s.begin(&mut Wait::default()).map(drop)),
     ("lock", |s| {
-        s.lock(Actor::Thread, target(s), LockMode::Shared, &mut Wait::forever())
+        s.lock(Actor::Thread, target(s), LockMode::Shared, &mut Wait::default())
     }),
     ("unlock", |s| s.unlock(Actor::Thread, target(s))),
     ("lock_later", |s| {
@@ -93,7 +93,7 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
         let store = open(&path, durability);
         let clone = store.clone();
         store
-            .write(Actor::Thread, &mut Wait::forever(), |w| {
+            .write(Actor::Thread, &mut Wait::default(), |w| {
                 (0..5000).try_for_each(|i| w.set(store.root(), &Key::Int(i), &In::Int(i)))
             })
             .unwrap();
@@ -102,18 +102,18 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
                 Actor::Thread,
                 target(&store),
                 LockMode::Shared,
-                &mut Wait::forever(),
+                &mut Wait::default(),
             )
             .unwrap();
         let handle = store.lock_handle(Actor::Thread, target(&store)).unwrap();
         let obj = store
-            .write(Actor::Thread, &mut Wait::forever(), |w| {
+            .write(Actor::Thread, &mut Wait::default(), |w| {
                 let list = w.new_list()?;
                 w.set(store.root(), &Key::Int(-1), &In::Obj(list))?;
                 Ok(list)
             })
             .unwrap();
-        store.read(&mut Wait::forever(), |r| r.pin(obj)).unwrap();
+        store.read(&mut Wait::default(), |r| r.pin(obj)).unwrap();
         // A thread that has used it lives on.
         let (begun, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
@@ -184,7 +184,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
         let durability = [Durability::None, Durability::Checkpoint, Durability::Commit][round as usize % 3];
         let store = open(&path, durability);
         store
-            .write(Actor::Thread, &mut Wait::forever(), |w| {
+            .write(Actor::Thread, &mut Wait::default(), |w| {
                 (0..200).try_for_each(|i| w.set(store.root(), &Key::Int(i), &In::Int(0)))
             })
             .unwrap();
@@ -208,14 +208,14 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
                             }
                             3 => {
                                 let went = store
-                                    .begin(&mut Wait::forever())
+                                    .begin(&mut Wait::default())
                                     .and_then(|_| set(&store, key, n).and_then(|()| store.commit()));
                                 (went, true)
                             }
                             4 => {
                                 let lock = target(&store);
                                 let went = store
-                                    .lock(Actor::Thread, lock, LockMode::Exclusive, &mut Wait::forever())
+                                    .lock(Actor::Thread, lock, LockMode::Exclusive, &mut Wait::default())
                                     .and_then(|()| store.unlock(Actor::Thread, lock));
                                 (went, false)
                             }

@@ -23,7 +23,7 @@ fn open(path: &Path) -> Store {
 
 fn set(store: &Store, n: i64) {
     let root = store.root();
-    let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(root, &Key::Str(b"n"), &In::Int(n))
     });
     done.unwrap();
@@ -31,7 +31,7 @@ fn set(store: &Store, n: i64) {
 
 fn n_of(store: &Store) -> Option<Value> {
     store
-        .read(&mut Wait::forever(), |r| r.get(store.root(), &Key::Str(b"n")))
+        .read(&mut Wait::default(), |r| r.get(store.root(), &Key::Str(b"n")))
         .unwrap()
 }
 

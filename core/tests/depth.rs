@@ -46,7 +46,7 @@ fn a_million_levels() {
         let mut at = new.root();
         let mut levels = 0;
         while let Some(Value::Obj(next)) = new
-            .read(&mut Wait::forever(), |r| match r.kind(at)? {
+            .read(&mut Wait::default(), |r| match r.kind(at)? {
                 Kind::List => r.item(at, 0),
                 _ => r.get(at, &Key::Str(b"deep")),
             })

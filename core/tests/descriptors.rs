@@ -18,13 +18,13 @@ use support::{again, process, told};
 const LEN: usize = 18_000;
 
 fn set(s: &Store, key: &str, value: &In<'_>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(s.root(), &Key::Str(key.as_bytes()), value)
     })
 }
 
 fn get(s: &Store, key: &str) -> Option<Value> {
-    s.read(&mut Wait::forever(), |r| {
+    s.read(&mut Wait::default(), |r| {
         r.get(s.root(), &Key::Str(key.as_bytes()))
     })
     .unwrap()

@@ -10,7 +10,7 @@ use std::time::Duration;
 fn set(store: &Store, key: &[u8], value: i64) {
     let root = store.root();
     store
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             w.set(root, &Key::Str(key), &In::Int(value))
         })
         .unwrap();
@@ -56,7 +56,7 @@ fn a_request_beside_a_thread_that_takes_the_lock_again_and_again_is_overtaken_by
     };
     let lock = || {
         store
-            .lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::forever())
+            .lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::default())
             .unwrap();
     };
     let unlock = || store.unlock(Actor::Thread, target).unwrap();
@@ -81,7 +81,7 @@ fn a_write_beside_back_to_back_transactions_is_overtaken_by_few() {
     let mut value = 0;
     let counts = overtaken(
         || {
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, b"busy", 1);
             thread::sleep(WORK);
             store.commit().unwrap();

@@ -77,7 +77,7 @@ fn a_store_that_was_cut_short_is_an_error_for_all_and_for_good() {
         cut(&path, pages * 4096);
         is_lost(Model::read(&store), &path, &what);
         is_lost(set(&store, "x", 1), &path, &what);
-        is_lost(store.begin(&mut Wait::forever()), &path, &what);
+        is_lost(store.begin(&mut Wait::default()), &path, &what);
         is_lost(store.sync(), &path, &what);
         is_lost(store.stat().map(drop), &path, &what);
         // Who has not met it yet reads right or meets it now, and must not write: what it cannot see is gone.
@@ -108,7 +108,7 @@ fn a_change_that_meets_a_missing_page_is_not_made() {
         let (store, model) = filled(&path, 2);
         let whole = std::fs::read(&path).unwrap();
         if transaction {
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, "first", 1).unwrap();
         }
         cut(&path, 40 * 4096);
@@ -161,7 +161,7 @@ fn a_sidecar_that_was_cut_short_is_an_error_and_the_last_checkpoint_opens() {
             .is_err();
         let changed = set(&store, "x", 1);
         met |= changed.is_err();
-        if store.begin(&mut Wait::forever()).is_ok() {
+        if store.begin(&mut Wait::default()).is_ok() {
             met |= set(&store, "y", 1).is_err() | store.commit().is_err();
         }
         met |= store.sync().is_err();
@@ -210,7 +210,7 @@ fn a_change_that_cannot_be_undone_is_not_shown() {
     let path = dir.path().join("a.store");
     let (store, model) = filled(&path, 4);
     let other = open(&path);
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     for i in 0..2000 {
         set(&store, &format!("key {i}"), i).unwrap();
     }

@@ -27,25 +27,25 @@ fn open(path: &Path) -> Store {
 /// A pinned dict of one entry, in the root.
 fn pinned(s: &Store) -> Obj {
     let d = s
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             let d = w.new_dict()?;
             w.set(d, &Key::Str(b"x"), &In::str("a string in a segment of its own"))?;
             w.set(s.root(), &Key::Str(b"d"), &In::Obj(d))?;
             Ok(d)
         })
         .unwrap();
-    s.read(&mut Wait::forever(), |r| r.pin(d)).unwrap();
+    s.read(&mut Wait::default(), |r| r.pin(d)).unwrap();
     d
 }
 
 fn length(s: &Store, d: Obj) -> Result<u64> {
-    s.read(&mut Wait::forever(), |r| r.len(d))
+    s.read(&mut Wait::default(), |r| r.len(d))
 }
 
 /// Lets go of the pin and of the last reference.
 fn let_go(s: &Store, d: Obj) {
     s.unpin(d);
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(s.root(), &Key::Str(b"d")).map(drop)
     })
     .unwrap();
@@ -61,13 +61,13 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
     let others: Vec<Obj> = (0..2000)
         .map(|i| {
             let d = store
-                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                .write(Actor::Thread, &mut Wait::default(), |w| {
                     let d = w.new_dict()?;
                     w.set(store.root(), &Key::Int(i), &In::Obj(d))?;
                     Ok(d)
                 })
                 .unwrap();
-            store.read(&mut Wait::forever(), |r| r.pin(d)).unwrap();
+            store.read(&mut Wait::default(), |r| r.pin(d)).unwrap();
             d
         })
         .collect();
@@ -77,7 +77,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
         let sign = dir.path().join(format!("sign{round}"));
         let in_transaction = round % 2 == 1;
         if in_transaction {
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, "in the transaction", round).unwrap();
         }
         // It does nothing with the store until the parent has let go.
@@ -172,12 +172,12 @@ fn a_fork_while_other_threads_are_at_work() {
                     }
                     match t {
                         0 => {
-                            store.begin(&mut Wait::forever()).unwrap();
+                            store.begin(&mut Wait::default()).unwrap();
                             set(store, "t", n).unwrap();
                             store.commit().unwrap();
                         }
                         1 => {
-                            store.read(&mut Wait::forever(), |r| r.pin(d)).unwrap();
+                            store.read(&mut Wait::default(), |r| r.pin(d)).unwrap();
                             store.unpin(d);
                         }
                         _ => set(store, "x", n).unwrap(),
@@ -188,7 +188,7 @@ fn a_fork_while_other_threads_are_at_work() {
         for n in 0..40 {
             let child = process::fork(|| {
                 let done = (0..10).try_for_each(|i| set(&store, "child", i));
-                let pinned = store.read(&mut Wait::forever(), |r| r.pin(d));
+                let pinned = store.read(&mut Wait::default(), |r| r.pin(d));
                 i32::from(done.is_err() || pinned.is_err())
             });
             assert_eq!(process::reap(child), Stop::Exited(0), "child {n}");
@@ -307,7 +307,7 @@ fn a_fork_while_another_thread_closes() {
     let _alone = alone();
     let dir = scratch();
     let store = plain::open(&dir.path().join("a.store"), 60);
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     set(&store, "x", 1).unwrap();
     std::thread::scope(|scope| {
         let (begun, wait) = std::sync::mpsc::channel();

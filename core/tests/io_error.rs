@@ -226,7 +226,7 @@ fn is_refused_everywhere(store: &Store, what: &str) {
     is_poisoned(set(store, "x", 1), what);
     is_poisoned(store.sync(), what);
     is_poisoned(
-        store.begin(&mut Wait::forever()).and_then(|_| set(store, "x", 1)),
+        store.begin(&mut Wait::default()).and_then(|_| set(store, "x", 1)),
         what,
     );
     let _ = store.rollback();

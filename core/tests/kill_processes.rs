@@ -30,14 +30,14 @@ fn options() -> Options {
 }
 
 fn set(s: &Store, k: &str, v: i64) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(s.root(), &Key::Str(k.as_bytes()), &In::Int(v))
     })
 }
 
 fn get(s: &Store, k: &str) -> Option<i64> {
     match s
-        .read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))
+        .read(&mut Wait::default(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))
         .expect("read")
     {
         Some(Value::Int(n)) => Some(n),
@@ -69,34 +69,34 @@ fn neighbour() {
                 Actor::Thread,
                 whole(s.root()),
                 LockMode::Exclusive,
-                &mut Wait::forever(),
+                &mut Wait::default(),
             )
             .expect("lock");
             ready();
             forever();
         }
         "read" => {
-            let _ = s.read(&mut Wait::forever(), |_| -> Result<()> {
+            let _ = s.read(&mut Wait::default(), |_| -> Result<()> {
                 ready();
                 forever()
             });
         }
         "write" => {
-            let _ = s.write(Actor::Thread, &mut Wait::forever(), |w| -> Result<()> {
+            let _ = s.write(Actor::Thread, &mut Wait::default(), |w| -> Result<()> {
                 w.set(s.root(), &Key::Str(b"a"), &In::Int(-1))?;
                 ready();
                 forever()
             });
         }
         "transaction" => {
-            s.begin(&mut Wait::forever()).expect("begin");
+            s.begin(&mut Wait::default()).expect("begin");
             set(&s, "a", -1).expect("set");
             ready();
             forever();
         }
         "fork" => {
             // Its child does nothing, has everything it had, and outlives it.
-            s.begin(&mut Wait::forever()).expect("begin");
+            s.begin(&mut Wait::default()).expect("begin");
             set(&s, "a", -1).expect("set");
             let child = process::fork(|| {
                 std::thread::sleep(Duration::from_secs(600));
@@ -234,7 +234,7 @@ fn a_dead_holder_of_a_lock_frees_it() {
             Actor::Thread,
             whole(s.root()),
             LockMode::Exclusive,
-            &mut Wait::forever(),
+            &mut Wait::default(),
         )
         .unwrap();
         s.unlock(Actor::Thread, whole(s.root())).unwrap();
@@ -358,7 +358,7 @@ fn a_recovery_is_not_held_up_by_a_stopped_reader() {
 fn a_thread_that_ends_inside_a_transaction_undoes_it() {
     let (_dir, _path, store) = fresh();
     store
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             let l = w.new_list()?;
             w.insert(
                 l,
@@ -375,13 +375,13 @@ fn a_thread_that_ends_inside_a_transaction_undoes_it() {
                     Actor::Thread,
                     whole(store.root()),
                     LockMode::Exclusive,
-                    &mut Wait::forever(),
+                    &mut Wait::default(),
                 )
                 .unwrap();
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, "a", -1).unwrap();
             store
-                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                .write(Actor::Thread, &mut Wait::default(), |w| {
                     w.remove(store.root(), &Key::Str(b"l"))
                 })
                 .unwrap();
@@ -389,12 +389,12 @@ fn a_thread_that_ends_inside_a_transaction_undoes_it() {
     });
     assert_eq!(get(&store, "a"), Some(1));
     // The next transaction must not free what the undone one had freed.
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     set(&store, "b", 2).unwrap();
     store.commit().unwrap();
     assert!(
         store
-            .read(&mut Wait::forever(), |r| r
+            .read(&mut Wait::default(), |r| r
                 .contains(store.root(), &Key::Str(b"l")))
             .unwrap()
     );
@@ -409,10 +409,10 @@ fn a_forked_child_uses_the_store_on_its_own() {
             Actor::Thread,
             whole(store.root()),
             LockMode::Shared,
-            &mut Wait::forever(),
+            &mut Wait::default(),
         )
         .unwrap();
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     set(&store, "a", 2).unwrap();
     // Inside the transaction: it is the parent's.
     let child = process::fork(|| {
@@ -457,7 +457,7 @@ fn a_forked_child_uses_the_store_on_its_own() {
     );
     // A child that dies in a transaction of its own.
     let child = process::fork(|| {
-        store.begin(&mut Wait::forever()).expect("begin");
+        store.begin(&mut Wait::default()).expect("begin");
         set(&store, "a", -1).expect("set");
         process::die();
     });

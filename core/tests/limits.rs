@@ -10,13 +10,13 @@ use std::path::Path;
 use support::{again, sys, told};
 
 fn set(s: &Store, n: u32, len: usize) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(s.root(), &Key::Int(n.into()), &In::Bytes(&vec![n as u8; len]))
     })
 }
 
 fn len(s: &Store) -> u64 {
-    s.read(&mut Wait::forever(), |r| r.len(s.root())).unwrap()
+    s.read(&mut Wait::default(), |r| r.len(s.root())).unwrap()
 }
 
 fn open(path: &Path) -> Result<Store> {
@@ -95,7 +95,7 @@ fn small_files(path: &Path) {
     store.sync().unwrap();
     for i in 0..n / 2 {
         store
-            .write(Actor::Thread, &mut Wait::forever(), |w| {
+            .write(Actor::Thread, &mut Wait::default(), |w| {
                 w.remove(store.root(), &Key::Int(i.into())).map(drop)
             })
             .unwrap();

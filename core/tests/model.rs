@@ -119,7 +119,7 @@ impl Run {
             self.work(n);
             if depth < 4 && next(2) == 1 {
                 let (before, stays) = (self.model.clone(), next(2) == 1);
-                self.store().begin(&mut Wait::forever()).unwrap();
+                self.store().begin(&mut Wait::default()).unwrap();
                 let mut inner = next(1 << 20);
                 self.blocks(n, &mut inner, depth + 1);
                 if stays {
@@ -139,13 +139,13 @@ impl Run {
             Event::Work(n) => self.work(n),
             Event::Transaction(n, commit) => {
                 let before = self.model.clone();
-                self.store().begin(&mut Wait::forever()).unwrap();
+                self.store().begin(&mut Wait::default()).unwrap();
                 self.work(n);
                 self.end(commit, before);
             }
             Event::Nested(n, mut shape, commit) => {
                 let before = self.model.clone();
-                self.store().begin(&mut Wait::forever()).unwrap();
+                self.store().begin(&mut Wait::default()).unwrap();
                 self.blocks(n, &mut shape, 0);
                 self.end(commit, before);
             }
@@ -301,7 +301,7 @@ fn threads_with_containers_of_their_own() {
         .iter()
         .map(|name| {
             store
-                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                .write(Actor::Thread, &mut Wait::default(), |w| {
                     let d = w.new_dict()?;
                     w.set(store.root(), &Key::Str(name.as_bytes()), &In::Obj(d))?;
                     Ok(d)

@@ -341,7 +341,7 @@ fn drop_snapshot(store: &Store, life: &Shared, rng: &mut Rng, before: u64) {
 /// Several operations that are there wholly or not at all.
 fn transaction(store: &Store, life: &Shared, rng: &mut Rng) {
     use persist_core::store::Wait;
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     let mut model = life.borrow().model.clone();
     let room = life.borrow().room;
     for _ in 0..1 + rng.below(6) {
@@ -406,7 +406,7 @@ fn a_free_map_that_was_lost_is_learned_anew() {
     .unwrap();
     let set = |store: &Store, i: usize, with: u8| {
         let key = format!("page {i}");
-        let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
             w.set(store.root(), &Key::Str(key.as_bytes()), &In::Bytes(&[with; 3500]))
         });
         done.unwrap();

@@ -75,7 +75,7 @@ impl Both {
         f: impl FnMut(&mut persist_core::store::Writer<'_>) -> persist_core::Result<()>,
     ) {
         self.stores[s]
-            .write(Actor::Thread, &mut Wait::forever(), f)
+            .write(Actor::Thread, &mut Wait::default(), f)
             .unwrap();
     }
 
@@ -107,7 +107,7 @@ impl Both {
             }
         }
         let found = self.stores[s]
-            .read(&mut Wait::forever(), |r| r.get(self.holders[i], &key))
+            .read(&mut Wait::default(), |r| r.get(self.holders[i], &key))
             .unwrap();
         let found = found.map(|v| match v {
             Value::Int(n) => n,
@@ -202,7 +202,7 @@ fn run(seed: u64, steps: usize) {
             }
             _ => {
                 let store = &both.stores[s];
-                store.begin(&mut Wait::forever()).unwrap();
+                store.begin(&mut Wait::default()).unwrap();
                 both.write(s, |w| w.remove(o, &key).map(drop));
                 let new = name((k + 7) % KEYS);
                 both.write(s, |w| {
@@ -224,7 +224,7 @@ fn run(seed: u64, steps: usize) {
                     "within a transaction"
                 );
                 // Noted where it lies only until the end.
-                let found = store.read(&mut Wait::forever(), |r| r.contains(o, &Key::Str(new.as_bytes())));
+                let found = store.read(&mut Wait::default(), |r| r.contains(o, &Key::Str(new.as_bytes())));
                 assert!(found.unwrap());
                 if rng.bool() {
                     store.commit().unwrap();
@@ -257,7 +257,7 @@ fn readers_never_meet_a_value_of_another_key() {
     let root = store.root();
     let write = |f: &mut dyn FnMut(&mut persist_core::store::Writer<'_>) -> persist_core::Result<()>| {
         store
-            .write(Actor::Thread, &mut Wait::forever(), |w| f(w))
+            .write(Actor::Thread, &mut Wait::default(), |w| f(w))
             .unwrap();
     };
     let done = AtomicBool::new(false);
@@ -276,7 +276,7 @@ fn readers_never_meet_a_value_of_another_key() {
                         assert_eq!(n >> 32, k, "{text}");
                         seen += 1;
                     } else if let Some(Value::Int(n)) =
-                        store.read(&mut Wait::forever(), |r| r.get(root, &key)).unwrap()
+                        store.read(&mut Wait::default(), |r| r.get(root, &key)).unwrap()
                     {
                         assert_eq!(n >> 32, k, "{text}");
                     }
@@ -309,7 +309,7 @@ fn items_at_a_glance_are_those_of_the_list() {
     let write =
         |s: usize, f: &mut dyn FnMut(&mut persist_core::store::Writer<'_>) -> persist_core::Result<()>| {
             stores[s]
-                .write(Actor::Thread, &mut Wait::forever(), |w| f(w))
+                .write(Actor::Thread, &mut Wait::default(), |w| f(w))
                 .unwrap();
         };
     write(0, &mut |w| {
@@ -322,7 +322,7 @@ fn items_at_a_glance_are_those_of_the_list() {
     for n in 0..6000i64 {
         let (s, len) = (rng.usize(0..2), model.len() as i64);
         // A glance is for a thread that comes back.
-        let there = stores[s].read(&mut Wait::forever(), |r| r.len(list));
+        let there = stores[s].read(&mut Wait::default(), |r| r.len(list));
         assert_eq!(there.unwrap(), len as u64);
         let text = text_of(n);
         let item = if n % 3 == 0 { In::str(&text) } else { In::Int(n) };

@@ -32,7 +32,7 @@ fn salvaged(old: &Path, new: &Path) -> (Store, Salvaged) {
 
 fn under(store: &Store, key: &str) -> Obj {
     let root = store.root();
-    match store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(key.as_bytes()))) {
+    match store.read(&mut Wait::default(), |r| r.get(root, &Key::Str(key.as_bytes()))) {
         Ok(Some(Value::Obj(obj))) => obj,
         other => panic!("{key}: {other:?}"),
     }
@@ -71,7 +71,7 @@ fn a_damaged_newest_meta_page_falls_back_to_the_other() {
     image.save(&old);
     let (store, done) = salvaged(&old, &new);
     assert_eq!((done.checkpoint, done.lost), (meta.checkpoint - 1, 0));
-    let after = store.read(&mut Wait::forever(), |r| {
+    let after = store.read(&mut Wait::default(), |r| {
         r.contains(store.root(), &Key::Str(b"after"))
     });
     assert!(

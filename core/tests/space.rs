@@ -29,7 +29,7 @@ fn open_helped(dir: &Path) -> Store {
 }
 
 fn write<R>(s: &Store, f: impl FnMut(&mut Writer<'_>) -> persist_core::store::Result<R>) -> R {
-    s.write(Actor::Thread, &mut Wait::forever(), f).unwrap()
+    s.write(Actor::Thread, &mut Wait::default(), f).unwrap()
 }
 
 fn file(s: &Store) -> u64 {
@@ -141,7 +141,7 @@ fn a_dict_that_is_replaced_in_transactions_takes_no_more() {
     let dir = scratch();
     let s = open(dir.path());
     steady("transactions", &s, 60, |_| {
-        s.begin(&mut Wait::forever()).unwrap();
+        s.begin(&mut Wait::default()).unwrap();
         replace_dict(&s, 30_000);
         s.commit().unwrap();
     });
@@ -194,7 +194,7 @@ fn entries_that_are_added_singly_take_no_more() {
 /// Steps of the same size that free everything that waits.
 fn free_all(s: &Store) -> u64 {
     let mut steps = 1;
-    while s.free_some(16, &mut Wait::forever()).unwrap() {
+    while s.free_some(16, &mut Wait::default()).unwrap() {
         steps += 1;
     }
     assert_eq!(s.stat().unwrap().orphans, 0);
@@ -294,9 +294,9 @@ fn a_helper_frees_what_waits_when_the_store_is_quiet() {
 fn nothing_is_freed_in_a_transaction() {
     let dir = scratch();
     let s = open(dir.path());
-    s.begin(&mut Wait::forever()).unwrap();
-    assert!(s.free_some(1, &mut Wait::forever()).is_err());
+    s.begin(&mut Wait::default()).unwrap();
+    assert!(s.free_some(1, &mut Wait::default()).is_err());
     s.commit().unwrap();
-    assert!(!s.free_some(1, &mut Wait::forever()).unwrap());
+    assert!(!s.free_some(1, &mut Wait::default()).unwrap());
     s.close().unwrap();
 }

@@ -14,13 +14,13 @@ fn fresh() -> (tempfile::TempDir, Store) {
 }
 
 fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(o, &Key::Str(k.as_bytes()), &v)
     })
 }
 
 fn get(s: &Store, o: Obj, k: &str) -> Result<Option<Value>> {
-    s.read(&mut Wait::forever(), |r| r.get(o, &Key::Str(k.as_bytes())))
+    s.read(&mut Wait::default(), |r| r.get(o, &Key::Str(k.as_bytes())))
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn values_survive_reopening_with_and_without_the_sidecar() {
     set(&s, root, "s", In::str("a longer string than a word")).unwrap();
     set(&s, root, "f", In::Float(2.5)).unwrap();
     let child = s
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             let d = w.new_dict()?;
             w.set(d, &Key::Int(1), &In::Bool(true))?;
             w.set(root, &Key::Str(b"d"), &In::Obj(d))?;
@@ -45,7 +45,7 @@ fn values_survive_reopening_with_and_without_the_sidecar() {
         assert_eq!(get(&s, s.root(), "i").unwrap(), Some(Value::Int(-7)));
         assert_eq!(get(&s, s.root(), "d").unwrap(), Some(Value::Obj(child)));
         let v = s
-            .read(&mut Wait::forever(), |r| r.get(child, &Key::Float(1.0)))
+            .read(&mut Wait::default(), |r| r.get(child, &Key::Float(1.0)))
             .unwrap();
         assert_eq!(v, Some(Value::Bool(true)));
         s.check().unwrap();
@@ -59,7 +59,7 @@ fn a_failed_closure_leaves_nothing() {
     let (_dir, s) = fresh();
     let root = s.root();
     set(&s, root, "x", In::Int(1)).unwrap();
-    let r: Result<()> = s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let r: Result<()> = s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(root, &Key::Str(b"x"), &In::Int(2))?;
         let l = w.new_list()?;
         w.set(root, &Key::Str(b"l"), &In::Obj(l))?;
@@ -80,7 +80,7 @@ fn transactions_are_seen_wholly_or_not_at_all() {
     std::thread::scope(|t| {
         t.spawn(|| {
             for i in 1..300 {
-                s.begin(&mut Wait::forever()).unwrap();
+                s.begin(&mut Wait::default()).unwrap();
                 set(&s, root, "a", In::Int(i)).unwrap();
                 std::thread::yield_now();
                 set(&s, root, "b", In::Int(i)).unwrap();
@@ -90,7 +90,7 @@ fn transactions_are_seen_wholly_or_not_at_all() {
         t.spawn(|| {
             for _ in 0..300 {
                 let (a, b) = s
-                    .read(&mut Wait::forever(), |r| {
+                    .read(&mut Wait::default(), |r| {
                         Ok((r.get(root, &Key::Str(b"a"))?, r.get(root, &Key::Str(b"b"))?))
                     })
                     .unwrap();
@@ -98,7 +98,7 @@ fn transactions_are_seen_wholly_or_not_at_all() {
             }
         });
     });
-    s.begin(&mut Wait::forever()).unwrap();
+    s.begin(&mut Wait::default()).unwrap();
     set(&s, root, "a", In::Int(-1)).unwrap();
     assert_eq!(get(&s, root, "a").unwrap(), Some(Value::Int(-1)));
     s.rollback().unwrap();
@@ -115,13 +115,13 @@ fn a_thread_that_ends_during_a_transaction_of_another_leaves_no_locks() {
         let ((locked, is_locked), (begun, is_begun)) = (mpsc::channel(), mpsc::channel());
         let s = &s;
         let first = scope.spawn(move || {
-            s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut Wait::forever())
+            s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut Wait::default())
                 .unwrap();
             locked.send(()).unwrap();
             is_begun.recv().unwrap();
         });
         is_locked.recv().unwrap();
-        s.begin(&mut Wait::forever()).unwrap();
+        s.begin(&mut Wait::default()).unwrap();
         begun.send(()).unwrap();
         first.join().unwrap();
         s.commit().unwrap();
@@ -148,7 +148,7 @@ fn locks_keep_others_changes_out() {
         key: Some(Key::Str(b"y")),
     };
     set(&s, root, "x", In::Int(0)).unwrap();
-    s.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::forever())
+    s.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::default())
         .unwrap();
     set(&s, root, "x", In::Int(1)).unwrap();
     std::thread::scope(|t| {
@@ -186,7 +186,7 @@ fn a_pinned_object_outlives_its_last_reference() {
     let (_dir, s) = fresh();
     let root = s.root();
     let l = s
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             let l = w.new_list()?;
             w.insert(l, 0, &In::Int(5))?;
             w.set(root, &Key::Str(b"l"), &In::Obj(l))?;
@@ -194,18 +194,18 @@ fn a_pinned_object_outlives_its_last_reference() {
             Ok(l)
         })
         .unwrap();
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(root, &Key::Str(b"l"))
     })
     .unwrap();
     assert_eq!(
-        s.read(&mut Wait::forever(), |r| r.item(l, 0)).unwrap(),
+        s.read(&mut Wait::default(), |r| r.item(l, 0)).unwrap(),
         Some(Value::Int(5))
     );
     s.unpin(l);
     s.gc().unwrap();
     assert!(matches!(
-        s.read(&mut Wait::forever(), |r| r.kind(l)),
+        s.read(&mut Wait::default(), |r| r.kind(l)),
         Err(Error::Gone(_))
     ));
     s.check().unwrap();
@@ -216,7 +216,7 @@ fn cycles_are_collected() {
     let (_dir, s) = fresh();
     let root = s.root();
     let a = s
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             let (a, b) = (w.new_dict()?, w.new_object("m:C")?);
             w.set(a, &Key::Str(b"b"), &In::Obj(b))?;
             w.set(b, &Key::Str(b"a"), &In::Obj(a))?;
@@ -224,14 +224,14 @@ fn cycles_are_collected() {
             Ok(a)
         })
         .unwrap();
-    assert_eq!(s.read(&mut Wait::forever(), |r| r.kind(a)).unwrap(), Kind::Dict);
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    assert_eq!(s.read(&mut Wait::default(), |r| r.kind(a)).unwrap(), Kind::Dict);
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(root, &Key::Str(b"a"))
     })
     .unwrap();
     s.gc().unwrap();
     assert!(matches!(
-        s.read(&mut Wait::forever(), |r| r.kind(a)),
+        s.read(&mut Wait::default(), |r| r.kind(a)),
         Err(Error::Gone(_))
     ));
     s.check().unwrap();
@@ -245,7 +245,7 @@ fn many_entries_grow_and_shrink() {
     for i in 0..n {
         set(&s, root, &format!("key number {i}"), In::Int(i)).unwrap();
     }
-    assert_eq!(s.read(&mut Wait::forever(), |r| r.len(root)).unwrap(), n as u64);
+    assert_eq!(s.read(&mut Wait::default(), |r| r.len(root)).unwrap(), n as u64);
     s.sync().unwrap();
     for i in 0..n {
         assert_eq!(
@@ -254,7 +254,7 @@ fn many_entries_grow_and_shrink() {
         );
     }
     for i in 0..n {
-        s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        s.write(Actor::Thread, &mut Wait::default(), |w| {
             w.remove(root, &Key::Str(format!("key number {i}").as_bytes()))
         })
         .unwrap();
@@ -301,12 +301,12 @@ fn a_thread_ends_that_used_several_stores() {
                     Actor::Thread,
                     locked(s),
                     LockMode::Exclusive,
-                    &mut Wait::forever(),
+                    &mut Wait::default(),
                 )
                 .unwrap();
             }
             // One ends inside a transaction, and not of the store that was used last.
-            all[1].begin(&mut Wait::forever()).unwrap();
+            all[1].begin(&mut Wait::default()).unwrap();
             set(&all[1], all[1].root(), "x", In::Int(2)).unwrap();
             get(&all[0], all[0].root(), "x").unwrap();
         })

@@ -22,7 +22,7 @@ fn fresh() -> (tempfile::TempDir, Store) {
 }
 
 fn begin(s: &Store) -> persist_core::store::Block {
-    s.begin(&mut Wait::forever()).unwrap()
+    s.begin(&mut Wait::default()).unwrap()
 }
 
 fn set(s: &Store, k: &str, v: In<'_>) -> Result<()> {
@@ -30,13 +30,13 @@ fn set(s: &Store, k: &str, v: In<'_>) -> Result<()> {
 }
 
 fn set_in(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(o, &Key::Str(k.as_bytes()), &v)
     })
 }
 
 fn get(s: &Store, k: &str) -> Result<Option<Value>> {
-    s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))
+    s.read(&mut Wait::default(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))
 }
 
 fn int(s: &Store, k: &str) -> Option<i64> {
@@ -48,7 +48,7 @@ fn int(s: &Store, k: &str) -> Option<i64> {
 }
 
 fn a_dict(s: &Store, k: &str) -> Obj {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         let d = w.new_dict()?;
         for i in 0..200 {
             w.set(d, &Key::Int(i), &In::str("a text that has a segment of its own"))?;
@@ -60,7 +60,7 @@ fn a_dict(s: &Store, k: &str) -> Obj {
 }
 
 fn remove(s: &Store, k: &str) {
-    let removed = s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let removed = s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(s.root(), &Key::Str(k.as_bytes()))
     });
     assert!(removed.unwrap());
@@ -114,7 +114,7 @@ fn an_inner_block_is_undone_alone() {
             assert_eq!((int(s, "x"), int(s, "y")), (Some(1), Some(4)));
             assert_eq!(get(s, "outer").unwrap(), None);
             assert_eq!(get(s, "kept").unwrap(), Some(Value::Obj(kept)));
-            let len = s.read(&mut Wait::forever(), |r| r.len(kept)).unwrap();
+            let len = s.read(&mut Wait::default(), |r| r.len(kept)).unwrap();
             assert_eq!(len, 200);
             sound(s);
         };
@@ -144,7 +144,7 @@ fn after_a_conflict_the_transaction_is_dead_until_its_outermost_block_is_left() 
                     Actor::Thread,
                     whole(locked),
                     LockMode::Exclusive,
-                    &mut Wait::forever(),
+                    &mut Wait::default(),
                 )
                 .unwrap();
             held.send(()).unwrap();
@@ -166,7 +166,7 @@ fn after_a_conflict_the_transaction_is_dead_until_its_outermost_block_is_left() 
         for _ in 0..2 {
             refused(set(&s, "x", In::Int(2)));
             refused(get(&s, "x").map(|_| ()));
-            refused(s.begin(&mut Wait::forever()).map(|_| ()));
+            refused(s.begin(&mut Wait::default()).map(|_| ()));
             refused(s.lock(
                 Actor::Thread,
                 whole(s.root()),
@@ -220,13 +220,13 @@ fn two_tasks_of_a_thread_share_no_transaction() {
         let write = set(&s, "x", In::Int(2));
         assert!(matches!(write, Err(Error::OtherTask { .. })), "{write:?}");
         // It reads what was committed.
-        let read = s.read(&mut Wait::forever(), |r| {
+        let read = s.read(&mut Wait::default(), |r| {
             Ok((r.len(d)?, r.get(d, &Key::Str(b"x"))?))
         });
         assert_eq!(read.unwrap(), (200, None));
-        let untouched = s.read(&mut Wait::forever(), |r| r.len(e));
+        let untouched = s.read(&mut Wait::default(), |r| r.len(e));
         assert_eq!(untouched.unwrap(), 200);
-        let block = s.begin(&mut Wait::forever());
+        let block = s.begin(&mut Wait::default());
         assert!(matches!(block, Err(Error::OtherTask { .. })), "{block:?}");
         let none = s.rollback();
         assert!(matches!(none, Err(Error::Invalid { .. })), "{none:?}");
@@ -252,11 +252,11 @@ fn two_tasks_of_a_thread_share_no_lock() {
     let (_dir, s) = fresh();
     let d = a_dict(&s, "d");
     let lock = |mode, wait: &mut Wait<'_>| s.lock(Actor::Thread, whole(d), mode, wait);
-    as_task(1, || lock(LockMode::Exclusive, &mut Wait::forever()).unwrap());
+    as_task(1, || lock(LockMode::Exclusive, &mut Wait::default()).unwrap());
     let started = Instant::now();
     let queued = as_task(2, || {
         for mode in [LockMode::Exclusive, LockMode::Shared] {
-            let met = lock(mode, &mut Wait::forever());
+            let met = lock(mode, &mut Wait::default());
             assert!(matches!(met, Err(Error::OtherTask { .. })), "{met:?}");
             let met = lock(mode, &mut Wait::never());
             assert!(matches!(met, Err(Error::Timeout { .. })), "{met:?}");
@@ -320,7 +320,7 @@ fn a_thread_that_ends_leaves_no_locks_of_its_tasks() {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             set_task(3);
-            s.lock(Actor::Thread, whole(d), LockMode::Exclusive, &mut Wait::forever())
+            s.lock(Actor::Thread, whole(d), LockMode::Exclusive, &mut Wait::default())
                 .unwrap();
         });
         // The end of a scope does not wait for what a thread does at its end; a join does.

@@ -37,7 +37,7 @@ fn lock(store: &Store) -> Result<()> {
         Actor::Thread,
         root(store),
         LockMode::Exclusive,
-        &mut Wait::forever(),
+        &mut Wait::default(),
     )
 }
 
@@ -47,7 +47,7 @@ fn unlock(store: &Store) {
 
 fn change(store: &Store) -> Result<()> {
     let root = store.root();
-    store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    store.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(root, &Key::Int(1), &In::Int(1))
     })
 }
@@ -58,13 +58,13 @@ type Reach = fn(&Store) -> Result<()>;
 
 const LOCK: Hold = (lock, unlock);
 const TRANSACTION: Hold = (
-    |s| s.begin(&mut Wait::forever()).map(drop),
+    |s| s.begin(&mut Wait::default()).map(drop),
     |s| s.rollback().unwrap(),
 );
 
 const FOR_LOCK: Reach = |s| lock(s).inspect(|()| unlock(s));
 const FOR_CHANGE: Reach = change;
-const FOR_TRANSACTION: Reach = |s| s.begin(&mut Wait::forever()).and_then(|_| s.rollback());
+const FOR_TRANSACTION: Reach = |s| s.begin(&mut Wait::default()).and_then(|_| s.rollback());
 
 /// Thread i holds store i as told, and reaches for the next one: how each ended.
 fn ring(stores: &[Store], players: &[(Hold, Reach)]) -> Vec<Result<()>> {
@@ -146,7 +146,7 @@ fn a_circle_that_goes_through_a_thread_of_one_store_is_found() {
             Actor::Thread,
             keyed(key),
             LockMode::Exclusive,
-            &mut Wait::forever(),
+            &mut Wait::default(),
         )
     };
     let give = |key| y.unlock(Actor::Thread, keyed(key)).unwrap();

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(store) = Store::open(&file.path, &options) else {
         return;
     };
-    let wait = &mut Wait::forever();
+    let wait = &mut Wait::default();
     let mut cursor = 0;
     while let Ok(Some(entry)) = store.read(wait, |r| r.next(store.root(), cursor)) {
         assert!(entry.cursor > cursor, "a cursor that does not move on");

@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(store) = Store::open(&file.path, &Options::default()) else {
         return;
     };
-    let _ = store.read(&mut Wait::forever(), |r| r.next(store.root(), 0));
+    let _ = store.read(&mut Wait::default(), |r| r.next(store.root(), 0));
     let _ = store.snapshots();
     let _ = store.close();
 });

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(store) = Store::open(&file.path, &Options::default()) else {
         return;
     };
-    let wait = &mut Wait::forever();
+    let wait = &mut Wait::default();
     let (mut met, mut all, mut i, mut left) = (HashSet::from([store.root().id]), vec![store.root()], 0, MOST);
     while let Some(&obj) = all.get(i) {
         i += 1;

@@ -21,7 +21,7 @@ struct Streams {
 fn set(store: &Store, key: &str, value: &In<'_>) {
     let key = Key::Str(key.as_bytes());
     store
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             w.set(store.root(), &key, value)
         })
         .unwrap();
@@ -63,7 +63,7 @@ fn n_of(path: &Path) -> Option<Value> {
 
 fn n_in(store: &Store) -> Option<Value> {
     store
-        .read(&mut Wait::forever(), |r| r.get(store.root(), &Key::Str(b"n")))
+        .read(&mut Wait::default(), |r| r.get(store.root(), &Key::Str(b"n")))
         .unwrap()
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct HeapMem {
     pub(crate) mem: MemPages,
     /// Calls of `set_u64` and `set_bytes` so far.
     pub(crate) logged: usize,
-    /// Calls of `breathe` so far.
+    /// Calls of `yield_to_readers` so far.
     pub(crate) breaths: usize,
 }
 
@@ -83,7 +83,7 @@ impl PagesMut for HeapMem {
     fn take_deferred(&mut self) -> Vec<Addr> {
         self.mem.take_deferred()
     }
-    fn breathe(&mut self) -> Result<()> {
+    fn yield_to_readers(&mut self) -> Result<()> {
         self.breaths += 1;
         Ok(())
     }

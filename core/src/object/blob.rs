@@ -46,7 +46,7 @@ const FAN: u64 = (heap::MAX_SEGMENT / 8) as u64;
 const MAX_HEIGHT: usize = 4;
 /// Leaves that one call of `free` frees: 4 GiB.
 const FREE_MAX: u64 = 1 << 20;
-/// Pieces written between two calls of `breathe`.
+/// Pieces written between two calls of `yield_to_readers`.
 const BREATH: u64 = 64;
 
 /// Whether the first byte of a scalar segment says that it is the root of a blob.
@@ -189,7 +189,7 @@ pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<A
             break;
         }
         if n % BREATH == 0 {
-            w.breathe()?;
+            w.yield_to_readers()?;
         }
     }
     let root = heap::alloc(w, ROOT_SIZE)?;

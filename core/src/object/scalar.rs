@@ -31,7 +31,7 @@ pub const ASCII: u8 = 1;
 pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
 
 const HEADER: usize = 8;
-/// Bytes of text checked at a time, with a call of `breathe` after each part.
+/// Bytes of text checked at a time, with a call of `yield_to_readers` after each part.
 const CHECKED: usize = 256 * 1024;
 
 /// What a scalar segment holds.
@@ -439,7 +439,7 @@ fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
         at += n;
         if at >= breath {
             breath = at + CHECKED / 2;
-            w.breathe()?;
+            w.yield_to_readers()?;
         }
     }
     Ok(())

@@ -155,7 +155,7 @@ pub trait PagesMut: Pages {
 
     /// Lets waiting readers in. Only where the operation has not yet changed anything a reader can
     /// reach (while a large value is being written into fresh memory).
-    fn breathe(&mut self) -> Result<()> {
+    fn yield_to_readers(&mut self) -> Result<()> {
         Ok(())
     }
 

@@ -52,14 +52,14 @@ fn open(path: &Path) -> Arc<Pager> {
 }
 
 fn change<R>(p: &Pager, f: impl FnOnce(&mut super::WriteSection<'_>) -> Result<R>) -> Result<R> {
-    let mut s = p.write(&mut Wait::forever())?;
+    let mut s = p.write(&mut Wait::default())?;
     let r = f(&mut s)?;
     s.commit();
     Ok(r)
 }
 
 fn word(p: &Pager, at: Addr) -> u64 {
-    p.read(&mut Wait::forever()).unwrap().u64_at(at).unwrap()
+    p.read(&mut Wait::default()).unwrap().u64_at(at).unwrap()
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_was_written_is_there_after_reopening() {
     .unwrap();
     assert_eq!(word(&p, page.addr() + 8), 42);
     p.close().unwrap();
-    assert!(matches!(p.read(&mut Wait::forever()), Err(Error::Closed)));
+    assert!(matches!(p.read(&mut Wait::default()), Err(Error::Closed)));
     drop(p);
     let p = open(&path);
     assert_eq!(word(&p, page.addr() + 8), 42);
@@ -101,7 +101,7 @@ fn an_error_undoes_the_section() {
         Err(Error::NoKey)
     });
     assert!(r.is_err());
-    let s = p.read(&mut Wait::forever()).unwrap();
+    let s = p.read(&mut Wait::default()).unwrap();
     assert_eq!(s.bytes(page.addr() + 16, 12).unwrap(), b"hello, world");
     assert_eq!(s.u64_at(sb::NEXT_PAGE).unwrap(), 2);
 }
@@ -155,14 +155,14 @@ fn a_transaction_commits_or_rolls_back_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
     let page = change(&p, |s| s.alloc_page()).unwrap();
-    p.begin(&mut Wait::forever()).unwrap();
+    p.begin(&mut Wait::default()).unwrap();
     change(&p, |s| s.set_u64(page.addr(), 1)).unwrap();
     change(&p, |s| s.set_u64(page.addr() + 8, 2)).unwrap();
     assert_eq!(word(&p, page.addr()), 1);
-    assert!(p.checkpoint(&mut Wait::forever()).is_err());
+    assert!(p.checkpoint(&mut Wait::default()).is_err());
     p.rollback().unwrap();
     assert_eq!((word(&p, page.addr()), word(&p, page.addr() + 8)), (0, 0));
-    p.begin(&mut Wait::forever()).unwrap();
+    p.begin(&mut Wait::default()).unwrap();
     change(&p, |s| s.set_u64(page.addr(), 1)).unwrap();
     p.commit_section(|_| Ok(())).unwrap();
     assert_eq!(word(&p, page.addr()), 1);
@@ -184,7 +184,7 @@ fn every_checkpoint_is_whole_on_disk_whatever_comes_after() {
             }
             change(&p, |s| s.set_u64(page.addr() + 8, round * 1000 + i as u64)).unwrap();
         }
-        p.checkpoint(&mut Wait::forever()).unwrap();
+        p.checkpoint(&mut Wait::default()).unwrap();
         let want: Vec<u64> = pages.iter().map(|a| word(&p, a.addr() + 8)).collect();
         // Changes after the checkpoint must not reach it.
         for page in pages.iter().step_by(3) {
@@ -203,7 +203,7 @@ fn every_checkpoint_is_whole_on_disk_whatever_comes_after() {
         }
         for _ in 0..3 {
             change(&q, |s| s.set_u64(pages[0].addr() + 8, 6)).unwrap();
-            q.checkpoint(&mut Wait::forever()).unwrap();
+            q.checkpoint(&mut Wait::default()).unwrap();
         }
         assert!(q.page_stat().free_pages > 0);
         q.close().unwrap();
@@ -224,7 +224,7 @@ fn the_file_does_not_grow_without_bound_under_checkpoints() {
         for page in &pages {
             change(&p, |s| s.set_u64(page.addr() + 8, round)).unwrap();
         }
-        p.checkpoint(&mut Wait::forever()).unwrap();
+        p.checkpoint(&mut Wait::default()).unwrap();
     }
     let pages = p.page_stat().file_pages;
     assert!(pages < 1000, "{pages} pages for 100");
@@ -247,10 +247,10 @@ fn freed_pages_come_back_zeroed() {
         Err(Error::NoKey)
     });
     assert!(r.is_err());
-    p.checkpoint(&mut Wait::forever()).unwrap();
+    p.checkpoint(&mut Wait::default()).unwrap();
     let again = change(&p, |s| s.alloc_page()).unwrap();
     assert_eq!(again, page);
-    let s = p.read(&mut Wait::forever()).unwrap();
+    let s = p.read(&mut Wait::default()).unwrap();
     assert_eq!(s.bytes(page.addr(), PAGE_SIZE).unwrap(), &[0; PAGE_SIZE][..]);
     assert_eq!(s.u64_at(sb::FREE_PAGES).unwrap(), 0);
 }
@@ -275,13 +275,13 @@ fn readers_and_writers_in_threads_never_see_half_a_change() {
         }
         t.spawn(|| {
             for _ in 0..20_000 {
-                let s = p.read(&mut Wait::forever()).unwrap();
+                let s = p.read(&mut Wait::default()).unwrap();
                 assert_eq!(s.u64_at(page.addr()).unwrap(), s.u64_at(page.addr() + 8).unwrap());
             }
         });
         t.spawn(|| {
             for _ in 0..20 {
-                p.checkpoint(&mut Wait::forever()).unwrap();
+                p.checkpoint(&mut Wait::default()).unwrap();
             }
         });
     });
@@ -292,7 +292,7 @@ fn readers_and_writers_in_threads_never_see_half_a_change() {
 fn a_wait_is_bounded_and_names_the_holder() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
-    p.begin(&mut Wait::forever()).unwrap();
+    p.begin(&mut Wait::default()).unwrap();
     std::thread::scope(|t| {
         t.spawn(|| {
             assert!(matches!(
@@ -321,7 +321,7 @@ fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
     for page in &pages {
         change(&p, |s| s.free_page(*page)).unwrap();
     }
-    p.checkpoint(&mut Wait::forever()).unwrap();
+    p.checkpoint(&mut Wait::default()).unwrap();
     let before = p.check_pages().unwrap().reached;
     p.release_free_pages().unwrap();
     // The same epoch: released, used and written.
@@ -394,7 +394,7 @@ fn who_came_too_late_gives_back_only_what_is_its_own() {
 fn the_latch_that_was_waited_for_in_vain_stays_with_its_owner() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
-    p.begin(&mut Wait::forever()).unwrap();
+    p.begin(&mut Wait::default()).unwrap();
     let owner = p.latch().owner();
     assert!(owner.is_some());
     for at_most in [0, 1] {

@@ -159,7 +159,7 @@ impl Store {
         let debt = &self.inner.debt;
         let pages = if before.waits { debt.get() } else { 0 };
         let taken = used(w)?.saturating_sub(before.used);
-        let entries = budget(before, taken, pages, self.pager().frees_when_quiet());
+        let entries = budget(before, taken, pages, self.pager().frees_when_idle());
         if !step(w, entries)? {
             debt.set(0);
             return Ok(None);

@@ -203,11 +203,11 @@ impl Hooks for LockHooks {
 
 impl Env for Store {
     fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
-        let mut wait = at_most.map_or_else(Wait::forever, Wait::at_most);
+        let mut wait = at_most.map_or_else(Wait::default, Wait::at_most);
         let pager = self.pager();
         pager.outside_sections()?;
         pager.with_latch(&mut wait, || {
-            pager.bury_threads()?;
+            pager.release_ended_threads()?;
             let table = table(pager)?;
             finish_deferred(pager, &table)?;
             f(&table)
@@ -227,7 +227,7 @@ impl Env for Store {
     }
 
     fn bury(&self, owner: &Owner) -> Result<()> {
-        self.pager().bury_process(owner.slot)
+        self.pager().recover_if_dead(owner.slot)
     }
 
     fn sleep(&self, signal: u32, expected: u32, at_most: Duration) {
@@ -302,7 +302,7 @@ impl Store {
     /// # let dir = tempfile::tempdir()?;
     /// let store = Store::open(dir.path().join("a.store"), &Options::default())?;
     /// let x = LockTarget { obj: store.root(), key: Some(Key::Str(b"x")) };
-    /// store.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::forever())?;
+    /// store.lock(Actor::Thread, x, LockMode::Exclusive, &mut Wait::default())?;
     /// assert_eq!(store.locks()?.len(), 2); // the entry, and the intention on its dict
     /// store.unlock(Actor::Thread, x)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -6,8 +6,8 @@
 //! # let path = dir.path().join("visits.store");
 //! let store = Store::open(&path, &Options::default())?;
 //! let root = store.root();
-//! store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
-//! let visits = store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(b"visits")))?;
+//! store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(b"visits"), &In::Int(1)))?;
+//! let visits = store.read(&mut Wait::default(), |r| r.get(root, &Key::Str(b"visits")))?;
 //! assert_eq!(visits, Some(Value::Int(1)));
 //! store.close()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -235,7 +235,7 @@ impl Store {
     /// `Error::Poisoned` after a failed flush; `Error::Invalid` inside a transaction.
     pub fn sync(&self) -> Result<()> {
         self.pager().outside_sections()?;
-        self.pager().checkpoint(&mut Wait::forever())
+        self.pager().checkpoint(&mut Wait::default())
     }
 
     /// From now on this opening wants a bound on loss (`Options::max_age`) that is no longer than this.
@@ -256,7 +256,7 @@ impl Store {
         while !collection.done {
             Wait::go_on()?;
             let mut step = collection;
-            collection = self.write(Actor::Thread, &mut Wait::forever(), |w| {
+            collection = self.write(Actor::Thread, &mut Wait::default(), |w| {
                 step = collection;
                 step.step(w, 4096)?;
                 Ok(step)
@@ -271,7 +271,7 @@ impl Store {
     /// Those of any read.
     pub fn stat(&self) -> Result<Stat> {
         let page = self.pager().page_stat();
-        let orphans = self.read(&mut Wait::forever(), |r| r.u64_at(sb::ORPHAN_COUNT))?;
+        let orphans = self.read(&mut Wait::default(), |r| r.u64_at(sb::ORPHAN_COUNT))?;
         Ok(Stat {
             checkpoint: page.checkpoint,
             file_pages: page.file_pages,
@@ -293,7 +293,7 @@ impl Store {
         // It takes longer than writers wait for a reader.
         let pager = self.pager();
         let _latch = pager.hold_latch(pager.bound());
-        self.read(&mut Wait::forever(), |r| graph::check_graph(r))
+        self.read(&mut Wait::default(), |r| graph::check_graph(r))
     }
 
     /// Verifies the pages beneath: both checkpoints on disk, the live pages, the free map. Keeps everybody
@@ -406,7 +406,7 @@ impl Store {
             return;
         };
         let sound = self.check().and_then(|graph| {
-            self.read(&mut Wait::forever(), |r| {
+            self.read(&mut Wait::default(), |r| {
                 graph
                     .containers
                     .iter()
@@ -451,7 +451,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
     if let Some(root) = pager.read_held(found)? {
         return Ok(root);
     }
-    let mut section = pager.write(&mut Wait::forever())?;
+    let mut section = pager.write(&mut Wait::default())?;
     // Another process may have been quicker.
     let root = match found(&section)? {
         Some(root) => root,

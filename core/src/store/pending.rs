@@ -43,7 +43,7 @@ impl Store {
         let mut ran = false;
         let done = pager.with_latch(&mut Wait::never(), || {
             ran = true;
-            pager.bury_threads()?;
+            pager.release_ended_threads()?;
             let table = table(pager)?;
             finish_deferred(pager, &table)?;
             f(&table, &mut wakes)
@@ -124,7 +124,7 @@ impl Store {
                 }
                 for owner in blockers {
                     if self.pager().is_dead(owner.slot, owner.generation) {
-                        let _ = self.pager().bury_process(owner.slot);
+                        let _ = self.pager().recover_if_dead(owner.slot);
                     }
                 }
                 Ok(false)

@@ -243,7 +243,7 @@ impl Store {
         word: Word,
         find: impl FnOnce(&Reader<'_>) -> Option<(Addr, Addr)>,
     ) -> bool {
-        let Some(mut section) = self.pager().try_lone() else {
+        let Some(mut section) = self.pager().try_in_place() else {
             return false;
         };
         let Some((at, time_at)) = find(&section) else {
@@ -273,7 +273,7 @@ impl Store {
     ) -> Result<R> {
         let done = self.write_unsettled(actor, wait, f)?;
         if self.must_settle() {
-            self.settle(&mut Wait::forever())?;
+            self.settle(&mut Wait::default())?;
         }
         Ok(done)
     }

@@ -6,12 +6,12 @@
 //! # let path = dir.path().join("a.store");
 //! let store = Store::open(&path, &Options::default())?;
 //! let root = store.root();
-//! let set = |n| store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &Key::Str(b"n"), &In::Int(n)));
+//! let set = |n| store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(b"n"), &In::Int(n)));
 //! set(1)?;
 //! store.snapshot("before")?;
 //! set(2)?;
 //! let before = store.open_snapshot("before")?;
-//! let n = before.read(&mut Wait::forever(), |r| r.get(before.root(), &Key::Str(b"n")))?;
+//! let n = before.read(&mut Wait::default(), |r| r.get(before.root(), &Key::Str(b"n")))?;
 //! assert_eq!(n, Some(Value::Int(1)));
 //! before.close()?;
 //! store.drop_snapshot("before")?;

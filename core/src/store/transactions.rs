@@ -19,12 +19,12 @@ impl Store {
     /// let store = Store::open(dir.path().join("a.store"), &Options::default())?;
     /// let root = store.root();
     /// let set = |key: &'static [u8]| {
-    ///     store.write(Actor::Thread, &mut Wait::forever(), |w| w.set(root, &Key::Str(key), &In::Int(1)))
+    ///     store.write(Actor::Thread, &mut Wait::default(), |w| w.set(root, &Key::Str(key), &In::Int(1)))
     /// };
-    /// let has = |key: &'static [u8]| store.read(&mut Wait::forever(), |r| r.contains(root, &Key::Str(key)));
-    /// store.begin(&mut Wait::forever())?;
+    /// let has = |key: &'static [u8]| store.read(&mut Wait::default(), |r| r.contains(root, &Key::Str(key)));
+    /// store.begin(&mut Wait::default())?;
     /// set(b"x")?;
-    /// store.begin(&mut Wait::forever())?;
+    /// store.begin(&mut Wait::default())?;
     /// set(b"y")?;
     /// store.rollback()?;
     /// store.commit()?;
@@ -48,7 +48,7 @@ impl Store {
         }
         let block = self.pager().begin(wait)?;
         if self.pager().depth() == 1
-            && let Ok(found) = self.read(&mut Wait::forever(), |r| Before::of(r))
+            && let Ok(found) = self.read(&mut Wait::default(), |r| Before::of(r))
         {
             self.inner.debt.begin(found);
         }
@@ -64,7 +64,7 @@ impl Store {
     pub fn commit(&self) -> Result<()> {
         self.commit_unsettled()?;
         if self.must_settle() {
-            self.settle(&mut Wait::forever())?;
+            self.settle(&mut Wait::default())?;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Store {
     pub fn end(&self, block: Block, commit: bool) -> Result<()> {
         self.end_unsettled(block, commit)?;
         if commit && self.must_settle() {
-            self.settle(&mut Wait::forever())?;
+            self.settle(&mut Wait::default())?;
         }
         Ok(())
     }

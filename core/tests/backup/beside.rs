@@ -131,7 +131,7 @@ fn backups_while_threads_write_hold_whole_transactions() {
                     if from == to {
                         continue;
                     }
-                    store.begin(&mut Wait::forever()).unwrap();
+                    store.begin(&mut Wait::default()).unwrap();
                     set(store, &from, &In::Int(int(&from) - 1));
                     set(store, &to, &In::Int(int(&to) + 1));
                     store.commit().unwrap();

@@ -37,7 +37,7 @@ fn at(path: &Path, name: &str) -> Store {
 }
 
 fn set(store: &Store, key: &str, value: &In<'_>) {
-    let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(store.root(), &Key::Str(key.as_bytes()), value)
     });
     done.unwrap();
@@ -46,7 +46,7 @@ fn set(store: &Store, key: &str, value: &In<'_>) {
 fn get(store: &Store, key: &str) -> Option<Value> {
     let key = Key::Str(key.as_bytes());
     store
-        .read(&mut Wait::forever(), |r| r.get(store.root(), &key))
+        .read(&mut Wait::default(), |r| r.get(store.root(), &key))
         .unwrap()
 }
 

@@ -24,7 +24,7 @@ use persist_core::store::{Actor, Error, Result, Store, Wait};
 /// Draws, runs and mirrors one operation.
 pub fn step(store: &Store, m: &mut Model, rng: &mut Rng, room: usize) -> Result<Op> {
     let op = m.draw(rng, room);
-    let made = store.write(Actor::Thread, &mut Wait::forever(), |w| m.run(w, &op))?;
+    let made = store.write(Actor::Thread, &mut Wait::default(), |w| m.run(w, &op))?;
     m.apply(&op, &made);
     Ok(op)
 }

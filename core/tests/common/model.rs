@@ -159,7 +159,7 @@ impl Model {
 
     /// Reads a store's whole graph.
     pub fn read(store: &Store) -> Result<Model> {
-        store.read(&mut Wait::forever(), |r| {
+        store.read(&mut Wait::default(), |r| {
             let mut m = Model {
                 root: store.root().id.0,
                 nodes: HashMap::new(),

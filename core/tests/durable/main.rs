@@ -39,7 +39,7 @@ fn beside(path: &Path, what: &str) -> PathBuf {
 
 fn set(store: &Store, key: &str, n: i64) -> Result<(), Error> {
     let root = store.root();
-    store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    store.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(root, &Key::Str(key.as_bytes()), &In::Int(n))
     })
 }
@@ -47,7 +47,7 @@ fn set(store: &Store, key: &str, n: i64) -> Result<(), Error> {
 fn get(store: &Store, key: &str) -> Option<Value> {
     let root = store.root();
     store
-        .read(&mut Wait::forever(), |r| r.get(root, &Key::Str(key.as_bytes())))
+        .read(&mut Wait::default(), |r| r.get(root, &Key::Str(key.as_bytes())))
         .unwrap()
 }
 

@@ -46,7 +46,7 @@ fn is_unknown(done: Result<(), Error>, what: &str) {
 
 fn count(store: &Store, list: Obj) -> Vec<Value> {
     store
-        .read(&mut Wait::forever(), |r| {
+        .read(&mut Wait::default(), |r| {
             (0..r.len(list)?).map(|i| Ok(r.item(list, i)?.unwrap())).collect()
         })
         .unwrap()
@@ -66,7 +66,7 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         };
         let store = Store::open(&path, &short).unwrap();
         let root = store.root();
-        let mut wait = Wait::forever();
+        let mut wait = Wait::default();
         let list = store
             .write(Actor::Thread, &mut wait, |w| {
                 let list = w.new_list()?;
@@ -99,7 +99,7 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         assert!(!store.in_transaction());
         assert!(matches!(store.commit(), Err(Error::Invalid { .. })));
         // A change that changes nothing waits for those before.
-        let nothing = || store.write(Actor::Thread, &mut Wait::forever(), |_| Ok(()));
+        let nothing = || store.write(Actor::Thread, &mut Wait::default(), |_| Ok(()));
         is_unknown(nothing(), &what);
         // So does another thread.
         std::thread::scope(|s| {
@@ -136,7 +136,7 @@ fn what_is_replayed_has_its_times_of_change() {
     let path = dir.path().join("a.store");
     let store = open(&path);
     let root = store.root();
-    let mut forever = Wait::forever();
+    let mut forever = Wait::default();
     let (list, object, dict) = store
         .write(Actor::Thread, &mut forever, |w| {
             let (list, object, dict) = (w.new_list()?, w.new_object("m.C")?, w.new_dict()?);
@@ -181,7 +181,7 @@ fn what_is_replayed_has_its_times_of_change() {
         }),
         ("a time", list, &|w, n| w.set_mtime(list, 1_000_000 + n as u64)),
     ];
-    let mtime = |s: &Store, obj| s.read(&mut Wait::forever(), |r| r.mtime(obj)).unwrap();
+    let mtime = |s: &Store, obj| s.read(&mut Wait::default(), |r| r.mtime(obj)).unwrap();
     for (i, (what, obj, change)) in changes.iter().enumerate() {
         for in_transaction in [false, true] {
             store.sync().unwrap();

@@ -107,7 +107,7 @@ fn open(path: &Path) -> Store {
 }
 
 fn set(s: &Store, key: &str, value: In<'_>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(s.root(), &Key::Str(key.as_bytes()), &value)
     })
 }
@@ -138,7 +138,7 @@ fn fill(store: &Store, model: &mut Model, rng: &mut Rng) {
             Val::Str(format!("filling {n}").into_bytes(), false),
             New::Val(Val::Bytes(bytes)),
         );
-        match store.write(Actor::Thread, &mut Wait::forever(), |w| model.run(w, &op)) {
+        match store.write(Actor::Thread, &mut Wait::default(), |w| model.run(w, &op)) {
             Ok(made) => model.apply(&op, &made),
             Err(Error::NoSpace { .. }) => {
                 compare(store, model, "after a failed change");
@@ -159,7 +159,7 @@ fn keys(model: &Model) -> Vec<Val> {
 
 fn remove(store: &Store, model: &mut Model, key: &Val, what: &str) {
     let op = Op::Remove(model.root, key.clone());
-    let made = store.write(Actor::Thread, &mut Wait::forever(), |w| model.run(w, &op));
+    let made = store.write(Actor::Thread, &mut Wait::default(), |w| model.run(w, &op));
     model.apply(&op, &made.unwrap_or_else(|e| panic!("{what}: removing: {e}")));
 }
 
@@ -255,7 +255,7 @@ fn a_transaction_that_meets_the_full_disk_rolls_back_wholly() {
     }
     for round in 0..6u64 {
         disk.leave(20 * round);
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         let mut inner = model.clone();
         let failed = loop {
             match step(&store, &mut inner, &mut rng, usize::MAX) {
@@ -378,10 +378,10 @@ fn removing_in_a_transaction_works_on_a_full_disk() {
         }
     }
     for i in 0..100 {
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         for key in [format!("old {i}"), format!("old {}", 399 - i)] {
             store
-                .write(Actor::Thread, &mut Wait::forever(), |w| {
+                .write(Actor::Thread, &mut Wait::default(), |w| {
                     w.remove(store.root(), &Key::Str(key.as_bytes()))
                 })
                 .unwrap_or_else(|e| panic!("{key}: {e}"));

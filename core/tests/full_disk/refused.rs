@@ -6,7 +6,7 @@ use persist_core::check;
 use persist_core::store::{Actor, Error, In, Key, Result, Store, Wait};
 
 fn remove(s: &Store, key: &str) -> Result<bool> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(s.root(), &Key::Str(key.as_bytes()))
     })
 }
@@ -16,7 +16,7 @@ fn fill(s: &Store, n: usize) {
     for i in 0..n {
         set(s, &format!("entry {i}"), In::Bytes(&vec![i as u8; 9000])).unwrap();
     }
-    let done = s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let done = s.write(Actor::Thread, &mut Wait::default(), |w| {
         let dict = w.new_dict()?;
         w.set(s.root(), &Key::Str(b"tree"), &In::Obj(dict))?;
         for i in 0..2000 {
@@ -30,7 +30,7 @@ fn fill(s: &Store, n: usize) {
 fn refused(s: &Store, bytes: usize, in_transaction: bool) {
     let value = vec![9u8; bytes];
     if in_transaction {
-        s.begin(&mut Wait::forever()).unwrap();
+        s.begin(&mut Wait::default()).unwrap();
     }
     let done = set(s, "refused", In::Bytes(&value));
     assert!(matches!(done, Err(Error::NoSpace { .. })), "{done:?}");
@@ -84,7 +84,7 @@ fn what_a_removal_left_to_be_freed_is_room() {
         };
         let store = open(&disk.path());
         let tree = || {
-            let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+            let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
                 let dict = w.new_dict()?;
                 w.set(store.root(), &Key::Str(b"tree"), &In::Obj(dict))?;
                 for i in 0..1000 {
@@ -104,7 +104,7 @@ fn what_a_removal_left_to_be_freed_is_room() {
         // A transaction is not tried again by itself.
         for _ in 0..2 {
             if in_transaction {
-                store.begin(&mut Wait::forever()).unwrap();
+                store.begin(&mut Wait::default()).unwrap();
             }
             done = set(&store, "value", In::Bytes(&value));
             match (in_transaction, &done) {

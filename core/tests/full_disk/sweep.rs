@@ -26,7 +26,7 @@ fn beside(path: &Path, name: &str) -> PathBuf {
 }
 
 fn in_transaction(s: &Store, act: impl FnOnce() -> Result<()>) -> Result<()> {
-    s.begin(&mut Wait::forever())?;
+    s.begin(&mut Wait::default())?;
     match act() {
         Ok(()) => s.commit(),
         Err(e) => {
@@ -130,7 +130,7 @@ const CASES: &[Case] = &[
         stride: 1,
         act: |_, slot| {
             let store = opened(slot);
-            let dicts = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+            let dicts = store.write(Actor::Thread, &mut Wait::default(), |w| {
                 let all = (0..300).map(|_| w.new_dict()).collect::<Result<Vec<_>>>()?;
                 for (i, d) in all.iter().enumerate() {
                     w.set(store.root(), &Key::Int(i as i64), &In::Obj(*d))?;
@@ -138,7 +138,7 @@ const CASES: &[Case] = &[
                 Ok(all)
             })?;
             for d in dicts {
-                store.read(&mut Wait::forever(), |r| r.pin(d))?;
+                store.read(&mut Wait::default(), |r| r.pin(d))?;
             }
             Ok(())
         },

@@ -47,7 +47,7 @@ fn writers_and_checkpointers_are_killed() {
     let path = dir.path().join("a.store");
     let store = Store::open(&path, &options()).unwrap();
     for i in 0..WRITERS {
-        let made = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        let made = store.write(Actor::Thread, &mut Wait::default(), |w| {
             let (d, l) = (w.new_dict()?, w.new_list()?);
             w.set(d, &Key::Str(b"list"), &In::Obj(l))?;
             w.set(store.root(), &Key::Str(name(i).as_bytes()), &In::Obj(d))

@@ -111,7 +111,7 @@ impl Model {
 
     /// What is in the store.
     pub(super) fn read(store: &Store, part: Obj) -> Model {
-        let read = store.read(&mut Wait::forever(), |r| {
+        let read = store.read(&mut Wait::default(), |r| {
             let mut model = Model::default();
             for k in 0..KEYS {
                 let value = match r.get(part, &Key::Int(k as i64))? {
@@ -174,7 +174,7 @@ fn make(w: &mut Writer<'_>, part: Obj, change: &Change) -> Result<()> {
 }
 
 pub(super) fn run(store: &Store, part: Obj, operation: &Operation) -> Result<()> {
-    let lone = |c: &Change| store.write(Actor::Thread, &mut Wait::forever(), |w| make(w, part, c));
+    let lone = |c: &Change| store.write(Actor::Thread, &mut Wait::default(), |w| make(w, part, c));
     match operation {
         Operation::Lone(c) => lone(c),
         Operation::Locked(c) => {
@@ -182,26 +182,26 @@ pub(super) fn run(store: &Store, part: Obj, operation: &Operation) -> Result<()>
                 obj: store.root(),
                 key: Some(Key::Str(b"shared")),
             };
-            store.lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::forever())?;
+            store.lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::default())?;
             lone(c)?;
             store.unlock(Actor::Thread, target)
         }
         Operation::Together(all) => {
-            store.begin(&mut Wait::forever())?;
+            store.begin(&mut Wait::default())?;
             all.iter().try_for_each(lone)?;
             store.commit()
         }
         Operation::Partly([before, undone, after]) => {
-            store.begin(&mut Wait::forever())?;
+            store.begin(&mut Wait::default())?;
             before.iter().try_for_each(lone)?;
-            store.begin(&mut Wait::forever())?;
+            store.begin(&mut Wait::default())?;
             undone.iter().try_for_each(lone)?;
             store.rollback()?;
             after.iter().try_for_each(lone)?;
             store.commit()
         }
         Operation::Undone(all) => {
-            store.begin(&mut Wait::forever())?;
+            store.begin(&mut Wait::default())?;
             all.iter().try_for_each(lone)?;
             store.rollback()
         }

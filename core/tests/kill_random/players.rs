@@ -25,7 +25,7 @@ pub(super) fn part(store: &Store, writer: usize) -> Obj {
     let name = name(writer);
     the_list(
         store
-            .read(&mut Wait::forever(), |r| {
+            .read(&mut Wait::default(), |r| {
                 r.get(store.root(), &Key::Str(name.as_bytes()))
             })
             .expect("read"),

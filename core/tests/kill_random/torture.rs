@@ -41,7 +41,7 @@ const STEPS: &[(&str, &str)] = &[
     ("snapshot.apart", "checkpoint"),
     ("snapshot.dropped", "checkpoint"),
     ("close.checkpointed", "checkpoint"),
-    ("recover.bury", "recovery"),
+    ("recover.process", "recovery"),
     ("recover.begun", "recovery"),
     ("recover.shared", "recovery"),
     ("recover.undone", "recovery"),

@@ -23,7 +23,7 @@ pub(super) fn number(state: &State) -> u64 {
 pub(super) fn stand_by(store: &Store) {
     State::of(store);
     let mtime = store
-        .read(&mut Wait::forever(), |r| r.mtime(store.root()))
+        .read(&mut Wait::default(), |r| r.mtime(store.root()))
         .expect("read");
     say("here");
     let mut line = String::new();
@@ -49,18 +49,18 @@ fn say(text: &str) {
 
 /// A change, a lock, a transaction.
 fn go_on(s: &Store, mtime: u64) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set_mtime(s.root(), mtime)
     })?;
     let b = LockTarget {
         obj: s.root(),
         key: Some(Key::Str(b"b")),
     };
-    s.lock(Actor::Thread, b, LockMode::Exclusive, &mut Wait::forever())?;
+    s.lock(Actor::Thread, b, LockMode::Exclusive, &mut Wait::default())?;
     s.unlock(Actor::Thread, b)?;
     // Nothing that takes memory: what a rolled back transaction leaves in pages that are free again, `State` counts.
-    s.begin(&mut Wait::forever())?;
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.begin(&mut Wait::default())?;
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set_mtime(s.root(), mtime + 1)
     })?;
     s.rollback()

@@ -87,7 +87,7 @@ fn stepped() {
     let store = asked().expect("a store");
     // A thread has its slot, code is linked, before the first mark.
     let warm = || {
-        let read = store.read(&mut Wait::forever(), |r| r.len(store.root()));
+        let read = store.read(&mut Wait::default(), |r| r.len(store.root()));
         read.expect("read");
         (case.begin)(&store).expect("what comes before");
     };

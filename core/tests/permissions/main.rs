@@ -129,7 +129,7 @@ fn neighbour() {
             while sweeps < 20 || !stop.exists() {
                 // All values of a checkpoint are the same.
                 let all: Vec<Option<i64>> = store
-                    .read(&mut Wait::forever(), |r| {
+                    .read(&mut Wait::default(), |r| {
                         (0..200)
                             .map(
                                 |i| match r.get(store.root(), &Key::Str(format!("k{i}").as_bytes()))? {
@@ -149,7 +149,7 @@ fn neighbour() {
         }
         "die" => {
             let store = open(&path, 20);
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, "dead", 1).unwrap();
             process::die();
         }
@@ -297,13 +297,13 @@ fn a_reader_never_sees_two_checkpoints_at_once() {
     let store = open(&path, 20);
     mode(&path, 0o644);
     let round = |n: i64| {
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         for i in 0..200 {
             set(&store, &format!("k{i}"), n).unwrap();
         }
         let fill = vec![n as u8; 300_000];
         store
-            .write(Actor::Thread, &mut Wait::forever(), |w| {
+            .write(Actor::Thread, &mut Wait::default(), |w| {
                 w.set(store.root(), &Key::Str(b"fill"), &In::Bytes(&fill))
             })
             .unwrap();

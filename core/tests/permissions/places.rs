@@ -270,7 +270,7 @@ fn a_filesystem_that_is_not_known_is_refused() {
     let dir = scratch();
     let local = Store::open(dir.path().join("a.store"), &options(false)).unwrap();
     local
-        .write(Actor::Thread, &mut Wait::forever(), |_| Ok(()))
+        .write(Actor::Thread, &mut Wait::default(), |_| Ok(()))
         .unwrap();
     local.close().unwrap();
 }

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
     let mut made = 0;
-    let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
         // Nobody else's operation comes between the states.
         let (op, model) = {
             let mut l = lock(life);
@@ -59,7 +59,7 @@ fn operate(store: &Store, life: &Shared, waits: bool) {
 }
 
 fn transaction(store: &Store, life: &Shared, waits: bool, rng: &mut Rng) {
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     let mut model = (*lock(life).last().1).clone();
     let room = lock(life).room;
     for _ in 0..1 + rng.below(6) {

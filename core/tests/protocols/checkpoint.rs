@@ -139,7 +139,7 @@ fn a_flip_whose_owner_died_before_the_epoch_is_finished() {
 const IDLE: u64 = 0;
 const WRITING: u64 = 2;
 
-/// page/checkpoint/phases.rs: `take_checkpoint`, `carry_on_for_the_dead`, `leave_checkpoint`. A process is dead, and
+/// page/checkpoint/phases.rs: `take_checkpoint`, `resume_for_dead_owner`, `leave_checkpoint`. A process is dead, and
 /// may have been running a checkpoint.
 struct Runners {
     owner: AtomicU64,

@@ -6,7 +6,7 @@ use crate::raw::sync::{AtomicU64, Ordering};
 use loom::thread;
 use std::sync::Arc;
 
-/// page/recovery/process_recovery.rs: `bury`. The process in the slot died with the latch and half a change.
+/// page/recovery/process_recovery.rs: `recover_process`. The process in the slot died with the latch and half a change.
 struct Dead {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
@@ -80,7 +80,7 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
     );
 }
 
-/// A process slot whose process died, and the word of one of its threads (page/recovery/process_recovery.rs: `bury`;
+/// A process slot whose process died, and the word of one of its threads (page/recovery/process_recovery.rs: `recover_process`;
 /// page/shared/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). Who lives in it holds its
 /// byte.
 struct Slot {

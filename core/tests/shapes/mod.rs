@@ -65,7 +65,7 @@ pub fn make(shape: &str, path: &Path) {
 }
 
 pub fn write<R>(store: &Store, f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> R {
-    store.write(Actor::Thread, &mut Wait::forever(), f).unwrap()
+    store.write(Actor::Thread, &mut Wait::default(), f).unwrap()
 }
 
 fn text(bytes: &[u8]) -> In<'_> {
@@ -238,10 +238,10 @@ pub fn close_circle(store: &Store, depth: u64) {
         Ok(Some(Value::Obj(obj))) => obj,
         other => panic!("no list: {other:?}"),
     };
-    let outermost = list(store.read(&mut Wait::forever(), |r| r.get(root, &Key::Str(b"deep"))));
+    let outermost = list(store.read(&mut Wait::default(), |r| r.get(root, &Key::Str(b"deep"))));
     let mut at = outermost;
     for _ in 1..depth {
-        at = list(store.read(&mut Wait::forever(), |r| r.item(at, 0)));
+        at = list(store.read(&mut Wait::default(), |r| r.item(at, 0)));
     }
     write(store, |w| w.insert(at, 0, &In::Obj(outermost)));
 }

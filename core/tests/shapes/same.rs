@@ -5,7 +5,7 @@ use persist_core::store::{Kind, Large, LargeKind, Obj, Reader, Result, Step, Sto
 use std::collections::HashMap;
 
 fn read<R>(store: &Store, f: impl FnMut(&Reader<'_>) -> Result<R>) -> R {
-    store.read(&mut Wait::forever(), f).unwrap()
+    store.read(&mut Wait::default(), f).unwrap()
 }
 
 fn whole(store: &Store, large: &Large) -> (LargeKind, Vec<u8>) {

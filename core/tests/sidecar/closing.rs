@@ -32,7 +32,7 @@ fn closing_waits_for_a_transaction_of_another_thread() {
     let (begun, end) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, "a", 1).unwrap();
             begun.wait();
             end.wait();
@@ -71,11 +71,11 @@ fn closing_while_threads_are_at_work_leaves_nothing_behind() {
                     for n in 0.. {
                         let done = if t == 0 {
                             store
-                                .begin(&mut Wait::forever())
+                                .begin(&mut Wait::default())
                                 .and_then(|_| set(store, "t", n).and_then(|()| store.commit()))
                         } else {
                             set(store, "x", n).and_then(|()| {
-                                store.read(&mut Wait::forever(), |r| r.len(store.root()).map(drop))
+                                store.read(&mut Wait::default(), |r| r.len(store.root()).map(drop))
                             })
                         };
                         match done {
@@ -114,7 +114,7 @@ fn an_abandoned_transaction_goes_with_the_last_handle() {
         scope.spawn(|| {
             {
                 let mine = store.clone();
-                mine.begin(&mut Wait::forever()).unwrap();
+                mine.begin(&mut Wait::default()).unwrap();
                 set(&mine, "a", 1).unwrap();
             }
             begun.wait();

@@ -79,7 +79,7 @@ fn neighbour() {
         }
         "increment" => {
             for _ in 0..1000 {
-                store.begin(&mut Wait::forever()).unwrap();
+                store.begin(&mut Wait::default()).unwrap();
                 let n = get(&store, "n").unwrap_or(0);
                 set(&store, "n", n + 1).unwrap();
                 store.commit().unwrap();
@@ -110,7 +110,7 @@ fn neighbour() {
             std::thread::sleep(Duration::from_secs(600));
         }
         "transaction" => {
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             set(&store, "neighbour", 2).unwrap();
             eprintln!("ready");
             std::thread::sleep(Duration::from_secs(600));

@@ -110,7 +110,7 @@ fn namespaces_share_a_store() {
         };
         let mut own = 0;
         while neighbour.child.try_wait().unwrap().is_none() {
-            store.begin(&mut Wait::forever()).unwrap();
+            store.begin(&mut Wait::default()).unwrap();
             let n = get(&store, "n").unwrap_or(0);
             set(&store, "n", n + 1).unwrap();
             store.commit().unwrap();
@@ -165,7 +165,7 @@ fn waits_across_namespaces_last_as_long_as_they_should() {
         };
         let mut waiter = Neighbour::new(&flags, dir.path(), "wait").unwrap();
         waiter.says("opened");
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         std::fs::write(dir.path().join("here/begun"), "").unwrap();
         let said = waiter.says("timeout");
         assert_eq!(

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 
 fn set(store: &Store, key: &str, value: &In<'_>) {
-    let done = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(store.root(), &Key::Str(key.as_bytes()), value)
     });
     done.unwrap();
@@ -28,7 +28,7 @@ fn set(store: &Store, key: &str, value: &In<'_>) {
 
 fn get(store: &Store, key: &str) -> Option<Value> {
     store
-        .read(&mut Wait::forever(), |r| {
+        .read(&mut Wait::default(), |r| {
             r.get(store.root(), &Key::Str(key.as_bytes()))
         })
         .unwrap()

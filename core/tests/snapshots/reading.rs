@@ -41,7 +41,7 @@ fn what_is_refused_says_why() {
             Err(Error::NoSnapshot { .. })
         ));
     }
-    store.begin(&mut Wait::forever()).unwrap();
+    store.begin(&mut Wait::default()).unwrap();
     assert!(matches!(store.snapshot("three"), Err(Error::Invalid { .. })));
     assert!(matches!(store.drop_snapshot("one"), Err(Error::Invalid { .. })));
     store.rollback().unwrap();
@@ -78,17 +78,17 @@ fn an_open_snapshot_is_for_reading_and_cannot_be_dropped() {
         assert_eq!(s.stat().unwrap().checkpoint, taken.checkpoint);
         assert_eq!(get(s, "a"), Some(Value::Int(1)));
         let root = s.root();
-        let e = s.write(Actor::Thread, &mut Wait::forever(), |w| {
+        let e = s.write(Actor::Thread, &mut Wait::default(), |w| {
             w.set(root, &Key::Str(b"a"), &In::Int(3))
         });
         assert!(matches!(e, Err(Error::ReadOnly)));
-        assert!(matches!(s.begin(&mut Wait::forever()), Err(Error::ReadOnly)));
+        assert!(matches!(s.begin(&mut Wait::default()), Err(Error::ReadOnly)));
         assert!(matches!(s.sync(), Err(Error::ReadOnly)));
         assert!(matches!(s.snapshot("t"), Err(Error::ReadOnly)));
         let target = LockTarget { obj: root, key: None };
-        let e = s.lock(Actor::Thread, target, LockMode::Shared, &mut Wait::forever());
+        let e = s.lock(Actor::Thread, target, LockMode::Shared, &mut Wait::default());
         assert!(matches!(e, Err(Error::Invalid { .. })), "{e:?}");
-        s.read(&mut Wait::forever(), |r| r.pin(root)).unwrap();
+        s.read(&mut Wait::default(), |r| r.pin(root)).unwrap();
         s.unpin(root);
         s.unlock_all(Actor::Thread).unwrap();
         assert!(s.locks().unwrap().is_empty());
@@ -109,7 +109,7 @@ fn an_open_snapshot_is_for_reading_and_cannot_be_dropped() {
 }
 
 fn get_closed(s: &Store) -> persist_core::Result<Option<Value>> {
-    s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(b"a")))
+    s.read(&mut Wait::default(), |r| r.get(s.root(), &Key::Str(b"a")))
 }
 
 /// A file that grows each time the child looks.

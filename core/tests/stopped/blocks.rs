@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A transaction that puts a generation, with inner blocks before, between and after that are undone.
 pub(super) fn put_with_blocks(store: &Store, generation: i64) -> Result<()> {
-    store.begin(&mut Wait::forever())?;
+    store.begin(&mut Wait::default())?;
     undone(store, -generation, 2)?;
     put(store, generation - 1, true)?;
     undone(store, -generation - 1, 0)?;
@@ -28,14 +28,14 @@ pub(super) fn put_with_blocks(store: &Store, generation: i64) -> Result<()> {
 /// A block that is undone, with `depth` blocks in it that are undone, too, and one that was committed into it.
 fn undone(store: &Store, generation: i64, depth: u32) -> Result<()> {
     let root = store.root();
-    store.begin(&mut Wait::forever())?;
+    store.begin(&mut Wait::default())?;
     put(store, generation, true)?;
     if depth > 0 {
         undone(store, generation - 10, depth - 1)?;
         put(store, generation, true)?;
     }
     // New pages, and the last references to old containers.
-    store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    store.write(Actor::Thread, &mut Wait::default(), |w| {
         let much = w.new_dict()?;
         for i in 0..300 {
             w.set(
@@ -63,7 +63,7 @@ pub(super) fn shown(store: &Store) -> i64 {
 pub(super) fn put_next(store: &Store) {
     let generation = shown(store) + 1;
     if generation % 3 == 0 {
-        store.begin(&mut Wait::forever()).unwrap();
+        store.begin(&mut Wait::default()).unwrap();
         put_with_blocks(store, -generation - 100).unwrap();
         store.rollback().unwrap();
     }

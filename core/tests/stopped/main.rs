@@ -66,7 +66,7 @@ fn put(store: &Store, generation: i64, as_transaction: bool) -> Result<()> {
             w.set(root, &key("l"), &In::Obj(list))
         },
     ];
-    let mut forever = Wait::forever();
+    let mut forever = Wait::default();
     if as_transaction {
         store.begin(&mut forever)?;
         for step in steps {
@@ -140,7 +140,7 @@ fn look(r: &Reader<'_>, root: Obj) -> Result<std::result::Result<i64, String>> {
 }
 
 fn shown(store: &Store) -> i64 {
-    let found = store.read(&mut Wait::forever(), |r| look(r, store.root()));
+    let found = store.read(&mut Wait::default(), |r| look(r, store.root()));
     found
         .unwrap_or_else(|e| panic!("{e}"))
         .unwrap_or_else(|torn| panic!("torn: {torn}"))
@@ -155,7 +155,7 @@ fn the_child() {
     process::die_with_parent();
     let path = std::env::var(STORE).unwrap();
     let store = open(Path::new(&path));
-    let mut forever = Wait::forever();
+    let mut forever = Wait::default();
     let next = || shown(&store) + 1;
     match role.as_str() {
         "stop in a read" => {

@@ -43,13 +43,13 @@ pub fn change_signed(sidecar: &Path, at: u64, by: u64) -> u64 {
 }
 
 pub fn set(s: &Store, key: &str, value: i64) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), |w| {
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set(s.root(), &Key::Str(key.as_bytes()), &In::Int(value))
     })
 }
 
 pub fn get(s: &Store, key: &str) -> Result<Option<i64>> {
-    let found = s.read(&mut Wait::forever(), |r| {
+    let found = s.read(&mut Wait::default(), |r| {
         r.get(s.root(), &Key::Str(key.as_bytes()))
     })?;
     Ok(match found {

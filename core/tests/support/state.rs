@@ -22,7 +22,7 @@ pub struct State {
 impl State {
     /// Reads everything.
     pub fn of(store: &Store) -> State {
-        let read = store.read(&mut Wait::forever(), |r| {
+        let read = store.read(&mut Wait::default(), |r| {
             Ok(State {
                 content: content(r, store.root())?,
                 segments: segments(r)?,
@@ -39,7 +39,7 @@ impl State {
             let opened = store.open_snapshot(&s.name).expect("open a snapshot");
             opened.check().expect("a sound snapshot");
             opened.check_pages().expect("a whole snapshot");
-            let read = opened.read(&mut Wait::forever(), |r| content(r, opened.root()));
+            let read = opened.read(&mut Wait::default(), |r| content(r, opened.root()));
             state.snapshots.push((s.name, read.expect("read a snapshot")));
         }
         state
@@ -139,7 +139,7 @@ pub fn sound(store: &Store) -> std::result::Result<(), String> {
     // carried on.
     let probe = Key::Str(b"a probe that was not there before");
     let set = |bytes: &[u8]| {
-        store.write(Actor::Thread, &mut Wait::forever(), |w| {
+        store.write(Actor::Thread, &mut Wait::default(), |w| {
             w.set(store.root(), &probe, &In::Bytes(bytes))
         })
     };
@@ -151,7 +151,7 @@ pub fn sound(store: &Store) -> std::result::Result<(), String> {
         store.sync().map_err(say)?;
     }
     store
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             w.remove(store.root(), &probe)
         })
         .map_err(say)?;

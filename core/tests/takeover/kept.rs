@@ -84,7 +84,7 @@ fn an_open_transaction_does_not_hold_up_the_end_of_a_process() {
         let (say, wait) = std::sync::mpsc::channel::<()>();
         let (begun, other) = (&begun, &other);
         threads.spawn(move || {
-            other.begin(&mut Wait::forever()).unwrap();
+            other.begin(&mut Wait::default()).unwrap();
             begun.wait();
             let _ = wait.recv();
         });

@@ -113,12 +113,12 @@ fn act(w: &mut Writer<'_>, node: Obj, seed: u64, n: u64) -> Result<()> {
 }
 
 fn write<R>(store: &Store, mut f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
-    store.write(Actor::Thread, &mut Wait::forever(), |w| f(w))
+    store.write(Actor::Thread, &mut Wait::default(), |w| f(w))
 }
 
 /// Several operations in one transaction, the last of which counts `order`; the number it got.
 fn together(store: &Store, node: Obj, seed: u64, n: u64) -> Result<i64> {
-    store.begin(&mut Wait::forever())?;
+    store.begin(&mut Wait::default())?;
     let done = write(store, |w| act(w, node, seed, n)).and_then(|()| {
         write(store, |w| {
             let order = part(w, store.root(), "order")?;

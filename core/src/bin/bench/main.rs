@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn forever() -> Wait<'static> {
-    Wait::forever()
+    Wait::default()
 }
 
 fn io(what: &str) -> impl Fn(std::io::Error) -> persist_core::Error + '_ {

@@ -7,8 +7,8 @@
 mod check;
 mod copy;
 mod look;
+mod maintenance;
 mod snapshots;
-mod tend;
 
 use clap::{Parser, Subcommand};
 use persist_core::store::{Error, Options, Reader, Result, Store, Wait};
@@ -162,15 +162,15 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Check { store, repair, json } => {
             code = check::check(&store, repair.as_deref(), json, &mut out)?;
         }
-        Command::Stat { store, at } => tend::stat(&open_at(store, at)?, &mut out)?,
+        Command::Stat { store, at } => maintenance::stat(&open_at(store, at)?, &mut out)?,
         Command::Snapshot { store, name } => snapshots::take(&open(store, false)?, &name, &mut out)?,
         Command::Snapshots { store } => snapshots::list(&open(store, true)?, &mut out)?,
         Command::DropSnapshot { store, name } => snapshots::drop(&open(store, false)?, &name)?,
-        Command::Compact { store } => tend::compact(open(store, false)?, &mut out)?,
+        Command::Compact { store } => maintenance::compact(open(store, false)?, &mut out)?,
         Command::Backup(args) => copy::backup(&args, &mut out)?,
         Command::Restore(args) => copy::restore(&args, &mut out)?,
-        Command::Gc { store } => tend::gc(&open(store, false)?, &mut out)?,
-        Command::Locks { store } => tend::locks(&open(store, true)?, &mut out)?,
+        Command::Gc { store } => maintenance::gc(&open(store, false)?, &mut out)?,
+        Command::Locks { store } => maintenance::locks(&open(store, true)?, &mut out)?,
         Command::Ls { store, path, at } => {
             let store = open_at(store, at)?;
             look::ls(&store, &path, &mut out)?;

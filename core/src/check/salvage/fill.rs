@@ -303,7 +303,7 @@ impl Salvage<'_, '_> {
 
     /// An operation on the new store.
     pub(super) fn change<R>(&self, f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
-        self.new.write(Actor::Thread, &mut Wait::forever(), f)
+        self.new.write(Actor::Thread, &mut Wait::default(), f)
     }
 }
 

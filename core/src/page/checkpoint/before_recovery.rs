@@ -35,7 +35,7 @@ fn is_kept(snapshot: &Snapshot) -> bool {
 
 impl Pager {
     /// At a takeover: notes the checkpoint that the dead session went on from, if it `changed` something.
-    pub(in crate::page) fn wish_to_keep(&self, meta: &Meta, changed: bool) {
+    pub(in crate::page) fn request_keep(&self, meta: &Meta, changed: bool) {
         // A store without a page has no state to go back to.
         let keep = if changed && meta.logical > 0 {
             meta.checkpoint
@@ -48,7 +48,7 @@ impl Pager {
     }
 
     /// At a flip: has the checkpoint list what is to be kept, if there is room.
-    pub(in crate::page) fn take_wish_to_keep(&self) {
+    pub(in crate::page) fn take_keep_request(&self) {
         let keep = self.shm.get(at::KEEP);
         if keep != 0
             && let Err(e) = self.expect_free(2)

@@ -51,7 +51,7 @@ impl Pager {
     /// checkpoint that dead processes began stays as it is.
     pub(crate) fn rebuild_at_once(&self, leaves: u32) -> Result<()> {
         let slot = self.slot()?;
-        self.take_checkpoint(slot, true, &mut Wait::forever())?;
+        self.take_checkpoint(slot, true, &mut Wait::default())?;
         let done = self.rebuild_now(leaves);
         self.leave_checkpoint(slot);
         done

@@ -2,7 +2,7 @@
 //!
 //! `CK_OWNER`: 0, or thread slot + 1, and `KEEPS` if the owner does more than one checkpoint with it.
 //!
-//! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to 0 by its burial
+//! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to 0 by its recovery
 //!    (`recovery::process_recovery`), and from a living owner that makes no step for long (it is stopped: SIGSTOP, a
 //!    debugger, a frozen cgroup) to another under the latch (`take_over`).
 //! 2. A stopped owner goes on some time, so each step of a checkpoint that changes a word which others read is made
@@ -58,9 +58,9 @@ impl Pager {
             };
             let slot_there = owner_slot(owner).unwrap_or(u32::MAX);
             let slice = patience.slice("a checkpoint to end", || self.describe_slot(slot_there))?;
-            // A dead owner's burial gives the word back, and only that does: a slot is somebody
+            // The recovery of a dead owner gives the word back, and only that does: a slot is somebody
             // else's after it. What was under way is then carried on.
-            if owner_slot(owner).is_some() && self.look_after(slot_there, None)? {
+            if owner_slot(owner).is_some() && self.check_owner_alive(slot_there, None)? {
                 continue;
             }
             let beat = self.shm.get(at::CK_BEAT);

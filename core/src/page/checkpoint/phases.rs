@@ -45,7 +45,7 @@ impl Pager {
     /// A checkpoint though nothing may have changed: so that pages of older ones become free.
     pub fn checkpoint_always(&self) -> Result<()> {
         self.dirty_epoch()?;
-        self.checkpoint(&mut Wait::forever())
+        self.checkpoint(&mut Wait::default())
     }
 
     /// Makes the epoch count though nothing may have changed in it.
@@ -75,9 +75,9 @@ impl Pager {
         let slot = self.slot()?;
         self.whole()?;
         // Nobody else may ever meet them, and their pins keep memory.
-        self.bury_the_dead(None)?;
+        self.recover_dead_processes(None)?;
         if self.shm.get(at::ENDED) != 0 {
-            self.latched(|pager, _| pager.bury_threads())?;
+            self.latched(|pager, _| pager.release_ended_threads())?;
         }
         let mut due = Some(due);
         loop {
@@ -98,7 +98,7 @@ impl Pager {
 
     /// Runs `f` with no checkpoint under way, and none beginning meanwhile.
     pub(crate) fn with_checkpoint<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
-        self.with_checkpoint_within(&mut Wait::forever(), f)
+        self.with_checkpoint_within(&mut Wait::default(), f)
     }
 
     /// As `with_checkpoint`, for one who does not wait for ever.
@@ -109,7 +109,7 @@ impl Pager {
     ) -> Result<R> {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, wait)?;
-        let done = self.carry_on_for_the_dead().and_then(|()| f(self));
+        let done = self.resume_for_dead_owner().and_then(|()| f(self));
         if !self.owns_checkpoint(slot) {
             self.still_open()?;
         }
@@ -120,16 +120,16 @@ impl Pager {
     /// Ends the epoch, if anything changed in it, and makes it durable. As the checkpoint's owner.
     pub(crate) fn flip_and_finish(&self) -> Result<()> {
         if self.flip(&Request::Nothing)? {
-            self.carry_on()?;
+            self.resume_checkpoint()?;
         }
         Ok(())
     }
 
     fn run_checkpoint(&self, due: impl FnOnce() -> bool) -> Result<()> {
         // First what a dead runner left; then, if anything changed since, one of our own.
-        self.carry_on_for_the_dead()?;
+        self.resume_for_dead_owner()?;
         if due() && self.flip(&Request::Nothing)? {
-            return self.carry_on();
+            return self.resume_checkpoint();
         }
         if self.shm.get(at::UNFLUSHED) != 0 && self.must_flush() {
             // Nothing has changed since a checkpoint that nobody flushed.
@@ -144,17 +144,17 @@ impl Pager {
 
     /// Finishes what a dead runner left. What it wanted to do to the catalogue is not done any more, unless
     /// the meta page that says so may be written already.
-    fn carry_on_for_the_dead(&self) -> Result<()> {
+    fn resume_for_dead_owner(&self) -> Result<()> {
         if self.shm.get(at::CK_PHASE) == BUILDING {
             self.step(|pager, _| {
                 pager.forget_request();
                 Ok(())
             })?;
         }
-        self.carry_on()
+        self.resume_checkpoint()
     }
 
-    pub(crate) fn carry_on(&self) -> Result<()> {
+    pub(crate) fn resume_checkpoint(&self) -> Result<()> {
         loop {
             match self.shm.get(at::CK_PHASE) {
                 IDLE => return Ok(()),

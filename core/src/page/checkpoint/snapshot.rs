@@ -71,7 +71,7 @@ impl Drop for Byte<'_> {
 impl Pager {
     /// Notes what the checkpoint is to do to the catalogue, and sees to it that there is room. At the flip.
     pub(crate) fn note_request(&self, request: &Request<'_>) -> Result<()> {
-        self.take_wish_to_keep();
+        self.take_keep_request();
         let words = self.shm.words(layout::REQUEST, WORDS);
         let kind = match request {
             Request::Nothing => NOTHING,
@@ -233,7 +233,7 @@ impl Pager {
                 "snapshots are taken and dropped outside transactions: commit it first",
             ));
         }
-        self.bury_the_dead(None)?;
+        self.recover_dead_processes(None)?;
         self.with_checkpoint(|pager| {
             let all = catalogue::read(&*pager.file.using()?, pager.catalogue_link())?;
             f(pager, all)
@@ -245,7 +245,7 @@ impl Pager {
         self.dirty_epoch()?;
         self.flip(request)?;
         fail_point!("snapshot.flipped");
-        let done = self.carry_on();
+        let done = self.resume_checkpoint();
         if done.is_err() && self.shm.get(at::CK_PHASE) == BUILDING {
             // It will be built some time, but without this.
             self.forget_request();

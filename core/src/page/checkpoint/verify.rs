@@ -176,7 +176,7 @@ impl Pager {
 
     /// The upper layers' own count of pages fits the live table.
     fn read_superblock_page_count(&self) -> Result<()> {
-        let section = self.read(&mut Wait::forever())?;
+        let section = self.read(&mut Wait::default())?;
         let next = section.u64_at(crate::page::superblock::NEXT_PAGE)?;
         if next > self.shm.get(at::LOGICAL) {
             return Err(Error::Corrupt {

@@ -24,14 +24,14 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const ENTRIES: u64 = 32;
 
 /// Since when no change was made, as a helper saw it.
-pub(in crate::page) struct Quiet {
+pub(in crate::page) struct Idle {
     changes: u64,
     since: Instant,
 }
 
-impl Quiet {
-    pub(in crate::page) fn new() -> Quiet {
-        Quiet {
+impl Idle {
+    pub(in crate::page) fn new() -> Idle {
+        Idle {
             changes: 0,
             since: Instant::now(),
         }
@@ -42,18 +42,14 @@ impl Pager {
     /// Whether a helper frees what waits, here or in another process that has the store open (one load).
     #[inline]
     #[must_use]
-    pub fn frees_when_quiet(&self) -> bool {
+    pub fn frees_when_idle(&self) -> bool {
         self.shm.get(at::MAX_AGE) != 0
     }
 
     /// Frees for a while, if the store is quiet and this helper leads. When to look again; None: nothing waits.
-    pub(in crate::page) fn free_when_quiet(
-        &self,
-        ending: &AtomicBool,
-        quiet: &mut Quiet,
-    ) -> Option<Duration> {
+    pub(in crate::page) fn free_when_idle(&self, ending: &AtomicBool, quiet: &mut Idle) -> Option<Duration> {
         let hooks = self.hooks.get()?;
-        if !self.frees_when_quiet() || self.shm.get(at::POISON) != 0 || !self.leads() {
+        if !self.frees_when_idle() || self.shm.get(at::POISON) != 0 || !self.leads() {
             return None;
         }
         match hooks.frees_wait(self) {

@@ -21,7 +21,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::checkpoint::owner::PATIENCE;
-use crate::page::helper::frees::Quiet;
+use crate::page::helper::frees::Idle;
 use crate::page::pager::Pager;
 use crate::page::pager::helper::Shared;
 use crate::page::shared::at;
@@ -122,7 +122,7 @@ impl Pager {
         }
         if dirty > FULL {
             // The change is complete whatever becomes of this: its errors meet the next sync.
-            let _ = self.checkpoint(&mut Wait::forever());
+            let _ = self.checkpoint(&mut Wait::default());
         } else if dirty > CROWDED {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -204,7 +204,7 @@ impl Pager {
     /// At the end of opening. A helper is started by the first change, but for two cases: a dead session left changes
     /// that are not durable, or this process wants a shorter bound than those that were there, which may have no
     /// helper. `wanted`: the bound before this process came.
-    pub(in crate::page) fn see_to_helper(&self, wanted: u64) {
+    pub(in crate::page) fn start_helper_if_due(&self, wanted: u64) {
         let want = self.shm.get(at::MAX_AGE);
         if want != 0 && (self.undurable_epoch().is_some() || wanted != want && self.page_stat().processes > 1)
         {
@@ -230,7 +230,7 @@ impl Pager {
         drop(reg);
         // A helper that sleeps looks again, and the next change looks whether this process needs one.
         self.helper.seen_to.store(0, Ordering::Relaxed);
-        self.see_to_helper(wanted);
+        self.start_helper_if_due(wanted);
         self.call_helpers();
         Ok(())
     }
@@ -290,11 +290,11 @@ impl Pager {
         let mut notice: Option<Notice> = None;
         let mut lasted = Duration::ZERO;
         let mut failures = 0;
-        let mut quiet = Quiet::new();
+        let mut quiet = Idle::new();
         while !ending.load(Ordering::SeqCst) {
             let call = self.shm.word32(at::HELP_CALL);
             let seen = call.load(Ordering::SeqCst);
-            let again = self.free_when_quiet(ending, &mut quiet);
+            let again = self.free_when_idle(ending, &mut quiet);
             let now = Instant::now();
             let demanded = self.shm.get(at::HELP_NOW) != 0;
             let (Some(epoch), true) = (
@@ -336,7 +336,7 @@ impl Pager {
             }
             self.shm.set(at::HELP_NOW, 0);
             let begun = Instant::now();
-            match self.checkpoint(&mut Wait::forever()) {
+            match self.checkpoint(&mut Wait::default()) {
                 Ok(()) => {
                     failures = 0;
                     lasted = begun.elapsed();

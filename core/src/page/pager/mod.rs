@@ -259,7 +259,7 @@ impl Pager {
         Some(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
     }
 
-    /// Whether the process of this slot and generation is gone (buried, or dead and not yet buried).
+    /// Whether the process of this slot and generation is gone (recovered, or dead and not recovered yet).
     #[must_use]
     pub fn is_dead(&self, process: u16, generation: u32) -> bool {
         let p = process as usize;
@@ -271,11 +271,11 @@ impl Pager {
             || self.process_is_dead(p)
     }
 
-    /// Buries a dead process. Outside sections.
-    pub fn bury_process(&self, process: u16) -> Result<()> {
+    /// Recovers a process if it is dead. Outside sections.
+    pub fn recover_if_dead(&self, process: u16) -> Result<()> {
         let p = process as usize;
         if p < layout::PROCESS_SLOTS && self.process_is_dead(p) {
-            self.bury(p, None)?;
+            self.recover_process(p, None)?;
         }
         Ok(())
     }
@@ -295,7 +295,7 @@ impl Pager {
     pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
         self.whole()?;
-        let took = self.take_latch(slot, &mut Wait::forever())?;
+        let took = self.take_latch(slot, &mut Wait::default())?;
         let done = self.unless_damaged(f(self, slot));
         if took {
             self.latch().release();

@@ -213,7 +213,7 @@ impl Pager {
             if word.load(Ordering::Relaxed) != 0 {
                 continue;
             }
-            // Before it is owned, so that no burial can overlook it.
+            // Before it is owned, so that no recovery can overlook it.
             self.shm
                 .word(at::SLOTS_HIGH)
                 .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
@@ -266,7 +266,7 @@ impl Pager {
     }
 
     /// Does for threads that have ended what they could not. Under the latch; can be done again.
-    pub fn bury_threads(&self) -> Result<()> {
+    pub fn release_ended_threads(&self) -> Result<()> {
         let ended = self.shm.get(at::ENDED);
         if ended == 0 {
             return Ok(());

@@ -45,7 +45,7 @@ impl Pager {
 
     /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes
     /// something also what removing needs, so that deletion works on a full disk.
-    pub(crate) fn alloc_phys(&self, removing: bool) -> Result<PhysNo> {
+    pub(crate) fn alloc_physical(&self, removing: bool) -> Result<PhysNo> {
         // Two checkpoints that are kept have theirs when the next one needs its own.
         let keep = match removing {
             true => self.reserve(),

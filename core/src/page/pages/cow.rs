@@ -7,7 +7,7 @@
 //!    list entry; 5. the swing; 6. intent cleared.
 //!
 //! Whoever takes over completes the intent if the swing happened, else returns the new page
-//! (`settle_intent`). A page-table page of a checkpoint is allocated by the same steps without copy
+//! (`finish_intent`). A page-table page of a checkpoint is allocated by the same steps without copy
 //! and swing; there the list entry decides. Giving a page back is intended too (`give_back`): so a page
 //! is freed once, though its giver dies between the bit and the note that it was done.
 
@@ -58,7 +58,7 @@ impl Pager {
     #[cold]
     fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysNo> {
         self.reserve_lists()?;
-        self.copy_to(page, old, copy, self.alloc_phys(removing)?)
+        self.copy_to(page, old, copy, self.alloc_physical(removing)?)
     }
 
     /// As `writable`, with the superblock and pages kept back for checkpoints: for one that is made to
@@ -185,7 +185,7 @@ impl Pager {
     }
 
     /// Completes or returns what a dead process intended. Under the latch; can be done again.
-    pub(crate) fn settle_intent(&self) -> Result<()> {
+    pub(crate) fn finish_intent(&self) -> Result<()> {
         let w: Vec<u64> = self
             .shm
             .words(at::INTENT, 6)

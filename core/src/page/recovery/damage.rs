@@ -84,7 +84,7 @@ impl Pager {
 
     /// Undoes the log down to `to` bytes, when a section ends without a commit. False if that failed: then
     /// the gate stays raised.
-    pub(crate) fn take_back(&self, to: u64) -> bool {
+    pub(crate) fn undo_or_poison(&self, to: u64) -> bool {
         if self.undo_to(to).is_err() {
             // Only a damaged sidecar gets here: what is there must not be used further.
             self.poison_once(UNDOABLE);

@@ -1,7 +1,7 @@
 //! Recovery from a dead holder of the latch. Runs under the latch (taken over); every step can be
 //! done again (I6).
 //!
-//! 1. First what needs no gate, since waiting for the gate can mean to bury a dead reader, which
+//! 1. First what needs no gate, since waiting for the gate can mean to recover a dead reader, which
 //!    changes the same words: a flip that began is finished, the intent is settled, the upper layers'
 //!    shared words (the lock table) are recovered.
 //! 2. With the gate raised a switch of checkpoints is finished and the undo log undone, newest record
@@ -44,7 +44,7 @@ impl Pager {
 
     fn recover_shared(&self) -> Result<()> {
         self.finish_flip();
-        self.settle_intent()?;
+        self.finish_intent()?;
         self.recount_free();
         match self.hooks.get() {
             Some(hooks) => hooks.recover(self),
@@ -54,7 +54,7 @@ impl Pager {
 
     fn recover_raised(&self) -> Result<()> {
         self.finish_switch();
-        self.settle_log();
+        self.finish_log_commit();
         // The dead may have cut the log by a commit, and said nothing more.
         self.shm.change_era();
         self.undo_to(0)?;

@@ -1,10 +1,10 @@
-//! The proof of a process's death, and its burial.
+//! The proof of a process's death, and recovery from it.
 //!
 //! 1. Taking the dead process's byte (`slots`) through another descriptor is the proof of death and the right, and
-//!    the duty, to bury: take the latch over and recover if the dead held it, drop its locks, pins and thread
-//!    slots, and mark the slot free at last. A burial that is itself killed is done again by the next.
+//!    the duty, to recover it: take the latch over and recover if the dead held it, drop its locks, pins and thread
+//!    slots, and mark the slot free at last. A recovery that is itself killed is done again by the next.
 //! 2. A latch whose owner's process is gone from its slot was taken by one who came too late (`latch`): it is
-//!    freed, and there is nobody to bury.
+//!    freed, and nothing is left to recover.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -37,17 +37,17 @@ impl Pager {
         }
     }
 
-    /// If the owner of this thread slot is dead, buries its process. True if there is hope that
+    /// If the owner of this thread slot is dead, recovers its process. True if there is hope that
     /// whatever it held is free now. `holding`: the caller's slot, if the caller holds the latch.
-    pub(crate) fn look_after(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
+    pub(crate) fn check_owner_alive(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
         match self.process_of(slot) {
-            Some(p) if self.process_is_dead(p) => self.bury(p, holding),
+            Some(p) if self.process_is_dead(p) => self.recover_process(p, holding),
             _ => Ok(false),
         }
     }
 
-    /// As `look_after`, for the one who has the latch.
-    pub(crate) fn look_after_owner(&self, owner: Owner) -> Result<bool> {
+    /// As `check_owner_alive`, for the one who has the latch.
+    pub(crate) fn check_latch_owner_alive(&self, owner: Owner) -> Result<bool> {
         let p = owner.process();
         let word = |field| self.shm.process_word(p, field).load(Ordering::SeqCst);
         if p >= layout::PROCESS_SLOTS {
@@ -58,44 +58,44 @@ impl Pager {
             return Ok(true);
         }
         match self.process_is_dead(p) {
-            true => self.bury(p, None),
+            true => self.recover_process(p, None),
             false => Ok(false),
         }
     }
 
-    /// Buries every dead process found in the slots.
-    pub(crate) fn bury_the_dead(&self, holding: Option<u32>) -> Result<()> {
+    /// Recovers every dead process found in the slots.
+    pub(crate) fn recover_dead_processes(&self, holding: Option<u32>) -> Result<()> {
         loop {
-            let (mut buried, mut left) = (false, false);
+            let (mut recovered, mut left) = (false, false);
             for p in 0..self.shm.process_slots() {
                 if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p)
                 {
-                    match self.bury(p, holding)? {
-                        true => buried = true,
+                    match self.recover_process(p, holding)? {
+                        true => recovered = true,
                         false => left = true,
                     }
                 }
             }
-            // The latch was in the hands of one who is buried now: again.
-            if !(buried && left) {
+            // The latch was held by a process that is recovered now: again.
+            if !(recovered && left) {
                 return Ok(());
             }
         }
     }
 
     /// Recovers what a dead process left, if its byte can be had (else somebody else is at it).
-    pub(crate) fn bury(&self, process: usize, holding: Option<u32>) -> Result<bool> {
+    pub(crate) fn recover_process(&self, process: usize, holding: Option<u32>) -> Result<bool> {
         let mine = match holding {
             Some(slot) => slot,
             None => self.slot()?,
         };
         match self.probe.take(process)? {
-            Some(_byte) => self.bury_locked(process, mine, holding.is_some()),
+            Some(_byte) => self.recover_locked(process, mine, holding.is_some()),
             None => Ok(false),
         }
     }
 
-    fn bury_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
+    fn recover_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
         if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
             return Ok(true);
         }
@@ -115,7 +115,7 @@ impl Pager {
         if !taken {
             return Ok(false);
         }
-        fail_point!("recover.bury");
+        fail_point!("recover.process");
         self.lower_marks(process);
         let recovered = self.recover(mine);
         if let (Err(Error::Timeout { .. }), Some(dead)) = (&recovered, dead) {

@@ -292,7 +292,7 @@ impl Pager {
             shm.set(at::CK_PHASE, IDLE);
         }
         shm.set(at::CK_FREED, 0);
-        self.wish_to_keep(meta, !left.live.is_empty());
+        self.request_keep(meta, !left.live.is_empty());
         shm.build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
         shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
         shm.zero(Region::Table, logical as usize * 8)?;
@@ -360,7 +360,7 @@ impl Pager {
 }
 
 impl Shm {
-    /// In a sealed sidecar: forgets the threads that there were, and if a process died and was not buried, all.
+    /// In a sealed sidecar: forgets the threads that there were, and if a process died and was not recovered, all.
     fn forget_threads(&self) {
         let died = |p: usize| self.process_word(p, P::State).load(Ordering::Relaxed) != 0;
         if (0..layout::PROCESS_SLOTS).any(died) {

@@ -73,7 +73,7 @@ impl Pager {
 
     /// What a dead committer left: its record counts if its change is complete, and else is forgotten. Under
     /// the latch, before the undo log is undone.
-    pub(crate) fn settle_log(&self) {
+    pub(crate) fn finish_log_commit(&self) {
         if self.shm.undo_len() == 0 {
             self.count_record();
         } else {

@@ -68,7 +68,7 @@ impl Pager {
             return;
         }
         // Another thread may have made it while this one waited.
-        let _ = self.checkpoint_when(&mut Wait::forever(), || used(at::LOG_NEW) >= DUE);
+        let _ = self.checkpoint_when(&mut Wait::default(), || used(at::LOG_NEW) >= DUE);
     }
 
     /// Waits until this thread's last change survives a power cut, and what earlier waits of this process did not see

@@ -16,9 +16,9 @@
 //! 1. The mode changes under the latch and outside transactions. With it on, the log holds every change
 //!    since the last flip, in the order of the commits: a record is complete in the ring before the commit
 //!    and counts (`LOG_END`) from the commit on. The commit is the undo log's, one store. Whoever
-//!    recovers from a death in between sees from the undo log which it is (`settle_log`). What is undone never
+//!    recovers from a death in between sees from the undo log which it is (`finish_log_commit`). What is undone never
 //!    gets into the file.
-//!    A change without an undo log (`section::lone`) is not made while the log is on.
+//!    A change without an undo log (`section::in_place_store`) is not made while the log is on.
 //! 2. A change that is not logged leaves a gap. No record is ever chained across one: the flip that turns
 //!    the log on begins a new chain, and records after it count for nothing until its
 //!    checkpoint is durable (`group`, `hold`). So a replay ends where the gap is, at a state that was.

@@ -77,7 +77,7 @@ impl Pager {
     /// Runs `f` in a read section, again if it did not hold.
     pub(crate) fn read_held<R>(&self, f: impl Fn(&ReadSection<'_>) -> Result<R>) -> Result<R> {
         loop {
-            let section = self.read(&mut Wait::forever())?;
+            let section = self.read(&mut Wait::default())?;
             match self.unless_damaged(f(&section)) {
                 // Of a checkpoint that was replaced: at the newest one.
                 Err(Error::Stale) => {}
@@ -190,7 +190,7 @@ impl Pager {
         if let Some(owner) = seen
             && self.latch().owner() == seen
         {
-            self.look_after_owner(owner)?;
+            self.check_latch_owner_alive(owner)?;
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Pager {
             return Err(self.other_task());
         }
         if self.doomed.load(Ordering::Relaxed) {
-            return self.meet_doom();
+            return self.abort_if_doomed();
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Pager {
             let waited = begun.get_or_insert_with(Instant::now).elapsed();
             if waited >= gate::REVOKE_AFTER {
                 // A dead one leaves more behind than its mark.
-                self.look_after(reader, Some(mine))?;
+                self.check_owner_alive(reader, Some(mine))?;
                 if self.following().is_none() {
                     Gate::revoke(mark);
                     return Ok(());

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 /// A stay as the writer of one value.
 #[derive(Debug)]
-pub(crate) struct LoneSection<'p> {
+pub(crate) struct InPlaceSection<'p> {
     read: ReadSection<'p>,
 }
 
@@ -29,7 +29,7 @@ impl Pager {
     /// Enters to replace one value, if nothing is in the way: no transaction of anybody (of this thread
     /// neither), no other writer, no section of this thread, nobody who wants commits to be durable.
     #[inline(always)]
-    pub(crate) fn try_lone(&self) -> Option<LoneSection<'_>> {
+    pub(crate) fn try_in_place(&self) -> Option<InPlaceSection<'_>> {
         let slot = self.known_slot()?;
         if self.helper.is_absent()
             || self.read_only
@@ -50,13 +50,13 @@ impl Pager {
             latch.release_late(slot);
             return None;
         }
-        Some(LoneSection {
+        Some(InPlaceSection {
             read: ReadSection::new(self, slot, Stay::Writer, false),
         })
     }
 }
 
-impl<'p> Deref for LoneSection<'p> {
+impl<'p> Deref for InPlaceSection<'p> {
     type Target = ReadSection<'p>;
 
     #[inline]
@@ -65,7 +65,7 @@ impl<'p> Deref for LoneSection<'p> {
     }
 }
 
-impl LoneSection<'_> {
+impl InPlaceSection<'_> {
     /// The page manager this section belongs to.
     #[inline]
     #[must_use]
@@ -114,7 +114,7 @@ impl LoneSection<'_> {
     }
 }
 
-impl Drop for LoneSection<'_> {
+impl Drop for InPlaceSection<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         let (gate, latch) = (self.read.pager.shm.gate(), self.read.pager.latch());

@@ -200,7 +200,7 @@ impl Pager {
 
     /// Rolls back a transaction that another owner has doomed: called by its owner at its next operation.
     #[cold]
-    pub(in crate::page) fn meet_doom(&self) -> Result<()> {
+    pub(in crate::page) fn abort_if_doomed(&self) -> Result<()> {
         let reason = self.blocks().open.as_ref().and_then(|open| open.doomed.clone());
         match reason {
             Some(reason) => {

@@ -87,7 +87,7 @@ impl Pager {
     /// owner has none, or another owner has doomed the one it has.
     pub fn leave_refused(&self) -> Result<()> {
         if self.doomed.load(Ordering::Relaxed) && self.is_transaction_of(self.slot()?) {
-            let _ = self.meet_doom();
+            let _ = self.abort_if_doomed();
         }
         match self.leave_dead(self.slot()?) {
             Some(reason) => Err(reason.error()),
@@ -118,7 +118,7 @@ impl Pager {
 
     /// The section in which the transaction's frees are applied and it is committed.
     pub fn commit_section(&self, apply: impl FnOnce(&mut WriteSection<'_>) -> Result<()>) -> Result<()> {
-        let mut section = self.write(&mut Wait::forever())?;
+        let mut section = self.write(&mut Wait::default())?;
         // What the transaction puts there is there; this only frees.
         section.removing();
         section.take_transaction_frees();
@@ -138,7 +138,7 @@ impl Pager {
     /// checkpoint, which makes them old enough; their space is there two checkpoints later.
     pub fn release_free_pages(&self) -> Result<()> {
         loop {
-            let mut section = self.write(&mut Wait::forever())?;
+            let mut section = self.write(&mut Wait::default())?;
             let released = match section.release_free_pages(RELEASED_AT_ONCE) {
                 // No room to note more: what was released is.
                 Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
@@ -170,7 +170,7 @@ impl Pager {
         // Fails where files are damaged only, and then nothing can be committed any more.
         let raised = self.raise_gate(slot);
         let undone = match &raised {
-            Ok(()) if self.take_back(level.undo) => self.whole(),
+            Ok(()) if self.undo_or_poison(level.undo) => self.whole(),
             Ok(()) => Err(self.poisoned()),
             Err(_) => Ok(()),
         };
@@ -198,7 +198,7 @@ impl Pager {
         }
         let _turn = self.turn(slot).ok_or_else(none_open)?;
         self.raise_gate(slot)?;
-        let undone = if self.take_back(0) {
+        let undone = if self.undo_or_poison(0) {
             self.whole()
         } else {
             Err(self.poisoned())

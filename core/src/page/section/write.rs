@@ -188,7 +188,7 @@ impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         let pager = self.read.pager;
         let (gate, latch) = (pager.shm.gate(), pager.latch());
-        if self.done || pager.take_back(self.undo) {
+        if self.done || pager.undo_or_poison(self.undo) {
             // A lone operation has the latch to itself: no transaction is open.
             gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
         }
@@ -391,7 +391,7 @@ impl PagesMut for WriteSection<'_> {
         self.read.pager.pins.is_pinned(&self.read.pager.shm, id)
     }
 
-    fn breathe(&mut self) -> Result<()> {
+    fn yield_to_readers(&mut self) -> Result<()> {
         // Nothing that a reader can reach was changed by this operation so far (the caller's promise);
         // earlier operations of a transaction have marked what they changed.
         let pager = self.read.pager;

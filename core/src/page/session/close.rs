@@ -5,7 +5,7 @@
 //!    is not the last does so, too, if no process that stays has a helper (`helper`).
 //! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
 //!    its way in finds it, and gives back what it has just taken.
-//! 3. What cannot be given back in order is left as a dead process leaves it: others bury it.
+//! 3. What cannot be given back in order is left as a dead process leaves it: others recover it.
 //! 4. What is closed is given back at once (`give_back`): descriptors, mappings and so the blocks of a file that was
 //!    removed, though handles exist still. This process's threads are outside by then (2). One that is only on its way
 //!    in, or looks at a word of the sidecar without entering, meets zeros at the same addresses (`raw::map`),
@@ -177,10 +177,10 @@ impl Pager {
         let may = !self.read_only && self.shm.get(at::POISON) == 0 && !damaged;
         let done = if last && may {
             let _ = self.end_log();
-            self.checkpoint(&mut Wait::forever())
+            self.checkpoint(&mut Wait::default())
                 .and_then(|()| self.outlive_log())
         } else if may && (self.others_are_forks() || self.leaves_undurable()) {
-            self.checkpoint(&mut Wait::forever())
+            self.checkpoint(&mut Wait::default())
         } else {
             Ok(())
         };
@@ -243,7 +243,7 @@ impl Pager {
         }
     }
 
-    /// Leaves as a dead process does: others bury what there is.
+    /// Leaves as a dead process does: others recover what there is.
     fn abandon(&self) -> Result<()> {
         self.closed.store(true, Ordering::SeqCst);
         let begun = Instant::now();

@@ -5,7 +5,7 @@
 //! 1. Before the fork, for each open store: a process slot is taken through a new descriptor and the pins are
 //!    copied to it. Its byte locks live as long as any copy of that descriptor: the parent closes its copy
 //!    after the fork, so they are the child's alone. If there is no child, or it executes another program, the
-//!    slot is a dead process's and is buried by whoever meets it.
+//!    slot is a dead process's; a process that meets it recovers it.
 //! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
 //!    guard, in order. The order is registration, pins, blocks of transactions, probe, the log's, the helper's,
 //!    the windows of the store's and the sidecar's mapping, at last the list of waits (`sync::deadlock`);
@@ -152,8 +152,8 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
     // A slot for this thread, for the section below, while the registration is free.
     still.slot().ok()?;
     if still.shm.process_slots() > MANY {
-        // Children that never closed the store have left theirs. What cannot be buried now is later.
-        let _ = still.bury_the_dead(None);
+        // Children that never closed the store have left theirs. What cannot be recovered now is later.
+        let _ = still.recover_dead_processes(None);
     }
     let registration = lock_soon(&still.registration)?;
     let mine = registration.forks == process::forks();

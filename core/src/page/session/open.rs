@@ -229,15 +229,15 @@ impl Pager {
             // From exclusive to shared in one step: others may come in now.
             file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared)?;
         } else {
-            pager.bury_the_dead(None)?;
+            pager.recover_dead_processes(None)?;
         }
         pager.check_superblock().map_err(|e| pager.with_way_back(e))?;
         if replayed && !pager.read_only {
             // So that it need not be done again. If it fails, whoever syncs is told.
-            let _ = pager.checkpoint(&mut Wait::forever());
+            let _ = pager.checkpoint(&mut Wait::default());
         }
         crate::page::session::fork::watch(&pager.me);
-        pager.see_to_helper(others_want);
+        pager.start_helper_if_due(others_want);
         Ok(pager)
     }
 
@@ -316,7 +316,7 @@ impl Pager {
             return Ok(());
         }
         self.shm.set(at::LOGICAL, 0);
-        let mut section = self.write(&mut Wait::forever())?;
+        let mut section = self.write(&mut Wait::default())?;
         section.create_superblock()?;
         section.whole()?;
         section.commit();

@@ -8,7 +8,7 @@
 //! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
 //!    first operation (`Pager::registration`).
 //! 4. A thread that ends while somebody keeps the latch cannot give back its locks. Its slot stays its own and says so
-//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot (`bury_threads`).
+//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot (`release_ended_threads`).
 //!    Else the next thread to get it would have them.
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
@@ -158,7 +158,7 @@ pub(crate) fn find_strictest(shm: &Shm) {
 }
 
 /// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
-/// dead process's and is left for burial.
+/// dead process's and is left for recovery.
 pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wishes) -> Result<(u16, u32)> {
     for p in 0..layout::PROCESS_SLOTS {
         if shm.process_word(p, P::State).load(Ordering::Acquire) != 0

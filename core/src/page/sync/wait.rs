@@ -17,7 +17,7 @@ thread_local! {
 
 /// How long, and how, to wait.
 pub struct Wait<'a> {
-    /// None: for ever. Some(0): do not wait, answer `Error::WouldBlock`/`Error::Timeout` at once.
+    /// None: the store's own bound. Some(0): do not wait, answer `Error::WouldBlock`/`Error::Timeout` at once.
     pub timeout: Option<Duration>,
     /// Asked about every 20 ms while waiting; true ends the wait with `Error::Interrupted`.
     pub interrupted: Option<&'a mut dyn FnMut() -> bool>,
@@ -46,10 +46,11 @@ impl Wait<'static> {
     pub fn never() -> Wait<'static> {
         Wait::at_most(Duration::ZERO)
     }
+}
 
-    /// Wait for ever (for internal matters such as the latch: as long as the store's own bound).
-    #[must_use]
-    pub fn forever() -> Wait<'static> {
+impl Default for Wait<'_> {
+    /// Waits as long as the store's own bound.
+    fn default() -> Self {
         Wait {
             timeout: None,
             interrupted: None,

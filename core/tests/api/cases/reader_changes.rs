@@ -6,7 +6,7 @@ use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, W
 fn main() {
     let store = Store::open("a.store", &Options::default()).unwrap();
     let root = store.root();
-    let _ = store.read(&mut Wait::forever(), |r| {
+    let _ = store.read(&mut Wait::default(), |r| {
         r.clear(root)?; //~ E0599
         r.len(root)
     });

@@ -7,7 +7,7 @@ fn main() {
     let store = Store::open("a.store", &Options::default()).unwrap();
     let root = store.root();
     let mut kept: Option<&Reader<'_>> = None;
-    let _ = store.read(&mut Wait::forever(), |r| {
+    let _ = store.read(&mut Wait::default(), |r| {
         kept = Some(r); //~ E0521
         r.len(root)
     });

@@ -8,7 +8,7 @@ fn needs_send<T: Send>(_: T) {}
 fn main() {
     let store = Store::open("a.store", &Options::default()).unwrap();
     let root = store.root();
-    let _ = store.read(&mut Wait::forever(), |r| {
+    let _ = store.read(&mut Wait::default(), |r| {
         std::thread::scope(|s| {
             s.spawn(|| r.len(root)); //~ E0277
             //= r.len(root);

@@ -6,7 +6,7 @@ use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, W
 fn main() {
     let store = Store::open("a.store", &Options::default()).unwrap();
     let root = store.root();
-    let _ = store.write(Actor::Thread, &mut Wait::forever(), |w| {
+    let _ = store.write(Actor::Thread, &mut Wait::default(), |w| {
         let bytes = w.bytes(root.addr, 8)?; //~ E0599
         w.replace(root.addr, 0, root.addr); //~ E0599
         w.init(root.addr, 8)?; //~ E0599

@@ -6,8 +6,8 @@ use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, W
 fn main() {
     let a = Store::open("a.store", &Options::default()).unwrap();
     let b = Store::open("b.store", &Options::default()).unwrap();
-    let _ = a.write(Actor::Thread, &mut Wait::forever(), |wa| {
-        b.write(Actor::Thread, &mut Wait::forever(), |wb| {
+    let _ = a.write(Actor::Thread, &mut Wait::default(), |wa| {
+        b.write(Actor::Thread, &mut Wait::default(), |wb| {
             std::mem::swap(wa, wb); //~ E0521
             Ok(())
         })

@@ -222,15 +222,15 @@ pub const CASES: &[Case] = &[
             obj: s.root(),
             key: Some(Key::Str(b"a")),
         };
-        s.lock(Actor::Thread, entry, LockMode::Exclusive, &mut Wait::forever())?;
-        s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::forever())?;
+        s.lock(Actor::Thread, entry, LockMode::Exclusive, &mut Wait::default())?;
+        s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::default())?;
         s.unlock(Actor::Thread, entry)?;
         s.unlock(Actor::Thread, whole)
     }),
     operation("wait for a lock in vain", some_values, |s| {
         let (one, other) = (Actor::Flock(1), Actor::Flock(2));
-        s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::forever())?;
-        s.lock(other, entry_b(s), LockMode::Shared, &mut Wait::forever())?;
+        s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::default())?;
+        s.lock(other, entry_b(s), LockMode::Shared, &mut Wait::default())?;
         // Behind the other, and away again.
         let soon = &mut Wait::at_most(Duration::from_millis(2));
         let waited = s.lock(one, entry_b(s), LockMode::Exclusive, soon);
@@ -260,7 +260,7 @@ pub const CASES: &[Case] = &[
         |s| a_list_of(s, 10),
         |s| {
             let l = child(s, "l")?;
-            s.read(&mut Wait::forever(), |r| r.pin(l))?;
+            s.read(&mut Wait::default(), |r| r.pin(l))?;
             write(s, |w| w.remove(s.root(), &Key::Str(b"l")).map(|_| ()))?;
             write(s, |w| w.insert(l, 0, &In::Int(-1)))?;
             s.unpin(l);

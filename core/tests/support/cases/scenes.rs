@@ -7,7 +7,7 @@ use persist_core::store::{
 use std::os::unix::process::ExitStatusExt;
 
 pub(super) fn write(s: &Store, f: impl FnMut(&mut Writer<'_>) -> Result<()>) -> Result<()> {
-    s.write(Actor::Thread, &mut Wait::forever(), f)
+    s.write(Actor::Thread, &mut Wait::default(), f)
 }
 
 pub(super) fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
@@ -15,7 +15,7 @@ pub(super) fn set(s: &Store, o: Obj, k: &str, v: In<'_>) -> Result<()> {
 }
 
 pub(super) fn child(s: &Store, k: &str) -> Result<Obj> {
-    match s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))? {
+    match s.read(&mut Wait::default(), |r| r.get(s.root(), &Key::Str(k.as_bytes())))? {
         Some(Value::Obj(o)) => Ok(o),
         _ => Err(Error::NoKey),
     }
@@ -102,7 +102,7 @@ pub(super) fn with_snapshots(s: &Store) -> Result<()> {
 }
 
 pub(super) fn three_changes(s: &Store) -> Result<()> {
-    s.begin(&mut Wait::forever())?;
+    s.begin(&mut Wait::default())?;
     set(
         s,
         s.root(),
@@ -119,12 +119,12 @@ pub(super) fn three_changes(s: &Store) -> Result<()> {
 
 /// A change, an inner block that changes the same and more and is undone, one that stays, a change.
 pub(super) fn some_undone(s: &Store) -> Result<()> {
-    s.begin(&mut Wait::forever())?;
+    s.begin(&mut Wait::default())?;
     set(s, s.root(), "a", In::str("changed before the inner block began"))?;
     three_changes(s)?;
     write(s, |w| w.remove(s.root(), &Key::Str(b"c")).map(|_| ()))?;
     s.rollback()?;
-    s.begin(&mut Wait::forever())?;
+    s.begin(&mut Wait::default())?;
     set(s, s.root(), "b", In::Int(3))?;
     s.commit()?;
     set(s, s.root(), "d", In::str("set after the inner block was undone"))
@@ -142,7 +142,7 @@ pub(super) fn lock_b(s: &Store) -> Result<()> {
         Actor::Thread,
         entry_b(s),
         LockMode::Exclusive,
-        &mut Wait::forever(),
+        &mut Wait::default(),
     )
 }
 
@@ -152,7 +152,7 @@ pub fn go_on(s: &Store) -> Result<()> {
     if s.in_transaction() {
         s.rollback()?;
     }
-    let value = |k: &'static str| s.read(&mut Wait::forever(), |r| r.get(s.root(), &Key::Str(k.as_bytes())));
+    let value = |k: &'static str| s.read(&mut Wait::default(), |r| r.get(s.root(), &Key::Str(k.as_bytes())));
     if let Some(Value::Str { bytes, .. }) = value("b")? {
         write(s, |w| {
             let text = std::str::from_utf8(&bytes).expect("text");
@@ -172,14 +172,14 @@ const DEATHS: &[(&str, Act)] = &[
             let d = w.new_dict()?;
             w.set(d, &Key::Int(1), &In::Int(1))
         })?;
-        s.read(&mut Wait::forever(), |r| r.pin(s.root()))?;
+        s.read(&mut Wait::default(), |r| r.pin(s.root()))?;
         lock_b(s)?;
-        s.begin(&mut Wait::forever())?;
+        s.begin(&mut Wait::default())?;
         set(s, s.root(), "a", In::Bytes(&[9; 9000]))?;
         set(s, s.root(), "c", In::Int(9))
     }),
     ("in a read section", |s| {
-        s.read(&mut Wait::forever(), |_| -> Result<()> { process::die() })
+        s.read(&mut Wait::default(), |_| -> Result<()> { process::die() })
     }),
     ("with a lock", lock_b),
     ("in a checkpoint", Store::sync),

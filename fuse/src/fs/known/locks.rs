@@ -76,7 +76,7 @@ impl Locks {
             Actor::Flock(id.1),
             target(held.obj, held.key.as_ref()),
             None,
-            &mut Wait::forever(),
+            &mut Wait::default(),
         );
         if let Err(e) = result
             && !matches!(e, persist_core::Error::Gone(_))
