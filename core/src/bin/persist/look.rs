@@ -7,6 +7,7 @@
 
 use super::Failure;
 use super::read;
+use num_bigint::{BigInt, Sign};
 use persist_core::store::{Error, Key, Kind, Large, LargeKind, Obj, Reader, Result, Store, Value};
 use std::io::Write;
 
@@ -278,37 +279,8 @@ fn copy(store: &Store, large: &Large, out: &mut impl Write) -> std::result::Resu
 
 /// A little-endian magnitude in decimal.
 fn decimal(negative: bool, magnitude: &[u8]) -> String {
-    const BASE: u64 = 1_000_000_000;
-    let mut words: Vec<u32> = magnitude
-        .chunks(4)
-        .map(|c| {
-            c.iter()
-                .rev()
-                .fold(0u32, |word, &byte| word << 8 | u32::from(byte))
-        })
-        .collect();
-    let mut groups = Vec::new(); // of nine digits, the lowest first
-    while let Some(&top) = words.last() {
-        if top == 0 {
-            words.pop();
-            continue;
-        }
-        let mut rest = 0u64;
-        for word in words.iter_mut().rev() {
-            let part = rest << 32 | u64::from(*word);
-            *word = (part / BASE) as u32;
-            rest = part % BASE;
-        }
-        groups.push(rest);
-    }
-    let Some(first) = groups.pop() else {
-        return "0".into();
-    };
-    let mut text = format!("{}{first}", if negative { "-" } else { "" });
-    for group in groups.iter().rev() {
-        text.push_str(&format!("{group:09}"));
-    }
-    text
+    let sign = if negative { Sign::Minus } else { Sign::Plus };
+    BigInt::from_bytes_le(sign, magnitude).to_string()
 }
 
 #[cfg(test)]

@@ -3,52 +3,24 @@
 //! Decimal conversion takes time quadratic in the digits, so it is bounded, by the same limit
 //! Python has: longer ints are written and read in hexadecimal (`0x...`), which is linear.
 
+use num_bigint::BigUint;
+
 /// Decimal digits written or read at most (Python's `sys.int_info.default_max_str_digits`).
 pub(crate) const MAX_DIGITS: usize = 4300;
-/// Bytes of magnitude beyond which there are surely more digits than that.
-const MAX_DECIMAL_BYTES: usize = 1786;
+/// Bits of magnitude beyond which there are surely more digits than that.
+const MAX_DECIMAL_BITS: u64 = 1786 * 8;
 
 /// The text of an int: sign and little-endian magnitude.
 pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
-    let used = magnitude.len() - magnitude.iter().rev().take_while(|b| **b == 0).count();
-    let magnitude = &magnitude[..used];
+    let magnitude = BigUint::from_bytes_le(magnitude);
     let sign = if negative { "-" } else { "" };
-    if used <= MAX_DECIMAL_BYTES {
-        let digits = decimal(magnitude);
+    if magnitude.bits() <= MAX_DECIMAL_BITS {
+        let digits = magnitude.to_string();
         if digits.len() <= MAX_DIGITS {
             return format!("{sign}{digits}");
         }
     }
-    let mut bytes = magnitude.iter().rev();
-    let first = bytes.next().map_or_else(String::new, |b| format!("{b:x}"));
-    let rest: Vec<u8> = bytes.copied().collect();
-    format!("{sign}0x{first}{}", super::hex::hex(&rest))
-}
-
-fn decimal(magnitude: &[u8]) -> String {
-    // Most significant limb first; divide by 10^9 until nothing is left.
-    let mut limbs: Vec<u32> = magnitude
-        .chunks(4)
-        .map(|c| c.iter().rev().fold(0u32, |word, b| word << 8 | u32::from(*b)))
-        .rev()
-        .collect();
-    let mut groups: Vec<u32> = Vec::new();
-    while !limbs.is_empty() {
-        let mut rest: u64 = 0;
-        for limb in &mut limbs {
-            let value = rest << 32 | u64::from(*limb);
-            *limb = (value / 1_000_000_000) as u32;
-            rest = value % 1_000_000_000;
-        }
-        groups.push(rest as u32);
-        let zeros = limbs.iter().take_while(|l| **l == 0).count();
-        limbs.drain(..zeros);
-    }
-    let mut text = groups.pop().unwrap_or(0).to_string();
-    for group in groups.iter().rev() {
-        text.push_str(&format!("{group:09}"));
-    }
-    text
+    format!("{sign}{magnitude:#x}")
 }
 
 /// An int read from text: sign and little-endian magnitude without trailing zeros.
@@ -89,11 +61,11 @@ pub(crate) fn parse_int(text: &str) -> Option<BigInt> {
     if digits.is_empty() {
         return None;
     }
-    let mut magnitude = if hexadecimal.is_some() {
-        from_hex(&digits)?
-    } else {
-        from_decimal(&digits)?
-    };
+    let radix = if hexadecimal.is_some() { 16 } else { 10 };
+    if (radix == 10 && digits.len() > MAX_DIGITS) || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    let mut magnitude = BigUint::parse_bytes(digits.as_bytes(), radix)?.to_bytes_le();
     while magnitude.last() == Some(&0) {
         magnitude.pop();
     }
@@ -109,43 +81,6 @@ fn strip_underscores(text: &str) -> Option<String> {
         return None;
     }
     Some(text.chars().filter(|c| *c != '_').collect())
-}
-
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let bytes = digits.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len() / 2 + 1);
-    for pair in bytes.rchunks(2) {
-        let mut value = 0u8;
-        for c in pair {
-            value = value << 4 | (*c as char).to_digit(16)? as u8;
-        }
-        out.push(value);
-    }
-    Some(out)
-}
-
-fn from_decimal(digits: &str) -> Option<Vec<u8>> {
-    if digits.len() > MAX_DIGITS || !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    let mut limbs: Vec<u32> = Vec::new();
-    let first = digits.len() % 9;
-    let groups = std::iter::once(&digits[..first])
-        .chain((first..digits.len()).step_by(9).map(|at| &digits[at..at + 9]))
-        .filter(|g| !g.is_empty());
-    for group in groups {
-        let mut carry = group.parse::<u64>().ok()?;
-        let scale = 10u64.pow(group.len() as u32);
-        for limb in &mut limbs {
-            let value = u64::from(*limb) * scale + carry;
-            *limb = value as u32;
-            carry = value >> 32;
-        }
-        if carry > 0 {
-            limbs.push(carry as u32);
-        }
-    }
-    Some(limbs.iter().flat_map(|l| l.to_le_bytes()).collect())
 }
 
 /// The text of a float, as Python's `repr` has it: the shortest that reads back as the same.
