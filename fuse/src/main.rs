@@ -18,7 +18,7 @@ mod kernel;
 mod protocol;
 mod views;
 
-use command::exit::{EX_USAGE, Failure};
+use command::exit::{self, Failure};
 use command::logger::LOGGER;
 use command::{options, run, umount};
 use kernel::sys;
@@ -31,14 +31,7 @@ fn main() -> ExitCode {
     }
     let mut options = match options::parse(args) {
         Ok(options) => options,
-        Err(message) => {
-            sys::say(&if message.ends_with('\n') {
-                message
-            } else {
-                format!("mount.persist: {message}\n")
-            });
-            return ExitCode::from(EX_USAGE);
-        }
+        Err(told) => return exit::told(&told),
     };
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(if options.verbose {

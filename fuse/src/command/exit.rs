@@ -1,7 +1,9 @@
 //! Exit codes, as mount(8) wants them.
 
+use std::process::ExitCode;
+
 /// Wrong usage.
-pub(crate) const EX_USAGE: u8 = 1;
+const EX_USAGE: u8 = 1;
 /// The system failed.
 pub(crate) const EX_SYSTEM: u8 = 2;
 /// The mount failed.
@@ -13,5 +15,16 @@ impl Failure {
     /// A failure with a message.
     pub(crate) fn new(code: u8, what: impl std::fmt::Display) -> Failure {
         Failure(code, what.to_string())
+    }
+}
+
+/// Print what the command line got wrong, or the help or version it asked for, and return the exit code.
+pub(crate) fn told(told: &clap::Error) -> ExitCode {
+    // A closed standard error is no reason to fail in another way.
+    let _ = told.print();
+    if told.use_stderr() {
+        ExitCode::from(EX_USAGE)
+    } else {
+        ExitCode::SUCCESS
     }
 }

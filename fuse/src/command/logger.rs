@@ -1,6 +1,7 @@
 //! Where messages go.
 
 use crate::kernel::sys;
+use nix::syslog::Severity;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The logger of the process.
@@ -23,13 +24,13 @@ impl log::Log for Logger {
             return;
         }
         if self.to_syslog.load(Ordering::Relaxed) {
-            let priority = match record.level() {
-                log::Level::Error => libc::LOG_ERR,
-                log::Level::Warn => libc::LOG_WARNING,
-                log::Level::Info => libc::LOG_INFO,
-                _ => libc::LOG_DEBUG,
+            let severity = match record.level() {
+                log::Level::Error => Severity::LOG_ERR,
+                log::Level::Warn => Severity::LOG_WARNING,
+                log::Level::Info => Severity::LOG_INFO,
+                _ => Severity::LOG_DEBUG,
             };
-            sys::syslog(priority, &format!("mount.persist: {}", record.args()));
+            sys::syslog(severity, &format!("mount.persist: {}", record.args()));
         } else {
             sys::say(&format!("mount.persist: {}\n", record.args()));
         }

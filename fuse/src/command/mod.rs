@@ -1,6 +1,6 @@
 //! The commands `mount.persist` and `umount.persist`.
 //!
-//! - `options`: the command line. `exit`: exit codes. `logger`: where messages go.
+//! - `options`: the command line. `table`: the mount options. `exit`: exit codes. `logger`: where messages go.
 //! - `run`: the mount command, up to going into the background. `serve`: the mounted store, until its end.
 //! - `mounting`: mount(2), umount(2) and fusermount3. `umount`: the umount helper.
 
@@ -10,4 +10,5 @@ pub(crate) mod mounting;
 pub(crate) mod options;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod table;
 pub(crate) mod umount;

@@ -5,6 +5,7 @@
 
 use super::options::Options;
 use crate::kernel::sys;
+use nix::mount::MsFlags;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -89,7 +90,7 @@ fn by_fusermount(options: &Options) -> io::Result<OwnedFd> {
 
 /// Changes the flags of a mount that exists.
 pub(crate) fn remount(options: &Options) -> io::Result<()> {
-    let flags = options.flags | libc::MS_REMOUNT;
+    let flags = options.flags | MsFlags::MS_REMOUNT;
     sys::mount(
         options.store.as_os_str(),
         &options.mountpoint,

@@ -1,21 +1,12 @@
-//! The command line, as mount(8) passes it: `STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-o options]`.
-//!
-//! | option | means |
-//! | --- | --- |
-//! | `exact` | str files are exactly the text: no newline is added or taken off |
-//! | `infer` | new files that are JSON scalars become int, float, bool or None |
-//! | `lockwait=SECONDS` | how long a change waits for a lock held elsewhere (5) |
-//! | `durability=commit\|checkpoint\|none` | what a completed change survives (checkpoint) |
-//! | `max_age=SECONDS\|none` | what was completed longer ago survives a power cut (1) |
-//! | `snapshot=NAME` | mount this snapshot of the store, read-only |
-//! | `nocreate` | do not create a missing store |
-//! | `uid= gid= umask=` | owner and permission bits shown (the mounting user, 022) |
-//! | `allow_other`, `default_permissions` | as every FUSE filesystem; the first implies the second |
-//! | `ro nosuid nodev noexec noatime sync dirsync ...` | as every filesystem |
+//! The command line, as mount(8) passes it: `STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-r] [-w] [-t TYPE] [-o OPTION,...]`.
+//! The mount options are in `table`.
 
+use super::table::{self, GENERIC, IGNORED, OPTIONS, Set};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use nix::mount::MsFlags;
 use persist_core::store::Durability;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,58 +36,61 @@ pub(crate) struct Options {
     pub(crate) allow_other: bool,
     pub(crate) default_permissions: bool,
     /// Flags of mount(2).
-    pub(crate) flags: u64,
+    pub(crate) flags: MsFlags,
     /// The options that fusermount3 takes too.
     pub(crate) generic: Vec<String>,
 }
 
-/// The text of `--help`.
-pub(crate) const USAGE: &str = "\
-usage: mount.persist STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-o OPTION,...]
+/// Mount a persist store as a filesystem.
+///
+/// The command stays in the background until the store is unmounted.
+#[derive(Parser)]
+#[command(
+    name = "mount.persist",
+    version,
+    no_binary_name = true,
+    after_help = table::help()
+)]
+pub(crate) struct Cli {
+    /// The store file; it is created if it is missing.
+    store: PathBuf,
+    /// An empty or other directory, over which the store is shown.
+    mountpoint: PathBuf,
+    /// Stay in the foreground.
+    #[arg(short, long)]
+    foreground: bool,
+    /// Report more messages.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Ignore unknown mount options.
+    #[arg(short)]
+    sloppy: bool,
+    /// Do nothing: mount(8) passes it.
+    #[arg(short = 'n')]
+    no_mtab: bool,
+    /// Mount read-only.
+    #[arg(short = 'r', overrides_with = "read_write")]
+    read_only: bool,
+    /// Mount for reading and writing, as is the default.
+    #[arg(short = 'w')]
+    read_write: bool,
+    /// The type of the filesystem: mount(8) passes it, and it is known.
+    #[arg(short = 't', value_name = "TYPE")]
+    kind: Vec<String>,
+    /// Mount options, see below.
+    #[arg(short = 'o', value_name = "OPTION,...")]
+    options: Vec<String>,
+}
 
-Mounts a persist store. Stays in the background; -f keeps it in the foreground.
-Unmount with `umount MOUNTPOINT` (or `fusermount3 -u MOUNTPOINT`).
-
-options: exact  infer  lockwait=SECONDS  durability=commit|checkpoint|none  max_age=SECONDS|none
-         nocreate  snapshot=NAME
-         uid=N  gid=N  umask=OCTAL  allow_other  default_permissions  ro, and the generic ones
-";
-
-/// What mount(2) calls the generic options: name, flag, whether the name sets or clears it.
-const FLAGS: [(&str, u64, bool); 17] = [
-    ("ro", libc::MS_RDONLY, true),
-    ("rw", libc::MS_RDONLY, false),
-    ("nosuid", libc::MS_NOSUID, true),
-    ("suid", libc::MS_NOSUID, false),
-    ("nodev", libc::MS_NODEV, true),
-    ("dev", libc::MS_NODEV, false),
-    ("noexec", libc::MS_NOEXEC, true),
-    ("exec", libc::MS_NOEXEC, false),
-    ("sync", libc::MS_SYNCHRONOUS, true),
-    ("async", libc::MS_SYNCHRONOUS, false),
-    ("dirsync", libc::MS_DIRSYNC, true),
-    ("noatime", libc::MS_NOATIME, true),
-    ("atime", libc::MS_NOATIME, false),
-    ("nodiratime", libc::MS_NODIRATIME, true),
-    ("relatime", libc::MS_RELATIME, true),
-    ("strictatime", libc::MS_STRICTATIME, true),
-    ("silent", libc::MS_SILENT, true),
-];
-
-/// Options for others, which mean nothing to a mount.
-const IGNORED: [&str; 12] = [
-    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "loud",
-    "diratime",
-];
-
-/// Reads the arguments (without the program's name). The error is a message for the user.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
+/// Read the arguments (without the program's name). The error prints itself; `--help` and `--version` are such errors.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+    let cli = Cli::try_parse_from(args)?;
     let mut o = Options {
-        store: PathBuf::new(),
-        mountpoint: PathBuf::new(),
-        foreground: false,
-        verbose: false,
-        sloppy: false,
+        store: cli.store,
+        mountpoint: cli.mountpoint,
+        foreground: cli.foreground,
+        verbose: cli.verbose,
+        sloppy: cli.sloppy,
         exact: false,
         infer: false,
         lockwait: Duration::from_secs(5),
@@ -111,127 +105,74 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
         umask: 0o022,
         allow_other: false,
         default_permissions: false,
-        flags: libc::MS_NOSUID | libc::MS_NODEV,
+        flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
         generic: Vec::new(),
     };
-    let mut names: Vec<OsString> = Vec::new();
-    let mut lists: Vec<String> = Vec::new();
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let bytes = arg.as_bytes();
-        if !bytes.starts_with(b"-") || bytes == b"-" {
-            names.push(arg);
-            continue;
-        }
-        let text = arg.to_str().ok_or("an option is not valid text")?;
-        let mut value = |inline: &str| -> Result<String, String> {
-            if !inline.is_empty() {
-                return Ok(inline.to_owned());
-            }
-            let next = args.next().ok_or_else(|| format!("{text} needs a value"))?;
-            next.into_string()
-                .map_err(|_| format!("the value of {text} is not valid text"))
-        };
-        match text {
-            "--" => names.extend(args.by_ref()),
-            "--foreground" => o.foreground = true,
-            "--help" | "-h" => return Err(USAGE.to_owned()),
-            _ if text.starts_with("-o") => lists.push(value(&text[2..])?),
-            // The filesystem's type, which is known.
-            _ if text.starts_with("-t") => drop(value(&text[2..])?),
-            _ => {
-                for flag in text[1..].chars() {
-                    match flag {
-                        'f' => o.foreground = true,
-                        's' => o.sloppy = true,
-                        'v' => o.verbose = true,
-                        'n' => {}
-                        'r' => o.set_flag(libc::MS_RDONLY, true),
-                        'w' => o.set_flag(libc::MS_RDONLY, false),
-                        _ => return Err(format!("unknown option {text}\n{USAGE}")),
-                    }
-                }
-            }
-        }
+    o.flags.set(MsFlags::MS_RDONLY, cli.read_only);
+    for option in cli
+        .options
+        .iter()
+        .flat_map(|l| l.split(','))
+        .filter(|s| !s.is_empty())
+    {
+        o.take(option)
+            .map_err(|(kind, what)| Cli::command().error(kind, what))?;
     }
-    let [store, mountpoint] = <[OsString; 2]>::try_from(names).map_err(|_| USAGE.to_owned())?;
-    o.store = store.into();
-    o.mountpoint = mountpoint.into();
-    for option in lists.iter().flat_map(|l| l.split(',')).filter(|s| !s.is_empty()) {
-        o.take(option)?;
-    }
-    if o.snapshot.is_some() && o.flags & libc::MS_RDONLY == 0 {
-        // mount(8) passes `rw` where nobody asked for anything; the last word counts.
-        o.set_flag(libc::MS_RDONLY, true);
+    if o.snapshot.is_some() && !o.flags.contains(MsFlags::MS_RDONLY) {
+        // mount(8) passes `rw` where the user asked for nothing; the last word counts.
+        o.flags.insert(MsFlags::MS_RDONLY);
         o.generic.push("ro".into());
     }
-    o.read_only = o.flags & libc::MS_RDONLY != 0;
+    o.read_only = o.flags.contains(MsFlags::MS_RDONLY);
     Ok(o)
 }
 
-fn seconds(option: &str, text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| format!("option {option}: not a number"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|e| format!("option {option}: {e}"))
-}
-
 impl Options {
-    fn set_flag(&mut self, flag: u64, on: bool) {
-        if on {
-            self.flags |= flag
-        } else {
-            self.flags &= !flag
-        }
-    }
-
-    fn take(&mut self, option: &str) -> Result<(), String> {
-        if let Some((_, flag, on)) = FLAGS.iter().find(|(name, ..)| *name == option) {
-            self.set_flag(*flag, *on);
+    /// Take one mount option over. The error says what is wrong with it.
+    fn take(&mut self, option: &str) -> Result<(), (ErrorKind, String)> {
+        if let Some((_, flag, on)) = GENERIC.iter().find(|(name, ..)| *name == option) {
+            self.flags.set(*flag, *on);
             self.generic.push(option.to_owned());
             return Ok(());
         }
         let (name, value) = option
             .split_once('=')
             .map_or((option, None), |(n, v)| (n, Some(v)));
-        let number = |radix: u32| -> Result<u32, String> {
-            let text = value.ok_or_else(|| format!("option {name} needs a value"))?;
-            u32::from_str_radix(text, radix).map_err(|_| format!("option {option}: not a number"))
-        };
+        if let Some(known) = OPTIONS.iter().find(|known| known.name == name) {
+            return match (&known.set, value) {
+                (Set::Flag(set), None) => {
+                    set(self);
+                    Ok(())
+                }
+                (Set::Value(set), Some(value)) => set(self, value).map_err(|why| {
+                    let what = format!("mount option {}: '{value}' {why}", known.form());
+                    (ErrorKind::ValueValidation, what)
+                }),
+                (Set::Flag(_), Some(value)) => Err((
+                    ErrorKind::TooManyValues,
+                    format!("mount option {name} takes no value, but has '{value}'"),
+                )),
+                (Set::Value(_), None) => Err((
+                    ErrorKind::InvalidValue,
+                    format!("mount option {name} needs a value: {}", known.form()),
+                )),
+            };
+        }
         match (name, value) {
-            ("exact", None) => self.exact = true,
-            ("infer", None) => self.infer = true,
-            ("nocreate", None) => self.create = false,
             ("create", None) => self.create = true,
             ("remount", None) => self.remount = true,
-            ("allow_other", None) => {
-                self.allow_other = true;
-                self.default_permissions = true;
-            }
-            ("default_permissions", None) => self.default_permissions = true,
-            ("lockwait", Some(text)) => self.lockwait = seconds(option, text)?,
-            ("max_age", Some("none")) => self.max_age = None,
-            ("max_age", Some(text)) => {
-                let age = seconds(option, text)?;
-                if age.is_zero() {
-                    return Err(format!(
-                        "option {option}: the bound must be above 0 (durability=commit makes each change durable)"
-                    ));
-                }
-                self.max_age = Some(age);
-            }
-            ("durability", Some("checkpoint")) => self.durability = Durability::Checkpoint,
-            ("durability", Some("commit")) => self.durability = Durability::Commit,
-            ("durability", Some("none")) => self.durability = Durability::None,
-            ("snapshot", Some(name)) => self.snapshot = Some(name.to_owned()),
-            ("uid", _) => self.uid = Some(number(10)?),
-            ("gid", _) => self.gid = Some(number(10)?),
-            ("umask", _) => self.umask = (number(8)? & 0o777) as u16,
             // Decided here: the names a mount shows.
             ("fsname" | "subtype", Some(_)) => {}
             _ if IGNORED.contains(&name) || name.starts_with("x-") || name.starts_with("comment") => {}
             _ if self.sloppy => {}
-            _ => return Err(format!("unknown mount option {option}")),
+            _ => {
+                let known = OPTIONS.map(|known| known.form()).join(", ");
+                let what = format!(
+                    "unknown mount option '{option}'; there are {known}, and the generic {}",
+                    table::generic_names()
+                );
+                return Err((ErrorKind::UnknownArgument, what));
+            }
         }
         Ok(())
     }
@@ -241,7 +182,7 @@ impl Options {
 mod tests {
     use super::*;
 
-    fn of(args: &[&str]) -> Result<Options, String> {
+    fn of(args: &[&str]) -> Result<Options, clap::Error> {
         parse(args.iter().map(OsString::from))
     }
 
@@ -260,7 +201,7 @@ mod tests {
         assert_eq!(o.store, PathBuf::from("a.store"));
         assert_eq!(o.mountpoint, PathBuf::from("/mnt"));
         assert!(o.verbose && !o.read_only && !o.foreground);
-        assert_ne!(o.flags & libc::MS_NOEXEC, 0);
+        assert!(o.flags.contains(MsFlags::MS_NOEXEC));
     }
 
     #[test]
@@ -297,7 +238,7 @@ mod tests {
         ] {
             let o = of(&["s", "m", "-o", options]).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(o.snapshot.as_deref(), Some("a b"));
-            assert!(o.read_only && o.flags & libc::MS_RDONLY != 0);
+            assert!(o.read_only && o.flags.contains(MsFlags::MS_RDONLY));
             assert_eq!(o.generic.last().map(String::as_str), Some("ro"), "{options}");
         }
         assert!(of(&["s", "m", "-o", "snapshot"]).is_err());
@@ -318,5 +259,50 @@ mod tests {
             assert!(of(&["s", "m", "-o", bad]).is_err(), "{bad}");
         }
         assert!(of(&["s", "m", "-s", "-o", "nonsense"]).is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let text =
+            |options: &str| of(&["s", "m", "-o", options]).map_or_else(|e| e.to_string(), |_| String::new());
+        for (options, parts) in [
+            (
+                "nonsense",
+                &["'nonsense'", "lockwait=SECONDS", "exact", "noatime"][..],
+            ),
+            (
+                "ro,colour=red",
+                &["'colour=red'", "durability=commit|checkpoint|none"],
+            ),
+            (
+                "lockwait=soon",
+                &["lockwait=SECONDS", "'soon'", "number of seconds"],
+            ),
+            ("lockwait=-1", &["'-1'"]),
+            ("lockwait", &["lockwait", "needs a value"]),
+            ("exact=1", &["exact", "takes no value"]),
+            ("durability=full", &["'full'", "commit, checkpoint and none"]),
+            ("umask=9", &["'9'", "octal"]),
+            ("uid=me", &["uid=N", "'me'"]),
+        ] {
+            let text = text(options);
+            assert!(parts.iter().all(|part| text.contains(part)), "{options}: {text}");
+        }
+    }
+
+    #[test]
+    fn help_and_version() {
+        for (arg, part) in [
+            ("--help", "lockwait=SECONDS"),
+            ("-h", "lockwait=SECONDS"),
+            ("--version", "mount.persist "),
+        ] {
+            let Err(e) = of(&[arg]) else {
+                panic!("{arg} mounts")
+            };
+            assert!(!e.use_stderr(), "{arg}");
+            assert!(e.to_string().contains(part), "{arg}: {e}");
+        }
+        assert!(of(&["s"]).is_err_and(|e| e.use_stderr()));
     }
 }

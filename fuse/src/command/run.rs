@@ -9,6 +9,7 @@ use super::mounting;
 use super::options::Options;
 use super::serve::serve;
 use crate::kernel::sys;
+use nix::unistd::ForkResult;
 use std::io::{Read, Write};
 
 /// Mount a store as the options say.
@@ -39,25 +40,25 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
     if options.foreground {
         return serve(options, |_| {});
     }
-    let (reader, writer) = sys::pipe().map_err(|e| Failure::new(EX_SYSTEM, format!("pipe: {e}")))?;
+    let (mut reader, mut writer) =
+        std::io::pipe().map_err(|e| Failure::new(EX_SYSTEM, format!("pipe: {e}")))?;
     match sys::fork().map_err(|e| Failure::new(EX_SYSTEM, format!("fork: {e}")))? {
-        sys::Fork::Parent => {
+        ForkResult::Parent { .. } => {
             drop(writer);
             let mut verdict = [0u8; 1];
-            match std::fs::File::from(reader).read_exact(&mut verdict) {
+            match reader.read_exact(&mut verdict) {
                 Ok(()) if verdict[0] == 0 => Ok(()),
                 // The child has said why.
                 Ok(()) => Err(Failure(verdict[0], String::new())),
                 Err(_) => Err(Failure::new(EX_SYSTEM, "the mount's process died")),
             }
         }
-        sys::Fork::Child => {
+        ForkResult::Child => {
             drop(reader);
             sys::new_session();
-            let mut pipe = std::fs::File::from(writer);
             let mut verdict = |code: u8| {
                 // The parent may be gone; the mount stands all the same.
-                let _ = pipe.write_all(&[code]);
+                let _ = writer.write_all(&[code]);
             };
             let result = serve(options, |()| {
                 LOGGER.use_syslog();

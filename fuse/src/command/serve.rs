@@ -24,7 +24,7 @@ const WORKERS: usize = 4;
 
 /// Opens the store, mounts it, and answers until it is unmounted. `ready` is called once it works.
 pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
-    sys::block_end_signals();
+    sys::block_end_signals().map_err(|e| Failure::new(EX_SYSTEM, format!("blocking signals: {e}")))?;
     let store_options = StoreOptions {
         read_only: options.read_only,
         create: options.create,

@@ -2,8 +2,9 @@
 //! umount(8) looks for in /sbin. umount(2) returns before the mount's process has finished; this waits
 //! until the store is closed, so that the file may be copied or moved right after.
 
-use super::mounting;
+use super::{exit, mounting};
 use crate::kernel::{processes, sys};
+use clap::{ArgAction, Parser};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,21 +22,28 @@ pub(crate) fn is_called(name: &OsString) -> bool {
         .is_some_and(|n| n.starts_with("umount."))
 }
 
-/// `umount.persist MOUNTPOINT [-f] [-l] [-n] [-r] [-v] [-N namespace] [-t type]`
+/// Unmount a persist store, and wait until its process has closed the store.
+#[derive(Parser)]
+#[command(name = "umount.persist", version, no_binary_name = true)]
+struct Cli {
+    /// Where the store is mounted.
+    mountpoint: PathBuf,
+    /// Unmount now, and clean up when the mount is no longer in use.
+    #[arg(short)]
+    lazy: bool,
+    /// Do nothing: umount(8) passes these.
+    #[arg(short = 'f', short_aliases = ['n', 'r', 'v'], action = ArgAction::Count)]
+    ignored: u8,
+    /// The mount namespace and the type of the filesystem: umount(8) passes them.
+    #[arg(short = 'N', short_alias = 't', value_name = "NAME")]
+    passed: Vec<String>,
+}
+
+/// Run the helper.
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let (mut place, mut lazily) = (None, false);
-    let mut args = args;
-    while let Some(arg) = args.next() {
-        match arg.to_str() {
-            Some("-l") => lazily = true,
-            Some("-N" | "-t") => drop(args.next()),
-            Some(flag) if flag.starts_with('-') && flag.len() > 1 => {}
-            _ => place = Some(PathBuf::from(arg)),
-        }
-    }
-    let Some(place) = place else {
-        sys::say("usage: umount.persist MOUNTPOINT [-l]\n");
-        return ExitCode::from(1);
+    let (place, lazily) = match Cli::try_parse_from(args) {
+        Ok(cli) => (cli.mountpoint, cli.lazy),
+        Err(told) => return exit::told(&told),
     };
     let server = std::fs::read_to_string(place.join(".persist/stat"))
         .ok()
@@ -45,7 +53,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         });
     if let Err(e) = mounting::unmount(&place, lazily) {
         sys::say(&format!("umount.persist: {}: {e}\n", place.display()));
-        return ExitCode::from(32);
+        return ExitCode::from(exit::EX_FAIL);
     }
     let begin = Instant::now();
     while !lazily && server.is_some_and(processes::is_alive) {
