@@ -33,6 +33,23 @@ def test_failures_are_reported_at_once(tmp_path: Path) -> None:
         assert not os.path.ismount(tmp_path / "mnt")
 
 
+def test_help_and_version() -> None:
+    for arg, part in ("--help", "lockwait=SECONDS"), ("-h", "durability=commit"), ("--version", "mount.persist 0."):
+        done = subprocess.run([binary(), arg], capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0 and part in done.stdout and not done.stderr, done
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    for option, parts in (
+        ("colour=red", ("'colour=red'", "lockwait=SECONDS", "exact", "noatime")),
+        ("lockwait=soon", ("lockwait=SECONDS", "'soon'")),
+        ("snapshot", ("snapshot=NAME",)),
+    ):
+        done = attempt(tmp_path / "s", tmp_path, "-o", option)
+        assert done.returncode == 1 and all(part in done.stderr for part in parts), done
+        assert not (tmp_path / "s").exists()
+
+
 def test_failures_nobody_listens_to(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)

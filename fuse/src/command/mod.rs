@@ -1,11 +1,13 @@
 //! The commands `mount.persist` and `umount.persist`.
 //!
-//! - `options`: the command line. `table`: the mount options. `exit`: exit codes. `logger`: where messages go.
+//! - `options`: the command line. `table`: the mount options. `manual`: the manual page. `exit`: exit codes. `logger`: where messages go.
 //! - `run`: the mount command, up to going into the background. `serve`: the mounted store, until its end.
 //! - `mounting`: mount(2), umount(2) and fusermount3. `umount`: the umount helper.
 
 pub(crate) mod exit;
 pub(crate) mod logger;
+#[cfg(test)]
+mod manual;
 pub(crate) mod mounting;
 pub(crate) mod options;
 pub(crate) mod run;

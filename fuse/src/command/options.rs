@@ -291,6 +291,26 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_what_the_table_says() {
+        let usual = of(&["s", "m"]).unwrap_or_else(|e| panic!("{e}"));
+        let named: Vec<_> = OPTIONS
+            .iter()
+            .filter(|o| !o.default.contains(' ') && !o.default.is_empty())
+            .collect();
+        for option in &named {
+            if let Set::Value(_) = option.set {
+                let form = format!("{}={}", option.name, option.default);
+                assert_eq!(
+                    of(&["s", "m", "-o", &form]).unwrap_or_else(|e| panic!("{e}")),
+                    usual,
+                    "{form}"
+                );
+            }
+        }
+        assert!(named.len() > 8);
+    }
+
+    #[test]
     fn help_and_version() {
         for (arg, part) in [
             ("--help", "lockwait=SECONDS"),
