@@ -1,6 +1,7 @@
 //! The commands `mount.persist` and `umount.persist`.
 //!
-//! - `options`: the command line. `table`: the mount options. `manual`: the manual page. `exit`: exit codes. `logger`: where messages go.
+//! - `options`: the command line. `settings`: what it asks for. `table`: the mount options. `manual`: the manual page.
+//! - `exit`: exit codes. `logger`: where messages go.
 //! - `run`: the mount command, up to going into the background. `serve`: the mounted store, until its end.
 //! - `mounting`: mount(2), umount(2) and fusermount3. `umount`: the umount helper.
 
@@ -12,5 +13,6 @@ pub(crate) mod mounting;
 pub(crate) mod options;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod settings;
 pub(crate) mod table;
 pub(crate) mod umount;

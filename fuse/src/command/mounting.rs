@@ -3,7 +3,7 @@
 //! This is done here and not by the FUSE library so that the type is `fuse.persist`, and so that
 //! nothing is unmounted twice: after an umount from outside, another filesystem may be there.
 
-use super::options::Options;
+use super::settings::Options;
 use crate::kernel::sys;
 use nix::mount::MsFlags;
 use std::fs::OpenOptions;

@@ -1,45 +1,13 @@
 //! The command line, as mount(8) passes it: `STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-r] [-w] [-t TYPE] [-o OPTION,...]`.
 //! The mount options are in `table`.
 
+use super::settings::Options;
 use super::table::{self, GENERIC, IGNORED, OPTIONS, Set};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use nix::mount::MsFlags;
-use persist_core::store::Durability;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// What the command line asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Options {
-    pub(crate) store: PathBuf,
-    pub(crate) mountpoint: PathBuf,
-    pub(crate) foreground: bool,
-    pub(crate) verbose: bool,
-    /// `-s`: unknown options are ignored.
-    pub(crate) sloppy: bool,
-    pub(crate) exact: bool,
-    pub(crate) infer: bool,
-    pub(crate) lockwait: Duration,
-    pub(crate) durability: Durability,
-    /// The bound on what a power cut takes.
-    pub(crate) max_age: Option<Duration>,
-    pub(crate) create: bool,
-    pub(crate) read_only: bool,
-    /// The snapshot to mount.
-    pub(crate) snapshot: Option<String>,
-    pub(crate) remount: bool,
-    pub(crate) uid: Option<u32>,
-    pub(crate) gid: Option<u32>,
-    pub(crate) umask: u16,
-    pub(crate) allow_other: bool,
-    pub(crate) default_permissions: bool,
-    /// Flags of mount(2).
-    pub(crate) flags: MsFlags,
-    /// The options that fusermount3 takes too.
-    pub(crate) generic: Vec<String>,
-}
 
 /// Mount a persist store as a filesystem.
 ///
@@ -86,27 +54,10 @@ pub(crate) struct Cli {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
     let cli = Cli::try_parse_from(args)?;
     let mut o = Options {
-        store: cli.store,
-        mountpoint: cli.mountpoint,
         foreground: cli.foreground,
         verbose: cli.verbose,
         sloppy: cli.sloppy,
-        exact: false,
-        infer: false,
-        lockwait: Duration::from_secs(5),
-        durability: Durability::Checkpoint,
-        max_age: persist_core::store::Options::default().max_age,
-        create: true,
-        read_only: false,
-        snapshot: None,
-        remount: false,
-        uid: None,
-        gid: None,
-        umask: 0o022,
-        allow_other: false,
-        default_permissions: false,
-        flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        generic: Vec::new(),
+        ..Options::new(cli.store, cli.mountpoint)
     };
     o.flags.set(MsFlags::MS_RDONLY, cli.read_only);
     for option in cli
@@ -115,8 +66,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
         .flat_map(|l| l.split(','))
         .filter(|s| !s.is_empty())
     {
-        o.take(option)
-            .map_err(|(kind, what)| Cli::command().error(kind, what))?;
+        take(&mut o, option).map_err(|(kind, what)| Cli::command().error(kind, what))?;
     }
     if o.snapshot.is_some() && !o.flags.contains(MsFlags::MS_RDONLY) {
         // mount(8) passes `rw` where the user asked for nothing; the last word counts.
@@ -127,60 +77,60 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     Ok(o)
 }
 
-impl Options {
-    /// Take one mount option over. The error says what is wrong with it.
-    fn take(&mut self, option: &str) -> Result<(), (ErrorKind, String)> {
-        if let Some((_, flag, on)) = GENERIC.iter().find(|(name, ..)| *name == option) {
-            self.flags.set(*flag, *on);
-            self.generic.push(option.to_owned());
-            return Ok(());
-        }
-        let (name, value) = option
-            .split_once('=')
-            .map_or((option, None), |(n, v)| (n, Some(v)));
-        if let Some(known) = OPTIONS.iter().find(|known| known.name == name) {
-            return match (&known.set, value) {
-                (Set::Flag(set), None) => {
-                    set(self);
-                    Ok(())
-                }
-                (Set::Value(set), Some(value)) => set(self, value).map_err(|why| {
-                    let what = format!("mount option {}: '{value}' {why}", known.form());
-                    (ErrorKind::ValueValidation, what)
-                }),
-                (Set::Flag(_), Some(value)) => Err((
-                    ErrorKind::TooManyValues,
-                    format!("mount option {name} takes no value, but has '{value}'"),
-                )),
-                (Set::Value(_), None) => Err((
-                    ErrorKind::InvalidValue,
-                    format!("mount option {name} needs a value: {}", known.form()),
-                )),
-            };
-        }
-        match (name, value) {
-            ("create", None) => self.create = true,
-            ("remount", None) => self.remount = true,
-            // Decided here: the names a mount shows.
-            ("fsname" | "subtype", Some(_)) => {}
-            _ if IGNORED.contains(&name) || name.starts_with("x-") || name.starts_with("comment") => {}
-            _ if self.sloppy => {}
-            _ => {
-                let known = OPTIONS.map(|known| known.form()).join(", ");
-                let what = format!(
-                    "unknown mount option '{option}'; there are {known}, and the generic {}",
-                    table::generic_names()
-                );
-                return Err((ErrorKind::UnknownArgument, what));
-            }
-        }
-        Ok(())
+/// Take one mount option over. The error says what is wrong with it.
+fn take(o: &mut Options, option: &str) -> Result<(), (ErrorKind, String)> {
+    if let Some((_, flag, on)) = GENERIC.iter().find(|(name, ..)| *name == option) {
+        o.flags.set(*flag, *on);
+        o.generic.push(option.to_owned());
+        return Ok(());
     }
+    let (name, value) = option
+        .split_once('=')
+        .map_or((option, None), |(n, v)| (n, Some(v)));
+    if let Some(known) = OPTIONS.iter().find(|known| known.name == name) {
+        return match (&known.set, value) {
+            (Set::Flag(set), None) => {
+                set(o);
+                Ok(())
+            }
+            (Set::Value(set), Some(value)) => set(o, value).map_err(|why| {
+                let what = format!("mount option {}: '{value}' {why}", known.form());
+                (ErrorKind::ValueValidation, what)
+            }),
+            (Set::Flag(_), Some(value)) => Err((
+                ErrorKind::TooManyValues,
+                format!("mount option {name} takes no value, but has '{value}'"),
+            )),
+            (Set::Value(_), None) => Err((
+                ErrorKind::InvalidValue,
+                format!("mount option {name} needs a value: {}", known.form()),
+            )),
+        };
+    }
+    match (name, value) {
+        ("create", None) => o.create = true,
+        ("remount", None) => o.remount = true,
+        // Decided here: the names a mount shows.
+        ("fsname" | "subtype", Some(_)) => {}
+        _ if IGNORED.contains(&name) || name.starts_with("x-") || name.starts_with("comment") => {}
+        _ if o.sloppy => {}
+        _ => {
+            let known = OPTIONS.map(|known| known.form()).join(", ");
+            let what = format!(
+                "unknown mount option '{option}'; there are {known}, and the generic {}",
+                table::generic_names()
+            );
+            return Err((ErrorKind::UnknownArgument, what));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use persist_core::store::Durability;
+    use std::time::Duration;
 
     fn of(args: &[&str]) -> Result<Options, clap::Error> {
         parse(args.iter().map(OsString::from))

@@ -6,8 +6,8 @@
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
 use super::logger::LOGGER;
 use super::mounting;
-use super::options::Options;
 use super::serve::serve;
+use super::settings::Options;
 use crate::kernel::sys;
 use nix::unistd::ForkResult;
 use std::io::{Read, Write};

@@ -5,7 +5,7 @@
 
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
 use super::mounting;
-use super::options::Options;
+use super::settings::Options;
 use crate::fs::context::Config;
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::sys;

@@ -1,7 +1,7 @@
 //! The mount options (`-o`): their names, values, defaults and what they do, once. The parser (`options`), `--help`, the
 //! manual page and README take them from here.
 
-use super::options::Options;
+use super::settings::Options;
 use nix::mount::MsFlags;
 use persist_core::store::Durability;
 use std::time::Duration;

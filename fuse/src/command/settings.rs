@@ -1,0 +1,66 @@
+//! What the command line asks for.
+
+use nix::mount::MsFlags;
+use persist_core::store::Durability;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) store: PathBuf,
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) foreground: bool,
+    pub(crate) verbose: bool,
+    /// `-s`: unknown options are ignored.
+    pub(crate) sloppy: bool,
+    pub(crate) exact: bool,
+    pub(crate) infer: bool,
+    pub(crate) lockwait: Duration,
+    pub(crate) durability: Durability,
+    /// The bound on what a power cut takes.
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) create: bool,
+    pub(crate) read_only: bool,
+    /// The snapshot to mount.
+    pub(crate) snapshot: Option<String>,
+    pub(crate) remount: bool,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) umask: u16,
+    pub(crate) allow_other: bool,
+    pub(crate) default_permissions: bool,
+    /// Flags of mount(2).
+    pub(crate) flags: MsFlags,
+    /// The options that fusermount3 takes too.
+    pub(crate) generic: Vec<String>,
+}
+
+impl Options {
+    /// What holds without any option.
+    pub(crate) fn new(store: PathBuf, mountpoint: PathBuf) -> Options {
+        Options {
+            store,
+            mountpoint,
+            foreground: false,
+            verbose: false,
+            sloppy: false,
+            exact: false,
+            infer: false,
+            lockwait: Duration::from_secs(5),
+            durability: Durability::Checkpoint,
+            max_age: persist_core::store::Options::default().max_age,
+            create: true,
+            read_only: false,
+            snapshot: None,
+            remount: false,
+            uid: None,
+            gid: None,
+            umask: 0o022,
+            allow_other: false,
+            default_permissions: false,
+            flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            generic: Vec::new(),
+        }
+    }
+}
