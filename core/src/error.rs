@@ -103,15 +103,15 @@ pub enum Error {
     Timeout {
         /// What was waited for.
         what: String,
-        /// Who holds it.
+        /// Its holder.
         holder: String,
     },
-    /// Waiting would have closed a circle of waiters.
+    /// Acquiring the lock would deadlock.
     #[error("acquiring {what} would deadlock with {holder}; release your locks and try again")]
     Deadlock {
         /// What was asked for.
         what: String,
-        /// Who holds it.
+        /// Its holder.
         holder: String,
     },
     /// An open transaction met a lock of somebody else; the transaction was rolled back.
@@ -121,7 +121,7 @@ pub enum Error {
     Conflict {
         /// What was asked for.
         what: String,
-        /// Who holds it.
+        /// Its holder.
         holder: String,
     },
     /// The transaction was rolled back before its end, and its owner has not left its outermost block yet.

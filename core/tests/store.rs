@@ -370,3 +370,55 @@ fn closing_waits_for_the_checkpoint_of_another_thread() {
     stays.check_pages().unwrap();
     stays.check().unwrap();
 }
+
+#[test]
+fn errors_of_locks_name_the_path_and_the_process() {
+    let (_dir, store) = fresh();
+    let root = store.root();
+    let joe = store
+        .write(Actor::Thread, &mut Wait::forever(), |w| {
+            let (dict, joe) = (w.new_dict()?, w.new_object("m:Person")?);
+            w.set(root, &Key::Str(b"people"), &In::Obj(dict))?;
+            w.set(dict, &Key::Int(7), &In::Obj(joe))?;
+            w.set(joe, &Key::Str(b"age"), &In::Int(27))?;
+            Ok(joe)
+        })
+        .unwrap();
+    let whole = LockTarget { obj: joe, key: None };
+    let age = LockTarget {
+        obj: joe,
+        key: Some(Key::Str(b"age")),
+    };
+    let moment = || Wait::at_most(Duration::from_millis(10));
+    let holder = format!(
+        "an open file (flock) on the mount of process {} (",
+        std::process::id()
+    );
+    let says = |done: Result<()>, path: &str| {
+        let e = done.unwrap_err().to_string();
+        assert!(e.contains(&format!("{path}, held by {holder}")), "{e}");
+    };
+
+    let exclusive = LockMode::Exclusive;
+    store
+        .lock(Actor::Flock(7), whole, exclusive, &mut Wait::forever())
+        .unwrap();
+    says(
+        store.lock(Actor::Thread, whole, exclusive, &mut moment()),
+        "waiting for root['people'][7]",
+    );
+    says(
+        store.lock(Actor::Thread, age, exclusive, &mut moment()),
+        "waiting for root['people'][7].age",
+    );
+    let change = |key: &'static [u8]| {
+        store.write(Actor::Thread, &mut moment(), |w| {
+            w.set(joe, &Key::Str(key), &In::Int(28))
+        })
+    };
+    says(change(b"age"), "waiting for root['people'][7].age");
+    // An entry that is not there yet has no name.
+    says(change(b"new"), "waiting for an entry of root['people'][7]");
+    let e = store.unlock(Actor::Thread, age).unwrap_err().to_string();
+    assert_eq!(e, "root['people'][7].age is not locked by this owner");
+}

@@ -144,3 +144,30 @@ def test_attributes_mapping_is_copied_as_a_dict(root: persist.Dict) -> None:
     assert root["d"]["x"] is root["o"].x
     root["d"]["y"] = 1
     assert not hasattr(root["o"], "y")
+
+
+def test_an_error_names_the_place_of_what_cannot_be_stored(root: persist.Dict) -> None:
+    class Node(persist.Object):
+        pass
+
+    node = Node()
+    node.edges = [0, {"to": (1, 2)}]
+    inner = {"set": {1}}
+    cases: list[tuple[Any, str]] = [
+        ((1, 2), "cannot store 'tuple'; store a list"),
+        ([1, 2, (3,)], r"cannot store 'tuple' at value\[2\]; store a list"),
+        ({"deep": [0, (1,)]}, r"'tuple' at value\['deep'\]\[1\];"),
+        ({1: {None: bytearray()}}, r"'bytearray' at value\[1\]\[None\]; store bytes"),
+        (node, r"'tuple' at value\.edges\[1\]\['to'\];"),
+        ({"n": [node]}, r"'tuple' at value\['n'\]\[0\]\.edges\[1\]\['to'\];"),
+        ([[], [inner], inner], r"'set' at value\[2\]\['set'\];"),
+    ]
+    for value, message in cases:
+        with pytest.raises(TypeError, match=f"^.*{message}"):
+            root["x"] = value
+    with pytest.raises(TypeError, match=r"'tuple' at value\['b'\]\['c'\];"):
+        root.update(a=1, b={"c": (1,)})
+    root["list"] = []
+    with pytest.raises(TypeError, match=r"'tuple' at value\[1\];"):
+        root["list"].extend([1, (2,)])
+    assert root == {"list": []}

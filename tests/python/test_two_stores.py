@@ -124,7 +124,7 @@ def test_processes(pair: list[persist.Store], script: Script) -> None:
     told = [e for e in ended if e != "went on\n"]
     assert told, ended
     for text in told:
-        assert "circle" in text and all(str(p) in text for p in paths), text
+        assert "deadlock" in text and all(f"of {p}" in text or f"in {p}" in text for p in paths), text
         assert any(str(player.pid) in text for player in players), text
 
 

@@ -1,12 +1,12 @@
 //! Containers: their headers, bodies and values, beginning at the root and at whatever waits to be freed.
 
-use super::path;
 use super::sparse::PerContainer;
 use super::state::{Note, State};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::graph as objects;
 use crate::object::header::{self, Kind, UNSHARED};
+use crate::object::path;
 use crate::object::salvage::{self, Lost, Piece};
 use crate::object::word::Word;
 use crate::object::{blob, class, dict, entries, list, scalar};

@@ -20,7 +20,6 @@
 mod counts;
 mod file;
 mod graph;
-mod path;
 pub mod salvage;
 mod sparse;
 mod state;

@@ -2,10 +2,11 @@
 //! of the check share stands here: `State`.
 
 use super::sparse::{Marks, PerContainer, Queue};
-use super::{Report, Watch, path};
+use super::{Report, Watch};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, PageNo};
+use crate::object::path;
 use crate::object::salvage::TWICE;
 use crate::page::access::Pages;
 use crate::page::format::image::Image;

@@ -346,7 +346,7 @@ fn obtain<E: Env>(
             }
             Start::Waiting(ticket, seen) => break (ticket, seen),
             Start::Refused(..) if may_wait && !queue => {
-                // Whether the caller wants to stop is asked in the queue: asking may take long, and this phase is short.
+                // Whether the caller wants to stop is asked in the queue: asking may take long, this phase is short.
                 contest.pause(env, request.target.id, patience.left());
             }
             Start::Refused(error, mut suspects) => {

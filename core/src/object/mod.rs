@@ -9,6 +9,7 @@
 //!   they know nothing of reference counts. `entries`: dicts and objects alike.
 //! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
 //! - `salvage`: what can still be got out of damaged bodies.
+//! - `path`: where a container or entry is, as Python writes it, for messages.
 //! - `ops`: what the store exposes: the above put together.
 
 pub mod blob;
@@ -20,6 +21,7 @@ pub mod header;
 pub mod key;
 pub mod list;
 pub mod ops;
+pub mod path;
 pub mod salvage;
 pub mod scalar;
 pub mod value;

@@ -9,7 +9,7 @@
 //! 3. Memory that is freed stays untouched until commit (`defer_free`): rule 2 depends on it.
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
+use crate::ids::{Addr, Obj, ObjectId, PAGE_SIZE, PageNo};
 
 /// What is said of an address behind the last page.
 pub const BEYOND: &str = "an address beyond the store";
@@ -144,7 +144,7 @@ pub trait PagesMut: Pages {
     /// Called before a container is changed; `key` is the hash of the entry concerned, or None for
     /// a change of the whole container. `Error::Locked` when another owner's lock forbids it.
     /// Marks the container as changed by the open transaction.
-    fn changing(&mut self, _id: ObjectId, _key: Option<u64>) -> Result<()> {
+    fn changing(&mut self, _obj: Obj, _key: Option<u64>) -> Result<()> {
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::sync::latch::process_bits;
 use super::sync::wait::Wait;
 use super::{Hooks, Pager, Settings, superblock as sb};
 use crate::error::{Error, Result};
-use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE};
+use crate::ids::{Actor, Addr, Obj, PAGE_SIZE};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Hooks for NoHooks {
     fn thread_ended(&self, _: &Pager, _: u16, _: u32, _: u32) -> Result<()> {
         Ok(())
     }
-    fn check_change(&self, _: &Pager, _: u32, _: Actor, _: ObjectId, _: Option<u64>) -> Result<()> {
+    fn check_change(&self, _: &Pager, _: u32, _: Actor, _: Obj, _: Option<u64>) -> Result<()> {
         Ok(())
     }
     fn frees_wait(&self, _: &Pager) -> Result<bool> {

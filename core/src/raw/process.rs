@@ -353,7 +353,10 @@ pub(crate) fn pid_here(named: u64) -> Option<u32> {
 pub(crate) fn describe(named: u64) -> String {
     let pid = named as u32;
     match pid_here(named) {
-        Some(_) => format!("process {pid}"),
+        Some(here) => match std::fs::read_to_string(format!("/proc/{here}/comm")) {
+            Ok(command) => format!("process {pid} ({})", command.trim_end().escape_debug()),
+            Err(_) => format!("process {pid}"),
+        },
         None => format!("process {pid} of another pid namespace (container)"),
     }
 }

@@ -1,8 +1,9 @@
 //! The store's side of the lock manager: whose lock it is, where the table lies, how to wait, and the
 //! hooks by which changes and burials reach it.
 
+use super::names::describe;
 use super::{Actor, Error, Key, LockMode, LockOwner, Obj, Result, Store, Wait, freeing};
-use crate::ids::ObjectId;
+use crate::ids::{Addr, ObjectId};
 use crate::lock::wait::{self, Env};
 use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
 use crate::object::{graph, key};
@@ -13,9 +14,14 @@ use std::cell::Cell;
 use std::time::Duration;
 
 thread_local! {
-    /// What the last `Error::Locked` of this thread was about.
-    static BLOCKED: Cell<(u64, Option<u64>)> = const { Cell::new((0, None)) };
+    /// What the last `Error::Locked` of this thread was about: the container, and the hash of the entry's key.
+    static BLOCKED: Cell<(Obj, Option<u64>)> = const { Cell::new((NOTHING, None)) };
 }
+
+const NOTHING: Obj = Obj {
+    addr: Addr(0),
+    id: ObjectId(0),
+};
 
 /// What to lock: a container, or one entry of it.
 #[derive(Clone, Copy, Debug)]
@@ -98,20 +104,6 @@ fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
     }
 }
 
-pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
-    let what = match o.kind {
-        OwnerKind::Thread if o.id >> 16 != 0 => "a task",
-        OwnerKind::Thread => "a thread",
-        OwnerKind::Flock => "an open file (flock) on the mount",
-        OwnerKind::Posix => "a process (fcntl) on the mount",
-        OwnerKind::Command => "a command on the mount",
-    };
-    match pager.describe_process(o.slot, o.generation) {
-        Some(process) => format!("{what} of {process}"),
-        None => format!("{what} of a process that has ended"),
-    }
-}
-
 /// The lock manager, as the page manager calls it.
 #[derive(Debug)]
 pub(super) struct LockHooks;
@@ -162,15 +154,8 @@ impl Hooks for LockHooks {
     }
 
     #[inline]
-    fn check_change(
-        &self,
-        pager: &Pager,
-        slot: u32,
-        actor: Actor,
-        id: ObjectId,
-        key: Option<u64>,
-    ) -> Result<()> {
-        let table = table(pager)?;
+    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()> {
+        let (id, table) = (obj.id, table(pager)?);
         if !table.may_concern(id) {
             return Ok(());
         }
@@ -179,7 +164,7 @@ impl Hooks for LockHooks {
         match table.change_blocked(&owner(actor, slot, process, generation), id, key)? {
             None => Ok(()),
             Some(_) => {
-                BLOCKED.set((id.0, key));
+                BLOCKED.set((obj, key));
                 Err(Error::Locked(id))
             }
         }
@@ -331,11 +316,13 @@ impl Store {
         let t = self.target(&target);
         self.pager().check_alive()?;
         if !self.in_transaction() {
-            return wait::acquire(self, &o, &t, mode, wait.timeout, Some(&mut || ask(wait)));
+            let done = wait::acquire(self, &o, &t, mode, wait.timeout, Some(&mut || ask(wait)));
+            return done.map_err(|e| self.with_name(e, &t, target.obj, target.key.as_ref()));
         }
         match wait::acquire(self, &o, &t, mode, Some(Duration::ZERO), None) {
             Err(Error::Timeout { what, holder } | Error::Deadlock { what, holder }) => {
-                BLOCKED.set((t.id.0, t.key));
+                BLOCKED.set((target.obj, t.key));
+                let what = self.name_of(&t, target.obj, target.key.as_ref()).unwrap_or(what);
                 self.abort_for(&what, &holder)?;
                 // Until it is to be had, so that running the transaction again has a chance. The transaction is
                 // rolled back, and that is what the caller must hear, however the wait ends.
@@ -359,6 +346,7 @@ impl Store {
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
         let lock = self.lock_handle(actor, target)?;
         wait::release(self, &lock.owner, Release::Level(lock.target))
+            .map_err(|e| self.with_name(e, &lock.target, target.obj, target.key.as_ref()))
     }
 
     /// The name of a lock of this actor on this thread, for `release`.
@@ -454,20 +442,17 @@ impl Store {
     /// back before and has to be run again.
     #[cold]
     pub(super) fn wait_for_lock(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
-        let (id, key) = BLOCKED.get();
+        let (obj, key) = BLOCKED.get();
+        let t = Target { id: obj.id, key };
         let o = self.owner(actor)?;
         if self.in_transaction() {
-            let holder = self.latched(None, |table| table.change_blocked(&o, ObjectId(id), key))?;
+            let holder = self.latched(None, |table| table.change_blocked(&o, t.id, key))?;
             let holder = holder.map_or_else(|| "another owner".to_owned(), |h| self.describe(&h.owner));
-            let what = Target {
-                id: ObjectId(id),
-                key,
-            }
-            .to_string();
+            let what = self.name_of(&t, obj, None).unwrap_or_else(|| t.to_string());
             self.abort_for(&what, &holder)?;
             if wait.timeout != Some(Duration::ZERO) {
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
-                match wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait))) {
+                match wait::wait_change(self, &o, t.id, key, Some(bound), Some(&mut || ask(wait))) {
                     Ok(()) => self.release_reservations(actor),
                     Err(Error::Timeout { .. } | Error::Deadlock { .. }) => {}
                     Err(e) => return Err(e),
@@ -479,7 +464,8 @@ impl Store {
             return Err(Error::WouldBlock { what: "a lock" });
         }
         let bound = wait.timeout.unwrap_or(self.pager().bound());
-        wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))
+        wait::wait_change(self, &o, t.id, key, Some(bound), Some(&mut || ask(wait)))
+            .map_err(|e| self.with_name(e, &t, obj, None))
     }
 
     /// After `Error::Conflict` in a call of this thread, with its transaction left: waits until what it met is free, so
@@ -488,9 +474,11 @@ impl Store {
     /// # Errors
     /// `Error::Timeout`, `Error::Deadlock`, `Error::Interrupted`.
     pub fn wait_for_conflict(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
-        let ((id, key), o) = (BLOCKED.get(), self.owner(actor)?);
+        let ((obj, key), o) = (BLOCKED.get(), self.owner(actor)?);
+        let t = Target { id: obj.id, key };
         let bound = wait.timeout.unwrap_or(self.pager().bound());
-        wait::wait_change(self, &o, ObjectId(id), key, Some(bound), Some(&mut || ask(wait)))?;
+        wait::wait_change(self, &o, t.id, key, Some(bound), Some(&mut || ask(wait)))
+            .map_err(|e| self.with_name(e, &t, obj, None))?;
         self.release_reservations(actor);
         Ok(())
     }

@@ -23,6 +23,7 @@
 
 mod freeing;
 mod locks;
+mod names;
 mod pending;
 mod reader;
 mod run;

@@ -5,7 +5,8 @@
 //! 2. A request that is asked for again is looked after as a sleeping thread's is: circles over several stores too.
 //! 3. Nothing here waits: where the latch is not to be had at once, the answer is "not yet".
 
-use super::locks::{describe, finish_deferred, table, wake_all};
+use super::locks::{finish_deferred, table, wake_all};
+use super::names::describe;
 use super::{Actor, Error, LockMode, LockTarget, Result, Store, Wait};
 use crate::lock::wait::SLICE;
 use crate::lock::{Beyond, Cancelled, Owner, Queued, Request, Standing, Table, Ticket, Wakes};
@@ -85,10 +86,11 @@ impl Store {
                     beyond: Mutex::new(Beyond::new(&request, endless, false)),
                 }),
                 Some(Queued::Deadlock(holder)) => {
-                    return Err(Error::Deadlock {
+                    let e = Error::Deadlock {
                         what: request.target.to_string(),
                         holder: describe(self.pager(), &holder.owner),
-                    });
+                    };
+                    return Err(self.with_name(e, &request.target, target.obj, target.key.as_ref()));
                 }
             },
         )

@@ -65,9 +65,10 @@ impl Dict {
     /// Sets all entries of a plain dict, at once; with `clear`, nothing else stays.
     pub(crate) fn merge(&self, from: &Bound<'_, PyDict>, clear: bool) -> PyResult<()> {
         let (py, obj) = (from.py(), self.proxy.obj);
-        let names: Vec<_> = from.keys().iter().collect();
+        let listed = from.keys();
+        let names: Vec<_> = listed.iter().collect();
         let keys = names.iter().map(Scalar::key_of).collect::<PyResult<Vec<_>>>()?;
-        let gather = Gather::all(&self.proxy.shared, &from.values())?;
+        let gather = Gather::values(&self.proxy.shared, &listed, &from.values())?;
         let plan = gather.plan()?;
         if plan.len() != keys.len() {
             return Err(error::general(py, "dictionary changed during update"));

@@ -37,36 +37,51 @@ impl<'a> Arg<'a> {
     /// Looks at a value; TypeError for what a store cannot keep.
     #[inline]
     pub(crate) fn of(shared: &Shared, value: &'a Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
+        Arg::find(shared, value)?.ok_or_else(|| bad_value(value, ""))
+    }
+
+    /// As `of`; None for what a store cannot keep.
+    #[inline]
+    fn find(shared: &Shared, value: &'a Bound<'_, PyAny>) -> PyResult<Option<Arg<'a>>> {
         if let Some(scalar) = Scalar::of(value)? {
-            return Ok(Arg::Scalar(scalar));
+            return Ok(Some(Arg::Scalar(scalar)));
         }
         Arg::of_container(shared, value)
     }
 
-    fn of_container(shared: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
+    fn of_container(shared: &Shared, value: &Bound<'_, PyAny>) -> PyResult<Option<Arg<'a>>> {
         let here = |proxy: &Proxy| match proxy.shared.same_store(shared) {
             true => Arg::Obj(proxy.obj),
             false => Arg::Graph,
         };
         if let Ok(d) = value.cast_exact::<Dict>() {
             // The attributes of an object are copied as a dict of their own.
-            return Ok(if d.get().attributes {
+            return Ok(Some(if d.get().attributes {
                 Arg::Graph
             } else {
                 here(&d.get().proxy)
-            });
+            }));
         }
         if let Ok(l) = value.cast_exact::<List>() {
-            return Ok(here(&l.get().proxy));
+            return Ok(Some(here(&l.get().proxy)));
         }
         if let Ok(o) = value.cast::<Object>() {
-            return Ok(o.get().living(value.py())?.map_or(Arg::Graph, here));
+            return Ok(Some(o.get().living(value.py())?.map_or(Arg::Graph, here)));
         }
         if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
-            return Ok(Arg::Graph);
+            return Ok(Some(Arg::Graph));
         }
-        Err(bad_value(value))
+        Ok(None)
     }
+}
+
+/// Where a value was met: for errors.
+enum Met<'a, 'py> {
+    /// The n-th value that was added.
+    Top(usize),
+    /// Under a key of a node, or at an index.
+    Key(usize, &'a Bound<'py, PyAny>),
+    Index(usize, usize),
 }
 
 enum Slot<'py> {
@@ -91,30 +106,42 @@ pub(crate) struct Gather<'py> {
     top: Vec<Slot<'py>>,
     nodes: Vec<Node<'py>>,
     seen: HashMap<usize, usize>,
+    named: Named<'py>,
+}
+
+/// How errors name the values that are added.
+enum Named<'py> {
+    /// There is one: `value`.
+    One,
+    /// By index: `value[3]`.
+    Items,
+    /// By these keys: `value['a']`.
+    Keys(Bound<'py, PyList>),
 }
 
 impl<'py> Gather<'py> {
     /// Nothing yet.
-    pub(crate) fn new(py: Python<'py>, shared: &Arc<Shared>) -> Gather<'py> {
+    fn new(py: Python<'py>, shared: &Arc<Shared>, named: Named<'py>) -> Gather<'py> {
         Gather {
             py,
             shared: Arc::clone(shared),
             top: Vec::new(),
             nodes: Vec::new(),
             seen: HashMap::new(),
+            named,
         }
     }
 
-    /// Adds values to be stored.
-    pub(crate) fn add(&mut self, value: Bound<'py, PyAny>) -> PyResult<()> {
-        let slot = self.slot(value)?;
+    /// Adds a value to be stored.
+    fn add(&mut self, value: Bound<'py, PyAny>) -> PyResult<()> {
+        let slot = self.slot(value, Met::Top(self.top.len()))?;
         self.top.push(slot);
         Ok(())
     }
 
     /// One value.
     pub(crate) fn one(shared: &Arc<Shared>, value: &Bound<'py, PyAny>) -> PyResult<Gather<'py>> {
-        let mut gather = Gather::new(value.py(), shared);
+        let mut gather = Gather::new(value.py(), shared, Named::One);
         gather.add(value.clone())?;
         gather.close()?;
         Ok(gather)
@@ -122,7 +149,20 @@ impl<'py> Gather<'py> {
 
     /// All items of a list.
     pub(crate) fn all(shared: &Arc<Shared>, values: &Bound<'py, PyList>) -> PyResult<Gather<'py>> {
-        let mut gather = Gather::new(values.py(), shared);
+        Gather::many(shared, values, Named::Items)
+    }
+
+    /// All values of a dict, which errors name by its keys.
+    pub(crate) fn values(
+        shared: &Arc<Shared>,
+        keys: &Bound<'py, PyList>,
+        values: &Bound<'py, PyList>,
+    ) -> PyResult<Gather<'py>> {
+        Gather::many(shared, values, Named::Keys(keys.clone()))
+    }
+
+    fn many(shared: &Arc<Shared>, values: &Bound<'py, PyList>, named: Named<'py>) -> PyResult<Gather<'py>> {
+        let mut gather = Gather::new(values.py(), shared, named);
         gather.top.reserve(values.len());
         for value in values.iter() {
             gather.add(value)?;
@@ -131,11 +171,65 @@ impl<'py> Gather<'py> {
         Ok(gather)
     }
 
-    fn slot(&mut self, value: Bound<'py, PyAny>) -> PyResult<Slot<'py>> {
-        match Arg::of(&self.shared, &value)? {
-            Arg::Scalar(_) => Ok(Slot::Scalar(value)),
-            Arg::Obj(obj) => Ok(Slot::Obj(obj, value)),
-            Arg::Graph => self.node(value).map(Slot::Node),
+    fn slot(&mut self, value: Bound<'py, PyAny>, met: Met<'_, 'py>) -> PyResult<Slot<'py>> {
+        match Arg::find(&self.shared, &value)? {
+            Some(Arg::Scalar(_)) => Ok(Slot::Scalar(value)),
+            Some(Arg::Obj(obj)) => Ok(Slot::Obj(obj, value)),
+            Some(Arg::Graph) => self.node(value).map(Slot::Node),
+            None => Err(bad_value(&value, &self.place(&met))),
+        }
+    }
+
+    /// Where a value stands, as Python writes it: the first way that leads to it.
+    #[cold]
+    fn place(&self, met: &Met<'_, 'py>) -> String {
+        let (node, mut steps) = match *met {
+            Met::Top(n) => (None, vec![self.top_place(n)]),
+            Met::Key(node, key) => (Some(node), vec![self.step(node, key)]),
+            Met::Index(node, index) => (Some(node), vec![format!("[{index}]")]),
+        };
+        let mut next = node;
+        while let Some(at) = next.take() {
+            let is_here = |slot: &Slot<'_>| matches!(slot, Slot::Node(n) if *n == at);
+            if let Some(n) = self.top.iter().position(is_here) {
+                steps.push(self.top_place(n));
+                break;
+            }
+            // Breadth first: what refers to a node first was gathered before it.
+            let found = self.nodes[..at]
+                .iter()
+                .enumerate()
+                .find_map(|(n, node)| Some((n, node.entries.iter().position(|e| is_here(&e.1))?)));
+            if let Some((node, index)) = found {
+                steps.push(match &self.nodes[node].entries[index].0 {
+                    Some(key) => self.step(node, key),
+                    None => format!("[{index}]"),
+                });
+                next = Some(node);
+            }
+        }
+        let steps: String = steps.into_iter().rev().collect();
+        if steps.is_empty() {
+            steps
+        } else {
+            format!("value{steps}")
+        }
+    }
+
+    fn top_place(&self, n: usize) -> String {
+        match &self.named {
+            Named::One => String::new(),
+            Named::Items => format!("[{n}]"),
+            Named::Keys(keys) => keys
+                .get_item(n)
+                .map_or_else(|_| String::new(), |key| subscript(&key)),
+        }
+    }
+
+    fn step(&self, node: usize, key: &Bound<'py, PyAny>) -> String {
+        match self.nodes[node].kind {
+            Kind::Object => format!(".{key}"),
+            _ => subscript(key),
         }
     }
 
@@ -170,7 +264,7 @@ impl<'py> Gather<'py> {
         let mut next = 0;
         while next < self.nodes.len() {
             let source = self.nodes[next].source.clone();
-            self.nodes[next].entries = self.entries(&source)?;
+            self.nodes[next].entries = self.entries(next, &source)?;
             next += 1;
         }
         Ok(())
@@ -178,17 +272,18 @@ impl<'py> Gather<'py> {
 
     fn entries(
         &mut self,
+        node: usize,
         source: &Bound<'py, PyAny>,
     ) -> PyResult<Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>> {
         let mut entries = Vec::new();
         if let Ok(list) = source.cast::<PyList>() {
             entries.reserve(list.len());
-            for item in list.iter() {
-                entries.push((None, self.slot(item)?));
+            for (n, item) in list.iter().enumerate() {
+                entries.push((None, self.slot(item, Met::Index(node, n))?));
             }
         } else if let Ok(list) = source.cast_exact::<List>() {
-            for item in list.get().plain(self.py)?.iter() {
-                entries.push((None, self.slot(item)?));
+            for (n, item) in list.get().plain(self.py)?.iter().enumerate() {
+                entries.push((None, self.slot(item, Met::Index(node, n))?));
             }
         } else {
             let attributes = source
@@ -200,7 +295,7 @@ impl<'py> Gather<'py> {
                 (Some(attributes), _, _) => attributes.clone(),
                 (_, Ok(dict), _) => in_order(dict)?,
                 (_, _, Ok(dict)) => dict.get().plain(self.py)?,
-                _ => return Err(bad_value(source)),
+                _ => return Err(bad_value(source, "")),
             };
             entries.reserve(dict.len());
             for (key, value) in dict.iter() {
@@ -208,7 +303,8 @@ impl<'py> Gather<'py> {
                     return Err(PyTypeError::new_err("attribute name must be string"));
                 }
                 Scalar::key_of(&key)?;
-                entries.push((Some(key), self.slot(value)?));
+                let slot = self.slot(value, Met::Key(node, &key))?;
+                entries.push((Some(key), slot));
             }
         }
         Ok(entries)
@@ -222,7 +318,7 @@ impl<'py> Gather<'py> {
                 &Slot::Obj(obj, _) => Part::Obj(obj),
                 Slot::Scalar(value) => match Scalar::of(value)? {
                     Some(scalar) => Part::Scalar(scalar),
-                    None => return Err(bad_value(value)),
+                    None => return Err(bad_value(value, "")),
                 },
             })
         };
@@ -295,6 +391,12 @@ fn in_order<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
             .and_then(|items| PyList::new(dict.py(), items))?
             .as_any(),
     )
+}
+
+/// A key in brackets, as Python writes it.
+fn subscript(key: &Bound<'_, PyAny>) -> String {
+    key.repr()
+        .map_or_else(|_| "[?]".to_owned(), |key| format!("[{key}]"))
 }
 
 struct Pins {

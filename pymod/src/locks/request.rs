@@ -129,8 +129,9 @@ impl LockRequest {
             Some(there) => self.shared.store.lock_awaited(there, self.mode).ok(),
             None => None,
         };
+        let path = self.target(py, |target| self.shared.store.path_of(target))?;
         let e = Error::Timeout {
-            what: format!("a lock on object {}", self.obj.id.0),
+            what: path.unwrap_or_else(|| format!("object {}", self.obj.id.0)),
             holder: holder.unwrap_or_else(|| "a transaction".to_owned()),
         };
         Ok(self.shared.fail(py, e).into_value(py).into_any())

@@ -143,7 +143,7 @@ pub(crate) fn class_to_store(object: &Bound<'_, Object>) -> PyResult<String> {
             let class = object.get_type();
             if ffi::has_slots(&class, &object.py().get_type::<Object>()) {
                 return Err(PyTypeError::new_err(format!(
-                    "a store cannot keep the __slots__ of class '{}': attributes of stored objects need none, leave them out",
+                    "cannot store the __slots__ of class '{}': leave them out, stored attributes do not need them",
                     class.name()?
                 )));
             }

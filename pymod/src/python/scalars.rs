@@ -185,21 +185,23 @@ pub(crate) fn bad_key(key: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-/// Why this cannot be a value.
+/// Why this cannot be a value. `place` is where it stands in what was to be stored, as Python writes it
+/// (`value['a'][1]`); empty for the whole.
 #[cold]
-pub(crate) fn bad_value(value: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn bad_value(value: &Bound<'_, PyAny>, place: &str) -> PyErr {
     let name = value
         .get_type()
         .name()
         .map_or_else(|_| "object".into(), |n| n.to_string());
     let hint = match name.as_str() {
         "tuple" | "set" | "frozenset" | "deque" | "range" | "dict_keys" | "dict_values" => {
-            "; store a list instead"
+            "store a list instead"
         }
-        "bytearray" | "memoryview" => "; store bytes instead",
-        _ => "; derive its class from persist.Object, or store a dict",
+        "bytearray" | "memoryview" => "store bytes instead",
+        _ => "derive its class from persist.Object, or store a dict",
     };
-    PyTypeError::new_err(format!("a store cannot keep an object of type '{name}'{hint}"))
+    let at = if place.is_empty() { "" } else { " at " };
+    PyTypeError::new_err(format!("cannot store '{name}'{at}{place}; {hint}"))
 }
 
 /// The Python object of a scalar that was copied out. `Obj` and `Large` are not for here.

@@ -2,13 +2,13 @@
 
 use super::scalars::Held;
 use super::{Made, Salvage};
-use crate::check::path;
 use crate::check::sparse::PerContainer;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class;
 use crate::object::graph;
 use crate::object::header::{self, DOOMED, DRAINED, Kind};
+use crate::object::path;
 use crate::object::salvage::{Lost, Piece, content};
 use crate::object::value::{In, Key, Value};
 use crate::object::word::Word;

@@ -87,8 +87,8 @@ impl PagesMut for GraphMem {
     fn take_deferred(&mut self) -> Vec<Addr> {
         self.heap.take_deferred()
     }
-    fn changing(&mut self, id: ObjectId, key: Option<u64>) -> Result<()> {
-        self.changes.push((id, key));
+    fn changing(&mut self, obj: Obj, key: Option<u64>) -> Result<()> {
+        self.changes.push((obj.id, key));
         Ok(())
     }
     fn is_pinned(&self, id: ObjectId) -> bool {

@@ -50,7 +50,7 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
         && let Some([at, hash]) = w.recall(about)
     {
         // The container is where it was, and so is the entry.
-        w.changing(obj.id, Some(hash))?;
+        w.changing(obj, Some(hash))?;
         return replace(w, obj, hash, Addr(at), value);
     }
     let hash = keys::hash(w.hash_seed(), key);

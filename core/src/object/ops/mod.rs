@@ -80,7 +80,7 @@ fn reading<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
 #[inline]
 fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Result<Kind> {
     let kind = alive(w, obj)?;
-    w.changing(obj.id, key)?;
+    w.changing(obj, key)?;
     Ok(kind)
 }
 

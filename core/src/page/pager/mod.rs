@@ -16,7 +16,7 @@ pub(in crate::page) mod threads;
 pub(in crate::page) mod undo_index;
 
 use crate::error::Result;
-use crate::ids::{Actor, ObjectId};
+use crate::ids::{Actor, Obj, ObjectId};
 use crate::page::pager::blocks::Blocks;
 use crate::page::pager::frozen::Frozen;
 use crate::page::pager::helper::Helper;
@@ -51,14 +51,7 @@ pub trait Hooks: Send + Sync {
     fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool>;
     /// A change of a container (or one entry of it, by key hash) is about to happen:
     /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
-    fn check_change(
-        &self,
-        pager: &Pager,
-        slot: u32,
-        actor: Actor,
-        id: ObjectId,
-        key: Option<u64>,
-    ) -> Result<()>;
+    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()>;
     /// Whether something waits to be freed. Outside sections, and without waiting for the gate.
     fn frees_wait(&self, pager: &Pager) -> Result<bool>;
     /// Frees a part of what waits, about `entries` entries of containers, in a write section of its own and without

@@ -19,7 +19,7 @@
 //!    closures of `store` get references.
 
 use crate::error::{Error, Result};
-use crate::ids::{Actor, Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
+use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::access::{Pages, PagesMut, Savepoint, within_page};
 use crate::page::pager::blocks::Turn;
 use crate::page::section::read::ReadSection;
@@ -373,13 +373,13 @@ impl PagesMut for WriteSection<'_> {
         std::mem::take(&mut self.deferred)
     }
 
-    fn changing(&mut self, id: ObjectId, key: Option<u64>) -> Result<()> {
+    fn changing(&mut self, obj: Obj, key: Option<u64>) -> Result<()> {
         let pager = self.read.pager;
         if let Some(hooks) = pager.hooks.get() {
-            hooks.check_change(pager, self.read.slot, self.actor, id, key)?;
+            hooks.check_change(pager, self.read.slot, self.actor, obj, key)?;
         }
         if self.transaction {
-            dirty_set::insert(&pager.shm, id);
+            dirty_set::insert(&pager.shm, obj.id);
             let gate = pager.shm.gate();
             gate.word
                 .store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);

@@ -1,11 +1,13 @@
 //! Where a container is, seen from the root, as Python would write it: `root['a'][3].name`.
 
+use super::entries;
+use super::graph::{self, Place, Shown};
+use super::header::{self, Kind};
+use super::key as keys;
+use super::scalar;
+use super::value::{Key, Small, Value};
+use super::word::Word;
 use crate::ids::Addr;
-use crate::object::graph::{self, Place, Shown};
-use crate::object::header::{self, Kind};
-use crate::object::scalar;
-use crate::object::value::Value;
-use crate::object::word::Word;
 use crate::page::access::Pages;
 
 /// Steps of a path that are shown; of a longer one the last.
@@ -18,7 +20,7 @@ const FOLLOW: usize = 100_000;
 const SHOWN: usize = 60;
 
 /// The path of a container, if its homes lead to the root.
-pub(super) fn of<P: Pages>(p: &P, h: Addr) -> Option<String> {
+pub fn of<P: Pages>(p: &P, h: Addr) -> Option<String> {
     let root = graph::root(p).ok()?;
     let mut steps = Vec::new();
     let mut at = h;
@@ -59,12 +61,57 @@ fn step<P: Pages>(p: &P, parent: Addr, place: Place) -> String {
     }
 }
 
-/// The step of a key.
-pub(super) fn key<P: Pages>(p: &P, kind: Option<Kind>, word: Word) -> String {
-    match scalar::decode(p, word) {
-        Ok(Value::Str { bytes, .. }) if kind == Some(Kind::Object) => {
-            format!(".{}", short(String::from_utf8_lossy(&bytes).escape_debug()))
+/// The path of an entry of a container, by its key.
+pub fn of_key<P: Pages>(p: &P, h: Addr, key: &Key<'_>) -> Option<String> {
+    let step = match (header::kind(p, h).ok()?, key) {
+        (Kind::Object, Key::Str(name)) => attribute(name),
+        _ => format!("[{}]", text(&value(key))),
+    };
+    Some(of(p, h)? + &step)
+}
+
+/// The path of an entry of a container, by the hash of its key. The container's own if no entry has this hash.
+pub fn of_hash<P: Pages>(p: &P, h: Addr, hash: u64) -> Option<String> {
+    let container = of(p, h)?;
+    let mut cursor = 0;
+    for _ in 0..LOOK {
+        let Ok(Some((next, word, _))) = entries::next(p, h, cursor) else {
+            break;
+        };
+        if keys::hash_word(p, word).ok() == Some(hash) {
+            return Some(container + &key(p, header::kind(p, h).ok(), word));
         }
+        cursor = next;
+    }
+    Some(format!("an entry of {container}"))
+}
+
+fn value(key: &Key<'_>) -> Value {
+    match *key {
+        Key::None => Value::None,
+        Key::Bool(b) => Value::Bool(b),
+        Key::Int(n) => Value::Int(n),
+        Key::BigInt { negative, magnitude } => Value::BigInt {
+            negative,
+            magnitude: Small::from_slice(magnitude),
+        },
+        Key::Float(x) => Value::Float(x),
+        Key::Str(text) => Value::Str {
+            bytes: Small::from_slice(text),
+            no_newline: false,
+        },
+        Key::Bytes(bytes) => Value::Bytes(Small::from_slice(bytes)),
+    }
+}
+
+fn attribute(name: &[u8]) -> String {
+    format!(".{}", short(String::from_utf8_lossy(name).escape_debug()))
+}
+
+/// The step of a key.
+pub fn key<P: Pages>(p: &P, kind: Option<Kind>, word: Word) -> String {
+    match scalar::decode(p, word) {
+        Ok(Value::Str { bytes, .. }) if kind == Some(Kind::Object) => attribute(&bytes),
         Ok(value) => format!("[{}]", text(&value)),
         Err(_) => "[?]".to_owned(),
     }
