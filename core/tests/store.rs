@@ -376,7 +376,7 @@ fn errors_of_locks_name_the_path_and_the_process() {
     let (_dir, store) = fresh();
     let root = store.root();
     let joe = store
-        .write(Actor::Thread, &mut Wait::forever(), |w| {
+        .write(Actor::Thread, &mut Wait::default(), |w| {
             let (dict, joe) = (w.new_dict()?, w.new_object("m:Person")?);
             w.set(root, &Key::Str(b"people"), &In::Obj(dict))?;
             w.set(dict, &Key::Int(7), &In::Obj(joe))?;
@@ -401,7 +401,7 @@ fn errors_of_locks_name_the_path_and_the_process() {
 
     let exclusive = LockMode::Exclusive;
     store
-        .lock(Actor::Flock(7), whole, exclusive, &mut Wait::forever())
+        .lock(Actor::Flock(7), whole, exclusive, &mut Wait::default())
         .unwrap();
     says(
         store.lock(Actor::Thread, whole, exclusive, &mut moment()),
