@@ -248,6 +248,44 @@ fn two_tasks_of_a_thread_share_no_transaction() {
 }
 
 #[test]
+fn inner_blocks_end_beside_a_dead_transaction_of_another_task() {
+    let (_dir, s) = fresh();
+    let d = a_dict(&s, "d");
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        let exclusive = |mode| s.lock(Actor::Thread, whole(d), mode, &mut Wait::never()).unwrap();
+        as_task(3, || exclusive(LockMode::Exclusive));
+        as_task(1, || {
+            begin(&s);
+            let met = s.write(Actor::Thread, &mut Wait::never(), |w| {
+                w.set(d, &Key::Int(1), &In::Int(1))
+            });
+            assert!(matches!(met, Err(Error::Conflict { .. })), "{met:?}");
+        });
+        as_task(2, || {
+            begin(&s);
+            set(&s, "x", In::Int(1)).unwrap();
+            begin(&s);
+            set(&s, "x", In::Int(2)).unwrap();
+            s.rollback().unwrap();
+            begin(&s);
+            set(&s, "y", In::Int(3)).unwrap();
+            s.commit().unwrap();
+            s.commit().unwrap();
+        });
+        as_task(1, || s.rollback().unwrap());
+        assert_eq!((int(&s, "x"), int(&s, "y")), (Some(1), Some(3)));
+        sound(&s);
+        ended.send(()).unwrap();
+    });
+    if end.recv_timeout(Duration::from_secs(120)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        // The end of the process would wait for that thread, too.
+        eprintln!("an inner block did not end");
+        std::process::abort();
+    }
+}
+
+#[test]
 fn two_tasks_of_a_thread_share_no_lock() {
     let (_dir, s) = fresh();
     let d = a_dict(&s, "d");

@@ -6,15 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from program_model import BUILTIN, WHOLE, Expected, Node, Store, Tx, children, plain
+from program_model import BUILTIN, WHOLE, Expected, Node, Store, Tx, Unresolved, children, plain
 from program_steps import DICT, LIST, OBJECT, READS, Step
 
 Path = tuple[Any, ...]
 NO_EFFECT = {"sync", "gc", "stat", "reopen", "at", "snapshot", "drop snapshot"}
-
-
-class Unresolved(Exception):
-    """A step names what is not there: it is left out (programs that are cut down have such)."""
 
 
 class Machine:
@@ -148,9 +144,6 @@ class Machine:
                 raise Unresolved
             if name == "unlock":
                 return self.unlock(s, node, args[0], actor)
-            if name in ("update", "|=", "extend", "+=") and not args[0][1] and (dead or node.gone):
-                # Nothing is done with nothing.
-                return Expected(any=True, blocked=("TransactionAborted", "Gone"), both=True)
             if dead:
                 # The arguments are made first, and may be what the transaction took with it.
                 return Expected(blocked=("TransactionAborted", "Gone"))

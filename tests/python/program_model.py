@@ -18,6 +18,10 @@ WHOLE = ("whole",)
 BUILTIN = (KeyError, IndexError, ValueError, TypeError, AttributeError)
 
 
+class Unresolved(Exception):
+    """A step names what is not there: it is left out (programs that are cut down have such)."""
+
+
 class Node:
     """A dict, a list, or an object (its attributes)."""
 

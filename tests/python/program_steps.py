@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from typing import Any, Callable
 
-from program_model import Node, children
+from program_model import WHOLE, Node, Unresolved, children
 
 Step = tuple[Any, ...]
 
@@ -236,7 +236,7 @@ class Maker:
             s, ref, key, name = rng.choice(held)
             if name is not None:
                 return (actor, "release", s, (), (name,))
-            if ref is not None:
+            if ref is not None and self.takes(s, actor, ref, key):
                 return (actor, "unlock", s, ref, (key,))
         with m.view(store, actor):
             ref, node = rng.choice(self.references(store, actor))
@@ -249,6 +249,14 @@ class Maker:
         form = rng.choice(["lockExcl", "lockShared", "lock", "lock", "lock_async"])
         shared = form == "lockShared" or form in ("lock", "lock_async") and rng.random() < 0.4
         return (actor, form, store, ref, (key, shared, rng.random() < 0.5, self.numbers))
+
+    def takes(self, store: int, actor: int, ref: Any, key: Any) -> bool:
+        """Whether what stands at the reference now can be locked by that key: a list has none."""
+        with self.machine.view(store, actor):
+            try:
+                return key == WHOLE or self.machine.find(store, ref).kind != "list"
+            except Unresolved:
+                return False
 
     def handle_step(self, actor: int, store: int) -> Step:
         rng, m = self.rng, self.machine

@@ -74,7 +74,7 @@ impl Dict {
             return Err(error::general(py, "dictionary changed during update"));
         }
         if keys.is_empty() && !clear {
-            return Ok(());
+            return self.proxy.shared.check_change(py, obj);
         }
         gather.store(&plan, |w, built| {
             if clear {

@@ -4,7 +4,7 @@
 //!    references out. What a closure found is turned into objects after it.
 //! 2. The first try never waits. Only a wait detaches from the interpreter; signals are checked while waiting.
 
-use persist_core::store::{Actor, Error, Reader, Result, Store, Wait, Writer};
+use persist_core::store::{Actor, Error, Obj, Reader, Result, Store, Wait, Writer};
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +74,12 @@ impl Shared {
             true => Err(error::to_py(py, Error::ReadOnly)),
             false => Ok(()),
         }
+    }
+
+    /// Raise what a change of the object would raise, for a change that turns out to be empty.
+    pub(crate) fn check_change(&self, py: Python<'_>, obj: Obj) -> PyResult<()> {
+        self.check_writable(py)?;
+        self.read(py, |r| r.kind(obj)).map(drop)
     }
 
     /// True if both stand for the same file in this process.

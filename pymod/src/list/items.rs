@@ -115,7 +115,7 @@ impl List {
         let gather = Gather::all(&self.proxy.shared, items)?;
         let plan = gather.plan()?;
         if plan.len() == 0 {
-            return Ok(());
+            return self.proxy.shared.check_change(items.py(), obj);
         }
         gather.store(&plan, |w, built| {
             let len = w.len(obj)?;

@@ -166,7 +166,7 @@ impl List {
     fn __imul__(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<()> {
         match ffi::times(n)? {
             Some(..1) => self.clear(py),
-            Some(1) => Ok(()),
+            Some(1) => self.proxy.shared.check_change(py, self.proxy.obj),
             Some(n) => self.append_all(&self.repeated(py, n - 1)?),
             None => Err(PyTypeError::new_err(format!(
                 "can't multiply sequence by non-int of type '{}'",

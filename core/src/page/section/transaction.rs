@@ -162,7 +162,9 @@ impl Pager {
             self.whole()?;
             return Err(none_open());
         }
-        let inner = self.blocks().innermost().filter(|_| self.depth() > 1);
+        // Before the mutex of the blocks is taken: it looks there, too.
+        let depth = self.depth();
+        let inner = self.blocks().innermost().filter(|_| depth > 1);
         let Some(level) = inner else {
             return self.rollback_whole();
         };
