@@ -24,11 +24,13 @@
 //! 6. Memory is bounded: some megabytes, and in a restore a bit a page. Bad input is `Error::BadBackup`.
 
 mod format;
+mod progress;
 mod restore;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use progress::Done;
 pub use restore::{Input, Restored, Restoring, restore};
 
 use crate::check::{Source, Watch};
@@ -41,7 +43,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// What names of snapshots that belong to backups begin with.
 const TEMPORARY: &str = ".backup-";
@@ -61,18 +63,6 @@ pub struct Options {
     pub force: bool,
     /// Set by somebody: give up, `Error::Interrupted`.
     pub stop: Option<Arc<AtomicBool>>,
-}
-
-/// What was backed up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Done {
-    /// The checkpoint that the backup holds.
-    pub checkpoint: u64,
-    /// Pages of the store in it.
-    pub pages: u64,
-    /// Its size.
-    pub bytes: u64,
 }
 
 /// Backs up a store to a new file.
@@ -137,13 +127,6 @@ fn exists(path: &Path) -> Error {
     Error::Refused {
         path: path.to_owned(),
         why: "it is there already; name another file, or replace it with --force".to_owned(),
-    }
-}
-
-fn stopped(stop: Option<&Arc<AtomicBool>>) -> Result<()> {
-    match stop {
-        Some(stop) if stop.load(Ordering::Relaxed) => Err(Error::Interrupted),
-        _ => Ok(()),
     }
 }
 

@@ -13,8 +13,9 @@ mod input;
 pub use input::Input;
 
 use super::format::{HEAD, HEADER, Head, Header, MAGIC};
+use super::progress::stopped;
 use super::write::{Batch, CHECKPOINT, metas, new_meta};
-use super::{exists, is_there, stopped};
+use super::{exists, is_there};
 use crate::check::{self, Source, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;

@@ -6,7 +6,7 @@
 //! walk over the table gives the root, and a second one writes everything in order. No page of it is free.
 
 use super::format::{HEAD, Head, Header};
-use super::{Done, stopped};
+use super::progress::{Done, stopped};
 use crate::check::Watch;
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;

@@ -1,8 +1,8 @@
 //! The file: its meta pages, the page tables of both checkpoints and of the snapshots, and the checksum of
 //! every page they reach.
 
+use super::report::{Report, Watch};
 use super::state::State;
-use super::{Report, Watch};
 use crate::error::{Error, Result};
 use crate::page::format::image::{DAMAGED, Image, Source};
 use crate::store::Snapshot;

@@ -1,8 +1,8 @@
 //! The state that a checkpoint holds: superblock, free pages, the heap's pages and lists. What the other parts
 //! of the check share stands here: `State`.
 
+use super::report::{Report, Watch};
 use super::sparse::{Marks, PerContainer, Queue};
-use super::{Report, Watch};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, PageNo};

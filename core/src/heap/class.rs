@@ -3,7 +3,8 @@
 //! Invariants: sizes are multiples of 16 and grow; slots begin at `HEADER` and fit the page; the
 //! bitmap of any class fits the header's `MAP_WORDS` words.
 
-use super::MAX_SEGMENT;
+/// The largest segment, in bytes: one page less its header.
+pub const MAX_SEGMENT: usize = 4032;
 
 /// Bytes of a slab page's header; the first slot begins here.
 pub(super) const HEADER: usize = 64;

@@ -26,6 +26,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use class::MAX_SEGMENT;
 pub use slab::NOT_A_PAGE;
 pub use walk::{SegmentInfo, class_count, is_heap_page, is_listed, list, page_segments};
 
@@ -34,9 +35,6 @@ use crate::ids::{Addr, PageNo};
 use crate::page::access::{Pages, PagesMut};
 use class::{Class, MAP_WORDS};
 use slab::Slab;
-
-/// The largest segment, in bytes: one page less its header.
-pub const MAX_SEGMENT: usize = 4032;
 
 /// Allocates a segment of at least `size` bytes (1..=MAX_SEGMENT), 16-aligned. Its content is
 /// undefined: fill it with `PagesMut::init`, which is allowed on it for the rest of the operation.

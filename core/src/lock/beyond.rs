@@ -8,10 +8,10 @@
 //!    that holds something in another store, ends after the store's own bound.
 
 use super::conflict::Want;
+use super::env::Env;
 use super::graph::Reach;
 use super::layout::{FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, STATE_MASK, STATE_WAITING};
 use super::op::{Link, Lockable, Op, OwnerRec, Waiter};
-use super::wait::Env;
 use super::{Owner, Request, Table, Ticket};
 use crate::error::{Error, Result};
 use crate::page::sync::deadlock::{self, Found, Look, Waiting};

@@ -9,7 +9,8 @@ use super::layout::{
     BUCKETS, FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, IS, IX, KIND_CONTAINER, KIND_ENTRY,
     OWNER_BUCKETS, S, X, bucket, clashes, hi, lo, owner_bucket, pack,
 };
-use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter, corrupt};
+use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use super::words::corrupt;
 use super::{Holder, Mode, Owner, OwnerKind, Request, Target};
 use crate::error::Result;
 use crate::ids::ObjectId;

@@ -11,7 +11,7 @@
 //! 3. `COLLISIONS` is advice of the thread to itself; its value decides only between spinning and napping.
 
 use super::Table;
-use super::wait::Env;
+use super::env::Env;
 use crate::ids::ObjectId;
 use std::cell::Cell;
 use std::time::{Duration, Instant};

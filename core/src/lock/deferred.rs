@@ -22,7 +22,8 @@
 use super::conflict::{identity, owner_of};
 use super::grant::Drop;
 use super::layout::{DEFERRED, NOTE_COUNT, NOTES, RECORD};
-use super::op::{Hold, Op, corrupt};
+use super::op::{Hold, Op};
+use super::words::corrupt;
 use super::{LockMode, Owner, Table, Target, Wakes};
 use crate::error::Result;
 use crate::ids::ObjectId;

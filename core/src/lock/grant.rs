@@ -11,7 +11,8 @@ use super::conflict::{Want, identity, mode_of};
 use super::layout::{
     BUCKETS, KIND_CONTAINER, KIND_ENTRY, OWNER_BUCKETS, PENDING, S, X, bucket, hi, lo, owner_bucket, pack,
 };
-use super::op::{Hold, Link, Lockable, Op, OwnerRec, corrupt};
+use super::op::{Hold, Link, Lockable, Op, OwnerRec};
+use super::words::corrupt;
 use super::{LockMode, Owner};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;

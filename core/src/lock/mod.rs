@@ -42,6 +42,7 @@ mod beyond;
 mod conflict;
 mod contest;
 mod deferred;
+pub mod env;
 mod grant;
 mod graph;
 mod layout;
@@ -53,6 +54,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod wait;
+mod words;
 
 pub(crate) use beyond::Beyond;
 pub use deferred::Release;

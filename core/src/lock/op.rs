@@ -14,7 +14,7 @@ use super::layout::{
     BASE, CAP, COUNTERS, HOLD, LOCKABLE, OWNER, POOL_FREE, POOL_HIGH, POOL_NAME, POOL_USED, POOLS, RECORD,
     UNDO, UNDO_CAP, UNDO_LEN, WAITER, WAITING, WORDS, hi, lo, pack,
 };
-use super::table::Table;
+use super::words::{Words, corrupt};
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -48,26 +48,18 @@ impl<const P: usize> Link<P> {
 /// makes some millions.
 const STEPS: u32 = 1 << 24;
 
-#[cold]
-pub(super) fn corrupt(what: &'static str, word: usize) -> Error {
-    Error::Corrupt {
-        what,
-        at: word as u64,
-    }
-}
-
 /// An operation under way.
 pub(super) struct Op<'t, 'a> {
-    pub(super) table: &'t Table<'a>,
+    pub(super) words: &'t Words<'a>,
     undo: usize,
     freed: bool,
     steps: Cell<u32>,
 }
 
 impl<'t, 'a> Op<'t, 'a> {
-    pub(super) fn new(table: &'t Table<'a>) -> Op<'t, 'a> {
+    pub(super) fn new(words: &'t Words<'a>) -> Op<'t, 'a> {
         Op {
-            table,
+            words,
             undo: 0,
             freed: false,
             steps: Cell::new(STEPS),
@@ -85,7 +77,7 @@ impl<'t, 'a> Op<'t, 'a> {
             ));
         }
         self.steps.set(left - 1);
-        match self.table.words.get(word) {
+        match self.words.words.get(word) {
             Some(cell) => Ok(cell.load(Ordering::Relaxed)),
             None => Err(corrupt(
                 "a bad index in the lock table (close the store everywhere), word",
@@ -102,12 +94,12 @@ impl<'t, 'a> Op<'t, 'a> {
             return Ok(());
         }
         self.log(word, old)?;
-        self.table.store(word, value)
+        self.words.store(word, value)
     }
 
     /// Adds to a counter, likewise.
     pub(super) fn count(&mut self, counter: usize, up: bool) -> Result<()> {
-        let Some(cell) = self.table.counts.get(counter) else {
+        let Some(cell) = self.words.counts.get(counter) else {
             return Err(corrupt(
                 "a bad counter of the lock table (close the store everywhere), number",
                 counter,
@@ -115,7 +107,7 @@ impl<'t, 'a> Op<'t, 'a> {
         };
         let old = cell.load(Ordering::Relaxed);
         self.log(WORDS + counter, u64::from(old))?;
-        self.table.store_count(
+        self.words.store_count(
             counter,
             if up {
                 old.saturating_add(1)
@@ -134,17 +126,17 @@ impl<'t, 'a> Op<'t, 'a> {
             ));
         }
         let at = UNDO + 2 * self.undo;
-        self.table.store(at, word as u64)?;
-        self.table.store(at + 1, old)?;
+        self.words.store(at, word as u64)?;
+        self.words.store(at + 1, old)?;
         self.undo += 1;
-        self.table.store(UNDO_LEN, self.undo as u64)
+        self.words.store(UNDO_LEN, self.undo as u64)
     }
 
     /// Makes everything stored so far final.
     #[inline]
     pub(super) fn commit(&mut self) -> Result<()> {
         if self.undo != 0 {
-            self.table.store(UNDO_LEN, 0)?;
+            self.words.store(UNDO_LEN, 0)?;
             self.undo = 0;
         }
         self.freed = false;
@@ -156,7 +148,7 @@ impl<'t, 'a> Op<'t, 'a> {
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.undo = 0;
         self.freed = false;
-        self.table.replay()
+        self.words.replay()
     }
 
     /// The word of a record's field.
@@ -243,7 +235,7 @@ impl<'t, 'a> Op<'t, 'a> {
             if self.freed {
                 self.set(link, field, value)?;
             } else {
-                self.table.store(Self::at(link, field)?, value)?;
+                self.words.store(Self::at(link, field)?, value)?;
             }
         }
         Ok(link)
@@ -262,37 +254,7 @@ impl<'t, 'a> Op<'t, 'a> {
     }
 }
 
-impl Table<'_> {
-    /// The one place where a word of the table is stored.
-    #[inline]
-    pub(super) fn store(&self, word: usize, value: u64) -> Result<()> {
-        self.burn()?;
-        match self.words.get(word) {
-            Some(cell) => {
-                cell.store(value, Ordering::Release);
-                Ok(())
-            }
-            None => Err(corrupt(
-                "a bad index in the lock table (close the store everywhere), word",
-                word,
-            )),
-        }
-    }
-
-    pub(super) fn store_count(&self, counter: usize, value: u32) -> Result<()> {
-        self.burn()?;
-        match self.counts.get(counter) {
-            Some(cell) => {
-                cell.store(value, Ordering::Release);
-                Ok(())
-            }
-            None => Err(corrupt(
-                "a bad counter of the lock table (close the store everywhere), number",
-                counter,
-            )),
-        }
-    }
-
+impl Words<'_> {
     /// Brings back what was before an unfinished mutation. May be killed and done again.
     #[cold]
     pub(super) fn replay(&self) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use super::grant::Drop;
 use super::layout::{CAP, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS, lo};
-use super::op::{Link, Op, OwnerRec, corrupt};
+use super::op::{Link, Op, OwnerRec};
 use super::table::Table;
+use super::words::corrupt;
 use super::{Owner, Wakes};
 use crate::error::Result;
 

@@ -15,8 +15,6 @@ use super::layout::{
 };
 use super::op::{Hold, Link, Lockable, Op, Waiter};
 use super::{Table, Wakes};
-#[cfg(test)]
-use crate::error::Error;
 use crate::error::Result;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
@@ -57,12 +55,6 @@ impl<'a> Table<'a> {
             signal.fetch_add(1, Ordering::Release);
             wakes.push(number);
         }
-    }
-
-    pub(super) fn peek(&self, word: usize) -> u64 {
-        self.words
-            .get(word)
-            .map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
     /// Runs a mutation: all of it, or on an error nothing.
@@ -182,30 +174,5 @@ impl<'a> Table<'a> {
             w = next;
         }
         self.store(PENDING, 0)
-    }
-
-    /// Counts down to the store at which a test kills this process.
-    #[cfg(test)]
-    #[inline]
-    pub(super) fn burn(&self) -> Result<()> {
-        match self.fuse.load(Ordering::Relaxed) {
-            u64::MAX => Ok(()),
-            0 => Err(Error::Closed),
-            left => {
-                self.fuse.store(left - 1, Ordering::Relaxed);
-                Ok(())
-            }
-        }
-    }
-
-    #[cfg(not(test))]
-    #[inline]
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "the test build can fail here"
-    )]
-    pub(super) fn burn(&self) -> Result<()> {
-        Ok(())
     }
 }

@@ -11,28 +11,35 @@ use super::conflict::Want;
 use super::grant::Drop;
 use super::graph::Verdict;
 use super::layout::{
-    ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, COUNTERS, HOLD, POOL_USED, POOLS, RECORD, SIGNALS,
-    STATE_FREE, STATE_GRANTED, STATE_MASK, WAITER, WORDS, bucket, hi, lo,
+    ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, HOLD, POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE,
+    STATE_GRANTED, STATE_MASK, WAITER, bucket, hi, lo,
 };
-use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter, corrupt};
+use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use super::words::Words;
+use super::words::corrupt;
 use super::{
     Cancelled, Holder, Listed, LockMode, Mode, Owner, Owners, Queued, Request, Standing, Target, Ticket,
     Wakes,
 };
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The lock table in its shared words. Making one is free: it borrows the map.
 #[derive(Debug)]
 pub struct Table<'a> {
-    pub(super) words: &'a [AtomicU64],
-    pub(super) signals: &'a [AtomicU32],
-    pub(super) counts: &'a [AtomicU32],
-    /// Stores left before the test kills this process (`u64::MAX`: never).
-    #[cfg(test)]
-    pub(super) fuse: AtomicU64,
+    memory: Words<'a>,
+}
+
+impl<'a> Deref for Table<'a> {
+    type Target = Words<'a>;
+
+    #[inline]
+    fn deref(&self) -> &Words<'a> {
+        &self.memory
+    }
 }
 
 impl<'a> Table<'a> {
@@ -42,16 +49,7 @@ impl<'a> Table<'a> {
         signals: &'a [AtomicU32],
         counts: &'a [AtomicU32],
     ) -> Result<Table<'a>> {
-        match (words.get(..WORDS), signals.get(..SIGNALS), counts.get(..COUNTERS)) {
-            (Some(words), Some(signals), Some(counts)) => Ok(Table {
-                words,
-                signals,
-                counts,
-                #[cfg(test)]
-                fuse: AtomicU64::new(u64::MAX),
-            }),
-            _ => Err(Error::invalid("the region of the lock table is too small")),
-        }
+        Words::new(words, signals, counts).map(|memory| Table { memory })
     }
 
     /// Whether anybody's lock can concern this container: one load. False is certain under the latch.

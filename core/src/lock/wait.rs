@@ -11,11 +11,11 @@
 
 use super::beyond::Beyond;
 use super::contest::{self, Contest};
+use super::env::Env;
 use super::{Cancelled, Owner, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes};
 use super::{LockMode, Owners};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
-use crate::page::sync::deadlock::Waiting;
 use std::time::{Duration, Instant};
 
 /// The longest sleep between two looks around.
@@ -28,58 +28,7 @@ const LATCH: Duration = Duration::from_millis(50);
 const WITHOUT_ROOM: Duration = Duration::from_secs(30);
 
 /// How often one request gets past dead owners before it believes the answer.
-const BURIALS: usize = 64;
-
-/// What waiting needs of the store.
-pub trait Env {
-    /// Run `f` with the latch held. If the latch cannot be had within `at_most` (None: the store's own bound; zero:
-    /// without waiting), return an error without having run `f`. The latch is recovered first (`Table::recover`) if
-    /// its owner has died.
-    fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R>;
-    /// Runs `f` without the latch: only for the calls that need none.
-    fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R;
-    /// Whether the owner's process is dead. Called without the latch, at most every slice for each
-    /// other process in the way.
-    fn holder_is_dead(&self, owner: &Owner) -> bool;
-    /// Recovers the owner's dead process, which calls `Table::release_process`. Without the latch.
-    fn bury(&self, owner: &Owner) -> Result<()>;
-    /// Sleeps at most so long, while the signal has this value (a futex wait).
-    fn sleep(&self, signal: u32, expected: u32, at_most: Duration);
-    /// Wakes who sleeps on a signal.
-    fn wake(&self, signal: u32);
-    /// Whether a request contends for a while before it queues (`contest`), and spins before it sleeps. Not in models.
-    fn barges(&self) -> bool {
-        false
-    }
-    /// Whether threads of this process may have several tasks. A wait for a task of one's own thread would be for ever.
-    fn has_tasks(&self) -> bool {
-        false
-    }
-    /// Enters a wait into this process's list of waits in several stores (`beyond`); None: there is no such
-    /// list. If the wait `blocks`, it stops all tasks of the thread.
-    fn enter(&self, _request: &Request, _blocks: bool) -> Option<Waiting> {
-        None
-    }
-    /// What is asked for and where, in an error about several stores.
-    fn name(&self, request: &Request) -> String {
-        request.target.to_string()
-    }
-    /// The owner of the latch, if anybody has it.
-    fn latch_owner(&self) -> Option<Owner> {
-        None
-    }
-    /// How long a wait that was given no end lasts if it leads to another process, and its owner holds something in
-    /// another store.
-    fn bound(&self) -> Duration {
-        Duration::MAX
-    }
-    /// Another store in which the running owner holds a lock or a transaction. Without the latch.
-    fn holds_elsewhere(&self, _owner: &Owner) -> Option<String> {
-        None
-    }
-    /// What to call an owner in an error.
-    fn describe(&self, owner: &Owner) -> String;
-}
+const RECOVERIES: usize = 64;
 
 /// Asked at every look around; true ends the wait.
 pub type Interrupted<'a> = Option<&'a mut dyn FnMut() -> bool>;
@@ -251,19 +200,19 @@ impl<E: Env> Drop for Place<'_, E> {
     }
 }
 
-/// Buries the dead among these owners' processes; whether there were any.
-fn bury_dead<E: Env>(env: &E, owners: &Owners) -> Result<bool> {
-    let mut buried = false;
+/// Recovers the dead processes of these owners. Return whether there were any.
+fn recover_dead_owners<E: Env>(env: &E, owners: &Owners) -> Result<bool> {
+    let mut recovered = false;
     for owner in owners {
         if env.holder_is_dead(owner) {
-            match env.bury(owner) {
-                Ok(()) => buried = true,
+            match env.recover_owner(owner) {
+                Ok(()) => recovered = true,
                 Err(error) if is_busy(&error) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    Ok(buried)
+    Ok(recovered)
 }
 
 /// The answer to one try.
@@ -334,7 +283,7 @@ fn obtain<E: Env>(
 ) -> Result<()> {
     let may_wait = timeout != Some(Duration::ZERO);
     let mut patience = Patience::new(timeout, interrupted);
-    let mut burials = 0;
+    let mut recoveries = 0;
     let mut beyond = Beyond::new(request, timeout.is_none(), true);
     let mut contest = Contest::new(env.barges() && !request.owner.kind.is_mount(), may_wait);
     let (ticket, mut seen) = loop {
@@ -351,8 +300,8 @@ fn obtain<E: Env>(
             }
             Start::Refused(error, mut suspects) => {
                 suspects.retain(|p| !p.same_process(&request.owner));
-                burials += 1;
-                if burials > BURIALS || !bury_dead(env, &suspects)? {
+                recoveries += 1;
+                if recoveries > RECOVERIES || !recover_dead_owners(env, &suspects)? {
                     return Err(error);
                 }
             }
@@ -397,8 +346,8 @@ fn obtain<E: Env>(
             )) => {
                 seen = now;
                 // Whoever is gone makes room at once: then look again before giving up.
-                if burials < BURIALS && bury_dead(env, &blockers)? {
-                    burials += 1;
+                if recoveries < RECOVERIES && recover_dead_owners(env, &blockers)? {
+                    recoveries += 1;
                     continue;
                 }
                 if let Some(due) = due {

@@ -22,6 +22,7 @@ pub mod key;
 pub mod list;
 pub mod ops;
 pub mod path;
+mod pieces;
 pub mod salvage;
 pub mod scalar;
 pub mod value;

@@ -16,140 +16,19 @@
 //! A large change is complete before that freeing begins. Each step of it is a section of its own, so readers and other
 //! writers go in between.
 
+use super::debt::{Before, Owed, budget, is_large, used};
+use super::hooks::step;
 use super::{Error, Result, Store, Wait, Writer};
-use crate::heap;
-use crate::object::{graph, ops};
-use crate::page::access::Pages;
-use crate::page::superblock as sb;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::object::graph;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Entries that a change frees of what it left itself.
-const OWN: u64 = 64;
-/// Entries that a small change frees of what waited before it, where it must: about a microsecond.
-const PORTION: u64 = 2;
 /// Entries that one section of a longer freeing frees.
 const STEP: u64 = 128;
-/// Pages that make a change a large one.
-const LARGE: u64 = 64;
 /// The most entries that a page holds: a freeing that takes more has freed so many pages, or cannot.
 const DENSITY: u64 = 512;
-/// Pages taken by small changes while something waits, from which on each frees a portion: this part of the store, and
-/// between these. So a small store stays small, and its snapshots hold little garbage.
-const SHARE: u64 = 64;
-const SOME: std::ops::RangeInclusive<u64> = 4..=1024;
-/// The most that is noted of them.
-const MOST: u64 = 4 * *SOME.end();
 /// How long a step waits for its turn. What it does not free then is a debt.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// What a change finds when it begins.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
-    /// Logical pages in use.
-    used: u64,
-    waits: bool,
-}
-
-impl Before {
-    #[inline]
-    pub(super) fn of<P: Pages>(p: &P) -> Result<Before> {
-        Ok(Before {
-            used: used(p)?,
-            waits: graph::frees_wait(p)?,
-        })
-    }
-}
-
-/// Logical pages in use.
-#[inline]
-fn used<P: Pages>(p: &P) -> Result<u64> {
-    Ok(p.u64_at(sb::NEXT_PAGE)?.saturating_sub(p.u64_at(sb::FREE_PAGES)?))
-}
-
-/// The pages that changes of this process took while something waited, less those that they freed; and what its open
-/// transaction found when it began.
-#[derive(Debug, Default)]
-pub(super) struct Debt {
-    pages: AtomicU64,
-    begun_used: AtomicU64,
-    begun_waits: AtomicBool,
-    /// A transaction of this process found no space.
-    starved: AtomicBool,
-}
-
-/// What a large change still has to free: it took so many pages, and before it the store used so many.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Owed {
-    pages: u64,
-    used: u64,
-}
-
-impl Debt {
-    /// Notes what a transaction finds. Only one is open at a time.
-    pub(super) fn begin(&self, found: Before) {
-        self.begun_used.store(found.used, Ordering::Relaxed);
-        self.begun_waits.store(found.waits, Ordering::Relaxed);
-    }
-
-    pub(super) fn begun(&self) -> Before {
-        Before {
-            used: self.begun_used.load(Ordering::Relaxed),
-            waits: self.begun_waits.load(Ordering::Relaxed),
-        }
-    }
-
-    /// The next transaction frees before it begins.
-    pub(super) fn starve(&self) {
-        self.starved.store(true, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn is_starved(&self) -> bool {
-        self.starved.load(Ordering::Relaxed)
-    }
-
-    fn get(&self) -> u64 {
-        self.pages.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, pages: u64) {
-        self.pages.store(pages.min(MOST), Ordering::Relaxed);
-    }
-}
-
-/// Pages taken meanwhile that are some, for a store that uses so many; twice as many are many.
-fn some(used: u64) -> u64 {
-    (used / SHARE).clamp(*SOME.start(), *SOME.end())
-}
-
-/// Entries that a change frees at its end, which took so many pages.
-fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
-    if !before.waits || is_large(before, taken, debt) {
-        OWN
-    } else if debt >= some(before.used) || !helped {
-        PORTION
-    } else {
-        0
-    }
-}
-
-/// Whether a change that took so many pages goes on freeing after it is complete.
-fn is_large(before: Before, taken: u64, debt: u64) -> bool {
-    taken >= LARGE || taken > 0 && debt >= 2 * some(before.used)
-}
-
-/// Frees a bounded part of what waits. Whether more waits.
-pub(super) fn step(w: &mut Writer<'_>, entries: u64) -> Result<bool> {
-    let more = ops::end_operation(w, entries)?.more;
-    heap::apply_frees(w)?;
-    Ok(more)
-}
-
-/// The end of a change outside the store's operations: frees what it left, in bounded steps.
-pub(super) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
-    step(w, OWN).map(drop)
-}
 
 impl Store {
     /// The end of every lone change, and of a transaction: a bounded part of what waits is freed. What it gives is to

@@ -1,190 +1,17 @@
-//! The store's side of the lock manager: whose lock it is, where the table lies, how to wait, and the
-//! hooks by which changes and burials reach it.
+//! The store's side of the lock manager: requests and releases, whose lock it is, and how to wait. Where the table
+//! lies, and how changes and recovery reach it: `hooks`.
 
+use super::hooks::{BLOCKED, finish_deferred, owner, table};
+use super::lock_handles::{LockHandle, LockInfo, LockTarget};
 use super::names::describe;
-use super::{Actor, Error, Key, LockMode, LockOwner, Obj, Result, Store, Wait, freeing};
-use crate::ids::{Addr, ObjectId};
-use crate::lock::wait::{self, Env};
-use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
-use crate::object::{graph, key};
+use super::{Actor, Error, LockMode, Result, Store, Wait};
+use crate::lock::env::Env;
+use crate::lock::wait;
+use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target};
+use crate::object::key;
 use crate::page::sync::deadlock::Waiting;
 use crate::page::sync::task;
-use crate::page::{Hooks, Pager};
-use std::cell::Cell;
 use std::time::Duration;
-
-thread_local! {
-    /// What the last `Error::Locked` of this thread was about: the container, and the hash of the entry's key.
-    static BLOCKED: Cell<(Obj, Option<u64>)> = const { Cell::new((NOTHING, None)) };
-}
-
-const NOTHING: Obj = Obj {
-    addr: Addr(0),
-    id: ObjectId(0),
-};
-
-/// What to lock: a container, or one entry of it.
-#[derive(Clone, Copy, Debug)]
-pub struct LockTarget<'a> {
-    /// The container.
-    pub obj: Obj,
-    /// One entry of it (a dict key or attribute), or the whole container.
-    pub key: Option<Key<'a>>,
-}
-
-/// A lock and its owner: what to release, from any thread of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LockHandle {
-    owner: Owner,
-    target: Target,
-}
-
-impl LockHandle {
-    /// The owner.
-    #[must_use]
-    pub fn owner(&self) -> LockOwner {
-        LockOwner(self.owner)
-    }
-
-    /// Whether the owners of both are tasks of one thread.
-    #[must_use]
-    pub fn same_thread(&self, other: &LockHandle) -> bool {
-        self.owner.same_thread(&other.owner)
-    }
-
-    /// Whether both are locks of the same container or entry.
-    #[must_use]
-    pub fn same_target(&self, other: &LockHandle) -> bool {
-        self.target == other.target
-    }
-}
-
-/// One held or awaited lock, for diagnostics.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct LockInfo {
-    /// The container.
-    pub object: ObjectId,
-    /// Hash of the entry's key; None for the whole container.
-    pub key_hash: Option<u64>,
-    /// Who, with the pid.
-    pub owner: String,
-    /// IS, IX, S, SIX or X.
-    pub mode: String,
-    /// Levels held.
-    pub count: u32,
-    /// True if it waits.
-    pub waiting: bool,
-}
-
-pub(super) fn table(pager: &Pager) -> Result<Table<'_>> {
-    let m = pager.lock_memory();
-    Table::new(m.words, m.signals, m.counters)
-}
-
-/// Whether a lock of anybody may concern the container. Under the latch.
-#[inline]
-pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
-    table(pager).map_or(true, |table| table.may_concern(id))
-}
-
-/// Who acts: `Actor::Thread` is the task that runs on it.
-fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
-    let (kind, id) = match actor {
-        Actor::Thread => return Owner::of_thread(process, generation, slot, task::current()),
-        Actor::Flock(id) => (OwnerKind::Flock, id),
-        Actor::Posix(id) => (OwnerKind::Posix, id),
-        Actor::Command => (OwnerKind::Command, 0),
-    };
-    Owner {
-        slot: process,
-        generation,
-        kind,
-        id,
-    }
-}
-
-/// The lock manager, as the page manager calls it.
-#[derive(Debug)]
-pub(super) struct LockHooks;
-
-pub(super) fn wake_all(pager: &Pager, wakes: &Wakes) {
-    for signal in wakes {
-        pager.wake_on(*signal);
-    }
-}
-
-/// Do the releases that were deferred, so that what was released blocks nothing. Under the latch.
-pub(super) fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
-    if !table.has_deferred() {
-        return Ok(());
-    }
-    let mut wakes = Wakes::new();
-    let done = table.finish_deferred(&mut wakes);
-    wake_all(pager, &wakes);
-    done
-}
-
-impl Hooks for LockHooks {
-    fn recover(&self, pager: &Pager) -> Result<()> {
-        let mut wakes = Wakes::new();
-        let done = table(pager)?.recover(&mut wakes);
-        wake_all(pager, &wakes);
-        done
-    }
-
-    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()> {
-        let mut wakes = Wakes::new();
-        let done = table(pager)?.release_process(process, generation, &mut wakes);
-        wake_all(pager, &wakes);
-        done
-    }
-
-    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()> {
-        let o = Owner::of_thread(process, generation, slot, 0);
-        let mut wakes = Wakes::new();
-        let done = table(pager)?.release_thread(&o, &mut wakes);
-        wake_all(pager, &wakes);
-        done
-    }
-
-    fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool> {
-        let (_, process, generation) = pager.identity()?;
-        table(pager)?.holds(&Owner::of_thread(process, generation, slot, task))
-    }
-
-    #[inline]
-    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()> {
-        let (id, table) = (obj.id, table(pager)?);
-        if !table.may_concern(id) {
-            return Ok(());
-        }
-        finish_deferred(pager, &table)?;
-        let (_, process, generation) = pager.identity()?;
-        match table.change_blocked(&owner(actor, slot, process, generation), id, key)? {
-            None => Ok(()),
-            Some(_) => {
-                BLOCKED.set((obj, key));
-                Err(Error::Locked(id))
-            }
-        }
-    }
-
-    fn frees_wait(&self, pager: &Pager) -> Result<bool> {
-        let section = pager.read(&mut Wait::never())?;
-        let waits = graph::frees_wait(&section)?;
-        Ok(waits && section.holds())
-    }
-
-    fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool> {
-        let mut section = pager.write(&mut Wait::never())?;
-        section.removing();
-        let more = freeing::step(&mut section, entries)?;
-        section.whole()?;
-        section.commit();
-        Ok(more)
-    }
-}
 
 impl Env for Store {
     fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R> {
@@ -211,7 +38,7 @@ impl Env for Store {
         self.pager().is_dead(owner.slot, owner.generation)
     }
 
-    fn bury(&self, owner: &Owner) -> Result<()> {
+    fn recover_owner(&self, owner: &Owner) -> Result<()> {
         self.pager().recover_if_dead(owner.slot)
     }
 

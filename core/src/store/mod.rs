@@ -21,7 +21,10 @@
 //! 3. What an operation frees is freed in bounded steps at its end, what is left by a helper or by later operations
 //!    that take memory (`freeing`).
 
+mod debt;
 mod freeing;
+mod hooks;
+mod lock_handles;
 mod locks;
 mod names;
 mod pending;
@@ -46,14 +49,14 @@ pub use crate::page::sync::wait::Wait;
 pub use crate::page::{Block, MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use crate::raw::process::watch_forks as process_number;
-pub use locks::{LockHandle, LockInfo, LockTarget};
-pub use pending::{Asked, LockOwner, Pending};
+pub use lock_handles::{LockHandle, LockInfo, LockOwner, LockTarget};
+pub use pending::{Asked, Pending};
 
 use crate::object::graph;
 use crate::object::header;
 use crate::page::access::Pages;
 use crate::page::{Pager, Settings, superblock as sb};
-use locks::LockHooks;
+use hooks::LockHooks;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,7 +150,7 @@ struct Inner {
     /// Whether there are any: what every operation looks at.
     has_unpinned: AtomicBool,
     /// What changes of this process have yet to free for.
-    debt: freeing::Debt,
+    debt: debt::Debt,
 }
 
 impl Drop for Inner {
@@ -207,7 +210,7 @@ impl Store {
                 root,
                 unpinned: Mutex::new(Vec::new()),
                 has_unpinned: AtomicBool::new(false),
-                debt: freeing::Debt::default(),
+                debt: debt::Debt::default(),
             }),
         })
     }
@@ -458,7 +461,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
         Some(root) => root,
         None => graph::create_root(&mut section)?,
     };
-    freeing::finish_all(&mut section)?;
+    hooks::finish_all(&mut section)?;
     section.whole()?;
     section.commit();
     Ok(root)

@@ -5,11 +5,12 @@
 //! 2. A request that is asked for again is looked after as a sleeping thread's is: circles over several stores too.
 //! 3. Nothing here waits: where the latch is not to be had at once, the answer is "not yet".
 
-use super::locks::{finish_deferred, table, wake_all};
+use super::hooks::{finish_deferred, table, wake_all};
+use super::lock_handles::{LockOwner, LockTarget};
 use super::names::describe;
-use super::{Actor, Error, LockMode, LockTarget, Result, Store, Wait};
+use super::{Actor, Error, LockMode, Result, Store, Wait};
 use crate::lock::wait::SLICE;
-use crate::lock::{Beyond, Cancelled, Owner, Queued, Request, Standing, Table, Ticket, Wakes};
+use crate::lock::{Beyond, Cancelled, Queued, Request, Standing, Table, Ticket, Wakes};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -184,17 +185,5 @@ impl Store {
     pub fn release_task(&self, owner: LockOwner) -> Result<bool> {
         self.at_once(|table, wakes| table.release_owner(&owner.0, wakes))
             .map(|done| done.is_some())
-    }
-}
-
-/// An owner of locks: a task of a thread.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct LockOwner(pub(super) Owner);
-
-impl LockOwner {
-    /// The task's number (0: the thread itself).
-    #[must_use]
-    pub fn task(&self) -> u64 {
-        self.0.id >> 16
     }
 }

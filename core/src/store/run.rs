@@ -1,7 +1,8 @@
 //! Running closures in sections: waiting, retrying, committing.
 
-use super::freeing::{Before, Owed};
-use super::{Actor, Addr, Error, Key, Known, Obj, Reader, Result, Store, Wait, Word, Writer, locks};
+use super::debt::{Before, Owed};
+use super::hooks;
+use super::{Actor, Addr, Error, Key, Known, Obj, Reader, Result, Store, Wait, Word, Writer};
 use crate::object::{graph, ops};
 use crate::page::Reason;
 use crate::page::access::Pages;
@@ -252,7 +253,7 @@ impl Store {
         let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
         plain
             && matches!(graph::something_waits(&*section), Ok(false))
-            && !locks::may_concern(section.pager(), obj.id)
+            && !hooks::may_concern(section.pager(), obj.id)
             && section.replace(at, word.0, time_at)
     }
 

@@ -1,6 +1,6 @@
 //! Transactions as the users of a store see them: begun, left, ended from anywhere, rolled back.
 
-use super::freeing::Before;
+use super::debt::Before;
 use super::{Error, Result, Store, Wait};
 use crate::page::{Block, Reason};
 

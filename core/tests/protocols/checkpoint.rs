@@ -274,8 +274,8 @@ impl Fenced {
         taken
     }
 
-    /// page/checkpoint/phases.rs: `carry_on`, from `BUILDING`.
-    fn carry_on(&self, slot: u32) {
+    /// page/checkpoint/phases.rs: `resume_checkpoint`, from `BUILDING`.
+    fn resume_checkpoint(&self, slot: u32) {
         let build = || {
             self.tree.set(self.tree.get() + 1);
             self.phase.store(WRITING, Ordering::Release);
@@ -312,10 +312,10 @@ fn who_goes_on_after_its_checkpoint_was_taken_over_changes_nothing() {
             });
             let stopped = {
                 let f = f.clone();
-                thread::spawn(move || f.carry_on(1))
+                thread::spawn(move || f.resume_checkpoint(1))
             };
             if f.take_over(2) {
-                f.carry_on(2);
+                f.resume_checkpoint(2);
             }
             stopped.join().unwrap();
             assert_eq!(f.phase.load(Ordering::SeqCst), IDLE);

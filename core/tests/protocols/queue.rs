@@ -10,7 +10,8 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 use persist_core::ids::ObjectId;
-use persist_core::lock::wait::{Env, acquire, release, wait_change};
+use persist_core::lock::env::Env;
+use persist_core::lock::wait::{acquire, release, wait_change};
 use persist_core::lock::{
     COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Standing, Table,
     Target, WORDS, Wakes,
@@ -119,7 +120,7 @@ impl Env for Shared {
         owner.slot == DEAD
     }
 
-    fn bury(&self, owner: &Owner) -> Result<()> {
+    fn recover_owner(&self, owner: &Owner) -> Result<()> {
         if without(Without::Burial) {
             return Ok(());
         }

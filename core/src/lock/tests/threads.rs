@@ -4,7 +4,8 @@ use super::verify::verify;
 use super::{Region, S, X, entry, object, owner, thread};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
-use crate::lock::wait::{Env, acquire, release, wait_change};
+use crate::lock::env::Env;
+use crate::lock::wait::{acquire, release, wait_change};
 use crate::lock::{Owner, OwnerKind, Release, Table, Target, Wakes};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -80,7 +81,7 @@ impl Env for Process {
         self.dead.lock().unwrap().contains(&owner.slot)
     }
 
-    fn bury(&self, owner: &Owner) -> Result<()> {
+    fn recover_owner(&self, owner: &Owner) -> Result<()> {
         let mut wakes = Wakes::new();
         self.latched(None, |t| {
             t.release_process(owner.slot, owner.generation, &mut wakes)

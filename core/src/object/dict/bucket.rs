@@ -9,8 +9,8 @@
 //! | 8 | 8 | overflow bucket (0: none) |
 //! | 16 | 16 `SLOTS` | slots: hash, place in the log (`leaf::Loc`; 0: free) |
 
+use super::entry::{put, word_in};
 use super::leaf::Loc;
-use super::{put, word_in};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;

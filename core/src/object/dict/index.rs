@@ -22,13 +22,12 @@
 //! Node: 2^g pointers. `bucket` has the format of buckets.
 
 use super::bucket::{self, BUCKET, HEADER, SLOTS, fill, home, put_slot, slot_in, slots, wrap};
-use super::large::Rec;
+use super::entry::{put, word_in};
 use super::leaf::Loc;
-use super::{put, word_in};
+use super::record::Rec;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
-use crate::object::salvage::Fresh;
 use crate::page::access::{Pages, PagesMut};
 /// A bucket with this many slots in use is split.
 const SPLIT: u64 = 220;
@@ -38,7 +37,7 @@ const MERGED: u64 = 110;
 const SHRINK: u64 = 64;
 /// Bits of the hash the directory may consume.
 const MAX_DEPTH: u32 = 48;
-const MAX_BITS: u32 = 8;
+pub(super) const MAX_BITS: u32 = 8;
 /// More levels than any directory has.
 const MAX_LEVELS: usize = 64;
 /// More overflow buckets than memory for equal hashes would allow.
@@ -47,22 +46,22 @@ const ADDR: u64 = Addr::MAX;
 
 /// A pointer of the directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Ptr(u64);
+pub(super) struct Ptr(pub(super) u64);
 
 impl Ptr {
     fn new(at: Addr, depth: u32, bits: u32) -> Ptr {
         Ptr(at.0 & ADDR | u64::from(depth) << 48 | u64::from(bits) << 52)
     }
     #[inline]
-    fn addr(self) -> Addr {
+    pub(super) fn addr(self) -> Addr {
         Addr(self.0 & ADDR)
     }
     #[inline]
-    fn depth(self) -> u32 {
+    pub(super) fn depth(self) -> u32 {
         (self.0 >> 48 & 15) as u32
     }
     #[inline]
-    fn bits(self) -> u32 {
+    pub(super) fn bits(self) -> u32 {
         (self.0 >> 52 & 15) as u32
     }
     fn with_depth(self, depth: u32) -> Ptr {
@@ -416,118 +415,4 @@ fn merge<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64) -> Result<()> {
         store(w, rec, way.slot, Ptr::new(kept, depth - 1, 0))?;
     }
     Err(Error::corrupt("a dict directory that does not end", rec.at))
-}
-
-/// What `visit` shows of the index.
-pub(super) enum Part {
-    /// A node and its size.
-    Node(Addr, usize),
-    /// A bucket, its size, what it counts, its slots, and the hash bits all of them share: (number
-    /// of bits, bits at the top).
-    Bucket(Addr, usize, u64, Vec<(u64, Loc)>, (u32, u64)),
-}
-
-/// Shows every segment of the index, parents first. Ends with an error after `limit`.
-pub(super) fn visit<P: Pages>(
-    p: &P,
-    rec: &Rec,
-    limit: u64,
-    f: &mut dyn FnMut(Part) -> Result<()>,
-) -> Result<()> {
-    let mut left = limit;
-    visit_under(p, Ptr(rec.index), (0, 0), &mut left, f)
-}
-
-fn visit_under<P: Pages>(
-    p: &P,
-    ptr: Ptr,
-    (shared, prefix): (u32, u64),
-    left: &mut u64,
-    f: &mut dyn FnMut(Part) -> Result<()>,
-) -> Result<()> {
-    let at = ptr.addr();
-    let mut count = || {
-        *left = left
-            .checked_sub(1)
-            .ok_or_else(|| Error::corrupt("a dict index with too many parts", at))?;
-        Ok::<(), Error>(())
-    };
-    if ptr.bits() == 0 {
-        let mut bucket = at;
-        while !bucket.is_null() {
-            count()?;
-            let (used, next) = (p.u64_at(bucket)?, Addr(p.u64_at(bucket + 8)?));
-            let slots = slots(p, bucket)?
-                .into_iter()
-                .map(|(h, bits)| (h, Loc::from_bits(bits)))
-                .collect();
-            f(Part::Bucket(bucket, BUCKET, used, slots, (shared, prefix)))?;
-            bucket = next;
-        }
-        return Ok(());
-    }
-    count()?;
-    let bits = ptr.bits();
-    if bits > MAX_BITS || at.is_null() || shared > 56 {
-        return Err(Error::corrupt("a dict directory with an impossible node", at));
-    }
-    f(Part::Node(at, 8 << bits))?;
-    let mut i = 0;
-    while i < 1u64 << bits {
-        let child = Ptr(p.u64_at(at + i * 8)?);
-        let n = 1u64 << bits.saturating_sub(child.depth());
-        if child.depth() > bits || i & (n - 1) != 0 {
-            return Err(Error::corrupt("a dict directory with an impossible depth", at));
-        }
-        for same in i..i + n {
-            if p.u64_at(at + same * 8)? != child.0 {
-                return Err(Error::corrupt("a dict directory that contradicts itself", at));
-            }
-        }
-        let top = prefix | i << (64 - bits) >> shared;
-        visit_under(p, child, (shared + child.depth(), top), left, f)?;
-        i += n;
-    }
-    Ok(())
-}
-
-/// Takes the slots of an index: a hash and the place it stands for.
-pub(super) type EachSlot<'a> = &'a mut dyn FnMut(Fresh<'_>, u64, Loc) -> Result<()>;
-
-/// Shows the slots of the buckets that can be reached; for salvage. See `object::salvage`.
-pub(super) fn each_slot<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
-    each_slot_under(p, Ptr(rec.index), 0, fresh, f)
-}
-
-/// Every level takes at least one bit of the hash, which bounds the depth.
-fn each_slot_under<P: Pages>(p: &P, ptr: Ptr, shared: u32, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
-    let (mut at, bits) = (ptr.addr(), ptr.bits());
-    if bits == 0 {
-        while !at.is_null() && fresh(at) {
-            let (Ok(slots), Ok(next)) = (slots(p, at), p.u64_at(at + 8)) else {
-                return Ok(());
-            };
-            for (hash, bits) in slots {
-                f(fresh, hash, Loc::from_bits(bits))?;
-            }
-            at = Addr(next);
-        }
-        return Ok(());
-    }
-    if bits > MAX_BITS || at.is_null() || shared > 56 || !fresh(at) {
-        return Ok(());
-    }
-    let mut last = Ptr(0);
-    for i in 0..1u64 << bits {
-        let child = match p.u64_at(at + i * 8) {
-            Ok(child) => Ptr(child),
-            Err(_) => return Ok(()),
-        };
-        // Neighbours are equal where a child is less deep than the node.
-        if child != last && !child.addr().is_null() {
-            each_slot_under(p, child, shared + child.depth().max(1), fresh, f)?;
-        }
-        last = child;
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. Every entry of the log has exactly one slot in the index, under its key's hash, and every
 //!    slot an entry.
-//! 2. A body that shrinks to `SMALL_AGAIN` entries becomes a small one, so a large one is never
+//! 2. A body that shrinks to `SMALL_AGAIN` entries becomes a small one (`small::from_large`), so a large one is never
 //!    empty, and turning it back is bounded work.
 //!
 //! Record:
@@ -16,78 +16,19 @@
 //! | 24 | 8 | root pointer of the index (`index`) |
 //! | 32 | 8 | the log's tail leaf (0: none) |
 
+use super::entry::Ent;
+use super::head::{Found, Place};
 use super::index::{self, Spot};
-use super::{Ent, Found, Head, Place, leaf, log, put, small, word_in};
+use super::record::{Rec, SIZE};
+use super::shape::MAX_DENSE;
+use super::{index_walk, leaf, log};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
-
-/// Bytes of the record.
-pub(super) const SIZE: usize = 48;
 /// At this many entries a large body becomes small again.
-const SMALL_AGAIN: u64 = 64;
-
-/// The record, read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rec {
-    /// Where it is.
-    pub(super) at: Addr,
-    /// See the table above.
-    pub(super) next: u64,
-    /// See the table above.
-    pub(super) live: u64,
-    /// See the table above.
-    pub(super) log: u64,
-    /// See the table above.
-    pub(super) index: u64,
-    /// See the table above.
-    pub(super) tail: Addr,
-}
-
-impl Rec {
-    #[inline]
-    pub(super) fn read<P: Pages>(p: &P, at: Addr) -> Result<Rec> {
-        let b = p.bytes(at, SIZE)?;
-        Ok(Rec {
-            at,
-            next: word_in(b, 0),
-            live: word_in(b, 8),
-            log: word_in(b, 16),
-            index: word_in(b, 24),
-            tail: Addr(word_in(b, 32)),
-        })
-    }
-
-    /// Where the root pointer of the log is stored.
-    pub(super) fn log_at(&self) -> Addr {
-        self.at + 16
-    }
-
-    pub(super) fn set_log<W: PagesMut>(&mut self, w: &mut W, root: u64) -> Result<()> {
-        self.log = root;
-        w.set_u64(self.at + 16, root)
-    }
-
-    pub(super) fn set_index<W: PagesMut>(&mut self, w: &mut W, root: u64) -> Result<()> {
-        self.index = root;
-        w.set_u64(self.at + 24, root)
-    }
-
-    pub(super) fn set_tail<W: PagesMut>(&mut self, w: &mut W, tail: Addr) -> Result<()> {
-        self.tail = tail;
-        w.set_u64(self.at + 32, tail.0)
-    }
-
-    fn set_counts<W: PagesMut>(&mut self, w: &mut W, next: u64, live: u64) -> Result<()> {
-        (self.next, self.live) = (next, live);
-        let mut b = [0; 16];
-        put(&mut b, 0, next);
-        put(&mut b, 8, live);
-        w.set_bytes(self.at, &b)
-    }
-}
+pub(super) const SMALL_AGAIN: u64 = 64;
 
 /// The entry with this hash for whose key and value `is` holds.
 #[inline]
@@ -124,7 +65,7 @@ pub(super) fn insert<W: PagesMut>(w: &mut W, at: Addr, key: Word, hash: u64, val
     let (Some(next), Some(live)) = (rec.next.checked_add(1), rec.live.checked_add(1)) else {
         return Err(Error::corrupt("a dict that used up its numbers", at));
     };
-    let loc = log::append(w, &mut rec, key, value)?;
+    let loc = log::append(w, &mut rec, key, value, index::relocate)?;
     index::insert(w, &mut rec, hash, loc)?;
     rec.set_counts(w, next, live)?;
     Ok(live)
@@ -155,31 +96,17 @@ pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -
     Ok(at)
 }
 
-/// Removes an entry that was found. Gives the number of entries left.
-pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, spot: Spot, hash: u64) -> Result<u64> {
-    let at = head.body;
+/// Removes an entry that was found. Gives the number of entries left, and the sequence number of the next one.
+pub(super) fn remove<W: PagesMut>(w: &mut W, at: Addr, spot: Spot, hash: u64) -> Result<(u64, u64)> {
     let mut rec = Rec::read(w, at)?;
     let Some(live) = rec.live.checked_sub(1) else {
         return Err(Error::corrupt("a dict that counts its entries wrong", at));
     };
     index::remove(w, &mut rec, spot, hash)?;
-    log::remove(w, &mut rec, spot.loc)?;
+    log::remove(w, &mut rec, spot.loc, index::relocate)?;
     let next = rec.next;
     rec.set_counts(w, next, live)?;
-    if live <= SMALL_AGAIN {
-        let entries = entries(w, at, SMALL_AGAIN as usize)?;
-        if entries.len() as u64 != live {
-            return Err(Error::corrupt("a dict that counts its entries wrong", at));
-        }
-        free(w, at)?;
-        let (form, body) = if entries.is_empty() {
-            (0, Addr::NULL)
-        } else {
-            small::build(w, &entries, next, entries.len() + entries.len() / 2)?
-        };
-        head.set_body(w, form, body)?;
-    }
-    Ok(live)
+    Ok((live, next))
 }
 
 /// The entry after a sequence number.
@@ -216,7 +143,7 @@ pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<Ent>>
 pub(super) fn free<W: PagesMut>(w: &mut W, at: Addr) -> Result<()> {
     let rec = Rec::read(w, at)?;
     // Each entry needs at most a leaf and the nodes above it, a bucket and the nodes above it.
-    let limit = 16 * (rec.live.min(small::MAX_DENSE as u64) + 1);
+    let limit = 16 * (rec.live.min(MAX_DENSE as u64) + 1);
     let mut segments = vec![at];
     log::visit(w, &rec, limit, &mut |part| {
         match part {
@@ -224,9 +151,9 @@ pub(super) fn free<W: PagesMut>(w: &mut W, at: Addr) -> Result<()> {
         }
         Ok(())
     })?;
-    index::visit(w, &rec, limit, &mut |part| {
+    index_walk::visit(w, &rec, limit, &mut |part| {
         match part {
-            index::Part::Node(at, _) | index::Part::Bucket(at, ..) => segments.push(at),
+            index_walk::Part::Node(at, _) | index_walk::Part::Bucket(at, ..) => segments.push(at),
         }
         Ok(())
     })?;

@@ -20,7 +20,7 @@
 //! | 48..55 | position in its leaf |
 //! | 56 | 1 in a sparse leaf |
 
-use super::{Ent, put, word_in};
+use super::entry::{Ent, put, word_in};
 use crate::error::{Error, Result};
 use crate::heap::{self, MAX_SEGMENT};
 use crate::ids::Addr;

@@ -9,20 +9,19 @@
 //!    without children: what becomes empty is freed. So a walk never searches.
 //! 3. A dense leaf other than the tail has more than `MAX_SPARSE` entries, a wide sparse one more
 //!    than `MIN_SPARSE`: removal re-writes the leaf smaller when it gets there. Only then does an
-//!    entry move; the index is told.
+//!    entry move; the caller is told (`Moved`), and tells the index.
 //!
 //! Node: `FAN` pointers of 8 bytes. A pointer is a 48-bit address, bit 48 set for a sparse leaf
 //! (`leaf` has their format), 0 for no child; the root pointer has the height (0: a leaf) in its top byte.
 
-use super::index;
-use super::large::Rec;
+use super::entry::{Ent, put, word_in};
 use super::leaf::{self, Loc, MAX_SPARSE, MIN_SPARSE, SPAN, SPARSE};
-use super::{Ent, put, word_in};
+use super::record::Rec;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
 use crate::object::key;
-use crate::object::salvage::{Fresh, Lost};
+use crate::object::pieces::{Fresh, Lost};
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 
@@ -160,8 +159,19 @@ fn unlink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path) -> Result<()> {
     rec.set_log(w, 0)
 }
 
+/// Is told of each entry that moves: its hash, its old and its new place. The index must follow.
+pub(super) trait Moved<W>: Fn(&mut W, &Rec, u64, Loc, Loc) -> Result<()> {}
+
+impl<W, F: Fn(&mut W, &Rec, u64, Loc, Loc) -> Result<()>> Moved<W> for F {}
+
 /// Appends an entry with the next sequence number; where it lies.
-pub(super) fn append<W: PagesMut>(w: &mut W, rec: &mut Rec, key: Word, value: Word) -> Result<Loc> {
+pub(super) fn append<W: PagesMut>(
+    w: &mut W,
+    rec: &mut Rec,
+    key: Word,
+    value: Word,
+    moved: impl Moved<W>,
+) -> Result<Loc> {
     let seq = rec.next;
     let number = seq / SPAN;
     if !rec.tail.is_null() {
@@ -186,7 +196,7 @@ pub(super) fn append<W: PagesMut>(w: &mut W, rec: &mut Rec, key: Word, value: Wo
         }
         let old = rec.tail;
         rec.set_tail(w, Addr::NULL)?;
-        tidy(w, rec, old, false)?;
+        tidy(w, rec, old, false, moved)?;
     }
     let (pointer, locs) = leaf::write(w, number, &[Ent { seq, key, value }], true)?;
     link(w, rec, number, pointer)?;
@@ -212,7 +222,7 @@ pub(super) fn add_leaf<W: PagesMut>(
 }
 
 /// Removes the entry at `loc`, which the index has forgotten already.
-pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc) -> Result<()> {
+pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc, moved: impl Moved<W>) -> Result<()> {
     let at = loc.leaf();
     let (live, cap) = {
         let leaf = leaf::read(w, at, loc.sparse())?;
@@ -227,11 +237,11 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc) -> Result<
     if full_enough || at == rec.tail {
         return Ok(());
     }
-    tidy(w, rec, at, loc.sparse())
+    tidy(w, rec, at, loc.sparse(), moved)
 }
 
 /// Frees a leaf that is empty, re-writes one that has become sparse (invariants 2 and 3).
-fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool) -> Result<()> {
+fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool, moved: impl Moved<W>) -> Result<()> {
     let (first, entries) = {
         let leaf = leaf::read(w, at, sparse)?;
         if leaf.live > MAX_SPARSE {
@@ -253,7 +263,7 @@ fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool) -> Result
     let plain: Vec<Ent> = entries.iter().map(|e| e.0).collect();
     let (pointer, locs) = leaf::write(w, first / SPAN, &plain, false)?;
     for ((e, old), new) in entries.iter().zip(&locs) {
-        index::relocate(w, rec, key::hash_word(w, e.key)?, *old, *new)?;
+        moved(w, rec, key::hash_word(w, e.key)?, *old, *new)?;
     }
     relink(w, rec, &path, pointer)?;
     heap::free(w, at)

@@ -26,11 +26,16 @@
 //! | 2..15 | capacity of a small body in entries |
 
 mod bucket;
+mod entry;
+mod head;
 mod index;
+mod index_walk;
 mod large;
 mod leaf;
 mod log;
+mod record;
 mod salvage;
+mod shape;
 mod small;
 mod verify;
 
@@ -39,124 +44,16 @@ mod tests;
 
 use crate::error::{Error, Result};
 use crate::ids::Addr;
-use crate::object::header::{self, Kind};
 use crate::object::key;
 use crate::object::value::Key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
+use head::{Form, Found, Head, Place};
 
+pub(super) use entry::{Ent, put, word_in};
 pub use salvage::salvage;
 pub(super) use small::{scan_tags, tag};
 pub use verify::verify;
-
-/// One entry of a body, away from its place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ent {
-    /// Its sequence number.
-    pub(super) seq: u64,
-    /// Its key word.
-    pub(super) key: Word,
-    /// Its value word.
-    pub(super) value: Word,
-}
-
-/// What a header says of its body.
-#[derive(Clone, Copy)]
-pub(super) struct Head {
-    h: Addr,
-    counted: bool,
-    form: u16,
-    body: Addr,
-    len: u64,
-}
-
-/// The forms of a body.
-#[derive(Clone, Copy)]
-enum Form {
-    Empty,
-    Small(small::Shape),
-    Large,
-}
-
-const FORM_LARGE: u16 = 3;
-
-impl Head {
-    #[inline]
-    fn read<P: Pages>(p: &P, h: Addr) -> Result<Head> {
-        let b = p.bytes(h, header::SIZE)?;
-        Ok(Head {
-            h,
-            counted: b[0] == Kind::Dict as u8,
-            form: u16::from_le_bytes([b[header::FORM as usize], b[header::FORM as usize + 1]]),
-            body: Addr(word_in(b, header::BODY as usize)),
-            len: word_in(b, header::CLASS_OR_LEN as usize),
-        })
-    }
-
-    #[inline]
-    fn form(&self) -> Result<Form> {
-        match self.form & 3 {
-            0 => Ok(Form::Empty),
-            FORM_LARGE => Ok(Form::Large),
-            bits => small::Shape::new(usize::from(self.form >> 2), bits == 2)
-                .map(Form::Small)
-                .ok_or_else(|| Error::corrupt("a dict body of an impossible size", self.h)),
-        }
-    }
-
-    /// Hangs another body into the header.
-    fn set_body<W: PagesMut>(&mut self, w: &mut W, form: u16, body: Addr) -> Result<()> {
-        if form != self.form {
-            w.set_bytes(self.h + header::FORM, &form.to_le_bytes())?;
-        }
-        if body != self.body {
-            w.set_u64(self.h + header::BODY, body.0)?;
-        }
-        (self.form, self.body) = (form, body);
-        Ok(())
-    }
-
-    /// Notes the number of entries where the header keeps it.
-    #[inline]
-    fn set_len<W: PagesMut>(&mut self, w: &mut W, len: u64) -> Result<()> {
-        if self.counted && self.len != len {
-            w.set_u64(self.h + header::CLASS_OR_LEN, len)?;
-            self.len = len;
-        }
-        Ok(())
-    }
-}
-
-/// The u64 at an offset of a slice known to be long enough; 0 beyond it.
-#[inline]
-pub(super) fn word_in(b: &[u8], at: usize) -> u64 {
-    match b.get(at..at + 8).and_then(|s| <[u8; 8]>::try_from(s).ok()) {
-        Some(s) => u64::from_le_bytes(s),
-        None => 0,
-    }
-}
-
-/// Puts a u64 into a slice known to be long enough.
-#[inline]
-pub(super) fn put(b: &mut [u8], at: usize, value: u64) {
-    b[at..at + 8].copy_from_slice(&value.to_le_bytes());
-}
-
-/// An entry that was found: its words and where it is.
-#[derive(Clone, Copy)]
-struct Found {
-    key: Word,
-    value: Word,
-    /// Where the value word is stored.
-    value_at: Addr,
-    place: Place,
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    Small(usize),
-    Large(index::Spot),
-}
 
 #[inline]
 fn find<P: Pages>(p: &P, head: &Head, key: &Key<'_>, hash: u64) -> Result<Option<Found>> {
@@ -256,7 +153,13 @@ pub fn remove_hashed<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64) 
 fn remove_found<W: PagesMut>(w: &mut W, head: &mut Head, found: Found, hash: u64) -> Result<()> {
     let len = match (found.place, head.form()?) {
         (Place::Small(i), Form::Small(shape)) => small::remove(w, head, shape, i)?,
-        (Place::Large(spot), _) => large::remove(w, head, spot, hash)?,
+        (Place::Large(spot), _) => {
+            let (live, next) = large::remove(w, head.body, spot, hash)?;
+            if live <= large::SMALL_AGAIN {
+                small::from_large(w, head, live, next)?;
+            }
+            live
+        }
         _ => return Err(Error::corrupt("a dict body that changed its form", head.h)),
     };
     head.set_len(w, len)?;
@@ -410,7 +313,7 @@ pub(super) fn release<W: PagesMut>(w: &mut W, h: Addr) -> Result<Vec<Ent>> {
             entries
         }
         Form::Large => {
-            let entries = large::entries(w, head.body, small::MAX_DENSE)?;
+            let entries = large::entries(w, head.body, shape::MAX_DENSE)?;
             large::free(w, head.body)?;
             entries
         }

@@ -1,14 +1,14 @@
 //! What can still be read of a dict body (see `object::salvage`). Where the log of a large one is damaged,
 //! the index leads to leaves that the log does not reach any more.
 
-use super::index;
-use super::large::Rec;
+use super::head::{Form, Head};
 use super::leaf::{self, Leaf};
-use super::{Form, Head, log, small};
+use super::record::Rec;
+use super::{index_walk, log, small};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::object::key;
-use crate::object::salvage::{Fresh, Lost, Out, Piece};
+use crate::object::pieces::{Fresh, Lost, Out, Piece};
 use crate::object::word::Word;
 use crate::page::access::Pages;
 
@@ -71,7 +71,7 @@ fn large<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, out: Out<'_>) -> Result<(
     }
     // The index knows where entries are, whatever became of the log's way to them. What it has lost itself
     // was named already, or is not known to have been there.
-    index::each_slot(p, rec, fresh, &mut |fresh, hash, loc| {
+    index_walk::each_slot(p, rec, fresh, &mut |fresh, hash, loc| {
         let known = leaf::words(p, loc).and_then(|(key, _)| key::hash_word(p, key));
         match leaf::read(p, loc.leaf(), loc.sparse()) {
             Ok(leaf) if known.is_ok_and(|known| known == hash) && fresh(leaf.at) => hand_out(p, &leaf, out),

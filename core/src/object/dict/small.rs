@@ -20,88 +20,18 @@
 //! | 16 + t | 16 n | dense: key word, value word |
 //! | 16 + t | 24 n | sparse: key word, value word, sequence number |
 
-use super::{Ent, Found, Head, Place, large, put, word_in};
+use super::entry::{Ent, put, word_in};
+use super::head::{FORM_LARGE, Found, Head, Place};
+use super::large;
+use super::shape::{MAX_DENSE, MAX_SPARSE, Shape, TAGS};
 use crate::error::{Error, Result};
-use crate::heap::{self, MAX_SEGMENT};
+use crate::heap::{self};
 use crate::ids::Addr;
 use crate::object::key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
-
-const TAGS: usize = 16;
-/// Entries that fit the largest dense body.
-pub(super) const MAX_DENSE: usize = 236;
-/// Entries that fit the largest sparse body.
-pub(super) const MAX_SPARSE: usize = 160;
 /// Room made for a first entry.
 const FIRST: usize = 3;
-
-const _: () = assert!(
-    Shape {
-        cap: MAX_DENSE,
-        sparse: false
-    }
-    .size()
-        <= MAX_SEGMENT
-);
-const _: () = assert!(
-    Shape {
-        cap: MAX_SPARSE,
-        sparse: true
-    }
-    .size()
-        <= MAX_SEGMENT
-);
-
-/// Capacity and kind of a small body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Shape {
-    cap: usize,
-    sparse: bool,
-}
-
-impl Shape {
-    /// The shape of numbers read from a file, if it is possible.
-    #[inline]
-    pub(super) fn new(cap: usize, sparse: bool) -> Option<Shape> {
-        let max = if sparse { MAX_SPARSE } else { MAX_DENSE };
-        (cap != 0 && cap <= max).then_some(Shape { cap, sparse })
-    }
-
-    #[inline]
-    const fn entries(self) -> usize {
-        TAGS + self.cap.next_multiple_of(8)
-    }
-
-    #[inline]
-    const fn stride(self) -> usize {
-        if self.sparse { 24 } else { 16 }
-    }
-
-    #[inline]
-    pub(super) const fn size(self) -> usize {
-        self.entries() + self.cap * self.stride()
-    }
-
-    #[inline]
-    fn entry(self, i: usize) -> usize {
-        self.entries() + i * self.stride()
-    }
-
-    fn form(self) -> u16 {
-        (self.cap as u16) << 2 | if self.sparse { 2 } else { 1 }
-    }
-
-    /// The largest shape that fits a segment of `size` bytes.
-    fn fitting(sparse: bool, size: usize) -> Shape {
-        let (stride, max) = if sparse { (24, MAX_SPARSE) } else { (16, MAX_DENSE) };
-        let mut cap = (size.saturating_sub(TAGS) / stride).clamp(1, max);
-        while cap > 1 && (Shape { cap, sparse }).size() > size {
-            cap -= 1;
-        }
-        Shape { cap, sparse }
-    }
-}
 
 /// A small body read and checked.
 struct View<'a> {
@@ -384,7 +314,7 @@ fn grow<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, new: Ent, hash: u
         for &(e, _) in &entries {
             hashed.push((e, key::hash_word(w, e.key)?));
         }
-        (super::FORM_LARGE, large::build(w, &hashed, next)?)
+        (FORM_LARGE, large::build(w, &hashed, next)?)
     } else {
         let room = (entries.len() + entries.len() / 2).clamp(entries.len(), max);
         build_tagged(w, &entries, next, room)?
@@ -482,4 +412,20 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, i: u
         head.set_body(w, form, body)?;
     }
     Ok(live as u64)
+}
+
+/// Turns a large body that has few entries left into a small one. `next`: the sequence number of the next entry.
+pub(super) fn from_large<W: PagesMut>(w: &mut W, head: &mut Head, live: u64, next: u64) -> Result<()> {
+    let at = head.body;
+    let entries = large::entries(w, at, large::SMALL_AGAIN as usize)?;
+    if entries.len() as u64 != live {
+        return Err(Error::corrupt("a dict that counts its entries wrong", at));
+    }
+    large::free(w, at)?;
+    let (form, body) = if entries.is_empty() {
+        (0, Addr::NULL)
+    } else {
+        build(w, &entries, next, entries.len() + entries.len() / 2)?
+    };
+    head.set_body(w, form, body)
 }

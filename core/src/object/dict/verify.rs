@@ -3,7 +3,10 @@
 //! That the log and the index of a large body have the same entries is seen by sums over both of a hash of
 //! each entry's place, under a key drawn anew each time: in memory that does not grow with the body.
 
-use super::{Ent, Form, Head, body_len, index, large, log, small};
+use super::entry::Ent;
+use super::head::{Form, Head};
+use super::record::Rec;
+use super::{body_len, index, index_walk, log, record, shape, small};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::key;
@@ -35,7 +38,7 @@ pub fn verify<P: Pages>(
 fn verify_small<P: Pages>(
     p: &P,
     at: Addr,
-    shape: small::Shape,
+    shape: shape::Shape,
     segment: &mut dyn FnMut(Addr, usize) -> Result<()>,
 ) -> Result<()> {
     segment(at, shape.size())?;
@@ -74,8 +77,8 @@ fn verify_large<P: Pages>(
     limit: u64,
     segment: &mut dyn FnMut(Addr, usize) -> Result<()>,
 ) -> Result<()> {
-    let rec = large::Rec::read(p, at)?;
-    segment(at, large::SIZE)?;
+    let rec = Rec::read(p, at)?;
+    segment(at, record::SIZE)?;
     let sum = RandomState::new();
     let (mut in_log, mut in_index) = (Tally::default(), Tally::default());
     let mut last = 0;
@@ -106,9 +109,9 @@ fn verify_large<P: Pages>(
     if in_log.count != rec.live {
         return Err(Error::corrupt("a dict that counts its entries wrong", at));
     }
-    index::visit(p, &rec, limit, &mut |part| match part {
-        index::Part::Node(at, size) => segment(at, size),
-        index::Part::Bucket(at, size, used, slots, (shared, prefix)) => {
+    index_walk::visit(p, &rec, limit, &mut |part| match part {
+        index_walk::Part::Node(at, size) => segment(at, size),
+        index_walk::Part::Bucket(at, size, used, slots, (shared, prefix)) => {
             if used != slots.len() as u64 || used == 0 {
                 return Err(Error::corrupt("a dict bucket that counts its slots wrong", at));
             }

@@ -56,7 +56,7 @@ pub use content::Place;
 pub use reap::{
     Collection, ReapProgress, collect, end_operation, frees_wait, is_suspect, reap, something_waits, unpinned,
 };
-pub use walk::{Shown, shown_home};
+pub use walk::{Shown, root, shown_home};
 
 use crate::error::{Error, Result};
 use crate::heap;
@@ -70,12 +70,6 @@ use lists::{Bits, ORPHANS, unlist};
 
 /// Pieces of a large value freed at once; the others follow in steps (`reap`).
 const BLOB_STEP: u64 = 64;
-
-/// The root's address.
-#[inline]
-pub fn root<P: Pages>(p: &P) -> Result<Addr> {
-    Ok(Addr(p.u64_at(sb::ROOT)?))
-}
 
 /// A new container without content, on the orphan list until something refers to it. `class` is
 /// the class record of an object, 0 for others.

@@ -2,14 +2,21 @@
 //! the store, recurses, or goes on for ever: every walk is bounded by a budget or by the set of
 //! containers it has seen.
 
+use super::backs;
 use super::content::{self, Place};
 use super::lists::Bits;
-use super::{backs, root};
 use crate::error::Result;
 use crate::ids::{Addr, ObjectId};
 use crate::object::header::{self, DOOMED, DRAINED, EMPTIED};
 use crate::page::access::Pages;
+use crate::page::superblock as sb;
 use std::collections::{HashMap, HashSet};
+
+/// The root's address.
+#[inline]
+pub fn root<P: Pages>(p: &P) -> Result<Addr> {
+    Ok(Addr(p.u64_at(sb::ROOT)?))
+}
 
 /// Steps that `may_live_in` takes at most before it says no.
 const LIVE_IN_STEPS: u64 = 1 << 16;

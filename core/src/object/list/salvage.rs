@@ -4,7 +4,7 @@
 use super::node::{Inner, Leaf, Root, kid_addr, le};
 use crate::error::Result;
 use crate::ids::Addr;
-use crate::object::salvage::{Fresh, Lost, Out, Piece};
+use crate::object::pieces::{Fresh, Lost, Out, Piece};
 use crate::object::word::Word;
 use crate::page::access::Pages;
 

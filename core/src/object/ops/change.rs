@@ -1,6 +1,6 @@
 //! Changing single entries of containers, and emptying them.
 
-use super::{about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
+use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr;
@@ -89,7 +89,7 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
     match (changing(w, obj, Some(hash))?, key) {
         (Kind::Object, Key::Str(_)) | (Kind::Dict, _) => {}
         (Kind::Object, _) => return Ok(false),
-        (Kind::List, _) => return Err(super::NO_KEYS),
+        (Kind::List, _) => return Err(NO_KEYS),
     }
     if entries::get_hashed(w, obj.addr, key, hash)?.is_none() {
         return Ok(false);

@@ -1,6 +1,6 @@
 //! Turning a container into another kind in place.
 
-use super::{changing, touch};
+use super::entry::{changing, touch};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj};

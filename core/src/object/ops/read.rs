@@ -1,6 +1,6 @@
 //! Reading containers.
 
-use super::{NO_KEYS, Spot, about, locate, reading, wants_list};
+use super::entry::{NO_KEYS, Spot, about, locate, reading, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr::{self, Known};

@@ -1,7 +1,7 @@
 //! Moving an entry.
 
+use super::entry::{Spot, alive, changing, out_of_range, touch};
 use super::read::word_at;
-use super::{Spot, changing, out_of_range, touch};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::graph::{move_home, release_word};
@@ -14,8 +14,8 @@ use crate::page::access::PagesMut;
 /// the items behind the one taken away move up, after that.
 pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_step: &Step) -> Result<()> {
     let seed = w.hash_seed();
-    let source = Spot::of(super::alive(w, from)?, from_step, seed)?;
-    let target = Spot::of(super::alive(w, to)?, to_step, seed)?;
+    let source = Spot::of(alive(w, from)?, from_step, seed)?;
+    let target = Spot::of(alive(w, to)?, to_step, seed)?;
     changing(w, from, source.lock_key())?;
     changing(w, to, target.lock_key())?;
     let Some(word) = word_at(w, from.addr, &source)? else {

@@ -3,10 +3,13 @@
 
 use super::super::value::Value;
 use super::*;
+use crate::error::Error;
 use crate::object::graph::check_graph;
 use crate::object::graph::testing::GraphMem;
+use crate::object::header::Kind;
 use crate::object::key;
 use crate::object::value::Entry;
+use crate::object::value::{In, Step};
 
 fn k(name: &str) -> Key<'_> {
     Key::Str(name.as_bytes())

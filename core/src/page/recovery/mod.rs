@@ -7,5 +7,6 @@
 
 pub(in crate::page) mod damage;
 pub(in crate::page) mod latch_owner;
+pub(in crate::page) mod left_words;
 pub(in crate::page) mod process_recovery;
 pub(in crate::page) mod takeover;

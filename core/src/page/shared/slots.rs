@@ -8,8 +8,8 @@
 //! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
 //!    first operation (`Pager::registration`).
 //! 4. A thread that ends while somebody keeps the latch cannot give back its locks. Its slot stays its own and says so
-//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot (`release_ended_threads`).
-//!    Else the next thread to get it would have them.
+//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot
+//!    (`release_ended_threads`). Else the next thread to get it would have them.
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
 //! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32.

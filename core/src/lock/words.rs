@@ -1,0 +1,106 @@
+//! The words of the lock table, as storage: the region of the sidecar that `Table` and its operations (`op`) work on.
+//! Every store goes through here.
+
+use super::layout::{COUNTERS, SIGNALS, WORDS};
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The words, the wait signals and the counters of buckets, borrowed from the map.
+#[derive(Debug)]
+pub struct Words<'a> {
+    pub(super) words: &'a [AtomicU64],
+    pub(super) signals: &'a [AtomicU32],
+    pub(super) counts: &'a [AtomicU32],
+    /// Stores left before the test kills this process (`u64::MAX`: never).
+    #[cfg(test)]
+    pub(super) fuse: AtomicU64,
+}
+
+#[cold]
+pub(super) fn corrupt(what: &'static str, word: usize) -> Error {
+    Error::Corrupt {
+        what,
+        at: word as u64,
+    }
+}
+
+impl<'a> Words<'a> {
+    /// Zeroed words, or those that another process uses too.
+    pub(super) fn new(
+        words: &'a [AtomicU64],
+        signals: &'a [AtomicU32],
+        counts: &'a [AtomicU32],
+    ) -> Result<Words<'a>> {
+        match (words.get(..WORDS), signals.get(..SIGNALS), counts.get(..COUNTERS)) {
+            (Some(words), Some(signals), Some(counts)) => Ok(Words {
+                words,
+                signals,
+                counts,
+                #[cfg(test)]
+                fuse: AtomicU64::new(u64::MAX),
+            }),
+            _ => Err(Error::invalid("the region of the lock table is too small")),
+        }
+    }
+
+    /// The one place where a word of the table is stored.
+    #[inline]
+    pub(super) fn store(&self, word: usize, value: u64) -> Result<()> {
+        self.burn()?;
+        match self.words.get(word) {
+            Some(cell) => {
+                cell.store(value, Ordering::Release);
+                Ok(())
+            }
+            None => Err(corrupt(
+                "a bad index in the lock table (close the store everywhere), word",
+                word,
+            )),
+        }
+    }
+
+    pub(super) fn store_count(&self, counter: usize, value: u32) -> Result<()> {
+        self.burn()?;
+        match self.counts.get(counter) {
+            Some(cell) => {
+                cell.store(value, Ordering::Release);
+                Ok(())
+            }
+            None => Err(corrupt(
+                "a bad counter of the lock table (close the store everywhere), number",
+                counter,
+            )),
+        }
+    }
+
+    pub(super) fn peek(&self, word: usize) -> u64 {
+        self.words
+            .get(word)
+            .map_or(0, |cell| cell.load(Ordering::Acquire))
+    }
+
+    /// Counts down to the store at which a test kills this process.
+    #[cfg(test)]
+    #[inline]
+    pub(super) fn burn(&self) -> Result<()> {
+        match self.fuse.load(Ordering::Relaxed) {
+            u64::MAX => Ok(()),
+            0 => Err(Error::Closed),
+            left => {
+                self.fuse.store(left - 1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the test build can fail here"
+    )]
+    pub(super) fn burn(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! The record of a large dict body. Its format: `large`.
+
+use super::entry::{put, word_in};
+use crate::error::Result;
+use crate::ids::Addr;
+use crate::page::access::{Pages, PagesMut};
+
+/// Bytes of the record.
+pub(super) const SIZE: usize = 48;
+
+/// The record, read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rec {
+    /// Where it is.
+    pub(super) at: Addr,
+    /// See the table above.
+    pub(super) next: u64,
+    /// See the table above.
+    pub(super) live: u64,
+    /// See the table above.
+    pub(super) log: u64,
+    /// See the table above.
+    pub(super) index: u64,
+    /// See the table above.
+    pub(super) tail: Addr,
+}
+
+impl Rec {
+    #[inline]
+    pub(super) fn read<P: Pages>(p: &P, at: Addr) -> Result<Rec> {
+        let b = p.bytes(at, SIZE)?;
+        Ok(Rec {
+            at,
+            next: word_in(b, 0),
+            live: word_in(b, 8),
+            log: word_in(b, 16),
+            index: word_in(b, 24),
+            tail: Addr(word_in(b, 32)),
+        })
+    }
+
+    /// Where the root pointer of the log is stored.
+    pub(super) fn log_at(&self) -> Addr {
+        self.at + 16
+    }
+
+    pub(super) fn set_log<W: PagesMut>(&mut self, w: &mut W, root: u64) -> Result<()> {
+        self.log = root;
+        w.set_u64(self.at + 16, root)
+    }
+
+    pub(super) fn set_index<W: PagesMut>(&mut self, w: &mut W, root: u64) -> Result<()> {
+        self.index = root;
+        w.set_u64(self.at + 24, root)
+    }
+
+    pub(super) fn set_tail<W: PagesMut>(&mut self, w: &mut W, tail: Addr) -> Result<()> {
+        self.tail = tail;
+        w.set_u64(self.at + 32, tail.0)
+    }
+
+    pub(super) fn set_counts<W: PagesMut>(&mut self, w: &mut W, next: u64, live: u64) -> Result<()> {
+        (self.next, self.live) = (next, live);
+        let mut b = [0; 16];
+        put(&mut b, 0, next);
+        put(&mut b, 8, live);
+        w.set_bytes(self.at, &b)
+    }
+}

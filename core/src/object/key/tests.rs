@@ -1,0 +1,167 @@
+//! Keys against their rules: which are equal, and which hashes that gives.
+
+use super::*;
+use crate::heap::testing::HeapMem;
+
+const SEED: u64 = 42;
+
+fn all_forms<'a>() -> Vec<Vec<Key<'a>>> {
+    // Keys of one row are equal, keys of different rows are not.
+    vec![
+        vec![
+            Key::Int(1),
+            Key::Float(1.0),
+            Key::Bool(true),
+            Key::BigInt {
+                negative: false,
+                magnitude: &[1],
+            },
+        ],
+        vec![Key::Int(0), Key::Float(0.0), Key::Float(-0.0), Key::Bool(false)],
+        vec![
+            Key::Int(-1),
+            Key::Float(-1.0),
+            Key::BigInt {
+                negative: true,
+                magnitude: &[1, 0, 0],
+            },
+        ],
+        vec![Key::Int(1 << 60), Key::Float((1u64 << 60) as f64)],
+        vec![Key::Int(i64::MIN), Key::Float(-9_223_372_036_854_775_808.0)],
+        vec![Key::Int(i64::MAX)],
+        vec![
+            Key::Float(9_223_372_036_854_775_808.0),
+            Key::BigInt {
+                negative: false,
+                magnitude: &[0, 0, 0, 0, 0, 0, 0, 0x80],
+            },
+        ],
+        vec![
+            Key::Float(1e30),
+            Key::BigInt {
+                negative: false,
+                magnitude: &[0, 0, 0, 0, 0, 0, 117, 70, 208, 156, 44, 159, 12],
+            },
+        ],
+        vec![Key::Float(-1e30)],
+        vec![Key::Float(f64::MAX)],
+        vec![Key::Float(0.5)],
+        vec![Key::Float(f64::INFINITY)],
+        vec![Key::Float(f64::NAN)],
+        vec![Key::Float(f64::from_bits(0xFFF8_0000_0000_0001))],
+        vec![Key::Float(5e-324)],
+        vec![Key::None],
+        vec![Key::Str(b"")],
+        vec![Key::Bytes(b"")],
+        vec![Key::Str(b"1")],
+        vec![Key::Bytes(b"1")],
+        vec![Key::Str(b"a longer str, in a segment")],
+        vec![Key::Bytes(b"a longer str, in a segment")],
+        vec![Key::Str(LONG)],
+        vec![Key::Bytes(LONG)],
+        vec![Key::BigInt {
+            negative: false,
+            magnitude: LONG,
+        }],
+        vec![Key::BigInt {
+            negative: true,
+            magnitude: LONG,
+        }],
+    ]
+}
+
+static LONG: &[u8] = &[b'x'; 10_000];
+
+#[test]
+fn equality_and_hash_follow_python_in_every_stored_form() {
+    let mut w = HeapMem::new();
+    let rows = all_forms();
+    for (i, row) in rows.iter().enumerate() {
+        for a in row {
+            let word = encode(&mut w, a).unwrap();
+            let seed = w.hash_seed();
+            assert_eq!(hash_word(&w, word).unwrap(), hash(seed, a), "{a:?}");
+            for (j, other) in rows.iter().enumerate() {
+                for b in other {
+                    assert_eq!(eq(&w, word, b).unwrap(), i == j, "{a:?} {b:?}");
+                    assert_eq!(hash(SEED, a) == hash(SEED, b), i == j, "{a:?} {b:?}");
+                }
+            }
+            free(&mut w, word).unwrap();
+            w.commit().unwrap();
+        }
+    }
+}
+
+/// The published values: a change of any of them breaks every store there is.
+#[test]
+fn the_hash_is_what_was_published() {
+    assert_eq!(hash(0, &Key::Str(b"")), 0x2d06_8005_38d3_94c2);
+    assert_eq!(hash(0, &Key::Str(b"abc")), 0x78af_5f94_892f_3950);
+    let values = [
+        hash(SEED, &Key::Str(b"Joe")),
+        hash(SEED, &Key::Bytes(b"Joe")),
+        hash(SEED, &Key::Int(1)),
+        hash(SEED, &Key::Float(0.5)),
+        hash(
+            SEED,
+            &Key::BigInt {
+                negative: false,
+                magnitude: &[1; 9],
+            },
+        ),
+        hash(
+            SEED,
+            &Key::BigInt {
+                negative: true,
+                magnitude: &[1; 9],
+            },
+        ),
+        hash(SEED, &Key::None),
+    ];
+    assert_eq!(values, PUBLISHED);
+}
+
+/// Computed with another implementation of XXH3.
+const PUBLISHED: [u64; 7] = [
+    0x5be7_94f1_40c9_58b4,
+    0x5258_2b3b_7769_6dd8,
+    0x9a44_bff3_6e9f_890c,
+    0x3d72_ed5b_888d_9d9f,
+    0xa928_a6be_7180_3292,
+    0xe923_b221_eb56_9434,
+    0x86a8_25e8_5e42_4919,
+];
+
+#[test]
+fn floats_become_ints_exactly() {
+    for shift in 0..960 {
+        let x = 3.0 * 2f64.powi(shift);
+        let mut magnitude = vec![0u8; shift as usize / 8 + 2];
+        let v = 3u16 << (shift % 8);
+        magnitude[shift as usize / 8..].copy_from_slice(&v.to_le_bytes());
+        for negative in [false, true] {
+            let x = if negative { -x } else { x };
+            let int = Key::BigInt {
+                negative,
+                magnitude: &magnitude,
+            };
+            assert_eq!(hash(1, &Key::Float(x)), hash(1, &int), "3 * 2^{shift}");
+        }
+    }
+}
+
+#[test]
+fn words_that_are_no_keys_are_refused() {
+    let w = HeapMem::new();
+    for word in [
+        Word::EMPTY,
+        Word::REMOVED,
+        Word::container(Addr(4096)),
+        Word(7 << 48),
+    ] {
+        assert!(hash_word(&w, word).is_err());
+    }
+    assert!(hash_word(&w, Word::scalar(Addr(1 << 40))).is_err());
+    assert!(eq(&w, Word::scalar(Addr(1 << 40)), &Key::Str(b"abcdefgh")).is_err());
+}

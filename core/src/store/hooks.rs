@@ -1,0 +1,143 @@
+//! What the page manager calls in the layers above it: locks of the dead, changes that a lock forbids, and freeing
+//! while the store is idle. And where the lock manager's table lies.
+
+use super::debt::OWN;
+use super::{Actor, Error, Result, Wait, Writer};
+use crate::heap;
+use crate::ids::{Addr, Obj, ObjectId};
+use crate::lock::{Owner, OwnerKind, Table, Wakes};
+use crate::object::{graph, ops};
+use crate::page::sync::task;
+use crate::page::{Hooks, Pager};
+use std::cell::Cell;
+
+thread_local! {
+    /// What the last `Error::Locked` of this thread was about: the container, and the hash of the entry's key.
+    pub(super) static BLOCKED: Cell<(Obj, Option<u64>)> = const { Cell::new((NOTHING, None)) };
+}
+
+const NOTHING: Obj = Obj {
+    addr: Addr(0),
+    id: ObjectId(0),
+};
+
+pub(super) fn table(pager: &Pager) -> Result<Table<'_>> {
+    let m = pager.lock_memory();
+    Table::new(m.words, m.signals, m.counters)
+}
+
+/// Whether a lock of anybody may concern the container. Under the latch.
+#[inline]
+pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
+    table(pager).map_or(true, |table| table.may_concern(id))
+}
+
+/// Who acts: `Actor::Thread` is the task that runs on it.
+pub(super) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
+    let (kind, id) = match actor {
+        Actor::Thread => return Owner::of_thread(process, generation, slot, task::current()),
+        Actor::Flock(id) => (OwnerKind::Flock, id),
+        Actor::Posix(id) => (OwnerKind::Posix, id),
+        Actor::Command => (OwnerKind::Command, 0),
+    };
+    Owner {
+        slot: process,
+        generation,
+        kind,
+        id,
+    }
+}
+
+/// The lock manager, as the page manager calls it.
+#[derive(Debug)]
+pub(super) struct LockHooks;
+
+pub(super) fn wake_all(pager: &Pager, wakes: &Wakes) {
+    for signal in wakes {
+        pager.wake_on(*signal);
+    }
+}
+
+/// Do the releases that were deferred, so that what was released blocks nothing. Under the latch.
+pub(super) fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
+    if !table.has_deferred() {
+        return Ok(());
+    }
+    let mut wakes = Wakes::new();
+    let done = table.finish_deferred(&mut wakes);
+    wake_all(pager, &wakes);
+    done
+}
+
+impl Hooks for LockHooks {
+    fn recover(&self, pager: &Pager) -> Result<()> {
+        let mut wakes = Wakes::new();
+        let done = table(pager)?.recover(&mut wakes);
+        wake_all(pager, &wakes);
+        done
+    }
+
+    fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()> {
+        let mut wakes = Wakes::new();
+        let done = table(pager)?.release_process(process, generation, &mut wakes);
+        wake_all(pager, &wakes);
+        done
+    }
+
+    fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()> {
+        let o = Owner::of_thread(process, generation, slot, 0);
+        let mut wakes = Wakes::new();
+        let done = table(pager)?.release_thread(&o, &mut wakes);
+        wake_all(pager, &wakes);
+        done
+    }
+
+    fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool> {
+        let (_, process, generation) = pager.identity()?;
+        table(pager)?.holds(&Owner::of_thread(process, generation, slot, task))
+    }
+
+    #[inline]
+    fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()> {
+        let (id, table) = (obj.id, table(pager)?);
+        if !table.may_concern(id) {
+            return Ok(());
+        }
+        finish_deferred(pager, &table)?;
+        let (_, process, generation) = pager.identity()?;
+        match table.change_blocked(&owner(actor, slot, process, generation), id, key)? {
+            None => Ok(()),
+            Some(_) => {
+                BLOCKED.set((obj, key));
+                Err(Error::Locked(id))
+            }
+        }
+    }
+
+    fn frees_wait(&self, pager: &Pager) -> Result<bool> {
+        let section = pager.read(&mut Wait::never())?;
+        let waits = graph::frees_wait(&section)?;
+        Ok(waits && section.holds())
+    }
+
+    fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool> {
+        let mut section = pager.write(&mut Wait::never())?;
+        section.removing();
+        let more = step(&mut section, entries)?;
+        section.whole()?;
+        section.commit();
+        Ok(more)
+    }
+}
+
+/// Frees a bounded part of what waits. Whether more waits.
+pub(super) fn step(w: &mut Writer<'_>, entries: u64) -> Result<bool> {
+    let more = ops::end_operation(w, entries)?.more;
+    heap::apply_frees(w)?;
+    Ok(more)
+}
+
+/// The end of a change outside the store's operations: frees what it left, in bounded steps.
+pub(super) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
+    step(w, OWN).map(drop)
+}

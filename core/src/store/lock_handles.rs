@@ -1,0 +1,71 @@
+//! What callers of locks hold and see: targets, handles, owners, and what is listed for diagnostics.
+
+use super::{Key, Obj};
+use crate::ids::ObjectId;
+use crate::lock::{Owner, Target};
+
+/// What to lock: a container, or one entry of it.
+#[derive(Clone, Copy, Debug)]
+pub struct LockTarget<'a> {
+    /// The container.
+    pub obj: Obj,
+    /// One entry of it (a dict key or attribute), or the whole container.
+    pub key: Option<Key<'a>>,
+}
+
+/// A lock and its owner: what to release, from any thread of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LockHandle {
+    pub(super) owner: Owner,
+    pub(super) target: Target,
+}
+
+impl LockHandle {
+    /// The owner.
+    #[must_use]
+    pub fn owner(&self) -> LockOwner {
+        LockOwner(self.owner)
+    }
+
+    /// Whether the owners of both are tasks of one thread.
+    #[must_use]
+    pub fn same_thread(&self, other: &LockHandle) -> bool {
+        self.owner.same_thread(&other.owner)
+    }
+
+    /// Whether both are locks of the same container or entry.
+    #[must_use]
+    pub fn same_target(&self, other: &LockHandle) -> bool {
+        self.target == other.target
+    }
+}
+
+/// One held or awaited lock, for diagnostics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LockInfo {
+    /// The container.
+    pub object: ObjectId,
+    /// Hash of the entry's key; None for the whole container.
+    pub key_hash: Option<u64>,
+    /// Who, with the pid.
+    pub owner: String,
+    /// IS, IX, S, SIX or X.
+    pub mode: String,
+    /// Levels held.
+    pub count: u32,
+    /// True if it waits.
+    pub waiting: bool,
+}
+
+/// An owner of locks: a task of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LockOwner(pub(super) Owner);
+
+impl LockOwner {
+    /// The task's number (0: the thread itself).
+    #[must_use]
+    pub fn task(&self) -> u64 {
+        self.0.id >> 16
+    }
+}
