@@ -266,7 +266,7 @@ impl Making<'_> {
         let mut encoded = [0; HEADER];
         let n = from.up_to(&mut encoded)?;
         let header = if n < HEADER {
-            Err("no incremental backup: it is too short".to_owned())
+            Err("it is not an incremental backup: it is too short".to_owned())
         } else {
             Header::decode(&encoded)
         };

@@ -11,15 +11,12 @@
 //!    followed.
 
 use crate::raw::owner::{self, Owner, user};
-use crate::raw::place::rename_new;
 use crate::raw::process;
-use std::ffi::CString;
+use crate::raw::unnamed::Unnamed;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Read and write permission for each class of users that may write.
 fn writers_only(mode: u32) -> u32 {
@@ -50,107 +47,11 @@ fn dress(new: &File, store: &File) -> io::Result<()> {
     owner::give(new, want, writers_list(store)?)
 }
 
-/// A file without a name.
-#[derive(Debug)]
-pub(crate) struct Unnamed {
-    file: File,
-    /// The name it has meanwhile, where the filesystem knows no files without one.
-    name: Option<PathBuf>,
-}
-
-impl Drop for Unnamed {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            let _ = std::fs::remove_file(name);
-        }
-    }
-}
-
-fn temporary(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(format!(".{:016x}", process::random_u64()));
-    PathBuf::from(name)
-}
-
-fn c_string(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(Into::into)
-}
-
-impl Unnamed {
-    /// An empty file that is to be `target`, beside this store.
-    pub(crate) fn new(target: &Path, store: &File) -> io::Result<Unnamed> {
-        let dir = target.parent().unwrap_or(Path::new("/"));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(0o600);
-        let unnamed = options.clone().custom_flags(libc::O_TMPFILE).open(dir);
-        let new = match unnamed {
-            Ok(file) => Unnamed { file, name: None },
-            Err(e)
-                if matches!(
-                    e.raw_os_error(),
-                    Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)
-                ) =>
-            {
-                let name = temporary(target);
-                Unnamed {
-                    file: options.create_new(true).open(&name)?,
-                    name: Some(name),
-                }
-            }
-            Err(e) => return Err(e),
-        };
-        dress(&new.file, store)?;
-        Ok(new)
-    }
-
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Gives it its name, which no other file has; `EEXIST` if one has it.
-    pub(crate) fn link(mut self, target: &Path) -> io::Result<File> {
-        match &self.name {
-            None => self.link_as(target)?,
-            Some(name) => rename_new(name, target)?,
-        }
-        self.name = None;
-        self.file.try_clone()
-    }
-
-    /// Names a file that has no name yet.
-    fn link_as(&self, target: &Path) -> io::Result<()> {
-        let from = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        let (from, to) = (c_string(&from)?, c_string(target)?);
-        // SAFETY: both are strings with a zero at their end.
-        let done = unsafe {
-            libc::linkat(
-                libc::AT_FDCWD,
-                from.as_ptr(),
-                libc::AT_FDCWD,
-                to.as_ptr(),
-                libc::AT_SYMLINK_FOLLOW,
-            )
-        };
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    }
-
-    /// Gives it its name in the place of the file that has it.
-    pub(crate) fn replace(mut self, target: &Path) -> io::Result<File> {
-        if self.name.is_none() {
-            let name = temporary(target);
-            self.link_as(&name)?;
-            self.name = Some(name);
-        }
-        if let Some(name) = &self.name {
-            std::fs::rename(name, target)?;
-        }
-        self.name = None;
-        self.file.try_clone()
-    }
+/// Make an empty file that is to be `target`, beside this store.
+pub(crate) fn new(target: &Path, store: &File) -> io::Result<Unnamed> {
+    let new = Unnamed::new(target, 0o600)?;
+    dress(new.file(), store)?;
+    Ok(new)
 }
 
 /// Opens a file beside the store for reading and writing. None: it is not there. `Err(Ok(why))`: it is not to be
@@ -251,13 +152,13 @@ mod tests {
         let store = File::create(&path).unwrap();
         store.set_permissions(Permissions::from_mode(0o664)).unwrap();
         let target = dir.path().join("a-lock");
-        let new = Unnamed::new(&target, &store).unwrap();
-        assert_eq!(new.file().metadata().unwrap().mode() & 0o777, 0o660);
+        let made = new(&target, &store).unwrap();
+        assert_eq!(made.file().metadata().unwrap().mode() & 0o777, 0o660);
         assert!(!target.exists());
-        new.link(&target).unwrap();
-        let again = Unnamed::new(&target, &store).unwrap().link(&target).unwrap_err();
+        made.link(&target).unwrap();
+        let again = new(&target, &store).unwrap().link(&target).unwrap_err();
         assert_eq!(again.raw_os_error(), Some(libc::EEXIST));
-        let other = Unnamed::new(&target, &store).unwrap();
+        let other = new(&target, &store).unwrap();
         let id = file::identity(other.file()).unwrap();
         other.replace(&target).unwrap();
         let found = open(&target, &store).unwrap().unwrap();
@@ -286,8 +187,8 @@ mod tests {
         if owner::access_list(&store).unwrap().is_none() {
             return; // The filesystem keeps no access lists.
         }
-        let new = Unnamed::new(&dir.path().join("b"), &store).unwrap();
-        let made = owner::access_list(new.file()).unwrap().unwrap();
+        let beside = new(&dir.path().join("b"), &store).unwrap();
+        let made = owner::access_list(beside.file()).unwrap().unwrap();
         let permissions: Vec<u8> = made[4..].chunks_exact(8).map(|e| e[2]).collect();
         assert_eq!(permissions, [6, 0, 6, 0, 6, 0]);
     }

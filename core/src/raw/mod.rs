@@ -21,3 +21,4 @@ pub(crate) mod owner;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod sync;
+pub(crate) mod unnamed;

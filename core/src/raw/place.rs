@@ -1,21 +1,19 @@
 //! Large files beside the work of others: read and written without driving what others use out of the page
 //! cache, and put in their place only when they are whole.
 //!
-//! 1. A `NewFile` has no name until it is finished (`O_TMPFILE`; where there is no such thing, one that nobody
-//!    asks for). Whoever makes it and dies, or gives up, leaves nothing under the name it was to have. One that takes
-//!    the place of another file has its owner, mode and access list before it has its name (`owner`).
+//! 1. A `NewFile` has no name until it is finished (`unnamed`): a process that dies or gives up leaves nothing under
+//!    the name that it was to have. One that takes the place of another file has its owner, mode and access list
+//!    before it has its name (`owner`).
 //! 2. What is read or written here is dropped from the cache afterwards, where nobody has it mapped.
 
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, no_space};
 use crate::raw::owner;
-use crate::raw::process;
-use std::ffi::{CString, OsString};
+use crate::raw::unnamed::Unnamed;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,27 +120,12 @@ impl Trickle {
 /// A file that is to be found under its name when it is whole, and not before.
 #[derive(Debug)]
 pub(crate) struct NewFile {
-    file: File,
+    new: Unnamed,
     target: PathBuf,
-    /// The name it has meanwhile, if it needs one.
-    name: Option<PathBuf>,
-}
-
-fn temporary(target: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    // Not so long that it is no name any more.
-    let mut short = name.as_bytes()[..name.len().min(200)].to_vec();
-    short.extend_from_slice(format!(".{:016x}.part", process::random_u64()).as_bytes());
-    target.with_file_name(std::ffi::OsStr::from_bytes(&short))
 }
 
 fn cannot(what: &str, path: &Path, e: io::Error) -> Error {
     Error::io(format!("cannot {what} {}", path.display()), e)
-}
-
-fn c_string(path: &Path) -> Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|e| cannot("name a file", path, e.into()))
 }
 
 /// What a write that failed says.
@@ -160,38 +143,15 @@ impl NewFile {
                 target.display()
             )));
         }
-        let dir = target.parent().unwrap_or(Path::new("/"));
-        let unnamed = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_TMPFILE)
-            .open(dir);
-        if let Ok(file) = unnamed {
-            file::in_place(&file);
-            return Ok(NewFile {
-                file,
-                target,
-                name: None,
-            });
-        }
-        let name = temporary(&target);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(if target.exists() { 0o600 } else { 0o666 })
-            .open(&name)
-            .map_err(|e| cannot("make a file beside", &target, e))?;
-        file::in_place(&file);
-        Ok(NewFile {
-            file,
-            target,
-            name: Some(name),
-        })
+        // What replaces another file gets that one's mode.
+        let mode = if target.exists() { 0o600 } else { 0o666 };
+        let new = Unnamed::new(&target, mode).map_err(|e| cannot("make a file beside", &target, e))?;
+        file::in_place(new.file());
+        Ok(NewFile { new, target })
     }
 
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        self.new.file()
     }
 
     /// The name it is to have.
@@ -201,30 +161,25 @@ impl NewFile {
 
     /// A name by which this process can open it.
     pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        self.new.path()
     }
 
-    /// Flushes it and gives it its name; `replace`: in the place of what has that name.
-    pub(crate) fn finish(mut self, replace: bool) -> Result<()> {
-        let target = self.target.clone();
-        self.file.sync_all().map_err(|e| write_error("the new file", e))?;
+    /// Flush it and give it its name; `replace`: in the place of the file that has that name.
+    pub(crate) fn finish(self, replace: bool) -> Result<()> {
+        self.file()
+            .sync_all()
+            .map_err(|e| write_error("the new file", e))?;
         fail_point!("place.flushed");
         if replace {
             self.resemble_old()?;
         }
-        if self.name.is_none() && replace {
-            let name = temporary(&target);
-            self.link(&name)?;
-            self.name = Some(name);
-        }
-        match &self.name {
-            None => self.link(&target)?,
-            Some(name) if replace => {
-                std::fs::rename(name, &target).map_err(|e| cannot("make", &target, e))?;
-            }
-            Some(name) => rename_new(name, &target).map_err(|e| cannot("make", &target, e))?,
-        }
-        self.name = None;
+        let NewFile { new, target } = self;
+        let named = if replace {
+            new.replace(&target)
+        } else {
+            new.link(&target)
+        };
+        named.map_err(|e| cannot("make", &target, e))?;
         let dir = target.parent().unwrap_or(Path::new("/"));
         File::open(dir)
             .and_then(|dir| dir.sync_all())
@@ -238,7 +193,7 @@ impl NewFile {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&self.target);
         let done = match old {
-            Ok(old) => owner::resemble(&self.file, &old),
+            Ok(old) => owner::resemble(self.file(), &old),
             // What a symbolic link leads to stays where it is.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(()),
             // Its access list cannot be read: then what its group may is not known.
@@ -246,7 +201,7 @@ impl NewFile {
                 self.target.symlink_metadata().and_then(|data| {
                     let mut of = owner::Owner::of(&data);
                     of.mode &= !0o070;
-                    owner::give(&self.file, of, None)
+                    owner::give(self.file(), of, None)
                 })
             }
             Err(e) => Err(e),
@@ -258,61 +213,6 @@ impl NewFile {
                 e,
             )
         })
-    }
-
-    /// Names a file that has no name yet.
-    fn link(&self, name: &Path) -> Result<()> {
-        let (from, to) = (c_string(&self.path())?, c_string(name)?);
-        // SAFETY: both are strings with a zero at their end.
-        let done = unsafe {
-            libc::linkat(
-                libc::AT_FDCWD,
-                from.as_ptr(),
-                libc::AT_FDCWD,
-                to.as_ptr(),
-                libc::AT_SYMLINK_FOLLOW,
-            )
-        };
-        if done == 0 {
-            return Ok(());
-        }
-        Err(cannot("make", name, io::Error::last_os_error()))
-    }
-}
-
-/// Renames a file to a name that no file has; `EEXIST` if one has it.
-pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
-    let (a, b) = (c_string(from)?, c_string(to)?);
-    // SAFETY: both are strings with a zero at their end.
-    let done = unsafe {
-        libc::renameat2(
-            libc::AT_FDCWD,
-            a.as_ptr(),
-            libc::AT_FDCWD,
-            b.as_ptr(),
-            libc::RENAME_NOREPLACE,
-        )
-    };
-    if done == 0 {
-        return Ok(());
-    }
-    let e = io::Error::last_os_error();
-    match e.raw_os_error() {
-        // A filesystem that cannot do that in one step.
-        Some(libc::EINVAL | libc::ENOSYS) if std::fs::symlink_metadata(to).is_err() => {
-            std::fs::rename(from, to)
-        }
-        Some(libc::EINVAL | libc::ENOSYS) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
-        _ => Err(e),
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            let _ = std::fs::remove_file(name);
-        }
     }
 }
 
@@ -329,17 +229,9 @@ mod tests {
 
     /// One without a name, and one that has one since the filesystem knows no other.
     fn both(target: &Path) -> [NewFile; 2] {
-        let named = temporary(target);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&named)
-            .unwrap();
         let with_name = NewFile {
-            file,
+            new: Unnamed::with_temporary_name(target, 0o666).unwrap(),
             target: target.to_owned(),
-            name: Some(named),
         };
         [NewFile::new(target).unwrap(), with_name]
     }

@@ -25,7 +25,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_made() {
             "one that comes between is missing",
         ),
         (&[&files[0], &others[1]], "another store"),
-        (&[&files[0], &files[0]], "no incremental backup"),
+        (&[&files[0], &files[0]], "not an incremental backup"),
         (&[&dir.path().join("nothing")], "cannot open"),
         (&[], "no backup"),
     ];

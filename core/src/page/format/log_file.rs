@@ -21,7 +21,7 @@
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::log_record::SECTOR;
-use crate::raw::beside::{self, Unnamed};
+use crate::raw::beside;
 use crate::raw::file;
 use crate::raw::held::{self, Descriptor, Held};
 use std::fs::File;
@@ -149,7 +149,7 @@ impl LogFile {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
         }
-        let new = Unnamed::new(path, &store).map_err(failed)?;
+        let new = beside::new(path, &store).map_err(failed)?;
         file::in_place(new.file());
         let file = new.file().try_clone().map_err(failed)?;
         let mut head = [0u8; PAGE_SIZE];

@@ -32,7 +32,7 @@ use crate::page::shared::layout::{self, MAX_PAGES, Region};
 use crate::page::shared::paths::sidecar_path;
 use crate::page::shared::shm::{self, Shm};
 use crate::page::shared::{at, states};
-use crate::raw::beside::{self, Unnamed};
+use crate::raw::beside;
 use crate::raw::{boot, file, process};
 use std::fs::File;
 use std::io;
@@ -280,7 +280,7 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
 /// Makes a sidecar, names it in the store and gives it its name, in the place of a stale one if there is one.
 fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Result<Shm> {
     let cannot = |e| Error::io(format!("cannot make the sidecar {}", name.display()), e);
-    let new = Unnamed::new(name, file).map_err(cannot)?;
+    let new = beside::new(name, file).map_err(cannot)?;
     file::in_place(new.file());
     let side = new.file().try_clone().map_err(cannot)?;
     let shm = fill(side, file, meta, meta_sum)?;

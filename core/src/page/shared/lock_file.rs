@@ -18,10 +18,11 @@ use crate::error::{Error, Result, refused, remedy};
 use crate::page::shared::layout::PROCESS_SLOTS;
 use crate::page::shared::paths::lock_path;
 use crate::page::shared::slots::{BYTE_PRESENCE, BYTE_PROCESS};
-use crate::raw::beside::{self, Unnamed};
+use crate::raw::beside;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::{Descriptor, Identity};
 use crate::raw::process::{self, Unshared};
+use crate::raw::unnamed::Unnamed;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -72,7 +73,7 @@ pub(in crate::page) fn is_at(path: &Path, file: &File) -> io::Result<bool> {
 }
 
 fn make(name: &Path, store: &File, id: Identity) -> io::Result<Unnamed> {
-    let new = Unnamed::new(name, store)?;
+    let new = beside::new(name, store)?;
     // A disk that has no room for it has none for a sidecar either, and what is left on it can be opened.
     let _ = new.file().write_all_at(&content(id), 0);
     Ok(new)
