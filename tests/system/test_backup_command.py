@@ -101,7 +101,7 @@ def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path)
         ('persist backup --since two "$1" "$2"', (store, to), "no snapshot"),
         ('persist backup "$1" "$2"', (tmp_path / "none", to), "cannot open"),
         ('persist restore "$1" "$2"', (inc, to), "full one first"),
-        ('persist restore "$1" "$1" "$2"', (full, to), "no incremental backup"),
+        ('persist restore "$1" "$1" "$2"', (full, to), "not an incremental backup"),
         ('head -c 100000 "$1" | persist restore - "$2"', (full, to), "cut short"),
         ('persist restore "$1" "$2" "$3"', (full, inc, full), "there already"),
         ('persist backup "$1" - > /dev/full', (store,), "no space left"),
