@@ -348,7 +348,7 @@ fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
 }
 
 /// A process that closed while a thread of it was on its way in, and then died: what it left says nothing of
-/// anybody who lives.
+/// live processes.
 #[test]
 fn who_came_in_after_the_close_and_died_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();

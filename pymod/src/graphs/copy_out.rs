@@ -138,7 +138,9 @@ fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
 /// the store: plain dicts and lists, and transient instances of classes. Return anything else
 /// unchanged.
 ///
-/// >>> json.dumps(persist.copy_out(root))
+/// >>> root['l'] = [1, {'a': None}]
+/// >>> persist.copy_out(root['l'])
+/// [1, {'a': None}]
 #[pyfunction]
 pub(crate) fn copy_out<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if let Ok(d) = obj.cast_exact::<Dict>() {

@@ -264,7 +264,7 @@ impl Object {
 /// class is not imported and which therefore is a generic `persist.Object`.
 ///
 /// >>> persist.class_name(root['Joe'])
-/// '__main__:person'
+/// 'people:Person'
 #[pyfunction]
 pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
     class_to_store(obj.cast::<Object>()?)

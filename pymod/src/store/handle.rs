@@ -227,7 +227,7 @@ impl Handle {
     /// Keep the present state under a name, for `at()`, and return the Snapshot. This makes a checkpoint and copies
     /// nothing: later changes take new space until `drop_snapshot()`. Not inside a transaction.
     ///
-    /// >>> store.snapshot('before')
+    /// >>> taken = store.snapshot('before')
     /// >>> store.root['x'] = 2
     /// >>> with store.at('before') as before:
     /// ...     store.root['x'] = before.root['x']

@@ -1,10 +1,11 @@
-//! The proof of a process's death, and recovery from it.
+//! Recovery from the death of a process.
 //!
-//! 1. Taking the dead process's byte (`slots`) through another descriptor is the proof of death and the right, and
-//!    the duty, to recover it: take the latch over and recover if the dead held it, drop its locks, pins and thread
-//!    slots, and mark the slot free at last. A recovery that is itself killed is done again by the next.
-//! 2. A latch whose owner's process is gone from its slot was taken by one who came too late (`latch`): it is
-//!    freed, and nothing is left to recover.
+//! 1. A process that acquires the byte lock of another one's slot (`slots`) through another descriptor knows that its
+//!    owner is dead, and must run the recovery: take the latch over and recover if the dead process held it, drop its
+//!    locks, pins and thread slots, and mark the slot free last. A recovery that is itself killed is done again by the
+//!    next process.
+//! 2. A latch whose owner's process is gone from its slot was taken by a thread that came too late (`latch`): it
+//!    is freed, and nothing is left to recover.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;

@@ -1,15 +1,15 @@
-//! The lock file `FILE-lock`: where processes say that they use a store, and that they live.
+//! The lock file `FILE-lock`: byte locks that show which processes use a store and are alive.
 //!
-//! 1. All locks that tell who is there and who lives are locks of bytes of this file, which only users that may write
-//!    the store can open (`raw::beside`). A user that may only read the store can lock bytes of the store file, but
-//!    nothing that anybody waits for.
+//! 1. Which processes use the store, and which of them are alive, is decided by locks on bytes of this file, which only
+//!    users that may write the store can open (`raw::beside`). A user that may only read the store can lock bytes of
+//!    the store file, but none that a process waits for.
 //! 2. The file holds the store's device and inode. One that is another store's, which had the same name before, is
 //!    replaced by a process that has `BYTE_REPLACE` of it and finds it under the name still.
-//! 3. Who has an opening also has a `mark`: an exclusive lock on a byte of the store file itself, which needs a
-//!    descriptor for writing. A process that is alone with the lock file, and meets the mark of another, has come by
-//!    another name of the store (a hard link, a new name), or the lock file was removed: it opens nothing. So a lock
+//! 3. A process that has the store open also holds a `mark`: an exclusive lock on a byte of the store file itself, which
+//!    needs a descriptor for writing. A process that is alone with the lock file and finds the mark of another has used
+//!    another name of the store (a hard link, a new name), or the lock file was removed: its opening fails. So a lock
 //!    file that is deleted or replaced does not split the users of a store into two groups that do not see each
-//!    other. Where a reader's locks leave no byte for a mark, the sidecar tells (`sidecar`).
+//!    other. Where a reader's locks leave no byte for a mark, the sidecar decides (`sidecar`).
 //! 4. Versions of persist before this file had their locks on the store file: `BYTE_PRESENCE` of it is held shared for
 //!    them, and a store on which they hold slot bytes is refused.
 //! 5. The lock file stays when the store is closed.
