@@ -304,6 +304,30 @@ def test_folders_of_the_doors_import_downward_only(floor: str) -> None:
     assert wrong == []
 
 
+def test_words_of_the_sidecar_belong_to_a_wing() -> None:
+    """The table in `shared/at.rs`: which wing alone names a word. What only one wing names stands there."""
+    page = TOP / "core/src/page"
+    text = (page / "shared/at.rs").read_text(encoding="utf-8")
+    owner = {
+        word: row[0]
+        for row in re.findall(r"(?m)^//! \| `(\w+)` \| (.*) \|$", text)
+        for word in re.findall(r"`(\w+)`", row[1])
+    }
+    words = re.findall(r"(?m)^pub\(crate\) const (\w+): usize", text)
+    assert len(words) > 80 and set(owner) <= set(words)
+    users: dict[str, set[str]] = {word: set() for word in words}
+    for path in page.rglob("*.rs"):
+        parts = path.relative_to(page).parts
+        if parts[0] == "recovery" or parts[-1] == "sidecar.rs" or "tests" in path.stem or parts[-1] == "at.rs":
+            continue
+        for word in re.findall(r"\bat::([A-Z_]+)\b", "\n".join(map(code_of, path.read_text().split("\n")))):
+            users[word].add(parts[0])
+    wrong = {word: sorted(by) for word, by in users.items() if word in owner and not by <= {owner[word]}}
+    assert wrong == {}
+    unnamed = {word: sorted(by) for word, by in users.items() if word not in owner and len(by) < 2}
+    assert unnamed == {}
+
+
 def test_doors_see_only_the_store() -> None:
     wrong = []
     for name, rows in rust():

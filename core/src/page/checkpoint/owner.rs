@@ -155,10 +155,8 @@ impl Pager {
     /// A step with the gate raised.
     pub(crate) fn gated_step<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
         self.step(|pager, slot| {
-            pager.raise_gate(slot)?;
-            let done = f(pager);
-            pager.shm.gate().lower(false);
-            done
+            let _gate = pager.keep_readers_out(slot)?;
+            f(pager)
         })
     }
 }

@@ -51,11 +51,9 @@ impl Pager {
     /// Makes the epoch count though nothing may have changed in it.
     pub(crate) fn dirty_epoch(&self) -> Result<()> {
         self.latched(|pager, slot| {
-            pager.raise_gate(slot)?;
+            let _gate = pager.keep_readers_out(slot)?;
             // Touching the superblock is enough.
-            let done = pager.touch_superblock();
-            pager.shm.gate().lower(false);
-            done
+            pager.touch_superblock()
         })
     }
 

@@ -166,10 +166,8 @@ impl Pager {
         self.read_superblock_page_count()?;
         self.with_checkpoint(|pager| {
             pager.latched(|pager, slot| {
-                pager.raise_gate(slot)?;
-                let done = pager.check_pages_latched();
-                pager.shm.gate().lower(false);
-                done
+                let _gate = pager.keep_readers_out(slot)?;
+                pager.check_pages_latched()
             })
         })
     }

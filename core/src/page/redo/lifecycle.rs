@@ -40,14 +40,12 @@ impl Pager {
                 pager.prepare_log()?;
             }
             pager.latched(|pager, slot| {
-                pager.raise_gate(slot)?;
+                let _gate = pager.keep_readers_out(slot)?;
                 // A checkpoint that is begun must find room for its page table.
-                let touched = pager.expect_free(1).and_then(|()| pager.touch_superblock());
-                if touched.is_ok() {
-                    pager.shm.set(at::LOG_MODE, PENDING);
-                }
-                pager.shm.gate().lower(false);
-                touched
+                pager.expect_free(1)?;
+                pager.touch_superblock()?;
+                pager.shm.set(at::LOG_MODE, PENDING);
+                Ok(())
             })?;
             fail_point!("log.pending");
             pager.flip_and_finish()

@@ -68,10 +68,9 @@ impl Pager {
 
     fn replay(&self, record: &Record<'_>) -> Result<()> {
         self.latched(|pager, slot| {
-            pager.raise_gate(slot)?;
-            let done = record.ranges(|range| pager.replay_range(&range));
-            pager.shm.gate().lower(false);
-            done?;
+            let gate = pager.keep_readers_out(slot)?;
+            record.ranges(|range| pager.replay_range(&range))?;
+            drop(gate);
             pager.whole()?;
             let next = record.next_id().max(pager.shm.get(at::NEXT_ID));
             pager.shm.set(at::NEXT_ID, next);

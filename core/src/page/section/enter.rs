@@ -39,6 +39,32 @@ impl Shm {
     }
 }
 
+/// The raised gate. Its drop lowers it, and with it the sign that a transaction has marked containers.
+///
+/// After a panic the gate stays raised: what is behind it is half done, and the latch stays taken too.
+#[must_use]
+pub(in crate::page) struct RaisedGate<'p> {
+    pager: &'p Pager,
+    /// It was raised while a panic unwound (a transaction that is rolled back then).
+    unwinding: bool,
+}
+
+impl RaisedGate<'_> {
+    /// Lowers the gate; the sign that a transaction has marked containers stays.
+    pub(in crate::page) fn lower_in_transaction(self) {
+        self.pager.lower_gate(self.pager.marked());
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for RaisedGate<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() == self.unwinding {
+            self.pager.lower_gate(false);
+        }
+    }
+}
+
 impl Pager {
     /// An error inside a section of this thread. Sections of one thread exclude each other by their own checks; what
     /// moves the latch, the gate or the depth of a transaction under a section asks this first.
@@ -260,6 +286,16 @@ impl Pager {
     pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
         self.close_gate(slot)
             .inspect_err(|_| self.lower_gate(self.marked()))
+    }
+
+    /// Raises the gate, waits until no reader is inside, and keeps readers out as long as the guard lives. For steps
+    /// outside sections; a section of a writer lowers the gate itself. The caller holds the latch.
+    pub(in crate::page) fn keep_readers_out(&self, slot: u32) -> Result<RaisedGate<'_>> {
+        self.raise_gate(slot)?;
+        Ok(RaisedGate {
+            pager: self,
+            unwinding: std::thread::panicking(),
+        })
     }
 
     /// As `raise_gate`, but after an error the gate is left raised.

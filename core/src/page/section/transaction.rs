@@ -170,10 +170,10 @@ impl Pager {
         };
         let _turn = self.turn(slot).ok_or_else(none_open)?;
         // Fails where files are damaged only, and then nothing can be committed any more.
-        let raised = self.raise_gate(slot);
+        let raised = self.keep_readers_out(slot);
         let undone = match &raised {
-            Ok(()) if self.undo_or_poison(level.undo) => self.whole(),
-            Ok(()) => Err(self.poisoned()),
+            Ok(_) if self.undo_or_poison(level.undo) => self.whole(),
+            Ok(_) => Err(self.poisoned()),
             Err(_) => Ok(()),
         };
         fail_point!("transaction.block_undone");
@@ -181,8 +181,7 @@ impl Pager {
         blocks.undo();
         self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
         drop(blocks);
-        raised?;
-        self.lower_gate(self.marked());
+        raised?.lower_in_transaction();
         undone
     }
 
@@ -199,7 +198,7 @@ impl Pager {
             return Err(none_open());
         }
         let _turn = self.turn(slot).ok_or_else(none_open)?;
-        self.raise_gate(slot)?;
+        let gate = self.keep_readers_out(slot)?;
         let undone = if self.undo_or_poison(0) {
             self.whole()
         } else {
@@ -209,7 +208,7 @@ impl Pager {
         end(self);
         self.shm.depth(slot).store(0, Ordering::Relaxed);
         dirty_set::clear(&self.shm);
-        self.lower_gate(false);
+        drop(gate);
         self.latch().release();
         undone
     }

@@ -93,10 +93,8 @@ impl Pager {
     }
 
     fn go_on(&self, follow: &Follow, slot: u32) -> Result<()> {
-        self.raise_gate(slot)?;
-        let done = self.show_newest(follow);
-        self.lower_gate(false);
-        done
+        let _gate = self.keep_readers_out(slot)?;
+        self.show_newest(follow)
     }
 
     /// Forgets what was read, and shows the newest checkpoint. No thread is in a section.

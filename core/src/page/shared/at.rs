@@ -1,5 +1,26 @@
 //! The header words of the sidecar, as byte offsets in its first page (`shm`). Those up to `CLEAN` keep place and
 //! meaning in all layouts: a sidecar that another version has left is judged by them.
+//!
+//! A word of the table below belongs to one wing: the others call its methods. Two exceptions name every word:
+//! `recovery`, which takes a sidecar over, and `session::sidecar`, which makes one. `tests/system/test_tidy.py` holds
+//! this, and that the table is complete. The other words are what the wings share: the state of the store.
+//!
+//! | WING | ITS WORDS |
+//! | --- | --- |
+//! | `shared` | `PROCESSES_HIGH`, `HAS_UNDO`, `HAS_LIST`, `HAS_MAP`, `HAS_TABLE`, `HAS_LOG` |
+//! | `pager` | `LATCH`, `LATCH_WAITERS` |
+//! | `pages` | `CURSOR`, `INTENT` |
+//! | `section` | `LATCH_TICKETS`, `GATE`, `GATE_WAITERS`, `STRUCTURE` |
+//! | `redo` | `LOG_LEADER`, `LOG_WAITERS`, `LOG_READY`, `LOG_WRITTEN`, `LOG_DURABLE`, `LOG_HOLD`, `LOG_END`, `LOG_CHAIN` |
+//! | `redo` | `LOG_NEXT_END`, `LOG_NEXT_CHAIN`, `LOG_NEXT_READY`, `LOG_GENERATION`, `LOG_NAMED`, `LOG_NEW`, `LOG_OLD` |
+//! | `redo` | `LOG_REPLAY`, `CK_LOG`, `CK_LOG_OLD` |
+//! | `checkpoint` | `CK_LOGICAL`, `CK_NEXT_ID`, `CK_ROOT`, `CK_ROOT_SUM`, `CK_DIRTY`, `CK_CATALOGUE`, `CK_CATALOGUE_SUM` |
+//! | `checkpoint` | `CK_REQUEST`, `CK_KEEP`, `UNFLUSHED`, `CATALOGUE_SUM`, `OLD_ROOT`, `OLD_ROOT_SUM`, `OLD_CATALOGUE` |
+//! | `checkpoint` | `OLD_CATALOGUE_SUM`, `REBUILD_AT`, `REBUILD_FROM`, `REBUILD_DONE`, `REBUILD_TREE`, `KEEP`, `KEEP_TIME` |
+//! | `helper` | `DIRTY_AT`, `HELPER`, `HELP_CALL`, `HELP_NOW` |
+//! | `session` | `LAYOUT`, `READY`, `DEV`, `INO` |
+//! | `session` | `BOOT`, `ATTACHED` |
+//! | `recovery` | `TAKING` |
 
 pub(crate) const MAGIC: usize = 0;
 pub(crate) const LAYOUT: usize = 8;
