@@ -1,4 +1,4 @@
-//! The mount options (`-o`): their names, values, defaults and what they do, once. The parser (`options`), `--help`, the
+//! The mount options (`-o`), once: their names, values, defaults and what they do. The parser (`options`), `--help`, the
 //! manual page and README take them from here.
 
 use super::settings::Options;
