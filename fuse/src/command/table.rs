@@ -1,5 +1,5 @@
-//! The mount options (`-o`), once: their names, values, defaults and what they do. The parser (`options`), `--help`, the
-//! manual page and README take them from here.
+//! The mount options (`-o`), once: their names, values, defaults and what they do. The parser (`options`), `--help`,
+//! the manual page and README take them from here.
 
 use super::settings::Options;
 use nix::mount::MsFlags;

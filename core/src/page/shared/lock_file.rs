@@ -5,8 +5,8 @@
 //!    the store file, but none that a process waits for.
 //! 2. The file holds the store's device and inode. One that is another store's, which had the same name before, is
 //!    replaced by a process that has `BYTE_REPLACE` of it and finds it under the name still.
-//! 3. A process that has the store open also holds a `mark`: an exclusive lock on a byte of the store file, which needs a
-//!    descriptor for writing. A process that is alone with the lock file and finds the mark of another has used
+//! 3. A process that has the store open also holds a `mark`: an exclusive lock on a byte of the store file, which needs
+//!    a descriptor for writing. A process that is alone with the lock file and finds the mark of another has used
 //!    another name of the store (a hard link, a new name), or the lock file was removed: its opening fails. So a lock
 //!    file that is deleted or replaced does not split the users of a store into two groups that do not see each
 //!    other. Where a reader's locks leave no byte for a mark, the sidecar decides (`sidecar`).
