@@ -2,7 +2,8 @@
 //! are used for at that moment or later is `Error::Closed`, never a crash.
 
 use persist_core::store::{
-    Actor, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Value, Wait, Word,
+    Actor, Durability, Error, In, Key, LockMode, LockTarget, Member, Options, Result, Store, Value, Wait,
+    Word,
 };
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -200,7 +201,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
                             0 | 1 => (set(&store, key, n), true),
                             2 => {
                                 let word = Word::small(&In::Int(n));
-                                if store.set_at_once(store.root(), &Key::Int(key), word) {
+                                if store.fast_set(store.root(), Member::Key(Key::Int(key)), word) {
                                     (Ok(()), true)
                                 } else {
                                     (set(&store, key, n), true)

@@ -2,8 +2,8 @@
 //! section that is open, its operation and the transaction around it stay whole.
 
 use persist_core::store::{
-    Actor, Asked, Block, Durability, In, Key, LockMode, LockTarget, Options, Pending, Store, Value, Wait,
-    Word,
+    Actor, Asked, Block, Durability, In, Key, LockMode, LockTarget, Member, Options, Pending, Store, Value,
+    Wait, Word,
 };
 use persist_core::{Error, Result};
 use std::collections::BTreeSet;
@@ -73,25 +73,17 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("compact", true, |s| s.clone().compact(&mut |_| {}).map(drop)),
     ("pages", true, |s| s.pages(None).map(drop)),
     ("open_snapshot", false, |s| s.open_snapshot("there").map(drop)),
-    ("glance", false, |s| {
-        nothing(s.glance(s.root(), &X, |_, _| None::<()>))
-    }),
-    ("glance_attribute", false, |s| {
+    ("fast_get", false, |s| {
         let known = persist_core::store::Known::default();
-        nothing(s.glance_attribute(s.root(), &X, &known, |_, _| None::<()>))
+        nothing(s.fast_get(s.root(), Member::Key(X), |_, _| None::<()>))?;
+        nothing(s.fast_get(s.root(), Member::Attribute(X, &known), |_, _| None::<()>))?;
+        nothing(s.fast_get(s.root(), Member::Item(0), |_, _| None::<()>))
     }),
-    ("glance_item", false, |s| {
-        nothing(s.glance_item(s.root(), 0, |_, _| None::<()>))
-    }),
-    ("set_at_once", false, |s| {
-        refused(s.set_at_once(s.root(), &X, two()))
-    }),
-    ("set_attribute_at_once", false, |s| {
+    ("fast_set", false, |s| {
         let known = persist_core::store::Known::default();
-        refused(s.set_attribute_at_once(s.root(), &X, two(), &known))
-    }),
-    ("set_item_at_once", false, |s| {
-        refused(s.set_item_at_once(s.root(), 0, two()))
+        refused(s.fast_set(s.root(), Member::Key(X), two()))?;
+        refused(s.fast_set(s.root(), Member::Attribute(X, &known), two()))?;
+        refused(s.fast_set(s.root(), Member::Item(0), two()))
     }),
     ("lock_handle", false, |s| {
         s.lock_handle(Actor::Thread, root(s)).map(drop)

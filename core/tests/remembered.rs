@@ -1,12 +1,12 @@
 //! What threads remember of where entries lie (`page/section/lookup.rs`), and handles of where attributes do (`Known`),
-//! and all that is done at a glance, against a plain model: two openings of one store, so that each meets what the
+//! and the fast path, against a plain model: two openings of one store, so that each meets what the
 //! other changed, and threads that read while another moves things.
 //!
 //! Every value says which key it belongs to: one read from a wrong place is told at once.
 
 use fastrand::Rng;
 use persist_core::store::{
-    Actor, In, Key, Kind, Known, Obj, Options, Reader, Short, Store, Value, Wait, Word,
+    Actor, In, Key, Kind, Known, Member, Obj, Options, Reader, Short, Store, Value, Wait, Word,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ fn holder(i: usize) -> String {
     format!("holder {i}")
 }
 
-/// What a glance found, of an int and of a text alike; None if it did not say.
+/// What the fast path found, of an int and of a text alike; None if it cannot tell.
 fn said(told: Result<Word, Value>) -> Option<Option<i64>> {
     match told {
         Ok(Word::EMPTY) => None,
@@ -99,8 +99,8 @@ impl Both {
         let (store, holder) = (&self.stores[s], self.holders[i]);
         for attribute in [true, false] {
             let told = match attribute {
-                true => store.glance_attribute(holder, &key, &self.known[i][s], longer),
-                false => store.glance(holder, &key, longer),
+                true => store.fast_get(holder, Member::Attribute(key, &self.known[i][s]), longer),
+                false => store.fast_get(holder, Member::Key(key), longer),
             };
             if let Some(found) = said(told) {
                 assert_eq!(found.as_ref(), want, "remembered of {text} in {i}");
@@ -116,7 +116,7 @@ impl Both {
         });
         assert_eq!(found.as_ref(), want, "{text} in {i}");
         let name = self::holder(i);
-        match store.glance(store.root(), &Key::Str(name.as_bytes()), longer) {
+        match store.fast_get(store.root(), Member::Key(Key::Str(name.as_bytes())), longer) {
             Ok(Word::EMPTY) => {}
             Err(Value::Obj(there)) => assert_eq!(there, holder),
             other => panic!("{other:?}"),
@@ -152,8 +152,8 @@ fn run(seed: u64, steps: usize) {
                 let known = both.model[i].contains_key(&k);
                 let word = Word::small(&In::Int(v));
                 let done = match rng.bool() {
-                    true => both.stores[s].set_at_once(o, &key, word),
-                    false => both.stores[s].set_attribute_at_once(o, &key, word, &both.known[i][s]),
+                    true => both.stores[s].fast_set(o, Member::Key(key), word),
+                    false => both.stores[s].fast_set(o, Member::Attribute(key, &both.known[i][s]), word),
                 };
                 if done {
                     assert!(known, "replaced what is not there");
@@ -209,17 +209,20 @@ fn run(seed: u64, steps: usize) {
                     w.set(o, &Key::Str(new.as_bytes()), &In::Int(value((k + 7) % KEYS, n)))
                 });
                 assert!(
-                    !store.set_at_once(o, &key, Word::small(&In::Int(v))),
+                    !store.fast_set(o, Member::Key(key), Word::small(&In::Int(v))),
                     "within a transaction"
                 );
-                let told = store.glance_attribute(o, &Key::Str(new.as_bytes()), &both.known[i][s], longer);
+                let told = store.fast_get(
+                    o,
+                    Member::Attribute(Key::Str(new.as_bytes()), &both.known[i][s]),
+                    longer,
+                );
                 assert!(!matches!(told, Ok(Word::REMOVED)), "it is there");
                 assert!(
-                    !store.set_attribute_at_once(
+                    !store.fast_set(
                         o,
-                        &Key::Str(new.as_bytes()),
+                        Member::Attribute(Key::Str(new.as_bytes()), &both.known[i][s]),
                         Word::small(&In::Int(v)),
-                        &both.known[i][s]
                     ),
                     "within a transaction"
                 );
@@ -271,7 +274,7 @@ fn readers_never_meet_a_value_of_another_key() {
                     let k = rng.i64(0..KEYS);
                     let text = name(k);
                     let key = Key::Str(text.as_bytes());
-                    let told = store.glance(root, &key, longer);
+                    let told = store.fast_get(root, Member::Key(key), longer);
                     if let Some(Some(n)) = said(told) {
                         assert_eq!(n >> 32, k, "{text}");
                         seen += 1;
@@ -290,7 +293,7 @@ fn readers_never_meet_a_value_of_another_key() {
             let key = Key::Str(text.as_bytes());
             if rng.u8(0..10) < 3 {
                 write(&mut |w| w.remove(root, &key).map(drop));
-            } else if !store.set_at_once(root, &key, Word::small(&In::Int(value(k, n)))) {
+            } else if !store.fast_set(root, Member::Key(key), Word::small(&In::Int(value(k, n)))) {
                 let (v, text) = (value(k, n), text_of(value(k, n)));
                 write(&mut |w| w.set(root, &key, &if n % 2 == 0 { In::Int(v) } else { In::str(&text) }));
             }
@@ -300,7 +303,7 @@ fn readers_never_meet_a_value_of_another_key() {
 }
 
 #[test]
-fn items_at_a_glance_are_those_of_the_list() {
+fn items_of_the_fast_path_are_those_of_the_list() {
     let dir = tempfile::tempdir().unwrap();
     let open = || Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
     let stores = [open(), open()];
@@ -321,7 +324,7 @@ fn items_at_a_glance_are_those_of_the_list() {
     let list = list.unwrap();
     for n in 0..6000i64 {
         let (s, len) = (rng.usize(0..2), model.len() as i64);
-        // A glance is for a thread that comes back.
+        // The fast path is for a thread that comes back.
         let there = stores[s].read(&mut Wait::default(), |r| r.len(list));
         assert_eq!(there.unwrap(), len as u64);
         let text = text_of(n);
@@ -341,7 +344,7 @@ fn items_at_a_glance_are_those_of_the_list() {
                 let index = rng.i64(-len - 2..len + 2);
                 let at = if index < 0 { len + index } else { index };
                 let there = (0..len).contains(&at);
-                if stores[s].set_item_at_once(list, index, Word::small(&In::Int(n))) {
+                if stores[s].fast_set(list, Member::Item(index), Word::small(&In::Int(n))) {
                     assert!(there, "replaced what is not there");
                     at_once += 1;
                 } else if there {
@@ -356,7 +359,7 @@ fn items_at_a_glance_are_those_of_the_list() {
         for index in [rng.i64(-len - 2..len + 2), rng.i64(-len - 2..len + 2)] {
             let at = if index < 0 { len + index } else { index };
             let want = usize::try_from(at).ok().and_then(|at| model.get(at));
-            let found = said(stores[s].glance_item(list, index, longer));
+            let found = said(stores[s].fast_get(list, Member::Item(index), longer));
             let found = found.unwrap_or_else(|| panic!("step {n}, opening {s}, {index} of {len}"));
             assert_eq!(found.as_ref(), want, "item {index} of {len}");
         }

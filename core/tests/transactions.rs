@@ -1,8 +1,8 @@
 //! Transactions: blocks as savepoints, transactions that died, tasks of one thread, blocks that end elsewhere.
 
 use persist_core::store::{
-    Actor, Asked, Durability, Error, In, Key, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait,
-    set_task,
+    Actor, Asked, Durability, Error, In, Key, LockMode, LockTarget, Member, Obj, Options, Result, Store,
+    Value, Wait, set_task,
 };
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -173,9 +173,9 @@ fn after_a_conflict_the_transaction_is_dead_until_its_outermost_block_is_left() 
                 LockMode::Shared,
                 &mut Wait::never(),
             ));
-            assert!(!s.set_at_once(
+            assert!(!s.fast_set(
                 s.root(),
-                &Key::Str(b"x"),
+                Member::Key(Key::Str(b"x")),
                 persist_core::store::Word::small(&In::Int(5))
             ));
             assert!(s.sync().is_err());

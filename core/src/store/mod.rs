@@ -22,6 +22,7 @@
 //!    that take memory (`freeing`).
 
 mod debt;
+mod fast;
 mod freeing;
 mod hooks;
 mod lock_handles;
@@ -49,6 +50,7 @@ pub use crate::page::sync::wait::Wait;
 pub use crate::page::{Block, MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use crate::raw::process::watch_forks as process_number;
+pub use fast::Member;
 pub use lock_handles::{LockHandle, LockInfo, LockOwner, LockTarget};
 pub use pending::{Asked, Pending};
 

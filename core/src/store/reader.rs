@@ -78,14 +78,14 @@ impl Reader<'_> {
     /// The word of the value under a key: most small values are in it (`Word::as_short`), the others
     /// come by `value`. Means something in this section only.
     #[inline]
-    pub fn peek(&self, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
-        ops::peek(self, obj, key)
+    pub fn word(&self, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
+        ops::word(self, obj, key)
     }
 
-    /// The word of the item at an index; see `peek`.
+    /// The word of the item at an index; see `word`.
     #[inline]
-    pub fn peek_item(&self, obj: Obj, index: u64) -> Result<Option<Word>> {
-        ops::peek_item(self, obj, index)
+    pub fn item_word(&self, obj: Obj, index: u64) -> Result<Option<Word>> {
+        ops::item_word(self, obj, index)
     }
 
     /// The value of a word that this section gave.

@@ -1,29 +1,12 @@
 //! Running closures in sections: waiting, retrying, committing.
 
 use super::debt::{Before, Owed};
-use super::hooks;
-use super::{Actor, Addr, Error, Key, Known, Obj, Reader, Result, Store, Wait, Word, Writer};
-use crate::object::{graph, ops};
+use super::{Actor, Error, Reader, Result, Store, Wait, Writer};
+use crate::object::graph;
 use crate::page::Reason;
-use crate::page::access::Pages;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// What `long` makes of a word, in the section that found it, which ends.
-#[inline(never)]
-fn look_closer<R>(
-    section: Reader<'_>,
-    word: Word,
-    long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
-) -> Option<R> {
-    let made = long(&section, word);
-    let counts = made.is_some() && section.is_whole() && section.holds();
-    if counts {
-        section.keep_pins();
-    }
-    made.filter(|_| counts)
-}
 
 /// What came of running a closure in a read section.
 enum Attempt<R> {
@@ -127,134 +110,6 @@ impl Store {
                 holder: "writers that change it all the time".to_owned(),
             }),
         }
-    }
-
-    /// The word of the value under a key, if it is there and nothing is in the way: the short way of most
-    /// reads, whose result fits a register. `Word::REMOVED`: surely nothing is there. `Word::EMPTY` says nothing:
-    /// use `read`.
-    ///
-    /// # Errors
-    /// No failure: what `long` makes of a value that is more than its word, in the same section. (For it, too, holds
-    /// what is said at `read`.)
-    #[inline(always)]
-    pub fn glance<R>(
-        &self,
-        obj: Obj,
-        key: &Key<'_>,
-        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
-    ) -> std::result::Result<Word, R> {
-        self.look(|section| ops::glance(section, obj, key), long)
-    }
-
-    /// As `glance`, of an attribute of an object, for one who refers to that object for some time and keeps what
-    /// is `known` of it.
-    ///
-    /// # Errors
-    /// No failure: see `glance`.
-    #[inline(always)]
-    pub fn glance_attribute<R>(
-        &self,
-        obj: Obj,
-        key: &Key<'_>,
-        known: &Known,
-        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
-    ) -> std::result::Result<Word, R> {
-        self.look(|section| ops::glance_attribute(section, obj, key, known), long)
-    }
-
-    /// As `glance`, of an item of a list. An index below zero counts from the end.
-    ///
-    /// # Errors
-    /// No failure: see `glance`.
-    #[inline(always)]
-    pub fn glance_item<R>(
-        &self,
-        obj: Obj,
-        index: i64,
-        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
-    ) -> std::result::Result<Word, R> {
-        self.look(|section| ops::glance_item(section, obj, index), long)
-    }
-
-    #[inline(always)]
-    fn look<R>(
-        &self,
-        find: impl FnOnce(&Reader<'_>) -> Word,
-        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
-    ) -> std::result::Result<Word, R> {
-        let Some(section) = self.pager().try_read() else {
-            return Ok(Word::EMPTY);
-        };
-        let word = find(&section);
-        if word.is_plain() || word.is_empty() {
-            let counts = section.is_whole() && section.holds();
-            return Ok(if counts { word } else { Word::EMPTY });
-        }
-        look_closer(section, word, long).map_or(Ok(Word::EMPTY), Err)
-    }
-
-    /// Replaces a small value by another (`Word::small`), if nothing is in the way and this thread found the entry
-    /// lately. False: nothing was done, use `write`.
-    #[inline(always)]
-    #[must_use]
-    pub fn set_at_once(&self, obj: Obj, key: &Key<'_>, word: Word) -> bool {
-        if !word.is_plain() || self.inner.has_unpinned.load(Ordering::Relaxed) {
-            return false;
-        }
-        // Not the latch for nothing.
-        if !ops::about(obj, key).is_some_and(|about| self.pager().seems_noted(about)) {
-            return false;
-        }
-        self.replace_at_once(obj, word, |section| ops::known(section, obj, key))
-    }
-
-    /// As `set_at_once`, of an attribute of an object, for one who keeps what is `known` of it.
-    #[inline(always)]
-    #[must_use]
-    pub fn set_attribute_at_once(&self, obj: Obj, key: &Key<'_>, word: Word, known: &Known) -> bool {
-        if self.set_at_once(obj, key, word) {
-            return true;
-        }
-        word.is_plain()
-            && !self.inner.has_unpinned.load(Ordering::Relaxed)
-            && known.is_of(self.pager().structure_now())
-            && self.replace_known(obj, key, word, known)
-    }
-
-    /// As `set_at_once`, of an item of a list. An index below zero counts from the end.
-    #[inline]
-    #[must_use]
-    pub fn set_item_at_once(&self, obj: Obj, index: i64, word: Word) -> bool {
-        word.is_plain()
-            && !self.inner.has_unpinned.load(Ordering::Relaxed)
-            && self.replace_at_once(obj, word, |section| ops::known_item(section, obj, index))
-    }
-
-    #[inline(never)]
-    fn replace_known(&self, obj: Obj, key: &Key<'_>, word: Word, known: &Known) -> bool {
-        self.replace_at_once(obj, word, |section| {
-            ops::known_attribute(section, obj, key, known)
-        })
-    }
-
-    #[inline(always)]
-    fn replace_at_once(
-        &self,
-        obj: Obj,
-        word: Word,
-        find: impl FnOnce(&Reader<'_>) -> Option<(Addr, Addr)>,
-    ) -> bool {
-        let Some(mut section) = self.pager().try_in_place() else {
-            return false;
-        };
-        let Some((at, time_at)) = find(&section) else {
-            return false;
-        };
-        let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
-        plain
-            && matches!(graph::something_waits(&*section), Ok(false))
-            && !hooks::may_concern(section.pager(), obj.id)
-            && section.replace(at, word.0, time_at)
     }
 
     /// Runs `f` in a write section and commits, or rolls back to before the call on an error. In a

@@ -222,7 +222,7 @@ impl Dict {
         let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
         loop {
-            if let Some(there) = shared.fetch(py, |r| r.peek(obj, &name))? {
+            if let Some(there) = shared.fetch(py, |r| r.word(obj, &name))? {
                 return Ok(there);
             }
             let placed = put(py, shared, &default, |w, value| {

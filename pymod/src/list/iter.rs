@@ -45,7 +45,7 @@ impl ListIter {
             return Ok(None);
         };
         let proxy = &self.list.get().proxy;
-        let item = proxy.shared.fetch(py, |r| r.peek_item(proxy.obj, at))?;
+        let item = proxy.shared.fetch(py, |r| r.item_word(proxy.obj, at))?;
         let next = if item.is_some() { at as i64 + self.step } else { -1 };
         self.at.store(next, Ordering::Relaxed);
         Ok(item)

@@ -39,9 +39,9 @@ impl List {
             }
         }
         match at {
-            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.peek_item(obj, n as u64))?,
+            At::Index(n) if n >= 0 => self.proxy.shared.fetch(py, |r| r.item_word(obj, n as u64))?,
             At::Index(n) => self.proxy.shared.fetch(py, |r| match position(n, r.len(obj)?) {
-                Some(at) => r.peek_item(obj, at),
+                Some(at) => r.item_word(obj, at),
                 None => Ok(None),
             })?,
             At::Span(span) => return Ok(self.slice(py, span)?.into_any()),

@@ -2,7 +2,7 @@
 //!
 //! 1. Nothing here waits. What the fast path cannot decide is left to the sections of `Shared`.
 
-use persist_core::store::{Key, Known, Obj, Reader, Value, Word};
+use persist_core::store::{Key, Known, Member, Obj, Reader, Value, Word};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Shared {
     ) -> PyResult<Fast<'py>> {
         self.tell(py);
         let long = |r: &Reader<'_>, word| self.take_longer(r, word);
-        self.found(py, self.store.glance(obj, &Key::Str(key), long))
+        self.found(py, self.store.fast_get(obj, Member::Key(Key::Str(key)), long))
     }
 
     /// Return the value of an attribute, if the fast path finds it.
@@ -45,7 +45,9 @@ impl Shared {
     ) -> PyResult<Fast<'py>> {
         self.tell(py);
         let long = |r: &Reader<'_>, word| self.take_longer(r, word);
-        let told = self.store.glance_attribute(obj, &Key::Str(key), known, long);
+        let told = self
+            .store
+            .fast_get(obj, Member::Attribute(Key::Str(key), known), long);
         self.found(py, told)
     }
 
@@ -59,7 +61,7 @@ impl Shared {
     ) -> PyResult<Fast<'py>> {
         self.tell(py);
         let long = |r: &Reader<'_>, word| self.take_longer(r, word);
-        self.found(py, self.store.glance_item(obj, index, long))
+        self.found(py, self.store.fast_get(obj, Member::Item(index), long))
     }
 
     /// Turn what the store returned into a Python object.
@@ -89,7 +91,10 @@ impl Shared {
     #[inline]
     pub(crate) fn fast_contains(&self, py: Python<'_>, obj: Obj, key: &[u8]) -> Option<bool> {
         self.tell(py);
-        match self.store.glance(obj, &Key::Str(key), |_, _| Some(())) {
+        match self
+            .store
+            .fast_get(obj, Member::Key(Key::Str(key)), |_, _| Some(()))
+        {
             Ok(Word::EMPTY) => None,
             found => Some(found != Ok(Word::REMOVED)),
         }
@@ -100,7 +105,7 @@ impl Shared {
     pub(crate) fn fast_set_item(&self, obj: Obj, index: i64, value: &Bound<'_, PyAny>) -> bool {
         !self.read_only && {
             let word = scalars::small_word(value);
-            word.is_plain() && self.store.set_item_at_once(obj, index, word)
+            word.is_plain() && self.store.fast_set(obj, Member::Item(index), word)
         }
     }
 
@@ -109,7 +114,7 @@ impl Shared {
     pub(crate) fn fast_set(&self, obj: Obj, key: &[u8], value: &Bound<'_, PyAny>) -> bool {
         !self.read_only && {
             let word = scalars::small_word(value);
-            word.is_plain() && self.store.set_at_once(obj, &Key::Str(key), word)
+            word.is_plain() && self.store.fast_set(obj, Member::Key(Key::Str(key)), word)
         }
     }
 
@@ -124,7 +129,10 @@ impl Shared {
     ) -> bool {
         !self.read_only && {
             let word = scalars::small_word(value);
-            word.is_plain() && self.store.set_attribute_at_once(obj, &Key::Str(key), word, known)
+            word.is_plain()
+                && self
+                    .store
+                    .fast_set(obj, Member::Attribute(Key::Str(key), known), word)
         }
     }
 }

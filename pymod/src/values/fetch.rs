@@ -57,7 +57,7 @@ impl Shared {
         obj: Obj,
         key: &Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.fetch(py, |r| r.peek(obj, key))
+        self.fetch(py, |r| r.word(obj, key))
     }
 
     /// Reads one value and gives its Python object. What fits the store's own word travels in it:

@@ -2,7 +2,7 @@
 //! while another process makes one after the other, and while the bound on loss brings them.
 
 use super::{finish, forever, io};
-use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Value, Word};
+use persist_core::store::{Actor, In, Key, Member, Obj, Options, Result, Store, Value, Word};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -243,7 +243,7 @@ pub(super) fn hot(dir: &Path, rounds: usize) -> Result<()> {
             while begin.elapsed() < Duration::from_millis(1200) {
                 for name in &names {
                     let (key, value) = (Key::Str(name.as_bytes()), In::Int(sets as i64));
-                    if !store.set_at_once(*dict, &key, Word::small(&value)) {
+                    if !store.fast_set(*dict, Member::Key(key), Word::small(&value)) {
                         store.write(Actor::Thread, &mut forever(), |w| w.set(*dict, &key, &value))?;
                     }
                 }

@@ -3,7 +3,7 @@
 use super::{finish, forever};
 use persist_core::ids::Addr;
 use persist_core::page::access::PagesMut;
-use persist_core::store::{Actor, In, Key, Options, Result, Store, Word};
+use persist_core::store::{Actor, In, Key, Member, Options, Result, Store, Word};
 use serde_json::json;
 use std::hint::black_box;
 use std::path::Path;
@@ -82,7 +82,7 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<()> {
         each(OPERATIONS, || {
             for i in 0..OPERATIONS as i64 {
                 let small = Word::small(&In::Int(i));
-                if !undo && store.set_at_once(root, &key, small) {
+                if !undo && store.fast_set(root, Member::Key(key), small) {
                     continue;
                 }
                 store.write(Actor::Thread, &mut forever(), |w| {

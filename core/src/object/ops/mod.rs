@@ -13,6 +13,7 @@
 mod change;
 mod convert;
 mod entry;
+mod fast;
 mod read;
 mod rename;
 #[cfg(test)]
@@ -23,20 +24,17 @@ pub use change::{
 };
 pub use convert::convert;
 pub use entry::about;
+pub use fast::{Member, find_place, find_word};
 pub use read::{
-    Class, Met, class, class_is, class_name, contains, get, glance, glance_attribute, glance_item, home,
-    is_home, item, items, kind, large_read, len, meet, mtime, next, peek, peek_item, prev, refs, size,
+    Class, Met, class, class_is, class_name, contains, get, home, is_home, item, item_word, items, kind,
+    large_read, len, meet, mtime, next, prev, refs, size, word,
 };
 pub use rename::rename;
 
-use super::class::attr::{self, Known};
 use super::graph::{self, ReapProgress};
-use super::header::{self};
-use super::list;
-use super::value::Key;
 use crate::error::Result;
-use crate::ids::{Addr, Obj};
-use crate::page::access::{Pages, PagesMut};
+use crate::ids::Obj;
+use crate::page::access::PagesMut;
 
 /// Makes the root dict of a new store.
 pub fn create_root<W: PagesMut>(w: &mut W) -> Result<Obj> {
@@ -46,29 +44,4 @@ pub fn create_root<W: PagesMut>(w: &mut W) -> Result<Obj> {
 /// Ends an operation: a bounded part of what waits to be freed is freed, about `budget` entries.
 pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
     graph::end_operation(w, budget)
-}
-
-/// What `Store::set_at_once` needs to know of an entry: where its value lies and where the time of its
-/// container.
-#[inline(always)]
-pub fn known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Option<(Addr, Addr)> {
-    let [at, _] = p.recall(about(obj, key)?)?;
-    Some((Addr(at), obj.addr + header::MTIME))
-}
-
-/// The same of an attribute of whose object this is known.
-#[inline]
-pub fn known_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Option<(Addr, Addr)> {
-    // Its line and that of the value come together.
-    p.prefetch(obj.addr + header::MTIME);
-    let (at, _) = attr::locate_known(p, obj, key, known).ok()??;
-    Some((at, obj.addr + header::MTIME))
-}
-
-/// The same of an item of a list.
-#[inline]
-pub fn known_item<P: Pages>(p: &P, obj: Obj, index: i64) -> Option<(Addr, Addr)> {
-    let at = read::item_at(p, obj, index).ok()??;
-    let at = list::place(p, obj.addr, at).ok()??;
-    Some((at, obj.addr + header::MTIME))
 }

@@ -3,7 +3,7 @@
 use super::entry::{NO_KEYS, Spot, about, locate, reading, wants_list};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
-use crate::object::class::attr::{self, Known};
+use crate::object::class::attr::Known;
 use crate::object::graph::{self, Place, Shown};
 use crate::object::header::{self, Kind};
 use crate::object::value::{Entry, Key, Large, Step, Value};
@@ -139,7 +139,7 @@ pub(super) fn word_at<P: Pages>(p: &P, h: Addr, spot: &Spot<'_>) -> Result<Optio
 }
 
 #[inline]
-fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
+pub(super) fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
     let about = about(obj, key);
     if let Some(about) = about
         && let Some([at, _]) = p.recall(about)
@@ -157,42 +157,6 @@ fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
     Ok(found.map(|(_, word)| word))
 }
 
-/// The word of an entry, `REMOVED` if there is none, `EMPTY` if it cannot be told: the way without large results,
-/// short where this thread knows where to find it.
-#[inline(always)]
-pub fn glance<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
-    if let Some(about) = about(obj, key)
-        && let Some([at, _]) = p.recall(about)
-    {
-        return match (p.reading(obj.id), p.u64_at(Addr(at))) {
-            (Ok(()), Ok(word)) => seen(Word(word)),
-            _ => Word::EMPTY,
-        };
-    }
-    search(p, obj, key)
-}
-
-/// The same of an attribute, by way of what is known of its object; fills that.
-#[inline(always)]
-pub fn glance_attribute<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    if let (Ok(()), Ok(word)) = (p.reading(obj.id), attr::word_known(p, obj, key, known))
-        && word != Word::EMPTY
-    {
-        return word;
-    }
-    search_known(p, obj, key, known)
-}
-
-/// The same of an item of a list; an index below zero counts from its end.
-#[inline]
-pub fn glance_item<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
-    match item_at(p, obj, index) {
-        Ok(Some(at)) => told(list::get(p, obj.addr, at)),
-        Ok(None) => Word::REMOVED,
-        Err(_) => Word::EMPTY,
-    }
-}
-
 /// The place of an item; an index below zero counts from the end.
 #[inline]
 pub(super) fn item_at<P: Pages>(p: &P, obj: Obj, index: i64) -> Result<Option<u64>> {
@@ -203,36 +167,6 @@ pub(super) fn item_at<P: Pages>(p: &P, obj: Obj, index: i64) -> Result<Option<u6
     Ok(list::len(p, obj.addr)?.checked_sub(index.unsigned_abs()))
 }
 
-#[inline(never)]
-fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    let word = told(lookup(p, obj, key));
-    if word != Word::EMPTY {
-        // What is alive; and if it cannot be learned, it is not known.
-        let _ = known.learn(p, obj);
-    }
-    word
-}
-
-#[inline(never)]
-fn search<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
-    told(lookup(p, obj, key))
-}
-
-#[inline]
-fn told(found: Result<Option<Word>>) -> Word {
-    match found {
-        Ok(Some(word)) => seen(word),
-        Ok(None) => Word::REMOVED,
-        Err(_) => Word::EMPTY,
-    }
-}
-
-/// What stands where a value should, for one to whom `REMOVED` says that nothing does: that is damage.
-#[inline(always)]
-fn seen(word: Word) -> Word {
-    if word.is_empty() { Word::EMPTY } else { word }
-}
-
 /// See `Reader::get`.
 #[inline]
 pub fn get<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> {
@@ -241,15 +175,15 @@ pub fn get<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Value>> {
         .transpose()
 }
 
-/// See `Reader::peek`.
+/// See `Reader::word`.
 #[inline]
-pub fn peek<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
+pub fn word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
     lookup(p, obj, key)
 }
 
-/// See `Reader::peek_item`.
+/// See `Reader::item_word`.
 #[inline]
-pub fn peek_item<P: Pages>(p: &P, obj: Obj, index: u64) -> Result<Option<Word>> {
+pub fn item_word<P: Pages>(p: &P, obj: Obj, index: u64) -> Result<Option<Word>> {
     wants_list(reading(p, obj)?)?;
     list::get(p, obj.addr, index)
 }

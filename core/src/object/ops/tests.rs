@@ -1,15 +1,14 @@
 //! Tests of the operations that the graph's own do not cover: values, errors, what locks and times
 //! are told, renaming, converting.
 
-use super::super::value::Value;
 use super::*;
 use crate::error::Error;
 use crate::object::graph::check_graph;
 use crate::object::graph::testing::GraphMem;
 use crate::object::header::Kind;
 use crate::object::key;
-use crate::object::value::Entry;
-use crate::object::value::{In, Step};
+use crate::object::value::{Entry, In, Key, Step, Value};
+use crate::page::access::Pages;
 
 fn k(name: &str) -> Key<'_> {
     Key::Str(name.as_bytes())

@@ -6,7 +6,7 @@ pub use scenes::{die_as_told, go_on, used_for_a_while};
 
 use super::state::State;
 use persist_core::store::{
-    Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait, Word,
+    Actor, Error, In, Key, Kind, LockMode, LockTarget, Member, Result, Step, Store, Value, Wait, Word,
 };
 use scenes::{
     a_dict_of, a_list_of, child, entry_b, first_operation, insert_into_d, let_no_slot_be_taken, let_one_die,
@@ -139,7 +139,7 @@ pub const CASES: &[Case] = &[
                 write(s, |w| w.set(d, &key, &In::Int(3)))?;
             }
             assert!(
-                s.set_at_once(d, &key, Word::small(&In::Int(31))),
+                s.fast_set(d, Member::Key(key), Word::small(&In::Int(31))),
                 "nothing was remembered"
             );
             Ok(())

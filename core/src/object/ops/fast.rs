@@ -1,0 +1,121 @@
+//! The fast path of reads and of replacing small values: an entry is found by what the section has noted of it
+//! (`Pages::recall`), or by what the caller knows of its object (`Known`).
+//!
+//! 1. Nothing here fails: what the fast path cannot tell, a damaged page too, it leaves to the slow path, which raises
+//!    the errors.
+//! 2. A word that is found is the entry's in this section. `Word::REMOVED` says that there is none.
+
+use super::entry::about;
+use super::read::{item_at, lookup};
+use crate::error::Result;
+use crate::ids::{Addr, Obj};
+use crate::object::class::attr::{self, Known};
+use crate::object::header;
+use crate::object::list;
+use crate::object::value::Key;
+use crate::object::word::Word;
+use crate::page::access::Pages;
+
+/// An entry of a container, as the fast path names it.
+#[derive(Clone, Copy, Debug)]
+pub enum Member<'a> {
+    /// A key of a dict, or the name of an attribute.
+    Key(Key<'a>),
+    /// The name of an attribute, with what the caller keeps about its object.
+    Attribute(Key<'a>, &'a Known),
+    /// An index of a list; a negative one counts from the end.
+    Item(i64),
+}
+
+/// Return the word of an entry; `REMOVED` if there is none, `EMPTY` if the fast path cannot tell.
+#[inline(always)]
+pub fn find_word<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Word {
+    match member {
+        Member::Key(key) => entry_word(p, obj, &key),
+        Member::Attribute(key, known) => attribute_word(p, obj, &key, known),
+        Member::Item(index) => item_word(p, obj, index),
+    }
+}
+
+/// Return the address of an entry's word, and that of its container's time of change; None: take the slow path.
+#[inline(always)]
+pub fn find_place<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Option<(Addr, Addr)> {
+    let at = match member {
+        Member::Key(key) => {
+            let [at, _] = p.recall(about(obj, &key)?)?;
+            Addr(at)
+        }
+        Member::Attribute(key, known) => {
+            // Its line and that of the value come together.
+            p.prefetch(obj.addr + header::MTIME);
+            attr::locate_known(p, obj, &key, known).ok()??.0
+        }
+        Member::Item(index) => {
+            let at = item_at(p, obj, index).ok()??;
+            list::place(p, obj.addr, at).ok()??
+        }
+    };
+    Some((at, obj.addr + header::MTIME))
+}
+
+#[inline(always)]
+fn entry_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
+    if let Some(about) = about(obj, key)
+        && let Some([at, _]) = p.recall(about)
+    {
+        return match (p.reading(obj.id), p.u64_at(Addr(at))) {
+            (Ok(()), Ok(word)) => seen(Word(word)),
+            _ => Word::EMPTY,
+        };
+    }
+    search(p, obj, key)
+}
+
+#[inline(always)]
+fn attribute_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
+    if let (Ok(()), Ok(word)) = (p.reading(obj.id), attr::word_known(p, obj, key, known))
+        && word != Word::EMPTY
+    {
+        return word;
+    }
+    search_known(p, obj, key, known)
+}
+
+#[inline]
+fn item_word<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
+    match item_at(p, obj, index) {
+        Ok(Some(at)) => told(list::get(p, obj.addr, at)),
+        Ok(None) => Word::REMOVED,
+        Err(_) => Word::EMPTY,
+    }
+}
+
+#[inline(never)]
+fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
+    let word = told(lookup(p, obj, key));
+    if word != Word::EMPTY {
+        // What is alive; and if it cannot be learned, it is not known.
+        let _ = known.learn(p, obj);
+    }
+    word
+}
+
+#[inline(never)]
+fn search<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
+    told(lookup(p, obj, key))
+}
+
+#[inline]
+fn told(found: Result<Option<Word>>) -> Word {
+    match found {
+        Ok(Some(word)) => seen(word),
+        Ok(None) => Word::REMOVED,
+        Err(_) => Word::EMPTY,
+    }
+}
+
+/// What stands where a value should, for one to whom `REMOVED` says that nothing does: that is damage.
+#[inline(always)]
+fn seen(word: Word) -> Word {
+    if word.is_empty() { Word::EMPTY } else { word }
+}

@@ -1,0 +1,102 @@
+//! The fast path: reading an entry, and replacing one small value by another, without waiting and without a closure.
+//!
+//! Most reads and many changes end here, in some 10 ns. A negative answer means nothing but "use `read` or `write`":
+//! the fast path never fails, and never waits.
+//!
+//! 1. A word counts only if its section still holds when it ends, as in `Store::read`.
+//! 2. A replacement in place is one word and one time of change, without undo (`section::in_place_store`). Everything
+//!    else goes the slow path: values with bodies, entries under a lock, and stores in which something waits to be
+//!    freed.
+
+use super::hooks;
+use super::{Key, Obj, Reader, Store, Word};
+use crate::object::{graph, ops};
+use crate::page::access::Pages;
+use std::sync::atomic::Ordering;
+
+pub use crate::object::ops::Member;
+
+/// Return what `long` makes of a word, in the section that found it. The section ends.
+#[inline(never)]
+fn look_closer<R>(
+    section: Reader<'_>,
+    word: Word,
+    long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+) -> Option<R> {
+    let made = long(&section, word);
+    let counts = made.is_some() && section.is_whole() && section.holds();
+    if counts {
+        section.keep_pins();
+    }
+    made.filter(|_| counts)
+}
+
+impl Store {
+    /// Return the word of an entry, if nothing is in the way and the value fits a word. `Word::REMOVED`: there is no
+    /// such entry. `Word::EMPTY`: the fast path cannot tell, use `read`.
+    ///
+    /// # Errors
+    /// No failure: what `long` makes of a value that is more than its word, in the same section. (What is said of
+    /// closures at `read` holds for it, too.)
+    #[inline(always)]
+    pub fn fast_get<R>(
+        &self,
+        obj: Obj,
+        member: Member<'_>,
+        long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
+    ) -> std::result::Result<Word, R> {
+        let Some(section) = self.pager().try_read() else {
+            return Ok(Word::EMPTY);
+        };
+        let word = ops::find_word(&section, obj, member);
+        if word.is_plain() || word.is_empty() {
+            let counts = section.is_whole() && section.holds();
+            return Ok(if counts { word } else { Word::EMPTY });
+        }
+        look_closer(section, word, long).map_or(Ok(Word::EMPTY), Err)
+    }
+
+    /// Replace a small value by another (`Word::small`), if nothing is in the way and the entry is found without a
+    /// search. False: nothing was done, use `write`.
+    #[inline(always)]
+    #[must_use]
+    pub fn fast_set(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {
+        if !word.is_plain() || self.inner.has_unpinned.load(Ordering::Relaxed) {
+            return false;
+        }
+        match member {
+            // The latch is not taken in vain.
+            Member::Key(key) => self.seems_noted(obj, &key) && self.replace_in_place(obj, member, word),
+            Member::Attribute(key, known) => {
+                (self.seems_noted(obj, &key) && self.replace_in_place(obj, Member::Key(key), word))
+                    || (known.is_of(self.pager().structure_now()) && self.replace_known(obj, member, word))
+            }
+            Member::Item(_) => self.replace_in_place(obj, member, word),
+        }
+    }
+
+    #[inline(always)]
+    fn seems_noted(&self, obj: Obj, key: &Key<'_>) -> bool {
+        ops::about(obj, key).is_some_and(|about| self.pager().seems_noted(about))
+    }
+
+    #[inline(never)]
+    fn replace_known(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {
+        self.replace_in_place(obj, member, word)
+    }
+
+    #[inline(always)]
+    fn replace_in_place(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {
+        let Some(mut section) = self.pager().try_in_place() else {
+            return false;
+        };
+        let Some((at, time_at)) = ops::find_place(&*section, obj, member) else {
+            return false;
+        };
+        let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
+        plain
+            && matches!(graph::something_waits(&*section), Ok(false))
+            && !hooks::may_concern(section.pager(), obj.id)
+            && section.replace(at, word.0, time_at)
+    }
+}
