@@ -73,6 +73,10 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("compact", true, |s| s.clone().compact(&mut |_| {}).map(drop)),
     ("pages", true, |s| s.pages(None).map(drop)),
     ("open_snapshot", false, |s| s.open_snapshot("there").map(drop)),
+    ("path_of", false, |s| {
+        assert_eq!(s.path_of(root(s)), None);
+        Ok(())
+    }),
     ("fast_get", false, |s| {
         let known = persist_core::store::Known::default();
         nothing(s.fast_get(s.root(), Member::Key(X), |_, _| None::<()>))?;
