@@ -188,3 +188,18 @@ def test_exceptions() -> None:
     assert issubclass(persist.LockTimeout, TimeoutError)
     assert issubclass(persist.Gone, ReferenceError)
     assert issubclass(persist.NotLocked, RuntimeError)
+
+
+def test_an_os_error_carries_the_file_and_says_its_number_once(tmp_path: Path) -> None:
+    for path, error in [(tmp_path / "none" / "a.store", FileNotFoundError), (tmp_path, IsADirectoryError)]:
+        with pytest.raises(error) as raised:
+            persist.open(path)
+        with pytest.raises(error) as of_open:
+            open(path)
+        assert str(raised.value) == str(of_open.value)
+        assert raised.value.filename == str(path)
+    with persist.open(tmp_path / "a.store"):
+        pass
+    with persist.open(tmp_path / "a.store", "r") as store, pytest.raises(OSError, match="read-only") as changed:
+        store.root["x"] = 1
+    assert "os error" not in str(changed.value)

@@ -9,6 +9,7 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
+use std::path::Path;
 
 /// The exception classes, made once.
 pub(crate) struct Types {
@@ -164,12 +165,37 @@ pub(crate) fn closed() -> PyErr {
     PyValueError::new_err(CLOSED)
 }
 
-/// The exception that tells the engine's story.
+/// The exception for an error of the opening of a file: an OSError carries the file's name, as that of `open()` does.
+#[cold]
+pub(crate) fn of_file(py: Python<'_>, e: Error, path: &Path) -> PyErr {
+    let e = to_py(py, e);
+    let value = e.value(py);
+    let parts = || -> PyResult<(i32, String)> {
+        Ok((
+            value.getattr("errno")?.extract()?,
+            value.getattr("strerror")?.extract()?,
+        ))
+    };
+    match parts() {
+        Ok((errno, text)) if e.is_instance_of::<PyOSError>(py) => {
+            let begin = format!("cannot open {}: ", path.display());
+            let text = text.strip_prefix(&begin).unwrap_or(&text);
+            made(&py.get_type::<PyOSError>(), (errno, text, path.as_os_str()))
+        }
+        _ => e,
+    }
+}
+
+/// The exception for an error of the engine.
 #[cold]
 pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
     let message = e.to_string();
     let errno = e.errno();
-    let os = |errno: i32, message: String| made(&py.get_type::<PyOSError>(), (errno, message));
+    let os = |errno: i32, message: String| {
+        // An OSError shows the number itself.
+        let message = message.replace(&format!(" (os error {errno})"), "");
+        made(&py.get_type::<PyOSError>(), (errno, message))
+    };
     match e {
         Error::Corrupt { .. } | Error::Damaged { .. } => raise(py, |t| &t.corrupt, message),
         Error::Io { source, .. } => match source.raw_os_error() {

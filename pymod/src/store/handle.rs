@@ -98,7 +98,7 @@ pub(crate) fn open(
     };
     let shared = py
         .detach(|| registry::open(&path, &options))
-        .map_err(|e| error::to_py(py, e))?;
+        .map_err(|e| error::of_file(py, e, &path))?;
     Ok(Handle {
         shared,
         closed: AtomicBool::new(false),

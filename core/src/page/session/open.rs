@@ -124,7 +124,7 @@ impl Pager {
                     &path,
                     format!(
                         "it lies on {kind}, which is not known to share memory between all processes that use it; \
-                         use a local disk, or say that it does (any_filesystem)"
+                         use a local disk, or set PERSIST_ANY_FILESYSTEM=1 if it does (Rust: Options::any_filesystem)"
                     ),
                 ));
             }
