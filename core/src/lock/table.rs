@@ -15,8 +15,7 @@ use super::layout::{
     STATE_GRANTED, STATE_MASK, WAITER, bucket, hi, lo,
 };
 use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
-use super::words::Words;
-use super::words::corrupt;
+use super::words::{Words, corrupt};
 use super::{
     Cancelled, Holder, Listed, LockMode, Mode, Owner, Owners, Queued, Request, Standing, Target, Ticket,
     Wakes,

@@ -12,8 +12,9 @@
 use super::beyond::Beyond;
 use super::contest::{self, Contest};
 use super::env::Env;
-use super::{Cancelled, Owner, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes};
-use super::{LockMode, Owners};
+use super::{
+    Cancelled, LockMode, Owner, Owners, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes,
+};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use std::time::{Duration, Instant};

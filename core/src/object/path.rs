@@ -1,12 +1,10 @@
 //! Where a container is, seen from the root, as Python would write it: `root['a'][3].name`.
 
-use super::entries;
 use super::graph::{self, Place, Shown};
 use super::header::{self, Kind};
-use super::key as keys;
-use super::scalar;
 use super::value::{Key, Small, Value};
 use super::word::Word;
+use super::{entries, key as keys, scalar};
 use crate::ids::Addr;
 use crate::page::access::Pages;
 

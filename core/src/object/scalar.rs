@@ -16,10 +16,9 @@
 //! | 4 | 4 | length in bytes |
 //! | 8 | length | the text, the bytes, the int's little-endian magnitude, the float's bits |
 
-use super::blob;
-use super::header;
 use super::value::{COPY_MAX, In, LargeKind, Small, Value};
 use super::word::{INLINE_MAX, NO_NEWLINE, Tag, Word};
+use super::{blob, header};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;

@@ -62,4 +62,4 @@ pub(crate) use pager::blocks::Reason;
 pub use pager::{Hooks, LockMemory, PageStat, Pager};
 pub use section::read::ReadSection;
 pub use section::write::WriteSection;
-pub use session::open::Settings;
+pub use session::settings::Settings;

@@ -54,8 +54,7 @@ pub use fast::Member;
 pub use lock_handles::{LockHandle, LockInfo, LockOwner, LockTarget};
 pub use pending::{Asked, Pending};
 
-use crate::object::graph;
-use crate::object::header;
+use crate::object::{graph, header};
 use crate::page::access::Pages;
 use crate::page::{Pager, Settings, superblock as sb};
 use hooks::LockHooks;

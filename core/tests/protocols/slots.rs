@@ -149,8 +149,8 @@ fn a_slot_is_used_again_only_by_the_living_and_after_the_burial() {
     );
 }
 
-/// page/pager/threads.rs: `claim_thread_slot` against page/section/enter.rs: `close_gate`. The writer looks only at the
-/// slots ever used.
+/// page/pager/threads.rs: `claim_thread_slot` against page/section/raised_gate.rs: `close_gate`. The writer looks only
+/// at the slots ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {
     holds_only_with(

@@ -5,8 +5,7 @@
 //! `%2F` is a slash inside a key. What a store holds is printed with control characters escaped by `ls`, and
 //! byte for byte by `get`. Large values are copied in pieces, never held whole.
 
-use super::Failure;
-use super::read;
+use super::{Failure, read};
 use num_bigint::{BigInt, Sign};
 use persist_core::store::{Error, Key, Kind, Large, LargeKind, Obj, Reader, Result, Store, Value};
 use std::io::Write;

@@ -1,8 +1,7 @@
 //! Snapshots: `snapshot`, `snapshots`, `drop-snapshot`.
 
 use super::Failure;
-use persist_core::store::PAGE_SIZE;
-use persist_core::store::Store;
+use persist_core::store::{PAGE_SIZE, Store};
 use std::io::Write;
 
 /// `persist snapshot`.

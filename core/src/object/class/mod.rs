@@ -37,10 +37,9 @@ mod tests;
 
 use super::dict::{self, put, word_in};
 use super::header::{self, Kind};
-use super::key;
-use super::scalar;
 use super::value::{In, Key, Value};
 use super::word::{Tag, Word};
+use super::{key, scalar};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;

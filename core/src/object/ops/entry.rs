@@ -4,11 +4,10 @@
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr::{self};
-use crate::object::dict;
 use crate::object::header::{self, DOOMED, DRAINED, Kind};
-use crate::object::scalar;
 use crate::object::value::{In, Key, Step};
 use crate::object::word::Word;
+use crate::object::{dict, scalar};
 use crate::page::access::{self, Pages, PagesMut};
 
 /// Checks that the object is still there and not being freed, and gives its kind: `header::check`

@@ -12,8 +12,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue;
-use crate::page::format::meta::Link;
-use crate::page::format::meta::Meta;
+use crate::page::format::meta::{Link, Meta};
 use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree};
 use crate::page::pager::Pager;
 use crate::page::shared::at;

@@ -13,8 +13,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue::{self, MAX_SNAPSHOTS, Snapshot, check_name};
-use crate::page::format::claim::BYTE_CLAIM;
-use crate::page::format::claim::no_snapshot;
+use crate::page::format::claim::{BYTE_CLAIM, no_snapshot};
 use crate::page::format::meta::Link;
 use crate::page::format::page_table::{Entry, Tree};
 use crate::page::pager::Pager;

@@ -3,12 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
-use crate::page::format::page_table::Change;
-use crate::page::format::page_table::Entry;
-use crate::page::format::page_table::FANOUT;
-use crate::page::format::page_table::MAX_HEIGHT;
-use crate::page::format::page_table::covers;
-use crate::page::format::page_table::key;
+use crate::page::format::page_table::{Change, Entry, FANOUT, MAX_HEIGHT, covers, key};
 use crate::page::pager::Pager;
 use crate::page::shared::at;
 use crate::page::shared::free_pages::{NODE_NEW, NODE_OLD};

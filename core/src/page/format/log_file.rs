@@ -21,9 +21,8 @@
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::log_record::SECTOR;
-use crate::raw::beside;
-use crate::raw::file;
 use crate::raw::held::{self, Descriptor, Held};
+use crate::raw::{beside, file};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -1,8 +1,6 @@
 //! The newest checkpoint of a store file, found by its meta pages; whether a file is blank. Nothing here writes.
 
-use crate::error::open_error;
-use crate::error::refused;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, open_error, refused};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::meta::{Bad, FIRST_PAGES, Meta};
 use std::fs::File;

@@ -7,15 +7,9 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::shared::slots::BYTE_PRESENCE;
-use crate::page::shared::slots::ENDED;
-use crate::page::shared::slots::FORKED;
-use crate::page::shared::slots::P;
-use crate::page::shared::slots::Registration;
-use crate::page::shared::slots::claim_process_slot;
-use crate::page::shared::slots::note_fork;
-use crate::page::shared::slots::owner_word;
-use crate::page::shared::slots::strictest;
+use crate::page::shared::slots::{
+    BYTE_PRESENCE, ENDED, FORKED, P, Registration, claim_process_slot, note_fork, owner_word, strictest,
+};
 use crate::page::shared::{at, layout, lock_file};
 use crate::page::sync::latch::{self, Latch};
 use crate::page::sync::wait::Wait;

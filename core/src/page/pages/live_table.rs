@@ -3,9 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, PAGE_SIZE, PhysNo};
-use crate::page::format::page_table::Entry;
-use crate::page::format::page_table::MAX_HEIGHT;
-use crate::page::format::page_table::covers;
+use crate::page::format::page_table::{Entry, MAX_HEIGHT, covers};
 use crate::page::pager::Pager;
 use crate::page::shared::at;
 use crate::page::shared::free_pages::ABSENT;

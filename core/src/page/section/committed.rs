@@ -21,8 +21,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::pager::Pager;
-use crate::page::pager::undo_index::Index;
-use crate::page::pager::undo_index::Tag;
+use crate::page::pager::undo_index::{Index, Tag};
 use crate::page::shared::at;
 use crate::page::shared::free_pages::ABSENT;
 use std::cell::{OnceCell, RefCell};

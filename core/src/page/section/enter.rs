@@ -8,62 +8,17 @@ use crate::error::{Error, Result};
 use crate::ids::Actor;
 use crate::page::access::Pages;
 use crate::page::pager::Pager;
-use crate::page::section::latch_wait::LatchWait;
-use crate::page::section::read::ReadSection;
-use crate::page::section::read::Stay;
+use crate::page::section::read::{ReadSection, Stay};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::at;
-use crate::page::shared::shm::Shm;
 use crate::page::superblock as sb;
 use crate::page::sync::gate::{self, Gate};
-use crate::page::sync::latch::Owner;
-use crate::page::sync::task;
-use crate::page::sync::wait::{Patience, SLICE, Wait};
+use crate::page::sync::wait::{Patience, Wait};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a writer gives way to others, and sleeps, before it looks at a reader again.
-const SLEEP: Duration = Duration::from_micros(200);
-
 /// How long a reader waits for a writer at work before it reads beside it.
 const PATIENCE: Duration = Duration::from_millis(20);
-
-impl Shm {
-    #[inline]
-    pub(crate) fn gate(&self) -> Gate<'_> {
-        Gate {
-            word: self.word(at::GATE),
-            futex: self.word32(at::GATE),
-            waiters: self.word32(at::GATE_WAITERS),
-        }
-    }
-}
-
-/// The raised gate. Its drop lowers it, and with it the sign that a transaction has marked containers.
-///
-/// After a panic the gate stays raised: what is behind it is half done, and the latch stays taken too.
-#[must_use]
-pub(in crate::page) struct RaisedGate<'p> {
-    pager: &'p Pager,
-    /// It was raised while a panic unwound (a transaction that is rolled back then).
-    unwinding: bool,
-}
-
-impl RaisedGate<'_> {
-    /// Lowers the gate; the sign that a transaction has marked containers stays.
-    pub(in crate::page) fn lower_in_transaction(self) {
-        self.pager.lower_gate(self.pager.marked());
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for RaisedGate<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() == self.unwinding {
-            self.pager.lower_gate(false);
-        }
-    }
-}
 
 impl Pager {
     /// An error inside a section of this thread. Sections of one thread exclude each other by their own checks; what
@@ -167,7 +122,7 @@ impl Pager {
             return Err(self.poisoned());
         }
         if self.writer_stands_still() {
-            self.look_after_latch(self.latch().owner())?;
+            self.recover_latch_if_owner_dead(self.latch().owner())?;
             if !self.latch().is_held_by(slot)
                 && gate.word.load(Ordering::SeqCst) & gate::RAISED != 0
                 && let Some(section) = self.read_beside(slot)?
@@ -207,151 +162,9 @@ impl Pager {
             let slice = slice?;
             gate.sleep(gate::RAISED, slice);
             if gate.word.load(Ordering::Relaxed) & gate::RAISED != 0 {
-                self.look_after_latch(owner)?;
+                self.recover_latch_if_owner_dead(owner)?;
             }
         }
-    }
-
-    fn look_after_latch(&self, seen: Option<Owner>) -> Result<()> {
-        if let Some(owner) = seen
-            && self.latch().owner() == seen
-        {
-            self.check_latch_owner_alive(owner)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the latch for the slot. False in a transaction of this thread, which has it already.
-    #[inline]
-    pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
-        let latch = self.latch();
-        if !latch.try_take(slot) {
-            if latch.is_held_by(slot) {
-                return self.join_transaction(slot).map(|()| false);
-            }
-            self.take_latch_slowly(slot, wait)?;
-        }
-        // Who closes says so under the latch: then the slot is not this thread's any more.
-        if self.closed.load(Ordering::SeqCst) {
-            latch.release_late(slot);
-            return Err(Error::Closed);
-        }
-        Ok(true)
-    }
-
-    /// Whether the running task may act in the transaction that its thread has open.
-    #[inline]
-    fn join_transaction(&self, slot: u32) -> Result<()> {
-        let others = self.transaction_task.load(Ordering::Relaxed) != task::current();
-        if others && self.shm.depth(slot).load(Ordering::Relaxed) > 0 {
-            return Err(self.other_task());
-        }
-        if self.doomed.load(Ordering::Relaxed) {
-            return self.abort_if_doomed();
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn take_latch_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
-        let latch = self.latch();
-        if latch.spin(slot) {
-            return Ok(());
-        }
-        let mut patience = Patience::new(wait, self.bound);
-        let mut place = self.place(slot);
-        let mut circle = LatchWait::new();
-        let mut seen = (None, Instant::now());
-        loop {
-            if latch.try_take(slot) {
-                return Ok(());
-            }
-            let owner = latch.owner();
-            let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
-            place.advance();
-            place.sleep(slice);
-            // The same owner after a whole slice: does it live?
-            if latch.owner() != owner || seen.0 != owner {
-                seen = (latch.owner(), Instant::now());
-            } else if seen.1.elapsed() >= SLICE {
-                self.look_after_latch(owner)?;
-                seen.1 = Instant::now();
-            }
-            circle.look(self, patience.bound())?;
-        }
-    }
-
-    /// Raises the gate and waits until no reader is inside. The caller holds the latch.
-    #[inline]
-    pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
-        self.close_gate(slot)
-            .inspect_err(|_| self.lower_gate(self.marked()))
-    }
-
-    /// Raises the gate, waits until no reader is inside, and keeps readers out as long as the guard lives. For steps
-    /// outside sections; a section of a writer lowers the gate itself. The caller holds the latch.
-    pub(in crate::page) fn keep_readers_out(&self, slot: u32) -> Result<RaisedGate<'_>> {
-        self.raise_gate(slot)?;
-        Ok(RaisedGate {
-            pager: self,
-            unwinding: std::thread::panicking(),
-        })
-    }
-
-    /// As `raise_gate`, but after an error the gate is left raised.
-    #[inline]
-    pub(crate) fn close_gate(&self, slot: u32) -> Result<()> {
-        self.shm.gate().raise();
-        let mut begun = None;
-        // Sequentially consistent like the marks: a slot claimed since is seen by its own reader.
-        for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
-            if self.shm.mark(s).load(Ordering::SeqCst) == gate::INSIDE {
-                self.wait_for_reader(s, slot, &mut begun)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until a reader has left, is found dead, or has had its time: all readers that one writer waits for have
-    /// `REVOKE_AFTER` together.
-    #[cold]
-    fn wait_for_reader(&self, reader: u32, mine: u32, begun: &mut Option<Instant>) -> Result<()> {
-        let mark = self.shm.mark(reader);
-        let mut turns = 0u32;
-        while mark.load(Ordering::SeqCst) == gate::INSIDE {
-            turns += 1;
-            if turns < 2000 {
-                std::hint::spin_loop();
-                continue;
-            }
-            let waited = begun.get_or_insert_with(Instant::now).elapsed();
-            if waited >= gate::REVOKE_AFTER {
-                // A dead one leaves more behind than its mark.
-                self.check_owner_alive(reader, Some(mine))?;
-                if self.following().is_none() {
-                    Gate::revoke(mark);
-                    return Ok(());
-                }
-                if waited >= self.bound {
-                    return Err(Error::Timeout {
-                        what: "a reader of the checkpoint that was shown before to leave it".to_owned(),
-                        holder: self.describe_slot(reader),
-                    });
-                }
-            }
-            // Where there is much else to do every turn of this can take milliseconds.
-            if turns < 2100 && waited < SLEEP {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(SLEEP);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a transaction is open that has marked containers.
-    pub(crate) fn marked(&self) -> bool {
-        self.shm.gate().word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
     }
 
     /// Enters as a writer: as a part of this thread's transaction if it has one.

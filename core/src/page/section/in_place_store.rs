@@ -10,8 +10,7 @@
 use crate::ids::{Addr, PageNo, PhysNo};
 use crate::page::access::within_page;
 use crate::page::pager::Pager;
-use crate::page::section::read::ReadSection;
-use crate::page::section::read::Stay;
+use crate::page::section::read::{ReadSection, Stay};
 use crate::page::shared::at;
 use crate::page::shared::free_pages::ABSENT;
 use crate::raw::failpoint::fail_point;

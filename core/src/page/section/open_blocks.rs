@@ -3,11 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::Block;
-use crate::page::pager::blocks::Blocks;
-use crate::page::pager::blocks::Reason;
-use crate::page::pager::blocks::Standing;
-use crate::page::pager::blocks::Turn;
+use crate::page::pager::blocks::{Block, Blocks, Reason, Standing, Turn};
 use crate::page::sync::task;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};

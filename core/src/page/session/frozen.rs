@@ -12,15 +12,14 @@
 use crate::error::{Error, Result, open_error};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::catalogue::{self, Snapshot};
-use crate::page::format::claim::claim_listed;
-use crate::page::format::claim::no_snapshot;
+use crate::page::format::claim::{claim_listed, no_snapshot};
 use crate::page::format::meta::Meta;
 use crate::page::format::newest::newest_meta;
 use crate::page::format::page_table::Tree;
 use crate::page::pager::follow::Follow;
 use crate::page::pager::frozen::Frozen;
 use crate::page::pager::{Hooks, Pager};
-use crate::page::session::open::{Parts, Settings};
+use crate::page::session::{assemble::Parts, settings::Settings};
 use crate::page::shared::shm::Shm;
 use crate::page::shared::{at, layout};
 use crate::raw::file;

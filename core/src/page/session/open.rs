@@ -6,82 +6,26 @@
 //!    that was locked.
 
 use crate::error::{Error, Result, is_forbidden, open_error, refused};
-use crate::ids::{Addr, PAGE_SIZE};
-use crate::page::access::Pages;
-use crate::page::format::meta::FIRST_PAGES;
-use crate::page::format::meta::Link;
-use crate::page::format::meta::{Meta, Origin};
+use crate::ids::PAGE_SIZE;
 use crate::page::format::newest::{is_blank, newest_meta};
-use crate::page::pager::frozen::Frozen;
-use crate::page::pager::lookup_cache::LookupCache;
-use crate::page::pager::redo::Redo;
 use crate::page::pager::{Hooks, Pager};
+use crate::page::session::assemble::Parts;
+use crate::page::session::create::create_store;
+use crate::page::session::settings::Settings;
 use crate::page::session::sidecar::open_sidecar;
 use crate::page::shared::layout::MAX_PAGES;
 use crate::page::shared::paths::lock_path;
-use crate::page::shared::pins::Pins;
-use crate::page::shared::probe::Probe;
-use crate::page::shared::shm::Shm;
-use crate::page::shared::slots::{self, BYTE_PRESENCE, Registration, Wishes};
+use crate::page::shared::slots::BYTE_PRESENCE;
 use crate::page::shared::{at, lock_file};
-use crate::page::superblock as sb;
 use crate::page::sync::wait::Wait;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Held;
 use crate::raw::map::Map;
-use crate::raw::process::{self, Unshared};
+use crate::raw::process::Unshared;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How to open.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// For reading only.
-    pub read_only: bool,
-    /// Make the file if it is missing.
-    pub create: bool,
-    /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
-    pub durability: u8,
-    /// What was changed longer ago than this is durable (checkpoints are made by a thread); None: no such bound.
-    pub max_age: Option<Duration>,
-    /// Longest wait where the caller gives no bound.
-    pub bound: Duration,
-    /// Open this snapshot, for reading only.
-    pub snapshot: Option<String>,
-    /// Open it on any filesystem.
-    pub any_filesystem: bool,
-}
-
-impl Settings {
-    fn wishes(&self) -> Wishes {
-        // Where nothing is flushed there is no bound on what a power cut takes.
-        let age = self.max_age.filter(|_| self.durability > 0 && !self.read_only);
-        Wishes {
-            durability: self.durability,
-            max_age: age.map_or(0, crate::page::helper::thread::in_ms),
-        }
-    }
-}
-
-/// What an opening is put together from.
-pub(in crate::page) struct Parts {
-    pub(in crate::page) shm: Shm,
-    pub(in crate::page) map: Map,
-    pub(in crate::page) file: Arc<Held>,
-    pub(in crate::page) path: PathBuf,
-    pub(in crate::page) seed: u64,
-    /// Says to those that have another lock file that the store is in use.
-    pub(in crate::page) mark: Unshared,
-    /// Holds presence and slot byte.
-    pub(in crate::page) registered: Unshared,
-    /// Says that the sidecar is in use.
-    pub(in crate::page) side: Unshared,
-    pub(in crate::page) probe: Unshared,
-    pub(in crate::page) frozen: Option<Frozen>,
-}
 
 impl Pager {
     /// Opens a store. Costs the same whatever its size.
@@ -240,136 +184,4 @@ impl Pager {
         pager.start_helper_if_due(others_want);
         Ok(pager)
     }
-
-    fn put_together(parts: Parts, settings: &Settings, hooks: Box<dyn Hooks>) -> Arc<Pager> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let forks = process::watch_forks();
-        let pager = Arc::new_cyclic(|me| Pager {
-            map: parts.map,
-            seed: parts.seed,
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            me: me.clone(),
-            read_only: settings.read_only,
-            frozen: parts.frozen,
-            bound: settings.bound,
-            registration: Mutex::new(Registration {
-                mark: parts.mark,
-                file: parts.registered,
-                side: parts.side,
-                process: 0,
-                generation: 0,
-                wishes: settings.wishes(),
-                forks,
-            }),
-            process: AtomicU64::new(0),
-            probe: Probe::new(parts.probe),
-            pins: Pins::default(),
-            lookups: LookupCache::default(),
-            committed: Mutex::default(),
-            blocks: Mutex::default(),
-            turn: AtomicU32::new(0),
-            transaction_task: AtomicU64::new(0),
-            deaths: AtomicU32::new(0),
-            doomed: AtomicBool::new(false),
-            helper: crate::page::pager::helper::Helper::default(),
-            redo: Redo::new(settings.durability > 1 && !settings.read_only),
-            hooks: OnceLock::new(),
-            closed: AtomicBool::new(false),
-            _open: crate::page::sync::deadlock::OpenStore::new(),
-            closing: AtomicU32::new(0),
-            shm: parts.shm,
-            file: parts.file,
-            path: parts.path,
-        });
-        pager.set_hooks(hooks);
-        pager
-    }
-
-    /// Takes a process slot.
-    fn register(&self) -> Result<()> {
-        let mut reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.wishes)?;
-        reg.process = p;
-        reg.generation = generation;
-        self.set_process(p, generation);
-        Ok(())
-    }
-
-    /// An opening that is alone with its sidecar.
-    pub(in crate::page) fn assemble(
-        parts: Parts,
-        settings: &Settings,
-        hooks: Box<dyn Hooks>,
-    ) -> Result<Arc<Pager>> {
-        let pager = Pager::put_together(parts, settings, hooks);
-        pager.register()?;
-        pager.check_superblock()?;
-        Ok(pager)
-    }
-
-    /// Of a store that has none yet: nobody came so far, or whoever did died at it.
-    fn create_superblock(&self) -> Result<()> {
-        if self.read_held(|section| section.has_superblock())? {
-            return Ok(());
-        }
-        self.shm.set(at::LOGICAL, 0);
-        let mut section = self.write(&mut Wait::default())?;
-        section.create_superblock()?;
-        section.whole()?;
-        section.commit();
-        Ok(())
-    }
-
-    fn check_superblock(&self) -> Result<()> {
-        if self.shm.get(at::LOGICAL) == 0 {
-            return Err(Error::NotAStore {
-                path: self.path.clone(),
-                why: "it was never completed; open it for writing once".to_owned(),
-            });
-        }
-        let (magic, next) =
-            self.read_held(|section| Ok((section.u64_at(sb::MAGIC)?, section.u64_at(sb::NEXT_PAGE)?)))?;
-        if magic != sb::MAGIC_VALUE {
-            return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
-        }
-        if next > self.shm.get(at::LOGICAL) {
-            return Err(Error::corrupt("more pages in use than there are", sb::NEXT_PAGE));
-        }
-        Ok(())
-    }
-}
-
-/// Writes checkpoint 1: an empty page table. It is on the disk, and so is the file's name, before
-/// anything else is written: a creation that was cut short is told by what there is.
-fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
-    file::in_place(file);
-    file::allocate(file, 0, FIRST_PAGES * PAGE_SIZE as u64, "the store file")?;
-    let meta = Meta {
-        uuid: [process::random_u64(), process::random_u64()],
-        checkpoint: 1,
-        root: 0,
-        height: 0,
-        root_sum: 0,
-        file_pages: FIRST_PAGES,
-        logical: 0,
-        next_id: 1,
-        seed: process::random_u64(),
-        catalogue: Link::default(),
-        log: crate::page::format::log_record::Place::default(),
-        origin: Origin::default(),
-    };
-    file::write_meta(file, &meta.encode(), PAGE_SIZE as u64)
-        .map_err(|e| Error::io("cannot write the meta page", e))?;
-    if !flush {
-        return Ok(());
-    }
-    file::flush(file).map_err(|e| Error::io("cannot flush the new store file", e))?;
-    // A directory that cannot be opened or flushed (permissions, odd filesystems) is no reason to fail.
-    if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
-        let _ = dir.sync_all();
-    }
-    Ok(())
 }

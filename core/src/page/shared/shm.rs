@@ -6,22 +6,10 @@
 
 use crate::error::{Error, Result};
 use crate::page::shared::at;
-use crate::page::shared::layout::FIXED_END;
-use crate::page::shared::layout::LIST_STEP;
-use crate::page::shared::layout::LISTS;
-use crate::page::shared::layout::MAGIC;
-use crate::page::shared::layout::MAP_LEN;
-use crate::page::shared::layout::MAX_PAGES;
-use crate::page::shared::layout::MIB;
-use crate::page::shared::layout::PINS;
-use crate::page::shared::layout::PINS_SIZE;
-use crate::page::shared::layout::Parts;
-use crate::page::shared::layout::REGIONS;
-use crate::page::shared::layout::Region;
-use crate::page::shared::layout::TABLE;
-use crate::page::shared::layout::in_file;
-use crate::page::shared::layout::next_sizes;
-use crate::page::shared::layout::region_name;
+use crate::page::shared::layout::{
+    FIXED_END, LIST_STEP, LISTS, MAGIC, MAP_LEN, MAX_PAGES, MIB, PINS, PINS_SIZE, Parts, REGIONS, Region,
+    TABLE, in_file, next_sizes, region_name,
+};
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::{self, Descriptor, Held, Using};
 use crate::raw::map::{Map, Windows};

@@ -1,18 +1,87 @@
-//! Waits for the latch as parts of a deadlock over several stores: how a waiter for one store's latch is entered in the
-//! process's list (`sync::deadlock`), and which locks its thread holds elsewhere.
+//! Taking the latch for an operation: as a part of this thread's transaction, at once, or after waiting for its owner.
+//!
+//! A wait for one store's latch may be a part of a deadlock over several stores: it is entered in the process's list
+//! (`sync::deadlock`), and which locks its thread holds elsewhere is found here.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::sync::deadlock::Found;
-use crate::page::sync::deadlock::Look;
-use crate::page::sync::deadlock::Names;
-use crate::page::sync::deadlock::Waiting;
-use crate::page::sync::deadlock::members;
-use crate::page::sync::deadlock::several_stores;
+use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
+use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
-use crate::page::sync::wait::{SLICE, Wait};
+use crate::page::sync::wait::{Patience, SLICE, Wait};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+impl Pager {
+    pub(in crate::page) fn recover_latch_if_owner_dead(&self, seen: Option<Owner>) -> Result<()> {
+        if let Some(owner) = seen
+            && self.latch().owner() == seen
+        {
+            self.check_latch_owner_alive(owner)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the latch for the slot. False in a transaction of this thread, which has it already.
+    #[inline]
+    pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
+        let latch = self.latch();
+        if !latch.try_take(slot) {
+            if latch.is_held_by(slot) {
+                return self.join_transaction(slot).map(|()| false);
+            }
+            self.take_latch_slowly(slot, wait)?;
+        }
+        // Who closes says so under the latch: then the slot is not this thread's any more.
+        if self.closed.load(Ordering::SeqCst) {
+            latch.release_late(slot);
+            return Err(Error::Closed);
+        }
+        Ok(true)
+    }
+
+    /// Whether the running task may act in the transaction that its thread has open.
+    #[inline]
+    fn join_transaction(&self, slot: u32) -> Result<()> {
+        let others = self.transaction_task.load(Ordering::Relaxed) != task::current();
+        if others && self.shm.depth(slot).load(Ordering::Relaxed) > 0 {
+            return Err(self.other_task());
+        }
+        if self.doomed.load(Ordering::Relaxed) {
+            return self.abort_if_doomed();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn take_latch_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<()> {
+        let latch = self.latch();
+        if latch.spin(slot) {
+            return Ok(());
+        }
+        let mut patience = Patience::new(wait, self.bound);
+        let mut place = self.place(slot);
+        let mut circle = LatchWait::new();
+        let mut seen = (None, Instant::now());
+        loop {
+            if latch.try_take(slot) {
+                return Ok(());
+            }
+            let owner = latch.owner();
+            let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
+            place.advance();
+            place.sleep(slice);
+            // The same owner after a whole slice: does it live?
+            if latch.owner() != owner || seen.0 != owner {
+                seen = (latch.owner(), Instant::now());
+            } else if seen.1.elapsed() >= SLICE {
+                self.recover_latch_if_owner_dead(owner)?;
+                seen.1 = Instant::now();
+            }
+            circle.look(self, patience.bound())?;
+        }
+    }
+}
 
 /// A wait for the latch that ends sooner is no part of a circle: its end breaks it.
 const SHORT: Duration = Duration::from_millis(500);

@@ -1,0 +1,106 @@
+//! Putting an opening together from its parts, and taking its process slot.
+
+use crate::error::Result;
+use crate::page::pager::frozen::Frozen;
+use crate::page::pager::lookup_cache::LookupCache;
+use crate::page::pager::redo::Redo;
+use crate::page::pager::{Hooks, Pager};
+use crate::page::session::settings::Settings;
+use crate::page::shared::pins::Pins;
+use crate::page::shared::probe::Probe;
+use crate::page::shared::shm::Shm;
+use crate::page::shared::slots::{self, Registration};
+use crate::raw::held::Held;
+use crate::raw::map::Map;
+use crate::raw::process::{self, Unshared};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// What an opening is put together from.
+pub(in crate::page) struct Parts {
+    pub(in crate::page) shm: Shm,
+    pub(in crate::page) map: Map,
+    pub(in crate::page) file: Arc<Held>,
+    pub(in crate::page) path: PathBuf,
+    pub(in crate::page) seed: u64,
+    /// Says to those that have another lock file that the store is in use.
+    pub(in crate::page) mark: Unshared,
+    /// Holds presence and slot byte.
+    pub(in crate::page) registered: Unshared,
+    /// Says that the sidecar is in use.
+    pub(in crate::page) side: Unshared,
+    pub(in crate::page) probe: Unshared,
+    pub(in crate::page) frozen: Option<Frozen>,
+}
+
+impl Pager {
+    pub(super) fn put_together(parts: Parts, settings: &Settings, hooks: Box<dyn Hooks>) -> Arc<Pager> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let forks = process::watch_forks();
+        let pager = Arc::new_cyclic(|me| Pager {
+            map: parts.map,
+            seed: parts.seed,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            me: me.clone(),
+            read_only: settings.read_only,
+            frozen: parts.frozen,
+            bound: settings.bound,
+            registration: Mutex::new(Registration {
+                mark: parts.mark,
+                file: parts.registered,
+                side: parts.side,
+                process: 0,
+                generation: 0,
+                wishes: settings.wishes(),
+                forks,
+            }),
+            process: AtomicU64::new(0),
+            probe: Probe::new(parts.probe),
+            pins: Pins::default(),
+            lookups: LookupCache::default(),
+            committed: Mutex::default(),
+            blocks: Mutex::default(),
+            turn: AtomicU32::new(0),
+            transaction_task: AtomicU64::new(0),
+            deaths: AtomicU32::new(0),
+            doomed: AtomicBool::new(false),
+            helper: crate::page::pager::helper::Helper::default(),
+            redo: Redo::new(settings.durability > 1 && !settings.read_only),
+            hooks: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            _open: crate::page::sync::deadlock::OpenStore::new(),
+            closing: AtomicU32::new(0),
+            shm: parts.shm,
+            file: parts.file,
+            path: parts.path,
+        });
+        pager.set_hooks(hooks);
+        pager
+    }
+
+    /// Takes a process slot.
+    pub(super) fn register(&self) -> Result<()> {
+        let mut reg = self
+            .registration
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.wishes)?;
+        reg.process = p;
+        reg.generation = generation;
+        self.set_process(p, generation);
+        Ok(())
+    }
+
+    /// An opening that is alone with its sidecar.
+    pub(in crate::page) fn assemble(
+        parts: Parts,
+        settings: &Settings,
+        hooks: Box<dyn Hooks>,
+    ) -> Result<Arc<Pager>> {
+        let pager = Pager::put_together(parts, settings, hooks);
+        pager.register()?;
+        pager.check_superblock()?;
+        Ok(pager)
+    }
+}
