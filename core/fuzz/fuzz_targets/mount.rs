@@ -11,11 +11,12 @@ mod shapes;
 #[path = "../../../fuse/src/fs/mod.rs"]
 mod fs;
 #[allow(dead_code)]
-#[path = "../../../fuse/src/sys.rs"]
-mod sys;
+#[path = "../../../fuse/src/kernel/mod.rs"]
+mod kernel;
 
-use fs::attrs::{Changes, NodeKind};
-use fs::{Config, Ctx, Fs};
+use fs::context::{Config, Ctx};
+use fs::tree::attributes::{Changes, NodeKind};
+use fs::tree::filesystem::Fs;
 use libfuzzer_sys::fuzz_target;
 use persist_core::store::{Options, Store};
 use std::path::PathBuf;
