@@ -114,17 +114,11 @@ fn a_large_value_that_is_replaced_takes_no_more() {
 fn values_of_random_sizes_take_no_more() {
     let dir = scratch();
     let s = open(dir.path());
-    let mut x = 1u64;
-    let mut random = move || {
-        x = x
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        x >> 33
-    };
+    let mut random = fastrand::Rng::with_seed(1);
     let mut buf = vec![7; 60_000];
     steady("random", &s, 20, |_| {
         for _ in 0..2000 {
-            let (key, len) = (random() as i64 % 500, random() as usize % buf.len());
+            let (key, len) = (random.i64(0..500), random.usize(..buf.len()));
             buf[0] = len as u8;
             let value = &buf[..len];
             write(&s, |w| {

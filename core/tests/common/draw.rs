@@ -3,7 +3,7 @@
 
 use super::model::{Body, Dict, Model, Node};
 use super::operation::{New, Op};
-use super::rng::Rng;
+use super::random::Rng;
 use super::value::Val;
 
 const CLASSES: [&str; 4] = ["", "app:Person", "app.shapes:Point", "app:A.B"];

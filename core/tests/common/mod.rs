@@ -5,18 +5,20 @@
 //!    any copy of the store, and operations go on from any checkpoint.
 //! 2. An operation is drawn from the model alone: the same seed on the same model is the same operation.
 //!
-//! `value`, `model`: what there is. `operation`, `draw`: what happens to it. `rng`: by which lot.
+//! `value`, `model`: what there is. `operation`, `draw`: what happens to it. `random`, `rng`: by which lot.
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test uses its part.
 
 mod draw;
 mod model;
 mod operation;
+mod random;
 mod rng;
 mod value;
 
 pub use model::{Body, Dict, Model};
 pub use operation::{New, Op};
-pub use rng::{Rng, seed, time};
+pub use random::Rng;
+pub use rng::{seed, time};
 pub use value::Val;
 
 use persist_core::store::{Actor, Error, Result, Store, Wait};

@@ -1,6 +1,6 @@
 //! A graph of containers: reading a store's, its text, its size, what of it can be reached.
 
-use super::rng::Rng;
+use super::random::Rng;
 use super::value::{Val, value};
 use persist_core::store::{Entry, Error, Kind, Obj, Result, Store, Value, Wait};
 use std::collections::{BTreeMap, HashMap, HashSet};

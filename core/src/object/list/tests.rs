@@ -13,18 +13,6 @@ fn word(v: u64) -> Word {
     Word::int(v as i64).unwrap()
 }
 
-/// A small generator of numbers that needs no crate.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
 fn new_list(w: &mut HeapMem) -> Addr {
     let h = heap::alloc(w, header::SIZE).unwrap();
     let b = w.init(h, header::SIZE).unwrap();
@@ -115,9 +103,9 @@ fn appends_fill_leaves_and_small_lists_are_small() {
     check(&w, h).unwrap();
     let per_item = bytes(&w, h) as f64 / N as f64;
     assert!(per_item < 8.2, "{per_item} bytes an item");
-    let mut rng = Rng(7);
+    let mut rng = fastrand::Rng::with_seed(7);
     for _ in 0..10_000 {
-        let i = rng.below(N);
+        let i = rng.u64(..N);
         assert_eq!(get(&w, h, i).unwrap(), Some(word(i)));
     }
     assert_eq!(Root::read(&w, h).unwrap().height, 2);
@@ -179,9 +167,9 @@ fn set_is_one_logged_store() {
 #[test]
 fn random_inserts_and_removals_keep_the_space_bounded() {
     let (mut w, h) = fresh();
-    let (mut rng, mut model) = (Rng(99), Vec::new());
+    let (mut rng, mut model) = (fastrand::Rng::with_seed(99), Vec::new());
     for i in 0..100_000 {
-        let at = rng.below(model.len() as u64 + 1);
+        let at = rng.u64(..model.len() as u64 + 1);
         insert(&mut w, h, at, word(i)).unwrap();
         model.insert(at as usize, word(i));
         if i % 16 == 0 {
@@ -191,7 +179,7 @@ fn random_inserts_and_removals_keep_the_space_bounded() {
     w.commit().unwrap();
     assert_same(&w, h, &model);
     while !model.is_empty() {
-        let at = rng.below(model.len() as u64);
+        let at = rng.u64(..model.len() as u64);
         assert_eq!(remove(&mut w, h, at).unwrap(), model.remove(at as usize));
         if model.len() % 5000 == 0 {
             w.commit().unwrap();
@@ -312,9 +300,9 @@ fn removal_works_on_a_full_disk() {
     extend(&mut w, h, &(0..20_000).map(word).collect::<Vec<_>>()).unwrap();
     w.commit().unwrap();
     w.mem.pages_left = 0;
-    let mut rng = Rng(5);
+    let mut rng = fastrand::Rng::with_seed(5);
     for left in (0..20_000).rev() {
-        remove(&mut w, h, rng.below(left + 1)).unwrap();
+        remove(&mut w, h, rng.u64(..left + 1)).unwrap();
     }
     check(&w, h).unwrap();
 }
@@ -335,16 +323,16 @@ fn speed() {
         println!("{what}: {} ns", start.elapsed().as_nanos() as u64 / n);
         w.commit().unwrap();
     };
-    let mut rng = Rng(3);
+    let mut rng = fastrand::Rng::with_seed(3);
     time("append", N, &mut w, &mut |w, i| {
         insert(w, h, i, word(i)).unwrap();
         w.commit().unwrap();
     });
     time("get, random of 1e6", N, &mut w, &mut |w, _| {
-        std::hint::black_box(get(w, h, rng.below(N)).unwrap());
+        std::hint::black_box(get(w, h, rng.u64(..N)).unwrap());
     });
     time("set, random of 1e6", N, &mut w, &mut |w, _| {
-        set(w, h, rng.below(N), Word::NONE).unwrap();
+        set(w, h, rng.u64(..N), Word::NONE).unwrap();
         w.commit().unwrap();
     });
     time("scan 1e6, an item", 1, &mut w, &mut |w, _| {
@@ -360,12 +348,12 @@ fn speed() {
     });
     time("insert anywhere in 1e6", 200_000, &mut w, &mut |w, _| {
         let n = len(w, h).unwrap();
-        insert(w, h, rng.below(n), Word::TRUE).unwrap();
+        insert(w, h, rng.u64(..n), Word::TRUE).unwrap();
         w.commit().unwrap();
     });
     time("remove anywhere of 1e6", 200_000, &mut w, &mut |w, _| {
         let n = len(w, h).unwrap();
-        remove(w, h, rng.below(n)).unwrap();
+        remove(w, h, rng.u64(..n)).unwrap();
         w.commit().unwrap();
     });
     time("queue step at 1e6", N, &mut w, &mut |w, i| {

@@ -40,7 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn apply(w: &mut HeapMem, h: Addr, model: &mut Vec<Word>, next: &mut u64, op: &Op) {
-    let mut rng = Rng(*next + 1);
+    let mut rng = fastrand::Rng::with_seed(*next + 1);
     let mut fresh = || {
         *next += 1;
         word(*next)
@@ -59,7 +59,7 @@ fn apply(w: &mut HeapMem, h: Addr, model: &mut Vec<Word>, next: &mut u64, op: &O
                 let at = match i % 3 {
                     0 => i % (n + 1),
                     1 => (i % (n + 1)).saturating_add(j).min(n),
-                    _ => rng.below(n + 1),
+                    _ => rng.u64(..n + 1),
                 };
                 let v = fresh();
                 insert(w, h, at, v).unwrap();
@@ -84,7 +84,7 @@ fn apply(w: &mut HeapMem, h: Addr, model: &mut Vec<Word>, next: &mut u64, op: &O
         Op::RemoveBurst(i, k) => {
             for _ in 0..u64::from(k).min(n) {
                 let n = model.len() as u64;
-                let at = if i % 2 == 0 { i % n } else { rng.below(n) };
+                let at = if i % 2 == 0 { i % n } else { rng.u64(..n) };
                 assert_eq!(remove(w, h, at).unwrap(), model.remove(at as usize));
             }
         }
