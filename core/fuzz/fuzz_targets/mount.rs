@@ -28,7 +28,7 @@ const MOST: usize = 3000;
 const DEPTH: usize = 50;
 const CTX: Ctx = Ctx {
     tid: 0,
-    patient: true,
+    may_wait: true,
 };
 
 fuzz_target!(|data: &[u8]| {

@@ -29,7 +29,7 @@ pub(crate) struct Ctx {
     /// The thread that asks (0: unknown).
     pub(crate) tid: u32,
     /// False on a thread that must not wait.
-    pub(crate) patient: bool,
+    pub(crate) may_wait: bool,
 }
 
 /// Takes a mutex; a panic elsewhere (answered with EIO) leaves its data usable.

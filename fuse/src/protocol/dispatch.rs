@@ -74,7 +74,7 @@ impl Adapter {
         answer: impl FnOnce(FsResult<T>) + Send + 'static,
     ) {
         let tid = req.pid();
-        let first = guarded(|| op(&self.mounted, &Ctx { tid, patient: false }));
+        let first = guarded(|| op(&self.mounted, &Ctx { tid, may_wait: false }));
         if !matches!(first, Err(FsError::Blocked)) {
             drop(op);
             return answer(first);
@@ -85,7 +85,7 @@ impl Adapter {
         }
         let (mounted, waiting) = (self.mounted.clone(), self.waiting.clone());
         let body = move || {
-            let result = guarded(|| op(&mounted, &Ctx { tid, patient: true }));
+            let result = guarded(|| op(&mounted, &Ctx { tid, may_wait: true }));
             drop(op);
             answer(result);
             waiting.fetch_sub(1, Ordering::Relaxed);
@@ -106,7 +106,7 @@ impl Adapter {
         answer: impl FnOnce(FsResult<T>) + Send + 'static,
     ) {
         let tid = req.pid();
-        match guarded(|| op(&self.mounted, &Ctx { tid, patient: false }, data)) {
+        match guarded(|| op(&self.mounted, &Ctx { tid, may_wait: false }, data)) {
             Err(FsError::Blocked) => {
                 let data = data.to_vec();
                 self.run(req, move |m, ctx| op(m, ctx, &data), answer);

@@ -2,7 +2,7 @@
 //!
 //! 1. The upper bits of an inode number say which filesystem a request is for: 0 the store's, else a view's.
 //! 2. Nothing in a view can be changed: EROFS. `mkdir` among the snapshots takes one, `rmdir` drops one.
-//! 3. Files and directories that are open in a view are counted (`Entered::keep`), so that it stays open.
+//! 3. Files and directories that are open in a view are counted (`Entered::retain_view`), so that it stays open.
 
 use super::snapshots::{Entered, Views, likely_root};
 use crate::fs::context::Ctx;
@@ -83,7 +83,7 @@ impl Mounted {
         if ino != self.snapshots {
             return self.at(ctx, ino)?.readdir(ctx, ino, from, plus, line);
         }
-        if !ctx.patient {
+        if !ctx.may_wait {
             return Err(FsError::Blocked);
         }
         let all = self.live.store().snapshots()?;
@@ -113,7 +113,7 @@ impl Mounted {
         if parent != self.snapshots {
             return self.to_change(ctx, parent)?.mkdir(ctx, parent, name, mode);
         }
-        if !ctx.patient {
+        if !ctx.may_wait {
             return Err(FsError::Blocked);
         }
         if name.len() > NAME_MAX {
@@ -134,7 +134,7 @@ impl Mounted {
         if parent != self.snapshots {
             return self.to_change(ctx, parent)?.rmdir(ctx, parent, name);
         }
-        if !ctx.patient {
+        if !ctx.may_wait {
             return Err(FsError::Blocked);
         }
         let name = std::str::from_utf8(name).map_err(|_| FsError::Errno(libc::ENOENT))?;
@@ -149,7 +149,7 @@ impl Mounted {
         }
         let fs = self.at(ctx, ino)?;
         let fh = fs.open(ctx, ino, flags)?;
-        fs.keep();
+        fs.retain_view();
         Ok(fh)
     }
 
@@ -158,7 +158,7 @@ impl Mounted {
         let fs = self.at(ctx, ino)?;
         let done = fs.release(ctx, fh);
         if !matches!(done, Err(FsError::Blocked)) {
-            fs.let_go();
+            fs.release_view();
         }
         done
     }
@@ -167,13 +167,13 @@ impl Mounted {
     pub(crate) fn opendir(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
         let fs = self.at(ctx, ino)?;
         fs.opendir(ctx, ino)?;
-        fs.keep();
+        fs.retain_view();
         Ok(())
     }
 
     /// Request: a directory was closed.
     pub(crate) fn releasedir(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
-        self.at(ctx, ino)?.let_go();
+        self.at(ctx, ino)?.release_view();
         Ok(())
     }
 

@@ -74,7 +74,7 @@ impl Deref for Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.let_go();
+        self.release_view();
     }
 }
 
@@ -85,14 +85,14 @@ impl Entered {
     }
 
     /// Something of it is open from now on.
-    pub(crate) fn keep(&self) {
+    pub(crate) fn retain_view(&self) {
         if let Some(view) = &self.view {
             lock(&view.gate).users += 1;
         }
     }
 
     /// That is closed again.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release_view(&self) {
         if let Some(view) = &self.view {
             let mut gate = lock(&view.gate);
             gate.users = gate.users.saturating_sub(1);
@@ -104,7 +104,7 @@ impl Entered {
 impl View {
     /// The gate, waiting for it only if the request may.
     fn gate(&self, ctx: &Ctx) -> FsResult<MutexGuard<'_, Gate>> {
-        if ctx.patient {
+        if ctx.may_wait {
             return Ok(lock(&self.gate));
         }
         self.try_gate().ok_or(FsError::Blocked)
@@ -167,7 +167,7 @@ impl Views {
             return errno(libc::ESTALE);
         }
         if !gate.open {
-            if !ctx.patient {
+            if !ctx.may_wait {
                 return Err(FsError::Blocked);
             }
             match self.open_view(&view) {
@@ -256,7 +256,7 @@ impl Views {
                 return self.enter(ctx, view);
             }
         }
-        if !ctx.patient {
+        if !ctx.may_wait {
             return Err(FsError::Blocked);
         }
         let all = self.live.store().snapshots()?;

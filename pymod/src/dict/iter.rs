@@ -13,7 +13,7 @@ use crate::proxies::dict::Dict;
 use crate::proxies::found::{Found, find};
 use crate::python::scalars;
 use crate::values::contents::Part;
-use crate::values::large::settle;
+use crate::values::large::read_whole;
 
 /// The iterator over a Dict or one of its views.
 #[pyclass(frozen, module = "persist")]
@@ -72,7 +72,7 @@ impl DictIter {
                 r.next(proxy.obj, from)?
             };
             let Some(entry) = next else { return Ok(Step::End) };
-            let key = settle(r, entry.key)?;
+            let key = read_whole(r, entry.key)?;
             let (value, found) = match entry.value {
                 _ if part == Part::Key => (Value::None, None),
                 Value::Obj(obj) => (Value::None, Some(find(&proxy.shared, r, obj)?)),

@@ -20,7 +20,7 @@ use crate::proxies::dict::Dict;
 use crate::python::ffi;
 use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
-use crate::values::large::settle;
+use crate::values::large::read_whole;
 
 /// KeyError as dict raises it.
 #[cold]
@@ -196,7 +196,7 @@ impl Dict {
         let obj = self.proxy.obj;
         let mut batch = self.proxy.shared.take(py, |w, out| {
             if let Some(entry) = w.prev(obj, u64::MAX)? {
-                let key = settle(w, entry.key)?;
+                let key = read_whole(w, entry.key)?;
                 out.push(w, key.clone())?;
                 out.push(w, entry.value)?;
                 w.remove(obj, &key.as_key()?)?;

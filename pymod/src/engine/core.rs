@@ -24,7 +24,7 @@ pub(crate) struct Core {
     pub(crate) newborn: Newborn,
     /// Blocks of transactions and levels of locks that were not left yet: while there are any, operations say as which
     /// task they are done.
-    pub(crate) heed: AtomicUsize,
+    pub(crate) open_scopes: AtomicUsize,
     /// Tasks of this process that wait without blocking their thread (`persist._aio`), once there were any.
     waiters: PyOnceLock<Py<PyAny>>,
 }
@@ -39,7 +39,7 @@ impl Core {
             handles: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             newborn: Newborn::default(),
-            heed: AtomicUsize::new(0),
+            open_scopes: AtomicUsize::new(0),
             waiters: PyOnceLock::new(),
         })
     }

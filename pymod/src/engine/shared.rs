@@ -51,15 +51,15 @@ impl Shared {
 
     /// Says as which task of its thread the caller acts, where that matters.
     #[inline(always)]
-    pub(crate) fn tell(&self, py: Python<'_>) {
-        if self.core.heed.load(Ordering::Relaxed) != 0 {
-            tasks::tell(py);
+    pub(crate) fn set_task_if_needed(&self, py: Python<'_>) {
+        if self.core.open_scopes.load(Ordering::Relaxed) != 0 {
+            tasks::set_running(py);
         }
     }
 
     /// The same before something that has an owner begins.
-    pub(crate) fn tell_always(&self, py: Python<'_>) {
-        tasks::tell(py);
+    pub(crate) fn set_task(&self, py: Python<'_>) {
+        tasks::set_running(py);
     }
 
     /// A transaction of this process has ended, or a lock was released: tasks that wait may look again.
@@ -103,10 +103,10 @@ impl Shared {
         py: Python<'_>,
         mut f: impl FnMut(&Reader<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
-        self.tell(py);
+        self.set_task_if_needed(py);
         match self.store.read(&mut Wait::never(), &mut f) {
             Ok(found) => Ok(found),
-            Err(e) => self.again(py, e, |wait| self.store.read(wait, &mut f)),
+            Err(e) => self.retry(py, e, |wait| self.store.read(wait, &mut f)),
         }
     }
 
@@ -120,14 +120,14 @@ impl Shared {
         if self.read_only {
             return Err(error::to_py(py, Error::ReadOnly));
         }
-        self.tell(py);
+        self.set_task_if_needed(py);
         // An error of these means that nothing was changed: only then it may be tried again.
         let done = match self
             .store
             .write_unsettled(Actor::Thread, &mut Wait::never(), &mut f)
         {
             Ok(done) => done,
-            Err(e) => self.again(py, e, |wait| {
+            Err(e) => self.retry(py, e, |wait| {
                 self.store.write_unsettled(Actor::Thread, wait, &mut f)
             })?,
         };
@@ -146,17 +146,17 @@ impl Shared {
 
     /// What follows when the first try did not succeed.
     #[cold]
-    pub(crate) fn again<R: Send>(
+    pub(crate) fn retry<R: Send>(
         &self,
         py: Python<'_>,
         e: Error,
         f: impl FnMut(&mut Wait<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
-        self.again_or_undo(py, e, Some(self.timeout()), f, || Ok(()))
+        self.retry_or_undo(py, e, Some(self.timeout()), f, || Ok(()))
     }
 
     /// The same with a bound of the caller's; as `wait_or_undo`. A greenlet of gevent lets the others run.
-    pub(crate) fn again_or_undo<R: Send>(
+    pub(crate) fn retry_or_undo<R: Send>(
         &self,
         py: Python<'_>,
         e: Error,
@@ -183,7 +183,7 @@ impl Shared {
         let mut last = e;
         while deadline.is_none_or(|end| Instant::now() < end) {
             pause.pause(py)?;
-            self.tell_always(py);
+            self.set_task(py);
             match f(&mut Wait::never()) {
                 Err(e) if waits(&e) => last = e,
                 Err(e) => return Err(self.fail(py, e)),
@@ -247,7 +247,7 @@ impl Shared {
         py: Python<'_>,
         f: impl FnOnce() -> Result<R> + Send,
     ) -> PyResult<R> {
-        self.tell_always(py);
+        self.set_task(py);
         let (result, raised) = py.detach(|| {
             let raised = Arc::new(Mutex::new(None));
             let note = Arc::clone(&raised);

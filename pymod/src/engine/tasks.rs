@@ -64,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Says to the engine which task the calling thread is running.
 #[inline]
-pub(crate) fn tell(py: Python<'_>) {
+pub(crate) fn set_running(py: Python<'_>) {
     // What cannot be told is no task: a framework that is being imported, or taken down.
     set_task(current(py).unwrap_or(0));
 }

@@ -5,7 +5,7 @@
 //!    are borrowed (`Plan`); then one write section builds everything, without Python.
 //! 2. The new value is put into its place before it is filled, so that the container that was
 //!    given it, and no cycle inside it, becomes its home.
-//! 3. While an `Object` is gathered and stored, its attributes cannot be set (`object::Busy`).
+//! 3. While an `Object` is gathered and stored, its attributes cannot be set (`object::BeingStored`).
 
 use persist_core::store::{In, Kind, Obj, Result, Writer};
 use pyo3::exceptions::PyTypeError;
@@ -18,7 +18,7 @@ use super::plan::{Built, Part, Plan, PlanNode};
 use crate::engine::shared::Shared;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
-use crate::proxies::object::{self, Busy, Object};
+use crate::proxies::object::{self, BeingStored, Object};
 use crate::proxies::proxy::Proxy;
 use crate::python::scalars::{Scalar, bad_value};
 use crate::values::contents;
@@ -95,7 +95,7 @@ struct Node<'py> {
     kind: Kind,
     class: String,
     source: Bound<'py, PyAny>,
-    busy: Option<Busy<'py>>,
+    busy: Option<BeingStored<'py>>,
     entries: Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>,
 }
 
@@ -251,7 +251,7 @@ impl<'py> Gather<'py> {
             node.kind = Kind::Object;
             node.class = object::class_to_store(o)?;
             if o.get().living(self.py)?.is_none() {
-                node.busy = Some(Busy::begin(o)?);
+                node.busy = Some(BeingStored::begin(o)?);
             }
         }
         self.nodes.push(node);

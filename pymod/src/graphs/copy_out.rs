@@ -15,7 +15,7 @@ use crate::proxies::list::List;
 use crate::proxies::object::Object;
 use crate::proxies::proxy::Proxy;
 use crate::python::{error, ffi, scalars};
-use crate::values::large::settle;
+use crate::values::large::read_whole;
 
 struct Node {
     obj: Obj,
@@ -79,7 +79,7 @@ fn contents(r: &Reader<'_>, node: &Node) -> Result<Vec<Value>> {
             found.push(entry.value);
         }
     }
-    found.into_iter().map(|value| settle(r, value)).collect()
+    found.into_iter().map(|value| read_whole(r, value)).collect()
 }
 
 /// The copy of a container. `attributes`: of an object, its attributes as a dict.

@@ -13,7 +13,7 @@ use crate::graphs::copy_in::{Arg, Gather};
 use crate::proxies::list::List;
 use crate::python::indices::Span;
 use crate::python::scalars::same;
-use crate::values::large::settle;
+use crate::values::large::read_whole;
 
 /// Items read in one section by a search.
 const CHUNK: usize = 256;
@@ -30,7 +30,7 @@ pub(crate) fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Result<bool> {
     match (item, arg) {
         (Some(Value::Obj(there)), Arg::Obj(obj)) => Ok(there == *obj),
-        (Some(item), Arg::Scalar(scalar)) => Ok(same(&settle(r, item)?, scalar)),
+        (Some(item), Arg::Scalar(scalar)) => Ok(same(&read_whole(r, item)?, scalar)),
         _ => Ok(false),
     }
 }

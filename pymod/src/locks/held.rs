@@ -90,7 +90,7 @@ impl Held {
 
     /// Note a level that the running task has just got.
     fn note(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.core.heed.fetch_add(1, Ordering::Relaxed);
+        self.shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
         let handle = self.handle(py)?;
         tasks::note_lock(&self.shared.core, handle.owner());
         let level = Level::noted(&self.shared, handle, self.terms.mode);
@@ -100,7 +100,7 @@ impl Held {
 
     fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<()> {
         let (shared, terms) = (&self.shared, &self.terms);
-        shared.tell_always(py);
+        shared.set_task(py);
         shared.read(py, |r| r.kind(terms.obj))?; // what is gone cannot be locked
         let store = &shared.store;
         match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
@@ -108,7 +108,7 @@ impl Held {
             Err(e @ (Error::WouldBlock { .. } | Error::Timeout { .. }))
                 if terms.timeout != Some(Duration::ZERO) =>
             {
-                shared.again_or_undo(
+                shared.retry_or_undo(
                     py,
                     e,
                     terms.timeout,
@@ -191,7 +191,7 @@ impl Held {
             return Ok(());
         }
         // By any task of the thread: an asynchronous generator may be closed by another.
-        self.shared.tell_always(py);
+        self.shared.set_task(py);
         if !self.handle(py)?.same_thread(&level.handle) {
             return Err(fail(Error::NotLocked {
                 what: "a lock that another thread took".to_owned(),

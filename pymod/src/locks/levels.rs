@@ -124,7 +124,7 @@ impl Level {
         };
         drop(ended);
         if done.is_ok() {
-            self.shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+            self.shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);
         }
         done
     }

@@ -83,7 +83,7 @@ impl LockRequest {
     /// Return the lock if it is granted, else None. The first call puts the request into the queue.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Held>> {
         let store = &self.shared;
-        store.tell_always(py);
+        store.set_task(py);
         let mut pending = self.pending();
         if let Some(there) = &*pending {
             let got = store.store.lock_poll(there).map_err(|e| store.fail(py, e))?;
@@ -115,7 +115,7 @@ impl LockRequest {
     /// Give the request up; return the lock if it was granted at that moment.
     fn cancel(&self, py: Python<'_>) -> PyResult<Option<Held>> {
         let store = &self.shared;
-        store.tell_always(py);
+        store.set_task(py);
         let Some(there) = self.pending().take() else {
             return Ok(None);
         };

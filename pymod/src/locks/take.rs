@@ -93,13 +93,13 @@ pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyRes
         key: scalar.as_ref().map(Scalar::key),
     };
     let (shared, store) = (&proxy.shared, &proxy.shared.store);
-    shared.tell_always(py);
+    shared.set_task(py);
     let handle = store
         .lock_handle(Actor::Thread, target)
         .and_then(|handle| store.unlock(Actor::Thread, target).map(|()| handle))
         .map_err(|e| shared.fail(py, e))?;
     if levels::unlocked(shared, &handle) {
-        shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+        shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);
     }
     shared.wake_tasks(py);
     Ok(())

@@ -35,19 +35,19 @@ pub(crate) struct Link {
 }
 
 /// Keeps the attributes of a transient instance as they are while it is being stored.
-pub(crate) struct Busy<'py>(Bound<'py, Object>);
+pub(crate) struct BeingStored<'py>(Bound<'py, Object>);
 
-impl<'py> Busy<'py> {
+impl<'py> BeingStored<'py> {
     /// Fails if the instance is being stored already (by another thread).
-    pub(crate) fn begin(object: &Bound<'py, Object>) -> PyResult<Busy<'py>> {
+    pub(crate) fn begin(object: &Bound<'py, Object>) -> PyResult<BeingStored<'py>> {
         if object.get().busy.swap(true, Ordering::AcqRel) {
             return Err(PyRuntimeError::new_err("another thread is storing this object"));
         }
-        Ok(Busy(object.clone()))
+        Ok(BeingStored(object.clone()))
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for BeingStored<'_> {
     fn drop(&mut self) {
         self.0.get().busy.store(false, Ordering::Release);
     }

@@ -1,7 +1,7 @@
 //! `persist.open` and `Store`.
 //!
 //! 1. All handles of one file in this process share one engine handle (`registry`).
-//! 2. What a handle does as the running task (`Shared::tell`) is said before it: transactions and locks have owners.
+//! 2. What a handle does as the running task (`Shared::set_task`) is said before it: transactions and locks have owners.
 
 use persist_core::store::{Durability, Error, Options};
 use pyo3::exceptions::PyValueError;
@@ -201,7 +201,7 @@ impl Handle {
     #[getter]
     fn in_transaction(&self, py: Python<'_>) -> PyResult<bool> {
         let shared = self.shared()?;
-        shared.tell(py);
+        shared.set_task_if_needed(py);
         Ok(shared.store.in_transaction())
     }
 
@@ -261,7 +261,7 @@ impl Handle {
     fn at(&self, py: Python<'_>, name: &str) -> PyResult<Handle> {
         let shared = self.shared()?;
         let (store, timeout) = (&shared.store, shared.timeout());
-        shared.tell_always(py);
+        shared.set_task(py);
         let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
         let opened = opened.map_err(|e| error::to_py(py, e))?;
         Ok(Handle {
@@ -286,7 +286,7 @@ impl Handle {
     /// loss, or None.
     fn stat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = self.shared()?;
-        shared.tell_always(py);
+        shared.set_task(py);
         let stat = shared.store.stat().map_err(|e| shared.fail(py, e))?;
         let figures = PyDict::new(py);
         for (name, value) in [
@@ -311,7 +311,7 @@ impl Handle {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.shared.tell_always(py);
+        self.shared.set_task(py);
         py.detach(|| self.shared.core.release())
             .map_err(|e| self.shared.fail(py, e))
     }

@@ -29,10 +29,10 @@ struct Begun {
 /// Begins a block, and waits for transactions of others.
 fn begin(py: Python<'_>, shared: &Shared) -> PyResult<Begun> {
     shared.check_writable(py)?;
-    shared.tell_always(py);
+    shared.set_task(py);
     let begun = match shared.store.begin(&mut Wait::never()) {
         // The calling thread keeps its identity while it waits without the interpreter.
-        Err(e) => shared.again_or_undo(
+        Err(e) => shared.retry_or_undo(
             py,
             e,
             Some(shared.timeout()),
@@ -45,7 +45,7 @@ fn begin(py: Python<'_>, shared: &Shared) -> PyResult<Begun> {
 }
 
 fn note(shared: &Shared, block: Block) -> Begun {
-    shared.core.heed.fetch_add(1, Ordering::Relaxed);
+    shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
     if shared.store.level_of(block) == Some(0) {
         // Those of a transaction that died stay what they are: transient again.
         shared.core.newborn.take(0);
@@ -58,7 +58,7 @@ fn note(shared: &Shared, block: Block) -> Begun {
 
 /// Ends a block.
 fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<()> {
-    shared.tell_always(py);
+    shared.set_task(py);
     let level = shared.store.level_of(begun.block);
     // Before the latch goes: the next transaction has the list then.
     let born = match (level, commit) {
@@ -67,7 +67,7 @@ fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<
         _ => Vec::new(),
     };
     let done = py.detach(|| shared.store.end_unsettled(begun.block, commit));
-    shared.core.heed.fetch_sub(1, Ordering::Relaxed);
+    shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);
     if commit && done.is_ok() {
         settle_newborn(py, born);
     }
@@ -87,7 +87,7 @@ pub(crate) fn run<'py>(
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = f.py();
-    shared.tell_always(py);
+    shared.set_task(py);
     let inner = shared.store.in_transaction();
     let (started, mut pause) = (Instant::now(), Duration::from_micros(200));
     loop {
@@ -178,7 +178,7 @@ impl Transaction {
     /// Whether the running task is inside a transaction already.
     #[getter]
     fn _inside(&self, py: Python<'_>) -> bool {
-        self.shared.tell_always(py);
+        self.shared.set_task(py);
         self.shared.store.in_transaction()
     }
 
@@ -195,7 +195,7 @@ impl Transaction {
     fn _try_enter(&self, py: Python<'_>) -> PyResult<bool> {
         let shared = &self.shared;
         shared.check_writable(py)?;
-        shared.tell_always(py);
+        shared.set_task(py);
         match shared.store.begin(&mut Wait::never()) {
             Ok(block) => {
                 self.begun().push(note(shared, block));

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::large::settle;
+use super::large::read_whole;
 use crate::engine::shared::Shared;
 use crate::proxies::found::{Found, find};
 use crate::python::{error, scalars};
@@ -55,7 +55,7 @@ impl Batch {
                 self.found.push_back(found);
                 self.values.push_back(value);
             }
-            Value::Large(_) if self.whole => self.values.push_back(settle(r, value)?),
+            Value::Large(_) if self.whole => self.values.push_back(read_whole(r, value)?),
             value => self.values.push_back(value),
         }
         Ok(())

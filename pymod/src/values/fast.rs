@@ -6,7 +6,7 @@ use persist_core::store::{Key, Known, Member, Obj, Reader, Value, Word};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-use super::fetch::{Got, small, take_long};
+use super::fetch::{Copied, small, copy_out};
 use crate::engine::shared::Shared;
 use crate::python::scalars;
 
@@ -29,8 +29,8 @@ impl Shared {
         obj: Obj,
         key: &[u8],
     ) -> PyResult<Fast<'py>> {
-        self.tell(py);
-        let long = |r: &Reader<'_>, word| self.take_longer(r, word);
+        self.set_task_if_needed(py);
+        let long = |r: &Reader<'_>, word| self.copy_out_word(r, word);
         self.found(py, self.store.fast_get(obj, Member::Key(Key::Str(key)), long))
     }
 
@@ -43,8 +43,8 @@ impl Shared {
         key: &[u8],
         known: &Known,
     ) -> PyResult<Fast<'py>> {
-        self.tell(py);
-        let long = |r: &Reader<'_>, word| self.take_longer(r, word);
+        self.set_task_if_needed(py);
+        let long = |r: &Reader<'_>, word| self.copy_out_word(r, word);
         let told = self
             .store
             .fast_get(obj, Member::Attribute(Key::Str(key), known), long);
@@ -59,8 +59,8 @@ impl Shared {
         obj: Obj,
         index: i64,
     ) -> PyResult<Fast<'py>> {
-        self.tell(py);
-        let long = |r: &Reader<'_>, word| self.take_longer(r, word);
+        self.set_task_if_needed(py);
+        let long = |r: &Reader<'_>, word| self.copy_out_word(r, word);
         self.found(py, self.store.fast_get(obj, Member::Item(index), long))
     }
 
@@ -69,10 +69,10 @@ impl Shared {
     fn found<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
-        told: std::result::Result<Word, Got>,
+        told: std::result::Result<Word, Copied>,
     ) -> PyResult<Fast<'py>> {
         match told {
-            Err(got) => self.give(py, got).map(Fast::Value),
+            Err(got) => self.to_object(py, got).map(Fast::Value),
             Ok(Word::EMPTY) => Ok(Fast::Unknown),
             Ok(Word::REMOVED) => Ok(Fast::Missing),
             Ok(word) => Ok(small(py, word.as_short())?.map_or(Fast::Unknown, Fast::Value)),
@@ -80,9 +80,9 @@ impl Shared {
     }
 
     #[inline]
-    fn take_longer(&self, r: &Reader<'_>, word: Word) -> Option<Got> {
-        match take_long(self, r, word) {
-            Ok(Got::Value(Value::Large(_))) | Err(_) => None,
+    fn copy_out_word(&self, r: &Reader<'_>, word: Word) -> Option<Copied> {
+        match copy_out(self, r, word) {
+            Ok(Copied::Value(Value::Large(_))) | Err(_) => None,
             Ok(got) => Some(got),
         }
     }
@@ -90,7 +90,7 @@ impl Shared {
     /// Return whether there is an entry, if the fast path can tell.
     #[inline]
     pub(crate) fn fast_contains(&self, py: Python<'_>, obj: Obj, key: &[u8]) -> Option<bool> {
-        self.tell(py);
+        self.set_task_if_needed(py);
         match self
             .store
             .fast_get(obj, Member::Key(Key::Str(key)), |_, _| Some(()))

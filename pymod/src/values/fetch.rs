@@ -14,10 +14,10 @@ use crate::python::scalars;
 const PATIENCE: usize = 3;
 
 #[inline(never)]
-pub(crate) fn take_long(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Got> {
+pub(crate) fn copy_out(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Copied> {
     Ok(match r.value(word)? {
-        Value::Obj(obj) => Got::Container(find(shared, r, obj)?),
-        value => Got::Value(value),
+        Value::Obj(obj) => Copied::Container(find(shared, r, obj)?),
+        value => Copied::Value(value),
     })
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound
 }
 
 /// A value found in a section that is more than a word.
-pub(crate) enum Got {
+pub(crate) enum Copied {
     Value(Value),
     Container(Found),
 }
@@ -43,10 +43,14 @@ pub(crate) enum Got {
 impl Shared {
     /// The Python object of what was taken out; `Large` is not for here.
     #[inline(never)]
-    pub(crate) fn give<'py>(self: &Arc<Self>, py: Python<'py>, got: Got) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn to_object<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        got: Copied,
+    ) -> PyResult<Bound<'py, PyAny>> {
         match got {
-            Got::Value(value) => scalars::to_python(py, &value),
-            Got::Container(found) => self.wrap(py, found),
+            Copied::Value(value) => scalars::to_python(py, &value),
+            Copied::Container(found) => self.wrap(py, found),
         }
     }
 
@@ -73,7 +77,7 @@ impl Shared {
             None => Ok(None),
             Some(word) => match word.as_short() {
                 Short::Long => {
-                    long = Some(take_long(self, r, word)?);
+                    long = Some(copy_out(self, r, word)?);
                     Ok(Some(Short::Long))
                 }
                 short => Ok(Some(short)),
@@ -82,23 +86,23 @@ impl Shared {
         match short {
             None => Ok(None),
             Some(short) => match small(py, short)? {
-                None => self.give_long(py, long, f),
+                None => self.to_object_slow(py, long, f),
                 value => Ok(value),
             },
         }
     }
 
     #[inline(never)]
-    fn give_long<'py>(
+    fn to_object_slow<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
-        long: Option<Got>,
+        long: Option<Copied>,
         f: impl FnMut(&Reader<'_>) -> Result<Option<Word>> + Send,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match long {
             None => Ok(None),
-            Some(Got::Value(Value::Large(large))) => self.fetch_large(py, large, f),
-            Some(got) => self.give(py, got).map(Some),
+            Some(Copied::Value(Value::Large(large))) => self.fetch_large(py, large, f),
+            Some(got) => self.to_object(py, got).map(Some),
         }
     }
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use crate::engine::shared::Shared;
 
 /// A large value, whole, inside a section.
-pub(crate) fn settle(r: &Reader<'_>, value: Value) -> Result<Value> {
+pub(crate) fn read_whole(r: &Reader<'_>, value: Value) -> Result<Value> {
     let Value::Large(large) = value else {
         return Ok(value);
     };

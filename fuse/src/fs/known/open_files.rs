@@ -76,7 +76,7 @@ pub(crate) struct OpenFiles {
 impl OpenFile {
     /// The state, waiting for it only if the request may.
     pub(crate) fn state(&self, ctx: &Ctx) -> FsResult<MutexGuard<'_, State>> {
-        if ctx.patient {
+        if ctx.may_wait {
             return Ok(lock(&self.state));
         }
         match self.state.try_lock() {

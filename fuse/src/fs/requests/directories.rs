@@ -282,7 +282,7 @@ impl Fs {
             lock(&self.metadata).at(Mark::Dir(obj.id)).mode = Some(mode);
         }
         let ctx = &Ctx {
-            patient: true,
+            may_wait: true,
             ..*ctx
         };
         self.entry_appeared(ctx, dir, name);

@@ -24,7 +24,7 @@ impl Fs {
         self.finish_links(
             &Ctx {
                 tid: 0,
-                patient: false,
+                may_wait: false,
             },
             None,
         );
@@ -50,7 +50,7 @@ impl Fs {
     pub(crate) fn shutdown(&self) {
         let ctx = Ctx {
             tid: 0,
-            patient: true,
+            may_wait: true,
         };
         for handle in self.open_files.drain() {
             if let Err(e) = self.commit_handle(&ctx, &handle) {

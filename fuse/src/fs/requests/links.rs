@@ -126,7 +126,7 @@ impl Fs {
             }
         })?;
         let ctx = &Ctx {
-            patient: true,
+            may_wait: true,
             ..*ctx
         };
         if let Some(waits) = waits {

@@ -87,7 +87,7 @@ impl Fs {
         let (was, will) = (strongest(&ranges), strongest(&after));
         if was != will {
             let mut signal = || processes::has_signal(ctx.tid);
-            let timeout = if ask.sleep && ctx.patient {
+            let timeout = if ask.sleep && ctx.may_wait {
                 None
             } else {
                 Some(Duration::ZERO)
@@ -104,7 +104,7 @@ impl Fs {
             );
             match set {
                 Ok(()) => {}
-                Err(e) if would_wait(&e) && ask.sleep && !ctx.patient => return Err(FsError::Blocked),
+                Err(e) if would_wait(&e) && ask.sleep && !ctx.may_wait => return Err(FsError::Blocked),
                 Err(e) if would_wait(&e) => return Err(FsError::Errno(libc::EAGAIN)),
                 // What it locked is gone, and the lock with it.
                 Err(persist_core::Error::Gone(_)) if will.is_none() => {}

@@ -127,7 +127,7 @@ impl Fs {
         };
         // Made already: from here on the request must not be run again.
         let ctx = &Ctx {
-            patient: ctx.patient || made.is_some(),
+            may_wait: ctx.may_wait || made.is_some(),
             ..*ctx
         };
         let found = self.find(ctx, dir, name)?;
@@ -167,7 +167,7 @@ impl Fs {
         let dir = self.dir(parent)?;
         self.make(ctx, dir, name, mode)?;
         let ctx = &Ctx {
-            patient: true,
+            may_wait: true,
             ..*ctx
         };
         Ok(self.enter(self.find(ctx, dir, name)?))

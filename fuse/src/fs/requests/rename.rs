@@ -77,7 +77,7 @@ impl Fs {
         done?;
         self.entry_appeared(
             &Ctx {
-                patient: true,
+                may_wait: true,
                 ..*ctx
             },
             to.dir,
@@ -354,7 +354,7 @@ impl Fs {
         } else if !temporary || matches!(side.content, Content::Link { .. }) {
             self.finish_link(
                 &Ctx {
-                    patient: true,
+                    may_wait: true,
                     ..*ctx
                 },
                 id,

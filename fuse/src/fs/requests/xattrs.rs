@@ -298,7 +298,7 @@ impl Fs {
             Ok(waiting)
         })?;
         let ctx = &Ctx {
-            patient: true,
+            may_wait: true,
             ..*ctx
         };
         for (id, serial) in serials {

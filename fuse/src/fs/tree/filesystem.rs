@@ -1,6 +1,6 @@
 //! The filesystem: a store, what is known besides it, and sections that wait as a request may.
 //!
-//! 1. A request that would wait gives `FsError::Blocked` on a context that is not patient, and has
+//! 1. A request that would wait gives `FsError::Blocked` on a context that is not may_wait, and has
 //!    then changed nothing that running it again would not change in the same way.
 
 use super::durability;
@@ -121,7 +121,7 @@ impl Fs {
     pub(crate) fn read<R>(&self, ctx: &Ctx, mut f: impl FnMut(&Reader<'_>) -> FsResult<R>) -> FsResult<R> {
         let mut refused = None;
         let mut signal = || processes::has_signal(ctx.tid);
-        let timeout = if ctx.patient { READ_WAIT } else { Duration::ZERO };
+        let timeout = if ctx.may_wait { READ_WAIT } else { Duration::ZERO };
         let mut wait = Wait {
             timeout: Some(timeout),
             interrupted: Some(&mut signal),
@@ -143,7 +143,7 @@ impl Fs {
         let mut refused = None;
         let mut applied: Vec<Renumber> = Vec::new();
         let mut signal = || processes::has_signal(ctx.tid);
-        let timeout = if ctx.patient {
+        let timeout = if ctx.may_wait {
             self.config.lockwait
         } else {
             Duration::ZERO
@@ -257,7 +257,7 @@ fn finish<R>(ctx: &Ctx, result: Result<R, Error>, refused: Option<FsError>) -> F
     match (result, refused) {
         (Ok(value), _) => Ok(value),
         (Err(_), Some(e)) => Err(e),
-        (Err(e), None) if would_wait(&e) && !ctx.patient => Err(FsError::Blocked),
+        (Err(e), None) if would_wait(&e) && !ctx.may_wait => Err(FsError::Blocked),
         (Err(e), None) => {
             if e.errno() == libc::EIO {
                 log::error!("{e}");
