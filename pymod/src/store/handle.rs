@@ -1,7 +1,7 @@
 //! `persist.open` and `Store`.
 //!
 //! 1. All handles of one file in this process share one engine handle (`registry`).
-//! 2. What a handle does as the running task (`Shared::set_task`) is said before it: transactions and locks have owners.
+//! 2. A handle sets the running task (`Shared::set_task`) before it acts: transactions and locks have owners.
 
 use persist_core::store::{Durability, Error, Options};
 use pyo3::exceptions::PyValueError;
