@@ -6,7 +6,7 @@ use persist_core::store::{Key, Known, Member, Obj, Reader, Value, Word};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-use super::fetch::{Copied, small, copy_out};
+use super::fetch::{Copied, copy_out, small};
 use crate::engine::shared::Shared;
 use crate::python::scalars;
 
