@@ -1,7 +1,7 @@
 //! A counter that any number of processes may raise at once: `cargo run --example counter -- FILE`.
 //!
-//! The lock keeps everyone else, other processes and a mount included, from changing `root['x']`
-//! while it is held. A single write is atomic without it; a lock is for work that takes several.
+//! While the lock is held, no other thread or process, and no mount, can change `root['x']`. A single write is atomic
+//! without a lock; a lock is for work that takes several writes.
 
 use persist_core::store::{
     Actor, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Value, Wait, Writer,

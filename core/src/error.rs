@@ -1,4 +1,4 @@
-//! The one error type of the engine: what was wrong, where, and what to do about it.
+//! The error type of the engine. An error says what is wrong, where, and what to do about it.
 
 use crate::ids::{Addr, ObjectId};
 use std::path::{Path, PathBuf};
@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 /// The result of every operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong in a store.
+/// An error of a store operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file's content contradicts itself. Restore a backup, or salvage with `persist check`.
+    /// The file's content is inconsistent. Restore a backup, or salvage with `persist check`.
     #[error("the store is damaged: {what} at address {at:#x}; restore a backup or run `persist check`")]
     Corrupt {
-        /// What was found wrong.
+        /// The inconsistency.
         what: &'static str,
         /// The logical address (or file offset, if `what` says so) where it was found.
         at: u64,
     },
-    /// As `Corrupt`, in a store that went on from what dead processes had left: the checkpoint before that is kept.
+    /// As `Corrupt`, in a store that continued after recovery from dead processes. The checkpoint before that
+    /// recovery is kept as a snapshot.
     #[error(
         "the store is damaged: {what} at address {at:#x}; what dead processes had left may be the reason: the state \
          before it is kept as the snapshot {kept:?} (`persist backup --at {kept} {path} COPY` makes a store of it)"
     )]
     Damaged {
-        /// What was found wrong.
+        /// The inconsistency.
         what: &'static str,
         /// The logical address (or file offset, if `what` says so) where it was found.
         at: u64,
@@ -38,21 +39,21 @@ pub enum Error {
     NotAStore {
         /// The file that was opened.
         path: PathBuf,
-        /// Why it was refused.
+        /// The reason.
         why: String,
     },
-    /// The store cannot be used the way it was asked for (wrong filesystem, version, busy).
+    /// The store cannot be used in the requested way (wrong filesystem, version, busy).
     #[error("{path}: {why}")]
     Refused {
         /// The file that was opened.
         path: PathBuf,
-        /// What to do about it.
+        /// The reason, and what to do about it.
         why: String,
     },
     /// An operating system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// The call and its object.
+        /// The call and its argument.
         what: String,
         /// The system's error.
         #[source]
@@ -64,22 +65,23 @@ pub enum Error {
         room(source)
     )]
     NoSpace {
-        /// What was being grown.
+        /// What the operation tried to grow.
         what: &'static str,
         /// The system's error (ENOSPC, EDQUOT, EFBIG).
         #[source]
         source: std::io::Error,
     },
-    /// A flush failed earlier; the store takes no more writes until it is opened anew.
+    /// An earlier flush failed. The store accepts no writes until it is opened again.
     #[error(
         "the store is poisoned for writing after a failed flush ({why}); its last checkpoint is intact: reopen it"
     )]
     Poisoned {
-        /// What failed.
+        /// The reason.
         why: String,
     },
-    /// The change is complete, and seen by everyone; but the wait until it survives a power cut ended early
-    /// (`durability="commit"`). It must not be made again. The next change that is waited for, or a `sync`, covers it.
+    /// The change is complete and visible to all processes, but the wait until it survives a power cut ended
+    /// early (`durability="commit"`). The caller must not repeat the change. The next change that waits for
+    /// durability, or a `sync`, covers it.
     #[error(
         "the change is done, but not known to survive a power cut yet: {source}; do not repeat it: sync the store, or \
          the next change, covers it"
@@ -89,19 +91,19 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// The transaction outgrew the undo log or the dirty list. The operation that met the bound was undone; a
-    /// transaction that was being committed was rolled back.
+    /// The transaction exceeds the undo log or the dirty list. The operation that exceeded the limit was
+    /// undone; a transaction that was being committed was rolled back.
     #[error(
         "the transaction is too large ({what}); what met this limit was rolled back: split the transaction"
     )]
     TransactionTooLarge {
-        /// Which limit was met.
+        /// The limit that was exceeded.
         what: &'static str,
     },
     /// A bounded wait ended.
     #[error("timed out waiting for {what}, held by {holder}")]
     Timeout {
-        /// What was waited for.
+        /// The resource that was waited for.
         what: String,
         /// Its holder.
         holder: String,
@@ -109,92 +111,93 @@ pub enum Error {
     /// Acquiring the lock would deadlock.
     #[error("acquiring {what} would deadlock with {holder}; release your locks and try again")]
     Deadlock {
-        /// What was asked for.
+        /// The requested lock.
         what: String,
         /// Its holder.
         holder: String,
     },
-    /// An open transaction met a lock of somebody else; the transaction was rolled back.
+    /// An open transaction met a lock of another owner. The transaction was rolled back.
     #[error(
         "the transaction conflicts with a lock on {what} held by {holder}; it was rolled back: run it again"
     )]
     Conflict {
-        /// What was asked for.
+        /// The requested lock.
         what: String,
         /// Its holder.
         holder: String,
     },
-    /// The transaction was rolled back before its end, and its owner has not left its outermost block yet.
+    /// The transaction was rolled back before its end, and its owner has not left the outermost block yet.
     #[error(
         "the transaction was rolled back: {why}; nothing can be done in it any more: leave its outermost block{}",
         if *.again { ", and run it again" } else { "" }
     )]
     Aborted {
-        /// What happened to it.
+        /// The reason.
         why: String,
-        /// Running it again may succeed.
+        /// True if running the transaction again may succeed.
         again: bool,
     },
-    /// Another task of the same thread is in the way: waiting for it here would stop the thread, and it with it.
+    /// Another task of the same thread is in the way. Waiting for it would block the thread, and so that task
+    /// too.
     #[error(
         "{what} in another task of this thread, which waiting here would stop: wait without blocking the thread \
          (in Python: `async with store.transaction_async()`, `async with obj.lock_async()`)"
     )]
     OtherTask {
-        /// What is in the way.
+        /// The obstacle.
         what: String,
     },
     /// The operation would have to wait and was asked not to.
     #[error("would have to wait for {what}")]
     WouldBlock {
-        /// What for.
+        /// What the operation would wait for.
         what: &'static str,
     },
     /// The wait was interrupted by the caller's own poll (a signal).
     #[error("interrupted while waiting")]
     Interrupted,
-    /// Internal: a change met a foreign lock on this container; the store's loop leaves the latch,
-    /// queues for the lock and tries again. Never reaches a user.
+    /// Internal: a change met a lock of another owner on this container. The store's loop releases the latch,
+    /// queues for the lock and retries. Never reaches a user.
     #[error("object {0:?} is locked by another owner")]
     Locked(ObjectId),
-    /// Internal: a read met a container that an open transaction of another owner has changed; the
-    /// store's loop waits for its end. Never reaches a user.
+    /// Internal: a read met a container that another owner's open transaction has changed. The store's loop
+    /// waits for its end. Never reaches a user.
     #[error("object {0:?} is being changed by a transaction")]
     Busy(ObjectId),
-    /// Internal: writers have gone on from the checkpoint that a reading process shows; the store's loop enters again,
-    /// at the newest one. Never reaches a user.
+    /// Internal: writers have moved past the checkpoint that a read-only process shows. The store's loop
+    /// enters again at the newest checkpoint. Never reaches a user.
     #[error("the checkpoint that was read has been replaced; try again")]
     Stale,
     /// The lock is not held by this owner.
     #[error("{what} is not locked by this owner")]
     NotLocked {
-        /// What was to be unlocked.
+        /// The target of the unlock.
         what: String,
     },
-    /// The object does not exist any more (deleted, or created in a transaction rolled back).
+    /// The object no longer exists (deleted, or created in a transaction that was rolled back).
     #[error("object {} is gone: it was removed, or made in a transaction that was rolled back", .0.0)]
     Gone(ObjectId),
-    /// The operation does not fit this kind of object.
+    /// The operation does not apply to this kind of object.
     #[error("{what}")]
     WrongKind {
-        /// What was expected.
+        /// The expected kind.
         what: &'static str,
     },
-    /// No such key.
+    /// The key does not exist.
     #[error("no such key")]
     NoKey,
-    /// A list index out of range.
+    /// A list index is out of range.
     #[error("list index {index} out of range (length {len})")]
     Index {
-        /// The index asked for.
+        /// The requested index.
         index: i64,
         /// The list's length.
         len: u64,
     },
-    /// The argument itself is impossible.
+    /// The argument is invalid.
     #[error("{what}")]
     Invalid {
-        /// Why.
+        /// The reason.
         what: String,
     },
     /// The store was opened read-only.
@@ -217,33 +220,33 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A backup that nothing can be restored from.
+    /// The backup cannot be restored.
     #[error("{path}: {why}")]
     BadBackup {
         /// The backup.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
-    /// Somebody is using what was to be removed.
+    /// The object to be removed is in use.
     #[error("{what} is open in {holder}; close it there and try again")]
     InUse {
-        /// What.
+        /// The object.
         what: String,
-        /// Who has it open.
+        /// The process that has it open.
         holder: String,
     },
     /// A fixed table in the sidecar is full.
     #[error("too many {what} at once (limit {limit})")]
     TooMany {
-        /// What there are too many of.
+        /// The kind of entry that the table holds.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
 }
 
-/// What to do about a disk, a quota or a limit that is exhausted.
+/// Return what to do about an exhausted disk, quota or limit.
 fn room(source: &std::io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EFBIG) => "raise the limit of file sizes (ulimit -f), or remove something,",
@@ -253,14 +256,14 @@ fn room(source: &std::io::Error) -> &'static str {
 }
 
 impl Error {
-    /// A damaged structure at a logical address.
+    /// Return the error for a damaged structure at a logical address.
     #[cold]
     #[must_use]
     pub fn corrupt(what: &'static str, at: Addr) -> Error {
         Error::Corrupt { what, at: at.0 }
     }
 
-    /// A failed system call, with what it was about.
+    /// Return the error for a failed system call, with the call and its argument.
     #[cold]
     #[must_use]
     pub fn io(what: impl Into<String>, source: std::io::Error) -> Error {
@@ -270,14 +273,14 @@ impl Error {
         }
     }
 
-    /// An impossible argument.
+    /// Return the error for an invalid argument.
     #[cold]
     #[must_use]
     pub fn invalid(what: impl Into<String>) -> Error {
         Error::Invalid { what: what.into() }
     }
 
-    /// The errno that tells a filesystem user the same story.
+    /// Return the errno with the same meaning for a user of the filesystem.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -291,7 +294,7 @@ impl Error {
             Error::NoSpace { source, .. } => source.raw_os_error().unwrap_or(libc::ENOSPC),
             Error::TransactionTooLarge { .. } => libc::EFBIG,
             Error::DurabilityUnknown { source } => match source.errno() {
-                // What a wait that ended says: for a change that is done it would read as "try again".
+                // The errno of an interrupted wait would read as "try again", but the change is complete.
                 libc::EAGAIN | libc::EINTR => libc::ETIMEDOUT,
                 errno => errno,
             },
@@ -327,7 +330,7 @@ pub(crate) fn open_error(path: &Path, e: std::io::Error) -> Error {
     Error::io(format!("cannot open {}{todo}", path.display()), e)
 }
 
-/// What helps against an error of opening.
+/// Return what helps against an error of opening a file.
 pub(crate) fn remedy(e: &std::io::Error) -> &'static str {
     match e.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => {
@@ -341,7 +344,7 @@ pub(crate) fn remedy(e: &std::io::Error) -> &'static str {
     }
 }
 
-/// This process may not write there.
+/// Return true if the error says that this process may not write there.
 pub(crate) fn is_forbidden(e: &std::io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }

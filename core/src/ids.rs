@@ -1,4 +1,4 @@
-//! The ids every layer shares: newtypes, so that a page number is never taken for an address.
+//! The ids that all layers share. They are newtypes, so that a page number cannot be taken for an address.
 
 use std::fmt;
 
@@ -12,24 +12,24 @@ pub struct Addr(pub u64);
 impl Addr {
     /// The null address.
     pub const NULL: Addr = Addr(0);
-    /// The largest address that can be written down.
+    /// The largest address that the format can hold.
     pub const MAX: u64 = (1 << 48) - 1;
 
-    /// True for the null address.
+    /// Return true for the null address.
     #[inline]
     #[must_use]
     pub fn is_null(self) -> bool {
         self.0 == 0
     }
 
-    /// The logical page this address lies in.
+    /// Return the logical page that contains this address.
     #[inline]
     #[must_use]
     pub(crate) fn page(self) -> PageNo {
         PageNo(self.0 / PAGE_SIZE as u64)
     }
 
-    /// The offset within its page, in bytes.
+    /// Return the offset within the page, in bytes.
     #[inline]
     #[must_use]
     pub fn offset(self) -> usize {
@@ -58,7 +58,7 @@ impl fmt::Debug for Addr {
 pub struct PageNo(pub u64);
 
 impl PageNo {
-    /// The address of the page's first byte.
+    /// Return the address of the page's first byte.
     #[inline]
     #[must_use]
     pub fn addr(self) -> Addr {
@@ -74,12 +74,12 @@ pub struct PhysNo(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u32);
 
-/// The id of a container; never used again within a store.
+/// The id of a container. A store never reuses an id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ObjectId(pub u64);
 
-/// A container as upper layers hold it: its address, and the id that proves that the address
-/// still means the same object.
+/// A container as upper layers hold it: its address, and the id that proves that the address still refers to
+/// the same object.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Obj {
     /// Address of the container's header.
@@ -88,7 +88,7 @@ pub struct Obj {
     pub id: ObjectId,
 }
 
-/// Who acts: decides which locks are one's own.
+/// The origin of an operation. It decides which locks the operation owns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Actor {
     /// The calling thread (Python, Rust).
@@ -97,11 +97,11 @@ pub enum Actor {
     Flock(u64),
     /// A process that holds fcntl locks through the mount (the kernel's lock owner).
     Posix(u64),
-    /// A plain command on the mount: holds nothing; locks held through a mount do not stop it.
+    /// A plain command on the mount. It holds no locks, and locks held through a mount do not block it.
     Command,
 }
 
-/// Spreads object ids, which are small and consecutive, over the places of a hash table.
+/// A hasher that spreads object ids, which are small and consecutive, over a hash table.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdHasher(u64);
 

@@ -1,11 +1,11 @@
-//! persist: an object graph in one memory-mapped file, changed in place by many processes.
+//! persist: an object graph in one memory-mapped file, which many processes change in place.
 //!
-//! The layers, each of which knows only those before it:
-//! `raw` -> `page` -> `heap` -> `object`, `lock` -> `store` -> `check` -> `backup`. Public are [`store`],
-//! [`check`] to verify and mend a store, [`backup`] to copy one, and [`error`].
+//! The layers, each of which depends only on those before it: `raw` -> `page` -> `heap` -> `object`, `lock`
+//! -> `store` -> `check` -> `backup`. The public modules are [`store`], [`check`] to verify and repair a
+//! store, [`backup`] to copy one, and [`error`].
 //!
-//! The layers below `store` are public for this project's own tests and measurements only (features `testing` and
-//! `bench`): what keeps memory and operations whole there are rules that the compiler does not know.
+//! The layers below `store` are public only for this project's own tests and benchmarks (features `testing`
+//! and `bench`). Their memory safety and atomicity depend on rules that the compiler does not check.
 
 pub mod backup;
 pub mod check;
@@ -25,7 +25,7 @@ pub mod page;
 #[cfg(any(feature = "testing", feature = "bench"))]
 pub mod raw;
 
-// Without the features some items of these are used by nothing, and `pub` means the crate.
+// Without the features, some items of these modules are unused, and `pub` means `pub(crate)`.
 #[cfg(not(any(feature = "testing", feature = "bench")))]
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod heap;

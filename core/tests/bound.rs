@@ -1,5 +1,5 @@
-//! Promise P2, the bound on loss: what was completed longer ago than `max_age` is in a durable checkpoint, whatever the
-//! processes of the store do; and the thread that sees to it is no burden to them.
+//! Promise P2, the bound on loss: changes that completed longer than `max_age` ago are in a durable checkpoint,
+//! whatever the processes of the store do. The thread that makes these checkpoints does not slow them down.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn open(path: &Path, max_age: Option<Duration>) -> Store {
     Store::open(path, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Makes a store: that, too, is a change.
+/// Create a store, which is a change too.
 fn made(path: &Path) {
     open(path, None).close().unwrap();
 }
@@ -42,7 +42,7 @@ fn soon() -> Option<Duration> {
     Some(Duration::from_millis(50))
 }
 
-/// Waits for something that must come.
+/// Wait for an event that must happen.
 fn until(what: &str, mut come: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !come() {
@@ -64,7 +64,7 @@ fn helpers() -> usize {
         .count()
 }
 
-/// What the file alone holds, as after a power cut (the flushes before the meta page: `power`).
+/// The content of the file alone, as after a power failure (for the flushes before the meta page, see `power`).
 fn after_a_cut(path: &Path, key: &str) -> Option<i64> {
     let dir = scratch();
     let copy = dir.path().join("copy.store");
@@ -85,7 +85,7 @@ fn what_is_older_than_the_bound_is_durable_without_a_sync() {
         until("durability", || durable(&store));
         assert_eq!(after_a_cut(&path, "x"), Some(round));
     }
-    // Rest: no checkpoint is made of nothing.
+    // Without changes, no checkpoint is made.
     let rest = store.stat().unwrap().checkpoint;
     let other = open(&dir.path().join("b.store"), soon());
     for round in 0..3 {
@@ -120,7 +120,7 @@ fn without_a_bound_there_is_no_thread_and_no_checkpoint() {
         "it says what a power cut would take"
     );
     assert_eq!(after_a_cut(&path, "x"), None);
-    // Another opening of this store wants a bound, which then is everybody's.
+    // Another opening of this store sets a bound, which then applies to all.
     let strict = open(&path, soon());
     until("durability", || durable(&store));
     assert_eq!(after_a_cut(&path, "x"), Some(1));
@@ -142,7 +142,7 @@ fn no_thread_is_left_of_a_closed_or_dropped_store() {
             store.close().unwrap();
         }
         drop(store);
-        // Its end was waited for; the kernel's list of threads may lag.
+        // The helper was joined; the kernel's list of threads may lag.
         until("the end of the helper", || helpers() == 0);
     }
 }
@@ -168,7 +168,7 @@ fn no_writer_makes_a_checkpoint_itself() {
     store.close().unwrap();
 }
 
-/// Another process: `PERSIST_DO` is KIND AGE(ms, 0: none).
+/// The other process: `PERSIST_DO` is KIND AGE(ms, 0: none).
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn beside() {
@@ -180,7 +180,7 @@ fn beside() {
     let sign = |name: &str| path.with_extension(name);
     let store = open(&path, (age > 0).then(|| Duration::from_millis(age)));
     match kind {
-        // Changes it and is there.
+        // Change the store and keep it open.
         "change" => {
             set(&store, "beside", 1).unwrap();
             std::fs::write(sign("changed"), "").unwrap();
@@ -188,7 +188,7 @@ fn beside() {
             set(&store, "beside", 2).unwrap();
             store.sync().unwrap();
         }
-        // Makes a checkpoint, in which it is stopped.
+        // Make a checkpoint, and stop in it.
         "sync" => {
             set(&store, "beside", 1).unwrap();
             std::fs::write(sign("changed"), "").unwrap();
@@ -216,7 +216,7 @@ fn is_stopped(child: &Child) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }
 
-/// The leader is killed, or stopped while it waits: another process's helper takes the lead.
+/// The leader is killed, or stopped while it waits: the helper of another process becomes the leader.
 #[test]
 fn another_process_takes_the_lead() {
     let _alone = alone();
@@ -249,8 +249,8 @@ fn another_process_takes_the_lead() {
     }
 }
 
-/// An owner of the checkpoint that is stopped in it: another process finishes it, and the stopped one, when it goes
-/// on, changes nothing that is not its own any more.
+/// The owner of a checkpoint is stopped in it: another process finishes the checkpoint. When the stopped process
+/// continues, it changes nothing that belongs to others.
 #[test]
 fn a_checkpoint_whose_owner_is_stopped_is_finished_by_another_process() {
     let _alone = alone();
@@ -267,7 +267,7 @@ fn a_checkpoint_whose_owner_is_stopped_is_finished_by_another_process() {
                 .env("PERSIST_FAIL_SIGNAL", "STOP");
         });
         until("a stop in the checkpoint", || is_stopped(&child));
-        // More than two epochs: every page that the stopped one knows has become another.
+        // More than two epochs: every page that the stopped process has in mind has been reused.
         for round in 0..6 {
             for key in 0..400 {
                 set(&store, &format!("key {key}"), key + round).unwrap();
@@ -287,8 +287,8 @@ fn a_checkpoint_whose_owner_is_stopped_is_finished_by_another_process() {
     }
 }
 
-/// The one step that cannot be fenced is the writing of the meta page: nobody takes over from an owner that is
-/// stopped there, and all is as it was when it goes on.
+/// The writing of the meta page is the only step that cannot be fenced: no process takes over from an owner that is
+/// stopped there, and the owner continues normally.
 #[test]
 fn nobody_takes_over_in_the_writing_of_the_meta_page() {
     let _alone = alone();
@@ -304,7 +304,7 @@ fn nobody_takes_over_in_the_writing_of_the_meta_page() {
     until("a stop", || is_stopped(&child));
     let before = store.stat().unwrap().checkpoint;
     set(&store, "x", 1).unwrap();
-    // More than the patience with silent owners.
+    // Longer than the time after which a silent owner is replaced.
     let begun = Instant::now();
     until("patience", || begun.elapsed() > Duration::from_secs(1));
     let stat = store.stat().unwrap();
@@ -325,12 +325,12 @@ fn a_forked_child_has_a_helper_of_its_own() {
     let path = dir.path().join("a.store");
     let store = open(&path, soon());
     for round in 0..20 {
-        // The helper is wherever it is at the fork.
+        // The helper may be at any step during the fork.
         set(&store, "parent", round).unwrap();
         let child = process::fork(|| {
             let none = helpers() == 0;
             set(&store, "child", round).unwrap();
-            // A thread has its name when it first runs, and is in the list a moment after it was joined.
+            // A thread has its name when it first runs, and may stay in the list for a moment after it was joined.
             let deadline = Instant::now() + Duration::from_secs(60);
             let comes = |come: &dyn Fn() -> bool| {
                 while !come() && Instant::now() < deadline {
@@ -352,7 +352,7 @@ fn a_forked_child_has_a_helper_of_its_own() {
     store.close().unwrap();
 }
 
-/// One that comes, changes and goes beside one that only reads: nobody who stays has a helper.
+/// An opening that changes the store closes while another one only reads: the remaining one has no helper.
 #[test]
 fn who_leaves_only_readers_behind_makes_it_durable() {
     let _alone = alone();
@@ -368,7 +368,7 @@ fn who_leaves_only_readers_behind_makes_it_durable() {
     reader.close().unwrap();
 }
 
-/// What a dead session left is made durable by the opener, though it changes nothing.
+/// The opener makes the changes of a dead session durable, though it changes nothing itself.
 #[test]
 fn what_a_dead_process_left_is_made_durable() {
     let _alone = alone();

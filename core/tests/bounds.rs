@@ -1,5 +1,6 @@
-//! The bounds of the sidecar's regions: what reaches one succeeds or is refused and undone, others can open the store
-//! at any time, and a process that is killed afterwards has lost nothing. (The regions are small in these tests.)
+//! The bounds of the sidecar's regions. An operation that reaches a bound succeeds, or is refused and undone. Other
+//! processes can open the store at any time, and a process that is killed afterwards has lost nothing. (The regions are
+//! small in these tests.)
 
 mod common;
 mod support;
@@ -36,7 +37,7 @@ fn get(s: &Store, key: &str) -> Option<Value> {
     .unwrap()
 }
 
-/// With nobody there: the checker finds no damage, and what is backed up can be restored.
+/// With no process at the store: the checker finds no damage, and a backup can be restored.
 fn is_sound(path: &Path, what: &str) {
     let sound = |path: &Path| {
         let report = check::check(path, &mut ()).unwrap();
@@ -52,25 +53,25 @@ fn is_sound(path: &Path, what: &str) {
     sound(&again);
 }
 
-/// What a transaction does, step by step, until it meets a bound.
+/// One step of a transaction, repeated until it reaches a bound.
 type Step = fn(&Store, u64) -> Result<()>;
 
-/// New entries: the undo log.
+/// New entries, which fill the undo log.
 fn entries(s: &Store, n: u64) -> Result<()> {
     (0..500).try_for_each(|i| set(s, &format!("entry {n} {i}"), &In::Int(i)))
 }
 
-/// Old values that are replaced in their place: the undo log, by words.
+/// Replaced values of one word, which fill the undo log word by word.
 fn words(s: &Store, n: u64) -> Result<()> {
     (0..5000).try_for_each(|i| set(s, &format!("old {}", i % 100), &In::Int((n * 5000 + i) as i64)))
 }
 
-/// Large values: the dirty list.
+/// Large values, which fill the dirty list.
 fn pages(s: &Store, n: u64) -> Result<()> {
     set(s, &format!("large {n}"), &In::Bytes(&vec![n as u8; 8 << 20]))
 }
 
-/// An operation of which much is undone: each replaces a value by one that needs another place.
+/// An operation with a long undo: each step replaces a value by one that needs another place.
 fn texts(s: &Store, n: u64) -> Result<()> {
     (0..100).try_for_each(|i| {
         let text = "x".repeat(3000 + ((n + i) % 7 * 100) as usize);
@@ -100,7 +101,7 @@ fn is_as_filled(s: &Store, what: &str) {
     s.check().unwrap_or_else(|e| panic!("{what}: {e}"));
 }
 
-/// Opens the store in a process of its own.
+/// Open the store in a separate process.
 fn others_can_open(path: &Path, what: &str) {
     let signal = run(path, "look");
     assert_eq!(
@@ -110,7 +111,7 @@ fn others_can_open(path: &Path, what: &str) {
     );
 }
 
-/// Runs `opening` in a process of its own; the signal that ended it.
+/// Run `opening` in a separate process. Returns the signal that ended it.
 fn run(path: &Path, what: &str) -> Option<i32> {
     let mut command = again("opening");
     command.env("PERSIST_BOUNDS", path).env("PERSIST_DO", what);
@@ -134,7 +135,7 @@ fn opening() {
     match what.as_str() {
         // Closing would wait for the transaction of another process.
         "look" => process::die(),
-        // Until the transaction meets the bound, then killed in it.
+        // Run until the transaction reaches the bound; the process is then killed in it.
         name => {
             let step = STEPS.iter().find(|(n, _)| *n == name).unwrap().1;
             store.begin(&mut Wait::default()).unwrap();
@@ -145,7 +146,7 @@ fn opening() {
     }
 }
 
-/// Runs a transaction to its bound; how many steps it took.
+/// Run a transaction to its bound. Returns the number of steps.
 fn to_the_bound(store: &Store, step: Step, what: &str, mut between: impl FnMut(u64)) -> u64 {
     store.begin(&mut Wait::default()).unwrap();
     for n in 0..10_000 {
@@ -172,7 +173,7 @@ fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() 
             };
             let store = Store::open(&path, &options).unwrap();
             fill(&store);
-            // As it grows: at powers of two.
+            // During its growth, at powers of two.
             let n = to_the_bound(&store, step, &what, |n| {
                 if n.is_power_of_two() {
                     others_can_open(&path, &what);
@@ -188,7 +189,7 @@ fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() 
                 is_sound(&path, &what);
             }
             let store = Store::open(&path, &options).unwrap();
-            // What fits goes in, with the bound behind it.
+            // A transaction that fits succeeds after the bound was reached.
             store.begin(&mut Wait::default()).unwrap();
             (0..n / 2).try_for_each(|n| step(&store, n)).unwrap();
             store.commit().unwrap();
@@ -207,10 +208,10 @@ fn a_process_that_is_killed_at_a_bound_has_lost_nothing() {
         let path = dir.path().join("a.store");
         let store = open(&path);
         fill(&store);
-        // Beside another process, which recovers it.
+        // With another process at the store, which recovers it.
         assert_eq!(run(&path, name), Some(libc::SIGKILL), "{name}");
         is_as_filled(&store, name);
-        // With nobody there: the next opening recovers it.
+        // With no other process: the next opening recovers it.
         store.close().unwrap();
         drop(store);
         assert_eq!(run(&path, name), Some(libc::SIGKILL), "{name}");
@@ -223,13 +224,13 @@ fn a_process_that_is_killed_at_a_bound_has_lost_nothing() {
     }
 }
 
-/// Operations that are small meet no bound, however much they change between two checkpoints.
+/// Small operations do not reach the bound, however much they change between two checkpoints.
 #[test]
 fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path);
-    // More pages than the list names, in values that replace each other.
+    // More pages than the list can hold, in values that replace each other.
     for n in 0..40 {
         set(
             &store,
@@ -239,7 +240,7 @@ fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
         .unwrap();
     }
     others_can_open(&path, "afterwards");
-    // A transaction that fits an empty list is not refused for what was changed before it.
+    // A transaction that fits an empty list is not refused because of earlier changes.
     for n in 0..5 {
         store.begin(&mut Wait::default()).unwrap();
         for m in 0..4 {
@@ -256,8 +257,8 @@ fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
     store.close().unwrap();
 }
 
-/// After the bound the transaction is dead and the store is free: others change it at once, its owner is refused until
-/// it has left the outermost block, and then goes on.
+/// After the bound the transaction is dead and the store is free: other owners change it at once. Its owner is refused
+/// until it has left the outermost block, and then continues.
 #[test]
 fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
     for (name, step) in [STEPS[0], STEPS[2]] {
@@ -265,7 +266,7 @@ fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
         let path = dir.path().join("a.store");
         let store = open(&path);
         fill(&store);
-        // An inner block meets the bound: what is undone is the whole, not the block alone.
+        // An inner block reaches the bound: the whole transaction is undone, not the block alone.
         store.begin(&mut Wait::default()).unwrap();
         set(&store, "outer", &In::Int(1)).unwrap();
         store.begin(&mut Wait::default()).unwrap();
@@ -280,7 +281,7 @@ fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
             matches!(refused, Err(Error::Aborted { again: false, .. })),
             "{name}: {refused:?}"
         );
-        // Another thread need not wait for the blocks to be left.
+        // Another thread does not wait for the blocks to be left.
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 is_as_filled(&store, name);
@@ -297,7 +298,7 @@ fn a_transaction_that_was_too_large_leaves_the_store_to_others() {
         assert!(matches!(inside, Err(Error::Aborted { .. })), "{name}: {inside:?}");
         assert!(!store.in_transaction());
         is_as_filled(&store, name);
-        // Its owner goes on as well.
+        // Its owner continues too.
         store.begin(&mut Wait::default()).unwrap();
         set(&store, "old 0", &In::Int(7)).unwrap();
         store.commit().unwrap();

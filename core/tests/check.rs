@@ -1,4 +1,4 @@
-//! The checker: what is sound is found sound, and every kind of damage is found, named and placed.
+//! The checker: a sound store passes, and every kind of damage is found, named and located.
 
 mod shapes;
 
@@ -15,7 +15,7 @@ fn checked(path: &Path) -> Report {
     check(path, &mut ()).unwrap()
 }
 
-/// A store of a shape as bytes, both checkpoints alike.
+/// A store of a shape as bytes; both checkpoints are identical.
 fn image(shape: &str, dir: &Path) -> (PathBuf, Image) {
     let path = dir.join(format!("{shape}.store"));
     shapes::make(shape, &path);
@@ -24,7 +24,7 @@ fn image(shape: &str, dir: &Path) -> (PathBuf, Image) {
     (path, image)
 }
 
-/// Checks the changed bytes: what was found.
+/// Check the changed bytes. Returns the findings.
 fn found(path: &Path, image: &Image) -> Vec<String> {
     let _ = std::fs::remove_file(format!("{}-shm", path.display()));
     image.save(path);
@@ -78,7 +78,7 @@ fn sound_stores_are_sound() {
     }
 }
 
-/// A page that the heap took in a transaction that was undone is free, and looks as the heap has left it.
+/// A page that the heap took in a transaction that was undone is free, and contains what the heap wrote.
 #[test]
 fn what_was_undone_leaves_nothing_to_find() {
     let dir = dir();
@@ -159,7 +159,7 @@ fn snapshots_are_checked_too() {
     )
     .unwrap();
     let before = store.snapshots().unwrap();
-    // Checked by itself; and the store, in use by another, by way of a snapshot of the moment.
+    // Check the snapshot itself; and the store, which is in use, through a temporary snapshot.
     let kept = store.open_snapshot("number 0").unwrap();
     let report = check_store(&kept, &mut ()).unwrap();
     assert!(report.is_sound() && report.checkpoint == before[0].checkpoint);
@@ -176,7 +176,7 @@ fn snapshots_are_checked_too() {
     other.close().unwrap();
     assert_eq!(store.snapshots().unwrap(), before, "nothing is left of the check");
     store.close().unwrap();
-    // A page that only a snapshot has: its root.
+    // A page that only a snapshot uses: its root.
     let mut bad = Image::load(&path);
     let newest = bad.meta();
     let catalogue = u64::from_le_bytes(bad.page(newest.page)[88..96].try_into().unwrap()) as u32 as usize;
@@ -286,10 +286,10 @@ fn headers_counts_and_homes() {
         &with(hub, &|w| w + (1 << 32)),
         &["a reference count of 62 where 61 refer to it in root['hub']"],
     );
-    // The home is another container that does not refer to it.
+    // The home is another container, which does not refer to it.
     let first = with(hub + 16, &|w| w + 64);
     expect(&first, &["references: "]);
-    // An id that was never given out, and one that another has.
+    // An id that was never assigned, and an id that another container has.
     expect(
         &with(hub + 8, &|_| 1 << 40),
         &["an id that was never given out: 1099511627776 in root['hub']"],
@@ -298,9 +298,9 @@ fn headers_counts_and_homes() {
         &with(hub + 8, &|id| id - 1),
         &["an id that another container has too"],
     );
-    // Flags that say it waits on a list.
+    // Flags that claim a place on a list.
     expect(&with(hub, &|w| w | 1 << 8), &["references: "]);
-    // A kind that is none.
+    // An invalid kind.
     expect(
         &with(hub, &|w| w & !0xff | 9),
         &["objects: no container where one is referred to in root['hub']"],
@@ -394,7 +394,7 @@ fn heap_and_free_pages() {
         .find(|&at| sound.word(at) as u32 == u32::from_le_bytes(*b"hEaP") && sound.word(at + 32) & 2 != 0)
         .unwrap();
     let map = sound.word(heap_page + 32);
-    // A segment that is in use, free by the bitmap; one that is free, in use.
+    // A used segment that is free in the bitmap, and a free one that is used.
     expect(
         &with(&|b| b.set_word(heap_page + 32, map & !2)),
         &["a heap segment that is not allocated"],
@@ -414,7 +414,7 @@ fn heap_and_free_pages() {
             &["a segment of 64 bytes that is allocated and belongs to nothing"],
         );
     }
-    // Free pages: the count, the list in a circle.
+    // Free pages: the count, and a cycle in the list.
     assert!(sound.word(24) > 0, "the shape has free pages");
     expect(
         &with(&|b| b.set_word(24, sound.word(24) + 1)),
@@ -430,7 +430,7 @@ fn heap_and_free_pages() {
     expect(&with(&|b| b.set_word(256 + 3 * 8, 0)), &["heap: "]);
 }
 
-/// Who asks for the length makes room for so much.
+/// Readers of the length would allocate that much memory.
 #[test]
 fn a_length_beyond_the_store_is_an_error() {
     let dir = dir();

@@ -1,5 +1,5 @@
-//! `close()` gives back descriptors, mappings and disk space at once, whatever handles exist still; and whatever they
-//! are used for at that moment or later is `Error::Closed`, never a crash.
+//! `close()` gives back descriptors, mappings and disk space at once, whatever handles still exist. Any use of a handle
+//! at that moment or later returns `Error::Closed` and does not crash.
 
 use persist_core::store::{
     Actor, Durability, Error, In, Key, LockMode, LockTarget, Member, Options, Result, Store, Value, Wait,
@@ -49,7 +49,7 @@ fn of_folder(folder: &Path) -> Vec<String> {
     fds.chain(maps).filter(|l| l.contains(name)).collect()
 }
 
-/// The kernel grants this only for a file that nothing else has open or mapped: so removing it frees its blocks.
+/// The kernel grants this only for a file that is not open or mapped elsewhere, so removing the file frees its blocks.
 fn nothing_has_it_open(path: &Path) -> bool {
     let file = File::open(path).unwrap();
     // SAFETY: plain system calls on a descriptor of this function.
@@ -62,7 +62,7 @@ fn nothing_has_it_open(path: &Path) -> bool {
 
 type Use = (&'static str, fn(&Store) -> Result<()>);
 
-/// Every kind of use of a handle; each has to say that the store is closed.
+/// Every kind of use of a handle; each must return that the store is closed.
 const USES: &[Use] = &[
     ("read", |s| get(s, 1).map(drop)),
     ("write", |s| set(s, 1, 1)),
@@ -115,7 +115,7 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
             })
             .unwrap();
         store.read(&mut Wait::default(), |r| r.pin(obj)).unwrap();
-        // A thread that has used it lives on.
+        // A thread that has used the store keeps running.
         let (begun, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -176,7 +176,7 @@ fn another_opening_of_the_store_goes_on() {
     assert_eq!(get(&again, 2).unwrap(), Some(Value::Int(2)));
 }
 
-/// Everything that threads do with a store, while another one closes it: what was acknowledged is there afterwards.
+/// Threads use a store in every way while another thread closes it: acknowledged changes are present afterwards.
 #[test]
 fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
     for round in 0..12u64 {
@@ -257,7 +257,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
                 std::thread::yield_now();
             }
             store.close().unwrap();
-            // A descriptor that a thread was using at that moment goes with that use.
+            // A descriptor that a thread is using at that moment is closed after that use.
             let begun = std::time::Instant::now();
             while !of_folder(dir.path()).is_empty() && begun.elapsed() < Duration::from_secs(20) {
                 std::thread::yield_now();
@@ -269,7 +269,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
         for (t, done) in done.iter().enumerate() {
             let acknowledged = done.load(Ordering::Relaxed) as i64;
             let found = get(&again, t as i64).unwrap();
-            // One more may have been done when the store was closed.
+            // One more change may have been made when the store was closed.
             let fits = [acknowledged, acknowledged + 1].map(|n| Some(Value::Int(n)));
             assert!(
                 fits.contains(&found),
@@ -280,7 +280,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
     }
 }
 
-/// A forked child has a copy of everything: it goes on, and gives back its own.
+/// A forked child has a copy of everything: it continues, and gives back its own copy.
 #[test]
 fn a_child_goes_on_after_its_parent_has_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -288,11 +288,11 @@ fn a_child_goes_on_after_its_parent_has_closed() {
     let store = open(&path, Durability::None);
     set(&store, 1, 1).unwrap();
     let (mut told, tell) = std::io::pipe().unwrap();
-    // SAFETY: the child makes no call but those of this library and `_exit`.
+    // SAFETY: the child calls only functions of this library and `_exit`.
     let child = unsafe { libc::fork() };
     if child == 0 {
         drop(tell);
-        // Until the parent has closed its end.
+        // Wait until the parent has closed its end.
         let _ = std::io::copy(&mut told, &mut std::io::sink());
         let ok = get(&store, 1).is_ok_and(|v| v == Some(Value::Int(1)))
             && set(&store, 2, 2).is_ok()

@@ -1,4 +1,5 @@
-//! Compaction: the file shrinks, nothing else changes; killed at any step, one file or the other stands.
+//! Compaction: the file shrinks and nothing else changes. After a kill at any step, either the old or the new file is
+//! complete.
 
 mod shapes;
 
@@ -35,7 +36,7 @@ fn n_of(store: &Store) -> Option<Value> {
         .unwrap()
 }
 
-/// A store of a shape, and a copy of it that stays as it is.
+/// A store of a shape, and a copy of it that does not change.
 fn pair(dir: &Path, shape: &str) -> (PathBuf, Store) {
     let (path, copy) = (dir.join(shape), dir.join(format!("{shape}.copy")));
     shapes::make(shape, &path);
@@ -77,7 +78,7 @@ fn the_file_shrinks_and_nothing_else_changes() {
         is_sound(&path);
         let store = open(&path);
         assert_same(&store, &copy);
-        // It goes on as any other.
+        // The store continues to work.
         for n in 0..200 {
             set(&store, n);
             if n % 50 == 0 {
@@ -105,12 +106,12 @@ fn while_it_is_in_use_it_is_refused() {
     set(&handle, 1);
     handle.close().unwrap();
     is_sound(&path);
-    // A second name would keep leading to the old file.
+    // A second name would still refer to the old file.
     std::fs::hard_link(&path, dir.path().join("b.store")).unwrap();
     let refused = open(&path).compact(&mut |_| {}).unwrap_err();
     assert!(refused.to_string().contains("hard links"), "{refused}");
     std::fs::remove_file(dir.path().join("b.store")).unwrap();
-    // A symbolic link stays one.
+    // A symbolic link stays a symbolic link.
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     open(&link).compact(&mut |_| {}).unwrap();
@@ -139,7 +140,7 @@ fn snapshots_are_kept() {
         kept.check().unwrap();
         kept.close().unwrap();
     }
-    // Dropped one after the other, between changes: what they share stays as long as it is needed.
+    // Snapshots are dropped one after the other, between changes: shared pages stay as long as they are needed.
     for n in [2, 0, 4, 1, 3] {
         store.drop_snapshot(&format!("at {n}")).unwrap();
         set(&store, 10 + n);
@@ -153,7 +154,7 @@ fn snapshots_are_kept() {
     is_sound(&path);
 }
 
-/// Compacts; killed on the way by its parent.
+/// Compact the store; the parent kills this process on the way.
 #[test]
 #[ignore = "a part of `killed_anywhere`"]
 fn child() {

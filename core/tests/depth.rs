@@ -1,5 +1,5 @@
-//! A list nested a million deep is checked, salvaged, deleted and collected on a stack of ordinary size: nothing
-//! recurses by what a store holds.
+//! A list nested a million deep is checked, salvaged, deleted and collected on a stack of ordinary size: no function
+//! recurses by the depth of a store's content.
 
 mod shapes;
 
@@ -9,7 +9,7 @@ use persist_core::store::{Key, Kind, Options, Store, Value, Wait};
 use std::path::Path;
 
 const DEPTH: u64 = 1_000_000;
-/// Less than a frame for each level would take.
+/// Less than one frame for each level would take.
 const STACK: usize = 512 * 1024;
 
 fn on_a_small_stack<R: Send>(f: impl FnOnce() -> R + Send) -> R {
@@ -58,15 +58,15 @@ fn a_million_levels() {
         assert_eq!(levels, DEPTH);
         new.close().unwrap();
 
-        // Deleted in steps: at once for whoever deletes, and all of it in the end.
+        // The deletion returns at once and is finished in steps.
         let store = open(&path);
         let root = store.root();
         shapes::write(&store, |w| w.remove(root, &Key::Str(b"deep")));
-        // Some go with the ends of operations, and are not counted.
+        // Operations free some containers at their end; those are not counted.
         let freed = store.gc().unwrap();
         assert!(freed > DEPTH / 2 && freed <= DEPTH, "{freed}");
         assert_eq!(store.check().unwrap().containers.len(), 1);
-        // A circle of as many, which only the collector can free.
+        // A cycle of the same size, which only the collector can free.
         shapes::nested(&store, DEPTH as usize - 1);
         shapes::close_circle(&store, DEPTH);
         shapes::write(&store, |w| w.remove(root, &Key::Str(b"deep")));

@@ -1,5 +1,5 @@
-//! A program that closes all descriptors after it has opened a store (as daemons do) and opens its own files: they get
-//! the numbers that were the store's. The store says so; the foreign files and the store stay whole.
+//! A program that closes all descriptors after it has opened a store (as daemons do) and then opens its own files,
+//! which get the numbers of the store's descriptors. The store reports it; the foreign files and the store stay intact.
 
 mod common;
 mod support;
@@ -41,7 +41,7 @@ fn foreign(path: &Path, i: usize) -> std::path::PathBuf {
     path.with_extension(format!("foreign{i}"))
 }
 
-/// Closes all descriptors but the standard ones, and opens files of the program's own in their places.
+/// Close all descriptors but the standard ones, and open the program's own files in their places.
 fn become_a_daemon(path: &Path, files: usize) -> Vec<File> {
     for fd in 3..200 {
         // SAFETY: a plain system call. Nothing in this process but the store uses these descriptors.
@@ -67,7 +67,7 @@ fn are_whole(files: &[File], path: &Path, what: &str) {
     }
 }
 
-/// What a daemon's store says when it cannot go on.
+/// Assert the error of a store in such a daemon.
 fn is_told(e: &Error, what: &str) {
     let text = e.to_string();
     assert!(
@@ -102,7 +102,7 @@ fn daemon() {
     let store = Store::open(&path, &options(durability)).unwrap();
     set(&store, "before", &In::Int(1)).unwrap();
     let files = become_a_daemon(&path, 40);
-    // What fits is done in the maps, or refused because it could not be made durable.
+    // A change that fits is made in the mappings, or refused because it could not be made durable.
     match set(&store, "after", &In::Int(2)) {
         Ok(()) => {}
         Err(e) => is_told(&e, "after"),
@@ -120,7 +120,7 @@ fn daemon() {
             process::die()
         }
         "fork" => {
-            // The child's hook looks at the descriptors, too.
+            // The child's hook checks the descriptors too.
             let child = process::fork(|| {
                 are_whole(&files, &path, "in a child");
                 0
@@ -128,7 +128,7 @@ fn daemon() {
             assert_eq!(process::reap(child), process::Stop::Exited(0));
         }
         "again" => {
-            // Opened anew beside the old one, whose descriptors the new one gets.
+            // Opened again beside the old opening, whose descriptor numbers the new one gets.
             drop(files);
             let second = Store::open(&path, &options(durability)).unwrap();
             set(&second, "second", &In::Int(3)).unwrap();
@@ -183,7 +183,7 @@ fn a_daemon_that_closed_its_descriptors_harms_neither_its_files_nor_the_store() 
                     assert_eq!(get(other, "after"), Some(Value::Int(2)), "{what}");
                 }
                 if end == "kill" {
-                    // It is not taken for dead while it lives.
+                    // The process is not taken for dead while it lives.
                     if let Some(other) = &other {
                         other.sync().unwrap();
                         assert_eq!(other.stat().unwrap().processes, 2, "{what}");

@@ -1,5 +1,5 @@
-//! Fairness: a write beside back-to-back transactions waits for about one of them, and so does a request for a lock
-//! beside a thread that takes it again and again.
+//! Fairness: a write during back-to-back transactions waits for about one of them. So does a lock request while another
+//! thread takes the lock repeatedly.
 #![cfg(feature = "testing")]
 
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Wait};
@@ -16,7 +16,7 @@ fn set(store: &Store, key: &[u8], value: i64) {
         .unwrap();
 }
 
-/// Run `work` again and again on another thread, and measure 20 times how many of them `act` waits for.
+/// Run `work` repeatedly on another thread, and measure 20 times how many of its runs `act` waits for.
 fn overtaken(work: impl Fn() + Sync, mut act: impl FnMut()) -> Vec<u64> {
     let (end, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut counts: Vec<u64> = thread::scope(|scope| {
@@ -43,7 +43,7 @@ fn overtaken(work: impl Fn() + Sync, mut act: impl FnMut()) -> Vec<u64> {
     counts
 }
 
-/// Long enough for a waiter to be scheduled, whatever else the machine does.
+/// Long enough for a waiter to be scheduled on a busy machine.
 const WORK: Duration = Duration::from_millis(5);
 
 #[test]

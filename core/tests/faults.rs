@@ -1,9 +1,9 @@
-//! Files that cannot be read any more while they are mapped: cut short by another program, or on a disk that
-//! reports errors. Whoever meets that gets an error that names the file and the place, and lives; nobody is
-//! given wrong data; and what was durable opens again.
+//! Files that become unreadable while they are mapped: truncated by another program, or on a disk that reports errors.
+//! The process that accesses such a page gets an error that names the file and the place, and survives. No process
+//! reads wrong data. Durable content opens again.
 //!
-//! The test of a failing disk mounts a filesystem on a loop device, which takes root. Without it the test
-//! fails, unless PERSIST_NO_MOUNT=1 says that it may be left out.
+//! The test of a failing disk mounts a filesystem on a loop device, which requires root. Without root the test fails,
+//! unless PERSIST_NO_MOUNT=1 allows skipping it.
 
 mod common;
 mod support;
@@ -28,7 +28,7 @@ fn cut(path: &Path, len: u64) {
     file.set_len(len).unwrap();
 }
 
-/// A store of many pages, synced, and what is in it.
+/// A store of many pages, synced, and its content.
 fn filled(path: &Path, seed: u64) -> (Store, Model) {
     let store = open(path);
     let mut model = Model::read(&store).unwrap();
@@ -40,7 +40,7 @@ fn filled(path: &Path, seed: u64) -> (Store, Model) {
     (store, model)
 }
 
-/// The error of an access that the disk could not answer.
+/// Assert the error of an access that the disk could not answer.
 fn is_lost<T: std::fmt::Debug>(done: Result<T>, file: &Path, what: &str) {
     match done {
         Err(e @ Error::Io { .. }) if e.errno() == libc::EIO => {
@@ -54,7 +54,7 @@ fn is_lost<T: std::fmt::Debug>(done: Result<T>, file: &Path, what: &str) {
     }
 }
 
-/// What is read is right, or an error.
+/// Every result of a read is right, or an error.
 fn right_or_error(store: &Store, model: &Model, what: &str) -> bool {
     match Model::read(store) {
         Ok(found) => {
@@ -80,7 +80,8 @@ fn a_store_that_was_cut_short_is_an_error_for_all_and_for_good() {
         is_lost(store.begin(&mut Wait::default()), &path, &what);
         is_lost(store.sync(), &path, &what);
         is_lost(store.stat().map(drop), &path, &what);
-        // Who has not met it yet reads right or meets it now, and must not write: what it cannot see is gone.
+        // An opening that has not met the error yet reads right data or meets the error now. It must not write, because
+        // it cannot see what is lost.
         right_or_error(&other, &model, &what);
         match set(&other, "x", 1) {
             Err(Error::Poisoned { .. } | Error::Io { .. }) => {}
@@ -89,7 +90,7 @@ fn a_store_that_was_cut_short_is_an_error_for_all_and_for_good() {
         assert!(other.sync().is_err(), "{what}");
         drop(store);
         drop(other);
-        // The file comes back as it was.
+        // The file is restored.
         std::fs::write(&path, &whole).unwrap();
         let store = open(&path);
         compare(&store, &model, &what);
@@ -99,7 +100,7 @@ fn a_store_that_was_cut_short_is_an_error_for_all_and_for_good() {
     }
 }
 
-/// The change that meets it is undone, in a transaction too.
+/// A change that meets a missing page is undone, in a transaction too.
 #[test]
 fn a_change_that_meets_a_missing_page_is_not_made() {
     for transaction in [false, true] {
@@ -151,7 +152,7 @@ fn a_sidecar_that_was_cut_short_is_an_error_and_the_last_checkpoint_opens() {
         let had = std::fs::metadata(&side).unwrap().len();
         cut(&side, len);
         let mut met = !right_or_error(&store, &model, &what);
-        // What is not there cannot be locked, changed or made durable by accident.
+        // An entry that cannot be read must not be locked, changed or made durable by accident.
         let whole = LockTarget {
             obj: store.root(),
             key: None,
@@ -172,7 +173,7 @@ fn a_sidecar_that_was_cut_short_is_an_error_and_the_last_checkpoint_opens() {
         let _ = store.close();
         drop(store);
         if len < had {
-            // What was completed was in it: it is not thrown away in silence.
+            // The sidecar held completed changes: they are not discarded without an error.
             match plain::try_open(&path, 5) {
                 Ok(store) => drop(store),
                 Err(e) => {
@@ -203,7 +204,7 @@ fn a_sidecar_that_was_cut_short_is_an_error_and_the_last_checkpoint_opens() {
     }
 }
 
-/// Half of a change that can no longer be undone is shown to nobody.
+/// A partial change that can no longer be undone is not shown to any reader.
 #[test]
 fn a_change_that_cannot_be_undone_is_not_shown() {
     let dir = scratch();
@@ -214,7 +215,7 @@ fn a_change_that_cannot_be_undone_is_not_shown() {
     for i in 0..2000 {
         set(&store, &format!("key {i}"), i).unwrap();
     }
-    // The undo log goes, and the header that says so stays.
+    // The undo log is lost, and the header that requires it stays.
     cut(&sidecar(&path), 0x22_0000);
     assert!(set(&store, "one more", 1).is_err());
     assert!(store.rollback().is_err());
@@ -224,7 +225,7 @@ fn a_change_that_cannot_be_undone_is_not_shown() {
         assert!(s.sync().is_err());
     }
     drop((store, other));
-    // What was completed since the last checkpoint was in it: it is not thrown away in silence.
+    // The sidecar held the changes completed since the last checkpoint: they are not discarded without an error.
     let e = try_open(&path, 2).unwrap_err().to_string();
     assert!(e.contains("a.store-shm was cut short"), "{e}");
     std::fs::remove_file(sidecar(&path)).unwrap();
@@ -263,7 +264,7 @@ fn threads_that_read_meanwhile_get_right_values_or_errors() {
     assert!(met.load(Ordering::SeqCst));
 }
 
-/// Faults that are nobody's here end the process, or go to the handler that was there before.
+/// SIGBUS faults that do not belong to a store end the process, or go to the previous handler.
 #[test]
 fn other_faults_are_left_to_others() {
     for (task, expected) in [
@@ -299,17 +300,17 @@ fn fault_of_its_own() {
         _ => sys::default_bus(),
     }
     let (store, _) = filled(&dir.join("a.store"), 7);
-    // One of its own is met and survived first.
+    // First the process survives a fault of its own store.
     cut(&dir.join("a.store"), 0);
     assert!(Model::read(&store).is_err());
     match task.as_str() {
         "killed" => {
             process::signal(std::process::id() as i32, libc::SIGBUS);
-            // It may have gone to another thread of this process.
+            // The signal may have gone to another thread of this process.
             std::thread::sleep(Duration::from_secs(120));
         }
         "raised" => {
-            // Ignored once, since it may be about an access, which is then tried again.
+            // Ignored once, because it may belong to an access, which is then tried again.
             sys::raise(libc::SIGBUS);
             sys::raise(libc::SIGBUS);
         }
@@ -318,7 +319,7 @@ fn fault_of_its_own() {
     std::process::exit(1);
 }
 
-/// A filesystem on a loop device whose backing file can lose its end.
+/// A filesystem on a loop device whose backing file can be truncated.
 struct Loop {
     dir: tempfile::TempDir,
     point: PathBuf,
@@ -376,7 +377,7 @@ impl Drop for Loop {
     }
 }
 
-/// The file is as long as ever, and its blocks cannot be read.
+/// The file keeps its length, but its blocks cannot be read.
 #[test]
 fn a_disk_that_cannot_read_is_an_error() {
     let Some(disk) = Loop::new() else { return };
@@ -384,16 +385,16 @@ fn a_disk_that_cannot_read_is_an_error() {
     let (store, model) = filled(&path, 8);
     let other = open(&path);
     let image = disk.dir.path().join("image");
-    // Everything to the disk and out of memory; then the disk loses all from the middle of the store on. Nothing is
-    // left that closing, or the helper that frees what waits, would put into a further checkpoint: the repair below
-    // takes the disk back to this one.
+    // Write everything to the disk and out of memory; then the disk loses everything from the middle of the store on.
+    // Nothing must be left that closing, or the helper that frees containers, would put into a further checkpoint: the
+    // repair below restores the disk to this checkpoint.
     store.gc().unwrap();
     store.sync().unwrap();
     run("sync", &["-f".as_ref(), path.as_ref()]).unwrap();
     let all = std::fs::read(&image).unwrap();
     let first = u64::from(sys::block_of(&path, 60));
     cut(&image, first * 4096);
-    // Pages that are mapped stay: what was read is right still. A new opening maps anew.
+    // Mapped pages stay: what was read is still right. A new opening maps the file again.
     right_or_error(&store, &model, "still in memory");
     drop((store, other));
     sys::forget_pages(&path);
@@ -404,7 +405,7 @@ fn a_disk_that_cannot_read_is_an_error() {
                 let e = Model::read(&store).unwrap_err();
                 assert_eq!(e.errno(), libc::EIO, "{e}");
             }
-            // Not poisoned for others by a reader's fault: the file has its length.
+            // The fault of a reader does not poison the store for others: the file has its length.
             let _ = store.close();
             met
         }

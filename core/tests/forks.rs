@@ -1,4 +1,4 @@
-//! Forking with a store open: what the child has from its first instruction on, and what it leaves.
+//! Forking with a store open: what the child has from its first instruction on, and what it leaves behind.
 
 mod common;
 mod support;
@@ -42,7 +42,7 @@ fn length(s: &Store, d: Obj) -> Result<u64> {
     s.read(&mut Wait::default(), |r| r.len(d))
 }
 
-/// Lets go of the pin and of the last reference.
+/// Release the pin and the last reference.
 fn let_go(s: &Store, d: Obj) {
     s.unpin(d);
     s.write(Actor::Thread, &mut Wait::default(), |w| {
@@ -57,7 +57,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
     let _alone = alone();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"));
-    // Many beside it, and some that are gone again, so that the tables are not trivial.
+    // Many other containers, some of them deleted again, so that the tables are not trivial.
     let others: Vec<Obj> = (0..2000)
         .map(|i| {
             let d = store
@@ -80,11 +80,11 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
             store.begin(&mut Wait::default()).unwrap();
             set(&store, "in the transaction", round).unwrap();
         }
-        // It does nothing with the store until the parent has let go.
+        // The child does not use the store until the parent has released its pin.
         let child = process::fork(|| {
             wait_for(&sign);
             let there = length(&store, d);
-            // Its own, to let go of.
+            // The child releases its own pin.
             store.unpin(d);
             let gone = set(&store, "from the child", 1).and_then(|()| length(&store, d));
             i32::from(!matches!((there, gone), (Ok(1), Err(Error::Gone(_)))))
@@ -93,7 +93,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
             store.commit().unwrap();
         }
         let_go(&store, d);
-        // The child's pin keeps it for everyone.
+        // The child's pin keeps the container for all.
         assert_eq!(length(&store, d).unwrap(), 1, "round {round}");
         std::fs::write(&sign, "").unwrap();
         assert_eq!(process::reap(child), Stop::Exited(0), "round {round}");
@@ -118,7 +118,7 @@ fn a_dead_childs_pins_go_with_it() {
     assert_eq!(length(&store, d).unwrap(), 1);
     std::fs::write(&sign, "").unwrap();
     assert_eq!(process::reap(child), Stop::Killed(libc::SIGKILL));
-    // Buried at a checkpoint at the latest.
+    // The child is recovered at a checkpoint at the latest.
     store.sync().unwrap();
     store.gc().unwrap();
     assert!(matches!(length(&store, d), Err(Error::Gone(_))));
@@ -126,7 +126,7 @@ fn a_dead_childs_pins_go_with_it() {
     store.close().unwrap();
 }
 
-/// Slots are few; children that never close the store do not use them up.
+/// Slots are few; children that do not close the store must not use them up.
 #[test]
 fn many_children_leave_no_slots_behind() {
     let _alone = alone();
@@ -154,7 +154,7 @@ fn many_children_leave_no_slots_behind() {
     store.close().unwrap();
 }
 
-/// A fork at any moment of what other threads do: the child finds nothing locked for ever.
+/// A fork at any moment of other threads' operations: the child finds nothing locked for ever.
 #[test]
 fn a_fork_while_other_threads_are_at_work() {
     let _alone = alone();
@@ -199,7 +199,7 @@ fn a_fork_while_other_threads_are_at_work() {
     store.close().unwrap();
 }
 
-/// A child that executes another program, or whose parent goes first, holds nobody up.
+/// A child that executes another program, or whose parent ends first, does not block other processes.
 #[test]
 fn a_child_that_executes_another_program_gives_its_slot_back() {
     let _alone = alone();
@@ -227,7 +227,7 @@ fn a_child_that_executes_another_program_gives_its_slot_back() {
     store.close().unwrap();
 }
 
-/// Who closes does not leave the checkpoint to children that will never close.
+/// A closing process makes the checkpoint, and does not leave it to children that never close.
 #[test]
 fn closing_beside_living_children_is_a_checkpoint() {
     let _alone = alone();
@@ -243,13 +243,13 @@ fn closing_beside_living_children_is_a_checkpoint() {
             let done = !used || set(&store, "child", 1).is_ok();
             std::fs::write(&ready, "").unwrap();
             wait_for(&sign);
-            // It has the store still.
+            // The child still has the store open.
             i32::from(!done || set(&store, "later", i64::from(used)).is_err())
         });
         wait_for(&ready);
         set(&store, "parent", i64::from(used)).unwrap();
         store.close().unwrap();
-        // What a power cut would leave: the file as it was flushed, and no sidecar.
+        // The files after a power failure: the file as it was flushed, and no sidecar.
         let copy = dir.path().join(format!("copy{used}"));
         std::fs::copy(&path, &copy).unwrap();
         let left = open(&copy);
@@ -266,8 +266,8 @@ fn closing_beside_living_children_is_a_checkpoint() {
     }
 }
 
-/// A file that is cut short under both is an error in both. Not among the tests of such files (`faults`): there a fork
-/// would have the stores open that other tests do this to.
+/// A file that is truncated while both have it open is an error in both. This is not among the tests of such files
+/// (`faults`): a fork there would have the stores open that other tests truncate.
 #[test]
 fn a_child_meets_a_missing_page_as_its_parent_does() {
     let _alone = alone();
@@ -292,7 +292,7 @@ fn a_child_meets_a_missing_page_as_its_parent_does() {
     assert!(lost(), "the parent");
 }
 
-/// Runs a child's part; if it takes very long the child fails instead of hanging.
+/// Run a child's part; if it takes very long, the child fails instead of hanging.
 fn soon(part: impl FnOnce() -> bool) -> i32 {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_secs(100));
@@ -301,7 +301,7 @@ fn soon(part: impl FnOnce() -> bool) -> i32 {
     i32::from(!part())
 }
 
-/// Another thread is in the middle of closing, and will never end that in the child.
+/// Another thread is in the middle of closing, which never ends in the child.
 #[test]
 fn a_fork_while_another_thread_closes() {
     let _alone = alone();
@@ -314,11 +314,11 @@ fn a_fork_while_another_thread_closes() {
         let store = &store;
         scope.spawn(move || {
             begun.send(()).unwrap();
-            // It waits for the transaction.
+            // Closing waits for the transaction.
             store.close().unwrap();
         });
         wait.recv().unwrap();
-        // By then it does, as a rule.
+        // After this time the other thread usually waits.
         std::thread::sleep(Duration::from_millis(100));
         let child = process::fork(|| soon(|| store.close().is_ok()));
         let ended = process::reap(child);
@@ -327,7 +327,7 @@ fn a_fork_while_another_thread_closes() {
     });
 }
 
-/// The flush of another thread takes longer than a fork waits for anything.
+/// The flush of another thread takes longer than any wait of a fork.
 #[test]
 fn a_fork_during_a_slow_flush_of_the_log() {
     let _alone = alone();

@@ -1,5 +1,5 @@
-//! A disk that reports an error while the store is being flushed: the error is final for everyone who has the
-//! store open, reading goes on, and the last checkpoint stands.
+//! A disk that reports an error while the store is being flushed: the error is final for all openings of the store,
+//! reading continues, and the last checkpoint stays valid.
 
 mod common;
 mod support;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::plain::{self, get, set, wait_for};
 use support::{again, told};
 
-/// The `n`th moment of this kind from now on fails.
+/// Let the `n`-th moment of this kind from now on fail.
 fn fail(kind: Moment, n: usize) -> Rc<Cell<usize>> {
     let left = Rc::new(Cell::new(n));
     let counter = left.clone();
@@ -79,7 +79,7 @@ fn a_flush_that_fails_is_final_and_the_last_checkpoint_stands() {
         let left = fail(kind, n);
         let first = store.sync();
         if left.get() > 0 {
-            // A meta page is written once in a checkpoint: the next one fails.
+            // A checkpoint writes a meta page once: the next one fails.
             first.unwrap();
             step(&store, &mut model, &mut rng, 200_000).unwrap();
             is_poisoned(store.sync(), &what);
@@ -87,7 +87,7 @@ fn a_flush_that_fails_is_final_and_the_last_checkpoint_stands() {
             is_poisoned(first, &what);
         }
         observe(None);
-        // For everyone, whatever the disk says next.
+        // For all openings, whatever the disk reports next.
         for s in [&store, &second] {
             is_poisoned(s.sync(), &what);
             let mut unchanged = model.clone();
@@ -97,7 +97,7 @@ fn a_flush_that_fails_is_final_and_the_last_checkpoint_stands() {
         let _ = second.close();
         let _ = store.close();
         drop((store, second));
-        // Opened again, on a disk that works again: a checkpoint, whole. The failed one may have got through.
+        // Opened again, on a disk that works again: a checkpoint, whole. The failed one may have succeeded.
         let store = Store::open(
             &path,
             &Options {
@@ -138,7 +138,7 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
     .unwrap();
     let mut model = Model::read(&store).unwrap();
     step(&store, &mut model, &mut rng, 200_000).unwrap();
-    // The second flush of a checkpoint: the meta page is in the page cache and perhaps nowhere else.
+    // The second flush of a checkpoint: the meta page is in the page cache and may be nowhere else.
     fail(Moment::Flushing, 2);
     is_poisoned(store.sync(), "sync");
     let _ = store.close();
@@ -173,7 +173,7 @@ fn a_meta_page_that_the_disk_refused_is_written_again_before_it_is_built_on() {
     store.close().unwrap();
     drop(store);
 
-    // And if the disk still refuses, so does opening.
+    // If the disk still fails, opening fails too.
     let store = Store::open(
         &path,
         &Options {
@@ -221,7 +221,7 @@ fn durable(path: &Path) -> Store {
     Store::open(path, &options).unwrap()
 }
 
-/// What anybody gets who wants to write; reading goes on.
+/// Every write is refused; reading continues.
 fn is_refused_everywhere(store: &Store, what: &str) {
     is_poisoned(set(store, "x", 1), what);
     is_poisoned(store.sync(), what);
@@ -261,7 +261,7 @@ fn neighbour() {
                     Err(e) => break e,
                 }
             };
-            // The change that waited for the flush is made, and what the disk has of it is not known.
+            // The change that waited for the flush is made, and its durability is unknown.
             assert!(
                 matches!(e, Error::Poisoned { .. } | Error::DurabilityUnknown { .. }),
                 "{e}"
@@ -297,7 +297,7 @@ fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
     let (mut child, mut lines) = neighbour_at(&path, "idle");
     let counted = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        // At work when it happens.
+        // These threads are running when the error occurs.
         let workers: Vec<_> = (0..3)
             .map(|t| {
                 let (store, counted) = (&store, &counted);
@@ -334,7 +334,7 @@ fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
     std::fs::write(dir.path().join("failed"), "").unwrap();
     assert_eq!(lines.next().as_deref(), Some("refused"));
     assert!(child.wait().unwrap().success());
-    // Who comes later, while somebody has it open.
+    // A later opening, while another process has the store open.
     if let Ok(late) = plain::try_open(&path, 5) {
         is_refused_everywhere(&late, "who came later");
         let _ = late.close();
@@ -348,8 +348,8 @@ fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
     store.close().unwrap();
 }
 
-/// The flush that failed was for all of them: none of those who waited for it is told that all is well, and
-/// what anybody was told before is there.
+/// The failed flush was for all waiting threads: none of them gets a success, and changes that were acknowledged
+/// earlier are present.
 #[test]
 fn a_flush_of_the_log_that_fails_is_an_error_for_all_who_wait_for_it() {
     for (round, kind) in [Moment::LogFlushing, Moment::LogFlushed]
@@ -370,7 +370,7 @@ fn a_flush_of_the_log_that_fails_is_an_error_for_all_who_wait_for_it() {
                     let (store, flushes, failed) = (&store, flushes.clone(), failed.clone());
                     scope.spawn(move || {
                         let flag = failed.clone();
-                        // The disk fails once, for whoever leads then, and works again.
+                        // The disk fails once, for the current leader, and then works again.
                         observe(Some(Box::new(move |moment| {
                             let n = flushes.fetch_add(usize::from(moment == kind), Ordering::SeqCst);
                             if moment == kind && n == 60 + 7 * round {
@@ -413,7 +413,7 @@ fn a_flush_of_the_log_that_fails_is_an_error_for_all_who_wait_for_it() {
             .map(|(t, n)| (format!("thread {t}"), n))
             .chain(said.into_iter().map(|n| ("neighbour".to_owned(), n)))
         {
-            // One more may have got through without anybody being told.
+            // One more change may be durable without an acknowledgement.
             let found = get(&store, &key).unwrap().map_or(0, |found| found + 1);
             assert!(
                 found == n || found == n + 1,

@@ -1,5 +1,5 @@
-//! Process death as its neighbours see it: what the dead, the stopped, the ended and the forked leave to
-//! the others, and how soon.
+//! Process death as seen by other processes: what dead, stopped, ended and forked processes leave to the others, and
+//! how soon.
 
 mod support;
 
@@ -14,12 +14,13 @@ use support::process::{self, Stop};
 use support::state::sound;
 use support::{again, memory_dir, told};
 
-/// The promise. It is asked of the best of so many deaths: what the machine was busy with otherwise is not the store's.
+/// The promised time. It is compared with the best of several deaths, because other load of the machine is not the
+/// store's delay.
 const PROMISED: Duration = Duration::from_millis(100);
 const DEATHS: usize = 5;
 const DEATHS_AT_MOST: usize = 30;
-/// What nothing takes that does not wait for the wrong thing: less than the stores' own waits, and less than children
-/// live that are not to be waited for.
+/// Longer than anything that does not wait for the wrong event: less than the stores' own waits, and less than the life
+/// of children for which no process may wait.
 const FOREVER: Duration = Duration::from_secs(300);
 
 fn options() -> Options {
@@ -49,7 +50,7 @@ fn whole(root: Obj) -> LockTarget<'static> {
     LockTarget { obj: root, key: None }
 }
 
-/// A neighbour: does what `PERSIST_DO` says, says so, and waits for its death.
+/// A neighbour process: do what `PERSIST_DO` names, report it, and wait for the kill.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
@@ -95,7 +96,7 @@ fn neighbour() {
             forever();
         }
         "fork" => {
-            // Its child does nothing, has everything it had, and outlives it.
+            // Its child does nothing, inherits everything, and outlives it.
             s.begin(&mut Wait::default()).expect("begin");
             set(&s, "a", -1).expect("set");
             let child = process::fork(|| {
@@ -110,12 +111,12 @@ fn neighbour() {
     }
 }
 
-/// What begins the line that tells of a neighbour's child.
+/// The beginning of the line that reports a neighbour's child.
 const CHILD: &str = "child ";
 
 struct Neighbour(Child);
 
-/// A process that is nobody's child here, ended when a test ends.
+/// A process that is not a child of this one, ended when a test ends.
 struct Orphan(i32);
 
 impl Drop for Orphan {
@@ -129,7 +130,7 @@ impl Neighbour {
         Neighbour::with_child(path, task).0
     }
 
-    /// With its child, if it says that it has one.
+    /// The neighbour with its child, if it reports one.
     fn with_child(path: &PathBuf, task: &str) -> (Neighbour, Option<Orphan>) {
         let mut command = again("neighbour");
         command
@@ -177,7 +178,7 @@ fn fresh() -> (tempfile::TempDir, PathBuf, Store) {
     (dir, path, store)
 }
 
-/// The deaths of neighbours that are at `task`, while this process waits in `wait`: how long it waited.
+/// Kill neighbours that are at `task`, while this process waits in `wait`, and check how long it waited.
 fn death_at(task: &str, wait: impl Fn(&Store) + Send + Sync) {
     let (_dir, path, store) = fresh();
     let mut waits = Vec::new();
@@ -204,8 +205,8 @@ fn death_at(task: &str, wait: impl Fn(&Store) + Send + Sync) {
     assert!(best < PROMISED, "{task}: the others waited {waits:?}");
 }
 
-/// How long `go_on` takes beside a neighbour that stands still at `task` and lives; when it dies after that, nothing
-/// is left of it.
+/// Check how long `go_on` takes beside a living neighbour that is stopped at `task`. When the neighbour dies after
+/// that, nothing of its operation is left.
 fn delay_at(task: &str, go_on: impl Fn(&Store)) {
     let (_dir, path, store) = fresh();
     let mut delays = Vec::new();
@@ -304,7 +305,7 @@ fn a_stopped_holder_of_the_latch_is_named_and_others_go_on_when_it_does() {
         other => panic!("{other:?}"),
     }
     assert!((bound..FOREVER).contains(&begun.elapsed()));
-    // Readers of what it has changed see what was before, and wait for nothing.
+    // Readers of its changes see the state before, and do not wait.
     let read = store.read(&mut Wait::never(), |r| r.get(store.root(), &Key::Str(b"a")));
     assert!(matches!(read, Ok(Some(Value::Int(1)))), "{read:?}");
     neighbour.signal(libc::SIGCONT);
@@ -324,7 +325,7 @@ fn a_stopped_reader_is_not_waited_for_and_nothing_is_lost() {
         ..Options::default()
     };
     let other = Store::open(&path, &brief).unwrap();
-    // Though its own waits are shorter than the time that a reader has.
+    // Though the waits of this opening are shorter than the time that a reader has.
     set(&other, "b", 2).unwrap();
     set(&store, "b", 3).unwrap();
     assert_eq!(get(&other, "b"), Some(3));
@@ -335,8 +336,8 @@ fn a_stopped_reader_is_not_waited_for_and_nothing_is_lost() {
     sound(&store).unwrap();
 }
 
-/// A writer died in the middle of a change, and a living reader stands still inside: the change is undone all the
-/// same, and by the next who writes.
+/// A writer died in the middle of a change, and a living reader is stopped inside a section: the next writer still
+/// undoes the change.
 #[test]
 fn a_recovery_is_not_held_up_by_a_stopped_reader() {
     let (_dir, path, store) = fresh();
@@ -414,7 +415,7 @@ fn a_forked_child_uses_the_store_on_its_own() {
         .unwrap();
     store.begin(&mut Wait::default()).unwrap();
     set(&store, "a", 2).unwrap();
-    // Inside the transaction: it is the parent's.
+    // Inside the transaction, which belongs to the parent.
     let child = process::fork(|| {
         let mut short = Wait::at_most(Duration::from_millis(50));
         let busy = store.write(Actor::Thread, &mut short, |w| {
@@ -430,7 +431,7 @@ fn a_forked_child_uses_the_store_on_its_own() {
     store.commit().unwrap();
     let child = process::fork(|| {
         let mut short = Wait::at_most(Duration::from_millis(50));
-        // It has none of its parent's locks.
+        // The child has none of its parent's locks.
         let locked = store.write(Actor::Thread, &mut short, |w| {
             w.set(store.root(), &Key::Str(b"b"), &In::Int(1))
         });
@@ -455,7 +456,7 @@ fn a_forked_child_uses_the_store_on_its_own() {
         (get(&store, "from the child"), get(&store, "from the parent")),
         (Some(99), Some(99))
     );
-    // A child that dies in a transaction of its own.
+    // A child that dies in its own transaction.
     let child = process::fork(|| {
         store.begin(&mut Wait::default()).expect("begin");
         set(&store, "a", -1).expect("set");

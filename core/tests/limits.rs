@@ -1,5 +1,5 @@
-//! Limits of this process: of file sizes (which raise a signal that kills by default) and of address space.
-//! Meeting one is an error that names it; nothing is lost.
+//! Limits of this process: of file sizes (which raise a signal that kills by default) and of address space. Reaching
+//! one is an error that names it; nothing is lost.
 
 mod common;
 mod support;
@@ -29,7 +29,7 @@ fn open(path: &Path) -> Result<Store> {
     )
 }
 
-/// Runs a task in a process of its own, since limits cannot be raised again by everyone.
+/// Run a task in a separate process, since not every user can raise limits again.
 fn limited(task: &str) {
     let dir = scratch();
     let output = again("neighbour")
@@ -90,7 +90,7 @@ fn small_files(path: &Path) {
     assert!(e.to_string().contains("ulimit -f"), "{e}");
     assert_eq!(e.errno(), libc::EFBIG);
     assert!(n > 100, "{n}");
-    // Reading, making durable and removing go on, and there is room again.
+    // Reading, syncing and removing continue to work, and there is room again.
     assert_eq!(len(&store), n.into());
     store.sync().unwrap();
     for i in 0..n / 2 {
@@ -114,7 +114,7 @@ fn small_files(path: &Path) {
 }
 
 fn enough_memory(path: &Path) {
-    // The sidecar's places, and room for a store of 200 MiB at least.
+    // The sidecar's mappings, and at least 200 MiB for a store.
     sys::set_limit(libc::RLIMIT_AS, 5 << 30);
     let store = open(path).unwrap();
     for n in 0..200 {
@@ -124,7 +124,7 @@ fn enough_memory(path: &Path) {
     store.close().unwrap();
 }
 
-/// Each open store takes a few mappings and the addresses that it needs, not those of the largest store.
+/// Each open store takes a few mappings and only the addresses that it needs, not those of the largest store.
 fn many_stores(dir: &Path) {
     const STORES: u32 = 2000;
     sys::allow_descriptors(9 * u64::from(STORES));
@@ -143,7 +143,7 @@ fn many_stores(dir: &Path) {
     // The store and its sidecar, and one for the locks on each of them and on the lock file.
     let most = 5 * STORES as usize + 100;
     assert!(maps <= most, "{maps} mappings for {STORES} stores");
-    // Each of them grows, and holds what was put into it.
+    // Each of them grows, and holds its content.
     for (n, store) in stores.iter().enumerate().step_by(100) {
         for i in 0..20 {
             set(store, 10_000 + i, 100_000).unwrap_or_else(|e| panic!("store {n}: {e}"));

@@ -1,5 +1,5 @@
-//! Random operations on a store and on plain Rust values, with transactions, syncs and reopenings of every
-//! kind among them: both must agree at every comparison, and the store must be sound.
+//! Random operations on a store and on plain Rust values, with transactions, syncs and all kinds of reopening among
+//! them: both must agree at every comparison, and the store must be sound.
 //!
 //! PERSIST_TORTURE_SECONDS makes it longer.
 
@@ -10,26 +10,27 @@ use persist_core::store::{Durability, Options, Store, Wait};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
-/// What happens, besides single operations.
+/// Events other than single operations.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// So many operations.
+    /// A number of operations.
     Work(u8),
-    /// So many operations of a transaction, and whether it is committed.
+    /// A transaction of a number of operations, and whether it is committed.
     Transaction(u8, bool),
-    /// Blocks inside each other and after each other, as the bits of the number say; the whole is committed or rolled
-    /// back.
+    /// Blocks inside each other and after each other, as the bits of the number determine; the whole is committed or
+    /// rolled back.
     Nested(u8, u64, bool),
     Sync,
-    /// Closed, and opened by its sidecar.
+    /// Closed, and opened with its sidecar.
     Reopen,
     /// Dropped without `close`.
     Drop,
-    /// Opened beside the one that is open, which then closes.
+    /// Another opening of the store; the first one then closes.
     Hand,
-    /// After a sync: a copy of the file (and its redo log, if it has one), as another machine would find it.
+    /// After a sync, a copy of the file (and its redo log, if it has one), as on another machine.
     Copy,
-    /// After a sync: changed further, then only what was synced is found; with durable commits, all of it.
+    /// After a sync, the store is changed further. Then only the synced changes are found; with durable commits, all of
+    /// them.
     PowerCut(u8),
     /// Closed, and a copy of the file alone opened.
     CopyClosed,
@@ -71,7 +72,7 @@ fn log(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}-wal", path.display()))
 }
 
-/// Copies what is on the disk: the store, and its redo log if there is one.
+/// Copy the files on the disk: the store, and its redo log if there is one.
 fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).unwrap();
     let _ = std::fs::remove_file(log(to));
@@ -80,7 +81,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Moves both, over what is there.
+/// Move both, replacing existing files.
 fn rename(from: &Path, to: &Path) {
     std::fs::rename(from, to).unwrap();
     if log(from).exists() {
@@ -108,7 +109,7 @@ impl Run {
         compare(self.store(), &self.model, what);
     }
 
-    /// Operations and inner blocks, each of which stays or is undone.
+    /// Operations and inner blocks, each of which is kept or undone.
     fn blocks(&mut self, n: u8, shape: &mut u64, depth: u32) {
         let mut next = |of: u64| {
             let drawn = *shape % of;
@@ -246,7 +247,7 @@ fn run(events: &[Event], seed: u64, durability: Durability, room: usize) {
         run.happen(*event);
     }
     run.compare("at the end");
-    // Nothing unreachable is left behind for good.
+    // No unreachable container is left permanently.
     run.store().gc().unwrap();
     run.compare("after collecting");
     let report = run.store().check().unwrap();
@@ -258,7 +259,7 @@ fn run(events: &[Event], seed: u64, durability: Durability, room: usize) {
     run.store().close().unwrap();
 }
 
-/// Cases for a second of time given, else `quick`.
+/// The number of cases for each second of PERSIST_TORTURE_SECONDS, otherwise `quick`.
 fn cases(quick: u32, a_second: u32) -> ProptestConfig {
     let seconds: Option<u32> = std::env::var("PERSIST_TORTURE_SECONDS")
         .ok()
@@ -289,8 +290,7 @@ proptest! {
     }
 }
 
-/// Two threads on one store, each with a container of its own; a third that syncs; what each of
-/// them did is there.
+/// Two threads on one store, each with its own container, and a third that syncs: the changes of each are present.
 #[test]
 fn threads_with_containers_of_their_own() {
     use persist_core::store::{Actor, In, Key};

@@ -1,15 +1,15 @@
-//! Promise P2, power loss, in process: whatever mixture of old and new sectors a disk holds after a power
-//! cut, the store opens at a checkpoint, whole, and no older than the last `sync` that had returned.
+//! Promise P2, power failure, in process: whatever mixture of old and new sectors a disk holds after a power failure,
+//! the store opens at a checkpoint, whole, and not older than the last `sync` that had returned.
 //!
-//! A workload runs on a store; an observer of the thread sees every flush and every write of a meta
-//! page. From what the file held since the last completed flush, images are made: each page or
-//! each 512-byte sector that changed is, independently, as it was at that flush, as it is now, or as it was
-//! at any moment noticed between; some are garbage. Each image is opened without a sidecar by another
-//! thread, compared in full with the model at that very checkpoint, checked, and some are worked on.
+//! A workload runs on a store. An observer of the thread sees every flush and every write of a meta page. Images are
+//! made from the contents of the file since the last completed flush: each page or each 512-byte sector that changed
+//! is, independently, as it was at that flush, as it is now, or as it was at any observed moment between; some are
+//! garbage. Another thread opens each image without a sidecar, compares it in full with the model at that checkpoint,
+//! and checks it. Some images are also changed.
 //!
 //! With durable commits: `power_log`.
 //!
-//! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
+//! PERSIST_TORTURE_SECONDS makes it longer; PERSIST_SEED selects the seed.
 
 mod common;
 mod disk;
@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// One life of a store, from an image to a power cut.
+/// One life of a store, from an image to a power failure.
 struct Life {
     disk: Disk,
     store: Option<Store>,
@@ -36,30 +36,29 @@ struct Life {
     kept: Kept,
     /// A snapshot is being dropped, which takes two checkpoints: the last one before.
     dropping: Option<u64>,
-    /// The last checkpoint that a caller was told of.
+    /// The last checkpoint that was reported to a caller.
     synced: u64,
     rng: Rng,
     judges: Rc<Judges>,
     what: String,
-    /// Chance of an image at each moment: one in so many.
+    /// The chance of an image at each moment: one in `every`.
     every: usize,
-    /// Operations of others during a checkpoint.
+    /// Whether other threads run operations during a checkpoint.
     others: bool,
-    /// Bytes of content the graph is kept around.
+    /// The approximate size of the graph's content in bytes.
     room: usize,
 }
 
 type Shared = Rc<RefCell<Life>>;
 
 impl Life {
-    /// Notes that the model as it is now is what the next checkpoint will hold.
+    /// Record that the next checkpoint will hold the current model.
     fn expect(&mut self) {
         let next = self.store.as_ref().map_or(1, |s| s.stat().unwrap().checkpoint) + 1;
         self.states.insert(next, Arc::new(self.model.clone()));
     }
 
-    /// Notes that the model as it is now is what the second checkpoint of a drop will hold, if that one
-    /// has not begun.
+    /// Record that the second checkpoint of a drop will hold the current model, if that checkpoint has not begun.
     fn expect_second(&mut self) {
         if let (Some(before), Some(store)) = (self.dropping, &self.store)
             && store.stat().unwrap().checkpoint == before
@@ -150,7 +149,7 @@ fn watch(life: &Shared) {
     })));
 }
 
-/// Runs one life; the image that the next one begins with, and the states its checkpoints hold.
+/// Run one life. Returns the image with which the next one begins, and the states of its checkpoints.
 fn live(
     path: &Path,
     begin: Option<(Vec<u8>, States, Kept)>,
@@ -165,7 +164,7 @@ fn live(
     if let Some((image, ..)) = &begin {
         std::fs::write(path, image).unwrap();
     }
-    // The observer sees what its own thread does.
+    // The observer sees only the actions of its own thread.
     let options = Options {
         max_age: None,
         ..Options::default()
@@ -214,7 +213,7 @@ fn live(
         let mut l = life.borrow_mut();
         let n = store.stat().unwrap().checkpoint;
         l.store = Some(store.clone());
-        // As it was found: on the disk already.
+        // The state at the opening, which is already on the disk.
         l.states.insert(n, Arc::new(model));
         l.synced = n;
         l.moment("after opening");
@@ -263,7 +262,7 @@ fn live(
         let mut l = life.borrow_mut();
         compare(&store, &l.model, &format!("{} at the end", l.what));
         l.cut("at the end", 4);
-        // The next life begins with one of the images, judged here and now.
+        // The next life begins with one of the images, which is judged here.
         let mut r = l.rng.clone();
         let image = l.disk.image(&mut r);
         let job = Job {
@@ -338,7 +337,7 @@ fn drop_snapshot(store: &Store, life: &Shared, rng: &mut Rng, before: u64) {
     l.moment("after a snapshot was dropped");
 }
 
-/// Several operations that are there wholly or not at all.
+/// Several operations that are present completely or not at all.
 fn transaction(store: &Store, life: &Shared, rng: &mut Rng) {
     use persist_core::store::Wait;
     store.begin(&mut Wait::default()).unwrap();
@@ -361,7 +360,7 @@ fn transaction(store: &Store, life: &Shared, rng: &mut Rng) {
     l.moment("after a transaction");
 }
 
-/// Images that are judged at least, however long that takes.
+/// The minimal number of judged images, however long they take.
 const LEAST: u64 = 50;
 
 #[test]
@@ -375,7 +374,7 @@ fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
     while (begun.elapsed() < long || judges.judged() < LEAST) && !judges.failed() {
         let (image, states, kept) = live(&path, next.take(), rng.next(), room, &judges);
         count += 1;
-        // Now and then a new store, some of them larger than one page of the page table covers.
+        // Sometimes a new store; some of these are larger than one page of the page table covers.
         next = (!rng.one_in(6)).then_some((image, states, kept));
         if next.is_none() {
             room = if rng.one_in(3) { 1_500_000 } else { 300_000 };
@@ -390,7 +389,7 @@ fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
     assert!(judged >= LEAST, "only {judged} images");
 }
 
-/// In steps, over many checkpoints, most of which touch only a small part of the page table.
+/// The map is rebuilt in steps, over many checkpoints, most of which touch only a small part of the page table.
 #[test]
 fn a_free_map_that_was_lost_is_learned_anew() {
     use persist_core::store::{Actor, In, Key, Wait};
@@ -434,7 +433,7 @@ fn a_free_map_that_was_lost_is_learned_anew() {
             store
                 .check_pages()
                 .unwrap_or_else(|e| panic!("round {round}, checkpoint {n}: {e}"));
-            // A copy, as after a power cut, with the new map's pages in use.
+            // A copy, as after a power failure, while pages of the new map are in use.
             let copy = path.with_extension("copy");
             std::fs::copy(&path, &copy).unwrap();
             let _ = std::fs::remove_file(format!("{}-shm", copy.display()));

@@ -1,5 +1,5 @@
-//! Calls of a store inside the closures of `read` and `write`: each gives an error or an answer at once, and the
-//! section that is open, its operation and the transaction around it stay whole.
+//! Calls of a store inside the closures of `read` and `write`: each returns an error or a result at once. The open
+//! section, its operation and the transaction around it stay intact.
 
 use persist_core::store::{
     Actor, Asked, Block, Durability, In, Key, LockMode, LockTarget, Member, Options, Pending, Store, Value,
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 type Call = fn(&Store) -> Result<()>;
 
-/// What is called, and whether an open section of this thread refuses it.
+/// The calls, and whether an open section of this thread refuses them.
 const CALLS: &[(&str, bool, Call)] = &[
     ("begin", true, |s| s.begin(&mut soon()).map(|_| ())),
     ("commit", true, |s| s.commit()),
@@ -69,7 +69,7 @@ const CALLS: &[(&str, bool, Call)] = &[
     }),
     ("unlock_all", true, |s| s.unlock_all(Actor::Thread)),
     ("locks", true, |s| s.locks().map(drop)),
-    // The others answer: that it is another handle's, that nothing was done, or what they know without a section.
+    // The others return a result: the handle belongs to another, nothing was done, or no section is needed.
     ("compact", true, |s| s.clone().compact(&mut |_| {}).map(drop)),
     ("pages", true, |s| s.pages(None).map(drop)),
     ("open_snapshot", false, |s| s.open_snapshot("there").map(drop)),
@@ -126,7 +126,7 @@ fn root(store: &Store) -> LockTarget<'static> {
     }
 }
 
-/// A block that was begun and a lock that is awaited, both before the section: of another store, which must not matter.
+/// A block that was begun and a requested lock, both before the section: of another store, which must not matter.
 fn begun() -> &'static (Block, Pending) {
     static BEGUN: OnceLock<(Block, Pending)> = OnceLock::new();
     BEGUN.get_or_init(|| {
@@ -181,13 +181,13 @@ fn set(store: &Store, value: i64) -> Result<()> {
 
 fn get(store: &Store) -> Option<Value> {
     let root = store.root();
-    // By another thread: what others see.
+    // By another thread, which shows the committed state.
     std::thread::scope(|s| s.spawn(|| store.read(&mut soon(), |r| r.get(root, &X))).join())
         .expect("no panic")
         .expect("a value")
 }
 
-/// Makes the call inside, and says whether it took long.
+/// Make the call inside the section, and check that it did not take long.
 fn call(store: &Store, (name, wrong, act): &(&str, bool, Call)) {
     let begin = Instant::now();
     let done = act(store);
@@ -208,7 +208,7 @@ fn inside_a_write() {
         for one in CALLS {
             let (_dir, store) = open(durability);
             let root = store.root();
-            // A lone operation that fails is undone, whatever was called in it.
+            // A single operation that fails is undone, whatever was called in it.
             let done = store.write(Actor::Thread, &mut soon(), |w| {
                 w.set(root, &X, &In::Int(7))?;
                 call(&store, one);
@@ -217,7 +217,7 @@ fn inside_a_write() {
             });
             assert!(matches!(done, Err(Error::Invalid { .. })), "{}: {done:?}", one.0);
             assert_eq!(get(&store), Some(Value::Int(0)), "{}", one.0);
-            // And one that does not fail is done.
+            // An operation that does not fail is done.
             store
                 .write(Actor::Thread, &mut soon(), |w| {
                     call(&store, one);
@@ -291,7 +291,7 @@ fn inside_a_read() {
     }
 }
 
-/// Every public method of `Store` is tried above: a new one has to be added.
+/// Every public method of `Store` is tested above: a new one has to be added.
 #[test]
 fn every_call_is_tried() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");

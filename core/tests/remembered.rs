@@ -1,8 +1,8 @@
-//! What threads remember of where entries lie (`page/section/lookup.rs`), and handles of where attributes do (`Known`),
-//! and the fast path, against a plain model: two openings of one store, so that each meets what the
-//! other changed, and threads that read while another moves things.
+//! The lookup cache of threads (`page/section/lookup.rs`), handles of attributes (`Known`) and the fast path, against a
+//! plain model: two openings of one store, so that each sees the changes of the other, and threads that read while
+//! another moves entries.
 //!
-//! Every value says which key it belongs to: one read from a wrong place is told at once.
+//! Every value contains the key that it belongs to, so a value read from a wrong place is detected at once.
 
 use fastrand::Rng;
 use persist_core::store::{
@@ -15,7 +15,7 @@ const KEYS: i64 = 18;
 const HOLDERS: usize = 2;
 
 fn name(k: i64) -> String {
-    // Of every length that is remembered differently, and one that is not.
+    // All lengths that the cache treats differently, and one that it does not keep.
     let n = k as usize % 18;
     format!(
         "{k:02}{}",
@@ -27,12 +27,12 @@ fn value(k: i64, n: i64) -> i64 {
     k << 32 | n
 }
 
-/// Under which key of the root a holder is.
+/// The key of a holder in the root.
 fn holder(i: usize) -> String {
     format!("holder {i}")
 }
 
-/// What the fast path found, of an int and of a text alike; None if it cannot tell.
+/// The result of the fast path, from an int and from a text alike; None if it cannot decide.
 fn said(told: Result<Word, Value>) -> Option<Option<i64>> {
     match told {
         Ok(Word::EMPTY) => None,
@@ -63,7 +63,7 @@ fn number(text: &[u8]) -> i64 {
 struct Both {
     stores: [Store; 2],
     holders: Vec<Obj>,
-    /// Of each holder in each opening.
+    /// For each holder in each opening.
     known: Vec<[Known; 2]>,
     model: Vec<HashMap<i64, i64>>,
 }
@@ -170,7 +170,7 @@ fn run(seed: u64, steps: usize) {
                 both.model[i].remove(&k);
             }
             270..275 => {
-                // Several changes of one section: what was noted before it holds no more within it.
+                // Several changes in one section: a cached place is invalid after a change in it.
                 let other = name((k + 1) % KEYS);
                 both.write(s, |w| {
                     w.remove(o, &key)?;
@@ -185,7 +185,7 @@ fn run(seed: u64, steps: usize) {
                 both.model[i].clear();
             }
             280..285 => {
-                // The memory of the old one is used again.
+                // The memory of the old one is reused.
                 both.holders[i] = both.fresh_holder(s, i);
                 both.known[i] = Default::default();
                 both.model[i].clear();
@@ -226,7 +226,7 @@ fn run(seed: u64, steps: usize) {
                     ),
                     "within a transaction"
                 );
-                // Noted where it lies only until the end.
+                // The place is cached only until the end of the section.
                 let found = store.read(&mut Wait::default(), |r| r.contains(o, &Key::Str(new.as_bytes())));
                 assert!(found.unwrap());
                 if rng.bool() {
@@ -324,7 +324,7 @@ fn items_of_the_fast_path_are_those_of_the_list() {
     let list = list.unwrap();
     for n in 0..6000i64 {
         let (s, len) = (rng.usize(0..2), model.len() as i64);
-        // The fast path is for a thread that comes back.
+        // The fast path applies to a thread that has used the entry before.
         let there = stores[s].read(&mut Wait::default(), |r| r.len(list));
         assert_eq!(there.unwrap(), len as u64);
         let text = text_of(n);

@@ -1,4 +1,4 @@
-//! Salvage: a sound store comes out as it was, a damaged one with all that can be read.
+//! Salvage: a sound store is copied completely, a damaged one with all that can be read.
 
 mod shapes;
 
@@ -20,7 +20,7 @@ fn open(path: &Path) -> Store {
     .unwrap()
 }
 
-/// Salvages `old`, which must not change; the new store is sound.
+/// Salvage `old`, which must not change, and assert that the new store is sound.
 fn salvaged(old: &Path, new: &Path) -> (Store, Salvaged) {
     let before = std::fs::read(old).unwrap();
     let done = salvage(&Source::alone(old).unwrap(), new, &mut ()).unwrap();
@@ -80,7 +80,7 @@ fn a_damaged_newest_meta_page_falls_back_to_the_other() {
     );
 }
 
-/// One page after the other is made unreadable: what is left is right, and everything else is named as lost.
+/// Each page in turn is made unreadable: the rest is right, and everything else is reported as lost.
 #[test]
 fn any_page_may_be_unreadable() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn any_page_may_be_unreadable() {
             }
             let (store, done) = salvaged(&old, &new);
             if done.lost == 0 {
-                // Nothing that was needed: free, or the index of a dict.
+                // The page was not needed: it was free, or the index of a dict.
                 assert_eq!((done.entries, done.containers), (whole.entries, whole.containers));
                 assert_same(&original, &store);
             }
@@ -134,7 +134,7 @@ fn any_page_may_be_unreadable() {
                 done.entries <= whole.entries + done.found + 1 + done.containers,
                 "{shape}: more than there was"
             );
-            // What is lost is less than all, unless the page had the root.
+            // Less than everything is lost, unless the page held the root.
             let root_page = sound.word(64) / PAGE as u64;
             if *logical != root_page {
                 assert!(
@@ -192,7 +192,7 @@ fn a_damaged_dict_yields_the_others() {
         done.losses
     );
     store.close().unwrap();
-    // The node that leads to all leaves: the index has them still.
+    // The node above all leaves: the index still refers to them.
     let (store, _) = damaged(log);
     let left = entries(&store, under(&store, "large"));
     assert!(left.iter().all(|e| before.contains(e)));
@@ -251,7 +251,7 @@ fn what_hangs_below_something_lost_is_found() {
     store.close().unwrap();
     let mut bad = Image::load(&old);
     bad.settle();
-    // The root's body: all entries of the root are lost, what they referred to is not.
+    // The root's body: all entries of the root are lost, but not the containers that they referred to.
     let body = bad.word(root.addr.0 + 40);
     let phys = bad.way(body / PAGE as u64).unwrap().pop().unwrap().0;
     bad.page(phys)[..4000].fill(0x5A);

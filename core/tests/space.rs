@@ -1,5 +1,5 @@
-//! P7: under a steady workload the file stays below twice the live data plus 64 MiB, and what waits to be freed slows
-//! no small change down.
+//! P7: under a steady workload the file stays below twice the live data plus 64 MiB, and freeing orphans does not slow
+//! down small changes.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-/// Without a helper: nothing but the changes themselves frees.
+/// Without a helper: only the changes themselves free.
 fn open(dir: &Path) -> Store {
     let options = Options {
         durability: Durability::None,
@@ -19,7 +19,7 @@ fn open(dir: &Path) -> Store {
     Store::open(dir.join("a.store"), &options).unwrap()
 }
 
-/// With a helper that makes no checkpoint while the test runs: it frees when the store is quiet.
+/// With a helper that makes no checkpoint while the test runs: it frees when the store is idle.
 fn open_helped(dir: &Path) -> Store {
     let options = Options {
         max_age: Some(Duration::from_secs(3600)),
@@ -36,7 +36,7 @@ fn file(s: &Store) -> u64 {
     std::fs::metadata(s.path()).unwrap().len()
 }
 
-/// Replaces a dict by one of `n` entries that is built in steps beside it.
+/// Replace a dict by one of `n` entries that is built in steps beside it.
 fn replace_dict(s: &Store, n: i64) {
     let dict = write(s, |w| {
         let dict = w.new_dict()?;
@@ -54,7 +54,7 @@ fn replace_dict(s: &Store, n: i64) {
     });
 }
 
-/// Adds `n` entries to the dict under "m" (a new one), or removes that, one small change each.
+/// Add `n` entries to the (new) dict under "m", or remove it, each in a small change.
 fn add_singly(s: &Store, n: i64) {
     let dict = write(s, |w| {
         let dict = w.new_dict()?;
@@ -70,7 +70,7 @@ fn remove(s: &Store, key: &'static [u8]) {
     assert!(write(s, |w| w.remove(s.root(), &Key::Str(key))));
 }
 
-/// The file after few rounds holds the live data; after many it is below twice that plus 64 MiB.
+/// The file after a few rounds contains the live data; after many it is below twice that plus 64 MiB.
 fn steady(name: &str, s: &Store, rounds: usize, mut round: impl FnMut(usize)) {
     for i in 0..2 {
         round(i);
@@ -167,7 +167,7 @@ fn a_list_of_containers_that_is_replaced_takes_no_more() {
     s.close().unwrap();
 }
 
-/// No change of these is a large one.
+/// None of these changes is a large one.
 #[test]
 fn entries_that_are_added_singly_take_no_more() {
     for helped in [false, true] {
@@ -185,7 +185,7 @@ fn entries_that_are_added_singly_take_no_more() {
     }
 }
 
-/// Steps of the same size that free everything that waits.
+/// Steps of the same size that free all orphans.
 fn free_all(s: &Store) -> u64 {
     let mut steps = 1;
     while s.free_some(16, &mut Wait::default()).unwrap() {
@@ -201,7 +201,7 @@ fn small_changes(s: &Store, n: i64) {
     }
 }
 
-/// Where no helper frees, a small change frees two entries: that is about a microsecond.
+/// Without a helper, a small change frees two entries: that is about a microsecond.
 #[test]
 fn a_small_change_frees_two_entries_at_most_of_what_waits() {
     const CHANGES: i64 = 5000;
@@ -226,7 +226,7 @@ fn a_small_change_frees_two_entries_at_most_of_what_waits() {
     s.close().unwrap();
 }
 
-/// With a helper they free nothing: what each costs more is what it takes to look.
+/// With a helper, small changes free nothing: they only take the time to check.
 #[test]
 fn a_large_removal_slows_no_later_change_down() {
     const CHANGES: i64 = 5000;
@@ -248,7 +248,7 @@ fn a_large_removal_slows_no_later_change_down() {
         remove(&s, b"m");
         let before = s.stat().unwrap().orphans;
         let time = time();
-        // A helper may have found a pause, if this thread had no processor for so long.
+        // The helper may have found an idle moment, if this thread had no processor for that long.
         if before > 0 && s.stat().unwrap().orphans > 0 {
             beside = beside.min(time);
             tries += 1;

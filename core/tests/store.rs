@@ -1,4 +1,4 @@
-//! The store as its users see it: values, containers, transactions, locks, reopening.
+//! The public behaviour of a store: values, containers, transactions, locks, reopening.
 
 use persist_core::raw::observe::{Moment, observe};
 use persist_core::store::{
@@ -105,7 +105,7 @@ fn transactions_are_seen_wholly_or_not_at_all() {
     assert_eq!(get(&s, root, "a").unwrap(), Some(Value::Int(299)));
 }
 
-/// It cannot give its locks back itself, and the thread that comes next is not their owner.
+/// The thread cannot release its locks itself, and the thread that gets its slot is not their owner.
 #[test]
 fn a_thread_that_ends_during_a_transaction_of_another_leaves_no_locks() {
     let (_dir, s) = fresh();
@@ -327,7 +327,7 @@ fn a_thread_ends_that_used_several_stores() {
 fn closing_waits_for_the_checkpoint_of_another_thread() {
     let (_dir, s) = fresh();
     let path = s.path().to_owned();
-    // Not the last to leave: that one makes a checkpoint of its own, after the other.
+    // This is not the last opening to be closed: the last one makes a checkpoint of its own, after the other.
     let stays = Store::open(&path, &Options::default()).unwrap();
     set(&s, s.root(), "key", In::Int(1)).unwrap();
     let (flushing, begun) = mpsc::channel();
@@ -356,7 +356,7 @@ fn closing_waits_for_the_checkpoint_of_another_thread() {
             Instant::now()
         })
     };
-    // Were closing not to wait, it would be done before long: it is given the time.
+    // If closing did not wait, it would end soon: it gets the time for that.
     let given = Instant::now() + Duration::from_millis(100);
     while Instant::now() < given && !closer.is_finished() {
         std::thread::yield_now();
@@ -417,7 +417,7 @@ fn errors_of_locks_name_the_path_and_the_process() {
         })
     };
     says(change(b"age"), "waiting for root['people'][7].age");
-    // An entry that is not there yet has no name.
+    // A new entry has no name yet.
     says(change(b"new"), "waiting for an entry of root['people'][7]");
     let e = store.unlock(Actor::Thread, age).unwrap_err().to_string();
     assert_eq!(e, "root['people'][7].age is not locked by this owner");

@@ -1,4 +1,4 @@
-//! Transactions: blocks as savepoints, transactions that died, tasks of one thread, blocks that end elsewhere.
+//! Transactions: blocks as savepoints, dead transactions, tasks of one thread, blocks that end on other threads.
 
 use persist_core::store::{
     Actor, Asked, Durability, Error, In, Key, LockMode, LockTarget, Member, Obj, Options, Result, Store,
@@ -75,7 +75,7 @@ fn sound(s: &Store) {
     s.check_pages().unwrap();
 }
 
-/// Runs `f` as a task of this thread.
+/// Run `f` as a task of this thread.
 fn as_task<R>(task: u64, f: impl FnOnce() -> R) -> R {
     let before = set_task(task);
     let done = f();
@@ -120,7 +120,7 @@ fn an_inner_block_is_undone_alone() {
         };
         see(&s);
         if durability == Durability::Commit {
-            // As after a power cut: from the checkpoint and the redo log alone.
+            // As after a power failure: from the checkpoint and the redo log alone.
             let copy = dir.path().join("copy.store");
             std::fs::copy(dir.path().join("a.store"), &copy).unwrap();
             std::fs::copy(dir.path().join("a.store-wal"), dir.path().join("copy.store-wal")).unwrap();
@@ -180,7 +180,7 @@ fn after_a_conflict_the_transaction_is_dead_until_its_outermost_block_is_left() 
             ));
             assert!(s.sync().is_err());
         }
-        // Others go on: another task of the thread, other threads.
+        // Others continue: another task of the thread, other threads.
         as_task(7, || set(&s, "other task", In::Int(1)).unwrap());
         scope
             .spawn(|| set(&s, "other thread", In::Int(1)).unwrap())
@@ -219,7 +219,7 @@ fn two_tasks_of_a_thread_share_no_transaction() {
         assert!(!s.in_transaction());
         let write = set(&s, "x", In::Int(2));
         assert!(matches!(write, Err(Error::OtherTask { .. })), "{write:?}");
-        // It reads what was committed.
+        // It reads the committed state.
         let read = s.read(&mut Wait::default(), |r| {
             Ok((r.len(d)?, r.get(d, &Key::Str(b"x"))?))
         });
@@ -343,7 +343,7 @@ fn a_circle_of_tasks_that_wait_is_found() {
     let second = as_task(2, || ask(a));
     assert!(matches!(second, Err(Error::Deadlock { .. })), "{second:?}");
     assert!(!s.lock_cancel(&first).unwrap());
-    // What a task held goes with it.
+    // The locks of a task end with it.
     for task in [1, 2] {
         let owner = as_task(task, || s.lock_owner().unwrap());
         assert!(s.release_task(owner).unwrap());
@@ -361,7 +361,7 @@ fn a_thread_that_ends_leaves_no_locks_of_its_tasks() {
             s.lock(Actor::Thread, whole(d), LockMode::Exclusive, &mut Wait::default())
                 .unwrap();
         });
-        // The end of a scope does not wait for what a thread does at its end; a join does.
+        // The end of a scope does not wait for the thread's destructors; a join does.
         thread.join().unwrap();
     });
     assert_eq!(s.locks().unwrap(), []);
@@ -388,7 +388,7 @@ fn a_block_is_left_from_any_thread() {
         set(&s, "x", In::Int(2)).unwrap();
         begin(&s);
         set(&s, "x", In::Int(3)).unwrap();
-        // An old block's end is not that of the present transaction.
+        // Ending an old block does not end the present transaction.
         s.end(block, false).unwrap();
         let again = s.end(block, true);
         assert!(matches!(again, Err(Error::Aborted { .. })), "{again:?}");
@@ -450,7 +450,7 @@ fn what_a_thread_left_open_when_it_ended_has_ended() {
     sound(&s);
 }
 
-/// Blocks end in other threads while their owner goes on: each transaction is there as a whole or not at all.
+/// Blocks end in other threads while their owner continues: each transaction is present as a whole or not at all.
 #[test]
 fn blocks_that_end_elsewhere_while_their_owner_works() {
     let (_dir, s) = fresh();
@@ -461,14 +461,14 @@ fn blocks_that_end_elsewhere_while_their_owner_works() {
         let store = &s;
         scope.spawn(move || {
             for block in take {
-                // It may be in the middle of an operation.
+                // The owner may be in the middle of an operation.
                 let _ = store.end(block, false);
             }
         });
         for i in 0..400 {
             let block = begin(&s);
             give.send(block).unwrap();
-            // In the transaction, or alone if that was ended meanwhile.
+            // In the transaction, or without one if it was ended in between.
             for key in ["a", "b"] {
                 set(&s, key, In::Int(i)).unwrap();
             }

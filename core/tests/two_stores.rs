@@ -1,5 +1,5 @@
-//! Deadlocks over two stores of one process: the last to wait is told, whatever each of the others waits for, and what
-//! is no circle is not taken for one.
+//! Deadlocks over two stores of one process: the last request gets the error, whatever each of the others waits for,
+//! and waits without a cycle are not reported.
 
 use persist_core::store::{
     Actor, Asked, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Wait, set_task,
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Longer than any test waits if a circle is found, shorter than a wait for ever.
+/// Longer than any test waits if a cycle is found, shorter than a wait without a limit.
 const BOUND: Duration = Duration::from_secs(60);
 
 fn stores(n: usize) -> (TempDir, Vec<Store>) {
@@ -66,7 +66,7 @@ const FOR_LOCK: Reach = |s| lock(s).inspect(|()| unlock(s));
 const FOR_CHANGE: Reach = change;
 const FOR_TRANSACTION: Reach = |s| s.begin(&mut Wait::default()).and_then(|_| s.rollback());
 
-/// Thread i holds store i as told, and reaches for the next one: how each ended.
+/// Thread i holds store i in the given way, and requests the next one. Returns how each ended.
 fn ring(stores: &[Store], players: &[(Hold, Reach)]) -> Vec<Result<()>> {
     let all_hold = Barrier::new(players.len());
     std::thread::scope(|scope| {
@@ -116,7 +116,7 @@ fn a_circle_over_two_stores_is_found_whatever_is_held_and_waited_for() {
         let ended = ring(&all, players);
         println!("case {i}: {:?} {ended:?}", begun.elapsed());
         one_is_told(&all, &ended, begun);
-        // And nothing is left in the way.
+        // No lock is left.
         all.iter().for_each(|s| lock(s).unwrap());
     }
 }
@@ -206,7 +206,7 @@ fn tasks_of_one_thread_are_told_apart() {
         std::thread::sleep(Duration::from_millis(1));
     };
     assert!(matches!(told.1, Error::Deadlock { .. }), "{told:?}");
-    // The victim releases what it holds, and the other goes on.
+    // The victim releases its locks, and the other continues.
     set_task(told.0);
     if told.0 == 1 {
         all[1].lock_cancel(&first).unwrap();
@@ -220,7 +220,7 @@ fn tasks_of_one_thread_are_told_apart() {
     set_task(0);
 }
 
-/// All take the stores in the same order, and hold them longer than a wait sleeps before it looks around.
+/// All threads take the stores in the same order, and hold them longer than a wait sleeps before it checks for a cycle.
 #[test]
 fn threads_that_keep_an_order_are_never_told() {
     let (_dir, all) = stores(3);
@@ -251,7 +251,7 @@ fn threads_that_keep_an_order_are_never_told() {
     assert!(rounds.load(Ordering::Relaxed) >= 60);
 }
 
-/// The circle is broken by the one that is told, and what waits for something else goes on waiting.
+/// The thread that gets the error breaks the cycle, and a thread that waits for another reason continues to wait.
 #[test]
 fn a_bystander_goes_on_waiting() {
     let (_dir, all) = stores(2);
@@ -261,7 +261,7 @@ fn a_bystander_goes_on_waiting() {
         scope.spawn(|| {
             lock(x).unwrap();
             held.wait();
-            // Holds the one and waits for nothing: a long time is no circle.
+            // The thread holds one lock and waits for none: a long time is not a cycle.
             while !done.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(1));
             }

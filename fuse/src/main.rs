@@ -2,13 +2,13 @@
 //!
 //! A folder imports only folders before it:
 //!
-//! - `kernel`: system calls, and what `/proc` says about processes. The only unsafe code.
+//! - `kernel`: system calls, and information from `/proc` about processes. The only unsafe code.
 //! - `fs`: the filesystem over a store, without a kernel.
 //! - `views`: the mounted store, and its snapshots under `/.persist/snapshots`.
-//! - `protocol`: requests and answers as FUSE has them.
+//! - `protocol`: requests and answers in FUSE's types.
 //! - `command`: the command line, going into the background, mounting and unmounting.
 
-// A mutex held through a `match` by accident would stop the mount.
+// A mutex that is accidentally held through a `match` would block the mount.
 #![warn(clippy::significant_drop_in_scrutinee)]
 #![deny(unsafe_code)]
 

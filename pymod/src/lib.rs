@@ -1,17 +1,17 @@
-//! `persist._persist`: the Python door to a store.
+//! `persist._persist`: the Python interface to a store.
 //!
-//! Built on `persist_core::store` alone. Lock order: nothing here holds a mutex of its own while it
-//! calls the store or Python (see `engine::identity`).
+//! Built on `persist_core::store` alone. Lock order: this code holds no mutex of its own while it calls the store or
+//! Python (see `engine::identity`).
 //!
 //! A folder imports only folders before it:
 //!
-//! - `python`: the edge to the interpreter: exceptions, scalars, and the only unsafe code.
-//! - `engine`: one store as this process sees it: sections and waiting, identity, tasks.
-//! - `proxies`: the types `Dict`, `List` and `Object`, and how one is made for a container.
-//! - `values`: values on their way out of the store. `graphs`: whole graphs, in and out.
+//! - `python`: the interface to the interpreter: exceptions, scalars, and the only unsafe code.
+//! - `engine`: one store as seen by this process: sections and waiting, identity, tasks.
+//! - `proxies`: the types `Dict`, `List` and `Object`, and the construction of a proxy for a container.
+//! - `values`: reading values from the store. `graphs`: copying whole graphs, in and out.
 //! - `locks`: the application's locks.
 //! - `dict`, `list`, `object`: the methods of the three types.
-//! - `store`: `Store`, transactions, snapshots, and the files that are open.
+//! - `store`: `Store`, transactions, snapshots, and the open files.
 
 #![deny(unsafe_code)]
 

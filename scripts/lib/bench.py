@@ -1,4 +1,4 @@
-"""How fast persist is beside what else there is (`bench_candidates`), in one run: medians of interleaved rounds. Keys
+"""The speed of persist compared with alternatives (`bench_candidates`), in one run: medians of interleaved rounds. Keys
 come in random order.
 """
 
@@ -24,11 +24,11 @@ import persist
 from bench_candidates import Candidate, available
 from bench_report import aim, table
 
-SLICE = 0.05  # seconds that one candidate works in one round
+SLICE = 0.05  # seconds of one candidate in one round
 
 
 def per_op(act: Callable[[list[str]], None], keys: list[str]) -> float:
-    """Nanoseconds an operation, over at most SLICE seconds."""
+    """Nanoseconds for an operation, over at most SLICE seconds."""
     n, done, spent, at = 100, 0, 0.0, 0
     while spent < SLICE and done < len(keys):
         part = keys[at : at + n]
@@ -79,7 +79,7 @@ def measure(classes: list[type[Candidate]], n: int, objects: bool, rounds: int, 
 
 
 def held(candidates: list[Candidate], keys: list[str], rounds: int, aims: list[str]) -> None:
-    """Attributes of objects that the program holds, without the way to them."""
+    """Measure attributes of objects that the program holds, without the path to them."""
     for write in False, True:
         took: dict[str, list[float]] = {}
         for _ in range(rounds):

@@ -1,10 +1,10 @@
-"""What scripts/bench compares: mappings of str to int, or to objects with an age, each at its fastest.
+"""The candidates of scripts/bench: mappings of str to int, or to objects with an age, each at its fastest.
 
-Every candidate does the same work with the promise nearest to persist's default (a finished change
-survives the death of the process, not a power cut): lmdb without sync, one transaction a set;
-sqlite3 in WAL mode without sync, autocommit; diskcache, which keeps a mapping in sqlite3, likewise; shelve with the
-best dbm there is, flushed never; ZODB with a commit a set and its flush taken out. Gets of lmdb run inside one
-open transaction, its fastest way, and once more with a transaction each.
+Every candidate does the same work with the guarantee nearest to persist's default (a finished change survives the death
+of the process, not a power failure): lmdb without sync, one transaction for each set; sqlite3 in WAL mode without sync,
+autocommit; diskcache, which keeps a mapping in sqlite3, likewise; shelve with the best available dbm, never flushed;
+ZODB with a commit for each set and without its flush. Gets of lmdb run inside one open transaction, which is its
+fastest way, and also with one transaction for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Plain:
 
 
 class Candidate:
-    """A mapping of str to int (or to objects with an age), and how to get and set in it."""
+    """A mapping of str to int (or to objects with an age), and functions to get and set in it."""
 
     name = ""
 
@@ -51,7 +51,7 @@ class Candidate:
 
 
 class Mapping(Candidate):
-    """What gives values by d[key] and objects that are changed in place."""
+    """A candidate that gives values by d[key] and objects that are changed in place."""
 
     d: Any
 
@@ -155,7 +155,7 @@ class Lmdb(Candidate):
 
 
 class LmdbOwn(Lmdb):
-    """A transaction for every get, as every get of persist sees the newest state."""
+    """One transaction for every get, because every get of persist sees the newest state."""
 
     name = "lmdb, own txn"
 
@@ -282,11 +282,11 @@ class Zodb(Mapping):
         import ZODB.FileStorage
         from BTrees.OOBTree import OOBTree
 
-        # It flushes to the disk at each commit; the others here do not.
+        # ZODB flushes to the disk at each commit; the other candidates do not.
         importlib.import_module("ZODB.FileStorage.FileStorage").fsync = None  # type: ignore[attr-defined]
 
         self.commit = transaction.commit
-        # A cache that holds everything: its fastest way.
+        # A cache that holds everything, which is its fastest way.
         self.zodb = ZODB.DB(ZODB.FileStorage.FileStorage(self.path), cache_size=2_000_000, cache_size_bytes=0)
         self.connection = self.zodb.open()
         self.d = self.connection.root()["d"] = OOBTree()

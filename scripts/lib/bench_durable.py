@@ -1,4 +1,5 @@
-"""Commits that survive a power cut, of one process and of several at once: persist beside lmdb and sqlite3."""
+"""Commits that survive a power failure, of one process and of several at once: persist compared with lmdb and sqlite3.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from pathlib import Path
 import persist
 from bench_report import aim, table
 
-# One process that commits for a while, durably, to a store that is there; prints its commits a second.
+# A process that commits durably to an existing store for a while, and prints its commits per second.
 COMMITTER = """import sys, time
 name, path, key, seconds = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
 if name == "persist":
@@ -49,7 +50,7 @@ print(n / (now - begin))
 
 
 def durable_store(name: str, path: str) -> None:
-    """A store of 1000 entries."""
+    """Create a store of 1000 entries."""
     if name == "persist":
         with persist.open(path) as s:
             s.root["d"] = {f"key {i}": i for i in range(1000)}
@@ -68,8 +69,8 @@ def durable_store(name: str, path: str) -> None:
 
 
 def durable(names: set[str], others: str, rounds: int, aims: list[str]) -> None:
-    """Commits that survive a power cut: persist's durability="commit", lmdb with sync, sqlite3 in WAL mode with
-    synchronous=FULL."""
+    """Measure commits that survive a power failure: persist's durability="commit", lmdb with sync, sqlite3 in WAL mode
+    with synchronous=FULL."""
     home = Path(tempfile.mkdtemp(prefix="persist-bench-", dir="."))
     try:
         for processes in 1, 8:

@@ -1,6 +1,8 @@
-"""How little others stand in the way: stopped processes, the latch, contended locks, what was freed, what was left.
+"""Delays by other processes and by earlier work: stopped processes, the latch, contended locks, deferred freeing,
+sidecars of killed processes.
 
-Every figure is a ratio within one run, or the worst of several tries beside the same without the cause.
+Every figure is a ratio within one run, or the worst of several tries compared with the same operation without the
+cause.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ while True:
             d[k] = n
     d[7] = n = n + 1
 """
-# Back-to-back transactions of about 0.2 ms; says how long they are.
+# Back-to-back transactions of about 0.2 ms; prints their length.
 BUSY = """import persist, sys, time
 store = persist.open(sys.argv[1], lock_timeout=300)
 d = store.root["d"]
@@ -81,7 +83,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @contextlib.contextmanager
 def running(program: str, *args: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that has said its first line."""
+    """Start a process and wait for its first line."""
     argv = [sys.executable, "-c", program, *map(str, args)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout
@@ -92,7 +94,7 @@ def running(program: str, *args: object) -> Iterator[tuple[subprocess.Popen[str]
 
 
 def worst(act: Callable[[], object], seconds: float) -> float:
-    """The longest call within so long, in ms."""
+    """Return the longest call within a time, in ms."""
     end, most = time.perf_counter() + seconds, 0.0
     while (begin := time.perf_counter()) < end:
         act()
@@ -101,7 +103,7 @@ def worst(act: Callable[[], object], seconds: float) -> float:
 
 
 def stopped(path: Path, program: str, act: Callable[[], object], tries: int) -> tuple[list[float], list[float]]:
-    """The longest call beside a process that runs, and beside the same process stopped at a random moment."""
+    """Measure the longest call beside a running process, and beside the same process stopped at a random moment."""
     beside, behind = [], []
     with running(program, path) as (child, _):
         for _ in range(tries):
@@ -135,7 +137,7 @@ def _value(value: Any, start: Any, seconds: float, counts: Any, at: int) -> None
 
 
 def values(processes: int, seconds: float) -> list[int]:
-    """The same with multiprocessing.Value."""
+    """Measure the same with multiprocessing.Value."""
     context = multiprocessing.get_context("fork")
     value, start, counts = context.Value("q", 0), context.Barrier(processes), context.Array("q", processes)
     children = [
@@ -149,7 +151,7 @@ def values(processes: int, seconds: float) -> list[int]:
 
 
 def liveness(quick: bool, aims: list[str]) -> None:
-    """The rows of what others can do."""
+    """Return the rows about other processes."""
     home = Path(tempfile.mkdtemp(prefix="persist-bench-", dir="."))
     try:
         path = home / "liveness.store"
@@ -174,7 +176,7 @@ def liveness(quick: bool, aims: list[str]) -> None:
 
 
 def fairness(path: Path, d: Any, quick: bool, aims: list[str]) -> None:
-    """One write beside another process's back-to-back transactions."""
+    """Measure one write during another process's back-to-back transactions."""
     with running(BUSY, path) as (_, said):
         length, took = float(said), []
         for _ in range(200 if quick else 1000):
@@ -187,12 +189,12 @@ def fairness(path: Path, d: Any, quick: bool, aims: list[str]) -> None:
     print(f"\na write beside back-to-back transactions of {length * 1000:.2f} ms, in their length")
     print(f"  median {median:.2f}   p99 {high:.2f}   worst {took[-1]:.1f}")
     aim(aims, "a write beside back-to-back transactions: median, in their length", median, 2)
-    # One per cent for what the machine itself does to a process.
+    # One per cent is allowed for delays by the machine itself.
     aim(aims, "a write beside back-to-back transactions: p99, in their length", high, 4)
 
 
 def locks(path: Path, quick: bool, aims: list[str]) -> None:
-    """`lockExcl()`, contended, beside multiprocessing.Value."""
+    """Measure `lockExcl()`, contended, compared with multiprocessing.Value."""
     seconds, rounds = (0.5, 3) if quick else (1.0, 5)
     print("\na counter under a contended lock (thousand a second; the smallest and largest share of a process)")
     for processes in 2, 4:
@@ -209,7 +211,7 @@ def locks(path: Path, quick: bool, aims: list[str]) -> None:
 
 
 def freed(home: Path, quick: bool, aims: list[str]) -> None:
-    """Small changes after a large dict was deleted, beside the same before."""
+    """Measure small changes after a large dict was deleted, compared with the same before."""
     entries = 50_000 if quick else 300_000
     with persist.open(home / "freed.store", max_age=None) as store:
         root = store.root
@@ -229,7 +231,7 @@ def freed(home: Path, quick: bool, aims: list[str]) -> None:
 
 
 def left(home: Path, quick: bool) -> None:
-    """Opening what a killed process left, beside what was closed."""
+    """Measure opening a store that a killed process left, compared with a closed one."""
     path, took = home / "left.store", {"closed": [], "left": []}
     with persist.open(path) as store:
         store.root["d"] = {k: 0 for k in range(1000)}

@@ -1,4 +1,4 @@
-"""How the figures of scripts/bench are shown: tables of medians, and aims that are met or missed."""
+"""The output of scripts/bench: tables of medians, and aims that are met or missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crash safety costs: updates in place with undo and without, and what a writer sees of checkpoints.
+"""The cost of crash safety: updates in place with undo and without, and the delay of a writer by checkpoints.
 
 The engine's own part is `persist-bench` (core/src/bin/bench): the same from Rust, without the interpreter.
 """
@@ -27,7 +27,7 @@ def engine(program: str, *arguments: object) -> Any:
 
 
 def undo(program: str, rounds: int) -> None:
-    """The same update with its undo record and without."""
+    """Measure the same update with its undo record and without."""
     home = Path(tempfile.mkdtemp(prefix="persist-bench-", dir="."))
     try:
         pairs = {f"Rust: {k}": v for k, v in engine(program, "undo", home, "--rounds", rounds).items()}
@@ -62,7 +62,7 @@ def python_sets(path: Path, rounds: int) -> dict[str, float]:
 
 
 def stall(program: str, quick: bool, aims: list[str]) -> None:
-    """How long single updates of a large store take while it is checkpointed."""
+    """Measure single updates of a large store during a checkpoint."""
     size, seconds = (100_000_000, 3) if quick else (1 << 30, 15)
     home = Path(tempfile.mkdtemp(prefix="persist-bench-", dir="."))
     try:
@@ -95,7 +95,7 @@ def stall(program: str, quick: bool, aims: list[str]) -> None:
 
 
 def bound_on_loss(found: dict[str, Any], aims: list[str]) -> None:
-    """What the bound on loss costs a writer that changes all of a large store, in one run."""
+    """Measure the cost of the bound on loss for a writer that changes all of a large store, in one run."""
     ratio = found["own"]["updates"] / max(1, found["without"]["updates"])
     worst, rest = found["own"]["max"] / 1e6, found["without"]["max"] / 1e6
     print(f"    updates with the bound on loss: {ratio:.2f} of those without checkpoints")
@@ -106,7 +106,7 @@ def bound_on_loss(found: dict[str, Any], aims: list[str]) -> None:
 
 
 def hot(program: str, rounds: int, aims: list[str]) -> None:
-    """Few keys, set over and over, with the bound on loss and without."""
+    """Measure repeated sets of few keys, with the bound on loss and without."""
     home = Path(tempfile.mkdtemp(prefix="persist-bench-", dir="."))
     try:
         pair = engine(program, "hot", home, "--rounds", rounds)
@@ -119,7 +119,7 @@ def hot(program: str, rounds: int, aims: list[str]) -> None:
 
 
 def python_stall(program: str, path: Path, records: int, seconds: float) -> dict[str, Any]:
-    """As core/src/bin/bench/stall.rs, from Python, in the store that it made."""
+    """Measure like core/src/bin/bench/stall.rs, from Python, in the store that it created."""
     with persist.open(path) as store:
         data = store.root["data"]
         before = store.stat()["checkpoint"]
@@ -151,7 +151,7 @@ def python_stall(program: str, path: Path, records: int, seconds: float) -> dict
 
 
 def updates(data: Any, records: int, seconds: float) -> list[tuple[int, int]]:
-    """When each began, and how long it took."""
+    """Return when each update began, and how long it took."""
     samples = []
     wall, clock = time.time_ns, time.perf_counter_ns
     end = clock() + int(seconds * 1e9)

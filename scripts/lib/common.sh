@@ -1,11 +1,11 @@
-# Sourced by every script: where the project is, how to say things, and where builds go.
+# Sourced by every script: the project's directory, output functions, and the directory of builds.
 
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=$ROOT/.venv
 PY=$VENV/bin/python
-# Builds go where cargo puts them; a relative CARGO_TARGET_DIR is relative to the caller, as for cargo.
+# Builds use cargo's target directory; a relative CARGO_TARGET_DIR is relative to the caller, as for cargo.
 case ${CARGO_TARGET_DIR:-} in
     "") TARGET=$ROOT/target ;;
     /*) TARGET=$CARGO_TARGET_DIR ;;
@@ -13,14 +13,14 @@ case ${CARGO_TARGET_DIR:-} in
 esac
 export CARGO_TARGET_DIR=$TARGET
 
-# rustup puts cargo here; a shell that never logged in has it nowhere else.
+# rustup installs cargo here; only login shells have it in their PATH.
 cargo_bin=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 [ -d "$cargo_bin" ] && PATH=$PATH:$cargo_bin
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# run WHAT COMMAND...: one line about what is done; the command's output only if it fails.
+# run WHAT COMMAND...: print one line about the action; print the command's output only if it fails.
 run() {
     local what=$1 log
     shift
@@ -34,7 +34,7 @@ run() {
     rm -f "$log"
 }
 
-# requirements FILE WHAT: installs into .venv what FILE lists, unless that was done.
+# requirements FILE WHAT: install the packages of FILE into .venv, unless this was done.
 requirements() {
     local stamp
     stamp=$VENV/.$(basename "$1" .txt)

@@ -1,6 +1,6 @@
-"""The demonstration: each step says what it does, does it on a real store, and checks it.
+"""The demonstration: each step prints its purpose, runs on a real store, and checks the result.
 
-The process that tells the story holds the store open all along; programs and shells come and go.
+The main process holds the store open all the time; other programs and shells start and end.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Demo:
         self.children: list[subprocess.Popen[str]] = []
 
     def sh(self, script: str, show: bool = True) -> str:
-        """Runs a shell command in the mount, shows it and what it printed."""
+        """Run a shell command in the mount, and print it with its output."""
         if show:
             print(f"    $ {script}", flush=True)
         done = subprocess.run(
@@ -87,7 +87,7 @@ class Demo:
         return child
 
     def holder(self, *args: object) -> subprocess.Popen[str]:
-        """A process that holds the exclusive lock of a container."""
+        """Return a process that holds the exclusive lock of a container."""
         child = self.start(sys.executable, "-c", HOLD, self.path, *args)
         assert child.stdout and child.stdout.readline() == "locked\n"
         return child
@@ -119,7 +119,7 @@ class Demo:
 
 
 def waited(act: Callable[[], Any]) -> tuple[threading.Thread, list[float]]:
-    """Starts `act` in a thread; the list gets the time when it was done."""
+    """Start `act` in a thread; the list receives the time of its end."""
     done: list[float] = []
 
     def run() -> None:
@@ -229,7 +229,7 @@ def locks(demo: Demo, root: Any) -> None:
 
 
 def plain(value: Any, seen: dict[int, str], path: str, alive: list[Any]) -> Any:
-    """The graph as plain data with its types, classes and the places where it meets itself."""
+    """Return the graph as plain data with its types, classes and shared containers."""
     if not isinstance(value, (persist.Dict, persist.List, persist.Object)):
         return type(value).__name__, repr(value)
     if id(value) in seen:
@@ -245,7 +245,7 @@ def plain(value: Any, seen: dict[int, str], path: str, alive: list[Any]) -> Any:
     )
     if entries is None:
         return "list", [plain(v, seen, f"{path}/{i}", alive) for i, v in enumerate(value)]
-    # A class that is not imported here opens as a generic object; its name is kept, and seen in the mount.
+    # A class that is not imported here opens as a generic object; its name is kept, and visible in the mount.
     rows = sorted(entries.items(), key=lambda item: (type(item[0]).__name__, repr(item[0])))
     return type(value).__name__, [(repr(k), plain(v, seen, f"{path}/{k!r}", alive)) for k, v in rows]
 
@@ -309,7 +309,7 @@ def snapshots(demo: Demo, store: persist.Store) -> None:
         root["both"] = before.root["both"]
         check("Python sees both states at once", len(root["both"]) == len(before.root["both"]) == 2)
         check("it is not dropped while it is in use", "busy" in demo.sh(f"rmdir {here}/before"))
-    # The mount lets go of a view a moment after its last use; dropping it there needs no waiting.
+    # The mount closes a view one second after its last use; a drop through the mount does not have to wait for that.
     demo.sh(f"rmdir {here}/before")
     check("it is dropped", store.snapshots() == [])
     root["both"] = [root["Joe"], root["Joe"]]

@@ -1,9 +1,9 @@
-# Sourced after common.sh: system packages. Each is asked for by using what it brings, before and after installing.
+# Sourced after common.sh: system packages. Each is tested by using it, before and after the installation.
 
 missing=() said=()
 
-# need PACKAGES COMMAND...: the packages (Debian's names, separated by blanks) are missing if the command fails. It is
-# also looked for where only root's PATH leads.
+# need PACKAGES COMMAND...: the packages (Debian's names, separated by blanks) are missing if the command fails. The
+# command is also looked for in the directories of root's PATH.
 need() {
     local names=$1 output
     shift
@@ -13,7 +13,8 @@ need() {
     said+=("$*: ${output:-fails}")
 }
 
-# provide CHECK: installs what CHECK, a function that calls `need`, finds missing; ends the script if it cannot.
+# provide CHECK: install the packages that CHECK, a function that calls `need`, finds missing; exit if this is
+# impossible.
 provide() {
     local check=$1 sudo=()
     missing=() said=()

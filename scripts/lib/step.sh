@@ -14,12 +14,12 @@ tools() { # tools [STEP...]: the project built, and what only tests need; packag
     test_requirements
 }
 
-# One of the lints is incompatible_msrv: it finds what is newer than the oldest supported Rust without that Rust.
+# One of the lints is incompatible_msrv: it finds code newer than the oldest supported Rust without that Rust.
 lints() {
     cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-    # As users build it: without the features the layers of the engine are not public.
+    # Built as by users: without the features, the layers of the engine are not public.
     cargo clippy --workspace --locked -- -D warnings
-    # What the engine's public API names is exported with it.
+    # The items that the engine's public API names are exported with it.
     cargo clippy --locked -p persist-core --lib -- -D warnings -D unnameable_types
 }
 
@@ -31,8 +31,8 @@ stubs() {
     "$PY" -m mypy.stubtest persist pbase --allowlist pymod/stubtest.allow
 }
 
-# Builds with the oldest Rust that is promised, the newest, and the next: with those that are installed. Warnings are
-# errors here and in clippy only: what a newer compiler has come to warn of must not break a user's build.
+# Build with the oldest supported Rust, the newest, and the next, as far as they are installed. Warnings are errors here
+# and in clippy only: new warnings of a newer compiler must not break a user's build.
 toolchains() {
     local oldest installed name chain code=0
     oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)

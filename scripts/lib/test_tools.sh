@@ -1,4 +1,4 @@
-# Sourced after common.sh and packages.sh, and after scripts/setup has run: what only tests need.
+# Sourced after common.sh and packages.sh, and after scripts/setup has run: packages that only tests need.
 
 test_packages() {
     need git git --version
@@ -15,7 +15,7 @@ test_packages() {
     need quota setquota --version
 }
 
-# test_requirements: pytest, ruff, mypy and event loops in .venv.
+# test_requirements: install pytest, ruff, mypy and event loops into .venv.
 test_requirements() {
     requirements "$ROOT/scripts/lib/requirements-test.txt" "installing the test tools into .venv"
 }

@@ -1,4 +1,4 @@
-"""Torture of every kind; everything that comes of it is checked, and told in one table."""
+"""Torture of every kind; every result is checked, and one table shows them all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from torture_programs import SHARE as PROGRAMS_SHARE, programs
 from torture_real import real_torture
 
 SHELLS = 2
-# Of each store on a real filesystem: images after it, and seconds of work.
+# For each store on a real filesystem: the number of images after the work, and the seconds of work.
 IMAGES, WORK = 25, 1
 REAL_SHARE = 0.1
 SHOWN = ("images", "not mounted by the filesystem")
 
 
 def doors(a: argparse.Namespace, mode: str, seconds: float) -> Result:
-    """The parts that go through Python and the mount."""
+    """Run the parts that use Python and the mount."""
     begin = time.monotonic()
     if mode == "kill":
         what = "writers through both doors, killed at random"
@@ -40,12 +40,12 @@ def doors(a: argparse.Namespace, mode: str, seconds: float) -> Result:
 
 
 def verdict(result: Result) -> str:
-    """What stands under violations: nothing was found only where something was tried."""
+    """Return the text for the column of violations: "0" only if something was tested."""
     return result.failed or ("not tried" if result.done.startswith("not tried") else "0")
 
 
 def real(a: argparse.Namespace, seconds: float) -> Result:
-    """Power cuts under real filesystems."""
+    """Run power failures under real filesystems."""
     what = "power cuts under ext4 and XFS, on a disk that logs its writes and flushes"
     print(f"== real: {what}", flush=True)
     begin = time.monotonic()
@@ -60,7 +60,7 @@ def real(a: argparse.Namespace, seconds: float) -> Result:
 
 
 def fresh() -> Result:
-    """Setup and the demonstration on machines that have nothing yet. Not a part of all: it fetches whole Debians."""
+    """Run setup and the demonstration on fresh machines. Not a part of all: it downloads whole Debians."""
     what = "setup and demo in minimal Debians, as root and as a user"
     begin, argv = time.monotonic(), [sys.executable, str(torture_engine.ROOT / "tests/fresh/fresh.py")]
     with subprocess.Popen(argv, text=True, stdout=subprocess.PIPE) as child:

@@ -1,4 +1,5 @@
-"""The parts of the torture that are Rust tests of the engine: built once, run for a while, their lines kept."""
+"""The parts of the torture that are Rust tests of the engine: built once, run for a while, with their output collected.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What the test harness itself prints, and not the test.
+# Output of the test harness itself, not of the test.
 HARNESS = re.compile(r"running \d+ tests?|test |test result|failures?:|$|seed \d+$|\d+/\d+$|\.+$")
 
 
 @dataclass
 class Part:
-    """A torture by some of the engine's tests; `share` of the seconds goes to it."""
+    """A torture by some of the engine's tests; `share` is its share of the seconds."""
 
     name: str
     what: str
     tests: list[str]
     share: float
-    # Sum these numbers over all lines: a word that follows a number, and what the table calls it.
+    # Numbers to sum over all lines: the word after the number, and its name in the table.
     counts: dict[str, str] = field(default_factory=dict)
-    # Tests through the doors (files in tests/system) that belong to it.
+    # Tests through Python and the mount (files in tests/system) that belong to it.
     doors: list[str] = field(default_factory=list)
 
 
@@ -90,7 +91,7 @@ FUZZ_SHARE = 0.05
 
 @dataclass
 class Result:
-    """What a part did."""
+    """The result of a part."""
 
     name: str
     what: str
@@ -100,13 +101,13 @@ class Result:
 
 
 def is_there(test: str) -> bool:
-    """Whether the engine has this test."""
+    """Return whether the engine has this test."""
     tests = ROOT / "core" / "tests"
     return (tests / f"{test}.rs").exists() or (tests / test / "main.rs").exists()
 
 
 def build(parts: list[Part]) -> None:
-    """Builds the tests, so that building takes nothing of the time."""
+    """Build the tests, so that the build takes none of the time."""
     if not parts:
         return
     cargo(sorted({t for p in parts for t in p.tests if is_there(t)}), ["--no-run"], {}, 3600)
@@ -116,8 +117,8 @@ CARGO = ["cargo", "test", "--release", "--locked", "-q", "-p", "persist-core", "
 
 
 def environment() -> dict[str, str]:
-    """What CARGO is run with: a place of its own, without the optimisation across crates that takes a minute for
-    every test."""
+    """Return the environment of CARGO: a separate target directory, without the optimisation across crates that takes a
+    minute for every test."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "torture"
     build = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
     return {**os.environ, "CARGO_TARGET_DIR": str(target), **build}
@@ -134,8 +135,8 @@ def cargo(
 
 
 def run(part: Part, seconds: float, every: bool) -> Result:
-    """Runs a part for about its share of the seconds; with `every`, no moment of an operation is left out, and
-    no instruction: then the steps take as long as they take."""
+    """Run a part for about its share of the seconds. With `every`, all moments and all instructions of each operation
+    are tested, and the steps take as long as they need."""
     endless = every and part.name == "steps"
     env = {}
     if part.share and not endless:
@@ -171,7 +172,7 @@ def run(part: Part, seconds: float, every: bool) -> Result:
 
 
 def through_doors(files: list[str], limit: float) -> subprocess.CompletedProcess[str]:
-    """Runs tests in Python that need the built module and the mount."""
+    """Run tests in Python that need the built module and the mount."""
     env = dict(os.environ)
     if not os.path.exists("/dev/fuse"):
         env["PERSIST_NO_FUSE"] = "1"
@@ -195,13 +196,13 @@ def through_doors(files: list[str], limit: float) -> subprocess.CompletedProcess
 
 
 def fuzz(seconds: float) -> Result:
-    """Runs every fuzz target for a while."""
+    """Run every fuzz target for a while."""
     home, what = ROOT / "core" / "fuzz", "fuzz targets"
     targets = sorted(p.stem for p in (home / "fuzz_targets").glob("*.rs"))
     if subprocess.run(["cargo", "fuzz", "--version"], capture_output=True, check=False).returncode != 0:
         return Result("fuzz", what, 0, "not tried: `cargo install cargo-fuzz`", "")
     begin, runs, failed = time.monotonic(), 0, []
-    # A case that takes 20 s hangs; one that takes 1 GiB takes memory without bound.
+    # A case that takes 20 s hangs; one that takes 1 GiB takes unbounded memory.
     limits = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=800", "-len_control=0"]
     for target in targets:
         limit = f"-max_total_time={max(2, round(seconds / len(targets)))}"

@@ -1,4 +1,4 @@
-"""Damaged stores through Python and through the mount, and what is nested a million deep: the long forms of tests."""
+"""Damaged stores through Python and through the mount, and a nesting a million deep: the long forms of tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import time
 
 from torture_engine import CARGO, ROOT, Result, environment
 
-# Of the seconds of everything together.
+# The share of the seconds of all parts.
 SHARE = 0.06
 TESTS = "tests/system/test_hostile.py"
 DEPTH = "tests/python/test_depth.py"
 
 
 def hostile_doors(seconds: float, mount: bool) -> Result:
-    """Runs them for about so long; what is nested deep comes on top."""
+    """Run them for about this long; the nested stores take additional time."""
     name, what = "doors", "damaged files through Python and the mount"
     print(f"== {name}: {what}", flush=True)
     tests = [TESTS if mount else f"{TESTS}::test_python", DEPTH]

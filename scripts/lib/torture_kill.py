@@ -1,7 +1,7 @@
-"""The kill torture: writers through both doors are killed at random while the others go on.
+"""The kill torture: writers through Python and the mount are killed at random while the others continue.
 
-After each kill the survivors' next acknowledgement is timed, the dead writer's part of the store is
-compared with its model, and what is shared is added up.
+After each kill the time to the survivors' next acknowledgement is measured, the dead writer's part of the store is
+compared with its model, and the shared part is summed up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from torture_writers import PYTHONS, Mount, PythonWriter, ShellWriter, Violation, fresh, lock_of, row
 
-# Seconds in which everyone goes on, whatever else the machine has to do.
+# Seconds in which every writer makes progress, whatever else the machine does.
 PATIENCE = 120
 
 
@@ -34,7 +34,7 @@ class Kills:
         self.shells = [ShellWriter(home, home / "mnt", i) for i in range(shells)]
         self.kills = {"writer": 0, "shell": 0, "mount": 0, "everyone": 0}
         self.waits: list[float] = []  # ms until a survivor acknowledged again after a kill
-        self.idle: list[float] = []  # the same with nobody killed: what the machine itself costs
+        self.idle: list[float] = []  # the same without kills: the delay of the machine itself
         self.checks = 0
         self.store = persist.open(self.path)
         with self.store.transaction():
@@ -62,7 +62,7 @@ class Kills:
             w.start()
 
     def time_survivors(self, survivors: list[Any], begin: float) -> list[float]:
-        """How long after `begin` each survivor acknowledges something, in ms."""
+        """Measure how long after `begin` each survivor acknowledges an operation, in ms."""
         before = [w.progress() for w in survivors]
         took: dict[int, float] = {}
         while len(took) < len(survivors):
@@ -80,7 +80,7 @@ class Kills:
         return list(took.values())
 
     def check_shared(self) -> None:
-        """Invariant 2, while everyone goes on."""
+        """Check invariant 2, while all writers continue."""
         with self.store.transaction():
             root = self.store.root
             total = root["shared"]["total"]
@@ -124,7 +124,7 @@ class Kills:
             self.start()
 
     def kill_everyone(self) -> None:
-        """All at once, then the store is opened by a process that saw nothing of it."""
+        """Kill all at once, then open the store in a process that had no part in it."""
         self.store.close()
         for w in self.everyone:
             w.kill()
@@ -149,7 +149,7 @@ class Kills:
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         self.start()
-        # The first kill comes when everyone is at work.
+        # The first kill comes when all writers are running.
         self.time_survivors(self.everyone, time.monotonic())
         while time.monotonic() < end:
             self.step()
@@ -180,7 +180,7 @@ def kill_torture(seconds: float, seed: int, limit: float, late: float, shells: i
     finally:
         run.stop()
     waits, idle = sorted(run.waits) or [0.0], sorted(run.idle) or [0.0]
-    # What the machine does to everyone with nobody killed is not the store's.
+    # Delays of all writers without a kill come from the machine, not from the store.
     limit = max(limit, 2 * idle[-1])
     slow = sum(ms > limit for ms in waits)
     too_slow = slow if slow > late * len(waits) else 0

@@ -1,9 +1,10 @@
 """Long runs: ten steady workloads, in which nothing may grow: file, sidecar, memory, descriptors, threads, mappings,
 latency.
 
-What the second half of a run shows is compared with its first half (the first fifth is left out: there the store
-fills). Sizes and counts: the largest of each half. Latency: the best window of each half, in units of a piece of plain
-Python that the same process runs all the time, so that nothing depends on the machine's speed or on its other work.
+The second half of a run is compared with its first half (without the first fifth, in which the store fills). For sizes
+and counts: the largest value of each half. For latency: the best window of each half, in units of a piece of plain
+Python that the same process runs all the time, so that the result does not depend on the machine's speed or on its
+other work.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from torture_engine import Result
 from torture_long_work import MIB, WORKLOADS
 from torture_writers import Mount, Violation
 
-# Of the seconds of everything together; a workload takes this long at least.
+# The share of the seconds of all parts; the minimal seconds of a workload.
 SHARE, LEAST = 0.1, 3.0
 DEFAULT = 600.0
 SAMPLES = 60
 
-# How much more the second half may show: a factor and an amount.
+# The allowed increase of the second half: a factor and an amount.
 TOLERANCE = {
     "file": (1.1, 16 * MIB),
     "sidecar": (1.1, 4 * MIB),
@@ -39,14 +40,14 @@ TOLERANCE = {
     "p50": (1.5, 0),
     "p99": (2.0, 0),
 }
-# With less than so many seconds and rounds a store still fills: then the bound of P7 is all that is asked of it. A
-# 99th percentile needs so many rounds in a window.
+# With fewer seconds and rounds the store is still filling: only the bound of P7 is then required. A 99th percentile
+# needs this many rounds in a window.
 TIMED, ROUNDS, ENOUGH = 20.0, 200, 100
 
 
 @dataclass
 class Run:
-    """What one workload showed."""
+    """The result of one workload."""
 
     name: str
     samples: list[dict[str, int]] = field(default_factory=list)
@@ -63,14 +64,14 @@ def blocks(path: Path) -> int:
 
 
 def sample(store: Path, pids: list[int]) -> dict[str, int]:
-    """The sizes of now; of several processes the sum."""
+    """Return the current sizes; of several processes the sum."""
     found = dict.fromkeys(("rss", "fds", "threads", "maps"), 0)
     found.update(file=blocks(store), sidecar=blocks(Path(f"{store}-shm")))
     for pid in pids:
         try:
             status = Path(f"/proc/{pid}/status").read_text()
             fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-            # Of memory that belongs to the process; what it maps of the store is counted as the file.
+            # Private memory of the process; its mappings of the store are counted as the file.
             found["rss"] += int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
             found["threads"] += int(fields.get("Threads", "0"))
             found["fds"] += len(os.listdir(f"/proc/{pid}/fd"))
@@ -81,7 +82,7 @@ def sample(store: Path, pids: list[int]) -> dict[str, int]:
 
 
 def workload(name: str, seconds: float) -> Run:
-    """Runs one of them, and looks at it all the time."""
+    """Run one of the workloads, and sample it all the time."""
     run, (_, live, processes) = Run(name), WORKLOADS[name]
     home = Path(tempfile.mkdtemp(prefix="persist-long-"))
     store, mount, children = home / "long.store", None, []
@@ -136,7 +137,7 @@ def halves(values: list[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def pairs(run: Run) -> dict[str, tuple[float, float]]:
-    """Of each figure what the first half shows, and the second."""
+    """Return each figure in the first half and in the second."""
     first, second = halves(run.samples)
     found = {k: (max(s[k] for s in first), max(s[k] for s in second)) for k in first[0]} if first and second else {}
     early, late = halves(run.windows)
@@ -153,7 +154,7 @@ def judge(run: Run, live: int, seconds: float) -> None:
         if what == "p99":
             if min(window["n"] for window in run.windows) < ENOUGH:
                 continue
-            # What the machine does to plain Python in the same window is not the store's.
+            # A delay of plain Python in the same window comes from the machine, not from the store.
             second = min(w["p99"] / w["plain99"] for w in halves(run.windows)[1])
         factor, amount = TOLERANCE[what]
         if second > first * factor + amount:
@@ -165,7 +166,7 @@ def judge(run: Run, live: int, seconds: float) -> None:
 
 
 def table(runs: list[Run]) -> None:
-    """First half and second, of everything."""
+    """Return the first and second half of all figures."""
     heads = [("file MiB", "file", MIB), ("sidecar MiB", "sidecar", MIB), ("memory MiB", "rss", MIB)]
     heads += [("descr.", "fds", 1)]
     heads += [("threads", "threads", 1), ("maps", "maps", 1), ("p50 x plain", "p50", 1), ("p99 x plain", "p99", 1)]
@@ -179,7 +180,7 @@ def table(runs: list[Run]) -> None:
 
 
 def long_runs(seconds: float, mount: bool) -> Result:
-    """Each workload for so long."""
+    """Run each workload for this long."""
     what = "ten steady workloads: size, memory, descriptors, latency flat"
     seconds = max(LEAST, seconds)
     print(f"== long: {what}, {seconds:.0f} s each", flush=True)

@@ -1,7 +1,8 @@
 """The steady workloads of the long runs: torture_long_work.py WORKLOAD STORE SECONDS [MOUNT].
 
-A worker repeats one thing, and says for each window of time the median and the 99th percentile of what one repetition
-took, beside a piece of plain Python of always the same work: so a machine that is busy for a while is no growth.
+A worker repeats one action. For each window of time it reports the median and the 99th percentile of the action's time,
+and of a piece of plain Python that always does the same work: a temporarily busy machine is therefore not mistaken for
+growth.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def counter(root: Any, store: Any) -> Work:
 
 
 def churn(root: Any, store: Any) -> Work:
-    """Entries of a dict that come and go, 10,000 at a time."""
+    """Add and remove entries of a dict, 10,000 at a time."""
     d = root["d"] = {}
     d, rng = root["d"], random.Random(1)
 
@@ -45,7 +46,7 @@ def churn(root: Any, store: Any) -> Work:
 
 
 def queue(root: Any, store: Any) -> Work:
-    """A list that is a queue."""
+    """Use a list as a queue."""
     root["q"] = [{"n": n} for n in range(1000)]
     q = root["q"]
 
@@ -58,7 +59,7 @@ def queue(root: Any, store: Any) -> Work:
 
 
 def objects(root: Any, store: Any) -> Work:
-    """Objects that are made, linked in circles, and dropped."""
+    """Create objects, link them in cycles, and drop them."""
     import persist
 
     class Thing(persist.Object):
@@ -80,7 +81,7 @@ def objects(root: Any, store: Any) -> Work:
 
 
 def large(root: Any, store: Any) -> Work:
-    """A value of 20 MB, written again and again."""
+    """Write a value of 20 MB repeatedly."""
     numbers = iter(range(1 << 60))
 
     def work() -> None:
@@ -90,7 +91,7 @@ def large(root: Any, store: Any) -> Work:
 
 
 def nested(root: Any, store: Any) -> Work:
-    """A dict of 20,000 entries that is replaced by another."""
+    """Replace a dict of 20,000 entries by another."""
     value = {f"key {i}": {"n": i} if i % 10 == 0 else i for i in range(20_000)}
 
     def work() -> None:
@@ -100,7 +101,7 @@ def nested(root: Any, store: Any) -> Work:
 
 
 def savepoints(root: Any, store: Any) -> Work:
-    """Transactions with blocks inside, of which some fail."""
+    """Run transactions with inner blocks, of which some fail."""
     root.update(l=[], d={})
     log, d, rng = root["l"], root["d"], random.Random(1)
 
@@ -122,7 +123,7 @@ def savepoints(root: Any, store: Any) -> Work:
 
 
 def locks(root: Any, store: Any) -> Work:
-    """A lock that two processes take in turn."""
+    """Take a lock in turn with another process."""
     if "locked" not in root:
         root["locked"] = {"n": 0}
     locked = root["locked"]
@@ -136,11 +137,11 @@ def locks(root: Any, store: Any) -> Work:
 
 
 def files(point: str) -> Work:
-    """Files on the mount: written, renamed over others, removed."""
+    """Write, rename over others, and remove files on the mount."""
     numbers = iter(range(1 << 60))
 
     def write(at: str, text: bytes) -> None:
-        # Not open(): that asks whether the file is a terminal.
+        # Not open(), which checks whether the file is a terminal.
         fd = os.open(at, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.write(fd, text)
         os.close(fd)
@@ -172,7 +173,7 @@ with persist.open(sys.argv[1]) as store:
 
 
 def short(root: Any, store: Any) -> Work:
-    """Processes that open the store, fork, and end; some are killed. This process opens and closes it, too."""
+    """Run processes that open the store, fork, and end; some are killed. This process opens and closes it, too."""
     import persist
 
     path, numbers = store.path, iter(range(1 << 60))
@@ -188,7 +189,7 @@ def short(root: Any, store: Any) -> Work:
     return work
 
 
-# Each with the bytes of its live data, roughly, and how many processes do it.
+# Each with the approximate bytes of its live data, and the number of its processes.
 WORKLOADS: dict[str, tuple[Callable[..., Work], int, int]] = {
     "counter": (counter, 1000, 1),
     "churn": (churn, 2 * MIB, 1),
@@ -204,7 +205,7 @@ WORKLOADS: dict[str, tuple[Callable[..., Work], int, int]] = {
 
 
 def reference() -> float:
-    """Always the same work of Python."""
+    """Always the same work in Python."""
     begin, d = time.perf_counter(), {}
     for n in range(1000):
         d[n & 511] = n

@@ -1,17 +1,15 @@
-"""The power torture: images that a disk may hold after a power cut, made from a store in use.
+"""The power torture: images that a disk may hold after a power failure, made from a store in use.
 
-Everything that a checkpoint reaches was flushed before it, and is not written while it is one of the
-last two. So whatever the disk holds of later writes, old, new or garbage in each sector, the store must
-open at that checkpoint. An image is built from two copies of the file in use: the first after a
-`sync()`, the second a moment later. Each sector comes from either copy; where they differ it may be
-garbage instead.
+Everything that a checkpoint reaches was flushed before it, and is not written while it is one of the last two. Whatever
+the disk holds of later writes, old, new or garbage in each sector, the store must therefore open at that checkpoint. An
+image is built from two copies of the file in use: the first after a `sync()`, the second a moment later. Each sector
+comes from either copy; where they differ it may be garbage instead.
 
-1. The meta pages come from the first copy, so the image's newest checkpoint is the one that `sync()`
-   made, or one up to the first copy. If more than one was made since, the image proves nothing: the
-   pages may rightly be in use again.
+1. The meta pages come from the first copy, so the image's newest checkpoint is the one that `sync()` made, or one up to
+   the first copy. If more than one was made since, the image proves nothing: the pages may legally be in use again.
 2. A torn newest meta page must lead to the checkpoint before it.
-3. The graph in the image equals each writer's model at one number of operations, at least what was
-   acknowledged before the `sync()`, at most what was begun by the end of the second copy.
+3. The graph in the image equals each writer's model at one number of operations: at least those acknowledged before the
+   `sync()`, at most those begun by the end of the second copy.
 """
 
 from __future__ import annotations
@@ -29,14 +27,14 @@ from torture_writers import PYTHONS, Nothing, PythonWriter, Violation, act, fres
 
 SECTOR = 512
 META = 2 * 4096
-# Images that are judged at least, whatever time that takes.
+# The minimal number of judged images, however long they take.
 LEAST = 12
-# Few operations between two images, so that the model can be tried at each of them.
+# Few operations between two images, so that the model can be compared at each of them.
 PAUSE = 0.001
 
 
 class States:
-    """A writer's model at every number of operations from the last one that still matters."""
+    """A writer's model at every number of operations from the last relevant one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -77,7 +75,7 @@ class Power:
             root["both"] = {"n": 0}
             for w in self.writers:
                 root[w.name] = fresh()
-        # Both meta pages describe a store with this in it.
+        # Both meta pages describe a store that contains this.
         self.store.sync()
         self.store.root["begun"] = True
         self.store.sync()
@@ -86,7 +84,7 @@ class Power:
         return {w.name: w.acks()[0] for w in self.writers}
 
     def mix(self, old: bytes, new: bytes) -> bytearray:
-        """Each sector old, new or, where they differ, garbage; the meta pages old."""
+        """Make each sector old, new or, where they differ, garbage; keep the meta pages old."""
         image = bytearray(new[: max(len(old), len(new))])
         image.extend(old[len(image) :])
         image[:META] = old[:META]
@@ -109,7 +107,7 @@ class Power:
             with self.persist.open(path) as store:
                 graph = self.persist.copy_out(store.root)
                 store.gc()
-                # It is a store like any other.
+                # The store works like any other.
                 store.root["after"] = {"the": "cut"}
         except (OSError, ValueError, KeyError, self.persist.Error) as e:
             raise Violation(f"an image could not be opened: {e!r}") from e
@@ -126,7 +124,7 @@ class Power:
             raise Violation(f"shared total {graph['shared']['total']}, parts {parts}")
 
     def step(self, before: dict[str, int]) -> dict[str, int]:
-        """One sync and the images after it. `before`: what was done before the previous sync."""
+        """Run one sync and judge the images after it. `before`: the state before the previous sync."""
         lowest = self.done()
         self.store.sync()
         number = self.store.stat()["checkpoint"]

@@ -10,12 +10,12 @@ import time
 
 from torture_engine import ROOT, Result
 
-# Of the seconds of everything together.
+# The share of the seconds of all parts.
 SHARE = 0.1
 
 
 def programs(seconds: float, seed: int) -> Result:
-    """Runs them for so long, with processes killed in half of the workers."""
+    """Run them for this long, with processes killed in half of the workers."""
     what = "random programs over the Python API; killed in the middle"
     print(f"== programs: {what}", flush=True)
     script, workers = ROOT / "tests/python/random_programs.py", max(2, os.cpu_count() or 1)

@@ -1,21 +1,21 @@
-"""Power cuts under real filesystems: ext4 and XFS on a disk that logs every write and flush.
+"""Power failures under real filesystems: ext4 and XFS on a disk that logs every write and flush.
 
-A store on such a filesystem is worked on by several processes. Then images of what the disk may hold after a
-power cut are made from the log, at any write. Each is mounted, so that the filesystem replays its own journal,
-and the store in it
+Several processes work on a store on such a filesystem. Then images of the possible disk contents after a power failure
+are made from the log, at any write. Each is mounted, so that the filesystem replays its own journal, and the store in
+it
 
-1. opens (with what is there of its sidecar and log) at a checkpoint no older than the last that anybody was
-   told of, and passes `persist check`;
-2. holds the model at one moment, no earlier than the last `sync()` or `snapshot()` that had returned; with
-   durability "commit": with every acknowledged operation;
-3. has just the snapshots that were taken and not dropped, each of them whole;
-4. can be worked on, synced, closed and checked again; with durability "checkpoint": all images that open at one
+1. opens (with the remains of its sidecar and log) at a checkpoint no older than the last that was reported to a
+   process, and passes `persist check`;
+2. holds the model at one moment, no earlier than the last `sync()` or `snapshot()` that had returned; with durability
+   "commit": with every acknowledged operation;
+3. has exactly the snapshots that were taken and not dropped, each of them whole;
+4. can be changed, synced, closed and checked again; with durability "checkpoint": all images that open at one
    checkpoint hold the same.
 
     torture_real.py SECONDS [--seed N] [--images N] [--work SECONDS] [--keep DIR] [--lie]
 
-prints what was done, last a line of JSON for `scripts/torture`. With `--lie` the disk forgets what it was told to
-flush of late, and a violation has to come of it.
+prints its progress, and as the last line JSON for `scripts/torture`. With `--lie` the disk loses recent flushes, and a
+violation must be found.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from torture_writers import Violation
 
 ROOT = Path(__file__).resolve().parents[2]
 PERSIST = Path(sys.executable).parent / "persist"
-# A filesystem may refuse an image (it is damaged where it has no copy): so many of a hundred.
+# A filesystem may refuse an image (damaged where it has no copy): at most this many of a hundred.
 REFUSED_MOST = 5
 DURABILITIES = ("checkpoint", "commit")
 
@@ -55,7 +55,7 @@ class Round:
         self.rng = random.Random(seed)
         self.seed, self.lie = seed, lie
         self.images = self.refused = self.snapshots = self.unmade = 0
-        # What was found at a checkpoint, and in a snapshot: the same in every image.
+        # The state found at a checkpoint and in a snapshot: the same in every image.
         self.seen: dict[object, str] = {}
 
     def live(self, seconds: float) -> None:
@@ -71,7 +71,7 @@ class Round:
         self.history = work.History(marks, seeds, self.durability == "commit")
 
     def cuts(self, n: int) -> list[int]:
-        """Where the power goes: anywhere, often just behind what somebody was told."""
+        """Choose the places of power failures: anywhere, often just after a report to a process."""
         last = len(self.log.records)
         told = [i for i, what in self.history.marks if i > self.first]
         ended = [i for i, what in self.history.marks if " ended " in what or what in ("made", "closed")]
@@ -112,7 +112,7 @@ class Round:
 
         history = self.history
         if not history.made:
-            # It was being made: if it is there it opens, with all or nothing of its first content.
+            # The store was being created: if it exists it opens, with all or none of its first content.
             self.unmade += 1
             if path.exists():
                 with persist.open(path) as store:
@@ -127,7 +127,7 @@ class Round:
                 number = store.stat()["checkpoint"]
                 graph = persist.copy_out(store.root)
                 history.compare(graph, history.sure, what)
-                # Whoever wants durable commits begins with a checkpoint of what there is: its number is another.
+                # An opening with durable commits begins with a checkpoint of the existing state: its number differs.
                 if durability == "checkpoint":
                     if number < history.checkpoint:
                         raise Violation(f"{what}: opened at checkpoint {number}, {history.checkpoint} was synced")
@@ -168,7 +168,7 @@ class Round:
             self.snapshots += 1
 
     def go_on(self, store: Any) -> None:
-        """It is a store like any other."""
+        """The store works like any other."""
         store.gc()
         for s in store.snapshots():
             if self.rng.random() < 0.3:
@@ -184,7 +184,7 @@ def check(path: Path, what: str) -> None:
 
 
 def another_boot(home: Path) -> None:
-    """What the sidecar of an image was made for is not the boot that it is opened in."""
+    """Change the boot for which the sidecar of an image was made: an image is opened in another boot."""
     fake = home / "boot_id"
     fake.write_text(f"{uuid.uuid4()}\n")
     run("mount", "--bind", fake, "/proc/sys/kernel/random/boot_id")
@@ -195,9 +195,9 @@ def same_boot() -> None:
 
 
 def inside(a: argparse.Namespace) -> int:
-    """All of it, in namespaces of its own."""
+    """Run everything, in separate namespaces."""
     home = Path(a.inside)
-    # Images are copied whole: in memory, which goes with the namespace.
+    # Images are copied as a whole: in memory, which is freed with the namespace.
     run("mount", "-t", "tmpfs", "-o", "size=75%", "persist-test", home)
     counts: dict[str, int] = {}
     failed = ""
@@ -243,8 +243,8 @@ def inside(a: argparse.Namespace) -> int:
 
 
 def build() -> Path:
-    """The program that serves the disk and writes; cargo decides whether it is outdated."""
-    # Not with the engine's feature for tests: it is on the store together with the module, which has none.
+    """Build the program that serves the disk and writes; cargo decides whether it is outdated."""
+    # Without the engine's feature for tests: the program shares the store with the module, which does not have it.
     argv = ["cargo", "build", "--locked", "-q", "-p", "persist-fuse", "--example=logged_disk"]
     built = subprocess.run(
         argv, cwd=ROOT, text=True, timeout=3600, check=False, errors="replace",
@@ -258,7 +258,8 @@ def build() -> Path:
 def real_torture(
     seconds: float, seed: int, images: int, work_for: float, keep: str, lie: bool = False
 ) -> dict[str, Any]:
-    """Runs it: `counts`, `failed` (empty if nothing was found), and `untried` (what was not, and why)."""
+    """Run the torture; return `counts`, `failed` (empty if nothing was found), and `untried` (what was not tested, and
+    why)."""
     missing = why_not()
     untried = "; ".join(f"{name}: {why}" for name, why in missing.items() if why)
     if untried:
@@ -267,7 +268,7 @@ def real_torture(
         return {"counts": {}, "failed": "", "untried": untried}
     program = build()
     home = tempfile.mkdtemp(prefix="persist-real-")
-    # Mounts, loop devices and processes: with whoever starts this goes all that it leaves.
+    # Mounts, loop devices and processes end with the process that starts this.
     argv: list[object] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += [sys.executable, __file__, seconds, "--seed", seed, "--images", images, "--work", work_for]
     argv += ["--inside", home, "--program", program, *(["--keep", keep] if keep else []), *(["--lie"] if lie else [])]
@@ -308,7 +309,7 @@ def main() -> int:
     a = p.parse_args()
     if a.inside:
         return inside(a)
-    # So that it takes away its directory.
+    # This lets it remove its directory.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     result = real_torture(a.seconds, a.seed, a.images, a.work, a.keep, a.lie)
     print(json.dumps(result))

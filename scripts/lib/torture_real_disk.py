@@ -1,14 +1,13 @@
-"""A disk whose every write and flush is known, with a real filesystem on it, and what it may hold after a
-power cut.
+"""A disk whose every write and flush is logged, with a real filesystem on it, and its possible contents after a power
+failure.
 
-1. The disk is a file of a FUSE filesystem (`logged_disk serve`), a loop device over it carries the
-   filesystem. The server is a process of its own that sees no other mount than its own, so whoever dies,
-   nobody waits for himself.
-2. A cut at record R of the log: all up to the last flush before R is on the disk. Of the writes since,
-   each sector of 512 bytes is as it was or as any of them left it: none, all, or a random part of them,
-   in a random order, some of them torn.
-3. All this needs root, and is to be run in mount and pid namespaces of its own: whatever is left there
-   goes with the last process. Loop devices go with their last user.
+1. The disk is a file of a FUSE filesystem (`logged_disk serve`); a loop device over it carries the filesystem. The
+   server is a separate process that sees only its own mount, so a process that dies never waits for itself.
+2. For a power failure at record R of the log, everything up to the last flush before R is on the disk. Of the writes
+   since then, each sector of 512 bytes has its old content or that of any of them: of none, all, or a random part of
+   them, in a random order, some of them torn.
+3. All this needs root, and runs in its own mount and pid namespaces: mounts and processes that are left end with the
+   last process. Loop devices end with their last user.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from pathlib import Path
 SECTOR = 512
 RECORD = struct.Struct("<QQQ")
 WRITE, ZERO, FLUSH, MARK = range(4)
-FORGETS = 12  # flushes that a disk that lies has not done
+FORGETS = 12  # flushes that a lying disk has skipped
 LIMIT = 300  # seconds for any one command
 
 
@@ -47,17 +46,17 @@ KINDS = {
         ["mkfs.ext4", "-q", "-F", "-b", "4096", "-J", "size=8", "-E", "lazy_itable_init=0,nodiscard"],
         "noatime",
     ),
-    # The smallest that its tools make.
+    # The smallest size that its tools accept.
     "xfs": Kind("xfs", 300 << 20, ["mkfs.xfs", "-q", "-f", "-K"], "noatime,nouuid"),
 }  # fmt: skip
 
 
 class Trouble(Exception):
-    """The machine, not the store."""
+    """A failure of the machine, not of the store."""
 
 
 class Refused(Exception):
-    """A filesystem does not take what its own disk may hold."""
+    """A filesystem rejects a possible content of its own disk."""
 
 
 def run(*argv: object, **more: object) -> str:
@@ -72,7 +71,7 @@ def run(*argv: object, **more: object) -> str:
 
 
 def why_not() -> dict[str, str]:
-    """What is missing here for each kind of filesystem; empty for what can be tried."""
+    """Return what is missing here for each kind of filesystem; empty if it can be tested."""
     common = ""
     if os.geteuid() != 0:
         common = "needs root"
@@ -89,7 +88,7 @@ def why_not() -> dict[str, str]:
         if not why and not shutil.which(kind.mkfs[0]):
             why = f"no {kind.mkfs[0]}"
         if not why and kind.name not in known:
-            # A module, perhaps.
+            # It may be a module.
             subprocess.run(["modprobe", kind.name], capture_output=True, check=False)
             if kind.name not in Path("/proc/filesystems").read_text().split():
                 why = f"the kernel has no {kind.name}"
@@ -102,7 +101,7 @@ def mount_loop(device: str, kind: Kind, point: Path) -> None:
 
 
 class LoggedDisk:
-    """A mounted filesystem on a disk that logs, for as long as a `with` block runs."""
+    """A mounted filesystem on a disk that logs, as long as a `with` block runs."""
 
     def __init__(self, home: Path, program: Path, kind: Kind) -> None:
         self.kind, self.program = kind, program
@@ -132,18 +131,18 @@ class LoggedDisk:
             argv = ["unshare", "--mount", self.program, "serve", self.log, self.kind.size]
             self.server = subprocess.Popen([*map(str, argv)], stdin=fd)
         finally:
-            # Once the server is gone nobody answers, and whoever asks is told so.
+            # Without the server there is no answer, and requests get an error.
             os.close(fd)
         argv = ["losetup", "--find", "--show", "--direct-io=on", self.served / "disk"]
         self.device = run(*argv).strip()
         run(*self.kind.mkfs, self.device)
         mount_loop(self.device, self.kind, self.point)
-        # From now on it goes with its last user.
+        # From now on it is removed with its last user.
         run("losetup", "--detach", self.device)
         self.tell("begin")
 
     def tell(self, what: str) -> None:
-        """Writes a mark into the log."""
+        """Write a mark into the log."""
         fd = os.open(self.mark, os.O_WRONLY)
         try:
             os.write(fd, what.encode())
@@ -151,7 +150,7 @@ class LoggedDisk:
             os.close(fd)
 
     def stop(self) -> None:
-        """Takes everything away, in the order in which it rests upon another."""
+        """Remove everything, in the order of dependence."""
         self.unmount(self.point)
         if self.device:
             subprocess.run(["losetup", "--detach", self.device], capture_output=True, check=False)
@@ -174,7 +173,7 @@ class LoggedDisk:
         while os.path.ismount(point):
             late = time.monotonic() > end
             if late and self.server:
-                # Nobody waits for it any more.
+                # No process waits for it any more.
                 self.server.kill()
             how = ["-l"] if late else []
             subprocess.run(["umount", *how, point], capture_output=True, timeout=LIMIT, check=False)
@@ -190,7 +189,7 @@ class Record:
 
 
 class Log:
-    """A log, read; the disk as it is for sure, moved forward through it."""
+    """A log that is read; the certain content of the disk, advanced through it."""
 
     def __init__(self, path: Path, home: Path, size: int, lie: bool) -> None:
         self.lie = lie
@@ -228,7 +227,7 @@ class Log:
             zero(fd, r.offset, r.length)
 
     def advance(self, cut: int) -> int:
-        """Brings `sure` to the last flush before a cut; cuts are made in order. The flush."""
+        """Bring `sure` to the last flush before a power failure (in ascending order); return the flush."""
         flushes = [i for i in range(self.upto, cut) if self.records[i].kind == FLUSH]
         if self.lie:
             del flushes[-FORGETS:]
@@ -243,7 +242,7 @@ class Log:
         return last
 
     def image(self, cut: int, to: Path, rng: random.Random) -> str:
-        """What the disk may hold if the power goes at a record; how it was made."""
+        """Return a possible content of the disk if the power fails at a record, and how it was made."""
         begin = self.advance(cut)
         copy_sparse(self.sure, to)
         fresh = [r for r in self.records[begin:cut] if r.kind in (WRITE, ZERO)]
@@ -268,7 +267,7 @@ class Log:
         return f"{how} of {len(fresh)} writes since the flush at {begin}"
 
     def tear(self, fd: int, r: Record, rng: random.Random) -> None:
-        """Some sectors of a write: its beginning, its end, or any."""
+        """Return some sectors of a write: its beginning, its end, or any."""
         sectors = range(0, r.length, SECTOR)
         edge = rng.randrange(len(sectors) + 1)
         which = rng.choice(["head", "tail", "any"])
@@ -280,7 +279,7 @@ class Log:
 
 
 def zero(fd: int, offset: int, length: int) -> None:
-    """Zeroes a range; all but its edges is a hole afterwards where it is one already."""
+    """Zero a range; all but its edges becomes a hole, or stays one."""
     end, piece = offset + length, 1 << 20
     while offset < end:
         try:
@@ -296,7 +295,7 @@ def zero(fd: int, offset: int, length: int) -> None:
 
 
 def copy_sparse(source: Path, to: Path) -> None:
-    """Copies what is no hole."""
+    """Copy everything except holes."""
     with source.open("rb") as a, to.open("wb") as b:
         size = os.fstat(a.fileno()).st_size
         b.truncate(size)
@@ -312,7 +311,7 @@ def copy_sparse(source: Path, to: Path) -> None:
 
 
 class Image:
-    """An image, mounted for as long as a `with` block runs: the filesystem replays its journal."""
+    """An image, mounted as long as a `with` block runs: the filesystem replays its journal."""
 
     def __init__(self, file: Path, kind: Kind, point: Path) -> None:
         self.file, self.kind, self.point = file, kind, point
@@ -329,7 +328,7 @@ class Image:
     def __exit__(self, kind: object, *_exc: object) -> None:
         end = time.monotonic() + 100
         while True:
-            # What has failed may still have it in use, and is what there is to see.
+            # After a failure it may still be in use, and that failure is the one to report.
             argv = ["umount", *(["-l"] if kind else []), str(self.point)]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
             if done.returncode == 0:

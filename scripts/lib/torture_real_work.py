@@ -1,13 +1,12 @@
-"""The work on a store whose disk logs: writers in Python and Rust, a keeper of snapshots, and what can be
-known of them afterwards from the marks that they left in the disk's log.
+"""The work on a store whose disk logs: writers in Python and Rust, a keeper of snapshots, and the facts that follow
+from their marks in the disk's log.
 
-1. What a writer's operation does follows from its seed and number. Its part of the store after so many
-   operations is known.
-2. Two of three operations are transactions that also count `order` at the root, and their marks tell the
-   number they got. So if an image's `order` is S, just the transactions with numbers up to S are in it, and each
-   writer's part is as it was between the last of its own among them and its next one: the whole graph is
-   the model at one moment.
-3. A mark is written after what it tells has returned, and stands in the log in its place among writes and flushes.
+1. A writer's operation derives from its seed and number. Its part of the store after a number of operations is
+   therefore known.
+2. Two of three operations are transactions that also count `order` at the root, and their marks contain the number that
+   they got. If an image's `order` is S, exactly the transactions with numbers up to S are in it, and each writer's part
+   is in a state between the last of its own among them and its next one: the whole graph is the model at one moment.
+3. A mark is written after the call that it reports has returned, and has its place in the log among writes and flushes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ PYTHONS, RUSTS = 2, 2
 NAMES = [f"p{i}" for i in range(PYTHONS)] + [f"r{i}" for i in range(RUSTS)]
 TEXTS = [0, 7, 200, 5000, 30_000]
 MASK = (1 << 64) - 1
-# Operations of each writer, and snapshots taken or dropped, at least, whatever time they take.
+# The minimal number of operations of each writer, and of snapshots taken or dropped, however long they take.
 LEAST, LEAST_KEPT = 60, 4
 
 
@@ -49,7 +48,7 @@ class Mix:
 
 
 def act(seed: int, n: int, node: dict[str, Any]) -> None:
-    """Operation `n` of a writer in Rust, as `act` in `fuse/examples/logged_disk/write.rs`."""
+    """Run operation `n` of a writer in Rust, like `act` in `fuse/examples/logged_disk/write.rs`."""
     rng = Mix(seed, n)
     kind = rng.below(8)
     if kind == 0:
@@ -91,7 +90,7 @@ class States:
 
 
 class Within:
-    """The world of a Python writer's operation: inside the transaction that it is part of, if any."""
+    """The context of a Python writer's operation: inside its transaction, if any."""
 
     def __init__(self, transaction: Any) -> None:
         self.transaction = transaction
@@ -104,7 +103,7 @@ class Within:
 
 
 def make(path: Path) -> None:
-    """Makes the store, with a part for every writer, and makes that durable."""
+    """Create the store, with a part for every writer, and make that durable."""
     import persist
 
     with persist.open(path) as store:
@@ -116,7 +115,7 @@ def make(path: Path) -> None:
 
 
 def writer(path: str, name: str, seed: int, durability: str, seconds: float, mark: str) -> None:
-    """The life of a Python writer."""
+    """Run a Python writer."""
     import persist
 
     fd = os.open(mark, os.O_WRONLY)
@@ -143,7 +142,7 @@ def writer(path: str, name: str, seed: int, durability: str, seconds: float, mar
 
 
 def keeper(path: str, durability: str, seconds: float, mark: str) -> None:
-    """Takes and drops snapshots."""
+    """Take and drop snapshots."""
     import persist
 
     fd = os.open(mark, os.O_WRONLY)
@@ -172,14 +171,14 @@ def keeper(path: str, durability: str, seconds: float, mark: str) -> None:
 
 
 def work(path: Path, program: Path, seed: int, durability: str, seconds: float, mark: Path) -> dict[str, int]:
-    """Runs everyone for so long; the writers' seeds."""
+    """Run all writers for this long; return their seeds."""
     seeds = {name: seed * 100 + i for i, name in enumerate(NAMES)}
     children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(name: str, *argv: object) -> None:
         children[name] = subprocess.Popen([*map(str, argv)], stdin=subprocess.DEVNULL)
 
-    # Whoever wants less than the others makes the store no weaker for them.
+    # An opening with a weaker durability does not weaken the store for the others.
     keeps = "checkpoint" if seed % 2 else durability
     try:
         for name in NAMES:
@@ -209,12 +208,12 @@ Point = tuple[dict[str, int], int]  # operations of each writer, and the number 
 
 
 class History:
-    """What the marks tell: of the whole run, and, moved forward, what is sure at a record of the log."""
+    """The facts in the marks: of the whole run, and, advanced to a record of the log, the certain ones."""
 
     def __init__(self, marks: list[tuple[int, str]], seeds: dict[str, int], commits: bool) -> None:
         self.marks, self.commits = marks, commits
         total = dict.fromkeys(NAMES, 0)
-        # The transactions that counted, of each writer: their numbers, and which of its operations they were.
+        # The transactions that counted, of each writer: their numbers, and the operations that they were.
         self.numbers: dict[str, list[int]] = {name: [] for name in NAMES}
         self.operations: dict[str, list[int]] = {name: [] for name in NAMES}
         for _, what in marks:
@@ -229,7 +228,7 @@ class History:
         self.syncs = sum(what.startswith("sync ended") for _, what in marks)
         self.snapshots = sum(what.startswith("snapshot ended") for _, what in marks)
         self.states = {name: States(name, seeds[name], total[name]).texts for name in NAMES}
-        # Up to here.
+        # The end of the processed part.
         self.next = 0
         self.acked: Point = (dict.fromkeys(NAMES, 0), 0)
         self.sure: Point = (dict.fromkeys(NAMES, 0), 0)
@@ -238,15 +237,15 @@ class History:
         self.begun: dict[str, Point] = {}
         self.there: set[str] = set()
         self.perhaps: set[str] = set()
-        self.least: dict[str, Point] = {}  # what a snapshot holds at least
+        self.least: dict[str, Point] = {}  # the minimal content of a snapshot
 
     def keep(self, point: Point) -> None:
-        """All of this must not be lost any more."""
+        """Record that none of this may be lost any more."""
         done = {name: max(n, self.sure[0][name]) for name, n in point[0].items()}
         self.sure = (done, max(point[1], self.sure[1]))
 
     def advance(self, cut: int) -> None:
-        """To what is known when the power goes at a record."""
+        """Advance to the facts that are certain when the power fails at a record."""
         while self.next < len(self.marks) and self.marks[self.next][0] < cut:
             self.told(self.marks[self.next][1].split())
             self.next += 1
@@ -282,7 +281,7 @@ class History:
             self.keep(self.acked)
 
     def compare(self, graph: dict[str, Any], least: Point, what: str) -> None:
-        """Whether a graph is the model at one moment, and not before `least`."""
+        """Return whether a graph is the model at one moment, and not before `least`."""
         order = graph["order"]["n"]
         if order < least[1]:
             raise Violation(f"{what}: {order} transactions are there, {least[1]} were durable")

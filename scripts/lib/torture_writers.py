@@ -1,11 +1,11 @@
-"""What the tortures share: the writers, the model they are judged by, and how they are run.
+"""Shared code of the tortures: the writers, the model that judges them, and how they are run.
 
-1. A writer's operations follow from its seed and their number alone, and act through one function
-   on the store and on a plain model. So at any time the store must equal the model after the last
-   acknowledged operation, or after the one that was interrupted: wholly, or not at all.
-2. What all writers share is checked by sums: a transaction keeps `total` equal to the sum of its
-   parts; increments under a lock are at least the acknowledged ones and at most those in doubt more.
-3. Acknowledgements live outside the store, in files that outlive the writer.
+1. A writer's operations derive from its seed and their number alone, and apply through one function to the store and to
+   a plain model. At any time the store must therefore equal the model after the last acknowledged operation, or after
+   the interrupted one: completely, or not at all.
+2. The shared part is checked by sums. A transaction keeps `total` equal to the sum of its parts. The increments under a
+   lock are at least the acknowledged ones, and exceed them at most by those in doubt.
+3. Acknowledgements are kept outside the store, in files that outlive the writer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def fresh() -> dict[str, Any]:
 
 
 def act(seed: int, n: int, node: Any, world: Any) -> bool:
-    """Operation number `n` of a writer on its node. True if it was an increment under the lock.
-    `world` does what concerns all writers; for the model it does nothing."""
+    """Run operation number `n` of a writer on its node. Return True if it was an increment under the lock. `world`
+    applies the shared part; for the model it does nothing."""
     rng = random.Random(seed * 1_000_003 + n)
     kind = rng.randrange(14)
     if kind == 0:
@@ -83,7 +83,7 @@ def act(seed: int, n: int, node: Any, world: Any) -> bool:
 
 
 class Nothing:
-    """The world of a model."""
+    """The shared part for a model."""
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -96,13 +96,13 @@ class Nothing:
 
 
 def lock_of(name: str) -> str:
-    """The container whose lock a writer uses. The first shares one with the shells; the others do not
-    wait for them, so that how long they wait is the store's doing."""
+    """Return the container whose lock a writer uses. The first writer shares one with the shells; the others do not
+    wait for shells, so that their waits depend on the store only."""
     return "both" if name == "p0" or name.startswith("s") else "locked"
 
 
 class World:
-    """The world of a writer."""
+    """The shared part for a writer."""
 
     def __init__(self, store: Any, name: str) -> None:
         self.transaction = store.transaction
@@ -119,8 +119,8 @@ class World:
 
 
 def writer(path: str, name: str, seed: int, ack: str, burst: int, pause: float) -> None:
-    """A Python writer: goes on from what its acknowledgement file says, until killed. It rests after
-    each burst, since every operation has to be done again by the model, which is no faster."""
+    """Run a Python writer: continue after the state in its acknowledgement file, until killed. It pauses after each
+    burst, since the model has to repeat every operation, and is not faster."""
     import persist
 
     store = persist.open(path)
@@ -136,7 +136,7 @@ def writer(path: str, name: str, seed: int, ack: str, burst: int, pause: float) 
             time.sleep(pause)
 
 
-# A shell's own echo does not look at what close() says: /bin/echo does.
+# A shell's own echo ignores the result of close(): /bin/echo does not.
 SHELL = """
 ulimit -c 0
 mnt=$1 name=$2 ack=$3 n=$4
@@ -190,7 +190,7 @@ class PythonWriter:
         self.child.wait()
 
     def check(self, root: Any, copy_out: Any) -> None:
-        """Invariant 1. The writer is dead."""
+        """Check invariant 1. The writer is dead."""
         n, locked = self.acks()
         while self.modelled < n:
             act(self.seed, self.modelled, self.model, Nothing())
@@ -255,7 +255,7 @@ class ShellWriter:
         n = acked["n"][-1] if acked["n"] else 0
         m = acked["m"][-1] if acked["m"] else 0
         for key, said in ("n", n), ("m", m):
-            # A kill may fall between the change and its acknowledgement; a restart goes on after both.
+            # A kill may fall between the change and its acknowledgement; a restart continues after both.
             if type(got[key]) is not int or not said <= got[key] <= max(said, self.next) + 1:
                 raise Violation(f"{self.name}: {key} is {got[key]!r}, acknowledged was {said}")
         self.whole += got["n"] > n
@@ -274,7 +274,7 @@ class Mount:
     def start(self) -> None:
         self.point.mkdir(exist_ok=True)
         self.child = subprocess.Popen(
-            # Shells wait for locks as long as it takes.
+            # Shells wait for locks without a limit.
             [MOUNT, str(self.store), str(self.point), "-f", "-o", "lockwait=120"],
             stdin=subprocess.DEVNULL,
         )

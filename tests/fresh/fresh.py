@@ -1,13 +1,13 @@
-"""A fresh machine: a minimal Debian with git and Rust, in which scripts/setup and scripts/demo are run.
+"""Test a fresh machine: a minimal Debian with git and Rust, in which scripts/setup and scripts/demo run.
 
 In each Debian, in this order:
 
 1. an ordinary user runs setup: it names what is missing, and changes nothing;
 2. root runs setup and demo: setup installs exactly what it named;
-3. the ordinary user, in a clone of its own and without sudo, runs setup and demo.
+3. the ordinary user, in a separate clone and without sudo, runs setup and demo.
 
-What is tested is the last commit. The Debian lives in a mount and process namespace of its own: with its last process
-every mount is gone, whatever ends this program, and only then its files are removed.
+The last commit is tested. The Debian lives in its own mount and process namespaces: when its last process ends, for any
+reason, every mount is gone, and only then are its files removed.
 
     fresh.py [--suite SUITE]... [--keep]        as root; needs debootstrap and the network
 """
@@ -28,16 +28,16 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 SUITES = ("bookworm", "trixie")
 USER = "joe"
-# Set by the program for the part of it that runs inside the namespaces.
+# The program sets this for its part that runs inside the namespaces.
 INSIDE = "PERSIST_FRESH_ROOT"
-# What the machine needs to reach its registries, and builds that take less time, are passed on.
+# Passed on to the machine: the settings for its registries, and settings for faster builds.
 PASSED_ON = re.compile(r"(https?|no|all)_proxy$|PIP_|CARGO_(PROFILE|HTTP|NET|REGISTR)|SSL_CERT", re.IGNORECASE)
 RUST = "/opt/rust"
 LIMIT = 3600
 
 
 class Failed(Exception):
-    """What did not happen as it should."""
+    """A difference from the expected behaviour."""
 
 
 def check(what: str, fact: object, output: str = "") -> None:
@@ -47,7 +47,7 @@ def check(what: str, fact: object, output: str = "") -> None:
 
 
 def command(*argv: object, **more: object) -> str:
-    """Runs a command of the host; what it prints."""
+    """Run a command of the host and return its output."""
     done = subprocess.run(
         [str(a) for a in argv], text=True, errors="replace", timeout=LIMIT, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more,
@@ -58,7 +58,7 @@ def command(*argv: object, **more: object) -> str:
 
 
 def why_not() -> str:
-    """Why it cannot be tried here, or an empty string."""
+    """Return why the test is impossible here, or an empty string."""
     if os.geteuid() != 0:
         return "only root can make a Debian"
     missing = [name for name in ("debootstrap", "unshare", "chroot", "rustc", "git") if not shutil.which(name)]
@@ -68,7 +68,7 @@ def why_not() -> str:
 
 
 class Machine:
-    """A minimal Debian below a folder."""
+    """A minimal Debian in a directory."""
 
     def __init__(self, root: Path, suite: str) -> None:
         self.root, self.suite = root, suite
@@ -97,7 +97,7 @@ class Machine:
         command("mount", "-o", "remount,bind,ro", rust)
 
     def devices(self) -> None:
-        """Those of a machine, with their modes there: the host may be stricter."""
+        """Create the usual devices with their usual modes: the host may be stricter."""
         dev = self.root / "dev"
         command("mount", "-t", "tmpfs", "-o", "mode=755,nosuid", "tmpfs", dev)
         for name, major, minor in (
@@ -112,7 +112,7 @@ class Machine:
         (dev / "ptmx").symlink_to("pts/ptmx")
 
     def registries(self) -> None:
-        """The host's ways to Debian's and Python's packages: proxies, certificates, settings."""
+        """Copy the host's access to Debian's and Python's packages: proxies, certificates, settings."""
         settings = command("apt-config", "dump").splitlines()
         ways = [row for row in settings if re.match(r"Acquire::(https?|Check|Retries)", row) and '""' not in row]
         (self.root / "etc/apt/apt.conf.d/00host").write_text("".join(f"{row}\n" for row in ways))
@@ -125,7 +125,7 @@ class Machine:
     def clone(self, user: str) -> None:
         home = self.root / self.home(user).lstrip("/")
         command("git", "clone", "-q", "--no-hardlinks", "--no-local", TOP, home / "persist")
-        # Settings, and what was fetched before, which saves the network a second time.
+        # Settings, and earlier downloads, which need not be fetched again.
         for path in self.cargo:
             to = home / ".cargo" / path.relative_to(path.parents[1] if path.parent.name == "registry" else path.parent)
             if path.exists():
@@ -160,7 +160,7 @@ class Machine:
 
 
 def mirror_of_host() -> str:
-    """Where the host gets Debian from; empty if that is unknown (debootstrap has a default)."""
+    """Return the host's Debian mirror; empty if it is unknown (debootstrap has a default)."""
     try:
         rows = command("apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(SITE)", "Created-By: Packages")
     except (Failed, OSError):
@@ -169,7 +169,7 @@ def mirror_of_host() -> str:
     return next((site for site in sites if not site.rstrip("/").endswith("security")), "")
 
 
-# What tests need and users do not.
+# Packages that tests need and users do not.
 ONLY_TESTS = {"rsync", "vim", "quota", "xfsprogs", "btrfs-progs", "attr"}
 
 
@@ -206,7 +206,7 @@ def one(suite: str, root: Path) -> None:
 
 
 def namespaced(suite: str, keep: bool) -> bool:
-    """Runs `one` in namespaces of its own, and removes what it made. Whether it was right."""
+    """Run `one` in separate namespaces, and remove its files. Return whether it succeeded."""
     print(f"== {suite}", flush=True)
     home = Path(tempfile.mkdtemp(prefix="persist-fresh-"))
     argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -221,7 +221,7 @@ def namespaced(suite: str, keep: bool) -> bool:
         if keep:
             print(f"    kept: {home}", flush=True)
         else:
-            # No mount of it exists out here; --one-file-system stands guard.
+            # The host has no mount of it; --one-file-system is a safeguard.
             command("rm", "-rf", "--one-file-system", home)
 
 

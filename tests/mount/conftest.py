@@ -1,7 +1,7 @@
-"""Fixtures of the mount's tests: real mounts with the real kernel, each in a directory of its own.
+"""Fixtures of the mount's tests: real mounts with the real kernel, each in its own directory.
 
-1. Nothing sleeps and hopes: every wait polls for a fact and ends at a deadline.
-2. Whatever a test mounts or starts is ended when the test ends, however it ends.
+1. No test relies on a sleep: every wait polls for a condition and ends at a deadline.
+2. Mounts and processes of a test are ended when the test ends, however it ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLASS = "user.persist.class"
 
 
 def binary() -> str:
-    """The program under test: $PERSIST_MOUNT, the one beside this Python, or the last one built."""
+    """Return the program under test: $PERSIST_MOUNT, the one beside this Python, or the last one built."""
     named = os.environ.get("PERSIST_MOUNT")
     if named:
         return named
@@ -42,7 +42,7 @@ def binary() -> str:
 
 
 def wait_until(fact: Callable[[], Any], what: str = "", timeout: float = DEADLINE) -> Any:
-    """Polls until `fact()` is true and returns what it said; fails the test at the deadline."""
+    """Poll until `fact()` is true and return its result; fail the test at the deadline."""
     end = time.monotonic() + timeout
     while True:
         said = fact()
@@ -54,7 +54,7 @@ def wait_until(fact: Callable[[], Any], what: str = "", timeout: float = DEADLIN
 
 
 def run(command: str, cwd: Path, check: bool = True, **kw: Any) -> subprocess.CompletedProcess[str]:
-    """Runs a shell command in a directory."""
+    """Run a shell command in a directory."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=cwd,
@@ -86,7 +86,7 @@ class Mount:
         assert os.path.ismount(self.path)
 
     def down(self) -> None:
-        """Unmounts, and waits until the store is closed."""
+        """Unmount, and wait until the store is closed."""
         subprocess.run(["umount", str(self.path)], check=True, capture_output=True, timeout=DEADLINE)
         wait_until(lambda: not self.pids(), "the mount's process to end")
 
@@ -95,7 +95,7 @@ class Mount:
         self.up()
 
     def pids(self) -> list[int]:
-        """The processes that serve this mount."""
+        """Return the processes that serve this mount."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -108,13 +108,13 @@ class Mount:
         return found
 
     def mounted(self) -> bool:
-        """Whether it is mounted, dead or alive."""
+        """Return whether it is mounted, even if its process has died."""
         return any(
             line.split()[1] == str(self.path) for line in Path("/proc/mounts").read_text().splitlines()
         )
 
     def kill(self) -> None:
-        """For a mount that answers no more: whoever waits for it gets an error."""
+        """End a mount that does not answer any more: processes that wait for it get an error."""
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
 
@@ -132,12 +132,12 @@ class Mount:
             os.kill(pid, signal.SIGKILL)
 
     def sh(self, command: str, check: bool = True) -> str:
-        """Runs a shell command inside the mount and gives what it said."""
+        """Run a shell command inside the mount and return its output."""
         done = run(command, self.path, check)
         return done.stdout
 
     def fails(self, command: str) -> str:
-        """Runs a shell command that must fail, and gives its complaint."""
+        """Run a shell command that must fail, and return its error message."""
         done = run(command, self.path, check=False)
         assert done.returncode != 0, f"{command!r} succeeded: {done.stdout}"
         return done.stderr
@@ -149,19 +149,19 @@ class Mount:
         os.setxattr(self.path / name, TYPE, kind.encode())
 
     def typed(self, name: str, kind: str, text: str) -> None:
-        """Makes a file of that type."""
+        """Create a file of that type."""
         (self.path / name).write_text(text)
         self.set_type(name, kind)
 
     def list(self, name: str, *items: str) -> None:
-        """Makes a list of strs."""
+        """Create a list of strs."""
         (self.path / name).mkdir()
         self.set_type(name, "list")
         for n, item in enumerate(items):
             (self.path / name / str(n)).write_text(item + "\n")
 
     def items(self, name: str) -> list[str]:
-        """The files of a list, in order."""
+        """Return the files of a list, in order."""
         names = os.listdir(self.path / name)
         assert sorted(names, key=int) == [str(n) for n in range(len(names))], names
         return [(self.path / name / str(n)).read_text().removesuffix("\n") for n in range(len(names))]
@@ -169,9 +169,9 @@ class Mount:
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
-    """Makes mounts: `mounts("name", options)`; the same name is the same store."""
+    """Return a function that makes mounts: `mounts("name", options)`; the same name means the same store."""
     made: list[Mount] = []
-    # A request that is never answered cannot be interrupted, by a test's timeout neither.
+    # A request without an answer cannot be interrupted, not even by a test's timeout.
     watchdog = threading.Timer(PATIENCE, lambda: [mount.kill() for mount in made])
     watchdog.daemon = True
     watchdog.start()
@@ -194,7 +194,7 @@ def mnt(mounts: Callable[..., Mount]) -> Mount:
 
 @pytest.fixture
 def processes() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts programs that are killed when the test ends."""
+    """Return a function that starts programs, which are killed when the test ends."""
     started: list[subprocess.Popen[str]] = []
 
     def start(command: str, cwd: Path) -> subprocess.Popen[str]:
@@ -218,7 +218,7 @@ def processes() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def graph(top: Path) -> Any:
-    """The object graph as the mount shows it: types, classes, values, keys, shared references."""
+    """Return the object graph as the mount shows it: types, classes, values, keys, shared references."""
     seen: dict[int, int] = {}
 
     def walk(path: Path) -> Any:
@@ -230,7 +230,7 @@ def graph(top: Path) -> Any:
         names = set(os.listxattr(path))
         cls = os.getxattr(path, CLASS) if CLASS in names else None
         entries = {}
-        # Homes first: then numbers do not depend on where a reference stands.
+        # Homes first, so that numbers do not depend on the places of references.
         children = sorted(path.iterdir(), key=lambda p: (p.is_symlink(), p.name))
         for child in children:
             if child.is_symlink() or child.is_dir():
@@ -243,6 +243,6 @@ def graph(top: Path) -> Any:
 
 
 def need(*programs: str) -> None:
-    """Fails, and does not skip, when a program the tests rely on is missing."""
+    """Fail, instead of skipping, if a program that the tests need is missing."""
     missing = [p for p in programs if shutil.which(p) is None]
     assert not missing, f"install {missing}"

@@ -1,4 +1,4 @@
-"""Directories in directories, deeper than any path can say: walked, read and removed by the usual tools (P6)."""
+"""Nested directories, deeper than any path: walked, read and removed by the usual tools (P6)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_nested_deep(mounts: Callable[..., Mount]) -> None:
             bottom = bottom[0]
         bottom.append(store.root["beside"])
         store.root["bottom"] = bottom
-        # They are listed all the same.
+        # They are listed nevertheless.
         assert mnt.sh("ls") == "beside\nbottom\ndeep\n"
         assert mnt.sh("ls -l bottom; find . -maxdepth 1 -type l").endswith("./bottom\n")
         assert not os.path.exists(mnt.path / "bottom")
@@ -38,6 +38,6 @@ def test_nested_deep(mounts: Callable[..., Mount]) -> None:
         assert refused.value.errno in (errno.ELOOP, errno.ENAMETOOLONG)
         mnt.sh("rm -r deep")
         assert mnt.sh("ls") == "beside\nbottom\n"
-        # What was removed first was what the innermost held.
+        # The innermost directory had the references that were removed first.
         assert mnt.sh("cat beside/x; ls bottom") == "1\n"
         store.gc()

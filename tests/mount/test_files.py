@@ -1,4 +1,4 @@
-"""Files and directories: what a shell user does all day."""
+"""Files and directories in everyday shell use."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_writing_in_the_middle(mnt: Mount) -> None:
         f.seek(3)
         f.write(b"xyz")
         f.seek(0)
-        # The writer sees what it wrote, and its size; nobody else does.
+        # The writer sees what it wrote, and its size; other processes do not.
         assert f.read() == b"012xyz6789\n"
         f.seek(0, os.SEEK_END)
         f.write(b"more\n")
@@ -106,7 +106,7 @@ def test_writing_in_the_middle(mnt: Mount) -> None:
 
 
 def test_replacing_is_atomic(mnt: Mount) -> None:
-    """Readers see the old value or the new one, and never an empty file or half of one."""
+    """Readers see the old value or the new one, and never an empty file or a part of one."""
     file = mnt.path / "f"
     values = {(c * 5000 + "\n").encode() for c in "ab"}
     file.write_text("a" * 5000 + "\n")

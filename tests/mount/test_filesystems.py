@@ -1,4 +1,4 @@
-"""A store that lies on a mount of FUSE: refused, unless the environment says that it shares memory."""
+"""A store on a FUSE mount: refused, unless the environment states that it shares memory."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def test_a_store_on_a_mount_is_refused(mnt: Mount) -> None:
     assert not (mnt.path / "inner.store-lock").exists()
     assert not path.exists() or path.stat().st_size == 0
     path.unlink(missing_ok=True)
-    # By the word of the user it is tried. Whether it works is up to the filesystem: no shared memory is promised there.
+    # The user takes responsibility. Whether it works depends on the filesystem: it does not promise shared memory.
     done = try_open(path, "1")
     assert "any_filesystem" not in done.stderr, done.stderr

@@ -1,4 +1,4 @@
-"""Lists: names that stay put under a running command, items in any order, temporary names."""
+"""Lists: names that stay stable under a running command, items in any order, temporary names."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_temporary_names_live_beside(mnt: Mount) -> None:
 
 
 def test_a_queue(mnt: Mount) -> None:
-    """The names do not drift apart however often items come and go."""
+    """Names stay correct however often items are added and removed."""
     mnt.list("l", *"abc")
     for n in range(30):
         mnt.sh(f"rm l/0; echo {n} > l/2")

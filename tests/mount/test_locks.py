@@ -18,7 +18,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def try_flock(path: os.PathLike[str], how: int) -> bool:
-    """Whether another open file gets the lock at once."""
+    """Return whether another open file gets the lock at once."""
     with open(path) as f:
         try:
             fcntl.flock(f, how | fcntl.LOCK_NB)
@@ -38,7 +38,7 @@ def test_flock(mnt: Mount) -> None:
         fcntl.flock(f, fcntl.LOCK_SH)
         assert try_flock(mnt.path / "f", fcntl.LOCK_SH)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_EX)
-        # Plain commands are not stopped: they may be children of the holder.
+        # Plain commands are not blocked: they may be children of the holder.
         mnt.sh("echo z > f; cat f")
     wait_until(lambda: try_flock(mnt.path / "f", fcntl.LOCK_EX), "the lock to end with its file")
 
@@ -82,7 +82,7 @@ def test_waiting_and_signals(mnt: Mount, processes: Start) -> None:
             return "request_wait" in Path(f"/proc/{child.pid}/wchan").read_text()
 
         wait_until(lambda: asleep(waiter) and asleep(doomed), "both to wait")
-        # Others are served meanwhile.
+        # Other requests are served during the wait.
         mnt.sh("echo y > g; cat g")
         doomed.send_signal(signal.SIGTERM)
         assert doomed.wait(100) == -signal.SIGTERM
@@ -106,7 +106,7 @@ def test_fcntl(mnt: Mount, processes: Start) -> None:
             ["python3", "-c", code], cwd=mnt.path, capture_output=True, text=True, timeout=100
         )
         assert said.stdout.split() == [str(fcntl.F_WRLCK), str(os.getpid()), str(errno.EAGAIN)], said
-        # Any close of the file by this process ends them, as POSIX has it.
+        # Any close of the file by this process ends them, as POSIX specifies.
         with open(mnt.path / "f"):
             pass
         said = subprocess.run(

@@ -1,4 +1,4 @@
-"""The mount helper: arguments, failures at once, umount, signals."""
+"""The mount helper: arguments, early failures, umount, signals."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_sigterm_while_in_use(mnt: Mount) -> None:
             os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not mnt.pids(), "the process to end")
         assert not os.path.ismount(mnt.path)
-        # Only the mount can tell that it failed.
+        # Only the mount process can report that it failed.
         try:
             f.close()
         except OSError:
@@ -171,7 +171,7 @@ def test_allow_other(mounts, tmp_path: Path) -> None:  # type: ignore[no-untyped
 
 
 def test_umount_helper_mount8(mnt: Mount) -> None:
-    """mount(8)'s own umount finds nothing in its way."""
+    """mount(8)'s own umount succeeds."""
     mnt.sh("ls")
     done = run(f"umount {mnt.path} && ! mountpoint -q {mnt.path}", Path("/"), check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Names: every name means one key, and every key has a name."""
+"""Names: every name denotes one key, and every key has a name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_control_names(mnt: Mount) -> None:
 
 
 def test_a_long_key_restored(mnt: Mount) -> None:
-    """The name of a long key holds a hash; the xattr tells the key."""
+    """The name of a long key contains a hash; the xattr holds the key."""
     import hashlib
 
     key = "k" * 400

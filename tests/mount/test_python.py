@@ -1,4 +1,4 @@
-"""Both doors at once: what Python does is seen by the next command, and the reverse."""
+"""Python and the mount at once: the next command sees what Python changed, and the reverse."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_containers(mnt: Mount, root: Any) -> None:
     assert root["again"][1] == "z"
     root["again"].insert(0, "first")
     assert mnt.sh("cat again/0") == "first\n"
-    # The home entry goes; what is left becomes the home.
+    # The home entry is removed; the remaining reference becomes the home.
     del root["d"]["l"]
     assert (mnt.path / "again").is_dir() and not (mnt.path / "again").is_symlink()
 
@@ -207,7 +207,7 @@ def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable
     root = store.root
     root["d"] = {"x": "old"}
     with root["d"].lock():
-        # Reading never waits.
+        # Reading does not wait.
         assert quick.sh("cat d/x") == "old\n"
         assert quick.sh("ls d") == "x\n"
         begin = time.monotonic()
@@ -220,7 +220,7 @@ def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable
             (quick.path / "d/x").write_text("new\n")
         with open(quick.path / "d/x") as f, pytest.raises(BlockingIOError):
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A mount that waits longer gets its turn; other requests are served meanwhile.
+        # A mount with a longer wait gets the lock; other requests are served in between.
         child = subprocess.Popen(["bash", "-c", "echo new > d/x"], cwd=patient.path)
         patient.sh("echo other > f; cat f")
         assert child.poll() is None
@@ -264,7 +264,7 @@ def test_what_is_large(mnt: Mount, root: Any) -> None:
 
 
 def test_a_lock_is_met_at_the_write(mounts: Callable[..., Mount]) -> None:
-    """Where the shell's own echo looks."""
+    """A lock is reported at the write, where the shell's own echo checks."""
     mnt = mounts("a", "lockwait=0.2")
     with persist.open(mnt.store) as store:
         store.root["d"] = {"x": "old"}

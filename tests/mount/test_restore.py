@@ -11,7 +11,7 @@ from conftest import CLASS, Mount, graph, need, run, wait_until
 
 
 def fill(mnt: Mount) -> None:
-    """A graph with a bit of everything."""
+    """Create a graph with every kind of content."""
     mnt.sh(
         "echo Joe > name; printf bare > bare; printf '' > empty; head -c 300000 /dev/zero > big; echo '' > line"
     )
@@ -66,7 +66,7 @@ def test_from_one_mount_to_another(mounts, tool: str) -> None:  # type: ignore[n
 
 @pytest.mark.parametrize("tool", [CP, RSYNC, TAR], ids=["cp", "rsync", "tar"])
 def test_out_and_in(mounts, tmp_path: Path, tool: str) -> None:  # type: ignore[no-untyped-def]
-    """By way of an ordinary directory."""
+    """Copy through an ordinary directory."""
     src, dst, disk = mounts("src"), mounts("dst"), tmp_path / "disk"
     disk.mkdir()
     fill(src)
@@ -83,7 +83,7 @@ def test_a_second_rsync_moves_nothing(mounts) -> None:  # type: ignore[no-untype
     run(RSYNC.format(src=src.path, dst=dst.path), src.path)
     said = run(f"rsync -aXi {src.path}/ {dst.path}/", src.path).stdout
     assert said == ""
-    # rsync compares whole seconds; the clock that changes are stamped with is some milliseconds behind.
+    # rsync compares whole seconds; the clock of change times is some milliseconds behind.
     written = int((src.path / "l").stat().st_mtime)
     wait_until(lambda: time.time() > written + 1.1, "the next second")
     src.sh("echo changed > name; rm l/3")
@@ -107,7 +107,7 @@ def test_links(mnt: Mount) -> None:
     assert "not permitted" in mnt.fails("ln -s d/x scalar")
     mnt.fails("ln -s /etc/passwd out")
     mnt.fails("ln -s ../.. out")
-    # The home goes: one of the others becomes it.
+    # The home is removed: one of the other references becomes the home.
     mnt.sh("mv d moved; readlink e; cat e/x")
     assert mnt.sh("readlink e") == "moved\n"
     mnt.sh("rm e abs; ls")

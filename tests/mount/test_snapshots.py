@@ -1,4 +1,4 @@
-"""`.persist/snapshots`: taken with mkdir, dropped with rmdir, and each a view that never changes."""
+"""`.persist/snapshots`: taken with mkdir, dropped with rmdir, and each a read-only view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = ".persist/snapshots"
 
 @pytest.fixture
 def store(mnt: Mount) -> Iterator[persist.Store]:
-    """The mounted store, opened from Python."""
+    """Open the mounted store from Python."""
     with persist.open(mnt.store) as store:
         yield store
 
@@ -43,7 +43,7 @@ def fill(root: Any) -> None:
 
 
 def views_open(mnt: Mount) -> int:
-    """How many snapshots the mount's process has open: each has a sidecar in memory."""
+    """Return how many snapshots the mount's process has open: each has a sidecar in memory."""
     sidecars = set()
     for pid in mnt.pids():
         for fd in Path(f"/proc/{pid}/fd").iterdir():
@@ -51,12 +51,12 @@ def views_open(mnt: Mount) -> int:
                 if "memfd:" in os.readlink(fd):
                     sidecars.add(fd.stat().st_ino)
             except OSError:
-                continue  # closed meanwhile
+                continue  # closed in between
     return len(sidecars)
 
 
 def code(act: Callable[[], object]) -> int:
-    """The errno of what must fail."""
+    """Return the errno of a call that must fail."""
     with pytest.raises(OSError) as e:
         act()
     return e.value.errno
@@ -121,14 +121,14 @@ def test_a_view_stays_as_it_was(mnt: Mount, store: persist.Store) -> None:
     mnt.sh("mkdir new; echo x > new/x; rm keys/1; mv text moved")
     assert graph(view) == want
     assert graph(mnt.path) != want
-    # Symlinks lead to places inside the view.
+    # Symlinks refer to places inside the view.
     for top, dirs, files in os.walk(view):
         for name in dirs + files:
             path = Path(top) / name
             if path.is_symlink():
                 assert not os.readlink(path).startswith("/")
                 assert os.path.realpath(path).startswith(str(view))
-    # Nothing there is the same inode as something of the store.
+    # No inode of the view is also an inode of the store.
     inodes = [{p.lstat().st_ino for p in top.rglob("*")} for top in (mnt.path, view)]
     assert inodes[0].isdisjoint(inodes[1])
     assert os.getxattr(view / "list", TYPE) == b"list"
@@ -181,7 +181,7 @@ def test_locks_in_a_view(mnt: Mount) -> None:
                 fcntl.lockf(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 assert code(lambda f=f: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)) == errno.EROFS  # type: ignore[misc]
                 fcntl.flock(f, fcntl.LOCK_UN)
-    # They keep nobody from the store itself.
+    # Locks in a view do not affect the store.
     with open(mnt.path / HERE / "s/x") as f:
         fcntl.flock(f, fcntl.LOCK_SH)
         assert mnt.sh("flock -n x echo locked; echo 2 > x; cat x") == "locked\n2\n"
@@ -298,14 +298,14 @@ def test_in_use(mnt: Mount, store: persist.Store) -> None:
     with store.at("s") as at:
         assert code(lambda: os.rmdir(view)) == errno.EBUSY
         assert at.root["d"]["x"] == "1"
-    # Nothing is open any more, whatever the kernel remembers.
+    # Nothing is open any more, whatever the kernel has cached.
     os.rmdir(view)
     assert store.snapshots() == []
 
 
 def test_let_go_when_idle(mnt: Mount, store: persist.Store, processes: Callable[..., Any]) -> None:
     mnt.sh(f"mkdir -p d/e; echo 1 > d/x; echo deep > d/e/y; mkdir {HERE}/s; echo 2 > d/x")
-    # A shell inside, which does nothing.
+    # An idle shell inside.
     shell = processes(
         "cd d/e; cat y; read _; cat y ../x; ls ..; read _; cat y || echo gone", mnt.path / HERE / "s"
     )
@@ -328,7 +328,7 @@ def test_let_go_when_idle(mnt: Mount, store: persist.Store, processes: Callable[
     out, err = shell.communicate(timeout=100)
     assert out == "gone\n" and ("Stale" in err or "No such" in err)
     assert not (mnt.path / HERE / "s").exists()
-    # Another one of that name is another view.
+    # Another snapshot of that name is another view.
     store.snapshot("s")
     assert mnt.sh(f"cat {HERE}/s/d/x") == "2\n"
 
@@ -349,7 +349,7 @@ def test_many_views(mnt: Mount, store: persist.Store) -> None:
         assert 0 < views_open(mnt) <= 33
     inodes = {(mnt.path / HERE / f"{n:02}").stat().st_ino for n in range(60)}
     assert len(inodes) == 60
-    # Files kept open keep more of them open.
+    # Open files keep more views open.
     files = [open(mnt.path / HERE / f"{n:02}" / "n") for n in range(60)]
     assert [int(f.read()) for f in files] == list(range(60))
     for f in files:
@@ -414,7 +414,7 @@ def test_on_a_read_only_filesystem(mounts: Callable[..., Mount], tmp_path: Path)
 
 
 def test_the_kernel_may_write_again_but_nobody_else(mounts: Callable[..., Mount]) -> None:
-    """`mount -o remount,rw` changes what the kernel lets through, not what the mount does."""
+    """`mount -o remount,rw` changes what the kernel permits, not what the mount does."""
     mnt = mounts()
     mnt.sh(f"echo 1 > x; mkdir {HERE}/s")
     old = mounts("a", "snapshot=s", at="old.mnt")

@@ -1,4 +1,4 @@
-"""Types: the xattr, what overwriting keeps, and what editors leave of it."""
+"""Types: the xattr, and what overwriting and editors preserve."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_text_that_does_not_fit_is_refused(mnt: Mount) -> None:
     cases = (("i", "int", "25", "abc"), ("f", "float", "1.5", "x"), ("b", "bool", "True", "maybe"))
     for name, kind, text, bad in cases:
         mnt.typed(name, kind, text)
-        # Where the writer looks: at the write.
+        # The error is reported where the writer checks: at the write.
         assert "Invalid argument" in mnt.fails(f"echo {bad} > {name}")
         assert mnt.sh(f"cat {name}") == f"{text}\n"
         with pytest.raises(OSError) as e:
             os.setxattr(mnt.path / name, TYPE, b"none")
         assert e.value.errno == errno.EINVAL
-    # Digits that do not make a number: at the close.
+    # Digits that are not a number: at the close.
     with pytest.raises(OSError) as e:
         with open(mnt.path / "i", "w") as f:
             f.write("1+1")
@@ -101,7 +101,7 @@ def test_foreign_attributes(mnt: Mount) -> None:
     assert e.value.errno == errno.EOPNOTSUPP
     with pytest.raises(OSError):
         os.setxattr(mnt.path / "f", TYPE, b"nonsense")
-    # rsync removes what its source has not; the type stays.
+    # rsync removes attributes that its source does not have; the type stays.
     os.removexattr(mnt.path / "f", TYPE)
     assert mnt.type("f") == "str"
 
@@ -170,7 +170,7 @@ def test_infer(mounts) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_huge_ints(mnt: Mount) -> None:
-    """Past Python's limit of digits they are written and read in hexadecimal."""
+    """Ints beyond Python's limit of digits are written and read in hexadecimal."""
     (mnt.path / "i").write_text("0x1" + "0" * 200_000 + "\n")
     mnt.set_type("i", "int")
     assert (mnt.path / "i").read_text() == "0x1" + "0" * 200_000 + "\n"

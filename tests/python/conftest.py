@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the Python door."""
+"""Fixtures of the tests of the Python interface."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import pytest
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The path of a store that does not exist yet."""
+    """Return the path of a store that does not exist yet."""
     return tmp_path / "the.store"
 
 
 @pytest.fixture
 def store(path: Path) -> Iterator[persist.Store]:
-    """An open store; changes give up on locks after 10 seconds."""
+    """Return an open store; changes wait at most 10 seconds for locks."""
     with persist.open(path, lock_timeout=100) as store:
         yield store
 
@@ -34,7 +34,7 @@ def root(store: persist.Store) -> persist.Dict:
 
 
 def wait_until(fact: Callable[[], object], timeout: float = 100) -> None:
-    """Polls until `fact()` is true; fails the test at the deadline."""
+    """Poll until `fact()` is true; fail the test at the deadline."""
     end = time.monotonic() + timeout
     while not fact():
         assert time.monotonic() < end, "waited in vain"
@@ -42,7 +42,7 @@ def wait_until(fact: Callable[[], object], timeout: float = 100) -> None:
 
 
 class Script:
-    """Programs in processes of their own, in a directory of their own."""
+    """Programs in separate processes, in their own directory."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -95,7 +95,7 @@ def script(tmp_path: Path) -> Iterator[Script]:
 
 @pytest.fixture
 def outcome() -> Callable[[Callable[[], object]], object]:
-    """What a call gives: its plain result, or the type (and text) of its exception."""
+    """Return the result of a call in plain form, or the type (and text) of its exception."""
 
     def of(call: Callable[[], object]) -> object:
         try:
@@ -107,7 +107,7 @@ def outcome() -> Callable[[Callable[[], object]], object]:
 
 
 def plain(value: object) -> object:
-    """Without proxies, so that it can be compared by type, too."""
+    """Return the value without proxies, so that it can be compared by type, too."""
     if isinstance(value, (persist.Dict, persist.List)):
         return persist.copy_out(value)
     if isinstance(value, tuple):

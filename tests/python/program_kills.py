@@ -1,8 +1,8 @@
-"""Programs whose process is killed at a random moment: what completed steps said is there afterwards.
+"""Programs whose process is killed at a random moment: the changes of completed steps are present afterwards.
 
-The process notes each step that has ended in a file: one byte that says whether it was blocked. From the seed and
-these bytes the model makes the same history again. The state that is found is the committed one after the last step
-that was noted, or after the one that was interrupted.
+The process records each completed step in a file: one byte, which states whether the step was blocked. From the seed
+and these bytes the model repeats the same history. The state found must be the committed one after the last recorded
+step, or after the interrupted step.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ DONE, BLOCKED, LEFT_OUT = b"o", b"b", b"u"
 
 
 def shape(seed: int) -> tuple[random.Random, int, float | None]:
-    """What a seed says of a program before its first step."""
+    """Return what a seed determines of a program before its first step."""
     rng = random.Random(seed)
     stores = 1 + rng.randrange(2)
     return rng, stores, rng.choice([None, 1.0, 0.001])
 
 
 def child(home: Path, seed: int, threads: list[int]) -> None:
-    """Runs steps until it is killed."""
+    """Run steps until the process is killed."""
     rng, stores, age = shape(seed)
     machine = Machine(stores, threads)
     maker, real = Maker(rng, machine), Real(home, stores, threads, age)
@@ -50,7 +50,7 @@ def child(home: Path, seed: int, threads: list[int]) -> None:
 
 
 def again(machine: Machine, step: Step, blocked: bool) -> None:
-    """A step on the model alone, with the outcome that is known."""
+    """Run a step on the model alone, with the known outcome."""
     with contextlib.suppress(Unresolved):
         if step[1] == "block":
             check_block(machine, step)
@@ -62,13 +62,13 @@ def again(machine: Machine, step: Step, blocked: bool) -> None:
 
 
 def kill_one(home: Path, seed: int, threads: list[int], count: int) -> int:
-    """A process, killed once within about `count` steps; how many steps it did."""
+    """Run a process and kill it once within about `count` steps; return the number of its steps."""
     dice = random.Random(seed + 1)
     rng, stores, _ = shape(seed)
     paths = [home / f"{n}.store" for n in range(stores)]
     argv = [sys.executable, str(Path(__file__).with_name("random_programs.py")), "--child", str(home)]
     argv += ["--seed", str(seed), "--threads", json.dumps(threads)]
-    # Others that have the store open find it as those do that open it afterwards.
+    # Processes that have the store open find the same state as those that open it afterwards.
     survivors: list[persist.Store] = []
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(argv, text=True, **pipes)
@@ -109,7 +109,7 @@ def kill_one(home: Path, seed: int, threads: list[int], count: int) -> int:
             if got not in states[s]:
                 text = f"after a kill in step {len(noted) + 1}, {interrupted}, store {s} is"
                 raise Failure(f"{text}\n  {got}\ninstead of\n  {states[s][0]}\nor\n  {states[s][1]}")
-            # The dead hold nothing.
+            # The dead process holds nothing.
             with store.root.lock(timeout=60):
                 store.root["alive"] = True
         checked = subprocess.run(

@@ -1,4 +1,4 @@
-"""Steps on the model: what each may do, and what it has done."""
+"""Steps on the model: the allowed and the actual results of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_EFFECT = {"sync", "gc", "stat", "reopen", "at", "snapshot", "drop snapshot"}
 
 
 class Machine:
-    """The model of several stores and the actors that use them. `loop_of` tells which thread an actor runs in."""
+    """The model of several stores and the actors that use them. `loop_of` returns the thread of an actor."""
 
     def __init__(self, stores: int, threads: list[int]) -> None:
         self.stores = [Store() for _ in range(stores)]
@@ -31,22 +31,22 @@ class Machine:
         return [node for s, node in self.handles.values() if s == store]
 
     def foreign(self, store: int, actor: int) -> bool:
-        """Whether another owner has a transaction open."""
+        """Return whether another owner has a transaction open."""
         tx = self.stores[store].tx
         return tx is not None and tx.owner != actor
 
     def readable(self, store: int, actor: int) -> bool:
-        """Whether nothing stands in the way of reading the present state."""
+        """Return whether the present state can be read without a wait."""
         tx = self.stores[store].tx
         return actor not in self.stores[store].dead and (tx is None or tx.owner == actor)
 
     def visible(self, store: int, actor: int, node: Node) -> bool:
-        """Whether the actor may use a proxy: not one of a container that another's open transaction made."""
+        """Return whether the actor may use a proxy: not one of a container that another's open transaction created."""
         return not self.foreign(store, actor) or id(node) in self.stores[store].tx.saves[0].nodes  # type: ignore[union-attr]
 
     @contextlib.contextmanager
     def view(self, store: int, actor: int) -> Iterator[None]:
-        """The state as the actor sees it: beside the transaction of another, the committed one."""
+        """Return the state as the actor sees it: during the transaction of another owner, the committed one."""
         if not self.foreign(store, actor):
             yield
             return
@@ -78,7 +78,7 @@ class Machine:
     # --- values ----------------------------------------------------------------------------------
 
     def build(self, store: int, value: Any, actor: int) -> Any:
-        """What a stored value is in the model."""
+        """Return the model's form of a stored value."""
         copies: dict[int, Node] = {}
 
         def copy(node: Node) -> Node:
@@ -110,7 +110,7 @@ class Machine:
         return walk(value)
 
     def argument(self, store: int, name: str, at: int, value: Any, actor: int) -> Any:
-        """An argument of an operation; those that are only iterated over are not stored themselves."""
+        """Return an argument of an operation; arguments that are only iterated over are not stored themselves."""
         built = self.build(store, value, actor)
         loose = name in ("update", "|=", "extend", "+=") or name == "set slice" and at == 3
         return built.data if loose and isinstance(built, Node) else built
@@ -118,7 +118,8 @@ class Machine:
     # --- steps -----------------------------------------------------------------------------------
 
     def step(self, step: Step) -> Expected:
-        """What the step may do; with the model changed as if nothing blocked it. `Expected.undo` takes it back."""
+        """Return what the step may do, with the model changed as if nothing blocked it. `Expected.undo` reverts the
+        change."""
         actor, name, s, ref, args = step
         store = self.stores[s]
         if name == "begin":
@@ -139,13 +140,13 @@ class Machine:
             if not self.visible(s, actor, node):
                 raise Unresolved
             dead = actor in store.dead
-            # The way to the proxy, and the look for the method of an object, are reads.
+            # The path to the proxy, and the lookup of an object's method, are reads.
             if dead and name == "unlock" and (not isinstance(ref, int) or node.kind == "obj"):
                 raise Unresolved
             if name == "unlock":
                 return self.unlock(s, node, args[0], actor)
             if dead:
-                # The arguments are made first, and may be what the transaction took with it.
+                # The arguments are created first, and may refer to what the transaction removed.
                 return Expected(blocked=("TransactionAborted", "Gone"))
             if node.gone:
                 return Expected(error="Gone")
@@ -161,7 +162,7 @@ class Machine:
             if node.gone or actor in store.dead or not self.visible(s, actor, node):
                 raise Unresolved
         self.handles[number] = (s, node)
-        # Where the transaction of another had removed it, later saves do not know it yet.
+        # If the transaction of another owner had removed it, later saves do not contain it yet.
         for save in store.tx.saves if store.tx else []:
             todo = [node]
             while todo:
@@ -213,14 +214,14 @@ class Machine:
         return expected
 
     def told(self, actor: int, holders: set[int]) -> tuple[str, ...]:
-        """The exceptions for what is held by these: an error at once if a task of the same thread does."""
+        """Return the exceptions for locks of these holders: an error at once if one is a task of the same thread."""
         near = {self.threads[h] == self.threads[actor] for h in holders}
         if near == {True}:
             return ("OtherTask",)
         return ("LockTimeout",) if near == {False} else ("LockTimeout", "OtherTask")
 
     def die(self, s: int) -> None:
-        """A transaction met a lock: everything in it is undone, and nothing can be done in it any more."""
+        """Undo a transaction that met a lock. No operation can run in it any more."""
         store = self.stores[s]
         assert store.tx
         store.restore(store.tx.saves[0], self.extra(s))
@@ -260,7 +261,7 @@ class Machine:
         return Expected(any=True)
 
     def crash(self) -> None:
-        """All processes died: what was open is undone, locks and proxies are gone."""
+        """Model the death of all processes: open transactions are undone, locks and proxies are gone."""
         for s, store in enumerate(self.stores):
             if store.tx:
                 store.restore(store.tx.saves[0], self.extra(s))
@@ -269,7 +270,7 @@ class Machine:
         self.handles, self.named = {}, {}
 
     def committed(self, s: int) -> Any:
-        """The state that every other process must find."""
+        """Return the state that every other process must find."""
         store = self.stores[s]
         with self.view(s, -1):
             return plain(store.root)
@@ -312,7 +313,7 @@ class Machine:
     # --- locks -----------------------------------------------------------------------------------
 
     def held(self, actor: int) -> list[tuple[int, Any, Any, int | None]]:
-        """What the actor could release: the newest level of each of its locks."""
+        """Return what the actor can release: the newest level of each of its locks."""
         found = []
         for s, store in enumerate(self.stores):
             for (node, key), owners in store.locks.items():
@@ -326,7 +327,7 @@ class Machine:
         key = WHOLE if key == WHOLE else key
         store = self.stores[s]
         mode = "S" if shared else "X"
-        # The transaction of another task of this thread does not keep it from the table of locks.
+        # The transaction of another task of this thread does not block access to the table of locks.
         if self.foreign(s, actor) and self.told(actor, {store.tx.owner}) != ("OtherTask",):  # type: ignore[union-attr]
             return Expected(blocked=("LockTimeout",))
         others = store.holders(node, key, mode, actor)
@@ -377,7 +378,7 @@ def list_of(data: Any) -> list[Any]:
 
 
 def changes(node: Node, before: Any) -> list[Any]:
-    """The keys whose entries an operation changed (of a list: whether it changed)."""
+    """Return the keys whose entries an operation changed (of a list: whether it changed)."""
     if node.kind == "list":
         return [0] if list_of(node.data) != list_of(before) else []
     old, new = dict(before), dict(node.data)
@@ -385,7 +386,7 @@ def changes(node: Node, before: Any) -> list[Any]:
 
 
 def operate(node: Node, name: str, args: list[Any]) -> Any:
-    """The operation of the builtin type."""
+    """Return the operation of the builtin type."""
     if node.kind == "obj":
         if name not in OBJECT:
             raise Unresolved
@@ -409,7 +410,7 @@ def operate(node: Node, name: str, args: list[Any]) -> Any:
 
 
 def answer(result: Any) -> Any:
-    """The canonical form of what an operation returned: of a list or dict of values, of each by itself."""
+    """Return the canonical form of an operation's result: of a list or dict of values, of each separately."""
     if isinstance(result, list):
         return [plain(v) for v in result]
     if isinstance(result, dict):

@@ -1,11 +1,11 @@
-"""The model that random programs are compared with: dicts, lists and objects of plain Python, with the transactions,
-savepoints and locks that a store promises.
+"""The model for random programs: dicts, lists and objects of plain Python, with the transactions, savepoints and locks
+that a store promises.
 
-1. A `Node` is a container with an identity of its own; its content is a plain dict or list of scalars and nodes.
-2. `Save` is the content of every node at one moment. Undoing puts it back in place; what was made later is gone.
-3. An operation is applied first and judged afterwards: what it changed says which locks it had to meet.
-4. Where an operation changes nothing, or fails by itself, the promises do not say whether it meets a lock:
-   `Expected` holds both outcomes then, and the program goes on with the one that the store chose.
+1. A `Node` is a container with its own identity; its content is a plain dict or list of scalars and nodes.
+2. `Save` is the content of every node at one moment. An undo restores it; nodes that were created later are gone.
+3. An operation is applied first and judged afterwards: its changes determine which locks it had to meet.
+4. If an operation changes nothing, or fails by itself, the promises do not determine whether it meets a lock:
+   `Expected` then holds both outcomes, and the program continues with the store's choice.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 WHOLE = ("whole",)
-# Exceptions that an operation raises by itself, as the builtin types do.
+# Exceptions that an operation raises by itself, like the builtin types.
 BUILTIN = (KeyError, IndexError, ValueError, TypeError, AttributeError)
 
 
 class Unresolved(Exception):
-    """A step names what is not there: it is left out (programs that are cut down have such)."""
+    """A step refers to something that does not exist: it is skipped (shortened programs have such steps)."""
 
 
 class Node:
@@ -49,14 +49,14 @@ class Tx:
 
 @dataclass
 class Expected:
-    """What an operation may do: give `value` (its canonical form), raise `error`, be blocked (`blocked` names the
-    exceptions), with both where the promises leave it open."""
+    """The allowed results of an operation: `value` (in canonical form), `error`, or blocked (`blocked` names the
+    exceptions). Several are set where the promises allow them."""
 
     value: Any = None
     error: str | None = None
     blocked: tuple[str, ...] = ()
     both: bool = False
-    # To be done with the model if the operation was blocked: it is undone, or the whole transaction is.
+    # Applied to the model if the operation was blocked: the operation is undone, or the whole transaction.
     undo: Callable[[], None] | None = None
     any: bool = False
 
@@ -75,7 +75,7 @@ class Store:
     def __init__(self) -> None:
         self.root = Node("dict", {})
         self.tx: Tx | None = None
-        # Owners of transactions that died, and the blocks they have still to leave: others go on.
+        # Owners of dead transactions, and the number of blocks that they still have to leave. Other owners continue.
         self.dead: dict[int, int] = {}
         self.locks: dict[tuple[Node, Any], dict[int, list[Level]]] = {}
         self.snapshots: dict[str, Any] = {}
@@ -94,7 +94,7 @@ class Store:
         return found
 
     def save(self, extra: list[Node]) -> Save:
-        """`extra`: nodes that the program holds though the root does not reach them."""
+        """Save all nodes. `extra`: nodes that the program holds and the root does not reach."""
         kept: dict[int, tuple[Node, Any]] = {}
         todo = [self.root, *(n for n in extra if not n.gone)]
         while todo:
@@ -116,7 +116,7 @@ class Store:
     # --- locks -----------------------------------------------------------------------------------
 
     def holders(self, node: Node, key: Any, mode: str, owner: int) -> set[int]:
-        """Other owners whose locks exclude this one."""
+        """Return other owners whose locks exclude this one."""
         found = set()
         for (at, where), held in self.locks.items():
             if at is not node:
@@ -142,7 +142,7 @@ class Store:
         return []
 
     def forget(self, owner: int) -> None:
-        """An owner ended."""
+        """Remove an owner that ended."""
         for held in self.locks.values():
             held.pop(owner, None)
 
@@ -157,7 +157,7 @@ def children(node: Node) -> list[Node]:
 
 
 def plain(value: Any) -> Any:
-    """A canonical form, equal exactly for equal graphs: types, order of keys, sharing and cycles."""
+    """Return a canonical form, which is equal exactly for equal graphs: types, order of keys, sharing and cycles."""
     seen: dict[int, int] = {}
 
     def scalar(v: Any) -> Any:
@@ -177,9 +177,9 @@ def plain(value: Any) -> Any:
 
 
 def plain_real(value: Any, object_class: type) -> Any:
-    """The same of what the store gave, copied out."""
+    """Return the same form of a value copied out of the store."""
     seen: dict[int, int] = {}
-    # What is numbered must live as long as its number.
+    # A numbered object must live as long as its number.
     kept: list[Any] = []
 
     def scalar(v: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Steps on the store: each in the thread or task that it belongs to, one after the other, compared with the model.
+"""Steps on the store: each in its thread or task, one after the other, compared with the model.
 
-1. Exactly one actor acts at a time: so each outcome is determined, and no result depends on the machine's speed.
-2. Each store is opened twice. What the model says will be blocked goes through the opening whose waits end after 2 ms;
-   all else through the one that is patient, so that a wait that should not be is a failure and nothing else.
+1. Exactly one actor acts at a time. Each outcome is therefore determined, and does not depend on the machine's speed.
+2. Each store is opened twice. A step that the model expects to be blocked uses the opening whose waits end after 2 ms.
+   All others use the patient opening, so that an unexpected wait shows as a failure and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from program_model import Expected, plain, plain_real
 from program_steps import DICT, LIST, READS, Step
 
 PATIENT, HASTY = 60.0, 0.002
-# Within which a step has ended, or never will.
+# The time within which a step ends, unless it hangs.
 STEP = 120.0
 
 
@@ -34,7 +34,7 @@ class Stop(Exception):
 
 
 class Failure(Exception):
-    """The store is not what the model is."""
+    """The store differs from the model."""
 
 
 class Threaded:
@@ -61,7 +61,7 @@ class Threaded:
 
 
 class Loop:
-    """A thread in which tasks run."""
+    """A thread that runs tasks."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -198,7 +198,7 @@ class Real:
         return canonical(result)
 
     def sync_job(self, step: Step, hasty: bool) -> Callable[[], Any]:
-        """What the step is, for the actor to call."""
+        """Return the step as a function for the actor."""
         actor, name, s, ref, args = step
         store = self.openings[s][hasty]
         if name == "begin":
@@ -240,7 +240,7 @@ class Real:
             self.locks[number] = target.lock(*key, shared=shared, timeout=timeout)
 
     def awaits(self, step: Step, hasty: bool) -> Any:
-        """The asynchronous form, where there is one."""
+        """Return the asynchronous form, where there is one."""
         actor, name, s, ref, args = step
         store = self.openings[s][hasty]
 
@@ -305,7 +305,8 @@ def canonical(value: Any) -> Any:
 
 
 def run_step(machine: Machine, real: Real, step: Step) -> bool:
-    """Does a step on both sides, and compares: whether it was blocked. Unresolved: it names what is not there."""
+    """Run a step on both sides, compare, and return whether it was blocked. Raise Unresolved if it refers to something
+    that does not exist."""
     actor, name, s, ref, args = step
     blocked = False
     if name == "block":
@@ -320,7 +321,7 @@ def run_step(machine: Machine, real: Real, step: Step) -> bool:
         blocked = judge(step, expected, *real.call(actor, step, hasty))
         for number in list(real.locks):
             if number not in machine.named and number != (args[0] if name == "release" else None):
-                # `unlock` has ended it already: a second release does nothing.
+                # `unlock` has already ended it: a second release does nothing.
                 real.locks.pop(number)
     for other, store in enumerate(machine.stores):
         if (other == s or name == "block") and name not in READS and machine.readable(other, actor):
@@ -331,7 +332,7 @@ def run_step(machine: Machine, real: Real, step: Step) -> bool:
 
 
 def judge(step: Step, expected: Expected, value: Any, error: Exception | None) -> bool:
-    """Compares an outcome with what may be; whether the step was blocked."""
+    """Compare an outcome with the allowed ones; return whether the step was blocked."""
     kinds = [c.__name__ for c in type(error).__mro__] if error else []
     if error and any(name in kinds for name in expected.blocked):
         if expected.undo:
@@ -349,7 +350,7 @@ def judge(step: Step, expected: Expected, value: Any, error: Exception | None) -
 
 
 def check_block(machine: Machine, step: Step) -> None:
-    """Blocks run where nothing is in their way: other steps meet the locks."""
+    """Run a block only if nothing blocks it: other steps test the locks."""
     actor, _, s, _, _ = step
     store = machine.stores[s]
     if actor in store.dead or any(levels for held in store.locks.values() for levels in held.values()):
@@ -359,7 +360,7 @@ def check_block(machine: Machine, step: Step) -> None:
 
 
 def model_block(machine: Machine, step: Step) -> None:
-    """A block on the model alone."""
+    """Run a block on the model alone."""
     actor, _, s, _, (tree,) = step
 
     def block(part: tuple[Any, ...]) -> None:
@@ -376,7 +377,7 @@ def model_block(machine: Machine, step: Step) -> None:
 
 
 def run_block(machine: Machine, real: Real, step: Step) -> None:
-    """A block as a program writes it. Its steps are judged in it."""
+    """Run a block as a program writes it. Its steps are judged in it."""
     actor, _, s, _, (tree,) = step
     check_block(machine, step)
     opening = real.openings[s][False]

@@ -1,9 +1,9 @@
-"""Random steps of programs: operations, their arguments, and how they are made from a seed.
+"""Random steps of programs: operations, their arguments, and their generation from a seed.
 
-A step is a plain tuple (actor, name, store, reference, arguments), so that programs can be printed, cut short and run
-again. A reference is a path from the root, or the number of a proxy that the program keeps. A value is a scalar or
-("D" | "L" | "O", entries), ("R", store, reference): a container that is in a store already, or ("T", value): a list
-that holds the same container twice.
+A step is a plain tuple (actor, name, store, reference, arguments), so that programs can be printed, shortened and run
+again. A reference is a path from the root, or the number of a proxy that the program keeps. A value is a scalar or ("D"
+| "L" | "O", entries), ("R", store, reference): a container that is already in a store, or ("T", value): a list that
+holds the same container twice.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _del_slice(c: Any, i: int, j: int, step: Any) -> None:
     del c[i:j:step]
 
 
-# What can be done with a dict, and with a list: the same function on the builtin type and on the proxy.
+# The operations of a dict and of a list: the same function for the builtin type and the proxy.
 DICT: dict[str, Callable[..., Any]] = {
     "set": _set,
     "del": _del,
@@ -88,7 +88,7 @@ READS = {"getitem", "get", "in", "len", "keys", "reversed", "slice", "count", "i
 
 KEYS = ["a", "b", "c", "d", "e", "f", "g", "a longer key", 0, 1, 2, True, 1.0, 2.5, None, b"a", "", "1", 2**80]
 NAMES = ["name", "age", "x", "y", "friends"]
-# More containers than this are not wanted: the program then removes.
+# With more containers than this, the program removes some.
 MANY = 60
 
 
@@ -108,7 +108,7 @@ def scalar(rng: random.Random) -> Any:
 
 
 def new_value(rng: random.Random, depth: int = 0) -> Any:
-    """A value without references."""
+    """Return a value without references."""
     kind = rng.random()
     if kind < 0.6 or depth > 2:
         return scalar(rng)
@@ -123,14 +123,14 @@ def new_value(rng: random.Random, depth: int = 0) -> Any:
 
 
 class Maker:
-    """Makes the next step for a model in its present state."""
+    """Generates the next step for a model in its present state."""
 
     def __init__(self, rng: random.Random, machine: Any) -> None:
         self.rng, self.machine = rng, machine
         self.numbers = 0
 
     def references(self, store: int, actor: int) -> list[tuple[Any, Node]]:
-        """A way to each container that the actor can see."""
+        """Return a path to each container that the actor can see."""
         m = self.machine
         found: list[tuple[Any, Node]] = []
         seen, todo = set(), [((), m.stores[store].root)]
@@ -152,7 +152,7 @@ class Maker:
             if other == store or m.readable(other, actor):
                 with m.view(other, actor):
                     path, node = rng.choice(self.references(other, actor))
-                    # What is copied between stores stays small, and no root comes into another store.
+                    # Copies between stores stay small, and a root is not copied into another store.
                     if not node.gone and (path != () or other == store) and self.weight(node) < 30:
                         return ("R", other, path)
         return new_value(rng)
@@ -251,7 +251,7 @@ class Maker:
         return (actor, form, store, ref, (key, shared, rng.random() < 0.5, self.numbers))
 
     def takes(self, store: int, actor: int, ref: Any, key: Any) -> bool:
-        """Whether what stands at the reference now can be locked by that key: a list has none."""
+        """Return whether the value at the reference can now be locked by that key: a list has no keys."""
         with self.machine.view(store, actor):
             try:
                 return key == WHOLE or self.machine.find(store, ref).kind != "list"
@@ -282,7 +282,7 @@ class Maker:
         return (actor, name, store, (), ())
 
     def block_step(self, actor: int, store: int) -> Step:
-        """A block with blocks inside it, as a program writes them: `with`, `store.run`, exceptions caught."""
+        """Return a block with blocks inside it, as a program writes them: `with`, `store.run`, exceptions caught."""
         rng = self.rng
 
         def block(depth: int) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """Random programs over the whole Python API beside a model: random_programs.py [SECONDS] [--seed N] [--kills].
 
-A program that fails is told by its seed and its shortest failing prefix, then cut down to the steps that matter.
+A failing program is reported by its seed and its shortest failing prefix, then reduced to the necessary steps.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from program_real import Failure, Real, canonical, run_step
 from program_steps import Maker, Step
 
 STEPS = 250
-# Seconds for cutting a failing program down.
+# Seconds for reducing a failing program.
 CUTTING = 20.0
-# Threads of the actors: two of their own, and two tasks of one loop.
+# Threads of the actors: two threads, and two tasks of one loop.
 THREADS = [0, 1, 2, 2]
 
 
 @dataclass
 class Ran:
-    """What became of a program."""
+    """The result of a program."""
 
     steps: list[Step] = field(default_factory=list)
     failure: str = ""
@@ -40,7 +40,7 @@ class Ran:
 
 
 def run(steps: list[Step] | None, seed: int, count: int) -> Ran:
-    """Runs the steps, or makes `count` of them from the seed."""
+    """Run the steps, or generate `count` of them from the seed."""
     rng, stores, age = shape(seed)
     home = Path(tempfile.mkdtemp(prefix="persist-programs-"))
     machine, ran = Machine(stores, THREADS), Ran()
@@ -75,14 +75,14 @@ def run(steps: list[Step] | None, seed: int, count: int) -> Ran:
 
 
 def final(machine: Machine, real: Real) -> None:
-    """What the last closing left: what was open is undone."""
+    """Check the state after the last close: open transactions are undone."""
     machine.crash()
     for s, path in enumerate(real.paths):
         compare(machine, s, path)
 
 
 def compare(machine: Machine, s: int, path: Path) -> None:
-    """Whether a store, opened now, is the model."""
+    """Check that a store, opened now, equals the model."""
     with persist.open(path) as store:
         got, wanted = canonical(store.root), machine.committed(s)
         if got != wanted:
@@ -90,7 +90,7 @@ def compare(machine: Machine, s: int, path: Path) -> None:
 
 
 def cut_down(steps: list[Step], seed: int) -> list[Step]:
-    """Leaves out what the failure does not need, as far as the time goes."""
+    """Remove the steps that the failure does not need, as far as the time allows."""
     end = time.monotonic() + CUTTING
     size = max(1, len(steps) // 2)
     while size:
@@ -106,7 +106,7 @@ def cut_down(steps: list[Step], seed: int) -> list[Step]:
 
 
 def tell(ran: Ran, seed: int) -> str:
-    """A failing program, for a reader."""
+    """Print a failing program."""
     fewer = cut_down(ran.steps, seed)
     again = run(fewer, seed, 0)
     lines = [f"seed {seed} fails at step {len(ran.steps)}: {ran.failure}", "", "the shortest failing prefix ends with"]
@@ -117,7 +117,7 @@ def tell(ran: Ran, seed: int) -> str:
 
 
 def killed(seed: int, count: int) -> Ran:
-    """A program whose process is killed. The history depends on when: it is not cut down."""
+    """Run a program whose process is killed. The history depends on the moment, so it is not reduced."""
     home, ran = Path(tempfile.mkdtemp(prefix="persist-programs-")), Ran()
     try:
         ran.count = kill_one(home, seed, THREADS, count)

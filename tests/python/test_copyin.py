@@ -1,4 +1,4 @@
-"""Storing a graph of plain objects keeps its shape, and is one step."""
+"""Storing a graph of plain objects preserves its shape, and is one operation."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Containers nested as deep as they like, on small stacks: what walks them works, and what Python itself does level
-by level (printing, comparing) ends with RecursionError; nothing overruns the stack (P6).
+"""Deeply nested containers on small stacks: code that walks them works, and what Python itself does level by level
+(printing, comparing) ends with RecursionError; the stack does not overflow (P6).
 
 PERSIST_TORTURE_SECONDS (any) makes every kind a million levels deep.
 """
@@ -16,7 +16,7 @@ import pytest
 
 MILLION = 1_000_000
 LONG = "PERSIST_TORTURE_SECONDS" in os.environ
-# From 3.12 to 3.13 Python counts levels of its C code, more of them than fit a smaller stack: plain dicts overrun it.
+# From 3.12 to 3.13 Python counts levels of its C code. The limit exceeds a smaller stack: plain dicts overflow it.
 SMALL = 512 << 10 if sys.version_info < (3, 12) else 2 << 20
 
 PROGRAM = """

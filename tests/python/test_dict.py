@@ -1,4 +1,4 @@
-"""Dict does what dict does, exceptions included."""
+"""Dict behaves like dict, exceptions included."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VALUES = [None, True, 0, -7, 2**40, -(2**80), 1.25, "", "text", "x" * 100, b"", 
 
 
 def everything(d: Any) -> list[tuple[str, Any]]:
-    """What can be seen of a dict. True and 1 are one key; which was first must be the same, too."""
+    """Return all that is visible of a dict. True and 1 are one key; the one that was first must be the same, too."""
     return [(repr(k), persist.copy_out(v)) for k, v in d.items()]
 
 

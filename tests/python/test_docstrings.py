@@ -21,7 +21,7 @@ class Person(persist.Object):
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """The names of the module and of its classes that have examples, and their docstrings."""
+    """Return the names of the module and of its classes that have examples, and their docstrings."""
     objects: dict[str, Any] = {"persist": persist}
     for name in persist.__all__:
         there = getattr(persist, name)
@@ -43,7 +43,7 @@ def test_there_are_examples() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory to work in, without a store of the environment."""
+    """Work in an empty directory, without a store from the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PERSIST_STORE", raising=False)
     return tmp_path
@@ -51,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_example(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What an example may name without making it.
+    # Names that an example may use without a definition.
     store = persist.open(home / "example.store")
     root = store.root
     monkeypatch.setattr(Person, "__module__", "people")

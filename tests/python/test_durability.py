@@ -1,4 +1,4 @@
-"""What is complete is never done again, though the wait until it survives a power cut ends early."""
+"""A completed change is not repeated, even if the wait for its durability ends early."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with persist.open(sys.argv[1], durability="commit") as store:
 
 @pytest.fixture
 def committing(path: Path) -> Iterator[int]:
-    """A process that commits all the time."""
+    """Return a process that commits all the time."""
     with subprocess.Popen([sys.executable, "-c", COMMITTING, path], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         try:
@@ -52,7 +52,7 @@ def stopped(pid: int) -> Iterator[None]:
 def test_the_exception() -> None:
     assert issubclass(persist.DurabilityUnknown, persist.Error)
     assert issubclass(persist.DurabilityUnknown, OSError)
-    # Not what says "try again".
+    # It is not an exception that means "try again".
     assert not issubclass(persist.DurabilityUnknown, TimeoutError)
 
 
@@ -81,13 +81,13 @@ def test_a_change_that_waits_for_a_stopped_process_is_done_once(path: Path, comm
                     want.append(n)
                     unknown += 1
                 except persist.LockTimeout:
-                    # It was stopped in an operation: nothing was done.
+                    # The process was stopped in an operation: nothing was changed.
                     pass
             while True:
                 with contextlib.suppress(persist.LockTimeout):
                     assert list(values) == want
                     break
         assert want
-        # In most runs this was met; where flushes take no time it may not be.
+        # Most runs reach this; where flushes take no time, it may not happen.
         print(f"{unknown} of {n} waits met their bound")
         store.sync()

@@ -1,4 +1,4 @@
-"""List does what list does, exceptions included."""
+"""List behaves like list, exceptions included."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_random_operations_like_list(root: persist.Dict, outcome: Any, seed: int
     for step in range(300):
         call = operations(rng)
         expected = outcome(lambda call=call: call(theirs))
-        # A list copies references, a store copies values: no shared containers in the model.
+        # A list copies references, a store copies values: the model has no shared containers.
         theirs[:] = [copy.deepcopy(v) for v in theirs]
         assert outcome(lambda call=call: call(ours)) == expected, step
         assert persist.copy_out(ours) == theirs, step

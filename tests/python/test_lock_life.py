@@ -1,4 +1,4 @@
-"""Locks end when they should: collected, interrupted, released beside a transaction, at exit."""
+"""Locks end when they should: collected, interrupted, released during a transaction, at exit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conftest import Script, wait_until
 
 
 def held(store: persist.Store) -> int:
-    """The number of locks that any owner holds on the root or its entries, as another thread sees it."""
+    """Return the number of locks on the root or its entries, as another thread sees it."""
     refused = 0
     for mode in ["whole", "x", "y"]:
 
@@ -368,7 +368,7 @@ def test_forked_children_keep_their_parents_locks(store: persist.Store) -> None:
 
 
 def test_locks_are_released_in_any_order(store: persist.Store) -> None:
-    """The end of an older level takes nothing from a newer one."""
+    """The end of an older level does not affect a newer one."""
     r = store.root
     older = r.lock(shared=True)
     newer = r.lock()

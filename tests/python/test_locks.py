@@ -13,7 +13,7 @@ import pytest
 
 
 def elsewhere(call: Callable[[], Any]) -> Any:
-    """Runs a call in another thread: another owner. Its exception is raised here."""
+    """Run a call in another thread, which is another owner. Raise its exception here."""
     result: list[Any] = []
 
     def body() -> None:
@@ -186,7 +186,7 @@ def test_deadlock_of_threads_is_found(root: persist.Dict) -> None:
     threads = [threading.Thread(target=body, args=pair) for pair in [("a", "b"), ("b", "a")]]
     for t in threads:
         t.start()
-    # It is no timeout that ends them: such locks wait for ever.
+    # They do not end by a timeout: these requests wait without a limit.
     for t in threads:
         t.join()
     assert len(deadlocks) == 1

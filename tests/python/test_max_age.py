@@ -1,4 +1,4 @@
-"""The bound on loss from Python: what is older than max_age is in a checkpoint, and its thread is no burden."""
+"""The bound on loss from Python: changes older than max_age are in a checkpoint, and its thread costs little."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def helpers() -> int:
 
 
 def after_a_cut(path: Path, key: str) -> object:
-    """What the file alone holds."""
+    """Return the content of the file alone."""
     copy = path.with_suffix(".copy")
     shutil.copyfile(path, copy)
     with persist.open(copy, "r") as store:
@@ -60,7 +60,7 @@ def test_without_a_bound_nothing_is_flushed(tmp_path: Path) -> None:
         assert helpers() == 0
         assert store.stat()["undurable_age"] >= 0
         assert after_a_cut(path, "x") is None
-        # A later opening of this process that wants a bound gets it.
+        # A later opening of this process can set a bound.
         with persist.open(path, max_age=0.05):
             until("durability", lambda: durable(store))
         assert after_a_cut(path, "x") == 1

@@ -1,4 +1,4 @@
-"""Instances of classes: transient until stored, then the store's own."""
+"""Instances of classes: transient until stored, then part of the store."""
 
 from __future__ import annotations
 
@@ -363,7 +363,7 @@ def test_bad_attributes_are_refused(root: persist.Dict) -> None:
 
 
 class Shaded(persist.Object):
-    """A class whose own attributes an instance may hide."""
+    """A class with attributes that an instance may hide."""
 
     kind = "of the class"
 
@@ -394,4 +394,4 @@ def test_what_the_class_says_holds_while_the_instance_says_nothing(root: persist
 
 
 class Plainer(persist.Object):
-    """What it becomes."""
+    """The class that it gets later."""

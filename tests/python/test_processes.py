@@ -1,4 +1,4 @@
-"""The original programs, many processes at once, death and fork."""
+"""The original programs, many processes at once, killed processes and forks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_people(script: Any) -> None:
         assert said.endswith("<p>Joe is 27 years old</p>\n<p>John is 29 years old</p>\n")
     assert not (script.home / "persist.store").exists()
     with persist.open(script.home / "people.store") as store:
-        joe = store.root["Joe"]  # the class is another program's
+        joe = store.root["Joe"]  # the class belongs to another program
         assert type(joe) is persist.Object
         assert (joe.name, joe.age) == ("Joe", 27)
         assert persist.class_name(joe) == "__main__:person"
@@ -77,7 +77,7 @@ def test_threads_count(store: persist.Store, root: persist.Dict) -> None:
         for n in range(200):
             with root.lockExcl():
                 root["x"] += 1
-            # Another thread's lock may be in the way: then it is run again.
+            # Another thread's lock may block it: then it runs again.
             store.run(bump)
             root["l"].append({"n": n})
 
@@ -157,7 +157,7 @@ def test_fork(path: Path, store: persist.Store, root: persist.Dict) -> None:
         if pid == 0:
             status = 1
             try:
-                # The parent's proxies work here; the parent's lock is not ours.
+                # The parent's proxies work here; the parent's lock does not belong to the child.
                 with pytest.raises(persist.LockTimeout):
                     root.lockExcl(timeout=0)
                 os.write(tell, b".")

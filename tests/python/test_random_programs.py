@@ -26,6 +26,6 @@ def test_killed_programs(seed: int) -> None:
 
 
 def test_a_wrong_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What compares is compared: a model whose savepoints keep what they should undo fails soon."""
+    """The comparison works: a model whose savepoints keep what they should undo fails soon."""
     monkeypatch.setattr("program_model.Store.restore", lambda *_: None)
     assert any(random_programs.run(None, seed, STEPS).failure for seed in range(40))

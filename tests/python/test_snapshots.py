@@ -1,4 +1,4 @@
-"""Snapshots from Python: taken, listed, read beside the store as it changes, copied from, dropped."""
+"""Snapshots from Python: taken, listed, read while the store changes, copied from, dropped."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def test_thousands_of_operations_do_not_change_it(path: Path, script: Script) ->
             at.close()
         store.drop_snapshot("1")
         for n in range(2000):
-            root[n] = n  # into the space of what was dropped
+            root[n] = n  # into the space of the dropped snapshot
         for name in "0", "2", "3", "4":
             with store.at(name) as at:
                 assert persist.copy_out(at.root) == snapshots[name]
-    # And in a process to come.
+    # Also in a process that starts later.
     out = script.run(
         """
         import sys, persist
@@ -131,7 +131,7 @@ def test_opened_by_its_path(path: Path) -> None:
             with store.at("one") as same:
                 assert same.root is at.root  # one opening, as with stores
             assert at.root["n"] == 1
-    with persist.open(path, mode="r", snapshot="one") as at:  # nobody has the store open
+    with persist.open(path, mode="r", snapshot="one") as at:  # no process has the store open
         assert at.root["n"] == 1
         with persist.open(path) as store:
             assert store.root["n"] == 2
@@ -207,7 +207,7 @@ def test_nothing_in_it_can_be_changed(store: persist.Store, root: Any) -> None:
             old.unlock()
         assert list(old) == list(root) and (old["n"], old["Joe"].age) == (1, 27)
         assert plain(old["list"]) == [1, [2, 3], {"deep": "down"}]
-    # A lock on the living object is nobody's business in the past.
+    # A lock on the living object does not affect a snapshot.
     with root["list"].lock(timeout=1), store.at("s") as s:
         assert s.root["list"][0] == 1
 
@@ -228,7 +228,7 @@ def test_copied_back_as_a_graph(store: persist.Store, root: Any) -> None:
     assert persist.copy_out(old["list"]) == everything["list"] == [1, [2, 3], {"deep": "down"}]
     root["both"][0].age += 1
     assert (root["both"][1].age, old["Joe"].age) == (28, 27)
-    # What was copied does not need the snapshot.
+    # Copies do not need the snapshot.
     store.drop_snapshot("s")
     assert old["text"] == "x" * 10000
 
@@ -277,7 +277,7 @@ def test_closed(path: Path) -> None:
         _ = at.root
     assert d["x"] == 1  # `twice` holds it open
     store.close()
-    assert d["x"] == 1  # and needs nothing of the store
+    assert d["x"] == 1  # and does not need the store
     twice.close()
     uses: list[Callable[[], object]] = [
         lambda: d["x"],
@@ -291,7 +291,7 @@ def test_closed(path: Path) -> None:
             use()
     with persist.open(path) as store:
         assert store.at("s").root["d"] == {"x": 1}
-        gc.collect()  # a handle nobody has any more holds nothing, nor do its objects
+        gc.collect()  # an unreferenced handle and its objects hold nothing
         store.drop_snapshot("s")
         with pytest.raises(ValueError, match="closed store"):
             _ = d["x"]
@@ -328,7 +328,7 @@ def test_in_use_by_another_process(store: persist.Store, root: Any, script: Scri
     assert script.finish(child).split() == ["1"]
     store.drop_snapshot("s")
     assert store.snapshots() == []
-    # A holder that is killed holds nothing.
+    # A killed process does not hold the snapshot.
     store.snapshot("s")
     child = script.start(HOLD, store.path)
     assert child.stdout and child.stdout.readline() == "2\n"
@@ -417,7 +417,7 @@ def test_threads_take_and_drop(store: persist.Store, root: Any) -> None:
 
 
 def test_a_file_that_may_only_be_read(path: Path, script: Script) -> None:
-    """On a read-only filesystem: its last checkpoint, and its snapshots."""
+    """On a read-only filesystem: the store's last checkpoint, and its snapshots."""
     with persist.open(path) as store:
         store.root["n"] = 1
         store.snapshot("s")

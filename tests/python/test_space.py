@@ -1,4 +1,4 @@
-"""P7: what is replaced again and again takes no more (the two examples of the report)."""
+"""P7: values that are replaced repeatedly take no more space (the two examples of the report)."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Opening, closing, modes, several stores, and files that are none."""
+"""Opening, closing, modes, several stores, and files that are not stores."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_stricter_durability_is_not_forgotten(path: Path) -> None:
 def test_stat_sync_gc(store: persist.Store, root: persist.Dict) -> None:
     cycle: dict[str, Any] = {}
     cycle["self"] = cycle
-    # More than an operation collects by the way.
+    # More than an operation frees in passing.
     for n in range(200):
         root[n] = cycle
     root.clear()

@@ -1,4 +1,4 @@
-"""Owners: a thread's running task, in asyncio, trio and gevent. Nothing is ever shared in silence."""
+"""Owners: a thread's running task, in asyncio, trio and gevent. Each task is a separate owner."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_second_task_is_told_at_once(store: persist.Store, root: persist.Dict)
 def test_an_acknowledged_write_never_goes_with_anothers_transaction(
     store: persist.Store, root: persist.Dict
 ) -> None:
-    """What the issue describes: the second task's write was lost when the first failed."""
+    """The case of the issue: the second task's write was lost when the first failed."""
     root.update(log=[], n=0)
 
     async def main() -> None:
@@ -312,7 +312,7 @@ def test_savepoints_and_conflicts_in_tasks(store: persist.Store, root: persist.D
                     assert root["x"] == 1
                     with pytest.raises(persist.Conflict):
                         root["d"]["x"] = 1
-                    # Another task of the thread goes on meanwhile.
+                    # Another task of the thread continues during the wait.
                     await asyncio.create_task(other())
                     with pytest.raises(persist.Conflict):
                         root["y"] = 1
@@ -344,7 +344,7 @@ def test_savepoints_and_conflicts_in_tasks(store: persist.Store, root: persist.D
 def test_what_concerns_the_whole_store_is_done_as_the_running_task(
     store: persist.Store, root: persist.Dict
 ) -> None:
-    """The transaction of another task, open or dead, is not the caller's."""
+    """The transaction of another task, open or dead, does not belong to the caller."""
     root["d"] = {}
 
     async def main() -> None:
@@ -371,7 +371,7 @@ def test_what_concerns_the_whole_store_is_done_as_the_running_task(
             try:
                 assert store.stat()["checkpoint"] >= 0
                 for call in [store.sync, store.gc, lambda: store.snapshot(f"s{conflicts}")]:
-                    # Each operation of the other task is the engine's last before the next call.
+                    # Each operation of the other task is the engine's last one before the next call.
                     if conflicts:
                         call()
                     else:
@@ -391,7 +391,7 @@ def test_what_concerns_the_whole_store_is_done_as_the_running_task(
 
 
 def test_unlocking_what_is_not_held_confuses_no_tasks(path: Path) -> None:
-    """Beside a transaction nothing says that it is not held; then the tasks shared their transaction."""
+    """During another owner's transaction, unlocking without a lock is not reported; the tasks stay separate owners."""
     with persist.open(path, lock_timeout=0.02) as store:
         root = store.root
         root["x"] = 1
@@ -561,7 +561,7 @@ def test_a_block_is_left_in_another_thread(store: persist.Store, root: persist.D
     next(undone)
     leave_elsewhere(undone.close)
     assert root["x"] == 1
-    # Nobody waits for what was left behind.
+    # No owner waits for the transaction that was left behind.
     leave_elsewhere(lambda: root.update(x=3))
     assert root["x"] == 3
 

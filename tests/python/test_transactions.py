@@ -1,4 +1,4 @@
-"""Transactions: wholly or not at all, for everybody."""
+"""Transactions: completely or not at all, for every reader."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_a_rolled_back_transaction_made_is_gone(store: persist.Store, root:
     with pytest.raises(ReferenceError):
         d["x"]
     assert root == {}
-    # An instance can be stored again: as it was when it was stored.
+    # An instance can be stored again: as it was when it was first stored.
     root["o"] = o
     assert root["o"] is o
     assert o.balance == 5
@@ -214,7 +214,7 @@ def test_a_dead_transaction_refuses_everything(store: persist.Store, root: persi
                 with pytest.raises((persist.TransactionAborted, ValueError)):
                     use()
             assert store.in_transaction
-            # Others go on.
+            # Other owners continue.
             other = threading.Thread(target=lambda: root.update(other=1))
             other.start()
             other.join(100)
@@ -234,7 +234,7 @@ def test_a_dead_transaction_refuses_everything(store: persist.Store, root: persi
 def test_a_lock_that_is_not_to_be_had_ends_the_transaction_with_a_conflict(
     path: Path, timeout: float | None
 ) -> None:
-    """Whatever the timeout: what raises something else would be taken for a transaction that goes on."""
+    """Whatever the timeout: another exception would suggest that the transaction continues."""
     with persist.open(path, lock_timeout=0.05) as store:
         root = store.root
         root["d"] = {}
@@ -286,7 +286,7 @@ def test_run_goes_on_as_soon_as_the_lock_is_free(store: persist.Store, root: per
 
     store.run(change)
     thread.join()
-    # It waits for the lock, not for a while; a few more where the machine is busy.
+    # It waits for the lock, not for a fixed time; there are a few more calls if the machine is busy.
     assert 2 <= len(calls) < 10
     assert root["d"]["n"] == 1
 
@@ -313,7 +313,7 @@ def test_run_waits_for_a_foreign_lock(store: persist.Store, root: persist.Dict) 
     def hold() -> None:
         with root["d"].lockExcl():
             ready.set()
-            # Until it was tried in vain.
+            # Until the first try has failed.
             wait_until(lambda: calls)
             root["d"]["n"] += 1
 

@@ -1,4 +1,4 @@
-"""Deadlocks over two stores: found within a process, bounded across processes; and what `close()` gives back."""
+"""Deadlocks over two stores: found within a process, bounded across processes; and what `close()` releases."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ OTHER = """
 
 
 def test_processes(pair: list[persist.Store], script: Script) -> None:
-    """Neither knows of the other's wait: both ends are bounded, though no timeout was given."""
+    """Neither process knows of the other's wait: both waits are bounded, though no timeout was given."""
     paths = [store.path for store in pair]
     players = [script.start(OTHER, *order) for order in (paths, paths[::-1])]
     for player in players:
@@ -129,7 +129,7 @@ def test_processes(pair: list[persist.Store], script: Script) -> None:
 
 
 def test_one_process_that_holds_nothing_elsewhere_waits_on(tmp_path: Path, script: Script) -> None:
-    """The bound is for owners of something in another store: others wait for ever, as they were told to."""
+    """The bound applies to owners with locks in another store: others wait without a limit, as requested."""
     names = [tmp_path / f"{name}.store" for name in "ab"]
     stores = [persist.open(name, lock_timeout=0.3) for name in names]
     stores[0].root["d"] = {}
@@ -163,7 +163,7 @@ def test_one_process_that_holds_nothing_elsewhere_waits_on(tmp_path: Path, scrip
 
 
 def of_folder(folder: Path) -> list[str]:
-    """Descriptors and mappings of this process that name a file of the folder."""
+    """Return descriptors and mappings of this process that name a file of the directory."""
     found = []
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -208,7 +208,7 @@ def test_close_gives_back_what_it_has_though_proxies_are_there(tmp_path: Path, d
 
 
 def turn(i: int, n: int, root: persist.Dict) -> None:
-    """One of the things that threads do with a store."""
+    """Use a store in one of several ways."""
     if i == 0:
         root["x"] += 1
     elif i == 1:

@@ -1,4 +1,4 @@
-"""Every value and key comes back as it went in: value, type and bits."""
+"""Every value and key is read back as it was stored: value, type and bits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_scalars_come_back(path: Path, value: Any) -> None:
 @pytest.mark.parametrize("bits", NANS, ids=hex)
 def test_nan_payloads_are_kept(root: persist.Dict, bits: int) -> None:
     nan = struct.unpack("<d", struct.pack("<Q", bits))[0]
-    kept = struct.unpack("<Q", struct.pack("<d", nan))[0]  # what this machine makes of it
+    kept = struct.unpack("<Q", struct.pack("<d", nan))[0]  # the result on this machine
     root["n"] = nan
     assert struct.unpack("<Q", struct.pack("<d", root["n"]))[0] == kept
     root[nan] = 1

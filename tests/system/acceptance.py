@@ -1,7 +1,7 @@
-"""What the whole-system tests share: processes, mounts, and waiting for what must come.
+"""Shared code of the whole-system tests: processes, mounts, and waiting for events.
 
-1. Nothing here sleeps and hopes: every wait polls for a fact and ends at a deadline.
-2. Whatever a test starts or mounts is ended when the test ends, however it ends.
+1. No test relies on a sleep: every wait polls for a condition and ends at a deadline.
+2. Processes and mounts of a test are ended when the test ends, however it ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEADLINE = 100.0
 
 
 def wait_until(fact: Callable[[], Any], timeout: float = DEADLINE, what: str = "") -> Any:
-    """Polls until `fact()` is true and returns what it said; fails the test at the deadline."""
+    """Poll until `fact()` is true and return its result; fail the test at the deadline."""
     end = time.monotonic() + timeout
     while True:
         said = fact()
@@ -40,8 +40,8 @@ def wait_until(fact: Callable[[], Any], timeout: float = DEADLINE, what: str = "
 
 
 def best_of(tries: int, promised: float, one: Callable[[], float]) -> None:
-    """Fails unless one of several tries is as quick as promised: what the machine was busy with otherwise is not the
-    store's. As soon as one is, the others are spared."""
+    """Fail unless one of several tries is as quick as promised: delays by other work of the machine are not the
+    store's. After the first quick try, the others are skipped."""
     took: list[float] = []
     while not took or min(took) >= promised:
         assert len(took) < tries, f"not within {promised} s: {took}"
@@ -56,7 +56,7 @@ def clean_env(**more: str) -> dict[str, str]:
 
 
 class Processes:
-    """Child processes of one test: each in a session of its own, all killed at the end."""
+    """Child processes of one test: each in its own session, all killed at the end."""
 
     def __init__(self) -> None:
         self.all: list[subprocess.Popen[str]] = []
@@ -93,14 +93,14 @@ class Processes:
 
 
 def finish(child: subprocess.Popen[str], timeout: float = DEADLINE) -> str:
-    """Waits for a child that must succeed, and gives what it printed."""
+    """Wait for a child that must succeed, and return its output."""
     out, err = child.communicate(timeout=timeout)
     assert child.returncode == 0, f"{child.args} ended with {child.returncode}\n{out}\n{err}"
     return out
 
 
 def line(child: subprocess.Popen[str], want: str | None = None) -> str:
-    """The child's next line (bounded by the test's own timeout)."""
+    """Return the child's next line (bounded by the test's own timeout)."""
     assert child.stdout is not None
     got = child.stdout.readline().rstrip("\n")
     if want is not None and got != want:
@@ -110,14 +110,14 @@ def line(child: subprocess.Popen[str], want: str | None = None) -> str:
 
 
 def tell(child: subprocess.Popen[str], text: str = "") -> None:
-    """Lets a child go on that waits for a line."""
+    """Let a child continue that waits for a line."""
     assert child.stdin is not None
     child.stdin.write(text + "\n")
     child.stdin.flush()
 
 
 def sh(script: str, *args: object, ok: bool = True, timeout: float = DEADLINE) -> str:
-    """Runs a bash script to its end; gives what it printed (with stderr when it may fail)."""
+    """Run a bash script to its end; return its output (with stderr if it may fail)."""
     done = subprocess.run(
         ["bash", "-c", script, "bash", *map(str, args)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -130,7 +130,7 @@ def sh(script: str, *args: object, ok: bool = True, timeout: float = DEADLINE) -
 
 
 def mounted(point: Path) -> bool:
-    # The kernel writes blanks and the like as octal escapes.
+    # The kernel writes blanks and similar characters as octal escapes.
     name = re.sub(r"[ \t\n\\]", lambda m: f"\\{ord(m[0]):03o}", str(point))
     with open("/proc/self/mountinfo") as f:
         return any(row.split()[4] == name for row in f)
@@ -145,11 +145,11 @@ def need_fuse() -> None:
 
 @contextlib.contextmanager
 def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
-    """`store` mounted on `point`; unmounted at the end, by force if it must be."""
+    """Mount `store` on `point`; unmount at the end, by force if necessary."""
     need_fuse()
     point.mkdir(parents=True, exist_ok=True)
     argv = [str(MOUNT), str(store), str(point)] + (["-o", options] if options else [])
-    # Files, not pipes: the daemon may keep what it was given.
+    # Files, not pipes: the daemon may keep its descriptors.
     with open(point.parent / f"{point.name}.mount-log", "w+") as log:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=DEADLINE, env=clean_env()

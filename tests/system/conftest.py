@@ -23,7 +23,7 @@ def procs() -> Iterator[acceptance.Processes]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """The path of a store that does not exist yet."""
+    """Return the path of a store that does not exist yet."""
     return tmp_path / "the.store"
 
 

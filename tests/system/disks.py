@@ -1,4 +1,4 @@
-"""Filesystems of a test's own: small, read-only, with quotas, on devices that fail."""
+"""Filesystems of one test: small, read-only, with quotas, on failing devices."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 class Missing(Exception):
-    """Something here cannot do what the test is about."""
+    """This system cannot do what the test needs."""
 
 
 def not_tried(what: str, why: object) -> NoReturn:
-    """Skips a test loudly: it shows in the table of the torture."""
+    """Skip a test visibly: it appears in the table of the torture."""
     pytest.skip(f"not tried: {what}: {' '.join(str(why).split())}")
 
 
@@ -38,7 +38,7 @@ def run(*argv: object) -> str:
 
 @contextlib.contextmanager
 def mounted(point: Path, *argv: object) -> Iterator[Path]:
-    """`mount ARGV POINT`, unmounted at the end."""
+    """Run `mount ARGV POINT`, and unmount at the end."""
     if os.geteuid() != 0:
         raise Missing("mounting needs root")
     point.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def mounted(point: Path, *argv: object) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def loop(image: Path, point: Path, mib: int, *make: object, options: str = "") -> Iterator[Path]:
-    """A filesystem in a sparse file, made by the command `make`."""
+    """Create a filesystem in a sparse file with the command `make`."""
     with image.open("wb") as f:
         f.truncate(mib << 20)
     run(*make, image)
@@ -60,13 +60,13 @@ def loop(image: Path, point: Path, mib: int, *make: object, options: str = "") -
 
 
 def block_of(path: Path, block: int) -> int:
-    """Where on its device a block of a file lies (FIBMAP)."""
+    """Return the place of a file's block on its device (FIBMAP)."""
     with path.open("rb") as f:
         return int(struct.unpack("i", fcntl.ioctl(f, 1, struct.pack("i", block)))[0])
 
 
 def forget_pages(path: Path) -> None:
-    """Drops what the page cache holds of a file that nobody has mapped."""
+    """Drop from the page cache a file that no process has mapped."""
     with path.open("rb") as f:
         os.fsync(f.fileno())
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

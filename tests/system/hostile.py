@@ -1,10 +1,10 @@
-"""What Python does with a damaged store, each in a process of its own: see `test_hostile`.
+"""The use of damaged stores from Python, each in a separate process: see `test_hostile`.
 
-Run as a program it reads paths of stores, one a line, and says of each what came of it, as JSON.
+Run as a program, it reads paths of stores, one a line, and reports the result of each, as JSON.
 
-1. Fine are right data and errors; those of persist, of the system, and those that containers raise (KeyError...).
-   What is no fit answer of data: MemoryError, SystemError, a panic, a signal, too much processor time.
-2. Memory that may be allocated (not mapped of the file): what the process had, ALLOWANCE, twice the file.
+1. Right data and errors are accepted: errors of persist, of the system, and those that containers raise (KeyError...).
+   Not accepted: MemoryError, SystemError, a panic, a signal, too much processor time.
+2. Memory that may be allocated (not mapped from the file): what the process had, ALLOWANCE, twice the file.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ from typing import Any
 import persist
 
 ALLOWANCE = 96 << 20
-# Seconds of processor time a case may take, and of the clock: many times what one takes on a slow machine with much
-# else to do.
+# Seconds of processor time and of elapsed time for a case: many times what a case takes on a slow and busy machine.
 CPU = 20
 CLOCK = 200.0
 
 
 class Person(persist.Object):
-    """What is stored where something is changed."""
+    """The class of stored objects."""
 
 
 def limit(path: Path, processor: int) -> None:
-    """Limits this process to what a case with this file may take."""
+    """Limit this process to what a case with this file may take."""
     status = Path("/proc/self/status").read_text()
     data = int(re.findall(r"VmData:\s+(\d+) kB", status)[0]) << 10
     most = data + ALLOWANCE + 2 * path.stat().st_size
@@ -63,7 +62,7 @@ class Reading:
         return (part for item in items for part in item)
 
     def walk(self) -> None:
-        """Every container that can be reached; entries up to a number, as a file can claim to hold any."""
+        """Visit every reachable container; read entries up to a number, as a file can claim any number."""
         met = {}
         waiting: list[Any] = []
         with fine():
@@ -85,11 +84,11 @@ class Reading:
                         self.left -= len(value) // 64
 
     def look(self) -> None:
-        """What works on containers as wholes."""
+        """Run operations on containers as wholes."""
         attempt(lambda: persist.copy_out(self.store.root))
         for obj in self.all[:50]:
-            # What is shared is printed and compared once for each way to it, which takes for ever, as it does
-            # with Python's own.
+            # Shared containers are printed and compared once for each path to them, which takes too long, as in Python
+            # itself.
             if self.is_tree:
                 attempt(repr, obj)
                 attempt(lambda obj=obj: obj == persist.copy_out(obj))
@@ -104,7 +103,7 @@ class Reading:
                     attempt(act, obj)
 
     def change(self) -> None:
-        """Something here and there."""
+        """Change the store in some places."""
         step = max(1, len(self.all) // 40)
         for n, obj in enumerate(self.all[::step]):
             other = self.all[n * 7 % len(self.all)]
@@ -140,7 +139,7 @@ class Reading:
 
 @contextlib.contextmanager
 def fine() -> Iterator[None]:
-    """Lets pass what may be said of damaged data, and nothing else."""
+    """Accept the allowed errors of damaged data, and no others."""
     try:
         yield
     except (MemoryError, SystemError):
@@ -155,7 +154,7 @@ def attempt(act: Callable[..., object], *args: object) -> None:
 
 
 def exercise(path: Path) -> None:
-    """Opens a store, reads all of it, writes some, deletes, collects, closes; then once more."""
+    """Open a store, read all of it, write, delete, collect, close; then repeat."""
     most = path.stat().st_size // 4 + 10_000
     for again in (False, True):
         with fine():
@@ -177,13 +176,13 @@ def exercise(path: Path) -> None:
                 attempt(store.snapshot, "another")
                 for snapshot in snapshots[:1]:
                     attempt(store.drop_snapshot, snapshot.name)
-                # Without references to what is there, its pins go, and what nobody holds is freed.
+                # Without references the pins are released, and unreachable containers are freed.
                 reading.all.clear()
                 attempt(store.gc)
 
 
 def case(path: Path) -> str:
-    """What came of a case; empty if it went well. In a process of its own."""
+    """Return the failure of a case; empty if it succeeded. Runs in a separate process."""
     log = path.with_suffix(".log")
     begin = time.monotonic()
     pid = os.fork()

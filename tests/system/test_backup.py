@@ -1,4 +1,4 @@
-"""The graph survives the tools that copy trees (P8): out of one mount and into another."""
+"""The graph survives tools that copy trees (P8): from one mount into another."""
 
 from __future__ import annotations
 
@@ -47,9 +47,8 @@ def fill(root: persist.Dict) -> None:
 
 
 def describe(value: Any, seen: dict[int, str], path: str, alive: list[object]) -> Any:
-    """The graph as plain data: types, classes, keys with their types, and where it meets itself.
-    Entries are sorted: a tree of files has no order of its own. `alive` keeps the proxies, so that
-    each has an id() of its own."""
+    """Return the graph as plain data: types, classes, keys with their types, and shared containers. Entries are sorted,
+    because a tree of files has no order. `alive` keeps the proxies, so that each has a unique id()."""
     if not isinstance(value, (persist.Dict, persist.List, persist.Object)):
         return type(value).__name__, repr(value)
     if id(value) in seen:
@@ -74,7 +73,7 @@ def test_backup_and_restore(copy: str, tmp_path: Path, mount: Callable[..., Path
     backup = tmp_path / "backup"
     backup.mkdir()
     if subprocess.run(["setfattr", "-n", "user.t", "-v", "1", backup], capture_output=True).returncode:
-        # Some places for temporary files carry no user xattrs: the project's own disk does.
+        # Some directories for temporary files do not support user xattrs; the project's own disk does.
         backup = TOP / "target" / f"backup-{tmp_path.name}"
         backup.mkdir(parents=True)
     with persist.open(tmp_path / "one.store") as one, persist.open(tmp_path / "two.store") as two:
@@ -88,7 +87,7 @@ def test_backup_and_restore(copy: str, tmp_path: Path, mount: Callable[..., Path
         assert two.root["shared two"][0] is two.root["shared one"]
         assert two.root["cycle"]["me"] is two.root["cycle"]
         assert type(two.root["Joe"]) is Person and two.root["Joe"].friend.friend is two.root["Joe"]
-        # The restored tree looks the same from the shell, and a second rsync moves nothing.
+        # The restored tree looks the same from the shell, and a second rsync copies nothing.
         sh("diff -r --no-dereference '{}' '{}'".format(first, second))  # noqa: UP032
         if copy.startswith("rsync"):
             again = sh(f"rsync -aXi '{first}/' '{backup}/'")

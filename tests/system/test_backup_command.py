@@ -10,7 +10,7 @@ from pathlib import Path
 import persist
 from acceptance import BIN, DEADLINE, Processes, line, sh, wait_until
 
-# Moves amounts about: within a transaction the sum is not right. Says how often it did.
+# Move amounts: within a transaction the sum is not right. Report how often this was done.
 MOVER = """
 import random, sys
 import persist
@@ -41,7 +41,7 @@ def fill(store: Path) -> None:
 
 
 def judge(path: Path) -> int:
-    """Whole transactions only; how many."""
+    """Check that only whole transactions are present; return their number."""
     assert sh('persist check "$1"', path).endswith("sound\n")
     with persist.open(path) as opened:
         root = opened.root
@@ -75,7 +75,7 @@ def test_backups_beside_a_writer(store: Path, tmp_path: Path, procs: Processes) 
                 sh('persist drop-snapshot "$1" "$2"', store, f"day {day - 1}")
     assert seen == sorted(set(seen)), "the states follow each other"
     assert os.path.getsize(backups[1]) * 3 < os.path.getsize(backups[0]), "only what changed"
-    # A full backup opens as it is; through a pipe, beside the writer.
+    # A full backup opens as a store; through a pipe, during writes.
     judge(backups[0])
     sh('persist backup "$1" - | persist restore --quiet - "$2"', store, tmp_path / "piped")
     assert judge(tmp_path / "piped") > seen[-1]
@@ -124,14 +124,14 @@ def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path)
 def test_a_killed_backup_and_the_next(store: Path, tmp_path: Path, procs: Processes) -> None:
     fill(store)
     dest = tmp_path / "dest"
-    # Its reader takes nothing: it waits in the middle, with its snapshot.
+    # The reader of the pipe takes nothing: the backup waits in the middle, with its snapshot.
     reading, writing = os.pipe()
     with persist.open(store) as opened:
         backup = procs.start("persist", "backup", store, "-", stdout=writing)
         os.close(writing)
         wait_until(lambda: ".backup-" in sh('persist snapshots "$1"', store), what="its snapshot")
         opened.root["n"] = 1
-        # Another one beside it is not in its way.
+        # Another backup at the same time is not blocked.
         sh('persist backup "$1" "$2"', store, dest)
         assert sh('persist snapshots "$1" | grep -c backup-', store) == "1\n"
         os.kill(backup.pid, signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""A store names classes and never runs code (P6): whatever it names, reading it imports and instantiates nothing but
-classes derived from persist.Object that the program has imported, or allowed, itself."""
+"""A store names classes and never runs code (P6): whatever it names, reading it imports and instantiates only classes
+derived from persist.Object that the program itself has imported or allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import persist
 from acceptance import Processes, finish, sh
 
-# What is read of every object, in a process of its own: with the names of the modules that this imported.
+# The attributes read of every object, in a separate process, with the names of the modules that this imported.
 READER = """
 import sys
 import persist
@@ -68,7 +68,7 @@ with persist.open(sys.argv[1], mode=sys.argv[2]) as store:
 print(*sorted(set(sys.modules) - before))
 """
 
-# A module that leaves a mark when it is imported; so does asking its attributes.
+# A module that leaves a mark when it is imported, or when its attributes are read.
 MARKING = """
 import os, persist
 open(os.environ["MARK"], "w").close()
@@ -96,7 +96,7 @@ def names_of(path: Path) -> list[str]:
 
 
 def read(procs: Processes, home: Path, path: Path, mode: str) -> None:
-    """Reads all of a store beside a module `marking`, which must not be imported."""
+    """Read all of a store beside a module `marking`, which must not be imported."""
     (home / "marking.py").write_text(MARKING)
     mark = home / "mark"
     env = {**os.environ, "MARK": str(mark), "PYTHONPATH": str(home)}
@@ -106,7 +106,7 @@ def read(procs: Processes, home: Path, path: Path, mode: str) -> None:
     # Nothing was called, and nothing imported.
     assert after == "\n", after
     assert not mark.exists()
-    # The reader would notice: the module does leave a mark.
+    # The reader would notice an import: the module does leave a mark.
     finish(procs.python("import marking", env=env, cwd=home))
     assert mark.exists()
     mark.unlink()
@@ -134,7 +134,7 @@ def test_names_that_came_through_the_mount(
         for key, name in made:
             opened.root[name] = opened.root.pop(key)
         assert names_of(store) == [name for _, name in made]
-    # While it is mounted, and after.
+    # While it is mounted, and afterwards.
     read(procs, tmp_path, store, "r")
     sh('find "$1" -print0 | xargs -0 getfattr -d -m - >/dev/null', mnt)
     sh('umount "$1"', mnt)

@@ -1,4 +1,4 @@
-"""What one door changes, the other sees at once, with its type, while both stay open."""
+"""Changes through Python or the mount are visible through the other at once, with their types, while both stay open."""
 
 from __future__ import annotations
 

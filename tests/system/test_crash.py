@@ -1,4 +1,4 @@
-"""kill -9 (P1): nothing acknowledged is lost, the interrupted one is whole or absent, others go on."""
+"""kill -9 (P1): no acknowledged change is lost, the interrupted one is whole or absent, other processes continue."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from acceptance import TOP, Processes, best_of, line, need_fuse, wait_until
 
 
 class Acks:
-    """The numbers a worker says, followed through a file (which outlives the worker)."""
+    """The numbers that a worker reports, followed through a file (which outlives the worker)."""
 
     def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
         self.file = files.enter_context(path.open("w+"))
 
     def last(self) -> int:
-        # Not all of it: it grows as long as it is looked at, and faster than a busy machine reads it.
+        # Not all of it: the file grows while it is read, and faster than a busy machine reads it.
         fd = self.file.fileno()
         begin = max(os.fstat(fd).st_size - 4096, 0)
         rows = os.pread(fd, 1 << 20, begin).split(b"\n")[1 if begin else 0 : -1]
@@ -50,7 +50,7 @@ def test_a_killed_writer_loses_nothing(
         procs.bash(SHELL, mnt, stdout=acks["shell"].file)
 
         def goes_on() -> float:
-            """How long until the other writer says something."""
+            """Return how long the other writer takes to its next report."""
             begin, said = time.monotonic(), acks["other"].last()
             wait_until(lambda: acks["other"].last() > said, what="the other writer to go on")
             return time.monotonic() - begin
@@ -67,8 +67,8 @@ def test_a_killed_writer_loses_nothing(
             shell = acks["shell"].last()
             wait_until(lambda shell=shell: acks["shell"].last() > shell, what="the shell to go on")
             assert opened.root["victim"] - acks["victim"].last() in (0, 1)
-        # Half of the ten, and beyond what it takes with nobody killed: what the machine was busy with otherwise is not
-        # the store's.
+        # Half of the ten, and in addition to the time without kills: delays by other work of the machine are not the
+        # store's.
         assert sorted(waited)[5] < 0.1 + max(idle), (waited, idle)
         procs.close()
         for name in "other", "shell":
@@ -128,7 +128,7 @@ def test_torture_for_twenty_seconds(mode: str) -> None:
     if mode == "kill":
         need_fuse()
     done = subprocess.run(
-        # One of twenty waits may be the machine's.
+        # One of twenty waits may be delayed by the machine.
         [sys.executable, TOP / "scripts/lib/torture.py", mode, "20", "--limit", "1000", "--late", "0.05"],
         stdin=subprocess.DEVNULL,
         capture_output=True,

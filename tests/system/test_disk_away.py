@@ -1,5 +1,5 @@
-"""The disk goes away and comes back in one boot, with whatever had reached it by then: a store opens at its last
-checkpoint or at a later whole state, and says nothing else."""
+"""The disk is detached and attached again in one boot, with the writes that had reached it: a store opens at its last
+checkpoint or at a later whole state, and reports nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from acceptance import BIN
 from disks import Missing, not_tried, run
 
-# Counts up two entries in one transaction each, with a checkpoint at 100, and says how far it is.
+# Count up two entries in one transaction each, with a checkpoint at 100, and report the number.
 WRITER = """
 import sys, persist
 store = persist.open(sys.argv[1])
@@ -31,7 +31,7 @@ for i in range(100000):
         print(i, flush=True)
 """
 
-# Opens the store, looks whether it is one state, and closes it.
+# Open the store, check that it is one state, and close it.
 READER = """
 import sys, persist
 store = persist.open(sys.argv[1])
@@ -46,7 +46,7 @@ print(a)
 
 @contextlib.contextmanager
 def attached(image: Path) -> Iterator[str]:
-    """A loop device of an image."""
+    """Attach an image to a loop device."""
     device = run("losetup", "--find", "--show", image).strip()
     try:
         yield device
@@ -64,7 +64,7 @@ def mounted(device: str, point: Path) -> Iterator[None]:
 
 
 def away_and_back(tmp: Path, make: list[str], *, flushed: bool) -> None:
-    """What the disk has at one moment is what comes back, on the same device number if it can be had."""
+    """Detach the disk, and attach its content at one moment, on the same device number if possible."""
     image, lost, point = tmp / "image", tmp / "lost", tmp / "point"
     point.mkdir()
     with image.open("wb") as f:
@@ -80,14 +80,14 @@ def away_and_back(tmp: Path, make: list[str], *, flushed: bool) -> None:
             if int(said) >= 300:
                 break
         if flushed:
-            # The sidecar reaches the disk as it is at some moment, and the writer goes on.
+            # The sidecar reaches the disk as it is at some moment, and the writer continues.
             fd = os.open(f"{store}-shm", os.O_RDWR)
             os.fsync(fd)
             os.close(fd)
             for said in writer.stdout:
                 if int(said) >= 600:
                     break
-        # The disk is gone: nothing that comes after this reaches it.
+        # The disk is gone: later writes do not reach it.
         run("cp", "--sparse=always", image, lost)
         writer.send_signal(signal.SIGKILL)
         writer.wait()

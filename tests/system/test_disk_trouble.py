@@ -1,5 +1,5 @@
-"""Trouble with the disk, through both doors: an exception or an errno that says what is wrong, never a dead
-process; what was durable is there when the trouble is over."""
+"""Trouble with the disk, through Python and the mount: an exception or an errno that states the problem, never a dead
+process. Durable content is present when the trouble is over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from acceptance import BIN, Processes, finish, line, mounted, sh, tell
 from disks import Missing, block_of, forget_pages, loop, mounted as mounting, not_tried, run
 
-# Opens a store, with the fault handler of Python at a time of its own, waits, and then uses it in every way.
+# Open a store, with Python's fault handler installed at a given time, wait, and then use it in every way.
 USES = """
 import faulthandler, os, sys, threading
 handler, late = sys.argv[2], sys.argv[3] == "late"
@@ -93,7 +93,7 @@ def check(path: Path) -> None:
 
 
 def answers(said: str) -> dict[str, list[str]]:
-    """What each use said; what was read must be right, or an I/O error."""
+    """Return the result of each use; data that was read must be right, or the result an I/O error."""
     rows = [row.split(" ", 2) for row in said.splitlines()]
     got = {row[0]: row[1:] for row in rows}
     for name, right in ("read", LENGTHS), ("thread", LENGTHS), ("list", 2000), ("copy", 2000):
@@ -117,13 +117,13 @@ def test_a_file_cut_short_is_an_error_in_python(
     tell(child)
     said = answers(finish(child))
     assert "alive" in said, said
-    # Not everything can have gone well.
+    # Not everything can have succeeded.
     eio = str(errno.EIO)
     assert said["change"][0] == eio and said["transaction"][0] == eio and said["sync"][0] == eio, said
     assert "cut short by another program" in said["change"][1]
     store.write_bytes(whole)
     if cut == "sidecar":
-        # What was completed was in it: it is not thrown away in silence.
+        # It held completed changes: they are not discarded without an error.
         with pytest.raises(persist.Error, match="the.store-shm was cut short"):
             persist.open(store)
         Path(f"{store}-shm").unlink()
@@ -202,7 +202,7 @@ def test_a_store_cut_short_under_its_mount_is_an_error(
     mnt = mount(store)
     assert (mnt / "dir" / "a").read_text() == "1\n"
     os.truncate(store, 5 * 4096)
-    # The first touch of a missing page, by whatever operation it comes.
+    # The first access to a missing page, by whatever operation.
     met = 0
     for act in (
         lambda: [(mnt / key).read_text() for key in list(VALUES)[::7]],
@@ -216,7 +216,7 @@ def test_a_store_cut_short_under_its_mount_is_an_error(
         try:
             act()
         except OSError as e:
-            # Not ENOTCONN, which is what a dead daemon leaves.
+            # Not ENOTCONN, which a dead daemon leaves.
             assert e.errno == errno.EIO, e
             met += 1
     assert met >= 3
@@ -255,7 +255,7 @@ print("end", flush=True)
 def test_a_flush_that_fails_is_an_error_for_everyone(
     tmp_path: Path, procs: Processes, durability: str
 ) -> None:
-    """A disk whose own memory is used up: it takes allocations, and fails when they are written out."""
+    """A disk without free memory of its own: it accepts allocations, and fails when they are written out."""
     try:
         with contextlib.ExitStack() as stack:
             below = stack.enter_context(
@@ -288,7 +288,7 @@ def test_a_flush_that_fails_is_an_error_for_everyone(
                         met = e.errno or 0
                         break
                 assert met == errno.EIO, met
-                # For everyone, in all threads and processes, also when the disk has room again.
+                # For all threads and processes, also when the disk has space again.
                 for turn in range(2):
                     for child in children:
                         for what in "sync", "x":
@@ -319,7 +319,7 @@ def test_a_flush_that_fails_is_an_error_for_everyone(
         not_tried("a flush that fails", e)
 
 
-# Without a bound on loss: a flush that meets the quota would be final, and this is about allocations.
+# Without a bound on loss: a flush that meets the quota would be final, and this test is about allocations.
 QUOTA = """
 import ctypes, errno, os, persist, sys
 path, uid = sys.argv[1], int(sys.argv[2])
@@ -359,7 +359,7 @@ print("done", flush=True)
 
 @contextlib.contextmanager
 def ext4_quota(tmp_path: Path):
-    """A disk, the user whose quota is used up after 16 MiB, and what raises it."""
+    """Return a disk, the user whose quota is used up after 16 MiB, and a function that raises the quota."""
     make = ["mkfs.ext4", "-q", "-O", "quota"]
     with loop(tmp_path / "image", tmp_path / "disk", 96, *make, options="usrquota") as disk:
         disk.chmod(0o777)

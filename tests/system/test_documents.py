@@ -1,4 +1,4 @@
-"""The documents name what is there: paths, functions, links. Needs nothing built."""
+"""The documents name existing things: paths, functions, links. Needs nothing built."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 DECISIONS = TOP / "docs" / "decisions"
 DOCUMENTS = [TOP / "README.md", TOP / "ARCHITECTURE.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").rglob("*.md"))]
-# What a path in backticks begins with.
+# The beginnings of paths in backticks.
 PATH = re.compile(r"^(?:core|fuse|pymod|tests|scripts|docs|\.ci)(?:/[\w.*-]+)+/?$")
 SECTIONS = {"Context", "Decision", "Figures", "Alternatives", "Consequences"}
 
 
 def quoted(text: str) -> Iterator[tuple[int, str]]:
-    """What stands in backticks, outside blocks of code, with its line."""
+    """Return the texts in backticks, outside blocks of code, with their lines."""
     inside = False
     for n, row in enumerate(text.split("\n"), 1):
         if row.startswith("```"):

@@ -1,4 +1,4 @@
-"""A full disk is an error that is rolled back, and the store goes on when there is space again."""
+"""A full disk is an error that is rolled back, and the store continues when there is space again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 8 MiB of its own."""
+    """Mount a filesystem of 8 MiB."""
     point = tmp_path / "disk"
     point.mkdir()
     if os.geteuid() != 0 or not shutil.which("mount"):
@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_disk(path: Path) -> None:
-    """Takes the rest of the disk, whatever it is."""
+    """Fill the rest of the disk."""
     with path.open("wb", buffering=0) as f:
         for size in 65536, 4096, 1:
             try:
@@ -48,7 +48,7 @@ def test_full_disk(disk: Path) -> None:
         root["kept"] = {"a": [1, 2, 3]}
         root["list"] = []
         fill_disk(disk / "ballast")
-        # What the store still has in hand is used up first; then the error comes.
+        # The store first uses its free pages; then the error comes.
         with pytest.raises(OSError) as caught:
             for i in range(100_000):
                 root["list"].append(f"{i} " + "y" * 200)

@@ -1,10 +1,11 @@
 """Damaged stores of every shape, read and changed through Python and through the mount (P6).
 
-The files are made by the engine's test `hostile` (`write_cases`), one for each seed. Whatever the damage: right data
-or an error; never a crash, a panic, more memory than twice the file and a stated rest, or a wait without end.
+The engine's test `hostile` (`write_cases`) creates the files, one for each seed. Whatever the damage, the result is
+right data or an error: never a crash, a panic, more memory than twice the file and a stated rest, or a wait without an
+end.
 
-PERSIST_TORTURE_SECONDS makes it longer, from a seed of its own; PERSIST_SEED begins elsewhere. A failure names its
-seed and keeps its file.
+PERSIST_TORTURE_SECONDS makes it longer, with a new seed; PERSIST_SEED selects the seed. A failure names its seed and
+keeps its file.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ from acceptance import MOUNT, TOP, clean_env, mounted, need_fuse
 SECONDS = float(os.environ.get("PERSIST_TORTURE_SECONDS") or 6)
 LONG = "PERSIST_TORTURE_SECONDS" in os.environ
 SEED = int(os.environ.get("PERSIST_SEED") or (time.time_ns() >> 10 if LONG else 1))
-# Cases that are written at a time, how many are run at once, and how many at least, whatever time they take.
+# The number of cases that are written at a time, the number that run at once, and the minimal number, however long they
+# take.
 BATCH = 100
 WORKERS = 2
 LEAST = 10
-# As everything else that is tested here is built; scripts/torture names another way.
+# Built like all other tests here; scripts/torture sets another command.
 CARGO = os.environ.get("PERSIST_CARGO_TEST") or (
     "cargo test --locked -q --workspace --exclude persist-py --all-features"
 )
 
-# A path of a thousand names is a thousand requests: only the first walk goes down all the way.
+# A path of a thousand names is a thousand requests: only the first walk goes down completely.
 WALK = """
 cd "$1" || exit 0
 find . 2>/dev/null | head -n 2000 | tail -n 1 >"$2"
@@ -56,7 +58,7 @@ sync -f .
 exit 0
 """
 
-# What a shell and its tools do, in one process: starting each takes longer than what it does.
+# The work of a shell and its tools, in one process: starting each tool takes longer than its work.
 CHANGE = """
 import os
 from itertools import islice
@@ -103,7 +105,7 @@ for top, _, _ in islice(os.walk("."), 60):
 
 
 class Failures(list[str]):
-    """What went wrong; the files that it went wrong with are kept."""
+    """Failures, and the files that caused them, which are kept."""
 
     def note(self, case: Path, before: bytes, log: bytes | None, what: str) -> None:
         kept = Path(tempfile.gettempdir()) / f"persist-hostile-{case.name}"
@@ -115,7 +117,7 @@ class Failures(list[str]):
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A directory in memory, where the cases are."""
+    """Return a directory in memory for the cases."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="persist-hostile-") as d:
         yield Path(d)
@@ -142,9 +144,9 @@ def files_of(case: Path) -> list[Path]:
 
 
 def run_all(home: Path, door: str, run: Callable[[int, Path], str]) -> None:
-    """Runs cases for a while, on several threads; fails with all that went wrong."""
+    """Run cases for a while, on several threads; fail with all failures."""
     failures, begun, mutex = Failures(), 0, threading.Lock()
-    # Before the time begins: this may build what writes them.
+    # Before the time begins: this may build the program that writes them.
     queue = write_cases(home / f"{door}-{SEED}", SEED, BATCH)
     written = SEED + BATCH
     end = time.monotonic() + SECONDS
@@ -199,14 +201,14 @@ def test_python(home: Path) -> None:
 
 
 def through_the_mount(case: Path, point: Path) -> str:
-    """What came of a case; empty if it went well."""
+    """Return the failure of a case; empty if it succeeded."""
     point.mkdir(exist_ok=True)
     said = case.with_suffix(".log")
     most = hostile.ALLOWANCE + 2 * case.stat().st_size
 
     def limits() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-        # Of thousands of requests together.
+        # The sum over thousands of requests.
         resource.setrlimit(resource.RLIMIT_CPU, (2 * hostile.CPU, 2 * hostile.CPU + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -234,7 +236,7 @@ def through_the_mount(case: Path, point: Path) -> str:
         log.seek(0)
         text = log.read()
     said.unlink()
-    # 1 and 2 are of the command line and of the system; a panic is 101.
+    # 1 and 2 are errors of the command line and of the system; a panic is 101.
     if code not in (0, 2, 32):
         what = what or f"it ended with {code}"
     if "panicked" in text:
@@ -250,7 +252,7 @@ def walk(point: Path, daemon: subprocess.Popen[bytes]) -> str:
     try:
         walker.wait(hostile.CLOCK)
     except subprocess.TimeoutExpired:
-        # Nobody gets out of a request that is not answered, but by its end.
+        # A process in a request without an answer ends only with the daemon.
         daemon.kill()
         os.killpg(walker.pid, signal.SIGKILL)
         walker.wait()

@@ -1,4 +1,4 @@
-"""No increment is lost, whoever makes it: Python under a lock, in a transaction, or a shell."""
+"""No increment is lost: Python under a lock, in a transaction, or a shell."""
 
 from __future__ import annotations
 

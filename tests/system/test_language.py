@@ -1,7 +1,6 @@
-"""Plain English where users read: documents, messages, help texts, docstrings. Needs nothing built.
+"""Plain English for users: documents, messages, help texts, docstrings. Needs nothing built.
 
-The list names phrases that were here once, and what to say instead. Technical terms are explained in the glossary of
-ARCHITECTURE.md.
+The list contains banned phrases, and their replacements. The glossary of ARCHITECTURE.md explains technical terms.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ def complaints(path: Path, line: int, text: str) -> Iterator[str]:
 
 
 def messages(source: str) -> Iterator[tuple[int, str]]:
-    """The string literals of Rust that are more than a word, and their lines; not those of unit tests."""
+    """Return the string literals of Rust that are longer than a word, and their lines; not those of unit tests."""
     code = source.split("#[cfg(test)]\nmod ")[0]
-    # A comment ends where its line does; `//` inside a literal is preceded by a colon or a quote.
+    # A comment ends with its line; `//` inside a literal follows a colon or a quote.
     code = re.sub(r"(?m)(?<![:\"])//.*$", "", code)
     for found in re.finditer(r'"((?:\\.|[^"\\])*)"', code, re.DOTALL):
         text = re.sub(r"\\\n\s*", "", found[1])
@@ -68,7 +67,7 @@ def messages(source: str) -> Iterator[tuple[int, str]]:
 
 
 def shown_comments(path: Path, source: str) -> Iterator[tuple[int, str]]:
-    """Comments that become help texts (clap) or docstrings (PyO3)."""
+    """Return comments that become help texts (clap) or docstrings (PyO3)."""
     block: list[str] = []
     clap = path.parent.name == "persist"
     inside_methods = False
@@ -89,6 +88,18 @@ def shown_comments(path: Path, source: str) -> Iterator[tuple[int, str]]:
             inside_methods = False
 
 
+def comments(source: str) -> Iterator[tuple[int, str]]:
+    """Return the blocks of comment lines of Rust, and the line in which each begins."""
+    block: list[str] = []
+    for n, row in enumerate([*source.split("\n"), ""], 1):
+        found = re.match(r"\s*//[/!]?\s?(.*)", row)
+        if found:
+            block.append(found[1])
+        elif block:
+            yield n - len(block), " ".join(block)
+            block = []
+
+
 def by_line(paths: list[Path]) -> list[str]:
     rows = ((path, n, row) for path in paths for n, row in enumerate(path.read_text().split("\n"), 1))
     return [c for path, n, row in rows for c in complaints(path, n, row)]
@@ -106,6 +117,13 @@ def test_documents(path: Path) -> None:
 
 def test_messages() -> None:
     wrong = [c for path in SOURCES for n, text in messages(path.read_text()) for c in complaints(path, n, text)]
+    assert wrong == []
+
+
+def test_comments() -> None:
+    tops = (TOP / "core", TOP / "fuse", TOP / "pymod")
+    paths = [p for top in tops for p in sorted(top.rglob("*.rs")) if "target" not in p.parts]
+    wrong = [c for path in paths for n, text in comments(path.read_text()) for c in complaints(path, n, text)]
     assert wrong == []
 
 
@@ -130,6 +148,7 @@ def test_the_search_finds_what_it_looks_for() -> None:
         assert list(complaints(TOP / "x", 1, text)), text
     for text in ("there is no snapshot", "it is no longer held", "there is none"):
         assert not list(complaints(TOP / "x", 1, text)), text
+    assert list(comments("//! made\n//! anew\nfn a() {}\n    // b\n")) == [(1, "made anew"), (4, "b")]
     clap = TOP / "core/src/bin/persist/main.rs"
     assert list(shown_comments(clap, "/// Let go of it.\nstore: PathBuf,\n")) == [(2, "Let go of it.")]
     pymod = TOP / "pymod/src/dict.rs"

@@ -1,4 +1,5 @@
-"""One lock manager for both doors (P4): who waits for whom, for how long, and what ends it."""
+"""One lock manager for Python and the mount (P4): which request waits for which holder, for how long, and what ends it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import persist
 import pytest
 from acceptance import DEADLINE, Processes, best_of, finish, line, sh, tell, wait_until
 
-# Holds the flock of a file until told: says when it has it.
+# Hold the flock of a file until a line comes; report when it is locked.
 FLOCK = 'exec 9<"$1" && flock 9 && echo locked && read -r _ && flock -u 9 && echo unlocked'
 
 
@@ -22,12 +23,12 @@ def doors(store: Path, mount: Callable[..., Path]) -> Iterator[tuple[persist.Sto
     with persist.open(store, lock_timeout=100) as opened:
         opened.root["x"] = 0
         opened.root["y"] = 0
-        # Whoever waits does so for longer than a slow machine takes for all else.
+        # All waits are longer than a slow machine takes for everything else.
         yield opened, mount(store, options="lockwait=100")
 
 
 class Waiter:
-    """A thread that does something that has to wait; tells when it is done and what came of it."""
+    """A thread with an action that has to wait; it reports the end and the result."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self.done = threading.Event()
@@ -144,7 +145,7 @@ def test_a_change_in_python_gives_up_after_lock_timeout(store: Path, procs: Proc
 
 
 def test_a_killed_holder_frees_within_100_ms(store: Path, procs: Processes) -> None:
-    """Its lock, whether a waiter was there before the death or comes after it."""
+    """A lock is freed, both for an earlier waiter and for a request after the death."""
     with persist.open(store, lock_timeout=100) as opened:
         root = opened.root
 
@@ -205,7 +206,7 @@ def test_a_deadlock_is_found_at_once(store: Path, procs: Processes) -> None:
         tell(one)
         tell(two)
         both, deadlock = sorted(finish(child).split() for child in (one, two))
-        # It was no timeout that ended it: such locks wait for ever.
+        # A timeout did not end it: these requests wait without a limit.
         assert (both, deadlock) == (["both"], ["deadlock"])
 
 

@@ -1,4 +1,4 @@
-"""Power cuts under real filesystems, shortly: `scripts/torture real` is the long form."""
+"""Power failures under real filesystems, in short form: `scripts/torture real` is the long form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGES = 7  # of each of two stores on each filesystem; one of each may be refus
 
 
 def tried(*argv: object) -> dict[str, Any]:
-    """Runs the torture; what its last line says."""
+    """Run the torture; return its last line."""
     done = subprocess.run(
         [sys.executable, LIB / "torture_real.py", *map(str, argv)],
         capture_output=True, text=True, timeout=800, check=False, stdin=subprocess.DEVNULL,
@@ -54,6 +54,6 @@ def test_nothing_is_lost_under_ext4_and_xfs() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("built")
 def test_a_disk_that_does_not_flush_is_noticed() -> None:
-    # So the other test would see it if a flush were missing. It ends with the first violation.
+    # The other test would thus detect a missing flush. It ends with the first violation.
     result = tried(200, "--images", 40, "--work", 0.4, "--lie")
     assert result["failed"].startswith("Violation")

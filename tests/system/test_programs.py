@@ -1,4 +1,4 @@
-"""The two programs of the original, word for word, run twice, each time in a new process."""
+"""The two original programs, word for word, run twice, each time in a new process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_counter(procs: Processes, tmp_path: Path) -> None:
 def test_people(procs: Processes, tmp_path: Path) -> None:
     said = "Content-type: text/html\n\n<p>Joe is {} years old</p>\n<p>John is 29 years old</p>\n"
     assert run_twice(procs, tmp_path, PEOPLE) == [said.format(27)] * 2
-    # It is the stored ones that are shown, not new ones.
+    # The stored objects are shown, not new ones.
     store = str(tmp_path / "site.store")
     finish(procs.python("import persist, sys; persist.root(sys.argv[1])['Joe'].age = 28", store))
     assert run_twice(procs, tmp_path, PEOPLE) == [said.format(28)] * 2

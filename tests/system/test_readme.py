@@ -1,10 +1,10 @@
 """Every example of README.md runs as printed, from top to bottom, in one empty directory.
 
-The info string of a block says what it is:
+The info string of a block determines its kind:
 
-- `python`: one program. The comments after its `print(...)` lines are what it prints. With `# file: NAME` as its first
-  line it is the content of that file.
-- `console`: commands after `$ `, each followed by exactly what it prints.
+- `python`: one program. The comments after its `print(...)` lines are its expected output. With `# file: NAME` as its
+  first line it is the content of that file.
+- `console`: commands after `$ `, each followed by exactly its output.
 - `sh`: a script that must succeed.
 - `text`: not run, since it needs root, the network, another host, or a package that the tests do not have.
 """
@@ -49,12 +49,12 @@ def blocks(text: str) -> list[Block]:
 
 
 def expected(program: str) -> str:
-    """What the comments after `print(...)` say that a program prints."""
+    """Return the output of a program according to its comments after `print(...)`."""
     return "".join(f"{said}\n" for said in re.findall(r"^ *print\(.*\) +# (.*)$", program, re.MULTILINE))
 
 
 def commands(block: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, and what each prints."""
+    """Return the commands of a console block, and the output of each."""
     command, printed = "", ""
     for row in block.splitlines(keepends=True):
         if row.startswith("$ "):
@@ -94,7 +94,7 @@ class Reader:
                 )  # fmt: skip
                 printed.seek(0)
                 out = printed.read()
-            # `diff` says by its exit status that it found something.
+            # `diff` reports differences by its exit status.
             ok = done.returncode == (1 if command.startswith("diff ") and want else 0)
             assert ok, f"README.md:{block.line}: {command} ended with {done.returncode}: {out}"
             assert out == want, f"README.md:{block.line}: {command} printed {out!r}"

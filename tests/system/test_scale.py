@@ -1,4 +1,4 @@
-"""Big stores, big values, odd values; opening costs the same at any size (P5)."""
+"""Big stores, big values, unusual values; opening costs the same at any size (P5)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_opening_costs_the_same_at_any_size(tmp_path: Path) -> None:
                 [sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=True
             )
             took[path].append(float(done.stdout))
-    # The best of many: what the machine was busy with otherwise is not the store's.
+    # The best of many: delays by other work of the machine are not the store's.
     best = {path.name: min(t) for path, t in took.items()}
     assert best[big.name] < 1.5 * best[small.name], best
 
@@ -50,7 +50,7 @@ def test_three_stores_in_one_process(tmp_path: Path) -> None:
     for n, store in enumerate(stores):
         store.root["n"] = n
         store.root["list"] = [n] * 10
-    # Between stores a container is copied, as any plain one is; within one it is shared.
+    # Between stores a container is copied like a plain one; within one store it is shared.
     stores[0].root["copy"] = persist.copy_out(stores[1].root["list"])
     for n, store in enumerate(stores):
         assert store.root["n"] == n and list(store.root["list"]) == [n] * 10
@@ -92,7 +92,7 @@ def test_a_long_list(store: Path) -> None:
             got.pop(500_000)
             return took
 
-        # Nothing goes over the whole of it.
+        # No step walks the whole list.
         best_of(20, whole / 20, insert)
         assert sum(got) == 999_999 * 500_000
 

@@ -1,6 +1,6 @@
-"""The scripts a user meets first: what they refuse, what they ask for, and where they work. Needs nothing built.
+"""The first scripts of a user: what they refuse, what they request, and where they work. Needs nothing built.
 
-Setup runs in a copy of the scripts, with commands that stand in for the system's.
+Setup runs in a copy of the scripts, with replacements for the system's commands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-# What the scripts themselves are made of.
+# The commands that the scripts themselves use.
 COREUTILS = (
     "bash basename cat chmod cmp cp cut dirname env find grep id install mkdir mktemp mv printf rm sed sha256sum "
     "sort tail touch uname xargs"
@@ -23,7 +23,7 @@ COREUTILS = (
 
 
 class Machine:
-    """A project with its scripts, and a PATH with only what is put on it."""
+    """A project with its scripts, and a PATH with selected commands only."""
 
     def __init__(self, home: Path) -> None:
         self.top, self.bin, self.log = home / "project", home / "bin", home / "log"
@@ -44,7 +44,7 @@ class Machine:
         self.put("id", "echo 0")
 
     def put(self, name: str, script: str) -> None:
-        """Makes a command that notes its call and does `script`."""
+        """Create a command that records its call and runs `script`."""
         path = self.bin / name
         path.unlink(missing_ok=True)
         path.write_text(f'#!{self.bin}/bash\nprintf "%s\\n" "{name} $*" >>"{self.log}"\n{script}\n')
@@ -61,7 +61,7 @@ class Machine:
         )  # fmt: skip
 
     def asked_for(self) -> list[str]:
-        """The packages that apt-get was to install."""
+        """Return the packages that apt-get should have installed."""
         calls = self.log.read_text().splitlines() if self.log.exists() else []
         return [word for c in calls if " install " in c for word in c.split(" --no-install-recommends ")[1].split()]
 
@@ -81,7 +81,7 @@ def test_a_compiler_that_cannot_compile_is_missing(machine: Machine) -> None:
     machine.put("cc", NO_HEADERS)
     done = machine.run("setup")
     assert machine.asked_for() == ["gcc", "libc6-dev"]
-    # What was installed is looked at again, and what it says is shown.
+    # An installed package is checked again, and its message is shown.
     assert done.returncode == 1
     assert "stdio.h: No such file" in done.stdout and "error: gcc libc6-dev" in done.stdout
 
@@ -107,7 +107,7 @@ def test_a_python_that_makes_no_venv_is_missing(machine: Machine) -> None:
 
 
 def test_nothing_is_fetched_that_only_tests_need(machine: Machine) -> None:
-    # Building fails here, for cargo builds nothing; until then nothing was missing.
+    # The build fails here, because cargo builds nothing; before that, nothing was missing.
     machine.put("cargo", "case $1 in --version) echo 'cargo 1.95.0';; *) exit 1;; esac")
     machine.put("python3", "case $* in *-m*venv*) exit 7;; esac; exit 0")
     done = machine.run("setup")

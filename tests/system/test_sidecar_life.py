@@ -1,4 +1,4 @@
-"""Who holds something and is not there: stopped, ended without a word, or a forked child that lives on."""
+"""Processes that hold something and do not respond: stopped, ended without a close, or a forked child that lives on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_stopped_holder_is_named_and_goes_on(store: Path, procs: Processes, wh
             lambda: opened.root["a"].lock(timeout=0.3).__enter__(),
         ):
             if what == "latch" and change is not None:
-                # The latch keeps all changes out, whatever they are about.
+                # The latch excludes all changes.
                 with pytest.raises(persist.LockTimeout, match=rf"\b{child.pid}\b"):
                     opened.root["b"] = 1
             begin = time.monotonic()
@@ -56,10 +56,10 @@ def test_a_stopped_holder_is_named_and_goes_on(store: Path, procs: Processes, wh
                 change()
             assert time.monotonic() - begin > 0.25
         if what == "lock":
-            # Only what it locked is kept.
+            # Only the locked entry is blocked.
             opened.root["b"] = 1
             assert opened.root["a"]["x"] == 0
-        # It was not taken for dead: what it holds is still its own.
+        # It was not taken for dead: it still holds its lock.
         tell(child)
         os.kill(child.pid, signal.SIGCONT)
         line(child, "done")
@@ -129,7 +129,7 @@ def live_on(ready: object, sign: object, opened: persist.Store, change: bool) ->
     opened.root["later"] = 1
 
 
-# Forking with threads is what it is about (newer interpreters warn of it).
+# The test forks with threads on purpose (newer interpreters warn of it).
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("change", [False, True])
 def test_a_forked_child_that_lives_on_does_not_keep_close_from_saving(
@@ -147,7 +147,7 @@ def test_a_forked_child_that_lives_on_does_not_keep_close_from_saving(
         except BaseException:
             child.kill()
             raise
-    # Closed, and the child has it open: what a power cut would leave is the file without its sidecar.
+    # Closed, while the child has it open: a power failure would leave the file without its sidecar.
     cut = tmp_path / "cut.store"
     shutil.copyfile(store, cut)
     with persist.open(cut) as left:

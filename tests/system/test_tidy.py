@@ -14,7 +14,7 @@ TEXT = {".rs", ".py", ".pyi", ".toml", ".md", ".sh", ".ini", ""}
 LINES = 500
 WIDTH = 120
 
-# A layer may use itself and what stands before it; `object` and `lock` do not know each other.
+# A layer may use itself and earlier layers; `object` and `lock` do not depend on each other.
 LAYERS = {
     "raw": set(),
     "page": {"raw"},
@@ -27,7 +27,7 @@ LAYERS = {
 }
 EVERYWHERE = {"ids", "error", "testing"}
 
-# The only places where `unsafe` may stand (a folder stands for what is in it).
+# The only places where `unsafe` is allowed (a directory stands for its files).
 UNSAFE = (
     "core/src/raw/",
     "core/src/page/",
@@ -44,7 +44,7 @@ def files(*suffixes: str) -> Iterator[tuple[Path, str]]:
     paths = [p for top in tops for p in sorted(top.rglob("*"))] + sorted(TOP.glob("*"))
     for path in paths:
         inside = path.relative_to(TOP).parts
-        # Of a second working tree `.git` is a file.
+        # In a second working tree, `.git` is a file.
         if not path.is_file() or path.suffix not in suffixes or path.name == ".git":
             continue
         if {"target", "__pycache__", "corpus"} & set(inside) or any(p.endswith(".egg-info") for p in inside):
@@ -60,7 +60,7 @@ def rust() -> list[tuple[str, list[str]]]:
 
 
 def code_of(row: str) -> str:
-    """A line of Rust without its comment and without what stands in quotes."""
+    """Return a line of Rust without its comment and string literals."""
     return re.sub(r'"(\\.|[^"\\])*"', '""', row).split("//")[0]
 
 
@@ -74,7 +74,7 @@ def test_files_are_short() -> None:
 
 
 def test_lines_are_short() -> None:
-    # What rustfmt does not break and nobody reads better broken: rows of tables, attributes, strings.
+    # Lines that rustfmt does not break and that are more readable unbroken: rows of tables, attributes, strings.
     unbroken = re.compile(r'^\s*(//[/!] \||#\[)|"[^"]{40,}')
     long = [
         f"{name}:{n}"
@@ -105,9 +105,9 @@ def test_layers_import_downward_only() -> None:
     assert wrong == []
 
 
-# The crates, whose files import each other in no circle.
+# The crates whose files must not import each other in a cycle.
 CRATES = {"core": "core/src", "fuse": "fuse/src", "pymod": "pymod/src"}
-# The wings of `core/src/page`, from the ground up; the first are the files of the folder itself.
+# The wings of `core/src/page`, from the lowest up; the first are the files of the folder itself.
 WINGS = (
     "",
     "sync",
@@ -123,7 +123,7 @@ WINGS = (
     "session",
 )
 
-# The folders of the doors, from the ground up: a folder imports only folders before it.
+# The folders of the interfaces, from the lowest up: a folder imports only folders before it.
 FLOORS = {
     "fuse/src": ("kernel", "fs", "views", "protocol", "command"),
     "fuse/src/fs": ("error", "context", "text", "known", "tree", "requests"),
@@ -134,10 +134,10 @@ Module = tuple[str, ...]
 
 
 class Imports:
-    """Which file of a crate uses an item that stands in which other file.
+    """Which file of a crate uses an item that is defined in which other file.
 
-    A file that only declares or re-exports a module does not use it. The user of a re-exported item uses the file that
-    the item stands in. Modules of tests do not count.
+    A file that only declares or re-exports a module does not use it. The user of a re-exported item uses the file with
+    its definition. Modules of tests do not count.
     """
 
     def __init__(self, top: Path) -> None:
@@ -163,7 +163,7 @@ class Imports:
 
     @classmethod
     def leaves(cls, tree: str) -> Iterator[tuple[list[str], str]]:
-        """The paths that a `use` names, each with the name that it gets."""
+        """Return the paths that a `use` names, each with its resulting name."""
         tree = tree.strip()
         group = re.fullmatch(r"((?:\w+\s*::\s*)*)\{(.*)\}", tree, re.DOTALL)
         if group is None:
@@ -200,7 +200,7 @@ class Imports:
         return base + path if known else None
 
     def file_of(self, path: list[str], depth: int = 0) -> Module | None:
-        """The file that an item stands in, through re-exports."""
+        """Return the file that defines an item, through re-exports."""
         module: Module = ()
         rest = list(path)
         while rest and (*module, rest[0]) in self.code:
@@ -223,7 +223,7 @@ class Imports:
         return {file for file in files if file is not None and file in self.code} - {module}
 
     def circles(self) -> list[list[str]]:
-        """The sets of files of which each uses each other, directly or through others."""
+        """Return the sets of files that use each other, directly or through others."""
 
         def reached(start: Module) -> set[Module]:
             seen: set[Module] = set()
@@ -251,7 +251,7 @@ def test_no_import_circles_between_files() -> None:
 
 
 def test_a_circle_is_found(tmp_path: Path) -> None:
-    """What the check above is able to see: each of these is a circle, and the last is none."""
+    """The check above detects cycles: each of these is one, except the last."""
     cases: list[tuple[dict[str, str], bool]] = [
         ({"a.rs": "use crate::b::B;", "b.rs": "use crate::a::A;"}, True),
         ({"a.rs": "use super::b::{B, C};", "b.rs": "fn f() { crate::a::f() }"}, True),
@@ -305,7 +305,8 @@ def test_folders_of_the_doors_import_downward_only(floor: str) -> None:
 
 
 def test_words_of_the_sidecar_belong_to_a_wing() -> None:
-    """The table in `shared/at.rs`: which wing alone names a word. What only one wing names stands there."""
+    """The table in `shared/at.rs` lists the wing that alone names each word. It contains the words that only one wing
+    names."""
     page = TOP / "core/src/page"
     text = (page / "shared/at.rs").read_text(encoding="utf-8")
     owner = {

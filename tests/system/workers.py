@@ -1,6 +1,6 @@
-"""The processes that the whole-system tests run: `workers.py JOB STORE ARGS...`.
+"""The processes of the whole-system tests: `workers.py JOB STORE ARGS...`.
 
-A worker says `ready` when it has the store open, then waits for a line where it says so.
+A worker prints `ready` when it has the store open; in some jobs it then waits for a line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def ready(wait: bool = True) -> None:
 
 
 def increment(path: str, times: str) -> None:
-    """The original's way: the lock of the root around read and write."""
+    """Increment as in the original: the lock of the root around read and write."""
     with persist.open(path) as store:
         root = store.root
         ready()
@@ -34,7 +34,7 @@ def increment(path: str, times: str) -> None:
 
 
 def increment_tx(path: str, times: str) -> None:
-    """No lock: each increment is a transaction."""
+    """Increment without a lock: each increment is a transaction."""
     with persist.open(path) as store:
         root = store.root
         ready()
@@ -44,7 +44,7 @@ def increment_tx(path: str, times: str) -> None:
 
 
 def acknowledge(path: str, key: str) -> None:
-    """Increments root[key] until killed, and says each number once it is there."""
+    """Increment root[key] until killed, and report each completed number."""
     with persist.open(path) as store:
         root = store.root
         ready(wait=False)
@@ -56,7 +56,7 @@ def acknowledge(path: str, key: str) -> None:
 
 
 def hold(path: str, *route: str) -> None:
-    """Takes the exclusive lock of the container at `route`, says `locked`, holds it until told."""
+    """Take the exclusive lock of the container at `route`, print `locked`, and hold it until a line comes."""
     with persist.open(path) as store:
         obj = store.root
         for key in route:
@@ -71,7 +71,7 @@ def hold(path: str, *route: str) -> None:
 
 
 def hold_key(path: str, key: str) -> None:
-    """Takes the exclusive lock of one entry of the root, says `locked`, holds it until told."""
+    """Take the exclusive lock of one entry of the root, print `locked`, and hold it until a line comes."""
     with persist.open(path) as store:
         ready(wait=False)
         with store.root.lock(key=key):
@@ -82,7 +82,7 @@ def hold_key(path: str, key: str) -> None:
 
 
 def crosswise(path: str, first: str, second: str) -> None:
-    """Locks one object, then on a line the other; says how that went."""
+    """Lock one object, then, after a line, the other; report the result."""
     with persist.open(path) as store:
         a, b = store.root[first], store.root[second]
         ready(wait=False)

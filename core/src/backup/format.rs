@@ -34,18 +34,18 @@ use crate::page::format::page_table::{MAX_HEIGHT, covers};
 use crate::page::shared::layout::MAX_PAGES;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-/// What an incremental backup begins with.
+/// The first bytes of an incremental backup.
 pub(super) const MAGIC: &[u8; 8] = b"persist+";
 const VERSION: u32 = 1;
 /// Bytes of a header.
 pub(super) const HEADER: usize = 136;
 /// Bytes of a record without its page.
 pub(super) const HEAD: usize = 16;
-/// What stands in the place of a page's number at the end.
+/// The value at the end, in place of a page number.
 pub(super) const END: u64 = u64::MAX;
 const GONE: u64 = 1 << 63;
 
-/// The header's numbers.
+/// The fields of the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Header {
     pub(super) base: Origin,
@@ -92,7 +92,7 @@ impl Header {
         b
     }
 
-    /// `Err` says what is wrong.
+    /// Decode a header. `Err` contains the reason why it is invalid.
     pub(super) fn decode(b: &[u8; HEADER]) -> Result<Header, String> {
         if &b[..8] != MAGIC {
             return Err("it is not an incremental backup".to_owned());
@@ -128,7 +128,7 @@ impl Header {
         }
     }
 
-    /// What the heads of the records go through.
+    /// Return the hash state for the heads of the records.
     pub(super) fn digest(encoded: &[u8; HEADER]) -> Xxh3Default {
         let mut digest = Xxh3Default::new();
         digest.update(&encoded[HEADER - 8..]);
@@ -136,7 +136,7 @@ impl Header {
     }
 }
 
-/// What stands before a page, or in the place of one that is gone.
+/// The head of a record: before a page, or in place of one that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Head {
     Page { page: u64, sum: u64 },

@@ -1,4 +1,4 @@
-//! Backups: consistent copies of a store in use, whole or only what has changed, and stores made from them.
+//! Backups: consistent copies of a store in use, full or incremental, and stores restored from them.
 //!
 //! ```
 //! use persist_core::backup::{self, Input};
@@ -13,15 +13,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! 1. What is copied is a snapshot, taken for the purpose and dropped afterwards: writers go on. Its name begins
-//!    with `.backup-`; one that a killed backup left, which nobody has open, is dropped by the next.
-//! 2. Every page is compared with its checksum on the way. Damage ends the backup: it is no backup then.
-//! 3. A full backup (`write`) is a store file, laid out so that it can be written to a pipe. Its uuid is new; its
-//!    meta pages name the state that it holds, as that of the store it came from (`Origin`).
-//! 4. An incremental one (`format`) names the state it was made from and the one it leads to. It is applied to a
-//!    copy of just that state, or not at all.
-//! 5. Neither a backup nor a store that is restored has its name before it is whole and on the disk.
-//! 6. Memory is bounded: some megabytes, and in a restore a bit a page. Bad input is `Error::BadBackup`.
+//! 1. A backup copies a snapshot that is taken for it and dropped afterwards; writers continue. The
+//!    snapshot's name begins with `.backup-`. If a killed backup left one that is not open, the next backup
+//!    drops it.
+//! 2. Every page is verified by its checksum. Damage ends the backup, and the output is not a valid backup.
+//! 3. A full backup (`write`) is a store file, laid out so that it can be written to a pipe. Its uuid is new;
+//!    its meta pages name its state as that of the original store (`Origin`).
+//! 4. An incremental one (`format`) names the state it was made from and the one it leads to. It can only be
+//!    applied to a copy of exactly that state.
+//! 5. A backup or a restored store gets its name only when it is complete and on the disk.
+//! 6. Memory is bounded: some megabytes, and in a restore one bit a page. Bad input is `Error::BadBackup`.
 
 mod format;
 mod progress;
@@ -45,32 +46,32 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What names of snapshots that belong to backups begin with.
+/// The prefix of the names of snapshots that belong to backups.
 const TEMPORARY: &str = ".backup-";
 
-/// What to back up.
+/// Options of a backup.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// Only what has changed since this snapshot.
+    /// Back up only the changes since this snapshot.
     pub since: Option<String>,
-    /// Keep the snapshot that is backed up under this name, so that a later backup can be made since it. It is
-    /// there afterwards if the backup was finished, and only then.
+    /// Keep the snapshot that is backed up under this name, so that a later incremental backup can start from
+    /// it. It exists afterwards only if the backup was completed.
     pub keep: Option<String>,
-    /// Back up this snapshot, and not the state of now. Needs no right to write to the store.
+    /// Back up this snapshot instead of the current state. Needs no write permission on the store.
     pub at: Option<String>,
     /// Replace the file that has the backup's name.
     pub force: bool,
-    /// Set by somebody: give up, `Error::Interrupted`.
+    /// Stop the backup with `Error::Interrupted` when this is set.
     pub stop: Option<Arc<AtomicBool>>,
 }
 
-/// Backs up a store to a new file.
+/// Back up a store to a new file.
 ///
 /// # Errors
-/// `Error::Refused` if the file is there and `force` is not set; `Error::Corrupt` if the store is damaged;
-/// `Error::NoSnapshot`; `Error::SnapshotExists`; those of opening, of a checkpoint and of writing. There is no file
-/// then, or the old one.
+/// `Error::Refused` if the file exists and `force` is not set; `Error::Corrupt` if the store is damaged;
+/// `Error::NoSnapshot`; `Error::SnapshotExists`; those of opening, of a checkpoint and of writing. After an
+/// error there is no file, or the old one.
 pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
     if !options.force && is_there(target)? {
         return Err(exists(target));
@@ -102,10 +103,10 @@ pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn
     Ok(done)
 }
 
-/// Backs up a store to a stream.
+/// Back up a store to a stream.
 ///
 /// # Errors
-/// Those of `backup_to`. What was written until then is no backup, and `restore` says so.
+/// Those of `backup_to`. The partial output is not a backup, and `restore` rejects it.
 pub fn backup(store: &Path, out: &mut dyn Write, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
     let source = Frozen::new(store, options)?;
     let done = source.write(out, options, watch)?;
@@ -114,7 +115,7 @@ pub fn backup(store: &Path, out: &mut dyn Write, options: &Options, watch: &mut 
     Ok(done)
 }
 
-/// Whether there is a file of that name.
+/// Return whether a file of that name exists.
 fn is_there(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
@@ -148,9 +149,10 @@ impl Write for ToFile<'_> {
     }
 }
 
-/// A snapshot to be backed up, and what it is compared with; both are kept while this lives.
+/// A snapshot to be backed up, and the one it is compared with. Neither can be dropped while this value
+/// lives.
 struct Frozen {
-    /// The opening through which the snapshot was taken, and its name.
+    /// The store handle that took the snapshot, and its name.
     taken: Option<(Store, String)>,
     now: Store,
     base: Option<Store>,
@@ -170,7 +172,7 @@ impl Frozen {
                 "a snapshot that is backed up has a name already: it cannot be kept under another",
             ));
         }
-        // What is no store is not to become one by being opened.
+        // Opening must not turn a file that is not a store into one.
         Source::look(path)?;
         let open = |snapshot: Option<&String>, read_only| {
             let options = OpenOptions {
@@ -194,7 +196,7 @@ impl Frozen {
                     let (name, now) = take(&store, options.keep.as_deref())?;
                     (Some((store, name)), now)
                 }
-                // One that may only be read, and that nobody has open for writing.
+                // The store is read-only for this process, and no process has it open for writing.
                 Err(Error::Io { source, .. })
                     if options.keep.is_none()
                         && matches!(
@@ -219,7 +221,7 @@ impl Frozen {
         Ok(frozen)
     }
 
-    /// Whether this path is the store's.
+    /// Return whether this path is the store's.
     fn is(&self, path: &Path) -> bool {
         self.now.path().canonicalize().is_ok_and(|p| p == path)
     }
@@ -237,7 +239,7 @@ impl Frozen {
         }
     }
 
-    /// The backup is whole: from here on its snapshot stays, if that was wanted.
+    /// End a complete backup, and keep its snapshot if requested.
     fn end(mut self, options: &Options) -> Result<()> {
         if options.keep.is_none() {
             return Ok(());
@@ -256,7 +258,7 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         let _ = self.now.close();
         if let Some((store, name)) = &self.taken {
-            // Left, it is dropped by the next backup.
+            // If it stays, the next backup drops it.
             if let Err(e) = store.drop_snapshot(name) {
                 log::warn!("the snapshot {name:?} of a backup could not be dropped: {e}");
             }
@@ -265,12 +267,12 @@ impl Drop for Frozen {
     }
 }
 
-/// Takes a snapshot and opens it, having dropped those that dead backups left.
+/// Take a snapshot and open it, after dropping those of dead backups.
 fn take(store: &Store, keep: Option<&str>) -> Result<(String, Store)> {
     for left in store.snapshots()? {
         if left.name.starts_with(TEMPORARY) {
             match store.drop_snapshot(&left.name) {
-                // Another backup is at work, or was as quick as this one.
+                // Another backup is running, or has dropped it first.
                 Ok(()) | Err(Error::InUse { .. } | Error::NoSnapshot { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -285,7 +287,7 @@ fn take(store: &Store, keep: Option<&str>) -> Result<(String, Store)> {
         fail_point!("backup.taken");
         match store.open_snapshot(&name) {
             Ok(now) => return Ok((name, now)),
-            // Another backup took it for a leftover.
+            // Another backup took it for a leftover and dropped it.
             Err(Error::NoSnapshot { .. } | Error::InUse { .. }) if keep.is_none() => {}
             Err(e) => {
                 let _ = store.drop_snapshot(&name);

@@ -1,18 +1,18 @@
-//! What a backup reports, and how it is stopped.
+//! The result of a backup, and how to stop it.
 
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What was backed up.
+/// The result of a backup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Done {
-    /// The checkpoint that the backup holds.
+    /// The checkpoint in the backup.
     pub checkpoint: u64,
-    /// Pages of the store in it.
+    /// The number of the store's pages in it.
     pub pages: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 

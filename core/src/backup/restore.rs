@@ -1,11 +1,12 @@
-//! Making a store from backups: a full one, and incremental ones in their order.
+//! Create a store from backups: a full one, and incremental ones in order.
 //!
-//! 1. Everything happens in a file without a name. It gets the store's name when it is whole, verified (and checked)
-//!    and on the disk; with any error there is no store, or the old one.
-//! 2. The full backup is copied as it is, then every page that its table names is read again and compared.
-//! 3. Pages of incremental backups are put over those they replace, or at the end; what is where is noted in a second
-//!    file without a name (`Flat`), and the page table is written anew from that at the end.
-//! 4. Numbers in a backup are bounded by what follows them: nothing is allocated for what was not read.
+//! 1. All work is done in a file without a name. The file gets the store's name when it is complete, verified
+//!    (and checked) and on the disk; after any error there is no store, or the old one.
+//! 2. The full backup is copied as it is; then every page that its table names is read again and verified.
+//! 3. Pages of incremental backups overwrite those that they replace, or are appended. Their places are
+//!    recorded in a second file without a name (`Flat`), and at the end the page table is rebuilt from it.
+//! 4. Numbers in a backup are bounded by the data that follows: no memory is allocated for data that was not
+//!    read.
 
 mod flat;
 mod input;
@@ -38,15 +39,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// How to restore.
+/// Options of a restore.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Restoring {
-    /// Replace a store that is there. Nobody may have it open.
+    /// Replace an existing store. No process may have it open.
     pub force: bool,
     /// Run the checker over the store before it gets its name.
     pub check: bool,
-    /// Set by somebody: give up, `Error::Interrupted`.
+    /// Stop the restore with `Error::Interrupted` when this is set.
     pub stop: Option<Arc<AtomicBool>>,
 }
 
@@ -60,29 +61,29 @@ impl Default for Restoring {
     }
 }
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Restored {
     /// The checkpoint of the store that was backed up.
     pub checkpoint: u64,
-    /// Pages of the new store that hold something.
+    /// Pages in use in the new store.
     pub pages: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// A store in the making.
+/// A store under construction.
 struct Making<'a> {
     new: NewFile,
-    /// Where pages are, once the page table does not say it any more.
+    /// The places of pages, once the page table is out of date.
     flat: Option<Flat>,
-    /// What the store is to be.
+    /// The meta page of the new store.
     meta: Meta,
     state: Origin,
     /// Pages of the file.
     end: u64,
-    /// Logical pages there are.
+    /// Number of logical pages.
     count: u64,
     stop: Option<&'a Arc<AtomicBool>>,
     watch: &'a mut dyn Watch,
@@ -92,12 +93,12 @@ fn cannot_write(e: io::Error) -> Error {
     write_error("the restored store", e)
 }
 
-/// Makes a store from a full backup (or the file of a store that nobody has open: its last checkpoint) and
+/// Create a store from a full backup (or the file of a store that is not open: its last checkpoint) and
 /// incremental ones in the order in which they were made.
 ///
 /// # Errors
-/// `Error::BadBackup` says which one cannot be used and why; `Error::Refused` if the store is there already, or
-/// with `force` in use; `Error::NoSpace`, `Error::Io`.
+/// `Error::BadBackup` says which backup cannot be used and why; `Error::Refused` if the store exists, or with
+/// `force` if it is in use; `Error::NoSpace`, `Error::Io`.
 pub fn restore(
     backups: Vec<Input<'_>>,
     store: &Path,
@@ -113,7 +114,7 @@ pub fn restore(
     let Some(first) = backups.next() else {
         return Err(Error::invalid("no backup to restore from"));
     };
-    // With a lock on what is replaced: nobody opens it meanwhile.
+    // Lock the store that is replaced, so that no process opens it during the restore.
     let _old = if is_there { Some(keep(store)?) } else { None };
     let mut making = Making {
         new: NewFile::new(store)?,
@@ -147,7 +148,7 @@ pub fn restore(
     Ok(restored)
 }
 
-/// Why a full backup that begins so is one of another version.
+/// Return the refusal, if a full backup that begins with these bytes has another version.
 fn refused_version(head: &[u8; 2 * PAGE_SIZE]) -> Option<String> {
     let pages = head.as_chunks::<PAGE_SIZE>().0.iter();
     pages.filter_map(|p| Meta::decode(p).err()?.refuses()).next()
@@ -184,13 +185,14 @@ impl Making<'_> {
         }
         (self.meta, self.state, self.end) = (meta, meta.state(), meta.file_pages.min(MAX_PAGES));
         self.copy(from)?;
-        // Only a fresh backup has but pages of its first epoch. What else is a store gets a new table.
+        // Only a fresh backup contains nothing but pages of its first epoch. Any other store file gets a new
+        // table.
         let is_fresh = meta.checkpoint == CHECKPOINT && meta.origin != Origin::default();
         self.verify(if is_fresh { 1 } else { meta.checkpoint }, more || !is_fresh)
             .map_err(|e| from.damaged(e))
     }
 
-    /// Copies the rest of a full backup.
+    /// Copy the rest of a full backup.
     fn copy(&mut self, from: &mut Reader<'_>) -> Result<()> {
         let mut trickle = Trickle::default();
         let mut piece = vec![0; PIECE];
@@ -217,7 +219,7 @@ impl Making<'_> {
         }
     }
 
-    /// Reads every page that the table names; `list`: and notes where it is.
+    /// Read and verify every page that the table names. With `list`, record the place of each.
     fn verify(&mut self, youngest: u64, list: bool) -> Result<()> {
         if list {
             self.flat = Some(Flat::new(&self.target())?);
@@ -261,7 +263,7 @@ impl Making<'_> {
         self.new.target().to_owned()
     }
 
-    /// Applies an incremental backup.
+    /// Apply an incremental backup.
     fn incremental(&mut self, from: &mut Reader<'_>) -> Result<()> {
         let mut encoded = [0; HEADER];
         let n = from.up_to(&mut encoded)?;
@@ -335,7 +337,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// Whether an incremental backup starts where this is; why not.
+    /// Check whether an incremental backup starts at the current state. Return the reason if it does not.
     fn fits(&self, header: &Header) -> std::result::Result<(), String> {
         let (have, wants) = (self.state, header.base);
         if wants.uuid != have.uuid {
@@ -388,7 +390,7 @@ impl Making<'_> {
             .map_err(cannot_write)
     }
 
-    /// False: there was no such page.
+    /// Remove a page. Return false if it did not exist.
     fn remove(&mut self, page: u64) -> Result<bool> {
         if self.flat()?.get(page)?.phys == 0 {
             return Ok(false);
@@ -398,7 +400,7 @@ impl Making<'_> {
         Ok(true)
     }
 
-    /// Writes the page table, if it is another than the full backup's, and the meta pages.
+    /// Write the page table, if it differs from the full backup's, and the meta pages.
     fn complete(&mut self) -> Result<Restored> {
         let mut tree = self.meta.tree();
         if let Some(mut flat) = self.flat.take() {

@@ -1,5 +1,5 @@
-//! Hostile and damaged backups: bytes changed at random, and streams whose checksums fit though nothing else does.
-//! What is restored from them is right, or nothing is.
+//! Hostile and damaged backups: bytes changed at random, and streams with valid checksums and invalid
+//! content. A restore gives the right store, or none.
 
 use super::format::{HEADER, Head, Header};
 use super::{Input, Options, Restoring, backup, restore};
@@ -27,7 +27,7 @@ fn set(store: &Store, key: &str, value: &In<'_>) {
         .unwrap();
 }
 
-/// A full backup where `n` is 0, and one that leads to where it is 1.
+/// Return a full backup in which `n` is 0, and an incremental one that leads to `n` = 1.
 fn streams() -> &'static Streams {
     static STREAMS: OnceLock<Streams> = OnceLock::new();
     STREAMS.get_or_init(|| {
@@ -67,7 +67,7 @@ fn n_in(store: &Store) -> Option<Value> {
         .unwrap()
 }
 
-/// Restores from streams; whether it worked, and `n` then.
+/// Restore from streams. Return `n` if that succeeded.
 fn outcome(streams: &[&[u8]], check: bool) -> Result<Option<Value>, Error> {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("b");
@@ -132,7 +132,7 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
-/// Makes the checksums of the meta pages fit whatever they hold.
+/// Recompute the checksums of the meta pages.
 fn seal(bytes: &mut [u8]) {
     for page in bytes.chunks_exact_mut(PAGE_SIZE).take(2) {
         let sum = xxh3_64(&page[..PAGE_SIZE - 8]);
@@ -173,7 +173,8 @@ proptest! {
         if sealed {
             seal(&mut bytes);
         }
-        // A meta page that was changed and sealed may say anything, but what it leads to is checked.
+        // A meta page that was changed and sealed may contain anything, but the pages that it refers to are
+        // verified.
         if let Ok(n) = outcome(&[&bytes], true) {
             prop_assert_eq!(n, Some(Value::Int(0)));
         }
@@ -231,7 +232,8 @@ proptest! {
             }
         }
         bytes.extend_from_slice(&Head::End { digest: digest.digest() }.encode());
-        // Pages of one byte each are no store: the checker says so, unless it was not to look, or nothing leads there.
+        // Pages of one repeated byte are not a store: the checker reports it, unless it was disabled, or
+        // nothing refers to the page.
         let _ = outcome(&[&streams().full, &bytes], false);
         let in_use = records.iter().any(|r| matches!(r, Record::Page { page: 0..4, .. }));
         if let Ok(n) = outcome(&[&streams().full, &bytes], true) {
@@ -240,7 +242,7 @@ proptest! {
     }
 }
 
-/// Meta pages that promise more than comes, and ones of which nothing is to be believed.
+/// Meta pages that announce more than follows, and ones with invalid content.
 #[test]
 fn promises_cost_nothing() {
     let Streams { full, since } = streams();
@@ -271,7 +273,7 @@ fn promises_cost_nothing() {
         );
         let _ = outcome(&[&bytes, since], false);
     }
-    // Born after its checkpoint: a page that would be written in place.
+    // The page is younger than its checkpoint, so it would be written in place.
     let mut bytes = full.clone();
     let leaf = (meta.root as usize) * PAGE_SIZE;
     bytes[leaf + 4..leaf + 8].copy_from_slice(&9u32.to_le_bytes());
@@ -321,8 +323,8 @@ fn a_state_has_one_name_whatever_file_it_is_in() {
     assert_eq!(Meta { origin, ..meta }.state(), origin);
 }
 
-/// Checkpoints have 31-bit numbers. At their end the store says so, nothing that was said to be durable is
-/// lost, and a backup of it begins anew.
+/// Checkpoints have 31-bit numbers. At the last number the store returns an error, no durable change is lost,
+/// and a backup restarts the numbers.
 #[test]
 fn a_store_whose_checkpoints_have_run_out_of_numbers() {
     let dir = tempfile::tempdir().unwrap();
@@ -330,7 +332,7 @@ fn a_store_whose_checkpoints_have_run_out_of_numbers() {
     let store = Store::open(&path, &OpenOptions::default()).unwrap();
     set(&store, "n", &In::Int(-1));
     store.close().unwrap();
-    // As many checkpoints later.
+    // Set the number as if that many checkpoints had been made.
     let mut bytes = std::fs::read(&path).unwrap();
     let pages: &mut [u8; 2 * PAGE_SIZE] = (&mut bytes[..2 * PAGE_SIZE]).try_into().unwrap();
     let [a, b] = pages.as_chunks_mut::<PAGE_SIZE>().0 else {
@@ -361,7 +363,7 @@ fn a_store_whose_checkpoints_have_run_out_of_numbers() {
             .unwrap();
         assert!(matches!(refused, Error::Refused { .. }), "{refused}");
         assert!(refused.to_string().contains("backup"), "{refused}");
-        // What a power cut leaves.
+        // Copy the file as a power cut would leave it.
         std::fs::copy(&path, &again).unwrap();
         assert_eq!(n_of(&again), synced);
         std::fs::remove_file(&again).unwrap();

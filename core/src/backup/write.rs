@@ -1,9 +1,10 @@
-//! Writing backups.
+//! Write backups.
 //!
-//! A full backup is a store file with two meta pages of the same content (checkpoints 2 and 1, so that either may be
-//! damaged), then for each leaf of the page table the pages it names and the leaf itself, inner pages of the table as
-//! soon as they are full, the root last. Where a page comes to stand follows from the pages before it, so that one
-//! walk over the table gives the root, and a second one writes everything in order. No page of it is free.
+//! A full backup is a store file. It begins with two meta pages of the same content (checkpoints 2 and 1, so
+//! that either may be damaged). Then follow, for each leaf of the page table, the pages it names and the leaf
+//! itself; inner pages of the table follow as soon as they are full, and the root is last. The place of a
+//! page follows from the pages before it. So one walk over the table computes the root, and a second one
+//! writes everything in order. The file has no free pages.
 
 use super::format::{HEAD, Head, Header};
 use super::progress::{Done, stopped};
@@ -23,10 +24,10 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// The checkpoint that a fresh full backup holds, in meta page 0. The one before it is the same.
+/// The checkpoint in a fresh full backup, in meta page 0. The previous checkpoint has the same content.
 pub(super) const CHECKPOINT: u64 = 2;
 
-/// Where a backup goes.
+/// The destination of a backup.
 pub(super) struct Flow<'a> {
     pub(super) out: &'a mut dyn Write,
     pub(super) bytes: u64,
@@ -49,7 +50,7 @@ impl Flow<'_> {
     }
 }
 
-/// Neighbouring pages: those of one leaf of the page table.
+/// Adjacent pages: those of one leaf of the page table.
 pub(super) struct Batch {
     pub(super) entries: Vec<(u64, Entry)>,
     bytes: Vec<u8>,
@@ -63,7 +64,7 @@ impl Batch {
         }
     }
 
-    /// The next entries of a walk. False: there are none.
+    /// Read the next entries of a walk. Return false at the end.
     pub(super) fn next(&mut self, walk: &mut Peekable<EntryWalk<'_>>) -> Result<bool> {
         self.entries.clear();
         while let Some(found) = walk.next() {
@@ -77,7 +78,7 @@ impl Batch {
         Ok(false)
     }
 
-    /// Room for the pages of these entries.
+    /// Return the entries, and a buffer for their pages.
     pub(super) fn room(&mut self) -> (&[(u64, Entry)], &mut [u8]) {
         (&self.entries, &mut self.bytes[..self.entries.len() * PAGE_SIZE])
     }
@@ -94,7 +95,7 @@ fn frozen_state(pager: &Pager) -> Result<FrozenState> {
     })
 }
 
-/// Entries that a table may have: no more than its file has pages, all within the table.
+/// A limit for the entries of a table: no more than its file has pages, all within the table.
 struct Limit {
     logical: u64,
     left: u64,
@@ -124,12 +125,12 @@ impl Limit {
     }
 }
 
-/// Both meta pages of a file that holds one state.
+/// Return both meta pages of a file that holds one state.
 pub(super) fn metas(meta: &Meta) -> [[u8; PAGE_SIZE]; 2] {
     [CHECKPOINT, CHECKPOINT - 1].map(|checkpoint| Meta { checkpoint, ..*meta }.encode())
 }
 
-/// A meta page for a file of its own.
+/// Return a meta page for a file of its own.
 pub(super) fn new_meta(origin: Origin, tree: Tree, file_pages: u64) -> Meta {
     Meta {
         uuid: [process::random_u64(), process::random_u64()],
@@ -142,7 +143,7 @@ pub(super) fn new_meta(origin: Origin, tree: Tree, file_pages: u64) -> Meta {
     }
 }
 
-/// Writes a full backup.
+/// Write a full backup.
 pub(super) fn full(pager: &Pager, flow: &mut Flow<'_>) -> Result<Done> {
     let state = frozen_state(pager)?;
     let builder = || Builder::new(state.tree.height, 1, 2);
@@ -178,7 +179,7 @@ pub(super) fn full(pager: &Pager, flow: &mut Flow<'_>) -> Result<Done> {
         let (entries, bytes) = batch.room();
         pager.read_entries(entries, bytes)?;
         for (page, entry, _) in batch.pages() {
-            // What lies before comes out with the first of them.
+            // The pages before it are output with the first of them.
             second.append(page, entry.sum, &mut |node| flow.put(node))?;
         }
         fail_point!("backup.pages");
@@ -199,7 +200,7 @@ pub(super) fn full(pager: &Pager, flow: &mut Flow<'_>) -> Result<Done> {
     })
 }
 
-/// Writes an incremental backup: what differs between two snapshots.
+/// Write an incremental backup: the differences between two snapshots.
 pub(super) fn incremental(pager: &Pager, base: &Pager, flow: &mut Flow<'_>) -> Result<Done> {
     let (state, from) = (frozen_state(pager)?, frozen_state(base)?);
     if from.origin.checkpoint > state.origin.checkpoint {

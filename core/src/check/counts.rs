@@ -1,4 +1,4 @@
-//! What can be said only when everything was seen: reference counts, back references, homes, ids, and
+//! The checks that need everything to be read first: reference counts, back references, homes, ids, and
 //! segments that nothing refers to.
 
 use super::graph::stamp;
@@ -10,7 +10,7 @@ use crate::ids::Addr;
 use crate::object::graph as objects;
 use crate::object::header::{DOOMED, DRAINED, ORPHAN, SUSPECT};
 
-/// Segments without an owner that are named one by one.
+/// The most segments without an owner that are reported singly.
 const NAMED: usize = 20;
 
 impl State<'_, '_> {
@@ -25,7 +25,7 @@ impl State<'_, '_> {
             let note = self.containers.get(h).copied().unwrap_or_default();
             match self.references(h, &note) {
                 Ok(None) => {}
-                // A reference in what could not be read is missing here: no news.
+                // A reference in an unreadable part is missing here; that was already reported.
                 Ok(Some(_)) if self.torn => wrong += 1,
                 Ok(Some(what)) => self.find("references", what, h),
                 Err(e) if !self.torn => self.met("references", &e, h),
@@ -47,7 +47,7 @@ impl State<'_, '_> {
         self.unclaimed();
     }
 
-    /// The containers that were met, in order of their addresses.
+    /// Return the containers that were found, in address order.
     fn met_on(&self, pages: &[u64]) -> Vec<Addr> {
         let places = pages.iter().flat_map(|&page| PerContainer::<Note>::places(page));
         places
@@ -55,7 +55,7 @@ impl State<'_, '_> {
             .collect()
     }
 
-    /// What is wrong with the references of a container.
+    /// Return the error in a container's references, if there is one.
     fn references(&self, h: Addr, note: &Note) -> Result<Option<String>> {
         let p = self.p;
         let who = objects::identity(p, h)?;
@@ -101,8 +101,8 @@ impl State<'_, '_> {
         Ok(None)
     }
 
-    /// Homes lead to the root or to a container without one. `good` are those known to; `trail` is empty
-    /// before and after.
+    /// Check that homes lead to the root or to a container without one. `good` contains the containers known
+    /// to do so; `trail` is empty before and after.
     fn home(&mut self, h: Addr, good: &mut Marks, trail: &mut Marks) {
         let home = |h: Addr| objects::identity(self.p, h).ok().and_then(|who| who.home);
         let mut at = Some(h);
@@ -125,7 +125,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// Every container has an id of its own, and one that was given out.
+    /// Check that every container has a unique id, and one that was assigned.
     fn ids(&mut self, mut ids: Vec<u64>, pages: &[u64]) {
         ids.sort_unstable();
         let next = self.p.next_id();
@@ -156,7 +156,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// Segments that are allocated and belong to nothing.
+    /// Report the segments that are allocated and have no owner.
     fn unclaimed(&mut self) {
         let (p, mut count) = (self.p, 0u64);
         let mut named = Vec::new();

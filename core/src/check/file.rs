@@ -1,5 +1,5 @@
-//! The file: its meta pages, the page tables of both checkpoints and of the snapshots, and the checksum of
-//! every page they reach.
+//! Check the file: its meta pages, the page tables of both checkpoints and of the snapshots, and the checksum
+//! of every page they reach.
 
 use super::report::{Report, Watch};
 use super::state::State;
@@ -7,16 +7,16 @@ use crate::error::{Error, Result};
 use crate::page::format::image::{DAMAGED, Image, Source};
 use crate::store::Snapshot;
 
-/// Pages between two words to the watch.
+/// Pages between two calls of the watch.
 const STEP: u64 = 256;
 
-/// Checks a file and, in its newest checkpoint, everything.
+/// Check a file and everything in its newest checkpoint.
 pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch) -> Result<()> {
     let newest = source.newest()?;
     report.checkpoint = newest;
     report.file_pages = source.pages();
     for i in 0..2usize {
-        // The first checkpoint of a store has none before it.
+        // The first checkpoint of a store has no predecessor.
         if let Some(why) = source.meta_fault(i)
             && newest != 1
         {
@@ -36,7 +36,7 @@ pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch)
     match source.snapshots() {
         Ok(all) => {
             for snapshot in all {
-                // One that is being dropped is not looked at.
+                // A snapshot that is being dropped is not checked.
                 if let Some((kept, _claim)) = source.snapshot(&snapshot)? {
                     pages(&kept, Some(&image), report, watch);
                 }
@@ -49,7 +49,7 @@ pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch)
     Ok(())
 }
 
-/// Checks a snapshot, which is kept, and everything in it.
+/// Check a snapshot, which cannot be dropped during the check, and everything in it.
 pub(super) fn check_snapshot(
     source: &Source,
     snapshot: &Snapshot,
@@ -69,7 +69,7 @@ pub(super) fn check_snapshot(
     Ok(())
 }
 
-/// The page table and all pages of a checkpoint; but not those that another shares with it.
+/// Check the page table and the pages of a checkpoint, except those that it shares with another.
 fn pages(image: &Image<'_>, seen: Option<&Image<'_>>, report: &mut Report, watch: &mut dyn Watch) {
     let number = image.checkpoint();
     let (faults, count) = image.faults();

@@ -1,4 +1,5 @@
-//! Containers: their headers, bodies and values, beginning at the root and at whatever waits to be freed.
+//! Check the containers: their headers, bodies and values, beginning at the root and at the containers that
+//! wait to be freed.
 
 use super::sparse::PerContainer;
 use super::state::{Note, State};
@@ -13,14 +14,15 @@ use crate::page::superblock as sb;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
-/// A hash of a parent's address, under a key of this process: sums of these stand for sets of parents.
+/// Return a hash of a parent's address, under a random key of this process. Sums of these hashes represent
+/// sets of parents.
 pub(super) fn stamp(parent: Addr) -> u64 {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     KEY.get_or_init(RandomState::new).hash_one(parent.0)
 }
 
 impl State<'_, '_> {
-    /// Finds all containers and checks what each is made of.
+    /// Find all containers and check the content of each.
     pub(super) fn graph(&mut self) {
         self.class_table();
         self.dying_blobs();
@@ -75,7 +77,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// A container's header, back references, body and values.
+    /// Check a container's header, back references, body and values.
     fn container(&mut self, h: Addr) {
         self.report.containers += 1;
         let who = match objects::identity(self.p, h) {
@@ -103,7 +105,7 @@ impl State<'_, '_> {
             }
             _ => h,
         };
-        // The keys of an object that shares them are its class's.
+        // Keys that an object shares belong to its class.
         let own_keys = who.kind == Kind::Dict || who.flags & UNSHARED != 0;
         let (n, whole) = self.content(h, who.kind, own_keys, parent);
         self.torn |= !whole || !sound;
@@ -141,7 +143,8 @@ impl State<'_, '_> {
         }
     }
 
-    /// Walks the content, `parent` being who holds it: the number of entries, and whether all could be read.
+    /// Walk the content, which belongs to `parent`. Return the number of entries, and whether all could be
+    /// read.
     fn content(&mut self, h: Addr, kind: Kind, own_keys: bool, parent: Addr) -> (u64, bool) {
         let (p, mut n, mut whole) = (self.p, 0, true);
         let mut walked = std::mem::take(&mut self.walked);
@@ -193,7 +196,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// `parent` refers to `child`, by what lies in `h` at `step`.
+    /// Count the reference from `parent` to `child`, in `h` at `step`.
     fn refer(&mut self, child: Addr, parent: Addr, h: Addr, step: impl Step) {
         let known = self.containers.get(child).is_some_and(|note| note.found);
         if !known || !PerContainer::<Note>::fits(child) {
@@ -214,7 +217,7 @@ impl State<'_, '_> {
         note.parents = note.parents.wrapping_add(stamp(parent));
     }
 
-    /// A scalar's word, its segments and its content.
+    /// Check a scalar's word, its segments and its content.
     fn scalar(&mut self, word: Word, h: Addr, step: impl Step) {
         let p = self.p;
         let checked = scalar::segments(p, word, &mut |at, used| self.claim(at, used))
@@ -226,7 +229,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// The dict from names to class records, and the records.
+    /// Check the dict from names to class records, and the records.
     fn class_table(&mut self) {
         let p = self.p;
         let table = match p.u64_at(sb::CLASSES) {
@@ -269,7 +272,7 @@ impl State<'_, '_> {
                 self.classes.add(record);
             }
             Err(e) => {
-                // Its objects are told of by this: they need not be told one by one.
+                // Its objects are covered by this finding, and need none of their own.
                 self.classes.add(record);
                 self.torn = true;
                 self.report.met("classes", &e, None);
@@ -277,7 +280,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// Large values on their way to be freed.
+    /// Check the large values that are being freed.
     fn dying_blobs(&mut self) {
         let p = self.p;
         let mut next = p.u64_at(sb::BLOBS).map(Addr);
@@ -298,7 +301,7 @@ impl State<'_, '_> {
     }
 }
 
-/// How a place in a container is named, if it comes to that.
+/// A place in a container, which is named only if a finding needs it.
 pub(super) trait Step {
     fn text(&self) -> String;
 }

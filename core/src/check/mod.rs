@@ -1,12 +1,12 @@
 //! The checker: verifies every invariant of a store, from the bytes of the file up to the reference counts,
-//! and says what is wrong and where. Salvage (`salvage`) gets out of a damaged store what can be got.
+//! and reports what is wrong and where. Salvage (`salvage`) copies the readable parts of a damaged store.
 //!
-//! 1. It works on a checkpoint's image (`page::format::image`) and so on something that nobody changes; a store in
-//!    use is checkpointed first. It writes nothing but that checkpoint.
-//! 2. It goes on after a finding. What the finding makes unreadable is left out, and what follows from that
-//!    (segments not reached, references not counted) is told as one finding, not as thousands.
-//! 3. Nothing recurses by what a file says, every walk takes at most as many steps as the store has parts,
-//!    and memory grows with the file by a fraction of it: bitmaps and counters, no sets of addresses.
+//! 1. It works on a checkpoint's image (`page::format::image`), which does not change; a store in use is
+//!    checkpointed first. It writes nothing but that checkpoint.
+//! 2. It continues after a finding. It skips what the finding makes unreadable, and reports the consequences
+//!    (segments not reached, references not counted) as one finding, not as thousands.
+//! 3. Nothing recurses on data from the file, every walk takes at most as many steps as the store has parts,
+//!    and memory is a small fraction of the file: bitmaps and counters, no sets of addresses.
 //!
 //! | PART | WHAT |
 //! | --- | --- |
@@ -14,8 +14,8 @@
 //! | `state` | superblock, free pages, heap |
 //! | `graph` | containers, their bodies and values, classes |
 //! | `counts` | reference counts, homes, ids, segments that nothing refers to |
-//! | `salvage` | what can be got out of a damaged store, into a new one |
-//! | `path` | where a container is, seen from the root |
+//! | `salvage` | copying the readable parts of a damaged store into a new one |
+//! | `path` | the path of a container from the root |
 
 mod counts;
 mod file;
@@ -31,15 +31,15 @@ use crate::store::{Options, Store};
 pub use report::{Finding, Report, Watch};
 use std::path::Path;
 
-/// How the snapshots that a check takes for itself are called: this and the process's number.
+/// The name of a snapshot that a check takes for itself: this prefix and the process id.
 const TEMPORARY: &str = ".check-";
 
-/// Checks the store at a path, in use or not. One that cannot be opened is checked all the same.
+/// Check the store at a path, in use or not. A store that cannot be opened is checked too.
 ///
 /// # Errors
 /// `Error::NotAStore`, `Error::Refused`, `Error::Io`: nothing could be checked.
 pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
-    // What is no store is not to become one by being looked at.
+    // The check must not turn a file that is not a store into one.
     Source::look(path)?;
     let options = Options {
         create: false,
@@ -66,7 +66,7 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
             file::check(&source, &mut report, watch)?;
             Ok(report)
         }
-        // It may only be read, or lies on a filesystem that may.
+        // The file is read-only, or lies on a read-only filesystem.
         Err(Error::Io { source, .. })
             if matches!(
                 source.raw_os_error(),
@@ -79,8 +79,8 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     }
 }
 
-/// The state before what dead processes left (`page::checkpoint::before_recovery`): dropped if the store is sound,
-/// named if it is not.
+/// Handle the checkpoint from before a recovery from dead processes (`page::checkpoint::before_recovery`):
+/// drop it if the store is sound, and report its name otherwise.
 fn settle_kept(store: &Store, report: &mut Report) {
     let pager = store.pager();
     if !report.is_sound() {
@@ -92,10 +92,10 @@ fn settle_kept(store: &Store, report: &mut Report) {
     }
 }
 
-/// How often a check begins again because writers replaced the checkpoint that it was reading.
+/// How many times a check starts over because writers replaced the checkpoint that it was reading.
 const TRIES: usize = 5;
 
-/// Checks the newest checkpoint of a store that this process cannot lock.
+/// Check the newest checkpoint of a store that this process cannot lock.
 fn check_unlocked(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     for _ in 0..TRIES {
         let source = Source::unlocked(path)?;
@@ -113,19 +113,19 @@ fn check_unlocked(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
     })
 }
 
-/// Checks a file that is kept from everybody: its newest checkpoint.
+/// Check the newest checkpoint of a file that is locked against all other processes.
 ///
 /// # Errors
-/// `Error::NotAStore` if it has none.
+/// `Error::NotAStore` if it has no checkpoint.
 pub fn check_file(source: &Source, watch: &mut dyn Watch) -> Result<Report> {
     let mut report = Report::default();
     file::check(source, &mut report, watch)?;
     Ok(report)
 }
 
-/// Checks an open store: as it is now, for which a checkpoint is made if anything changed since the last. While
-/// others use it, what is checked is a snapshot, taken for this and dropped at the end, so that they are not kept
-/// from making checkpoints. Of an opening of a snapshot, that.
+/// Check the current state of an open store, making a checkpoint if anything changed since the last one.
+/// While other processes use the store, the check takes a snapshot and drops it at the end, so that they can
+/// make checkpoints. For an open snapshot, check that snapshot.
 ///
 /// # Errors
 /// Those of a checkpoint; `Error::Invalid` inside a transaction.
@@ -149,7 +149,7 @@ pub fn check_store(store: &Store, watch: &mut dyn Watch) -> Result<Report> {
                 store.drop_snapshot(&name)?;
                 return done;
             }
-            // No room for one more: then without, and checkpoints wait.
+            // There is no room for another snapshot: check without one, and checkpoints wait.
             Err(Error::NoSpace { .. } | Error::TooMany { .. } | Error::SnapshotExists { .. }) => {}
             Err(e) => return Err(e),
         }
@@ -162,7 +162,7 @@ pub fn check_store(store: &Store, watch: &mut dyn Watch) -> Result<Report> {
     Ok(report)
 }
 
-/// Snapshots of checks whose processes are gone.
+/// Drop the snapshots of checks whose processes have ended.
 fn drop_left_overs(store: &Store) {
     for snapshot in store.snapshots().unwrap_or_default() {
         let pid = snapshot
@@ -170,7 +170,7 @@ fn drop_left_overs(store: &Store) {
             .strip_prefix(TEMPORARY)
             .and_then(|pid| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            // Whoever has it open keeps it; the next check looks again.
+            // A process that has it open keeps it; the next check tries again.
             let _ = store.drop_snapshot(&snapshot.name);
         }
     }

@@ -1,39 +1,39 @@
-//! What a check reports, and how it tells how far it has got.
+//! The report of a check, and the interface for its progress.
 
 use crate::error::Error;
 
-/// Findings that are kept; more are counted.
+/// The most findings that are listed; more are only counted.
 const KEPT: usize = 1000;
 
-/// Something that is wrong.
+/// A defect that the check found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Finding {
     /// The part of the store: `file`, `pages`, `heap`, `objects`, `references`, `classes`.
     pub part: &'static str,
-    /// What is wrong.
+    /// The defect.
     pub what: String,
-    /// The address where (an offset in the file, for the parts `file` and `pages`).
+    /// Its address (an offset in the file, for the parts `file` and `pages`).
     pub at: Option<u64>,
-    /// The way from the root to the container concerned, where one is and it is known.
+    /// The path from the root to the container concerned, if there is one and it is known.
     pub path: Option<String>,
 }
 
-/// What a check saw.
+/// The result of a check.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// What is wrong: the first so many.
+    /// The defects, up to a limit.
     pub findings: Vec<Finding>,
-    /// How many findings there were.
+    /// The total number of findings.
     pub total: u64,
     /// The checkpoint that was checked.
     pub checkpoint: u64,
     /// Pages of the file.
     pub file_pages: u64,
-    /// Pages that hold something.
+    /// Pages in use.
     pub pages: u64,
-    /// Pages that are free to be used again.
+    /// Pages that are free for reuse.
     pub free_pages: u64,
     /// Segments of the heap.
     pub segments: u64,
@@ -41,14 +41,14 @@ pub struct Report {
     pub containers: u64,
     /// References to them from containers.
     pub references: u64,
-    /// Classes that are known.
+    /// Known classes.
     pub classes: u64,
-    /// Of a damaged store: the snapshot that keeps the state before what dead processes left.
+    /// For a damaged store: the snapshot that keeps the state from before a recovery from dead processes.
     pub kept: Option<String>,
 }
 
 impl Report {
-    /// Nothing is wrong.
+    /// Return true if the check found no defect.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.total == 0
@@ -72,7 +72,7 @@ impl Report {
         }
     }
 
-    /// A finding from an error that was met.
+    /// Report an error as a finding.
     pub(super) fn met(&mut self, part: &'static str, e: &Error, path: Option<String>) {
         match e {
             Error::Corrupt { what, at } | Error::Damaged { what, at, .. } => {
@@ -83,15 +83,15 @@ impl Report {
     }
 }
 
-/// Told how far a check or a salvage has got.
+/// A receiver for the progress of a check or a salvage.
 pub trait Watch {
-    /// A part begins, of so many steps.
+    /// Begin a part with this number of steps.
     fn begin(&mut self, part: &'static str, steps: u64);
-    /// So many more steps were made.
+    /// Report that this number of steps was made.
     fn advance(&mut self, steps: u64);
 }
 
-/// For those who do not want to know.
+/// A receiver that ignores the progress.
 impl Watch for () {
     fn begin(&mut self, _: &'static str, _: u64) {}
     fn advance(&mut self, _: u64) {}

@@ -1,11 +1,11 @@
-//! Notes about addresses, in memory that grows with the pages that are noted, wherever they lie: a hostile
+//! Notes about addresses, in memory that grows with the number of noted pages, wherever they lie: a hostile
 //! file may spread its pages over the whole address space.
 
 use crate::ids::Addr;
 use crate::object::header;
 use std::collections::HashMap;
 
-/// 16-byte units of a page, as bits: segments begin at one.
+/// Words of a bitmap with one bit for each 16-byte unit of a page, at which segments can begin.
 const WORDS: usize = 4;
 /// Container headers that a page can hold.
 const PLACES: usize = crate::ids::PAGE_SIZE / header::SIZE - 1;
@@ -17,7 +17,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Adds a segment; true if it was not there.
+    /// Add a segment. Return true if it is new.
     pub(super) fn add(&mut self, at: Addr) -> bool {
         let unit = at.offset() / 16;
         let word = &mut self.pages.entry(at.page().0).or_default()[unit / 64];
@@ -27,7 +27,7 @@ impl Marks {
         new
     }
 
-    /// Takes a segment out.
+    /// Remove a segment.
     pub(super) fn remove(&mut self, at: Addr) {
         let unit = at.offset() / 16;
         if let Some(words) = self.pages.get_mut(&at.page().0) {
@@ -35,7 +35,7 @@ impl Marks {
         }
     }
 
-    /// Whether a segment is there.
+    /// Return whether the set contains a segment.
     pub(super) fn has(&self, at: Addr) -> bool {
         let unit = at.offset() / 16;
         let words = self.pages.get(&at.page().0);
@@ -43,7 +43,7 @@ impl Marks {
     }
 }
 
-/// Something about each container.
+/// A note about each container.
 pub(super) struct PerContainer<T> {
     pages: HashMap<u64, Box<[T; PLACES]>>,
 }
@@ -55,12 +55,12 @@ impl<T: Copy + Default> PerContainer<T> {
         }
     }
 
-    /// Whether a container's header can begin at an address at all.
+    /// Return whether a container's header can begin at an address.
     pub(super) fn fits(at: Addr) -> bool {
         at.offset() >= header::SIZE && at.offset().is_multiple_of(header::SIZE)
     }
 
-    /// What is noted about a container. The address fits.
+    /// Return the note about a container. The address must fit.
     pub(super) fn at(&mut self, at: Addr) -> &mut T {
         let places = self
             .pages
@@ -69,31 +69,31 @@ impl<T: Copy + Default> PerContainer<T> {
         &mut places[(at.offset() / header::SIZE).saturating_sub(1)]
     }
 
-    /// What is noted about a container, if anything on its page is.
+    /// Return the note about a container, if its page has any note.
     pub(super) fn get(&self, at: Addr) -> Option<&T> {
         self.pages
             .get(&at.page().0)
             .map(|places| &places[(at.offset() / header::SIZE).saturating_sub(1)])
     }
 
-    /// The pages about which something is noted, in order.
+    /// Return the pages with notes, in order.
     pub(super) fn pages(&self) -> Vec<u64> {
         let mut pages: Vec<u64> = self.pages.keys().copied().collect();
         pages.sort_unstable();
         pages
     }
 
-    /// The addresses at which containers of a page can begin.
+    /// Return the addresses at which containers of a page can begin.
     pub(super) fn places(page: u64) -> impl Iterator<Item = Addr> {
         let base = crate::ids::PageNo(page).addr();
         (1..=PLACES).map(move |i| base + (i * header::SIZE) as u64)
     }
 }
 
-/// Containers that wait in memory; more are found again by their notes.
+/// The most containers that wait in memory; the others are found again by their notes.
 const WAITING: usize = 1 << 16;
 
-/// Containers to be looked at, in bounded memory.
+/// Containers to be examined, in bounded memory.
 #[derive(Default)]
 pub(super) struct Queue {
     list: Vec<Addr>,
@@ -109,12 +109,13 @@ impl Queue {
         }
     }
 
-    /// One of them, the last first. The same may come twice.
+    /// Return one of them, the last first. The same may be returned twice.
     pub(super) fn pop(&mut self) -> Option<Addr> {
         self.list.pop()
     }
 
-    /// With none left in memory: finds the others, which are those whose notes say so. False if there are none.
+    /// If none is left in memory, find the others, which are marked in their notes. Return false if there are
+    /// none.
     pub(super) fn refill<T: Copy + Default>(
         &mut self,
         notes: &PerContainer<T>,

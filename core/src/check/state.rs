@@ -1,5 +1,5 @@
-//! The state that a checkpoint holds: superblock, free pages, the heap's pages and lists. What the other parts
-//! of the check share stands here: `State`.
+//! Check the state of a checkpoint: superblock, free pages, the heap's pages and lists. Also `State`, which
+//! the other parts of the check share.
 
 use super::report::{Report, Watch};
 use super::sparse::{Marks, PerContainer, Queue};
@@ -12,25 +12,25 @@ use crate::page::access::Pages;
 use crate::page::format::image::Image;
 use crate::page::superblock as sb;
 
-/// Steps between two words to the watch.
+/// Steps between two calls of the watch.
 const STEP: u64 = 1024;
 
-/// What is noted about a container.
+/// The note about a container.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Note {
-    /// It was met.
+    /// It was found.
     pub(super) found: bool,
     /// Its content was walked.
     pub(super) done: bool,
-    /// Words that refer to it.
+    /// The number of words that refer to it.
     pub(super) refs: u32,
-    /// The sum over these of a hash of where they are.
+    /// The sum of a hash of the parents that refer to it.
     pub(super) parents: u64,
 }
 
-/// How many of an image's pages are in use: those below `NEXT_PAGE`. What lies behind them was allocated by changes
-/// that were undone; nothing reaches it, and it is written over when it is allocated again. All of them if the
-/// superblock cannot say.
+/// Return how many of an image's pages are in use: those below `NEXT_PAGE`. Pages behind them were allocated
+/// by changes that were undone; nothing reaches them, and they are overwritten when they are allocated again.
+/// Return all pages if the superblock is damaged.
 pub(super) fn pages_in_use(p: &Image<'_>) -> u64 {
     let next = match p.u64_at(sb::NEXT_PAGE) {
         Ok(next) if next != 0 && next <= p.logical() => next,
@@ -48,17 +48,17 @@ pub(super) fn pages_in_use(p: &Image<'_>) -> u64 {
     from
 }
 
-/// A check under way.
+/// A check in progress.
 pub(super) struct State<'a, 's> {
     pub(super) p: &'a Image<'s>,
     pub(super) report: &'a mut Report,
     watch: &'a mut dyn Watch,
     steps: u64,
-    /// Pages that are in use, the first so many.
+    /// The number of pages in use; these come first.
     pub(super) in_use: u64,
     /// Pages of the heap.
     pub(super) heap: Marks,
-    /// Segments that belong to something.
+    /// Segments that have an owner.
     pub(super) claimed: Marks,
     /// Segments whose content was walked.
     pub(super) walked: Marks,
@@ -69,7 +69,7 @@ pub(super) struct State<'a, 's> {
     pub(super) containers: PerContainer<Note>,
     /// Containers to be walked.
     pub(super) waiting: Queue,
-    /// Something could not be read, so that segments and references are missing for this reason.
+    /// True if something could not be read, so that segments and references are missing for this reason.
     pub(super) torn: bool,
     pub(super) root: Addr,
 }
@@ -94,7 +94,7 @@ impl<'a, 's> State<'a, 's> {
         }
     }
 
-    /// Checks all of it.
+    /// Check all of the state.
     pub(super) fn check(mut self) {
         if self.p.logical() == 0 {
             self.report.find(
@@ -138,20 +138,20 @@ impl<'a, 's> State<'a, 's> {
         self.steps = 0;
     }
 
-    /// A finding about a container.
+    /// Report a finding about a container.
     pub(super) fn find(&mut self, part: &'static str, what: impl Into<String>, h: Addr) {
         let path = path::of(self.p, h);
         self.report.find(part, what, Some(h.0), path);
     }
 
-    /// A finding from an error that was met at a container.
+    /// Report an error that occurred at a container as a finding.
     pub(super) fn met(&mut self, part: &'static str, e: &Error, h: Addr) {
         let path = path::of(self.p, h);
         self.report.met(part, e, path);
     }
 
-    /// A segment of which so many bytes are used belongs to something: an error if it is none, or belongs to
-    /// something else already.
+    /// Mark a segment, of which `used` bytes are used, as owned. Return an error if it is not a segment, or
+    /// has an owner already.
     pub(super) fn claim(&mut self, at: Addr, used: usize) -> Result<()> {
         if self.behind(at) {
             return Err(Error::corrupt("an address behind the pages in use", at));
@@ -169,12 +169,12 @@ impl<'a, 's> State<'a, 's> {
         Ok(())
     }
 
-    /// Whether an address lies behind the pages in use.
+    /// Return whether an address lies behind the pages in use.
     fn behind(&self, at: Addr) -> bool {
         self.p.nth(self.in_use).is_some_and(|first| at.page() >= first)
     }
 
-    /// Checks the superblock; the root's address.
+    /// Check the superblock. Return the root's address.
     fn superblock(&mut self) -> Result<Addr> {
         let p = self.p;
         if p.u64_at(sb::MAGIC)? != sb::MAGIC_VALUE {
@@ -192,7 +192,7 @@ impl<'a, 's> State<'a, 's> {
         Ok(root)
     }
 
-    /// Walks the list of free pages: the pages on it.
+    /// Walk the list of free pages. Return the pages on it.
     fn free_pages(&mut self) -> Marks {
         let mut free = Marks::default();
         let mut count = 0;
@@ -207,7 +207,7 @@ impl<'a, 's> State<'a, 's> {
         free
     }
 
-    /// Ends: every page is met once.
+    /// Walk the list. Terminates, because every page is accepted once.
     fn walk_free_pages(&mut self, free: &mut Marks, count: &mut u64) -> Result<()> {
         let p = self.p;
         let next_page = p.u64_at(sb::NEXT_PAGE)?.min(p.logical());
@@ -241,7 +241,7 @@ impl<'a, 's> State<'a, 's> {
         Ok(())
     }
 
-    /// Every page is the heap's, or free; heap pages are what they should be.
+    /// Check that every page is free or belongs to the heap, and that heap pages are valid.
     fn heap_pages(&mut self, free: &Marks) {
         let p = self.p;
         let (mut absent, mut lost) = (0u64, Vec::new());
@@ -252,7 +252,7 @@ impl<'a, 's> State<'a, 's> {
                 continue;
             };
             if free.has(page.addr()) {
-                // It may look like one of the heap: what was taken and undone again keeps its bytes.
+                // It may look like a heap page: an allocation that was undone leaves its bytes.
                 absent += 1;
                 continue;
             }
@@ -270,7 +270,8 @@ impl<'a, 's> State<'a, 's> {
             }
         }
         self.end();
-        // `absent` free pages have a place in the file; the others on the list need none.
+        // `absent` free pages are among the pages in use too: count them once. The other free pages need no
+        // place in the file.
         let next = p.u64_at(sb::NEXT_PAGE).unwrap_or(0);
         let known = self.in_use + self.report.free_pages.saturating_sub(absent);
         if known < next && !self.torn {
@@ -283,7 +284,7 @@ impl<'a, 's> State<'a, 's> {
         }
     }
 
-    /// The lists of pages with room are what the pages say.
+    /// Check that the lists of pages with room agree with the pages.
     fn heap_lists(&mut self) {
         let p = self.p;
         let mut listed = Marks::default();

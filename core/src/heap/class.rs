@@ -1,7 +1,7 @@
-//! The size classes: which sizes segments come in and how their slots lie in a page.
+//! The size classes: the sizes of segments, and the layout of their slots in a page.
 //!
-//! Invariants: sizes are multiples of 16 and grow; slots begin at `HEADER` and fit the page; the
-//! bitmap of any class fits the header's `MAP_WORDS` words.
+//! Invariants: sizes are multiples of 16 and ascend; slots begin at `HEADER` and fit the page; the bitmap of
+//! any class fits the header's `MAP_WORDS` words.
 
 /// The largest segment, in bytes: one page less its header.
 pub const MAX_SEGMENT: usize = 4032;
@@ -10,7 +10,7 @@ pub const MAX_SEGMENT: usize = 4032;
 pub(super) const HEADER: usize = 64;
 /// Words of the allocation bitmap in the header.
 pub(super) const MAP_WORDS: usize = 4;
-/// The sizes, chosen to leave little of the 4032 bytes over.
+/// The sizes, chosen to waste little of the 4032 bytes.
 const SIZES: [u16; CLASSES] = [
     16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288, 336, 400, 448, 496, 576, 672, 800, 1008,
     1344, 2016, 4032,
@@ -21,15 +21,15 @@ pub(super) const CLASSES: usize = 25;
 /// One size class.
 #[derive(Debug)]
 pub(super) struct Class {
-    /// Its index: which list head is its own.
+    /// Its index, which is also that of its list head.
     pub(super) index: u8,
     /// Bytes of a slot.
     pub(super) size: u16,
     /// Slots in a page.
     pub(super) slots: u16,
-    /// Free slots from which on a page that was full is listed again.
+    /// The number of free slots at which a page that was full is listed again.
     pub(super) relist: u16,
-    /// Bitmap words that are in use.
+    /// Number of bitmap words in use.
     pub(super) words: u8,
     /// `ceil(65536 / (size / 16))`: divides a slot offset without a division.
     recip: u32,
@@ -60,7 +60,7 @@ impl Class {
         }
     }
 
-    /// The slot that begins at this offset within the page, if one does.
+    /// Return the slot that begins at this offset within the page, if there is one.
     #[inline]
     pub(super) fn slot_at(&self, offset: usize) -> Option<usize> {
         let from = offset.wrapping_sub(HEADER);
@@ -71,7 +71,7 @@ impl Class {
         (slot * self.size as usize == from && slot < self.slots as usize).then_some(slot)
     }
 
-    /// The offset within the page at which a slot begins.
+    /// Return the offset within the page at which a slot begins.
     #[inline]
     pub(super) fn offset_of(&self, slot: usize) -> u64 {
         (HEADER + slot * self.size as usize) as u64
@@ -103,7 +103,7 @@ static BY_UNITS: [u8; MAX_SEGMENT / 16 + 1] = {
     map
 };
 
-/// The smallest class that holds `size` bytes; None for 0 and for more than `MAX_SEGMENT`.
+/// Return the smallest class that holds `size` bytes; None for 0 and for more than `MAX_SEGMENT`.
 #[inline]
 pub(super) fn for_size(size: usize) -> Option<&'static Class> {
     if size == 0 {

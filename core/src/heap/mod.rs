@@ -1,21 +1,20 @@
-//! The heap manager: malloc and free of segments of 1 to `MAX_SEGMENT` bytes on top of pages.
-//! No segment crosses a page. All its state lives in pages (undo-logged), none in the process.
+//! The heap manager: allocates and frees segments of 1 to `MAX_SEGMENT` bytes on top of pages. No segment
+//! crosses a page. All its state lives in pages (undo-logged), none in the process.
 //!
-//! A page in use holds slots of one size class and a bitmap that says which are taken (`slab` has
-//! the format, `class` the sizes). Allocation changes one bitmap word in the common case.
+//! A page in use holds slots of one size class and a bitmap of the taken ones (`slab` has the format, `class`
+//! the sizes). Allocation changes one bitmap word in the common case.
 //!
 //! Invariants:
-//! 1. A page is on its class's list, exactly once, or says that it is not. A listed page has a
-//!    free slot; one that becomes full is taken off, and put back when an eighth of its slots (at
-//!    least one) is free. So while values are replaced in full pages, an operation touches the
-//!    pages of its segments and seldom a third; at most an eighth of the memory waits unused.
-//! 2. A bit is set from the allocation of its slot to the commit of the operation that frees it.
-//!    So a slot is never handed out twice in one transaction, and a fresh slot may be filled
-//!    without undo.
-//! 3. At most one entirely empty page of a class stays after a commit that empties pages; the
-//!    others are given back.
+//! 1. A page is on its class's list exactly once, or its header says that it is not listed. A listed page has
+//!    a free slot; one that becomes full is unlinked, and listed again when an eighth of its slots (at least
+//!    one) is free. So while values are replaced in full pages, an operation touches the pages of its
+//!    segments and seldom a third; at most an eighth of the memory is unused.
+//! 2. A bit is set from the allocation of its slot to the commit of the operation that frees it. So a slot is
+//!    never allocated twice in one transaction, and a fresh slot may be filled without undo.
+//! 3. At most one entirely empty page of a class remains after a commit that empties pages; the others are
+//!    returned to the page manager.
 //!
-//! Nothing walks a list except the checker's `list`, which is bounded.
+//! No operation walks a list except the checker's `list`, which is bounded.
 
 mod class;
 mod slab;
@@ -36,8 +35,8 @@ use crate::page::access::{Pages, PagesMut};
 use class::{Class, MAP_WORDS};
 use slab::Slab;
 
-/// Allocates a segment of at least `size` bytes (1..=MAX_SEGMENT), 16-aligned. Its content is
-/// undefined: fill it with `PagesMut::init`, which is allowed on it for the rest of the operation.
+/// Allocate a segment of at least `size` bytes (1..=MAX_SEGMENT), 16-aligned. Its content is undefined: fill
+/// it with `PagesMut::init`, which is allowed on it for the rest of the operation.
 pub fn alloc<W: PagesMut>(w: &mut W, size: usize) -> Result<Addr> {
     let Some(class) = class::for_size(size) else {
         return Err(Error::invalid(format!(
@@ -75,17 +74,17 @@ fn alloc_in_new_page<W: PagesMut>(w: &mut W, class: &'static Class) -> Result<Ad
     Ok(page.addr() + class.offset_of(0))
 }
 
-/// Frees a segment at commit (`PagesMut::defer_free`). Checks now that it is one.
+/// Free a segment at commit (`PagesMut::defer_free`), after checking now that it is allocated.
 pub fn free<W: PagesMut>(w: &mut W, addr: Addr) -> Result<()> {
     size_of(w, addr)?;
     w.defer_free(addr)
 }
 
-/// Applies the deferred frees. The store calls it just before the commit point. A segment freed
-/// twice is `Error::Corrupt`; the caller then rolls back.
+/// Apply the deferred frees. The store calls it just before the commit point. A segment freed twice is
+/// `Error::Corrupt`; the caller then rolls back.
 pub fn apply_frees<W: PagesMut>(w: &mut W) -> Result<()> {
     let mut addrs = w.take_deferred();
-    // Page by page: one logged word for all that is freed of it.
+    // Free page by page: one logged word for all frees in a word of the bitmap.
     addrs.sort_unstable();
     let mut rest = addrs.as_slice();
     while let Some(first) = rest.first() {
@@ -98,7 +97,7 @@ pub fn apply_frees<W: PagesMut>(w: &mut W) -> Result<()> {
     Ok(())
 }
 
-/// Frees the segments `addrs`, all of one page.
+/// Free the segments `addrs`, all in one page.
 fn free_in_page<W: PagesMut>(w: &mut W, page: PageNo, addrs: &[Addr]) -> Result<()> {
     let mut slab = Slab::read(w, page)?;
     let old = slab;
@@ -127,8 +126,8 @@ fn free_in_page<W: PagesMut>(w: &mut W, page: PageNo, addrs: &[Addr]) -> Result<
     Ok(())
 }
 
-/// Whether an empty page is to stay: the only one of its class with room, so that a program that
-/// allocates and frees one segment in turn does not take and return a page each time.
+/// Return whether to keep an empty page: it is the only page of its class with room. So a program that
+/// allocates and frees one segment in turn does not allocate and free a page each time.
 fn is_spare<P: Pages>(p: &P, slab: &Slab) -> Result<bool> {
     if slab.class.slots == 1 {
         return Ok(false);
@@ -141,8 +140,8 @@ fn is_spare<P: Pages>(p: &P, slab: &Slab) -> Result<bool> {
     })
 }
 
-/// The usable size of an allocated segment (its size class), after checking that `addr` is the
-/// start of one.
+/// Return the usable size of an allocated segment (its size class), after checking that `addr` is the start
+/// of one.
 #[inline]
 pub fn size_of<P: Pages>(p: &P, addr: Addr) -> Result<usize> {
     let slab = Slab::read(p, addr.page())?;

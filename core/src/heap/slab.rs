@@ -19,9 +19,9 @@ use crate::page::superblock as sb;
 
 /// The first four bytes of every slab page.
 const MAGIC: u32 = u32::from_le_bytes(*b"hEaP");
-/// What is said of a page that is not the heap's.
+/// The error for a page that does not belong to the heap.
 pub const NOT_A_PAGE: &str = "not a heap page";
-/// In the place of the next page: this one is not on its class's list.
+/// The next-page field of a page that is not on its class's list.
 const UNLISTED: u64 = u64::MAX;
 const NEXT: u64 = 8;
 const PREV: u64 = 16;
@@ -42,7 +42,7 @@ pub(super) struct Slab {
     pub(super) map: [u64; MAP_WORDS],
 }
 
-/// The first word of a page of this class.
+/// Return the first word of a page of this class.
 #[inline]
 fn tag(class: &Class) -> u64 {
     u64::from(class.index) << 32 | u64::from(MAGIC)
@@ -56,7 +56,7 @@ fn word(header: &[u8; HEADER], offset: usize) -> u64 {
 }
 
 impl Slab {
-    /// Reads the header of a page, which must be a slab page.
+    /// Read the header of a page, which must be a slab page.
     #[inline]
     pub(super) fn read<P: Pages>(p: &P, page: PageNo) -> Result<Slab> {
         if page.0 == 0 || page.0 >= PAGE_LIMIT {
@@ -84,7 +84,7 @@ impl Slab {
         }
     }
 
-    /// Reads the header of a page met in the list of `class`.
+    /// Read the header of a page found in the list of `class`.
     #[inline]
     pub(super) fn read_listed<P: Pages>(p: &P, page: u64, class: &Class) -> Result<Slab> {
         let slab = Slab::read(p, PageNo(page))?;
@@ -94,8 +94,8 @@ impl Slab {
         Ok(slab)
     }
 
-    /// Makes a page just allocated a slab page with only slot 0 taken: the only one on its list,
-    /// which is empty, unless that makes it full.
+    /// Make a newly allocated page a slab page in which only slot 0 is taken. It becomes the only page on its
+    /// class's list, which must be empty, unless slot 0 makes it full.
     pub(super) fn create<W: PagesMut>(w: &mut W, page: PageNo, class: &Class) -> Result<()> {
         let next = if class.slots > 1 { 0 } else { UNLISTED };
         let header = w.init(page.addr(), HEADER)?;
@@ -114,13 +114,13 @@ impl Slab {
         self.page.addr()
     }
 
-    /// Whether the page is on its class's list.
+    /// Return whether the page is on its class's list.
     #[inline]
     pub(super) fn is_listed(&self) -> bool {
         self.next != UNLISTED
     }
 
-    /// Number of free slots.
+    /// Return the number of free slots.
     pub(super) fn free_slots(&self) -> u32 {
         (0..MAP_WORDS)
             .map(|i| (!self.map[i] & self.class.full[i]).count_ones())
@@ -140,7 +140,7 @@ impl Slab {
         self.map[slot / 64] >> (slot % 64) & 1 != 0
     }
 
-    /// The slot that begins at this address of the page.
+    /// Return the slot that begins at this address of the page.
     #[inline]
     pub(super) fn slot_at(&self, addr: Addr) -> Result<usize> {
         self.class
@@ -148,14 +148,14 @@ impl Slab {
             .ok_or_else(|| Error::corrupt("not the start of a segment", addr))
     }
 
-    /// Stores one word of the bitmap.
+    /// Store one word of the bitmap.
     #[inline]
     pub(super) fn set_map<W: PagesMut>(&mut self, w: &mut W, index: usize, value: u64) -> Result<()> {
         self.map[index] = value;
         w.set_u64(self.addr() + MAP + index as u64 * 8, value)
     }
 
-    /// Puts a page that is on no list first in its class's list.
+    /// Insert a page that is on no list at the head of its class's list.
     pub(super) fn push<W: PagesMut>(&self, w: &mut W) -> Result<()> {
         let first = head(w, self.class)?;
         if first != 0 {
@@ -169,7 +169,7 @@ impl Slab {
         set_head(w, self.class, self.page.0)
     }
 
-    /// Takes a page out of its class's list.
+    /// Remove a page from its class's list.
     pub(super) fn unlink<W: PagesMut>(&self, w: &mut W) -> Result<()> {
         if self.prev == 0 {
             if head(w, self.class)? != self.page.0 {
@@ -199,9 +199,9 @@ impl Slab {
         }
     }
 
-    /// Gives the page, which is on no list, back to the page manager.
+    /// Return the page, which is on no list, to the page manager.
     pub(super) fn release<W: PagesMut>(self, w: &mut W) -> Result<()> {
-        // An address that still points here must not find a heap page.
+        // Clear the header: an address that still points here must not find a heap page.
         w.set_u64(self.addr(), 0)?;
         w.free_page(self.page)
     }
@@ -211,13 +211,13 @@ fn head_addr(class: &Class) -> Addr {
     sb::HEAP + u64::from(class.index) * 8
 }
 
-/// The first page with room of a class (page number, 0: none).
+/// Return the first page with room of a class (page number, 0: none).
 #[inline]
 pub(super) fn head<P: Pages>(p: &P, class: &Class) -> Result<u64> {
     p.u64_at(head_addr(class))
 }
 
-/// Makes a page the first of its class's list.
+/// Make a page the head of its class's list.
 fn set_head<W: PagesMut>(w: &mut W, class: &Class, page: u64) -> Result<()> {
     w.set_u64(head_addr(class), page)
 }

@@ -1,5 +1,5 @@
-//! `MemPages` that knows the heap: it sees in the bitmap stores which segments are allocated, so
-//! `init` can be checked for everything built on the heap.
+//! A `MemPages` that tracks the heap: it sees in the bitmap stores which segments are allocated, so it can
+//! check `init` for everything built on the heap.
 
 use super::class::{HEADER, MAP_WORDS};
 use super::slab::Slab;
@@ -8,7 +8,7 @@ use crate::ids::{Addr, ObjectId, PageNo};
 use crate::page::access::{Pages, PagesMut, Savepoint};
 use crate::page::mem::MemPages;
 
-/// See the module.
+/// Pages in memory that track the heap; see the module.
 #[derive(Debug)]
 pub(crate) struct HeapMem {
     pub(crate) mem: MemPages,
@@ -29,7 +29,7 @@ impl HeapMem {
         }
     }
 
-    /// Applies the frees and commits.
+    /// Apply the frees and commit.
     pub(crate) fn commit(&mut self) -> Result<()> {
         super::apply_frees(self)?;
         self.mem.commit();

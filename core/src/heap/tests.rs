@@ -10,7 +10,7 @@ fn fill(w: &mut HeapMem, addr: Addr, len: usize, seed: u8) {
     w.init(addr, len).unwrap().fill(seed);
 }
 
-/// Every invariant of the heap that can be read off its pages; the number of its pages.
+/// Check every invariant of the heap that its pages show. Return the number of its pages.
 fn verify(p: &HeapMem, live: &BTreeMap<Addr, (usize, u8)>) -> usize {
     let limit = p.u64_at(sb::NEXT_PAGE).unwrap();
     let mut free_list = Vec::new();
@@ -111,7 +111,7 @@ proptest! {
         }
         w.commit().unwrap();
         let pages = w.u64_at(sb::NEXT_PAGE).unwrap();
-        // Everything freed can be used again: the same segments fit in no more pages.
+        // All freed memory is reusable: the same segments fit in no more pages.
         for &addr in live.keys() {
             free(&mut w, addr).unwrap();
         }
@@ -140,7 +140,7 @@ proptest! {
         w.mem.check_init = false;
         let end = w.u64_at(sb::NEXT_PAGE).unwrap();
         for &(at, value) in &damage {
-            // Mostly where the structure is: list heads, page headers.
+            // Mostly damage the structure: list heads, page headers.
             let at = match at % 3 {
                 0 => sb::HEAP.0 + at / 3 % 512,
                 1 => (1 + at / 3 / 64 % (end - 1)) * 4096 + at / 3 % 64,
@@ -179,7 +179,7 @@ fn the_common_case_logs_one_word() {
     assert_eq!(w.logged - before, 50);
 }
 
-/// Random replacement in a heap without much room: the pages of both segments, seldom more.
+/// Random replacement in a nearly full heap touches the pages of both segments, and seldom more.
 #[test]
 fn replacing_in_full_pages_seldom_moves_pages_between_lists() {
     let mut w = HeapMem::new();
@@ -244,7 +244,7 @@ fn one_empty_page_stays_and_the_others_go_back() {
     }
     w.commit().unwrap();
     assert_eq!(w.u64_at(sb::FREE_PAGES).unwrap(), 9);
-    // Taking and giving one segment in turn moves no page.
+    // Allocating and freeing one segment in turn moves no page.
     for _ in 0..5 {
         let addr = alloc(&mut w, 64).unwrap();
         w.commit().unwrap();

@@ -1,5 +1,5 @@
-//! Reading the heap's structure, for the checker: which pages are the heap's, what lies in them,
-//! and which pages each class's list holds.
+//! Read the heap's structure, for the checker: the heap's pages, their segments, and the pages on each
+//! class's list.
 
 use super::class::{MAP_WORDS, TABLE};
 use super::slab::{self, Slab};
@@ -10,7 +10,7 @@ use crate::page::access::Pages;
 /// One slot of a heap page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SegmentInfo {
-    /// Where it begins.
+    /// Address of its first byte.
     pub addr: Addr,
     /// Its size in bytes: the size class.
     pub size: usize,
@@ -18,13 +18,13 @@ pub struct SegmentInfo {
     pub allocated: bool,
 }
 
-/// Whether the page has a heap page's header.
+/// Return whether the page has a heap page's header.
 #[must_use]
 pub fn is_heap_page<P: Pages>(p: &P, page: PageNo) -> bool {
     Slab::read(p, page).is_ok()
 }
 
-/// All slots of a heap page, in order of their addresses.
+/// Return all slots of a heap page, in address order.
 pub fn page_segments<P: Pages>(p: &P, page: PageNo) -> Result<Vec<SegmentInfo>> {
     let slab = Slab::read(p, page)?;
     if (0..MAP_WORDS).any(|i| slab.map[i] & !slab.class.full[i] != 0) {
@@ -42,8 +42,8 @@ pub fn page_segments<P: Pages>(p: &P, page: PageNo) -> Result<Vec<SegmentInfo>> 
         .collect())
 }
 
-/// Whether a heap page is on its class's list (by its own account: compare with `list`), after
-/// checking that this fits the number of its free slots.
+/// Return whether a heap page is on its class's list according to its header (compare with `list`), after
+/// checking that this agrees with the number of its free slots.
 pub fn is_listed<P: Pages>(p: &P, page: PageNo) -> Result<bool> {
     let slab = Slab::read(p, page)?;
     let (free, listed) = (slab.free_slots(), slab.is_listed());
@@ -56,14 +56,14 @@ pub fn is_listed<P: Pages>(p: &P, page: PageNo) -> Result<bool> {
     Ok(listed)
 }
 
-/// The number of size classes, each with a list.
+/// Return the number of size classes, each with a list.
 #[must_use]
 pub fn class_count() -> usize {
     TABLE.len()
 }
 
-/// The pages on the list of a class, after checking its links and that every page has room. Ends
-/// with an error when there are more than `limit` (the number of pages of the store).
+/// Return the pages on the list of a class, after checking its links and that every page has room. Returns an
+/// error if there are more than `limit` (the number of pages of the store).
 pub fn list<P: Pages>(p: &P, class: usize, limit: usize) -> Result<Vec<PageNo>> {
     let class = TABLE
         .get(class)

@@ -1,11 +1,11 @@
-//! Waits that may be a part of a circle over several stores: what this store's table knows of them, and when a waiter
-//! asks. The list of such waits is the process's (`page::sync::deadlock`).
+//! Waits that may be part of a cycle over several stores: what this store's table knows of them, and when a
+//! waiter checks. The list of such waits belongs to the process (`page::sync::deadlock`).
 //!
-//! 1. A wait enters the list when it has slept for a slice, and leaves it when it ends.
-//! 2. It looks again when a wait began in another store of the process since its last look: a circle closes when its
-//!    last member begins to wait.
-//! 3. A circle through another process is not seen. A wait without a timeout that leads to another process, of an owner
-//!    that holds something in another store, ends after the store's own bound.
+//! 1. A wait enters the list after it has slept for a slice, and leaves it when it ends.
+//! 2. A waiter checks again when a wait began in another store of the process since its last check: a cycle
+//!    closes when its last member begins to wait.
+//! 3. A cycle through another process is not detected. A wait without a timeout that leads to another
+//!    process, of an owner that holds a lock in another store, ends after the store's own bound.
 
 use super::conflict::Want;
 use super::env::Env;
@@ -18,14 +18,14 @@ use crate::page::sync::deadlock::{self, Found, Look, Waiting};
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
-/// How often a wait past the store's bound asks again whether it may go on.
+/// How often a wait past the store's bound checks whether it may continue.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// The bits of a waiter that say what it wants.
+/// The bits of a waiter that define its request.
 const SHAPE: u64 = FLAG_EXCLUSIVE | FLAG_KEY | FLAG_CHANGE | FLAG_MOUNT;
 
 impl Table<'_> {
-    /// All owners that a queued request waits for: in its way, or in the way of those, and so on.
+    /// Return all owners that a queued request waits for, directly or through other waiters.
     pub fn awaited(&self, ticket: Ticket) -> Result<Vec<Owner>> {
         let op = Op::new(self);
         let first = self.waiter(ticket)?;
@@ -58,7 +58,8 @@ impl Table<'_> {
             while !ahead.is_none() && ahead != w {
                 let other: Want = op.want(ahead)?;
                 if want.clashes_with(&other) {
-                    // An earlier waiter that wants the same waits for a subset of what this one waits for.
+                    // An earlier waiter with the same request waits for a subset of the owners that this one
+                    // waits for.
                     if want.exclusive && other.key == want.key && op.get(ahead, 3)? & SHAPE == shape {
                         seen.add_waiter(ahead.0);
                     }
@@ -70,7 +71,7 @@ impl Table<'_> {
         Ok(owners)
     }
 
-    /// Whether an owner holds a lock.
+    /// Return whether an owner holds a lock.
     pub fn holds(&self, owner: &Owner) -> Result<bool> {
         let op = Op::new(self);
         let o = op.find_owner(owner)?;
@@ -79,7 +80,7 @@ impl Table<'_> {
 }
 
 impl Op<'_, '_> {
-    /// An owner's requests that wait.
+    /// Call `f` for each waiting request of an owner.
     fn requests(&self, o: OwnerRec, mut f: impl FnMut(Waiter) -> Result<()>) -> Result<()> {
         let mut q: Waiter = Link(self.hi(o, 3)?);
         while !q.is_none() {
@@ -92,7 +93,7 @@ impl Op<'_, '_> {
     }
 }
 
-/// What a wait has to do with other stores.
+/// The state of a wait with regard to other stores.
 #[derive(Debug)]
 pub(crate) struct Beyond {
     request: Request,
@@ -104,7 +105,7 @@ pub(crate) struct Beyond {
     waiting: Option<Waiting>,
 }
 
-/// A look that is due.
+/// A check that is due.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Due {
     time: u64,
@@ -125,7 +126,8 @@ impl Beyond {
         }
     }
 
-    /// After a sleep of a slice: whether those in the way are to be looked up now. Without the latch.
+    /// After a sleep of a slice, return whether the blocking owners must be looked up now. Called without the
+    /// latch.
     pub(crate) fn due(&mut self, env: &impl Env) -> Option<Due> {
         if self.waiting.is_none() {
             if !deadlock::several_stores() {
@@ -147,7 +149,7 @@ impl Beyond {
         waiting.time_for_look().map(|time| Due { time, late })
     }
 
-    /// What a look has found; an error ends the wait. Without the latch.
+    /// Process the result of a check; an error ends the wait. Called without the latch.
     pub(crate) fn looked(&self, env: &impl Env, due: Due, awaited: &[Owner]) -> Result<()> {
         let Some(waiting) = &self.waiting else {
             return Ok(());
@@ -185,7 +187,7 @@ impl Beyond {
         }
     }
 
-    /// A look while the latch is not to be had: its owner is in the way.
+    /// Run a check while the latch is not available: its owner is the blocker.
     pub(crate) fn meet_latch(&mut self, env: &impl Env) -> Result<()> {
         let Some(due) = self.due(env) else {
             return Ok(());

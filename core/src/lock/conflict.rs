@@ -1,9 +1,9 @@
-//! Looking things up in the table, and the rules of who excludes whom.
+//! Lookups in the table, and the rules of which locks exclude each other.
 //!
 //! Invariants:
-//! 1. A request for an entry is checked on the container (with the intention) and on the entry: the
-//!    holds of other owners on each. That finds SIX and every other pair of modes of one owner too.
-//! 2. Two requests of one container are compared as they are, without looking at any hold.
+//! 1. A request for an entry is checked on the container (with the intention) and on the entry, against the
+//!    holds of other owners on each. That covers SIX and every other pair of modes of one owner too.
+//! 2. Two requests of one container are compared directly, without looking at any hold.
 
 use super::layout::{
     BUCKETS, FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, IS, IX, KIND_CONTAINER, KIND_ENTRY,
@@ -15,7 +15,7 @@ use super::{Holder, Mode, Owner, OwnerKind, Request, Target};
 use crate::error::Result;
 use crate::ids::ObjectId;
 
-/// A request, as far as conflicts are concerned.
+/// A request, reduced to what conflicts depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Want {
     pub(super) owner: OwnerRec,
@@ -36,7 +36,7 @@ impl Want {
         }
     }
 
-    /// The mode needed on the container.
+    /// Return the mode needed on the container.
     #[inline]
     pub(super) fn on_container(&self) -> u8 {
         match (self.key.is_some(), self.exclusive) {
@@ -47,13 +47,13 @@ impl Want {
         }
     }
 
-    /// The mode needed on the entry.
+    /// Return the mode needed on the entry.
     #[inline]
     pub(super) fn on_entry(&self) -> u8 {
         if self.exclusive { X } else { S }
     }
 
-    /// Whether two requests of one container exclude each other.
+    /// Return whether two requests of one container exclude each other.
     pub(super) fn clashes_with(&self, other: &Want) -> bool {
         if self.owner == other.owner || (self.change && other.change) {
             return false;
@@ -66,7 +66,7 @@ impl Want {
     }
 }
 
-/// The mode bit of counts of shared and exclusive levels; 0 for none.
+/// Return the mode bit for counts of shared and exclusive levels; 0 for none.
 #[inline]
 pub(super) fn mode_of(levels: u64) -> u8 {
     if hi(levels) != 0 {
@@ -78,7 +78,7 @@ pub(super) fn mode_of(levels: u64) -> u8 {
     }
 }
 
-/// The name of a set of modes.
+/// Return the name of a set of modes.
 pub(super) fn name_of(modes: u8) -> Mode {
     if modes & X != 0 {
         Mode::X
@@ -91,7 +91,7 @@ pub(super) fn name_of(modes: u8) -> Mode {
     }
 }
 
-/// Words 1 and 2 of an owner's record.
+/// Return words 1 and 2 of an owner's record.
 pub(super) fn identity(owner: &Owner) -> (u64, u64) {
     let kind: u32 = match owner.kind {
         OwnerKind::Thread => 1,
@@ -105,7 +105,7 @@ pub(super) fn identity(owner: &Owner) -> (u64, u64) {
     )
 }
 
-/// The owner that `identity` made these words of; None if no owner has them.
+/// Return the owner that `identity` encodes as these words; None if the words encode no owner.
 pub(super) fn owner_of(identity: u64, id: u64) -> Option<Owner> {
     let kind = match lo(identity) >> 16 {
         1 => OwnerKind::Thread,
@@ -123,7 +123,7 @@ pub(super) fn owner_of(identity: u64, id: u64) -> Option<Owner> {
 }
 
 impl Op<'_, '_> {
-    /// The lockable of a container or an entry.
+    /// Return the lockable of a container or an entry.
     pub(super) fn find(&self, id: u64, key: Option<u64>) -> Result<Lockable> {
         let kind = if key.is_some() { KIND_ENTRY } else { KIND_CONTAINER };
         let mut l: Lockable = Link(lo(self.load(BUCKETS + bucket(id, key))?));
@@ -145,7 +145,7 @@ impl Op<'_, '_> {
         Ok(o)
     }
 
-    /// The hold of an owner on a lockable.
+    /// Return the hold of an owner on a lockable.
     pub(super) fn find_hold(&self, l: Lockable, o: OwnerRec) -> Result<Hold> {
         let mut h: Hold = Link(self.lo(l, 3)?);
         while !h.is_none() && self.lo(h, 2)? != o.0 {
@@ -159,7 +159,7 @@ impl Op<'_, '_> {
             .ok_or_else(|| corrupt("an impossible owner in the lock table, owner", o.0 as usize))
     }
 
-    /// The container of a lockable: itself, or its parent.
+    /// Return the container of a lockable: itself, or its parent.
     pub(super) fn container(&self, l: Lockable) -> Result<Lockable> {
         Ok(if self.hi(l, 3)? == KIND_ENTRY {
             Link(self.hi(l, 0)?)
@@ -180,7 +180,7 @@ impl Op<'_, '_> {
         })
     }
 
-    /// The modes in which a hold has its lockable: as a lock, and for changes.
+    /// Return the modes in which a hold has its lockable: as a lock, and for changes.
     pub(super) fn modes(&self, h: Hold) -> Result<(u8, u8)> {
         let (levels, entries, changes) = (self.get(h, 3)?, self.get(h, 4)?, self.get(h, 5)?);
         let bit = |count: u32, mode: u8| if count != 0 { mode } else { 0 };
@@ -188,7 +188,7 @@ impl Op<'_, '_> {
         Ok((lock, bit(lo(changes), X) | bit(hi(changes), IX)))
     }
 
-    /// Whether a hold keeps a request out that needs `mode` on the hold's lockable.
+    /// Return whether a hold blocks a request that needs `mode` on the hold's lockable.
     pub(super) fn hold_blocks(&self, h: Hold, mode: u8, want: &Want) -> Result<bool> {
         let word = self.get(h, 2)?;
         if lo(word) == want.owner.0 {
@@ -201,7 +201,7 @@ impl Op<'_, '_> {
             || (change & clash != 0 && !want.change && !both_mount))
     }
 
-    /// Calls `f` for each hold that keeps the request out, until it says true; gives that hold.
+    /// Call `f` for each hold that blocks the request, until it returns true. Return that hold.
     pub(super) fn blocking_hold(
         &self,
         c: Lockable,
@@ -227,7 +227,7 @@ impl Op<'_, '_> {
         Ok(Hold::NONE)
     }
 
-    /// What a waiter wants.
+    /// Return a waiter's request.
     pub(super) fn want(&self, w: Waiter) -> Result<Want> {
         let flags = self.get(w, 3)?;
         Ok(Want {
@@ -243,7 +243,7 @@ impl Op<'_, '_> {
         })
     }
 
-    /// A hold as the outside sees it; `as_change` picks which of its two parts.
+    /// Return the description of a hold; `as_change` selects which of its two parts.
     pub(super) fn describe_hold(&self, h: Hold, as_change: bool) -> Result<Holder> {
         let (lock, change) = self.modes(h)?;
         Ok(Holder {
@@ -255,7 +255,7 @@ impl Op<'_, '_> {
         })
     }
 
-    /// A hold that is in the way of `want`, as the outside sees it.
+    /// Return the description of a hold that blocks `want`.
     pub(super) fn describe_blocker(&self, h: Hold) -> Result<Holder> {
         let (lock, _) = self.modes(h)?;
         self.describe_hold(h, lock == 0)

@@ -1,18 +1,19 @@
-//! Releases that could not have the latch in time: noted in shared memory, done by the next operation on locks.
+//! Releases that could not acquire the latch in time. They are recorded in shared memory, and the next lock
+//! operation performs them.
 //!
 //! A release must not fail and must not wait for a transaction of another process. So after a bounded wait it
-//! leaves a note here, and the lock is released before any later request is judged. While the latch is held
-//! by a transaction no other owner could be granted the lock anyway.
+//! leaves a note here, and the lock is released before any later request is decided. While a transaction
+//! holds the latch, no other owner could be granted the lock anyway.
 //!
 //! | WORD | CONTENT |
 //! | --- | --- |
-//! | 0 | state (8 bits): `FREE`, `CLAIMED`, `READY`; what to release (8 bits); while `CLAIMED`: slot (16), generation (32) of the claimant |
+//! | 0 | state (8 bits); request (8 bits); while `CLAIMED`: slot (16), generation (32) of the claimant |
 //! | 1, 2 | the owner, as in an owner's record |
 //! | 3 | id of the container |
 //! | 4 | hash of the key, if the lock is an entry's |
 //!
 //! Invariants:
-//! 1. A note is filled by the thread that claimed it, and counts from the store of `READY` on. The word
+//! 1. The thread that claimed a note fills it. The note takes effect with the store of `READY`. The word
 //!    `DEFERRED` is set after that store and cleared before a scan, so no note is missed.
 //! 2. Without the latch only `FREE` -> `CLAIMED` -> `READY` happens; `READY` -> `FREE` needs the latch.
 //! 3. The release of one level and the freeing of its note are one mutation, so neither a kill nor a repeated
@@ -34,22 +35,22 @@ const FREE: u64 = 0;
 const CLAIMED: u64 = 1;
 const READY: u64 = 2;
 
-/// What a note asks for, as bits of word 0.
+/// The requested release, as bits of word 0.
 const LEVEL_OF_CONTAINER: u64 = 1 << 8;
 const LEVEL_OF_ENTRY: u64 = 2 << 8;
 const LOCKS: u64 = 3 << 8;
 const RESERVATIONS: u64 = 4 << 8;
-/// With the first two: the mode in which the level was taken; neither: the strongest.
+/// With the first two: the mode in which the level was acquired; neither bit: the strongest.
 const SHARED: u64 = 16 << 8;
 const EXCLUSIVE: u64 = 32 << 8;
 const WHAT: u64 = 0xf << 8;
 
-/// What an owner gives back.
+/// What an owner releases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Release {
     /// One level of a lock (of a mount's owner: the lock).
     Level(Target),
-    /// One level that was taken in this mode, whichever came last.
+    /// One level that was acquired in this mode, even if another level was acquired later.
     LevelOf(Target, LockMode),
     /// All its locks.
     Locks,
@@ -62,14 +63,14 @@ fn at(note: usize) -> usize {
 }
 
 impl Table<'_> {
-    /// Whether a release was deferred and is still to be done: one load.
+    /// Return whether a deferred release is still to be performed: one load.
     #[inline]
     #[must_use]
     pub fn has_deferred(&self) -> bool {
         self.peek(DEFERRED) != 0
     }
 
-    /// Note a release without the latch. False: there is no room for the note.
+    /// Record a release without the latch. False means that no note is free.
     #[must_use]
     pub fn defer(&self, owner: &Owner, what: Release) -> bool {
         let claim = CLAIMED | u64::from(owner.slot) << 16 | u64::from(owner.generation) << 32;
@@ -107,7 +108,7 @@ impl Table<'_> {
         true
     }
 
-    /// Do the releases that were deferred. Under the latch, with no mutation open.
+    /// Perform the deferred releases. Requires the latch, and no open mutation.
     #[inline]
     pub fn finish_deferred(&self, wakes: &mut Wakes) -> Result<()> {
         if self.has_deferred() {
@@ -170,7 +171,7 @@ impl Table<'_> {
         self.store(at(note), FREE)
     }
 
-    /// Free the notes that a dead process had claimed and not completed. May be done again.
+    /// Free the notes that a dead process had claimed and not completed. May be repeated.
     pub(super) fn forget_claims(&self, slot: u16, generation: u32) -> Result<()> {
         let claim = CLAIMED | u64::from(slot) << 16 | u64::from(generation) << 32;
         for note in 0..NOTE_COUNT {

@@ -1,57 +1,61 @@
-//! What the lock manager needs of the store: the latch, sleeping and waking, and what is known of other owners.
+//! The environment that the lock manager needs from the store: the latch, sleeping and waking, and the
+//! liveness and names of other owners.
 
 use super::{Owner, Request, Table};
 use crate::error::Result;
 use crate::page::sync::deadlock::Waiting;
 use std::time::Duration;
 
-/// What waiting needs of the store.
+/// What waiting needs from the store.
 pub trait Env {
-    /// Run `f` with the latch held. If the latch cannot be had within `at_most` (None: the store's own bound; zero:
-    /// without waiting), return an error without having run `f`. The latch is recovered first (`Table::recover`) if
-    /// its owner has died.
+    /// Run `f` with the latch held. If the latch is not acquired within `at_most` (None: the store's own
+    /// bound; zero: no wait), return an error without running `f`. If the latch's owner has died, the latch
+    /// is recovered first (`Table::recover`).
     fn latched<R>(&self, at_most: Option<Duration>, f: impl FnOnce(&Table<'_>) -> Result<R>) -> Result<R>;
-    /// Runs `f` without the latch: only for the calls that need none.
+    /// Run `f` without the latch, for the calls that do not need it.
     fn unlatched<R>(&self, f: impl FnOnce(&Table<'_>) -> R) -> R;
-    /// Whether the owner's process is dead. Called without the latch, at most every slice for each
-    /// other process in the way.
+    /// Return whether the owner's process is dead. Called without the latch, at most once a slice for each
+    /// other process that blocks the request.
     fn holder_is_dead(&self, owner: &Owner) -> bool;
-    /// Recovers the owner's dead process, which calls `Table::release_process`. Without the latch.
+    /// Recover the owner's dead process; this calls `Table::release_process`. Called without the latch.
     fn recover_owner(&self, owner: &Owner) -> Result<()>;
-    /// Sleeps at most so long, while the signal has this value (a futex wait).
+    /// Sleep for at most `at_most`, while the signal has the value `expected` (a futex wait).
     fn sleep(&self, signal: u32, expected: u32, at_most: Duration);
-    /// Wakes who sleeps on a signal.
+    /// Wake the sleepers on a signal.
     fn wake(&self, signal: u32);
-    /// Whether a request contends for a while before it queues (`contest`), and spins before it sleeps. Not in models.
+    /// Return whether a request contends for a while before it queues (`contest`), and spins before it
+    /// sleeps. False in models.
     fn barges(&self) -> bool {
         false
     }
-    /// Whether threads of this process may have several tasks. A wait for a task of one's own thread would be for ever.
+    /// Return whether threads of this process may have several tasks. A wait for a task of the same thread
+    /// would never end.
     fn has_tasks(&self) -> bool {
         false
     }
-    /// Enters a wait into this process's list of waits in several stores (`beyond`); None: there is no such
-    /// list. If the wait `blocks`, it stops all tasks of the thread.
+    /// Enter a wait into this process's list of waits in several stores (`beyond`); None if there is no such
+    /// list. A wait that `blocks` stops all tasks of the thread.
     fn enter(&self, _request: &Request, _blocks: bool) -> Option<Waiting> {
         None
     }
-    /// What is asked for and where, in an error about several stores.
+    /// Return the request and its place, for an error about several stores.
     fn name(&self, request: &Request) -> String {
         request.target.to_string()
     }
-    /// The owner of the latch, if anybody has it.
+    /// Return the owner of the latch, if it is held.
     fn latch_owner(&self) -> Option<Owner> {
         None
     }
-    /// How long a wait that was given no end lasts if it leads to another process, and its owner holds something in
-    /// another store.
+    /// Return the bound on a wait without a timeout that leads to another process, while its owner holds
+    /// something in another store.
     fn bound(&self) -> Duration {
         Duration::MAX
     }
-    /// Another store in which the running owner holds a lock or a transaction. Without the latch.
+    /// Return another store in which the running owner holds a lock or a transaction. Called without the
+    /// latch.
     fn holds_elsewhere(&self, _owner: &Owner) -> Option<String> {
         None
     }
-    /// What to call an owner in an error.
+    /// Return the name of an owner for an error.
     fn describe(&self, owner: &Owner) -> String;
 }

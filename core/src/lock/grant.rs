@@ -1,11 +1,11 @@
-//! Taking and releasing: what an owner holds, inside one mutation.
+//! Grant and release: what an owner holds, inside one mutation.
 //!
 //! Invariants:
 //! 1. A container's lockable exists while it has a hold or a waiter; an entry's while it has a hold.
-//! 2. An owner with a hold on an entry has one on its container, whose word 4 counts the owner's
-//!    entries by mode and word 5 (hi) their reservations. A hold whose words 3 to 5 are 0 is freed.
+//! 2. An owner with a hold on an entry has one on its container, whose word 4 counts the owner's entries by
+//!    mode and word 5 (hi) their reservations. A hold whose words 3 to 5 are 0 is freed.
 //! 3. An owner's record exists while it has a hold or a waiter.
-//! 4. Whatever makes room for a waiter notes its container in `PENDING`.
+//! 4. Every mutation that makes room for a waiter records its container in `PENDING`.
 
 use super::conflict::{Want, identity, mode_of};
 use super::layout::{
@@ -17,14 +17,14 @@ use super::{LockMode, Owner};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 
-/// What to take from a hold.
+/// The part of a hold to remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Drop {
     /// One level of the lock, the strongest.
     Level,
-    /// One level that was taken in this mode. While an exclusive level is held further ones count as exclusive: so a
-    /// shared one is taken from those only where no shared one is left, and what stays is never weaker than what
-    /// its takers were told.
+    /// One level that was acquired in this mode. While an exclusive level is held, later levels count as
+    /// exclusive. So a shared level is taken from the exclusive count only if no shared level is left, and
+    /// the remaining lock is never weaker than what was granted for the remaining levels.
     LevelOf(LockMode),
     /// The lock with all its levels.
     Lock,
@@ -80,7 +80,7 @@ impl Op<'_, '_> {
         self.lockable_or_new(id.0, None, Lockable::NONE)
     }
 
-    /// Frees a lockable that nobody holds or waits for.
+    /// Free a lockable that has no hold and no waiter.
     pub(super) fn settle_lockable(&mut self, l: Lockable) -> Result<()> {
         if self.lo(l, 3)? != 0 || self.get(l, 4)? != 0 {
             return Ok(());
@@ -120,7 +120,7 @@ impl Op<'_, '_> {
         Ok(o)
     }
 
-    /// Frees an owner that holds nothing and waits for nothing.
+    /// Free an owner that holds nothing and waits for nothing.
     pub(super) fn settle_owner(&mut self, o: OwnerRec) -> Result<()> {
         if self.get(o, 3)? != 0 {
             return Ok(());
@@ -168,7 +168,7 @@ impl Op<'_, '_> {
         Ok(h)
     }
 
-    /// Frees a hold that holds nothing, and its entry's lockable.
+    /// Free a hold that holds nothing, and its entry's lockable.
     fn settle_hold(&mut self, h: Hold) -> Result<()> {
         if self.get(h, 3)? != 0 || self.get(h, 4)? != 0 || self.get(h, 5)? != 0 {
             return Ok(());
@@ -203,8 +203,8 @@ impl Op<'_, '_> {
         }
     }
 
-    /// Gives an owner what it wants of container `c`; the caller has checked that nobody is in the
-    /// way. `convert`: the lock becomes exactly this mode. Gives the levels there were before.
+    /// Grant an owner its request on container `c`; the caller has checked that nothing blocks it. With
+    /// `convert`, the lock becomes exactly this mode. Return the levels that the owner held before.
     pub(super) fn take(&mut self, c: Lockable, want: &Want, convert: bool) -> Result<u64> {
         let o = want.owner;
         let l = match want.key {
@@ -237,7 +237,7 @@ impl Op<'_, '_> {
         Ok(levels)
     }
 
-    /// Sets a hold's levels and, for an entry, what its container's hold counts of it.
+    /// Set a hold's levels and, for an entry, the counts in its container's hold.
     fn set_levels(&mut self, h: Hold, c: Lockable, levels: u64) -> Result<()> {
         let (was, now) = (mode_of(self.get(h, 3)?), mode_of(levels));
         self.set(h, 3, levels)?;
@@ -261,8 +261,8 @@ impl Op<'_, '_> {
         self.set(hc, 4, pack(shared, exclusive))
     }
 
-    /// Takes something from a hold; false if there was nothing of it. Frees the hold, the
-    /// lockables and the owner where nothing is left of them.
+    /// Remove a part of a hold. Return false if the hold had no such part. Frees the hold, the lockables and
+    /// the owner when nothing is left of them.
     pub(super) fn release(&mut self, h: Hold, what: Drop) -> Result<bool> {
         let (l, o): (Lockable, OwnerRec) = (Link(self.hi(h, 0)?), Link(self.lo(h, 2)?));
         let c = self.container(l)?;
@@ -303,7 +303,7 @@ impl Op<'_, '_> {
         Ok(true)
     }
 
-    /// Notes that waiters of a container may have become grantable.
+    /// Record that waiters of a container may have become grantable.
     pub(super) fn pend(&mut self, c: Lockable) -> Result<()> {
         if self.get(c, 4)? != 0 {
             self.put(PENDING, u64::from(c.0))

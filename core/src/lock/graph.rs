@@ -1,16 +1,16 @@
-//! Who waits for whom: where a new request belongs in its queue, and whether it closes a circle.
+//! The wait-for graph: where a new request belongs in its queue, and whether it closes a cycle.
 //!
-//! An owner reaches another if one of its requests waits for it: for a hold of it, or behind an
-//! earlier request of it that clashes, or for somebody who reaches it. A request for an entry waits
-//! for holds on the container and on the entry from the start, so a circle is found when it closes
-//! and not when the first half is granted.
+//! An owner reaches another if one of its requests waits for that owner: for a hold of it, or behind an
+//! earlier conflicting request of it, or for another owner that reaches it. A request for an entry waits for
+//! holds on the container and on the entry from the start, so a cycle is detected when it closes and not when
+//! the first half is granted.
 //!
 //! Invariants:
-//! 1. The set is computed backward from the requester. One that holds nothing and waits nowhere else
-//!    is reached by nobody: no walk, the common case.
-//! 2. Whoever already reaches the requester does not make it wait by having come earlier.
-//! 3. Order alone never deadlocks a new request: if only the queue is in its way and everybody in the
-//!    way reaches it, it is granted.
+//! 1. The set is computed backward from the requester. No owner reaches a requester that holds nothing and
+//!    waits for nothing else, so the common case needs no walk.
+//! 2. An earlier request of an owner that already reaches the requester does not block the requester.
+//! 3. Queue order alone never deadlocks a new request: if only queued requests block it and all their owners
+//!    reach it, it is granted.
 
 use super::Holder;
 use super::conflict::Want;
@@ -19,7 +19,7 @@ use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
 use crate::error::Result;
 use smallvec::SmallVec;
 
-/// A set of requests and owners: those that reach one owner, or that one request reaches.
+/// A set of requests and owners: those that reach one owner, or those that one request reaches.
 pub(super) struct Reach {
     waiters: [u64; CAP[WAITER] / 64],
     owners: [u64; CAP[OWNER] / 64],
@@ -51,26 +51,26 @@ impl Reach {
         }
     }
 
-    /// Adds an owner; false if it is in it already, or impossible.
+    /// Add an owner. Return false if the set contains it already, or if it is invalid.
     pub(super) fn add_owner(&mut self, link: u32) -> bool {
         mark(&mut self.owners, link)
     }
 
-    /// Adds a request; false if it is in it already, or impossible.
+    /// Add a request. Return false if the set contains it already, or if it is invalid.
     pub(super) fn add_waiter(&mut self, link: u32) -> bool {
         mark(&mut self.waiters, link)
     }
 }
 
-/// What stands between a request and its grant.
+/// Whether a request can be granted.
 pub(super) enum Verdict {
-    /// Nothing.
+    /// Nothing blocks it.
     Free,
-    /// This; the request's place is before `before` (or last, if that is none).
+    /// Blocked by `by`. The request's place is before `before` (or last, if that is none).
     Blocked { by: Blocker, before: Waiter },
 }
 
-/// Who is in the way.
+/// The cause of a block.
 #[derive(Clone, Copy)]
 pub(super) enum Blocker {
     /// A holder.
@@ -87,7 +87,7 @@ impl Op<'_, '_> {
         }
     }
 
-    /// Whether owner `o`, whose hold on container `c` is `h`, keeps a request out.
+    /// Return whether owner `o`, whose hold on container `c` is `h`, blocks a request.
     fn owner_blocks(&self, o: OwnerRec, h: Hold, c: Lockable, want: &Want) -> Result<bool> {
         if self.hold_blocks(h, want.on_container(), want)? {
             return Ok(true);
@@ -105,7 +105,7 @@ impl Op<'_, '_> {
         Ok(!h.is_none() && self.hold_blocks(h, want.on_entry(), want)?)
     }
 
-    /// Everybody who waits for `target`.
+    /// Return all owners and requests that wait for `target`.
     pub(super) fn reach(&self, target: OwnerRec) -> Result<Reach> {
         let mut reach = Reach::empty();
         if target.is_none() {
@@ -121,8 +121,8 @@ impl Op<'_, '_> {
                     todo.push(owner);
                 }
             };
-            // Whoever wants what this owner holds (a hold on an entry has one on its container, and
-            // few of many locked entries are waited for: so go by container and waiter),
+            // Add the requests that want what this owner holds. A hold on an entry implies one on its
+            // container, and few of many locked entries have waiters, so iterate by container and waiter.
             let mut h: Hold = Link(self.lo(o, 3)?);
             while !h.is_none() {
                 let c: Lockable = Link(self.hi(h, 0)?);
@@ -142,7 +142,7 @@ impl Op<'_, '_> {
                 }
                 h = Link(self.lo(h, 1)?);
             }
-            // and whoever stands behind it in a queue.
+            // Add the requests behind its requests in a queue.
             let mut q: Waiter = Link(self.hi(o, 3)?);
             while !q.is_none() {
                 if self.get(q, 3)? & STATE_MASK == STATE_WAITING {
@@ -164,7 +164,7 @@ impl Op<'_, '_> {
         Ok(reach)
     }
 
-    /// Whether a request can be granted now, else what is in the way.
+    /// Return whether a request can be granted now, and otherwise what blocks it.
     pub(super) fn judge(&self, c: Lockable, want: &Want) -> Result<Verdict> {
         let hold = self.blocking_hold(c, want, |_| Ok(true))?;
         let mut reach: Option<Reach> = None;
@@ -197,7 +197,8 @@ impl Op<'_, '_> {
         Ok(Verdict::Blocked { by, before })
     }
 
-    /// Whether the queued request `w` waits for somebody who waits for its owner: the one who does.
+    /// Return the holder that closes a cycle, if the queued request `w` waits for an owner that waits for its
+    /// owner.
     pub(super) fn circle(&self, w: Waiter) -> Result<Option<Holder>> {
         let (c, want) = (Link(self.lo(w, 1)?), self.want(w)?);
         let reach = self.reach(want.owner)?;

@@ -1,9 +1,9 @@
-//! Where everything lies in the lock manager's words, and the bits inside them.
+//! The layout of the lock manager's words, and the bits inside them.
 //!
 //! Invariants:
 //! 1. All zero words are an empty table.
 //! 2. A link is a record's number in its pool plus 1; 0 is none. Two links share a word (lo, hi).
-//! 3. A free record's word 0 is (next free, 0); its other words are what they were.
+//! 3. A free record's word 0 is (next free, 0); its other words keep their old values.
 //!
 //! The region, in 8-byte words (native byte order: it never leaves the machine):
 //!
@@ -24,7 +24,7 @@
 //! | 170048 | 8192 | pool 3: 1024 waiters |
 //! | 178240 | 8192 | `NOTES`: 1024 deferred releases (`deferred`) |
 //!
-//! Lockable (a container or an entry that somebody holds or waits for):
+//! Lockable (a container or an entry that an owner holds or waits for):
 //!
 //! | WORD | LO | HI |
 //! | --- | --- | --- |
@@ -71,7 +71,7 @@ pub(super) const WAITER: usize = 3;
 pub(super) const RECORD: usize = 8;
 /// Records in each pool.
 pub(super) const CAP: [usize; 4] = [8192, 8192, 4096, 1024];
-/// What a full pool is called in an error.
+/// The name of a pool in the error when it is full.
 pub(super) const POOL_NAME: [&str; 4] = ["locked objects", "locks", "owners of locks", "waiters for locks"];
 
 pub(super) const UNDO_LEN: usize = 0;
@@ -91,7 +91,7 @@ pub(super) const BUCKET_COUNT: usize = 1 << BUCKET_BITS;
 pub(super) const OWNER_BUCKETS: usize = BUCKETS + BUCKET_COUNT;
 pub(super) const OWNER_BUCKET_COUNT: usize = 1 << OWNER_BUCKET_BITS;
 pub(super) const UNDO: usize = OWNER_BUCKETS + OWNER_BUCKET_COUNT;
-/// Records the undo log has room for. The largest mutation needs about 60.
+/// Capacity of the undo log, in records. The largest mutation needs about 60.
 pub(super) const UNDO_CAP: usize = 512;
 /// First word of each pool.
 pub(super) const BASE: [usize; 4] = {
@@ -117,11 +117,11 @@ const _: () = assert!(
     "the table above is out of date"
 );
 
-/// What word 3 of a lockable says it is.
+/// The kinds of lockable in word 3.
 pub(super) const KIND_CONTAINER: u32 = 1;
 pub(super) const KIND_ENTRY: u32 = 2;
 
-/// Word 3 of a waiter.
+/// The states and flags in word 3 of a waiter.
 pub(super) const STATE_MASK: u64 = 0xff;
 pub(super) const STATE_FREE: u64 = 0;
 pub(super) const STATE_WAITING: u64 = 1;
@@ -130,7 +130,7 @@ pub(super) const FLAG_EXCLUSIVE: u64 = 1 << 8;
 pub(super) const FLAG_KEY: u64 = 1 << 9;
 pub(super) const FLAG_CHANGE: u64 = 1 << 10;
 pub(super) const FLAG_MOUNT: u64 = 1 << 11;
-/// What a converting owner held before the grant (in case its waiter has given up).
+/// The mode that a converting owner held before the grant (restored if its waiter has given up).
 pub(super) const FLAG_WAS_SHARED: u64 = 1 << 12;
 pub(super) const FLAG_WAS_EXCLUSIVE: u64 = 1 << 13;
 
@@ -140,7 +140,7 @@ pub(super) const IX: u8 = 2;
 pub(super) const S: u8 = 4;
 pub(super) const X: u8 = 8;
 
-/// The set of modes that clash with one mode.
+/// Return the set of modes that conflict with one mode.
 #[inline]
 pub(super) fn clashes(mode: u8) -> u8 {
     match mode {
@@ -151,7 +151,7 @@ pub(super) fn clashes(mode: u8) -> u8 {
     }
 }
 
-/// The bucket of a lockable; for a container also its counter.
+/// Return the bucket of a lockable; for a container, also the index of its counter.
 #[inline]
 pub(super) fn bucket(id: u64, key: Option<u64>) -> usize {
     let mut hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -163,7 +163,7 @@ pub(super) fn bucket(id: u64, key: Option<u64>) -> usize {
     (hash >> (64 - BUCKET_BITS)) as usize
 }
 
-/// The bucket of an owner, from words 1 and 2 of its record.
+/// Return the bucket of an owner, from words 1 and 2 of its record.
 #[inline]
 pub(super) fn owner_bucket(identity: u64, id: u64) -> usize {
     let hash = (identity.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,42 +1,41 @@
-//! The lock manager: shared and exclusive locks of owners on containers and on single entries of
-//! them, in words of shared memory that every process maps.
+//! The lock manager: shared and exclusive locks of owners on containers and on single entries of them, in
+//! words of shared memory that every process maps.
 //!
-//! Two levels. A lock on a container is S or X on it. A lock on one entry is S or X on the entry
-//! and the intention, IS or IX, on its container, so that a container's lock and its entries' locks
-//! exclude each other while two entries do not. S and IX of one owner together are SIX: each of
-//! them is checked against everybody else.
+//! Two levels. A lock on a container is S or X on it. A lock on one entry is S or X on the entry and the
+//! intention, IS or IX, on its container. So a container's lock and its entries' locks exclude each other
+//! while two entries do not. S and IX of one owner together are SIX: each of them is checked against all
+//! other owners.
 //!
-//! Changes meet locks too. A change needs what an exclusive lock of the same target would need
-//! (IX and X for an entry, X for a container), holds it for no time at all, and so is only
-//! *checked* (`Table::change_blocked`). One that is blocked queues like a locker and gets a
-//! *reservation*, which keeps lockers out until the change was tried again. Changes never exclude
-//! each other: the latch puts them in order.
+//! Changes respect locks too. A change needs what an exclusive lock of the same target would need (IX and X
+//! for an entry, X for a container), but holds it for no time, and so is only *checked*
+//! (`Table::change_blocked`). A blocked change queues like a locker and gets a *reservation*, which blocks
+//! lockers until the change was retried. Changes never exclude each other: the latch serializes them.
 //!
-//! Who excludes whom (for different owners and clashing modes):
+//! Which requests exclude each other (for different owners and conflicting modes):
 //!
 //! | | lock, Thread | lock, Flock/Posix | change, Thread | change, mount |
 //! | --- | --- | --- | --- | --- |
 //! | lock, Thread | yes | yes | yes | yes |
 //! | lock, Flock/Posix | yes | yes | yes | no: advisory among shell commands |
 //!
-//! Waiting. Each container has one queue for itself and its entries; of two requests that clash,
-//! the earlier goes first. A request that already waits, directly or through others, for the
-//! requester (because the requester holds what it wants: the case of an upgrade) is overtaken.
+//! Waiting. Each container has one queue for itself and its entries. Of two conflicting requests, the earlier
+//! goes first. There is one exception: a queued request that already waits, directly or through others, for
+//! the requester (because the requester holds what it wants: the case of an upgrade) is overtaken.
 //!
 //! Invariants:
-//! 1. Lock order: the store's latch, then nothing. Every call that takes a `Table` is made with the
-//!    latch held, but for `Table::may_concern` (a hint), `Table::abandon` (one store) and `Table::defer` (a note).
-//! 2. A word of the table is changed by one mutation at a time, which is committed or undone before
-//!    the next; a process killed inside one leaves its undo log, and `Table::recover` replays it. A
-//!    mutation is small (at most `layout::UNDO_CAP` words): what takes many (releasing all of an
-//!    owner, granting many waiters) is many mutations with a sound table between them.
-//! 3. Between mutations no waiter could be granted, but in the container that `PENDING` names.
+//! 1. Lock order: the store's latch, then nothing. Every call that takes a `Table` is made with the latch
+//!    held, except `Table::may_concern` (a hint), `Table::abandon` (one store) and `Table::defer` (a note).
+//! 2. A word of the table is changed by one mutation at a time, which is committed or undone before the next.
+//!    A process killed inside a mutation leaves its undo log, and `Table::recover` replays it. A mutation is
+//!    small (at most `layout::UNDO_CAP` words). A larger change (releasing all of an owner, granting many
+//!    waiters) is many mutations, with a consistent table between them.
+//! 3. Between mutations no waiter is grantable, except in the container that `PENDING` names.
 //! 4. A container's counter is not 0 while a lock or a waiter concerns it.
-//! 5. There are always free records enough to grant every waiter: a release never fails for room.
-//! 6. Nothing read from the table is trusted: indices are checked, and every operation has a budget
-//!    of steps, so that a damaged table gives `Error::Corrupt` and neither a panic nor a hang.
-//! 7. At the time a request is queued no circle of waiters exists; if it would close one, it is
-//!    refused with `Queued::Deadlock` instead.
+//! 5. There are always enough free records to grant every waiter: a release never fails for lack of room.
+//! 6. Data read from the table is not trusted: indices are checked, and every operation has a budget of
+//!    steps. So a damaged table gives `Error::Corrupt`, and neither a panic nor a hang.
+//! 7. When a request is queued, no cycle of waiters exists. A request that would close one is refused with
+//!    `Queued::Deadlock`.
 
 mod beyond;
 mod conflict;
@@ -66,7 +65,7 @@ use crate::ids::ObjectId;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// What sort of owner holds a lock.
+/// The kind of owner that holds a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OwnerKind {
     /// A thread (or task) of a process; its locks count levels.
@@ -75,12 +74,12 @@ pub enum OwnerKind {
     Flock,
     /// A process as a mount sees it (fcntl); its locks convert.
     Posix,
-    /// A plain command on a mount: changes things, takes no locks.
+    /// A plain command on a mount: it changes data and takes no locks.
     Command,
 }
 
 impl OwnerKind {
-    /// Whether the owner acts through a mount.
+    /// Return whether the owner acts through a mount.
     #[inline]
     #[must_use]
     pub fn is_mount(self) -> bool {
@@ -88,28 +87,28 @@ impl OwnerKind {
     }
 }
 
-/// Who holds or wants a lock. Owners of different processes differ whatever their `id`.
+/// The owner of a lock or a request. Owners of different processes differ whatever their `id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owner {
     /// The process's slot in the store.
     pub slot: u16,
-    /// The slot's generation: tells a process from an earlier one in the same slot.
+    /// The slot's generation: distinguishes a process from an earlier one in the same slot.
     pub generation: u32,
-    /// The sort of owner.
+    /// The kind of owner.
     pub kind: OwnerKind,
-    /// The open file description or process; of a thread, its slot (16 bits) and task.
+    /// The open file description or process; for a thread, its slot (16 bits) and task.
     pub id: u64,
 }
 
 impl Owner {
-    /// Whether both belong to the same process.
+    /// Return whether both belong to the same process.
     #[inline]
     #[must_use]
     pub fn same_process(&self, other: &Owner) -> bool {
         (self.slot, self.generation) == (other.slot, other.generation)
     }
 
-    /// A thread's task (0: the thread itself).
+    /// Return a thread's task as an owner (0: the thread itself).
     #[inline]
     #[must_use]
     pub fn of_thread(process: u16, generation: u32, thread: u32, task: u64) -> Owner {
@@ -121,7 +120,7 @@ impl Owner {
         }
     }
 
-    /// Whether both are tasks of one thread.
+    /// Return whether both are tasks of one thread.
     #[inline]
     #[must_use]
     pub fn same_thread(&self, other: &Owner) -> bool {
@@ -144,7 +143,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// What is locked: a container, or the entry of it whose key has this hash.
+/// The target of a lock: a container, or the entry of it whose key has this hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Target {
     /// The container.
@@ -154,13 +153,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// A whole container.
+    /// Return the target for a whole container.
     #[must_use]
     pub fn container(id: ObjectId) -> Target {
         Target { id, key: None }
     }
 
-    /// One entry of a container.
+    /// Return the target for one entry of a container.
     #[must_use]
     pub fn entry(id: ObjectId, hash: u64) -> Target {
         Target { id, key: Some(hash) }
@@ -176,16 +175,16 @@ impl fmt::Display for Target {
     }
 }
 
-/// What a locker can ask for.
+/// The lock modes that a caller can request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum LockMode {
-    /// Keeps changes out.
+    /// Blocks changes.
     Shared,
-    /// Keeps changes and other lockers out.
+    /// Blocks changes and other lockers.
     Exclusive,
 }
 
-/// The textbook's modes, as they are held.
+/// The standard modes of multi-granularity locking, as they are held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
     /// Intention: an entry is held shared.
@@ -201,7 +200,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// How a user of two modes sees it: whether it keeps a shared lock of the same target out.
+    /// Return the mode in terms of the two modes of the API: exclusive if it blocks a shared lock of the same
+    /// target.
     #[must_use]
     pub fn as_lock_mode(self) -> LockMode {
         match self {
@@ -211,45 +211,45 @@ impl Mode {
     }
 }
 
-/// Somebody in the way.
+/// A holder or a waiter that blocks a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// Who.
+    /// The owner.
     pub owner: Owner,
-    /// What is held (the container, where only its entries are).
+    /// The held target (the container, if only its entries are held).
     pub target: Target,
-    /// How it is held or wanted.
+    /// The mode that is held or requested.
     pub mode: Mode,
-    /// True if the owner does not hold it yet but came earlier and waits.
+    /// True if the owner does not hold it yet but waits ahead in the queue.
     pub waiting: bool,
-    /// True if a change holds it (a reservation) or waits for it, not a lock.
+    /// True for a change: a reservation, or a change that waits.
     pub change: bool,
 }
 
-/// One line of `Table::list`.
+/// One row of `Table::list`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed {
-    /// Who holds or waits for what, and how.
+    /// The owner, the target and the mode.
     pub holder: Holder,
     /// Levels held (for intentions: entries held).
     pub count: u32,
-    /// Since when it waits, in nanoseconds since 1970; None for what is held.
+    /// When the wait began, in nanoseconds since 1970; None for a held lock.
     pub since: Option<u64>,
 }
 
-/// What an owner asks for: a lock, or the right to make a change.
+/// The request of an owner: a lock, or the right to make a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// Who asks.
+    /// The requesting owner.
     pub owner: Owner,
-    /// For what.
+    /// The requested target.
     pub target: Target,
     pub(crate) exclusive: bool,
     pub(crate) change: bool,
 }
 
 impl Request {
-    /// A lock. Thread owners count levels, those of a mount convert what they hold.
+    /// Return a lock request. Thread owners count levels; those of a mount convert what they hold.
     pub fn lock(owner: Owner, target: Target, mode: LockMode) -> Result<Request> {
         if owner.kind == OwnerKind::Command {
             return Err(Error::invalid(
@@ -264,7 +264,7 @@ impl Request {
         })
     }
 
-    /// The right to change an entry, or the whole container.
+    /// Return a request for the right to change an entry, or the whole container.
     #[must_use]
     pub fn change(owner: Owner, id: ObjectId, key: Option<u64>) -> Request {
         Request {
@@ -281,53 +281,53 @@ impl Request {
 pub struct Ticket {
     /// The index of the waiter and of its signal.
     pub signal: u32,
-    /// Tells this wait from others that used the same place.
+    /// Distinguishes this wait from others that used the same place.
     pub(crate) sequence: u64,
 }
 
-/// What became of a request that was willing to wait.
+/// The result of a request that may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Queued {
     /// It was granted at once.
     Granted,
-    /// It waits. `seen` is the value of its signal now: sleep until it differs.
+    /// It waits. `seen` is the current value of its signal: sleep until it differs.
     Waiting {
         /// Its place.
         ticket: Ticket,
         /// The signal's value.
         seen: u32,
     },
-    /// Waiting for this holder would close a circle; nothing was queued.
+    /// Waiting for this holder would close a cycle; nothing was queued.
     Deadlock(Holder),
 }
 
-/// How a waiting request stands.
+/// The state of a waiting request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It is granted; the ticket is used up.
+    /// It is granted; the ticket is consumed.
     Granted,
     /// It still waits.
     Waiting {
         /// The value of its signal.
         seen: u32,
-        /// One owner of every other process that is in its way.
+        /// One owner of every other process that blocks it.
         blockers: Owners,
-        /// Another task of the same thread is in its way.
+        /// Another task of the same thread blocks it.
         sibling: bool,
     },
 }
 
-/// What a cancelled request had come to. The ticket is used up.
+/// The result of a cancellation. The ticket is consumed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cancelled {
-    /// It had been granted already; what was granted is still held.
+    /// It was granted before; the grant is still held.
     Granted,
-    /// It had not, and this holder (if any still) was in its way.
+    /// It was not granted; the holder that blocked it, if any still does.
     Withdrawn(Option<Holder>),
 }
 
-/// Signals to wake, best after the latch was left. A wake that is lost (its process was killed)
-/// costs the sleeper the rest of a slice, not more.
+/// Signals to wake, preferably after the latch is released. A lost wake-up (its process was killed) costs the
+/// sleeper at most the rest of a slice.
 pub type Wakes = SmallVec<[u32; 8]>;
 
 /// A few owners.

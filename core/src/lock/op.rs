@@ -1,14 +1,14 @@
-//! One operation on the table's words: checked reads with a budget of steps, undo-logged stores,
-//! and the pools of records.
+//! One operation on the table's words: checked reads with a budget of steps, undo-logged stores, and the
+//! pools of records.
 //!
 //! Invariants:
-//! 1. An undo record is complete before `UNDO_LEN` counts it, and is counted before the store it
-//!    covers. All stores are `Release`, so they become visible in program order.
-//! 2. One store of 0 to `UNDO_LEN` commits. Replaying goes backward and stores 0 last, so it can be
-//!    killed and done again.
-//! 3. A record taken from a pool is filled without undo (but for word 0, the link of the free list):
-//!    if the mutation is undone it is free again. Not so once the mutation has freed a record, since
-//!    it might be the same one.
+//! 1. An undo record is complete before `UNDO_LEN` counts it, and is counted before the store it covers. All
+//!    stores are `Release`, so they become visible in program order.
+//! 2. One store of 0 to `UNDO_LEN` commits. Replay goes backward and stores 0 last, so it can be killed and
+//!    repeated.
+//! 3. A record taken from a pool is filled without undo (except word 0, the link of the free list): if the
+//!    mutation is undone, the record is free again. This does not hold once the mutation has freed a record,
+//!    since it might be the same one.
 
 use super::layout::{
     BASE, CAP, COUNTERS, HOLD, LOCKABLE, OWNER, POOL_FREE, POOL_HIGH, POOL_NAME, POOL_USED, POOLS, RECORD,
@@ -44,11 +44,11 @@ impl<const P: usize> Link<P> {
     }
 }
 
-/// Loads one operation may make. The largest sound one (a reach over 1024 waiters in one queue)
-/// makes some millions.
+/// The most loads of one operation. The largest valid one (a reach over 1024 waiters in one queue) makes some
+/// millions.
 const STEPS: u32 = 1 << 24;
 
-/// An operation under way.
+/// An operation in progress.
 pub(super) struct Op<'t, 'a> {
     pub(super) words: &'t Words<'a>,
     undo: usize,
@@ -66,7 +66,7 @@ impl<'t, 'a> Op<'t, 'a> {
         }
     }
 
-    /// Loads a word.
+    /// Load a word.
     #[inline]
     pub(super) fn load(&self, word: usize) -> Result<u64> {
         let left = self.steps.get();
@@ -86,7 +86,7 @@ impl<'t, 'a> Op<'t, 'a> {
         }
     }
 
-    /// Stores a word; the old value can be brought back until `commit`.
+    /// Store a word. The old value can be restored until `commit`.
     #[inline]
     pub(super) fn put(&mut self, word: usize, value: u64) -> Result<()> {
         let old = self.load(word)?;
@@ -97,7 +97,7 @@ impl<'t, 'a> Op<'t, 'a> {
         self.words.store(word, value)
     }
 
-    /// Adds to a counter, likewise.
+    /// Increment or decrement a counter. The old value can be restored until `commit`.
     pub(super) fn count(&mut self, counter: usize, up: bool) -> Result<()> {
         let Some(cell) = self.words.counts.get(counter) else {
             return Err(corrupt(
@@ -132,7 +132,7 @@ impl<'t, 'a> Op<'t, 'a> {
         self.words.store(UNDO_LEN, self.undo as u64)
     }
 
-    /// Makes everything stored so far final.
+    /// Make all stores so far final.
     #[inline]
     pub(super) fn commit(&mut self) -> Result<()> {
         if self.undo != 0 {
@@ -143,7 +143,7 @@ impl<'t, 'a> Op<'t, 'a> {
         Ok(())
     }
 
-    /// Brings back what was before the first store.
+    /// Restore the values from before the first store.
     #[cold]
     pub(super) fn rollback(&mut self) -> Result<()> {
         self.undo = 0;
@@ -151,7 +151,7 @@ impl<'t, 'a> Op<'t, 'a> {
         self.words.replay()
     }
 
-    /// The word of a record's field.
+    /// Return the word index of a record's field.
     #[inline]
     fn at<const P: usize>(link: Link<P>, field: usize) -> Result<usize> {
         let number = link.0.wrapping_sub(1) as usize;
@@ -196,7 +196,7 @@ impl<'t, 'a> Op<'t, 'a> {
         self.put(word, pack(lo(self.load(word)?), value))
     }
 
-    /// Takes a record from a pool and fills it.
+    /// Take a record from a pool and fill it.
     pub(super) fn alloc<const P: usize>(&mut self, mut words: [u64; RECORD]) -> Result<Link<P>> {
         let pool = POOLS + 4 * P;
         let used = self.load(pool + POOL_USED)?;
@@ -241,7 +241,7 @@ impl<'t, 'a> Op<'t, 'a> {
         Ok(link)
     }
 
-    /// Gives a record back.
+    /// Return a record to its pool.
     pub(super) fn free<const P: usize>(&mut self, link: Link<P>) -> Result<()> {
         let pool = POOLS + 4 * P;
         let first = self.load(pool + POOL_FREE)?;
@@ -255,7 +255,7 @@ impl<'t, 'a> Op<'t, 'a> {
 }
 
 impl Words<'_> {
-    /// Brings back what was before an unfinished mutation. May be killed and done again.
+    /// Restore the values from before an unfinished mutation. May be killed and repeated.
     #[cold]
     pub(super) fn replay(&self) -> Result<()> {
         let op = Op::new(self);

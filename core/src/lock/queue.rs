@@ -1,9 +1,9 @@
 //! The queue of a container and the records of its waiters, inside one mutation.
 //!
 //! Invariants:
-//! 1. A waiting request is in the queue of its container and on the list of its owner; a granted one
-//!    only on the list, until its waiter has noticed.
-//! 2. `WAITING` counts the waiting ones.
+//! 1. A waiting request is in the queue of its container and on the list of its owner; a granted one only on
+//!    the list, until its waiter has seen the grant.
+//! 2. `WAITING` counts the waiting requests.
 
 use super::conflict::{Want, mode_of};
 use super::layout::{
@@ -23,7 +23,7 @@ impl Op<'_, '_> {
         Ok(Link(self.hi(w, 0)?))
     }
 
-    /// Queues a request before another waiter, or at the end (`before` is none).
+    /// Queue a request before another waiter, or at the end (`before` is none).
     pub(super) fn push(&mut self, c: Lockable, want: &Want, before: Waiter, since: u64) -> Result<Waiter> {
         let flags = STATE_WAITING
             | if want.exclusive { FLAG_EXCLUSIVE } else { 0 }
@@ -65,7 +65,7 @@ impl Op<'_, '_> {
         Ok(w)
     }
 
-    /// Takes a waiter out of its queue.
+    /// Remove a waiter from its queue.
     fn unqueue(&mut self, w: Waiter) -> Result<()> {
         let c: Lockable = Link(self.lo(w, 1)?);
         let (links, queue) = (self.get(w, 0)?, self.get(c, 4)?);
@@ -83,11 +83,11 @@ impl Op<'_, '_> {
         self.put(WAITING, waiting.saturating_sub(1))
     }
 
-    /// Grants a waiter what it wants. Its record stays until it has noticed.
+    /// Grant a waiter its request. Its record stays until the waiter has seen the grant.
     pub(super) fn grant(&mut self, w: Waiter) -> Result<()> {
         let (c, want): (Lockable, Want) = (Link(self.lo(w, 1)?), self.want(w)?);
         self.unqueue(w)?;
-        // The lockable may be freed and used again before the waiter notices: keep its id.
+        // The lockable may be freed and reused before the waiter sees the grant: keep its id.
         self.set(w, 4, self.get(c, 1)?)?;
         let before = mode_of(self.take(c, &want, want.mount && !want.change)?);
         let was = match before {
@@ -99,7 +99,7 @@ impl Op<'_, '_> {
         self.set(w, 3, flags | was | STATE_GRANTED)
     }
 
-    /// Frees a waiter's record, out of its queue first if it still waits.
+    /// Free a waiter's record, after removing it from its queue if it still waits.
     pub(super) fn dismiss(&mut self, w: Waiter) -> Result<()> {
         let (c, o): (Lockable, OwnerRec) = (Link(self.lo(w, 1)?), Link(self.hi(w, 1)?));
         let flags = self.get(w, 3)?;
@@ -124,7 +124,7 @@ impl Op<'_, '_> {
         self.settle_owner(o)
     }
 
-    /// Refuses a waiter for whose grant there might be no room.
+    /// Refuse a waiter if the pools might not have room for its grant.
     pub(super) fn room_for_waiters(&self) -> Result<()> {
         let waiting = self.load(WAITING)?;
         for (pool, each) in [(LOCKABLE, 1), (HOLD, 2)] {

@@ -1,4 +1,4 @@
-//! Releasing all that owners held who are no more: tasks, threads, processes.
+//! Release everything that ended owners held: tasks, threads, processes.
 
 use super::grant::Drop;
 use super::layout::{CAP, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS, lo};
@@ -9,20 +9,20 @@ use super::{Owner, Wakes};
 use crate::error::Result;
 
 impl Table<'_> {
-    /// Drops everything of an owner that is no more: waits, locks, reservations.
+    /// Release everything of an ended owner: waits, locks, reservations.
     pub fn release_owner(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
         self.drop_waits(owner, wakes)?;
         self.drop_all(owner, Drop::All, wakes)
     }
 
-    /// Drops everything of a thread that has ended, and of its tasks. May be killed and done again.
+    /// Release everything of an ended thread and its tasks. May be killed and called again.
     pub fn release_thread(&self, thread: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
         self.release_those(|o| o == thread || o.same_thread(thread), wakes)
     }
 
-    /// Drops everything of a dead process. May be killed and done again.
+    /// Release everything of a dead process. May be killed and called again.
     pub fn release_process(&self, slot: u16, generation: u32, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
         self.forget_claims(slot, generation)?;
@@ -32,7 +32,7 @@ impl Table<'_> {
     fn release_those(&self, which: impl Fn(&Owner) -> bool, wakes: &mut Wakes) -> Result<()> {
         let mut owners = self.owners()?;
         owners.retain(which);
-        // Waits first, lest a lock be passed from one dead owner to the next.
+        // Remove the waits first, so that no lock passes from one dead owner to the next.
         for owner in &owners {
             self.drop_waits(owner, wakes)?;
         }

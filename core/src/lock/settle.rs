@@ -1,11 +1,11 @@
-//! What goes on around the table's operations: running a mutation, granting whom it made room for,
-//! clearing away who gave up, and recovery.
+//! The work around the table's operations: run a mutation, grant the waiters that it made room for, remove
+//! abandoned requests, and recover.
 //!
 //! Invariants:
-//! 1. Every operation that changes something starts by finishing what a predecessor left (`ready`).
-//! 2. `PENDING` goes back to 0 after the last grant; a grant is one mutation and its signal follows.
-//! 3. `recover` may be killed and called again: it replays, marks the sweep and the deferred releases as due,
-//!    grants, signals.
+//! 1. Every operation that changes the table first finishes what an earlier operation left (`ready`).
+//! 2. `PENDING` returns to 0 after the last grant. Each grant is one mutation, followed by its signal.
+//! 3. `recover` may be killed and called again: it replays the undo log, marks the sweep and the deferred
+//!    releases as due, grants, signals.
 
 use super::conflict::Want;
 use super::grant::Drop;
@@ -20,11 +20,11 @@ use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 
 impl<'a> Table<'a> {
-    /// Makes the table sound after its user died: call it when the latch was taken from a dead owner
+    /// Make the table consistent after its user died. Called when the latch was taken over from a dead owner
     /// (before `release_process`). May itself be killed and called again.
     pub fn recover(&self, wakes: &mut Wakes) -> Result<()> {
         self.replay()?;
-        // A sweep may have been cut off, and so may the signals of committed grants.
+        // A sweep may have been interrupted, and so may the signals of committed grants.
         self.store(ABANDONED, 1)?;
         self.store(DEFERRED, 1)?;
         self.ready(wakes)?;
@@ -37,7 +37,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// The records of the waiters' pool that were ever used.
+    /// Return the records of the waiters' pool that were ever used.
     pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + use<> {
         let high = self.peek(POOLS + 4 * WAITER + POOL_HIGH).min(CAP[WAITER] as u64) as u32;
         (1..=high).map(Link)
@@ -57,7 +57,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Runs a mutation: all of it, or on an error nothing.
+    /// Run a mutation: all of it, or nothing on an error.
     pub(super) fn mutate<R>(&self, f: impl FnOnce(&mut Op<'_, 'a>) -> Result<R>) -> Result<R> {
         let mut op = Op::new(self);
         match f(&mut op) {
@@ -72,7 +72,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Finishes what a predecessor left undone.
+    /// Finish what an earlier operation left undone.
     #[inline]
     pub(super) fn ready(&self, wakes: &mut Wakes) -> Result<()> {
         if self.peek(UNDO_LEN) != 0 {
@@ -82,7 +82,7 @@ impl<'a> Table<'a> {
         self.finish_deferred(wakes)
     }
 
-    /// A reader cannot repair; it must not read half a mutation either.
+    /// Return an error if a mutation is unfinished: a reader cannot repair it, and must not read half of it.
     pub(super) fn check_settled(&self) -> Result<()> {
         if self.peek(UNDO_LEN) != 0 {
             self.replay()
@@ -91,7 +91,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// `ready`, and clears away the waiters that gave up.
+    /// Run `ready`, then remove the abandoned requests.
     #[inline]
     pub(super) fn prepare(&self, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Undoes the grant of a waiter that had given up.
+    /// Undo the grant of a waiter that had given up.
     fn take_back(op: &mut Op<'_, '_>, w: Waiter, flags: u64) -> Result<()> {
         let (id, mut want) = (op.get(w, 4)?, op.want(w)?);
         let l = op.find(id, want.key)?;
@@ -148,7 +148,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Grants, in the container that `PENDING` names, every waiter whose turn has come.
+    /// Grant every waiter whose turn has come in the container that `PENDING` names.
     pub(super) fn pump(&self, wakes: &mut Wakes) -> Result<()> {
         let pending = self.peek(PENDING);
         if pending == 0 {

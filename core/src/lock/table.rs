@@ -1,11 +1,11 @@
 //! The lock table: the operations of the lock manager, each one or more mutations (see `op`).
 //!
 //! Invariants:
-//! 1. The latch is held by the caller throughout, but for `may_concern` and `abandon`.
-//! 2. A mutation that could let a waiter go on sets `PENDING` in the same mutation; the waiters are
-//!    then granted one mutation each, and `PENDING` goes back to 0 last. Whoever finds it set first
-//!    finishes that.
-//! 3. The signal of a waiter changes after its grant was committed, still under the latch.
+//! 1. The caller holds the latch throughout, except for `may_concern` and `abandon`.
+//! 2. A mutation that makes a waiter grantable sets `PENDING` in the same mutation. The waiters are then
+//!    granted one mutation each, and `PENDING` returns to 0 last. An operation that finds it set finishes the
+//!    grants first.
+//! 3. The signal of a waiter changes after its grant is committed, still under the latch.
 
 use super::conflict::Want;
 use super::grant::Drop;
@@ -26,7 +26,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The lock table in its shared words. Making one is free: it borrows the map.
+/// The lock table in its shared words. Creating one is free: it borrows the map.
 #[derive(Debug)]
 pub struct Table<'a> {
     memory: Words<'a>,
@@ -42,7 +42,7 @@ impl<'a> Deref for Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table in zeroed words, or in those another process uses too.
+    /// Return a table in zeroed words, or in words that another process uses too.
     pub fn new(
         words: &'a [AtomicU64],
         signals: &'a [AtomicU32],
@@ -51,7 +51,7 @@ impl<'a> Table<'a> {
         Words::new(words, signals, counts).map(|memory| Table { memory })
     }
 
-    /// Whether anybody's lock can concern this container: one load. False is certain under the latch.
+    /// Return whether any lock can concern this container: one load. False is certain under the latch.
     #[inline]
     #[must_use]
     pub fn may_concern(&self, id: ObjectId) -> bool {
@@ -61,13 +61,13 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Whether no lock, waiter or owner is left at all.
+    /// Return whether no lock, waiter or owner is left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         (0..CAP.len()).all(|pool| self.peek(POOLS + 4 * pool + POOL_USED) == 0)
     }
 
-    /// Takes a lock if nobody is in the way, else tells who is. (A mount's owner converts.)
+    /// Acquire a lock if nothing blocks it; otherwise return the holder. (A mount's owner converts.)
     pub fn try_lock(&self, request: &Request, wakes: &mut Wakes) -> Result<Option<Holder>> {
         self.prepare(wakes)?;
         let blocker = self.mutate(|op| {
@@ -85,8 +85,8 @@ impl<'a> Table<'a> {
         Ok(blocker)
     }
 
-    /// Sets the lock of a mount's owner to exactly this mode, or takes it away. Tells who is in the
-    /// way, in which case nothing has changed.
+    /// Set the lock of a mount's owner to exactly this mode, or remove it. Return the holder that blocks it;
+    /// then nothing has changed.
     pub fn set_lock(
         &self,
         owner: &Owner,
@@ -100,7 +100,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Takes a lock, or queues for it.
+    /// Acquire a lock, or queue for it.
     pub fn enqueue(&self, request: &Request, wakes: &mut Wakes) -> Result<Queued> {
         self.prepare(wakes)?;
         let since = SystemTime::now()
@@ -133,7 +133,7 @@ impl<'a> Table<'a> {
         Ok(queued)
     }
 
-    /// Whether the ticket's request was granted; if so the ticket is used up.
+    /// Return whether the ticket's request was granted. True consumes the ticket.
     pub fn granted(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<bool> {
         self.prepare(wakes)?;
         let w = self.waiter(ticket)?;
@@ -144,7 +144,7 @@ impl<'a> Table<'a> {
         Ok(true)
     }
 
-    /// How a request stands, and which other processes are in its way.
+    /// Return the state of a request, and the other processes that block it.
     pub fn standing(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<Standing> {
         if self.granted(ticket, wakes)? {
             return Ok(Standing::Granted);
@@ -179,7 +179,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Takes a request back. If it was granted meanwhile it stays granted.
+    /// Cancel a request. If it was granted before, it stays granted.
     pub fn cancel(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<Cancelled> {
         self.prepare(wakes)?;
         let w = self.waiter(ticket)?;
@@ -210,7 +210,7 @@ impl<'a> Table<'a> {
         Ok(result)
     }
 
-    /// Whether the signal of a request differs from the value `seen`: one load, without the latch.
+    /// Return whether the signal of a request differs from the value `seen`: one load, without the latch.
     #[inline]
     #[must_use]
     pub fn is_signalled(&self, ticket: Ticket, seen: u32) -> bool {
@@ -218,23 +218,23 @@ impl<'a> Table<'a> {
         signal.is_none_or(|s| s.load(Ordering::Acquire) != seen)
     }
 
-    /// Gives a request up without the latch, when that cannot be had in time: the next one who
-    /// waits for anything clears it away, with what it was granted.
+    /// Abandon a request without the latch, if the latch cannot be acquired in time. The next request that
+    /// waits removes it, with its grant.
     pub fn abandon(&self, ticket: Ticket) {
         let at = BASE[WAITER] + ticket.signal as usize * RECORD + 7;
         if (ticket.signal as usize) < SIGNALS {
-            // Not through the undo log, and not part of any mutation: only this waiter stores here.
+            // This store bypasses the undo log and is part of no mutation: only this waiter stores here.
             self.words[at].store(ticket.sequence, Ordering::Release);
             self.words[ABANDONED].store(1, Ordering::Release);
         }
     }
 
-    /// Releases one level of a lock (for a mount's owner: the lock).
+    /// Release one level of a lock (for a mount's owner: the lock).
     pub fn unlock(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<()> {
         self.unlock_level(owner, target, Drop::Level, wakes)
     }
 
-    /// Releases one level that was taken in this mode (for a mount's owner: the lock).
+    /// Release one level that was acquired in this mode (for a mount's owner: the lock).
     pub fn unlock_mode(
         &self,
         owner: &Owner,
@@ -254,35 +254,36 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Releases every lock of an owner. Its waits and reservations stay.
+    /// Release every lock of an owner. Its waits and reservations stay.
     pub fn unlock_all(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
         self.drop_all(owner, Drop::Lock, wakes)
     }
 
-    /// Releases one reservation, after the change it was for. False if there was none.
+    /// Release one reservation, after the change that it was for. Return false if none existed.
     pub fn release_reservation(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<bool> {
         self.drop_from(owner, target, Drop::Reservation, wakes)
     }
 
-    /// Releases all reservations of an owner.
+    /// Release all reservations of an owner.
     pub fn release_reservations(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.ready(wakes)?;
         self.drop_all(owner, Drop::Reservations, wakes)
     }
 
-    /// Who forbids this owner to change an entry, or the whole container. Only worth asking when
-    /// `may_concern` says so.
+    /// Return the holder that blocks this owner's change of an entry, or of the whole container. Only useful
+    /// if `may_concern` returns true.
     pub fn change_blocked(&self, owner: &Owner, id: ObjectId, key: Option<u64>) -> Result<Option<Holder>> {
         self.blocked(&Request::change(*owner, id, key))
     }
 
-    /// Who keeps this owner from locking the target (holders only: earlier waiters are not told).
+    /// Return the holder that blocks this owner's lock of the target. Considers holders only, not earlier
+    /// waiters.
     pub fn test(&self, owner: &Owner, target: &Target, mode: LockMode) -> Result<Option<Holder>> {
         self.blocked(&Request::lock(*owner, *target, mode)?)
     }
 
-    /// Everything that is held, and everybody who waits.
+    /// Return all holds and all waiters.
     pub fn list(&self) -> Result<Vec<Listed>> {
         self.check_settled()?;
         let op = Op::new(self);
@@ -329,7 +330,7 @@ impl<'a> Table<'a> {
         Ok(all)
     }
 
-    /// One owner of every process that holds or waits for anything.
+    /// Return one owner of every process that holds or waits for anything.
     pub fn processes(&self) -> Result<Owners> {
         let mut some = Owners::new();
         for owner in self.owners()? {
@@ -340,7 +341,7 @@ impl<'a> Table<'a> {
         Ok(some)
     }
 
-    /// The mode in which an owner holds a target as a lock, by levels of its own.
+    /// Return the mode in which an owner holds a target as a lock, by levels of its own.
     pub fn held(&self, owner: &Owner, target: &Target) -> Result<Option<Mode>> {
         self.check_settled()?;
         let op = Op::new(self);
@@ -414,7 +415,7 @@ impl<'a> Table<'a> {
         Ok(done)
     }
 
-    /// Releases something of all an owner's holds.
+    /// Release a part of all of an owner's holds.
     pub(super) fn drop_all(&self, owner: &Owner, what: Drop, wakes: &mut Wakes) -> Result<()> {
         self.drop_each(HOLD, wakes, |op| {
             let o = op.find_owner(owner)?;
@@ -433,7 +434,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Withdraws all requests of an owner.
+    /// Withdraw all requests of an owner.
     pub(super) fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.drop_each(WAITER, wakes, |op| {
             let o = op.find_owner(owner)?;
@@ -450,7 +451,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Drops records of a kind, one a mutation, until `step` says that none is left.
+    /// Remove records of a kind, one per mutation, until `step` returns that none is left.
     fn drop_each(
         &self,
         kind: usize,

@@ -1,13 +1,12 @@
-//! Waiting for locks: try, look for a deadlock, queue, sleep, and look up again from time to time.
+//! Waiting for locks: try, detect deadlocks, queue, sleep, and check again at intervals.
 //!
 //! Invariants:
-//! 1. Nothing sleeps with the latch held, and the latch is never held across a call of the caller's
-//!    `interrupted`.
-//! 2. A sleep is at most `SLICE`, after which dead holders, the deadline and interruption are looked
-//!    at: a lost wake costs a slice, a killed holder's lock is free within a few.
-//! 3. However the wait ends, by an error or a panic of `interrupted` too, the request leaves the
-//!    queue: cancelled under the latch, or abandoned where the latch cannot be had in time.
-//! 4. What was granted before the request could be cancelled is kept, and reported as success.
+//! 1. No thread sleeps with the latch held, or holds the latch across a call of the caller's `interrupted`.
+//! 2. A sleep lasts at most `SLICE`. Then the waiter checks for dead holders, the deadline and interruption.
+//!    So a lost wake-up costs one slice, and a killed holder's lock is free within a few slices.
+//! 3. However the wait ends, even by an error or a panic of `interrupted`, the request leaves the queue: it
+//!    is cancelled under the latch, or abandoned if the latch cannot be acquired in time.
+//! 4. A grant that precedes the cancellation is kept, and reported as success.
 
 use super::beyond::Beyond;
 use super::contest::{self, Contest};
@@ -19,26 +18,27 @@ use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use std::time::{Duration, Instant};
 
-/// The longest sleep between two looks around.
+/// The longest sleep between two checks.
 pub const SLICE: Duration = Duration::from_millis(20);
 
-/// How long one look at the table waits for the latch: a request without patience must still get an answer.
+/// How long one check of the table waits for the latch: a request with a zero timeout must still get an
+/// answer.
 const LATCH: Duration = Duration::from_millis(50);
 
-/// How long a release waits for the latch when all notes of deferred releases are taken.
+/// How long a release waits for the latch when no free note for a deferred release is left.
 const WITHOUT_ROOM: Duration = Duration::from_secs(30);
 
-/// How often one request gets past dead owners before it believes the answer.
+/// How many recoveries of dead owners one request performs before it returns the refusal.
 const RECOVERIES: usize = 64;
 
-/// Asked at every look around; true ends the wait.
+/// The caller's interruption check, called at every check; true ends the wait.
 pub type Interrupted<'a> = Option<&'a mut dyn FnMut() -> bool>;
 
-/// Takes a lock, waiting at most `timeout` (None: for ever; zero: not at all). A thread's lock counts
-/// one level more; that of a mount's owner is converted.
+/// Acquire a lock, waiting at most `timeout` (None: no bound; zero: no wait). A thread's lock gains one
+/// level; that of a mount's owner is converted.
 ///
-/// `Error::Timeout` names a holder, `Error::Deadlock` a member of the circle, and `Error::Interrupted`
-/// follows a true answer of `interrupted`; the lock is not held then.
+/// `Error::Timeout` names a holder and `Error::Deadlock` a member of the cycle. `Error::Interrupted` follows
+/// a true answer of `interrupted`. After an error the lock is not held.
 pub fn acquire<E: Env>(
     env: &E,
     owner: &Owner,
@@ -50,9 +50,9 @@ pub fn acquire<E: Env>(
     obtain(env, &Request::lock(*owner, *target, mode)?, timeout, interrupted)
 }
 
-/// Waits until a change of an entry (or of the whole container) is this owner's to make, and leaves
-/// a reservation that keeps lockers out until it is made. The caller tries the change again and then
-/// calls `Table::release_reservations`, best under the same latch; also when it gives up.
+/// Wait until this owner may change an entry (or the whole container), and leave a reservation that blocks
+/// lockers until the change is made. The caller retries the change and then calls
+/// `Table::release_reservations`, preferably under the same latch, also when it gives up.
 pub fn wait_change<E: Env>(
     env: &E,
     owner: &Owner,
@@ -65,8 +65,8 @@ pub fn wait_change<E: Env>(
 }
 
 /// Release what an owner holds. If the latch is not free within `SLICE` (a transaction of another process has
-/// it), the release is noted and done before any later request is judged (`deferred`): it never fails for the
-/// latch. `Error::NotLocked` is told only where the latch was free.
+/// it), the release is recorded and performed before any later request is decided (`deferred`). So a release
+/// never fails because of the latch. `Error::NotLocked` is returned only if the latch was free.
 pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
     let mut begun = None;
     loop {
@@ -78,7 +78,7 @@ pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
         });
         match done {
             Ok(()) => return Ok(()),
-            // Without room for the note only the latch is left, which a stopped process may hold.
+            // Without a free note the release needs the latch, which a stopped process may hold.
             Err(Failure::Latch(e)) if is_busy(&e) => {
                 if env.unlatched(|table| table.defer(owner, what)) {
                     return Ok(());
@@ -92,7 +92,7 @@ pub fn release<E: Env>(env: &E, owner: &Owner, what: Release) -> Result<()> {
     }
 }
 
-/// Why nothing came of a try: the latch was not to be had, or the operation failed.
+/// Why a try failed: the latch was not available, or the operation failed.
 enum Failure {
     Latch(Error),
     Operation(Error),
@@ -106,7 +106,7 @@ impl Failure {
     }
 }
 
-/// Runs `f` under the latch and wakes, after leaving it, whom it granted something.
+/// Run `f` under the latch. After releasing the latch, wake the waiters that `f` granted.
 fn latch<E: Env, R>(
     env: &E,
     at_most: Option<Duration>,
@@ -128,14 +128,14 @@ fn latch<E: Env, R>(
     }
 }
 
-/// Whether an error means only that the latch was busy.
+/// Return whether an error only means that the latch was busy.
 fn is_busy(error: &Error) -> bool {
     matches!(error, Error::Timeout { .. } | Error::WouldBlock { .. })
 }
 
-/// A deadline and a caller who may want to stop.
+/// A deadline and the caller's interruption check.
 ///
-/// The clock is read when the first try has failed, and not before.
+/// The clock is first read after the first try has failed.
 struct Patience<'a> {
     timeout: Option<Duration>,
     begun: Option<Instant>,
@@ -151,7 +151,7 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// The time that is left; None: without end.
+    /// Return the remaining time; None for no bound.
     fn left(&mut self) -> Option<Duration> {
         let begun = *self.begun.get_or_insert_with(Instant::now);
         self.timeout.map(|t| t.saturating_sub(begun.elapsed()))
@@ -168,20 +168,20 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// How long to sleep at most, now.
+    /// Return the maximum length of the next sleep.
     fn slice(&mut self) -> Duration {
         self.left().unwrap_or(SLICE).min(SLICE)
     }
 }
 
-/// A request in a queue, which it leaves when this is dropped.
+/// A request in a queue. Dropping it removes the request from the queue.
 struct Place<'e, E: Env> {
     env: &'e E,
     ticket: Option<Ticket>,
 }
 
 impl<E: Env> Place<'_, E> {
-    /// Takes the request back. None: it had to be abandoned, since the latch is not to be had.
+    /// Cancel the request. None means that it was abandoned, because the latch was not available.
     fn leave(&mut self) -> Option<Result<Cancelled>> {
         let ticket = self.ticket.take()?;
         match latch(self.env, Some(LATCH), |table, wakes| table.cancel(ticket, wakes)) {
@@ -201,7 +201,7 @@ impl<E: Env> Drop for Place<'_, E> {
     }
 }
 
-/// Recovers the dead processes of these owners. Return whether there were any.
+/// Recover the dead processes among these owners. Return whether there were any.
 fn recover_dead_owners<E: Env>(env: &E, owners: &Owners) -> Result<bool> {
     let mut recovered = false;
     for owner in owners {
@@ -216,11 +216,11 @@ fn recover_dead_owners<E: Env>(env: &E, owners: &Owners) -> Result<bool> {
     Ok(recovered)
 }
 
-/// The answer to one try.
+/// The result of one try.
 enum Start {
     Granted,
     Waiting(Ticket, u32),
-    /// Why not; and who would have to be dead to make it untrue.
+    /// The refusal, and the owners whose death would invalidate it.
     Refused(Error, Owners),
 }
 
@@ -252,7 +252,7 @@ fn start<E: Env>(
             } else {
                 Error::Timeout { what, holder }
             };
-            // A circle may go through any process, not only through that of the first holder.
+            // A cycle may pass through any process, not only the first holder's.
             let suspects = if deadlock {
                 table.processes()?
             } else {
@@ -296,7 +296,7 @@ fn obtain<E: Env>(
             }
             Start::Waiting(ticket, seen) => break (ticket, seen),
             Start::Refused(..) if may_wait && !queue => {
-                // Whether the caller wants to stop is asked in the queue: asking may take long, this phase is short.
+                // The interruption check runs in the queue: it may take long, and this phase is short.
                 contest.pause(env, request.target.id, patience.left());
             }
             Start::Refused(error, mut suspects) => {
@@ -314,7 +314,7 @@ fn obtain<E: Env>(
     };
     let mut first = env.has_tasks();
     loop {
-        // A task of the same thread in the way is looked for at once.
+        // A conflicting task of the same thread is detected at once.
         if !std::mem::take(&mut first) && !contest::spin(env, |table| table.is_signalled(ticket, seen)) {
             env.sleep(ticket.signal, seen, patience.slice());
         }
@@ -346,7 +346,7 @@ fn obtain<E: Env>(
                 awaited,
             )) => {
                 seen = now;
-                // Whoever is gone makes room at once: then look again before giving up.
+                // A dead holder's lock is freed at once: recover and try again before giving up.
                 if recoveries < RECOVERIES && recover_dead_owners(env, &blockers)? {
                     recoveries += 1;
                     continue;
@@ -379,7 +379,7 @@ fn obtain<E: Env>(
     }
 }
 
-/// Puts the holder's name into a timeout.
+/// Add the holder's name to a timeout.
 fn named<E: Env>(env: &E, reason: Error, holder: Option<Owner>) -> Error {
     match reason {
         Error::Timeout { what, holder: none } if none.is_empty() => {

@@ -1,5 +1,5 @@
-//! The words of the lock table, as storage: the region of the sidecar that `Table` and its operations (`op`) work on.
-//! Every store goes through here.
+//! The words of the lock table, as storage: the region of the sidecar that `Table` and its operations (`op`)
+//! use. Every store to the table goes through this module.
 
 use super::layout::{COUNTERS, SIGNALS, WORDS};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub(super) fn corrupt(what: &'static str, word: usize) -> Error {
 }
 
 impl<'a> Words<'a> {
-    /// Zeroed words, or those that another process uses too.
+    /// Return zeroed words, or words that another process uses too.
     pub(super) fn new(
         words: &'a [AtomicU64],
         signals: &'a [AtomicU32],
@@ -43,7 +43,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The one place where a word of the table is stored.
+    /// Store a word. This is the only place where a word of the table is stored.
     #[inline]
     pub(super) fn store(&self, word: usize, value: u64) -> Result<()> {
         self.burn()?;
@@ -79,7 +79,7 @@ impl<'a> Words<'a> {
             .map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
-    /// Counts down to the store at which a test kills this process.
+    /// Count down to the store at which a test kills this process.
     #[cfg(test)]
     #[inline]
     pub(super) fn burn(&self) -> Result<()> {

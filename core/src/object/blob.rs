@@ -1,15 +1,15 @@
-//! Large scalars: a str, bytes or int that does not fit one segment, as a tree of page-sized
-//! pieces, so that no operation needs contiguous memory and any offset is found by arithmetic.
+//! Large scalars: a str, bytes or int that does not fit one segment, as a tree of page-sized pieces. So no
+//! operation needs contiguous memory, and any offset is found by arithmetic.
 //!
 //! Invariants:
-//! 1. All leaves but the last hold `LEAF` bytes; all nodes but the last of their level hold `FAN`
-//!    addresses. So piece n of level l is child n % `FAN` of piece n / `FAN` of level l + 1, and
-//!    the height follows from the length.
-//! 2. Every full piece fills a page of its own, so a length that needs more leaves than the store
-//!    has pages is damage; the height is at most `MAX_HEIGHT`. So every walk ends, also in a tree
-//!    whose nodes share children; what a walk collects has a bound of its own.
-//! 3. The id is never used again and becomes 0 when the blob is freed: who holds a `Large` across
-//!    sections finds out that it is gone.
+//! 1. All leaves but the last hold `LEAF` bytes; all nodes but the last of their level hold `FAN` addresses.
+//!    So piece n of level l is child n % `FAN` of piece n / `FAN` of level l + 1, and the height follows from
+//!    the length.
+//! 2. Every full piece fills a page of its own, so a length that needs more leaves than the store has pages
+//!    is damage; the height is at most `MAX_HEIGHT`. So every walk ends, also in a tree whose nodes share
+//!    children. Results that a walk collects have a bound of their own.
+//! 3. The id is never reused and becomes 0 when the blob is freed: a caller that holds a `Large` across
+//!    sections detects that it is gone.
 //!
 //! The root segment; the pieces have no headers:
 //!
@@ -21,7 +21,7 @@
 //! | 8 | 8 | length in bytes |
 //! | 16 | 8 | id |
 //! | 24 | 8 | top: address of the topmost node, or of the only leaf |
-//! | 32 | 8 | `LINK`: for whoever keeps a list of blobs to be freed in steps; else 0 |
+//! | 32 | 8 | `LINK`: link of a list of blobs that are freed in steps; else 0 |
 
 use super::value::{Large, LargeKind};
 use super::word::NO_NEWLINE;
@@ -33,7 +33,7 @@ use crate::page::superblock as sb;
 
 /// Bytes of the root segment.
 pub const ROOT_SIZE: usize = 40;
-/// Offset in the root of a word that is the owner's while the blob waits to be freed.
+/// Offset in the root of a word for the owner's use while the blob waits to be freed.
 pub const LINK: u64 = 32;
 /// Bytes of a full leaf.
 pub const LEAF: usize = heap::MAX_SEGMENT;
@@ -49,7 +49,7 @@ const FREE_MAX: u64 = 1 << 20;
 /// Pieces written between two calls of `yield_to_readers`.
 const BREATH: u64 = 64;
 
-/// Whether the first byte of a scalar segment says that it is the root of a blob.
+/// Return whether the first byte of a scalar segment marks the root of a blob.
 #[inline]
 #[must_use]
 pub fn is_root(kind: u8) -> bool {
@@ -69,17 +69,17 @@ fn leaves_of(len: u64) -> u64 {
     len.div_ceil(LEAF as u64).max(1)
 }
 
-/// Pieces of a level (0: leaves) of a tree with so many leaves.
+/// Return the number of pieces in a level (0: leaves) of a tree with this many leaves.
 fn pieces_of(leaves: u64, level: usize) -> u64 {
     leaves.div_ceil(FAN.pow(level as u32))
 }
 
-/// The level of the topmost piece; None beyond `MAX_HEIGHT`.
+/// Return the level of the topmost piece; None beyond `MAX_HEIGHT`.
 fn height_of(leaves: u64) -> Option<usize> {
     (0..=MAX_HEIGHT).find(|&h| leaves <= FAN.pow(h as u32))
 }
 
-/// A root, read and checked.
+/// A checked root.
 #[derive(Clone, Copy)]
 struct Root {
     large: Large,
@@ -120,16 +120,16 @@ impl Root {
         })
     }
 
-    /// Bytes of the leaf of this index.
+    /// Return the number of bytes in the leaf of this index.
     fn leaf_len(&self, index: u64) -> usize {
         (self.large.len - index * LEAF as u64).min(LEAF as u64) as usize
     }
 }
 
-/// Finds pieces, remembering the path to the last one: neighbours cost one load.
+/// Finds pieces, and keeps the path to the last one: neighbours cost one load.
 struct Cursor {
     height: usize,
-    /// Of each level: the index of the piece last used (`u64::MAX`: none) and its address.
+    /// For each level: the index of the last used piece (`u64::MAX`: none) and its address.
     path: [(u64, Addr); MAX_HEIGHT + 1],
 }
 
@@ -143,7 +143,7 @@ impl Cursor {
         }
     }
 
-    /// The address of a piece. `index` is below the number of pieces of the level.
+    /// Return the address of a piece. `index` is below the number of pieces of the level.
     fn at<P: Pages>(&mut self, p: &P, level: usize, index: u64) -> Result<Addr> {
         let ancestor = |l: usize| index / FAN.pow((l - level) as u32);
         let mut l = level;
@@ -160,8 +160,8 @@ impl Cursor {
     }
 }
 
-/// Stores `bytes`; the address of the root. Lets readers in between pieces: to be called before
-/// the operation changes anything they can reach.
+/// Store `bytes`. Return the address of the root. Yields to readers between pieces: call this before the
+/// operation changes anything that readers can reach.
 pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<Addr> {
     let Some(height) = height_of(leaves_of(bytes.len() as u64)) else {
         return Err(Error::invalid("a value beyond the 48-bit address space"));
@@ -174,7 +174,7 @@ pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<A
         let (piece, others) = rest.split_at(rest.len().min(LEAF));
         rest = others;
         let mut addr = fill(w, piece)?;
-        // Up the tree: a node is written when it is full, or when nothing more comes.
+        // Go up the tree: write a node when it is full, or when no more content follows.
         for children in &mut pending[..height] {
             children.extend_from_slice(&addr.0.to_le_bytes());
             if children.len() < FAN as usize * 8 && !rest.is_empty() {
@@ -202,24 +202,24 @@ pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<A
     Ok(root)
 }
 
-/// A new segment with this content.
+/// Create a segment with this content.
 fn fill<W: PagesMut>(w: &mut W, content: &[u8]) -> Result<Addr> {
     let addr = heap::alloc(w, content.len().max(1))?;
     w.init(addr, content.len())?.copy_from_slice(content);
     Ok(addr)
 }
 
-/// The handle of the blob whose root is at `addr`.
+/// Return the handle of the blob whose root is at `addr`.
 pub fn large<P: Pages>(p: &P, addr: Addr) -> Result<Large> {
     Ok(Root::read(p, addr)?.large)
 }
 
-/// Reads from `offset` on: the number of bytes read, less than `buf` holds only at the end.
-/// `Error::Gone` if the blob was freed since `large` was handed out. A piece may begin or end
-/// inside a character; the bytes of a str in a damaged store need not be text.
+/// Read from `offset` on. Return the number of bytes read, less than the length of `buf` only at the end.
+/// Returns `Error::Gone` if the blob was freed since `large` was returned. A piece may begin or end inside a
+/// character; the bytes of a str in a damaged store need not be text.
 pub fn large_read<P: Pages>(p: &P, large: &Large, offset: u64, buf: &mut [u8]) -> Result<usize> {
     let gone = || Error::Gone(ObjectId(large.id));
-    // A root that is not an allocated segment any more was freed: no damage, but the truth about it.
+    // A root that is no longer an allocated segment was freed: this is not damage.
     heap::size_of(p, large.addr).map_err(|_| gone())?;
     if large.id == 0 || p.bytes(large.addr + ID, 8).map_err(|_| gone())? != large.id.to_le_bytes() {
         return Err(gone());
@@ -248,8 +248,8 @@ pub fn large_read<P: Pages>(p: &P, large: &Large, offset: u64, buf: &mut [u8]) -
     Ok(n)
 }
 
-/// Calls `f` with the content, piece by piece, until it answers false. For a whole value inside
-/// one section, so for values known to be of moderate length.
+/// Call `f` with the content, piece by piece, until it returns false. Reads the whole value inside one
+/// section, so only for values of moderate length.
 pub fn for_each<P: Pages>(p: &P, addr: Addr, mut f: impl FnMut(&[u8]) -> bool) -> Result<()> {
     let root = Root::read(p, addr)?;
     let mut cursor = Cursor::new(&root);
@@ -262,7 +262,7 @@ pub fn for_each<P: Pages>(p: &P, addr: Addr, mut f: impl FnMut(&[u8]) -> bool) -
     Ok(())
 }
 
-/// Whether the content is exactly these bytes (whatever the kind).
+/// Return whether the content equals these bytes (of any kind).
 pub fn equals<P: Pages>(p: &P, addr: Addr, bytes: &[u8]) -> Result<bool> {
     if Root::read(p, addr)?.large.len != bytes.len() as u64 {
         return Ok(false);
@@ -278,9 +278,9 @@ pub fn equals<P: Pages>(p: &P, addr: Addr, bytes: &[u8]) -> Result<bool> {
     Ok(same)
 }
 
-/// Calls `f` with every segment of the blob and the bytes used of it, from the root down, until it
-/// answers an error; for the checker, which should answer one when it is shown a segment again: in
-/// a damaged tree that bounds the walk by the segments there are.
+/// Call `f` with every segment of the blob and its bytes in use, from the root down, until it returns an
+/// error. For the checker, which should return one for a segment seen before: in a damaged tree that bounds
+/// the walk by the number of segments.
 pub fn segments<P: Pages>(p: &P, addr: Addr, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -> Result<()> {
     let root = Root::read(p, addr)?;
     f(addr, ROOT_SIZE)?;
@@ -297,8 +297,8 @@ pub fn segments<P: Pages>(p: &P, addr: Addr, f: &mut dyn FnMut(Addr, usize) -> R
     Ok(())
 }
 
-/// Frees the whole blob, at commit. The number of segments freed is about length / `LEAF`; where
-/// that is too many for one operation (beyond 4 GiB it is refused) see `free_some`.
+/// Free the whole blob, at commit. The number of segments freed is about length / `LEAF`. If that is too many
+/// for one operation (beyond 4 GiB it is refused), see `free_some`.
 pub fn free<W: PagesMut>(w: &mut W, addr: Addr) -> Result<()> {
     if Root::read(w, addr)?.leaves > FREE_MAX {
         return Err(Error::TransactionTooLarge {
@@ -308,10 +308,9 @@ pub fn free<W: PagesMut>(w: &mut W, addr: Addr) -> Result<()> {
     free_some(w, addr, u64::MAX).map(|_| ())
 }
 
-/// Frees at most about `leaves` pieces of a blob that no value refers to any more, from its end;
-/// true if the blob is now wholly freed, else it is to be called again (in a later operation: the
-/// root stays, for example on a list linked through `LINK`). From the first call on the blob is
-/// gone for `large_read`.
+/// Free at most about `leaves` pieces, from the end, of a blob that no value refers to any more. Return true
+/// if the blob is completely freed; otherwise call it again (in a later operation: the root stays, for
+/// example on a list linked through `LINK`). After the first call, `large_read` reports the blob as gone.
 pub fn free_some<W: PagesMut>(w: &mut W, addr: Addr, leaves: u64) -> Result<bool> {
     let root = Root::read(w, addr)?;
     let mut cursor = Cursor::new(&root);

@@ -1,5 +1,5 @@
-//! Dicts and the attributes of objects alike: the functions of `dict` or of `class::attr`, chosen by
-//! the header's kind.
+//! The functions shared by dicts and the attributes of objects: those of `dict` or of `class::attr`, chosen
+//! by the header's kind.
 
 use super::class::attr;
 use super::dict;

@@ -1,5 +1,5 @@
-//! The header every container begins with: one 64-byte segment that never moves, so a container's
-//! address stands for it as long as it lives.
+//! The header of every container: one 64-byte segment that never moves, so a container's address identifies
+//! it as long as it lives.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //! | 4 | 4 | reference count: words in containers that refer to this one |
 //! | 8 | 8 | id |
 //! | 16 | 8 | home: address of the container that shows this one (0: none); on a list of `graph`: previous |
-//! | 24 | 8 | home hint: hash of the key in a home dict, index in a home list (a hint: may be stale); on a list of `graph`: next |
+//! | 24 | 8 | home hint: hash of the key in a home dict, index in a home list (may be stale); on a list: next |
 //! | 32 | 8 | mtime, nanoseconds since 1970 |
 //! | 40 | 8 | body: address of the body's root segment (0: empty) |
 //! | 48 | 8 | extra: address of the segment of back references and attributes (0: none) |
@@ -42,25 +42,25 @@ pub const EXTRA: u64 = 48;
 /// Offset of the class record (objects) or the entry count (dicts, lists).
 pub const CLASS_OR_LEN: u64 = 56;
 
-/// Flag: on the orphan list, without a home: new, or its home went, or being freed.
+/// Flag: on the orphan list, without a home: new, lost its home, or being freed.
 pub const ORPHAN: u8 = 1;
-/// Flag: on the suspect list, without a home: kept alive only by a pin when last looked at (or
-/// that was too much work to find out); look again when it is unpinned.
+/// Flag: on the suspect list, without a home: kept alive only by a pin when last examined (or that was too
+/// costly to determine); examined again when it is unpinned.
 pub const SUSPECT: u8 = 2;
-/// Flag: found unreachable; its content is being removed in steps, or will be.
+/// Flag: unreachable; its content is being removed in steps, or will be.
 pub const DOOMED: u8 = 4;
 /// Flag: an object whose attributes left the key table of its class (it owns a dict body).
 pub const UNSHARED: u8 = 8;
-/// Flag: doomed and emptied, on no list; freed when its last reference goes.
+/// Flag: doomed and emptied, on no list; freed with its last reference.
 pub const DRAINED: u8 = 16;
-/// Flag: not a container anyone made, but the content taken from the one whose address stands in
-/// MTIME, on its way to be freed.
+/// Flag: not a container of the user, but the content taken from the container whose address is in MTIME,
+/// waiting to be freed.
 pub const DETACHED: u8 = 32;
-/// Flag: former content of this container is still being freed (`DETACHED`), so a child may be
-/// recorded as referred to by it and be no longer in it.
+/// Flag: former content of this container is still being freed (`DETACHED`), so a child may list it as a
+/// parent although it no longer contains the child.
 pub const EMPTIED: u8 = 64;
 
-/// What a container is.
+/// The kind of a container.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -73,7 +73,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a byte read from a file.
+    /// Return the kind of a byte read from a file.
     #[must_use]
     pub fn of(byte: u8) -> Option<Kind> {
         match byte {
@@ -85,18 +85,18 @@ impl Kind {
     }
 }
 
-/// The kind of the container at `h`.
+/// Return the kind of the container at `h`.
 #[inline]
 pub fn kind<P: Pages>(p: &P, h: Addr) -> Result<Kind> {
     Kind::of(p.u8_at(h)?).ok_or_else(|| Error::corrupt("no container where one is referred to", h))
 }
 
-/// Checks that `obj` still means the same object, and gives its kind.
+/// Check that `obj` still refers to the same object. Return its kind.
 #[inline]
 pub fn check<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     match p.u64_at(obj.addr + ID) {
         Ok(id) if id == obj.id.0 => {}
-        // Made in a transaction that was rolled back: its page may be gone with it.
+        // The object was created in a transaction that was rolled back, so its page may be gone.
         Ok(_)
         | Err(Error::Corrupt {
             what: access::BEYOND | access::ABSENT,
@@ -107,7 +107,7 @@ pub fn check<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     Kind::of(p.u8_at(obj.addr)?).ok_or(Error::Gone(obj.id))
 }
 
-/// The container at `h` with its id.
+/// Return the container at `h` with its id.
 #[inline]
 pub fn obj<P: Pages>(p: &P, h: Addr) -> Result<Obj> {
     kind(p, h)?;

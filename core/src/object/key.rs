@@ -1,9 +1,9 @@
-//! Dict keys: their hash, their equality and their form in the store.
+//! Dict keys: their hash, their equality and their stored form.
 //!
-//! The hash is published: it is XXH3 (64 bits) of the bytes below, with the store's seed xored with
-//! the constant of the type. It is part of the file format and never changes. Equal keys have equal
-//! hashes, so numbers are brought to one form first: a bool is the int 0 or 1, a float with an
-//! integral value is that int (-0.0 is 0), an int that fits 64 bits takes the short form.
+//! The hash is published: it is XXH3 (64 bits) of the bytes below, with the store's seed xored with the
+//! constant of the type. It is part of the file format and never changes. Equal keys have equal hashes, so
+//! numbers are first normalized: a bool is the int 0 or 1, a float with an integral value is that int (-0.0
+//! is 0), and an int that fits 64 bits takes the short form.
 //!
 //! | KEY | SEED XOR | BYTES |
 //! | --- | --- | --- |
@@ -15,8 +15,8 @@
 //! | other float (fractions, infinities, NaN) | 0x85EBCA77C2B2AE63 | the 8 bytes of its bits, little-endian |
 //! | None | 0xFF51AFD7ED558CCD | none |
 //!
-//! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str and bytes
-//! are never equal; neither are a number and a str.
+//! Equality is Python's, with one difference: a NaN equals a NaN of the same bits. A str never equals bytes,
+//! and a number never equals a str.
 
 use super::blob;
 use super::scalar::{self, ScalarKind};
@@ -41,7 +41,7 @@ const NONE: u64 = 0xFF51_AFD7_ED55_8CCD;
 /// Bytes of the longest integral double's magnitude.
 const DOUBLE: usize = 128;
 
-/// A number in the form in which equal numbers are the same.
+/// A number in normalized form, in which equal numbers are the same.
 #[derive(Clone, Copy)]
 enum Num<'a> {
     Int(i64),
@@ -97,7 +97,7 @@ fn num_int(negative: bool, magnitude: &[u8]) -> Num<'_> {
     Num::Big { negative, magnitude }
 }
 
-/// A float as a number; a big integral one has its magnitude in `buf`.
+/// Return a float as a number; a big integral one has its magnitude in `buf`.
 fn num_float(x: f64, buf: &mut [u8; DOUBLE]) -> Num<'_> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&x) {
@@ -111,7 +111,7 @@ fn num_float(x: f64, buf: &mut [u8; DOUBLE]) -> Num<'_> {
     if !x.is_finite() {
         return Num::Float(x.to_bits());
     }
-    // At least 2^63 in magnitude, so integral: 53 bits shifted to their place.
+    // The magnitude is at least 2^63, so the float is integral: shift its 53 bits into place.
     let bits = x.to_bits();
     let shift = (bits >> 52 & 0x7ff) as usize - 1075;
     let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52) << (shift % 8);
@@ -122,7 +122,7 @@ fn num_float(x: f64, buf: &mut [u8; DOUBLE]) -> Num<'_> {
     num_int(x < 0.0, &buf[..])
 }
 
-/// The hash of a key.
+/// Return the hash of a key.
 #[inline]
 #[must_use]
 pub fn hash(seed: u64, key: &Key<'_>) -> u64 {
@@ -137,7 +137,7 @@ pub fn hash(seed: u64, key: &Key<'_>) -> u64 {
     }
 }
 
-/// The hash of a stored key.
+/// Return the hash of a stored key.
 pub fn hash_word<P: Pages>(p: &P, word: Word) -> Result<u64> {
     let seed = p.hash_seed();
     if let Some(n) = inline_number(word, &mut [0; DOUBLE]) {
@@ -186,7 +186,7 @@ fn not_a_key(word: Word) -> Error {
     Error::corrupt("a dict key that cannot be one", Addr(word.0))
 }
 
-/// The number in the word itself, if there is one.
+/// Return the number that the word itself holds, if it does.
 #[inline]
 fn inline_number(word: Word, buf: &mut [u8; DOUBLE]) -> Option<Num<'_>> {
     if word.is_float() {
@@ -206,12 +206,12 @@ fn segment_float(bytes: &[u8], at: Addr) -> Result<Num<'static>> {
     }
 }
 
-/// Whether a stored key equals a key.
+/// Return whether a stored key equals a key.
 #[inline]
 pub fn eq<P: Pages>(p: &P, word: Word, key: &Key<'_>) -> Result<bool> {
     match *key {
         Key::Str(text) => match Word::str(text, 0) {
-            // The word of a short str is the only form of it; the mount's flag does not count.
+            // A short str has only one word; the mount's flag does not count.
             Some(inline) => Ok(inline == word || Word::str(text, super::word::NO_NEWLINE) == Some(word)),
             None => eq_bytes(p, word, text, ScalarKind::Str),
         },
@@ -275,7 +275,7 @@ fn eq_num<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
     }
 }
 
-/// The word of a key, with its scalar written to fresh memory where it needs one.
+/// Return the word of a key. A key that does not fit the word is written to newly allocated memory.
 pub fn encode<W: PagesMut>(w: &mut W, key: &Key<'_>) -> Result<Word> {
     let value = match *key {
         Key::None => In::None,
@@ -292,12 +292,12 @@ pub fn encode<W: PagesMut>(w: &mut W, key: &Key<'_>) -> Result<Word> {
     scalar::encode(w, &value)
 }
 
-/// Frees a stored key's scalar.
+/// Free a stored key's scalar.
 pub fn free<W: PagesMut>(w: &mut W, word: Word) -> Result<()> {
     scalar::free(w, word)
 }
 
-/// The text of a stored key that is a str of at most one segment; None for all other keys.
+/// Return the text of a stored key that is a str of at most one segment; None for all other keys.
 pub fn short_text<P: Pages>(p: &P, word: Word) -> Result<Option<Small>> {
     if word.is_float() {
         return Ok(None);
@@ -314,7 +314,7 @@ pub fn short_text<P: Pages>(p: &P, word: Word) -> Result<Option<Small>> {
     }
 }
 
-/// Whether a stored key is a str.
+/// Return whether a stored key is a str.
 pub fn is_text<P: Pages>(p: &P, word: Word) -> Result<bool> {
     if word.is_float() {
         return Ok(false);
@@ -329,7 +329,7 @@ pub fn is_text<P: Pages>(p: &P, word: Word) -> Result<bool> {
     }
 }
 
-/// For tests of collisions: the hash with bits masked out.
+/// For tests of collisions: the hash with some bits masked out.
 #[cfg(test)]
 mod weak {
     thread_local! {

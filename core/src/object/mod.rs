@@ -1,16 +1,16 @@
 //! The object manager: values, scalars, dicts, lists, objects; identity and lifetime.
 //!
 //! - `word`: the 8-byte value word.
-//! - `value`: values as callers give and get them (`In`, `Value`), keys (`Key`), and their
-//!   conversion to words and back; `blob`: large str/bytes/int as trees of pages.
+//! - `value`: the values that callers store and receive (`In`, `Value`), keys (`Key`), and their conversion
+//!   to words and back; `blob`: large str/bytes/int as trees of pages.
 //! - `key`: hash, equality and stored form of dict keys.
-//! - `header`: the container header all containers share.
-//! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words;
-//!   they know nothing of reference counts. `entries`: dicts and objects alike.
+//! - `header`: the header that all containers share.
+//! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words, and do not
+//!   handle reference counts. `entries`: functions for both dicts and objects.
 //! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
-//! - `salvage`: what can still be got out of damaged bodies.
-//! - `path`: where a container or entry is, as Python writes it, for messages.
-//! - `ops`: what the store exposes: the above put together.
+//! - `salvage`: the readable parts of damaged bodies.
+//! - `path`: the path of a container or entry, as Python writes it, for messages.
+//! - `ops`: the operations that the store exposes, built from the modules above.
 
 pub mod blob;
 pub mod class;

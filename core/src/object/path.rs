@@ -1,4 +1,4 @@
-//! Where a container is, seen from the root, as Python would write it: `root['a'][3].name`.
+//! The path of a container from the root, as Python would write it: `root['a'][3].name`.
 
 use super::graph::{self, Place, Shown};
 use super::header::{self, Kind};
@@ -8,16 +8,16 @@ use super::{entries, key as keys, scalar};
 use crate::ids::Addr;
 use crate::page::access::Pages;
 
-/// Steps of a path that are shown; of a longer one the last.
+/// Steps of a path that are shown; of a longer path, the last ones.
 const STEPS: usize = 24;
-/// Entries looked at to find a container in its home where the hint has grown stale.
+/// Entries examined to find a container in its home if the hint is stale.
 const LOOK: usize = 4096;
-/// Homes followed to see whether they lead to the root.
+/// Homes followed to check whether they lead to the root.
 const FOLLOW: usize = 100_000;
 /// Characters of a key that are shown.
 const SHOWN: usize = 60;
 
-/// The path of a container, if its homes lead to the root.
+/// Return the path of a container, if its homes lead to the root.
 pub fn of<P: Pages>(p: &P, h: Addr) -> Option<String> {
     let root = graph::root(p).ok()?;
     let mut steps = Vec::new();
@@ -59,7 +59,7 @@ fn step<P: Pages>(p: &P, parent: Addr, place: Place) -> String {
     }
 }
 
-/// The path of an entry of a container, by its key.
+/// Return the path of an entry of a container, by its key.
 pub fn of_key<P: Pages>(p: &P, h: Addr, key: &Key<'_>) -> Option<String> {
     let step = match (header::kind(p, h).ok()?, key) {
         (Kind::Object, Key::Str(name)) => attribute(name),
@@ -68,7 +68,8 @@ pub fn of_key<P: Pages>(p: &P, h: Addr, key: &Key<'_>) -> Option<String> {
     Some(of(p, h)? + &step)
 }
 
-/// The path of an entry of a container, by the hash of its key. The container's own if no entry has this hash.
+/// Return the path of an entry of a container, by the hash of its key. If no entry has this hash, return the
+/// container's own path.
 pub fn of_hash<P: Pages>(p: &P, h: Addr, hash: u64) -> Option<String> {
     let container = of(p, h)?;
     let mut cursor = 0;
@@ -106,7 +107,7 @@ fn attribute(name: &[u8]) -> String {
     format!(".{}", short(String::from_utf8_lossy(name).escape_debug()))
 }
 
-/// The step of a key.
+/// Return the path step for a key.
 pub fn key<P: Pages>(p: &P, kind: Option<Kind>, word: Word) -> String {
     match scalar::decode(p, word) {
         Ok(Value::Str { bytes, .. }) if kind == Some(Kind::Object) => attribute(&bytes),
@@ -126,7 +127,7 @@ fn short(chars: impl Iterator<Item = char>) -> String {
     text
 }
 
-/// A scalar as Python would write it, shortened.
+/// Return a scalar as Python would write it, shortened.
 fn text(value: &Value) -> String {
     match value {
         Value::None => "None".into(),

@@ -1,4 +1,5 @@
-//! The parts of a container's body that can still be read, whatever is damaged. How they are found: `salvage`.
+//! The parts of a container's body that are readable in spite of damage. See `salvage` for how they are
+//! found.
 
 use super::word::Word;
 use crate::error::{Error, Result};
@@ -11,25 +12,25 @@ pub enum Piece {
     Entry(Word, Word),
     /// An item of a list.
     Item(u64, Word),
-    /// Something that cannot be read.
+    /// A part that cannot be read.
     Lost(Lost),
 }
 
-/// What cannot be read of a body.
+/// A part of a body that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lost {
-    /// What is wrong.
+    /// The damage.
     pub what: &'static str,
-    /// Where.
+    /// The address.
     pub at: Addr,
-    /// Of a list: the index of the first item lost.
+    /// For a list: the index of the first lost item.
     pub index: u64,
-    /// Of a list: how many items are lost, as far as is known (0: unknown).
+    /// For a list: the number of lost items, as far as known (0: unknown).
     pub count: u64,
 }
 
 impl Lost {
-    /// From the error that was met on reading something at `at`.
+    /// Return the loss for an error that occurred on reading at `at`.
     #[must_use]
     pub fn of(e: &Error, at: Addr) -> Lost {
         let (what, at) = match e {
@@ -44,7 +45,7 @@ impl Lost {
         }
     }
 
-    /// A segment that more than one refers to.
+    /// Return the loss for a segment that is referred to more than once.
     #[must_use]
     pub fn twice(at: Addr) -> Lost {
         Lost {
@@ -56,10 +57,10 @@ impl Lost {
     }
 }
 
-/// Said of a segment that is met a second time.
+/// The error for a segment that is found a second time.
 pub const TWICE: &str = "a segment that is used twice";
 
-/// Says whether a segment is met for the first time.
+/// A function that returns whether a segment is found for the first time.
 pub type Fresh<'a> = &'a mut dyn FnMut(Addr) -> bool;
-/// Takes the pieces.
+/// A function that receives the pieces.
 pub type Out<'a> = &'a mut dyn FnMut(Piece) -> Result<()>;

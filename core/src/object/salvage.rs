@@ -1,9 +1,10 @@
-//! What can still be got out of a container's body, whatever is damaged: the parts that can be read are
-//! handed out, the others are named. For the checker and for salvage.
+//! Salvage of a container's body in spite of damage: the readable parts are returned, the others are reported
+//! as lost. For the checker and for salvage.
 //!
-//! 1. Nothing is an error but what the receiver says: a part that cannot be read is `Piece::Lost`.
-//! 2. `fresh` is asked before a segment is walked, and says no to one that was walked before. So a walk over
-//!    all containers of a store takes no more steps than the store has segments, however they are linked.
+//! 1. Only the receiver's errors are errors: a part that cannot be read is `Piece::Lost`.
+//! 2. `fresh` is called before a segment is walked, and returns false for one that was walked before. So a
+//!    walk over all containers of a store takes no more steps than the store has segments, however they are
+//!    linked.
 //! 3. Depth is bounded by the heights that bodies can have.
 
 pub use super::pieces::{Fresh, Lost, Out, Piece, TWICE};
@@ -15,7 +16,7 @@ use crate::error::Result;
 use crate::ids::Addr;
 use crate::page::access::Pages;
 
-/// Hands out what can be read of the content of the container at `h`, of which the kind is known.
+/// Pass what can be read of the content of the container at `h`, whose kind is known, to `out`.
 ///
 /// # Errors
 /// Those of `out`.

@@ -1,12 +1,11 @@
-//! Scalars in memory: from a value to its word and back. What does not fit the word itself is a
-//! segment of its own, or, when it is longer than a segment, a blob (`blob`).
+//! Scalars in memory: from a value to its word and back. A scalar that does not fit the word is a segment of
+//! its own, or, if it is longer than a segment, a blob (`blob`).
 //!
 //! Invariants:
-//! 1. One form for each value: what fits the word is in the word; an int in a segment does not fit
-//!    the word, and its magnitude has no trailing zero bytes; only what is longer than `SHORT_MAX`
-//!    is a blob.
-//! 2. A str is generalized UTF-8: UTF-8 with any surrogate (U+D800 to U+DFFF), paired or not, as
-//!    its three bytes. It is checked on the way in and, where the whole is copied, on the way out.
+//! 1. Each value has one form: what fits the word is in the word; an int in a segment does not fit the word,
+//!    and its magnitude has no trailing zero bytes; only content longer than `SHORT_MAX` is a blob.
+//! 2. A str is generalized UTF-8: UTF-8 with any surrogate (U+D800 to U+DFFF), paired or not, as its three
+//!    bytes. It is checked when it is stored and, if the whole is copied, when it is read.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -24,7 +23,7 @@ use crate::heap;
 use crate::ids::Addr;
 use crate::page::access::{Pages, PagesMut};
 
-/// Flag of a str all of whose characters are ASCII.
+/// Flag of a str with only ASCII characters.
 pub const ASCII: u8 = 1;
 /// The longest content of a single segment.
 pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
@@ -33,7 +32,7 @@ const HEADER: usize = 8;
 /// Bytes of text checked at a time, with a call of `yield_to_readers` after each part.
 const CHECKED: usize = 256 * 1024;
 
-/// What a scalar segment holds.
+/// The kind of a scalar segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum ScalarKind {
@@ -52,7 +51,7 @@ pub enum ScalarKind {
 /// A scalar segment, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct ScalarView<'a> {
-    /// What it holds.
+    /// Its kind.
     pub kind: ScalarKind,
     /// `NO_NEWLINE`, `ASCII`.
     pub flags: u8,
@@ -60,9 +59,9 @@ pub struct ScalarView<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The word of a value, with its segments written to fresh memory. Long values let readers in
-/// between: to be called before the operation changes anything they can reach. Containers are
-/// words already: `Error::Invalid`.
+/// Return the word of a value, writing its segments to newly allocated memory. Long values yield to readers,
+/// so call this before the operation changes anything that readers can reach. Containers are words already:
+/// `Error::Invalid`.
 pub fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
     match *value {
         In::None => Ok(Word::NONE),
@@ -138,7 +137,7 @@ fn segment<W: PagesMut>(w: &mut W, kind: ScalarKind, flags: u8, content: &[u8]) 
     Ok(Word::scalar(addr))
 }
 
-/// The value of a word that is not empty. More than `COPY_MAX` bytes come as `Value::Large`.
+/// Return the value of a word that is not empty. More than `COPY_MAX` bytes are returned as `Value::Large`.
 pub fn decode<P: Pages>(p: &P, word: Word) -> Result<Value> {
     if word.is_float() {
         return Ok(Value::Float(word.as_float()));
@@ -171,7 +170,7 @@ pub fn decode<P: Pages>(p: &P, word: Word) -> Result<Value> {
     }
 }
 
-/// The bytes of a word, by a copy of fixed length.
+/// Return the bytes of a word, copied with a fixed length.
 #[inline]
 fn inline(word: [u8; 8], len: usize) -> Small {
     let mut buf = [0; 48];
@@ -213,8 +212,8 @@ fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
     }
 }
 
-/// Frees, at commit, the segments of a scalar's word; nothing for values in the word itself and
-/// for containers.
+/// Free, at commit, the segments of a scalar's word. Does nothing for values in the word itself and for
+/// containers.
 pub fn free<W: PagesMut>(w: &mut W, word: Word) -> Result<()> {
     let Some(addr) = word.as_scalar() else {
         return Ok(());
@@ -226,7 +225,7 @@ pub fn free<W: PagesMut>(w: &mut W, word: Word) -> Result<()> {
     }
 }
 
-/// The length in bytes of a str or bytes, without copying it; None for everything else.
+/// Return the length in bytes of a str or bytes, without copying it; None for everything else.
 pub fn byte_len<P: Pages>(p: &P, word: Word) -> Result<Option<u64>> {
     if word.is_float() {
         return Ok(None);
@@ -247,8 +246,8 @@ pub fn byte_len<P: Pages>(p: &P, word: Word) -> Result<Option<u64>> {
     }
 }
 
-/// The content of a scalar that is one segment, borrowed; None for values in the word itself,
-/// blobs and containers.
+/// Return the content of a scalar that is one segment, borrowed; None for values in the word itself, blobs
+/// and containers.
 #[inline]
 pub fn short_view<P: Pages>(p: &P, word: Word) -> Result<Option<ScalarView<'_>>> {
     match word.as_scalar() {
@@ -257,7 +256,7 @@ pub fn short_view<P: Pages>(p: &P, word: Word) -> Result<Option<ScalarView<'_>>>
     }
 }
 
-/// The address of the blob a word refers to, if it does.
+/// Return the address of the blob that a word refers to, if it does.
 pub fn as_blob<P: Pages>(p: &P, word: Word) -> Result<Option<Addr>> {
     match word.as_scalar() {
         Some(addr) => Ok(blob::is_root(p.u8_at(addr)?).then_some(addr)),
@@ -265,7 +264,7 @@ pub fn as_blob<P: Pages>(p: &P, word: Word) -> Result<Option<Addr>> {
     }
 }
 
-/// Calls `f` with every segment of a scalar's word and the bytes used of it, for the checker.
+/// Call `f` with every segment of a scalar's word and its bytes in use, for the checker.
 pub fn segments<P: Pages>(p: &P, word: Word, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -> Result<()> {
     let Some(addr) = word.as_scalar() else {
         return Ok(());
@@ -276,7 +275,7 @@ pub fn segments<P: Pages>(p: &P, word: Word, f: &mut dyn FnMut(Addr, usize) -> R
     }
 }
 
-/// Verifies the content of a word that is no container: for the checker. Invariants 1 and 2.
+/// Verify the content of a word that is not a container, for the checker: invariants 1 and 2.
 pub fn verify<P: Pages>(p: &P, word: Word) -> Result<()> {
     let at = Addr(word.0);
     if !word.is_float() && matches!(word.tag(), Tag::Str | Tag::Bytes) {
@@ -312,7 +311,7 @@ pub fn verify<P: Pages>(p: &P, word: Word) -> Result<()> {
     }
 }
 
-/// A piece may end inside a character: what it has of it goes before the next one.
+/// Verify a blob. A piece may end inside a character: those bytes are checked together with the next piece.
 fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
     let large = blob::large(p, addr)?;
     if large.len <= SHORT_MAX as u64 {
@@ -336,7 +335,7 @@ fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
     }
 }
 
-/// Bytes at the end that may be the beginning of a character.
+/// Return the number of bytes at the end that may be the beginning of a character.
 fn unfinished(bytes: &[u8]) -> usize {
     let last = bytes.iter().rev().take(3).position(|&b| b >= 0xC0);
     match last.map(|i| (i + 1, bytes[bytes.len() - i - 1])) {
@@ -354,7 +353,7 @@ fn unfinished(bytes: &[u8]) -> usize {
     }
 }
 
-/// The segment at `addr`; None if it is the root of a blob.
+/// Return the segment at `addr`; None if it is the root of a blob.
 #[inline]
 fn view_at<P: Pages>(p: &P, addr: Addr) -> Result<Option<ScalarView<'_>>> {
     let head = p.u64_at(addr)?;
@@ -385,7 +384,7 @@ fn text(bytes: &[u8], flags: u8, addr: Addr) -> Result<Value> {
     })
 }
 
-/// The value of an int from its magnitude, whatever its length.
+/// Return the value of an int of any length from its magnitude.
 fn int(negative: bool, magnitude: &[u8]) -> Value {
     let magnitude = trim(magnitude);
     match small_int(negative, magnitude) {
@@ -397,13 +396,13 @@ fn int(negative: bool, magnitude: &[u8]) -> Value {
     }
 }
 
-/// A magnitude without its trailing zeros.
+/// Return a magnitude without its trailing zeros.
 fn trim(magnitude: &[u8]) -> &[u8] {
     let len = magnitude.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
     &magnitude[..len]
 }
 
-/// The int of a trimmed magnitude, if 64 bits hold it.
+/// Return the int of a trimmed magnitude, if it fits 64 bits.
 fn small_int(negative: bool, magnitude: &[u8]) -> Option<i64> {
     let mut b = [0; 8];
     b.get_mut(..magnitude.len())?.copy_from_slice(magnitude);
@@ -411,7 +410,7 @@ fn small_int(negative: bool, magnitude: &[u8]) -> Option<i64> {
     i64::try_from(if negative { -n } else { n }).ok()
 }
 
-/// Whether the bytes are generalized UTF-8: surrogates as three bytes each, paired or not.
+/// Return whether the bytes are generalized UTF-8: surrogates as three bytes each, paired or not.
 #[must_use]
 pub fn is_text(bytes: &[u8]) -> bool {
     if bytes.is_ascii() {
@@ -444,7 +443,7 @@ fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The length (not 0) of a piece at the beginning that is text; None if there is something else.
+/// Return the length (not 0) of the text at the beginning; None if the bytes do not begin with text.
 fn text_prefix(bytes: &[u8]) -> Option<usize> {
     let part = &bytes[..bytes.len().min(CHECKED)];
     let Err(e) = std::str::from_utf8(part) else {
@@ -453,7 +452,7 @@ fn text_prefix(bytes: &[u8]) -> Option<usize> {
     let n = e.valid_up_to();
     match bytes[n..] {
         [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..] => Some(n + 3),
-        // A character that the end of the part cuts.
+        // The end of the part cuts a character.
         _ => (n > 0 && e.error_len().is_none() && part.len() < bytes.len()).then_some(n),
     }
 }

@@ -1,4 +1,4 @@
-//! Values as callers give and get them, and dict keys.
+//! The values that callers store and receive, and dict keys.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
@@ -7,11 +7,11 @@ use smallvec::SmallVec;
 /// Bytes copied out of the store; short ones without an allocation.
 pub type Small = SmallVec<[u8; 48]>;
 
-/// Values of at most this many bytes are copied out inside the section; longer ones come as
-/// `Large`, to be read in pieces.
+/// Values of at most this many bytes are copied out inside the section; longer ones are returned as `Large`,
+/// to be read in pieces.
 pub const COPY_MAX: usize = 64 * 1024;
 
-/// A value on its way into the store.
+/// A value to be stored.
 #[derive(Clone, Copy, Debug)]
 pub enum In<'a> {
     /// None.
@@ -43,7 +43,7 @@ pub enum In<'a> {
 }
 
 impl<'a> In<'a> {
-    /// A str value.
+    /// Return a str value.
     #[must_use]
     pub fn str(text: &'a str) -> In<'a> {
         In::Str {
@@ -53,7 +53,7 @@ impl<'a> In<'a> {
     }
 }
 
-/// What a `Large` value is.
+/// The type of a `Large` value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LargeKind {
     /// A str.
@@ -70,21 +70,21 @@ pub enum LargeKind {
     },
 }
 
-/// A value too long to copy inside one section: read it with `Reader::large_read`, which answers
-/// `Error::Gone` when it was replaced meanwhile (then get the value anew).
+/// A value too long to copy inside one section. Read it with `Reader::large_read`, which returns
+/// `Error::Gone` if it was replaced (then get the value again).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Large {
     /// Its segment.
     pub addr: Addr,
-    /// The blob's id, never used again: proves that the address still means it.
+    /// The blob's id, never reused: it proves that the address still refers to it.
     pub id: u64,
     /// Length in bytes.
     pub len: u64,
-    /// What the bytes are.
+    /// The type of the bytes.
     pub kind: LargeKind,
 }
 
-/// What a word holds by itself: a small scalar, handed out without a copy of memory.
+/// The value inside a word: a small scalar, returned without a copy of memory.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Short {
     /// None.
@@ -95,9 +95,9 @@ pub enum Short {
     Int(i64),
     /// A float.
     Float(f64),
-    /// A str of at most 5 bytes: the bytes and their number.
+    /// A str of at most 5 bytes: the bytes and their count.
     Str([u8; 8], u8),
-    /// Something longer, or a container: see `Reader::value`.
+    /// A longer value, or a container: see `Reader::value`.
     Long,
 }
 
@@ -135,10 +135,10 @@ pub enum Value {
 }
 
 impl Value {
-    /// A key that was copied out, as a key again.
+    /// Return a key that was copied out, in the form of a lookup key.
     ///
     /// # Errors
-    /// `Error::Invalid` of a container, and of a text that is longer than keys are.
+    /// `Error::Invalid` for a container, and for a text longer than keys can be.
     pub fn as_key(&self) -> Result<Key<'_>> {
         Ok(match self {
             Value::None => Key::None,
@@ -157,7 +157,7 @@ impl Value {
     }
 }
 
-/// A dict key on its way in. Numbers are equal across types, as in Python: 1 == 1.0 == True.
+/// A dict key to look up. Numbers are equal across types, as in Python: 1 == 1.0 == True.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
     /// None.
@@ -181,7 +181,7 @@ pub enum Key<'a> {
     Bytes(&'a [u8]),
 }
 
-/// How a container is reached: the step from its home.
+/// The step from a container's home to the container.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// Under this key (dict, attribute).
@@ -190,10 +190,10 @@ pub enum Step {
     Index(u64),
 }
 
-/// One entry met while walking a dict or an object's attributes in order.
+/// One entry of a walk over a dict or an object's attributes in order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
-    /// Where the walk goes on after this entry; stays right under changes. Never 0.
+    /// The position after which the walk continues; it stays valid under changes. Never 0.
     pub cursor: u64,
     /// The key (never `Obj`).
     pub key: Value,

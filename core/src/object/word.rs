@@ -1,16 +1,15 @@
-//! The value word: 8 bytes that are a value or say where it is.
+//! The value word: 8 bytes that hold a value or refer to it.
 //!
-//! Doubles fill most of the 64-bit space; the rest are the negative quiet NaNs with a payload,
-//! and those patterns carry everything else. A word is stored inverted, so that the word 0 is
-//! "nothing here":
+//! Doubles fill most of the 64-bit space. The rest are the negative quiet NaNs with a payload, and those
+//! patterns encode everything else. A word is stored inverted, so that the word 0 means "empty":
 //!
 //! | word | meaning |
 //! | --- | --- |
 //! | top 13 bits not all zero | a double whose bits are `!word` |
 //! | top 13 bits zero, bits 48..51 = tag, low 48 bits = payload | see `Tag` |
 //!
-//! A double whose top 13 bits are all ones (a negative quiet NaN) is kept in a scalar segment, so
-//! every NaN payload survives.
+//! A double whose top 13 bits are all ones (a negative quiet NaN) is kept in a scalar segment, so every NaN
+//! payload survives.
 
 use super::value::{In, Short};
 use crate::ids::Addr;
@@ -18,7 +17,7 @@ use crate::ids::Addr;
 /// The tags of words that are not inline doubles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tag {
-    /// Payload 0: nothing here; 1: None; 2: False; 3: True; 4: removed entry.
+    /// Payload 0: empty; 1: None; 2: False; 3: True; 4: removed entry.
     Const,
     /// A signed 48-bit integer.
     Int,
@@ -31,7 +30,7 @@ pub enum Tag {
     Scalar,
     /// The address of a container's header.
     Container,
-    /// Not in use: a damaged file.
+    /// Unused: a damaged file.
     Bad,
 }
 
@@ -40,7 +39,7 @@ pub enum Tag {
 pub struct Word(pub u64);
 
 const PAYLOAD: u64 = (1 << 48) - 1;
-/// Longest str or bytes kept in the word itself.
+/// The longest str or bytes kept in the word itself.
 pub const INLINE_MAX: usize = 5;
 /// Flag of a str that was written through the mount without a final newline.
 pub const NO_NEWLINE: u8 = 0x80;
@@ -50,7 +49,7 @@ pub const INT_MIN: i64 = -(1 << 47);
 pub const INT_MAX: i64 = (1 << 47) - 1;
 
 impl Word {
-    /// Nothing here.
+    /// Empty.
     pub const EMPTY: Word = Word(0);
     /// None.
     pub const NONE: Word = Word(1);
@@ -65,7 +64,7 @@ impl Word {
         Word(tag << 48 | payload & PAYLOAD)
     }
 
-    /// The word of an int in `INT_MIN..=INT_MAX`.
+    /// Return the word of an int in `INT_MIN..=INT_MAX`.
     #[inline]
     #[must_use]
     pub fn int(value: i64) -> Option<Word> {
@@ -74,7 +73,7 @@ impl Word {
             .then(|| Word::tagged(1, value as u64))
     }
 
-    /// The word of a double, unless it is one of the NaNs that need a segment.
+    /// Return the word of a double, unless it is one of the NaNs that need a segment.
     #[inline]
     #[must_use]
     pub fn float(value: f64) -> Option<Word> {
@@ -82,14 +81,14 @@ impl Word {
         (word >> 51 != 0).then_some(Word(word))
     }
 
-    /// The word of a str of at most `INLINE_MAX` bytes; `flags` is 0 or `NO_NEWLINE`.
+    /// Return the word of a str of at most `INLINE_MAX` bytes; `flags` is 0 or `NO_NEWLINE`.
     #[inline]
     #[must_use]
     pub fn str(bytes: &[u8], flags: u8) -> Option<Word> {
         Word::short(2, bytes, flags)
     }
 
-    /// The word of bytes of at most `INLINE_MAX`.
+    /// Return the word of bytes of at most `INLINE_MAX`.
     #[inline]
     #[must_use]
     pub fn bytes(bytes: &[u8]) -> Option<Word> {
@@ -107,42 +106,42 @@ impl Word {
         Some(Word::tagged(tag, u64::from_le_bytes(b)))
     }
 
-    /// The word that refers to a scalar segment.
+    /// Return the word that refers to a scalar segment.
     #[inline]
     #[must_use]
     pub fn scalar(addr: Addr) -> Word {
         Word::tagged(4, addr.0)
     }
 
-    /// The word that refers to a container.
+    /// Return the word that refers to a container.
     #[inline]
     #[must_use]
     pub fn container(addr: Addr) -> Word {
         Word::tagged(5, addr.0)
     }
 
-    /// True when nothing is here (never written, or removed).
+    /// Return true if the word is empty (never written, or removed).
     #[inline]
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0 || self.0 == 4
     }
 
-    /// True for an inline double.
+    /// Return true for an inline double.
     #[inline]
     #[must_use]
     pub fn is_float(self) -> bool {
         self.0 >> 51 != 0
     }
 
-    /// The double of a word for which `is_float` holds.
+    /// Return the double of a word for which `is_float` holds.
     #[inline]
     #[must_use]
     pub fn as_float(self) -> f64 {
         f64::from_bits(!self.0)
     }
 
-    /// The tag of a word for which `is_float` does not hold.
+    /// Return the tag of a word for which `is_float` does not hold.
     #[inline]
     #[must_use]
     pub(crate) fn tag(self) -> Tag {
@@ -157,35 +156,36 @@ impl Word {
         }
     }
 
-    /// The int of a word tagged `Int`.
+    /// Return the int of a word tagged `Int`.
     #[inline]
     #[must_use]
     pub fn as_int(self) -> i64 {
         ((self.0 << 16) as i64) >> 16
     }
 
-    /// The address in a word tagged `Scalar` or `Container`.
+    /// Return the address in a word tagged `Scalar` or `Container`.
     #[inline]
     #[must_use]
     pub fn addr(self) -> Addr {
         Addr(self.0 & PAYLOAD)
     }
 
-    /// The container's address, if the word refers to one.
+    /// Return the container's address, if the word refers to one.
     #[inline]
     #[must_use]
     pub fn as_container(self) -> Option<Addr> {
         (self.0 >> 48 == 5).then(|| self.addr())
     }
 
-    /// The scalar segment's address, if the word refers to one.
+    /// Return the scalar segment's address, if the word refers to one.
     #[inline]
     #[must_use]
     pub fn as_scalar(self) -> Option<Addr> {
         (self.0 >> 48 == 4).then(|| self.addr())
     }
 
-    /// The word of a value that needs no memory of its own, if that is told at once; else `EMPTY`.
+    /// Return the word of a value that needs no memory of its own, if that is decided quickly; otherwise
+    /// `EMPTY`.
     #[inline(always)]
     #[must_use]
     pub fn small(value: &In<'_>) -> Word {
@@ -204,14 +204,14 @@ impl Word {
         word.unwrap_or(Word::EMPTY)
     }
 
-    /// True for a value that is all in the word: no segment and no container goes with it.
+    /// Return true for a value that the word holds completely, without a segment or a container.
     #[inline]
     #[must_use]
     pub fn is_plain(self) -> bool {
         !self.is_empty() && (self.is_float() || self.0 >> 48 < 4)
     }
 
-    /// The small scalar that the word itself holds.
+    /// Return the small scalar that the word itself holds.
     #[inline]
     #[must_use]
     pub fn as_short(self) -> Short {
@@ -234,8 +234,8 @@ impl Word {
         }
     }
 
-    /// The bytes and flags of a word tagged `Str` or `Bytes`: `(buffer, length, flags)`. A length
-    /// beyond `INLINE_MAX` (a damaged file) is cut.
+    /// Return the bytes and flags of a word tagged `Str` or `Bytes`: `(buffer, length, flags)`. A length
+    /// above `INLINE_MAX` (a damaged file) is reduced to it.
     #[inline]
     #[must_use]
     pub fn short_bytes(self) -> ([u8; 8], usize, u8) {

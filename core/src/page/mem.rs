@@ -1,6 +1,6 @@
-//! A store's memory without a file: the test double of a write section. It keeps an undo log and
-//! refuses `init` on memory that was not allocated since the last savepoint, so that a misuse of
-//! unlogged stores fails a unit test instead of losing data after a crash.
+//! A store's memory without a file: the test double of a write section. It keeps an undo log and refuses `init` on
+//! memory that was not allocated since the last savepoint. A wrong unlogged store therefore fails a unit test instead
+//! of losing data after a crash.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo};
@@ -14,15 +14,15 @@ pub struct MemPages {
     pages: Vec<Box<[u8; PAGE_SIZE]>>,
     undo: Vec<(Addr, Vec<u8>)>,
     deferred: Vec<Addr>,
-    /// 8-byte units whose old content nobody needs: pages allocated and (told by the heap through
-    /// `note_alloc`) segments allocated since the last savepoint.
+    /// 8-byte units whose old content need not be restored: allocated pages, and segments allocated since the last
+    /// savepoint (reported by the heap through `note_alloc`).
     fresh_pages: HashSet<u64>,
     fresh: HashSet<u64>,
-    /// When false, `init` is not checked (the heap cannot tell this double of its segments).
+    /// If false, `init` is not checked (the heap cannot report its segments to this double).
     pub check_init: bool,
     next_id: u64,
     clock: u64,
-    /// Calls left before every allocation of a page fails with ENOSPC.
+    /// Number of page allocations left before every further one fails with ENOSPC.
     pub pages_left: usize,
 }
 
@@ -33,7 +33,7 @@ impl Default for MemPages {
 }
 
 impl MemPages {
-    /// An empty store: only the superblock, page 0.
+    /// Create an empty store: only the superblock, page 0.
     #[must_use]
     pub fn new() -> MemPages {
         let mut m = MemPages {
@@ -52,14 +52,14 @@ impl MemPages {
         m
     }
 
-    /// Tells the double that a segment was just allocated, so `init` on it is right.
+    /// Report a segment as just allocated, so that `init` on it is allowed.
     pub fn note_alloc(&mut self, addr: Addr, len: usize) {
         for unit in (addr.0 / 8)..(addr.0 + len as u64).div_ceil(8) {
             self.fresh.insert(unit);
         }
     }
 
-    /// Undoes everything since the last `commit`.
+    /// Undo everything since the last `commit`.
     pub fn rollback(&mut self) {
         self.undo_to(0);
         self.deferred.clear();
@@ -67,7 +67,7 @@ impl MemPages {
         self.fresh_pages.clear();
     }
 
-    /// Ends the transaction. The caller applies the deferred frees before (`heap::apply_frees`).
+    /// End the transaction. The caller applies the deferred frees first (`heap::apply_frees`).
     pub fn commit(&mut self) {
         assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.undo.clear();
@@ -75,7 +75,7 @@ impl MemPages {
         self.fresh_pages.clear();
     }
 
-    /// Pages in use, the superblock included.
+    /// Return the number of pages in use, including the superblock.
     #[must_use]
     pub fn page_count(&self) -> usize {
         self.pages.len()
@@ -153,7 +153,7 @@ impl PagesMut for MemPages {
             let count = self.u64_at(sb::FREE_PAGES)?;
             self.set_u64(sb::FREE_PAGE, next)?;
             self.set_u64(sb::FREE_PAGES, count - 1)?;
-            // The double logs the whole page: the real section gives a fresh physical page.
+            // The double logs the whole page; the real section allocates a fresh physical page.
             self.set_bytes(PageNo(head).addr(), &[0; PAGE_SIZE])?;
             head
         } else {

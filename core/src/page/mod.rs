@@ -1,40 +1,42 @@
-//! The page manager: allocates, translates and copies-on-write 4 KiB pages; epochs, checkpoints, recovery. All crash
-//! safety lives here; upper layers write through sections and know nothing of it.
+//! The page manager. It allocates, translates and copies 4 KiB pages on write, and owns epochs, checkpoints and
+//! recovery. All crash safety is implemented here. Upper layers write through sections and do not depend on how crash
+//! safety works.
 //!
-//! Its wings, from the ground up. A wing imports only wings that stand before it, and no two files import each other in
+//! The wings, lowest first. A wing imports only the wings above it in this table, and no two files import each other in
 //! a circle (`tests/system/test_tidy.py`):
 //!
 //! | WING | OWNS |
 //! | --- | --- |
-//! | (files of this folder) | what upper layers see of pages: `access`, `superblock`; `mem`, its double for tests |
-//! | `sync` | latch, gate, group commit, waiting: protocols over words that are handed in |
+//! | (files of this folder) | the interface to upper layers: `access`, `superblock`; `mem`, its double for tests |
+//! | `sync` | latch, gate, group commit, waiting: protocols over words that the caller passes in |
 //! | `shared` | the sidecar: layout, mapping, slots, pins, undo log, free map, dirty lists; byte locks |
-//! | `format` | the store file and the log file: formats, and reading them without a sidecar |
-//! | `pager` | `Pager`, one open store: the struct, and what a process keeps for each of its protocols |
+//! | `format` | the store file and the log file: their formats, and reading them without a sidecar |
+//! | `pager` | `Pager`, one open store: the struct, and the process-local state of each protocol |
 //! | `pages` | physical pages of the live state: allocation, translation, copy on first write |
-//! | `section` | sections and transactions: the only way to a byte of the map |
+//! | `section` | sections and transactions: the only way to access bytes of the map |
 //! | `redo` | the redo log of durable commits |
-//! | `checkpoint` | checkpoints, snapshots, compaction, verifying |
+//! | `checkpoint` | checkpoints, snapshots, compaction, verification |
 //! | `recovery` | recovery from dead processes, inherited sidecars, damage |
 //! | `helper` | the thread that makes checkpoints and frees memory |
 //! | `session` | opening, closing, forks, read-only openings |
 //!
-//! The wings above `pager` add methods to `Pager`. A lower wing may call a method that a higher one defines (a section
-//! that finds a dead writer calls `recovery`).
+//! The wings after `pager` add methods to `Pager`. A lower wing may call a method that a higher wing defines: a section
+//! that finds a dead writer calls `recovery`.
 //!
-//! Invariants (numbers as used throughout):
-//! - I1 No page reachable from either meta page (or a snapshot) is written. (`pages::cow`, `checkpoint`)
-//! - I2 An undo record is visible before its store; the log is committed or undone before the latch is released.
-//!   (`shared::undo`, `section`)
+//! Invariants (referred to by number throughout):
+//! - I1 No page reachable from either meta page or from a snapshot is written. (`pages::cow`, `checkpoint`)
+//! - I2 An undo record is visible before the store it covers. The log is committed or undone before the latch is
+//!   released. (`shared::undo`, `section`)
 //! - I3 A page is reused only when no meta page and no snapshot reaches it, and only inside a write section.
 //!   (`shared::free_pages`, `checkpoint::dropped`)
-//! - I4 Meta pages are written by `pwrite` only, after a successful flush of all they reach. (`checkpoint::phases`)
-//! - I5 Every address is checked against the page count; the file never shrinks while open. (`section`,
+//! - I4 Meta pages are written only by `pwrite`, after a successful flush of everything they reach.
+//!   (`checkpoint::phases`)
+//! - I5 Every address is checked against the page count. The file never shrinks while it is open. (`section`,
 //!   `pages::live_table`)
-//! - I6 Recovery can itself be killed at any instruction and done again. (`recovery`)
+//! - I6 Recovery can be killed at any instruction and run again. (`recovery`)
 //!
-//! Lock order: checkpoint owner -> latch -> gate; the leader of a flush of the redo log waits for the latch only; byte
-//! locks of dead processes are taken at any point and never waited for. In-process mutexes (registration, pins) are
+//! Lock order: checkpoint owner -> latch -> gate. The leader of a redo log flush waits only for the latch. Byte locks
+//! of dead processes may be taken at any point and are never waited for. In-process mutexes (registration, pins) are
 //! leaves.
 
 pub mod access;

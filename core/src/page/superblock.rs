@@ -1,5 +1,5 @@
-//! Logical page 0, the superblock: the roots of everything that lives in logical pages. It is an
-//! ordinary page (copied on write, undo-logged), so its fields change atomically with the rest.
+//! Logical page 0, the superblock: the roots of all structures in logical pages. It is an ordinary page (copied on
+//! write, undo-logged), so its fields change atomically with all other pages.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -17,7 +17,7 @@
 //! | 120 | 8 | `BLOBS`: first of the large values being freed in steps (linked through `blob::LINK`) |
 //! | 256 | 512 | `HEAP`: the heap manager's list heads, one u64 per size class |
 
-//! A trunk page is a free page that names others, whose own content is nothing to anyone:
+//! A trunk page is a free page that lists other free pages. The free pages it lists have no content of their own:
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -27,7 +27,7 @@
 
 use crate::ids::{Addr, PAGE_SIZE};
 
-/// What the first word of logical page 0 holds.
+/// Value of the first word of logical page 0.
 pub const MAGIC_VALUE: u64 = u64::from_le_bytes(*b"prstsupr");
 /// See the table above.
 pub const MAGIC: Addr = Addr(0);
@@ -55,11 +55,11 @@ pub const EFFORT: Addr = Addr(112);
 pub const BLOBS: Addr = Addr(120);
 /// See the table above.
 pub const HEAP: Addr = Addr(256);
-/// In a trunk page: see above.
+/// Word of a trunk page: see above.
 pub const TRUNK_COUNT: u64 = 8;
-/// In a trunk page: see above.
+/// Word of a trunk page: see above.
 pub const TRUNK_NAMES: u64 = 16;
-/// Free pages that one trunk page can name.
+/// Number of free pages that one trunk page can list.
 pub const TRUNK_MAX: u64 = (PAGE_SIZE as u64 - TRUNK_NAMES) / 8;
-/// Words in the heap's part.
+/// Words in the heap manager's part.
 pub const HEAP_WORDS: usize = 64;

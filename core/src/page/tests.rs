@@ -80,7 +80,7 @@ fn what_was_written_is_there_after_reopening() {
     let p = open(&path);
     assert_eq!(word(&p, page.addr() + 8), 42);
     p.close().unwrap();
-    // Without the sidecar the last checkpoint is opened: the close made one.
+    // Without the sidecar the last checkpoint is opened, which the close made.
     std::fs::remove_file(dir.path().join("a.store-shm")).unwrap();
     let p = open(&path);
     assert_eq!(word(&p, page.addr() + 8), 42);
@@ -106,7 +106,7 @@ fn an_error_undoes_the_section() {
     assert_eq!(s.u64_at(sb::NEXT_PAGE).unwrap(), 2);
 }
 
-/// What finds no room in its middle is undone alone, on pages that are as new as the operation too.
+/// An operation that runs out of space in the middle is undone alone, also on pages that are as new as the operation.
 #[test]
 fn an_attempt_that_finds_no_room_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ fn an_attempt_that_finds_no_room_leaves_nothing() {
         assert_eq!(s.u64_at(fresh[1].addr() + 8)?, 0);
         assert_eq!(s.u64_at(sb::NEXT_PAGE)?, next);
         assert_eq!(s.take_deferred(), [Addr(1)]);
-        // The rest of the operation goes on from there.
+        // The rest of the operation continues from there.
         let some = s.attempt(|s| s.alloc_page())?;
         assert_eq!(some.map(|page| page.0), Some(next));
         s.set_u64(fresh[1].addr(), 6)
@@ -186,18 +186,18 @@ fn every_checkpoint_is_whole_on_disk_whatever_comes_after() {
         }
         p.checkpoint(&mut Wait::default()).unwrap();
         let want: Vec<u64> = pages.iter().map(|a| word(&p, a.addr() + 8)).collect();
-        // Changes after the checkpoint must not reach it.
+        // Changes after the checkpoint must not be visible in it.
         for page in pages.iter().step_by(3) {
             change(&p, |s| s.set_u64(page.addr() + 8, 99)).unwrap();
         }
-        // A copy of the file alone, as after a power cut.
+        // A copy of the file alone, as after a power failure.
         let copy = dir.path().join("copy.store");
         std::fs::copy(&path, &copy).unwrap();
         let _ = std::fs::remove_file(dir.path().join("copy.store-shm"));
         let q = open(&copy);
         let got: Vec<u64> = pages.iter().map(|a| word(&q, a.addr() + 8)).collect();
         assert_eq!(got, want, "round {round}");
-        // The copy goes on, rebuilding its free map.
+        // The copy can be changed, and rebuilds its free map.
         for page in &pages {
             change(&q, |s| s.set_u64(page.addr() + 8, 5)).unwrap();
         }
@@ -305,7 +305,7 @@ fn a_wait_is_bounded_and_names_the_holder() {
                 }
                 other => panic!("{other:?}"),
             }
-            // Reading goes on.
+            // Reading still works.
             p.read(&mut Wait::never()).unwrap();
         });
     });
@@ -347,8 +347,8 @@ fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
     q.check_pages().unwrap();
 }
 
-/// A process that closed while a thread of it was on its way in, and then died: what it left says nothing of
-/// live processes.
+/// A process closed while one of its threads was entering, and then died: its remaining words must not affect live
+/// processes.
 #[test]
 fn who_came_in_after_the_close_and_died_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
@@ -365,14 +365,15 @@ fn who_came_in_after_the_close_and_died_stops_nobody() {
     p.shm.set(at::SLOTS_HIGH, u64::from(nobodys) + 1);
     p.shm.mark(nobodys).store(1, std::sync::atomic::Ordering::SeqCst);
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
-    // The next thread gets the slot, clean.
+    // The next thread gets the slot without old state.
     std::thread::scope(|s| {
         let read = s.spawn(|| word(&p, page.addr()));
         assert_eq!(read.join().unwrap(), 8);
     });
 }
 
-/// What it took before it saw that the store is closed is not taken from the one who has it by then.
+/// A thread took the latch before it saw that the store is closed: it must not release it if another owner has it by
+/// then.
 #[test]
 fn who_came_too_late_gives_back_only_what_is_its_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -389,7 +390,7 @@ fn who_came_too_late_gives_back_only_what_is_its_own() {
     p.shm.set(at::LATCH, 0);
 }
 
-/// A wait for the latch that ends early leaves it with its owner, be that another thread or this one.
+/// A wait for the latch that ends early leaves the latch with its owner, another thread or this one.
 #[test]
 fn the_latch_that_was_waited_for_in_vain_stays_with_its_owner() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,14 +1,14 @@
-//! Files beside a store (`FILE-lock`, `FILE-shm`, `FILE-wal`): made with their final owner and mode, and used only if
-//! a user that may write the store made them.
+//! Files beside a store (`FILE-lock`, `FILE-shm`, `FILE-wal`). They are created with their final owner and
+//! mode, and used only if a user with write permission on the store created them.
 //!
-//! 1. A file has its final owner, group, mode and access list before it has its name. The umask plays no part.
-//! 2. Only users that may write the store can open the file at all: each class of users has read and write
-//!    permission where the store has write permission, else none. So a user that may only read the store can
-//!    neither read the file nor lock a byte of it.
-//! 3. A file that has the name already is used only if it is a regular file (with one name, unless it is the store
-//!    owner's; one with more keeps its mode), and its owner is the
-//!    store's owner, root, this process's user, or another user that may write the store. Symbolic links are not
-//!    followed.
+//! 1. A file has its final owner, group, mode and access list before it has its name. The umask does not
+//!    apply.
+//! 2. Only users that may write the store can open the file: each class of users has read and write
+//!    permission if it has write permission on the store, and none otherwise. So a user that may only read
+//!    the store can neither read the file nor lock a byte of it.
+//! 3. A file that already has the name is used only if it is a regular file (with one name, unless it is the
+//!    store owner's; one with more keeps its mode), and its owner is the store's owner, root, this process's
+//!    user, or another user that may write the store. Symbolic links are not followed.
 
 use crate::raw::owner::{self, Owner, user};
 use crate::raw::process;
@@ -18,13 +18,14 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Read and write permission for each class of users that may write.
+/// Return read and write permission for each class of users that may write.
 fn writers_only(mode: u32) -> u32 {
     let writers = mode & 0o222;
     writers | writers << 1
 }
 
-/// The access list of the store, with read and write permission where it has write permission. None: there is none.
+/// Return the store's access list, with read and write permission in each entry that has write permission
+/// and none in the others. None if the store has no list.
 fn writers_list(store: &File) -> io::Result<Option<Vec<u8>>> {
     let mut list = owner::access_list(store)?;
     for entry in list
@@ -37,7 +38,7 @@ fn writers_list(store: &File) -> io::Result<Option<Vec<u8>>> {
     Ok(list)
 }
 
-/// Gives a file that this process owns the owner, group, mode and access list that belong beside the store.
+/// Give a file of this process the owner, group, mode and access list that files beside the store have.
 fn dress(new: &File, store: &File) -> io::Result<()> {
     let of = Owner::of(&store.metadata()?);
     let want = Owner {
@@ -47,15 +48,15 @@ fn dress(new: &File, store: &File) -> io::Result<()> {
     owner::give(new, want, writers_list(store)?)
 }
 
-/// Make an empty file that is to be `target`, beside this store.
+/// Create an empty file that will become `target`, beside this store.
 pub(crate) fn new(target: &Path, store: &File) -> io::Result<Unnamed> {
     let new = Unnamed::new(target, 0o600)?;
     dress(new.file(), store)?;
     Ok(new)
 }
 
-/// Opens a file beside the store for reading and writing. None: it is not there. `Err(Ok(why))`: it is not to be
-/// used, and why.
+/// Open a file beside the store for reading and writing. None: it does not exist. `Err(Ok(why))`: it must not
+/// be used, with the reason.
 pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<String, io::Error>> {
     let opened = OpenOptions::new()
         .read(true)
@@ -77,7 +78,7 @@ pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<Str
     Ok(Some(found))
 }
 
-/// What forbids to use a file beside the store.
+/// Return the reason why a file beside the store must not be used, if there is one.
 fn objection(name: &Path, found: &File, store: &File) -> io::Result<Option<String>> {
     let (data, of) = (found.metadata()?, store.metadata()?);
     if !data.is_file() {
@@ -98,8 +99,8 @@ fn objection(name: &Path, found: &File, store: &File) -> io::Result<Option<Strin
     )))
 }
 
-/// Whether a user is in the store's group: by the system's list of users, or since it could give its file that group
-/// in a directory where others cannot put a file.
+/// Return whether a user is in the store's group: by the system's user database, or because the user was able
+/// to give its file that group in a directory where other users cannot place a file.
 fn seems_in_group(user: u32, group: u32, given: u32, name: &Path) -> bool {
     let closed = || {
         let dir = name.parent().unwrap_or(Path::new("/"));
@@ -108,7 +109,7 @@ fn seems_in_group(user: u32, group: u32, given: u32, name: &Path) -> bool {
     process::is_in_group(user, group) || (given == group && closed())
 }
 
-/// The store's owner or mode may have changed since the file was made: as far as this process may, it follows.
+/// Adapt the file to the store's current owner and mode, as far as this process may.
 fn adjust(found: &File, store: &File) {
     let (Ok(data), Ok(of)) = (found.metadata(), store.metadata()) else {
         return;
@@ -178,14 +179,14 @@ mod tests {
         assert!(open(&at("none"), &store).unwrap().is_none());
     }
 
-    /// Permission to write, to whom a store's owner gives it by an access list.
+    /// Users whose write permission comes from an access list get it beside the store too.
     #[test]
     fn an_access_list_is_taken_over_for_its_writers() {
         let dir = tempfile::tempdir().unwrap();
         let store = File::create(dir.path().join("a")).unwrap();
         file::set_attribute(&store, LIST, &list([6, 4, 6, 4, 6, 4])).unwrap();
         if owner::access_list(&store).unwrap().is_none() {
-            return; // The filesystem keeps no access lists.
+            return; // The filesystem has no access lists.
         }
         let beside = new(&dir.path().join("b"), &store).unwrap();
         let made = owner::access_list(beside.file()).unwrap().unwrap();

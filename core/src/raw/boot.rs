@@ -1,13 +1,14 @@
-//! What a sidecar is bound to: the boot of the machine, and the attachment of the disk that a file lies on.
+//! The identity that a sidecar is bound to: the boot of the machine, and the attachment of the disk that
+//! holds the file.
 //!
-//! 1. All processes that may share a store find the same two numbers, in whatever mount or process namespace
-//!    they run. So neither is made of a mount's number, which differs between namespaces.
-//! 2. A number that cannot be read is an error, and never a number of its own: processes that can and that
-//!    cannot read it would take each other's sidecars for old ones.
-//! 3. The attachment is the kernel's sequence number of the block device (`diskseq`), which changes when a disk
-//!    is removed and comes back, or a loop device gets another file. A filesystem of several devices has one
-//!    number made of all. 0: the filesystem has no block device that is known (tmpfs, overlay), or there is
-//!    no `/sys`, or the kernel is older than 5.15.
+//! 1. All processes that may share a store read the same two numbers, in every mount or process namespace. So
+//!    neither is derived from a mount number, which differs between namespaces.
+//! 2. A number that cannot be read is an error, and not replaced by another value: otherwise processes that
+//!    can and that cannot read it would take each other's sidecars for stale ones.
+//! 3. The attachment is the kernel's sequence number of the block device (`diskseq`). It changes when a disk
+//!    is removed and reattached, or when a loop device gets another file. For a filesystem of several
+//!    devices, one number is computed from all of them. 0 means that the filesystem has no known block device
+//!    (tmpfs, overlay), that `/sys` is missing, or that the kernel is older than 5.15.
 
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -19,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// For tests: the number that this variable holds instead.
+/// Return the number from this environment variable, for tests.
 fn pretended(variable: &str) -> Option<u64> {
     if cfg!(any(test, feature = "testing")) {
         return std::env::var(variable).ok()?.parse().ok();
@@ -27,7 +28,7 @@ fn pretended(variable: &str) -> Option<u64> {
     None
 }
 
-/// A number that names this boot of the machine; not 0.
+/// Return a number that identifies this boot of the machine; not 0.
 pub(crate) fn boot_id() -> Result<u64> {
     if let Some(id) = pretended("PERSIST_BOOT") {
         return Ok(id);
@@ -63,7 +64,7 @@ fn boot_number(text: &str) -> Option<u64> {
     is_uuid.then(|| xxh3_64(text.as_bytes()).max(1))
 }
 
-/// A number that names this attachment of the disk that a file lies on; 0: not known.
+/// Return a number that identifies this attachment of the disk that holds a file; 0: unknown.
 pub(crate) fn attachment(file: &File) -> Result<u64> {
     if let Some(id) = pretended("PERSIST_DISKSEQ") {
         return Ok(id);
@@ -110,7 +111,8 @@ fn named(all: &[(u64, u64)]) -> u64 {
     xxh3_64(&bytes).max(1)
 }
 
-/// The sequence number of a block device, by its directory in `/sys`. A partition has that of its disk.
+/// Return the sequence number of a block device, by its directory in `/sys`. A partition has that of its
+/// disk.
 fn sequence(device: &Path) -> io::Result<Option<u64>> {
     for place in [PathBuf::from("diskseq"), Path::new("..").join("diskseq")] {
         match std::fs::read_to_string(device.join(place)) {
@@ -127,11 +129,11 @@ fn sequence(device: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// The uuid of the Btrfs that a file lies on. None: it lies on something else.
+/// Return the uuid of the Btrfs that holds a file; None for other filesystems.
 fn btrfs_uuid(file: &File) -> Option<String> {
     const FS_INFO: u64 = 0x8400_941f;
     let mut info = [0u8; 1024];
-    // SAFETY: the kernel writes at most 1024 bytes, which the request's number says.
+    // SAFETY: the kernel writes at most 1024 bytes, the size encoded in the request's number.
     let done = unsafe { libc::ioctl(file.as_raw_fd(), FS_INFO as _, info.as_mut_ptr()) };
     if done != 0 {
         return None;
@@ -162,7 +164,7 @@ mod tests {
         }
     }
 
-    /// A file that cannot be there is not taken for a device without a number.
+    /// A path that cannot exist is not taken for a device without a number.
     #[test]
     fn an_attachment_is_the_same_each_time() {
         let file = tempfile::tempfile().unwrap();

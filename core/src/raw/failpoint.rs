@@ -1,8 +1,8 @@
 //! Failpoints: named steps of the protocols at which a test kills its own process.
 //!
-//! `PERSIST_FAIL=NAME=N`: at the N-th pass (from 1) of a step whose name begins with NAME the process is
-//! killed, as by `kill -9`; with `PERSIST_FAIL_SIGNAL=STOP` it is stopped there, and goes on by SIGCONT. Compiled only
-//! for tests (feature `testing`); a step that no one asked for costs one load.
+//! `PERSIST_FAIL=NAME=N` kills the process, as by `kill -9`, at the N-th pass (from 1) of a step whose name
+//! begins with NAME. With `PERSIST_FAIL_SIGNAL=STOP` the process stops there instead, and continues on
+//! SIGCONT. Compiled only for tests (feature `testing`). A step that is not requested costs one load.
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use on::pass;
@@ -34,13 +34,14 @@ mod on {
         })
     }
 
-    /// Passes a step.
+    /// Pass a step.
     pub(crate) fn pass(step: &str) {
         if let Some(w) = wanted()
             && step.starts_with(w.name.as_str())
             && w.passes.fetch_sub(1, Ordering::SeqCst) == 1
         {
-            // SAFETY: a plain system call. To this thread: it does not go on before it has met the signal.
+            // SAFETY: a plain system call. The signal goes to this thread, which receives it before it
+            // continues.
             unsafe {
                 libc::raise(w.signal);
             }

@@ -1,15 +1,15 @@
-//! Page faults that the disk cannot answer: SIGBUS on a mapped file that somebody else has cut short, or whose
-//! blocks cannot be read. Without a handler it kills the process.
+//! Page faults that the disk cannot serve: SIGBUS on a mapped file that another program has truncated, or
+//! whose blocks cannot be read. Without a handler, the signal kills the process.
 //!
-//! 1. The handler is installed once per process, when the first file is mapped, and stays. It notes the fault
-//!    for its map, then puts a private page of zeros in the place and returns: the access ends, with zeros. In
-//!    this order: another thread that meets the zeros finds the note.
-//! 2. So whoever took something from a map has to ask afterwards, before it counts (`any`, one load; then the
-//!    map itself). A map that has had a fault is never used again for anything but undoing: what a page of
-//!    zeros stands for is not known any more.
-//! 3. Only system calls and atomics in the handler, which may interrupt anything. The table of maps is a list
-//!    of blocks that are never freed; places in it are.
-//! 4. A fault anywhere else goes to the handler that was there before, or kills as it would have.
+//! 1. The handler is installed once per process, when the first file is mapped, and stays. It records the
+//!    fault for its map, then maps a private page of zeros in its place and returns: the access completes,
+//!    with zeros. The order matters: another thread that reads the zeros finds the record.
+//! 2. So a reader of a map must check for faults before its result counts (`any`, one load; then the map
+//!    itself). A map that has had a fault is never used again except for undo: the true content of a zeroed
+//!    page is unknown.
+//! 3. The handler uses only system calls and atomics, since it may interrupt any code. The table of maps is a
+//!    list of blocks that are never freed; places in it are reused.
+//! 4. A fault elsewhere goes to the previous handler, or kills the process as it would have.
 
 use crate::raw::process::EVENTS;
 use std::ffi::c_void;
@@ -18,15 +18,15 @@ use std::ptr::{null, null_mut};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
 
-/// Pages replaced one by one in a map; then all the rest behind the next one, so that the number of mappings
-/// stays bounded.
+/// The number of pages of a map that are replaced singly. The next fault replaces all the rest behind it, so
+/// that the number of mappings stays bounded.
 pub(crate) const SINGLY: u32 = 256;
 
-/// A map's place in the table.
+/// The entry of a map in the table.
 #[derive(Debug)]
 pub(crate) struct Watch {
     taken: AtomicBool,
-    /// 0: nothing here.
+    /// Base address; 0: a free entry.
     base: AtomicUsize,
     len: AtomicUsize,
     /// Offset of the first fault + 1; 0: none.
@@ -60,7 +60,7 @@ impl Block {
 
 static FIRST: Block = Block::new();
 
-/// All blocks of the table.
+/// Return all blocks of the table.
 fn blocks() -> impl Iterator<Item = &'static Block> {
     let mut next: *const Block = &raw const FIRST;
     std::iter::from_fn(move || {
@@ -71,18 +71,18 @@ fn blocks() -> impl Iterator<Item = &'static Block> {
     })
 }
 
-/// Whether any map of this process has had a fault. What was read before counts only if not.
+/// Return whether any map of this process has had a fault. An earlier read counts only if not.
 #[inline]
 pub(crate) fn any() -> bool {
-    // After what was read: the handler runs between two instructions of this thread, or in another one whose
-    // zeros this one met.
+    // The check must follow the reads: the handler runs between two instructions of this thread, or in
+    // another thread, whose zeros this one read.
     compiler_fence(Ordering::SeqCst);
     fence(Ordering::Acquire);
     EVENTS.faults.load(Ordering::Relaxed) != 0
 }
 
 impl Watch {
-    /// Watches a new mapping.
+    /// Watch a new mapping.
     pub(crate) fn new(base: *const u8, len: usize) -> &'static Watch {
         install();
         let free = || {
@@ -98,7 +98,7 @@ impl Watch {
                 break place;
             }
             let block: &'static Block = Box::leak(Box::new(Block::new()));
-            // At the end of the list; if another thread was quicker, behind its block.
+            // Append the block to the list; if another thread has appended one first, append behind that.
             let mut last = &FIRST;
             while let Err(theirs) = last.next.compare_exchange(
                 null_mut(),
@@ -117,25 +117,25 @@ impl Watch {
         place
     }
 
-    /// Stops watching. Before the mapping goes, since another may come to its place.
+    /// Stop watching. Call this before unmapping, since another mapping may get the addresses.
     pub(crate) fn end(&self) {
         self.base.store(0, Ordering::Release);
         self.taken.store(false, Ordering::Release);
     }
 
-    /// The offset of the first fault, if there was one.
+    /// Return the offset of the first fault, if there was one.
     pub(crate) fn fault(&self) -> Option<usize> {
         compiler_fence(Ordering::SeqCst);
         fence(Ordering::Acquire);
         self.first.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Whether whole stretches of the map were given up.
+    /// Return whether whole ranges of the map were replaced.
     pub(crate) fn is_lost(&self) -> bool {
         self.faults.load(Ordering::Relaxed) > SINGLY
     }
 
-    /// Handles a fault at this address; false if it is not this map's.
+    /// Handle a fault at this address. Return false if the address is outside this map.
     fn catch(&self, addr: usize, page_size: usize) -> bool {
         let base = self.base.load(Ordering::Acquire);
         let len = self.len.load(Ordering::Relaxed);
@@ -154,8 +154,8 @@ impl Watch {
             .compare_exchange(0, addr - base + 1, Ordering::Relaxed, Ordering::Relaxed);
         EVENTS.faults.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        // SAFETY: the range lies in a mapping that this module's user owns, and stays mapped. What was there
-        // cannot be reached any more (or, behind the first pages, is not used any more: rule 2).
+        // SAFETY: the range lies in a mapping that this module's user owns, and stays mapped. Its old content
+        // is unreachable (or, behind the first pages, not used any more: rule 2).
         let zeros = unsafe {
             libc::mmap(
                 page as *mut c_void,
@@ -170,7 +170,7 @@ impl Watch {
     }
 }
 
-/// What was there before. Written once, before the handler can run.
+/// The previous handler. Written once, before the new handler can run.
 struct Previous(std::cell::UnsafeCell<MaybeUninit<libc::sigaction>>);
 
 // SAFETY: written under `Once` before the handler is installed, and only read afterwards.
@@ -183,8 +183,8 @@ static SENT: AtomicBool = AtomicBool::new(false);
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: plain system calls with structures that live long enough; the handlers have the
-        // signatures that their flags say. `PREVIOUS` is written before the handler can run.
+        // SAFETY: plain system calls with structures that live long enough; the handlers have the signatures
+        // that their flags declare. `PREVIOUS` is written before the handler can run.
         unsafe {
             let size = libc::sysconf(libc::_SC_PAGESIZE);
             if size > 0 {
@@ -196,7 +196,7 @@ fn install() {
             let mut ours: libc::sigaction = std::mem::zeroed();
             let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_bus;
             ours.sa_sigaction = handler as usize;
-            // On the alternative stack, where there is one: also Rust's and Python's handlers use it.
+            // Use the alternative stack, if there is one: the handlers of Rust and Python use it too.
             ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
             libc::sigaction(libc::SIGBUS, &raw const ours, null_mut());
             quiet_file_limit();
@@ -204,8 +204,9 @@ fn install() {
     });
 }
 
-/// Growing a file past RLIMIT_FSIZE is an error to be reported, not a reason to die. A handler that does
-/// nothing and not "ignore", which programs started from here would inherit. Somebody else's setting stays.
+/// Make growing a file past RLIMIT_FSIZE return an error instead of killing the process. Installs a handler
+/// that does nothing, since started programs would inherit "ignore". A handler that the program has set
+/// stays.
 ///
 /// # Safety
 /// None beyond that of the system calls.
@@ -224,11 +225,13 @@ unsafe fn quiet_file_limit() {
 }
 
 extern "C" fn on_bus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: errno is this thread's own; `info` is the kernel's, valid while the handler runs.
+    // SAFETY: errno belongs to this thread; `info` comes from the kernel, and is valid while the handler
+    // runs.
     unsafe {
         let errno = *libc::__errno_location();
         let code = (*info).si_code;
-        // From the kernel, and not about alignment: then the address is the one that could not be reached.
+        // The signal comes from the kernel, and is not about alignment: so the address is the one that could
+        // not be accessed.
         if code > 1 && code != libc::SI_KERNEL {
             let (addr, size) = ((*info).si_addr().addr(), PAGE_SIZE.load(Ordering::Relaxed));
             if blocks()
@@ -245,13 +248,13 @@ extern "C" fn on_bus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_vo
     }
 }
 
-/// Does what would have happened without the handler.
+/// Do what would have happened without the handler.
 ///
 /// # Safety
 /// Called from the handler, with its arguments.
 unsafe fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: `PREVIOUS` was written before the handler was installed. A handler there has the signature
-    // that its flags say; `info` is the kernel's.
+    // SAFETY: `PREVIOUS` was written before the handler was installed. A handler there has the signature that
+    // its flags declare; `info` comes from the kernel.
     unsafe {
         let previous = (*PREVIOUS.0.get()).assume_init_ref();
         match previous.sa_sigaction {
@@ -260,8 +263,8 @@ unsafe fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void)
                 if sent && previous.sa_sigaction == libc::SIG_IGN {
                     return;
                 }
-                // Python's fault handler, if it was put above this one, gives way to it and sends the signal
-                // once more: then the access is tried again, and is either ours or fatal.
+                // If Python's fault handler was installed above this one, it removes itself and sends the
+                // signal again. Then the access is retried, and is either handled here or fatal.
                 let raised = (*info).si_code == libc::SI_TKILL && (*info).si_pid() == libc::getpid();
                 if raised && !SENT.swap(true, Ordering::Relaxed) {
                     return;
@@ -270,10 +273,10 @@ unsafe fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void)
                 default.sa_sigaction = libc::SIG_DFL;
                 libc::sigaction(signal, &raw const default, null_mut());
                 if sent {
-                    // Delivered when this handler has returned.
+                    // The signal is delivered when this handler has returned.
                     libc::raise(signal);
                 }
-                // Else the access is tried again, and kills.
+                // Otherwise the access is retried, and kills the process.
             }
             handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
                 let call: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) =
@@ -302,7 +305,7 @@ mod tests {
         const PAGES: usize = 8;
         let file = tempfile::tempfile().unwrap();
         for _ in 0..400 {
-            // Nothing of it is 0 but what stands in for what is gone.
+            // All bytes of the file are non-zero, so zeros mark replaced pages.
             file.write_all_at(&[0xff; PAGES * PAGE_SIZE], 0).unwrap();
             let map = Map::fixed(&file, PAGES * PAGE_SIZE).unwrap();
             file.set_len(0).unwrap();

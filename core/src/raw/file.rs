@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 
-/// A second, independent open file description of the same file, whatever its name is now.
+/// Open a second, independent open file description of the same file, whatever its current name is.
 pub(crate) fn reopen(file: &impl Descriptor, write: bool) -> io::Result<File> {
     let file = file.ours()?;
     std::fs::OpenOptions::new()
@@ -21,20 +21,20 @@ pub(crate) fn reopen(file: &impl Descriptor, write: bool) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// A file of `len` zeros in memory, without a name. It takes memory only where it is written.
+/// Create a file of `len` zeros in memory, without a name. Only written pages take memory.
 pub(crate) fn in_memory(len: u64) -> io::Result<File> {
-    // SAFETY: a plain system call; the name is a string with a zero at its end.
+    // SAFETY: a plain system call; the name ends with a zero byte.
     let fd = unsafe { libc::memfd_create(c"persist".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made and is nobody else's.
+    // SAFETY: the descriptor was just made and has no other owner.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(len)?;
     Ok(file)
 }
 
-/// Gives `[offset, offset + len)` blocks, growing the file if needed.
+/// Allocate blocks for `[offset, offset + len)`, growing the file if needed.
 pub(crate) fn allocate(file: &impl Descriptor, offset: u64, len: u64, what: &'static str) -> Result<()> {
     let file = ours(file, &format!("cannot grow {what}"))?;
     loop {
@@ -52,7 +52,7 @@ pub(crate) fn allocate(file: &impl Descriptor, offset: u64, len: u64, what: &'st
     }
 }
 
-/// Gives the blocks of a range back: it reads as zeros.
+/// Free the blocks of a range; it then reads as zeros.
 pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     // SAFETY: a plain system call on an open descriptor.
@@ -64,8 +64,8 @@ pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// For filesystems without fallocate: writes zeros. What is allocated was never used before (or, a process's
-/// table of pins, is about to be written anew): a file that is longer may have holes there.
+/// Allocate by writing zeros, on filesystems without fallocate. The range is unused, or is a process's table
+/// of pins that is about to be written completely. A file that is already longer may have holes there.
 fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -> Result<()> {
     let end = offset + len;
     let mut at = offset;
@@ -79,7 +79,7 @@ fn allocate_by_writing(file: &File, offset: u64, len: u64, what: &'static str) -
     Ok(())
 }
 
-/// Makes a range of a file zeros that keep their blocks. False if the filesystem cannot.
+/// Zero a range of a file and keep its blocks. Return false if the filesystem does not support it.
 pub(crate) fn zero(file: &impl Descriptor, offset: u64, len: u64) -> bool {
     let Ok(file) = file.ours() else { return false };
     // SAFETY: a plain system call on an open descriptor.
@@ -101,10 +101,11 @@ pub(crate) fn no_space(what: &'static str, e: io::Error) -> Error {
     }
 }
 
-/// The longest value of an attribute that is read.
+/// The longest attribute value that is read.
 const ATTRIBUTE: usize = 4096 + 64;
 
-/// The filesystem keeps no such attributes, or this process may not have them: as if there were none.
+/// Return whether the filesystem has no attributes, or denies them to this process. Both count as an absent
+/// attribute.
 fn no_attributes(e: &io::Error) -> bool {
     matches!(
         e.raw_os_error(),
@@ -112,10 +113,10 @@ fn no_attributes(e: &io::Error) -> bool {
     )
 }
 
-/// An extended attribute of a file; None if it has none of that name, or one that is too long.
+/// Return an extended attribute of a file; None if it is absent or too long.
 pub(crate) fn attribute(file: &File, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; ATTRIBUTE];
-    // SAFETY: the name is a C string, the buffer is writable and as long as said.
+    // SAFETY: the name is a C string; the buffer is writable and has the given length.
     let n = unsafe {
         libc::fgetxattr(
             file.as_raw_fd(),
@@ -133,9 +134,9 @@ pub(crate) fn attribute(file: &File, name: &CStr) -> io::Result<Option<Vec<u8>>>
     Ok(Some(value))
 }
 
-/// Sets an extended attribute of a file, where there are such.
+/// Set an extended attribute of a file, if the filesystem supports them.
 pub(crate) fn set_attribute(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
-    // SAFETY: the name is a C string, the value is readable and as long as said.
+    // SAFETY: the name is a C string; the value is readable and has the given length.
     let done = unsafe {
         libc::fsetxattr(
             file.as_raw_fd(),
@@ -152,7 +153,7 @@ pub(crate) fn set_attribute(file: &File, name: &CStr, value: &[u8]) -> io::Resul
     if no_attributes(&e) { Ok(()) } else { Err(e) }
 }
 
-/// Removes an extended attribute of a file, if it has it.
+/// Remove an extended attribute of a file, if the file has it.
 pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: the name is a C string.
     let done = unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) };
@@ -167,7 +168,7 @@ pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
     }
 }
 
-/// Flushes a file's data to the disk.
+/// Flush a file's data to the disk.
 pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::Flushing)?;
@@ -177,8 +178,8 @@ pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes out a part of a file's data and waits for that. Not a flush: the disk may still lose it. An error is one
-/// that a flush would have reported, and does not report any more.
+/// Write out a part of a file's data and wait for that. This is not a flush: the disk may still lose the
+/// data. An error reported here is not reported again by a later flush.
 pub(crate) fn write_out(file: &impl Descriptor, from: u64, len: u64) -> io::Result<()> {
     let file = file.ours()?;
     // SAFETY: a plain system call on an open descriptor.
@@ -197,18 +198,18 @@ pub(crate) fn write_out(file: &impl Descriptor, from: u64, len: u64) -> io::Resu
     }
     let e = io::Error::last_os_error();
     match e.raw_os_error() {
-        // Where there is no such call the flush does it.
+        // Without this system call the flush writes the data.
         Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EINTR) => Ok(()),
         _ => Err(e),
     }
 }
 
-/// Writes bytes of a new file that nobody else knows yet.
+/// Write bytes to a new file that no other process knows yet.
 pub(crate) fn write_new(file: &File, bytes: &[u8], at: u64, what: &'static str) -> Result<()> {
     file.write_all_at(bytes, at).map_err(|e| no_space(what, e))
 }
 
-/// Writes a meta page.
+/// Write a meta page.
 pub(crate) fn write_meta(file: &impl Descriptor, page: &[u8; PAGE_SIZE], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::Writing)?;
@@ -218,7 +219,7 @@ pub(crate) fn write_meta(file: &impl Descriptor, page: &[u8; PAGE_SIZE], at: u64
     Ok(())
 }
 
-/// Writes bytes of the redo log.
+/// Write bytes of the redo log.
 pub(crate) fn write_log(file: &impl Descriptor, bytes: &[u8], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::LogWriting)?;
@@ -228,7 +229,7 @@ pub(crate) fn write_log(file: &impl Descriptor, bytes: &[u8], at: u64) -> io::Re
     Ok(())
 }
 
-/// Flushes the redo log.
+/// Flush the redo log.
 pub(crate) fn flush_log(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
     observe::tell(observe::Moment::LogFlushing)?;
@@ -246,8 +247,8 @@ pub(crate) enum Ofd {
     None,
 }
 
-/// Takes, converts or releases a lock on byte `at`, without waiting. False if somebody else's lock
-/// is in the way.
+/// Acquire, convert or release a lock on byte `at`, without waiting. Return false if a lock of another open
+/// file description conflicts.
 pub(crate) fn ofd_lock(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<bool> {
     let file = ours(file, "cannot lock the store file")?;
     let l = flock_at(at, kind);
@@ -271,27 +272,27 @@ pub(crate) fn ofd_lock(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<boo
     }
 }
 
-/// Releases all locks of the open file description.
+/// Release all locks of the open file description.
 pub(crate) fn ofd_unlock_all(file: &impl Descriptor) {
-    // Locks of a descriptor that is another's by now are not ours.
+    // A descriptor that now belongs to another file has none of our locks.
     let Ok(file) = file.ours() else { return };
     let mut l = flock_at(0, Ofd::None);
-    // To the end of all files.
+    // A length of 0 reaches to the end of every file.
     l.l_len = 0;
-    // SAFETY: `l` is a valid flock structure for the duration of the call. It cannot fail but for a
-    // descriptor that is no file, which has no locks.
+    // SAFETY: `l` is a valid flock structure for the duration of the call. The call fails only for a
+    // descriptor that is not a file, which has no locks.
     unsafe {
         libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const l);
     }
 }
 
-/// Whether another open file description holds a lock that would refuse `kind` on byte `at`. `Shared` asks for
-/// exclusive locks only, which need a descriptor that is open for writing.
+/// Return whether another open file description holds a lock that conflicts with `kind` on byte `at`.
+/// `Shared` detects exclusive locks only, which need a descriptor open for writing.
 pub(crate) fn ofd_is_held(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<bool> {
     is_held(file, flock_at(at, kind))
 }
 
-/// Whether another open file description holds an exclusive lock on any of `len` bytes.
+/// Return whether another open file description holds an exclusive lock on any of `len` bytes.
 pub(crate) fn ofd_range_is_taken(file: &impl Descriptor, at: u64, len: u64) -> Result<bool> {
     let mut l = flock_at(at, Ofd::Shared);
     l.l_len = len as libc::off_t;
@@ -326,7 +327,7 @@ fn flock_at(at: u64, kind: Ofd) -> libc::flock {
     }
 }
 
-/// The number of the kind of filesystem a file lies on; 0: not known.
+/// Return the type number of the filesystem that holds a file; 0: unknown.
 fn filesystem(file: &File) -> u64 {
     // SAFETY: statfs is plain data; all-zero is a valid value of it.
     let mut s: libc::statfs = unsafe { std::mem::zeroed() };
@@ -339,7 +340,7 @@ fn filesystem(file: &File) -> u64 {
     }
 }
 
-/// Filesystems of one machine, whose shared mappings, `fallocate` and byte locks are as an engine needs them.
+/// Local filesystems, whose shared mappings, `fallocate` and byte locks work as the engine needs.
 const LOCAL: [(u64, &str); 11] = [
     (0xef53, "ext2, ext3 or ext4"),
     (0x5846_5342, "XFS"),
@@ -349,13 +350,13 @@ const LOCAL: [(u64, &str); 11] = [
     (0xca45_1a4e, "bcachefs"),
     (0x0102_1994, "tmpfs"),
     (0x8584_58f6, "ramfs"),
-    // Its upper layer is one of the others: the kernel takes no network filesystem for it.
+    // Its upper layer is one of the others: the kernel accepts no network filesystem for it.
     (0x794c_7630, "overlayfs"),
     (0x3153_464a, "JFS"),
     (0x3434, "NILFS"),
 ];
 
-/// Names of some that are not, for messages.
+/// Names of other filesystems, for messages.
 const FOREIGN: [(u64, &str); 12] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -371,8 +372,8 @@ const FOREIGN: [(u64, &str); 12] = [
     (0x0bd0_0bd0, "Lustre"),
 ];
 
-/// Of a file on a filesystem that is not known to be local: its kind. Shared mappings do not cross machines, so a
-/// store on a network filesystem would be torn.
+/// Return the kind of a file's filesystem if it is not known to be local. Shared mappings do not work across
+/// machines, so a store on a network filesystem would be corrupted.
 pub(crate) fn foreign_filesystem(file: &File) -> Option<String> {
     let kind = filesystem(file);
     if LOCAL.iter().any(|(local, _)| *local == kind) {
@@ -385,9 +386,9 @@ pub(crate) fn foreign_filesystem(file: &File) -> Option<String> {
     ))
 }
 
-/// On Btrfs, says of a new, empty file that its blocks are written in place. Else each write through the map
-/// takes new blocks, whatever was allocated, and on a full disk it is a fault and no error. Where that cannot
-/// be said (the file is not empty, the kernel does not want it), all is as it is without.
+/// On Btrfs, request that the blocks of a new, empty file are written in place. Otherwise each write through
+/// the map takes new blocks, whatever was allocated, and a full disk causes a fault instead of an error. If
+/// the request fails (the file is not empty, or the kernel refuses), nothing changes.
 pub(crate) fn in_place(file: &File) {
     const BTRFS: u64 = 0x9123_683e;
     const NOCOW: libc::c_int = 0x0080_0000;

@@ -1,16 +1,19 @@
-//! Descriptors that know which file they are of.
+//! File descriptors that detect when their number has been reused for another file.
 //!
-//! A program may close descriptors that are not its own (`os.closerange` of a daemon), and open its own files, which
-//! then have the same numbers.
+//! A program may close descriptors that it did not open (`os.closerange` of a daemon) and then open its own
+//! files, which get the same numbers.
 //!
-//! 1. What changes a file, flushes it or locks its bytes first asks whether the descriptor is still the one that was
-//!    opened (`Descriptor::ours`): device, inode, and that nothing of this library was given its number since.
-//! 2. A descriptor that is another's by now is not closed.
-//! 3. Locks of an open file description live as long as a mapping of it (`Keeper`): a process whose descriptors were
-//!    closed is not taken for dead. The mapping is not passed on to forked children, whose locks they are not.
-//! 4. A descriptor can be given back while others may be about to use it (`Held::retire`). Each use counts itself
-//!    (`Using`), and the descriptor is closed with the last of them, so its number is never another file's in the
-//!    middle of a use. A forked child may have counts of its parent's threads: there it goes with its owner.
+//! 1. Before an operation changes a file, flushes it or locks its bytes, it checks that the descriptor is
+//!    still the one that was opened (`Descriptor::ours`): same device and inode, and no later file of this
+//!    library has the same number.
+//! 2. A descriptor whose number belongs to another file is not closed.
+//! 3. Locks of an open file description live as long as a mapping of it (`Keeper`): a process whose
+//!    descriptors were closed is not taken for dead. Forked children do not inherit the mapping, since the
+//!    locks are not theirs.
+//! 4. A descriptor can be retired while other threads may be about to use it (`Held::retire`). Each use is
+//!    counted (`Using`), and the descriptor is closed with the last use, so its number never belongs to
+//!    another file during a use. A forked child may have counts of its parent's threads: there the descriptor
+//!    is closed with its owner.
 
 use crate::error::Error;
 use std::fs::File;
@@ -26,17 +29,17 @@ const LOST: &str = "its descriptor was closed by this program and belongs to som
 
 const CLOSED: &str = "the store is closed";
 
-/// Who was given each number last. Numbers beyond it are told by their files alone.
+/// The last file of this library that got each number. Larger numbers are identified by their files alone.
 static NUMBERS: [AtomicU64; 1 << 16] = [const { AtomicU64::new(0) }; 1 << 16];
 
-/// Device and inode: what a file is, whatever its name.
+/// Device and inode: the identity of a file, independent of its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(crate) struct Identity {
     pub(crate) dev: u64,
     pub(crate) ino: u64,
 }
 
-/// The identity of an open file.
+/// Return the identity of an open file.
 pub(crate) fn identity(file: &File) -> io::Result<Identity> {
     let m = file.metadata()?;
     Ok(Identity {
@@ -45,13 +48,13 @@ pub(crate) fn identity(file: &File) -> io::Result<Identity> {
     })
 }
 
-/// What a descriptor can be asked before it is used.
+/// The check of a descriptor before it is used.
 pub(crate) trait Descriptor {
-    /// The file, if the descriptor is still the one that was opened.
+    /// Return the file, if the descriptor is still the one that was opened.
     fn ours(&self) -> io::Result<Using<'_>>;
 }
 
-/// A file in use: it is not closed before this ends.
+/// A file in use: it is not closed before this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Using<'f> {
     file: &'f File,
@@ -82,7 +85,7 @@ impl Drop for Using<'_> {
     }
 }
 
-/// Just opened: by its owner.
+/// A plain `File` was just opened by its owner, so it needs no check.
 impl Descriptor for File {
     #[inline]
     fn ours(&self) -> io::Result<Using<'_>> {
@@ -96,23 +99,23 @@ impl<T: Descriptor> Descriptor for Arc<T> {
     }
 }
 
-/// A file that is kept open for long.
+/// A file that stays open for long.
 #[derive(Debug)]
 pub(crate) struct Held {
     file: ManuallyDrop<File>,
     id: Identity,
     serial: u64,
-    /// Uses under way, `RETIRED` and `GONE`.
+    /// The number of uses in progress, and the flags `RETIRED` and `GONE`.
     uses: AtomicU32,
 }
 
-/// In `uses`: no further use begins.
+/// Flag in `uses`: no further use begins.
 const RETIRED: u32 = 1 << 31;
-/// In `uses`: the descriptor is closed.
+/// Flag in `uses`: the descriptor is closed.
 const GONE: u32 = 1 << 30;
 
 impl Held {
-    /// An open descriptor has an identity; one without would count as lost.
+    /// Wrap an open descriptor. Every open descriptor has an identity; one without would count as lost.
     pub(crate) fn new(file: File) -> Held {
         let id = identity(&file).unwrap_or(Identity { dev: 0, ino: 0 });
         static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -128,7 +131,7 @@ impl Held {
         }
     }
 
-    /// The file, for one use. Not asked: whether the descriptor is still the one that was opened.
+    /// Return the file for one use. Does not check that the descriptor is still the one that was opened.
     pub(crate) fn using(&self) -> crate::error::Result<Using<'_>> {
         self.begin_use().ok_or(Error::Closed)
     }
@@ -150,21 +153,22 @@ impl Held {
         }
     }
 
-    /// Gives the descriptor back: at once, or with the last use that is under way.
+    /// Close the descriptor: at once, or with the last use in progress.
     pub(crate) fn retire(&self) {
         if self.uses.fetch_or(RETIRED, Ordering::SeqCst) == 0 {
             self.close_unused();
         }
     }
 
-    /// Closes a retired descriptor, if nothing uses it: one of those that find it so.
+    /// Close a retired descriptor if nothing uses it. If several threads find it unused, one of them closes
+    /// it.
     fn close_unused(&self) {
         let gone = self
             .uses
             .compare_exchange(RETIRED, RETIRED | GONE, Ordering::SeqCst, Ordering::SeqCst);
         if gone.is_ok() && self.is_ours() {
-            // SAFETY: the descriptor is still the one that was opened, nothing uses it, nothing can any more, and the
-            // word above went to `GONE` once. `drop` sees that it is gone.
+            // SAFETY: the descriptor is still the one that was opened, nothing uses it or can use it any
+            // more, and the exchange above set `GONE` exactly once. `drop` checks that flag.
             unsafe { libc::close(self.file.as_raw_fd()) };
         }
     }
@@ -175,7 +179,7 @@ impl Held {
         !given_on && identity(&self.file).ok() == Some(self.id)
     }
 
-    /// The file, for an owner that alone retires it.
+    /// Return the file, for an owner that is the only one to retire it.
     pub(super) fn raw(&self) -> &File {
         &self.file
     }
@@ -199,18 +203,18 @@ impl Descriptor for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.uses.load(Ordering::SeqCst) & GONE == 0 && self.is_ours() {
-            // SAFETY: dropped here, once, and not used again.
+            // SAFETY: dropped here, once, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.file) };
         }
     }
 }
 
-/// Whether an error says that a descriptor is another's by now.
+/// Return whether an error says that a descriptor now belongs to another file.
 pub(crate) fn is_lost(e: &io::Error) -> bool {
     e.get_ref().is_some_and(|inner| inner.to_string() == LOST)
 }
 
-/// The file, or the error that names it.
+/// Return the file, or an error that names it.
 pub(crate) fn ours<'f>(file: &'f impl Descriptor, what: &str) -> crate::error::Result<Using<'f>> {
     file.ours().map_err(|e| match e.get_ref() {
         Some(inner) if inner.to_string() == CLOSED => Error::Closed,
@@ -218,20 +222,20 @@ pub(crate) fn ours<'f>(file: &'f impl Descriptor, what: &str) -> crate::error::R
     })
 }
 
-/// Keeps an open file description, and so its locks, in this process alone until it is given up. The owner does that.
+/// Keeps an open file description, and so its locks, in this process alone until the owner gives it up.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     at: AtomicUsize,
     forks: u32,
 }
 
-/// Of a mapping that nobody looks into.
+/// The length of a mapping that is never accessed.
 const LEN: usize = crate::ids::PAGE_SIZE;
 
 impl Keeper {
-    /// Without a mapping, where there can be none, the locks go with the descriptor.
+    /// Map the file. If it cannot be mapped, the locks end with the descriptor.
     pub(crate) fn new(file: &File, forks: u32) -> Keeper {
-        // SAFETY: a new mapping, which nothing can read or write; the kernel chooses its place.
+        // SAFETY: a new mapping without read or write access, at an address that the kernel chooses.
         let at = unsafe {
             let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
             let at = libc::mmap(
@@ -257,7 +261,7 @@ impl Keeper {
         }
     }
 
-    /// Keeps nothing.
+    /// Return a keeper that keeps nothing.
     pub(crate) fn none() -> Keeper {
         Keeper {
             at: AtomicUsize::new(0),
@@ -265,12 +269,13 @@ impl Keeper {
         }
     }
 
-    /// Lets the description go with its descriptor. `forks`: the process's fork generation now.
+    /// End the mapping, so that the description ends with its descriptor. `forks` is the current fork
+    /// generation of the process.
     pub(crate) fn give_up(&self, forks: u32) {
         let at = self.at.swap(0, Ordering::SeqCst);
-        // A forked child has no such mapping: what is there is something else.
+        // A forked child does not have this mapping: its address may hold something else.
         if at != 0 && self.forks == forks {
-            // SAFETY: the mapping that `new` made; the word was taken, so it goes once.
+            // SAFETY: the mapping that `new` made; the word was taken, so it is unmapped once.
             unsafe { libc::munmap(at as *mut libc::c_void, LEN) };
         }
     }
@@ -295,15 +300,15 @@ mod tests {
             let held = Held::new(open("ours"));
             let fd = held.raw().as_raw_fd();
             assert!(held.ours().is_ok());
-            // As `os.closerange` does, and then the program's own file.
+            // Close the descriptor as `os.closerange` does, then open a file of the program's own.
             let theirs = open(if same_file { "ours" } else { "theirs" });
             // SAFETY: plain system calls on descriptors of this test.
             unsafe { libc::dup2(theirs.as_raw_fd(), fd) };
             drop(theirs);
-            // SAFETY: the descriptor that was just made is this one's.
+            // SAFETY: the descriptor was just made and has no other owner.
             let theirs = unsafe { File::from_raw_fd(fd) };
             let mut theirs = if same_file {
-                // One of this library's, of the same file.
+                // Another file of this library, with the same identity.
                 Held::new(theirs).into_file()
             } else {
                 theirs
@@ -316,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Uses that are under way keep the number from being given to another file.
+    /// Uses in progress keep the number from being given to another file.
     #[test]
     fn a_retired_descriptor_is_closed_with_its_last_use() {
         let dir = tempfile::tempdir().unwrap();
@@ -352,10 +357,10 @@ mod tests {
     }
 
     impl Held {
-        /// For the test above: its number stays given to it.
+        /// For the test above: the number stays recorded as this file's.
         fn into_file(self) -> File {
             let mut this = ManuallyDrop::new(self);
-            // SAFETY: `this` is not dropped.
+            // SAFETY: `this` is not dropped, so the file is taken once.
             unsafe { ManuallyDrop::take(&mut this.file) }
         }
     }

@@ -1,18 +1,19 @@
-//! A shared mapping of a file that may grow under it.
+//! A shared mapping of a file that may grow.
 //!
-//! 1. The mapping is longer than the file. Pages beyond the file's end must not be touched: callers
-//!    grow the file first and check every offset against what they know to be allocated; this module
-//!    checks that an offset lies inside the mapping, so that no wrong number leaves it.
-//! 2. A mapping takes only the addresses that the file needs, with room to grow: a *window*. An access behind its end
-//!    maps a longer one of the same file and goes on there. Both show the same memory. The older windows stay mapped
-//!    until the end: references into them are valid for as long as the mapping.
-//! 3. A mapping can be given back while references into it may exist (`Map::retire`): memory of zeros takes its
-//!    place, at the same addresses. So blocks and file are given back at once, and an access by a thread that does not
-//!    know yet reads zeros, or changes what is nobody's: addresses stay valid for as long as the mapping, as its users
-//!    were promised. (Unmapping would be a crash in safe code, inaccessible memory as well; and the addresses would be
-//!    another's soon.) Whoever reads asks afterwards whether the store was closed (`page::session::close`).
-//! 4. A window is published base first, then length: a thread that sees the new length sees the new base. The length
-//!    never shrinks.
+//! 1. The mapping is longer than the file. Pages beyond the file's end must not be touched: callers grow the
+//!    file first and check every offset against the allocated size. This module checks that an offset lies
+//!    inside the mapping, so that a wrong offset cannot reach other memory.
+//! 2. A mapping takes only the addresses that the file needs, with room to grow: a *window*. An access past
+//!    its end maps a longer window of the same file. Both windows show the same memory. The older windows
+//!    stay mapped until the end: references into them are valid for as long as the mapping.
+//! 3. A mapping can be retired while references into it may exist (`Map::retire`): zeroed memory replaces it
+//!    at the same addresses. So blocks and file are released at once. A thread that does not know yet reads
+//!    zeros, or changes memory that belongs to no file: addresses stay valid for as long as the mapping, as
+//!    its users were promised. (Unmapping, or making the memory inaccessible, would crash safe code; and an
+//!    unmapped address would soon be reused.) A reader checks afterwards whether the store was closed
+//!    (`page::session::close`).
+//! 4. A window is published base first, then length: a thread that sees the new length sees the new base. The
+//!    length never shrinks.
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
@@ -24,38 +25,39 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A window is at least so long, if the limit of address space allows. Short in tests, so that stores outgrow it.
+/// The minimum length of a window, if the limit of address space allows. Short in tests, so that stores
+/// outgrow it.
 const LEAST: usize = if cfg!(feature = "testing") {
     1 << 20
 } else {
     256 << 20
 };
-/// A new window holds so many times what is needed: growth is rare, and all windows together are at most a third
-/// longer than the last.
+/// The ratio of a new window's length to the needed length. Growth is rare, and all windows together are at
+/// most a third longer than the last.
 const AHEAD: usize = if cfg!(feature = "testing") { 2 } else { 4 };
 
-/// One mapping of the file's start.
+/// One mapping of the start of the file.
 #[derive(Debug)]
 pub(crate) struct Window {
     map: MmapRaw,
     watch: &'static Watch,
 }
 
-/// A mapping.
+/// A mapping of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Map {
-    /// Of the newest window.
+    /// Base address of the newest window.
     base: AtomicPtr<u8>,
     len: AtomicUsize,
     /// All windows, the newest last.
     windows: Mutex<Vec<Window>>,
-    /// Longest window.
+    /// Length of the longest allowed window.
     most: usize,
     writable: bool,
     random: bool,
-    /// It was given back: under the mutex of `windows`.
+    /// Set when the mapping is retired, under the mutex of `windows`.
     retired: AtomicBool,
-    /// What further windows are of; none for a mapping that does not grow.
+    /// The file for further windows; None for a mapping that does not grow.
     source: Option<Arc<Held>>,
 }
 
@@ -64,7 +66,7 @@ fn outside(at: usize, len: usize) -> ! {
     panic!("offset {at:#x}+{len:#x} outside the mapping")
 }
 
-/// The windows of a mapping, held: none is added.
+/// The windows of a mapping, locked: none is added while this value lives.
 pub(crate) type Windows<'a> = MutexGuard<'a, Vec<Window>>;
 
 impl Window {
@@ -85,18 +87,19 @@ impl Window {
 }
 
 impl Window {
-    /// Puts zeros in its place. Can be done again. The watch stays: it has no faults to catch any more.
+    /// Replace the window's memory by zeros. Can be repeated. The watch stays, but has no more faults to
+    /// catch.
     fn retire(&self, writable: bool) -> std::io::Result<()> {
         let protection = match writable {
             true => libc::PROT_READ | libc::PROT_WRITE,
             false => libc::PROT_READ,
         };
-        // Shared memory does not count against the limit of a process's data (`ulimit -d`). A child that is forked
-        // later shares it: both find the store closed.
+        // Shared memory does not count against the limit of a process's data (`ulimit -d`). A child that is
+        // forked later shares it: both see the store as closed.
         for sharing in [libc::MAP_SHARED, libc::MAP_PRIVATE] {
-            // SAFETY: the range is this window's mapping, which stays its own until it is dropped. References into it
-            // stay valid: any bytes are valid for the types that are given out, and what was a race with writers of
-            // other processes before is one with the kernel's change of pages now, of a result that does not count
+            // SAFETY: the range is this window's mapping, which it owns until it is dropped. References into
+            // it stay valid: any bytes are valid for the types that are handed out. A race with writers of
+            // other processes becomes one with the kernel's change of pages, and its result does not count
             // (`page`).
             let at = unsafe {
                 libc::mmap(
@@ -122,7 +125,7 @@ impl Drop for Window {
     }
 }
 
-/// The length of a new window for a file of which `need` bytes are used.
+/// Return the length of a new window for a file of which `need` bytes are used.
 fn window(need: usize, most: usize) -> usize {
     need.saturating_mul(AHEAD)
         .clamp(LEAST, 1 << 60)
@@ -142,8 +145,8 @@ fn cannot_map(len: usize, e: std::io::Error) -> Error {
 }
 
 impl Map {
-    /// Maps `file` from its start, for accesses all over the file: the first `need` bytes at once, up to `most`
-    /// bytes as they are used.
+    /// Map `file` from its start, for random access: the first `need` bytes at once, and up to `most` bytes
+    /// as they are used.
     pub(crate) fn growing(file: Arc<Held>, need: usize, most: usize) -> Result<Map> {
         let mut map = Map {
             most,
@@ -156,7 +159,7 @@ impl Map {
         Ok(map)
     }
 
-    /// Maps exactly `len` bytes of `file` from its start.
+    /// Map exactly `len` bytes of `file` from its start.
     pub(crate) fn fixed(file: &File, len: usize) -> Result<Map> {
         let map = Map {
             writable: true,
@@ -166,8 +169,8 @@ impl Map {
         Ok(map)
     }
 
-    /// Maps `len` bytes of `file` from its start, for reading only: `page` alone may be used of it. `random`:
-    /// accesses are scattered, and the kernel is not to read ahead.
+    /// Map `len` bytes of `file` from its start, read-only: only `page` may be used on the result. `random`
+    /// says that accesses are scattered, so that the kernel does not read ahead.
     pub(crate) fn read_only(file: &File, len: usize, random: bool) -> Result<Map> {
         let map = Map {
             random,
@@ -177,7 +180,7 @@ impl Map {
         Ok(map)
     }
 
-    /// Keeps the windows as they are.
+    /// Lock the windows, so that none is added.
     pub(crate) fn hold(&self) -> Windows<'_> {
         self.windows()
     }
@@ -186,7 +189,7 @@ impl Map {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Maps a window of `want` bytes, or as much as the limits allow down to `need`.
+    /// Map a window of `want` bytes, or of as many as the limits allow, down to `need`.
     fn add(&self, file: &File, need: usize, want: usize) -> Result<()> {
         self.push(&mut self.windows(), file, need, want)
     }
@@ -202,14 +205,14 @@ impl Map {
                 Err(e) => return Err(cannot_map(want, e)),
             }
         };
-        // In this order: see the head of this file.
+        // The order matters: see rule 4 of this file.
         self.base.store(window.map.as_mut_ptr(), Ordering::Release);
         self.len.store(want, Ordering::Release);
         windows.push(window);
         Ok(())
     }
 
-    /// Makes the mapping at least `need` bytes long. An error leaves it as it is.
+    /// Extend the mapping to at least `need` bytes. An error leaves it unchanged.
     #[inline]
     pub(crate) fn reach(&self, need: usize) -> Result<()> {
         if need <= self.len.load(Ordering::Acquire) {
@@ -230,7 +233,7 @@ impl Map {
         if need <= self.len.load(Ordering::Acquire) {
             return Ok(());
         }
-        // The descriptor may have been closed behind our back, and its number be another file's by now.
+        // The program may have closed the descriptor, and its number may now belong to another file.
         let file = held::ours(file, "the store cannot be mapped further")?;
         let have = file.metadata().map_err(|e| Error::io("fstat", e))?.len();
         if need as u64 > have.next_multiple_of(PAGE_SIZE as u64) {
@@ -242,7 +245,7 @@ impl Map {
         self.push(&mut windows, &file, need, window(need, self.most))
     }
 
-    /// Gives the file's memory back: zeros take its place, and nothing is mapped any more. Can be done again.
+    /// Release the file's memory: zeros replace it, and no file is mapped any more. Can be repeated.
     pub(crate) fn retire(&self) -> Result<()> {
         let mut windows = self.windows();
         if self.retired.load(Ordering::Relaxed) {
@@ -260,13 +263,13 @@ impl Map {
         Ok(())
     }
 
-    /// The offset of the first access that the file could not answer, if there was one: from then on what
-    /// the map shows need not be what the file holds.
+    /// Return the offset of the first access that the file could not serve, if there was one. After it, the
+    /// map's content may differ from the file's.
     pub(crate) fn fault(&self) -> Option<usize> {
         self.windows().iter().find_map(|w| w.watch.fault())
     }
 
-    /// Whether more than single pages of it could not be reached.
+    /// Return whether more than single pages of it could not be read.
     pub(crate) fn is_lost(&self) -> bool {
         self.windows().iter().any(|w| w.watch.is_lost())
     }
@@ -284,7 +287,7 @@ impl Map {
         }
     }
 
-    /// `count` shared 64-bit words from byte `at`. The range must be allocated in the file.
+    /// Return `count` shared 64-bit words from byte `at`. The range must be allocated in the file.
     #[inline]
     pub(crate) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
         self.check(at, count * 8, 8);
@@ -294,7 +297,7 @@ impl Map {
         unsafe { std::slice::from_raw_parts(self.base().add(at).cast(), count) }
     }
 
-    /// One shared 64-bit word.
+    /// Return one shared 64-bit word.
     #[inline(always)]
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         self.check(at, 8, 8);
@@ -302,7 +305,7 @@ impl Map {
         unsafe { &*self.base().add(at).cast::<AtomicU64>() }
     }
 
-    /// `count` shared 32-bit words from byte `at`.
+    /// Return `count` shared 32-bit words from byte `at`.
     #[inline]
     pub(crate) fn words32(&self, at: usize, count: usize) -> &[AtomicU32] {
         self.check(at, count * 4, 4);
@@ -310,7 +313,7 @@ impl Map {
         unsafe { std::slice::from_raw_parts(self.base().add(at).cast(), count) }
     }
 
-    /// One shared 32-bit word.
+    /// Return one shared 32-bit word.
     #[inline]
     pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
         &self.words32(at, 1)[0]
@@ -326,19 +329,20 @@ impl Map {
         Ok(unsafe { self.base().add(page.0 as usize * PAGE_SIZE) })
     }
 
-    /// The bytes of a physical page.
+    /// Return the bytes of a physical page.
     ///
     /// # Safety
-    /// For as long as the slice lives nobody writes the page: the caller is inside a read section
-    /// or holds the latch, or the page is frozen (it belongs to an epoch that has ended).
+    /// No thread or process writes the page while the slice lives: the caller is inside a read section or
+    /// holds the latch, or the page is frozen (it belongs to an epoch that has ended).
     #[inline]
     pub(crate) unsafe fn page(&self, page: PhysNo) -> Result<&[u8; PAGE_SIZE]> {
         let p = self.page_ptr(page)?;
-        // SAFETY: in bounds; not written meanwhile by the caller's promise.
+        // SAFETY: in bounds; not written while the slice lives, by the caller's promise.
         Ok(unsafe { &*p.cast::<[u8; PAGE_SIZE]>() })
     }
 
-    /// Copies a physical page that others may be changing at this moment: each word of the copy is one that was there.
+    /// Copy a physical page that other threads may be changing: each word of the copy is one that the page
+    /// contained.
     pub(crate) fn copy_page(&self, page: PhysNo, to: &mut [u8; PAGE_SIZE]) -> Result<()> {
         let p = self.page_ptr(page)?;
         for (i, to) in to.chunks_exact_mut(8).enumerate() {
@@ -350,13 +354,13 @@ impl Map {
         Ok(())
     }
 
-    /// Asks the processor to load a line, which is needed soon. Never fails, and changes nothing.
+    /// Prefetch a cache line that is needed soon. Never fails, and changes nothing.
     #[inline(always)]
     pub(crate) fn prefetch(&self, page: PhysNo, offset: usize) {
         #[cfg(target_arch = "x86_64")]
         if (page.0 as usize + 1) * PAGE_SIZE <= self.len.load(Ordering::Acquire) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: in bounds; a prefetch reads nothing that anybody sees, and does not fault.
+            // SAFETY: in bounds; a prefetch has no visible effect and does not fault.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(
                     self.base()
@@ -369,11 +373,11 @@ impl Map {
         let _ = (page, offset);
     }
 
-    /// The bytes of a physical page, to be changed.
+    /// Return the bytes of a physical page, to be changed.
     ///
     /// # Safety
-    /// For as long as the slice lives nobody else reads or writes the page: the caller is inside a
-    /// write section, or the page is one that it allocated and that nothing reaches yet.
+    /// No other thread or process reads or writes the page while the slice lives: the caller is inside a
+    /// write section, or the page is one that it allocated and that is not reachable yet.
     #[inline]
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn page_mut(&self, page: PhysNo) -> Result<&mut [u8; PAGE_SIZE]> {
@@ -382,7 +386,7 @@ impl Map {
         Ok(unsafe { &mut *p.cast::<[u8; PAGE_SIZE]>() })
     }
 
-    /// Stores one aligned word into a physical page in a single instruction.
+    /// Store one aligned word into a physical page in a single instruction.
     ///
     /// # Safety
     /// As for `page_mut`.
@@ -390,8 +394,8 @@ impl Map {
     pub(crate) unsafe fn store_u64(&self, page: PhysNo, offset: usize, value: u64) -> Result<()> {
         debug_assert!(offset.is_multiple_of(8) && offset + 8 <= PAGE_SIZE);
         let p = self.page_ptr(page)?;
-        // SAFETY: in bounds, aligned; exclusive by the caller's promise. An atomic store so that the
-        // compiler cannot split it: a process killed in between leaves the old or the new word.
+        // SAFETY: in bounds, aligned; exclusive by the caller's promise. The store is atomic so that the
+        // compiler cannot split it: a process killed around it leaves the old or the new word.
         unsafe {
             (*p.add(offset & (PAGE_SIZE - 8)).cast::<AtomicU64>())
                 .store(value.to_le(), std::sync::atomic::Ordering::Release)
@@ -420,13 +424,13 @@ mod tests {
         let pages = 4 * LEAST / PAGE_SIZE;
         let file = file(pages);
         let map = Map::growing(Arc::clone(&file), PAGE_SIZE, 64 * LEAST).unwrap();
-        // SAFETY: nobody writes.
+        // SAFETY: no thread writes the page.
         let first = unsafe { map.page(PhysNo(1)) }.unwrap();
         std::thread::scope(|s| {
             for _ in 0..4 {
                 s.spawn(|| {
                     for page in 0..pages {
-                        // SAFETY: nobody writes.
+                        // SAFETY: no thread writes the page.
                         let bytes = unsafe { map.page(PhysNo(page as u32)) }.unwrap();
                         assert_eq!(bytes, &[page as u8; PAGE_SIZE]);
                     }
@@ -436,8 +440,8 @@ mod tests {
         assert!(map.windows().len() > 1);
         let whole: usize = map.windows().iter().map(|w| w.map.len()).sum();
         assert!(whole < 2 * AHEAD * pages * PAGE_SIZE, "{whole}");
-        // An old window shows what is written through a new one, and the other way round.
-        // SAFETY: of this thread alone, and the slice is not used further.
+        // Both windows show the same memory: a write through either is visible in the other. SAFETY: only
+        // this thread uses the map, and the slice is not used afterwards.
         unsafe { map.page_mut(PhysNo(1)) }.unwrap().fill(0xee);
         let seen = std::hint::black_box(first.as_ptr());
         // SAFETY: the older window is mapped for as long as `map` lives.
@@ -464,11 +468,11 @@ mod tests {
         unsafe { libc::dup2(other.as_raw_fd(), file.using().unwrap().as_raw_fd()) };
         let e = map.reach(2 * LEAST).unwrap_err();
         assert!(e.to_string().contains("descriptor"), "{e}");
-        // SAFETY: nobody writes.
+        // SAFETY: no thread writes the page.
         assert_eq!(unsafe { map.page(PhysNo(1)) }.unwrap(), &[1; PAGE_SIZE]);
     }
 
-    /// A page of a later window that the file cannot answer is found as one of the first is.
+    /// A fault in a page of a later window is found as one in the first window is.
     #[test]
     fn faults_are_found_in_every_window() {
         let pages = 2 * LEAST / PAGE_SIZE;
@@ -478,7 +482,7 @@ mod tests {
         assert_eq!(map.windows().len(), 2);
         assert_eq!(map.fault(), None);
         file.using().unwrap().set_len(PAGE_SIZE as u64).unwrap();
-        // SAFETY: nobody writes.
+        // SAFETY: no thread writes the page.
         let bytes = unsafe { map.page(PhysNo(pages as u32 - 1)) }.unwrap();
         assert_eq!(std::hint::black_box(bytes)[7], 0);
         assert_eq!(map.fault(), Some((pages - 1) * PAGE_SIZE + 7));

@@ -1,11 +1,11 @@
-//! The only mapping, pointer and system-call code of the engine. Everything above it is safe Rust.
+//! The only mapping, pointer and system-call code of the engine. All code above it is safe Rust.
 //!
-//! 1. A `Map` is a shared mapping longer than its file; the file grows under it by `fallocate`
-//!    before any byte beyond its old end is used, so no store into it can meet a missing block. If the file
-//!    is cut short by another program, or cannot be read, `fault` turns the signal into an error.
-//! 2. Words that processes share outside sections are reached as atomics only.
-//! 3. Plain bytes of a map are reached through `unsafe` methods whose contract is the section
-//!    protocol of the page manager; only `page::section` and `page::checkpoint` call them.
+//! 1. A `Map` is a shared mapping longer than its file. `fallocate` grows the file before any byte beyond its
+//!    old end is used, so no store can touch a missing block. If another program truncates the file, or the
+//!    file cannot be read, `fault` turns the signal into an error.
+//! 2. Words that processes share outside sections are accessed as atomics only.
+//! 3. Plain bytes of a map are accessed through `unsafe` methods whose contract is the section protocol of
+//!    the page manager; only `page::section` and `page::checkpoint` call them.
 
 pub(crate) mod beside;
 pub(crate) mod boot;

@@ -1,16 +1,15 @@
-//! A look at the moments that decide what a disk holds: flushes, and the writes of meta pages and of the redo
-//! log. For tests
-//! that cut the power or let the disk fail; not in a release build.
+//! Hooks at the moments that decide what a disk holds: flushes, and the writes of meta pages and of the redo
+//! log. For tests that simulate a power cut or disk errors; not in a release build.
 //!
-//! The observer belongs to a thread and sees what that thread does. It may itself use the store, as
-//! any other thread could at that moment, and it may answer with an error, which the caller then
-//! meets as if the disk had reported it.
+//! The observer belongs to a thread and sees the operations of that thread. It may use the store itself, as
+//! any other thread could at that moment. It may return an error, which the caller then handles as if the
+//! disk had reported it.
 
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
-/// What is about to happen, or has just happened.
+/// A point just before or after an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
     /// A flush of the store file begins.
@@ -40,26 +39,26 @@ thread_local! {
     static INHERITED: RefCell<Option<Shared>> = const { RefCell::new(None) };
 }
 
-/// Sets this thread's observer, or takes it away. It is not called while it is running.
+/// Set or remove this thread's observer. It is not called while it is running.
 pub fn observe(observer: Option<Observer>) {
     OBSERVER.with_borrow_mut(|o| *o = observer);
 }
 
-/// As `observe`, for this thread and for the threads that the engine starts in its calls from now on: helpers, which
-/// make checkpoints.
+/// Set an observer as `observe` does, for this thread and for the threads that the engine starts in its calls
+/// from now on: helpers, which make checkpoints.
 pub fn observe_with_helpers(observer: Option<Shared>) {
     INHERITED.with_borrow_mut(|i| i.clone_from(&observer));
     observe(observer.map(|shared| -> Observer { Box::new(move |moment| shared(moment)) }));
 }
 
-/// Sets in a thread that this one starts what it inherits.
+/// Return a function that sets this thread's inherited observer in a thread that it starts.
 pub(crate) fn inheritance() -> impl FnOnce() + Send + 'static {
     let observer = INHERITED.with_borrow(Clone::clone);
     move || observe_with_helpers(observer)
 }
 
 pub(crate) fn tell(moment: Moment) -> io::Result<()> {
-    // Taken out while it runs, so that what it does itself is not observed.
+    // The observer is removed while it runs, so that its own operations are not observed.
     let Some(mut observer) = OBSERVER.with_borrow_mut(Option::take) else {
         return Ok(());
     };

@@ -1,9 +1,10 @@
-//! Who may use a file: its owner, group, mode and access list, given to another one.
+//! The access rights of a file: its owner, group, mode and access list, applied to another file.
 //!
-//! 1. A file gets them before it has its name, so no user can open it that may not. The umask plays no part.
-//! 2. Only root can give a file away. The file of another user has its owner and what the group may where this user
-//!    is in that group; else the group is given no more than all others have.
-//! 3. What a new file has inherited from its directory (group, access list) is replaced, too.
+//! 1. A file gets them before it has its name, so a user without access can never open it. The umask does not
+//!    apply.
+//! 2. Only root can give a file away. A file that replaces another user's file gets the group and the group's
+//!    permissions if this user is in that group; otherwise the group gets no more than all others have.
+//! 3. The group and access list that a new file inherited from its directory are replaced too.
 
 use crate::raw::file;
 use std::ffi::CStr;
@@ -13,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 
-/// Who may use a file, and as what.
+/// The owner, group and mode of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Owner {
     pub(crate) uid: u32,
@@ -31,19 +32,19 @@ impl Owner {
     }
 }
 
-/// This process's user, as the kernel checks it.
+/// Return this process's effective user, which the kernel checks.
 pub(crate) fn user() -> u32 {
     // SAFETY: a plain system call, which cannot fail.
     unsafe { libc::geteuid() }
 }
 
-/// The access list of a file. None: there is none but what its mode says. A list is a version word, then entries of 8
-/// bytes: tag, permissions, id.
+/// Return the access list of a file. None if it has no list beyond its mode. A list is a version word, then
+/// entries of 8 bytes: tag, permissions, id.
 pub(crate) fn access_list(file: &File) -> io::Result<Option<Vec<u8>>> {
     file::attribute(file, ACCESS_LIST)
 }
 
-/// Gives a file that this process owns an owner, group, mode and access list.
+/// Give a file that this process owns an owner, group, mode and access list.
 pub(crate) fn give(new: &File, want: Owner, list: Option<Vec<u8>>) -> io::Result<()> {
     let made = Owner::of(&new.metadata()?);
     if user() == 0 {
@@ -51,7 +52,7 @@ pub(crate) fn give(new: &File, want: Owner, list: Option<Vec<u8>>) -> io::Result
             fchown(new, Some(want.uid), Some(want.gid))?;
         }
     } else if made.gid != want.gid {
-        // A user that is not in that group uses the file by another class; then the group has nothing here.
+        // A user outside the group cannot set it; the group then gets no more than all others have (below).
         let _ = fchown(new, None, Some(want.gid));
     }
     let is_groups = new.metadata()?.gid() == want.gid;
@@ -59,7 +60,8 @@ pub(crate) fn give(new: &File, want: Owner, list: Option<Vec<u8>>) -> io::Result
     if !is_groups {
         mode &= !0o070 | (mode & 0o007) << 3;
     }
-    // The group's part of the mode is a list's mask: nothing by it until the right list is there.
+    // The group part of the mode is the mask of an access list: grant nothing through it until the right list
+    // is set.
     new.set_permissions(Permissions::from_mode(mode & !0o070))?;
     match list.filter(|_| is_groups) {
         Some(list) => file::set_attribute(new, ACCESS_LIST, &list),
@@ -70,7 +72,7 @@ pub(crate) fn give(new: &File, want: Owner, list: Option<Vec<u8>>) -> io::Result
     }
 }
 
-/// Makes a new file one for the users of an old one, whose place it takes.
+/// Give a new file the access rights of the old file that it replaces.
 pub(crate) fn resemble(new: &File, old: &File) -> io::Result<()> {
     give(new, Owner::of(&old.metadata()?), access_list(old)?)
 }
@@ -81,7 +83,8 @@ pub(crate) mod tests {
 
     pub(crate) const LIST: &CStr = ACCESS_LIST;
 
-    /// A list with these permissions of its owner, user 1001, user 1002, the group, the mask and all others.
+    /// Return a list with these permissions of its owner, user 1001, user 1002, the group, the mask and all
+    /// others.
     pub(crate) fn list(permissions: [u16; 6]) -> Vec<u8> {
         let none = u32::MAX;
         let tags = [
@@ -125,11 +128,11 @@ pub(crate) mod tests {
         let (old, new) = (make("old", 0o600), make("new", 0o666));
         file::set_attribute(&old, LIST, &list([6, 4, 6, 4, 6, 0])).unwrap();
         let Some(wanted) = access_list(&old).unwrap() else {
-            return; // The filesystem keeps no access lists.
+            return; // The filesystem has no access lists.
         };
         resemble(&new, &old).unwrap();
         assert_eq!(access_list(&new).unwrap().unwrap(), wanted);
-        // And one that was inherited goes.
+        // An inherited list is removed.
         let plain = make("plain", 0o640);
         resemble(&new, &plain).unwrap();
         assert_eq!(access_list(&new).unwrap(), None);

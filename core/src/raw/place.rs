@@ -1,10 +1,10 @@
-//! Large files beside the work of others: read and written without driving what others use out of the page
-//! cache, and put in their place only when they are whole.
+//! Large files beside other work: read and written without evicting the pages of other programs from the page
+//! cache, and moved into place only when complete.
 //!
-//! 1. A `NewFile` has no name until it is finished (`unnamed`): a process that dies or gives up leaves nothing under
-//!    the name that it was to have. One that takes the place of another file has its owner, mode and access list
-//!    before it has its name (`owner`).
-//! 2. What is read or written here is dropped from the cache afterwards, where nobody has it mapped.
+//! 1. A `NewFile` has no name until it is finished (`unnamed`): a process that dies or gives up leaves
+//!    nothing under the target name. A file that replaces another one gets its owner, mode and access list
+//!    before it gets its name (`owner`).
+//! 2. Data that is read or written here is dropped from the cache afterwards, except pages that are mapped.
 
 use crate::error::{Error, Result};
 use crate::raw::failpoint::fail_point;
@@ -21,11 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Bytes that are written before the disk is asked to take them.
 const WINDOW: u64 = 8 << 20;
 
-/// What said so once says so always.
+/// Set once the kernel or the filesystem refuses `RWF_DONTCACHE`, and never cleared.
 static CACHED_ONLY: AtomicBool = AtomicBool::new(false);
 
-/// Fills the pieces from the file at `at` on, past the page cache where the kernel can do that. The number of bytes
-/// read: fewer than asked for at the file's end only.
+/// Fill the pieces from the file, starting at `at`, bypassing the page cache if the kernel supports it.
+/// Return the number of bytes read, which is less than requested only at the file's end.
 pub(crate) fn read_past_cache(file: &File, mut pieces: &mut [IoSliceMut<'_>], at: u64) -> io::Result<u64> {
     let mut done = 0;
     loop {
@@ -68,7 +68,7 @@ pub(crate) fn read_past_cache(file: &File, mut pieces: &mut [IoSliceMut<'_>], at
     Ok(done)
 }
 
-/// Drops a range of a file from the page cache, but for what somebody has mapped. Only a hint.
+/// Drop a range of a file from the page cache, except pages that are mapped. Only a hint.
 fn forget(file: &File, at: u64, len: u64) {
     // SAFETY: a plain system call on an open descriptor.
     unsafe {
@@ -81,8 +81,8 @@ fn forget(file: &File, at: u64, len: u64) {
     }
 }
 
-/// What has been written in order so far goes to the disk and out of the cache, a window at a time: no flood of
-/// dirty pages for the flush at the end, in which the flushes of others would stand in line.
+/// Writes sequential data to the disk and out of the cache, one window at a time. So the final flush meets no
+/// flood of dirty pages, which would delay the flushes of other processes.
 #[derive(Debug, Default)]
 pub(crate) struct Trickle {
     written: u64,
@@ -91,12 +91,12 @@ pub(crate) struct Trickle {
 }
 
 impl Trickle {
-    /// So many bytes were written at the end of what was written before.
+    /// Record that `len` bytes were written after the previously written ones.
     pub(crate) fn wrote(&mut self, file: &File, len: u64) {
         self.written += len;
         while self.written - self.begun >= WINDOW {
             let range = |from: u64, flags| {
-                // SAFETY: a plain system call on an open descriptor; an error is met by the flush at the end.
+                // SAFETY: a plain system call on an open descriptor; the final flush reports errors.
                 unsafe {
                     libc::sync_file_range(file.as_raw_fd(), from as i64, WINDOW as i64, flags);
                 }
@@ -117,7 +117,7 @@ impl Trickle {
     }
 }
 
-/// A file that is to be found under its name when it is whole, and not before.
+/// A file that gets its name only when it is complete.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     new: Unnamed,
@@ -128,13 +128,13 @@ fn cannot(what: &str, path: &Path, e: io::Error) -> Error {
     Error::io(format!("cannot {what} {}", path.display()), e)
 }
 
-/// What a write that failed says.
+/// Return the error for a failed write.
 pub(crate) fn write_error(what: &'static str, e: io::Error) -> Error {
     no_space(what, e)
 }
 
 impl NewFile {
-    /// A file that is to be `target`, which may be there already.
+    /// Create a file that will become `target`, which may exist.
     pub(crate) fn new(target: &Path) -> Result<NewFile> {
         let target = std::path::absolute(target).map_err(|e| cannot("find", target, e))?;
         if target.file_name().is_none() {
@@ -143,7 +143,7 @@ impl NewFile {
                 target.display()
             )));
         }
-        // What replaces another file gets that one's mode.
+        // A file that replaces another one gets the mode of that file.
         let mode = if target.exists() { 0o600 } else { 0o666 };
         let new = Unnamed::new(&target, mode).map_err(|e| cannot("make a file beside", &target, e))?;
         file::in_place(new.file());
@@ -154,17 +154,17 @@ impl NewFile {
         self.new.file()
     }
 
-    /// The name it is to have.
+    /// Return the name that the file will get.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// A name by which this process can open it.
+    /// Return a path by which this process can open the file.
     pub(crate) fn path(&self) -> PathBuf {
         self.new.path()
     }
 
-    /// Flush it and give it its name; `replace`: in the place of the file that has that name.
+    /// Flush the file and give it its name. With `replace`, it replaces the file that has that name.
     pub(crate) fn finish(self, replace: bool) -> Result<()> {
         self.file()
             .sync_all()
@@ -186,7 +186,7 @@ impl NewFile {
             .map_err(|e| cannot("flush the directory of", &target, e))
     }
 
-    /// Makes it a file for the users of the one that it is to replace, if there is one.
+    /// Give the file the owner, mode and access list of the file that it replaces, if one exists.
     fn resemble_old(&self) -> Result<()> {
         let old = OpenOptions::new()
             .read(true)
@@ -194,9 +194,9 @@ impl NewFile {
             .open(&self.target);
         let done = match old {
             Ok(old) => owner::resemble(self.file(), &old),
-            // What a symbolic link leads to stays where it is.
+            // The target of a symbolic link stays where it is.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(()),
-            // Its access list cannot be read: then what its group may is not known.
+            // The access list is not readable, so the group's permissions are unknown.
             Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
                 self.target.symlink_metadata().and_then(|data| {
                     let mut of = owner::Owner::of(&data);
@@ -227,7 +227,7 @@ mod tests {
             .collect()
     }
 
-    /// One without a name, and one that has one since the filesystem knows no other.
+    /// Return a file without a name, and one with a temporary name, as on a filesystem without unnamed files.
     fn both(target: &Path) -> [NewFile; 2] {
         let with_name = NewFile {
             new: Unnamed::with_temporary_name(target, 0o666).unwrap(),

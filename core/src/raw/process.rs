@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-/// What every operation looks at and hardly anything ever changes, in one cache line.
+/// Words that every operation checks and that hardly ever change, in one cache line.
 #[repr(align(64))]
 pub(crate) struct Events {
     forks: AtomicU32,
@@ -21,9 +21,9 @@ pub(crate) static EVENTS: Events = Events {
 };
 
 const PLACES: usize = 8192;
-/// Descriptors whose locks a forked child must not keep alive; 0: a free place.
+/// Descriptors whose locks a forked child must not keep; 0: a free place.
 static UNSHARED: [AtomicI32; PLACES] = [const { AtomicI32::new(0) }; PLACES];
-/// Device and inode of each of them; zeros: not known yet.
+/// Device and inode of each descriptor; zeros: not known yet.
 static FILES: [[AtomicU64; 2]; PLACES] = [const { [const { AtomicU64::new(0) }; 2] }; PLACES];
 
 extern "C" fn forked() {
@@ -36,8 +36,8 @@ extern "C" fn forked() {
     }
 }
 
-/// Whether a descriptor is still one of this file, and not of one that the program has opened since. Only calls that
-/// are allowed in a forked child.
+/// Return whether a descriptor still refers to this file, and not to one that the program opened later. Uses
+/// only calls that are allowed in a forked child.
 fn is_file(fd: i32, id: &[AtomicU64; 2]) -> bool {
     let [dev, ino] = [0, 1].map(|i| id[i].load(Ordering::Relaxed));
     // SAFETY: stat is plain data, and writable; all-zero is a valid value of it.
@@ -47,8 +47,8 @@ fn is_file(fd: i32, id: &[AtomicU64; 2]) -> bool {
     done == 0 && ((dev, ino) == (0, 0) || (found.st_dev as u64, found.st_ino as u64) == (dev, ino))
 }
 
-/// Puts a new open file description of the same file, without its locks, in the place of a descriptor.
-/// Only calls that are allowed in a forked child.
+/// Replace a descriptor by a new open file description of the same file, without its locks. Uses only calls
+/// that are allowed in a forked child.
 fn unshare(fd: i32) {
     let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
     let mut digits = [0u8; 10];
@@ -61,9 +61,9 @@ fn unshare(fd: i32) {
     for i in 0..n {
         path[14 + i] = digits[n - 1 - i];
     }
-    // SAFETY: plain system calls; the path ends with a zero byte. A failed open (this process may not open the
-    // file any more) replaces the descriptor by one that can lock nothing: better no file than the parent's locks,
-    // and better an error than a lock of something else.
+    // SAFETY: plain system calls; the path ends with a zero byte. If the open fails (this process may no
+    // longer open the file), the descriptor is replaced by one that can lock nothing: better no file than the
+    // parent's locks, and better an error than a lock of another file.
     unsafe {
         let mut new = libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC);
         if new < 0 {
@@ -79,9 +79,9 @@ fn unshare(fd: i32) {
     }
 }
 
-/// A file whose open-file-description locks stay this process's alone: a forked child's copy of the
-/// descriptor becomes one of a description of its own, in the child, before `fork` returns there. Else
-/// a child that lives on would keep its dead parent's locks, and the parent would seem to live.
+/// A file whose open-file-description locks stay in this process. In a forked child, before `fork` returns
+/// there, the copied descriptor is replaced by one with its own open file description. Otherwise a surviving
+/// child would keep its dead parent's locks, and the parent would seem alive.
 #[derive(Debug)]
 pub(crate) struct Unshared {
     keeper: Keeper,
@@ -90,13 +90,13 @@ pub(crate) struct Unshared {
 }
 
 impl Unshared {
-    /// If `PLACES` are open already this one is shared with forked children after all.
+    /// Wrap a file. If `PLACES` files are open already, this one is shared with forked children.
     pub(crate) fn new(file: File) -> Unshared {
         let keeper = Keeper::new(&file, watch_forks());
         Unshared::with(file, keeper)
     }
 
-    /// One whose locks are held for moments only: a program that closes its descriptor may end them.
+    /// Wrap a file whose locks are held only briefly: a program that closes its descriptor may end them.
     pub(crate) fn brief(file: File) -> Unshared {
         Unshared::with(file, Keeper::none())
     }
@@ -121,7 +121,7 @@ impl Unshared {
         }
     }
 
-    /// Gives up its locks, as far as they are still this one's.
+    /// Release the file's locks, if the descriptor still refers to it.
     pub(crate) fn unlock_all(&self) {
         crate::raw::file::ofd_unlock_all(&self.file);
         if self.file.ours().is_err() {
@@ -139,17 +139,17 @@ impl Descriptor for Unshared {
 impl std::ops::Deref for Unshared {
     type Target = File;
 
-    /// Of one that is not retired.
+    /// Return the file, which must not be retired.
     fn deref(&self) -> &File {
         self.file.raw()
     }
 }
 
 impl Unshared {
-    /// Gives up locks, mapping and descriptor. The owner does that, with nothing else using it.
+    /// Release locks, mapping and descriptor. Called by the owner when nothing else uses the file.
     ///
-    /// The locks go now, not when the last copy of the descriptor is closed: a program that another
-    /// thread is just starting has one until its exec.
+    /// The locks are released now, not when the last copy of the descriptor is closed: a program that another
+    /// thread is starting has a copy until its exec.
     pub(crate) fn retire(&self) {
         if self.retired.swap(true, Ordering::SeqCst) {
             return;
@@ -167,7 +167,7 @@ impl Unshared {
             p.compare_exchange(fd, 0, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         };
-        // One that is shared with forked children leaves its locks to the last of them.
+        // A file that is shared with forked children keeps its locks until the last of them closes it.
         if UNSHARED.iter().zip(&FILES).any(mine) {
             self.unlock_all();
         }
@@ -197,17 +197,17 @@ pub fn watch_forks() -> u32 {
     EVENTS.forks.load(Ordering::Relaxed)
 }
 
-/// Runs these around every `fork` of this process: before it, after it in the parent, and in the child. After
-/// what `watch_forks` does, if that was called before.
+/// Run these functions around every `fork` of this process: before it, after it in the parent, and in the
+/// child. They run after the hook of `watch_forks`, if that was installed before.
 pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    // SAFETY: functions without arguments, which stay.
+    // SAFETY: the functions take no arguments and exist for the lifetime of the program.
     unsafe {
         libc::pthread_atfork(Some(before), Some(parent), Some(child));
     }
 }
 
-/// Starts a thread that no signal sent to the process is delivered to. Faults of its own (SIGBUS of a mapped file)
-/// stay what they are.
+/// Start a thread that receives no signals sent to the process. Its own faults (SIGBUS of a mapped file) are
+/// still delivered to it.
 pub(crate) fn spawn_unsignalled(
     name: &str,
     stack: usize,
@@ -221,8 +221,8 @@ pub(crate) fn spawn_unsignalled(
             f();
         }
     };
-    // SAFETY: sets of signals are plain data, all-zero is a valid value of them; the calls read and write only them
-    // and the calling thread's own mask, which is put back.
+    // SAFETY: signal sets are plain data, for which all-zero is a valid value; the calls access only them and
+    // the calling thread's own mask, which is restored.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();
@@ -248,13 +248,13 @@ pub(crate) fn spawn_unsignalled(
     }
 }
 
-/// The current fork generation (one load).
+/// Return the current fork generation (one load).
 #[inline]
 pub(crate) fn forks() -> u32 {
     EVENTS.forks.load(Ordering::Relaxed)
 }
 
-/// Random bytes from the kernel.
+/// Return random bytes from the kernel.
 pub(crate) fn random_u64() -> u64 {
     let mut b = [0u8; 8];
     // SAFETY: the buffer is 8 writable bytes.
@@ -262,14 +262,15 @@ pub(crate) fn random_u64() -> u64 {
     if n == 8 {
         return u64::from_ne_bytes(b);
     }
-    // Kernels without getrandom: the hasher's own keys are random per process.
+    // For kernels without getrandom: the hasher's own keys are random per process.
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new()
         .build_hasher()
         .finish()
 }
 
-/// Wall-clock time in nanoseconds since 1970, to the tick (a few ns to read; steps of 1-4 ms).
+/// Return the wall-clock time in nanoseconds since 1970, at tick resolution (a few ns to read; steps of 1-4
+/// ms).
 #[inline]
 pub(crate) fn coarse_now() -> u64 {
     let mut ts = libc::timespec {
@@ -283,8 +284,8 @@ pub(crate) fn coarse_now() -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
-/// Who holds a lock on byte `at` of a file, for messages: as far as this process may look. Locks of
-/// open file descriptions have no owner that the kernel would name; `/proc` shows them by descriptor.
+/// Return the holder of a lock on byte `at` of a file, for messages, as far as this process can see it. The
+/// kernel reports no owner for open-file-description locks; `/proc` lists them by descriptor.
 pub(crate) fn who_locks(file: &File, at: u64) -> String {
     use std::os::unix::fs::MetadataExt;
     let same = |m: std::fs::Metadata| {
@@ -327,29 +328,30 @@ pub(crate) fn who_locks(file: &File, at: u64) -> String {
     }
 }
 
-/// This process's id.
+/// Return this process's id.
 pub(crate) fn pid() -> u32 {
     std::process::id()
 }
 
-/// The namespace that this process's id counts in; 0: not known.
+/// Return the pid namespace of this process; 0: unknown.
 fn pid_namespace() -> u32 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino() as u32)
 }
 
-/// This process, for messages of other processes: its id, and the namespace that it counts in << 32.
+/// Return an identifier of this process for messages of other processes: its id, and its pid namespace << 32.
 pub(crate) fn named_pid() -> u64 {
     u64::from(pid()) | u64::from(pid_namespace()) << 32
 }
 
-/// The id in what another process noted of itself, if it means the same process here.
+/// Return the id from another process's identifier, if it denotes the same process in this namespace.
 pub(crate) fn pid_here(named: u64) -> Option<u32> {
     let namespace = (named >> 32) as u32;
     (namespace == 0 || namespace == pid_namespace()).then_some(named as u32)
 }
 
-/// A process by what it noted of itself, for messages: nobody shall take it for another one of that number.
+/// Describe a process by its identifier, for messages. The text must not be mistaken for another process with
+/// that number.
 pub(crate) fn describe(named: u64) -> String {
     let pid = named as u32;
     match pid_here(named) {
@@ -361,7 +363,7 @@ pub(crate) fn describe(named: u64) -> String {
     }
 }
 
-/// A resource limit of this process; None if there is none.
+/// Return a resource limit of this process; None if there is none.
 pub(crate) fn limit(what: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -372,13 +374,13 @@ pub(crate) fn limit(what: libc::__rlimit_resource_t) -> Option<u64> {
     (done == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
-/// Whether the system's list of users knows that a user is in a group.
+/// Return whether the system's user database lists a user as a member of a group.
 pub(crate) fn is_in_group(user: u32, group: u32) -> bool {
     let mut text = vec![0u8; 16 * 1024];
     // SAFETY: passwd is plain data; all-zero is a valid value of it.
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     let mut found = std::ptr::null_mut();
-    // SAFETY: the entry, the text and the result are writable, and the text is as long as said.
+    // SAFETY: the entry, the text and the result are writable, and the text has the given length.
     let done = unsafe {
         libc::getpwuid_r(
             user,
@@ -393,7 +395,8 @@ pub(crate) fn is_in_group(user: u32, group: u32) -> bool {
     }
     let mut groups = vec![0 as libc::gid_t; 1024];
     let mut count = groups.len() as libc::c_int;
-    // SAFETY: the name lies in `text`, which lives on; the list is writable and as long as said.
+    // SAFETY: the name lies in `text`, which outlives the call; the list is writable and has the given
+    // length.
     let done =
         unsafe { libc::getgrouplist(entry.pw_name, entry.pw_gid, groups.as_mut_ptr(), &raw mut count) };
     done >= 0 && groups[..(count as usize).min(groups.len())].contains(&group)

@@ -1,8 +1,8 @@
 //! Files without a name (`O_TMPFILE`): a process that dies or gives up leaves nothing behind.
 //!
-//! 1. A file gets its name in one step: `link`, which never replaces a file, or `replace`.
-//! 2. Where the filesystem has no files without a name, the file has a temporary hidden name until then. Dropping it
-//!    removes that name.
+//! 1. A file gets its name in one step: by `link`, which never replaces a file, or by `replace`.
+//! 2. If the filesystem does not support files without a name, the file has a temporary hidden name until
+//!    then. Dropping it removes that name.
 
 use crate::raw::process;
 use std::ffi::{CString, OsStr, OsString};
@@ -25,7 +25,7 @@ fn c_string(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(Into::into)
 }
 
-/// A hidden name beside the target, short enough for a file's name.
+/// Return a hidden name beside the target, short enough for a file name.
 fn temporary(target: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
@@ -41,7 +41,7 @@ fn options(mode: u32) -> OpenOptions {
 }
 
 impl Unnamed {
-    /// Make an empty file in the directory of `target`. The umask applies to its mode.
+    /// Create an empty file in the directory of `target`. The umask applies to its mode.
     pub(crate) fn new(target: &Path, mode: u32) -> io::Result<Unnamed> {
         let dir = target.parent().unwrap_or(Path::new("/"));
         match options(mode).custom_flags(libc::O_TMPFILE).open(dir) {
@@ -58,7 +58,7 @@ impl Unnamed {
         }
     }
 
-    /// Make one with a temporary name, as on a filesystem that needs it.
+    /// Create a file with a temporary name, as on a filesystem that needs one.
     pub(crate) fn with_temporary_name(target: &Path, mode: u32) -> io::Result<Unnamed> {
         let name = temporary(target);
         Ok(Unnamed {
@@ -71,12 +71,12 @@ impl Unnamed {
         &self.file
     }
 
-    /// A name by which this process can open it.
+    /// Return a path by which this process can open the file.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
-    /// Give it a name that no other file has; `EEXIST` if one has it.
+    /// Give the file a name that no other file has; `EEXIST` if one has it.
     pub(crate) fn link(mut self, target: &Path) -> io::Result<File> {
         match &self.name {
             None => self.link_as(target)?,
@@ -86,7 +86,7 @@ impl Unnamed {
         self.file.try_clone()
     }
 
-    /// Give it its name in the place of the file that has it.
+    /// Give the file its name, replacing the file that has the name.
     pub(crate) fn replace(mut self, target: &Path) -> io::Result<File> {
         let name = match &self.name {
             Some(name) => name,
@@ -103,7 +103,7 @@ impl Unnamed {
 
     fn link_as(&self, target: &Path) -> io::Result<()> {
         let (from, to) = (c_string(&self.path())?, c_string(target)?);
-        // SAFETY: both are strings with a zero at their end.
+        // SAFETY: both strings end with a zero byte.
         let done = unsafe {
             libc::linkat(
                 libc::AT_FDCWD,
@@ -132,7 +132,7 @@ impl Drop for Unnamed {
 /// Rename a file to a name that no file has; `EEXIST` if one has it.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     let (a, b) = (c_string(from)?, c_string(to)?);
-    // SAFETY: both are strings with a zero at their end.
+    // SAFETY: both strings end with a zero byte.
     let done = unsafe {
         libc::renameat2(
             libc::AT_FDCWD,
@@ -147,7 +147,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
     let e = io::Error::last_os_error();
     match e.raw_os_error() {
-        // A filesystem that cannot do that in one step.
+        // The filesystem does not support this in one step.
         Some(libc::EINVAL | libc::ENOSYS) if std::fs::symlink_metadata(to).is_err() => {
             std::fs::rename(from, to)
         }

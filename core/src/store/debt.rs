@@ -1,5 +1,5 @@
-//! What a change owes: how much of what waits to be freed it frees at its end, for the memory that it took. The rules:
-//! `freeing`.
+//! The debt of a change: how many of the waiting entries it frees at its end, in return for the memory that
+//! it allocated. See `freeing` for the rules.
 
 use super::Result;
 use crate::object::graph;
@@ -7,20 +7,22 @@ use crate::page::access::Pages;
 use crate::page::superblock as sb;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Entries that a change frees of what it left itself.
+/// Entries that a change frees from what it left itself.
 pub(super) const OWN: u64 = 64;
-/// Entries that a small change frees of what waited before it, where it must: about a microsecond.
+/// Entries that a small change frees, where required, from what earlier changes left: about a microsecond of
+/// work.
 const PORTION: u64 = 2;
-/// Pages that make a change a large one.
+/// The number of allocated pages that makes a change a large one.
 const LARGE: u64 = 64;
-/// Pages taken by small changes while something waits, from which on each frees a portion: this part of the store, and
-/// between these. So a small store stays small, and its snapshots hold little garbage.
+/// The number of pages that small changes may allocate, while entries wait to be freed, before each of them
+/// frees a portion: this fraction of the store's pages, within the bounds of `SOME`. So a small store stays
+/// small, and its snapshots hold little garbage.
 const SHARE: u64 = 64;
 const SOME: std::ops::RangeInclusive<u64> = 4..=1024;
-/// The most that is noted of them.
+/// The upper bound of the recorded debt.
 const MOST: u64 = 4 * *SOME.end();
 
-/// What a change finds when it begins.
+/// The state of the store when a change begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
     /// Logical pages in use.
@@ -44,18 +46,19 @@ pub(super) fn used<P: Pages>(p: &P) -> Result<u64> {
     Ok(p.u64_at(sb::NEXT_PAGE)?.saturating_sub(p.u64_at(sb::FREE_PAGES)?))
 }
 
-/// The pages that changes of this process took while something waited, less those that they freed; and what its open
-/// transaction found when it began.
+/// The pages that changes of this process allocated while entries waited to be freed, less those that they
+/// freed. Also the state that its open transaction found when it began.
 #[derive(Debug, Default)]
 pub(super) struct Debt {
     pages: AtomicU64,
     begun_used: AtomicU64,
     begun_waits: AtomicBool,
-    /// A transaction of this process found no space.
+    /// A transaction of this process ran out of space.
     pub(super) starved: AtomicBool,
 }
 
-/// What a large change still has to free: it took so many pages, and before it the store used so many.
+/// What a large change still has to free: the number of pages it allocated, and the number of pages in use
+/// before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
     pub(super) pages: u64,
@@ -63,7 +66,7 @@ pub(super) struct Owed {
 }
 
 impl Debt {
-    /// Notes what a transaction finds. Only one is open at a time.
+    /// Record the state at the start of a transaction. Only one transaction is open at a time.
     pub(super) fn begin(&self, found: Before) {
         self.begun_used.store(found.used, Ordering::Relaxed);
         self.begun_waits.store(found.waits, Ordering::Relaxed);
@@ -76,7 +79,7 @@ impl Debt {
         }
     }
 
-    /// The next transaction frees before it begins.
+    /// Make the next transaction free entries before it begins.
     pub(super) fn starve(&self) {
         self.starved.store(true, Ordering::Relaxed);
     }
@@ -95,12 +98,12 @@ impl Debt {
     }
 }
 
-/// Pages taken meanwhile that are some, for a store that uses so many; twice as many are many.
+/// Return the allowance of pages for a store that uses `used` pages. Twice the allowance counts as many.
 fn some(used: u64) -> u64 {
     (used / SHARE).clamp(*SOME.start(), *SOME.end())
 }
 
-/// Entries that a change frees at its end, which took so many pages.
+/// Return how many entries a change that allocated `taken` pages frees at its end.
 pub(super) fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
     if !before.waits || is_large(before, taken, debt) {
         OWN
@@ -111,7 +114,7 @@ pub(super) fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64
     }
 }
 
-/// Whether a change that took so many pages goes on freeing after it is complete.
+/// Return whether a change that allocated `taken` pages continues to free after it is complete.
 pub(super) fn is_large(before: Before, taken: u64, debt: u64) -> bool {
     taken >= LARGE || taken > 0 && debt >= 2 * some(before.used)
 }

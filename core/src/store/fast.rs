@@ -1,12 +1,13 @@
-//! The fast path: reading an entry, and replacing one small value by another, without waiting and without a closure.
+//! The fast path: read an entry, or replace one small value by another, without waiting and without a
+//! closure.
 //!
-//! Most reads and many changes end here, in some 10 ns. A negative answer means nothing but "use `read` or `write`":
-//! the fast path never fails, and never waits.
+//! Most reads and many changes end here, in some 10 ns. A negative answer only means "use `read` or `write`":
+//! the fast path never fails and never waits.
 //!
-//! 1. A word counts only if its section still holds when it ends, as in `Store::read`.
-//! 2. A replacement in place is one word and one time of change, without undo (`section::in_place_store`). Everything
-//!    else goes the slow path: values with bodies, entries under a lock, and stores in which something waits to be
-//!    freed.
+//! 1. A word counts only if its section is still valid when it ends, as in `Store::read`.
+//! 2. A replacement in place is one word and one modification time, without undo (`section::in_place_store`).
+//!    All other changes take the slow path: values with bodies, entries under a lock, and stores in which
+//!    entries wait to be freed.
 
 use super::hooks;
 use super::{Key, Obj, Reader, Store, Word};
@@ -16,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 pub use crate::object::ops::Member;
 
-/// Return what `long` makes of a word, in the section that found it. The section ends.
+/// Return the result of `long` for a word, in the section that found it. Ends the section.
 #[inline(never)]
 fn look_closer<R>(
     section: Reader<'_>,
@@ -32,12 +33,12 @@ fn look_closer<R>(
 }
 
 impl Store {
-    /// Return the word of an entry, if nothing is in the way and the value fits a word. `Word::REMOVED`: there is no
-    /// such entry. `Word::EMPTY`: the fast path cannot tell, use `read`.
+    /// Return the word of an entry, if nothing blocks the read and the value fits in a word. `Word::REMOVED`
+    /// means that the entry does not exist. `Word::EMPTY` means that the fast path cannot decide: use `read`.
     ///
     /// # Errors
-    /// No failure: what `long` makes of a value that is more than its word, in the same section. (What is said of
-    /// closures at `read` holds for it, too.)
+    /// Those of `long`, which runs in the same section for a value that does not fit in its word. The
+    /// restrictions on the closure of `read` apply to `long` too.
     #[inline(always)]
     pub fn fast_get<R>(
         &self,
@@ -56,8 +57,8 @@ impl Store {
         look_closer(section, word, long).map_or(Ok(Word::EMPTY), Err)
     }
 
-    /// Replace a small value by another (`Word::small`), if nothing is in the way and the entry is found without a
-    /// search. False: nothing was done, use `write`.
+    /// Replace a small value by another (`Word::small`), if nothing blocks the change and the entry is found
+    /// without a search. False means that nothing was changed: use `write`.
     #[inline(always)]
     #[must_use]
     pub fn fast_set(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {
@@ -65,7 +66,7 @@ impl Store {
             return false;
         }
         match member {
-            // The latch is not taken in vain.
+            // Check first, so that the latch is not acquired for nothing.
             Member::Key(key) => self.seems_noted(obj, &key) && self.replace_in_place(obj, member, word),
             Member::Attribute(key, known) => {
                 (self.seems_noted(obj, &key) && self.replace_in_place(obj, Member::Key(key), word))

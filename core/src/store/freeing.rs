@@ -1,20 +1,21 @@
-//! Freeing at the rate at which memory is taken.
+//! Free memory at the rate at which changes allocate it.
 //!
-//! What a change leaves to be freed (the content of containers, the pieces of large values) waits in the store itself.
-//! A removal costs about 0.4 us an entry, and touches pages at random: so a change pays for memory that it takes, and
-//! not for what an earlier one left.
+//! The entries that a change leaves to be freed (the content of containers, the pieces of large values) wait
+//! in the store itself. Removing an entry costs about 0.4 us and touches random pages. So a change pays for
+//! the memory that it allocates, and not for what an earlier change left.
 //!
 //! | A CHANGE | FREES |
 //! | --- | --- |
-//! | that begins with nothing waiting | what it left itself, up to `OWN` entries |
-//! | a small one while something waits | nothing: a helper does when the store is quiet (`page::helper::frees`). Where there is none (`max_age` is None): `PORTION` entries |
-//! | a small one, after small changes of this process took some pages meanwhile (`SOME`) | `PORTION` entries |
-//! | one that takes a page, after they took twice as many | as a large one |
-//! | a large one: it takes `LARGE` pages or more while something waits | until the store uses no more pages than before it, or nothing waits |
-//! | one that finds no space on the disk | everything, and is tried again |
+//! | begins with nothing waiting | what it left itself, up to `OWN` entries |
+//! | a small one while something waits | nothing with a helper (`page::helper::frees`), otherwise `PORTION` entries |
+//! | a small one, after small changes of this process allocated some pages (`SOME`) | `PORTION` entries |
+//! | one that allocates a page, after they allocated twice as many | as a large one |
+//! | a large one: it allocates `LARGE` pages or more, and something waits | until no more pages are used than before |
+//! | one that finds no space on the disk | everything, and is retried |
 //!
-//! A large change is complete before that freeing begins. Each step of it is a section of its own, so readers and other
-//! writers go in between.
+//! A helper frees when the store is quiet; there is none if `max_age` is None. A large change is complete
+//! before that freeing begins; it ends early when nothing waits any more. Each step is a section of its own,
+//! so readers and other writers run between steps.
 
 use super::debt::{Before, Owed, budget, is_large, used};
 use super::hooks::step;
@@ -25,14 +26,14 @@ use std::time::Duration;
 
 /// Entries that one section of a longer freeing frees.
 const STEP: u64 = 128;
-/// The most entries that a page holds: a freeing that takes more has freed so many pages, or cannot.
+/// The most entries that a page holds. Freeing that many entries releases a page, or cannot release any.
 const DENSITY: u64 = 512;
-/// How long a step waits for its turn. What it does not free then is a debt.
+/// How long a step waits for the latch. What it does not free then remains as debt.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Store {
-    /// The end of every lone change, and of a transaction: a bounded part of what waits is freed. What it gives is to
-    /// be given to `repay` when the change is complete.
+    /// Finish a single change or a transaction: free a bounded part of what waits. The caller passes the
+    /// result to `repay` once the change is complete.
     #[inline(never)]
     pub(super) fn finish(&self, w: &mut Writer<'_>, before: Before) -> Result<Option<Owed>> {
         let debt = &self.inner.debt;
@@ -53,8 +54,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Frees in one section a bounded part of what waits to be freed, about `entries` entries of containers. Whether
-    /// more waits. Not in a transaction.
+    /// Free a bounded part of what waits, about `entries` entries of containers, in one section. Return
+    /// whether more waits. Not allowed in a transaction.
     ///
     /// # Errors
     /// Those of any change.
@@ -66,7 +67,7 @@ impl Store {
         Ok(self.free_step(entries, wait)?.0)
     }
 
-    /// Whether more waits, and the pages in use.
+    /// Free one step. Return whether more waits, and the number of pages in use.
     fn free_step(&self, entries: u64, wait: &mut Wait<'_>) -> Result<(bool, u64)> {
         let mut section = self.pager().write(wait)?;
         section.removing();
@@ -77,7 +78,7 @@ impl Store {
         Ok((more, used))
     }
 
-    /// Frees what a large change owes, in steps. The change is complete whatever becomes of this.
+    /// Free what a large change owes, in steps. The change is complete even if this fails.
     #[cold]
     pub(super) fn repay(&self, owed: Owed) {
         let debt = &self.inner.debt;
@@ -93,9 +94,10 @@ impl Store {
         debt.set(debt.get().saturating_add(owed.pages));
     }
 
-    /// Frees everything that waits, in steps, where the disk is full. What fails here is left.
+    /// Free everything that waits, in steps, when the disk is full. Entries whose freeing fails stay queued.
     ///
-    /// Freeing takes a copy of each page that it changes, so that little room is freed at a time, and more each time.
+    /// Freeing copies each page that it changes, so it needs space itself: a step that finds none is retried
+    /// with fewer entries, and each success doubles their number.
     #[cold]
     pub(super) fn free_waiting(&self) {
         self.inner.debt.starved.store(false, Ordering::Relaxed);

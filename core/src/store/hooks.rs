@@ -1,5 +1,5 @@
-//! What the page manager calls in the layers above it: locks of the dead, changes that a lock forbids, and freeing
-//! while the store is idle. And where the lock manager's table lies.
+//! The page manager's calls into the layers above it: recovery of locks of dead owners, the check that a lock
+//! forbids a change, and freeing while the store is idle. Also the location of the lock manager's table.
 
 use super::debt::OWN;
 use super::{Actor, Error, Result, Wait, Writer};
@@ -12,7 +12,7 @@ use crate::page::{Hooks, Pager};
 use std::cell::Cell;
 
 thread_local! {
-    /// What the last `Error::Locked` of this thread was about: the container, and the hash of the entry's key.
+    /// The subject of this thread's last `Error::Locked`: the container, and the hash of the entry's key.
     pub(super) static BLOCKED: Cell<(Obj, Option<u64>)> = const { Cell::new((NOTHING, None)) };
 }
 
@@ -26,13 +26,13 @@ pub(super) fn table(pager: &Pager) -> Result<Table<'_>> {
     Table::new(m.words, m.signals, m.counters)
 }
 
-/// Whether a lock of anybody may concern the container. Under the latch.
+/// Return whether any lock may concern the container. Requires the latch.
 #[inline]
 pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
     table(pager).map_or(true, |table| table.may_concern(id))
 }
 
-/// Who acts: `Actor::Thread` is the task that runs on it.
+/// Return the owner for an actor. `Actor::Thread` is the task that runs on the thread.
 pub(super) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
     let (kind, id) = match actor {
         Actor::Thread => return Owner::of_thread(process, generation, slot, task::current()),
@@ -48,7 +48,7 @@ pub(super) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> O
     }
 }
 
-/// The lock manager, as the page manager calls it.
+/// The lock manager's implementation of the page manager's hooks.
 #[derive(Debug)]
 pub(super) struct LockHooks;
 
@@ -58,7 +58,7 @@ pub(super) fn wake_all(pager: &Pager, wakes: &Wakes) {
     }
 }
 
-/// Do the releases that were deferred, so that what was released blocks nothing. Under the latch.
+/// Perform the deferred releases, so that a released lock blocks no request. Requires the latch.
 pub(super) fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
     if !table.has_deferred() {
         return Ok(());
@@ -130,14 +130,14 @@ impl Hooks for LockHooks {
     }
 }
 
-/// Frees a bounded part of what waits. Whether more waits.
+/// Free a bounded part of what waits. Return whether more waits.
 pub(super) fn step(w: &mut Writer<'_>, entries: u64) -> Result<bool> {
     let more = ops::end_operation(w, entries)?.more;
     heap::apply_frees(w)?;
     Ok(more)
 }
 
-/// The end of a change outside the store's operations: frees what it left, in bounded steps.
+/// Finish a change outside the store's operations: free what it left, in bounded steps.
 pub(super) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
     step(w, OWN).map(drop)
 }

@@ -1,10 +1,10 @@
-//! What callers of locks hold and see: targets, handles, owners, and what is listed for diagnostics.
+//! The types that callers of locks use: targets, handles, owners, and the list for diagnostics.
 
 use super::{Key, Obj};
 use crate::ids::ObjectId;
 use crate::lock::{Owner, Target};
 
-/// What to lock: a container, or one entry of it.
+/// The target of a lock: a container, or one entry of it.
 #[derive(Clone, Copy, Debug)]
 pub struct LockTarget<'a> {
     /// The container.
@@ -13,7 +13,7 @@ pub struct LockTarget<'a> {
     pub key: Option<Key<'a>>,
 }
 
-/// A lock and its owner: what to release, from any thread of the process.
+/// A lock and its owner. Any thread of the process can release it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LockHandle {
     pub(super) owner: Owner,
@@ -21,26 +21,26 @@ pub struct LockHandle {
 }
 
 impl LockHandle {
-    /// The owner.
+    /// Return the owner.
     #[must_use]
     pub fn owner(&self) -> LockOwner {
         LockOwner(self.owner)
     }
 
-    /// Whether the owners of both are tasks of one thread.
+    /// Return whether both owners are tasks of one thread.
     #[must_use]
     pub fn same_thread(&self, other: &LockHandle) -> bool {
         self.owner.same_thread(&other.owner)
     }
 
-    /// Whether both are locks of the same container or entry.
+    /// Return whether both are locks of the same container or entry.
     #[must_use]
     pub fn same_target(&self, other: &LockHandle) -> bool {
         self.target == other.target
     }
 }
 
-/// One held or awaited lock, for diagnostics.
+/// A held or awaited lock, for diagnostics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct LockInfo {
@@ -48,13 +48,13 @@ pub struct LockInfo {
     pub object: ObjectId,
     /// Hash of the entry's key; None for the whole container.
     pub key_hash: Option<u64>,
-    /// Who, with the pid.
+    /// The owner, with its pid.
     pub owner: String,
     /// IS, IX, S, SIX or X.
     pub mode: String,
     /// Levels held.
     pub count: u32,
-    /// True if it waits.
+    /// True if the request waits.
     pub waiting: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct LockInfo {
 pub struct LockOwner(pub(super) Owner);
 
 impl LockOwner {
-    /// The task's number (0: the thread itself).
+    /// Return the task's number (0: the thread itself).
     #[must_use]
     pub fn task(&self) -> u64 {
         self.0.id >> 16

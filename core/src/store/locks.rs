@@ -1,5 +1,5 @@
-//! The store's side of the lock manager: requests and releases, whose lock it is, and how to wait. Where the table
-//! lies, and how changes and recovery reach it: `hooks`.
+//! The store's side of the lock manager: requests and releases, owners, and how to wait. See `hooks` for the
+//! location of the table and for how changes and recovery reach it.
 
 use super::hooks::{BLOCKED, finish_deferred, owner, table};
 use super::lock_handles::{LockHandle, LockInfo, LockTarget};
@@ -50,7 +50,7 @@ impl Env for Store {
     }
 
     fn barges(&self) -> bool {
-        // A task of the same thread in the way is found in the queue.
+        // The queue search finds a conflicting task of the same thread.
         !task::are_used()
     }
 
@@ -59,7 +59,7 @@ impl Env for Store {
     }
 
     fn enter(&self, request: &Request, blocks: bool) -> Option<Waiting> {
-        // Those of a mount are of one store.
+        // Locks of a mount belong to one store.
         let (kind, task) = (request.owner.kind, request.owner.id >> 16);
         (kind == OwnerKind::Thread).then(|| self.pager().enter_wait(task, blocks, self.name(request)))
     }
@@ -87,7 +87,7 @@ impl Env for Store {
     }
 }
 
-/// Whether the waiter wants to stop.
+/// Return whether the waiter wants to stop.
 fn ask(wait: &mut Wait<'_>) -> bool {
     wait.interrupted.as_mut().is_some_and(|ask| ask())
 }
@@ -105,8 +105,8 @@ impl Store {
         }
     }
 
-    /// Takes a lock. Re-entrant; shared to exclusive upgrades. Inside a transaction nothing is waited
-    /// for: if the lock is not to be had, the transaction is rolled back.
+    /// Acquire a lock. Locks are re-entrant, and shared upgrades to exclusive. Inside a transaction the
+    /// request does not wait: if the lock is not available, the transaction is rolled back.
     ///
     /// ```
     /// use persist_core::store::{Actor, Key, LockMode, LockTarget, Options, Store, Wait};
@@ -119,13 +119,13 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A circle of waiters is found, also one over several stores of this process. One that goes through another
-    /// process and another store is not: so a wait for ever of an owner that holds something in another store ends
-    /// after `Options::lock_timeout`, if it leads to another process.
+    /// Deadlocks are detected within a store and over several stores of this process. A deadlock that
+    /// involves both another process and another store is not detected. So an unbounded wait of an owner that
+    /// holds a lock in another store ends after `Options::lock_timeout` if the wait leads to another process.
     ///
     /// # Errors
-    /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict`
-    /// inside a transaction.
+    /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict` inside
+    /// a transaction.
     pub fn lock(
         &self,
         actor: Actor,
@@ -150,8 +150,8 @@ impl Store {
                 BLOCKED.set((target.obj, t.key));
                 let what = self.name_of(&t, target.obj, target.key.as_ref()).unwrap_or(what);
                 self.abort_for(&what, &holder)?;
-                // Until it is to be had, so that running the transaction again has a chance. The transaction is
-                // rolled back, and that is what the caller must hear, however the wait ends.
+                // Wait until the lock is available, so that running the transaction again can succeed. The
+                // transaction is rolled back, and the caller must get that error however the wait ends.
                 let bound = wait.timeout.unwrap_or(self.pager().bound());
                 match wait::acquire(self, &o, &t, mode, Some(bound), Some(&mut || ask(wait))) {
                     Ok(()) => wait::release(self, &o, Release::LevelOf(t, mode))?,
@@ -164,18 +164,18 @@ impl Store {
         }
     }
 
-    /// Releases one level of a lock. Never waits for a transaction of another process: where one has the latch,
-    /// the release is noted, and done before any later request is judged.
+    /// Release one level of a lock. Never waits for a transaction of another process: if one holds the latch,
+    /// the release is recorded, and performed before any later request is decided.
     ///
     /// # Errors
-    /// `Error::NotLocked`, where the latch was free.
+    /// `Error::NotLocked`, if the latch was free.
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
         let lock = self.lock_handle(actor, target)?;
         wait::release(self, &lock.owner, Release::Level(lock.target))
             .map_err(|e| self.with_name(e, &lock.target, target.obj, target.key.as_ref()))
     }
 
-    /// The name of a lock of this actor on this thread, for `release`.
+    /// Return the handle of a lock of this actor on this thread, for `release`.
     ///
     /// # Errors
     /// Those of registering this thread.
@@ -186,8 +186,9 @@ impl Store {
         })
     }
 
-    /// Releases one level that was taken in this mode, whichever came last: so locks of one owner can be released in
-    /// any order. From any thread or task of the process, while the owner's thread lives.
+    /// Release one level that was acquired in this mode, even if another level was acquired later. So an
+    /// owner can release its locks in any order. Callable from any thread or task of the process while the
+    /// owner's thread lives.
     ///
     /// # Errors
     /// Those of `unlock`.
@@ -195,8 +196,8 @@ impl Store {
         wait::release(self, &lock.owner, Release::LevelOf(lock.target, mode))
     }
 
-    /// Sets the lock of an actor of the mount to exactly this mode, or none: flock and fcntl convert
-    /// and do not count.
+    /// Set the lock of an actor of the mount to exactly this mode, or none. flock and fcntl locks convert and
+    /// do not count levels.
     ///
     /// # Errors
     /// As `lock`.
@@ -216,8 +217,7 @@ impl Store {
         }
     }
 
-    /// Whether taking the lock would have to wait, and for whom (for F_GETLK): the holder's pid and
-    /// mode.
+    /// Return the pid and mode of the holder that a request for the lock would wait for (F_GETLK), or None.
     ///
     /// # Errors
     /// Those of the latch.
@@ -237,7 +237,7 @@ impl Store {
         }))
     }
 
-    /// Releases everything an actor holds.
+    /// Release all locks of an actor.
     ///
     /// # Errors
     /// Those of the latch.
@@ -245,7 +245,7 @@ impl Store {
         wait::release(self, &self.owner(actor)?, Release::Locks)
     }
 
-    /// All locks held and awaited.
+    /// Return all held and awaited locks.
     ///
     /// # Errors
     /// Those of the latch.
@@ -264,8 +264,8 @@ impl Store {
             .collect())
     }
 
-    /// After `Error::Locked`: waits until the change is this actor's to make. A transaction is rolled
-    /// back before and has to be run again.
+    /// After `Error::Locked`, wait until this actor may make the change. A transaction was rolled back before
+    /// and has to run again.
     #[cold]
     pub(super) fn wait_for_lock(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
         let (obj, key) = BLOCKED.get();
@@ -294,8 +294,8 @@ impl Store {
             .map_err(|e| self.with_name(e, &t, obj, None))
     }
 
-    /// After `Error::Conflict` in a call of this thread, with its transaction left: waits until what it met is free, so
-    /// that running it again has a chance.
+    /// After `Error::Conflict` in a call of this thread, with its transaction left, wait until the
+    /// conflicting lock is free, so that running the transaction again can succeed.
     ///
     /// # Errors
     /// `Error::Timeout`, `Error::Deadlock`, `Error::Interrupted`.

@@ -1,4 +1,4 @@
-//! The store: opens files, ties the layers, and is the public Rust API.
+//! The store: opens files, connects the layers, and is the public Rust API.
 //!
 //! ```
 //! use persist_core::store::{Actor, In, Key, Options, Store, Value, Wait};
@@ -13,13 +13,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! 1. `Store::read` and `Store::write` run a closure in a section; a write commits or rolls back as
-//!    its closure says. The closure may run again: when a foreign lock or transaction was in the way
-//!    the section is left, waited, and entered anew.
-//! 2. Lock order: latch, then nothing. No lock is waited for with the latch held: a transaction that
-//!    meets one is rolled back first.
-//! 3. What an operation frees is freed in bounded steps at its end, what is left by a helper or by later operations
-//!    that take memory (`freeing`).
+//! 1. `Store::read` and `Store::write` run a closure in a section. A write commits if its closure returns Ok,
+//!    and rolls back if it returns an error. The closure may run again: when a lock or a transaction of
+//!    another owner is in the way, the operation leaves the section, waits, and enters a new one.
+//! 2. Lock order: latch, then nothing. No operation waits for a lock with the latch held: a transaction that
+//!    meets a foreign lock is rolled back first.
+//! 3. An operation frees a bounded part of its garbage at its end. A helper, or later operations that
+//!    allocate memory, free the rest (`freeing`).
 
 mod debt;
 mod fast;
@@ -63,16 +63,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How much a completed operation survives.
+/// Which failures a completed operation survives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
-    /// Process death at once; power loss but for what was completed within `Options::max_age` (the default).
+    /// Survive process death at once, and a power cut except for operations completed within
+    /// `Options::max_age` (the default).
     #[default]
     Checkpoint,
-    /// Power loss too: every completed operation is in the redo log (`FILE-wal`), and that is flushed,
-    /// before it returns.
+    /// Survive a power cut too: every completed operation is in the redo log (`FILE-wal`), which is flushed
+    /// before the operation returns.
     Commit,
-    /// Process death only; nothing is flushed unless another user of the store asks for more.
+    /// Survive process death only. Nothing is flushed unless another user of the store asks for more.
     None,
 }
 
@@ -85,23 +86,23 @@ pub struct Options {
     pub create: bool,
     /// See `Durability`.
     pub durability: Durability,
-    /// With `Durability::Checkpoint` and `Durability::Commit`: what was completed longer ago than this survives a
-    /// power cut. A thread of this process makes checkpoints for that (one at a time for all that have the store open;
-    /// the shortest bound of all present counts). Where the disk cannot keep up, and while a transaction is open, the
-    /// bound stretches: `Stat::undurable_age` says how far. None: no such bound. Default 1 s.
+    /// The age after which a completed operation survives a power cut, with `Durability::Checkpoint` and
+    /// `Durability::Commit`. Default 1 s; None sets no bound. A thread of one process makes the checkpoints
+    /// for all processes that have the store open; the shortest bound of all of them counts. The bound
+    /// stretches while the disk cannot keep up or a transaction is open: see `Stat::undurable_age`.
     pub max_age: Option<Duration>,
-    /// How long a change waits for a foreign lock, and anything for the latch. Default 30 s.
+    /// How long a change waits for a lock of another owner, and any operation for the latch. Default 30 s.
     pub lock_timeout: Duration,
-    /// Open the snapshot of this name, for reading only (whatever `read_only` says). Needs no write permission,
-    /// and nobody else is kept waiting; but the snapshot cannot be dropped meanwhile.
+    /// Open the snapshot of this name, read-only (regardless of `read_only`). Needs no write permission and
+    /// blocks no other process; but the snapshot cannot be dropped while it is open.
     pub snapshot: Option<String>,
-    /// Open it also on a filesystem that is not known to share memory between all processes that use it (a network
-    /// filesystem, FUSE), since the caller knows that it does. The default is what the environment variable
-    /// `PERSIST_ANY_FILESYSTEM` says (1: yes).
+    /// Also open the store on a filesystem that is not known to share memory between all processes that use
+    /// it (a network filesystem, FUSE). The caller is responsible for that property. The default is taken
+    /// from the environment variable `PERSIST_ANY_FILESYSTEM` (1: yes).
     pub any_filesystem: bool,
 }
 
-/// What the environment says of filesystems that are not known to be local.
+/// Return the default of `any_filesystem` from the environment.
 fn any_filesystem() -> bool {
     std::env::var_os("PERSIST_ANY_FILESYSTEM").is_some_and(|v| v == "1")
 }
@@ -120,7 +121,7 @@ impl Default for Options {
     }
 }
 
-/// Figures about a store.
+/// Statistics of a store.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stat {
@@ -138,7 +139,7 @@ pub struct Stat {
     pub processes: u64,
     /// Containers waiting to be freed.
     pub orphans: u64,
-    /// How long ago the oldest change was made that would not survive a power cut; None: every change would.
+    /// The age of the oldest change that would not survive a power cut. None: all changes would.
     pub undurable_age: Option<Duration>,
 }
 
@@ -146,32 +147,33 @@ pub struct Stat {
 struct Inner {
     pager: Arc<Pager>,
     root: Obj,
-    /// Containers whose last pin in this process went, to be looked at by an operation.
+    /// Containers that lost their last pin in this process. A later operation frees those that nothing refers
+    /// to.
     unpinned: Mutex<Vec<Obj>>,
-    /// Whether there are any: what every operation looks at.
+    /// True if `unpinned` is not empty. Every operation checks this flag.
     has_unpinned: AtomicBool,
-    /// What changes of this process have yet to free for.
+    /// The freeing that changes of this process still owe.
     debt: debt::Debt,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Leaving without `close` loses nothing, but closing leaves a checkpoint behind.
+        // Dropping the handle without `close` loses nothing, but closing leaves a checkpoint.
         let _ = self.pager.close_dropped();
     }
 }
 
-/// An open store. Cheap to clone; all methods may be called from any thread.
+/// An open store. Cheap to clone. All methods may be called from any thread.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// Unpinned containers that are looked at together.
+/// Unpinned containers that are processed together.
 const UNPINNED_MAX: usize = 512;
 
 impl Store {
-    /// Opens a store, and creates it if it is missing. Costs the same whatever its size.
+    /// Open a store, and create it if it is missing. The cost does not depend on the size of the store.
     ///
     /// # Errors
     /// `Error::NotAStore`, `Error::Refused` (network filesystem, another sidecar in use), `Error::Io`.
@@ -216,14 +218,14 @@ impl Store {
         })
     }
 
-    /// The root dict.
+    /// Return the root dict.
     #[inline]
     #[must_use]
     pub fn root(&self) -> Obj {
         self.inner.root
     }
 
-    /// The path the store was opened by, made absolute.
+    /// Return the absolute path by which the store was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.pager.path()
@@ -234,7 +236,7 @@ impl Store {
         &self.inner.pager
     }
 
-    /// Makes everything completed so far survive power loss (a checkpoint).
+    /// Make all completed operations survive a power cut (a checkpoint).
     ///
     /// # Errors
     /// `Error::Poisoned` after a failed flush; `Error::Invalid` inside a transaction.
@@ -243,7 +245,7 @@ impl Store {
         self.pager().checkpoint(&mut Wait::default())
     }
 
-    /// From now on this opening wants a bound on loss (`Options::max_age`) that is no longer than this.
+    /// Lower this handle's bound on loss (`Options::max_age`) to at most `age`.
     ///
     /// # Errors
     /// `Error::Closed`.
@@ -251,8 +253,8 @@ impl Store {
         self.pager().shorten_max_age(age)
     }
 
-    /// Collects unreachable cycles and frees what waits to be freed, in steps. The number of
-    /// containers freed.
+    /// Collect unreachable cycles and free what waits to be freed, in steps. Return the number of containers
+    /// freed.
     ///
     /// # Errors
     /// Those of any change.
@@ -270,7 +272,7 @@ impl Store {
         Ok(collection.freed)
     }
 
-    /// Figures.
+    /// Return statistics.
     ///
     /// # Errors
     /// Those of any read.
@@ -289,20 +291,20 @@ impl Store {
         })
     }
 
-    /// Verifies the object graph: every container's structure, reference counts, homes and lists.
-    /// Reads everything; for tests and checks.
+    /// Verify the object graph: every container's structure, reference counts, homes and lists. Reads
+    /// everything; for tests and checks.
     ///
     /// # Errors
     /// `Error::Corrupt` says what is wrong and where.
     pub fn check(&self) -> Result<graph::GraphReport> {
-        // It takes longer than writers wait for a reader.
+        // The check takes longer than writers wait for a reader.
         let pager = self.pager();
         let _latch = pager.hold_latch(pager.bound());
         self.read(&mut Wait::default(), |r| graph::check_graph(r))
     }
 
-    /// Verifies the pages beneath: both checkpoints on disk, the live pages, the free map. Keeps everybody
-    /// out and reads every page; for tests and checks.
+    /// Verify the pages below the objects: both checkpoints on disk, the live pages, the free map. Blocks all
+    /// other users and reads every page; for tests and checks.
     ///
     /// # Errors
     /// `Error::Corrupt` says what is wrong and where.
@@ -311,12 +313,12 @@ impl Store {
         self.pager().check_pages()
     }
 
-    /// Gives freed space back to the filesystem: writes the store anew without it, and puts that in the place of
-    /// the file. At any moment the one or the other stands under its name, whole; snapshots are kept. `progress` is
-    /// told of every page written. Bytes of the file before and after.
+    /// Return freed space to the filesystem: write a copy of the store without it, and replace the file by
+    /// the copy. At any moment the file is either the complete old one or the complete new one. Snapshots are
+    /// kept. `progress` is called for every page written. Return the bytes of the file before and after.
     ///
     /// # Errors
-    /// `Error::Refused` while anybody else has the store open, another handle of this process included;
+    /// `Error::Refused` while the store is open elsewhere, another handle of this process included;
     /// `Error::Corrupt` if it is damaged; `Error::NoSpace`; those of `sync`. The store is closed in any case.
     pub fn compact(self, progress: &mut dyn FnMut(u64)) -> Result<(u64, u64)> {
         let Some(inner) = Arc::into_inner(self.inner) else {
@@ -332,8 +334,8 @@ impl Store {
         Ok((before * page, after * page))
     }
 
-    /// Releases one pin (see `Reader::pin`). May be called anywhere outside a section, by any thread;
-    /// never waits (what cannot be done at once is done by a later operation).
+    /// Release one pin (see `Reader::pin`). Callable outside a section, by any thread. Never waits: a later
+    /// operation does what cannot be done at once.
     pub fn unpin(&self, obj: Obj) {
         if !self.pager().unpin(obj.id) || self.pager().is_frozen() {
             return;
@@ -344,7 +346,7 @@ impl Store {
         if list.len() < UNPINNED_MAX || !list.len().is_power_of_two() {
             return;
         }
-        // Most of them are still referred to by a container and need nothing.
+        // A container still refers to most of them; those need no work.
         let all = std::mem::take(&mut *list);
         drop(list);
         let suspects = self.read(&mut Wait::never(), |r| {
@@ -363,15 +365,15 @@ impl Store {
         }
     }
 
-    /// A number that changes with every completed change of the store by anyone (one load): for
-    /// caches, and for a mount that has to notice changes from outside.
+    /// Return a number that changes with every completed change of the store by any process (one load). For
+    /// caches, and for a mount that must notice changes made elsewhere.
     #[inline]
     #[must_use]
     pub fn change_count(&self) -> u64 {
         self.pager().changes()
     }
 
-    /// Runs `f` with no checkpoint made meanwhile, by any process: what a measurement compares with.
+    /// Run `f` while no process makes a checkpoint. For comparison in benchmarks.
     ///
     /// # Errors
     /// Those of `f`.
@@ -380,22 +382,23 @@ impl Store {
         self.pager().with_image(|_| f())
     }
 
-    /// Closes: further calls answer `Error::Closed`, on clones of this handle too. The last process
-    /// to close checkpoints. Waits for transactions that are open on other threads. Descriptors and mappings are given
-    /// back at once, whatever handles there are; a descriptor that another thread is just using goes with that use.
+    /// Close the store. Further calls return `Error::Closed`, on clones of this handle too. The last process
+    /// to close makes a checkpoint. Waits for transactions that are open on other threads. Descriptors and
+    /// mappings are released at once, whatever handles exist; a descriptor in use by another thread is closed
+    /// at the end of that use.
     ///
     /// # Errors
-    /// Those of the checkpoint; the store is closed all the same. `Error::Timeout` if a transaction outlasts
-    /// the lock timeout; then it is not.
+    /// Those of the checkpoint; the store is closed nevertheless. `Error::Timeout` if a transaction outlasts
+    /// the lock timeout; then the store stays open.
     pub fn close(&self) -> Result<()> {
         self.pager().outside_sections()?;
         self.drop_kept();
         self.pager().close()
     }
 
-    /// Drops the checkpoint before an inherited session (`page::checkpoint::before_recovery`) if the last user of the
-    /// store is about to leave and finds it sound. A large store is not looked through: there it stays until it is
-    /// dropped by name.
+    /// Drop the checkpoint from before an inherited session (`page::checkpoint::before_recovery`) if the last
+    /// user of the store closes it and the check finds it sound. A large store is not checked: there the
+    /// checkpoint stays until it is dropped by name.
     fn drop_kept(&self) {
         let pager = self.pager();
         let figures = pager.page_stat();
@@ -406,7 +409,7 @@ impl Store {
         {
             return;
         }
-        // A transaction of another thread is open: closing decides how long that is waited for.
+        // A transaction of another thread is open. Closing decides how long to wait for it.
         let Some(latch) = pager.hold_latch(FOR_A_LOOK) else {
             return;
         };
@@ -424,8 +427,8 @@ impl Store {
         }
     }
 
-    /// Closes at the end of the process. A transaction that another thread has open after half a second ends with
-    /// the process, as after a kill: it is undone by the next user of the store.
+    /// Close at the end of the process. A transaction that another thread has open after half a second ends
+    /// with the process, as after a kill: the next user of the store undoes it.
     ///
     /// # Errors
     /// Those of the checkpoint.
@@ -439,13 +442,13 @@ impl Store {
     }
 }
 
-/// How long the latch is waited for before a store is looked through when it is closed.
+/// How long closing waits for the latch before it checks the store.
 const FOR_A_LOOK: Duration = Duration::from_millis(50);
 
-/// Pages of a store that is looked through when it is closed (64 MiB).
+/// The largest store, in pages, that is checked when it is closed (64 MiB).
 const LOOKED_THROUGH: u64 = 16384;
 
-/// The root dict, made if the store is new.
+/// Return the root dict. Create it if the store is new.
 fn find_root(pager: &Pager) -> Result<Obj> {
     let found = |p: &Reader<'_>| -> Result<Option<Obj>> {
         match p.u64_at(sb::ROOT)? {
@@ -457,7 +460,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
         return Ok(root);
     }
     let mut section = pager.write(&mut Wait::default())?;
-    // Another process may have been quicker.
+    // Another process may have created it first.
     let root = match found(&section)? {
         Some(root) => root,
         None => graph::create_root(&mut section)?,

@@ -1,8 +1,8 @@
-//! What messages call the owner of a lock, and its target: the path in the store, as Python writes it
-//! (`root['Joe'].age`).
+//! The names that messages use for the owner and the target of a lock. A target is named by its path in the
+//! store, as Python writes it (`root['Joe'].age`).
 //!
-//! 1. A name is for messages only. Where it cannot be read within `PATIENCE`, or the container is gone, the message
-//!    keeps the number of the container.
+//! 1. Names are for messages only. If the path cannot be read within `PATIENCE`, or the container is gone,
+//!    the message keeps the container's number.
 //! 2. Names are made outside sections and without the latch.
 
 use super::{Error, Key, LockTarget, Obj, Store, Wait};
@@ -11,10 +11,10 @@ use crate::object::path;
 use crate::page::Pager;
 use std::time::Duration;
 
-/// How long the reading of a name may wait. Beside a busy writer the committed state is read after 20 ms.
+/// How long reading a name may wait. Beside a busy writer, the reader gets the committed state after 20 ms.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The owner of a lock.
+/// Return the name of a lock's owner.
 pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
     let what = match o.kind {
         OwnerKind::Thread if o.id >> 16 != 0 => "a task",
@@ -30,13 +30,15 @@ pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
 }
 
 impl Store {
-    /// The path of what is to be locked, for messages: `root['Joe'].age`. None if it cannot be read in a moment.
+    /// Return the path of a lock target, for messages: `root['Joe'].age`. None if it cannot be read within
+    /// `PATIENCE`.
     #[must_use]
     pub fn path_of(&self, target: LockTarget<'_>) -> Option<String> {
         self.name_of(&self.target(&target), target.obj, target.key.as_ref())
     }
 
-    /// The path of a target. `key` is its key where that is known; else an entry is looked for by the key's hash.
+    /// Return the path of a target. `key` is its key, if known; otherwise the entry is searched by the key's
+    /// hash.
     #[cold]
     pub(super) fn name_of(&self, target: &Target, obj: Obj, key: Option<&Key<'_>>) -> Option<String> {
         self.read(&mut Wait::at_most(PATIENCE), |r| {
@@ -51,11 +53,11 @@ impl Store {
         .flatten()
     }
 
-    /// The error with the path of the target in place of its number.
+    /// Return the error with the target's path in place of its number.
     #[cold]
     pub(super) fn with_name(&self, mut e: Error, target: &Target, obj: Obj, key: Option<&Key<'_>>) -> Error {
         if let Error::Timeout { what, .. } | Error::Deadlock { what, .. } | Error::NotLocked { what } = &mut e
-            // Of several stores the file is named, too.
+            // With several stores, the message names the file too.
             && let Some(rest) = what.strip_prefix(&target.to_string())
             && (rest.is_empty() || rest.starts_with(" of "))
             && let Some(name) = self.name_of(target, obj, key)

@@ -1,9 +1,10 @@
-//! Locks that are waited for without blocking the thread: for tasks of an event loop.
+//! Lock requests that do not block the thread, for tasks of an event loop.
 //!
-//! 1. A request that is not granted at once stands in its queue like that of a thread that sleeps: its turn is kept,
-//!    and a circle of waiters is found when it closes.
-//! 2. A request that is asked for again is looked after as a sleeping thread's is: circles over several stores too.
-//! 3. Nothing here waits: where the latch is not to be had at once, the answer is "not yet".
+//! 1. A request that is not granted at once stands in the queue like that of a sleeping thread: it keeps its
+//!    turn, and takes part in deadlock detection.
+//! 2. Each poll of a request runs the checks that a sleeping thread runs, including deadlocks over several
+//!    stores.
+//! 3. Nothing here waits: if the latch is not free at once, the answer is "not yet".
 
 use super::hooks::{finish_deferred, table, wake_all};
 use super::lock_handles::{LockOwner, LockTarget};
@@ -14,7 +15,7 @@ use crate::lock::{Beyond, Cancelled, Queued, Request, Standing, Table, Ticket, W
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A lock that was asked for and is not held yet. Ask again with `lock_poll`, or give it up with `lock_cancel`.
+/// A lock request that is not granted yet. Poll it with `lock_poll`, or cancel it with `lock_cancel`.
 #[derive(Debug)]
 pub struct Pending {
     request: Request,
@@ -23,14 +24,14 @@ pub struct Pending {
     beyond: Mutex<Beyond>,
 }
 
-/// What became of a request that does not wait.
+/// The result of a request that does not wait.
 #[derive(Debug)]
 pub enum Asked {
     /// The lock is held.
     Held,
-    /// It stands in the queue.
+    /// The request is in the queue.
     Queued(Pending),
-    /// The right to change the store was not to be had: ask again later.
+    /// The latch was not free: request again later.
     Later,
 }
 
@@ -57,10 +58,11 @@ impl Store {
         }
     }
 
-    /// Asks for a lock without waiting. See `lock`. The caller asks again until `timeout` has passed, if there is one.
+    /// Request a lock without waiting. See `lock`. The caller polls until `timeout` has passed, if one is
+    /// given.
     ///
     /// # Errors
-    /// As `lock`, but for `Error::Timeout`.
+    /// As `lock`, except `Error::Timeout`.
     pub fn lock_later(
         &self,
         actor: Actor,
@@ -69,7 +71,7 @@ impl Store {
         timeout: Option<Duration>,
     ) -> Result<Asked> {
         if self.in_transaction() || self.pager().is_frozen() {
-            // Nothing is waited for inside a transaction.
+            // Requests do not wait inside a transaction.
             return self
                 .lock(actor, target, mode, &mut Wait::never())
                 .map(|()| Asked::Held);
@@ -97,11 +99,12 @@ impl Store {
         )
     }
 
-    /// Whether the lock is held by now. True uses the request up.
+    /// Return whether the lock is held now. True consumes the request.
     ///
     /// # Errors
-    /// `Error::NotLocked` if the owner was released; `Error::Deadlock`, and `Error::Timeout` where a request without a
-    /// timeout has a bound (see `lock`): then it stands in its queue still; those of the disk.
+    /// `Error::NotLocked` if the owner was released; `Error::Deadlock`, and `Error::Timeout` if a request
+    /// without a timeout has a bound (see `lock`): the request stays in its queue in both cases; those of the
+    /// disk.
     pub fn lock_poll(&self, pending: &Pending) -> Result<bool> {
         let mut beyond = pending.beyond.lock().unwrap_or_else(PoisonError::into_inner);
         let due = if pending.begun.elapsed() < SLICE {
@@ -136,7 +139,7 @@ impl Store {
         }
     }
 
-    /// Takes a request back. True: it was granted before that, and the lock is held.
+    /// Cancel a request. True means that it was granted before, and the lock is held.
     ///
     /// # Errors
     /// Those of the disk.
@@ -157,7 +160,7 @@ impl Store {
         }
     }
 
-    /// Who is in the way of a request, for messages.
+    /// Return the holder that blocks a request, for messages.
     ///
     /// # Errors
     /// Those of the latch.
@@ -170,7 +173,7 @@ impl Store {
         })
     }
 
-    /// The calling thread's running task, as an owner of locks.
+    /// Return the calling thread's running task, as an owner of locks.
     ///
     /// # Errors
     /// `Error::Closed`.
@@ -178,7 +181,8 @@ impl Store {
         self.owner(Actor::Thread).map(LockOwner)
     }
 
-    /// Releases everything that a task holds or waits for. Nothing is waited for: false if it has to be tried again.
+    /// Release everything that a task holds or waits for. Never waits: false means that the caller must try
+    /// again.
     ///
     /// # Errors
     /// Those of the disk.

@@ -1,4 +1,4 @@
-//! Running closures in sections: waiting, retrying, committing.
+//! Run closures in sections: wait, retry, commit.
 
 use super::debt::{Before, Owed};
 use super::{Actor, Error, Reader, Result, Store, Wait, Writer};
@@ -8,26 +8,26 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What came of running a closure in a read section.
+/// The result of running a closure in a read section.
 enum Attempt<R> {
     Done(Result<R>),
-    /// An open transaction has changed what was to be read.
+    /// An open transaction has changed the data.
     Busy,
     /// A writer did not wait for the section's end.
     Revoked,
 }
 
-/// Attempts to read, before a reader keeps writers out by the latch.
+/// Read attempts before a reader blocks writers with the latch.
 const PATIENCE: u32 = 4;
-/// How long it waits for that.
+/// How long the reader waits for the latch.
 const LATCH: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// Runs `f` in a read section. `f` may be run again (a transaction or a writer was in the way), and what it is
-    /// shown then may even be torn, if it took long: it must only copy out, and begin anew each time. Inside it: no
-    /// blocking, no other call of the store, and leave soon. Waits for a writer's section, as `wait` says and for 20 ms
-    /// at most; beside one that takes longer, and beside a transaction that has changed what is read, it reads the
-    /// state that was committed last.
+    /// Run `f` in a read section. `f` may run again (a transaction or a writer was in the way), and the data
+    /// it sees may be torn if it takes long: it must only copy data out, and start over each time. `f` must
+    /// not block, must not call the store, and must return soon. Waits for a writer's section as `wait` says,
+    /// and for 20 ms at most. Beside a writer that takes longer, and beside a transaction that has changed
+    /// the data, it reads the last committed state.
     ///
     /// # Errors
     /// Those of `f`; `Error::Timeout`, `Error::WouldBlock`, `Error::Interrupted` of the wait.
@@ -40,7 +40,7 @@ impl Store {
         }
     }
 
-    /// Runs `f` in a section, which ends.
+    /// Run `f` in a section, and end the section.
     #[inline(always)]
     fn attempt<R>(
         &self,
@@ -57,17 +57,17 @@ impl Store {
             self.pager().whole()?;
         }
         Ok(match done {
-            // Whatever it is, it may be made of torn bytes.
+            // The result may come from torn bytes, whatever it is.
             _ if !holds => Attempt::Revoked,
             Err(Error::Busy(_)) => Attempt::Busy,
-            // Of a checkpoint that was replaced: the next attempt is at the newest one.
+            // The checkpoint was replaced. The next attempt reads the newest one.
             Err(Error::Stale) => Attempt::Revoked,
             done => Attempt::Done(done),
         })
     }
 
-    /// What follows when the first attempt said nothing: a transaction has changed what was read (`busy`), so that it
-    /// is read as it was before; or the section was revoked.
+    /// Read again after the first attempt failed. If a transaction has changed the data (`busy`), read its
+    /// earlier state; otherwise the section was revoked.
     #[cold]
     fn read_again<R>(
         &self,
@@ -78,7 +78,7 @@ impl Store {
         let pager = self.pager();
         let begun = Instant::now();
         for attempt in 1.. {
-            // One that is often too slow for the writers keeps them from beginning.
+            // A reader that is repeatedly too slow for the writers blocks new ones.
             let latch = (attempt >= PATIENCE).then(|| pager.hold_latch(LATCH)).flatten();
             let done = pager.read(wait).and_then(|mut section| {
                 if busy {
@@ -112,13 +112,13 @@ impl Store {
         }
     }
 
-    /// Runs `f` in a write section and commits, or rolls back to before the call on an error. In a
-    /// transaction of this thread it is a part of it. `f` may be run again (a lock was in the way).
+    /// Run `f` in a write section and commit, or roll back to the state before the call on an error. In a
+    /// transaction of this thread the change is part of it. `f` may run again (a lock was in the way).
     ///
     /// # Errors
     /// Those of `f`; `Error::Timeout` naming the holder of a lock or of the latch, `Error::Deadlock`,
-    /// `Error::WouldBlock` if not to wait; inside a transaction `Error::Conflict`, after which it is
-    /// rolled back; `Error::NoSpace`, `Error::Poisoned`. None of them was the change made; but after
+    /// `Error::WouldBlock` if `wait` forbids waiting; inside a transaction `Error::Conflict`, after which it
+    /// is rolled back; `Error::NoSpace`, `Error::Poisoned`. After any of these the change was not made; after
     /// `Error::DurabilityUnknown` it was.
     #[inline]
     pub fn write<R>(
@@ -134,11 +134,11 @@ impl Store {
         Ok(done)
     }
 
-    /// As `write`, without waiting until the change survives a power cut: the caller asks `must_settle` next. An error
-    /// means that nothing was changed.
+    /// Write as `write` does, without waiting until the change survives a power cut: the caller checks
+    /// `must_settle` next. An error means that nothing was changed.
     ///
     /// # Errors
-    /// Those of `write` but for `Error::DurabilityUnknown`.
+    /// Those of `write`, except `Error::DurabilityUnknown`.
     #[inline]
     pub fn write_unsettled<R>(
         &self,
@@ -171,7 +171,7 @@ impl Store {
                     }
                     Err(e) => e,
                 },
-                // Pages of old checkpoints may be all that fills the disk: two checkpoints free them.
+                // Pages of old checkpoints may fill the disk: two checkpoints free them.
                 Error::NoSpace { .. } if !made_room && !self.in_transaction() => {
                     made_room = true;
                     self.free_waiting();
@@ -180,7 +180,7 @@ impl Store {
                     }
                     failed
                 }
-                // Changes before this one have filled the dirty list: a checkpoint empties it.
+                // Earlier changes have filled the dirty list: a checkpoint empties it.
                 Error::TransactionTooLarge { .. }
                     if !made_room && !self.in_transaction() && self.pager().lists_are_crowded() =>
                 {
@@ -246,7 +246,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Lets go of containers that only this process's pins kept.
+    /// Free the containers that only this process's pins kept.
     #[cold]
     pub(super) fn look_at_unpinned(&self, w: &mut Writer<'_>) -> Result<()> {
         let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,8 +260,8 @@ impl Store {
         some.into_iter().try_for_each(|obj| graph::unpinned(w, obj))
     }
 
-    /// What comes after a completed change, outside its section. The change is complete whatever becomes of this:
-    /// errors meet the next sync.
+    /// Do the work that follows a completed change, outside its section. The change is complete even if this
+    /// work fails: the next sync reports the error.
     #[inline]
     pub(super) fn after_change(&self) {
         if self.pager().wants_help() && !self.in_transaction() {
@@ -269,25 +269,25 @@ impl Store {
         }
     }
 
-    /// Whether `settle` has something to do for the change just made. In a transaction its commit does.
+    /// Return whether `settle` has work to do for the last change. In a transaction, its commit settles.
     #[inline]
     #[must_use]
     pub fn must_settle(&self) -> bool {
         self.pager().wants_commit() && !self.in_transaction()
     }
 
-    /// Waits until this thread's completed changes survive a power cut, if this process wants that
-    /// (`Durability::Commit`), and those of earlier waits that ended early.
+    /// Wait until this thread's completed changes survive a power cut, if this process requires that
+    /// (`Durability::Commit`). This includes changes whose earlier wait ended early.
     ///
     /// # Errors
-    /// `Error::DurabilityUnknown`: they are done, and must not be made again.
+    /// `Error::DurabilityUnknown`: the changes are complete, and must not be repeated.
     #[cold]
     pub fn settle(&self, wait: &mut Wait<'_>) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager().settle_change(wait)
     }
 
-    /// Frees what nobody needs: pages under freed ones, and those which only older checkpoints reach.
+    /// Free unneeded pages: those under freed logical pages, and those that only older checkpoints reach.
     pub(super) fn sync_forcing(&self) -> Result<()> {
         self.pager().rebuild_free_map()?;
         self.sync()?;
@@ -297,8 +297,8 @@ impl Store {
         self.pager().free_dropped()
     }
 
-    /// Gives back the physical pages under free logical ones, as a change does that meets a full disk. For
-    /// tests that kill it on the way.
+    /// Release the physical pages under free logical ones, as a change does on a full disk. For tests that
+    /// kill the process during it.
     #[cfg(feature = "testing")]
     pub fn release_free_pages(&self) -> Result<()> {
         self.pager().outside_sections()?;

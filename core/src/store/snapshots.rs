@@ -21,8 +21,9 @@
 use super::{Error, Options, PageWalk, Result, Snapshot, Store};
 
 impl Store {
-    /// On a full disk a snapshot does as a change does: the free pages of a store that was just opened are found only
-    /// by a rebuild of the free map, and pages of old checkpoints may be all that fills the disk.
+    /// Run `f`, and on a full disk make room and run it again, as a change does. The free pages of a store
+    /// that was just opened are found only by a rebuild of the free map, and pages of old checkpoints may
+    /// fill the disk.
     fn with_room<R>(&self, mut f: impl FnMut() -> Result<R>) -> Result<R> {
         match f() {
             Err(Error::NoSpace { .. }) if !self.in_transaction() && self.sync_forcing().is_ok() => f(),
@@ -30,8 +31,8 @@ impl Store {
         }
     }
 
-    /// Keeps the state of now under a name: makes a checkpoint, and copies nothing. What is changed later
-    /// takes new space until the snapshot is dropped.
+    /// Keep the current state under a name. Makes a checkpoint and copies nothing. Later changes take new
+    /// space until the snapshot is dropped.
     ///
     /// # Errors
     /// `Error::Invalid` for a name that is empty, longer than 255 bytes, `.`, `..`, or holds `/` or a control
@@ -42,7 +43,7 @@ impl Store {
         self.with_room(|| self.pager().take_snapshot(name))
     }
 
-    /// The snapshots, the oldest first. Those of an open snapshot's store, too.
+    /// Return the snapshots, oldest first. An open snapshot returns those of its store.
     ///
     /// # Errors
     /// `Error::Corrupt`, `Error::Io`.
@@ -51,18 +52,17 @@ impl Store {
         self.pager().snapshots()
     }
 
-    /// Lets go of a snapshot, and frees what only it held. What cannot be freed at once is freed with later
-    /// checkpoints.
+    /// Delete a snapshot, and free what only it held. Later checkpoints free what cannot be freed at once.
     ///
     /// # Errors
-    /// `Error::NoSnapshot`; `Error::InUse` while somebody has it open; those of `snapshot`.
+    /// `Error::NoSnapshot`; `Error::InUse` while it is open in any process; those of `snapshot`.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
         self.pager().outside_sections()?;
         self.with_room(|| self.pager().drop_snapshot(name))
     }
 
-    /// Opens a snapshot of this store: a store of its own, for reading only (`Options::snapshot` does it
-    /// from a path). While it is open the snapshot cannot be dropped.
+    /// Open a snapshot of this store as a read-only store of its own (`Options::snapshot` does so from a
+    /// path). The snapshot cannot be dropped while it is open.
     ///
     /// # Errors
     /// `Error::NoSnapshot`; those of `open`.
@@ -86,21 +86,21 @@ impl Store {
         })
     }
 
-    /// The snapshot that this is an opening of.
+    /// Return the snapshot that this handle has open.
     #[must_use]
     pub fn opened_snapshot(&self) -> Option<&Snapshot> {
         self.pager().snapshot()
     }
 
-    /// One checkpoint only is seen here, and never changes: a snapshot, or the last checkpoint of a store
-    /// that could only be read.
+    /// Return true if this handle shows one checkpoint that never changes: a snapshot, or the last checkpoint
+    /// of a store that could only be read.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.pager().is_frozen()
     }
 
-    /// The logical pages of an open snapshot, each compared with its checksum; with `since`, another open
-    /// snapshot of the same store, those in which this one differs from it. For backups and checks.
+    /// Return the logical pages of an open snapshot, each verified by its checksum. With `since`, another
+    /// open snapshot of the same store, return only the pages that differ from it. For backups and checks.
     ///
     /// # Errors
     /// `Error::Invalid` if a store is not an open snapshot, or not of the same file.

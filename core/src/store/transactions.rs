@@ -1,17 +1,19 @@
-//! Transactions as the users of a store see them: begun, left, ended from anywhere, rolled back.
+//! Transactions of a store: begin, commit, roll back, and end a block from any thread.
 
 use super::debt::Before;
 use super::{Error, Result, Store, Wait};
 use crate::page::{Block, Reason};
 
 impl Store {
-    /// Begins a transaction of the calling thread's running task (`set_task`): takes the latch and keeps it. Inside a
-    /// transaction it begins a block of it, a savepoint: `rollback` undoes that block alone.
+    /// Begin a transaction of the calling thread's running task (`set_task`): acquire the latch and keep it.
+    /// Inside a transaction, begin a block of it, a savepoint: `rollback` undoes that block alone.
     ///
-    /// After `Error::Conflict` the transaction is rolled back as a whole, and every operation of its owner is
-    /// `Error::Aborted` until each of its blocks was left by `commit`, which says so again, or by `rollback`.
+    /// After `Error::Conflict` the transaction is rolled back as a whole. Every operation of its owner then
+    /// returns `Error::Aborted` until the owner has left each block, by `commit`, which returns it again, or
+    /// by `rollback`.
     ///
-    /// Locks are not part of a transaction: what `lock` took inside one is held until `unlock`, however it ends.
+    /// Locks are not part of a transaction: a lock that `lock` acquired inside one is held until `unlock`,
+    /// however the transaction ends.
     ///
     /// ```
     /// use persist_core::store::{Actor, In, Key, Options, Store, Wait};
@@ -33,17 +35,18 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// `Error::Timeout` naming the holder of the latch; `Error::OtherTask` if another task of this thread has a
-    /// transaction open; `Error::Aborted`.
+    /// `Error::Timeout` naming the holder of the latch; `Error::OtherTask` if another task of this thread has
+    /// a transaction open; `Error::Aborted`.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
         self.pager().outside_sections()?;
         if self.inner.debt.is_starved() && !self.in_transaction() {
-            // As a lone change does that finds no space. What fails here the transaction meets.
+            // Free entries as a single change without space does. If this fails, the transaction reports the
+            // error.
             self.free_waiting();
             let _ = self.sync_forcing();
         }
         if self.pager().lists_are_crowded() && !self.in_transaction() {
-            // No checkpoint can be made in the transaction. If this one fails, the transaction may still fit.
+            // The transaction cannot make a checkpoint. If this one fails, the transaction may still fit.
             let _ = self.pager().checkpoint(wait);
         }
         let block = self.pager().begin(wait)?;
@@ -55,12 +58,12 @@ impl Store {
         Ok(block)
     }
 
-    /// Leaves the innermost block of the running owner's transaction. The outermost commits it.
+    /// Leave the innermost block of the running owner's transaction. Leaving the outermost block commits it.
     ///
     /// # Errors
-    /// `Error::Invalid` if there is none; `Error::Aborted` if the transaction was rolled back before; those of the
-    /// commit, after which it is rolled back. The block is left in any case. After `Error::DurabilityUnknown` it is
-    /// committed.
+    /// `Error::Invalid` if no transaction is open; `Error::Aborted` if the transaction was rolled back
+    /// before; those of the commit, after which it is rolled back. The block is left in any case. After
+    /// `Error::DurabilityUnknown` it is committed.
     pub fn commit(&self) -> Result<()> {
         self.commit_unsettled()?;
         if self.must_settle() {
@@ -69,10 +72,11 @@ impl Store {
         Ok(())
     }
 
-    /// As `commit`, without waiting until the transaction survives a power cut: the caller asks `must_settle` next.
+    /// Commit as `commit` does, without waiting until the transaction survives a power cut: the caller checks
+    /// `must_settle` next.
     ///
     /// # Errors
-    /// Those of `commit` but for `Error::DurabilityUnknown`: the transaction is rolled back.
+    /// Those of `commit`, except `Error::DurabilityUnknown`: the transaction is rolled back.
     pub fn commit_unsettled(&self) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager().leave_refused()?;
@@ -102,25 +106,25 @@ impl Store {
         }
     }
 
-    /// Undoes the innermost block of the running owner's transaction, and leaves it: what was done before the block
-    /// began stays in the transaction.
+    /// Undo and leave the innermost block of the running owner's transaction. Changes made before the block
+    /// began stay in the transaction.
     ///
     /// # Errors
-    /// `Error::Invalid` if there is none.
+    /// `Error::Invalid` if no transaction is open.
     pub fn rollback(&self) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager().rollback()
     }
 
-    /// Ends a block that `begin` gave, from any thread or task of the process, with what lies inside it. Its owner must
-    /// not be in the middle of an operation's closure.
+    /// End a block returned by `begin`, with the blocks inside it, from any thread or task of the process.
+    /// Its owner must not be inside an operation's closure.
     ///
-    /// An outermost block ends the transaction as it is told. An inner one that another owner than its transaction's
-    /// ends is joined to the block around it by a commit; a rollback dooms the whole transaction: its owner meets
-    /// `Error::Aborted` at its next operation.
+    /// Ending an outermost block commits or rolls back the transaction. If an owner other than the
+    /// transaction's ends an inner block, a commit joins it to the surrounding block; a rollback dooms the
+    /// whole transaction, and its owner gets `Error::Aborted` from its next operation.
     ///
     /// # Errors
-    /// Those of `commit` and `rollback`; `Error::Aborted` if the block had ended before and was to be committed.
+    /// Those of `commit` and `rollback`; `Error::Aborted` if the block had ended before and `commit` is true.
     pub fn end(&self, block: Block, commit: bool) -> Result<()> {
         self.end_unsettled(block, commit)?;
         if commit && self.must_settle() {
@@ -129,32 +133,33 @@ impl Store {
         Ok(())
     }
 
-    /// As `end`, without waiting until a committed transaction survives a power cut: the caller asks `must_settle`.
+    /// End a block as `end` does, without waiting until a committed transaction survives a power cut: the
+    /// caller checks `must_settle`.
     ///
     /// # Errors
-    /// Those of `end` but for `Error::DurabilityUnknown`.
+    /// Those of `end`, except `Error::DurabilityUnknown`.
     pub fn end_unsettled(&self, block: Block, commit: bool) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager()
             .end(block, commit, || self.commit_unsettled(), || self.rollback())
     }
 
-    /// How many blocks of the open transaction are around this one (0: it is the outermost). None: it has ended, or the
-    /// transaction was rolled back.
+    /// Return how many blocks of the open transaction surround this one (0: it is the outermost). None if it
+    /// has ended, or the transaction was rolled back.
     #[must_use]
     pub fn level_of(&self, block: Block) -> Option<usize> {
         self.pager().level_of(block)
     }
 
-    /// True while the calling thread's running task is inside a transaction, though that may have been rolled back
-    /// already.
+    /// Return true while the calling thread's running task is inside a transaction, even one that was rolled
+    /// back.
     #[inline]
     #[must_use]
     pub fn in_transaction(&self) -> bool {
         self.pager().depth() > 0
     }
 
-    /// Rolls back the transaction that met a lock of another owner.
+    /// Roll back the transaction that met a lock of another owner.
     pub(super) fn abort_for(&self, what: &str, holder: &str) -> Result<()> {
         self.pager().abort(Reason {
             why: format!("it conflicts with a lock on {what} held by {holder}"),

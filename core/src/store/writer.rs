@@ -1,76 +1,75 @@
-//! What can be changed inside a write section. All changes of one section take effect together, or
-//! none if its closure returns an error.
+//! The write operations inside a section. All changes of one section take effect together, or none does if
+//! its closure returns an error.
 #![allow(clippy::missing_errors_doc)] // All of them: as reading, and `Error::NoSpace`.
 
 use super::{In, Key, Kind, Obj, Result, Step, Writer};
 use crate::object::ops;
 
 impl Writer<'_> {
-    /// A new empty dict, not yet referred to: refer to it before the operation ends, or pin it; else it
-    /// is freed again.
+    /// Create an empty dict. Refer to it or pin it before the operation ends; otherwise it is freed again.
     pub fn new_dict(&mut self) -> Result<Obj> {
         ops::new_dict(self)
     }
 
-    /// A new empty list; see `new_dict`.
+    /// Create an empty list; see `new_dict`.
     pub fn new_list(&mut self) -> Result<Obj> {
         ops::new_list(self)
     }
 
-    /// A new object of a class (`module:qualname`, "" for generic); see `new_dict`.
+    /// Create an object of a class (`module:qualname`, "" for generic); see `new_dict`.
     pub fn new_object(&mut self, class: &str) -> Result<Obj> {
         ops::new_object(self, class)
     }
 
-    /// Turns a container into another kind in place (identity, references and locks stay). To a list:
-    /// entries in the order of their keys, which must be 0..n as int or str. To a dict: from a list the
-    /// keys are ints. Between dict and object the entries stay (objects: str keys only).
+    /// Convert a container to another kind in place (identity, references and locks stay). To a list: the
+    /// entries are taken in the order of their keys, which must be 0..n as int or str. To a dict: the keys
+    /// from a list are ints. Between dict and object the entries stay (objects: str keys only).
     pub fn convert(&mut self, obj: Obj, kind: Kind, class: &str) -> Result<()> {
         ops::convert(self, obj, kind, class)
     }
 
-    /// Sets an entry or attribute. The old value is released.
+    /// Set an entry or attribute. The old value is released.
     #[inline]
     pub fn set(&mut self, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
         ops::set(self, obj, key, value)
     }
 
-    /// Removes an entry or attribute; true if there was one.
+    /// Remove an entry or attribute. Return true if it existed.
     pub fn remove(&mut self, obj: Obj, key: &Key<'_>) -> Result<bool> {
         self.removing();
         ops::remove(self, obj, key)
     }
 
-    /// Removes everything from a dict, list or object.
+    /// Remove everything from a dict, list or object.
     pub fn clear(&mut self, obj: Obj) -> Result<()> {
         self.removing();
         ops::clear(self, obj)
     }
 
-    /// Replaces the item at an index.
+    /// Replace the item at an index.
     #[inline]
     pub fn set_item(&mut self, obj: Obj, index: u64, value: &In<'_>) -> Result<()> {
         ops::set_item(self, obj, index, value)
     }
 
-    /// Inserts before an index (`len`: appends).
+    /// Insert before an index (`len`: append).
     pub fn insert(&mut self, obj: Obj, index: u64, value: &In<'_>) -> Result<()> {
         ops::insert(self, obj, index, value)
     }
 
-    /// Removes the items `[start, end)`.
+    /// Remove the items `[start, end)`.
     pub fn remove_items(&mut self, obj: Obj, start: u64, end: u64) -> Result<()> {
         self.removing();
         ops::remove_items(self, obj, start, end)
     }
 
-    /// Moves an entry to another container or key in one step, replacing what is there; identity, homes
-    /// and locks follow. (rename(2))
+    /// Move an entry to another container or key in one step, replacing the entry there (rename(2)).
+    /// Identity, homes and locks follow.
     pub fn rename(&mut self, from: Obj, from_step: &Step, to: Obj, to_step: &Step) -> Result<()> {
         ops::rename(self, from, from_step, to, to_step)
     }
 
-    /// Sets a container's mtime (utimens), nanoseconds since 1970.
+    /// Set a container's mtime (utimens), in nanoseconds since 1970.
     pub fn set_mtime(&mut self, obj: Obj, ns: u64) -> Result<()> {
         ops::set_mtime(self, obj, ns)
     }

@@ -1,8 +1,8 @@
-//! What the public API does not let safe code do. Each file in `cases` is compiled twice against the crate as its
-//! users get it (no feature): as it stands, which must fail, and without the misuse, which must compile.
+//! Misuse of the public API that safe code must not compile. Each file in `cases` is compiled twice against the crate
+//! without features, as its users do: with the misuse, which must fail, and without it, which must compile.
 //!
-//! In a case `//~ E0277` ends a line of the misuse and names the error it must meet; `//= ` begins a line that stands
-//! in its place in the program that compiles. So both differ by the misuse only, and none fails for another reason.
+//! In a case, `//~ E0277` ends a line of the misuse and names the expected error. `//= ` begins a line that replaces it
+//! in the program that compiles. Both programs therefore differ only by the misuse, so the failure has no other reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 /// Line and code of an error.
 type Errors = BTreeSet<(usize, String)>;
 
-/// The misuse, the program that compiles, and the errors of the first.
+/// Split a case into the misuse, the program that compiles, and the errors of the misuse.
 fn halves(text: &str) -> (String, String, Errors) {
     let (mut wrong, mut right, mut errors) = (String::new(), String::new(), Errors::new());
     for (n, row) in text.lines().enumerate() {
@@ -30,7 +30,7 @@ fn halves(text: &str) -> (String, String, Errors) {
     (wrong, right, errors)
 }
 
-/// Compiles programs against the crate; the errors of each.
+/// Compile programs against the crate. Returns the errors of each.
 fn compile(home: &Path, programs: &BTreeMap<String, String>) -> BTreeMap<String, Errors> {
     let core = Path::new(env!("CARGO_MANIFEST_DIR"));
     let top = core.parent().expect("the project");
@@ -40,7 +40,7 @@ fn compile(home: &Path, programs: &BTreeMap<String, String>) -> BTreeMap<String,
          default-features = false }}\n\n[workspace]\n"
     );
     std::fs::write(home.join("Cargo.toml"), manifest).expect("a manifest");
-    // The versions that are there already: nothing is fetched.
+    // Use the locked versions, so that cargo downloads nothing.
     std::fs::copy(top.join("Cargo.lock"), home.join("Cargo.lock")).expect("the versions");
     for (name, text) in programs {
         std::fs::write(home.join(format!("src/bin/{name}.rs")), text).expect("a program");
@@ -96,7 +96,7 @@ fn compile(home: &Path, programs: &BTreeMap<String, String>) -> BTreeMap<String,
     found
 }
 
-/// Where cargo puts what it builds for this test.
+/// The directory for cargo's output of this test.
 fn target() -> PathBuf {
     let exe = std::env::current_exe().expect("this program");
     exe.ancestors().nth(3).expect("the target folder").to_owned()

@@ -1,4 +1,4 @@
-//! Backups while others write: processes, threads, and whoever copies a store that is in use.
+//! Backups during writes by other processes and threads, and copies of a store that is in use.
 
 use super::common::{Model, Rng, scratch, step, time};
 use super::support::plain::wait_for;
@@ -17,7 +17,7 @@ fn change(store: &Store, rng: &mut Rng, model: &mut Model) {
     }
 }
 
-/// The task of a child: changes a store, alone, until it is killed.
+/// The task of a child process: change a store until the process is killed.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn a_writer() {
@@ -52,7 +52,7 @@ fn writer(path: &Path) -> Child {
     Child(child.unwrap())
 }
 
-/// It would be no test if nothing went on: waits until a number has grown.
+/// Wait until a number has grown, which proves that the other process makes progress.
 fn goes_on(number: impl Fn() -> u64) {
     let (before, until) = (number(), Instant::now() + Duration::from_secs(120));
     while number() == before {
@@ -61,7 +61,7 @@ fn goes_on(number: impl Fn() -> u64) {
     }
 }
 
-/// Full and incremental ones, one after the other, while another process changes the store.
+/// Full and incremental backups, one after the other, while another process changes the store.
 #[test]
 fn backups_while_another_process_writes() {
     let dir = scratch();
@@ -76,7 +76,7 @@ fn backups_while_another_process_writes() {
         let name = format!("s{n}");
         let since = (!n.is_multiple_of(4)).then(|| format!("s{}", n - 1));
         backup_to(&path, &file(n), &options(since.as_deref(), Some(&name)), &mut ()).unwrap();
-        // Others may take snapshots and make backups meanwhile.
+        // Other snapshots and backups may exist at the same time.
         if n.is_multiple_of(3) {
             full(&path, &dir.path().join("another"));
             std::fs::remove_file(dir.path().join("another")).unwrap();
@@ -105,7 +105,7 @@ fn backups_while_another_process_writes() {
     println!("{n} backups");
 }
 
-/// Threads move amounts between accounts in transactions: the sum is in every backup.
+/// Threads move amounts between accounts in transactions: the sum is correct in every backup.
 #[test]
 fn backups_while_threads_write_hold_whole_transactions() {
     const ACCOUNTS: i64 = 200;
@@ -166,8 +166,8 @@ fn backups_while_threads_write_hold_whole_transactions() {
     sound(&path, "the original");
 }
 
-/// What `cp` makes of a store in use: its last checkpoint, whole if fewer than two more are made while it reads; else
-/// pages of it may have been used again, and that is found.
+/// The result of `cp` of a store in use. It is the last checkpoint, whole, if fewer than two further checkpoints are
+/// made during the copy. Otherwise some pages may have been reused, and this is detected.
 #[test]
 fn a_plain_copy_of_a_store_in_use() {
     use std::os::unix::fs::FileExt;
@@ -203,7 +203,7 @@ fn a_plain_copy_of_a_store_in_use() {
     all(1);
     store.sync().unwrap();
     all(2);
-    // No checkpoint meanwhile, then one: what was completed since the last is not there.
+    // No checkpoint during the copy, then one: operations completed since the last checkpoint are missing.
     copy_while(&|| all(3));
     assert_eq!(n(), Some(Value::Int(1)));
     copy_while(&|| {
@@ -211,7 +211,7 @@ fn a_plain_copy_of_a_store_in_use() {
         all(4);
     });
     assert_eq!(n(), Some(Value::Int(1)));
-    // Many: it is torn, and says so.
+    // Many checkpoints: the copy is torn, and opening reports it.
     store.sync().unwrap();
     copy_while(&|| {
         for n in 5..12 {
@@ -235,7 +235,7 @@ fn a_plain_copy_of_a_store_in_use() {
     assert_eq!(get(&open(&backup), "n"), Some(Value::Int(11)));
 }
 
-/// Something happens before each write.
+/// A writer that calls a function before each write.
 struct Slow<'a>(Vec<u8>, &'a dyn Fn());
 
 impl std::io::Write for Slow<'_> {

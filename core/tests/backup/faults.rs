@@ -1,7 +1,7 @@
-//! Backups and restores that do not get to their end: damage, deaths, pipes that break, full disks. Nothing half
-//! done is left, and the next one works.
+//! Backups and restores that fail: damage, killed processes, broken pipes, full disks. No partial result is left, and
+//! the next attempt succeeds.
 //!
-//! The test of the full disk mounts a small tmpfs, which takes root; PERSIST_NO_MOUNT=1 leaves it out.
+//! The test of the full disk mounts a small tmpfs, which requires root; PERSIST_NO_MOUNT=1 skips it.
 
 use super::common::scratch;
 use super::{at, chain, full, get, open, put_back, set, sound, temporary};
@@ -11,8 +11,8 @@ use persist_core::store::{In, Value};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Damage in the original: no backup, and no leftovers. A store whose graph is damaged, but whose pages are whole, is
-/// backed up, and restored only if that is insisted on.
+/// Damage in the original: no backup, and no remaining files. (A store whose graph is damaged, but whose pages are
+/// whole, is backed up, and restored only without `Restoring::check`.)
 #[test]
 fn a_damaged_store_gives_no_backup() {
     use std::os::unix::fs::FileExt;
@@ -41,7 +41,7 @@ fn a_damaged_store_gives_no_backup() {
     assert_eq!(temporary(&open(&path)), 0);
 }
 
-/// Killed at any of its steps: there is no half file, the store is sound, and the next backup drops what is left.
+/// Killed at any of its steps: there is no partial file, the store is sound, and the next backup removes what is left.
 #[test]
 fn a_killed_backup_leaves_nothing_half_done() {
     let dir = scratch();
@@ -71,7 +71,7 @@ fn a_killed_backup_leaves_nothing_half_done() {
             let out = command.output().unwrap();
             let what = format!("{step}, since {since:?}: {out:?}");
             if out.status.success() {
-                // This step is not one of this kind of backup.
+                // This kind of backup does not have this step.
                 assert!(step.contains("pages") || step.contains("records"), "{what}");
             } else {
                 assert_eq!(
@@ -169,7 +169,8 @@ fn a_killed_restore_leaves_nothing_half_done() {
     );
 }
 
-/// Through pipes, with a writer beside; one whose other end goes away says so and leaves nothing.
+/// Backups through pipes, during writes. If the other end of the pipe is closed, the command reports it and leaves
+/// nothing.
 #[test]
 fn pipes() {
     let dir = scratch();
@@ -199,7 +200,7 @@ fn pipes() {
         assert_eq!(get(&open(&dir.path().join(name)), "n"), Some(Value::Int(0)));
     }
     assert!(!dir.path().join("d").exists());
-    // The reader goes away.
+    // The reader ends early.
     let out = sh("$P backup a - --snapshot three | head -c 10000 > /dev/null");
     assert!(!out.status.success(), "{out:?}");
     assert!(
@@ -209,7 +210,7 @@ fn pipes() {
     let store = open(&path);
     let names: Vec<String> = store.snapshots().unwrap().into_iter().map(|s| s.name).collect();
     assert_eq!(names, ["s0", "one", "two"]);
-    // The writer goes away: what came is no backup.
+    // The writer ends early: the incomplete input is not a backup.
     let out = sh("$P backup a - | head -c 100000 | $P restore - e");
     assert!(!out.status.success() && !dir.path().join("e").exists(), "{out:?}");
     assert!(
@@ -219,7 +220,7 @@ fn pipes() {
     assert_eq!(temporary(&store), 0);
 }
 
-/// A small filesystem. None: it may be left out.
+/// A small filesystem. None: the test may be skipped.
 fn small_disk(kib: usize) -> Option<(tempfile::TempDir, impl Drop)> {
     struct Mounted(PathBuf);
     impl Drop for Mounted {

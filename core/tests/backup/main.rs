@@ -1,8 +1,8 @@
-//! Backups: whatever goes on meanwhile, what is restored is the state that was backed up, and a chain of incremental
-//! ones leads to every state on its way (here). `beside`: while others write. `refused`: what is cut short, in the
-//! wrong order, in the way. `faults`: damage, deaths, pipes, full disks.
+//! Backups: the restored state is the state that was backed up, despite concurrent changes, and a chain of incremental
+//! backups restores every state on its way (here). `beside`: during writes of others. `refused`: truncated input, the
+//! wrong order, existing files. `faults`: damage, killed processes, pipes, full disks.
 //!
-//! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
+//! PERSIST_TORTURE_SECONDS makes it longer; PERSIST_SEED selects the seed.
 
 mod beside;
 #[path = "../common/mod.rs"]
@@ -77,7 +77,7 @@ fn sound(path: &Path, what: &str) {
     assert!(report.is_sound(), "{what}: {:?}", report.findings);
 }
 
-/// It opens, holds this, can be changed, and is sound afterwards.
+/// Assert that the store opens, equals the model, can be changed, and is sound afterwards.
 fn is_store_of(path: &Path, model: &Model, what: &str) {
     let store = open(path);
     compare(&store, model, what);
@@ -111,12 +111,12 @@ fn a_backup_is_a_store_of_its_own_and_compact() {
     assert_eq!(len / 4096, 2 + done.pages + done.pages.div_ceil(256) + 1);
     assert!(len * 3 < std::fs::metadata(&a).unwrap().len() * 2);
     sound(&b, "the backup");
-    // The original goes on; the copy made from the backup and the backup itself do not meet it.
+    // The original changes further; neither the backup nor the copy made from it is affected.
     put_back(std::slice::from_ref(&b), &c).unwrap();
     assert_eq!(std::fs::metadata(&c).unwrap().len(), len);
     set(&store, "k0", &In::Int(0));
     is_store_of(&c, &model, "restored");
-    // Opened and changed, the backup is an ordinary store; what it holds then can be restored too.
+    // When it is opened and changed, the backup is an ordinary store; its new content can be restored too.
     is_store_of(&b, &model, "the backup, opened");
     let changed = open(&b);
     set(&changed, "more", &In::Int(1));
@@ -128,7 +128,7 @@ fn a_backup_is_a_store_of_its_own_and_compact() {
     assert_eq!(get(&store, "k0"), Some(Value::Int(0)));
 }
 
-/// An incremental backup leads from the state before to that after, over any change.
+/// An incremental backup leads from the state before to the state after, over any change.
 #[test]
 fn chains_of_incremental_backups_lead_to_every_state() {
     let seed = seed(4711);
@@ -172,7 +172,7 @@ fn chains_of_incremental_backups_lead_to_every_state() {
             let done = backup_to(&path, &file(n), &options, &mut ()).unwrap();
             assert_eq!(done.bytes, std::fs::metadata(file(n)).unwrap().len(), "{what}");
             if n > 0 {
-                // The last one is what the next is made since; those before are needed no more.
+                // The next backup is based on the last snapshot; earlier ones are no longer needed.
                 store.drop_snapshot(&format!("s{}", n - 1)).unwrap();
             }
             files.push(file(n));
@@ -183,7 +183,7 @@ fn chains_of_incremental_backups_lead_to_every_state() {
             let what = format!("seed {seed}, chain {chains}, up to {n}");
             let to = dir.path().join(format!("restored {n}"));
             put_back(&files[..=n], &to).unwrap_or_else(|e| panic!("{what}: {e}"));
-            // What was restored without a change stands for the backups it came from.
+            // A restored store without changes can replace the backups from which it was restored.
             if n + 1 < files.len() {
                 let on = dir.path().join(format!("on {n}"));
                 put_back(&[to.clone(), files[n + 1].clone()], &on).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -220,7 +220,7 @@ fn chain(dir: &Path, n: usize) -> (PathBuf, Vec<PathBuf>) {
     (path, files)
 }
 
-/// A snapshot can be backed up by who may only read the store; so can a store that nobody has open.
+/// A snapshot can be backed up with read permission only; so can a store that no process has open.
 #[test]
 fn a_snapshot_is_backed_up_as_it_is() {
     let dir = scratch();
@@ -245,8 +245,8 @@ fn a_snapshot_is_backed_up_as_it_is() {
     assert_eq!(store.snapshots().unwrap().len(), 2);
 }
 
-/// Durable commits: the backup has what its checkpoint has, and needs no log; the log of a store that was replaced is
-/// nobody's.
+/// Durable commits: the backup contains the state of its checkpoint and needs no log. The log of a store that was
+/// replaced is ignored.
 #[test]
 fn stores_with_durable_commits() {
     let dir = scratch();
@@ -270,7 +270,7 @@ fn stores_with_durable_commits() {
     for n in 50..60 {
         set(&store, "n", &In::Int(n));
     }
-    // A file alone, whose log is elsewhere, is not taken for a backup.
+    // A single file whose log is elsewhere is not accepted as a backup.
     std::fs::copy(&path, dir.path().join("copy")).unwrap();
     let e = put_back(&[dir.path().join("copy")], &to).unwrap_err();
     assert!(e.to_string().contains("redo log"), "{e}");
@@ -286,7 +286,7 @@ fn stores_with_durable_commits() {
     assert_eq!(get(&store, "n"), Some(Value::Int(59)));
 }
 
-/// Compaction moves every page; backups go on where they were.
+/// Compaction moves every page; incremental backups continue across it.
 #[test]
 fn incremental_backups_go_on_after_a_compaction() {
     let dir = scratch();

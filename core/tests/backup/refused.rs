@@ -1,4 +1,4 @@
-//! What cannot be backed up or restored: it says why, and nothing is made.
+//! Backups and restores that are refused: the error states the reason, and no file is created.
 
 use super::common::scratch;
 use super::{chain, get, open, options, put_back, sound};
@@ -38,7 +38,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_made() {
         }
         assert!(!to.exists());
     }
-    // Cut short anywhere; something behind the end.
+    // Truncated at any place; extra bytes after the end.
     for (i, file) in files[..2].iter().enumerate() {
         let whole = std::fs::read(file).unwrap();
         let cut = dir.path().join("cut");
@@ -62,7 +62,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_made() {
             "{e}"
         );
     }
-    // What is there stays, unless it is to be replaced and nobody has it open.
+    // An existing file stays, unless it is to be replaced and no process has it open.
     std::fs::write(&to, "mine").unwrap();
     let e = put_back(&files, &to).unwrap_err();
     assert!(
@@ -83,7 +83,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_made() {
     assert_eq!(get(&store, "n"), Some(Value::Int(3)));
     let e = restore(inputs(), &to, &force, &mut ()).unwrap_err();
     assert!(e.to_string().contains("in use"), "{e}");
-    // A full backup that somebody has open, too.
+    // This also holds for a full backup that is open.
     let e = put_back(std::slice::from_ref(&to), &dir.path().join("again")).unwrap_err();
     assert!(e.to_string().contains("in use"), "{e}");
     store.close().unwrap();
@@ -118,12 +118,12 @@ fn what_cannot_be_backed_up_says_why() {
     let mut both = options(None, Some("t"));
     both.at = Some("s0".to_owned());
     assert!(refused(&both).contains("has a name already"));
-    // Somebody stops it.
+    // The backup is interrupted.
     let mut stop = options(None, Some("kept"));
     stop.stop = Some(Arc::new(AtomicBool::new(true)));
     assert!(refused(&stop).contains("interrupted"));
     let store = open(&path);
-    // Nothing is kept of what was not finished.
+    // Nothing of the unfinished backup is kept.
     let names: Vec<String> = store.snapshots().unwrap().into_iter().map(|s| s.name).collect();
     assert_eq!(names, ["s0"]);
     // A younger snapshot cannot be the base of an older one.

@@ -1,4 +1,4 @@
-//! Which operation comes next: drawn from the model alone, so that the same seed on the same model is the same
+//! The choice of the next operation: drawn from the model alone, so that the same seed on the same model gives the same
 //! operation.
 
 use super::model::{Body, Dict, Model, Node};
@@ -178,7 +178,7 @@ fn small(rng: &mut Rng) -> Val {
     }
 }
 
-/// A scalar of any kind and, rarely, of any size: around the borders of segments, pages and pieces.
+/// A scalar of any kind and, rarely, of any size: near the limits of segments, pages and pieces.
 pub fn scalar(rng: &mut Rng) -> Val {
     let n = match rng.below(40) {
         0..=9 => rng.below(8),

@@ -1,11 +1,11 @@
-//! A store's graph as plain Rust values, random operations on both, and their comparison: shared by the
-//! model, power-cut and full-disk tests.
+//! A store's graph as plain Rust values, random operations on both, and their comparison: shared by the model,
+//! power-cut and full-disk tests.
 //!
-//! 1. The model names containers by the ids that the store gave them, so that it can be compared with
-//!    any copy of the store, and operations go on from any checkpoint.
-//! 2. An operation is drawn from the model alone: the same seed on the same model is the same operation.
+//! 1. The model names containers by the ids that the store assigned, so that it can be compared with any copy of the
+//!    store, and operations can continue from any checkpoint.
+//! 2. An operation is drawn from the model alone: the same seed on the same model gives the same operation.
 //!
-//! `value`, `model`: what there is. `operation`, `draw`: what happens to it. `random`, `rng`: by which lot.
+//! `value`, `model`: the graph. `operation`, `draw`: its changes. `random`, `rng`: random numbers.
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test uses its part.
 
 mod draw;
@@ -23,7 +23,7 @@ pub use value::Val;
 
 use persist_core::store::{Actor, Error, Result, Store, Wait};
 
-/// Draws, runs and mirrors one operation.
+/// Draw one operation and run it on the store and the model.
 pub fn step(store: &Store, m: &mut Model, rng: &mut Rng, room: usize) -> Result<Op> {
     let op = m.draw(rng, room);
     let made = store.write(Actor::Thread, &mut Wait::default(), |w| m.run(w, &op))?;
@@ -64,7 +64,7 @@ pub fn compare(store: &Store, m: &Model, what: &str) {
     }
 }
 
-/// Where to keep stores: memory, if there is some.
+/// The directory for stores: in memory, if possible.
 pub fn scratch() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir()

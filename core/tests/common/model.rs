@@ -1,4 +1,4 @@
-//! A graph of containers: reading a store's, its text, its size, what of it can be reached.
+//! A graph of containers: reading it from a store, its text, its size, and its reachable part.
 
 use super::random::Rng;
 use super::value::{Val, value};
@@ -88,7 +88,7 @@ impl Model {
         }
     }
 
-    /// Forgets what the root does not reach.
+    /// Remove what is unreachable from the root.
     pub fn prune(&mut self) {
         let seen = self.reachable();
         self.nodes.retain(|id, _| seen.contains(id));

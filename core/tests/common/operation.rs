@@ -1,10 +1,10 @@
-//! Operations: run on a store, and mirrored on the model.
+//! Operations: run on a store, and repeated on the model.
 
 use super::model::{Body, Dict, Model, Node};
 use super::value::{Val, as_value};
 use persist_core::store::{In, Obj, Result, Step, Writer};
 
-/// What a value to be stored is to be.
+/// The kind of a new value.
 #[derive(Clone, Debug)]
 pub enum New {
     Val(Val),
@@ -27,12 +27,12 @@ pub enum Op {
     /// Many removals at once.
     Drain(u64, Vec<Val>),
     Extend(u64, usize, Vec<Val>),
-    /// An entry to another dict or key.
+    /// Move an entry to another dict or key.
     Rename(u64, Val, u64, Val),
 }
 
 impl Model {
-    /// Runs the operation in a write section; what it made.
+    /// Run the operation in a write section. Returns the containers that it created.
     pub fn run(&self, w: &mut Writer<'_>, op: &Op) -> Result<Vec<Obj>> {
         let mut made = Vec::new();
         let put = |w: &mut Writer<'_>, new: &New, made: &mut Vec<Obj>| -> Result<Option<Obj>> {
@@ -107,7 +107,7 @@ impl Model {
         Ok(made)
     }
 
-    /// The same on the model. `made`: what `run` gave.
+    /// Repeat the operation on the model. `made` is the result of `run`.
     pub fn apply(&mut self, op: &Op, made: &[Obj]) {
         let put = |m: &mut Model, new: &New| -> Val {
             let (class, body) = match new {

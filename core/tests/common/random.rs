@@ -1,6 +1,6 @@
-//! Random numbers that a seed repeats, for all tests of this crate and its fuzz targets.
+//! Random numbers that are repeatable by a seed, for all tests of this crate and its fuzz targets.
 //!
-//! Not `fastrand`: a seed that once found a fault must mean the same operations with every version of a crate.
+//! Not `fastrand`: a seed that once found a fault must give the same operations with every version of a crate.
 
 /// A small deterministic generator (splitmix64).
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
-//! Where random numbers begin, and how long a test goes on with them.
+//! The seed of the random numbers, and the duration of a test.
 
-/// How long to run: `quick`, or what PERSIST_TORTURE_SECONDS says.
+/// The duration: `quick`, or the value of PERSIST_TORTURE_SECONDS.
 pub fn time(quick: u64) -> std::time::Duration {
     let seconds = std::env::var("PERSIST_TORTURE_SECONDS")
         .ok()
@@ -8,7 +8,7 @@ pub fn time(quick: u64) -> std::time::Duration {
     std::time::Duration::from_secs(seconds.unwrap_or(quick))
 }
 
-/// Where to begin: what PERSIST_SEED says, or here.
+/// The seed: `usual`, or the value of PERSIST_SEED.
 pub fn seed(usual: u64) -> u64 {
     let seed = std::env::var("PERSIST_SEED").ok().and_then(|s| s.parse().ok());
     seed.unwrap_or(usual)

@@ -1,4 +1,4 @@
-//! Values, as plain Rust values and as the store takes and gives them.
+//! Values, as plain Rust values and in the store's types.
 
 use super::model::Model;
 use persist_core::store::{In, Key, Large, LargeKind, Obj, Reader, Result, Value};
@@ -54,7 +54,7 @@ impl Val {
         }
     }
 
-    /// Keys that are equal in Python, made the same.
+    /// Map keys that are equal in Python to one key.
     pub(super) fn normal(self) -> Val {
         match self {
             Val::Bool(b) => Val::Int(i64::from(b)),

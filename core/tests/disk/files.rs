@@ -1,4 +1,4 @@
-//! A store and its redo log as a power cut may leave them, opened and judged: for `power_log`.
+//! A store and its redo log in a state that a power failure may leave, opened and judged: for `power_log`.
 
 use super::kept::Named;
 use crate::common::{Model, Rng, compare, step};
@@ -42,8 +42,8 @@ impl Image {
     }
 }
 
-/// Opens what a cut has left and judges it: one of `allowed`, and sound. The state.
-#[allow(clippy::too_many_arguments)] // All that a failure is told with.
+/// Open the state after a power failure and judge it: it must equal one of `allowed`, and be sound. Returns the state.
+#[allow(clippy::too_many_arguments)] // A failure reports all of them.
 pub fn judge(
     path: &Path,
     image: &Image,
@@ -62,7 +62,7 @@ pub fn judge(
     };
     let mut emptied = false;
     let store = match Store::open(path, &options(durability)) {
-        // A log that was removed when the newest meta page named none; that page is what is damaged.
+        // The log was removed when the newest meta page named none, and that page is the damaged one.
         Err(Error::Refused { .. }) if damaged => {
             std::fs::write(beside(path, "wal"), b"").unwrap();
             emptied = true;
@@ -75,7 +75,7 @@ pub fn judge(
     let text = found.text();
     let at = allowed.iter().position(|m| m.text() == text);
     let Some(at) = at else {
-        // Says where they differ.
+        // Report where they differ.
         compare(
             &store,
             &allowed[0],
@@ -101,7 +101,7 @@ pub fn judge(
         if durability == Durability::Checkpoint {
             store.sync().unwrap_or_else(|e| panic!("{what}: sync: {e}"));
         }
-        // All of it is on the disk: another cut, that hits nothing.
+        // All of it is on the disk: another power failure has no effect.
         let then = path.with_extension("then");
         Image::clear(&then);
         std::fs::copy(path, &then).unwrap();

@@ -1,4 +1,4 @@
-//! Opens images as after a power cut, on threads that have no observer, and judges them: for `power`.
+//! Open images as after a power failure, on threads that have no observer, and judge them: for `power`.
 
 use super::kept::{Kept, States};
 use crate::common::{Rng, compare, step};
@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-/// An image to be opened.
+/// An image to open.
 pub struct Job {
     pub image: Vec<u8>,
     pub states: Arc<States>,
     pub kept: Arc<Kept>,
-    /// The oldest checkpoint it may open at.
+    /// The oldest acceptable checkpoint.
     pub least: u64,
     pub seed: u64,
     pub room: usize,
     pub what: String,
 }
 
-/// Opens an image as after a power cut, and judges it. The checkpoint, and its state.
+/// Open an image as after a power failure, and judge it. Returns the checkpoint.
 pub fn judge(path: &Path, job: &Job) -> u64 {
     let sidecar = PathBuf::from(format!("{}-shm", path.display()));
     std::fs::write(path, &job.image).unwrap();
@@ -48,7 +48,7 @@ pub fn judge(path: &Path, job: &Job) -> u64 {
     job.kept.compare(&store, n, what);
     let mut rng = Rng(job.seed);
     if rng.one_in(6) {
-        // It can be worked on, and what is then synced is there without the sidecar.
+        // The store can be changed, and a synced change is present without the sidecar.
         let mut model = (**want).clone();
         for round in 0..1 + rng.below(3) {
             for _ in 0..rng.below(12) {
@@ -95,7 +95,7 @@ pub struct Judges {
     send: Option<SyncSender<Job>>,
     threads: Vec<std::thread::JoinHandle<()>>,
     judged: Arc<AtomicU64>,
-    /// Opened at something newer than was required.
+    /// The number of images that opened at a newer checkpoint than required.
     newer: Arc<AtomicU64>,
 }
 
@@ -128,11 +128,11 @@ impl Judges {
     }
 
     pub fn judge(&self, job: Job) {
-        // If a judge has found something, its panic is what there is to see.
+        // If a judge has found a fault, its panic is the message to show.
         let _ = self.send.as_ref().unwrap().send(job);
     }
 
-    /// Images judged so far.
+    /// The number of images judged so far.
     pub fn judged(&self) -> u64 {
         self.judged.load(Ordering::Relaxed)
     }

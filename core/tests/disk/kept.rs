@@ -1,4 +1,4 @@
-//! Which snapshots a store may have after a power cut, and what they hold.
+//! The snapshots that a store may have after a power failure, and their content.
 
 use crate::common::{Model, compare};
 use persist_core::store::Store;
@@ -8,23 +8,23 @@ use std::sync::Arc;
 /// The models at checkpoints, by number.
 pub type States = BTreeMap<u64, Arc<Model>>;
 
-/// Snapshots that there are or were.
+/// Snapshots that exist or existed.
 #[derive(Clone, Default)]
 pub struct Kept {
-    /// Names and checkpoints, from a checkpoint on.
+    /// Names and checkpoints; each list is valid from a checkpoint on.
     pub lists: BTreeMap<u64, Vec<(String, u64)>>,
-    /// What they hold, by checkpoint.
+    /// Their content, by checkpoint.
     pub models: States,
 }
 
 impl Kept {
-    /// As of a checkpoint.
+    /// The list at a checkpoint.
     pub fn list(&self, checkpoint: u64) -> Vec<(String, u64)> {
         let last = self.lists.range(..=checkpoint).next_back();
         last.map_or_else(Vec::new, |l| l.1.clone())
     }
 
-    /// What there is if a checkpoint is the last.
+    /// The snapshots that exist if this checkpoint is the last.
     pub fn until(&self, checkpoint: u64) -> Kept {
         let upto = |states: &States| {
             states
@@ -42,7 +42,7 @@ impl Kept {
         }
     }
 
-    /// Panics unless a store that opened at a checkpoint has just these snapshots, whole.
+    /// Panic unless a store that opened at a checkpoint has exactly these snapshots, whole.
     pub fn compare(&self, store: &Store, checkpoint: u64, what: &str) {
         let found = store
             .snapshots()
@@ -55,7 +55,7 @@ impl Kept {
     }
 }
 
-/// Panics unless a snapshot is whole and holds one of these.
+/// Panic unless a snapshot is whole and equals one of these models.
 fn holds(store: &Store, name: &str, any: &[Arc<Model>], what: &str) {
     let what = format!("{what}: snapshot {name}");
     let opened = store
@@ -65,25 +65,25 @@ fn holds(store: &Store, name: &str, any: &[Arc<Model>], what: &str) {
         .unwrap_or_else(|e| panic!("{what}: reading: {e}"))
         .text();
     let at = any.iter().position(|m| m.text() == found).unwrap_or(0);
-    // If it is none of them this says where it differs.
+    // If it equals none, this reports where it differs.
     compare(&opened, &any[at], &what);
     opened.check_pages().unwrap_or_else(|e| panic!("{what}: {e}"));
 }
 
-/// Snapshots where it is not known which checkpoint a store opens at: what each may hold, by name.
+/// Snapshots of a store that may open at several checkpoints: the possible contents of each, by name.
 #[derive(Clone, Default)]
 pub struct Named {
-    /// That are there for sure.
+    /// Snapshots that certainly exist.
     pub there: BTreeMap<String, Vec<Arc<Model>>>,
-    /// That are being taken or dropped, or were dropped in this life. Only with a damaged meta page can the
-    /// last kind still be there.
+    /// Snapshots that are being taken or dropped, or were dropped in this life. The last kind can still exist only with
+    /// a damaged meta page.
     pub perhaps: BTreeMap<String, Vec<Arc<Model>>>,
     pub gone: BTreeMap<String, Vec<Arc<Model>>>,
 }
 
 impl Named {
-    /// Panics unless a store has these snapshots, whole. With its newest meta page `damaged` it may have those of
-    /// the checkpoint before.
+    /// Panic unless a store has these snapshots, whole. If its newest meta page is `damaged`, it may have those of the
+    /// checkpoint before.
     pub fn compare(&self, store: &Store, damaged: bool, what: &str) {
         let found: Vec<String> = store
             .snapshots()
@@ -105,7 +105,7 @@ impl Named {
         }
     }
 
-    /// A store was opened that has these.
+    /// Record that a store was opened that has these snapshots.
     pub fn found(&mut self, names: &[String]) {
         let mut all = std::mem::take(self);
         for name in names {

@@ -1,8 +1,10 @@
-//! What a disk may hold of a file after a power cut: for the tests that cut it (`power`, `power_log`).
+//! The possible content of a file on a disk after a power failure: for the tests that simulate one (`power`,
+//! `power_log`).
 //!
-//! At the end of a flush the disk has the content at the flush's beginning or later. So the base is taken when
-//! a flush begins and becomes the base when it has ended. What changed since is, independently for each page
-//! or 512-byte sector, as it was then, as it is now, as it was at any moment noticed between, or garbage.
+//! At the end of a flush the disk has the content at the flush's beginning or later. The content is therefore copied
+//! when a flush begins, and the copy becomes the base when the flush has ended. Later changes are, independently for
+//! each page or 512-byte sector, in one of these states: as in the base, as now, as at any observed moment between, or
+//! garbage.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
 pub mod files;
@@ -16,28 +18,28 @@ use std::path::{Path, PathBuf};
 
 pub const PAGE: usize = 4096;
 pub const SECTOR: usize = 512;
-/// Versions of one page that are remembered between two flushes.
+/// The number of versions of a page that are kept between two flushes.
 const VERSIONS: usize = 6;
 
-/// What the disk may hold.
+/// The possible content of a disk.
 pub struct Disk {
     path: PathBuf,
-    /// As of the last completed flush.
+    /// The content at the last completed flush.
     base: Vec<u8>,
-    /// As of the beginning of a flush under way.
+    /// The content at the beginning of a flush in progress.
     pending: Option<Vec<u8>>,
-    /// As it was when last looked at.
+    /// The content at the last observation.
     now: Vec<u8>,
-    /// Contents of pages seen since the base, and since the pending one: (page, content).
+    /// Contents of pages observed since the base, and since the pending one: (page, content).
     seen: BTreeMap<usize, Vec<Box<[u8]>>>,
     seen_pending: BTreeMap<usize, Vec<Box<[u8]>>>,
-    /// Lengths of the file seen since the base.
+    /// Lengths of the file observed since the base.
     lengths: Vec<usize>,
     lengths_pending: Vec<usize>,
 }
 
 impl Disk {
-    /// A file that lies on the disk whole.
+    /// A file that is completely on the disk.
     pub fn new(path: &Path) -> Disk {
         let now = std::fs::read(path).unwrap_or_default();
         Disk {
@@ -52,7 +54,7 @@ impl Disk {
         }
     }
 
-    /// A file that was just made: nothing of it is on the disk for sure.
+    /// A new file: none of it is certainly on the disk.
     pub fn beginning(path: &Path) -> Disk {
         Disk {
             path: path.to_owned(),
@@ -60,7 +62,7 @@ impl Disk {
         }
     }
 
-    /// Notices what has changed.
+    /// Observe the changes.
     pub fn look(&mut self, rng: &mut Rng) {
         let Ok(file) = std::fs::File::open(&self.path) else {
             return;
@@ -100,8 +102,8 @@ impl Disk {
         }
     }
 
-    /// The content at the last flush, with the newest meta page damaged by something else than a power cut.
-    /// With the number it had. None while the other one is not whole (a new store, or one being written over).
+    /// The content at the last flush, with the newest meta page damaged by another cause than a power failure, and the
+    /// number of that page. None while the other meta page is not whole (a new store, or one being overwritten).
     pub fn damaged(&self, rng: &mut Rng) -> Option<(Vec<u8>, u64)> {
         let number = |i: usize| {
             let page = self.base.get(i * PAGE..(i + 1) * PAGE)?;
@@ -114,19 +116,19 @@ impl Disk {
         if self.seen.contains_key(&0) || self.seen.contains_key(&1) {
             return None;
         }
-        // The rest is as it may be after a cut.
+        // The rest is as it may be after a power failure.
         let mut image = self.image(rng);
         let at = if even > odd { 0 } else { PAGE };
         image[at + rng.below(8) * SECTOR..][..SECTOR].fill_with(|| rng.next() as u8);
         Some((image, even.max(odd)))
     }
 
-    /// What the disk may hold if the power goes now.
+    /// A possible content of the disk if the power fails now.
     pub fn image(&self, rng: &mut Rng) -> Vec<u8> {
         let len = self.lengths[rng.below(self.lengths.len())].max(self.base.len());
         let mut image = self.base.clone();
         image.resize(self.now.len().max(len), 0);
-        // How likely new content is (of 8), whether a page is written as one, whether sectors are lost.
+        // How likely new content is (of 8), whether a page is written as a unit, whether sectors are lost.
         let (new, whole) = (rng.below(9), rng.one_in(3));
         let garbage = if rng.one_in(3) { 1 + rng.below(12) } else { 0 };
         for (page, seen) in &self.seen {

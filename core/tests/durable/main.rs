@@ -1,6 +1,6 @@
-//! Durable commits between processes, and on disks that fail: many who commit share flushes, one that is
-//! killed holds up nobody, and a log that cannot be written or is not there is an error or a checkpoint, never a
-//! change that was reported durable and is lost.
+//! Durable commits between processes, and on failing disks. Concurrent commits share flushes. A killed committer does
+//! not block others. A log that cannot be written or is missing causes an error or a checkpoint; a change that was
+//! reported durable is not lost.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -51,14 +51,14 @@ fn get(store: &Store, key: &str) -> Option<Value> {
         .unwrap()
 }
 
-/// What a power cut leaves of a disk that has everything: store and log, no sidecar.
+/// The files after a power failure of a disk that has everything: store and log, no sidecar.
 fn copy(path: &Path, to: &Path) {
     std::fs::copy(path, to).unwrap();
     std::fs::copy(beside(path, "wal"), beside(to, "wal")).unwrap();
     let _ = std::fs::remove_file(beside(to, "shm"));
 }
 
-/// A child that commits until it is killed, and says so after each.
+/// A child process that commits until it is killed, and reports each commit.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn committing() {
@@ -114,7 +114,7 @@ impl Committer {
         self.said.load(std::sync::atomic::Ordering::SeqCst)
     }
 
-    /// Waits until it has reported `n` commits.
+    /// Wait until the process has reported `n` commits.
     fn until(&self, n: i64) {
         let end = Instant::now() + Duration::from_secs(120);
         while self.said() < n {
@@ -123,7 +123,7 @@ impl Committer {
         }
     }
 
-    /// Kills it; what it had reported.
+    /// Kill the process. Returns its last reports.
     fn kill(mut self) -> (String, i64) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -132,8 +132,8 @@ impl Committer {
     }
 }
 
-/// Eight processes commit; they are killed one after the other, at any moment, leaders of a flush among them. At
-/// every moment the files alone hold what was reported before.
+/// Eight processes commit. They are killed one after the other, at any moment, including leaders of a flush. At every
+/// moment the files alone contain the changes that were reported before.
 #[test]
 fn eight_processes_commit_and_are_killed() {
     // On a disk if there is one: flushes take time there, and are shared.
@@ -158,7 +158,7 @@ fn eight_processes_commit_and_are_killed() {
     while !committers.is_empty() {
         let reported: Vec<_> = committers.iter().map(|c| (c.key.clone(), c.said())).collect();
         dead.push(committers.swap_remove(rng.below(committers.len())).kill());
-        // The others go on.
+        // The others continue.
         for c in &committers {
             c.until(c.said() + 3);
         }
@@ -170,7 +170,7 @@ fn eight_processes_commit_and_are_killed() {
             );
         }
     }
-    // No sidecar, and nobody closed.
+    // No sidecar, and no process has closed the store.
     let cut = dir.path().join("cut.store");
     copy(&path, &cut);
     let store = Store::open(
@@ -183,7 +183,7 @@ fn eight_processes_commit_and_are_killed() {
     .unwrap();
     for (key, n) in &dead {
         let found = get(&store, key);
-        // The one in hand when it was killed may be there.
+        // The commit in progress at the kill may be present.
         assert!(
             matches!(found, Some(Value::Int(m)) if m == *n || m == *n + 1),
             "{key}: {found:?} of {n}"
@@ -195,8 +195,8 @@ fn eight_processes_commit_and_are_killed() {
     watcher.close().unwrap();
 }
 
-/// The word that says who leads a flush names a thread's slot: one that is another process's by now, of as many
-/// openings, must not make a dead leader seem to live.
+/// The word with the leader of a flush names a slot. If that slot has since been given to a thread of another process
+/// with the same number of openings, the dead leader must not seem alive.
 #[test]
 fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
     let dir = scratch();
@@ -205,7 +205,7 @@ fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
         lock_timeout: Duration::from_secs(30),
         ..options(Durability::Commit)
     };
-    // Who is here has the first slot, and the other process the second, both for the first time.
+    // This process has the first slot, and the other process the second, both for the first time.
     let store = Store::open(&path, &patient).unwrap();
     set(&store, "x", 1).unwrap();
     let died = again("committing")
@@ -216,7 +216,7 @@ fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
         .status()
         .unwrap();
     assert!(!died.success());
-    // It is buried, and its thread's slot goes to a thread of this process.
+    // The dead process is recovered, and its slot goes to a thread of this process.
     store.sync().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -229,8 +229,8 @@ fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
     store.close().unwrap();
 }
 
-/// The log is turned off by the next commit that finds nobody who wants it, and until then every change must be
-/// in it: those too that replace one value and need no undo.
+/// The next commit that finds no opening with durability `commit` turns the log off. Until then every change must be in
+/// the log, including those that replace one value and need no undo.
 #[test]
 fn no_change_escapes_the_log_while_it_is_on() {
     let dir = scratch();
@@ -250,10 +250,10 @@ fn no_change_escapes_the_log_while_it_is_on() {
         set(&plain, "y", round).unwrap();
         durable.close().unwrap();
         drop(durable);
-        // The page is of this epoch already.
+        // The page already belongs to this epoch.
         let key = Key::Str(b"x");
         let word = Word::small(&In::Int(100 + round));
-        // This thread knows the entry from here on.
+        // From here on this thread has the entry in its lookup cache.
         let _ = plain.fast_get(plain.root(), Member::Key(key), |_, _| Some(()));
         let _ = get(&plain, "x");
         at_once += u32::from(plain.fast_set(plain.root(), Member::Key(key), word));
@@ -276,11 +276,11 @@ fn no_change_escapes_the_log_while_it_is_on() {
         assert_eq!(get(&found, "y"), Some(Value::Int(200 + round)), "round {round}");
         durable.close().unwrap();
     }
-    // With the log on the short way is refused.
+    // With the log on, the fast path is refused.
     assert_eq!(at_once, 0);
 }
 
-/// From now on every moment of this kind fails with this error, from the `n`th on, `times` times.
+/// Let every moment of this kind fail with this error, from the `n`-th on, `times` times.
 fn fail(kind: Moment, n: usize, times: usize, errno: i32) -> Rc<Cell<usize>> {
     let seen = Rc::new(Cell::new(0));
     let counter = seen.clone();
@@ -312,7 +312,7 @@ fn a_flush_of_the_log_that_fails_is_final_and_loses_nothing_reported() {
         .unwrap();
         set(&store, "x", 1).unwrap();
         let seen = fail(kind, 1, 1, libc::EIO);
-        // The change was made; whether it survives, the disk did not say.
+        // The change was made; the disk did not report whether it is durable.
         let failed = set(&store, "x", 2);
         let Err(Error::DurabilityUnknown { source }) = &failed else {
             panic!("{failed:?}");
@@ -322,7 +322,7 @@ fn a_flush_of_the_log_that_fails_is_final_and_loses_nothing_reported() {
         assert_eq!(get(&store, "x"), Some(Value::Int(2)));
         assert_eq!(seen.get(), 1);
         observe(None);
-        // For everyone, though the disk says yes again.
+        // For all openings, though the disk works again.
         for s in [&store, &second] {
             assert!(matches!(set(s, "x", 3), Err(Error::Poisoned { .. })));
             assert!(matches!(s.sync(), Err(Error::Poisoned { .. })));
@@ -339,7 +339,7 @@ fn a_flush_of_the_log_that_fails_is_final_and_loses_nothing_reported() {
     }
 }
 
-/// The log is given up, a checkpoint makes durable what it would have, and a new log is begun.
+/// The log is given up, a checkpoint makes its changes durable, and a new log begins.
 #[test]
 fn a_log_that_cannot_be_written_is_replaced_by_checkpoints() {
     for (errno, times) in [(libc::ENOSPC, 1), (libc::ENOSPC, usize::MAX / 2), (libc::EIO, 3)] {
@@ -353,7 +353,7 @@ fn a_log_that_cannot_be_written_is_replaced_by_checkpoints() {
         fail(Moment::LogWriting, 1, times, errno);
         for i in 0..20 {
             step(&store, &mut model, &mut rng, 100_000).unwrap_or_else(|e| panic!("errno {errno}: {e}"));
-            // Reported durable: it is there without the sidecar.
+            // It was reported durable: it is present without the sidecar.
             let cut = dir.path().join(format!("cut{i}.store"));
             std::fs::copy(&path, &cut).unwrap();
             if beside(&path, "wal").exists() {
@@ -380,7 +380,7 @@ fn a_log_that_cannot_be_written_is_replaced_by_checkpoints() {
     }
 }
 
-/// Either meta page stands for the other: neither names a log that was removed.
+/// Either meta page can replace the other: neither names a log that was removed.
 #[test]
 fn after_a_clean_close_either_meta_page_opens_the_store() {
     let dir = scratch();
@@ -436,7 +436,7 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
     };
     std::fs::remove_file(beside(&cut, "wal")).unwrap();
     refused("missing");
-    // Another store's.
+    // The log of another store.
     let other = dir.path().join("other.store");
     let second = open(&other);
     set(&second, "x", 1).unwrap();
@@ -444,7 +444,7 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
     refused("another store's");
     std::fs::write(beside(&cut, "wal"), &whole[..1000]).unwrap();
     refused("cut short");
-    // The right one comes back.
+    // The right log is restored.
     std::fs::write(beside(&cut, "wal"), &whole).unwrap();
     let found = Store::open(
         &cut,
@@ -456,7 +456,7 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
     .unwrap();
     assert_eq!(get(&found, "x"), Some(Value::Int(2)));
     drop(found);
-    // Or is said to be forgotten.
+    // Or the log is explicitly dropped.
     copy(&path, &cut);
     std::fs::write(beside(&cut, "wal"), b"").unwrap();
     let found = Store::open(
@@ -469,7 +469,7 @@ fn a_log_that_is_missing_or_another_is_refused_and_can_be_forgotten() {
     .unwrap();
     assert_eq!(get(&found, "x"), Some(Value::Int(1)));
     drop(found);
-    // A log with nonsense behind its header is a log without records.
+    // A log with invalid data after its header counts as a log without records.
     copy(&path, &cut);
     let mut rng = Rng(5);
     for round in 0..200 {

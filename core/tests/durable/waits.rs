@@ -1,8 +1,8 @@
-//! Waiting for durability: what is done once, and what a replay brings back.
+//! Waiting for durability: a change is made only once, and a replay restores it completely.
 
 use super::*;
 
-/// A thread whose next flush (of this kind) stands still until it is told to go on.
+/// A thread whose next flush (of this kind) stops until it may continue.
 struct Slow {
     go: std::sync::mpsc::Sender<()>,
     thread: std::thread::JoinHandle<()>,
@@ -36,7 +36,7 @@ impl Slow {
     }
 }
 
-/// What a wait for durability that meets its bound says, and that the change was made once.
+/// Assert the error of a wait for durability that reaches its bound, and that the change was made once.
 fn is_unknown(done: Result<(), Error>, what: &str) {
     let Err(e @ Error::DurabilityUnknown { .. }) = done else {
         panic!("{what}: {done:?}");
@@ -52,11 +52,11 @@ fn count(store: &Store, list: Obj) -> Vec<Value> {
         .unwrap()
 }
 
-/// While another thread's flush, or checkpoint, stands still: changes are made once, and say that they are not known to
-/// be durable. The next wait covers them.
+/// While the flush or checkpoint of another thread is stopped, changes are made once, and report that their durability
+/// is unknown. The next wait covers them.
 #[test]
 fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
-    // In the log; and, as they do not fit it, by a checkpoint.
+    // In the log; and by a checkpoint, if they do not fit the log.
     for (kind, large) in [(Moment::LogFlushing, false), (Moment::Flushing, true)] {
         let dir = scratch();
         let path = dir.path().join("a.store");
@@ -92,13 +92,13 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         let what = format!("{kind:?}");
         is_unknown(append(67), &what);
         assert_eq!(count(&store, list), [Value::Int(66), Value::Int(67)], "{what}");
-        // A transaction, too, is committed: another commit of it is refused, and nothing is undone.
+        // A transaction is committed too: a second commit of it is refused, and nothing is undone.
         store.begin(&mut wait).unwrap();
         append(68).unwrap();
         is_unknown(store.commit(), &what);
         assert!(!store.in_transaction());
         assert!(matches!(store.commit(), Err(Error::Invalid { .. })));
-        // A change that changes nothing waits for those before.
+        // An operation without changes waits for the changes before it.
         let nothing = || store.write(Actor::Thread, &mut Wait::default(), |_| Ok(()));
         is_unknown(nothing(), &what);
         // So does another thread.
@@ -109,7 +109,7 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         nothing().unwrap();
         let all = [66, 67, 68].map(Value::Int);
         assert_eq!(count(&store, list), all, "{what}");
-        // Reported durable now: without the sidecar.
+        // Now reported durable: present without the sidecar.
         let cut = dir.path().join("cut.store");
         copy(&path, &cut);
         let found = Store::open(
@@ -129,7 +129,7 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
     }
 }
 
-/// What a record brings back is all of the change: the times of change, too.
+/// A record restores all of a change, including the times of change.
 #[test]
 fn what_is_replayed_has_its_times_of_change() {
     let dir = scratch();
@@ -188,7 +188,7 @@ fn what_is_replayed_has_its_times_of_change() {
             let before = mtime(&store, *obj);
             let end = Instant::now() + Duration::from_secs(60);
             let mut n = 0;
-            // Until the clock has moved.
+            // Wait until the clock has advanced.
             while mtime(&store, *obj) == before {
                 assert!(Instant::now() < end, "{what}: its time stands still");
                 n += 1;

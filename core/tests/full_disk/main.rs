@@ -1,10 +1,10 @@
-//! A full disk: the operation that meets it is rolled back wholly and says so; reading goes on, removing
-//! and `sync` work, what was freed can be written again, and the store opens as ever.
+//! A full disk: the operation that finds it full is rolled back completely and returns an error. Reading continues,
+//! removing and `sync` work, freed space can be written again, and the store opens as before.
 //!
-//! `sweep`: each thing that takes space, with every number of pages left for it.
+//! `sweep`: each operation that takes space, with every number of pages left for it.
 //!
-//! Each test mounts a small tmpfs of its own, which takes root. Without it they fail, unless
-//! PERSIST_NO_MOUNT=1 says that they may be left out.
+//! Each test mounts its own small tmpfs, which requires root. Without root they fail, unless PERSIST_NO_MOUNT=1 allows
+//! skipping them.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -59,7 +59,7 @@ impl Disk {
         }
     }
 
-    /// Leaves this many pages free, whatever else is there.
+    /// Leave exactly this many pages free.
     fn leave(&self, pages: u64) {
         let filler = self.dir.path().join("filler");
         self.relieve();
@@ -83,8 +83,8 @@ impl Drop for Disk {
     }
 }
 
-/// Removes a file, if it is there, and gives its blocks back at once. A removal alone gives them back only when the
-/// last descriptor is closed, and a process that another test starts has a copy of each until its `exec`.
+/// Remove a file, if it exists, and give its blocks back at once. A removal alone gives them back only when the last
+/// descriptor is closed, and a process that another test starts has a copy of each descriptor until its `exec`.
 fn give_back(path: &Path) {
     match File::options().write(true).open(path) {
         Ok(file) => {
@@ -116,7 +116,7 @@ fn remove_sidecar(path: &Path) {
     std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
 }
 
-/// Runs one operation, which may meet the full disk. True if it did.
+/// Run one operation, which may find the disk full. Returns true if it did.
 fn try_step(store: &Store, model: &mut Model, rng: &mut Rng, room: usize, what: &str) -> bool {
     match step(store, model, rng, room) {
         Ok(_) => false,
@@ -128,7 +128,7 @@ fn try_step(store: &Store, model: &mut Model, rng: &mut Rng, room: usize, what: 
     }
 }
 
-/// Fills a store until nothing goes in.
+/// Fill a store until nothing more fits.
 fn fill(store: &Store, model: &mut Model, rng: &mut Rng) {
     let (mut n, mut full) = (0u64, 0);
     while full < 4 {
@@ -173,7 +173,7 @@ fn a_full_disk_stops_growth_and_nothing_else() {
     for round in 0..4 {
         let what = format!("round {round}");
         fill(&store, &mut model, &mut rng);
-        // Reading, syncing, and that again and again.
+        // Read, sync, and repeat.
         for _ in 0..5 {
             store
                 .sync()
@@ -181,7 +181,7 @@ fn a_full_disk_stops_growth_and_nothing_else() {
             compare(&store, &model, &what);
         }
         match round {
-            // As it is; opened again by its sidecar; opened again without one, with and without a sync.
+            // Unchanged; opened again with its sidecar; opened again without one, with and without a sync.
             0 => {}
             1 => {
                 store.close().unwrap();
@@ -190,7 +190,7 @@ fn a_full_disk_stops_growth_and_nothing_else() {
             }
             _ => {
                 store.close().unwrap();
-                // Its sidecar is mapped until then, and keeps its place on the disk.
+                // The sidecar is mapped until then, and keeps its space on the disk.
                 drop(store);
                 remove_sidecar(&path);
                 store = open(&path);
@@ -213,7 +213,7 @@ fn a_full_disk_stops_growth_and_nothing_else() {
             }
         }
         compare(&store, &model, &format!("{what}: after removing"));
-        // The room is there for new things.
+        // New content has room.
         let before = model.size();
         for i in 0..100 {
             set(&store, &format!("new {i}"), In::Bytes(&[7; 2000]))
@@ -264,7 +264,7 @@ fn a_transaction_that_meets_the_full_disk_rolls_back_wholly() {
             }
         };
         assert!(matches!(failed, Error::NoSpace { .. }), "{failed}");
-        // Only the failed operation is gone so far.
+        // Only the failed operation is undone so far.
         compare(&store, &inner, "inside the transaction");
         if round % 2 == 0 {
             store.rollback().unwrap();
@@ -277,7 +277,7 @@ fn a_transaction_that_meets_the_full_disk_rolls_back_wholly() {
         }
         compare(&store, &model, "after the transaction");
         store.sync().unwrap();
-        // Make room again.
+        // Make room.
         while model.size() > 300_000 {
             let before = model.nodes.len();
             let key = keys(&model)[0].clone();
@@ -289,7 +289,7 @@ fn a_transaction_that_meets_the_full_disk_rolls_back_wholly() {
     store.close().unwrap();
 }
 
-/// Whatever page is the last one that the disk has, the operation that needs the next is undone.
+/// Whichever page is the last one that the disk has, the operation that needs the next is undone.
 #[test]
 fn the_disk_may_be_full_at_any_page() {
     let Some(disk) = Disk::new(16 * 1024) else { return };
@@ -300,7 +300,7 @@ fn the_disk_may_be_full_at_any_page() {
         .unwrap_or(4);
     let mut rng = Rng(seed);
     let (mut rounds, mut met, mut opens) = (0, 0, 0);
-    // So many at least, however long that takes.
+    // At least this many, however long they take.
     let least = 10;
     while begun.elapsed() < long || met < least {
         let path = disk.dir.path().join(format!("{rounds}.store"));
@@ -357,13 +357,13 @@ fn the_disk_may_be_full_at_any_page() {
     assert!(met >= least);
 }
 
-/// As one by one: what the commit frees takes pages that are kept back for that.
+/// Like single removals: what the commit frees uses pages that are reserved for this.
 #[test]
 fn removing_in_a_transaction_works_on_a_full_disk() {
     let Some(disk) = Disk::new(8 * 1024) else { return };
     let path = disk.path();
     let store = open(&path);
-    // Of every size: on many pages.
+    // Values of every size, on many pages.
     let value = |i: usize| vec![i as u8; 40 + i * 37 % 3000];
     for i in 0..400 {
         set(&store, &format!("old {i}"), In::Bytes(&value(i))).unwrap();

@@ -1,4 +1,4 @@
-//! After a value that the disk has no room for: what was undone is no damage, removing works, and so do backups.
+//! The state after a value that did not fit the disk: the undo is not damage, and removals and backups work.
 
 use super::{Disk, open, remove_sidecar, set};
 use persist_core::backup::{self, Input, Restoring, backup_to, restore};
@@ -59,7 +59,7 @@ fn removing_works_after_a_refused_value_of_any_size() {
         for _ in 0..3 {
             refused(&store, value << 20, in_transaction);
         }
-        // Nothing more is on the disk.
+        // No more space is on the disk.
         disk.leave(0);
         for i in 0..200 {
             assert!(remove(&store, &format!("entry {i}")).unwrap_or_else(|e| panic!("{what}: {i}: {e}")));
@@ -75,7 +75,8 @@ fn removing_works_after_a_refused_value_of_any_size() {
     }
 }
 
-/// A removal leaves most of its work to later changes, and small ones do little of it. One that finds no space does it.
+/// A removal leaves most of its work to later changes, and small changes do little of it. A change that finds no space
+/// does it.
 #[test]
 fn what_a_removal_left_to_be_freed_is_room() {
     for in_transaction in [false, true] {
@@ -101,7 +102,7 @@ fn what_a_removal_left_to_be_freed_is_room() {
         assert!(store.stat().unwrap().orphans > 0);
         let value = vec![9u8; 2 << 20];
         let mut done = Ok(());
-        // A transaction is not tried again by itself.
+        // A transaction is not repeated automatically.
         for _ in 0..2 {
             if in_transaction {
                 store.begin(&mut Wait::default()).unwrap();

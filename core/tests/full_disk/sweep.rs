@@ -1,5 +1,5 @@
-//! Everything that takes space on the disk, with every number of pages left for it, from none to enough: it fails
-//! with ENOSPC and changes nothing, or is done; and it can be done when there is space again.
+//! Every operation that takes space on the disk, with every number of pages left for it, from none to enough. It fails
+//! with ENOSPC and changes nothing, or it succeeds; and it can be repeated when there is space again.
 
 use super::common::{Model, Rng, step};
 use super::{Disk, give_back, open, set};
@@ -8,12 +8,12 @@ use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, St
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What takes space. `open`: the store is open when the disk is filled.
+/// An operation that takes space. `open`: the store is open when the disk is filled.
 struct Case {
     name: &'static str,
     open: bool,
     act: fn(&Path, &mut Option<Store>) -> Result<()>,
-    /// Pages that may be left out between two numbers, in the short form.
+    /// In the short form, the step between two numbers of pages.
     stride: usize,
 }
 
@@ -159,7 +159,7 @@ const CASES: &[Case] = &[
         open: true,
         stride: 1,
         act: |_, slot| {
-            // It is still there if dropping it lacked space before.
+            // The snapshot still exists if dropping it found no space before.
             if opened(slot).snapshots().unwrap().is_empty()
                 && let Err(e) = opened(slot).snapshot("s")
             {
@@ -192,7 +192,7 @@ const CASES: &[Case] = &[
         open: false,
         stride: 12,
         act: |path, _| {
-            // The backup lies beside it, complete, when the disk is filled (`prepare`).
+            // The backup is complete and beside the store when the disk is filled (`prepare`).
             let input = Input::file(beside(path, "backup"));
             let done = restore(
                 vec![input],
@@ -205,7 +205,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// What was done has made this file, and what failed none at all.
+/// Assert that a success has created this file, and that a failure has created none.
 fn makes_only<T>(path: &Path, done: Result<T>, made: Option<&str>) -> Result<()> {
     let known = [
         "a.store",
@@ -230,7 +230,7 @@ fn text(path: &Path, slot: &mut Option<Store>) -> String {
     Model::read(store).unwrap().text()
 }
 
-/// One case with so many pages left. What was lacking, if it failed.
+/// Run one case with this many pages left. Returns what found no space, if the case failed.
 fn try_with(disk: &Disk, case: &Case, base: &[u8], pages: u64) -> Option<&'static str> {
     let path = disk.path();
     let what = format!("{}, {pages} pages left", case.name);
@@ -252,7 +252,7 @@ fn try_with(disk: &Disk, case: &Case, base: &[u8], pages: u64) -> Option<&'stati
                 unreachable!()
             };
             if let Some(before) = &before {
-                // Where it took several operations, only the one that failed is undone.
+                // If a case takes several operations, only the one that failed is undone.
                 let whole = case.name == "a checkpoint" || *before == text(&path, &mut slot);
                 assert!(whole, "{what}: it was not undone");
             }
@@ -264,7 +264,7 @@ fn try_with(disk: &Disk, case: &Case, base: &[u8], pages: u64) -> Option<&'stati
     if lacked.is_some() {
         (case.act)(&path, &mut slot).unwrap_or_else(|e| panic!("{what}: with space again: {e}"));
     }
-    // And it goes on, and comes back.
+    // The store continues to work, and opens again.
     let after = text(&path, &mut slot);
     set(slot.as_ref().unwrap(), "afterwards", In::Int(1))
         .unwrap_or_else(|e| panic!("{what}: afterwards: {e}"));
@@ -299,7 +299,7 @@ fn every_place_that_takes_space_may_find_none() {
     let (mut runs, mut lacking) = (0, BTreeSet::new());
     for case in CASES {
         let (mut pages, mut good, mut failed) = (0, 0, 0);
-        // Where it goes well several times on end there is enough.
+        // Several successes in a row mean that there is enough space.
         while good < 3 {
             match try_with(&disk, case, &base, pages) {
                 Some(lacked) => {
@@ -324,7 +324,7 @@ fn every_place_that_takes_space_may_find_none() {
         "the backup",
         "the restored store",
     ] {
-        // In the short form not every place is met.
+        // The short form does not reach every place.
         let met = lacking.contains(place) || (!every && place == "the free map");
         assert!(met, "{place} always found space");
     }

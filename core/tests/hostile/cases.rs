@@ -1,4 +1,4 @@
-//! Damaged files, each from its seed, and what they may show.
+//! Damaged files, each from its seed, and the contents that they may show.
 
 use super::shapes;
 use super::shapes::damage::Image;
@@ -12,28 +12,28 @@ use std::path::Path;
 /// The content of each container, by its id.
 pub(super) type Truth = HashMap<ObjectId, Vec<(Step, Value)>>;
 
-/// A shape's file, and what both of its checkpoints hold.
+/// A shape's file, and the content of both its checkpoints.
 pub(super) struct Base {
     bytes: Vec<u8>,
     truths: [Truth; 2],
 }
 
-/// What cases are made of.
+/// The files from which cases are made.
 pub(super) struct Bases {
     shapes: Vec<Base>,
     logged: Logged,
-    /// What the store was at each commit.
+    /// The state of the store at each commit.
     states: Vec<Truth>,
 }
 
-/// Makes the stores, in the directory above the children's.
+/// Create the stores, in the directory above the children's.
 pub(super) fn make_bases(dir: &Path) {
     for shape in shapes::ALL {
         shapes::make(shape, &dir.join(shape));
     }
 }
 
-/// What a store holds.
+/// The content of a store.
 fn truth_of(store: &Store) -> Truth {
     let mut truth = Truth::new();
     let (_, whole) = read_all(store, u64::MAX, |obj, entries| {
@@ -84,7 +84,7 @@ pub(super) fn clear(path: &Path) {
     }
 }
 
-/// The damaged file of a case, as it was before the case was run. Its log stands beside it.
+/// The damaged file of a case, before the case runs. Its log is beside it.
 pub(super) const CASE: &str = "case";
 
 /// A store's file, and its log if there is one.
@@ -110,8 +110,8 @@ impl Files {
     }
 }
 
-/// Damages a store, or the log of one. With the files come the states that they may show, unless the checksums
-/// were made right again.
+/// Damage a store, or its log. Returns the files with the states that they may show, unless the checksums were made
+/// valid again.
 pub(super) fn mutate<'b>(bases: &'b Bases, rng: &mut Rng) -> (Files, Option<&'b [Truth]>) {
     let raw = rng.one_in(3);
     if rng.one_in(5) {
@@ -119,7 +119,7 @@ pub(super) fn mutate<'b>(bases: &'b Bases, rng: &mut Rng) -> (Files, Option<&'b 
             bytes: bases.logged.store.clone(),
         };
         let (log, states) = match raw {
-            // Nothing of the log, at worst; but a checkpoint is durable without it.
+            // At worst nothing of the log is shown; but a checkpoint is durable without it.
             true if rng.one_in(2) => (
                 log::raw(&bases.logged, rng),
                 &bases.states[bases.logged.before - 1..],

@@ -1,20 +1,21 @@
 //! Hostile files: stores of every shape, and redo logs, damaged at random, are opened, checked, read, changed,
-//! collected and salvaged. Whatever the damage: an error or right data, never a crash, a hang, or memory without
-//! bound. Of a log whose checksums tell, right is what it holds up to the damage, and no other log's changes.
+//! collected and salvaged. Whatever the damage, the result is an error or right data: never a crash, a hang, or
+//! unbounded memory. If a log's checksums are valid up to the damage, the right result is its content up to there,
+//! without changes of any other log.
 //!
-//! Each case is a seed. They run in processes of their own, whose memory is limited (`RLIMIT_DATA`: what is
-//! allocated, not what is mapped of the file) and whose processor time is watched. A failure prints its seed and
-//! keeps its file, for no two stores of a shape are laid out alike:
+//! Each case is a seed. Cases run in separate processes with limited memory (`RLIMIT_DATA`: allocations, not mappings
+//! of the file) and a limit of processor time. A failure prints its seed and keeps its file, because two stores of a
+//! shape differ in their layout:
 //!
 //! ```text
 //! PERSIST_SEED=SEED PERSIST_CASE=FILE cargo test -p persist-core --features testing \
 //!     --test hostile one_seed -- --ignored --nocapture
 //! ```
 //!
-//! PERSIST_TORTURE_SECONDS makes it longer, from a seed of its own. `write_cases` writes damaged files for the tests
-//! of the two doors.
+//! PERSIST_TORTURE_SECONDS makes it longer, with a new seed. `write_cases` writes damaged files for the tests of Python
+//! and the mount.
 //!
-//! `cases`: what is damaged. `using`: what is done with it. `worker`: where.
+//! `cases`: the damage. `using`: the use of a damaged store. `worker`: the processes.
 
 mod cases;
 #[path = "../shapes/mod.rs"]
@@ -32,31 +33,30 @@ use std::time::{Duration, Instant};
 use using::run;
 use worker::Worker;
 
-/// Processor time that a case may take, and time by the clock: many times what one takes on a slow machine with much
-/// else to do.
+/// Limits of processor time and of elapsed time for a case: many times what a case takes on a slow and busy machine.
 const CPU: Duration = Duration::from_secs(20);
 const CLOCK: Duration = Duration::from_secs(300);
-/// Cases that are tried at least, however long that takes.
+/// The minimal number of cases, however long they take.
 const LEAST: u64 = 60;
-/// Bytes that a case may allocate besides twice the file.
+/// Bytes that a case may allocate in addition to twice the file.
 const MEMORY: u64 = 96 << 20;
-/// Children at once.
+/// The number of children at one time.
 const CHILDREN: usize = 2;
-/// Where each child says which case it is at.
+/// The file in which each child writes its current case.
 const PROGRESS: &str = "progress";
 
 fn seconds() -> Option<u64> {
     std::env::var("PERSIST_TORTURE_SECONDS").ok()?.parse().ok()
 }
 
-/// One case; whether the checker found something.
+/// Run one case. Returns whether the checker found damage.
 fn case(bases: &Bases, dir: &Path, seed: u64) -> bool {
     let (files, truths) = mutate(bases, &mut Rng(seed));
     files.save(&dir.join(CASE));
     run(&files, truths, dir, seed)
 }
 
-/// The cases of one child.
+/// Run the cases of one child.
 #[test]
 #[ignore = "a part of `hostile`"]
 fn child() {
@@ -77,7 +77,7 @@ fn child() {
     }
 }
 
-/// One case, in this process: to look at a failure.
+/// Run one case in this process, to examine a failure.
 #[test]
 #[ignore = "to look at a failure of `hostile`"]
 fn one_seed() {
@@ -89,7 +89,8 @@ fn one_seed() {
     println!("case: {:?}", began.elapsed());
 }
 
-/// Damaged files for others: PERSIST_CASES of them in PERSIST_HOSTILE_DIR, by their seeds from PERSIST_SEED on.
+/// Write damaged files for other tests: PERSIST_CASES of them in PERSIST_HOSTILE_DIR, by their seeds from PERSIST_SEED
+/// on.
 #[test]
 #[ignore = "for the tests of Python and of the mount"]
 fn write_cases() {
@@ -113,7 +114,7 @@ fn write_cases() {
 #[test]
 fn hostile() {
     let (time, first) = match seconds() {
-        // Seeds of its own, so that every run tries others.
+        // A new seed, so that every run tries other cases.
         Some(s) => (s, fastrand::u64(..1 << 63)),
         None => (5, 1),
     };
@@ -168,7 +169,7 @@ fn hostile() {
         failures.len(),
         failures.join("\n\n")
     );
-    // Damage of a page in use is noticed; of one that is free, or a value that became another, it is not.
+    // Damage of a used page is noticed; damage of a free page, or of a value that became another value, is not.
     assert!(
         noticed > 0 && noticed >= cases / 4,
         "of {cases} cases {noticed} were noticed"

@@ -1,5 +1,5 @@
-//! What is done with a damaged store: all of it is read, something here and there is changed, whatever can be done with
-//! a store as a whole is done.
+//! The use of a damaged store: read all of it, change it in some places, and run every operation on the store as a
+//! whole.
 
 use super::cases::{Files, Truth, clear};
 use super::shapes::mutate::Rng;
@@ -10,8 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Reads everything that can be reached, at most so many entries: all containers met, and whether all could be
-/// read.
+/// Read everything reachable, up to a number of entries. Returns all containers found, and whether all could be read.
 pub(super) fn read_all(
     store: &Store,
     most: u64,
@@ -100,12 +99,12 @@ fn part(r: &Reader<'_>, obj: Obj, kind: Kind, cursor: u64) -> Result<Part> {
     Ok((entries, at))
 }
 
-/// Does with damaged files whatever can be done with them.
+/// Run every operation on damaged files.
 pub(super) fn run(files: &Files, truths: Option<&[Truth]>, dir: &Path, seed: u64) -> bool {
     let (path, new) = (dir.join("file"), dir.join("salvaged"));
     clear(&new);
     files.save(&path);
-    // Twice what the file can hold, with room for what is changed.
+    // Twice the possible content of the file, with room for changes.
     let most = files.store.bytes.len() as u64 / 4 + 10_000;
     let noticed = !check(&path, &mut ()).is_ok_and(|report| report.is_sound());
     if let Ok(source) = Source::alone(&path)
@@ -129,8 +128,8 @@ pub(super) fn run(files: &Files, truths: Option<&[Truth]>, dir: &Path, seed: u64
         }
     });
     if let Some(truths) = truths {
-        // What the checksums let through is right: what one checkpoint or the other holds. Of a container that
-        // could be read in part, the part.
+        // Data with valid checksums is right: the content of one checkpoint or the other. Of a container that could be
+        // read in part, that part.
         let is_right = |truth: &Truth| {
             read.iter().all(|(id, entries)| {
                 let whole = truth.get(id);
@@ -173,7 +172,7 @@ fn same(a: &(Step, Value), b: &(Step, Value)) -> bool {
     a == b || a.0 == b.0 && bits(&a.1).is_some() && bits(&a.1) == bits(&b.1)
 }
 
-/// Changes something here and there.
+/// Change the store in some places.
 fn change(store: &Store, all: &[Obj], rng: &mut Rng) {
     for round in 0..40 {
         let (obj, other) = (*rng.pick(all), *rng.pick(all));

@@ -1,4 +1,4 @@
-//! A process that runs one case after the other, with little memory and watched.
+//! A process that runs one case after the other, with limited memory and watched.
 
 use super::{CLOCK, CPU, MEMORY, PROGRESS};
 use std::fs::File;
@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-/// A child and what it is doing.
+/// A child process and its current case.
 pub(super) struct Worker {
     pub(super) dir: tempfile::TempDir,
     pub(super) child: Child,
     pub(super) seed: u64,
-    /// Cases in which the checker found something.
+    /// The number of cases in which the checker found damage.
     pub(super) noticed: u64,
-    /// Processor time and time when the case began.
+    /// Processor time and time at the beginning of the case.
     pub(super) since: (Duration, Instant),
 }
 
@@ -43,7 +43,7 @@ impl Worker {
         // SAFETY: both calls are allowed between fork and exec, and the structure is a valid one.
         unsafe {
             command.pre_exec(move || {
-                // It goes on for ever: it ends with this process, however that ends.
+                // The child runs without an end: it ends with this process, however that ends.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 let limit = libc::rlimit {
                     rlim_cur: most,
@@ -75,11 +75,11 @@ impl Worker {
                 .nth(i)
                 .and_then(|f| f.parse::<u64>().ok())
         };
-        // Hundredths of a second, as everywhere.
+        // Hundredths of a second, as on all common systems.
         Duration::from_millis(10 * (field(11).unwrap_or(0) + field(12).unwrap_or(0)))
     }
 
-    /// What went wrong, if something did.
+    /// The failure of the child, if there is one.
     pub(super) fn look(&mut self) -> Option<String> {
         let progress = std::fs::read(self.dir.path().join(PROGRESS)).unwrap();
         let word = |at: usize| u64::from_le_bytes(progress[at..at + 8].try_into().unwrap());

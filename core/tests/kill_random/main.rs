@@ -1,14 +1,14 @@
-//! Promise P1 under load: writers and a checkpointer on one store are killed at random, from outside and at
-//! failpoints inside transactions, commits, copies, checkpoints and recoveries.
+//! Promise P1 under load: writers and a checkpointer on one store are killed at random, from outside and at failpoints
+//! inside transactions, commits, copies, checkpoints and recoveries.
 //!
-//! 1. A writer's operations follow from its number and their own: what it has done is known from how far it
-//!    got. It notes the beginning and the acknowledgement of each in a file of its own; so of a dead writer
-//!    all acknowledged operations must be there, and the one it had begun wholly or not at all.
-//! 2. After each death every other process must get on; how long each took is measured, and compared with what the
-//!    same processes take in the same run when nobody is killed.
-//! 3. At the end, and now and then in between, all are killed at once, and everything is checked.
+//! 1. A writer's operations derive from its number and their own number, so the number of its last operation determines
+//!    its state. It records the beginning and the acknowledgement of each in its own file. Therefore all acknowledged
+//!    operations of a dead writer must be present, and the one it had begun must be present completely or not at all.
+//! 2. After each death every other process must make progress. The test measures how long each took, and compares this
+//!    with the times of the same processes in the same run when none is killed.
+//! 3. At the end, and from time to time, all are killed at once, and everything is checked.
 //!
-//! `operations`: what writers do. `players`: the processes. `torture`: their deaths.
+//! `operations`: the operations of writers. `players`: the processes. `torture`: the kills.
 //!
 //! Ten seconds; `PERSIST_TORTURE_SECONDS` for longer.
 
@@ -28,13 +28,13 @@ use support::state::State;
 use torture::Torture;
 
 const WRITERS: usize = 3;
-/// The promise. It is asked of half of all waits, and beyond what the machine itself costs: it has other things to do.
+/// The promised time. It applies to half of all waits, in addition to the delay of the machine itself.
 const PROMISED: Duration = Duration::from_millis(100);
-/// Nineteen of twenty, likewise.
+/// The same for nineteen of twenty waits.
 const BEARABLE: Duration = Duration::from_secs(2);
-/// Each.
+/// The same for each wait.
 const FOREVER: Duration = Duration::from_secs(120);
-/// Deaths that there are at least, however long that takes.
+/// The minimal number of kills, however long they take.
 const LEAST: u64 = 40;
 
 #[test]
@@ -85,7 +85,7 @@ fn writers_and_checkpointers_are_killed() {
             done: 0,
         });
     }
-    // What the machine itself costs, with nobody killed.
+    // The delay of the machine itself, without kills.
     while !torture.players.iter_mut().all(Player::has_come) {
         assert!(
             torture.players.iter_mut().all(|p| !p.is_dead()),
@@ -121,7 +121,7 @@ fn writers_and_checkpointers_are_killed() {
     let content = State::of(&store).content.len();
     torture.waits.sort_unstable();
     torture.idle.sort_unstable();
-    // Of sorted times: that so many of twenty are below.
+    // The time below which `n` of twenty sorted times are.
     let twentieths = |times: &[Duration], n: usize| times[(times.len() * n / 20).min(times.len() - 1)];
     let late = torture.waits.iter().filter(|w| **w > PROMISED).count();
     let total: u64 = torture.kills.values().sum();

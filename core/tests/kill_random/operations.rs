@@ -1,4 +1,4 @@
-//! What writers do: operations that follow from a writer's number and their own, on a store and on its model.
+//! The operations of writers: they derive from a writer's number and their own number, on a store and on its model.
 
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Obj, Result, Store, Value, Wait, Writer};
 use std::collections::BTreeMap;
@@ -34,14 +34,14 @@ pub(super) enum Change {
     Child(u64, i64),
 }
 
-/// What one operation does.
+/// One operation.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Lone(Change),
     Locked(Change),
     Together(Vec<Change>),
     Undone(Vec<Change>),
-    /// Those in the middle in a block that is undone.
+    /// The changes in the middle are in a block that is undone.
     Partly([Vec<Change>; 3]),
 }
 
@@ -72,7 +72,7 @@ pub(super) fn operation(writer: usize, n: u64) -> Operation {
     }
 }
 
-/// What a writer's part of the store should hold.
+/// The expected content of a writer's part of the store.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Model {
     pub(super) values: BTreeMap<u64, String>,
@@ -109,7 +109,7 @@ impl Model {
         }
     }
 
-    /// What is in the store.
+    /// Read the content of the store.
     pub(super) fn read(store: &Store, part: Obj) -> Model {
         let read = store.read(&mut Wait::default(), |r| {
             let mut model = Model::default();
@@ -150,7 +150,7 @@ pub(super) fn the_list(value: Option<Value>) -> Obj {
     }
 }
 
-/// Makes a change in the store.
+/// Make a change in the store.
 fn make(w: &mut Writer<'_>, part: Obj, change: &Change) -> Result<()> {
     let list = the_list(w.get(part, &Key::Str(b"list"))?);
     let len = w.len(list)?;

@@ -1,5 +1,5 @@
-//! The processes: writers, and one that makes checkpoints and takes snapshots; what each notes of itself, and how it is
-//! started and followed.
+//! The processes: writers, and one that makes checkpoints and takes snapshots; their logs, and how they are started and
+//! followed.
 
 use super::operations::{Model, operation, run, the_list};
 use super::support::{again, process};
@@ -62,7 +62,7 @@ fn writer() {
     }
 }
 
-/// Takes a snapshot and drops the oldest; those that are there are whole.
+/// Take a snapshot and drop the oldest; check that all snapshots are whole.
 fn snapshots_come_and_go(store: &Store, n: u64) {
     let all = store.snapshots().expect("list the snapshots");
     if all.len() > 2 {
@@ -78,7 +78,7 @@ fn snapshots_come_and_go(store: &Store, n: u64) {
     opened.close().expect("close a snapshot");
 }
 
-/// Makes checkpoints, takes and drops snapshots, and opens and closes the store.
+/// Make checkpoints, take and drop snapshots, and open and close the store.
 #[test]
 #[ignore = "run by the other test, in a process of its own"]
 fn checkpointer() {
@@ -107,11 +107,11 @@ fn checkpointer() {
 pub(super) struct Player {
     pub(super) who: usize,
     pub(super) child: Child,
-    /// Where it was to die, if anywhere.
+    /// The failpoint at which it should die, if any.
     pub(super) fail: Option<&'static str>,
     pub(super) log: std::fs::File,
     pub(super) text: String,
-    /// For writers: the model after all acknowledged operations, and how many these are.
+    /// For writers: the model after all acknowledged operations, and their number.
     pub(super) model: Model,
     pub(super) done: u64,
 }
@@ -135,14 +135,14 @@ impl Player {
         command.spawn().expect("start")
     }
 
-    /// Reads what it logged since the last time; true if there was an acknowledgement.
+    /// Read the new entries of its log. Returns true if there was an acknowledgement.
     pub(super) fn progress(&mut self) -> bool {
         let before = self.text.len();
         self.log.read_to_string(&mut self.text).expect("log");
         self.text[before..].contains("A ")
     }
 
-    /// Whether it has acknowledged something since it was started.
+    /// True if it has acknowledged an operation since it was started.
     pub(super) fn has_come(&mut self) -> bool {
         self.progress();
         self.text.contains("A ")

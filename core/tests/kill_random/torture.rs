@@ -1,4 +1,4 @@
-//! Deaths, one by one and of all at once: who dies where, how long the others wait, and what the dead have left.
+//! Kills, of one process and of all at once: at which step, how long the others wait, and what the dead have left.
 
 use super::operations::{Draw, Model, Operation, operation};
 use super::players::{Player, name, options, part};
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// Where a process is to die; the second: what it is doing then.
+/// Failpoints; the second value names the activity at that point.
 const STEPS: &[(&str, &str)] = &[
     ("undo.logged", "change"),
     ("cow.intended", "change"),
@@ -87,11 +87,11 @@ impl Torture {
         (Player::spawn(&self.path, who, from, fail), fail.map(|f| f.0))
     }
 
-    /// How long until each of the living has acknowledged something.
+    /// The time until each living process has acknowledged an operation.
     pub(super) fn watch(&mut self, begun: Instant) -> Vec<Duration> {
         let mut open: Vec<usize> = Vec::new();
         for (i, p) in self.players.iter_mut().enumerate() {
-            // One that has only just come is still busy coming.
+            // A new process is still starting.
             if p.has_come() && !p.is_dead() {
                 open.push(i);
             }
@@ -119,7 +119,7 @@ impl Torture {
         waits
     }
 
-    /// Compares a dead writer's part with its model; the number of its next operation.
+    /// Compare a dead writer's part with its model. Returns the number of its next operation.
     fn judge(&mut self, i: usize, store: &Store) -> u64 {
         let p = &mut self.players[i];
         p.progress();
@@ -161,7 +161,7 @@ impl Torture {
         );
     }
 
-    /// What a dead player was doing.
+    /// Record the activity of a dead player.
     fn note(&mut self, i: usize) {
         let p = &mut self.players[i];
         p.progress();
@@ -192,9 +192,10 @@ impl Torture {
         p.text.clear();
     }
 
-    /// Kills one, or lets one die; the others go on; the dead one's part is right; it comes again.
+    /// Kill one process, or let it die at a failpoint. The others continue, the dead one's part is right, and it is
+    /// started again.
     pub(super) fn one_death(&mut self, store: &Store) {
-        // Mostly one that is at work, not one that is still coming: that can take longer than any time given here.
+        // Usually a running process, not one that is still starting: a start can take longer than any limit here.
         let (victim, coming) = (
             self.draw.below(self.players.len() as u64) as usize,
             self.draw.below(8) == 0,

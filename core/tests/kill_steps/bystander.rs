@@ -1,9 +1,9 @@
-//! A process that has read the store before the operation began, stands by while another is killed in it, and
-//! goes on: unlike one that opens the store then, it meets what the dead has left in its own operations, with slot,
-//! notes and pins of before.
+//! A process that has read the store before the operation began, waits while another is killed in it, and continues.
+//! Unlike a process that opens the store afterwards, it meets the state of the dead process in its own operations, with
+//! its earlier slot, cached lookups and pins.
 //!
-//! It says a line when it stands by, goes on when it gets one, and says what it found: the state it sees, and the
-//! state after a collection, each as a number; and how long it was held up, in microseconds.
+//! It writes a line when it waits, and continues when it receives one. Then it reports the state that it sees and the
+//! state after a collection, each as a number, and how long it was delayed, in microseconds.
 
 use crate::support::state::State;
 use persist_core::store::{Actor, Key, LockMode, LockTarget, Result, Store, Wait};
@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What begins its lines: the test program has others.
+/// The prefix of its lines: the test program prints others.
 const SIGN: &str = "bystander: ";
 
 /// A state as a number.
@@ -19,7 +19,7 @@ pub(super) fn number(state: &State) -> u64 {
     xxhash_rust::xxh3::xxh3_64(format!("{state:?}").as_bytes())
 }
 
-/// What the process does. It leaves the store as it was.
+/// Run the process. It leaves the store unchanged.
 pub(super) fn stand_by(store: &Store) {
     State::of(store);
     let mtime = store
@@ -32,7 +32,7 @@ pub(super) fn stand_by(store: &Store) {
     go_on(store, mtime).expect("go on");
     let held_up = begun.elapsed();
     let seen = number(&State::of(store));
-    // Whom nobody met is buried at a checkpoint at the latest; only then its pins go.
+    // A dead process that no operation met is recovered at a checkpoint at the latest, which releases its pins.
     store.sync().expect("sync");
     store.gc().expect("collect");
     let collected = number(&State::of(store));
@@ -58,7 +58,7 @@ fn go_on(s: &Store, mtime: u64) -> Result<()> {
     };
     s.lock(Actor::Thread, b, LockMode::Exclusive, &mut Wait::default())?;
     s.unlock(Actor::Thread, b)?;
-    // Nothing that takes memory: what a rolled back transaction leaves in pages that are free again, `State` counts.
+    // This must not allocate memory: `State` counts what a rolled back transaction leaves in free pages.
     s.begin(&mut Wait::default())?;
     s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set_mtime(s.root(), mtime + 1)
@@ -66,13 +66,13 @@ fn go_on(s: &Store, mtime: u64) -> Result<()> {
     s.rollback()
 }
 
-/// Such a process, standing by.
+/// A waiting bystander.
 pub(super) struct Bystander {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
-/// What it found.
+/// The findings of a bystander.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) seen: u64,
@@ -81,7 +81,7 @@ pub(super) struct Found {
 }
 
 impl Bystander {
-    /// Runs the command and waits until it stands by.
+    /// Run the command and wait until the bystander waits.
     pub(super) fn start(mut command: Command) -> Bystander {
         let mut child = command
             .stdin(Stdio::piped())
@@ -99,7 +99,7 @@ impl Bystander {
         lines.find_map(|line| line.strip_prefix(SIGN).map(str::to_owned))
     }
 
-    /// Lets it go on. None: it failed.
+    /// Let it continue. None: it failed.
     pub(super) fn go_on(mut self) -> Option<Found> {
         let mut to = self.child.stdin.take().expect("its input");
         writeln!(to, "go on").ok()?;

@@ -1,10 +1,11 @@
-//! Kills at instructions: every one of an operation is stepped, and the process really killed after some of them.
+//! Kills at instructions: an operation is stepped through every instruction, and the process is killed after some of
+//! them.
 //!
-//! 1. A first walk counts an operation's instructions and shows that none of them changes the files but the
-//!    stores and calls that `stores` stops at (`support::walk`).
-//! 2. Then processes are killed after instruction n. The n begin anywhere and go on by a stride without a common
-//!    divisor with the number of instructions: each comes up once before any comes again, and the first few are
-//!    spread over the whole operation.
+//! 1. A first walk counts an operation's instructions and shows that only the stores and calls at which `stores` stops
+//!    change the files (`support::walk`).
+//! 2. Then processes are killed after instruction n. The values of n begin anywhere and advance by a stride that is
+//!    coprime to the number of instructions: each occurs once before any occurs again, and the first few are spread
+//!    over the whole operation.
 
 use super::stage::{Stage, Victim, kills_asked_for};
 use crate::support::cases::Case;
@@ -13,14 +14,14 @@ use crate::support::torture;
 use crate::support::walk::{Part, Walk, run_to, walk};
 use std::time::{Duration, Instant};
 
-/// Kills of an operation in the short form.
+/// The number of kills in an operation in the short form.
 const FEW: u64 = 3;
-/// Instructions that are stepped at once, unless all of them are; the rest goes from store to store.
+/// The number of instructions that are stepped at once, unless all of them are; the rest is run from store to store.
 const PART: u64 = 4_000;
-/// More where there is time: a quarter of it, at so many in a second.
+/// More instructions if there is time: a quarter of the time, at this rate per second.
 const RATE: f32 = 80_000.0;
 
-/// How long to go on with all operations.
+/// The duration of the test of all operations.
 fn seconds() -> Option<Duration> {
     let seconds = std::env::var("PERSIST_TORTURE_SECONDS").ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
@@ -30,7 +31,7 @@ fn long() -> bool {
     torture() || seconds().is_some()
 }
 
-/// In the short form one of each so many cases, others in each run and, with another `side`, for sure.
+/// In the short form, one in `one_in` cases, others in each run. Another `side` gives other cases.
 pub(super) fn few(cases: Vec<&'static Case>, side: usize, one_in: usize) -> Vec<&'static Case> {
     if long() {
         return cases;
@@ -42,11 +43,11 @@ pub(super) fn few(cases: Vec<&'static Case>, side: usize, one_in: usize) -> Vec<
         .collect()
 }
 
-/// Takes all these in turn, as long as there is time.
+/// Run all these in turn until the time is up.
 pub(super) fn kill_in_all(scenes: &[Box<dyn Fn() -> Stage>]) {
     process::stay_on_one_processor();
     let until = seconds().map(|s| Instant::now() + s);
-    // Another order each time: if time is up before all had their turn, the next run begins with others.
+    // A new order each time: if time is up before all have run, the next run begins with others.
     let mut order: Vec<usize> = (0..scenes.len()).collect();
     fastrand::shuffle(&mut order);
     let mut walked = 0;
@@ -68,7 +69,7 @@ fn common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-/// About 0.618 of `total`, and no common divisor with it.
+/// About 0.618 of `total`, and coprime to it.
 fn stride(total: u64) -> u64 {
     let near = (total as f64 * 0.618_034) as u64;
     (near.max(1)..)
@@ -85,13 +86,13 @@ fn walk_part(stage: &mut Stage, part: Part) -> Result<Walk, String> {
     .map_err(|e| format!("{}: {e}", stage.what))
 }
 
-/// Every instruction of an operation, and no kills.
+/// Every instruction of an operation, without kills.
 pub(super) fn walk_all(stage: &mut Stage) -> Result<Walk, String> {
     let most = u64::MAX;
     walk_part(stage, Part { from: 0, most })
 }
 
-/// The beginning of an operation, and, if it is longer, another part of it, from anywhere.
+/// The beginning of an operation and, if it is longer, another part of it at a random place.
 fn parts(stage: &mut Stage, time: Option<Duration>) -> Vec<Walk> {
     let most = match time {
         Some(time) => PART.max((time.as_secs_f32() / 4.0 * RATE) as u64),

@@ -1,19 +1,19 @@
-//! Promise P1 at every instruction: an operation's process is killed, others recover, the operation is
-//! there wholly or not at all and everything is sound.
+//! Promise P1 at every instruction: the process of an operation is killed, and other processes recover. The operation
+//! is then present completely or not at all, and everything is sound.
 //!
-//! - `stage`: a store before an operation, the process that does it, what is allowed afterwards.
-//! - `bystander`: a process that has had the store open all the while and goes on.
-//! - `stores`: the process is taken from store to store, and every moment is brought back and recovered
-//!   (`support::image` says why that is the same as a kill there); and it is really killed after so many stores.
-//! - `instructions`: the process is taken through the operation one instruction at a time, which shows that the
-//!   stores are all that changes anything; and it is really killed after instruction n.
+//! - `stage`: a store before an operation, the process that runs it, and the allowed results.
+//! - `bystander`: a process that has had the store open all the time and continues.
+//! - `stores`: the process runs from store to store, and every moment is restored and recovered (`support::image`
+//!   explains why that equals a kill there). It is also really killed after a number of stores.
+//! - `instructions`: the process runs the operation one instruction at a time, which shows that only stores change the
+//!   files. It is also really killed after instruction n.
 //!
-//! Each with an observer in another process and without. In the short form all moments of an operation that has
-//! few, of others each n-th, those that touch the sidecar closer than the rest, and a few instructions.
-//! `PERSIST_TORTURE_SECONDS`: so long at instructions drawn at random, other ones in each run.
-//! `PERSIST_TORTURE=1`: every moment, and (without seconds) every instruction. `PERSIST_STEP_ONLY`: of the operations
-//! with that in their names. `PERSIST_STEP_KILLS`: so many recoveries and instructions of each (with 1 and
-//! `PERSIST_TORTURE=1` every instruction is walked and hardly any killed at).
+//! Each runs with an observer in another process and without. The short form tests all moments of an operation that has
+//! few, and each n-th moment of others, with more of those that touch the sidecar, and a few instructions.
+//! `PERSIST_TORTURE_SECONDS`: that long at instructions drawn at random, other ones in each run.
+//! `PERSIST_TORTURE=1`: every moment, and (without seconds) every instruction. `PERSIST_STEP_ONLY`: only the operations
+//! with that in their names. `PERSIST_STEP_KILLS`: that many recoveries and instructions of each (with 1 and
+//! `PERSIST_TORTURE=1` every instruction is stepped, with few kills).
 
 mod bystander;
 mod instructions;
@@ -32,7 +32,7 @@ fn case(name: &str) -> &'static Case {
     all.find(|c| c.name == name).expect("a known case")
 }
 
-/// As a child is to open the store (PERSIST_STEP_DURABLE).
+/// The options with which a child opens the store (PERSIST_STEP_DURABLE).
 fn child_options() -> Options {
     Options {
         durability: if std::env::var_os("PERSIST_STEP_DURABLE").is_some() {
@@ -44,7 +44,7 @@ fn child_options() -> Options {
     }
 }
 
-/// The store that a child is to open.
+/// The store that a child should open.
 fn asked() -> Option<Store> {
     let path = std::env::var("PERSIST_STEP_STORE").ok()?;
     Some(Store::open(path, &child_options()).expect("open"))
@@ -64,7 +64,7 @@ fn prepared() {
     }
 }
 
-/// The child that dies beside the one that is killed.
+/// The child that dies besides the one that is killed.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn dying() {
@@ -73,7 +73,7 @@ fn dying() {
     }
 }
 
-/// The child: opens the store, does the operation between two marks.
+/// The child: open the store, and run the operation between two marks.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn stepped() {
@@ -85,7 +85,7 @@ fn stepped() {
         ptrace::stop_here();
     }
     let store = asked().expect("a store");
-    // A thread has its slot, code is linked, before the first mark.
+    // Before the first mark, give the thread its slot and link the code.
     let warm = || {
         let read = store.read(&mut Wait::default(), |r| r.len(store.root()));
         read.expect("read");
@@ -110,7 +110,7 @@ fn stepped() {
                     ptrace::stop_here();
                     (case.run)(&store).expect("the operation");
                 });
-                // Until all of it is gone.
+                // Wait until the thread has ended completely.
                 thread.join().expect("a thread");
             });
         }
@@ -124,7 +124,7 @@ fn stepped() {
 }
 
 thread_local! {
-    /// Goes after what the thread has of the store, since it was there before.
+    /// A thread-local that is dropped after the thread's state of the store, because it was created first.
     static AT_THE_END: Mark = const { Mark };
 }
 
@@ -136,7 +136,7 @@ impl Drop for Mark {
     }
 }
 
-/// Forks; the operation is the parent's or the child's. Whoever of them lives goes on.
+/// Fork; the operation belongs to the parent or the child. The survivor continues.
 fn forks(case: &Case, store: &Store) {
     ptrace::stop_here();
     let child = process::fork(|| {
@@ -158,7 +158,7 @@ fn forks(case: &Case, store: &Store) {
     std::process::exit(0);
 }
 
-/// The child that has the store open all the while, and goes on when it is told that the other is dead.
+/// The child that has the store open all the time, and continues after the death of the other.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn bystander() {
@@ -172,9 +172,8 @@ fn wanted(case: &Case) -> bool {
     std::env::var("PERSIST_STEP_ONLY").map_or(true, |only| case.name.contains(&only))
 }
 
-/// Those whose commits differ: in place, with new memory in old pages and in new ones, over several
-/// operations, with nothing to commit, and with more than the log has room for. And the log's own beginning and
-/// end.
+/// Operations whose commits differ: in place, with new memory in old pages and in new ones, over several operations,
+/// with an empty commit, and with a commit larger than the log. Also the beginning and end of the log.
 const DURABLE: &[&str] = &[
     "set inline over inline",
     "set inline, first change after a checkpoint",
@@ -192,7 +191,7 @@ const DURABLE: &[&str] = &[
     "close",
 ];
 
-/// Those that leave most to recover.
+/// Operations that leave most to recover.
 const RECOVERED: &[&str] = &[
     "set inline, first change after a checkpoint",
     "a transaction",
@@ -262,7 +261,7 @@ fn recoveries_by_another_process() {
     }
 }
 
-/// Everything that is taken from store to store above is taken from instruction to instruction here.
+/// All operations that run from store to store above run from instruction to instruction here.
 #[test]
 fn instructions_and_nobody_else() {
     let mut scenes: Vec<Box<dyn Fn() -> Stage>> = Vec::new();
@@ -298,7 +297,7 @@ fn instructions_beside_another_process() {
     instructions::kill_in_all(&scenes);
 }
 
-/// The walk would see it if something else changed the files.
+/// The walk detects any other change of the files.
 #[test]
 fn a_change_by_an_unknown_call_is_seen() {
     process::stay_on_one_processor();

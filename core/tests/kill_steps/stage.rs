@@ -1,8 +1,8 @@
-//! A store before an operation, the process that will do it, and what is allowed after that process was killed.
+//! A store before an operation, the process that will run it, and the allowed results after that process was killed.
 //!
-//! 1. `base` brings the files back as they were before; nobody but the observer has the store open then.
-//! 2. After a kill the store holds what it held before, or what it holds after the whole operation; every layer of
-//!    it is sound; nobody waits for the dead. With durable commits a power cut after the kill leaves the same.
+//! 1. `base` restores the files to the state before; only the observer has the store open at that time.
+//! 2. After a kill the store has the content from before the operation or from after it. Every layer is sound, and no
+//!    process waits for the dead one. With durable commits a power failure after the kill leaves the same.
 
 use super::bystander::{Bystander, number};
 use super::case;
@@ -18,8 +18,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What the killed process wants of its commits. Durable ones are in the redo log: every moment is also taken
-/// for a power cut that has lost nothing but the sidecar.
+/// The durability of the killed process's commits. Durable ones are in the redo log: every moment is also tested as a
+/// power failure that has lost nothing but the sidecar.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Commits {
     Plain,
@@ -28,24 +28,24 @@ pub(super) enum Commits {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Recovery {
-    /// Nobody else has the store open: the next to open it inherits.
+    /// No other process has the store open: the next opening inherits its sidecar.
     Inherit,
-    /// A living process has it open and takes over.
+    /// A living process has it open and recovers.
     Bury,
 }
 
-/// What an opening does first.
+/// The first action of an opening.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Beginning {
-    /// A store is made.
+    /// A store is created.
     Creation,
-    /// The first open of a boot makes a sidecar.
+    /// The first opening of a boot creates a sidecar.
     Sidecar,
-    /// As before, and one of an earlier boot is in its place.
+    /// Like `Sidecar`, with a sidecar of an earlier boot in its place.
     NewSidecar,
-    /// By one who wants durable commits: a log is made and turned on.
+    /// An opening with durable commits: a log is created and turned on.
     Log,
-    /// As before, and there is a log to replay.
+    /// Like `Log`, with a log to replay.
     Replay,
 }
 
@@ -59,18 +59,18 @@ impl Beginning {
     ];
 }
 
-/// Which of two processes, of which one has forked the other, is killed.
+/// The process to kill, of a parent and its forked child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Victim {
     Both,
-    /// The one that does the operation; the other goes on.
+    /// The one that runs the operation; the other continues.
     Stepped,
-    /// The other; the operation goes on.
+    /// The other one; the operation continues.
     Other,
 }
 
 impl Victim {
-    /// Of the k-th kill.
+    /// The victim of the k-th kill.
     pub(super) fn of(stage: &Stage, k: u64) -> Victim {
         match k % 3 {
             1 if stage.has_kin() => Victim::Stepped,
@@ -88,12 +88,12 @@ pub(super) fn options() -> Options {
     }
 }
 
-/// How many kills of an operation PERSIST_STEP_KILLS asks for.
+/// The number of kills of an operation in PERSIST_STEP_KILLS.
 pub(super) fn kills_asked_for() -> Option<u64> {
     std::env::var("PERSIST_STEP_KILLS").ok()?.parse().ok()
 }
 
-/// See the module.
+/// See the module header.
 pub(super) struct Stage {
     pub(super) paths: Paths,
     pub(super) observer: Option<Store>,
@@ -104,7 +104,7 @@ pub(super) struct Stage {
     base: Base,
     before: State,
     after: State,
-    /// The operation is not to change what the store holds.
+    /// The operation must not change the content of the store.
     same: bool,
     _dir: tempfile::TempDir,
 }
@@ -120,7 +120,7 @@ fn command(test: &str, case: &Case, paths: &Paths, commits: Commits) -> Command 
     command
 }
 
-/// Lets a process fill the store and die; the files as it left them, and what the store holds.
+/// Let a process fill the store and die. Returns the files that it left, and the content of the store.
 fn dead(case: &Case, paths: &Paths, commits: Commits) -> (Base, State) {
     let died = command("prepared", case, paths, commits).status().expect("run");
     assert_eq!(died.signal(), Some(libc::SIGKILL), "{}", case.name);
@@ -133,12 +133,12 @@ fn dead(case: &Case, paths: &Paths, commits: Commits) -> (Base, State) {
 }
 
 impl Stage {
-    /// The store as it is before the operation.
+    /// The store before the operation.
     pub(super) fn new(case: &'static Case, recovery: Recovery, commits: Commits) -> Stage {
         let dir = memory_dir();
         let paths = Paths::new(dir.path());
         let (observer, base, before) = match recovery {
-            // The process that made it is dead, and the sidecar as it left it.
+            // The process that created it is dead, and the sidecar is as it left it.
             Recovery::Inherit => {
                 let (base, before) = dead(case, &paths, commits);
                 (None, base, before)
@@ -177,7 +177,7 @@ impl Stage {
         }
     }
 
-    /// A store that is to be opened for the first time, in some sense.
+    /// A store that will be opened for the first time, in one of several senses.
     pub(super) fn beginning(beginning: Beginning) -> Stage {
         let dir = memory_dir();
         let paths = Paths::new(dir.path());
@@ -219,7 +219,7 @@ impl Stage {
         }
     }
 
-    /// The recovery from a kill in the middle of this stage's operation.
+    /// The recovery after a kill in the middle of this stage's operation.
     pub(super) fn recovery(mut self) -> Stage {
         let mut reel = self.record();
         self.settle(&mut reel);
@@ -230,24 +230,24 @@ impl Stage {
         self
     }
 
-    /// What comes now is the recovery: who opens the store next is killed.
+    /// The next operation is the recovery: the next process that opens the store is killed.
     pub(super) fn is_to_open(&mut self) {
         self.what = format!("the recovery from: {}", self.what);
         (self.case, self.commits) = (case("open"), Commits::Plain);
         self.same = false;
     }
 
-    /// Any number below `n`, another one in each run.
+    /// A number below `n`, another one in each run.
     pub(super) fn drawn(&self, n: u64) -> u64 {
         fastrand::u64(..n.max(1))
     }
 
-    /// Brings back what was there before.
+    /// Restore the state before the operation.
     pub(super) fn restore(&mut self) {
         self.base.restore();
     }
 
-    /// The process that is about to do the operation.
+    /// The process, stopped before the operation.
     pub(super) fn begun(&self) -> Tracee {
         let child = Tracee::spawn(
             &mut command("stepped", self.case, &self.paths, self.commits),
@@ -260,22 +260,22 @@ impl Stage {
         }
     }
 
-    /// The operation from store to store.
+    /// Record the operation from store to store.
     pub(super) fn record(&self) -> Reel {
         record(&self.paths, self.observer.is_none(), self.begun())
     }
 
-    /// From now on what is there after the whole operation is allowed.
+    /// From now on the content after the whole operation is allowed too.
     pub(super) fn settle(&mut self, reel: &mut Reel) {
         let last = reel.moments.len() - 1;
         reel.restore(last);
         self.settle_here();
     }
 
-    /// As `settle`, when the operation has just been done.
+    /// Like `settle`, directly after the operation.
     pub(super) fn settle_here(&mut self) {
         let at = "after the operation";
-        // Acknowledged: it survives a power cut.
+        // The operation was acknowledged: it survives a power failure.
         let kept = (self.commits == Commits::Durable).then(|| self.cut(at));
         self.after = self.recovered(at);
         if let Some(kept) = kept {
@@ -284,12 +284,12 @@ impl Stage {
         self.must_be_allowed(at, &self.after);
     }
 
-    /// Whether commits are durable.
+    /// True if commits are durable.
     pub(super) fn is_durable(&self) -> bool {
         self.commits == Commits::Durable
     }
 
-    /// Opens the store after a kill, checks everything.
+    /// Open the store after a kill, and check everything.
     fn recovered(&mut self, at: &str) -> State {
         let begun = Instant::now();
         let store = Store::open(&self.paths.store, &options())
@@ -303,7 +303,7 @@ impl Stage {
     fn looked_at(&self, store: &Store, at: &str) -> State {
         let mut state = State::of(store);
         if state != self.before && state != self.after {
-            // What only the dead had pinned, or had not finished to free, may be there still.
+            // What only the dead process had pinned, or had not finished freeing, may still exist.
             store.gc().unwrap_or_else(|e| panic!("{}, {at}: {e}", self.what));
             state = State::of(store);
         }
@@ -314,7 +314,7 @@ impl Stage {
         state
     }
 
-    /// The store as another machine finds it that gets its file and its log: what a power cut leaves when the
+    /// The store as another machine finds it with the store file and its log: the state after a power failure when the
     /// disk has everything.
     fn cut(&self, at: &str) -> State {
         let at = format!("{at}, then a power cut");
@@ -332,7 +332,7 @@ impl Stage {
         self.looked_at(&store, &at)
     }
 
-    /// After a kill. What the store holds.
+    /// Judge the state after a kill. Returns the content of the store.
     pub(super) fn judge(&mut self, at: &str) -> State {
         if self.commits == Commits::Durable && self.paths.store.exists() {
             let state = self.cut(at);
@@ -353,7 +353,7 @@ impl Stage {
         );
     }
 
-    /// A process that has the store open too, if the operation is not to be alone with it.
+    /// A process that also has the store open, if the operation should not be alone with it.
     pub(super) fn bystander(&self) -> Option<Bystander> {
         self.observer.as_ref()?;
         Some(Bystander::start(command(
@@ -364,7 +364,7 @@ impl Stage {
         )))
     }
 
-    /// A process that stood by goes on after a kill.
+    /// A waiting process continues after a kill.
     pub(super) fn goes_on(&mut self, bystander: Bystander, at: &str) {
         let found = bystander.go_on();
         let found = found.unwrap_or_else(|| panic!("{}, {at}: who stood by cannot go on", self.what));
@@ -377,8 +377,8 @@ impl Stage {
         self.slowest = self.slowest.max(found.held_up);
     }
 
-    /// Really kills a process, of which `begun` was the beginning; if there are two, one of them or both. Who
-    /// lives goes on to its end, and who stood by beside goes on. Then judges.
+    /// Kill a process, stopped at `begun`; of two processes, one or both. The survivor runs to its end, and a waiting
+    /// process continues. Then judge.
     pub(super) fn kill(&mut self, mut child: Tracee, victim: Victim, beside: Option<Bystander>, at: &str) {
         let other = if victim == Victim::Both {
             None
@@ -414,7 +414,7 @@ impl Stage {
         }
     }
 
-    /// Whether the operation is done by one of two processes.
+    /// True if one of two processes runs the operation.
     pub(super) fn has_kin(&self) -> bool {
         matches!(self.case.marked, Marked::Fork | Marked::Forked)
     }

@@ -1,4 +1,4 @@
-//! Kills at stores: every moment of an operation brought back and recovered, and some real kills.
+//! Kills at stores: every moment of an operation is restored and recovered, and some real kills.
 
 use super::stage::{Stage, Victim, kills_asked_for};
 use crate::support::image::Reel;
@@ -7,12 +7,12 @@ use crate::support::ptrace::Event;
 use crate::support::torture;
 use std::time::Instant;
 
-/// Moments looked at in the short form, for one operation and way of recovery.
+/// The number of moments tested in the short form, for one operation and way of recovery.
 const FEW: usize = 1200;
-/// Real kills in the short form.
+/// The number of real kills in the short form.
 const KILLS: u64 = 12;
 
-/// The moments to look at.
+/// The moments to test.
 fn chosen(reel: &Reel, few: usize) -> Vec<usize> {
     let all = 0..reel.moments.len();
     if torture() || reel.moments.len() <= few {
@@ -21,7 +21,7 @@ fn chosen(reel: &Reel, few: usize) -> Vec<usize> {
     let rest: Vec<usize> = all.clone().filter(|i| !reel.moments[*i].protocol).collect();
     let thin = |of: Vec<usize>, n: usize| {
         let stride = of.len().div_ceil(n).max(1);
-        // Not the same residue in every case and run of the program.
+        // A different residue in each case and run of the program.
         let from = (std::process::id() as usize) % stride;
         of.into_iter().skip(from).step_by(stride).collect::<Vec<_>>()
     };
@@ -33,7 +33,7 @@ fn chosen(reel: &Reel, few: usize) -> Vec<usize> {
     some
 }
 
-/// Brings each moment of an operation back.
+/// Restore and recover each moment of an operation.
 pub(super) fn kill_everywhere(mut stage: Stage) {
     let begun = Instant::now();
     process::stay_on_one_processor();
@@ -50,7 +50,7 @@ pub(super) fn kill_everywhere(mut stage: Stage) {
     for k in 0..wanted {
         stage.restore();
         let mut child = stage.begun();
-        // Bits of the golden ratio: spread, and others in each run.
+        // Bits of the golden ratio: spread evenly, and others in each run.
         let spread = (k + u64::from(std::process::id())).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let steps = (reel.steps * spread) >> 32;
         let mut done = 0;
@@ -76,7 +76,7 @@ pub(super) fn kill_everywhere(mut stage: Stage) {
     );
 }
 
-/// The process that recovers is killed too, at every store, and so is whoever comes then.
+/// The recovering process is killed too, at every store, and so is the next one.
 pub(super) fn kill_the_recovery(mut stage: Stage, kills: usize) {
     process::stay_on_one_processor();
     let mut reel = stage.record();

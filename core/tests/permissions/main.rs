@@ -1,7 +1,7 @@
-//! Users: one that may only read a store delays no writer, and sees checkpoints; files beside a store are for its
-//! writers; privileges that are given up after opening are not needed later.
+//! Users: a user with read permission does not delay writers, and sees checkpoints. Files beside a store are for its
+//! writers. Privileges that a process gives up after opening are not needed later.
 //!
-//! `places`: filesystems and directories. `successors`: files that take the place of others.
+//! `places`: filesystems and directories. `successors`: files that replace others.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -36,7 +36,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(format!("{}{end}", path.display()))
 }
 
-/// The same program from a directory that all users can reach: that of the build may be private.
+/// The same program in a directory that all users can reach: the build directory may be private.
 fn for_all_users(command: &Command, dir: &Path) -> Command {
     let copy = dir.join("program");
     std::fs::copy(command.get_program(), &copy).unwrap();
@@ -68,7 +68,7 @@ fn read_only(path: &Path) -> persist_core::Result<Store> {
     Store::open(path, &options)
 }
 
-/// Locks all bytes of a file, as far as a descriptor for reading can.
+/// Lock all bytes of a file, as far as a read-only descriptor allows it.
 fn lock_everything(file: &File) -> i32 {
     let l = libc::flock {
         l_type: libc::F_RDLCK as libc::c_short,
@@ -84,7 +84,7 @@ fn lock_everything(file: &File) -> i32 {
     }
 }
 
-/// Does what `PERSIST_DO` says with the store `PERSIST_STORE`.
+/// Do what `PERSIST_DO` names with the store `PERSIST_STORE`.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
@@ -94,7 +94,7 @@ fn neighbour() {
     let path = PathBuf::from(path);
     process::die_with_parent();
     match task.as_str() {
-        // A user that may only read, and is hostile.
+        // A hostile user with read permission only.
         "lock" => {
             sys::become_nobody();
             process::die_with_parent();
@@ -213,7 +213,7 @@ impl Drop for Neighbour {
     }
 }
 
-/// Locks of all bytes by a user that may only read: opening, registering, recovering, closing and reopening go on.
+/// A user with read permission locks all bytes: opening, registering, recovering, closing and reopening still work.
 #[test]
 fn a_reader_that_locks_everything_delays_nobody() {
     if !is_root() {
@@ -239,7 +239,7 @@ fn a_reader_that_locks_everything_delays_nobody() {
         two.close().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
-    // The lock file is gone, and no mark can be set: the sidecar tells.
+    // The lock file is gone, and no mark can be set: the sidecar shows that the store is in use.
     let one = open(&path, 20);
     std::fs::remove_file(beside(&path, "-lock")).unwrap();
     let e = try_open(&path, 1).unwrap_err().to_string();
@@ -260,7 +260,7 @@ fn a_removed_lock_file_splits_nobody() {
     assert_eq!(get(&open(&path, 20), "n").unwrap(), Some(1));
 }
 
-/// A user that may only read sees the last checkpoint while others write, and each later one.
+/// A user with read permission sees the last checkpoint while others write, and each later one.
 #[test]
 fn a_reader_follows_the_newest_checkpoint() {
     if !is_root() {
@@ -287,7 +287,7 @@ fn a_reader_follows_the_newest_checkpoint() {
     store.close().unwrap();
 }
 
-/// Every sweep of a reader is of one checkpoint, whatever is written over meanwhile, and with copies dropped.
+/// Every full read shows a single checkpoint, whatever is overwritten during it, and with cached copies dropped.
 #[test]
 fn a_reader_never_sees_two_checkpoints_at_once() {
     if !is_root() {
@@ -338,7 +338,7 @@ fn what_a_dead_process_leaves_is_recovered_without_privileges() {
     assert_eq!(one.answer(), "2");
 }
 
-/// Owner, group and mode of what is made beside a store.
+/// Owner, group and mode of the files that are created beside a store.
 #[test]
 fn files_beside_a_store_are_for_its_writers() {
     if !is_root() {
@@ -370,7 +370,7 @@ fn files_beside_a_store_are_for_its_writers() {
     }
 }
 
-/// A file beside the store that a user made that may not write the store is not used.
+/// A file beside the store is not used if it belongs to a user without write permission for the store.
 #[test]
 fn a_planted_file_is_refused() {
     if !is_root() {
@@ -389,7 +389,7 @@ fn a_planted_file_is_refused() {
             "{e}"
         );
         assert!(file.exists());
-        // One of a user that may write it is used.
+        // A file of a user with write permission is used.
         mode(&path, 0o666);
         open(&path, 20).close().unwrap();
         std::fs::remove_file(&file).unwrap();
@@ -402,7 +402,7 @@ fn a_planted_file_is_refused() {
     }
 }
 
-/// Commands that look at a store or tend it make none of an empty file.
+/// Commands that inspect or maintain a store do not turn an empty file into one.
 #[test]
 fn no_command_makes_a_store_of_an_empty_file() {
     let (dir, path) = place();
@@ -434,7 +434,7 @@ fn no_command_makes_a_store_of_an_empty_file() {
     }
 }
 
-/// A store that may only be read, in use or not, is checked.
+/// A read-only store, in use or not, is checked.
 #[test]
 fn a_store_that_may_only_be_read_is_checked() {
     if !is_root() {
@@ -466,7 +466,7 @@ fn a_store_that_may_only_be_read_is_checked() {
     store.close().unwrap();
     let out = check();
     assert!(out.status.success(), "{out:?}");
-    // Damage is damage.
+    // Damage is reported as damage.
     let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
     use std::os::unix::fs::FileExt;
     for page in 2..file.metadata().unwrap().len() / 4096 {

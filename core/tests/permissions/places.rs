@@ -1,5 +1,5 @@
-//! Filesystems that may only be read, or that are not known to be local; directories that give their group, or an
-//! access list, to what is made in them.
+//! Filesystems that are read-only, or not known to be local; directories that give their group or an access list to new
+//! files.
 
 use super::{STRANGER, beside, for_all_users, is_root, mode, place, read_only};
 use crate::common::scratch;
@@ -17,7 +17,7 @@ use std::process::Command;
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    /// None: there is no permission to mount, and the caller of the tests says that they may be left out.
+    /// None: there is no permission to mount, and the caller of the tests allows skipping them.
     fn new(args: &[&str], and_then: &[&str]) -> Option<Mounted> {
         let dir = tempfile::Builder::new()
             .prefix("persist-place")
@@ -65,8 +65,8 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The last checkpoint is shown, then each later one of writers that reach the store by another mount. Nothing is made
-/// beside the store.
+/// The last checkpoint is shown, then each later one of writers that reach the store by another mount. No file is
+/// created beside the store.
 #[test]
 fn a_store_on_a_read_only_filesystem_is_read() {
     let (dir, path) = place();
@@ -113,7 +113,7 @@ fn a_store_on_a_read_only_filesystem_is_read() {
     reader.close().unwrap();
 }
 
-/// What is made beside a store has the store's group, whatever its directory gives to new files.
+/// Files that are created beside a store have the store's group, whatever group the directory gives to new files.
 #[test]
 fn a_directory_that_gives_its_group_changes_nothing() {
     if !is_root() {
@@ -146,7 +146,7 @@ fn a_directory_that_gives_its_group_changes_nothing() {
         if (group, store_mode) != (STRANGER, 0o664) {
             continue;
         }
-        // A user of the group writes, and makes the files; then the owner uses them.
+        // A user of the group writes, and creates the files; then the owner uses them.
         for end in ["-lock", "-shm"] {
             std::fs::remove_file(beside(&path, end)).unwrap();
         }
@@ -167,7 +167,7 @@ fn a_directory_that_gives_its_group_changes_nothing() {
     }
 }
 
-/// Nor has it the access list that the directory gives to new files.
+/// They do not have the access list that the directory gives to new files either.
 #[test]
 fn a_directory_that_gives_an_access_list_changes_nothing() {
     let (dir, path) = place();
@@ -187,7 +187,7 @@ fn a_directory_that_gives_an_access_list_changes_nothing() {
     }
 }
 
-/// The access list that lets user `STRANGER` do this, and the owner and the group read and write.
+/// An access list that gives user `STRANGER` these rights, and lets the owner and the group read and write.
 pub(crate) fn list(stranger: u16) -> Vec<u8> {
     let none = u32::MAX;
     let entries = [
@@ -212,9 +212,9 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap()
 }
 
-/// False: the filesystem keeps no access lists.
+/// False: the filesystem does not support access lists.
 pub(crate) fn set_list(path: &Path, name: &std::ffi::CStr, list: &[u8]) -> bool {
-    // SAFETY: the path and the name are C strings, the value is readable and as long as said.
+    // SAFETY: the path and the name are C strings; the value is readable and has the given length.
     let done = unsafe {
         libc::setxattr(
             c_path(path).as_ptr(),
@@ -234,7 +234,7 @@ pub(crate) fn set_list(path: &Path, name: &std::ffi::CStr, list: &[u8]) -> bool 
 
 pub(crate) fn get_list(path: &Path) -> Option<Vec<u8>> {
     let mut value = vec![0; 1024];
-    // SAFETY: the path and the name are C strings, the value is writable and as long as said.
+    // SAFETY: the path and the name are C strings; the value is writable and has the given length.
     let len = unsafe {
         libc::getxattr(
             c_path(path).as_ptr(),
@@ -246,7 +246,7 @@ pub(crate) fn get_list(path: &Path) -> Option<Vec<u8>> {
     (len >= 0).then(|| value[..len as usize].to_vec())
 }
 
-/// A filesystem that is not on the list of local ones, and can make files (a mount of FUSE: `tests/mount`).
+/// A filesystem that is not on the list of local ones, and on which files can be created (a FUSE mount: `tests/mount`).
 #[test]
 fn a_filesystem_that_is_not_known_is_refused() {
     let Some(mounted) = Mounted::new(&["-t", "hugetlbfs", "persist-test"], &[]) else {
@@ -264,7 +264,7 @@ fn a_filesystem_that_is_not_known_is_refused() {
     );
     assert_eq!(std::fs::metadata(mounted.path()).map(|m| m.len()).unwrap_or(0), 0);
     assert!(!beside(&mounted.path(), "-lock").exists());
-    // Files of this one cannot be written; it is not the refusal that says so.
+    // Files of this filesystem cannot be written; this error comes from another check.
     let e = Store::open(mounted.path(), &options(true)).unwrap_err();
     assert!(!e.to_string().contains("any_filesystem"), "{e}");
     let dir = scratch();

@@ -1,5 +1,5 @@
-//! A file that takes the place of another has its owner, mode and access list: what could not be read before cannot be
-//! read afterwards, and what users could do they can do.
+//! A file that replaces another has its owner, mode and access list: a user can read and write the new file exactly if
+//! the user could do so with the old one.
 
 use super::places::{get_list, list, set_list};
 use super::{STRANGER, beside, is_root, mode, place};
@@ -18,7 +18,7 @@ fn users(path: &Path) -> Users {
     (data.uid(), data.gid(), data.mode() & 0o7777, get_list(path))
 }
 
-/// The ways in which a file is restricted here. False: this one cannot be tried.
+/// Restrict a file in one of the ways tested here. False: this way is not possible here.
 fn restrict(path: &Path, how: usize) -> bool {
     match how {
         0 => mode(path, 0o600),
@@ -65,7 +65,7 @@ fn what_replaces_a_backup_or_a_store_is_for_the_same_users() {
     }
 }
 
-/// What was salvaged is to take the place of the damaged store.
+/// A salvaged store that will replace the damaged one.
 #[test]
 fn a_salvaged_store_is_for_the_users_of_the_damaged_one() {
     for how in 0..4 {

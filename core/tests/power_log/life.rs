@@ -1,5 +1,5 @@
-//! One life of a store and its log, from what a power cut has left to the next: the states that it had, what of them
-//! must not be lost, and an image of the disk at any moment.
+//! One life of a store and its log, from the state after one power failure to the next: the states that it had, which
+//! of them must not be lost, and an image of the disk at any moment.
 
 use super::common::{Model, Rng};
 use super::disk::Disk;
@@ -11,40 +11,40 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// States that are remembered before the last that must not be lost.
+/// The number of states that are kept before the last state that must not be lost.
 const BEFORE: usize = 400;
 
 pub(super) struct Life {
     pub(super) path: PathBuf,
     pub(super) store: Disk,
     pub(super) log: Disk,
-    /// The log's inode, and whether its name is on the disk for good.
+    /// The log's inode, and whether its name is durable.
     pub(super) ino: Option<u64>,
     pub(super) settled: bool,
-    /// The log's file was flushed since it was written last, with a name or before it got one.
+    /// The log's file was flushed since its last write, with a name or before it got one.
     pub(super) log_is_flushed: bool,
-    /// What may still be there under its name: from before it was made anew or removed.
+    /// The earlier content under its name, from before it was created again or removed, which may still be on the disk.
     pub(super) before: Option<Vec<u8>>,
-    /// The states so far but for so many, and the first that a cut may leave.
+    /// The states so far except the first ones, and the first state that a power failure may leave.
     pub(super) history: Vec<Arc<Model>>,
     pub(super) forgotten: usize,
     pub(super) kept: usize,
     pub(super) snapshots: Named,
     /// A snapshot that is being taken, of this state or a later one.
     pub(super) taking: Option<(String, usize)>,
-    /// Names given so far.
+    /// The number of names given so far.
     pub(super) names: usize,
     pub(super) rng: Rng,
     pub(super) every: usize,
     pub(super) room: usize,
     pub(super) what: String,
     pub(super) judged: usize,
-    /// Operations that somebody waited for, and flushes of the log.
+    /// The number of operations whose durability was awaited, and of flushes of the log.
     pub(super) waited: usize,
     pub(super) flushes: usize,
-    /// Flushes of the store by threads that the engine started.
+    /// The number of flushes of the store by threads that the engine started.
     pub(super) by_helpers: usize,
-    /// The power is gone. What the closing of the stores then does is not observed as a whole.
+    /// The power has failed. The closing of the stores is not observed completely after that.
     pub(super) over: bool,
 }
 
@@ -66,7 +66,7 @@ impl Life {
             if ino.is_some() {
                 self.log = Disk::beginning(&beside(&self.path, "wal"));
                 if self.log_is_flushed {
-                    // It was written and flushed before it got its name.
+                    // The log was written and flushed before it got its name.
                     self.log.look(&mut rng);
                     self.log.flush_begins();
                     self.log.flush_ended();
@@ -101,8 +101,8 @@ impl Life {
             self.judge(&image, self.kept, name);
             let mut rng = self.rng.clone();
             if let Some((store, _)) = self.store.damaged(&mut rng) {
-                // The checkpoint before, and what the log has since; behind a change that had no room in the
-                // log it has nothing for it.
+                // The previous checkpoint, and the log's records since then. The log has no records after a change that
+                // did not fit it.
                 let image = Image { store, ..image };
                 self.judge(&image, 0, &format!("{name}, the newest meta page damaged"));
             }
@@ -124,7 +124,7 @@ impl Life {
         if let Some((name, from)) = &self.taking {
             kept.perhaps.insert(name.clone(), self.since(*from));
         }
-        // On a thread that has no observer.
+        // On a thread without an observer.
         let done = std::thread::scope(|t| {
             t.spawn(|| judge(&path, image, &allowed, &kept, &mut rng, room, damaged, &what))
                 .join()
@@ -140,7 +140,7 @@ impl Life {
         match moment {
             Moment::Flushing => {
                 self.store.flush_begins();
-                // The log's name is flushed before the store is for the checkpoint that names it.
+                // The log's name is flushed before the store is flushed for the checkpoint that names it.
                 self.settled = true;
                 self.before = None;
             }
@@ -160,7 +160,7 @@ impl Life {
         self.moment(&format!("after {moment:?}"));
     }
 
-    /// A new state; its number.
+    /// Add a new state. Returns its number.
     pub(super) fn push(&mut self, state: Model) -> usize {
         self.history.push(Arc::new(state));
         self.forgotten + self.history.len() - 1
@@ -175,7 +175,7 @@ impl Life {
         self.history[n.saturating_sub(self.forgotten)..].to_vec()
     }
 
-    /// Somebody waited for the operation that made this state. If it has changed nothing there was nothing to
+    /// The durability of the operation that made this state was awaited. If it changed nothing, there was nothing to
     /// wait for.
     pub(super) fn keep_if_changed(&mut self, n: usize) {
         self.waited += 1;
@@ -186,7 +186,7 @@ impl Life {
         }
     }
 
-    /// This state and what is before it must not be lost any more.
+    /// This state and the states before it must not be lost any more.
     pub(super) fn keep(&mut self, n: usize) {
         self.kept = self.kept.max(n.saturating_sub(self.forgotten));
         let old = self.kept.saturating_sub(BEFORE);
@@ -196,8 +196,8 @@ impl Life {
     }
 }
 
-/// Makes the flushes of this thread and of the helpers that it starts known: a flush that is not seen leaves a disk
-/// that no cut can leave.
+/// Observe the flushes of this thread and of the helpers that it starts: an unobserved flush gives a disk state that
+/// the model does not allow.
 pub(super) fn watch(life: &Shared) {
     let (life, watching) = (life.clone(), std::thread::current().id());
     observe_with_helpers(Some(Arc::new(move |moment| {
@@ -207,10 +207,10 @@ pub(super) fn watch(life: &Shared) {
     })));
 }
 
-/// What a life leaves: the disk, the states, the first that may be found, and the snapshots.
+/// The result of a life: the disk, the states, the first allowed state, and the snapshots.
 pub(super) type Last = (Image, Vec<Arc<Model>>, usize, Named);
 
-/// A life that begins with what another has left.
+/// Begin a life with the result of another.
 pub(super) fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize) -> Shared {
     Image::clear(path);
     let (history, kept, snapshots) = match begin {
@@ -254,7 +254,7 @@ pub(super) fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize
     }))
 }
 
-/// The end of a life, with nobody in the middle of anything: the power goes.
+/// End a life while no operation is running: the power fails.
 pub(super) fn end(life: &Shared) -> Last {
     observe_with_helpers(None);
     let mut l = lock(life);

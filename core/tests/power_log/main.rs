@@ -1,17 +1,17 @@
-//! Promise P2 with durable commits: whatever mixture of old and new sectors of the store and of its redo log a
-//! disk holds after a power cut, the store opens at a state that was, whole, and no operation that was
-//! completed (or synced) by then is missing.
+//! Promise P2 with durable commits: whatever mixture of old and new sectors of the store and of its redo log a disk
+//! holds after a power failure, the store opens at one of its earlier states, whole, and no operation that had
+//! completed (or was synced) is missing.
 //!
-//! As in `power` an observer sees every write and flush, of both files, and makes images at these moments. Beside the
-//! store that waits for its commits there are others of weaker durability, whose changes are in the log and count when
-//! somebody waited after them; they come and go, and so does the log.
+//! As in `power`, an observer sees every write and flush, of both files, and makes images at these moments. Beside the
+//! store that waits for its commits there are openings of weaker durability. Their changes are in the log, and count if
+//! another opening waited after them. These openings begin and end, and so does the log.
 //!
-//! Snapshots are taken and dropped by all of them. What several threads commit together, of which one flushes for
-//! all, is looked at by an observer on each. The engine's own threads are observed as well.
+//! All of them take and drop snapshots. Each thread has an observer for the commits that several threads share, of
+//! which one flushes for all. The engine's own threads are observed as well.
 //!
-//! `life`: one life of the store, and what is known of it.
+//! `life`: one life of the store, and the knowledge about it.
 //!
-//! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
+//! PERSIST_TORTURE_SECONDS makes it longer; PERSIST_SEED selects the seed.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,24 +27,23 @@ use persist_core::store::{Actor, Durability, Store, Wait};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Images that are judged at least, however long that takes: of lives of one thread, and of several.
+/// The minimal number of judged images, however long they take: of lives of one thread, and of several.
 const LEAST: usize = 50;
 const LEAST_TOGETHER: usize = 20;
-/// How long lives of several threads go on at most until a flush was shared, and one until a helper has made
-/// checkpoints.
+/// The longest time that lives of several threads wait for a shared flush, and one life for checkpoints of a helper.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
     let mut made = 0;
     let done = store.write(Actor::Thread, &mut Wait::default(), |w| {
-        // Nobody else's operation comes between the states.
+        // No other operation comes between the states.
         let (op, model) = {
             let mut l = lock(life);
             let (model, room) = (l.last().1, l.room);
             (model.draw(&mut l.rng, room), model)
         };
         let m = model.run(w, &op)?;
-        // From the commit on it may be what is found.
+        // From the commit on, this state may be found.
         let mut after = (*model).clone();
         after.apply(&op, &m);
         made = lock(life).push(after);
@@ -88,13 +87,13 @@ fn sync(store: &Store, life: &Shared) {
     l.moment("after sync");
 }
 
-/// Takes a snapshot, or drops one.
+/// Take a snapshot, or drop one.
 fn snapshot(store: &Store, life: &Shared, rng: &mut Rng) {
     let there: Vec<String> = lock(life).snapshots.there.keys().cloned().collect();
     if there.len() > 4 || (!there.is_empty() && rng.one_in(2)) {
         let name = &there[rng.below(there.len())];
         let any = {
-            // At once: another thread may be about to judge an image.
+            // Lock it immediately: another thread may be about to judge an image.
             let mut l = lock(life);
             let any = l.snapshots.there.remove(name).unwrap();
             l.snapshots.perhaps.insert(name.clone(), any.clone());
@@ -127,7 +126,7 @@ fn open(path: &Path, durability: Durability) -> Store {
     Store::open(path, &options(durability)).unwrap_or_else(|e| panic!("open: {e}"))
 }
 
-/// Opens what the life begins with, finds out which state it is, and closes it.
+/// Open the store with which the life begins, find out which state it has, and close it.
 fn find(path: &Path, life: &Shared, durability: Durability) {
     let store = open(path, durability);
     let text = Model::read(&store).unwrap().text();
@@ -144,7 +143,7 @@ fn find(path: &Path, life: &Shared, durability: Durability) {
     drop(store);
 }
 
-/// As the lot falls.
+/// A random durability.
 fn lot(rng: &mut Rng) -> Durability {
     match rng.below(4) {
         0 => Durability::Checkpoint,
@@ -152,7 +151,7 @@ fn lot(rng: &mut Rng) -> Durability {
     }
 }
 
-/// When a life may end before its operations are done.
+/// The condition under which a life may end before its operations are done.
 struct Enough {
     until: Instant,
     images: usize,
@@ -164,13 +163,13 @@ impl Enough {
     }
 }
 
-/// Runs one life; what the next one begins with, and how many images it made.
+/// Run one life. Returns its result, with which the next one begins, and the number of images.
 fn live(path: &Path, last: Option<Last>, seed: u64, room: usize, enough: &Enough) -> (Last, usize) {
     let mut rng = Rng(seed);
     let life = begin(path, last, &mut rng, room);
     watch(&life);
     find(path, &life, lot(&mut rng));
-    // One is always there that wants flushes, the first.
+    // The first opening always waits for flushes.
     let mut stores = vec![lot(&mut rng)]
         .into_iter()
         .map(|d| (open(path, d), d))
@@ -247,7 +246,7 @@ fn no_completed_operation_is_lost() {
     assert!(judged >= LEAST, "only {judged} images");
 }
 
-/// Runs one life of several threads that commit at the same time.
+/// Run one life of several threads that commit at the same time.
 fn live_together(path: &Path, last: Option<Last>, seed: u64, enough: &Enough) -> (Last, Shared) {
     let mut rng = Rng(seed);
     let life = begin(path, last, &mut rng, 30_000);
@@ -287,7 +286,7 @@ fn live_together(path: &Path, last: Option<Last>, seed: u64, enough: &Enough) ->
             }
             std::thread::sleep(Duration::from_millis(rng.below(20) as u64));
         }
-        // With all of them there still: none has made a checkpoint at its end.
+        // While all of them still exist: none has made a checkpoint at its end.
         let stores: Vec<Store> = working.into_iter().map(|t| t.join().unwrap()).collect();
         let last = end(&life);
         for store in stores.iter().chain([&store]) {
@@ -299,8 +298,7 @@ fn live_together(path: &Path, last: Option<Last>, seed: u64, enough: &Enough) ->
     (last, life)
 }
 
-/// A log that gets full calls the helper. What a checkpoint of its reaches is on the disk, and what it gave back is
-/// used again.
+/// A full log wakes the helper. The content of its checkpoint is on the disk, and freed pages are reused.
 #[test]
 fn what_a_helper_checkpoints_is_not_lost() {
     let mut rng = Rng(seed(20_265));
@@ -311,7 +309,7 @@ fn what_a_helper_checkpoints_is_not_lost() {
     find(&path, &life, Durability::Commit);
     let store = open(&path, Durability::Commit);
     let begun = Instant::now();
-    // Two flushes a checkpoint: the pages of the first are used again after the third.
+    // Each checkpoint has two flushes: the pages of the first checkpoint are reused after the third.
     while lock(&life).by_helpers < 8 {
         assert!(begun.elapsed() < PATIENCE, "no helper was seen");
         operate(&store, &life, true);

@@ -1,4 +1,4 @@
-//! Checkpoints: the flip of the epoch, and who runs them.
+//! Checkpoints: the flip of the epoch, and the process that runs them.
 
 use crate::model::{Bytes, DEAD_SLOT, LatchWords, Without, explore, holds_only_with, name, without};
 use crate::raw::sync::{AtomicU64, Ordering};
@@ -13,14 +13,14 @@ struct Flip {
     phase: AtomicU64,
     ck_epoch: AtomicU64,
     birth: AtomicU64,
-    /// Content of the page of epoch 1: frozen once epoch 1 has ended.
+    /// The content of the page in epoch 1, which is frozen once epoch 1 has ended.
     first: Arc<Bytes>,
 }
 
 const BUILDING: u64 = 1;
 
 impl Flip {
-    /// `dies`: after that many of its stores, with the latch.
+    /// Flip. With `dies`: die after that many of its stores, while holding the latch.
     fn flip(&self, slot: u32, dies: usize) {
         if !without(Without::FlipLatch) {
             self.latch.take(slot);
@@ -39,7 +39,7 @@ impl Flip {
         }
     }
 
-    /// The recovery of whoever takes over from a flipper that died.
+    /// The recovery by a process that takes over from a flipper that died.
     fn recover(&self) {
         let epoch = self.epoch.load(Ordering::Acquire);
         if !without(Without::FinishFlip)
@@ -50,7 +50,7 @@ impl Flip {
         }
     }
 
-    /// Writes to the page, in the latch: in place in its own epoch, else to a copy.
+    /// Write to the page under the latch: in place in its own epoch, otherwise to a copy.
     fn write(&self) {
         let epoch = self.epoch.load(Ordering::Acquire);
         if self.birth.load(Ordering::Relaxed) == epoch {
@@ -103,8 +103,8 @@ fn an_ended_epoch_is_not_written() {
     );
 }
 
-/// A flipper that died after `dies` of its stores; somebody takes the latch over, recovers and goes on
-/// writing, another runs the checkpoint.
+/// A flipper died after `dies` of its stores. One process takes over the latch, recovers and continues to write;
+/// another runs the checkpoint.
 fn died_in_flip(dies: usize) {
     let f = flip();
     f.flip(DEAD_SLOT, dies);
@@ -144,10 +144,10 @@ const WRITING: u64 = 2;
 struct Runners {
     owner: AtomicU64,
     phase: AtomicU64,
-    /// The dead process's slot and byte.
+    /// The dead process's slot and byte lock.
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,
-    /// The meta page: one writes it at a time.
+    /// The meta page, which has one writer at a time.
     meta: Arc<Bytes>,
     finished: AtomicU64,
 }
@@ -196,7 +196,7 @@ impl Runners {
             self.bury();
             thread::yield_now();
         }
-        // What the dead had begun to write can only be finished.
+        // A write of the meta page that the dead process began can only be finished.
         let writing = self.phase.load(Ordering::Acquire) == WRITING;
         if writing && !without(Without::FinishFlip) {
             self.meta.set(self.meta.get() + 1);
@@ -210,7 +210,7 @@ impl Runners {
     }
 }
 
-/// Two want a checkpoint at once, and find a dead process: whether it was running one or not.
+/// Two processes want a checkpoint at once, and find a dead process, which may have been running one.
 #[test]
 fn one_runs_a_checkpoint_and_finishes_what_the_dead_began() {
     holds_only_with(
@@ -235,9 +235,9 @@ fn one_runs_a_checkpoint_and_finishes_what_the_dead_began() {
     );
 }
 
-/// page/checkpoint/owner.rs: `take_over` and `step`. An owner may be stopped anywhere, and go on when another has taken
-/// the checkpoint from it: in a model, where any thread may stand still as long as others run, that needs no more than
-/// one who takes it over.
+/// page/checkpoint/owner.rs: `take_over` and `step`. An owner may be stopped anywhere, and continue after another
+/// process has taken over its checkpoint. In a model, any thread may stop while others run, so one process that takes
+/// over is enough.
 struct Fenced {
     latch: LatchWords,
     owner: AtomicU64,
@@ -249,7 +249,7 @@ struct Fenced {
 }
 
 impl Fenced {
-    /// False if another has the checkpoint.
+    /// False if another process has taken over the checkpoint.
     fn step(&self, slot: u32, f: impl FnOnce()) -> bool {
         self.latch.take(slot);
         let mine = without(Without::OwnerLook) || self.owner.load(Ordering::SeqCst) == u64::from(slot) + 1;
@@ -288,7 +288,7 @@ impl Fenced {
         if phase == BUILDING && !self.step(slot, build) {
             return;
         }
-        // `write_meta` looks first, too: it may have come here by another's phase.
+        // `write_meta` checks first, too: the phase may have been set by another process.
         if phase != IDLE && self.step(slot, || {}) {
             self.meta.set(self.meta.get() + 1);
             self.step(slot, written);

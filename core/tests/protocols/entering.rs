@@ -61,7 +61,7 @@ fn a_reader_and_the_writer_are_never_inside_together() {
             }
             bytes.set(1);
             bytes.set(2);
-            // As a write section ends: releasing the latch is the barrier for both words.
+            // Like the end of a write section: the release of the latch is the barrier for both words.
             words.gate().lower_quietly(false);
             held.latch().release();
             words.gate().wake_waiters();

@@ -7,7 +7,7 @@ use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// page/redo: the words of group commit, the ring's records (of length 1) and what the disk has.
+/// page/redo: the words of group commit, the ring's records (of length 1) and the content of the disk.
 struct Log {
     latch: LatchWords,
     leader: LatchWords,
@@ -51,7 +51,7 @@ impl Log {
         }
     }
 
-    /// Under the latch: a record in the ring, which counts from then on. Its end.
+    /// Under the latch, add a record to the ring, which counts from then on. Returns its end.
     fn append(&self) -> u64 {
         let at = self.ready.load(Ordering::Relaxed);
         self.ring[at as usize].set(at + 1);
@@ -136,8 +136,8 @@ fn who_waits_for_the_log_finds_its_record_on_the_disk() {
     );
 }
 
-/// The leader died. One takes the lead over; meanwhile the dead's slot is given to a living process, which leads
-/// too: a word that somebody has seen before must not be taken for it.
+/// The leader died, and another thread replaces it. At the same time the dead leader's slot is given to a living
+/// process, which leads too: its word must not be mistaken for the earlier one.
 #[test]
 fn a_dead_leader_is_replaced_by_one() {
     holds_only_with(
@@ -151,7 +151,7 @@ fn a_dead_leader_is_replaced_by_one() {
                 thread::spawn(move || {
                     let end = log.commit(1);
                     log.wait(end, 1);
-                    // The next thread of this process has the slot of the dead.
+                    // The next thread of this process has the slot of the dead one.
                     let end = log.commit(6);
                     let again = if without(Without::Generation) { 1 } else { 2 };
                     log.wait(end, 7 | again << 32);
@@ -167,8 +167,8 @@ fn a_dead_leader_is_replaced_by_one() {
     );
 }
 
-/// page/redo/words.rs: `finish_log_flip` and `switch_log`. A change is not in the log; the flip of the checkpoint that
-/// has it turns the log on again. A record after it counts only when that checkpoint is durable.
+/// page/redo/words.rs: `finish_log_flip` and `switch_log`. A change is missing in the log. The flip of the checkpoint
+/// that contains it turns the log on again. A record after it counts only when that checkpoint is durable.
 #[test]
 fn a_record_behind_a_gap_counts_with_its_checkpoint() {
     holds_only_with(

@@ -1,15 +1,14 @@
-//! The protocols between threads and processes, model-checked (loom): every interleaving, and every value
-//! that a weakly ordered load may see, of two or three threads.
+//! The protocols between threads and processes, model-checked (loom): every interleaving, and every value that a weakly
+//! ordered load may see, of two or three threads.
 //!
-//! `latch`, `gate` and the log's `group` are the engine's own files, compiled against the model's atomics, and the
-//! lock manager (`queue`) is the engine's as it is. What stands around them (burial, the live page table, the flip of
-//! the epoch) is written down here as the engine does it, with the file it mirrors named.
+//! `latch`, `gate` and the log's `group` are the engine's own files, compiled against the model's atomics, and the lock
+//! manager (`queue`) is the engine's own. The code around them (recovery, the live page table, the flip of the epoch)
+//! is repeated here as in the engine, with the name of the file that it mirrors.
 //!
-//! Each model is also run with a part of its protocol taken out, and must then fail: so the model is known
-//! to look where the danger is.
+//! Each model is also run with a part of its protocol removed, and must then fail. This proves that the model covers
+//! the dangerous cases.
 //!
-//! Times do not exist in a model: a sleeper that nobody wakes is a deadlock, though the engine's would
-//! look again after 20 ms.
+//! Models have no times: a sleeper that is not woken is a deadlock, though the engine's would check again after 20 ms.
 
 mod checkpoint;
 mod entering;
@@ -35,7 +34,7 @@ mod slots;
 #[rustfmt::skip]
 mod waiters;
 
-/// `group` names the sleepers by their place in the engine.
+/// `group` refers to the sleepers by their path in the engine.
 mod page {
     pub(crate) mod sync {
         pub(crate) use crate::waiters;

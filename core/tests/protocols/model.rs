@@ -1,5 +1,5 @@
-//! How a model is run: every interleaving of its threads, and once more with each part of its protocol taken out,
-//! when it must fail.
+//! Running a model: every interleaving of its threads, and again with each part of its protocol removed, when it must
+//! fail.
 
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord};
 use crate::{gate, latch};
@@ -9,54 +9,54 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// A part of a protocol that can be taken out.
+/// A part of a protocol that can be removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Without {
     /// Sequentially consistent accesses become acquire and release.
     Fences,
     /// A sleeper does not compare before it sleeps.
     Comparison,
-    /// Burying without the dead process's byte lock.
+    /// Recovery without the dead process's byte lock.
     ByteLock,
-    /// Burying without looking again at the slot once the byte is held.
+    /// Recovery that does not check the slot again once it holds the byte lock.
     Recheck,
     /// Reading without a section.
     Section,
     /// A flip outside the latch.
     FlipLatch,
-    /// Recovery that does not finish a flip, or what was being written.
+    /// Recovery that does not finish a flip, or a write in progress.
     FinishFlip,
-    /// A leader that says so before it has flushed.
+    /// A leader that reports a flush before it has flushed.
     FlushFirst,
-    /// A gap in the log that is noted after the first record behind it is ready.
+    /// A gap in the log that is recorded after the first record behind it is ready.
     HoldFirst,
     /// A leader's word without its generation.
     Generation,
-    /// A holder that makes room wakes nobody.
+    /// A holder that makes room wakes no waiter.
     Wake,
-    /// Nobody buries a dead holder.
+    /// A dead holder is not recovered.
     Burial,
-    /// Who gives up does not ask whether it was granted meanwhile.
+    /// A waiter that gives up does not check whether it was granted the lock in between.
     Grant,
-    /// Who would close a circle waits all the same.
+    /// A request that would close a cycle waits all the same.
     Circle,
     /// A sleep that does not end by itself.
     Slice,
-    /// A waiter that looks around queues anew.
+    /// A waiter that checks its condition queues again at the end.
     Place,
-    /// A change looks for locks before it has the latch.
+    /// A change checks for locks before it has the latch.
     ChangeLatch,
     /// A thread's slot counts only after it was entered.
     HighFirst,
-    /// Who gives up another's right to run checkpoints does not compare.
+    /// The release of another process's right to run checkpoints does not compare.
     Compare,
-    /// A step of the checkpoint is made without a look at who owns it.
+    /// A step of the checkpoint does not check the owner.
     OwnerLook,
-    /// The checkpoint is taken from its owner while that writes the meta page.
+    /// The checkpoint is taken from its owner while the owner writes the meta page.
     WritingLast,
 }
 
-/// What is missing in this process (PERSIST_WITHOUT).
+/// The removed part in this process (PERSIST_WITHOUT).
 pub(crate) static MISSING: LazyLock<String> =
     LazyLock::new(|| std::env::var("PERSIST_WITHOUT").unwrap_or_default());
 
@@ -67,11 +67,11 @@ pub(crate) fn without(part: Without) -> bool {
 pub(crate) type Sleepers = (loom::sync::Mutex<(i32, i32)>, loom::sync::Condvar);
 
 loom::lazy_static! {
-    /// The futex's queue of the model being run: how many ever slept, and how many of those were woken.
+    /// The futex queue of the running model: how many threads slept so far, and how many of those were woken.
     pub(crate) static ref SLEEPERS: Sleepers = (loom::sync::Mutex::new((0, 0)), loom::sync::Condvar::new());
 }
 
-/// Runs every interleaving with at most `preemptions` of them forced.
+/// Run every interleaving with at most this many forced preemptions.
 pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -88,7 +88,7 @@ pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'stat
     );
 }
 
-/// The model holds, and fails without each of these: that is tried in processes of their own, since a
+/// Assert that the model holds, and fails without each of these parts. The latter runs in separate processes, since a
 /// failing model may abort.
 pub(crate) fn holds_only_with(
     test: &str,
@@ -100,7 +100,7 @@ pub(crate) fn holds_only_with(
     if !MISSING.is_empty() {
         return;
     }
-    // Without this crate's own name.
+    // Without the name of this crate.
     let inside = test.split_once("::").map_or(test, |(_, rest)| rest);
     for part in parts {
         let done = Command::new(std::env::current_exe().unwrap())
@@ -154,7 +154,7 @@ impl LatchWords {
         }
     }
 
-    /// As page/section/enter.rs does after spinning.
+    /// Like page/section/enter.rs after spinning.
     pub(crate) fn take(&self, slot: u32) {
         while !self.latch().try_take(slot) {
             self.latch().sleep(Duration::ZERO);
@@ -162,10 +162,10 @@ impl LatchWords {
     }
 }
 
-/// Plain bytes that the protocol guards: the model fails when two touch them at once.
+/// Plain bytes that the protocol guards: the model fails when two threads access them at once.
 pub(crate) struct Bytes(UnsafeCell<u64>);
 
-// SAFETY: accesses are checked by the model; that is what it is for.
+// SAFETY: the model checks all accesses; this is the purpose of the type.
 unsafe impl Sync for Bytes {}
 // SAFETY: as above.
 unsafe impl Send for Bytes {}
@@ -186,17 +186,17 @@ impl Bytes {
     }
 }
 
-/// The slot of the dead, where a model has one.
+/// The slot of the dead thread, where a model has one.
 pub(crate) const DEAD_SLOT: u32 = 7;
 /// Its process slot.
 pub(crate) const DEAD_PROCESS: usize = 3;
 
-/// The latch's word of who died with it.
+/// The latch's word of the process that died with it.
 pub(crate) fn of_the_dead() -> u64 {
     latch::process_bits(DEAD_PROCESS as u16, 1) | (u64::from(DEAD_SLOT) + 1)
 }
 
-/// A test's name as the test binary knows it.
+/// A test's name in the test binary.
 macro_rules! name {
     ($test:literal) => {
         concat!(module_path!(), "::", $test)

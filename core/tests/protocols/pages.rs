@@ -27,12 +27,12 @@ fn nobody_sees_the_old_page_after_the_swing() {
                     thread::spawn(move || {
                         let section = !without(Without::Section);
                         if section && words.gate().try_enter(&mark).is_none() {
-                            // Comes back later: of no interest here.
+                            // A retry follows, which does not matter here.
                             return;
                         }
                         let mut found = entry.load(Ordering::Acquire);
                         if found == 0 {
-                            // The durable tree says the old page, as long as nobody wrote.
+                            // The durable tree contains the old page, as long as no writer has changed it.
                             found = fill(&entry, OLD);
                         }
                         if swung.get() == 1 {
@@ -44,7 +44,7 @@ fn nobody_sees_the_old_page_after_the_swing() {
                     })
                 })
                 .collect();
-            // A writer fills what it needs, too, and then swings.
+            // A writer also fills the entries that it needs, and then swings.
             words.gate().raise();
             for mark in &marks {
                 while mark.load(Ordering::SeqCst) != 0 {

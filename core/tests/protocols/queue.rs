@@ -1,9 +1,9 @@
-//! The lock queue: requests that wait, are granted by whoever makes room, give up, and die.
+//! The lock queue: requests that wait, are granted by the thread that makes room, give up, and die.
 //!
-//! The lock manager is the engine's own (`persist_core::lock`: table, queue, circles, the waiting loop). Its words
-//! are plain ones that the latch guards, which the model holds against that (`Shared::changes`). Latch and sleeping
-//! are the model's; a sleep that ends by itself ("a slice") is a thread's doing. Where a part of the waiting loop is
-//! taken out, `without_a_part` stands for `lock/wait.rs`.
+//! The lock manager is the engine's own (`persist_core::lock`: table, queue, cycles, the waiting loop). Its words are
+//! plain ones that the latch guards, which the model checks (`Shared::changes`). Latch and sleeping belong to the
+//! model; a thread stands for the end of a sleep by time ("a slice"). When a part of the waiting loop is removed,
+//! `without_a_part` replaces `lock/wait.rs`.
 
 use crate::model::{Bytes, Without, holds_only_with, name, without};
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,24 +23,24 @@ use std::time::Duration;
 
 const X: LockMode = LockMode::Exclusive;
 const S: LockMode = LockMode::Shared;
-/// Requests that a model has at once, at most.
+/// The maximal number of requests at one time in a model.
 const PLACES: usize = 3;
-/// The process that is dead.
+/// The dead process.
 const DEAD: u16 = 9;
 
-/// A store's lock table, and who sleeps.
+/// A store's lock table, and its sleepers.
 struct Shared {
     words: Vec<AtomicU64>,
     signals: Vec<AtomicU32>,
     counts: Vec<AtomicU32>,
     latch: Mutex<()>,
-    /// What the latch guards, as the model sees it.
+    /// The state that the latch guards, in the model.
     changes: Arc<Bytes>,
-    /// By signal: how often its sleepers were woken.
+    /// For each signal, how often its sleepers were woken.
     asleep: Vec<(Mutex<u64>, Condvar)>,
     /// Slices pass at any time, and end every sleep.
     slices: bool,
-    /// What the lock guards.
+    /// The value that the lock guards.
     value: Arc<Bytes>,
 }
 
@@ -89,7 +89,7 @@ impl Shared {
         bell.notify_all();
     }
 
-    /// A slice has passed for everybody.
+    /// End a slice for all sleepers.
     fn slice_ends(&self) {
         if without(Without::Slice) {
             return;
@@ -99,7 +99,7 @@ impl Shared {
         }
     }
 
-    /// Nobody holds or awaits anything.
+    /// True if there are no holders and no requests.
     fn is_idle(&self) -> bool {
         self.table().is_idle()
     }
@@ -132,7 +132,7 @@ impl Env for Shared {
         Ok(())
     }
 
-    /// As the kernel does: comparing and falling asleep are one step.
+    /// As in the kernel, comparing and falling asleep are one step.
     fn sleep(&self, signal: u32, expected: u32, _at_most: Duration) {
         if self.slices {
             return thread::yield_now();
@@ -160,7 +160,7 @@ impl Env for Shared {
     }
 }
 
-/// Waits for a lock; whether it was granted.
+/// Wait for a lock. Returns whether it was granted.
 fn take(store: &Shared, me: Owner, mode: LockMode, mut gives_up: impl FnMut() -> bool) -> bool {
     let parts = [Without::Grant, Without::Circle];
     if parts.into_iter().any(without) {
@@ -173,7 +173,7 @@ fn take(store: &Shared, me: Owner, mode: LockMode, mut gives_up: impl FnMut() ->
     }
 }
 
-/// Runs `f` under the latch, and then wakes.
+/// Run `f` under the latch, and then wake.
 fn latched<R>(store: &Shared, f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R>) -> R {
     let mut wakes = Wakes::new();
     let done = store.latched(None, |t| f(t, &mut wakes)).unwrap();
@@ -181,11 +181,11 @@ fn latched<R>(store: &Shared, f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R
     done
 }
 
-/// lock/wait.rs: `obtain`, with one thing missing.
+/// lock/wait.rs: `obtain`, with one part removed.
 fn without_a_part(store: &Shared, request: &Request, mut gives_up: impl FnMut() -> bool) -> bool {
     let (ticket, mut seen) = match latched(store, |t, wakes| t.enqueue(request, wakes)) {
         Queued::Granted => return true,
-        // Sleeps as if it waited.
+        // Sleep as if it waited.
         Queued::Deadlock(_) if without(Without::Circle) => loop {
             store.sleep(
                 0,
@@ -215,13 +215,13 @@ fn never() -> bool {
     false
 }
 
-/// Changes what the lock guards, and gives the lock up.
+/// Change the value that the lock guards, and release the lock.
 fn use_and_release(store: &Shared, me: Owner) {
     store.value.set(store.value.get() + 1);
     release(store, &me, Release::Level(target())).unwrap();
 }
 
-/// Another process, which waits for the lock as long as it takes, and uses it.
+/// Another process, which waits for the lock without a limit, and uses it.
 fn user(store: &Arc<Shared>, process: u16) -> JoinHandle<()> {
     let store = store.clone();
     thread::spawn(move || {
@@ -230,7 +230,7 @@ fn user(store: &Arc<Shared>, process: u16) -> JoinHandle<()> {
     })
 }
 
-/// When all have come to their end the lock was used so often, and is nobody's.
+/// When all have ended, the lock was used this many times, and is free.
 fn all_have_used_it(store: &Shared, others: impl IntoIterator<Item = JoinHandle<()>>, times: u64) {
     for other in others {
         other.join().unwrap();
@@ -255,7 +255,7 @@ fn one_holds_it_and_no_waiter_is_forgotten() {
     );
 }
 
-/// A waiter's patience ends while the holder makes room.
+/// A waiter times out while the holder makes room.
 #[test]
 fn who_gives_up_while_being_granted_has_it_or_leaves_nothing() {
     holds_only_with(
@@ -289,8 +289,8 @@ fn who_gives_up_while_being_granted_has_it_or_leaves_nothing() {
     );
 }
 
-/// A process died with the lock, and another of its threads waited for it. The living find that out when a slice
-/// has passed.
+/// A process died with the lock while another of its threads waited for it. The living processes detect that at the end
+/// of a slice.
 #[test]
 fn the_dead_neither_hold_nor_wait() {
     holds_only_with(
@@ -302,7 +302,7 @@ fn the_dead_neither_hold_nor_wait() {
             latched(&store, |t, wakes| {
                 let held = t.try_lock(&Request::lock(owner(DEAD), target(), X)?, wakes)?;
                 assert_eq!(held, None);
-                // Another thread of it waits.
+                // Another thread of the process waits.
                 let other = Owner { id: 1, ..owner(DEAD) };
                 t.enqueue(&Request::lock(other, target(), X)?, wakes).map(|_| ())
             });
@@ -312,7 +312,7 @@ fn the_dead_neither_hold_nor_wait() {
     );
 }
 
-/// Who made room was killed after it had, and before it could wake anybody.
+/// A releasing process was killed after it had made room, and before it could wake a waiter.
 #[test]
 fn a_lost_wake_costs_a_slice_and_no_more() {
     holds_only_with(
@@ -333,7 +333,7 @@ fn a_lost_wake_costs_a_slice_and_no_more() {
     );
 }
 
-/// Two who share it both want it alone.
+/// Two holders of a shared lock both request it exclusively.
 #[test]
 fn of_two_who_upgrade_one_is_told_at_once() {
     holds_only_with(
@@ -364,13 +364,13 @@ fn of_two_who_upgrade_one_is_told_at_once() {
     );
 }
 
-/// Turns are taken in the order of arrival, however often somebody looks around meanwhile.
+/// Locks are granted in the order of arrival, however often a waiter checks its condition.
 #[test]
 fn nobody_is_overtaken() {
     holds_only_with(name!("nobody_is_overtaken"), &[Without::Place], 3, || {
         let store = shared();
         assert!(take(&store, owner(0), X, never));
-        // Who came, in this order; both change under the latch only.
+        // The arrivals, in this order; both change under the latch only.
         let arrived = Arc::new(AtomicUsize::new(0));
         let next = Arc::new(AtomicUsize::new(0));
         let waiters: Vec<_> = (1..3)
@@ -390,7 +390,7 @@ fn nobody_is_overtaken() {
                         store.sleep(ticket.signal, seen, Duration::ZERO);
                         standing = match latched(&store, |t, wakes| t.standing(ticket, wakes)) {
                             Standing::Granted => Queued::Granted,
-                            // Leaves its place and comes back for another.
+                            // The waiter leaves its place and queues again.
                             Standing::Waiting { .. } if without(Without::Place) => {
                                 match latched(&store, |t, wakes| t.cancel(ticket, wakes)) {
                                     Cancelled::Granted => Queued::Granted,
@@ -412,7 +412,7 @@ fn nobody_is_overtaken() {
     });
 }
 
-/// A change of one who holds nothing, against a locker: store/run.rs `write` and lock/wait.rs `wait_change`.
+/// A change by an owner without locks, against a locker: store/run.rs `write` and lock/wait.rs `wait_change`.
 #[test]
 fn a_change_and_a_lock_keep_each_other_out() {
     holds_only_with(

@@ -1,4 +1,4 @@
-//! Stands in for the engine's `raw`: the model's atomics with the engine's names, and a futex.
+//! A replacement of the engine's `raw`: the model's atomics with the engine's names, and a futex.
 
 pub(crate) mod sync {
     use crate::model::{Without, without};
@@ -13,14 +13,14 @@ pub(crate) mod sync {
         }
     }
 
-    /// The model's own atomics take SeqCst for AcqRel, but know SeqCst fences: each sequentially
-    /// consistent access is one with fences.
+    /// The model's own atomics treat SeqCst as AcqRel, but support SeqCst fences: each sequentially consistent access
+    /// is one with fences.
     macro_rules! atomic {
         ($name:ident, $int:ty) => {
             #[derive(Clone, Debug)]
             pub(crate) struct $name(Arc<loom::sync::atomic::$name>);
 
-            #[allow(dead_code)] // Each of the two has a use for its part.
+            #[allow(dead_code)] // Each of the two users needs a part.
             impl $name {
                 pub(crate) fn new(value: $int) -> $name {
                     $name(Arc::new(loom::sync::atomic::$name::new(value)))
@@ -115,7 +115,7 @@ pub(crate) mod sync {
     }
 }
 
-/// The kernel's futex: the comparison and falling asleep are one step.
+/// The kernel's futex: comparing and falling asleep are one step.
 pub(crate) mod futex {
     use super::sync::{FutexWord, Ordering};
     use crate::model::{SLEEPERS, Without, without};
@@ -134,7 +134,7 @@ pub(crate) mod futex {
         }
     }
 
-    /// The first that fell asleep wake first.
+    /// Wakes in the order in which the threads fell asleep.
     pub(crate) fn wake(_word: &FutexWord, count: i32) -> i32 {
         let bucket = &*SLEEPERS;
         let mut asleep = bucket.0.lock().unwrap();

@@ -36,7 +36,7 @@ impl Dead {
         if !taken {
             return;
         }
-        // Recovery: what is half done is undone, the slot's holdings are dropped, the slot is free.
+        // Recovery: undo the partial change, release the holdings of the slot, free the slot.
         self.change.set(0);
         self.recoveries.fetch_add(1, Ordering::Relaxed);
         self.state.store(0, Ordering::Release);
@@ -62,7 +62,7 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
                 .map(|mine| {
                     let dead = dead.clone();
                     thread::spawn(move || {
-                        // Both have seen that nobody holds the byte.
+                        // Both have seen that the byte lock is free.
                         dead.bury(mine);
                         if dead.latch.latch().try_take(mine) {
                             assert_eq!(dead.change.get(), 0, "half a change of the dead");
@@ -103,7 +103,7 @@ impl Slot {
         self.state.store(0, Ordering::Release);
     }
 
-    /// Lives in the slot for a while, if it is free.
+    /// Live in the slot for a while, if it is free.
     fn live(&self) {
         let Ok(_byte) = self.byte.try_lock() else {
             return;
@@ -149,8 +149,8 @@ fn a_slot_is_used_again_only_by_the_living_and_after_the_burial() {
     );
 }
 
-/// page/pager/threads.rs: `claim_thread_slot` against page/section/raised_gate.rs: `close_gate`. The writer looks only
-/// at the slots ever used.
+/// page/pager/threads.rs: `claim_thread_slot` against page/section/raised_gate.rs: `close_gate`. The writer checks only
+/// the slots that were ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {
     holds_only_with(
@@ -167,7 +167,7 @@ fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {
                         high.fetch_add(1, Ordering::SeqCst);
                     }
                     if words.gate().try_enter(&mark).is_none() {
-                        // Comes back later: of no interest here.
+                        // A retry follows, which does not matter here.
                         return;
                     }
                     if without(Without::HighFirst) {

@@ -1,5 +1,5 @@
-//! A store's file taken apart: its pages changed, with the checksums above them made right again, so that the
-//! damage is met by the layers above the page manager.
+//! A store's file as editable pages. The checksums above a changed page are made valid again, so that the layers above
+//! the page manager meet the damage.
 
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
@@ -11,7 +11,7 @@ pub struct Image {
     pub bytes: Vec<u8>,
 }
 
-/// What the newest meta page says.
+/// The content of the newest meta page.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
     pub page: usize,
@@ -61,7 +61,7 @@ impl Image {
         }
     }
 
-    /// Changes a word of a meta page and makes its checksum right.
+    /// Change a word of a meta page and make its checksum valid.
     pub fn set_meta(&mut self, page: usize, at: usize, value: u64) {
         let b = self.page(page);
         put(b, at, value);
@@ -69,8 +69,8 @@ impl Image {
         put(b, PAGE - 8, sum);
     }
 
-    /// Makes the checkpoint before the newest the same as the newest, so that changes of the one's pages are
-    /// not met as damage of the other's.
+    /// Copy the newest checkpoint over the one before, so that changes of one's pages do not appear as damage of the
+    /// other's.
     pub fn settle(&mut self) {
         let meta = self.meta();
         let newest = self.page(meta.page).to_vec();
@@ -79,8 +79,8 @@ impl Image {
         self.set_meta(other, 32, meta.checkpoint - 1);
     }
 
-    /// The physical pages on the way to a logical page, the root first, and where in each the next one is
-    /// named. None if there is no such page in the file.
+    /// The physical pages on the path to a logical page, the root first, and the place in each that names the next one.
+    /// None if the file has no such page.
     pub fn way(&self, logical: u64) -> Option<Vec<(usize, usize)>> {
         let meta = self.meta();
         let (mut phys, mut level) = (meta.root as usize, meta.height);
@@ -98,7 +98,7 @@ impl Image {
         (phys != 0 && phys < self.pages()).then_some(way)
     }
 
-    /// All logical pages that there are, and their physical pages.
+    /// All logical pages and their physical pages.
     pub fn mapped(&self) -> Vec<(u64, usize)> {
         (0..self.meta().logical.min(1 << 20))
             .filter_map(|l| self.way(l).map(|way| (l, way[way.len() - 1].0)))
@@ -119,7 +119,7 @@ impl Image {
         nodes
     }
 
-    /// Makes the checksums of everything above a logical page right, of the page itself first.
+    /// Make the checksums of a logical page and of everything above it valid.
     pub fn mend(&mut self, logical: u64) {
         let Some(way) = self.way(logical) else { return };
         for pair in way.windows(2).rev() {
@@ -130,7 +130,7 @@ impl Image {
         self.mend_root();
     }
 
-    /// Makes the checksum of the page table's root right, in both meta pages if they share it.
+    /// Make the checksum of the page table's root valid, in both meta pages if they share it.
     pub fn mend_root(&mut self) {
         let meta = self.meta();
         if meta.root as usize >= self.pages() {
@@ -144,7 +144,7 @@ impl Image {
         }
     }
 
-    /// Changes a logical page so that nobody below notices.
+    /// Change a logical page so that the lower layers do not detect it.
     pub fn edit(&mut self, logical: u64, f: impl FnOnce(&mut [u8])) {
         let way = self.way(logical).expect("a page that is there");
         f(self.page(way[way.len() - 1].0));
@@ -160,7 +160,7 @@ impl Image {
         )
     }
 
-    /// Changes the word at a logical address so that nobody below notices.
+    /// Change the word at a logical address so that the lower layers do not detect it.
     pub fn set_word(&mut self, addr: u64, value: u64) {
         self.edit(addr / PAGE as u64, |b| {
             put(b, (addr % PAGE as u64) as usize, value)

@@ -1,6 +1,7 @@
-//! A store with a redo log, as a power cut leaves them, and what becomes of the log in hostile hands.
+//! A store with a redo log, as after a power failure, and damage of that log.
 //!
-//! What is read of the log's format here: its header and records, see `page/format/log_file.rs` and `log_record.rs`.
+//! The parts of the log's format used here are its header and records; see `page/format/log_file.rs` and
+//! `log_record.rs`.
 
 use super::damage::{Image, PAGE};
 use super::mutate::Rng;
@@ -16,13 +17,13 @@ const WHOLE: u64 = 1 << 63;
 /// Commits after the last checkpoint but one, and after the last.
 const COMMITS: usize = 12;
 
-/// The bytes of a store and its log, and of logs that are not its own.
+/// The bytes of a store and its log, and of logs that do not belong to it.
 pub struct Logged {
     pub store: Vec<u8>,
     pub log: Vec<u8>,
-    /// Of the same store at another time, and of another store.
+    /// A log of the same store at another time, and a log of another store.
     pub others: Vec<Vec<u8>>,
-    /// How many states `seen` was given before the last checkpoint.
+    /// The number of states passed to `seen` before the last checkpoint.
     pub before: usize,
 }
 
@@ -30,7 +31,7 @@ pub fn path_of(store: &Path) -> PathBuf {
     PathBuf::from(format!("{}-wal", store.display()))
 }
 
-/// Makes one; `seen` is given the store after every commit.
+/// Create one; `seen` is called with the store after every commit.
 pub fn make(path: &Path, mut seen: impl FnMut(&Store)) -> Logged {
     let other = path.with_extension("other");
     let mut others = vec![session(&other, &mut |_| {}).1];
@@ -57,8 +58,8 @@ fn open(path: &Path) -> Store {
     Store::open(path, &options).unwrap()
 }
 
-/// Commits with a checkpoint among them. Store and log before anybody closes them, and how many states there
-/// were before that checkpoint.
+/// Commit, with a checkpoint among the commits. Returns store and log before the close, and the number of states before
+/// that checkpoint.
 fn session(path: &Path, seen: &mut dyn FnMut(&Store)) -> (Vec<u8>, Vec<u8>, usize) {
     let store = open(path);
     let root = store.root();
@@ -112,7 +113,7 @@ fn put(b: &mut [u8], at: usize, value: u64) {
     b[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// Where the records are that the newest checkpoint needs: offset and length. Stops at what is no record.
+/// The records that the newest checkpoint needs: offset and length. Stops at an invalid record.
 pub fn records(store: &Image, log: &[u8]) -> Vec<(usize, usize)> {
     let meta = store.meta().page * PAGE;
     let mut at = PAGE + word(&store.bytes, meta + 112) as usize;
@@ -133,7 +134,7 @@ pub fn records(store: &Image, log: &[u8]) -> Vec<(usize, usize)> {
     all
 }
 
-/// Makes the chain of checksums right again, over these records.
+/// Make the chain of checksums valid again, over these records.
 pub fn mend(store: &Image, log: &mut [u8], records: &[(usize, usize)]) {
     let mut chain = word(&store.bytes, store.meta().page * PAGE + 120);
     for &(at, len) in records {
@@ -142,7 +143,7 @@ pub fn mend(store: &Image, log: &mut [u8], records: &[(usize, usize)]) {
     }
 }
 
-/// Changes a word of the log's header and makes its checksum right.
+/// Change a word of the log's header and make its checksum valid.
 pub fn set_header(log: &mut [u8], at: usize, value: u64) {
     put(log, at, value);
     let sum = xxh3_64(&log[..SECTOR - 8]);
@@ -162,7 +163,7 @@ fn ranges(log: &[u8], (from, len): (usize, usize)) -> Vec<usize> {
     all
 }
 
-/// Damages a log, the checksums left as they are: what is read with it is a state that was, or nothing is.
+/// Damage a log and leave the checksums unchanged: opening shows one of the earlier states, or fails.
 pub fn raw(base: &Logged, rng: &mut Rng) -> Vec<u8> {
     let store = Image {
         bytes: base.store.clone(),
@@ -199,7 +200,7 @@ pub fn raw(base: &Logged, rng: &mut Rng) -> Vec<u8> {
                 log[other..other + both].copy_from_slice(&x);
             }
             4 => {
-                // Once more, where the next one belongs.
+                // Repeat the record at the place of the next one.
                 let record = log[at..at + len].to_vec();
                 log.resize(log.len().max(at + 2 * len), 0);
                 log[at + len..at + 2 * len].copy_from_slice(&record);
@@ -221,7 +222,7 @@ pub fn raw(base: &Logged, rng: &mut Rng) -> Vec<u8> {
     log
 }
 
-/// Damages a log and what names it, and makes all checksums right again.
+/// Damage a log and the meta page that names it, and make all checksums valid again.
 pub fn deep(base: &Logged, store: &mut Image, rng: &mut Rng) -> Vec<u8> {
     let mut log = base.log.clone();
     let mut records = records(store, &log);
@@ -229,7 +230,7 @@ pub fn deep(base: &Logged, store: &mut Image, rng: &mut Rng) -> Vec<u8> {
         let n = rng.below(records.len());
         let (at, len) = records[n];
         match rng.below(9) {
-            // A range that is longer than its record, lies across pages, or far away.
+            // A range that is longer than its record, crosses pages, or is far away.
             0..=2 => {
                 let ranges = ranges(&log, (at, len));
                 if ranges.is_empty() {
@@ -268,7 +269,7 @@ pub fn deep(base: &Logged, store: &mut Image, rng: &mut Rng) -> Vec<u8> {
                     _ => log[at + 24..at + 28].copy_from_slice(&(absurd as u32).to_le_bytes()),
                 }
             }
-            // In another order, each where the other was.
+            // Swap two records.
             6 => {
                 let (other, its) = *rng.pick(&records);
                 if its == len {
@@ -305,7 +306,7 @@ pub fn deep(base: &Logged, store: &mut Image, rng: &mut Rng) -> Vec<u8> {
     log
 }
 
-/// The same log with positions near the end of what a word can count.
+/// The same log with positions near the largest value of a word.
 fn move_on(store: &mut Image, log: &mut [u8], records: &[(usize, usize)], rng: &mut Rng) {
     let ring = word(log, 40).max(1);
     let by = (u64::MAX / ring - rng.below(3) as u64).wrapping_mul(ring);
@@ -321,7 +322,7 @@ fn rng_word(n: usize) -> u64 {
     (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// One more record, of pages that come new to the store.
+/// One more record, with pages that are new to the store.
 fn forge(store: &Image, log: &mut Vec<u8>, records: &mut Vec<(usize, usize)>, rng: &mut Rng) {
     let Some(&(last, its)) = records.last() else {
         return;

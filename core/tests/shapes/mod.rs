@@ -1,8 +1,8 @@
 //! Small stores of every shape, for the tests of damaged files.
 //!
 //! - `mutate`: damage at random.
-//! - `same`: whether two stores hold the same.
-//! - `log`: a store with a redo log, and damage of that.
+//! - `same`: comparing two stores.
+//! - `log`: a store with a redo log, and damage of the log.
 //! - `damage`: changing the bytes of a store's file, with or without the checksums above them.
 #![allow(dead_code, unreachable_pub)] // Each test uses its part.
 
@@ -30,7 +30,7 @@ pub const ALL: &[&str] = &[
     "snapshots",
 ];
 
-/// Makes a store of a shape, closed and checkpointed twice.
+/// Create a store of a shape, closed and checkpointed twice.
 pub fn make(shape: &str, path: &Path) {
     let store = Store::open(
         path,
@@ -278,7 +278,7 @@ fn classes(store: &Store) {
             w.set(o, &Key::Str(b"name"), &text(b"what it is called"))?;
             w.set(o, &Key::Str(b"an attribute with a long name"), &In::Int(i))?;
             if i % 5 == 0 {
-                // Out of the order of the class: a body of its own.
+                // The order differs from the class's: the object gets its own body.
                 w.remove(o, &Key::Str(b"name"))?;
                 w.set(o, &Key::Str(b"name"), &In::Int(i))?;
             }
@@ -341,7 +341,7 @@ fn snapshots(store: &Store) {
     store.drop_snapshot("number 1").unwrap();
 }
 
-/// What was removed is not freed yet.
+/// Removed content that is not freed yet.
 fn dying(store: &Store) {
     large_dict(store);
     nested(store, 500);

@@ -1,7 +1,7 @@
-//! What becomes of a file in hostile hands: one seed, one file.
+//! Random damage of a file: each seed gives one damaged file.
 //!
-//! Half of the mutations leave the checksums as they are: then whatever can still be read must be right. The
-//! other half make them right again, so that the damage gets through to the heap and the objects.
+//! Half of the mutations leave the checksums unchanged: everything that can still be read must then be right. The other
+//! half make them valid again, so that the damage reaches the heap and the objects.
 
 use super::damage::{Image, PAGE};
 
@@ -12,7 +12,7 @@ pub use random::Rng;
 
 const ADDR: u64 = (1 << 48) - 1;
 
-/// Damages a file, the checksums left as they are.
+/// Damage a file and leave the checksums unchanged.
 pub fn raw(image: &mut Image, rng: &mut Rng) {
     for _ in 0..=rng.below(3) {
         let pages = image.pages();
@@ -58,7 +58,7 @@ pub fn raw(image: &mut Image, rng: &mut Rng) {
     }
 }
 
-/// Damages a file and makes all checksums right again.
+/// Damage a file and make all checksums valid again.
 pub fn deep(image: &mut Image, rng: &mut Rng) {
     image.settle();
     let mapped = image.mapped();
@@ -85,7 +85,7 @@ pub fn deep(image: &mut Image, rng: &mut Rng) {
                 }
                 image.mend(page.0);
             }
-            // Free lists, list heads, the root: a page that is otherwise seldom met.
+            // Free lists, list heads, the root: a page that is otherwise rarely chosen.
             4 => word(image, rng, &mapped, mapped[0]),
             _ => {
                 let page = *rng.pick(&mapped);
@@ -107,7 +107,7 @@ fn meta(image: &mut Image, rng: &mut Rng) {
     image.set_meta(rng.below(2), at / 8 * 8, value);
 }
 
-/// The page table: an entry becomes another's, or points at itself, or anywhere.
+/// The page table: an entry gets the value of another, or points to itself, or anywhere.
 fn table(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)]) {
     let way = image.way(rng.pick(mapped).0).unwrap_or_default();
     let other = image.way(rng.pick(mapped).0).unwrap_or_default();
@@ -135,14 +135,14 @@ fn table(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)]) {
     image.mend_root();
 }
 
-/// One word of a page becomes something else that a word of a store may be.
+/// Replace a word of a page by another plausible word.
 fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, phys): (u64, usize)) {
     let pages: Vec<u64> = mapped.iter().map(|m| m.0).collect();
     let get = |image: &Image, phys: usize, at: usize| {
         let at = phys * PAGE + at;
         u64::from_le_bytes(image.bytes[at..at + 8].try_into().unwrap())
     };
-    // Where something stands, for zeros seldom mean anything.
+    // Choose a place that is not zero, since zeros rarely have a meaning.
     let mut at = rng.below(PAGE / 8) * 8;
     for _ in 0..64 {
         if get(image, phys, at) != 0 {
@@ -152,7 +152,7 @@ fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, phy
     }
     let old = get(image, phys, at);
     let is_address = |w: u64| w & ADDR != 0 && pages.binary_search(&((w & ADDR) / PAGE as u64)).is_ok();
-    // An address that stands somewhere, or any in a page that is there.
+    // An address that occurs somewhere, or any address in an existing page.
     let address = |image: &Image, rng: &mut Rng| {
         for _ in 0..200 {
             let from = rng.pick(mapped).1;
@@ -166,7 +166,7 @@ fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, phy
     let new = if is_address(old) {
         let other = address(image, rng);
         match rng.below(6) {
-            // The same kind of pointer, to something else; to itself; next to where it was.
+            // The same kind of pointer, to another place; to itself; next to its old target.
             0 | 1 => old & !ADDR | other,
             2 => old & !ADDR | (logical * PAGE as u64 + (at as u64 & !63)),
             3 => old.wrapping_add(*rng.pick(&[8, 16, 64, 4096, u64::MAX - 15, u64::MAX - 4095])),

@@ -1,5 +1,5 @@
-//! Whether two stores hold equal graphs: kinds, classes, times, keys in their order, values, shared references,
-//! cycles and homes.
+//! Compare two stores for equal graphs: kinds, classes, times, keys in their order, values, shared references, cycles
+//! and homes.
 
 use persist_core::store::{Kind, Large, LargeKind, Obj, Reader, Result, Step, Store, Value, Wait};
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ pub fn entries(store: &Store, obj: Obj) -> Vec<(Step, Value)> {
     })
 }
 
-/// Compares two stores.
+/// Assert that two stores are equal.
 #[track_caller]
 pub fn assert_same(a: &Store, b: &Store) {
     let mut pairs = HashMap::from([(a.root().id, b.root().id)]);

@@ -1,4 +1,4 @@
-//! How a store is left by those who close, exit and abandon.
+//! The state of a store after processes close it, exit, or abandon it.
 
 use super::common::scratch;
 use super::support::again;
@@ -43,7 +43,7 @@ fn closing_waits_for_a_transaction_of_another_thread() {
         assert!(matches!(store.close(), Err(Error::Timeout { .. })));
         end.wait();
     });
-    // It is open as before.
+    // The store is still open.
     set(&store, "c", 3).unwrap();
     store.close().unwrap();
     assert!(matches!(set(&store, "d", 4), Err(Error::Closed)));
@@ -56,7 +56,7 @@ fn closing_waits_for_a_transaction_of_another_thread() {
     store.close().unwrap();
 }
 
-/// However the closing falls between the steps of the others, nothing of this process's stays behind.
+/// Wherever the close falls between the steps of the others, nothing of this process is left behind.
 #[test]
 fn closing_while_threads_are_at_work_leaves_nothing_behind() {
     let dir = scratch();
@@ -133,7 +133,7 @@ fn an_abandoned_transaction_goes_with_the_last_handle() {
     other.close().unwrap();
 }
 
-/// Another process's long transaction does not keep this one from closing.
+/// A long transaction of another process does not prevent this one from closing.
 #[test]
 fn closing_does_not_wait_for_other_processes() {
     let dir = scratch();

@@ -1,6 +1,6 @@
-//! The sidecar's life: removed, cut short, copied, of another boot or version (here); beside a store that was moved,
-//! replaced, linked or copied (`names`); used from several namespaces (`namespaces`); and how it is left by those
-//! who close, exit and abandon (`closing`).
+//! The sidecar's life: removed, truncated, copied, of another boot or version (here); beside a store that was moved,
+//! replaced, linked or copied (`names`); used from several namespaces (`namespaces`); and after processes close, exit
+//! and abandon the store (`closing`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -22,8 +22,8 @@ use support::{again, process, told};
 /// Words of the sidecar's header (`page/shared/layout.rs`).
 const LAYOUT: u64 = 8;
 
-/// A wait that ends because it is bounded, and what nothing takes that does not wait for the wrong thing: less than the
-/// stores' own waits (`open`), and many times what a slow machine with much else to do needs.
+/// A wait that ends because it is bounded. The other limit is longer than anything that does not wait for the wrong
+/// event: less than the stores' own waits (`open`), and many times what a slow and busy machine needs.
 const SHORT: Duration = Duration::from_millis(300);
 const FOREVER: Duration = Duration::from_secs(300);
 
@@ -35,7 +35,7 @@ fn get(s: &Store, key: &str) -> Option<i64> {
     plain::get(s, key).unwrap()
 }
 
-/// Two stores, in whose entry `n` is 1 and 2.
+/// Two stores, in which the entry `n` is 1 and 2.
 fn two_stores(dir: &Path) -> (PathBuf, PathBuf) {
     let both = (dir.join("a.store"), dir.join("b.store"));
     for (path, n) in [(&both.0, 1), (&both.1, 2)] {
@@ -53,12 +53,12 @@ fn refused(path: &Path, part: &str) {
     }
 }
 
-/// Another word in the header.
+/// Change a word in the header.
 fn change_word(path: &Path, at: u64) -> u64 {
     plain::change_signed(&sidecar(path), at, 0x55)
 }
 
-/// Does what `PERSIST_DO` says with the store `PERSIST_STORE`.
+/// Do what `PERSIST_DO` names with the store `PERSIST_STORE`.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn neighbour() {
@@ -70,7 +70,7 @@ fn neighbour() {
     match task.as_str() {
         "die" => process::die(),
         "exit" => std::process::exit(0),
-        // As much as another session would write over.
+        // As much as another session would overwrite.
         "fill" => {
             for n in 0..400 {
                 set(&store, &format!("{n} of {}", path.display()), n).unwrap();
@@ -134,7 +134,7 @@ fn a_removed_sidecar_splits_nobody_and_is_made_anew() {
     let store = open(&path);
     set(&store, "a", 1).unwrap();
     std::fs::remove_file(sidecar(&path)).unwrap();
-    // Those who have it go on; others cannot come to a second one.
+    // Processes that have it open continue; others cannot create a second one.
     set(&store, "b", 2).unwrap();
     refused(&path, "cannot be opened");
     assert!(!sidecar(&path).exists());
@@ -147,7 +147,7 @@ fn a_removed_sidecar_splits_nobody_and_is_made_anew() {
     store.check().unwrap();
     store.close().unwrap();
     drop(store);
-    // And while nobody has it.
+    // The same while no process has it open.
     std::fs::remove_file(sidecar(&path)).unwrap();
     let store = open(&path);
     assert_eq!(get(&store, "c"), Some(3));
@@ -161,7 +161,7 @@ fn a_sidecar_copied_to_another_store_is_not_used() {
     std::fs::copy(sidecar(&a), sidecar(&b)).unwrap();
     let store = open(&b);
     assert_eq!(get(&store, "n"), Some(2));
-    // Nor while it is in use: who comes next would be in another store's memory.
+    // Nor while it is in use: the next process would use another store's memory.
     std::fs::remove_file(sidecar(&b)).unwrap();
     std::fs::copy(sidecar(&a), sidecar(&b)).unwrap();
     refused(&b, "another sidecar");
@@ -205,7 +205,7 @@ fn a_sidecar_of_another_boot_is_not_used() {
     }
 }
 
-/// What another version has left is not thrown away; what it has closed is in the store.
+/// The changes of another version are not discarded; after it has closed, they are in the store.
 #[test]
 fn a_sidecar_of_another_layout_is_refused_unless_it_was_closed() {
     let dir = scratch();

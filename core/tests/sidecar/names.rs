@@ -15,7 +15,7 @@ fn a_store_that_was_moved_while_open_is_found_with_its_sidecar_only() {
     std::fs::rename(&a, &b).unwrap();
     set(&store, "n", 2).unwrap();
     refused(&b, "by another name");
-    // The old name is free for another store, which does not touch this one.
+    // The old name is free for another store, which does not affect this one.
     let other = open(&a);
     assert_eq!(get(&other, "n"), None);
     set(&other, "n", 100).unwrap();
@@ -26,7 +26,7 @@ fn a_store_that_was_moved_while_open_is_found_with_its_sidecar_only() {
     drop((store, other));
     let store = open(&b);
     assert_eq!(get(&store, "n"), Some(3));
-    // Moved with its sidecar and its lock file it is met by all.
+    // Moved with its sidecar and its lock file, it is found by all.
     let c = dir.path().join("c.store");
     std::fs::rename(&b, &c).unwrap();
     std::fs::rename(sidecar(&b), sidecar(&c)).unwrap();
@@ -70,7 +70,7 @@ fn a_store_with_two_names_is_used_by_one_at_a_time() {
     drop(store);
     let store = open(&b);
     assert_eq!(get(&store, "n"), Some(1));
-    // By the first name there is an old sidecar, which is not that of this session.
+    // The first name has an old sidecar, which does not belong to this session.
     assert!(matches!(try_open(&a, 5), Err(Error::Refused { .. })));
     set(&store, "n", 2).unwrap();
     store.close().unwrap();
@@ -81,7 +81,7 @@ fn a_store_with_two_names_is_used_by_one_at_a_time() {
     store.close().unwrap();
 }
 
-/// Where what the killed left is, what it takes to go on with it, and what to give it up.
+/// The location of the files that killed processes left, and how to continue with them or discard them.
 #[test]
 fn a_store_that_was_renamed_after_a_kill_does_not_go_back_in_silence() {
     for linked in [false, true] {
@@ -123,7 +123,7 @@ fn an_old_sidecar_of_another_name_is_not_taken_for_the_last_one() {
     std::fs::rename(sidecar(&a), &aside).unwrap();
     run(&b, "fill");
     std::fs::rename(&aside, sidecar(&a)).unwrap();
-    // Both fit the last checkpoint; the second session has written over what the first one did.
+    // Both fit the last checkpoint; the second session has overwritten the changes of the first.
     refused(&a, &sidecar(&b).display().to_string());
     std::fs::remove_file(sidecar(&b)).unwrap();
     let store = open(&a);
@@ -140,7 +140,7 @@ fn an_old_sidecar_of_another_name_is_not_taken_for_the_last_one() {
     store.close().unwrap();
 }
 
-/// On a filesystem without attributes, or when somebody took it away, sidecars are told by the checkpoint.
+/// On a filesystem without attributes, or if the attribute was removed, sidecars are identified by the checkpoint.
 #[test]
 fn a_store_whose_attribute_is_gone_keeps_its_sidecar() {
     let dir = scratch();

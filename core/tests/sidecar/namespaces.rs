@@ -32,14 +32,14 @@ fn kinds() -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// A neighbour in namespaces of its own, which sees the store's directory at another place.
+/// A neighbour process in its own namespaces, which sees the store's directory at another place.
 struct Neighbour {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
 }
 
 impl Neighbour {
-    /// None if it may not be made here.
+    /// None if it is not allowed here.
     fn new(flags: &[String], dir: &Path, task: &str) -> Option<Neighbour> {
         let itself = std::env::current_exe().unwrap();
         let mut flags = flags.to_vec();
@@ -123,13 +123,13 @@ fn namespaces_share_a_store() {
     }
 }
 
-/// Neither does a living holder seem dead, nor does a wait end at once, or never.
+/// A living holder does not seem dead, and no wait ends at once, or never.
 #[test]
 fn waits_across_namespaces_last_as_long_as_they_should() {
     for (kind, flags) in kinds() {
         let dir = scratch();
         let store = begin(dir.path());
-        // It holds, we wait.
+        // The neighbour holds the lock; this process waits.
         let Some(mut holder) = Neighbour::new(&flags, dir.path(), "transaction") else {
             return;
         };
@@ -137,7 +137,7 @@ fn waits_across_namespaces_last_as_long_as_they_should() {
         let begun = Instant::now();
         match store.begin(&mut Wait::at_most(SHORT)) {
             Err(Error::Timeout { holder, .. }) => {
-                // A number that means another process here, or none, says so.
+                // A number that means another process here, or none, is reported as such.
                 assert!(holder.contains("process "), "{kind}: {holder}");
                 assert_eq!(
                     holder.contains("another pid namespace"),
@@ -158,7 +158,7 @@ fn waits_across_namespaces_last_as_long_as_they_should() {
             (Some(1), Some(1)),
             "{kind}"
         );
-        // We hold, it waits; then it is given the lock, and we wait for that.
+        // This process holds the lock and the neighbour waits; then the neighbour gets it, and this process waits.
         let root = || LockTarget {
             obj: store.root(),
             key: None,

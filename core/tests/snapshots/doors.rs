@@ -1,4 +1,4 @@
-//! Snapshots for those who may not write, and from the shell.
+//! Snapshots for users without write permission, and from the shell.
 
 use super::common::scratch;
 use super::support::{again, process, sys};
@@ -9,15 +9,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The child may only read: opens the store so, or at a snapshot; says how that went, and stays until it is killed.
+/// The child has read permission only: it opens the store or a snapshot, reports the result, and stays until it is
+/// killed.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn without_rights() {
     let Ok(path) = std::env::var("PERSIST_STORE") else {
         return;
     };
-    // Here, and not by who starts it: that would be a fork, whose child has all stores of the other tests open until it
-    // is this program.
+    // Here, and not in the process that starts it: a fork there would have all stores of the other tests open until its
+    // exec.
     sys::become_nobody();
     process::die_with_parent();
     let snapshot = std::env::var("PERSIST_SNAPSHOT").ok();
@@ -66,7 +67,7 @@ fn end(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// The last checkpoint is shown, with writers there and without; no writer is kept out.
+/// The last checkpoint is shown, with writers and without; no writer is excluded.
 #[test]
 fn a_file_that_may_only_be_read() {
     use std::os::unix::fs::PermissionsExt;
@@ -87,7 +88,7 @@ fn a_file_that_may_only_be_read() {
     set(&store, "a", &In::Int(1));
     store.snapshot("s").unwrap();
     set(&store, "a", &In::Int(2));
-    // Writers are there.
+    // With writers.
     let (child, answer) = with_no_rights(&path, None);
     assert_eq!(answer, "Some(Int(1)) frozen true");
     end(child);
@@ -98,7 +99,7 @@ fn a_file_that_may_only_be_read() {
     end(child);
     store.close().unwrap();
     drop(store);
-    // Nobody is there: the last checkpoint, with the sidecar of before and without.
+    // Without other processes: the last checkpoint, with the earlier sidecar and without.
     for sidecar in [true, false] {
         if !sidecar {
             forget_sidecar(&path);

@@ -1,4 +1,4 @@
-//! Dropping snapshots: by those that die meanwhile, of large ones, of ones that somebody reads.
+//! Dropping snapshots: by processes that die during the drop, of large snapshots, and of snapshots that are being read.
 
 use super::common::{Model, Rng, compare, scratch};
 use super::support::again;
@@ -7,7 +7,7 @@ use persist_core::Error;
 use persist_core::store::{In, Store};
 use std::path::Path;
 
-/// The child drops the snapshot `s` and dies at a failpoint meanwhile.
+/// The child drops the snapshot `s` and dies at a failpoint.
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
 fn a_dropper() {
@@ -28,8 +28,8 @@ fn die_dropping(path: &Path, step: &str) {
     assert_eq!(ended.signal(), Some(9), "{step}");
 }
 
-/// What a snapshot held is freed in steps between which the store changes, here and there, before and behind
-/// what was looked at, and in the neighbours' trees.
+/// The pages of a snapshot are freed in steps. Between these the store changes at several places, before and after the
+/// current step, and in the trees of its neighbours.
 #[test]
 fn a_large_snapshot_is_taken_apart_while_the_store_changes() {
     let dir = scratch();
@@ -89,8 +89,8 @@ fn a_large_snapshot_is_taken_apart_while_the_store_changes() {
     }
 }
 
-/// A snapshot is opened between the death of its dropper and the end of the checkpoint that drops it. A process that
-/// lives on ends that checkpoint; if there is none, the snapshot was not dropped.
+/// A snapshot is opened between the death of its dropper and the end of the checkpoint that drops it. A living process
+/// ends that checkpoint; without one, the snapshot was not dropped.
 #[test]
 fn who_came_in_time_keeps_what_he_reads() {
     for beside in [true, false] {

@@ -1,9 +1,9 @@
 //! Snapshots against a model (here): random changes, checkpoints, snapshots and drops, with reopening and lost
-//! sidecars; every living snapshot is what the store was when it was taken, and what a dropped one held is
-//! used again. `reading`: who reads one, and what is held meanwhile. `dropping`: droppers that die, and large ones.
-//! `doors`: without rights to write, and from the shell.
+//! sidecars. Every living snapshot equals the store at the moment when it was taken, and the space of a dropped one is
+//! reused. `reading`: reading a snapshot, and what a reader holds. `dropping`: droppers that die, and large snapshots.
+//! `doors`: without write permission, and from the shell.
 //!
-//! PERSIST_TORTURE_SECONDS makes it longer, PERSIST_SEED starts it elsewhere.
+//! PERSIST_TORTURE_SECONDS makes it longer; PERSIST_SEED selects the seed.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -49,7 +49,7 @@ fn forget_sidecar(path: &Path) {
     std::fs::remove_file(format!("{}-shm", path.display())).unwrap();
 }
 
-/// What is free is known, and nothing is lost.
+/// The free map is complete, and no page is lost.
 fn nothing_lost(store: &Store, what: &str) {
     for _ in 0..3 {
         store.sync().unwrap();
@@ -81,7 +81,7 @@ fn every_snapshot_is_what_the_store_was_and_dropped_ones_give_their_space_back()
     against_the_model(false);
 }
 
-/// The free map is learned anew from the trees of all snapshots: in tests so slowly that it is hardly ever whole.
+/// The free map is rebuilt from the trees of all snapshots: in these tests so slowly that it is rarely complete.
 #[test]
 fn every_snapshot_is_what_the_store_was_though_sidecars_are_lost() {
     against_the_model(true);
@@ -97,7 +97,7 @@ fn against_the_model(losses: bool) {
     let mut living: BTreeMap<String, Model> = BTreeMap::new();
     let (begun, long) = (Instant::now(), time(4));
     let (mut rounds, mut taken, mut dropped, mut early) = (0u64, 0, 0, 0);
-    // Snapshots are many for a while, then few: the space of the many must serve afterwards.
+    // There are many snapshots for a while, then few: the space of the many must then be reused.
     let most = 12;
     while begun.elapsed() < long || rounds < 600 {
         rounds += 1;
@@ -227,7 +227,7 @@ fn many_snapshots_and_a_lost_sidecar() {
         let s = store.open_snapshot(&format!("the snapshot number {n}")).unwrap();
         assert_eq!(get(&s, "n"), Some(Value::Int(n)));
     }
-    // Rebuilt in steps of which the tests make small ones.
+    // Rebuilt in steps, which are small in tests.
     for n in 0..40 {
         set(&store, "m", &In::Int(n));
         store.sync().unwrap();

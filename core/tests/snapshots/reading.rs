@@ -1,4 +1,4 @@
-//! Reading snapshots: what is refused, what a reader holds and for how long, what a page of one is.
+//! Reading snapshots: what is refused, what a reader holds and for how long, and the pages of a snapshot.
 
 use super::common::{Model, Rng, scratch, step};
 use super::support::plain::wait_for;
@@ -112,12 +112,12 @@ fn get_closed(s: &Store) -> persist_core::Result<Option<Value>> {
     s.read(&mut Wait::default(), |r| r.get(s.root(), &Key::Str(b"a")))
 }
 
-/// A file that grows each time the child looks.
+/// A file that grows each time the child has read.
 fn looks(store: &Path) -> PathBuf {
     store.with_extension("looks")
 }
 
-/// The child opens a snapshot, and looks at it again and again until it is killed.
+/// The child opens a snapshot, and reads it repeatedly until it is killed.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn a_reader() {
@@ -179,7 +179,7 @@ fn pages(store: &Store, since: Option<&Store>) -> BTreeMap<u64, Option<Vec<u8>>>
         .unwrap()
 }
 
-/// A full copy and the differences make the later one.
+/// A full copy and the differences give the later one.
 #[test]
 fn pages_and_their_differences() {
     let dir = scratch();
@@ -188,7 +188,7 @@ fn pages_and_their_differences() {
     let mut rng = Rng(3);
     store.snapshot("0").unwrap();
     for n in 1..12u32 {
-        // Past one level of the page table, past two.
+        // More than one level of the page table, and more than two.
         let bytes = vec![n as u8; if n == 6 { 2_000_000 } else { 50_000 }];
         set(&store, &format!("big {n}"), &In::Bytes(&bytes));
         let mut model = Model::read(&store).unwrap();
@@ -230,7 +230,7 @@ fn pages_and_their_differences() {
     assert!(matches!(other.pages(Some(&all[0])), Err(Error::Invalid { .. })));
 }
 
-/// Damage under a snapshot meets who reads it, and the walk goes on behind it; the store itself works on.
+/// Damage in a snapshot is reported to its readers, and the walk continues behind it; the store itself works.
 #[test]
 fn a_damaged_snapshot_does_not_harm_the_store() {
     use std::os::unix::fs::FileExt;

@@ -1,7 +1,7 @@
-//! Inner blocks that are undone beside readers: a reader sees the state before the transaction or the one after it,
-//! never what an inner block put there, and nothing torn.
+//! Inner blocks that are undone during reads: a reader sees the state before the transaction or the one after it, but
+//! never the content of an inner block, and never a torn state.
 //!
-//! Each inner block puts a whole state, so that only its generation tells it from a committed one: it is negative.
+//! Each inner block stores a whole state that differs from a committed one only in its generation, which is negative.
 
 use super::player::Player;
 use super::{ACCOUNTS, key, new_store, open, put};
@@ -10,11 +10,11 @@ use persist_core::store::{Actor, In, Result, Store, Wait};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Reads that each reader has to make beside the writer.
+/// The number of reads that each reader makes during the writes.
 const READS: usize = 400;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A transaction that puts a generation, with inner blocks before, between and after that are undone.
+/// A transaction that stores a generation, with undone inner blocks before, between and after its changes.
 pub(super) fn put_with_blocks(store: &Store, generation: i64) -> Result<()> {
     store.begin(&mut Wait::default())?;
     undone(store, -generation, 2)?;
@@ -25,7 +25,7 @@ pub(super) fn put_with_blocks(store: &Store, generation: i64) -> Result<()> {
     store.commit()
 }
 
-/// A block that is undone, with `depth` blocks in it that are undone, too, and one that was committed into it.
+/// A block that is undone, with `depth` undone blocks in it, and one that was committed into it.
 fn undone(store: &Store, generation: i64, depth: u32) -> Result<()> {
     let root = store.root();
     store.begin(&mut Wait::default())?;
@@ -59,7 +59,7 @@ pub(super) fn shown(store: &Store) -> i64 {
     found
 }
 
-/// The next generation; of each three transactions one is undone.
+/// Store the next generation; of each three transactions one is undone.
 pub(super) fn put_next(store: &Store) {
     let generation = shown(store) + 1;
     if generation % 3 == 0 {
@@ -70,7 +70,7 @@ pub(super) fn put_next(store: &Store) {
     put_with_blocks(store, generation).unwrap();
 }
 
-/// Reads until it has read enough, and has seen the writer go on.
+/// Read often enough, and until the writer has made progress.
 pub(super) fn reads(store: &Store) {
     let (begun, mut last) = (Instant::now(), shown(store));
     let (first, mut n) = (last, 0);
@@ -103,7 +103,7 @@ fn an_inner_block_that_another_process_undoes_is_never_seen() {
         reads(&other);
     });
     assert!(writer.0.try_wait().unwrap().is_none(), "the writer failed");
-    // Killed in the middle of it.
+    // Killed in the middle of a transaction.
     drop(writer);
     after(&store);
 }
@@ -123,7 +123,7 @@ fn an_inner_block_that_another_thread_undoes_is_never_seen() {
         });
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             reads(&store);
-            // The other process reads as much.
+            // The other process makes as many reads.
             reader.ends_well();
         }));
         enough.store(true, Ordering::Relaxed);

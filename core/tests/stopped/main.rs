@@ -1,8 +1,8 @@
 //! Processes that are stopped (SIGSTOP) inside the store: in a read section, in an operation, in a transaction, at
-//! every step of a change, and at random instructions. The others go on: a stopped reader delays a writer by less
-//! than `PROMISED`, a stopped writer delays no reader by more, and what is read is always one whole state.
+//! every step of a change, and at random instructions. The others continue: a stopped reader delays a writer by less
+//! than `PROMISED`, a stopped writer delays no reader by more, and every read gives one whole state.
 //!
-//! `player`: the processes. `blocks`: transactions whose inner blocks are undone beside readers.
+//! `player`: the processes. `blocks`: transactions whose inner blocks are undone during reads.
 
 mod blocks;
 #[path = "../common/mod.rs"]
@@ -18,9 +18,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use support::process::{self, stop_here};
 
-/// What DESIGN.md promises of a stopped process. Asked of the best of several tries.
+/// The promised delay by a stopped process. It is compared with the best of several tries.
 const PROMISED: Duration = Duration::from_millis(100);
-/// What no single try may take, however loaded the machine is: less than the bound of waits.
+/// The limit of each single try, however loaded the machine is: less than the bound of waits.
 const AT_MOST: Duration = Duration::from_secs(45);
 const TRIES: usize = 8;
 const ACCOUNTS: u64 = 6;
@@ -40,7 +40,7 @@ fn key(name: &str) -> Key<'_> {
 
 type Step<'a> = dyn Fn(&mut Writer<'_>) -> Result<()> + 'a;
 
-/// Everything in the store is of one generation: its number, the accounts' sum, a text, a dict and a list.
+/// Store one generation everywhere: its number, the accounts' sum, a text, a dict and a list.
 fn put(store: &Store, generation: i64, as_transaction: bool) -> Result<()> {
     let root = store.root();
     let texts = text(generation);
@@ -100,10 +100,10 @@ fn container(r: &Reader<'_>, obj: Obj, name: &str) -> Result<Option<Obj>> {
     })
 }
 
-/// The generation that the store shows, or what is torn.
+/// The generation of the store, or a description of the torn state.
 fn look(r: &Reader<'_>, root: Obj) -> Result<std::result::Result<i64, String>> {
     let g = int(r, root, "g")?;
-    // A section that will be run again may find an account missing (`i64::MIN`).
+    // A section that will run again may find an account missing (`i64::MIN`).
     let mut sum = 0i64;
     for i in 0..ACCOUNTS {
         sum = sum.wrapping_add(int(r, root, &format!("a{i}"))?);
@@ -146,7 +146,7 @@ fn shown(store: &Store) -> i64 {
         .unwrap_or_else(|torn| panic!("torn: {torn}"))
 }
 
-/// What a child does: nothing, where the test harness runs it as a test.
+/// The task of a child; nothing if the test harness runs it as a test.
 #[test]
 fn the_child() {
     let Ok(role) = std::env::var(ROLE) else {
@@ -167,7 +167,7 @@ fn the_child() {
                 if runs == 1 {
                     stop_here();
                 }
-                // Whatever is here now was changed beside this section.
+                // The content was changed during this section.
                 let _ = look(r, store.root());
                 Ok(before)
             });
@@ -237,7 +237,7 @@ fn new_store(path: &Path) -> Store {
     store
 }
 
-/// How long it takes.
+/// Measure the time of a call.
 fn timed(f: impl FnOnce()) -> Duration {
     let begun = Instant::now();
     f();
@@ -267,10 +267,10 @@ fn a_stopped_reader_delays_a_writer_by_less_than_promised_and_believes_nothing()
             put(&store, generation, generation % 2 == 0).unwrap();
         };
         tries.push(timed(&mut change));
-        // The next are not delayed at all.
+        // The next changes are not delayed at all.
         let later = (0..TRIES).map(|_| timed(&mut change)).min().unwrap();
         assert!(later < PROMISED / 2, "{later:?}");
-        // Its pages are used for other things before it goes on.
+        // Its pages are reused before it continues.
         for _ in 0..30 {
             change();
         }
@@ -282,13 +282,13 @@ fn a_stopped_reader_delays_a_writer_by_less_than_promised_and_believes_nothing()
     store.check().unwrap();
 }
 
-/// Reads beside a stopped process: from a store that is open, and from one that is opened now.
+/// Read beside a stopped process: from a store that is open, and from one that is opened now.
 fn reads(path: &Path, store: &Store, expected: &[i64], open_too: bool) -> (Duration, Duration) {
     let first = timed(|| {
         let found = shown(store);
         assert!(expected.contains(&found), "{found} of {expected:?}");
     });
-    // One that waited once does not wait again.
+    // A reader that waited once does not wait again.
     let again = (0..TRIES)
         .map(|_| {
             timed(|| {
@@ -330,7 +330,7 @@ fn reading_beside_a_stopped_writer_waits_less_than_promised_and_shows_what_was_c
             if i % 2 == 0 {
                 writer.ends_well();
             } else {
-                // Killed as it stands: the others go on with everything.
+                // Killed while it is stopped: the others continue with everything.
                 drop(writer);
             }
             assert_eq!(shown(&store), 1);
@@ -394,7 +394,7 @@ fn a_writer_may_be_stopped_at_every_step_of_a_change() {
     store.check().unwrap();
 }
 
-/// Readers and writers that are stopped at random moments for longer than any of the others waits.
+/// Readers and writers are stopped at random moments for longer than any wait of the others.
 #[test]
 fn stopped_at_random_moments_the_others_go_on_and_see_whole_states() {
     let seconds = std::env::var("PERSIST_TORTURE_SECONDS")

@@ -1,4 +1,4 @@
-//! Child processes of this test that play a role, and are stopped or killed as their test likes.
+//! Child processes of this test that play a role; the test stops or kills them.
 
 use crate::support::process;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub(super) const ROLE: &str = "PERSIST_STOPPED_ROLE";
 pub(super) const STORE: &str = "PERSIST_STOPPED_STORE";
 
-/// A child that plays a role, stopped or killed as its test likes; killed at the latest with its test.
+/// A child that plays a role. It is killed at the latest when the test ends.
 pub(super) struct Player(pub(super) Child);
 
 impl Player {
@@ -36,7 +36,7 @@ impl Player {
         assert!(self.is_stopped());
     }
 
-    /// Waits until it is stopped; false if it has ended instead.
+    /// Wait until it is stopped. Returns false if it has ended instead.
     pub(super) fn is_stopped(&self) -> bool {
         let until = Instant::now() + Duration::from_secs(30);
         loop {

@@ -1,15 +1,14 @@
-//! A store's files at every instruction of an operation in another process, and how to bring them back.
+//! A store's files at every instruction of an operation in another process, and how to restore them.
 //!
-//! A kill leaves behind what the dead process had stored in the files, and nothing else: its registers,
-//! stack and locks are gone. So what a kill after instruction k leaves is the files' bytes after
-//! instruction k, whoever writes them there; and two instructions between which nothing was stored leave
-//! the same. `record` takes a child through an operation once, from store to store, and notes what each
-//! changed; `Reel::restore` brings any of these moments back, into the same files (a sidecar is bound to
-//! its store's inode), while nobody but possibly an idle observer, who was there all along, has the store
-//! open. Real kills of the same operation are made beside these (`kill_steps`).
+//! A kill leaves what the dead process had stored in the files, and nothing else: its registers, stack and locks are
+//! gone. The result of a kill after instruction k is therefore the files' bytes after instruction k, whichever process
+//! writes them there. Two instructions without a store between them leave the same. `record` runs a child through an
+//! operation once, from store to store, and records the changes of each store. `Reel::restore` restores any of these
+//! moments, into the same files (a sidecar is bound to its store's inode). At that time, only an idle observer, which
+//! was there all the time, may have the store open. `kill_steps` also makes real kills of the same operation.
 //!
-//! Sidecars and redo logs are known by inode and kept under a second name, so that a moment's can be
-//! linked to its place again.
+//! Sidecars and redo logs are identified by inode and kept under a second name, so that those of a moment can be linked
+//! to their place again.
 
 use super::ptrace::{Event, Tracee};
 use super::sys::forget_session;
@@ -24,7 +23,7 @@ const MOST: u64 = 1_000_000;
 const STORE_PAGES: u64 = 1 << 16;
 const SIDECAR_PAGES: u64 = 1 << 20;
 
-/// 0: the store; else the inode of a sidecar or log.
+/// 0 for the store, otherwise the inode of a sidecar or log.
 type FileId = u64;
 type Place = (FileId, u64);
 
@@ -49,7 +48,7 @@ impl Paths {
         self.store.with_extension(format!("kept{id}"))
     }
 
-    /// Those beside the store.
+    /// The paths of the files beside the store.
     fn others(&self) -> [&Path; 2] {
         [&self.sidecar, &self.log]
     }
@@ -59,14 +58,14 @@ fn id_at(path: &Path) -> Option<FileId> {
     std::fs::symlink_metadata(path).ok().map(|m| m.ino())
 }
 
-/// What is not bytes of pages: the store's length, and which sidecar and log are in place, how long.
+/// The state other than bytes of pages: the store's length, and which sidecar and log are in place, with their lengths.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Names {
     store: Option<u64>,
     others: [Option<(FileId, u64)>; 2],
 }
 
-/// One moment at which something had changed.
+/// One moment at which the files had changed.
 #[derive(Clone, Debug)]
 pub struct Moment {
     /// Stores and system calls before it.
@@ -90,7 +89,7 @@ pub struct Reel {
     now: BTreeMap<Place, Box<Page>>,
     now_names: Names,
     windows: BTreeMap<FileId, Window>,
-    /// Nobody has the store open while it is brought back.
+    /// No process has the store open while a moment is restored.
     alone: bool,
 }
 
@@ -98,7 +97,7 @@ fn open(path: &Path) -> Option<File> {
     OpenOptions::new().read(true).write(true).open(path).ok()
 }
 
-/// A store's files under observation, and what they were when last looked at.
+/// The observed files of a store, with their content at the last observation.
 pub struct Watch {
     paths: Paths,
     windows: BTreeMap<FileId, Window>,
@@ -167,7 +166,7 @@ impl Watch {
         all
     }
 
-    /// What differs from when it was looked at last, of the names, lengths and pages with data.
+    /// The difference from the last observation, in names, lengths and pages with data.
     pub fn differs(&mut self) -> Option<String> {
         let names = self.look_at_names();
         if names != self.names {
@@ -181,7 +180,7 @@ impl Watch {
         full.chain(known).find_map(|place| self.differs_at(place))
     }
 
-    /// Whether a page differs from what it was.
+    /// The difference of a page from the last observation.
     pub fn differs_at(&self, place: Place) -> Option<String> {
         let window = self.windows.get(&place.0)?;
         if place.1 * 4096 >= window.len() {
@@ -196,7 +195,7 @@ impl Watch {
         ))
     }
 
-    /// Takes a page as it is.
+    /// Accept the current content of a page.
     pub fn accept_at(&mut self, place: Place) {
         if let Some(window) = self.windows.get(&place.0)
             && place.1 * 4096 < window.len()
@@ -205,13 +204,13 @@ impl Watch {
         }
     }
 
-    /// Takes everything as it is.
+    /// Accept the current content of everything.
     pub fn accept(&mut self) {
         self.names = self.look_at_names();
         self.shadow = self.everything();
     }
 
-    /// Notes in `moment` what changed on a page.
+    /// Record in `moment` the changes of a page.
     fn look(&mut self, place: Place, moment: &mut Moment) {
         let Some(window) = self.windows.get(&place.0) else {
             return;
@@ -234,8 +233,7 @@ impl Watch {
     }
 }
 
-/// Takes a process (`alone`: with nobody else at the store) from store to store until it stops itself, and
-/// kills it.
+/// Run a process (`alone`: no other process has the store open) from store to store until it stops itself, and kill it.
 pub fn record(paths: &Paths, alone: bool, mut child: Tracee) -> Reel {
     let mut watch = Watch::new(paths);
     let (base, base_names) = (watch.shadow.clone(), watch.names);
@@ -293,12 +291,12 @@ pub fn record(paths: &Paths, alone: bool, mut child: Tracee) -> Reel {
     }
 }
 
-/// The files as they are, to bring back.
+/// The files at one moment, for restoring.
 #[derive(Debug)]
 pub struct Base(Reel);
 
 impl Base {
-    /// Takes the files. Nobody but an observer has the store open.
+    /// Copy the files. Only an observer may have the store open.
     pub fn take(paths: &Paths, alone: bool) -> Base {
         let watch = Watch::new(paths);
         Base(Reel {
@@ -315,7 +313,7 @@ impl Base {
         })
     }
 
-    /// Brings them back.
+    /// Restore the files.
     pub fn restore(&mut self) {
         self.0.write_back();
     }
@@ -328,7 +326,7 @@ impl Reel {
         all.filter(|m| self.moments[*m].protocol).collect()
     }
 
-    /// Brings back what a kill at this moment leaves.
+    /// Restore the state after a kill at this moment.
     pub fn restore(&mut self, moment: usize) {
         if self.at.is_none_or(|at| at > moment) {
             self.now = self.base.clone();
@@ -366,7 +364,7 @@ impl Reel {
             }
         }
         if self.now_names.store.is_some() {
-            // It may name the sidecar of another moment.
+            // The attribute may name the sidecar of another moment.
             forget_session(&self.paths.store);
         }
         let lengths = self
@@ -377,7 +375,7 @@ impl Reel {
             .chain(self.now_names.others.into_iter().flatten());
         for (id, len) in lengths {
             let window = &self.windows[&id];
-            // Nobody shortens a file that an observer has mapped; what lies beyond is not looked at then.
+            // A file that an observer has mapped is not shortened; the part beyond is not read then.
             if window.len() < len || (window.len() > len && self.alone) {
                 window.file().set_len(len).expect("set_len");
             }

@@ -1,10 +1,10 @@
-//! What the kill tests share.
+//! Shared code of the kill tests.
 //!
 //! - `process`, `ptrace`, `window`, `sys`: system calls; the only unsafe code.
 //! - `cases`: operations; `plain`: names and numbers.
-//! - `image`: a store's files at every instruction of an operation, and how to bring them back.
-//! - `walk`: an operation from instruction to instruction; nothing changes the files but what `image` sees.
-//! - `state`: what a store holds, and whether all of it is sound.
+//! - `image`: a store's files at every instruction of an operation, and how to restore them.
+//! - `walk`: an operation from instruction to instruction; only the stores that `image` sees change the files.
+//! - `state`: the content of a store, and whether all of it is sound.
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test uses its part.
 
 pub mod cases;
@@ -25,7 +25,7 @@ pub fn torture() -> bool {
     std::env::var_os("PERSIST_TORTURE").is_some_and(|v| v != "0")
 }
 
-/// A directory in memory, if there is one: nothing here is about disks.
+/// A directory in memory, if possible: these tests do not depend on disks.
 pub fn memory_dir() -> tempfile::TempDir {
     let shm = PathBuf::from("/dev/shm");
     if shm.is_dir()
@@ -36,15 +36,15 @@ pub fn memory_dir() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// In a process that another test has started (`again`): the path in this variable and what `PERSIST_DO` says; it dies
-/// with whoever started it. None in an ordinary run of the tests.
+/// In a process that another test has started (`again`): the path in this variable and the value of `PERSIST_DO`. The
+/// process dies with its parent. None in an ordinary run of the tests.
 pub fn told(path: &str) -> Option<(PathBuf, String)> {
     let told = (std::env::var_os(path)?.into(), std::env::var("PERSIST_DO").ok()?);
     process::die_with_parent();
     Some(told)
 }
 
-/// This test program, to run its (ignored) test `name` in a process of its own, on its main thread.
+/// This test program, to run its (ignored) test `name` in a separate process, on its main thread.
 pub fn again(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args([
@@ -56,7 +56,7 @@ pub fn again(name: &str) -> Command {
         "-q",
     ]);
     command.env("RUST_BACKTRACE", "0").env("LD_BIND_NOW", "1");
-    // A repeated instruction stores byte by byte: one stop for each.
+    // A repeated instruction stores byte by byte, with one stop for each.
     command.env(
         "GLIBC_TUNABLES",
         "glibc.cpu.x86_rep_stosb_threshold=100000000:glibc.cpu.x86_rep_movsb_threshold=100000000",

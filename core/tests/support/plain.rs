@@ -1,4 +1,4 @@
-//! A store of names and numbers, for tests that are about something else.
+//! A store of names and numbers, for tests that do not depend on the content.
 
 use persist_core::store::{Actor, In, Key, Options, Result, Store, Value, Wait};
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Opens, or makes, a store whose waits last so many seconds at most.
+/// Open or create a store whose waits last at most this many seconds.
 pub fn open(path: &Path, seconds: u64) -> Store {
     try_open(path, seconds).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -25,10 +25,10 @@ pub fn sidecar(path: &Path) -> PathBuf {
 
 /// The word of the sidecar's header that names the boot of the machine (`page/shared/layout.rs`).
 pub const BOOT: u64 = 24;
-/// The header's signature: the checksum of what stands before it.
+/// The header's signature: the checksum of the bytes before it.
 const SIGNATURE: u64 = 80;
 
-/// Changes a word in the header of a sidecar, and signs that; the old one.
+/// Change a word in the header of a sidecar, and sign the header. Returns the old word.
 pub fn change_signed(sidecar: &Path, at: u64, by: u64) -> u64 {
     let file = File::options().read(true).write(true).open(sidecar).unwrap();
     let mut word = [0; 8];
@@ -58,7 +58,7 @@ pub fn get(s: &Store, key: &str) -> Result<Option<i64>> {
     })
 }
 
-/// Waits for a file, as a sign from another process.
+/// Wait for a file that signals an event in another process.
 pub fn wait_for(sign: &Path) {
     let until = Instant::now() + Duration::from_secs(120);
     while !sign.exists() {

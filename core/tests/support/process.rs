@@ -1,8 +1,8 @@
-//! Processes: forks, signals, deaths and how one ended, under safe functions.
+//! Processes: forks, signals, kills and exit states, under safe functions.
 
 use std::io;
 
-/// Why a traced process stands still, or that it is gone.
+/// Why a traced process is stopped, or how it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
     /// Stopped with this signal.
@@ -11,12 +11,12 @@ pub enum Stop {
     Exited(i32),
     /// Killed by this signal.
     Killed(i32),
-    /// Stopped in the call that has just made a process.
+    /// Stopped in the call that has just created a process.
     Forked,
 }
 
 impl Stop {
-    /// Still there.
+    /// True if the process still exists.
     pub(super) fn stands(self) -> bool {
         matches!(self, Stop::Signal(_) | Stop::Forked)
     }
@@ -26,7 +26,7 @@ pub(super) fn check(r: i64, what: &str) {
     assert!(r >= 0, "{what}: {}", io::Error::last_os_error());
 }
 
-/// Waits for a child, a traced thread, or (0) whatever the calling thread has; which it was, and why.
+/// Wait for a child, a traced thread, or (0) any of the calling thread's. Returns which it was, and its state.
 pub(super) fn wait_for(which: i32) -> (i32, Stop) {
     let mut status = 0;
     loop {
@@ -57,7 +57,7 @@ pub(super) fn wait_for(which: i32) -> (i32, Stop) {
     }
 }
 
-/// The calling process ends with the thread that started it: a test that breaks off leaves nobody behind.
+/// Let the calling process end with the thread that started it: an aborted test leaves no process behind.
 pub fn die_with_parent() {
     // SAFETY: a plain system call.
     check(
@@ -80,11 +80,11 @@ pub fn die() -> ! {
 
 /// Stops the calling process at this place.
 pub fn stop_here() {
-    // SAFETY: a plain system call. The signal goes to the calling thread, which so does not go on for a moment.
+    // SAFETY: a plain system call. The signal goes to the calling thread, which stops here.
     check(i64::from(unsafe { libc::raise(libc::SIGSTOP) }), "raise");
 }
 
-/// Forks; the child runs `f` and ends without any cleanup. The child's pid.
+/// Fork. The child runs `f` and ends without any cleanup. Returns the child's pid.
 pub fn fork(f: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child runs `f` and `_exit`s. glibc makes its allocator usable in a child of a threaded
     // process, and `f` takes no lock that another thread of the parent could have held.
@@ -106,14 +106,14 @@ pub fn reap(pid: i32) -> Stop {
     wait_for(pid).1
 }
 
-/// Whether there is a process, and it has not ended.
+/// True if the process exists and has not ended.
 pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     state.is_some_and(|s| s != 'Z' && s != 'X')
 }
 
-/// Keeps the calling thread, and its children, on one processor: stepping is a ping-pong.
+/// Keep the calling thread, and its children, on one processor: during stepping, only one of them runs at a time.
 pub fn stay_on_one_processor() {
     // SAFETY: `set` is plain data of the right size; both calls only read or write it.
     unsafe {
@@ -124,7 +124,7 @@ pub fn stay_on_one_processor() {
     }
 }
 
-/// Whether a file is under one of the watched names: one that was made without a name, and mapped, keeps
+/// True if a file is under one of the watched names. A file that was created without a name, and mapped, keeps
 /// `/directory/#NUMBER` as its path.
 pub fn is_named(ino: &str, watched: &str) -> bool {
     let all = std::path::Path::new(watched)

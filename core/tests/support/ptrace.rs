@@ -1,12 +1,12 @@
 //! Tracing a child from store to store or from instruction to instruction, under safe functions.
 //!
-//! 1. A `Tracee` is traced by the thread that spawned it; that thread moves it, and no other.
-//! 2. To be stopped at each store into the store's files, and only there, the child's mappings of them are
-//!    read-only: a store faults, the mapping is opened, the instruction single-stepped, the mapping
-//!    protected again. Single-stepping all the rest too (`step`) finds the same moments, since what it stores
-//!    nowhere outlives it; that nothing else changes the files is what `walk` looks after.
-//! 3. A process that the tracee forks stands still at its first instruction, as its `kin`; or it is the one
-//!    that is moved, and its parent stands still (`follow`). Both end together, unless one is taken.
+//! 1. A `Tracee` is traced by the thread that spawned it; only that thread resumes it.
+//! 2. To stop the child exactly at each store into the store's files, its mappings of them are read-only. A store
+//!    faults, the mapping is opened, the instruction single-stepped, and the mapping protected again. Single-stepping
+//!    all other instructions too (`step`) finds the same moments, since their stores do not outlive the process; `walk`
+//!    checks that nothing else changes the files.
+//! 3. A process that the tracee forks is stopped at its first instruction, as its `kin`; or it is the one that is run,
+//!    and its parent is stopped (`follow`). Both end together, unless one is taken.
 
 use super::process::{Stop, check, is_named, signal, wait_for};
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use std::process::{Child, Command};
 /// A child process under trace.
 #[derive(Debug)]
 pub struct Tracee {
-    /// None: of a process that another tracee made.
+    /// None for a process that another tracee created.
     child: Option<Child>,
     /// The thread that is stepped.
     tid: i32,
@@ -28,12 +28,12 @@ pub struct Tracee {
     /// Where a `syscall` instruction lies.
     syscall: u64,
     inside: bool,
-    /// Its memory, and the pages of code that were looked at.
+    /// Its memory, and the pages of code that were examined.
     memory: File,
     code: HashMap<u64, Box<[u8; 4096]>>,
     /// The mapping that the next instruction stores into.
     faulted: Option<Mapping>,
-    /// What `call` said of the next instruction.
+    /// The result of `call` for the next instruction.
     next_call: Option<Option<i64>>,
     kin: Option<Box<Tracee>>,
 }
@@ -46,7 +46,7 @@ struct Mapping {
     ino: u64,
 }
 
-/// What a traced process has just done.
+/// The event at which a traced process has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// Stored into a watched file, on this page or from it into the next.
@@ -63,9 +63,9 @@ pub enum Event {
         /// The page.
         page: u64,
     },
-    /// Done one instruction that touches no watched file (`step` only).
+    /// Executed one instruction that touches no watched file (`step` only).
     Passed,
-    /// Made a process, which stands still.
+    /// Created a process, which is stopped.
     Forked,
     /// Returned from a system call that may have changed files.
     Called,
@@ -95,8 +95,8 @@ fn changes_files(call: i64) -> bool {
 }
 
 impl Tracee {
-    /// Starts a program and waits until one of its threads stops itself (`stop_here`). The calling
-    /// thread has no other children. Files whose path begins with `watched` are watched from here.
+    /// Start a program and wait until one of its threads stops itself (`stop_here`). The calling thread has no other
+    /// children. Files whose path begins with `watched` are watched from here.
     pub fn spawn(command: &mut Command, watched: &Path) -> Tracee {
         let child = command.spawn().expect("start the child");
         let (tid, stop) = wait_for(0);
@@ -133,7 +133,7 @@ impl Tracee {
         }
     }
 
-    /// The process that it has just made, which is traced too and stands at its first instruction.
+    /// The process that it has just created, which is traced too and stopped at its first instruction.
     fn born(&self) -> Tracee {
         let mut pid: libc::c_ulong = 0;
         // SAFETY: the tracee is stopped at such an event; `pid` is writable and of the right type.
@@ -149,7 +149,7 @@ impl Tracee {
         child
     }
 
-    /// Goes on until it forks; the child from its first instruction, with its parent as kin.
+    /// Run until it forks. Returns the child at its first instruction, with its parent as kin.
     pub fn follow(mut self) -> Tracee {
         loop {
             match self.next() {
@@ -163,12 +163,12 @@ impl Tracee {
         child
     }
 
-    /// The other process, from now on apart.
+    /// The other process, as a separate tracee from now on.
     pub fn take_kin(&mut self) -> Option<Tracee> {
         self.kin.take().map(|kin| *kin)
     }
 
-    /// Lets it run to its end, past marks.
+    /// Run it to its end, past marks.
     pub fn finish(mut self) -> Stop {
         loop {
             if let Event::Ended(stop) = self.next() {
@@ -177,7 +177,7 @@ impl Tracee {
         }
     }
 
-    /// Where it stands.
+    /// The address of its next instruction.
     pub fn instruction(&self) -> u64 {
         self.registers().rip
     }
@@ -233,7 +233,7 @@ impl Tracee {
             // SAFETY: the tracee is stopped.
             check(unsafe { libc::ptrace(request, self.tid, 0, 0) }, "resume");
             let stop = wait_for(self.tid).1;
-            // That a child of it has died changes nothing.
+            // The death of one of its children changes nothing.
             if stop != Stop::Signal(libc::SIGCHLD) {
                 break stop;
             }
@@ -245,7 +245,7 @@ impl Tracee {
         stop
     }
 
-    /// Makes the tracee protect or open a mapping.
+    /// Let the tracee protect or open a mapping.
     fn protect(&mut self, map: (u64, u64), protection: i32) {
         let mut before = self.registers();
         let mut regs = before;
@@ -264,7 +264,7 @@ impl Tracee {
         self.set_registers(&before);
     }
 
-    /// Looks for mappings of the watched files, and protects the new ones.
+    /// Find mappings of the watched files, and protect the new ones.
     fn find_maps(&mut self) {
         let text = std::fs::read_to_string(format!("/proc/{}/maps", self.tid)).expect("maps");
         let old = std::mem::take(&mut self.maps);
@@ -298,9 +298,8 @@ impl Tracee {
         }
     }
 
-    /// Lets it run until it has stored something into a watched file's mapping (one instruction, or one
-    /// turn of a repeated one), has returned from a system call that may change files, has forked, has stopped
-    /// itself or has ended.
+    /// Run it until it has stored into a watched file's mapping (one instruction, or one turn of a repeated one), has
+    /// returned from a system call that may change files, has forked, has stopped itself or has ended.
     pub fn next(&mut self) -> Event {
         loop {
             match self.resume(libc::PTRACE_SYSCALL) {
@@ -320,8 +319,8 @@ impl Tracee {
         }
     }
 
-    /// One instruction, or one turn of a repeated one; a system call is one. Before one that stores into a
-    /// watched file it stops (`Storing`); that one is done by `store`.
+    /// Run one instruction, or one turn of a repeated one; a system call counts as one. Before an instruction that
+    /// stores into a watched file it stops (`Storing`); `store` runs that one.
     pub fn step(&mut self) -> Event {
         let call = self.call();
         match self.resume(libc::PTRACE_SINGLESTEP) {
@@ -333,7 +332,7 @@ impl Tracee {
         }
     }
 
-    /// Does the one instruction that stores into a watched file.
+    /// Run the one instruction that stores into a watched file.
     pub fn store(&mut self) -> Event {
         let map = self.faulted.take().expect("it stands before a store");
         let page = map.first + (self.fault_address() - map.range.0) / 4096;
@@ -369,12 +368,12 @@ impl Tracee {
         call
     }
 
-    /// Whether the next instruction is a system call that may change files.
+    /// True if the next instruction is a system call that may change files.
     pub fn will_call(&mut self) -> bool {
         self.call().is_some_and(changes_files)
     }
 
-    /// It has returned from a system call: whether that may have changed files.
+    /// It has returned from a system call. Returns whether that may have changed files.
     fn returned(&mut self, call: i64) -> bool {
         if matches!(
             call,
@@ -385,7 +384,7 @@ impl Tracee {
         changes_files(call)
     }
 
-    /// What a stop means that is not the expected one.
+    /// The event for an unexpected stop.
     fn told(&mut self, stop: Stop) -> Event {
         match stop {
             Stop::Signal(libc::SIGSEGV) => {
@@ -410,7 +409,7 @@ impl Tracee {
             .find(|m| (m.range.0..m.range.1).contains(&address))
     }
 
-    /// Lets it run until it is about to make a system call: its number and its first four arguments. None if it
+    /// Run it until it is about to make a system call. Returns its number and its first four arguments. None if it
     /// stopped itself or ended.
     pub fn about_to_call(&mut self) -> Option<(i64, [u64; 4])> {
         if self.gone || self.resume(libc::PTRACE_SYSCALL) != Stop::Signal(libc::SIGTRAP | 0x80) {
@@ -420,8 +419,8 @@ impl Tracee {
         Some((regs.orig_rax as i64, [regs.rdi, regs.rsi, regs.rdx, regs.r10]))
     }
 
-    /// Lets it make the call that it is about to make, or has the call fail with an error and do nothing. False if
-    /// it ended in it.
+    /// Let it make the call that it is about to make, or let the call fail with an error and do nothing. False if it
+    /// ended in the call.
     pub fn answer(&mut self, error: Option<i32>) -> bool {
         if error.is_some() {
             let mut regs = self.registers();
@@ -439,7 +438,7 @@ impl Tracee {
         true
     }
 
-    /// Lets it run to its end; how it ended.
+    /// Run it to its end. Returns how it ended.
     pub fn run_out(mut self) -> Stop {
         loop {
             let stop = self.resume(libc::PTRACE_CONT);
@@ -449,7 +448,7 @@ impl Tracee {
         }
     }
 
-    /// Kills it where it stands, and its kin.
+    /// Kill it and its kin.
     pub fn kill(mut self) {
         self.end();
     }
@@ -464,7 +463,7 @@ impl Tracee {
         while !self.gone {
             self.gone = !wait_for(self.tid).1.stands();
         }
-        // The thread that was traced is gone; if it was not the process's first, that one is left.
+        // The traced thread is gone. If it was not the first thread of the process, the process is left.
         if let Some(child) = &mut self.child
             && self.tid != child.id() as i32
         {
@@ -479,7 +478,7 @@ impl Drop for Tracee {
     }
 }
 
-/// Stops the calling thread for its parent: the marks between which it is stepped.
+/// Stop the calling thread for its parent: these stops are the marks between which it is stepped.
 pub fn stop_here() {
     // SAFETY: plain system calls; a thread that is traced already gets an error, which does not matter.
     unsafe {

@@ -1,4 +1,4 @@
-//! What a store holds, as text, and whether it is sound in every layer.
+//! The content of a store, as text, and whether it is sound in every layer.
 
 use persist_core::heap;
 use persist_core::ids::PageNo;
@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// A store's whole content, and how much of the heap it takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct State {
-    /// Every container that the root reaches, with its entries.
+    /// Every container that is reachable from the root, with its entries.
     pub content: String,
     /// Allocated segments, and their bytes.
     pub segments: (u64, u64),
@@ -30,7 +30,7 @@ impl State {
             })
         });
         let mut state = read.expect("read all");
-        // What is kept of dead processes is no part of a state: it comes and goes with their deaths.
+        // Snapshots that keep the state of dead processes are not part of a state: they depend on the deaths.
         let all = store.snapshots().expect("list the snapshots");
         for s in all
             .into_iter()
@@ -118,7 +118,7 @@ fn segments(r: &Reader<'_>) -> Result<(u64, u64)> {
     Ok((count, bytes))
 }
 
-/// Every layer is sound, nobody holds a lock, nothing is lost, and the store goes on working.
+/// Assert that every layer is sound, no lock is held, nothing is lost, and the store continues to work.
 pub fn sound(store: &Store) -> std::result::Result<(), String> {
     let say = |e: persist_core::Error| e.to_string();
     store.check().map_err(say)?;
@@ -135,8 +135,7 @@ pub fn sound(store: &Store) -> std::result::Result<(), String> {
         store.sync().map_err(say)?;
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    // So large that every page which seems to be free is used, before a checkpoint that was under way is
-    // carried on.
+    // A value so large that every page that seems free is used, before a checkpoint in progress continues.
     let probe = Key::Str(b"a probe that was not there before");
     let set = |bytes: &[u8]| {
         store.write(Actor::Thread, &mut Wait::default(), |w| {
@@ -156,7 +155,7 @@ pub fn sound(store: &Store) -> std::result::Result<(), String> {
         })
         .map_err(say)?;
     for _ in 0..8 {
-        // What is freed in steps.
+        // Content that is freed in steps.
         store.gc().map_err(say)?;
     }
     store.check().map_err(say)?;

@@ -4,12 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// No core file of this process's death.
+/// Prevent a core file of this process.
 pub fn no_core() {
     set_limit(libc::RLIMIT_CORE, 0);
 }
 
-/// Sets a resource limit of this process.
+/// Set a resource limit of this process.
 pub fn set_limit(what: libc::__rlimit_resource_t, value: u64) {
     let limit = libc::rlimit {
         rlim_cur: value,
@@ -19,7 +19,7 @@ pub fn set_limit(what: libc::__rlimit_resource_t, value: u64) {
     assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
 }
 
-/// Raises the limit of open descriptors.
+/// Raise the limit of open descriptors.
 pub fn allow_descriptors(count: u64) {
     // SAFETY: plain system calls with a structure that lives long enough.
     unsafe {
@@ -60,18 +60,18 @@ fn limit_files(most: u64) {
     }
 }
 
-/// From now on this process can open one more file, and no second one.
+/// Allow this process to open one more file, but not two.
 pub fn allow_one_more_file() {
     allow_more_files(1);
 }
 
-/// From now on this process can have so many more files open.
+/// Allow this process to have this many more files open.
 pub fn allow_more_files(n: u64) {
     let free = File::open("/dev/null").unwrap().as_raw_fd();
     limit_files(free as u64 + n);
 }
 
-/// Takes root's rights from this process for good: root may write whatever the modes say.
+/// Permanently drop root's rights from this process: root may write whatever the modes are.
 pub fn become_nobody() {
     const NOBODY: u32 = 65534;
     // SAFETY: plain system calls.
@@ -84,7 +84,7 @@ pub fn become_nobody() {
     }
 }
 
-/// As many files again as this process may have.
+/// Raise the limit of open files to the hard limit.
 pub fn allow_files() {
     limit_files(u64::MAX);
 }
@@ -96,13 +96,13 @@ pub fn exit_on_bus() {
         unsafe { libc::_exit(7) }
     }
     let handler: extern "C" fn(i32) = leave;
-    // SAFETY: a handler with the signature that `signal` asks for.
+    // SAFETY: a handler with the signature that `signal` requires.
     unsafe {
         libc::signal(libc::SIGBUS, handler as usize);
     }
 }
 
-/// SIGBUS is what it is in a program that set nothing.
+/// Restore the default action of SIGBUS.
 pub fn default_bus() {
     // SAFETY: a plain system call.
     unsafe {
@@ -110,7 +110,7 @@ pub fn default_bus() {
     }
 }
 
-/// Reads a page of a mapping that its file does not have.
+/// Read a page of a mapping that is beyond the end of its file.
 pub fn touch_missing_page(path: &Path) {
     let file = OpenOptions::new()
         .read(true)
@@ -119,7 +119,7 @@ pub fn touch_missing_page(path: &Path) {
         .truncate(true)
         .open(path)
         .unwrap();
-    // SAFETY: a new mapping, of which one byte is read: that ends the process, which is the point.
+    // SAFETY: a new mapping, of which one byte is read. The read ends the process, which is the purpose.
     unsafe {
         let at = libc::mmap(
             std::ptr::null_mut(),
@@ -134,7 +134,7 @@ pub fn touch_missing_page(path: &Path) {
     }
 }
 
-/// Drops what the page cache holds of a file.
+/// Drop a file from the page cache.
 pub fn forget_pages(path: &Path) {
     let file = File::open(path).unwrap();
     file.sync_all().unwrap();
@@ -143,7 +143,7 @@ pub fn forget_pages(path: &Path) {
     assert_eq!(done, 0);
 }
 
-/// The block of the disk that a block of a file lies in.
+/// The disk block of a block of a file.
 pub fn block_of(path: &Path, block: u32) -> u32 {
     const FIBMAP: libc::c_ulong = 1;
     let file = File::open(path).unwrap();
@@ -162,7 +162,7 @@ pub fn raise(signal: i32) {
     }
 }
 
-/// Takes away the attribute by which a store file names its sidecar.
+/// Remove the attribute by which a store file names its sidecar.
 pub fn forget_session(store: &Path) {
     let path = std::ffi::CString::new(store.as_os_str().as_encoded_bytes()).unwrap();
     // SAFETY: two C strings.
@@ -178,7 +178,7 @@ pub fn forget_session(store: &Path) {
 pub fn session(store: &Path) -> Option<Vec<u8>> {
     let path = std::ffi::CString::new(store.as_os_str().as_encoded_bytes()).unwrap();
     let mut value = vec![0u8; 8192];
-    // SAFETY: both names are C strings; the buffer is writable and as long as said.
+    // SAFETY: both names are C strings; the buffer is writable and has the given length.
     let n = unsafe {
         libc::getxattr(
             path.as_ptr(),
@@ -194,7 +194,7 @@ pub fn session(store: &Path) -> Option<Vec<u8>> {
 /// Sets that attribute.
 pub fn set_session(store: &Path, value: &[u8]) {
     let path = std::ffi::CString::new(store.as_os_str().as_encoded_bytes()).unwrap();
-    // SAFETY: both names are C strings; the value is readable and as long as said.
+    // SAFETY: both names are C strings; the value is readable and has the given length.
     let done = unsafe {
         libc::setxattr(
             path.as_ptr(),

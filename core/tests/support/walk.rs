@@ -1,37 +1,37 @@
 //! An operation of another process from instruction to instruction.
 //!
 //! 1. `walk` takes every single instruction and counts them. Around each store and each system call that `image`
-//!    knows of, the pages it touches, or all files, are compared with what they were: between those
-//!    nothing may change. What lies between two comparisons is a thousand instructions at most; if
-//!    something did change, a second walk compares after each of them and names the one.
-//! 2. A walk of a part begins after so many stores and ends after so many instructions; the rest goes from store
-//!    to store.
-//! 3. `run_to` brings another process to an instruction of that walk: from store to store up to the last one
-//!    before it, then by single steps. An operation is not the same twice to the instruction (addresses,
-//!    seeds of hash maps); what is meant is a place anywhere in it, and each is reached.
+//!    recognizes, the pages that it touches, or all files, are compared with their earlier content: between these
+//!    events nothing may change. Two comparisons are at most a thousand instructions apart. If the files did change, a
+//!    second walk compares after each instruction and names the one.
+//! 2. A walk of a part begins after a number of stores and ends after a number of instructions; the rest is run from
+//!    store to store.
+//! 3. `run_to` brings another process to an instruction of that walk: from store to store up to the last one before it,
+//!    then by single steps. Two runs of an operation differ in their instructions (addresses, seeds of hash maps). The
+//!    instruction stands for any place in the operation, and each place is reached.
 
 use super::image::{Paths, Watch};
 use super::ptrace::{Event, Tracee};
 use std::ops::Range;
 
-/// Instructions between two comparisons of everything.
+/// The number of instructions between two comparisons of everything.
 const APART: u64 = 1000;
 
-/// What a walk has seen.
+/// The result of a walk.
 #[derive(Default, Debug)]
 pub struct Walk {
     /// Instructions that were stepped.
     pub instructions: u64,
-    /// Stores, calls and forks (`Tracee::next` stops at these) before the first of them.
+    /// The number of stores, calls and forks (`Tracee::next` stops at these) before the first of them.
     before: u64,
-    /// How many of them were done at each that came then.
+    /// The number of instructions before each later event.
     events: Vec<u64>,
-    /// Stores, calls and forks after the last.
+    /// The number of stores, calls and forks after the last instruction.
     after: u64,
 }
 
 impl Walk {
-    /// Nothing was left out.
+    /// True if nothing was left out.
     pub fn whole(&self) -> bool {
         self.before + self.after == 0
     }
@@ -48,23 +48,23 @@ impl std::fmt::Display for Walk {
     }
 }
 
-/// What to step of an operation.
+/// The part of an operation to step.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Begin after so many stores, calls and forks.
+    /// Begin after this many stores, calls and forks.
     pub from: u64,
-    /// As many instructions.
+    /// The maximal number of instructions.
     pub most: u64,
 }
 
-/// Something changed where nothing may.
+/// A change where none is allowed.
 struct Missed {
     between: Range<u64>,
     text: String,
 }
 
-/// Takes processes that `begin` brings to the operation's beginning through it, by single steps through a part.
-/// Or says what else changed the files.
+/// Run processes, which `begin` brings to the operation's beginning, through it, by single steps through a part. The
+/// error describes what else changed the files.
 pub fn walk(paths: &Paths, part: Part, begin: &mut dyn FnMut() -> Tracee) -> Result<Walk, String> {
     pass(begin(), paths, part, 0..0).map_err(|missed| {
         let closely = missed.between.start..missed.between.end + 1;
@@ -74,7 +74,7 @@ pub fn walk(paths: &Paths, part: Part, begin: &mut dyn FnMut() -> Tracee) -> Res
     })
 }
 
-/// To the next store, call, fork; false: the end.
+/// Run to the next store, call or fork; false at the end.
 fn goes_on(child: &mut Tracee) -> bool {
     match child.next() {
         Event::Marked => false,
@@ -147,8 +147,7 @@ fn pass(mut child: Tracee, paths: &Paths, part: Part, closely: Range<u64>) -> Re
     Ok(walk)
 }
 
-/// Takes a process from the operation's beginning to an instruction, or to the operation's end if that comes
-/// before.
+/// Run a process from the operation's beginning to an instruction, or to the operation's end if that comes first.
 pub fn run_to(child: &mut Tracee, walk: &Walk, instruction: u64) {
     let events = walk.events.partition_point(|at| *at <= instruction);
     let ended = |event: &Event| matches!(event, Event::Marked | Event::Ended(_));

@@ -1,7 +1,7 @@
 //! Windows on files: their bytes as every process sees them, and where they have data.
 //!
-//! A `Window` shows a file's bytes as they are now. Pages beyond its end must not be touched: callers ask
-//! `len` first, and nobody shortens a file while a window looks at it.
+//! A `Window` shows a file's current bytes. Pages beyond its end must not be touched: callers check `len` first, and no
+//! process shortens a file while a window reads it.
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -38,7 +38,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Looks at a file of at most `pages` pages.
+    /// Map a file of at most `pages` pages.
     pub fn new(file: File, pages: u64) -> Window {
         let map = MmapOptions::new()
             .len(pages as usize * 4096)
@@ -58,11 +58,11 @@ impl Window {
         &self.file
     }
 
-    /// A page as it is now. It is whole: whoever could write it stands still.
+    /// The current content of a page. It is not torn: every process that could write it is stopped.
     pub fn page(&self, page: u64) -> &Page {
         assert!(page < self.pages);
-        // SAFETY: inside the mapping and (the caller asked) the file; page-aligned; the only process that
-        // could write it is stopped or dead, and any bytes are valid words.
+        // SAFETY: inside the mapping and (the caller checked) the file; page-aligned; the only process that could write
+        // it is stopped or dead, and any bytes are valid words.
         unsafe { &*self.map.as_ptr().add(page as usize * 4096).cast::<Page>() }
     }
 

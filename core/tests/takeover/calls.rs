@@ -1,7 +1,7 @@
-//! Every system call of opening, recovery and closing fails once, with what a killed process has left: the error is
-//! right, and nothing that was completed is lost.
+//! Every system call of opening, recovery and closing fails once, with the files that a killed process has left: the
+//! error is right, and no completed change is lost.
 //!
-//! The short form takes one error for each call, `PERSIST_TORTURE` each that it can have.
+//! The short form tests one error for each call, `PERSIST_TORTURE` each error that the call can have.
 
 use super::{LEFT, found, left_by_the_dead, look};
 use crate::common::scratch;
@@ -11,12 +11,12 @@ use crate::support::ptrace::{Tracee, stop_here};
 use crate::support::{again, torture};
 use std::path::Path;
 
-/// What the worker ends with.
+/// The exit status of the worker.
 const DONE: i32 = 0;
 const NOT_OPENED: i32 = 20;
 const NOT_CLOSED: i32 = 21;
 
-/// In the worker: opens, looks, closes.
+/// In the worker: open, read, close.
 pub(super) fn work(path: &Path) {
     stop_here();
     let status = match plain::try_open(path, 2) {
@@ -38,7 +38,7 @@ pub(super) fn work(path: &Path) {
     std::process::exit(status);
 }
 
-/// The errors that a call can have, the likeliest first; none of those that mean something else than a failure.
+/// The errors that a call can have, the most likely first; only those that mean a failure.
 fn errors(call: i64, arguments: [u64; 4]) -> &'static [i32] {
     match call {
         libc::SYS_openat | libc::SYS_open => &[
@@ -71,8 +71,8 @@ fn errors(call: i64, arguments: [u64; 4]) -> &'static [i32] {
     }
 }
 
-/// Runs the worker with its call number `n` (of those that can fail) failing with its error number `which`. Which
-/// call that was and how the worker ended; None if it makes no so many.
+/// Run the worker; of its calls that can fail, the one with number `n` fails with the call's error number `which`.
+/// Returns which call that was and how the worker ended; None if it makes fewer calls.
 fn with_failure(path: &Path, n: usize, which: usize) -> Option<(i64, i32, Stop)> {
     let mut command = again("worker");
     command.env("PERSIST_STORE", path).env("PERSIST_DO", "calls");
@@ -127,7 +127,7 @@ fn every_call_fails_once() {
                 _ => panic!("{what}"),
             }
             if flush && stop == Stop::Exited(NOT_CLOSED) {
-                // The kernel may have dropped what it could not write: the closer was told.
+                // The kernel may have dropped pages that it could not write: the closing process got the error.
                 plain::open(&path, 5).check().unwrap();
             } else {
                 assert_eq!(look(&path), LEFT, "{what}");

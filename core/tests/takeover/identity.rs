@@ -1,4 +1,4 @@
-//! Whose the sidecar is, and whether it may be read.
+//! The ownership of a sidecar, and whether it may be read.
 
 use super::{LEFT, found, get, left_by_the_dead, look, open, run};
 use crate::common::scratch;
@@ -7,7 +7,7 @@ use persist_core::store::Error;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Opening fails, the error holds these words, and nothing has changed.
+/// Assert that opening fails, that the error contains these words, and that nothing has changed.
 fn fails(path: &Path, words: &[&str], how: impl FnOnce() -> String) {
     let before = (
         std::fs::symlink_metadata(sidecar(path)).unwrap(),
@@ -37,7 +37,7 @@ fn error_of(path: &Path) -> String {
 fn a_sidecar_that_cannot_be_opened_is_not_thrown_away() {
     let dir = scratch();
     let path = left_by_the_dead(dir.path());
-    // One descriptor after the other is the last.
+    // With each limit of descriptors in turn.
     let mut refusals = 0;
     for more in 1..20 {
         let error = run(&path, "few files", &[("PERSIST_FILES", &more.to_string())]);
@@ -100,7 +100,7 @@ fn what_is_no_sidecar_is_not_thrown_away() {
     assert_eq!(look(&path), LEFT);
 }
 
-/// After a restart, or when the disk was away, sidecars may be torn in any way: the last checkpoint opens.
+/// After a restart, or when the disk was detached, sidecars may be torn in any way: the last checkpoint opens.
 #[test]
 fn a_sidecar_of_another_attachment_is_not_used_whatever_is_in_it() {
     let seq = |n: &'static str| ("PERSIST_DISKSEQ", n);
@@ -135,7 +135,7 @@ fn a_sidecar_of_another_attachment_is_not_used_whatever_is_in_it() {
     }
 }
 
-/// A process that cannot tell does not guess.
+/// A process that cannot determine the attachment does not guess.
 #[test]
 fn an_attachment_that_cannot_be_told_is_an_error() {
     let dir = scratch();
@@ -151,7 +151,7 @@ fn an_attachment_that_cannot_be_told_is_an_error() {
     assert_eq!(run(&path, "count", &known), LEFT.to_string());
 }
 
-/// A store that took the name of another one, whose processes were killed: the other's changes are found.
+/// A store has the name of another one, whose processes were killed: the other's changes are found.
 #[test]
 fn the_sidecar_of_another_file_is_kept_for_it() {
     let dir = scratch();
@@ -216,7 +216,7 @@ fn a_store_of_another_version_is_refused_by_name() {
                         }
                     }
                 } else {
-                    // A page that is damaged: the other one stands.
+                    // With one damaged page, the other one is used.
                     opened.unwrap().close().unwrap();
                 }
             }

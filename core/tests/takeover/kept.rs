@@ -1,4 +1,4 @@
-//! The checkpoint before an inherited session is a way back until the store was found sound.
+//! The checkpoint before an inherited session is kept until the store was found sound.
 
 use super::{LEFT, found, get, left_by_the_dead, open, run};
 use crate::common::scratch;
@@ -19,7 +19,7 @@ fn kept(store: &Store) -> Vec<String> {
     all.filter(|name| name.starts_with("before-recovery-")).collect()
 }
 
-/// What the checkpoint held that the dead session went on from.
+/// Assert the content of the checkpoint from which the dead session continued.
 fn is_before(store: &Store) {
     for n in 0..LEFT {
         assert_eq!(get(store, &format!("old {n}")), Some(n));
@@ -36,7 +36,7 @@ fn it_is_kept_until_a_clean_close() {
     store.sync().unwrap();
     let names = kept(&store);
     assert_eq!(names.len(), 1, "{names:?}");
-    // Pages of it are not used again.
+    // Its pages are not reused.
     for turn in 0..20 {
         for n in 0..LEFT {
             set(&store, &format!("old {n}"), turn).unwrap();
@@ -55,7 +55,7 @@ fn it_is_kept_until_a_clean_close() {
     store.close().unwrap();
 }
 
-/// A session that dies too leaves the older one: what came between may be damaged.
+/// If the next session dies too, the older checkpoint is kept: the changes since then may be damaged.
 #[test]
 fn of_two_the_older_one_is_kept() {
     let dir = scratch();
@@ -71,7 +71,7 @@ fn of_two_the_older_one_is_kept() {
     store.close().unwrap();
 }
 
-/// The look at the store before the checkpoint is dropped waits for no transaction of another thread.
+/// The check of the store before the checkpoint is dropped does not wait for a transaction of another thread.
 #[test]
 fn an_open_transaction_does_not_hold_up_the_end_of_a_process() {
     let dir = scratch();
@@ -96,7 +96,7 @@ fn an_open_transaction_does_not_hold_up_the_end_of_a_process() {
     });
 }
 
-/// Without changes there is nothing to go back from.
+/// Without changes, no checkpoint has to be kept.
 #[test]
 fn nothing_is_kept_of_a_session_without_changes() {
     let dir = scratch();
@@ -112,7 +112,7 @@ fn nothing_is_kept_of_a_session_without_changes() {
     store.close().unwrap();
 }
 
-/// Makes zeros of a page that the dead session has written; None: it made a checkpoint, too.
+/// Zero a page that the dead session has written. None: it made a checkpoint, too.
 fn tear(path: &Path, before: &[u8]) -> Option<()> {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let now = std::fs::read(path).unwrap();
@@ -131,7 +131,7 @@ fn tear(path: &Path, before: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// A store whose dead session's pages the disk has lost in part.
+/// A store of which the disk has lost some pages of the dead session.
 fn torn(dir: &Path) -> std::path::PathBuf {
     for turn in 0..20 {
         let dir = dir.join(turn.to_string());
@@ -166,7 +166,7 @@ fn the_error_of_damage_names_the_way_back() {
             name = Some(kept.clone());
         }
     };
-    // Opened and closed a few times, as a script does that goes on after errors.
+    // Opened and closed a few times, as by a script that continues after errors.
     for _ in 0..3 {
         match plain::try_open(&path, 60) {
             Ok(store) => {

@@ -1,5 +1,5 @@
-//! What a process finds that opens a store which killed processes have left: nothing that was completed is thrown
-//! away in silence, whatever fails (`calls`) and whatever the sidecar says (`mutation`).
+//! Opening a store that killed processes have left: no completed change is discarded without an error, whatever fails
+//! (`calls`) and whatever the sidecar contains (`mutation`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,10 +27,10 @@ fn get(s: &Store, key: &str) -> Option<i64> {
     plain::get(s, key).unwrap()
 }
 
-/// Entries that the killed process completed.
+/// The number of entries that the killed process completed.
 const LEFT: i64 = 300;
 
-/// Does what `PERSIST_DO` says with the store `PERSIST_STORE`.
+/// Do what `PERSIST_DO` names with the store `PERSIST_STORE`.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn worker() {
@@ -91,7 +91,7 @@ fn worker() {
     }
 }
 
-/// Runs the worker; what it wrote to its standard error.
+/// Run the worker. Returns its standard error.
 fn run(path: &Path, task: &str, variables: &[(&str, &str)]) -> String {
     let output = again("worker")
         .env("PERSIST_STORE", path)
@@ -102,7 +102,7 @@ fn run(path: &Path, task: &str, variables: &[(&str, &str)]) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A store with a checkpoint, and a sidecar with what a killed process completed after it.
+/// A store with a checkpoint, and a sidecar with the changes that a killed process completed after it.
 fn left_by_the_dead(dir: &Path) -> PathBuf {
     let path = dir.join("a.store");
     let store = open(&path);
@@ -115,7 +115,7 @@ fn left_by_the_dead(dir: &Path) -> PathBuf {
     path
 }
 
-/// How much of what the killed process completed a store holds. The rest of it is right.
+/// How many of the killed process's changes a store has. Asserts that the rest is right.
 fn found(store: &Store) -> i64 {
     for n in 0..LEFT {
         assert_eq!(get(store, &format!("old {n}")), Some(n));
@@ -133,7 +133,7 @@ struct Kept {
     pages: Vec<(u64, Vec<u8>)>,
 }
 
-/// The files of a store, to be brought back in place: the sidecar goes by the store's inode.
+/// The files of a store, restored in place: the sidecar belongs to the store's inode.
 struct Image {
     store: PathBuf,
     files: Vec<Kept>,
@@ -179,7 +179,7 @@ impl Image {
     }
 }
 
-/// Looks at everything as an opener does that nothing hinders.
+/// Open and read the store without any failure.
 fn look(path: &Path) -> i64 {
     let store = open(path);
     let count = found(&store);

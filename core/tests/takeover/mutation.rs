@@ -1,7 +1,8 @@
-//! Every word of the header of a sidecar that killed processes have left, and a sample of every region, changed: an
-//! error, or everything that was completed. In a process of its own, whose time is bounded.
+//! Every word in the header of a sidecar that killed processes have left, and a sample of every region, is changed: the
+//! result is an error, or all completed changes. This runs in a separate process with limited time.
 //!
-//! The short form takes some values for each word; `PERSIST_TORTURE` more values and more places, drawn anew.
+//! The short form tests some values for each word; `PERSIST_TORTURE` more values and more places, drawn again in each
+//! run.
 
 use super::{Image, LEFT, found, left_by_the_dead};
 use crate::common::{Rng, scratch};
@@ -15,11 +16,10 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// No opening of a small store takes so long, on any machine.
+/// No opening of a small store takes this long, on any machine.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Where the header words end that mean anything (`page/shared/layout.rs`), and the regions: place and length in the
-/// file.
+/// The end of the used header words (`page/shared/layout.rs`), and the regions: place and length in the file.
 const HEADER: u64 = 2800;
 const REGIONS: [(u64, u64); 8] = [
     (0x1000, 0x1000),
@@ -38,7 +38,7 @@ fn word(file: &File, at: u64) -> u64 {
     u64::from_le_bytes(b)
 }
 
-/// The places that are changed, and to what.
+/// The places to change, and the new values.
 fn cases(path: &Path, rng: &mut Rng) -> Vec<(u64, u64)> {
     let file = File::open(sidecar(path)).unwrap();
     let mut all = Vec::new();
@@ -70,7 +70,7 @@ fn cases(path: &Path, rng: &mut Rng) -> Vec<(u64, u64)> {
     all
 }
 
-/// In the worker: what comes of each case, on a line of its own.
+/// In the worker: write the result of each case as a line.
 pub(super) fn work(path: &Path) {
     let image = Image::take(path);
     let seed = std::env::var("PERSIST_SEED").unwrap().parse().unwrap();

@@ -1,11 +1,11 @@
-//! A filesystem with two files: `disk`, for a loop device, and `mark`. Whatever is written to either, and
-//! every flush of the disk, goes to a log in the order in which it came.
+//! A filesystem with two files: `disk`, for a loop device, and `mark`. Each write to either, and each flush of the
+//! disk, is appended to a log in the order of arrival.
 //!
-//! 1. One thread answers the requests, so the log's order is the order of the answers: what somebody writes to
-//!    `mark` after a flush has returned stands in the log behind that flush.
-//! 2. The device descriptor of the mount is standard input: who starts this mounts it, and takes it away.
-//! 3. The disk lives in memory; nothing here touches a filesystem that may lie on the loop device.
-//! 4. The log is whole once `end` was written to `mark`.
+//! 1. One thread answers the requests, so the log's order is the order of the answers: a write to `mark` after a flush
+//!    has returned follows that flush in the log.
+//! 2. The device descriptor of the mount is standard input: the parent process mounts the filesystem and unmounts it.
+//! 3. The disk is in memory; nothing here uses a filesystem that may be on the loop device.
+//! 4. The log is complete once `end` was written to `mark`.
 //!
 //! The log is a sequence of records, little-endian:
 //!

@@ -1,9 +1,9 @@
-//! A writer: operations on one dict of a store, told to the disk's log when they are done.
+//! A writer: operations on one dict of a store, recorded in the disk's log when they are complete.
 //!
-//! What operation number N does follows from the seed and N alone, and `act` in
-//! `scripts/lib/torture_real_work.py` does the same to plain values: whoever knows how many operations were done
-//! knows what the dict holds. An operation on its own is marked `op NAME N 0`. One of a transaction that counts
-//! `order` at the root is marked with the number it got, so that those of all writers have one order.
+//! The seed and N determine what operation number N does, and `act` in `scripts/lib/torture_real_work.py` does the same
+//! to plain values: the number of complete operations determines the content of the dict. A single operation is marked
+//! `op NAME N 0`. One of a transaction that counts `order` at the root is marked with the number it got, so that the
+//! operations of all writers have one order.
 
 use super::Failure;
 use persist_core::store::{Actor, Durability, In, Key, Obj, Options, Result, Store, Value, Wait, Writer};

@@ -1,4 +1,4 @@
-//! Exit codes, as mount(8) wants them.
+//! Exit codes, as mount(8) defines them.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ const EX_USAGE: u8 = 1;
 pub(crate) const EX_SYSTEM: u8 = 2;
 /// The mount failed.
 pub(crate) const EX_FAIL: u8 = 32;
-/// Why there is no mount: the exit code and the message.
+/// Why the mount failed: the exit code and the message.
 pub(crate) struct Failure(pub(crate) u8, pub(crate) String);
 
 impl Failure {
@@ -18,9 +18,9 @@ impl Failure {
     }
 }
 
-/// Print what the command line got wrong, or the help or version it asked for, and return the exit code.
+/// Print the error of the command line, or the help or version text that it asks for, and return the exit code.
 pub(crate) fn told(told: &clap::Error) -> ExitCode {
-    // A closed standard error is no reason to fail in another way.
+    // An error of standard error (it may be closed) does not change the exit code.
     let _ = told.print();
     if told.use_stderr() {
         ExitCode::from(EX_USAGE)

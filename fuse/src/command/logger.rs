@@ -1,4 +1,4 @@
-//! Where messages go.
+//! The logger: standard error or the system log.
 
 use crate::kernel::sys;
 use nix::syslog::Severity;
@@ -40,7 +40,7 @@ impl log::Log for Logger {
 }
 
 impl Logger {
-    /// From now on messages go to the system log.
+    /// Send messages to the system log from now on.
     pub(crate) fn use_syslog(&self) {
         self.to_syslog.store(true, Ordering::Relaxed);
     }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where README's table begins and ends.
+/// The markers around README's table.
 const BEGIN: &str = "<!-- mount options: generated, see fuse/src/command/manual.rs -->\n";
 const END: &str = "<!-- end of mount options -->\n";
 
@@ -19,7 +19,7 @@ fn top(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// Compares a file with what it should be, or writes it.
+/// Compare a file with its generated text, or write it.
 fn agrees(path: &str, wanted: &str) {
     let file = top(path);
     if std::env::var_os("PERSIST_WRITE").is_some() {
@@ -58,7 +58,7 @@ fn options(roff: &mut Roff) {
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
-        // "str files ..." begins with the name of a type.
+        // A text like "str files ..." begins with the name of a type, which stays in lower case.
         Some(first) if !text.starts_with("str ") => first.to_uppercase().chain(chars).collect(),
         _ => text.to_owned(),
     }

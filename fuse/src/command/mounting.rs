@@ -1,7 +1,7 @@
-//! Mounting and unmounting: by mount(2) as root, else through fusermount3.
+//! Mounting and unmounting: by mount(2) as root, otherwise through fusermount3.
 //!
-//! This is done here and not by the FUSE library so that the type is `fuse.persist`, and so that
-//! nothing is unmounted twice: after an umount from outside, another filesystem may be there.
+//! The FUSE library does not do this, for two reasons. The type of the filesystem is `fuse.persist`. No mount is
+//! unmounted twice: after an unmount by another program, another filesystem may be mounted there.
 
 use super::settings::Options;
 use crate::kernel::sys;
@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Mounts: the descriptor on which the kernel asks.
+/// Mount the store. Returns the descriptor on which the kernel sends requests.
 pub(crate) fn mount(options: &Options) -> io::Result<OwnedFd> {
     if sys::is_root() {
         by_kernel(options)
@@ -54,7 +54,7 @@ fn by_kernel(options: &Options) -> io::Result<OwnedFd> {
 fn by_fusermount(options: &Options) -> io::Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair()?;
     sys::make_inheritable(theirs.as_fd())?;
-    // Commas and backslashes in the name would end it.
+    // A comma or backslash in the name would end the option.
     let name = options
         .store
         .display()
@@ -88,7 +88,7 @@ fn by_fusermount(options: &Options) -> io::Result<OwnedFd> {
     }
 }
 
-/// Changes the flags of a mount that exists.
+/// Change the flags of an existing mount.
 pub(crate) fn remount(options: &Options) -> io::Result<()> {
     let flags = options.flags | MsFlags::MS_REMOUNT;
     sys::mount(
@@ -100,7 +100,7 @@ pub(crate) fn remount(options: &Options) -> io::Result<()> {
     )
 }
 
-/// Unmounts; `lazily` also while it is in use.
+/// Unmount. With `lazily`, this works while the mount is in use.
 pub(crate) fn unmount(mountpoint: &Path, lazily: bool) -> io::Result<()> {
     if sys::is_root() {
         return sys::unmount(mountpoint, lazily);

@@ -50,7 +50,7 @@ pub(crate) struct Cli {
     options: Vec<String>,
 }
 
-/// Read the arguments (without the program's name). The error prints itself; `--help` and `--version` are such errors.
+/// Read the arguments (without the program's name). `clap` reports `--help` and `--version` as errors too.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
     let cli = Cli::try_parse_from(args)?;
     let mut o = Options {
@@ -69,7 +69,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
         take(&mut o, option).map_err(|(kind, what)| Cli::command().error(kind, what))?;
     }
     if o.snapshot.is_some() && !o.flags.contains(MsFlags::MS_RDONLY) {
-        // mount(8) passes `rw` where the user asked for nothing; the last word counts.
+        // mount(8) passes `rw` by default, so the last option of the two counts.
         o.flags.insert(MsFlags::MS_RDONLY);
         o.generic.push("ro".into());
     }
@@ -77,7 +77,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     Ok(o)
 }
 
-/// Take one mount option over. The error says what is wrong with it.
+/// Apply one mount option. The error describes what is wrong with it.
 fn take(o: &mut Options, option: &str) -> Result<(), (ErrorKind, String)> {
     if let Some((_, flag, on)) = GENERIC.iter().find(|(name, ..)| *name == option) {
         o.flags.set(*flag, *on);
@@ -110,7 +110,7 @@ fn take(o: &mut Options, option: &str) -> Result<(), (ErrorKind, String)> {
     match (name, value) {
         ("create", None) => o.create = true,
         ("remount", None) => o.remount = true,
-        // Decided here: the names a mount shows.
+        // These names are fixed; the values are ignored.
         ("fsname" | "subtype", Some(_)) => {}
         _ if IGNORED.contains(&name) || name.starts_with("x-") || name.starts_with("comment") => {}
         _ if o.sloppy => {}

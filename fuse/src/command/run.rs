@@ -1,7 +1,7 @@
-//! The mount command: checks the paths, goes into the background, serves.
+//! The mount command: check the paths, go into the background, serve.
 //!
-//! 1. The process forks before it starts a thread or opens the store. The parent waits for the
-//!    child's verdict, so a mount that fails fails on the command line.
+//! 1. The process forks before it starts a thread or opens the store. The parent waits for the child's result, so that
+//!    a failed mount fails on the command line.
 
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
 use super::logger::LOGGER;
@@ -12,11 +12,11 @@ use crate::kernel::sys;
 use nix::unistd::ForkResult;
 use std::io::{Read, Write};
 
-/// Mount a store as the options say.
+/// Mount a store according to the options.
 pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
     let at =
         |what: &std::path::Path, e: std::io::Error| Failure::new(EX_FAIL, format!("{}: {e}", what.display()));
-    // Both paths absolute, before the working directory changes.
+    // Make both paths absolute before the working directory changes.
     options.mountpoint = options
         .mountpoint
         .canonicalize()
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
             let mut verdict = [0u8; 1];
             match reader.read_exact(&mut verdict) {
                 Ok(()) if verdict[0] == 0 => Ok(()),
-                // The child has said why.
+                // The child has printed the reason.
                 Ok(()) => Err(Failure(verdict[0], String::new())),
                 Err(_) => Err(Failure::new(EX_SYSTEM, "the mount's process died")),
             }
@@ -57,7 +57,7 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
             drop(reader);
             sys::new_session();
             let mut verdict = |code: u8| {
-                // The parent may be gone; the mount stands all the same.
+                // The parent may have ended. The mount does not depend on it.
                 let _ = writer.write_all(&[code]);
             };
             let result = serve(options, |()| {

@@ -1,6 +1,6 @@
-//! Serving a mounted store: opens the store, mounts it, answers requests, and ends.
+//! Serving a mounted store: open the store, mount it, answer requests, and close.
 //!
-//! 1. What is mounted here is unmounted here only on a signal: after an umount from outside, another filesystem may be
+//! 1. The process unmounts its mount only on a signal: after an unmount by another program, another filesystem may be
 //!    at the mount point.
 
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
@@ -15,14 +15,14 @@ use persist_core::store::{Durability, Options as StoreOptions, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often views of snapshots are looked at that nobody uses.
+/// How often unused views of snapshots are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// How often changes are made durable, in such turns.
+/// How often changes are made durable, in multiples of `TIDY_EVERY`.
 const SYNC_EVERY: u32 = 3;
 /// Threads that answer requests.
 const WORKERS: usize = 4;
 
-/// Opens the store, mounts it, and answers until it is unmounted. `ready` is called once it works.
+/// Open the store, mount it, and answer requests until it is unmounted. `ready` is called when the mount works.
 pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
     sys::block_end_signals().map_err(|e| Failure::new(EX_SYSTEM, format!("blocking signals: {e}")))?;
     let store_options = StoreOptions {
@@ -68,7 +68,7 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
     result.map_err(|e| Failure::new(EX_SYSTEM, format!("FUSE: {e}")))
 }
 
-/// The thread that unmounts on a signal, and the one that makes changes durable.
+/// Start the thread that unmounts on a signal and the thread that makes changes durable.
 fn start_helpers(options: &Options, filesystem: &Arc<Mounted>, store: &Store) -> Result<(), Failure> {
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
@@ -84,7 +84,7 @@ fn start_helpers(options: &Options, filesystem: &Arc<Mounted>, store: &Store) ->
             if mounting::unmount(&mountpoint, false).is_ok() {
                 return;
             }
-            // In use: it goes all the same, with everything written so far.
+            // The mount is in use. It is unmounted lazily, and everything written so far is stored.
             if let Err(e) = mounting::unmount(&mountpoint, true) {
                 log::error!("unmounting {}: {e}", mountpoint.display());
             }

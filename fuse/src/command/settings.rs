@@ -1,24 +1,24 @@
-//! What the command line asks for.
+//! The settings that the command line asks for.
 
 use nix::mount::MsFlags;
 use persist_core::store::Durability;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the command line asks for.
+/// The settings that the command line asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) store: PathBuf,
     pub(crate) mountpoint: PathBuf,
     pub(crate) foreground: bool,
     pub(crate) verbose: bool,
-    /// `-s`: unknown options are ignored.
+    /// `-s`: ignore unknown options.
     pub(crate) sloppy: bool,
     pub(crate) exact: bool,
     pub(crate) infer: bool,
     pub(crate) lockwait: Duration,
     pub(crate) durability: Durability,
-    /// The bound on what a power cut takes.
+    /// The maximal age of changes that a power failure may lose.
     pub(crate) max_age: Option<Duration>,
     pub(crate) create: bool,
     pub(crate) read_only: bool,
@@ -32,12 +32,12 @@ pub(crate) struct Options {
     pub(crate) default_permissions: bool,
     /// Flags of mount(2).
     pub(crate) flags: MsFlags,
-    /// The options that fusermount3 takes too.
+    /// The options that fusermount3 also accepts.
     pub(crate) generic: Vec<String>,
 }
 
 impl Options {
-    /// What holds without any option.
+    /// The defaults.
     pub(crate) fn new(store: PathBuf, mountpoint: PathBuf) -> Options {
         Options {
             store,

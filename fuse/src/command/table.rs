@@ -1,30 +1,30 @@
-//! The mount options (`-o`), once: their names, values, defaults and what they do. The parser (`options`), `--help`,
-//! the manual page and README take them from here.
+//! The one table of the mount options (`-o`): names, values, defaults and explanations. The parser (`options`),
+//! `--help`, the manual page and README use it.
 
 use super::settings::Options;
 use nix::mount::MsFlags;
 use persist_core::store::Durability;
 use std::time::Duration;
 
-/// An option of this mount.
+/// A mount option.
 pub(crate) struct MountOption {
     /// Its name.
     pub(crate) name: &'static str,
-    /// What its value is; empty if it takes none.
+    /// The form of its value; empty if it takes none.
     pub(crate) value: &'static str,
-    /// What holds without it.
+    /// The default.
     pub(crate) default: &'static str,
-    /// What it does.
+    /// The explanation.
     pub(crate) help: &'static str,
-    /// Takes it over.
+    /// How it is applied.
     pub(crate) set: Set,
 }
 
-/// How an option is taken over.
+/// How an option is applied.
 pub(crate) enum Set {
     /// It takes no value.
     Flag(fn(&mut Options)),
-    /// It takes a value. The error says what is wrong with it.
+    /// It takes a value. The error describes what is wrong with it.
     Value(fn(&mut Options, &str) -> Result<(), String>),
 }
 
@@ -164,7 +164,8 @@ pub(crate) const OPTIONS: [MountOption; 12] = [
     },
 ];
 
-/// The generic options, as every filesystem has them: name, flag of mount(2), whether the name sets or clears it.
+/// The generic options, which every filesystem has: the name, the flag of mount(2), and whether the name sets or clears
+/// the flag.
 pub(crate) const GENERIC: [(&str, MsFlags, bool); 17] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
@@ -185,7 +186,7 @@ pub(crate) const GENERIC: [(&str, MsFlags, bool); 17] = [
     ("silent", MsFlags::MS_SILENT, true),
 ];
 
-/// Options for other programs, which mean nothing to a mount.
+/// Options for other programs, which a mount ignores.
 pub(crate) const IGNORED: [&str; 12] = [
     "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "loud",
     "diratime",
@@ -205,7 +206,7 @@ pub(crate) fn generic_names() -> String {
     GENERIC.map(|(name, ..)| name).join(", ")
 }
 
-/// What `--help` says about the options.
+/// The help text of the options.
 pub(crate) fn help() -> String {
     let mut text = String::from("Mount options (-o OPTION,...):\n");
     for option in &OPTIONS {

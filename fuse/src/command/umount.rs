@@ -1,6 +1,6 @@
-//! The umount helper: this program under the name `umount.persist` or `umount.fuse.persist`, which
-//! umount(8) looks for in /sbin. umount(2) returns before the mount's process has finished; this waits
-//! until the store is closed, so that the file may be copied or moved right after.
+//! The umount helper: this program under the name `umount.persist` or `umount.fuse.persist`, which umount(8) looks for
+//! in /sbin. umount(2) returns before the process of the mount has ended. The helper waits until the store is closed,
+//! so that the file may be copied or moved immediately afterwards.
 
 use super::{exit, mounting};
 use crate::kernel::{processes, sys};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long the end of the mount's process is waited for.
+/// The longest wait for the end of the mount's process.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 

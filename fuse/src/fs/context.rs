@@ -1,43 +1,43 @@
-//! What every request brings along: the mount's settings, and the thread that asks.
+//! The context of a request: the mount's settings and the requesting thread.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What the mount options decide.
+/// The settings from the mount options.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// No newlines are added or taken off.
+    /// Do not add or remove newlines.
     pub(crate) exact: bool,
-    /// New files that are JSON scalars become those.
+    /// Give a new file that contains a JSON scalar the type of that scalar.
     pub(crate) infer: bool,
-    /// How long a change waits for a lock held elsewhere.
+    /// How long a change waits for a lock of another holder.
     pub(crate) lockwait: Duration,
-    /// Owner shown.
+    /// The owner of all files.
     pub(crate) uid: u32,
-    /// Group shown.
+    /// The group of all files.
     pub(crate) gid: u32,
-    /// Permission bits taken from the default modes.
+    /// Permission bits to remove from the default modes.
     pub(crate) umask: u16,
-    /// Where the store is mounted: absolute symlinks into it are understood.
+    /// The mount point, by which absolute symlinks into the mount are recognized.
     pub(crate) mountpoint: PathBuf,
 }
 
-/// Who asks, and how.
+/// The requesting thread, and whether the request may wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ctx {
-    /// The thread that asks (0: unknown).
+    /// The requesting thread (0: unknown).
     pub(crate) tid: u32,
     /// False on a thread that must not wait.
     pub(crate) may_wait: bool,
 }
 
-/// Takes a mutex; a panic elsewhere (answered with EIO) leaves its data usable.
+/// Lock a mutex. A panic of another thread (answered with EIO) leaves the data usable, so poisoning is ignored.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A time as the store has it.
+/// Convert a time of the store.
 pub(crate) fn time_of(ns: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(ns)
 }

@@ -1,23 +1,23 @@
-//! The error of the filesystem: an errno for the kernel, and the engine's error behind it if any.
+//! The error of the filesystem: an errno for the kernel, or an error of the engine.
 
 use persist_core::Error;
 
 /// The result of every request.
 pub(crate) type FsResult<T> = Result<T, FsError>;
 
-/// Why a request failed.
+/// The reason why a request failed.
 #[derive(Debug)]
 pub(crate) enum FsError {
-    /// Decided here.
+    /// An error of the filesystem itself.
     Errno(i32),
-    /// Reported by the engine.
+    /// An error of the engine.
     Store(Error),
-    /// The request would have to wait, and runs on a thread that must not: run it again, patiently.
+    /// The request would have to wait, but its thread must not wait. Run it again on a thread that may.
     Blocked,
 }
 
 impl FsError {
-    /// The number the kernel gets.
+    /// The errno for the kernel.
     pub(crate) fn errno(&self) -> i32 {
         match self {
             FsError::Errno(n) => *n,
@@ -26,12 +26,12 @@ impl FsError {
         }
     }
 
-    /// True if the engine says that the object exists no more.
+    /// True if the engine reports that the object was deleted.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, FsError::Store(Error::Gone(_)))
     }
 
-    /// True if the store was closed meanwhile.
+    /// True if the engine reports that the store is closed.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self, FsError::Store(Error::Closed))
     }
@@ -43,7 +43,7 @@ impl From<Error> for FsError {
     }
 }
 
-/// Short for an error decided here.
+/// Shorthand for an error of the filesystem itself.
 pub(crate) fn errno<T>(n: i32) -> FsResult<T> {
     Err(FsError::Errno(n))
 }

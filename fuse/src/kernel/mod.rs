@@ -1,4 +1,4 @@
-//! The kernel's other edges: system calls that the standard library lacks, and `/proc`.
+//! Other interfaces of the kernel: system calls that the standard library lacks, and `/proc`.
 
 pub(crate) mod processes;
 #[allow(unsafe_code)]

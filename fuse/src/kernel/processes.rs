@@ -1,15 +1,15 @@
-//! What the kernel says about the process behind a request: which command it belongs to, who
-//! started it, and whether a signal waits for it. Everything here may fail (the process may be gone,
-//! or in a namespace this one does not see): then the answer is "unknown", never an error.
+//! Information from `/proc` about the requesting process: its id, its parent, and whether it has a pending signal. Each
+//! query may fail (the process may have ended, or belong to a namespace that is invisible here). A failed query returns
+//! "unknown", not an error.
 
 use std::fs;
 
-/// A process, safe against its number being used again.
+/// A process. The start time detects a reused number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Process {
     /// Its number.
     pub(crate) pid: u32,
-    /// When it was started, in clock ticks since boot.
+    /// Its start time, in clock ticks since boot.
     pub(crate) start: u64,
 }
 
@@ -40,27 +40,27 @@ fn identify(pid: u32) -> Option<Process> {
 /// Field `n` (counted from 1, at least 4) of `/proc/N/stat`.
 fn stat_field(pid: u32, n: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name may hold anything: count from behind it.
+    // The command's name may contain any byte: count the fields after it.
     let rest = &stat[stat.rfind(')')? + 1..];
     rest.split_ascii_whitespace().nth(n - 3).map(str::to_owned)
 }
 
-/// The process that started this one.
+/// The parent of a process.
 pub(crate) fn parent_of(process: Process) -> Option<Process> {
     let parent: u32 = stat_field(process.pid, 4)?.parse().ok()?;
     if parent <= 1 { None } else { identify(parent) }
 }
 
-/// True while that very process exists.
+/// True while this process exists (and not another of the same number).
 pub(crate) fn is_alive(process: Process) -> bool {
     identify(process.pid) == Some(process)
 }
 
-/// True if a signal waits for the thread that it neither blocks nor ignores: a request that waits
-/// on its behalf should end, since the kernel lets it end only then.
+/// True if the thread has a pending signal that it neither blocks nor ignores. A request that waits for this thread
+/// should end, because the signal can end the thread only after the answer.
 pub(crate) fn has_signal(tid: u32) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{tid}/status")) else {
-        // Gone altogether: nobody waits for the answer.
+        // The thread has ended: it does not wait for the answer.
         return tid != 0;
     };
     let mask = |name| {
@@ -71,8 +71,8 @@ pub(crate) fn has_signal(tid: u32) -> bool {
     (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn") != 0
 }
 
-/// Whether the thread's process has a descriptor of this inode open for writing. Asks the filesystem nothing (this is
-/// called while it answers a request): links are read, not followed.
+/// True if the thread's process has a descriptor of this inode open for writing. Does not access the mounted filesystem
+/// (this runs while the mount answers a request): links are read, not followed.
 pub(crate) fn has_open(tid: u32, ino: u64) -> bool {
     let Ok(entries) = fs::read_dir(format!("/proc/{tid}/fd")) else {
         return false;
@@ -89,7 +89,7 @@ pub(crate) fn has_open(tid: u32, ino: u64) -> bool {
     })
 }
 
-/// Whether the flags in a descriptor's `fdinfo` are those of a file open for writing.
+/// True if the flags in a descriptor's `fdinfo` are those of a file open for writing.
 fn may_write(info: &str) -> bool {
     let flags = field(info, "flags").and_then(|v| i32::from_str_radix(v, 8).ok());
     flags.is_none_or(|f| f & libc::O_ACCMODE != libc::O_RDONLY)
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn descriptors() -> std::io::Result<()> {
         use std::os::unix::fs::MetadataExt;
-        // On disk, since memory files have no path.
+        // The file is on disk, since memory files have no path.
         let file = tempfile::NamedTempFile::new()?;
         let ino = file.as_file().metadata()?.ino();
         assert!(has_open(std::process::id(), ino));

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// Write to standard error. A closed standard error is no reason to end.
+/// Write to standard error. An error (standard error may be closed) is ignored.
 pub(crate) fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
@@ -29,15 +29,16 @@ pub(crate) fn ids() -> (u32, u32) {
     (unistd::geteuid().as_raw(), unistd::getegid().as_raw())
 }
 
-/// Fork. To be called while the process has one thread.
+/// Fork. The process must have only one thread.
 pub(crate) fn fork() -> io::Result<ForkResult> {
-    // SAFETY: the process has one thread yet (the command calls this first), so the child may go on as usual.
+    // SAFETY: the process has only one thread (the command calls this first), so the child may continue without
+    // restrictions.
     Ok(unsafe { unistd::fork() }?)
 }
 
-/// Start a session of its own, away from the terminal.
+/// Start a new session, without a terminal.
 pub(crate) fn new_session() {
-    // It fails only for a group leader, which a forked child is not.
+    // setsid fails only for a group leader, which a forked child is not.
     let _ = unistd::setsid();
 }
 
@@ -60,12 +61,12 @@ fn end_signals() -> SigSet {
         .collect()
 }
 
-/// Block the signals that end a mount, in this thread and those it starts.
+/// Block the signals that end a mount, in this thread and in the threads that it starts.
 pub(crate) fn block_end_signals() -> io::Result<()> {
     Ok(end_signals().thread_block()?)
 }
 
-/// Wait for one of them.
+/// Wait for one of the signals that end a mount.
 pub(crate) fn wait_for_end_signal() {
     let signals = end_signals();
     while signals.wait().is_err() {}
@@ -89,7 +90,7 @@ pub(crate) fn unmount(target: &Path, lazily: bool) -> io::Result<()> {
     Ok(nix::mount::umount2(target, flags)?)
 }
 
-/// Let a descriptor be inherited by programs started from now on.
+/// Let programs that are started from now on inherit a descriptor.
 pub(crate) fn make_inheritable(fd: BorrowedFd<'_>) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(())
@@ -111,7 +112,7 @@ pub(crate) fn receive_fd(socket: &UnixStream) -> io::Result<OwnedFd> {
         _ => None,
     });
     match fd {
-        // SAFETY: the kernel made this descriptor for this process: nothing else owns it.
+        // SAFETY: the kernel created this descriptor for this process, and no other object owns it.
         Some(fd) if message.bytes > 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::from_raw_os_error(libc::EPROTO)),
     }
@@ -119,7 +120,7 @@ pub(crate) fn receive_fd(socket: &UnixStream) -> io::Result<OwnedFd> {
 
 /// Write a line to the system log.
 pub(crate) fn syslog(severity: Severity, line: &str) {
-    // A line without NUL: it cannot fail.
+    // The line contains no NUL, so this cannot fail.
     let _ = nix::syslog::syslog(
         Priority::new(severity, Facility::LOG_DAEMON),
         &line.replace('\0', " "),

@@ -1,8 +1,7 @@
-//! Between FUSE and the filesystem: takes requests apart, has them run (`dispatch`), answers.
+//! The adapter between FUSE and the filesystem: decode requests, run them (`dispatch`), answer.
 //!
 //! 1. Every request is answered exactly once.
-//! 2. Nothing is cached by the kernel (time to live 0, direct I/O): what Python changes is seen by
-//!    the next request.
+//! 2. The kernel caches nothing (time to live 0, direct I/O): the next request sees the changes of Python.
 
 use super::dispatch::{Adapter, guarded};
 use super::translate::{
@@ -35,7 +34,7 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
         ];
         for flag in wanted {
-            // A kernel without it: that feature is missing, the mount works.
+            // The kernel lacks this capability. The mount works without the feature.
             if config.add_capabilities(flag).is_err() {
                 log::info!("the kernel lacks {flag:?}");
             }
@@ -185,7 +184,7 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, _req: &Request, _ino: INodeNo, _newparent: INodeNo, _newname: &OsStr, reply: ReplyEntry) {
-        // A scalar has one place; further references to containers are symlinks.
+        // A scalar has one place, so hard links are impossible; further references to containers are symlinks.
         reply.error(Errno::EPERM);
     }
 
@@ -361,7 +360,7 @@ impl Filesystem for Adapter {
     }
 
     fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        // Only the mounting user gets here, or else the kernel checks the modes itself.
+        // Only the mounting user gets here, or the kernel checks the modes itself.
         reply_empty(reply)(self.mounted.access(ino.0, mask.bits()));
     }
 

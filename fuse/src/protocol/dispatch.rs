@@ -1,8 +1,7 @@
-//! Runs requests.
+//! Running requests.
 //!
-//! 1. A request runs on the thread that got it, without waiting. If it would have to wait (for a
-//!    lock, a transaction, the disk), it is run again, patiently, on a thread of its own: other requests
-//!    are never held up.
+//! 1. A request runs on the thread that received it, without waiting. If it would have to wait (for a lock, a
+//!    transaction, the disk), it runs again on its own thread, where it may wait. It does not delay other requests.
 //! 2. Every request is answered; one that panics with EIO.
 
 use crate::fs::context::Ctx;
@@ -16,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Requests that may wait at the same time.
+/// The maximal number of requests that wait at the same time.
 const MAX_WAITING: usize = 4096;
 
 /// The session of a mount.
@@ -44,15 +43,15 @@ pub(crate) fn session(
     )
 }
 
-/// The filesystem as FUSE sees it.
+/// The filesystem in FUSE's interface.
 pub(crate) struct Adapter {
     pub(crate) mounted: Arc<Mounted>,
     waiting: Arc<AtomicUsize>,
 }
 
-/// Runs a request; a panic is an error like any other. One whose change is done, but not known to be durable, is
-/// answered with an error; the kernel then does not know what was looked up for it, which stays known here until the
-/// mount ends.
+/// Run a request and turn a panic into an error. A request whose change is done, but may not be durable, is answered
+/// with an error. The kernel then does not learn the inode that was looked up for it, which stays in the table until
+/// the mount ends.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
     let _ = durability::take_unknown();
     let done = catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
@@ -66,7 +65,7 @@ pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
 }
 
 impl Adapter {
-    /// Runs `op` and hands the result to `answer`: at once, or from a thread that may wait.
+    /// Run `op` and pass the result to `answer`: at once, or from a thread that may wait.
     pub(crate) fn run<T: 'static>(
         &self,
         req: &Request,
@@ -97,7 +96,7 @@ impl Adapter {
         }
     }
 
-    /// As `run`, for a request that comes with data: the bytes are copied only if it has to wait.
+    /// Like `run`, for a request that comes with data: the bytes are copied only if it has to wait.
     pub(crate) fn run_with_data<T: 'static>(
         &self,
         req: &Request,

@@ -1,6 +1,6 @@
 //! Listings of directories: `readdir` and `readdirplus`.
 //!
-//! 1. A listing that fails after its first lines is answered with these lines; the kernel asks for the rest again.
+//! 1. A listing that fails after its first entries is answered with these entries; the kernel requests the rest again.
 
 use super::dispatch::Adapter;
 use super::translate::{GENERATION, TTL, attr, errno, kind};
@@ -13,13 +13,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where the lines of a listing go.
+/// The reply that receives the entries of a listing.
 pub(crate) trait Lines: Send + 'static {
-    /// Adds a line; false if there is no room for it.
+    /// Add an entry; false if there is no room for it.
     fn take(&mut self, line: &Line) -> bool;
-    /// Answers.
+    /// Send the answer.
     fn done(self);
-    /// Answers with an error.
+    /// Answer with an error.
     fn failed(self, errno: Errno);
 }
 
@@ -54,7 +54,7 @@ impl Lines for ReplyDirectoryPlus {
 }
 
 impl Adapter {
-    /// Runs a listing: of which inode, from which place on, and whether each line counts as a lookup.
+    /// Run a listing. The arguments are the inode, the first position, and whether each entry counts as a lookup.
     pub(crate) fn list<L: Lines>(&self, req: &Request, (ino, from, plus): (u64, u64, bool), reply: L) {
         let reply = Arc::new(Mutex::new(reply));
         let lines = reply.clone();
@@ -69,7 +69,7 @@ impl Adapter {
             if any { Ok(()) } else { result }
         };
         self.run(req, list, move |result| {
-            // The request has run: no other thread has the reply any more.
+            // The request has run: no other thread holds the reply any more.
             let Some(reply) = Arc::into_inner(reply) else {
                 return;
             };

@@ -1,5 +1,5 @@
-//! FUSE's side: `adapter` takes requests apart (`listing`: those that list directories), `dispatch` runs them,
-//! `translate` turns arguments and results of the one into those of the other.
+//! FUSE's interface: `adapter` decodes requests (`listing`: those that list directories), `dispatch` runs them,
+//! `translate` converts arguments and results.
 
 pub(crate) mod adapter;
 pub(crate) mod dispatch;

@@ -1,4 +1,4 @@
-//! Arguments and results, translated between FUSE and the filesystem.
+//! Conversion of arguments and results between FUSE and the filesystem.
 
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::requests::locks::LockRequest;
@@ -11,9 +11,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// How long the kernel may keep what it was told: not at all.
+/// How long the kernel may cache answers: not at all.
 pub(crate) const TTL: Duration = Duration::ZERO;
-/// Inode numbers are not used again.
+/// Inode numbers are not reused.
 pub(crate) const GENERATION: Generation = Generation(0);
 
 pub(crate) fn errno(e: &FsError) -> Errno {

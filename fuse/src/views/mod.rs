@@ -1,4 +1,4 @@
-//! What is mounted: the store (`mounted`), and views of its snapshots (`snapshots`).
+//! The mounted filesystems: the store (`mounted`), and views of its snapshots (`snapshots`).
 
 pub(crate) mod mounted;
 pub(crate) mod snapshots;

@@ -1,8 +1,8 @@
-//! What is mounted: the store, and views of its snapshots under `/.persist/snapshots/NAME/`.
+//! The mounted filesystems: the store, and views of its snapshots under `/.persist/snapshots/NAME/`.
 //!
-//! 1. The upper bits of an inode number say which filesystem a request is for: 0 the store's, else a view's.
-//! 2. Nothing in a view can be changed: EROFS. `mkdir` among the snapshots takes one, `rmdir` drops one.
-//! 3. Files and directories that are open in a view are counted (`Entered::retain_view`), so that it stays open.
+//! 1. The upper bits of an inode number name the filesystem of a request: 0 for the store, otherwise a view.
+//! 2. A view is read-only: EROFS. `mkdir` among the snapshots takes one, `rmdir` drops one.
+//! 3. Open files and directories of a view are counted (`Entered::retain_view`), so that the view stays open.
 
 use super::snapshots::{Entered, Views, likely_root};
 use crate::fs::context::Ctx;
@@ -14,7 +14,7 @@ use crate::fs::tree::filesystem::Fs;
 use persist_core::Error;
 use std::sync::Arc;
 
-/// Longest name in a directory.
+/// The longest name in a directory.
 const NAME_MAX: usize = 255;
 
 /// The mounted store with its views.
@@ -48,7 +48,7 @@ impl Mounted {
         self.views.at(ctx, ino)
     }
 
-    /// The same, for a change.
+    /// The filesystem that an inode belongs to, for a change.
     pub(crate) fn to_change(&self, ctx: &Ctx, ino: u64) -> FsResult<Entered> {
         if self.never_changes(ino) {
             return errno(libc::EROFS);
@@ -91,7 +91,7 @@ impl Mounted {
         let names = all.iter().map(|s| (likely_root(s.checkpoint), s.name.as_str()));
         let lines = dots.chain(names).enumerate();
         for (n, (ino, name)) in lines.skip(usize::try_from(from).unwrap_or(usize::MAX)) {
-            // No view is opened for this, and none counted: a root keeps its number uncounted.
+            // This opens no view and counts none: a root keeps its number without a count.
             let attr = Attr {
                 ino,
                 ..self.live.control_attr(NodeKind::Dir, 0)
@@ -177,14 +177,14 @@ impl Mounted {
         Ok(())
     }
 
-    /// Request: move an entry. Nothing moves into a view or out of it.
+    /// Request: move an entry. An entry does not move into a view or out of it.
     pub(crate) fn rename(&self, ctx: &Ctx, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> FsResult<()> {
         let fs = self.to_change(ctx, from.0)?;
         self.to_change(ctx, to.0)?;
         fs.rename(ctx, from.0, from.1, to.0, to.1, flags)
     }
 
-    /// Request: may this be done? The kernel looks at owners and modes itself.
+    /// Request: check access. The kernel checks owners and modes itself.
     pub(crate) fn access(&self, ino: u64, mask: i32) -> FsResult<()> {
         if mask & libc::W_OK != 0 && self.never_changes(ino) {
             return errno(libc::EROFS);
@@ -192,7 +192,7 @@ impl Mounted {
         Ok(())
     }
 
-    /// The kernel holds an inode no more.
+    /// Subtract lookups of an inode that the kernel forgets.
     pub(crate) fn forget(&self, ino: u64, lookups: u64) {
         if view_of(ino) == 0 {
             self.live.forget(ino, lookups);
@@ -201,22 +201,22 @@ impl Mounted {
         }
     }
 
-    /// Closes views that nobody uses.
+    /// Close unused views.
     pub(crate) fn tidy_views(&self) {
         self.views.tidy();
     }
 
-    /// Housekeeping of the store, every few seconds.
+    /// Maintenance of the store, every few seconds.
     pub(crate) fn tidy(&self) {
         self.live.tidy();
     }
 
-    /// A checkpoint.
+    /// Make all changes durable by a checkpoint.
     pub(crate) fn sync(&self) -> FsResult<()> {
         self.live.sync()
     }
 
-    /// The end of the mount.
+    /// End the mount.
     pub(crate) fn shutdown(&self) {
         self.views.close();
         self.live.shutdown();

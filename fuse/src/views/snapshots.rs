@@ -1,12 +1,12 @@
 //! Views of the snapshots of a mounted store.
 //!
-//! 1. A view is open while a request runs in it or a file or directory of it is open, and for `IDLE` after: so long
-//!    the snapshot cannot be dropped. Then its store is closed; what the kernel holds of it keeps its meaning,
-//!    and the next request opens it again. If the snapshot was dropped meanwhile, that is ESTALE.
-//! 2. A view has a number that no other view has at the time: the upper bits of its inodes (`nodes::view_of`).
-//! 3. Opening, taking and dropping may take a while: they are done on a thread that may wait.
-//! 4. Lock order: the gates of views, in the order of their numbers or only tried; then the table; then
-//!    `View::shown`.
+//! 1. A view is open while a request runs in it or a file or directory of it is open, and for `IDLE` afterwards. As
+//!    long as it is open, the snapshot cannot be dropped. Then its store is closed. The inodes that the kernel holds
+//!    keep their meaning, and the next request opens the store again. If the snapshot was dropped in between, the
+//!    request fails with ESTALE.
+//! 2. No two views have the same number at the same time. It is the upper bits of their inodes (`inodes::view_of`).
+//! 3. Opening, taking and dropping may take long: they run on a thread that may wait.
+//! 4. Lock order: the gates of views, in the order of their numbers or only tried; then the table; then `View::shown`.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -18,12 +18,12 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-/// How long a view stays open that nobody uses.
+/// How long an unused view stays open.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long what is open of a snapshot to be dropped may take to be closed: the kernel tells the mount of a `close`
-/// after it has returned.
+/// How long to wait for open files of a snapshot before a drop fails: the kernel notifies the mount of a `close` after
+/// it has returned.
 const CLOSING: Duration = Duration::from_millis(500);
-/// Views open at once, unless more are in use.
+/// The maximal number of open views, unless more are in use.
 const MOST_IDLE: usize = 32;
 
 /// A snapshot that the mount has shown.
@@ -32,22 +32,22 @@ struct View {
     checkpoint: u64,
     number: u64,
     gate: Mutex<Gate>,
-    /// Held where what is known of it moves to or from an opening, or is forgotten.
+    /// Locked while the state of the view moves to or from an open filesystem, or is dropped.
     shown: Mutex<Shown>,
 }
 
-/// What there is of a view.
+/// The state of a view.
 enum Shown {
     Closed(Box<Known>),
     Open(Arc<Fs>),
 }
 
-/// Whether it is open, and what for.
+/// Whether the view is open, and the number of its users.
 struct Gate {
     open: bool,
-    /// It has been dropped.
+    /// The snapshot was dropped.
     gone: bool,
-    /// Requests that run in it, and files and directories open in it.
+    /// Requests that run in the view, and open files and directories of it.
     users: usize,
     used: Instant,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Views {
     views: Mutex<HashMap<u64, Arc<View>>>,
 }
 
-/// A filesystem that a request runs in.
+/// A filesystem in which a request runs.
 pub(crate) struct Entered {
     fs: Arc<Fs>,
     view: Option<Arc<View>>,
@@ -84,14 +84,14 @@ impl Entered {
         Entered { fs, view: None }
     }
 
-    /// Something of it is open from now on.
+    /// Count a file or directory of the view that was opened.
     pub(crate) fn retain_view(&self) {
         if let Some(view) = &self.view {
             lock(&view.gate).users += 1;
         }
     }
 
-    /// That is closed again.
+    /// Uncount a file or directory of the view that was closed.
     pub(crate) fn release_view(&self) {
         if let Some(view) = &self.view {
             let mut gate = lock(&view.gate);
@@ -102,7 +102,7 @@ impl Entered {
 }
 
 impl View {
-    /// The gate, waiting for it only if the request may.
+    /// The gate. Waits for it only if the request may wait.
     fn gate(&self, ctx: &Ctx) -> FsResult<MutexGuard<'_, Gate>> {
         if ctx.may_wait {
             return Ok(lock(&self.gate));
@@ -118,7 +118,7 @@ impl View {
         }
     }
 
-    /// Closes an open view that nobody uses.
+    /// Close an open view that is not in use.
     fn close(&self, gate: &mut Gate) {
         gate.open = false;
         let mut shown = lock(&self.shown);
@@ -147,7 +147,7 @@ impl View {
 }
 
 impl Views {
-    /// The views of a mounted store: none yet.
+    /// The views of a mounted store, at first none.
     pub(crate) fn new(live: Arc<Fs>) -> Views {
         Views {
             live,
@@ -191,12 +191,12 @@ impl Views {
         Ok(Entered { fs, view: Some(view) })
     }
 
-    /// Opens the store of a view, whose gate is held.
+    /// Open the store of a view, whose gate is held.
     fn open_view(&self, view: &View) -> Result<(), Error> {
         self.make_room();
         let snapshot = self.live.store().open_snapshot(&view.name)?;
         if snapshot.opened_snapshot().map(|s| s.checkpoint) != Some(view.checkpoint) {
-            // Another one has its name now.
+            // The name now belongs to another snapshot.
             snapshot.close()?;
             return Err(Error::NoSnapshot {
                 name: view.name.clone(),
@@ -214,7 +214,7 @@ impl Views {
         lock(&self.views).values().cloned().collect()
     }
 
-    /// Closes the view that was not used for longest, if many are open.
+    /// Close the least recently used view, if many are open.
     fn make_room(&self) {
         let all = self.all();
         let open: Vec<_> = all
@@ -250,7 +250,7 @@ impl Views {
             .max_by_key(|view| view.checkpoint)
             .cloned();
         if let Some(view) = known {
-            // While it is open nobody drops it, so it is the one.
+            // While the view is open its snapshot cannot be dropped, so the name belongs to it.
             let open = view.gate(ctx)?.open;
             if open {
                 return self.enter(ctx, view);
@@ -264,7 +264,7 @@ impl Views {
             return errno(libc::ENOENT);
         };
         match self.enter(ctx, self.view_for(&found.name, found.checkpoint)?) {
-            // Dropped this moment.
+            // The snapshot was dropped at this moment.
             Err(FsError::Errno(libc::ESTALE)) => errno(libc::ENOENT),
             done => done,
         }
@@ -298,13 +298,13 @@ impl Views {
         Ok(view)
     }
 
-    /// Drops a snapshot: EBUSY while something of it is open, here or elsewhere.
+    /// Drop a snapshot. EBUSY while a file of it is open, here or elsewhere.
     pub(crate) fn drop_snapshot(&self, name: &str) -> FsResult<()> {
         let mut own: Vec<_> = self.all().into_iter().filter(|v| v.name == name).collect();
         own.sort_by_key(|view| view.number);
         let deadline = Instant::now() + CLOSING;
         let mut gates: Vec<_> = loop {
-            // Held until it is dropped: nobody opens it meanwhile.
+            // The gates are held until the snapshot is dropped, so that no thread opens the view.
             let gates: Vec<_> = own.iter().map(|view| (view, lock(&view.gate))).collect();
             if gates.iter().all(|(_, gate)| gate.users == 0) {
                 break gates;
@@ -327,7 +327,7 @@ impl Views {
         Ok(())
     }
 
-    /// The kernel holds an inode no more.
+    /// Subtract lookups of an inode that the kernel forgets.
     pub(crate) fn forget(&self, ino: u64, lookups: u64) {
         let view = lock(&self.views).get(&view_of(ino)).cloned();
         if let Some(view) = view {
@@ -335,7 +335,7 @@ impl Views {
         }
     }
 
-    /// Closes views that nobody uses, and forgets those of which the kernel holds nothing.
+    /// Close unused views, and remove those of which the kernel holds no inode.
     pub(crate) fn tidy(&self) {
         for view in self.all() {
             if let Some(mut gate) = view.try_gate()
@@ -347,13 +347,13 @@ impl Views {
             }
         }
         lock(&self.views).retain(|_, view| {
-            // Nobody has found it and is about to enter it: that is done with the table in hand.
+            // No thread has found the view and is about to enter it: views are found under the table's mutex.
             let alone = Arc::strong_count(view) == 1;
             !alone || !view.is_forgotten()
         });
     }
 
-    /// Closes all, used or not: the end of the mount.
+    /// Close all views, used or not, at the end of the mount.
     pub(crate) fn close(&self) {
         for view in self.all() {
             let mut gate = lock(&view.gate);
@@ -364,12 +364,12 @@ impl Views {
     }
 }
 
-/// The number of the root of a snapshot's view, if nobody else has that.
+/// The number of the root of a snapshot's view, if no other view has that number.
 pub(crate) fn likely_root(checkpoint: u64) -> u64 {
     root_of(preferred(checkpoint))
 }
 
-/// The number a view gets if nobody has it.
+/// The number that a view gets if no other view has it.
 fn preferred(checkpoint: u64) -> u64 {
     checkpoint % MAX_VIEWS + 1
 }

@@ -1,4 +1,4 @@
-//! Entries of a `Dict` and attributes of an object: found, set, merged.
+//! Reading, setting and merging entries of a `Dict` and attributes of an object.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -31,7 +31,7 @@ impl Dict {
         self.proxy.shared.entry(py, self.proxy.obj, &scalar.key())
     }
 
-    /// Sets an entry or attribute.
+    /// Set an entry or attribute.
     #[inline]
     pub(crate) fn set_in(
         py: Python<'_>,
@@ -62,7 +62,7 @@ impl Dict {
         Ok(())
     }
 
-    /// Sets all entries of a plain dict, at once; with `clear`, nothing else stays.
+    /// Set all entries of a plain dict in one operation. With `clear`, all other entries are removed.
     pub(crate) fn merge(&self, from: &Bound<'_, PyDict>, clear: bool) -> PyResult<()> {
         let (py, obj) = (from.py(), self.proxy.obj);
         let listed = from.keys();
@@ -87,7 +87,7 @@ impl Dict {
         })
     }
 
-    /// For `obj.__dict__ = {...}`.
+    /// Replace all attributes, for `obj.__dict__ = {...}`.
     pub(crate) fn replace_all(&self, with: &Bound<'_, PyAny>) -> PyResult<()> {
         let dict =
             as_dict(with)?.ok_or_else(|| PyTypeError::new_err("__dict__ must be set to a dictionary"))?;

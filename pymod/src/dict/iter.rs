@@ -1,7 +1,7 @@
 //! The iterator over a `Dict` or one of its views.
 //!
-//! 1. It keeps a cursor, not a section: each step is a section of its own. Like dict's it
-//!    raises RuntimeError when the number of entries has changed since it began.
+//! 1. It keeps a cursor, not a section: each step is its own section. Like dict's iterator it raises RuntimeError when
+//!    the number of entries has changed since it began.
 
 use persist_core::store::{Result, Value};
 use pyo3::exceptions::PyRuntimeError;
@@ -23,7 +23,7 @@ pub struct DictIter {
     reverse: bool,
     cursor: AtomicU64,
     left: AtomicU64,
-    /// The number of entries it began with; `END` when it is exhausted, `BROKEN` when that changed.
+    /// The number of entries at the beginning; `END` when the iterator is exhausted, `BROKEN` when the number changed.
     expected: AtomicU64,
 }
 
@@ -46,7 +46,7 @@ enum Step {
 }
 
 impl DictIter {
-    /// At the beginning, or the end.
+    /// An iterator at the beginning, or at the end for `reverse`.
     pub(crate) fn new(dict: &Bound<'_, Dict>, part: Part, reverse: bool) -> PyResult<DictIter> {
         let count = dict.get().count(dict.py())?;
         Ok(DictIter {
@@ -134,11 +134,11 @@ impl DictIter {
             if let Value::Large(large) = &value {
                 match shared.read_large(py, large)? {
                     Some(whole) => value = whole,
-                    None => continue, // replaced meanwhile: look again
+                    None => continue, // replaced in between: read again
                 }
             }
             let Some(left) = self.left.load(Ordering::Relaxed).checked_sub(1) else {
-                // As many were removed as added: it would find new ones for ever.
+                // As many entries were removed as added: the iterator would find new ones without an end.
                 self.expected.store(END, Ordering::Relaxed);
                 return Err(PyRuntimeError::new_err(
                     "dictionary keys changed during iteration",

@@ -1,8 +1,8 @@
 //! `persist.Dict`, its methods.
 //!
-//! 1. Every method is one section, so atomic; those that can change and answer (`pop`,
-//!    `setdefault`) do both in it.
-//! 2. What dict raises, this raises.
+//! 1. Every method is one section and therefore atomic. Methods that change and return (`pop`, `setdefault`) do both in
+//!    one section.
+//! 2. The methods raise the same exceptions as dict's.
 
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
@@ -22,13 +22,13 @@ use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
 use crate::values::large::read_whole;
 
-/// KeyError as dict raises it.
+/// A KeyError like dict's.
 #[cold]
 fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
     PyKeyError::new_err((key.clone().unbind(),))
 }
 
-/// At most one optional argument, which may be None itself.
+/// Return the only optional argument, which may be None itself.
 fn one_default<'py>(what: &str, args: &Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyAny>>> {
     match args.len() {
         0 => Ok(None),
@@ -255,7 +255,7 @@ impl Dict {
         let all = match first.as_ref().map(as_dict).transpose()?.flatten() {
             Some(dict) if kwargs.is_none() && dict.is_exact_instance_of::<PyDict>() => dict,
             dict => {
-                // dict.update itself, for its rules and its errors.
+                // Call dict.update itself, for its rules and its errors.
                 let all = PyDict::new(py);
                 let from = dict.map(Bound::into_any).or(first);
                 all.as_any()

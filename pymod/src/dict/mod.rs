@@ -1,4 +1,4 @@
-//! `persist.Dict`: its `methods`, how `entries` are found and set, its `views` and their iterator (`iter`).
+//! `persist.Dict`: its `methods`, reading and setting `entries`, its `views` and their iterator (`iter`).
 
 pub(crate) mod entries;
 pub(crate) mod iter;

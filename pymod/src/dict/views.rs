@@ -9,7 +9,7 @@ use crate::proxies::dict::Dict;
 use crate::python::ffi;
 use crate::values::contents::{Part, listing};
 
-/// The same view of a plain dict, read in one section; anything else as it is.
+/// The same view of a plain dict, read in one section. Any other value is returned unchanged.
 fn plain_view<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     if let Ok(view) = value.cast_exact::<KeysView>() {

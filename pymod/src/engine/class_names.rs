@@ -1,4 +1,4 @@
-//! The names of classes as a store has them, kept by this process.
+//! The stored names of classes, cached by this process.
 
 use persist_core::store::{Class, Reader, Result};
 use pyo3::prelude::*;
@@ -6,15 +6,15 @@ use pyo3::types::PyString;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A stored class name, ready to be looked up.
+/// A stored class name, parsed for lookups.
 pub(crate) struct Name {
     text: String,
-    /// Module and qualified name, in parts; None where it is no name of a class.
+    /// Module and qualified name, in parts; None if the text is not the name of a class.
     pub(crate) path: Option<(Py<PyString>, Vec<Py<PyString>>)>,
 }
 
 impl Name {
-    /// Of the text `module:qualname`.
+    /// Parse the text `module:qualname`.
     pub(crate) fn new(py: Python<'_>, text: String) -> Name {
         let path = text.split_once(':').map(|(module, qualname)| {
             let part = |s: &str| PyString::new(py, s).unbind();
@@ -24,37 +24,37 @@ impl Name {
     }
 }
 
-/// The classes of a store that were met, with their names.
+/// The classes of a store that this process has read, with their names.
 #[derive(Default)]
 pub(crate) struct Names(Mutex<HashMap<Class, Arc<Name>>>);
 
-/// A class met in a section.
+/// A class that a section found.
 pub(crate) enum Named {
-    /// Before, too.
+    /// The name is cached.
     Known(Arc<Name>),
-    /// For the first time.
+    /// The name is not cached yet.
     New(Class, String),
 }
 
 impl Names {
-    /// More than a program has; a store that names more is as slow as it is strange.
+    /// The maximal number of names. Programs have fewer classes; a store with more names is only slower.
     const MOST: usize = 1024;
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Class, Arc<Name>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The name of a class that this section gave.
+    /// The name of a class that this section found.
     pub(crate) fn get(&self, r: &Reader<'_>, class: Class) -> Result<Named> {
         let there = self.lock().get(&class).cloned();
         match there {
-            // What it stands for may have been made in a transaction that was rolled back.
+            // The class may have been created in a transaction that was rolled back.
             Some(name) if r.class_is(class, &name.text)? => Ok(Named::Known(name)),
             _ => Ok(Named::New(class, r.class_name(class)?)),
         }
     }
 
-    /// The name, kept for the next time. Outside sections.
+    /// Return the name, and cache it. Called outside sections.
     pub(crate) fn name(&self, py: Python<'_>, named: Named) -> Arc<Name> {
         match named {
             Named::Known(name) => name,

@@ -1,7 +1,7 @@
-//! One open file in this process: the engine's handle, and what all openings of the file share.
+//! One open file in this process: the engine's handle, and the state that all openings of the file share.
 //!
-//! 1. A handle that is dropped without `close()` keeps the store open for the proxies that may be left: it is closed
-//!    with the last of them, or at exit.
+//! 1. A handle that is dropped without `close()` keeps the store open for remaining proxies: the store is closed with
+//!    the last of them, or at exit.
 
 use persist_core::store::{Durability, Options, Result, Store};
 use pyo3::prelude::*;
@@ -14,23 +14,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Core {
     /// The engine's handle.
     pub(crate) store: Store,
-    /// Opened for reading only.
+    /// True if opened for reading only.
     pub(crate) read_only: bool,
-    /// The durability that the first opening asked for.
+    /// The durability of the first opening.
     pub(crate) durability: Durability,
     handles: AtomicUsize,
     closed: AtomicBool,
     /// Objects that became persistent in the open transaction.
     pub(crate) newborn: Newborn,
-    /// Blocks of transactions and levels of locks that were not left yet: while there are any, operations say as which
-    /// task they are done.
+    /// The number of open transaction blocks and lock levels. While it is above 0, operations name their task to the
+    /// engine.
     pub(crate) open_scopes: AtomicUsize,
-    /// Tasks of this process that wait without blocking their thread (`persist._aio`), once there were any.
+    /// Tasks of this process that wait without blocking their thread (`persist._aio`). Created at the first use.
     waiters: PyOnceLock<Py<PyAny>>,
 }
 
 impl Core {
-    /// An opened store without a handle yet.
+    /// An opened store without a handle.
     pub(crate) fn new(store: Store, options: &Options) -> Arc<Core> {
         Arc::new(Core {
             store,
@@ -44,12 +44,12 @@ impl Core {
         })
     }
 
-    /// One handle more.
+    /// Count one more handle.
     pub(crate) fn retain(&self) {
         self.handles.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the engine's handle was closed.
+    /// True if the engine's handle is closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -58,7 +58,7 @@ impl Core {
         self.close_by(Store::close)
     }
 
-    /// Closes the engine's handle in a way of the caller's, unless it is closed.
+    /// Close the engine's handle by calling `how`, unless it is closed.
     pub(crate) fn close_by(&self, how: impl FnOnce(&Store) -> Result<()>) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             Ok(())
@@ -67,7 +67,7 @@ impl Core {
         }
     }
 
-    /// One handle less; the last closes the store.
+    /// Count one handle less. The last one closes the store.
     pub(crate) fn release(&self) -> Result<()> {
         if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close()
@@ -76,13 +76,13 @@ impl Core {
         }
     }
 
-    /// Where tasks that wait without blocking their thread stand.
+    /// The waiting tasks that do not block their thread.
     pub(crate) fn waiters(&self, py: Python<'_>) -> Py<PyAny> {
         let make = || PyList::empty(py).into_any().unbind();
         self.waiters.get_or_init(py, make).clone_ref(py)
     }
 
-    /// A transaction of this process has ended, or a lock was released: tasks that wait may look again.
+    /// Wake waiting tasks: a transaction of this process has ended, or a lock was released.
     #[inline]
     pub(crate) fn wake_tasks(&self, py: Python<'_>) {
         if let Some(waiters) = self.waiters.get(py) {
@@ -100,12 +100,12 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // Nobody is left to hear of an error; the engine keeps its promises without a close, too.
+        // An error cannot be reported here. The engine keeps its guarantees without a close.
         let _ = self.close();
     }
 }
 
-/// The instances that became persistent in the open transaction, in the order of time.
+/// The instances that became persistent in the open transaction, in order of time.
 #[derive(Default)]
 pub(crate) struct Newborn(Mutex<Vec<Py<PyAny>>>);
 
@@ -114,17 +114,17 @@ impl Newborn {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are.
+    /// The number of instances.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Adds one.
+    /// Add an instance.
     pub(crate) fn push(&self, object: Py<PyAny>) {
         self.lock().push(object);
     }
 
-    /// Takes those that came after the first `n`.
+    /// Remove and return all instances after the first `n`.
     pub(crate) fn take(&self, n: usize) -> Vec<Py<PyAny>> {
         let mut all = self.lock();
         let n = n.min(all.len());

@@ -1,9 +1,9 @@
-//! The identity cache: which Python object stands for which container.
+//! The identity cache: the Python object that represents each container.
 //!
-//! 1. At most one live Python object stands for a container of one store (`root['x'] is root['x']`).
-//! 2. The mutex is held for a table access only: no call of Python, of the store, or of a
-//!    destructor of Python objects happens under it. So it may be taken attached or not, and in a
-//!    deallocation that the collector starts anywhere.
+//! 1. At most one live Python object represents a container of one store (`root['x'] is root['x']`).
+//! 2. The mutex is held for a table access only: no call of Python, of the store, or of a destructor of Python objects
+//!    happens under it. It may therefore be taken attached or not, and in a deallocation that the collector starts
+//!    anywhere.
 
 use persist_core::store::{IdHasher, ObjectId};
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A table of more places than this does not stay nearly empty.
+/// A table with more places than this is shrunk when it is nearly empty.
 const ROOMY: usize = 1024;
 
 struct Slot {
@@ -35,7 +35,7 @@ impl Cache {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number that no other proxy of this store has.
+    /// A new number, unique among the proxies of this store.
     pub(crate) fn next_serial(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -46,8 +46,8 @@ impl Cache {
         weak?.bind(py).upgrade()
     }
 
-    /// Makes `object` (whose proxy record has this serial) stand for the container, unless a live
-    /// one does already: then that one is given back and `object` must not be handed out.
+    /// Let `object` (whose proxy record has this serial) represent the container. If a live object already does, that
+    /// one is returned and `object` must not be used.
     pub(crate) fn insert<'py>(
         &self,
         id: ObjectId,
@@ -66,7 +66,7 @@ impl Cache {
             let (other_serial, other) = match there {
                 Some(other) if dead.is_some_and(|d| d != other.0) => other,
                 other => {
-                    // `ours` is there: the loop ends here.
+                    // `ours` is present, so the loop ends here.
                     let old = ours
                         .take()
                         .and_then(|object| slots.insert(id.0, Slot { serial, object }));
@@ -83,20 +83,20 @@ impl Cache {
         }
     }
 
-    /// Forgets a container that is gone, whoever stands for it.
+    /// Remove a deleted container, whatever object represents it.
     pub(crate) fn forget(&self, id: ObjectId) {
         let old = self.lock().remove(&id.0);
         drop(old);
     }
 
-    /// Remove a container, if the object with this serial stands for it.
+    /// Remove a container if the object with this serial represents it.
     pub(crate) fn remove(&self, id: ObjectId, serial: u64) {
         let mut slots = self.lock();
         let old = match slots.get(&id.0) {
             Some(slot) if slot.serial == serial => slots.remove(&id.0),
             _ => None,
         };
-        // A few in the room of many are a cache miss each.
+        // With few entries in a large table, every access is a cache miss.
         if slots.capacity() > ROOMY && slots.len() < slots.capacity() / 8 {
             let room = slots.len() * 2;
             slots.shrink_to(room);

@@ -1,8 +1,8 @@
-//! One store as this process sees it, without proxies.
+//! One store as seen by this process, without proxies.
 //!
 //! - `core`: an open file. `shared`: an opening of it: sections, and waiting without the interpreter.
-//! - `identity`: which Python object stands for which container. `class_names`: the names of its classes.
-//! - `tasks`: which task of its thread is running, for the owners of transactions and locks.
+//! - `identity`: the Python object that represents each container. `class_names`: the names of its classes.
+//! - `tasks`: the running task of each thread, for the owners of transactions and locks.
 
 pub(crate) mod class_names;
 pub(crate) mod core;

@@ -1,8 +1,8 @@
-//! One store as the proxies of a process see it: its settings, and sections that wait without the interpreter.
+//! One store as seen by the proxies of a process: its settings, and sections that wait without the interpreter.
 //!
-//! 1. Inside the closures given to the store there is no Python: the `Send` bounds keep bound
-//!    references out. What a closure found is turned into objects after it.
-//! 2. The first try never waits. Only a wait detaches from the interpreter; signals are checked while waiting.
+//! 1. The closures passed to the store contain no Python: the `Send` bounds exclude bound references. The results of a
+//!    closure are turned into Python objects after it.
+//! 2. The first try does not wait. Only a wait detaches from the interpreter. Signals are checked while waiting.
 
 use persist_core::store::{Actor, Error, Obj, Reader, Result, Store, Wait, Writer};
 use pyo3::prelude::*;
@@ -18,13 +18,13 @@ use crate::python::error;
 
 /// A store, its settings in this process, and the identity cache.
 pub(crate) struct Shared {
-    /// The engine's handle, by value: the hot path goes through it.
+    /// The engine's handle, by value, because the fast path goes through it.
     pub(crate) store: Store,
-    /// What all handles of the file have in common.
+    /// The state that all handles of the file share.
     pub(crate) core: Arc<Core>,
     /// Container id -> proxy.
     pub(crate) cache: Cache,
-    /// Of its classes.
+    /// The names of its classes.
     pub(crate) names: Names,
     /// Opened with mode "r".
     pub(crate) read_only: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The parts together.
+    /// Combine the parts.
     pub(crate) fn new(core: &Arc<Core>, read_only: bool, timeout: Duration) -> Shared {
         Shared {
             store: core.store.clone(),
@@ -44,12 +44,12 @@ impl Shared {
         }
     }
 
-    /// How long an operation waits.
+    /// The longest wait of an operation.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Says as which task of its thread the caller acts, where that matters.
+    /// Name the caller's running task to the engine if any transaction block or lock level is open.
     #[inline(always)]
     pub(crate) fn set_task_if_needed(&self, py: Python<'_>) {
         if self.core.open_scopes.load(Ordering::Relaxed) != 0 {
@@ -57,18 +57,18 @@ impl Shared {
         }
     }
 
-    /// The same before something that has an owner begins.
+    /// Name the caller's running task to the engine, before a transaction or lock begins.
     pub(crate) fn set_task(&self, py: Python<'_>) {
         tasks::set_running(py);
     }
 
-    /// A transaction of this process has ended, or a lock was released: tasks that wait may look again.
+    /// Wake waiting tasks: a transaction of this process has ended, or a lock was released.
     #[inline]
     pub(crate) fn wake_tasks(&self, py: Python<'_>) {
         self.core.wake_tasks(py);
     }
 
-    /// An error in a store that was opened for reading only.
+    /// Raise an error if the store was opened for reading only.
     pub(crate) fn check_writable(&self, py: Python<'_>) -> PyResult<()> {
         match self.read_only {
             true => Err(error::to_py(py, Error::ReadOnly)),
@@ -76,18 +76,18 @@ impl Shared {
         }
     }
 
-    /// Raise what a change of the object would raise, for a change that turns out to be empty.
+    /// Raise the exception of a change of the object, for a change that turns out to be empty.
     pub(crate) fn check_change(&self, py: Python<'_>, obj: Obj) -> PyResult<()> {
         self.check_writable(py)?;
         self.read(py, |r| r.kind(obj)).map(drop)
     }
 
-    /// True if both stand for the same file in this process.
+    /// True if both belong to the same file in this process.
     pub(crate) fn same_store(&self, other: &Shared) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    /// The exception for an error; what is gone leaves the cache.
+    /// The exception for an error. A deleted container is removed from the cache.
     #[cold]
     pub(crate) fn fail(&self, py: Python<'_>, e: Error) -> PyErr {
         if let Error::Gone(id) = e {
@@ -96,7 +96,7 @@ impl Shared {
         error::to_py(py, e)
     }
 
-    /// A read section.
+    /// Run `f` in a read section.
     #[inline]
     pub(crate) fn read<R: Send>(
         &self,
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// A write section: an operation, or a part of this thread's transaction.
+    /// Run `f` in a write section: an operation, or a part of this thread's transaction.
     #[inline]
     pub(crate) fn write<R: Send>(
         &self,
@@ -121,7 +121,7 @@ impl Shared {
             return Err(error::to_py(py, Error::ReadOnly));
         }
         self.set_task_if_needed(py);
-        // An error of these means that nothing was changed: only then it may be tried again.
+        // Each of these errors means that nothing was changed: only then may the operation run again.
         let done = match self
             .store
             .write_unsettled(Actor::Thread, &mut Wait::never(), &mut f)
@@ -137,14 +137,14 @@ impl Shared {
         Ok(done)
     }
 
-    /// Waits, without the interpreter, until completed changes survive a power cut, if that is wanted. They are done
-    /// whatever comes of it: `DurabilityUnknown`, or what a signal handler raises.
+    /// Wait, without the interpreter, until completed changes survive a power failure, if the durability requires it.
+    /// The changes are done even if this raises `DurabilityUnknown` or the exception of a signal handler.
     #[cold]
     pub(crate) fn settle(&self, py: Python<'_>) -> PyResult<()> {
         self.wait(py, None, |wait| self.store.settle(wait))
     }
 
-    /// What follows when the first try did not succeed.
+    /// Continue after the first try has failed.
     #[cold]
     pub(crate) fn retry<R: Send>(
         &self,
@@ -155,7 +155,8 @@ impl Shared {
         self.retry_or_undo(py, e, Some(self.timeout()), f, || Ok(()))
     }
 
-    /// The same with a bound of the caller's; as `wait_or_undo`. A greenlet of gevent lets the others run.
+    /// Like `retry`, with a time limit of the caller; see `wait_or_undo`. A greenlet of gevent lets other greenlets
+    /// run.
     pub(crate) fn retry_or_undo<R: Send>(
         &self,
         py: Python<'_>,
@@ -193,7 +194,7 @@ impl Shared {
         Err(self.fail(py, last))
     }
 
-    /// Runs `f` without the interpreter, so that it may wait; a signal handler that raises ends it.
+    /// Run `f` without the interpreter, so that it may wait. An exception of a signal handler ends the wait.
     pub(crate) fn wait<R: Send>(
         &self,
         py: Python<'_>,
@@ -203,8 +204,8 @@ impl Shared {
         self.wait_or_undo(py, timeout, f, || Ok(()))
     }
 
-    /// As `wait`, for what the caller would own afterwards: `undo` gives it back if a signal handler raised
-    /// although `f` succeeded.
+    /// Like `wait`, for an `f` that acquires something: `undo` gives it back if a signal handler raised although `f`
+    /// succeeded.
     pub(crate) fn wait_or_undo<R: Send>(
         &self,
         py: Python<'_>,
@@ -241,7 +242,7 @@ impl Shared {
         }
     }
 
-    /// Runs a long operation without the interpreter; a signal handler that raises ends its waits.
+    /// Run a long operation without the interpreter. An exception of a signal handler ends its waits.
     pub(crate) fn interruptible<R: Send>(
         &self,
         py: Python<'_>,

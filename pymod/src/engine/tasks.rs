@@ -1,8 +1,8 @@
-//! Which task of its thread is running (asyncio, trio, greenlet): part of the owner of a transaction or lock.
+//! The running task of each thread (asyncio, trio, greenlet): part of the owner of a transaction or lock.
 //!
-//! 1. Nothing is imported for this: a framework that the program has not imported runs no task.
-//! 2. A task gets a number the first time that it matters. The number is never given again, and goes with the task.
-//! 3. What a task holds when it is collected is released.
+//! 1. This code imports no framework: a framework that the program has not imported runs no task.
+//! 2. A task gets a number at its first use. The number is not reused, and is dropped with the task.
+//! 3. The locks and transactions of a task are released when it is collected.
 
 use persist_core::store::{LockOwner, set_task};
 use pyo3::intern;
@@ -16,13 +16,13 @@ use std::time::Duration;
 use crate::engine::core::Core;
 use crate::python::ffi::imported_modules;
 
-/// The functions of a framework that tell which task is running.
+/// The functions of a framework that return the running task.
 struct Asyncio {
     running_loop: Py<PyAny>,
     current: Py<PyAny>,
 }
 
-/// What is imported: looked up again when the number of imported modules has changed.
+/// The imported frameworks. They are looked up again when the number of imported modules has changed.
 #[derive(Default)]
 struct Frameworks {
     modules: usize,
@@ -38,11 +38,11 @@ static FRAMEWORKS: Mutex<Frameworks> = Mutex::new(Frameworks {
     greenlet: None,
 });
 
-/// What `FRAMEWORKS` was made of, and whether it holds any: for a look without the mutex.
+/// The state from which `FRAMEWORKS` was built, and whether it has any: readable without the mutex.
 static MODULES: AtomicUsize = AtomicUsize::new(0);
 const NONE: usize = 1 << (usize::BITS - 1);
 
-/// A task that was met.
+/// A task that has a number.
 struct Met {
     task: Py<PyWeakrefReference>,
     number: u64,
@@ -52,20 +52,20 @@ struct Met {
 static MET: Mutex<Option<HashMap<usize, Met>>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A task inside a task: a greenlet that a task of an event loop has switched to.
+/// A task inside a task: a greenlet to which a task of an event loop has switched.
 static PAIRS: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
 
-/// Owners that ended while the right to change their store was not to be had.
+/// Owners that ended while their store could not be changed. Their locks are released later.
 static LATE: Mutex<Vec<(Weak<Core>, LockOwner)>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says to the engine which task the calling thread is running.
+/// Name the calling thread's running task to the engine.
 #[inline]
 pub(crate) fn set_running(py: Python<'_>) {
-    // What cannot be told is no task: a framework that is being imported, or taken down.
+    // An unknown task counts as none: a framework may be partly imported, or shutting down.
     set_task(current(py).unwrap_or(0));
 }
 
@@ -130,7 +130,7 @@ fn current(py: Python<'_>) -> PyResult<u64> {
     }
     if let Some(greenlet) = greenlet {
         let it = greenlet.bind(py).call0()?;
-        // The first greenlet of a thread is the thread.
+        // The first greenlet of a thread represents the thread itself.
         if !it.getattr(intern!(py, "parent"))?.is_none() {
             number = pair(number, number_of(&it)?);
         }
@@ -171,12 +171,12 @@ fn number_of(task: &Bound<'_, PyAny>) -> PyResult<u64> {
         held: Vec::new(),
     };
     let old = lock(&MET).get_or_insert_default().insert(place, met);
-    // Its end is to be told by its own reference, which goes here: so it is told here.
+    // The weak reference that would report the end of the old task is dropped here, so its locks are released here.
     release(old);
     Ok(number)
 }
 
-/// A task was collected.
+/// Release what a collected task holds.
 fn forget(_py: Python<'_>, place: usize, number: u64) {
     let mut met = lock(&MET);
     let all = met.get_or_insert_default();
@@ -207,10 +207,10 @@ fn release_in(core: &Weak<Core>, owner: LockOwner) {
     }
 }
 
-/// Note that the running task, the owner, has a lock, to be released when the task is collected.
+/// Record that the running task, the owner, holds a lock, which is released when the task is collected.
 pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
     let number = owner.task();
-    // Locks that were released late are those of tasks.
+    // Only tasks have locks whose release is delayed.
     if number == 0 && NEXT.load(Ordering::Relaxed) == 1 {
         return;
     }
@@ -243,7 +243,7 @@ pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
     }
 }
 
-/// How a greenlet of gevent waits: the others run.
+/// How a greenlet of gevent waits: other greenlets run.
 pub(crate) struct Pause {
     sleep: Py<PyAny>,
     time: Duration,
@@ -257,14 +257,14 @@ impl Pause {
         let current = function(&all, "greenlet", &["getcurrent"])?;
         let hub = function(&all, "gevent", &["_hub_local", "get_hub_if_exists"])?;
         let (current, hub) = (current.bind(py).call0().ok()?, hub.bind(py).call0().ok()?);
-        // The hub runs the others: it cannot wait for them.
+        // The hub runs the other greenlets, so it cannot wait for them.
         (!hub.is_none() && !current.is(&hub)).then_some(Pause {
             sleep,
             time: Duration::from_micros(200),
         })
     }
 
-    /// Lets others run for a little, longer each time.
+    /// Let other greenlets run for a short time, which grows with each call.
     pub(crate) fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
         self.sleep.bind(py).call1((self.time.as_secs_f64(),))?;
         self.time = (self.time * 2).min(Duration::from_millis(10));

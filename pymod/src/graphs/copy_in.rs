@@ -1,10 +1,10 @@
-//! Values on their way into the store: a scalar, a reference, or a whole graph of plain dicts,
-//! lists and objects that is copied in, with its shared and cyclic structure.
+//! Storing values: a scalar, a reference, or a whole graph of plain dicts, lists and objects that is copied in, with
+//! its shared and cyclic structure.
 //!
-//! 1. The graph is gathered first (`Gather`), breadth first and without recursion; then its scalars
-//!    are borrowed (`Plan`); then one write section builds everything, without Python.
-//! 2. The new value is put into its place before it is filled, so that the container that was
-//!    given it, and no cycle inside it, becomes its home.
+//! 1. The graph is gathered first (`Gather`), breadth first and without recursion. Then its scalars are borrowed
+//!    (`Plan`). Then one write section builds everything, without Python.
+//! 2. The new value is put into its place before it is filled, so that the container that receives it, and not a cycle
+//!    inside it, becomes its home.
 //! 3. While an `Object` is gathered and stored, its attributes cannot be set (`object::BeingStored`).
 
 use persist_core::store::{In, Kind, Obj, Result, Writer};
@@ -23,24 +23,24 @@ use crate::proxies::proxy::Proxy;
 use crate::python::scalars::{Scalar, bad_value};
 use crate::values::contents;
 
-/// What a Python object is to a store.
+/// The role of a Python object in a store.
 pub(crate) enum Arg<'a> {
     /// A scalar.
     Scalar(Scalar<'a>),
-    /// A container that is in this store already.
+    /// A container that is already in this store.
     Obj(Obj),
     /// A container that has to be copied in.
     Graph,
 }
 
 impl<'a> Arg<'a> {
-    /// Looks at a value; TypeError for what a store cannot keep.
+    /// Classify a value. Raises TypeError if it cannot be stored.
     #[inline]
     pub(crate) fn of(shared: &Shared, value: &'a Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
         Arg::find(shared, value)?.ok_or_else(|| bad_value(value, ""))
     }
 
-    /// As `of`; None for what a store cannot keep.
+    /// Like `of`, but None for a value that cannot be stored.
     #[inline]
     fn find(shared: &Shared, value: &'a Bound<'_, PyAny>) -> PyResult<Option<Arg<'a>>> {
         if let Some(scalar) = Scalar::of(value)? {
@@ -55,7 +55,7 @@ impl<'a> Arg<'a> {
             false => Arg::Graph,
         };
         if let Ok(d) = value.cast_exact::<Dict>() {
-            // The attributes of an object are copied as a dict of their own.
+            // The attributes of an object are copied as a separate dict.
             return Ok(Some(if d.get().attributes {
                 Arg::Graph
             } else {
@@ -75,7 +75,7 @@ impl<'a> Arg<'a> {
     }
 }
 
-/// Where a value was met: for errors.
+/// Where a value was found, for errors.
 enum Met<'a, 'py> {
     /// The n-th value that was added.
     Top(usize),
@@ -87,7 +87,7 @@ enum Met<'a, 'py> {
 enum Slot<'py> {
     Scalar(Bound<'py, PyAny>),
     Node(usize),
-    /// The second field keeps the proxy, and so the pin, until all is done.
+    /// The second field keeps the proxy, and so the pin, until the operation ends.
     Obj(Obj, #[expect(dead_code)] Bound<'py, PyAny>),
 }
 
@@ -99,7 +99,7 @@ struct Node<'py> {
     entries: Vec<(Option<Bound<'py, PyAny>>, Slot<'py>)>,
 }
 
-/// The values to be stored, with everything they lead to.
+/// The values to store, with all that they refer to.
 pub(crate) struct Gather<'py> {
     py: Python<'py>,
     shared: Arc<Shared>,
@@ -109,9 +109,9 @@ pub(crate) struct Gather<'py> {
     named: Named<'py>,
 }
 
-/// How errors name the values that are added.
+/// How errors name the added values.
 enum Named<'py> {
-    /// There is one: `value`.
+    /// A single value: `value`.
     One,
     /// By index: `value[3]`.
     Items,
@@ -120,7 +120,7 @@ enum Named<'py> {
 }
 
 impl<'py> Gather<'py> {
-    /// Nothing yet.
+    /// An empty graph.
     fn new(py: Python<'py>, shared: &Arc<Shared>, named: Named<'py>) -> Gather<'py> {
         Gather {
             py,
@@ -132,7 +132,7 @@ impl<'py> Gather<'py> {
         }
     }
 
-    /// Adds a value to be stored.
+    /// Add a value to store.
     fn add(&mut self, value: Bound<'py, PyAny>) -> PyResult<()> {
         let slot = self.slot(value, Met::Top(self.top.len()))?;
         self.top.push(slot);
@@ -180,7 +180,7 @@ impl<'py> Gather<'py> {
         }
     }
 
-    /// Where a value stands, as Python writes it: the first way that leads to it.
+    /// The place of a value, as a Python expression: the first path that leads to it.
     #[cold]
     fn place(&self, met: &Met<'_, 'py>) -> String {
         let (node, mut steps) = match *met {
@@ -195,7 +195,7 @@ impl<'py> Gather<'py> {
                 steps.push(self.top_place(n));
                 break;
             }
-            // Breadth first: what refers to a node first was gathered before it.
+            // Breadth first: the first referrer of a node was gathered before it.
             let found = self.nodes[..at]
                 .iter()
                 .enumerate()
@@ -259,7 +259,7 @@ impl<'py> Gather<'py> {
         Ok(self.nodes.len() - 1)
     }
 
-    /// Follows everything that was added.
+    /// Follow all references of the added values.
     pub(crate) fn close(&mut self) -> PyResult<()> {
         let mut next = 0;
         while next < self.nodes.len() {
@@ -310,7 +310,7 @@ impl<'py> Gather<'py> {
         Ok(entries)
     }
 
-    /// Borrows the scalars.
+    /// Borrow the scalars.
     pub(crate) fn plan(&self) -> PyResult<Plan<'_>> {
         let part = |slot| -> PyResult<Part<'_>> {
             Ok(match slot {
@@ -341,8 +341,8 @@ impl<'py> Gather<'py> {
         Ok(Plan { top, nodes })
     }
 
-    /// Runs one write section that builds the plan and places it; then the objects among the
-    /// sources stand for what was stored. `place` answers whether it used the values.
+    /// Run one write section that builds the plan and places it. Then the objects among the sources represent the
+    /// stored containers. `place` returns whether it used the values.
     pub(crate) fn store<F>(&self, plan: &Plan<'_>, mut place: F) -> PyResult<()>
     where
         F: FnMut(&mut Writer<'_>, &Built<'_>) -> Result<bool> + Send,
@@ -379,7 +379,7 @@ impl<'py> Gather<'py> {
     }
 }
 
-/// A subclass (OrderedDict) may have an order of its own, which its items know.
+/// A subclass (OrderedDict) may have another order, which its items follow.
 fn in_order<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     if dict.is_exact_instance_of::<PyDict>() || !dict.hasattr("move_to_end")? {
         return Ok(dict.clone());
@@ -419,7 +419,7 @@ impl Drop for Pins {
     }
 }
 
-/// Stores one value: `place` puts it where it belongs, and answers false if it did not.
+/// Store one value. `place` stores it in its place, and returns false if it did not.
 #[inline]
 pub(crate) fn put<F>(
     py: Python<'_>,

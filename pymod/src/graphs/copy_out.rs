@@ -1,7 +1,7 @@
-//! Copies of whole graphs out of the store, as plain dicts, lists and transient objects.
+//! Copying whole graphs out of the store, as plain dicts, lists and transient objects.
 //!
-//! 1. Everything is read in one section, so the copy is of one moment. Shared and cyclic structure
-//!    is kept; nothing recurses.
+//! 1. One section reads everything, so the copy is of one moment. Shared and cyclic structure is kept; nothing
+//!    recurses.
 
 use persist_core::store::{Kind, Obj, ObjectId, Reader, Result, Value};
 use pyo3::prelude::*;
@@ -21,7 +21,7 @@ struct Node {
     obj: Obj,
     kind: Kind,
     class: String,
-    /// Items, or keys and values in turn.
+    /// Items, or alternating keys and values.
     values: Vec<Value>,
 }
 
@@ -82,7 +82,7 @@ fn contents(r: &Reader<'_>, node: &Node) -> Result<Vec<Value>> {
     found.into_iter().map(|value| read_whole(r, value)).collect()
 }
 
-/// The copy of a container. `attributes`: of an object, its attributes as a dict.
+/// The copy of a container. With `attributes`, the attributes of an object as a dict.
 pub(crate) fn copy<'py>(py: Python<'py>, proxy: &Proxy, attributes: bool) -> PyResult<Bound<'py, PyAny>> {
     let mut graph = Graph::default();
     proxy.shared.read(py, |r| graph.read(r, proxy.obj))?;

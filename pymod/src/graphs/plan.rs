@@ -1,4 +1,4 @@
-//! A graph that is to be stored, without Python: what the write section works from.
+//! A graph that will be stored, without Python: the input of the write section.
 
 use persist_core::store::{In, Kind, Obj, Result, Writer};
 
@@ -19,7 +19,7 @@ pub(crate) struct PlanNode<'a> {
     pub(crate) entries: Vec<(Option<Scalar<'a>>, Part<'a>)>,
 }
 
-/// The graph without Python: what the write section works from.
+/// The graph without Python: the input of the write section.
 pub(crate) struct Plan<'a> {
     pub(crate) top: Vec<Part<'a>>,
     pub(crate) nodes: Vec<PlanNode<'a>>,
@@ -32,7 +32,7 @@ pub(crate) struct Built<'a> {
 }
 
 impl Built<'_> {
-    /// The n-th value that was added.
+    /// The n-th added value.
     pub(crate) fn top(&self, n: usize) -> In<'_> {
         input(&self.plan.top[n], self.made)
     }
@@ -47,12 +47,12 @@ fn input<'a>(part: &'a Part<'_>, made: &[Obj]) -> In<'a> {
 }
 
 impl Plan<'_> {
-    /// Number of values that were added.
+    /// The number of added values.
     pub(crate) fn len(&self) -> usize {
         self.top.len()
     }
 
-    /// Creates its containers, empty.
+    /// Create the containers, empty.
     pub(crate) fn create(&self, w: &mut Writer<'_>, made: &mut Vec<Obj>) -> Result<()> {
         for node in &self.nodes {
             made.push(match node.kind {
@@ -64,7 +64,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Fills them.
+    /// Fill the containers.
     pub(crate) fn fill(&self, w: &mut Writer<'_>, made: &[Obj]) -> Result<()> {
         for (node, obj) in self.nodes.iter().zip(made) {
             for (index, (key, part)) in node.entries.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! The work behind the methods of `List`: slices, searches and new orders.
+//! The implementation of the methods of `List` on several items: slices, searches and reordering.
 //!
-//! 1. Positions are computed in the section that uses them, from the length there.
-//! 2. What Python has to decide (equality, an order) is decided on a copy; the section that changes
-//!    the list then checks that it is still what was copied.
+//! 1. Positions are computed in the section that uses them, from the length in that section.
+//! 2. Decisions that need Python (equality, an order) are made on a copy. The section that changes the list then checks
+//!    that the list still equals the copy.
 
 use persist_core::store::{In, Reader, Result, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -15,10 +15,10 @@ use crate::python::indices::Span;
 use crate::python::scalars::same;
 use crate::values::large::read_whole;
 
-/// Items read in one section by a search.
+/// The number of items that a search reads in one section.
 const CHUNK: usize = 256;
 
-/// The items of anything that can be iterated, as a list that nobody else has.
+/// The items of an iterable, as a new list without other references.
 pub(crate) fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     match value.cast_exact::<List>() {
         Ok(l) => l.get().plain(value.py()),
@@ -26,7 +26,7 @@ pub(crate) fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     }
 }
 
-/// Whether the item is still what `arg` was made from.
+/// True if the item is still the one that `arg` was made from.
 pub(crate) fn is_same(r: &Reader<'_>, item: Option<Value>, arg: &Arg<'_>) -> Result<bool> {
     match (item, arg) {
         (Some(Value::Obj(there)), Arg::Obj(obj)) => Ok(there == *obj),
@@ -101,7 +101,7 @@ impl List {
                 return w.remove_items(obj, start as u64, start as u64 + count);
             }
             for n in 0..count {
-                // From the highest down, so that the positions below stay.
+                // In descending order, so that the remaining positions do not shift.
                 let at = span.nth(start, if span.step < 0 { n } else { count - 1 - n });
                 w.remove_items(obj, at, at + 1)?;
             }
@@ -109,7 +109,7 @@ impl List {
         })
     }
 
-    /// Appends all items of a plain list, at once.
+    /// Append all items of a plain list in one operation.
     pub(crate) fn append_all(&self, items: &Bound<'_, PyList>) -> PyResult<()> {
         let obj = self.proxy.obj;
         let gather = Gather::all(&self.proxy.shared, items)?;
@@ -133,7 +133,7 @@ impl List {
         Ok(all.into_any().cast_into()?)
     }
 
-    /// Puts the items into another order, which Python code chooses.
+    /// Reorder the items; Python code chooses the order.
     pub(crate) fn permute<'py>(
         &self,
         py: Python<'py>,
@@ -179,7 +179,7 @@ impl List {
         }
     }
 
-    /// The first item equal to `value` in `[start, stop)`: its position and itself.
+    /// The first item equal to `value` in `[start, stop)`, with its position.
     pub(crate) fn search<'py>(
         &self,
         value: &Bound<'py, PyAny>,

@@ -15,7 +15,7 @@ pub struct ListIter {
 }
 
 impl ListIter {
-    /// An iterator that begins at a position, and goes forward or back.
+    /// An iterator that begins at a position, and goes forwards or backwards.
     pub(crate) fn new(list: &Bound<'_, List>, at: i64, step: i64) -> ListIter {
         ListIter {
             list: list.clone().unbind(),

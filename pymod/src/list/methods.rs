@@ -1,7 +1,7 @@
 //! `persist.List`, its methods.
 //!
-//! 1. Every change is one section, so atomic; `items` does the larger ones.
-//! 2. What list raises, this raises. Slices of it are plain lists.
+//! 1. Every change is one section and therefore atomic; `items` implements the larger ones.
+//! 2. The methods raise the same exceptions as list's. Slices are plain lists.
 
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};

@@ -1,4 +1,4 @@
-//! `persist.List`: its `methods`, the work behind them on several `items`, and its iterator (`iter`).
+//! `persist.List`: its `methods`, their implementation on several `items`, and its iterator (`iter`).
 
 pub(crate) mod items;
 pub(crate) mod iter;

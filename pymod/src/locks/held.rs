@@ -1,9 +1,9 @@
-//! `persist.Lock`: what `lock()`, `lockExcl()` and `lockShared()` return.
+//! `persist.Lock`: the result of `lock()`, `lockExcl()` and `lockShared()`.
 //!
-//! 1. A lock that `lock()` took is released when its `Lock` is collected, with a ResourceWarning. So an exception
-//!    of a signal handler that arrives before the `with` block begins leaves no lock behind.
-//! 2. `lockExcl()` and `lockShared()` keep the original's manner: a result that is dropped without `with` leaves the
-//!    lock in place until `unlock()`.
+//! 1. A lock that `lock()` took is released when its `Lock` is collected, with a ResourceWarning. An exception of a
+//!    signal handler before the `with` block begins therefore leaves no lock behind.
+//! 2. `lockExcl()` and `lockShared()` behave as in the original persist: a result that is dropped without `with` keeps
+//!    the lock until `unlock()`.
 //! 3. Collection may run on another thread (`levels`).
 
 use persist_core::store::{Actor, Error, LockHandle, LockMode, LockTarget, Obj, Wait};
@@ -19,13 +19,13 @@ use crate::engine::shared::Shared;
 use crate::engine::tasks;
 use crate::python::scalars::Scalar;
 
-/// What to take, and how.
+/// The arguments of a lock.
 pub(crate) struct Terms {
     pub(crate) obj: Obj,
     pub(crate) key: Option<Py<PyAny>>,
     pub(crate) mode: LockMode,
     pub(crate) timeout: Option<Duration>,
-    /// The lock outlives a `Lock` that is dropped without `with`.
+    /// True if the lock outlives a `Lock` that is dropped without `with`.
     pub(crate) kept: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct Held {
     owner: Py<PyAny>,
     shared: Arc<Shared>,
     terms: Terms,
-    /// Used in `with`: dropping it releases, whatever took it.
+    /// True if used in `with`: dropping it then releases the lock, whichever method took it.
     entered: AtomicBool,
     level: Mutex<Option<Arc<Level>>>,
 }
@@ -60,13 +60,13 @@ impl Held {
         Ok(self)
     }
 
-    /// Note that the running task was granted the lock without waiting (`lock_async`).
+    /// Record that the running task was granted the lock without waiting (`lock_async`).
     pub(crate) fn granted(self, py: Python<'_>) -> PyResult<Held> {
         self.note(py)?;
         Ok(self)
     }
 
-    /// Calls `f` with the target of the lock.
+    /// Call `f` with the target of the lock.
     fn with_target<R>(&self, py: Python<'_>, f: impl FnOnce(LockTarget<'_>) -> PyResult<R>) -> PyResult<R> {
         let key = self.terms.key.as_ref().map(|k| k.bind(py));
         let scalar = key.map(Scalar::key_of).transpose()?;
@@ -88,7 +88,7 @@ impl Held {
         self.note(py)
     }
 
-    /// Note a level that the running task has just got.
+    /// Record a level that the running task has just acquired.
     fn note(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
         let handle = self.handle(py)?;
@@ -101,7 +101,7 @@ impl Held {
     fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<()> {
         let (shared, terms) = (&self.shared, &self.terms);
         shared.set_task(py);
-        shared.read(py, |r| r.kind(terms.obj))?; // what is gone cannot be locked
+        shared.read(py, |r| r.kind(terms.obj))?; // a deleted container cannot be locked
         let store = &shared.store;
         match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
             Ok(()) => {}
@@ -144,13 +144,14 @@ impl Drop for Held {
         if !level.is_held() {
             return;
         }
-        // The engine keeps the lock table sound if this fails; a collection has no caller to report to.
+        // The engine keeps the lock table consistent if this fails. A collection has no caller that could receive the
+        // error.
         let released = level.release();
         if managed || released.is_err() || !level.is_ours() || self.shared.core.is_closed() {
             return;
         }
         Python::try_attach(|py| {
-            // An exception may be on its way through the code that dropped it.
+            // The code that dropped the lock may be raising an exception.
             let current = PyErr::take(py);
             let what = c"a persist.Lock was collected while it was held, and is released now: use it in a with block";
             if let Err(e) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), what, 1) {
@@ -190,7 +191,7 @@ impl Held {
         if self.shared.core.is_closed() {
             return Ok(());
         }
-        // By any task of the thread: an asynchronous generator may be closed by another.
+        // Any task of the thread may release it: another task may close an asynchronous generator.
         self.shared.set_task(py);
         if !self.handle(py)?.same_thread(&level.handle) {
             return Err(fail(Error::NotLocked {

@@ -1,10 +1,10 @@
 //! The levels of locks that this thread holds.
 //!
-//! 1. A level is released for its owner while the owner's thread lives (`Life`); the engine releases the locks of a
-//!    thread that ended. A forked child releases nothing of its parent.
-//! 2. `unlock()` of a proxy ends the newest level of the same owner and target, whatever took it: the engine does so,
-//!    and a `Lock` must know that its level has ended, and no other. So levels that outlive their `Lock` stay in the
-//!    list.
+//! 1. A level is released for its owner while the owner's thread lives (`Life`). The engine releases the locks of a
+//!    thread that ended. A forked child does not release its parent's locks.
+//! 2. `unlock()` of a proxy ends the newest level of the same owner and target, whichever method took it. The engine
+//!    does this, and the `Lock` of exactly that level must learn that it ended. Levels that outlive their `Lock`
+//!    therefore stay in the list.
 
 use persist_core::store::{Error, LockHandle, LockMode, process_number};
 use std::cell::RefCell;
@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::engine::shared::Shared;
 
-/// Whether a thread has ended: its slot may be another thread's then. The mutex is held across a release for it.
+/// Whether a thread has ended, after which its slot may belong to another thread. The mutex is held during a release
+/// for the thread.
 struct Life {
     ended: Mutex<bool>,
 }
 
-/// Ends the life of the thread that it belongs to.
+/// Ends the life of the thread that it belongs to when it is dropped.
 struct Alive(Arc<Life>);
 
 impl Drop for Alive {
@@ -29,15 +30,15 @@ impl Drop for Alive {
 
 thread_local! {
     static LIFE: Alive = Alive(Arc::new(Life { ended: Mutex::new(false) }));
-    /// Levels that this thread took and still holds, the newest last.
+    /// The levels that this thread took and still holds, the newest last.
     static LEVELS: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A level in the list of its thread.
 enum Taken {
-    /// With a `Lock` that releases it.
+    /// A level whose `Lock` releases it.
     Lock(Weak<Level>),
-    /// In the original's manner: only `unlock()` releases it.
+    /// A level without a `Lock`: only `unlock()` releases it.
     Kept(Weak<Shared>, LockHandle),
 }
 
@@ -51,12 +52,12 @@ impl Taken {
         }
     }
 
-    /// Whether it stands for this very level.
+    /// True if it is this level.
     fn stands_for(&self, level: &Arc<Level>) -> bool {
         matches!(self, Taken::Lock(l) if std::ptr::eq(l.as_ptr(), Arc::as_ptr(level)))
     }
 
-    /// Whether it may be met again.
+    /// True if the entry is still needed.
     fn lives(&self) -> bool {
         match self {
             Taken::Lock(level) => level.strong_count() > 0,
@@ -65,7 +66,7 @@ impl Taken {
     }
 }
 
-/// Takes a mutex; a panic elsewhere leaves its data usable.
+/// Lock a mutex. A panic of another thread leaves the data usable, so poisoning is ignored.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -81,7 +82,7 @@ pub(crate) struct Level {
 }
 
 impl Level {
-    /// Notes a level that the running thread has just got.
+    /// Record a level that the running thread has just acquired.
     pub(crate) fn noted(shared: &Arc<Shared>, handle: LockHandle, mode: LockMode) -> Arc<Level> {
         let level = Arc::new(Level {
             shared: Arc::clone(shared),
@@ -101,17 +102,17 @@ impl Level {
         level
     }
 
-    /// Whether it was not released yet.
+    /// True if the level is not released yet.
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire)
     }
 
-    /// Whether this process took it: a forked child releases nothing of its parent.
+    /// True if this process took the level: a forked child does not release its parent's locks.
     pub(crate) fn is_ours(&self) -> bool {
         self.process == process_number()
     }
 
-    /// Release it for its owner, from any thread.
+    /// Release the level for its owner, from any thread.
     pub(crate) fn release(&self) -> Result<(), Error> {
         if !self.held.swap(false, Ordering::AcqRel) || !self.is_ours() || self.shared.core.is_closed() {
             return Ok(());
@@ -133,7 +134,7 @@ impl Level {
         self.handle == *handle && self.shared.same_store(shared)
     }
 
-    /// Takes the level out of the list of its thread.
+    /// Remove the level from the list of its thread.
     pub(crate) fn forget(level: &Arc<Level>) {
         let _ = LEVELS.try_with(|levels| {
             let mut levels = levels.borrow_mut();
@@ -143,7 +144,7 @@ impl Level {
         });
     }
 
-    /// The level outlives its `Lock`.
+    /// Keep the level after its `Lock` is dropped.
     pub(crate) fn keep(level: &Arc<Level>) {
         let _ = LEVELS.try_with(|levels| {
             let mut levels = levels.borrow_mut();
@@ -154,8 +155,8 @@ impl Level {
     }
 }
 
-/// Note that `unlock()` of a proxy released a level: the newest of this thread with that handle ends. False if none is
-/// known: nothing was held (which beside another's transaction the engine says to nobody).
+/// Record that `unlock()` of a proxy released a level: the newest level of this thread with that handle ends. False if
+/// none is known: no lock was held (the engine does not report this while another owner's transaction is open).
 pub(crate) fn unlocked(shared: &Arc<Shared>, handle: &LockHandle) -> bool {
     let newest = LEVELS.try_with(|levels| {
         let mut levels = levels.borrow_mut();

@@ -1,7 +1,7 @@
 //! The application's locks.
 //!
-//! - `take`: taking and releasing, for the methods of the proxies. `held`: what `lock()` returns (`persist.Lock`).
-//! - `levels`: what this thread holds. `request`: `lock_async`.
+//! - `take`: taking and releasing, for the methods of the proxies. `held`: the result of `lock()` (`persist.Lock`).
+//! - `levels`: the levels that this thread holds. `request`: `lock_async`.
 
 pub(crate) mod held;
 pub(crate) mod levels;

@@ -1,5 +1,5 @@
-//! Locks that are waited for without blocking the thread: `lock_async` of the proxies. The waiting is done in Python
-//! (`persist._aio`), which knows the event loops.
+//! Lock requests that do not block the thread: `lock_async` of the proxies. `persist._aio` does the waiting in Python,
+//! because it knows the event loops.
 
 use persist_core::store::{Actor, Asked, Error, LockMode, LockTarget, Obj, Pending};
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ pub struct LockRequest {
     pending: Mutex<Option<Pending>>,
 }
 
-/// `lock_async`: what it returns asks when it is awaited or entered.
+/// `lock_async`: the result requests the lock when it is awaited or entered.
 pub(crate) fn lock_async<'py>(
     owner: &Bound<'py, PyAny>,
     proxy: &Proxy,

@@ -1,7 +1,7 @@
-//! The application's locks, as methods of the proxies (`held` is what they return).
+//! The application's locks, as methods of the proxies (`held` is their result).
 //!
 //! 1. A lock belongs to the running task of the thread that took it (`tasks`).
-//! 2. The first try never waits; a wait detaches from the interpreter and can be interrupted.
+//! 2. The first try does not wait. A wait detaches from the interpreter and can be interrupted.
 
 use persist_core::store::{Actor, LockMode, LockTarget};
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ use crate::python::scalars::Scalar;
 pub(crate) struct LockKey<'py>(pub(crate) Option<Bound<'py, PyAny>>);
 
 impl LockKey<'_> {
-    /// The default.
+    /// The default: the whole container.
     pub(crate) fn whole() -> Self {
         LockKey(None)
     }
@@ -36,7 +36,7 @@ impl<'py> FromPyObject<'_, 'py> for LockKey<'py> {
     }
 }
 
-/// Take a lock in the original's manner: it is held until `unlock()` (`lockExcl`, `lockShared`).
+/// Take a lock that is held until `unlock()` (`lockExcl`, `lockShared`).
 pub(crate) fn until_unlock(
     owner: &Bound<'_, PyAny>,
     proxy: &Proxy,
@@ -47,7 +47,7 @@ pub(crate) fn until_unlock(
     acquire(owner, proxy, key, shared, timeout, true)
 }
 
-/// Take a lock that is released at the latest when what is returned is collected (`lock`).
+/// Take a lock that is released at the latest when the result is collected (`lock`).
 pub(crate) fn until_dropped(
     owner: &Bound<'_, PyAny>,
     proxy: &Proxy,
@@ -76,7 +76,7 @@ fn acquire(
     Held::new(owner.clone().unbind(), &proxy.shared, terms).taken(owner.py())
 }
 
-/// Shared or exclusive.
+/// The mode: shared or exclusive.
 pub(crate) fn mode(shared: bool) -> LockMode {
     if shared {
         LockMode::Shared
@@ -85,7 +85,7 @@ pub(crate) fn mode(shared: bool) -> LockMode {
     }
 }
 
-/// Releases one level of a lock.
+/// Release one level of a lock.
 pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyResult<()> {
     let scalar = key.0.as_ref().map(Scalar::key_of).transpose()?;
     let target = LockTarget {

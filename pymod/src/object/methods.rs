@@ -1,10 +1,9 @@
 //! `persist.Object`, its methods: attributes, and locks.
 //!
-//! 1. Attributes are looked up as everywhere in Python: data descriptors of the class (properties),
-//!    the instance's (in the store), the class's own, `__getattr__`.
-//! 2. A store names a class and never runs code: the class must be there already (or its module
-//!    allowed by `allow_import`), must derive from `Object`, and neither `__new__` nor `__init__`
-//!    is called.
+//! 1. Attributes are looked up in Python's usual order: data descriptors of the class (properties), the attributes of
+//!    the instance (in the store), other class attributes, `__getattr__`.
+//! 2. A store names a class and never runs code. The class must exist already (or its module be allowed by
+//!    `allow_import`) and must derive from `Object`. Neither `__new__` nor `__init__` is called.
 
 use persist_core::store::{Key, Kind};
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
@@ -27,7 +26,7 @@ use crate::values::contents::attributes;
 use crate::values::fast::Fast;
 
 thread_local! {
-    /// The error of a failed `__getattribute__`, on its way to `__getattr__`.
+    /// The error of a failed `__getattribute__`, kept for `__getattr__`.
     static MISSING: Cell<Option<PyErr>> = const { Cell::new(None) };
 }
 
@@ -235,7 +234,7 @@ impl Object {
         }
     }
 
-    /// Sets what the class handles: `__class__`, `__dict__`, properties, slots.
+    /// Set an attribute that the class handles: `__class__`, `__dict__`, properties, slots.
     fn set_special(
         slf: &Bound<'_, Self>,
         proxy: &Proxy,

@@ -1,9 +1,9 @@
-//! Which Python class a stored object gets. A store can name a class; it can never run code.
+//! The Python class of a stored object. A store can name a class; it cannot run code.
 //!
-//! 1. A name is `module:qualname`; the module must be imported already, or be one that the program
-//!    allowed by `allow_import`. Modules are found in `sys.modules`; lookups go through module and
-//!    class dictionaries only, so that no `__getattr__` runs.
-//! 2. What is found counts only if it is a class that derives from the base class (`Object`).
+//! 1. A name is `module:qualname`. The module must be imported already, or be one that the program allowed by
+//!    `allow_import`. Modules are found in `sys.modules`. Lookups use module and class dictionaries only, so that no
+//!    `__getattr__` runs.
+//! 2. The result must be a class that derives from the base class (`Object`).
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -48,7 +48,7 @@ pub(crate) fn name_of(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> Py
     ))
 }
 
-/// The class of a stored name, if there is one that derives from `base` and may be used.
+/// The class of a stored name, if it exists, derives from `base` and may be used.
 pub(crate) fn find<'py>(base: &Bound<'py, PyType>, name: &Name) -> PyResult<Option<Bound<'py, PyType>>> {
     let py = base.py();
     let Some((module_name, qualname)) = &name.path else {

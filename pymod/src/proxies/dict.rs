@@ -15,12 +15,12 @@ use super::proxy::Proxy;
 #[pyclass(frozen, mapping, weakref, generic, freelist = 64, module = "persist")]
 pub struct Dict {
     pub(crate) proxy: Proxy,
-    /// This is `obj.__dict__`, not a dict of its own.
+    /// True for `obj.__dict__`, false for a dict in the store.
     pub(crate) attributes: bool,
 }
 
 impl Dict {
-    /// A dict of its own.
+    /// A dict in the store.
     pub(crate) fn new(proxy: Proxy) -> Dict {
         Dict {
             proxy,

@@ -1,6 +1,6 @@
-//! From a container in the store to the Python object that stands for it.
+//! Conversion from a container in the store to the Python object that represents it.
 //!
-//! 1. A container found in a section is pinned in it; the pin goes to a proxy or is given back.
+//! 1. The section that finds a container pins it. The pin goes to a proxy or is given back.
 
 use persist_core::store::{Kind, Known, Met, Obj, Reader, Result};
 use pyo3::prelude::*;
@@ -13,16 +13,16 @@ use super::proxy::Proxy;
 use crate::engine::class_names::Named;
 use crate::engine::shared::Shared;
 
-/// A container found in a section: pinned, and what is needed to make its proxy.
+/// A container that a section found: pinned, with the data needed to create its proxy.
 pub(crate) struct Found {
     pub(crate) obj: Obj,
     kind: Kind,
-    /// Of an object.
+    /// The class of an object.
     class: Option<Named>,
     known: Known,
 }
 
-/// Describes and pins a container. Nothing is pinned if it fails.
+/// Describe and pin a container. Nothing is pinned if this fails.
 pub(crate) fn find(shared: &Shared, r: &Reader<'_>, obj: Obj) -> Result<Found> {
     let Met { kind, class, known } = r.meet(obj)?;
     let class = class.map(|class| shared.names.get(r, class)).transpose()?;
@@ -36,7 +36,7 @@ pub(crate) fn find(shared: &Shared, r: &Reader<'_>, obj: Obj) -> Result<Found> {
 }
 
 impl Shared {
-    /// The one Python object of a container.
+    /// The only Python object of a container.
     pub(crate) fn wrap<'py>(self: &Arc<Self>, py: Python<'py>, found: Found) -> PyResult<Bound<'py, PyAny>> {
         let mut replace = false;
         if let Some(there) = self.cache.get(py, found.obj.id) {

@@ -1,10 +1,10 @@
-//! The Python objects that stand for containers: their types, without methods, and how they are made.
+//! The Python objects that represent containers: their types, without methods, and their construction.
 //!
 //! `values` and `graphs`, which find containers, import these types. The methods (`dict`, `list`, `object`) are above
 //! both, so that no import circle is needed.
 //!
 //! - `proxy`: the record in each of them. `dict`, `list`, `object`: the types.
-//! - `found`: from a container that a section found to its object. `classes`: which class a stored object gets.
+//! - `found`: from a container that a section found to its object. `classes`: the class of a stored object.
 
 pub(crate) mod classes;
 pub(crate) mod dict;

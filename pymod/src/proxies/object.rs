@@ -1,9 +1,9 @@
 //! `persist.Object`, the type: a transient instance, or the proxy of a stored object.
 //!
-//! 1. A new instance is transient: its attributes are in its ordinary `__dict__`. Stored, it
-//!    becomes the proxy of the stored object: its attributes are in the store and nowhere else.
-//! 2. What became persistent in an open transaction keeps a copy of its attributes until the end.
-//!    Rolled back, the instance is dead (`Gone`), but can be stored again, as a new object.
+//! 1. A new instance is transient: its attributes are in its ordinary `__dict__`. When it is stored, it becomes the
+//!    proxy of the stored object: its attributes are then only in the store.
+//! 2. An instance that became persistent in an open transaction keeps a copy of its attributes until the end. After a
+//!    rollback, the instance is dead (`Gone`), but can be stored again, as a new object.
 
 use persist_core::store::{Error, Known, Obj};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -26,7 +26,7 @@ pub struct Object {
     kept: Mutex<Option<Py<PyDict>>>,
 }
 
-/// What the instance stands for. The next one is there if the first died in a rollback and the
+/// The stored object that the instance represents. The next link exists if the first died in a rollback and the
 /// instance was stored again.
 pub(crate) struct Link {
     pub(crate) proxy: Proxy,
@@ -34,11 +34,11 @@ pub(crate) struct Link {
     next: OnceLock<Box<Link>>,
 }
 
-/// Keeps the attributes of a transient instance as they are while it is being stored.
+/// Prevents changes to the attributes of a transient instance while it is being stored.
 pub(crate) struct BeingStored<'py>(Bound<'py, Object>);
 
 impl<'py> BeingStored<'py> {
-    /// Fails if the instance is being stored already (by another thread).
+    /// Fail if another thread is storing the instance.
     pub(crate) fn begin(object: &Bound<'py, Object>) -> PyResult<BeingStored<'py>> {
         if object.get().busy.swap(true, Ordering::AcqRel) {
             return Err(PyRuntimeError::new_err("another thread is storing this object"));
@@ -63,7 +63,7 @@ impl Object {
         }
     }
 
-    /// The attributes it had before the open transaction.
+    /// The attributes from before the open transaction.
     pub(crate) fn kept(&self) -> MutexGuard<'_, Option<Py<PyDict>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,13 +78,13 @@ impl Object {
         Some(link)
     }
 
-    /// The stored object this stands for.
+    /// The stored object of this instance.
     #[inline]
     pub(crate) fn proxy(&self) -> Option<&Proxy> {
         self.last().map(|link| &link.proxy)
     }
 
-    /// The same, unless it died in a rollback and can be stored anew.
+    /// Like `proxy`, unless the object died in a rollback and can be stored again.
     pub(crate) fn living(&self, py: Python<'_>) -> PyResult<Option<&Proxy>> {
         let Some(proxy) = self.proxy() else {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Object {
         Ok(there.then_some(proxy))
     }
 
-    /// The same; an error for a transient instance.
+    /// Like `proxy`, with an error for a transient instance.
     pub(crate) fn stored(&self) -> PyResult<&Proxy> {
         self.proxy()
             .ok_or_else(|| PyValueError::new_err("the object is not in a store yet"))
@@ -129,7 +129,7 @@ impl Object {
         }
     }
 
-    /// The attributes it had before, unless another thread is using them: for the cyclic collector.
+    /// The attributes from before the open transaction, unless another thread is using them: for the cyclic collector.
     pub(crate) fn try_kept(&self) -> Option<MutexGuard<'_, Option<Py<PyDict>>>> {
         self.kept.try_lock().ok()
     }
@@ -152,12 +152,12 @@ pub(crate) fn class_to_store(object: &Bound<'_, Object>) -> PyResult<String> {
     }
 }
 
-/// The class name that the store holds.
+/// The class name in the store.
 pub(crate) fn stored_class(py: Python<'_>, proxy: &Proxy) -> PyResult<String> {
     Ok(proxy.shared.read(py, |r| r.class(proxy.obj))?.unwrap_or_default())
 }
 
-/// The Python object of a stored object that no Python object stands for yet.
+/// Create the Python object of a stored object that has none yet.
 pub(crate) fn revive<'py>(
     py: Python<'py>,
     proxy: Proxy,
@@ -188,8 +188,8 @@ pub(crate) fn revive<'py>(
     Ok(there.unwrap_or(made))
 }
 
-/// Makes a transient instance the proxy of the object its attributes were stored in. Takes over
-/// one pin of `obj`.
+/// Turn a transient instance into the proxy of the object in which its attributes were stored. Takes over one pin of
+/// `obj`.
 pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -> PyResult<()> {
     let py = source.py();
     let object = source.cast::<Object>()?;
@@ -215,8 +215,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
     Ok(())
 }
 
-/// The transaction in which these instances became persistent is committed: nothing needs the attributes that they
-/// had before.
+/// Drop the kept attributes of these instances: the transaction in which they became persistent is committed.
 pub(crate) fn settle_newborn(py: Python<'_>, born: Vec<Py<PyAny>>) {
     for object in born {
         if let Ok(object) = object.bind(py).cast::<Object>() {

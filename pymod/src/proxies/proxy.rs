@@ -1,6 +1,6 @@
-//! The record in every Python object that stands for a container.
+//! The record in every Python object that represents a container.
 //!
-//! 1. Every proxy holds one pin of its container, released when it is deallocated.
+//! 1. Every proxy holds one pin of its container, which is released when the proxy is deallocated.
 
 use persist_core::store::Obj;
 use pyo3::prelude::*;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::engine::shared::Shared;
 
-/// What a Python object that stands for a container holds: the store, the container and its pin.
+/// The state of a Python object that represents a container: the store, the container and its pin.
 pub(crate) struct Proxy {
     pub(crate) shared: Arc<Shared>,
     pub(crate) obj: Obj,
@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Takes over one pin of `obj`.
+    /// A new record, which takes over one pin of `obj`.
     pub(crate) fn new(shared: &Arc<Shared>, obj: Obj) -> Proxy {
         let serial = shared.cache.next_serial();
         Proxy {
@@ -26,7 +26,7 @@ impl Proxy {
         }
     }
 
-    /// Makes `object`, which holds this record, the one that stands for the container.
+    /// Let `object`, which holds this record, represent the container.
     pub(crate) fn publish<'py>(
         &self,
         object: &Bound<'py, PyAny>,

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::time::Duration;
 
-/// A timeout in seconds; None and infinity: for ever.
+/// A timeout in seconds; None and infinity mean no limit.
 pub(crate) fn duration(timeout: Option<f64>) -> PyResult<Option<Duration>> {
     match timeout {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! The exceptions, and the one place that maps the engine's errors to them.
+//! The exceptions, and the single mapping from the engine's errors to them.
 
 use persist_core::store::Error;
 use pyo3::call::PyCallArgs;
@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::path::Path;
 
-/// The exception classes, made once.
+/// The exception classes, created once.
 pub(crate) struct Types {
     error: Py<PyType>,
     lock_timeout: Py<PyType>,
@@ -102,7 +102,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
     })
 }
 
-/// Adds the exception classes to the module.
+/// Add the exception classes to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = m.py();
     let t = types(py)?;
@@ -127,8 +127,8 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// An exception that exists already. PyO3 makes others when they are first looked at, and attaches to
-/// the interpreter for that: a panic when a `__del__` comes here while the interpreter is ending.
+/// Create an exception immediately. PyO3 creates others at their first use, and attaches to the interpreter for it:
+/// this panics when a `__del__` runs while the interpreter is ending.
 fn made<'py>(ty: &Bound<'py, PyType>, args: impl PyCallArgs<'py>) -> PyErr {
     ty.call1(args).map_or_else(|e| e, PyErr::from_value)
 }
@@ -159,13 +159,13 @@ pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
 
 const CLOSED: &str = "I/O operation on closed store";
 
-/// What every use of a closed store raises.
+/// The exception for every use of a closed store.
 #[cold]
 pub(crate) fn closed() -> PyErr {
     PyValueError::new_err(CLOSED)
 }
 
-/// The exception for an error of the opening of a file: an OSError carries the file's name, as that of `open()` does.
+/// The exception for an error while a file is opened: an OSError carries the file's name, as that of `open()` does.
 #[cold]
 pub(crate) fn of_file(py: Python<'_>, e: Error, path: &Path) -> PyErr {
     let e = to_py(py, e);
@@ -192,7 +192,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
     let message = e.to_string();
     let errno = e.errno();
     let os = |errno: i32, message: String| {
-        // An OSError shows the number itself.
+        // An OSError prints the number itself.
         let message = message.replace(&format!(" (os error {errno})"), "");
         made(&py.get_type::<PyOSError>(), (errno, message))
     };

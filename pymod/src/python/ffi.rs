@@ -1,7 +1,7 @@
-//! The raw edges of the C API that PyO3 has no safe door to. All unsafe code of the module is here.
+//! The parts of the C API for which PyO3 has no safe interface. All unsafe code of the module is here.
 //!
 //! 1. Every function takes references that prove the thread is attached to the interpreter.
-//! 2. Nothing here keeps a borrowed reference beyond the call that made it.
+//! 2. No function keeps a borrowed reference beyond the call that made it.
 
 use pyo3::exceptions::{PyImportError, PyRecursionError};
 use pyo3::ffi;
@@ -12,10 +12,10 @@ use std::ffi::c_int;
 use std::mem::MaybeUninit;
 
 unsafe extern "C" {
-    /// Borrowed reference from the method resolution order, through the type's cache; sets no error.
+    /// Returns a borrowed reference from the method resolution order, through the type's cache; sets no error.
     #[cfg(not(Py_GIL_DISABLED))]
     fn _PyType_Lookup(ty: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
-    /// The same, but a new reference: the only safe form where types change under other threads.
+    /// Like `_PyType_Lookup`, but returns a new reference: the only safe form if other threads can change types.
     #[cfg(Py_GIL_DISABLED)]
     fn _PyType_LookupRef(ty: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
@@ -34,31 +34,31 @@ pub(crate) fn main_interpreter_only() -> PyResult<()> {
     }
 }
 
-/// Return `sys.modules`. An import of `sys` gives the same and takes a microsecond.
+/// Return `sys.modules`. An import of `sys` gives the same result but takes a microsecond.
 #[inline]
 pub(crate) fn imported_modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     // SAFETY: the thread is attached. The call returns a borrowed reference, or null with an error set; the reference
-    // is made owned before anything else can run.
+    // becomes owned before any other code can run.
     let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict()) }?;
     Ok(modules.cast_into::<PyDict>()?)
 }
 
-/// What a class says about an attribute name.
+/// The kind of an attribute name in a class.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnType {
-    /// Nothing.
+    /// The class has no such attribute.
     Missing,
-    /// A method or a plain class attribute: an attribute of the instance comes first.
+    /// A method or a plain class attribute: an attribute of the instance has priority.
     Plain,
-    /// A property, a slot or the like: it comes before attributes of the instance.
+    /// A property, a slot or a similar descriptor: it has priority over attributes of the instance.
     Data,
 }
 
-/// Looks a name up in the class of `obj` and its bases.
+/// Look up a name in the class of `obj` and its bases.
 #[inline]
 pub(crate) fn on_type(obj: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> OnType {
-    // SAFETY: both pointers come from live bound references and the name is a str. The result is
-    // read before anything can run that might drop it (or is a reference of our own).
+    // SAFETY: both pointers come from live bound references and the name is a str. The result is read before any code
+    // can run that might drop it (or is an owned reference).
     unsafe {
         let ty = ffi::Py_TYPE(obj.as_ptr());
         #[cfg(not(Py_GIL_DISABLED))]
@@ -105,7 +105,7 @@ pub(crate) fn generic_set(
     }
 }
 
-/// The instance's own `__dict__`, created if it is missing.
+/// The `__dict__` of the instance, created if it is missing.
 pub(crate) fn instance_dict<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     // SAFETY: a live reference; the result is a new reference or null with an exception set.
     let dict = unsafe {
@@ -117,11 +117,11 @@ pub(crate) fn instance_dict<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
     Ok(dict.cast_into()?)
 }
 
-/// The text of a str that is ASCII, as it lies in memory.
+/// The text of an ASCII str, as it is in memory.
 #[inline(always)]
 pub(crate) fn ascii<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
-    // SAFETY: a live reference to a str; a compact ASCII one has as many bytes as characters, which do
-    // not change while it lives.
+    // SAFETY: a live reference to a str. A compact ASCII str has as many bytes as characters, which do not change while
+    // it lives.
     unsafe {
         let s = value.as_ptr();
         if ffi::PyUnicode_Check(s) == 0 || ffi::PyUnicode_IS_COMPACT_ASCII(s) == 0 {
@@ -134,7 +134,7 @@ pub(crate) fn ascii<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
     }
 }
 
-/// The int if it fits 64 bits. No user code runs: subclasses give their base value.
+/// The int if it fits 64 bits. No user code runs: for a subclass, the base value is returned.
 #[inline]
 pub(crate) fn int_value(value: &Bound<'_, PyInt>) -> Option<i64> {
     let mut overflow: c_int = 0;
@@ -143,16 +143,16 @@ pub(crate) fn int_value(value: &Bound<'_, PyInt>) -> Option<i64> {
     (overflow == 0).then_some(n)
 }
 
-/// What an index means, clipped to the range of isize. TypeError for what is none.
+/// The value of an index, clipped to the range of isize. Raises TypeError for other types.
 pub(crate) fn clipped(index: &Bound<'_, PyAny>) -> PyResult<isize> {
-    // SAFETY: a live reference; without an exception to raise for large ones they are clipped.
+    // SAFETY: a live reference. Without an exception class, large values are clipped.
     match unsafe { ffi::PyNumber_AsSsize_t(index.as_ptr(), std::ptr::null_mut()) } {
         -1 => PyErr::take(index.py()).map_or(Ok(-1), Err),
         n => Ok(n),
     }
 }
 
-/// How often a sequence is to be repeated; None for what is no number of times.
+/// The number of repetitions of a sequence; None if `n` is not a number.
 pub(crate) fn times(n: &Bound<'_, PyAny>) -> PyResult<Option<isize>> {
     // SAFETY: a live reference, and an exception class that lives as long as the interpreter.
     match unsafe {
@@ -176,14 +176,15 @@ pub(crate) fn slice_parts(slice: &Bound<'_, PySlice>) -> PyResult<(isize, isize,
     }
 }
 
-/// Stack that one level of printing or comparing may need, with what Python does between two of ours.
+/// The stack space that one level of printing or comparing may need, including Python's own frames between two levels.
 const LEVEL: usize = 128 << 10;
 
-/// RecursionError if little is left of this thread's stack. Containers in containers are printed and compared by
-/// Python, which calls us for each level: its own limit counts levels, and ours are larger than those it reckons with.
+/// Raise RecursionError if little is left of this thread's stack. Python prints and compares nested containers, and
+/// calls this module for each level. Its own limit counts levels, and the levels here are larger than that limit
+/// assumes.
 pub(crate) fn deeper() -> PyResult<()> {
     thread_local! {
-        /// The lowest address of this thread's stack, and the one behind its end. Both 0: not asked yet.
+        /// The lowest address of this thread's stack, and the address after its end. Both 0: not queried yet.
         static STACK: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
     }
     let (mut low, mut end) = STACK.get();
@@ -193,7 +194,7 @@ pub(crate) fn deeper() -> PyResult<()> {
     }
     let here = 0u8;
     let at = &raw const here as usize;
-    // A stack that somebody has made for himself (coroutines in C) says nothing.
+    // On another stack (of C coroutines), the limits are unknown.
     if (low..end).contains(&at) && at - low < LEVEL.min((end - low) / 2) {
         return Err(PyRecursionError::new_err(
             "containers are nested too deep for the stack of this thread",
@@ -202,7 +203,7 @@ pub(crate) fn deeper() -> PyResult<()> {
     Ok(())
 }
 
-/// Where this thread's stack is; an empty place that is nowhere if the system does not say.
+/// The bounds of this thread's stack; an empty range if the system does not report them.
 fn stack() -> (usize, usize) {
     let nowhere = (1, 1);
     let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -221,11 +222,12 @@ fn stack() -> (usize, usize) {
     (low as usize, (low as usize).saturating_add(size))
 }
 
-/// Marks an object as being printed while it lives; None if it already is (a cycle).
+/// Marks an object as being printed; the mark ends when this is dropped. None if the object is already marked (a
+/// cycle).
 pub(crate) struct Printing<'a, 'py>(&'a Bound<'py, PyAny>);
 
 impl<'a, 'py> Printing<'a, 'py> {
-    /// Enters.
+    /// Mark the object.
     pub(crate) fn enter(obj: &'a Bound<'py, PyAny>) -> PyResult<Option<Self>> {
         deeper()?;
         // SAFETY: a live reference.
@@ -239,32 +241,32 @@ impl<'a, 'py> Printing<'a, 'py> {
 
 impl Drop for Printing<'_, '_> {
     fn drop(&mut self) {
-        // SAFETY: `enter` returned 0 for this object, which we keep alive.
+        // SAFETY: `enter` returned 0 for this object, which `self` keeps alive.
         unsafe { ffi::Py_ReprLeave(self.0.as_ptr()) }
     }
 }
 
-/// Whether instances of a class have `__slots__`, beyond what those of `base` have.
+/// True if instances of a class have `__slots__` in addition to those of `base`.
 pub(crate) fn has_slots(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> bool {
     // SAFETY: both are live type objects.
     unsafe { (*class.as_type_ptr()).tp_basicsize > (*base.as_type_ptr()).tp_basicsize }
 }
 
-/// Whether a class derives from another. No code of metaclasses runs.
+/// True if a class derives from another. No code of metaclasses runs.
 pub(crate) fn derives(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> bool {
     // SAFETY: two live type objects.
     unsafe { ffi::PyType_IsSubtype(class.as_ptr().cast(), base.as_ptr().cast()) != 0 }
 }
 
-/// A new instance of a class derived from `base` without running code of the class: neither
-/// `__new__` nor `__init__`. None if `cls` does not derive from `base`.
+/// Create an instance of a class derived from `base` without running code of the class: neither `__new__` nor
+/// `__init__`. None if `cls` does not derive from `base`.
 pub(crate) fn bare_instance<'py>(
     base: &Bound<'py, PyType>,
     cls: &Bound<'py, PyType>,
     no_args: &Bound<'py, pyo3::types::PyTuple>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    // SAFETY: both are live type objects and `cls` was found to derive from `base`, which is what
-    // `tp_new` of `base` asks for. It returns a new reference or null with an exception set.
+    // SAFETY: both are live type objects and `cls` derives from `base`, which `tp_new` of `base` requires. It returns a
+    // new reference or null with an exception set.
     unsafe {
         let (base, cls) = (
             base.as_ptr().cast::<ffi::PyTypeObject>(),
@@ -285,7 +287,7 @@ pub(crate) fn bare_instance<'py>(
 
 /// `sys.modules`.
 pub(crate) fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    // SAFETY: attached; a borrowed reference that the interpreter keeps, or null.
+    // SAFETY: the thread is attached. The result is a borrowed reference that the interpreter keeps, or null.
     let modules = unsafe { Bound::from_borrowed_ptr_or_err(py, ffi::PyImport_GetModuleDict()) }?;
     Ok(modules.cast_into()?)
 }

@@ -1,4 +1,4 @@
-//! Indices and slices as list understands them, computed inside a section from its length there.
+//! Indices and slices with list's rules, computed inside a section from the length in that section.
 
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
@@ -6,16 +6,16 @@ use pyo3::types::{PyInt, PySlice};
 
 use super::ffi;
 
-/// What `list[...]` was asked for.
+/// The argument of `list[...]`.
 #[derive(Clone, Copy)]
 pub(crate) enum At {
-    /// One index, perhaps negative.
+    /// One index, which may be negative.
     Index(i64),
     /// A slice.
     Span(Span),
 }
 
-/// A slice before the length is known.
+/// A slice for a list of unknown length.
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
     start: isize,
@@ -25,7 +25,7 @@ pub(crate) struct Span {
 }
 
 impl At {
-    /// Understands an index or a slice.
+    /// Parse an index or a slice.
     #[inline]
     pub(crate) fn of(index: &Bound<'_, PyAny>) -> PyResult<At> {
         if let Ok(n) = index.cast::<PyInt>()
@@ -58,7 +58,7 @@ impl At {
     }
 }
 
-/// An index that counts as the end of the list where it lies beyond.
+/// An index that is clipped to the end of the list if it is beyond it.
 pub(crate) struct Clipped(pub(crate) isize);
 
 impl<'py> FromPyObject<'_, 'py> for Clipped {
@@ -69,7 +69,7 @@ impl<'py> FromPyObject<'_, 'py> for Clipped {
     }
 }
 
-/// The position that an index means in a list of this length.
+/// The position of an index in a list of this length.
 #[inline]
 pub(crate) fn position(index: i64, len: u64) -> Option<u64> {
     let at = if index < 0 {

@@ -1,7 +1,7 @@
-//! The edge to the interpreter. Knows values, not stores.
+//! The interface to the interpreter. It handles values, not stores.
 //!
-//! - `ffi`: the parts of the C API that PyO3 has no safe door to; the only unsafe code of the module.
-//! - `error`: the exceptions, and which of them stands for which error of the engine.
+//! - `ffi`: the parts of the C API for which PyO3 has no safe interface; the only unsafe code of the module.
+//! - `error`: the exceptions, and their mapping from the engine's errors.
 //! - `scalars`: str, int, float, bool, None and bytes, in and out. `indices`: indices and slices of a list.
 //! - `arguments`: arguments that several methods take.
 

@@ -1,7 +1,7 @@
 //! Scalars between Python and the store: str, int, float, bool, None and bytes.
 //!
-//! 1. Going in, short-lived borrows of the Python object's own memory: no copy, no allocation.
-//! 2. No method of a user's class is called: subclasses of scalars give their base value.
+//! 1. Input borrows the Python object's own memory for a short time: no copy, no allocation.
+//! 2. No method of a user's class is called: for a subclass of a scalar type, the base value is used.
 
 use persist_core::store::{In, Key, Value, Word};
 use pyo3::exceptions::PyTypeError;
@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use super::{error, ffi};
 
-/// The store's word of an int, bool, None, float or ASCII str that fits one; else an empty word.
+/// The store's word for an int, bool, None, float or ASCII str that fits one; otherwise an empty word.
 #[inline(always)]
 pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
     if let Ok(n) = value.cast_exact::<PyInt>() {
@@ -33,7 +33,7 @@ pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
     }
 }
 
-/// A scalar on its way in, borrowed from the Python object where possible.
+/// An input scalar, borrowed from the Python object where possible.
 #[derive(Clone, Debug)]
 pub(crate) enum Scalar<'a> {
     /// None.
@@ -42,7 +42,7 @@ pub(crate) enum Scalar<'a> {
     Bool(bool),
     /// An int that fits 64 bits.
     Int(i64),
-    /// A bigger int: sign and little-endian magnitude without trailing zeros.
+    /// A larger int: sign and little-endian magnitude without trailing zeros.
     Big(bool, Vec<u8>),
     /// A float.
     Float(f64),
@@ -83,7 +83,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// The scalar in a dict key, with dict's own error for what cannot be hashed.
+    /// The scalar in a dict key. Raises dict's own error for an unhashable value.
     #[inline]
     pub(crate) fn key_of(key: &'a Bound<'_, PyAny>) -> PyResult<Scalar<'a>> {
         match Scalar::of(key)? {
@@ -92,7 +92,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// As a key.
+    /// The scalar as a key.
     #[inline]
     pub(crate) fn key(&self) -> Key<'_> {
         match self {
@@ -109,7 +109,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// As a value.
+    /// The scalar as a value.
     #[inline]
     pub(crate) fn input(&self) -> In<'_> {
         match self {
@@ -130,7 +130,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// The UTF-8 of a str; the object's own bytes unless it holds lone surrogates.
+/// The UTF-8 of a str: the object's own bytes unless it contains lone surrogates.
 #[inline]
 pub(crate) fn utf8<'a>(s: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
     if let Some(text) = ffi::ascii(s) {
@@ -148,7 +148,7 @@ fn utf8_with_surrogates(s: &Bound<'_, PyString>, e: PyErr) -> PyResult<Vec<u8>> 
     if !e.is_instance_of::<pyo3::exceptions::PyUnicodeEncodeError>(py) {
         return Err(e);
     }
-    // `str.encode` of the base type: a subclass may have its own.
+    // Call `str.encode` of the base type: a subclass may override it.
     let encoded = py
         .get_type::<PyString>()
         .call_method1(intern!(py, "encode"), (s, "utf-8", "surrogatepass"))?;
@@ -170,7 +170,7 @@ fn big<'a>(n: &Bound<'_, PyInt>) -> PyResult<Scalar<'a>> {
     ))
 }
 
-/// Why this cannot be a key: dict's error for the unhashable, else ours.
+/// The error for an invalid key: dict's error for the unhashable, otherwise the store's.
 #[cold]
 pub(crate) fn bad_key(key: &Bound<'_, PyAny>) -> PyErr {
     if let Err(e) = key.hash() {
@@ -185,8 +185,8 @@ pub(crate) fn bad_key(key: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-/// Why this cannot be a value. `place` is where it stands in what was to be stored, as Python writes it
-/// (`value['a'][1]`); empty for the whole.
+/// The error for a value that cannot be stored. `place` is its place in the value to store, as a Python expression
+/// (`value['a'][1]`); empty for the whole value.
 #[cold]
 pub(crate) fn bad_value(value: &Bound<'_, PyAny>, place: &str) -> PyErr {
     let name = value
@@ -204,7 +204,7 @@ pub(crate) fn bad_value(value: &Bound<'_, PyAny>, place: &str) -> PyErr {
     PyTypeError::new_err(format!("cannot store '{name}'{at}{place}; {hint}"))
 }
 
-/// The Python object of a scalar that was copied out. `Obj` and `Large` are not for here.
+/// The Python object of a scalar that was copied out. Not for `Obj` and `Large`.
 #[inline]
 pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     match value {
@@ -219,7 +219,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
     }
 }
 
-/// A str of its encoded bytes.
+/// The str with these encoded bytes.
 #[inline]
 pub(crate) fn str_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match PyString::from_bytes(py, bytes) {
@@ -251,7 +251,7 @@ fn int_of<'py>(py: Python<'py>, negative: bool, magnitude: &[u8]) -> PyResult<Bo
     if negative { n.neg() } else { Ok(n) }
 }
 
-/// Whether a settled value is exactly this scalar (floats by their bits).
+/// True if a stored value is exactly this scalar (floats are compared by their bits).
 pub(crate) fn same(value: &Value, scalar: &Scalar<'_>) -> bool {
     match (value, scalar) {
         (Value::None, Scalar::None) => true,

@@ -1,7 +1,7 @@
 //! `persist.open` and `Store`.
 //!
 //! 1. All handles of one file in this process share one engine handle (`registry`).
-//! 2. A handle sets the running task (`Shared::set_task`) before it acts: transactions and locks have owners.
+//! 2. A handle sets the running task (`Shared::set_task`) before it acts, because transactions and locks have owners.
 
 use persist_core::store::{Durability, Error, Options};
 use pyo3::exceptions::PyValueError;
@@ -78,7 +78,7 @@ pub(crate) fn open(
             return Err(PyValueError::new_err(what));
         }
     };
-    // Beyond 500 years it is for ever.
+    // More than 500 years count as no limit.
     let forever = Duration::from_nanos(u64::MAX);
     let lock_timeout = duration(lock_timeout)?.unwrap_or(forever).min(forever);
     let max_age = duration(max_age)?;

@@ -1,7 +1,7 @@
 //! `persist.open` and `Store`.
 //!
-//! - `handle`: the class `Store`. `registry`: the files that are open in this process.
-//! - `transaction`: `Store.transaction()` and `Store.run()`. `snapshot`: what `Store.snapshots()` returns.
+//! - `handle`: the class `Store`. `registry`: the open files of this process.
+//! - `transaction`: `Store.transaction()` and `Store.run()`. `snapshot`: the result of `Store.snapshots()`.
 
 pub(crate) mod handle;
 pub(crate) mod registry;

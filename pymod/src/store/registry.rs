@@ -1,10 +1,9 @@
-//! The stores that are open in this process: one engine handle for one file, whatever path or
-//! mode it was opened by.
+//! The open stores of this process: one engine handle for each file, independent of the path and mode of the opening.
 //!
-//! 1. A file (device and inode) has at most one `Core` that is not closed, and so has each of its snapshots: what
-//!    is open of them are stores of their own, with objects of their own.
+//! 1. A file (device and inode) has at most one `Core` that is not closed. So has each of its snapshots: an open
+//!    snapshot is a separate store with separate objects.
 //! 2. `Store.close()` counts; the last one closes the engine.
-//! 3. The lock timeout belongs to the opening that named it, and to what was reached through it.
+//! 3. The lock timeout belongs to the opening that set it, and to the objects reached through it.
 //! 4. No Python runs under the registry's mutex; it is taken without the interpreter only.
 
 use persist_core::store::{Durability, Error, Options, Result, Store};
@@ -18,10 +17,10 @@ use std::time::Duration;
 use crate::engine::core::Core;
 use crate::engine::shared::Shared;
 
-/// Device, inode, and the snapshot: while one is open nobody drops it, so its name stays its own.
+/// Device, inode, and the snapshot. An open snapshot cannot be dropped, so its name does not change its meaning.
 type FileId = (u64, u64, Option<String>);
 
-/// A file in the table: its engine handle, and what its openings see, one for each mode and lock timeout.
+/// A file in the table: its engine handle, and the `Shared` of its openings, one for each mode and lock timeout.
 struct Opened {
     core: Weak<Core>,
     views: Vec<Weak<Shared>>,
@@ -35,7 +34,7 @@ impl Opened {
         }
     }
 
-    /// Counts one handle of the file, and gives what it sees.
+    /// Count one handle of the file, and return its `Shared`.
     fn handle(&mut self, core: &Arc<Core>, options: &Options) -> Arc<Shared> {
         let (read_only, timeout) = (options.read_only, options.lock_timeout);
         core.retain();
@@ -77,7 +76,7 @@ fn tidied(open: &mut Option<Table>) -> &mut Table {
     open
 }
 
-/// Counts a handle of a file that was opened just now, and puts it into the table.
+/// Count a handle of a file that was just opened, and add the file to the table.
 fn opened(open: &mut Table, id: Option<FileId>, core: &Arc<Core>, options: &Options) -> Arc<Shared> {
     let mut opened = Opened::new(core);
     let shared = opened.handle(core, options);
@@ -87,7 +86,7 @@ fn opened(open: &mut Table, id: Option<FileId>, core: &Arc<Core>, options: &Opti
     shared
 }
 
-/// Open a file, or find it open. Called without the interpreter.
+/// Open a file, or use the existing opening. Called without the interpreter.
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
     let mut open = lock(&OPEN);
     let open = tidied(&mut open);
@@ -116,7 +115,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
     Ok(opened(open, file_id(path, options), &core, options))
 }
 
-/// Open a snapshot of an open store, or find it open. Called without the interpreter.
+/// Open a snapshot of an open store, or use the existing opening. Called without the interpreter.
 pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> Result<Arc<Shared>> {
     let options = Options {
         read_only: true,
@@ -127,7 +126,7 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
     };
     let mut open = lock(&OPEN);
     let open = tidied(&mut open);
-    // Opened first: this is what finds that another file has taken the place of the open one.
+    // Open the snapshot first: this detects that another file has replaced the open one.
     let snapshot = of.open_snapshot(name)?;
     let id = file_id(of.path(), &options);
     let there = id.as_ref().and_then(|id| open.get_mut(id));

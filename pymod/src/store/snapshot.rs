@@ -1,4 +1,4 @@
-//! `persist.Snapshot`: what `Store.snapshots()` tells of each.
+//! `persist.Snapshot`: the description of a snapshot in `Store.snapshots()`.
 
 use persist_core::store;
 use pyo3::prelude::*;
@@ -17,7 +17,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// As the engine tells it.
+    /// Convert the engine's description.
     pub(crate) fn of(snapshot: &store::Snapshot) -> Snapshot {
         Snapshot {
             name: snapshot.name.clone(),

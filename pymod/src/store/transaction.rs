@@ -1,10 +1,10 @@
 //! `with store.transaction()`, and `Store.run`.
 //!
 //! 1. A transaction belongs to a thread's running task (`tasks`). A block inside it is a savepoint.
-//! 2. A block is ended by the engine's token for it, so that leaving it works from any thread and task: a generator may
-//!    be closed anywhere.
-//! 3. What became persistent in a block that is undone is transient again (`Newborn`): the list of those is in
-//!    the order of time, and a block notes how long it was when it began.
+//! 2. A block is ended by the engine's token for it, so that any thread and task can leave it: a generator may be
+//!    closed anywhere.
+//! 3. An instance that became persistent in a block that is undone is transient again (`Newborn`). The list of these
+//!    instances is in order of time, and a block records its length at the beginning.
 
 use persist_core::store::{Actor, Block, Error, Wait};
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
@@ -18,15 +18,15 @@ use crate::engine::shared::Shared;
 use crate::proxies::object::settle_newborn;
 use crate::python::error;
 
-/// A block that was begun.
+/// An open block.
 #[derive(Clone, Copy)]
 struct Begun {
     block: Block,
-    /// Instances that had become persistent in the transaction before.
+    /// The number of instances that had become persistent in the transaction before the block.
     born: usize,
 }
 
-/// Begins a block, and waits for transactions of others.
+/// Begin a block. Waits for transactions of other owners.
 fn begin(py: Python<'_>, shared: &Shared) -> PyResult<Begun> {
     shared.check_writable(py)?;
     shared.set_task(py);
@@ -47,7 +47,7 @@ fn begin(py: Python<'_>, shared: &Shared) -> PyResult<Begun> {
 fn note(shared: &Shared, block: Block) -> Begun {
     shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
     if shared.store.level_of(block) == Some(0) {
-        // Those of a transaction that died stay what they are: transient again.
+        // The instances of a transaction that was rolled back stay transient.
         shared.core.newborn.take(0);
     }
     Begun {
@@ -56,11 +56,11 @@ fn note(shared: &Shared, block: Block) -> Begun {
     }
 }
 
-/// Ends a block.
+/// End a block.
 fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<()> {
     shared.set_task(py);
     let level = shared.store.level_of(begun.block);
-    // Before the latch goes: the next transaction has the list then.
+    // Take them before the latch is released: after that, the list belongs to the next transaction.
     let born = match (level, commit) {
         (Some(0), _) => shared.core.newborn.take(0),
         (Some(_), false) => shared.core.newborn.take(begun.born),
@@ -127,7 +127,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Not begun yet.
+    /// A transaction that has not begun.
     pub(crate) fn new(shared: &Arc<Shared>) -> Transaction {
         Transaction {
             shared: Arc::clone(shared),
@@ -208,7 +208,7 @@ impl Transaction {
 }
 
 impl Drop for Transaction {
-    /// Nothing else can leave the blocks any more, and everybody else would wait for them.
+    /// No other code can leave the blocks any more, and other owners would wait for them.
     fn drop(&mut self) {
         let left = std::mem::take(&mut *self.begun());
         if left.is_empty() {

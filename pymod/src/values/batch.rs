@@ -1,8 +1,8 @@
-//! Values copied out of the store in one section, on their way to Python objects.
+//! Values that one section copied out of the store, before they become Python objects.
 //!
-//! 1. Every container among them holds one pin until it has become a proxy; what is not used, or
-//!    was found by a run of the section that had to be repeated, is unpinned when this is dropped.
-//! 2. Large values are read afterwards in sections of their own, unless `whole` asks for all now.
+//! 1. Every container among them holds one pin until it has become a proxy. Pins of unused values, or of a section run
+//!    that had to be repeated, are released when this is dropped.
+//! 2. Large values are read afterwards in separate sections, unless `whole` requests all at once.
 
 use persist_core::store::{Error, Obj, Reader, Result, Value};
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use crate::engine::shared::Shared;
 use crate::proxies::found::{Found, find};
 use crate::python::{error, scalars};
 
-/// See the module.
+/// See the module header.
 pub(crate) struct Batch {
     shared: Arc<Shared>,
     whole: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// An empty one. `whole`: large values are read in the section that finds them.
+    /// An empty batch. With `whole`, large values are read in the section that finds them.
     pub(crate) fn new(shared: &Arc<Shared>, whole: bool) -> Batch {
         Batch {
             shared: Arc::clone(shared),
@@ -35,19 +35,19 @@ impl Batch {
         }
     }
 
-    /// A write section begins (again): what an earlier run found is void.
+    /// A write section begins (again): results of an earlier run are invalid.
     pub(crate) fn restart(&mut self) {
         self.values.clear();
         self.stale.extend(self.found.drain(..).map(|f| f.obj));
     }
 
-    /// A read section begins (again), or has failed: it has given back the pins of what it found.
+    /// A read section begins (again), or has failed: it has given back its pins.
     pub(crate) fn begin(&mut self) {
         self.values.clear();
         self.found.clear();
     }
 
-    /// Takes a value along, inside the section that found it.
+    /// Add a value, inside the section that found it.
     pub(crate) fn push(&mut self, r: &Reader<'_>, value: Value) -> Result<()> {
         match value {
             Value::Obj(obj) => {
@@ -61,7 +61,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Reads the large values; false if one was replaced meanwhile, and all has to be read anew.
+    /// Read the large values. Returns false if one was replaced in between, and all must be read again.
     pub(crate) fn complete(&mut self, py: Python<'_>) -> PyResult<bool> {
         for value in &mut self.values {
             if let Value::Large(large) = value {
@@ -86,7 +86,7 @@ impl Batch {
         }
     }
 
-    /// The next value's object, where the caller knows that there is one.
+    /// The next value's object, if the caller knows that there is one.
     pub(crate) fn expect<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.next(py)?
             .ok_or_else(|| error::general(py, "internal error: a value is missing"))

@@ -1,4 +1,4 @@
-//! What a container holds, as plain dicts and lists; the containers in it are proxies.
+//! The content of a container as plain dicts and lists; the containers in it are proxies.
 
 use persist_core::store::{Reader, Result, Value};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use crate::proxies::object::Object;
 use crate::proxies::proxy::Proxy;
 use crate::python::ffi;
 
-/// What of an entry is wanted.
+/// The requested part of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The key.

@@ -1,6 +1,6 @@
 //! The fast path of most reads, and of replacing small values.
 //!
-//! 1. Nothing here waits. What the fast path cannot decide is left to the sections of `Shared`.
+//! 1. The fast path does not wait. If it cannot decide, the sections of `Shared` (the slow path) do.
 
 use persist_core::store::{Key, Known, Member, Obj, Reader, Value, Word};
 use pyo3::prelude::*;
@@ -10,13 +10,13 @@ use super::fetch::{Copied, copy_out, small};
 use crate::engine::shared::Shared;
 use crate::python::scalars;
 
-/// What the fast path found.
+/// The result of the fast path.
 pub(crate) enum Fast<'py> {
     /// The value.
     Value(Bound<'py, PyAny>),
     /// The entry is missing.
     Missing,
-    /// The fast path cannot tell: take the slow path.
+    /// The fast path cannot decide: take the slow path.
     Unknown,
 }
 
@@ -64,7 +64,7 @@ impl Shared {
         self.found(py, self.store.fast_get(obj, Member::Item(index), long))
     }
 
-    /// Turn what the store returned into a Python object.
+    /// Convert the result of the store into a Python object.
     #[inline(always)]
     fn found<'py>(
         self: &Arc<Self>,
@@ -87,7 +87,7 @@ impl Shared {
         }
     }
 
-    /// Return whether there is an entry, if the fast path can tell.
+    /// Return whether an entry exists, if the fast path can decide.
     #[inline]
     pub(crate) fn fast_contains(&self, py: Python<'_>, obj: Obj, key: &[u8]) -> Option<bool> {
         self.set_task_if_needed(py);

@@ -1,4 +1,4 @@
-//! Values on their way out of the store: read in a section, turned into Python objects after it.
+//! Reading values from the store: read in a section, converted into Python objects after it.
 
 use persist_core::store::{Key, Large, Obj, Reader, Result, Short, Value, Word, Writer};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use crate::engine::shared::Shared;
 use crate::proxies::found::{Found, find};
 use crate::python::scalars;
 
-/// After this many tries a value that keeps being replaced is read in one section.
+/// After this many tries, a value that is replaced repeatedly is read in one section.
 const PATIENCE: usize = 3;
 
 #[inline(never)]
@@ -21,7 +21,7 @@ pub(crate) fn copy_out(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Co
     })
 }
 
-/// The Python object of a small scalar; None for anything longer.
+/// The Python object of a small scalar; None for a longer value.
 #[inline]
 pub(crate) fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny>>> {
     Ok(Some(match short {
@@ -34,14 +34,14 @@ pub(crate) fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound
     }))
 }
 
-/// A value found in a section that is more than a word.
+/// A value found in a section that does not fit a word.
 pub(crate) enum Copied {
     Value(Value),
     Container(Found),
 }
 
 impl Shared {
-    /// The Python object of what was taken out; `Large` is not for here.
+    /// The Python object of a copied value. Not for `Large`.
     #[inline(never)]
     pub(crate) fn to_object<'py>(
         self: &Arc<Self>,
@@ -64,8 +64,8 @@ impl Shared {
         self.fetch(py, |r| r.word(obj, key))
     }
 
-    /// Reads one value and gives its Python object. What fits the store's own word travels in it:
-    /// moving a `Value` about costs as much as finding it.
+    /// Read one value and return its Python object. A value that fits the store's word is passed in it: moving a
+    /// `Value` costs as much as finding it.
     #[inline]
     pub(crate) fn fetch<'py>(
         self: &Arc<Self>,
@@ -123,7 +123,7 @@ impl Shared {
         batch.next(py)
     }
 
-    /// Reads any number of values in one section.
+    /// Read any number of values in one section.
     pub(crate) fn collect(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// Changes the store and takes values out of it, in one section.
+    /// Change the store and read values from it, in one section.
     pub(crate) fn take(
         self: &Arc<Self>,
         py: Python<'_>,

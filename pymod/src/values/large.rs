@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use crate::engine::shared::Shared;
 
-/// A large value, whole, inside a section.
+/// The whole large value, inside a section.
 pub(crate) fn read_whole(r: &Reader<'_>, value: Value) -> Result<Value> {
     let Value::Large(large) = value else {
         return Ok(value);
@@ -15,7 +15,7 @@ pub(crate) fn read_whole(r: &Reader<'_>, value: Value) -> Result<Value> {
     Ok(whole(&large, bytes))
 }
 
-/// Reads the next piece of a large value; false at its end.
+/// Read the next piece of a large value; false at its end.
 fn read_piece(r: &Reader<'_>, large: &Large, bytes: &mut Vec<u8>) -> Result<bool> {
     let have = bytes.len();
     let want = (large.len.saturating_sub(have as u64)).min(COPY_MAX as u64) as usize;
@@ -42,13 +42,13 @@ fn whole(large: &Large, bytes: Vec<u8>) -> Value {
 }
 
 impl Shared {
-    /// A large value in pieces, a section each; None if it was replaced meanwhile.
+    /// Read a large value in pieces, each in its own section. None if it was replaced in between.
     pub(crate) fn read_large(&self, py: Python<'_>, large: &Large) -> PyResult<Option<Value>> {
         let mut bytes: Vec<u8> = Vec::new();
         loop {
             let have = bytes.len();
             let piece = self.read(py, |r| {
-                // What a section that did not hold has added goes.
+                // The bytes from a section that was not valid are removed.
                 bytes.truncate(have);
                 match read_piece(r, large, &mut bytes) {
                     Err(Error::Gone(_)) => Ok(None),

@@ -1,7 +1,7 @@
-//! Values on their way out of the store.
+//! Reading values from the store.
 //!
 //! - `fast`: the fast path of one small value. `fetch`: the slow path. `batch`: many values of one section.
-//! - `large`: values that are read in pieces. `contents`: everything in a container.
+//! - `large`: values that are read in pieces. `contents`: the whole content of a container.
 
 pub(crate) mod batch;
 pub(crate) mod contents;

@@ -1,4 +1,4 @@
-//! Where the pages of a store in the making are.
+//! The places of the pages of a store under construction.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -10,8 +10,8 @@ use std::path::Path;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Where each logical page is, by its number: 16 bytes each, as an entry of a page table, so that a block of
-/// this file is what a leaf is. Takes room on the disk only where there are pages.
+/// The place of each logical page, by its number: 16 bytes each, in the format of a page table entry, so that
+/// a block of this file has the format of a leaf. Takes disk space only for existing pages.
 pub(super) struct Flat {
     file: NewFile,
     pub(super) block: Box<[u8; PAGE_SIZE]>,

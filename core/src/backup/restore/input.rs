@@ -1,4 +1,4 @@
-//! Backups as they are read: files and streams, which may end anywhere.
+//! The input of a restore: files and streams, which may end anywhere.
 
 use crate::error::{Error, Result};
 use crate::page::format::keep::{Kept, keep};
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
 use std::path::{Path, PathBuf};
 
-/// Bytes that are read at once.
+/// Bytes of one read.
 pub(super) const PIECE: usize = 1 << 20;
 
 /// A backup to restore from.
@@ -23,7 +23,7 @@ impl std::fmt::Debug for Input<'_> {
 }
 
 impl<'a> Input<'a> {
-    /// A file.
+    /// Return an input that reads a file.
     pub fn file(path: impl AsRef<Path>) -> Input<'a> {
         Input {
             name: path.as_ref().to_owned(),
@@ -31,7 +31,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A stream, say a pipe. The name is for messages.
+    /// Return an input that reads a stream, such as a pipe. The name is for messages.
     pub fn stream(name: impl AsRef<Path>, stream: impl Read + 'a) -> Input<'a> {
         Input {
             name: name.as_ref().to_owned(),
@@ -47,7 +47,8 @@ impl<'a> Input<'a> {
                 let cannot = |e| Error::io(format!("cannot open {}", name.display()), e);
                 let is_file = std::fs::metadata(&name).map_err(cannot)?.is_file();
                 if is_file {
-                    // A full backup is a store, which somebody may have opened; one in use changes.
+                    // A full backup is a store, which another process may have opened; a store in use
+                    // changes.
                     From::File(keep(&name)?, 0)
                 } else {
                     From::Stream(Box::new(File::open(&name).map_err(cannot)?))
@@ -59,12 +60,12 @@ impl<'a> Input<'a> {
 }
 
 pub(super) enum From<'a> {
-    /// And how much of it was read.
+    /// A file, and the number of bytes read from it.
     File(Kept, u64),
     Stream(Box<dyn Read + 'a>),
 }
 
-/// A backup being read.
+/// A backup that is being read.
 pub(super) struct Reader<'a> {
     name: PathBuf,
     pub(super) from: From<'a>,
@@ -89,7 +90,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Fills `bytes` as far as there is something.
+    /// Fill `bytes` up to the end of the input. Return the number of bytes read.
     pub(super) fn up_to(&mut self, bytes: &mut [u8]) -> Result<usize> {
         let mut n = 0;
         while n < bytes.len() {
@@ -117,7 +118,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What is wrong with its pages, in its own words.
+    /// Return the error for damage in the pages of this backup.
     pub(super) fn damaged(&self, e: Error) -> Error {
         match e {
             Error::Corrupt { what, at } => self.bad(format!("it is damaged: {what} {at:#x}")),
@@ -126,7 +127,7 @@ impl Reader<'_> {
     }
 }
 
-/// Small pieces out of a backup that is read in large ones.
+/// Reads small pieces of a backup through a large buffer.
 pub(super) struct Buffered<'r, 'a> {
     pub(super) from: &'r mut Reader<'a>,
     bytes: Vec<u8>,
@@ -142,7 +143,7 @@ impl<'r, 'a> Buffered<'r, 'a> {
         }
     }
 
-    /// Gets more, if nothing is left.
+    /// Read more, if the buffer is empty.
     fn fill(&mut self) -> Result<()> {
         if self.at == self.bytes.len() {
             self.bytes.resize(PIECE, 0);

@@ -1,6 +1,8 @@
-//! What crash safety costs, measured in the engine alone: `scripts/bench` builds and runs it. Prints one JSON object.
+//! The cost of crash safety, measured in the engine alone: `scripts/bench` builds and runs it. Prints one
+//! JSON object.
 //!
-//! Files: `undo` (an update in place with its undo record and without), `stall` (what a writer sees of checkpoints).
+//! Files: `undo` (in-place updates with and without their undo record), `stall` (the effect of checkpoints on
+//! a writer).
 
 mod stall;
 mod undo;

@@ -1,5 +1,5 @@
-//! What a writer sees of checkpoints: the time of each single update of a large store, while nobody makes any,
-//! while another process makes one after the other, and while the bound on loss brings them.
+//! The effect of checkpoints on a writer: the time of each single update of a large store, without
+//! checkpoints, while another process makes one after the other, and while the bound on loss causes them.
 
 use super::{finish, forever, io};
 use persist_core::store::{Actor, In, Key, Member, Obj, Options, Result, Store, Value, Word};
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Bytes beside the number in a record.
+/// Bytes in a record besides the number.
 const BODY: usize = 900;
 const DATA: Key<'static> = Key::Str(b"data");
 const NUMBER: Key<'static> = Key::Str(b"n");
@@ -17,10 +17,10 @@ const BODY_KEY: Key<'static> = Key::Str(b"body");
 /// Time between two checkpoints of the other process.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Turns of the measurement with the bound and without checkpoints.
+/// Repetitions of the measurement with the bound and without checkpoints.
 const ROUNDS: usize = 3;
 
-/// An update: when it began, and how long it took, in nanoseconds.
+/// An update: its start, and its duration, in nanoseconds.
 type Sample = (u64, u64);
 
 fn now() -> u64 {
@@ -29,7 +29,7 @@ fn now() -> u64 {
         .map_or(0, |d| d.as_nanos() as u64)
 }
 
-/// Numbers without a pattern.
+/// A generator of pseudorandom numbers.
 struct Random(u64);
 
 impl Random {
@@ -41,7 +41,7 @@ impl Random {
     }
 }
 
-/// Fills a list with records: dicts of a number and some bytes.
+/// Fill a list with records: dicts of a number and some bytes.
 fn fill(store: &Store, bytes: u64) -> Result<(Obj, u64)> {
     let records = bytes / 1024;
     let root = store.root();
@@ -68,7 +68,7 @@ fn fill(store: &Store, bytes: u64) -> Result<(Obj, u64)> {
     Ok((list, records))
 }
 
-/// Updates records at random for so long.
+/// Update random records for `seconds`.
 fn update(store: &Store, list: Obj, records: u64, seconds: f64) -> Result<Vec<Sample>> {
     let mut random = Random(now() | 1);
     let mut samples = Vec::with_capacity((seconds * 1e6) as usize);
@@ -111,22 +111,22 @@ pub(super) fn run(dir: &Path, bytes: u64, seconds: f64) -> Result<()> {
     let (list, records) = fill(&store, bytes)?;
     store.sync()?;
     store.sync()?;
-    // Every page is in the page cache and mapped.
+    // Now every page is in the page cache and mapped.
     update(&store, list, records, 1.0)?;
     store.sync()?;
 
-    // In turns: what else the machine does meets both.
+    // Alternate, so that other load on the machine affects both.
     let (mut without, mut own) = (Vec::new(), Vec::new());
     let (mut own_checkpoints, mut oldest) = (0, Duration::ZERO);
     let part = seconds / ROUNDS as f64;
     for _ in 0..ROUNDS {
         store.without_checkpoints(|| {
-            // First what copies pages for the last time.
+            // First make the updates that copy pages for the last time.
             update(&store, list, records, 2.0)?;
             without.extend(update(&store, list, records, part)?.iter().map(|s| s.1));
             Ok(())
         })?;
-        // The bound's beginning is no part of its steady state.
+        // The beginning of the bound is not part of its steady state.
         update(&store, list, records, 2.0)?;
         let before = store.stat()?.checkpoint;
         let begin = Instant::now();
@@ -209,7 +209,7 @@ pub(super) fn sync(path: &Path) -> Result<()> {
     store.close()
 }
 
-/// Values by their keys, of few keys and as fast as can be, with the bound and without: nanoseconds each.
+/// Set values of few keys as fast as possible, with the bound and without: nanoseconds each.
 pub(super) fn hot(dir: &Path, rounds: usize) -> Result<()> {
     const KEYS: usize = 1000;
     let names: Vec<String> = (0..KEYS).map(|i| format!("key {i}")).collect();
@@ -239,7 +239,7 @@ pub(super) fn hot(dir: &Path, rounds: usize) -> Result<()> {
         for ((store, dict), took) in stores.iter().zip(&mut took) {
             let begin = Instant::now();
             let mut sets = 0u64;
-            // Longer than the time between two checkpoints.
+            // This is longer than the time between two checkpoints.
             while begin.elapsed() < Duration::from_millis(1200) {
                 for name in &names {
                     let (key, value) = (Key::Str(name.as_bytes()), In::Int(sets as i64));

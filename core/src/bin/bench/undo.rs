@@ -1,4 +1,4 @@
-//! An update in place with its undo record and without.
+//! In-place updates with and without their undo record.
 
 use super::{finish, forever};
 use persist_core::ids::Addr;
@@ -16,7 +16,7 @@ const PAGES: usize = 16384;
 /// Sections, or values set, in one round.
 const OPERATIONS: usize = 50_000;
 
-/// Nanoseconds of one of `n`.
+/// Return the nanoseconds of one of `n` operations.
 fn each(n: usize, f: impl FnOnce() -> Result<()>) -> Result<f64> {
     let begin = Instant::now();
     f()?;
@@ -48,7 +48,8 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<()> {
     let scattered: Vec<Addr> = (0..PAGES)
         .map(|i| pages[i * 7919 % PAGES] + (i * 264 % 4096 / 8 * 8) as u64)
         .collect();
-    // One section with many stores: what a store costs. `touch` is the same store without its record.
+    // One section with many stores, to measure the cost of a store. `touch` is the same store without its
+    // record.
     let stores = |at: &[Addr], undo: bool| {
         each(at.len(), || {
             store.write(Actor::Thread, &mut forever(), |w| {
@@ -63,7 +64,7 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<()> {
             })
         })
     };
-    // Many sections with one store each, and a value by its key as users set it.
+    // Many sections with one store each, and a value set by its key, as users set it.
     let sections = |undo: bool| {
         each(OPERATIONS, || {
             for i in 0..OPERATIONS as u64 {
@@ -111,7 +112,7 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<()> {
     ];
     let mut figures = serde_json::Map::new();
     for (name, pair) in names.into_iter().zip(took) {
-        // The first round warmed up.
+        // The first round is a warm-up.
         let [without, with] = pair.map(|all| median(all[1..].to_vec()));
         figures.insert(name.to_owned(), json!({ "without": without, "with": with }));
     }

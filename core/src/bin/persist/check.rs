@@ -9,10 +9,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Findings printed in full; all of those that are kept are in the JSON.
+/// Findings that are printed; the JSON contains all findings of the report.
 const PRINTED: usize = 100;
 
-/// A bar for the part that is under way.
+/// A progress bar for the current part.
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {

@@ -58,7 +58,7 @@ fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Standard input or output as it is, without a buffer that looks for lines.
+/// Return standard input or output without a line buffer.
 fn plain(of: &impl AsFd) -> io::Result<File> {
     of.as_fd().try_clone_to_owned().map(File::from)
 }
@@ -67,7 +67,7 @@ fn watch(quiet: bool) -> Box<dyn Watch> {
     if quiet { Box::new(()) } else { Box::new(Bar::new()) }
 }
 
-/// `persist backup`.
+/// Run `persist backup`.
 pub(super) fn backup(args: &BackupArgs, out: &mut impl Write) -> Result<(), Failure> {
     let mut options = Options::default();
     options.since.clone_from(&args.since);
@@ -98,7 +98,7 @@ pub(super) fn backup(args: &BackupArgs, out: &mut impl Write) -> Result<(), Fail
     Ok(())
 }
 
-/// `persist restore`.
+/// Run `persist restore`.
 pub(super) fn restore(args: &RestoreArgs, out: &mut impl Write) -> Result<(), Failure> {
     if args.backups.iter().filter(|b| is_dash(b)).count() > 1 {
         return Err(Error::invalid("standard input can be one of the backups only").into());

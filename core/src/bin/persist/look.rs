@@ -1,9 +1,9 @@
-//! Looking at what a store holds: `ls` and `get`.
+//! The commands that show a store's content: `ls` and `get`.
 //!
-//! A PATH is a list of steps from the root, parted by `/`. In a list a step is an index. In a dict or object it
-//! is a str key, or, if there is no such key, the literal of a number, bool or None. `%XX` stands for a byte, so
-//! `%2F` is a slash inside a key. What a store holds is printed with control characters escaped by `ls`, and
-//! byte for byte by `get`. Large values are copied in pieces, never held whole.
+//! A PATH is a list of steps from the root, separated by `/`. In a list a step is an index. In a dict or
+//! object it is a str key, or, if that key does not exist, the literal of a number, bool or None. `%XX`
+//! stands for a byte, so `%2F` is a slash inside a key. `ls` escapes control characters in what it prints;
+//! `get` prints byte for byte. Large values are copied in pieces, never held in memory as a whole.
 
 use super::{Failure, read};
 use num_bigint::{BigInt, Sign};
@@ -16,10 +16,10 @@ const PIECE: usize = 256 * 1024;
 const BATCH: usize = 256;
 /// Characters of a value that `ls` shows.
 const SHOWN: usize = 60;
-/// The longest int that is turned into decimal digits, in bytes (the work grows with the square).
+/// The longest int that is converted to decimal digits, in bytes (the work grows with the square).
 const INT_MAX: u64 = 1 << 20;
 
-/// `persist ls`.
+/// Run `persist ls`.
 pub(super) fn ls(store: &Store, path: &str, out: &mut impl Write) -> std::result::Result<(), Failure> {
     match lookup(store, path)? {
         Value::Obj(obj) => list(store, obj, out),
@@ -27,7 +27,7 @@ pub(super) fn ls(store: &Store, path: &str, out: &mut impl Write) -> std::result
     }
 }
 
-/// `persist get`.
+/// Run `persist get`.
 pub(super) fn get(store: &Store, path: &str, out: &mut impl Write) -> std::result::Result<(), Failure> {
     match lookup(store, path)? {
         Value::Obj(_) => Err(Error::invalid(format!("{path}: a container; use `persist ls`")).into()),
@@ -35,7 +35,7 @@ pub(super) fn get(store: &Store, path: &str, out: &mut impl Write) -> std::resul
     }
 }
 
-/// Follows a PATH (see above) from the root.
+/// Follow a PATH (see above) from the root.
 fn lookup(store: &Store, path: &str) -> Result<Value> {
     let mut at = Value::Obj(store.root());
     let trimmed = path.trim_matches('/');
@@ -83,7 +83,7 @@ fn child(r: &Reader<'_>, obj: Obj, name: &[u8]) -> Result<Option<Value>> {
     r.get(obj, &key)
 }
 
-/// Takes the `%XX` escapes off a step.
+/// Decode the `%XX` escapes of a step.
 fn unescape(step: &str) -> Vec<u8> {
     let bytes = step.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -109,12 +109,12 @@ fn unescape(step: &str) -> Vec<u8> {
     out
 }
 
-/// One line an entry: name, type, a short view.
+/// Print one line for each entry: name, type, a short view.
 fn list(store: &Store, obj: Obj, out: &mut impl Write) -> std::result::Result<(), Failure> {
     let kind = read(store, |r| r.kind(obj))?;
     let mut cursor = 0u64;
     loop {
-        // (name, value, type, view) of a batch; the section is left before anything is printed.
+        // (name, value, type, view) of a batch; the section ends before anything is printed.
         let batch = read(store, |r| {
             let mut batch = Vec::new();
             if kind == Kind::List {
@@ -143,7 +143,7 @@ fn list(store: &Store, obj: Obj, out: &mut impl Write) -> std::result::Result<()
     }
 }
 
-/// A key as it can be written in a PATH.
+/// Return a key in the form that a PATH takes.
 fn name_of(key: &Value) -> String {
     match key {
         Value::Str { bytes, .. } => {
@@ -163,7 +163,7 @@ fn name_of(key: &Value) -> String {
     }
 }
 
-/// The type of a value and a short view of it.
+/// Return the type of a value and a short view of it.
 fn describe(r: &Reader<'_>, value: &Value) -> Result<(String, String)> {
     Ok(match value {
         Value::Obj(obj) => {
@@ -195,7 +195,7 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A scalar in at most `SHOWN` characters, safe for a terminal.
+/// Return a scalar in at most `SHOWN` characters, safe for a terminal.
 fn view_of(value: &Value) -> String {
     let whole = match value {
         Value::Str { bytes, .. } => format!("{:?}", String::from_utf8_lossy(bytes)),
@@ -213,7 +213,7 @@ fn view_of(value: &Value) -> String {
     }
 }
 
-/// None, bool, int and float as Python writes them.
+/// Return None, bool, int and float as Python writes them.
 fn scalar_text(value: &Value) -> String {
     match value {
         Value::None => "None".into(),
@@ -223,13 +223,13 @@ fn scalar_text(value: &Value) -> String {
         Value::BigInt { negative, magnitude } => decimal(*negative, magnitude),
         Value::Float(f) if f.is_nan() => "nan".into(),
         Value::Float(f) if f.is_infinite() => if *f > 0.0 { "inf" } else { "-inf" }.into(),
-        // {:?} is the shortest text that reads back as the same float, as repr() is.
+        // {:?} gives the shortest text that reads back as the same float, as repr() does.
         Value::Float(f) => format!("{f:?}"),
         Value::Str { .. } | Value::Bytes(_) | Value::Obj(_) | Value::Large(_) => String::new(),
     }
 }
 
-/// Prints a scalar whole; str and bytes byte for byte.
+/// Print a complete scalar; str and bytes byte for byte.
 fn print(store: &Store, value: &Value, out: &mut impl Write) -> std::result::Result<(), Failure> {
     match value {
         Value::Str { bytes, .. } => {
@@ -261,7 +261,7 @@ fn print(store: &Store, value: &Value, out: &mut impl Write) -> std::result::Res
     Ok(())
 }
 
-/// Copies a large value out, piece by piece.
+/// Copy a large value to the output, piece by piece.
 fn copy(store: &Store, large: &Large, out: &mut impl Write) -> std::result::Result<(), Failure> {
     let mut piece = vec![0u8; PIECE];
     let mut offset = 0u64;
@@ -276,7 +276,7 @@ fn copy(store: &Store, large: &Large, out: &mut impl Write) -> std::result::Resu
     Ok(())
 }
 
-/// A little-endian magnitude in decimal.
+/// Return a little-endian magnitude in decimal.
 fn decimal(negative: bool, magnitude: &[u8]) -> String {
     let sign = if negative { Sign::Minus } else { Sign::Plus };
     BigInt::from_bytes_le(sign, magnitude).to_string()

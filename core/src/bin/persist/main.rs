@@ -1,8 +1,8 @@
 //! The `persist` command: inspects and maintains a store from the shell, without Python or a mount.
 //!
-//! 1. What only looks opens the store read-only, and no command but one that says so makes a file.
-//! 2. Files: `look` (`ls`, `get`), `check`, `tend` (`stat`, `gc`, `compact`, `locks`), `snapshots` (taking, listing,
-//!    dropping), `copy` (`backup`, `restore`).
+//! 1. Commands that only inspect open the store read-only. No command creates a file unless its help says so.
+//! 2. Files: `look` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `snapshots`
+//!    (take, list, drop), `copy` (`backup`, `restore`).
 
 mod check;
 mod copy;
@@ -112,7 +112,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    // What is wrong with a store is told apart from what kept it from being looked at.
+    // The exit status distinguishes a damaged store from one that could not be checked.
     let failure = if matches!(command, Command::Check { .. }) {
         ExitCode::from(2)
     } else {
@@ -132,12 +132,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what is wrong. A closed standard error changes nothing.
+/// Print an error. A closed standard error is ignored.
 fn say(what: &str) {
     let _ = writeln!(io::stderr(), "persist: {what}");
 }
 
-/// What ended a command: the store, or the place the output goes to.
+/// The cause of a failed command: the store, or the output.
 enum Failure {
     Store(Error),
     Output(io::Error),
@@ -186,7 +186,7 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// For reading, a snapshot if one is named.
+/// Open a store for reading, or a snapshot of it if one is named.
 fn open_at(path: PathBuf, snapshot: Option<String>) -> Result<Store> {
     Store::open(
         path,

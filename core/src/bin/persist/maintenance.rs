@@ -1,4 +1,4 @@
-//! Maintaining a store: figures, garbage, space, locks.
+//! Maintenance of a store: statistics, garbage, space, locks.
 
 use super::check::Bar;
 use super::{Failure, read};
@@ -6,7 +6,7 @@ use persist_core::check::Watch;
 use persist_core::store::Store;
 use std::io::Write;
 
-/// `persist stat`.
+/// Run `persist stat`.
 pub(super) fn stat(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     let s = store.stat()?;
     let page = persist_core::store::PAGE_SIZE as u64;
@@ -31,7 +31,7 @@ pub(super) fn stat(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     Ok(store.close()?)
 }
 
-/// `persist gc`.
+/// Run `persist gc`.
 pub(super) fn gc(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     let freed = store.gc()?;
     store.close()?;
@@ -39,7 +39,7 @@ pub(super) fn gc(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `persist compact`.
+/// Run `persist compact`.
 pub(super) fn compact(store: Store, out: &mut impl Write) -> Result<(), Failure> {
     store.gc()?;
     let mut bar = Bar::new();
@@ -51,7 +51,7 @@ pub(super) fn compact(store: Store, out: &mut impl Write) -> Result<(), Failure>
     Ok(())
 }
 
-/// `persist locks`.
+/// Run `persist locks`.
 pub(super) fn locks(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     for l in store.locks()? {
         let what = match l.key_hash {

@@ -4,7 +4,7 @@ use super::Failure;
 use persist_core::store::{PAGE_SIZE, Store};
 use std::io::Write;
 
-/// `persist snapshot`.
+/// Run `persist snapshot`.
 pub(super) fn take(store: &Store, name: &str, out: &mut impl Write) -> Result<(), Failure> {
     let taken = store.snapshot(name)?;
     store.close()?;
@@ -12,7 +12,7 @@ pub(super) fn take(store: &Store, name: &str, out: &mut impl Write) -> Result<()
     Ok(())
 }
 
-/// `persist snapshots`.
+/// Run `persist snapshots`.
 pub(super) fn list(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     for s in store.snapshots()? {
         writeln!(
@@ -27,13 +27,14 @@ pub(super) fn list(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     Ok(store.close()?)
 }
 
-/// `persist drop-snapshot`.
+/// Run `persist drop-snapshot`.
 pub(super) fn drop(store: &Store, name: &str) -> Result<(), Failure> {
     store.drop_snapshot(name)?;
     Ok(store.close()?)
 }
 
-/// Seconds since 1970 as a date and a time of day. (Days since March of year 0, 146097 to 400 years.)
+/// Return the date and time of day for seconds since 1970. (Counts days from March of year 0, 146097 to 400
+/// years.)
 fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let days = days + 719_468;

@@ -1,4 +1,4 @@
-//! Filling a container of the new store with what can be read of the old one's, in batches of operations.
+//! Fill a container of the new store with the readable content of the old one, in batches of operations.
 
 use super::scalars::Held;
 use super::{Made, Salvage};
@@ -14,38 +14,38 @@ use crate::page::access::Pages;
 use crate::store::{Actor, Wait, Writer};
 use std::collections::HashMap;
 
-/// Entries and bytes that are written in one operation, at most about.
+/// The approximate limits of entries and bytes written in one operation.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Where an entry goes.
+/// The place of an entry.
 enum To {
     Key(Held),
     /// The end of the list.
     End,
-    /// An item that is there already.
+    /// An existing item.
     Index(u64),
 }
 
-/// What goes there.
+/// The value of an entry.
 enum What {
     Scalar(Held),
     Made(Obj),
-    /// A container of the old store that is to be made, its kind and class.
+    /// A container of the old store that is to be created, its kind and class.
     New(Addr, Kind, String),
 }
 
 /// A container that is being filled.
 struct Target {
-    /// Its place in the old store.
+    /// Its address in the old store.
     h: Addr,
     kind: Kind,
     new: Obj,
     /// Items so far, if it is a list.
     items: u64,
-    /// What the next operation is to do.
+    /// The entries for the next operation.
     entries: Vec<(To, What)>,
-    /// Bytes of that.
+    /// Their size in bytes.
     bytes: usize,
 }
 
@@ -62,7 +62,7 @@ impl Target {
 }
 
 impl Salvage<'_, '_> {
-    /// Fills a container that was made; or, `owing`, puts in the references that were left out then.
+    /// Fill a container that was created. With `owing`, add the references that were omitted then.
     pub(super) fn fill(&mut self, h: Addr, owing: bool) -> Result<()> {
         let (Some(new), Ok(who)) = (self.made.at(h).obj(), graph::identity(self.p, h)) else {
             return Ok(());
@@ -75,7 +75,7 @@ impl Salvage<'_, '_> {
             entries: Vec::new(),
             bytes: 0,
         };
-        // The keys of an object that shares them are its class's.
+        // Keys that an object shares belong to its class.
         let own_keys = who.kind == Kind::Dict || who.flags & header::UNSHARED != 0;
         let p = self.p;
         let mut walked = std::mem::take(if owing { &mut self.again } else { &mut self.walked });
@@ -122,7 +122,7 @@ impl Salvage<'_, '_> {
         self.lose(path, what);
     }
 
-    /// Says how many entries are missing, where that is known; `n` were there or are accounted for.
+    /// Report how many entries are missing, if known; `n` entries were read or are already reported.
     fn lose_rest(&mut self, h: Addr, lost: &Lost, n: u64) {
         let known = graph::len(self.p, h)
             .ok()
@@ -190,7 +190,7 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// What a word stands for in the new store. `owing`: only what was left out before (else None).
+    /// Return the value of a word in the new store. `owing`: only if it was omitted before (otherwise None).
     fn value(&mut self, h: Addr, word: Word, owing: bool) -> Result<Option<What>> {
         let Some(child) = word.as_container() else {
             return if owing {
@@ -221,7 +221,7 @@ impl Salvage<'_, '_> {
         }
     }
 
-    /// The name of an object's class.
+    /// Return the name of an object's class.
     pub(super) fn class(&mut self, h: Addr, kind: Kind) -> String {
         if kind != Kind::Object {
             return String::new();
@@ -241,7 +241,7 @@ impl Salvage<'_, '_> {
         })
     }
 
-    /// Writes what is waiting to be.
+    /// Write the waiting entries.
     fn write(&mut self, target: &mut Target) -> Result<()> {
         let entries = std::mem::take(&mut target.entries);
         target.bytes = 0;
@@ -291,7 +291,7 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// A container was made and is to be filled.
+    /// Record that a container was created and must be filled.
     pub(super) fn note_made(&mut self, old: Addr, new: Obj) {
         self.done.containers += 1;
         let made = self.made.at(old);
@@ -299,7 +299,7 @@ impl Salvage<'_, '_> {
         self.waiting.push(old);
     }
 
-    /// An operation on the new store.
+    /// Run an operation on the new store.
     pub(super) fn change<R>(&self, f: impl FnMut(&mut Writer<'_>) -> Result<R>) -> Result<R> {
         self.new.write(Actor::Thread, &mut Wait::default(), f)
     }
@@ -313,7 +313,7 @@ pub(super) fn new_container(w: &mut Writer<'_>, kind: Kind, class: &str) -> Resu
     }
 }
 
-/// An error in a few words.
+/// Return a short text for an error.
 fn why(e: &Error) -> String {
     match e {
         Error::Corrupt { what, .. } => (*what).to_owned(),

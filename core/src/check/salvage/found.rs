@@ -1,4 +1,4 @@
-//! Containers that can be read, but to which the way is lost.
+//! Containers that can be read, but that no readable container refers to.
 
 use super::super::state::pages_in_use;
 use super::fill::new_container;
@@ -12,15 +12,14 @@ use crate::object::header::{self, DETACHED, DOOMED, DRAINED, EMPTIED, UNSHARED};
 use crate::page::access::Pages;
 use crate::store::{In, Key};
 
-/// The entry of the root.
+/// The entry of the root that receives them.
 const NAME: &str = "lost+found";
 
 impl Salvage<'_, '_> {
-    /// Looks through the heap for them.
+    /// Search the heap for them.
     pub(super) fn find_unreferenced(&mut self) -> Result<()> {
         let mut into = None;
-        // First those whose home is lost, with what hangs below them; then whatever is left: homes that lead
-        // round in a circle.
+        // First those whose home is lost, with what hangs below them; then the rest: homes that form a cycle.
         for all in [false, true] {
             for n in 0..pages_in_use(self.p) {
                 let segments = self
@@ -44,8 +43,8 @@ impl Salvage<'_, '_> {
         Ok(())
     }
 
-    /// What a segment says of itself, if that is what the header of a container in use says. A string of the
-    /// same size does not look like one: its text would have to be a small number, then addresses.
+    /// Return the header in a segment, if it is that of a container in use. A string of the same size does
+    /// not look like one: its text would have to be a small number, then addresses.
     fn looks_alive(&self, h: Addr) -> Option<Identity> {
         let p = self.p;
         let who = graph::identity(p, h).ok()?;
@@ -65,8 +64,8 @@ impl Salvage<'_, '_> {
         alive.then_some(who)
     }
 
-    /// Whether the way down to a container ends above it: its home cannot be read, or was read and does not
-    /// have it any more. Below something that is garbage it is garbage too.
+    /// Return whether a container is the topmost one that can be reached: its home cannot be read, or was
+    /// read and no longer contains it. A container below garbage is garbage too.
     fn is_top(&self, who: &Identity) -> bool {
         let Some((home, _)) = who.home else { return false };
         self.is_made(home) || heap::size_of(self.p, home).is_err() || graph::identity(self.p, home).is_err()

@@ -1,15 +1,17 @@
-//! Salvage: out of a damaged store into a new one, whatever can be read: containers with their kinds, classes,
-//! identities and times, every value, shared references and cycles; and a list of what cannot.
+//! Salvage: copy everything readable from a damaged store into a new one: containers with their kinds,
+//! classes, identities and times, every value, shared references and cycles. It returns a list of what cannot
+//! be read.
 //!
-//! 1. The damaged file is kept from everybody, and nothing is written to it.
-//! 2. A container becomes one container, however many refer to it. It is made where its home was, so that the
-//!    mount shows it where it did; references from elsewhere are put in when all homes are there (until then
-//!    their place is held by None). One whose home is lost is made where it is met.
-//! 3. An entry whose value cannot be read is left out; an item of a list is None, so that those behind it stay
-//!    where they were. Runs of items that cannot be read are left out.
-//! 4. Containers that nothing readable refers to any more, but that something did, are put into a dict
-//!    `lost+found` at the root, under `#` and their id.
-//! 5. Every segment is read once: what is made is at most about as large as the file, however it is linked.
+//! 1. The damaged file is locked against all other processes, and nothing is written to it.
+//! 2. A container becomes one container, however many references it has. It is created where its home was, so
+//!    that the mount shows it in the same place. References from elsewhere are added when all homes exist
+//!    (until then None holds their place). A container whose home is lost is created where it is first found.
+//! 3. An entry whose value cannot be read is omitted; such an item of a list is None, so that later items
+//!    keep their index. Runs of items that cannot be read are omitted.
+//! 4. Containers that lost all readable references, but had some, are put into a dict `lost+found` at the
+//!    root, under `#` and their id.
+//! 5. Every segment is read once: the new store is at most about as large as the file, however its containers
+//!    are linked.
 
 mod fill;
 mod found;
@@ -33,38 +35,38 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Losses that are kept; more are counted.
+/// The most losses that are listed; more are only counted.
 const KEPT: usize = 10_000;
 
-/// Something that could not be got.
+/// A part of the store that could not be salvaged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Loss {
-    /// The way from the root to it, or to what it was a part of.
+    /// The path from the root to it, or to the container that held it.
     pub path: String,
-    /// What became of it.
+    /// What happened to it.
     pub what: String,
 }
 
-/// What a salvage brought.
+/// The result of a salvage.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// The checkpoint that it is from.
+    /// The checkpoint that was read.
     pub checkpoint: u64,
     /// Dicts, lists and objects, the root included.
     pub containers: u64,
     /// Entries, attributes and items.
     pub entries: u64,
-    /// Of the containers, those in `lost+found`.
+    /// The number of containers in `lost+found`.
     pub found: u64,
-    /// What is lost: the first so many.
+    /// The losses, up to a limit.
     pub losses: Vec<Loss>,
-    /// How many losses there are.
+    /// The total number of losses.
     pub lost: u64,
 }
 
-/// What became of a container.
+/// The state of a container in the new store.
 #[derive(Clone, Copy, Default)]
 struct Made {
     /// The new container (id 0: none yet).
@@ -72,7 +74,7 @@ struct Made {
     id: u64,
     /// It was filled.
     filled: bool,
-    /// Some of its references are to be put in yet.
+    /// Some of its references are still to be added.
     owing: bool,
 }
 
@@ -85,7 +87,7 @@ impl Made {
     }
 }
 
-/// A salvage under way.
+/// A salvage in progress.
 struct Salvage<'a, 's> {
     p: &'a Image<'s>,
     new: &'a Store,
@@ -94,21 +96,21 @@ struct Salvage<'a, 's> {
     made: PerContainer<Made>,
     /// Containers to be filled.
     waiting: Queue,
-    /// Containers with references to be put in yet.
+    /// Containers with references still to be added.
     owing: Queue,
     /// Segments of scalars that were read.
     read: Marks,
-    /// Segments of bodies that were walked; and those walked again for the references that were owing.
+    /// Segments of bodies that were walked; and those walked again for the omitted references.
     walked: Marks,
     again: Marks,
     classes: HashMap<u64, String>,
 }
 
-/// Salvages what the file `source` holds into a new store at `path`.
+/// Salvage the content of the file `source` into a new store at `path`.
 ///
 /// # Errors
-/// `Error::Io` if `path` exists already or cannot be made; what writing a store may answer. What is wrong with
-/// the source is no error, but for `Error::NotAStore` where it has no checkpoint.
+/// `Error::Io` if `path` exists already or cannot be created; those of writing a store. Damage in the source
+/// is not an error, except `Error::NotAStore` if it has no checkpoint.
 pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Salvaged> {
     let (image, _claim) = best(source)?;
     let cannot = |e| Error::io(format!("cannot make {}", path.display()), e);
@@ -119,7 +121,7 @@ pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Sa
         .mode(0o600)
         .open(path)
         .map_err(cannot)?;
-    // It is to take the place of the damaged one: the same users may use it, from the beginning on.
+    // The new store may replace the damaged one, so the same users have access to it from the beginning.
     let of = Owner::of(&source.file().metadata().map_err(cannot)?);
     let list = owner::access_list(source.file()).map_err(cannot)?;
     let in_work = Owner {
@@ -150,7 +152,7 @@ pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Sa
     done
 }
 
-/// The newest checkpoint or snapshot whose root can be read; if there is none, the newest checkpoint.
+/// Return the newest checkpoint or snapshot whose root can be read; if there is none, the newest checkpoint.
 fn best(source: &Source) -> Result<(Image<'_>, Option<Claim>)> {
     let newest = source.newest()?;
     let has_root = |image: &Image<'_>| {
@@ -206,7 +208,7 @@ impl Salvage<'_, '_> {
         Ok(self.done)
     }
 
-    /// Fills what waits, puts in the references that are owing, and so on until nothing is left.
+    /// Fill the waiting containers, add the omitted references, and repeat until nothing is left.
     fn fill_all(&mut self) -> Result<()> {
         loop {
             while let Some(h) = self.waiting.pop() {

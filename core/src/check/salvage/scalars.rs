@@ -1,4 +1,4 @@
-//! Values on their way from the old store to the new one.
+//! Values that are copied from the old store to the new one.
 
 use super::Salvage;
 use crate::error::{Error, Result};
@@ -8,14 +8,14 @@ use crate::object::value::{In, Key, LargeKind, Value};
 use crate::object::word::Word;
 use crate::object::{blob, scalar};
 
-/// A scalar, whole.
+/// A complete scalar.
 pub(super) enum Held {
     Value(Value),
     Large(LargeKind, Vec<u8>),
 }
 
 impl Held {
-    /// Bytes that it takes.
+    /// Return its size in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Held::Value(Value::Str { bytes, .. } | Value::Bytes(bytes)) => bytes.len(),
@@ -25,7 +25,7 @@ impl Held {
         }
     }
 
-    /// To be stored. None for containers.
+    /// Return the value to store; None for containers.
     pub(super) fn as_in(&self) -> Option<In<'_>> {
         Some(match self {
             Held::Value(value) => match value {
@@ -56,7 +56,7 @@ impl Held {
         })
     }
 
-    /// As a key.
+    /// Return the value as a key.
     pub(super) fn as_key(&self) -> Option<Key<'_>> {
         Some(match self.as_in()? {
             In::None => Key::None,
@@ -72,8 +72,8 @@ impl Held {
 }
 
 impl Salvage<'_, '_> {
-    /// The scalar of a word. `once`: its segments must not have been read before (keys that objects share with
-    /// their class are read many times).
+    /// Return the scalar of a word. `once`: its segments must not have been read before (keys that objects
+    /// share with their class are read many times).
     pub(super) fn scalar(&mut self, word: Word, once: bool) -> Result<Held> {
         let p = self.p;
         if once {

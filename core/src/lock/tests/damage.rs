@@ -1,4 +1,4 @@
-//! A table full of nonsense gives errors: no panic, no hang.
+//! A table of random bytes gives errors: no panic, no hang.
 
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
 use crate::ids::ObjectId;
@@ -22,7 +22,7 @@ fn populated() -> Region {
     region
 }
 
-/// Everything there is to call; errors are fine.
+/// Call every function; errors are allowed.
 fn exercise(t: &Table<'_>) {
     let w = &mut Wakes::new();
     let begun = Instant::now();
@@ -54,7 +54,7 @@ fn exercise(t: &Table<'_>) {
 #[test]
 fn circles_in_chains_end() {
     let region = populated();
-    // Every record of every pool points to itself and to its neighbour.
+    // Every record of every pool refers to itself and to its neighbour.
     for base in BASE {
         for record in 0..16 {
             for field in [0, 1, 3, 4, 6] {

@@ -1,4 +1,4 @@
-//! Releases that are noted without the latch.
+//! Releases that are recorded without the latch.
 
 use super::verify::verify;
 use super::{Region, S, X, entry, object, thread, try_lock};
@@ -103,7 +103,7 @@ fn notes_are_bounded_and_those_of_a_dead_claimant_are_freed() {
     }
     assert_eq!(room, super::super::layout::NOTE_COUNT);
     t.finish_deferred(&mut Wakes::new()).unwrap();
-    // As a process leaves it that is killed while it fills its note.
+    // The state that a process leaves when it is killed while it fills its note.
     let owner = thread(1);
     let claim = 1 | u64::from(owner.slot) << 16 | u64::from(owner.generation) << 32;
     region.words[super::super::layout::NOTES].store(claim, Ordering::Relaxed);
@@ -116,7 +116,7 @@ fn notes_are_bounded_and_those_of_a_dead_claimant_are_freed() {
     );
 }
 
-/// Levels end in any order: what stays is as strong as its takers were told.
+/// Levels end in any order: the remaining lock is as strong as what was granted for the remaining levels.
 #[test]
 fn a_level_is_released_by_its_mode() {
     for noted in [false, true] {
@@ -129,7 +129,7 @@ fn a_level_is_released_by_its_mode() {
                     .unwrap();
             }
         };
-        // Every order of taking and releasing three levels.
+        // Every order of acquiring and releasing three levels.
         for target in [object(1), entry(1, 5)] {
             for bits in 0..8u32 {
                 let modes = [0, 1, 2].map(|i| if bits >> i & 1 == 0 { S } else { X });

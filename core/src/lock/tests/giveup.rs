@@ -1,4 +1,4 @@
-//! Requests given up without the latch, and other corners that random histories seldom reach.
+//! Requests abandoned without the latch, and other cases that random histories seldom reach.
 
 use super::verify::verify;
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
@@ -72,14 +72,14 @@ fn a_grant_nobody_noticed_is_taken_back_from_the_right_place() {
     let region = Region::new();
     let t = region.table();
     let w = &mut Wakes::new();
-    // Granted, released with everything else of its owner, and the records used again.
+    // The request is granted, released with everything else of its owner, and its records are reused.
     assert!(try_lock(&t, thread(1), object(1), X));
     let ticket = wait(&t, thread(2), object(1), X);
     t.unlock(&thread(1), &object(1), w).unwrap();
     t.abandon(ticket);
     t.unlock_all(&thread(2), w).unwrap();
     t.recover(w).unwrap();
-    // A plain store, lest the sweep run first.
+    // A plain store, so that the sweep does not run first.
     region.words[crate::lock::layout::ABANDONED].store(0, Ordering::Relaxed);
     assert!(try_lock(&t, thread(2), object(2), X));
     t.abandon(ticket);
@@ -120,7 +120,7 @@ fn a_record_freed_and_taken_in_one_mutation_comes_back_whole() {
     assert_eq!(op.alloc::<HOLD>([9; 8]).unwrap(), h);
     t.replay().unwrap();
     assert!(verify(&t) == before);
-    // But for the undo log itself.
+    // Compare everything but the undo log itself.
     let pools = crate::lock::layout::BASE[0];
     assert!(region.image().words[pools..] == image.words[pools..]);
 }

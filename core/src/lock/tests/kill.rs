@@ -1,4 +1,4 @@
-//! One busy moment, killed at every single store.
+//! One operation with many effects, killed at every single store.
 
 use super::verify::verify;
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
@@ -12,7 +12,7 @@ fn queue(table: &Table<'_>, request: Request) {
     ));
 }
 
-/// A region in which releasing thread 1's lock grants several waiters of both levels.
+/// Return a region in which releasing thread 1's lock grants several waiters of both levels.
 fn busy() -> Region {
     let region = Region::new();
     let table = region.table();

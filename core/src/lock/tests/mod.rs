@@ -1,4 +1,4 @@
-//! Tests of the lock manager: what they share.
+//! Tests of the lock manager: shared helpers.
 
 mod damage;
 mod deferred;
@@ -23,7 +23,7 @@ pub(super) struct Region {
     pub(super) counts: Vec<AtomicU32>,
 }
 
-/// A copy of it, to go back to.
+/// A copy of the region, for restoring it.
 #[derive(PartialEq)]
 pub(super) struct Image {
     words: Vec<u64>,
@@ -72,7 +72,7 @@ pub(super) fn owner(slot: u16, kind: OwnerKind, id: u64) -> Owner {
     }
 }
 
-/// Thread `id` of process 1.
+/// Return thread `id` of process 1 as an owner.
 pub(super) fn thread(id: u64) -> Owner {
     owner(1, OwnerKind::Thread, id)
 }
@@ -85,7 +85,7 @@ pub(super) fn entry(id: u64, key: u64) -> Target {
     Target::entry(ObjectId(id), key)
 }
 
-/// A try, by its success.
+/// Try to acquire a lock. Return whether that succeeded.
 pub(super) fn try_lock(table: &Table<'_>, owner: Owner, target: Target, mode: LockMode) -> bool {
     let request = Request::lock(owner, target, mode).unwrap();
     table.try_lock(&request, &mut Wakes::new()).unwrap().is_none()

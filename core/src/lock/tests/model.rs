@@ -1,4 +1,4 @@
-//! Random histories against the reference, with a kill in the middle of every operation.
+//! Random histories against the reference, with a kill inside every operation.
 
 use super::reference::{RefQueued, Reference};
 use super::verify::verify;
@@ -74,7 +74,7 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a call answered, as far as the reference can tell.
+/// The result of a call, as far as the reference can predict it.
 #[derive(Clone, PartialEq, Debug)]
 enum Answer {
     Done(bool),
@@ -128,7 +128,7 @@ fn run(table: &Table<'_>, act: &Act, tickets: &[Ticket]) -> Result<Answer, Error
     }
 }
 
-/// The same for the reference, told the ticket the table gave; drops tickets that are used up.
+/// Perform the same act on the reference, with the ticket that the table returned; drop consumed tickets.
 fn mirror(
     reference: &mut Reference,
     act: &Act,
@@ -196,7 +196,7 @@ fn mirror(
     }
 }
 
-/// Whether the act is several mutations between which it may be cut.
+/// Return whether the act is several mutations, between which it may be interrupted.
 fn is_many(act: &Act) -> bool {
     matches!(
         act,
@@ -204,7 +204,7 @@ fn is_many(act: &Act) -> bool {
     )
 }
 
-/// Runs the history; `kills` are places (in stores) at which each act is killed on the side.
+/// Run the history; `kills` are places (in stores) at which each act is killed; the region is restored first.
 fn history(acts: &[Act], kills: &[(u64, u64)]) {
     let region = Region::new();
     let table = region.table();
@@ -214,8 +214,8 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
         if matches!(act, Act::Granted(_) | Act::Cancel(_) | Act::Abandon(_)) && tickets.is_empty() {
             continue;
         }
-        // Conversions of one lock by one owner at the same time may take effect in either order: the
-        // table releases what is in their way step by step, the reference at once.
+        // Simultaneous conversions of one lock by one owner may take effect in either order: the table
+        // releases what blocks them step by step, the reference at once.
         if let Act::Enqueue(o, t, _) = act {
             let same = |r: &Request| (r.owner, r.target, r.change) == (*o, *t, false);
             if o.kind.is_mount() && tickets.iter().any(|(_, r)| same(r)) {
@@ -227,13 +227,13 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
         let (before, image) = (verify(&table), region.image());
         let answer = run(&table, act, &plain).unwrap();
         let (after, done) = (verify(&table), region.image());
-        // How many stores it made is not known: every few acts get places from the whole range.
+        // The number of stores is unknown: kill early, within 64 stores, and anywhere.
         let (kill, again) = kills[step % kills.len()];
         for at in [kill % 12, kill % 64, kill] {
             region.restore(&image);
             table.fuse.store(at, Ordering::Relaxed);
             let cut = run(&table, act, &plain);
-            // The recovery is killed too, and done again.
+            // The recovery is killed too, and repeated.
             let killed = table.fuse.swap(u64::MAX, Ordering::Relaxed) == 0 && cut.is_err();
             if killed {
                 table.fuse.store(again, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The slow, obvious lock manager: lists of holds and queues, no intentions, no memory layout. Two
-//! requests exclude each other if their owners differ, their targets overlap and one is exclusive.
+//! The slow, obvious lock manager: lists of holds and queues, no intentions, no memory layout. Two requests
+//! conflict if their owners differ, their targets overlap and one is exclusive.
 
 use super::verify::{State, hold_name, wait_name};
 use crate::lock::{LockMode, Owner, Request, Target};
@@ -26,14 +26,14 @@ struct RefWait {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reference {
     holds: Vec<RefHold>,
-    /// All queues in one list: the order within a container is what counts.
+    /// All queues in one list: only the order within a container matters.
     waits: Vec<RefWait>,
 }
 
 #[derive(PartialEq, Debug)]
 pub(super) enum RefQueued {
     Granted,
-    /// To be told the signal.
+    /// Waiting; the value is the index of the wait, whose signal is set later.
     Waiting(usize),
     Deadlock,
 }
@@ -49,7 +49,7 @@ fn clash(a: &Request, b: &Request) -> bool {
 }
 
 impl RefHold {
-    /// The hold as requests: what it would take to get it again.
+    /// Return the hold as requests: those that would acquire it again.
     fn parts(&self) -> impl Iterator<Item = Request> {
         let lock = Request {
             owner: self.owner,
@@ -96,7 +96,7 @@ impl Reference {
         self.holds.iter().filter(clashing).map(|h| h.owner).collect()
     }
 
-    /// Indices of waits, and owners, that wait for `target` however indirectly.
+    /// Return the indices of waits, and the owners, that wait for `target` directly or indirectly.
     fn reach(&self, target: Owner) -> (Vec<usize>, Vec<Owner>) {
         let (mut waits, mut owners) = (vec![], vec![target]);
         loop {
@@ -120,7 +120,7 @@ impl Reference {
         }
     }
 
-    /// None: free. Some(place): blocked, belongs before this wait.
+    /// Return None if the request is free, or Some(place) if it is blocked and belongs before that wait.
     fn judge(&self, r: &Request) -> Option<usize> {
         let (reaching, _) = self.reach(r.owner);
         let mut ahead = false;
@@ -167,7 +167,7 @@ impl Reference {
         was
     }
 
-    /// Grants whom it can in every queue, first come first served.
+    /// Grant every request that can be granted in each queue, in order.
     fn pump(&mut self) {
         'again: loop {
             for i in 0..self.waits.len() {
@@ -198,7 +198,7 @@ impl Reference {
         changed
     }
 
-    /// What every call that waits for something does first.
+    /// Do the work that every call that may wait does first.
     fn sweep(&mut self) {
         let mut gone: Vec<u32> = self
             .waits
@@ -282,7 +282,7 @@ impl Reference {
         granted
     }
 
-    /// True if it had been granted.
+    /// Return true if the request had been granted.
     pub(super) fn cancel(&mut self, signal: u32) -> bool {
         self.sweep();
         let i = self.waits.iter().position(|w| w.signal == signal).unwrap();

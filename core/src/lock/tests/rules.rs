@@ -223,7 +223,7 @@ fn cancelled_requests_let_others_pass_or_keep_their_grant() {
     assert_eq!(t.cancel(third, w).unwrap(), Cancelled::Granted);
     assert_eq!(t.held(&thread(3), &object(1)).unwrap(), Some(Mode::S));
     assert!(t.cancel(third, w).is_err(), "used up");
-    // Given up without the latch, before and after the grant.
+    // Abandoned without the latch, before and after the grant.
     for grant_first in [false, true] {
         let fourth = wait(&t, thread(4), object(1), X);
         if !grant_first {

@@ -1,4 +1,4 @@
-//! What the common cases cost: `cargo test --release lock::tests::speed -- --ignored --nocapture`.
+//! The cost of the common cases: `cargo test --release lock::tests::speed -- --ignored --nocapture`.
 
 use super::{Region, S, X, entry, object, thread};
 use crate::ids::ObjectId;

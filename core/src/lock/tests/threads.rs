@@ -1,4 +1,4 @@
-//! The waiting loop with real threads, over a latch and signals made of std's mutex and condvar.
+//! The waiting loop with real threads, over a latch and signals built from std's mutex and condvar.
 
 use super::verify::verify;
 use super::{Region, S, X, entry, object, owner, thread};
@@ -14,10 +14,11 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
-/// The promise, asked of the best of so many tries: what the machine was busy with otherwise is not the lock's.
+/// The promised time. The best of several tries must meet it, so that other load on the machine does not fail
+/// the test.
 const PROMISED: Duration = Duration::from_millis(100);
 const TRIES: usize = 30;
-/// What nothing takes that does not wait for the wrong thing.
+/// A time that no correct wait reaches.
 const FOREVER: Duration = Duration::from_secs(300);
 
 struct Process {
@@ -26,7 +27,7 @@ struct Process {
     sleepers: Mutex<()>,
     bell: Condvar,
     dead: Mutex<HashSet<u16>>,
-    /// Wakes are lost while this is set, as when their process is killed.
+    /// Wake-ups are lost while this is set, as when their process is killed.
     deaf: AtomicBool,
 }
 
@@ -117,7 +118,7 @@ fn lock(p: &Process, o: Owner, t: Target, timeout: Option<Duration>) -> Result<(
     acquire(p, &o, &t, X, timeout, None)
 }
 
-/// The shortest of several tries; as soon as one is as promised the others are spared.
+/// Return the shortest of several tries. Stops at the first one that meets the promise.
 fn best_of(tries: usize, mut one: impl FnMut() -> Duration) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..tries {
@@ -207,7 +208,7 @@ fn a_dead_holder_is_buried_within_100_ms() {
                 waiter.join().unwrap() - died
             });
             release(&*p, &other, Release::Level(target)).unwrap();
-            // And one that does not even wait.
+            // A request that does not wait succeeds too.
             lock(&p, gone, target, None).unwrap();
             lock(&p, other, target, Some(Duration::ZERO)).unwrap();
             release(&*p, &other, Release::Level(target)).unwrap();
@@ -255,7 +256,7 @@ fn turns_are_taken_in_order() {
 
 #[test]
 fn a_long_transaction_does_not_hold_up_a_timeout() {
-    // The latch is to be taken while the other waits; if the time is up before, once more with more of it.
+    // Acquire the latch while the other thread waits; if the time runs out first, repeat with a longer time.
     let held_meanwhile = |p: &Process, timeout| {
         lock(p, thread(1), object(1), None).unwrap();
         scope(|s| {
@@ -269,7 +270,7 @@ fn a_long_transaction_does_not_hold_up_a_timeout() {
                 std::thread::yield_now();
             }
             let latch = p.latch.lock().unwrap();
-            // Were it held up it would never end.
+            // A wait that is held up would never end.
             waiter.join().unwrap();
             drop(latch);
         });
@@ -310,8 +311,8 @@ fn changes_wait_their_turn_and_pass_reserved() {
     assert!(matches!(blocked, Err(Error::Timeout { holder, .. }) if holder == thread(3).to_string()));
 }
 
-/// Threads that lock at random two of a few targets: each target's exclusive holder is alone with
-/// its counter, everybody gets through, and nothing is left.
+/// Threads that lock two random targets of a few: each target's exclusive holder is alone with its counter,
+/// every thread finishes, and nothing is left.
 #[test]
 fn crowd() {
     let p = Process::new();

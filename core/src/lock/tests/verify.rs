@@ -1,4 +1,4 @@
-//! The walker that checks every invariant of a table between two mutations, and gives its content.
+//! Check every invariant of a table between two mutations, and return its content.
 
 use crate::lock::layout::*;
 use crate::lock::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
@@ -6,14 +6,14 @@ use crate::lock::{Owner, Table, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-/// What a table says, without how it says it.
+/// The content of a table, independent of its layout.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct State {
     /// (owner, target) -> shared levels, exclusive levels, reservations.
     pub(super) holds: BTreeMap<String, (u32, u32, u32)>,
     /// Container -> queue, in order.
     pub(super) queues: BTreeMap<u64, Vec<String>>,
-    /// Signals of requests that were granted and not yet noticed.
+    /// Signals of requests that were granted and not yet seen by their waiters.
     pub(super) granted: BTreeSet<u32>,
 }
 
@@ -46,7 +46,7 @@ fn free_records<const P: usize>(op: &Op<'_, '_>) -> BTreeSet<u32> {
     free
 }
 
-/// Panics where the table contradicts itself.
+/// Return the content of a table. Panics if the table is inconsistent.
 pub(super) fn verify(table: &Table<'_>) -> State {
     let op = Op::new(table);
     let mut state = State::default();
@@ -167,7 +167,7 @@ pub(super) fn verify(table: &Table<'_>) -> State {
     state
 }
 
-/// No two owners hold what excludes each other.
+/// Check that no two owners have conflicting holds.
 fn check_compatible(op: &Op<'_, '_>, l: Lockable, h: Hold) {
     let (lock, change) = op.modes(h).unwrap();
     let mount = op.hi(h, 2).unwrap() != 0;

@@ -1,4 +1,4 @@
-//! Blobs: every offset of every length reads back, freeing frees all, damage gives errors.
+//! Blobs: every offset of every length reads back, a free releases all segments, and damage gives errors.
 
 use super::*;
 use crate::heap::testing::HeapMem;

@@ -1,16 +1,16 @@
-//! The attributes of objects: `dict`'s functions for containers of kind object. A header's
-//! `CLASS_OR_LEN` is the class record.
+//! The attributes of objects: `dict`'s functions for containers of kind object. A header's `CLASS_OR_LEN` is
+//! the class record.
 //!
 //! Two forms:
-//! - *shared*: the body is a bare array of value words, `header::FORM` of them; word i belongs to
-//!   name i of the class's key table, 0 is "no such attribute". A cursor is i + 1.
+//! - *shared*: the body is a bare array of value words, `header::FORM` of them. Word i belongs to name i of
+//!   the class's key table, 0 means that the attribute does not exist. A cursor is i + 1.
 //! - *unshared* (`header::UNSHARED`): the object has a dict body of its own.
 //!
 //! Invariants:
-//! 1. In the shared form the order of the key table is the order of insertion: an attribute that
-//!    is new gets a higher place than every one present, or the object leaves the shared form. It
-//!    takes its cursors with it as sequence numbers.
-//! 2. A shared body holds at least one attribute; with the last one it is freed.
+//! 1. In the shared form the order of the key table is the order of insertion: a new attribute gets a higher
+//!    place than every existing one, or the object leaves the shared form. Its cursors become sequence
+//!    numbers then.
+//! 2. A shared body holds at least one attribute; it is freed with the last one.
 
 mod known;
 mod walk;
@@ -32,7 +32,7 @@ use crate::page::access::{Pages, PagesMut};
 /// The first sequence number after all cursors of the shared form.
 const NEXT_SEQ: u64 = KEYS_MAX as u64 + 1;
 
-/// What a header says of an object's attributes.
+/// The attribute fields of a header.
 #[derive(Clone, Copy)]
 struct Head {
     h: Addr,
@@ -65,7 +65,7 @@ impl Head {
         Ok(head)
     }
 
-    /// The words of a shared body.
+    /// Return the words of a shared body.
     #[inline]
     fn values<'p, P: Pages>(&self, p: &'p P) -> Result<&'p [u8]> {
         if self.words == 0 {
@@ -75,7 +75,7 @@ impl Head {
         }
     }
 
-    /// The value at a place of the key table.
+    /// Return the value at a place of the key table.
     #[inline]
     fn value<P: Pages>(&self, p: &P, i: usize) -> Result<Word> {
         if i >= self.words {
@@ -84,7 +84,7 @@ impl Head {
         Ok(Word(p.u64_at(self.body + i as u64 * 8)?))
     }
 
-    /// The places and values of the attributes present, in order.
+    /// Return the places and values of the existing attributes, in order.
     fn present<P: Pages>(&self, p: &P) -> Result<impl DoubleEndedIterator<Item = (usize, Word)>> {
         let b = self.values(p)?;
         Ok((0..self.words)
@@ -92,7 +92,7 @@ impl Head {
             .filter(|(_, v)| !v.is_empty()))
     }
 
-    /// Where the value word of an attribute in the shared form lies, and the word.
+    /// Return the address of an attribute's value word in the shared form, and the word.
     #[inline]
     fn locate<P: Pages>(&self, p: &P, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
         if self.words == 0 {
@@ -123,13 +123,13 @@ impl Head {
     }
 }
 
-/// The value word of an attribute.
+/// Return the value word of an attribute.
 #[inline]
 pub fn get<P: Pages>(p: &P, h: Addr, key: &Key<'_>) -> Result<Option<Word>> {
     get_hashed(p, h, key, key::hash(p.hash_seed(), key))
 }
 
-/// The value word of an attribute whose hash is known.
+/// Return the value word of an attribute whose hash is known.
 #[inline]
 pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<Word>> {
     let head = Head::read(p, h)?;
@@ -139,7 +139,7 @@ pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<
     Ok(head.locate(p, key, hash)?.map(|(_, value)| value))
 }
 
-/// Where the value word of an attribute lies, and the word.
+/// Return the address of an attribute's value word, and the word.
 #[inline]
 pub fn locate<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
     let head = Head::read(p, h)?;
@@ -149,7 +149,7 @@ pub fn locate<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Opti
     head.locate(p, key, hash)
 }
 
-/// The stored key word and the value word of an attribute.
+/// Return the stored key word and the value word of an attribute.
 pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Word, Word)>> {
     let head = Head::read(p, h)?;
     if !head.shared {
@@ -167,13 +167,13 @@ pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Resu
     })
 }
 
-/// Stores an attribute; gives the word it displaces.
+/// Store an attribute. Return the displaced word.
 pub fn set<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, value: Word) -> Result<Option<Word>> {
     let hash = key::hash(w.hash_seed(), key);
     set_hashed(w, h, key, hash, value)
 }
 
-/// `set` of an attribute whose hash is known. Replacing a value is one logged 8-byte store.
+/// Store an attribute whose hash is known. Replacing a value is one logged 8-byte store.
 pub fn set_hashed<W: PagesMut>(
     w: &mut W,
     h: Addr,
@@ -191,7 +191,7 @@ pub fn set_hashed<W: PagesMut>(
     }
     let mut head = Head::read(w, h)?;
     if !head.shared && head.words == 0 && head.body.is_null() {
-        // Emptied since it left the shared form: it may begin there again.
+        // The object was emptied since it left the shared form: it may use that form again.
         head.set_shared(w, true)?;
     }
     if !head.shared {
@@ -223,12 +223,13 @@ pub fn set_hashed<W: PagesMut>(
     }
 }
 
-/// Stores a value at a place where there is none, with a bigger body if needed.
+/// Store a value at an empty place, enlarging the body if needed.
 fn put_new<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec, i: usize, value: Word) -> Result<()> {
     if i < head.words {
         return w.set_u64(head.body + i as u64 * 8, value.0);
     }
-    // Objects of a class tend to get the same attributes: room for all of them at once, if few.
+    // Objects of a class tend to get the same attributes: make room for all of them at once, if there are
+    // few.
     let room = (i + 1).max(rec.keys.min((2 * head.words).max(8)));
     let at = heap::alloc(w, room * 8)?;
     let words = (heap::size_of(w, at)? / 8).min(KEYS_MAX);
@@ -246,7 +247,7 @@ fn put_new<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec, i: usize, value: 
     head.set_body(w, words, at)
 }
 
-/// Takes the attributes out of a shared body: frees it, gives them with copies of their keys.
+/// Free a shared body. Return its attributes with copies of their keys.
 fn take_shared<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<Vec<Ent>> {
     let present: Vec<(usize, Word)> = head.present(w)?.collect();
     let mut entries = Vec::with_capacity(present.len());
@@ -271,20 +272,20 @@ fn take_shared<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<Vec
     Ok(entries)
 }
 
-/// Gives the object a dict body of its own.
+/// Give the object a dict body of its own.
 fn unshare<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<()> {
     let entries = take_shared(w, head, rec)?;
     head.set_shared(w, false)?;
     dict::adopt(w, head.h, &entries, NEXT_SEQ)
 }
 
-/// Removes an attribute; gives the value word it had.
+/// Remove an attribute. Return its value word.
 pub fn remove<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>) -> Result<Option<Word>> {
     let hash = key::hash(w.hash_seed(), key);
     remove_hashed(w, h, key, hash)
 }
 
-/// `remove` of an attribute whose hash is known.
+/// Remove an attribute whose hash is known.
 pub fn remove_hashed<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<Word>> {
     let mut head = Head::read(w, h)?;
     if !head.shared {
@@ -309,7 +310,7 @@ fn remove_at<W: PagesMut>(w: &mut W, head: &mut Head, i: usize) -> Result<()> {
     w.set_u64(head.body + i as u64 * 8, 0)
 }
 
-/// The attribute after a cursor (0: the first): its cursor, key and value.
+/// Return the attribute after a cursor (0: the first): its cursor, key and value.
 pub fn next<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, Word)>> {
     let head = Head::read(p, h)?;
     if !head.shared {
@@ -318,7 +319,7 @@ pub fn next<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, 
     shared_entry(p, &head, head.present(p)?.find(|(i, _)| *i as u64 >= cursor))
 }
 
-/// The attribute before a cursor (`u64::MAX`: the last).
+/// Return the attribute before a cursor (`u64::MAX`: the last).
 pub fn prev<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, Word)>> {
     let head = Head::read(p, h)?;
     if !head.shared {
@@ -342,7 +343,7 @@ fn shared_entry<P: Pages>(
     }
 }
 
-/// Number of attributes.
+/// Return the number of attributes.
 pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     let head = Head::read(p, h)?;
     if !head.shared {
@@ -351,7 +352,7 @@ pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     Ok(head.present(p)?.count() as u64)
 }
 
-/// Removes up to `max` attributes; their value words go to `out`. True when there are none left.
+/// Remove up to `max` attributes; append their value words to `out`. Return true if none is left.
 pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
     let mut head = Head::read(w, h)?;
     if !head.shared {
@@ -365,7 +366,7 @@ pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -
     Ok(head.words == 0)
 }
 
-/// The key with this hash under which this very container is stored.
+/// Return the key with this hash whose value is this container.
 pub fn find_child<P: Pages>(p: &P, h: Addr, hash: u64, child: Addr) -> Result<Option<Word>> {
     let head = Head::read(p, h)?;
     if !head.shared {
@@ -386,8 +387,8 @@ pub fn scan_child<P: Pages>(p: &P, h: Addr, child: Addr, cursor: u64, max: usize
     dict::scan(child, cursor, max, |cursor| next(p, h, cursor))
 }
 
-/// Gives an object another class. The attributes stay, in their order; cursors into an object in
-/// the shared form begin anew.
+/// Give an object another class. The attributes stay, in their order; cursors into an object in the shared
+/// form restart.
 pub fn set_class<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     let mut head = Head::read(w, h)?;
     let class = record(w, name)?;
@@ -402,8 +403,8 @@ pub fn set_class<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     join(w, &mut head, class, &entries, NEXT_SEQ)
 }
 
-/// Makes an object of a dict, in place. Its keys must be str: `Error::WrongKind` otherwise. Looks
-/// at every key.
+/// Convert a dict to an object, in place. Its keys must be str: `Error::WrongKind` otherwise. Reads every
+/// key.
 pub fn from_dict<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     if header::kind(w, h)? != Kind::Dict {
         return Err(Error::WrongKind {
@@ -425,7 +426,7 @@ pub fn from_dict<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     } else {
         None
     };
-    // With a dict body for now, so that the form is never taken for a number of words.
+    // The object has a dict body for now, so that the form is never taken for a number of words.
     let flags = w.u8_at(h + 1)? | header::UNSHARED;
     w.set_bytes(h, &[Kind::Object as u8, flags])?;
     let mut head = Head::read(w, h)?;
@@ -435,7 +436,7 @@ pub fn from_dict<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     }
 }
 
-/// Makes a dict of an object, in place.
+/// Convert an object to a dict, in place.
 pub fn to_dict<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let mut head = Head::read(w, h)?;
     let len = len(w, h)?;
@@ -448,7 +449,7 @@ pub fn to_dict<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     w.set_u64(h + header::CLASS_OR_LEN, len)
 }
 
-/// Hangs the object with these attributes (keys are its own) under a class: in the shared form if
+/// Attach these attributes (whose keys belong to the object) to an object of a class: in the shared form if
 /// their order allows it.
 fn join<W: PagesMut>(w: &mut W, head: &mut Head, class: Addr, entries: &[Ent], next_seq: u64) -> Result<()> {
     w.set_u64(head.h + header::CLASS_OR_LEN, class.0)?;

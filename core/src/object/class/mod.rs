@@ -1,16 +1,16 @@
-//! Objects: their classes, and their attributes (`attr`), which objects of a class keep as bare
-//! values under a table of names that the class keeps once.
+//! Objects: their classes, and their attributes (`attr`). Objects of a class keep attributes as bare values;
+//! the class keeps one table of the names.
 //!
-//! A class is known by its name (`module:qualname`, "" for generic objects). Class records are
-//! found through a dict from name to record, whose header hangs off `superblock::CLASSES`; they
-//! are never freed, so their number is bounded by the number of classes ever used.
+//! A class is identified by its name (`module:qualname`, "" for generic objects). Class records are found
+//! through a dict from name to record, whose header is referred to by `superblock::CLASSES`. They are never
+//! freed, so their number is bounded by the number of classes ever used.
 //!
 //! Invariants:
 //! 1. A name has one record. A record and the place of a name in its key table never change.
 //! 2. The key table holds str keys of at most `NAME_MAX` bytes, each once, at most `KEYS_MAX`.
 //!
-//! The class dict is an ordinary dict body on a header of kind dict with id 0 that nothing refers
-//! to; its values are ints: address of the record / 16.
+//! The class dict is an ordinary dict body on a header of kind dict with id 0 that nothing refers to; its
+//! values are ints: address of the record / 16.
 //!
 //! Class record:
 //!
@@ -53,7 +53,7 @@ const NAME_MAX: usize = 255;
 const SIZE: usize = 32;
 const MAGIC: u32 = u32::from_le_bytes(*b"cLaS");
 
-/// A class record, read and checked.
+/// A checked class record.
 #[derive(Clone, Copy)]
 struct Rec {
     at: Addr,
@@ -92,7 +92,7 @@ impl Rec {
         self.room.next_multiple_of(8) + i * 8
     }
 
-    /// The tags and key words.
+    /// Return the tags and key words.
     #[inline]
     fn table<'p, P: Pages>(&self, p: &'p P) -> Result<&'p [u8]> {
         if self.room == 0 {
@@ -101,7 +101,7 @@ impl Rec {
         p.bytes(self.table, self.key_offset(self.room))
     }
 
-    /// The key word of a place in the table.
+    /// Return the key word of a place in the table.
     fn key<P: Pages>(&self, p: &P, i: usize) -> Result<Word> {
         if i >= self.keys {
             return Err(Error::corrupt(
@@ -112,7 +112,7 @@ impl Rec {
         Ok(Word(word_in(self.table(p)?, self.key_offset(i))))
     }
 
-    /// The place of a name.
+    /// Return the place of a name.
     #[inline]
     fn find<P: Pages>(&self, p: &P, key: &Key<'_>, hash: u64) -> Result<Option<usize>> {
         let b = self.table(p)?;
@@ -122,7 +122,7 @@ impl Rec {
         })
     }
 
-    /// Adds a name that is not there; its place. None when the table has no room for it.
+    /// Add a name that is not in the table. Return its place; None if the table has no room for it.
     fn add<W: PagesMut>(&mut self, w: &mut W, key: &Key<'_>, hash: u64) -> Result<Option<usize>> {
         let Key::Str(text) = *key else {
             return Ok(None);
@@ -168,7 +168,7 @@ impl Rec {
     }
 }
 
-/// The record of a class, made if there is none.
+/// Return the record of a class. Create it if the class has none.
 pub fn record<W: PagesMut>(w: &mut W, name: &str) -> Result<Addr> {
     let classes = match Addr(w.u64_at(sb::CLASSES)?) {
         Addr::NULL => {
@@ -196,7 +196,7 @@ pub fn record<W: PagesMut>(w: &mut W, name: &str) -> Result<Addr> {
     Ok(at)
 }
 
-/// The address of the record in a word of the class dict.
+/// Return the address of the record that a word of the class dict refers to.
 pub fn record_of(word: Word, classes: Addr) -> Result<Addr> {
     if word.is_float() || word.tag() != Tag::Int || !(1..1 << 44).contains(&word.as_int()) {
         return Err(Error::corrupt("a class table without an address", classes));
@@ -204,7 +204,7 @@ pub fn record_of(word: Word, classes: Addr) -> Result<Addr> {
     Ok(Addr(word.as_int() as u64 * 16))
 }
 
-/// The name of the class with this record.
+/// Return the name of the class with this record.
 pub fn name<P: Pages>(p: &P, record: Addr) -> Result<String> {
     let rec = Rec::read(p, record)?;
     match scalar::decode(p, rec.name)? {
@@ -214,13 +214,12 @@ pub fn name<P: Pages>(p: &P, record: Addr) -> Result<String> {
     }
 }
 
-/// Whether this is the name of a class record.
+/// Return whether a class record has this name.
 pub fn is_named<P: Pages>(p: &P, record: Addr, name: &str) -> Result<bool> {
     key::eq(p, Rec::read(p, record)?.name, &Key::Str(name.as_bytes()))
 }
 
-/// The record after `cursor` (0: the first) in the order of their making, and its cursor; for the
-/// checker.
+/// Return the record after `cursor` (0: the first) in order of creation, and its cursor; for the checker.
 pub fn next_record<P: Pages>(p: &P, cursor: u64) -> Result<Option<(u64, Addr)>> {
     let classes = Addr(p.u64_at(sb::CLASSES)?);
     if classes.is_null() {
@@ -232,8 +231,8 @@ pub fn next_record<P: Pages>(p: &P, cursor: u64) -> Result<Option<(u64, Addr)>> 
     }
 }
 
-/// Checks a class record and shows its segments and those of its scalars to `segment`, for the
-/// checker. The class dict itself is a dict body: see `dict::verify`.
+/// Check a class record, and call `segment` with its segments and those of its scalars; for the checker. The
+/// class dict itself is a dict body: see `dict::verify`.
 pub fn verify_record<P: Pages>(
     p: &P,
     record: Addr,

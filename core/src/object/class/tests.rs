@@ -41,10 +41,10 @@ fn shared(w: &HeapMem, h: Addr) -> bool {
     w.u8_at(h + 1).unwrap() & header::UNSHARED == 0
 }
 
-/// Where an object is, its kind and class, its attributes.
+/// An object's address, its kind and class, its attributes.
 type Object = (Addr, Kind, String, Vec<(String, u64)>);
 
-/// Objects of a few classes and what they should hold.
+/// Objects of a few classes and their expected content.
 struct World {
     w: HeapMem,
     objects: Vec<Object>,
@@ -322,7 +322,7 @@ fn names_are_str_and_children_are_found() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever stands in the file: errors or wrong answers, but no panic and no endless loop.
+    /// Any damage gives errors or wrong results, but no panic and no endless loop.
     #[test]
     fn damage_is_survived(
         hits in prop::collection::vec(

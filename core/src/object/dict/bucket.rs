@@ -1,7 +1,7 @@
 //! A bucket of the hash index: slots of hash and place, open addressing with linear probing.
 //!
-//! Invariants: between the home position of a slot and the slot there is no free one, so removal
-//! closes gaps; a bucket never gets full, so probing ends.
+//! Invariants: there is no free slot between the home position of a slot and the slot, so removal closes
+//! gaps; a bucket never gets full, so probing ends.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -25,32 +25,32 @@ pub(super) const BUCKET: usize = HEADER + SLOTS * 16;
 
 const _: () = assert!(BUCKET <= heap::MAX_SEGMENT);
 
-/// Where a hash's probing begins.
+/// Return the position at which the probing of a hash begins.
 #[inline]
 pub(super) fn home(hash: u64) -> usize {
     (((hash & 0xffff_ffff) * SLOTS as u64) >> 32) as usize
 }
 
-/// The hash and the place (0: free) of slot i.
+/// Return the hash and the place (0: free) of slot i.
 #[inline]
 pub(super) fn slot_in(b: &[u8], i: usize) -> (u64, u64) {
     (word_in(b, HEADER + i * 16), word_in(b, HEADER + i * 16 + 8))
 }
 
-/// The position after i.
+/// Return the position after i.
 #[inline]
 pub(super) fn wrap(i: usize) -> usize {
     if i + 1 == SLOTS { 0 } else { i + 1 }
 }
 
-/// A new bucket with these slots.
+/// Create a bucket with these slots.
 pub(super) fn create<W: PagesMut>(w: &mut W, slots: &[(u64, u64)], next: Addr) -> Result<Addr> {
     let at = heap::alloc(w, BUCKET)?;
     fill(w.init(at, BUCKET)?, slots, next);
     Ok(at)
 }
 
-/// Writes a whole bucket.
+/// Write a whole bucket.
 pub(super) fn fill(b: &mut [u8], slots: &[(u64, u64)], next: Addr) {
     b.fill(0);
     put(b, 0, slots.len() as u64);
@@ -65,13 +65,13 @@ pub(super) fn fill(b: &mut [u8], slots: &[(u64, u64)], next: Addr) {
     }
 }
 
-/// The slots of a bucket.
+/// Return the slots of a bucket.
 pub(super) fn slots<P: Pages>(p: &P, at: Addr) -> Result<Vec<(u64, u64)>> {
     let b = p.bytes(at, BUCKET)?;
     Ok((0..SLOTS).map(|i| slot_in(b, i)).filter(|s| s.1 != 0).collect())
 }
 
-/// Writes a slot into a bucket with room.
+/// Write a slot into a bucket with room.
 pub(super) fn put_slot<W: PagesMut>(w: &mut W, at: Addr, used: u64, hash: u64, loc: Loc) -> Result<()> {
     let free = {
         let b = w.bytes(at, BUCKET)?;
@@ -93,7 +93,7 @@ pub(super) fn put_slot<W: PagesMut>(w: &mut W, at: Addr, used: u64, hash: u64, l
     w.set_u64(at, used + 1)
 }
 
-/// Frees a slot and moves slots behind it up, so that probing finds them still.
+/// Free a slot and move later slots up, so that probing still finds them.
 pub(super) fn close_gap<W: PagesMut>(w: &mut W, at: Addr, slot: usize) -> Result<()> {
     let mut gap = slot;
     let mut i = wrap(gap);

@@ -1,4 +1,4 @@
-//! What a container's header says of its dict body: form, address, number of entries. And an entry that was found.
+//! The dict fields of a container's header: form, address, number of entries. Also an entry that was found.
 
 use super::entry::word_in;
 use super::index;
@@ -9,7 +9,7 @@ use crate::object::header::{self, Kind};
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 
-/// What a header says of its body.
+/// The body fields of a header.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     pub(super) h: Addr,
@@ -53,7 +53,7 @@ impl Head {
         }
     }
 
-    /// Hangs another body into the header.
+    /// Store another body in the header.
     pub(super) fn set_body<W: PagesMut>(&mut self, w: &mut W, form: u16, body: Addr) -> Result<()> {
         if form != self.form {
             w.set_bytes(self.h + header::FORM, &form.to_le_bytes())?;
@@ -65,7 +65,7 @@ impl Head {
         Ok(())
     }
 
-    /// Notes the number of entries where the header keeps it.
+    /// Store the number of entries if the header keeps it.
     #[inline]
     pub(super) fn set_len<W: PagesMut>(&mut self, w: &mut W, len: u64) -> Result<()> {
         if self.counted && self.len != len {
@@ -76,12 +76,12 @@ impl Head {
     }
 }
 
-/// An entry that was found: its words and where it is.
+/// An entry that was found: its words and its place.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) key: Word,
     pub(super) value: Word,
-    /// Where the value word is stored.
+    /// The address of the value word.
     pub(super) value_at: Addr,
     pub(super) place: Place,
 }

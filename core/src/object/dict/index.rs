@@ -1,15 +1,15 @@
-//! The hash index of a large dict: extendible hashing with a directory of several levels. It maps
-//! hashes to places in the log; comparing keys is its caller's business.
+//! The hash index of a large dict: extendible hashing with a directory of several levels. It maps hashes to
+//! places in the log; the caller compares keys.
 //!
 //! Invariants:
-//! 1. A pointer at index i of a node of g bits stands for the hashes whose next g bits are i. One
-//!    with depth l depends only on the first l of them: the 2^(g-l) pointers that share these are
-//!    equal. A node's pointers consume at most 8 bits; the next node goes on after l bits.
-//! 2. A bucket holds the slots of its hashes, found by linear probing without gaps, at most
-//!    `SPLIT` of them. A fuller one is split, one bit at a time, each split touching two buckets
-//!    and one node; where `MAX_DEPTH` bits do not separate hashes it gets overflow buckets.
-//! 3. Empty buckets are freed (a null pointer stays, with its depth); two null or nearly empty
-//!    halves become one again, so that a node with one thing in it gives way to that.
+//! 1. A pointer at index i of a node of g bits stands for the hashes whose next g bits are i. A pointer with
+//!    depth l depends only on the first l of them: the 2^(g-l) pointers that share these are equal. A node's
+//!    pointers consume at most 8 bits; the next node continues after l bits.
+//! 2. A bucket holds the slots of its hashes, found by linear probing without gaps, at most `SPLIT` of them.
+//!    A fuller one is split, one bit at a time; each split touches two buckets and one node. If `MAX_DEPTH`
+//!    bits do not separate the hashes, the bucket gets overflow buckets.
+//! 3. Empty buckets are freed (a null pointer stays, with its depth). Two null or nearly empty halves are
+//!    merged, and a node with a single pointer is replaced by it.
 //!
 //! Pointer (0 address: no bucket):
 //!
@@ -31,8 +31,8 @@ use crate::ids::Addr;
 use crate::page::access::{Pages, PagesMut};
 /// A bucket with this many slots in use is split.
 const SPLIT: u64 = 220;
-/// Two halves are put together when they hold at most this many, if one of them was shrinking
-/// through a multiple of 8 below `SHRINK`.
+/// Two halves are merged when they hold at most this many slots, if one of them was shrinking through a
+/// multiple of 8 below `SHRINK`.
 const MERGED: u64 = 110;
 const SHRINK: u64 = 64;
 /// Bits of the hash the directory may consume.
@@ -69,7 +69,7 @@ impl Ptr {
     }
 }
 
-/// Where a pointer is stored: at an index of a node of some bits, or (null node) in the record.
+/// The place of a pointer: at an index of a node of some bits, or (null node) in the record.
 #[derive(Clone, Copy)]
 struct Slot {
     node: Addr,
@@ -77,12 +77,12 @@ struct Slot {
     index: u64,
 }
 
-/// The way down to a bucket (or to nothing).
+/// The path to a bucket (or to a null pointer).
 struct Way {
     /// The pointer to the bucket, and where it is stored.
     ptr: Ptr,
     slot: Slot,
-    /// The pointer to the node in which that is, and where it is stored.
+    /// The pointer to the node that contains it, and where that is stored.
     node: Ptr,
     node_slot: Slot,
     /// Hash bits consumed before the node.
@@ -96,7 +96,7 @@ pub(super) struct Spot {
     /// The bucket whose overflow bucket this is (null: none).
     before: Addr,
     slot: usize,
-    /// Where the entry lies.
+    /// The place of the entry.
     pub(super) loc: Loc,
 }
 
@@ -146,7 +146,7 @@ fn way<P: Pages>(p: &P, rec: &Rec, hash: u64) -> Result<Way> {
     Err(Error::corrupt("a dict directory that does not end", rec.at))
 }
 
-/// The place with this hash for which `is` holds.
+/// Return the place with this hash for which `is` holds.
 #[inline]
 pub(super) fn find<P: Pages>(
     p: &P,
@@ -180,7 +180,7 @@ pub(super) fn find<P: Pages>(
         }
         before = bucket;
         bucket = Addr(word_in(b, 8));
-        // A chain that runs into itself meets the bucket of some power of two again.
+        // A chain with a cycle meets the bucket of some power of two again.
         if bucket == seen && !seen.is_null() {
             break;
         }
@@ -194,7 +194,7 @@ pub(super) fn find<P: Pages>(
     ))
 }
 
-/// Stores a pointer over all the indices that share its depth.
+/// Store a pointer over all indices that share its depth.
 fn store<W: PagesMut>(w: &mut W, rec: &mut Rec, slot: Slot, ptr: Ptr) -> Result<()> {
     if slot.node.is_null() {
         return rec.set_index(w, ptr.0);
@@ -211,7 +211,7 @@ fn store<W: PagesMut>(w: &mut W, rec: &mut Rec, slot: Slot, ptr: Ptr) -> Result<
     w.set_bytes(first, &b[..n as usize * 8])
 }
 
-/// Adds a slot. Whether the hash is there already does not matter.
+/// Add a slot, even if the hash exists already.
 pub(super) fn insert<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64, loc: Loc) -> Result<()> {
     // Each round splits by one bit or makes room for the split.
     for _ in 0..4 * MAX_DEPTH {
@@ -243,7 +243,7 @@ pub(super) fn insert<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64, loc: Loc)
     Err(Error::corrupt("a dict bucket that cannot be split", rec.at))
 }
 
-/// Adds a slot to the overflow of a bucket: to the first overflow bucket, or a new one before it.
+/// Add a slot to the overflow of a bucket: to the first overflow bucket, or a new one before it.
 fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()> {
     let next = Addr(w.u64_at(at + 8)?);
     if !next.is_null() {
@@ -256,7 +256,7 @@ fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()>
     w.set_u64(at + 8, new.0)
 }
 
-/// Splits a bucket by the next bit; its node has room for the two pointers.
+/// Split a bucket by the next bit; its node has room for the two pointers.
 fn split<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
     let depth = way.ptr.depth() + 1;
     let bit = 63 - (way.consumed + depth - 1);
@@ -286,7 +286,7 @@ fn split<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
     store(w, rec, high, Ptr::new(one_at, depth, 0))
 }
 
-/// Gives the node one more bit.
+/// Give the node one more bit.
 fn double<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
     let (old, bits) = (way.slot.node, way.slot.bits);
     let size = 8usize << bits;
@@ -305,7 +305,7 @@ fn double<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
     store(w, rec, way.node_slot, Ptr::new(node, way.node.depth(), bits + 1))
 }
 
-/// Tells the index that an entry moved.
+/// Update the place of an entry that moved.
 pub(super) fn relocate<W: PagesMut>(w: &mut W, rec: &Rec, hash: u64, old: Loc, new: Loc) -> Result<()> {
     match find(w, rec, hash, |loc| Ok(loc == old))? {
         Some(spot) => w.set_u64(spot.bucket + (HEADER + spot.slot * 16 + 8) as u64, new.bits()),
@@ -316,7 +316,7 @@ pub(super) fn relocate<W: PagesMut>(w: &mut W, rec: &Rec, hash: u64, old: Loc, n
     }
 }
 
-/// Removes a slot just found.
+/// Remove a slot just found.
 pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, spot: Spot, hash: u64) -> Result<()> {
     let (used, next) = {
         let b = w.bytes(spot.bucket, HEADER)?;
@@ -353,7 +353,7 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, spot: Spot, hash: u6
     Ok(())
 }
 
-/// Slots in use under a pointer that a merge may take in; None for nodes and chains.
+/// Return the number of slots in use under a pointer that a merge may take; None for nodes and chains.
 fn mergeable<P: Pages>(p: &P, ptr: Ptr) -> Result<Option<u64>> {
     if ptr.bits() != 0 {
         return Ok(None);
@@ -365,7 +365,7 @@ fn mergeable<P: Pages>(p: &P, ptr: Ptr) -> Result<Option<u64>> {
     Ok((word_in(b, 8) == 0).then(|| word_in(b, 0)))
 }
 
-/// Puts the bucket of a hash together with its other half, as long as both are small (invariant 3).
+/// Merge the bucket of a hash with its other half, as long as both are small (invariant 3).
 fn merge<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64) -> Result<()> {
     for _ in 0..2 * MAX_LEVELS {
         let way = way(w, rec, hash)?;
@@ -374,7 +374,7 @@ fn merge<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64) -> Result<()> {
         }
         let depth = way.ptr.depth();
         if depth == 0 {
-            // The node has nothing else: what it holds takes its place.
+            // The node has a single pointer, which replaces it.
             store(w, rec, way.node_slot, way.ptr.with_depth(way.node.depth()))?;
             heap::free(w, way.slot.node)?;
             continue;

@@ -1,4 +1,4 @@
-//! Walking the hash index of a large dict, whole and for salvage. Its format: `index`.
+//! Walk the hash index of a large dict, completely and for salvage. See `index` for its format.
 
 use super::bucket::{BUCKET, slots};
 use super::index::{MAX_BITS, Ptr};
@@ -9,16 +9,16 @@ use crate::ids::Addr;
 use crate::object::pieces::Fresh;
 use crate::page::access::Pages;
 
-/// What `visit` shows of the index.
+/// A part of the index, as passed to the callback of `visit`.
 pub(super) enum Part {
     /// A node and its size.
     Node(Addr, usize),
-    /// A bucket, its size, what it counts, its slots, and the hash bits all of them share: (number
-    /// of bits, bits at the top).
+    /// A bucket, its size, its slot count, its slots, and the hash bits that all of them share: (number of
+    /// bits, bits at the top).
     Bucket(Addr, usize, u64, Vec<(u64, Loc)>, (u32, u64)),
 }
 
-/// Shows every segment of the index, parents first. Ends with an error after `limit`.
+/// Call the callback with every segment of the index, parents first. Returns an error after `limit`.
 pub(super) fn visit<P: Pages>(
     p: &P,
     rec: &Rec,
@@ -82,10 +82,10 @@ fn visit_under<P: Pages>(
     Ok(())
 }
 
-/// Takes the slots of an index: a hash and the place it stands for.
+/// A callback for the slots of an index: a hash and its place.
 pub(super) type EachSlot<'a> = &'a mut dyn FnMut(Fresh<'_>, u64, Loc) -> Result<()>;
 
-/// Shows the slots of the buckets that can be reached; for salvage. See `object::salvage`.
+/// Call `f` with the slots of the buckets that can be reached; for salvage. See `object::salvage`.
 pub(super) fn each_slot<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
     each_slot_under(p, Ptr(rec.index), 0, fresh, f)
 }
@@ -114,7 +114,7 @@ fn each_slot_under<P: Pages>(p: &P, ptr: Ptr, shared: u32, fresh: Fresh<'_>, f: 
             Ok(child) => Ptr(child),
             Err(_) => return Ok(()),
         };
-        // Neighbours are equal where a child is less deep than the node.
+        // Neighbours are equal if a child's depth is less than the node's.
         if child != last && !child.addr().is_null() {
             each_slot_under(p, child, shared + child.depth().max(1), fresh, f)?;
         }

@@ -1,10 +1,10 @@
-//! The large dict body: a record that ties the entry log to the hash index.
+//! The large dict body: a record that connects the entry log and the hash index.
 //!
 //! Invariants:
-//! 1. Every entry of the log has exactly one slot in the index, under its key's hash, and every
-//!    slot an entry.
-//! 2. A body that shrinks to `SMALL_AGAIN` entries becomes a small one (`small::from_large`), so a large one is never
-//!    empty, and turning it back is bounded work.
+//! 1. Every entry of the log has exactly one slot in the index, under its key's hash, and every slot has an
+//!    entry.
+//! 2. A body that shrinks to `SMALL_AGAIN` entries becomes a small one (`small::from_large`), so a large one
+//!    is never empty, and the conversion is bounded work.
 //!
 //! Record:
 //!
@@ -30,7 +30,7 @@ use crate::page::access::{Pages, PagesMut};
 /// At this many entries a large body becomes small again.
 pub(super) const SMALL_AGAIN: u64 = 64;
 
-/// The entry with this hash for whose key and value `is` holds.
+/// Return the entry with this hash for whose key and value `is` holds.
 #[inline]
 pub(super) fn find<P: Pages>(
     p: &P,
@@ -46,7 +46,7 @@ pub(super) fn find<P: Pages>(
             return Err(Error::corrupt("a dict index that points to no entry", loc.addr()));
         }
         if let Some(child) = words.1.as_container() {
-            // While the keys are compared.
+            // The load proceeds while the keys are compared.
             p.prefetch(child);
         }
         is(words.0, words.1)
@@ -59,7 +59,7 @@ pub(super) fn find<P: Pages>(
     }))
 }
 
-/// Appends an entry whose key is not there. Gives the number of entries.
+/// Append an entry whose key does not exist. Return the number of entries.
 pub(super) fn insert<W: PagesMut>(w: &mut W, at: Addr, key: Word, hash: u64, value: Word) -> Result<u64> {
     let mut rec = Rec::read(w, at)?;
     let (Some(next), Some(live)) = (rec.next.checked_add(1), rec.live.checked_add(1)) else {
@@ -71,7 +71,7 @@ pub(super) fn insert<W: PagesMut>(w: &mut W, at: Addr, key: Word, hash: u64, val
     Ok(live)
 }
 
-/// A large body with these entries (rising sequence numbers; at most a small body's worth), given
+/// Create a large body with these entries (ascending sequence numbers; at most a small body's worth), given
 /// with their hashes.
 pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -> Result<Addr> {
     let at = heap::alloc(w, SIZE)?;
@@ -96,7 +96,8 @@ pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -
     Ok(at)
 }
 
-/// Removes an entry that was found. Gives the number of entries left, and the sequence number of the next one.
+/// Remove an entry that was found. Return the number of entries left, and the sequence number of the next
+/// one.
 pub(super) fn remove<W: PagesMut>(w: &mut W, at: Addr, spot: Spot, hash: u64) -> Result<(u64, u64)> {
     let mut rec = Rec::read(w, at)?;
     let Some(live) = rec.live.checked_sub(1) else {
@@ -109,22 +110,22 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, at: Addr, spot: Spot, hash: u64) ->
     Ok((live, next))
 }
 
-/// The entry after a sequence number.
+/// Return the entry after a sequence number.
 pub(super) fn next<P: Pages>(p: &P, at: Addr, after: u64) -> Result<Option<Ent>> {
     log::next(p, &Rec::read(p, at)?, after)
 }
 
-/// The entry before a sequence number.
+/// Return the entry before a sequence number.
 pub(super) fn prev<P: Pages>(p: &P, at: Addr, before: u64) -> Result<Option<Ent>> {
     log::prev(p, &Rec::read(p, at)?, before)
 }
 
-/// Number of entries.
+/// Return the number of entries.
 pub(super) fn len<P: Pages>(p: &P, at: Addr) -> Result<u64> {
     Ok(Rec::read(p, at)?.live)
 }
 
-/// All entries, of which there are at most `max`.
+/// Return all entries, of which there are at most `max`.
 pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<Ent>> {
     let rec = Rec::read(p, at)?;
     let mut entries = Vec::new();
@@ -139,7 +140,7 @@ pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<Ent>>
     Ok(entries)
 }
 
-/// Frees all segments of a body with few entries; not the keys.
+/// Free all segments of a body with few entries, but not the keys.
 pub(super) fn free<W: PagesMut>(w: &mut W, at: Addr) -> Result<()> {
     let rec = Rec::read(w, at)?;
     // Each entry needs at most a leaf and the nodes above it, a bucket and the nodes above it.

@@ -1,5 +1,5 @@
-//! A leaf of the entry log: entries with the sequence numbers of one leaf number. Dense ones have
-//! a place for each number; sparse ones hold the few entries that are left of a leaf.
+//! A leaf of the entry log: entries with the sequence numbers of one leaf number. A dense leaf has a place
+//! for each number; a sparse leaf holds the few remaining entries of a leaf.
 //!
 //! Leaf:
 //!
@@ -35,41 +35,41 @@ pub(super) const MAX_SPARSE: usize = 32;
 /// Entries of a narrow sparse leaf.
 pub(super) const MIN_SPARSE: usize = 4;
 const ADDR: u64 = Addr::MAX;
-/// Bit of a pointer to a leaf that says that it is sparse.
+/// The bit of a pointer to a leaf that marks it as sparse.
 pub(super) const SPARSE: u64 = 1 << 48;
 
 const _: () = assert!(HEADER + SPAN as usize * 16 <= MAX_SEGMENT);
 
-/// Where an entry lies: what the index stores of it.
+/// The place of an entry, as stored in the index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Loc(u64);
 
 impl Loc {
-    /// The entry at a position of a leaf.
+    /// Return the entry at a position of a leaf.
     pub(super) fn new(leaf: Addr, sparse: bool, pos: usize) -> Loc {
         let entry = leaf.0 + (HEADER + pos * stride(sparse)) as u64;
         Loc(entry & ADDR | (pos as u64) << 48 | u64::from(sparse) << 56)
     }
 
-    /// From the form in which the index stores it.
+    /// Return the place from the form in which the index stores it.
     #[inline]
     pub(super) fn from_bits(bits: u64) -> Loc {
         Loc(bits)
     }
 
-    /// The form in which the index stores it: never 0.
+    /// Return the form in which the index stores it: never 0.
     #[inline]
     pub(super) fn bits(self) -> u64 {
         self.0
     }
 
-    /// The entry's address: key word, value word.
+    /// Return the entry's address: key word, value word.
     #[inline]
     pub(super) fn addr(self) -> Addr {
         Addr(self.0 & ADDR)
     }
 
-    /// Whether its leaf is sparse.
+    /// Return whether its leaf is sparse.
     pub(super) fn sparse(self) -> bool {
         self.0 >> 56 & 1 != 0
     }
@@ -79,7 +79,7 @@ impl Loc {
         (self.0 >> 48 & 0xff) as usize
     }
 
-    /// The leaf's address.
+    /// Return the leaf's address.
     pub(super) fn leaf(self) -> Addr {
         Addr(
             self.addr()
@@ -94,21 +94,21 @@ const fn stride(sparse: bool) -> usize {
     if sparse { 24 } else { 16 }
 }
 
-/// A leaf read and checked.
+/// A checked leaf.
 pub(super) struct Leaf<'a> {
-    /// Where it is.
+    /// Its address.
     pub(super) at: Addr,
     b: &'a [u8],
     /// Its first sequence number.
     pub(super) first: u64,
-    /// How many entries it says it has.
+    /// The number of entries according to the leaf.
     pub(super) live: usize,
     /// Room for entries.
     pub(super) cap: usize,
     sparse: bool,
 }
 
-/// Reads a leaf.
+/// Read a leaf.
 pub(super) fn read<P: Pages>(p: &P, at: Addr, sparse: bool) -> Result<Leaf<'_>> {
     let counts = p.u64_at(at + 8)?;
     let (live, cap) = ((counts & 0xffff) as usize, (counts >> 16 & 0xffff) as usize);
@@ -132,7 +132,7 @@ pub(super) fn read<P: Pages>(p: &P, at: Addr, sparse: bool) -> Result<Leaf<'_>> 
 }
 
 impl Leaf<'_> {
-    /// The entry at a position.
+    /// Return the entry at a position.
     pub(super) fn ent(&self, pos: usize) -> Option<Ent> {
         let at = HEADER + pos * stride(self.sparse);
         let key = Word(word_in(self.b, at));
@@ -148,13 +148,13 @@ impl Leaf<'_> {
         })
     }
 
-    /// The first entry after a sequence number.
+    /// Return the first entry after a sequence number.
     pub(super) fn after(&self, seq: u64) -> Option<Ent> {
         let from = if self.sparse { 0 } else { skip(seq, self.first) };
         (from..self.cap).filter_map(|i| self.ent(i)).find(|e| e.seq > seq)
     }
 
-    /// The last entry before a sequence number.
+    /// Return the last entry before a sequence number.
     pub(super) fn before(&self, seq: u64) -> Option<Ent> {
         let to = if self.sparse {
             self.cap as u64
@@ -167,12 +167,12 @@ impl Leaf<'_> {
             .find(|e| e.seq < seq)
     }
 
-    /// Its bytes.
+    /// Return its size in bytes.
     pub(super) fn size(&self) -> usize {
         self.b.len()
     }
 
-    /// Its entries in order, and where they are.
+    /// Return its entries in order, and their places.
     pub(super) fn entries(&self) -> Vec<(Ent, Loc)> {
         (0..self.cap)
             .filter_map(|i| Some((self.ent(i)?, Loc::new(self.at, self.sparse, i))))
@@ -180,7 +180,7 @@ impl Leaf<'_> {
     }
 }
 
-/// The position in a dense leaf from which to look for entries after `seq`.
+/// Return the position in a dense leaf from which to look for entries after `seq`.
 fn skip(seq: u64, first: u64) -> usize {
     if seq < first {
         0
@@ -189,12 +189,12 @@ fn skip(seq: u64, first: u64) -> usize {
     }
 }
 
-/// Stores the counts of the leaf at an address.
+/// Store the counts of the leaf at an address.
 pub(super) fn set_counts<W: PagesMut>(w: &mut W, at: Addr, live: usize, cap: usize) -> Result<()> {
     w.set_u64(at + 8, live as u64 | (cap as u64) << 16)
 }
 
-/// A new leaf with these entries: its pointer, and where each entry lies.
+/// Create a leaf with these entries. Return its pointer, and the place of each entry.
 pub(super) fn write<W: PagesMut>(
     w: &mut W,
     number: u64,
@@ -235,7 +235,7 @@ pub(super) fn write<W: PagesMut>(
     Ok((at.0 | if sparse { SPARSE } else { 0 }, locs))
 }
 
-/// The leaf of a number and pointer found in the tree.
+/// Return the leaf of a number and pointer found in the tree.
 pub(super) fn read_numbered<P: Pages>(p: &P, number: u64, pointer: u64) -> Result<Leaf<'_>> {
     let leaf = read(p, Addr(pointer & ADDR), pointer & SPARSE != 0)?;
     if number.checked_mul(SPAN) != Some(leaf.first) {
@@ -244,7 +244,7 @@ pub(super) fn read_numbered<P: Pages>(p: &P, number: u64, pointer: u64) -> Resul
     Ok(leaf)
 }
 
-/// The key and value words of an entry.
+/// Return the key and value words of an entry.
 #[inline]
 pub(super) fn words<P: Pages>(p: &P, loc: Loc) -> Result<(Word, Word)> {
     let b = p.bytes(loc.addr(), 16)?;

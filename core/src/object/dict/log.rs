@@ -1,18 +1,17 @@
-//! The entry log of a large dict: the entries in insertion order, in leaves of consecutive sequence
-//! numbers, under a radix tree by leaf number (sequence number / `SPAN`).
+//! The entry log of a large dict: the entries in insertion order, in leaves of consecutive sequence numbers,
+//! under a radix tree by leaf number (sequence number / `SPAN`).
 //!
 //! Invariants:
-//! 1. An entry lies in leaf number seq / `SPAN`. In a dense leaf its position is seq % `SPAN`; a
-//!    sparse leaf holds up to `MAX_SPARSE` entries that are left of a leaf, in order, with their
-//!    numbers.
-//! 2. No leaf but the tail, the dense one that appends go to, is without entries, and no node is
+//! 1. An entry lies in leaf number seq / `SPAN`. In a dense leaf its position is seq % `SPAN`; a sparse leaf
+//!    holds up to `MAX_SPARSE` remaining entries of a leaf, in order, with their numbers.
+//! 2. No leaf is without entries, except the tail (the dense leaf that receives appends), and no node is
 //!    without children: what becomes empty is freed. So a walk never searches.
-//! 3. A dense leaf other than the tail has more than `MAX_SPARSE` entries, a wide sparse one more
-//!    than `MIN_SPARSE`: removal re-writes the leaf smaller when it gets there. Only then does an
-//!    entry move; the caller is told (`Moved`), and tells the index.
+//! 3. A dense leaf other than the tail has more than `MAX_SPARSE` entries, a wide sparse one more than
+//!    `MIN_SPARSE`: a removal that reaches this limit rewrites the leaf smaller. An entry moves only then;
+//!    the `Moved` callback lets the caller update the index.
 //!
-//! Node: `FAN` pointers of 8 bytes. A pointer is a 48-bit address, bit 48 set for a sparse leaf
-//! (`leaf` has their format), 0 for no child; the root pointer has the height (0: a leaf) in its top byte.
+//! Node: `FAN` pointers of 8 bytes. A pointer is a 48-bit address, bit 48 set for a sparse leaf (`leaf` has
+//! their format), 0 for no child; the root pointer has the height (0: a leaf) in its top byte.
 
 use super::entry::{Ent, put, word_in};
 use super::leaf::{self, Loc, MAX_SPARSE, MIN_SPARSE, SPAN, SPARSE};
@@ -28,11 +27,11 @@ use crate::page::access::{Pages, PagesMut};
 /// Children of a node.
 const FAN: u64 = 126;
 const NODE: usize = FAN as usize * 8;
-/// Levels of nodes that 64-bit sequence numbers can need.
+/// The most levels of nodes that 64-bit sequence numbers need.
 const MAX_HEIGHT: u32 = 9;
 const ADDR: u64 = Addr::MAX;
 
-/// Leaf numbers under a tree of this height.
+/// Return the number of leaf numbers under a tree of this height.
 fn reach(height: u32) -> u64 {
     FAN.saturating_pow(height)
 }
@@ -45,14 +44,14 @@ fn height_of(root: u64, at: Addr) -> Result<u32> {
     Ok(height)
 }
 
-/// The path to a leaf's pointer: where each pointer on it is stored, the root's first.
+/// The path to a leaf's pointer: the address of each pointer on it, the root's first.
 struct Path {
     at: [Addr; MAX_HEIGHT as usize + 1],
     len: usize,
     pointer: u64,
 }
 
-/// Finds the pointer of a leaf that is there.
+/// Find the pointer of an existing leaf.
 fn path_to<P: Pages>(p: &P, rec: &Rec, number: u64) -> Result<Path> {
     let height = height_of(rec.log, rec.at)?;
     let mut path = Path {
@@ -77,7 +76,7 @@ fn path_to<P: Pages>(p: &P, rec: &Rec, number: u64) -> Result<Path> {
     Ok(path)
 }
 
-/// Stores the pointer of a leaf number that has none yet, with the nodes that lead there.
+/// Store the pointer of a new leaf number, with the nodes that lead to it.
 fn link<W: PagesMut>(w: &mut W, rec: &mut Rec, number: u64, pointer: u64) -> Result<()> {
     let mut height = height_of(rec.log, rec.at)?;
     let mut root = rec.log & (ADDR | SPARSE);
@@ -91,7 +90,7 @@ fn link<W: PagesMut>(w: &mut W, rec: &mut Rec, number: u64, pointer: u64) -> Res
         height += 1;
     }
     if height == 0 || root == 0 {
-        // The only leaf: a chain of nodes from the root to it.
+        // It is the only leaf: create a chain of nodes from the root to it.
         let mut child = pointer;
         for level in 0..height {
             child = new_node(w, number / reach(level) % FAN, child)?;
@@ -130,7 +129,7 @@ fn new_node<W: PagesMut>(w: &mut W, index: u64, child: u64) -> Result<u64> {
     Ok(at.0)
 }
 
-/// Stores another pointer for a leaf.
+/// Store another pointer for a leaf.
 fn relink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path, pointer: u64) -> Result<()> {
     if path.len == 1 {
         return rec.set_log(w, pointer);
@@ -138,7 +137,7 @@ fn relink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path, pointer: u64) -> R
     w.set_u64(path.at[path.len - 1], pointer)
 }
 
-/// Takes a leaf's pointer away and frees the nodes this empties.
+/// Remove a leaf's pointer and free the nodes that become empty.
 fn unlink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path) -> Result<()> {
     for i in (1..path.len).rev() {
         let slot = path.at[i];
@@ -159,12 +158,12 @@ fn unlink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path) -> Result<()> {
     rec.set_log(w, 0)
 }
 
-/// Is told of each entry that moves: its hash, its old and its new place. The index must follow.
+/// A callback for each entry that moves: its hash, its old and its new place. The index must follow.
 pub(super) trait Moved<W>: Fn(&mut W, &Rec, u64, Loc, Loc) -> Result<()> {}
 
 impl<W, F: Fn(&mut W, &Rec, u64, Loc, Loc) -> Result<()>> Moved<W> for F {}
 
-/// Appends an entry with the next sequence number; where it lies.
+/// Append an entry with the next sequence number. Return its place.
 pub(super) fn append<W: PagesMut>(
     w: &mut W,
     rec: &mut Rec,
@@ -204,8 +203,8 @@ pub(super) fn append<W: PagesMut>(
     Ok(locs[0])
 }
 
-/// Adds a leaf with entries of one leaf number, beyond all leaves there are; `tail` makes it the
-/// one that appends go to. Where the entries lie.
+/// Add a leaf with entries of one leaf number, beyond all existing leaves; `tail` makes it the one that
+/// receives appends. Return the places of the entries.
 pub(super) fn add_leaf<W: PagesMut>(
     w: &mut W,
     rec: &mut Rec,
@@ -221,7 +220,7 @@ pub(super) fn add_leaf<W: PagesMut>(
     Ok(locs)
 }
 
-/// Removes the entry at `loc`, which the index has forgotten already.
+/// Remove the entry at `loc`, which was removed from the index before.
 pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc, moved: impl Moved<W>) -> Result<()> {
     let at = loc.leaf();
     let (live, cap) = {
@@ -240,7 +239,7 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc, moved: imp
     tidy(w, rec, at, loc.sparse(), moved)
 }
 
-/// Frees a leaf that is empty, re-writes one that has become sparse (invariants 2 and 3).
+/// Free a leaf that is empty, and rewrite one that has become sparse (invariants 2 and 3).
 fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool, moved: impl Moved<W>) -> Result<()> {
     let (first, entries) = {
         let leaf = leaf::read(w, at, sparse)?;
@@ -269,7 +268,7 @@ fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool, moved: im
     heap::free(w, at)
 }
 
-/// The first leaf with a number of at least `from` under a pointer whose leaves begin at `base`.
+/// Return the first leaf with a number of at least `from` under a pointer whose leaves begin at `base`.
 fn seek<P: Pages>(p: &P, pointer: u64, height: u32, from: u64) -> Result<Option<(u64, u64)>> {
     if height == 0 {
         return Ok(Some((0, pointer)));
@@ -285,7 +284,7 @@ fn seek<P: Pages>(p: &P, pointer: u64, height: u32, from: u64) -> Result<Option<
         let below = if i == start { from % span } else { 0 };
         match seek(p, child, height - 1, below)? {
             Some((number, leaf)) => return Ok(Some((number.saturating_add(i.saturating_mul(span)), leaf))),
-            // Only on the way to `from` can a node have nothing: elsewhere it would be empty.
+            // Only a node on the path to `from` can have no match: elsewhere it would be empty.
             None if i != start => {
                 return Err(Error::corrupt("an empty node in a dict log", Addr(child & ADDR)));
             }
@@ -295,7 +294,7 @@ fn seek<P: Pages>(p: &P, pointer: u64, height: u32, from: u64) -> Result<Option<
     Ok(None)
 }
 
-/// The last leaf with a number of at most `to`.
+/// Return the last leaf with a number of at most `to`.
 fn seek_back<P: Pages>(p: &P, pointer: u64, height: u32, to: u64) -> Result<Option<(u64, u64)>> {
     if height == 0 {
         return Ok(Some((0, pointer)));
@@ -320,11 +319,11 @@ fn seek_back<P: Pages>(p: &P, pointer: u64, height: u32, to: u64) -> Result<Opti
     Ok(None)
 }
 
-/// The entry after a sequence number.
+/// Return the entry after a sequence number.
 pub(super) fn next<P: Pages>(p: &P, rec: &Rec, after: u64) -> Result<Option<Ent>> {
     let height = height_of(rec.log, rec.at)?;
     let mut from = after.saturating_add(1) / SPAN;
-    // The leaf of the cursor, the next one, and a tail that may be empty.
+    // At most three: the leaf of the cursor, the next one, and a tail that may be empty.
     for _ in 0..3 {
         if rec.log & ADDR == 0 || from >= reach(height) {
             return Ok(None);
@@ -340,7 +339,7 @@ pub(super) fn next<P: Pages>(p: &P, rec: &Rec, after: u64) -> Result<Option<Ent>
     Err(Error::corrupt("empty leaves in a dict log", rec.at))
 }
 
-/// The entry before a sequence number.
+/// Return the entry before a sequence number.
 pub(super) fn prev<P: Pages>(p: &P, rec: &Rec, before: u64) -> Result<Option<Ent>> {
     let height = height_of(rec.log, rec.at)?;
     let mut to = before / SPAN;
@@ -363,15 +362,15 @@ pub(super) fn prev<P: Pages>(p: &P, rec: &Rec, before: u64) -> Result<Option<Ent
     Err(Error::corrupt("empty leaves in a dict log", rec.at))
 }
 
-/// What `visit` shows of the log.
+/// A part of the log, as passed to the callback of `visit`.
 pub(super) enum Part {
     /// A node and its size.
     Node(Addr, usize),
-    /// A leaf, its size, what it counts, and its entries.
+    /// A leaf, its size, its entry count, and its entries.
     Leaf(Addr, usize, usize, Vec<(Ent, Loc)>),
 }
 
-/// Shows every segment of the log in order, parents first. Ends with an error after `limit`.
+/// Call the callback with every segment of the log in order, parents first. Returns an error after `limit`.
 pub(super) fn visit<P: Pages>(
     p: &P,
     rec: &Rec,
@@ -414,10 +413,11 @@ fn visit_under<P: Pages>(
     Ok(())
 }
 
-/// A leaf's number and pointer, or what became of the way to some of them.
+/// A leaf's number and pointer, or the loss of the path to some leaves.
 pub(super) type Found = std::result::Result<(u64, u64), Lost>;
 
-/// Shows the leaves that can be reached, in order, and what cannot be: for salvage. See `object::salvage`.
+/// Call the callback with the leaves that can be reached, in order, and with the losses: for salvage. See
+/// `object::salvage`.
 pub(super) fn each_leaf<P: Pages>(
     p: &P,
     rec: &Rec,
@@ -431,7 +431,7 @@ pub(super) fn each_leaf<P: Pages>(
     }
 }
 
-/// Depth is bounded by `MAX_HEIGHT`.
+/// Do the work of `each_leaf` for one pointer. The depth is bounded by `MAX_HEIGHT`.
 fn each_leaf_under<P: Pages>(
     p: &P,
     pointer: u64,

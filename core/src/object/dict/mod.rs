@@ -1,22 +1,20 @@
-//! The dict body: insertion-ordered, hashed, without reference counts. It moves words; whoever
-//! stores a value accounts for it, and gets every displaced value word back. Key scalars belong to
-//! the body: it makes and frees them.
+//! The dict body: insertion-ordered, hashed, without reference counts. It moves words; the code that stores a
+//! value counts its reference, and gets every displaced value word back. Key scalars belong to the body,
+//! which creates and frees them.
 //!
-//! A body hangs off a container header (`header::BODY`, `header::FORM`); the header is that of a
-//! dict, or of an object with a dict body of its own (`class`). Two forms:
+//! A body belongs to a container header (`header::BODY`, `header::FORM`); the header is that of a dict, or of
+//! an object with a dict body of its own (`class`). Two forms:
 //! - *small* (`small`): one segment with tags and entries, up to about 200 entries;
-//! - *large* (`large`): an entry log in insertion order (`log`) and a hash index (`index`), both
-//!   trees of segments, of which any change touches a few.
+//! - *large* (`large`): an entry log in insertion order (`log`) and a hash index (`index`), both trees of
+//!   segments; any change touches a few segments.
 //!
 //! Invariants (`verify` checks them):
-//! 1. Every entry has a sequence number, from 1 up, that it keeps for life, whatever becomes of the
-//!    body around it; a new entry gets a higher one than any the body ever had. A cursor is a
-//!    sequence number. (Numbers begin anew only when the dict has been empty.)
+//! 1. Every entry has a sequence number, from 1 up, that it keeps for life, however the body around it
+//!    changes. A new entry gets a higher one than any the body ever had. A cursor is a sequence number.
+//!    (Numbers restart only when the dict has been empty.)
 //! 2. `header::FORM` is the form and, for small ones, the capacity; 0 goes with a null body.
-//! 3. The body knows its number of entries; a header of kind dict repeats it in
-//!    `header::CLASS_OR_LEN`.
-//! 4. No operation but `verify` does work that grows with the number of entries, hash collisions
-//!    apart.
+//! 3. The body stores its number of entries; a header of kind dict repeats it in `header::CLASS_OR_LEN`.
+//! 4. No operation but `verify` does work that grows with the number of entries, except for hash collisions.
 //!
 //! `header::FORM`:
 //!
@@ -64,37 +62,36 @@ fn find<P: Pages>(p: &P, head: &Head, key: &Key<'_>, hash: u64) -> Result<Option
     }
 }
 
-/// The value word under a key.
+/// Return the value word under a key.
 #[inline]
 pub fn get<P: Pages>(p: &P, h: Addr, key: &Key<'_>) -> Result<Option<Word>> {
     get_hashed(p, h, key, key::hash(p.hash_seed(), key))
 }
 
-/// The value word under a key whose hash is known.
+/// Return the value word under a key whose hash is known.
 #[inline]
 pub fn get_hashed<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<Word>> {
     Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| f.value))
 }
 
-/// Where the value word under a key lies, and the word.
+/// Return the address of the value word under a key, and the word.
 #[inline]
 pub fn locate<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Addr, Word)>> {
     Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| (f.value_at, f.value)))
 }
 
-/// The stored key word and the value word under a key.
+/// Return the stored key word and the value word under a key.
 pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<(Word, Word)>> {
     Ok(find(p, &Head::read(p, h)?, key, hash)?.map(|f| (f.key, f.value)))
 }
 
-/// Stores a value word under a key; gives the word it displaces. An equal key that is there
-/// already stays as it is, as in Python.
+/// Store a value word under a key. Return the displaced word. An existing equal key stays, as in Python.
 pub fn set<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, value: Word) -> Result<Option<Word>> {
     let hash = key::hash(w.hash_seed(), key);
     set_hashed(w, h, key, hash, value)
 }
 
-/// `set` of a key whose hash is known. Replacing a value is one logged 8-byte store.
+/// Store a value word under a key whose hash is known. Replacing a value is one logged 8-byte store.
 #[inline]
 pub fn set_hashed<W: PagesMut>(
     w: &mut W,
@@ -114,7 +111,7 @@ pub fn set_hashed<W: PagesMut>(
     Ok(None)
 }
 
-/// Adds an entry whose key is not there (`locate`).
+/// Add an entry whose key does not exist (`locate`).
 pub fn add<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64, value: Word) -> Result<()> {
     if value.is_empty() {
         return Err(Error::invalid("an empty word cannot be stored in a dict"));
@@ -124,7 +121,7 @@ pub fn add<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64, value: Wor
     insert(w, &mut head, key, hash, value)
 }
 
-/// Adds an entry whose key is not there.
+/// Add an entry whose key does not exist.
 fn insert<W: PagesMut>(w: &mut W, head: &mut Head, key: Word, hash: u64, value: Word) -> Result<()> {
     let len = match head.form()? {
         Form::Empty => small::create(w, head, key, hash, value)?,
@@ -134,13 +131,13 @@ fn insert<W: PagesMut>(w: &mut W, head: &mut Head, key: Word, hash: u64, value: 
     head.set_len(w, len)
 }
 
-/// Removes a key; gives the value word that was under it.
+/// Remove a key. Return its value word.
 pub fn remove<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>) -> Result<Option<Word>> {
     let hash = key::hash(w.hash_seed(), key);
     remove_hashed(w, h, key, hash)
 }
 
-/// `remove` of a key whose hash is known.
+/// Remove a key whose hash is known.
 pub fn remove_hashed<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64) -> Result<Option<Word>> {
     let mut head = Head::read(w, h)?;
     let Some(found) = find(w, &head, key, hash)? else {
@@ -166,7 +163,7 @@ fn remove_found<W: PagesMut>(w: &mut W, head: &mut Head, found: Found, hash: u64
     key::free(w, found.key)
 }
 
-/// The entry after a cursor (0: the first) in insertion order: its cursor, key and value.
+/// Return the entry after a cursor (0: the first) in insertion order: its cursor, key and value.
 pub fn next<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, Word)>> {
     let head = Head::read(p, h)?;
     let ent = match head.form()? {
@@ -177,7 +174,7 @@ pub fn next<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, 
     Ok(ent.map(|e| (e.seq, e.key, e.value)))
 }
 
-/// The entry before a cursor (`u64::MAX`: the last).
+/// Return the entry before a cursor (`u64::MAX`: the last).
 pub fn prev<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, Word)>> {
     let head = Head::read(p, h)?;
     let ent = match head.form()? {
@@ -188,7 +185,7 @@ pub fn prev<P: Pages>(p: &P, h: Addr, cursor: u64) -> Result<Option<(u64, Word, 
     Ok(ent.map(|e| (e.seq, e.key, e.value)))
 }
 
-/// Number of entries.
+/// Return the number of entries.
 #[inline]
 pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     let head = Head::read(p, h)?;
@@ -206,8 +203,8 @@ fn body_len<P: Pages>(p: &P, head: &Head) -> Result<u64> {
     }
 }
 
-/// Removes up to `max` entries from the front and frees their keys; the value words go to `out`.
-/// True when the dict is empty and its body's memory is freed. For emptying in bounded steps.
+/// Remove up to `max` entries from the front and free their keys; append the value words to `out`. Return
+/// true if the dict is empty and its body's memory is freed. For emptying in bounded steps.
 pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
     let mut head = Head::read(w, h)?;
     let mut cursor = 0;
@@ -241,7 +238,7 @@ pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -
     Ok(matches!(head.form()?, Form::Empty))
 }
 
-/// The key with this hash under which this very container is stored.
+/// Return the key with this hash whose value is this container.
 pub fn find_child<P: Pages>(p: &P, h: Addr, hash: u64, child: Addr) -> Result<Option<Word>> {
     let head = Head::read(p, h)?;
     let wanted = Word::container(child);
@@ -255,24 +252,24 @@ pub fn find_child<P: Pages>(p: &P, h: Addr, hash: u64, child: Addr) -> Result<Op
     Ok(found.map(|f| f.key))
 }
 
-/// Looks through up to `max` entries after `cursor` for one whose value is this container: its key,
-/// or else the cursor to go on from (None: all were seen).
+/// Examine up to `max` entries after `cursor` for one whose value is this container. Return its key, or the
+/// cursor to continue from, or that the end was reached.
 pub fn scan_child<P: Pages>(p: &P, h: Addr, child: Addr, cursor: u64, max: usize) -> Result<Scan> {
     scan(child, cursor, max, |cursor| next(p, h, cursor))
 }
 
-/// The outcome of a bounded scan for a child.
+/// The result of a bounded scan for a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scan {
-    /// The child is under this key.
+    /// The child has this key.
     Found(Word),
-    /// Not among the entries seen; go on from this cursor.
+    /// Not among the entries examined; continue from this cursor.
     More(u64),
-    /// Not there.
+    /// Not in the dict.
     End,
 }
 
-/// The loop of a bounded scan over any `next`.
+/// Run a bounded scan over any `next`.
 pub(super) fn scan(
     child: Addr,
     mut cursor: u64,
@@ -289,9 +286,9 @@ pub(super) fn scan(
     Ok(Scan::More(cursor))
 }
 
-/// Gives a container without a body one that holds these entries, whose keys it takes over, with
-/// their sequence numbers (rising, from 1); new entries get numbers from `next_seq` on. For objects
-/// that leave or join the key table of their class; at most `small::MAX_SPARSE` entries.
+/// Give a container without a body one that holds these entries, taking over their keys, with their sequence
+/// numbers (ascending, from 1); new entries get numbers from `next_seq` on. For objects that leave or join
+/// the key table of their class; at most `small::MAX_SPARSE` entries.
 pub(super) fn adopt<W: PagesMut>(w: &mut W, h: Addr, entries: &[Ent], next_seq: u64) -> Result<()> {
     let mut head = Head::read(w, h)?;
     if !entries.is_empty() {
@@ -301,8 +298,8 @@ pub(super) fn adopt<W: PagesMut>(w: &mut W, h: Addr, entries: &[Ent], next_seq: 
     head.set_len(w, entries.len() as u64)
 }
 
-/// Frees the body of a container with at most `small::MAX_DENSE` entries but not the keys: gives
-/// the entries with their keys to the caller.
+/// Free the body of a container with at most `small::MAX_DENSE` entries, but not the keys. Return the entries
+/// with their keys.
 pub(super) fn release<W: PagesMut>(w: &mut W, h: Addr) -> Result<Vec<Ent>> {
     let mut head = Head::read(w, h)?;
     let entries = match head.form()? {

@@ -1,4 +1,4 @@
-//! The record of a large dict body. Its format: `large`.
+//! The record of a large dict body. See `large` for its format.
 
 use super::entry::{put, word_in};
 use crate::error::Result;
@@ -11,7 +11,7 @@ pub(super) const SIZE: usize = 48;
 /// The record, read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rec {
-    /// Where it is.
+    /// Its address.
     pub(super) at: Addr,
     /// See the table above.
     pub(super) next: u64,
@@ -39,7 +39,7 @@ impl Rec {
         })
     }
 
-    /// Where the root pointer of the log is stored.
+    /// Return the address of the log's root pointer.
     pub(super) fn log_at(&self) -> Addr {
         self.at + 16
     }

@@ -1,5 +1,5 @@
-//! What can still be read of a dict body (see `object::salvage`). Where the log of a large one is damaged,
-//! the index leads to leaves that the log does not reach any more.
+//! Salvage of a dict body (see `object::salvage`). If the log of a large body is damaged, the index leads to
+//! leaves that the log no longer reaches.
 
 use super::head::{Form, Head};
 use super::leaf::{self, Leaf};
@@ -32,7 +32,7 @@ pub fn salvage<P: Pages>(p: &P, h: Addr, fresh: Fresh<'_>, out: Out<'_>) -> Resu
     }
 }
 
-/// Hands out an entry, if its key can be one.
+/// Pass an entry to `out`, if its key is valid.
 fn entry<P: Pages>(p: &P, key: Word, value: Word, at: Addr, out: Out<'_>) -> Result<()> {
     match key::hash_word(p, key) {
         Ok(_) if !value.is_empty() => out(Piece::Entry(key, value)),
@@ -69,8 +69,8 @@ fn large<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, out: Out<'_>) -> Result<(
     if whole {
         return Ok(());
     }
-    // The index knows where entries are, whatever became of the log's way to them. What it has lost itself
-    // was named already, or is not known to have been there.
+    // The index knows the places of entries, however damaged the log's tree is. Entries that the index has
+    // lost too were reported before, or are not known to have existed.
     index_walk::each_slot(p, rec, fresh, &mut |fresh, hash, loc| {
         let known = leaf::words(p, loc).and_then(|(key, _)| key::hash_word(p, key));
         match leaf::read(p, loc.leaf(), loc.sparse()) {

@@ -1,4 +1,4 @@
-//! The shape of a small dict body: its capacity and whether it is sparse. What lies where: `small`.
+//! The shape of a small dict body: its capacity and whether it is sparse. See `small` for the layout.
 
 use crate::heap::MAX_SEGMENT;
 
@@ -33,7 +33,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape of numbers read from a file, if it is possible.
+    /// Return the shape for numbers read from a file, if they are valid.
     #[inline]
     pub(super) fn new(cap: usize, sparse: bool) -> Option<Shape> {
         let max = if sparse { MAX_SPARSE } else { MAX_DENSE };
@@ -64,7 +64,7 @@ impl Shape {
         (self.cap as u16) << 2 | if self.sparse { 2 } else { 1 }
     }
 
-    /// The largest shape that fits a segment of `size` bytes.
+    /// Return the largest shape that fits a segment of `size` bytes.
     pub(super) fn fitting(sparse: bool, size: usize) -> Shape {
         let (stride, max) = if sparse { (24, MAX_SPARSE) } else { (16, MAX_DENSE) };
         let mut cap = (size.saturating_sub(TAGS) / stride).clamp(1, max);

@@ -1,12 +1,12 @@
-//! The small dict body: one segment with a tag of one byte and an entry of two words for each key,
-//! in insertion order.
+//! The small dict body: one segment with a tag of one byte and an entry of two words for each key, in
+//! insertion order.
 //!
 //! Invariants:
-//! 1. Entries `0..used` have been written; a removed one has the key `Word::REMOVED` and tag 0.
-//!    `live` of them are not removed, and a body with none is freed.
-//! 2. A dense body has no holes in its numbering: entry i has sequence number `next - used + i`.
-//!    A sparse body, made where compaction left holes, stores the number with the entry.
-//! 3. Sequence numbers rise with the position and are below `next`.
+//! 1. Entries `0..used` have been written; a removed one has the key `Word::REMOVED` and tag 0. `live` of
+//!    them are not removed, and an empty body is freed.
+//! 2. The numbering of a dense body has no gaps: entry i has sequence number `next - used + i`. A sparse
+//!    body, made if compaction left gaps, stores the number with the entry.
+//! 3. Sequence numbers ascend with the position and are below `next`.
 //!
 //! With n = capacity (from `header::FORM`) and t = n rounded up to 8:
 //!
@@ -30,10 +30,10 @@ use crate::ids::Addr;
 use crate::object::key;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
-/// Room made for a first entry.
+/// Room for the first entries.
 const FIRST: usize = 3;
 
-/// A small body read and checked.
+/// A checked small body.
 struct View<'a> {
     at: Addr,
     shape: Shape,
@@ -103,7 +103,7 @@ impl View<'_> {
         }
     }
 
-    /// The first position whose sequence number is at least `seq`.
+    /// Return the first position whose sequence number is at least `seq`.
     fn position(&self, seq: u64) -> usize {
         if !self.shape.sparse {
             return seq.saturating_sub(self.seq(0)).min(self.used as u64) as usize;
@@ -121,14 +121,14 @@ impl View<'_> {
     }
 }
 
-/// The tag of a hash.
+/// Return the tag of a hash.
 #[inline]
 pub(in crate::object) fn tag(hash: u64) -> u8 {
     ((hash >> 56) as u8).max(1)
 }
 
-/// Calls `f` with the positions below `used` that may have this tag, until it answers. Eight tags
-/// are compared at a time, with now and then a false hit next to a true one.
+/// Call `f` with the positions below `used` that may have this tag, until it returns a value. Compares eight
+/// tags at a time; a position next to a true match may rarely be a false one.
 #[inline]
 pub(in crate::object) fn scan_tags<T>(
     tags: &[u8],
@@ -155,7 +155,7 @@ pub(in crate::object) fn scan_tags<T>(
     Ok(None)
 }
 
-/// The entry with this hash for whose key and value `is` holds.
+/// Return the entry with this hash for whose key and value `is` holds.
 #[inline]
 pub(super) fn find<P: Pages>(
     p: &P,
@@ -171,26 +171,26 @@ pub(super) fn find<P: Pages>(
     })
 }
 
-/// The entry with this sequence number.
+/// Return the entry with this sequence number.
 pub(super) fn at_seq<P: Pages>(p: &P, at: Addr, shape: Shape, seq: u64) -> Result<Option<Found>> {
     let v = view(p, at, shape)?;
     let i = v.position(seq);
     Ok((i < v.used && v.seq(i) == seq && !v.key(i).is_empty()).then(|| v.found(i)))
 }
 
-/// The entry after a sequence number.
+/// Return the entry after a sequence number.
 pub(super) fn next<P: Pages>(p: &P, at: Addr, shape: Shape, after: u64) -> Result<Option<Ent>> {
     let v = view(p, at, shape)?;
     let Some(from) = after.checked_add(1) else {
         return Ok(None);
     };
-    // Numbers that do not rise (a damaged file) must not make a walk go in circles.
+    // Numbers that do not ascend (a damaged file) must not make a walk endless.
     Ok((v.position(from)..v.used)
         .map(|i| v.ent(i))
         .find(|e| !e.key.is_empty() && e.seq > after))
 }
 
-/// The entry before a sequence number.
+/// Return the entry before a sequence number.
 pub(super) fn prev<P: Pages>(p: &P, at: Addr, shape: Shape, before: u64) -> Result<Option<Ent>> {
     let v = view(p, at, shape)?;
     Ok((0..v.position(before))
@@ -199,12 +199,12 @@ pub(super) fn prev<P: Pages>(p: &P, at: Addr, shape: Shape, before: u64) -> Resu
         .find(|e| !e.key.is_empty() && e.seq < before))
 }
 
-/// Number of entries.
+/// Return the number of entries.
 pub(super) fn len<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<u64> {
     Ok(view(p, at, shape)?.live as u64)
 }
 
-/// The entries, in order.
+/// Return the entries, in order.
 pub(super) fn entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<Ent>> {
     let v = view(p, at, shape)?;
     Ok((0..v.used)
@@ -213,7 +213,7 @@ pub(super) fn entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<Ent
         .collect())
 }
 
-/// The keys and values of all places that hold any, whatever the counts say; for salvage.
+/// Return the keys and values of all non-empty places, whatever the counts are; for salvage.
 pub(super) fn anything<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Word, Word)>> {
     let b = p.bytes(at, shape.size())?;
     let words = |i| {
@@ -228,18 +228,18 @@ pub(super) fn anything<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(W
         .collect())
 }
 
-/// The counts, for `verify`: (next, used, live), and the tags.
+/// Return the counts, for `verify`: (next, used, live), and the tags.
 pub(super) fn parts<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<(u64, usize, usize, &[u8])> {
     let v = view(p, at, shape)?;
     Ok((v.next, v.used, v.live, &v.b[TAGS..TAGS + v.used]))
 }
 
-/// Frees the segment.
+/// Free the segment.
 pub(super) fn free<W: PagesMut>(w: &mut W, at: Addr) -> Result<()> {
     heap::free(w, at)
 }
 
-/// The body of an empty dict that gets its first entry. Gives the number of entries.
+/// Create the body of an empty dict for its first entry. Return the number of entries.
 pub(super) fn create<W: PagesMut>(
     w: &mut W,
     head: &mut Head,
@@ -252,7 +252,7 @@ pub(super) fn create<W: PagesMut>(
     Ok(1)
 }
 
-/// Appends an entry. Gives the number of entries.
+/// Append an entry. Return the number of entries.
 pub(super) fn insert<W: PagesMut>(
     w: &mut W,
     head: &mut Head,
@@ -293,7 +293,7 @@ fn set_counts<W: PagesMut>(w: &mut W, at: Addr, next: u64, used: usize, live: us
     w.set_bytes(at, &b)
 }
 
-/// Appends an entry to a full body: a bigger one, or a compacted one, or a large body.
+/// Append an entry to a full body: create a bigger one, a compacted one, or a large body.
 #[cold]
 fn grow<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, new: Ent, hash: u64) -> Result<u64> {
     let old = head.body;
@@ -309,7 +309,7 @@ fn grow<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, new: Ent, hash: u
         MAX_SPARSE
     };
     let (form, body) = if entries.len() + entries.len() / 8 > max {
-        // So little room would be left that the next compaction would come at once.
+        // Compaction would leave so little room that the next one would follow at once.
         let mut hashed = Vec::with_capacity(entries.len());
         for &(e, _) in &entries {
             hashed.push((e, key::hash_word(w, e.key)?));
@@ -339,14 +339,14 @@ fn tagged_entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Ent, u
     Ok(out)
 }
 
-/// Whether the entries are numbered without a gap up to `next`.
+/// Return whether the entries are numbered without a gap up to `next`.
 fn is_dense(entries: &[(Ent, u8)], next: u64) -> bool {
     entries
         .first()
         .is_none_or(|(e, _)| e.seq.checked_add(entries.len() as u64) == Some(next))
 }
 
-/// A new body that holds these entries, with room for `room`: its form and address.
+/// Create a body that holds these entries, with room for `room`. Return its form and address.
 pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[Ent], next: u64, room: usize) -> Result<(u16, Addr)> {
     let mut tagged = Vec::with_capacity(entries.len());
     for &e in entries {
@@ -388,7 +388,7 @@ fn build_tagged<W: PagesMut>(
     Ok((shape.form(), at))
 }
 
-/// Removes entry `i`; frees the body with the last one. Gives the number of entries left.
+/// Remove entry `i`, and free the body with the last one. Return the number of entries left.
 pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, i: usize) -> Result<u64> {
     let v = view(w, head.body, shape)?;
     let (at, next, used) = (v.at, v.next, v.used);
@@ -414,7 +414,8 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, i: u
     Ok(live as u64)
 }
 
-/// Turns a large body that has few entries left into a small one. `next`: the sequence number of the next entry.
+/// Convert a large body that has few entries left to a small one. `next`: the sequence number of the next
+/// entry.
 pub(super) fn from_large<W: PagesMut>(w: &mut W, head: &mut Head, live: u64, next: u64) -> Result<()> {
     let at = head.body;
     let entries = large::entries(w, at, large::SMALL_AGAIN as usize)?;

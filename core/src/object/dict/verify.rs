@@ -1,7 +1,8 @@
 //! Verification of a dict body, for the checker and for tests: every invariant, every segment.
 //!
-//! That the log and the index of a large body have the same entries is seen by sums over both of a hash of
-//! each entry's place, under a key drawn anew each time: in memory that does not grow with the body.
+//! To check that the log and the index of a large body have the same entries, it compares sums over both of a
+//! hash of each entry's place, under a random key chosen each time. So the memory does not grow with the
+//! body.
 
 use super::entry::Ent;
 use super::head::{Form, Head};
@@ -13,9 +14,9 @@ use crate::object::key;
 use crate::page::access::Pages;
 use std::hash::{BuildHasher, RandomState};
 
-/// Checks the whole body of the container at `h`, whose kind allows a dict body, and shows every
-/// segment of it (address and bytes used; without the keys' scalars) to `segment`. `limit` bounds
-/// the work: no store has more parts than it has 16-byte units.
+/// Check the whole body of the container at `h`, whose kind allows a dict body, and call `segment` with every
+/// segment of it (address and bytes in use; without the keys' scalars). `limit` bounds the work: no store has
+/// more parts than it has 16-byte units.
 pub fn verify<P: Pages>(
     p: &P,
     h: Addr,
@@ -136,7 +137,7 @@ fn verify_large<P: Pages>(
     Ok(())
 }
 
-/// Entries, without their order.
+/// A set of entries, independent of their order.
 #[derive(Default, PartialEq, Eq)]
 struct Tally {
     count: u64,

@@ -1,14 +1,14 @@
-//! Back references: which containers refer to a container, besides its home. They make it
-//! possible to find another home, and to decide upward whether anything still reaches a container.
+//! Back references: which containers refer to a container, besides its home. They make it possible to find
+//! another home, and to decide upward whether anything still reaches a container.
 //!
-//! The EXTRA word of a container's header is null while no container but the home refers to it,
-//! and the home once. Else it is one of two forms, told apart by their first byte.
+//! The EXTRA word of a container's header is null while no container but the home refers to it, and the home
+//! once. Otherwise it refers to one of two forms, distinguished by their first byte.
 //!
 //! Invariants:
-//! 1. A parent that refers to a container n times stands here with the count n; the home with
-//!    n - 1. Parents with the count 0 do not stand here.
-//! 2. Up to `FEW` parents are an array; more are a dict (its key is the parent's address / 16),
-//!    so that a container shared a million times costs no more for each reference.
+//! 1. A parent that refers to a container n times is listed with the count n; the home with n - 1. Parents
+//!    with the count 0 are not listed.
+//! 2. Up to `FEW` parents are an array; more are a dict (its key is the parent's address / 16), so that the
+//!    cost of a reference does not grow with their number, up to a million and more.
 //!
 //! The array:
 //!
@@ -33,7 +33,7 @@ use crate::page::access::{Pages, PagesMut};
 const FORM: u8 = b'B';
 const ENTRIES: u64 = 16;
 const ENTRY: u64 = 16;
-/// Parents in the largest array (few in tests, so that they meet both forms).
+/// Parents in the largest array (few in tests, to cover both forms).
 const FEW: usize = if cfg!(test) { 6 } else { 30 };
 
 /// The array's head.
@@ -59,7 +59,7 @@ impl Array {
         u64::from(FORM) | (n as u64) << 8 | (cap as u64) << 16
     }
 
-    /// The position and count of a parent.
+    /// Return the position and count of a parent.
     fn find<P: Pages>(self, p: &P, parent: Addr) -> Result<Option<(usize, u64)>> {
         let bytes = p.bytes(self.entry(0), ENTRY as usize * self.n)?;
         for (i, e) in bytes.chunks_exact(ENTRY as usize).enumerate() {
@@ -109,7 +109,7 @@ fn count_word(n: u64) -> Result<Word> {
         .ok_or_else(|| Error::invalid("too many references"))
 }
 
-/// How often `parent` stands in the back references of `c`.
+/// Return the count of `parent` in the back references of `c`.
 pub(super) fn count<P: Pages>(p: &P, c: Addr, parent: Addr) -> Result<u64> {
     match form(p, c)? {
         Form::None => Ok(0),
@@ -121,7 +121,7 @@ pub(super) fn count<P: Pages>(p: &P, c: Addr, parent: Addr) -> Result<u64> {
     }
 }
 
-/// Adds one reference from `parent`.
+/// Add one reference from `parent`.
 pub(super) fn add<W: PagesMut>(w: &mut W, c: Addr, parent: Addr) -> Result<()> {
     add_many(w, c, parent, 1)
 }
@@ -189,7 +189,7 @@ fn entry(parent: Addr, n: u64) -> [u8; ENTRY as usize] {
     e
 }
 
-/// Takes one reference from `parent` off; it must be there.
+/// Remove one reference from `parent`, which must exist.
 pub(super) fn sub<W: PagesMut>(w: &mut W, c: Addr, parent: Addr) -> Result<()> {
     let missing = || Error::corrupt("a reference that is not among the back references", c);
     match form(w, c)? {
@@ -225,8 +225,7 @@ pub(super) fn sub<W: PagesMut>(w: &mut W, c: Addr, parent: Addr) -> Result<()> {
     }
 }
 
-/// Frees the back references of a container that is being freed (none are left, but in a damaged
-/// file).
+/// Free the back references of a container that is being freed (only a damaged file has any left).
 pub(super) fn free<W: PagesMut>(w: &mut W, c: Addr) -> Result<()> {
     let at = match form(w, c)? {
         Form::None => return Ok(()),
@@ -243,7 +242,7 @@ pub(super) fn free<W: PagesMut>(w: &mut W, c: Addr) -> Result<()> {
     heap::free(w, at)
 }
 
-/// Walks the parents: the one after `cursor` (0: the first), which moves on. None at the end.
+/// Return the parent after `cursor` (0: the first), and advance the cursor. None at the end.
 pub(super) fn next<P: Pages>(p: &P, c: Addr, cursor: &mut u64) -> Result<Option<(Addr, u64)>> {
     match form(p, c)? {
         Form::None => Ok(None),
@@ -268,8 +267,8 @@ pub(super) fn next<P: Pages>(p: &P, c: Addr, cursor: &mut u64) -> Result<Option<
     }
 }
 
-/// The segments of the back references themselves, for the checker: the array, or the dict's
-/// header (whose body is the dict module's).
+/// Return the segments of the back references themselves, for the checker: the array, or the dict's header
+/// (its body belongs to the dict module).
 pub(super) fn segment<P: Pages>(p: &P, c: Addr) -> Result<Option<(Addr, bool)>> {
     Ok(match form(p, c)? {
         Form::None => None,

@@ -1,6 +1,6 @@
-//! Verifying the graph: counts, homes, back references and the two lists against what the
-//! containers really hold. Iterative; takes memory in proportion to the number of containers and
-//! references. For the offline checker and tests.
+//! Verify the graph: counts, homes, back references and the two lists against the real content of the
+//! containers. Iterative; memory is proportional to the number of containers and references. For the offline
+//! checker and tests.
 
 use super::lists::{Bits, List, ORPHANS, SUSPECTS};
 use super::{Shown, backs, content, root};
@@ -14,11 +14,10 @@ use std::collections::{HashMap, HashSet};
 
 const NOT_A_MEMBER: &str = "a list of containers with a member that is not its own";
 
-/// What the checker saw.
+/// The result of the checker.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GraphReport {
-    /// Every container that the root, an orphan or a suspect reaches: all there are, in a sound
-    /// store.
+    /// Every container that the root, an orphan or a suspect reaches: in a sound store, all containers.
     pub containers: Vec<Addr>,
     /// Words in containers that refer to containers.
     pub references: u64,
@@ -36,7 +35,7 @@ struct Seen {
     total: HashMap<Addr, u64>,
 }
 
-/// Verifies the invariants of the module `graph`. The bodies are read, not verified.
+/// Verify the invariants of the module `graph`. Reads the bodies, but does not verify them.
 pub fn check_graph<P: Pages>(p: &P) -> Result<GraphReport> {
     let mut seen = Seen {
         report: GraphReport::default(),
@@ -61,7 +60,7 @@ pub fn check_graph<P: Pages>(p: &P) -> Result<GraphReport> {
     Ok(seen.report)
 }
 
-/// Verifies the body of a container, and the scalars in it.
+/// Verify the body of a container, and the scalars in it.
 pub fn verify_body<P: Pages>(p: &P, h: Addr) -> Result<()> {
     if header::kind(p, h)? == Kind::List {
         list::check(p, h)?;
@@ -150,7 +149,7 @@ impl Seen {
         Ok(())
     }
 
-    /// Invariant 1.
+    /// Check invariant 1.
     fn check_references<P: Pages>(&self, p: &P, h: Addr, is_root: bool) -> Result<()> {
         let bits = Bits::read(p, h)?;
         let total = self.total.get(&h).copied().unwrap_or(0) + u64::from(is_root);
@@ -188,7 +187,7 @@ impl Seen {
     }
 }
 
-/// Invariant 2: homes lead to the root or to a container without one.
+/// Check invariant 2: homes lead to the root or to a container without one.
 fn check_homes<P: Pages>(p: &P, containers: &[Addr], root: Addr) -> Result<()> {
     let mut good: HashSet<Addr> = HashSet::from([root]);
     let mut trail = HashSet::new();
@@ -208,10 +207,10 @@ fn check_homes<P: Pages>(p: &P, containers: &[Addr], root: Addr) -> Result<()> {
     Ok(())
 }
 
-/// What a header says of a container.
+/// The fields of a container's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its flags.
     pub flags: u8,
@@ -219,11 +218,11 @@ pub struct Identity {
     pub refs: u64,
     /// Its id.
     pub id: u64,
-    /// Its home and the hint, if it says that it has one.
+    /// Its home and the hint, if the header has one.
     pub home: Option<(Addr, u64)>,
 }
 
-/// Reads a header.
+/// Read a header.
 pub fn identity<P: Pages>(p: &P, h: Addr) -> Result<Identity> {
     let bits = Bits::read(p, h)?;
     let home = Addr(p.u64_at(h + header::HOME)?);
@@ -237,7 +236,7 @@ pub fn identity<P: Pages>(p: &P, h: Addr) -> Result<Identity> {
     })
 }
 
-/// The container whose content this is: itself, unless it was detached from another.
+/// Return the container that owns this content: itself, unless it was detached from another.
 pub fn holder<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
     if Bits::read(p, h)?.has(DETACHED) {
         return Ok(Addr(p.u64_at(h + header::MTIME)?));
@@ -245,8 +244,8 @@ pub fn holder<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
     Ok(h)
 }
 
-/// Shows the members of the two lists, orphans first; `f` answers an error for one shown before. The
-/// lengths of the lists.
+/// Call `f` with the members of the two lists, orphans first; `f` returns an error for a member seen before.
+/// Return the lengths of the lists.
 pub fn members<P: Pages>(p: &P, f: &mut dyn FnMut(Addr) -> Result<()>) -> Result<[u64; 2]> {
     Ok([
         each_member(p, ORPHANS, header::ORPHAN, f)?,
@@ -275,7 +274,7 @@ fn each_member<P: Pages>(p: &P, list: List, flag: u8, f: &mut dyn FnMut(Addr) ->
     Ok(n)
 }
 
-/// Shows the parents in the back references of a container, with their counts.
+/// Call `f` with the parents in the back references of a container and their counts.
 pub fn back_references<P: Pages>(p: &P, h: Addr, f: &mut dyn FnMut(Addr, u64)) -> Result<()> {
     let mut cursor = 0;
     while let Some((parent, n)) = backs::next(p, h, &mut cursor)? {
@@ -284,7 +283,8 @@ pub fn back_references<P: Pages>(p: &P, h: Addr, f: &mut dyn FnMut(Addr, u64)) -
     Ok(())
 }
 
-/// Where the recorded home shows a container, looking at about `max` entries of it at most.
+/// Return the place at which the recorded home shows a container, examining at most about `max` of its
+/// entries.
 pub fn place_in_home<P: Pages>(p: &P, h: Addr, max: usize) -> Result<Option<Shown>> {
     let Some((parent, hint)) = identity(p, h)?.home else {
         return Ok(None);
@@ -293,13 +293,13 @@ pub fn place_in_home<P: Pages>(p: &P, h: Addr, max: usize) -> Result<Option<Show
     Ok(place.map(|place| Shown { parent, place }))
 }
 
-/// The number of entries that a container says it has.
+/// Return the number of entries according to the container's header.
 pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     content::len(p, h)
 }
 
-/// The segments that belong to the graph layer itself: the header, and that of the back references.
-/// If those are a dict, its header is given too, to be walked as one: `(address, is a dict)`.
+/// Return the segments that belong to the graph layer itself: the header, and that of the back references. If
+/// those are a dict, return its header too, to be walked as one: `(address, is a dict)`.
 pub fn own_segments<P: Pages>(p: &P, h: Addr) -> Result<Vec<(Addr, bool)>> {
     Kind::of(p.u8_at(h)?).ok_or_else(|| Error::corrupt("no container where one is referred to", h))?;
     let mut segments = vec![(h, false)];

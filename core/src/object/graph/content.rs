@@ -1,5 +1,4 @@
-//! The content of any kind of container, as the graph needs it: walking, finding a child, and
-//! emptying in steps.
+//! The content of any kind of container, as the graph needs it: walk, find a child, and empty in steps.
 
 use crate::error::Result;
 use crate::ids::Addr;
@@ -8,7 +7,7 @@ use crate::object::word::Word;
 use crate::object::{dict, entries, list};
 use crate::page::access::{Pages, PagesMut};
 
-/// Where a container is in its parent.
+/// The place of a container in its parent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     /// Under the key with this word.
@@ -17,7 +16,7 @@ pub enum Place {
     Index(u64),
 }
 
-/// The number of entries.
+/// Return the number of entries.
 pub(super) fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     match header::kind(p, h)? {
         Kind::List => list::len(p, h),
@@ -25,8 +24,8 @@ pub(super) fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     }
 }
 
-/// Appends the value words of up to `max` entries from `cursor` (0: the start) on to `out`, and
-/// moves the cursor. Fewer than `max` means the end.
+/// Append the value words of up to `max` entries from `cursor` (0: the start) to `out`, and advance the
+/// cursor. Fewer than `max` means the end.
 pub(super) fn words<P: Pages>(
     p: &P,
     h: Addr,
@@ -50,8 +49,8 @@ pub(super) fn words<P: Pages>(
     Ok(())
 }
 
-/// Removes up to about `max` entries; their value words go to `out`. True when the container is
-/// empty and its body freed.
+/// Remove up to about `max` entries; append their value words to `out`. Return true if the container is empty
+/// and its body freed.
 pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
     match header::kind(w, h)? {
         Kind::List => list::drain(w, h, max, out),
@@ -59,8 +58,8 @@ pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<W
     }
 }
 
-/// A place of `child` in `h`: where the hint says, else (within about `max` entries looked at)
-/// wherever it is found first. The answer depends on nothing but the state and the hint.
+/// Return a place of `child` in `h`: that of the hint, or the first one found among about `max` entries. The
+/// result depends only on the state and the hint.
 pub(super) fn find<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max: usize) -> Result<Option<Place>> {
     if header::kind(p, h)? == Kind::List {
         return Ok(list::find_child(p, h, child, hint, max as u64)?.map(Place::Index));

@@ -1,9 +1,8 @@
-//! The two lists of containers without a home, and the header word that says which one a
-//! container is on.
+//! The two lists of containers without a home, and the header word that names the list of a container.
 //!
-//! Both are circular and doubly linked through the fields that hold a home otherwise (HOME:
-//! previous, HINT: next); the superblock holds the first member and the number of members. So a
-//! container is taken off wherever it stands, and the last member is one step from the first.
+//! Both lists are circular and doubly linked through the header fields that otherwise hold the home (HOME:
+//! previous, HINT: next). The superblock holds the first member and the number of members. So any member can
+//! be removed in place, and the last member is one step from the first.
 
 use crate::error::{Error, Result};
 use crate::ids::Addr;
@@ -16,7 +15,7 @@ use crate::page::superblock as sb;
 pub(super) struct Bits(u64);
 
 impl Bits {
-    /// The bits of the container at `h`, after checking that there is one.
+    /// Return the bits of the container at `h`, after checking that a container is there.
     #[inline]
     pub(super) fn read<P: Pages>(p: &P, h: Addr) -> Result<Bits> {
         let bits = Bits(p.u64_at(h + header::BITS)?);
@@ -36,7 +35,7 @@ impl Bits {
         (self.0 >> 8) as u8
     }
 
-    /// Whether any of these flags is set.
+    /// Return whether any of these flags is set.
     #[inline]
     pub(super) fn has(self, flags: u8) -> bool {
         self.flags() & flags != 0
@@ -47,7 +46,7 @@ impl Bits {
         (self.0 >> 32) as u32
     }
 
-    /// Whether the container has a home (the root counts as homed).
+    /// Return whether the container has a home (the root counts as homed).
     #[inline]
     pub(super) fn homed(self) -> bool {
         !self.has(header::ORPHAN | header::SUSPECT | header::DRAINED)
@@ -68,8 +67,8 @@ impl Bits {
         Bits(self.0 & 0xFFFF_FFFF | u64::from(refs) << 32)
     }
 
-    /// Stores kind, flags and reference count, and the form as it was when the bits were read:
-    /// no body may be changed in between.
+    /// Store kind, flags and reference count, and the form as read: no body may change between read and
+    /// store.
     #[inline]
     pub(super) fn store<W: PagesMut>(self, w: &mut W, h: Addr) -> Result<()> {
         w.set_u64(h + header::BITS, self.0)
@@ -84,13 +83,13 @@ pub(super) struct List {
     flag: u8,
 }
 
-/// Containers to be looked at: new ones, those whose home went, and those being freed.
+/// Containers to examine: new ones, those that lost their home, and those being freed.
 pub(super) const ORPHANS: List = List {
     head: sb::ORPHANS,
     count: sb::ORPHAN_COUNT,
     flag: header::ORPHAN,
 };
-/// Containers that only a pin keeps, or whose state was too much work to find out.
+/// Containers that only a pin keeps, or whose state was too costly to determine.
 pub(super) const SUSPECTS: List = List {
     head: sb::SUSPECTS,
     count: sb::SUSPECT_COUNT,
@@ -98,26 +97,26 @@ pub(super) const SUSPECTS: List = List {
 };
 
 impl List {
-    /// The first member; null if there is none.
+    /// Return the first member; null if there is none.
     pub(super) fn first<P: Pages>(self, p: &P) -> Result<Addr> {
         Ok(Addr(p.u64_at(self.head)?))
     }
 
-    /// The number of members.
+    /// Return the number of members.
     pub(super) fn len<P: Pages>(self, p: &P) -> Result<u64> {
         p.u64_at(self.count)
     }
 
-    /// Puts `h`, which is on no list and has no home, on the list (`last`: at its end) and stores
-    /// `bits` with the list's flag.
+    /// Insert `h`, which is on no list and has no home (`last`: at the end), and store `bits` with the list's
+    /// flag.
     pub(super) fn push<W: PagesMut>(self, w: &mut W, h: Addr, bits: Bits, last: bool) -> Result<()> {
         let links = self.hook(w, h, last)?;
         w.set_bytes(h + header::HOME, &links)?;
         bits.with(self.flag).store(w, h)
     }
 
-    /// The part of `push` that changes everything but `h` itself: gives what its words HOME and HINT
-    /// are to be.
+    /// Do the part of `push` that changes everything but `h` itself. Return the new words HOME and HINT of
+    /// `h`.
     pub(super) fn hook<W: PagesMut>(self, w: &mut W, h: Addr, last: bool) -> Result<[u8; 16]> {
         let head = self.first(w)?;
         let links = if head.is_null() {
@@ -136,7 +135,7 @@ impl List {
         Ok(links)
     }
 
-    /// Takes `h` off the list and gives its bits without the list's flag; the caller stores them.
+    /// Remove `h` from the list. Return its bits without the list's flag; the caller stores them.
     pub(super) fn unlink<W: PagesMut>(self, w: &mut W, h: Addr, bits: Bits) -> Result<Bits> {
         let prev = self.linked(w, h, header::HOME)?;
         let next = self.linked(w, h, header::HINT)?;
@@ -164,7 +163,7 @@ impl List {
         Ok(bits.without(self.flag))
     }
 
-    /// Makes the first member the last.
+    /// Make the first member the last.
     pub(super) fn rotate<W: PagesMut>(self, w: &mut W) -> Result<()> {
         let head = self.first(w)?;
         if !head.is_null() {
@@ -174,7 +173,7 @@ impl List {
         Ok(())
     }
 
-    /// The next (HINT) or previous (HOME) member, after checking that it is on this list.
+    /// Return the next (HINT) or previous (HOME) member, after checking that it is on this list.
     pub(super) fn linked<P: Pages>(self, p: &P, h: Addr, field: u64) -> Result<Addr> {
         let to = Addr(p.u64_at(h + field)?);
         if !Bits::read(p, to)?.has(self.flag) {
@@ -187,7 +186,7 @@ impl List {
     }
 }
 
-/// Takes a container without a home off the list it is on, if any; gives its bits, to be stored.
+/// Remove a container without a home from its list, if it is on one. Return its bits, to be stored.
 pub(super) fn unlist<W: PagesMut>(w: &mut W, h: Addr, bits: Bits) -> Result<Bits> {
     if bits.has(header::ORPHAN) {
         ORPHANS.unlink(w, h, bits)

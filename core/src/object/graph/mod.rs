@@ -1,16 +1,16 @@
-//! Identity and lifetime of containers: reference counts, homes, back references, orphans, and
-//! the collector of unreachable cycles. Bodies (`dict`, `list`, `class`) move words; whoever moves
-//! one that refers to a container tells this module (`retain`, `release`, `move_home`).
+//! Identity and lifetime of containers: reference counts, homes, back references, orphans, and the collector
+//! of unreachable cycles. Bodies (`dict`, `list`, `class`) move words; code that moves a word that refers to
+//! a container reports it to this module (`retain`, `release`, `move_home`).
 //!
-//! Liveness is decided upward: a container lives if the root or a pinned container is among its
-//! ancestors. Every container is in one of these states:
+//! Liveness is decided upward: a container lives if the root or a pinned container is among its ancestors.
+//! Every container is in one of these states:
 //!
 //! | STATE | FLAGS | HOME, HINT | MEANING |
 //! | --- | --- | --- | --- |
 //! | homed | none (or DOOMED) | parent, hash or index | some entry of the parent shows it |
-//! | orphan | ORPHAN (and DOOMED) | list links | new, lost its home, or being freed: `reap` looks at it |
-//! | suspect | SUSPECT | list links | only a pin keeps it, or that was too much work to find out |
-//! | drained | DRAINED, DOOMED | 0, 0 | garbage that is empty; waits for other garbage to let go |
+//! | orphan | ORPHAN (and DOOMED) | list links | new, lost its home, or being freed: `reap` examines it |
+//! | suspect | SUSPECT | list links | only a pin keeps it, or that was too costly to determine |
+//! | drained | DRAINED, DOOMED | 0, 0 | empty garbage; waits until other garbage releases it |
 //!
 //! ```text
 //!            retain                          reap: a live parent found
@@ -26,14 +26,14 @@
 //! ```
 //!
 //! Invariants (`check_graph` verifies them):
-//! 1. The reference count is the number of words in containers that refer to this one. Of those,
-//!    one is the home (if homed), the others are counted in the back references (`backs`).
-//! 2. Following homes from any container ends at the root, or at one without a home. There is no
-//!    circle of homes. So whatever is unreachable hangs below an orphan or a suspect, and is found
-//!    when that one is looked at: nothing is lost from sight.
-//! 3. A container marked DOOMED is garbage for ever: no reference to it may be made any more.
-//! 4. No operation recurses, and each does a bounded amount of work: what is left waits on the two
-//!    lists, in the store, for the operations to come.
+//! 1. The reference count is the number of words in containers that refer to this one. One of those words is
+//!    the home (if homed); the others are counted in the back references (`backs`).
+//! 2. Following homes from any container ends at the root, or at a container without a home. Homes form no
+//!    cycle. So every unreachable container hangs below an orphan or a suspect, and is found when that one is
+//!    examined.
+//! 3. A container marked DOOMED is garbage forever: no new reference to it may be made.
+//! 4. No operation recurses, and each does a bounded amount of work: the rest waits on the two lists, in the
+//!    store, for later operations.
 //!
 //! The root has one reference that no container holds, and no home.
 
@@ -68,11 +68,11 @@ use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock as sb;
 use lists::{Bits, ORPHANS, unlist};
 
-/// Pieces of a large value freed at once; the others follow in steps (`reap`).
+/// Pieces of a large value that are freed at once; the others follow in steps (`reap`).
 const BLOB_STEP: u64 = 64;
 
-/// A new container without content, on the orphan list until something refers to it. `class` is
-/// the class record of an object, 0 for others.
+/// Create an empty container, on the orphan list until something refers to it. `class` is the class record of
+/// an object, 0 for others.
 pub fn create<W: PagesMut>(w: &mut W, kind: Kind, class: u64) -> Result<Obj> {
     let (h, id) = new_header(w, kind, class)?;
     let links = ORPHANS.hook(w, h, false)?;
@@ -82,7 +82,7 @@ pub fn create<W: PagesMut>(w: &mut W, kind: Kind, class: u64) -> Result<Obj> {
     Ok(Obj { addr: h, id })
 }
 
-/// The root dict of a new store.
+/// Create the root dict of a new store.
 pub fn create_root<W: PagesMut>(w: &mut W) -> Result<Obj> {
     let (h, id) = new_header(w, Kind::Dict, 0)?;
     Bits::read(w, h)?.with_refs(1).store(w, h)?;
@@ -100,20 +100,20 @@ fn new_header<W: PagesMut>(w: &mut W, kind: Kind, class: u64) -> Result<(Addr, O
     for (at, word) in [(header::MTIME, now), (header::CLASS_OR_LEN, class)] {
         b[at as usize..at as usize + 8].copy_from_slice(&word.to_le_bytes());
     }
-    // Logged, so that a rollback takes the id away again: whoever still holds the container then
-    // finds it gone, and not memory that only looks like it.
+    // The id is logged, so that a rollback removes it: a caller that still holds the container then finds it
+    // gone, and does not take other memory for it.
     w.set_u64(h + header::ID, id.0)?;
     Ok((h, id))
 }
 
-/// The number of words in containers that refer to this one.
+/// Return the number of words in containers that refer to this one.
 pub fn refs<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     let n = u64::from(Bits::read(p, h)?.refs());
     Ok(if h == root(p)? { n.saturating_sub(1) } else { n })
 }
 
-/// `parent` refers to `child` once more, from the entry whose key has the hash `hint` (lists: from
-/// the item at about that index). Gives the child a home if it has none.
+/// Add a reference from `parent` to `child`, from the entry whose key has the hash `hint` (lists: from the
+/// item at about that index). Return the child a home if it has none.
 pub fn retain<W: PagesMut>(w: &mut W, child: Addr, parent: Addr, hint: u64) -> Result<()> {
     let bits = Bits::read(w, child)?;
     if bits.has(DOOMED | DRAINED) {
@@ -132,8 +132,8 @@ pub fn retain<W: PagesMut>(w: &mut W, child: Addr, parent: Addr, hint: u64) -> R
     bits.with_refs(refs).store(w, child)
 }
 
-/// A reference of `parent` to `child` went away. If it was the last, or the home, the child is put
-/// on the orphan list: `reap` finds it another home or frees it.
+/// Remove a reference from `parent` to `child`. If it was the last, or the home, the child goes to the orphan
+/// list: `reap` finds another home for it or frees it.
 pub fn release<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
     let bits = Bits::read(w, child)?;
     let Some(refs) = bits.refs().checked_sub(1) else {
@@ -144,7 +144,7 @@ pub fn release<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> 
     if home && backs::count(w, child, parent)? == 0 {
         return ORPHANS.push(w, child, left, false);
     }
-    // If another entry of the home remains, that is the home now: `content::find` finds it.
+    // If another entry of the home remains, that entry is the home now: `content::find` finds it.
     backs::sub(w, child, parent)?;
     if refs == 0 && bits.homed() {
         return Err(Error::corrupt("a home that does not count as a reference", child));
@@ -156,7 +156,7 @@ pub fn release<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> 
     left.store(w, child)
 }
 
-/// A reference moved from one entry to another; the home goes with it if the entry was the home.
+/// Move a reference from one entry to another; the home moves with it if the entry was the home.
 pub fn move_home<W: PagesMut>(
     w: &mut W,
     child: Addr,
@@ -190,8 +190,8 @@ fn set_home_words<W: PagesMut>(w: &mut W, child: Addr, parent: Addr, hint: u64) 
     w.set_bytes(child + header::HOME, &words)
 }
 
-/// Frees what a word that was removed from `parent` holds: releases a container, frees a scalar
-/// (a very large one in steps).
+/// Free what a word that was removed from `parent` holds: release a container, free a scalar (a very large
+/// one in steps).
 pub fn release_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr) -> Result<()> {
     if let Some(child) = word.as_container() {
         return release(w, child, parent);
@@ -212,9 +212,9 @@ pub fn release_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr) -> Result<
     }
 }
 
-/// Moves the whole content of a container to a new, doomed one that `reap` frees in steps: emptying
-/// costs the same whatever the size. Until then the parts count as references of `h`, which the new
-/// container keeps from being freed.
+/// Move the whole content of a container to a new, doomed one that `reap` frees in steps: emptying costs the
+/// same at every size. Until then the parts count as references of `h`, which the new container keeps from
+/// being freed.
 pub fn detach<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let bits = Bits::read(w, h)?;
     let class = if bits.kind() == Kind::Object {
@@ -252,7 +252,7 @@ pub fn detach<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     backs::add(w, h, new)
 }
 
-/// `parent` keeps `child`, but under another key: if it is the home, the hint follows.
+/// Update the hint of the home, if `parent` is the home of `child` and keeps it under another key.
 pub fn rehint<W: PagesMut>(w: &mut W, child: Addr, parent: Addr, hint: u64) -> Result<()> {
     if Bits::read(w, child)?.homed() && w.u64_at(child + header::HOME)? == parent.0 {
         w.set_u64(child + header::HINT, hint)?;

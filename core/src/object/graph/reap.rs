@@ -1,8 +1,8 @@
-//! Looking at the containers without a home, in bounded steps: freeing what nothing refers to,
-//! finding homes, collecting unreachable cycles.
+//! Examine the containers without a home, in bounded steps: free what nothing refers to, find homes, collect
+//! unreachable cycles.
 //!
-//! `reap` is called at the end of every operation, when whatever lives is reachable from the root
-//! or pinned; in the middle of one it would free what is about to be referred to.
+//! `reap` runs at the end of every operation, when every live container is reachable from the root or pinned.
+//! In the middle of an operation it would free containers that the operation is about to refer to.
 
 use super::lists::{Bits, List, ORPHANS, SUSPECTS, unlist};
 use super::walk::{Found, search};
@@ -19,25 +19,25 @@ use crate::page::superblock as sb;
 const WALK: u64 = 4096;
 /// Steps of a search that count as much as the removal of one entry.
 const WALK_UNIT: u64 = 16;
-/// Ancestors marked as garbage at once. The others are found again when their turn comes.
+/// Ancestors marked as garbage at once. The others are found again later.
 const DOOM_MAX: usize = 1 << 15;
 /// Pieces of a large value that count as much as the removal of one entry.
 const BLOB_UNIT: u64 = 4;
-/// Entries looked at for the place of a container in its new home.
+/// Entries examined for the place of a container in its new home.
 const HINT_SCAN: usize = 256;
-/// The least and the most effort (a power of two) for one suspect in passing.
+/// The least and the most effort (a power of two) for one suspect at the end of an operation.
 const EFFORT: (u64, u64) = (12, 26);
 
-/// What a call of `reap` did.
+/// The result of a call of `reap`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ReapProgress {
     /// Containers freed.
     pub freed: u64,
-    /// Whether something is left to be freed or looked at.
+    /// True if something is left to be freed or examined.
     pub more: bool,
 }
 
-/// Whether the end of an operation has anything to do: one look at the superblock.
+/// Return whether the end of an operation has any work: one look at the superblock.
 #[inline]
 pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
     let words = p.bytes(sb::ORPHANS, 48)?;
@@ -45,14 +45,14 @@ pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
     Ok(at(sb::ORPHANS) | at(sb::SUSPECTS) | at(sb::BLOBS) != 0)
 }
 
-/// Whether something waits to be freed, or to be looked at for that: suspects do not count.
+/// Return whether something waits to be freed, or to be examined for that; suspects do not count.
 #[inline]
 pub fn frees_wait<P: Pages>(p: &P) -> Result<bool> {
     Ok(p.u64_at(sb::ORPHANS)? | p.u64_at(sb::BLOBS)? != 0)
 }
 
-/// Frees and looks at what is on the orphan list: `budget` is about the number of entries that are
-/// removed from containers.
+/// Free and examine what is on the orphan list. `budget` is about the number of entries that are removed from
+/// containers.
 pub fn reap<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
     reap_with(w, budget, WALK)
 }
@@ -75,7 +75,7 @@ fn reap_with<W: PagesMut>(w: &mut W, budget: u64, walk: u64) -> Result<ReapProgr
         } else {
             let mut steps = walk;
             resolve(w, h, &mut steps)?;
-            // The root, in a damaged store: looking at it again would find the same.
+            // This is the root, in a damaged store: another look would find the same.
             if ORPHANS.first(w)? == h && !Bits::read(w, h)?.has(DOOMED) {
                 return Err(Error::corrupt("an orphan that is none", h));
             }
@@ -107,8 +107,8 @@ fn is_pinned<W: PagesMut>(w: &W, h: Addr) -> Result<bool> {
     Ok(w.is_pinned(ObjectId(w.u64_at(h + header::ID)?)))
 }
 
-/// Removes up to `left` entries of garbage, and frees it once it is empty and nothing refers to it.
-/// True if it was freed.
+/// Remove up to `left` entries of garbage, and free it once it is empty and unreferenced. Return true if it
+/// was freed.
 fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<bool> {
     if !bits.has(DOOMED) {
         bits.with(DOOMED).store(w, h)?;
@@ -140,7 +140,7 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
         return Ok(false);
     }
     backs::free(w, h)?;
-    // Whoever still holds its address and id finds it gone.
+    // A caller that still holds its address and id finds it gone.
     w.set_bytes(h, &[0; 16])?;
     heap::free(w, h)?;
     if detached {
@@ -152,7 +152,7 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
     Ok(!detached)
 }
 
-/// Whether (some, or more than we care to look at) former content of a container is left.
+/// Return whether former content of a container is left (or might be: the search is bounded).
 fn has_detached<P: Pages>(p: &P, h: Addr) -> Result<bool> {
     let mut cursor = 0;
     for _ in 0..64 {
@@ -165,8 +165,8 @@ fn has_detached<P: Pages>(p: &P, h: Addr) -> Result<bool> {
     Ok(true)
 }
 
-/// Finds out what keeps a container without a home alive, and gives it a home, or parks it, or
-/// marks it as garbage. False if the steps did not suffice to know.
+/// Determine what keeps a container without a home alive, and give it a home, park it, or mark it as garbage.
+/// Return false if the steps did not suffice.
 fn resolve<W: PagesMut>(w: &mut W, h: Addr, steps: &mut u64) -> Result<bool> {
     let found = search(w, h, |id| w.is_pinned(id), steps)?;
     match found {
@@ -186,7 +186,7 @@ fn resolve<W: PagesMut>(w: &mut W, h: Addr, steps: &mut u64) -> Result<bool> {
     Ok(true)
 }
 
-/// Makes each member of a path the home of the next.
+/// Make each member of a path the home of the next.
 fn link<W: PagesMut>(w: &mut W, path: &[Addr]) -> Result<()> {
     for pair in path.windows(2) {
         if let [parent, child] = *pair {
@@ -196,7 +196,7 @@ fn link<W: PagesMut>(w: &mut W, path: &[Addr]) -> Result<()> {
     Ok(())
 }
 
-/// Makes `parent`, which refers to `child`, its home.
+/// Make `parent`, which refers to `child`, the home of `child`.
 fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
     let bits = Bits::read(w, child)?;
     if bits.homed() {
@@ -217,7 +217,7 @@ fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
     set_home_words(w, child, parent, hint)
 }
 
-/// Puts a container on the suspect list, without a home.
+/// Put a container on the suspect list, without a home.
 fn park<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let bits = Bits::read(w, h)?;
     if bits.has(SUSPECT) {
@@ -231,8 +231,8 @@ fn park<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     SUSPECTS.push(w, h, bits, true)
 }
 
-/// Marks containers as garbage. They stay where they are: the one that was looked at is on the
-/// orphan list, and the homes of the others lead to it or to others there.
+/// Mark containers as garbage. They stay in place: the examined one is on the orphan list, and the homes of
+/// the others lead to it or to others there.
 fn doom<W: PagesMut>(w: &mut W, closure: &[Addr]) -> Result<()> {
     for &h in closure.iter().take(DOOM_MAX) {
         let bits = Bits::read(w, h)?;
@@ -252,8 +252,8 @@ fn move_to<W: PagesMut>(w: &mut W, list: List, h: Addr) -> Result<()> {
     list.push(w, h, bits, false)
 }
 
-/// To be called, in an operation, when the last pin of a container went: if only the pin kept it,
-/// it is looked at again at the end of the operation.
+/// Re-examine a container whose last pin was released, at the end of the operation, if only the pin kept it.
+/// Call this within an operation.
 pub fn unpinned<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     if header::check(w, obj).is_err() || !Bits::read(w, obj.addr)?.has(SUSPECT) {
         return Ok(());
@@ -261,13 +261,13 @@ pub fn unpinned<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     move_to(w, ORPHANS, obj.addr)
 }
 
-/// Whether `unpinned` has anything to do for this container: a hint for readers.
+/// Return whether `unpinned` has any work for this container: a hint for readers.
 pub fn is_suspect<P: Pages>(p: &P, obj: Obj) -> bool {
     header::check(p, obj).is_ok() && Bits::read(p, obj.addr).is_ok_and(|bits| bits.has(SUSPECT | ORPHAN))
 }
 
-/// To be called at the end of every operation: a bounded amount of freeing, and now and then a look
-/// at a suspect, so that cycles, and what the pins of dead processes kept, go in time.
+/// End an operation: free a bounded amount, and sometimes examine a suspect, so that cycles, and containers
+/// kept by pins of dead processes, are eventually freed. Call this at the end of every operation.
 pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
     let h = SUSPECTS.first(w)?;
     if !h.is_null() {
@@ -279,8 +279,8 @@ pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress
     reap(w, budget)
 }
 
-/// A suspect with references takes a search. The more effort that takes, the more rarely it is made,
-/// so that on average it costs an operation 64 steps.
+/// Examine a suspect, in proportion to its cost: a suspect with references needs a search, and the more
+/// effort that takes, the more rarely it is made, so that it costs an operation 64 steps on average.
 fn suspect_in_passing<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()> {
     let effort = w.u64_at(sb::EFFORT)?.clamp(EFFORT.0, EFFORT.1);
     if Bits::read(w, h)?.refs() == 0 {
@@ -302,23 +302,23 @@ fn suspect_in_passing<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()
     }
 }
 
-/// A complete collection, in steps that may be operations of their own: every suspect is looked at
-/// once, whatever effort it takes, and everything found dead is freed.
+/// A complete collection, in steps that may be operations of their own: every suspect is examined once, at
+/// any cost, and all garbage is freed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Collection {
-    /// Suspects still to be looked at; None before the first step.
+    /// Suspects still to be examined; None before the first step.
     left: Option<u64>,
-    /// The first one that stayed a suspect: with it begins what was looked at.
+    /// The first suspect that was kept: the examined ones begin with it.
     kept: Addr,
     /// Containers freed so far.
     pub freed: u64,
-    /// Whether nothing is left to do.
+    /// True if nothing is left to do.
     pub done: bool,
 }
 
 impl Collection {
-    /// One step: `budget` is about the number of entries removed and suspects looked at. (A search
-    /// is not cut: it may see every ancestor of a suspect.)
+    /// Run one step: `budget` is about the number of entries removed and suspects examined. (A search is not
+    /// interrupted: it may visit every ancestor of a suspect.)
     pub fn step<W: PagesMut>(&mut self, w: &mut W, budget: u64) -> Result<()> {
         let mut suspects = match self.left {
             Some(n) => n,
@@ -328,7 +328,7 @@ impl Collection {
         loop {
             let h = SUSPECTS.first(w)?;
             if h == self.kept {
-                // Once round, whatever the count says.
+                // All have been examined once, whatever the count says.
                 suspects = 0;
             } else if !Bits::read(w, self.kept).is_ok_and(|bits| bits.has(SUSPECT)) {
                 self.kept = Addr::NULL;
@@ -358,7 +358,7 @@ impl Collection {
     }
 }
 
-/// A collection step by itself: see `Collection`.
+/// Run a single collection step: see `Collection`.
 pub fn collect<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
     let mut c = Collection::default();
     c.step(w, budget)?;

@@ -1,4 +1,4 @@
-//! The store in memory that the tests of the graph and the operations work on: `HeapMem` with pins.
+//! The in-memory store for the tests of the graph and the operations: `HeapMem` with pins.
 
 use crate::error::Result;
 use crate::heap;
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 pub(crate) struct GraphMem {
     pub(crate) heap: HeapMem,
     pub(crate) pins: HashSet<ObjectId>,
-    /// What `changing` was told.
+    /// The arguments of `changing`.
     pub(crate) changes: Vec<(ObjectId, Option<u64>)>,
     pub(crate) root: Obj,
 }
@@ -34,13 +34,13 @@ impl GraphMem {
         self.heap.commit().unwrap();
     }
 
-    /// Ends an operation and commits it.
+    /// End an operation and commit it.
     pub(crate) fn end(&mut self) {
         ops::end_operation(self, 64).unwrap();
         self.commit();
     }
 
-    /// The allocated segments: their sizes and first words.
+    /// Return the allocated segments: their sizes and first words.
     pub(crate) fn left(&self) -> Vec<(Addr, usize, u64)> {
         (1..self.u64_at(sb::NEXT_PAGE).unwrap())
             .filter_map(|n| heap::page_segments(self, PageNo(n)).ok())

@@ -1,6 +1,5 @@
-//! Walking upward: what reaches a container, and by which home it is shown. Nothing here changes
-//! the store, recurses, or goes on for ever: every walk is bounded by a budget or by the set of
-//! containers it has seen.
+//! Walks upward: what reaches a container, and which home shows it. Nothing here changes the store, recurses,
+//! or runs forever: every walk is bounded by a budget or by the set of containers it has seen.
 
 use super::backs;
 use super::content::{self, Place};
@@ -12,28 +11,28 @@ use crate::page::access::Pages;
 use crate::page::superblock as sb;
 use std::collections::{HashMap, HashSet};
 
-/// The root's address.
+/// Return the root's address.
 #[inline]
 pub fn root<P: Pages>(p: &P) -> Result<Addr> {
     Ok(Addr(p.u64_at(sb::ROOT)?))
 }
 
-/// Steps that `may_live_in` takes at most before it says no.
+/// The most steps of `may_live_in`, after which it returns false.
 const LIVE_IN_STEPS: u64 = 1 << 16;
-/// Steps taken in turn upward and downward.
+/// Steps of each walk, upward and downward, before the other continues.
 const TURN: u64 = 64;
-/// Homes followed when looking whether a container is reachable by name; no path is as long.
+/// The most homes followed to decide whether a container is reachable by name; no path is as long.
 const NAME_STEPS: u64 = 4096;
 
 fn home<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
     Ok(Addr(p.u64_at(h + header::HOME)?))
 }
 
-/// Whether `child`, which has no home (or is about to lose it), may have its home in `parent`
-/// without closing a circle of homes: `parent` must not lie below `child`. Two walks in turn, up
-/// from the parent and down from the child, so it takes no more than twice the shorter of them;
-/// building any structure from the top or from the bottom costs O(n log n) in all. A no may be
-/// wrong when both are long; the child then waits for `reap`, which looks more closely.
+/// Return whether `child`, which has no home (or is about to lose it), may have its home in `parent` without
+/// closing a cycle of homes: `parent` must not lie below `child`. Two walks alternate, up from the parent and
+/// down from the child, so the cost is at most twice that of the shorter; building any structure from the top
+/// or from the bottom costs O(n log n) in all. False may be wrong if both walks are long; the child then
+/// waits for `reap`, which searches further.
 pub(super) fn may_live_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<bool> {
     if parent == child {
         return Ok(false);
@@ -67,15 +66,15 @@ pub(super) fn may_live_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<
     Ok(false)
 }
 
-/// A walk down, along homes.
+/// A walk downward, along homes.
 struct Below {
     stack: Vec<(Addr, u64)>,
     words: Vec<crate::object::word::Word>,
 }
 
 impl Below {
-    /// Looks at about `TURN` more entries for a container: found, not there (all were seen), or
-    /// not yet known.
+    /// Examine about `TURN` more entries for a container. Return whether it was found; None if that is not
+    /// yet known.
     fn find<P: Pages>(&mut self, p: &P, wanted: Addr) -> Result<Option<bool>> {
         for _ in 0..TURN / 16 {
             let Some((h, cursor)) = self.stack.last_mut() else {
@@ -100,8 +99,8 @@ impl Below {
     }
 }
 
-/// Whether following homes from `h` leads to the root, and not through `avoid`, in at most `steps`
-/// steps; None if that was not enough.
+/// Return whether following homes from `h` leads to the root, and not through `avoid`, in at most `steps`
+/// steps; None if the steps did not suffice.
 fn reaches_root<P: Pages>(p: &P, mut h: Addr, avoid: Addr, steps: u64) -> Result<Option<bool>> {
     let root = root(p)?;
     for _ in 0..steps {
@@ -120,7 +119,7 @@ fn reaches_root<P: Pages>(p: &P, mut h: Addr, avoid: Addr, steps: u64) -> Result
     Ok(None)
 }
 
-/// Whether a recorded parent really refers to a container: after the parent was emptied as a whole,
+/// Return whether a recorded parent really refers to a container: after the parent was emptied as a whole,
 /// its former content still counts until it is freed.
 fn still_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<bool> {
     if !Bits::read(p, parent)?.has(EMPTIED) {
@@ -160,23 +159,23 @@ impl Parents {
     }
 }
 
-/// What a search upward found.
+/// The result of a search upward.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The root reaches the container: a path that begins with a container whose homes lead to the
-    /// root, ends with the container, and each member of which refers to the next.
+    /// The root reaches the container. The path begins with a container whose homes lead to the root, ends
+    /// with the container, and each member refers to the next.
     Root(Vec<Addr>),
-    /// Not the root, but a pinned container, the first of the path.
+    /// Not the root but a pinned container reaches it, the first of the path.
     Pinned(Vec<Addr>),
-    /// Neither: the container and all its ancestors, the nearest first, are garbage. (Ancestors
-    /// known to be garbage before are left out.)
+    /// Neither: the container and all its ancestors, the nearest first, are garbage. (Ancestors already known
+    /// as garbage are omitted.)
     Garbage(Vec<Addr>),
     /// The budget did not suffice.
     Unknown,
 }
 
-/// Looks for what keeps a container alive, breadth first through all its ancestors. `budget` is
-/// what is left of the steps allowed.
+/// Search breadth first through all ancestors for what keeps a container alive. `budget` is the number of
+/// steps left.
 pub(super) fn search<P: Pages>(
     p: &P,
     c: Addr,
@@ -189,7 +188,7 @@ pub(super) fn search<P: Pages>(
     let is_pinned = |h: Addr| Ok(pinned(ObjectId(p.u64_at(h + header::ID)?)));
     let mut keeper = if is_pinned(c)? { Some(c) } else { None };
     let root = root(p)?;
-    // Which member of the closure each one was reached from, and the members in that order.
+    // The member of the closure that each one was reached from, and the members in that order.
     let mut via: HashMap<Addr, Addr> = HashMap::from([(c, Addr::NULL)]);
     let mut order = vec![c];
     // Containers whose homes do not lead to the root.
@@ -220,8 +219,8 @@ pub(super) fn search<P: Pages>(
                 if up == root {
                     return Ok(Found::Root(path(&via, parent)));
                 }
-                // Noted before it is known: if the root is found after all, the notes are thrown
-                // away. So a circle of homes in a damaged file ends here too.
+                // Recorded before it is certain: if the root is found after all, the records are discarded.
+                // So a cycle of homes in a damaged file ends here too.
                 if !Bits::read(p, up)?.homed() || !astray.insert(up) {
                     break;
                 }
@@ -247,7 +246,7 @@ pub(super) fn search<P: Pages>(
     })
 }
 
-/// The common case without any memory: one of the first few parents is near the root.
+/// Search without allocating, for the common case that one of the first few parents is near the root.
 fn search_near<P: Pages>(p: &P, c: Addr, budget: &mut u64) -> Result<Option<Vec<Addr>>> {
     let mut parents = Parents::new(p, c)?;
     for _ in 0..4 {
@@ -260,19 +259,19 @@ fn search_near<P: Pages>(p: &P, c: Addr, budget: &mut u64) -> Result<Option<Vec<
     Ok(None)
 }
 
-/// By what a container is shown.
+/// The entry that shows a container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shown {
     /// The container that shows it.
     pub parent: Addr,
-    /// The entry that does.
+    /// The place of the entry.
     pub place: Place,
 }
 
-/// The home of a container as readers are to see it: the recorded one; but where that hangs below
-/// something unreachable (or was just emptied), another that the root reaches if there is one.
-/// Answers agree with each other: following them never leads round in a circle. None for the root
-/// and for containers that have no home.
+/// Return the home of a container as readers see it: the recorded home, or, if that hangs below an
+/// unreachable container (or was just emptied), another one that the root reaches, if there is one. The
+/// results are consistent: following them never forms a cycle. None for the root and for containers without a
+/// home.
 pub fn shown_home<P: Pages>(p: &P, c: Addr) -> Result<Option<Shown>> {
     if c == root(p)? {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Keys against their rules: which are equal, and which hashes that gives.
+//! Keys against their rules: equality, and the hashes that follow from it.
 
 use super::*;
 use crate::heap::testing::HeapMem;
@@ -6,7 +6,7 @@ use crate::heap::testing::HeapMem;
 const SEED: u64 = 42;
 
 fn all_forms<'a>() -> Vec<Vec<Key<'a>>> {
-    // Keys of one row are equal, keys of different rows are not.
+    // Keys of one row are equal; keys of different rows differ.
     vec![
         vec![
             Key::Int(1),
@@ -93,7 +93,7 @@ fn equality_and_hash_follow_python_in_every_stored_form() {
     }
 }
 
-/// The published values: a change of any of them breaks every store there is.
+/// The published values: changing any of them breaks every existing store.
 #[test]
 fn the_hash_is_what_was_published() {
     assert_eq!(hash(0, &Key::Str(b"")), 0x2d06_8005_38d3_94c2);

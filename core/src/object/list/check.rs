@@ -1,6 +1,6 @@
-//! Verifies the invariants of a list's body (see `super`), and names its segments.
+//! Verify the invariants of a list's body (see `super`), and enumerate its segments.
 //!
-//! Ends on any bytes: no inner node is visited twice, and the depth is bounded.
+//! Terminates on any bytes: no inner node is visited twice, and the depth is bounded.
 
 use super::node::{Inner, LEAF_CAP, LEAF_TAG, Leaf, NODE, Root, kid_addr, kid_start, le};
 use super::shrink::{INNER_MIN, LEAF_MIN};
@@ -12,13 +12,13 @@ use crate::object::word::Word;
 use crate::page::access::Pages;
 use std::collections::HashSet;
 
-/// Verifies every invariant of the body of the list at `h`.
+/// Verify every invariant of the body of the list at `h`.
 pub fn check<P: Pages>(p: &P, h: Addr) -> Result<()> {
     segments(p, h, &mut |_| Ok(()))
 }
 
-/// Like `check`, and tells of every heap segment the body consists of. `visit` may end the walk
-/// with an error (for instance when the segment was seen before: two lists must not share any).
+/// Check as `check` does, and call `visit` with every heap segment of the body. `visit` may end the walk with
+/// an error (for instance for a segment seen before: two lists must not share any).
 pub fn segments<P: Pages>(p: &P, h: Addr, visit: &mut dyn FnMut(Addr) -> Result<()>) -> Result<()> {
     if header::kind(p, h)? != Kind::List {
         return Err(Error::corrupt("no list where one is expected", h));
@@ -49,7 +49,7 @@ struct Walk<'a, P> {
 }
 
 impl<P: Pages> Walk<'_, P> {
-    /// Checks an inner node; `first` and `last`: it is the first or last of its level.
+    /// Check an inner node; `first` and `last`: it is the first or last of its level.
     fn inner(&mut self, word: u64, count: u64, height: usize, (first, last): (bool, bool)) -> Result<()> {
         let node = kid_addr(word);
         if kid_start(word) != 0 || heap::size_of(self.p, node)? < NODE {
@@ -86,7 +86,7 @@ impl<P: Pages> Walk<'_, P> {
         Ok(())
     }
 
-    /// Checks a leaf of at least `min` items, whose slots are known to lie in its segment.
+    /// Check a leaf of at least `min` items, whose slots are known to lie in its segment.
     fn leaf(&mut self, word: u64, count: u64, min: usize) -> Result<()> {
         let leaf = Leaf::of(word, count, 0)?;
         debug_assert!(leaf.start + leaf.n <= LEAF_CAP);

@@ -1,8 +1,8 @@
-//! Insertion into a list: room in a leaf, splitting, growing the small form, appending in bulk.
+//! Insertion into a list: room in a leaf, splits, growth of the small form, bulk appends.
 //!
-//! Where a leaf overflows at an end of the list, the item gets a leaf of its own and nothing
-//! moves; anywhere else the leaf is halved. An end leaf that has free slots, but on the other side
-//! only, is slid instead while at most `SLIDE` of it is in use, so that sliding costs O(1) an item.
+//! If a leaf overflows at an end of the list, the item gets a leaf of its own and nothing moves; elsewhere
+//! the leaf is halved. An end leaf that has free slots only on the other side is slid instead while at most
+//! `SLIDE` of it is in use, so that sliding costs O(1) an item.
 
 use super::node::{
     COUNTS, INNER_CAP, KIDS, Kids, LEAF_CAP, LEAF_TAG, Leaf, MAX_HEIGHT, NODE, Path, Root, SLOTS, Step, kid,
@@ -17,7 +17,7 @@ use crate::page::access::{Pages, PagesMut};
 /// An end leaf is slid while at most this share of it is in use (eighths).
 const SLIDE: usize = 7;
 
-/// Inserts an item before index `i`; at the end if `i` is the length.
+/// Insert an item before index `i`; at the end if `i` is the length.
 pub fn insert<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<()> {
     let root = Root::read(w, h)?;
     if i > root.len {
@@ -78,7 +78,7 @@ pub fn insert<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<()>
     grow_up(w, &root, &path, grown, 1)
 }
 
-/// Appends many items. Leaves are filled.
+/// Append many items. Fills the leaves.
 pub fn extend<W: PagesMut>(w: &mut W, h: Addr, words: &[Word]) -> Result<()> {
     let mut rest = words;
     while !rest.is_empty() {
@@ -145,13 +145,13 @@ pub fn extend<W: PagesMut>(w: &mut W, h: Addr, words: &[Word]) -> Result<()> {
     Ok(())
 }
 
-/// Slots of the leaves: of the root leaf, if it is the only one, what its segment holds.
+/// Return the number of slots in a leaf; for the root leaf of a list without other leaves, those of its segment.
 pub(super) fn capacity<P: Pages>(p: &P, root: &Root) -> Result<usize> {
     if root.height > 0 {
         return Ok(LEAF_CAP);
     }
     let cap = (heap::size_of(p, root.body)? - SLOTS) / 8;
-    // The header was checked against the largest leaf only.
+    // The header was checked only against the largest leaf.
     if root.start + root.len as usize > cap {
         return Err(Error::corrupt(
             "a list with more items than fit its segment",
@@ -161,7 +161,7 @@ pub(super) fn capacity<P: Pages>(p: &P, root: &Root) -> Result<usize> {
     Ok(cap)
 }
 
-/// A new leaf with these items from slot `start` on.
+/// Create a leaf with these items from slot `start` on.
 pub(super) fn new_leaf<W: PagesMut>(w: &mut W, size: usize, start: usize, items: &[u8]) -> Result<Addr> {
     let addr = heap::alloc(w, size)?;
     let bytes = w.init(addr, size)?;
@@ -172,12 +172,12 @@ pub(super) fn new_leaf<W: PagesMut>(w: &mut W, size: usize, start: usize, items:
     Ok(addr)
 }
 
-/// The segment for a root leaf of `n` items that has to take `more`: half as much again at least.
+/// Return the segment size for a root leaf of `n` items that has to take `more`: at least half as much again.
 fn grown_size(n: usize, more: usize) -> usize {
     SLOTS + 8 * (n + more).max(n + n / 2).min(LEAF_CAP)
 }
 
-/// Where `n` items should start when an end of the list needs room: most of it on that end.
+/// Return the start slot for `n` items when an end of the list needs room: most of the room is on that end.
 fn roomy_start(cap: usize, n: usize, front: bool) -> usize {
     let free = cap - n;
     if front { free - free / 4 } else { free / 4 }
@@ -190,7 +190,7 @@ fn pack<'b>(words: &[Word], buf: &'b mut [u8]) -> &'b [u8] {
     &buf[..8 * words.len()]
 }
 
-/// The leaf's items with `word` inserted at its position.
+/// Return the leaf's items with `word` inserted at its position.
 fn with_inserted<'b, P: Pages>(p: &P, leaf: &Leaf, word: Word, buf: &'b mut [u8; NODE]) -> Result<&'b [u8]> {
     let (old, at) = (leaf.items(p, 0, leaf.n)?, 8 * leaf.off);
     buf[..at].copy_from_slice(&old[..at]);
@@ -199,8 +199,7 @@ fn with_inserted<'b, P: Pages>(p: &P, leaf: &Leaf, word: Word, buf: &'b mut [u8;
     Ok(&buf[..old.len() + 8])
 }
 
-/// Inserts into a leaf that has a free slot, by moving the shorter side that can move. Gives the
-/// new start slot.
+/// Insert into a leaf that has a free slot, by moving the shorter movable side. Return the new start slot.
 fn shift_in<W: PagesMut>(w: &mut W, leaf: &Leaf, end_room: usize, word: Word) -> Result<usize> {
     let mut buf = [0; NODE];
     let behind = leaf.n - leaf.off;
@@ -228,7 +227,7 @@ fn shift_in<W: PagesMut>(w: &mut W, leaf: &Leaf, end_room: usize, word: Word) ->
     }
 }
 
-/// Splits a full leaf in the middle and inserts the item.
+/// Split a full leaf in the middle and insert the item.
 fn halve<W: PagesMut>(w: &mut W, leaf: &Leaf, word: Word) -> Result<Grown> {
     let half = leaf.n / 2;
     let mut buf = [0; NODE];
@@ -259,7 +258,7 @@ fn halve<W: PagesMut>(w: &mut W, leaf: &Leaf, word: Word) -> Result<Grown> {
     })
 }
 
-/// What became of a child: its new count and word, and the node split from it.
+/// The result of a change in a child: its new count and word, and the node split from it.
 struct Grown {
     count: u64,
     word: u64,
@@ -282,7 +281,7 @@ impl Grown {
     }
 }
 
-/// Carries a change of the leaf at the end of `path` up to the header; `delta` items came in.
+/// Propagate a change of the leaf at the end of `path` up to the header; `delta` items were added.
 fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, delta: u64) -> Result<()> {
     let levels = path.steps.len();
     for k in (0..levels).rev() {
@@ -349,7 +348,7 @@ fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, d
     root.update(w, kid(top, 0), levels + 1, len)
 }
 
-/// Splits an inner node whose children, `kids`, are one too many since one came in at `at`.
+/// Split an inner node whose children, `kids`, are one too many after one was added at `at`.
 fn split_inner<W: PagesMut>(
     w: &mut W,
     step: &Step,
@@ -360,7 +359,7 @@ fn split_inner<W: PagesMut>(
     word: u64,
 ) -> Result<Grown> {
     if first {
-        // The new child alone; the node keeps its children, of which the first may have changed.
+        // Split off the new child alone; the node keeps its children, of which the first may have changed.
         let rest = kids.split_off(1);
         let (w0, c0) = rest.get(0);
         w.set_u64(step.node + COUNTS as u64, c0)?;

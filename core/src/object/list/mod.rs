@@ -1,25 +1,23 @@
-//! The body of a list: a counted B+tree of words, so that an item is read, replaced, inserted or
-//! removed anywhere in O(log n), and no operation moves more than a few KiB.
+//! The body of a list: a counted B+tree of words. An item is read, replaced, inserted or removed anywhere in
+//! O(log n), and no operation moves more than a few KiB.
 //!
-//! The functions move words. Reference counts, the freeing of what a removed word refers to, the
-//! list's mtime and the locks are the caller's business. `h` is the container's header; of it
-//! this module owns the body form, the body address and the length.
+//! The functions move words. The caller is responsible for reference counts, for freeing what a removed word
+//! refers to, for the list's mtime and for locks. `h` is the container's header; this module owns its body
+//! form, body address and length.
 //!
 //! Invariants (`check` verifies them):
-//! 1. The body form is the height (low 4 bits) and, at height 0, the root leaf's start slot (the
-//!    other 12). At height 0 the root is a leaf in a segment that grows with the list (the small
-//!    form), or null; else it is an inner node with at least two children. All leaves lie at the
-//!    same depth.
-//! 2. The count beside a child is the number of items under it, at least 1. The header's length
-//!    is the sum.
-//! 3. Every node but the first and the last of its level is at least 40% full. The exception
-//!    makes appending leave full leaves, and a queue cost O(1) an item: at its ends a tree splits
-//!    without moving items, and a node there stays until it is empty or fits in its neighbour.
-//! 4. `Word::EMPTY` is no item.
+//! 1. The body form is the height (low 4 bits) and, at height 0, the root leaf's start slot (the other 12).
+//!    At height 0 the root is null, or a leaf in a segment that grows with the list (the small form);
+//!    otherwise it is an inner node with at least two children. All leaves lie at the same depth.
+//! 2. The count beside a child is the number of items under it, at least 1. The header's length is the sum.
+//! 3. Every node but the first and the last of its level is at least 40% full. The exception makes appending
+//!    leave full leaves, and a queue cost O(1) an item: at its ends a tree splits without moving items, and a
+//!    node there stays until it is empty or fits in its neighbour.
+//! 4. `Word::EMPTY` is not a valid item.
 //!
-//! Memory allocated in an operation is filled without undo, existing nodes are changed by logged
-//! stores: an insert or removal shifts the shorter side of one leaf by one logged store, and
-//! touches one word a level. After an error the caller must roll back.
+//! Memory allocated in an operation is filled without undo; existing nodes are changed by logged stores. An
+//! insert or removal shifts the shorter side of one leaf by one logged store, and touches one word a level.
+//! After an error the caller must roll back.
 //!
 //! `node` has the formats and the descent, `grow` insertion, `shrink` removal.
 
@@ -44,13 +42,13 @@ use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock;
 use node::{Leaf, Root, descend, le};
 
-/// The number of items.
+/// Return the number of items.
 #[inline]
 pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     p.u64_at(h + header::CLASS_OR_LEN)
 }
 
-/// The item at an index; None from the length on.
+/// Return the item at an index; None for an index beyond the end.
 #[inline]
 pub fn get<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<Word>> {
     match slot(p, h, i)? {
@@ -59,7 +57,7 @@ pub fn get<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<Word>> {
     }
 }
 
-/// Where the word of an item lies; None from the length on.
+/// Return the address of an item's word; None for an index beyond the end.
 #[inline]
 pub fn place<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<Addr>> {
     let Some((leaf, at)) = slot(p, h, i)? else {
@@ -80,7 +78,7 @@ fn slot<P: Pages>(p: &P, h: Addr, i: u64) -> Result<Option<(Leaf, Addr)>> {
     Ok(Some((leaf, at)))
 }
 
-/// Replaces the item at an index by one logged store; gives the old one.
+/// Replace the item at an index by one logged store. Return the old one.
 pub fn set<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<Word> {
     let root = Root::read(w, h)?;
     if i >= root.len {
@@ -94,11 +92,11 @@ pub fn set<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<Word> 
     Ok(Word(old))
 }
 
-/// Appends up to `max` items from index `start` to `out`, leaf by leaf.
+/// Append up to `max` items from index `start` to `out`, leaf by leaf.
 pub fn scan<P: Pages>(p: &P, h: Addr, start: u64, max: usize, out: &mut Vec<Word>) -> Result<()> {
     let root = Root::read(p, h)?;
-    // A damaged tree whose nodes are shared could count more items than the store has bytes; a
-    // caller that scans to the end would never get there.
+    // A damaged tree whose nodes are shared could count more items than the store has bytes; a caller that
+    // scans to the end would not finish.
     if root.height > 0 && root.len / node::LEAF_CAP as u64 > p.u64_at(superblock::NEXT_PAGE)? {
         return Err(Error::corrupt("a list with more items than fit the store", h));
     }
@@ -114,9 +112,8 @@ pub fn scan<P: Pages>(p: &P, h: Addr, start: u64, max: usize, out: &mut Vec<Word
     Ok(())
 }
 
-/// An index at which the list refers to the container `child`: near `hint` first, then ever
-/// farther from it in both directions, until about `max_scan` items (at least one leaf) have been
-/// looked at.
+/// Return an index at which the list refers to the container `child`: near `hint` first, then with growing
+/// distance in both directions, until about `max_scan` items (at least one leaf) were examined.
 pub fn find_child<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max_scan: u64) -> Result<Option<u64>> {
     let root = Root::read(p, h)?;
     if root.len == 0 {
@@ -124,7 +121,7 @@ pub fn find_child<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max_scan: u6
     }
     let wanted = Word::container(child).0;
     let hint = hint.min(root.len - 1);
-    // The first leaf: the nearest match in it.
+    // In the first leaf, return the nearest match.
     let leaf = item(p, &root, hint)?;
     let bytes = leaf.items(p, 0, leaf.n)?;
     if le(bytes, 8 * leaf.off) == wanted {
@@ -155,7 +152,7 @@ pub fn find_child<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max_scan: u6
     Ok(None)
 }
 
-/// The positions of a word among a leaf's items.
+/// Return the positions of a word among a leaf's items.
 fn matches(bytes: &[u8], wanted: u64) -> impl Iterator<Item = usize> + '_ {
     bytes
         .chunks_exact(8)
@@ -164,7 +161,7 @@ fn matches(bytes: &[u8], wanted: u64) -> impl Iterator<Item = usize> + '_ {
         .map(|(i, _)| i)
 }
 
-/// The indices `[from, to)` of the leaf that holds item `i`.
+/// Return the indices `[from, to)` of the leaf that holds item `i`.
 fn span(leaf: &Leaf, i: u64, len: u64) -> Result<(u64, u64)> {
     match i.checked_sub(leaf.off as u64) {
         Some(from) if from + leaf.n as u64 <= len => Ok((from, from + leaf.n as u64)),
@@ -175,7 +172,7 @@ fn span(leaf: &Leaf, i: u64, len: u64) -> Result<(u64, u64)> {
     }
 }
 
-/// The leaf of an existing item.
+/// Return the leaf of an existing item.
 #[inline]
 fn item<P: Pages>(p: &P, root: &Root, i: u64) -> Result<Leaf> {
     let leaf = descend(p, root, i, |_| ())?;

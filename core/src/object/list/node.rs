@@ -1,12 +1,11 @@
-//! The nodes of a list's tree: their bytes, how they are read, and how one descends.
+//! The nodes of a list's tree: their format, how to read them, and how to descend.
 //!
 //! Invariants
-//! 1. Items of a leaf lie in the slots `[start, start + n)`; `start` is kept in the high bits of
-//!    the word that refers to the leaf and `n` beside that word, so reading an item touches no
-//!    byte of the leaf but the item.
-//! 2. A count, a number of children, a height or a start that was read is compared with the
-//!    node's capacity before anything is indexed with it. Descending takes at most `MAX_HEIGHT`
-//!    steps whatever the bytes say.
+//! 1. Items of a leaf lie in the slots `[start, start + n)`; `start` is kept in the high bits of the word
+//!    that refers to the leaf and `n` beside that word, so reading an item touches no byte of the leaf but
+//!    the item.
+//! 2. A count, a number of children, a height or a start that was read is checked against the node's capacity
+//!    before it is used as an index. Descending takes at most `MAX_HEIGHT` steps, whatever the bytes are.
 //!
 //! A leaf. The root leaf of a short list is a segment of any size; others are of `NODE` bytes.
 //!
@@ -50,10 +49,10 @@ pub(super) const COUNTS: usize = 16;
 pub(super) const INNER_CAP: usize = (NODE - COUNTS) / 16;
 /// Offset of an inner node's child words.
 pub(super) const KIDS: usize = COUNTS + 8 * INNER_CAP;
-/// Inner levels at most. A sound tree of 2^48 items has at most 7.
+/// The most inner levels. A valid tree of 2^48 items has at most 7.
 pub(super) const MAX_HEIGHT: usize = 8;
 
-/// The u64 at `at` in a node's bytes.
+/// Return the u64 at `at` in a node's bytes.
 #[inline]
 pub(super) fn le(bytes: &[u8], at: usize) -> u64 {
     let mut b = [0; 8];
@@ -61,31 +60,31 @@ pub(super) fn le(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(b)
 }
 
-/// The address in a child word.
+/// Return the address in a child word.
 #[inline]
 pub(super) fn kid_addr(word: u64) -> Addr {
     Addr(word & Addr::MAX)
 }
 
-/// The start slot in a child word.
+/// Return the start slot in a child word.
 #[inline]
 pub(super) fn kid_start(word: u64) -> usize {
     (word >> 48) as usize
 }
 
-/// The child word of a node.
+/// Return the child word of a node.
 #[inline]
 pub(super) fn kid(addr: Addr, start: usize) -> u64 {
     addr.0 | (start as u64) << 48
 }
 
-/// The first word of an inner node.
+/// Return the first word of an inner node.
 #[inline]
 pub(super) fn inner_head(height: usize, n: usize) -> u64 {
     u64::from(INNER_TAG) | (height as u64) << 8 | (n as u64) << 16
 }
 
-/// What a list's header says, checked.
+/// The fields of a list's header, checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Root {
     /// The container's header.
@@ -101,7 +100,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Reads the header at `h`.
+    /// Read the header at `h`.
     #[inline]
     pub(super) fn read<P: Pages>(p: &P, h: Addr) -> Result<Root> {
         let b = p.bytes(h, header::SIZE)?;
@@ -128,12 +127,12 @@ impl Root {
         })
     }
 
-    /// The root as a child word.
+    /// Return the root as a child word.
     pub(super) fn word(&self) -> u64 {
         kid(self.body, self.start)
     }
 
-    /// Writes what has changed: the root's child word, the height, the length.
+    /// Write the fields that changed: the root's child word, the height, the length.
     pub(super) fn update<W: PagesMut>(&self, w: &mut W, word: u64, height: usize, len: u64) -> Result<()> {
         let start = if height == 0 { kid_start(word) } else { 0 };
         if kid_addr(word) != self.body {
@@ -164,7 +163,7 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    /// A leaf from its child word and count, both unchecked so far.
+    /// Return a leaf from its child word and count, and check both.
     #[inline]
     pub(super) fn of(word: u64, count: u64, off: u64) -> Result<Leaf> {
         let (addr, start) = (kid_addr(word), kid_start(word));
@@ -179,19 +178,19 @@ impl Leaf {
         })
     }
 
-    /// The address of a slot.
+    /// Return the address of a slot.
     #[inline]
     pub(super) fn slot(&self, slot: usize) -> Addr {
         self.addr + (SLOTS + 8 * slot) as u64
     }
 
-    /// The bytes of the items `[from, to)`.
+    /// Return the bytes of the items `[from, to)`.
     #[inline]
     pub(super) fn items<'p, P: Pages>(&self, p: &'p P, from: usize, to: usize) -> Result<&'p [u8]> {
         p.bytes(self.slot(self.start + from), 8 * (to - from))
     }
 
-    /// Checks, before a change, that this is a leaf at all.
+    /// Check, before a change, that this is a leaf.
     #[inline]
     pub(super) fn verify<P: Pages>(&self, p: &P) -> Result<()> {
         if p.u8_at(self.addr)? == LEAF_TAG {
@@ -202,7 +201,7 @@ impl Leaf {
     }
 }
 
-/// An inner node's bytes, checked.
+/// A checked inner node.
 #[derive(Clone, Copy)]
 pub(super) struct Inner<'p> {
     bytes: &'p [u8],
@@ -211,7 +210,7 @@ pub(super) struct Inner<'p> {
 }
 
 impl<'p> Inner<'p> {
-    /// Reads the inner node at `addr`, which must be of this height.
+    /// Read the inner node at `addr`, which must be of this height.
     #[inline]
     pub(super) fn read<P: Pages>(p: &'p P, addr: Addr, height: usize) -> Result<Inner<'p>> {
         let bytes = p.bytes(addr, NODE)?;
@@ -225,24 +224,24 @@ impl<'p> Inner<'p> {
         Ok(Inner { bytes, n })
     }
 
-    /// Items under child `i`.
+    /// Return the number of items under child `i`.
     #[inline]
     pub(super) fn count(&self, i: usize) -> u64 {
         le(self.bytes, COUNTS + 8 * i)
     }
 
-    /// The word of child `i`.
+    /// Return the word of child `i`.
     #[inline]
     pub(super) fn kid(&self, i: usize) -> u64 {
         le(self.bytes, KIDS + 8 * i)
     }
 
-    /// The child that holds item `i` of this node, and the item's position below that child. None
-    /// if there are not so many items.
+    /// Return the child that holds item `i` of this node, and the item's position below that child. None if
+    /// the node has fewer items.
     #[inline]
     pub(super) fn find(&self, mut i: u64) -> Option<(usize, u64)> {
-        // Sums of blocks first: the compiler makes vector code of it. Sums of a damaged node may
-        // wrap; then a wrong child is found, or none, and what it leads to is checked anyway.
+        // Sum in blocks first, so that the compiler generates vector code. Sums of a damaged node may wrap;
+        // the search then finds a wrong child or none, and the result is checked anyway.
         const BLOCK: usize = 16;
         for (b, block) in self.bytes[COUNTS..COUNTS + 8 * self.n]
             .chunks(8 * BLOCK)
@@ -267,7 +266,7 @@ impl<'p> Inner<'p> {
     }
 }
 
-/// One step of a way down: child `idx` of an inner node.
+/// One step of a descent: child `idx` of an inner node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     /// The inner node.
@@ -282,7 +281,7 @@ pub(super) struct Step {
     pub(super) word: u64,
 }
 
-/// A way from the root to a position in a leaf.
+/// A path from the root to a position in a leaf.
 #[derive(Debug)]
 pub(super) struct Path {
     /// The inner nodes, from the root down.
@@ -292,25 +291,25 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// The way to item `i`; to behind the last item if `i` is the length.
+    /// Return the path to item `i`; to behind the last item if `i` is the length.
     pub(super) fn to<P: Pages>(p: &P, root: &Root, i: u64) -> Result<Path> {
         let mut steps = SmallVec::new();
         let leaf = descend(p, root, i, |step| steps.push(step))?;
         Ok(Path { steps, leaf })
     }
 
-    /// Whether nothing lies left of the way down to level `steps[k]`'s child.
+    /// Return whether nothing lies to the left of the path down to the child of `steps[k]`.
     pub(super) fn first(&self, k: usize) -> bool {
         self.steps[..k].iter().all(|s| s.idx == 0)
     }
 
-    /// Whether nothing lies right of the way down to level `steps[k]`'s child.
+    /// Return whether nothing lies to the right of the path down to the child of `steps[k]`.
     pub(super) fn last(&self, k: usize) -> bool {
         self.steps[..k].iter().all(|s| s.idx + 1 == s.n)
     }
 }
 
-/// Descends to item `i` (`i == root.len`: behind the last item), telling of each step.
+/// Descend to item `i` (`i == root.len`: behind the last item), calling `visit` for each step.
 #[inline]
 pub(super) fn descend<P: Pages>(p: &P, root: &Root, i: u64, mut visit: impl FnMut(Step)) -> Result<Leaf> {
     let (mut word, mut count, mut off) = (root.word(), root.len, i);
@@ -340,7 +339,7 @@ fn found(place: Option<(usize, u64)>, node: Addr) -> Result<(usize, u64)> {
     place.ok_or_else(|| Error::corrupt("an inner node of a list with too few items", node))
 }
 
-/// An inner node's content in ordinary memory, with room for one child too many.
+/// An inner node's content in ordinary memory, with room for one extra child.
 pub(super) struct Kids {
     /// Number of children.
     pub(super) n: usize,
@@ -349,7 +348,7 @@ pub(super) struct Kids {
 }
 
 impl Kids {
-    /// No children.
+    /// Return a node without children.
     pub(super) fn new() -> Kids {
         Kids {
             n: 0,
@@ -358,8 +357,8 @@ impl Kids {
         }
     }
 
-    /// The children of a node that was read before: in a damaged file a leaf may overlap an inner
-    /// node, so a change of the one may have changed the other.
+    /// Return the children of a node that was read before: in a damaged file a leaf may overlap an inner
+    /// node, so changing one may have changed the other.
     pub(super) fn reread<P: Pages>(p: &P, addr: Addr, height: usize, n: usize) -> Result<Kids> {
         let kids = Kids::read(p, addr, height)?;
         if kids.n != n {
@@ -371,7 +370,7 @@ impl Kids {
         Ok(kids)
     }
 
-    /// The children of the node at `addr`.
+    /// Return the children of the node at `addr`.
     pub(super) fn read<P: Pages>(p: &P, addr: Addr, height: usize) -> Result<Kids> {
         let inner = Inner::read(p, addr, height)?;
         let mut kids = Kids::new();
@@ -381,7 +380,7 @@ impl Kids {
         Ok(kids)
     }
 
-    /// Adds a child at the end.
+    /// Add a child at the end.
     pub(super) fn push(&mut self, word: u64, count: u64) {
         (self.words[self.n], self.counts[self.n]) = (word, count);
         self.n += 1;
@@ -392,12 +391,12 @@ impl Kids {
         (self.words[i], self.counts[i])
     }
 
-    /// Replaces child `i`.
+    /// Replace child `i`.
     pub(super) fn set(&mut self, i: usize, word: u64, count: u64) {
         (self.words[i], self.counts[i]) = (word, count);
     }
 
-    /// Inserts a child before `i`.
+    /// Insert a child before `i`.
     pub(super) fn insert(&mut self, i: usize, word: u64, count: u64) {
         self.words.copy_within(i..self.n, i + 1);
         self.counts.copy_within(i..self.n, i + 1);
@@ -405,14 +404,14 @@ impl Kids {
         self.set(i, word, count);
     }
 
-    /// Takes child `i` away.
+    /// Remove child `i`.
     pub(super) fn remove(&mut self, i: usize) {
         self.words.copy_within(i + 1..self.n, i);
         self.counts.copy_within(i + 1..self.n, i);
         self.n -= 1;
     }
 
-    /// The children from `at` on, which are taken away here.
+    /// Remove and return the children from `at` on.
     pub(super) fn split_off(&mut self, at: usize) -> Kids {
         let mut right = Kids::new();
         for i in at..self.n {
@@ -422,7 +421,7 @@ impl Kids {
         right
     }
 
-    /// Items under all children.
+    /// Return the number of items under all children.
     pub(super) fn total(&self, node: Addr) -> Result<u64> {
         self.counts[..self.n]
             .iter()
@@ -430,7 +429,7 @@ impl Kids {
             .ok_or_else(|| Error::corrupt("an inner node of a list with impossible counts", node))
     }
 
-    /// Writes the children from `from` on, and the head, over an existing node.
+    /// Write the children from `from` on, and the head, over an existing node.
     pub(super) fn store<W: PagesMut>(&self, w: &mut W, node: Addr, height: usize, from: usize) -> Result<()> {
         debug_assert!(self.n <= INNER_CAP);
         if from < self.n {
@@ -448,7 +447,7 @@ impl Kids {
         Ok(())
     }
 
-    /// A new node with these children.
+    /// Create a node with these children.
     pub(super) fn create<W: PagesMut>(&self, w: &mut W, height: usize) -> Result<Addr> {
         debug_assert!(self.n <= INNER_CAP);
         let node = heap::alloc(w, NODE)?;

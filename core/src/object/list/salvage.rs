@@ -1,5 +1,5 @@
-//! What can still be read of a list's body (see `object::salvage`): items keep their indices, as far as the
-//! counts above what is lost can be read.
+//! Salvage of a list's body (see `object::salvage`): items keep their indices, as far as the counts above the
+//! lost parts can be read.
 
 use super::node::{Inner, Leaf, Root, kid_addr, le};
 use crate::error::Result;
@@ -32,8 +32,8 @@ impl<P: Pages> Walk<'_, '_, P> {
         (self.out)(Piece::Lost(Lost { index, count, ..lost }))
     }
 
-    /// The items under a child word, the first of which has this index. Depth is bounded by the height that
-    /// a list's header may have.
+    /// Salvage the items under a child word, the first of which has this index. The depth is bounded by the
+    /// height that a list's header may have.
     fn node(&mut self, word: u64, count: u64, height: usize, index: u64) -> Result<()> {
         let at = kid_addr(word);
         if !(self.fresh)(at) {

@@ -1,10 +1,9 @@
-//! Removal from a list: shifting in a leaf, merging and evening out nodes, lowering the tree.
+//! Removal from a list: shift in a leaf, merge and balance nodes, lower the tree.
 //!
-//! A node that falls below its minimum is merged with a neighbour under the same parent if both
-//! fit into 7/8 of a node, and else takes items from it until both are equal: either way many
-//! removals pass before the next such step. The first and the last node of a level have no
-//! minimum; they are merged only when both fit into half a node, so that a queue that is filled
-//! at one end and emptied at the other moves nothing.
+//! A node that falls below its minimum is merged with a neighbour under the same parent if both fit into 7/8
+//! of a node; otherwise it takes items from it until both are equal. Either way many removals pass before the
+//! next such step. The first and the last node of a level have no minimum. They are merged only if both fit
+//! into half a node, so that a queue that is filled at one end and emptied at the other moves nothing.
 
 use super::grow::{capacity, new_leaf};
 use super::node::{
@@ -21,10 +20,10 @@ use crate::page::access::PagesMut;
 pub(super) const LEAF_MIN: usize = LEAF_CAP * 2 / 5;
 /// Fewest children of an inner node that is not the first or last of its level.
 pub(super) const INNER_MIN: usize = INNER_CAP * 2 / 5;
-/// Slots of the segment that an empty list keeps at most.
+/// The most slots of the segment that an empty list keeps.
 const KEEP: usize = 7;
 
-/// Removes the item at an index and gives it.
+/// Remove the item at an index and return it.
 pub fn remove<W: PagesMut>(w: &mut W, h: Addr, i: u64) -> Result<Word> {
     let root = Root::read(w, h)?;
     if i >= root.len {
@@ -36,8 +35,8 @@ pub fn remove<W: PagesMut>(w: &mut W, h: Addr, i: u64) -> Result<Word> {
     Ok(word)
 }
 
-/// Removes up to `max` of the items `[start, end)`, from `start` on, and appends them to `out`.
-/// Gives how many: if fewer than asked for, go on with `start` and an `end` that is so much less.
+/// Remove up to `max` of the items `[start, end)`, from `start` on, and append them to `out`. Return their
+/// number. If it is less than requested, continue with `start` and an `end` reduced by that number.
 pub fn remove_range<W: PagesMut>(
     w: &mut W,
     h: Addr,
@@ -64,8 +63,8 @@ pub fn remove_range<W: PagesMut>(
     Ok(done)
 }
 
-/// Removes up to `max` items from the end and appends them to `out`, leaf by leaf, each leaf's in
-/// order. True when the list is empty and its body freed.
+/// Remove up to `max` items from the end and append them to `out`, leaf by leaf, each leaf's in order. Return
+/// true if the list is empty and its body freed.
 pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
     let mut left = max;
     loop {
@@ -92,7 +91,7 @@ pub fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -
     }
 }
 
-/// The way to an existing item.
+/// Return the path to an existing item.
 fn path_to_item<W: PagesMut>(w: &W, root: &Root, i: u64) -> Result<Path> {
     let path = Path::to(w, root, i)?;
     if path.leaf.off >= path.leaf.n {
@@ -106,15 +105,15 @@ fn collect<W: PagesMut>(w: &W, leaf: &Leaf, from: usize, to: usize, out: &mut Ve
     Ok(())
 }
 
-/// What became of a child.
+/// The result of a removal in a child.
 enum Shrunk {
-    /// It has this count and word now, and so many items or children.
+    /// It now has this count and word, and `fill` items or children.
     Left { count: u64, word: u64, fill: usize },
-    /// Nothing is left in it.
+    /// It is empty.
     Empty,
 }
 
-/// Removes the `k` items at the end of `path`, at least one.
+/// Remove the `k` items at the end of `path`, at least one.
 fn cut<W: PagesMut>(w: &mut W, root: &Root, path: &Path, k: usize) -> Result<()> {
     let leaf = path.leaf;
     leaf.verify(w)?;
@@ -184,7 +183,7 @@ fn cut<W: PagesMut>(w: &mut W, root: &Root, path: &Path, k: usize) -> Result<()>
     }
 }
 
-/// Takes root nodes with a single child away, and writes the header.
+/// Remove root nodes with a single child, and write the header.
 fn lower<W: PagesMut>(w: &mut W, root: &Root, mut word: u64, fill: usize, len: u64) -> Result<()> {
     let mut height = root.height;
     let mut n = fill;
@@ -200,7 +199,7 @@ fn lower<W: PagesMut>(w: &mut W, root: &Root, mut word: u64, fill: usize, len: u
     root.update(w, word, height, len)
 }
 
-/// Removes items from a leaf that keeps some; gives its new start slot.
+/// Remove items from a leaf that keeps some. Return its new start slot.
 fn close_gap<W: PagesMut>(w: &mut W, leaf: &Leaf, k: usize) -> Result<usize> {
     let (before, after) = (leaf.off, leaf.n - leaf.off - k);
     let mut buf = [0; NODE];
@@ -217,8 +216,7 @@ fn close_gap<W: PagesMut>(w: &mut W, leaf: &Leaf, k: usize) -> Result<usize> {
     Ok(start)
 }
 
-/// Removes items from the root leaf, which then moves to a smaller segment if it is two thirds
-/// empty.
+/// Remove items from the root leaf, which then moves to a smaller segment if it is two thirds empty.
 fn cut_root_leaf<W: PagesMut>(w: &mut W, root: &Root, leaf: &Leaf, k: usize) -> Result<()> {
     let cap = capacity(w, root)?;
     let n = leaf.n - k;
@@ -233,7 +231,7 @@ fn cut_root_leaf<W: PagesMut>(w: &mut W, root: &Root, leaf: &Leaf, k: usize) -> 
         let mut buf = [0; NODE];
         let bytes = &mut buf[..8 * n];
         bytes.copy_from_slice(rest.items(w, 0, n)?);
-        // Removing must work on a full disk: else the larger segment stays.
+        // Removal must work on a full disk: if the allocation fails, the larger segment stays.
         if let Some(body) = w.attempt(|w| new_leaf(w, SLOTS + 8 * (n + n / 2).max(3), 0, bytes))? {
             heap::free(w, leaf.addr)?;
             word = kid(body, 0);
@@ -242,8 +240,8 @@ fn cut_root_leaf<W: PagesMut>(w: &mut W, root: &Root, leaf: &Leaf, k: usize) -> 
     root.update(w, word, 0, n as u64)
 }
 
-/// Merges the child of a step, which holds only `fill`, with a neighbour, or evens them out.
-/// `end`: it is the first or last of its level. True if the node has one child less now.
+/// Merge the child of a step, which holds only `fill`, with a neighbour, or balance them. `end`: the child is
+/// the first or last of its level. Return true if the node has one child less now.
 fn relieve<W: PagesMut>(w: &mut W, step: &Step, height: usize, fill: usize, end: bool) -> Result<bool> {
     let (node, idx) = (step.node, step.idx);
     let inner = Inner::read(w, node, height)?;
@@ -298,7 +296,7 @@ fn relieve<W: PagesMut>(w: &mut W, step: &Step, height: usize, fill: usize, end:
 /// A child: word and count.
 type Child = (u64, u64);
 
-/// Moves the items of the smaller of two leaves into the larger. Gives the larger, and the other.
+/// Move the items of the smaller of two leaves into the larger. Return the larger, and the other.
 fn merge_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Addr)> {
     let (left, right) = (Leaf::of(a.0, a.1, 0)?, Leaf::of(b.0, b.1, 0)?);
     let n = left.n + right.n;
@@ -313,7 +311,7 @@ fn merge_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Ad
     Ok(((keep, n as u64), gone))
 }
 
-/// Makes two neighbouring leaves equally full.
+/// Make two neighbouring leaves equally full.
 fn even_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Child)> {
     let (left, right) = (Leaf::of(a.0, a.1, 0)?, Leaf::of(b.0, b.1, 0)?);
     let half = (left.n + right.n) / 2;
@@ -329,7 +327,7 @@ fn even_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Chi
     Ok(((a, half as u64), (b, (left.n + right.n - half) as u64)))
 }
 
-/// Copies the first `k` items of `right` behind those of `left`; gives `left`'s new word.
+/// Copy the first `k` items of `right` behind those of `left`. Return `left`'s new word.
 fn append<W: PagesMut>(w: &mut W, left: &Leaf, right: &Leaf, k: usize) -> Result<u64> {
     left.verify(w)?;
     let mut buf = [0; NODE];
@@ -344,7 +342,7 @@ fn append<W: PagesMut>(w: &mut W, left: &Leaf, right: &Leaf, k: usize) -> Result
     Ok(kid(left.addr, 0))
 }
 
-/// Copies the last `k` items of `left` before those of `right`; gives `right`'s new word.
+/// Copy the last `k` items of `left` before those of `right`. Return `right`'s new word.
 fn prepend<W: PagesMut>(w: &mut W, right: &Leaf, left: &Leaf, k: usize) -> Result<u64> {
     right.verify(w)?;
     let mut buf = [0; NODE];
@@ -359,7 +357,7 @@ fn prepend<W: PagesMut>(w: &mut W, right: &Leaf, left: &Leaf, k: usize) -> Resul
     Ok(kid(right.addr, 0))
 }
 
-/// Moves the children of an inner node to its left neighbour. Gives the left one, and the other.
+/// Move the children of an inner node to its left neighbour. Return the left one, and the other.
 fn merge_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Result<(Child, Addr)> {
     let (left, right) = (kid_addr(a.0), kid_addr(b.0));
     let mut kids = Kids::read(w, left, height)?;
@@ -378,7 +376,7 @@ fn merge_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Res
     Ok(((a.0, total), right))
 }
 
-/// Makes two neighbouring inner nodes equally full.
+/// Make two neighbouring inner nodes equally full.
 fn even_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Result<(Child, Child)> {
     let (left, right) = (kid_addr(a.0), kid_addr(b.0));
     let (mut l, mut r) = (Kids::read(w, left, height)?, Kids::read(w, right, height)?);

@@ -1,5 +1,5 @@
-//! The list body: single operations, the shapes and costs that appends and queues must have.
-//! `model` has the random histories and the damaged pages.
+//! The list body: single operations, and the required shapes and costs of appends and queues. See `model` for
+//! the random histories and the damaged pages.
 
 use super::node::{COUNTS, KIDS, LEAF_CAP, Root};
 use super::*;
@@ -44,7 +44,7 @@ fn assert_same(w: &HeapMem, h: Addr, model: &[Word]) {
     assert_eq!(get(w, h, model.len() as u64).unwrap(), None);
 }
 
-/// Bytes of all segments of the list's body.
+/// Return the number of bytes in all segments of the list's body.
 fn bytes(w: &HeapMem, h: Addr) -> usize {
     let mut sum = 0;
     segments(w, h, &mut |a| {
@@ -110,7 +110,7 @@ fn appends_fill_leaves_and_small_lists_are_small() {
     }
     assert_eq!(Root::read(&w, h).unwrap().height, 2);
 
-    // The same in bulk gives the same shape; draining gives every page back.
+    // The bulk operation gives the same shape, and draining returns every page.
     let (mut w2, h2) = fresh();
     let pages = w2.mem.page_count();
     let words: Vec<Word> = (0..N).map(word).collect();
@@ -134,7 +134,7 @@ fn appends_fill_leaves_and_small_lists_are_small() {
     check(&w2, h2).unwrap();
     assert_eq!(Root::read(&w2, h2).unwrap().body, Addr::NULL);
     let free = w2.u64_at(crate::page::superblock::FREE_PAGES).unwrap() as usize;
-    // What may stay: a spare page per small class, used while the list grew.
+    // A spare page per small class, used while the list grew, may stay.
     assert!(w2.mem.page_count() - free <= pages + heap::class_count());
 }
 
@@ -184,7 +184,7 @@ fn random_inserts_and_removals_keep_the_space_bounded() {
         if model.len() % 5000 == 0 {
             w.commit().unwrap();
             assert_same(&w, h, &model);
-            // 40% of full nodes, plus what the ends of each level may waste.
+            // Nodes are at least 40% full, apart from the waste at the ends of each level.
             assert!(bytes(&w, h) <= (model.len() * 8) * 10 / 4 * 102 / 100 + 6 * PAGE_SIZE);
         }
     }
@@ -207,7 +207,7 @@ fn queues_cost_little_and_keep_little() {
         w.commit().unwrap();
         let before = w.logged;
         for i in 0..20_000 {
-            // First in at the end and out at the front, or the mirror image of it.
+            // Append at the end and remove at the front, or the mirror image.
             if lifo {
                 insert(&mut w, h, 0, word(i + size)).unwrap();
                 remove(&mut w, h, size).unwrap();

@@ -1,4 +1,4 @@
-//! Changing single entries of containers, and emptying them.
+//! Change single entries of containers, and empty containers.
 
 use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
 use crate::error::{Error, Result};
@@ -11,8 +11,8 @@ use crate::object::word::Word;
 use crate::object::{class as classes, dict, entries, key as keys, list};
 use crate::page::access::PagesMut;
 
-/// Entries that are removed one by one where everything goes; more are taken away as a whole and
-/// freed in steps. (Few in tests, so that they meet both ways.)
+/// The most entries that `clear` removes one by one; more are detached as a whole and freed in steps. (Few in
+/// tests, to cover both paths.)
 const AT_ONCE: u64 = if cfg!(test) { 3 } else { 256 };
 /// Items removed from a list at a time.
 const CHUNK: usize = 4096;
@@ -33,7 +33,7 @@ pub fn new_object<W: PagesMut>(w: &mut W, class: &str) -> Result<Obj> {
     graph::create(w, Kind::Object, record.0)
 }
 
-/// Accounts for a word that is about to be stored.
+/// Count the reference of a word that is about to be stored.
 #[inline]
 pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint: u64) -> Result<()> {
     match word.as_container() {
@@ -42,14 +42,14 @@ pub(super) fn retain_word<W: PagesMut>(w: &mut W, word: Word, parent: Addr, hint
     }
 }
 
-/// See `Writer::set`. An inline value over an inline value is two logged words and no allocation.
+/// See `Writer::set`. Replacing an inline value by another is two logged words and no allocation.
 #[inline]
 pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
     let about = about(obj, key);
     if let Some(about) = about
         && let Some([at, hash]) = w.recall(about)
     {
-        // The container is where it was, and so is the entry.
+        // The structure is unchanged, so container and entry are where they were.
         w.changing(obj, Some(hash))?;
         return replace(w, obj, hash, Addr(at), value);
     }
@@ -66,13 +66,13 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
     touch(w, obj)?;
     retain_word(w, word, obj.addr, hash)?;
     match kind {
-        // It may have to leave the key table of its class.
+        // The object may have to leave the key table of its class.
         Kind::Object => attr::set_hashed(w, obj.addr, key, hash, word).map(drop),
         _ => dict::add(w, obj.addr, key, hash, word),
     }
 }
 
-/// Replaces the value of an entry that lies there.
+/// Replace the value of the entry at `at`.
 #[inline]
 fn replace<W: PagesMut>(w: &mut W, obj: Obj, hash: u64, at: Addr, value: &In<'_>) -> Result<()> {
     let word = encode(w, value)?;
@@ -101,7 +101,7 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// See `Writer::clear`. Takes about the same time whatever the size.
+/// See `Writer::clear`. Takes about the same time at every size.
 pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     let kind = changing(w, obj, None)?;
     touch(w, obj)?;

@@ -1,4 +1,4 @@
-//! Turning a container into another kind in place.
+//! Convert a container to another kind in place.
 
 use super::entry::{changing, touch};
 use crate::error::{Error, Result};
@@ -15,8 +15,8 @@ use crate::page::access::{Pages, PagesMut};
 /// Entries moved at a time.
 const CHUNK: usize = 1024;
 
-/// See `Writer::convert`. To and from a list the entries move one by one, so it takes time in
-/// proportion to their number; towards a list, memory too (16 bytes each).
+/// See `Writer::convert`. To and from a list the entries move one by one, so the time is proportional to
+/// their number; to a list, so is the memory (16 bytes each).
 pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Result<()> {
     let old = changing(w, obj, None)?;
     let h = obj.addr;
@@ -46,8 +46,8 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
     }
 }
 
-/// Moves a container's body to a header of its own, which nothing else knows, and makes the
-/// container an empty one of another kind.
+/// Move a container's body to a temporary header that nothing refers to, and make the container an empty one
+/// of another kind.
 fn take_body<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<Addr> {
     let mut old = w.bytes(h, header::SIZE)?.to_vec();
     old[header::ID as usize..header::BODY as usize].fill(0);
@@ -61,7 +61,7 @@ fn take_body<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<Addr> {
     Ok(source)
 }
 
-/// Frees a body whose words live on elsewhere.
+/// Free a body whose words were moved elsewhere.
 fn free_body<W: PagesMut>(w: &mut W, source: Addr, kind: Kind) -> Result<()> {
     let mut words = Vec::new();
     loop {
@@ -76,7 +76,7 @@ fn free_body<W: PagesMut>(w: &mut W, source: Addr, kind: Kind) -> Result<()> {
     }
 }
 
-/// The entries of a dict or object in the order of their keys, which must be 0..n.
+/// Return the entries of a dict or object, sorted by their keys, which must be 0..n.
 fn as_items<P: Pages>(p: &P, h: Addr) -> Result<Vec<(u64, Word)>> {
     let mut items = Vec::new();
     let (mut cursor, mut sorted) = (0, true);
@@ -99,7 +99,7 @@ fn not_indices() -> Error {
     Error::invalid("only a container whose keys are 0, 1, 2 and so on can become a list")
 }
 
-/// The index that a key means: an int, or a str as an int is written.
+/// Return the index that a key denotes: an int, or a str in the form of an int.
 fn index_of(key: &Value) -> Result<u64> {
     match key {
         Value::Int(n) => u64::try_from(*n).map_err(|_| not_indices()),
@@ -131,7 +131,7 @@ fn to_list<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     free_body(w, source, Kind::Dict)
 }
 
-/// Makes a dict of a list, with int keys, or with str keys if it is to become an object.
+/// Convert a list to a dict with int keys, or with str keys if it will become an object.
 fn from_list<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<()> {
     let source = take_body(w, h, Kind::Dict)?;
     let (mut at, mut words) = (0u64, Vec::new());

@@ -1,5 +1,5 @@
-//! What all operations on entries begin with: whether the container lives, whose turn it is, which entry is meant, and
-//! what a section notes about it.
+//! The first steps of all operations on entries: check that the container exists, that no lock or transaction
+//! blocks the access, and find the entry. Also the notes that a section keeps about an entry.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
@@ -10,13 +10,13 @@ use crate::object::word::Word;
 use crate::object::{dict, scalar};
 use crate::page::access::{self, Pages, PagesMut};
 
-/// Checks that the object is still there and not being freed, and gives its kind: `header::check`
-/// and more by one load.
+/// Check that the object exists and is not being freed. Return its kind. (`header::check` and more, by one
+/// load.)
 #[inline]
 pub(super) fn alive<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     let b = match p.bytes(obj.addr, 16) {
         Ok(b) => b,
-        // Made in a transaction that was rolled back: its page may be gone with it.
+        // The object was created in a transaction that was rolled back, so its page may be gone.
         Err(Error::Corrupt {
             what: access::BEYOND | access::ABSENT,
             ..
@@ -30,7 +30,7 @@ pub(super) fn alive<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     }
 }
 
-/// The beginning of every read.
+/// Begin a read.
 #[inline]
 pub(super) fn reading<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     let kind = alive(p, obj)?;
@@ -38,7 +38,7 @@ pub(super) fn reading<P: Pages>(p: &P, obj: Obj) -> Result<Kind> {
     Ok(kind)
 }
 
-/// The beginning of every change.
+/// Begin a change.
 #[inline]
 pub(super) fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Result<Kind> {
     let kind = alive(w, obj)?;
@@ -46,8 +46,8 @@ pub(super) fn changing<W: PagesMut>(w: &mut W, obj: Obj, key: Option<u64>) -> Re
     Ok(kind)
 }
 
-/// What a section notes about an entry (`Pages::note`): the container, and the key where it is short; None for
-/// other keys.
+/// Return the words under which a section notes an entry (`Pages::note`): the container, and the key if it is
+/// short; None for other keys.
 #[inline(always)]
 pub fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
     let Key::Str(text) = *key else {
@@ -60,7 +60,7 @@ pub fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
         )))
     };
     let n = text.len();
-    // Halves that may overlap: with the length they say it all.
+    // The halves may overlap: with the length they determine the key.
     let (first, last) = match n {
         8..=16 => (word(0)?, word(n - 8)?),
         4..8 => (half(0)?, half(n - 4)?),
@@ -74,7 +74,7 @@ pub fn about(obj: Obj, key: &Key<'_>) -> Option<[u64; 3]> {
     (obj.id.0 < 1 << 56).then_some([obj.id.0 | (n as u64) << 56, first, last])
 }
 
-/// Where the value word of an entry or attribute lies, and the word.
+/// Return the address of an entry's or attribute's value word, and the word.
 #[inline]
 pub(super) fn locate<P: Pages>(
     p: &P,
@@ -91,14 +91,14 @@ pub(super) fn locate<P: Pages>(
     }
 }
 
-/// Stamps the mtime.
+/// Set the mtime.
 #[inline]
 pub(super) fn touch<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     let now = w.now();
     w.touch(obj.addr + header::MTIME, now)
 }
 
-/// The word of a value, written to fresh memory where it needs some.
+/// Return the word of a value, writing it to newly allocated memory if it does not fit a word.
 #[inline]
 pub(super) fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
     if let In::Obj(obj) = *value {
@@ -118,7 +118,7 @@ pub(super) const STR_ONLY: Error = Error::WrongKind {
     what: "the attributes of an object have names that are str",
 };
 
-/// Checks that a container of this kind can have such a key.
+/// Check that a container of this kind can have this key.
 #[inline]
 pub(super) fn takes_key(kind: Kind, key: &Key<'_>) -> Result<()> {
     match (kind, key) {
@@ -136,7 +136,7 @@ pub(super) fn wants_list(kind: Kind) -> Result<()> {
     }
 }
 
-/// A step taken apart: the place of an entry in a container of a certain kind.
+/// A resolved step: the place of an entry in a container of a certain kind.
 #[derive(Clone, Copy)]
 pub(super) enum Spot<'a> {
     Key(Key<'a>, u64),
@@ -158,7 +158,7 @@ impl<'a> Spot<'a> {
         }
     }
 
-    /// What `changing` is told: the hash of the key; None for the whole list.
+    /// Return the argument for `changing`: the hash of the key, or None for the whole list.
     pub(super) fn lock_key(&self) -> Option<u64> {
         match self {
             Spot::Key(_, hash) => Some(*hash),
@@ -166,7 +166,7 @@ impl<'a> Spot<'a> {
         }
     }
 
-    /// What the graph is told.
+    /// Return the hint for the graph.
     pub(super) fn hint(&self) -> u64 {
         match *self {
             Spot::Key(_, hash) => hash,

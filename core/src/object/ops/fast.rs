@@ -1,9 +1,10 @@
-//! The fast path of reads and of replacing small values: an entry is found by what the section has noted of it
-//! (`Pages::recall`), or by what the caller knows of its object (`Known`).
+//! The fast path of reads and of replacing small values. It finds an entry by the section's note of it
+//! (`Pages::recall`), or by the caller's knowledge of its object (`Known`).
 //!
-//! 1. Nothing here fails: what the fast path cannot tell, a damaged page too, it leaves to the slow path, which raises
-//!    the errors.
-//! 2. A word that is found is the entry's in this section. `Word::REMOVED` says that there is none.
+//! 1. Nothing here fails: whatever the fast path cannot decide, including a damaged page, is left to the slow
+//!    path, which raises the errors.
+//! 2. A word that is found belongs to the entry in this section. `Word::REMOVED` says that the entry does not
+//!    exist.
 
 use super::entry::about;
 use super::read::{item_at, lookup};
@@ -21,13 +22,13 @@ use crate::page::access::Pages;
 pub enum Member<'a> {
     /// A key of a dict, or the name of an attribute.
     Key(Key<'a>),
-    /// The name of an attribute, with what the caller keeps about its object.
+    /// The name of an attribute, with the caller's knowledge about its object.
     Attribute(Key<'a>, &'a Known),
     /// An index of a list; a negative one counts from the end.
     Item(i64),
 }
 
-/// Return the word of an entry; `REMOVED` if there is none, `EMPTY` if the fast path cannot tell.
+/// Return the word of an entry; `REMOVED` if it does not exist, `EMPTY` if the fast path cannot decide.
 #[inline(always)]
 pub fn find_word<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Word {
     match member {
@@ -37,7 +38,7 @@ pub fn find_word<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Word {
     }
 }
 
-/// Return the address of an entry's word, and that of its container's time of change; None: take the slow path.
+/// Return the address of an entry's word, and that of its container's mtime. None: take the slow path.
 #[inline(always)]
 pub fn find_place<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Option<(Addr, Addr)> {
     let at = match member {
@@ -46,7 +47,7 @@ pub fn find_place<P: Pages>(p: &P, obj: Obj, member: Member<'_>) -> Option<(Addr
             Addr(at)
         }
         Member::Attribute(key, known) => {
-            // Its line and that of the value come together.
+            // The lines of the mtime and of the value are loaded together.
             p.prefetch(obj.addr + header::MTIME);
             attr::locate_known(p, obj, &key, known).ok()??.0
         }
@@ -94,7 +95,7 @@ fn item_word<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
 fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
     let word = told(lookup(p, obj, key));
     if word != Word::EMPTY {
-        // What is alive; and if it cannot be learned, it is not known.
+        // If the object is alive, learn it; on an error it stays unknown.
         let _ = known.learn(p, obj);
     }
     word
@@ -114,7 +115,8 @@ fn told(found: Result<Option<Word>>) -> Word {
     }
 }
 
-/// What stands where a value should, for one to whom `REMOVED` says that nothing does: that is damage.
+/// Return `EMPTY` for a stored word that is not a value. Such a word is damage, and the caller must not take
+/// it for `REMOVED`.
 #[inline(always)]
 fn seen(word: Word) -> Word {
     if word.is_empty() { Word::EMPTY } else { word }

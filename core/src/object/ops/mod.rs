@@ -1,12 +1,12 @@
-//! What the store exposes, put together from bodies, values and the graph: one function for each
+//! The operations that the store exposes, built from bodies, values and the graph: one function for each
 //! method of `Reader` and `Writer`, with the same arguments and results.
 //!
 //! Rules that every function keeps:
-//! 1. The object is checked first (`Error::Gone`), then the section is told: `Pages::reading`, or
-//!    `PagesMut::changing` with the hash of the entry concerned.
-//! 2. A change first writes the new value to fresh memory (so it may let readers in meanwhile),
-//!    then stamps the mtime, then stores: whoever sees the change sees its time.
-//! 3. What is stored is retained before what it displaces is released: they may be the same.
+//! 1. It checks the object first (`Error::Gone`), then announces the access to the section: `Pages::reading`,
+//!    or `PagesMut::changing` with the hash of the entry.
+//! 2. A change first writes the new value to newly allocated memory (which may yield to readers), then sets
+//!    the mtime, then stores: a reader that sees the change sees its time.
+//! 3. It retains the stored value before it releases the displaced one: they may be the same.
 //! 4. After an error the caller rolls the operation back.
 //! 5. The caller ends every operation with `end_operation`.
 
@@ -36,12 +36,12 @@ use crate::error::Result;
 use crate::ids::Obj;
 use crate::page::access::PagesMut;
 
-/// Makes the root dict of a new store.
+/// Create the root dict of a new store.
 pub fn create_root<W: PagesMut>(w: &mut W) -> Result<Obj> {
     graph::create_root(w)
 }
 
-/// Ends an operation: a bounded part of what waits to be freed is freed, about `budget` entries.
+/// End an operation: free a bounded part of what waits to be freed, about `budget` entries.
 pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress> {
     graph::end_operation(w, budget)
 }

@@ -1,4 +1,4 @@
-//! Reading containers.
+//! Read containers.
 
 use super::entry::{NO_KEYS, Spot, about, locate, reading, wants_list};
 use crate::error::{Error, Result};
@@ -11,18 +11,18 @@ use crate::object::word::Word;
 use crate::object::{blob, class as classes, entries, key as keys, list, scalar};
 use crate::page::access::Pages;
 
-/// A container as it is met: what its handle is made of.
+/// The result of `meet`: the data from which a container's handle is made.
 #[derive(Debug)]
 pub struct Met {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The class of an object.
     pub class: Option<Class>,
-    /// Of an object: the way to its attributes, for its handle to keep.
+    /// For an object: the location of its attributes, kept by its handle.
     pub known: Known,
 }
 
-/// Stands for a class in the section that gave it.
+/// A class, valid in the section that returned it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Class(pub(crate) Addr);
 
@@ -42,7 +42,7 @@ pub fn len<P: Pages>(p: &P, obj: Obj) -> Result<u64> {
         Kind::List => list::len(p, obj.addr),
         Kind::Dict | Kind::Object => entries::len(p, obj.addr),
     }?;
-    // Callers make room for so many.
+    // Callers allocate room for this many.
     if len > p.words() {
         return Err(Error::corrupt("a container longer than the store", obj.addr));
     }
@@ -98,7 +98,7 @@ pub fn home<P: Pages>(p: &P, obj: Obj) -> Result<Option<(Obj, Step)>> {
     let Some(Shown { parent, place }) = graph::shown_home(p, obj.addr)? else {
         return Ok(None);
     };
-    // The parent may be one that an open transaction is moving it to or from.
+    // An open transaction may be moving the container to or from this parent.
     let parent = header::obj(p, parent)?;
     p.reading(parent.id)?;
     let step = match place {
@@ -130,7 +130,7 @@ pub fn is_home<P: Pages>(p: &P, obj: Obj, parent: Obj, step: &Step) -> Result<bo
     }
 }
 
-/// The word of an entry.
+/// Return the word of an entry.
 pub(super) fn word_at<P: Pages>(p: &P, h: Addr, spot: &Spot<'_>) -> Result<Option<Word>> {
     match spot {
         Spot::Key(key, hash) => entries::get_hashed(p, h, key, *hash),
@@ -144,7 +144,7 @@ pub(super) fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<
     if let Some(about) = about
         && let Some([at, _]) = p.recall(about)
     {
-        // The container is where it was, and so is the entry.
+        // The structure is unchanged, so container and entry are where they were.
         p.reading(obj.id)?;
         return Ok(Some(Word(p.u64_at(Addr(at))?)));
     }
@@ -157,7 +157,7 @@ pub(super) fn lookup<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Result<Option<
     Ok(found.map(|(_, word)| word))
 }
 
-/// The place of an item; an index below zero counts from the end.
+/// Return the address of an item; a negative index counts from the end.
 #[inline]
 pub(super) fn item_at<P: Pages>(p: &P, obj: Obj, index: i64) -> Result<Option<u64>> {
     wants_list(reading(p, obj)?)?;

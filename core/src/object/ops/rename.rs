@@ -1,4 +1,4 @@
-//! Moving an entry.
+//! Move an entry.
 
 use super::entry::{Spot, alive, changing, out_of_range, touch};
 use super::read::word_at;
@@ -10,8 +10,8 @@ use crate::object::word::Word;
 use crate::object::{entries, key as keys, list};
 use crate::page::access::PagesMut;
 
-/// See `Writer::rename`. In a list, an index below the length is replaced and the length appends;
-/// the items behind the one taken away move up, after that.
+/// See `Writer::rename`. In a list, an index below the length replaces that item, and the length appends.
+/// Afterwards the items behind the removed one move up.
 pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_step: &Step) -> Result<()> {
     let seed = w.hash_seed();
     let source = Spot::of(alive(w, from)?, from_step, seed)?;
@@ -57,7 +57,7 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
     }
 }
 
-/// Whether two steps in one container mean the same entry.
+/// Return whether two steps in one container denote the same entry.
 fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool> {
     match (a, b) {
         (Spot::Index(a), Spot::Index(b)) => Ok(a == b),
@@ -71,7 +71,7 @@ fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool>
     }
 }
 
-/// Stores a word; gives the one that was there.
+/// Store a word. Return the previous one.
 fn put<W: PagesMut>(w: &mut W, h: Addr, spot: &Spot<'_>, word: Word) -> Result<Option<Word>> {
     match spot {
         Spot::Key(key, hash) => entries::set_hashed(w, h, key, *hash, word),

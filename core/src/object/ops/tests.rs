@@ -1,5 +1,5 @@
-//! Tests of the operations that the graph's own do not cover: values, errors, what locks and times
-//! are told, renaming, converting.
+//! Tests of the operations beyond those of the graph: values, errors, the calls to locks and times, rename,
+//! conversion.
 
 use super::*;
 use crate::error::Error;
@@ -232,7 +232,7 @@ fn rename_moves_between_all_kinds() {
     rename(&mut w, root, &name("t"), root, &name("t")).unwrap();
     rename(&mut w, root, &name("t"), list, &Step::Index(1)).unwrap();
     assert_eq!(all_items(&w, list), [Value::Int(2), text("a text in a segment")]);
-    // Onto itself by another reference; over its own parent.
+    // Rename onto itself through another reference, and over its own parent.
     set(&mut w, root, &k("l2"), &In::Obj(list)).unwrap();
     rename(&mut w, root, &name("list"), root, &name("l2")).unwrap();
     assert_eq!(refs(&w, list).unwrap(), 1);

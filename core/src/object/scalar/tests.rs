@@ -5,7 +5,7 @@ use crate::heap::testing::HeapMem;
 use crate::ids::PageNo;
 use proptest::prelude::*;
 
-/// What `decode` gives for `In`.
+/// Return the expected result of `decode` for a value.
 fn expected(value: &In<'_>) -> Value {
     match *value {
         In::None => Value::None,
@@ -36,7 +36,7 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Stores, reads, accounts for and frees one value.
+/// Store, read, verify and free one value.
 fn round_trip(w: &mut HeapMem, value: &In<'_>) {
     let word = encode(w, value).unwrap();
     assert!(!word.is_empty());
@@ -233,7 +233,7 @@ fn text_is_generalized_utf8() {
     for (texts, right) in [(good.as_slice(), true), (bad.as_slice(), false)] {
         for text in texts {
             assert_eq!(is_text(text), right, "{text:?}");
-            // Also where a part that is checked at a time ends.
+            // Also cover the end of a part that is checked at a time.
             for before in [
                 0,
                 1,
@@ -294,7 +294,7 @@ fn words_without_a_value_are_damage() {
             "{word:#x}"
         );
     }
-    // Inline text that is none.
+    // Inline bytes that are not text.
     assert!(decode(&w, Word::str(b"\xFF", 0).unwrap()).is_err());
 }
 

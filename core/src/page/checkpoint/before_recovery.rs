@@ -1,17 +1,18 @@
-//! The checkpoint before an inherited session: a way back if what dead processes left turns out to be damaged.
+//! The checkpoint before an inherited session. It is the state to return to if the changes left by dead processes turn
+//! out to be damaged.
 //!
-//! A session that goes on from the sidecar of dead processes trusts pages that no flush has covered. If the disk has
+//! A session that continues from the sidecar of dead processes trusts pages that no flush has covered. If the disk has
 //! lost some of them (it was rolled back below the filesystem), the next checkpoint makes the damage durable.
 //!
-//! 1. The takeover of an unsealed sidecar with changes notes the newest checkpoint in `at::KEEP`. The next checkpoint
-//!    lists it in its catalogue as a snapshot (`snapshot`): the rules of snapshots keep its pages (`dropped`).
-//! 2. The flip takes the word over (`at::CK_KEEP`), the switch clears both. A checkpoint that the dead session had
-//!    begun lists nothing more than it had begun with: then the one after it does. Until then both meta pages'
-//!    checkpoints are whole (I1).
-//! 3. One is kept at a time: the older one, since what came later may be damaged already.
-//! 4. It is dropped by a clean close after the whole store was found sound (`store::close`), or by the user.
-//! 5. A full disk, or a full catalogue, has no room for it: then nothing is kept, with a warning. The checkpoint itself
-//!    is not refused.
+//! 1. The takeover of an unsealed sidecar with changes records the newest checkpoint in `at::KEEP`. The next checkpoint
+//!    lists it in its catalogue as a snapshot (`snapshot`), so the rules of snapshots keep its pages (`dropped`).
+//! 2. The flip copies the word (to `at::CK_KEEP`), and the switch clears both. A checkpoint that the dead session had
+//!    begun lists only what it had begun with; the checkpoint after it then lists the kept one. Until then the
+//!    checkpoints of both meta pages are complete (I1).
+//! 3. One checkpoint is kept at a time: the older one, because later ones may already be damaged.
+//! 4. It is dropped by a clean close after the whole store was verified (`store::close`), or by the user.
+//! 5. On a full disk, or with a full catalogue, no checkpoint is kept, and a warning is logged. The new checkpoint
+//!    itself is not refused.
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue::{self, MAX_SNAPSHOTS, Snapshot};
@@ -21,22 +22,22 @@ use crate::page::pager::Pager;
 use crate::page::shared::at;
 use crate::raw::process;
 
-/// What the name of a kept checkpoint begins with; its number follows.
+/// Prefix of the name of a kept checkpoint; its number follows.
 const NAME: &str = "before-recovery-";
 
 fn name_of(checkpoint: u64) -> String {
     format!("{NAME}{checkpoint}")
 }
 
-/// Whether a snapshot is a kept checkpoint.
+/// Return whether a snapshot is a kept checkpoint.
 fn is_kept(snapshot: &Snapshot) -> bool {
     snapshot.name == name_of(snapshot.checkpoint)
 }
 
 impl Pager {
-    /// At a takeover: notes the checkpoint that the dead session went on from, if it `changed` something.
+    /// At a takeover: record the checkpoint from which the dead session continued, if the session `changed` something.
     pub(in crate::page) fn request_keep(&self, meta: &Meta, changed: bool) {
-        // A store without a page has no state to go back to.
+        // A store without a page has no state to return to.
         let keep = if changed && meta.logical > 0 {
             meta.checkpoint
         } else {
@@ -47,7 +48,7 @@ impl Pager {
         self.shm.set(at::CK_KEEP, 0);
     }
 
-    /// At a flip: has the checkpoint list what is to be kept, if there is room.
+    /// At a flip: have the checkpoint list the one that is to be kept, if there is room.
     pub(in crate::page) fn take_keep_request(&self) {
         let keep = self.shm.get(at::KEEP);
         if keep != 0
@@ -62,12 +63,12 @@ impl Pager {
         self.shm.set(at::CK_KEEP, self.shm.get(at::KEEP));
     }
 
-    /// Whether the checkpoint under way is to list an older one.
+    /// Return whether the current checkpoint is to list an older one.
     pub(in crate::page) fn is_to_keep(&self) -> bool {
         self.shm.get(at::CK_KEEP) != 0
     }
 
-    /// At the switch: it is listed.
+    /// At the switch: the kept checkpoint is listed.
     pub(in crate::page) fn has_kept_it(&self) {
         if self.is_to_keep() {
             self.shm.set(at::KEEP, 0);
@@ -75,10 +76,11 @@ impl Pager {
         }
     }
 
-    /// While a checkpoint is built: puts the one that is to be kept into its catalogue. Whether that changed it.
+    /// While a checkpoint is built: add the one that is to be kept to its catalogue. Return whether that changed the
+    /// catalogue.
     pub(in crate::page) fn keep_in(&self, all: &mut Vec<Snapshot>) -> Result<bool> {
         let keep = self.shm.get(at::CK_KEEP);
-        // No page of the last two checkpoints was given back.
+        // No page of the last two checkpoints was freed.
         if keep == 0
             || keep + 1 < self.shm.get(at::DURABLE)
             || all.iter().any(|s| s.checkpoint >= keep || is_kept(s))
@@ -114,7 +116,7 @@ impl Pager {
         Ok(true)
     }
 
-    /// The kept checkpoint, if there is one.
+    /// Return the kept checkpoint, if there is one.
     pub(crate) fn kept(&self) -> Result<Option<Snapshot>> {
         let link = self.catalogue_link();
         if link == Link::default() {
@@ -125,12 +127,12 @@ impl Pager {
             .find(is_kept))
     }
 
-    /// Whether this session has, or is to have, a kept checkpoint.
+    /// Return whether this session has, or is to have, a kept checkpoint.
     pub(crate) fn has_kept(&self) -> bool {
         !self.read_only && (self.shm.get(at::KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
     }
 
-    /// The store was found sound: nothing needs to be kept.
+    /// Drop the kept checkpoint: the store was verified.
     pub(crate) fn drop_kept(&self) -> Result<()> {
         self.with_checkpoint(|pager| {
             pager.step(|pager, _| {
@@ -148,7 +150,7 @@ impl Pager {
         }
     }
 
-    /// An error of damage, with the way back if there is one.
+    /// Return an error of damage, with the kept checkpoint to return to, if there is one.
     #[cold]
     pub(crate) fn with_way_back(&self, error: Error) -> Error {
         match error {
@@ -165,7 +167,7 @@ impl Pager {
         }
     }
 
-    /// The name of the kept checkpoint, or of the one that the next checkpoint lists.
+    /// Return the name of the kept checkpoint, or of the one that the next checkpoint lists.
     pub(crate) fn way_back(&self) -> Option<String> {
         match self.shm.get(at::KEEP) {
             0 => self.kept().ok().flatten().map(|s| s.name),

@@ -1,14 +1,14 @@
-//! Compaction: the pages that the last checkpoint and the snapshots reach, written one after the other into a
-//! new file, which then takes the old one's name.
+//! Compaction: copying the pages that the last checkpoint and the snapshots reach, one after the other, into a new
+//! file, which then replaces the old one under its name.
 //!
-//! 1. Only with nobody else there: the presence byte is held exclusively from before the checkpoint that is
-//!    copied until after the rename, so nothing is completed that the copy does not have. Who waits for the
-//!    byte meanwhile finds another file under the name afterwards, and opens that.
-//! 2. At any moment the name leads to the old file or to the new one, both whole: the new one is flushed before
-//!    the rename, and the sidecar, which is of the old one, is removed before it.
-//! 3. What two trees share they share in the copy. Pages keep their logical numbers and their births; the
-//!    checkpoint that is copied becomes that before the newest, and the newest is the same under the next
-//!    number: whichever is opened, no page of it is of its epoch and would be written in place.
+//! 1. Compaction requires that no other process uses the store. The presence byte is held exclusively from before the
+//!    copied checkpoint until after the rename, so every completed change is in the copy. A process that waits for the
+//!    byte finds another file under the name afterwards, and opens that.
+//! 2. At any moment the name leads to the old file or to the new one, and both are complete. The new file is flushed
+//!    before the rename, and the sidecar, which belongs to the old file, is removed before it.
+//! 3. Pages shared by two trees are shared in the copy. Pages keep their logical numbers and their births. The copied
+//!    checkpoint becomes the one before the newest, and the newest is identical under the next number. So, whichever is
+//!    opened, none of its pages belongs to the current epoch and could be written in place.
 //! 4. Every page is compared with its checksum: a damaged store is refused.
 
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Told how many pages were written.
+/// Callback that receives the number of pages written.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
 fn with_end(path: &Path, end: &str) -> PathBuf {
@@ -39,7 +39,7 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Gives the presence byte back to those who share it.
+/// Exclusive hold of the presence byte. Dropping it makes the lock shared again.
 struct Alone<'a>(&'a Pager);
 
 impl Drop for Alone<'_> {
@@ -74,7 +74,7 @@ impl Copy<'_> {
         Ok(entry)
     }
 
-    /// Copies a page and what is under it, children first. Depth is bounded by `MAX_HEIGHT`.
+    /// Copy a page and its subtree, children first. Depth is bounded by `MAX_HEIGHT`.
     fn copy(&mut self, old: Entry, level: u32) -> Result<Entry> {
         if old.phys == 0 {
             return Ok(old);
@@ -103,13 +103,13 @@ impl Copy<'_> {
 }
 
 impl Pager {
-    /// Writes the store anew without what is free, and puts it in the place of this file: its pages before and
-    /// after. The store must be closed then: this opening is of the file that was.
+    /// Rewrite the store without free pages, and replace this file by the copy. Return its number of pages before and
+    /// after. The caller must close the store afterwards, because this opening uses the old file.
     pub fn compact(&self, progress: Progress<'_>) -> Result<(u64, u64)> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        // Its steps would go to the file that was. The store is closed after this.
+        // The helper's steps would go to the old file. The caller closes the store afterwards.
         self.stop_helper();
         if self.depth() > 0 {
             return Err(Error::invalid("compact inside a transaction: commit it first"));
@@ -127,7 +127,7 @@ impl Pager {
         }
         drop(reg);
         let alone = Alone(self);
-        // The checkpoint that is copied names no redo log, nor does anything need one.
+        // The copied checkpoint names no redo log, and nothing needs one.
         self.end_log()?;
         self.checkpoint_always()?;
         self.release_free_pages()?;
@@ -148,7 +148,7 @@ impl Pager {
         let source = self.source()?;
         let (meta, snapshots) = catalogue::newest(&*self.file.using()?)?;
         let io = |what: &str, e| Error::io(format!("{what} {}", new.display()), e);
-        // One that was left by a compaction that was killed.
+        // A copy left by a compaction that was killed.
         let _ = std::fs::remove_file(new);
         let old = self.file.using()?.metadata().map_err(|e| Error::io("fstat", e))?;
         if old.nlink() > 1 {
@@ -215,7 +215,7 @@ impl Pager {
         fail_point!("compact.alone");
         std::fs::rename(new, path).map_err(|e| io("cannot rename", e))?;
         fail_point!("compact.renamed");
-        // A directory that cannot be flushed (odd filesystems) is no reason to fail: either name is good.
+        // If the directory cannot be flushed (some filesystems), do not fail: both the old and the new file are valid.
         if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
             let _ = dir.sync_all();
         }

@@ -1,22 +1,22 @@
-//! What snapshots hold, and giving back what only a dropped one held.
+//! Pages held by snapshots, and freeing the pages that only a dropped snapshot held.
 //!
-//! A page of a tree (of the page table, or a data page) that was first written in epoch `b` and replaced in
-//! epoch `e` is in the trees of checkpoints b to e - 1 and in no other. So a snapshot of checkpoint s holds it if
-//! b <= s < e. A checkpoint asks this of every page that has become old enough to be freed (`checkpoint`),
-//! and those that are held are found again when their snapshot is dropped:
+//! A page of a tree (of the page table, or a data page) that was first written in epoch `b` and replaced in epoch `e`
+//! is in the trees of checkpoints b to e - 1 and in no other. So a snapshot of checkpoint s holds it if b <= s < e. A
+//! checkpoint tests this for every page that is old enough to be freed (`checkpoint`). Pages that are held are found
+//! again when their snapshot is dropped:
 //!
-//! 1. From the checkpoint on whose catalogue does not list it, a dropped snapshot stands in a slot here. Its
-//!    pages are freed once both meta pages are of this checkpoint or later (`since`), nobody has it open
-//!    (`snapshot`), and the free map is whole.
-//! 2. Its tree is walked beside that of its nearest younger neighbour: a snapshot, or the checkpoint before the
-//!    last. What both have is that one's, and what is no younger than the nearest older neighbour is held by
-//!    that one; subtrees are skipped whole. All else was replaced at or before the younger neighbour, has been
-//!    through the dirty lists, and is freed.
-//! 3. The walk goes in the order of `page_table::key`, one snapshot at a time, some pages at each checkpoint. The
-//!    cursor is the first place not yet looked at: before it the snapshot holds nothing any more, from there on it
-//!    holds what it held. Page and cursor change as one (`cow::give_back_dropped`), so a walk that is killed
-//!    goes on where it was.
-//! 4. What lies under a damaged page of a dropped tree is not freed: the next rebuild of the free map does it.
+//! 1. A dropped snapshot has a slot here from the first checkpoint whose catalogue does not list it. Its pages are
+//!    freed once both meta pages belong to this checkpoint or a later one (`since`), no process has it open
+//!    (`snapshot`), and the free map is complete.
+//! 2. Its tree is walked beside that of its nearest younger neighbour: a snapshot, or the checkpoint before the last.
+//!    Pages in both trees belong to the younger neighbour, and pages no younger than the nearest older neighbour are
+//!    held by that one; such subtrees are skipped. Every other page was replaced at or before the younger neighbour,
+//!    has passed through the dirty lists, and is freed.
+//! 3. The walk follows the order of `page_table::key`, one snapshot at a time, some pages at each checkpoint. The
+//!    cursor is the first place not yet examined: before it the snapshot holds nothing any more, from there on it holds
+//!    what it held. Page and cursor change together (`cow::give_back_dropped`), so a walk that is killed continues from
+//!    its cursor.
+//! 4. Pages under a damaged page of a dropped tree are not freed here; the next rebuild of the free map frees them.
 //!
 //! A slot, 64 bytes:
 //!
@@ -41,7 +41,7 @@ use crate::page::shared::shm::Shm;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
-/// Leaves of page tables looked at in one step.
+/// Number of page-table leaves examined in one step.
 const LEAVES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
 
 /// A dropped snapshot that may still hold pages.
@@ -63,12 +63,12 @@ impl Shm {
         self.dropped_words(slot)[4].store(cursor, Ordering::Release);
     }
 
-    /// Forgets a dropped snapshot.
+    /// Forget a dropped snapshot.
     pub(crate) fn forget_dropped(&self, slot: usize) {
         self.dropped_words(slot)[0].store(0, Ordering::Release);
     }
 
-    /// The dropped snapshots.
+    /// Return the dropped snapshots.
     pub(crate) fn dropped(&self) -> Vec<Dropped> {
         (0..DROPPED_SLOTS)
             .filter_map(|slot| {
@@ -92,18 +92,18 @@ impl Shm {
     }
 }
 
-/// Who holds old pages.
+/// The checkpoints that hold old pages.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    /// By checkpoint; those of both meta pages' catalogues.
+    /// Snapshots by checkpoint, from the catalogues of both meta pages.
     snapshots: Vec<(u64, Tree)>,
     dropped: Vec<Dropped>,
-    /// A catalogue cannot be read: anything may be held.
+    /// A catalogue cannot be read, so any page may be held.
     unknown: bool,
 }
 
 impl Holders {
-    /// Whether a page that stood at `place` from epoch `birth` until epoch `replaced` is held.
+    /// Return whether a page that was at `place` from epoch `birth` until epoch `replaced` is held.
     pub(crate) fn hold(&self, birth: u64, replaced: u64, place: u64) -> bool {
         let first = self.snapshots.partition_point(|s| s.0 < birth);
         self.unknown
@@ -114,7 +114,7 @@ impl Holders {
                 .any(|d| d.checkpoint >= birth && d.checkpoint < replaced && place >= d.cursor)
     }
 
-    /// The first tree of a checkpoint after this one.
+    /// Return the first tree of a checkpoint after this one.
     pub(crate) fn next_tree(&self, after: u64) -> Option<(u64, Tree)> {
         self.all().filter(|t| t.0 > after).min_by_key(|t| t.0)
     }
@@ -126,12 +126,12 @@ impl Holders {
 }
 
 impl Pager {
-    /// The catalogue of the last durable checkpoint.
+    /// Return the catalogue of the last durable checkpoint.
     pub(crate) fn catalogue_link(&self) -> Link {
         Link::new(self.shm.get(at::CATALOGUE), self.shm.get(at::CATALOGUE_SUM))
     }
 
-    /// That of the checkpoint before.
+    /// Return the catalogue of the checkpoint before the last durable one.
     pub(crate) fn old_catalogue_link(&self) -> Link {
         Link::new(
             self.shm.get(at::OLD_CATALOGUE),
@@ -139,7 +139,7 @@ impl Pager {
         )
     }
 
-    /// The page table of the checkpoint before the last durable one.
+    /// Return the page table of the checkpoint before the last durable one.
     fn old_tree(&self) -> Tree {
         let word = self.shm.get(at::OLD_ROOT);
         Tree {
@@ -152,7 +152,8 @@ impl Pager {
         }
     }
 
-    /// Who holds old pages. With no checkpoint under way, or while one frees (`FREEING`).
+    /// Return the checkpoints that hold old pages. Called with no checkpoint in progress, or while one frees
+    /// (`FREEING`).
     pub(crate) fn holders(&self) -> Holders {
         let dropped = self.shm.dropped();
         let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
@@ -166,7 +167,7 @@ impl Pager {
         if old != new {
             match read(old) {
                 Ok(some) => all.extend(some),
-                // One that is damaged is no state to fall back to.
+                // A damaged checkpoint is not a state to fall back to.
                 Err(Error::Corrupt { .. }) => {}
                 Err(_) => unknown = true,
             }
@@ -185,12 +186,13 @@ impl Pager {
         }
     }
 
-    /// As `holders`, if they can be known.
+    /// As `holders`, but return None if they cannot be determined.
     pub(crate) fn holders_known(&self) -> Option<Holders> {
         Some(self.holders()).filter(|h| !h.unknown)
     }
 
-    /// Notes a dropped snapshot, if there is room and it is not noted yet. Under the latch; can be done again.
+    /// Record a dropped snapshot, if there is room and it is not recorded yet. Called under the latch; it can be
+    /// repeated.
     pub(crate) fn add_dropped(&self, checkpoint: u64, tree: Tree, since: u64) {
         let all = self.shm.dropped();
         if all.iter().any(|d| d.checkpoint == checkpoint) {
@@ -210,8 +212,8 @@ impl Pager {
         }
     }
 
-    /// Frees some of what only dropped snapshots held. False if there is nothing more to do now. Runs as the
-    /// checkpointer, with the lists of old pages done.
+    /// Free some of the pages that only dropped snapshots held. Return false if there is nothing more to do now. Called
+    /// by the checkpointer after the lists of old pages are done.
     pub(crate) fn free_some_dropped(&self) -> Result<bool> {
         let durable = self.shm.get(at::DURABLE);
         let all = self.shm.dropped();
@@ -221,7 +223,7 @@ impl Pager {
         let Some(holders) = self.holders_known() else {
             return Ok(false);
         };
-        // One at a time: the one that was begun first.
+        // One snapshot at a time, beginning with one whose walk has already begun.
         let mut ready: Vec<Dropped> = all.into_iter().filter(|d| d.since < durable).collect();
         ready.sort_by_key(|d| d.cursor == 0);
         for dropped in ready {
@@ -230,8 +232,9 @@ impl Pager {
                 return Ok(true);
             }
             if dropped.cursor != 0 {
-                // Somebody who will find that it is gone looks at it. What it has passed it leaves to its
-                // neighbours, and they, begun now, would leave to it what comes before its cursor.
+                // A process that still reads this snapshot will find that it is gone. Its walk has left the pages
+                // before the cursor to its neighbours. If their walk began now, they would leave those pages to it in
+                // turn.
                 return Ok(false);
             }
         }
@@ -261,7 +264,7 @@ impl Pager {
             paused: 0,
         };
         let height = dropped.tree.height.min(MAX_HEIGHT);
-        // The younger tree is as high or higher.
+        // The younger tree is at least as high.
         let (mut other, mut other_height) = (beside.root, beside.height.min(MAX_HEIGHT));
         let mut readable = other_height >= height;
         while readable && other_height > height {
@@ -292,15 +295,15 @@ struct Walk<'p> {
     cursor: u64,
     /// The nearest older neighbour's checkpoint.
     older: u64,
-    /// Pages to be freed: where they stand, and which they are.
+    /// Pages to be freed: their places and their numbers.
     batch: Vec<(u64, u32)>,
     leaves: u32,
-    /// Where to go on.
+    /// Where to continue.
     paused: u64,
 }
 
 impl<'p> Walk<'p> {
-    /// A page of a page table: None if it is damaged, Some(None) if there is none.
+    /// Return a page of a page table: None if it is damaged, Some(None) if there is none.
     fn node(&self, entry: Entry) -> Result<Option<Option<&'p [u8; PAGE_SIZE]>>> {
         if entry.phys == 0 {
             return Ok(Some(None));
@@ -312,8 +315,8 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Frees what `mine` has and `other` has not. False if it has to go on another time. Depth is bounded
-    /// by `MAX_HEIGHT`.
+    /// Free the pages that are in `mine` and not in `other`. Return false if the walk must continue at another time.
+    /// Depth is bounded by `MAX_HEIGHT`.
     fn subtree(&mut self, mine: Entry, other: Entry, level: u32, base: u64) -> Result<bool> {
         let place = key(base + FANOUT.pow(level) - 1, level);
         if place < self.cursor || mine.phys == 0 || mine == other || u64::from(mine.birth) <= self.older {

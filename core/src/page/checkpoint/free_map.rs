@@ -1,14 +1,15 @@
-//! Rebuilding the free map of a new sidecar, in bounded steps, from the page tables of the checkpoint that it
-//! began at and of all snapshots from before (`REBUILD_FROM`).
+//! Rebuilding the free map of a new sidecar, in bounded steps, from the page tables of the checkpoint at which the
+//! rebuild began and of all earlier snapshots (`REBUILD_FROM`).
 //!
-//! 1. Until it is done no page below `REBUILD_BELOW` is handed out. What is noted is in use.
-//! 2. The trees are walked in the order of their checkpoints, the newest checkpoint's last. A subtree that
-//!    is no younger than a snapshot wholly noted before belongs to that one too: it is not walked again. So
-//!    the work is bounded by the number of pages in use.
-//! 3. Snapshots taken meanwhile need no walk: what they hold is noted with the newest checkpoint, or when a
-//!    later one replaces it (`checkpoint`). Snapshots dropped meanwhile are walked as if they were not, and
-//!    taken apart only afterwards (`dropped`).
-//! 4. A snapshot whose page table is damaged keeps what can be read of it.
+//! 1. Until the rebuild is done no page below `REBUILD_BELOW` is allocated. A page that a walk reaches is recorded as
+//!    in use.
+//! 2. The trees are walked in the order of their checkpoints, the newest checkpoint's last. A subtree that is not
+//!    younger than a completely recorded snapshot belongs to that one too and is not walked again. So the work is
+//!    bounded by the number of pages in use.
+//! 3. Snapshots taken during the rebuild need no walk: their pages are recorded with the newest checkpoint, or when a
+//!    later one replaces them (`checkpoint`). Snapshots dropped during the rebuild are walked as if they were not
+//!    dropped; their pages are freed only afterwards (`dropped`).
+//! 4. A snapshot whose page table is damaged keeps all pages that can still be found.
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue;
@@ -21,33 +22,33 @@ use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use std::collections::HashSet;
 
-/// Page-table pages looked at by one checkpoint.
+/// Number of page-table pages examined by one checkpoint.
 const NODES: u32 = if cfg!(feature = "testing") { 1 } else { 16384 };
 /// The newest checkpoint's tree.
 const NEWEST: u64 = u64::MAX;
 
-/// A tree being noted.
+/// The state of recording one tree.
 struct Noting {
     /// Its checkpoint, or `NEWEST`.
     number: u64,
-    /// Subtrees as old as this are noted already, and so is all before `at`.
+    /// Subtrees with a birth up to this number are recorded already, as is everything before `at`.
     done: u64,
     at: u64,
-    /// Leaves that may still be looked at.
+    /// Number of leaves that may still be examined.
     leaves: u32,
     below: u64,
-    /// Pages to be noted.
+    /// Pages to be recorded as in use.
     batch: Vec<u32>,
 }
 
 impl Pager {
-    /// Rebuilds the free map at once: nothing else is free and the disk gives no more.
+    /// Rebuild the free map at once. Called when no other page is free and the disk has no more room.
     pub fn rebuild_free_map(&self) -> Result<()> {
         self.with_checkpoint(|pager| pager.rebuild_now(u32::MAX))
     }
 
-    /// As `rebuild_free_map`, if the trees have no more leaves than so many; else later checkpoints do it. A
-    /// checkpoint that dead processes began stays as it is.
+    /// As `rebuild_free_map`, if the trees have at most `leaves` leaves; otherwise later checkpoints rebuild it. A
+    /// checkpoint that dead processes began is left as it is.
     pub(crate) fn rebuild_at_once(&self, leaves: u32) -> Result<()> {
         let slot = self.slot()?;
         self.take_checkpoint(slot, true, &mut Wait::default())?;
@@ -61,14 +62,14 @@ impl Pager {
         if below == 0 || !self.note_trees(leaves)? {
             return Ok(());
         }
-        // The checkpoint before it was made when nobody kept lists that this sidecar has: what only that
-        // one holds is free two checkpoints from now, as what a dropped snapshot holds. If it cannot
-        // be read it is no state to fall back to, and there is nothing to keep.
+        // The lists of this sidecar do not cover the checkpoint before the newest. Pages that only that checkpoint
+        // holds are free two checkpoints from now, like those of a dropped snapshot. If it cannot be read it is not a
+        // state to fall back to, and nothing is kept.
         let newest = self.shm.get(at::DURABLE);
         let other = Meta::read(&*self.file.using()?, (newest + 1) % 2)?;
         if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
             let (root, _) = self.root();
-            // After a compaction both checkpoints have one tree, whose root is said to be of either.
+            // After a compaction both checkpoints share one tree, whose root may be attributed to either.
             if (root.phys, root.sum) != (meta.root, meta.root_sum) {
                 self.note_old_tree(meta.checkpoint, meta.tree(), below)?;
             }
@@ -84,7 +85,7 @@ impl Pager {
         self.end_rebuild(below)
     }
 
-    /// Keeps the pages of the catalogue of the checkpoint before the newest, until the next checkpoint is durable.
+    /// Keep the pages of the catalogue of the checkpoint before the newest until the next checkpoint is durable.
     fn note_old_catalogue(&self, old: Link, newest: u64, below: u64) -> Result<()> {
         if old == self.catalogue_link() {
             return Ok(());
@@ -93,7 +94,7 @@ impl Pager {
         self.note(&pages, below)?;
         let list = (newest % 3) as usize;
         self.step(|pager, _| {
-            // One that died at it may have noted some.
+            // A process that died here may have recorded some.
             let noted: HashSet<u64> = (0..pager.shm.list_len(list))
                 .map(|i| pager.shm.list_entry(list, i)[2])
                 .collect();
@@ -107,7 +108,7 @@ impl Pager {
         })
     }
 
-    /// Notes all of a tree that may be taken apart later, if nobody keeps it.
+    /// Record all pages of a tree, which may be freed later if no snapshot keeps it.
     fn note_old_tree(&self, number: u64, tree: Tree, below: u64) -> Result<()> {
         let mut noting = Noting {
             number,
@@ -121,7 +122,7 @@ impl Pager {
         if self.shm.get(at::REBUILD_FROM) != self.shm.get(at::DURABLE) {
             return Ok(());
         }
-        // What only the catalogue before the newest lists is dropped.
+        // A snapshot that only the catalogue before the newest lists is dropped.
         let listed = match catalogue::read(&*self.file.using()?, self.catalogue_link()) {
             Ok(all) => all.iter().any(|s| s.checkpoint == number),
             Err(_) => true,
@@ -135,8 +136,8 @@ impl Pager {
         })
     }
 
-    /// Goes on with the rebuild of the free map: notes what the newest checkpoint and the snapshots reach.
-    /// What is replaced meanwhile is noted by the dirty lists, what is allocated meanwhile lies elsewhere.
+    /// Continue the rebuild of the free map: record the pages that the newest checkpoint and the snapshots reach. The
+    /// dirty lists record pages that are replaced during the rebuild, and pages allocated during it lie elsewhere.
     pub(crate) fn rebuild_some(&self) -> Result<()> {
         let below = self.shm.get(at::REBUILD_BELOW);
         if below != 0 && self.note_trees(NODES)? {
@@ -145,10 +146,10 @@ impl Pager {
         Ok(())
     }
 
-    /// Notes trees, at most `leaves` leaves; whether that is all. Runs as the checkpointer.
+    /// Record trees, at most `leaves` leaves. Return whether all are recorded. Called by the checkpointer.
     fn note_trees(&self, mut leaves: u32) -> Result<bool> {
         let below = self.shm.get(at::REBUILD_BELOW);
-        // If nobody knows what snapshots there are, what they hold cannot be told: nothing is free.
+        // If the snapshots are not known, the pages they hold are not known either: nothing is free.
         let Some(holders) = self.holders_known() else {
             return Ok(false);
         };
@@ -199,7 +200,8 @@ impl Pager {
         }
     }
 
-    /// All that the checkpoints reach is noted: what the lists hold is in use, and all else is free.
+    /// End the rebuild: everything the checkpoints reach is recorded. Pages in the lists are in use, and all other
+    /// pages are free.
     fn end_rebuild(&self, below: u64) -> Result<()> {
         self.gated_step(|pager| {
             for list in 0..3 {
@@ -230,7 +232,7 @@ impl Pager {
         })
     }
 
-    /// Notes a tree; false if it has to go on another time, at `at`.
+    /// Record a tree. Return false if it must continue at another time, at `at`.
     fn note_tree(&self, noting: &mut Noting, tree: Tree) -> Result<bool> {
         let whole = self.note_subtree(noting, tree.root, tree.height.min(MAX_HEIGHT), 0)?;
         self.note(&std::mem::take(&mut noting.batch), noting.below)?;

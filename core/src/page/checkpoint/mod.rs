@@ -1,13 +1,13 @@
 //! Checkpoints: making a state of the whole store durable without stopping writers; snapshots, which are checkpoints
-//! kept by name; and what reads or copies whole checkpoints.
+//! kept by name; and operations that read or copy whole checkpoints.
 //!
 //! Owns the phases of a checkpoint (`phases`) and its owner (`owner`), writing the page table (`write_table`),
-//! snapshots and the freeing of what only a dropped one held (`snapshot`, `dropped`), the checkpoint before an
-//! inherited session (`before_recovery`), rebuilding the free map (`free_map`), compaction, verifying, and walking a
+//! snapshots and the freeing of pages that only a dropped one held (`snapshot`, `dropped`), the checkpoint before an
+//! inherited session (`before_recovery`), rebuilding the free map (`free_map`), compaction, verification, and walking a
 //! frozen checkpoint.
 //!
 //! 1. (I1) No page that either meta page or a snapshot reaches is written.
-//! 2. (I4) Meta pages are written by `pwrite` only, after a successful flush of all that they reach.
+//! 2. (I4) Meta pages are written only by `pwrite`, after a successful flush of everything they reach.
 //!
 //! Lock order: the checkpoint's owner word, then the latch, then the gate.
 

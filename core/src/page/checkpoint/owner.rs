@@ -1,16 +1,16 @@
-//! Who runs the checkpoint: its owner, and what becomes of it when the owner dies or is stopped.
+//! The owner of the checkpoint, and what happens when the owner dies or is stopped.
 //!
-//! `CK_OWNER`: 0, or thread slot + 1, and `KEEPS` if the owner does more than one checkpoint with it.
+//! `CK_OWNER`: 0, or thread slot + 1, and `KEEPS` if the owner uses it for more than one checkpoint.
 //!
 //! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to 0 by its recovery
 //!    (`recovery::process_recovery`), and from a living owner that makes no step for long (it is stopped: SIGSTOP, a
 //!    debugger, a frozen cgroup) to another under the latch (`take_over`).
-//! 2. A stopped owner goes on some time, so each step of a checkpoint that changes a word which others read is made
-//!    under the latch, after a look at the word (`step`). An owner that has lost it changes nothing any more. What it
-//!    does outside steps is harmless at any time: it reads, and it flushes.
-//! 3. One thing is not: writing the meta page. So in `WRITING` nobody takes over from the living. The phase begins
-//!    with a step, holds one `pwrite`, and ends with a step.
-//! 4. `KEEPS`: the owner relies on no checkpoint being made meanwhile (`with_checkpoint`). Nobody takes over from it.
+//! 2. A stopped owner continues at some later time. So each step of a checkpoint that changes a word which others read
+//!    is made under the latch, after a check of the word (`step`). An owner that has lost the word changes nothing any
+//!    more. Its actions outside steps are harmless at any time: it reads and flushes.
+//! 3. Writing the meta page is the exception. So in `WRITING` the checkpoint is never taken over from a living owner.
+//!    The phase begins with a step, contains one `pwrite`, and ends with a step.
+//! 4. `KEEPS`: the owner relies on the absence of other checkpoints (`with_checkpoint`). It is never taken over.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -20,23 +20,23 @@ use crate::page::sync::wait::{Patience, Wait};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a leader may be silent when a checkpoint is due.
+/// How long a leader may make no step while a checkpoint is due.
 pub(crate) const PATIENCE: Duration =
     Duration::from_millis(if cfg!(feature = "testing") { 300 } else { 2000 });
 
 const KEEPS: u64 = 1 << 32;
 
-/// The thread slot of an owner; None: there is none.
+/// Return the thread slot of an owner, or None if there is none.
 pub(crate) fn owner_slot(word: u64) -> Option<u32> {
     (word as u32).checked_sub(1)
 }
 
-/// What the word is while this slot owns the checkpoint.
+/// Return the value of the word while this slot owns the checkpoint.
 fn owned_by(slot: u32, keeps: bool) -> u64 {
     (u64::from(slot) + 1) | if keeps { KEEPS } else { 0 }
 }
 
-/// How a waiter sees an owner at work: its word and its last step, and since when they are so.
+/// A waiter's view of a running owner: its word and its last step, and since when they are unchanged.
 struct Seen {
     owner: u64,
     beat: u64,
@@ -44,7 +44,7 @@ struct Seen {
 }
 
 impl Pager {
-    /// Takes the right to run checkpoints. `keeps`: see invariant 4.
+    /// Take ownership of the checkpoint. `keeps`: see invariant 4.
     pub(crate) fn take_checkpoint(&self, slot: u32, keeps: bool, wait: &mut Wait<'_>) -> Result<()> {
         self.has_its_files()?;
         let word = self.shm.word(at::CK_OWNER);
@@ -58,8 +58,8 @@ impl Pager {
             };
             let slot_there = owner_slot(owner).unwrap_or(u32::MAX);
             let slice = patience.slice("a checkpoint to end", || self.describe_slot(slot_there))?;
-            // The recovery of a dead owner gives the word back, and only that does: a slot is somebody
-            // else's after it. What was under way is then carried on.
+            // Only the recovery of a dead owner clears the word, because afterwards the slot may belong to another
+            // thread. The checkpoint in progress is then continued.
             if owner_slot(owner).is_some() && self.check_owner_alive(slot_there, None)? {
                 continue;
             }
@@ -87,13 +87,13 @@ impl Pager {
         Ok(())
     }
 
-    /// Takes the checkpoint from a living owner that made no step since `beat`. False if that may not be.
+    /// Take the checkpoint from a living owner that has made no step since `beat`. Return false if that is not allowed.
     #[cold]
     fn take_over(&self, owner: u64, beat: u64, mine: u64, slot: u32) -> Result<bool> {
         if owner & KEEPS != 0 || self.shm.get(at::CK_PHASE) == WRITING {
             return Ok(false);
         }
-        // An owner that is stopped inside a step has the latch: its own wait is bounded, and this one does not wait.
+        // An owner that is stopped inside a step holds the latch. Its own wait is bounded, and this call does not wait.
         match self.take_latch(slot, &mut Wait::never()) {
             Ok(true) => {}
             Ok(false) | Err(Error::WouldBlock { .. }) => return Ok(false),
@@ -116,7 +116,7 @@ impl Pager {
         Ok(taken)
     }
 
-    /// Gives up the right to run checkpoints, if this slot has it.
+    /// Release ownership of the checkpoint, if this slot has it.
     pub(crate) fn leave_checkpoint(&self, slot: u32) {
         let word = self.shm.word(at::CK_OWNER);
         for keeps in [false, true] {
@@ -125,17 +125,17 @@ impl Pager {
         }
     }
 
-    /// Whether this slot has the right to run checkpoints.
+    /// Return whether this slot owns the checkpoint.
     pub(crate) fn owns_checkpoint(&self, slot: u32) -> bool {
         owner_slot(self.shm.word(at::CK_OWNER).load(Ordering::SeqCst)) == Some(slot)
     }
 
-    /// Says that the owner is at work.
+    /// Record that the owner has made a step.
     pub(crate) fn beat(&self) {
         self.shm.word(at::CK_BEAT).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A step of the checkpoint: as `latched`, if this thread owns the checkpoint still.
+    /// Run a step of the checkpoint: as `latched`, if this thread still owns the checkpoint.
     pub(crate) fn step<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
         self.whole()?;
@@ -152,7 +152,7 @@ impl Pager {
         done
     }
 
-    /// A step with the gate raised.
+    /// Run a step with the gate raised.
     pub(crate) fn gated_step<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
         self.step(|pager, slot| {
             let _gate = pager.keep_readers_out(slot)?;

@@ -1,23 +1,23 @@
 //! Checkpoints: making a state of the whole store durable, without stopping writers.
 //!
-//! | PHASE | STATE | IF ITS RUNNER DIES |
+//! | PHASE | STATE | IF ITS OWNER DIES |
 //! | --- | --- | --- |
-//! | `IDLE` | nothing under way | |
-//! | `BUILDING` | the epoch was ended (`flip`), its tree is being written and flushed | the tree is forgotten and built again from the same list |
+//! | `IDLE` | no checkpoint in progress | |
+//! | `BUILDING` | the epoch was ended (`flip`), its tree is being written and flushed | the tree is discarded and built again from the same list |
 //! | `WRITING` | the meta page's image is in the sidecar; it is being written | written again, the same bytes |
 //! | `WRITTEN` | it is being flushed | flushed again |
-//! | `SWITCHING` | durable; the sidecar's words about the last checkpoint are being replaced | replaced by the recovery, before anyone reads them |
-//! | `FREEING` | durable; pages that neither meta page reaches are being given back | goes on where it stopped |
+//! | `SWITCHING` | durable; the sidecar's words about the last checkpoint are being replaced | replaced by recovery, before any process reads them |
+//! | `FREEING` | durable; pages that neither meta page reaches are being freed | continues from where it stopped |
 //!
-//! 1. The flip happens under the latch and outside transactions: no half-done change is in the ended
-//!    epoch. From then on its pages are frozen: writers copy them.
-//! 2. The meta page is written only after a successful flush of all it reaches (I4), and the pages of
-//!    the checkpoint before the previous one are given back only after the new meta page is durable, so
-//!    both meta pages describe whole states at any time (I1).
-//!    Who runs them, and what a stopped runner may do when it goes on: `owner`. When they are made: `helper`.
+//! 1. The flip happens under the latch and outside transactions, so the ended epoch contains no incomplete change. From
+//!    then on its pages are frozen: writers copy them.
+//! 2. The meta page is written only after a successful flush of everything it reaches (I4), and the pages of the
+//!    checkpoint before the previous one are freed only after the new meta page is durable. So both meta pages describe
+//!    complete states at any time (I1). `owner` states which process runs the phases, and what a stopped one may do
+//!    when it continues; `helper` states when checkpoints are made.
 //! 3. A flush that reports an error is final: the store is poisoned for writing.
-//! 4. A page is given back only if no snapshot, kept or dropped and not yet taken apart, holds it
-//!    (`dropped`). The catalogue of snapshots changes with a checkpoint, and only so (`snapshot`).
+//! 4. A page is freed only if no snapshot holds it, whether kept, or dropped and not yet freed (`dropped`). The
+//!    catalogue of snapshots changes only with a checkpoint (`snapshot`).
 
 use crate::error::{Error, Result, refused};
 use crate::ids::{PAGE_SIZE, PhysNo};
@@ -34,21 +34,22 @@ use crate::raw::{file, held};
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Pages freed in one write section. Small in tests, so that the steps between are met.
+/// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
 pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 
-/// Changed pages from which on they are written out in pieces before the flush, and pages of a piece (8 MiB).
+/// Number of changed pages above which they are written out in pieces before the flush, and number of pages in a piece
+/// (8 MiB).
 const WRITE_OUT: usize = 1024;
 const PIECE: u64 = 2048;
 
 impl Pager {
-    /// A checkpoint though nothing may have changed: so that pages of older ones become free.
+    /// Make a checkpoint even if nothing has changed, so that pages of older ones become free.
     pub fn checkpoint_always(&self) -> Result<()> {
         self.dirty_epoch()?;
         self.checkpoint(&mut Wait::default())
     }
 
-    /// Makes the epoch count though nothing may have changed in it.
+    /// Mark the epoch as changed even if nothing has changed in it.
     pub(crate) fn dirty_epoch(&self) -> Result<()> {
         self.latched(|pager, slot| {
             let _gate = pager.keep_readers_out(slot)?;
@@ -57,12 +58,12 @@ impl Pager {
         })
     }
 
-    /// Makes everything completed so far durable. Outside sections and transactions.
+    /// Make everything completed so far durable. Called outside sections and transactions.
     pub fn checkpoint(&self, wait: &mut Wait<'_>) -> Result<()> {
         self.checkpoint_when(wait, || true)
     }
 
-    /// As `checkpoint`, if it is `due` when those under way have ended.
+    /// As `checkpoint`, if it is still `due` when the checkpoints in progress have ended.
     pub(crate) fn checkpoint_when(&self, wait: &mut Wait<'_>, due: impl FnOnce() -> bool) -> Result<()> {
         if self.read_only {
             return Err(Error::ReadOnly);
@@ -72,7 +73,7 @@ impl Pager {
         }
         let slot = self.slot()?;
         self.whole()?;
-        // Nobody else may ever meet them, and their pins keep memory.
+        // These dead processes might never be found otherwise, and their pins keep memory.
         self.recover_dead_processes(None)?;
         if self.shm.get(at::ENDED) != 0 {
             self.latched(|pager, _| pager.release_ended_threads())?;
@@ -87,19 +88,19 @@ impl Pager {
             if lost {
                 self.still_open()?;
             }
-            // Another process took it over since this one was stopped: what it was to make durable may not be yet.
+            // Another process took it over while this one was stopped, so its changes may not be durable yet.
             if !lost || done.is_ok() || self.closed.load(Ordering::SeqCst) {
                 return done;
             }
         }
     }
 
-    /// Runs `f` with no checkpoint under way, and none beginning meanwhile.
+    /// Run `f` while no checkpoint is in progress, and none begins before it ends.
     pub(crate) fn with_checkpoint<R>(&self, f: impl FnOnce(&Pager) -> Result<R>) -> Result<R> {
         self.with_checkpoint_within(&mut Wait::default(), f)
     }
 
-    /// As `with_checkpoint`, for one who does not wait for ever.
+    /// As `with_checkpoint`, with a bounded wait.
     pub(crate) fn with_checkpoint_within<R>(
         &self,
         wait: &mut Wait<'_>,
@@ -115,7 +116,7 @@ impl Pager {
         done
     }
 
-    /// Ends the epoch, if anything changed in it, and makes it durable. As the checkpoint's owner.
+    /// End the epoch, if anything changed in it, and make it durable. Called by the checkpoint's owner.
     pub(crate) fn flip_and_finish(&self) -> Result<()> {
         if self.flip(&Request::Nothing)? {
             self.resume_checkpoint()?;
@@ -124,13 +125,13 @@ impl Pager {
     }
 
     fn run_checkpoint(&self, due: impl FnOnce() -> bool) -> Result<()> {
-        // First what a dead runner left; then, if anything changed since, one of our own.
+        // First complete the checkpoint of a dead owner. Then make a new one, if anything has changed since.
         self.resume_for_dead_owner()?;
         if due() && self.flip(&Request::Nothing)? {
             return self.resume_checkpoint();
         }
         if self.shm.get(at::UNFLUSHED) != 0 && self.must_flush() {
-            // Nothing has changed since a checkpoint that nobody flushed.
+            // Nothing has changed since a checkpoint that was not flushed.
             self.flush_or_poison()?;
             self.step(|pager, _| {
                 pager.shm.set(at::UNFLUSHED, 0);
@@ -140,8 +141,8 @@ impl Pager {
         self.free_some_dropped().map(|_| ())
     }
 
-    /// Finishes what a dead runner left. What it wanted to do to the catalogue is not done any more, unless
-    /// the meta page that says so may be written already.
+    /// Complete the checkpoint of a dead owner. Its change to the catalogue is dropped, unless the meta page that
+    /// contains it may already be written.
     fn resume_for_dead_owner(&self) -> Result<()> {
         if self.shm.get(at::CK_PHASE) == BUILDING {
             self.step(|pager, _| {
@@ -175,7 +176,7 @@ impl Pager {
         }
     }
 
-    /// Ends the epoch. False if nothing has changed in it.
+    /// End the epoch. Return false if nothing has changed in it.
     pub(crate) fn flip(&self, request: &Request<'_>) -> Result<bool> {
         self.step(|pager, _| {
             if pager.shm.get(at::POISON) != 0 {
@@ -215,7 +216,7 @@ impl Pager {
         })
     }
 
-    /// A flip whose owner died after it had begun it. Under the latch, in recovery.
+    /// Complete a flip whose owner died in it. Called under the latch, in recovery.
     pub(crate) fn finish_flip(&self) {
         let epoch = self.shm.get(at::EPOCH);
         if self.shm.get(at::CK_PHASE) == BUILDING && self.shm.get(at::CK_EPOCH) == epoch {
@@ -251,7 +252,7 @@ impl Pager {
                 changes.push((page, Entry::default()));
                 continue;
             }
-            // SAFETY: the page belongs to an ended epoch: writers copy it, nobody writes it.
+            // SAFETY: the page belongs to an ended epoch (I1): writers copy it, and no thread writes it.
             let sum = xxh3_64(unsafe { self.map.page(phys) }?);
             changes.push((
                 page,
@@ -263,7 +264,7 @@ impl Pager {
             ));
         }
         fail_point!("checkpoint.summed");
-        // Stable: a page that was released and then used again is there twice, and the later entry counts.
+        // A stable sort: a page that was released and then used again occurs twice, and the later entry counts.
         changes.sort_by_key(|c| c.0);
         let (root, height) = self.write_tree(epoch as u32, &changes, logical)?;
         let tree = Tree { root, height };
@@ -308,13 +309,13 @@ impl Pager {
             pager.whole()?;
             pager.note_old();
             fail_point!("checkpoint.built");
-            // From here the checkpoint can only be finished.
+            // From here on the checkpoint can only be completed.
             pager.shm.set(at::CK_PHASE, WRITING);
             Ok(())
         })
     }
 
-    /// Writes the meta page. No process takes over from its writer (`owner`, invariant 3).
+    /// Write the meta page. No process takes over from its writer (`owner`, invariant 3).
     fn write_meta(&self) -> Result<()> {
         fail_point!("checkpoint.writing");
         let (epoch, page) = self.step(|pager, _| {
@@ -341,7 +342,7 @@ impl Pager {
             if e.raw_os_error() == Some(libc::EIO) {
                 return self.poison("cannot write the meta page", e);
             }
-            // Nothing was lost, and it can be tried again.
+            // Nothing was lost, and the write can be retried.
             match file::no_space("the store file", e) {
                 Error::Io { source, .. } => Error::io("cannot write the meta page of the store", source),
                 full => full,
@@ -355,7 +356,7 @@ impl Pager {
         })
     }
 
-    /// Flushes the meta page and makes its checkpoint the last one.
+    /// Flush the meta page and make its checkpoint the last one.
     fn flush_meta(&self) -> Result<()> {
         let flushed = self.must_flush();
         if flushed {
@@ -372,8 +373,8 @@ impl Pager {
         })
     }
 
-    /// Makes the checkpoint just made durable the one that the page table is read from. Under the latch
-    /// with the gate raised, since readers take root and checksum as a pair; also in recovery.
+    /// Make the checkpoint that has just become durable the one that the page table is read from. Called under the
+    /// latch with the gate raised, because readers take root and checksum as a pair; also in recovery.
     pub(crate) fn finish_switch(&self) {
         if self.shm.get(at::CK_PHASE) != SWITCHING {
             return;
@@ -389,8 +390,8 @@ impl Pager {
         self.shm.set(at::CK_PHASE, FREEING);
     }
 
-    /// Gives back what only the checkpoint before the previous one reached: the pages replaced in the
-    /// epoch before the one just made durable.
+    /// Free the pages that only the checkpoint before the previous one reached: those replaced in the epoch before the
+    /// one that has just become durable.
     fn free_old(&self) -> Result<()> {
         let epoch = self.shm.get(at::CK_EPOCH);
         let old = (epoch as usize + 2) % 3;
@@ -408,7 +409,7 @@ impl Pager {
                         pager.give_back_old(i, PhysNo(before as u32), old);
                         continue;
                     }
-                    // While the free map is being rebuilt nobody else may come by to note it.
+                    // Record the page here: the rebuild of the free map may never reach it.
                     let below = pager.shm.get(at::REBUILD_BELOW);
                     if !none && u64::from(before as u32) < below {
                         pager.shm.mark_used(u64::from(before as u32), true);
@@ -434,7 +435,7 @@ impl Pager {
         })
     }
 
-    /// Writes the changed pages out piece by piece, so that the flush after it is short and others see steps.
+    /// Write the changed pages out piece by piece, so that the following flush is short and waiters see steps.
     fn write_out(&self, changes: &[Change]) -> Result<()> {
         if changes.len() < WRITE_OUT {
             return Ok(());
@@ -459,7 +460,7 @@ impl Pager {
 
     pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
         if held::is_lost(&e) {
-            // The disk was not asked: others go on.
+            // The disk was not asked: other processes continue.
             return Error::io(format!("{}: {what}", self.path.display()), e);
         }
         self.poison_once(states::FLUSH);
@@ -469,5 +470,5 @@ impl Pager {
     }
 }
 
-/// Pages of the tree are told from data pages in the lists by numbers no logical page has.
+/// The lists distinguish pages of the tree from data pages by numbers that no logical page has.
 const _: () = assert!(NODE_OLD > layout::MAX_PAGES && NODE_NEW > layout::MAX_PAGES && VERSION == 3);

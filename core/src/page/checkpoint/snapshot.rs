@@ -1,15 +1,16 @@
-//! Snapshots: checkpoints kept by name. Taking one makes a checkpoint and notes it in the catalogue; nothing is
-//! copied. Dropping one makes a checkpoint whose catalogue does not list it; then what only it held
-//! is freed, in steps (`dropped`).
+//! Snapshots: checkpoints kept by name. Taking one makes a checkpoint and records it in the catalogue; no page is
+//! copied. Dropping one makes a checkpoint whose catalogue does not list it. The pages that only it held are then freed
+//! in steps (`dropped`).
 //!
-//! 1. The catalogue changes with a checkpoint: what is to be done is noted in the sidecar at the flip, done in
-//!    the building of the checkpoint, and in force at the switch. A runner that dies leaves all of it or
-//!    nothing.
+//! 1. The catalogue changes with a checkpoint: the change is recorded in the sidecar at the flip, made while the
+//!    checkpoint is built, and in force at the switch. If the checkpoint's owner dies, all or nothing of it takes
+//!    effect.
 //! 2. Every snapshot has a checkpoint of its own.
-//! 3. Who has a snapshot open holds a byte of the store file locked, shared (`claim`); who drops it takes that
-//!    byte for itself, until the catalogue that does not list it is in force. An opener looks at the
-//!    catalogue after it has the byte. One who came between a dropper's death and its checkpoint's end keeps
-//!    what it reads: pages are freed only while nobody holds the byte.
+//! 3. A process that has a snapshot open holds a shared lock on a byte of the store file (`claim`). A process that
+//!    drops the snapshot locks that byte exclusively until the catalogue that does not list it is in force. A process
+//!    that opens a snapshot reads the catalogue after it has locked the byte. If it locks the byte after the dropping
+//!    process died and before that checkpoint ends, it can still read the snapshot: pages are freed only while no
+//!    process holds the byte.
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue::{self, MAX_SNAPSHOTS, Snapshot, check_name};
@@ -29,7 +30,7 @@ const NOTHING: u64 = 0;
 const ADD: u64 = 1;
 const DROP: u64 = 2;
 
-/// What a checkpoint does to the catalogue.
+/// The change that a checkpoint makes to the catalogue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request<'a> {
     Nothing,
@@ -37,16 +38,16 @@ pub(crate) enum Request<'a> {
     Drop(&'a Snapshot),
 }
 
-/// Words of the request in the sidecar. To add: time, length of the name, the name. To drop: checkpoint,
-/// root | height << 32, checksum of the root.
+/// Number of words of the request in the sidecar. To add: time, length of the name, the name. To drop: checkpoint, root
+/// | height << 32, checksum of the root.
 const WORDS: usize = 2 + catalogue::MAX_NAME.div_ceil(8);
 
-/// The byte of a snapshot that is being dropped, by the one checkpointer.
+/// The lock byte of a snapshot that the checkpointer is dropping.
 struct Byte<'p>(&'p Pager, u64);
 
 impl<'p> Byte<'p> {
-    /// `Error::InUse` while the snapshot is open. Through the descriptor of this process's mark, which is open
-    /// whatever this process may open by now.
+    /// Lock the byte. Return `Error::InUse` while the snapshot is open. It uses the descriptor of this process's mark,
+    /// which is open even if this process may no longer open the file.
     fn take(pager: &'p Pager, snapshot: &Snapshot) -> Result<Byte<'p>> {
         let byte = BYTE_CLAIM + snapshot.checkpoint;
         if file::ofd_lock(&pager.registration()?.mark, byte, Ofd::Exclusive)? {
@@ -68,7 +69,7 @@ impl Drop for Byte<'_> {
 }
 
 impl Pager {
-    /// Notes what the checkpoint is to do to the catalogue, and sees to it that there is room. At the flip.
+    /// At the flip: record the change that the checkpoint makes to the catalogue, and ensure that there is room.
     pub(crate) fn note_request(&self, request: &Request<'_>) -> Result<()> {
         self.take_keep_request();
         let words = self.shm.words(layout::REQUEST, WORDS);
@@ -112,7 +113,7 @@ impl Pager {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The catalogue of the checkpoint being made: the last one's, or one with the request carried out.
+    /// Return the catalogue of the checkpoint being made: the last one's, or one with the request applied.
     pub(crate) fn build_catalogue(&self, epoch: u64, tree: Tree, logical: u64) -> Result<Link> {
         let old = self.catalogue_link();
         Ok(self.changed_catalogue(old, epoch, tree, logical)?.unwrap_or(old))
@@ -124,7 +125,8 @@ impl Pager {
             return Ok(None);
         }
         let Ok(mut all) = catalogue::read(&*self.file.using()?, old) else {
-            // Damaged since it was asked for: the checkpoint goes on without, and whoever asked looks.
+            // The catalogue was damaged after the request. The checkpoint continues without it, and the requester
+            // checks the result.
             self.step(|pager, _| {
                 pager.forget_request();
                 Ok(())
@@ -148,7 +150,7 @@ impl Pager {
         } else if request == DROP {
             all.retain(|s| s.checkpoint != number);
         }
-        // No snapshot holds its pages, so they are to be freed as if they had been of this epoch.
+        // No snapshot holds its pages, so they are freed as if they had belonged to this epoch.
         let list = epoch as usize % 3;
         let pages = catalogue::pages(&*self.file.using()?, old);
         self.step(|pager, _| {
@@ -164,7 +166,7 @@ impl Pager {
         Ok(Some(link))
     }
 
-    /// Notes what is now the last durable checkpoint as the one before the last. Before the switch.
+    /// Record the current last durable checkpoint as the one before the last. Called before the switch.
     pub(crate) fn note_old(&self) {
         for (to, from) in [
             (at::OLD_ROOT, at::ROOT),
@@ -176,7 +178,7 @@ impl Pager {
         }
     }
 
-    /// The switch, as far as it concerns snapshots. Can be done again.
+    /// Run the part of the switch that concerns snapshots. It can be repeated.
     pub(crate) fn switch_catalogue(&self) {
         if self.shm.get(at::CK_REQUEST) == DROP {
             let words = self.shm.words(layout::REQUEST, WORDS);
@@ -199,7 +201,7 @@ impl Pager {
             .set(at::CATALOGUE_SUM, self.shm.get(at::CK_CATALOGUE_SUM));
     }
 
-    /// Whether somebody has a snapshot open.
+    /// Return whether any process has a snapshot open.
     pub(crate) fn is_claimed(&self, checkpoint: u64) -> Result<bool> {
         file::ofd_is_held(
             &self.registration()?.mark,
@@ -208,10 +210,10 @@ impl Pager {
         )
     }
 
-    /// The snapshots, the oldest first.
+    /// Return the snapshots, oldest first.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
         self.slot()?;
-        // A dead process's checkpoint that can only be finished: what it adds or drops counts already.
+        // A dead process's checkpoint that can only be completed: its change to the catalogue already counts.
         if !self.read_only
             && matches!(self.shm.get(at::CK_PHASE), WRITING | WRITTEN)
             && self.shm.get(at::CK_REQUEST) != NOTHING
@@ -222,7 +224,7 @@ impl Pager {
         catalogue::newest(&*self.file.using()?).map(|found| found.1)
     }
 
-    /// Runs `f` as the checkpointer, with no checkpoint under way. In the words of snapshots.
+    /// Run `f` as the checkpointer with no checkpoint in progress. Errors are worded for snapshots.
     fn as_checkpointer<R>(&self, f: impl FnOnce(&Pager, Vec<Snapshot>) -> Result<R>) -> Result<R> {
         if self.read_only {
             return Err(Error::ReadOnly);
@@ -239,20 +241,20 @@ impl Pager {
         })
     }
 
-    /// Makes a checkpoint that carries out a request.
+    /// Make a checkpoint that applies a request.
     fn checkpoint_with(&self, request: &Request<'_>) -> Result<()> {
         self.dirty_epoch()?;
         self.flip(request)?;
         fail_point!("snapshot.flipped");
         let done = self.resume_checkpoint();
         if done.is_err() && self.shm.get(at::CK_PHASE) == BUILDING {
-            // It will be built some time, but without this.
+            // A later checkpoint is built without this request.
             self.forget_request();
         }
         done
     }
 
-    /// Keeps the state of now under a name: makes a checkpoint.
+    /// Keep the current state under a name. This makes a checkpoint.
     pub fn take_snapshot(&self, name: &str) -> Result<Snapshot> {
         check_name(name)?;
         self.as_checkpointer(|pager, all| {
@@ -268,7 +270,7 @@ impl Pager {
                 });
             }
             pager.checkpoint_with(&Request::Add(name))?;
-            // Read back: what can be said to be there.
+            // Read the catalogue back, to report what is stored.
             catalogue::read(&*pager.file.using()?, pager.catalogue_link())?
                 .into_iter()
                 .find(|s| s.name == name)
@@ -276,8 +278,8 @@ impl Pager {
         })
     }
 
-    /// Lets go of a snapshot. `Error::InUse` while somebody has it open. What only it held is freed as far
-    /// as that can be done now, else with later checkpoints.
+    /// Delete a snapshot. Return `Error::InUse` while any process has it open. The pages that only it held are freed
+    /// now as far as possible, and otherwise by later checkpoints.
     pub fn drop_snapshot(&self, name: &str) -> Result<()> {
         self.as_checkpointer(|pager, all| {
             let Some(found) = all.iter().find(|s| s.name == name) else {
@@ -286,14 +288,14 @@ impl Pager {
             let mut turns = 0;
             while pager.shm.dropped().len() >= DROPPED_SLOTS - 2 {
                 if pager.shm.get(at::REBUILD_BELOW) != 0 {
-                    // Nothing is freed before the free map is whole.
+                    // Nothing is freed before the free map is complete.
                     pager.rebuild_some()?;
                     continue;
                 }
                 if pager.free_some_dropped()? {
                     continue;
                 }
-                // The last of them may still be held by the checkpoint before the last.
+                // The checkpoint before the last may still hold the last of them.
                 turns += 1;
                 if turns < 3 {
                     pager.checkpoint_with(&Request::Nothing)?;
@@ -313,14 +315,14 @@ impl Pager {
             Ok(())
         })?;
         fail_point!("snapshot.dropped");
-        // It is gone. Its space comes back now if all goes well, else with later checkpoints.
+        // The snapshot is deleted. Its space is freed now if this succeeds, otherwise by later checkpoints.
         if self.checkpoint_always().is_ok() {
             let _ = self.free_dropped();
         }
         Ok(())
     }
 
-    /// Frees what only dropped snapshots held, in steps between which others may make checkpoints.
+    /// Free the pages that only dropped snapshots held, in steps between which other processes may make checkpoints.
     pub fn free_dropped(&self) -> Result<()> {
         while self.with_checkpoint(Pager::free_some_dropped)? {}
         Ok(())

@@ -1,4 +1,4 @@
-//! A store in use as the source of an image: its file, kept as it is while the image is read.
+//! A store in use as the source of an image: its file, kept unchanged while the image is read.
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue::Snapshot;
@@ -8,20 +8,20 @@ use crate::raw::file;
 use crate::raw::process::Unshared;
 
 impl Pager {
-    /// Runs `f` on the file with its last two checkpoints, which stay as they are meanwhile: no checkpoint
-    /// begins before `f` ends. Outside sections and transactions.
+    /// Run `f` on the file with its last two checkpoints. No checkpoint begins before `f` ends, so they do not change.
+    /// Called outside sections and transactions.
     pub fn with_image<R>(&self, f: impl FnOnce(&Source) -> Result<R>) -> Result<R> {
         self.with_checkpoint(|pager| f(&pager.source()?))
     }
 
-    /// The file. Nothing keeps its pages from being reused, but what the caller does.
+    /// Return the file. Only the caller's own precautions keep its pages from being reused.
     pub(crate) fn source(&self) -> Result<Source> {
         let cannot = |e| Error::io("cannot open the store once more", e);
         let file = Unshared::new(file::reopen(&self.file, false).map_err(cannot)?);
         Source::of(file, self.path.clone())
     }
 
-    /// Runs `f` on the file, for the snapshot that this is an opening of, and which stays as it is.
+    /// Run `f` on the file for the snapshot that this opening shows. The snapshot does not change.
     pub fn with_snapshot<R>(&self, f: impl FnOnce(&Source, &Snapshot) -> Result<R>) -> Result<R> {
         match self.snapshot() {
             Some(snapshot) => f(&self.source()?, snapshot),

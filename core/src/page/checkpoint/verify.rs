@@ -1,14 +1,14 @@
-//! Verifying pages: both checkpoints on disk, the live table, the free map and the dirty lists against
-//! each other. For the offline checker and tests.
+//! Verifying pages: comparing both checkpoints on disk, the live table, the free map and the dirty lists with each
+//! other. For the offline checker and tests.
 //!
-//! What must hold (with no checkpoint under way):
+//! These conditions hold while no checkpoint is in progress:
 //! 1. No two logical pages share a physical page, in the live table and in each checkpoint.
 //! 2. Every page of the last two checkpoints has the checksum its parent holds (I1).
 //! 3. A live page is the last checkpoint's own, or was first written in this epoch.
-//! 4. Every page that 1 and 2 or a snapshot reaches is in use by the free map (I3); what is in use and reached
-//!    by nothing, nor waits in a dirty list or a dropped snapshot to be freed, is lost (`PageReport::lost`).
-//! 5. Every page of a snapshot has its checksum, and no page of it is younger than it is; one that is as old as
-//!    its older neighbour is that one's, at the same place.
+//! 4. Every page that 1 and 2 or a snapshot reaches is in use by the free map (I3). A page that is in use but not
+//!    reached, and does not wait in a dirty list or a dropped snapshot to be freed, is lost (`PageReport::lost`).
+//! 5. Every page of a snapshot has its checksum and is not younger than the snapshot. A page that is as old as the
+//!    older neighbour belongs to that one, at the same place.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -32,15 +32,15 @@ const SNAPSHOT: u8 = 16;
 const DROPPED: u8 = 32;
 const REACHED: u8 = LIVE | NEWEST | PREVIOUS | SNAPSHOT;
 
-/// What the checker saw.
+/// The result of a verification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct PageReport {
-    /// Pages of the file.
+    /// Number of pages of the file.
     pub pages: u64,
-    /// Pages that the live table, one of the last two checkpoints or a snapshot reaches.
+    /// Number of pages that the live table, one of the last two checkpoints or a snapshot reaches.
     pub reached: u64,
-    /// Pages that nothing reaches and that are not free either.
+    /// Number of pages that are neither reached nor free.
     pub lost: u64,
 }
 
@@ -51,7 +51,7 @@ fn bad(what: &'static str, page: u64) -> Error {
     }
 }
 
-/// A tree to walk: where its pages are noted, and what to say of one met twice.
+/// A tree walk: where its pages are recorded, and the error for a page found twice.
 struct Walk<'a> {
     pager: &'a Pager,
     seen: &'a mut [u8],
@@ -98,10 +98,10 @@ impl Walk<'_> {
     }
 }
 
-/// A snapshot's tree beside that of its older neighbour.
+/// A snapshot's tree and that of its older neighbour.
 struct Pair<'a> {
     pager: &'a Pager,
-    /// Physical pages that the neighbour has not.
+    /// Physical pages that the neighbour does not have.
     mine: HashSet<u32>,
     older: u64,
     youngest: u64,
@@ -118,8 +118,7 @@ impl Pair<'_> {
         self.subtree(mine.root, mine.height, Some(older).filter(|o| o.height > 0))
     }
 
-    /// `other`: what the neighbour has at the same place, if its tree is as high. Depth is bounded by
-    /// `MAX_HEIGHT`.
+    /// `other`: the neighbour's subtree at the same place, if its tree is as high. Depth is bounded by `MAX_HEIGHT`.
     fn subtree(&mut self, mine: Entry, level: u32, other: Option<Tree>) -> Result<()> {
         let beside = other.filter(|o| o.height == level).map(|o| o.root);
         if mine.phys == 0 || beside == Some(mine) {
@@ -147,7 +146,7 @@ impl Pair<'_> {
                     root: Entry::read(node, i),
                     height: level - 1,
                 }),
-                // The neighbour's root stands further down, in the first places.
+                // The neighbour's tree is lower: its root covers the first places of this one.
                 None => other.filter(|o| i == 0 && o.height < level),
             };
             self.subtree(Entry::read(node, i), level - 1, below)?;
@@ -157,8 +156,8 @@ impl Pair<'_> {
 }
 
 impl Pager {
-    /// Verifies the above. Finishes a checkpoint that was left half done. Reads every page of both
-    /// checkpoints with everybody kept out: for small stores, and stores that nobody else uses.
+    /// Verify the conditions above. Complete a checkpoint that was left incomplete. It reads every page of both
+    /// checkpoints with all other users kept out: for small stores, and stores that no other process uses.
     pub fn check_pages(&self) -> Result<PageReport> {
         if let Some(frozen) = &self.frozen {
             return self.check_frozen(self.frozen_tree(frozen));
@@ -172,7 +171,7 @@ impl Pager {
         })
     }
 
-    /// The upper layers' own count of pages fits the live table.
+    /// Check that the superblock's number of logical pages does not exceed the live table's.
     fn read_superblock_page_count(&self) -> Result<()> {
         let section = self.read(&mut Wait::default())?;
         let next = section.u64_at(crate::page::superblock::NEXT_PAGE)?;
@@ -250,7 +249,7 @@ impl Pager {
         self.compare_free_map(&seen)
     }
 
-    /// The pages of a frozen opening.
+    /// Verify the pages of a frozen opening.
     fn check_frozen(&self, tree: Tree) -> Result<PageReport> {
         self.slot()?;
         let mut seen = vec![0u8; self.shm.get(at::FILE_PAGES) as usize];
@@ -268,7 +267,7 @@ impl Pager {
         })
     }
 
-    /// The snapshots, each beside its older neighbour, and what is left of dropped ones.
+    /// Verify the snapshots, each beside its older neighbour, and what is left of dropped ones.
     fn check_snapshots(&self, seen: &mut [u8]) -> Result<()> {
         let (new, old) = (self.catalogue_link(), self.old_catalogue_link());
         for (link, bit) in [(new, NEWEST), (old, PREVIOUS)] {
@@ -294,7 +293,7 @@ impl Pager {
             }
             older = (s.checkpoint, s.tree);
         }
-        // What the checkpoint before the last lists, it must be possible to fall back to.
+        // Recovery must be able to fall back to what the checkpoint before the last lists.
         let listed = match catalogue::read(&*self.file.using()?, old) {
             Err(Error::Corrupt { .. }) => Vec::new(),
             read => read?,
@@ -308,7 +307,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Notes what a dropped snapshot still holds. Depth is bounded by `MAX_HEIGHT`.
+    /// Record the pages that a dropped snapshot still holds. Depth is bounded by `MAX_HEIGHT`.
     fn mark_dropped(&self, entry: Entry, level: u32, base: u64, cursor: u64, seen: &mut [u8]) -> Result<()> {
         if entry.phys == 0 || key(base + FANOUT.pow(level) - 1, level) < cursor {
             return Ok(());
@@ -328,7 +327,7 @@ impl Pager {
         Ok(())
     }
 
-    /// The checkpoint before the last, if its meta page is good: it is kept whole.
+    /// Verify the checkpoint before the last, if its meta page is valid: it is kept complete.
     fn check_previous(&self, seen: &mut [u8]) -> Result<()> {
         let Some(number) = self.shm.get(at::DURABLE).checked_sub(1) else {
             return Ok(());
@@ -358,7 +357,7 @@ impl Pager {
     }
 
     fn compare_free_map(&self, seen: &[u8]) -> Result<PageReport> {
-        // Below it the free map is still being learned.
+        // Below this page the free map is not complete yet.
         let known = self.shm.get(at::REBUILD_BELOW).max(2);
         let mut report = PageReport {
             pages: seen.len() as u64,

@@ -1,9 +1,9 @@
 //! Walking a frozen checkpoint page by page: for backups and checks.
 //!
-//! 1. Every page is compared with its checksum. One that does not fit is an error in its place, one of the page
-//!    table one for all that lies under it; the walk goes on behind it.
-//! 2. Beside another checkpoint's tree it shows the pages that differ.
-//! 3. It takes the memory of an `EntryWalk`, and no more.
+//! 1. Every page is compared with its checksum. A page that does not match gives one error at its place; a page of the
+//!    page table gives one error for everything under it. The walk continues after it.
+//! 2. Beside another checkpoint's tree it shows only the pages that differ.
+//! 3. It takes only the memory of an `EntryWalk`.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -23,20 +23,20 @@ pub struct PageView<'a> {
     pub physical: u64,
     /// The epoch it was first written in.
     pub birth: u64,
-    /// xxh3 of its bytes.
+    /// xxh3 checksum of its bytes.
     pub checksum: u64,
-    /// Its bytes. None: the other checkpoint has the page, this one has not (the numbers above are 0).
+    /// Its bytes. None: the other checkpoint has the page and this one does not (the numbers above are 0).
     pub bytes: Option<&'a [u8; PAGE_SIZE]>,
 }
 
-/// The pages of a frozen checkpoint, in order.
+/// An iterator over the pages of a frozen checkpoint, in order.
 #[derive(Debug)]
 pub struct PageWalk<'a> {
     pager: &'a Pager,
     entries: EntryWalk<'a>,
 }
 
-/// What a frozen opening shows, in numbers.
+/// The numbers of a frozen opening's checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrozenState {
     pub(crate) origin: Origin,
@@ -48,7 +48,7 @@ pub(crate) struct FrozenState {
 }
 
 impl Pager {
-    /// All logical pages of a frozen opening; with `since`, those in which it differs from that other one of the
+    /// Return all logical pages of a frozen opening; with `since`, those that differ from that other opening of the
     /// same store.
     pub fn pages<'a>(&'a self, since: Option<&'a Pager>) -> Result<PageWalk<'a>> {
         Ok(PageWalk {
@@ -57,7 +57,7 @@ impl Pager {
         })
     }
 
-    /// The same without the pages themselves.
+    /// As `pages`, without reading the pages themselves.
     pub(crate) fn entries<'a>(&'a self, since: Option<&'a Pager>) -> Result<EntryWalk<'a>> {
         let tree = |pager: &Pager| -> Result<Tree> {
             pager.slot()?;
@@ -82,7 +82,7 @@ impl Pager {
         ))
     }
 
-    /// The numbers of a frozen opening.
+    /// Return the numbers of a frozen opening.
     pub(crate) fn frozen_state(&self) -> Option<FrozenState> {
         let tree = self.frozen_tree(self.frozen.as_ref()?);
         Some(FrozenState {
@@ -99,7 +99,7 @@ impl Pager {
         })
     }
 
-    /// Reads pages that entries of it name, one after the other, and compares them.
+    /// Read the pages that consecutive entries name, and compare them with their checksums.
     pub(crate) fn read_entries(&self, entries: &[(u64, Entry)], bytes: &mut [u8]) -> Result<()> {
         self.unless_stale(read_pages(
             &*self.file.using()?,
@@ -110,7 +110,7 @@ impl Pager {
         ))
     }
 
-    /// Of the same file, whatever its name.
+    /// Return whether both openings are of the same file, whatever its name.
     #[must_use]
     pub fn is_same_file(&self, other: &Pager) -> bool {
         self.file.id() == other.file.id()
@@ -122,7 +122,7 @@ fn view(pager: &Pager, page: u64, entry: Entry) -> Result<PageView<'_>> {
         None
     } else {
         let bytes = pager.verified(entry, BAD_PAGE);
-        // Of a store that was closed meanwhile there are zeros.
+        // If the store was closed in between, the pages read as zeros.
         pager.still_open()?;
         Some(bytes?)
     };

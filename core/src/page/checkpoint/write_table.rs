@@ -1,5 +1,5 @@
-//! Writing the durable page table of a checkpoint: the old tree with the epoch's changes, in new pages. The format and
-//! its invariants: `format::page_table`.
+//! Writing the durable page table of a checkpoint: the old tree with the epoch's changes, in new pages.
+//! `format::page_table` states the format and its invariants.
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
@@ -11,8 +11,8 @@ use crate::raw::failpoint::fail_point;
 use xxhash_rust::xxh3::xxh3_64;
 
 impl Pager {
-    /// Writes the tree of the ended epoch: the old tree with these changes, in new pages.
-    /// Runs as the checkpointer, outside sections. `height` covers every changed page.
+    /// Write the tree of the ended epoch: the old tree with these changes, in new pages. Called by the checkpointer,
+    /// outside sections. `height` covers every changed page.
     pub(crate) fn write_tree(&self, epoch: u32, changes: &[Change], logical: u64) -> Result<(Entry, u32)> {
         let (mut root, mut height) = self.root();
         if height > MAX_HEIGHT {
@@ -76,12 +76,12 @@ impl Pager {
         self.put_node(epoch, &page, replaced)
     }
 
-    /// Writes a page of the tree (or of the snapshot catalogue) to a new physical page.
+    /// Write a page of the tree (or of the snapshot catalogue) to a new physical page.
     pub(crate) fn write_node(&self, epoch: u32, page: &[u8; PAGE_SIZE]) -> Result<Entry> {
         self.put_node(epoch, page, None)
     }
 
-    /// As `write_node`, and notes the page that it replaces: its place in the tree, and its entry.
+    /// As `write_node`, and record the page that it replaces: its place in the tree, and its entry.
     fn put_node(&self, epoch: u32, page: &[u8; PAGE_SIZE], replaced: Option<(u64, u64)>) -> Result<Entry> {
         let list = epoch as usize % 3;
         let phys = self.step(|pager, _| {
@@ -91,8 +91,8 @@ impl Pager {
             let phys = pager.alloc_reserved()?;
             pager.intend_node(phys, list)?;
             fail_point!("checkpoint.node");
-            // SAFETY: the page was just allocated and nothing reaches it until the meta page is written. Filled here:
-            // outside the step another owner may have given it back.
+            // SAFETY: the page was just allocated and nothing reaches it until the meta page is written. It is filled
+            // inside the step, because outside it another owner may have freed the page.
             unsafe { pager.map.page_mut(phys) }?.copy_from_slice(page);
             Ok(phys)
         })?;
@@ -103,7 +103,7 @@ impl Pager {
         })
     }
 
-    /// Gives back the pages of an unfinished tree of a dead checkpointer. Under the latch.
+    /// Free the pages of a dead checkpointer's unfinished tree. Called under the latch.
     pub(crate) fn forget_nodes(&self, epoch: u32) {
         let list = epoch as usize % 3;
         let keep = self.shm.get(at::CK_DIRTY);

@@ -1,5 +1,5 @@
-//! The snapshot catalogue: which checkpoints are kept by name. A chain of physical pages that the meta
-//! page names, written anew by the checkpoint that changes it.
+//! The snapshot catalogue: the checkpoints that are kept by name. It is a chain of physical pages that the meta page
+//! names. A checkpoint that changes the catalogue writes the whole chain to new pages.
 //!
 //! A page of the chain:
 //!
@@ -24,9 +24,9 @@
 //! | 48 | 2 | n |
 //! | 50 | n | the name, UTF-8 |
 //!
-//! 1. Records stand in the order of their checkpoints; no two have the same checkpoint or name.
-//! 2. A page of the chain is written once, before the flush that precedes its meta page (I1, I4). It
-//!    belongs to no snapshot's tree: replaced, it is free two checkpoints later.
+//! 1. Records are in the order of their checkpoints; no two have the same checkpoint or name.
+//! 2. A page of the chain is written once, before the flush that precedes its meta page (I1, I4). It belongs to no
+//!    snapshot's tree: once replaced, it is free two checkpoints later.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -37,13 +37,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Most snapshots of a store.
+/// Largest number of snapshots of a store.
 pub const MAX_SNAPSHOTS: usize = 4096;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 255;
 const HEAD: usize = 16;
 const RECORD: usize = 50;
-/// The chain has room for as many snapshots as there may be, with names as long as they may be.
+/// The chain has room for the largest number of snapshots with names of the greatest length.
 const _: () = assert!(MAX_CHAIN as usize == MAX_SNAPSHOTS.div_ceil((PAGE_SIZE - HEAD) / (RECORD + MAX_NAME)));
 
 /// A checkpoint that is kept by name.
@@ -54,15 +54,15 @@ pub struct Snapshot {
     pub name: String,
     /// The number of the checkpoint.
     pub checkpoint: u64,
-    /// When it was taken, in nanoseconds since 1970.
+    /// The time it was taken, in nanoseconds since 1970.
     pub time: u64,
-    /// Logical pages, free ones among them.
+    /// Number of logical pages, including free ones.
     pub pages: u64,
     pub(crate) tree: Tree,
     pub(crate) next_id: u64,
 }
 
-/// Whether a snapshot may have this name.
+/// Return an error if a snapshot may not have this name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let why = if name.is_empty() {
         "it is empty"
@@ -87,7 +87,7 @@ fn bad(what: &'static str, page: u32) -> Error {
     }
 }
 
-/// Reads a catalogue.
+/// Read a catalogue.
 pub(crate) fn read(file: &File, link: Link) -> Result<Vec<Snapshot>> {
     let mut all: Vec<Snapshot> = Vec::new();
     let (mut page, mut sum) = (link.page, link.sum);
@@ -169,12 +169,12 @@ fn is_possible(s: &Snapshot, before: u64) -> bool {
         && check_name(&s.name).is_ok()
 }
 
-/// Writes a catalogue; `write` puts a page somewhere and says where. The pages are given last one first.
+/// Write a catalogue. `write` stores a page and returns its place. It receives the last page first.
 pub(crate) fn write(
     all: &[Snapshot],
     mut write: impl FnMut(&[u8; PAGE_SIZE]) -> Result<Entry>,
 ) -> Result<Link> {
-    // How many records go into each page.
+    // The number of records in each page.
     let mut counts = Vec::new();
     let mut used = PAGE_SIZE;
     for s in all {
@@ -221,7 +221,7 @@ pub(crate) fn write(
     Ok(link)
 }
 
-/// The pages of a catalogue, as far as they can be read.
+/// Return the pages of a catalogue, as far as they can be read.
 pub(crate) fn pages(file: &File, link: Link) -> Vec<u32> {
     let mut all = Vec::new();
     let (mut page, mut sum) = (link.page, link.sum);
@@ -240,7 +240,7 @@ pub(crate) fn pages(file: &File, link: Link) -> Vec<u32> {
     all
 }
 
-/// The newest checkpoint of a file, and its snapshots. Others may be writing meanwhile: then again.
+/// Return the newest checkpoint of a file, and its snapshots. Retry if a writer replaces them during the read.
 pub(crate) fn newest(file: &File) -> Result<(Meta, Vec<Snapshot>)> {
     let mut turns = 0;
     loop {
@@ -254,7 +254,7 @@ pub(crate) fn newest(file: &File) -> Result<(Meta, Vec<Snapshot>)> {
         };
         match read(file, meta.catalogue) {
             Ok(all) => return Ok((meta, all)),
-            // Two checkpoints since the meta page was read: the catalogue's pages are in use again.
+            // Two checkpoints have been made since the meta page was read, so the catalogue's pages were reused.
             Err(Error::Corrupt { .. }) if turns < 100 && moved_on(file, &meta)? => turns += 1,
             Err(e) => return Err(e),
         }
@@ -339,7 +339,7 @@ mod tests {
             assert!(matches!(read(&file, link), Err(Error::Corrupt { .. })), "{at}");
             file.write_all_at(&b, at as u64).unwrap();
         }
-        // Checksums that fit, numbers that do not.
+        // The checksums match, but the numbers are invalid.
         for hostile in [
             |s: &mut Snapshot| s.checkpoint = 1,
             |s: &mut Snapshot| s.checkpoint = u64::MAX,

@@ -9,7 +9,7 @@ use crate::raw::held::{self, Descriptor};
 use crate::raw::process::Unshared;
 use std::time::Duration;
 
-/// First of the bytes that say that a snapshot is open: one for each checkpoint number.
+/// First of the bytes that show open snapshots: one for each checkpoint number.
 pub(in crate::page) const BYTE_CLAIM: u64 = BYTE_PRESENCE + (1 << 32);
 
 pub(crate) fn no_snapshot(name: &str) -> Error {
@@ -18,14 +18,14 @@ pub(crate) fn no_snapshot(name: &str) -> Error {
     }
 }
 
-/// Locks the byte that says that a snapshot is open, shared. None if it is being dropped.
+/// Lock the byte that shows that a snapshot is open, shared. Return None if the snapshot is being dropped.
 pub(crate) fn claim(file: &impl Descriptor, checkpoint: u64) -> Result<Option<Unshared>> {
     let own = file::reopen(file, false).map_err(|e| Error::io("cannot reopen the store file", e))?;
     let own = Unshared::new(own);
     Ok(file::ofd_lock(&own, BYTE_CLAIM + checkpoint, Ofd::Shared)?.then_some(own))
 }
 
-/// The snapshot of this name (and checkpoint, if given), locked.
+/// Return the snapshot of this name (and checkpoint, if given), locked.
 pub(in crate::page) fn claim_listed(
     file: &impl Descriptor,
     name: &str,
@@ -40,7 +40,7 @@ pub(in crate::page) fn claim_listed(
     for _ in 0..1000 {
         let found = listed()?;
         if let Some(lock) = claim(file, found.checkpoint)? {
-            // With the byte in hand: is it still there?
+            // With the byte locked, check that the snapshot still exists.
             if listed()? == found {
                 return Ok((found, lock));
             }

@@ -1,15 +1,15 @@
-//! A checkpoint read from the file alone: no sidecar, no section, nothing written. For the checker, for
-//! salvage from a file that does not open, and for compaction.
+//! An image: a checkpoint read from the file alone, without a sidecar or a section, and without writing. It serves the
+//! checker, salvage from a file that does not open, and compaction.
 //!
-//! 1. Nothing is believed: the page table is walked once when an image is made, and every page of it, and
-//!    every data page before its first byte is handed out, is compared with the checksum above it.
-//! 2. A physical page belongs to the first that names it; what names it again is a fault. So a file, however
-//!    its pages are linked with each other, has no more logical pages than physical ones, and walks over an
-//!    image are bounded by the file's size.
-//! 3. A page is read by a system call before it is looked at through the map: a disk that cannot read it is
+//! 1. Nothing in the file is trusted. The page table is walked once when an image is made. Every page of it, and every
+//!    data page before its first byte is returned, is compared with the checksum in its parent.
+//! 2. A physical page belongs to the first entry that names it; a second entry that names it is a fault. So a file has
+//!    no more logical pages than physical ones, however its pages are linked, and walks over an image are bounded by
+//!    the file's size.
+//! 3. A page is read by a system call before it is accessed through the map, so that a disk that cannot read it causes
 //!    an error and not a signal.
-//! 4. Who makes an image sees to it that its pages are not reused meanwhile: the file is kept from everybody
-//!    (`Source::alone`), or checkpoints are (`Pager::with_image`), or a snapshot is (`Source::snapshot`).
+//! 4. The creator of an image ensures that its pages are not reused during its life: it keeps all users from the file
+//!    (`Source::alone`), prevents checkpoints (`Pager::with_image`), or keeps a snapshot (`Source::snapshot`).
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
@@ -29,9 +29,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Said of a page whose content is not what was written.
+/// Message for a page whose content differs from what was written.
 pub const DAMAGED: &str = "a page that does not match its checksum";
-/// Faults of a page table that are kept; more are counted.
+/// Number of faults of a page table that are stored; further ones are only counted.
 const FAULTS_KEPT: usize = 1000;
 
 /// The file of a store.
@@ -42,24 +42,24 @@ pub struct Source {
     map: Map,
     pages: u64,
     metas: [std::result::Result<Meta, String>; 2],
-    /// What keeps the store from everybody, if that is so.
+    /// The locks that keep all users from the store, if they are held.
     _locks: Vec<Unshared>,
 }
 
-/// Keeps a snapshot.
+/// Keeps a snapshot from being dropped.
 #[derive(Debug)]
 pub struct Claim {
     _lock: Unshared,
 }
 
-/// What is wrong with a page table.
+/// A fault of a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// What.
+    /// Description of the fault.
     pub what: &'static str,
-    /// The place in the file.
+    /// Its offset in the file.
     pub offset: u64,
-    /// The logical page concerned, or the first of those.
+    /// The affected logical page, or the first of them.
     pub page: u64,
 }
 
@@ -70,7 +70,7 @@ enum State {
     Bad,
 }
 
-/// A data page: where it is, and whether it is what it should be.
+/// A data page: its place, and whether its content is valid.
 struct Mapped {
     page: u32,
     entry: Entry,
@@ -82,11 +82,11 @@ pub struct Image<'s> {
     source: &'s Source,
     meta: Meta,
     pages: Vec<Mapped>,
-    /// Logical page -> place in `pages`.
+    /// Maps a logical page to its index in `pages`.
     index: HashMap<u32, u32>,
-    /// The page used last, and its place.
+    /// The most recently used page, and its index.
     last: Cell<(u64, u32)>,
-    /// Physical pages that the tree uses, itself included.
+    /// Physical pages that the tree uses, including those of the table itself.
     used: Vec<u64>,
     faults: Vec<Fault>,
     fault_count: u64,
@@ -107,7 +107,7 @@ fn not_a_store(path: &Path, why: impl Into<String>) -> Error {
     }
 }
 
-/// Refuses a file that a persist of another version has written, whatever else it holds.
+/// Refuse a file written by another version of persist, whatever else it holds.
 fn of_this_version(file: &File, path: &Path) -> Result<()> {
     for i in 0..2 {
         let mut page = [0; PAGE_SIZE];
@@ -140,7 +140,7 @@ pub(crate) fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String
 }
 
 impl Source {
-    /// The file of a store that nobody uses, kept from everybody for as long as this lives.
+    /// Return the file of a store that no process uses, and keep all users from it as long as the result lives.
     pub fn alone(path: &Path) -> Result<Source> {
         let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
         let kept = keep(&path)?;
@@ -149,14 +149,14 @@ impl Source {
         Ok(source)
     }
 
-    /// The file of a store that this process can keep from nobody: its newest checkpoint may go while it is read.
+    /// Return the file of a store without locking it: its newest checkpoint may be replaced while it is read.
     pub fn unlocked(path: &Path) -> Result<Source> {
         let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
         let file = File::open(&path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
         Source::of(Unshared::new(file), path)
     }
 
-    /// Whether the checkpoints that were found when it was opened can be read still: writers have not gone on.
+    /// Return whether the checkpoints found at opening can still be read, because no writer has replaced them.
     #[must_use]
     pub fn is_still_there(&self) -> bool {
         let numbers = |metas: &[std::result::Result<Meta, String>; 2]| {
@@ -165,14 +165,14 @@ impl Source {
         numbers(&[read_meta(&self.file, 0), read_meta(&self.file, 1)]) == numbers(&self.metas)
     }
 
-    /// Whether there is a checkpoint to look at: `Error::NotAStore` says why not. Locks nothing.
+    /// Check that there is a checkpoint to read; `Error::NotAStore` gives the reason if not. It locks nothing.
     pub fn look(path: &Path) -> Result<()> {
         let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
         let file = File::open(&path).map_err(|e| Error::io(format!("cannot open {}", path.display()), e))?;
         Source::of(Unshared::new(file), path)?.newest().map(|_| ())
     }
 
-    /// The newest checkpoint there is.
+    /// Return the number of the newest checkpoint.
     pub fn newest(&self) -> Result<u64> {
         self.checkpoints().first().copied().ok_or_else(|| {
             let fault = |i| self.meta_fault(i).unwrap_or_default();
@@ -205,30 +205,30 @@ impl Source {
         })
     }
 
-    /// The file.
+    /// Return the file.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Pages of the file.
+    /// Return the number of pages of the file.
     #[must_use]
     pub fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// The path it was opened by, made absolute.
+    /// Return the path it was opened by, made absolute.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is wrong with meta page 0 or 1.
+    /// Return the fault of meta page 0 or 1.
     #[must_use]
     pub fn meta_fault(&self, i: usize) -> Option<&str> {
         self.metas[i % 2].as_ref().err().map(String::as_str)
     }
 
-    /// The checkpoints there are, the newest first.
+    /// Return the existing checkpoints, newest first.
     #[must_use]
     pub fn checkpoints(&self) -> Vec<u64> {
         let mut found: Vec<u64> = self.metas.iter().flatten().map(|m| m.checkpoint).collect();
@@ -236,14 +236,14 @@ impl Source {
         found
     }
 
-    /// The newest checkpoint goes on in a redo log, which is not read here.
+    /// Return whether the newest checkpoint continues in a redo log, which is not read here.
     #[must_use]
     pub fn has_log(&self) -> bool {
         let newest = self.metas.iter().flatten().max_by_key(|m| m.checkpoint);
         newest.is_some_and(|m| m.log.generation != 0)
     }
 
-    /// The image of one of the checkpoints there are.
+    /// Return the image of one of the existing checkpoints.
     pub(crate) fn image(&self, checkpoint: u64) -> Result<Image<'_>> {
         match &self.metas[(checkpoint % 2) as usize] {
             Ok(meta) if meta.checkpoint == checkpoint => Ok(Image::of(self, *meta)),
@@ -254,14 +254,14 @@ impl Source {
         }
     }
 
-    /// Reads a physical page, which the disk may refuse, and compares it.
+    /// Read a physical page, which may fail, and compare it with its checksum.
     fn verify(&self, entry: Entry) -> bool {
         let mut page = [0; PAGE_SIZE];
         let at = u64::from(entry.phys) * PAGE_SIZE as u64;
         self.file.read_exact_at(&mut page, at).is_ok() && xxh3_64(&page) == entry.sum
     }
 
-    /// A page of one of its trees, compared with its checksum.
+    /// Return a page of one of its trees, compared with its checksum.
     pub(crate) fn checked(&self, entry: Entry) -> Result<&[u8; PAGE_SIZE]> {
         let at = u64::from(entry.phys) * PAGE_SIZE as u64;
         let inside = (2..self.pages).contains(&u64::from(entry.phys));
@@ -272,7 +272,7 @@ impl Source {
         self.page(entry.phys)
     }
 
-    /// The snapshots of the newest checkpoint.
+    /// Return the snapshots of the newest checkpoint.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
         let newest = self.newest()?;
         match &self.metas[(newest % 2) as usize] {
@@ -281,7 +281,7 @@ impl Source {
         }
     }
 
-    /// The image of a snapshot, with what keeps it from being dropped meanwhile; None if it just is.
+    /// Return the image of a snapshot, with the claim that keeps it from being dropped, or None if it is being dropped.
     pub(crate) fn snapshot(&self, snapshot: &Snapshot) -> Result<Option<(Image<'_>, Claim)>> {
         let Some(meta) = self.metas.iter().flatten().max_by_key(|m| m.checkpoint) else {
             return Ok(None);
@@ -302,8 +302,8 @@ impl Source {
     }
 
     fn page(&self, phys: u32) -> Result<&[u8; PAGE_SIZE]> {
-        // SAFETY: the page belongs to a checkpoint, and such a page is written by nobody (I1) while the
-        // checkpoint is kept; rule 4 sees to that.
+        // SAFETY: the page belongs to a checkpoint. Such a page is not written (I1) while the checkpoint is kept, which
+        // rule 4 ensures.
         unsafe { self.map.page(PhysNo(phys)) }
     }
 }
@@ -340,7 +340,7 @@ impl<'s> Image<'s> {
         }
     }
 
-    /// Depth is bounded by `MAX_HEIGHT`, the number of steps by the pages of the file.
+    /// Depth is bounded by `MAX_HEIGHT`, and the number of steps by the pages of the file.
     fn walk(&mut self, entry: Entry, level: u32, base: u64) {
         if entry.phys == 0 || base >= self.meta.logical {
             return;
@@ -378,62 +378,62 @@ impl<'s> Image<'s> {
         }
     }
 
-    /// The number of the checkpoint.
+    /// Return the number of the checkpoint.
     #[must_use]
     pub fn checkpoint(&self) -> u64 {
         self.meta.checkpoint
     }
 
-    /// Logical pages that its table covers.
+    /// Return the number of logical pages that its table covers.
     #[must_use]
     pub fn logical(&self) -> u64 {
         self.meta.logical
     }
 
-    /// The id that the next container would have had.
+    /// Return the id that the next container would have received.
     #[must_use]
     pub fn next_id(&self) -> u64 {
         self.meta.next_id
     }
 
-    /// Logical pages that there are.
+    /// Return the number of existing logical pages.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.pages.len() as u64
     }
 
-    /// The n-th of the logical pages that there are, in order of their numbers.
+    /// Return the n-th existing logical page, in order of their numbers.
     #[must_use]
     pub fn nth(&self, n: u64) -> Option<PageNo> {
         self.pages.get(n as usize).map(|m| PageNo(u64::from(m.page)))
     }
 
-    /// Whether there is such a page, be it readable or not.
+    /// Return whether such a page exists, readable or not.
     #[must_use]
     pub fn has(&self, page: PageNo) -> bool {
         u32::try_from(page.0).is_ok_and(|p| self.index.contains_key(&p))
     }
 
-    /// What is wrong with the page table: the first so many, and how many there are.
+    /// Return the faults of the page table: the stored ones, and their total number.
     #[must_use]
     pub fn faults(&self) -> (&[Fault], u64) {
         (&self.faults, self.fault_count)
     }
 
-    /// Physical pages that the checkpoint uses, its page table included.
+    /// Return the number of physical pages that the checkpoint uses, including its page table.
     #[must_use]
     pub fn physical(&self) -> u64 {
         self.used.iter().map(|w| u64::from(w.count_ones())).sum()
     }
 
-    /// Reads the n-th page and compares it with its checksum; if it is damaged, where it is in the file.
+    /// Read the n-th page and compare it with its checksum. If it is damaged, return its offset in the file.
     #[must_use]
     pub fn damaged(&self, n: u64) -> Option<u64> {
         let mapped = self.pages.get(n as usize)?;
         (!self.is_good(mapped)).then(|| u64::from(mapped.entry.phys) * PAGE_SIZE as u64)
     }
 
-    /// Whether the n-th page of another image is this one's too, the same bytes of the file.
+    /// Return whether the n-th page of another image belongs to this one too, as the same bytes of the file.
     #[must_use]
     pub fn shares(&self, other: &Image<'_>, n: u64) -> bool {
         other.pages.get(n as usize).is_some_and(|theirs| {

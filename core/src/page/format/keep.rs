@@ -1,4 +1,4 @@
-//! Keeping a file from everybody that would use it as a store: to read it, or to put another in its place.
+//! Keeping all users from a file that could be used as a store, in order to read or replace it.
 
 use crate::error::{Error, Result, is_forbidden, refused};
 use crate::page::shared::lock_file;
@@ -9,16 +9,16 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
-/// A file, and what keeps it from everybody for as long as it lives.
+/// A file, and the locks that keep all users from it as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) file: Unshared,
-    /// The mark on it and the lock on its lock file, if it has one. None: this process may not write there and can keep
-    /// nobody out.
+    /// The mark on it and the lock on its lock file, if it has one. None: this process may not write there and cannot
+    /// exclude other processes.
     pub(in crate::page) locks: Vec<Unshared>,
 }
 
-/// A file that nobody uses as a store. No lock file is made: it may be a backup.
+/// Keep a file that no process uses as a store. No lock file is made, because the file may be a backup.
 pub(crate) fn keep(path: &Path) -> Result<Kept> {
     let open = |write: bool| OpenOptions::new().read(true).write(write).open(path);
     let cannot = |e| Error::io(format!("cannot open {}", path.display()), e);

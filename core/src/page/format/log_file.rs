@@ -13,10 +13,10 @@
 //! | 512 | 3584 | zero |
 //! | 4096 | .. | the ring; position p of the log is at offset p modulo its size |
 //!
-//! 1. The header is written once, and is on the disk before a meta page names the log.
-//! 2. The file grows in steps of zeros that are written, not only allocated: so a flush of a record finds
-//!    its block in place and has nothing but data to write.
-//! 3. The file is no older than what a meta page says of it, or it is refused: see `Found`.
+//! 1. The header is written once, and is on disk before a meta page names the log.
+//! 2. The file grows in steps of zeros that are written, not only allocated. So a flush of a record finds its block
+//!    allocated and writes only data.
+//! 3. A file that is older than a meta page's reference to it is refused: see `Found`.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -33,19 +33,19 @@ const MAGIC: &[u8; 8] = b"persistw";
 const VERSION: u32 = 1;
 const HEADER: u64 = PAGE_SIZE as u64;
 const SUM: usize = SECTOR as usize - 8;
-/// Bytes of the ring. Small in tests, so that it comes round.
+/// Bytes of the ring. Small in tests, so that it wraps around.
 pub(crate) const RING: u64 = if cfg!(feature = "testing") {
     128 << 10
 } else {
     8 << 20
 };
-/// What the file grows by.
+/// Number of bytes by which the file grows.
 const STEP: u64 = if cfg!(feature = "testing") {
     16 << 10
 } else {
     1 << 20
 };
-/// The largest ring that is believed: what a forged log can hold, and can make of a store, is bounded by it.
+/// The largest ring that is accepted. It bounds the size of a forged log, and its effect on a store.
 const RING_MOST: u64 = 8 << 20;
 
 /// An open log.
@@ -57,16 +57,16 @@ pub(crate) struct LogFile {
     pub(crate) ring: u64,
 }
 
-/// What lies beside a store.
+/// What was found beside a store.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The log of this generation.
     Log(LogFile),
     /// No file.
     Missing,
-    /// A file without a byte: none is ever left behind, so somebody says that the log is to be forgotten.
+    /// An empty file. The program never leaves one, so a user made it to have the log discarded.
     Emptied,
-    /// Something else; what.
+    /// Any other file; its description.
     Foreign(&'static str),
 }
 
@@ -77,7 +77,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl LogFile {
-    /// Looks for the log of this store and generation.
+    /// Look for the log of this store and generation.
     pub(crate) fn find(
         path: &Path,
         store: &impl Descriptor,
@@ -127,7 +127,7 @@ impl LogFile {
         })
     }
 
-    /// Makes a log, over whatever has its name. No meta page needs that.
+    /// Create a log, and replace any file of its name. No meta page needs that file.
     pub(crate) fn create(
         path: &Path,
         store: &impl Descriptor,
@@ -142,8 +142,8 @@ impl LogFile {
             _ => Error::io(format!("cannot make the log {}", path.display()), e),
         };
         let store = store.ours().map_err(failed)?;
-        // Not the same file: a process that has the old one open (it will ask for the generation) must not
-        // find another's bytes in it.
+        // Create a new file instead of truncating. A process that has the old file open (and is about to check the
+        // generation) must not find the new log's bytes in it.
         match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
@@ -170,19 +170,19 @@ impl LogFile {
             .and_then(|()| file::flush_log(&log.file))
             .and_then(|()| new.link(path));
         made.map_err(failed)?;
-        // A directory that cannot be opened or flushed (permissions, odd filesystems) is no reason to fail.
+        // If the directory cannot be opened or flushed (permissions, some filesystems), do not fail.
         if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
             let _ = dir.sync_all();
         }
         Ok(log)
     }
 
-    /// Whether its descriptor is still the one that was opened.
+    /// Return whether the descriptor still refers to the file that was opened.
     pub(crate) fn is_ours(&self) -> bool {
         self.file.ours().is_ok()
     }
 
-    /// Makes the file long enough for `bytes` of the ring (2).
+    /// Make the file long enough for `bytes` of the ring (2).
     fn extend(&self, bytes: u64) -> io::Result<()> {
         let want = HEADER + bytes.next_multiple_of(STEP).min(self.ring);
         let mut at = self.file.ours()?.metadata()?.len().max(HEADER);
@@ -198,8 +198,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// Writes bytes of the log from position `at`; not flushed. In pieces of at most a page: a kernel that
-    /// keeps larger pieces together would write all of such a piece for a few bytes in it later.
+    /// Write bytes of the log from position `at` without flushing, in pieces of at most a page. A kernel that keeps
+    /// larger pieces together would write all of such a piece for a few bytes changed in it later.
     pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut at = at;
         let mut rest = bytes;
@@ -214,12 +214,12 @@ impl LogFile {
         Ok(())
     }
 
-    /// Makes what was written survive a power cut.
+    /// Make the written bytes survive a power failure.
     pub(crate) fn flush(&self) -> io::Result<()> {
         file::flush_log(&self.file)
     }
 
-    /// Reads bytes of the log from position `at`. False if the file does not reach so far.
+    /// Read bytes of the log from position `at`. Return false if the file is too short.
     pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<bool> {
         let offset = at % self.ring;
         let first = bytes.len().min((self.ring - offset) as usize);

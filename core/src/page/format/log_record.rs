@@ -1,4 +1,4 @@
-//! A record of the redo log: what one committed change made of the bytes it touched.
+//! A record of the redo log: the new content of the bytes that one committed change touched.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -17,31 +17,31 @@
 //! | 0 | 8 | logical address (48 bits), number of bytes n << 48, `WHOLE` |
 //! | 8 | n rounded up to 8 | the bytes |
 //!
-//! 1. Positions, generation and the chain of checksums together make a record valid in one place of one
-//!    log only, after one other record: what an older lap or a broken-off run left behind is not taken for
-//!    a record, and nothing is replayed over a state that it does not belong to.
-//! 2. A record ends inside its own sector or, if somebody waits for it, at a sector's end (`SECTOR`): a
-//!    sector that was flushed for somebody is not written again, so a power cut in the middle of the next
-//!    write cannot take it back.
+//! 1. Positions, generation and the chain of checksums together make a record valid in one place of one log only, after
+//!    one other record. So the remains of an older lap or of an interrupted run are not accepted as a record, and
+//!    nothing is replayed over a state to which it does not belong.
+//! 2. A record ends inside its own sector, or, if a process waits for it, at a sector's end (`SECTOR`). A sector that
+//!    was flushed for a waiting process is not written again, so a power failure during the next write cannot destroy
+//!    it.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What a disk writes wholly or not at all, and does not touch unless told to.
+/// The unit that a disk writes atomically and does not change otherwise.
 pub(crate) const SECTOR: u64 = 512;
 /// Bytes before the ranges.
 pub(crate) const HEADER: usize = 40;
-/// In a range's first word: the page is these bytes, from its start, and zeros behind them.
+/// Flag in a range's first word: the page consists of these bytes, from its start, followed by zeros.
 const WHOLE: u64 = 1 << 63;
 const ADDRESS: u64 = (1 << 48) - 1;
-/// What a range costs beside its bytes.
+/// Overhead of a range in bytes.
 const RANGE: usize = 8;
 
-/// Where a log goes on: which log, at which position, after which record.
+/// The place where a log continues: which log, at which position, after which record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Place {
-    /// Names the log; 0: none.
+    /// The generation of the log; 0: none.
     pub(crate) generation: u64,
     /// Position of the next record.
     pub(crate) at: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Place {
 pub(crate) struct Range<'r> {
     /// The first byte.
     pub(crate) addr: Addr,
-    /// The rest of the page behind `bytes` is zero.
+    /// The rest of the page after `bytes` is zero.
     pub(crate) whole: bool,
     pub(crate) bytes: &'r [u8],
 }
@@ -70,13 +70,13 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 pub(crate) struct Builder<'b> {
     buf: &'b mut Vec<u8>,
     place: Place,
-    /// Longest it may become.
+    /// Its maximum length.
     most: usize,
     ranges: u32,
 }
 
 impl<'b> Builder<'b> {
-    /// Begins a record of at most `most` bytes in `buf`, whose content goes.
+    /// Begin a record of at most `most` bytes in `buf`, whose content is discarded.
     pub(crate) fn new(buf: &'b mut Vec<u8>, place: Place, next_id: u64, most: usize) -> Builder<'b> {
         buf.clear();
         buf.extend_from_slice(&[0; HEADER]);
@@ -104,18 +104,19 @@ impl<'b> Builder<'b> {
         true
     }
 
-    /// Adds bytes of one page. False if they have no room.
+    /// Add bytes of one page. Return false if there is no room.
     pub(crate) fn range(&mut self, addr: Addr, bytes: &[u8]) -> bool {
         self.push(addr, bytes, 0)
     }
 
-    /// Adds a page, from its start: its zeros at the end are left out. False if it has no room.
+    /// Add a page from its start, without its trailing zeros. Return false if there is no room.
     pub(crate) fn whole(&mut self, addr: Addr, page: &[u8; PAGE_SIZE]) -> bool {
         let len = page.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
         self.push(addr, &page[..len], WHOLE)
     }
 
-    /// Completes it, up to a sector's end if `pad`. Where the next one goes; None if it has no room.
+    /// Complete the record, up to a sector's end if `pad`. Return the place of the next one, or None if there is no
+    /// room.
     pub(crate) fn finish(self, pad: bool) -> Option<Place> {
         let mut end = self.place.at + self.buf.len() as u64;
         if pad {
@@ -138,7 +139,7 @@ impl<'b> Builder<'b> {
     }
 }
 
-/// The length of the record whose header this is, if it is one for this place and not longer than `most`.
+/// Return the length of the record with this header, if it belongs to this place and is not longer than `most`.
 pub(crate) fn length(header: &[u8; HEADER], place: Place, most: usize) -> Option<usize> {
     let len = word(header, 24) as u32 as usize;
     let fits = word(header, 8) == place.at
@@ -148,15 +149,15 @@ pub(crate) fn length(header: &[u8; HEADER], place: Place, most: usize) -> Option
     fits.then_some(len)
 }
 
-/// A record that was read and found whole.
+/// A record that was read and validated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'r> {
     bytes: &'r [u8],
 }
 
 impl<'r> Record<'r> {
-    /// Takes `bytes` (of the length that their header says) for a record if they are one for this place;
-    /// with it, where the next one goes.
+    /// Interpret `bytes` (of the length that their header gives) as a record. Return it, and the place of the next one,
+    /// if they are a record for this place.
     pub(crate) fn read(bytes: &'r [u8], place: Place) -> Option<(Record<'r>, Place)> {
         let header = bytes.first_chunk::<HEADER>()?;
         let len = length(header, place, bytes.len())?;
@@ -172,13 +173,13 @@ impl<'r> Record<'r> {
         Some((Record { bytes }, next))
     }
 
-    /// The next object id after this change.
+    /// Return the next object id after this change.
     pub(crate) fn next_id(&self) -> u64 {
         word(self.bytes, 32)
     }
 
-    /// Gives every range to `f`. A record that a checksum vouches for may still be made by an enemy: what
-    /// does not lie in it and in one page is damage.
+    /// Call `f` with every range. A record with a valid checksum may still be forged: a range that does not lie in the
+    /// record and in one page is reported as damage.
     pub(crate) fn ranges(&self, mut f: impl FnMut(Range<'r>) -> Result<()>) -> Result<()> {
         let bad = || Error::Corrupt {
             what: "a record of the redo log (position)",
@@ -279,7 +280,7 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Record::read(&bad, AT).is_none(), "bit {bit}");
         }
-        // Zeros, as in a log that has not been written so far.
+        // Zeros, as in a part of the log that has not been written yet.
         assert!(Record::read(&[0; 512], Place { at: 0, ..AT }).is_none());
         assert!(length(&[0; HEADER], Place::default(), 1000).is_none());
     }
@@ -290,11 +291,11 @@ mod tests {
         let mut b = Builder::new(&mut buf, AT, 1, 120);
         assert!(b.range(Addr(0), &[1; 64]));
         assert!(!b.range(Addr(64), &[1; 8]));
-        // Up to the sector's end it would be longer than it may be.
+        // Padded to the sector's end, it would exceed its maximum length.
         assert!(b.finish(true).is_none());
     }
 
-    /// Whoever can write the file can make its checksums.
+    /// An attacker that can write the file can also make valid checksums.
     #[test]
     fn forged_ranges_are_damage() {
         let forge = |edit: &dyn Fn(&mut [u8])| {

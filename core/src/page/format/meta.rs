@@ -16,12 +16,12 @@
 //! | 80 | 8 | seed of the key hash |
 //! | 88 | 4 | first physical page of the snapshot catalogue (0: no snapshots) |
 //! | 92 | 4 | pages of the snapshot catalogue |
-//! | 96 | 8 | generation of the redo log that goes on where this checkpoint ends (0: none) |
+//! | 96 | 8 | generation of the redo log that continues after this checkpoint (0: none) |
 //! | 104 | 8 | checksum of the snapshot catalogue's first page |
 //! | 112 | 8 | position of the redo log's first record after this checkpoint |
 //! | 120 | 8 | checksum that this record is chained to |
 //! | 128 | 128 | zero, reserved |
-//! | 256 | 32 | of a backup and of what was restored from one: the state that it holds (`Origin`); else 0 |
+//! | 256 | 32 | of a backup and of a store restored from one: the state that it holds (`Origin`); else 0 |
 //! | 288 | 3800 | zero, reserved |
 //! | 4088 | 8 | xxh3 of bytes 0..4088 |
 //!
@@ -33,11 +33,11 @@
 //! | 16 | 8 | number of its checkpoint |
 //! | 24 | 8 | when that was kept as a snapshot, nanoseconds since 1970 (0: it was none) |
 //!
-//! Magic, version, page size and checksum keep their places in all versions. A store of which one page is of another
-//! version is refused, whatever the other page says: `Bad::refuses`.
+//! Magic, version, page size and checksum keep their places in all versions. If one page belongs to another version,
+//! the store is refused, whatever the other page contains: `Bad::refuses`.
 //!
-//! Open takes the valid page with the higher number. A meta page is written by `pwrite` only,
-//! after a successful flush of all it reaches.
+//! Opening uses the valid page with the higher number. A meta page is written only by `pwrite`, after a successful
+//! flush of everything it reaches.
 
 use crate::error::Error;
 use crate::ids::PAGE_SIZE;
@@ -49,30 +49,29 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Pages of a new store's file.
+/// Number of pages of a new store's file.
 pub(in crate::page) const FIRST_PAGES: u64 = 96;
-/// Most pages of the snapshot catalogue (`catalogue`).
+/// Largest number of pages of the snapshot catalogue (`catalogue`).
 pub(crate) const MAX_CHAIN: u32 = 316;
 
 const MAGIC: &[u8; 8] = b"persist1";
-/// Version of the file format. Later ones are its successors one by one.
+/// Version of the file format. Later versions count up by one.
 pub(crate) const VERSION: u32 = 3;
 
-/// Positions in the redo log stay below, with room for all that may still be logged: nobody adds up to the end of a
-/// word.
+/// Upper bound of positions in the redo log. It leaves room for everything that may still be logged, so that additions
+/// do not overflow.
 const LOG_MOST: u64 = 1 << 60;
 
 /// Bytes of an encoded origin.
 pub(crate) const ORIGIN: usize = 32;
 const ORIGIN_AT: usize = 256;
 
-/// The highest number that a checkpoint gets, so that epochs fit beside a physical page in 63 bits. Compaction
-/// gives one more.
+/// The highest number of a checkpoint. It lets an epoch and a physical page fit in 63 bits. Compaction uses one more.
 pub(crate) const LAST_CHECKPOINT: u64 = (u32::MAX >> 1) as u64 - 8;
-/// Of them so many are for snapshots alone, of which backups are made.
+/// The last of these numbers, reserved for snapshots, from which backups are made.
 pub(crate) const FOR_SNAPSHOTS: u64 = 1 << 16;
 
-/// Names one state of one store, whatever file it is in and however that is laid out.
+/// Identifies one state of one store, independent of the file that holds it and of its layout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) uuid: [u64; 2],
@@ -104,7 +103,7 @@ impl Origin {
     }
 }
 
-/// The snapshot catalogue, as a meta page names it.
+/// The snapshot catalogue's link in a meta page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Link {
     /// First page; 0: there are no snapshots.
@@ -140,13 +139,13 @@ pub(crate) struct Meta {
     pub(crate) next_id: u64,
     pub(crate) seed: u64,
     pub(crate) catalogue: Link,
-    /// Where the redo log goes on after this checkpoint.
+    /// Where the redo log continues after this checkpoint.
     pub(crate) log: Place,
-    /// All zeros: it is a state of this store only.
+    /// All zeros: a state of this store only.
     pub(crate) origin: Origin,
 }
 
-/// Why a page is no meta page.
+/// Why a page is not a valid meta page.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
     /// All zeros: never written.
@@ -162,7 +161,7 @@ pub(crate) enum Bad {
 }
 
 impl Bad {
-    /// Why a store with such a meta page does not open, if what the other page says does not matter.
+    /// Return the reason for refusing a store with such a meta page, if it is refused whatever the other page contains.
     pub(crate) fn refuses(&self) -> Option<String> {
         match self {
             Bad::Version(v) if *v > VERSION => Some(format!(
@@ -188,7 +187,7 @@ fn u64_at(page: &[u8; PAGE_SIZE], at: usize) -> u64 {
 }
 
 impl Meta {
-    /// The page's bytes.
+    /// Return the page's bytes.
     pub(crate) fn encode(&self) -> [u8; PAGE_SIZE] {
         let mut p = [0u8; PAGE_SIZE];
         p[..8].copy_from_slice(MAGIC);
@@ -214,7 +213,7 @@ impl Meta {
         p
     }
 
-    /// Reads a meta page.
+    /// Decode a meta page.
     pub(crate) fn decode(p: &[u8; PAGE_SIZE]) -> Result<Meta, Bad> {
         if p.iter().all(|b| *b == 0) {
             return Err(Bad::Blank);
@@ -224,7 +223,8 @@ impl Meta {
         }
         let version = u64_at(p, 8) as u32;
         if (VERSION + 1..VERSION + 256).contains(&version) {
-            // Where that version has its checksum is not known here: a page that may be of one is.
+            // The place of that version's checksum is not known here, so a page that may belong to that version counts
+            // as one.
             return Err(Bad::Version(version));
         }
         if u64_at(p, PAGE_SIZE - 8) != xxh3_64(&p[..PAGE_SIZE - 8]) {
@@ -259,8 +259,8 @@ impl Meta {
         })
     }
 
-    /// Meta page 0 or 1 of the file, if it is whole and in its place. A page that the disk cannot read is damaged;
-    /// any other error (a limit, memory) says nothing of the page.
+    /// Return meta page 0 or 1 of the file, if it is valid and in its place. A page that the disk cannot read counts as
+    /// damaged; any other error (a limit, memory) does not concern the page.
     pub(crate) fn read(file: &File, i: u64) -> Result<Option<Meta>, Error> {
         let mut page = [0; PAGE_SIZE];
         match file.read_exact_at(&mut page, i * PAGE_SIZE as u64) {
@@ -276,13 +276,13 @@ impl Meta {
         }
     }
 
-    /// The checkpoint before this one, which is the newest: what the other meta page says, if it is whole.
+    /// Return the checkpoint before this one, which is the newest, from the other meta page, if that is valid.
     pub(crate) fn before(file: &File, newest: &Meta) -> Result<Option<Meta>, Error> {
         let other = Meta::read(file, (newest.checkpoint + 1) % 2)?;
         Ok(other.filter(|m| m.checkpoint + 1 == newest.checkpoint))
     }
 
-    /// Its numbers are such that a store can have them.
+    /// Return whether its numbers are possible for a store.
     pub(crate) fn is_possible(&self) -> bool {
         self.logical <= MAX_PAGES
             && self.checkpoint != 0
@@ -295,7 +295,7 @@ impl Meta {
             && self.log.at <= LOG_MOST
     }
 
-    /// The root of its page table: every checkpoint writes it anew.
+    /// Return the root of its page table. Every checkpoint writes a new root.
     pub(crate) fn tree(&self) -> Tree {
         Tree {
             root: Entry {
@@ -307,7 +307,7 @@ impl Meta {
         }
     }
 
-    /// The state that it describes, by its first name.
+    /// Return the state that it describes, under its original identity.
     pub(crate) fn state(&self) -> Origin {
         if self.origin != Origin::default() {
             return self.origin;
@@ -319,7 +319,7 @@ impl Meta {
         }
     }
 
-    /// The checksum of the encoded page: names this very checkpoint of this very store.
+    /// Return the checksum of the encoded page, which identifies this checkpoint of this store.
     pub(crate) fn sum(page: &[u8; PAGE_SIZE]) -> u64 {
         u64_at(page, PAGE_SIZE - 8)
     }

@@ -1,8 +1,8 @@
-//! What stands in the store file and in the redo log's file: formats, and reading them without a sidecar.
+//! Formats of the store file and of the redo log's file, and reading them without a sidecar.
 //!
 //! Owns the meta pages, the page table, the snapshot catalogue, the log's header and records; walking and building page
-//! tables as streams; a checkpoint read from the file alone; claims on snapshots, and keeping a file from all its
-//! users. Nothing here writes to a store in use.
+//! tables as streams; reading a checkpoint from the file alone; claims on snapshots, and keeping all users from a file.
+//! This wing never writes to a store in use.
 
 pub(in crate::page) mod catalogue;
 pub(in crate::page) mod claim;

@@ -1,4 +1,5 @@
-//! The newest checkpoint of a store file, found by its meta pages; whether a file is blank. Nothing here writes.
+//! Finding the newest checkpoint of a store file by its meta pages, and checking whether a file is blank. These
+//! functions never write.
 
 use crate::error::{Error, Result, open_error, refused};
 use crate::ids::PAGE_SIZE;
@@ -7,8 +8,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A new file, or one whose creation was cut short: nothing but zeros, and no longer than a fresh
-/// store; the first meta page may be there in part. Anything else is not ours to overwrite.
+/// Return whether the file is new, or its creation was interrupted: it holds only zeros and is no longer than a fresh
+/// store; a part of the first meta page may be present. Any other file must not be overwritten.
 pub(in crate::page) fn is_blank(file: &File, path: &Path) -> Result<bool> {
     let len = file.metadata().map_err(|e| open_error(path, e))?.len();
     if len > FIRST_PAGES * PAGE_SIZE as u64 {
@@ -41,7 +42,7 @@ pub(in crate::page) fn read_up_to(file: &File, buf: &mut [u8], at: u64) -> std::
     Ok(n)
 }
 
-/// The valid meta page with the higher number, and its checksum.
+/// Return the valid meta page with the higher number, and its checksum.
 pub(in crate::page) fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u64)> {
     let mut best: Option<(Meta, u64)> = None;
     let mut why = "the file is too short".to_owned();

@@ -8,16 +8,16 @@
 //! | 4 | 4 | birth epoch: the epoch in which that physical page was first written |
 //! | 8 | 8 | xxh3 of the page |
 //!
-//! 1. A page of the tree is written once, by the checkpointer, before anything reaches it.
-//! 2. Every page read from the tree is checked against the checksum its parent (or the meta page)
-//!    holds, and every number in it against the file's size, before it is used.
+//! 1. A page of the tree is written once, by the checkpointer, before it becomes reachable.
+//! 2. Every page read from the tree is compared with the checksum in its parent (or the meta page), and every number in
+//!    it is checked against the file's size, before it is used.
 
 use crate::ids::PAGE_SIZE;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Entries in a page of the tree.
 pub(crate) const FANOUT: u64 = 256;
-/// Most levels: 256^4 pages are 16 TiB.
+/// Largest number of levels: 256^4 pages are 16 TiB.
 pub(crate) const MAX_HEIGHT: u32 = 4;
 
 /// A page and its checksum, as an entry names it.
@@ -48,31 +48,31 @@ impl Entry {
         page[i * 16 + 8..i * 16 + 16].copy_from_slice(&self.sum.to_le_bytes());
     }
 
-    /// Whether it is this page's entry.
+    /// Return whether this is the entry of that page.
     pub(crate) fn fits(self, page: &[u8; PAGE_SIZE]) -> bool {
         xxh3_64(page) == self.sum
     }
 
-    /// The live table's form.
+    /// Return the entry in the live table's form.
     pub(crate) fn live(self) -> u64 {
         u64::from(self.phys) | u64::from(self.birth) << 32
     }
 }
 
-/// A page table: its root, and its levels.
+/// A page table: its root and its number of levels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Tree {
     pub(crate) root: Entry,
     pub(crate) height: u32,
 }
 
-/// Where a page stands in the order in which a walk leaves a tree: after all that lies below it. `last`
-/// is the last logical page it covers, `level` 0 for a data page.
+/// Return a page's place in the order in which a walk leaves a tree: after all pages below it. `last` is the last
+/// logical page it covers, `level` 0 for a data page.
 pub(crate) fn key(last: u64, level: u32) -> u64 {
     last << 3 | u64::from(level)
 }
 
-/// Logical pages that a tree of this height covers.
+/// Return the number of logical pages that a tree of this height covers.
 pub(crate) fn covers(height: u32) -> u64 {
     if height == 0 {
         0
@@ -81,5 +81,5 @@ pub(crate) fn covers(height: u32) -> u64 {
     }
 }
 
-/// What a checkpoint changes: logical page and new entry, sorted by page.
+/// One change of a checkpoint: logical page and new entry. Changes are sorted by page.
 pub(crate) type Change = (u64, Entry);

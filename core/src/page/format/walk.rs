@@ -1,13 +1,13 @@
-//! Page tables as streams: the entries of one read in order, and one built in order. For what copies or compares
-//! whole checkpoints in bounded memory, from the file alone.
+//! Page tables as streams: reading the entries of a table in order, and building a table in order. They serve code that
+//! copies or compares whole checkpoints in bounded memory, from the file alone.
 //!
-//! 1. A walk reads each page of a table by a system call and compares it with the checksum above it. One that
-//!    does not fit is an error in its place for all that lies under it; the walk goes on behind it.
-//! 2. Beside another table, of which equal subtrees are skipped, it gives the entries that differ.
-//! 3. It holds two pages of a table a level, and reads no more of them than the file has: however they are linked
-//!    with each other, it ends.
-//! 4. A builder holds one page a level. A page of the table is given out as soon as it is full, after all that lies
-//!    below it: data pages and table can be written to a pipe as they come.
+//! 1. A walk reads each page of a table by a system call and compares it with the checksum in its parent. A page that
+//!    does not match gives an error at its place for everything under it; the walk continues after it.
+//! 2. Beside another table, a walk skips equal subtrees and returns the entries that differ.
+//! 3. A walk holds two table pages per level, and reads no more of them than the file has, so it ends however they are
+//!    linked.
+//! 4. A builder holds one page per level. It emits a page of the table as soon as the page is full, after all pages
+//!    below it. So data pages and table can be written to a pipe as they are produced.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) const BAD_NODE: &str = "a page of the page table does not match its checksum (file offset)";
 pub(crate) const BAD_PAGE: &str = "a page does not match its checksum (file offset)";
 
-/// A page of a page table while it is walked.
+/// A page of a page table during a walk.
 enum Node {
     None,
     /// Above the root of a tree of this height.
@@ -29,16 +29,16 @@ enum Node {
     Page(Box<[u8; PAGE_SIZE]>),
 }
 
-/// What stands at a place of a tree.
+/// The content of a place of a tree.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Entry(Entry),
-    /// The tree is not so high: its root stands below.
+    /// The tree is lower: its root is below.
     Above(Entry, u32),
 }
 
 impl Node {
-    /// What entry `i` names, which stands at `level`.
+    /// Return the child at entry `i`, which lies at `level`.
     fn child(&self, level: u32, i: u64) -> Place {
         match self {
             Node::Above(root, height) if i == 0 && *height == level => Place::Entry(*root),
@@ -57,12 +57,12 @@ struct Frame {
     next: u64,
 }
 
-/// The entries of a page table in order, or those in which it differs from another of the same file. An entry
-/// without a physical page: the other one has the logical page, this one has not.
+/// The entries of a page table in order, or those that differ from another table of the same file. An entry without a
+/// physical page: the other table has the logical page and this one does not.
 pub(crate) struct EntryWalk<'a> {
     file: Using<'a>,
     pages: u64,
-    /// Pages of tables that may still be read.
+    /// Number of table pages that may still be read.
     left: u64,
     stack: Vec<Frame>,
 }
@@ -83,7 +83,7 @@ fn corrupt(what: &'static str, phys: u32) -> Error {
 }
 
 impl<'a> EntryWalk<'a> {
-    /// Of a file of so many pages.
+    /// Create a walk over a file of `pages` pages.
     pub(crate) fn new(file: impl Into<Using<'a>>, pages: u64, mine: Tree, other: Tree) -> EntryWalk<'a> {
         let above = |tree: Tree| match tree.height.min(MAX_HEIGHT) {
             0 => Node::None,
@@ -164,8 +164,8 @@ impl Iterator for EntryWalk<'_> {
     }
 }
 
-/// Reads physical pages of a file of `pages` pages, one after the other into `bytes`, and compares them with their
-/// checksums; `what` is said of one that does not fit. Neighbours in the file are read together.
+/// Read consecutive physical pages of a file of `pages` pages into `bytes`, and compare them with their checksums.
+/// `what` describes a page that does not match. Neighbours in the file are read together.
 pub(crate) fn read_pages(
     file: &File,
     pages: u64,
@@ -209,18 +209,18 @@ pub(crate) fn read_pages(
     Ok(())
 }
 
-/// Builds a page table in order. Pages of the file are numbered as they are given out.
+/// Builds a page table in order. Pages of the file are numbered as they are emitted.
 pub(crate) struct Builder {
     height: u32,
     birth: u32,
     /// The next physical page.
     next: u64,
-    /// The page under way of each level, from the leaves up, and its number in its level.
+    /// The unfinished page of each level, from the leaves up, and its number in its level.
     levels: Vec<Option<(u64, Box<[u8; PAGE_SIZE]>)>>,
 }
 
 impl Builder {
-    /// Pages begin at physical page `first`, and were first written in epoch `birth`.
+    /// Create a builder. Pages begin at physical page `first`, and were first written in epoch `birth`.
     pub(crate) fn new(height: u32, birth: u32, first: u64) -> Builder {
         let height = height.min(MAX_HEIGHT);
         Builder {
@@ -242,7 +242,7 @@ impl Builder {
         })
     }
 
-    /// The next logical page, whose bytes are to follow what was given out: their physical page.
+    /// Append the next logical page, whose bytes follow the pages emitted so far. Return its physical page.
     pub(crate) fn append(
         &mut self,
         page: u64,
@@ -255,7 +255,7 @@ impl Builder {
         Ok(phys)
     }
 
-    /// The next logical page, whose bytes stand in the file already.
+    /// Append the next logical page, whose bytes are already in the file.
     pub(crate) fn name(
         &mut self,
         page: u64,
@@ -286,7 +286,7 @@ impl Builder {
         entry.write(page, (index % FANOUT) as usize);
     }
 
-    /// Gives out what lies wholly before a logical page.
+    /// Emit the table pages that lie completely before a logical page.
     fn close_before(
         &mut self,
         page: u64,
@@ -320,7 +320,7 @@ impl Builder {
         Ok(entry)
     }
 
-    /// Gives out the rest, the root last.
+    /// Emit the remaining table pages, the root last.
     pub(crate) fn finish(
         mut self,
         out: &mut impl FnMut(&[u8; PAGE_SIZE]) -> Result<()>,
@@ -342,11 +342,11 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
 
-    /// Writes a table of these pages, each filled with a byte; what its walk is to give.
+    /// Write a table of these pages, each filled with one byte. Return what its walk must produce.
     fn built(file: &File, height: u32, first: u64, pages: &[(u64, u8)]) -> (Tree, u64, Vec<(u64, Entry)>) {
         let mut builder = Builder::new(height, 1, first);
         let mut want = Vec::new();
-        // The builder's pages and ours must come out in the order of their numbers.
+        // The builder must emit its pages and these pages in the order of their numbers.
         let mut at = first;
         for (page, fill) in pages {
             let bytes = [*fill; PAGE_SIZE];
@@ -437,11 +437,11 @@ mod tests {
         for phys in [0, 1, 7, u32::MAX] {
             assert!(read_pages(&file, end, &entry(phys, 0), &mut bytes, BAD_PAGE).is_err());
         }
-        // Said to be there, but the file ends before.
+        // The entry names a page past the end of the file.
         assert!(read_pages(&file, 99, &entry(50, 0), &mut bytes, BAD_PAGE).is_err());
         assert!(read_pages(&file, end, &entry(2, 0), &mut bytes, BAD_PAGE).is_err());
 
-        // A table whose every entry names the same page below: 16 million leaves in five pages.
+        // A table in which every entry names the same child page: 16 million leaves in five pages.
         let file = tempfile::tempfile().unwrap();
         let mut below = Entry {
             phys: 2,

@@ -1,12 +1,12 @@
-//! Freeing while nothing else changes the store: the second task of the leading helper (`helper`).
+//! Freeing while no process changes the store: the second task of the leading helper (`helper`).
 //!
-//! What waits to be freed belongs to the upper layers (`Hooks::frees_wait`). Small changes do not pay for it
-//! (`store::freeing`), so that a thread must.
+//! The upper layers own the entries that wait to be freed (`Hooks::frees_wait`). Small changes do not free them
+//! (`store::freeing`), so a thread must.
 //!
-//! 1. A step is a write section of its own that frees few entries, and never waits for the latch. It begins only when
-//!    the count of changes has stood still for `PAUSE`.
-//! 2. A change that comes between two steps ends them: the pause begins again. So a change meets at most one step.
-//! 3. Half of the time no step is made, so that readers of a store without writers are revoked seldom.
+//! 1. A step is its own write section that frees few entries and never waits for the latch. It begins only when the
+//!    count of changes has been constant for `PAUSE`.
+//! 2. A change between two steps ends them, and the pause begins again. So a change waits for at most one step.
+//! 3. Half of the time no step is made, so that readers of a store without writers are rarely revoked.
 
 use crate::error::Error;
 use crate::page::pager::Pager;
@@ -14,16 +14,16 @@ use crate::page::shared::at;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long no change was made before a step.
+/// How long no change must be made before a step.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long steps follow each other, and how long none is made then.
+/// How long steps follow each other, and how long the following pause is.
 const SLICE: Duration = Duration::from_millis(2);
 /// The pause after a step that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Entries of containers that a step frees, about.
+/// Approximate number of container entries that a step frees.
 const ENTRIES: u64 = 32;
 
-/// Since when no change was made, as a helper saw it.
+/// Since when no change was made, as a helper observed it.
 pub(in crate::page) struct Idle {
     changes: u64,
     since: Instant,
@@ -39,14 +39,15 @@ impl Idle {
 }
 
 impl Pager {
-    /// Whether a helper frees what waits, here or in another process that has the store open (one load).
+    /// Return whether a helper frees what waits, here or in another process that has the store open (one load).
     #[inline]
     #[must_use]
     pub fn frees_when_idle(&self) -> bool {
         self.shm.get(at::MAX_AGE) != 0
     }
 
-    /// Frees for a while, if the store is quiet and this helper leads. When to look again; None: nothing waits.
+    /// Free for a while, if the store is quiet and this helper leads. Return when to check again, or None if nothing
+    /// waits.
     pub(in crate::page) fn free_when_idle(&self, ending: &AtomicBool, quiet: &mut Idle) -> Option<Duration> {
         let hooks = self.hooks.get()?;
         if !self.frees_when_idle() || self.shm.get(at::POISON) != 0 || !self.leads() {

@@ -1,23 +1,23 @@
-//! The bound on loss: a thread that makes the checkpoints, so that a change is durable within `max_age` and no writer
-//! makes a checkpoint in its own call.
+//! The bound on loss: a thread makes the checkpoints, so that a change is durable within `max_age` and no writer makes
+//! a checkpoint in its own call.
 //!
 //! | STATE OF A HELPER | LEFT WHEN |
 //! | --- | --- |
 //! | asleep: every change is durable | the first change of an epoch calls all helpers (`HELP_CALL`) |
-//! | waiting, in the lead | the epoch is old enough, its list is long, or a writer demands a checkpoint |
+//! | waiting, in the lead | the epoch is old enough, its list is long, or a writer requests a checkpoint |
 //! | waiting, standing by | as above and some time later, or at once if the leader has died |
-//! | at a checkpoint | it is done |
+//! | making a checkpoint | it is done |
 //!
-//! 1. Each process that changes a store has one helper thread for it, started by its first change (a forked child by
-//!    its own). One helper leads: `HELPER` names its process as the latch's word does. The word only saves work. What
-//!    makes two helpers at once harmless is the ownership of the checkpoint (`checkpoint`).
-//! 2. A leader that makes no step for `PATIENCE` beyond the due time is stopped or dead: a helper that stands by
-//!    takes the lead. No clock is shared: each helper measures with its own how long a word has not changed.
+//! 1. Each process that changes a store has one helper thread for it, started by its first change (a forked child has
+//!    its own). One helper leads: `HELPER` names its process as the latch's word does. The word only saves work. The
+//!    ownership of the checkpoint makes two helpers at once harmless (`checkpoint`).
+//! 2. A leader that makes no step for `PATIENCE` beyond the due time is stopped or dead: a helper that stands by takes
+//!    the lead. No clock is shared: each helper measures with its own clock how long a word has not changed.
 //! 3. The thread holds one count of the pager from its start to its end. `close` ends it and waits for that. In a
-//!    forked child the thread does not exist, and the fork takes its count off (`fork`).
-//! 4. Its waits for the latch end with `Error::Interrupted` when the store is being closed. What it leaves is carried
-//!    on by the next owner of the checkpoint.
-//! 5. A failed checkpoint is tried again later and later. A poisoned store is left alone.
+//!    forked child the thread does not exist, and the fork releases its count (`fork`).
+//! 4. Its waits for the latch end with `Error::Interrupted` when the store is being closed. The next owner of the
+//!    checkpoint continues its unfinished work.
+//! 5. A failed checkpoint is retried after increasing pauses. A poisoned store is left alone.
 
 use crate::error::{Error, Result};
 use crate::page::checkpoint::owner::PATIENCE;
@@ -36,16 +36,16 @@ use std::time::{Duration, Instant};
 
 /// Bytes of the thread's stack.
 const STACK: usize = 512 << 10;
-/// Changed pages after which a checkpoint is due, whatever their age: as many as the store has, between these. In a
-/// smaller store all pages may be changed, and then no change copies one any more.
+/// Number of changed pages after which a checkpoint is due, whatever their age: as many as the store has, between these
+/// limits. In a smaller store all pages may be changed, and then no change copies a page any more.
 const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = 65536..=262_144;
-/// Changed pages at which writers give way to the helper, a millisecond each.
+/// Number of changed pages at which writers yield to the helper, for a millisecond each.
 const CROWDED: u64 = 2 << 20;
-/// Changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
+/// Number of changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
 const FULL: u64 = 3 << 20;
-/// "For ever" for a sleep on a futex, which bounds it.
+/// An unlimited sleep on a futex, which needs a bound.
 const LONG: Duration = Duration::from_secs(3600);
-/// How often it is looked, at least, whether something waits to be freed, while changes are not durable.
+/// The longest interval between checks for entries that wait to be freed, while changes are not durable.
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest pause after failed checkpoints.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -54,12 +54,12 @@ thread_local! {
     static HELPING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A bound on loss as `Wishes` has it.
+/// Return a bound on loss in the form of `Wishes`.
 pub(crate) fn in_ms(age: Duration) -> u32 {
     age.as_millis().clamp(1, u128::from(u32::MAX)) as u32
 }
 
-/// Gives the thread's count of the pager back, however the thread ends.
+/// Releases the thread's count of the pager, however the thread ends.
 struct Count {
     pager: Option<Arc<Pager>>,
     shared: Arc<Shared>,
@@ -73,7 +73,7 @@ impl Drop for Count {
     }
 }
 
-/// What a helper has noticed of the epoch that it waits for.
+/// What a helper has observed of the epoch that it waits for.
 struct Notice {
     epoch: u64,
     at: Instant,
@@ -81,20 +81,20 @@ struct Notice {
 }
 
 impl Pager {
-    /// Says that an epoch has its first change. Under the latch, when the change can be seen.
+    /// Record that an epoch has its first change. Called under the latch, when the change is visible.
     pub(crate) fn note_first_change(&self, list: usize) {
         self.shm.set(at::DIRTY_AT + 8 * list, process::coarse_now());
         self.call_helpers();
     }
 
-    /// Wakes all helpers.
+    /// Wake all helpers.
     pub(crate) fn call_helpers(&self) {
         let call = self.shm.word32(at::HELP_CALL);
         call.fetch_add(1, Ordering::SeqCst);
         futex::wake(call, i32::MAX);
     }
 
-    /// Asks for a checkpoint now, without making it.
+    /// Request a checkpoint now, without making it.
     #[cold]
     pub(crate) fn demand_checkpoint(&self) {
         if self.shm.word(at::HELP_NOW).swap(1, Ordering::SeqCst) == 0 {
@@ -103,15 +103,16 @@ impl Pager {
         self.start_helper(true);
     }
 
-    /// Whether something is to be done about checkpoints after a change (two loads): so much has changed that one is
-    /// due, or this process has not looked after a helper yet.
+    /// Return whether a change requires checkpoint work (two loads): so much has changed that a checkpoint is due, or
+    /// this process has not checked yet whether it needs a helper.
     #[must_use]
     #[inline]
     pub fn wants_help(&self) -> bool {
         self.helper.is_absent() || self.dirty_pages() > *DIRTY_LIMIT.start()
     }
 
-    /// Does what `wants_help` found, without a checkpoint in this call. Outside sections and transactions.
+    /// Do the work that `wants_help` found, without a checkpoint in this call. Called outside sections and
+    /// transactions.
     #[cold]
     pub fn ask_for_help(&self) {
         let (dirty, store) = (self.dirty_pages(), self.shm.get(at::LOGICAL));
@@ -121,15 +122,15 @@ impl Pager {
             self.start_helper(false);
         }
         if dirty > FULL {
-            // The change is complete whatever becomes of this: its errors meet the next sync.
+            // The change is complete whatever the result: the next sync reports errors.
             let _ = self.checkpoint(&mut Wait::default());
         } else if dirty > CROWDED {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// How long ago the oldest change was made that is in no durable checkpoint; None: every change is durable. By the
-    /// machine's clock: who sets that changes the figure.
+    /// Return how long ago the oldest change was made that is in no durable checkpoint, or None if every change is
+    /// durable. It uses the machine's clock, so setting the clock changes the result.
     #[must_use]
     pub fn undurable_age(&self) -> Option<Duration> {
         let list = self.undurable_epoch()? as usize % 3;
@@ -137,7 +138,7 @@ impl Pager {
         Some(Duration::from_nanos(process::coarse_now().saturating_sub(at)))
     }
 
-    /// The oldest epoch that has changes and is not durable.
+    /// Return the oldest epoch that has changes and is not durable.
     fn undurable_epoch(&self) -> Option<u64> {
         let (phase, under_way) = (self.shm.get(at::CK_PHASE), self.shm.get(at::CK_EPOCH));
         if phase != 0 && self.shm.get(at::DURABLE) < under_way {
@@ -147,7 +148,7 @@ impl Pager {
         (self.shm.list_len(epoch as usize % 3) != 0).then_some(epoch)
     }
 
-    /// The shortest `max_age` that a present process asked for.
+    /// Return the shortest `max_age` that a present process asked for.
     fn max_age(&self) -> Option<Duration> {
         match self.shm.get(at::MAX_AGE) {
             0 => None,
@@ -155,7 +156,7 @@ impl Pager {
         }
     }
 
-    /// Starts this process's helper if it has none and one is `needed`, or a present process wants the bound.
+    /// Start this process's helper if it has none and one is `needed`, or if a present process requires the bound.
     #[cold]
     pub(crate) fn start_helper(&self, needed: bool) {
         if self.read_only || self.frozen.is_some() {
@@ -201,9 +202,9 @@ impl Pager {
         }
     }
 
-    /// At the end of opening. A helper is started by the first change, but for two cases: a dead session left changes
-    /// that are not durable, or this process wants a shorter bound than those that were there, which may have no
-    /// helper. `wanted`: the bound before this process came.
+    /// Start a helper at the end of opening, if one is due. Usually the first change starts it, with two exceptions: a
+    /// dead session left changes that are not durable, or this process requires a shorter bound than the processes
+    /// already present, which may have no helper. `wanted`: the bound before this process arrived.
     pub(in crate::page) fn start_helper_if_due(&self, wanted: u64) {
         let want = self.shm.get(at::MAX_AGE);
         if want != 0 && (self.undurable_epoch().is_some() || wanted != want && self.page_stat().processes > 1)
@@ -212,7 +213,7 @@ impl Pager {
         }
     }
 
-    /// Wants a bound on loss that is no longer than this, from now on.
+    /// Require a bound on loss that is no longer than this, from now on.
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
         let wanted = self.shm.get(at::MAX_AGE);
         let mut reg = self.registration()?;
@@ -228,14 +229,14 @@ impl Pager {
         traits.store(others | u64::from(ms) << slots::MAX_AGE_SHIFT, Ordering::SeqCst);
         slots::find_strictest(&self.shm);
         drop(reg);
-        // A helper that sleeps looks again, and the next change looks whether this process needs one.
+        // A sleeping helper checks again, and the next change checks whether this process needs one.
         self.helper.seen_to.store(0, Ordering::Relaxed);
         self.start_helper_if_due(wanted);
         self.call_helpers();
         Ok(())
     }
 
-    /// Ends this process's helper and waits for its end. Until `resume_helper` none is started.
+    /// End this process's helper and wait for its end. Until `resume_helper` none is started.
     pub(in crate::page) fn stop_helper(&self) {
         self.helper.shared.ending.store(true, Ordering::SeqCst);
         if self.helper.is_absent() {
@@ -250,7 +251,7 @@ impl Pager {
         }
     }
 
-    /// The store stays open after all.
+    /// Allow helpers again: the store stays open.
     pub(in crate::page) fn resume_helper(&self) {
         self.helper.shared.ending.store(false, Ordering::SeqCst);
         self.helper.seen_to.store(0, Ordering::Relaxed);
@@ -268,7 +269,8 @@ impl Pager {
         }
     }
 
-    /// Whether this process's close must make what is there durable: no other process would within the bound.
+    /// Return whether this process's close must make the changes durable, because no other process would within the
+    /// bound.
     pub(in crate::page) fn leaves_undurable(&self) -> bool {
         let me = self.process();
         let helps = |p: usize| {
@@ -280,12 +282,12 @@ impl Pager {
             && !(0..self.shm.process_slots()).any(helps)
     }
 
-    /// Whether the calling thread is a helper that is to end: its waits end then.
+    /// Return whether the calling thread is a helper that must end: its waits end then.
     pub(crate) fn helper_ends(&self) -> bool {
         HELPING.get() && self.helper.shared.ending.load(Ordering::SeqCst)
     }
 
-    /// The thread.
+    /// Run the helper thread.
     fn help(&self, ending: &AtomicBool) {
         let mut notice: Option<Notice> = None;
         let mut lasted = Duration::ZERO;
@@ -328,7 +330,7 @@ impl Pager {
             }
             if !leads {
                 if noticed.beat != beat {
-                    // It is at work.
+                    // The leader is running.
                     (noticed.beat, noticed.at) = (beat, now);
                     continue;
                 }
@@ -366,9 +368,9 @@ impl Pager {
         self.quit_slot();
     }
 
-    /// How long an epoch is left to grow, if checkpoints take as long as the last one. While one is made the next
-    /// epoch grows, so the oldest change waits for two of them. At least every second moment is without one: where the
-    /// disk cannot keep up, more changes of the same pages share a copy.
+    /// Return how long an epoch is left to grow, if checkpoints take as long as the last one. While one is made the
+    /// next epoch grows, so the oldest change waits for two of them. At least half of the time no checkpoint is made:
+    /// if the disk cannot keep up, more changes of the same pages share a copy.
     fn delay(&self, lasted: Duration) -> Duration {
         let age = self.max_age().unwrap_or_default();
         (age * 3 / 4).saturating_sub(2 * lasted).max(3 * lasted)
@@ -378,7 +380,7 @@ impl Pager {
         Owner::new(self.process.load(Ordering::Relaxed), 0).word()
     }
 
-    /// Whether this process's helper leads; it does if no living process does.
+    /// Return whether this process's helper leads. It takes the lead if no living process has it.
     pub(in crate::page) fn leads(&self) -> bool {
         let word = self.shm.word(at::HELPER);
         let (seen, mine) = (word.load(Ordering::SeqCst), self.helper_word());
@@ -396,7 +398,7 @@ impl Pager {
         self.shm.set(at::HELPER, self.helper_word());
     }
 
-    /// The wait for the latch of a step of the checkpoint: a helper's ends when the store is being closed.
+    /// Wait for the latch for a step of the checkpoint. A helper's wait ends when the store is being closed.
     pub(crate) fn latch_for_step(&self, slot: u32) -> Result<bool> {
         let mut ends = || self.helper_ends();
         let mut wait = Wait {

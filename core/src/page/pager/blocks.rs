@@ -1,23 +1,23 @@
-//! The open blocks of this process's transactions: which there are, and what each of them goes back to.
+//! The open blocks of this process's transactions, and the state that each of them returns to when it is undone.
 //!
 //! 1. At most one transaction of a process is open in a store: its owner holds the latch. Others may be *dead*: rolled
-//!    back, but their blocks were not left yet.
-//! 2. The first block of a transaction begins it; each further one is a savepoint: the length of the undo log, and the
+//!    back, but with blocks that were not left yet.
+//! 2. The first block of a transaction begins it. Each further one is a savepoint: the length of the undo log, and the
 //!    number of frees that are deferred to the commit.
-//! 3. A block has a number of its own, never given twice in a process, so that a block that has ended is never taken
-//!    for a later one.
-//! 4. Operations inside a transaction have the `Turn`: so another thread of the process that takes the transaction over
-//!    meets it between two operations.
+//! 3. A block has its own number, never issued twice in a process, so that a block that has ended is never mistaken for
+//!    a later one.
+//! 4. Operations inside a transaction hold the `Turn`, so that another thread of the process can take the transaction
+//!    over only between two operations.
 
 use crate::error::Error;
 use crate::ids::Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// An open block of a transaction: what `begin` gives, and what ends it from anywhere in the process.
+/// An open block of a transaction. `begin` returns it, and any thread of the process can end it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Block(u64);
 
-/// What a block goes back to.
+/// The state that a block returns to.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::page) struct Level {
     pub(in crate::page) block: Block,
@@ -31,7 +31,7 @@ pub(in crate::page) struct Level {
 #[derive(Clone, Debug)]
 pub(crate) struct Reason {
     pub(crate) why: String,
-    /// Running it again may succeed.
+    /// Retrying the transaction may succeed.
     pub(crate) again: bool,
 }
 
@@ -49,7 +49,7 @@ pub(in crate::page) struct Open {
     pub(in crate::page) slot: u32,
     pub(in crate::page) levels: Vec<Level>,
     frees: Vec<Addr>,
-    /// Why its owner has to roll it back.
+    /// The reason for which its owner must roll it back.
     pub(in crate::page) doomed: Option<Reason>,
 }
 
@@ -61,7 +61,7 @@ pub(in crate::page) struct Dead {
     pub(in crate::page) reason: Reason,
 }
 
-/// See the module.
+/// The open and dead transactions of this process: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     last: u64,
@@ -69,13 +69,13 @@ pub(crate) struct Blocks {
     pub(in crate::page) dead: Vec<Dead>,
 }
 
-/// Where a block stands.
+/// The state of a block.
 pub(in crate::page) enum Standing {
-    /// Of the open transaction: the innermost now, and the calling thread's.
+    /// It belongs to the open transaction: it is now the innermost, and the transaction the calling thread's.
     Open,
-    /// Left by another owner than that of the open transaction, which goes on or learns that it cannot.
+    /// It was left by an owner other than that of the open transaction, which continues or learns that it cannot.
     Left,
-    /// Of a transaction that was rolled back before; the block is left.
+    /// It belonged to a transaction that was rolled back before; the block is left.
     Dead(Reason),
     /// It has ended.
     Gone,
@@ -87,7 +87,7 @@ impl Blocks {
         Block(self.last)
     }
 
-    /// Begins a block of the transaction that the slot's thread has open, or is just beginning.
+    /// Begin a block of the transaction that the slot's thread has open or is just beginning.
     pub(in crate::page) fn begin(&mut self, slot: u32, undo: u64) -> Block {
         let block = self.next();
         let open = self.open.get_or_insert_with(|| Open {
@@ -104,24 +104,24 @@ impl Blocks {
         block
     }
 
-    /// The number of open blocks.
+    /// Return the number of open blocks.
     pub(in crate::page) fn depth(&self) -> u64 {
         self.open.as_ref().map_or(0, |open| open.levels.len() as u64)
     }
 
-    /// The innermost open block.
+    /// Return the innermost open block.
     pub(in crate::page) fn innermost(&self) -> Option<Level> {
         self.open.as_ref().and_then(|open| open.levels.last().copied())
     }
 
-    /// Leaves the innermost block; what it did stays in the one around it.
+    /// Leave the innermost block; its changes remain in the enclosing one.
     pub(in crate::page) fn leave(&mut self) {
         if let Some(open) = &mut self.open {
             open.levels.pop();
         }
     }
 
-    /// Leaves the innermost block, whose changes were undone.
+    /// Leave the innermost block, whose changes were undone.
     pub(in crate::page) fn undo(&mut self) {
         if let Some(open) = &mut self.open
             && let Some(level) = open.levels.pop()
@@ -130,23 +130,23 @@ impl Blocks {
         }
     }
 
-    /// Frees that wait for the commit.
+    /// Return the frees that wait for the commit.
     pub(in crate::page) fn frees(&mut self) -> Option<&mut Vec<Addr>> {
         self.open.as_mut().map(|open| &mut open.frees)
     }
 
-    /// The transaction has ended.
+    /// End the transaction.
     pub(in crate::page) fn end(&mut self) {
         self.open = None;
     }
 
-    /// Forgets everything: of a forked parent, or of a store that is being closed.
+    /// Forget everything: of a forked parent, or of a store that is being closed.
     pub(in crate::page) fn clear(&mut self) {
         self.open = None;
         self.dead.clear();
     }
 
-    /// The transaction was rolled back before its end.
+    /// Record that the transaction was rolled back before its end.
     pub(in crate::page) fn die(&mut self, task: u64, reason: Reason) {
         if let Some(open) = self.open.take() {
             self.dead.push(Dead {
@@ -164,7 +164,7 @@ impl Blocks {
             .find(|dead| dead.slot == slot && dead.task == task)
     }
 
-    /// Leaves a block of a dead transaction, and those inside it; the outermost ends it.
+    /// Leave a block of a dead transaction, and those inside it; leaving the outermost ends the transaction.
     pub(in crate::page) fn leave_dead(&mut self, which: usize, level: usize) -> Reason {
         let dead = &mut self.dead[which];
         dead.levels.truncate(level);

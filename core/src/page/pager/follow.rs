@@ -1,4 +1,4 @@
-//! What a view of the newest checkpoint keeps: its copies of pages, and the mapped meta pages. The protocol:
+//! State of a view of the newest checkpoint: its copies of pages, and the mapped meta pages. The protocol:
 //! `session::follow`.
 
 use crate::error::Result;
@@ -10,21 +10,21 @@ use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Where the checkpoint's number stands in a meta page.
+/// Offset of the checkpoint's number in a meta page.
 const NUMBER: usize = 32;
 
-/// What a view needs beside the pager that shows it.
+/// The state of a view in addition to the pager that shows it.
 #[derive(Debug)]
 pub(crate) struct Follow {
-    /// The copies, each at the place that its page has in the file.
+    /// The copies, each at its page's offset in the file.
     pub(in crate::page) memory: Arc<Held>,
-    /// The meta pages, for a look at their numbers.
+    /// The meta pages, mapped so that their numbers can be checked.
     metas: Map,
-    /// Copies made; held while one is made.
+    /// Number of copies made; locked while one is made.
     pub(in crate::page) copied: Mutex<u64>,
     /// The copies are too large.
     pub(in crate::page) full: AtomicU64,
-    /// When the file's name was looked at.
+    /// When the file's name was last checked.
     pub(in crate::page) looked: AtomicU64,
 }
 
@@ -39,13 +39,13 @@ impl Follow {
         })
     }
 
-    /// Gives descriptor and mapping back: the store is closed.
+    /// Release descriptor and mapping: the store is closed.
     pub(crate) fn retire(&self) -> Result<()> {
         self.memory.retire();
         self.metas.retire()
     }
 
-    /// The number that a meta page shows.
+    /// Return the number in a meta page.
     pub(in crate::page) fn number(&self, i: usize) -> u64 {
         u64::from_le(self.metas.word(i * PAGE_SIZE + NUMBER).load(Ordering::Acquire))
     }

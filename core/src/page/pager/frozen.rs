@@ -1,5 +1,5 @@
-//! What a frozen opening keeps: the snapshot that it shows, or how it follows the newest checkpoint (`follow`), and
-//! the lock that keeps the snapshot. How it is opened: `session::frozen`.
+//! State of a frozen opening: the snapshot that it shows, or how it follows the newest checkpoint (`follow`), and the
+//! lock that keeps the snapshot. How it is opened: `session::frozen`.
 
 use crate::error::Result;
 use crate::page::format::catalogue::Snapshot;
@@ -9,12 +9,12 @@ use crate::raw::held::Held;
 use crate::raw::process::{self, Unshared};
 use std::sync::{Mutex, PoisonError};
 
-/// What a frozen opening reads, and its right to.
+/// The checkpoint that a frozen opening reads, and the lock that keeps it.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     /// None: the newest checkpoint.
     pub(crate) snapshot: Option<Snapshot>,
-    /// Of the newest checkpoint.
+    /// Set for a view of the newest checkpoint.
     pub(in crate::page) follow: Option<Follow>,
     right: Mutex<Right>,
 }
@@ -27,7 +27,7 @@ pub(in crate::page) struct Right {
 }
 
 impl Frozen {
-    /// An opening that has the right to its snapshot through `lock`.
+    /// Create the state of an opening that keeps its snapshot by `lock`.
     pub(in crate::page) fn new(
         snapshot: Option<Snapshot>,
         follow: Option<Follow>,
@@ -43,7 +43,7 @@ impl Frozen {
         }
     }
 
-    /// In a forked child: a right of its own. What the parent keeps it may give up.
+    /// In a forked child: take its own lock, because the parent may release its lock.
     pub(crate) fn renew(&self, file: &Held) -> Result<()> {
         let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         if right.forks == process::forks() {

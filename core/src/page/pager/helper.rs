@@ -1,4 +1,4 @@
-//! What a process keeps of its helper thread in one store. What the thread does: `helper`.
+//! The state of a process's helper thread in one store. `helper` states what the thread does.
 
 use crate::raw::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 /// This process's helper of one store.
 #[derive(Debug, Default)]
 pub(crate) struct Helper {
-    /// The fork generation of the process that has looked after a helper; 0: none has.
+    /// The fork generation of the process that has checked whether it needs a helper; 0: none has.
     pub(in crate::page) seen_to: AtomicU32,
     pub(in crate::page) shared: Arc<Shared>,
 }
@@ -19,25 +19,26 @@ pub(in crate::page) struct Shared {
     pub(in crate::page) state: Mutex<State>,
 }
 
-/// The thread. Its own mutex is held by a fork.
+/// The thread. A fork holds its mutex.
 #[derive(Debug, Default)]
 pub(in crate::page) struct State {
     pub(in crate::page) thread: Option<JoinHandle<()>>,
-    /// The thread has its count of the pager.
+    /// The thread holds its count of the pager.
     pub(in crate::page) counted: bool,
 }
 
 impl State {
-    /// In a forked child: the thread is the parent's. True if its count of the pager is to be taken off.
+    /// In a forked child: forget the thread, which the parent has. Return true if its count of the pager must be
+    /// released.
     pub(in crate::page) fn forget(&mut self) -> bool {
-        // Not dropped: that would detach a thread that is not there.
+        // Not dropped: that would detach a thread that does not exist here.
         std::mem::forget(self.thread.take());
         std::mem::take(&mut self.counted)
     }
 }
 
 impl Helper {
-    /// Whether this process has not looked yet whether it needs a helper (one load).
+    /// Return whether this process has not checked yet whether it needs a helper (one load).
     #[inline(always)]
     pub(crate) fn is_absent(&self) -> bool {
         self.seen_to.load(Ordering::Relaxed) != process::forks()
@@ -47,7 +48,7 @@ impl Helper {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In a forked child: nothing of the parent's thread is here.
+    /// In a forked child: clear the state of the parent's thread.
     pub(in crate::page) fn after_fork(&self) {
         self.shared.ending.store(false, Ordering::SeqCst);
     }

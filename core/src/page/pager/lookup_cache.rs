@@ -1,34 +1,33 @@
-//! What a thread remembers of where it found things, so that it need not search again.
+//! The lookup cache: where a thread found entries, so that it need not search again.
 //!
-//! 1. `STRUCTURE` in the sidecar changes, inside the write section, with every change of the store but
-//!    the replacing of a value in its place (`PagesMut::set_value`) and times: undoing is such a change,
-//!    too, and it comes before the commit of what it stands for.
-//! 2. A note counts only in a section that finds the number it was made under, and which has itself
-//!    changed nothing but values so far: then everything still lies where it lay.
-//! 3. A row of the table belongs to one thread slot, and only its thread uses it. So the words of a note
+//! 1. `STRUCTURE` in the sidecar changes, inside the write section, with every change of the store except the
+//!    replacement of a value in place (`PagesMut::set_value`) and times. Undoing is such a change, too, and it comes
+//!    before the commit of the operation that contains it.
+//! 2. A cached lookup is valid only in a section that finds the number under which it was recorded, and which has
+//!    itself changed only values so far. Then everything still lies in the same place.
+//! 3. A row of the table belongs to one thread slot, and only its thread uses it. So the words of a cached lookup
 //!    belong together; they are atomics only because the compiler cannot know that.
-//! 4. The table is made only when a thread comes back: a short script pays nothing for it. It becomes larger when
-//!    notes drive each other out, and is put away for a while if that did not help: what does not stay in the
-//!    processor's cache is slower than searching.
+//! 4. The table is allocated only when a thread searches repeatedly, so a short script does not pay for it. It grows
+//!    when lookups evict each other, and is disabled for a while if that did not help: lookups that do not stay in the
+//!    processor's cache are slower than searching.
 //!
-//! A note, one cache line:
+//! A cached lookup, one cache line:
 //!
 //! | WORD | FIELD |
 //! | --- | --- |
-//! | 0..2 | what it is about |
-//! | 3 | `STRUCTURE` when it was made; 0: no note |
-//! | 4..5 | what was found |
+//! | 0..2 | its key |
+//! | 3 | `STRUCTURE` when it was recorded; 0: unused |
+//! | 4..5 | the result |
 
 use crate::page::shared::layout;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Notes of one thread: 256 KiB of them, and 1 MiB if they drive each other out. (Few in tests, so that they do.)
+/// Cached lookups of one thread: 256 KiB of them, and 1 MiB if they evict each other. (Few in tests, so that they do.)
 const NOTES: [usize; 2] = if TESTED { [64, 256] } else { [4096, 16384] };
-/// What a thread goes through before it gets each table: searches, notes driven out.
+/// Events before a thread gets each table: searches for the first, evictions for the second.
 const PATIENCE: [u32; 2] = if TESTED { [1, 200] } else { [64, 4096] };
-/// Searches that go by when the large table did not help, until it is all tried again; each time so many times
-/// more.
+/// Factor by which the number of searches before the tables are tried again grows with each failure of the large one.
 const LONGER: u32 = 16;
 const TESTED: bool = cfg!(any(test, feature = "testing"));
 
@@ -38,11 +37,11 @@ pub(in crate::page) struct Note([AtomicU64; 8]);
 
 #[derive(Debug, Default)]
 pub(in crate::page) struct Row {
-    /// 0: no table yet; 1, 2: the small, the large one; 3: put away.
+    /// 0: no table yet; 1, 2: the small, the large one; 3: disabled.
     level: AtomicU32,
-    /// Searches without a table; then notes that drove out others which held still.
+    /// Searches without a table; with one, evictions of lookups that were still valid.
     misses: AtomicU32,
-    /// Notes that were of use meanwhile.
+    /// Number of cached lookups that were used in the same time.
     hits: AtomicU32,
     /// How often the large table did not help.
     failures: AtomicU32,
@@ -61,7 +60,7 @@ impl Default for LookupCache {
 
 #[inline(always)]
 pub(in crate::page) fn place(about: [u64; 3], notes: usize) -> usize {
-    // The end of a key tells it from its neighbours as a rule.
+    // The end of a key usually distinguishes it from its neighbours.
     let mixed = (about[2] ^ about[1].rotate_left(32) ^ about[0]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed ^ mixed >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (notes - 1)
 }
@@ -75,7 +74,7 @@ pub(in crate::page) fn is_of(note: &[AtomicU64; 8], about: [u64; 3], structure: 
 }
 
 impl LookupCache {
-    /// The notes of the thread that has this slot.
+    /// Return the row of the thread that has this slot.
     #[inline(always)]
     pub(in crate::page) fn row(&self, slot: u32) -> Option<&Row> {
         self.0.get(slot as usize)
@@ -83,7 +82,7 @@ impl LookupCache {
 }
 
 impl Row {
-    /// What was noted about something under this number.
+    /// Return the result cached under this key and number.
     #[inline(always)]
     pub(in crate::page) fn find(&self, about: [u64; 3], structure: u64) -> Option<[u64; 2]> {
         let notes = self.table()?;
@@ -95,13 +94,13 @@ impl Row {
                 return None;
             }
         }
-        // Only this thread counts here.
+        // Only this thread changes the count.
         let hits = self.hits.load(Ordering::Relaxed);
         self.hits.store(hits.wrapping_add(1), Ordering::Relaxed);
         (structure != 0).then(|| [note[4].load(Ordering::Relaxed), note[5].load(Ordering::Relaxed)])
     }
 
-    /// Whether something seems to be noted about it, without counting as a use.
+    /// Return whether something seems to be cached under this key, without counting it as used.
     #[inline(always)]
     pub(in crate::page) fn has(&self, about: [u64; 3], structure: u64) -> bool {
         let Some(notes) = self.table() else {
@@ -116,7 +115,7 @@ impl Row {
         is_at(place) || is_at(place ^ 1)
     }
 
-    /// Notes what was found, if `counts`: the section that found it still holds.
+    /// Cache a result, if `counts`: the section that found it still holds.
     #[inline]
     pub(in crate::page) fn note(
         &self,
@@ -128,7 +127,7 @@ impl Row {
         let Some(notes) = self.table() else {
             return self.miss();
         };
-        // The number was loaded before the question: what was found belongs to it.
+        // The number was loaded before this check, so the result belongs to it.
         if structure == 0 || !counts() {
             return;
         }
@@ -139,7 +138,7 @@ impl Row {
         };
         let mut place = place(about, notes.len());
         if holds(place) {
-            // Of two that share a place one has to go only if there is a third.
+            // Two keys with the same place can both stay; only a third evicts one.
             place ^= 1;
             if holds(place) {
                 self.miss();
@@ -159,7 +158,7 @@ impl Row {
         self.notes.get(level.wrapping_sub(1))?.get().map(|notes| &**notes)
     }
 
-    /// A table, or a larger one, would have helped.
+    /// Count a case in which a table, or a larger one, would have helped.
     #[inline]
     fn miss(&self) {
         let misses = self.misses.load(Ordering::Relaxed) + 1;

@@ -1,8 +1,8 @@
-//! The pager: one open store, as a process sees it. `Pager` composes the protocols; what a process keeps for each of
-//! them stands in a file of its own here, and what they share stands in the sidecar (`shared`).
+//! The pager: one open store, as a process sees it. `Pager` composes the protocols. The process-local state of each
+//! protocol is in its own file in this wing, and the shared state is in the sidecar (`shared`).
 //!
 //! 1. The wings above add the operations: sections, checkpoints, recovery, opening and closing.
-//! 2. Upper layers are called through `Hooks` only, which are set once, before the first operation.
+//! 2. Upper layers are called only through `Hooks`, which are set once, before the first operation.
 //!
 //! In-process mutexes (registration, pins, blocks, the helper's state) are leaves.
 
@@ -38,24 +38,24 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-/// What the page manager asks of the layers above it.
+/// The services that the page manager needs from the layers above it.
 pub trait Hooks: Send + Sync {
-    /// Undo what a dead holder of the latch left half done in shared words of the upper layers.
-    /// Under the latch. May be run again.
+    /// Undo what a dead holder of the latch left incomplete in shared words of the upper layers. Called under the
+    /// latch. It may be repeated.
     fn recover(&self, pager: &Pager) -> Result<()>;
-    /// A process died: drop what it held. Under the latch. May be run again.
+    /// A process died: drop what it held. Called under the latch. It may be repeated.
     fn process_died(&self, pager: &Pager, process: u16, generation: u32) -> Result<()>;
-    /// A thread ended: drop what it held. Under the latch. May be run again.
+    /// A thread ended: drop what it held. Called under the latch. It may be repeated.
     fn thread_ended(&self, pager: &Pager, process: u16, generation: u32, slot: u32) -> Result<()>;
-    /// Whether an owner of this process, a thread's slot and a task, holds a lock. Under the latch.
+    /// Return whether an owner in this process, a thread's slot and a task, holds a lock. Called under the latch.
     fn holds(&self, pager: &Pager, slot: u32, task: u64) -> Result<bool>;
-    /// A change of a container (or one entry of it, by key hash) is about to happen:
-    /// `Error::Locked` if another owner's lock forbids it. Inside a write section.
+    /// Check a change of a container (or one entry of it, by key hash) before it happens: `Error::Locked` if another
+    /// owner's lock forbids it. Called inside a write section.
     fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()>;
-    /// Whether something waits to be freed. Outside sections, and without waiting for the gate.
+    /// Return whether anything waits to be freed. Called outside sections; it does not wait for the gate.
     fn frees_wait(&self, pager: &Pager) -> Result<bool>;
-    /// Frees a part of what waits, about `entries` entries of containers, in a write section of its own and without
-    /// waiting for the latch. Whether more waits.
+    /// Free a part of what waits, about `entries` entries of containers, in its own write section and without waiting
+    /// for the latch. Return whether more waits.
     fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool>;
 }
 
@@ -66,22 +66,21 @@ pub struct Pager {
     pub(in crate::page) file: Arc<Held>,
     pub(in crate::page) path: PathBuf,
     pub(in crate::page) seed: u64,
-    /// Tells this opening apart from others of this process.
+    /// Distinguishes this opening from others of this process.
     pub(in crate::page) serial: u64,
     pub(in crate::page) me: Weak<Pager>,
     pub(in crate::page) read_only: bool,
-    /// Of an opening of one checkpoint.
+    /// Set for an opening of one checkpoint.
     pub(in crate::page) frozen: Option<Frozen>,
-    /// Longest wait where the caller gave no bound.
+    /// Longest wait if the caller gives no bound.
     pub(in crate::page) bound: Duration,
     pub(in crate::page) registration: Mutex<Registration>,
-    /// The slot in `registration`, for those who need only that.
-    /// With its generation, as the latch's word says it.
+    /// The slot in `registration`, for callers that need only that, with its generation, as in the latch's word.
     pub(in crate::page) process: AtomicU64,
     pub(in crate::page) probe: Probe,
     pub(in crate::page) pins: Pins,
     pub(in crate::page) lookups: LookupCache,
-    /// Of the reader of the committed state that was last (`committed`).
+    /// Index left by the last reader of the committed state (`committed`).
     pub(in crate::page) committed: Mutex<Option<undo_index::Index>>,
     pub(in crate::page) blocks: Mutex<Blocks>,
     /// See `blocks::Turn`.
@@ -90,14 +89,14 @@ pub struct Pager {
     pub(in crate::page) transaction_task: AtomicU64,
     /// Transactions of this process that were rolled back and not left yet.
     pub(in crate::page) deaths: AtomicU32,
-    /// Whether the owner of the open transaction has to roll it back.
+    /// Whether the owner of the open transaction must roll it back.
     pub(in crate::page) doomed: AtomicBool,
     pub(in crate::page) redo: Redo,
     pub(in crate::page) helper: Helper,
     pub(in crate::page) hooks: OnceLock<Box<dyn Hooks>>,
     pub(in crate::page) closed: AtomicBool,
     pub(in crate::page) _open: OpenStore,
-    /// Who closes has it (`close::Closing`).
+    /// Held by the thread that closes (`close::Closing`).
     pub(in crate::page) closing: AtomicU32,
 }
 
@@ -109,51 +108,51 @@ impl std::fmt::Debug for Pager {
     }
 }
 
-/// Figures about pages.
+/// Statistics about pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PageStat {
     /// The last durable checkpoint.
     pub checkpoint: u64,
-    /// Pages of the file.
+    /// Number of pages of the file.
     pub file_pages: u64,
-    /// Free physical pages known.
+    /// Number of known free physical pages.
     pub free_pages: u64,
-    /// Logical pages ever used.
+    /// Number of logical pages ever used.
     pub logical_pages: u64,
-    /// Pages changed since the last checkpoint.
+    /// Number of pages changed since the last checkpoint.
     pub dirty_pages: u64,
-    /// Processes that have the store open.
+    /// Number of processes that have the store open.
     pub processes: u64,
 }
 
 impl Pager {
-    /// The path it was opened by.
+    /// Return the path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Number of completed changes, by anyone (one load).
+    /// Return the number of changes completed by all processes (one load).
     #[inline]
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shm.word(at::CHANGES).load(Ordering::Acquire)
     }
 
-    /// Opened for reading only.
+    /// Return whether it was opened for reading only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Pages changed since the last checkpoint.
+    /// Return the number of pages changed since the last checkpoint.
     #[must_use]
     #[inline]
     pub fn dirty_pages(&self) -> u64 {
         self.shm.list_len(self.shm.get(at::EPOCH) as usize % 3)
     }
 
-    /// Figures.
+    /// Return statistics about pages.
     #[must_use]
     pub fn page_stat(&self) -> PageStat {
         let processes = (0..layout::PROCESS_SLOTS)
@@ -169,12 +168,12 @@ impl Pager {
         }
     }
 
-    /// Sets the upper layers' hooks, once, before the first operation.
+    /// Set the upper layers' hooks, once, before the first operation.
     pub fn set_hooks(&self, hooks: Box<dyn Hooks>) {
         let _ = self.hooks.set(hooks);
     }
 
-    /// The lock manager's words, wait signals and bucket counters in the sidecar.
+    /// Return the lock manager's words, wait signals and bucket counters in the sidecar.
     #[must_use]
     pub fn lock_memory(&self) -> LockMemory<'_> {
         LockMemory {
@@ -186,8 +185,8 @@ impl Pager {
         }
     }
 
-    /// The calling thread's slot, and its process's slot and generation: who it is among all that use
-    /// the store.
+    /// Return the calling thread's slot, and its process's slot and generation. They identify it among all users of the
+    /// store.
     #[inline]
     pub fn identity(&self) -> Result<(u32, u16, u32)> {
         let slot = self.slot()?;
@@ -195,48 +194,49 @@ impl Pager {
         Ok((slot, (owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32))
     }
 
-    /// Sleeps on a wait signal of the lock manager.
+    /// Sleep on a wait signal of the lock manager.
     pub fn sleep_on(&self, signal: u32, expected: u32, at_most: Duration) {
         if let Some(word) = self.lock_memory().signals.get(signal as usize) {
             futex::wait(word, expected, at_most);
         }
     }
 
-    /// Wakes who sleeps on a wait signal of the lock manager.
+    /// Wake the sleepers on a wait signal of the lock manager.
     pub fn wake_on(&self, signal: u32) {
         if let Some(word) = self.lock_memory().signals.get(signal as usize) {
             futex::wake(word, i32::MAX);
         }
     }
 
-    /// The seed of the store's key hash.
+    /// Return the seed of the store's key hash.
     #[inline]
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Whether somebody who has the store open asked for every completed change to be flushed.
+    /// Return whether any process with the store open asked for every completed change to be flushed.
     #[inline]
     #[must_use]
     pub fn wants_commit(&self) -> bool {
-        // This process's own wish is known though the shared word may be behind for a moment.
+        // This process's own setting is known even if the shared word is briefly out of date.
         self.shm.get(at::STRICTEST) > 1 || self.redo.commit
     }
 
-    /// The longest wait where a caller gives no bound.
+    /// Return the longest wait if a caller gives no bound.
     #[must_use]
     pub fn bound(&self) -> Duration {
         self.bound
     }
 
-    /// The pid in a process slot, if it has that generation still, and the pid means that process here.
+    /// Return the pid in a process slot, if the slot still has that generation and the pid identifies that process
+    /// here.
     #[must_use]
     pub fn pid_of(&self, process: u16, generation: u32) -> Option<u32> {
         self.noted_pid(process, generation).and_then(process::pid_here)
     }
 
-    /// The process in a slot, for messages, if it has that generation still.
+    /// Return a description of the process in a slot, for messages, if the slot still has that generation.
     #[must_use]
     pub fn describe_process(&self, process: u16, generation: u32) -> Option<String> {
         self.noted_pid(process, generation).map(process::describe)
@@ -252,7 +252,7 @@ impl Pager {
         Some(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
     }
 
-    /// Whether the process of this slot and generation is gone (recovered, or dead and not recovered yet).
+    /// Return whether the process of this slot and generation is gone (recovered, or dead and not recovered yet).
     #[must_use]
     pub fn is_dead(&self, process: u16, generation: u32) -> bool {
         let p = process as usize;
@@ -264,7 +264,7 @@ impl Pager {
             || self.process_is_dead(p)
     }
 
-    /// Recovers a process if it is dead. Outside sections.
+    /// Recover a process if it is dead. Called outside sections.
     pub fn recover_if_dead(&self, process: u16) -> Result<()> {
         let p = process as usize;
         if p < layout::PROCESS_SLOTS && self.process_is_dead(p) {
@@ -273,18 +273,18 @@ impl Pager {
         Ok(())
     }
 
-    /// Containers that this process pins.
+    /// Return the number of containers that this process pins.
     #[must_use]
     pub fn pin_count(&self) -> usize {
         self.pins.count()
     }
 
-    /// Releases a pin; true if it was the process's last one on this container.
+    /// Release a pin. Return true if it was the process's last one on this container.
     pub fn unpin(&self, id: ObjectId) -> bool {
         self.pins.unpin(&self.shm, self.process(), id)
     }
 
-    /// Runs a short internal step under the latch, outside sections. `f` gets this thread's slot.
+    /// Run a short internal step under the latch, outside sections. `f` gets this thread's slot.
     pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
         self.whole()?;
@@ -296,16 +296,16 @@ impl Pager {
         done
     }
 
-    /// Takes the latch, if it is to be had within a time and this thread has it not yet.
+    /// Take the latch, if it becomes free within a time and this thread does not have it yet.
     pub(crate) fn hold_latch(&self, at_most: Duration) -> Option<Latched<'_>> {
         let slot = self.slot().ok()?;
         let took = self.take_latch(slot, &mut Wait::at_most(at_most));
-        // Made only where it is to be given back.
+        // Constructed only if the latch was taken here, because dropping it releases the latch.
         matches!(took, Ok(true)).then(|| Latched(self))
     }
 
-    /// Runs `f` under the latch (the lock manager's mutations). In a transaction of this thread the
-    /// latch is there already.
+    /// Run `f` under the latch (the lock manager's mutations). In a transaction of this thread the latch is already
+    /// held.
     pub fn with_latch<R>(&self, wait: &mut Wait<'_>, f: impl FnOnce() -> Result<R>) -> Result<R> {
         let slot = self.slot()?;
         let (took, turn) = loop {
@@ -326,7 +326,7 @@ impl Pager {
     }
 }
 
-/// The latch, for as long as it lives.
+/// The latch, held as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Latched<'p>(&'p Pager);
 

@@ -1,15 +1,15 @@
-//! What a process keeps of the redo log: the log's open file, memory for building records, and what its threads
-//! still wait for. The protocol: `redo`.
+//! Process-local state of the redo log: the log's open file, memory for building records, and the commits that its
+//! threads still wait for. The protocol: `redo`.
 
 use crate::page::format::log_file::LogFile;
 use crate::page::sync::wait::lock_soon;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What one process keeps about the log.
+/// The state that one process keeps about the log.
 #[derive(Debug, Default)]
 pub(crate) struct Redo {
-    /// This process wants its changes to be durable when they are complete.
+    /// This process requires its changes to be durable when they are complete.
     pub(in crate::page) commit: bool,
     file: Mutex<Option<Arc<LogFile>>>,
     scratch: Mutex<Scratch>,
@@ -24,7 +24,7 @@ impl Redo {
         }
     }
 
-    /// Keeps all of it as it is, for a fork. None if that takes too long.
+    /// Lock all of it, for a fork. Return None if that takes too long.
     pub(in crate::page) fn hold(&self) -> Option<HeldLog<'_>> {
         Some(HeldLog {
             _scratch: lock_soon(&self.scratch)?,
@@ -32,24 +32,24 @@ impl Redo {
         })
     }
 
-    /// The open log, locked.
+    /// Return the open log, locked.
     pub(in crate::page) fn file(&self) -> MutexGuard<'_, Option<Arc<LogFile>>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory for building a record, locked.
+    /// Return the memory for building a record, locked.
     pub(in crate::page) fn scratch(&self) -> MutexGuard<'_, Scratch> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// This process's state of the log, standing still.
+/// This process's state of the log, locked.
 pub(in crate::page) struct HeldLog<'a> {
     _scratch: MutexGuard<'a, Scratch>,
     _file: MutexGuard<'a, Option<Arc<LogFile>>>,
 }
 
-/// What has to happen before a change is durable.
+/// The event that makes a change durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::page) enum Ticket {
     /// There is nothing to wait for, or the log was off.
@@ -60,7 +60,7 @@ pub(in crate::page) enum Ticket {
     Epoch(u64),
 }
 
-/// Memory that is used again from commit to commit.
+/// Memory that is reused from commit to commit.
 #[derive(Debug, Default)]
 pub(in crate::page) struct Scratch {
     /// Ranges: from, to.
@@ -68,7 +68,7 @@ pub(in crate::page) struct Scratch {
     pub(in crate::page) record: Vec<u8>,
 }
 
-/// What waits that ended early were for.
+/// The targets of waits that ended early.
 #[derive(Debug, Default)]
 pub(in crate::page) struct Unsettled {
     /// The end of the last such record; 0: none.
@@ -78,7 +78,7 @@ pub(in crate::page) struct Unsettled {
 }
 
 impl Unsettled {
-    /// The ends of the last record and of the last epoch; 0: none.
+    /// Return the ends of the last record and of the last epoch; 0: none.
     pub(in crate::page) fn ends(&self) -> (u64, u64) {
         (
             self.record.load(Ordering::SeqCst),
@@ -86,7 +86,7 @@ impl Unsettled {
         )
     }
 
-    /// Forgets these ends, which are durable now, unless later ones were noted.
+    /// Forget these ends, which are durable now, unless later ones were recorded.
     pub(in crate::page) fn settled(&self, record: u64, epoch: u64) {
         for (word, seen) in [(&self.record, record), (&self.epoch, epoch)] {
             if seen != 0 {

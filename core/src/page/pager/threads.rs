@@ -1,9 +1,9 @@
-//! The calling thread and process in an open store: how the thread's slot is found and given back, and the
-//! registration that a forked child makes for itself. The slots' words and invariants: `shared::slots`.
+//! The calling thread and process in an open store: finding and releasing the thread's slot, and the registration that
+//! a forked child makes for itself. The slots' words and invariants: `shared::slots`.
 //!
-//! 1. A thread claims a slot with its first operation, keeps it in a thread-local list, and gives it back when it ends.
-//! 2. `LAST` remembers the slot in the store that was used last, for the price of three comparisons. It stays empty
-//!    where each operation has to look closer: a view that follows writers, a thread with a rolled-back transaction.
+//! 1. A thread claims a slot with its first operation, keeps it in a thread-local list, and releases it when it ends.
+//! 2. `LAST` caches the slot in the most recently used store, at the cost of three comparisons. It stays empty where
+//!    each operation needs further checks: a view that follows writers, a thread with a rolled-back transaction.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -22,11 +22,12 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What a forked process says that may not open the files of its parent.
+/// Error of a forked process that may not open the files of its parent.
 const CANNOT_REOPEN: &str = "cannot open the store once more in a forked process (if privileges were dropped since it \
                              was opened, open it in the new process)";
 
-/// How long a thread that ends waits for the latch, to give back its locks: who has it may be waiting for that end.
+/// How long a thread that ends waits for the latch, to release its locks: the latch's holder may be waiting for that
+/// end.
 const AT_AN_END: Duration = Duration::from_millis(50);
 
 thread_local! {
@@ -34,7 +35,7 @@ thread_local! {
     static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
 }
 
-/// The slots of one thread, given back when it ends.
+/// The slots of one thread, released when it ends.
 struct Mine(Vec<(Weak<Pager>, u64, u32, u32)>);
 
 impl Drop for Mine {
@@ -43,7 +44,7 @@ impl Drop for Mine {
             if forks == process::forks()
                 && let Some(pager) = pager.upgrade()
             {
-                // What is done for it asks for this thread's slot, and `MINE` cannot be asked any more.
+                // The steps below ask for this thread's slot, and `MINE` is not accessible any more.
                 LAST.set((serial, forks, slot));
                 pager.thread_ends(slot);
                 LAST.set((0, 0, 0));
@@ -64,24 +65,24 @@ impl Pager {
         }
     }
 
-    /// From now on this process has this slot.
+    /// Set this process's slot.
     pub(in crate::page) fn set_process(&self, process: u16, generation: u32) {
         self.process
             .store(latch::process_bits(process, generation), Ordering::Release);
     }
 
-    /// This process's slot.
+    /// Return this process's slot.
     #[inline]
     pub(crate) fn process(&self) -> usize {
         latch::process_in(self.process.load(Ordering::Relaxed))
     }
 
-    /// Which of the processes that had this slot.
+    /// Return the generation of this process's slot.
     fn generation(&self) -> u32 {
         (self.process.load(Ordering::Relaxed) >> 32) as u32
     }
 
-    /// The calling thread's slot.
+    /// Return the calling thread's slot.
     #[inline]
     pub(crate) fn slot(&self) -> Result<u32> {
         let (serial, forks, slot) = LAST.get();
@@ -91,7 +92,8 @@ impl Pager {
         self.find_slot()
     }
 
-    /// As `slot`, for an operation: an error if the running owner's transaction was rolled back and not left yet.
+    /// As `slot`, for an operation: return an error if the running owner's transaction was rolled back and not left
+    /// yet.
     #[inline]
     pub(crate) fn acting_slot(&self) -> Result<u32> {
         let (serial, forks, slot) = LAST.get();
@@ -101,8 +103,8 @@ impl Pager {
         self.find_acting_slot()
     }
 
-    /// Where a transaction of the thread is dead, `LAST` is left empty: so each operation comes here, and what is
-    /// short when nothing is in the way need not look.
+    /// If a transaction of the thread is dead, `LAST` is left empty. So each operation comes here, and the fast path
+    /// needs no check.
     #[cold]
     fn find_acting_slot(&self) -> Result<u32> {
         let slot = self.find_slot()?;
@@ -112,12 +114,12 @@ impl Pager {
         Ok(slot)
     }
 
-    /// The thread's next operation looks closer.
+    /// Make the thread's next operation check again.
     pub(in crate::page) fn forget_quick_slot(&self) {
         LAST.set((0, 0, 0));
     }
 
-    /// The calling thread's slot, if it was used last on this very store.
+    /// Return the calling thread's slot, if it was last used on this store.
     #[inline(always)]
     pub(crate) fn known_slot(&self) -> Option<u32> {
         let (serial, forks, slot) = LAST.get();
@@ -151,16 +153,16 @@ impl Pager {
             }
         };
         if self.following().is_some() {
-            // Not noted as the last one used: so each section comes here first.
+            // Not cached in `LAST`, so that each section comes here first.
             self.follow(slot)?;
         } else if self.deaths.load(Ordering::Relaxed) == 0 || !self.has_dead(slot) {
-            // Of a thread with a dead transaction: every operation looks closer (`find_acting_slot`).
+            // A thread with a dead transaction is not cached: every operation checks again (`find_acting_slot`).
             LAST.set((self.serial, forks, slot));
         }
         Ok(slot)
     }
 
-    /// Calls `f` with the calling thread's slot in each store that it uses, until `f` gives something.
+    /// Call `f` with the calling thread's slot in each store that it uses, until `f` returns a value.
     pub(in crate::page) fn each_of_thread<R>(
         mut f: impl FnMut(&Weak<Pager>, u64, u32) -> Option<R>,
     ) -> Option<R> {
@@ -170,14 +172,14 @@ impl Pager {
             .find_map(|(pager, serial, _, slot)| f(pager, *serial, *slot))
     }
 
-    /// Forgets the calling thread's cached slot (the store was closed).
+    /// Forget the calling thread's cached slot (the store was closed).
     pub(crate) fn forget_slot(&self) {
         LAST.set((0, 0, 0));
         // In a thread that is ending there is nothing left to forget.
         let _ = MINE.try_with(|m| m.borrow_mut().0.retain(|e| e.1 != self.serial));
     }
 
-    /// Gives back the slot of a thread that never held a lock and is in no section.
+    /// Release the slot of a thread that never held a lock and is in no section.
     pub(in crate::page) fn quit_slot(&self) {
         let (serial, forks, slot) = LAST.get();
         if serial != self.serial || forks != process::forks() {
@@ -186,14 +188,14 @@ impl Pager {
         self.leave_checkpoint(slot);
         self.forget_slot();
         let mine = owner_word(self.process(), self.generation());
-        // Not what became another's because the store was closed under it.
+        // Do not release a slot that belongs to another thread by now, because the store was closed.
         let _ = self
             .shm
             .slot_owner(slot)
             .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Whether a thread slot is this process's.
+    /// Return whether a thread slot belongs to this process.
     pub(in crate::page) fn is_mine(&self, slot: u32) -> bool {
         let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
         owner & !ENDED == owner_word(self.process(), self.generation())
@@ -207,7 +209,7 @@ impl Pager {
             if word.load(Ordering::Relaxed) != 0 {
                 continue;
             }
-            // Before it is owned, so that no recovery can overlook it.
+            // Before the slot is owned, so that no recovery can miss it.
             self.shm
                 .word(at::SLOTS_HIGH)
                 .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
@@ -215,7 +217,8 @@ impl Pager {
                 .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
             {
-                // Of one that was killed when it had just come in, and found the store closed.
+                // The mark may remain from a thread that was killed just after it had entered and found the store
+                // closed.
                 self.shm.mark(slot).store(0, Ordering::SeqCst);
                 self.shm.depth(slot).store(0, Ordering::Relaxed);
                 return Ok(slot);
@@ -246,7 +249,7 @@ impl Pager {
         self.shm.mark(slot).store(0, Ordering::SeqCst);
         let mut wait = Wait::at_most(AT_AN_END);
         let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
-        // Not what became somebody else's because the store was closed meanwhile.
+        // Do not release a slot that belongs to another thread by now, because the store was closed.
         let left = if released.is_ok() { 0 } else { mine | ENDED };
         let done = owner.compare_exchange(mine, left, Ordering::SeqCst, Ordering::SeqCst);
         if done.is_ok() && released.is_err() {
@@ -259,7 +262,7 @@ impl Pager {
         hooks.map_or(Ok(()), |h| h.thread_ended(self, process as u16, generation, slot))
     }
 
-    /// Does for threads that have ended what they could not. Under the latch; can be done again.
+    /// Complete the release for threads that could not when they ended. Called under the latch; it can be repeated.
     pub fn release_ended_threads(&self) -> Result<()> {
         let ended = self.shm.get(at::ENDED);
         if ended == 0 {
@@ -274,7 +277,7 @@ impl Pager {
                 self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
             }
         }
-        // One that has ended meanwhile is met the next time.
+        // A thread that ends during this loop is handled the next time.
         let _ = self
             .shm
             .word(at::ENDED)
@@ -282,7 +285,7 @@ impl Pager {
         Ok(())
     }
 
-    /// This process's registration, made anew in a forked child.
+    /// Return this process's registration. A forked child makes its own.
     pub(crate) fn registration(&self) -> Result<std::sync::MutexGuard<'_, Registration>> {
         let mut reg = self
             .registration
@@ -318,14 +321,14 @@ impl Pager {
                 forks: process::forks(),
             };
             self.set_process(process, generation);
-            // A transaction that was open at the fork is the parent's.
+            // A transaction that was open at the fork belongs to the parent.
             self.forget_blocks();
             self.pins.after_fork(&self.shm, self.process())?;
         }
         Ok(reg)
     }
 
-    /// Whether all others that are present came by a fork: they may go without ever closing.
+    /// Return whether all other present processes came by a fork: they may end without ever closing.
     pub(crate) fn others_are_forks(&self) -> bool {
         let me = self.process();
         (0..self.shm.process_slots()).all(|p| {
@@ -336,19 +339,19 @@ impl Pager {
         })
     }
 
-    /// Whether anybody present wants completed changes to be durable. Counted anew if the word that says so
-    /// says no: it may be behind for a moment.
+    /// Return whether any present process requires completed changes to be durable. If the shared word does not show
+    /// it, count again, because the word may be briefly out of date.
     pub(crate) fn anyone_wants_commits(&self) -> bool {
         self.shm.get(at::STRICTEST) > 1 || strictest(&self.shm) > 1
     }
 
-    /// The process slot that owns a thread slot.
+    /// Return the process slot that owns a thread slot.
     pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
         let owner = (self.shm.slot_owner(slot).load(Ordering::Acquire) & !ENDED) as u32;
         (owner != 0 && owner as usize <= layout::PROCESS_SLOTS).then(|| owner as usize - 1)
     }
 
-    /// Who owns a thread slot, for messages.
+    /// Return a description of a thread slot's owner, for messages.
     pub(crate) fn describe_slot(&self, slot: u32) -> String {
         match self.process_of(slot) {
             Some(p) => process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
@@ -357,7 +360,7 @@ impl Pager {
     }
 }
 
-/// A second description of a file that this process's parent has open.
+/// Open a second file description of a file that this process's parent has open.
 fn again(file: &impl Descriptor) -> Result<File> {
     file::reopen(file, true).map_err(|e| Error::io(CANNOT_REOPEN, e))
 }

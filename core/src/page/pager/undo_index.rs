@@ -5,13 +5,13 @@ use crate::error::Result;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::{at, layout};
 
-/// Records that are looked through one by one before they are sorted in.
+/// Number of records that are searched one by one before they are sorted in.
 const RECENT: usize = 512;
 /// Bits of a place in the log, in words.
 const PLACE_BITS: u32 = 28;
 const _: () = assert!(layout::UNDO_SIZE / 8 < 1 << PLACE_BITS);
 
-/// What changes when the committed state does (invariant 5).
+/// The words that change when the committed state does (invariant 5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::page) struct Tag([u64; 3]);
 
@@ -21,19 +21,19 @@ impl Tag {
     }
 }
 
-/// Which records of the undo log are about which page.
+/// The records of the undo log for each page.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(in crate::page) tag: Tag,
-    /// Bytes of the log that it covers.
+    /// Number of bytes of the log that it covers.
     pub(in crate::page) len: usize,
-    /// Page and end of each record, sorted; and those which came since.
+    /// Page and end of each record, sorted; and those that came since.
     sorted: Vec<u64>,
     recent: Vec<u64>,
 }
 
 impl Index {
-    /// An empty one, of the state that has this tag.
+    /// Create an empty index of the state that has this tag.
     pub(in crate::page) fn of(tag: Tag) -> Index {
         Index {
             tag,
@@ -41,7 +41,7 @@ impl Index {
         }
     }
 
-    /// Covers the log as far as it reaches now.
+    /// Extend the index to the current end of the log.
     pub(in crate::page) fn catch_up(&mut self, shm: &Shm) -> Result<()> {
         let len = shm.get(at::UNDO_LEN) as usize;
         if len <= self.len {
@@ -60,7 +60,7 @@ impl Index {
         Ok(())
     }
 
-    /// Ends of the records of a page, the newest first.
+    /// Return the ends of the records of a page, newest first.
     pub(in crate::page) fn records(&self, page: u64) -> impl Iterator<Item = usize> {
         let end = |key: &u64| (key & ((1 << PLACE_BITS) - 1)) as usize * 8;
         let of_page = move |key: &&u64| **key >> PLACE_BITS == page;

@@ -13,27 +13,26 @@ use std::sync::atomic::Ordering;
 /// Pages that only removing operations may use.
 const REMOVAL: u64 = 48;
 
-/// Pages that are worth a growth ahead of need (4 MiB).
+/// Smallest number of pages for which the file is grown ahead of need (4 MiB).
 const AHEAD: u64 = 1024;
 
 impl Pager {
-    /// Free pages kept back for the next checkpoint's page table: the leaves and inner pages it may
-    /// have to rewrite, and the snapshot catalogue.
+    /// Return the number of free pages reserved for the next checkpoint: the leaves and inner pages of the page table
+    /// it may have to rewrite, and the snapshot catalogue.
     pub(crate) fn reserve(&self) -> u64 {
         let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
         let catalogue = self.shm.get(at::CATALOGUE) >> 32;
         leaves + leaves / 128 + catalogue + 12
     }
 
-    /// Whether the dirty list is so full that a large change may not find room in it before a checkpoint.
+    /// Return whether the dirty list is so full that a large change may not find room in it before a checkpoint.
     #[inline]
     pub(crate) fn lists_are_crowded(&self) -> bool {
         self.dirty_pages() > LIST_MAX as u64 / 2
     }
 
-    /// Makes room in the dirty lists for one more page, for the pages of the table that the next
-    /// checkpoint writes and replaces, and for as much in the next epoch as removing takes: so that a full disk
-    /// stops neither.
+    /// Make room in the dirty lists for one more page, for the pages of the table that the next checkpoint writes and
+    /// replaces, and for as much in the next epoch as removing takes, so that a full disk stops neither.
     pub(crate) fn reserve_lists(&self) -> Result<()> {
         let (now, nodes) = (self.shm.get(at::EPOCH) as usize % 3, 2 * self.reserve() as usize);
         self.shm.list_room(now, 1 + nodes)?;
@@ -42,10 +41,10 @@ impl Pager {
             .ensure(Region::List((now + 1) % 3), next.min(LIST_MAX) * ENTRY)
     }
 
-    /// Allocates a free physical page for data. Keeps the reserve, and unless the operation removes
-    /// something also what removing needs, so that deletion works on a full disk.
+    /// Allocate a free physical page for data. It keeps the reserve, and unless the operation removes something also
+    /// what removing needs, so that deletion works on a full disk.
     pub(crate) fn alloc_physical(&self, removing: bool) -> Result<PhysNo> {
-        // Two checkpoints that are kept have theirs when the next one needs its own.
+        // Three reserves: two checkpoints that are kept use theirs while the next one needs its own.
         let keep = match removing {
             true => self.reserve(),
             false => 3 * self.reserve() + REMOVAL,
@@ -56,7 +55,7 @@ impl Pager {
         self.take_free()
     }
 
-    /// Allocates a free physical page from the reserve, growing the file only if there is none.
+    /// Allocate a free physical page from the reserve. Grow the file only if no page is free.
     pub(crate) fn alloc_reserved(&self) -> Result<PhysNo> {
         if self.shm.get(at::FREE_COUNT) == 0 {
             self.grow(0)?;
@@ -64,7 +63,7 @@ impl Pager {
         self.take_free()
     }
 
-    /// Fails unless so many pages are free beyond the reserve. Under the latch.
+    /// Return an error unless so many pages are free beyond the reserve. Called under the latch.
     pub(crate) fn expect_free(&self, pages: u64) -> Result<()> {
         let keep = self.reserve() + pages;
         if self.shm.get(at::FREE_COUNT) <= keep {
@@ -73,13 +72,13 @@ impl Pager {
         Ok(())
     }
 
-    /// Finds a free page from the cursor on, so that an epoch's pages lie side by side. Its bit is
-    /// not set yet: the caller writes an intent first.
+    /// Find a free page from the cursor on, so that an epoch's pages are adjacent. Its bit is not set yet: the caller
+    /// writes an intent first.
     fn take_free(&self) -> Result<PhysNo> {
         let pages = self.shm.get(at::FILE_PAGES);
         let low = self.shm.get(at::REBUILD_BELOW).max(2);
         for _ in 0..2 {
-            // In tests the lowest, so that pages are used again as soon as they are free.
+            // In tests take the lowest, so that pages are reused as soon as they are free.
             let cursor = if cfg!(feature = "testing") {
                 0
             } else {
@@ -90,7 +89,7 @@ impl Pager {
                 self.shm.set(at::CURSOR, p + 1);
                 return Ok(PhysNo(p as u32));
             }
-            // The hint was wrong: nothing is free.
+            // The hint was wrong: no page is free.
             self.shm.set(at::FREE_COUNT, 0);
             self.grow(0)?;
         }
@@ -114,7 +113,7 @@ impl Pager {
         None
     }
 
-    /// Notes a page as used, after the intent was written.
+    /// Mark a page as used, after the intent was written.
     pub(crate) fn set_used(&self, page: PhysNo) {
         if self.shm.mark_used(u64::from(page.0), true) {
             let n = self.shm.get(at::FREE_COUNT);
@@ -122,7 +121,7 @@ impl Pager {
         }
     }
 
-    /// Gives a page back.
+    /// Free a page.
     pub(crate) fn set_free(&self, page: PhysNo) {
         let page = u64::from(page.0);
         if page < 2 || page >= self.shm.get(at::FILE_PAGES) {
@@ -134,7 +133,7 @@ impl Pager {
         }
     }
 
-    /// Counts the free pages anew.
+    /// Recount the free pages.
     pub(crate) fn recount_free(&self) {
         let pages = self.shm.get(at::FILE_PAGES);
         let low = self.shm.get(at::REBUILD_BELOW).max(2);
@@ -152,8 +151,8 @@ impl Pager {
         self.shm.set(at::FREE_COUNT, free);
     }
 
-    /// Makes the file longer before a writer has to, if the next epoch copies as many pages as the one before. The
-    /// blocks are asked for without the latch, which no change waits for then. Without effect where that fails.
+    /// Grow the file before a writer has to, if the next epoch copies as many pages as the one before. The blocks are
+    /// allocated without the latch, so no change waits for them. A failure has no effect.
     pub(crate) fn grow_ahead(&self) {
         let pages = self.shm.get(at::FILE_PAGES);
         let epoch = self.shm.get(at::EPOCH) as usize;
@@ -163,7 +162,7 @@ impl Pager {
             .max(self.shm.list_len((epoch + 2) % 3));
         let want = next + 3 * self.reserve() + REMOVAL;
         let free = self.shm.get(at::FREE_COUNT);
-        // A small step is quick wherever it is made.
+        // A small growth is fast enough inside a change.
         if free >= want || want - free < AHEAD || pages + want > MAX_PAGES {
             return;
         }
@@ -175,7 +174,7 @@ impl Pager {
             return;
         }
         let _ = self.latched(|pager, _| {
-            // Else a writer has done it.
+            // Otherwise a writer has grown it.
             if pager.shm.get(at::FILE_PAGES) == pages {
                 let bytes = ((pages + more) as usize).div_ceil(64) * 8;
                 pager.shm.ensure(Region::FreeMap, bytes)?;
@@ -188,8 +187,8 @@ impl Pager {
         });
     }
 
-    /// Makes the file longer, by a part of its size; on a nearly full disk by what there is. More
-    /// than `keep` pages are free afterwards, or it is an error.
+    /// Grow the file by a part of its size, or on a nearly full disk by the available space. Return an error unless
+    /// more than `keep` pages are free afterwards.
     #[cold]
     fn grow(&self, keep: u64) -> Result<()> {
         let pages = self.shm.get(at::FILE_PAGES);
@@ -212,7 +211,7 @@ impl Pager {
                         "the store file",
                     )
                 })
-                // The pages count only where this process can reach them.
+                // The new pages count only if this process can map them.
                 .and_then(|()| self.map.reach((pages + more) as usize * PAGE_SIZE));
             match done {
                 Ok(()) => break,
@@ -220,7 +219,7 @@ impl Pager {
                 Err(e) => return Err(e),
             }
         }
-        // Bits beyond the old end are zero, free: the end is published last.
+        // Bits past the old end are zero, free: the end is published last.
         self.shm.set(at::FILE_PAGES, pages + more);
         let free = self.shm.get(at::FREE_COUNT) + more;
         self.shm.set(at::FREE_COUNT, free);

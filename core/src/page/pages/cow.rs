@@ -1,15 +1,15 @@
-//! Copy on first write: the first write to a page in an epoch copies it to a free physical page and
-//! swings its live entry; later writes in the epoch are in place. So nothing of the last checkpoint
-//! is ever overwritten (I1).
+//! Copy on first write: the first write to a page in an epoch copies it to a free physical page and replaces its entry
+//! in the live table (the swing). Later writes in the epoch are in place. So no page of the last checkpoint is ever
+//! overwritten (I1).
 //!
-//! Steps, each of which may be the last of a dying process (all under the latch):
-//! 1. intent {logical, old entry, new entry, list}; 2. the new page's bit; 3. the copy; 4. the dirty
-//!    list entry; 5. the swing; 6. intent cleared.
+//! Steps, after each of which the process may die (all under the latch):
+//! 1. intent {logical, old entry, new entry, list}; 2. the new page's bit; 3. the copy; 4. the dirty list entry; 5. the
+//!    swing; 6. intent cleared.
 //!
-//! Whoever takes over completes the intent if the swing happened, else returns the new page
-//! (`finish_intent`). A page-table page of a checkpoint is allocated by the same steps without copy
-//! and swing; there the list entry decides. Giving a page back is intended too (`give_back`): so a page
-//! is freed once, though its giver dies between the bit and the note that it was done.
+//! Recovery completes the intent if the swing happened, and otherwise frees the new page (`finish_intent`). The
+//! checkpointer allocates a page-table page by the same steps without copy and swing; there the list entry decides.
+//! Freeing a page also writes an intent (`give_back`), so that a page is freed once even if the process dies between
+//! clearing the bit and recording that.
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
@@ -45,8 +45,8 @@ impl Pager {
         self.shm.set(at::INTENT, NONE);
     }
 
-    /// Makes a logical page writable in this epoch; its physical page. `copy`: keep its content, else
-    /// it becomes zeros. Inside a write section.
+    /// Make a logical page writable in this epoch. Return its physical page. `copy`: keep its content; otherwise it
+    /// becomes zeros. Called inside a write section.
     #[inline]
     pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysNo> {
         if entry >> 32 == self.shm.get(at::EPOCH) && entry & ABSENT == 0 {
@@ -61,8 +61,8 @@ impl Pager {
         self.copy_to(page, old, copy, self.alloc_physical(removing)?)
     }
 
-    /// As `writable`, with the superblock and pages kept back for checkpoints: for one that is made to
-    /// free what older ones hold. Inside a write section.
+    /// As `writable`, for the superblock and with pages reserved for checkpoints: for a checkpoint that is made to free
+    /// what older ones hold. Called inside a write section.
     pub(crate) fn touch_superblock(&self) -> Result<()> {
         let entry = match self.shm.entry(0).load(Ordering::Acquire) {
             0 => self.fill(0, || true)?,
@@ -76,7 +76,7 @@ impl Pager {
     }
 
     fn copy_to(&self, page: u64, old: u64, copy: bool, phys: PhysNo) -> Result<PhysNo> {
-        // A free map or epoch that could not be read must not lead to a page that is in use.
+        // If the free map or the epoch could not be read, the result could be a page that is in use.
         self.whole()?;
         let epoch = self.shm.get(at::EPOCH);
         let list = epoch as usize % 3;
@@ -86,10 +86,10 @@ impl Pager {
         self.intend(DATA, page, old, new, list);
         fail_point!("cow.intended");
         self.set_used(phys);
-        // SAFETY: the new page is free: nobody reaches it before the swing below.
+        // SAFETY: the new page is free (I3): nothing reaches it before the swing below.
         let to = unsafe { self.map.page_mut(phys) }?;
         if copy && old_entry != 0 {
-            // SAFETY: the old page is frozen: it is written only in its own epoch, which has ended.
+            // SAFETY: the old page is frozen (I1): it is written only in its own epoch, which has ended.
             to.copy_from_slice(unsafe { self.map.page(PhysNo(old_entry as u32)) }?);
         } else {
             to.fill(0);
@@ -107,8 +107,8 @@ impl Pager {
         Ok(phys)
     }
 
-    /// Takes the physical page from a logical page whose content is nothing to anyone. False if it has
-    /// none, or one of this epoch (which the dirty list counts on). Inside a write section.
+    /// Take the physical page from a logical page whose content is not needed. Return false if it has none, or one of
+    /// this epoch (which the dirty list counts on). Called inside a write section.
     pub(crate) fn release(&self, page: u64, old: u64) -> Result<bool> {
         let epoch = self.shm.get(at::EPOCH);
         if old & ABSENT != 0 || old >> 32 == epoch {
@@ -125,7 +125,7 @@ impl Pager {
         Ok(true)
     }
 
-    /// Can be done again: the list is first cut to what it was.
+    /// Finish a release. It can be repeated: the list is first cut to its previous length.
     fn finish_release(&self, page: u64, old: u64, list: usize) -> Result<()> {
         self.shm.list_push(list, [page, 0, old])?;
         compiler_fence(Ordering::SeqCst);
@@ -134,7 +134,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Allocation of a page-table page by the checkpointer: bit and list entry, or neither.
+    /// Allocate a page-table page for the checkpointer: both its bit and its list entry are set, or neither.
     pub(crate) fn intend_node(&self, phys: PhysNo, list: usize) -> Result<()> {
         self.shm.list_room(list, 1)?;
         self.intend(NODE, 0, 0, u64::from(phys.0), list);
@@ -144,19 +144,20 @@ impl Pager {
         Ok(())
     }
 
-    /// Frees entry `i` of the list of replaced pages, and notes that. Under the latch.
+    /// Free entry `i` of the list of replaced pages, and record that. Called under the latch.
     pub(crate) fn give_back_old(&self, i: u64, phys: PhysNo, list: usize) {
         self.intend(GIVE_OLD, i, 0, u64::from(phys.0), list);
         self.finish_giving(GIVE_OLD, i, phys, list);
     }
 
-    /// Frees the page-table page in the last entry, `i`, of a list, and takes the entry off. Under the latch.
+    /// Free the page-table page in the last entry, `i`, of a list, and remove the entry. Called under the latch.
     pub(crate) fn give_back_node(&self, i: u64, phys: PhysNo, list: usize) {
         self.intend(GIVE_NODE, i, 0, u64::from(phys.0), list);
         self.finish_giving(GIVE_NODE, i, phys, list);
     }
 
-    /// Can be done again as long as the latch was not released in between: nobody took the page.
+    /// Finish freeing a page. It can be repeated as long as the latch was not released in between, because the page was
+    /// not reallocated then.
     fn finish_giving(&self, kind: u64, i: u64, phys: PhysNo, list: usize) {
         if kind == GIVE_OLD {
             self.shm.set(at::CK_FREED, i + 1);
@@ -170,13 +171,14 @@ impl Pager {
         self.intent_done();
     }
 
-    /// Frees a page that only a dropped snapshot held, and moves that one's cursor to `next`. Under the latch.
+    /// Free a page that only a dropped snapshot held, and move that snapshot's cursor to `next`. Called under the
+    /// latch.
     pub(crate) fn give_back_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
         self.intend(GIVE_DROPPED, slot as u64, next, u64::from(phys.0), 0);
         self.finish_dropped(slot, next, phys);
     }
 
-    /// Can be done again, as `finish_giving`.
+    /// Finish freeing a page of a dropped snapshot. It can be repeated, as `finish_giving`.
     fn finish_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
         self.shm.set_dropped_cursor(slot, next);
         fail_point!("snapshot.giving");
@@ -184,7 +186,7 @@ impl Pager {
         self.intent_done();
     }
 
-    /// Completes or returns what a dead process intended. Under the latch; can be done again.
+    /// Complete or undo the intent of a dead process. Called under the latch; it can be repeated.
     pub(crate) fn finish_intent(&self) -> Result<()> {
         let w: Vec<u64> = self
             .shm
@@ -232,7 +234,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Makes room in the live table for logical pages up to `page`, and lets them be looked up.
+    /// Make room in the live table for logical pages up to `page`, and allow them to be looked up.
     pub(crate) fn extend_logical(&self, page: u64) -> Result<()> {
         if page < self.shm.get(at::LOGICAL) {
             return Ok(());
@@ -248,7 +250,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Undoes the log down to `to` bytes. Inside a write section, or in recovery.
+    /// Undo the log down to `to` bytes. Called inside a write section, or in recovery.
     pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
         let mut buf = [0u8; PAGE_SIZE];
         self.restructured();
@@ -272,12 +274,12 @@ impl Pager {
             }
             let phys = PhysNo(entry as u32);
             self.shm.change_era();
-            // A logged page was copied in this epoch before it was logged, and an epoch does not end
-            // with a transaction open: the entry's page is the one that was changed.
+            // A logged page was copied in this epoch before it was logged, and an epoch does not end with a transaction
+            // open. So the entry's page is the one that was changed.
             if old.len() == 8 && offset.is_multiple_of(8) {
                 let mut b = [0; 8];
                 b.copy_from_slice(old);
-                // SAFETY: write section or recovery under the latch with the gate raised.
+                // SAFETY: write section or recovery, under the latch with the gate raised (`section`, invariant 1).
                 unsafe { self.map.store_u64(phys, offset, u64::from_le_bytes(b)) }?;
             } else {
                 // SAFETY: as above.

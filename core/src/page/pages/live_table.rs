@@ -1,5 +1,5 @@
-//! Reading the durable page table: verified pages, the root, and filling an entry of the live table on demand. The
-//! format and its invariants: `format::page_table`.
+//! Reading the durable page table: verifying pages, finding the root, and filling an entry of the live table on demand.
+//! The format and its invariants: `format::page_table`.
 
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, PAGE_SIZE, PhysNo};
@@ -9,7 +9,7 @@ use crate::page::shared::at;
 use crate::page::shared::free_pages::ABSENT;
 
 impl Pager {
-    /// A page of the durable tree, or a data page of the last checkpoint, verified.
+    /// Return a page of the durable tree, or a data page of the last checkpoint, verified.
     pub(crate) fn verified(&self, entry: Entry, what: &'static str) -> Result<&[u8; PAGE_SIZE]> {
         let at = u64::from(entry.phys) * PAGE_SIZE as u64;
         if entry.phys < 2 || u64::from(entry.phys) >= self.shm.get(at::FILE_PAGES) {
@@ -18,8 +18,8 @@ impl Pager {
                 at,
             });
         }
-        // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the
-        // caller is in a section or runs the checkpoint, so it stays reachable meanwhile.
+        // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the caller is in a section
+        // or runs the checkpoint, so it stays reachable.
         let page = unsafe { self.map.page(PhysNo(entry.phys)) }?;
         if entry.fits(page) {
             return Ok(page);
@@ -28,11 +28,11 @@ impl Pager {
             return Err(Error::Corrupt { what, at });
         };
         self.keep_copy(follow, entry, what)?;
-        // SAFETY: as above: the copy is complete, and it is not made again while it fits.
+        // SAFETY: as above: the copy is complete, and it is not made again while it matches its checksum.
         unsafe { self.map.page(PhysNo(entry.phys)) }
     }
 
-    /// The durable root and the height of its tree. Every checkpoint writes the root anew.
+    /// Return the durable root and the height of its tree. Every checkpoint writes a new root.
     pub(crate) fn root(&self) -> (Entry, u32) {
         let word = self.shm.get(at::ROOT);
         (
@@ -45,7 +45,7 @@ impl Pager {
         )
     }
 
-    /// What the durable tree says of a logical page.
+    /// Return the durable tree's entry of a logical page.
     pub(crate) fn look_up(&self, page: u64) -> Result<Option<Entry>> {
         let (mut entry, mut height) = self.root();
         if height > MAX_HEIGHT {
@@ -65,7 +65,7 @@ impl Pager {
             )?;
             entry = Entry::read(node, (page >> (8 * height) & 0xff) as usize);
         }
-        // A later birth would pass for a page of the current epoch, which may be written.
+        // A page with a later birth would count as one of the current epoch, which may be written.
         if u64::from(entry.birth) > self.shm.get(at::DURABLE) {
             return Err(Error::Corrupt {
                 what: "a page that is younger than its checkpoint (file offset)",
@@ -75,11 +75,11 @@ impl Pager {
         Ok((entry.phys != 0).then_some(entry))
     }
 
-    /// Fills the live table's entry of a page from the durable tree. Inside a section; `holds` says whether what it
-    /// has loaded so far belongs together.
+    /// Fill the live table's entry of a page from the durable tree. Called inside a section; `holds` returns whether
+    /// everything loaded so far is consistent.
     ///
-    /// The question is asked before the entry is stored, and what was right then stays right: an entry of 0 belongs
-    /// to a page that was not changed since the sidecar was made, so that every checkpoint since has it in one place.
+    /// The check is made before the entry is stored, and an entry that is right then stays right: an entry of 0 belongs
+    /// to a page that was not changed since the sidecar was made, so every checkpoint since has it in the same place.
     #[cold]
     pub(crate) fn fill(&self, page: u64, holds: impl FnOnce() -> bool) -> Result<u64> {
         use std::sync::atomic::Ordering;
@@ -94,7 +94,7 @@ impl Pager {
             return Err(Error::Busy(ObjectId(0)));
         }
         let slot = self.shm.entry(page);
-        // Another reader may have filled it, or a writer changed it since: then theirs stands.
+        // If another reader has filled it, or a writer has changed it since, their entry remains.
         match slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(word),
             Err(theirs) => Ok(theirs),

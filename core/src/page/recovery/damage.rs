@@ -1,15 +1,16 @@
-//! When the disk cannot answer an access to a mapped file (`raw::fault`), or nothing can be trusted any more.
+//! Handling of damage: an access to a mapped file that the disk cannot serve (`raw::fault`), or a state that can no
+//! longer be trusted.
 //!
-//! 1. What an operation took from the maps counts only if none of them had a fault meanwhile: asked when its
-//!    section is left (`Pager::whole`), before a commit, before a checkpoint's meta page is written, and before
+//! 1. The result of an operation on the maps is valid only if none of them had a fault during it. This is checked when
+//!    its section is left (`Pager::whole`), before a commit, before a checkpoint's meta page is written, and before
 //!    anything is written that the undo log does not cover (copies of pages, memory just allocated).
-//! 2. An opening that had a fault answers with that error for good: what it shows of the store is not what the
-//!    file holds. Others, and a new opening, are met by their own faults if the damage lasts.
-//! 3. If the file or the sidecar is too short, or a change was cut off, the store is poisoned for writing in the
-//!    sidecar, for everyone. `UNDOABLE`: a change could not be taken back either; then nobody reads.
+//! 2. An opening that had a fault returns that error permanently, because its view of the store differs from the file.
+//!    Other openings, and a new one, get their own faults if the damage persists.
+//! 3. If the file or the sidecar is too short, or a change was interrupted, the store is poisoned for writing in the
+//!    sidecar, for all processes. `UNDOABLE`: a change could not be undone either; then no process reads.
 //!
-//! Values of the poison word: 0 none, else one of the constants below. They are long, so that no damaged word passes
-//! for one.
+//! Values of the poison word: 0 none, else one of the constants below. They are long, so that no damaged word matches
+//! one.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -22,7 +23,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// An error if the disk could not answer an access to the store that this process made through its maps.
+    /// Return an error if the disk could not serve an access to the store that this process made through its maps.
     #[inline]
     pub(crate) fn whole(&self) -> Result<()> {
         if fault::any() { self.find_fault() } else { Ok(()) }
@@ -56,7 +57,7 @@ impl Pager {
         Ok(())
     }
 
-    /// `done`, unless the disk could not answer: then that, whatever was made of it.
+    /// Return `done`, or the disk's error if the disk could not serve an access.
     #[inline]
     pub(crate) fn unless_damaged<R>(&self, done: Result<R>) -> Result<R> {
         if fault::any() {
@@ -71,20 +72,20 @@ impl Pager {
         done
     }
 
-    /// A change was cut off by a fault and taken back as far as the maps allow. In the write section, or with
-    /// the gate raised in recovery.
+    /// Handle a change that a fault has interrupted and that was undone as far as the maps allow. Called in the write
+    /// section, or with the gate raised in recovery.
     #[cold]
     pub(crate) fn after_fault(&self) {
-        // What was put back may have gone to a page that only this process sees.
+        // The restored bytes may have gone to a page that only this process sees.
         let lost = self.shm.fault().is_some() || self.map.is_lost();
         self.poison_once(if lost { UNDOABLE } else { LOST });
     }
 
-    /// Undoes the log down to `to` bytes, when a section ends without a commit. False if that failed: then
-    /// the gate stays raised.
+    /// Undo the log down to `to` bytes, when a section ends without a commit. Return false if that failed: then the
+    /// gate stays raised.
     pub(crate) fn undo_or_poison(&self, to: u64) -> bool {
         if self.undo_to(to).is_err() {
-            // Only a damaged sidecar gets here: what is there must not be used further.
+            // Only a damaged sidecar causes this: the state must not be used further.
             self.poison_once(UNDOABLE);
         }
         if self.whole().is_err() {
@@ -93,7 +94,7 @@ impl Pager {
         !self.is_unreadable()
     }
 
-    /// The first reason stands, but for one that closes the store to readers.
+    /// Set the poison word. The first reason remains, unless the new one closes the store to readers.
     pub(crate) fn poison_once(&self, why: u64) {
         let word = self.shm.word(at::POISON);
         if why == UNDOABLE {
@@ -103,19 +104,19 @@ impl Pager {
         }
     }
 
-    /// An error if the program has closed this opening's descriptors.
+    /// Return an error if the program has closed this opening's descriptors.
     pub(crate) fn has_its_files(&self) -> Result<()> {
         let what = || format!("{}: the store cannot be written", self.path.display());
         held::ours(&self.file, &what())?;
         self.shm.has_its_file(&what())
     }
 
-    /// Whether readers are kept out.
+    /// Return whether readers are kept out.
     pub(crate) fn is_unreadable(&self) -> bool {
         self.shm.get(at::POISON) == UNDOABLE
     }
 
-    /// Lowers the gate, unless what is behind it must not be seen.
+    /// Lower the gate, unless the state behind it must not be read.
     pub(crate) fn lower_gate(&self, transaction: bool) {
         if self.is_unreadable() {
             self.shm.gate().wake_waiters();
@@ -124,7 +125,7 @@ impl Pager {
         }
     }
 
-    /// The sidecar was cut short and has grown again, or was written over, while it was in use.
+    /// Return the error for a sidecar that was truncated and has grown again, or was overwritten, while it was in use.
     pub(crate) fn replaced(&self) -> Error {
         Error::Refused {
             path: self.path.clone(),

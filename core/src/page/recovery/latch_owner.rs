@@ -1,13 +1,12 @@
-//! Recovery from a dead holder of the latch. Runs under the latch (taken over); every step can be
-//! done again (I6).
+//! Recovery from a dead holder of the latch. It runs under the latch (taken over). Every step can be repeated (I6).
 //!
-//! 1. First what needs no gate, since waiting for the gate can mean to recover a dead reader, which
-//!    changes the same words: a flip that began is finished, the intent is settled, the upper layers'
+//! 1. Steps that need no gate come first, because waiting for the gate can require recovering a dead reader, which
+//!    changes the same words: an unfinished flip is completed, the intent is completed or undone, and the upper layers'
 //!    shared words (the lock table) are recovered.
-//! 2. With the gate raised a switch of checkpoints is finished and the undo log undone, newest record
-//!    first; then the marks of the dead's transaction are cleared and the gate is lowered.
-//! 3. If a living reader keeps the gate from being raised, it is left as the dead left it, and the
-//!    latch is given back to the dead, for the next who tries.
+//! 2. With the gate raised, an unfinished switch of checkpoints is completed and the undo log is undone, newest record
+//!    first. Then the marks of the dead process's transaction are cleared and the gate is lowered.
+//! 3. If a living reader keeps the gate from being raised, the gate is left as the dead process left it, and the latch
+//!    is handed back to the dead process, for the next process that tries.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -16,8 +15,8 @@ use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// Recovers. The caller holds the latch as `slot`. `Error::Timeout` (nothing else) if it has to be
-    /// done again; after any other error the store is poisoned.
+    /// Recover. The caller holds the latch as `slot`. Returns `Error::Timeout` (nothing else) if recovery has to be
+    /// repeated; after any other error the store is poisoned.
     pub(crate) fn recover(&self, slot: u32) -> Result<()> {
         fail_point!("recover.begun");
         let before = self.recover_shared();
@@ -33,8 +32,8 @@ impl Pager {
             Err(e) => Err(e),
         };
         if done.is_err() {
-            // What is there can be neither trusted nor undone: no more changes. The last checkpoint
-            // stands, and nobody reads what is half done.
+            // The state can be neither trusted nor undone: no more changes are allowed. The last checkpoint remains
+            // valid, and no process reads the incomplete state.
             self.poison_once(states::UNDOABLE);
         }
         dirty_set::clear(&self.shm);
@@ -55,22 +54,23 @@ impl Pager {
     fn recover_raised(&self) -> Result<()> {
         self.finish_switch();
         self.finish_log_commit();
-        // The dead may have cut the log by a commit, and said nothing more.
+        // The dead process may have cut the log by a commit and died before its further steps.
         self.shm.change_era();
         self.undo_to(0)?;
         self.whole()?;
         fail_point!("recover.undone");
-        // The dead may have completed a change without counting it: nobody's cache may miss it.
+        // The dead process may have completed a change without counting it. The count must change so that every cache
+        // is invalidated.
         self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
-        // Nor the helpers the first change of an epoch.
+        // It may not have reported the first change of an epoch to the helpers either.
         self.call_helpers();
         Ok(())
     }
 
-    /// Undoes what a thread of this living process left when it ended inside a transaction.
+    /// Undo the changes that a thread of this living process left when it ended inside a transaction.
     pub(crate) fn recover_as(&self, slot: u32) -> Result<()> {
         let done = loop {
-            // Nobody else can do it, and everybody waits for it: so there is no bound.
+            // No other process can do it, and all of them wait for it, so there is no bound.
             match self.recover(slot) {
                 Err(Error::Timeout { .. }) => {}
                 done => break done,

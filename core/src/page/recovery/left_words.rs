@@ -1,5 +1,5 @@
-//! The words of a sidecar that an earlier session has left: forgetting its threads and processes, and checking its redo
-//! log. What becomes of the rest: `takeover`.
+//! Words of a sidecar that an earlier session has left: clearing its threads and processes, and checking its redo log.
+//! `takeover` handles the rest.
 
 use crate::error::{Error, Result};
 use crate::page::format::log_record::SECTOR;
@@ -16,7 +16,7 @@ pub(super) fn wrong(what: &'static str, at: u64) -> Error {
 }
 
 impl Shm {
-    /// In a sealed sidecar: forgets the threads that there were, and if a process died and was not recovered, all.
+    /// In a sealed sidecar: clear the old thread slots. If a process died and was not recovered, clear all processes.
     pub(super) fn forget_threads(&self) {
         let died = |p: usize| self.process_word(p, P::State).load(Ordering::Relaxed) != 0;
         if (0..layout::PROCESS_SLOTS).any(died) {
@@ -37,7 +37,7 @@ impl Shm {
         }
     }
 
-    /// Forgets everything that is of processes, but for the latch: none of those that used the sidecar lives.
+    /// Clear all state that belongs to processes, except the latch: every process that used the sidecar is dead.
     pub(super) fn forget_processes(&self) {
         for word in self.words(layout::THREADS, layout::THREAD_SLOTS * 8) {
             if word.load(Ordering::Relaxed) != 0 {
@@ -89,7 +89,7 @@ impl Shm {
         self.forget_log_leader();
     }
 
-    /// The log's numbers as the flip that is under way took them.
+    /// Check the log's numbers that the flip in progress took.
     pub(super) fn check_flipped_log(&self, meta: &Meta) -> Result<()> {
         let log = self.flipped_log();
         let is_right = log.generation == 0
@@ -121,7 +121,7 @@ impl Shm {
         }
     }
 
-    /// The log stops here, and goes on with the next flip.
+    /// Stop the log here. It continues with the next flip.
     pub(super) fn rest_log(&self, meta: &Meta, before: &Option<Meta>) {
         let log = meta.log;
         let old = match before {

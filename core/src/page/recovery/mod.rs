@@ -1,9 +1,10 @@
-//! Recovery: from a dead holder of the latch, from dead processes, from what an earlier session left, and from damage.
+//! Recovery: from a dead holder of the latch, from dead processes, from the state left by an earlier session, and from
+//! damage.
 //!
-//! 1. (I6) Every step can itself be killed at any instruction, and done again.
-//! 2. (I7) Whoever acquires the byte lock of a dead process must recover the process before anything else.
+//! 1. (I6) Every step can itself be killed at any instruction, and repeated.
+//! 2. (I7) A process that acquires the byte lock of a dead process must recover that process before anything else.
 //!
-//! Byte locks of dead processes are taken at any point and never waited for.
+//! Byte locks of dead processes may be taken at any point and are never waited for.
 
 pub(in crate::page) mod damage;
 pub(in crate::page) mod latch_owner;

@@ -2,10 +2,10 @@
 //!
 //! 1. A process that acquires the byte lock of another one's slot (`slots`) through another descriptor knows that its
 //!    owner is dead, and must run the recovery: take the latch over and recover if the dead process held it, drop its
-//!    locks, pins and thread slots, and mark the slot free last. A recovery that is itself killed is done again by the
-//!    next process.
-//! 2. A latch whose owner's process is gone from its slot was taken by a thread that came too late (`latch`): it
-//!    is freed, and nothing is left to recover.
+//!    locks, pins and thread slots, and mark the slot free last. If the recovery is itself killed, the next process
+//!    repeats it.
+//! 2. If the latch's owner word names a process that is no longer in its slot, a thread took the latch too late
+//!    (`latch`): the latch is freed, and nothing is left to recover.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -17,7 +17,7 @@ use crate::raw::process;
 use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// Whether the process in a slot is dead: nobody holds its byte.
+    /// Return whether the process in a slot is dead: its byte is not locked.
     pub(crate) fn process_is_dead(&self, process: usize) -> bool {
         if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
             return false;
@@ -25,7 +25,7 @@ impl Pager {
         self.probe.is_free(BYTE_PROCESS + process as u64).unwrap_or(false)
     }
 
-    /// Who has the latch, for messages.
+    /// Return a description of the latch's owner, for messages.
     pub(crate) fn describe_owner(&self, owner: Option<Owner>) -> String {
         let Some(owner) = owner else {
             return "nobody".to_owned();
@@ -38,8 +38,8 @@ impl Pager {
         }
     }
 
-    /// If the owner of this thread slot is dead, recovers its process. True if there is hope that
-    /// whatever it held is free now. `holding`: the caller's slot, if the caller holds the latch.
+    /// If the owner of this thread slot is dead, recover its process. Return true if everything it held may be free
+    /// now. `holding`: the caller's slot, if the caller holds the latch.
     pub(crate) fn check_owner_alive(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
         match self.process_of(slot) {
             Some(p) if self.process_is_dead(p) => self.recover_process(p, holding),
@@ -47,7 +47,7 @@ impl Pager {
         }
     }
 
-    /// As `check_owner_alive`, for the one who has the latch.
+    /// As `check_owner_alive`, for the latch's owner.
     pub(crate) fn check_latch_owner_alive(&self, owner: Owner) -> Result<bool> {
         let p = owner.process();
         let word = |field| self.shm.process_word(p, field).load(Ordering::SeqCst);
@@ -64,7 +64,7 @@ impl Pager {
         }
     }
 
-    /// Recovers every dead process found in the slots.
+    /// Recover every dead process found in the slots.
     pub(crate) fn recover_dead_processes(&self, holding: Option<u32>) -> Result<()> {
         loop {
             let (mut recovered, mut left) = (false, false);
@@ -77,14 +77,14 @@ impl Pager {
                     }
                 }
             }
-            // The latch was held by a process that is recovered now: again.
+            // A process that is recovered now held the latch: repeat.
             if !(recovered && left) {
                 return Ok(());
             }
         }
     }
 
-    /// Recovers what a dead process left, if its byte can be had (else somebody else is at it).
+    /// Recover what a dead process left, if its byte can be locked (otherwise another process is recovering it).
     pub(crate) fn recover_process(&self, process: usize, holding: Option<u32>) -> Result<bool> {
         let mine = match holding {
             Some(slot) => slot,
@@ -101,12 +101,11 @@ impl Pager {
             return Ok(true);
         }
         if holding {
-            // A caller in the middle of its own change: what a dead owner of the latch left it has
-            // recovered before.
+            // The caller is in the middle of its own change: it has already recovered from a dead owner of the latch.
             return self.clear_process(process).map(|()| true);
         }
-        // Take the latch over from the dead, or take it as anyone does. Never wait here: a living owner
-        // is met again by the caller's own bounded wait.
+        // Take the latch over from the dead process, or take it in the normal way. Never wait here: the caller's own
+        // bounded wait finds a living owner again.
         let latch = self.latch();
         let dead = latch.owner().filter(|o| o.process() == process);
         let taken = match dead {
@@ -128,7 +127,7 @@ impl Pager {
         done.map(|()| true)
     }
 
-    /// A dead process's threads are in no section.
+    /// Clear the marks of a dead process's threads, which are in no section.
     fn lower_marks(&self, process: usize) {
         for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
             if self.process_of(slot) == Some(process) {
@@ -138,7 +137,7 @@ impl Pager {
         }
     }
 
-    /// Drops all that a dead process held. Under the latch and with the process's byte held.
+    /// Drop everything that a dead process held. Called under the latch and with the process's byte held.
     fn clear_process(&self, process: usize) -> Result<()> {
         self.lower_marks(process);
         let generation = self

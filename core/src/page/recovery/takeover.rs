@@ -1,17 +1,17 @@
-//! Taking over what an earlier session of the store has left in its sidecar. Alone with it: all its processes are
-//! dead, or have closed.
+//! Taking over the sidecar of an earlier session of the store. The process is alone with it: all other processes that
+//! used it are dead or have closed the store.
 //!
-//! 1. A sealed sidecar is as its last process left it. It is used as it is.
-//! 2. Of one that is not sealed nothing is believed. What can be had from the store file is had from there: the
-//!    newest checkpoint, and the one before it. Of the rest only this is needed: which pages were changed since
-//!    (dirty lists), the change under way (intent, undo log), and a few numbers. Each is checked against what it
-//!    may be, against the page table of the checkpoint, and against each other (`look`). An error leaves the
-//!    sidecar as it is.
-//! 3. Then the live page table and the free map are made anew from the lists (`remake`), and slots, locks and
-//!    counters are forgotten. Pages that the checkpoint's file had are free only when the page table says so
-//!    (`checkpoint::free_map`): so nothing that a torn sidecar says can overwrite a page of the checkpoint.
-//! 4. Both can be killed at any instruction and done again (I6): `TAKING` says that the lists were found right.
-//! 5. The redo log is not gone on with: it waits for the next flip, which begins a new chain behind what is there.
+//! 1. A sealed sidecar is as its last process left it, and is used as it is.
+//! 2. Nothing in an unsealed sidecar is trusted. As much as possible is read from the store file: the newest
+//!    checkpoint, and the one before it. The sidecar must supply only the pages changed since (dirty lists), the change
+//!    in progress (intent, undo log), and a few numbers. Each is checked against its allowed range, against the page
+//!    table of the checkpoint, and against the others (`look`). An error leaves the sidecar unchanged.
+//! 3. Then the live page table and the free map are rebuilt from the lists (`remake`), and slots, locks and counters
+//!    are cleared. Pages that the checkpoint's file had are free only when the page table shows it
+//!    (`checkpoint::free_map`). So the content of a torn sidecar cannot cause a page of the checkpoint to be
+//!    overwritten.
+//! 4. Both can be killed at any instruction and repeated (I6): `TAKING` records that the lists were validated.
+//! 5. The redo log is not continued at once. It waits for the next flip, which begins a new chain after its content.
 
 use crate::error::{Error, Result, refused};
 use crate::ids::PAGE_SIZE;
@@ -31,25 +31,25 @@ use std::sync::atomic::Ordering;
 
 /// Bytes of an entry of a dirty list.
 const ENTRY: u64 = 24;
-/// Ids that are passed over: a number that lost some of its bits gives out none a second time.
+/// Number of ids that are skipped, so that a counter that lost some of its bits issues no id twice.
 const IDS: u64 = 1 << 20;
-/// Leaves of page tables that are looked at while the store opens; the rest of the free map is left to checkpoints.
+/// Number of page-table leaves examined while the store opens; checkpoints rebuild the rest of the free map.
 const LEAVES: u32 = 16384;
 
-/// What the lists say.
+/// The content of the lists.
 struct Left {
-    /// The list of the epoch whose checkpoint was being built, and how many changed pages it names.
+    /// The list of the epoch whose checkpoint was being built, and the number of changed pages in it.
     ended: Option<(usize, u64)>,
     /// The list of the current epoch.
     now: usize,
-    /// The live table's entries that are not the checkpoint's.
+    /// The live table's entries that differ from the checkpoint's.
     live: HashMap<u64, u64>,
-    /// Physical pages in use that the checkpoint's table may not name.
+    /// Physical pages in use that the checkpoint's table may not contain.
     used: Vec<u32>,
 }
 
 impl Pager {
-    /// Takes the sidecar over. True if it was not sealed.
+    /// Take the sidecar over. Return true if it was not sealed.
     pub(in crate::page) fn inherit(&self, meta: &Meta, meta_sum: u64) -> Result<bool> {
         let sealed = self.shm.unseal();
         let ready = match sealed {
@@ -64,7 +64,7 @@ impl Pager {
         };
         let done = ready.and_then(|()| self.recover(0));
         if let Err(e) = done {
-            // Nothing was lost: it can be tried again when the reason is gone.
+            // Nothing was lost: it can be retried when the cause is gone.
             self.shm.set(at::POISON, 0);
             return Err(match e {
                 Error::Corrupt { what, at } => unusable(
@@ -81,14 +81,14 @@ impl Pager {
         Ok(!sealed)
     }
 
-    /// The rest of a takeover of a sidecar that was not sealed, with a slot of this process: finds the free pages.
+    /// Complete the takeover of an unsealed sidecar, with a slot of this process: find the free pages.
     pub(in crate::page) fn find_free_pages(&self) {
         if let Err(e) = self.rebuild_at_once(LEAVES) {
             log::warn!("{}: its free pages are not known yet: {e}", self.path.display());
         }
     }
 
-    /// Looks at everything that is needed. Changes nothing that a second look would need.
+    /// Check everything that is needed. It changes nothing that a second check would need.
     fn look(&self, meta: &Meta, meta_sum: u64) -> Result<Left> {
         let shm = &self.shm;
         let get = |at: usize| shm.get(at);
@@ -122,7 +122,7 @@ impl Pager {
             return Err(wrong("the next id in the sidecar", next_id));
         }
         let undo = get(at::UNDO_LEN);
-        // Only the latch's holder has something to undo, and it is undone before the latch is free.
+        // Only the latch's holder has changes to undo, and they are undone before the latch is free.
         if undo > get(at::HAS_UNDO) || !undo.is_multiple_of(8) || undo != 0 && get(at::LATCH) == 0 {
             return Err(wrong("the length of the undo log in the sidecar", undo));
         }
@@ -153,7 +153,7 @@ impl Pager {
             live: HashMap::new(),
             used: Vec::new(),
         };
-        // From here on only the durable tree is read through words of the sidecar, and they are the store's.
+        // From here on only the durable tree is read through words of the sidecar, and they come from the store.
         self.shm
             .build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
         shm.set(at::FILE_PAGES, pages);
@@ -180,8 +180,8 @@ impl Pager {
         Err(wrong("a page that the dirty lists in the sidecar name twice", 0))
     }
 
-    /// Reads a dirty list: what it says of each page must be what came before, and in the end what the live table
-    /// says.
+    /// Read a dirty list. For each page, the old entry must match the preceding state, and the final entry must match
+    /// the live table.
     fn read_list(&self, list: usize, len: u64, epoch: u64, logical: u64, left: &mut Left) -> Result<()> {
         let bad = |page| wrong("the dirty list in the sidecar (page)", page);
         let pages = self.shm.get(at::FILE_PAGES);
@@ -215,7 +215,8 @@ impl Pager {
         Ok(())
     }
 
-    /// How much of the current epoch's list counts: what the intent of a dead writer says of its last entry.
+    /// Return how many entries of the current epoch's list count, according to the intent of a dead writer about its
+    /// last entry.
     fn settled_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
         let shm = &self.shm;
         let [kind, page, old, new, list, len] = [0, 1, 2, 3, 4, 5].map(|i| shm.get(at::INTENT + 8 * i));
@@ -223,7 +224,7 @@ impl Pager {
         let bad = || wrong("the copy intent in the sidecar", kind);
         match kind {
             cow::NONE => Ok(have),
-            // Of page-table pages and of pages that are given back: those are found again.
+            // Intents for page-table pages and for pages that are being freed: the rebuild finds those pages again.
             cow::NODE..=cow::GIVE_NODE | cow::GIVE_DROPPED if list < 3 => Ok(have),
             cow::DATA | cow::RELEASE => {
                 let is_right = list == now as u64
@@ -241,15 +242,15 @@ impl Pager {
                 if entry[0] != page || entry[1] != listed || kind == cow::RELEASE && entry[2] != old {
                     return Err(bad());
                 }
-                // The page was copied and listed: whether its entry was swung does not matter, since nothing was
-                // changed in it before.
+                // The page was copied and listed. It does not matter whether its table entry was replaced, since
+                // nothing was changed in the page before that.
                 Ok(have)
             }
             _ => Err(bad()),
         }
     }
 
-    /// Makes live table and free map anew, and forgets the rest. Can be done again.
+    /// Rebuild the live table and the free map, and clear the rest. It can be repeated.
     fn remake(&self, meta: &Meta, meta_sum: u64, left: &Left) -> Result<()> {
         let shm = &self.shm;
         let intent = shm.get(at::INTENT);
@@ -318,8 +319,8 @@ impl Pager {
         Ok(())
     }
 
-    /// A dropped snapshot that a process still reads is kept if none of its pages was freed yet. What the others
-    /// held is found by the rebuild of the free map.
+    /// Forget the dropped snapshots, except one that a process still reads if none of its pages was freed yet. The
+    /// rebuild of the free map finds the pages of the others.
     fn forget_dropped(&self) -> Result<()> {
         for d in self.shm.dropped() {
             let is_possible = d.checkpoint < self.shm.get(at::EPOCH)
@@ -333,7 +334,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Every record of the undo log is of a page that was changed in this epoch.
+    /// Return whether every record of the undo log belongs to a page that was changed in this epoch.
     fn undo_is_right(&self) -> Result<()> {
         let (logical, epoch) = (self.shm.get(at::LOGICAL), self.shm.get(at::EPOCH));
         let mut strange = None;
@@ -353,7 +354,7 @@ impl Pager {
     }
 }
 
-/// An error for a sidecar that cannot be used, and is not proved stale.
+/// Return the error for a sidecar that cannot be used and is not proved stale.
 pub(in crate::page) fn unusable(path: &Path, name: &Path, why: &str, checkpoint: u64) -> Error {
     refused(
         path,

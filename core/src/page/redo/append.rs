@@ -1,8 +1,8 @@
-//! Commits: a record of what the change under way made of its bytes, before it is complete.
+//! Commits: appending a record of the new content of the changed bytes, before the change is complete.
 //!
-//! The undo log knows every range that was changed in pages that were there before: what is undone, and by
-//! notes (`log_note`) memory that is new in such a page. Pages new at the end of the store it does not know; they are
-//! those that the change moved `NEXT_PAGE` over. Both are in the record as they are now.
+//! The undo log holds every range that was changed in existing pages: as records to undo, and as notes (`log_note`) for
+//! new memory in such a page. It does not hold new pages at the end of the store; those are the pages by which the
+//! change raised `NEXT_PAGE`. The record contains the current content of both.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
@@ -16,18 +16,18 @@ use crate::page::superblock as sb;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
-/// The longest record. What needs a longer one is written by a checkpoint.
+/// The longest record. A change that needs a longer one is written by a checkpoint.
 const LONGEST: usize = RING as usize / 2;
-/// An undo log that is longer than this makes no record that is short enough.
+/// An undo log longer than this cannot produce a record that is short enough.
 const UNDO_MOST: u64 = 4 * RING;
-/// Unchanged bytes between two ranges that are taken along: a range of their own costs as much.
+/// Largest number of unchanged bytes between two ranges that are merged: a separate range costs as much.
 const BRIDGE: u64 = 8;
-/// Memory for building records that is kept.
+/// Size of the memory for building records that is kept.
 const KEPT: usize = 1 << 20;
 
 impl Pager {
-    /// Completes the change under way while the log may be on: the record, the commit, and then the record
-    /// counts. Inside a write section, at its end.
+    /// Complete the current change while the log may be on: write the record, commit, then count the record. Called
+    /// inside a write section, at its end.
     #[cold]
     pub(crate) fn commit_logged(&self) {
         let shm = &self.shm;
@@ -39,7 +39,8 @@ impl Pager {
             match shm.get(at::LOG_MODE) {
                 ON => match self.append() {
                     Ok(Some(end)) => ticket = Ticket::Record(end),
-                    // The undo log was found damaged, or a page could not be read: who needs them next says so.
+                    // The undo log is damaged, or a page could not be read. The next operation that needs them reports
+                    // it.
                     Ok(None) | Err(_) => {
                         shm.set(at::LOG_MODE, PENDING);
                         ticket = Ticket::Epoch(shm.get(at::EPOCH));
@@ -58,7 +59,7 @@ impl Pager {
         }
     }
 
-    /// Lets the record of a completed change count. Can be done again.
+    /// Count the record of a completed change. It can be repeated.
     fn count_record(&self) {
         let shm = &self.shm;
         let end = shm.get(at::LOG_NEXT_END);
@@ -70,8 +71,8 @@ impl Pager {
         }
     }
 
-    /// What a dead committer left: its record counts if its change is complete, and else is forgotten. Under
-    /// the latch, before the undo log is undone.
+    /// Complete the commit of a dead process: its record counts if its change is complete, and is discarded otherwise.
+    /// Called under the latch, before the undo log is undone.
     pub(crate) fn finish_log_commit(&self) {
         if self.shm.undo_len() == 0 {
             self.count_record();
@@ -80,7 +81,7 @@ impl Pager {
         }
     }
 
-    /// Writes the record; its end, or None if the log has no room for it.
+    /// Write the record. Return its end, or None if the log has no room for it.
     fn append(&self) -> Result<Option<u64>> {
         let shm = &self.shm;
         if shm.undo_len() > UNDO_MOST {
@@ -101,7 +102,7 @@ impl Pager {
             return Ok(None);
         };
         self.write_to_ring(place.at, record);
-        // What could not be read is no part of the change.
+        // A page that could not be read must not become part of the change.
         self.whole()?;
         shm.set(at::LOG_NEXT_CHAIN, next.chain);
         let ready = if next.at.is_multiple_of(SECTOR) {
@@ -118,13 +119,13 @@ impl Pager {
         Ok(Some(next.at))
     }
 
-    /// The ranges that the undo log names, in order and merged; and the first page that is new.
+    /// Return the ranges in the undo log, in order and merged, and the first new page.
     fn changed_ranges(&self, ranges: &mut Vec<(u64, u64)>) -> Result<Option<u64>> {
         ranges.clear();
         let mut first_new = None;
         self.shm.undo_ranges(|addr, len, old| {
             if len == 8 && addr == sb::NEXT_PAGE {
-                // The oldest comes last: before it there were so many pages.
+                // The oldest record comes last: it holds the number of pages before the change.
                 first_new = Some(old);
             }
             ranges.push((addr.0, addr.0 + len as u64));
@@ -180,7 +181,7 @@ impl Pager {
         Ok(builder.finish(self.redo.commit))
     }
 
-    /// A page that was changed in this epoch.
+    /// Return a page that was changed in this epoch.
     fn live_page(&self, page: PageNo) -> Result<&[u8; PAGE_SIZE]> {
         if page.0 >= self.shm.get(at::LOGICAL) {
             return Err(bad(page.addr()));
@@ -189,7 +190,8 @@ impl Pager {
         if entry >> 32 != self.shm.get(at::EPOCH) {
             return Err(bad(page.addr()));
         }
-        // SAFETY: inside the write section that changed it, whose only user this is.
+        // SAFETY: this is inside the write section that changed the page (`section`, invariant 1), which is its only
+        // user.
         unsafe { self.map.page(PhysNo(entry as u32)) }
     }
 
@@ -205,7 +207,7 @@ impl Pager {
         }
     }
 
-    /// Copies bytes out of the ring: whole words.
+    /// Copy whole words out of the ring.
     pub(super) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
         let mut at = at;
         for chunk in bytes.chunks_exact_mut(8) {

@@ -1,11 +1,11 @@
-//! Waiting until a completed change survives a power cut.
+//! Waiting until a completed change survives a power failure.
 //!
-//! 1. The change is complete before the wait begins, and stays, whatever becomes of the wait. An error here is never
-//!    that of the change: it is `Error::DurabilityUnknown`, after which nothing is done again.
-//! 2. What a wait that ended early was for is kept (`Unsettled`), for every thread of this process: the next wait
-//!    covers it. A checkpoint does, too.
-//! 3. The last commit's ticket covers those before it: the log is durable up to a place, a checkpoint holds all that
-//!    was complete at its flip.
+//! 1. The change is complete before the wait begins, and remains so whatever the result of the wait. An error here
+//!    never concerns the change: it is `Error::DurabilityUnknown`, after which nothing is retried.
+//! 2. The target of a wait that ended early is kept (`Unsettled`) for all threads of this process: the next wait covers
+//!    it. A checkpoint covers it, too.
+//! 3. The last commit's ticket covers those before it: the log is durable up to a place, and a checkpoint holds
+//!    everything that was complete at its flip.
 
 use crate::error::{Error, Result};
 use crate::page::format::log_file::RING;
@@ -20,31 +20,31 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Since the last durable checkpoint so much of the log makes the next one due.
+/// Length of log since the last durable checkpoint that makes the next one due.
 const DUE: u64 = RING / 4;
-/// A flush under way is waited for at least so long, however short the caller's patience for locks is.
+/// Minimum wait for a flush in progress, however short the caller's bound for locks is.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// What this thread's last commit has to wait for, and in which opened store.
+    /// The target of this thread's next durability wait, from its last commit, and the open store it belongs to.
     static TICKET: Cell<(u64, Ticket)> = const { Cell::new((0, Ticket::Nothing)) };
 }
 
 impl Pager {
-    /// Notes what this thread's next wait is for.
+    /// Record the target of this thread's next wait.
     pub(super) fn issue_ticket(&self, ticket: Ticket) {
         let (serial, left) = TICKET.replace((self.serial, ticket));
         if serial == self.serial {
-            // Of a commit that was not waited for.
+            // The ticket of a commit that was not waited for.
             self.redo.unsettled.note(left);
         }
     }
 
-    /// What comes after a completed change while somebody wants durable commits: waits until it is durable
-    /// if this process does, and makes room in the log. Outside sections and transactions.
+    /// Run after a completed change while any process requires durable commits: wait until the change is durable if
+    /// this process requires it, and make room in the log. Called outside sections and transactions.
     ///
     /// # Errors
-    /// `Error::DurabilityUnknown`, and nothing else: the change is complete (1).
+    /// `Error::DurabilityUnknown`, and no other error: the change is complete (1).
     #[cold]
     pub fn settle_change(&self, wait: &mut Wait<'_>) -> Result<()> {
         let settled = if self.redo.commit {
@@ -56,8 +56,8 @@ impl Pager {
         settled.map_err(|e| Error::DurabilityUnknown { source: Box::new(e) })
     }
 
-    /// Asks for a checkpoint when the log is getting full, and makes it when it nearly is. The change is
-    /// complete whatever becomes of this: errors meet whoever syncs.
+    /// Request a checkpoint when the log is getting full, and make one when it is nearly full. The change is complete
+    /// whatever the result: the next sync reports errors.
     fn relieve_log(&self) {
         let used = |since| self.shm.get(at::LOG_END).saturating_sub(self.shm.get(since));
         if self.shm.get(at::LOG_MODE) != ON || used(at::LOG_NEW) < DUE {
@@ -71,8 +71,8 @@ impl Pager {
         let _ = self.checkpoint_when(&mut Wait::default(), || used(at::LOG_NEW) >= DUE);
     }
 
-    /// Waits until this thread's last change survives a power cut, and what earlier waits of this process did not see
-    /// the end of.
+    /// Wait until this thread's last change survives a power failure, together with the targets of earlier waits of
+    /// this process that ended early.
     fn await_durable(&self, wait: &mut Wait<'_>) -> Result<()> {
         let bound = wait.timeout.unwrap_or(self.bound).max(LEAST_PATIENCE);
         let wait = &mut Wait {
@@ -88,9 +88,9 @@ impl Pager {
         };
         self.await_ticket(mine, wait)
             .inspect_err(|_| self.redo.unsettled.note(mine))?;
-        // What a commit with the log off left behind has no ticket.
+        // A commit made with the log off has no ticket.
         match self.shm.get(at::LOG_MODE) {
-            // It was before the checkpoint that turned the log on.
+            // It was made before the checkpoint that turned the log on.
             ON if self.shm.get(at::LOG_HOLD) == 0 => Ok(()),
             ON => self.with_checkpoint_within(wait, |_| Ok(())),
             OFF if self.start_log().is_ok() => Ok(()),
@@ -98,7 +98,7 @@ impl Pager {
         }
     }
 
-    /// Waits for this and for what earlier waits did not see the end of.
+    /// Wait for this ticket and for the targets of earlier waits that ended early.
     fn await_ticket(&self, mine: Ticket, wait: &mut Wait<'_>) -> Result<()> {
         let (left_record, left_epoch) = self.redo.unsettled.ends();
         let (end, epochs) = match mine {
@@ -116,16 +116,16 @@ impl Pager {
         Ok(())
     }
 
-    /// A checkpoint that holds what was changed in this epoch, if there is none yet.
+    /// Make a checkpoint that holds the changes of this epoch, unless there is one already.
     fn checkpoint_covering(&self, epoch: u64, wait: &mut Wait<'_>) -> Result<()> {
         if self.shm.get(at::DURABLE) >= epoch {
-            // Of a store that was closed meanwhile the words say nothing.
+            // The words of a store that was closed in between are not valid.
             return self.still_open();
         }
         self.checkpoint_when(wait, || self.shm.get(at::DURABLE) < epoch)
     }
 
-    /// Makes everything before `end` durable, or waits for who is at it.
+    /// Make everything before `end` durable, or wait for the current leader to do it.
     fn flush_log(&self, end: u64, wait: &mut Wait<'_>) -> Result<()> {
         let slot = self.slot()?;
         let me = Owner::new(self.process.load(Ordering::Relaxed), slot).word();
@@ -137,7 +137,7 @@ impl Pager {
                 return Err(self.poisoned());
             }
             if self.shm.get(at::LOG_GENERATION) == 0 {
-                // The log was given up.
+                // The log was abandoned.
                 return self.checkpoint_covering(self.shm.get(at::EPOCH), wait);
             }
             if group.is_held(end) {
@@ -165,7 +165,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Whether the process that leads is gone. Its slots may be somebody else's by now.
+    /// Return whether the leading process is dead. Its slots may belong to another process by now.
     fn leader_is_dead(&self, leader: u64) -> bool {
         Owner::in_word(leader).is_none_or(|l| self.is_dead(l.process() as u16, l.generation()))
     }

@@ -1,5 +1,5 @@
-//! Leading a group commit: writing the ring to the log's file and flushing it, for all that wait (`sync::group`); and
-//! giving up a log that cannot be written.
+//! Leading a group commit: writing the ring to the log's file and flushing it, for all waiters (`sync::group`); and
+//! abandoning a log that cannot be written.
 
 use crate::error::Result;
 use crate::page::format::log_file::{Found, LogFile, RING};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// Waits, not long, until no other thread of this process leads: its slots are given back next.
+    /// Wait for a bounded time until no other thread of this process leads; its slots are released next.
     pub(crate) fn let_leader_finish(&self) {
         let until = std::time::Instant::now() + self.bound;
         let mine = self.process.load(Ordering::Relaxed);
@@ -26,11 +26,11 @@ impl Pager {
         }
     }
 
-    /// Writes and flushes what is ready.
+    /// Write and flush the records that are ready.
     pub(in crate::page) fn lead(&self, group: &Group<'_>) -> Result<()> {
         let (from, to) = group.due();
         if from < to {
-            // What no meta page needs is not written if nobody waited for it.
+            // Skip records that no meta page needs and no process waited for.
             let old = self.shm.get(at::LOG_OLD) / SECTOR * SECTOR;
             let done = self.with_log(|log| {
                 self.write_ring(log, from.max(old).min(to), to)?;
@@ -52,8 +52,8 @@ impl Pager {
         Ok(())
     }
 
-    /// Runs `f` on the log's file; not under its mutex, of which a child that is forked during a slow flush would
-    /// have a copy that nobody lets go.
+    /// Run `f` on the log's file without holding its mutex: a child forked during a slow flush would have a copy of the
+    /// mutex that is never unlocked.
     fn with_log<R>(&self, f: impl FnOnce(&LogFile) -> std::io::Result<R>) -> std::io::Result<R> {
         let generation = self.shm.get(at::LOG_GENERATION);
         let known = self.log_file().clone();
@@ -82,7 +82,7 @@ impl Pager {
         Ok(())
     }
 
-    /// The log cannot be written: what is not in it yet becomes durable by checkpoints.
+    /// Abandon a log that cannot be written: records that are not in the file become durable by checkpoints.
     fn give_up_log(&self) -> Result<()> {
         self.latched(|pager, _| {
             pager.shm.set(at::LOG_GENERATION, 0);
@@ -92,7 +92,7 @@ impl Pager {
     }
 }
 
-/// The lead, given up at the end, whatever it is.
+/// The leadership. Dropping it steps down on every path.
 pub(super) struct Lead<'g, 's>(pub(super) &'g Group<'s>);
 
 impl Drop for Lead<'_, '_> {

@@ -1,5 +1,5 @@
-//! Turning the redo log on and off: its file, its modes, and what becomes of it at a checkpoint and at the last close.
-//! The modes and the invariants: `redo`.
+//! Turning the redo log on and off: its file, its modes, and its handling at a checkpoint and at the last close. `redo`
+//! states the modes and the invariants.
 
 use crate::error::{Error, Result};
 use crate::page::format::log_file::{Found, LogFile, RING};
@@ -15,7 +15,7 @@ use crate::raw::process;
 use std::sync::Arc;
 
 impl Pager {
-    /// Whether checkpoints are flushed: somebody wants it, or a log of durable commits hangs on it.
+    /// Return whether checkpoints are flushed: a process requires it, or a log of durable commits depends on them.
     pub(crate) fn must_flush(&self) -> bool {
         self.shm.get(at::STRICTEST) > 0
             || self.redo.commit
@@ -23,8 +23,8 @@ impl Pager {
             || self.shm.get(at::LOG_NAMED) != 0
     }
 
-    /// Sees to it that completed changes are durable without a checkpoint each. Outside sections and
-    /// transactions. Where the disk has no room for a log there is none, and checkpoints serve.
+    /// Make completed changes durable without a checkpoint for each. Called outside sections and transactions. If the
+    /// disk has no room for a log, there is none, and checkpoints are used instead.
     pub fn start_log(&self) -> Result<()> {
         if self.shm.get(at::LOG_MODE) == ON && self.shm.get(at::LOG_HOLD) == 0 {
             return Ok(());
@@ -38,7 +38,7 @@ impl Pager {
             }
             pager.latched(|pager, slot| {
                 let _gate = pager.keep_readers_out(slot)?;
-                // A checkpoint that is begun must find room for its page table.
+                // A checkpoint that has begun must find room for its page table.
                 pager.expect_free(1)?;
                 pager.touch_superblock()?;
                 pager.shm.set(at::LOG_MODE, PENDING);
@@ -49,13 +49,13 @@ impl Pager {
         })
     }
 
-    /// A file for the log: the one that was used before, or a new one. As the checkpoint's owner.
+    /// Prepare a file for the log: the one used before, or a new one. Called by the checkpoint's owner.
     fn prepare_log(&self) -> Result<()> {
         let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
         let path = log_path(&self.path);
         self.shm_log_room()?;
         let generation = self.shm.get(at::LOG_GENERATION);
-        // A file that cannot be looked at is not taken for none: another would be made in its place.
+        // A file that cannot be examined does not count as missing; otherwise a new one would replace it.
         if generation != 0
             && let Found::Log(log) = LogFile::find(&path, &self.file, uuid, generation)?
             && log.ring == RING
@@ -64,7 +64,7 @@ impl Pager {
         }
         self.shm.set(at::LOG_GENERATION, 0);
         if self.shm.get(at::LOG_NAMED) != 0 {
-            // The file of that name may be needed until a checkpoint says that there is no log.
+            // The file of that name may be needed until a checkpoint names no log.
             self.dirty_epoch()?;
             self.flip_and_finish()?;
         }
@@ -86,7 +86,7 @@ impl Pager {
         self.latched(|pager, _| pager.shm.ensure(Region::Log, RING as usize))
     }
 
-    /// Keeps this process's state of the log as it is, for a fork. None if that takes too long.
+    /// Lock this process's state of the log for a fork. Return None if that takes too long.
     pub(in crate::page) fn hold_log(&self) -> Option<HeldLog<'_>> {
         self.redo.hold()
     }
@@ -95,12 +95,12 @@ impl Pager {
         self.redo.file()
     }
 
-    /// Closes this process's descriptor of the log: at once, or with the flush that is under way.
+    /// Close this process's descriptor of the log: at once, or at the end of the flush in progress.
     pub(crate) fn forget_log(&self) {
         self.log_file().take();
     }
 
-    /// Before the last one's checkpoint: it will name no log.
+    /// Turn the log off before the last process's checkpoint, which then names no log.
     pub(crate) fn end_log(&self) -> Result<()> {
         if self.shm.get(at::LOG_MODE) == OFF && self.shm.get(at::LOG_NAMED) == 0 {
             return Ok(());
@@ -112,14 +112,14 @@ impl Pager {
         self.dirty_epoch()
     }
 
-    /// After the last one's checkpoint, which names no log: one more, so that the meta page before the newest names
-    /// none either and stands for it if it gets damaged. Then the file goes.
+    /// After the last process's checkpoint, which names no log, make one more. Then the other meta page names none
+    /// either, and can replace the newest if that is damaged. Then remove the file.
     pub(crate) fn outlive_log(&self) -> Result<()> {
         if self.shm.get(at::LOG_GENERATION) == 0 || self.shm.get(at::LOG_NAMED) != 0 {
             return Ok(());
         }
         match self.checkpoint_always() {
-            // All is durable; the file is in nobody's way.
+            // Everything is durable, and the remaining file does no harm.
             Err(Error::NoSpace { .. }) => return Ok(()),
             done => done?,
         }
@@ -127,7 +127,7 @@ impl Pager {
         Ok(())
     }
 
-    /// After checkpoints that name no log: nothing needs its file any more.
+    /// Remove the file after checkpoints that name no log: nothing needs it any more.
     pub(crate) fn remove_log(&self) {
         if self.shm.get(at::LOG_GENERATION) == 0
             || self.shm.get(at::LOG_NAMED) != 0
@@ -136,12 +136,12 @@ impl Pager {
             return;
         }
         fail_point!("log.removing");
-        // If it cannot be removed it is in nobody's way.
+        // If it cannot be removed, it does no harm.
         let _ = std::fs::remove_file(log_path(&self.path));
         self.shm.set(at::LOG_GENERATION, 0);
         *self.log_file() = None;
     }
 }
 
-/// The ring in the sidecar has room before the undo log's region.
+/// The ring in the sidecar fits before the undo log's region.
 const _: () = assert!(RING as usize <= layout::LOG_SIZE && CROWDED < RING && RING.is_multiple_of(SECTOR));

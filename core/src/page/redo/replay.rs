@@ -1,12 +1,12 @@
-//! After a power cut, or when the sidecar is lost: the log's records are put over the checkpoint that names
-//! them, up to the first that is not whole.
+//! Replay: after a power failure, or when the sidecar is lost, the log's records are applied to the checkpoint that
+//! names them, up to the first record that is not complete.
 //!
-//! 1. It happens before anybody else can come in, as ordinary writes: pages of the checkpoint are copied, not
-//!    overwritten. So the checkpoint and the log stay what they are, and a replay that is killed is begun anew
-//!    with a new sidecar (`LOG_REPLAY`).
-//! 2. Records are written in the order of commits, and each is on the disk wholly or does not match its
-//!    checksum: so what is replayed is a state that was, and no older than the last that anyone was told of.
-//! 3. The log goes on behind what was found, in a new chain: what a torn end left there is not met again.
+//! 1. Replay happens before any other process can enter, as ordinary writes: pages of the checkpoint are copied, not
+//!    overwritten. So the checkpoint and the log do not change, and a replay that is killed is restarted with a new
+//!    sidecar (`LOG_REPLAY`).
+//! 2. Records are written in the order of commits, and each is complete on disk or does not match its checksum. So the
+//!    replayed state is one that existed, and no older than the last commit that was reported durable.
+//! 3. The log continues after the records found, in a new chain: a torn end is not read again.
 
 use crate::error::{Error, Result};
 use crate::page::format::log_file::{Found, LogFile};
@@ -20,7 +20,8 @@ use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
 impl Pager {
-    /// Replays the log that the checkpoint names. Alone with a new sidecar. Whether anything was.
+    /// Replay the log that the checkpoint names. The process is alone with a new sidecar. Return whether any record was
+    /// replayed.
     pub(crate) fn replay_log(&self, meta: &Meta) -> Result<bool> {
         if self.shm.is_replayed() {
             return Ok(false);
@@ -55,7 +56,7 @@ impl Pager {
             fail_point!("log.replayed");
             (place, replayed) = (next, true);
         }
-        // If this checkpoint gets damaged, the one before it needs its own part of the log.
+        // If this checkpoint is damaged later, the one before it needs its own part of the log.
         let before = Meta::before(&*self.file.using()?, meta)?
             .filter(|m| m.log.generation == meta.log.generation)
             .map_or(meta.log.at, |m| m.log.at.min(meta.log.at));
@@ -81,7 +82,7 @@ impl Pager {
     fn replay_range(&self, range: &Range<'_>) -> Result<()> {
         let page = range.addr.page().0;
         let logical = self.shm.get(at::LOGICAL);
-        // Pages are new one by one.
+        // New pages are added one at a time.
         if page > logical {
             return Err(Error::Corrupt {
                 what: "an address beyond the store in the redo log",
@@ -103,7 +104,8 @@ impl Pager {
             }
             done => done?,
         };
-        // SAFETY: under the latch with the gate raised, and nobody else has the store open.
+        // SAFETY: under the latch with the gate raised (`section`, invariant 1), and no other process has the store
+        // open.
         let bytes = unsafe { self.map.page_mut(phys) }?;
         if range.whole {
             bytes.fill(0);
@@ -113,10 +115,10 @@ impl Pager {
     }
 }
 
-/// Reads the bytes of what may be the record at `place`; how many. None at the log's end.
+/// Read the bytes of a possible record at `place`. Return how many, or None at the log's end.
 fn next_record(log: &LogFile, place: Place, first: u64, buf: &mut Vec<u8>) -> Result<Option<usize>> {
     let failed = |e| Error::io("cannot read the redo log", e);
-    // Once round at most.
+    // At most once around the ring.
     let most = log.ring.saturating_sub(place.at - first) as usize;
     let mut header = [0; HEADER];
     if most < HEADER || !log.read(place.at, &mut header).map_err(failed)? {

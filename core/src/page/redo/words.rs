@@ -1,5 +1,5 @@
-//! The redo log's words in the sidecar: its mode, its ends, and what a checkpoint says of it. The modes and the
-//! invariants: `redo`.
+//! The redo log's words in the sidecar: its mode, its ends, and its place in a checkpoint. `redo` states the modes and
+//! the invariants.
 
 use crate::page::format::log_file::RING;
 use crate::page::format::log_record::{Place, SECTOR};
@@ -13,7 +13,7 @@ pub(in crate::page) const OFF: u64 = 0;
 pub(in crate::page) const PENDING: u64 = 1;
 pub(in crate::page) const ON: u64 = 2;
 
-/// With so much of the log in use writers wait for it.
+/// Length of log in use at which writers wait for it.
 pub(in crate::page) const CROWDED: u64 = RING / 4 * 3;
 
 impl Shm {
@@ -29,7 +29,7 @@ impl Shm {
         }
     }
 
-    /// The log of a new sidecar, as a meta page names it.
+    /// Set up the log of a new sidecar, as a meta page names it.
     pub(crate) fn begin_log(&self, log: Place) {
         for word in [at::LOG_NEW, at::LOG_OLD, at::LOG_DURABLE] {
             self.set(word, log.at);
@@ -44,25 +44,25 @@ impl Shm {
         );
     }
 
-    /// The log goes on at `end`, and everything before it is in the file or nowhere.
+    /// Continue the log at `end`. Everything before it is in the file or was discarded.
     pub(in crate::page) fn put_log_end(&self, end: u64) {
         for word in [at::LOG_WRITTEN, at::LOG_READY, at::LOG_NEXT_END, at::LOG_END] {
             self.set(word, end);
         }
     }
 
-    /// The log goes on at `end`: nothing before it is waited for.
+    /// Continue the log at `end`, and release all waits for records before it.
     pub(crate) fn rest_log_at(&self, end: u64) {
         self.put_log_end(end);
         self.set(at::LOG_DURABLE, end);
     }
 
-    /// What the sidecar holds is the whole state: nothing waits to be replayed.
+    /// Record that the sidecar holds the complete state: nothing remains to be replayed.
     pub(crate) fn is_replayed(&self) -> bool {
         self.get(at::LOG_REPLAY) == 0
     }
 
-    /// Notes what the checkpoint that is being flipped says of the log. Under the latch.
+    /// Record the log's place for the checkpoint that is being flipped. Called under the latch.
     pub(crate) fn flip_log(&self) {
         let end = self.get(at::LOG_END);
         let (generation, at, chain) = match self.get(at::LOG_MODE) {
@@ -80,7 +80,7 @@ impl Shm {
         self.set(at::CK_LOG_OLD, self.get(at::LOG_NEW));
     }
 
-    /// Turns the log on at the flip that it was waiting for: behind a gap. Under the latch; can be done again.
+    /// Turn the log on, after a gap, at the flip that it was waiting for. Called under the latch; it can be repeated.
     pub(crate) fn finish_log_flip(&self) {
         if self.get(at::LOG_MODE) != PENDING {
             return;
@@ -95,7 +95,7 @@ impl Shm {
         self.set(at::LOG_MODE, ON);
     }
 
-    /// Where the log goes on after the checkpoint under way.
+    /// Return where the log continues after the current checkpoint.
     pub(crate) fn flipped_log(&self) -> Place {
         Place {
             generation: self.get(at::CK_LOG),
@@ -104,7 +104,7 @@ impl Shm {
         }
     }
 
-    /// The checkpoint under way is durable. Under the latch; can be done again.
+    /// Update the log's words: the current checkpoint is durable. Called under the latch; it can be repeated.
     pub(crate) fn switch_log(&self) {
         let log = self.flipped_log();
         self.set(at::LOG_NAMED, log.generation);
@@ -114,7 +114,7 @@ impl Shm {
         self.set(at::LOG_HOLD, 0);
     }
 
-    /// Forgets who led: all who could are dead.
+    /// Clear the leader: all possible leaders are dead.
     pub(crate) fn forget_log_leader(&self) {
         self.set(at::LOG_LEADER, 0);
         self.set(at::LOG_WAITERS, 0);

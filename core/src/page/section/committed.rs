@@ -1,22 +1,22 @@
-//! The committed state, read beside a writer that is at work or has a transaction open.
+//! Reading the committed state beside a writer that is running or has a transaction open.
 //!
-//! 1. What recovery would make of the store if the writer died now is the committed state: the live pages with the
-//!    undo log's records over them, the newest first. A reader does the same in copies of its own: for each page
-//!    that it needs, and changing nothing that is shared.
-//! 2. A page is copied first, and then the log's length is read. A record is visible before the store that it
-//!    covers (I2): so each change in the copy has its record below that length. A change without a record is in
-//!    memory that nothing committed reaches, or a time of change: that one may be newer than the state.
-//! 3. What is undone in a page that did not have the change yet stays what it was: undoing twice is harmless.
-//! 4. A page once copied stays as it was copied: the same question has one answer in a section.
-//! 5. `Tag` is read before everything else and compared after it. It changes with each commit (before it and
-//!    after it), with each record that is undone (before and after), and with each epoch. So with the same tag at
-//!    the end all records used were whole and counted, the committed state was one and the same from the beginning
-//!    on, and no physical page in it was used again. A lone value that was replaced without undo
-//!    (`section::in_place_store`) is one word in one page: with it or without it the state is one that was.
-//! 6. Beside a transaction whose writer is between two operations the reader has its mark in the gate
-//!    (`gate::INSIDE`): nothing moves, and pages without records are read in place. Beside a raised gate it has
-//!    none (`gate::BESIDE`), and the tag is all there is.
-//! 7. Nothing is noted here (`section::lookup`): notes tell of the live state.
+//! 1. The committed state is the state that recovery would restore if the writer died now: the live pages with the undo
+//!    log's records applied, newest first. A reader does the same in private copies, for each page it needs, and
+//!    changes nothing shared.
+//! 2. A reader copies a page first and then reads the log's length. A record is visible before the store that it covers
+//!    (I2), so each change in the copy has its record below that length. A change without a record is in memory that
+//!    the committed state does not reach, or is a time of change, which may be newer than the state.
+//! 3. Undoing a change that the copied page does not have yet leaves the page as it is: undoing twice is harmless.
+//! 4. A copied page does not change, so one section returns the same answer for the same read.
+//! 5. `Tag` is read before everything else and compared at the end. It changes with each commit (before and after it),
+//!    with each record that is undone (before and after), and with each epoch. If the tag at the end is the same, all
+//!    records used were complete and counted, the committed state did not change since the beginning, and no physical
+//!    page in it was reused. A single value that was replaced without undo (`section::in_place_store`) is one word in
+//!    one page: both with and without it, the state is one that existed.
+//! 6. Beside a transaction whose writer is between two operations, the reader has its mark in the gate
+//!    (`gate::INSIDE`): nothing moves, and pages without records are read in place. Beside a raised gate it has no mark
+//!    (`gate::BESIDE`) and relies on the tag alone.
+//! 7. The lookup cache is not filled here (`section::lookup`): it describes the live state.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
@@ -27,12 +27,12 @@ use crate::page::shared::free_pages::ABSENT;
 use std::cell::{OnceCell, RefCell};
 use std::sync::atomic::{Ordering, fence};
 
-/// Chains of copied pages.
+/// Number of hash chains of copied pages.
 const CHAINS: usize = 64;
-/// Attempts to find the writer standing still.
+/// Number of attempts to find the writer at rest.
 const ATTEMPTS: usize = 4;
 
-/// A page as it was committed.
+/// A copy of a page in its committed state.
 #[derive(Debug)]
 struct Copied {
     page: u64,
@@ -40,7 +40,7 @@ struct Copied {
     next: OnceCell<Box<Copied>>,
 }
 
-/// The committed state for the time of a section.
+/// The committed state for the duration of a section.
 #[derive(Debug)]
 pub(crate) struct Committed<'p> {
     pager: &'p Pager,
@@ -50,25 +50,25 @@ pub(crate) struct Committed<'p> {
     chains: [OnceCell<Box<Copied>>; CHAINS],
 }
 
-/// Where the bytes of a page are to be read.
+/// Where to read the bytes of a page.
 pub(crate) enum Where<'a> {
     Copy(&'a [u8; PAGE_SIZE]),
-    /// The physical page says what is committed. Of a reader that keeps writers out.
+    /// The physical page holds the committed state. Only for a reader that keeps writers out.
     InPlace(PhysNo),
 }
 
 impl Pager {
-    /// The committed state; None if the writer did not stand still long enough.
+    /// Return the committed state, or None if the writer was not at rest for long enough.
     pub(crate) fn committed(&self) -> Option<Committed<'_>> {
         if self.following().is_some() {
-            // It is between two checkpoints.
+            // A following view raises its gate only to move to another checkpoint (`session::follow`).
             return None;
         }
         let kept = self.committed.try_lock().ok().and_then(|mut kept| kept.take());
         let mut index = kept.unwrap_or_default();
         for _ in 0..ATTEMPTS {
             let tag = Tag::now(&self.shm);
-            // A commit under way may have cut it: what the next finds is never older than what one has found.
+            // A commit in progress may have cut the log. A later reader never finds an older state than an earlier one.
             if index.tag != tag || index.len > self.shm.get(at::UNDO_LEN) as usize {
                 index = Index::of(tag);
             }
@@ -91,8 +91,8 @@ impl Pager {
         None
     }
 
-    /// Whether a reader has read the committed state lately, and the writer has completed nothing since: it need not
-    /// be waited for once more.
+    /// Return whether a reader has read the committed state recently and the writer has completed nothing since. There
+    /// is then no need to wait for the writer again.
     pub(crate) fn writer_stands_still(&self) -> bool {
         let kept = self.committed.try_lock();
         kept.is_ok_and(|kept| {
@@ -103,18 +103,18 @@ impl Pager {
 }
 
 impl<'p> Committed<'p> {
-    /// Whether the state is still the one that it began with.
+    /// Return whether the state is still the one at the beginning of the section.
     pub(crate) fn holds(&self) -> bool {
         fence(Ordering::Acquire);
         Tag::now(&self.pager.shm) == self.tag
     }
 
-    /// Logical pages that may be looked up.
+    /// Return the number of logical pages that may be looked up.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Where a page is to be read. `fill` fills its entry in the live table. `excludes`: writers are kept out.
+    /// Return where to read a page. `fill` fills its entry in the live table. `excludes`: writers are kept out.
     pub(crate) fn page(
         &self,
         page: PageNo,
@@ -145,7 +145,7 @@ impl<'p> Committed<'p> {
         }
         let mut bytes = Box::new([0; PAGE_SIZE]);
         self.pager.map.copy_page(phys, &mut bytes)?;
-        // The copy is loaded before the log's length.
+        // The page is copied before the log's length is loaded.
         fence(Ordering::Acquire);
         let mut index = self.index.borrow_mut();
         index.catch_up(&self.pager.shm)?;
@@ -164,7 +164,7 @@ impl<'p> Committed<'p> {
 }
 
 impl Drop for Committed<'_> {
-    /// Leaves the index to the next.
+    /// Return the index for the next reader.
     fn drop(&mut self) {
         if let Ok(mut kept) = self.pager.committed.try_lock()
             && kept

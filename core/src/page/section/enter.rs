@@ -1,8 +1,8 @@
-//! Entering sections: the latch, the gate and the waiting for both. What a section may do once it is
-//! there stands in `section`.
+//! Entering sections: taking the latch and the gate, and waiting for both. `section` states what an operation may do
+//! inside a section.
 //!
-//! A wait here is bounded, looks after the dead it waits for, and leaves the gate lowered and the latch
-//! free when it gives up.
+//! A wait here is bounded, recovers dead processes that it waits for, and leaves the gate lowered and the latch free
+//! when it gives up.
 
 use crate::error::{Error, Result};
 use crate::ids::Actor;
@@ -17,17 +17,17 @@ use crate::page::sync::wait::{Patience, Wait};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a reader waits for a writer at work before it reads beside it.
+/// How long a reader waits for a running writer before it reads the committed state beside it.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 impl Pager {
-    /// An error inside a section of this thread. Sections of one thread exclude each other by their own checks; what
-    /// moves the latch, the gate or the depth of a transaction under a section asks this first.
+    /// Return an error inside a section of this thread. Sections of one thread exclude each other by their own checks.
+    /// Operations that change the latch, the gate or the depth of a transaction under a section call this first.
     pub(crate) fn outside_sections(&self) -> Result<()> {
         let Ok(slot) = self.slot() else {
             return Ok(()); // A thread without a slot has no section.
         };
-        // Where a rollback has failed the gate stays raised without a section.
+        // After a failed rollback the gate stays raised without a section.
         let writing = self.latch().is_held_by(slot)
             && self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0
             && !self.is_unreadable();
@@ -39,7 +39,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Enters as a reader. Waits while a writer is at work.
+    /// Enter as a reader. Wait while a writer is running.
     #[inline]
     pub fn read(&self, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
         let slot = self.acting_slot()?;
@@ -55,12 +55,12 @@ impl Pager {
         }
     }
 
-    /// Runs `f` in a read section, again if it did not hold.
+    /// Run `f` in a read section, and again until its result is valid.
     pub(crate) fn read_held<R>(&self, f: impl Fn(&ReadSection<'_>) -> Result<R>) -> Result<R> {
         loop {
             let section = self.read(&mut Wait::default())?;
             match self.unless_damaged(f(&section)) {
-                // Of a checkpoint that was replaced: at the newest one.
+                // The checkpoint was replaced: read the newest one.
                 Err(Error::Stale) => {}
                 done if section.holds() => return done,
                 _ => {}
@@ -68,10 +68,10 @@ impl Pager {
         }
     }
 
-    /// The section of a reader whose mark is in the gate.
+    /// Return the section of a reader whose mark is in the gate.
     #[inline]
     fn inside(&self, slot: u32, word: u64) -> Result<ReadSection<'_>> {
-        // Who closes says so, and then waits for the marks of this process.
+        // A closing thread sets `closed` and then waits for the marks of this process.
         if self.closed.load(Ordering::SeqCst) {
             Gate::leave(self.shm.mark(slot));
             return Err(Error::Closed);
@@ -80,7 +80,8 @@ impl Pager {
         Ok(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
-    /// Enters as a reader of the committed state beside a writer. None if the writer is too quick for that.
+    /// Enter as a reader of the committed state beside a writer. Return None if the writer changes the state too
+    /// quickly.
     #[cold]
     fn read_beside(&self, slot: u32) -> Result<Option<ReadSection<'_>>> {
         let mark = self.shm.mark(slot);
@@ -95,7 +96,7 @@ impl Pager {
         }))
     }
 
-    /// Enters as a reader if nothing is in the way.
+    /// Enter as a reader if no wait is needed.
     #[inline(always)]
     pub fn try_read(&self) -> Option<ReadSection<'_>> {
         let slot = self.known_slot()?;
@@ -112,8 +113,7 @@ impl Pager {
         Some(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
-    /// Waits for the writer at work; for one that takes longer than `PATIENCE` not any more: then the reader is shown
-    /// the committed state.
+    /// Wait for the running writer. After `PATIENCE`, stop waiting and show the reader the committed state.
     #[cold]
     fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
         let gate = self.shm.gate();
@@ -167,7 +167,7 @@ impl Pager {
         }
     }
 
-    /// Enters as a writer: as a part of this thread's transaction if it has one.
+    /// Enter as a writer, as a part of this thread's transaction if it has one.
     #[inline]
     pub fn write(&self, wait: &mut Wait<'_>) -> Result<WriteSection<'_>> {
         if self.read_only {
@@ -203,7 +203,7 @@ impl Pager {
             return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
         }
         if let Err(e) = self.raise_gate(slot) {
-            // Where the files are gone nothing can be waited for.
+            // If the files are gone, no wait can succeed.
             let e = self.whole().err().unwrap_or(e);
             if took {
                 self.latch().release();

@@ -1,11 +1,11 @@
-//! The shortest stay of a writer: a lone operation that replaces one value in its place.
+//! The fast path of a writer: a single operation that replaces one value in place.
 //!
 //! 1. Like a write section it holds the latch and has raised the gate (`section`, invariant 1).
-//! 2. Its one aligned store is the whole operation, so it needs no undo. The time it stamps before may
-//!    stay without it (`PagesMut::touch`).
-//! 3. A store that met a page the disk cannot give is no change: the store is poisoned (`damage`).
-//! 4. It never waits and never copies a page. Whoever does not get one, or cannot do in it what he wants,
-//!    has changed nothing and enters as a writer.
+//! 2. Its one aligned store is the whole operation, so it needs no undo. The time that it stamps first may remain
+//!    without it (`PagesMut::touch`).
+//! 3. A store to a page that the disk cannot provide is not a change: the store file is poisoned (`damage`).
+//! 4. It never waits and never copies a page. If the caller cannot enter it, or cannot complete the operation in it,
+//!    nothing has changed and the caller enters a write section instead.
 
 use crate::ids::{Addr, PageNo, PhysNo};
 use crate::page::access::within_page;
@@ -25,8 +25,8 @@ pub(crate) struct InPlaceSection<'p> {
 }
 
 impl Pager {
-    /// Enters to replace one value, if nothing is in the way: no transaction of anybody (of this thread
-    /// neither), no other writer, no section of this thread, nobody who wants commits to be durable.
+    /// Enter to replace one value, if nothing prevents it: no open transaction of any thread (including this one), no
+    /// other writer, no section of this thread, and no process that requires durable commits.
     #[inline(always)]
     pub(crate) fn try_in_place(&self) -> Option<InPlaceSection<'_>> {
         let slot = self.known_slot()?;
@@ -41,8 +41,8 @@ impl Pager {
         if !latch.try_take(slot) {
             return None;
         }
-        // Who closes says so under the latch. With the redo log on every change goes to it, and it is turned on and
-        // off under the latch, too.
+        // A closing thread sets `closed` under the latch. With the redo log on, every change goes through the log; it
+        // is also turned on and off under the latch.
         let refused =
             self.closed.load(Ordering::SeqCst) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
         if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
@@ -65,15 +65,15 @@ impl<'p> Deref for InPlaceSection<'p> {
 }
 
 impl InPlaceSection<'_> {
-    /// The page manager this section belongs to.
+    /// Return the page manager this section belongs to.
     #[inline]
     #[must_use]
     pub(crate) fn pager(&self) -> &Pager {
         self.read.pager
     }
 
-    /// Replaces the word at `at`, and stamps the time at `time_at` before. False if it cannot be done
-    /// here: one of the pages must be copied first.
+    /// Replace the word at `at`, after stamping the time at `time_at`. Return false if this is not possible here
+    /// because one of the pages must be copied first.
     #[inline(always)]
     #[must_use]
     pub(crate) fn replace(&mut self, at: Addr, value: u64, time_at: Addr) -> bool {
@@ -100,7 +100,7 @@ impl InPlaceSection<'_> {
         true
     }
 
-    /// The place of a word in a page that may be written as it is.
+    /// Return the place of a word in a page that may be written in place.
     #[inline(always)]
     fn place(&self, addr: Addr) -> Option<(PhysNo, usize)> {
         let (page, offset): (PageNo, usize) = within_page(addr, 8).ok()?;
@@ -117,7 +117,8 @@ impl Drop for InPlaceSection<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         let (gate, latch) = (self.read.pager.shm.gate(), self.read.pager.latch());
-        // As when a write section of a lone operation ends. Where nothing can be trusted readers stay out.
+        // Lower the gate, as at the end of a write section of a single operation. If nothing can be trusted, readers
+        // stay out.
         if self.read.is_whole() || !self.read.pager.is_unreadable() {
             gate.lower_quietly(false);
         }

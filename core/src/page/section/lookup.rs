@@ -1,4 +1,4 @@
-//! Cached lookups: reading and making notes of where a section found things. The cache and its invariants:
+//! Cached lookups: recording and reading where a section found entries. The cache and its invariants:
 //! `pager::lookup_cache`.
 
 use crate::page::pager::Pager;
@@ -7,7 +7,7 @@ use crate::page::shared::at;
 use std::sync::atomic::Ordering;
 
 impl ReadSection<'_> {
-    /// The number that notes of this section are made under; 0 where none may be used or made.
+    /// Return the number under which this section's lookups are cached; 0 if none may be used or recorded.
     #[inline(always)]
     pub(in crate::page) fn structure_here(&self) -> u64 {
         if self.restructured {
@@ -17,14 +17,14 @@ impl ReadSection<'_> {
         }
     }
 
-    /// What was noted about something, if it still holds.
+    /// Return the cached lookup of something, if it is still valid.
     #[inline(always)]
     pub(in crate::page) fn remembered(&self, about: [u64; 3]) -> Option<[u64; 2]> {
         let row = self.pager().lookups.row(self.slot)?;
         row.find(about, self.structure_here())
     }
 
-    /// Notes what was found about something.
+    /// Record a lookup.
     #[inline]
     pub(in crate::page) fn remember(&self, about: [u64; 3], found: [u64; 2]) {
         let structure = self.structure_here();
@@ -35,7 +35,8 @@ impl ReadSection<'_> {
 }
 
 impl Pager {
-    /// Whether something seems to be noted about it: told outside sections, so it may be wrong a moment later.
+    /// Return whether something seems to be cached. It is called outside sections, so the result may be out of date
+    /// immediately.
     #[inline(always)]
     pub(crate) fn seems_noted(&self, about: [u64; 3]) -> bool {
         let structure = || self.shm.word(at::STRUCTURE).load(Ordering::Relaxed);
@@ -44,13 +45,14 @@ impl Pager {
             .is_some_and(|row| row.has(about, structure()))
     }
 
-    /// The number that a section would find now: told outside sections, so it may be another a moment later.
+    /// Return the number that a section would find now. It is called outside sections, so the result may be out of date
+    /// immediately.
     #[inline(always)]
     pub(crate) fn structure_now(&self) -> u64 {
         self.shm.word(at::STRUCTURE).load(Ordering::Relaxed)
     }
 
-    /// Things may lie elsewhere from now on. Inside a write section, or in recovery.
+    /// Invalidate cached lookups: entries may move from now on. Called inside a write section or in recovery.
     #[inline]
     pub(crate) fn restructured(&self) {
         let word = self.shm.word(at::STRUCTURE);

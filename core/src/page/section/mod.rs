@@ -1,10 +1,10 @@
-//! Sections: the stay of one operation in the shared memory, and transactions made of several. The only way to a byte
-//! of the map. The invariants stand in `write`.
+//! Sections, and transactions made of several sections. A section is the stay of one operation in the shared memory and
+//! the only way to access bytes of the map. `write` states the invariants.
 //!
-//! Owns entering and leaving (`enter`, `take_latch`, `turn`, `raised_gate`), the readers' and the
-//! writers' view of bytes (`read`, `write`, `trunks`, `pinned`), the writer that replaces one value in its place
-//! (`in_place_store`), reading the committed state beside a writer (`committed`), cached lookups (`lookup`), and
-//! transactions (`transaction`, `open_blocks`).
+//! Owns entering and leaving (`enter`, `take_latch`, `turn`, `raised_gate`), the readers' and the writers' view of
+//! bytes (`read`, `write`, `trunks`, `pinned`), the writer that replaces one value in place (`in_place_store`), reading
+//! the committed state beside a writer (`committed`), cached lookups (`lookup`), and transactions (`transaction`,
+//! `open_blocks`).
 //!
 //! Lock order: latch, then gate.
 

@@ -1,4 +1,4 @@
-//! Blocks of transactions in an open store: which one the running owner is in, ending them from any thread, and
+//! Transaction blocks in an open store: finding the running owner's block, ending blocks from any thread, and
 //! transactions that were rolled back before their end. The state and its invariants: `pager::blocks`.
 
 use crate::error::{Error, Result};
@@ -14,14 +14,14 @@ impl Pager {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the thread of this slot and its running task have the transaction that is open. The latch says that
-    /// the thread has.
+    /// Return whether the open transaction belongs to the thread of this slot and to its running task. The latch shows
+    /// that it belongs to the thread.
     #[inline]
     pub(crate) fn is_transaction_of(&self, slot: u32) -> bool {
         self.latch().is_held_by(slot) && self.transaction_task.load(Ordering::Relaxed) == task::current()
     }
 
-    /// Takes the turn. Waits while another thread of this process has it: for one operation.
+    /// Take the turn. Wait, for one operation, while another thread of this process has it.
     #[inline]
     fn take_turn(&self) -> Turn<'_> {
         let free = |turn: &AtomicU32| {
@@ -40,15 +40,15 @@ impl Pager {
         Turn(&self.turn)
     }
 
-    /// The turn for an operation inside the transaction that this thread has open. None: another thread of the process
-    /// has taken the transaction over.
+    /// Take the turn for an operation inside the transaction that this thread has open. Return None if another thread
+    /// of the process has taken over the transaction.
     #[inline]
     pub(in crate::page) fn turn(&self, slot: u32) -> Option<Turn<'_>> {
         let turn = self.take_turn();
         self.latch().is_held_by(slot).then_some(turn)
     }
 
-    /// The error of a task that would wait for another task of its own thread.
+    /// Return the error for a task that would wait for another task of its own thread.
     #[cold]
     pub(in crate::page) fn other_task(&self) -> Error {
         Error::OtherTask {
@@ -56,20 +56,20 @@ impl Pager {
         }
     }
 
-    /// Whether a transaction of the slot's thread is dead.
+    /// Return whether a transaction of the slot's thread is dead.
     #[cold]
     pub(in crate::page) fn has_dead(&self, slot: u32) -> bool {
         self.blocks().dead.iter().any(|dead| dead.slot == slot)
     }
 
-    /// In a forked child: what its parent's other threads were doing is none of its own.
+    /// In a forked child: forget the operations of the parent's other threads.
     pub(in crate::page) fn forget_turns(&self) {
         self.turn.store(0, Ordering::Relaxed);
         self.deaths.store(0, Ordering::Relaxed);
         self.doomed.store(false, Ordering::Relaxed);
     }
 
-    /// Refuses operations of an owner whose transaction was rolled back, until it has left the outermost block.
+    /// Refuse operations of an owner whose transaction was rolled back, until it has left the outermost block.
     #[cold]
     pub(in crate::page) fn refuse_dead(&self, slot: u32) -> Result<()> {
         match self.blocks().dead_of(slot, task::current()) {
@@ -78,7 +78,7 @@ impl Pager {
         }
     }
 
-    /// An error if the running owner's transaction was rolled back and not left yet.
+    /// Return an error if the running owner's transaction was rolled back and not left yet.
     pub fn check_alive(&self) -> Result<()> {
         if self.deaths.load(Ordering::Relaxed) == 0 {
             return Ok(());
@@ -86,7 +86,7 @@ impl Pager {
         self.refuse_dead(self.slot()?)
     }
 
-    /// Blocks that the running owner has not left of a transaction that was rolled back.
+    /// Return the number of blocks of a rolled-back transaction that the running owner has not left.
     pub(in crate::page) fn depth_of_dead(&self, slot: u32) -> u64 {
         if self.deaths.load(Ordering::Relaxed) == 0 {
             return 0;
@@ -96,14 +96,14 @@ impl Pager {
             .map_or(0, |dead| dead.levels.len() as u64)
     }
 
-    /// Rolls back this thread's transaction for a reason that lies outside it. Its owner is refused everything until
-    /// it has left the outermost block.
+    /// Roll back this thread's transaction for a reason outside it. Every operation of its owner is refused until it
+    /// has left the outermost block.
     pub(crate) fn abort(&self, reason: Reason) -> Result<()> {
         self.undo_whole(|pager| {
             pager.blocks().die(task::current(), reason);
             pager.count_dead();
         })?;
-        // From here on this thread's operations look whether it may act.
+        // From now on this thread's operations check whether the thread may act.
         self.forget_quick_slot();
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Pager {
         self.deaths.store(n, Ordering::Relaxed);
     }
 
-    /// Leaves the innermost block of the running owner's dead transaction. None: it has none.
+    /// Leave the innermost block of the running owner's dead transaction. Return None if it has none.
     pub(in crate::page) fn leave_dead(&self, slot: u32) -> Option<Reason> {
         if self.deaths.load(Ordering::Relaxed) == 0 {
             return None;
@@ -130,13 +130,13 @@ impl Pager {
         Some(reason)
     }
 
-    /// Forgets what was not left: of a store that is being closed.
+    /// Forget all blocks that were not left, of a store that is being closed.
     pub(in crate::page) fn forget_blocks(&self) {
         self.blocks().clear();
         self.count_dead();
     }
 
-    /// How many blocks of the open transaction are around this one. None: it has ended, or was rolled back.
+    /// Return how many blocks of the open transaction enclose this one, or None if it has ended or was rolled back.
     #[must_use]
     pub fn level_of(&self, block: Block) -> Option<usize> {
         let blocks = self.blocks();
@@ -144,12 +144,13 @@ impl Pager {
         levels.iter().position(|level| level.block == block)
     }
 
-    /// Prepares the end of a block, by any thread and task of the process. `Standing::Open`: it is the innermost now,
-    /// and the transaction the calling owner's; blocks inside it that were not left are joined to it.
+    /// Prepare the end of a block, from any thread and task of the process. `Standing::Open`: the block is now the
+    /// innermost one, the transaction belongs to the calling owner, and blocks inside it that were not left are joined
+    /// to it.
     ///
-    /// An inner block that is not left by its transaction's owner is joined to the one around it by a commit. If it is
-    /// to be undone, the whole transaction is rolled back: by its owner, at its next operation. (Its owner may have
-    /// gone on since the block began; what it did cannot be undone behind its back.)
+    /// A commit joins an inner block that is not left by its transaction's owner to the enclosing block. If the block
+    /// is to be undone, the owner rolls back the whole transaction at its next operation. (The owner may have continued
+    /// since the block began, and its later changes cannot be undone without its knowledge.)
     pub(in crate::page) fn take_block(&self, block: Block, commit: bool) -> Result<Standing> {
         let mine = self.slot()?;
         // Between two operations of the owner.
@@ -194,7 +195,7 @@ impl Pager {
         Ok(Standing::Open)
     }
 
-    /// Rolls back a transaction that another owner has doomed: called by its owner at its next operation.
+    /// Roll back a transaction that another owner has doomed. Called by its owner at its next operation.
     #[cold]
     pub(in crate::page) fn abort_if_doomed(&self) -> Result<()> {
         let reason = self.blocks().open.as_ref().and_then(|open| open.doomed.clone());
@@ -208,7 +209,7 @@ impl Pager {
         }
     }
 
-    /// What a thread that ends has not left is forgotten.
+    /// Forget the blocks that an ending thread has not left.
     pub(in crate::page) fn forget_dead_of(&self, slot: u32) {
         if self.deaths.load(Ordering::Relaxed) != 0 {
             self.blocks().dead.retain(|dead| dead.slot != slot);

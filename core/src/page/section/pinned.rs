@@ -1,9 +1,9 @@
-//! The pins of a section whose result does not count yet (`section`, invariant 7).
+//! The pins of a section whose result is not valid yet (`section`, invariant 7).
 
 use crate::ids::ObjectId;
 use std::cell::{Cell, RefCell};
 
-/// Containers that the section has pinned: as a rule one.
+/// Containers that the section has pinned, usually one.
 #[derive(Debug)]
 pub(super) struct Pinned {
     first: Cell<Option<ObjectId>>,
@@ -34,7 +34,7 @@ impl Pinned {
         }
     }
 
-    /// Forgets them: they stay.
+    /// Forget the pins, so that they remain.
     #[inline(always)]
     pub(super) fn keep(&self) {
         if self.first.take().is_some() {
@@ -42,7 +42,7 @@ impl Pinned {
         }
     }
 
-    /// All of them, to be given back.
+    /// Take all pins, so that the caller can release them.
     pub(super) fn take(&self) -> impl Iterator<Item = ObjectId> {
         self.first.take().into_iter().chain(self.more.take())
     }

@@ -1,4 +1,4 @@
-//! Raising the gate: keeping readers out, and waiting for those that are inside. The gate's words and protocol:
+//! Raising the gate: keeping readers out, and waiting for readers that are inside. The gate's words and protocol:
 //! `sync::gate`.
 
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::page::sync::gate::{self, Gate};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a writer gives way to others, and sleeps, before it looks at a reader again.
+/// How long a writer yields, and then how long it sleeps, before it checks a reader again.
 const SLEEP: Duration = Duration::from_micros(200);
 
 impl Shm {
@@ -23,18 +23,18 @@ impl Shm {
     }
 }
 
-/// The raised gate. Its drop lowers it, and with it the sign that a transaction has marked containers.
+/// The raised gate. Dropping it lowers the gate and clears the flag that a transaction has marked containers.
 ///
-/// After a panic the gate stays raised: what is behind it is half done, and the latch stays taken too.
+/// After a panic the gate stays raised, because the state behind it is incomplete. The latch stays taken too.
 #[must_use]
 pub(in crate::page) struct RaisedGate<'p> {
     pager: &'p Pager,
-    /// It was raised while a panic unwound (a transaction that is rolled back then).
+    /// The gate was raised while a panic unwound (to roll back a transaction).
     unwinding: bool,
 }
 
 impl RaisedGate<'_> {
-    /// Lowers the gate; the sign that a transaction has marked containers stays.
+    /// Lower the gate and keep the flag that a transaction has marked containers.
     pub(in crate::page) fn lower_in_transaction(self) {
         self.pager.lower_gate(self.pager.marked());
         std::mem::forget(self);
@@ -50,15 +50,15 @@ impl Drop for RaisedGate<'_> {
 }
 
 impl Pager {
-    /// Raises the gate and waits until no reader is inside. The caller holds the latch.
+    /// Raise the gate and wait until no reader is inside. The caller holds the latch.
     #[inline]
     pub(crate) fn raise_gate(&self, slot: u32) -> Result<()> {
         self.close_gate(slot)
             .inspect_err(|_| self.lower_gate(self.marked()))
     }
 
-    /// Raises the gate, waits until no reader is inside, and keeps readers out as long as the guard lives. For steps
-    /// outside sections; a section of a writer lowers the gate itself. The caller holds the latch.
+    /// Raise the gate, wait until no reader is inside, and keep readers out as long as the guard lives. For steps
+    /// outside sections; a write section lowers the gate itself. The caller holds the latch.
     pub(in crate::page) fn keep_readers_out(&self, slot: u32) -> Result<RaisedGate<'_>> {
         self.raise_gate(slot)?;
         Ok(RaisedGate {
@@ -67,12 +67,12 @@ impl Pager {
         })
     }
 
-    /// As `raise_gate`, but after an error the gate is left raised.
+    /// As `raise_gate`, but leave the gate raised after an error.
     #[inline]
     pub(crate) fn close_gate(&self, slot: u32) -> Result<()> {
         self.shm.gate().raise();
         let mut begun = None;
-        // Sequentially consistent like the marks: a slot claimed since is seen by its own reader.
+        // Sequentially consistent, like the marks: the reader of a slot claimed later sees the raised gate itself.
         for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
             if self.shm.mark(s).load(Ordering::SeqCst) == gate::INSIDE {
                 self.wait_for_reader(s, slot, &mut begun)?;
@@ -81,8 +81,8 @@ impl Pager {
         Ok(())
     }
 
-    /// Waits until a reader has left, is found dead, or has had its time: all readers that one writer waits for have
-    /// `REVOKE_AFTER` together.
+    /// Wait until a reader has left, is found dead, or has used up its time. All readers that one writer waits for
+    /// share one `REVOKE_AFTER`.
     #[cold]
     fn wait_for_reader(&self, reader: u32, mine: u32, begun: &mut Option<Instant>) -> Result<()> {
         let mark = self.shm.mark(reader);
@@ -95,7 +95,7 @@ impl Pager {
             }
             let waited = begun.get_or_insert_with(Instant::now).elapsed();
             if waited >= gate::REVOKE_AFTER {
-                // A dead one leaves more behind than its mark.
+                // A dead reader leaves more behind than its mark.
                 self.check_owner_alive(reader, Some(mine))?;
                 if self.following().is_none() {
                     Gate::revoke(mark);
@@ -108,7 +108,7 @@ impl Pager {
                     });
                 }
             }
-            // Where there is much else to do every turn of this can take milliseconds.
+            // On a busy machine each turn of this loop can take milliseconds.
             if turns < 2100 && waited < SLEEP {
                 std::thread::yield_now();
             } else {
@@ -118,7 +118,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Whether a transaction is open that has marked containers.
+    /// Return whether an open transaction has marked containers.
     pub(crate) fn marked(&self) -> bool {
         self.shm.gate().word.load(Ordering::Relaxed) & gate::TRANSACTION != 0
     }

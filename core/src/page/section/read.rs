@@ -1,4 +1,4 @@
-//! The section of a reader: how its bytes are found, and whether they still count. Invariants: `section`.
+//! The read section: how it finds bytes, and whether they are still valid. Invariants: `section`.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 pub(super) enum Stay {
     /// The thread's mark in the gate.
     Inside,
-    /// Nothing: it reads the committed state beside a writer.
+    /// Nothing: the section reads the committed state beside a writer.
     Beside,
     /// The latch.
     Writer,
@@ -31,15 +31,15 @@ pub struct ReadSection<'p> {
     pub(super) pager: &'p Pager,
     pub(in crate::page) slot: u32,
     pub(super) limit: u64,
-    /// A transaction of another thread is open: look at the marks.
+    /// A transaction of another thread is open: check which containers are marked.
     pub(super) watch: bool,
-    /// A write section that changed more than values: things may lie elsewhere already (`section::lookup`). Of the
-    /// committed state, too, nothing is noted.
+    /// True for a write section that changed more than values, since entries may have moved already
+    /// (`section::lookup`), and for a section of the committed state: neither caches lookups.
     pub(in crate::page) restructured: bool,
     stay: Stay,
     committed: Option<Box<Committed<'p>>>,
     pins: Pinned,
-    /// Not `Send`, not `Sync`: the mark and the latch are those of this thread's slot (invariant 8).
+    /// Not `Send`, not `Sync`: the mark and the latch belong to this thread's slot (invariant 8).
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -69,7 +69,7 @@ impl<'p> ReadSection<'p> {
         }
     }
 
-    /// Shows the state before the transaction that another thread has open.
+    /// Show the state before the transaction that another thread has open.
     pub(crate) fn show_committed(&mut self) -> Result<()> {
         if self.watch {
             let committed = self.pager.committed().ok_or(Error::Busy(ObjectId(0)))?;
@@ -98,7 +98,8 @@ impl ReadSection<'_> {
         }
     }
 
-    /// Whether all that was read so far belongs together: asked after the last access and before it counts.
+    /// Return whether everything read so far is consistent. The caller asks after the last access and before it uses
+    /// the result.
     #[inline(always)]
     pub(crate) fn holds(&self) -> bool {
         match self.stay {
@@ -108,7 +109,7 @@ impl ReadSection<'_> {
         }
     }
 
-    /// Bytes of a page that this section does not read in its place.
+    /// Return bytes of a page that this section does not read in place.
     #[cold]
     #[inline(never)]
     fn bytes_committed(&self, page: PageNo, addr: Addr, len: usize) -> Result<&[u8]> {
@@ -134,7 +135,7 @@ impl ReadSection<'_> {
         Ok(PhysNo(entry as u32))
     }
 
-    /// Whether the superblock is complete: its magic is stored last.
+    /// Return whether the superblock is complete: its magic is stored last.
     pub(crate) fn has_superblock(&self) -> Result<bool> {
         if self.limit == 0 || self.entry(PageNo(0), Addr(0))? & ABSENT != 0 {
             return Ok(false);
@@ -142,25 +143,25 @@ impl ReadSection<'_> {
         Ok(self.u64_at(sb::MAGIC)? == sb::MAGIC_VALUE)
     }
 
-    /// The page manager this section belongs to.
+    /// Return the page manager this section belongs to.
     #[must_use]
     pub(crate) fn pager(&self) -> &Pager {
         self.pager
     }
 
-    /// An error if the disk could not answer an access of this section: asked before what it gave counts.
+    /// Return an error if the disk failed an access of this section. The caller asks before it uses the result.
     #[inline]
     pub(crate) fn whole(&self) -> Result<()> {
         self.pager.whole()
     }
 
-    /// Whether the disk has answered every access of this process so far (one load).
+    /// Return whether the disk has served every access of this process so far (one load).
     #[inline]
     pub(crate) fn is_whole(&self) -> bool {
         !fault::any()
     }
 
-    /// Pins a container for this process. In the section that found it, so that it cannot have gone.
+    /// Pin a container for this process, in the section that found it, so that it cannot be freed in between.
     pub fn pin_id(&self, id: ObjectId) -> Result<()> {
         self.pager.pins.pin(&self.pager.shm, self.pager.process(), id)?;
         if self.stay != Stay::Writer {
@@ -169,7 +170,7 @@ impl ReadSection<'_> {
         Ok(())
     }
 
-    /// What was found counts: its pins stay.
+    /// Keep the pins: the section's result is valid.
     #[inline]
     pub(crate) fn keep_pins(&self) {
         self.pins.keep();
@@ -191,8 +192,8 @@ impl Pages for ReadSection<'_> {
             return self.bytes_committed(page, addr, len);
         }
         let phys = self.translate(page, addr)?;
-        // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives, or it is revoked and
-        // nothing that it reads counts (invariant 5).
+        // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives, or it is revoked and no
+        // result of its reads is used (invariant 5).
         Ok(&unsafe { self.pager.map.page(phys) }?[offset..offset + len])
     }
 

@@ -1,7 +1,8 @@
-//! Taking the latch for an operation: as a part of this thread's transaction, at once, or after waiting for its owner.
+//! Taking the latch for an operation: as a part of this thread's transaction, at once, or after waiting for the latch's
+//! owner.
 //!
-//! A wait for one store's latch may be a part of a deadlock over several stores: it is entered in the process's list
-//! (`sync::deadlock`), and which locks its thread holds elsewhere is found here.
+//! A wait for one store's latch may be part of a deadlock over several stores. It is entered in the process's list
+//! (`sync::deadlock`), and this file finds the locks that its thread holds in other stores.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -22,7 +23,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Takes the latch for the slot. False in a transaction of this thread, which has it already.
+    /// Take the latch for the slot. Return false in a transaction of this thread, which has the latch already.
     #[inline]
     pub(crate) fn take_latch(&self, slot: u32, wait: &mut Wait<'_>) -> Result<bool> {
         let latch = self.latch();
@@ -32,7 +33,7 @@ impl Pager {
             }
             self.take_latch_slowly(slot, wait)?;
         }
-        // Who closes says so under the latch: then the slot is not this thread's any more.
+        // A closing thread sets `closed` under the latch; the slot then no longer belongs to this thread.
         if self.closed.load(Ordering::SeqCst) {
             latch.release_late(slot);
             return Err(Error::Closed);
@@ -40,7 +41,7 @@ impl Pager {
         Ok(true)
     }
 
-    /// Whether the running task may act in the transaction that its thread has open.
+    /// Return whether the running task may act in the transaction that its thread has open.
     #[inline]
     fn join_transaction(&self, slot: u32) -> Result<()> {
         let others = self.transaction_task.load(Ordering::Relaxed) != task::current();
@@ -71,7 +72,7 @@ impl Pager {
             let slice = patience.slice("the right to change the store", || self.describe_owner(owner))?;
             place.advance();
             place.sleep(slice);
-            // The same owner after a whole slice: does it live?
+            // The owner is the same after a whole slice: check whether it is alive.
             if latch.owner() != owner || seen.0 != owner {
                 seen = (latch.owner(), Instant::now());
             } else if seen.1.elapsed() >= SLICE {
@@ -83,13 +84,13 @@ impl Pager {
     }
 }
 
-/// A wait for the latch that ends sooner is no part of a circle: its end breaks it.
+/// A wait for the latch that ends sooner is not checked for deadlock: its end breaks the circle.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// How long a look into another store waits for that store's latch.
+/// How long a check of another store waits for that store's latch.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// What waiting for a store's latch has to do with other stores.
+/// The state of a latch wait's deadlock check over other stores.
 #[derive(Debug)]
 pub(in crate::page) struct LatchWait {
     begun: Instant,
@@ -104,7 +105,7 @@ impl LatchWait {
         }
     }
 
-    /// Looks for a circle, between two sleeps of a wait that lasts `bound` at most.
+    /// Check for a deadlock, between two sleeps of a wait that lasts at most `bound`.
     pub(in crate::page) fn look(&mut self, pager: &Pager, bound: Duration) -> Result<()> {
         if bound < SHORT || self.begun.elapsed() < SLICE || !several_stores() {
             return Ok(());
@@ -131,7 +132,7 @@ impl LatchWait {
     }
 }
 
-/// A process slot and its generation; if that is this process, the thread's slot and its task.
+/// A process slot and its generation; if that is this process, also the thread's slot and its task.
 type LatchOwner = ((u16, u32), Option<(u32, u64)>);
 
 impl Pager {
@@ -139,7 +140,7 @@ impl Pager {
         format!("the right to change {}", self.path.display())
     }
 
-    /// The owner of the latch: its process and generation, and if that is this process its thread and task.
+    /// Return the owner of the latch: its process and generation, and if that is this process, its thread and task.
     pub(crate) fn latch_owner(&self) -> Option<LatchOwner> {
         let owner = self.latch().owner()?;
         let mine = owner.is_of(self.process.load(Ordering::Relaxed));
@@ -150,7 +151,7 @@ impl Pager {
         ))
     }
 
-    /// Enters a wait of the calling thread's task in this store. If it `blocks`, it stops all tasks of the thread.
+    /// Enter a wait of the calling thread's task in this store. With `blocks`, the wait stops all tasks of the thread.
     pub(crate) fn enter_wait(&self, task: u64, blocks: bool, what: String) -> Waiting {
         let mut names = Names::new();
         Pager::each_of_thread(|_, serial, slot| {
@@ -160,8 +161,8 @@ impl Pager {
         Waiting::enter(self.serial, names, task, blocks, what)
     }
 
-    /// Another store in which a task of the calling thread has a transaction or a lock. A store whose latch is not
-    /// free now has none as far as is known. Without this store's latch.
+    /// Return another store in which a task of the calling thread has a transaction or a lock. A store whose latch is
+    /// not free now counts as having none. The caller does not hold this store's latch.
     pub(crate) fn holds_elsewhere(&self, task: u64) -> Option<String> {
         Pager::each_of_thread(|pager, serial, slot| {
             let other = pager.upgrade().filter(|_| serial != self.serial)?;

@@ -1,13 +1,13 @@
 //! Explicit transactions: several write sections that commit or roll back together.
 //!
-//! 1. A transaction is its owner's hold of the latch, with a depth above 0 in the thread's slot. No
-//!    other change happens meanwhile, so the undo log holds nothing but this transaction.
-//! 2. The containers it changed are marked; readers of other owners find them as they were before it (`committed`).
-//!    Marks stay when an inner block is undone: readers then read copies for nothing.
+//! 1. A transaction holds the latch for its owner, with a depth above 0 in the thread's slot. No other change can
+//!    happen, so the undo log holds only this transaction.
+//! 2. The containers it changed are marked. Readers of other owners see them as they were before the transaction
+//!    (`committed`). Marks remain when an inner block is undone; readers then read copies unnecessarily.
 //! 3. A block inside a transaction is a savepoint (`blocks`): undoing it takes the undo log back to its length at the
-//!    block's beginning. The redo log knows nothing of it: a transaction is put there at its commit, from the ranges
-//!    that the undo log holds then.
-//! 4. Locks are not part of a transaction: those that are taken inside stay when it, or a block of it, is undone.
+//!    block's beginning. The redo log does not contain blocks: a transaction is written to it at commit, from the
+//!    ranges that the undo log holds then.
+//! 4. Locks are not part of a transaction: locks taken inside it remain when it, or a block of it, is undone.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
@@ -19,7 +19,7 @@ use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
-/// Free pages looked through in one section, or a few hundred more.
+/// Number of free pages examined in one section; it may be exceeded by a few hundred.
 const RELEASED_AT_ONCE: u64 = 4096;
 
 fn none_open() -> Error {
@@ -27,7 +27,7 @@ fn none_open() -> Error {
 }
 
 impl Pager {
-    /// Begins a transaction of the running owner, or a block inside the one it has.
+    /// Begin a transaction of the running owner, or a block inside the one it has.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
         if self.read_only {
             return Err(Error::ReadOnly);
@@ -63,7 +63,7 @@ impl Pager {
         Ok(block)
     }
 
-    /// How many blocks of a transaction the running owner is in, though it may be dead.
+    /// Return how many blocks of a transaction the running owner is in, including those of a dead transaction.
     #[must_use]
     pub fn depth(&self) -> u64 {
         match self.slot() {
@@ -73,7 +73,7 @@ impl Pager {
         }
     }
 
-    /// Leaves an inner block. The outermost is left by `commit_section` or `rollback`.
+    /// Leave an inner block. `commit_section` or `rollback` leaves the outermost one.
     pub fn leave_inner(&self) -> Result<()> {
         let slot = self.slot()?;
         let _turn = self.turn(slot).ok_or_else(none_open)?;
@@ -83,8 +83,8 @@ impl Pager {
         Ok(())
     }
 
-    /// Leaves the innermost block of a transaction that was rolled back before; the error says why. Ok: the running
-    /// owner has none, or another owner has doomed the one it has.
+    /// Leave the innermost block of a transaction that was rolled back before; the error gives the reason. Return Ok if
+    /// the running owner has none, or if another owner has doomed the one it has.
     pub fn leave_refused(&self) -> Result<()> {
         if self.doomed.load(Ordering::Relaxed) && self.is_transaction_of(self.slot()?) {
             let _ = self.abort_if_doomed();
@@ -95,8 +95,8 @@ impl Pager {
         }
     }
 
-    /// Ends a block, begun by any thread or task of this process: `commit` and `rollback` end what is the running
-    /// owner's innermost block then.
+    /// End a block begun by any thread or task of this process. `commit` and `rollback` then end the running owner's
+    /// innermost block.
     pub fn end(
         &self,
         block: Block,
@@ -116,10 +116,10 @@ impl Pager {
         }
     }
 
-    /// The section in which the transaction's frees are applied and it is committed.
+    /// Run the section in which the transaction's frees are applied and the transaction is committed.
     pub fn commit_section(&self, apply: impl FnOnce(&mut WriteSection<'_>) -> Result<()>) -> Result<()> {
         let mut section = self.write(&mut Wait::default())?;
-        // What the transaction puts there is there; this only frees.
+        // The transaction's additions are already stored; this section only frees.
         section.removing();
         section.take_transaction_frees();
         apply(&mut section)?;
@@ -128,19 +128,19 @@ impl Pager {
         Ok(())
     }
 
-    /// Nothing is left to be committed or undone of the open transaction.
+    /// Reset the open transaction: nothing is left to commit or undo.
     pub(crate) fn forget_transaction(&self) {
         self.blocks().end();
         self.doomed.store(false, Ordering::Relaxed);
     }
 
-    /// Lets go of the physical pages under all logical pages that are free, in steps. Right after a
-    /// checkpoint, which makes them old enough; their space is there two checkpoints later.
+    /// Free the physical pages under all free logical pages, in steps. Called right after a checkpoint, which makes
+    /// them old enough; their space is available two checkpoints later.
     pub fn release_free_pages(&self) -> Result<()> {
         loop {
             let mut section = self.write(&mut Wait::default())?;
             let released = match section.release_free_pages(RELEASED_AT_ONCE) {
-                // No room to note more: what was released is.
+                // There is no room to record more. Pages released so far stay released.
                 Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
                 done => done?,
             };
@@ -152,7 +152,7 @@ impl Pager {
         }
     }
 
-    /// Undoes the innermost block of the running owner's transaction, and leaves it.
+    /// Undo and leave the innermost block of the running owner's transaction.
     pub fn rollback(&self) -> Result<()> {
         let slot = self.slot()?;
         if !self.is_transaction_of(slot) {
@@ -162,14 +162,14 @@ impl Pager {
             self.whole()?;
             return Err(none_open());
         }
-        // Before the mutex of the blocks is taken: it looks there, too.
+        // Computed before the mutex of the blocks is taken, because `depth` takes it too.
         let depth = self.depth();
         let inner = self.blocks().innermost().filter(|_| depth > 1);
         let Some(level) = inner else {
             return self.rollback_whole();
         };
         let _turn = self.turn(slot).ok_or_else(none_open)?;
-        // Fails where files are damaged only, and then nothing can be committed any more.
+        // This fails only if files are damaged, and then nothing can be committed any more.
         let raised = self.keep_readers_out(slot);
         let undone = match &raised {
             Ok(_) if self.undo_or_poison(level.undo) => self.whole(),
@@ -185,7 +185,7 @@ impl Pager {
         undone
     }
 
-    /// Undoes the running owner's whole transaction, all blocks of it.
+    /// Undo the running owner's whole transaction with all its blocks.
     pub fn rollback_whole(&self) -> Result<()> {
         self.undo_whole(Self::forget_transaction)
     }

@@ -1,4 +1,4 @@
-//! The list of free logical pages: trunk pages that name others (`superblock` has the format).
+//! The list of free logical pages: trunk pages that list others (`superblock` states the format).
 
 use crate::error::{Error, Result};
 use crate::ids::PageNo;
@@ -7,7 +7,7 @@ use crate::page::section::write::WriteSection;
 use crate::page::superblock as sb;
 
 impl WriteSection<'_> {
-    /// Pages that a trunk page names.
+    /// Return the number of pages that a trunk page lists.
     pub(super) fn trunk_count(&self, trunk: PageNo) -> Result<u64> {
         match self.u64_at(trunk.addr() + sb::TRUNK_COUNT)? {
             n if n > sb::TRUNK_MAX => Err(Error::corrupt(
@@ -18,7 +18,7 @@ impl WriteSection<'_> {
         }
     }
 
-    /// The `i`th free page that a trunk page names.
+    /// Return the `i`th free page that a trunk page lists.
     pub(super) fn trunk_name(&self, trunk: PageNo, i: u64) -> Result<PageNo> {
         let page = self.u64_at(trunk.addr() + (sb::TRUNK_NAMES + 8 * i))?;
         if page == 0 || page >= self.u64_at(sb::NEXT_PAGE)? {
@@ -30,8 +30,8 @@ impl WriteSection<'_> {
         Ok(PageNo(page))
     }
 
-    /// Lets go of the physical pages under free logical pages, of up to `most` of them; how many. Their
-    /// space is there two checkpoints later. Nothing of it is undone: the pages have no content.
+    /// Free the physical pages under up to `most` free logical pages. Return how many. Their space is available two
+    /// checkpoints later. The release is not undone, because the pages have no content.
     pub(crate) fn release_free_pages(&mut self, most: u64) -> Result<u64> {
         let (mut trunk, mut left) = (PageNo(self.u64_at(sb::FREE_PAGE)?), self.u64_at(sb::FREE_PAGES)?);
         let mut released = 0;

@@ -1,15 +1,16 @@
-//! Whose turn it is to take the latch: bounds how long a waiter is overtaken.
+//! The turn: which waiter may take the latch next. It bounds how long a waiter can be overtaken.
 //!
-//! Without it the thread that releases the latch takes it again before a sleeping waiter has woken up. With it
-//! alone, each change under contention would cost a wake-up. So the latch stays open to any running thread until
-//! a waiter has waited for `DUE`; from then on that waiter has the turn, and only it can take the latch.
+//! Without turns, the thread that releases the latch takes it again before a sleeping waiter has woken up. With turns
+//! alone, each change under contention would cost a wake-up. So any running thread may take the latch until a waiter
+//! has waited for `DUE`. From then on that waiter has the turn, and only it can take the latch.
 //!
-//! 1. The word is 0 or the owner word of the waiter that has the turn. It is claimed by compare-and-swap from 0.
-//!    The latch's `try_take` refuses other threads while it is set, and clears it when its waiter succeeds.
+//! 1. The word is 0 or the owner word of the waiter that has the turn. It is claimed by compare-and-swap from 0. The
+//!    latch's `try_take` refuses other threads while it is set, and clears it when its waiter succeeds.
 //! 2. Waiters have tickets, in their thread slots, from one counter. The oldest ticket claims first.
-//! 3. The turn is advice and decides nothing about liveness: a claim that its waiter does not use for `STALE` while
-//!    the latch is free (the waiter is stopped or dead) is withdrawn by any other waiter. So is precedence.
-//! 4. A waiter that gives up takes back its ticket and its claim (`Place`'s drop).
+//! 3. The turn is advisory and decides nothing about liveness. If the latch is free and its waiter does not use the
+//!    turn for `STALE` (it is stopped or dead), any other waiter withdraws the claim. The same holds for the precedence
+//!    of a ticket.
+//! 4. A waiter that gives up withdraws its ticket and its claim (`Place`'s drop).
 
 use crate::page::pager::Pager;
 use crate::page::shared::shm::Shm;
@@ -18,40 +19,40 @@ use crate::page::sync::latch::Owner;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a waiter can be overtaken: about one wake-up's worth. So beside transactions that are longer it waits for
-/// the one under way and for the next.
+/// How long a waiter can be overtaken: about the time of one wake-up. Beside transactions that are longer, it waits for
+/// the current one and the next.
 const DUE: Duration = Duration::from_micros(50);
-/// How long a waiter that has just claimed the turn spins. A lone operation ends within it; the latch would lie idle
-/// while its waiter wakes up.
+/// How long a waiter that has just claimed the turn spins. A single operation ends within this time; otherwise the
+/// latch would be idle while its waiter wakes up.
 const SPIN: Duration = Duration::from_micros(20);
 /// How long a turn may go unused while the latch is free.
 const STALE: Duration = Duration::from_millis(2);
-/// The longest sleep of a waiter, so that a lost wake-up costs no more.
+/// The longest sleep of a waiter, which bounds the cost of a lost wake-up.
 const NAP: Duration = Duration::from_millis(1);
 /// The pause of a waiter that finds the latch free and reserved.
 const PAUSE: Duration = Duration::from_micros(50);
 
 impl Shm {
-    /// The ticket of the thread that waits in a slot; 0: it does not wait.
+    /// Return the ticket of the thread that waits in a slot; 0 if it does not wait.
     fn ticket(&self, slot: u32) -> &AtomicU64 {
         self.word(layout::THREADS + slot as usize * 64 + 24)
     }
 }
 
-/// A waiter's place.
+/// A waiter's place in the queue.
 pub(in crate::page) struct Place<'p> {
     pager: &'p Pager,
     slot: u32,
     mine: u64,
     begun: Instant,
-    /// The turn of another waiter that was seen with the latch free, and since when; 0: no waiter's.
+    /// The turn of another waiter (0: no waiter has it) that was seen while the latch was free, and since when.
     seen: Option<(u64, Instant)>,
     /// The turn was claimed since the last sleep.
     claimed: bool,
 }
 
 impl Pager {
-    /// Queues for the latch.
+    /// Queue for the latch.
     pub(in crate::page) fn place(&self, slot: u32) -> Place<'_> {
         let ticket = self.shm.word(at::LATCH_TICKETS).fetch_add(1, Ordering::Relaxed) + 1;
         self.shm.ticket(slot).store(ticket, Ordering::SeqCst);
@@ -67,7 +68,7 @@ impl Pager {
 }
 
 impl Place<'_> {
-    /// Claims the turn if it is due, and withdraws one that goes unused.
+    /// Claim the turn if it is due, and withdraw a turn that is not used.
     pub(in crate::page) fn advance(&mut self) {
         let turn = self.pager.shm.word(at::LATCH_TURN);
         let held = turn.load(Ordering::SeqCst);
@@ -96,7 +97,7 @@ impl Place<'_> {
         }
     }
 
-    /// How long to sleep at most; or a pause, if the latch is free and another waiter's.
+    /// Sleep for at most `slice`, or pause if the latch is free but reserved for another waiter.
     pub(in crate::page) fn sleep(&mut self, slice: Duration) {
         let latch = self.pager.latch();
         if std::mem::take(&mut self.claimed) && self.spin() {
@@ -123,7 +124,7 @@ impl Place<'_> {
         false
     }
 
-    /// Whether a thread waits that came earlier. One that is stopped is overtaken after `STALE`.
+    /// Return whether a thread that came earlier is waiting. A stopped thread is overtaken after `STALE`.
     fn is_preceded(&self) -> bool {
         let shm = &self.pager.shm;
         let mine = shm.ticket(self.slot).load(Ordering::Relaxed);

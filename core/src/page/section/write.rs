@@ -1,20 +1,19 @@
-//! Sections: one operation's stay in the shared memory. The only way to a byte of the map.
+//! Sections: the stay of one operation in the shared memory, and the only way to access bytes of the map.
 //!
-//! 1. A `ReadSection` holds its thread's mark in the gate; a `WriteSection` holds the latch and has raised the gate
-//!    and seen every mark gone or revoked. So bytes reached through the first do not change while it holds
-//!    (`ReadSection::holds`), and bytes reached through the second are read by nobody that believes what it reads.
+//! 1. A `ReadSection` holds its thread's mark in the gate. A `WriteSection` holds the latch, has raised the gate, and
+//!    has seen every mark gone or revoked. So bytes reached through a read section do not change while it holds
+//!    (`ReadSection::holds`), and no valid result depends on bytes reached through a write section.
 //! 2. A write section ends by `commit` or by undoing everything since it began (drop).
 //! 3. Inside a section: no blocking call, no lock, no other section of the same store (checked).
-//! 4. Pages allocated since the section began need no undo: nothing reaches them after a rollback.
-//! 5. A section that holds no more may have read torn bytes, and answers anything, or an error. Its user asks
-//!    `holds` after the last access and before the result counts, and else enters again (`store::run`). Memory
-//!    that it reads is mapped and stays mapped (I5); numbers are checked before use (S3), on the value that is
-//!    used. In the terms of the language such a read is a race; it is one on plain bytes, of a result that is
-//!    thrown away.
-//! 6. A section of the committed state (`committed`) reads copies of pages. Its limit is 0, so that no access finds
-//!    its way past them.
-//! 7. Pins of a read section count when its result does (`keep_pins`); else they are given back when it ends. Those of
-//!    a write section are its user's, whatever becomes of it.
+//! 4. Pages allocated since the section began need no undo: they are unreachable after a rollback.
+//! 5. A section that no longer holds may have read torn bytes, and may return any result or an error. Its user calls
+//!    `holds` after the last access and before using the result, and otherwise enters again (`store::run`). The memory
+//!    that it reads is mapped and stays mapped (I5); numbers are checked before use (S3), on the value that is used. In
+//!    the terms of the language such a read is a race; it is a race on plain bytes whose result is discarded.
+//! 6. A section of the committed state (`committed`) reads copies of pages. Its limit is 0, so that every access goes
+//!    through the copies.
+//! 7. Pins of a read section remain when its result is valid (`keep_pins`); otherwise they are released when it ends.
+//!    Pins of a write section belong to its user, whether or not it commits.
 //! 8. A section stays in the thread that entered it, and only this crate ends one: `commit` consumes it, and the
 //!    closures of `store` get references.
 
@@ -37,55 +36,56 @@ pub struct WriteSection<'p> {
     pub(in crate::page) read: ReadSection<'p>,
     /// Length of the undo log when the section began.
     pub(super) undo: u64,
-    /// Logical pages from here on were allocated in this section.
+    /// Logical pages from this number on were allocated in this section.
     pub(in crate::page) fresh_from: u64,
     pub(super) deferred: Vec<Addr>,
     pub(super) epoch: u64,
     pub(super) now: u64,
-    /// Part of an open transaction: leaving does not commit.
+    /// The section is part of an open transaction: leaving it does not commit.
     pub(super) transaction: bool,
-    /// The latch was taken by this section and goes with it.
+    /// The section took the latch and releases it.
     pub(super) owned: bool,
     pub(super) removing: bool,
     pub(super) actor: Actor,
     pub(super) done: bool,
-    /// In a transaction. Given back after the latch, if that goes (the order of fields and `drop`).
+    /// The turn, in a transaction. It is released after the latch, if the section releases that (the order of fields
+    /// and `drop`).
     pub(super) _turn: Option<Turn<'p>>,
 }
 
 impl WriteSection<'_> {
-    /// Says in whose name this section changes the store (a thread's, unless told otherwise).
+    /// Set the actor that changes the store in this section (by default the thread).
     pub(crate) fn act_as(&mut self, actor: Actor) {
         self.actor = actor;
     }
 
-    /// Part of an open transaction.
+    /// Return whether the section is part of an open transaction.
     #[must_use]
     pub(crate) fn in_transaction(&self) -> bool {
         self.transaction
     }
 
-    /// Tells the allocator that this operation removes something: it may use the last free pages.
+    /// Tell the allocator that this operation removes something, so that it may use the last free pages.
     pub(crate) fn removing(&mut self) {
         self.removing = true;
     }
 
-    /// Puts back the frees that the transaction's operations have deferred, to apply them.
+    /// Put back the frees that the transaction's operations have deferred, so that they can be applied.
     pub(crate) fn take_transaction_frees(&mut self) {
         if let Some(kept) = self.read.pager.blocks().frees() {
             self.deferred.append(kept);
         }
     }
 
-    /// Whether segments wait to be freed at the commit.
+    /// Return whether segments wait to be freed at the commit.
     #[inline]
     #[must_use]
     pub(crate) fn has_frees(&self) -> bool {
         !self.deferred.is_empty()
     }
 
-    /// Completes the section. A lone operation commits here: its frees must have been applied. In a
-    /// transaction the frees are kept for the transaction's own commit.
+    /// Complete the section. A single operation commits here: its frees must have been applied. In a transaction the
+    /// frees are kept for the transaction's own commit.
     #[inline]
     pub(crate) fn commit(mut self) {
         let pager = self.read.pager;
@@ -99,7 +99,7 @@ impl WriteSection<'_> {
             }
         } else {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
-            // One store: before it the operation can only be undone, after it it is complete.
+            // The commit is one store. Before it the operation can only be undone; after it the operation is complete.
             fail_point!("commit.lone");
             if pager.shm.get(at::LOG_MODE) != 0 {
                 pager.commit_logged();
@@ -112,7 +112,7 @@ impl WriteSection<'_> {
         }
     }
 
-    /// Completes the transaction's last section: everything since it began is committed.
+    /// Complete the transaction's last section: everything since the transaction began is committed.
     pub(crate) fn commit_transaction(mut self) {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
@@ -151,19 +151,19 @@ impl WriteSection<'_> {
         page.0 < self.fresh_from
     }
 
-    /// A page of zeros for `page`, which is free or was never used.
+    /// Allocate a page of zeros for `page`, which is free or was never used.
     fn fresh_page(&mut self, page: PageNo) -> Result<()> {
         let entry = self.read.entry(page, page.addr())?;
         let phys = self.read.pager.writable(page.0, entry, false, self.removing)?;
         if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
             self.read.pager.shm.log_note(page.addr(), PAGE_SIZE)?;
         }
-        // SAFETY: write section; the page belongs to nobody.
+        // SAFETY: this is a write section (invariant 1), and the new page is not in use.
         unsafe { self.read.pager.map.page_mut(phys) }?.fill(0);
         Ok(())
     }
 
-    /// The superblock of a new store.
+    /// Create the superblock of a new store.
     pub(crate) fn create_superblock(&mut self) -> Result<()> {
         self.read.pager.extend_logical(0)?;
         self.read.limit = self.read.pager.shm.get(at::LOGICAL);
@@ -178,7 +178,7 @@ impl WriteSection<'_> {
 impl<'p> std::ops::Deref for WriteSection<'p> {
     type Target = ReadSection<'p>;
 
-    /// What a reader can do, a writer can.
+    /// A writer can do everything that a reader can.
     fn deref(&self) -> &ReadSection<'p> {
         &self.read
     }
@@ -189,18 +189,18 @@ impl Drop for WriteSection<'_> {
         let pager = self.read.pager;
         let (gate, latch) = (pager.shm.gate(), pager.latch());
         if self.done || pager.undo_or_poison(self.undo) {
-            // A lone operation has the latch to itself: no transaction is open.
+            // A single operation holds the latch alone: no transaction is open.
             gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
         }
-        // One full barrier for both words (releasing the latch is one): a sleeper counts itself before
-        // it looks at them, so either it sees them changed or it is counted here.
+        // One full barrier serves both words (releasing the latch is one). A sleeper counts itself before it checks the
+        // words, so either it sees them changed or it is counted here.
         if self.owned {
             latch.release();
         } else {
             fence(Ordering::SeqCst);
         }
         gate.wake_waiters();
-        // The read part's own drop lowers a mark that was never raised: harmless.
+        // The read part's own drop then lowers a mark that was never raised, which is harmless.
     }
 }
 
@@ -271,7 +271,7 @@ impl PagesMut for WriteSection<'_> {
         }
         let phys = self.write_page(page, addr)?;
         let pager = self.read.pager;
-        // Undone it may stay; replayed it must be there.
+        // On undo the new value may remain; on replay it must be present.
         if pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
             pager.shm.log_note(addr, 8)?;
         }
@@ -297,7 +297,7 @@ impl PagesMut for WriteSection<'_> {
     fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]> {
         let (page, offset) = within_page(addr, len)?;
         let phys = self.write_page(page, addr)?;
-        // What only seems to be free, on a page that could not be read, must not be filled: it is not logged.
+        // A page that could not be read may only seem free. It must not be filled, because the fill is not logged.
         self.whole()?;
         if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
             self.read.pager.shm.log_note(addr, len)?;
@@ -314,7 +314,7 @@ impl PagesMut for WriteSection<'_> {
                 0 => {
                     let next = self.u64_at(trunk.addr())?;
                     self.set_u64(sb::FREE_PAGE, next)?;
-                    // Logged whole: a rollback may bring back the names that this transaction took from it.
+                    // Log the whole page: a rollback may restore the page numbers that this transaction took from it.
                     self.set_bytes(trunk.addr(), &[0; PAGE_SIZE])?;
                     trunk
                 }
@@ -392,8 +392,8 @@ impl PagesMut for WriteSection<'_> {
     }
 
     fn yield_to_readers(&mut self) -> Result<()> {
-        // Nothing that a reader can reach was changed by this operation so far (the caller's promise);
-        // earlier operations of a transaction have marked what they changed.
+        // The caller promises that this operation has changed nothing a reader can reach. Earlier operations of a
+        // transaction have marked what they changed.
         let pager = self.read.pager;
         pager.shm.gate().lower(pager.marked());
         std::thread::yield_now();
@@ -416,7 +416,7 @@ impl PagesMut for WriteSection<'_> {
     fn next_id(&mut self) -> Result<ObjectId> {
         let word = self.read.pager.shm.word(at::NEXT_ID);
         let id = word.load(Ordering::Relaxed);
-        // Never undone: an id that was given out is not given out again.
+        // This is never undone: an id is never issued twice.
         let Some(next) = id.checked_add(1) else {
             return Err(Error::Corrupt {
                 what: "a store that has no ids left (next id)",
@@ -435,5 +435,5 @@ impl PagesMut for WriteSection<'_> {
     }
 }
 
-/// Bytes of a page, for tests of this module's callers.
+/// A page consists of whole words, and `dirty_set` reduces a hash modulo a power of two.
 const _: () = assert!(PAGE_SIZE.is_multiple_of(8) && layout::MARK_WORDS.is_power_of_two());

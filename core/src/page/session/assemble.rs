@@ -1,4 +1,4 @@
-//! Putting an opening together from its parts, and taking its process slot.
+//! Assembling an opening from its parts, and taking its process slot.
 
 use crate::error::Result;
 use crate::page::pager::frozen::Frozen;
@@ -17,18 +17,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// What an opening is put together from.
+/// The parts of an opening.
 pub(in crate::page) struct Parts {
     pub(in crate::page) shm: Shm,
     pub(in crate::page) map: Map,
     pub(in crate::page) file: Arc<Held>,
     pub(in crate::page) path: PathBuf,
     pub(in crate::page) seed: u64,
-    /// Says to those that have another lock file that the store is in use.
+    /// Shows processes with another lock file that the store is in use.
     pub(in crate::page) mark: Unshared,
-    /// Holds presence and slot byte.
+    /// Holds the presence byte and the slot byte.
     pub(in crate::page) registered: Unshared,
-    /// Says that the sidecar is in use.
+    /// Shows that the sidecar is in use.
     pub(in crate::page) side: Unshared,
     pub(in crate::page) probe: Unshared,
     pub(in crate::page) frozen: Option<Frozen>,
@@ -79,7 +79,7 @@ impl Pager {
         pager
     }
 
-    /// Takes a process slot.
+    /// Take a process slot.
     pub(super) fn register(&self) -> Result<()> {
         let mut reg = self
             .registration
@@ -92,7 +92,7 @@ impl Pager {
         Ok(())
     }
 
-    /// An opening that is alone with its sidecar.
+    /// Assemble an opening that is alone with its sidecar.
     pub(in crate::page) fn assemble(
         parts: Parts,
         settings: &Settings,

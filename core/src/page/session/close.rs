@@ -1,19 +1,19 @@
-//! Closing: giving back what this process has of a store, and a checkpoint if it is the last.
+//! Closing: releasing this process's resources in a store, and making a checkpoint if it is the last process.
 //!
-//! 1. The last to leave checkpoints; a closing byte keeps two who leave at once from each leaving it
-//!    to the other. Forked children that live on do not count: they were not asked, and end without closing. One that
-//!    is not the last does so, too, if no process that stays has a helper (`helper`).
-//! 2. "Closed" is said under the latch and before this process's readers are looked for: a thread that was on
-//!    its way in finds it, and gives back what it has just taken.
-//! 3. What cannot be given back in order is left as a dead process leaves it: others recover it.
-//! 4. What is closed is given back at once (`give_back`): descriptors, mappings and so the blocks of a file that was
-//!    removed, though handles exist still. This process's threads are outside by then (2). One that is only on its way
-//!    in, or looks at a word of the sidecar without entering, meets zeros at the same addresses (`raw::map`),
-//!    takes the latch or the gate there, and then finds the store closed. What it would conclude from zeros it asks
-//!    once more (`still_open`): "closed" was said before the zeros came. A descriptor that is in use at that moment is
-//!    closed with that use (`raw::held`).
-//! 5. No mutex is held while something is waited for: a child that is forked meanwhile has a copy of it that nobody
-//!    ever lets go.
+//! 1. The last process to leave makes a checkpoint. A closing byte keeps two processes that leave at once from each
+//!    leaving the checkpoint to the other. Forked children that live on do not count: they have opened nothing
+//!    themselves, and end without closing. A process that is not the last also makes a checkpoint if no remaining
+//!    process has a helper (`helper`).
+//! 2. "Closed" is set under the latch and before the closing thread looks for this process's readers. A thread that is
+//!    entering sees it, and releases what it has just taken.
+//! 3. Resources that cannot be released in order are left as a dead process leaves them: other processes recover them.
+//! 4. A closed store is released at once (`give_back`): descriptors, mappings, and with them the blocks of a removed
+//!    file, although handles still exist. This process's threads are outside by then (2). A thread that is just
+//!    entering, or that reads a word of the sidecar without entering, sees zeros at the same addresses (`raw::map`),
+//!    takes the latch or the gate there, and then finds the store closed. Conclusions from zeros are checked once more
+//!    (`still_open`): "closed" was set before the zeros appeared. A descriptor that is in use at that moment is closed
+//!    when that use ends (`raw::held`).
+//! 5. No mutex is held during a wait: a child forked during it would have a copy of the mutex that is never unlocked.
 
 use crate::error::{Error, Result};
 use crate::page::checkpoint::owner;
@@ -31,11 +31,11 @@ use std::time::{Duration, Instant};
 /// How long closing waits for a transaction of another process, which may be stopped.
 const LATCH_OF_OTHERS: Duration = Duration::from_millis(50);
 
-/// How long closing in disorder waits for sections of this process.
+/// How long a close that cannot complete in order waits for sections of this process.
 const SECTIONS: Duration = Duration::from_millis(500);
 
-/// The right to close, of one thread at a time: the word is its process's fork generation, so that a child that
-/// was forked meanwhile finds it free.
+/// The right to close, held by one thread at a time. The word is the fork generation of its process, so that a child
+/// that was forked during it finds it free.
 struct Closing<'p>(&'p AtomicU32);
 
 impl Closing<'_> {
@@ -62,15 +62,15 @@ impl Drop for Closing<'_> {
 }
 
 impl Pager {
-    /// Closes: further operations answer `Error::Closed`. The last process to close checkpoints. Waits for
-    /// transactions of this process's other threads; `Error::Timeout` if one outlasts the bound, and the store
-    /// stays open.
+    /// Close the store: further operations return `Error::Closed`. The last process to close makes a checkpoint. Waits
+    /// for transactions of this process's other threads; returns `Error::Timeout` if one outlasts the bound, and the
+    /// store stays open.
     pub fn close(&self) -> Result<()> {
         self.close_within(self.bound)
     }
 
-    /// As `close`, for a store that nobody has a handle of any more: a transaction that is still open was
-    /// abandoned, and goes as if this process had died, once the pager is dropped.
+    /// As `close`, for a store with no remaining handle. A transaction that is still open was abandoned. It ends, once
+    /// the pager is dropped, as if this process had died.
     pub fn close_dropped(&self) -> Result<()> {
         self.close_within(self.bound.min(Duration::from_millis(500)))
     }
@@ -89,7 +89,7 @@ impl Pager {
         done
     }
 
-    /// An error if the store was closed: asked after words of the sidecar were believed without a section.
+    /// Return an error if the store was closed. Called after words of the sidecar were used without a section.
     #[inline]
     pub(crate) fn still_open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
@@ -98,7 +98,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Gives back descriptors and mappings of a store that is closed. Can be done again.
+    /// Release descriptors and mappings of a closed store. It can be repeated.
     fn give_back(&self) -> Result<()> {
         if self.is_inside() {
             return Err(Error::Timeout {
@@ -122,11 +122,11 @@ impl Pager {
         }
         self.forget_log();
         self.file.retire();
-        // The marks before the pages: a reader that meets zeros finds that its section does not hold.
+        // The marks before the pages: a reader that sees zeros then finds that its section does not hold.
         self.shm.retire().and(self.map.retire())
     }
 
-    /// Whether another thread of this process is in a section, after "closed" was said.
+    /// Return whether another thread of this process is in a section, after "closed" was set.
     fn is_inside(&self) -> bool {
         let process = self.process.load(Ordering::Relaxed);
         let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
@@ -137,15 +137,15 @@ impl Pager {
                 .any(|s| self.is_mine(s) && self.shm.mark(s).load(Ordering::SeqCst) != 0)
     }
 
-    /// As the one that closes, without this process's helper.
+    /// Close as the only closing thread, with this process's helper stopped.
     fn close_alone(&self, bound: Duration) -> Result<()> {
         let damaged = self.whole().is_err();
         if self.shm.fault().is_some() {
-            // What this process sees of the sidecar is its own.
+            // This process sees only a private copy of the sidecar.
             return self.abandon();
         }
         if let Err(lost) = self.has_its_files().and_then(|()| self.is_registered()) {
-            // Others, or the next opening, go on from the sidecar.
+            // Other processes, or the next opening, continue from the sidecar.
             self.abandon()?;
             return Err(lost);
         }
@@ -185,7 +185,7 @@ impl Pager {
             Ok(())
         };
         fail_point!("close.checkpointed");
-        // A thread that is flushing for others: outside the latch, which it may want.
+        // A thread may be flushing for others: wait for it outside the latch, which it may need.
         self.let_leader_finish();
         let left = match self.latch_between_checkpoints(slot, bound) {
             Ok(true) => self.leave(slot, bound),
@@ -214,7 +214,7 @@ impl Pager {
         done
     }
 
-    /// An error if the program has closed the descriptors that say that this process is there.
+    /// Return an error if the program has closed the descriptors that show this process's presence.
     fn is_registered(&self) -> Result<()> {
         let reg = self
             .registration
@@ -226,7 +226,7 @@ impl Pager {
             .try_for_each(|file| held::ours(file, &what).map(|_| ()))
     }
 
-    /// The last process has left: says so in the sidecar if a checkpoint holds everything.
+    /// Seal the sidecar after the last process has left, if a checkpoint holds every change.
     fn seal(&self) {
         let shm = &self.shm;
         let list = shm.get(at::EPOCH) as usize % 3;
@@ -243,7 +243,7 @@ impl Pager {
         }
     }
 
-    /// Leaves as a dead process does: others recover what there is.
+    /// Leave as a dead process does: other processes recover what is left.
     fn abandon(&self) -> Result<()> {
         self.closed.store(true, Ordering::SeqCst);
         let begun = Instant::now();
@@ -264,8 +264,8 @@ impl Pager {
         Ok(())
     }
 
-    /// Takes the latch. `Error::Timeout` if another thread of this process keeps it; false if another process
-    /// does, which is no reason not to close.
+    /// Take the latch. Return `Error::Timeout` if another thread of this process keeps it. Return false if another
+    /// process keeps it, which does not prevent closing.
     fn latch_to_close(&self, slot: u32, bound: Duration) -> Result<bool> {
         let deadline = Instant::now() + bound;
         loop {
@@ -284,8 +284,9 @@ impl Pager {
         }
     }
 
-    /// As `latch_to_close`, with no checkpoint under way on another thread of this process: it would go on without the
-    /// right to, and beside that of somebody else. One that begins later finds the store closed.
+    /// As `latch_to_close`, with no checkpoint in progress on another thread of this process: that thread would
+    /// continue without ownership, beside the checkpoint of another process. A checkpoint that begins later finds the
+    /// store closed.
     fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
         let process = self.process();
         let word = self.shm.word(at::CK_OWNER);
@@ -314,12 +315,13 @@ impl Pager {
         }
     }
 
-    /// Drops this process's locks, pins, thread slots and its slot, and says that it is closed: under the
-    /// latch, so that a thread that is about to take it finds out (`take_latch`), and with none of this
-    /// process's readers inside (`read` looks once more when it is in).
+    /// Release this process's locks, pins, thread slots and its process slot, and set "closed". This is done under the
+    /// latch, so that a thread that is about to take it sees it (`take_latch`), and with none of this process's readers
+    /// inside (`read` checks again after entering).
     ///
-    /// The slot that has the latch, and with it the process's own, go after the latch: who dies before is
-    /// found by them, and a latch that nobody can be found by is never free again.
+    /// The slot that has the latch, and with it the process's own, is released after the latch. If the process dies
+    /// before that, the slots show other processes that it held the latch; a latch whose holder cannot be found would
+    /// never be free again.
     fn leave(&self, slot: u32, bound: Duration) -> Result<()> {
         self.closed.store(true, Ordering::SeqCst);
         let done = self.leave_latched(slot, bound);
@@ -347,7 +349,7 @@ impl Pager {
             (reg.process as usize, reg.generation)
         };
         let mine = || (0..self.shm.get(at::SLOTS_HIGH) as u32).filter(|s| self.process_of(*s) == Some(p));
-        // One that began before it could see that the store is closed.
+        // A flush that began before its thread could see that the store is closed.
         self.let_leader_finish();
         let deadline = Instant::now() + bound;
         for s in mine() {

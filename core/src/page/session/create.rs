@@ -14,7 +14,8 @@ use std::fs::File;
 use std::path::Path;
 
 impl Pager {
-    /// Of a store that has none yet: nobody came so far, or whoever did died at it.
+    /// Create the superblock of a store that has none yet: no process has opened it so far, or the one that did died
+    /// before it was done.
     pub(super) fn create_superblock(&self) -> Result<()> {
         if self.read_held(|section| section.has_superblock())? {
             return Ok(());
@@ -46,8 +47,8 @@ impl Pager {
     }
 }
 
-/// Writes checkpoint 1: an empty page table. It is on the disk, and so is the file's name, before
-/// anything else is written: a creation that was cut short is told by what there is.
+/// Write checkpoint 1: an empty page table. It and the file's name are on disk before anything else is written, so that
+/// an interrupted creation can be recognized.
 pub(in crate::page) fn create_store(file: &File, path: &Path, flush: bool) -> Result<()> {
     file::in_place(file);
     file::allocate(file, 0, FIRST_PAGES * PAGE_SIZE as u64, "the store file")?;
@@ -71,7 +72,7 @@ pub(in crate::page) fn create_store(file: &File, path: &Path, flush: bool) -> Re
         return Ok(());
     }
     file::flush(file).map_err(|e| Error::io("cannot flush the new store file", e))?;
-    // A directory that cannot be opened or flushed (permissions, odd filesystems) is no reason to fail.
+    // If the directory cannot be opened or flushed (permissions, some filesystems), do not fail.
     if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
         let _ = dir.sync_all();
     }

@@ -1,15 +1,15 @@
-//! Reading the newest checkpoint of a store that this process may only read, whatever writers do with it.
+//! Following: reading the newest checkpoint of a store that this process may only read, beside writers.
 //!
-//! 1. The process locks nothing and announces itself nowhere: it can delay no writer, and no writer waits for it.
-//!    So writers may reuse the pages of the checkpoint that it reads, two checkpoints later.
-//! 2. Every page that is read is first copied to memory of this process and compared with its checksum, from the root
-//!    on. What a section sees is therefore one checkpoint, whole, and does not change while the section lives. A page
-//!    that does not fit is damage if its checkpoint's meta page is still there, else the view is stale
-//!    (`Error::Stale`): the store's loop enters again.
-//! 3. Entering a section (`follow`) first goes on to the newest checkpoint, if there is a newer one, or if the copies
-//!    have grown too large: with the gate raised, so that no thread is inside. None is revoked: it could write the copy
-//!    of a page of the old checkpoint over one of the new. `DURABLE` is 0 meanwhile: a process that dies at it leaves a
-//!    view that the next one renews.
+//! 1. The process locks nothing and registers nowhere. It can delay no writer, and no writer waits for it. So writers
+//!    may reuse the pages of the checkpoint that it reads, two checkpoints later.
+//! 2. Every page is first copied to memory of this process and compared with its checksum, from the root on. So a
+//!    section sees one complete checkpoint, which does not change while the section lives. If a page does not match, it
+//!    is damaged if its checkpoint's meta page is still there; otherwise the view is stale (`Error::Stale`), and the
+//!    store's loop enters again.
+//! 3. Entering a section (`follow`) first moves to the newest checkpoint, if there is a newer one, or if the copies
+//!    have grown too large. This happens with the gate raised, so that no thread is inside. No reader is revoked,
+//!    because it could write the copy of a page of the old checkpoint over one of the new. `DURABLE` is 0 during the
+//!    move: a process that dies in it leaves a view that the next one renews.
 //! 4. Forked children share the view and its memory with their parent, as they share a sidecar.
 
 use crate::error::{Error, Result, refused};
@@ -28,17 +28,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const COPIES_OF: &str = "cannot keep copies of the store in memory";
-/// Bytes of copies that are kept.
+/// Number of bytes of copies that are kept.
 const COPIES: u64 = if cfg!(feature = "testing") {
     4 << 20
 } else {
     256 << 20
 };
-/// After so many copies their size is looked at.
+/// Number of copies after which their size is checked.
 const LOOK: u64 = 256;
-/// How often the file's name is looked at, in nanoseconds.
+/// How often the file's name is checked, in nanoseconds.
 const NAME: u64 = 100_000_000;
-/// A meta page that is being written is torn for a moment.
+/// How long a meta page may be found torn, as it briefly is while it is written.
 const TORN: Duration = Duration::from_secs(2);
 
 impl Pager {
@@ -46,8 +46,8 @@ impl Pager {
         self.frozen.as_ref()?.follow.as_ref()
     }
 
-    /// Before a section: goes on to the newest checkpoint. Nothing if this opening does not follow, or its thread is in
-    /// a section.
+    /// Before a section: move to the newest checkpoint. Do nothing if this opening does not follow, or if its thread is
+    /// in a section.
     pub(in crate::page) fn follow(&self, slot: u32) -> Result<()> {
         let Some(follow) = self.following() else {
             return Ok(());
@@ -97,7 +97,7 @@ impl Pager {
         self.show_newest(follow)
     }
 
-    /// Forgets what was read, and shows the newest checkpoint. No thread is in a section.
+    /// Discard all copies, and show the newest checkpoint. No thread is in a section.
     fn show_newest(&self, follow: &Follow) -> Result<()> {
         let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.store_file()?;
@@ -141,7 +141,7 @@ impl Pager {
         Ok(())
     }
 
-    /// Copies a page to memory, compared with its checksum. In a section.
+    /// Copy a page to memory and compare it with its checksum. Called in a section.
     #[cold]
     pub(in crate::page) fn keep_copy(&self, follow: &Follow, entry: Entry, what: &'static str) -> Result<()> {
         let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +167,8 @@ impl Pager {
         Ok(())
     }
 
-    /// `done`, unless writers may have reused pages of the checkpoint that this opening shows. Asked after reading.
+    /// Return `done`, or an error if writers may have reused pages of the checkpoint that this opening shows. Called
+    /// after reading.
     pub(crate) fn unless_replaced<R>(&self, done: R) -> Result<R> {
         if let Some(follow) = self.following() {
             let shown = self.shm.get(at::DURABLE);
@@ -178,7 +179,8 @@ impl Pager {
         Ok(done)
     }
 
-    /// Of the newest checkpoint, read past the copies: damage that is none, since writers have gone on meanwhile.
+    /// For reads of the newest checkpoint that bypass the copies: report apparent damage as stale if writers have made
+    /// a newer checkpoint.
     pub(crate) fn unless_stale<R>(&self, done: Result<R>) -> Result<R> {
         match done {
             Err(e @ (Error::Corrupt { .. } | Error::Io { .. })) => match self.unless_replaced(()) {

@@ -1,17 +1,17 @@
-//! Forking: the child is a process of its own from its first instruction on. Its slot, and its pins, which are
-//! its parent's at that moment, are there before the parent goes on, so that nothing the child refers to can
-//! go meanwhile.
+//! Forking: the child is a separate process from its first instruction on. Its slot and its pins, which are its
+//! parent's at that moment, exist before the parent continues, so that no container the child refers to can be freed in
+//! between.
 //!
-//! 1. Before the fork, for each open store: a process slot is taken through a new descriptor and the pins are
-//!    copied to it. Its byte locks live as long as any copy of that descriptor: the parent closes its copy
-//!    after the fork, so they are the child's alone. If there is no child, or it executes another program, the
-//!    slot is a dead process's; a process that meets it recovers it.
-//! 2. This process's mutexes of the store are held meanwhile, so that the child finds them, and what they
-//!    guard, in order. The order is registration, pins, blocks of transactions, probe, the log's, the helper's,
-//!    the windows of the store's and the sidecar's mapping, at last the list of waits (`sync::deadlock`);
-//!    no other code that holds a later one takes an earlier one.
-//! 3. Where a slot cannot be had (all are in use, the store is just being opened or closed) the child takes
-//!    one before its first operation, as after any fork that no handler saw (`Pager::registration`).
+//! 1. Before the fork, for each open store, a process slot is taken through a new descriptor and the pins are copied to
+//!    it. Its byte locks live as long as any copy of that descriptor. The parent closes its copy after the fork, so the
+//!    locks belong to the child alone. If there is no child, or it executes another program, the slot is that of a dead
+//!    process, and a process that finds it recovers it.
+//! 2. This process's mutexes of the store are held during the fork, so that the child finds them, and the data they
+//!    guard, consistent. The order is registration, pins, blocks of transactions, probe, the log's, the helper's, the
+//!    windows of the store's and the sidecar's mapping, at last the list of waits (`sync::deadlock`); no other code
+//!    that holds a later one takes an earlier one.
+//! 3. If no slot is available (all are in use, or the store is being opened or closed), the child takes one before its
+//!    first operation, as after any fork that no handler saw (`Pager::registration`).
 
 use crate::page::pager::Pager;
 use crate::page::pager::helper::State;
@@ -29,10 +29,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 static OPEN: Mutex<Vec<Weak<Pager>>> = Mutex::new(Vec::new());
 
-/// Process slots ever used from which on a fork looks for dead ones first.
+/// Number of process slots ever used from which on a fork looks for dead ones first.
 const MANY: usize = 32;
 
-/// What one store needs around a fork. The guards come before what they guard.
+/// The state held for one store around a fork. The guards come before what they guard.
 struct Held {
     registration: MutexGuard<'static, Registration>,
     _pins: MutexGuard<'static, pins::Local>,
@@ -54,7 +54,7 @@ struct Child {
     generation: u32,
 }
 
-/// The forking thread's, in parent and child.
+/// The state held by the forking thread, in parent and child.
 struct AllHeld {
     stores: Vec<Held>,
     waits: MutexGuard<'static, crate::page::sync::deadlock::All>,
@@ -69,7 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks after this store when the process forks.
+/// Register this store for forks of the process.
 pub(crate) fn watch(pager: &Weak<Pager>) {
     static HOOK: Once = Once::new();
     process::watch_forks();
@@ -82,9 +82,9 @@ pub(crate) fn watch(pager: &Weak<Pager>) {
 extern "C" fn before() {
     let open = lock(&OPEN);
     let stores = open.iter().filter_map(Weak::upgrade).filter_map(hold).collect();
-    // A leaf, and the last: what is done above may wait for the latch.
+    // A leaf mutex, taken last, because the steps above may wait for the latch.
     let waits = crate::page::sync::deadlock::all();
-    // A thread that is ending has no place for it: then the child registers itself.
+    // A thread that is ending has no thread-local storage for it: then the child registers itself.
     let _ = HELD.try_with(|held| {
         held.replace(Some(AllHeld {
             stores,
@@ -104,13 +104,13 @@ extern "C" fn after_in_child() {
     };
     all.waits.forget();
     for held in &mut all.stores {
-        // A transaction that was open at the fork is the parent's, and so is the helper.
+        // The parent keeps a transaction that was open at the fork, and the helper.
         held.blocks.clear();
         held.pager.forget_turns();
         held.pager.helper.after_fork();
         if held.helper.forget() {
-            // SAFETY: the count is the helper thread's, which does not exist in this process and can never give it
-            // back; `held.pager` has another one.
+            // SAFETY: the count belongs to the helper thread, which does not exist in this process and can never
+            // release it; `held.pager` has another one.
             unsafe { Arc::decrement_strong_count(Arc::as_ptr(&held.pager)) };
         }
         held.probe.forget_taken();
@@ -141,17 +141,18 @@ extern "C" fn after_in_child() {
     }
 }
 
-/// Takes what has to stand still in a store, and a slot for the child.
+/// Lock everything in a store that must not change during the fork, and take a slot for the child.
 fn hold(pager: Arc<Pager>) -> Option<Held> {
     if pager.closed.load(Ordering::Acquire) || pager.whole().is_err() {
         return None;
     }
     // SAFETY: the guards are dropped before the `Arc` that keeps what they point to (the order of fields).
     let still: &'static Pager = unsafe { &*Arc::as_ptr(&pager) };
-    // A slot for this thread, for the section below, while the registration is free.
+    // Take a slot for this thread, for the section below, while the registration is free.
     still.slot().ok()?;
     if still.shm.process_slots() > MANY {
-        // Children that never closed the store have left theirs. What cannot be recovered now is later.
+        // Children that never closed the store have left their slots. A slot that cannot be recovered now is recovered
+        // later.
         let _ = still.recover_dead_processes(None);
     }
     let registration = lock_soon(&still.registration)?;
@@ -192,9 +193,9 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
     })
 }
 
-/// Copies this process's pins to the child's slot, and keeps them as they are. Others look at a table inside
-/// write sections only, so it is written in a read section, if this thread can have one; else everything
-/// counts as pinned until the child's first pin.
+/// Copy this process's pins to the child's slot, and prevent changes to them. Other processes read a pin table inside
+/// write sections only, so it is written in a read section, if this thread can enter one; otherwise everything counts
+/// as pinned until the child's first pin.
 fn copy_pins(pager: &'static Pager, child: Option<u16>) -> MutexGuard<'static, pins::Local> {
     let Some(child) = child else {
         return pager.pins.lock();

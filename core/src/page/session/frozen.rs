@@ -1,13 +1,13 @@
-//! A frozen opening: one checkpoint of a store, read only, through a sidecar that is this process's own memory.
+//! A frozen opening: one checkpoint of a store, read only, through a sidecar in this process's private memory.
 //!
-//! 1. It is a snapshot, of a store that is in use or not; or the newest checkpoint, where this process may use no
+//! 1. It shows a snapshot, of a store that is in use or not; or the newest checkpoint, if this process may use no
 //!    sidecar (read-only filesystem, file or directory).
-//! 2. A snapshot is kept from being dropped by a byte lock (`snapshot`). The newest checkpoint is kept by nothing: the
-//!    opening goes on with it when writers do (`follow`).
-//! 3. The sidecar is a file in memory without a name, as long as the live table needs, and takes memory only
-//!    for what is read. Slots, pins and the like are as everywhere; the gate is never raised.
-//! 4. It shows what the checkpoint holds. What was completed after it is not there, though the sidecar of others
-//!    or a redo log may have it.
+//! 2. A byte lock keeps a snapshot from being dropped (`snapshot`). Nothing keeps the newest checkpoint: the opening
+//!    moves to a newer one when writers make it (`follow`).
+//! 3. The sidecar is an unnamed file in memory, as long as the live table needs, and takes memory only for what is
+//!    read. Slots, pins and the like are as in other openings; the gate is never raised.
+//! 4. It shows the content of the checkpoint. Changes completed after it are not visible, though the sidecar of others
+//!    or a redo log may have them.
 
 use crate::error::{Error, Result, open_error};
 use crate::ids::PAGE_SIZE;
@@ -31,25 +31,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Pager {
-    /// Reads one checkpoint only.
+    /// Return whether the opening reads one checkpoint only.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.frozen.is_some()
     }
 
-    /// The page table that it shows.
+    /// Return the page table that the opening shows.
     pub(crate) fn frozen_tree(&self, frozen: &Frozen) -> Tree {
         let (root, height) = self.root();
         frozen.snapshot.as_ref().map_or(Tree { root, height }, |s| s.tree)
     }
 
-    /// The snapshot this is an opening of.
+    /// Return the snapshot this is an opening of.
     #[must_use]
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.frozen.as_ref().and_then(|f| f.snapshot.as_ref())
     }
 
-    /// Opens a snapshot, or without a name the newest checkpoint.
+    /// Open a snapshot, or without a name the newest checkpoint.
     pub(crate) fn open_frozen(
         path: PathBuf,
         name: Option<&str>,
@@ -98,7 +98,7 @@ impl Pager {
             .map_err(|e| Error::io("cannot make a sidecar in memory", e))?;
         let again =
             |write| file::reopen(&side, write).map_err(|e| Error::io("cannot reopen a sidecar in memory", e));
-        // Their locks are of this process's own memory: no other process asks for them.
+        // The locks are on this process's private memory: no other process tests them.
         let [mark, registered, probe] = [again(true)?, again(true)?, again(true)?].map(Unshared::brief);
         let shm = Shm::map(side)?;
         for (word, value) in [
@@ -110,7 +110,7 @@ impl Pager {
             (at::ROOT, u64::from(tree.root.phys) | u64::from(tree.height) << 32),
             (at::ROOT_SUM, tree.root.sum),
             (at::FILE_PAGES, pages),
-            // Nothing is ever free here: the free map is not looked at.
+            // Nothing is ever freed here, so the free map is not used.
             (at::REBUILD_BELOW, pages),
             (at::LOGICAL, logical),
             (at::NEXT_ID, next_id),

@@ -1,5 +1,5 @@
-//! The header of a sidecar's file: whether it is whole, of this store, and of its newest checkpoint. Nothing here
-//! writes, and nothing is mapped.
+//! The header of a sidecar's file: whether it is complete, and whether it belongs to this store and to its newest
+//! checkpoint. These functions write nothing and map nothing.
 
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -10,7 +10,7 @@ use crate::page::shared::{at, layout, states};
 use crate::raw::file;
 use std::fs::File;
 
-/// Whether a sidecar is of this layout and of this store.
+/// Return whether a sidecar has this layout and belongs to this store.
 pub(in crate::page) fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bool> {
     let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
     Ok(shm.get(at::MAGIC) == layout::MAGIC
@@ -22,8 +22,7 @@ pub(in crate::page) fn belongs(shm: &Shm, file: &File, meta: &Meta) -> Result<bo
         && shm.get(at::UUID + 8) == meta.uuid[1])
 }
 
-/// The file's newest checkpoint is the one that the sidecar builds on, or the one that it was
-/// writing.
+/// Return whether the file's newest checkpoint is the one that the sidecar builds on, or the one that it was writing.
 pub(in crate::page) fn is_current(head: &Header, meta: &Meta, meta_sum: u64) -> bool {
     if head.get(at::META_SUM) == meta_sum {
         return true;
@@ -41,7 +40,7 @@ pub(in crate::page) struct Header(Box<[u8; HEADER]>);
 const HEADER: usize = layout::META_IMAGE + PAGE_SIZE;
 
 impl Header {
-    /// A word.
+    /// Return a word of the header.
     pub(in crate::page) fn get(&self, at: usize) -> u64 {
         let mut b = [0; 8];
         b.copy_from_slice(&self.0[at..at + 8]);
@@ -49,14 +48,14 @@ impl Header {
     }
 }
 
-/// What the beginning of a file says of the sidecar that it is.
+/// What the beginning of a sidecar's file identifies it as.
 pub(in crate::page) enum Named {
     Whole(Header),
-    /// Why it cannot be told what it is.
+    /// It cannot be identified, for this reason.
     Not(&'static str),
 }
 
-/// Reads the beginning of a sidecar. Maps nothing.
+/// Read the beginning of a sidecar, without mapping it.
 pub(in crate::page) fn header(side: &File) -> std::io::Result<Named> {
     let mut head = Header(Box::new([0; HEADER]));
     if read_up_to(side, &mut head.0[..], 0)? < HEADER {
@@ -69,7 +68,7 @@ pub(in crate::page) fn header(side: &File) -> std::io::Result<Named> {
         return Ok(Named::Not("is not a sidecar of persist, or is damaged"));
     }
     let sum = crate::page::shared::seal::signature(&head.0[..]);
-    // Layouts before the first with a signature have none.
+    // Layouts before the first signed one have no signature.
     let unsigned = head.get(at::LAYOUT) as u32 <= layout::LAST_UNSIGNED && head.get(at::IDENTITY) == 0;
     if head.get(at::IDENTITY) != sum && !unsigned || head.get(at::READY) != 1 {
         return Ok(Named::Not("is damaged (header)"));

@@ -1,15 +1,15 @@
-//! Which sidecar is the store's: the store file itself names it, whatever path it is opened by.
+//! Identifying the store's sidecar: the store file itself names it, whatever path it is opened by.
 //!
-//! 1. A sidecar is found by the store's path. A file that was renamed, or that has a second name, may have
-//!    two, each left by processes that were killed before a checkpoint, and each fits the last checkpoint. So
-//!    the process that makes one first writes its nonce into an extended attribute of the store file, and a
-//!    sidecar that the file does not name is not used. A copy of a file has another inode, which no sidecar fits.
-//! 2. With it go the session's place in time (boot, and attachment of the disk) and the sidecar's path: a process
-//!    that comes by another name finds what was left there, and refuses to go back to the last checkpoint in
-//!    silence. Only a file that is not there holds nothing: one that cannot be read is an error.
+//! 1. A sidecar is found by the store's path. A file that was renamed, or that has a second name, may have two, each
+//!    left by processes that were killed before a checkpoint, and each matches the last checkpoint. So the process that
+//!    makes one first writes its nonce into an extended attribute of the store file, and a sidecar that the file does
+//!    not name is not used. A copy of a file has another inode, which no sidecar matches.
+//! 2. The attribute also holds the session's boot and attachment of the disk, and the sidecar's path. A process that
+//!    uses another name finds the sidecar left there, and refuses to revert to the last checkpoint silently. Only a
+//!    missing file counts as empty: a file that cannot be read is an error.
 //! 3. The sidecar of another file that was found under this store's name was set aside (`aside`).
-//! 4. Nothing here need be durable: a sidecar counts for one boot. Where the filesystem keeps no attributes,
-//!    or the attribute was removed, sidecars are told by the checkpoint alone.
+//! 4. Nothing here need be durable: a sidecar is valid for one boot. If the filesystem has no attributes, or the
+//!    attribute was removed, sidecars are identified by the checkpoint alone.
 //!
 //! The attribute `user.persist.session`:
 //!
@@ -45,7 +45,7 @@ fn read(store: &File) -> Result<Option<Vec<u8>>> {
     file::attribute(store, NAME).map_err(|e| Error::io("cannot read the store file's attribute", e))
 }
 
-/// Where in time this is, for the file: boot and attachment of its disk.
+/// Return the current boot and attachment of the file's disk, as one checksum.
 fn now(store: &File) -> Result<u64> {
     let place = [
         boot::boot_id()?.to_le_bytes(),
@@ -54,16 +54,17 @@ fn now(store: &File) -> Result<u64> {
     Ok(xxh3_64(&place.concat()))
 }
 
-/// Names a new sidecar in the store file: before it is ready, so that another one is out of use by then.
+/// Name a new sidecar in the store file, before it is ready, so that any other one is already out of use.
 pub(in crate::page) fn name(store: &File, nonce: u64, sidecar: &Path) -> Result<()> {
     let head = [nonce.to_le_bytes(), now(store)?.to_le_bytes()].concat();
     let whole = [&head, sidecar.as_os_str().as_bytes()].concat();
-    // A long path may find no room beside the inode.
+    // A long path may not fit into the inode.
     let done = file::set_attribute(store, NAME, &whole).or_else(|_| file::set_attribute(store, NAME, &head));
     done.map_err(|e| file::no_space("the store file's attribute", e))
 }
 
-/// Whether the store file names a sidecar of this boot and this attachment of its disk. None: it names none.
+/// Return whether the store file names a sidecar of this boot and this attachment of its disk, or None if it names
+/// none.
 pub(in crate::page) fn is_of_now(store: &File) -> Result<Option<bool>> {
     let Some(then) = read(store)?.and_then(|a| word(&a, 8)) else {
         return Ok(None);
@@ -71,7 +72,7 @@ pub(in crate::page) fn is_of_now(store: &File) -> Result<Option<bool>> {
     Ok(Some(then == now(store)?))
 }
 
-/// Whether the store file names this sidecar, or none of this boot.
+/// Return whether the store file names this sidecar, or none of this boot.
 pub(in crate::page) fn is_named(store: &File, nonce: u64) -> Result<bool> {
     let Some(attribute) = read(store)? else {
         return Ok(true);
@@ -79,15 +80,15 @@ pub(in crate::page) fn is_named(store: &File, nonce: u64) -> Result<bool> {
     Ok(word(&attribute, 0).is_none_or(|named| named == nonce))
 }
 
-/// The name that a sidecar with this nonce is kept under when the store file of its name is another one.
+/// Return the name under which a sidecar with this nonce is kept when its store name belongs to another file.
 pub(in crate::page) fn aside(sidecar: &Path, nonce: u64) -> PathBuf {
     let mut name = sidecar.as_os_str().to_owned();
     name.push(format!(".{nonce:016x}"));
     PathBuf::from(name)
 }
 
-/// Before a sidecar is made: refuses if the one that the store file names lies under another name, with changes
-/// that no checkpoint has.
+/// Before a sidecar is made: refuse if the one that the store file names lies under another name and has changes that
+/// no checkpoint contains.
 pub(in crate::page) fn nothing_left_elsewhere(
     store: &File,
     path: &Path,
@@ -124,8 +125,8 @@ pub(in crate::page) fn nothing_left_elsewhere(
     Ok(())
 }
 
-/// Whether a file is the sidecar with this nonce, fits the last checkpoint, and holds changes after it. It may
-/// be anything: only its header is read.
+/// Return whether a file is the sidecar with this nonce, matches the last checkpoint, and holds changes after it. It
+/// may be any file: only its header is read.
 fn left_in(other: &Path, store: &File, path: &Path, nonce: Option<u64>, meta: &Meta) -> Result<bool> {
     let cannot = |e: io::Error| {
         refused(

@@ -1,9 +1,8 @@
-//! Opening: the store file, and who is first and last.
+//! Opening the store file, and deciding which process is first and last.
 //!
-//! 1. A process that uses a store holds a shared OFD lock on the presence byte of its lock file (`lock_file`); making
-//!    or discarding a sidecar (`sidecar`) needs the exclusive one, so it happens only while no other is there.
-//! 2. After locking, both paths are looked at again: a file that was replaced meanwhile is not the one
-//!    that was locked.
+//! 1. A process that uses a store holds a shared OFD lock on the presence byte of its lock file (`lock_file`). Making
+//!    or discarding a sidecar (`sidecar`) needs the exclusive lock, so it happens only while no other process is there.
+//! 2. After locking, both paths are checked again: a file that was replaced in between is not the locked one.
 
 use crate::error::{Error, Result, is_forbidden, open_error, refused};
 use crate::ids::PAGE_SIZE;
@@ -28,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Pager {
-    /// Opens a store. Costs the same whatever its size.
+    /// Open a store. The cost does not depend on its size.
     pub fn open(path: &Path, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         let path = std::path::absolute(path).map_err(|e| open_error(path, e))?;
         if let Some(name) = &settings.snapshot {
@@ -54,7 +53,7 @@ impl Pager {
                     why: "not a regular file".to_owned(),
                 });
             }
-            // Before anything is made beside it.
+            // Check before anything is created beside the store.
             if (settings.read_only || !settings.create) && is_blank(&file, &path)? {
                 return Err(Error::NotAStore {
                     path,
@@ -81,7 +80,7 @@ impl Pager {
             };
             let alone = file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Exclusive)?;
             if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
-                // Somebody is opening it for the first time, or closing it for the last.
+                // Another process is opening it for the first time, or closing it for the last time.
                 if Instant::now() >= deadline {
                     return Err(refused(
                         &path,
@@ -131,7 +130,7 @@ impl Pager {
             Err(e) => return Err(e),
         };
         let file = Arc::new(Held::new(file));
-        // What a sidecar says that was left behind is not believed yet.
+        // The content of a sidecar left by an earlier session is not trusted yet.
         let needed = match alone {
             true => len / PAGE_SIZE as u64,
             false => shm.get(at::FILE_PAGES),
@@ -170,14 +169,15 @@ impl Pager {
                 .registration
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            // From exclusive to shared in one step: others may come in now.
+            // From exclusive to shared in one step: other processes may enter now.
             file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared)?;
         } else {
             pager.recover_dead_processes(None)?;
         }
         pager.check_superblock().map_err(|e| pager.with_way_back(e))?;
         if replayed && !pager.read_only {
-            // So that it need not be done again. If it fails, whoever syncs is told.
+            // Make the replayed state durable so that it is not replayed again. If this fails, the next sync reports
+            // the error.
             let _ = pager.checkpoint(&mut Wait::default());
         }
         crate::page::session::fork::watch(&pager.me);

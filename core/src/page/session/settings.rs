@@ -1,20 +1,20 @@
-//! How a store is opened.
+//! Settings for opening a store.
 
 use crate::page::shared::slots::Wishes;
 use std::time::Duration;
 
-/// How to open.
+/// How to open a store.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// For reading only.
+    /// Open for reading only.
     pub read_only: bool,
-    /// Make the file if it is missing.
+    /// Create the file if it is missing.
     pub create: bool,
     /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
     pub durability: u8,
-    /// What was changed longer ago than this is durable (checkpoints are made by a thread); None: no such bound.
+    /// Changes older than this are durable (a thread makes checkpoints); None: no such bound.
     pub max_age: Option<Duration>,
-    /// Longest wait where the caller gives no bound.
+    /// Longest wait if the caller gives no bound.
     pub bound: Duration,
     /// Open this snapshot, for reading only.
     pub snapshot: Option<String>,
@@ -24,7 +24,7 @@ pub struct Settings {
 
 impl Settings {
     pub(super) fn wishes(&self) -> Wishes {
-        // Where nothing is flushed there is no bound on what a power cut takes.
+        // Where nothing is flushed, nothing bounds the loss in a power failure.
         let age = self.max_age.filter(|_| self.durability > 0 && !self.read_only);
         Wishes {
             durability: self.durability,

@@ -1,26 +1,27 @@
-//! The sidecar's making, and the judgement of one that an earlier session of the store has left.
+//! Making a sidecar, and judging one that an earlier session of the store has left.
 //!
-//! 1. A process that is alone with the store makes a sidecar, or takes over the one that is there (`takeover`).
-//!    A process that is not alone uses the one that the others use, or none.
-//! 2. A sidecar that was left may hold the only copy of what was completed since the last checkpoint. So only
-//!    "not found" means that there is none. It is removed only if it was read and proved stale; all else is an
-//!    error that changes nothing and names the file and the remedy.
-//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::beside`). So one
-//!    that is cut short or not ready was damaged.
-//! 4. One that a user may have put there that may not write the store, or that is no regular file, is an error.
+//! 1. A process that is alone with the store makes a sidecar, or takes over the existing one (`takeover`). A process
+//!    that is not alone uses the one that the others use, or none.
+//! 2. A left sidecar may hold the only copy of the changes completed since the last checkpoint. So only "not found"
+//!    means that there is none. It is removed only if it was read and proved stale; every other case is an error that
+//!    changes nothing and names the file and the remedy.
+//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::beside`). So a
+//!    truncated or unready sidecar was damaged.
+//! 4. A sidecar that may have been put there by a user without write access to the store, or that is not a regular
+//!    file, is an error.
 //!
 //! | FOUND | MEANS |
 //! | --- | --- |
 //! | nothing | none |
-//! | another boot, another attachment of the disk | stale: what was not checkpointed is lost, as in a power cut |
-//! | blank, short or damaged; the store names a sidecar of an earlier boot or attachment | stale: such are torn |
+//! | another boot, another attachment of the disk | stale: uncheckpointed changes are lost, as in a power failure |
+//! | blank, short or damaged; the store names a sidecar of an earlier boot or attachment | stale: it is torn |
 //! | blank, short or damaged otherwise | error |
-//! | of another file, sealed | stale: all of it is in a checkpoint of that file |
+//! | of another file, sealed | stale: a checkpoint of that file holds all of it |
 //! | of another file, not sealed | set aside: renamed, so that the other file's users find it |
 //! | not the one that the store names (`naming`) | stale: a later session was made |
 //! | of another layout, or another checkpoint | stale if it is sealed, else an error |
 //! | poisoned, or its log was not yet replayed | stale: nothing after the checkpoint counts |
-//! | all else | taken over |
+//! | all other cases | taken over |
 
 use crate::error::{Error, Result, refused, remedy};
 use crate::ids::PAGE_SIZE;
@@ -38,7 +39,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Opens the sidecar: the one in use, or alone a usable old one, or a new one.
+/// Open the sidecar: the one in use, or, if alone, a usable old one or a new one.
 pub(in crate::page) fn open_sidecar(
     path: &Path,
     file: &File,
@@ -79,7 +80,7 @@ pub(in crate::page) fn open_sidecar(
             set_aside(&name, nonce)?;
             false
         }
-        // Whoever uses it has locked another lock file, which was removed since.
+        // The processes that use it have locked another lock file, which was removed since.
         _ if shm::is_file_in_use(&side)? => {
             return Err(refused(
                 path,
@@ -99,7 +100,7 @@ pub(in crate::page) fn open_sidecar(
     make(file, &name, meta, meta_sum, stale)
 }
 
-/// The sidecar that the others use, as it was `found`.
+/// Join the sidecar that the other processes use, in the state it was `found` in.
 fn join(
     path: &Path,
     file: &File,
@@ -133,7 +134,7 @@ fn join_file(path: &Path, side: File, file: &File, meta: &Meta) -> Result<Shm> {
              it everywhere first",
         )
     })?;
-    // One by another name of the file, or left over from an earlier use, belongs to it too.
+    // A sidecar by another name of the file, or left from an earlier use, also belongs to it.
     if !crate::page::session::header::belongs(&shm, file, meta)? || !shm.is_in_use()? {
         return Err(refused(
             path,
@@ -143,20 +144,21 @@ fn join_file(path: &Path, side: File, file: &File, meta: &Meta) -> Result<Shm> {
     Ok(shm)
 }
 
-/// What a file under the sidecar's name is to a process that is alone with the store.
+/// The meaning of a file under the sidecar's name for a process that is alone with the store.
 enum Left {
     Usable,
     Stale,
-    /// Its users met a page that could not be reached. Of the store: they were told, and what they had completed since
-    /// the last checkpoint may be torn. Of the sidecar: it is not whole, and the next opening says so.
+    /// Its users met a page that could not be reached. If the page was the store's, they got an error, and the changes
+    /// they had completed since the last checkpoint may be torn. If it was the sidecar's, the sidecar is incomplete,
+    /// and the next opening reports that.
     Lost,
-    /// Of another file, with this nonce.
+    /// It belongs to another file, and has this nonce.
     Foreign(u64),
 }
 
 const READING: &str = "the sidecar";
 
-/// Judges a sidecar by the table above. Changes nothing.
+/// Judge a sidecar by the table above. It changes nothing.
 fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> Result<Left> {
     let name = sidecar_path(path);
     let bad = |why: &str| unusable(path, &name, why, meta.checkpoint);
@@ -165,8 +167,8 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
         Named::Whole(head) => head,
         Named::Not(why) => {
             return match naming::is_of_now(file)? {
-                // The store was used in this boot and on this attachment of the disk, through a sidecar that
-                // was whole; or nothing says when.
+                // The store was used in this boot and on this attachment of the disk, through a complete sidecar; or
+                // the time of its use is unknown.
                 Some(true) | None => Err(bad(why)),
                 Some(false) => Ok(Left::Stale),
             };
@@ -220,7 +222,7 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
     }
     match get(at::POISON) {
         0 => {}
-        // A flush failed: what was completed since was told that it may be lost.
+        // A flush failed: an error has reported that changes completed since then may be lost.
         states::FLUSH => {
             write_again(file, meta)?;
             return Ok(Left::Stale);
@@ -244,7 +246,7 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
     Ok(Left::Usable)
 }
 
-/// Keeps the sidecar of another file, whose users find it by its nonce (`naming`).
+/// Keep the sidecar of another file, whose users find it by its nonce (`naming`).
 fn set_aside(name: &Path, nonce: u64) -> Result<()> {
     let aside = naming::aside(name, nonce);
     log::warn!(
@@ -260,9 +262,8 @@ fn set_aside(name: &Path, nonce: u64) -> Result<()> {
     })
 }
 
-/// After a flush that failed: the kernel may show a meta page that it has given up writing. The newest is
-/// written once more before anything builds on it; if it gets lost on the way, the other one stands, since
-/// nothing was reused since.
+/// After a failed flush: the kernel may show a meta page that it has stopped writing. The newest is written once more
+/// before anything builds on it. If that write is lost, the other one remains valid, because no page was reused since.
 fn write_again(file: &File, meta: &Meta) -> Result<()> {
     let again = || -> io::Result<()> {
         let at = meta.checkpoint % 2 * PAGE_SIZE as u64;
@@ -276,7 +277,7 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
     })
 }
 
-/// Makes a sidecar, names it in the store and gives it its name, in the place of a stale one if there is one.
+/// Make a sidecar, name it in the store, and put it under its name, replacing a stale one if there is one.
 fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Result<Shm> {
     let cannot = |e| Error::io(format!("cannot make the sidecar {}", name.display()), e);
     let new = beside::new(name, file).map_err(cannot)?;
@@ -293,7 +294,7 @@ fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Re
     Ok(shm)
 }
 
-/// A sidecar of a store that nothing was changed in since its newest checkpoint.
+/// Fill the sidecar of a store in which nothing has changed since its newest checkpoint.
 fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
     let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
     let (boot, attached) = (boot::boot_id()?, boot::attachment(file)?);
@@ -307,7 +308,7 @@ fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
             at: pages,
         });
     }
-    // What removing something and a checkpoint need on a disk that is full by then.
+    // The space that removing something and a checkpoint need if the disk is full by then.
     shm.ensure(Region::Undo, 64 * 1024)?;
     for list in 0..3 {
         shm.ensure(Region::List(list), 16 * 1024)?;
@@ -328,9 +329,9 @@ fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
         (at::CURSOR, 2),
         (at::LOGICAL, meta.logical),
         (at::NEXT_ID, meta.next_id),
-        // Nothing says whether what the file holds was ever flushed.
+        // It is not known whether the file's content was ever flushed.
         (at::UNFLUSHED, 1),
-        // A new store has nothing to be looked for: all of its pages but the metas are free.
+        // A new store needs no rebuild: all of its pages except the metas are free.
         (at::REBUILD_FROM, meta.checkpoint),
         (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
         (at::FREE_COUNT, if meta.logical == 0 { pages - 2 } else { 0 }),
@@ -345,9 +346,9 @@ fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
 }
 
 impl Shm {
-    /// Says that everything goes on from this checkpoint.
+    /// Set the words that make this checkpoint the base.
     pub(in crate::page) fn build_on(&self, meta: &Meta, meta_sum: u64, before: &Option<Meta>) {
-        // The checkpoint before it, if it is there: it may have to be fallen back to.
+        // The checkpoint before it, if it exists: recovery may have to fall back to it.
         let (old, old_catalogue) = before.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
         for (word, value) in [
             (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),

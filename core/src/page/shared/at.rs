@@ -1,9 +1,10 @@
-//! The header words of the sidecar, as byte offsets in its first page (`shm`). Those up to `CLEAN` keep place and
-//! meaning in all layouts: a sidecar that another version has left is judged by them.
+//! The header words of the sidecar, as byte offsets in its first page (`shm`). The words up to `CLEAN` keep their place
+//! and meaning in all layouts, so that this version can judge a sidecar left by another version.
 //!
-//! A word of the table below belongs to one wing: the others call its methods. Two exceptions name every word:
-//! `recovery`, which takes a sidecar over, and `session::sidecar`, which makes one. `tests/system/test_tidy.py` holds
-//! this, and that the table is complete. The other words are what the wings share: the state of the store.
+//! Each word in the table below belongs to one wing; the other wings call its methods. Two modules are exceptions and
+//! name every word: `recovery`, which takes over a sidecar, and `session::sidecar`, which makes one.
+//! `tests/system/test_tidy.py` checks this, and that the table is complete. The wings share the other words: the state
+//! of the store.
 //!
 //! | WING | ITS WORDS |
 //! | --- | --- |
@@ -35,10 +36,10 @@ pub(crate) const NONCE: usize = 64;
 pub(crate) const ATTACHED: usize = 72;
 /// The signature: checksum of the words before it, which never change.
 pub(crate) const IDENTITY: usize = 80;
-/// The seal: a checksum of the header and of the beginnings of the regions, if a checkpoint holds everything that
-/// was completed and no process has used the sidecar since; else 0.
+/// The seal: a checksum of the header and of the beginnings of the regions, if a checkpoint holds every completed
+/// change and no process has used the sidecar since; else 0.
 pub(crate) const CLEAN: usize = 88;
-/// 1: what dead processes left was found right, and is being made anew (`takeover`).
+/// 1: the state left by dead processes was validated and is being rebuilt (`takeover`).
 pub(crate) const TAKING: usize = 96;
 
 /// The current epoch.
@@ -49,52 +50,52 @@ pub(crate) const ROOT: usize = 144;
 pub(crate) const ROOT_SUM: usize = 152;
 /// Checksum of the meta page of the last durable checkpoint.
 pub(crate) const META_SUM: usize = 160;
-/// Physical pages the file has blocks for.
+/// Number of physical pages for which the file has blocks.
 pub(crate) const FILE_PAGES: usize = 168;
-/// Where the search for a free physical page goes on.
+/// Where the search for a free physical page continues.
 pub(crate) const CURSOR: usize = 176;
 /// Free physical pages (a hint; recounted at recovery).
 pub(crate) const FREE_COUNT: usize = 184;
-/// Logical pages ever used: entries of the live table that may be read.
+/// Number of logical pages ever used: the entries of the live table that may be read.
 pub(crate) const LOGICAL: usize = 192;
 pub(crate) const NEXT_ID: usize = 200;
 pub(crate) const POISON: usize = 208;
-/// Pages below this were there when the sidecar was made and are not handed out until the free
-/// map is rebuilt; 0: rebuilt.
+/// Pages below this number existed when the sidecar was made and are not allocated until the free map is rebuilt; 0:
+/// rebuilt.
 pub(crate) const REBUILD_BELOW: usize = 216;
-/// Logical page where the rebuild goes on.
+/// Logical page where the rebuild continues.
 pub(crate) const REBUILD_AT: usize = 224;
-/// Number of completed changes; a line of its own.
+/// Number of completed changes; in a cache line of its own.
 pub(crate) const CHANGES: usize = 256;
 
-/// The latch: 0, or thread slot + 1 of its owner. A line of its own.
+/// The latch: 0, or thread slot + 1 of its owner. In a cache line of its own.
 pub(crate) const LATCH: usize = 320;
 pub(crate) const LATCH_WAITERS: usize = 328;
-/// The waiter that the latch is reserved for, and the number of the newest ticket (`turn`).
+/// The waiter for which the latch is reserved, and the number of the newest ticket (`turn`).
 pub(crate) const LATCH_TURN: usize = 336;
 pub(crate) const LATCH_TICKETS: usize = 344;
-/// The gate's word (`gate`). A line of its own.
+/// The gate's word (`gate`). In a cache line of its own.
 pub(crate) const GATE: usize = 384;
 pub(crate) const GATE_WAITERS: usize = 392;
-/// Changes whenever things may lie elsewhere (`section::lookup`).
+/// Changes whenever entries may have moved (`section::lookup`).
 pub(crate) const STRUCTURE: usize = 400;
 /// Thread slots ever used.
 pub(crate) const SLOTS_HIGH: usize = 448;
 /// Process slots ever used.
 pub(crate) const PROCESSES_HIGH: usize = 456;
 
-/// Threads that ended and could not give back their locks (`slots`); 0: none.
+/// Number of ended threads that could not release their locks (`slots`); 0: none.
 pub(crate) const ENDED: usize = 464;
 
 /// Copy-on-write intent (`cow`): state, logical page, old entry, new entry.
 pub(crate) const INTENT: usize = 512;
 pub(crate) const UNDO_LEN: usize = 576;
-/// Whether changes go to the redo log (`redo`): beside the word that every commit stores to.
+/// Whether changes go to the redo log (`redo`). It lies next to the word that every commit stores to.
 pub(crate) const LOG_MODE: usize = 584;
-/// Changes whenever records of the undo log stop to count (`undo`).
+/// Changes whenever records of the undo log stop counting (`undo`).
 pub(crate) const UNDO_ERA: usize = 592;
 
-/// Checkpoint (`checkpoint`): who runs it, phase, and what was taken at the flip.
+/// Checkpoint (`checkpoint`): its owner, its phase, and the values taken at the flip.
 pub(crate) const CK_OWNER: usize = 640;
 pub(crate) const CK_PHASE: usize = 648;
 pub(crate) const CK_EPOCH: usize = 656;
@@ -102,11 +103,11 @@ pub(crate) const CK_LOGICAL: usize = 664;
 pub(crate) const CK_NEXT_ID: usize = 672;
 pub(crate) const CK_ROOT: usize = 680;
 pub(crate) const CK_ROOT_SUM: usize = 688;
-/// Entries of the old list whose pages are already free.
+/// Number of entries of the old list whose pages are already free.
 pub(crate) const CK_FREED: usize = 696;
 /// Lengths of the dirty lists, by epoch mod 3.
 pub(crate) const LIST_LEN: usize = 704; // 3 words
-/// Dirty entries of the ended epoch that are data pages (the rest were added by the checkpointer).
+/// Number of dirty entries of the ended epoch that are data pages (the checkpointer added the others).
 pub(crate) const CK_DIRTY: usize = 728;
 
 /// Bytes allocated of each growing region.
@@ -114,8 +115,8 @@ pub(crate) const HAS_UNDO: usize = 768;
 pub(crate) const HAS_LIST: usize = 776; // 3 words
 pub(crate) const HAS_MAP: usize = 800;
 pub(crate) const HAS_TABLE: usize = 808;
-/// The strictest durability that anyone who has the store open asked for: 0 none, 1 checkpoints
-/// flush, 2 every commit does.
+/// The strictest durability that any process with the store open asked for: 0 none, 1 checkpoints are flushed, 2 every
+/// commit is.
 pub(crate) const STRICTEST: usize = 816;
 /// 1: the last checkpoint may not have been flushed (no process present asked for it then).
 pub(crate) const UNFLUSHED: usize = 824;
@@ -123,19 +124,18 @@ pub(crate) const UNFLUSHED: usize = 824;
 /// The snapshot catalogue of the last durable checkpoint: first page | pages << 32, checksum.
 pub(crate) const CATALOGUE: usize = 1024;
 pub(crate) const CATALOGUE_SUM: usize = 1032;
-/// That of the checkpoint being made.
+/// The snapshot catalogue of the checkpoint being made.
 pub(crate) const CK_CATALOGUE: usize = 1040;
 pub(crate) const CK_CATALOGUE_SUM: usize = 1048;
-/// The checkpoint before the last durable one (while one is being made: the last): its page table and
-/// its catalogue.
+/// The checkpoint before the last durable one (while one is being made: the last): its page table and its catalogue.
 pub(crate) const OLD_ROOT: usize = 1056;
 pub(crate) const OLD_ROOT_SUM: usize = 1064;
 pub(crate) const OLD_CATALOGUE: usize = 1072;
 pub(crate) const OLD_CATALOGUE_SUM: usize = 1080;
-/// What the checkpoint does to the catalogue (`snapshot`): nothing, add, drop.
+/// The change that the checkpoint makes to the catalogue (`snapshot`): nothing, add, drop.
 pub(crate) const CK_REQUEST: usize = 1088;
-/// The rebuild of the free map: the checkpoint it began at, the last snapshot noted to its end, and the
-/// tree that `REBUILD_AT` lies in.
+/// The rebuild of the free map: the checkpoint it began at, the last snapshot recorded completely, and the tree that
+/// `REBUILD_AT` lies in.
 pub(crate) const REBUILD_FROM: usize = 1096;
 pub(crate) const REBUILD_DONE: usize = 1104;
 pub(crate) const REBUILD_TREE: usize = 1112;
@@ -143,45 +143,45 @@ pub(crate) const REBUILD_TREE: usize = 1112;
 /// takeover that asked for it.
 pub(crate) const KEEP: usize = 1120;
 pub(crate) const KEEP_TIME: usize = 1128;
-/// What the checkpoint under way took of `KEEP` at its flip.
+/// The part of `KEEP` that the current checkpoint took at its flip.
 pub(crate) const CK_KEEP: usize = 1136;
-/// Redo log, group commit (`redo::group`): the leader; a line of its own.
+/// Redo log, group commit (`redo::group`): the leader; in a cache line of its own.
 pub(crate) const LOG_LEADER: usize = 2048;
 pub(crate) const LOG_WAITERS: usize = 2056;
 pub(crate) const LOG_READY: usize = 2112;
 pub(crate) const LOG_WRITTEN: usize = 2120;
 pub(crate) const LOG_DURABLE: usize = 2128;
 pub(crate) const LOG_HOLD: usize = 2136;
-/// Redo log: end and chain of the committed records, and what they are if the commit under way is one.
+/// Redo log: end and chain of the committed records, and their values if the commit in progress completes.
 pub(crate) const LOG_END: usize = 2176;
 pub(crate) const LOG_CHAIN: usize = 2184;
 pub(crate) const LOG_NEXT_END: usize = 2192;
 pub(crate) const LOG_NEXT_CHAIN: usize = 2200;
 pub(crate) const LOG_NEXT_READY: usize = 2208;
-/// The generation of the log's file; 0: there is none that can be used.
+/// The generation of the log's file; 0: no usable file exists.
 pub(crate) const LOG_GENERATION: usize = 2240;
 /// The generation that the newest durable meta page names.
 pub(crate) const LOG_NAMED: usize = 2248;
-/// Where the suffixes begin that the newest durable meta page needs, and the one before it.
+/// Where the suffixes begin that the newest durable meta page and the one before it need.
 pub(crate) const LOG_NEW: usize = 2256;
 pub(crate) const LOG_OLD: usize = 2264;
-/// `REPLAY`: what the log holds is still to be put over the checkpoint; else 0.
+/// `REPLAY`: the log's content is still to be applied to the checkpoint; else 0.
 pub(crate) const LOG_REPLAY: usize = 2272;
 pub(crate) const HAS_LOG: usize = 2280;
-/// What the checkpoint under way took at its flip: its place in the log (3 words), and `LOG_NEW` then.
+/// Values that the current checkpoint took at its flip: its place in the log (3 words), and the `LOG_NEW` of that time.
 pub(crate) const CK_LOG: usize = 2304;
 pub(crate) const CK_LOG_OLD: usize = 2328;
 
-/// The bound on loss (`helper`): when the first change of an epoch was made, by epoch mod 3 (nanoseconds since
-/// 1970, for figures only).
+/// The bound on loss (`helper`): when the first change of an epoch was made, by epoch mod 3 (nanoseconds since 1970,
+/// for statistics only).
 pub(crate) const DIRTY_AT: usize = 2560; // 3 words
-/// The shortest `max_age` that a present process asked for, in milliseconds; 0: none has.
+/// The shortest `max_age` that a present process asked for, in milliseconds; 0: none.
 pub(crate) const MAX_AGE: usize = 2584;
-/// The process whose helper makes the checkpoints, as in the latch's word; 0: none. A line of its own.
+/// The process whose helper makes the checkpoints, as in the latch's word; 0: none. In a cache line of its own.
 pub(crate) const HELPER: usize = 2624;
-/// Helpers sleep on it; it changes with the first change of an epoch and with a demand for a checkpoint.
+/// Helpers sleep on this word. It changes with the first change of an epoch and with a request for a checkpoint.
 pub(crate) const HELP_CALL: usize = 2688;
-/// The dirty list is long or a writer met its end: a checkpoint is due now.
+/// A checkpoint is due now: the dirty list is long, or a writer reached its end.
 pub(crate) const HELP_NOW: usize = 2696;
-/// Steps that owners of the checkpoint have made: an owner that makes none for long is stopped.
+/// Number of steps that owners of the checkpoint have made. An owner that makes none for long counts as stopped.
 pub(crate) const CK_BEAT: usize = 2752;

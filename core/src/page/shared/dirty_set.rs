@@ -1,8 +1,8 @@
-//! The containers that the open transaction has changed: a set of hashed bits. A reader whose
-//! container shares a bit with a changed one reads copies for nothing, which is rare and harmless.
+//! The dirty set: the containers that the open transaction has changed, as a set of hashed bits. If an unchanged
+//! container shares a bit with a changed one, its readers read copies unnecessarily, which is rare and harmless.
 //!
-//! Written by the latch's holder before the change; read inside read sections when the gate says
-//! that a transaction is open; cleared at its end inside a write section.
+//! The latch's holder sets a bit before the change. Readers test it inside read sections when the gate shows an open
+//! transaction. It is cleared at the transaction's end inside a write section.
 
 use crate::ids::ObjectId;
 use crate::page::shared::layout;

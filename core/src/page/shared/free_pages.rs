@@ -1,12 +1,12 @@
-//! Physical pages: the free map, the file's growth, and the dirty lists.
+//! Physical pages: the free map, the growth of the file, and the dirty lists.
 //!
-//! 1. All of it under the latch, but for the lists of an ended epoch, which are the checkpointer's.
-//! 2. A bit is set before the page is reachable and cleared only when neither meta page nor a
-//!    snapshot reaches it any more (I3).
-//! 3. So many free pages, and places in the dirty lists, are always kept back that the next checkpoint
-//!    can write its page table, on a full disk too (`reserve`, `reserve_lists`).
-//! 4. Until the free map is rebuilt, pages that were there when the sidecar was made are not handed
-//!    out, and their bits say only what was learned so far.
+//! 1. Everything is accessed under the latch, except the lists of an ended epoch, which belong to the checkpointer.
+//! 2. A bit is set before the page is reachable and cleared only when neither meta page nor a snapshot reaches it any
+//!    more (I3).
+//! 3. Enough free pages and places in the dirty lists are always reserved for the next checkpoint to write its page
+//!    table, also on a full disk (`reserve`, `reserve_lists`).
+//! 4. Until the free map is rebuilt, pages that existed when the sidecar was made are not allocated, and their bits
+//!    show only what has been found so far.
 //!
 //! A dirty list entry, 24 bytes:
 //!
@@ -31,7 +31,7 @@ pub(crate) const NODE_OLD: u64 = u64::MAX - 1;
 pub(in crate::page) const ENTRY: usize = 24;
 pub(in crate::page) const LIST_MAX: usize = layout::LIST_SIZE / ENTRY;
 
-/// Entry of the live table for "no such page".
+/// Entry of the live table for a page that does not exist.
 pub(crate) const ABSENT: u64 = 1 << 63;
 
 impl Shm {
@@ -60,7 +60,7 @@ impl Shm {
         Ok(())
     }
 
-    /// Makes room for more entries.
+    /// Make room for more entries.
     pub(crate) fn list_room(&self, list: usize, more: usize) -> Result<()> {
         let want = self.list_len(list) as usize + more;
         if want > LIST_MAX {
@@ -71,7 +71,7 @@ impl Shm {
         self.ensure(Region::List(list), want * ENTRY)
     }
 
-    /// The word of the free map that says of 64 pages which are in use.
+    /// Return the word of the free map that covers a page: one bit for each of 64 pages, 1 if it is in use.
     #[inline]
     pub(in crate::page) fn map_word(&self, page: u64) -> &AtomicU64 {
         self.cell::<{ layout::FREEMAP }>((page / 64) as usize * 8)
@@ -81,7 +81,7 @@ impl Shm {
         self.map_word(page).load(Ordering::Relaxed) & 1 << (page % 64) != 0
     }
 
-    /// Sets or clears a page's bit; true if that changed it.
+    /// Set or clear a page's bit. Return true if that changed it.
     pub(crate) fn mark_used(&self, page: u64, used: bool) -> bool {
         let (w, bit) = (self.map_word(page), 1 << (page % 64));
         let old = w.load(Ordering::Relaxed);

@@ -1,10 +1,10 @@
 //! The layout of the sidecar `FILE-shm`: places and sizes of its regions, and where they lie in the file.
 //!
 //! A region has a place in an address space of its own (the table below), as if it had its full size. In the file, and
-//! in the one mapping of it, the regions are interleaved, so that a small sidecar is a short file (which a limit of
-//! file sizes may ask for): first the fixed part, then the beginning of every region, then the rest of each (`ORDER`).
-//! An index in a region lies in one part or the other: one comparison (`Parts::place`). So the file's apparent size is
-//! some 14 MiB, its real size a few MiB plus 8 bytes a page of the store.
+//! in its one mapping, the regions are interleaved so that a small sidecar is a short file, as a limit on file sizes
+//! may require. The file holds the fixed part first, then the beginning of every region, then the rest of each
+//! (`ORDER`). An index in a region lies in one part or the other, which takes one comparison (`Parts::place`). The
+//! file's apparent size is about 14 MiB; its real size is a few MiB plus 8 bytes a page of the store.
 //!
 //! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |
@@ -26,13 +26,13 @@
 //! | 0x4800_0000 | 2 GiB | live page table: one word per logical page |
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
-/// Changes with every change of this layout or of what its words mean. A build for tests, whose parts are smaller, has
-/// one of its own.
+/// Changes with every change of this layout or of the meaning of its words. A test build, whose parts are smaller, has
+/// its own number.
 pub(crate) const LAYOUT: u64 = 20 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// The last layout whose sidecars have no signature.
 pub(crate) const LAST_UNSIGNED: u32 = 15;
-/// What `at::LOG_REPLAY` holds while the log is still to be put over the checkpoint.
+/// Value of `at::LOG_REPLAY` while the log is still to be applied to the checkpoint.
 pub(crate) const REPLAY: u64 = u64::from_le_bytes(*b"replay..");
 
 pub(crate) const META_IMAGE: usize = 0x1000;
@@ -57,22 +57,22 @@ pub(crate) const PINS_SIZE: usize = 0x10_0000;
 pub(crate) const LOG: usize = 0x900_0000;
 pub(crate) const LOG_SIZE: usize = 0x80_0000;
 pub(crate) const UNDO: usize = 0x1000_0000;
-/// Small in tests, as the dirty lists are, so that transactions reach the bounds.
+/// Small in tests, as the dirty lists are, so that transactions reach the limits.
 pub(crate) const UNDO_SIZE: usize = if cfg!(feature = "testing") {
     8 * MIB
 } else {
     256 * MIB
 };
 pub(crate) const LISTS: usize = 0x2000_0000;
-/// Where one dirty list begins after the other.
+/// Distance between the beginnings of two dirty lists.
 pub(crate) const LIST_STEP: usize = 0x600_0000;
 pub(crate) const LIST_SIZE: usize = if cfg!(feature = "testing") { MIB } else { LIST_STEP };
 pub(crate) const FREEMAP: usize = 0x4000_0000;
 pub(crate) const TABLE: usize = 0x4800_0000;
-/// Most pages a store can have, logical or physical: 1 TiB.
+/// Largest number of pages of a store, logical or physical: 1 TiB.
 pub(crate) const MAX_PAGES: u64 = 1 << 28;
 
-/// The regions behind the fixed part: place and size.
+/// The regions after the fixed part: place and size.
 pub(super) const REGIONS: [(usize, usize); 8] = [
     (PINS, PINS_SIZE * PROCESS_SLOTS),
     (UNDO, UNDO_SIZE),
@@ -84,14 +84,14 @@ pub(super) const REGIONS: [(usize, usize); 8] = [
     (LOG, LOG_SIZE),
 ];
 pub(super) const MIB: usize = 1 << 20;
-/// The beginning of a dirty list that lies in the file before the rest of it.
+/// Length of the beginning of a dirty list, which lies in the file before the rest.
 const LIST_FIRST: usize = if cfg!(feature = "testing") {
     MIB / 2
 } else {
     2 * MIB
 };
-/// Everything behind the fixed part in the file's order: place and length. First what a store of up to half
-/// a GiB needs, then the rest of each.
+/// Everything after the fixed part in the order of the file: place and length. First the parts that a store of up to
+/// half a GiB needs, then the rest of each region.
 const ORDER: [(usize, usize); 15] = [
     (PINS, MIB),
     (UNDO, 4 * MIB),
@@ -116,9 +116,9 @@ pub(super) const MAP_LEN: usize = PIECES[PIECES.len() - 1].file as usize + PIECE
 /// A part of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Piece {
-    /// Where it is in the address space of the regions.
+    /// Its place in the address space of the regions.
     pub(in crate::page) at: usize,
-    /// Where it is in the file.
+    /// Its place in the file.
     pub(in crate::page) file: u64,
     pub(in crate::page) len: usize,
 }
@@ -132,7 +132,7 @@ pub(in crate::page) struct Parts {
 }
 
 impl Parts {
-    /// Those of the region that begins here.
+    /// Return the parts of the region that begins at `start`.
     pub(in crate::page) const fn of(start: usize) -> Parts {
         let (mut first, mut len, mut i) = (0, 0, 0);
         while i < PIECES.len() {
@@ -152,7 +152,7 @@ impl Parts {
         Parts { first, len, rest }
     }
 
-    /// The place in the file of a byte of the region.
+    /// Return the place in the file of a byte of the region.
     #[inline(always)]
     pub(in crate::page) const fn place(self, offset: usize) -> usize {
         if offset < self.len {
@@ -180,7 +180,7 @@ const fn pieces() -> [Piece; ORDER.len()] {
     all
 }
 
-/// The parts of the file that a range of the regions, behind the fixed part, lies in: offset and length.
+/// Return the parts of the file, as offset and length, that hold a range of the regions after the fixed part.
 pub(in crate::page) fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u64, u64)> {
     PIECES.iter().filter_map(move |p| {
         let (from, to) = (at.max(p.at), (at + len).min(p.at + p.len));
@@ -188,7 +188,7 @@ pub(in crate::page) fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u
     })
 }
 
-/// The name of the region that a byte of the file belongs to, for messages.
+/// Return the name of the region that a byte of the file belongs to, for messages.
 pub(super) fn region_name(file: u64) -> &'static str {
     let piece = PIECES
         .iter()
@@ -215,7 +215,7 @@ pub(crate) enum Region {
 }
 
 impl Region {
-    /// Its place in the mapping, and the size that it never grows past.
+    /// Return its place in the mapping, and its maximum size.
     pub(in crate::page) const fn place(self) -> (usize, usize) {
         match self {
             Region::Undo => REGIONS[1],
@@ -226,7 +226,7 @@ impl Region {
         }
     }
 
-    /// For messages.
+    /// Return its name, for messages.
     pub(in crate::page) const fn name(self) -> &'static str {
         match self {
             Region::Undo => "the undo log",
@@ -238,9 +238,9 @@ impl Region {
     }
 }
 
-/// The sizes that a region of `old` bytes can grow to so that it holds `bytes`: the one that makes growth rare
-/// (by half, in whole 16 KiB), and the least. None if the region's `size` is less than `bytes`. What lies behind a
-/// region in the mapping and in the file is another one's.
+/// Return the sizes that a region of `old` bytes can grow to so that it holds `bytes`: the one that makes growth rare
+/// (by half, in whole 16 KiB), and the smallest. Return None if the region's `size` is less than `bytes`: what follows
+/// a region in the mapping and in the file belongs to another region.
 pub(super) fn next_sizes(old: usize, bytes: usize, size: usize) -> Option<(usize, usize)> {
     let most = |n: usize| n.min(size);
     (old < bytes && bytes <= size).then(|| {
@@ -255,7 +255,7 @@ pub(super) fn next_sizes(old: usize, bytes: usize, size: usize) -> Option<(usize
 mod tests {
     use super::*;
 
-    /// Each byte of a region has one place in the file, none has two, and the places follow each other.
+    /// Each byte of a region has one place in the file, no byte has two, and the places follow each other.
     #[test]
     fn the_pieces_tile_the_regions_and_the_file() {
         let mut next = FIXED_END as u64;
@@ -283,7 +283,7 @@ mod tests {
         assert!(PIECES[7].file < 16 << 20);
     }
 
-    /// However a region grows, it ends inside its size, and what is asked for fits or is refused.
+    /// A region never grows past its size, and a request either fits or is refused.
     #[test]
     fn no_region_grows_past_its_size() {
         let size = 1 << 20;

@@ -1,18 +1,18 @@
 //! The lock file `FILE-lock`: byte locks that show which processes use a store and are alive.
 //!
-//! 1. Which processes use the store, and which of them are alive, is decided by locks on bytes of this file, which only
-//!    users that may write the store can open (`raw::beside`). A user that may only read the store can lock bytes of
-//!    the store file, but none that a process waits for.
-//! 2. The file holds the store's device and inode. One that is another store's, which had the same name before, is
-//!    replaced by a process that has `BYTE_REPLACE` of it and finds it under the name still.
+//! 1. Locks on bytes of this file decide which processes use the store and which of them are alive. Only users that may
+//!    write the store can open it (`raw::beside`). A user that may only read the store can lock bytes of the store
+//!    file, but none that a process waits for.
+//! 2. The file holds the store's device and inode. A lock file of another store, which had the same name before, is
+//!    replaced by a process that holds its `BYTE_REPLACE` and still finds it under the name.
 //! 3. A process that has the store open also holds a `mark`: an exclusive lock on a byte of the store file, which needs
-//!    a descriptor for writing. A process that is alone with the lock file and finds the mark of another has used
-//!    another name of the store (a hard link, a new name), or the lock file was removed: its opening fails. So a lock
-//!    file that is deleted or replaced does not split the users of a store into two groups that do not see each
-//!    other. Where a reader's locks leave no byte for a mark, the sidecar decides (`sidecar`).
-//! 4. Versions of persist before this file had their locks on the store file: `BYTE_PRESENCE` of it is held shared for
-//!    them, and a store on which they hold slot bytes is refused.
-//! 5. The lock file stays when the store is closed.
+//!    a descriptor for writing. If a process is alone with the lock file but finds the mark of another, that process
+//!    used another name of the store (a hard link, a new name), or the lock file was removed; opening then fails. So
+//!    deleting or replacing a lock file does not split the users of a store into two groups that do not see each other.
+//!    If readers' locks leave no byte for a mark, the sidecar decides (`sidecar`).
+//! 4. Versions of persist before this file existed locked the store file. For them `BYTE_PRESENCE` of the store file is
+//!    held shared, and a store on which they hold slot bytes is refused.
+//! 5. The lock file remains when the store is closed.
 
 use crate::error::{Error, Result, refused, remedy};
 use crate::page::shared::layout::PROCESS_SLOTS;
@@ -31,15 +31,15 @@ use std::time::{Duration, Instant};
 
 const MAGIC: &[u8; 8] = b"prst-lck";
 const LENGTH: usize = 24;
-/// Held by a process that puts another lock file in the place of this one.
+/// Held by a process that replaces this lock file by another one.
 const BYTE_REPLACE: u64 = BYTE_PRESENCE + 2;
-/// Marks, on the store file: one of so many bytes each.
+/// First of `MARKS` bytes for marks on the store file. A mark locks one of them, chosen at random.
 const BYTE_MARK: u64 = BYTE_PRESENCE + (1 << 24);
 const MARKS: u64 = 1 << 24;
-/// How long a mark of a process that is just ending is waited for.
+/// How long an opening waits for the mark of a process that is ending.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// What the lock file of this store holds.
+/// Return the content of this store's lock file.
 fn content(store: Identity) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     bytes[..8].copy_from_slice(MAGIC);
@@ -48,7 +48,7 @@ fn content(store: Identity) -> [u8; LENGTH] {
     bytes
 }
 
-/// Whether a lock file is this store's. One without content (the disk was full) is of any.
+/// Return whether a lock file belongs to this store. A file without content (the disk was full) serves any store.
 fn serves(lock: &File, store: Identity) -> io::Result<bool> {
     let mut bytes = [0; LENGTH];
     match lock.read_exact_at(&mut bytes, 0) {
@@ -58,7 +58,7 @@ fn serves(lock: &File, store: Identity) -> io::Result<bool> {
     }
 }
 
-/// Whether the file is under that name still.
+/// Return whether the file is still under that name.
 pub(in crate::page) fn is_at(path: &Path, file: &File) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let there = match std::fs::metadata(path) {
@@ -74,7 +74,7 @@ pub(in crate::page) fn is_at(path: &Path, file: &File) -> io::Result<bool> {
 
 fn make(name: &Path, store: &File, id: Identity) -> io::Result<Unnamed> {
     let new = beside::new(name, store)?;
-    // A disk that has no room for it has none for a sidecar either, and what is left on it can be opened.
+    // A disk without room for this content has no room for a sidecar either; what is left on it can still be opened.
     let _ = new.file().write_all_at(&content(id), 0);
     Ok(new)
 }
@@ -107,7 +107,7 @@ fn open(path: &Path, name: &Path, store: &File) -> Result<Option<Unshared>> {
     }
 }
 
-/// The store's lock file, if it has one.
+/// Return the store's lock file, if it has one.
 pub(in crate::page) fn existing(path: &Path, store: &File) -> Result<Option<Unshared>> {
     let name = lock_path(path);
     let id = file::identity(store).map_err(|e| Error::io("fstat", e))?;
@@ -117,7 +117,7 @@ pub(in crate::page) fn existing(path: &Path, store: &File) -> Result<Option<Unsh
     }
 }
 
-/// The store's lock file, made if it is missing; true: this call made it.
+/// Return the store's lock file, and true if this call created it.
 pub(in crate::page) fn obtain(path: &Path, store: &File, deadline: Instant) -> Result<(Unshared, bool)> {
     let name = lock_path(path);
     let id = file::identity(store).map_err(|e| Error::io("fstat", e))?;
@@ -151,7 +151,7 @@ pub(in crate::page) fn obtain(path: &Path, store: &File, deadline: Instant) -> R
     }
 }
 
-/// A mark on the store file (3), through a description of its own.
+/// Set a mark on the store file (3), through a file description of its own.
 pub(in crate::page) fn mark(store: &impl Descriptor) -> Result<Unshared> {
     let cannot = |e| Error::io("cannot open the store file once more", e);
     let mark = Unshared::new(file::reopen(store, true).map_err(cannot)?);
@@ -159,7 +159,7 @@ pub(in crate::page) fn mark(store: &impl Descriptor) -> Result<Unshared> {
     Ok(mark)
 }
 
-/// Takes the locks of a mark through a description that has none yet.
+/// Take the locks of a mark through a description that has none yet.
 pub(in crate::page) fn set_mark(mark: &impl Descriptor) -> Result<()> {
     file::ofd_lock(mark, BYTE_PRESENCE, Ofd::Shared)?;
     for _ in 0..8 {
@@ -170,11 +170,11 @@ pub(in crate::page) fn set_mark(mark: &impl Descriptor) -> Result<()> {
     Ok(())
 }
 
-/// Of a process that is alone with the lock file: an error if others use the store without it.
+/// Return an error if other processes use the store without the lock file. Called by a process that is alone with it.
 pub(in crate::page) fn nobody_elsewhere(path: &Path, mark: &impl Descriptor, bound: Duration) -> Result<()> {
     let deadline = Instant::now() + bound.min(ENDING);
     while file::ofd_range_is_taken(mark, BYTE_MARK, MARKS)? {
-        // Descriptors of a process that ends are closed one after the other.
+        // The kernel closes the descriptors of an ending process one after the other.
         if Instant::now() >= deadline {
             let name = lock_path(path);
             return Err(refused(
@@ -191,7 +191,7 @@ pub(in crate::page) fn nobody_elsewhere(path: &Path, mark: &impl Descriptor, bou
     Ok(())
 }
 
-/// An error if an earlier version of persist has the store open (4).
+/// Return an error if an earlier version of persist has the store open (4).
 pub(in crate::page) fn no_earlier_version(path: &Path, mark: &impl Descriptor) -> Result<()> {
     if file::ofd_range_is_taken(mark, BYTE_PROCESS, PROCESS_SLOTS as u64)? {
         return Err(refused(

@@ -1,10 +1,10 @@
 //! The sidecar `FILE-shm`: the shared, volatile memory of all processes that have the store open, and the byte locks
-//! that decide which of them live.
+//! that decide which of them are alive.
 //!
 //! Owns the layout, the mapping and its growth, signature and seal, the slots of processes and threads, pins, the undo
 //! log, the free map, the dirty lists, and the set of containers that the open transaction changed.
 //!
-//! 1. Words are read and written here and by the wings above through `Shm`. Every word taken over from an earlier
+//! 1. This wing and the wings above it read and write words through `Shm`. Every word taken over from an earlier
 //!    session is checked before use (`recovery::takeover`).
 //! 2. Liveness is decided by kernel locks on bytes of the lock file (`lock_file`, `probe`), never by a pid.
 

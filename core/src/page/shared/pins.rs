@@ -1,19 +1,18 @@
-//! Pins: the containers that this process refers to, so that nobody frees them under it.
+//! Pins: the containers that this process refers to, so that no process frees them.
 //!
-//! 1. The counts are this process's own; the set of pinned ids is a table in the sidecar that every
-//!    process can read: open addressing, `EMPTY` = 0, `GONE` = all ones.
-//! 2. An id is added, and the table rebuilt, only inside a read section; others look only inside write
-//!    sections. A reader that was stopped is looked at in the middle of it: so a rebuild says `EVERYTHING` before it
-//!    clears the table, and each rebuild leaves another number in that word. The number is read before and after a
-//!    look: what was not found in a table that changed meanwhile counts as pinned. Removal is one store, at any time.
-//! 3. A table that cannot grow further says so (`PinOverflow`): then everything counts as pinned for as
-//!    long as this process lives. Freeing is put off, nothing is lost.
-//! 4. The table goes with its process (`slots`).
-//! 5. An id is visible to every writer before its reader asks whether its section still holds (`gate`): so a pin
-//!    that counts was seen by the writer that revoked the section, or the section does not count and the pin is
-//!    given back (`section`).
-//! 6. A reader of the committed state pins beside a writer or a transaction. What that one has found to be pinned by
-//!    no process, and frees with its commit, is gone although it was pinned (`Error::Gone`).
+//! 1. The counts belong to this process. The set of pinned ids is a table in the sidecar that every process can read:
+//!    open addressing, `EMPTY` = 0, `GONE` = all ones.
+//! 2. An id is added, and the table rebuilt, only inside a read section; other processes look it up only inside write
+//!    sections. A stopped reader may be in the middle of a rebuild. So a rebuild sets `EVERYTHING` before it clears the
+//!    table, and each rebuild leaves another number in that word. A lookup reads the number before and after: an id not
+//!    found in a table that changed in between counts as pinned. Removal is one store, at any time.
+//! 3. A table that cannot grow further sets a flag (`PinOverflow`). Everything then counts as pinned as long as this
+//!    process lives: freeing is postponed, and nothing is lost.
+//! 4. The table ends with its process (`slots`).
+//! 5. An id is visible to every writer before its reader checks whether its section still holds (`gate`). So either the
+//!    writer that revoked the section saw the pin, or the section is invalid and the pin is released (`section`).
+//! 6. A reader of the committed state pins beside a writer or a transaction. A container that the writer found
+//!    unpinned, and frees with its commit, is gone although it was pinned later (`Error::Gone`).
 
 use crate::error::Result;
 use crate::ids::{IdHasher, ObjectId};
@@ -28,7 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const EMPTY: u64 = 0;
 const GONE: u64 = u64::MAX;
 const LEAST: usize = 512;
-/// Tables of more places than this do not stay nearly empty: a few in the room of many are a cache miss each.
+/// A larger table does not stay nearly empty: a few ids spread over the room of many cost a cache miss each.
 const ROOMY: usize = 4 * LEAST;
 const MOST: usize = layout::PINS_SIZE / 8;
 /// In `PinOverflow`: everything counts as pinned. The bits above it count the rebuilds.
@@ -37,7 +36,7 @@ const EVERYTHING: u64 = 1;
 #[derive(Debug, Default)]
 pub(crate) struct Local {
     counts: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
-    /// Places in the shared table that are not `EMPTY`.
+    /// Number of places in the shared table that are not `EMPTY`.
     used: usize,
 }
 
@@ -55,7 +54,7 @@ fn start(id: u64, capacity: usize) -> usize {
     (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (capacity - 1)
 }
 
-/// Adds an id to the table; false if it was there.
+/// Add an id to the table. Return false if it was there.
 fn insert(table: &[AtomicU64], id: u64) {
     let mut i = start(id, table.len());
     for _ in 0..table.len() {
@@ -79,13 +78,13 @@ fn find(table: &[AtomicU64], id: u64) -> Option<usize> {
     None
 }
 
-/// Everything counts as pinned by this process.
+/// Make everything count as pinned by this process.
 pub(crate) fn overflow(shm: &Shm, p: usize) {
     shm.process_word(p, P::PinOverflow)
         .fetch_or(EVERYTHING, Ordering::SeqCst);
 }
 
-/// Writes a process's table with room for twice the pins there are. Inside a section.
+/// Write a process's table with room for twice its pins. Called inside a section.
 pub(crate) fn write_table(shm: &Shm, local: &Local, p: usize) {
     let want = (local.counts.len() * 2 + 1).next_power_of_two().max(LEAST);
     if want > MOST {
@@ -94,7 +93,7 @@ pub(crate) fn write_table(shm: &Shm, local: &Local, p: usize) {
     let bytes = shm.process_word(p, P::PinBytes);
     if (bytes.load(Ordering::Relaxed) as usize) < want * 8 {
         if shm.ensure_pins(p, want * 8).is_err() {
-            // Reading goes on on a full disk; what is freed meanwhile is freed later.
+            // Reading continues on a full disk; containers freed in this time are freed later.
             return overflow(shm, p);
         }
         bytes.store(want as u64 * 8, Ordering::Relaxed);
@@ -120,12 +119,12 @@ impl Pins {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Containers pinned.
+    /// Return the number of pinned containers.
     pub(crate) fn count(&self) -> usize {
         self.lock().counts.len()
     }
 
-    /// Counts a pin up. Inside a read (or write) section.
+    /// Increment a container's pin count. Called inside a read (or write) section.
     pub(crate) fn pin(&self, shm: &Shm, p: usize, id: ObjectId) -> Result<()> {
         let mut local = self.lock();
         let count = local.counts.entry(id.0).or_insert(0);
@@ -135,7 +134,8 @@ impl Pins {
                 local.counts.remove(&id.0);
                 return Err(e);
             }
-            // Invariant 5. Under the mutex: another thread that finds the id counted finds it visible, too.
+            // Invariant 5. The fence is under the mutex, so another thread that finds the id counted also finds it
+            // visible.
             fence(Ordering::SeqCst);
         }
         Ok(())
@@ -152,14 +152,14 @@ impl Pins {
         Ok(())
     }
 
-    /// Writes the table anew with room for twice the pins there are.
+    /// Rewrite the table with room for twice its pins.
     fn rebuild(&self, shm: &Shm, local: &mut Local, p: usize) -> Result<()> {
         write_table(shm, local, p);
         local.used = local.counts.len();
         Ok(())
     }
 
-    /// Counts a pin down; true if none is left in this process.
+    /// Decrement a container's pin count. Return true if none is left in this process.
     pub(crate) fn unpin(&self, shm: &Shm, p: usize, id: ObjectId) -> bool {
         let mut local = self.lock();
         match local.counts.get_mut(&id.0) {
@@ -186,7 +186,7 @@ impl Pins {
         }
     }
 
-    /// Whether any process pins the container. Inside a write section.
+    /// Return whether any process pins the container. Called inside a write section.
     pub(crate) fn is_pinned(&self, shm: &Shm, id: ObjectId) -> bool {
         (0..shm.process_slots()).any(|p| {
             if shm.process_word(p, P::State).load(Ordering::Acquire) == 0 {
@@ -206,7 +206,7 @@ impl Pins {
         })
     }
 
-    /// A forked child has its parent's proxies, and its own table from now on.
+    /// Give a forked child, which has its parent's proxies, its own table.
     pub(crate) fn after_fork(&self, shm: &Shm, p: usize) -> Result<()> {
         let mut local = self.lock();
         local.used = 0;

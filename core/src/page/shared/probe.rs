@@ -1,10 +1,9 @@
-//! The descriptor by which a process asks whether others live, and takes the byte of one that is dead.
+//! The descriptor through which a process checks whether others are alive, and takes the byte of a dead one.
 //!
-//! 1. It is open from the start: a process that gave up its privileges after opening could not open the lock file
-//!    again, and could recover nothing that others leave.
-//!    No lock is kept through it, so no mapping keeps its description.
-//! 2. Locks of an open file description do not exclude each other. So two threads of one process that take one byte
-//!    exclude each other by a set of bytes that is kept here.
+//! 1. It is open from the start: a process that dropped its privileges after opening could not open the lock file again
+//!    and could not run recovery for others. No lock is kept through it, so no mapping keeps its description.
+//! 2. Locks through one open file description do not exclude each other. So a set of bytes kept here makes two threads
+//!    of one process that take the same byte exclude each other.
 
 use crate::error::Result;
 use crate::page::shared::slots::BYTE_PROCESS;
@@ -12,7 +11,7 @@ use crate::raw::file::{self, Ofd};
 use crate::raw::process::{self, Unshared};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The descriptor, and the process bytes that are taken through it.
+/// The descriptor, and the process bytes taken through it.
 #[derive(Debug)]
 pub(crate) struct Held {
     file: Unshared,
@@ -22,7 +21,7 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) struct Probe(Mutex<Held>);
 
-/// The byte of a dead process, until it is dropped.
+/// The byte of a dead process, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Byte<'p> {
     probe: &'p Probe,
@@ -39,22 +38,22 @@ impl Probe {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In a forked child: its own. What its parent's other threads have taken is theirs.
+    /// In a forked child: use its own descriptor. The bytes taken by its parent's other threads belong to the parent.
     pub(crate) fn renew(&self, file: Unshared) {
         *self.lock() = Held { file, taken: 0 };
     }
 
-    /// Gives the descriptor back: the store is closed.
+    /// Close the descriptor when the store is closed.
     pub(crate) fn retire(&self) {
         self.lock().file.retire();
     }
 
-    /// Whether no living process has this byte.
+    /// Return whether no living process holds this byte.
     pub(crate) fn is_free(&self, byte: u64) -> Result<bool> {
         Ok(!file::ofd_is_held(&self.lock().file, byte, Ofd::Exclusive)?)
     }
 
-    /// Takes a process's byte. None: the process lives, or another thread or process has taken the byte.
+    /// Take a process's byte. Return None if the process lives, or if another thread or process has taken the byte.
     pub(crate) fn take(&self, process: usize) -> Result<Option<Byte<'_>>> {
         let mut held = self.lock();
         let bit = 1u128 << process;
@@ -73,7 +72,7 @@ impl Probe {
 }
 
 impl Held {
-    /// In a forked child whose descriptor is its own already.
+    /// Forget the taken bytes, in a forked child that has its own descriptor already.
     pub(crate) fn forget_taken(&mut self) {
         self.taken = 0;
     }
@@ -84,7 +83,7 @@ impl Drop for Byte<'_> {
         let mut held = self.probe.lock();
         if self.forks == process::forks() {
             held.taken &= !(1u128 << self.process);
-            // Only a descriptor that is no file's can refuse it.
+            // The unlock can fail only if the descriptor is not a file's.
             let _ = file::ofd_lock(&held.file, BYTE_PROCESS + self.process as u64, Ofd::None);
         }
     }

@@ -1,8 +1,9 @@
-//! Signature and seal of a sidecar: what tells a whole one from a torn or a changed one (`sidecar`, `takeover`).
+//! Signature and seal of a sidecar, which distinguish a complete sidecar from a torn or changed one (`sidecar`,
+//! `takeover`).
 //!
-//! 1. The signature is a checksum of the words before it, which never change: it is made with the sidecar.
-//! 2. The seal is there while no process uses the sidecar and a checkpoint holds everything. It covers the header and
-//!    the beginnings of the regions: its cost is bounded, whatever the store's size.
+//! 1. The signature is a checksum of the words before it, which never change. It is written when the sidecar is made.
+//! 2. The seal is set while no process uses the sidecar and a checkpoint holds every change. It covers the header and
+//!    the beginnings of the regions, so its cost is bounded for any size of the store.
 
 use crate::page::shared::at;
 use crate::page::shared::layout::{
@@ -12,16 +13,16 @@ use crate::page::shared::shm::Shm;
 use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// So much of a region is under the seal.
+/// Number of bytes of a region that the seal covers.
 const SEALED: usize = 256 << 10;
 
-/// The signature of a header.
+/// Return the signature of a header.
 pub(crate) fn signature(head: &[u8]) -> u64 {
     xxh3_64(&head[..at::IDENTITY]) | 1
 }
 
 impl Shm {
-    /// Signs the header, when the sidecar is made.
+    /// Sign the header, when the sidecar is made.
     pub(crate) fn sign(&self) {
         let head = self.bytes(0, at::IDENTITY);
         self.set(at::IDENTITY, signature(&head));
@@ -34,7 +35,7 @@ impl Shm {
             .collect()
     }
 
-    /// What the seal says. Bounded, whatever the store's size.
+    /// Compute the seal's checksum. The cost is bounded for any size of the store.
     fn sealed_sum(&self) -> u64 {
         let mut sum = Xxh3::new();
         sum.update(&self.bytes(0, at::CLEAN));
@@ -63,12 +64,12 @@ impl Shm {
         sum.digest() | 1
     }
 
-    /// Says that a checkpoint holds everything, and that no process uses the sidecar.
+    /// Set the seal: a checkpoint holds every change, and no process uses the sidecar.
     pub(crate) fn seal(&self) {
         self.set(at::CLEAN, self.sealed_sum());
     }
 
-    /// Takes the seal off. Whether it was there and fits.
+    /// Remove the seal. Return whether it was set and matches.
     pub(crate) fn unseal(&self) -> bool {
         let seal = self.get(at::CLEAN);
         let fits = seal != 0 && seal == self.sealed_sum();

@@ -1,8 +1,8 @@
-//! The sidecar `FILE-shm`, mapped: the shared, volatile memory of all processes that have the store open. Where its
-//! regions lie: `layout`.
+//! The mapped sidecar `FILE-shm`: the shared, volatile memory of all processes that have the store open. `layout`
+//! states where its regions lie.
 //!
-//! Blocks are allocated (`fallocate`) before a region is used further (`ensure`): a full disk is an error and no
-//! signal.
+//! Blocks are allocated (`fallocate`) before more of a region is used (`ensure`), so that a full disk causes an error
+//! and not a signal.
 
 use crate::error::{Error, Result};
 use crate::page::shared::at;
@@ -21,7 +21,7 @@ fn file_length(file: &File) -> Result<u64> {
     Ok(metadata.map_err(|e| Error::io("fstat of the sidecar", e))?.len())
 }
 
-/// Locked shared by everyone who uses this sidecar. Beyond its end.
+/// Locked shared by every process that uses this sidecar. It lies past the end of the file.
 const BYTE_IN_USE: u64 = 1 << 62;
 
 /// The mapped sidecar.
@@ -29,17 +29,17 @@ const BYTE_IN_USE: u64 = 1 << 62;
 pub(crate) struct Shm {
     map: Map,
     file: Held,
-    /// What the header said when it was mapped: the sidecar of this session of the store.
+    /// The nonce in the header when it was mapped: it identifies the sidecar of this session of the store.
     nonce: u64,
 }
 
-/// Whether anybody has a sidecar's file in use.
+/// Return whether any process uses a sidecar's file.
 pub(in crate::page) fn is_file_in_use(side: &impl Descriptor) -> Result<bool> {
     file::ofd_is_held(side, BYTE_IN_USE, Ofd::Exclusive)
 }
 
 impl Shm {
-    /// Maps an open sidecar file.
+    /// Map an open sidecar file.
     pub(crate) fn map(file: File) -> Result<Shm> {
         let map = Map::fixed(&file, MAP_LEN)?;
         Ok(Shm {
@@ -49,7 +49,7 @@ impl Shm {
         })
     }
 
-    /// Maps a sidecar that is there already; None if it is too short to be one.
+    /// Map an existing sidecar. Return None if it is too short to be one.
     pub(crate) fn map_checked(file: File) -> Result<Option<Shm>> {
         if file_length(&file)? < FIXED_END as u64 {
             return Ok(None);
@@ -66,7 +66,7 @@ impl Shm {
             (at::HAS_LOG, REGIONS[7]),
         ]
         .map(|(has, region)| (shm.word(has).load(Ordering::SeqCst), region));
-        // Asked after them: others make it grow, the file first and then the word.
+        // Read the length after the words: other processes grow the file first and then store the word.
         let len = file_length(&*shm.file()?)?;
         let whole = regions.iter().all(|(has, (start, size))| {
             *has <= *size as u64 && in_file(*start, *has as usize).all(|(at, n)| at + n <= len)
@@ -74,38 +74,38 @@ impl Shm {
         Ok(whole.then_some(shm))
     }
 
-    /// Length of a sidecar's file that holds the live table of so many logical pages.
+    /// Return the length of a sidecar's file that holds the live table of `logical` logical pages.
     pub(crate) fn length_for(logical: u64) -> u64 {
         in_file(TABLE, logical as usize * 8)
             .map(|(at, len)| at + len)
             .fold(FIXED_END as u64, u64::max)
     }
 
-    /// Names this session of the store, when the sidecar is made.
+    /// Set the nonce of this session of the store, when the sidecar is made.
     pub(crate) fn name_session(&mut self, nonce: u64) {
         self.nonce = nonce;
         self.set(at::NONCE, nonce);
     }
 
-    /// Whether it is still the sidecar that was mapped: one that was cut short and has grown again shows
-    /// zeros. For whoever is about to do what cannot be undone.
+    /// Return whether it is still the sidecar that was mapped: one that was truncated and has grown again contains
+    /// zeros. Called before a step that cannot be undone.
     pub(crate) fn is_itself(&self) -> bool {
         self.get(at::NONCE) == self.nonce && self.get(at::MAGIC) == MAGIC
     }
 
-    /// Keeps the windows of the mapping as they are.
+    /// Prevent changes to the windows of the mapping.
     pub(crate) fn hold_windows(&self) -> Windows<'_> {
         self.map.hold()
     }
 
-    /// The first access that the sidecar's file could not answer, if there was one: what it was about, and
-    /// its place in the file.
+    /// Return the first access that the sidecar's file could not serve, if there was one: its subject, and its place in
+    /// the file.
     pub(crate) fn fault(&self) -> Option<(&'static str, u64)> {
         let file = self.map.fault()?;
         Some((region_name(file as u64), file as u64))
     }
 
-    /// Says that the sidecar is in use: a lock that is held by the file given back.
+    /// Mark the sidecar as in use: the returned file holds a lock.
     pub(crate) fn lock_in_use(&self) -> Result<File> {
         let file = file::reopen(&self.file, true).map_err(|e| Error::io("cannot reopen the sidecar", e))?;
         match file::ofd_lock(&file, BYTE_IN_USE, Ofd::Shared)? {
@@ -116,12 +116,12 @@ impl Shm {
         }
     }
 
-    /// Whether anybody has it in use.
+    /// Return whether any process uses it.
     pub(crate) fn is_in_use(&self) -> Result<bool> {
         is_file_in_use(&self.file)
     }
 
-    /// An error if the program has closed the sidecar's descriptor.
+    /// Return an error if the program has closed the sidecar's descriptor.
     pub(crate) fn has_its_file(&self, what: &str) -> Result<()> {
         held::ours(&self.file, what).map(|_| ())
     }
@@ -130,7 +130,7 @@ impl Shm {
         self.file.using()
     }
 
-    /// Gives mapping and descriptor back: all words are zeros from now on, and nobody else's.
+    /// Release mapping and descriptor. All words are private zeros from now on.
     pub(crate) fn retire(&self) -> Result<()> {
         self.map.retire()?;
         self.file.retire();
@@ -141,53 +141,53 @@ impl Shm {
         in_file(at, len).try_for_each(|(at, len)| file::allocate(&self.file, at, len, what))
     }
 
-    /// Gives a new sidecar its fixed regions.
+    /// Allocate the fixed regions of a new sidecar.
     pub(crate) fn allocate_fixed(&self) -> Result<()> {
         file::allocate(&self.file, 0, FIXED_END as u64, "the sidecar")
     }
 
-    /// A header word.
+    /// Return a header word.
     #[inline]
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         self.map.word(at)
     }
 
-    /// Loads a header word.
+    /// Load a header word.
     #[inline]
     pub(crate) fn get(&self, at: usize) -> u64 {
         self.map.word(at).load(Ordering::Acquire)
     }
 
-    /// Stores a header word.
+    /// Store a header word.
     #[inline]
     pub(crate) fn set(&self, at: usize, value: u64) {
         self.map.word(at).store(value, Ordering::Release);
     }
 
-    /// A futex word.
+    /// Return a futex word.
     #[inline]
     pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
         self.map.word32(at)
     }
 
-    /// Words of a fixed region.
+    /// Return words of a fixed region.
     #[inline]
     pub(crate) fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
         self.map.words(at, count)
     }
 
-    /// 32-bit words of a fixed region.
+    /// Return 32-bit words of a fixed region.
     pub(crate) fn words32(&self, at: usize, count: usize) -> &[AtomicU32] {
         self.map.words32(at, count)
     }
 
-    /// A word of the region that begins at `START`.
+    /// Return a word of the region that begins at `START`.
     #[inline]
     pub(crate) fn cell<const START: usize>(&self, offset: usize) -> &AtomicU64 {
         self.map.word(const { Parts::of(START) }.place(offset))
     }
 
-    /// `count` words of the region that begins at `START`: those in its first part, and those in the rest of it.
+    /// Return `count` words of the region that begins at `START`: those in its first part, and those in the rest of it.
     #[inline]
     pub(crate) fn cells<const START: usize>(
         &self,
@@ -206,7 +206,7 @@ impl Shm {
         }
     }
 
-    /// A word of a dirty list.
+    /// Return a word of a dirty list.
     #[inline]
     pub(crate) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
         match list {
@@ -216,7 +216,7 @@ impl Shm {
         }
     }
 
-    /// The first words of a process's pin table.
+    /// Return the first words of a process's pin table.
     pub(crate) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
         const {
             assert!(
@@ -228,13 +228,13 @@ impl Shm {
         self.map.words(at, count.min(PINS_SIZE / 8))
     }
 
-    /// The live page table's entry of a logical page. The page is below `at::LOGICAL`.
+    /// Return the live page table's entry of a logical page. The page is below `at::LOGICAL`.
     #[inline]
     pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
         self.cell::<TABLE>(page as usize * 8)
     }
 
-    /// Empties the live table, and makes room for one of so many logical pages. Of a sidecar in memory, with no section
+    /// Empty the live table, and make room for one of `logical` logical pages. For a sidecar in memory, with no section
     /// open.
     pub(crate) fn clear_table(&self, logical: u64) -> Result<()> {
         let file = self.file.using()?;
@@ -251,8 +251,8 @@ impl Shm {
         Ok(())
     }
 
-    /// Makes sure that `bytes` of a growing region have blocks. Called under the latch (or, for
-    /// lists of an ended epoch, by the checkpointer).
+    /// Ensure that `bytes` of a growing region have blocks. Called under the latch (or, for lists of an ended epoch, by
+    /// the checkpointer).
     #[inline]
     pub(crate) fn ensure(&self, region: Region, bytes: usize) -> Result<()> {
         let has = match region {
@@ -285,11 +285,11 @@ impl Shm {
         Ok(())
     }
 
-    /// Makes the first `bytes` of a growing region zeros.
+    /// Set the first `bytes` of a growing region to zero.
     pub(crate) fn zero(&self, region: Region, bytes: usize) -> Result<()> {
         let (start, size) = region.place();
         let bytes = bytes.min(size);
-        // Large ones by the filesystem, if it can: no page of it is read.
+        // If it can, the filesystem zeroes large regions: no page of them is read.
         if bytes > MIB && in_file(start, bytes).all(|(at, len)| file::zero(&self.file, at, len)) {
             return Ok(());
         }
@@ -303,7 +303,7 @@ impl Shm {
         Ok(())
     }
 
-    /// Makes sure that the first `bytes` of a process's pin table have blocks.
+    /// Ensure that the first `bytes` of a process's pin table have blocks.
     pub(crate) fn ensure_pins(&self, process: usize, bytes: usize) -> Result<()> {
         self.allocate(PINS + process * PINS_SIZE, bytes, "the table of pins")
     }

@@ -1,19 +1,20 @@
-//! Who uses the store: process slots and thread slots. What becomes of those of the dead: `recovery::process_recovery`.
+//! Process slots and thread slots: the users of the store. `recovery::process_recovery` handles the slots of dead
+//! processes.
 //!
-//! 1. A process holds an exclusive OFD lock on its slot's byte (of the lock file, far beyond any
-//!    content), through a descriptor that is never mapped and closes on exec. The lock goes with the
-//!    process, however it ends. A pid proves nothing and is kept for messages only.
-//! 2. A thread slot's owner word names process slot and generation, so a late look at a slot that was
-//!    given away meanwhile is noticed.
-//! 3. A forked child shares none of these locks (`Unshared`), and takes a slot of its own before its
-//!    first operation (`Pager::registration`).
-//! 4. A thread that ends while somebody keeps the latch cannot give back its locks. Its slot stays its own and says so
-//!    (`ENDED`): who next does anything with locks, or a checkpoint, releases them and frees the slot
-//!    (`release_ended_threads`). Else the next thread to get it would have them.
+//! 1. A process holds an exclusive OFD lock on its slot's byte (of the lock file, far past any content), through a
+//!    descriptor that is never mapped and closes on exec. The kernel releases the lock when the process ends for any
+//!    reason. A pid proves nothing and is kept for messages only.
+//! 2. A thread slot's owner word holds process slot and generation, so that a late check of a slot that was reassigned
+//!    is detected.
+//! 3. A forked child shares none of these locks (`Unshared`), and takes its own slot before its first operation
+//!    (`Pager::registration`).
+//! 4. A thread that ends while another thread keeps the latch cannot release its locks. It keeps its slot and sets
+//!    `ENDED`. The next user of locks, or a checkpoint, releases the locks and frees the slot
+//!    (`release_ended_threads`). Otherwise the next thread in the slot would own the locks.
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
-//! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32.
-//! Thread slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction.
+//! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32. Thread
+//! slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction.
 
 use crate::error::{Error, Result};
 use crate::page::shared::shm::Shm;
@@ -23,14 +24,14 @@ use crate::raw::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Locked shared by everyone who has the store open.
+/// Locked shared by every process that has the store open.
 pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
 /// Locked exclusively while closing.
 pub(crate) const BYTE_CLOSING: u64 = BYTE_PRESENCE + 1;
 /// First byte of the process slots.
 pub(crate) const BYTE_PROCESS: u64 = BYTE_PRESENCE + 16;
 
-/// In the owner of a thread slot: the thread has ended and left its locks.
+/// In the owner word of a thread slot: the thread has ended and left its locks.
 pub(in crate::page) const ENDED: u64 = 1 << 31;
 
 pub(in crate::page) fn owner_word(process: usize, generation: u32) -> u64 {
@@ -47,17 +48,17 @@ pub(crate) enum P {
     PinMask = 32,
     PinOverflow = 40,
     Durability = 48,
-    /// `FORKED`, `HELPS`, and the bound on loss that it asked for << `MAX_AGE_SHIFT`.
+    /// `FORKED`, `HELPS`, and the requested bound on loss << `MAX_AGE_SHIFT`.
     Traits = 56,
 }
 
-/// It came by a fork, and has opened nothing itself.
+/// The process came by a fork, and has opened nothing itself.
 pub(crate) const FORKED: u64 = 1;
-/// It has a helper.
+/// The process has a helper.
 pub(crate) const HELPS: u64 = 2;
 pub(crate) const MAX_AGE_SHIFT: u32 = 32;
 
-/// What a process asks for, for all changes of a store.
+/// The durability that a process requires for all changes of a store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wishes {
     /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
@@ -69,11 +70,11 @@ pub(crate) struct Wishes {
 /// This process's registration in one store.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    /// Of the store file: says that it is in use (`lock_file`). Given up before what follows.
+    /// A lock on the store file: shows that it is in use (`lock_file`). Released before the following fields.
     pub(crate) mark: Unshared,
-    /// Of the lock file: holds presence and slot byte; never mapped.
+    /// The lock file's descriptor: holds presence and slot byte; never mapped.
     pub(crate) file: Unshared,
-    /// Holds a shared lock on the sidecar: a sidecar that nobody has locked is not the one in use.
+    /// Holds a shared lock on the sidecar: a sidecar without such a lock is not the one in use.
     pub(crate) side: Unshared,
     pub(crate) process: u16,
     pub(crate) generation: u32,
@@ -82,7 +83,7 @@ pub(crate) struct Registration {
 }
 
 impl Shm {
-    /// Process slots that were ever used.
+    /// Return the number of process slots that were ever used.
     #[inline]
     pub(crate) fn process_slots(&self) -> usize {
         (self.get(at::PROCESSES_HIGH) as usize).min(layout::PROCESS_SLOTS)
@@ -103,14 +104,14 @@ impl Shm {
         self.word(layout::THREADS + slot as usize * 64 + 8)
     }
 
-    /// Depth of the transaction that this slot's thread has open.
+    /// Return the depth of the transaction that this slot's thread has open.
     #[inline]
     pub(crate) fn depth(&self, slot: u32) -> &AtomicU64 {
         self.word(layout::THREADS + slot as usize * 64 + 16)
     }
 }
 
-/// Marks a process slot free and forgets its pins.
+/// Mark a process slot free and forget its pins.
 pub(crate) fn free_process_slot(shm: &Shm, process: usize) {
     shm.process_word(process, P::PinMask).store(0, Ordering::Relaxed);
     shm.process_word(process, P::PinOverflow)
@@ -127,7 +128,7 @@ fn present(shm: &Shm) -> impl Iterator<Item = usize> + '_ {
     (0..shm.process_slots()).filter(|p| shm.process_word(*p, P::State).load(Ordering::SeqCst) != 0)
 }
 
-/// The strictest durability that anyone present asked for.
+/// Return the strictest durability that any present process asked for.
 pub(in crate::page) fn strictest(shm: &Shm) -> u64 {
     present(shm)
         .map(|p| shm.process_word(p, P::Durability).load(Ordering::SeqCst))
@@ -135,7 +136,7 @@ pub(in crate::page) fn strictest(shm: &Shm) -> u64 {
         .unwrap_or(1)
 }
 
-/// The shortest bound on loss that a present process asked for; 0: none has.
+/// Return the shortest bound on loss that a present process asked for; 0: none.
 fn shortest_age(shm: &Shm) -> u64 {
     present(shm)
         .map(|p| shm.process_word(p, P::Traits).load(Ordering::SeqCst) >> MAX_AGE_SHIFT)
@@ -144,9 +145,9 @@ fn shortest_age(shm: &Shm) -> u64 {
         .unwrap_or(0)
 }
 
-/// Notes the strictest durability and the shortest bound on loss.
+/// Store the strictest durability and the shortest bound on loss.
 pub(crate) fn find_strictest(shm: &Shm) {
-    // Others come and go meanwhile: whoever stores last has looked after everybody's arrival.
+    // Other processes arrive and leave concurrently. The process that stores last has looked after all of them arrived.
     loop {
         let found = (strictest(shm), shortest_age(shm));
         shm.word(at::STRICTEST).store(found.0, Ordering::SeqCst);
@@ -157,8 +158,8 @@ pub(crate) fn find_strictest(shm: &Shm) {
     }
 }
 
-/// Takes a free process slot: its byte first, then its state. A slot in use whose byte is free is a
-/// dead process's and is left for recovery.
+/// Take a free process slot: its byte first, then its state. A slot in use whose byte is free belongs to a dead process
+/// and is left for recovery.
 pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wishes) -> Result<(u16, u32)> {
     for p in 0..layout::PROCESS_SLOTS {
         if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
@@ -192,13 +193,13 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wish
     })
 }
 
-/// Says that the process of a slot came by a fork.
+/// Record that the process of a slot came by a fork.
 pub(crate) fn note_fork(shm: &Shm, process: u16) {
     shm.process_word(process as usize, P::Traits)
         .fetch_or(FORKED, Ordering::SeqCst);
 }
 
-/// Releases a process slot's byte, after its state was set free.
+/// Release a process slot's byte, after its state was set free.
 pub(crate) fn give_back_byte(file: &impl Descriptor, process: usize) -> Result<()> {
     file::ofd_lock(file, BYTE_PROCESS + process as u64, Ofd::None).map(|_| ())
 }

@@ -1,5 +1,5 @@
 //! Values of header words that name a state: the phases of a checkpoint (`at::CK_PHASE`) and the reasons of a poisoned
-//! store (`at::POISON`). What the phases mean: `checkpoint::phases`; what poisons a store: `recovery::damage`.
+//! store (`at::POISON`). `checkpoint::phases` states what the phases mean, and `recovery::damage` what poisons a store.
 
 /// The phases (`checkpoint`).
 pub(crate) const IDLE: u64 = 0;
@@ -11,7 +11,7 @@ pub(crate) const WRITTEN: u64 = 5;
 
 /// A flush failed.
 pub(crate) const FLUSH: u64 = u64::from_le_bytes(*b"no flush");
-/// What is there can be neither trusted nor undone: the gate stays raised, readers too get an error.
+/// The state can be neither trusted nor undone: the gate stays raised, and readers get an error too.
 pub(crate) const UNDOABLE: u64 = u64::from_le_bytes(*b"undoable");
 /// A page of the store or of the sidecar could not be reached.
 pub(crate) const LOST: u64 = u64::from_le_bytes(*b"lost....");

@@ -1,23 +1,23 @@
-//! The undo log: what makes a change in place happen wholly or not at all when its process dies.
+//! The undo log: it makes a change in place atomic when its process dies.
 //!
 //! 1. (I2) A record is complete and counted before the store that it covers.
-//! 2. Length 0 is "nothing to undo": storing it is the commit, one store.
-//! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone: so
-//!    an undo that is itself killed is done again.
+//! 2. Length 0 means that there is nothing to undo. Storing it is the commit, one store.
+//! 3. Undoing a record twice is harmless, and the length shrinks only after a record was undone. So an undo that is
+//!    itself killed is run again.
 //!
-//! 4. `UNDO_ERA` changes before the log is cut by a commit, and before and after each record that is undone. So a
-//!    reader of the committed state (`committed`) that finds the same number at its end knows that every record it
-//!    has used was whole, and still counted.
+//! 4. `UNDO_ERA` changes before a commit cuts the log, and before and after each record that is undone. If a reader of
+//!    the committed state (`committed`) finds the same number at its end, every record it has used was complete and
+//!    still counted.
 //!
-//! Only the holder of the latch changes it. It is read backward, so a record ends with its header:
+//! Only the holder of the latch changes the log. It is read backward, so a record ends with its header:
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | n rounded up to 8 | the old bytes |
 //! | .. | 8 | logical address (48 bits) | n << 48 (n <= 4096) | `NOTE` |
 //!
-//! With `NOTE` there are no old bytes: n bytes from the address on are changed, and nobody needs back what
-//! was there. It is kept for the redo log, which goes by the ranges that are noted here.
+//! A record with `NOTE` has no old bytes: n bytes from the address on are changed, and their old content need not be
+//! restored. It is kept for the redo log, which uses the ranges recorded here.
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 const ADDRESS: u64 = (1 << 48) - 1;
 const NOTE: u64 = 1 << 63;
 
-/// Where a record begins in the log, and what it says.
+/// A record's place in the log, and its content.
 struct Logged {
     start: usize,
     addr: Addr,
@@ -45,7 +45,7 @@ fn bad_record(at: usize) -> Error {
 }
 
 impl Shm {
-    /// Bytes in the undo log.
+    /// Return the number of bytes in the undo log.
     #[inline]
     pub(crate) fn undo_len(&self) -> u64 {
         self.word(at::UNDO_LEN).load(Ordering::Relaxed)
@@ -56,7 +56,7 @@ impl Shm {
         self.cell::<{ layout::UNDO }>(offset)
     }
 
-    /// Logs one old word.
+    /// Log one old word.
     #[inline]
     pub(crate) fn log_word(&self, addr: Addr, old: u64) -> Result<()> {
         let len = self.undo_len() as usize;
@@ -67,7 +67,7 @@ impl Shm {
         Ok(())
     }
 
-    /// Logs old bytes of one page.
+    /// Log old bytes of one page.
     pub(crate) fn log_bytes(&self, addr: Addr, old: &[u8]) -> Result<()> {
         debug_assert!(old.len() <= PAGE_SIZE);
         let len = self.undo_len() as usize;
@@ -88,7 +88,7 @@ impl Shm {
         Ok(())
     }
 
-    /// Notes a change that needs no undo, for the redo log.
+    /// Record a change that needs no undo, for the redo log.
     pub(crate) fn log_note(&self, addr: Addr, n: usize) -> Result<()> {
         debug_assert!(n <= PAGE_SIZE);
         let len = self.undo_len() as usize;
@@ -102,21 +102,21 @@ impl Shm {
     #[inline]
     fn publish(&self, len: usize) {
         self.word(at::UNDO_LEN).store(len as u64, Ordering::Release);
-        // The covered store must not be moved before this one. The processor keeps the order for a
-        // process that is killed (all its earlier stores take effect); only the compiler could not. For a reader
-        // beside this process it is a release (no instruction on x86).
+        // The covered store must not be moved before this one. The processor keeps the order for a process that is
+        // killed (all its earlier stores take effect); only the compiler could change it. For a reader beside this
+        // process it is a release (no instruction on x86).
         compiler_fence(Ordering::SeqCst);
         fence(Ordering::Release);
     }
 
-    /// The commit: nothing is to be undone any more.
+    /// Commit: nothing remains to be undone.
     #[inline]
     pub(crate) fn forget_undo(&self) {
         self.change_era();
         self.set(at::UNDO_LEN, 0);
     }
 
-    /// Says that records stop to count (invariant 4). Under the latch.
+    /// Announce that records stop counting (invariant 4). Called under the latch.
     #[inline]
     pub(crate) fn change_era(&self) {
         let era = self.word(at::UNDO_ERA);
@@ -134,7 +134,7 @@ impl Shm {
         self.ensure(Region::Undo, bytes)
     }
 
-    /// The last record: where it starts, its address, its old bytes in `buf`.
+    /// Return the last record: where it starts, its address, and its old bytes in `buf`.
     pub(crate) fn last_undo<'b>(
         &self,
         buf: &'b mut [u8; PAGE_SIZE],
@@ -152,7 +152,7 @@ impl Shm {
         Ok(Some((start as u64, last.addr, &buf[..n])))
     }
 
-    /// The record that ends at `len`.
+    /// Return the record that ends at `len`.
     fn undo_before(&self, len: usize) -> Result<Option<Logged>> {
         if len == 0 {
             return Ok(None);
@@ -163,7 +163,7 @@ impl Shm {
         let header = self.undo_word(len - 8).load(Ordering::Relaxed);
         let (n, note) = (((header & !NOTE) >> 48) as usize, header & NOTE != 0);
         let words = if note { 0 } else { n.div_ceil(8) };
-        // Of zeros: a page that could not be read, or that was cut off and came back.
+        // The header is zero if the page could not be read, or was truncated and grew again.
         if header == 0 || n > PAGE_SIZE || words * 8 + 8 > len {
             return Err(bad_record(len));
         }
@@ -175,7 +175,7 @@ impl Shm {
         }))
     }
 
-    /// Puts the old bytes of the record that ends at `end` over a copy of its page.
+    /// Put the old bytes of the record that ends at `end` over a copy of its page.
     pub(crate) fn undo_in_copy(&self, end: usize, page: &mut [u8; PAGE_SIZE]) -> Result<()> {
         let Some(record) = self.undo_before(end)? else {
             return Ok(());
@@ -195,7 +195,7 @@ impl Shm {
         Ok(())
     }
 
-    /// Gives page and end of every record between two lengths of the log to `f`, the newest first, but for notes.
+    /// Call `f` with page and end of every record between two lengths of the log, newest first, except notes.
     pub(crate) fn undo_records(&self, from: usize, to: usize, mut f: impl FnMut(u64, usize)) -> Result<()> {
         let mut at = to;
         while at > from {
@@ -210,8 +210,7 @@ impl Shm {
         if at == from { Ok(()) } else { Err(bad_record(at)) }
     }
 
-    /// Gives the range of every record to `f`, the newest first, with the first of its old words (0 if it
-    /// has none).
+    /// Call `f` with the range of every record, newest first, and the first of its old words (0 if it has none).
     pub(crate) fn undo_ranges(&self, mut f: impl FnMut(Addr, usize, u64)) -> Result<()> {
         let mut at = self.undo_len() as usize;
         while let Some(record) = self.undo_before(at)? {

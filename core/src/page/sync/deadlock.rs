@@ -1,20 +1,21 @@
-//! Circles of waiters over several stores of this process: which of its threads and tasks wait in a store, and for
-//! which others of them.
+//! Deadlock detection over several stores of this process: which of its threads and tasks wait in a store, and which
+//! others of them they wait for.
 //!
-//! The lock table of one store knows the waits in that store, those of other processes too. A thread that holds a lock
-//! (or a transaction) in one store and waits in another is a part of two tables. So each wait that really sleeps stands
-//! here, with the owners of this process that it waits for in its store, directly or through others.
+//! The lock table of one store contains the waits in that store, including those of other processes. A thread that
+//! holds a lock (or a transaction) in one store and waits in another appears in two tables. So each wait that really
+//! sleeps is also listed here, with the owners of this process that it waits for in its store, directly or through
+//! others.
 //!
-//! 1. The list is a leaf: under its mutex nothing is called and nothing is waited for. It is searched outside latch,
+//! 1. The list is a leaf: under its mutex, no function is called and no wait is made. It is searched outside latch,
 //!    gate and sections.
-//! 2. An entry goes when its `Waiting` is dropped, so also after an error, an interruption or a panic.
-//! 3. A forked child has none of its parent's entries. A fork holds the mutex (`fork`): the child finds it free.
-//! 4. What an entry says may be old: its owner may have been granted what it waits for. A circle counts only if each of
-//!    its entries was looked up after all of them had begun to wait. From that moment none of its members could release
-//!    anything, so each of these waits still stands. Time is a count here, of entries that were ever made.
-//! 5. Whoever finds a circle gives up its own wait, under the same mutex: one circle has one victim.
-//! 6. An uncontended lock or change does nothing here; a wait enters after its first slice, and only where this process
-//!    has more than one store open.
+//! 2. An entry is removed when its `Waiting` is dropped, so also after an error, an interruption or a panic.
+//! 3. A forked child has none of its parent's entries. A fork holds the mutex (`fork`), so the child finds it free.
+//! 4. An entry may be out of date: its owner may have been granted what it waits for. A circle counts only if each of
+//!    its entries was refreshed after all of them had begun to wait. From that moment none of its members could release
+//!    anything, so each of these waits still exists. Time is a count here, of entries ever made.
+//! 5. The thread that finds a circle gives up its own wait, under the same mutex: one circle has one victim.
+//! 6. An uncontended lock or change does nothing here. A wait is entered after its first slice, and only if this
+//!    process has more than one store open.
 
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,12 +27,12 @@ pub(crate) type Names = SmallVec<[(u64, u32); 4]>;
 /// An owner of this process in one store: a thread slot and a task.
 pub(crate) type Awaited = SmallVec<[(u32, u64); 4]>;
 
-/// What a wait has found out about those that it waits for.
+/// The owners that a wait was found to wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
-    /// Owners of this process.
+    /// Owners in this process.
     pub(crate) awaited: Awaited,
-    /// Owners of other processes are among those it waits for.
+    /// Some of the owners it waits for belong to other processes.
     pub(crate) abroad: bool,
 }
 
@@ -43,7 +44,7 @@ struct Entry {
     /// The wait stops the whole thread, not only its task.
     blocks: bool,
     store: u64,
-    /// What it waits for, for messages.
+    /// The object of the wait, for messages.
     what: String,
     look: Look,
     entered: u64,
@@ -51,7 +52,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether this wait keeps that owner in that store from going on.
+    /// Return whether this wait keeps that owner in that store from continuing.
     fn stops(&self, store: u64, (slot, task): (u32, u64)) -> bool {
         (self.blocks || self.task == task) && self.names.contains(&(store, slot))
     }
@@ -65,7 +66,7 @@ pub(in crate::page) struct All {
 }
 
 impl All {
-    /// In a forked child: what there is, is the parent's.
+    /// In a forked child: clear the list, which holds the parent's waits.
     pub(in crate::page) fn forget(&mut self) {
         self.entries.clear();
     }
@@ -78,12 +79,12 @@ static ALL: Mutex<All> = Mutex::new(All {
 
 static STORES: AtomicUsize = AtomicUsize::new(0);
 
-/// The list, held: by its users for a moment, and by a fork.
+/// Return the list, locked. Its users hold it briefly, and a fork holds it.
 pub(in crate::page) fn all() -> MutexGuard<'static, All> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An open store, for as long as it lives.
+/// The registration of an open store, as long as it lives.
 #[derive(Debug)]
 pub(in crate::page) struct OpenStore;
 
@@ -100,29 +101,29 @@ impl Drop for OpenStore {
     }
 }
 
-/// Whether this process has several stores open (one load).
+/// Return whether this process has several stores open (one load).
 pub(crate) fn several_stores() -> bool {
     STORES.load(Ordering::Relaxed) > 1
 }
 
-/// A wait that stands in the list until it is dropped.
+/// A wait that is in the list until it is dropped.
 #[derive(Debug)]
 pub struct Waiting {
     number: u64,
     store: u64,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Found {
     /// No circle; `abroad`: the waits lead to another process, which is not searched.
     None { abroad: bool },
-    /// A circle: what its other members wait for. The wait that found it is not in the list any more.
+    /// A circle: the objects that its other members wait for. The wait that found it is no longer in the list.
     Circle(Vec<String>),
 }
 
 impl Waiting {
-    /// Enters a wait in a store.
+    /// Enter a wait in a store.
     pub(crate) fn enter(store: u64, names: Names, task: u64, blocks: bool, what: String) -> Waiting {
         let mut all = all();
         all.clock += 1;
@@ -141,8 +142,8 @@ impl Waiting {
         Waiting { number, store }
     }
 
-    /// The time, to be asked before a look at those who are in the way. None: a look would find nothing new, since no
-    /// wait began in another store after the last one.
+    /// Return the time, to be taken before a check of the owners that this wait waits for. Return None if a check would
+    /// find nothing new, because no wait began in another store after the last one.
     pub(crate) fn time_for_look(&self) -> Option<u64> {
         let all = all();
         let me = all.entries.iter().find(|e| e.number == self.number)?;
@@ -150,16 +151,16 @@ impl Waiting {
         (others && me.looked < all.clock).then_some(all.clock)
     }
 
-    /// The time now.
+    /// Return the current time.
     pub(crate) fn now(&self) -> u64 {
         all().clock
     }
 
-    /// Notes what a look has found that began at `time`, and searches.
+    /// Store the result of a check that began at `time`, and search for a circle.
     pub(crate) fn search(&self, time: u64, look: Look) -> Found {
         let mut all = all();
         let Some(me) = all.entries.iter().position(|e| e.number == self.number) else {
-            // Of a parent, or found in a circle before.
+            // The entry belonged to a parent, or was removed as the victim of a circle.
             return Found::None { abroad: false };
         };
         (all.entries[me].looked, all.entries[me].look) = (time, look);
@@ -178,11 +179,11 @@ impl Drop for Waiting {
 }
 
 impl All {
-    /// Goes from entry to entry, depth first, without recursion. Each is visited once.
+    /// Follow the entries depth first, without recursion. Each is visited once.
     fn circle(&self, me: usize) -> Found {
         let mut seen = vec![false; self.entries.len()];
         let mut abroad = false;
-        // An entry, and the owners that it waits for and are not looked at yet.
+        // An entry, and the index of the next of its owners to be followed.
         let mut path = vec![(me, 0usize)];
         seen[me] = true;
         while let Some((at, next)) = path.last_mut() {
@@ -218,7 +219,7 @@ impl All {
     }
 }
 
-/// The holder, as an error names it, in a circle whose other members wait for this.
+/// Return the holder for an error message about a circle whose other members wait for these objects.
 pub(crate) fn members(waits: &[String]) -> String {
     match waits {
         [] => "a thread or task of this process that waits for this one".to_owned(),
@@ -234,11 +235,11 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    /// The list is the process's: one test at a time.
+    /// The list is global in the process: run one test at a time.
     static ONE: Mutex<()> = Mutex::new(());
 
     fn enter(store: u64, slot: u32) -> Waiting {
-        // Numbers of stores that no other test has.
+        // Numbers of stores that no other test uses.
         let names = Names::from_slice(&[(u64::MAX - 1, slot), (u64::MAX - 2, slot)]);
         Waiting::enter(
             u64::MAX - store,
@@ -267,11 +268,11 @@ mod tests {
         let first = enter(1, 1);
         assert_eq!(first.search(first.now(), look(2)), none);
         let second = enter(2, 2);
-        // The first looked before the second came: it may have been granted its lock, and not have noticed.
+        // The first wait was checked before the second began: it may have been granted its lock without having noticed.
         assert_eq!(second.search(second.now(), look(1)), none);
         let found = first.search(first.now(), look(2));
         assert_eq!(found, Found::Circle(vec!["a lock of store 2".to_owned()]));
-        // One victim.
+        // There is only one victim.
         assert_eq!(second.search(second.now(), look(1)), none);
     }
 

@@ -1,26 +1,26 @@
-//! The gate: many readers or one writer, for one operation.
+//! The gate: it admits many readers or one writer, for one operation.
 //!
-//! Every thread has a slot with a mark of its own; the writer (who holds the latch) has one word.
+//! Every thread has a slot with its own mark; the writer (the holder of the latch) has one word.
 //!
-//! 1. A reader marks its slot, then looks at the word; a writer raises the word, then looks at the
-//!    marks. All four are sequentially consistent, so at least one sees the other: a reader that saw
-//!    the word lowered is seen by the writer, who waits for it.
-//! 2. A mark is lowered with release order and read with acquire order, so a writer that sees no
-//!    mark sees everything that reader did as finished, and the reverse for the word.
-//! 3. A mark that stays belongs to a slow, a stopped or a dead reader. The waiting writer asks which (`slots`), and
-//!    after `REVOKE_AFTER` it revokes the mark: from `INSIDE` to `REVOKED`, by compare-and-swap. Then it changes
-//!    bytes although the reader is inside, and no later writer waits for that reader.
-//! 4. A reader asks whether its mark still says `INSIDE` after its last load and before anything that it found
-//!    counts (`holds`). The writer's change of the mark precedes its stores, with a fence between the two; the
-//!    reader's loads precede its question, with a fence between the two. So a reader that saw a byte of such a
-//!    store finds its mark revoked, throws away what it found, errors included, and reads again.
-//! 5. A reader that has asked is finished: a mark that is revoked between the question and `leave` takes nothing
-//!    back. So leaving is a plain store, and costs what it did before there was revocation.
-//! 6. What a revoked reader loads may be torn. Nothing that it does before it asks may last: pins are given back,
-//!    notes are made only after a question (`section::lookup`), and an entry of the live page table is filled only
-//!    after one (`section`).
-//! 7. A reader beside a stopped writer (`view`, of the committed state) has the mark `BESIDE`: it excludes no
-//!    writer, and says to its own process only that the mapping is in use.
+//! 1. A reader marks its slot, then reads the word; a writer raises the word, then reads the marks. All four are
+//!    sequentially consistent, so at least one sees the other: a reader that saw the word lowered is seen by the
+//!    writer, which waits for it.
+//! 2. A mark is lowered with release order and read with acquire order. So a writer that sees no mark sees everything
+//!    that reader did as finished, and the reverse for the word.
+//! 3. A mark that remains belongs to a slow, a stopped or a dead reader. The waiting writer checks which (`slots`), and
+//!    after `REVOKE_AFTER` it revokes the mark: from `INSIDE` to `REVOKED`, by compare-and-swap. Then it changes bytes
+//!    although the reader is inside, and no later writer waits for that reader.
+//! 4. A reader checks whether its mark is still `INSIDE` after its last load and before its result is used (`holds`).
+//!    The writer's change of the mark precedes its stores, with a fence between the two; the reader's loads precede its
+//!    check, with a fence between the two. So a reader that saw a byte of such a store finds its mark revoked, discards
+//!    its result, errors included, and reads again.
+//! 5. A reader that has made this check is finished: revoking its mark between the check and `leave` does not
+//!    invalidate the result. So leaving is a plain store, and revocation adds no cost to it.
+//! 6. A revoked reader may load torn bytes. Nothing that it does before the check may last: pins are released, lookups
+//!    are cached only after a check (`section::lookup`), and an entry of the live page table is filled only after one
+//!    (`section`).
+//! 7. A reader beside a stopped writer (`view`, of the committed state) has the mark `BESIDE`: it excludes no writer,
+//!    and shows only its own process that the mapping is in use.
 
 use crate::page::sync::waiters::Waiters;
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering, fence};
@@ -28,16 +28,16 @@ use std::time::Duration;
 
 /// A writer is changing bytes: readers stay out.
 pub(crate) const RAISED: u64 = 1;
-/// A transaction is open and has marked the containers it changed: readers look at the marks.
+/// A transaction is open and has marked the containers it changed: readers check the marks.
 pub(crate) const TRANSACTION: u64 = 2;
 
 /// The mark of a thread that is in no section.
 pub(crate) const OUTSIDE: u64 = 0;
 /// The mark of a reader that keeps writers out.
 pub(crate) const INSIDE: u64 = 1;
-/// The mark of a reader that a writer did not wait for any longer.
+/// The mark of a reader for which a writer stopped waiting.
 pub(crate) const REVOKED: u64 = 2;
-/// The mark of a reader of the committed state beside a writer at work: it keeps no writer out.
+/// The mark of a reader of the committed state beside a running writer: it excludes no writer.
 pub(crate) const BESIDE: u64 = 3;
 
 /// How long a writer waits for the readers that are inside.
@@ -51,7 +51,7 @@ pub(crate) struct Gate<'a> {
 }
 
 impl Gate<'_> {
-    /// Enters as a reader if no writer is at work: the gate's word, or None.
+    /// Enter as a reader if no writer is running. Return the gate's word, or None.
     #[inline]
     pub(crate) fn try_enter(&self, mark: &AtomicU64) -> Option<u64> {
         mark.store(INSIDE, Ordering::SeqCst);
@@ -63,56 +63,55 @@ impl Gate<'_> {
         None
     }
 
-    /// Leaves as a reader.
+    /// Leave as a reader.
     #[inline]
     pub(crate) fn leave(mark: &AtomicU64) {
         mark.store(OUTSIDE, Ordering::Release);
     }
 
-    /// Whether everything that the reader has loaded since it entered belongs together.
+    /// Return whether everything that the reader has loaded since it entered is consistent.
     #[inline(always)]
     pub(crate) fn holds(mark: &AtomicU64) -> bool {
-        // The loads before it are not moved behind the load of the mark.
+        // Keeps the preceding loads before the load of the mark.
         fence(Ordering::Acquire);
         mark.load(Ordering::Relaxed) == INSIDE
     }
 
-    /// As the writer that has raised the word: waits for this reader no longer.
+    /// Stop waiting for this reader. Called by the writer that has raised the word.
     pub(crate) fn revoke(mark: &AtomicU64) {
         let _ = mark.compare_exchange(INSIDE, REVOKED, Ordering::SeqCst, Ordering::Relaxed);
-        // The writer's stores are not moved before it.
+        // Keeps the writer's stores after the change of the mark.
         fence(Ordering::SeqCst);
     }
 
-    /// Raises the writer's word. The caller holds the latch, and waits for the marks next.
+    /// Raise the writer's word. The caller holds the latch, and waits for the marks next.
     #[inline]
     pub(crate) fn raise(&self) {
         let word = self.word.load(Ordering::Relaxed);
         self.word.store(word | RAISED, Ordering::SeqCst);
     }
 
-    /// Lowers the word, with the transaction bit as given, and wakes readers.
+    /// Lower the word, with the transaction bit as given, and wake readers.
     #[inline]
     pub(crate) fn lower(&self, transaction: bool) {
         self.restore(if transaction { TRANSACTION } else { 0 });
     }
 
-    /// Puts back what the word was before `raise`.
+    /// Restore the word that was there before `raise`.
     #[inline]
     pub(crate) fn restore(&self, word: u64) {
         self.word.store(word, Ordering::SeqCst);
         self.wake_waiters();
     }
 
-    /// Lowers the word without looking at the waiters: the caller does, after a full barrier
-    /// (`wake_waiters`).
+    /// Lower the word without checking the waiters. The caller checks them after a full barrier (`wake_waiters`).
     #[inline]
     pub(crate) fn lower_quietly(&self, transaction: bool) {
         self.word
             .store(if transaction { TRANSACTION } else { 0 }, Ordering::Release);
     }
 
-    /// Wakes the readers that sleep.
+    /// Wake the sleeping readers.
     #[inline]
     pub(crate) fn wake_waiters(&self) {
         self.sleepers().wake(i32::MAX);
@@ -125,7 +124,7 @@ impl Gate<'_> {
         }
     }
 
-    /// Sleeps while the word has any of `bits`, at most `slice`.
+    /// Sleep while the word has any of `bits`, for at most `slice`.
     pub(crate) fn sleep(&self, bits: u64, slice: Duration) {
         self.sleepers().sleep(bits as u32, slice);
     }

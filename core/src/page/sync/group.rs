@@ -1,16 +1,16 @@
-//! Group commit: of all who wait for their records to be on the disk one flushes for everybody.
+//! Group commit: one of the processes that wait for their records to be durable flushes for all of them.
 //!
-//! 1. `ready` is the end of the last record that is committed and ends with its sector; bytes before it are
-//!    in the ring for good. Only the latch's holder moves it.
-//! 2. The leader (`leader` names it as the latch's word names its owner) writes what
-//!    lies between `written` and `ready`, flushes, and only then moves `written` and `durable`. Doing it
-//!    again is harmless: whoever takes the lead over from a dead one begins anew. Process slot and generation
-//!    tell the dead from the living who were given its slots.
-//! 3. While `hold` is set (to a position + 1) records from that position on hang on a checkpoint that is
-//!    not durable yet: they may be written, but count for nothing. It is set before the first such record
-//!    is `ready`, so a leader reads it after `ready`.
-//! 4. A leader steps down and then wakes the sleepers; a sleeper counts itself and then looks at the word
-//!    (`waiters`): so nobody sleeps through it.
+//! 1. `ready` is the end of the last record that is committed and ends with its sector. Bytes before it in the ring do
+//!    not change any more. Only the latch's holder moves it.
+//! 2. The leader (`leader` names it as the latch's word names its owner) writes the bytes between `written` and
+//!    `ready`, flushes, and only then moves `written` and `durable`. Repeating this is harmless: a process that takes
+//!    the lead over from a dead leader starts again. Process slot and generation distinguish a dead leader from a
+//!    living process that was given its slots.
+//! 3. While `hold` is set (to a position + 1), records from that position on depend on a checkpoint that is not durable
+//!    yet: they may be written, but do not count. It is set before the first such record is `ready`, so a leader reads
+//!    it after `ready`.
+//! 4. A leader steps down and then wakes the sleepers; a sleeper counts itself and then reads the word (`waiters`). So
+//!    no sleeper misses the wake-up.
 
 use crate::page::sync::waiters::Waiters;
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
@@ -28,48 +28,48 @@ pub(crate) struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Whether everything before `end` survives a power cut.
+    /// Return whether everything before `end` survives a power failure.
     pub(crate) fn is_durable(&self, end: u64) -> bool {
         self.durable.load(Ordering::Acquire) >= end
     }
 
-    /// Whether a record that ends at `end` has to wait for a checkpoint before it can count.
+    /// Return whether a record that ends at `end` must wait for a checkpoint before it can count.
     pub(crate) fn is_held(&self, end: u64) -> bool {
         let hold = self.hold.load(Ordering::Acquire);
         hold != 0 && end >= hold
     }
 
-    /// Takes the lead if nobody has it.
+    /// Take the lead if there is no leader.
     pub(crate) fn try_lead(&self, me: u64) -> bool {
         self.take_over(0, me)
     }
 
-    /// Takes the lead from a leader that is dead.
+    /// Take the lead from a dead leader.
     pub(crate) fn take_over(&self, dead: u64, me: u64) -> bool {
         self.leader
             .compare_exchange(dead, me, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Who leads; 0: nobody.
+    /// Return the leader; 0: none.
     pub(crate) fn leader(&self) -> u64 {
         self.leader.load(Ordering::Acquire)
     }
 
-    /// What the leader has to write: from, to.
+    /// Return the range that the leader has to write: from, to.
     pub(crate) fn due(&self) -> (u64, u64) {
         let to = self.ready.load(Ordering::Acquire);
         (self.written.load(Ordering::Acquire).min(to), to)
     }
 
-    /// The leader has flushed everything before `to`.
+    /// Record that the leader has flushed everything before `to`.
     pub(crate) fn flushed(&self, to: u64) {
         self.written.store(to, Ordering::Release);
         let hold = self.hold.load(Ordering::Acquire);
         self.raise(if hold == 0 { to } else { to.min(hold - 1) });
     }
 
-    /// Everything before `to` survives a power cut.
+    /// Record that everything before `to` survives a power failure.
     pub(crate) fn raise(&self, to: u64) {
         let mut durable = self.durable.load(Ordering::Relaxed);
         while durable < to
@@ -81,13 +81,13 @@ impl Group<'_> {
         }
     }
 
-    /// Gives up the lead and wakes who waits for that.
+    /// Give up the lead and wake the processes that wait for that.
     pub(crate) fn step_down(&self) {
         self.leader.store(0, Ordering::SeqCst);
         self.sleepers().wake(i32::MAX);
     }
 
-    /// Sleeps while somebody leads, at most `slice`.
+    /// Sleep while there is a leader, for at most `slice`.
     pub(crate) fn sleep(&self, slice: Duration) {
         self.sleepers().sleep(u32::MAX, slice);
     }

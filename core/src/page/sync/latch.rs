@@ -6,16 +6,16 @@
 //! | 16..32 | process slot |
 //! | 32..64 | generation of the process slot |
 //!
-//! 1. The word goes from 0 to an owner by compare-and-swap, and from a dead owner to the one who
-//!    took the dead process's byte lock (`slots`), and back to the dead if that one could not recover;
-//!    nothing else changes an owned word but its owner.
-//!    Inside one process a thread that keeps the latch between operations (a transaction) is another thread's word for
-//!    the time of `pass_on`, which the process's `Turn` (`blocks`) keeps apart from that thread's operations.
-//! 2. An owner whose process slot has another generation by now, or none in use, came too late: the store had
-//!    been closed under it, and it gives back what it has without having changed anything (`take_latch`). If it
-//!    dies before it does, anybody may free the word; so it gives back only what is still its own.
-//! 3. Unlocking stores 0 and then looks at the waiters; a waiter counts itself and then looks at the
-//!    word (`waiters`). So one of the two sees the other.
+//! 1. The word goes from 0 to an owner by compare-and-swap, from a dead owner to the process that took the dead
+//!    process's byte lock (`slots`), and back to the dead owner if that process could not recover. Otherwise only its
+//!    owner changes an owned word. Inside one process, a thread that keeps the latch between operations (a transaction)
+//!    can have it moved to another thread by `pass_on`. The process's `Turn` (`blocks`) separates this from that
+//!    thread's operations.
+//! 2. An owner whose process slot has another generation, or is not in use, came too late: the store had been closed
+//!    under it, and it releases what it has without having changed anything (`take_latch`). If it dies before that, any
+//!    process may free the word; so it releases only a word that is still its own.
+//! 3. Unlocking stores 0 and then checks the waiters; a waiter counts itself and then reads the word (`waiters`). So
+//!    one of the two sees the other.
 
 use crate::page::sync::waiters::Waiters;
 use crate::raw::sync::{AtomicU32, AtomicU64, FutexWord, Ordering};
@@ -26,65 +26,65 @@ pub(crate) struct Latch<'a> {
     pub(crate) word: &'a AtomicU64,
     pub(crate) futex: &'a FutexWord,
     pub(crate) waiters: &'a AtomicU32,
-    /// 0, or the waiter that the latch is reserved for (`turn`).
+    /// 0, or the waiter for which the latch is reserved (`turn`).
     pub(crate) turn: &'a AtomicU64,
-    /// Process slot and generation of who takes it, as in the word.
+    /// Process slot and generation of the process that takes it, as in the word.
     pub(crate) process: u64,
 }
 
-/// Who has the latch.
+/// The owner of the latch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Owner(u64);
 
 impl Owner {
-    /// A thread of a process that is named as in `process_bits`.
+    /// Return the owner for a thread of the process given as in `process_bits`.
     pub(crate) fn new(process: u64, slot: u32) -> Owner {
         Owner(process | (u64::from(slot) + 1))
     }
 
-    /// What a word says, if it names anybody.
+    /// Return the owner in a word, if there is one.
     pub(crate) fn in_word(word: u64) -> Option<Owner> {
         (word != 0).then_some(Owner(word))
     }
 
-    /// As it stands in a word.
+    /// Return the owner's form in a word.
     pub(crate) fn word(self) -> u64 {
         self.0
     }
 
-    /// Its thread slot.
+    /// Return its thread slot.
     pub(crate) fn slot(self) -> u32 {
         (self.0 as u16 as u32).wrapping_sub(1)
     }
 
-    /// Its process slot.
+    /// Return its process slot.
     pub(crate) fn process(self) -> usize {
         process_in(self.0)
     }
 
-    /// Whether it is a thread of the process that is named as in `process_bits`.
+    /// Return whether it is a thread of the process given as in `process_bits`.
     pub(crate) fn is_of(self, process: u64) -> bool {
         self.0 & !0xffff == process
     }
 
-    /// Which of the processes that had this slot.
+    /// Return the generation of its process slot.
     pub(crate) fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 }
 
-/// What the latch's word says of a process.
+/// Return the part of the latch's word that identifies a process.
 pub(crate) fn process_bits(process: u16, generation: u32) -> u64 {
     u64::from(process) << 16 | u64::from(generation) << 32
 }
 
-/// The process slot in such a word.
+/// Return the process slot in such a word.
 #[inline]
 pub(crate) fn process_in(word: u64) -> usize {
     (word >> 16 & 0xffff) as usize
 }
 
-/// Attempts before a waiter sleeps: a few microseconds, more than a lone operation takes.
+/// Attempts before a waiter sleeps: a few microseconds, more than a single operation takes.
 const SPINS: u32 = 400;
 
 impl Latch<'_> {
@@ -93,7 +93,7 @@ impl Latch<'_> {
         Owner::new(self.process, slot).0
     }
 
-    /// Takes a free latch that is not reserved for another waiter.
+    /// Take a free latch that is not reserved for another waiter.
     #[inline]
     pub(crate) fn try_take(&self, slot: u32) -> bool {
         let (turn, mine) = (self.turn.load(Ordering::Relaxed), self.mine(slot));
@@ -110,13 +110,13 @@ impl Latch<'_> {
         taken
     }
 
-    /// Whether this thread of this process has it.
+    /// Return whether this thread of this process has it.
     #[inline]
     pub(crate) fn is_held_by(&self, slot: u32) -> bool {
         self.word.load(Ordering::Acquire) == self.mine(slot)
     }
 
-    /// Takes it, spinning a few microseconds.
+    /// Take it, spinning for a few microseconds.
     pub(crate) fn spin(&self, slot: u32) -> bool {
         for i in 0..SPINS {
             if self.word.load(Ordering::Relaxed) == 0 && self.try_take(slot) {
@@ -130,13 +130,13 @@ impl Latch<'_> {
         false
     }
 
-    /// Who has it.
+    /// Return its owner.
     #[inline]
     pub(crate) fn owner(&self) -> Option<Owner> {
         Owner::in_word(self.word.load(Ordering::Acquire))
     }
 
-    /// Sleeps until it may be free, at most `slice`.
+    /// Sleep until it may be free, for at most `slice`.
     pub(crate) fn sleep(&self, slice: Duration) {
         self.sleepers().sleep(u32::MAX, slice);
     }
@@ -148,11 +148,11 @@ impl Latch<'_> {
         }
     }
 
-    /// Gives it up. A full barrier, too.
+    /// Release it. This is also a full barrier.
     #[inline]
     pub(crate) fn release(&self) {
         self.word.store(0, Ordering::SeqCst);
-        // The one sleeper that is woken might not be the one that the latch is reserved for.
+        // If the latch is reserved, wake all sleepers: a single one might not be the waiter that it is reserved for.
         let most = if self.turn.load(Ordering::Relaxed) == 0 {
             1
         } else {
@@ -161,12 +161,12 @@ impl Latch<'_> {
         self.sleepers().wake(most);
     }
 
-    /// Gives it back to the dead owner it was taken over from. The caller holds the byte lock still.
+    /// Hand it back to the dead owner it was taken over from. The caller still holds the byte lock.
     pub(crate) fn hand_back(&self, dead: Owner) {
         self.word.store(dead.0, Ordering::SeqCst);
     }
 
-    /// Frees it if this owner has it still, who came too late and has changed nothing (invariant 2).
+    /// Free it if it still belongs to this owner, which came too late and has changed nothing (invariant 2).
     pub(crate) fn free_unused(&self, late: Owner) {
         let freed = self
             .word
@@ -176,13 +176,13 @@ impl Latch<'_> {
         }
     }
 
-    /// Gives it back, unless somebody has freed it meanwhile (invariant 2).
+    /// Release it, unless another process has freed it (invariant 2).
     #[cold]
     pub(crate) fn release_late(&self, slot: u32) {
         self.free_unused(Owner(self.mine(slot)));
     }
 
-    /// Passes it from one thread of this process to another. The caller has the process's turn.
+    /// Pass it from one thread of this process to another. The caller has the process's turn.
     pub(crate) fn pass_on(&self, from: u32, to: u32) {
         let (from, to) = (self.mine(from), self.mine(to));
         let _ = self
@@ -190,7 +190,7 @@ impl Latch<'_> {
             .compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed);
     }
 
-    /// Takes it over from a dead owner. The caller holds the dead process's byte lock.
+    /// Take it over from a dead owner. The caller holds the dead process's byte lock.
     pub(crate) fn take_over(&self, dead: Owner, slot: u32) -> bool {
         self.word
             .compare_exchange(dead.0, self.mine(slot), Ordering::SeqCst, Ordering::Relaxed)

@@ -1,8 +1,9 @@
-//! Synchronization over words that are handed in: the ground of the page manager. Nothing here knows the sidecar.
+//! Synchronization over words that the caller passes in: the lowest wing of the page manager. It does not depend on the
+//! sidecar.
 //!
 //! Owns the protocols of the latch (one writer), the gate (many readers or one writer) and group commit (one flush for
 //! many), sleeping on a word and waking its sleepers, bounded waiting, the running task, and the list of waits over
-//! several stores of this process. Each protocol is checked by loom without the rest (`core/tests/protocols`).
+//! several stores of this process. Loom checks each protocol in isolation (`core/tests/protocols`).
 //!
 //! Lock order: the latch before the gate. The mutex of the list of waits is a leaf.
 

@@ -1,25 +1,25 @@
-//! Bounded, interruptible waiting: the one place that decides when a wait has lasted long enough.
+//! Bounded, interruptible waiting. This module alone decides when a wait has lasted long enough.
 
 use crate::error::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-/// Asked about every 20 ms; true ends the wait.
+/// Called about every 20 ms; true ends the wait.
 type Ask = Box<dyn FnMut() -> bool>;
 
 thread_local! {
-    /// What every wait of this thread asks, too (`Wait::interruptible`).
+    /// An additional interrupt check for every wait of this thread (`Wait::interruptible`).
     static ASK: RefCell<Option<Ask>> = const { RefCell::new(None) };
-    /// The bound of every wait of this thread that names none itself, instead of the store's (`Wait::interruptible`).
+    /// The bound of every wait of this thread that has none itself, instead of the store's (`Wait::interruptible`).
     static BOUND: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
 /// How long, and how, to wait.
 pub struct Wait<'a> {
-    /// None: the store's own bound. Some(0): do not wait, answer `Error::WouldBlock`/`Error::Timeout` at once.
+    /// None: the store's own bound. Some(0): do not wait, but return `Error::WouldBlock`/`Error::Timeout` at once.
     pub timeout: Option<Duration>,
-    /// Asked about every 20 ms while waiting; true ends the wait with `Error::Interrupted`.
+    /// Called about every 20 ms while waiting; true ends the wait with `Error::Interrupted`.
     pub interrupted: Option<&'a mut dyn FnMut() -> bool>,
 }
 
@@ -41,7 +41,7 @@ impl Wait<'static> {
         }
     }
 
-    /// Do not wait: `Error::WouldBlock` where one would have to.
+    /// Do not wait: return `Error::WouldBlock` where a wait would be needed.
     #[must_use]
     pub fn never() -> Wait<'static> {
         Wait::at_most(Duration::ZERO)
@@ -49,7 +49,7 @@ impl Wait<'static> {
 }
 
 impl Default for Wait<'_> {
-    /// Waits as long as the store's own bound.
+    /// Wait as long as the store's own bound.
     fn default() -> Self {
         Wait {
             timeout: None,
@@ -58,7 +58,7 @@ impl Default for Wait<'_> {
     }
 }
 
-/// Puts back what was asked before, however the scope ends.
+/// Restores the previous check and bound, however the scope ends.
 struct Scope(Option<Ask>, Option<Duration>);
 
 impl Drop for Scope {
@@ -70,17 +70,17 @@ impl Drop for Scope {
 }
 
 impl Wait<'static> {
-    /// Runs `f` with all its waits interruptible by `ask`, those of internal steps too: for long operations that
-    /// wait in several places, such as a checkpoint. An interrupted operation fails with `Error::Interrupted`
-    /// and leaves what a timeout at the same place leaves. Each of the waits lasts at most `bound`: a process may have
-    /// opened the store several times, each time with a bound of its own.
+    /// Run `f` with all its waits interruptible by `ask`, including those of internal steps: for long operations that
+    /// wait in several places, such as a checkpoint. An interrupted operation fails with `Error::Interrupted` and
+    /// leaves the same state as a timeout at the same place. Each of the waits lasts at most `bound`: a process may
+    /// have opened the store several times, each time with its own bound.
     pub fn interruptible<R>(bound: Duration, ask: Box<dyn FnMut() -> bool>, f: impl FnOnce() -> R) -> R {
         let outer = BOUND.with(|place| place.replace(Some(bound)));
         let _scope = Scope(ASK.with(|place| place.replace(Some(ask))), outer);
         f()
     }
 
-    /// Ends a long operation between two of its steps, if its caller asked for that.
+    /// End a long operation between two of its steps, if its caller requested that.
     ///
     /// # Errors
     /// `Error::Interrupted`.
@@ -93,9 +93,9 @@ impl Wait<'static> {
     }
 }
 
-/// Whether the scope that this thread is in wants to stop. A wait of the question itself asks nothing.
+/// Return whether the scope of this thread requests a stop. A wait inside the check itself is not checked.
 fn asks_to_stop() -> bool {
-    // A thread that is ending waits, too: its storage may be gone.
+    // A thread that is ending may wait too: its thread-local storage may be gone.
     let asked = ASK.try_with(|place| {
         place
             .try_borrow_mut()
@@ -104,7 +104,7 @@ fn asks_to_stop() -> bool {
     asked.unwrap_or(false)
 }
 
-/// One wait under way. Costs nothing until the first `pause`.
+/// One wait in progress. It costs nothing until the first `pause`.
 pub(crate) struct Patience<'w, 'a> {
     wait: &'w mut Wait<'a>,
     bound: Duration,
@@ -112,11 +112,11 @@ pub(crate) struct Patience<'w, 'a> {
     asked: Option<Instant>,
 }
 
-/// How often a waiter looks at signals and at the life of whom it waits for.
+/// How often a waiter checks for signals and for the liveness of the owner it waits for.
 pub(crate) const SLICE: Duration = Duration::from_millis(20);
 
 impl<'w, 'a> Patience<'w, 'a> {
-    /// `bound` is used when the wait itself has none.
+    /// Create it. `bound` is used if the wait itself has none.
     pub(crate) fn new(wait: &'w mut Wait<'a>, bound: Duration) -> Self {
         let bound = wait.timeout.unwrap_or(bound);
         Patience {
@@ -127,19 +127,19 @@ impl<'w, 'a> Patience<'w, 'a> {
         }
     }
 
-    /// A wait that goes on: it `started` then, if it has.
+    /// Continue a wait that `started` then, if it has started.
     pub(crate) fn since(wait: &'w mut Wait<'a>, bound: Duration, started: &mut Option<Instant>) -> Self {
         let mut patience = Patience::new(wait, bound);
         patience.started = Some(*started.get_or_insert_with(Instant::now));
         patience
     }
 
-    /// True when the caller asked not to wait at all.
+    /// Return whether the caller asked not to wait at all.
     pub(crate) fn is_never(&self) -> bool {
         self.bound.is_zero()
     }
 
-    /// The longest that it waits: the wait's own bound, that of the scope, or the store's.
+    /// Return the longest duration of the wait: its own bound, that of the scope, or the store's.
     pub(crate) fn bound(&self) -> Duration {
         let scope = BOUND.try_with(Cell::get).unwrap_or(None);
         match (self.wait.timeout, scope) {
@@ -148,7 +148,7 @@ impl<'w, 'a> Patience<'w, 'a> {
         }
     }
 
-    /// How long to sleep now; or the error that ends the wait. `what` and `holder` name it.
+    /// Return how long to sleep now, or the error that ends the wait. `what` and `holder` describe it.
     pub(crate) fn slice(&mut self, what: &'static str, holder: impl FnOnce() -> String) -> Result<Duration> {
         if self.is_never() {
             return Err(Error::WouldBlock { what });
@@ -174,11 +174,11 @@ impl<'w, 'a> Patience<'w, 'a> {
     }
 }
 
-/// How long a fork waits for each of these: a writer at work (then the child copies the pins itself), a store that is
-/// being closed (then the child registers itself).
+/// How long a fork waits for each of these: a running writer (then the child copies the pins itself), or a store that
+/// is being closed (then the child registers itself).
 pub(in crate::page) const FORK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Locks a mutex that may be held for long (of a store that is being closed).
+/// Lock a mutex that may be held for long (of a store that is being closed).
 pub(in crate::page) fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     let until = Instant::now() + FORK_PATIENCE;
     loop {

@@ -1,10 +1,11 @@
-//! How many sleep on a word, so that who changes it need not ask the kernel when nobody does.
+//! The number of sleepers on a word, so that a thread that changes the word need not call the kernel when there are
+//! none.
 //!
-//! 1. A sleeper counts itself before it looks at the word for the last time, and takes itself off when it
-//!    is back. Nobody else takes it off.
-//! 2. So a sleeper that was killed stays counted. A wake that finds nobody is noted as a miss, one that
-//!    finds somebody forgets the misses, and after `MISSES` in a row the count starts anew. A sleeper
-//!    that was counted and not yet asleep all that time sleeps one slice too long, no worse.
+//! 1. A sleeper counts itself before it reads the word for the last time, and removes itself when it has woken up. No
+//!    other thread removes it.
+//! 2. So a sleeper that was killed remains counted. A wake-up that finds no sleeper is counted as a miss, and one that
+//!    finds a sleeper resets the misses. After `MISSES` in a row the count restarts at zero. At worst, a sleeper that
+//!    was counted but not yet asleep during all that time sleeps one slice too long.
 //!
 //! The word: sleepers in the low half, misses in the high half.
 
@@ -24,7 +25,7 @@ pub(crate) struct Waiters<'a> {
 }
 
 impl Waiters<'_> {
-    /// Sleeps at most `slice` while the word is what it is now, if it has any of `bits`.
+    /// Sleep for at most `slice` while the word keeps its current value, if it has any of `bits`.
     pub(crate) fn sleep(&self, bits: u32, slice: Duration) {
         self.count.fetch_add(1, Ordering::SeqCst);
         let seen = self.futex.load(Ordering::SeqCst);
@@ -34,8 +35,8 @@ impl Waiters<'_> {
         self.update(|n| (n & COUNT != 0).then(|| n - 1));
     }
 
-    /// Wakes up to `most` of the sleepers. After the word was changed by a sequentially consistent store,
-    /// or before one.
+    /// Wake up to `most` of the sleepers. Called after the word was changed by a sequentially consistent store, or
+    /// before one.
     #[inline]
     pub(crate) fn wake(&self, most: i32) {
         if self.count.load(Ordering::SeqCst) & COUNT != 0 {
@@ -53,8 +54,8 @@ impl Waiters<'_> {
         });
     }
 
-    /// Changes the count to what `f` makes of it, unless that is `None`. A loop, because the method of the standard
-    /// library for this is deprecated in the newest Rust, and its successor is missing in the oldest supported one.
+    /// Replace the count by the result of `f`, unless that is `None`. This is a loop because the standard library's
+    /// method for it is deprecated in the newest Rust, and its successor is missing in the oldest supported one.
     fn update(&self, f: impl Fn(u32) -> Option<u32>) {
         let mut seen = self.count.load(Ordering::Relaxed);
         while let Some(new) = f(seen)

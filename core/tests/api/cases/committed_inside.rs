@@ -1,4 +1,4 @@
-//! A commit inside the closure, which then fails: the operation would be there and not there.
+//! A commit inside the closure, which then fails: the operation would be both committed and failed.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

@@ -1,4 +1,4 @@
-//! What only the engine may call on a section.
+//! Calls of section methods that only the engine may use.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

@@ -1,4 +1,4 @@
-//! The layers below the store, and the ways to enter, read and write a section by hand.
+//! Access to the layers below the store, and to functions that enter, read and write a section by hand.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

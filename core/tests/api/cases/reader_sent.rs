@@ -1,4 +1,4 @@
-//! A reader that goes to another thread: the gate's mark is that of the thread which entered.
+//! A reader that moves to another thread: the gate's mark belongs to the thread that entered.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

@@ -1,4 +1,4 @@
-//! A change of a container's bytes while a borrow of them lives: `bytes` and `replace` of a section are not visible.
+//! A change of a container's bytes while they are borrowed: `bytes` and `replace` of a section are not visible.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

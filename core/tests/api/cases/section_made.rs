@@ -1,4 +1,4 @@
-//! A section that nothing has entered.
+//! A section that was not entered.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

@@ -1,4 +1,4 @@
-//! A writer that goes to another thread: the latch is that of the thread which entered.
+//! A writer that moves to another thread: the latch belongs to the thread that entered.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

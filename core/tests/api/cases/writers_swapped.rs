@@ -1,4 +1,4 @@
-//! The sections of two stores, swapped: each would commit what the other has changed.
+//! The sections of two stores, swapped: each would commit the changes of the other.
 #![forbid(unsafe_code)]
 #![allow(unused, unreachable_code)]
 use persist_core::store::{Actor, In, Key, Options, Reader, Store, Value, Wait, Writer};

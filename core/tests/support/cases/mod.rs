@@ -1,4 +1,4 @@
-//! The operations that the kill tests take to pieces, and (`scenes`) how the store is filled before.
+//! The operations that the kill tests examine, and (`scenes`) the content of the store before them.
 
 mod scenes;
 
@@ -22,9 +22,9 @@ pub enum Marked {
     Operation,
     /// Opening it.
     Open,
-    /// Closing it.
+    /// Closing the store.
     Close,
-    /// An operation, and the end of the thread that did it.
+    /// An operation, and the end of the thread that ran it.
     Thread,
     /// A fork, and an operation after it.
     Fork,
@@ -32,12 +32,12 @@ pub enum Marked {
     Forked,
 }
 
-/// An operation to be killed.
+/// An operation in which a process is killed.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub marked: Marked,
-    /// Fills the store before.
+    /// Fills the store before the operation.
     pub prepare: fn(&Store) -> Result<()>,
     /// What the child does before the operation.
     pub begin: fn(&Store) -> Result<()>,
@@ -65,7 +65,7 @@ impl Case {
         self
     }
 
-    /// It leaves everything as it is.
+    /// True if it leaves everything unchanged.
     pub fn changes_nothing(&self) -> bool {
         matches!(self.marked, Marked::Open | Marked::Close)
     }
@@ -79,7 +79,7 @@ const fn operation(
     Case::new(name, Marked::Operation, prepare).does(run)
 }
 
-/// Each operation that the promise is about. Opening makes, makes anew and recovers in `kill_steps`, too.
+/// Each operation that the promise covers. `kill_steps` also covers openings that create, replace and recover.
 pub const CASES: &[Case] = &[
     operation("set inline over inline", some_values, |s| {
         set(s, s.root(), "a", In::Int(2))
@@ -134,7 +134,7 @@ pub const CASES: &[Case] = &[
         |s| {
             let d = child(s, "d")?;
             let key = Key::Str(b"key 3");
-            // Copies the page of this epoch, and changes nothing else.
+            // This copies the page of this epoch, and changes nothing else.
             for _ in 0..3 {
                 write(s, |w| w.set(d, &key, &In::Int(3)))?;
             }
@@ -231,7 +231,7 @@ pub const CASES: &[Case] = &[
         let (one, other) = (Actor::Flock(1), Actor::Flock(2));
         s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::default())?;
         s.lock(other, entry_b(s), LockMode::Shared, &mut Wait::default())?;
-        // Behind the other, and away again.
+        // Queue behind the other, and leave again.
         let soon = &mut Wait::at_most(Duration::from_millis(2));
         let waited = s.lock(one, entry_b(s), LockMode::Exclusive, soon);
         assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
@@ -358,7 +358,7 @@ pub const CASES: &[Case] = &[
     Case::new("close", Marked::Close, used_for_a_while),
 ];
 
-/// Changes the store's file by a call that nobody knows of: for the test that this is noticed.
+/// Change the store's file by an unknown call: for the test that this is noticed.
 pub const SMUGGLER: Case = operation("a change by an unknown call", some_values, |s| {
     let file = std::fs::OpenOptions::new().append(true).open(s.path());
     let written = file.and_then(|mut f| f.write_vectored(&[IoSlice::new(b"smuggled")]));

@@ -1,4 +1,5 @@
-//! How the store is filled before an operation, what several operations share, and who dies beside them.
+//! The content of the store before an operation, code that several operations share, and processes that die beside
+//! them.
 
 use super::super::{again, process, sys};
 use persist_core::store::{
@@ -65,7 +66,7 @@ pub(super) fn insert_into_d(s: &Store) -> Result<()> {
     )
 }
 
-/// A store in which a checkpoint has something to build, and pages of an older one to free.
+/// A store in which a checkpoint has pages to build, and older pages to free.
 pub fn used_for_a_while(s: &Store) -> Result<()> {
     some_values(s)?;
     a_list_of(s, 1200)?;
@@ -82,7 +83,7 @@ pub fn used_for_a_while(s: &Store) -> Result<()> {
     Ok(())
 }
 
-/// A store with two snapshots that share most of what they hold, and hold some that it has no more.
+/// A store with two snapshots that share most of their content, some of which the store no longer has.
 pub(super) fn with_snapshots(s: &Store) -> Result<()> {
     some_values(s)?;
     a_list_of(s, 100)?;
@@ -117,7 +118,7 @@ pub(super) fn three_changes(s: &Store) -> Result<()> {
     })
 }
 
-/// A change, an inner block that changes the same and more and is undone, one that stays, a change.
+/// A change, an inner block that changes the same and more and is undone, one that is kept, a change.
 pub(super) fn some_undone(s: &Store) -> Result<()> {
     s.begin(&mut Wait::default())?;
     set(s, s.root(), "a", In::str("changed before the inner block began"))?;
@@ -146,8 +147,8 @@ pub(super) fn lock_b(s: &Store) -> Result<()> {
     )
 }
 
-/// What those do who were beside a killed process: nobody's lock, latch or mark is in their way, and the
-/// store holds afterwards what it held before.
+/// The operations of a process that was beside a killed process: no lock, latch or mark blocks them, and the content of
+/// the store is the same afterwards.
 pub fn go_on(s: &Store) -> Result<()> {
     if s.in_transaction() {
         s.rollback()?;
@@ -185,7 +186,7 @@ const DEATHS: &[(&str, Act)] = &[
     ("in a checkpoint", Store::sync),
 ];
 
-/// Dies in the way that `PERSIST_STEP_DEATH` names.
+/// Die in the way that `PERSIST_STEP_DEATH` names.
 pub fn die_as_told(s: &Store) {
     let told = std::env::var("PERSIST_STEP_DEATH").expect("a way to die");
     let (_, death) = DEATHS
@@ -210,7 +211,7 @@ pub(super) fn let_one_die(s: &Store, how: &str) -> Result<()> {
     Ok(())
 }
 
-/// No slot can be taken for a forked child: it has to do that itself.
+/// Prevent the parent from taking a slot for a forked child: the child has to take one itself.
 pub(super) fn let_no_slot_be_taken(_: &Store) -> Result<()> {
     sys::allow_one_more_file();
     Ok(())

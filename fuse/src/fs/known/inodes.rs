@@ -1,12 +1,12 @@
-//! The inode table: what each number the kernel holds stands for.
+//! The inode table: the meaning of each inode number that the kernel holds.
 //!
-//! 1. A number the kernel holds (lookup count above 0) keeps its meaning until it is forgotten.
-//! 2. A directory's number comes from its object's id; a file's from a hash of its directory and
-//!    key, moved on while taken: so numbers stay the same though the kernel forgets them.
-//! 3. A directory in the table pins its object; `forget` and `drain` hand the pins back to be undone.
-//! 4. The upper bits of a number say whose it is: 0 the mounted store's, else that of a view of a snapshot (`view_of`).
-//! 5. An entry that is removed or renamed over leaves its number to whoever still has it open
-//!    (`Place::Deleted`); a new entry of the same name gets another.
+//! 1. A number that the kernel holds (its lookup count is above 0) keeps its meaning until the kernel forgets it.
+//! 2. A directory's number derives from the id of its object. A file's number is a hash of its directory and key; while
+//!    that number is taken, the next one is tried. Numbers therefore stay the same after the kernel forgets them.
+//! 3. A directory in the table pins its object. `forget` and `drain` return the pins for the caller to undo.
+//! 4. The upper bits of a number name its table: 0 for the mounted store, otherwise a view of a snapshot (`view_of`).
+//! 5. When an entry is removed or replaced by a rename, its number stays with the open files (`Place::Deleted`). A new
+//!    entry of the same name gets another number.
 
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
@@ -15,16 +15,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
-/// The bits above say whose number it is.
+/// The bits from here on name the table of a number.
 const VIEW_SHIFT: u32 = 52;
-/// Views there can be at once.
+/// The maximal number of views at one time.
 pub(crate) const MAX_VIEWS: u64 = (1 << (u64::BITS - VIEW_SHIFT)) - 1;
-/// Numbers of files have this bit, those of directories have not.
+/// This bit is set in numbers of files and clear in numbers of directories.
 const FILE_BIT: u64 = 1 << (VIEW_SHIFT - 1);
-/// Numbers of control files have this one as well.
+/// Numbers of control files have this bit as well.
 const CONTROL_BIT: u64 = 1 << (VIEW_SHIFT - 2);
 
-/// Whose an inode number is: 0 the store's, else that of the view of this number.
+/// The table of an inode number: 0 for the store, otherwise the number of the view.
 pub(crate) fn view_of(ino: u64) -> u64 {
     ino >> VIEW_SHIFT
 }
@@ -34,25 +34,25 @@ pub(crate) fn root_of(view: u64) -> u64 {
     view << VIEW_SHIFT | ROOT
 }
 
-/// Which entry of a container.
+/// An entry of a container.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Slot {
     /// The entry of a dict or object under this key.
     Key(OwnedKey),
-    /// The item of a list with this serial (see `lists`).
+    /// The item of a list with this serial (see `list_names`).
     Item(u64),
 }
 
-/// An entry of a container.
+/// A container and one of its entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Spot {
     /// The container.
     pub(crate) parent: Obj,
-    /// Which of its entries.
+    /// The entry.
     pub(crate) slot: Slot,
 }
 
-/// The files this filesystem makes up.
+/// The files that the filesystem itself provides.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Control {
     /// `/.persist`
@@ -65,16 +65,16 @@ pub(crate) enum Control {
     Snapshots,
 }
 
-/// What an inode stands for.
+/// The meaning of an inode.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     /// A container.
     Dir(Obj),
     /// A scalar.
     File(Spot),
-    /// A further reference to a container.
+    /// Another reference to a container.
     Link(Spot),
-    /// An entry kept beside its directory, in memory.
+    /// An entry that is kept beside its directory, in memory.
     Side(u64),
     /// The lock file of a container.
     Lock(Obj),
@@ -105,7 +105,7 @@ pub(crate) struct Inodes {
     view: u64,
     nodes: HashMap<u64, Node>,
     numbers: HashMap<Identity, u64>,
-    /// How many nodes hold serials of a list.
+    /// How many nodes hold serials of each list.
     items: HashMap<ObjectId, usize>,
 }
 
@@ -125,7 +125,7 @@ fn list_of(place: &Place) -> Option<ObjectId> {
     }
 }
 
-/// The number of a directory, whosever it is.
+/// The number of a directory, in the store or in a view.
 fn dir_number(root: Obj, obj: Obj) -> u64 {
     if obj.id == root.id {
         ROOT
@@ -141,7 +141,7 @@ fn hashed(value: impl Hash) -> u64 {
 }
 
 impl Inodes {
-    /// Nothing yet. 0: of the mounted store, else of a view.
+    /// An empty table. `view` is 0 for the mounted store, otherwise the number of a view.
     pub(crate) fn new(view: u64) -> Inodes {
         Inodes {
             view,
@@ -154,7 +154,7 @@ impl Inodes {
         self.nodes.is_empty()
     }
 
-    /// The number a place has, or would get.
+    /// The number that a place has or would get.
     pub(crate) fn number(&self, root: Obj, place: &Place) -> u64 {
         let of_view = self.view << VIEW_SHIFT;
         match place {
@@ -176,8 +176,8 @@ impl Inodes {
         }
     }
 
-    /// Counts one more lookup of a place. `pinned`: the object was pinned for it; the pin comes back
-    /// if there is one already.
+    /// Count one more lookup of a place. `pinned` is the object that was pinned for it. The pin is returned if the node
+    /// has one already.
     pub(crate) fn hold(&mut self, root: Obj, place: &Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
         let number = self.number(root, place);
         if let Some(node) = self.nodes.get_mut(&number) {
@@ -209,7 +209,7 @@ impl Inodes {
         (number, None)
     }
 
-    /// What a number stands for.
+    /// The meaning of a number.
     pub(crate) fn place(&self, root: Obj, number: u64) -> Option<Place> {
         match self.nodes.get(&number) {
             Some(node) => Some(node.place.clone()),
@@ -218,7 +218,7 @@ impl Inodes {
         }
     }
 
-    /// The kernel forgets lookups: the pin to undo, if that was the last.
+    /// Subtract lookups that the kernel forgets. Returns the pin to undo if those were the last.
     pub(crate) fn forget(&mut self, number: u64, lookups: u64) -> Option<Obj> {
         let node = self.nodes.get_mut(&number)?;
         node.lookups = node.lookups.saturating_sub(lookups);
@@ -246,7 +246,7 @@ impl Inodes {
         }
     }
 
-    /// An entry is no more.
+    /// Record that an entry was deleted.
     pub(crate) fn deleted(&mut self, place: &Place) {
         let Some(number) = identity(place).and_then(|i| self.numbers.get(&i).copied()) else {
             return;
@@ -254,7 +254,7 @@ impl Inodes {
         self.become_place(number, Place::Deleted);
     }
 
-    /// An entry has moved: its inode, if the kernel holds one, goes along.
+    /// Record that an entry was moved. If the kernel holds its inode, the inode moves too.
     pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
         let Some(number) = identity(from).and_then(|i| self.numbers.get(&i).copied()) else {
             return;
@@ -263,7 +263,7 @@ impl Inodes {
         self.become_place(number, to.clone());
     }
 
-    /// Entries changed places: each of these moves from its first to its second place, at once.
+    /// Record that entries were exchanged: each of these moves from its first to its second place, all at once.
     pub(crate) fn exchanged(&mut self, moves: [(&Place, &Place); 4]) {
         let numbers = moves.map(|(from, _)| identity(from).and_then(|i| self.numbers.get(&i).copied()));
         for (number, (_, to)) in numbers.into_iter().zip(moves) {
@@ -287,12 +287,12 @@ impl Inodes {
         }
     }
 
-    /// The lists of which inodes hold serials.
+    /// The lists whose serials inodes hold.
     pub(crate) fn lists_with_items(&self) -> HashSet<ObjectId> {
         self.items.keys().copied().collect()
     }
 
-    /// Empties the table: all pins, to be undone.
+    /// Empty the table. Returns all pins for the caller to undo.
     pub(crate) fn drain(&mut self) -> Vec<Obj> {
         self.numbers.clear();
         self.items.clear();

@@ -1,24 +1,23 @@
-//! The names of list items, which must stay put while a command works on a list.
+//! The names of list items, which must not change while a command works on a list.
 //!
-//! In Python the items after a removed one move down at once. A shell command has its names before
-//! it starts (`rm list/*`, `rm -r`, `for i in list/*`), so to it item 4 must stay `4` after it
-//! removed `3`. Two numberings besides the index make that possible:
+//! In Python the items after a removed one move down at once. A shell command has its names before it starts (`rm
+//! list/*`, `rm -r`, `for i in list/*`). For such a command, item 4 must stay `4` after it removed `3`. Two numberings
+//! besides the index provide this:
 //!
-//! - The *serial* of an item never changes while anything here remembers the list. A list begins
-//!   with serial = index; a removal puts the serial among the *gone*; an item's index is its serial
-//!   less the gone ones below it. Inodes and open files hold serials.
-//! - A *view* is one process's numbering: the gone of the moment when it listed the directory (or
-//!   first removed an item). Its name `n` is the `n`-th serial that was not gone then.
+//! - The *serial* of an item does not change as long as this table has state for the list. At first, the serial is the
+//!   index. A removal adds the serial to the *gone* serials. The index of an item is its serial minus the number of
+//!   gone serials below it. Inodes and open files hold serials.
+//! - A *view* is the numbering of one process: the gone serials at the moment when it listed the directory (or first
+//!   removed an item). Its name `n` is the `n`-th serial that was not gone at that moment.
 //!
-//! 1. A process sees its own view until it lists the directory again. Else it sees the view of the
-//!    nearest process that started it, if that was used within two seconds (a shell's `for` loop lists,
-//!    its children remove). Else names are indices.
-//! 2. An inherited view ends when it names an item that is gone, or when somebody else lists the
-//!    directory: `rm list/0; rm list/0` removes the first item twice.
-//! 3. A list whose serials nobody holds is forgotten: serials are indices again.
+//! 1. A process uses its own view until it lists the directory again. If it has none, it uses the view of its nearest
+//!    ancestor, if that view was used within two seconds (a shell's `for` loop lists, its children remove). Otherwise
+//!    names are indices.
+//! 2. An inherited view ends when it names an item that is gone, or when another process lists the directory: `rm
+//!    list/0; rm list/0` removes the first item twice.
+//! 3. A list whose serials are no longer held is forgotten: its serials are indices again.
 //!
-//! What Python removes or inserts meanwhile shifts the serials: names are then indices of the
-//! changed list.
+//! Removals and insertions by Python shift the serials: names are then indices of the changed list.
 
 use crate::kernel::processes::{self, Process};
 use persist_core::store::ObjectId;
@@ -28,7 +27,7 @@ use std::time::{Duration, Instant};
 const INHERITED_REST: Duration = Duration::from_secs(2);
 /// Views kept of one list.
 const MAX_VIEWS: usize = 256;
-/// How far up the line of parents a view is looked for.
+/// How many ancestors of a process are searched for a view.
 const MAX_ANCESTORS: usize = 16;
 
 /// The serials of removed items: sorted, disjoint ranges.
@@ -41,7 +40,7 @@ impl Gone {
         self.0.get(at).is_some_and(|r| r.0 <= serial)
     }
 
-    /// How many serials below this one are not gone.
+    /// The number of serials below this one that are not gone.
     fn rank(&self, serial: u64) -> u64 {
         let below = self.0.iter().take_while(|r| r.0 < serial);
         serial - below.map(|r| r.1.min(serial) - r.0).sum::<u64>()
@@ -97,12 +96,12 @@ struct List {
     views: Vec<View>,
 }
 
-/// Where a name of a list points.
+/// The target of a name in a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Spot {
     /// The item's serial.
     pub(crate) serial: u64,
-    /// Its index; for an item that is gone, where it would be put back.
+    /// Its index. For a removed item, the index where it would be put back.
     pub(crate) index: u64,
     /// True if the item was removed under this name.
     pub(crate) gone: bool,
@@ -112,20 +111,20 @@ pub(crate) struct Spot {
 pub(crate) struct Namer(Gone);
 
 impl Namer {
-    /// The name of an item; None if it has none there.
+    /// The name of an item; None if the item has no name in this view.
     pub(crate) fn name(&self, serial: u64) -> Option<u64> {
         (!self.0.contains(serial)).then(|| self.0.rank(serial))
     }
 }
 
-/// The lists whose names have moved, or that somebody listed.
+/// The lists whose names have moved, or that were listed.
 #[derive(Default)]
 pub(crate) struct Lists {
     lists: HashMap<ObjectId, List>,
 }
 
 impl Lists {
-    /// Where a name points for the thread that asks.
+    /// The target of a name for the requesting thread.
     pub(crate) fn spot(&mut self, list: ObjectId, name: u64, tid: u32) -> Spot {
         let plain = Spot {
             serial: name,
@@ -167,7 +166,7 @@ impl Lists {
         (!state.gone.contains(serial)).then(|| state.gone.rank(serial))
     }
 
-    /// Where a serial is, or would be put back.
+    /// The position of a serial. For a removed item, the position where it would be put back.
     pub(crate) fn at(&self, list: ObjectId, serial: u64) -> Spot {
         match self.lists.get(&list) {
             Some(s) => Spot {
@@ -183,7 +182,7 @@ impl Lists {
         }
     }
 
-    /// The names of a list's items for the thread that asks, as they are now.
+    /// The current names of a list's items for the requesting thread.
     pub(crate) fn namer(&mut self, list: ObjectId, tid: u32) -> Namer {
         let Some(state) = self.lists.get_mut(&list).filter(|s| !s.gone.0.is_empty()) else {
             return Namer(Gone::default());
@@ -202,7 +201,7 @@ impl Lists {
         self.lists.get(&list).map_or(index, |s| s.gone.select(index))
     }
 
-    /// That thread is about to remove items: its process keeps the names it has now.
+    /// Record that a thread is about to remove items: its process keeps the names that it has now.
     pub(crate) fn removing(&mut self, list: ObjectId, tid: u32) {
         let Some(owner) = processes::process_of(tid) else {
             return;
@@ -218,19 +217,19 @@ impl Lists {
         }
     }
 
-    /// An item was removed. (Asks nobody: it may be called inside a section.)
+    /// Record that an item was removed. (Does not read /proc, so it may be called inside a section.)
     pub(crate) fn removed(&mut self, list: ObjectId, serial: u64) {
         self.lists.entry(list).or_default().gone.insert(serial);
     }
 
-    /// An item was put back (or its removal was undone).
+    /// Record that an item was put back (or that its removal was undone).
     pub(crate) fn restored(&mut self, list: ObjectId, serial: u64) {
         if let Some(state) = self.lists.get_mut(&list) {
             state.gone.remove(serial);
         }
     }
 
-    /// The directory was opened for listing by that thread.
+    /// Record that a thread opened the directory for listing.
     pub(crate) fn listed(&mut self, list: ObjectId, tid: u32) {
         let Some(owner) = processes::process_of(tid) else {
             return;
@@ -240,8 +239,8 @@ impl Lists {
         state
             .views
             .retain(|v| v.owner != owner && processes::is_alive(v.owner));
-        // Whoever listed before through a common parent sees the new numbers from now on, unless it
-        // is still at work itself.
+        // A process that listed earlier through a common ancestor sees the new numbers from now on, unless its own view
+        // is still in use.
         let mut up = processes::parent_of(owner);
         for _ in 0..MAX_ANCESTORS {
             let Some(parent) = up else { break };
@@ -256,13 +255,13 @@ impl Lists {
         });
     }
 
-    /// Forgets what no living process needs. `in_use` says whether any inode or side entry still
-    /// holds serials of that list.
-    /// The lists whose serials thereby became indices again go to `dropped`.
+    /// Forget state that no living process needs. `in_use` returns whether an inode or side entry still holds serials
+    /// of that list.
+    /// The lists whose serials are indices again are added to `dropped`.
     pub(crate) fn tidy(&mut self, mut in_use: impl FnMut(ObjectId) -> bool, dropped: &mut Vec<ObjectId>) {
         self.lists.retain(|id, state| {
             state.views.retain(|v| processes::is_alive(v.owner));
-            // Listed, unchanged and at rest: the view says nothing.
+            // No item is gone: an idle view equals the default.
             if state.gone.0.is_empty() {
                 state.views.retain(|v| v.used.elapsed() < INHERITED_REST);
             }
@@ -274,14 +273,14 @@ impl Lists {
         });
     }
 
-    /// Forgets a list: it was converted, cleared or is no more.
+    /// Forget a list that was converted, cleared or deleted.
     pub(crate) fn forget(&mut self, list: ObjectId) {
         self.lists.remove(&list);
     }
 }
 
 impl List {
-    /// The view a process sees, and whether it is inherited.
+    /// The view that a process uses, and whether it is inherited.
     fn view_of(&self, process: Option<Process>) -> Option<(usize, bool)> {
         if self.views.is_empty() {
             return None;
@@ -365,7 +364,7 @@ mod tests {
         let mut lists = Lists::default();
         lists.removing(L, me());
         lists.removed(L, 0);
-        // Process 1 is no descendant of this one.
+        // Process 1 is not a descendant of this one.
         assert_eq!(
             lists.spot(L, 0, 1),
             Spot {
@@ -391,7 +390,7 @@ mod tests {
         lists.removing(L, child.id());
         lists.removed(L, 0);
         assert_eq!(lists.spot(L, 2, child.id()).index, 1);
-        // The same name again can only mean the new first item.
+        // A repeated name can only mean the new first item.
         assert_eq!(
             lists.spot(L, 0, child.id()),
             Spot {

@@ -1,4 +1,4 @@
-//! Locks held through this mount, and the ranges of bytes that they were asked for.
+//! Locks held through this mount, and the byte ranges for which programs requested them.
 
 use crate::fs::context::lock;
 use crate::fs::text::keys::OwnedKey;
@@ -6,10 +6,10 @@ use persist_core::store::{Actor, LockMode, LockTarget, Obj, Store, Wait};
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-/// Bytes that are locked, both ends included.
+/// A locked byte range; both ends are included.
 pub(crate) type Range = (u64, u64);
 
-/// What one owner holds on one file.
+/// The locks of one owner on one file.
 pub(crate) struct Held {
     pub(crate) obj: Obj,
     pub(crate) key: Option<OwnedKey>,
@@ -18,13 +18,13 @@ pub(crate) struct Held {
     pub(crate) pid: u32,
 }
 
-/// All locks held through this mount: by inode and owner.
+/// All locks held through this mount, by inode and owner.
 #[derive(Default)]
 pub(crate) struct Locks {
     pub(crate) held: Mutex<HashMap<(u64, u64), Held>>,
 }
 
-/// The ranges after one of them was locked in a mode, or unlocked.
+/// The ranges after one range was locked in a mode, or unlocked.
 pub(crate) fn changed(
     ranges: &[(Range, LockMode)],
     (start, end): Range,
@@ -47,7 +47,7 @@ pub(crate) fn changed(
     out
 }
 
-/// The strongest of them.
+/// The strongest mode of the ranges.
 pub(crate) fn strongest(ranges: &[(Range, LockMode)]) -> Option<LockMode> {
     let exclusive = ranges.iter().any(|(_, m)| *m == LockMode::Exclusive);
     ranges.first().map(|_| {
@@ -59,7 +59,7 @@ pub(crate) fn strongest(ranges: &[(Range, LockMode)]) -> Option<LockMode> {
     })
 }
 
-/// As the lock manager takes it.
+/// The target in the lock manager's type.
 pub(crate) fn target<'a>(obj: Obj, key: Option<&'a OwnedKey>) -> LockTarget<'a> {
     LockTarget {
         obj,
@@ -85,12 +85,12 @@ impl Locks {
         }
     }
 
-    /// An owner closed a descriptor of a file.
+    /// Record that an owner closed a descriptor of a file.
     pub(crate) fn flush(&self, store: &Store, ino: u64, owner: u64) {
         self.give_up(store, (ino, owner));
     }
 
-    /// An open file ended.
+    /// Record that an open file ended.
     pub(crate) fn release(&self, store: &Store, fh: u64) {
         let ids: Vec<_> = lock(&self.held)
             .iter()
@@ -102,7 +102,7 @@ impl Locks {
         }
     }
 
-    /// The mount ends.
+    /// Release all locks at the end of the mount.
     pub(crate) fn release_all(&self, store: &Store) {
         let ids: Vec<_> = lock(&self.held).keys().copied().collect();
         for id in ids {

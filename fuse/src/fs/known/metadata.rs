@@ -1,9 +1,9 @@
-//! What the mount remembers about entries and the store does not hold: times and modes that tools
-//! set, the type an empty file is to get, which files are new. It ends with the mount.
+//! Metadata of entries that the store does not hold: times and modes that tools set, the type that an empty file will
+//! get, and which files are new. It is lost at the end of the mount.
 //!
-//! 1. A remembered time belongs to a content (its fingerprint): when the content changes, through
-//!    either door, the time is that of the change.
-//! 2. It is bounded: past `MAX` entries the oldest knowledge goes.
+//! 1. A remembered time belongs to a content (its fingerprint). When the content changes, through Python or the mount,
+//!    the time is that of the change.
+//! 2. Its size is bounded: beyond `MAX` entries, old entries are dropped.
 
 use super::inodes::{Place, Slot};
 use crate::fs::text::keys::OwnedKey;
@@ -13,22 +13,22 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Entries remembered at most.
+/// The maximal number of entries.
 const MAX: usize = 1 << 20;
-/// Files whose time of change is known.
+/// The maximal number of files whose time of change is known.
 const MAX_SEEN: usize = 1 << 17;
-/// How long a file counts as new, for taking over the type of the file it replaces.
+/// How long a file counts as new, for taking over the type of a replaced file.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a type waits for the file that an editor creates where it moved one away.
+/// How long the type of a file that an editor moved away is kept for the file that it creates in its place.
 const MOVED: Duration = Duration::from_secs(10);
 
-/// Stands for a content, to tell whether it is still the same. (Fast, and no defence against a program
-/// that makes two contents alike: they would share a time of change.)
+/// A hash of a content, to detect changes. (Fast, but not resistant to a program that constructs two contents with the
+/// same hash: they would share a time of change.)
 pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// What something is remembered about.
+/// The subject of remembered metadata.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Mark {
     /// An entry of a container.
@@ -40,7 +40,7 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    /// The mark of a place, if anything is remembered of such places.
+    /// The mark of a place, if metadata is kept for such places.
     pub(crate) fn of(place: &Place) -> Option<Mark> {
         Some(match place {
             Place::Dir(obj) => Mark::Dir(obj.id),
@@ -51,7 +51,7 @@ impl Mark {
     }
 }
 
-/// What is remembered.
+/// The remembered metadata of one mark.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Remembered {
     /// Permission bits.
@@ -60,19 +60,19 @@ pub(crate) struct Remembered {
     pub(crate) uid: Option<u32>,
     /// Group.
     pub(crate) gid: Option<u32>,
-    /// Time of change, and the fingerprint of the content it belongs to.
+    /// Time of change, and the fingerprint of the content that it belongs to.
     pub(crate) mtime: Option<(SystemTime, u64)>,
     /// Time of access.
     pub(crate) atime: Option<SystemTime>,
-    /// The type the file gets when something is written to it.
+    /// The type that the file gets at its first write.
     pub(crate) want: Option<Ty>,
-    /// When the file was created with a type that nobody chose.
+    /// When the file was created with the default type.
     pub(crate) fresh: Option<Instant>,
-    /// The key it gets under its final name.
+    /// The key that it gets under its final name.
     pub(crate) key: Option<OwnedKey>,
 }
 
-/// The memory.
+/// The table of metadata.
 #[derive(Default)]
 pub(crate) struct Metadata {
     memos: HashMap<Mark, Remembered>,
@@ -81,7 +81,7 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// What is remembered, if anything.
+    /// The metadata of a mark, if there is any.
     pub(crate) fn get(&self, mark: &Mark) -> Option<&Remembered> {
         if self.memos.is_empty() {
             None
@@ -90,10 +90,10 @@ impl Metadata {
         }
     }
 
-    /// What is remembered, to be changed.
+    /// The metadata of a mark, for changing it.
     pub(crate) fn at(&mut self, mark: Mark) -> &mut Remembered {
         if self.memos.len() >= MAX {
-            // Whole files' worth of memory go at once: rare, and cheaper than an order of age.
+            // Half of the entries are dropped at once. This is rare, and cheaper than keeping an order of age.
             let mut keep = false;
             self.memos.retain(|_, m| {
                 keep = !keep;
@@ -103,8 +103,8 @@ impl Metadata {
         self.memos.entry(mark).or_default()
     }
 
-    /// The time of change of a file with this content, given its container's: that of the container
-    /// when the content was first seen. Changes of its neighbours do not count.
+    /// The time of change of a file with this content, given the time of its container: that of the container when the
+    /// content was first seen. Later changes of its neighbours do not count.
     pub(crate) fn changed(&mut self, mark: Mark, print: u64, container: SystemTime) -> SystemTime {
         if let Some((time, of)) = self.seen.get(&mark)
             && *of == print
@@ -118,20 +118,20 @@ impl Metadata {
         container
     }
 
-    /// True if nobody chose the type of this new file.
+    /// True if this new file has the default type.
     pub(crate) fn is_fresh(&self, mark: &Mark) -> bool {
         self.get(mark)
             .and_then(|m| m.fresh)
             .is_some_and(|t| t.elapsed() < FRESH)
     }
 
-    /// An entry is no more.
+    /// Record that an entry was deleted.
     pub(crate) fn deleted(&mut self, mark: &Mark) {
         self.memos.remove(mark);
         self.seen.remove(mark);
     }
 
-    /// An entry has moved; `salt` is what that changes of its fingerprint.
+    /// Record that an entry was moved. `salt` is the difference that the move makes to its fingerprint.
     pub(crate) fn renamed(&mut self, from: &Mark, to: Mark, salt: u64) {
         self.memos.remove(&to);
         match self.seen.remove(from) {
@@ -144,7 +144,7 @@ impl Metadata {
         }
     }
 
-    /// A scalar of that type was moved away from here.
+    /// Record that a scalar of that type was moved away from here.
     pub(crate) fn moved_away(&mut self, mark: Mark, ty: Ty) {
         if self.moved.len() > 4096 {
             self.moved.retain(|_, (_, when)| when.elapsed() < MOVED);
@@ -152,7 +152,7 @@ impl Metadata {
         self.moved.insert(mark, (ty, Instant::now()));
     }
 
-    /// The type of what was moved away from here just now.
+    /// The type of the scalar that was moved away from here a moment ago.
     pub(crate) fn was_here(&mut self, mark: &Mark) -> Option<Ty> {
         self.moved
             .remove(mark)
@@ -160,7 +160,7 @@ impl Metadata {
             .map(|(ty, _)| ty)
     }
 
-    /// Forgets the items of a list: their serials mean something else now.
+    /// Forget the items of a list: their serials have a new meaning.
     pub(crate) fn forget_items(&mut self, list: ObjectId) {
         self.memos
             .retain(|mark, _| !matches!(mark, Mark::Entry(id, Slot::Item(_)) if *id == list));

@@ -1,7 +1,6 @@
-//! What the mount knows besides the store: tables, each under a mutex of its own. None of them calls the store, but
-//! `locks`, which unlocks.
+//! The state of the mount besides the store: tables, each under its own mutex. Only `locks` calls the store, to unlock.
 //!
-//! - `inodes`: what each inode number stands for. `list_names`: names of list items.
+//! - `inodes`: the meaning of each inode number. `list_names`: names of list items.
 //! - `sides`: entries in memory that the store does not have yet. `metadata`: times, modes and types that tools set.
 //! - `open_files`: open files. `locks`: locks that programs hold on files.
 

@@ -1,13 +1,12 @@
-//! Open files: what a reader has read, what a writer has written and not yet stored.
+//! Open files: what a reader has read, and what a writer has written but not yet stored.
 //!
-//! 1. A file that is read from its beginning gives one value to its end, however it is changed
-//!    meanwhile (but for values over 64 KiB, which are read in place).
-//! 2. What is written is the writer's own until close, fsync or the end of the mount; then it replaces
-//!    the value in one operation. Of two writers the last to close wins; two who append both stay.
-//!    What replaces a value as a whole (O_TRUNC) waits until the process that opened the file, and not
-//!    just a child or a copy of the descriptor, has closed it.
-//! 3. The mutex of an open file is taken before any section of the store; on a thread that must not
-//!    wait it is only tried.
+//! 1. A file that is read from its beginning gives one value to its end, regardless of changes during the read (except
+//!    values over 64 KiB, which are read in place).
+//! 2. Written data belongs to the writer until close, fsync or the end of the mount. Then it replaces the value in one
+//!    operation. Of two writers the last to close wins; of two that append, both changes stay. A replacement of the
+//!    whole value (O_TRUNC) waits until the process that opened the file has closed it; a close by a child or of a
+//!    copied descriptor does not count.
+//! 3. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult};
@@ -29,39 +28,40 @@ pub(crate) struct OpenFile {
     pub(crate) write: bool,
     /// Its state.
     pub(crate) state: Mutex<State>,
-    /// The thread that last wrote, and the size it sees: for `stat`, which takes no file's mutex.
+    /// The thread that last wrote, and the size that it sees: for `stat`, which does not take the mutex of an open
+    /// file.
     written: Mutex<Option<(u32, u64)>>,
 }
 
-/// What an open file holds.
+/// The state of an open file.
 #[derive(Default, Debug)]
 pub(crate) struct State {
-    /// The content as this file sees it; None: not read yet.
+    /// The content in this file; None: not read yet.
     pub(crate) data: Option<Arc<Vec<u8>>>,
-    /// A large value, read in place.
+    /// A large value, which is read in place.
     pub(crate) large: Option<Large>,
-    /// Changed and not stored.
+    /// The content was changed and not stored.
     pub(crate) dirty: bool,
-    /// The first write found no lock in its way (nor waits any later one, before the close).
+    /// The first write met no lock that forbids the change. (Later writes before the close do not wait either.)
     pub(crate) in_turn: bool,
-    /// The first write was refused, and its program told: that the open emptied the file is not
-    /// stored either, so the old value stays.
+    /// The first write was refused, and its program got the error. The truncation by the open is not stored either, so
+    /// the old value stays.
     pub(crate) refused: bool,
-    /// Emptied or created by the open: what is written replaces the value as a whole.
+    /// The open truncated or created the file: the written data replaces the whole value.
     pub(crate) replaces: bool,
-    /// O_APPEND: how much of `data` was there before, and its fingerprint.
+    /// O_APPEND: the length of `data` before the writes, and its fingerprint.
     pub(crate) base: Option<(usize, u64)>,
-    /// This open created the file: its type is not decided before the last write.
+    /// This open created the file: its type is decided at the last write.
     pub(crate) created: bool,
     /// The type it had when it was opened.
     pub(crate) ty: Option<Ty>,
-    /// What a new file can be taken for.
+    /// The type that a new file may take over.
     pub(crate) hint: Option<Ty>,
     /// The store's change count when the content was read.
     pub(crate) loaded_at: Option<u64>,
     /// Where the last read ended.
     pub(crate) read_end: u64,
-    /// That read found the end of the file.
+    /// The last read reached the end of the file.
     pub(crate) at_end: bool,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct OpenFiles {
 }
 
 impl OpenFile {
-    /// The state, waiting for it only if the request may.
+    /// The state. Waits for it only if the request may wait.
     pub(crate) fn state(&self, ctx: &Ctx) -> FsResult<MutexGuard<'_, State>> {
         if ctx.may_wait {
             return Ok(lock(&self.state));
@@ -86,14 +86,14 @@ impl OpenFile {
         }
     }
 
-    /// Notes what `stat` shows to the writer.
+    /// Record what `stat` shows to the writer.
     pub(crate) fn note_written(&self, tid: u32, size: Option<u64>) {
         *lock(&self.written) = size.map(|s| (tid, s));
     }
 }
 
 impl OpenFiles {
-    /// Registers an open file.
+    /// Register an open file.
     pub(crate) fn add(&self, ino: u64, flags: i32, opener: u32, state: State) -> u64 {
         let fh = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let handle = OpenFile {
@@ -117,7 +117,7 @@ impl OpenFiles {
             .ok_or(FsError::Errno(libc::EBADF))
     }
 
-    /// Forgets an open file.
+    /// Remove an open file.
     pub(crate) fn remove(&self, fh: u64) -> Option<Arc<OpenFile>> {
         let handle = lock(&self.table).remove(&fh)?;
         let mut inodes = lock(&self.inodes);
@@ -137,7 +137,7 @@ impl OpenFiles {
         open.iter().filter_map(|fh| table.get(fh).cloned()).collect()
     }
 
-    /// The size to show to a thread that has written and not yet closed.
+    /// The size that a thread with unstored writes sees.
     pub(crate) fn written_size(&self, ino: u64, fh: Option<u64>, tid: u32) -> Option<u64> {
         if let Some(handle) = fh.and_then(|fh| self.get(fh).ok()) {
             return lock(&handle.written).map(|(_, size)| size);
@@ -150,7 +150,7 @@ impl OpenFiles {
         })
     }
 
-    /// Takes all open files.
+    /// Remove and return all open files.
     pub(crate) fn drain(&self) -> Vec<Arc<OpenFile>> {
         lock(&self.inodes).clear();
         lock(&self.table).drain().map(|(_, handle)| handle).collect()

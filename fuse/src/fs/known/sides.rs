@@ -1,12 +1,12 @@
-//! Entries kept beside a directory, in memory: they are listed, opened and renamed like any other,
-//! but the store does not have them (yet).
+//! Entries that are kept beside a directory, in memory. They are listed, opened and renamed like any other entry, but
+//! the store does not have them (yet).
 //!
-//! - In a list: an item whose turn has not come (`10` while the list has two items), and the
-//!   temporary files of editors and copy tools.
+//! - In a list: an item whose index does not exist yet (`10` while the list has two items), and the temporary files of
+//!   editors and copy tools.
 //! - Anywhere: a symlink whose target does not exist yet.
 //!
-//! 1. A side's id is never used again; ids grow, so a listing goes on after the last id it gave.
-//! 2. A side directory's object is pinned until the side is gone.
+//! 1. The id of a side is not reused. Ids grow, so a listing continues after the last id that it returned.
+//! 2. The object of a side directory is pinned as long as the side exists.
 
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::scalars::{Scalar, Ty};
@@ -14,14 +14,14 @@ use persist_core::store::{Obj, ObjectId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// What a side is.
+/// The content of a side.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// A scalar.
     File(Arc<Scalar<'static>>),
     /// A container, pinned.
     Dir(Obj),
-    /// A symlink to what is not there yet: the text, and the entry it waits for.
+    /// A symlink to a missing entry: the text, and the entry that it waits for.
     Link {
         target: Vec<u8>,
         waits: Option<(ObjectId, Vec<u8>)>,
@@ -35,22 +35,22 @@ pub(crate) struct Side {
     pub(crate) parent: Obj,
     /// Its name there.
     pub(crate) name: Vec<u8>,
-    /// In a list, the serial it waits for.
+    /// In a list, the serial that it waits for.
     pub(crate) serial: Option<u64>,
-    /// In a list, a name that is no index: it waits for its rename.
+    /// In a list, a name that is not an index: the side waits for its rename.
     pub(crate) temporary: bool,
-    /// What it is.
+    /// Its content.
     pub(crate) content: Content,
-    /// True once its type was set: a rename then keeps it.
+    /// True once its type was set: a rename keeps it.
     pub(crate) typed: bool,
-    /// The type it will have when something is written.
+    /// The type that it gets at the first write.
     pub(crate) want: Option<Ty>,
-    /// The key it will have under its final name.
+    /// The key that it gets under its final name.
     pub(crate) key: Option<OwnedKey>,
 }
 
 impl Side {
-    /// A side as it begins.
+    /// A new side.
     pub(crate) fn new(parent: Obj, name: &[u8], serial: Option<u64>, content: Content) -> Side {
         Side {
             parent,
@@ -75,12 +75,12 @@ pub(crate) struct Sides {
 }
 
 impl Sides {
-    /// True if there are none: the common case, asked first.
+    /// True if there are none, which is the common case.
     pub(crate) fn is_empty(&self) -> bool {
         self.sides.is_empty()
     }
 
-    /// The side of that name.
+    /// The id of the side of that name.
     pub(crate) fn find(&self, parent: ObjectId, name: &[u8]) -> Option<u64> {
         self.names.get(&parent)?.get(name).copied()
     }
@@ -90,12 +90,12 @@ impl Sides {
         self.sides.get(&id)
     }
 
-    /// A side, to change anything but its parent and name.
+    /// A side, for changing anything but its parent and name.
     pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Side> {
         self.sides.get_mut(&id)
     }
 
-    /// Adds a side; one of the same name is replaced, and returned.
+    /// Add a side. A side of the same name is replaced and returned.
     pub(crate) fn add(&mut self, side: Side) -> (u64, Option<Side>) {
         let old = self.find(side.parent.id, &side.name).and_then(|id| self.take(id));
         self.last += 1;
@@ -114,7 +114,7 @@ impl Sides {
         self.sides.insert(id, side);
     }
 
-    /// Takes a side out.
+    /// Remove and return a side.
     pub(crate) fn take(&mut self, id: u64) -> Option<Side> {
         let side = self.sides.remove(&id)?;
         if let Content::Dir(obj) = side.content {
@@ -129,7 +129,7 @@ impl Sides {
         Some(side)
     }
 
-    /// Moves a side to another name; the side that was there is returned.
+    /// Move a side to another name. The side that had that name is returned.
     pub(crate) fn rename(
         &mut self,
         id: u64,
@@ -152,7 +152,7 @@ impl Sides {
         old
     }
 
-    /// The sides of a directory after an id, in order.
+    /// The sides of a directory with greater ids, in order.
     pub(crate) fn list(&self, parent: ObjectId, after: u64) -> Vec<(u64, Side)> {
         let Some(names) = self.names.get(&parent) else {
             return Vec::new();
@@ -164,18 +164,18 @@ impl Sides {
             .collect()
     }
 
-    /// Whether a directory has any.
+    /// True if a directory has sides.
     pub(crate) fn any(&self, parent: ObjectId) -> bool {
         self.names.contains_key(&parent)
     }
 
-    /// Where a side directory is.
+    /// The directory and name of a side directory.
     pub(crate) fn home(&self, obj: ObjectId) -> Option<(Obj, Vec<u8>)> {
         let side = self.sides.get(self.dirs.get(&obj)?)?;
         Some((side.parent, side.name.clone()))
     }
 
-    /// The symlinks that wait for an entry; all of them if none is named.
+    /// The symlinks that wait for an entry; all of them if `entry` is None.
     pub(crate) fn waiting(&self, entry: Option<(ObjectId, &[u8])>) -> Vec<u64> {
         self.sides
             .iter()
@@ -199,7 +199,7 @@ impl Sides {
             .find(|id| self.sides.get(id).is_some_and(|s| s.serial == Some(serial)))
     }
 
-    /// The sides of all lists that wait for their turn, by list and serial.
+    /// The sides of all lists that wait for their index, by list and serial.
     pub(crate) fn items(&self) -> Vec<(u64, Side)> {
         let mut items: Vec<(u64, Side)> = self
             .sides

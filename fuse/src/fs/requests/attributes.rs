@@ -11,7 +11,7 @@ use persist_core::store::Value;
 use std::time::UNIX_EPOCH;
 
 impl Fs {
-    /// Request: attributes. Whoever has written and not yet closed sees the file as written.
+    /// Request: attributes. A thread with unstored writes sees the file as written.
     pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>) -> FsResult<Attr> {
         let place = self.place(ino)?;
         let mut attr = match &place {
@@ -92,11 +92,11 @@ impl Fs {
         self.getattr(ctx, ino, fh)
     }
 
-    /// The fingerprint of what a file holds now; what was written and not yet stored is stored first.
+    /// The fingerprint of the current content. Unstored writes are stored first.
     fn current_print(&self, ctx: &Ctx, ino: u64, place: &Place) -> FsResult<Option<u64>> {
         if let Place::File(_) | Place::Side(_) = place {
             match self.commit_inode(ctx, ino) {
-                // Content that does not fit its type is reported to whoever closes the file.
+                // Content that does not fit its type is reported at the close of the file.
                 Ok(()) | Err(FsError::Errno(libc::EINVAL)) => {}
                 Err(e) => return Err(e),
             }

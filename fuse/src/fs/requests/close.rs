@@ -6,13 +6,13 @@ use crate::fs::tree::filesystem::Fs;
 use crate::kernel::processes;
 
 impl Fs {
-    /// Request: flush, at every close of a descriptor. `owner` is whose fcntl locks end.
+    /// Request: flush, at every close of a descriptor. `owner` is the owner whose fcntl locks end.
     pub(crate) fn flush(&self, ctx: &Ctx, ino: u64, fh: u64, owner: u64) -> FsResult<()> {
         let handle = self.open_files.get(fh)?;
         let result = {
             let mut state = handle.state(ctx)?;
-            // A shell that redirects closes one of two descriptors before anything is written, and its
-            // children theirs between its own lines: none of that must show.
+            // A shell that redirects closes one of two descriptors before it writes, and its children close theirs
+            // between its own lines. These closes must not store the content.
             let opener = if handle.opener == 0 {
                 ctx.tid
             } else {

@@ -1,4 +1,4 @@
-//! Storing what was written: the content of an open file becomes a value, in one operation.
+//! Storing written data: the content of an open file becomes a value, in one operation.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -12,11 +12,11 @@ use crate::fs::tree::filesystem::Fs;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The longest file that can be written: it is collected in memory until it is closed.
+/// The longest file that can be written: its content is collected in memory until the close.
 pub(crate) const MAX_FILE: u64 = 4 << 30;
 
 impl Fs {
-    /// `truncate`: through an open file a change like a write, else stored at once.
+    /// `truncate`: through an open file a change like a write, otherwise stored at once.
     pub(crate) fn resize(
         &self,
         ctx: &Ctx,
@@ -78,13 +78,13 @@ impl Fs {
         }
     }
 
-    /// Stores what was written to an open file.
+    /// Store the data written to an open file.
     pub(crate) fn commit_handle(&self, ctx: &Ctx, handle: &OpenFile) -> FsResult<()> {
         let mut state = handle.state(ctx)?;
         self.commit(ctx, handle, &mut state, None)
     }
 
-    /// Stores what was written to any open file of an inode.
+    /// Store the data written to all open files of an inode.
     pub(crate) fn commit_inode(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
         for handle in self.open_files.of_inode(ino) {
             self.commit_handle(ctx, &handle)?;
@@ -92,7 +92,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Stores what was written, as that type if one is forced.
+    /// Store the written data, as the type `forced` if there is one.
     pub(crate) fn commit(
         &self,
         ctx: &Ctx,
@@ -128,7 +128,7 @@ impl Fs {
         state.in_turn = false;
         state.loaded_at = None;
         if state.base.take().is_some() && stored.is_some() {
-            // Somebody else's text may have come in between: read it anew.
+            // Another writer's text may have been stored in between: read the value again.
             state.data = None;
         }
         handle.note_written(0, None);
@@ -153,7 +153,7 @@ impl Fs {
             let Some(old) = self.value_at(w, spot)? else {
                 return Ok(None);
             };
-            // It became a container: the file that was open is no more.
+            // The entry became a container: the file that was open no longer exists.
             let Some(old_ty) = Ty::of(&old) else {
                 return Ok(None);
             };
@@ -182,13 +182,13 @@ impl Fs {
                 Ok(Some(ty))
             }
             Ok(None) => Ok(None),
-            // Its directory is no more: what is written goes nowhere.
+            // The directory was deleted: the written data is discarded.
             Err(e) if e.is_gone() => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// The value a content becomes.
+    /// The value that a content becomes.
     fn decide<'a>(
         &self,
         want: Option<Ty>,
@@ -206,7 +206,7 @@ impl Fs {
     }
 }
 
-/// Puts bytes at `start..end`, with zeros before them if the content is shorter.
+/// Put bytes at `start..end`, after zeros if the content is shorter.
 pub(crate) fn overwrite(content: &mut Vec<u8>, start: usize, end: usize, bytes: &[u8]) -> FsResult<()> {
     if end > content.len() {
         resize_vec(content, end)?;
@@ -215,7 +215,7 @@ pub(crate) fn overwrite(content: &mut Vec<u8>, start: usize, end: usize, bytes: 
     Ok(())
 }
 
-/// Makes a content shorter, or longer with zeros.
+/// Make a content shorter, or longer with zeros.
 pub(crate) fn resize_vec(content: &mut Vec<u8>, size: usize) -> FsResult<()> {
     if let Some(more) = size.checked_sub(content.len()) {
         content

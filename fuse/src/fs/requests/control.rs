@@ -1,6 +1,6 @@
-//! The files the filesystem makes up. They open by name and are never listed.
+//! The files that the filesystem itself provides. They open by name and are not listed.
 //!
-//! | path | is |
+//! | path | content |
 //! | --- | --- |
 //! | `DIR/.persist.lock` | empty; a lock on it locks the container |
 //! | `/.persist/stat` | figures about the store, one `name value` a line |
@@ -16,7 +16,7 @@ use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Found;
 use crate::kernel::sys;
 
-/// What is in a control directory.
+/// The entries of a control directory.
 pub(crate) fn children(control: Control) -> &'static [(&'static [u8], Control)] {
     match control {
         Control::Root => &[
@@ -29,7 +29,7 @@ pub(crate) fn children(control: Control) -> &'static [(&'static [u8], Control)] 
 }
 
 impl Fs {
-    /// A made-up entry of that name, if the directory has one.
+    /// The control entry of that name, if the directory has one.
     pub(crate) fn find_control(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<Option<Found>> {
         let control = |c| -> FsResult<Option<Found>> {
             Ok(Some(Found {
@@ -42,7 +42,7 @@ impl Fs {
             return control(Control::Root);
         }
         if name != names::LOCK && (parent == ROOT || name == names::CONTROL) {
-            // The usual case needs no look at the inode; below the root `.persist` is no name at all.
+            // The usual case does not read the inode. Below the root, `.persist` is not a valid name.
             return if name == names::CONTROL {
                 errno(libc::ENOENT)
             } else {
@@ -71,7 +71,7 @@ impl Fs {
     pub(crate) fn control_node(&self, control: Control) -> FsResult<Attr> {
         let mut attr = match control {
             Control::Root => self.control_attr(NodeKind::Dir, 0),
-            // Here something can be made: `mkdir` takes a snapshot.
+            // This directory is writable: `mkdir` takes a snapshot.
             Control::Snapshots => {
                 let mut attr = self.control_attr(NodeKind::Dir, 0);
                 attr.ino = self.number(&Place::Control(control));
@@ -113,7 +113,7 @@ impl Fs {
         Ok(text.into_bytes())
     }
 
-    /// Figures for `statfs`: blocks of 4 KiB in all, and free.
+    /// Figures for `statfs`: the number of 4 KiB blocks in total, and of free ones.
     pub(crate) fn statfs(&self) -> FsResult<(u64, u64)> {
         let stat = self.store.stat()?;
         let free = sys::free_blocks(self.store.path()).unwrap_or(0);

@@ -1,9 +1,9 @@
 //! Requests on directories: listing, mkdir, unlink, rmdir.
 //!
-//! | place in a listing | is |
+//! | position in a listing | entry |
 //! | --- | --- |
 //! | 0, 1 | `.` and `..` |
-//! | 2 + cursor | the entries: the store's cursor; in a list, serial + 1 |
+//! | 2 + cursor | the entries of the store: the store's cursor; in a list, serial + 1 |
 //! | `SIDES` + id | the entries beside the directory |
 
 use super::control;
@@ -21,14 +21,14 @@ use crate::fs::tree::find::{Found, Named};
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
 
-/// Where the entries beside a directory begin in its listing.
+/// The position of the first entry beside a directory in its listing.
 const SIDES: u64 = 1 << 62;
 /// Entries read in one section.
 const BATCH: usize = 64;
 
-/// One line of a listing.
+/// One entry of a listing.
 pub(crate) struct Line {
-    /// Where the listing goes on after this line.
+    /// The position after this entry.
     pub(crate) next: u64,
     pub(crate) name: Vec<u8>,
     pub(crate) attr: Attr,
@@ -57,8 +57,8 @@ impl Fs {
         }
     }
 
-    /// Request: list a directory from a place on. `plus`: with attributes, and each line counts as a
-    /// lookup. `line` gives false when it has no room; that line is then not counted.
+    /// Request: list a directory from a position on. With `plus`, the entries have attributes and each entry counts as
+    /// a lookup. `line` returns false when it has no room; that entry is not counted.
     pub(crate) fn readdir(
         &self,
         ctx: &Ctx,
@@ -103,7 +103,7 @@ impl Fs {
             }
             _ => return errno(libc::ENOTDIR),
         };
-        // Past the entries of the store: none of them again.
+        // The entries of the store are already listed.
         let mut cursor = if from < SIDES {
             from.saturating_sub(2)
         } else {
@@ -167,12 +167,12 @@ impl Fs {
         }
     }
 
-    /// Gives one line out, and counts it if it was taken.
+    /// Output one entry, and count the lookup if it was accepted.
     fn show(&self, mut out: Line, found: Found, plus: bool, line: &mut impl FnMut(&Line) -> bool) -> bool {
         out.attr.ino = self.number(&found.place);
         if plus {
-            // Counted before it is shown, so that the number is the right one; taken back if there was
-            // no room.
+            // The lookup is counted before the entry is output, so that the entry has its final number. The count is
+            // reverted if there was no room.
             out.attr = self.enter(found);
             let taken = line(&out);
             if !taken {
@@ -185,7 +185,7 @@ impl Fs {
         }
     }
 
-    /// The next entries, each with the cursor behind it, and where to go on (None: at the end).
+    /// The next entries, each with the cursor after it, and the cursor to continue from (None: at the end).
     #[expect(clippy::type_complexity, reason = "used once, right above")]
     fn batch(
         &self,
@@ -200,7 +200,7 @@ impl Fs {
         match result {
             Ok(more) => Ok((out, more.then_some(cursor))),
             Err(e) => {
-                // The section may be run again: give the pins back.
+                // The section may run again: give the pins back.
                 out.into_iter().for_each(|(_, _, found)| self.drop_found(found));
                 Err(e)
             }
@@ -365,7 +365,7 @@ impl Fs {
         Ok(())
     }
 
-    /// A side is no more.
+    /// Remove a side.
     pub(crate) fn drop_side(&self, id: u64) {
         let side = lock(&self.sides).take(id);
         self.entry_deleted(&Place::Side(id));

@@ -1,4 +1,4 @@
-//! Housekeeping while the filesystem is mounted, and its end.
+//! Periodic maintenance of the mounted filesystem, and its end.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::FsResult;
@@ -9,7 +9,7 @@ use crate::fs::tree::find::Found;
 use persist_core::store::ObjectId;
 
 impl Fs {
-    /// The root, looked up under whatever name.
+    /// The root, for a lookup under any name.
     pub(crate) fn enter_root(&self, ctx: &Ctx) -> FsResult<Attr> {
         let attr = self.read(ctx, |r| self.dir_attr(r, self.root))?;
         Ok(self.enter(Found {
@@ -19,7 +19,7 @@ impl Fs {
         }))
     }
 
-    /// Housekeeping, every few seconds: symlinks whose target came from Python, list names at rest.
+    /// Maintenance, every few seconds: finish symlinks whose target Python created, and drop unused list names.
     pub(crate) fn tidy(&self) {
         self.finish_links(
             &Ctx {
@@ -45,8 +45,8 @@ impl Fs {
         }
     }
 
-    /// The end of the mount: what open files still hold is stored, items whose turn never came go to
-    /// the end of their lists, pins and locks are given back, and the store is closed.
+    /// End the mount: store what open files hold, append waiting items to their lists, give back pins and locks, and
+    /// close the store.
     pub(crate) fn shutdown(&self) {
         let ctx = Ctx {
             tid: 0,

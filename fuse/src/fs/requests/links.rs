@@ -1,8 +1,8 @@
-//! Symlinks: further references to containers, and those whose target is not there yet.
+//! Symlinks: further references to containers, and symlinks whose target does not exist yet.
 //!
-//! `ln -s` to a container inside the mount stores a reference. Tools that restore a tree make links
-//! before their targets, and list items in any order: such entries wait beside their directory
-//! (`sides`) and enter the store when what they wait for appears.
+//! `ln -s` to a container inside the mount stores a reference. Tools that restore a tree create links before their
+//! targets, and list items in any order. Such entries wait beside their directory (`sides`) and enter the store when
+//! the entry that they wait for appears.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
@@ -18,23 +18,23 @@ use crate::fs::tree::find::Named;
 use persist_core::store::{In, Kind, Obj, ObjectId, Reader, Value, Writer};
 use std::os::unix::ffi::OsStrExt;
 
-/// Steps of a target that are followed.
+/// The maximal number of steps in a target.
 const MAX_STEPS: usize = 4096;
-/// Links tried by one round of housekeeping.
+/// The maximal number of links that one round of maintenance tries.
 const MAX_ROUND: usize = 1024;
 
-/// Where the text of a symlink leads.
+/// The result of resolving the text of a symlink.
 enum Target {
-    /// To a container of the store.
+    /// A container of the store.
     Container(Obj),
-    /// Nowhere yet: this entry is missing.
+    /// The first missing entry.
     Missing(ObjectId, Vec<u8>),
-    /// To a scalar, or out of the mount.
+    /// A scalar, or a path out of the mount.
     Impossible,
 }
 
 impl Fs {
-    /// Follows the text of a symlink that stands in `from`.
+    /// Resolve the text of a symlink in the directory `from`.
     fn resolve(&self, r: &Reader<'_>, from: Obj, target: &[u8]) -> FsResult<Target> {
         let (mut at, path) = match target.first() {
             Some(b'/') => {
@@ -67,8 +67,7 @@ impl Fs {
                 },
                 _ => match names::key_of(name) {
                     Meaning::Key(key) => r.get(at, &key.as_key())?,
-                    // Long names are looked for by `named`, outside of sections; a link through one
-                    // waits until then.
+                    // `named` finds long names, outside of sections; a link through one waits until then.
                     Meaning::Long => r.get(at, &persist_core::store::Key::Str(name))?,
                 },
             };
@@ -81,7 +80,7 @@ impl Fs {
                 },
             }
         }
-        // A directory that waits beside a list must come there first: that is its home.
+        // A directory that waits beside a list must enter the list first: the list is its home.
         let beside = lock(&self.sides).home(at.id);
         if let Some((parent, name)) = beside {
             return Ok(Target::Missing(parent.id, name));
@@ -148,7 +147,7 @@ impl Fs {
         match self.place(ino)? {
             Place::Link(spot) => self.read(ctx, |r| match self.value_at(r, &spot)? {
                 Some(Value::Obj(obj)) => match self.link_text(r, spot.parent, obj)? {
-                    // The kernel has room for a path.
+                    // The kernel accepts at most a path.
                     text if text.len() >= libc::PATH_MAX as usize => errno(libc::ENAMETOOLONG),
                     text => Ok(text),
                 },
@@ -165,7 +164,7 @@ impl Fs {
         }
     }
 
-    /// Tries one waiting symlink; true if it entered the store.
+    /// Try one waiting symlink. Returns true if it entered the store.
     pub(crate) fn finish_link(&self, ctx: &Ctx, id: u64) -> bool {
         match self.try_link(ctx, id) {
             Some((dir, name)) => {
@@ -176,7 +175,7 @@ impl Fs {
         }
     }
 
-    /// Tries the waiting symlinks (all, or those that wait for one entry).
+    /// Try the waiting symlinks (all, or those that wait for one entry).
     pub(crate) fn finish_links(&self, ctx: &Ctx, entry: Option<(ObjectId, &[u8])>) {
         let waiting = {
             let sides = lock(&self.sides);
@@ -191,7 +190,7 @@ impl Fs {
         }
     }
 
-    /// An entry appeared: whatever waited for it, or for its turn after it, may follow.
+    /// Finish the entries that waited for a new entry or for the index after it.
     pub(crate) fn entry_appeared(&self, ctx: &Ctx, dir: Obj, name: &[u8]) {
         if lock(&self.sides).is_empty() {
             return;
@@ -206,7 +205,7 @@ impl Fs {
         }
     }
 
-    /// Tries a waiting symlink: the entry it became.
+    /// Try a waiting symlink. Returns the entry that it became.
     fn try_link(&self, ctx: &Ctx, id: u64) -> Option<(Obj, Vec<u8>)> {
         let side = lock(&self.sides).get(id).cloned()?;
         let Content::Link { target, .. } = &side.content else {
@@ -245,7 +244,7 @@ impl Fs {
         }
     }
 
-    /// What a side's name means; None while it is a temporary one.
+    /// The meaning of a side's name; None while it is a temporary name.
     fn side_name(&self, side: &Side) -> Option<Named> {
         if let Some(serial) = side.serial {
             return Some(Named::Item(lock(&self.lists).at(side.parent.id, serial)));
@@ -256,7 +255,7 @@ impl Fs {
         }
     }
 
-    /// The side entered the store under its name: its inode is that of the entry from now on.
+    /// Record that the side entered the store under its name: its inode is now that of the entry.
     pub(crate) fn side_entered(&self, id: u64, named: &Named) {
         let Some(side) = lock(&self.sides).take(id) else {
             return;
@@ -283,7 +282,7 @@ impl Fs {
         }
     }
 
-    /// Puts the item whose turn it is at the end of a list: the entry it became.
+    /// Append the waiting item whose index is the length of a list. Returns the entry that it became.
     fn next_item(&self, ctx: &Ctx, list: Obj) -> Option<(Obj, Vec<u8>)> {
         if !lock(&self.sides).any(list.id) {
             return None;
@@ -303,7 +302,7 @@ impl Fs {
         self.enter_item(ctx, id, &side, None)
     }
 
-    /// Puts a waiting item under its name, or at the end of its list (`at`: its length).
+    /// Store a waiting item under its name, or at the end of its list (`at`: its length).
     fn enter_item(&self, ctx: &Ctx, id: u64, side: &Side, at: Option<u64>) -> Option<(Obj, Vec<u8>)> {
         let serial = at.or(side.serial)?;
         let named = Named::Item(lock(&self.lists).at(side.parent.id, serial));
@@ -328,8 +327,8 @@ impl Fs {
         }
     }
 
-    /// Puts what waited under its name. To the user it has been there since it was made: the
-    /// directory's time, which a tool may have set since, stays.
+    /// Store a waiting entry under its name. To the user it existed since it was created, so the directory's time,
+    /// which a tool may have set since, does not change.
     fn put_late(
         &self,
         w: &mut Writer<'_>,
@@ -347,7 +346,7 @@ impl Fs {
         Ok(put)
     }
 
-    /// A directory has entered a list: it is at home there, as it was while it waited.
+    /// Record that a directory has entered a list: the list is its home, as it was while it waited.
     pub(crate) fn finish_home(
         &self,
         w: &mut Writer<'_>,
@@ -364,7 +363,7 @@ impl Fs {
         }
     }
 
-    /// At the end of the mount: items whose turn never came go to the end of their lists.
+    /// At the end of the mount, append the items that still wait to their lists.
     pub(crate) fn finish_remaining(&self, ctx: &Ctx) {
         let items = lock(&self.sides).items();
         for (id, side) in items {

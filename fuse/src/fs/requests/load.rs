@@ -1,4 +1,4 @@
-//! What a file holds: read from the store or from beside it.
+//! Loading the content of a file, from the store or from beside it.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -11,7 +11,7 @@ use crate::fs::tree::values::read_large;
 use persist_core::store::{Large, LargeKind, Reader, Value};
 use std::sync::Arc;
 
-/// What an open file begins with.
+/// The first state of an open file.
 pub(crate) struct Loaded {
     pub(crate) ty: Ty,
     pub(crate) data: Option<Arc<Vec<u8>>>,
@@ -19,7 +19,7 @@ pub(crate) struct Loaded {
 }
 
 impl Fs {
-    /// A scalar's file: its bytes, or, when it is large and readable in place, where they are.
+    /// The file of a scalar: its bytes, or its location if it is large and readable in place.
     fn load(&self, r: &Reader<'_>, value: &Value) -> FsResult<Loaded> {
         let Some(ty) = Ty::of(value) else {
             return errno(libc::ESTALE);
@@ -38,7 +38,7 @@ impl Fs {
         }
     }
 
-    /// A scalar's file, whole.
+    /// The whole file of a scalar.
     pub(crate) fn whole(&self, r: &Reader<'_>, value: &Value) -> FsResult<Vec<u8>> {
         let exact = self.config.exact;
         let Value::Large(large) = value else {
@@ -65,7 +65,7 @@ impl Fs {
         Ok(bytes)
     }
 
-    /// What a file holds now.
+    /// The current content of a file.
     pub(crate) fn load_place(&self, ctx: &Ctx, place: &Place) -> FsResult<Option<Loaded>> {
         match place {
             Place::File(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
@@ -87,7 +87,7 @@ impl Fs {
         }
     }
 
-    /// Looks again what the file holds.
+    /// Read the content of the file again if the store has changed.
     pub(crate) fn refresh(&self, ctx: &Ctx, handle: &OpenFile, state: &mut State) -> FsResult<()> {
         let place = self.place(handle.ino)?;
         if !matches!(place, Place::File(_) | Place::Side(_)) {
@@ -105,14 +105,14 @@ impl Fs {
                 state.loaded_at = Some(count);
                 Ok(())
             }
-            // The entry is gone: what was read of it stays readable.
+            // The entry was deleted: what was read of it stays readable.
             Ok(None) => Ok(()),
             Err(e) if e.is_gone() || e.errno() == libc::ESTALE => Ok(()),
             Err(e) => Err(e),
         }
     }
 
-    /// The whole content of an open file, to be changed.
+    /// The whole content of an open file, for changing it.
     pub(crate) fn ensure_data(&self, ctx: &Ctx, handle: &OpenFile, state: &mut State) -> FsResult<()> {
         if state.dirty && state.data.is_some() {
             return Ok(());

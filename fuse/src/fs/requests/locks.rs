@@ -1,16 +1,16 @@
-//! Locks that programs take on files of the mount, as the store's lock manager holds them.
+//! Locks that programs take on files of the mount, kept in the store's lock manager.
 //!
-//! A lock on a file is a lock on its entry; on an item of a list, on the list; on `.persist.lock`,
-//! on the directory's container. The lock manager knows no byte ranges: a range locks the whole
-//! entry, as strongly as the strongest range its owner holds there.
+//! A lock on a file is a lock on its entry; on an item of a list, on the list; on `.persist.lock`, on the directory's
+//! container. The lock manager has no byte ranges: a range locks the whole entry, in the strongest mode of all ranges
+//! of its owner there.
 //!
-//! 1. The kernel's lock owner says who locks: an open file (flock), or a process (fcntl). FUSE does
-//!    not tell here which it was; owners never coincide, so it need not be known.
-//! 2. fcntl locks end when their owner closes any descriptor of the file (`flush`); all locks taken
-//!    through an open file end with it (`release`), as the kernel undoes some kinds by itself never.
-//! 3. What never changes (a snapshot, a store that can only be read) has no locks: a shared one, which keeps
-//!    changes out, is granted and not noted; an exclusive one is refused (EROFS).
-//! 4. What was locked is remembered with the lock: it is unlocked there though the file has moved.
+//! 1. The kernel's lock owner identifies the holder: an open file (flock) or a process (fcntl). FUSE does not report
+//!    which of the two it is. Owners never coincide, so it need not be known.
+//! 2. fcntl locks end when their owner closes any descriptor of the file (`flush`). All locks taken through an open
+//!    file end with it (`release`), because the kernel does not itself release every kind.
+//! 3. A snapshot and a read-only store do not change and have no locks. A shared lock, which excludes changes, is
+//!    granted and not recorded. An exclusive lock is refused (EROFS).
+//! 4. The target is recorded with the lock: it is unlocked there even if the file has moved.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, would_wait};
@@ -43,12 +43,12 @@ pub(crate) struct LockRequest {
     /// F_RDLCK, F_WRLCK or F_UNLCK.
     pub(crate) kind: i32,
     pub(crate) pid: u32,
-    /// Wait until it is granted.
+    /// Wait until the lock is granted.
     pub(crate) sleep: bool,
 }
 
 impl Fs {
-    /// What a lock on an inode locks.
+    /// The target of a lock on an inode.
     fn lock_target(&self, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
         Ok(match self.place(ino)? {
             Place::Lock(obj) | Place::Dir(obj) => Some((obj, None)),
@@ -56,7 +56,7 @@ impl Fs {
                 Slot::Key(key) => Some((spot.parent, Some(key))),
                 Slot::Item(_) => Some((spot.parent, None)),
             },
-            // Removed: nobody else can reach it.
+            // A removed entry is unreachable for others.
             Place::Deleted => None,
             Place::Link(_) | Place::Side(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
         })
@@ -106,7 +106,7 @@ impl Fs {
                 Ok(()) => {}
                 Err(e) if would_wait(&e) && ask.sleep && !ctx.may_wait => return Err(FsError::Blocked),
                 Err(e) if would_wait(&e) => return Err(FsError::Errno(libc::EAGAIN)),
-                // What it locked is gone, and the lock with it.
+                // The locked entry was deleted, and the lock with it.
                 Err(persist_core::Error::Gone(_)) if will.is_none() => {}
                 Err(e) => return Err(e.into()),
             }
@@ -129,7 +129,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Request: who would be in the way of a lock (its process, shared or exclusive)?
+    /// Request: return the conflicting holder of a lock (its process, shared or exclusive).
     pub(crate) fn test_lock(&self, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
         if self.store.is_frozen() {
             return Ok(None);
@@ -143,7 +143,7 @@ impl Fs {
         let Some((pid, mode)) = holder else {
             return Ok(None);
         };
-        // A holder of this mount: the process that asked for it, not the mount's.
+        // The holder belongs to this mount: report the process that requested the lock.
         let pid = if pid == std::process::id() {
             let held = lock(&self.locks.held);
             held.iter()
@@ -164,7 +164,7 @@ impl Fs {
 }
 
 impl Fs {
-    /// The locks of the store, held and awaited, one a line.
+    /// The locks of the store, held and requested, one a line.
     pub(crate) fn describe_locks(&self) -> FsResult<String> {
         let mut out = String::new();
         for l in self.store.locks()? {

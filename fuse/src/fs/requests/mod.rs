@@ -1,9 +1,9 @@
-//! What the kernel asks for, one method of `Fs` a request.
+//! The requests of the kernel, one method of `Fs` for each.
 //!
-//! - `open`, `read`, `write`, `close`: files. `load`: what a file holds. `commit`: storing what was written.
-//! - `directories`, `links`, `rename`: entries. `attributes`, `xattrs`: about entries.
-//! - `locks`: flock and fcntl. `control`: the files that the filesystem makes up.
-//! - `lifecycle`: housekeeping, and the end of the mount.
+//! - `open`, `read`, `write`, `close`: files. `load`: the content of a file. `commit`: storing written data.
+//! - `directories`, `links`, `rename`: entries. `attributes`, `xattrs`: metadata of entries.
+//! - `locks`: flock and fcntl. `control`: the files that the filesystem itself provides.
+//! - `lifecycle`: maintenance, and the end of the mount.
 
 pub(crate) mod attributes;
 pub(crate) mod close;

@@ -1,4 +1,4 @@
-//! Requests that open or make files: open, create, mknod.
+//! Requests that open or create files: open, create, mknod.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -66,7 +66,7 @@ impl Fs {
         Ok(fh)
     }
 
-    /// Makes a new empty file: in the store, or beside a list. `exclusive`: it must not be there.
+    /// Create a new empty file, in the store or beside a list. With `exclusive`, it must not exist.
     fn make(&self, ctx: &Ctx, dir: Obj, name: &[u8], mode: u32) -> FsResult<Option<Ty>> {
         let named = self.named_to_make(ctx, dir, name)?;
         let empty = Scalar::Str {
@@ -125,7 +125,7 @@ impl Fs {
             Err(FsError::Errno(libc::EEXIST)) if flags & libc::O_EXCL == 0 => None,
             Err(e) => return Err(e),
         };
-        // Made already: from here on the request must not be run again.
+        // The file is created: from here on the request must not be run again.
         let ctx = &Ctx {
             may_wait: ctx.may_wait || made.is_some(),
             ..*ctx
@@ -156,7 +156,7 @@ impl Fs {
         Ok((attr, self.open_files.add(attr.ino, flags, ctx.tid, state)))
     }
 
-    /// Request: make a file without opening it.
+    /// Request: create a file without opening it.
     pub(crate) fn mknod(&self, ctx: &Ctx, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
         if !matches!(mode & libc::S_IFMT, libc::S_IFREG | 0) {
             return errno(libc::EPERM);

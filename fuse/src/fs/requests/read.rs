@@ -7,7 +7,7 @@ use crate::fs::tree::filesystem::Fs;
 use persist_core::Error;
 use persist_core::store::LargeKind;
 
-/// Bytes of a large value read in one section.
+/// The bytes of a large value that one section reads.
 const PIECE: usize = 256 << 10;
 
 impl Fs {
@@ -33,7 +33,7 @@ impl Fs {
         Ok(out)
     }
 
-    /// Reads a piece of a large value; when it was replaced meanwhile, of the new one.
+    /// Read a piece of a large value. If the value was replaced, read the new one.
     fn read_in_place(
         &self,
         ctx: &Ctx,
@@ -85,7 +85,7 @@ impl Fs {
         errno(libc::EAGAIN)
     }
 
-    /// Request: lseek for data and holes: there are none.
+    /// Request: lseek for data and holes. Files have no holes.
     pub(crate) fn lseek(&self, ctx: &Ctx, ino: u64, fh: u64, offset: i64, whence: i32) -> FsResult<i64> {
         let size = self.getattr(ctx, ino, Some(fh))?.size as i64;
         match whence {

@@ -1,7 +1,7 @@
-//! Request: rename. One write section moves the entry; what it replaces goes in the same section.
+//! Request: rename. One write section moves the entry and deletes the entry that it replaces.
 //!
-//! A new file whose type nobody chose takes over the type of the file it replaces, if its content
-//! fits: editors write a new file and rename it over the old one, and carry no xattrs.
+//! A new file of the default type takes over the type of the file that it replaces, if its content fits: editors write
+//! a new file without xattrs and rename it over the old one.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
@@ -57,7 +57,7 @@ impl Fs {
             return self.exchange(ctx, &from, &to);
         }
         let side = lock(&self.sides).find(from.dir.id, &from.name);
-        // The key a long name was told to stand for.
+        // The key that was set for a long name.
         let told = match (&side, from.named.spot(from.dir)) {
             (Some(id), _) => lock(&self.sides).get(*id).and_then(|s| s.key.clone()),
             (None, Some(spot)) => lock(&self.metadata)
@@ -95,7 +95,7 @@ impl Fs {
         })
     }
 
-    /// Fails unless what is at `to` may be replaced by a directory, or by something else.
+    /// Fail unless the entry at `to` may be replaced by a directory (`is_dir`) or by another entry.
     fn may_replace(&self, w: &Writer<'_>, to: &End, is_dir: bool, replace: bool) -> FsResult<Option<Value>> {
         let there = self.value_of(w, to.dir, &to.named)?;
         let side = lock(&self.sides).find(to.dir.id, &to.name);
@@ -117,7 +117,7 @@ impl Fs {
         }
     }
 
-    /// Moves an entry of the store.
+    /// Move an entry of the store.
     fn rename_entry(&self, ctx: &Ctx, from: &End, to: &End, replace: bool) -> FsResult<()> {
         let Some(source) = from.named.spot(from.dir) else {
             return errno(libc::ENOENT);
@@ -151,7 +151,7 @@ impl Fs {
             }
             let there = self.may_replace(w, to, child.is_some(), replace)?;
             if to.named.spot(to.dir).is_none() || self.must_wait(w, to)? {
-                // Out of the store, to wait beside a list.
+                // The entry leaves the store and waits beside a list.
                 let content = match &value {
                     Value::Obj(obj) if child.is_some() => {
                         w.pin(*obj)?;
@@ -172,7 +172,7 @@ impl Fs {
             {
                 let bytes = self.whole(w, &value)?;
                 if let Some(scalar) = scalars::parse_as(old, &bytes, self.config.exact) {
-                    // The value first: removing an item before it would shift the target.
+                    // Store the value first: removing an item before it would shift the target.
                     self.put(w, to.dir, &to.named, &scalar.as_in(), renumber)?;
                     self.remove_at(w, &source, renumber)?;
                     return Ok((value, Put::Done, None));
@@ -204,7 +204,7 @@ impl Fs {
         Ok(())
     }
 
-    /// True for an item of a list whose turn has not come.
+    /// True for an item whose index does not exist yet.
     fn must_wait(&self, w: &Writer<'_>, to: &End) -> FsResult<bool> {
         match &to.named {
             Named::Item(spot) if !spot.gone => Ok(self.index_now(to.dir, spot.serial) > w.len(to.dir)?),
@@ -216,7 +216,7 @@ impl Fs {
         lock(&self.lists).at(list.id, serial).index
     }
 
-    /// Moves an entry to where it may go at once.
+    /// Move an entry that does not have to wait.
     fn move_entry(
         &self,
         w: &mut Writer<'_>,
@@ -246,8 +246,8 @@ impl Fs {
             }
             return Ok(());
         }
-        // A new item: it is put into the list, then taken from where it was. Its index may have
-        // moved by then, if it is the same list and the new item went in before it.
+        // A new item: it is inserted into the list, then removed from its old place. Its old index may have shifted, if
+        // it is the same list and the new item was inserted before it.
         let before = match (&source.slot, &to.named) {
             (Slot::Item(serial), Named::Item(spot)) if source.parent == to.dir && spot.gone => {
                 u64::from(spot.serial < *serial)
@@ -274,7 +274,7 @@ impl Fs {
         Ok(())
     }
 
-    /// An entry of the store has become one beside a list.
+    /// Record that an entry of the store became one beside a list.
     fn spot_beside(&self, source: &Spot, to: &End, content: Content, typed: bool) {
         let mut side = Side::new(to.dir, &to.name, to.named.serial(), content);
         side.temporary = matches!(to.named, Named::Temporary);
@@ -296,7 +296,7 @@ impl Fs {
         lock(&self.metadata).renamed(&from, Mark::Side(id), salt);
     }
 
-    /// Moves an entry that is beside a directory.
+    /// Move an entry that is beside a directory.
     fn rename_side(&self, ctx: &Ctx, id: u64, from: &End, to: &End, replace: bool) -> FsResult<()> {
         let Some(side) = lock(&self.sides).get(id).cloned() else {
             return errno(libc::ENOENT);
@@ -315,7 +315,7 @@ impl Fs {
             let scalar;
             let input = match &side.content {
                 Content::Dir(obj) => In::Obj(*obj),
-                // A symlink goes on waiting, under its new name; what was there makes room.
+                // A symlink continues to wait under its new name. The entry that had that name is removed.
                 Content::Link { .. } => {
                     if let (Some(_), Some(spot)) = (there, to.named.spot(to.dir)) {
                         self.remove_at(w, &spot, renumber)?;
@@ -363,7 +363,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Exchanges two entries of the store.
+    /// Exchange two entries of the store.
     fn exchange(&self, ctx: &Ctx, from: &End, to: &End) -> FsResult<()> {
         let (Some(one), Some(two)) = (from.named.spot(from.dir), to.named.spot(to.dir)) else {
             return errno(libc::EINVAL);
@@ -382,7 +382,7 @@ impl Fs {
                     if self.is_below(w, into, *obj)? {
                         return errno(libc::EINVAL);
                     }
-                    // Between the two steps nothing may refer to it.
+                    // Between the two steps the object may have no reference.
                     w.pin(*obj)?;
                     pins.push(*obj);
                 }

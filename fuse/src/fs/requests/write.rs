@@ -1,4 +1,4 @@
-//! Requests that write a file: write. (`resize` is `commit`'s.)
+//! Requests that write a file: write. (`resize` is in `commit`.)
 
 use super::commit::{MAX_FILE, overwrite};
 use crate::fs::context::{Ctx, lock};
@@ -12,7 +12,7 @@ use persist_core::store::In;
 use std::sync::Arc;
 
 impl Fs {
-    /// The type that what is written must fit.
+    /// The type that the written data must fit.
     fn bound_type(&self, place: &Place, state: &State) -> Option<Ty> {
         let want = match place {
             Place::Side(id) => lock(&self.sides).get(*id).and_then(|s| s.want),
@@ -33,7 +33,7 @@ impl Fs {
             return Ok(written);
         }
         let mut state = handle.state(ctx)?;
-        // Before the first write since the file was opened, emptied or stored.
+        // This is the first write since the file was opened, truncated or stored.
         if let (Place::File(spot), false) = (&place, state.in_turn) {
             if let Err(e) = self.wait_for_turn(ctx, spot) {
                 state.refused = !matches!(e, FsError::Blocked);
@@ -78,12 +78,12 @@ impl Fs {
         Ok(written)
     }
 
-    /// Waits until no lock forbids to change the entry. What is written is stored at the close of the
-    /// file, but many programs (a shell's own `echo`) look only at what `write` says.
+    /// Wait until no lock forbids a change of the entry. The data is stored at the close of the file, but many programs
+    /// (a shell's own `echo`) check only the result of `write`.
     fn wait_for_turn(&self, ctx: &Ctx, spot: &Spot) -> FsResult<()> {
         let tried = self.write(ctx, |w, _| match self.value_at(w, spot)? {
             Some(old) if Ty::of(&old).is_some() => {
-                // A change that is taken back: it meets whatever the real one would.
+                // A change that is rolled back: it meets the same locks as the real one.
                 self.set_at(w, spot, &In::None)?;
                 errno::<()>(libc::ECANCELED)
             }

@@ -1,14 +1,14 @@
-//! Extended attributes: the types, classes and keys that names and text cannot carry.
+//! Extended attributes: the types, classes and keys that names and text cannot express.
 //!
-//! | attribute | on | is |
+//! | attribute | of | value |
 //! | --- | --- | --- |
 //! | `user.persist.type` | everything | `none bool int float str bytes dict list object` |
 //! | `user.persist.class` | directories of objects | `module:qualname`; empty for a generic object |
 //! | `user.persist.key` | entries with a long name | the whole key: `s:text`, `i:5`, `b:00ff` |
 //!
-//! Setting a type converts: a file keeps its bytes and reads as before (`EINVAL` where they do not
-//! fit the type); an empty file waits for its first write; a directory of entries `0`..`n-1` becomes
-//! a list, in any order, also with items still to come.
+//! Setting a type converts the entry. A file keeps its bytes and reads as before (`EINVAL` if they do not fit the
+//! type). An empty file gets its value at its first write. A directory of entries `0`..`n-1` becomes a list, in any
+//! order and with items that do not exist yet.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -27,14 +27,14 @@ use std::sync::Arc;
 const TYPE: &[u8] = b"user.persist.type";
 const CLASS: &[u8] = b"user.persist.class";
 const KEY: &[u8] = b"user.persist.key";
-/// Items a conversion to a list takes.
+/// The maximal number of items in a conversion to a list.
 const MAX_ITEMS: u64 = 1 << 32;
 
 impl Fs {
     /// Request: an attribute's value.
     pub(crate) fn getxattr(&self, ctx: &Ctx, ino: u64, name: &[u8]) -> FsResult<Vec<u8>> {
         if !name.starts_with(b"user.persist.") {
-            // Asked twice for every line of `ls -l`, and at every write: answered at once.
+            // Programs ask for these twice for every line of `ls -l` and at every write, so the answer comes first.
             return errno(if name.starts_with(b"system.") {
                 libc::EOPNOTSUPP
             } else {
@@ -107,7 +107,7 @@ impl Fs {
         }
     }
 
-    /// The key of an entry whose name holds a hash of it.
+    /// The key of an entry whose name contains a hash of it.
     fn long_key_of(&self, ctx: &Ctx, place: &Place) -> FsResult<Option<OwnedKey>> {
         let key = match place {
             Place::File(Spot {
@@ -150,8 +150,8 @@ impl Fs {
         }
     }
 
-    /// Request: remove an attribute. `rsync -X` removes what its source has not: that is accepted, and
-    /// the type stays, as it does when a file is overwritten.
+    /// Request: remove an attribute. `rsync -X` removes attributes that its source does not have. The request is
+    /// accepted and the type stays, as it does when a file is overwritten.
     pub(crate) fn removexattr(&self, name: &[u8]) -> FsResult<()> {
         match name {
             TYPE | CLASS | KEY => Ok(()),
@@ -159,7 +159,7 @@ impl Fs {
         }
     }
 
-    /// Gives a file a type.
+    /// Set the type of a file.
     fn set_type(&self, ctx: &Ctx, ino: u64, place: &Place, ty: Ty) -> FsResult<()> {
         for handle in self.open_files.of_inode(ino) {
             let mut state = handle.state(ctx)?;
@@ -227,7 +227,7 @@ impl Fs {
         }
     }
 
-    /// Makes a container a dict, list or object.
+    /// Make a container a dict, list or object.
     fn set_kind(&self, ctx: &Ctx, obj: Obj, name: &[u8]) -> FsResult<()> {
         let kind = match name {
             b"dict" => Kind::Dict,
@@ -251,8 +251,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Makes a dict a list. Entries that leave a gap below them (a symlink whose target is still to
-    /// come, a file not yet restored) wait beside it.
+    /// Convert a dict to a list. Entries above a gap (a symlink whose target does not exist yet, a file that is not
+    /// restored yet) wait beside it.
     fn make_list(&self, ctx: &Ctx, obj: Obj) -> FsResult<()> {
         let links = lock(&self.sides).list(obj.id, 0);
         let mut serials = Vec::new();
@@ -280,7 +280,7 @@ impl Fs {
                     continue;
                 };
                 let content = match &value {
-                    // Pinned before its last reference goes.
+                    // Pin the object before its last reference is removed.
                     Value::Obj(child) if w.is_home(*child, obj, &Step::Key(key.to_value()))? => {
                         w.pin(*child)?;
                         Content::Dir(*child)
@@ -321,7 +321,7 @@ impl Fs {
             drop(nodes);
             lock(&self.metadata).renamed(&Mark::Entry(obj.id, from.slot), Mark::Side(id), 0);
         }
-        // The entries that are items now keep their inodes.
+        // The entries that are now items keep their inodes.
         for n in 0..ready.min(1 << 16) {
             for key in [OwnedKey::Str(n.to_string().into_bytes()), OwnedKey::Int(n as i64)] {
                 let from = Spot {
@@ -386,7 +386,7 @@ impl Fs {
         lock(&self.metadata).forget_items(obj.id);
     }
 
-    /// Tells the whole key of an entry: now if its name is that key's, else when it is renamed to it.
+    /// Set the whole key of an entry: now if its name is the name of that key, otherwise when it is renamed to it.
     fn set_key(&self, ctx: &Ctx, place: &Place, key: OwnedKey) -> FsResult<()> {
         let spot = match place {
             Place::File(spot) => spot.clone(),
@@ -436,7 +436,7 @@ impl Fs {
         Ok(())
     }
 
-    /// An entry has moved within the store.
+    /// Record that an entry moved within the store.
     pub(crate) fn spot_moved(&self, from: &Spot, to: &Spot) {
         let mut nodes = lock(&self.inodes);
         nodes.deleted(&Place::File(to.clone()));
@@ -450,10 +450,10 @@ impl Fs {
     }
 }
 
-/// What becomes of a file's bytes under a new type.
+/// The effect of a new type on a file's bytes.
 enum Retyped<'a> {
     Value(Scalar<'a>),
-    /// An empty file that is to be a number: it gets its value with its first write.
+    /// An empty file that will be a number: it gets its value at its first write.
     Waits,
     Unfit,
 }

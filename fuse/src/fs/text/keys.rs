@@ -1,4 +1,4 @@
-//! Keys of dicts and objects, as the mount keeps them.
+//! Keys of dicts and objects, as the mount holds them.
 
 use super::numbers::BigInt;
 use persist_core::store::{Key, Small, Value};
@@ -21,7 +21,7 @@ pub(crate) enum OwnedKey {
 }
 
 impl OwnedKey {
-    /// As the engine takes it.
+    /// The engine's form of the key.
     pub(crate) fn as_key(&self) -> Key<'_> {
         match self {
             OwnedKey::None => Key::None,
@@ -37,7 +37,7 @@ impl OwnedKey {
         }
     }
 
-    /// As a value, for the engine's `Step`.
+    /// The key as a value, for the engine's `Step`.
     pub(crate) fn to_value(&self) -> Value {
         match self {
             OwnedKey::None => Value::None,
@@ -56,7 +56,7 @@ impl OwnedKey {
         }
     }
 
-    /// From a key the engine gave; None for containers and for values too large to be copied.
+    /// From a key that the engine returned; None for containers and for values too large to be copied.
     pub(crate) fn from_value(value: &Value) -> Option<OwnedKey> {
         Some(match value {
             Value::None => OwnedKey::None,
@@ -73,7 +73,7 @@ impl OwnedKey {
         })
     }
 
-    /// Of an int read from text.
+    /// From an int that was parsed from text.
     pub(crate) fn from_int(int: BigInt) -> OwnedKey {
         match int.small() {
             Some(i) => OwnedKey::Int(i),

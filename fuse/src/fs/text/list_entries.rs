@@ -1,6 +1,6 @@
-//! Names in the directory of a list: indices, and names of files that are about to be renamed.
+//! Names in the directory of a list: indices, and the temporary names of files that will be renamed.
 
-/// The index a name in a list means: decimal without leading zeros.
+/// The index that a name in a list denotes: decimal without leading zeros.
 pub(crate) fn index_of(name: &[u8]) -> Option<u64> {
     if name.is_empty() || name.len() > 18 || (name[0] == b'0' && name.len() > 1) {
         return None;
@@ -10,8 +10,8 @@ pub(crate) fn index_of(name: &[u8]) -> Option<u64> {
     })
 }
 
-/// True for names that editors and copy tools give to files they are about to rename: in a list
-/// they live beside the items. (`.x.swp`, `.0.AbCdEf`, `0~`, `sedAbCdEf`, perl's `XXAbCdEf`, `#0#`)
+/// True for names that editors and copy tools give to files before they rename them: in a list such files are kept
+/// beside the items. (`.x.swp`, `.0.AbCdEf`, `0~`, `sedAbCdEf`, perl's `XXAbCdEf`, `#0#`)
 pub(crate) fn is_temporary(name: &[u8]) -> bool {
     let random = |prefix: &[u8]| {
         name.strip_prefix(prefix)

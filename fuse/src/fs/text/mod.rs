@@ -1,6 +1,6 @@
 //! Keys as names, and scalars as the bytes of files.
 //!
-//! - `keys`: keys of dicts and objects. `names`: which name a key has, and back. `list_entries`: names in lists.
+//! - `keys`: keys of dicts and objects. `names`: conversion between keys and names. `list_entries`: names in lists.
 //! - `scalars`: values as the bytes of a file. `numbers`, `hex`: numbers and bytes as text.
 
 pub(crate) mod hex;

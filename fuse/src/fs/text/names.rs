@@ -1,6 +1,6 @@
-//! Names: which name a dict key or attribute has in its directory, and back.
+//! Names: conversion between a dict key or attribute and its name in the directory.
 //!
-//! A str key is its own name, byte for byte, but for what a name cannot say:
+//! The name of a str key is the key itself, byte for byte, except where a name cannot hold it:
 //!
 //! | key | name |
 //! | --- | --- |
@@ -11,12 +11,12 @@
 //! | text that would read as one of these escapes, or as one of the forms below | its `%` as `%25` |
 //! | int, float, None/True/False, bytes | `%i:5`, `%f:1.5`, `%c:None`, `%b:00ff` (hexadecimal) |
 //! | a NaN other than Python's | `%f:nan:` and its bits |
-//! | bytes that are no UTF-8 (and could be a name) | themselves |
+//! | bytes that are not UTF-8 (and could be a name) | themselves |
 //! | a name of more than 255 bytes | its beginning, `%~`, and half its SHA-256 |
 //!
-//! 1. `key_of(name_of(key))` is the key (or `Long`, for a name that holds a hash).
-//! 2. Every name the kernel can send means exactly one key: `name_of(key_of(name))` is the name.
-//!    So an escape that is not needed is no escape: `100%` and `%41` are the keys `100%` and `%41`.
+//! 1. `key_of(name_of(key))` is the key (or `Long`, for a name that contains a hash).
+//! 2. Every name that the kernel can send denotes exactly one key: `name_of(key_of(name))` is the name. An unnecessary
+//!    escape is therefore not an escape: `100%` and `%41` are the keys `100%` and `%41`.
 
 use super::hex::{hex, unhex};
 use super::keys::OwnedKey;
@@ -32,20 +32,20 @@ pub(crate) const CONTROL: &[u8] = b".persist";
 pub(crate) const LOCK: &[u8] = b".persist.lock";
 /// Bytes of a long name's tail: `%~` and the hash.
 const TAIL: usize = 34;
-/// Ints with a longer magnitude have a long name anyway: print them in linear time.
+/// Ints with a longer magnitude have a long name in any case, so they are printed in linear time.
 const LONG_INT: usize = 128;
 
-/// True for names no entry can be given.
+/// True for the names of control files, which entries cannot have.
 pub(crate) fn is_control_name(name: &[u8]) -> bool {
     name == LOCK || name == CONTROL
 }
 
-/// What a name means.
+/// The meaning of a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Meaning {
     /// This key.
     Key(OwnedKey),
-    /// The one key with this hash: look through the dict.
+    /// The one key with this hash; found by a scan of the dict.
     Long,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn name_of(key: &OwnedKey) -> Vec<u8> {
     name
 }
 
-/// What a name means.
+/// The meaning of a name.
 pub(crate) fn key_of(name: &[u8]) -> Meaning {
     if std::str::from_utf8(name).is_err() {
         return Meaning::Key(OwnedKey::Bytes(name.to_vec()));
@@ -88,7 +88,7 @@ fn is_tail(text: &[u8]) -> bool {
         && text[1..].iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The name, however long it is.
+/// The name without a limit of its length.
 fn full_name(key: &OwnedKey) -> Vec<u8> {
     match key {
         OwnedKey::None => b"%c:None".to_vec(),
@@ -124,7 +124,7 @@ fn full_name(key: &OwnedKey) -> Vec<u8> {
     }
 }
 
-/// Whole names with a meaning of their own.
+/// Whole names with a special meaning.
 const SPECIALS: [(&[u8], &[u8]); 5] = [
     (b"", b"%s:"),
     (b".", b"%2E"),
@@ -133,13 +133,13 @@ const SPECIALS: [(&[u8], &[u8]); 5] = [
     (LOCK, b"%2Epersist.lock"),
 ];
 
-/// The key of a name that has a form of its own.
+/// The key of a name that has one of the special forms.
 fn special_key(name: &[u8]) -> Option<OwnedKey> {
     if let Some((key, _)) = SPECIALS.iter().find(|(_, special)| *special == name) {
         return Some(OwnedKey::Str(key.to_vec()));
     }
     let key = typed_key(name.strip_prefix(b"%")?)?;
-    // Only the one canonical way to write it counts.
+    // Only the canonical form counts.
     (full_name(&key) == name).then_some(key)
 }
 
@@ -168,7 +168,7 @@ fn typed_key(form: &[u8]) -> Option<OwnedKey> {
     })
 }
 
-/// The length of the escape whose `%` stands before `rest`, if there is one (`%25` apart).
+/// The length of the escape whose `%` precedes `rest`, if there is one (not for `%25`).
 fn token(rest: &[u8]) -> Option<usize> {
     if rest.starts_with(b"2F") || rest.starts_with(b"00") {
         return Some(2);
@@ -187,7 +187,7 @@ fn token(rest: &[u8]) -> Option<usize> {
     is_tail(rest).then_some(rest.len())
 }
 
-/// Whether the text after a `%` would make it more than a percent sign (`first`: it begins the name).
+/// True if the text after a `%` would make it more than a percent sign (`first`: the `%` begins the name).
 fn means_more(mut rest: &[u8], first: bool) -> bool {
     loop {
         if token(rest).is_some() {
@@ -259,7 +259,7 @@ fn unescape(name: &[u8]) -> Vec<u8> {
                 }
                 i += 9;
             }
-            // A tail ends only long names, which are not read here.
+            // A tail ends only long names, which this function does not read.
             _ => {
                 key.push(b'%');
                 i += 1;
@@ -284,7 +284,7 @@ pub(crate) fn key_text(key: &OwnedKey) -> Vec<u8> {
     }
 }
 
-/// Reads `key_text` back.
+/// Parse the result of `key_text`.
 pub(crate) fn key_from_text(text: &[u8]) -> Option<OwnedKey> {
     match text.strip_prefix(b"s:") {
         Some(s) => is_wtf8(s).then(|| OwnedKey::Str(s.to_vec())),
@@ -419,7 +419,7 @@ mod tests {
 
         #[test]
         fn a_name_means_one_key(key in any_key(), raw in proptest::collection::vec(1u8.., 1..30), take_raw: bool) {
-            // Names made of the same tricky parts, without what the kernel never sends.
+            // Names made of the same special parts, without bytes that the kernel does not send.
             let mut name: Vec<u8> = match (take_raw, key) {
                 (false, OwnedKey::Str(text)) => text,
                 _ => raw,

@@ -1,16 +1,16 @@
 //! Numbers as text: ints of any size, and floats as Python's `repr` writes them.
 //!
-//! Decimal conversion takes time quadratic in the digits, so it is bounded, by the same limit
-//! Python has: longer ints are written and read in hexadecimal (`0x...`), which is linear.
+//! Decimal conversion takes time quadratic in the number of digits, so it has the same limit as in Python. Longer ints
+//! are written and read in hexadecimal (`0x...`), which takes linear time.
 
 use num_bigint::BigUint;
 
-/// Decimal digits written or read at most (Python's `sys.int_info.default_max_str_digits`).
+/// The maximal number of decimal digits written or read (Python's `sys.int_info.default_max_str_digits`).
 pub(crate) const MAX_DIGITS: usize = 4300;
-/// Bits of magnitude beyond which there are surely more digits than that.
+/// An int with more bits than this has more digits than `MAX_DIGITS`.
 const MAX_DECIMAL_BITS: u64 = 1786 * 8;
 
-/// The text of an int: sign and little-endian magnitude.
+/// The text of an int, given as sign and little-endian magnitude.
 pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
     let magnitude = BigUint::from_bytes_le(magnitude);
     let sign = if negative { "-" } else { "" };
@@ -23,17 +23,17 @@ pub(crate) fn int_text(negative: bool, magnitude: &[u8]) -> String {
     format!("{sign}{magnitude:#x}")
 }
 
-/// An int read from text: sign and little-endian magnitude without trailing zeros.
+/// An int that was parsed from text: sign and little-endian magnitude without trailing zeros.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct BigInt {
-    /// True below zero.
+    /// True if the int is below zero.
     pub(crate) negative: bool,
     /// Little-endian, without trailing zeros.
     pub(crate) magnitude: Vec<u8>,
 }
 
 impl BigInt {
-    /// The same as 64 bits, if it fits.
+    /// The int as 64 bits, if it fits.
     pub(crate) fn small(&self) -> Option<i64> {
         if self.magnitude.len() > 8 {
             return None;
@@ -49,8 +49,8 @@ impl BigInt {
     }
 }
 
-/// Reads an int as Python's `int(text, 0)` does for decimal and hexadecimal (leading zeros and
-/// single underscores between digits allowed). None if it is none, or too long in decimal.
+/// Parse an int as Python's `int(text, 0)` does for decimal and hexadecimal (leading zeros and single underscores
+/// between digits are allowed). None if the text is not an int, or too long in decimal.
 pub(crate) fn parse_int(text: &str) -> Option<BigInt> {
     let (negative, body) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -75,7 +75,7 @@ pub(crate) fn parse_int(text: &str) -> Option<BigInt> {
     })
 }
 
-/// Takes out underscores between digits; None where one stands elsewhere.
+/// Remove underscores between digits; None if an underscore stands elsewhere.
 fn strip_underscores(text: &str) -> Option<String> {
     if text.starts_with('_') || text.ends_with('_') || text.contains("__") {
         return None;
@@ -83,7 +83,7 @@ fn strip_underscores(text: &str) -> Option<String> {
     Some(text.chars().filter(|c| *c != '_').collect())
 }
 
-/// The text of a float, as Python's `repr` has it: the shortest that reads back as the same.
+/// The text of a float, as Python's `repr` writes it: the shortest that reads back as the same float.
 pub(crate) fn float_text(value: f64) -> String {
     if value.is_nan() {
         return "nan".into();
@@ -117,10 +117,10 @@ pub(crate) fn float_text(value: f64) -> String {
     }
 }
 
-/// Reads a float as Python's `float(text)` does (without the blanks around it).
+/// Parse a float as Python's `float(text)` does (without surrounding blanks).
 pub(crate) fn parse_float(text: &str) -> Option<f64> {
     let text = strip_underscores(text)?;
-    // Rust also takes what Python does, and nothing more but the empty string, which fails here.
+    // Rust accepts the same forms as Python, and the empty string, which fails here.
     let body = text.trim_start_matches(['+', '-']);
     if body.is_empty() || text.len() - body.len() > 1 {
         return None;

@@ -1,23 +1,23 @@
-//! Scalars as the bytes of a file, and back.
+//! Conversion between scalars and the bytes of a file.
 //!
-//! | type | the file | what may be written |
+//! | type | the file | accepted content |
 //! | --- | --- | --- |
-//! | str | its UTF-8 (lone surrogates as their three bytes) and a newline, unless it was written without | anything; one newline at the end is taken off |
+//! | str | its UTF-8 (lone surrogates as their three bytes) and a newline, unless it was written without | anything; one newline at the end is removed |
 //! | bytes | exactly the value | anything |
-//! | int, float | Python's `repr` and a newline; ints beyond 4300 digits in hexadecimal | with blanks around it; `0x` too |
+//! | int, float | Python's `repr` and a newline; ints beyond 4300 digits in hexadecimal | with surrounding blanks; `0x` too |
 //! | bool | `True` or `False` and a newline | also `true`, `false`, `1`, `0` |
 //! | None | `None` and a newline | None; anything else becomes a new value |
 //!
-//! With `exact` no newline is added or taken off.
+//! With `exact` no newline is added or removed.
 //!
-//! 1. Writing back what was read gives the same value.
-//! 2. Reading back what was written to a str or bytes file gives the same bytes.
+//! 1. Writing the bytes that were read gives the same value.
+//! 2. Reading a str or bytes file gives the same bytes that were written.
 
 use super::numbers::{float_text, int_text, parse_float, parse_int};
 use persist_core::store::{In, LargeKind, Value};
 use std::borrow::Cow;
 
-/// The type of a scalar, by the name the xattr `user.persist.type` gives it.
+/// The type of a scalar; its names are those in the xattr `user.persist.type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ty {
     None,
@@ -67,7 +67,7 @@ impl Ty {
     }
 }
 
-/// A scalar on its way into the store; text is borrowed from the file's buffer where it can be.
+/// A scalar that will be stored; text is borrowed from the file's buffer where possible.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Scalar<'a> {
     None,
@@ -80,7 +80,7 @@ pub(crate) enum Scalar<'a> {
 }
 
 impl Scalar<'_> {
-    /// As the engine takes it.
+    /// The engine's form of the scalar.
     pub(crate) fn as_in(&self) -> In<'_> {
         match self {
             Scalar::None => In::None,
@@ -111,7 +111,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// Without borrowing.
+    /// The scalar without borrowed text.
     pub(crate) fn into_owned(self) -> Scalar<'static> {
         match self {
             Scalar::None => Scalar::None,
@@ -148,7 +148,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// From a value copied out of the store; None for containers and large values.
+    /// From a value that was copied out of the store; None for containers and large values.
     pub(crate) fn from_value(value: &Value) -> Option<Scalar<'_>> {
         Some(match value {
             Value::None => Scalar::None,
@@ -176,7 +176,7 @@ fn line(mut text: String, exact: bool) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// True for UTF-8 in which lone surrogates may stand as their three bytes.
+/// True for UTF-8 that may also contain lone surrogates as their three bytes.
 pub(crate) fn is_wtf8(mut bytes: &[u8]) -> bool {
     loop {
         match std::str::from_utf8(bytes) {
@@ -194,7 +194,7 @@ pub(crate) fn is_wtf8(mut bytes: &[u8]) -> bool {
     }
 }
 
-/// The text between blanks, as Python strips it around numbers.
+/// The text without the surrounding blanks that Python ignores around numbers.
 fn trimmed(content: &[u8]) -> Option<&str> {
     std::str::from_utf8(content)
         .ok()
@@ -214,7 +214,7 @@ fn str_value(content: &[u8], exact: bool) -> Scalar<'_> {
     }
 }
 
-/// The content of a file read as a value of that type; None if it is none.
+/// Parse the content of a file as a value of that type; None if it does not fit.
 pub(crate) fn parse_as(ty: Ty, content: &[u8], exact: bool) -> Option<Scalar<'_>> {
     Some(match ty {
         Ty::Str => {
@@ -247,8 +247,8 @@ pub(crate) fn parse_as(ty: Ty, content: &[u8], exact: bool) -> Option<Scalar<'_>
     })
 }
 
-/// The value of a new file: what it can be taken for (`hint`), a JSON scalar if those are inferred,
-/// str if it is UTF-8, else bytes.
+/// The value of a new file: the type `hint` if the content fits it, a JSON scalar if those are inferred, str if the
+/// content is UTF-8, otherwise bytes.
 pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, exact: bool) -> Scalar<'a> {
     if let Some(scalar) = hint.and_then(|ty| parse_as(ty, content, exact)) {
         return scalar;
@@ -263,8 +263,8 @@ pub(crate) fn parse_new<'a>(content: &'a [u8], hint: Option<Ty>, infer: bool, ex
     }
 }
 
-/// The content of a file whose value has a type already. Numbers and bools stay what they are: None
-/// if the content does not fit. None takes any new value, a str that is not valid text becomes bytes.
+/// The content of a file whose value already has a type. Numbers and bools keep their type: None if the content does
+/// not fit. None accepts any new value, and a str becomes bytes if the content is not valid text.
 pub(crate) fn parse_over<'a>(old: Ty, content: &'a [u8], infer: bool, exact: bool) -> Option<Scalar<'a>> {
     match old {
         Ty::Int | Ty::Float | Ty::Bool => parse_as(old, content, exact),
@@ -273,7 +273,7 @@ pub(crate) fn parse_over<'a>(old: Ty, content: &'a [u8], infer: bool, exact: boo
     }
 }
 
-/// A scalar written in JSON exactly as this mount (or Python's json) would write it.
+/// A scalar in JSON, written exactly as this mount (or Python's json) would write it.
 fn infer_json(content: &[u8]) -> Option<Scalar<'static>> {
     let text = std::str::from_utf8(content.strip_suffix(b"\n").unwrap_or(content)).ok()?;
     match text {
@@ -299,8 +299,8 @@ fn infer_json(content: &[u8]) -> Option<Scalar<'static>> {
         .map(Scalar::Float)
 }
 
-/// Whether a file of this type could still become valid when more is written after `content`:
-/// lets a write of nonsense fail at once, where the writer looks, and not at close.
+/// True if a file of this type can still become valid when more is written after `content`. This lets an invalid write
+/// fail at once, where the writer checks, and not at close.
 pub(crate) fn could_become(ty: Ty, content: &[u8]) -> bool {
     let word = |choices: &[&str]| {
         let Ok(text) = std::str::from_utf8(content) else {

@@ -1,11 +1,11 @@
-//! Attributes: what `stat` shows of each kind of entry.
+//! Attributes: the `stat` result of each kind of entry.
 //!
-//! | attribute | is |
+//! | attribute | value |
 //! | --- | --- |
-//! | size | of a file: exactly its bytes; of a directory: its number of entries |
-//! | mtime | of a directory: the container's; of a file: what a tool set, as long as the content stays; else the container's when this content was first seen; in a list always the list's |
-//! | mode, owner | from the mount options, or what a tool set (kept until the umount) |
-//! | links | 1; for a directory too, which tells `find` nothing about subdirectories |
+//! | size | of a file: the exact number of its bytes; of a directory: its number of entries |
+//! | mtime | of a directory: the container's; of a file: the time that a tool set, as long as the content stays, otherwise the container's when this content was first seen; of a list item: the list's |
+//! | mode, owner | from the mount options, or set by a tool (kept until the unmount) |
+//! | links | 1; for a directory too, so that `find` does not assume a number of subdirectories |
 
 use super::filesystem::Fs;
 use crate::fs::context::{lock, time_of};
@@ -17,7 +17,7 @@ use crate::fs::text::scalars::Scalar;
 use persist_core::store::{LargeKind, Obj, Reader, Value};
 use std::time::SystemTime;
 
-/// What a node is to the kernel.
+/// The kind of a node for the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NodeKind {
     Dir,
@@ -56,7 +56,7 @@ impl NewTime {
     }
 }
 
-/// What `setattr` is to change.
+/// The changes of a `setattr`.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Changes {
     pub(crate) mode: Option<u32>,
@@ -88,12 +88,12 @@ impl Fs {
         }
     }
 
-    /// The attributes of a made-up file or directory.
+    /// The attributes of a control file or directory.
     pub(crate) fn control_attr(&self, kind: NodeKind, size: u64) -> Attr {
         self.plain(kind, size, self.started)
     }
 
-    /// Puts what is remembered into the attributes; `print` stands for the content of a file.
+    /// Apply the remembered metadata to the attributes; `print` is the fingerprint of a file's content.
     fn remembered(&self, mark: Mark, mut attr: Attr, print: Option<u64>) -> Attr {
         let mut memory = lock(&self.metadata);
         if let Some(memo) = memory.get(&mark) {
@@ -112,7 +112,7 @@ impl Fs {
             }
             attr.atime = atime.unwrap_or(attr.mtime);
         }
-        // All items of a list are as old as the list: names alone tell them apart.
+        // All items of a list have the list's time: only their names distinguish them.
         if let (Some(print), false) = (print, matches!(mark, Mark::Entry(_, Slot::Item(_)))) {
             attr.mtime = memory.changed(mark, print, attr.mtime);
         }
@@ -142,7 +142,7 @@ impl Fs {
         })
     }
 
-    /// The fingerprint of a scalar's file. A large one is known by its id.
+    /// The fingerprint of a scalar's file. For a large one, it is a hash of its id.
     pub(crate) fn print_of(&self, value: &Value) -> Option<u64> {
         match value {
             Value::Large(large) => Some(fingerprint(&large.id.to_le_bytes())),
@@ -162,8 +162,8 @@ impl Fs {
         Ok(self.remembered(mark, attr, print))
     }
 
-    /// What an entry's place adds to its fingerprint: an item of a list is another file when its index
-    /// changes, since to `rsync` and its like the name is the file.
+    /// The contribution of an entry's place to its fingerprint. An item of a list becomes another file when its index
+    /// changes, because `rsync` and similar tools identify a file by its name.
     pub(crate) fn salt(&self, spot: &Spot) -> u64 {
         match spot.slot {
             Slot::Key(_) => 0,

@@ -7,17 +7,17 @@ use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Slot, Spot};
 use persist_core::store::{In, Obj, Step, Writer};
 
-/// The outcome of putting something under a name.
+/// The result of storing an entry under a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Put {
-    /// It is there.
+    /// The entry is stored.
     Done,
-    /// It has to wait beside the list: its turn has not come.
+    /// The entry has to wait beside the list: its index does not exist yet.
     Later,
 }
 
 impl Fs {
-    /// Replaces the value at a spot.
+    /// Replace the value at a spot.
     pub(crate) fn set_at(&self, w: &mut Writer<'_>, spot: &Spot, value: &In<'_>) -> FsResult<()> {
         match &spot.slot {
             Slot::Key(key) => w.set(spot.parent, &key.as_key(), value)?,
@@ -31,7 +31,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Removes the entry at a spot.
+    /// Remove the entry at a spot.
     pub(crate) fn remove_at(
         &self,
         w: &mut Writer<'_>,
@@ -55,7 +55,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Puts a value under a name, replacing what is there.
+    /// Store a value under a name, replacing the existing one.
     pub(crate) fn put(
         &self,
         w: &mut Writer<'_>,
@@ -87,7 +87,7 @@ impl Fs {
         Ok(Put::Done)
     }
 
-    /// Makes an entry the home of a container, and what was its home a reference.
+    /// Make an entry the home of a container; its former home becomes a reference.
     pub(crate) fn make_home(&self, w: &mut Writer<'_>, obj: Obj, list: Obj, index: u64) -> FsResult<()> {
         let step = Step::Index(index);
         if w.is_home(obj, list, &step)? {

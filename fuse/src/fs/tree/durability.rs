@@ -1,9 +1,9 @@
-//! Changes that are done, and their durability (`-o durability=commit`).
+//! Waiting for the durability of completed changes (`-o durability=commit`).
 //!
-//! 1. A request goes on after its change whatever becomes of the wait until it survives a power cut: what the mount
-//!    knows of names and inodes follows what is stored.
-//! 2. Only its answer says so: `ETIMEDOUT` (the wait ended early), or `EIO` (the disk failed). The change is done. The
-//!    next `fsync`, or the next change, covers it.
+//! 1. After its change, a request completes regardless of the result of the wait: the mount's state of names and inodes
+//!    matches the stored state.
+//! 2. Only the answer reports the result: `ETIMEDOUT` (the wait ended early), or `EIO` (the disk failed). The change is
+//!    done. The next `fsync`, or the next change, makes it durable.
 
 use crate::fs::context::Ctx;
 use crate::kernel::processes;
@@ -11,11 +11,11 @@ use persist_core::store::{Store, Wait};
 use std::cell::Cell;
 
 thread_local! {
-    /// What the request that runs on this thread is answered with, though it is done; 0: nothing.
+    /// The errno for the request on this thread whose change is done but may not be durable; 0: none.
     static UNKNOWN: Cell<i32> = const { Cell::new(0) };
 }
 
-/// Waits until the change just made survives a power cut.
+/// Wait until the last change survives a power failure.
 #[cold]
 pub(crate) fn wait(store: &Store, ctx: &Ctx) {
     let mut signal = || processes::has_signal(ctx.tid);
@@ -29,7 +29,7 @@ pub(crate) fn wait(store: &Store, ctx: &Ctx) {
     }
 }
 
-/// The errno of the request that ran on this thread, if it is done and its durability is not known.
+/// Take the errno of the request on this thread whose change is done but may not be durable.
 pub(crate) fn take_unknown() -> Option<i32> {
     let errno = UNKNOWN.replace(0);
     (errno != 0).then_some(errno)

@@ -1,7 +1,7 @@
-//! The filesystem: a store, what is known besides it, and sections that wait as a request may.
+//! The filesystem: a store, the state of the mount besides it, and sections that wait if the request may wait.
 //!
-//! 1. A request that would wait gives `FsError::Blocked` on a context that is not may_wait, and has
-//!    then changed nothing that running it again would not change in the same way.
+//! 1. A request that would wait returns `FsError::Blocked` if its context is not `may_wait`. In this case it has
+//!    changed nothing that a second run would not change in the same way.
 
 use super::durability;
 use crate::fs::context::{Config, Ctx, lock};
@@ -18,7 +18,7 @@ use persist_core::store::{Actor, Obj, ObjectId, Reader, Store, Wait, Writer};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-/// How long a read waits for the end of another owner's transaction.
+/// The longest wait of a read for the end of another owner's transaction.
 const READ_WAIT: Duration = Duration::from_secs(30);
 
 /// A mounted store.
@@ -35,8 +35,8 @@ pub(crate) struct Fs {
     pub(in crate::fs) started: SystemTime,
 }
 
-/// What the kernel holds of a filesystem and what was told about it: of a snapshot, which never changes, it stays true
-/// while nobody has it open.
+/// The inodes that the kernel holds of a filesystem, and the metadata that was set. A snapshot does not change, so for
+/// its view this stays valid while the view is closed.
 pub(crate) struct Known {
     inodes: Inodes,
     lists: Lists,
@@ -44,7 +44,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Nothing. 0: of the mounted store, else of the view of this number.
+    /// Empty state. `view` is 0 for the mounted store, otherwise the number of the view.
     pub(crate) fn new(view: u64) -> Known {
         Known {
             inodes: Inodes::new(view),
@@ -53,24 +53,24 @@ impl Known {
         }
     }
 
-    /// The kernel holds an inode no more.
+    /// Subtract lookups of an inode that the kernel forgets.
     pub(crate) fn forget(&mut self, ino: u64, lookups: u64) {
         // A closed store holds no pins.
         let _ = self.inodes.forget(ino, lookups);
     }
 
-    /// True if the kernel holds nothing of it.
+    /// True if the kernel holds no inode of it.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.inodes.is_empty()
     }
 }
 
-/// A change to the names of a list that a write section makes when it is complete.
+/// A change to the names of a list, which a write section applies at its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Renumber {
     /// The item with this serial was removed.
     Removed(ObjectId, u64),
-    /// It was put back.
+    /// The item was put back.
     Restored(ObjectId, u64),
 }
 
@@ -80,14 +80,14 @@ impl Fs {
         Fs::of(store, config, Known::new(0))
     }
 
-    /// A view of an opened snapshot of this store, and what is known of it.
+    /// A view of an opened snapshot of this store, with its kept state.
     pub(crate) fn view(&self, snapshot: Store, known: Known) -> Fs {
         let mut view = Fs::of(snapshot, self.config.clone(), known);
         view.started = self.started;
         view
     }
 
-    /// Takes what is known out of a view that no request uses any more.
+    /// Take the state out of a view that no request uses any more.
     pub(crate) fn take_known(&self) -> Known {
         Known {
             inodes: std::mem::take(&mut *lock(&self.inodes)),
@@ -112,12 +112,12 @@ impl Fs {
         }
     }
 
-    /// The store behind it.
+    /// The store of the filesystem.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Runs `f` in a read section.
+    /// Run `f` in a read section.
     pub(crate) fn read<R>(&self, ctx: &Ctx, mut f: impl FnMut(&Reader<'_>) -> FsResult<R>) -> FsResult<R> {
         let mut refused = None;
         let mut signal = || processes::has_signal(ctx.tid);
@@ -133,8 +133,8 @@ impl Fs {
         finish(ctx, result, refused)
     }
 
-    /// Runs `f` in a write section, as a plain command. All its changes happen, or none. The
-    /// renumberings it notes happen at its end.
+    /// Run `f` in a write section, as a plain command. All its changes happen, or none. The renumberings that it
+    /// records are applied at its end.
     pub(crate) fn write<R>(
         &self,
         ctx: &Ctx,
@@ -169,7 +169,7 @@ impl Fs {
         finish(ctx, result, refused)
     }
 
-    /// Applies renumberings, or takes them back.
+    /// Apply renumberings, or revert them.
     fn renumber(&self, changes: &[Renumber], back: bool) {
         if changes.is_empty() {
             return;
@@ -187,14 +187,14 @@ impl Fs {
         }
     }
 
-    /// What an inode number stands for.
+    /// The meaning of an inode number.
     pub(crate) fn place(&self, ino: u64) -> FsResult<Place> {
         lock(&self.inodes)
             .place(self.root, ino)
             .ok_or(FsError::Errno(libc::ESTALE))
     }
 
-    /// The container behind a directory's inode; control directories take no entries.
+    /// The container of a directory's inode. Control directories accept no entries.
     pub(crate) fn dir(&self, ino: u64) -> FsResult<Obj> {
         match self.place(ino)? {
             Place::Dir(obj) => Ok(obj),
@@ -204,7 +204,7 @@ impl Fs {
         }
     }
 
-    /// The kernel holds an inode no more.
+    /// Subtract lookups of an inode that the kernel forgets.
     pub(crate) fn forget(&self, ino: u64, lookups: u64) {
         let pinned = lock(&self.inodes).forget(ino, lookups);
         if let Some(obj) = pinned {
@@ -212,7 +212,7 @@ impl Fs {
         }
     }
 
-    /// An entry is no more: its inode, and what is remembered of it.
+    /// Record that an entry was deleted, in its inode and its metadata.
     pub(crate) fn entry_deleted(&self, place: &Place) {
         lock(&self.inodes).deleted(place);
         if let Some(mark) = Mark::of(place) {
@@ -220,7 +220,7 @@ impl Fs {
         }
     }
 
-    /// Both kinds of inode an entry may have had are deleted.
+    /// Record the deletion for both kinds of inode that an entry may have had.
     pub(crate) fn spot_deleted(&self, parent: Obj, slot: &Slot) {
         let spot = Spot {
             parent,
@@ -230,24 +230,24 @@ impl Fs {
         self.entry_deleted(&Place::Link(spot));
     }
 
-    /// A checkpoint. Where nothing can be changed nothing has to be kept.
+    /// Make all changes durable by a checkpoint. A filesystem that cannot change has nothing to do.
     pub(crate) fn sync(&self) -> FsResult<()> {
         match self.store.sync() {
             Err(Error::ReadOnly) => Ok(()),
-            // Not "try again", as of an operation that would have to wait.
+            // The result is not EAGAIN, which would mean that the operation was not done.
             Err(e) if would_wait(&e) => Err(FsError::Errno(libc::ETIMEDOUT)),
             done => Ok(done?),
         }
     }
 }
 
-/// Takes an error through the store's closure: what was decided here is set aside.
+/// Pass an error through the store's closure: an error of the filesystem itself is kept in `refused`.
 fn bring_out(e: FsError, refused: &mut Option<FsError>) -> Error {
     match e {
         FsError::Store(e) => e,
         other => {
             *refused = Some(other);
-            // Any error rolls back; this one is replaced by `finish`.
+            // Any error rolls back; `finish` replaces this one.
             Error::Interrupted
         }
     }

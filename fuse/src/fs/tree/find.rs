@@ -1,7 +1,7 @@
 //! Finding entries by name, and describing them.
 //!
-//! 1. A name is understood before a section (`named`), since that may ask about the process; inside a
-//!    section only serials are turned into indices.
+//! 1. A name is interpreted before a section (`named`), because this may read /proc. Inside a section only serials are
+//!    turned into indices.
 //! 2. A container is a directory at its home and a symlink everywhere else.
 
 use super::attributes::Attr;
@@ -17,10 +17,10 @@ use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
 use persist_core::store::{Kind, Obj, ObjectId, Reader, Step, Value};
 
-/// Entries looked at in one section when a long name is looked for.
+/// The number of entries that one section reads in a scan for a long name.
 const SCAN: usize = 1000;
 
-/// What a name means in a directory.
+/// The meaning of a name in a directory.
 #[derive(Clone, Debug)]
 pub(crate) enum Named {
     /// This key of a dict or object.
@@ -29,7 +29,7 @@ pub(crate) enum Named {
     Item(list_names::Spot),
     /// In a list: a temporary name, beside the items.
     Temporary,
-    /// In a list or object: a name no entry can have.
+    /// In a list or object: a name that an entry cannot have.
     Impossible,
 }
 
@@ -53,8 +53,7 @@ impl Named {
     }
 }
 
-/// An entry as found: what it stands for, its attributes (without a number), and the object that was
-/// pinned for it.
+/// A found entry: its place, its attributes (without a number), and the object that was pinned for it.
 pub(crate) struct Found {
     pub(crate) place: Place,
     pub(crate) attr: Attr,
@@ -62,7 +61,7 @@ pub(crate) struct Found {
 }
 
 impl Fs {
-    /// What a name means in a directory, for the thread that asks.
+    /// The meaning of a name in a directory, for the requesting thread.
     pub(crate) fn named(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Named> {
         if name.len() > names::NAME_MAX {
             return errno(libc::ENAMETOOLONG);
@@ -77,7 +76,7 @@ impl Fs {
             Kind::Dict | Kind::Object => match names::key_of(name) {
                 Meaning::Key(key) if kind == Kind::Dict || matches!(key, OwnedKey::Str(_)) => Named::Key(key),
                 Meaning::Key(_) => Named::Impossible,
-                // A long name that no key has yet stands for itself until its key is told.
+                // A long name without a key stands for itself until its key is set.
                 Meaning::Long => Named::Key(
                     self.long_key(ctx, dir, name)?
                         .unwrap_or_else(|| OwnedKey::Str(name.to_vec())),
@@ -86,7 +85,7 @@ impl Fs {
         })
     }
 
-    /// Looks through a dict for the key that has this long name.
+    /// Scan a dict for the key that has this long name.
     fn long_key(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Option<OwnedKey>> {
         let mut cursor = 0;
         loop {
@@ -99,7 +98,7 @@ impl Fs {
         }
     }
 
-    /// One step of that: the key if it is among the next entries, and where to go on.
+    /// One step of the scan: the key if it is among the next entries, and the cursor to continue from.
     fn scan(
         &self,
         r: &Reader<'_>,
@@ -155,7 +154,7 @@ impl Fs {
         lock(&self.lists).index(list, serial)
     }
 
-    /// A spot as the engine names it.
+    /// The engine's form of a spot.
     pub(crate) fn step(&self, spot: &Spot) -> FsResult<Step> {
         match &spot.slot {
             Slot::Key(key) => Ok(Step::Key(key.to_value())),
@@ -166,7 +165,7 @@ impl Fs {
         }
     }
 
-    /// What a name means under which something new is to be made.
+    /// The meaning of a name for a new entry.
     pub(crate) fn named_to_make(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Named> {
         let named = self.named(ctx, dir, name)?;
         if matches!(named, Named::Impossible) {
@@ -178,7 +177,7 @@ impl Fs {
         Ok(named)
     }
 
-    /// Describes an entry. For a directory (`pin`) its object is pinned.
+    /// Describe an entry. With `pin`, the object of a directory is pinned.
     pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value, pin: bool) -> FsResult<Found> {
         let Value::Obj(obj) = value else {
             let attr = self.file_attr(r, spot, value)?;
@@ -190,7 +189,7 @@ impl Fs {
         };
         if self.shown_at(r, *obj, spot)? {
             let attr = self.dir_attr(r, *obj)?;
-            // The last thing in the section: if it is run again, the pin is not taken twice.
+            // This is the last step in the section: if the section runs again, the pin is not taken twice.
             let pinned = if pin {
                 r.pin(*obj)?;
                 Some(*obj)
@@ -212,7 +211,7 @@ impl Fs {
         })
     }
 
-    /// Finds an entry by name. The caller registers its inode (`enter`).
+    /// Find an entry by name. The caller registers its inode (`enter`).
     pub(crate) fn find(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Found> {
         let named = self.named(ctx, dir, name)?;
         let found = match named.spot(dir) {
@@ -242,7 +241,7 @@ impl Fs {
         self.find_side(ctx, side)
     }
 
-    /// Describes a side entry.
+    /// Describe a side entry.
     pub(crate) fn find_side(&self, ctx: &Ctx, id: u64) -> FsResult<Found> {
         let side = lock(&self.sides)
             .get(id)
@@ -266,7 +265,7 @@ impl Fs {
         })
     }
 
-    /// Counts a lookup: the kernel holds the inode from now on.
+    /// Count a lookup: the kernel holds the inode from now on.
     pub(crate) fn enter(&self, found: Found) -> Attr {
         let (ino, spare) = lock(&self.inodes).hold(self.root, &found.place, found.pinned);
         if let Some(obj) = spare {
@@ -275,7 +274,7 @@ impl Fs {
         Attr { ino, ..found.attr }
     }
 
-    /// The number an entry has, or would get, without counting a lookup.
+    /// The number that an entry has or would get, without counting a lookup.
     pub(crate) fn number(&self, place: &Place) -> u64 {
         lock(&self.inodes).number(self.root, place)
     }

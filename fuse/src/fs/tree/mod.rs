@@ -1,9 +1,9 @@
 //! The filesystem, and its entries.
 //!
-//! - `filesystem`: `Fs`: the store, what is known besides it, and sections. `durability`: changes that are done, and
-//!   whether they survive a power cut.
-//! - `find`: entries by name. `paths`: where containers are shown. `attributes`: what `stat` shows. `change`: changing
-//!   entries. `values`: keys and values of the store, whole.
+//! - `filesystem`: `Fs`: the store, the state of the mount besides it, and sections. `durability`: waiting until
+//!   completed changes survive a power failure.
+//! - `find`: entries by name. `paths`: paths of containers. `attributes`: results of `stat`. `change`: changing
+//!   entries. `values`: whole keys and values of the store.
 
 pub(crate) mod attributes;
 pub(crate) mod change;

@@ -1,4 +1,4 @@
-//! Where containers are shown: their paths, and the text of symlinks to them.
+//! The paths of containers, and the text of symlinks to them.
 
 use super::filesystem::Fs;
 use super::values::owned_key;
@@ -8,11 +8,11 @@ use crate::fs::known::inodes::Spot;
 use crate::fs::text::names;
 use persist_core::store::{Obj, Reader, Step};
 
-/// Deepest path that is followed: more cannot be said in a path of 4096 bytes.
+/// The maximal depth of a path: a path of 4096 bytes cannot be deeper.
 const MAX_DEPTH: usize = 2048;
 
 impl Fs {
-    /// Where the container is shown: the names from the root to it.
+    /// The path of a container: the names from the root to it.
     pub(crate) fn path(&self, r: &Reader<'_>, mut obj: Obj) -> FsResult<Vec<Vec<u8>>> {
         let mut path = Vec::new();
         while obj != self.root {
@@ -27,9 +27,9 @@ impl Fs {
         Ok(path)
     }
 
-    /// The directory a container is shown in, and its name there.
+    /// The directory that shows a container, and its name there.
     pub(crate) fn above(&self, r: &Reader<'_>, obj: Obj) -> FsResult<(Obj, Vec<u8>)> {
-        // A directory that waits beside a list is at home there, whatever else refers to it.
+        // A directory that waits beside a list has its home there, regardless of other references.
         if let Some(beside) = self.side_home(obj) {
             return Ok(beside);
         }
@@ -44,12 +44,12 @@ impl Fs {
         lock(&self.sides).home(obj.id)
     }
 
-    /// True if a directory is shown at this spot, and not a symlink.
+    /// True if the container is a directory at this spot, and not a symlink.
     pub(crate) fn shown_at(&self, r: &Reader<'_>, obj: Obj, spot: &Spot) -> FsResult<bool> {
         Ok(r.is_home(obj, spot.parent, &self.step(spot)?)? && self.side_home(obj).is_none())
     }
 
-    /// True if `obj` is `top` or is shown somewhere below it.
+    /// True if `obj` is `top` or is shown below it.
     pub(crate) fn is_below(&self, r: &Reader<'_>, mut obj: Obj, top: Obj) -> FsResult<bool> {
         for _ in 0..MAX_DEPTH {
             if obj == top {
@@ -60,7 +60,7 @@ impl Fs {
             }
             obj = match self.above(r, obj) {
                 Ok((parent, _)) => parent,
-                // A directory that was removed while somebody is in it.
+                // The directory was removed while a process uses it.
                 Err(FsError::Errno(libc::ENOENT)) => return Ok(false),
                 Err(e) => return Err(e),
             };
@@ -68,7 +68,7 @@ impl Fs {
         errno(libc::ELOOP)
     }
 
-    /// The length of that text. A target too deep for any text is no reason not to list its symlink.
+    /// The length of the text of a symlink. A symlink whose target is too deep is still listed.
     pub(crate) fn link_size(&self, r: &Reader<'_>, from: Obj, to: Obj) -> FsResult<u64> {
         match self.link_text(r, from, to) {
             Ok(text) => Ok(text.len() as u64),

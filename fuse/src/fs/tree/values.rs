@@ -1,13 +1,13 @@
-//! Keys and values of the store, whole.
+//! Whole keys and values of the store.
 
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Large, LargeKind, Reader, Value};
 
-/// Longest key that is read to learn its name.
+/// The longest key that is read to compute its name.
 const MAX_KEY: u64 = 16 << 20;
 
-/// A key the engine gave, whole.
+/// The whole key that the engine returned.
 pub(crate) fn owned_key(r: &Reader<'_>, key: &Value) -> FsResult<OwnedKey> {
     if let Value::Large(large) = key {
         if large.len > MAX_KEY {
@@ -26,7 +26,7 @@ pub(crate) fn owned_key(r: &Reader<'_>, key: &Value) -> FsResult<OwnedKey> {
     OwnedKey::from_value(key).ok_or(FsError::Errno(libc::EIO))
 }
 
-/// A large value, whole. Memory is taken as the bytes come: the length is not trusted.
+/// A large value, whole. Memory grows with the bytes that were read: the length is not trusted.
 pub(crate) fn read_large(r: &Reader<'_>, large: &Large) -> FsResult<Vec<u8>> {
     let mut out = Vec::with_capacity(large.len.min(1 << 20) as usize);
     let mut piece = vec![0u8; 256 << 10];

@@ -1,10 +1,11 @@
-//! What whoever refers to an object keeps of its header: the way to its attributes without reading the header,
-//! whose line is seldom in the processor's cache where objects are many.
+//! The part of an object's header that a handle of the object keeps: the location of its attributes. So
+//! access needs no read of the header, whose cache line is seldom in the processor's cache if there are many
+//! objects.
 //!
-//! 1. It is good as long as `Pages::structure` is what it was, as a note is (`page/memo.rs`).
-//! 2. It is filled in a section that holds, and asked in a section. All threads that fill it under one number write
-//!    the same words. A thread that is stopped while it fills may write older words over newer ones: a sum over the
-//!    words tells whether they belong together.
+//! 1. It is valid as long as `Pages::structure` is unchanged, like a note (`page/memo.rs`).
+//! 2. It is filled in a section that holds, and used in a section. All threads that fill it under one number
+//!    write the same words. A thread that is stopped while it fills may later write older words over newer
+//!    ones: a checksum over the words detects that.
 
 use super::Head;
 use crate::error::Result;
@@ -17,11 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const BODY_BITS: u32 = 48;
 
-/// Where an object's attributes were found. It stands for one object only.
+/// The location of one object's attributes.
 #[derive(Debug, Default)]
 pub struct Known {
     structure: AtomicU64,
-    /// Address of the body, and its words in the upper bits.
+    /// Address of the body, and its number of words in the upper bits.
     body: AtomicU64,
     class: AtomicU64,
     /// `sum` of the other three.
@@ -36,7 +37,7 @@ fn sum(structure: u64, body: u64, class: u64) -> u64 {
 }
 
 impl Known {
-    /// Whether it would be good in a section that finds this number.
+    /// Return whether it would be valid in a section with this number.
     #[inline]
     pub(crate) fn is_of(&self, structure: u64) -> bool {
         structure != 0 && self.structure.load(Ordering::Acquire) == structure
@@ -72,7 +73,7 @@ impl Known {
         }
     }
 
-    /// Keeps what the header of an object says that is alive. Gives its class record.
+    /// Record the location from the header of a live object. Return its class record.
     pub(crate) fn learn<P: Pages>(&self, p: &P, obj: Obj) -> Result<Addr> {
         let head = Head::read(p, obj.addr)?;
         self.keep(p, &head);
@@ -83,7 +84,7 @@ impl Known {
     }
 }
 
-/// Where the value word of an attribute lies, and the word; None too if nothing is known.
+/// Return the address of an attribute's value word, and the word; None too if nothing is recorded.
 #[inline]
 pub fn locate_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Result<Option<(Addr, Word)>> {
     match known.head(p, obj.addr) {
@@ -92,7 +93,8 @@ pub fn locate_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> 
     }
 }
 
-/// The value word of an attribute: `REMOVED` if the object has no such attribute, `EMPTY` if nothing is known.
+/// Return the value word of an attribute: `REMOVED` if the object has no such attribute, `EMPTY` if nothing
+/// is recorded.
 #[inline]
 pub fn word_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Result<Word> {
     let Some(head) = known.head(p, obj.addr) else {

@@ -1,4 +1,4 @@
-//! Walking an object's attributes: for the checker, and for salvage.
+//! Walk an object's attributes, for the checker and for salvage.
 
 use super::Head;
 use crate::error::{Error, Result};
@@ -8,8 +8,8 @@ use crate::object::pieces::{Fresh, Lost, Out, Piece};
 use crate::object::{dict, key};
 use crate::page::access::Pages;
 
-/// Checks an object's attributes and shows the segments of its body (without keys) to `segment`;
-/// see `dict::verify`.
+/// Check an object's attributes, and call `segment` with the segments of its body (without keys); see
+/// `dict::verify`.
 pub fn verify<P: Pages>(
     p: &P,
     h: Addr,

@@ -87,7 +87,7 @@ fn thousands_of_equal_hashes_work() {
 #[test]
 fn churn_keeps_memory_bounded() {
     let mut world = World::new();
-    // A few that stay, and a window that moves on for ever.
+    // A few entries stay, and a window of others moves on.
     (0..300).for_each(|k| world.set(k));
     world.commit();
     let mut most = 0;
@@ -122,7 +122,7 @@ fn a_thinned_dict_gives_memory_back() {
             .sum::<usize>()
     };
     let full = bytes(&world);
-    // One entry of each leaf stays: the worst that can be done to it.
+    // One entry of each leaf stays: the worst case.
     for k in 0..n {
         if k % 251 != 0 {
             with_key(k, |key| remove(&mut world.w, world.h, key).unwrap());
@@ -157,7 +157,7 @@ fn a_full_disk_leaves_the_dict_whole() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever stands in the file: errors or wrong answers, but no panic and no endless loop.
+    /// Any damage gives errors or wrong results, but no panic and no endless loop.
     #[test]
     fn damage_is_survived(
         size in prop::sample::select(vec![3u64, 150, 700]),
@@ -213,7 +213,7 @@ proptest! {
     }
 }
 
-/// Not a test of speed but of scale; `cargo test --release -- --ignored --nocapture` reports times.
+/// A test of scale, not of speed; `cargo test --release -- --ignored --nocapture` reports times.
 #[test]
 #[ignore = "large"]
 fn a_million_entries() {

@@ -1,4 +1,4 @@
-//! Dict bodies against a list of pairs as the model, with walks that go on while the dict changes.
+//! Dict bodies against a list of pairs as the model, with walks that continue while the dict changes.
 
 use super::{LIMIT, allocated, container, int, with_key};
 use crate::heap;
@@ -9,7 +9,7 @@ use crate::object::scalar;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-/// A walk that goes on while the dict changes.
+/// A walk that continues while the dict changes.
 #[derive(Clone)]
 pub(super) struct Walk {
     cursor: u64,
@@ -154,7 +154,7 @@ impl World {
         self.walks.clear();
     }
 
-    /// Everything: order, lookups, invariants; after a commit also that no memory is lost.
+    /// Check everything: order, lookups, invariants; after a commit also that no memory is lost.
     pub(super) fn check(&self, committed: bool) {
         assert_eq!(len(&self.w, self.h).unwrap(), self.model.len() as u64);
         let mut segments = HashSet::from([self.h]);

@@ -1,4 +1,4 @@
-//! One situation each.
+//! Single cases.
 
 use super::collect_all;
 use crate::error::Error;
@@ -142,7 +142,7 @@ fn a_pin_inside_a_cycle_keeps_the_cycle() {
     w.end();
     collect_all(&mut w);
     assert!(!gone(&w, a) && !gone(&w, b));
-    // It can come back as a whole.
+    // It can be attached again as a whole.
     set(&mut w, root, &k("b"), &In::Obj(b)).unwrap();
     w.end();
     assert_eq!(home(&w, a).unwrap(), Some((b, step("a"))));
@@ -170,7 +170,7 @@ fn a_new_cycle_can_be_built_before_it_is_attached() {
     assert_eq!(home(&w, a).unwrap(), Some((root, step("a"))));
     assert_eq!(home(&w, b).unwrap(), Some((a, Step::Index(1))));
     assert_eq!(refs(&w, a).unwrap(), 3);
-    // And one that nothing holds is no leak.
+    // An object that nothing holds does not leak.
     let c = new_list(&mut w).unwrap();
     insert(&mut w, c, 0, &In::Obj(c)).unwrap();
     w.end();
@@ -220,7 +220,7 @@ fn below_a_pinned_orphan_another_name_is_shown() {
     w.pins.insert(a.id);
     remove(&mut w, root, &k("a")).unwrap();
     w.end();
-    // `c` is only in the orphan: that is where it is. `d` has a name that leads to it.
+    // `c` is only in the orphan, so that is its home. `d` has a name that leads to it.
     assert_eq!(home(&w, a).unwrap(), None);
     assert_eq!(home(&w, c).unwrap(), Some((a, step("c"))));
     assert_eq!(home(&w, d).unwrap(), Some((b, step("d"))));

@@ -1,4 +1,4 @@
-//! Damaged stores: errors, never a panic or a walk that does not end.
+//! Damaged stores give errors, never a panic or an endless walk.
 
 use crate::ids::{Addr, Obj};
 use crate::object::graph::testing::GraphMem;
@@ -51,7 +51,7 @@ fn use_all(w: &mut GraphMem, all: &[Obj]) {
             }
         }
     }
-    // Each as an operation that is rolled back if it fails.
+    // Each step is an operation that is rolled back if it fails.
     let end = |w: &mut GraphMem, ok: bool| {
         if !ok || end_operation(w, 64).is_err() || crate::heap::apply_frees(w).is_err() {
             w.heap.rollback();

@@ -1,5 +1,5 @@
-//! Tests of the graph: against a model (`model`), case by case (`cases`), and at sizes where
-//! anything recursive or quadratic would show (`size`).
+//! Tests of the graph: against a model (`model`), case by case (`cases`), and at sizes that reveal recursion
+//! and quadratic cost (`size`).
 
 mod cases;
 mod hostile;
@@ -9,7 +9,7 @@ mod size;
 use super::Collection;
 use super::testing::GraphMem;
 
-/// A complete collection in small steps; the number of containers freed.
+/// Run a complete collection in small steps. Return the number of containers freed.
 fn collect_all(w: &mut GraphMem) -> u64 {
     let mut c = Collection::default();
     for _ in 0..1_000_000 {

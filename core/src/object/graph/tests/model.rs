@@ -1,5 +1,5 @@
-//! The graph against a plain model: random operations, cycles, shared references, pins and
-//! rollbacks; afterwards exactly what is reachable exists, and no memory is lost.
+//! The graph against a plain model: random operations, cycles, shared references, pins and rollbacks.
+//! Afterwards exactly the reachable containers exist, and no memory is lost.
 
 use super::collect_all;
 use crate::ids::Obj;
@@ -173,7 +173,7 @@ fn take(body: &MBody, key: u8) -> Option<(Step, usize)> {
     }
 }
 
-/// Does one operation; pins are set and taken as the store would.
+/// Perform one operation; set and release pins as the store would.
 fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
     match *op {
         Op::New {
@@ -311,7 +311,7 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
             };
             m.pins.remove(&i);
             w.pins.remove(&m.bodies[&i].0.id);
-            // Every other time as if the process had died: nobody says that the pin went.
+            // Every other time simulate the death of the process: the pin is not released explicitly.
             if n & 1 == 0 {
                 unpinned(w, m.bodies[&i].0).unwrap();
             }
@@ -320,7 +320,7 @@ fn apply(w: &mut GraphMem, m: &mut Model, op: &Op) {
     }
 }
 
-/// Compares the contents of everything alive; the homes of all that the root reaches.
+/// Compare the contents of all live containers, and the homes of all that the root reaches.
 fn compare(w: &GraphMem, m: &Model, complete: bool) {
     let report = check_graph(w).unwrap();
     for (i, (obj, body)) in &m.bodies {

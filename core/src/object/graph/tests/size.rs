@@ -1,4 +1,4 @@
-//! Sizes at which recursion would overflow the stack and anything quadratic would not end.
+//! Sizes at which recursion would overflow the stack and a quadratic algorithm would not finish.
 
 use super::collect_all;
 use crate::ids::Obj;
@@ -20,7 +20,7 @@ fn end_until_empty(w: &mut GraphMem, operations: u64) {
     panic!("not freed after {operations} operations");
 }
 
-/// Lists nested in each other, from the inside or from the outside.
+/// Build lists nested in each other, from the inside or from the outside.
 fn nested(w: &mut GraphMem, inside_first: bool) {
     let root = w.root;
     if inside_first {
@@ -56,7 +56,7 @@ fn deep_nesting() {
     }
 }
 
-/// A doubly linked list of objects with a payload each, in the order a program would make it.
+/// Build a doubly linked list of objects with a payload each, in the order a program would.
 fn linked(w: &mut GraphMem, n: i64) -> (Obj, Obj) {
     let (next, prev, data) = (Key::Str(b"next"), Key::Str(b"prev"), Key::Str(b"data"));
     let root = w.root;
@@ -88,7 +88,7 @@ fn a_long_doubly_linked_list() {
     let base = w.segments();
     let (head, last) = linked(&mut w, n);
     assert_eq!(check_graph(&w).unwrap().containers.len() as i64, 2 * n + 2);
-    // Its end cut off from the root but for a second reference, it is still reachable.
+    // Its end is cut off from the root, but still reachable through a second reference.
     set(&mut w, root, &Key::Int(1), &In::Obj(last)).unwrap();
     remove(&mut w, root, &Key::Int(0)).unwrap();
     w.end();
@@ -134,7 +134,7 @@ fn a_child_of_very_many_parents() {
     w.end();
     assert_eq!(refs(&w, child).unwrap(), 2 * n);
     check_graph(&w).unwrap();
-    // The home goes again and again.
+    // Remove the home again and again.
     for _ in 0..n / 2 {
         remove_items(&mut w, all, 0, 1).unwrap();
         w.end();

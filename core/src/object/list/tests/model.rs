@@ -1,4 +1,4 @@
-//! The list body against a plain vector, with commits and rollbacks; and on damaged pages.
+//! The list body against a plain vector, with commits and rollbacks, and on damaged pages.
 
 use super::super::node::{INNER_CAP, KIDS, LEAF_CAP};
 use super::*;
@@ -54,7 +54,7 @@ fn apply(w: &mut HeapMem, h: Addr, model: &mut Vec<Word>, next: &mut u64, op: &O
         }
         Op::Burst(i, k) => {
             for j in 0..u64::from(k) {
-                // Rising positions, one position, or random ones.
+                // Ascending positions, one position, or random ones.
                 let n = model.len() as u64;
                 let at = match i % 3 {
                     0 => i % (n + 1),
@@ -135,7 +135,7 @@ proptest! {
     fn a_list_is_a_vector(start in 0..40_000u32, ops in proptest::collection::vec(op(), 1..40)) {
         let (mut w, h) = fresh();
         let (mut model, mut next) = (Vec::new(), 0);
-        // A tree of two inner levels to begin with, in half of the cases.
+        // Half of the cases begin with a tree of two inner levels.
         let start = if start % 2 == 0 { 0 } else { (start as usize) % 400 + INNER_CAP * LEAF_CAP - 200 };
         model.extend((0..start as u64).map(word));
         extend(&mut w, h, &model).unwrap();
@@ -174,7 +174,7 @@ proptest! {
         segments(&w, h, &mut |a| { nodes.push(a); Ok(()) }).unwrap();
         let some = |i: u64| nodes[i as usize % nodes.len()];
         for &(which, at, value, how) in &damage {
-            // The header, the root, a node of any kind; often a field that steers.
+            // Damage the header, the root, or a node of any kind.
             let (base, room) = match which >> 40 & 7 {
                 0 => (h, 64),
                 1..4 => (nodes[0], heap::size_of(&w, nodes[0]).unwrap()),
@@ -188,7 +188,7 @@ proptest! {
                 4 => some(value).0 | value << 48,
                 _ => w.u64_at(base + slot * 8).unwrap() ^ 1 << (value % 64 % (8 + value / 64 % 57)),
             };
-            // Mostly a field that steers: the header's form, body and length; a node's head, first
+            // Mostly damage a structural field: the header's form, body and length; a node's head, first
             // counts and first children.
             let fields = if base == h {
                 [0, 5, 7, slot]
@@ -203,7 +203,7 @@ proptest! {
         for op in &ops {
             let _ = hostile(&mut w, h, op);
             let _ = check(&w, h);
-            // A caller rolls back after an error; one that did not must be safe too.
+            // A caller rolls back after an error; a caller that does not must be safe too.
             if w.commit().is_err() {
                 w.rollback();
             }
@@ -216,7 +216,7 @@ proptest! {
     }
 }
 
-/// Like `apply`, without a model and without expectations.
+/// Run `apply` without a model and without expectations.
 fn hostile(w: &mut HeapMem, h: Addr, op: &Op) -> Result<()> {
     let n = len(w, h)?;
     let v = Word::TRUE;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::page::shared::layout::{FREEMAP, LIST_SIZE, LOG, LOG_SIZE, UNDO};
 
-/// The regions of the sidecar of this build, filled to the last byte: it is taken for whole at every moment.
+/// The regions of this build's sidecar, filled to the last byte: the sidecar is accepted at every step.
 #[test]
 fn a_full_region_is_one_that_others_can_map() {
     let dir = tempfile::tempdir().unwrap();
@@ -36,7 +36,7 @@ fn a_full_region_is_one_that_others_can_map() {
     }
 }
 
-/// A place in a region leads to the byte of the file that its piece says.
+/// A place in a region maps to the byte of the file that its piece gives.
 #[test]
 fn a_cell_is_where_its_piece_is() {
     fn check<const START: usize>(size: usize) {
@@ -72,7 +72,7 @@ fn a_cell_is_where_its_piece_is() {
     }
 }
 
-/// One that grows at this moment is not taken for one that was cut short.
+/// A sidecar that is growing is not mistaken for a truncated one.
 #[test]
 fn whoever_maps_it_meanwhile_lets_it_grow() {
     let dir = tempfile::tempdir().unwrap();
