@@ -72,4 +72,7 @@ def test_example(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert runner.failures == 0, "".join(said)
         assert runner.tries + len(awaiting) > 0
     finally:
-        store.close()
+        # `persist.root()` leaves its store open until the program ends.
+        for opened in [store, *names.values(), *persist._roots.values()]:
+            if isinstance(opened, persist.Store):
+                opened.close()
