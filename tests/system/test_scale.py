@@ -33,15 +33,16 @@ def test_opening_costs_the_same_at_any_size(tmp_path: Path) -> None:
     small, big = tmp_path / "small.store", tmp_path / "big.store"
     entries(small, 10)
     entries(big, 1_000_000)
-    took: dict[Path, list[float]] = {small: [], big: []}
-    for _ in range(21):
+    best = dict.fromkeys((small.name, big.name), math.inf)
+    # The best of many: delays by other work of the machine are not the store's. A busy machine needs more tries.
+    for n in range(150):
         for path in small, big:
             done = subprocess.run(
                 [sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=True
             )
-            took[path].append(float(done.stdout))
-    # The best of many: delays by other work of the machine are not the store's.
-    best = {path.name: min(t) for path, t in took.items()}
+            best[path.name] = min(best[path.name], float(done.stdout))
+        if n >= 20 and best[big.name] < 1.5 * best[small.name]:
+            break
     assert best[big.name] < 1.5 * best[small.name], best
 
 
