@@ -94,7 +94,12 @@ impl Contest {
     }
 
     /// Pause before the next try, for `left` at most: spin if collisions are rare, otherwise sleep briefly.
+    /// Without time left the phase ends, and the queue reports the timeout.
     pub(super) fn pause<E: Env>(&mut self, env: &E, id: ObjectId, left: Option<Duration>) {
+        if left == Some(Duration::ZERO) {
+            self.contends = false;
+            return;
+        }
         if self.begun.is_none() {
             self.begun = Some(Instant::now());
             COLLISIONS.set(COLLISIONS.get().saturating_add(COLLISION).min(MOST));
