@@ -78,6 +78,34 @@ fn sound_stores_are_sound() {
     }
 }
 
+/// A power failure while a checkpoint writes its meta page leaves that page torn, and the checkpoint before it opens.
+/// The next session for writing writes the page anew, even if it changes nothing: two valid meta pages exist again.
+#[test]
+fn a_torn_meta_page_is_written_anew_by_the_next_session() {
+    let dir = dir();
+    let (path, mut image) = image("small", dir.path());
+    let other = 1 - image.meta().page;
+    image.page(other)[2048..].fill(0x5a);
+    let open = |read_only| {
+        let options = Options {
+            read_only,
+            max_age: None,
+            ..Options::default()
+        };
+        Store::open(&path, &options).unwrap().close().unwrap();
+    };
+    expect(&found(&path, &image), &[&format!("meta page {other}")]);
+    open(true);
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        image.bytes,
+        "reading changes nothing"
+    );
+    open(false);
+    let report = checked(&path);
+    assert!(report.is_sound(), "{:#?}", report.findings);
+}
+
 /// A page that the heap took in a transaction that was undone is free, and contains what the heap wrote.
 #[test]
 fn what_was_undone_leaves_nothing_to_find() {

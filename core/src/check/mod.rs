@@ -45,7 +45,7 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
         create: false,
         ..Options::default()
     };
-    match Store::open(path, &options) {
+    match Store::open_to_examine(path, &options) {
         Ok(store) => {
             let mut report = check_store(&store, watch);
             if let Ok(report) = &mut report {

@@ -47,6 +47,7 @@ fn open(path: &Path) -> Arc<Pager> {
         bound: Duration::from_secs(5),
         snapshot: None,
         any_filesystem: true,
+        examines: false,
     };
     Pager::open(path, &settings, Box::new(NoHooks)).unwrap()
 }

@@ -178,6 +178,15 @@ impl Store {
     /// # Errors
     /// `Error::NotAStore`, `Error::Refused` (network filesystem, another sidecar in use), `Error::Io`.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Store> {
+        Store::open_as(path.as_ref(), options, false)
+    }
+
+    /// As `open`, but leave damage as it is, because it is to be reported.
+    pub(crate) fn open_to_examine(path: &Path, options: &Options) -> Result<Store> {
+        Store::open_as(path, options, true)
+    }
+
+    fn open_as(path: &Path, options: &Options, examines: bool) -> Result<Store> {
         let settings = Settings {
             read_only: options.read_only,
             create: options.create,
@@ -190,8 +199,9 @@ impl Store {
             bound: options.lock_timeout,
             snapshot: options.snapshot.clone(),
             any_filesystem: options.any_filesystem,
+            examines,
         };
-        let pager = Pager::open(path.as_ref(), &settings, Box::new(LockHooks))?;
+        let pager = Pager::open(path, &settings, Box::new(LockHooks))?;
         let root = match find_root(&pager).map_err(|e| pager.with_way_back(e)) {
             Ok(root) => root,
             Err(e) => {

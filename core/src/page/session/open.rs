@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result, is_forbidden, open_error, refused};
 use crate::ids::PAGE_SIZE;
+use crate::page::format::meta::Meta;
 use crate::page::format::newest::{is_blank, newest_meta};
 use crate::page::pager::{Hooks, Pager};
 use crate::page::session::assemble::Parts;
@@ -180,8 +181,32 @@ impl Pager {
             // the error.
             let _ = pager.checkpoint(&mut Wait::default());
         }
+        if alone && !pager.read_only && !settings.examines {
+            pager.replace_torn_meta(&meta)?;
+        }
         crate::page::session::fork::watch(&pager.me);
         pager.start_helper_if_due(others_want);
         Ok(pager)
+    }
+
+    /// If the meta page beside the newest one is not valid, see to it that the next checkpoint is made even if nothing
+    /// changes: it writes that page. A power failure during a checkpoint leaves the page torn, and until it is written
+    /// anew the store has one valid meta page.
+    fn replace_torn_meta(&self, newest: &Meta) -> Result<()> {
+        if newest.checkpoint == 1 || Meta::before(&*self.file.using()?, newest)?.is_some() {
+            return Ok(());
+        }
+        log::warn!(
+            "{}: meta page {} is not valid (a power failure cut a checkpoint short, or the page was damaged); the \
+             store opens at checkpoint {}, and the next checkpoint writes the page anew",
+            self.path.display(),
+            (newest.checkpoint + 1) % 2,
+            newest.checkpoint
+        );
+        // Without space for it the store can still be read, and space can be freed.
+        match self.dirty_epoch() {
+            Err(Error::NoSpace { .. }) => Ok(()),
+            done => done,
+        }
     }
 }

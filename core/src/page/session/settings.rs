@@ -20,6 +20,8 @@ pub struct Settings {
     pub snapshot: Option<String>,
     /// Open it on any filesystem.
     pub any_filesystem: bool,
+    /// Leave damage as it is, because it is to be reported.
+    pub examines: bool,
 }
 
 impl Settings {
