@@ -79,7 +79,7 @@ impl Store {
             bytes: bases[usize::from(first) % bases.len()].clone(),
         };
         let mapped = if mend {
-            image.settle();
+            image.await_durability();
             image.mapped()
         } else {
             Vec::new()

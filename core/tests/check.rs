@@ -20,7 +20,7 @@ fn image(shape: &str, dir: &Path) -> (PathBuf, Image) {
     let path = dir.join(format!("{shape}.store"));
     shapes::make(shape, &path);
     let mut image = Image::load(&path);
-    image.settle();
+    image.copy_newest_over_previous();
     (path, image)
 }
 
@@ -300,7 +300,7 @@ fn headers_counts_and_homes() {
     shapes::make("cyclic", &path);
     let hub = addr(&path, "hub");
     let mut sound = Image::load(&path);
-    sound.settle();
+    sound.copy_newest_over_previous();
     let with = |at: u64, f: &dyn Fn(u64) -> u64| {
         let mut bad = Image {
             bytes: sound.bytes.clone(),

@@ -161,7 +161,11 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
         }
         assert!(clone.release(&handle, LockMode::Exclusive).is_err());
         clone.unpin(obj);
-        let _ = (clone.change_count(), clone.in_transaction(), clone.must_settle());
+        let _ = (
+            clone.change_count(),
+            clone.in_transaction(),
+            clone.must_await_durability(),
+        );
         clone.close().unwrap();
         std::fs::remove_file(&path).unwrap();
         drop((store, clone));

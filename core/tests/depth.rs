@@ -40,7 +40,7 @@ fn a_million_levels() {
             (&[][..], DEPTH + 1)
         );
 
-        let done = salvage(&Source::alone(&path).unwrap(), &salvaged, &mut ()).unwrap();
+        let done = salvage(&Source::exclusive(&path).unwrap(), &salvaged, &mut ()).unwrap();
         assert_eq!((done.containers, done.lost), (DEPTH + 1, 0));
         let new = open(&salvaged);
         let mut at = new.root();

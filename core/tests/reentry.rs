@@ -2,8 +2,8 @@
 //! section, its operation and the transaction around it stay intact.
 
 use persist_core::store::{
-    Actor, Asked, Block, Durability, In, Key, LockMode, LockTarget, Member, Options, Pending, Store, Value,
-    Wait, Word,
+    Actor, Block, Durability, In, Key, LockMode, LockReply, LockTarget, Member, Options, Pending, Store,
+    Value, Wait, Word,
 };
 use persist_core::{Error, Result};
 use std::collections::BTreeSet;
@@ -16,14 +16,14 @@ type Call = fn(&Store) -> Result<()>;
 const CALLS: &[(&str, bool, Call)] = &[
     ("begin", true, |s| s.begin(&mut soon()).map(|_| ())),
     ("commit", true, |s| s.commit()),
-    ("commit_unsettled", true, |s| s.commit_unsettled()),
+    ("commit_without_wait", true, |s| s.commit_without_wait()),
     ("end", true, |s| s.end(begun().0, true)),
-    ("end_unsettled", true, |s| s.end_unsettled(begun().0, false)),
-    ("write_unsettled", true, |s| {
-        s.write_unsettled(Actor::Thread, &mut soon(), |_| Ok(()))
+    ("end_without_wait", true, |s| s.end_without_wait(begun().0, false)),
+    ("write_without_wait", true, |s| {
+        s.write_without_wait(Actor::Thread, &mut soon(), |_| Ok(()))
             .map(drop)
     }),
-    ("settle", true, |s| s.settle(&mut soon())),
+    ("await_durability", true, |s| s.await_durability(&mut soon())),
     ("rollback", true, |s| s.rollback()),
     ("sync", true, |s| s.sync()),
     ("gc", true, |s| s.gc().map(drop)),
@@ -106,7 +106,7 @@ const PLAIN: &[&str] = &[
     "in_transaction",
     "level_of",
     "lock_owner",
-    "must_settle",
+    "must_await_durability",
     "shorten_max_age",
     "without_checkpoints",
     "opened_snapshot",
@@ -136,7 +136,7 @@ fn begun() -> &'static (Block, Pending) {
                 .lock(Actor::Flock(1), root(&store), LockMode::Exclusive, &mut soon())
                 .expect("a lock");
             let asked = store.lock_later(Actor::Thread, root(&store), LockMode::Exclusive, None);
-            let Ok(Asked::Queued(pending)) = asked else {
+            let Ok(LockReply::Queued(pending)) = asked else {
                 panic!("a lock that is held: {asked:?}");
             };
             let block = store.begin(&mut soon()).expect("a transaction");

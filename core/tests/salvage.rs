@@ -23,7 +23,7 @@ fn open(path: &Path) -> Store {
 /// Salvage `old`, which must not change, and assert that the new store is sound.
 fn salvaged(old: &Path, new: &Path) -> (Store, Salvaged) {
     let before = std::fs::read(old).unwrap();
-    let done = salvage(&Source::alone(old).unwrap(), new, &mut ()).unwrap();
+    let done = salvage(&Source::exclusive(old).unwrap(), new, &mut ()).unwrap();
     assert!(std::fs::read(old).unwrap() == before, "the old file was written");
     let report = check(new, &mut ()).unwrap();
     assert_eq!(report.findings, []);
@@ -54,7 +54,7 @@ fn a_sound_store_comes_out_as_it_was() {
         b.close().unwrap();
         a.close().unwrap();
         assert!(
-            salvage(&Source::alone(&old).unwrap(), &new, &mut ()).is_err(),
+            salvage(&Source::exclusive(&old).unwrap(), &new, &mut ()).is_err(),
             "over a file that is there"
         );
     }
@@ -99,7 +99,7 @@ fn any_page_may_be_unreadable() {
         }
         shapes::make(shape, &old);
         let mut sound = Image::load(&old);
-        sound.settle();
+        sound.copy_newest_over_previous();
         let whole = {
             sound.save(&old);
             let _ = std::fs::remove_file(format!("{}-shm", old.display()));
@@ -157,7 +157,7 @@ fn a_damaged_dict_yields_the_others() {
     let before = entries(&store, large);
     store.close().unwrap();
     let mut sound = Image::load(&old);
-    sound.settle();
+    sound.copy_newest_over_previous();
     let body = sound.word(large.addr.0 + 40);
     let log = sound.word(body + 16) & ((1 << 48) - 1);
     let damaged = |at: u64| {
@@ -215,7 +215,7 @@ fn a_damaged_list_yields_the_others() {
     let before = entries(&store, items);
     store.close().unwrap();
     let mut sound = Image::load(&old);
-    sound.settle();
+    sound.copy_newest_over_previous();
     let node = sound.word(items.addr.0 + 40);
     let (first, second) = (sound.word(node + 16), sound.word(node + 24));
     let leaf = sound.word(node + 2032) & ((1 << 48) - 1);
@@ -250,7 +250,7 @@ fn what_hangs_below_something_lost_is_found() {
     let root = store.root();
     store.close().unwrap();
     let mut bad = Image::load(&old);
-    bad.settle();
+    bad.copy_newest_over_previous();
     // The root's body: all entries of the root are lost, but not the containers that they referred to.
     let body = bad.word(root.addr.0 + 40);
     let phys = bad.way(body / PAGE as u64).unwrap().pop().unwrap().0;

@@ -1,7 +1,7 @@
 //! Transactions: blocks as savepoints, dead transactions, tasks of one thread, blocks that end on other threads.
 
 use persist_core::store::{
-    Actor, Asked, Durability, Error, In, Key, LockMode, LockTarget, Member, Obj, Options, Result, Store,
+    Actor, Durability, Error, In, Key, LockMode, LockReply, LockTarget, Member, Obj, Options, Result, Store,
     Value, Wait, set_task,
 };
 use std::sync::mpsc;
@@ -307,7 +307,7 @@ fn two_tasks_of_a_thread_share_no_lock() {
             .lock_later(Actor::Thread, whole(d), LockMode::Exclusive, None)
             .unwrap()
         {
-            Asked::Queued(pending) => pending,
+            LockReply::Queued(pending) => pending,
             other => panic!("{other:?}"),
         }
     });
@@ -334,10 +334,10 @@ fn a_circle_of_tasks_that_wait_is_found() {
     let (_dir, s) = fresh();
     let (a, b) = (a_dict(&s, "a"), a_dict(&s, "b"));
     let ask = |obj| s.lock_later(Actor::Thread, whole(obj), LockMode::Exclusive, None);
-    as_task(1, || assert!(matches!(ask(a), Ok(Asked::Held))));
-    as_task(2, || assert!(matches!(ask(b), Ok(Asked::Held))));
+    as_task(1, || assert!(matches!(ask(a), Ok(LockReply::Held))));
+    as_task(2, || assert!(matches!(ask(b), Ok(LockReply::Held))));
     let first = match as_task(1, || ask(b)).unwrap() {
-        Asked::Queued(pending) => pending,
+        LockReply::Queued(pending) => pending,
         other => panic!("{other:?}"),
     };
     let second = as_task(2, || ask(a));

@@ -2,7 +2,8 @@
 //! and waits without a cycle are not reported.
 
 use persist_core::store::{
-    Actor, Asked, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Wait, set_task,
+    Actor, Durability, Error, In, Key, LockMode, LockReply, LockTarget, Options, Result, Store, Wait,
+    set_task,
 };
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -189,9 +190,9 @@ fn tasks_of_one_thread_are_told_apart() {
             .lock_later(Actor::Thread, root(store), LockMode::Exclusive, None)
             .unwrap()
     };
-    assert!(matches!(ask(1, &all[0]), Asked::Held));
-    assert!(matches!(ask(2, &all[1]), Asked::Held));
-    let (Asked::Queued(first), Asked::Queued(second)) = (ask(1, &all[1]), ask(2, &all[0])) else {
+    assert!(matches!(ask(1, &all[0]), LockReply::Held));
+    assert!(matches!(ask(2, &all[1]), LockReply::Held));
+    let (LockReply::Queued(first), LockReply::Queued(second)) = (ask(1, &all[1]), ask(2, &all[0])) else {
         panic!("both are held");
     };
     let begun = Instant::now();

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
     let mut options = match options::parse(args) {
         Ok(options) => options,
-        Err(told) => return exit::told(&told),
+        Err(told) => return exit::usage(&told),
     };
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(if options.verbose {

@@ -100,7 +100,7 @@ class Result:
     failed: str
 
 
-def is_there(test: str) -> bool:
+def is_available(test: str) -> bool:
     """Return whether the engine has this test."""
     tests = ROOT / "core" / "tests"
     return (tests / f"{test}.rs").exists() or (tests / test / "main.rs").exists()
@@ -110,7 +110,7 @@ def build(parts: list[Part]) -> None:
     """Build the tests, so that the build takes none of the time."""
     if not parts:
         return
-    cargo(sorted({t for p in parts for t in p.tests if is_there(t)}), ["--no-run"], {}, 3600)
+    cargo(sorted({t for p in parts for t in p.tests if is_available(t)}), ["--no-run"], {}, 3600)
 
 
 CARGO = ["cargo", "test", "--release", "--locked", "-q", "-p", "persist-core", "--all-features"]
@@ -146,7 +146,7 @@ def run(part: Part, seconds: float, every: bool) -> Result:
     limit = None if endless else 3600 + 4 * seconds
     begin, failed = time.monotonic(), ""
     try:
-        ran = cargo([t for t in part.tests if is_there(t)], ["--", "--nocapture"], env, limit)
+        ran = cargo([t for t in part.tests if is_available(t)], ["--", "--nocapture"], env, limit)
         output, failed = ran.stdout, "" if ran.returncode == 0 else "a test failed"
     except subprocess.TimeoutExpired as e:
         output = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else e.stdout or ""

@@ -103,7 +103,7 @@ def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path)
         ('persist restore "$1" "$2"', (inc, to), "full one first"),
         ('persist restore "$1" "$1" "$2"', (full, to), "not an incremental backup"),
         ('head -c 100000 "$1" | persist restore - "$2"', (full, to), "cut short"),
-        ('persist restore "$1" "$2" "$3"', (full, inc, full), "there already"),
+        ('persist restore "$1" "$2" "$3"', (full, inc, full), "exists already"),
         ('persist backup "$1" - > /dev/full', (store,), "no space left"),
         ('script -qec "persist backup \'$1\' -" /dev/null', (store,), "nothing for a terminal"),
     ]:

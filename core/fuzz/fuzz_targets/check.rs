@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let new = file
         .path
         .with_file_name(format!("{}-new", file.path.file_name().unwrap().display()));
-    let source = Source::alone(&file.path).unwrap();
+    let source = Source::exclusive(&file.path).unwrap();
     let _ = check_file(&source, &mut ());
     if salvage(&source, &new, &mut ()).is_ok() {
         assert_eq!(

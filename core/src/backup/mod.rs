@@ -73,8 +73,8 @@ pub struct Options {
 /// `Error::NoSnapshot`; `Error::SnapshotExists`; those of opening, of a checkpoint and of writing. After an
 /// error there is no file, or the old one.
 pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn Watch) -> Result<Done> {
-    if !options.force && is_there(target)? {
-        return Err(exists(target));
+    if !options.force && exists(target)? {
+        return Err(already_exists(target));
     }
     let new = NewFile::new(target)?;
     let mut out = ToFile {
@@ -93,7 +93,7 @@ pub fn backup_to(store: &Path, target: &Path, options: &Options, watch: &mut dyn
     fail_point!("backup.written");
     new.finish(options.force).map_err(|e| {
         if e.errno() == libc::EEXIST {
-            exists(target)
+            already_exists(target)
         } else {
             e
         }
@@ -116,7 +116,7 @@ pub fn backup(store: &Path, out: &mut dyn Write, options: &Options, watch: &mut 
 }
 
 /// Return whether a file of that name exists.
-fn is_there(path: &Path) -> Result<bool> {
+fn exists(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -124,10 +124,10 @@ fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
-fn exists(path: &Path) -> Error {
+fn already_exists(path: &Path) -> Error {
     Error::Refused {
         path: path.to_owned(),
-        why: "it is there already; name another file, or replace it with --force".to_owned(),
+        why: "it exists already; name another file, or replace it with --force".to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ pub use input::Input;
 use super::format::{HEAD, HEADER, Head, Header, MAGIC};
 use super::progress::stopped;
 use super::write::{Batch, CHECKPOINT, metas, new_meta};
-use super::{exists, is_there};
+use super::{already_exists, exists};
 use crate::check::{self, Source, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
@@ -105,9 +105,9 @@ pub fn restore(
     options: &Restoring,
     watch: &mut dyn Watch,
 ) -> Result<Restored> {
-    let is_there = is_there(store)?;
-    if is_there && !options.force {
-        return Err(exists(store));
+    let replaces = exists(store)?;
+    if replaces && !options.force {
+        return Err(already_exists(store));
     }
     let names: Vec<PathBuf> = backups.iter().map(|b| b.name.clone()).collect();
     let mut backups = backups.into_iter();
@@ -115,7 +115,7 @@ pub fn restore(
         return Err(Error::invalid("no backup to restore from"));
     };
     // Lock the store that is replaced, so that no process opens it during the restore.
-    let _old = if is_there { Some(keep(store)?) } else { None };
+    let _old = if replaces { Some(keep(store)?) } else { None };
     let mut making = Making {
         new: NewFile::new(store)?,
         flat: None,
@@ -139,7 +139,7 @@ pub fn restore(
     stopped(options.stop.as_ref())?;
     making.new.finish(options.force).map_err(|e| {
         if e.errno() == libc::EEXIST {
-            exists(store)
+            already_exists(store)
         } else {
             e
         }
@@ -447,7 +447,7 @@ impl Making<'_> {
     }
 
     fn check(&mut self, names: &[PathBuf]) -> Result<()> {
-        let source = Source::alone(&self.new.path())?;
+        let source = Source::exclusive(&self.new.path())?;
         let report = check::check_file(&source, self.watch)?;
         let Some(first) = report.findings.first() else {
             return Ok(());

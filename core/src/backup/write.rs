@@ -221,9 +221,9 @@ pub(super) fn incremental(pager: &Pager, base: &Pager, flow: &mut Flow<'_>) -> R
     let mut limits = [Limit::of(&from), Limit::of(&state)];
     for (n, found) in pager.entries(Some(base))?.enumerate() {
         let (page, entry) = found?;
-        let is_there = entry.phys != 0;
-        limits[usize::from(is_there)].take(page, entry)?;
-        *(if is_there {
+        let is_present = entry.phys != 0;
+        limits[usize::from(is_present)].take(page, entry)?;
+        *(if is_present {
             &mut header.pages
         } else {
             &mut header.gone
@@ -251,8 +251,8 @@ pub(super) fn incremental(pager: &Pager, base: &Pager, flow: &mut Flow<'_>) -> R
         let mut pages = batch.pages();
         for (page, entry) in &all {
             let (page, sum) = (*page, entry.sum);
-            let is_there = entry.phys != 0;
-            let head = if is_there {
+            let is_present = entry.phys != 0;
+            let head = if is_present {
                 Head::Page { page, sum }
             } else {
                 Head::Gone { page }
@@ -260,7 +260,7 @@ pub(super) fn incremental(pager: &Pager, base: &Pager, flow: &mut Flow<'_>) -> R
             .encode();
             digest.update(&head);
             records.extend_from_slice(&head);
-            if is_there && let Some((_, _, bytes)) = pages.next() {
+            if is_present && let Some((_, _, bytes)) = pages.next() {
                 records.extend_from_slice(bytes);
             }
         }

@@ -20,7 +20,7 @@ impl State<'_, '_> {
         let mut ids = Vec::with_capacity(self.report.containers as usize);
         let (mut wrong, mut good, mut trail) = (0u64, Marks::default(), Marks::default());
         good.add(self.root);
-        for h in self.met_on(&pages) {
+        for h in self.visited_on(&pages) {
             self.advance();
             let note = self.containers.get(h).copied().unwrap_or_default();
             match self.references(h, &note) {
@@ -28,7 +28,7 @@ impl State<'_, '_> {
                 // A reference in an unreadable part is missing here; that was already reported.
                 Ok(Some(_)) if self.torn => wrong += 1,
                 Ok(Some(what)) => self.find("references", what, h),
-                Err(e) if !self.torn => self.met("references", &e, h),
+                Err(e) if !self.torn => self.fault("references", &e, h),
                 Err(_) => wrong += 1,
             }
             if let Ok(who) = objects::identity(self.p, h) {
@@ -48,7 +48,7 @@ impl State<'_, '_> {
     }
 
     /// Return the containers that were found, in address order.
-    fn met_on(&self, pages: &[u64]) -> Vec<Addr> {
+    fn visited_on(&self, pages: &[u64]) -> Vec<Addr> {
         let places = pages.iter().flat_map(|&page| PerContainer::<Note>::places(page));
         places
             .filter(|&h| self.containers.get(h).is_some_and(|n| n.found))
@@ -136,7 +136,7 @@ impl State<'_, '_> {
         if !strange && twice.is_empty() {
             return;
         }
-        for h in self.met_on(pages) {
+        for h in self.visited_on(pages) {
             let Ok(who) = objects::identity(self.p, h) else {
                 continue;
             };

@@ -42,7 +42,7 @@ pub(super) fn check(source: &Source, report: &mut Report, watch: &mut dyn Watch)
                 }
             }
         }
-        Err(e) => report.met("file", &e, None),
+        Err(e) => report.fault("file", &e, None),
     }
     report.pages = image.count();
     State::new(&image, report, watch).check();

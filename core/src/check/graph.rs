@@ -28,13 +28,13 @@ impl State<'_, '_> {
         self.dying_blobs();
         let root = self.root;
         match objects::identity(self.p, root) {
-            Ok(_) if PerContainer::<Note>::fits(root) => self.meet(root),
+            Ok(_) if PerContainer::<Note>::fits(root) => self.visit(root),
             Ok(_) => self
                 .report
                 .find("objects", "a root that is not a container", Some(root.0), None),
             Err(e) => {
                 self.torn = true;
-                self.report.met("objects", &e, Some("root".to_owned()));
+                self.report.fault("objects", &e, Some("root".to_owned()));
             }
         }
         let p = self.p;
@@ -49,15 +49,15 @@ impl State<'_, '_> {
         });
         if let Err(e) = members {
             self.torn = true;
-            self.report.met("references", &e, None);
+            self.report.fault("references", &e, None);
         }
-        found.into_iter().for_each(|h| self.meet(h));
+        found.into_iter().for_each(|h| self.visit(h));
         while let Some(h) = self.next() {
             self.container(h);
         }
     }
 
-    fn meet(&mut self, h: Addr) {
+    fn visit(&mut self, h: Addr) {
         let note = self.containers.at(h);
         if !std::mem::replace(&mut note.found, true) {
             self.waiting.push(h);
@@ -82,7 +82,7 @@ impl State<'_, '_> {
         self.report.containers += 1;
         let who = match objects::identity(self.p, h) {
             Ok(who) => who,
-            Err(e) => return self.met("objects", &e, h),
+            Err(e) => return self.fault("objects", &e, h),
         };
         let mut checked = self.own_segments(h);
         if checked.is_ok() {
@@ -90,7 +90,7 @@ impl State<'_, '_> {
         }
         let sound = checked.is_ok();
         if let Err(e) = &checked {
-            self.met("objects", e, h);
+            self.fault("objects", e, h);
         }
         if who.kind == Kind::Object {
             let record = self.p.u64_at(h + header::CLASS_OR_LEN).unwrap_or(0);
@@ -115,7 +115,7 @@ impl State<'_, '_> {
                 self.find("objects", what, h);
             }
             Ok(_) => {}
-            Err(e) if sound => self.met("objects", &e, h),
+            Err(e) if sound => self.fault("objects", &e, h),
             Err(_) => {}
         }
     }
@@ -208,9 +208,9 @@ impl State<'_, '_> {
             if let Err(e) = is {
                 self.torn = true;
                 let path = path::of(self.p, h).map(|path| path + &step.text());
-                return self.report.met("objects", &e, path);
+                return self.report.fault("objects", &e, path);
             }
-            self.meet(child);
+            self.visit(child);
         }
         let note = self.containers.at(child);
         note.refs = note.refs.saturating_add(1);
@@ -225,7 +225,7 @@ impl State<'_, '_> {
         if let Err(e) = checked {
             self.torn |= word.as_scalar().is_some();
             let path = path::of(p, h).map(|path| path + &step.text());
-            self.report.met("objects", &e, path);
+            self.report.fault("objects", &e, path);
         }
     }
 
@@ -242,7 +242,7 @@ impl State<'_, '_> {
         }
         if let Err(e) = checked {
             self.torn = true;
-            self.report.met("classes", &e, None);
+            self.report.fault("classes", &e, None);
         }
         let mut walked = std::mem::take(&mut self.walked);
         let done = salvage::content(p, table, Kind::Dict, &mut |at| walked.add(at), &mut |piece| {
@@ -264,7 +264,7 @@ impl State<'_, '_> {
         let p = self.p;
         let record = match class::record_of(word, table) {
             Ok(record) => record,
-            Err(e) => return self.report.met("classes", &e, None),
+            Err(e) => return self.report.fault("classes", &e, None),
         };
         let checked = class::verify_record(p, record, &mut |at, used| self.claim(at, used));
         match checked {
@@ -275,7 +275,7 @@ impl State<'_, '_> {
                 // Its objects are covered by this finding, and need none of their own.
                 self.classes.add(record);
                 self.torn = true;
-                self.report.met("classes", &e, None);
+                self.report.fault("classes", &e, None);
             }
         }
     }
@@ -294,7 +294,7 @@ impl State<'_, '_> {
                 Ok(at) => p.u64_at(at + blob::LINK).map(Addr),
                 Err(e) => {
                     self.torn = true;
-                    return self.report.met("heap", &e, None);
+                    return self.report.fault("heap", &e, None);
                 }
             };
         }

@@ -49,7 +49,7 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
         Ok(store) => {
             let mut report = check_store(&store, watch);
             if let Ok(report) = &mut report {
-                settle_kept(&store, report);
+                resolve_kept(&store, report);
             }
             store.close()?;
             report
@@ -57,9 +57,9 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
         Err(
             e @ (Error::Corrupt { .. } | Error::Damaged { .. } | Error::NotAStore { .. } | Error::Gone(_)),
         ) => {
-            let source = Source::alone(path)?;
+            let source = Source::exclusive(path)?;
             let mut report = Report::default();
-            report.met("file", &e, None);
+            report.fault("file", &e, None);
             if let Error::Damaged { kept, .. } = e {
                 report.kept = Some(kept);
             }
@@ -81,7 +81,7 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
 
 /// Handle the checkpoint from before a recovery from dead processes (`page::checkpoint::before_recovery`):
 /// drop it if the store is sound, and report its name otherwise.
-fn settle_kept(store: &Store, report: &mut Report) {
+fn resolve_kept(store: &Store, report: &mut Report) {
     let pager = store.pager();
     if !report.is_sound() {
         report.kept = pager.way_back();
@@ -136,7 +136,7 @@ pub fn check_store(store: &Store, watch: &mut dyn Watch) -> Result<Report> {
         pager.with_snapshot(|source, snapshot| file::check_snapshot(source, snapshot, &mut report, watch))?;
         return Ok(report);
     }
-    drop_left_overs(store);
+    drop_stale_snapshots(store);
     if store.stat()?.processes > 1 && !store.pager().is_read_only() {
         let name = format!("{TEMPORARY}{}", std::process::id());
         match store.snapshot(&name) {
@@ -163,7 +163,7 @@ pub fn check_store(store: &Store, watch: &mut dyn Watch) -> Result<Report> {
 }
 
 /// Drop the snapshots of checks whose processes have ended.
-fn drop_left_overs(store: &Store) {
+fn drop_stale_snapshots(store: &Store) {
     for snapshot in store.snapshots().unwrap_or_default() {
         let pid = snapshot
             .name

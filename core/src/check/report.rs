@@ -73,7 +73,7 @@ impl Report {
     }
 
     /// Report an error as a finding.
-    pub(super) fn met(&mut self, part: &'static str, e: &Error, path: Option<String>) {
+    pub(super) fn fault(&mut self, part: &'static str, e: &Error, path: Option<String>) {
         match e {
             Error::Corrupt { what, at } | Error::Damaged { what, at, .. } => {
                 self.find(part, *what, Some(*at), path)

@@ -108,7 +108,7 @@ impl<'a, 's> State<'a, 's> {
         match self.superblock() {
             Ok(root) => self.root = root,
             Err(e) => {
-                self.report.met("heap", &e, None);
+                self.report.fault("heap", &e, None);
                 return;
             }
         }
@@ -145,9 +145,9 @@ impl<'a, 's> State<'a, 's> {
     }
 
     /// Report an error that occurred at a container as a finding.
-    pub(super) fn met(&mut self, part: &'static str, e: &Error, h: Addr) {
+    pub(super) fn fault(&mut self, part: &'static str, e: &Error, h: Addr) {
         let path = path::of(self.p, h);
-        self.report.met(part, e, path);
+        self.report.fault(part, e, path);
     }
 
     /// Mark a segment, of which `used` bytes are used, as owned. Return an error if it is not a segment, or
@@ -198,7 +198,7 @@ impl<'a, 's> State<'a, 's> {
         let mut count = 0;
         let done = self.walk_free_pages(&mut free, &mut count);
         if let Err(e) = done {
-            self.report.met("heap", &e, None);
+            self.report.fault("heap", &e, None);
         } else if self.p.u64_at(sb::FREE_PAGES).is_ok_and(|n| n != count) {
             let what = format!("the superblock counts its free pages wrong: there are {count}");
             self.report.find("heap", what, Some(sb::FREE_PAGES.0), None);
@@ -266,7 +266,7 @@ impl<'a, 's> State<'a, 's> {
                     what: heap::NOT_A_PAGE,
                     ..
                 }) => lost.push(page),
-                Err(e) => self.report.met("heap", &e, None),
+                Err(e) => self.report.fault("heap", &e, None),
             }
         }
         self.end();
@@ -305,7 +305,7 @@ impl<'a, 's> State<'a, 's> {
                 }
                 Err(e) => {
                     whole = false;
-                    self.report.met("heap", &e, None);
+                    self.report.fault("heap", &e, None);
                 }
             }
         }
@@ -319,7 +319,7 @@ impl<'a, 's> State<'a, 's> {
                     self.report.find("heap", what, Some(page.addr().0), None);
                 }
                 Ok(_) => {}
-                Err(e) => self.report.met("heap", &e, None),
+                Err(e) => self.report.fault("heap", &e, None),
             }
         }
     }

@@ -188,7 +188,7 @@ impl Beyond {
     }
 
     /// Run a check while the latch is not available: its owner is the blocker.
-    pub(crate) fn meet_latch(&mut self, env: &impl Env) -> Result<()> {
+    pub(crate) fn check_latch_owner(&mut self, env: &impl Env) -> Result<()> {
         let Some(due) = self.due(env) else {
             return Ok(());
         };

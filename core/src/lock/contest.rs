@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 const CONTEND: Duration = Duration::from_micros(1000);
 
 /// The pause between two tries of a contended lock. The kernel adds its timer slack of 50 us.
-const NAP: Duration = Duration::from_micros(50);
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// How long to spin: waking a thread costs more than the time that most locks are held.
 const SPIN: Duration = Duration::from_micros(30);
 
 /// Loads of a word between two reads of the clock.
-const LOOKS: u32 = 50;
+const LOADS: u32 = 50;
 
 /// The amount that one collision adds to `COLLISIONS`, the value from which a thread sleeps instead of
 /// spinning, and the maximum.
@@ -50,7 +50,7 @@ pub(super) fn spin<E: Env>(env: &E, done: impl Fn(&Table<'_>) -> bool) -> bool {
     }
     let begun = Instant::now();
     loop {
-        for _ in 0..LOOKS {
+        for _ in 0..LOADS {
             if env.unlatched(&done) {
                 return true;
             }
@@ -105,7 +105,7 @@ impl Contest {
             COLLISIONS.set(COLLISIONS.get().saturating_add(COLLISION).min(MOST));
         }
         if COLLISIONS.get() >= CONTENDED || !spin(env, |table| !table.may_concern(id)) {
-            std::thread::sleep(left.unwrap_or(NAP).min(NAP));
+            std::thread::sleep(left.unwrap_or(PAUSE).min(PAUSE));
         }
     }
 }

@@ -21,7 +21,7 @@
 //! 4. A note that its dead claimant left `CLAIMED` is freed when that process is recovered.
 
 use super::conflict::{identity, owner_of};
-use super::grant::Drop;
+use super::grant::HoldPart;
 use super::layout::{DEFERRED, NOTE_COUNT, NOTES, RECORD};
 use super::op::{Hold, Op};
 use super::words::corrupt;
@@ -67,7 +67,7 @@ impl Table<'_> {
     #[inline]
     #[must_use]
     pub fn has_deferred(&self) -> bool {
-        self.peek(DEFERRED) != 0
+        self.load_word(DEFERRED) != 0
     }
 
     /// Record a release without the latch. False means that no note is free.
@@ -120,7 +120,7 @@ impl Table<'_> {
 
     #[cold]
     fn finish_notes(&self, wakes: &mut Wakes) -> Result<()> {
-        self.burn()?;
+        self.count_down()?;
         self.words[DEFERRED].swap(0, Ordering::SeqCst);
         let done = (0..NOTE_COUNT).try_for_each(|note| {
             let state = self.words[at(note)].load(Ordering::SeqCst);
@@ -137,7 +137,7 @@ impl Table<'_> {
     }
 
     fn finish_note(&self, note: usize, state: u64, wakes: &mut Wakes) -> Result<()> {
-        let word = |n: usize| self.peek(at(note) + n);
+        let word = |n: usize| self.load_word(at(note) + n);
         let owner = owner_of(word(1), word(2)).ok_or_else(|| {
             corrupt(
                 "an impossible owner in a deferred release of the lock table, word",
@@ -146,13 +146,13 @@ impl Table<'_> {
         })?;
         let key = (state & WHAT == LEVEL_OF_ENTRY).then(|| word(4));
         let level = match state & (SHARED | EXCLUSIVE) {
-            SHARED => Drop::LevelOf(LockMode::Shared),
-            EXCLUSIVE => Drop::LevelOf(LockMode::Exclusive),
-            _ => Drop::Level,
+            SHARED => HoldPart::LevelOf(LockMode::Shared),
+            EXCLUSIVE => HoldPart::LevelOf(LockMode::Exclusive),
+            _ => HoldPart::Level,
         };
         match state & WHAT {
-            LOCKS => self.drop_all(&owner, Drop::Lock, wakes)?,
-            RESERVATIONS => self.drop_all(&owner, Drop::Reservations, wakes)?,
+            LOCKS => self.drop_all(&owner, HoldPart::Lock, wakes)?,
+            RESERVATIONS => self.drop_all(&owner, HoldPart::Reservations, wakes)?,
             _ => {
                 self.mutate(|op| {
                     let l = op.find(word(3), key)?;
@@ -165,7 +165,7 @@ impl Table<'_> {
                     }
                     op.put(at(note), FREE)
                 })?;
-                return self.pump(wakes);
+                return self.grant_pending(wakes);
             }
         }
         self.store(at(note), FREE)

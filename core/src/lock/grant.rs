@@ -19,7 +19,7 @@ use crate::ids::ObjectId;
 
 /// The part of a hold to remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Drop {
+pub(super) enum HoldPart {
     /// One level of the lock, the strongest.
     Level,
     /// One level that was acquired in this mode. While an exclusive level is held, later levels count as
@@ -43,7 +43,7 @@ fn add(count: u32, what: &'static str) -> Result<u32> {
     })
 }
 
-fn less(count: u32, hold: Hold) -> Result<u32> {
+fn decremented(count: u32, hold: Hold) -> Result<u32> {
     count
         .checked_sub(1)
         .ok_or_else(|| corrupt("a count below 0 in the lock table, hold", hold.0 as usize))
@@ -81,7 +81,7 @@ impl Op<'_, '_> {
     }
 
     /// Free a lockable that has no hold and no waiter.
-    pub(super) fn settle_lockable(&mut self, l: Lockable) -> Result<()> {
+    pub(super) fn free_lockable_if_unused(&mut self, l: Lockable) -> Result<()> {
         if self.lo(l, 3)? != 0 || self.get(l, 4)? != 0 {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Op<'_, '_> {
     }
 
     /// Free an owner that holds nothing and waits for nothing.
-    pub(super) fn settle_owner(&mut self, o: OwnerRec) -> Result<()> {
+    pub(super) fn free_owner_if_unused(&mut self, o: OwnerRec) -> Result<()> {
         if self.get(o, 3)? != 0 {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl Op<'_, '_> {
     }
 
     /// Free a hold that holds nothing, and its entry's lockable.
-    fn settle_hold(&mut self, h: Hold) -> Result<()> {
+    fn free_hold_if_unused(&mut self, h: Hold) -> Result<()> {
         if self.get(h, 3)? != 0 || self.get(h, 4)? != 0 || self.get(h, 5)? != 0 {
             return Ok(());
         }
@@ -197,7 +197,7 @@ impl Op<'_, '_> {
         }
         self.free(h)?;
         if self.hi(l, 3)? == KIND_ENTRY {
-            self.settle_lockable(l)
+            self.free_lockable_if_unused(l)
         } else {
             Ok(())
         }
@@ -232,7 +232,7 @@ impl Op<'_, '_> {
         };
         self.set_levels(h, c, now)?;
         if mode_of(now) < mode_of(levels) {
-            self.pend(c)?;
+            self.mark_pending(c)?;
         }
         Ok(levels)
     }
@@ -249,8 +249,8 @@ impl Op<'_, '_> {
         let entries = self.get(hc, 4)?;
         let (mut shared, mut exclusive) = (lo(entries), hi(entries));
         match was {
-            S => shared = less(shared, hc)?,
-            X => exclusive = less(exclusive, hc)?,
+            S => shared = decremented(shared, hc)?,
+            X => exclusive = decremented(exclusive, hc)?,
             _ => {}
         }
         match now {
@@ -263,22 +263,22 @@ impl Op<'_, '_> {
 
     /// Remove a part of a hold. Return false if the hold had no such part. Frees the hold, the lockables and
     /// the owner when nothing is left of them.
-    pub(super) fn release(&mut self, h: Hold, what: Drop) -> Result<bool> {
+    pub(super) fn release(&mut self, h: Hold, what: HoldPart) -> Result<bool> {
         let (l, o): (Lockable, OwnerRec) = (Link(self.hi(h, 0)?), Link(self.lo(h, 2)?));
         let c = self.container(l)?;
         let (levels, reserved) = (self.get(h, 3)?, self.lo(h, 5)?);
         let (shared, exclusive) = (lo(levels), hi(levels));
         let left = match what {
-            Drop::LevelOf(LockMode::Shared) if shared != 0 => pack(shared - 1, exclusive),
-            Drop::Level | Drop::LevelOf(_) if exclusive != 0 => pack(shared, exclusive - 1),
-            Drop::Level | Drop::LevelOf(_) => pack(shared.saturating_sub(1), 0),
-            Drop::Lock | Drop::All => 0,
-            Drop::Reservation | Drop::Reservations => levels,
+            HoldPart::LevelOf(LockMode::Shared) if shared != 0 => pack(shared - 1, exclusive),
+            HoldPart::Level | HoldPart::LevelOf(_) if exclusive != 0 => pack(shared, exclusive - 1),
+            HoldPart::Level | HoldPart::LevelOf(_) => pack(shared.saturating_sub(1), 0),
+            HoldPart::Lock | HoldPart::All => 0,
+            HoldPart::Reservation | HoldPart::Reservations => levels,
         };
         let kept = match what {
-            Drop::Reservation => reserved.saturating_sub(1),
-            Drop::Reservations | Drop::All => 0,
-            Drop::Level | Drop::LevelOf(_) | Drop::Lock => reserved,
+            HoldPart::Reservation => reserved.saturating_sub(1),
+            HoldPart::Reservations | HoldPart::All => 0,
+            HoldPart::Level | HoldPart::LevelOf(_) | HoldPart::Lock => reserved,
         };
         if left == levels && kept == reserved {
             return Ok(false);
@@ -292,19 +292,19 @@ impl Op<'_, '_> {
                 return Err(corrupt("a count below 0 in the lock table, hold", hc.0 as usize));
             };
             self.set_hi(hc, 5, count)?;
-            self.settle_hold(h)?;
-            self.settle_hold(hc)?;
+            self.free_hold_if_unused(h)?;
+            self.free_hold_if_unused(hc)?;
         } else {
-            self.settle_hold(h)?;
+            self.free_hold_if_unused(h)?;
         }
-        self.pend(c)?;
-        self.settle_lockable(c)?;
-        self.settle_owner(o)?;
+        self.mark_pending(c)?;
+        self.free_lockable_if_unused(c)?;
+        self.free_owner_if_unused(o)?;
         Ok(true)
     }
 
     /// Record that waiters of a container may have become grantable.
-    pub(super) fn pend(&mut self, c: Lockable) -> Result<()> {
+    pub(super) fn mark_pending(&mut self, c: Lockable) -> Result<()> {
         if self.get(c, 4)? != 0 {
             self.put(PENDING, u64::from(c.0))
         } else {

@@ -199,7 +199,7 @@ impl Op<'_, '_> {
 
     /// Return the holder that closes a cycle, if the queued request `w` waits for an owner that waits for its
     /// owner.
-    pub(super) fn circle(&self, w: Waiter) -> Result<Option<Holder>> {
+    pub(super) fn find_cycle(&self, w: Waiter) -> Result<Option<Holder>> {
         let (c, want) = (Link(self.lo(w, 1)?), self.want(w)?);
         let reach = self.reach(want.owner)?;
         let hold = self.blocking_hold(c, &want, |h| Ok(marked(&reach.owners, self.lo(h, 2)?)))?;

@@ -42,13 +42,13 @@ mod conflict;
 mod contest;
 mod deferred;
 pub mod env;
+mod finish;
 mod grant;
 mod graph;
 mod layout;
 mod op;
 mod queue;
 mod release;
-mod settle;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -303,7 +303,7 @@ pub enum Queued {
 
 /// The state of a waiting request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum WaitState {
     /// It is granted; the ticket is consumed.
     Granted,
     /// It still waits.

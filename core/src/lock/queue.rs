@@ -100,7 +100,7 @@ impl Op<'_, '_> {
     }
 
     /// Free a waiter's record, after removing it from its queue if it still waits.
-    pub(super) fn dismiss(&mut self, w: Waiter) -> Result<()> {
+    pub(super) fn free_waiter(&mut self, w: Waiter) -> Result<()> {
         let (c, o): (Lockable, OwnerRec) = (Link(self.lo(w, 1)?), Link(self.hi(w, 1)?));
         let flags = self.get(w, 3)?;
         let mine = self.get(w, 6)?;
@@ -118,10 +118,10 @@ impl Op<'_, '_> {
         self.set(w, 3, flags & !STATE_MASK | STATE_FREE)?;
         self.free(w)?;
         if waiting {
-            self.pend(c)?;
-            self.settle_lockable(c)?;
+            self.mark_pending(c)?;
+            self.free_lockable_if_unused(c)?;
         }
-        self.settle_owner(o)
+        self.free_owner_if_unused(o)
     }
 
     /// Refuse a waiter if the pools might not have room for its grant.

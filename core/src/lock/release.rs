@@ -1,6 +1,6 @@
 //! Release everything that ended owners held: tasks, threads, processes.
 
-use super::grant::Drop;
+use super::grant::HoldPart;
 use super::layout::{CAP, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS, lo};
 use super::op::{Link, Op, OwnerRec};
 use super::table::Table;
@@ -11,20 +11,20 @@ use crate::error::Result;
 impl Table<'_> {
     /// Release everything of an ended owner: waits, locks, reservations.
     pub fn release_owner(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
+        self.finish_earlier(wakes)?;
         self.drop_waits(owner, wakes)?;
-        self.drop_all(owner, Drop::All, wakes)
+        self.drop_all(owner, HoldPart::All, wakes)
     }
 
     /// Release everything of an ended thread and its tasks. May be killed and called again.
     pub fn release_thread(&self, thread: &Owner, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
+        self.finish_earlier(wakes)?;
         self.release_those(|o| o == thread || o.same_thread(thread), wakes)
     }
 
     /// Release everything of a dead process. May be killed and called again.
     pub fn release_process(&self, slot: u16, generation: u32, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
+        self.finish_earlier(wakes)?;
         self.forget_claims(slot, generation)?;
         self.release_those(|o| o.slot == slot && o.generation == generation, wakes)
     }
@@ -37,7 +37,7 @@ impl Table<'_> {
             self.drop_waits(owner, wakes)?;
         }
         for owner in &owners {
-            self.drop_all(owner, Drop::All, wakes)?;
+            self.drop_all(owner, HoldPart::All, wakes)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! 3. The signal of a waiter changes after its grant is committed, still under the latch.
 
 use super::conflict::Want;
-use super::grant::Drop;
+use super::grant::HoldPart;
 use super::graph::Verdict;
 use super::layout::{
     ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, HOLD, POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE,
@@ -17,7 +17,7 @@ use super::layout::{
 use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
 use super::words::{Words, corrupt};
 use super::{
-    Cancelled, Holder, Listed, LockMode, Mode, Owner, Owners, Queued, Request, Standing, Target, Ticket,
+    Cancelled, Holder, Listed, LockMode, Mode, Owner, Owners, Queued, Request, Target, Ticket, WaitState,
     Wakes,
 };
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ impl<'a> Table<'a> {
     /// Return whether no lock, waiter or owner is left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        (0..CAP.len()).all(|pool| self.peek(POOLS + 4 * pool + POOL_USED) == 0)
+        (0..CAP.len()).all(|pool| self.load_word(POOLS + 4 * pool + POOL_USED) == 0)
     }
 
     /// Acquire a lock if nothing blocks it; otherwise return the holder. (A mount's owner converts.)
@@ -81,7 +81,7 @@ impl<'a> Table<'a> {
             Self::give(op, request)?;
             Ok(None)
         })?;
-        self.pump(wakes)?;
+        self.grant_pending(wakes)?;
         Ok(blocker)
     }
 
@@ -96,7 +96,7 @@ impl<'a> Table<'a> {
     ) -> Result<Option<Holder>> {
         match mode {
             Some(mode) => self.try_lock(&Request::lock(*owner, *target, mode)?, wakes),
-            None => self.drop_from(owner, target, Drop::Lock, wakes).map(|_| None),
+            None => self.drop_from(owner, target, HoldPart::Lock, wakes).map(|_| None),
         }
     }
 
@@ -116,7 +116,7 @@ impl<'a> Table<'a> {
             };
             let w = op.push(c, &want, before, since)?;
             op.room_for_waiters()?;
-            if let Some(holder) = op.circle(w)? {
+            if let Some(holder) = op.find_cycle(w)? {
                 op.rollback()?;
                 return Ok(Queued::Deadlock(holder));
             }
@@ -129,7 +129,7 @@ impl<'a> Table<'a> {
                 seen: self.signal_of(w),
             })
         })?;
-        self.pump(wakes)?;
+        self.grant_pending(wakes)?;
         Ok(queued)
     }
 
@@ -140,14 +140,14 @@ impl<'a> Table<'a> {
         if Op::new(self).get(w, 3)? & STATE_MASK != STATE_GRANTED {
             return Ok(false);
         }
-        self.mutate(|op| op.dismiss(w))?;
+        self.mutate(|op| op.free_waiter(w))?;
         Ok(true)
     }
 
     /// Return the state of a request, and the other processes that block it.
-    pub fn standing(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<Standing> {
+    pub fn wait_state(&self, ticket: Ticket, wakes: &mut Wakes) -> Result<WaitState> {
         if self.granted(ticket, wakes)? {
-            return Ok(Standing::Granted);
+            return Ok(WaitState::Granted);
         }
         let (op, w) = (Op::new(self), self.waiter(ticket)?);
         let (c, want) = (Link(op.lo(w, 1)?), op.want(w)?);
@@ -172,7 +172,7 @@ impl<'a> Table<'a> {
             }
             ahead = op.next_waiter(ahead)?;
         }
-        Ok(Standing::Waiting {
+        Ok(WaitState::Waiting {
             seen: self.signal_of(w),
             blockers,
             sibling,
@@ -203,10 +203,10 @@ impl<'a> Table<'a> {
                 }
                 Cancelled::Withdrawn(holder)
             };
-            op.dismiss(w)?;
+            op.free_waiter(w)?;
             Ok(result)
         })?;
-        self.pump(wakes)?;
+        self.grant_pending(wakes)?;
         Ok(result)
     }
 
@@ -231,7 +231,7 @@ impl<'a> Table<'a> {
 
     /// Release one level of a lock (for a mount's owner: the lock).
     pub fn unlock(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<()> {
-        self.unlock_level(owner, target, Drop::Level, wakes)
+        self.unlock_level(owner, target, HoldPart::Level, wakes)
     }
 
     /// Release one level that was acquired in this mode (for a mount's owner: the lock).
@@ -242,10 +242,10 @@ impl<'a> Table<'a> {
         mode: LockMode,
         wakes: &mut Wakes,
     ) -> Result<()> {
-        self.unlock_level(owner, target, Drop::LevelOf(mode), wakes)
+        self.unlock_level(owner, target, HoldPart::LevelOf(mode), wakes)
     }
 
-    fn unlock_level(&self, owner: &Owner, target: &Target, what: Drop, wakes: &mut Wakes) -> Result<()> {
+    fn unlock_level(&self, owner: &Owner, target: &Target, what: HoldPart, wakes: &mut Wakes) -> Result<()> {
         if self.drop_from(owner, target, what, wakes)? {
             return Ok(());
         }
@@ -256,19 +256,19 @@ impl<'a> Table<'a> {
 
     /// Release every lock of an owner. Its waits and reservations stay.
     pub fn unlock_all(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
-        self.drop_all(owner, Drop::Lock, wakes)
+        self.finish_earlier(wakes)?;
+        self.drop_all(owner, HoldPart::Lock, wakes)
     }
 
     /// Release one reservation, after the change that it was for. Return false if none existed.
     pub fn release_reservation(&self, owner: &Owner, target: &Target, wakes: &mut Wakes) -> Result<bool> {
-        self.drop_from(owner, target, Drop::Reservation, wakes)
+        self.drop_from(owner, target, HoldPart::Reservation, wakes)
     }
 
     /// Release all reservations of an owner.
     pub fn release_reservations(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
-        self.drop_all(owner, Drop::Reservations, wakes)
+        self.finish_earlier(wakes)?;
+        self.drop_all(owner, HoldPart::Reservations, wakes)
     }
 
     /// Return the holder that blocks this owner's change of an entry, or of the whole container. Only useful
@@ -285,7 +285,7 @@ impl<'a> Table<'a> {
 
     /// Return all holds and all waiters.
     pub fn list(&self) -> Result<Vec<Listed>> {
-        self.check_settled()?;
+        self.check_complete()?;
         let op = Op::new(self);
         let mut all = Vec::new();
         for at in BUCKETS..BUCKETS + BUCKET_COUNT {
@@ -343,7 +343,7 @@ impl<'a> Table<'a> {
 
     /// Return the mode in which an owner holds a target as a lock, by levels of its own.
     pub fn held(&self, owner: &Owner, target: &Target) -> Result<Option<Mode>> {
-        self.check_settled()?;
+        self.check_complete()?;
         let op = Op::new(self);
         let (l, o) = (op.find(target.id.0, target.key)?, op.find_owner(owner)?);
         let h = if l.is_none() || o.is_none() {
@@ -365,7 +365,7 @@ impl<'a> Table<'a> {
     }
 
     fn blocked(&self, request: &Request) -> Result<Option<Holder>> {
-        self.check_settled()?;
+        self.check_complete()?;
         let op = Op::new(self);
         let c = op.find(request.target.id.0, None)?;
         if c.is_none() {
@@ -391,8 +391,8 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    fn drop_from(&self, owner: &Owner, target: &Target, what: Drop, wakes: &mut Wakes) -> Result<bool> {
-        self.ready(wakes)?;
+    fn drop_from(&self, owner: &Owner, target: &Target, what: HoldPart, wakes: &mut Wakes) -> Result<bool> {
+        self.finish_earlier(wakes)?;
         let done = self.mutate(|op| {
             let l = op.find(target.id.0, target.key)?;
             let o = if l.is_none() {
@@ -411,12 +411,12 @@ impl<'a> Table<'a> {
                 op.release(h, what)
             }
         })?;
-        self.pump(wakes)?;
+        self.grant_pending(wakes)?;
         Ok(done)
     }
 
     /// Release a part of all of an owner's holds.
-    pub(super) fn drop_all(&self, owner: &Owner, what: Drop, wakes: &mut Wakes) -> Result<()> {
+    pub(super) fn drop_all(&self, owner: &Owner, what: HoldPart, wakes: &mut Wakes) -> Result<()> {
         self.drop_each(HOLD, wakes, |op| {
             let o = op.find_owner(owner)?;
             let mut h: Hold = if o.is_none() {
@@ -446,7 +446,7 @@ impl<'a> Table<'a> {
             if w.is_none() {
                 return Ok(true);
             }
-            op.dismiss(w)?;
+            op.free_waiter(w)?;
             Ok(false)
         })
     }
@@ -460,7 +460,7 @@ impl<'a> Table<'a> {
     ) -> Result<()> {
         for _ in 0..=CAP[kind] {
             let done = self.mutate(&mut step)?;
-            self.pump(wakes)?;
+            self.grant_pending(wakes)?;
             if done {
                 return Ok(());
             }

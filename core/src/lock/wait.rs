@@ -12,7 +12,7 @@ use super::beyond::Beyond;
 use super::contest::{self, Contest};
 use super::env::Env;
 use super::{
-    Cancelled, LockMode, Owner, Owners, Queued, Release, Request, Standing, Table, Target, Ticket, Wakes,
+    Cancelled, LockMode, Owner, Owners, Queued, Release, Request, Table, Target, Ticket, WaitState, Wakes,
 };
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
@@ -136,15 +136,15 @@ fn is_busy(error: &Error) -> bool {
 /// A deadline and the caller's interruption check.
 ///
 /// The clock is first read after the first try has failed.
-struct Patience<'a> {
+struct Deadline<'a> {
     timeout: Option<Duration>,
     begun: Option<Instant>,
     interrupted: Interrupted<'a>,
 }
 
-impl<'a> Patience<'a> {
-    fn new(timeout: Option<Duration>, interrupted: Interrupted<'a>) -> Patience<'a> {
-        Patience {
+impl<'a> Deadline<'a> {
+    fn new(timeout: Option<Duration>, interrupted: Interrupted<'a>) -> Deadline<'a> {
+        Deadline {
             timeout,
             begun: None,
             interrupted,
@@ -228,7 +228,7 @@ fn start<E: Env>(
     env: &E,
     request: &Request,
     may_wait: bool,
-    patience: &mut Patience<'_>,
+    patience: &mut Deadline<'_>,
     beyond: &mut Beyond,
 ) -> Result<Start> {
     loop {
@@ -269,7 +269,7 @@ fn start<E: Env>(
                 if patience.is_interrupted() {
                     return Err(Error::Interrupted);
                 }
-                beyond.meet_latch(env)?;
+                beyond.check_latch_owner(env)?;
             }
             Err(failure) => return Err(failure.into_error()),
         }
@@ -283,7 +283,7 @@ fn obtain<E: Env>(
     interrupted: Interrupted<'_>,
 ) -> Result<()> {
     let may_wait = timeout != Some(Duration::ZERO);
-    let mut patience = Patience::new(timeout, interrupted);
+    let mut patience = Deadline::new(timeout, interrupted);
     let mut recoveries = 0;
     let mut beyond = Beyond::new(request, timeout.is_none(), true);
     let mut contest = Contest::new(env.barges() && !request.owner.kind.is_mount(), may_wait);
@@ -320,18 +320,18 @@ fn obtain<E: Env>(
         }
         let due = beyond.due(env);
         let looked = latch(env, Some(LATCH), |table, wakes| {
-            let standing = table.standing(ticket, wakes)?;
-            let waits = due.is_some() && matches!(standing, Standing::Waiting { .. });
+            let standing = table.wait_state(ticket, wakes)?;
+            let waits = due.is_some() && matches!(standing, WaitState::Waiting { .. });
             let awaited = if waits { table.awaited(ticket)? } else { Vec::new() };
             Ok((standing, awaited))
         });
         let mut circle = Ok(());
         match looked {
-            Ok((Standing::Granted, _)) => {
+            Ok((WaitState::Granted, _)) => {
                 place.ticket = None;
                 return Ok(());
             }
-            Ok((Standing::Waiting { sibling: true, .. }, _)) => {
+            Ok((WaitState::Waiting { sibling: true, .. }, _)) => {
                 return match place.leave() {
                     Some(Ok(Cancelled::Granted)) => Ok(()),
                     _ => Err(Error::OtherTask {
@@ -340,7 +340,7 @@ fn obtain<E: Env>(
                 };
             }
             Ok((
-                Standing::Waiting {
+                WaitState::Waiting {
                     seen: now, blockers, ..
                 },
                 awaited,
@@ -355,7 +355,7 @@ fn obtain<E: Env>(
                     circle = beyond.looked(env, due, &awaited);
                 }
             }
-            Err(Failure::Latch(error)) if is_busy(&error) => circle = beyond.meet_latch(env),
+            Err(Failure::Latch(error)) if is_busy(&error) => circle = beyond.check_latch_owner(env),
             Err(failure) => return Err(failure.into_error()),
         }
         let reason = if let Err(error) = circle {

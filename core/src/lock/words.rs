@@ -46,7 +46,7 @@ impl<'a> Words<'a> {
     /// Store a word. This is the only place where a word of the table is stored.
     #[inline]
     pub(super) fn store(&self, word: usize, value: u64) -> Result<()> {
-        self.burn()?;
+        self.count_down()?;
         match self.words.get(word) {
             Some(cell) => {
                 cell.store(value, Ordering::Release);
@@ -60,7 +60,7 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn store_count(&self, counter: usize, value: u32) -> Result<()> {
-        self.burn()?;
+        self.count_down()?;
         match self.counts.get(counter) {
             Some(cell) => {
                 cell.store(value, Ordering::Release);
@@ -73,7 +73,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn peek(&self, word: usize) -> u64 {
+    pub(super) fn load_word(&self, word: usize) -> u64 {
         self.words
             .get(word)
             .map_or(0, |cell| cell.load(Ordering::Acquire))
@@ -82,7 +82,7 @@ impl<'a> Words<'a> {
     /// Count down to the store at which a test kills this process.
     #[cfg(test)]
     #[inline]
-    pub(super) fn burn(&self) -> Result<()> {
+    pub(super) fn count_down(&self) -> Result<()> {
         match self.fuse.load(Ordering::Relaxed) {
             u64::MAX => Ok(()),
             0 => Err(Error::Closed),
@@ -100,7 +100,7 @@ impl<'a> Words<'a> {
         clippy::unnecessary_wraps,
         reason = "the test build can fail here"
     )]
-    pub(super) fn burn(&self) -> Result<()> {
+    pub(super) fn count_down(&self) -> Result<()> {
         Ok(())
     }
 }

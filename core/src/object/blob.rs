@@ -47,7 +47,7 @@ const MAX_HEIGHT: usize = 4;
 /// Leaves that one call of `free` frees: 4 GiB.
 const FREE_MAX: u64 = 1 << 20;
 /// Pieces written between two calls of `yield_to_readers`.
-const BREATH: u64 = 64;
+const YIELD_EVERY: u64 = 64;
 
 /// Return whether the first byte of a scalar segment marks the root of a blob.
 #[inline]
@@ -188,7 +188,7 @@ pub fn create<W: PagesMut>(w: &mut W, kind: LargeKind, bytes: &[u8]) -> Result<A
         if rest.is_empty() {
             break;
         }
-        if n % BREATH == 0 {
+        if n % YIELD_EVERY == 0 {
             w.yield_to_readers()?;
         }
     }

@@ -39,7 +39,7 @@ fn writers_list(store: &File) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Give a file of this process the owner, group, mode and access list that files beside the store have.
-fn dress(new: &File, store: &File) -> io::Result<()> {
+fn set_rights(new: &File, store: &File) -> io::Result<()> {
     let of = Owner::of(&store.metadata()?);
     let want = Owner {
         mode: writers_only(of.mode),
@@ -51,7 +51,7 @@ fn dress(new: &File, store: &File) -> io::Result<()> {
 /// Create an empty file that will become `target`, beside this store.
 pub(crate) fn new(target: &Path, store: &File) -> io::Result<Unnamed> {
     let new = Unnamed::new(target, 0o600)?;
-    dress(new.file(), store)?;
+    set_rights(new.file(), store)?;
     Ok(new)
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<Str
         }
         Err(e) => return Err(Err(e)),
     };
-    if let Some(why) = objection(name, &found, store).map_err(Err)? {
+    if let Some(why) = refusal(name, &found, store).map_err(Err)? {
         return Err(Ok(why));
     }
     adjust(&found, store);
@@ -79,7 +79,7 @@ pub(crate) fn open(name: &Path, store: &File) -> Result<Option<File>, Result<Str
 }
 
 /// Return the reason why a file beside the store must not be used, if there is one.
-fn objection(name: &Path, found: &File, store: &File) -> io::Result<Option<String>> {
+fn refusal(name: &Path, found: &File, store: &File) -> io::Result<Option<String>> {
     let (data, of) = (found.metadata()?, store.metadata()?);
     if !data.is_file() {
         return Ok(Some("is not a regular file".to_owned()));
@@ -118,7 +118,7 @@ fn adjust(found: &File, store: &File) {
     let me = user();
     let right = have.gid == of.gid && have.mode == writers_only(of.mode) && (have.uid == of.uid || me != 0);
     if !right && data.nlink() == 1 && (me == 0 || me == have.uid) {
-        let _ = dress(found, store);
+        let _ = set_rights(found, store);
     }
 }
 

@@ -199,7 +199,7 @@ fn install() {
             // Use the alternative stack, if there is one: the handlers of Rust and Python use it too.
             ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
             libc::sigaction(libc::SIGBUS, &raw const ours, null_mut());
-            quiet_file_limit();
+            handle_file_limit_signal();
         }
     });
 }
@@ -210,7 +210,7 @@ fn install() {
 ///
 /// # Safety
 /// None beyond that of the system calls.
-unsafe fn quiet_file_limit() {
+unsafe fn handle_file_limit_signal() {
     extern "C" fn nothing(_: i32) {}
     let handler: extern "C" fn(i32) = nothing;
     // SAFETY: plain system calls with structures that live long enough.

@@ -171,10 +171,10 @@ pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
 /// Flush a file's data to the disk.
 pub(crate) fn flush(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::Flushing)?;
+    observe::notify(observe::Moment::Flushing)?;
     file.ours()?.sync_data()?;
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::Flushed)?;
+    observe::notify(observe::Moment::Flushed)?;
     Ok(())
 }
 
@@ -212,30 +212,30 @@ pub(crate) fn write_new(file: &File, bytes: &[u8], at: u64, what: &'static str) 
 /// Write a meta page.
 pub(crate) fn write_meta(file: &impl Descriptor, page: &[u8; PAGE_SIZE], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::Writing)?;
+    observe::notify(observe::Moment::Writing)?;
     file.ours()?.write_all_at(page, at)?;
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::Written)?;
+    observe::notify(observe::Moment::Written)?;
     Ok(())
 }
 
 /// Write bytes of the redo log.
 pub(crate) fn write_log(file: &impl Descriptor, bytes: &[u8], at: u64) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::LogWriting)?;
+    observe::notify(observe::Moment::LogWriting)?;
     file.ours()?.write_all_at(bytes, at)?;
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::LogWritten)?;
+    observe::notify(observe::Moment::LogWritten)?;
     Ok(())
 }
 
 /// Flush the redo log.
 pub(crate) fn flush_log(file: &impl Descriptor) -> io::Result<()> {
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::LogFlushing)?;
+    observe::notify(observe::Moment::LogFlushing)?;
     file.ours()?.sync_data()?;
     #[cfg(any(test, feature = "testing"))]
-    observe::tell(observe::Moment::LogFlushed)?;
+    observe::notify(observe::Moment::LogFlushed)?;
     Ok(())
 }
 

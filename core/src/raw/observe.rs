@@ -57,7 +57,7 @@ pub(crate) fn inheritance() -> impl FnOnce() + Send + 'static {
     move || observe_with_helpers(observer)
 }
 
-pub(crate) fn tell(moment: Moment) -> io::Result<()> {
+pub(crate) fn notify(moment: Moment) -> io::Result<()> {
     // The observer is removed while it runs, so that its own operations are not observed.
     let Some(mut observer) = OBSERVER.with_borrow_mut(Option::take) else {
         return Ok(());

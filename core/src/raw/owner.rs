@@ -73,7 +73,7 @@ pub(crate) fn give(new: &File, want: Owner, list: Option<Vec<u8>>) -> io::Result
 }
 
 /// Give a new file the access rights of the old file that it replaces.
-pub(crate) fn resemble(new: &File, old: &File) -> io::Result<()> {
+pub(crate) fn copy_rights(new: &File, old: &File) -> io::Result<()> {
     give(new, Owner::of(&old.metadata()?), access_list(old)?)
 }
 
@@ -119,7 +119,7 @@ pub(crate) mod tests {
             if user() == 0 {
                 fchown(&old, Some(4242), Some(4343)).unwrap();
             }
-            resemble(&new, &old).unwrap();
+            copy_rights(&new, &old).unwrap();
             let of = |file: &File| Owner::of(&file.metadata().unwrap());
             assert_eq!(of(&new), of(&old), "{mode:o}");
             std::fs::remove_file(dir.path().join("old")).unwrap();
@@ -130,11 +130,11 @@ pub(crate) mod tests {
         let Some(wanted) = access_list(&old).unwrap() else {
             return; // The filesystem has no access lists.
         };
-        resemble(&new, &old).unwrap();
+        copy_rights(&new, &old).unwrap();
         assert_eq!(access_list(&new).unwrap().unwrap(), wanted);
         // An inherited list is removed.
         let plain = make("plain", 0o640);
-        resemble(&new, &plain).unwrap();
+        copy_rights(&new, &plain).unwrap();
         assert_eq!(access_list(&new).unwrap(), None);
         assert_eq!(new.metadata().unwrap().mode() & 0o777, 0o640);
     }

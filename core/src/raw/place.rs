@@ -193,7 +193,7 @@ impl NewFile {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&self.target);
         let done = match old {
-            Ok(old) => owner::resemble(self.file(), &old),
+            Ok(old) => owner::copy_rights(self.file(), &old),
             // The target of a symbolic link stays where it is.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(()),
             // The access list is not readable, so the group's permissions are unknown.

@@ -286,7 +286,7 @@ pub(crate) fn coarse_now() -> u64 {
 
 /// Return the holder of a lock on byte `at` of a file, for messages, as far as this process can see it. The
 /// kernel reports no owner for open-file-description locks; `/proc` lists them by descriptor.
-pub(crate) fn who_locks(file: &File, at: u64) -> String {
+pub(crate) fn lock_holder(file: &File, at: u64) -> String {
     use std::os::unix::fs::MetadataExt;
     let same = |m: std::fs::Metadata| {
         file.metadata()

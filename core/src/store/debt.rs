@@ -8,19 +8,19 @@ use crate::page::superblock as sb;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Entries that a change frees from what it left itself.
-pub(super) const OWN: u64 = 64;
+pub(super) const OWN_ENTRIES: u64 = 64;
 /// Entries that a small change frees, where required, from what earlier changes left: about a microsecond of
 /// work.
 const PORTION: u64 = 2;
 /// The number of allocated pages that makes a change a large one.
 const LARGE: u64 = 64;
 /// The number of pages that small changes may allocate, while entries wait to be freed, before each of them
-/// frees a portion: this fraction of the store's pages, within the bounds of `SOME`. So a small store stays
+/// frees a portion: this fraction of the store's pages, within the bounds of `PAGES_BOUNDS`. So a small store stays
 /// small, and its snapshots hold little garbage.
-const SHARE: u64 = 64;
-const SOME: std::ops::RangeInclusive<u64> = 4..=1024;
+const PAGES_SHARE: u64 = 64;
+const PAGES_BOUNDS: std::ops::RangeInclusive<u64> = 4..=1024;
 /// The upper bound of the recorded debt.
-const MOST: u64 = 4 * *SOME.end();
+const MOST: u64 = 4 * *PAGES_BOUNDS.end();
 
 /// The state of the store when a change begins.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +100,13 @@ impl Debt {
 
 /// Return the allowance of pages for a store that uses `used` pages. Twice the allowance counts as many.
 fn some(used: u64) -> u64 {
-    (used / SHARE).clamp(*SOME.start(), *SOME.end())
+    (used / PAGES_SHARE).clamp(*PAGES_BOUNDS.start(), *PAGES_BOUNDS.end())
 }
 
 /// Return how many entries a change that allocated `taken` pages frees at its end.
 pub(super) fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
     if !before.waits || is_large(before, taken, debt) {
-        OWN
+        OWN_ENTRIES
     } else if debt >= some(before.used) || !helped {
         PORTION
     } else {

@@ -19,7 +19,7 @@ pub use crate::object::ops::Member;
 
 /// Return the result of `long` for a word, in the section that found it. Ends the section.
 #[inline(never)]
-fn look_closer<R>(
+fn examine_slowly<R>(
     section: Reader<'_>,
     word: Word,
     long: impl FnOnce(&Reader<'_>, Word) -> Option<R>,
@@ -54,7 +54,7 @@ impl Store {
             let counts = section.is_whole() && section.holds();
             return Ok(if counts { word } else { Word::EMPTY });
         }
-        look_closer(section, word, long).map_or(Ok(Word::EMPTY), Err)
+        examine_slowly(section, word, long).map_or(Ok(Word::EMPTY), Err)
     }
 
     /// Replace a small value by another (`Word::small`), if nothing blocks the change and the entry is found
@@ -67,9 +67,9 @@ impl Store {
         }
         match member {
             // Check first, so that the latch is not acquired for nothing.
-            Member::Key(key) => self.seems_noted(obj, &key) && self.replace_in_place(obj, member, word),
+            Member::Key(key) => self.seems_cached(obj, &key) && self.replace_in_place(obj, member, word),
             Member::Attribute(key, known) => {
-                (self.seems_noted(obj, &key) && self.replace_in_place(obj, Member::Key(key), word))
+                (self.seems_cached(obj, &key) && self.replace_in_place(obj, Member::Key(key), word))
                     || (known.is_of(self.pager().structure_now()) && self.replace_known(obj, member, word))
             }
             Member::Item(_) => self.replace_in_place(obj, member, word),
@@ -77,8 +77,8 @@ impl Store {
     }
 
     #[inline(always)]
-    fn seems_noted(&self, obj: Obj, key: &Key<'_>) -> bool {
-        ops::about(obj, key).is_some_and(|about| self.pager().seems_noted(about))
+    fn seems_cached(&self, obj: Obj, key: &Key<'_>) -> bool {
+        ops::about(obj, key).is_some_and(|about| self.pager().seems_cached(about))
     }
 
     #[inline(never)]

@@ -6,7 +6,7 @@
 //!
 //! | A CHANGE | FREES |
 //! | --- | --- |
-//! | begins with nothing waiting | what it left itself, up to `OWN` entries |
+//! | begins with nothing waiting | what it left itself, up to `OWN_ENTRIES` entries |
 //! | a small one while something waits | nothing with a helper (`page::helper::frees`), otherwise `PORTION` entries |
 //! | a small one, after small changes of this process allocated some pages (`SOME`) | `PORTION` entries |
 //! | one that allocates a page, after they allocated twice as many | as a large one |
@@ -29,7 +29,7 @@ const STEP: u64 = 128;
 /// The most entries that a page holds. Freeing that many entries releases a page, or cannot release any.
 const DENSITY: u64 = 512;
 /// How long a step waits for the latch. What it does not free then remains as debt.
-const PATIENCE: Duration = Duration::from_millis(100);
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Finish a single change or a transaction: free a bounded part of what waits. The caller passes the
@@ -84,7 +84,7 @@ impl Store {
         let debt = &self.inner.debt;
         let mut left = owed.pages.saturating_mul(DENSITY);
         while left > 0 {
-            match self.free_step(STEP, &mut Wait::at_most(PATIENCE)) {
+            match self.free_step(STEP, &mut Wait::at_most(MAX_WAIT)) {
                 Ok((true, used)) if used > owed.used => left = left.saturating_sub(STEP),
                 Ok(_) => return,
                 Err(_) => break,
@@ -103,7 +103,7 @@ impl Store {
         self.inner.debt.starved.store(false, Ordering::Relaxed);
         let (mut entries, mut stuck) = (STEP, false);
         loop {
-            match self.free_some(entries, &mut Wait::at_most(PATIENCE)) {
+            match self.free_some(entries, &mut Wait::at_most(MAX_WAIT)) {
                 Ok(false) => return,
                 Ok(true) => (entries, stuck) = ((2 * entries).min(STEP), false),
                 Err(Error::NoSpace { .. }) if entries > 1 => entries = (entries / 4).max(1),

@@ -1,7 +1,7 @@
 //! The page manager's calls into the layers above it: recovery of locks of dead owners, the check that a lock
 //! forbids a change, and freeing while the store is idle. Also the location of the lock manager's table.
 
-use super::debt::OWN;
+use super::debt::OWN_ENTRIES;
 use super::{Actor, Error, Result, Wait, Writer};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
@@ -139,5 +139,5 @@ pub(super) fn step(w: &mut Writer<'_>, entries: u64) -> Result<bool> {
 
 /// Finish a change outside the store's operations: free what it left, in bounded steps.
 pub(super) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
-    step(w, OWN).map(drop)
+    step(w, OWN_ENTRIES).map(drop)
 }

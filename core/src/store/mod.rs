@@ -41,7 +41,7 @@ pub use crate::lock::LockMode;
 pub use crate::object::class::attr::Known;
 pub use crate::object::graph::GraphReport;
 pub use crate::object::header::Kind;
-pub use crate::object::ops::{Class, Met};
+pub use crate::object::ops::{Class, HandleInfo};
 pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
 pub use crate::object::word::Word;
 pub use crate::page::checkpoint::verify::PageReport;
@@ -52,7 +52,7 @@ pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use crate::raw::process::watch_forks as process_number;
 pub use fast::Member;
 pub use lock_handles::{LockHandle, LockInfo, LockOwner, LockTarget};
-pub use pending::{Asked, Pending};
+pub use pending::{LockReply, Pending};
 
 use crate::object::{graph, header};
 use crate::page::access::Pages;
@@ -271,7 +271,7 @@ impl Store {
     pub fn gc(&self) -> Result<u64> {
         let mut collection = graph::Collection::default();
         while !collection.done {
-            Wait::go_on()?;
+            Wait::check_interrupt()?;
             let mut step = collection;
             collection = self.write(Actor::Thread, &mut Wait::default(), |w| {
                 step = collection;
@@ -412,7 +412,7 @@ impl Store {
     fn drop_kept(&self) {
         let pager = self.pager();
         let figures = pager.page_stat();
-        if figures.logical_pages > LOOKED_THROUGH
+        if figures.logical_pages > CHECKED_PAGES_MAX
             || figures.processes != 1
             || self.in_transaction()
             || !pager.has_kept()
@@ -420,7 +420,7 @@ impl Store {
             return;
         }
         // A transaction of another thread is open. Closing decides how long to wait for it.
-        let Some(latch) = pager.hold_latch(FOR_A_LOOK) else {
+        let Some(latch) = pager.hold_latch(CHECK_LATCH_WAIT) else {
             return;
         };
         let sound = self.check().and_then(|graph| {
@@ -453,10 +453,10 @@ impl Store {
 }
 
 /// How long closing waits for the latch before it checks the store.
-const FOR_A_LOOK: Duration = Duration::from_millis(50);
+const CHECK_LATCH_WAIT: Duration = Duration::from_millis(50);
 
 /// The largest store, in pages, that is checked when it is closed (64 MiB).
-const LOOKED_THROUGH: u64 = 16384;
+const CHECKED_PAGES_MAX: u64 = 16384;
 
 /// Return the root dict. Create it if the store is new.
 fn find_root(pager: &Pager) -> Result<Obj> {

@@ -1,7 +1,7 @@
 //! The names that messages use for the owner and the target of a lock. A target is named by its path in the
 //! store, as Python writes it (`root['Joe'].age`).
 //!
-//! 1. Names are for messages only. If the path cannot be read within `PATIENCE`, or the container is gone,
+//! 1. Names are for messages only. If the path cannot be read within `MAX_WAIT`, or the container is gone,
 //!    the message keeps the container's number.
 //! 2. Names are made outside sections and without the latch.
 
@@ -12,7 +12,7 @@ use crate::page::Pager;
 use std::time::Duration;
 
 /// How long reading a name may wait. Beside a busy writer, the reader gets the committed state after 20 ms.
-const PATIENCE: Duration = Duration::from_millis(100);
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// Return the name of a lock's owner.
 pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
@@ -31,7 +31,7 @@ pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
 
 impl Store {
     /// Return the path of a lock target, for messages: `root['Joe'].age`. None if it cannot be read within
-    /// `PATIENCE`.
+    /// `MAX_WAIT`.
     #[must_use]
     pub fn path_of(&self, target: LockTarget<'_>) -> Option<String> {
         self.name_of(&self.target(&target), target.obj, target.key.as_ref())
@@ -41,7 +41,7 @@ impl Store {
     /// hash.
     #[cold]
     pub(super) fn name_of(&self, target: &Target, obj: Obj, key: Option<&Key<'_>>) -> Option<String> {
-        self.read(&mut Wait::at_most(PATIENCE), |r| {
+        self.read(&mut Wait::at_most(MAX_WAIT), |r| {
             r.kind(obj)?;
             Ok(match (key, target.key) {
                 (Some(key), _) => path::of_key(r, obj.addr, key),

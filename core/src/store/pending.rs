@@ -11,7 +11,7 @@ use super::lock_handles::{LockOwner, LockTarget};
 use super::names::describe;
 use super::{Actor, Error, LockMode, Result, Store, Wait};
 use crate::lock::wait::SLICE;
-use crate::lock::{Beyond, Cancelled, Queued, Request, Standing, Table, Ticket, Wakes};
+use crate::lock::{Beyond, Cancelled, Queued, Request, Table, Ticket, WaitState, Wakes};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub struct Pending {
 
 /// The result of a request that does not wait.
 #[derive(Debug)]
-pub enum Asked {
+pub enum LockReply {
     /// The lock is held.
     Held,
     /// The request is in the queue.
@@ -69,20 +69,20 @@ impl Store {
         target: LockTarget<'_>,
         mode: LockMode,
         timeout: Option<Duration>,
-    ) -> Result<Asked> {
+    ) -> Result<LockReply> {
         if self.in_transaction() || self.pager().is_frozen() {
             // Requests do not wait inside a transaction.
             return self
                 .lock(actor, target, mode, &mut Wait::never())
-                .map(|()| Asked::Held);
+                .map(|()| LockReply::Held);
         }
         let request = Request::lock(self.owner(actor)?, self.target(&target), mode)?;
         let endless = timeout.is_none();
         Ok(
             match self.at_once(|table, wakes| table.enqueue(&request, wakes))? {
-                None => Asked::Later,
-                Some(Queued::Granted) => Asked::Held,
-                Some(Queued::Waiting { ticket, .. }) => Asked::Queued(Pending {
+                None => LockReply::Later,
+                Some(Queued::Granted) => LockReply::Held,
+                Some(Queued::Waiting { ticket, .. }) => LockReply::Queued(Pending {
                     request,
                     ticket,
                     begun: Instant::now(),
@@ -113,8 +113,8 @@ impl Store {
             beyond.due(self)
         };
         let looked = self.at_once(|table, wakes| {
-            let standing = table.standing(pending.ticket, wakes)?;
-            let waits = due.is_some() && matches!(standing, Standing::Waiting { .. });
+            let standing = table.wait_state(pending.ticket, wakes)?;
+            let waits = due.is_some() && matches!(standing, WaitState::Waiting { .. });
             let awaited = if waits {
                 table.awaited(pending.ticket)?
             } else {
@@ -123,8 +123,8 @@ impl Store {
             Ok((standing, awaited))
         })?;
         match looked {
-            Some((Standing::Granted, _)) => Ok(true),
-            Some((Standing::Waiting { blockers, .. }, awaited)) => {
+            Some((WaitState::Granted, _)) => Ok(true),
+            Some((WaitState::Waiting { blockers, .. }, awaited)) => {
                 if let Some(due) = due {
                     beyond.looked(self, due, &awaited)?;
                 }
@@ -135,7 +135,7 @@ impl Store {
                 }
                 Ok(false)
             }
-            None => beyond.meet_latch(self).map(|()| false),
+            None => beyond.check_latch_owner(self).map(|()| false),
         }
     }
 

@@ -2,7 +2,7 @@
 //! that no transaction of another owner has changed it; `Store::read` waits for such a transaction.
 #![allow(clippy::missing_errors_doc)] // All of them: `Error::Gone`, `Error::WrongKind`, `Error::Corrupt`.
 
-use super::{Class, Entry, Key, Kind, Large, Met, Obj, Reader, Result, Step, Value, Word};
+use super::{Class, Entry, HandleInfo, Key, Kind, Large, Obj, Reader, Result, Step, Value, Word};
 use crate::object::{header, ops, scalar};
 
 impl Reader<'_> {
@@ -21,8 +21,8 @@ impl Reader<'_> {
 
     /// Return what a handle of a container needs: its kind, and for an object its class and the location of
     /// its attributes.
-    pub fn meet(&self, obj: Obj) -> Result<Met> {
-        ops::meet(self, obj)
+    pub fn open_handle(&self, obj: Obj) -> Result<HandleInfo> {
+        ops::open_handle(self, obj)
     }
 
     /// Return the name of a class obtained in this section.

@@ -18,7 +18,7 @@ enum Attempt<R> {
 }
 
 /// Read attempts before a reader blocks writers with the latch.
-const PATIENCE: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 /// How long the reader waits for the latch.
 const LATCH: Duration = Duration::from_millis(50);
 
@@ -79,7 +79,9 @@ impl Store {
         let begun = Instant::now();
         for attempt in 1.. {
             // A reader that is repeatedly too slow for the writers blocks new ones.
-            let latch = (attempt >= PATIENCE).then(|| pager.hold_latch(LATCH)).flatten();
+            let latch = (attempt >= MAX_ATTEMPTS)
+                .then(|| pager.hold_latch(LATCH))
+                .flatten();
             let done = pager.read(wait).and_then(|mut section| {
                 if busy {
                     section.show_committed()?;
@@ -97,7 +99,7 @@ impl Store {
                 return Err(Error::Interrupted);
             }
             let bound = wait.timeout.unwrap_or(pager.bound());
-            if attempt > PATIENCE && begun.elapsed() >= bound {
+            if attempt > MAX_ATTEMPTS && begun.elapsed() >= bound {
                 break;
             }
         }
@@ -127,20 +129,20 @@ impl Store {
         wait: &mut Wait<'_>,
         f: impl FnMut(&mut Writer<'_>) -> Result<R>,
     ) -> Result<R> {
-        let done = self.write_unsettled(actor, wait, f)?;
-        if self.must_settle() {
-            self.settle(&mut Wait::default())?;
+        let done = self.write_without_wait(actor, wait, f)?;
+        if self.must_await_durability() {
+            self.await_durability(&mut Wait::default())?;
         }
         Ok(done)
     }
 
     /// Write as `write` does, without waiting until the change survives a power cut: the caller checks
-    /// `must_settle` next. An error means that nothing was changed.
+    /// `must_await_durability` next. An error means that nothing was changed.
     ///
     /// # Errors
     /// Those of `write`, except `Error::DurabilityUnknown`.
     #[inline]
-    pub fn write_unsettled<R>(
+    pub fn write_without_wait<R>(
         &self,
         actor: Actor,
         wait: &mut Wait<'_>,
@@ -234,7 +236,7 @@ impl Store {
         };
         if let Some(before) = before {
             if self.inner.has_unpinned.load(Ordering::Relaxed) {
-                self.look_at_unpinned(&mut section)?;
+                self.free_unpinned(&mut section)?;
             }
             if section.has_frees() || graph::something_waits(&section)? {
                 *owed = self.finish(&mut section, before)?;
@@ -248,7 +250,7 @@ impl Store {
 
     /// Free the containers that only this process's pins kept.
     #[cold]
-    pub(super) fn look_at_unpinned(&self, w: &mut Writer<'_>) -> Result<()> {
+    pub(super) fn free_unpinned(&self, w: &mut Writer<'_>) -> Result<()> {
         let mut list = self.inner.unpinned.lock().unwrap_or_else(PoisonError::into_inner);
         if list.is_empty() {
             return Ok(());
@@ -265,14 +267,14 @@ impl Store {
     #[inline]
     pub(super) fn after_change(&self) {
         if self.pager().wants_help() && !self.in_transaction() {
-            self.pager().ask_for_help();
+            self.pager().request_help();
         }
     }
 
-    /// Return whether `settle` has work to do for the last change. In a transaction, its commit settles.
+    /// Return whether `await_durability` has work to do for the last change. In a transaction, its commit waits.
     #[inline]
     #[must_use]
-    pub fn must_settle(&self) -> bool {
+    pub fn must_await_durability(&self) -> bool {
         self.pager().wants_commit() && !self.in_transaction()
     }
 
@@ -282,9 +284,9 @@ impl Store {
     /// # Errors
     /// `Error::DurabilityUnknown`: the changes are complete, and must not be repeated.
     #[cold]
-    pub fn settle(&self, wait: &mut Wait<'_>) -> Result<()> {
+    pub fn await_durability(&self, wait: &mut Wait<'_>) -> Result<()> {
         self.pager().outside_sections()?;
-        self.pager().settle_change(wait)
+        self.pager().await_change(wait)
     }
 
     /// Free unneeded pages: those under freed logical pages, and those that only older checkpoints reach.

@@ -65,19 +65,19 @@ impl Store {
     /// before; those of the commit, after which it is rolled back. The block is left in any case. After
     /// `Error::DurabilityUnknown` it is committed.
     pub fn commit(&self) -> Result<()> {
-        self.commit_unsettled()?;
-        if self.must_settle() {
-            self.settle(&mut Wait::default())?;
+        self.commit_without_wait()?;
+        if self.must_await_durability() {
+            self.await_durability(&mut Wait::default())?;
         }
         Ok(())
     }
 
     /// Commit as `commit` does, without waiting until the transaction survives a power cut: the caller checks
-    /// `must_settle` next.
+    /// `must_await_durability` next.
     ///
     /// # Errors
     /// Those of `commit`, except `Error::DurabilityUnknown`: the transaction is rolled back.
-    pub fn commit_unsettled(&self) -> Result<()> {
+    pub fn commit_without_wait(&self) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager().leave_refused()?;
         match self.pager().depth() {
@@ -88,7 +88,7 @@ impl Store {
             1 => {
                 let mut owed = None;
                 let done = self.pager().commit_section(|w| {
-                    self.look_at_unpinned(w)?;
+                    self.free_unpinned(w)?;
                     owed = self.finish(w, self.inner.debt.begun())?;
                     Ok(())
                 });
@@ -126,22 +126,22 @@ impl Store {
     /// # Errors
     /// Those of `commit` and `rollback`; `Error::Aborted` if the block had ended before and `commit` is true.
     pub fn end(&self, block: Block, commit: bool) -> Result<()> {
-        self.end_unsettled(block, commit)?;
-        if commit && self.must_settle() {
-            self.settle(&mut Wait::default())?;
+        self.end_without_wait(block, commit)?;
+        if commit && self.must_await_durability() {
+            self.await_durability(&mut Wait::default())?;
         }
         Ok(())
     }
 
     /// End a block as `end` does, without waiting until a committed transaction survives a power cut: the
-    /// caller checks `must_settle`.
+    /// caller checks `must_await_durability`.
     ///
     /// # Errors
     /// Those of `end`, except `Error::DurabilityUnknown`.
-    pub fn end_unsettled(&self, block: Block, commit: bool) -> Result<()> {
+    pub fn end_without_wait(&self, block: Block, commit: bool) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager()
-            .end(block, commit, || self.commit_unsettled(), || self.rollback())
+            .end(block, commit, || self.commit_without_wait(), || self.rollback())
     }
 
     /// Return how many blocks of the open transaction surround this one (0: it is the outermost). None if it

@@ -107,7 +107,7 @@ pub(super) fn run(files: &Files, truths: Option<&[Truth]>, dir: &Path, seed: u64
     // Twice the possible content of the file, with room for changes.
     let most = files.store.bytes.len() as u64 / 4 + 10_000;
     let noticed = !check(&path, &mut ()).is_ok_and(|report| report.is_sound());
-    if let Ok(source) = Source::alone(&path)
+    if let Ok(source) = Source::exclusive(&path)
         && let Ok(done) = salvage(&source, &new, &mut ())
     {
         let report = check(&new, &mut ()).unwrap();

@@ -103,7 +103,7 @@ fn parts(stage: &mut Stage, time: Option<Duration>) -> Vec<Walk> {
         walk_part(stage, Part { from, most }).unwrap_or_else(|missed| panic!("{missed}"))
     };
     let mut walks = vec![part(stage, 0)];
-    stage.settle_here();
+    stage.allow_result_here();
     if !walks[0].whole() {
         let from = stage.drawn(walks[0].stores());
         walks.push(part(stage, from));

@@ -222,7 +222,7 @@ impl Stage {
     /// The recovery after a kill in the middle of this stage's operation.
     pub(super) fn recovery(mut self) -> Stage {
         let mut reel = self.record();
-        self.settle(&mut reel);
+        self.allow_result(&mut reel);
         let telling = reel.telling();
         reel.restore(telling[self.drawn(telling.len() as u64) as usize]);
         self.base = Base::take(&self.paths, self.observer.is_none());
@@ -266,14 +266,14 @@ impl Stage {
     }
 
     /// From now on the content after the whole operation is allowed too.
-    pub(super) fn settle(&mut self, reel: &mut Reel) {
+    pub(super) fn allow_result(&mut self, reel: &mut Reel) {
         let last = reel.moments.len() - 1;
         reel.restore(last);
-        self.settle_here();
+        self.allow_result_here();
     }
 
-    /// Like `settle`, directly after the operation.
-    pub(super) fn settle_here(&mut self) {
+    /// Like `allow_result`, directly after the operation.
+    pub(super) fn allow_result_here(&mut self) {
         let at = "after the operation";
         // The operation was acknowledged: it survives a power failure.
         let kept = (self.commits == Commits::Durable).then(|| self.cut(at));

@@ -38,7 +38,7 @@ pub(super) fn kill_everywhere(mut stage: Stage) {
     let begun = Instant::now();
     process::stay_on_one_processor();
     let mut reel = stage.record();
-    stage.settle(&mut reel);
+    stage.allow_result(&mut reel);
     let moments = chosen(&reel, if stage.is_durable() { FEW / 4 } else { FEW });
     for m in &moments {
         reel.restore(*m);
@@ -80,7 +80,7 @@ pub(super) fn kill_everywhere(mut stage: Stage) {
 pub(super) fn kill_the_recovery(mut stage: Stage, kills: usize) {
     process::stay_on_one_processor();
     let mut reel = stage.record();
-    stage.settle(&mut reel);
+    stage.allow_result(&mut reel);
     stage.is_to_open();
     let kills = kills_asked_for().map_or(if torture() { kills * 8 } else { kills }, |n| n as usize);
     let telling = reel.telling();

@@ -78,7 +78,7 @@ fn a_salvaged_store_is_for_the_users_of_the_damaged_one() {
             continue;
         }
         let new = dir.path().join("new.store");
-        salvage(&Source::alone(&path).unwrap(), &new, &mut ()).unwrap();
+        salvage(&Source::exclusive(&path).unwrap(), &new, &mut ()).unwrap();
         assert_eq!(users(&new), users(&path), "{how}");
         for end in ["-lock", "-shm"] {
             let (uid, gid, ..) = users(&beside(&new, end));

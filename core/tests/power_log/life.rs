@@ -20,7 +20,7 @@ pub(super) struct Life {
     pub(super) log: Disk,
     /// The log's inode, and whether its name is durable.
     pub(super) ino: Option<u64>,
-    pub(super) settled: bool,
+    pub(super) is_named: bool,
     /// The log's file was flushed since its last write, with a name or before it got one.
     pub(super) log_is_flushed: bool,
     /// The earlier content under its name, from before it was created again or removed, which may still be on the disk.
@@ -72,7 +72,7 @@ impl Life {
                     self.log.flush_ended();
                 }
             }
-            (self.ino, self.settled) = (ino, false);
+            (self.ino, self.is_named) = (ino, false);
         }
         self.store.look(&mut rng);
         if self.ino.is_some() {
@@ -83,7 +83,7 @@ impl Life {
 
     fn image(&mut self) -> Image {
         let mut rng = self.rng.clone();
-        let old = !self.settled && rng.one_in(3);
+        let old = !self.is_named && rng.one_in(3);
         let log = match self.ino {
             _ if old => self.before.clone(),
             None => None,
@@ -141,7 +141,7 @@ impl Life {
             Moment::Flushing => {
                 self.store.flush_begins();
                 // The log's name is flushed before the store is flushed for the checkpoint that names it.
-                self.settled = true;
+                self.is_named = true;
                 self.before = None;
             }
             Moment::Flushed => {
@@ -233,7 +233,7 @@ pub(super) fn begin(path: &Path, begin: Option<Last>, rng: &mut Rng, room: usize
         store: Disk::new(path),
         log: Disk::new(&log),
         ino: std::fs::metadata(&log).ok().map(|m| m.ino()),
-        settled: true,
+        is_named: true,
         log_is_flushed: false,
         before: None,
         history,

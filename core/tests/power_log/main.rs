@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 const LEAST: usize = 50;
 const LEAST_TOGETHER: usize = 20;
 /// The longest time that lives of several threads wait for a shared flush, and one life for checkpoints of a helper.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
 fn operate(store: &Store, life: &Shared, waits: bool) {
     let mut made = 0;
@@ -311,7 +311,7 @@ fn what_a_helper_checkpoints_is_not_lost() {
     let begun = Instant::now();
     // Each checkpoint has two flushes: the pages of the first checkpoint are reused after the third.
     while lock(&life).by_helpers < 8 {
-        assert!(begun.elapsed() < PATIENCE, "no helper was seen");
+        assert!(begun.elapsed() < MAX_WAIT, "no helper was seen");
         operate(&store, &life, true);
     }
     assert!(lock(&life).judged > 0);
@@ -329,7 +329,7 @@ fn what_several_commit_together_is_not_lost() {
     let shared = |flushes, waited| flushes < waited;
     while begun.elapsed() < long
         || judged < LEAST_TOGETHER
-        || !shared(flushes, waited) && begun.elapsed() < PATIENCE
+        || !shared(flushes, waited) && begun.elapsed() < MAX_WAIT
     {
         let enough = Enough {
             until: begun + long,

@@ -62,7 +62,7 @@ fn a_reader_and_the_writer_are_never_inside_together() {
             bytes.set(1);
             bytes.set(2);
             // Like the end of a write section: the release of the latch is the barrier for both words.
-            words.gate().lower_quietly(false);
+            words.gate().lower_without_wake(false);
             held.latch().release();
             words.gate().wake_waiters();
             reader.join().unwrap();

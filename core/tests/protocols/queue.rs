@@ -13,8 +13,8 @@ use persist_core::ids::ObjectId;
 use persist_core::lock::env::Env;
 use persist_core::lock::wait::{acquire, release, wait_change};
 use persist_core::lock::{
-    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Standing, Table,
-    Target, WORDS, Wakes,
+    COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Table, Target, WORDS,
+    WaitState, Wakes,
 };
 use persist_core::{Error, Result};
 use std::sync::Arc;
@@ -198,9 +198,9 @@ fn without_a_part(store: &Shared, request: &Request, mut gives_up: impl FnMut() 
     };
     loop {
         store.sleep(ticket.signal, seen, Duration::ZERO);
-        match latched(store, |t, wakes| t.standing(ticket, wakes)) {
-            Standing::Granted => return true,
-            Standing::Waiting { seen: now, .. } => seen = now,
+        match latched(store, |t, wakes| t.wait_state(ticket, wakes)) {
+            WaitState::Granted => return true,
+            WaitState::Waiting { seen: now, .. } => seen = now,
         }
         if gives_up() {
             return match latched(store, |t, wakes| t.cancel(ticket, wakes)) {
@@ -388,16 +388,16 @@ fn nobody_is_overtaken() {
                     let mut standing = queue();
                     while let Queued::Waiting { ticket, seen } = standing {
                         store.sleep(ticket.signal, seen, Duration::ZERO);
-                        standing = match latched(&store, |t, wakes| t.standing(ticket, wakes)) {
-                            Standing::Granted => Queued::Granted,
+                        standing = match latched(&store, |t, wakes| t.wait_state(ticket, wakes)) {
+                            WaitState::Granted => Queued::Granted,
                             // The waiter leaves its place and queues again.
-                            Standing::Waiting { .. } if without(Without::Place) => {
+                            WaitState::Waiting { .. } if without(Without::Place) => {
                                 match latched(&store, |t, wakes| t.cancel(ticket, wakes)) {
                                     Cancelled::Granted => Queued::Granted,
                                     Cancelled::Withdrawn(_) => queue(),
                                 }
                             }
-                            Standing::Waiting { seen, .. } => Queued::Waiting { ticket, seen },
+                            WaitState::Waiting { seen, .. } => Queued::Waiting { ticket, seen },
                         };
                     }
                     assert_eq!(standing, Queued::Granted);

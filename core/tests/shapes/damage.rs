@@ -71,7 +71,7 @@ impl Image {
 
     /// Copy the newest checkpoint over the one before, so that changes of one's pages do not appear as damage of the
     /// other's.
-    pub fn settle(&mut self) {
+    pub fn copy_newest_over_previous(&mut self) {
         let meta = self.meta();
         let newest = self.page(meta.page).to_vec();
         let other = 1 - meta.page;

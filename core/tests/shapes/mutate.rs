@@ -60,7 +60,7 @@ pub fn raw(image: &mut Image, rng: &mut Rng) {
 
 /// Damage a file and make all checksums valid again.
 pub fn deep(image: &mut Image, rng: &mut Rng) {
-    image.settle();
+    image.copy_newest_over_previous();
     let mapped = image.mapped();
     if mapped.is_empty() {
         return;

@@ -19,10 +19,10 @@ impl Failure {
 }
 
 /// Print the error of the command line, or the help or version text that it asks for, and return the exit code.
-pub(crate) fn told(told: &clap::Error) -> ExitCode {
+pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
     // An error of standard error (it may be closed) does not change the exit code.
-    let _ = told.print();
-    if told.use_stderr() {
+    let _ = usage.print();
+    if usage.use_stderr() {
         ExitCode::from(EX_USAGE)
     } else {
         ExitCode::SUCCESS

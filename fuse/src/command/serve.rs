@@ -104,7 +104,7 @@ fn start_helpers(options: &Options, filesystem: &Arc<Mounted>, store: &Store) ->
             loop {
                 for _ in 0..SYNC_EVERY {
                     std::thread::sleep(TIDY_EVERY);
-                    timed.tidy_views();
+                    timed.expire_views();
                 }
                 timed.tidy();
                 let now = store.change_count();

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// The longest wait for the end of the mount's process.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// True if the program was called as an umount helper.
@@ -43,7 +43,7 @@ struct Cli {
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let (place, lazily) = match Cli::try_parse_from(args) {
         Ok(cli) => (cli.mountpoint, cli.lazy),
-        Err(told) => return exit::told(&told),
+        Err(told) => return exit::usage(&told),
     };
     let server = std::fs::read_to_string(place.join(".persist/stat"))
         .ok()
@@ -57,7 +57,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let begin = Instant::now();
     while !lazily && server.is_some_and(processes::is_alive) {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > MAX_WAIT {
             sys::say(&format!(
                 "umount.persist: {} is unmounted, but its process has not ended yet\n",
                 place.display()

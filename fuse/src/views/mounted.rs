@@ -202,7 +202,7 @@ impl Mounted {
     }
 
     /// Close unused views.
-    pub(crate) fn tidy_views(&self) {
+    pub(crate) fn expire_views(&self) {
         self.views.tidy();
     }
 

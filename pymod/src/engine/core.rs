@@ -21,7 +21,7 @@ pub(crate) struct Core {
     handles: AtomicUsize,
     closed: AtomicBool,
     /// Objects that became persistent in the open transaction.
-    pub(crate) newborn: Newborn,
+    pub(crate) new_instances: NewInstances,
     /// The number of open transaction blocks and lock levels. While it is above 0, operations name their task to the
     /// engine.
     pub(crate) open_scopes: AtomicUsize,
@@ -38,7 +38,7 @@ impl Core {
             durability: options.durability,
             handles: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            newborn: Newborn::default(),
+            new_instances: NewInstances::default(),
             open_scopes: AtomicUsize::new(0),
             waiters: PyOnceLock::new(),
         })
@@ -107,9 +107,9 @@ impl Drop for Core {
 
 /// The instances that became persistent in the open transaction, in order of time.
 #[derive(Default)]
-pub(crate) struct Newborn(Mutex<Vec<Py<PyAny>>>);
+pub(crate) struct NewInstances(Mutex<Vec<Py<PyAny>>>);
 
-impl Newborn {
+impl NewInstances {
     fn lock(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -124,15 +124,15 @@ impl Shared {
         // Each of these errors means that nothing was changed: only then may the operation run again.
         let done = match self
             .store
-            .write_unsettled(Actor::Thread, &mut Wait::never(), &mut f)
+            .write_without_wait(Actor::Thread, &mut Wait::never(), &mut f)
         {
             Ok(done) => done,
             Err(e) => self.retry(py, e, |wait| {
-                self.store.write_unsettled(Actor::Thread, wait, &mut f)
+                self.store.write_without_wait(Actor::Thread, wait, &mut f)
             })?,
         };
-        if self.store.must_settle() {
-            self.settle(py)?;
+        if self.store.must_await_durability() {
+            self.await_durability(py)?;
         }
         Ok(done)
     }
@@ -140,8 +140,8 @@ impl Shared {
     /// Wait, without the interpreter, until completed changes survive a power failure, if the durability requires it.
     /// The changes are done even if this raises `DurabilityUnknown` or the exception of a signal handler.
     #[cold]
-    pub(crate) fn settle(&self, py: Python<'_>) -> PyResult<()> {
-        self.wait(py, None, |wait| self.store.settle(wait))
+    pub(crate) fn await_durability(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, None, |wait| self.store.await_durability(wait))
     }
 
     /// Continue after the first try has failed.

@@ -43,20 +43,20 @@ static MODULES: AtomicUsize = AtomicUsize::new(0);
 const NONE: usize = 1 << (usize::BITS - 1);
 
 /// A task that has a number.
-struct Met {
+struct KnownTask {
     task: Py<PyWeakrefReference>,
     number: u64,
     held: Vec<(Weak<Core>, LockOwner)>,
 }
 
-static MET: Mutex<Option<HashMap<usize, Met>>> = Mutex::new(None);
+static KNOWN_TASKS: Mutex<Option<HashMap<usize, KnownTask>>> = Mutex::new(None);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A task inside a task: a greenlet to which a task of an event loop has switched.
 static PAIRS: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
 
 /// Owners that ended while their store could not be changed. Their locks are released later.
-static LATE: Mutex<Vec<(Weak<Core>, LockOwner)>> = Mutex::new(Vec::new());
+static RELEASE_LATER: Mutex<Vec<(Weak<Core>, LockOwner)>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -150,7 +150,7 @@ fn pair(outer: u64, inner: u64) -> u64 {
 
 fn number_of(task: &Bound<'_, PyAny>) -> PyResult<u64> {
     let (py, place) = (task.py(), task.as_ptr() as usize);
-    if let Some(met) = lock(&MET).get_or_insert_default().get(&place)
+    if let Some(met) = lock(&KNOWN_TASKS).get_or_insert_default().get(&place)
         && met.task.bind(py).upgrade().is_some_and(|there| there.is(task))
     {
         return Ok(met.number);
@@ -165,12 +165,12 @@ fn number_of(task: &Bound<'_, PyAny>) -> PyResult<u64> {
         },
     )?;
     let task = PyWeakrefReference::new_with(task, gone)?.unbind();
-    let met = Met {
+    let met = KnownTask {
         task,
         number,
         held: Vec::new(),
     };
-    let old = lock(&MET).get_or_insert_default().insert(place, met);
+    let old = lock(&KNOWN_TASKS).get_or_insert_default().insert(place, met);
     // The weak reference that would report the end of the old task is dropped here, so its locks are released here.
     release(old);
     Ok(number)
@@ -178,7 +178,7 @@ fn number_of(task: &Bound<'_, PyAny>) -> PyResult<u64> {
 
 /// Release what a collected task holds.
 fn forget(_py: Python<'_>, place: usize, number: u64) {
-    let mut met = lock(&MET);
+    let mut met = lock(&KNOWN_TASKS);
     let all = met.get_or_insert_default();
     let old = match all.get(&place) {
         Some(there) if there.number == number => all.remove(&place),
@@ -193,7 +193,7 @@ fn forget(_py: Python<'_>, place: usize, number: u64) {
     release(old);
 }
 
-fn release(met: Option<Met>) {
+fn release(met: Option<KnownTask>) {
     for (core, owner) in met.into_iter().flat_map(|met| met.held) {
         release_in(&core, owner);
     }
@@ -203,7 +203,7 @@ fn release_in(core: &Weak<Core>, owner: LockOwner) {
     if let Some(there) = core.upgrade()
         && matches!(there.store.release_task(owner), Ok(false))
     {
-        lock(&LATE).push((core.clone(), owner));
+        lock(&RELEASE_LATER).push((core.clone(), owner));
     }
 }
 
@@ -214,7 +214,7 @@ pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
     if number == 0 && NEXT.load(Ordering::Relaxed) == 1 {
         return;
     }
-    let late = std::mem::take(&mut *lock(&LATE));
+    let late = std::mem::take(&mut *lock(&RELEASE_LATER));
     for (core, owner) in late {
         release_in(&core, owner);
     }
@@ -228,7 +228,7 @@ pub(crate) fn note_lock(core: &Arc<Core>, owner: LockOwner) {
             pairs.iter().filter_map(of).collect()
         })
         .unwrap_or_default();
-    let mut met = lock(&MET);
+    let mut met = lock(&KNOWN_TASKS);
     let it = met
         .get_or_insert_default()
         .values_mut()

@@ -66,7 +66,7 @@ impl<'a> Arg<'a> {
             return Ok(Some(here(&l.get().proxy)));
         }
         if let Ok(o) = value.cast::<Object>() {
-            return Ok(Some(o.get().living(value.py())?.map_or(Arg::Graph, here)));
+            return Ok(Some(o.get().live_proxy(value.py())?.map_or(Arg::Graph, here)));
         }
         if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
             return Ok(Some(Arg::Graph));
@@ -76,7 +76,7 @@ impl<'a> Arg<'a> {
 }
 
 /// Where a value was found, for errors.
-enum Met<'a, 'py> {
+enum Visited<'a, 'py> {
     /// The n-th value that was added.
     Top(usize),
     /// Under a key of a node, or at an index.
@@ -134,7 +134,7 @@ impl<'py> Gather<'py> {
 
     /// Add a value to store.
     fn add(&mut self, value: Bound<'py, PyAny>) -> PyResult<()> {
-        let slot = self.slot(value, Met::Top(self.top.len()))?;
+        let slot = self.slot(value, Visited::Top(self.top.len()))?;
         self.top.push(slot);
         Ok(())
     }
@@ -171,7 +171,7 @@ impl<'py> Gather<'py> {
         Ok(gather)
     }
 
-    fn slot(&mut self, value: Bound<'py, PyAny>, met: Met<'_, 'py>) -> PyResult<Slot<'py>> {
+    fn slot(&mut self, value: Bound<'py, PyAny>, met: Visited<'_, 'py>) -> PyResult<Slot<'py>> {
         match Arg::find(&self.shared, &value)? {
             Some(Arg::Scalar(_)) => Ok(Slot::Scalar(value)),
             Some(Arg::Obj(obj)) => Ok(Slot::Obj(obj, value)),
@@ -182,11 +182,11 @@ impl<'py> Gather<'py> {
 
     /// The place of a value, as a Python expression: the first path that leads to it.
     #[cold]
-    fn place(&self, met: &Met<'_, 'py>) -> String {
+    fn place(&self, met: &Visited<'_, 'py>) -> String {
         let (node, mut steps) = match *met {
-            Met::Top(n) => (None, vec![self.top_place(n)]),
-            Met::Key(node, key) => (Some(node), vec![self.step(node, key)]),
-            Met::Index(node, index) => (Some(node), vec![format!("[{index}]")]),
+            Visited::Top(n) => (None, vec![self.top_place(n)]),
+            Visited::Key(node, key) => (Some(node), vec![self.step(node, key)]),
+            Visited::Index(node, index) => (Some(node), vec![format!("[{index}]")]),
         };
         let mut next = node;
         while let Some(at) = next.take() {
@@ -250,7 +250,7 @@ impl<'py> Gather<'py> {
         } else if let Ok(o) = node.source.cast::<Object>() {
             node.kind = Kind::Object;
             node.class = object::class_to_store(o)?;
-            if o.get().living(self.py)?.is_none() {
+            if o.get().live_proxy(self.py)?.is_none() {
                 node.busy = Some(BeingStored::begin(o)?);
             }
         }
@@ -279,11 +279,11 @@ impl<'py> Gather<'py> {
         if let Ok(list) = source.cast::<PyList>() {
             entries.reserve(list.len());
             for (n, item) in list.iter().enumerate() {
-                entries.push((None, self.slot(item, Met::Index(node, n))?));
+                entries.push((None, self.slot(item, Visited::Index(node, n))?));
             }
         } else if let Ok(list) = source.cast_exact::<List>() {
             for (n, item) in list.get().plain(self.py)?.iter().enumerate() {
-                entries.push((None, self.slot(item, Met::Index(node, n))?));
+                entries.push((None, self.slot(item, Visited::Index(node, n))?));
             }
         } else {
             let attributes = source
@@ -303,7 +303,7 @@ impl<'py> Gather<'py> {
                     return Err(PyTypeError::new_err("attribute name must be string"));
                 }
                 Scalar::key_of(&key)?;
-                let slot = self.slot(value, Met::Key(node, &key))?;
+                let slot = self.slot(value, Visited::Key(node, &key))?;
                 entries.push((Some(key), slot));
             }
         }

@@ -53,12 +53,12 @@ impl Taken {
     }
 
     /// True if it is this level.
-    fn stands_for(&self, level: &Arc<Level>) -> bool {
+    fn is_level(&self, level: &Arc<Level>) -> bool {
         matches!(self, Taken::Lock(l) if std::ptr::eq(l.as_ptr(), Arc::as_ptr(level)))
     }
 
     /// True if the entry is still needed.
-    fn lives(&self) -> bool {
+    fn is_needed(&self) -> bool {
         match self {
             Taken::Lock(level) => level.strong_count() > 0,
             Taken::Kept(there, _) => there.upgrade().is_some_and(|there| !there.core.is_closed()),
@@ -95,7 +95,7 @@ impl Level {
         LEVELS.with(|levels| {
             let mut levels = levels.borrow_mut();
             if levels.len() == levels.capacity() {
-                levels.retain(Taken::lives);
+                levels.retain(Taken::is_needed);
             }
             levels.push(Taken::Lock(Arc::downgrade(&level)));
         });
@@ -138,7 +138,7 @@ impl Level {
     pub(crate) fn forget(level: &Arc<Level>) {
         let _ = LEVELS.try_with(|levels| {
             let mut levels = levels.borrow_mut();
-            if let Some(at) = levels.iter().rposition(|taken| taken.stands_for(level)) {
+            if let Some(at) = levels.iter().rposition(|taken| taken.is_level(level)) {
                 levels.remove(at);
             }
         });
@@ -148,7 +148,7 @@ impl Level {
     pub(crate) fn keep(level: &Arc<Level>) {
         let _ = LEVELS.try_with(|levels| {
             let mut levels = levels.borrow_mut();
-            if let Some(taken) = levels.iter_mut().rfind(|taken| taken.stands_for(level)) {
+            if let Some(taken) = levels.iter_mut().rfind(|taken| taken.is_level(level)) {
                 *taken = Taken::Kept(Arc::downgrade(&level.shared), level.handle);
             }
         });

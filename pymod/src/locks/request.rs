@@ -1,7 +1,7 @@
 //! Lock requests that do not block the thread: `lock_async` of the proxies. `persist._aio` does the waiting in Python,
 //! because it knows the event loops.
 
-use persist_core::store::{Actor, Asked, Error, LockMode, LockTarget, Obj, Pending};
+use persist_core::store::{Actor, Error, LockMode, LockReply, LockTarget, Obj, Pending};
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,15 +100,15 @@ impl LockRequest {
                 .lock_later(Actor::Thread, target, self.mode, self.timeout)
         })?;
         match asked.map_err(|e| store.fail(py, e))? {
-            Asked::Held => {
+            LockReply::Held => {
                 drop(pending);
                 self.got(py).map(Some)
             }
-            Asked::Queued(made) => {
+            LockReply::Queued(made) => {
                 *pending = Some(made);
                 Ok(None)
             }
-            Asked::Later => Ok(None),
+            LockReply::Later => Ok(None),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. The section that finds a container pins it. The pin goes to a proxy or is given back.
 
-use persist_core::store::{Kind, Known, Met, Obj, Reader, Result};
+use persist_core::store::{HandleInfo, Kind, Known, Obj, Reader, Result};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) struct Found {
 
 /// Describe and pin a container. Nothing is pinned if this fails.
 pub(crate) fn find(shared: &Shared, r: &Reader<'_>, obj: Obj) -> Result<Found> {
-    let Met { kind, class, known } = r.meet(obj)?;
+    let HandleInfo { kind, class, known } = r.open_handle(obj)?;
     let class = class.map(|class| shared.names.get(r, class)).transpose()?;
     r.pin_id(obj.id)?;
     Ok(Found {

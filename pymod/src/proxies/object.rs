@@ -85,7 +85,7 @@ impl Object {
     }
 
     /// Like `proxy`, unless the object died in a rollback and can be stored again.
-    pub(crate) fn living(&self, py: Python<'_>) -> PyResult<Option<&Proxy>> {
+    pub(crate) fn live_proxy(&self, py: Python<'_>) -> PyResult<Option<&Proxy>> {
         let Some(proxy) = self.proxy() else {
             return Ok(None);
         };
@@ -137,7 +137,7 @@ impl Object {
 
 /// The class name to store for an instance.
 pub(crate) fn class_to_store(object: &Bound<'_, Object>) -> PyResult<String> {
-    match object.get().living(object.py())? {
+    match object.get().live_proxy(object.py())? {
         Some(proxy) => stored_class(object.py(), proxy),
         None => {
             let class = object.get_type();
@@ -202,7 +202,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
             *kept = Some(dict.copy()?.unbind());
         }
         drop(kept);
-        shared.core.newborn.push(source.clone().unbind());
+        shared.core.new_instances.push(source.clone().unbind());
     } else {
         let old = this.kept().take();
         drop(old);
@@ -216,7 +216,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, source: &Bound<'_, PyAny>, obj: Obj) -
 }
 
 /// Drop the kept attributes of these instances: the transaction in which they became persistent is committed.
-pub(crate) fn settle_newborn(py: Python<'_>, born: Vec<Py<PyAny>>) {
+pub(crate) fn forget_kept_attributes(py: Python<'_>, born: Vec<Py<PyAny>>) {
     for object in born {
         if let Ok(object) = object.bind(py).cast::<Object>() {
             let kept = object.get().kept().take();

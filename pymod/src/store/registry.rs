@@ -70,7 +70,7 @@ fn strictness(d: Durability) -> u8 {
 
 type Table = HashMap<FileId, Opened>;
 
-fn tidied(open: &mut Option<Table>) -> &mut Table {
+fn pruned(open: &mut Option<Table>) -> &mut Table {
     let open = open.get_or_insert_default();
     open.retain(|_, there| there.core.upgrade().is_some_and(|core| !core.is_closed()));
     open
@@ -89,7 +89,7 @@ fn opened(open: &mut Table, id: Option<FileId>, core: &Arc<Core>, options: &Opti
 /// Open a file, or use the existing opening. Called without the interpreter.
 pub(crate) fn open(path: &Path, options: &Options) -> Result<Arc<Shared>> {
     let mut open = lock(&OPEN);
-    let open = tidied(&mut open);
+    let open = pruned(&mut open);
     let there = file_id(path, options).and_then(|id| open.get_mut(&id));
     if let Some((there, core)) = there.and_then(|there| there.core.upgrade().map(|core| (there, core))) {
         let refuse = |why: &str| {
@@ -125,7 +125,7 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
         ..Options::default()
     };
     let mut open = lock(&OPEN);
-    let open = tidied(&mut open);
+    let open = pruned(&mut open);
     // Open the snapshot first: this detects that another file has replaced the open one.
     let snapshot = of.open_snapshot(name)?;
     let id = file_id(of.path(), &options);

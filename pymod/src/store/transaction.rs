@@ -3,7 +3,7 @@
 //! 1. A transaction belongs to a thread's running task (`tasks`). A block inside it is a savepoint.
 //! 2. A block is ended by the engine's token for it, so that any thread and task can leave it: a generator may be
 //!    closed anywhere.
-//! 3. An instance that became persistent in a block that is undone is transient again (`Newborn`). The list of these
+//! 3. An instance that became persistent in a block that is undone is transient again (`NewInstances`). The list of these
 //!    instances is in order of time, and a block records its length at the beginning.
 
 use persist_core::store::{Actor, Block, Error, Wait};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::shared::Shared;
-use crate::proxies::object::settle_newborn;
+use crate::proxies::object::forget_kept_attributes;
 use crate::python::error;
 
 /// An open block.
@@ -48,11 +48,11 @@ fn note(shared: &Shared, block: Block) -> Begun {
     shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
     if shared.store.level_of(block) == Some(0) {
         // The instances of a transaction that was rolled back stay transient.
-        shared.core.newborn.take(0);
+        shared.core.new_instances.take(0);
     }
     Begun {
         block,
-        born: shared.core.newborn.len(),
+        born: shared.core.new_instances.len(),
     }
 }
 
@@ -62,19 +62,19 @@ fn end(py: Python<'_>, shared: &Shared, begun: Begun, commit: bool) -> PyResult<
     let level = shared.store.level_of(begun.block);
     // Take them before the latch is released: after that, the list belongs to the next transaction.
     let born = match (level, commit) {
-        (Some(0), _) => shared.core.newborn.take(0),
-        (Some(_), false) => shared.core.newborn.take(begun.born),
+        (Some(0), _) => shared.core.new_instances.take(0),
+        (Some(_), false) => shared.core.new_instances.take(begun.born),
         _ => Vec::new(),
     };
-    let done = py.detach(|| shared.store.end_unsettled(begun.block, commit));
+    let done = py.detach(|| shared.store.end_without_wait(begun.block, commit));
     shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);
     if commit && done.is_ok() {
-        settle_newborn(py, born);
+        forget_kept_attributes(py, born);
     }
     shared.wake_tasks(py);
     done.map_err(|e| shared.fail(py, e))?;
-    if commit && shared.store.must_settle() {
-        shared.settle(py)?;
+    if commit && shared.store.must_await_durability() {
+        shared.await_durability(py)?;
     }
     Ok(())
 }

@@ -98,7 +98,7 @@ impl List {
 /// The attributes of an instance as a plain dict; of a transient one, its own `__dict__`.
 pub(crate) fn attributes<'py>(object: &Bound<'py, Object>) -> PyResult<Bound<'py, PyDict>> {
     let py = object.py();
-    match object.get().living(py)? {
+    match object.get().live_proxy(py)? {
         Some(proxy) => Dict::plain_of(py, proxy),
         None => match &*object.get().kept() {
             Some(kept) => Ok(kept.bind(py).clone()),

@@ -11,7 +11,7 @@ use crate::proxies::found::{Found, find};
 use crate::python::scalars;
 
 /// After this many tries, a value that is replaced repeatedly is read in one section.
-const PATIENCE: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 #[inline(never)]
 pub(crate) fn copy_out(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Copied> {
@@ -131,7 +131,7 @@ impl Shared {
     ) -> PyResult<Batch> {
         let mut attempt = 0;
         loop {
-            let mut batch = Batch::new(self, attempt >= PATIENCE);
+            let mut batch = Batch::new(self, attempt >= MAX_ATTEMPTS);
             let read = self.read(py, |r| {
                 batch.begin();
                 f(r, &mut batch)

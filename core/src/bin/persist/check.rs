@@ -50,7 +50,7 @@ pub(super) fn check(
     let (report, salvaged) = match repair {
         None => (check::check(store, &mut Bar::new())?, None),
         Some(new) => {
-            let source = Source::alone(store)?;
+            let source = Source::exclusive(store)?;
             let report = check::check_file(&source, &mut Bar::new())?;
             let salvaged = salvage(&source, new, &mut Bar::new())?;
             (report, Some(salvaged))

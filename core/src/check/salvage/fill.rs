@@ -108,7 +108,7 @@ impl Salvage<'_, '_> {
         if !owing {
             self.watch.advance(segments);
             if let Some(lost) = lost {
-                self.lose_rest(h, &lost, n);
+                self.lose_remaining(h, &lost, n);
             }
         }
         let mtime = p.u64_at(h + header::MTIME)?;
@@ -123,7 +123,7 @@ impl Salvage<'_, '_> {
     }
 
     /// Report how many entries are missing, if known; `n` entries were read or are already reported.
-    fn lose_rest(&mut self, h: Addr, lost: &Lost, n: u64) {
+    fn lose_remaining(&mut self, h: Addr, lost: &Lost, n: u64) {
         let known = graph::len(self.p, h)
             .ok()
             .filter(|&len| len <= self.p.logical().saturating_mul(512));

@@ -30,7 +30,7 @@ impl Salvage<'_, '_> {
                     if !s.allocated || s.size != header::SIZE || self.is_made(s.addr) {
                         continue;
                     }
-                    let Some(who) = self.looks_alive(s.addr) else {
+                    let Some(who) = self.is_plausible(s.addr) else {
                         continue;
                     };
                     if all || self.is_top(&who) {
@@ -45,7 +45,7 @@ impl Salvage<'_, '_> {
 
     /// Return the header in a segment, if it is that of a container in use. A string of the same size does
     /// not look like one: its text would have to be a small number, then addresses.
-    fn looks_alive(&self, h: Addr) -> Option<Identity> {
+    fn is_plausible(&self, h: Addr) -> Option<Identity> {
         let p = self.p;
         let who = graph::identity(p, h).ok()?;
         let dead = DOOMED | DRAINED | DETACHED;

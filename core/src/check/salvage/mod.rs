@@ -148,7 +148,7 @@ pub fn salvage(source: &Source, path: &Path, watch: &mut dyn Watch) -> Result<Sa
     };
     let done = salvage.run(source);
     new.close()?;
-    owner::resemble(&file, source.file()).map_err(cannot)?;
+    owner::copy_rights(&file, source.file()).map_err(cannot)?;
     done
 }
 

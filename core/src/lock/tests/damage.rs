@@ -36,7 +36,7 @@ fn exercise(t: &Table<'_>) {
             &Request::lock(owner(3, OwnerKind::Posix, id), object(id), X).unwrap(),
             w,
         ) {
-            let _ = t.standing(ticket, w);
+            let _ = t.wait_state(ticket, w);
             let _ = t.cancel(ticket, w);
         }
         for signal in [0, 3, u32::MAX] {

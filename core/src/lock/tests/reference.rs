@@ -168,7 +168,7 @@ impl Reference {
     }
 
     /// Grant every request that can be granted in each queue, in order.
-    fn pump(&mut self) {
+    fn grant_pending(&mut self) {
         'again: loop {
             for i in 0..self.waits.len() {
                 let r = self.waits[i].request;
@@ -194,7 +194,7 @@ impl Reference {
         }
         self.holds.retain(|h| h.shared + h.exclusive + h.reserved > 0);
         let changed = self.state() != before;
-        self.pump();
+        self.grant_pending();
         changed
     }
 
@@ -227,7 +227,7 @@ impl Reference {
                     }
                 });
             }
-            self.pump();
+            self.grant_pending();
         }
     }
 
@@ -236,7 +236,7 @@ impl Reference {
         let free = self.judge(r).is_none();
         if free {
             self.take(r);
-            self.pump();
+            self.grant_pending();
         }
         free
     }
@@ -245,7 +245,7 @@ impl Reference {
         self.sweep();
         let Some(place) = self.judge(r) else {
             self.take(r);
-            self.pump();
+            self.grant_pending();
             return RefQueued::Granted;
         };
         let wait = RefWait {
@@ -287,7 +287,7 @@ impl Reference {
         self.sweep();
         let i = self.waits.iter().position(|w| w.signal == signal).unwrap();
         let granted = self.waits.remove(i).granted;
-        self.pump();
+        self.grant_pending();
         granted
     }
 
@@ -322,7 +322,7 @@ impl Reference {
     pub(super) fn release_owners(&mut self, gone: impl Fn(&Owner) -> bool) {
         self.waits.retain(|w| !gone(&w.request.owner));
         self.holds.retain(|h| !gone(&h.owner));
-        self.pump();
+        self.grant_pending();
     }
 
     pub(super) fn blocked(&self, r: &Request) -> bool {

@@ -46,7 +46,7 @@ fn entry<P: Pages>(p: &P, key: Word, value: Word, at: Addr, out: Out<'_>) -> Res
     }
 }
 
-fn hand_out<P: Pages>(p: &P, leaf: &Leaf<'_>, out: Out<'_>) -> Result<()> {
+fn emit<P: Pages>(p: &P, leaf: &Leaf<'_>, out: Out<'_>) -> Result<()> {
     for (e, _) in leaf.entries() {
         entry(p, e.key, e.value, leaf.at, out)?;
     }
@@ -58,7 +58,7 @@ fn large<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, out: Out<'_>) -> Result<(
     log::each_leaf(p, rec, fresh, &mut |found| {
         let lost = match found {
             Ok((number, pointer)) => match leaf::read_numbered(p, number, pointer) {
-                Ok(leaf) => return hand_out(p, &leaf, out),
+                Ok(leaf) => return emit(p, &leaf, out),
                 Err(e) => Lost::of(&e, Addr(pointer & Addr::MAX)),
             },
             Err(lost) => lost,
@@ -74,7 +74,7 @@ fn large<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, out: Out<'_>) -> Result<(
     index_walk::each_slot(p, rec, fresh, &mut |fresh, hash, loc| {
         let known = leaf::words(p, loc).and_then(|(key, _)| key::hash_word(p, key));
         match leaf::read(p, loc.leaf(), loc.sparse()) {
-            Ok(leaf) if known.is_ok_and(|known| known == hash) && fresh(leaf.at) => hand_out(p, &leaf, out),
+            Ok(leaf) if known.is_ok_and(|known| known == hash) && fresh(leaf.at) => emit(p, &leaf, out),
             _ => Ok(()),
         }
     })

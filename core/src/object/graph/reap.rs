@@ -20,7 +20,7 @@ const WALK: u64 = 4096;
 /// Steps of a search that count as much as the removal of one entry.
 const WALK_UNIT: u64 = 16;
 /// Ancestors marked as garbage at once. The others are found again later.
-const DOOM_MAX: usize = 1 << 15;
+const GARBAGE_MAX: usize = 1 << 15;
 /// Pieces of a large value that count as much as the removal of one entry.
 const BLOB_UNIT: u64 = 4;
 /// Entries examined for the place of a container in its new home.
@@ -71,7 +71,7 @@ fn reap_with<W: PagesMut>(w: &mut W, budget: u64, walk: u64) -> Result<ReapProgr
         if bits.has(DOOMED) || bits.refs() == 0 && !is_pinned(w, h)? {
             progress.freed += u64::from(empty(w, h, bits, &mut left)?);
         } else if bits.refs() == 0 {
-            park(w, h)?;
+            move_to_suspects(w, h)?;
         } else {
             let mut steps = walk;
             resolve(w, h, &mut steps)?;
@@ -173,13 +173,13 @@ fn resolve<W: PagesMut>(w: &mut W, h: Addr, steps: &mut u64) -> Result<bool> {
         Found::Root(path) => link(w, &path)?,
         Found::Pinned(path) => {
             if let Some(&keeper) = path.first() {
-                park(w, keeper)?;
+                move_to_suspects(w, keeper)?;
             }
             link(w, &path)?;
         }
-        Found::Garbage(closure) => doom(w, &closure)?,
+        Found::Garbage(closure) => mark_garbage(w, &closure)?,
         Found::Unknown => {
-            park(w, h)?;
+            move_to_suspects(w, h)?;
             return Ok(false);
         }
     }
@@ -218,7 +218,7 @@ fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
 }
 
 /// Put a container on the suspect list, without a home.
-fn park<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
+fn move_to_suspects<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let bits = Bits::read(w, h)?;
     if bits.has(SUSPECT) {
         return Ok(());
@@ -233,8 +233,8 @@ fn park<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
 
 /// Mark containers as garbage. They stay in place: the examined one is on the orphan list, and the homes of
 /// the others lead to it or to others there.
-fn doom<W: PagesMut>(w: &mut W, closure: &[Addr]) -> Result<()> {
-    for &h in closure.iter().take(DOOM_MAX) {
+fn mark_garbage<W: PagesMut>(w: &mut W, closure: &[Addr]) -> Result<()> {
+    for &h in closure.iter().take(GARBAGE_MAX) {
         let bits = Bits::read(w, h)?;
         if bits.has(SUSPECT) {
             let bits = unlist(w, h, bits)?;

@@ -85,7 +85,7 @@ fn attribute_word<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Wo
 #[inline]
 fn item_word<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
     match item_at(p, obj, index) {
-        Ok(Some(at)) => told(list::get(p, obj.addr, at)),
+        Ok(Some(at)) => word_of(list::get(p, obj.addr, at)),
         Ok(None) => Word::REMOVED,
         Err(_) => Word::EMPTY,
     }
@@ -93,7 +93,7 @@ fn item_word<P: Pages>(p: &P, obj: Obj, index: i64) -> Word {
 
 #[inline(never)]
 fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word {
-    let word = told(lookup(p, obj, key));
+    let word = word_of(lookup(p, obj, key));
     if word != Word::EMPTY {
         // If the object is alive, learn it; on an error it stays unknown.
         let _ = known.learn(p, obj);
@@ -103,11 +103,11 @@ fn search_known<P: Pages>(p: &P, obj: Obj, key: &Key<'_>, known: &Known) -> Word
 
 #[inline(never)]
 fn search<P: Pages>(p: &P, obj: Obj, key: &Key<'_>) -> Word {
-    told(lookup(p, obj, key))
+    word_of(lookup(p, obj, key))
 }
 
 #[inline]
-fn told(found: Result<Option<Word>>) -> Word {
+fn word_of(found: Result<Option<Word>>) -> Word {
     match found {
         Ok(Some(word)) => seen(word),
         Ok(None) => Word::REMOVED,

@@ -26,8 +26,8 @@ pub use convert::convert;
 pub use entry::about;
 pub use fast::{Member, find_place, find_word};
 pub use read::{
-    Class, Met, class, class_is, class_name, contains, get, home, is_home, item, item_word, items, kind,
-    large_read, len, meet, mtime, next, prev, refs, size, word,
+    Class, HandleInfo, class, class_is, class_name, contains, get, home, is_home, item, item_word, items,
+    kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
 pub use rename::rename;
 

@@ -11,9 +11,9 @@ use crate::object::word::Word;
 use crate::object::{blob, class as classes, entries, key as keys, list, scalar};
 use crate::page::access::Pages;
 
-/// The result of `meet`: the data from which a container's handle is made.
+/// The result of `open_handle`: the data from which a container's handle is made.
 #[derive(Debug)]
-pub struct Met {
+pub struct HandleInfo {
     /// Its kind.
     pub kind: Kind,
     /// The class of an object.
@@ -71,15 +71,15 @@ pub fn class<P: Pages>(p: &P, obj: Obj) -> Result<Option<String>> {
     classes::name(p, record).map(Some)
 }
 
-/// See `Reader::meet`.
-pub fn meet<P: Pages>(p: &P, obj: Obj) -> Result<Met> {
+/// See `Reader::open_handle`.
+pub fn open_handle<P: Pages>(p: &P, obj: Obj) -> Result<HandleInfo> {
     let kind = reading(p, obj)?;
     let known = Known::default();
     let class = match kind {
         Kind::Object => Some(Class(known.learn(p, obj)?)),
         _ => None,
     };
-    Ok(Met { kind, class, known })
+    Ok(HandleInfo { kind, class, known })
 }
 
 /// See `Reader::class_name`.

@@ -40,9 +40,9 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 }
 
 /// Exclusive hold of the presence byte. Dropping it makes the lock shared again.
-struct Alone<'a>(&'a Pager);
+struct SoleUser<'a>(&'a Pager);
 
-impl Drop for Alone<'_> {
+impl Drop for SoleUser<'_> {
     fn drop(&mut self) {
         if let Ok(reg) = self.0.registration() {
             let _ = file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared);
@@ -126,7 +126,7 @@ impl Pager {
             });
         }
         drop(reg);
-        let alone = Alone(self);
+        let alone = SoleUser(self);
         // The copied checkpoint names no redo log, and nothing needs one.
         self.end_log()?;
         self.checkpoint_always()?;
@@ -171,7 +171,7 @@ impl Pager {
             fchown(&out, Some(old.uid()), Some(old.gid()))
                 .map_err(|e| io("cannot give the store's owner to", e))?;
         }
-        owner::resemble(&out, &*self.file.using()?).map_err(|e| io("cannot set the permissions of", e))?;
+        owner::copy_rights(&out, &*self.file.using()?).map_err(|e| io("cannot set the permissions of", e))?;
         let mut copy = Copy {
             source: &source,
             out,

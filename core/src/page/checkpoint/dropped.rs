@@ -228,7 +228,7 @@ impl Pager {
         ready.sort_by_key(|d| d.cursor == 0);
         for dropped in ready {
             if !self.is_claimed(dropped.checkpoint)? {
-                self.take_apart(&dropped, &holders, durable)?;
+                self.free_tree(&dropped, &holders, durable)?;
                 return Ok(true);
             }
             if dropped.cursor != 0 {
@@ -241,7 +241,7 @@ impl Pager {
         Ok(false)
     }
 
-    fn take_apart(&self, dropped: &Dropped, holders: &Holders, durable: u64) -> Result<()> {
+    fn free_tree(&self, dropped: &Dropped, holders: &Holders, durable: u64) -> Result<()> {
         let older = holders
             .all()
             .map(|t| t.0)

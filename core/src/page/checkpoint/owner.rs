@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::at;
 use crate::page::shared::states::WRITING;
-use crate::page::sync::wait::{Patience, Wait};
+use crate::page::sync::wait::{Wait, WaitLoop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a leader may make no step while a checkpoint is due.
-pub(crate) const PATIENCE: Duration =
+pub(crate) const MAX_WAIT: Duration =
     Duration::from_millis(if cfg!(feature = "testing") { 300 } else { 2000 });
 
 const KEEPS: u64 = 1 << 32;
@@ -49,7 +49,7 @@ impl Pager {
         self.has_its_files()?;
         let word = self.shm.word(at::CK_OWNER);
         let mine = owned_by(slot, keeps);
-        let mut patience = Patience::new(wait, self.bound);
+        let mut patience = WaitLoop::new(wait, self.bound);
         let mut seen: Option<Seen> = None;
         loop {
             let owner = match word.compare_exchange(0, mine, Ordering::SeqCst, Ordering::SeqCst) {
@@ -63,10 +63,10 @@ impl Pager {
             if owner_slot(owner).is_some() && self.check_owner_alive(slot_there, None)? {
                 continue;
             }
-            let beat = self.shm.get(at::CK_BEAT);
+            let beat = self.shm.get(at::CK_HEARTBEAT);
             match &seen {
                 Some(s) if (s.owner, s.beat) == (owner, beat) => {
-                    if s.since.elapsed() >= PATIENCE && self.take_over(owner, beat, mine, slot)? {
+                    if s.since.elapsed() >= MAX_WAIT && self.take_over(owner, beat, mine, slot)? {
                         break;
                     }
                 }
@@ -100,7 +100,7 @@ impl Pager {
             Err(e) => return Err(e),
         }
         let word = self.shm.word(at::CK_OWNER);
-        let may = self.shm.get(at::CK_PHASE) != WRITING && self.shm.get(at::CK_BEAT) == beat;
+        let may = self.shm.get(at::CK_PHASE) != WRITING && self.shm.get(at::CK_HEARTBEAT) == beat;
         let taken = may
             && word
                 .compare_exchange(owner, mine, Ordering::SeqCst, Ordering::SeqCst)
@@ -131,8 +131,8 @@ impl Pager {
     }
 
     /// Record that the owner has made a step.
-    pub(crate) fn beat(&self) {
-        self.shm.word(at::CK_BEAT).fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn heartbeat(&self) {
+        self.shm.word(at::CK_HEARTBEAT).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Run a step of the checkpoint: as `latched`, if this thread still owns the checkpoint.
@@ -141,7 +141,7 @@ impl Pager {
         self.whole()?;
         let took = self.latch_for_step(slot)?;
         let done = if self.owns_checkpoint(slot) {
-            self.beat();
+            self.heartbeat();
             self.unless_damaged(f(self, slot))
         } else {
             Err(lost())

@@ -238,7 +238,7 @@ impl Pager {
         let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
         for i in 0..dirty {
             if i % 1024 == 0 {
-                self.beat();
+                self.heartbeat();
             }
             let [page, new, _] = self.shm.list_entry(list, i);
             if page >= logical {
@@ -448,7 +448,7 @@ impl Pager {
             let pages = piece.last().map_or(0, |last| last + 1 - first);
             file::write_out(&self.file, first * PAGE_SIZE as u64, pages * PAGE_SIZE as u64)
                 .map_err(|e| self.poison("cannot flush the store file", e))?;
-            self.beat();
+            self.heartbeat();
             rest = later;
         }
         Ok(())

@@ -55,7 +55,7 @@ impl<'p> Byte<'p> {
         }
         Err(Error::InUse {
             what: format!("the snapshot {:?}", snapshot.name),
-            holder: process::who_locks(&*pager.file.using()?, byte),
+            holder: process::lock_holder(&*pager.file.using()?, byte),
         })
     }
 }

@@ -9,7 +9,7 @@
 //! 3. A page is read by a system call before it is accessed through the map, so that a disk that cannot read it causes
 //!    an error and not a signal.
 //! 4. The creator of an image ensures that its pages are not reused during its life: it keeps all users from the file
-//!    (`Source::alone`), prevents checkpoints (`Pager::with_image`), or keeps a snapshot (`Source::snapshot`).
+//!    (`Source::exclusive`), prevents checkpoints (`Pager::with_image`), or keeps a snapshot (`Source::snapshot`).
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
@@ -141,7 +141,7 @@ pub(crate) fn read_meta(file: &File, i: u64) -> std::result::Result<Meta, String
 
 impl Source {
     /// Return the file of a store that no process uses, and keep all users from it as long as the result lives.
-    pub fn alone(path: &Path) -> Result<Source> {
+    pub fn exclusive(path: &Path) -> Result<Source> {
         let path = std::path::absolute(path).map_err(|e| Error::io("cannot find the store", e))?;
         let kept = keep(&path)?;
         let mut source = Source::of(kept.file, path)?;

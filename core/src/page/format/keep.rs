@@ -49,7 +49,7 @@ pub(crate) fn keep(path: &Path) -> Result<Kept> {
         }
         Err(e) => return Err(e),
     }
-    lock_file::nobody_elsewhere(path, &locks[0], Duration::ZERO).map_err(|_| in_use())?;
+    lock_file::check_unused_elsewhere(path, &locks[0], Duration::ZERO).map_err(|_| in_use())?;
     lock_file::no_earlier_version(path, &locks[0])?;
     Ok(Kept { file, locks })
 }

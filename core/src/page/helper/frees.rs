@@ -50,7 +50,7 @@ impl Pager {
     /// waits.
     pub(in crate::page) fn free_when_idle(&self, ending: &AtomicBool, quiet: &mut Idle) -> Option<Duration> {
         let hooks = self.hooks.get()?;
-        if !self.frees_when_idle() || self.shm.get(at::POISON) != 0 || !self.leads() {
+        if !self.frees_when_idle() || self.shm.get(at::POISON) != 0 || !self.is_leader() {
             return None;
         }
         match hooks.frees_wait(self) {

@@ -11,7 +11,7 @@
 //! 1. Each process that changes a store has one helper thread for it, started by its first change (a forked child has
 //!    its own). One helper leads: `HELPER` names its process as the latch's word does. The word only saves work. The
 //!    ownership of the checkpoint makes two helpers at once harmless (`checkpoint`).
-//! 2. A leader that makes no step for `PATIENCE` beyond the due time is stopped or dead: a helper that stands by takes
+//! 2. A leader that makes no step for `MAX_WAIT` beyond the due time is stopped or dead: a helper that stands by takes
 //!    the lead. No clock is shared: each helper measures with its own clock how long a word has not changed.
 //! 3. The thread holds one count of the pager from its start to its end. `close` ends it and waits for that. In a
 //!    forked child the thread does not exist, and the fork releases its count (`fork`).
@@ -20,7 +20,7 @@
 //! 5. A failed checkpoint is retried after increasing pauses. A poisoned store is left alone.
 
 use crate::error::{Error, Result};
-use crate::page::checkpoint::owner::PATIENCE;
+use crate::page::checkpoint::owner::MAX_WAIT;
 use crate::page::helper::frees::Idle;
 use crate::page::pager::Pager;
 use crate::page::pager::helper::Shared;
@@ -54,7 +54,7 @@ thread_local! {
     static HELPING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Return a bound on loss in the form of `Wishes`.
+/// Return a bound on loss in the form of `Requirements`.
 pub(crate) fn in_ms(age: Duration) -> u32 {
     age.as_millis().clamp(1, u128::from(u32::MAX)) as u32
 }
@@ -114,7 +114,7 @@ impl Pager {
     /// Do the work that `wants_help` found, without a checkpoint in this call. Called outside sections and
     /// transactions.
     #[cold]
-    pub fn ask_for_help(&self) {
+    pub fn request_help(&self) {
         let (dirty, store) = (self.dirty_pages(), self.shm.get(at::LOGICAL));
         if dirty > store.clamp(*DIRTY_LIMIT.start(), *DIRTY_LIMIT.end()) {
             self.demand_checkpoint();
@@ -219,11 +219,11 @@ impl Pager {
         let mut reg = self.registration()?;
         self.still_open()?;
         let ms = in_ms(age);
-        let now = reg.wishes.max_age;
-        if self.read_only || reg.wishes.durability == 0 || now != 0 && now <= ms {
+        let now = reg.requirements.max_age;
+        if self.read_only || reg.requirements.durability == 0 || now != 0 && now <= ms {
             return Ok(());
         }
-        reg.wishes.max_age = ms;
+        reg.requirements.max_age = ms;
         let traits = self.shm.process_word(reg.process as usize, P::Traits);
         let others = traits.load(Ordering::SeqCst) & (slots::FORKED | slots::HELPS);
         traits.store(others | u64::from(ms) << slots::MAX_AGE_SHIFT, Ordering::SeqCst);
@@ -309,7 +309,7 @@ impl Pager {
                 }
                 continue;
             };
-            let beat = self.shm.get(at::CK_BEAT);
+            let beat = self.shm.get(at::CK_HEARTBEAT);
             let noticed = match &mut notice {
                 Some(n) if n.epoch == epoch => n,
                 other => other.insert(Notice { epoch, at: now, beat }),
@@ -319,9 +319,9 @@ impl Pager {
                 0 => self.delay(lasted),
                 n => (Duration::from_millis(50) * 2u32.pow(u32::min(n, 8))).min(LONGEST_PAUSE),
             };
-            let leads = self.leads();
+            let leads = self.is_leader();
             if !leads {
-                due += PATIENCE;
+                due += MAX_WAIT;
             }
             let waited = now.saturating_duration_since(noticed.at);
             if waited < due {
@@ -334,7 +334,7 @@ impl Pager {
                     (noticed.beat, noticed.at) = (beat, now);
                     continue;
                 }
-                self.take_the_lead();
+                self.become_leader();
             }
             self.shm.set(at::HELP_NOW, 0);
             let begun = Instant::now();
@@ -381,7 +381,7 @@ impl Pager {
     }
 
     /// Return whether this process's helper leads. It takes the lead if no living process has it.
-    pub(in crate::page) fn leads(&self) -> bool {
+    pub(in crate::page) fn is_leader(&self) -> bool {
         let word = self.shm.word(at::HELPER);
         let (seen, mine) = (word.load(Ordering::SeqCst), self.helper_word());
         let free = match Owner::in_word(seen) {
@@ -394,7 +394,7 @@ impl Pager {
             .is_ok()
     }
 
-    fn take_the_lead(&self) {
+    fn become_leader(&self) {
         self.shm.set(at::HELPER, self.helper_word());
     }
 

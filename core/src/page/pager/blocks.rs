@@ -70,7 +70,7 @@ pub(crate) struct Blocks {
 }
 
 /// The state of a block.
-pub(in crate::page) enum Standing {
+pub(in crate::page) enum BlockState {
     /// It belongs to the open transaction: it is now the innermost, and the transaction the calling thread's.
     Open,
     /// It was left by an owner other than that of the open transaction, which continues or learns that it cannot.

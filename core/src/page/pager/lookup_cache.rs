@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Cached lookups of one thread: 256 KiB of them, and 1 MiB if they evict each other. (Few in tests, so that they do.)
 const NOTES: [usize; 2] = if TESTED { [64, 256] } else { [4096, 16384] };
 /// Events before a thread gets each table: searches for the first, evictions for the second.
-const PATIENCE: [u32; 2] = if TESTED { [1, 200] } else { [64, 4096] };
+const LEARN_AFTER: [u32; 2] = if TESTED { [1, 200] } else { [64, 4096] };
 /// Factor by which the number of searches before the tables are tried again grows with each failure of the large one.
 const LONGER: u32 = 16;
 const TESTED: bool = cfg!(any(test, feature = "testing"));
@@ -165,10 +165,10 @@ impl Row {
         self.misses.store(misses, Ordering::Relaxed);
         let level = self.level.load(Ordering::Relaxed);
         let patience = match level {
-            0 => PATIENCE[0],
-            1 => PATIENCE[1],
+            0 => LEARN_AFTER[0],
+            1 => LEARN_AFTER[1],
             2 => NOTES[1] as u32,
-            _ => PATIENCE[1].saturating_mul(LONGER.saturating_pow(self.failures.load(Ordering::Relaxed))),
+            _ => LEARN_AFTER[1].saturating_mul(LONGER.saturating_pow(self.failures.load(Ordering::Relaxed))),
         };
         if misses >= patience {
             self.change(level, misses);

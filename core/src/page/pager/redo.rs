@@ -13,7 +13,7 @@ pub(crate) struct Redo {
     pub(in crate::page) commit: bool,
     file: Mutex<Option<Arc<LogFile>>>,
     scratch: Mutex<Scratch>,
-    pub(in crate::page) unsettled: Unsettled,
+    pub(in crate::page) missed_waits: MissedWaits,
 }
 
 impl Redo {
@@ -70,14 +70,14 @@ pub(in crate::page) struct Scratch {
 
 /// The targets of waits that ended early.
 #[derive(Debug, Default)]
-pub(in crate::page) struct Unsettled {
+pub(in crate::page) struct MissedWaits {
     /// The end of the last such record; 0: none.
     record: AtomicU64,
     /// The last such epoch; 0: none.
     epoch: AtomicU64,
 }
 
-impl Unsettled {
+impl MissedWaits {
     /// Return the ends of the last record and of the last epoch; 0: none.
     pub(in crate::page) fn ends(&self) -> (u64, u64) {
         (
@@ -87,7 +87,7 @@ impl Unsettled {
     }
 
     /// Forget these ends, which are durable now, unless later ones were recorded.
-    pub(in crate::page) fn settled(&self, record: u64, epoch: u64) {
+    pub(in crate::page) fn forget_durable(&self, record: u64, epoch: u64) {
         for (word, seen) in [(&self.record, record), (&self.epoch, epoch)] {
             if seen != 0 {
                 let _ = word.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::Relaxed);

@@ -308,7 +308,7 @@ impl Pager {
             };
             let side = Unshared::new(self.shm.lock_in_use()?);
             let probe = Unshared::brief(again(&fresh)?);
-            let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.wishes)?;
+            let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.requirements)?;
             note_fork(&self.shm, process);
             self.probe.renew(probe);
             *reg = Registration {
@@ -317,7 +317,7 @@ impl Pager {
                 side,
                 process,
                 generation,
-                wishes: reg.wishes,
+                requirements: reg.requirements,
                 forks: process::forks(),
             };
             self.set_process(process, generation);
@@ -341,7 +341,7 @@ impl Pager {
 
     /// Return whether any present process requires completed changes to be durable. If the shared word does not show
     /// it, count again, because the word may be briefly out of date.
-    pub(crate) fn anyone_wants_commits(&self) -> bool {
+    pub(crate) fn any_process_wants_commits(&self) -> bool {
         self.shm.get(at::STRICTEST) > 1 || strictest(&self.shm) > 1
     }
 

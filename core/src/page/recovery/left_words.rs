@@ -122,7 +122,7 @@ impl Shm {
     }
 
     /// Stop the log here. It continues with the next flip.
-    pub(super) fn rest_log(&self, meta: &Meta, before: &Option<Meta>) {
+    pub(super) fn stop_log(&self, meta: &Meta, before: &Option<Meta>) {
         let log = meta.log;
         let old = match before {
             Some(m) if m.log.generation == log.generation => m.log.at.min(log.at),
@@ -146,7 +146,7 @@ impl Shm {
                 if self.get(at::LOG_GENERATION) == 0 { 0 } else { 1 },
             );
         }
-        self.rest_log_at(end);
+        self.restart_log_at(end);
         self.set(at::LOG_HOLD, 0);
         self.set(at::CK_LOG_OLD, self.get(at::LOG_NEW));
     }

@@ -171,7 +171,7 @@ impl Pager {
             self.read_list(list, dirty, ended, ck_logical, &mut left)?;
             left.ended = Some((list, dirty));
         }
-        let len = self.settled_len(now, epoch, logical)?;
+        let len = self.complete_len(now, epoch, logical)?;
         self.read_list(now, len, epoch, logical, &mut left)?;
         left.used.sort_unstable();
         if left.used.is_sorted_by(|a, b| a < b) {
@@ -217,7 +217,7 @@ impl Pager {
 
     /// Return how many entries of the current epoch's list count, according to the intent of a dead writer about its
     /// last entry.
-    fn settled_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
+    fn complete_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
         let shm = &self.shm;
         let [kind, page, old, new, list, len] = [0, 1, 2, 3, 4, 5].map(|i| shm.get(at::INTENT + 8 * i));
         let have = shm.list_len(now);
@@ -311,7 +311,7 @@ impl Pager {
         ] {
             shm.set(word, value);
         }
-        shm.rest_log(meta, &Meta::before(&*self.file.using()?, meta)?);
+        shm.stop_log(meta, &Meta::before(&*self.file.using()?, meta)?);
         shm.set(at::NEXT_ID, shm.get(at::NEXT_ID) + IDS);
         shm.forget_processes();
         fail_point!("takeover.made");

@@ -33,7 +33,7 @@ impl Pager {
         let shm = &self.shm;
         let mut ticket = Ticket::Nothing;
         if shm.undo_len() != 0 {
-            if !self.anyone_wants_commits() {
+            if !self.any_process_wants_commits() {
                 shm.set(at::LOG_MODE, OFF);
             }
             match shm.get(at::LOG_MODE) {

@@ -2,7 +2,7 @@
 //!
 //! 1. The change is complete before the wait begins, and remains so whatever the result of the wait. An error here
 //!    never concerns the change: it is `Error::DurabilityUnknown`, after which nothing is retried.
-//! 2. The target of a wait that ended early is kept (`Unsettled`) for all threads of this process: the next wait covers
+//! 2. The target of a wait that ended early is kept (`MissedWaits`) for all threads of this process: the next wait covers
 //!    it. A checkpoint covers it, too.
 //! 3. The last commit's ticket covers those before it: the log is durable up to a place, and a checkpoint holds
 //!    everything that was complete at its flip.
@@ -15,7 +15,7 @@ use crate::page::redo::leader::Lead;
 use crate::page::redo::words::{CROWDED, OFF, ON};
 use crate::page::shared::at;
 use crate::page::sync::latch::Owner;
-use crate::page::sync::wait::{Patience, Wait};
+use crate::page::sync::wait::{Wait, WaitLoop};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Length of log since the last durable checkpoint that makes the next one due.
 const DUE: u64 = RING / 4;
 /// Minimum wait for a flush in progress, however short the caller's bound for locks is.
-const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+const MIN_FLUSH_WAIT: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// The target of this thread's next durability wait, from its last commit, and the open store it belongs to.
@@ -36,7 +36,7 @@ impl Pager {
         let (serial, left) = TICKET.replace((self.serial, ticket));
         if serial == self.serial {
             // The ticket of a commit that was not waited for.
-            self.redo.unsettled.note(left);
+            self.redo.missed_waits.note(left);
         }
     }
 
@@ -46,14 +46,14 @@ impl Pager {
     /// # Errors
     /// `Error::DurabilityUnknown`, and no other error: the change is complete (1).
     #[cold]
-    pub fn settle_change(&self, wait: &mut Wait<'_>) -> Result<()> {
-        let settled = if self.redo.commit {
+    pub fn await_change(&self, wait: &mut Wait<'_>) -> Result<()> {
+        let durable = if self.redo.commit {
             self.await_durable(wait)
         } else {
             Ok(())
         };
         self.relieve_log();
-        settled.map_err(|e| Error::DurabilityUnknown { source: Box::new(e) })
+        durable.map_err(|e| Error::DurabilityUnknown { source: Box::new(e) })
     }
 
     /// Request a checkpoint when the log is getting full, and make one when it is nearly full. The change is complete
@@ -74,7 +74,7 @@ impl Pager {
     /// Wait until this thread's last change survives a power failure, together with the targets of earlier waits of
     /// this process that ended early.
     fn await_durable(&self, wait: &mut Wait<'_>) -> Result<()> {
-        let bound = wait.timeout.unwrap_or(self.bound).max(LEAST_PATIENCE);
+        let bound = wait.timeout.unwrap_or(self.bound).max(MIN_FLUSH_WAIT);
         let wait = &mut Wait {
             timeout: Some(bound),
             interrupted: wait
@@ -87,7 +87,7 @@ impl Pager {
             _ => Ticket::Nothing,
         };
         self.await_ticket(mine, wait)
-            .inspect_err(|_| self.redo.unsettled.note(mine))?;
+            .inspect_err(|_| self.redo.missed_waits.note(mine))?;
         // A commit made with the log off has no ticket.
         match self.shm.get(at::LOG_MODE) {
             // It was made before the checkpoint that turned the log on.
@@ -100,7 +100,7 @@ impl Pager {
 
     /// Wait for this ticket and for the targets of earlier waits that ended early.
     fn await_ticket(&self, mine: Ticket, wait: &mut Wait<'_>) -> Result<()> {
-        let (left_record, left_epoch) = self.redo.unsettled.ends();
+        let (left_record, left_epoch) = self.redo.missed_waits.ends();
         let (end, epochs) = match mine {
             Ticket::Nothing => (left_record, left_epoch),
             Ticket::Record(end) => (left_record.max(end), left_epoch),
@@ -112,7 +112,7 @@ impl Pager {
         if end != 0 {
             self.flush_log(end, wait)?;
         }
-        self.redo.unsettled.settled(left_record, left_epoch);
+        self.redo.missed_waits.forget_durable(left_record, left_epoch);
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl Pager {
                 drop(lead);
                 continue;
             }
-            let mut patience = Patience::since(wait, self.bound, &mut started);
+            let mut patience = WaitLoop::since(wait, self.bound, &mut started);
             let slice = patience.slice("the log to be flushed", || {
                 self.describe_owner(Owner::in_word(group.leader()))
             })?;

@@ -42,7 +42,7 @@ impl Pager {
                 Ok(flushed) => flushed.map_err(|e| self.poison("cannot flush the redo log", e))?,
                 Err(e) => {
                     log::warn!("{}: the redo log is given up: {e}", self.path.display());
-                    return self.give_up_log();
+                    return self.abandon_log();
                 }
             }
             fail_point!("log.flushed");
@@ -83,7 +83,7 @@ impl Pager {
     }
 
     /// Abandon a log that cannot be written: records that are not in the file become durable by checkpoints.
-    fn give_up_log(&self) -> Result<()> {
+    fn abandon_log(&self) -> Result<()> {
         self.latched(|pager, _| {
             pager.shm.set(at::LOG_GENERATION, 0);
             pager.shm.set(at::LOG_MODE, OFF);

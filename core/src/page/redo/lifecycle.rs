@@ -114,7 +114,7 @@ impl Pager {
 
     /// After the last process's checkpoint, which names no log, make one more. Then the other meta page names none
     /// either, and can replace the newest if that is damaged. Then remove the file.
-    pub(crate) fn outlive_log(&self) -> Result<()> {
+    pub(crate) fn retire_log(&self) -> Result<()> {
         if self.shm.get(at::LOG_GENERATION) == 0 || self.shm.get(at::LOG_NAMED) != 0 {
             return Ok(());
         }

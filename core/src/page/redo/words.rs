@@ -52,7 +52,7 @@ impl Shm {
     }
 
     /// Continue the log at `end`, and release all waits for records before it.
-    pub(crate) fn rest_log_at(&self, end: u64) {
+    pub(crate) fn restart_log_at(&self, end: u64) {
         self.put_log_end(end);
         self.set(at::LOG_DURABLE, end);
     }

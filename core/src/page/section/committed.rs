@@ -93,7 +93,7 @@ impl Pager {
 
     /// Return whether a reader has read the committed state recently and the writer has completed nothing since. There
     /// is then no need to wait for the writer again.
-    pub(crate) fn writer_stands_still(&self) -> bool {
+    pub(crate) fn writer_is_stopped(&self) -> bool {
         let kept = self.committed.try_lock();
         kept.is_ok_and(|kept| {
             kept.as_ref()

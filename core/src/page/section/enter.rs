@@ -13,12 +13,12 @@ use crate::page::section::write::WriteSection;
 use crate::page::shared::at;
 use crate::page::superblock as sb;
 use crate::page::sync::gate::{self, Gate};
-use crate::page::sync::wait::{Patience, Wait};
+use crate::page::sync::wait::{Wait, WaitLoop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a reader waits for a running writer before it reads the committed state beside it.
-const PATIENCE: Duration = Duration::from_millis(20);
+const MAX_WAIT: Duration = Duration::from_millis(20);
 
 impl Pager {
     /// Return an error inside a section of this thread. Sections of one thread exclude each other by their own checks.
@@ -113,7 +113,7 @@ impl Pager {
         Some(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
-    /// Wait for the running writer. After `PATIENCE`, stop waiting and show the reader the committed state.
+    /// Wait for the running writer. After `MAX_WAIT`, stop waiting and show the reader the committed state.
     #[cold]
     fn enter_slowly(&self, slot: u32, wait: &mut Wait<'_>) -> Result<ReadSection<'_>> {
         let gate = self.shm.gate();
@@ -121,7 +121,7 @@ impl Pager {
         if self.is_unreadable() {
             return Err(self.poisoned());
         }
-        if self.writer_stands_still() {
+        if self.writer_is_stopped() {
             self.recover_latch_if_owner_dead(self.latch().owner())?;
             if !self.latch().is_held_by(slot)
                 && gate.word.load(Ordering::SeqCst) & gate::RAISED != 0
@@ -139,7 +139,7 @@ impl Pager {
             std::hint::spin_loop();
         }
         let begun = Instant::now();
-        let mut patience = Patience::new(wait, self.bound);
+        let mut patience = WaitLoop::new(wait, self.bound);
         loop {
             if let Some(word) = gate.try_enter(mark) {
                 return self.inside(slot, word);
@@ -154,7 +154,7 @@ impl Pager {
                 ));
             }
             let slice = patience.slice("a writer that changes the store", || self.describe_owner(owner));
-            if (begun.elapsed() >= PATIENCE || matches!(slice, Err(Error::Timeout { .. })))
+            if (begun.elapsed() >= MAX_WAIT || matches!(slice, Err(Error::Timeout { .. })))
                 && let Some(section) = self.read_beside(slot)?
             {
                 return Ok(section);

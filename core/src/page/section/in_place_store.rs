@@ -120,7 +120,7 @@ impl Drop for InPlaceSection<'_> {
         // Lower the gate, as at the end of a write section of a single operation. If nothing can be trusted, readers
         // stay out.
         if self.read.is_whole() || !self.read.pager.is_unreadable() {
-            gate.lower_quietly(false);
+            gate.lower_without_wake(false);
         }
         latch.release();
         gate.wake_waiters();

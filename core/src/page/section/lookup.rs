@@ -38,7 +38,7 @@ impl Pager {
     /// Return whether something seems to be cached. It is called outside sections, so the result may be out of date
     /// immediately.
     #[inline(always)]
-    pub(crate) fn seems_noted(&self, about: [u64; 3]) -> bool {
+    pub(crate) fn seems_cached(&self, about: [u64; 3]) -> bool {
         let structure = || self.shm.word(at::STRUCTURE).load(Ordering::Relaxed);
         self.known_slot()
             .and_then(|slot| self.lookups.row(slot))

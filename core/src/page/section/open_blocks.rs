@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::{Block, Blocks, Reason, Standing, Turn};
+use crate::page::pager::blocks::{Block, BlockState, Blocks, Reason, Turn};
 use crate::page::sync::task;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};
@@ -144,14 +144,14 @@ impl Pager {
         levels.iter().position(|level| level.block == block)
     }
 
-    /// Prepare the end of a block, from any thread and task of the process. `Standing::Open`: the block is now the
+    /// Prepare the end of a block, from any thread and task of the process. `BlockState::Open`: the block is now the
     /// innermost one, the transaction belongs to the calling owner, and blocks inside it that were not left are joined
     /// to it.
     ///
     /// A commit joins an inner block that is not left by its transaction's owner to the enclosing block. If the block
     /// is to be undone, the owner rolls back the whole transaction at its next operation. (The owner may have continued
     /// since the block began, and its later changes cannot be undone without its knowledge.)
-    pub(in crate::page) fn take_block(&self, block: Block, commit: bool) -> Result<Standing> {
+    pub(in crate::page) fn take_block(&self, block: Block, commit: bool) -> Result<BlockState> {
         let mine = self.slot()?;
         // Between two operations of the owner.
         let _turn = self.take_turn();
@@ -160,13 +160,13 @@ impl Pager {
             let reason = blocks.leave_dead(which, level);
             drop(blocks);
             self.count_dead();
-            return Ok(Standing::Dead(reason));
+            return Ok(BlockState::Dead(reason));
         }
         let Some(open) = &mut blocks.open else {
-            return Ok(Standing::Gone);
+            return Ok(BlockState::Gone);
         };
         let Some(level) = open.levels.iter().position(|l| l.block == block) else {
-            return Ok(Standing::Gone);
+            return Ok(BlockState::Gone);
         };
         let task = task::current();
         let theirs = open.slot;
@@ -182,7 +182,7 @@ impl Pager {
                 });
                 self.doomed.store(true, Ordering::Relaxed);
             }
-            return Ok(Standing::Left);
+            return Ok(BlockState::Left);
         }
         open.levels.truncate(level + 1);
         open.slot = mine;
@@ -192,7 +192,7 @@ impl Pager {
             self.shm.depth(theirs).store(0, Ordering::SeqCst);
         }
         self.transaction_task.store(task, Ordering::Relaxed);
-        Ok(Standing::Open)
+        Ok(BlockState::Open)
     }
 
     /// Roll back a transaction that another owner has doomed. Called by its owner at its next operation.

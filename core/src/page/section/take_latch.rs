@@ -9,7 +9,7 @@ use crate::page::pager::Pager;
 use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
-use crate::page::sync::wait::{Patience, SLICE, Wait};
+use crate::page::sync::wait::{SLICE, Wait, WaitLoop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ impl Pager {
         if latch.spin(slot) {
             return Ok(());
         }
-        let mut patience = Patience::new(wait, self.bound);
+        let mut patience = WaitLoop::new(wait, self.bound);
         let mut place = self.place(slot);
         let mut circle = LatchWait::new();
         let mut seen = (None, Instant::now());
@@ -88,7 +88,7 @@ impl Pager {
 const SHORT: Duration = Duration::from_millis(500);
 
 /// How long a check of another store waits for that store's latch.
-const GLANCE: Duration = Duration::from_millis(20);
+const OTHER_STORE_WAIT: Duration = Duration::from_millis(20);
 
 /// The state of a latch wait's deadlock check over other stores.
 #[derive(Debug)]
@@ -170,7 +170,9 @@ impl Pager {
                 other.latch().is_held_by(slot) && other.transaction_task.load(Ordering::Relaxed) == task;
             let holds = || {
                 let hooks = other.hooks.get().ok_or(Error::Closed)?;
-                other.with_latch(&mut Wait::at_most(GLANCE), || hooks.holds(&other, slot, task))
+                other.with_latch(&mut Wait::at_most(OTHER_STORE_WAIT), || {
+                    hooks.holds(&other, slot, task)
+                })
             };
             (has_transaction || matches!(holds(), Ok(true))).then(|| other.path.display().to_string())
         })

@@ -11,7 +11,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::{Block, Standing};
+use crate::page::pager::blocks::{Block, BlockState};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::{at, dirty_set};
 use crate::page::sync::task;
@@ -20,9 +20,9 @@ use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
 /// Number of free pages examined in one section; it may be exceeded by a few hundred.
-const RELEASED_AT_ONCE: u64 = 4096;
+const RELEASED_PER_SECTION: u64 = 4096;
 
-fn none_open() -> Error {
+fn no_transaction_error() -> Error {
     Error::invalid("no transaction is open on this thread")
 }
 
@@ -76,7 +76,7 @@ impl Pager {
     /// Leave an inner block. `commit_section` or `rollback` leaves the outermost one.
     pub fn leave_inner(&self) -> Result<()> {
         let slot = self.slot()?;
-        let _turn = self.turn(slot).ok_or_else(none_open)?;
+        let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         let mut blocks = self.blocks();
         blocks.leave();
         self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
@@ -105,14 +105,14 @@ impl Pager {
         rollback: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         match self.take_block(block, commits)? {
-            Standing::Open if commits => commit(),
-            Standing::Open => rollback(),
-            Standing::Dead(reason) if commits => Err(reason.error()),
-            Standing::Gone if commits => Err(Error::Aborted {
+            BlockState::Open if commits => commit(),
+            BlockState::Open => rollback(),
+            BlockState::Dead(reason) if commits => Err(reason.error()),
+            BlockState::Gone if commits => Err(Error::Aborted {
                 why: "it had ended before this block of it was left".to_owned(),
                 again: false,
             }),
-            Standing::Left | Standing::Dead(_) | Standing::Gone => Ok(()),
+            BlockState::Left | BlockState::Dead(_) | BlockState::Gone => Ok(()),
         }
     }
 
@@ -139,14 +139,14 @@ impl Pager {
     pub fn release_free_pages(&self) -> Result<()> {
         loop {
             let mut section = self.write(&mut Wait::default())?;
-            let released = match section.release_free_pages(RELEASED_AT_ONCE) {
+            let released = match section.release_free_pages(RELEASED_PER_SECTION) {
                 // There is no room to record more. Pages released so far stay released.
                 Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
                 done => done?,
             };
             section.whole()?;
             section.commit();
-            if released < RELEASED_AT_ONCE {
+            if released < RELEASED_PER_SECTION {
                 return Ok(());
             }
         }
@@ -160,7 +160,7 @@ impl Pager {
                 return Ok(());
             }
             self.whole()?;
-            return Err(none_open());
+            return Err(no_transaction_error());
         }
         // Computed before the mutex of the blocks is taken, because `depth` takes it too.
         let depth = self.depth();
@@ -168,7 +168,7 @@ impl Pager {
         let Some(level) = inner else {
             return self.rollback_whole();
         };
-        let _turn = self.turn(slot).ok_or_else(none_open)?;
+        let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         // This fails only if files are damaged, and then nothing can be committed any more.
         let raised = self.keep_readers_out(slot);
         let undone = match &raised {
@@ -195,9 +195,9 @@ impl Pager {
         let slot = self.slot()?;
         if !self.is_transaction_of(slot) {
             self.whole()?;
-            return Err(none_open());
+            return Err(no_transaction_error());
         }
-        let _turn = self.turn(slot).ok_or_else(none_open)?;
+        let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         let gate = self.keep_readers_out(slot)?;
         let undone = if self.undo_or_poison(0) {
             self.whole()

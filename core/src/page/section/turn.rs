@@ -28,7 +28,7 @@ const SPIN: Duration = Duration::from_micros(20);
 /// How long a turn may go unused while the latch is free.
 const STALE: Duration = Duration::from_millis(2);
 /// The longest sleep of a waiter, which bounds the cost of a lost wake-up.
-const NAP: Duration = Duration::from_millis(1);
+const MAX_SLEEP: Duration = Duration::from_millis(1);
 /// The pause of a waiter that finds the latch free and reserved.
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -106,7 +106,7 @@ impl Place<'_> {
         if latch.owner().is_none() {
             std::thread::sleep(slice.min(PAUSE));
         } else {
-            latch.sleep(slice.min(NAP));
+            latch.sleep(slice.min(MAX_SLEEP));
         }
     }
 

@@ -190,7 +190,7 @@ impl Drop for WriteSection<'_> {
         let (gate, latch) = (pager.shm.gate(), pager.latch());
         if self.done || pager.undo_or_poison(self.undo) {
             // A single operation holds the latch alone: no transaction is open.
-            gate.lower_quietly((self.transaction || !self.owned) && pager.marked());
+            gate.lower_without_wake((self.transaction || !self.owned) && pager.marked());
         }
         // One full barrier serves both words (releasing the latch is one). A sleeper counts itself before it checks the
         // words, so either it sees them changed or it is counted here.

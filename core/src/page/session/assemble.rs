@@ -52,7 +52,7 @@ impl Pager {
                 side: parts.side,
                 process: 0,
                 generation: 0,
-                wishes: settings.wishes(),
+                requirements: settings.requirements(),
                 forks,
             }),
             process: AtomicU64::new(0),
@@ -85,7 +85,7 @@ impl Pager {
             .registration
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.wishes)?;
+        let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.requirements)?;
         reg.process = p;
         reg.generation = generation;
         self.set_process(p, generation);

@@ -81,7 +81,7 @@ impl Pager {
             return self.give_back();
         }
         self.stop_helper();
-        let done = self.close_alone(bound);
+        let done = self.close_serialized(bound);
         if self.closed.load(Ordering::Acquire) {
             return done.and(self.give_back());
         }
@@ -138,7 +138,7 @@ impl Pager {
     }
 
     /// Close as the only closing thread, with this process's helper stopped.
-    fn close_alone(&self, bound: Duration) -> Result<()> {
+    fn close_serialized(&self, bound: Duration) -> Result<()> {
         let damaged = self.whole().is_err();
         if self.shm.fault().is_some() {
             // This process sees only a private copy of the sidecar.
@@ -178,7 +178,7 @@ impl Pager {
         let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::default())
-                .and_then(|()| self.outlive_log())
+                .and_then(|()| self.retire_log())
         } else if may && (self.others_are_forks() || self.leaves_undurable()) {
             self.checkpoint(&mut Wait::default())
         } else {

@@ -80,7 +80,7 @@ impl Pager {
         let done = if current() {
             Ok(())
         } else {
-            self.go_on(follow, slot)
+            self.follow_next(follow, slot)
         };
         if took {
             self.latch().release();
@@ -92,7 +92,7 @@ impl Pager {
         held::ours(&self.file, "cannot read the store file")
     }
 
-    fn go_on(&self, follow: &Follow, slot: u32) -> Result<()> {
+    fn follow_next(&self, follow: &Follow, slot: u32) -> Result<()> {
         let _gate = self.keep_readers_out(slot)?;
         self.show_newest(follow)
     }

@@ -18,7 +18,7 @@ use crate::page::pager::helper::State;
 use crate::page::pager::redo::HeldLog;
 use crate::page::shared::slots::{self, BYTE_PRESENCE, P, Registration};
 use crate::page::shared::{lock_file, pins, probe};
-use crate::page::sync::wait::{FORK_PATIENCE, Wait, lock_soon};
+use crate::page::sync::wait::{FORK_WAIT, Wait, lock_soon};
 use crate::raw::file::{self, Ofd};
 use crate::raw::map::Windows;
 use crate::raw::process::{self, Unshared};
@@ -127,14 +127,14 @@ extern "C" fn after_in_child() {
                 .process_word(process as usize, P::Pid)
                 .store(process::named_pid(), Ordering::Relaxed);
             held.pager.set_process(process, generation);
-            let wishes = held.registration.wishes;
+            let requirements = held.registration.requirements;
             *held.registration = Registration {
                 mark: Unshared::new(mark),
                 file: Unshared::new(file),
                 side: Unshared::new(side),
                 process,
                 generation,
-                wishes,
+                requirements,
                 forks: process::forks(),
             };
         }
@@ -182,7 +182,8 @@ fn claim(pager: &Pager, registration: &Registration) -> Option<Child> {
         lock_file::set_mark(&mark).ok()?;
     }
     let side = pager.shm.lock_in_use().ok()?;
-    let (process, generation) = slots::claim_process_slot(&pager.shm, &file, registration.wishes).ok()?;
+    let (process, generation) =
+        slots::claim_process_slot(&pager.shm, &file, registration.requirements).ok()?;
     slots::note_fork(&pager.shm, process);
     Some(Child {
         mark,
@@ -200,7 +201,7 @@ fn copy_pins(pager: &'static Pager, child: Option<u16>) -> MutexGuard<'static, p
     let Some(child) = child else {
         return pager.pins.lock();
     };
-    let section = pager.read(&mut Wait::at_most(FORK_PATIENCE));
+    let section = pager.read(&mut Wait::at_most(FORK_WAIT));
     let local = pager.pins.lock();
     if section.is_ok() {
         pins::write_table(&pager.shm, &local, child as usize);

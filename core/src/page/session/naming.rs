@@ -65,7 +65,7 @@ pub(in crate::page) fn name(store: &File, nonce: u64, sidecar: &Path) -> Result<
 
 /// Return whether the store file names a sidecar of this boot and this attachment of its disk, or None if it names
 /// none.
-pub(in crate::page) fn is_of_now(store: &File) -> Result<Option<bool>> {
+pub(in crate::page) fn names_current_sidecar(store: &File) -> Result<Option<bool>> {
     let Some(then) = read(store)?.and_then(|a| word(&a, 8)) else {
         return Ok(None);
     };
@@ -81,7 +81,7 @@ pub(in crate::page) fn is_named(store: &File, nonce: u64) -> Result<bool> {
 }
 
 /// Return the name under which a sidecar with this nonce is kept when its store name belongs to another file.
-pub(in crate::page) fn aside(sidecar: &Path, nonce: u64) -> PathBuf {
+pub(in crate::page) fn preserved_path(sidecar: &Path, nonce: u64) -> PathBuf {
     let mut name = sidecar.as_os_str().to_owned();
     name.push(format!(".{nonce:016x}"));
     PathBuf::from(name)
@@ -89,7 +89,7 @@ pub(in crate::page) fn aside(sidecar: &Path, nonce: u64) -> PathBuf {
 
 /// Before a sidecar is made: refuse if the one that the store file names lies under another name and has changes that
 /// no checkpoint contains.
-pub(in crate::page) fn nothing_left_elsewhere(
+pub(in crate::page) fn check_named_sidecar(
     store: &File,
     path: &Path,
     sidecar: &Path,
@@ -107,7 +107,7 @@ pub(in crate::page) fn nothing_left_elsewhere(
         places.push(named.clone());
     }
     if let Some(nonce) = word(&attribute, 0) {
-        places.push(aside(&named, nonce));
+        places.push(preserved_path(&named, nonce));
     }
     for other in places {
         if left_in(&other, store, path, word(&attribute, 0), meta)? {

@@ -98,7 +98,7 @@ impl Pager {
                 continue;
             }
             let mark = lock_file::mark(&file)?;
-            if alone && let Err(e) = lock_file::nobody_elsewhere(&path, &mark, settings.bound) {
+            if alone && let Err(e) = lock_file::check_unused_elsewhere(&path, &mark, settings.bound) {
                 if made {
                     let _ = std::fs::remove_file(&name);
                 }

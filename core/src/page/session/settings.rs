@@ -1,6 +1,6 @@
 //! Settings for opening a store.
 
-use crate::page::shared::slots::Wishes;
+use crate::page::shared::slots::Requirements;
 use std::time::Duration;
 
 /// How to open a store.
@@ -25,10 +25,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub(super) fn wishes(&self) -> Wishes {
+    pub(super) fn requirements(&self) -> Requirements {
         // Where nothing is flushed, nothing bounds the loss in a power failure.
         let age = self.max_age.filter(|_| self.durability > 0 && !self.read_only);
-        Wishes {
+        Requirements {
             durability: self.durability,
             max_age: age.map_or(0, crate::page::helper::thread::in_ms),
         }

@@ -68,7 +68,7 @@ pub(in crate::page) fn open_sidecar(
         Err(e) => cannot("open", e),
     })?;
     let Some(side) = found else {
-        naming::nothing_left_elsewhere(file, path, &name, meta)?;
+        naming::check_named_sidecar(file, path, &name, meta)?;
         return make(file, &name, meta, meta_sum, false);
     };
     let left = judge(path, file, &side, meta, meta_sum).map_err(|e| match e {
@@ -77,7 +77,7 @@ pub(in crate::page) fn open_sidecar(
     })?;
     let stale = match left {
         Left::Foreign(nonce) => {
-            set_aside(&name, nonce)?;
+            preserve(&name, nonce)?;
             false
         }
         // The processes that use it have locked another lock file, which was removed since.
@@ -96,7 +96,7 @@ pub(in crate::page) fn open_sidecar(
         }
         Left::Stale | Left::Lost => true,
     };
-    naming::nothing_left_elsewhere(file, path, &name, meta)?;
+    naming::check_named_sidecar(file, path, &name, meta)?;
     make(file, &name, meta, meta_sum, stale)
 }
 
@@ -166,7 +166,7 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
     let head = match header(side).map_err(reading)? {
         Named::Whole(head) => head,
         Named::Not(why) => {
-            return match naming::is_of_now(file)? {
+            return match naming::names_current_sidecar(file)? {
                 // The store was used in this boot and on this attachment of the disk, through a complete sidecar; or
                 // the time of its use is unknown.
                 Some(true) | None => Err(bad(why)),
@@ -247,8 +247,8 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
 }
 
 /// Keep the sidecar of another file, whose users find it by its nonce (`naming`).
-fn set_aside(name: &Path, nonce: u64) -> Result<()> {
-    let aside = naming::aside(name, nonce);
+fn preserve(name: &Path, nonce: u64) -> Result<()> {
+    let aside = naming::preserved_path(name, nonce);
     log::warn!(
         "{} is the sidecar of another store file, and holds changes of it: it is kept as {}",
         name.display(),

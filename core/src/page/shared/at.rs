@@ -184,4 +184,4 @@ pub(crate) const HELP_CALL: usize = 2688;
 /// A checkpoint is due now: the dirty list is long, or a writer reached its end.
 pub(crate) const HELP_NOW: usize = 2696;
 /// Number of steps that owners of the checkpoint have made. An owner that makes none for long counts as stopped.
-pub(crate) const CK_BEAT: usize = 2752;
+pub(crate) const CK_HEARTBEAT: usize = 2752;

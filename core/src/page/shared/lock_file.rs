@@ -171,7 +171,11 @@ pub(in crate::page) fn set_mark(mark: &impl Descriptor) -> Result<()> {
 }
 
 /// Return an error if other processes use the store without the lock file. Called by a process that is alone with it.
-pub(in crate::page) fn nobody_elsewhere(path: &Path, mark: &impl Descriptor, bound: Duration) -> Result<()> {
+pub(in crate::page) fn check_unused_elsewhere(
+    path: &Path,
+    mark: &impl Descriptor,
+    bound: Duration,
+) -> Result<()> {
     let deadline = Instant::now() + bound.min(ENDING);
     while file::ofd_range_is_taken(mark, BYTE_MARK, MARKS)? {
         // The kernel closes the descriptors of an ending process one after the other.

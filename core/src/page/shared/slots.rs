@@ -60,7 +60,7 @@ pub(crate) const MAX_AGE_SHIFT: u32 = 32;
 
 /// The durability that a process requires for all changes of a store.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct Requirements {
     /// 0: nothing is flushed; 1: checkpoints are; 2: every completed change is.
     pub(crate) durability: u8,
     /// The bound on loss, in milliseconds; 0: none.
@@ -78,7 +78,7 @@ pub(crate) struct Registration {
     pub(crate) side: Unshared,
     pub(crate) process: u16,
     pub(crate) generation: u32,
-    pub(crate) wishes: Wishes,
+    pub(crate) requirements: Requirements,
     pub(crate) forks: u32,
 }
 
@@ -160,7 +160,11 @@ pub(crate) fn find_strictest(shm: &Shm) {
 
 /// Take a free process slot: its byte first, then its state. A slot in use whose byte is free belongs to a dead process
 /// and is left for recovery.
-pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wishes) -> Result<(u16, u32)> {
+pub(crate) fn claim_process_slot(
+    shm: &Shm,
+    file: &impl Descriptor,
+    requirements: Requirements,
+) -> Result<(u16, u32)> {
     for p in 0..layout::PROCESS_SLOTS {
         if shm.process_word(p, P::State).load(Ordering::Acquire) != 0
             || !file::ofd_lock(file, BYTE_PROCESS + p as u64, Ofd::Exclusive)?
@@ -177,12 +181,14 @@ pub(crate) fn claim_process_slot(shm: &Shm, file: &impl Descriptor, wishes: Wish
             .store(process::named_pid(), Ordering::Relaxed);
         shm.process_word(p, P::PinMask).store(0, Ordering::Relaxed);
         shm.process_word(p, P::PinOverflow).store(0, Ordering::Relaxed);
-        shm.process_word(p, P::Traits)
-            .store(u64::from(wishes.max_age) << MAX_AGE_SHIFT, Ordering::Relaxed);
+        shm.process_word(p, P::Traits).store(
+            u64::from(requirements.max_age) << MAX_AGE_SHIFT,
+            Ordering::Relaxed,
+        );
         shm.word(at::PROCESSES_HIGH)
             .fetch_max(p as u64 + 1, Ordering::SeqCst);
         shm.process_word(p, P::Durability)
-            .store(u64::from(wishes.durability), Ordering::Relaxed);
+            .store(u64::from(requirements.durability), Ordering::Relaxed);
         shm.process_word(p, P::State).store(1, Ordering::SeqCst);
         find_strictest(shm);
         return Ok((p as u16, generation));

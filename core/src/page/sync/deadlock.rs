@@ -164,7 +164,7 @@ impl Waiting {
             return Found::None { abroad: false };
         };
         (all.entries[me].looked, all.entries[me].look) = (time, look);
-        let found = all.circle(me);
+        let found = all.find_cycle(me);
         if matches!(found, Found::Circle(_)) {
             all.entries.swap_remove(me);
         }
@@ -180,7 +180,7 @@ impl Drop for Waiting {
 
 impl All {
     /// Follow the entries depth first, without recursion. Each is visited once.
-    fn circle(&self, me: usize) -> Found {
+    fn find_cycle(&self, me: usize) -> Found {
         let mut seen = vec![false; self.entries.len()];
         let mut abroad = false;
         // An entry, and the index of the next of its owners to be followed.
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    fn is_there(waiting: u64) -> bool {
+    fn still_waiting(waiting: u64) -> bool {
         all().entries.iter().any(|e| e.number == waiting)
     }
 
@@ -282,7 +282,7 @@ mod tests {
         let number = std::thread::spawn(|| {
             let waiting = enter(1, 1);
             let number = waiting.number;
-            assert!(is_there(number));
+            assert!(still_waiting(number));
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
                 let _waiting = waiting;
                 panic!("as `interrupted` may");
@@ -290,7 +290,7 @@ mod tests {
             .unwrap_err();
             number
         });
-        assert!(!is_there(number.join().unwrap()));
+        assert!(!still_waiting(number.join().unwrap()));
     }
 
     #[test]

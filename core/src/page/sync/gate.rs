@@ -106,7 +106,7 @@ impl Gate<'_> {
 
     /// Lower the word without checking the waiters. The caller checks them after a full barrier (`wake_waiters`).
     #[inline]
-    pub(crate) fn lower_quietly(&self, transaction: bool) {
+    pub(crate) fn lower_without_wake(&self, transaction: bool) {
         self.word
             .store(if transaction { TRANSACTION } else { 0 }, Ordering::Release);
     }

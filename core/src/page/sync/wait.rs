@@ -84,7 +84,7 @@ impl Wait<'static> {
     ///
     /// # Errors
     /// `Error::Interrupted`.
-    pub(crate) fn go_on() -> Result<()> {
+    pub(crate) fn check_interrupt() -> Result<()> {
         if asks_to_stop() {
             Err(Error::Interrupted)
         } else {
@@ -105,7 +105,7 @@ fn asks_to_stop() -> bool {
 }
 
 /// One wait in progress. It costs nothing until the first `pause`.
-pub(crate) struct Patience<'w, 'a> {
+pub(crate) struct WaitLoop<'w, 'a> {
     wait: &'w mut Wait<'a>,
     bound: Duration,
     started: Option<Instant>,
@@ -115,11 +115,11 @@ pub(crate) struct Patience<'w, 'a> {
 /// How often a waiter checks for signals and for the liveness of the owner it waits for.
 pub(crate) const SLICE: Duration = Duration::from_millis(20);
 
-impl<'w, 'a> Patience<'w, 'a> {
+impl<'w, 'a> WaitLoop<'w, 'a> {
     /// Create it. `bound` is used if the wait itself has none.
     pub(crate) fn new(wait: &'w mut Wait<'a>, bound: Duration) -> Self {
         let bound = wait.timeout.unwrap_or(bound);
-        Patience {
+        WaitLoop {
             wait,
             bound,
             started: None,
@@ -129,7 +129,7 @@ impl<'w, 'a> Patience<'w, 'a> {
 
     /// Continue a wait that `started` then, if it has started.
     pub(crate) fn since(wait: &'w mut Wait<'a>, bound: Duration, started: &mut Option<Instant>) -> Self {
-        let mut patience = Patience::new(wait, bound);
+        let mut patience = WaitLoop::new(wait, bound);
         patience.started = Some(*started.get_or_insert_with(Instant::now));
         patience
     }
@@ -176,11 +176,11 @@ impl<'w, 'a> Patience<'w, 'a> {
 
 /// How long a fork waits for each of these: a running writer (then the child copies the pins itself), or a store that
 /// is being closed (then the child registers itself).
-pub(in crate::page) const FORK_PATIENCE: Duration = Duration::from_millis(500);
+pub(in crate::page) const FORK_WAIT: Duration = Duration::from_millis(500);
 
 /// Lock a mutex that may be held for long (of a store that is being closed).
 pub(in crate::page) fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    let until = Instant::now() + FORK_PATIENCE;
+    let until = Instant::now() + FORK_WAIT;
     loop {
         match mutex.try_lock() {
             Ok(guard) => return Some(guard),

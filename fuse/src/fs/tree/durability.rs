@@ -23,7 +23,7 @@ pub(crate) fn wait(store: &Store, ctx: &Ctx) {
         timeout: None,
         interrupted: Some(&mut signal),
     };
-    if let Err(e) = store.settle(&mut wait) {
+    if let Err(e) = store.await_durability(&mut wait) {
         log::warn!("{e}");
         UNKNOWN.set(e.errno());
     }

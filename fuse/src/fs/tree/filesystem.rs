@@ -152,7 +152,7 @@ impl Fs {
             timeout: Some(timeout),
             interrupted: Some(&mut signal),
         };
-        let result = self.store.write_unsettled(Actor::Command, &mut wait, |w| {
+        let result = self.store.write_without_wait(Actor::Command, &mut wait, |w| {
             refused = None;
             self.renumber(&std::mem::take(&mut applied), true);
             let mut renumber = Vec::new();
@@ -163,7 +163,7 @@ impl Fs {
         });
         if result.is_err() {
             self.renumber(&applied, true);
-        } else if self.store.must_settle() {
+        } else if self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
         }
         finish(ctx, result, refused)

@@ -4,11 +4,11 @@
 //! Invariants:
 //! 1. Every operation that changes the table first finishes what an earlier operation left (`ready`).
 //! 2. `PENDING` returns to 0 after the last grant. Each grant is one mutation, followed by its signal.
-//! 3. `recover` may be killed and called again: it replays the undo log, marks the sweep and the deferred
+//! 3. `recover` may be killed and called again: it replays the undo log, marks the removal of abandoned requests and the deferred
 //!    releases as due, grants, signals.
 
 use super::conflict::Want;
-use super::grant::Drop;
+use super::grant::HoldPart;
 use super::layout::{
     ABANDONED, CAP, DEFERRED, FLAG_WAS_EXCLUSIVE, FLAG_WAS_SHARED, PENDING, POOL_HIGH, POOLS, STATE_FREE,
     STATE_GRANTED, STATE_MASK, UNDO_LEN, WAITER, lo,
@@ -24,10 +24,10 @@ impl<'a> Table<'a> {
     /// (before `release_process`). May itself be killed and called again.
     pub fn recover(&self, wakes: &mut Wakes) -> Result<()> {
         self.replay()?;
-        // A sweep may have been interrupted, and so may the signals of committed grants.
+        // The removal of abandoned requests may have been interrupted, and so may the signals of committed grants.
         self.store(ABANDONED, 1)?;
         self.store(DEFERRED, 1)?;
-        self.ready(wakes)?;
+        self.finish_earlier(wakes)?;
         let op = Op::new(self);
         for w in self.waiters() {
             if op.get(w, 3)? & STATE_MASK == STATE_GRANTED {
@@ -39,7 +39,9 @@ impl<'a> Table<'a> {
 
     /// Return the records of the waiters' pool that were ever used.
     pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + use<> {
-        let high = self.peek(POOLS + 4 * WAITER + POOL_HIGH).min(CAP[WAITER] as u64) as u32;
+        let high = self
+            .load_word(POOLS + 4 * WAITER + POOL_HIGH)
+            .min(CAP[WAITER] as u64) as u32;
         (1..=high).map(Link)
     }
 
@@ -74,17 +76,17 @@ impl<'a> Table<'a> {
 
     /// Finish what an earlier operation left undone.
     #[inline]
-    pub(super) fn ready(&self, wakes: &mut Wakes) -> Result<()> {
-        if self.peek(UNDO_LEN) != 0 {
+    pub(super) fn finish_earlier(&self, wakes: &mut Wakes) -> Result<()> {
+        if self.load_word(UNDO_LEN) != 0 {
             self.replay()?;
         }
-        self.pump(wakes)?;
+        self.grant_pending(wakes)?;
         self.finish_deferred(wakes)
     }
 
     /// Return an error if a mutation is unfinished: a reader cannot repair it, and must not read half of it.
-    pub(super) fn check_settled(&self) -> Result<()> {
-        if self.peek(UNDO_LEN) != 0 {
+    pub(super) fn check_complete(&self) -> Result<()> {
+        if self.load_word(UNDO_LEN) != 0 {
             self.replay()
         } else {
             Ok(())
@@ -94,17 +96,17 @@ impl<'a> Table<'a> {
     /// Run `ready`, then remove the abandoned requests.
     #[inline]
     pub(super) fn prepare(&self, wakes: &mut Wakes) -> Result<()> {
-        self.ready(wakes)?;
-        if self.peek(ABANDONED) != 0 {
-            self.sweep(wakes)
+        self.finish_earlier(wakes)?;
+        if self.load_word(ABANDONED) != 0 {
+            self.remove_abandoned(wakes)
         } else {
             Ok(())
         }
     }
 
     #[cold]
-    fn sweep(&self, wakes: &mut Wakes) -> Result<()> {
-        self.burn()?;
+    fn remove_abandoned(&self, wakes: &mut Wakes) -> Result<()> {
+        self.count_down()?;
         self.words[ABANDONED].swap(0, Ordering::AcqRel);
         for w in self.waiters() {
             let op = Op::new(self);
@@ -114,17 +116,17 @@ impl<'a> Table<'a> {
             }
             self.mutate(|op| {
                 if flags & STATE_MASK == STATE_GRANTED {
-                    Self::take_back(op, w, flags)?;
+                    Self::undo_grant(op, w, flags)?;
                 }
-                op.dismiss(w)
+                op.free_waiter(w)
             })?;
-            self.pump(wakes)?;
+            self.grant_pending(wakes)?;
         }
         Ok(())
     }
 
     /// Undo the grant of a waiter that had given up.
-    fn take_back(op: &mut Op<'_, '_>, w: Waiter, flags: u64) -> Result<()> {
+    fn undo_grant(op: &mut Op<'_, '_>, w: Waiter, flags: u64) -> Result<()> {
         let (id, mut want) = (op.get(w, 4)?, op.want(w)?);
         let l = op.find(id, want.key)?;
         let h = if l.is_none() {
@@ -136,21 +138,21 @@ impl<'a> Table<'a> {
             return Ok(());
         }
         if want.change {
-            op.release(h, Drop::Reservation)?;
+            op.release(h, HoldPart::Reservation)?;
         } else if !want.mount {
-            op.release(h, Drop::Level)?;
+            op.release(h, HoldPart::Level)?;
         } else if flags & FLAG_WAS_EXCLUSIVE == 0 && flags & FLAG_WAS_SHARED != 0 {
             want.exclusive = false;
             op.take(op.container(l)?, &want, true)?;
         } else if flags & FLAG_WAS_EXCLUSIVE == 0 {
-            op.release(h, Drop::Lock)?;
+            op.release(h, HoldPart::Lock)?;
         }
         Ok(())
     }
 
     /// Grant every waiter whose turn has come in the container that `PENDING` names.
-    pub(super) fn pump(&self, wakes: &mut Wakes) -> Result<()> {
-        let pending = self.peek(PENDING);
+    pub(super) fn grant_pending(&self, wakes: &mut Wakes) -> Result<()> {
+        let pending = self.load_word(PENDING);
         if pending == 0 {
             return Ok(());
         }
@@ -166,7 +168,7 @@ impl<'a> Table<'a> {
             let free = op.blocking_hold(c, &want, |_| Ok(true))?.is_none();
             if free && !ahead.iter().any(|a| want.clashes_with(a)) {
                 self.mutate(|op| op.grant(w))?;
-                self.burn()?;
+                self.count_down()?;
                 self.signal(w, wakes);
             } else {
                 ahead.push(want);
