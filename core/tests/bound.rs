@@ -16,7 +16,7 @@ use support::{again, told};
 /// One test at a time: they count the threads of their process.
 static ONE: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
+fn one_at_a_time() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -64,7 +64,7 @@ fn helpers() -> usize {
         .count()
 }
 
-/// The content of the file alone, as after a power failure (for the flushes before the meta page, see `power`).
+/// The content of the file one_at_a_time, as after a power failure (for the flushes before the meta page, see `power`).
 fn after_a_cut(path: &Path, key: &str) -> Option<i64> {
     let dir = scratch();
     let copy = dir.path().join("copy.store");
@@ -76,7 +76,7 @@ fn after_a_cut(path: &Path, key: &str) -> Option<i64> {
 
 #[test]
 fn what_is_older_than_the_bound_is_durable_without_a_sync() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path, soon());
@@ -98,8 +98,8 @@ fn what_is_older_than_the_bound_is_durable_without_a_sync() {
 }
 
 #[test]
-fn without_a_bound_there_is_no_thread_and_no_checkpoint() {
-    let _alone = alone();
+fn without_max_age_no_helper_thread_runs_and_no_checkpoint_is_made() {
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     made(&path);
@@ -130,7 +130,7 @@ fn without_a_bound_there_is_no_thread_and_no_checkpoint() {
 
 #[test]
 fn no_thread_is_left_of_a_closed_or_dropped_store() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     made(&dir.path().join("a.store"));
     for close in [true, false] {
@@ -149,7 +149,7 @@ fn no_thread_is_left_of_a_closed_or_dropped_store() {
 
 #[test]
 fn no_writer_makes_a_checkpoint_itself() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"), soon());
     set(&store, "x", 0).unwrap();
@@ -219,7 +219,7 @@ fn is_stopped(child: &Child) -> bool {
 /// The leader is killed, or stopped while it waits: the helper of another process becomes the leader.
 #[test]
 fn another_process_takes_the_lead() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     for sign in [libc::SIGKILL, libc::SIGSTOP] {
         let dir = scratch();
         let path = dir.path().join("a.store");
@@ -253,7 +253,7 @@ fn another_process_takes_the_lead() {
 /// continues, it changes nothing that belongs to others.
 #[test]
 fn a_checkpoint_whose_owner_is_stopped_is_finished_by_another_process() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     for step in ["taken", "summed", "flushed", "meta", "freed"] {
         let dir = scratch();
         let path = dir.path().join("a.store");
@@ -290,8 +290,8 @@ fn a_checkpoint_whose_owner_is_stopped_is_finished_by_another_process() {
 /// The writing of the meta page is the only step that cannot be fenced: no process takes over from an owner that is
 /// stopped there, and the owner continues normally.
 #[test]
-fn nobody_takes_over_in_the_writing_of_the_meta_page() {
-    let _alone = alone();
+fn no_process_takes_over_while_the_meta_page_is_written() {
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path, soon());
@@ -320,7 +320,7 @@ fn nobody_takes_over_in_the_writing_of_the_meta_page() {
 
 #[test]
 fn a_forked_child_has_a_helper_of_its_own() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path, soon());
@@ -354,8 +354,8 @@ fn a_forked_child_has_a_helper_of_its_own() {
 
 /// An opening that changes the store closes while another one only reads: the remaining one has no helper.
 #[test]
-fn who_leaves_only_readers_behind_makes_it_durable() {
-    let _alone = alone();
+fn a_writer_that_leaves_only_readers_makes_its_changes_durable() {
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     made(&path);
@@ -371,7 +371,7 @@ fn who_leaves_only_readers_behind_makes_it_durable() {
 /// The opener makes the changes of a dead session durable, though it changes nothing itself.
 #[test]
 fn what_a_dead_process_left_is_made_durable() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     let mut child = start(&path, "change 3600000", |_| {});

@@ -160,7 +160,7 @@ fn to_the_bound(store: &Store, step: Step, what: &str, mut between: impl FnMut(u
 }
 
 #[test]
-fn a_transaction_that_meets_a_bound_is_undone_and_others_can_open_at_any_time() {
+fn a_transaction_that_reaches_a_bound_is_undone_and_others_can_open_at_any_time() {
     for durability in [Durability::Checkpoint, Durability::Commit] {
         for (name, step) in STEPS {
             let what = format!("{name}, {durability:?}");
@@ -226,7 +226,7 @@ fn a_process_that_is_killed_at_a_bound_has_lost_nothing() {
 
 /// Small operations do not reach the bound, however much they change between two checkpoints.
 #[test]
-fn lone_operations_never_meet_the_bound_of_the_dirty_list() {
+fn single_operations_never_reach_the_bound_of_the_dirty_list() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path);

@@ -79,9 +79,9 @@ fn sound_stores_are_sound() {
 }
 
 /// A power failure while a checkpoint writes its meta page leaves that page torn, and the checkpoint before it opens.
-/// The next session for writing writes the page anew, even if it changes nothing: two valid meta pages exist again.
+/// The next session for writing writes the page again, even if it changes nothing: two valid meta pages exist again.
 #[test]
-fn a_torn_meta_page_is_written_anew_by_the_next_session() {
+fn a_torn_meta_page_is_written_again_by_the_next_session() {
     let dir = dir();
     let (path, mut image) = image("small", dir.path());
     let other = 1 - image.meta().page;
@@ -137,7 +137,7 @@ fn what_was_undone_leaves_nothing_to_find() {
 }
 
 #[test]
-fn what_is_no_store_stays_as_it_is() {
+fn a_file_that_is_not_a_store_stays_unchanged() {
     let dir = dir();
     let path = dir.path().join("not.store");
     for bytes in [

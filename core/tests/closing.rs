@@ -174,7 +174,7 @@ fn a_closed_store_has_no_descriptor_and_no_mapping_whatever_handles_there_are() 
 }
 
 #[test]
-fn another_opening_of_the_store_goes_on() {
+fn another_opening_of_the_store_stays_usable() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.store");
     let (one, two) = (
@@ -200,7 +200,7 @@ fn another_opening_of_the_store_goes_on() {
 
 /// Threads use a store in every way while another thread closes it: acknowledged changes are present afterwards.
 #[test]
-fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
+fn active_threads_find_the_store_closed_and_nothing_acknowledged_is_lost() {
     for round in 0..12u64 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.store");
@@ -304,7 +304,7 @@ fn threads_at_work_find_the_store_closed_and_nothing_acknowledged_is_lost() {
 
 /// A forked child has a copy of everything: it continues, and gives back its own copy.
 #[test]
-fn a_child_goes_on_after_its_parent_has_closed() {
+fn a_child_continues_after_its_parent_has_closed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.store");
     let store = open(&path, Durability::None);

@@ -68,7 +68,7 @@ fn a_million_levels() {
         assert_eq!(store.check().unwrap().containers.len(), 1);
         // A cycle of the same size, which only the collector can free.
         shapes::nested(&store, DEPTH as usize - 1);
-        shapes::close_circle(&store, DEPTH);
+        shapes::close_cycle(&store, DEPTH);
         shapes::write(&store, |w| w.remove(root, &Key::Str(b"deep")));
         let freed = store.gc().unwrap();
         assert!(freed > DEPTH / 2 && freed <= DEPTH, "{freed}");

@@ -68,7 +68,7 @@ fn are_whole(files: &[File], path: &Path, what: &str) {
 }
 
 /// Assert the error of a store in such a daemon.
-fn is_told(e: &Error, what: &str) {
+fn reports_error(e: &Error, what: &str) {
     let text = e.to_string();
     assert!(
         text.contains("descriptor") && text.contains("open it again"),
@@ -85,7 +85,7 @@ fn grow(store: &Store, what: &str) {
         }
         assert!(values < 10_000, "{what}: the store grows without its descriptor");
     };
-    is_told(&e, what);
+    reports_error(&e, what);
 }
 
 #[test]
@@ -105,11 +105,11 @@ fn daemon() {
     // A change that fits is made in the mappings, or refused because it could not be made durable.
     match set(&store, "after", &In::Int(2)) {
         Ok(()) => {}
-        Err(e) => is_told(&e, "after"),
+        Err(e) => reports_error(&e, "after"),
     }
     assert_eq!(get(&store, "after"), Some(Value::Int(2)));
-    is_told(&store.sync().unwrap_err(), "sync");
-    is_told(&store.snapshot("s").unwrap_err(), "snapshot");
+    reports_error(&store.sync().unwrap_err(), "sync");
+    reports_error(&store.snapshot("s").unwrap_err(), "snapshot");
     grow(&store, "growing");
     are_whole(&files, &path, "used");
     let mut out = std::io::stderr();
@@ -132,7 +132,7 @@ fn daemon() {
             drop(files);
             let second = Store::open(&path, &options(durability)).unwrap();
             set(&second, "second", &In::Int(3)).unwrap();
-            is_told(&store.close().unwrap_err(), "closing");
+            reports_error(&store.close().unwrap_err(), "closing");
             drop(store);
             set(&second, "second", &In::Int(4)).unwrap();
             second.sync().unwrap();
@@ -142,7 +142,7 @@ fn daemon() {
         }
         _ => {}
     }
-    is_told(&store.close().unwrap_err(), "closing");
+    reports_error(&store.close().unwrap_err(), "closing");
     drop(store);
     are_whole(&files, &path, "closed");
 }
@@ -154,7 +154,7 @@ fn grow_well(store: &Store) {
 }
 
 #[test]
-fn a_daemon_that_closed_its_descriptors_harms_neither_its_files_nor_the_store() {
+fn a_daemon_that_closed_its_descriptors_damages_neither_its_files_nor_the_store() {
     for durability in ["checkpoint", "commit"] {
         for end in ["close", "kill", "fork", "again"] {
             for beside in [false, true] {

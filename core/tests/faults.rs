@@ -102,7 +102,7 @@ fn a_store_that_was_cut_short_is_an_error_for_all_and_for_good() {
 
 /// A change that meets a missing page is undone, in a transaction too.
 #[test]
-fn a_change_that_meets_a_missing_page_is_not_made() {
+fn a_change_that_needs_a_missing_page_is_not_made() {
     for transaction in [false, true] {
         let dir = scratch();
         let path = dir.path().join("a.store");
@@ -235,7 +235,7 @@ fn a_change_that_cannot_be_undone_is_not_shown() {
 }
 
 #[test]
-fn threads_that_read_meanwhile_get_right_values_or_errors() {
+fn threads_that_read_at_the_same_time_get_right_values_or_errors() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let (store, model) = filled(&path, 5);

@@ -16,7 +16,7 @@ use support::process::{self, Stop};
 /// One test at a time: a child has all stores that its process has open.
 static ONE: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
+fn one_at_a_time() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -43,7 +43,7 @@ fn length(s: &Store, d: Obj) -> Result<u64> {
 }
 
 /// Release the pin and the last reference.
-fn let_go(s: &Store, d: Obj) {
+fn drop_pinned(s: &Store, d: Obj) {
     s.unpin(d);
     s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.remove(s.root(), &Key::Str(b"d")).map(drop)
@@ -54,7 +54,7 @@ fn let_go(s: &Store, d: Obj) {
 
 #[test]
 fn a_childs_pins_are_its_own_from_the_fork_on() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"));
     // Many other containers, some of them deleted again, so that the tables are not trivial.
@@ -92,7 +92,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
         if in_transaction {
             store.commit().unwrap();
         }
-        let_go(&store, d);
+        drop_pinned(&store, d);
         // The child's pin keeps the container for all.
         assert_eq!(length(&store, d).unwrap(), 1, "round {round}");
         std::fs::write(&sign, "").unwrap();
@@ -105,7 +105,7 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
 
 #[test]
 fn a_dead_childs_pins_go_with_it() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"));
     let d = pinned(&store);
@@ -114,7 +114,7 @@ fn a_dead_childs_pins_go_with_it() {
         wait_for(&sign);
         process::die()
     });
-    let_go(&store, d);
+    drop_pinned(&store, d);
     assert_eq!(length(&store, d).unwrap(), 1);
     std::fs::write(&sign, "").unwrap();
     assert_eq!(process::reap(child), Stop::Killed(libc::SIGKILL));
@@ -129,7 +129,7 @@ fn a_dead_childs_pins_go_with_it() {
 /// Slots are few; children that do not close the store must not use them up.
 #[test]
 fn many_children_leave_no_slots_behind() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path);
@@ -156,8 +156,8 @@ fn many_children_leave_no_slots_behind() {
 
 /// A fork at any moment of other threads' operations: the child finds nothing locked for ever.
 #[test]
-fn a_fork_while_other_threads_are_at_work() {
-    let _alone = alone();
+fn a_fork_while_other_threads_are_active() {
+    let _alone = one_at_a_time();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"));
     let d = pinned(&store);
@@ -201,8 +201,8 @@ fn a_fork_while_other_threads_are_at_work() {
 
 /// A child that executes another program, or whose parent ends first, does not block other processes.
 #[test]
-fn a_child_that_executes_another_program_gives_its_slot_back() {
-    let _alone = alone();
+fn a_child_that_executes_another_program_releases_its_slot() {
+    let _alone = one_at_a_time();
     let dir = scratch();
     let store = open(&dir.path().join("a.store"));
     let child = process::fork(|| {
@@ -230,7 +230,7 @@ fn a_child_that_executes_another_program_gives_its_slot_back() {
 /// A closing process makes the checkpoint, and does not leave it to children that never close.
 #[test]
 fn closing_beside_living_children_is_a_checkpoint() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     for used in [false, true] {
@@ -269,8 +269,8 @@ fn closing_beside_living_children_is_a_checkpoint() {
 /// A file that is truncated while both have it open is an error in both. This is not among the tests of such files
 /// (`faults`): a fork there would have the stores open that other tests truncate.
 #[test]
-fn a_child_meets_a_missing_page_as_its_parent_does() {
-    let _alone = alone();
+fn a_child_handles_a_missing_page_as_its_parent_does() {
+    let _alone = one_at_a_time();
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path);
@@ -304,7 +304,7 @@ fn soon(part: impl FnOnce() -> bool) -> i32 {
 /// Another thread is in the middle of closing, which never ends in the child.
 #[test]
 fn a_fork_while_another_thread_closes() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let store = plain::open(&dir.path().join("a.store"), 60);
     store.begin(&mut Wait::default()).unwrap();
@@ -330,7 +330,7 @@ fn a_fork_while_another_thread_closes() {
 /// The flush of another thread takes longer than any wait of a fork.
 #[test]
 fn a_fork_during_a_slow_flush_of_the_log() {
-    let _alone = alone();
+    let _alone = one_at_a_time();
     let dir = scratch();
     let options = Options {
         durability: Durability::Commit,

@@ -39,7 +39,7 @@ fn is_poisoned<T: std::fmt::Debug>(done: Result<T, Error>, what: &str) {
 }
 
 #[test]
-fn a_flush_that_fails_is_final_and_the_last_checkpoint_stands() {
+fn a_failed_flush_is_final_and_the_last_checkpoint_remains() {
     let mut rng = Rng(5);
     let moments = [
         Moment::Flushing,
@@ -351,7 +351,7 @@ fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
 /// The failed flush was for all waiting threads: none of them gets a success, and changes that were acknowledged
 /// earlier are present.
 #[test]
-fn a_flush_of_the_log_that_fails_is_an_error_for_all_who_wait_for_it() {
+fn a_flush_of_the_log_that_fails_is_an_error_for_all_waiters() {
     for (round, kind) in [Moment::LogFlushing, Moment::LogFlushed]
         .into_iter()
         .cycle()

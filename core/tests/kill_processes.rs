@@ -205,16 +205,16 @@ fn death_at(task: &str, wait: impl Fn(&Store) + Send + Sync) {
     assert!(best < PROMISED, "{task}: the others waited {waits:?}");
 }
 
-/// Check how long `go_on` takes beside a living neighbour that is stopped at `task`. When the neighbour dies after
+/// Check how long `proceed` takes beside a living neighbour that is stopped at `task`. When the neighbour dies after
 /// that, nothing of its operation is left.
-fn delay_at(task: &str, go_on: impl Fn(&Store)) {
+fn delay_at(task: &str, proceed: impl Fn(&Store)) {
     let (_dir, path, store) = fresh();
     let mut delays = Vec::new();
     let mut best = Duration::MAX;
     while delays.len() < DEATHS || best >= PROMISED && delays.len() < DEATHS_AT_MOST {
         let neighbour = Neighbour::start(&path, task);
         let begun = Instant::now();
-        go_on(&store);
+        proceed(&store);
         let took = begun.elapsed();
         assert!(took < FOREVER, "{task}: the others waited {took:?}");
         best = best.min(took);
@@ -243,32 +243,32 @@ fn a_dead_holder_of_a_lock_frees_it() {
 }
 
 #[test]
-fn a_change_that_waits_for_a_dead_holders_lock_goes_on() {
+fn a_change_that_waits_for_a_dead_holders_lock_continues() {
     death_at("lock", |s| set(s, "b", 2).unwrap());
 }
 
 #[test]
-fn a_reader_that_stands_still_inside_a_section_and_dies_does_not_hold_up_writers() {
+fn a_reader_that_is_stopped_inside_a_section_and_dies_does_not_block_writers() {
     delay_at("read", |s| set(s, "b", 2).unwrap());
 }
 
 #[test]
-fn a_writer_that_stands_still_inside_a_section_and_dies_does_not_hold_up_readers() {
+fn a_writer_that_is_stopped_inside_a_section_and_dies_does_not_block_readers() {
     delay_at("write", |s| assert_eq!(get(s, "a"), Some(1)));
 }
 
 #[test]
-fn a_writer_that_dies_inside_a_section_does_not_hold_up_writers() {
+fn a_writer_that_dies_inside_a_section_does_not_block_writers() {
     death_at("write", |s| set(s, "b", 2).unwrap());
 }
 
 #[test]
-fn a_transaction_that_dies_does_not_hold_up_writers() {
+fn a_transaction_that_dies_does_not_block_writers() {
     death_at("transaction", |s| set(s, "b", 2).unwrap());
 }
 
 #[test]
-fn a_transaction_that_stands_still_and_dies_does_not_hold_up_readers() {
+fn a_transaction_that_is_stopped_and_dies_does_not_block_readers() {
     delay_at("transaction", |s| assert_eq!(get(s, "a"), Some(1)));
 }
 
@@ -288,7 +288,7 @@ fn a_forked_child_that_does_nothing_does_not_keep_its_parents_latch() {
 }
 
 #[test]
-fn a_stopped_holder_of_the_latch_is_named_and_others_go_on_when_it_does() {
+fn a_stopped_holder_of_the_latch_is_named_and_others_continue_when_it_does() {
     let (_dir, path, store) = fresh();
     let neighbour = Neighbour::start(&path, "transaction");
     neighbour.signal(libc::SIGSTOP);
@@ -339,7 +339,7 @@ fn a_stopped_reader_is_not_waited_for_and_nothing_is_lost() {
 /// A writer died in the middle of a change, and a living reader is stopped inside a section: the next writer still
 /// undoes the change.
 #[test]
-fn a_recovery_is_not_held_up_by_a_stopped_reader() {
+fn a_stopped_reader_does_not_block_a_recovery() {
     let (_dir, path, store) = fresh();
     let transaction = Neighbour::start(&path, "transaction");
     let reader = Neighbour::start(&path, "read");

@@ -179,6 +179,6 @@ fn a_limit_of_address_space_is_named() {
 }
 
 #[test]
-fn a_limit_of_address_space_that_suffices_is_no_matter() {
+fn a_sufficient_limit_of_address_space_has_no_effect() {
     limited("enough memory");
 }

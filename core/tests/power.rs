@@ -391,7 +391,7 @@ fn whatever_the_disk_holds_the_store_is_whole_at_a_checkpoint() {
 
 /// The map is rebuilt in steps, over many checkpoints, most of which touch only a small part of the page table.
 #[test]
-fn a_free_map_that_was_lost_is_learned_anew() {
+fn a_lost_free_map_is_rebuilt() {
     use persist_core::store::{Actor, In, Key, Wait};
     let dir = scratch();
     let path = dir.path().join("a.store");

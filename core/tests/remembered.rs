@@ -247,14 +247,14 @@ fn run(seed: u64, steps: usize) {
 }
 
 #[test]
-fn what_is_remembered_is_what_is_there() {
+fn cached_lookups_agree_with_the_store() {
     for seed in 0..6 {
         run(seed, 3000);
     }
 }
 
 #[test]
-fn readers_never_meet_a_value_of_another_key() {
+fn readers_never_see_a_value_of_another_key() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
     let root = store.root();

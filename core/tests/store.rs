@@ -72,7 +72,7 @@ fn a_failed_closure_leaves_nothing() {
 }
 
 #[test]
-fn transactions_are_seen_wholly_or_not_at_all() {
+fn transactions_are_seen_completely_or_not_at_all() {
     let (_dir, s) = fresh();
     let root = s.root();
     set(&s, root, "a", In::Int(0)).unwrap();
@@ -331,7 +331,7 @@ fn closing_waits_for_the_checkpoint_of_another_thread() {
     let stays = Store::open(&path, &Options::default()).unwrap();
     set(&s, s.root(), "key", In::Int(1)).unwrap();
     let (flushing, begun) = mpsc::channel();
-    let (go_on, wait) = mpsc::channel::<()>();
+    let (proceed, wait) = mpsc::channel::<()>();
     let syncer = {
         let s = s.clone();
         std::thread::spawn(move || {
@@ -362,7 +362,7 @@ fn closing_waits_for_the_checkpoint_of_another_thread() {
         std::thread::yield_now();
     }
     let released = Instant::now();
-    go_on.send(()).unwrap();
+    proceed.send(()).unwrap();
     let closed = closer.join().unwrap();
     syncer.join().unwrap().unwrap();
     assert!(closed >= released, "closed while a checkpoint was under way");

@@ -84,7 +84,7 @@ fn as_task<R>(task: u64, f: impl FnOnce() -> R) -> R {
 }
 
 #[test]
-fn an_inner_block_is_undone_alone() {
+fn an_inner_block_is_undone_by_itself() {
     for durability in [Durability::Checkpoint, Durability::Commit] {
         let (dir, s) = open(durability);
         let kept = a_dict(&s, "kept");
@@ -330,7 +330,7 @@ fn two_tasks_of_a_thread_share_no_lock() {
 }
 
 #[test]
-fn a_circle_of_tasks_that_wait_is_found() {
+fn a_deadlock_of_tasks_is_found() {
     let (_dir, s) = fresh();
     let (a, b) = (a_dict(&s, "a"), a_dict(&s, "b"));
     let ask = |obj| s.lock_later(Actor::Thread, whole(obj), LockMode::Exclusive, None);

@@ -90,7 +90,7 @@ fn ring(stores: &[Store], players: &[(Hold, Reach)]) -> Vec<Result<()>> {
 }
 
 #[track_caller]
-fn one_is_told(stores: &[Store], ended: &[Result<()>], begun: Instant) {
+fn one_gets_a_deadlock(stores: &[Store], ended: &[Result<()>], begun: Instant) {
     assert!(begun.elapsed() < BOUND, "nothing was found: the bound ended it");
     let told: Vec<_> = ended.iter().filter_map(|r| r.as_ref().err()).collect();
     assert!(matches!(told[..], [Error::Deadlock { .. }]), "{ended:?}");
@@ -102,7 +102,7 @@ fn one_is_told(stores: &[Store], ended: &[Result<()>], begun: Instant) {
 }
 
 #[test]
-fn a_circle_over_two_stores_is_found_whatever_is_held_and_waited_for() {
+fn a_deadlock_over_two_stores_is_found_for_all_kinds_of_waits() {
     let cases: [[(Hold, Reach); 2]; 6] = [
         [(LOCK, FOR_LOCK), (LOCK, FOR_LOCK)],
         [(LOCK, FOR_CHANGE), (LOCK, FOR_LOCK)],
@@ -116,26 +116,26 @@ fn a_circle_over_two_stores_is_found_whatever_is_held_and_waited_for() {
         let begun = Instant::now();
         let ended = ring(&all, players);
         println!("case {i}: {:?} {ended:?}", begun.elapsed());
-        one_is_told(&all, &ended, begun);
+        one_gets_a_deadlock(&all, &ended, begun);
         // No lock is left.
         all.iter().for_each(|s| lock(s).unwrap());
     }
 }
 
 #[test]
-fn a_circle_over_three_stores_is_found_by_one_of_its_members() {
+fn a_deadlock_over_three_stores_is_found_by_one_waiter() {
     let (_dir, all) = stores(3);
     let begun = Instant::now();
     let ended = ring(
         &all,
         &[(LOCK, FOR_LOCK), (TRANSACTION, FOR_CHANGE), (LOCK, FOR_LOCK)],
     );
-    one_is_told(&all, &ended, begun);
+    one_gets_a_deadlock(&all, &ended, begun);
 }
 
 /// A holds in the first store, and waits in the second for B, which waits there for C, which waits in the first for A.
 #[test]
-fn a_circle_that_goes_through_a_thread_of_one_store_is_found() {
+fn a_deadlock_through_a_thread_that_uses_one_store_is_found() {
     let (_dir, all) = stores(2);
     let (x, y) = (&all[0], &all[1]);
     let keyed = |key| LockTarget {
@@ -177,12 +177,12 @@ fn a_circle_that_goes_through_a_thread_of_one_store_is_found() {
         });
         [a, b, c].into_iter().map(|t| t.join().unwrap()).collect()
     });
-    one_is_told(&all, &ended, begun);
+    one_gets_a_deadlock(&all, &ended, begun);
 }
 
 /// Tasks of one thread, which wait without blocking it.
 #[test]
-fn tasks_of_one_thread_are_told_apart() {
+fn tasks_of_one_thread_are_distinguished() {
     let (_dir, all) = stores(2);
     let ask = |task: u64, store: &Store| {
         set_task(task);
@@ -223,7 +223,7 @@ fn tasks_of_one_thread_are_told_apart() {
 
 /// All threads take the stores in the same order, and hold them longer than a wait sleeps before it checks for a cycle.
 #[test]
-fn threads_that_keep_an_order_are_never_told() {
+fn threads_with_a_lock_order_never_get_a_deadlock() {
     let (_dir, all) = stores(3);
     let (ended, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
@@ -254,7 +254,7 @@ fn threads_that_keep_an_order_are_never_told() {
 
 /// The thread that gets the error breaks the cycle, and a thread that waits for another reason continues to wait.
 #[test]
-fn a_bystander_goes_on_waiting() {
+fn a_bystander_continues_to_wait() {
     let (_dir, all) = stores(2);
     let (x, y) = (&all[0], &all[1]);
     let (held, done) = (Barrier::new(2), AtomicBool::new(false));

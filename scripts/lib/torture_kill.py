@@ -17,7 +17,7 @@ from typing import Any
 from torture_writers import PYTHONS, Mount, PythonWriter, ShellWriter, Violation, fresh, lock_of, row
 
 # Seconds in which every writer makes progress, whatever else the machine does.
-PATIENCE = 120
+MAX_WAIT = 120
 
 
 class Kills:
@@ -32,7 +32,7 @@ class Kills:
         self.mount = Mount(self.path, home / "mnt") if shells else None
         self.pythons = [PythonWriter(home, self.path, i, seed, 100, 0.005) for i in range(PYTHONS)]
         self.shells = [ShellWriter(home, home / "mnt", i) for i in range(shells)]
-        self.kills = {"writer": 0, "shell": 0, "mount": 0, "everyone": 0}
+        self.kills = {"writer": 0, "shell": 0, "mount": 0, "all_processes": 0}
         self.waits: list[float] = []  # ms until a survivor acknowledged again after a kill
         self.idle: list[float] = []  # the same without kills: the delay of the machine itself
         self.checks = 0
@@ -52,13 +52,13 @@ class Kills:
         return [w for w in self.pythons if lock_of(w.name) == "locked"]
 
     @property
-    def everyone(self) -> list[Any]:
+    def all_processes(self) -> list[Any]:
         return [*self.pythons, *self.shells]
 
     def start(self) -> None:
         if self.mount:
             self.mount.start()
-        for w in self.everyone:
+        for w in self.all_processes:
             w.start()
 
     def time_survivors(self, survivors: list[Any], begin: float) -> list[float]:
@@ -70,9 +70,9 @@ class Kills:
             for i, w in enumerate(survivors):
                 if i not in took and w.progress() != before[i]:
                     took[i] = now
-            if now > PATIENCE * 1000:
+            if now > MAX_WAIT * 1000:
                 stuck = [w.name for i, w in enumerate(survivors) if i not in took]
-                raise Violation(f"{stuck} did not go on within {PATIENCE} s of a kill")
+                raise Violation(f"{stuck} did not go on within {MAX_WAIT} s of a kill")
             for w in survivors:
                 if w.child.poll() is not None:
                     raise Violation(f"{w.name} ended by itself with {w.child.returncode}")
@@ -100,7 +100,7 @@ class Kills:
             self.idle += self.time_survivors(self.measured, time.monotonic())
             return
         if what < 0.90 or not self.mount:
-            victim = self.rng.choice(self.everyone)
+            victim = self.rng.choice(self.all_processes)
             victim.kill()
             begin = time.monotonic()
             self.waits += self.time_survivors([w for w in self.measured if w is not victim], begin)
@@ -120,25 +120,25 @@ class Kills:
             for s in self.shells:
                 s.start()
         else:
-            self.kill_everyone()
+            self.kill_all()
             self.start()
 
-    def kill_everyone(self) -> None:
+    def kill_all(self) -> None:
         """Kill all at once, then open the store in a process that had no part in it."""
         self.store.close()
-        for w in self.everyone:
+        for w in self.all_processes:
             w.kill()
         if self.mount:
             self.mount.kill()
-        self.kills["everyone"] += 1
+        self.kills["all_processes"] += 1
         self.store = self.persist.open(self.path)
-        for w in self.everyone:
+        for w in self.all_processes:
             self.check(w)
         self.check_locked()
 
     def check_locked(self) -> None:
         for lock in "locked", "both":
-            users = [w for w in self.everyone if lock_of(w.name) == lock]
+            users = [w for w in self.all_processes if lock_of(w.name) == lock]
             n = self.store.root[lock]["n"]
             acked = sum(w.locked_acked() for w in users)
             doubts = sum(w.doubts for w in users)
@@ -150,17 +150,17 @@ class Kills:
         end = time.monotonic() + seconds
         self.start()
         # The first kill comes when all writers are running.
-        self.time_survivors(self.everyone, time.monotonic())
+        self.time_survivors(self.all_processes, time.monotonic())
         while time.monotonic() < end:
             self.step()
-        self.kill_everyone()
+        self.kill_all()
         self.store.gc()
         self.store.sync()
         for w in self.pythons:
             w.check(self.store.root, self.persist.copy_out)
 
     def stop(self) -> None:
-        for w in self.everyone:
+        for w in self.all_processes:
             if w.child and w.child.poll() is None:
                 with contextlib.suppress(Exception):
                     w.kill()
@@ -189,7 +189,7 @@ def kill_torture(seconds: float, seed: int, limit: float, late: float, shells: i
     row("changes acknowledged by shells", sum(len(s.acked()["n"]) + len(s.acked()["m"]) for s in run.shells))
     row("kills", ", ".join(f"{k}: {v}" for k, v in run.kills.items()))
     row("interrupted operations found whole / absent",
-        f"{sum(w.whole for w in run.everyone)} / {sum(w.absent for w in run.everyone)}")  # fmt: skip
+        f"{sum(w.whole for w in run.all_processes)} / {sum(w.absent for w in run.all_processes)}")  # fmt: skip
     row("checks of what is shared", run.checks)
     row("others went on after (ms): median, worst", f"{waits[len(waits) // 2]:.1f}, {waits[-1]:.1f}")
     row("the same with nobody killed", f"{idle[len(idle) // 2]:.1f}, {idle[-1]:.1f}")

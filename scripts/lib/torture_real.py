@@ -136,7 +136,7 @@ class Round:
                 self.judge_snapshots(store, what)
                 after = self.rng.random() < 0.5
                 if after:
-                    self.go_on(store)
+                    self.proceed(store)
         except persist.Error as e:
             raise Violation(f"{what}: {e!r}") from e
         check(path, what)
@@ -167,7 +167,7 @@ class Round:
             self.same(name, graph, what)
             self.snapshots += 1
 
-    def go_on(self, store: Any) -> None:
+    def proceed(self, store: Any) -> None:
         """The store works like any other."""
         store.gc()
         for s in store.snapshots():

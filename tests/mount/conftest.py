@@ -21,7 +21,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent.parent
 DEADLINE = 100.0
-PATIENCE = float(os.environ.get("PERSIST_MOUNT_PATIENCE", "250"))
+MAX_WAIT = float(os.environ.get("PERSIST_MOUNT_PATIENCE", "250"))
 TYPE = "user.persist.type"
 CLASS = "user.persist.class"
 
@@ -172,7 +172,7 @@ def mounts(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
     """Return a function that makes mounts: `mounts("name", options)`; the same name means the same store."""
     made: list[Mount] = []
     # A request without an answer cannot be interrupted, not even by a test's timeout.
-    watchdog = threading.Timer(PATIENCE, lambda: [mount.kill() for mount in made])
+    watchdog = threading.Timer(MAX_WAIT, lambda: [mount.kill() for mount in made])
     watchdog.daemon = True
     watchdog.start()
 

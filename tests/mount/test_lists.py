@@ -98,7 +98,7 @@ def test_nested_items_in_any_order(mnt: Mount) -> None:
     assert mnt.sh("cat l/1/x l/2/x l/0; readlink l/2") == "x\nx\nzero\n1\n"
 
 
-def test_items_whose_turn_never_comes(mnt: Mount) -> None:
+def test_items_after_a_missing_index(mnt: Mount) -> None:
     mnt.list("l", "a")
     mnt.sh("echo c > l/2; echo d > l/7; cat l/2 l/7")
     mnt.again()

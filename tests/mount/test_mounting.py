@@ -50,7 +50,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         assert not (tmp_path / "s").exists()
 
 
-def test_failures_nobody_listens_to(tmp_path: Path) -> None:
+def test_failures_with_closed_output(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([binary(), str(tmp_path / "s"), str(tmp_path / "missing")], stderr=write, timeout=100)

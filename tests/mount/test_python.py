@@ -263,7 +263,7 @@ def test_what_is_large(mnt: Mount, root: Any) -> None:
         assert f.read() == b"short\n"
 
 
-def test_a_lock_is_met_at_the_write(mounts: Callable[..., Mount]) -> None:
+def test_a_lock_blocks_the_write(mounts: Callable[..., Mount]) -> None:
     """A lock is reported at the write, where the shell's own echo checks."""
     mnt = mounts("a", "lockwait=0.2")
     with persist.open(mnt.store) as store:

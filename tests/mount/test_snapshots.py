@@ -216,7 +216,7 @@ with persist.open(sys.argv[1]) as store:
 
 
 @pytest.mark.parametrize("tool", [CP, RSYNC, TAR], ids=["cp", "rsync", "tar"])
-def test_backup_while_a_writer_goes_on(mounts: Callable[..., Mount], tmp_path: Path, tool: str) -> None:
+def test_backup_beside_a_writer(mounts: Callable[..., Mount], tmp_path: Path, tool: str) -> None:
     need("cp", "rsync", "tar")
     src = mounts("src")
     with persist.open(src.store) as store:
@@ -303,7 +303,7 @@ def test_in_use(mnt: Mount, store: persist.Store) -> None:
     assert store.snapshots() == []
 
 
-def test_let_go_when_idle(mnt: Mount, store: persist.Store, processes: Callable[..., Any]) -> None:
+def test_closed_when_idle(mnt: Mount, store: persist.Store, processes: Callable[..., Any]) -> None:
     mnt.sh(f"mkdir -p d/e; echo 1 > d/x; echo deep > d/e/y; mkdir {HERE}/s; echo 2 > d/x")
     # An idle shell inside.
     shell = processes(
@@ -359,7 +359,7 @@ def test_many_views(mnt: Mount, store: persist.Store) -> None:
     assert store.snapshots() == []
 
 
-def test_mounted_alone(mounts: Callable[..., Mount]) -> None:
+def test_mounted_by_itself(mounts: Callable[..., Mount]) -> None:
     mnt = mounts()
     with persist.open(mnt.store) as store:
         fill(store.root)
@@ -413,7 +413,7 @@ def test_on_a_read_only_filesystem(mounts: Callable[..., Mount], tmp_path: Path)
         run("umount -l ro", tmp_path)
 
 
-def test_the_kernel_may_write_again_but_nobody_else(mounts: Callable[..., Mount]) -> None:
+def test_the_kernel_may_write_again_but_no_other_process(mounts: Callable[..., Mount]) -> None:
     """`mount -o remount,rw` changes what the kernel permits, not what the mount does."""
     mnt = mounts()
     mnt.sh(f"echo 1 > x; mkdir {HERE}/s")

@@ -81,7 +81,7 @@ def test_a_lock_of_a_thread_that_ended_takes_no_lock_from_its_successor(store: p
     assert held(store) == 0
 
 
-def test_the_originals_manner_keeps_a_lock_until_unlock(store: persist.Store) -> None:
+def test_lockexcl_keeps_a_lock_until_unlock(store: persist.Store) -> None:
     root = store.root
     root.lockExcl()
     gc.collect()
@@ -255,7 +255,7 @@ def test_long_calls_answer_ctrl_c(path: Path, script: Script, call: str) -> None
         busy.communicate("")
 
 
-def test_a_daemon_thread_in_a_transaction_does_not_hold_up_exit(path: Path, script: Script) -> None:
+def test_a_daemon_thread_in_a_transaction_does_not_delay_exit(path: Path, script: Script) -> None:
     program = script.start(
         """
         import sys, threading, time, persist
@@ -324,7 +324,7 @@ def test_lock_timeout_of_an_opening_bounds_what_concerns_the_whole_store(path: P
         hasty.sync()
 
 
-def test_subinterpreters_are_refused_and_leave_the_stores_alone(path: Path) -> None:
+def test_subinterpreters_are_refused_and_do_not_touch_the_stores(path: Path) -> None:
     program = """
 import sys, persist
 store = persist.open(sys.argv[1])

@@ -103,7 +103,7 @@ def test_bad_arguments(path: Path) -> None:
             cls()
 
 
-def test_files_that_are_no_stores(tmp_path: Path) -> None:
+def test_files_that_are_not_stores(tmp_path: Path) -> None:
     for n, content in enumerate([b"hello", b"x" * 4096, b"\0" * 8192 + b"x", os.urandom(20000)]):
         file = tmp_path / f"file{n}"
         file.write_bytes(content)

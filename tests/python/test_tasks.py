@@ -21,7 +21,7 @@ async def until(event: asyncio.Event) -> None:
     await asyncio.wait_for(event.wait(), 100)
 
 
-def test_a_second_task_is_told_at_once(store: persist.Store, root: persist.Dict) -> None:
+def test_a_second_task_gets_an_error_at_once(store: persist.Store, root: persist.Dict) -> None:
     root.update(d={}, e={}, x=0)
 
     async def main() -> None:
@@ -60,7 +60,7 @@ def test_a_second_task_is_told_at_once(store: persist.Store, root: persist.Dict)
     assert root == {"d": {}, "e": {}, "x": 2}
 
 
-def test_an_acknowledged_write_never_goes_with_anothers_transaction(
+def test_an_acknowledged_write_is_not_undone_by_another_transaction(
     store: persist.Store, root: persist.Dict
 ) -> None:
     """The case of the issue: the second task's write was lost when the first failed."""
@@ -183,7 +183,7 @@ def test_locks_in_turn(store: persist.Store, root: persist.Dict) -> None:
     assert d["n"] == 200
 
 
-def test_a_circle_of_tasks_is_found_at_once(store: persist.Store, root: persist.Dict) -> None:
+def test_a_deadlock_of_tasks_is_found_at_once(store: persist.Store, root: persist.Dict) -> None:
     root.update(a={}, b={})
 
     async def main() -> list[Any]:

@@ -231,7 +231,7 @@ def test_a_dead_transaction_refuses_everything(store: persist.Store, root: persi
 
 
 @pytest.mark.parametrize("timeout", [0, 0.02, None])
-def test_a_lock_that_is_not_to_be_had_ends_the_transaction_with_a_conflict(
+def test_an_unavailable_lock_ends_the_transaction_with_a_conflict(
     path: Path, timeout: float | None
 ) -> None:
     """Whatever the timeout: another exception would suggest that the transaction continues."""
@@ -270,7 +270,7 @@ def test_run_does_not_repeat_what_fails_by_itself(store: persist.Store, root: pe
         assert root == {"x": 1}
 
 
-def test_run_goes_on_as_soon_as_the_lock_is_free(store: persist.Store, root: persist.Dict) -> None:
+def test_run_retries_as_soon_as_the_lock_is_free(store: persist.Store, root: persist.Dict) -> None:
     root["d"] = {"n": 0}
     leave, calls = threading.Event(), []
     thread = hold_lock(root["d"].lockExcl, leave)

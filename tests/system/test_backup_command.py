@@ -145,7 +145,7 @@ def test_a_killed_backup_and_the_next(store: Path, tmp_path: Path, procs: Proces
     assert sh('persist check "$1"', store).endswith("sound\n")
 
 
-def test_nobody_listens_to_what_is_wrong(tmp_path: Path) -> None:
+def test_errors_with_closed_output(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     missing = [str(BIN / "persist"), "stat", str(tmp_path / "missing")]

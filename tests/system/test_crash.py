@@ -49,20 +49,20 @@ def test_a_killed_writer_loses_nothing(
         procs.worker("acknowledge", store, "other", stdout=acks["other"].file)
         procs.bash(SHELL, mnt, stdout=acks["shell"].file)
 
-        def goes_on() -> float:
+        def continues() -> float:
             """Return how long the other writer takes to its next report."""
             begin, said = time.monotonic(), acks["other"].last()
             wait_until(lambda: acks["other"].last() > said, what="the other writer to go on")
             return time.monotonic() - begin
 
-        goes_on()
-        idle, waited = [goes_on() for _ in range(30)], []
+        continues()
+        idle, waited = [continues() for _ in range(30)], []
         for _ in range(10):
             victim = procs.worker("acknowledge", store, "victim", stdout=acks["victim"].file)
             begin = acks["victim"].last()
             wait_until(lambda begin=begin: acks["victim"].last() > begin + 50, what="the victim's increments")
             os.kill(victim.pid, signal.SIGKILL)
-            waited.append(goes_on())
+            waited.append(continues())
             victim.wait()
             shell = acks["shell"].last()
             wait_until(lambda shell=shell: acks["shell"].last() > shell, what="the shell to go on")

@@ -252,7 +252,7 @@ print("end", flush=True)
 
 
 @pytest.mark.parametrize("durability", ["checkpoint", "commit"])
-def test_a_flush_that_fails_is_an_error_for_everyone(
+def test_a_flush_that_fails_is_an_error_for_all_processes(
     tmp_path: Path, procs: Processes, durability: str
 ) -> None:
     """A disk without free memory of its own: it accepts allocations, and fails when they are written out."""

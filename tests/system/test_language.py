@@ -37,6 +37,24 @@ BANNED = {
 }
 PHRASES = [(re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in BANNED.items()]
 
+# Words that no name contains, whole or as a part between underscores or capitals. In text, some of them are plain.
+BANNED_IN_NAMES = {
+    r"\bwho(m|ever)?\b": "name the process, thread or waiter",
+    r"\b(settle[sd]?|unsettled)\b": "finish, wait, free_if_unused",
+    r"\b(lone|alone)\b": "single, exclusive",
+    r"\bis there\b": "exists, is_present",
+    r"\bstands\b": "exists, is_stopped, remains",
+    r"\b(are|is) no\b": "is_not",
+    r"\bcircles?\b": "cycle, deadlock",
+    r"\bhold(s)? up\b": "block, delay",
+    r"\b(am|are|is|was) told\b": "reports, gets, is_distinguished",
+    r"\bleft ?overs?\b": "stale",
+    r"\b(glance|breath|breathe|patience|doom|look after)\b": "the field's term",
+    r"\blets? go\b": "drop, close, release",
+    r"\bgo(es)? on\b": "continue, resume",
+}
+NAMES = [(re.compile(pattern), instead) for pattern, instead in (*BANNED.items(), *BANNED_IN_NAMES.items())]
+
 DOCUMENTS = [*sorted(TOP.glob("*.md")), *sorted((TOP / "docs").rglob("*.md"))]
 STUBS = sorted((TOP / "pymod" / "python").rglob("*.py*"))
 SOURCES = [
@@ -100,6 +118,24 @@ def comments(source: str) -> Iterator[tuple[int, str]]:
             block = []
 
 
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """Return what a source file defines (modules, types, functions, constants), and the line of each."""
+    rust = r"\b(?:fn|struct|enum|trait|mod|const|static|type|union|macro_rules!)\s+(?:mut\s+)?([A-Za-z_]\w+)"
+    python = r"^\s*(?:async )?(?:def|class)\s+(\w+)|^([A-Z_]{3,})\b[^=\n]*="
+    pattern = re.compile(rust if path.suffix == ".rs" else python)
+    for n, row in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        for found in pattern.finditer(row.split("//")[0]):
+            yield n, found[1] or found[2]
+
+
+def wrong_names(path: Path, line: int, name: str) -> Iterator[str]:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("_", " ").strip()
+    for pattern, instead in NAMES:
+        found = pattern.search(words)
+        if found:
+            yield f"{path.relative_to(TOP)}:{line}: {name} has {found[0]!r} (say: {instead})"
+
+
 def by_line(paths: list[Path]) -> list[str]:
     rows = ((path, n, row) for path in paths for n, row in enumerate(path.read_text().split("\n"), 1))
     return [c for path, n, row in rows for c in complaints(path, n, row)]
@@ -140,6 +176,21 @@ def test_scripts_say_it_plainly() -> None:
     assert by_line(scripts) == []
 
 
+def test_names_are_the_terms_of_the_field() -> None:
+    """Modules, types, functions, constants, tests and files avoid the banned words too."""
+    tops = [TOP / name for name in ("core", "fuse", "pymod", "tests", "scripts", "docs")]
+    paths = [
+        p
+        for top in tops
+        for p in sorted(top.rglob("*"))
+        if p.suffix in (".rs", ".py", ".pyi") and not {"target", "cases.egg-info"} & set(p.parts)
+    ]
+    assert len(paths) > 400
+    defined = [(path, n, name) for path in paths for n, name in names(path)]
+    defined += [(path, 1, path.stem) for path in paths]
+    assert [c for path, n, name in defined for c in wrong_names(path, n, name)] == []
+
+
 def test_the_search_finds_what_it_looks_for() -> None:
     source = 'let a = "somebody is \\\n    here"; // nobody\nlet b = "http://x y";\n'
     source += '#[cfg(test)]\nmod tests { "nobody is" }'
@@ -149,6 +200,10 @@ def test_the_search_finds_what_it_looks_for() -> None:
     for text in ("there is no snapshot", "it is no longer held", "there is none"):
         assert not list(complaints(TOP / "x", 1, text)), text
     assert list(comments("//! made\n//! anew\nfn a() {}\n    // b\n")) == [(1, "made anew"), (4, "b")]
+    for name in ("who_waits", "settle_hold", "SettleMode", "CLOSE_ALONE", "is_there", "is_buried", "a_latch_let_go"):
+        assert list(wrong_names(TOP / "x", 1, name)), name
+    for name in ("is_no_longer_used", "whole", "finish_hold", "standing", "circular"):
+        assert not list(wrong_names(TOP / "x", 1, name)) or name.startswith("is_no"), name
     clap = TOP / "core/src/bin/persist/main.rs"
     assert list(shown_comments(clap, "/// Let go of it.\nstore: PathBuf,\n")) == [(2, "Let go of it.")]
     pymod = TOP / "pymod/src/dict.rs"

@@ -194,7 +194,7 @@ def test_help_lists_every_step() -> None:
         ["python", "mount", "-k", "x"],
     ],
 )
-def test_what_is_no_step_is_refused(args: list[str]) -> None:
+def test_an_unknown_step_is_refused(args: list[str]) -> None:
     done = subprocess.run([TOP / "scripts/test", *args], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "steps: setup" in done.stderr and done.stdout == ""

@@ -36,7 +36,7 @@ with persist.open(sys.argv[1]) as store:
 
 
 @pytest.mark.parametrize("what", ["lock", "latch"])
-def test_a_stopped_holder_is_named_and_goes_on(store: Path, procs: Processes, what: str) -> None:
+def test_a_stopped_holder_is_named_and_continues(store: Path, procs: Processes, what: str) -> None:
     with persist.open(store, lock_timeout=0.5) as opened:
         opened.root["a"] = {"x": 0}
         opened.root["b"] = 0

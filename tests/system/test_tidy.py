@@ -222,7 +222,7 @@ class Imports:
         files = {self.file_of(path) for path in found if path is not None}
         return {file for file in files if file is not None and file in self.code} - {module}
 
-    def circles(self) -> list[list[str]]:
+    def cycles(self) -> list[list[str]]:
         """Return the sets of files that use each other, directly or through others."""
 
         def reached(start: Module) -> set[Module]:
@@ -240,17 +240,17 @@ class Imports:
             for module in self.edges
             if module in reach[module]
         }
-        return [list(circle) for circle in sorted(found)]
+        return [list(cycle) for cycle in sorted(found)]
 
 
-def test_no_import_circles_between_files() -> None:
+def test_no_import_cycles_between_files() -> None:
     wrong = [
-        (crate, circle) for crate, sources in CRATES.items() for circle in Imports(TOP / sources).circles()
+        (crate, cycle) for crate, sources in CRATES.items() for cycle in Imports(TOP / sources).cycles()
     ]
     assert wrong == []
 
 
-def test_a_circle_is_found(tmp_path: Path) -> None:
+def test_an_import_cycle_is_found(tmp_path: Path) -> None:
     """The check above detects cycles: each of these is one, except the last."""
     cases: list[tuple[dict[str, str], bool]] = [
         ({"a.rs": "use crate::b::B;", "b.rs": "use crate::a::A;"}, True),
@@ -264,7 +264,7 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
         for name, text in {"lib.rs": "", **content}.items():
             (top / name).parent.mkdir(parents=True, exist_ok=True)
             (top / name).write_text(text + "\n")
-        assert bool(Imports(top).circles()) == expected, content
+        assert bool(Imports(top).cycles()) == expected, content
 
 
 def test_wings_import_downward_only() -> None:

@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn a_made_up_incremental_backup_ends(
+    fn a_forged_incremental_backup_ends_with_an_error(
         records in prop::collection::vec(record(), 0..12),
         sorted in prop::bool::weighted(0.8),
         logical in prop_oneof![4 => Just(200u64), 1 => Just(MAX_PAGES), 1 => any::<u64>()],
@@ -244,7 +244,7 @@ proptest! {
 
 /// Meta pages that announce more than follows, and ones with invalid content.
 #[test]
-fn promises_cost_nothing() {
+fn announced_lengths_allocate_nothing() {
     let Streams { full, since } = streams();
     let meta = Meta::decode(full[..PAGE_SIZE].try_into().unwrap()).unwrap();
     let changes: [fn(&mut Meta); 8] = [

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_told_apart() {
+    fn marks_are_distinguished() {
         let mut marks = Marks::default();
         for at in [0u64, 16, 4080, 4096, 1 << 47] {
             assert!(

@@ -181,7 +181,7 @@ fn the_common_case_logs_one_word() {
 
 /// Random replacement in a nearly full heap touches the pages of both segments, and seldom more.
 #[test]
-fn replacing_in_full_pages_seldom_moves_pages_between_lists() {
+fn replacing_in_full_pages_rarely_moves_pages_between_lists() {
     let mut w = HeapMem::new();
     let mut addrs: Vec<Addr> = (0..63 * 50).map(|_| alloc(&mut w, 64).unwrap()).collect();
     w.commit().unwrap();
@@ -234,7 +234,7 @@ fn a_full_disk_changes_nothing() {
 }
 
 #[test]
-fn one_empty_page_stays_and_the_others_go_back() {
+fn one_empty_page_is_kept_and_the_others_are_freed() {
     let mut w = HeapMem::new();
     let addrs: Vec<Addr> = (0..63 * 10).map(|_| alloc(&mut w, 64).unwrap()).collect();
     w.commit().unwrap();

@@ -4,8 +4,8 @@
 //! Invariants:
 //! 1. Every operation that changes the table first finishes what an earlier operation left (`ready`).
 //! 2. `PENDING` returns to 0 after the last grant. Each grant is one mutation, followed by its signal.
-//! 3. `recover` may be killed and called again: it replays the undo log, marks the removal of abandoned requests and the deferred
-//!    releases as due, grants, signals.
+//! 3. `recover` may be killed and called again: it replays the undo log, marks the removal of abandoned requests and
+//!    the deferred releases as due, grants, signals.
 
 use super::conflict::Want;
 use super::grant::HoldPart;

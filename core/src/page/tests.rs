@@ -64,7 +64,7 @@ fn word(p: &Pager, at: Addr) -> u64 {
 }
 
 #[test]
-fn what_was_written_is_there_after_reopening() {
+fn written_values_persist_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.store");
     let p = open(&path);
@@ -351,7 +351,7 @@ fn a_released_page_that_is_used_again_at_once_keeps_what_is_put_there() {
 /// A process closed while one of its threads was entering, and then died: its remaining words must not affect live
 /// processes.
 #[test]
-fn who_came_in_after_the_close_and_died_stops_nobody() {
+fn a_reader_that_entered_after_the_close_and_died_blocks_no_process() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
     let page = change(&p, |s| s.alloc_page()).unwrap();
@@ -376,7 +376,7 @@ fn who_came_in_after_the_close_and_died_stops_nobody() {
 /// A thread took the latch before it saw that the store is closed: it must not release it if another owner has it by
 /// then.
 #[test]
-fn who_came_too_late_gives_back_only_what_is_its_own() {
+fn a_thread_that_came_too_late_releases_only_its_own_slot() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
     let slot = p.slot().unwrap();
@@ -393,7 +393,7 @@ fn who_came_too_late_gives_back_only_what_is_its_own() {
 
 /// A wait for the latch that ends early leaves the latch with its owner, another thread or this one.
 #[test]
-fn the_latch_that_was_waited_for_in_vain_stays_with_its_owner() {
+fn a_latch_stays_with_its_owner_after_a_wait_timed_out() {
     let dir = tempfile::tempdir().unwrap();
     let p = open(&dir.path().join("a.store"));
     p.begin(&mut Wait::default()).unwrap();

@@ -300,7 +300,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     #[test]
-    fn who_meets_the_zeros_finds_the_note() {
+    fn a_reader_of_the_zeros_finds_the_note() {
         const THREADS: usize = 4;
         const PAGES: usize = 8;
         let file = tempfile::tempfile().unwrap();

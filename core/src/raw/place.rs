@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_there_when_it_is_finished_and_not_before() {
+    fn a_new_file_appears_when_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a");
         for (i, new) in both(&target).into_iter().enumerate() {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_replaced_only_if_that_is_wanted() {
+    fn an_existing_file_is_replaced_only_on_request() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a");
         std::fs::write(&target, "old").unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_read_in_order_and_the_end_is_told() {
+    fn pieces_are_read_in_order_up_to_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let new = NewFile::new(&dir.path().join("a")).unwrap();
         let bytes: Vec<u8> = (0..10_000u32).map(|i| (i * 7) as u8).collect();

@@ -53,7 +53,7 @@ fn writer(path: &Path) -> Child {
 }
 
 /// Wait until a number has grown, which proves that the other process makes progress.
-fn goes_on(number: impl Fn() -> u64) {
+fn continues(number: impl Fn() -> u64) {
     let (before, until) = (number(), Instant::now() + Duration::from_secs(120));
     while number() == before {
         assert!(Instant::now() < until, "writers stand still");
@@ -94,7 +94,7 @@ fn backups_while_another_process_writes() {
         }
         n += 1;
         assert!(other.0.try_wait().unwrap().is_none(), "the writer ended");
-        goes_on(|| store.change_count());
+        continues(|| store.change_count());
     }
     drop(other);
     assert_eq!(temporary(&store), 0);
@@ -145,7 +145,7 @@ fn backups_while_threads_write_hold_whole_transactions() {
             n += 1;
             let (file, to) = (dir.path().join("backup"), dir.path().join("b"));
             full(&path, &file);
-            goes_on(|| moved.load(Ordering::Relaxed));
+            continues(|| moved.load(Ordering::Relaxed));
             put_back(std::slice::from_ref(&file), &to).unwrap();
             let copy = open(&to);
             let sum: i64 = (0..ACCOUNTS)

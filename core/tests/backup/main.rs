@@ -288,7 +288,7 @@ fn stores_with_durable_commits() {
 
 /// Compaction moves every page; incremental backups continue across it.
 #[test]
-fn incremental_backups_go_on_after_a_compaction() {
+fn incremental_backups_continue_after_a_compaction() {
     let dir = scratch();
     let (path, mut files) = chain(dir.path(), 2);
     open(&path).compact(&mut |_| {}).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 #[test]
-fn what_does_not_fit_is_refused_and_nothing_is_made() {
+fn a_wrong_chain_is_refused_and_nothing_is_made() {
     let dir = scratch();
     let (path, files) = chain(dir.path(), 4);
     let other = scratch();

@@ -198,7 +198,7 @@ fn eight_processes_commit_and_are_killed() {
 /// The word with the leader of a flush names a slot. If that slot has since been given to a thread of another process
 /// with the same number of openings, the dead leader must not seem alive.
 #[test]
-fn a_leader_that_was_killed_is_replaced_though_its_slot_is_somebody_elses() {
+fn a_killed_leader_is_replaced_though_another_process_has_its_slot() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let patient = Options {

@@ -30,7 +30,7 @@ impl Slow {
         Slow { go, thread }
     }
 
-    fn go_on(self) {
+    fn resume(self) {
         drop(self.go);
         self.thread.join().unwrap();
     }
@@ -55,7 +55,7 @@ fn count(store: &Store, list: Obj) -> Vec<Value> {
 /// While the flush or checkpoint of another thread is stopped, changes are made once, and report that their durability
 /// is unknown. The next wait covers them.
 #[test]
-fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
+fn a_change_whose_wait_failed_is_done_once_and_covered_by_the_next_wait() {
     // In the log; and by a checkpoint, if they do not fit the log.
     for (kind, large) in [(Moment::LogFlushing, false), (Moment::Flushing, true)] {
         let dir = scratch();
@@ -105,7 +105,7 @@ fn what_waits_in_vain_is_done_once_and_covered_by_the_next_wait() {
         std::thread::scope(|s| {
             s.spawn(|| is_unknown(nothing(), &what));
         });
-        slow.go_on();
+        slow.resume();
         nothing().unwrap();
         let all = [66, 67, 68].map(Value::Int);
         assert_eq!(count(&store, list), all, "{what}");

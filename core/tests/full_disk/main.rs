@@ -244,7 +244,7 @@ fn space_that_comes_back_is_used() {
 }
 
 #[test]
-fn a_transaction_that_meets_the_full_disk_rolls_back_wholly() {
+fn a_transaction_on_a_full_disk_rolls_back_completely() {
     let Some(disk) = Disk::new(8 * 1024) else { return };
     let path = disk.path();
     let store = open(&path);

@@ -126,7 +126,7 @@ fn what_a_removal_left_to_be_freed_is_room() {
 }
 
 #[test]
-fn what_was_undone_last_is_no_damage_and_can_be_backed_up() {
+fn the_last_undone_change_is_not_damage_and_can_be_backed_up() {
     for (value, in_transaction, sidecar) in [
         (13, false, true),
         (100, true, true),

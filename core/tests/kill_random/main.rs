@@ -103,7 +103,7 @@ fn writers_and_checkpointers_are_killed() {
     while begun.elapsed().as_secs_f64() < seconds || torture.kills.values().sum::<u64>() < LEAST {
         if torture.draw.below(40) == 0 {
             drop(store.take());
-            torture.everyone_dies();
+            torture.all_die();
             together += 1;
             for i in 0..torture.players.len() {
                 let from = torture.players[i].done;
@@ -115,7 +115,7 @@ fn writers_and_checkpointers_are_killed() {
         }
     }
     drop(store.take());
-    torture.everyone_dies();
+    torture.all_die();
     torture.operations = torture.players.iter().map(|p| p.done).sum();
     let store = Store::open(&path, &options()).unwrap();
     let content = State::of(&store).content.len();

@@ -63,7 +63,7 @@ fn writer() {
 }
 
 /// Take a snapshot and drop the oldest; check that all snapshots are whole.
-fn snapshots_come_and_go(store: &Store, n: u64) {
+fn take_and_drop_snapshots(store: &Store, n: u64) {
     let all = store.snapshots().expect("list the snapshots");
     if all.len() > 2 {
         store.drop_snapshot(&all[0].name).expect("drop a snapshot");
@@ -94,7 +94,7 @@ fn checkpointer() {
         let store = Store::open(&path, &options()).expect("open");
         for i in 0..20 {
             match i % 5 {
-                0 => snapshots_come_and_go(&store, n),
+                0 => take_and_drop_snapshots(&store, n),
                 _ => store.sync().expect("sync"),
             }
             log.write_all(format!("A {n}\n").as_bytes()).expect("log");

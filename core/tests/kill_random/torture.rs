@@ -234,7 +234,7 @@ impl Torture {
         self.again(dead, from);
     }
 
-    pub(super) fn everyone_dies(&mut self) {
+    pub(super) fn all_die(&mut self) {
         for p in &mut self.players {
             let _ = p.child.kill();
             let _ = p.child.wait();

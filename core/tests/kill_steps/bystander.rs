@@ -20,7 +20,7 @@ pub(super) fn number(state: &State) -> u64 {
 }
 
 /// Run the process. It leaves the store unchanged.
-pub(super) fn stand_by(store: &Store) {
+pub(super) fn run_bystander(store: &Store) {
     State::of(store);
     let mtime = store
         .read(&mut Wait::default(), |r| r.mtime(store.root()))
@@ -29,7 +29,7 @@ pub(super) fn stand_by(store: &Store) {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a line");
     let begun = Instant::now();
-    go_on(store, mtime).expect("go on");
+    use_store(store, mtime).expect("go on");
     let held_up = begun.elapsed();
     let seen = number(&State::of(store));
     // A dead process that no operation met is recovered at a checkpoint at the latest, which releases its pins.
@@ -48,7 +48,7 @@ fn say(text: &str) {
 }
 
 /// A change, a lock, a transaction.
-fn go_on(s: &Store, mtime: u64) -> Result<()> {
+fn use_store(s: &Store, mtime: u64) -> Result<()> {
     s.write(Actor::Thread, &mut Wait::default(), |w| {
         w.set_mtime(s.root(), mtime)
     })?;
@@ -100,7 +100,7 @@ impl Bystander {
     }
 
     /// Let it continue. None: it failed.
-    pub(super) fn go_on(mut self) -> Option<Found> {
+    pub(super) fn resume(mut self) -> Option<Found> {
         let mut to = self.child.stdin.take().expect("its input");
         writeln!(to, "go on").ok()?;
         let line = self.line()?;

@@ -24,7 +24,7 @@ mod support;
 
 use persist_core::store::{Durability, Options, Store, Wait};
 use stage::{Beginning, Commits, Recovery, Stage, options};
-use support::cases::{CASES, Case, Marked, SMUGGLER, die_as_told, go_on};
+use support::cases::{CASES, Case, Marked, SMUGGLER, die_as_requested, use_store};
 use support::{process, ptrace, sys};
 
 fn case(name: &str) -> &'static Case {
@@ -69,7 +69,7 @@ fn prepared() {
 #[ignore = "run by the other tests, in a process of its own"]
 fn dying() {
     if let Some(store) = asked() {
-        die_as_told(&store);
+        die_as_requested(&store);
     }
 }
 
@@ -144,7 +144,7 @@ fn forks(case: &Case, store: &Store) {
             (case.run)(store).expect("the operation");
             ptrace::stop_here();
         }
-        go_on(store).expect("a child goes on");
+        use_store(store).expect("a child goes on");
         0
     });
     if case.marked == Marked::Fork {
@@ -153,7 +153,7 @@ fn forks(case: &Case, store: &Store) {
     ptrace::stop_here();
     process::reap(child);
     sys::allow_files();
-    go_on(store).expect("a parent goes on");
+    use_store(store).expect("a parent goes on");
     store.close().expect("close");
     std::process::exit(0);
 }
@@ -164,7 +164,7 @@ fn forks(case: &Case, store: &Store) {
 fn bystander() {
     if let Some(store) = asked() {
         process::die_with_parent();
-        bystander::stand_by(&store);
+        bystander::run_bystander(&store);
     }
 }
 
@@ -213,7 +213,7 @@ fn recovered() -> Vec<&'static Case> {
 }
 
 #[test]
-fn operations_and_nobody_else() {
+fn operations_of_a_single_process() {
     for case in cases(Commits::Plain) {
         stores::kill_everywhere(Stage::new(case, Recovery::Inherit, Commits::Plain));
     }
@@ -227,7 +227,7 @@ fn operations_beside_another_process() {
 }
 
 #[test]
-fn durable_operations_and_nobody_else() {
+fn durable_operations_of_a_single_process() {
     for case in cases(Commits::Durable) {
         stores::kill_everywhere(Stage::new(case, Recovery::Inherit, Commits::Durable));
     }
@@ -263,7 +263,7 @@ fn recoveries_by_another_process() {
 
 /// All operations that run from store to store above run from instruction to instruction here.
 #[test]
-fn instructions_and_nobody_else() {
+fn instructions_of_a_single_process() {
     let mut scenes: Vec<Box<dyn Fn() -> Stage>> = Vec::new();
     for (commits, one_in) in [(Commits::Plain, 2), (Commits::Durable, 4)] {
         for case in instructions::few(cases(commits), 0, one_in) {

@@ -73,8 +73,8 @@ impl Victim {
     /// The victim of the k-th kill.
     pub(super) fn of(stage: &Stage, k: u64) -> Victim {
         match k % 3 {
-            1 if stage.has_kin() => Victim::Stepped,
-            2 if stage.has_kin() => Victim::Other,
+            1 if stage.has_two_processes() => Victim::Stepped,
+            2 if stage.has_two_processes() => Victim::Other,
             _ => Victim::Both,
         }
     }
@@ -365,8 +365,8 @@ impl Stage {
     }
 
     /// A waiting process continues after a kill.
-    pub(super) fn goes_on(&mut self, bystander: Bystander, at: &str) {
-        let found = bystander.go_on();
+    pub(super) fn continues(&mut self, bystander: Bystander, at: &str) {
+        let found = bystander.resume();
         let found = found.unwrap_or_else(|| panic!("{}, {at}: who stood by cannot go on", self.what));
         let allowed = [number(&self.before), number(&self.after)];
         assert!(
@@ -383,13 +383,13 @@ impl Stage {
         let other = if victim == Victim::Both {
             None
         } else {
-            child.take_kin()
+            child.take_child()
         };
         let at = format!("{at} ({victim:?})");
         let Some(other) = other else {
             child.kill();
             if let Some(beside) = beside {
-                self.goes_on(beside, &at);
+                self.continues(beside, &at);
             }
             self.judge(&at);
             return;
@@ -402,7 +402,7 @@ impl Stage {
         let ended = living.finish();
         assert_eq!(ended, Stop::Exited(0), "{}, {at}: who goes on", self.what);
         if let Some(beside) = beside {
-            self.goes_on(beside, &at);
+            self.continues(beside, &at);
         }
         let state = self.judge(&at);
         if victim == Victim::Other {
@@ -415,7 +415,7 @@ impl Stage {
     }
 
     /// True if one of two processes runs the operation.
-    pub(super) fn has_kin(&self) -> bool {
+    pub(super) fn has_two_processes(&self) -> bool {
         matches!(self.case.marked, Marked::Fork | Marked::Forked)
     }
 }

@@ -96,7 +96,7 @@ fn neighbour() {
     match task.as_str() {
         // A hostile user with read permission only.
         "lock" => {
-            sys::become_nobody();
+            sys::become_unprivileged();
             process::die_with_parent();
             let files: Vec<File> = ["", "-shm", "-lock", "-wal"]
                 .iter()
@@ -108,7 +108,7 @@ fn neighbour() {
             std::thread::sleep(Duration::from_secs(600));
         }
         "follow" => {
-            sys::become_nobody();
+            sys::become_unprivileged();
             process::die_with_parent();
             let store = read_only(&path).unwrap();
             println!("answer: {}", get(&store, "n").unwrap().unwrap());
@@ -120,7 +120,7 @@ fn neighbour() {
             }
         }
         "sweep" => {
-            sys::become_nobody();
+            sys::become_unprivileged();
             process::die_with_parent();
             let store = read_only(&path).unwrap();
             println!("answer: begun");
@@ -156,7 +156,7 @@ fn neighbour() {
         "drop" => {
             let store = open(&path, 20);
             set(&store, "n", 1).unwrap();
-            sys::become_nobody();
+            sys::become_unprivileged();
             process::die_with_parent();
             File::open(&path).unwrap_err();
             println!("answer: dropped");
@@ -215,7 +215,7 @@ impl Drop for Neighbour {
 
 /// A user with read permission locks all bytes: opening, registering, recovering, closing and reopening still work.
 #[test]
-fn a_reader_that_locks_everything_delays_nobody() {
+fn a_reader_that_locks_everything_delays_no_writer() {
     if !is_root() {
         return; // Only root can become another user.
     }
@@ -248,7 +248,7 @@ fn a_reader_that_locks_everything_delays_nobody() {
 }
 
 #[test]
-fn a_removed_lock_file_splits_nobody() {
+fn a_removed_lock_file_does_not_split_the_users() {
     let (_dir, path) = place();
     let one = open(&path, 20);
     std::fs::remove_file(beside(&path, "-lock")).unwrap();

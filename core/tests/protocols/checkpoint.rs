@@ -175,7 +175,7 @@ impl Runners {
             .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    fn bury(&self) {
+    fn recover(&self) {
         let Ok(_byte) = self.byte.try_lock() else {
             return;
         };
@@ -187,13 +187,13 @@ impl Runners {
 
     fn checkpoint(&self, slot: u32) {
         let mine = u64::from(slot) + 1;
-        self.bury();
+        self.recover();
         while self
             .owner
             .compare_exchange(0, mine, Ordering::SeqCst, Ordering::SeqCst)
             .is_err()
         {
-            self.bury();
+            self.recover();
             thread::yield_now();
         }
         // A write of the meta page that the dead process began can only be finished.
@@ -297,9 +297,9 @@ impl Fenced {
 }
 
 #[test]
-fn who_goes_on_after_its_checkpoint_was_taken_over_changes_nothing() {
+fn an_owner_that_resumes_after_its_checkpoint_was_taken_over_changes_nothing() {
     holds_only_with(
-        name!("who_goes_on_after_its_checkpoint_was_taken_over_changes_nothing"),
+        name!("an_owner_that_resumes_after_its_checkpoint_was_taken_over_changes_nothing"),
         &[Without::OwnerLook, Without::WritingLast],
         3,
         || {

@@ -114,9 +114,9 @@ impl Log {
 const DEAD_LEADER: u64 = 7 | 1 << 32;
 
 #[test]
-fn who_waits_for_the_log_finds_its_record_on_the_disk() {
+fn a_waiter_for_the_log_finds_its_record_on_the_disk() {
     holds_only_with(
-        name!("who_waits_for_the_log_finds_its_record_on_the_disk"),
+        name!("a_waiter_for_the_log_finds_its_record_on_the_disk"),
         &[Without::Fences, Without::Comparison, Without::FlushFirst],
         3,
         || {

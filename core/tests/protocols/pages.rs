@@ -8,11 +8,11 @@ use loom::thread;
 /// The live page table's entry of one page (page/pages/live_table.rs `fill`, page/pages/cow.rs `copy_to`), behind the
 /// gate.
 #[test]
-fn nobody_sees_the_old_page_after_the_swing() {
+fn no_reader_sees_the_old_page_after_the_swing() {
     const OLD: u64 = 5;
     const NEW: u64 = 6;
     holds_only_with(
-        name!("nobody_sees_the_old_page_after_the_swing"),
+        name!("no_reader_sees_the_old_page_after_the_swing"),
         &[Without::Section, Without::Fences],
         2,
         || {

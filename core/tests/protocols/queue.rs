@@ -83,7 +83,7 @@ impl Shared {
         Table::new(&self.words, &self.signals, &self.counts).unwrap()
     }
 
-    fn rouse(&self, signal: u32) {
+    fn wake_waiter(&self, signal: u32) {
         let (times, bell) = &self.asleep[signal as usize];
         *times.lock().unwrap() += 1;
         bell.notify_all();
@@ -95,7 +95,7 @@ impl Shared {
             return;
         }
         for signal in 0..PLACES {
-            self.rouse(signal as u32);
+            self.wake_waiter(signal as u32);
         }
     }
 
@@ -151,7 +151,7 @@ impl Env for Shared {
 
     fn wake(&self, signal: u32) {
         if !without(Without::Wake) {
-            self.rouse(signal);
+            self.wake_waiter(signal);
         }
     }
 
@@ -257,9 +257,9 @@ fn one_holds_it_and_no_waiter_is_forgotten() {
 
 /// A waiter times out while the holder makes room.
 #[test]
-fn who_gives_up_while_being_granted_has_it_or_leaves_nothing() {
+fn a_waiter_that_gives_up_while_being_granted_has_the_lock_or_leaves_nothing() {
     holds_only_with(
-        name!("who_gives_up_while_being_granted_has_it_or_leaves_nothing"),
+        name!("a_waiter_that_gives_up_while_being_granted_has_the_lock_or_leaves_nothing"),
         &[Without::Grant],
         3,
         || {
@@ -335,9 +335,9 @@ fn a_lost_wake_costs_a_slice_and_no_more() {
 
 /// Two holders of a shared lock both request it exclusively.
 #[test]
-fn of_two_who_upgrade_one_is_told_at_once() {
+fn one_of_two_upgraders_gets_a_deadlock_at_once() {
     holds_only_with(
-        name!("of_two_who_upgrade_one_is_told_at_once"),
+        name!("one_of_two_upgraders_gets_a_deadlock_at_once"),
         &[Without::Circle],
         3,
         || {
@@ -366,8 +366,8 @@ fn of_two_who_upgrade_one_is_told_at_once() {
 
 /// Locks are granted in the order of arrival, however often a waiter checks its condition.
 #[test]
-fn nobody_is_overtaken() {
-    holds_only_with(name!("nobody_is_overtaken"), &[Without::Place], 3, || {
+fn no_waiter_is_overtaken() {
+    holds_only_with(name!("no_waiter_is_overtaken"), &[Without::Place], 3, || {
         let store = shared();
         assert!(take(&store, owner(0), X, never));
         // The arrivals, in this order; both change under the latch only.

@@ -16,7 +16,7 @@ struct Dead {
 }
 
 impl Dead {
-    fn bury(&self, mine: u32) {
+    fn recover(&self, mine: u32) {
         let held = if without(Without::ByteLock) {
             None
         } else {
@@ -45,9 +45,9 @@ impl Dead {
 }
 
 #[test]
-fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
+fn a_dead_owner_is_recovered_once_and_before_any_other_process_has_the_latch() {
     holds_only_with(
-        name!("a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch"),
+        name!("a_dead_owner_is_recovered_once_and_before_any_other_process_has_the_latch"),
         &[Without::ByteLock, Without::Recheck],
         3,
         || {
@@ -63,7 +63,7 @@ fn a_dead_owner_is_buried_once_and_before_anyone_else_has_the_latch() {
                     let dead = dead.clone();
                     thread::spawn(move || {
                         // Both have seen that the byte lock is free.
-                        dead.bury(mine);
+                        dead.recover(mine);
                         if dead.latch.latch().try_take(mine) {
                             assert_eq!(dead.change.get(), 0, "half a change of the dead");
                             dead.latch.latch().release();
@@ -91,7 +91,7 @@ struct Slot {
 }
 
 impl Slot {
-    fn bury(&self) {
+    fn recover(&self) {
         if self.state.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -125,9 +125,9 @@ impl Slot {
 }
 
 #[test]
-fn a_slot_is_used_again_only_by_the_living_and_after_the_burial() {
+fn a_slot_is_reused_only_by_a_live_process_and_after_the_recovery() {
     holds_only_with(
-        name!("a_slot_is_used_again_only_by_the_living_and_after_the_burial"),
+        name!("a_slot_is_reused_only_by_a_live_process_and_after_the_recovery"),
         &[Without::ByteLock, Without::Recheck],
         3,
         || {
@@ -139,10 +139,10 @@ fn a_slot_is_used_again_only_by_the_living_and_after_the_burial() {
             });
             let other = {
                 let slot = slot.clone();
-                thread::spawn(move || slot.bury())
+                thread::spawn(move || slot.recover())
             };
             slot.live();
-            slot.bury();
+            slot.recover();
             slot.live();
             other.join().unwrap();
         },

@@ -232,7 +232,7 @@ pub fn nested(store: &Store, depth: usize) {
 }
 
 /// Makes the innermost list of a nest refer to the outermost.
-pub fn close_circle(store: &Store, depth: u64) {
+pub fn close_cycle(store: &Store, depth: u64) {
     let root = store.root();
     let list = |value| match value {
         Ok(Some(Value::Obj(obj))) => obj,

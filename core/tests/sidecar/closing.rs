@@ -58,7 +58,7 @@ fn closing_waits_for_a_transaction_of_another_thread() {
 
 /// Wherever the close falls between the steps of the others, nothing of this process is left behind.
 #[test]
-fn closing_while_threads_are_at_work_leaves_nothing_behind() {
+fn closing_while_threads_are_active_leaves_nothing_behind() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let other = open(&path);
@@ -103,7 +103,7 @@ fn closing_while_threads_are_at_work_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_abandoned_transaction_goes_with_the_last_handle() {
+fn an_abandoned_transaction_is_rolled_back_with_the_last_handle() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let other = open(&path);

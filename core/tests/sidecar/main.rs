@@ -128,7 +128,7 @@ fn run(path: &Path, task: &str) {
 }
 
 #[test]
-fn a_removed_sidecar_splits_nobody_and_is_made_anew() {
+fn a_removed_sidecar_does_not_split_the_users_and_is_made_again() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = open(&path);

@@ -83,7 +83,7 @@ fn a_store_with_two_names_is_used_by_one_at_a_time() {
 
 /// The location of the files that killed processes left, and how to continue with them or discard them.
 #[test]
-fn a_store_that_was_renamed_after_a_kill_does_not_go_back_in_silence() {
+fn a_store_renamed_after_a_kill_does_not_silently_lose_changes() {
     for linked in [false, true] {
         for keep in [false, true] {
             let dir = scratch();

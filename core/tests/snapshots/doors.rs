@@ -19,7 +19,7 @@ fn without_rights() {
     };
     // Here, and not in the process that starts it: a fork there would have all stores of the other tests open until its
     // exec.
-    sys::become_nobody();
+    sys::become_unprivileged();
     process::die_with_parent();
     let snapshot = std::env::var("PERSIST_SNAPSHOT").ok();
     let store = Store::open(

@@ -92,7 +92,7 @@ fn a_large_snapshot_is_taken_apart_while_the_store_changes() {
 /// A snapshot is opened between the death of its dropper and the end of the checkpoint that drops it. A living process
 /// ends that checkpoint; without one, the snapshot was not dropped.
 #[test]
-fn who_came_in_time_keeps_what_he_reads() {
+fn a_reader_that_opened_in_time_keeps_its_snapshot() {
     for beside in [true, false] {
         opened_in_time(beside);
     }

@@ -245,7 +245,7 @@ fn timed(f: impl FnOnce()) -> Duration {
 }
 
 /// The shortest of several tries keeps the promise, and none takes as long as a wait's bound.
-fn keeps_promise(what: &str, tries: &[Duration]) {
+fn within_promise(what: &str, tries: &[Duration]) {
     let (least, most) = (tries.iter().min().unwrap(), tries.iter().max().unwrap());
     println!("{what}: {least:?} to {most:?}");
     assert!(*least < PROMISED, "{what}: {tries:?}");
@@ -253,7 +253,7 @@ fn keeps_promise(what: &str, tries: &[Duration]) {
 }
 
 #[test]
-fn a_stopped_reader_delays_a_writer_by_less_than_promised_and_believes_nothing() {
+fn a_stopped_reader_delays_a_writer_by_less_than_promised_and_discards_its_result() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let store = new_store(&path);
@@ -278,7 +278,7 @@ fn a_stopped_reader_delays_a_writer_by_less_than_promised_and_believes_nothing()
         change();
         reader.ends_well();
     }
-    keeps_promise("a write beside a stopped reader", &tries);
+    within_promise("a write beside a stopped reader", &tries);
     store.check().unwrap();
 }
 
@@ -336,8 +336,8 @@ fn reading_beside_a_stopped_writer_waits_less_than_promised_and_shows_what_was_c
             assert_eq!(shown(&store), 1);
             put(&store, 1, false).unwrap();
         }
-        keeps_promise(&format!("a read beside a process: {role}"), &first);
-        keeps_promise(
+        within_promise(&format!("a read beside a process: {role}"), &first);
+        within_promise(
             &format!("opening, a read and closing beside a process: {role}"),
             &opened,
         );
@@ -390,13 +390,13 @@ fn a_writer_may_be_stopped_at_every_step_of_a_change() {
         shown(&store);
     }
     assert!(stopped >= steps.len() - 3, "only {stopped} steps were met");
-    keeps_promise("a read beside a change stopped at a step", &waits);
+    within_promise("a read beside a change stopped at a step", &waits);
     store.check().unwrap();
 }
 
 /// Readers and writers are stopped at random moments for longer than any wait of the others.
 #[test]
-fn stopped_at_random_moments_the_others_go_on_and_see_whole_states() {
+fn beside_a_process_stopped_at_random_moments_the_others_continue_and_see_whole_states() {
     let seconds = std::env::var("PERSIST_TORTURE_SECONDS")
         .ok()
         .and_then(|s| s.parse().ok());
@@ -419,7 +419,7 @@ fn stopped_at_random_moments_the_others_go_on_and_see_whole_states() {
                 shown(&store);
             }));
         }
-        chosen.go_on();
+        chosen.resume();
         for player in &mut players {
             assert!(
                 player.0.try_wait().unwrap().is_none(),

@@ -51,12 +51,12 @@ impl Player {
         }
     }
 
-    pub(super) fn go_on(&self) {
+    pub(super) fn resume(&self) {
         process::signal(self.pid(), libc::SIGCONT);
     }
 
     pub(super) fn ends_well(mut self) {
-        self.go_on();
+        self.resume();
         assert!(self.0.wait().unwrap().success(), "the child failed");
     }
 }

@@ -17,7 +17,7 @@ pub enum Stop {
 
 impl Stop {
     /// True if the process still exists.
-    pub(super) fn stands(self) -> bool {
+    pub(super) fn exists(self) -> bool {
         matches!(self, Stop::Signal(_) | Stop::Forked)
     }
 }

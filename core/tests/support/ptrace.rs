@@ -102,7 +102,7 @@ impl Tracee {
         let (tid, stop) = wait_for(0);
         let watched = watched.to_str().expect("a path of text").to_owned();
         let mut tracee = Tracee::of(Some(child), tid, watched);
-        tracee.gone = !stop.stands();
+        tracee.gone = !stop.exists();
         assert_eq!(stop, Stop::Signal(libc::SIGSTOP), "the child gets ready");
         let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACEFORK;
         // SAFETY: the tracee is stopped; the options are constants the kernel knows.
@@ -158,13 +158,13 @@ impl Tracee {
                 other => panic!("on the way to a fork: {other:?}"),
             }
         }
-        let mut child = self.take_kin().expect("a forked child");
+        let mut child = self.take_child().expect("a forked child");
         child.kin = Some(Box::new(self));
         child
     }
 
     /// The other process, as a separate tracee from now on.
-    pub fn take_kin(&mut self) -> Option<Tracee> {
+    pub fn take_child(&mut self) -> Option<Tracee> {
         self.kin.take().map(|kin| *kin)
     }
 
@@ -238,7 +238,7 @@ impl Tracee {
                 break stop;
             }
         };
-        self.gone = !stop.stands();
+        self.gone = !stop.exists();
         if stop == Stop::Forked {
             self.kin = Some(Box::new(self.born()));
         }
@@ -442,7 +442,7 @@ impl Tracee {
     pub fn run_out(mut self) -> Stop {
         loop {
             let stop = self.resume(libc::PTRACE_CONT);
-            if !stop.stands() {
+            if !stop.exists() {
                 return stop;
             }
         }
@@ -461,7 +461,7 @@ impl Tracee {
             None => signal(self.tid, libc::SIGKILL),
         }
         while !self.gone {
-            self.gone = !wait_for(self.tid).1.stands();
+            self.gone = !wait_for(self.tid).1.exists();
         }
         // The traced thread is gone. If it was not the first thread of the process, the process is left.
         if let Some(child) = &mut self.child

@@ -72,14 +72,14 @@ pub fn allow_more_files(n: u64) {
 }
 
 /// Permanently drop root's rights from this process: root may write whatever the modes are.
-pub fn become_nobody() {
-    const NOBODY: u32 = 65534;
+pub fn become_unprivileged() {
+    const UNPRIVILEGED: u32 = 65534;
     // SAFETY: plain system calls.
     unsafe {
         if libc::geteuid() == 0 {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
-            assert_eq!(libc::setgid(NOBODY), 0);
-            assert_eq!(libc::setuid(NOBODY), 0);
+            assert_eq!(libc::setgid(UNPRIVILEGED), 0);
+            assert_eq!(libc::setuid(UNPRIVILEGED), 0);
         }
     }
 }

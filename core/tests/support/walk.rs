@@ -75,7 +75,7 @@ pub fn walk(paths: &Paths, part: Part, begin: &mut dyn FnMut() -> Tracee) -> Res
 }
 
 /// Run to the next store, call or fork; false at the end.
-fn goes_on(child: &mut Tracee) -> bool {
+fn continues(child: &mut Tracee) -> bool {
     match child.next() {
         Event::Marked => false,
         Event::Ended(stop) => panic!("the child under trace: {stop:?}"),
@@ -86,7 +86,7 @@ fn goes_on(child: &mut Tracee) -> bool {
 fn pass(mut child: Tracee, paths: &Paths, part: Part, closely: Range<u64>) -> Result<Walk, Missed> {
     let mut walk = Walk::default();
     while walk.before < part.from {
-        if !goes_on(&mut child) {
+        if !continues(&mut child) {
             child.kill();
             return Ok(walk);
         }
@@ -140,7 +140,7 @@ fn pass(mut child: Tracee, paths: &Paths, part: Part, closely: Range<u64>) -> Re
             other => panic!("the child under trace: {other:?}"),
         }
     }
-    while !at_end && goes_on(&mut child) {
+    while !at_end && continues(&mut child) {
         walk.after += 1;
     }
     child.kill();

@@ -34,7 +34,7 @@ fn error_of(path: &Path) -> String {
 }
 
 #[test]
-fn a_sidecar_that_cannot_be_opened_is_not_thrown_away() {
+fn a_sidecar_that_cannot_be_opened_is_not_removed() {
     let dir = scratch();
     let path = left_by_the_dead(dir.path());
     // With each limit of descriptors in turn.
@@ -55,7 +55,7 @@ fn a_sidecar_that_cannot_be_opened_is_not_thrown_away() {
 }
 
 #[test]
-fn a_sidecar_of_another_user_is_not_thrown_away() {
+fn a_sidecar_of_another_user_is_not_removed() {
     let dir = scratch();
     let path = left_by_the_dead(dir.path());
     let open_to_all = |path: &Path, mode: u32| {
@@ -79,7 +79,7 @@ fn a_sidecar_of_another_user_is_not_thrown_away() {
 }
 
 #[test]
-fn what_is_no_sidecar_is_not_thrown_away() {
+fn a_file_that_is_not_a_sidecar_is_not_removed() {
     let dir = scratch();
     let path = left_by_the_dead(dir.path());
     let (side, aside) = (sidecar(&path), dir.path().join("aside"));
@@ -137,7 +137,7 @@ fn a_sidecar_of_another_attachment_is_not_used_whatever_is_in_it() {
 
 /// A process that cannot determine the attachment does not guess.
 #[test]
-fn an_attachment_that_cannot_be_told_is_an_error() {
+fn an_unknown_attachment_is_an_error() {
     let dir = scratch();
     let path = dir.path().join("a.store");
     let known = [("PERSIST_DISKSEQ", "7")];

@@ -73,7 +73,7 @@ fn of_two_the_older_one_is_kept() {
 
 /// The check of the store before the checkpoint is dropped does not wait for a transaction of another thread.
 #[test]
-fn an_open_transaction_does_not_hold_up_the_end_of_a_process() {
+fn an_open_transaction_does_not_delay_the_end_of_a_process() {
     let dir = scratch();
     let path = left_by_the_dead(dir.path());
     let store = plain::open(&path, 300);

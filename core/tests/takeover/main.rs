@@ -82,7 +82,7 @@ fn worker() {
             Err(e) => eprint!("{e}"),
         },
         "nobody" => {
-            sys::become_nobody();
+            sys::become_unprivileged();
             eprint!("{}", plain::try_open(&path, 5).unwrap_err());
         }
         "calls" => calls::work(&path),
@@ -188,7 +188,7 @@ fn look(path: &Path) -> i64 {
 }
 
 #[test]
-fn what_killed_processes_left_is_there() {
+fn changes_of_killed_processes_are_kept() {
     let dir = scratch();
     let path = left_by_the_dead(dir.path());
     assert_eq!(look(&path), LEFT);

@@ -3,8 +3,8 @@
 //! 1. A transaction belongs to a thread's running task (`tasks`). A block inside it is a savepoint.
 //! 2. A block is ended by the engine's token for it, so that any thread and task can leave it: a generator may be
 //!    closed anywhere.
-//! 3. An instance that became persistent in a block that is undone is transient again (`NewInstances`). The list of these
-//!    instances is in order of time, and a block records its length at the beginning.
+//! 3. An instance that became persistent in a block that is undone is transient again (`NewInstances`). The list of
+//!    these instances is in order of time, and a block records its length at the beginning.
 
 use persist_core::store::{Actor, Block, Error, Wait};
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};

@@ -52,7 +52,7 @@ fn exercise(t: &Table<'_>) {
 }
 
 #[test]
-fn circles_in_chains_end() {
+fn cycles_in_chains_end() {
     let region = populated();
     // Every record of every pool refers to itself and to its neighbour.
     for base in BASE {
@@ -71,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn nonsense_gives_errors(
+    fn random_content_gives_errors(
         hits in prop::collection::vec((0usize..5, 0usize..256, prop_oneof![
             0u64..20,
             (0u64..20, 0u64..20).prop_map(|(a, b)| a | b << 32),

@@ -1,8 +1,8 @@
 //! Tests of the lock manager: shared helpers.
 
+mod abandoned;
 mod damage;
 mod deferred;
-mod giveup;
 mod kill;
 mod model;
 mod reference;

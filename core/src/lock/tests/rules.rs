@@ -125,7 +125,7 @@ fn upgrades_go_first_and_two_are_a_deadlock() {
 }
 
 #[test]
-fn circles_are_found_when_they_close() {
+fn deadlocks_are_found_when_they_arise() {
     let region = Region::new();
     let t = region.table();
     for id in 1..=20 {

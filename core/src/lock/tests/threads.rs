@@ -167,7 +167,7 @@ fn interruption_ends_the_wait_and_a_panic_in_it_too() {
 }
 
 #[test]
-fn deadlock_is_told_to_one_at_once() {
+fn one_waiter_gets_a_deadlock_at_once() {
     let best = best_of(TRIES, || {
         let p = Process::new();
         lock(&p, thread(1), object(1), None).unwrap();
@@ -190,7 +190,7 @@ fn deadlock_is_told_to_one_at_once() {
 }
 
 #[test]
-fn a_dead_holder_is_buried_within_100_ms() {
+fn a_dead_holder_is_recovered_within_100_ms() {
     let p = Process::new();
     let gone = owner(5, OwnerKind::Thread, 1);
     p.deaf.store(true, Ordering::Relaxed);
@@ -220,7 +220,7 @@ fn a_dead_holder_is_buried_within_100_ms() {
 }
 
 #[test]
-fn a_circle_through_a_dead_process_is_none() {
+fn a_cycle_through_a_dead_process_is_not_a_deadlock() {
     let p = Process::new();
     let gone = owner(5, OwnerKind::Thread, 1);
     lock(&p, thread(1), object(1), None).unwrap();
@@ -255,7 +255,7 @@ fn turns_are_taken_in_order() {
 }
 
 #[test]
-fn a_long_transaction_does_not_hold_up_a_timeout() {
+fn a_long_transaction_does_not_delay_a_timeout() {
     // Acquire the latch while the other thread waits; if the time runs out first, repeat with a longer time.
     let held_meanwhile = |p: &Process, timeout| {
         lock(p, thread(1), object(1), None).unwrap();

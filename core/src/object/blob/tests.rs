@@ -137,7 +137,7 @@ fn a_replaced_blob_at_the_same_address_is_gone() {
 }
 
 #[test]
-fn a_length_that_is_a_lie_costs_little() {
+fn a_false_length_costs_little() {
     let mut w = HeapMem::new();
     let addr = create(&mut w, LargeKind::Bytes, &pattern(LEAF * 600)).unwrap();
     w.commit().unwrap();

@@ -152,7 +152,7 @@ fn floats_become_ints_exactly() {
 }
 
 #[test]
-fn words_that_are_no_keys_are_refused() {
+fn words_that_are_not_keys_are_refused() {
     let w = HeapMem::new();
     for word in [
         Word::EMPTY,

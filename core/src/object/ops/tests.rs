@@ -311,7 +311,7 @@ fn convert_keeps_identity_order_and_homes() {
 }
 
 #[test]
-fn slices_of_a_list_go() {
+fn slices_of_a_list_are_removed() {
     let mut w = GraphMem::new();
     let list = list_of(&mut w, "x", 10);
     remove_items(&mut w, list, 2, 5).unwrap();

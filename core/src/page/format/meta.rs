@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(Meta::decode(&[0; PAGE_SIZE]), Err(Bad::Blank));
     }
     #[test]
-    fn a_log_position_at_the_end_of_a_word_is_no_stores() {
+    fn a_log_position_at_the_end_of_a_word_is_refused() {
         let mut m = Meta {
             checkpoint: 3,
             ..Meta::default()

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_circles_end() {
+    fn damage_and_cycles_end() {
         let file = tempfile::tempfile().unwrap();
         let (tree, end, _) = built(&file, 2, 2, &[(0, 1), (300, 2)]);
         // Pages 2: data, 3: leaf, 4: data, 5: leaf, 6: root.

@@ -2,8 +2,8 @@
 //!
 //! 1. The change is complete before the wait begins, and remains so whatever the result of the wait. An error here
 //!    never concerns the change: it is `Error::DurabilityUnknown`, after which nothing is retried.
-//! 2. The target of a wait that ended early is kept (`MissedWaits`) for all threads of this process: the next wait covers
-//!    it. A checkpoint covers it, too.
+//! 2. The target of a wait that ended early is kept (`MissedWaits`) for all threads of this process: the next wait
+//!    covers it. A checkpoint covers it, too.
 //! 3. The last commit's ticket covers those before it: the log is durable up to a place, and a checkpoint holds
 //!    everything that was complete at its flip.
 

@@ -189,16 +189,16 @@ impl Pager {
         Ok(pager)
     }
 
-    /// If the meta page beside the newest one is not valid, see to it that the next checkpoint is made even if nothing
-    /// changes: it writes that page. A power failure during a checkpoint leaves the page torn, and until it is written
-    /// anew the store has one valid meta page.
+    /// If the older meta page is not valid, mark the epoch as changed, so that the next checkpoint is made even if
+    /// nothing changes: it writes that page. A power failure during a checkpoint leaves the page torn, and until it is written
+    /// again the store has one valid meta page.
     fn replace_torn_meta(&self, newest: &Meta) -> Result<()> {
         if newest.checkpoint == 1 || Meta::before(&*self.file.using()?, newest)?.is_some() {
             return Ok(());
         }
         log::warn!(
             "{}: meta page {} is not valid (a power failure cut a checkpoint short, or the page was damaged); the \
-             store opens at checkpoint {}, and the next checkpoint writes the page anew",
+             store opens at checkpoint {}, and the next checkpoint writes the page again",
             self.path.display(),
             (newest.checkpoint + 1) % 2,
             newest.checkpoint

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_counts_when_all_have_looked_after_all_came() {
+    fn a_cycle_counts_when_all_have_checked_after_all_queued() {
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let none = Found::None { abroad: false };
         let first = enter(1, 1);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn other_processes_are_told_from_none() {
+    fn another_process_differs_from_none() {
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (first, second) = (enter(1, 1), enter(2, 2));
         let away = Look {

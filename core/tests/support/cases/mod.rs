@@ -2,7 +2,7 @@
 
 mod scenes;
 
-pub use scenes::{die_as_told, go_on, used_for_a_while};
+pub use scenes::{die_as_requested, use_store, used_for_a_while};
 
 use super::state::State;
 use persist_core::store::{

@@ -149,7 +149,7 @@ pub(super) fn lock_b(s: &Store) -> Result<()> {
 
 /// The operations of a process that was beside a killed process: no lock, latch or mark blocks them, and the content of
 /// the store is the same afterwards.
-pub fn go_on(s: &Store) -> Result<()> {
+pub fn use_store(s: &Store) -> Result<()> {
     if s.in_transaction() {
         s.rollback()?;
     }
@@ -187,7 +187,7 @@ const DEATHS: &[(&str, Act)] = &[
 ];
 
 /// Die in the way that `PERSIST_STEP_DEATH` names.
-pub fn die_as_told(s: &Store) {
+pub fn die_as_requested(s: &Store) {
     let told = std::env::var("PERSIST_STEP_DEATH").expect("a way to die");
     let (_, death) = DEATHS
         .iter()

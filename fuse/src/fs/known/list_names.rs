@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_inherits_until_it_meets_a_gone_name() {
+    fn a_child_inherits_up_to_a_removed_name() {
         let mut lists = Lists::default();
         let Ok(mut child) = std::process::Command::new("sleep").arg("60").spawn() else {
             panic!("no sleep")

@@ -34,7 +34,7 @@ fn count(w: &GraphMem) -> usize {
 }
 
 #[test]
-fn what_nobody_refers_to_goes_at_the_end_of_the_operation() {
+fn an_unreferenced_container_is_freed_at_the_end_of_the_operation() {
     let mut w = GraphMem::new();
     let base = w.segments();
     let d = new_dict(&mut w).unwrap();
@@ -51,7 +51,7 @@ fn what_nobody_refers_to_goes_at_the_end_of_the_operation() {
 }
 
 #[test]
-fn a_pinned_orphan_stays_can_be_attached_again_and_goes_with_its_pin() {
+fn a_pinned_orphan_can_be_attached_again_and_is_freed_with_its_pin() {
     let mut w = GraphMem::new();
     let root = w.root;
     let base = w.segments();
@@ -82,7 +82,7 @@ fn a_pinned_orphan_stays_can_be_attached_again_and_goes_with_its_pin() {
 }
 
 #[test]
-fn what_the_pins_of_a_dead_process_kept_goes_in_passing() {
+fn containers_pinned_by_a_dead_process_are_freed() {
     let mut w = GraphMem::new();
     let base = w.segments();
     let d = new_dict(&mut w).unwrap();
@@ -100,7 +100,7 @@ fn what_the_pins_of_a_dead_process_kept_goes_in_passing() {
 }
 
 #[test]
-fn cycles_go_and_take_only_what_is_theirs() {
+fn cycles_are_freed_with_what_only_they_reach() {
     let mut w = GraphMem::new();
     let root = w.root;
     let keep = dict(&mut w, root, "keep");
@@ -249,7 +249,7 @@ fn a_container_moved_into_its_own_subtree_is_garbage_unless_pinned() {
 }
 
 #[test]
-fn a_root_that_holds_itself_is_no_cycle_to_collect() {
+fn a_root_that_holds_itself_is_not_collected() {
     let mut w = GraphMem::new();
     let root = w.root;
     set(&mut w, root, &k("me"), &In::Obj(root)).unwrap();
@@ -265,7 +265,7 @@ fn a_root_that_holds_itself_is_no_cycle_to_collect() {
 }
 
 #[test]
-fn freeing_goes_in_steps_and_a_half_freed_tree_survives_a_rollback() {
+fn freeing_is_incremental_and_a_half_freed_tree_survives_a_rollback() {
     let mut w = GraphMem::new();
     let root = w.root;
     let base = w.segments();

@@ -79,7 +79,7 @@ fn use_all(w: &mut GraphMem, all: &[Obj]) {
 }
 
 #[test]
-fn homes_in_a_circle_end_every_walk() {
+fn a_cycle_of_homes_ends_every_walk() {
     let mut w = GraphMem::new();
     let all = build(&mut w);
     for i in 1..all.len() {

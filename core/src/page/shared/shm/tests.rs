@@ -74,7 +74,7 @@ fn a_cell_is_where_its_piece_is() {
 
 /// A sidecar that is growing is not mistaken for a truncated one.
 #[test]
-fn whoever_maps_it_meanwhile_lets_it_grow() {
+fn a_process_that_maps_it_at_the_same_time_lets_it_grow() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..20 {
         let file = || {

@@ -18,7 +18,7 @@ fn wait(table: &Table<'_>, owner: Owner, target: Target, mode: LockMode) -> Tick
 }
 
 #[test]
-fn a_downgrade_lets_the_shared_in() {
+fn a_downgrade_grants_shared_waiters() {
     let region = Region::new();
     let t = region.table();
     let flock = owner(1, OwnerKind::Flock, 1);
@@ -38,7 +38,7 @@ fn a_downgrade_lets_the_shared_in() {
 }
 
 #[test]
-fn a_killed_sweep_is_done_again() {
+fn a_killed_removal_of_abandoned_requests_is_repeated() {
     let region = Region::new();
     let t = region.table();
     assert!(try_lock(&t, thread(1), object(1), X));
@@ -68,7 +68,7 @@ fn a_killed_sweep_is_done_again() {
 }
 
 #[test]
-fn a_grant_nobody_noticed_is_taken_back_from_the_right_place() {
+fn an_unclaimed_grant_is_undone_in_the_right_place() {
     let region = Region::new();
     let t = region.table();
     let w = &mut Wakes::new();
@@ -89,7 +89,7 @@ fn a_grant_nobody_noticed_is_taken_back_from_the_right_place() {
 }
 
 #[test]
-fn an_upgrade_nobody_noticed_goes_back_to_shared() {
+fn an_unclaimed_upgrade_returns_to_shared() {
     let region = Region::new();
     let t = region.table();
     let w = &mut Wakes::new();
