@@ -25,22 +25,25 @@ def quoted(text: str) -> Iterator[tuple[int, str]]:
 
 
 def test_every_path_exists() -> None:
-    missing = [
-        f"{document.relative_to(TOP)}:{n}: {name}"
+    named = [
+        (f"{document.relative_to(TOP)}:{n}: {name}", name)
         for document in DOCUMENTS
         for n, name in quoted(document.read_text(encoding="utf-8"))
-        if PATH.match(name) and "*" not in name and not (TOP / name).exists()
+        if PATH.match(name) and "*" not in name
     ]
-    assert missing == []
+    assert len(named) > 200
+    assert [place for place, name in named if not (TOP / name).exists()] == []
 
 
 def test_every_link_leads_somewhere() -> None:
-    missing = [
-        f"{document.relative_to(TOP)}: {target}"
+    links = [
+        (document, target)
         for document in DOCUMENTS
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
-        if "://" not in target and not (document.parent / target).exists()
+        if "://" not in target
     ]
+    assert len(links) > 50
+    missing = [f"{document.name}: {target}" for document, target in links if not (document.parent / target).exists()]
     assert missing == []
 
 
@@ -63,6 +66,7 @@ def test_the_map_is_short() -> None:
 def test_decisions_have_one_form_and_are_listed() -> None:
     pages = sorted(DECISIONS.glob("[0-9]*.md"))
     index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    assert len(pages) > 40
     wrong = []
     for number, page in enumerate(pages, 1):
         text = page.read_text(encoding="utf-8")
