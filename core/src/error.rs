@@ -1,4 +1,18 @@
 //! The error type of the engine. An error says what is wrong, where, and what to do about it.
+//!
+//! ```
+//! use persist_core::Error;
+//! use persist_core::store::{Options, Store};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("notes.txt");
+//! std::fs::write(&path, "not a store")?;
+//! match Store::open(&path, &Options::default()) {
+//!     Err(Error::NotAStore { path, why }) => println!("{}: {why}", path.display()),
+//!     Err(e) => println!("{e} (errno {})", e.errno()),
+//!     Ok(_) => unreachable!("the file is a text"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use crate::ids::{Addr, ObjectId};
 use std::path::{Path, PathBuf};

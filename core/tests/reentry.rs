@@ -1,10 +1,8 @@
 //! Calls of a store inside the closures of `read` and `write`: each returns an error or a result at once. The open
 //! section, its operation and the transaction around it stay intact.
 
-use persist_core::store::{
-    Actor, Block, Durability, In, Key, LockMode, LockReply, LockTarget, Member, Options, Pending, Store,
-    Value, Wait, Word,
-};
+use persist_core::store::{Actor, Block, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait};
+use persist_core::store::door::{LockReply, Member, Pending, Word};
 use persist_core::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -61,7 +59,8 @@ const CALLS: &[(&str, bool, Call)] = &[
         s.lock_awaited(&begun().1, LockMode::Shared).map(drop)
     }),
     ("release_task", true, |s| {
-        s.release_task(s.lock_owner()?).map(drop)
+        let owner = s.lock_handle(Actor::Thread, root(s))?.owner();
+        s.release_task(owner).map(drop)
     }),
     ("close_at_exit", true, |s| s.close_at_exit()),
     ("test_lock", true, |s| {
@@ -78,13 +77,13 @@ const CALLS: &[(&str, bool, Call)] = &[
         Ok(())
     }),
     ("fast_get", false, |s| {
-        let known = persist_core::store::Known::default();
+        let known = persist_core::store::door::Known::default();
         nothing(s.fast_get(s.root(), Member::Key(X), |_, _| None::<()>))?;
         nothing(s.fast_get(s.root(), Member::Attribute(X, &known), |_, _| None::<()>))?;
         nothing(s.fast_get(s.root(), Member::Item(0), |_, _| None::<()>))
     }),
     ("fast_set", false, |s| {
-        let known = persist_core::store::Known::default();
+        let known = persist_core::store::door::Known::default();
         refused(s.fast_set(s.root(), Member::Key(X), two()))?;
         refused(s.fast_set(s.root(), Member::Attribute(X, &known), two()))?;
         refused(s.fast_set(s.root(), Member::Item(0), two()))
@@ -105,7 +104,6 @@ const PLAIN: &[&str] = &[
     "change_count",
     "in_transaction",
     "level_of",
-    "lock_owner",
     "must_await_durability",
     "shorten_max_age",
     "without_checkpoints",

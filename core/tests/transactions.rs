@@ -1,9 +1,7 @@
 //! Transactions: blocks as savepoints, dead transactions, tasks of one thread, blocks that end on other threads.
 
-use persist_core::store::{
-    Actor, Durability, Error, In, Key, LockMode, LockReply, LockTarget, Member, Obj, Options, Result, Store,
-    Value, Wait, set_task,
-};
+use persist_core::store::{Actor, Durability, Error, In, Key, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait};
+use persist_core::store::door::{LockReply, Member, set_task};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -176,7 +174,7 @@ fn after_a_conflict_the_transaction_is_dead_until_its_outermost_block_is_left() 
             assert!(!s.fast_set(
                 s.root(),
                 Member::Key(Key::Str(b"x")),
-                persist_core::store::Word::small(&In::Int(5))
+                persist_core::store::door::Word::small(&In::Int(5))
             ));
             assert!(s.sync().is_err());
         }
@@ -345,7 +343,7 @@ fn a_deadlock_of_tasks_is_found() {
     assert!(!s.lock_cancel(&first).unwrap());
     // The locks of a task end with it.
     for task in [1, 2] {
-        let owner = as_task(task, || s.lock_owner().unwrap());
+        let owner = as_task(task, || s.lock_handle(Actor::Thread, whole(a)).unwrap().owner());
         assert!(s.release_task(owner).unwrap());
     }
     assert_eq!(s.locks().unwrap(), []);

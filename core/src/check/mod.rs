@@ -1,6 +1,17 @@
 //! The checker: verifies every invariant of a store, from the bytes of the file up to the reference counts,
 //! and reports what is wrong and where. Salvage (`salvage`) copies the readable parts of a damaged store.
 //!
+//! ```
+//! use persist_core::check::check;
+//! use persist_core::store::{Options, Store};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("a.store");
+//! Store::open(&path, &Options::default())?.close()?;
+//! let report = check(&path, &mut ())?;
+//! assert!(report.is_sound());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! 1. It works on a checkpoint's image (`page::format::image`), which does not change; a store in use is
 //!    checkpointed first. It writes nothing but that checkpoint.
 //! 2. It continues after a finding. It skips what the finding makes unreadable, and reports the consequences
@@ -26,6 +37,7 @@ mod sparse;
 mod state;
 
 use crate::error::{Error, Result};
+#[doc(hidden)]
 pub use crate::page::format::image::Source;
 use crate::store::{Options, Store};
 pub use report::{Finding, Report, Watch};
@@ -117,6 +129,7 @@ fn check_unlocked(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
 ///
 /// # Errors
 /// `Error::NotAStore` if it has no checkpoint.
+#[doc(hidden)]
 pub fn check_file(source: &Source, watch: &mut dyn Watch) -> Result<Report> {
     let mut report = Report::default();
     file::check(source, &mut report, watch)?;

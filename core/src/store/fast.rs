@@ -39,6 +39,7 @@ impl Store {
     /// # Errors
     /// Those of `long`, which runs in the same section for a value that does not fit in its word. The
     /// restrictions on the closure of `read` apply to `long` too.
+    #[doc(hidden)]
     #[inline(always)]
     pub fn fast_get<R>(
         &self,
@@ -59,6 +60,7 @@ impl Store {
 
     /// Replace a small value by another (`Word::small`), if nothing blocks the change and the entry is found
     /// without a search. False means that nothing was changed: use `write`.
+    #[doc(hidden)]
     #[inline(always)]
     #[must_use]
     pub fn fast_set(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {

@@ -59,6 +59,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of any change.
+    #[doc(hidden)]
     pub fn free_some(&self, entries: u64, wait: &mut Wait<'_>) -> Result<bool> {
         self.pager().outside_sections()?;
         if self.in_transaction() {

@@ -179,6 +179,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of registering this thread.
+    #[doc(hidden)]
     pub fn lock_handle(&self, actor: Actor, target: LockTarget<'_>) -> Result<LockHandle> {
         Ok(LockHandle {
             owner: self.owner(actor)?,
@@ -192,6 +193,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `unlock`.
+    #[doc(hidden)]
     pub fn release(&self, lock: &LockHandle, mode: LockMode) -> Result<()> {
         wait::release(self, &lock.owner, Release::LevelOf(lock.target, mode))
     }
@@ -201,6 +203,7 @@ impl Store {
     ///
     /// # Errors
     /// As `lock`.
+    #[doc(hidden)]
     pub fn set_lock(
         &self,
         actor: Actor,
@@ -221,6 +224,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the latch.
+    #[doc(hidden)]
     pub fn test_lock(
         &self,
         actor: Actor,
@@ -299,6 +303,7 @@ impl Store {
     ///
     /// # Errors
     /// `Error::Timeout`, `Error::Deadlock`, `Error::Interrupted`.
+    #[doc(hidden)]
     pub fn wait_for_conflict(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
         let ((obj, key), o) = (BLOCKED.get(), self.owner(actor)?);
         let t = Target { id: obj.id, key };

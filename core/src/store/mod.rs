@@ -22,6 +22,8 @@
 //!    allocate memory, free the rest (`freeing`).
 
 mod debt;
+#[doc(hidden)]
+pub mod door;
 mod fast;
 mod freeing;
 mod hooks;
@@ -36,23 +38,26 @@ mod transactions;
 mod writer;
 
 pub use crate::error::{Error, Result};
-pub use crate::ids::{Actor, Addr, IdHasher, Obj, ObjectId, PAGE_SIZE};
+pub use crate::ids::{Actor, Obj, ObjectId};
 pub use crate::lock::LockMode;
-pub use crate::object::class::attr::Known;
-pub use crate::object::graph::GraphReport;
 pub use crate::object::header::Kind;
-pub use crate::object::ops::{Class, HandleInfo};
-pub use crate::object::value::{COPY_MAX, Entry, In, Key, Large, LargeKind, Short, Small, Step, Value};
-pub use crate::object::word::Word;
-pub use crate::page::checkpoint::verify::PageReport;
-pub use crate::page::sync::task::{MAX_TASK, set_task};
+pub use crate::object::ops::Class;
+pub use crate::object::value::{Entry, In, Key, Large, LargeKind, Step, Value};
 pub use crate::page::sync::wait::Wait;
-pub use crate::page::{Block, MAX_SNAPSHOTS, PageView, PageWalk, Snapshot};
+pub use crate::page::{Block, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
-pub use crate::raw::process::watch_forks as process_number;
-pub use fast::Member;
-pub use lock_handles::{LockHandle, LockInfo, LockOwner, LockTarget};
-pub use pending::{LockReply, Pending};
+pub use lock_handles::{LockInfo, LockTarget};
+
+pub(crate) use crate::ids::{Addr, PAGE_SIZE};
+pub(crate) use crate::object::class::attr::Known;
+pub(crate) use crate::object::graph::GraphReport;
+pub(crate) use crate::object::ops::HandleInfo;
+pub(crate) use crate::object::value::{Short, Small};
+pub(crate) use crate::object::word::Word;
+pub(crate) use crate::page::checkpoint::verify::PageReport;
+pub(crate) use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk};
+pub(crate) use fast::Member;
+pub(crate) use lock_handles::{LockHandle, LockOwner};
 
 use crate::object::{graph, header};
 use crate::page::access::Pages;
@@ -259,6 +264,7 @@ impl Store {
     ///
     /// # Errors
     /// `Error::Closed`.
+    #[doc(hidden)]
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
         self.pager().shorten_max_age(age)
     }
@@ -306,6 +312,7 @@ impl Store {
     ///
     /// # Errors
     /// `Error::Corrupt` says what is wrong and where.
+    #[doc(hidden)]
     pub fn check(&self) -> Result<graph::GraphReport> {
         // The check takes longer than writers wait for a reader.
         let pager = self.pager();
@@ -318,6 +325,7 @@ impl Store {
     ///
     /// # Errors
     /// `Error::Corrupt` says what is wrong and where.
+    #[doc(hidden)]
     pub fn check_pages(&self) -> Result<PageReport> {
         self.pager().outside_sections()?;
         self.pager().check_pages()
@@ -346,6 +354,7 @@ impl Store {
 
     /// Release one pin (see `Reader::pin`). Callable outside a section, by any thread. Never waits: a later
     /// operation does what cannot be done at once.
+    #[doc(hidden)]
     pub fn unpin(&self, obj: Obj) {
         if !self.pager().unpin(obj.id) || self.pager().is_frozen() {
             return;
@@ -377,6 +386,7 @@ impl Store {
 
     /// Return a number that changes with every completed change of the store by any process (one load). For
     /// caches, and for a mount that must notice changes made elsewhere.
+    #[doc(hidden)]
     #[inline]
     #[must_use]
     pub fn change_count(&self) -> u64 {
@@ -387,6 +397,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `f`.
+    #[doc(hidden)]
     #[cfg(feature = "bench")]
     pub fn without_checkpoints<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
         self.pager().with_image(|_| f())
@@ -442,6 +453,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the checkpoint.
+    #[doc(hidden)]
     pub fn close_at_exit(&self) -> Result<()> {
         self.pager().outside_sections()?;
         self.drop_kept();

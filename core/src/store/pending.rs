@@ -63,6 +63,7 @@ impl Store {
     ///
     /// # Errors
     /// As `lock`, except `Error::Timeout`.
+    #[doc(hidden)]
     pub fn lock_later(
         &self,
         actor: Actor,
@@ -105,6 +106,7 @@ impl Store {
     /// `Error::NotLocked` if the owner was released; `Error::Deadlock`, and `Error::Timeout` if a request
     /// without a timeout has a bound (see `lock`): the request stays in its queue in both cases; those of the
     /// disk.
+    #[doc(hidden)]
     pub fn lock_poll(&self, pending: &Pending) -> Result<bool> {
         let mut beyond = pending.beyond.lock().unwrap_or_else(PoisonError::into_inner);
         let due = if pending.begun.elapsed() < SLICE {
@@ -143,6 +145,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the disk.
+    #[doc(hidden)]
     pub fn lock_cancel(&self, pending: &Pending) -> Result<bool> {
         match self.at_once(|table, wakes| table.cancel(pending.ticket, wakes))? {
             Some(Cancelled::Granted) => Ok(true),
@@ -164,6 +167,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the latch.
+    #[doc(hidden)]
     pub fn lock_awaited(&self, pending: &Pending, mode: LockMode) -> Result<String> {
         let holder =
             self.at_once(|table, _| table.test(&pending.request.owner, &pending.request.target, mode))?;
@@ -173,19 +177,12 @@ impl Store {
         })
     }
 
-    /// Return the calling thread's running task, as an owner of locks.
-    ///
-    /// # Errors
-    /// `Error::Closed`.
-    pub fn lock_owner(&self) -> Result<LockOwner> {
-        self.owner(Actor::Thread).map(LockOwner)
-    }
-
     /// Release everything that a task holds or waits for. Never waits: false means that the caller must try
     /// again.
     ///
     /// # Errors
     /// Those of the disk.
+    #[doc(hidden)]
     pub fn release_task(&self, owner: LockOwner) -> Result<bool> {
         self.at_once(|table, wakes| table.release_owner(&owner.0, wakes))
             .map(|done| done.is_some())

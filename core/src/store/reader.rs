@@ -21,6 +21,7 @@ impl Reader<'_> {
 
     /// Return what a handle of a container needs: its kind, and for an object its class and the location of
     /// its attributes.
+    #[doc(hidden)]
     pub fn open_handle(&self, obj: Obj) -> Result<HandleInfo> {
         ops::open_handle(self, obj)
     }
@@ -31,6 +32,7 @@ impl Reader<'_> {
     }
 
     /// Return whether `name` is the name of a class obtained in this section.
+    #[doc(hidden)]
     pub fn class_is(&self, class: Class, name: &str) -> Result<bool> {
         ops::class_is(self, class, name)
     }
@@ -78,12 +80,14 @@ impl Reader<'_> {
 
     /// Return the word of the value under a key. Most small values are in the word (`Word::as_short`);
     /// `value` reads the others. A word is valid in this section only.
+    #[doc(hidden)]
     #[inline]
     pub fn word(&self, obj: Obj, key: &Key<'_>) -> Result<Option<Word>> {
         ops::word(self, obj, key)
     }
 
     /// Return the word of the item at an index; see `word`.
+    #[doc(hidden)]
     #[inline]
     pub fn item_word(&self, obj: Obj, index: u64) -> Result<Option<Word>> {
         ops::item_word(self, obj, index)

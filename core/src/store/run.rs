@@ -141,6 +141,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `write`, except `Error::DurabilityUnknown`.
+    #[doc(hidden)]
     #[inline]
     pub fn write_without_wait<R>(
         &self,
@@ -272,6 +273,7 @@ impl Store {
     }
 
     /// Return whether `await_durability` has work to do for the last change. In a transaction, its commit waits.
+    #[doc(hidden)]
     #[inline]
     #[must_use]
     pub fn must_await_durability(&self) -> bool {
@@ -283,6 +285,7 @@ impl Store {
     ///
     /// # Errors
     /// `Error::DurabilityUnknown`: the changes are complete, and must not be repeated.
+    #[doc(hidden)]
     #[cold]
     pub fn await_durability(&self, wait: &mut Wait<'_>) -> Result<()> {
         self.pager().outside_sections()?;

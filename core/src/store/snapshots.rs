@@ -87,6 +87,7 @@ impl Store {
     }
 
     /// Return the snapshot that this handle has open.
+    #[doc(hidden)]
     #[must_use]
     pub fn opened_snapshot(&self) -> Option<&Snapshot> {
         self.pager().snapshot()
@@ -104,6 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// `Error::Invalid` if a store is not an open snapshot, or not of the same file.
+    #[doc(hidden)]
     pub fn pages<'a>(&'a self, since: Option<&'a Store>) -> Result<PageWalk<'a>> {
         self.pager().pages(since.map(Store::pager))
     }

@@ -77,6 +77,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `commit`, except `Error::DurabilityUnknown`: the transaction is rolled back.
+    #[doc(hidden)]
     pub fn commit_without_wait(&self) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager().leave_refused()?;
@@ -138,6 +139,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `end`, except `Error::DurabilityUnknown`.
+    #[doc(hidden)]
     pub fn end_without_wait(&self, block: Block, commit: bool) -> Result<()> {
         self.pager().outside_sections()?;
         self.pager()
@@ -146,6 +148,7 @@ impl Store {
 
     /// Return how many blocks of the open transaction surround this one (0: it is the outermost). None if it
     /// has ended, or the transaction was rolled back.
+    #[doc(hidden)]
     #[must_use]
     pub fn level_of(&self, block: Block) -> Option<usize> {
         self.pager().level_of(block)

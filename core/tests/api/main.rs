@@ -1,4 +1,6 @@
-//! Misuse of the public API that safe code must not compile. Each file in `cases` is compiled twice against the crate
+//! The public API as users of the crate see it, compiled and documented without features.
+//!
+//! Misuse that safe code must not compile: each file in `cases` is compiled twice against the crate
 //! without features, as its users do: with the misuse, which must fail, and without it, which must compile.
 //!
 //! In a case, `//~ E0277` ends a line of the misuse and names the expected error. `//= ` begins a line that replaces it
@@ -124,4 +126,34 @@ fn misuses_do_not_compile() {
     assert!(wanted.len() >= 16, "cases are missing: {wanted:?}");
     let home = tempfile::tempdir().expect("a folder");
     assert_eq!(compile(home.path(), &programs), wanted);
+}
+
+/// The modules that rustdoc describes, and the most items (types, functions, constants) in them.
+const MODULES: [&str; 4] = ["backup", "check", "error", "store"];
+const ITEMS_AT_MOST: usize = 44;
+
+#[test]
+fn rustdoc_lists_what_a_user_needs() {
+    let target = target().join("api");
+    let done = Command::new(env!("CARGO"))
+        .args(["rustdoc", "--offline", "--locked", "--lib", "--no-default-features", "--quiet"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("RUSTFLAGS")
+        .stdin(Stdio::null())
+        .output()
+        .expect("cargo runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let all = std::fs::read_to_string(target.join("doc/persist_core/all.html")).expect("the list of all items");
+    let items: BTreeSet<&str> = all
+        .split("<li><a href=\"")
+        .skip(1)
+        .filter_map(|row| row.split_once("</a></li>")?.0.split_once("\">"))
+        .filter(|(link, _)| link.contains(".html") && !link.starts_with('#'))
+        .map(|(_, name)| name)
+        .collect();
+    let modules: BTreeSet<&str> = items.iter().filter_map(|name| Some(name.split_once("::")?.0)).collect();
+    assert_eq!(modules, BTreeSet::from(MODULES));
+    assert!(items.contains("store::Store") && items.contains("backup::restore"), "{items:?}");
+    assert!(items.len() <= ITEMS_AT_MOST, "{} items: {items:?}", items.len());
 }

@@ -4,7 +4,7 @@
 //! 2. A task gets a number at its first use. The number is not reused, and is dropped with the task.
 //! 3. The locks and transactions of a task are released when it is collected.
 
-use persist_core::store::{LockOwner, set_task};
+use persist_core::store::door::{LockOwner, set_task};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};

@@ -9,7 +9,7 @@ use std::io::Write;
 /// Run `persist stat`.
 pub(super) fn stat(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     let s = store.stat()?;
-    let page = persist_core::store::PAGE_SIZE as u64;
+    let page = persist_core::store::door::PAGE_SIZE as u64;
     for (name, figure) in [
         ("last checkpoint", s.checkpoint),
         ("file bytes", s.file_pages.saturating_mul(page)),

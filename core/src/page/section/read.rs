@@ -162,6 +162,7 @@ impl ReadSection<'_> {
     }
 
     /// Pin a container for this process, in the section that found it, so that it cannot be freed in between.
+    #[doc(hidden)]
     pub fn pin_id(&self, id: ObjectId) -> Result<()> {
         self.pager.pins.pin(&self.pager.shm, self.pager.process(), id)?;
         if self.stay != Stay::Writer {

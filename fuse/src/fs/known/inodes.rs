@@ -303,7 +303,7 @@ impl Inodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use persist_core::store::Addr;
+    use persist_core::store::door::Addr;
 
     fn obj(id: u64) -> Obj {
         Obj {

@@ -1,0 +1,17 @@
+//! What the Python module, the mount and the command need of a store, and an ordinary caller does not: words and places
+//! of the fast path, tasks, requests that do not wait, and the figures of the checkers. Not part of the documented API:
+//! it changes with these programs.
+
+pub use super::fast::Member;
+pub use super::lock_handles::{LockHandle, LockOwner};
+pub use super::pending::{LockReply, Pending};
+pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
+pub use crate::object::class::attr::Known;
+pub use crate::object::graph::GraphReport;
+pub use crate::object::ops::HandleInfo;
+pub use crate::object::value::{COPY_MAX, Short, Small};
+pub use crate::object::word::Word;
+pub use crate::page::checkpoint::verify::PageReport;
+pub use crate::page::sync::task::{MAX_TASK, set_task};
+pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk};
+pub use crate::raw::process::watch_forks as process_number;
