@@ -1,8 +1,10 @@
 //! `close()` gives back descriptors, mappings and disk space at once, whatever handles still exist. Any use of a handle
 //! at that moment or later returns `Error::Closed` and does not crash.
 
-use persist_core::store::{Actor, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Value, Wait};
 use persist_core::store::door::{Member, Word};
+use persist_core::store::{
+    Actor, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Value, Wait,
+};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;

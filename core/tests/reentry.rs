@@ -1,8 +1,10 @@
 //! Calls of a store inside the closures of `read` and `write`: each returns an error or a result at once. The open
 //! section, its operation and the transaction around it stay intact.
 
-use persist_core::store::{Actor, Block, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait};
 use persist_core::store::door::{LockReply, Member, Pending, Word};
+use persist_core::store::{
+    Actor, Block, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait,
+};
 use persist_core::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;

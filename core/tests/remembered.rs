@@ -5,8 +5,8 @@
 //! Every value contains the key that it belongs to, so a value read from a wrong place is detected at once.
 
 use fastrand::Rng;
-use persist_core::store::{Actor, In, Key, Kind, Obj, Options, Reader, Store, Value, Wait};
 use persist_core::store::door::{Known, Member, Short, Word};
+use persist_core::store::{Actor, In, Key, Kind, Obj, Options, Reader, Store, Value, Wait};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 

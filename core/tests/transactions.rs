@@ -1,7 +1,9 @@
 //! Transactions: blocks as savepoints, dead transactions, tasks of one thread, blocks that end on other threads.
 
-use persist_core::store::{Actor, Durability, Error, In, Key, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait};
 use persist_core::store::door::{LockReply, Member, set_task};
+use persist_core::store::{
+    Actor, Durability, Error, In, Key, LockMode, LockTarget, Obj, Options, Result, Store, Value, Wait,
+};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 

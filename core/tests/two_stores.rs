@@ -1,8 +1,10 @@
 //! Deadlocks over two stores of one process: the last request gets the error, whatever each of the others waits for,
 //! and waits without a cycle are not reported.
 
-use persist_core::store::{Actor, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Wait};
 use persist_core::store::door::{LockReply, set_task};
+use persist_core::store::{
+    Actor, Durability, Error, In, Key, LockMode, LockTarget, Options, Result, Store, Wait,
+};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};

@@ -48,19 +48,13 @@ pub use crate::page::{Block, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
 pub use lock_handles::{LockInfo, LockTarget};
 
-pub(crate) use crate::ids::{Addr, PAGE_SIZE};
-pub(crate) use crate::object::class::attr::Known;
-pub(crate) use crate::object::graph::GraphReport;
-pub(crate) use crate::object::ops::HandleInfo;
-pub(crate) use crate::object::value::{Short, Small};
-pub(crate) use crate::object::word::Word;
-pub(crate) use crate::page::checkpoint::verify::PageReport;
-pub(crate) use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk};
-pub(crate) use fast::Member;
-pub(crate) use lock_handles::{LockHandle, LockOwner};
-
+use crate::ids::Addr;
+use crate::object::ops::HandleInfo;
+use crate::object::word::Word;
 use crate::object::{graph, header};
+use crate::page::PageWalk;
 use crate::page::access::Pages;
+use crate::page::checkpoint::verify::PageReport;
 use crate::page::{Pager, Settings, superblock as sb};
 use hooks::LockHooks;
 use std::path::Path;

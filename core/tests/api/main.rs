@@ -136,7 +136,14 @@ const ITEMS_AT_MOST: usize = 44;
 fn rustdoc_lists_what_a_user_needs() {
     let target = target().join("api");
     let done = Command::new(env!("CARGO"))
-        .args(["rustdoc", "--offline", "--locked", "--lib", "--no-default-features", "--quiet"])
+        .args([
+            "rustdoc",
+            "--offline",
+            "--locked",
+            "--lib",
+            "--no-default-features",
+            "--quiet",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("RUSTFLAGS")
@@ -144,7 +151,8 @@ fn rustdoc_lists_what_a_user_needs() {
         .output()
         .expect("cargo runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let all = std::fs::read_to_string(target.join("doc/persist_core/all.html")).expect("the list of all items");
+    let all =
+        std::fs::read_to_string(target.join("doc/persist_core/all.html")).expect("the list of all items");
     let items: BTreeSet<&str> = all
         .split("<li><a href=\"")
         .skip(1)
@@ -152,8 +160,14 @@ fn rustdoc_lists_what_a_user_needs() {
         .filter(|(link, _)| link.contains(".html") && !link.starts_with('#'))
         .map(|(_, name)| name)
         .collect();
-    let modules: BTreeSet<&str> = items.iter().filter_map(|name| Some(name.split_once("::")?.0)).collect();
+    let modules: BTreeSet<&str> = items
+        .iter()
+        .filter_map(|name| Some(name.split_once("::")?.0))
+        .collect();
     assert_eq!(modules, BTreeSet::from(MODULES));
-    assert!(items.contains("store::Store") && items.contains("backup::restore"), "{items:?}");
+    assert!(
+        items.contains("store::Store") && items.contains("backup::restore"),
+        "{items:?}"
+    );
     assert!(items.len() <= ITEMS_AT_MOST, "{} items: {items:?}", items.len());
 }

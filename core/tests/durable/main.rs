@@ -10,8 +10,8 @@ mod waits;
 
 use common::{Model, Rng, compare, scratch, step};
 use persist_core::raw::observe::{Moment, observe};
-use persist_core::store::{Actor, Durability, Error, In, Key, Obj, Options, Store, Value, Wait, Writer};
 use persist_core::store::door::{Member, Word};
+use persist_core::store::{Actor, Durability, Error, In, Key, Obj, Options, Store, Value, Wait, Writer};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

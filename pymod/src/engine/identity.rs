@@ -5,8 +5,8 @@
 //!    happens under it. It may therefore be taken attached or not, and in a deallocation that the collector starts
 //!    anywhere.
 
-use persist_core::store::{ObjectId};
-use persist_core::store::door::{IdHasher};
+use persist_core::store::ObjectId;
+use persist_core::store::door::IdHasher;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use std::collections::HashMap;

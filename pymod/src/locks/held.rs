@@ -6,8 +6,8 @@
 //!    the lock until `unlock()`.
 //! 3. Collection may run on another thread (`levels`).
 
+use persist_core::store::door::LockHandle;
 use persist_core::store::{Actor, Error, LockMode, LockTarget, Obj, Wait};
-use persist_core::store::door::{LockHandle};
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;

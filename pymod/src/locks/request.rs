@@ -1,8 +1,8 @@
 //! Lock requests that do not block the thread: `lock_async` of the proxies. `persist._aio` does the waiting in Python,
 //! because it knows the event loops.
 
-use persist_core::store::{Actor, Error, LockMode, LockTarget, Obj};
 use persist_core::store::door::{LockReply, Pending};
+use persist_core::store::{Actor, Error, LockMode, LockTarget, Obj};
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

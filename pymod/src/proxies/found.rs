@@ -2,8 +2,8 @@
 //!
 //! 1. The section that finds a container pins it. The pin goes to a proxy or is given back.
 
-use persist_core::store::{Kind, Obj, Reader, Result};
 use persist_core::store::door::{HandleInfo, Known};
+use persist_core::store::{Kind, Obj, Reader, Result};
 use pyo3::prelude::*;
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@
 //! 2. An instance that became persistent in an open transaction keeps a copy of its attributes until the end. After a
 //!    rollback, the instance is dead (`Gone`), but can be stored again, as a new object.
 
+use persist_core::store::door::Known;
 use persist_core::store::{Error, Obj};
-use persist_core::store::door::{Known};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};

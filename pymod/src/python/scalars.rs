@@ -3,8 +3,8 @@
 //! 1. Input borrows the Python object's own memory for a short time: no copy, no allocation.
 //! 2. No method of a user's class is called: for a subclass of a scalar type, the base value is used.
 
+use persist_core::store::door::Word;
 use persist_core::store::{In, Key, Value};
-use persist_core::store::door::{Word};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;

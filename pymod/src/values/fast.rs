@@ -2,8 +2,8 @@
 //!
 //! 1. The fast path does not wait. If it cannot decide, the sections of `Shared` (the slow path) do.
 
-use persist_core::store::{Key, Obj, Reader, Value};
 use persist_core::store::door::{Known, Member, Word};
+use persist_core::store::{Key, Obj, Reader, Value};
 use pyo3::prelude::*;
 use std::sync::Arc;
 

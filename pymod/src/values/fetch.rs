@@ -1,7 +1,7 @@
 //! Reading values from the store: read in a section, converted into Python objects after it.
 
-use persist_core::store::{Key, Large, Obj, Reader, Result, Value, Writer};
 use persist_core::store::door::{Short, Word};
+use persist_core::store::{Key, Large, Obj, Reader, Result, Value, Writer};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat};
 use std::sync::Arc;

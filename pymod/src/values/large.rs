@@ -1,7 +1,7 @@
 //! Values too large to be copied in one piece.
 
-use persist_core::store::{Error, Large, LargeKind, Reader, Result, Value};
 use persist_core::store::door::{COPY_MAX, Small};
+use persist_core::store::{Error, Large, LargeKind, Reader, Result, Value};
 use pyo3::prelude::*;
 
 use crate::engine::shared::Shared;

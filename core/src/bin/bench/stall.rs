@@ -2,8 +2,8 @@
 //! checkpoints, while another process makes one after the other, and while the bound on loss causes them.
 
 use super::{finish, forever, io};
-use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Value};
 use persist_core::store::door::{Member, Word};
+use persist_core::store::{Actor, In, Key, Obj, Options, Result, Store, Value};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

@@ -3,8 +3,8 @@
 use super::{finish, forever};
 use persist_core::ids::Addr;
 use persist_core::page::access::PagesMut;
-use persist_core::store::{Actor, In, Key, Options, Result, Store};
 use persist_core::store::door::{Member, Word};
+use persist_core::store::{Actor, In, Key, Options, Result, Store};
 use serde_json::json;
 use std::hint::black_box;
 use std::path::Path;

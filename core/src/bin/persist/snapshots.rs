@@ -1,8 +1,8 @@
 //! Snapshots: `snapshot`, `snapshots`, `drop-snapshot`.
 
 use super::Failure;
-use persist_core::store::{Store};
-use persist_core::store::door::{PAGE_SIZE};
+use persist_core::store::Store;
+use persist_core::store::door::PAGE_SIZE;
 use std::io::Write;
 
 /// Run `persist snapshot`.

@@ -5,8 +5,10 @@ mod scenes;
 pub use scenes::{die_as_requested, use_store, used_for_a_while};
 
 use super::state::State;
-use persist_core::store::{Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait};
 use persist_core::store::door::{Member, Word};
+use persist_core::store::{
+    Actor, Error, In, Key, Kind, LockMode, LockTarget, Result, Step, Store, Value, Wait,
+};
 use scenes::{
     a_dict_of, a_list_of, child, entry_b, first_operation, insert_into_d, let_no_slot_be_taken, let_one_die,
     lock_b, nothing, set, some_undone, some_values, three_changes, with_snapshots, write,

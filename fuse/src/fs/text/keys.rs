@@ -1,8 +1,8 @@
 //! Keys of dicts and objects, as the mount holds them.
 
 use super::numbers::BigInt;
+use persist_core::store::door::Small;
 use persist_core::store::{Key, Value};
-use persist_core::store::door::{Small};
 
 /// A dict key, owned.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
