@@ -16,6 +16,7 @@
 
 use crate::ids::{Addr, ObjectId};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The result of every operation of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -115,10 +116,14 @@ pub enum Error {
         what: &'static str,
     },
     /// A bounded wait ended.
-    #[error("timed out waiting for {what}, held by {holder}")]
+    #[error("timed out{} waiting for {what}: {held} {holder}", waited(*after))]
     Timeout {
         /// The resource that was waited for.
         what: String,
+        /// How long the wait was; zero for a request that did not wait.
+        after: Duration,
+        /// How the holder has it: "held by", "locked exclusively through".
+        held: &'static str,
         /// Its holder.
         holder: String,
     },
@@ -269,7 +274,27 @@ fn room(source: &std::io::Error) -> &'static str {
     }
 }
 
+/// Return the length of a wait for a message; nothing for a request that did not wait.
+fn waited(after: Duration) -> String {
+    match after.as_millis() {
+        0 => String::new(),
+        ms @ 1..50 => format!(" after {ms} ms"),
+        _ => format!(" after {:.1} s", after.as_secs_f64()),
+    }
+}
+
 impl Error {
+    /// Return the error of a wait for something that one process holds.
+    #[doc(hidden)]
+    pub fn timeout(what: impl Into<String>, after: Duration, holder: impl Into<String>) -> Error {
+        Error::Timeout {
+            what: what.into(),
+            after,
+            held: "held by",
+            holder: holder.into(),
+        }
+    }
+
     /// Return the error for a damaged structure at a logical address.
     #[cold]
     #[must_use]

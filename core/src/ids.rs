@@ -93,10 +93,11 @@ pub struct Obj {
 pub enum Actor {
     /// The calling thread (Python, Rust).
     Thread,
-    /// An open file description on the mount that holds flock locks (the kernel's lock owner).
-    Flock(u64),
-    /// A process that holds fcntl locks through the mount (the kernel's lock owner).
-    Posix(u64),
+    /// An open file description on the mount that holds flock locks: the kernel's lock owner, and the process that
+    /// uses it, for messages.
+    Flock(u64, u32),
+    /// A process that holds fcntl locks through the mount: the kernel's lock owner, and the process, for messages.
+    Posix(u64, u32),
     /// A plain command on the mount. It holds no locks, and locks held through a mount do not block it.
     Command,
 }

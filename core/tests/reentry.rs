@@ -133,7 +133,7 @@ fn begun() -> &'static (Block, Pending) {
         let others = std::thread::spawn(|| {
             let (_dir, store) = open(Durability::Checkpoint);
             store
-                .lock(Actor::Flock(1), root(&store), LockMode::Exclusive, &mut soon())
+                .lock(Actor::Flock(1, 0), root(&store), LockMode::Exclusive, &mut soon())
                 .expect("a lock");
             let asked = store.lock_later(Actor::Thread, root(&store), LockMode::Exclusive, None);
             let Ok(LockReply::Queued(pending)) = asked else {

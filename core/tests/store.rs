@@ -389,19 +389,22 @@ fn errors_of_locks_name_the_path_and_the_process() {
         obj: joe,
         key: Some(Key::Str(b"age")),
     };
-    let moment = || Wait::at_most(Duration::from_millis(10));
+    let moment = || Wait::at_most(Duration::from_millis(100));
+    let pid = std::process::id();
+    let command = std::fs::read_to_string("/proc/self/comm").unwrap();
     let holder = format!(
-        "an open file (flock) on the mount of process {} (",
-        std::process::id()
+        "locked exclusively through the mount (flock, pid {pid}, \"{}\")",
+        command.trim_end()
     );
     let says = |done: Result<()>, path: &str| {
         let e = done.unwrap_err().to_string();
-        assert!(e.contains(&format!("{path}, held by {holder}")), "{e}");
+        assert!(e.starts_with("timed out after ") && e.contains(" s waiting for "), "{e}");
+        assert!(e.ends_with(&format!("{path}: {holder}")), "{e}");
     };
 
     let exclusive = LockMode::Exclusive;
     store
-        .lock(Actor::Flock(7), whole, exclusive, &mut Wait::default())
+        .lock(Actor::Flock(7, pid), whole, exclusive, &mut Wait::default())
         .unwrap();
     says(
         store.lock(Actor::Thread, whole, exclusive, &mut moment()),
@@ -411,6 +414,13 @@ fn errors_of_locks_name_the_path_and_the_process() {
         store.lock(Actor::Thread, age, exclusive, &mut moment()),
         "waiting for root['people'][7].age",
     );
+    // A request that does not wait names no time.
+    let e = store.lock(Actor::Thread, whole, exclusive, &mut Wait::never()).unwrap_err().to_string();
+    assert_eq!(e, format!("timed out waiting for root['people'][7]: {holder}"));
+    // The list of locks names path, pid and command.
+    let listed: Vec<_> = store.locks().unwrap().into_iter().map(|l| (l.path, l.owner, l.mode)).collect();
+    let owner = holder.strip_prefix("locked exclusively through ").unwrap().to_owned();
+    assert_eq!(listed, [(Some("root['people'][7]".to_owned()), owner, "X".to_owned())]);
     let change = |key: &'static [u8]| {
         store.write(Actor::Thread, &mut moment(), |w| {
             w.set(joe, &Key::Str(key), &In::Int(28))

@@ -34,7 +34,7 @@ def test_flock(mnt: Mount) -> None:
         assert not try_flock(mnt.path / "f", fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_SH)
         assert try_flock(mnt.path / "g", fcntl.LOCK_EX)
-        assert " X holds " in mnt.sh("cat .persist/locks")
+        assert " X held " in mnt.sh("cat .persist/locks")
         fcntl.flock(f, fcntl.LOCK_SH)
         assert try_flock(mnt.path / "f", fcntl.LOCK_SH)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_EX)

@@ -232,7 +232,8 @@ def test_locks_between_processes(path: Path, root: persist.Dict, script: Any) ->
     )
     assert holder.stdout.readline() == "held\n"
     assert root["x"] == "theirs"
-    with pytest.raises(persist.LockTimeout, match=rf"root, held by a thread of process {holder.pid} \(\w+"):
+    expected = rf"after 0\.\d s waiting for root: locked exclusively by a thread of process {holder.pid} \(\w+"
+    with pytest.raises(persist.LockTimeout, match=expected):
         root.lockExcl(timeout=0.1)
     holder.stdin.write("\n")
     holder.stdin.flush()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -74,6 +75,30 @@ def test_a_flock_keeps_python_out(doors: tuple[persist.Store, Path], procs: Proc
     change.finish()
     locker.finish()
     assert root["x"] == 1
+
+
+def test_messages_name_path_mode_pid_and_command(doors: tuple[persist.Store, Path], procs: Processes) -> None:
+    store, mnt = doors
+    shell = procs.start("sh", "-c", FLOCK, "sh", mnt / "x")
+    line(shell, "locked")
+    holder = f'(flock, pid {shell.pid}, "sh")'
+    with pytest.raises(persist.LockTimeout) as timeout:
+        store.root.lock(key="x", timeout=0.1)
+    expected = rf"timed out after 0\.\d s waiting for root\['x'\]: locked exclusively through the mount {re.escape(holder)}"
+    assert re.fullmatch(expected, str(timeout.value))
+    with pytest.raises(persist.LockTimeout, match=r"waiting for root: an entry of it is locked exclusively through"):
+        store.root.lockShared(timeout=0.1)
+    with pytest.raises(persist.Conflict, match=r"a lock on root\['x'\] held by the mount " + re.escape(holder)):
+        with store.transaction():
+            store.root["x"] = 1
+    # The same names in the list of the mount and of the command.
+    with store.root.lock(key="y"):
+        mine = rf"root\['y'\] .*\bX +held .*a thread of process {os.getpid()} \(\w+\)"
+        theirs = rf"root\['x'\] .*\bX +held .*the mount {re.escape(holder)}"
+        for listed in (sh("persist locks $1", store.path), sh("cat $1/.persist/locks", mnt)):
+            assert re.search(mine, listed) and re.search(theirs, listed), listed
+    tell(shell)
+    finish(shell)
 
 
 def lock_unlock(obj: persist.Dict) -> None:

@@ -172,14 +172,15 @@ impl Beyond {
                 Some(elsewhere) => {
                     let first = awaited.iter().find(|o| !o.same_process(me)).or(awaited.first());
                     let holder = first.map_or_else(|| "a transaction".to_owned(), |o| env.describe(o));
-                    Err(Error::Timeout {
-                        what: env.name(&self.request),
-                        holder: format!(
+                    Err(Error::timeout(
+                        env.name(&self.request),
+                        env.bound(),
+                        format!(
                             "{holder}; this owner holds a lock or a transaction in {elsewhere}, so a deadlock \
                              over two stores is likely: release it and try again, lock stores in the same order \
                              everywhere, or give a timeout to wait longer"
                         ),
-                    })
+                    ))
                 }
                 None => Ok(()),
             },

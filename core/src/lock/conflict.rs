@@ -106,7 +106,7 @@ pub(super) fn identity(owner: &Owner) -> (u64, u64) {
 }
 
 /// Return the owner that `identity` encodes as these words; None if the words encode no owner.
-pub(super) fn owner_of(identity: u64, id: u64) -> Option<Owner> {
+pub(super) fn owner_of(identity: u64, id: u64, caller: u32) -> Option<Owner> {
     let kind = match lo(identity) >> 16 {
         1 => OwnerKind::Thread,
         2 => OwnerKind::Flock,
@@ -119,6 +119,7 @@ pub(super) fn owner_of(identity: u64, id: u64) -> Option<Owner> {
         generation: hi(identity),
         kind,
         id,
+        caller,
     })
 }
 
@@ -155,7 +156,7 @@ impl Op<'_, '_> {
     }
 
     pub(super) fn owner(&self, o: OwnerRec) -> Result<Owner> {
-        owner_of(self.get(o, 1)?, self.get(o, 2)?)
+        owner_of(self.get(o, 1)?, self.get(o, 2)?, self.lo(o, 4)?)
             .ok_or_else(|| corrupt("an impossible owner in the lock table, owner", o.0 as usize))
     }
 

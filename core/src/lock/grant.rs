@@ -110,12 +110,15 @@ impl Op<'_, '_> {
     pub(super) fn owner_or_new(&mut self, owner: &Owner) -> Result<OwnerRec> {
         let found = self.find_owner(owner)?;
         if !found.is_none() {
+            if owner.caller != 0 {
+                self.set_lo(found, 4, owner.caller)?;
+            }
             return Ok(found);
         }
         let (who, id) = identity(owner);
         let at = OWNER_BUCKETS + owner_bucket(who, id);
         let first = lo(self.load(at)?);
-        let o: OwnerRec = self.alloc([pack(first, 0), who, id, 0, 0, 0, 0, 0])?;
+        let o: OwnerRec = self.alloc([pack(first, 0), who, id, 0, u64::from(owner.caller), 0, 0, 0])?;
         self.put(at, u64::from(o.0))?;
         Ok(o)
     }

@@ -46,7 +46,7 @@
 //! | 5 | reservations | container: reservations of entries |
 //!
 //! Owner: word 0 next in bucket; 1 slot (16 bits), kind (16), generation (32); 2 id; 3 first hold,
-//! first waiter.
+//! first waiter; 4 the caller's process (lo), for messages.
 //!
 //! Waiter (its number is that of its signal):
 //!

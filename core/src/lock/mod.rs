@@ -87,8 +87,9 @@ impl OwnerKind {
     }
 }
 
-/// The owner of a lock or a request. Owners of different processes differ whatever their `id`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// The owner of a lock or a request. Owners of different processes differ whatever their `id`. `caller` is no part of
+/// the identity.
+#[derive(Clone, Copy, Debug)]
 pub struct Owner {
     /// The process's slot in the store.
     pub slot: u16,
@@ -98,6 +99,23 @@ pub struct Owner {
     pub kind: OwnerKind,
     /// The open file description or process; for a thread, its slot (16 bits) and task.
     pub id: u64,
+    /// For messages: the process that uses a mount, in the mount's pid namespace; 0: unknown, or a thread's owner.
+    pub caller: u32,
+}
+
+impl PartialEq for Owner {
+    #[inline]
+    fn eq(&self, other: &Owner) -> bool {
+        (self.slot, self.generation, self.kind, self.id) == (other.slot, other.generation, other.kind, other.id)
+    }
+}
+
+impl Eq for Owner {}
+
+impl std::hash::Hash for Owner {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.slot, self.generation, self.kind, self.id).hash(state);
+    }
 }
 
 impl Owner {
@@ -117,6 +135,7 @@ impl Owner {
             generation,
             kind: OwnerKind::Thread,
             id: task << 16 | u64::from(thread & 0xffff),
+            caller: 0,
         }
     }
 
@@ -224,6 +243,22 @@ pub struct Holder {
     pub waiting: bool,
     /// True for a change: a reservation, or a change that waits.
     pub change: bool,
+}
+
+impl Holder {
+    /// Return how the owner has the target, for messages that name the owner after it.
+    #[must_use]
+    pub fn held(&self) -> &'static str {
+        let parts = match (self.mode, self.target.key) {
+            _ if self.waiting => ["requested earlier by", "requested earlier through"],
+            _ if self.change => ["reserved for a change by", "reserved for a change through"],
+            (Mode::X | Mode::Six, _) | (Mode::Ix, Some(_)) => ["locked exclusively by", "locked exclusively through"],
+            (Mode::Ix, None) => ["an entry of it is locked exclusively by", "an entry of it is locked exclusively through"],
+            (Mode::Is, None) => ["an entry of it is locked shared by", "an entry of it is locked shared through"],
+            (Mode::S | Mode::Is, _) => ["locked shared by", "locked shared through"],
+        };
+        parts[usize::from(self.owner.kind.is_mount())]
+    }
 }
 
 /// One row of `Table::list`.

@@ -157,6 +157,11 @@ impl<'a> Deadline<'a> {
         self.timeout.map(|t| t.saturating_sub(begun.elapsed()))
     }
 
+    /// Return how long the wait has lasted.
+    fn waited(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
     fn is_over(&mut self) -> bool {
         self.left() == Some(Duration::ZERO)
     }
@@ -246,11 +251,19 @@ fn start<E: Env>(
                 }
             };
             let blocker = holder.owner;
-            let (what, holder) = (request.target.to_string(), env.describe(&blocker));
+            let what = request.target.to_string();
             let error = if deadlock {
-                Error::Deadlock { what, holder }
+                Error::Deadlock {
+                    what,
+                    holder: env.describe(&blocker),
+                }
             } else {
-                Error::Timeout { what, holder }
+                Error::Timeout {
+                    what,
+                    after: patience.waited(),
+                    held: holder.held(),
+                    holder: env.describe(&blocker),
+                }
             };
             // A cycle may pass through any process, not only the first holder's.
             let suspects = if deadlock {
@@ -363,16 +376,13 @@ fn obtain<E: Env>(
         } else if patience.is_interrupted() {
             Error::Interrupted
         } else if patience.is_over() {
-            Error::Timeout {
-                what: request.target.to_string(),
-                holder: String::new(),
-            }
+            Error::timeout(request.target.to_string(), patience.waited(), String::new())
         } else {
             continue;
         };
         return match place.leave() {
             Some(Ok(Cancelled::Granted)) => Ok(()),
-            Some(Ok(Cancelled::Withdrawn(holder))) => Err(named(env, reason, holder.map(|h| h.owner))),
+            Some(Ok(Cancelled::Withdrawn(holder))) => Err(named(env, reason, holder)),
             Some(Err(error)) => Err(error),
             None => Err(named(env, reason, None)),
         };
@@ -380,12 +390,19 @@ fn obtain<E: Env>(
 }
 
 /// Add the holder's name to a timeout.
-fn named<E: Env>(env: &E, reason: Error, holder: Option<Owner>) -> Error {
+fn named<E: Env>(env: &E, reason: Error, holder: Option<Holder>) -> Error {
     match reason {
-        Error::Timeout { what, holder: none } if none.is_empty() => {
-            let holder = holder.map_or_else(|| "a transaction".to_string(), |o| env.describe(&o));
-            Error::Timeout { what, holder }
-        }
+        Error::Timeout {
+            what,
+            after,
+            held,
+            holder: none,
+        } if none.is_empty() => Error::Timeout {
+            what,
+            after,
+            held: holder.map_or(held, |h| h.held()),
+            holder: holder.map_or_else(|| "a transaction".to_string(), |h| env.describe(&h.owner)),
+        },
         other => other,
     }
 }

@@ -355,12 +355,18 @@ pub(crate) fn pid_here(named: u64) -> Option<u32> {
 pub(crate) fn describe(named: u64) -> String {
     let pid = named as u32;
     match pid_here(named) {
-        Some(here) => match std::fs::read_to_string(format!("/proc/{here}/comm")) {
-            Ok(command) => format!("process {pid} ({})", command.trim_end().escape_debug()),
-            Err(_) => format!("process {pid}"),
+        Some(here) => match command(here) {
+            Some(command) => format!("process {pid} ({command})"),
+            None => format!("process {pid}"),
         },
         None => format!("process {pid} of another pid namespace (container)"),
     }
+}
+
+/// Return the command name of a process of this namespace, escaped for messages; None if it has ended.
+pub(crate) fn command(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().escape_debug().to_string())
 }
 
 /// Return a resource limit of this process; None if there is none.

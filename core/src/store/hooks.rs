@@ -34,17 +34,18 @@ pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
 
 /// Return the owner for an actor. `Actor::Thread` is the task that runs on the thread.
 pub(super) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
-    let (kind, id) = match actor {
+    let (kind, id, caller) = match actor {
         Actor::Thread => return Owner::of_thread(process, generation, slot, task::current()),
-        Actor::Flock(id) => (OwnerKind::Flock, id),
-        Actor::Posix(id) => (OwnerKind::Posix, id),
-        Actor::Command => (OwnerKind::Command, 0),
+        Actor::Flock(id, caller) => (OwnerKind::Flock, id, caller),
+        Actor::Posix(id, caller) => (OwnerKind::Posix, id, caller),
+        Actor::Command => (OwnerKind::Command, 0, 0),
     };
     Owner {
         slot: process,
         generation,
         kind,
         id,
+        caller,
     }
 }
 

@@ -48,7 +48,9 @@ pub struct LockInfo {
     pub object: ObjectId,
     /// Hash of the entry's key; None for the whole container.
     pub key_hash: Option<u64>,
-    /// The owner, with its pid.
+    /// The path of the container or entry (`root['Joe'].age`); None if it was not found.
+    pub path: Option<String>,
+    /// The owner, with pid and command.
     pub owner: String,
     /// IS, IX, S, SIX or X.
     pub mode: String,

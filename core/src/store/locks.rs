@@ -2,7 +2,7 @@
 //! location of the table and for how changes and recovery reach it.
 
 use super::hooks::{BLOCKED, finish_deferred, owner, table};
-use super::lock_handles::{LockHandle, LockInfo, LockTarget};
+use super::lock_handles::{LockHandle, LockTarget};
 use super::names::describe;
 use super::{Actor, Error, LockMode, Result, Store, Wait};
 use crate::lock::env::Env;
@@ -235,7 +235,10 @@ impl Store {
         let holder = self.latched(None, |table| table.test(&o, &t, mode))?;
         Ok(holder.map(|h| {
             (
-                self.pager().pid_of(h.owner.slot, h.owner.generation).unwrap_or(0),
+                match h.owner.caller {
+                    0 => self.pager().pid_of(h.owner.slot, h.owner.generation).unwrap_or(0),
+                    caller => caller,
+                },
                 h.mode.as_lock_mode(),
             )
         }))
@@ -247,25 +250,6 @@ impl Store {
     /// Those of the latch.
     pub fn unlock_all(&self, actor: Actor) -> Result<()> {
         wait::release(self, &self.owner(actor)?, Release::Locks)
-    }
-
-    /// Return all held and awaited locks.
-    ///
-    /// # Errors
-    /// Those of the latch.
-    pub fn locks(&self) -> Result<Vec<LockInfo>> {
-        let all = self.latched(None, |table| table.list())?;
-        Ok(all
-            .into_iter()
-            .map(|l| LockInfo {
-                object: l.holder.target.id,
-                key_hash: l.holder.target.key,
-                owner: describe(self.pager(), &l.holder.owner),
-                mode: format!("{:?}", l.holder.mode).to_uppercase(),
-                count: l.count,
-                waiting: l.holder.waiting,
-            })
-            .collect())
     }
 
     /// After `Error::Locked`, wait until this actor may make the change. A transaction was rolled back before

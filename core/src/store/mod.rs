@@ -28,6 +28,7 @@ mod fast;
 mod freeing;
 mod hooks;
 mod lock_handles;
+mod lock_list;
 mod locks;
 mod names;
 mod pending;

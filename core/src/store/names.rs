@@ -9,6 +9,7 @@ use super::{Error, Key, LockTarget, Obj, Store, Wait};
 use crate::lock::{Owner, OwnerKind, Target};
 use crate::object::path;
 use crate::page::Pager;
+use crate::raw::process;
 use std::time::Duration;
 
 /// How long reading a name may wait. Beside a busy writer, the reader gets the committed state after 20 ms.
@@ -19,13 +20,27 @@ pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
     let what = match o.kind {
         OwnerKind::Thread if o.id >> 16 != 0 => "a task",
         OwnerKind::Thread => "a thread",
-        OwnerKind::Flock => "an open file (flock) on the mount",
-        OwnerKind::Posix => "a process (fcntl) on the mount",
-        OwnerKind::Command => "a command on the mount",
+        OwnerKind::Flock if o.caller != 0 => return describe_caller(pager, o, "flock"),
+        OwnerKind::Posix if o.caller != 0 => return describe_caller(pager, o, "fcntl"),
+        OwnerKind::Flock => "the mount (flock)",
+        OwnerKind::Posix => "the mount (fcntl)",
+        OwnerKind::Command => "the mount (a command that writes)",
     };
     match pager.describe_process(o.slot, o.generation) {
         Some(process) => format!("{what} of {process}"),
         None => format!("{what} of a process that has ended"),
+    }
+}
+
+/// Return the name of a process that uses the mount: `the mount (flock, pid 17, "sleep")`.
+fn describe_caller(pager: &Pager, o: &Owner, call: &str) -> String {
+    let pid = o.caller;
+    match pager.pid_of(o.slot, o.generation) {
+        Some(_) => match process::command(pid) {
+            Some(command) => format!("the mount ({call}, pid {pid}, \"{command}\")"),
+            None => format!("the mount ({call}, pid {pid}, which has ended; its file is still open)"),
+        },
+        None => format!("the mount ({call}, pid {pid} of another pid namespace, or of a mount that has ended)"),
     }
 }
 

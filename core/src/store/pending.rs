@@ -39,6 +39,14 @@ fn is_later(e: &Error) -> bool {
     matches!(e, Error::WouldBlock { .. } | Error::Timeout { .. })
 }
 
+impl Pending {
+    /// Return how long the request has waited.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
 impl Store {
     fn at_once<R>(&self, f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R>) -> Result<Option<R>> {
         let (pager, mut wakes) = (self.pager(), Wakes::new());
@@ -163,17 +171,17 @@ impl Store {
         }
     }
 
-    /// Return the holder that blocks a request, for messages.
+    /// Return how the target of a request is held, and by which owner, for messages.
     ///
     /// # Errors
     /// Those of the latch.
     #[doc(hidden)]
-    pub fn lock_awaited(&self, pending: &Pending, mode: LockMode) -> Result<String> {
+    pub fn lock_awaited(&self, pending: &Pending, mode: LockMode) -> Result<(&'static str, String)> {
         let holder =
             self.at_once(|table, _| table.test(&pending.request.owner, &pending.request.target, mode))?;
         Ok(match holder.flatten() {
-            Some(holder) => describe(self.pager(), &holder.owner),
-            None => "a transaction".to_owned(),
+            Some(holder) => (holder.held(), describe(self.pager(), &holder.owner)),
+            None => ("held by", "a transaction".to_owned()),
         })
     }
 

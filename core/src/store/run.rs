@@ -107,10 +107,11 @@ impl Store {
             Some(Duration::ZERO) => Err(Error::WouldBlock {
                 what: "writers that change the store",
             }),
-            _ => Err(Error::Timeout {
-                what: "a moment to read the store in".to_owned(),
-                holder: "writers that change it all the time".to_owned(),
-            }),
+            _ => Err(Error::timeout(
+                "a moment to read the store in",
+                Duration::ZERO,
+                "writers that change it all the time",
+            )),
         }
     }
 

@@ -71,6 +71,7 @@ fn owner(process: u16) -> Owner {
         generation: 1,
         kind: OwnerKind::Thread,
         id: 0,
+        caller: 0,
     }
 }
 

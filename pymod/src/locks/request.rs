@@ -126,14 +126,17 @@ impl LockRequest {
 
     /// Return the exception for a wait that took too long.
     fn timeout(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let holder = match &*self.pending() {
-            Some(there) => self.shared.store.lock_awaited(there, self.mode).ok(),
-            None => None,
+        let (after, blocker) = match &*self.pending() {
+            Some(there) => (there.waited(), self.shared.store.lock_awaited(there, self.mode).ok()),
+            None => (Duration::ZERO, None),
         };
+        let (held, holder) = blocker.unwrap_or_else(|| ("held by", "a transaction".to_owned()));
         let path = self.target(py, |target| self.shared.store.path_of(target))?;
         let e = Error::Timeout {
             what: path.unwrap_or_else(|| format!("object {}", self.obj.id.0)),
-            holder: holder.unwrap_or_else(|| "a transaction".to_owned()),
+            after,
+            held,
+            holder,
         };
         Ok(self.shared.fail(py, e).into_value(py).into_any())
     }

@@ -184,10 +184,8 @@ impl Transaction {
 
     /// Return the exception for a wait that took too long.
     fn _late(&self, py: Python<'_>) -> Py<PyAny> {
-        let e = Error::Timeout {
-            what: "the right to change the store".to_owned(),
-            holder: "another transaction".to_owned(),
-        };
+        let after = self.shared.timeout();
+        let e = Error::timeout("the right to change the store", after, "another transaction");
         self.shared.fail(py, e).into_value(py).into_any()
     }
 

@@ -54,10 +54,10 @@ pub(super) fn compact(store: Store, out: &mut impl Write) -> Result<(), Failure>
 /// Run `persist locks`.
 pub(super) fn locks(store: &Store, out: &mut impl Write) -> Result<(), Failure> {
     for l in store.locks()? {
-        let what = match l.key_hash {
+        let what = l.path.unwrap_or_else(|| match l.key_hash {
             Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
             None => format!("object {}", l.object.0),
-        };
+        });
         let state = if l.waiting { "awaited" } else { "held" };
         writeln!(
             out,

@@ -69,6 +69,7 @@ pub(super) fn owner(slot: u16, kind: OwnerKind, id: u64) -> Owner {
         generation: 7,
         kind,
         id,
+        caller: 0,
     }
 }
 

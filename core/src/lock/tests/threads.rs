@@ -67,6 +67,8 @@ impl Env for Process {
             if at_most.is_some_and(|d| begun.elapsed() >= d) {
                 return Err(Error::Timeout {
                     what: "the latch".into(),
+                    after: Duration::ZERO,
+                    held: "held by",
                     holder: "a transaction".into(),
                 });
             }

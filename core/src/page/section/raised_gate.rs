@@ -102,10 +102,8 @@ impl Pager {
                     return Ok(());
                 }
                 if waited >= self.bound {
-                    return Err(Error::Timeout {
-                        what: "a reader of the checkpoint that was shown before to leave it".to_owned(),
-                        holder: self.describe_slot(reader),
-                    });
+                    let what = "a reader of the checkpoint that was shown before to leave it";
+                    return Err(Error::timeout(what, waited, self.describe_slot(reader)));
                 }
             }
             // On a busy machine each turn of this loop can take milliseconds.

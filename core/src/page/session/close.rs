@@ -101,12 +101,12 @@ impl Pager {
     /// Release descriptors and mappings of a closed store. It can be repeated.
     fn give_back(&self) -> Result<()> {
         if self.is_inside() {
-            return Err(Error::Timeout {
-                what: "a section to end (the store is closed; its files are given back when it is closed again, or when \
-                       its last handle is dropped)"
-                    .to_owned(),
-                holder: "another thread of this process".to_owned(),
-            });
+            return Err(Error::timeout(
+                "a section to end (the store is closed; its files are given back when it is closed again, or when its \
+                 last handle is dropped)",
+                Duration::ZERO,
+                "another thread of this process",
+            ));
         }
         let reg = self
             .registration
@@ -298,10 +298,8 @@ impl Pager {
         loop {
             while is_ours() {
                 if Instant::now() > deadline {
-                    return Err(Error::Timeout {
-                        what: "a checkpoint to end".to_owned(),
-                        holder: "another thread of this process".to_owned(),
-                    });
+                    let holder = "another thread of this process";
+                    return Err(Error::timeout("a checkpoint to end", bound, holder));
                 }
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -355,10 +353,8 @@ impl Pager {
         for s in mine() {
             while self.shm.mark(s).load(Ordering::SeqCst) != 0 {
                 if Instant::now() > deadline {
-                    return Err(Error::Timeout {
-                        what: "a reader to leave the store".to_owned(),
-                        holder: "another thread of this process".to_owned(),
-                    });
+                    let holder = "another thread of this process";
+                    return Err(Error::timeout("a reader to leave the store", bound, holder));
                 }
                 std::thread::sleep(Duration::from_micros(50));
             }

@@ -158,10 +158,7 @@ impl<'w, 'a> WaitLoop<'w, 'a> {
         let waited = now - started;
         let bound = self.bound();
         if waited >= bound {
-            return Err(Error::Timeout {
-                what: what.to_owned(),
-                holder: holder(),
-            });
+            return Err(Error::timeout(what, waited, holder()));
         }
         let due = self.asked.is_none_or(|t| now - t >= SLICE);
         if due {

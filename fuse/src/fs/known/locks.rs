@@ -15,7 +15,6 @@ pub(crate) struct Held {
     pub(crate) key: Option<OwnedKey>,
     pub(crate) ranges: Vec<(Range, LockMode)>,
     pub(crate) handles: HashSet<u64>,
-    pub(crate) pid: u32,
 }
 
 /// All locks held through this mount, by inode and owner.
@@ -68,12 +67,12 @@ pub(crate) fn target<'a>(obj: Obj, key: Option<&'a OwnedKey>) -> LockTarget<'a> 
 }
 
 impl Locks {
-    fn give_up(&self, store: &Store, id: (u64, u64)) {
+    fn drop_lock(&self, store: &Store, id: (u64, u64)) {
         let Some(held) = lock(&self.held).remove(&id) else {
             return;
         };
         let result = store.set_lock(
-            Actor::Flock(id.1),
+            Actor::Flock(id.1, 0),
             target(held.obj, held.key.as_ref()),
             None,
             &mut Wait::default(),
@@ -87,7 +86,7 @@ impl Locks {
 
     /// Record that an owner closed a descriptor of a file.
     pub(crate) fn flush(&self, store: &Store, ino: u64, owner: u64) {
-        self.give_up(store, (ino, owner));
+        self.drop_lock(store, (ino, owner));
     }
 
     /// Record that an open file ended.
@@ -98,7 +97,7 @@ impl Locks {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            self.give_up(store, id);
+            self.drop_lock(store, id);
         }
     }
 
@@ -106,7 +105,7 @@ impl Locks {
     pub(crate) fn release_all(&self, store: &Store) {
         let ids: Vec<_> = lock(&self.held).keys().copied().collect();
         for id in ids {
-            self.give_up(store, id);
+            self.drop_lock(store, id);
         }
     }
 }

@@ -48,6 +48,16 @@ pub(crate) struct LockRequest {
 }
 
 impl Fs {
+    /// The process that uses a lock, for messages: the one that opened the file, if it still lives, else the one that
+    /// asks. `exec 9>FILE; flock 9` in a shell locks through a process that ends at once.
+    fn user_of(&self, ask: &LockRequest) -> u32 {
+        let opener = self.open_files.get(ask.fh).map_or(0, |file| file.opener);
+        if opener == ask.pid {
+            return ask.pid;
+        }
+        processes::process_of(opener).map_or(ask.pid, |process| process.pid)
+    }
+
     /// The target of a lock on an inode.
     fn lock_target(&self, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
         Ok(match self.place(ino)? {
@@ -97,7 +107,7 @@ impl Fs {
                 interrupted: Some(&mut signal),
             };
             let set = self.store.set_lock(
-                Actor::Flock(ask.owner),
+                Actor::Flock(ask.owner, self.user_of(ask)),
                 target(obj, key.as_ref()),
                 will,
                 &mut wait,
@@ -120,11 +130,9 @@ impl Fs {
                 key,
                 ranges: Vec::new(),
                 handles: HashSet::new(),
-                pid: 0,
             });
             entry.ranges = after;
             entry.handles.insert(ask.fh);
-            entry.pid = ask.pid;
         }
         Ok(())
     }
@@ -139,18 +147,9 @@ impl Fs {
         };
         let holder = self
             .store
-            .test_lock(Actor::Flock(ask.owner), target(obj, key.as_ref()), mode)?;
+            .test_lock(Actor::Flock(ask.owner, ask.pid), target(obj, key.as_ref()), mode)?;
         let Some((pid, mode)) = holder else {
             return Ok(None);
-        };
-        // The holder belongs to this mount: report the process that requested the lock.
-        let pid = if pid == std::process::id() {
-            let held = lock(&self.locks.held);
-            held.iter()
-                .find(|((ino, owner), _)| *ino == ask.ino && *owner != ask.owner)
-                .map_or(pid, |(_, h)| h.pid)
-        } else {
-            pid
         };
         Ok(Some((
             pid,
@@ -168,14 +167,13 @@ impl Fs {
     pub(crate) fn describe_locks(&self) -> FsResult<String> {
         let mut out = String::new();
         for l in self.store.locks()? {
-            let entry = l.key_hash.map_or("*".to_owned(), |hash| format!("{hash:016x}"));
-            let state = if l.waiting { "waits" } else { "holds" };
+            let what = l.path.unwrap_or_else(|| match l.key_hash {
+                Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
+                None => format!("object {}", l.object.0),
+            });
+            let state = if l.waiting { "awaited" } else { "held" };
             // Writing to a String cannot fail.
-            let _ = writeln!(
-                out,
-                "object {} entry {entry} {} {state} {}",
-                l.object.0, l.mode, l.owner
-            );
+            let _ = writeln!(out, "{what} {} {state} {}", l.mode, l.owner);
         }
         Ok(out)
     }
