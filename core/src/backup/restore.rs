@@ -185,8 +185,8 @@ impl Making<'_> {
         }
         (self.meta, self.state, self.end) = (meta, meta.state(), meta.file_pages.min(MAX_PAGES));
         self.copy(from)?;
-        // Only a fresh backup contains nothing but pages of its first epoch. Any other store file gets a new
-        // table.
+        // All pages of a fresh backup are of epoch 1, and its table is kept. The pages of any other store file are
+        // of any epoch up to its checkpoint, and a new table is written.
         let is_fresh = meta.checkpoint == CHECKPOINT && meta.origin != Origin::default();
         self.verify(if is_fresh { 1 } else { meta.checkpoint }, more || !is_fresh)
             .map_err(|e| from.damaged(e))

@@ -2,8 +2,9 @@
 //!
 //! 1. A file gets them before it has its name, so a user without access can never open it. The umask does not
 //!    apply.
-//! 2. Only root can give a file away. A file that replaces another user's file gets the group and the group's
-//!    permissions if this user is in that group; otherwise the group gets no more than all others have.
+//! 2. Only root can change the owner; another user's new file stays that user's. It gets the wanted group, the group's
+//!    permissions and the access list if the kernel lets this user set that group. Otherwise it gets no access list,
+//!    and the group gets no permission that all others do not have.
 //! 3. The group and access list that a new file inherited from its directory are replaced too.
 
 use crate::raw::file;

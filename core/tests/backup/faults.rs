@@ -4,15 +4,16 @@
 //! The test of the full disk mounts a small tmpfs, which requires root; PERSIST_NO_MOUNT=1 skips it.
 
 use super::common::scratch;
+use super::shapes::{self, damage::Image};
 use super::{at, chain, full, get, open, put_back, set, sound, temporary};
 use persist_core::Error;
 use persist_core::backup::{self, Input, Options, Restoring, backup_to, restore};
+use persist_core::check::check;
 use persist_core::store::{In, Value};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Damage in the original: no backup, and no remaining files. (A store whose graph is damaged, but whose pages are
-/// whole, is backed up, and restored only without `Restoring::check`.)
+/// Damage in the original's pages: no backup, and no remaining files.
 #[test]
 fn a_damaged_store_gives_no_backup() {
     use std::os::unix::fs::FileExt;
@@ -39,6 +40,40 @@ fn a_damaged_store_gives_no_backup() {
     assert!(e.to_string().contains("what came: it is cut short"), "{e}");
     assert!(!to.exists());
     assert_eq!(temporary(&open(&path)), 0);
+}
+
+/// A store whose graph is damaged, but whose pages are whole, is backed up. The restore refuses it, unless its check is
+/// switched off.
+#[test]
+fn a_damaged_graph_is_restored_only_without_the_check() {
+    let dir = scratch();
+    let path = dir.path().join("cyclic");
+    shapes::make("cyclic", &path);
+    let store = open(&path);
+    let Some(Value::Obj(hub)) = get(&store, "hub") else {
+        panic!("the shape has a hub")
+    };
+    store.close().unwrap();
+    drop(store);
+    let mut image = Image::load(&path);
+    image.copy_newest_over_previous();
+    // One reference more than there are.
+    let count = image.word(hub.addr.0);
+    image.set_word(hub.addr.0, count + (1 << 32));
+    let _ = std::fs::remove_file(dir.path().join("cyclic-shm"));
+    image.save(&path);
+
+    let (copy, to) = (dir.path().join("copy"), dir.path().join("to"));
+    full(&path, &copy);
+    let e = put_back(std::slice::from_ref(&copy), &to).unwrap_err().to_string();
+    assert!(e.contains("damaged, as its original was: references: a reference count of"), "{e}");
+    assert!(e.contains("--no-check") && !to.exists(), "{e}");
+    let mut unchecked = Restoring::default();
+    unchecked.check = false;
+    restore(vec![Input::file(&copy)], &to, &unchecked, &mut ()).unwrap();
+    let report = check(&to, &mut ()).unwrap();
+    assert_eq!(report.total, 1, "{:?}", report.findings);
+    assert!(report.findings[0].what.contains("a reference count of"), "{:?}", report.findings);
 }
 
 /// Killed at any of its steps: there is no partial file, the store is sound, and the next backup removes what is left.

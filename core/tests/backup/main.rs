@@ -9,6 +9,8 @@ mod beside;
 mod common;
 mod faults;
 mod refused;
+#[path = "../shapes/mod.rs"]
+mod shapes;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -55,7 +55,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A task inside a task: a greenlet to which a task of an event loop has switched.
 static PAIRS: Mutex<Option<HashMap<(u64, u64), u64>>> = Mutex::new(None);
 
-/// Owners that ended while their store could not be changed. Their locks are released later.
+/// Owners that ended while another owner had the latch of their store. The next lock that is taken releases theirs
+/// first (`note_lock`).
 static RELEASE_LATER: Mutex<Vec<(Weak<Core>, LockOwner)>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

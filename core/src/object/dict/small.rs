@@ -128,7 +128,8 @@ pub(in crate::object) fn tag(hash: u64) -> u8 {
 }
 
 /// Call `f` with the positions below `used` that may have this tag, until it returns a value. Compares eight
-/// tags at a time; a position next to a true match may rarely be a false one.
+/// tags at a time: the borrow of the subtraction also reports a tag that follows a match and differs from it in
+/// the lowest bit only. So `f` compares the entry itself.
 #[inline]
 pub(in crate::object) fn scan_tags<T>(
     tags: &[u8],

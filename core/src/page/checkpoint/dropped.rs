@@ -232,9 +232,9 @@ impl Pager {
                 return Ok(true);
             }
             if dropped.cursor != 0 {
-                // A process that still reads this snapshot will find that it is gone. Its walk has left the pages
-                // before the cursor to its neighbours. If their walk began now, they would leave those pages to it in
-                // turn.
+                // A process claims this snapshot and will find that it is gone. Until then no other walk may begin: it
+                // would skip pages that it shares with this snapshot as this one's. This walk is past those before its
+                // cursor, so they would never be freed.
                 return Ok(false);
             }
         }

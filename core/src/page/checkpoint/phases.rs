@@ -409,7 +409,8 @@ impl Pager {
                         pager.give_back_old(i, PhysNo(before as u32), old);
                         continue;
                     }
-                    // Record the page here: the rebuild of the free map may never reach it.
+                    // A rebuild of the free map does not walk snapshots that were taken since it began. It learns
+                    // their pages here, when they are replaced (`free_map`, 3).
                     let below = pager.shm.get(at::REBUILD_BELOW);
                     if !none && u64::from(before as u32) < below {
                         pager.shm.mark_used(u64::from(before as u32), true);

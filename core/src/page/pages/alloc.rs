@@ -44,7 +44,8 @@ impl Pager {
     /// Allocate a free physical page for data. It keeps the reserve, and unless the operation removes something also
     /// what removing needs, so that deletion works on a full disk.
     pub(crate) fn alloc_physical(&self, removing: bool) -> Result<PhysNo> {
-        // Three reserves: two checkpoints that are kept use theirs while the next one needs its own.
+        // Three reserves: the older meta page reaches what a checkpoint replaces, so two checkpoints can take a reserve
+        // each before the first pages come back, and removing keeps a third.
         let keep = match removing {
             true => self.reserve(),
             false => 3 * self.reserve() + REMOVAL,

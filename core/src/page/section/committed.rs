@@ -61,7 +61,8 @@ impl Pager {
     /// Return the committed state, or None if the writer was not at rest for long enough.
     pub(crate) fn committed(&self) -> Option<Committed<'_>> {
         if self.following().is_some() {
-            // A following view raises its gate only to move to another checkpoint (`session::follow`).
+            // A following view has no undo log. It raises its gate only to move to another checkpoint
+            // (`session::follow`), and the reader waits for that.
             return None;
         }
         let kept = self.committed.try_lock().ok().and_then(|mut kept| kept.take());
