@@ -398,7 +398,10 @@ fn errors_of_locks_name_the_path_and_the_process() {
     );
     let says = |done: Result<()>, path: &str| {
         let e = done.unwrap_err().to_string();
-        assert!(e.starts_with("timed out after ") && e.contains(" s waiting for "), "{e}");
+        assert!(
+            e.starts_with("timed out after ") && e.contains(" s waiting for "),
+            "{e}"
+        );
         assert!(e.ends_with(&format!("{path}: {holder}")), "{e}");
     };
 
@@ -415,12 +418,26 @@ fn errors_of_locks_name_the_path_and_the_process() {
         "waiting for root['people'][7].age",
     );
     // A request that does not wait names no time.
-    let e = store.lock(Actor::Thread, whole, exclusive, &mut Wait::never()).unwrap_err().to_string();
+    let e = store
+        .lock(Actor::Thread, whole, exclusive, &mut Wait::never())
+        .unwrap_err()
+        .to_string();
     assert_eq!(e, format!("timed out waiting for root['people'][7]: {holder}"));
     // The list of locks names path, pid and command.
-    let listed: Vec<_> = store.locks().unwrap().into_iter().map(|l| (l.path, l.owner, l.mode)).collect();
-    let owner = holder.strip_prefix("locked exclusively through ").unwrap().to_owned();
-    assert_eq!(listed, [(Some("root['people'][7]".to_owned()), owner, "X".to_owned())]);
+    let listed: Vec<_> = store
+        .locks()
+        .unwrap()
+        .into_iter()
+        .map(|l| (l.path, l.owner, l.mode))
+        .collect();
+    let owner = holder
+        .strip_prefix("locked exclusively through ")
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        listed,
+        [(Some("root['people'][7]".to_owned()), owner, "X".to_owned())]
+    );
     let change = |key: &'static [u8]| {
         store.write(Actor::Thread, &mut moment(), |w| {
             w.set(joe, &Key::Str(key), &In::Int(28))

@@ -138,7 +138,7 @@ impl Table<'_> {
 
     fn finish_note(&self, note: usize, state: u64, wakes: &mut Wakes) -> Result<()> {
         let word = |n: usize| self.load_word(at(note) + n);
-        let owner = owner_of(word(1), word(2)).ok_or_else(|| {
+        let owner = owner_of(word(1), word(2), 0).ok_or_else(|| {
             corrupt(
                 "an impossible owner in a deferred release of the lock table, word",
                 at(note),

@@ -106,7 +106,8 @@ pub struct Owner {
 impl PartialEq for Owner {
     #[inline]
     fn eq(&self, other: &Owner) -> bool {
-        (self.slot, self.generation, self.kind, self.id) == (other.slot, other.generation, other.kind, other.id)
+        (self.slot, self.generation, self.kind, self.id)
+            == (other.slot, other.generation, other.kind, other.id)
     }
 }
 
@@ -252,9 +253,17 @@ impl Holder {
         let parts = match (self.mode, self.target.key) {
             _ if self.waiting => ["requested earlier by", "requested earlier through"],
             _ if self.change => ["reserved for a change by", "reserved for a change through"],
-            (Mode::X | Mode::Six, _) | (Mode::Ix, Some(_)) => ["locked exclusively by", "locked exclusively through"],
-            (Mode::Ix, None) => ["an entry of it is locked exclusively by", "an entry of it is locked exclusively through"],
-            (Mode::Is, None) => ["an entry of it is locked shared by", "an entry of it is locked shared through"],
+            (Mode::X | Mode::Six, _) | (Mode::Ix, Some(_)) => {
+                ["locked exclusively by", "locked exclusively through"]
+            }
+            (Mode::Ix, None) => [
+                "an entry of it is locked exclusively by",
+                "an entry of it is locked exclusively through",
+            ],
+            (Mode::Is, None) => [
+                "an entry of it is locked shared by",
+                "an entry of it is locked shared through",
+            ],
             (Mode::S | Mode::Is, _) => ["locked shared by", "locked shared through"],
         };
         parts[usize::from(self.owner.kind.is_mount())]

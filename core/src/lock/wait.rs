@@ -12,7 +12,8 @@ use super::beyond::Beyond;
 use super::contest::{self, Contest};
 use super::env::Env;
 use super::{
-    Cancelled, LockMode, Owner, Owners, Queued, Release, Request, Table, Target, Ticket, WaitState, Wakes,
+    Cancelled, Holder, LockMode, Owner, Owners, Queued, Release, Request, Table, Target, Ticket, WaitState,
+    Wakes,
 };
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;

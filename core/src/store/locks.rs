@@ -146,7 +146,7 @@ impl Store {
             return done.map_err(|e| self.with_name(e, &t, target.obj, target.key.as_ref()));
         }
         match wait::acquire(self, &o, &t, mode, Some(Duration::ZERO), None) {
-            Err(Error::Timeout { what, holder } | Error::Deadlock { what, holder }) => {
+            Err(Error::Timeout { what, holder, .. } | Error::Deadlock { what, holder }) => {
                 BLOCKED.set((target.obj, t.key));
                 let what = self.name_of(&t, target.obj, target.key.as_ref()).unwrap_or(what);
                 self.abort_for(&what, &holder)?;

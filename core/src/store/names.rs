@@ -40,7 +40,9 @@ fn describe_caller(pager: &Pager, o: &Owner, call: &str) -> String {
             Some(command) => format!("the mount ({call}, pid {pid}, \"{command}\")"),
             None => format!("the mount ({call}, pid {pid}, which has ended; its file is still open)"),
         },
-        None => format!("the mount ({call}, pid {pid} of another pid namespace, or of a mount that has ended)"),
+        None => {
+            format!("the mount ({call}, pid {pid} of another pid namespace, or of a mount that has ended)")
+        }
     }
 }
 

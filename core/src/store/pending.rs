@@ -26,6 +26,10 @@ pub struct Pending {
 
 /// The result of a request that does not wait.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a queued request is moved once, and then waits"
+)]
 pub enum LockReply {
     /// The lock is held.
     Held,

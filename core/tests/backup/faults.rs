@@ -65,15 +65,24 @@ fn a_damaged_graph_is_restored_only_without_the_check() {
 
     let (copy, to) = (dir.path().join("copy"), dir.path().join("to"));
     full(&path, &copy);
-    let e = put_back(std::slice::from_ref(&copy), &to).unwrap_err().to_string();
-    assert!(e.contains("damaged, as its original was: references: a reference count of"), "{e}");
+    let e = put_back(std::slice::from_ref(&copy), &to)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        e.contains("damaged, as its original was: references: a reference count of"),
+        "{e}"
+    );
     assert!(e.contains("--no-check") && !to.exists(), "{e}");
     let mut unchecked = Restoring::default();
     unchecked.check = false;
     restore(vec![Input::file(&copy)], &to, &unchecked, &mut ()).unwrap();
     let report = check(&to, &mut ()).unwrap();
     assert_eq!(report.total, 1, "{:?}", report.findings);
-    assert!(report.findings[0].what.contains("a reference count of"), "{:?}", report.findings);
+    assert!(
+        report.findings[0].what.contains("a reference count of"),
+        "{:?}",
+        report.findings
+    );
 }
 
 /// Killed at any of its steps: there is no partial file, the store is sound, and the next backup removes what is left.

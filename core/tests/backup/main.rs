@@ -9,6 +9,7 @@ mod beside;
 mod common;
 mod faults;
 mod refused;
+#[allow(clippy::duplicate_mod)] // It reads the random numbers of `common` too.
 #[path = "../shapes/mod.rs"]
 mod shapes;
 #[path = "../support/mod.rs"]

@@ -127,7 +127,10 @@ impl LockRequest {
     /// Return the exception for a wait that took too long.
     fn timeout(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (after, blocker) = match &*self.pending() {
-            Some(there) => (there.waited(), self.shared.store.lock_awaited(there, self.mode).ok()),
+            Some(there) => (
+                there.waited(),
+                self.shared.store.lock_awaited(there, self.mode).ok(),
+            ),
             None => (Duration::ZERO, None),
         };
         let (held, holder) = blocker.unwrap_or_else(|| ("held by", "a transaction".to_owned()));

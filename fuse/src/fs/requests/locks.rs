@@ -145,9 +145,9 @@ impl Fs {
         let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ask.ino)?) else {
             return Ok(None);
         };
-        let holder = self
-            .store
-            .test_lock(Actor::Flock(ask.owner, ask.pid), target(obj, key.as_ref()), mode)?;
+        let holder =
+            self.store
+                .test_lock(Actor::Flock(ask.owner, ask.pid), target(obj, key.as_ref()), mode)?;
         let Some((pid, mode)) = holder else {
             return Ok(None);
         };
