@@ -84,16 +84,13 @@ def test_messages_name_path_mode_pid_and_command(doors: tuple[persist.Store, Pat
     holder = f'(flock, pid {shell.pid}, "sh")'
     with pytest.raises(persist.LockTimeout) as timeout:
         store.root.lock(key="x", timeout=0.1)
-    expected = rf"timed out after 0\.\d s waiting for root\['x'\]: locked exclusively through the mount {re.escape(holder)}"
-    assert re.fullmatch(expected, str(timeout.value))
+    expected = r"timed out after 0\.\d s waiting for root\['x'\]: locked exclusively through the mount "
+    assert re.fullmatch(expected + re.escape(holder), str(timeout.value))
     with pytest.raises(persist.LockTimeout, match=r"waiting for root: an entry of it is locked exclusively through"):
         store.root.lockShared(timeout=0.1)
-    with pytest.raises(persist.Conflict, match=r"a lock on root\['x'\] held by the mount " + re.escape(holder)):
-        with store.transaction():
-            store.root["x"] = 1
     # The same names in the list of the mount and of the command.
     with store.root.lock(key="y"):
-        mine = rf"root\['y'\] .*\bX +held .*a thread of process {os.getpid()} \(\w+\)"
+        mine = rf"root\['y'\] .*\bX +held .*a thread of process {os.getpid()} \([^)]+\)"
         theirs = rf"root\['x'\] .*\bX +held .*the mount {re.escape(holder)}"
         for listed in (sh("persist locks $1", store.path), sh("cat $1/.persist/locks", mnt)):
             assert re.search(mine, listed) and re.search(theirs, listed), listed

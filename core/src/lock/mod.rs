@@ -87,8 +87,8 @@ impl OwnerKind {
     }
 }
 
-/// The owner of a lock or a request. Owners of different processes differ whatever their `id`. `caller` is no part of
-/// the identity.
+/// The owner of a lock or a request. Owners of different processes differ whatever their `id`. `caller` does not
+/// belong to the identity.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
     /// The process's slot in the store.

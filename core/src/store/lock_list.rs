@@ -1,7 +1,7 @@
 //! The list of the store's locks, for diagnostics: paths and owners.
 //!
-//! 1. The lock table knows containers by id. Their paths are found by a walk over the store from the root, in many short
-//!    sections, for `SEARCH` at most. A container that was not found then has no path in the list.
+//! 1. The lock table knows containers by id. Their paths are found by a walk over the store from the root, in many
+//!    short sections, for `SEARCH` at most. A container that was not found then has no path in the list.
 //! 2. The list is made in one section of the lock table; names are made afterwards.
 
 use super::lock_handles::LockInfo;

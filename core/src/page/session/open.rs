@@ -190,8 +190,8 @@ impl Pager {
     }
 
     /// If the older meta page is not valid, mark the epoch as changed, so that the next checkpoint is made even if
-    /// nothing changes: it writes that page. A power failure during a checkpoint leaves the page torn, and until it is written
-    /// again the store has one valid meta page.
+    /// nothing changes: it writes that page. A power failure during a checkpoint leaves the page torn, and until it is
+    /// written again the store has one valid meta page.
     fn replace_torn_meta(&self, newest: &Meta) -> Result<()> {
         if newest.checkpoint == 1 || Meta::before(&*self.file.using()?, newest)?.is_some() {
             return Ok(());
