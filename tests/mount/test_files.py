@@ -112,10 +112,12 @@ def test_replacing_is_atomic(mnt: Mount) -> None:
     file.write_text("a" * 5000 + "\n")
     stop = threading.Event()
     wrong: list[bytes] = []
+    found: set[bytes] = set()
 
     def read() -> None:
         while not stop.is_set():
             seen = file.read_bytes()
+            found.add(seen)
             if seen not in values:
                 wrong.append(seen[:50])
                 return
@@ -131,6 +133,8 @@ def test_replacing_is_atomic(mnt: Mount) -> None:
     for reader in readers:
         reader.join()
     assert not wrong
+    # The readers ran beside the writers.
+    assert found == values
 
 
 def test_a_shell_redirection_shows_no_empty_file(mnt: Mount) -> None:
