@@ -79,7 +79,7 @@ impl Store {
             bytes: bases[usize::from(first) % bases.len()].clone(),
         };
         let mapped = if mend {
-            image.await_durability();
+            image.copy_newest_over_previous();
             image.mapped()
         } else {
             Vec::new()
