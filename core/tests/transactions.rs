@@ -474,6 +474,9 @@ fn blocks_that_end_elsewhere_while_their_owner_works() {
             }
             let _ = s.end(block, true);
             assert!(!s.in_transaction());
+            // A transaction that ends between the two changes leaves the second alone, never the first alone.
+            let (a, b) = (int(&s, "a"), int(&s, "b"));
+            assert!(a != Some(i) || b == Some(i), "{a:?} and {b:?} after {i}");
         }
     });
     set(&s, "a", In::Int(-1)).unwrap();

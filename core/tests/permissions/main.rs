@@ -23,9 +23,14 @@ use support::{again, process, sys};
 
 const STRANGER: u32 = 4242;
 
+/// Return whether this process is root; if not, report that the calling test is not tried.
 fn is_root() -> bool {
     // SAFETY: a plain system call.
-    unsafe { libc::geteuid() == 0 }
+    let root = unsafe { libc::geteuid() == 0 };
+    if !root {
+        println!("not tried: access by another user: only root can become one");
+    }
+    root
 }
 
 fn mode(path: &Path, mode: u32) {

@@ -31,6 +31,7 @@ impl Mounted {
                 may,
                 "cannot mount (run as root, or set PERSIST_NO_MOUNT=1): {done:?}"
             );
+            println!("not tried: a store on another mount: no permission to mount");
             return None;
         }
         let mounted = Mounted(dir);
@@ -177,7 +178,8 @@ fn a_directory_that_gives_an_access_list_changes_nothing() {
     }
     mode(&path, 0o660);
     if !set_list(dir.path(), c"system.posix_acl_default", &list(6)) {
-        return; // The filesystem keeps no access lists.
+        println!("not tried: default access lists: the filesystem keeps none");
+        return;
     }
     open(&path, 20).close().unwrap();
     for end in ["-lock", "-shm"] {

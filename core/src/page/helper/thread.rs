@@ -369,8 +369,8 @@ impl Pager {
     }
 
     /// Return how long an epoch is left to grow, if checkpoints take as long as the last one. While one is made the
-    /// next epoch grows, so the oldest change waits for two of them. At least half of the time no checkpoint is made:
-    /// if the disk cannot keep up, more changes of the same pages share a copy.
+    /// next epoch grows, so the oldest change waits for two of them. For at least three quarters of the time no
+    /// checkpoint is made: if the disk cannot keep up, more changes of the same pages share a copy.
     fn delay(&self, lasted: Duration) -> Duration {
         let age = self.max_age().unwrap_or_default();
         (age * 3 / 4).saturating_sub(2 * lasted).max(3 * lasted)

@@ -4,7 +4,7 @@
 //! in its one mapping, the regions are interleaved so that a small sidecar is a short file, as a limit on file sizes
 //! may require. The file holds the fixed part first, then the beginning of every region, then the rest of each
 //! (`ORDER`). An index in a region lies in one part or the other, which takes one comparison (`Parts::place`). The
-//! file's apparent size is about 14 MiB; its real size is a few MiB plus 8 bytes a page of the store.
+//! file's apparent size is about 13 MiB; its real size is a few MiB plus 8 bytes a page of the store.
 //!
 //! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |
