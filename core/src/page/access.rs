@@ -135,6 +135,14 @@ pub trait PagesMut: Pages {
     /// not allocated again in the same transaction.
     fn free_page(&mut self, page: PageNo) -> Result<()>;
 
+    /// Free a logical page of the heap, as `free_page`. Its first word becomes 0, or its content goes with its physical
+    /// page; if the process dies after the commit, the content may also stay. So no address that is kept beyond the
+    /// operation may point into it without being checked elsewhere.
+    fn retire_page(&mut self, page: PageNo) -> Result<()> {
+        self.set_u64(page.addr(), 0)?;
+        self.free_page(page)
+    }
+
     /// Defer the free of a heap segment to the commit.
     fn defer_free(&mut self, addr: Addr) -> Result<()>;
 

@@ -5,7 +5,7 @@ use super::Result;
 use crate::object::graph;
 use crate::page::access::Pages;
 use crate::page::superblock as sb;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Entries that a change frees from what it left itself.
 pub(super) const OWN_ENTRIES: u64 = 64;
@@ -13,7 +13,7 @@ pub(super) const OWN_ENTRIES: u64 = 64;
 /// work.
 const PORTION: u64 = 2;
 /// The number of allocated pages that makes a change a large one.
-const LARGE: u64 = 64;
+pub(super) const LARGE: u64 = 64;
 /// The number of pages that small changes may allocate, while entries wait to be freed, before each of them
 /// frees a portion: this fraction of the store's pages, within the bounds of `PAGES_BOUNDS`. So a small store stays
 /// small, and its snapshots hold little garbage.
@@ -55,14 +55,17 @@ pub(super) struct Debt {
     begun_waits: AtomicBool,
     /// A transaction of this process ran out of space.
     pub(super) starved: AtomicBool,
+    /// Number of threads of this process that have asked for room and have not waited for it yet (`room`).
+    pub(super) asked_for_room: AtomicU32,
 }
 
-/// What a large change still has to free: the number of pages it allocated, and the number of pages in use
-/// before it.
+/// What a large change owes: the number of pages it allocated, and the number of pages in use before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
     pub(super) pages: u64,
     pub(super) used: u64,
+    /// It has not freed as many yet, and something waits to be freed.
+    pub(super) waits: bool,
 }
 
 impl Debt {

@@ -17,7 +17,7 @@
 //! before that freeing begins; it ends early when nothing waits any more. Each step is a section of its own,
 //! so readers and other writers run between steps.
 
-use super::debt::{Before, Owed, budget, is_large, used};
+use super::debt::{Before, LARGE, Owed, budget, is_large, used};
 use super::hooks::step;
 use super::{Error, Result, Store, Wait, Writer};
 use crate::object::graph;
@@ -40,15 +40,17 @@ impl Store {
         let pages = if before.waits { debt.get() } else { 0 };
         let taken = used(w)?.saturating_sub(before.used);
         let entries = budget(before, taken, pages, self.pager().frees_when_idle());
-        if !step(w, entries)? {
-            debt.set(0);
-            return Ok(None);
-        }
-        if is_large(before, taken, pages) {
+        let waits = step(w, entries)?;
+        if waits && is_large(before, taken, pages) || taken >= LARGE {
             return Ok(Some(Owed {
                 pages: taken,
                 used: before.used,
+                waits,
             }));
+        }
+        if !waits {
+            debt.set(0);
+            return Ok(None);
         }
         debt.set((pages + used(w)?).saturating_sub(before.used));
         Ok(None)
@@ -79,9 +81,19 @@ impl Store {
         Ok((more, used))
     }
 
-    /// Free what a large change owes, in steps. The change is complete even if this fails.
+    /// Repay what a large change owes: free in steps, then ask for room for the next one (`room`). The change is
+    /// complete even if this fails.
     #[cold]
     pub(super) fn repay(&self, owed: Owed) {
+        if owed.waits {
+            self.free_owed(owed);
+        } else {
+            self.inner.debt.set(0);
+        }
+        self.look_for_room(owed.pages);
+    }
+
+    fn free_owed(&self, owed: Owed) {
         let debt = &self.inner.debt;
         let mut left = owed.pages.saturating_mul(DENSITY);
         while left > 0 {

@@ -33,6 +33,7 @@ mod locks;
 mod names;
 mod pending;
 mod reader;
+mod room;
 mod run;
 mod snapshots;
 mod transactions;

@@ -278,11 +278,12 @@ impl Store {
     #[inline]
     #[must_use]
     pub fn must_await_durability(&self) -> bool {
-        self.pager().wants_commit() && !self.in_transaction()
+        (self.pager().wants_commit() || self.has_asked_for_room()) && !self.in_transaction()
     }
 
     /// Wait until this thread's completed changes survive a power cut, if this process requires that
-    /// (`Durability::Commit`). This includes changes whose earlier wait ended early.
+    /// (`Durability::Commit`). This includes changes whose earlier wait ended early. After a large change, first
+    /// wait until checkpoints hold few older versions of what it replaced, so that the file keeps its bound.
     ///
     /// # Errors
     /// `Error::DurabilityUnknown`: the changes are complete, and must not be repeated.
@@ -290,6 +291,10 @@ impl Store {
     #[cold]
     pub fn await_durability(&self, wait: &mut Wait<'_>) -> Result<()> {
         self.pager().outside_sections()?;
+        self.wait_for_room(wait);
+        if !self.pager().wants_commit() {
+            return Ok(());
+        }
         self.pager().await_change(wait)
     }
 

@@ -5,7 +5,7 @@ use persist_core::ids::PageNo;
 use persist_core::page::access::Pages;
 use persist_core::page::superblock;
 use persist_core::store::{Actor, In, Key, Kind, Obj, ObjectId, Reader, Result, Store, Value, Wait};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 /// A store's whole content, and how much of the heap it takes.
@@ -105,10 +105,26 @@ fn content(r: &Reader<'_>, root: Obj) -> Result<String> {
     Ok(out)
 }
 
+/// The free pages. They may look like pages of the heap.
+fn free_pages(r: &Reader<'_>) -> Result<HashSet<u64>> {
+    let mut free = HashSet::new();
+    let mut trunk = r.u64_at(superblock::FREE_PAGE)?;
+    while trunk != 0 {
+        free.insert(trunk);
+        let at = PageNo(trunk).addr();
+        for i in 0..r.u64_at(at + superblock::TRUNK_COUNT)? {
+            free.insert(r.u64_at(at + (superblock::TRUNK_NAMES + 8 * i))?);
+        }
+        trunk = r.u64_at(at)?;
+    }
+    Ok(free)
+}
+
 fn segments(r: &Reader<'_>) -> Result<(u64, u64)> {
     let (mut count, mut bytes) = (0, 0);
+    let free = free_pages(r)?;
     for page in (1..r.u64_at(superblock::NEXT_PAGE)?).map(PageNo) {
-        if heap::is_heap_page(r, page) {
+        if !free.contains(&page.0) && heap::is_heap_page(r, page) {
             for s in heap::page_segments(r, page)?.iter().filter(|s| s.allocated) {
                 count += 1;
                 bytes += s.size as u64;

@@ -1,4 +1,6 @@
-//! The helper thread of a process: checkpoints within `max_age`, and freeing while no process changes the store.
+//! The helper thread of a process: checkpoints within `max_age`, room for the next large change, and freeing while no
+//! process changes the store.
 
 pub(in crate::page) mod frees;
+pub(in crate::page) mod room;
 pub(in crate::page) mod thread;

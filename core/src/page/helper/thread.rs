@@ -296,6 +296,9 @@ impl Pager {
         while !ending.load(Ordering::SeqCst) {
             let call = self.shm.word32(at::HELP_CALL);
             let seen = call.load(Ordering::SeqCst);
+            if self.make_room_if_asked() {
+                continue;
+            }
             let again = self.free_when_idle(ending, &mut quiet);
             let now = Instant::now();
             let demanded = self.shm.get(at::HELP_NOW) != 0;
@@ -343,7 +346,9 @@ impl Pager {
                     failures = 0;
                     lasted = begun.elapsed();
                     notice = None;
-                    self.grow_ahead();
+                    if self.may_grow_ahead() {
+                        self.grow_ahead();
+                    }
                 }
                 Err(Error::Closed | Error::Interrupted) => {}
                 Err(e) => {
@@ -357,6 +362,7 @@ impl Pager {
                 }
             }
         }
+        self.refuse_room();
         let mine = self.helper_word();
         let lead = self.shm.word(at::HELPER);
         if lead

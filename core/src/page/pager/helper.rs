@@ -1,9 +1,10 @@
 //! The state of a process's helper thread in one store. `helper` states what the thread does.
 
-use crate::raw::process;
+use crate::raw::{futex, process};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// This process's helper of one store.
 #[derive(Debug, Default)]
@@ -16,7 +17,44 @@ pub(crate) struct Helper {
 #[derive(Debug, Default)]
 pub(in crate::page) struct Shared {
     pub(in crate::page) ending: AtomicBool,
+    pub(in crate::page) room: Room,
     pub(in crate::page) state: Mutex<State>,
+}
+
+/// Requests of this process for room in the file (`helper::room`), counted. Atomic words, so that a fork needs no lock.
+#[derive(Debug, Default)]
+pub(in crate::page) struct Room {
+    asked: AtomicU32,
+    answered: AtomicU32,
+}
+
+impl Room {
+    /// Ask for room. Return the number of the request.
+    pub(in crate::page) fn ask(&self) -> u32 {
+        self.asked.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+    }
+
+    /// Return the number of the newest request if it is not answered yet.
+    pub(in crate::page) fn wanted(&self) -> Option<u32> {
+        let asked = self.asked.load(Ordering::SeqCst);
+        (asked != self.answered.load(Ordering::SeqCst)).then_some(asked)
+    }
+
+    /// Answer the requests up to this number, whatever came of them.
+    pub(in crate::page) fn answer(&self, number: u32) {
+        self.answered.store(number, Ordering::SeqCst);
+        futex::wake(&self.answered, i32::MAX);
+    }
+
+    /// Wait at most this long for an answer. Return whether the request is answered.
+    pub(in crate::page) fn await_answer(&self, number: u32, at_most: Duration) -> bool {
+        let answered = self.answered.load(Ordering::SeqCst);
+        let is_answered = |to: u32| to.wrapping_sub(number) as i32 >= 0;
+        if !is_answered(answered) {
+            futex::wait(&self.answered, answered, at_most);
+        }
+        is_answered(self.answered.load(Ordering::SeqCst))
+    }
 }
 
 /// The thread. A fork holds its mutex.
@@ -51,5 +89,8 @@ impl Helper {
     /// In a forked child: clear the state of the parent's thread.
     pub(in crate::page) fn after_fork(&self) {
         self.shared.ending.store(false, Ordering::SeqCst);
+        if let Some(number) = self.shared.room.wanted() {
+            self.shared.room.answer(number);
+        }
     }
 }

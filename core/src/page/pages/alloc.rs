@@ -15,6 +15,8 @@ const REMOVAL: u64 = 48;
 
 /// Smallest number of pages for which the file is grown ahead of need (4 MiB).
 const AHEAD: u64 = 1024;
+/// Largest number of pages by which a change grows the file at once (16 MiB).
+pub(in crate::page) const GROWTH: u64 = 4096;
 
 impl Pager {
     /// Return the number of free pages reserved for the next checkpoint: the leaves and inner pages of the page table
@@ -44,11 +46,9 @@ impl Pager {
     /// Allocate a free physical page for data. It keeps the reserve, and unless the operation removes something also
     /// what removing needs, so that deletion works on a full disk.
     pub(crate) fn alloc_physical(&self, removing: bool) -> Result<PhysNo> {
-        // Three reserves: the older meta page reaches what a checkpoint replaces, so two checkpoints can take a reserve
-        // each before the first pages come back, and removing keeps a third.
         let keep = match removing {
             true => self.reserve(),
-            false => 3 * self.reserve() + REMOVAL,
+            false => self.kept_free(),
         };
         if self.shm.get(at::FREE_COUNT) <= keep {
             self.grow(keep)?;
@@ -71,6 +71,13 @@ impl Pager {
             self.grow(keep)?;
         }
         Ok(())
+    }
+
+    /// Return the number of pages that stay free when a change that adds something allocates the last one it can get.
+    pub(crate) fn kept_free(&self) -> u64 {
+        // Three reserves: the older meta page reaches what a checkpoint replaces, so two checkpoints can take a reserve
+        // each before the first pages come back, and removing keeps a third.
+        3 * self.reserve() + REMOVAL
     }
 
     /// Find a free page from the cursor on, so that an epoch's pages are adjacent. Its bit is not set yet: the caller
@@ -152,15 +159,24 @@ impl Pager {
         self.shm.set(at::FREE_COUNT, free);
     }
 
+    /// Return how many pages with content a list names as copied. New pages and pages that were freed do not count: a
+    /// change that replaces what it frees waits for room (`helper::room`). A list that changes now gives a near number.
+    fn copied(&self, list: usize) -> u64 {
+        let is_copy = |i: &u64| {
+            let [page, new, old] = self.shm.list_entry(list, *i);
+            page < MAX_PAGES && new as u32 != 0 && old as u32 != 0
+        };
+        (0..self.shm.list_len(list).min(LIST_MAX as u64))
+            .filter(is_copy)
+            .count() as u64
+    }
+
     /// Grow the file before a writer has to, if the next epoch copies as many pages as the one before. The blocks are
     /// allocated without the latch, so no change waits for them. A failure has no effect.
     pub(crate) fn grow_ahead(&self) {
         let pages = self.shm.get(at::FILE_PAGES);
         let epoch = self.shm.get(at::EPOCH) as usize;
-        let next = self
-            .shm
-            .list_len(epoch % 3)
-            .max(self.shm.list_len((epoch + 2) % 3));
+        let next = self.copied(epoch % 3).max(self.copied((epoch + 2) % 3));
         let want = next + 3 * self.reserve() + REMOVAL;
         let free = self.shm.get(at::FREE_COUNT);
         // A small growth is fast enough inside a change.
@@ -199,7 +215,7 @@ impl Pager {
                 source: std::io::Error::from_raw_os_error(libc::EFBIG),
             });
         }
-        let mut more = (pages / 8).clamp(64, 16384).max(keep + 1).min(MAX_PAGES - pages);
+        let mut more = (pages / 8).clamp(64, GROWTH).max(keep + 1).min(MAX_PAGES - pages);
         loop {
             let done = self
                 .shm

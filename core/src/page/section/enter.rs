@@ -216,6 +216,7 @@ impl Pager {
             undo: self.shm.undo_len(),
             fresh_from: 0,
             deferred: Vec::new(),
+            retired: Vec::new(),
             epoch: self.shm.get(at::EPOCH),
             now: 0,
             transaction,

@@ -19,9 +19,6 @@ use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
-/// Number of free pages examined in one section; it may be exceeded by a few hundred.
-const RELEASED_PER_SECTION: u64 = 4096;
-
 fn no_transaction_error() -> Error {
     Error::invalid("no transaction is open on this thread")
 }
@@ -132,24 +129,6 @@ impl Pager {
     pub(crate) fn forget_transaction(&self) {
         self.blocks().end();
         self.doomed.store(false, Ordering::Relaxed);
-    }
-
-    /// Free the physical pages under all free logical pages, in steps. Called right after a checkpoint, which makes
-    /// them old enough; their space is available two checkpoints later.
-    pub fn release_free_pages(&self) -> Result<()> {
-        loop {
-            let mut section = self.write(&mut Wait::default())?;
-            let released = match section.release_free_pages(RELEASED_PER_SECTION) {
-                // There is no room to record more. Pages released so far stay released.
-                Err(Error::NoSpace { .. } | Error::TransactionTooLarge { .. }) => 0,
-                done => done?,
-            };
-            section.whole()?;
-            section.commit();
-            if released < RELEASED_PER_SECTION {
-                return Ok(());
-            }
-        }
     }
 
     /// Undo and leave the innermost block of the running owner's transaction.

@@ -39,6 +39,8 @@ pub struct WriteSection<'p> {
     /// Logical pages from this number on were allocated in this section.
     pub(in crate::page) fresh_from: u64,
     pub(super) deferred: Vec<Addr>,
+    /// Freed pages of older epochs, whose physical pages are released after the commit (`trunks`).
+    pub(super) retired: Vec<PageNo>,
     pub(super) epoch: u64,
     pub(super) now: u64,
     /// The section is part of an open transaction: leaving it does not commit.
@@ -109,6 +111,7 @@ impl WriteSection<'_> {
             fail_point!("commit.done");
             let changes = pager.shm.word(at::CHANGES);
             changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+            self.release_retired();
         }
     }
 
@@ -131,6 +134,7 @@ impl WriteSection<'_> {
         pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
         let changes = pager.shm.word(at::CHANGES);
         changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        self.release_retired();
         self.owned = true;
     }
 
@@ -325,6 +329,7 @@ impl PagesMut for WriteSection<'_> {
                 }
             };
             self.set_u64(sb::FREE_PAGES, free.saturating_sub(1))?;
+            self.retired.retain(|retired| *retired != page);
             self.fresh_page(page)?;
             return Ok(page);
         }
@@ -362,6 +367,20 @@ impl PagesMut for WriteSection<'_> {
             });
         };
         self.set_u64(sb::FREE_PAGES, free)
+    }
+
+    fn retire_page(&mut self, page: PageNo) -> Result<()> {
+        let entry = self.read.entry(page, page.addr())?;
+        let is_old = entry & ABSENT == 0 && entry >> 32 != self.epoch;
+        if !is_old {
+            self.set_u64(page.addr(), 0)?;
+        }
+        self.free_page(page)?;
+        // If it has become a trunk page, it has content.
+        if is_old && self.u64_at(sb::FREE_PAGE)? != page.0 {
+            self.retired.push(page);
+        }
+        Ok(())
     }
 
     fn defer_free(&mut self, addr: Addr) -> Result<()> {
@@ -410,6 +429,8 @@ impl PagesMut for WriteSection<'_> {
 
     fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
         self.deferred.truncate(savepoint.deferred);
+        // Those that were retired before the savepoint keep their physical pages: harmless, and it does not happen.
+        self.retired.clear();
         self.read.pager.undo_to(savepoint.undo)
     }
 

@@ -1,0 +1,142 @@
+//! P7 for values that are replaced while checkpoints are made: at each moment the file is below twice the live data
+//! plus 64 MiB, though each of two checkpoints on disk and the present state may hold another version of the value.
+//!
+//! Unlike in `space`, the live data is known here: it is the value.
+
+mod common;
+
+use common::scratch;
+use persist_core::store::{Actor, Durability, In, Key, Options, Store, Wait};
+use std::path::Path;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+/// Bytes of a value: three checkpoint states with two versions each exceed the bound.
+const VALUE: u64 = 20 * MIB;
+const ROUNDS: u64 = 16;
+
+fn open(dir: &Path, durability: Durability, max_age: Option<Duration>) -> Store {
+    let options = Options {
+        durability,
+        max_age,
+        ..Options::default()
+    };
+    Store::open(dir.join("a.store"), &options).unwrap()
+}
+
+fn file(s: &Store) -> u64 {
+    std::fs::metadata(s.path()).unwrap().len()
+}
+
+fn replace(s: &Store, round: u64, bytes: u64) {
+    let value = vec![round as u8; bytes as usize];
+    s.write(Actor::Thread, &mut Wait::default(), |w| {
+        w.set(s.root(), &Key::Str(b"m"), &In::Bytes(&value)).map(drop)
+    })
+    .unwrap();
+}
+
+/// The largest file after any of the rounds, compared with the bound for `live` bytes.
+fn bounded(name: &str, s: &Store, live: u64, rounds: u64, mut round: impl FnMut(u64)) {
+    let mut most = 0;
+    for i in 0..rounds {
+        round(i);
+        most = most.max(file(s));
+    }
+    println!("{name}: {} MiB at most", most / MIB);
+    assert!(
+        most < 2 * live + 64 * MIB,
+        "{name}: {} MiB for {} MiB of live data",
+        most / MIB,
+        live / MIB
+    );
+    s.check().unwrap();
+    s.check_pages().unwrap();
+}
+
+#[test]
+fn a_value_beside_timed_checkpoints() {
+    for (name, age) in [("1 s", 1000), ("20 ms", 20)] {
+        let dir = scratch();
+        let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(age)));
+        bounded(name, &s, VALUE, ROUNDS, |i| replace(&s, i, VALUE));
+        s.close().unwrap();
+    }
+}
+
+#[test]
+fn a_value_beside_syncs() {
+    for (name, every) in [("sync each time", 1), ("sync each third time", 3)] {
+        let dir = scratch();
+        let s = open(dir.path(), Durability::Checkpoint, None);
+        bounded(name, &s, VALUE, ROUNDS, |i| {
+            replace(&s, i, VALUE);
+            if i % every == 0 {
+                s.sync().unwrap();
+            }
+        });
+        s.close().unwrap();
+    }
+}
+
+#[test]
+fn a_value_with_durable_commits() {
+    let dir = scratch();
+    let s = open(dir.path(), Durability::Commit, Some(Duration::from_secs(1)));
+    bounded("commit", &s, VALUE, ROUNDS, |i| replace(&s, i, VALUE));
+    s.close().unwrap();
+}
+
+#[test]
+fn a_value_in_transactions() {
+    let dir = scratch();
+    let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(50)));
+    bounded("transactions", &s, VALUE, ROUNDS, |i| {
+        s.begin(&mut Wait::default()).unwrap();
+        replace(&s, i, VALUE);
+        s.commit().unwrap();
+    });
+    s.close().unwrap();
+}
+
+/// One state on disk and the present one are already twice the live data.
+#[test]
+fn a_value_larger_than_the_allowance() {
+    let dir = scratch();
+    let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(50)));
+    bounded("80 MiB", &s, 80 * MIB, 8, |i| replace(&s, i, 80 * MIB));
+    s.close().unwrap();
+}
+
+/// Many values, each replaced by a change that is just large enough to count.
+#[test]
+fn many_values_of_moderate_size() {
+    const KEYS: i64 = 100;
+    let dir = scratch();
+    let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(50)));
+    let value = vec![1; 320 << 10];
+    bounded("many", &s, KEYS as u64 * value.len() as u64, 30, |_| {
+        for key in 0..KEYS {
+            s.write(Actor::Thread, &mut Wait::default(), |w| {
+                w.set(s.root(), &Key::Int(key), &In::Bytes(&value)).map(drop)
+            })
+            .unwrap();
+        }
+    });
+    s.close().unwrap();
+}
+
+/// New data is not what old checkpoints hold: nothing waits for a checkpoint, and none is made.
+#[test]
+fn new_data_asks_for_no_room() {
+    let dir = scratch();
+    let s = open(dir.path(), Durability::None, None);
+    for i in 0..12 {
+        s.write(Actor::Thread, &mut Wait::default(), |w| {
+            w.set(s.root(), &Key::Int(i), &In::Bytes(&vec![1; 10 << 20])).map(drop)
+        })
+        .unwrap();
+    }
+    assert_eq!(s.stat().unwrap().checkpoint, 1);
+    s.close().unwrap();
+}
