@@ -181,6 +181,7 @@ const DURABLE: &[&str] = &[
     "a small dict becomes large",
     "a string of many pieces",
     "a string that the redo log has no room for",
+    "replace a string of many pieces that a checkpoint has",
     "remove",
     "a transaction",
     "a rollback",
@@ -195,6 +196,7 @@ const DURABLE: &[&str] = &[
 const RECOVERED: &[&str] = &[
     "set inline, first change after a checkpoint",
     "a transaction",
+    "replace a string of many pieces that a checkpoint has",
     "a checkpoint",
     "drop a snapshot",
     "lock and unlock",

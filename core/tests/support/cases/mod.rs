@@ -11,7 +11,7 @@ use persist_core::store::{
 };
 use scenes::{
     a_dict_of, a_list_of, child, entry_b, first_operation, insert_into_d, let_no_slot_be_taken, let_one_die,
-    lock_b, nothing, set, some_undone, some_values, three_changes, with_snapshots, write,
+    lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone, some_values, three_changes, with_snapshots, write,
 };
 use std::io::{IoSlice, Write};
 use std::time::Duration;
@@ -115,6 +115,21 @@ pub const CASES: &[Case] = &[
         "remove a string of many pieces",
         |s| set(s, s.root(), "b", In::Bytes(&[7; 20_000])),
         |s| write(s, |w| w.remove(s.root(), &Key::Str(b"b")).map(|_| ())),
+    ),
+    operation(
+        "replace a string of many pieces that a checkpoint has",
+        many_pieces_in_a_checkpoint,
+        |s| set(s, s.root(), "b", In::Bytes(&[8; 24_000])),
+    ),
+    operation(
+        "replace a string of many pieces that a checkpoint has, in a transaction",
+        many_pieces_in_a_checkpoint,
+        |s| {
+            s.begin(&mut Wait::default())?;
+            set(s, s.root(), "b", In::Bytes(&[8; 24_000]))?;
+            set(s, s.root(), "a", In::Int(2))?;
+            s.commit()
+        },
     ),
     operation("remove", some_values, |s| {
         write(s, |w| w.remove(s.root(), &Key::Str(b"b")).map(|_| ()))

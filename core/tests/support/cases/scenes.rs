@@ -37,6 +37,14 @@ pub(super) fn some_values(s: &Store) -> Result<()> {
     set(s, s.root(), "c", In::Float(0.5))
 }
 
+/// A large value whose pages were written in an epoch that has ended. A change that frees them releases them after its
+/// commit.
+pub(super) fn many_pieces_in_a_checkpoint(s: &Store) -> Result<()> {
+    some_values(s)?;
+    set(s, s.root(), "b", In::Bytes(&[7; 20_000]))?;
+    s.sync()
+}
+
 pub(super) fn a_dict_of(s: &Store, n: i64) -> Result<()> {
     write(s, |w| {
         let d = w.new_dict()?;
