@@ -109,6 +109,7 @@ const PLAIN: &[&str] = &[
     "must_await_durability",
     "shorten_max_age",
     "without_checkpoints",
+    "skip_room",
     "opened_snapshot",
     "is_frozen",
 ];

@@ -43,16 +43,27 @@ impl Store {
         self.inner.debt.asked_for_room.load(Ordering::Relaxed) != 0
     }
 
-    /// Wait for the room that this thread has asked for, as long as the wait allows. Without it the file grows.
-    pub(super) fn wait_for_room(&self, wait: &mut Wait<'_>) {
-        let Some((store, number)) = ASKED.get() else {
-            return;
-        };
+    /// Take the number of this thread's request.
+    fn take_request(&self) -> Option<u32> {
+        let (store, number) = ASKED.get()?;
         if store != self.place() {
-            return;
+            return None;
         }
         ASKED.set(None);
         self.inner.debt.asked_for_room.fetch_sub(1, Ordering::Relaxed);
-        self.pager().await_room(number, wait);
+        Some(number)
+    }
+
+    /// Wait for the room that this thread has asked for, as long as the wait allows. Without it the file grows.
+    pub(super) fn wait_for_room(&self, wait: &mut Wait<'_>) {
+        if let Some(number) = self.take_request() {
+            self.pager().await_room(number, wait);
+        }
+    }
+
+    /// Do not wait for room in the file after this thread's last change: the caller has other work to do. The helper
+    /// makes the room all the same.
+    pub fn skip_room(&self) {
+        self.take_request();
     }
 }

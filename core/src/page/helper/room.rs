@@ -20,9 +20,10 @@ use crate::page::pager::Pager;
 use crate::page::pages::alloc::GROWTH;
 use crate::page::shared::at;
 use crate::page::superblock as sb;
-use crate::page::sync::wait::{Patience, Wait};
+use crate::page::sync::wait::{Wait, WaitLoop};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Pages that the file may have beyond twice the live ones (64 MiB).
 const ALLOWED: u64 = 16384;
@@ -30,6 +31,8 @@ const ALLOWED: u64 = 16384;
 const OTHERS: u64 = 1024;
 /// Number of pages held by checkpoints for which it is not worth to make three of them.
 const LEAST: u64 = 1024;
+/// How long the helper waits to see whether it may grow the file ahead of need.
+const LATCH: Duration = Duration::from_millis(20);
 
 impl Pager {
     /// Return whether the file would leave its bound if a change took `pages` more: `used` logical pages are in use,
@@ -64,8 +67,8 @@ impl Pager {
     /// Wait until a request for room is answered, or the wait ends.
     #[cold]
     pub(crate) fn await_room(&self, number: u32, wait: &mut Wait<'_>) {
-        let mut patience = Patience::new(wait, self.bound());
-        while let Ok(slice) = patience.slice("room in the file", || "the helper".to_owned()) {
+        let mut waiting = WaitLoop::new(wait, self.bound());
+        while let Ok(slice) = waiting.slice("room in the file", || "the helper".to_owned()) {
             if self.helper.shared.room.await_answer(number, slice) || !self.has_helper() {
                 return;
             }
@@ -115,7 +118,7 @@ impl Pager {
     /// a change would have to grow the file. Where changes replace what they free, they wait for room instead.
     pub(super) fn may_grow_ahead(&self) -> bool {
         // With the latch, no change is half done.
-        self.write(&mut Wait::default())
+        self.write(&mut Wait::at_most(LATCH))
             .and_then(|section| {
                 let free = section.u64_at(sb::FREE_PAGES)?;
                 let used = section.u64_at(sb::NEXT_PAGE)?.saturating_sub(free);
