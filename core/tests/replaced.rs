@@ -7,7 +7,9 @@ mod common;
 
 use common::scratch;
 use persist_core::store::{Actor, Durability, In, Key, Options, Store, Wait};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -58,7 +60,11 @@ fn bounded(name: &str, s: &Store, live: u64, rounds: u64, mut round: impl FnMut(
 fn a_value_beside_timed_checkpoints() {
     for (name, age) in [("1 s", 1000), ("20 ms", 20)] {
         let dir = scratch();
-        let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(age)));
+        let s = open(
+            dir.path(),
+            Durability::Checkpoint,
+            Some(Duration::from_millis(age)),
+        );
         bounded(name, &s, VALUE, ROUNDS, |i| replace(&s, i, VALUE));
         s.close().unwrap();
     }
@@ -90,7 +96,11 @@ fn a_value_with_durable_commits() {
 #[test]
 fn a_value_in_transactions() {
     let dir = scratch();
-    let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(50)));
+    let s = open(
+        dir.path(),
+        Durability::Checkpoint,
+        Some(Duration::from_millis(50)),
+    );
     bounded("transactions", &s, VALUE, ROUNDS, |i| {
         s.begin(&mut Wait::default()).unwrap();
         replace(&s, i, VALUE);
@@ -99,11 +109,71 @@ fn a_value_in_transactions() {
     s.close().unwrap();
 }
 
+/// The other process of `a_value_replaced_by_two_processes`: it replaces the value for each line that it reads.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn the_other_process() {
+    let Some(dir) = std::env::var_os("PERSIST_REPLACED_DIR") else {
+        return;
+    };
+    let s = open(
+        Path::new(&dir),
+        Durability::Checkpoint,
+        Some(Duration::from_millis(50)),
+    );
+    for line in std::io::stdin().lines() {
+        let round: u64 = line.unwrap().parse().unwrap();
+        replace(&s, round, VALUE);
+        println!("\n{DONE}{round}");
+    }
+    s.close().unwrap();
+}
+
+/// The prefix of the other process's answers.
+const DONE: &str = "replaced: ";
+
+#[test]
+fn a_value_replaced_by_two_processes() {
+    let dir = scratch();
+    let s = open(
+        dir.path(),
+        Durability::Checkpoint,
+        Some(Duration::from_millis(50)),
+    );
+    let mut other = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", "the_other_process"])
+        .env("PERSIST_REPLACED_DIR", dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut orders = other.stdin.take().unwrap();
+    let mut answers = BufReader::new(other.stdout.take().unwrap()).lines();
+    bounded("two processes", &s, VALUE, ROUNDS, |i| {
+        if i % 2 == 0 {
+            return replace(&s, i, VALUE);
+        }
+        writeln!(orders, "{i}").unwrap();
+        let answer = format!("{DONE}{i}");
+        assert!(
+            answers.any(|line| line.unwrap() == answer),
+            "the other process ended"
+        );
+    });
+    drop(orders);
+    assert!(other.wait().unwrap().success());
+    s.close().unwrap();
+}
+
 /// One state on disk and the present one are already twice the live data.
 #[test]
 fn a_value_larger_than_the_allowance() {
     let dir = scratch();
-    let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(50)));
+    let s = open(
+        dir.path(),
+        Durability::Checkpoint,
+        Some(Duration::from_millis(50)),
+    );
     bounded("80 MiB", &s, 80 * MIB, 8, |i| replace(&s, i, 80 * MIB));
     s.close().unwrap();
 }
@@ -113,7 +183,11 @@ fn a_value_larger_than_the_allowance() {
 fn many_values_of_moderate_size() {
     const KEYS: i64 = 100;
     let dir = scratch();
-    let s = open(dir.path(), Durability::Checkpoint, Some(Duration::from_millis(50)));
+    let s = open(
+        dir.path(),
+        Durability::Checkpoint,
+        Some(Duration::from_millis(50)),
+    );
     let value = vec![1; 320 << 10];
     bounded("many", &s, KEYS as u64 * value.len() as u64, 30, |_| {
         for key in 0..KEYS {
@@ -133,7 +207,8 @@ fn new_data_asks_for_no_room() {
     let s = open(dir.path(), Durability::None, None);
     for i in 0..12 {
         s.write(Actor::Thread, &mut Wait::default(), |w| {
-            w.set(s.root(), &Key::Int(i), &In::Bytes(&vec![1; 10 << 20])).map(drop)
+            w.set(s.root(), &Key::Int(i), &In::Bytes(&vec![1; 10 << 20]))
+                .map(drop)
         })
         .unwrap();
     }

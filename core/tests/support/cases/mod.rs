@@ -11,7 +11,8 @@ use persist_core::store::{
 };
 use scenes::{
     a_dict_of, a_list_of, child, entry_b, first_operation, insert_into_d, let_no_slot_be_taken, let_one_die,
-    lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone, some_values, three_changes, with_snapshots, write,
+    lock_b, many_pieces_in_a_checkpoint, nothing, set, some_undone, some_values, three_changes,
+    with_snapshots, write,
 };
 use std::io::{IoSlice, Write};
 use std::time::Duration;
