@@ -202,8 +202,8 @@ impl Slab {
     /// Return the page, which is on no list, to the page manager.
     pub(super) fn release<W: PagesMut>(self, w: &mut W) -> Result<()> {
         if self.class.slots == 1 {
-            // A piece of a large value, or a large node: it is reached from a segment that is freed with it. So the page
-            // need not be written, which would copy all of it.
+            // A piece of a large value, or a large node: it is reached from a segment that is freed with it. So
+            // the page need not be written, which would copy all of it.
             return w.retire_page(self.page);
         }
         // Clear the header: an address that still points here must not find a heap page.

@@ -1,7 +1,7 @@
 //! Room for the next large change: the wait that keeps the file within its bound (`page::helper::room`).
 //!
-//! The thread that made a large change asks at its end, and waits in `await_durability`: with the latch released, and in Python
-//! without the interpreter. Other threads of the process do not wait.
+//! The thread that made a large change asks at its end, and waits in `await_durability`: with the latch
+//! released, and in Python without the interpreter. Other threads of the process do not wait.
 
 use super::debt::used;
 use super::{Result, Store, Wait};

@@ -1,18 +1,18 @@
 //! Room in the file for the next large change (P7): the file stays below twice the live data plus 64 MiB although
 //! checkpoints hold older versions of what large changes replace.
 //!
-//! Two checkpoints on disk, the one being made and the present state may each hold another version, and under a free
-//! logical page lies a physical page whose content no state needs. Together they are some times the live data.
+//! Two checkpoints on disk, the one being made and the present state may each hold another version. A free logical page
+//! may also have a physical page whose content no state needs.
 //!
-//! 1. After a large change its process asks: would another change of that size, on top of what checkpoints hold, bring
-//!    the file above the bound (`is_crowded`)? Then it asks its helper for room and waits for the answer, outside of
-//!    sections, before the next change. Small changes neither ask nor wait.
-//! 2. The helper makes room by steps that are made anyway, from time to time: a checkpoint, which lets the pages under
-//!    free logical pages go, and two more, after which no state on disk reaches them or what was replaced before
-//!    (`make_room`). The new steps are no part of any protocol: a process may die between them.
+//! 1. After a large change its process computes whether another change of that size, in addition to what checkpoints
+//!    hold, would bring the file above the bound (`is_crowded`). If so it asks its helper for room and waits for the
+//!    answer, outside sections. Small changes neither ask nor wait.
+//! 2. The helper makes a checkpoint and releases the physical pages under free logical pages. After two more
+//!    checkpoints no state on disk reaches those, nor what was replaced before (`make_room`). The steps are not a
+//!    protocol of their own: a process may die between any two.
 //! 3. A request is answered even if it failed (a full disk, a poisoned store, a store that is being closed). Then the
-//!    file grows beyond the bound: a change is never refused for it. A wait ends with the change's own bound too.
-//! 4. Each process asks its own helper, so a stopped process holds up no other one.
+//!    file grows beyond the bound: no change is refused for it. The wait is also bounded by the change's own bound.
+//! 4. Each process asks its own helper, so a stopped process delays no other process.
 
 use crate::error::Result;
 use crate::page::access::Pages;
@@ -114,8 +114,8 @@ impl Pager {
         Ok(())
     }
 
-    /// Return whether the file may be grown ahead of need. Where pages are changed in place, each epoch copies them, and
-    /// a change would have to grow the file. Where changes replace what they free, they wait for room instead.
+    /// Return whether the file may be grown ahead of need. Where pages are changed in place, each epoch copies them,
+    /// and a change would have to grow the file. Where changes replace what they free, they wait for room instead.
     pub(super) fn may_grow_ahead(&self) -> bool {
         // With the latch, no change is half done.
         self.write(&mut Wait::at_most(LATCH))

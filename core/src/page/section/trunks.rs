@@ -39,8 +39,8 @@ impl WriteSection<'_> {
     }
 
     /// After the commit: release the physical pages under the pages that it freed. Each was last written in an older
-    /// epoch, so only checkpoints need its content. If the process dies before this, or there is no room to record more,
-    /// the physical pages stay under their free logical pages (`release_free_pages`).
+    /// epoch, so only checkpoints need its content. If the process dies before this, or there is no room to record
+    /// more, the physical pages stay under their free logical pages (`release_free_pages`).
     pub(super) fn release_retired(&mut self) {
         let pager = self.read.pager;
         for page in std::mem::take(&mut self.retired) {

@@ -15,8 +15,8 @@ thread_local! {
     static UNKNOWN: Cell<i32> = const { Cell::new(0) };
 }
 
-/// Wait until the last change survives a power failure. A request that may not wait, because others wait for its thread,
-/// does not wait for room in the file.
+/// Wait until the last change survives a power failure. A request that may not wait, because others wait for its
+/// thread, does not wait for room in the file.
 #[cold]
 pub(crate) fn wait(store: &Store, ctx: &Ctx) {
     if !ctx.may_wait {
