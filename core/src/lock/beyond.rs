@@ -75,7 +75,15 @@ impl Table<'_> {
     pub fn holds(&self, owner: &Owner) -> Result<bool> {
         let op = Op::new(self);
         let o = op.find_owner(owner)?;
-        Ok(!o.is_none() && op.lo(o, 3)? != 0)
+        if !o.is_none() && op.lo(o, 3)? != 0 {
+            return Ok(true);
+        }
+        for thin in self.thin_locks() {
+            if thin?.owner == *owner {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -100,8 +108,10 @@ pub(crate) struct Beyond {
     /// The caller gave no timeout.
     endless: bool,
     blocks: bool,
-    begun: Instant,
-    asked: Instant,
+    /// When the wait began, and the time of the last check past the store's bound. The clock is first read at the end
+    /// of the first slice, since most requests do not wait.
+    begun: Option<Instant>,
+    asked: Option<Instant>,
     waiting: Option<Waiting>,
 }
 
@@ -115,13 +125,12 @@ pub(crate) struct Due {
 
 impl Beyond {
     pub(crate) fn new(request: &Request, endless: bool, blocks: bool) -> Beyond {
-        let begun = Instant::now();
         Beyond {
             request: *request,
             endless,
             blocks,
-            begun,
-            asked: begun,
+            begun: None,
+            asked: None,
             waiting: None,
         }
     }
@@ -129,6 +138,7 @@ impl Beyond {
     /// After a sleep of a slice, return whether the blocking owners must be looked up now. Called without the
     /// latch.
     pub(crate) fn due(&mut self, env: &impl Env) -> Option<Due> {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
         if self.waiting.is_none() {
             if !deadlock::several_stores() {
                 return None;
@@ -137,10 +147,10 @@ impl Beyond {
         }
         let waiting = self.waiting.as_ref()?;
         let late = self.endless
-            && self.begun.elapsed() >= env.bound()
-            && (self.asked == self.begun || self.asked.elapsed() >= AGAIN);
+            && begun.elapsed() >= env.bound()
+            && self.asked.is_none_or(|asked| asked.elapsed() >= AGAIN);
         if late {
-            self.asked = Instant::now();
+            self.asked = Some(Instant::now());
             return Some(Due {
                 time: waiting.now(),
                 late,

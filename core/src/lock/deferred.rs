@@ -154,6 +154,7 @@ impl Table<'_> {
             LOCKS => self.drop_all(&owner, HoldPart::Lock, wakes)?,
             RESERVATIONS => self.drop_all(&owner, HoldPart::Reservations, wakes)?,
             _ => {
+                self.inflate_for(ObjectId(word(3)))?;
                 self.mutate(|op| {
                     let l = op.find(word(3), key)?;
                     let o = op.find_owner(&owner)?;

@@ -16,6 +16,7 @@ use super::layout::{
 use super::op::{Hold, Link, Lockable, Op, Waiter};
 use super::{Table, Wakes};
 use crate::error::Result;
+use crate::ids::ObjectId;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 
@@ -113,6 +114,9 @@ impl<'a> Table<'a> {
             let flags = op.get(w, 3)?;
             if flags & STATE_MASK == STATE_FREE || op.get(w, 7)? != op.get(w, 5)? {
                 continue;
+            }
+            if flags & STATE_MASK == STATE_GRANTED {
+                self.inflate_for(ObjectId(op.get(w, 4)?))?;
             }
             self.mutate(|op| {
                 if flags & STATE_MASK == STATE_GRANTED {

@@ -49,6 +49,30 @@ fn decremented(count: u32, hold: Hold) -> Result<u32> {
         .ok_or_else(|| corrupt("a count below 0 in the lock table, hold", hold.0 as usize))
 }
 
+/// Return the levels of a thread's lock after one more request is granted.
+#[inline]
+pub(super) fn levels_after(levels: u64, more_exclusive: bool) -> Result<u64> {
+    let (shared, exclusive) = (lo(levels), hi(levels));
+    Ok(if exclusive == 0 && !more_exclusive {
+        pack(add(shared, "levels of one lock")?, 0)
+    } else {
+        pack(shared, add(exclusive, "levels of one lock")?)
+    })
+}
+
+/// Return the levels of a lock after a part of it is removed.
+#[inline]
+pub(super) fn levels_before(levels: u64, what: HoldPart) -> u64 {
+    let (shared, exclusive) = (lo(levels), hi(levels));
+    match what {
+        HoldPart::LevelOf(LockMode::Shared) if shared != 0 => pack(shared - 1, exclusive),
+        HoldPart::Level | HoldPart::LevelOf(_) if exclusive != 0 => pack(shared, exclusive - 1),
+        HoldPart::Level | HoldPart::LevelOf(_) => pack(shared.saturating_sub(1), 0),
+        HoldPart::Lock | HoldPart::All => 0,
+        HoldPart::Reservation | HoldPart::Reservations => levels,
+    }
+}
+
 impl Op<'_, '_> {
     fn lockable_or_new(&mut self, id: u64, key: Option<u64>, parent: Lockable) -> Result<Lockable> {
         let found = self.find(id, key)?;
@@ -206,6 +230,12 @@ impl Op<'_, '_> {
         }
     }
 
+    /// Give an owner that has no hold on a container the lock with these levels.
+    pub(super) fn hold_levels(&mut self, c: Lockable, o: OwnerRec, levels: u64) -> Result<()> {
+        let h = self.hold_or_new(c, o, false)?;
+        self.set(h, 3, levels)
+    }
+
     /// Grant an owner its request on container `c`; the caller has checked that nothing blocks it. With
     /// `convert`, the lock becomes exactly this mode. Return the levels that the owner held before.
     pub(super) fn take(&mut self, c: Lockable, want: &Want, convert: bool) -> Result<u64> {
@@ -226,12 +256,10 @@ impl Op<'_, '_> {
             }
             return Ok(levels);
         }
-        let (shared, exclusive) = (lo(levels), hi(levels));
         let now = match (convert, want.exclusive) {
             (true, false) => pack(1, 0),
             (true, true) => pack(0, 1),
-            (false, false) if exclusive == 0 => pack(add(shared, "levels of one lock")?, 0),
-            (false, _) => pack(shared, add(exclusive, "levels of one lock")?),
+            (false, exclusive) => levels_after(levels, exclusive)?,
         };
         self.set_levels(h, c, now)?;
         if mode_of(now) < mode_of(levels) {
@@ -270,14 +298,7 @@ impl Op<'_, '_> {
         let (l, o): (Lockable, OwnerRec) = (Link(self.hi(h, 0)?), Link(self.lo(h, 2)?));
         let c = self.container(l)?;
         let (levels, reserved) = (self.get(h, 3)?, self.lo(h, 5)?);
-        let (shared, exclusive) = (lo(levels), hi(levels));
-        let left = match what {
-            HoldPart::LevelOf(LockMode::Shared) if shared != 0 => pack(shared - 1, exclusive),
-            HoldPart::Level | HoldPart::LevelOf(_) if exclusive != 0 => pack(shared, exclusive - 1),
-            HoldPart::Level | HoldPart::LevelOf(_) => pack(shared.saturating_sub(1), 0),
-            HoldPart::Lock | HoldPart::All => 0,
-            HoldPart::Reservation | HoldPart::Reservations => levels,
-        };
+        let left = levels_before(levels, what);
         let kept = match what {
             HoldPart::Reservation => reserved.saturating_sub(1),
             HoldPart::Reservations | HoldPart::All => 0,

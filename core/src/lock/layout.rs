@@ -23,6 +23,7 @@
 //! | 137280 | 32768 | pool 2: 4096 owners |
 //! | 170048 | 8192 | pool 3: 1024 waiters |
 //! | 178240 | 8192 | `NOTES`: 1024 deferred releases (`deferred`) |
+//! | 186432 | 1024 | `THINS`: 256 thin locks (`thin`) |
 //!
 //! Lockable (a container or an entry that an owner holds or waits for):
 //!
@@ -105,15 +106,22 @@ pub(super) const BASE: [usize; 4] = {
 pub(super) const NOTES: usize = BASE[WAITER] + CAP[WAITER] * RECORD;
 pub(super) const NOTE_COUNT: usize = 1024;
 
+/// Thin locks.
+pub(super) const THINS: usize = NOTES + NOTE_COUNT * RECORD;
+pub(super) const THIN_COUNT: usize = 256;
+pub(super) const THIN_WORDS: usize = 4;
+/// The value of a bucket's counter while its only lock is thin.
+pub(super) const THIN: u32 = 1 << 31;
+
 /// Words of the region (1.4 MiB).
-pub const WORDS: usize = NOTES + NOTE_COUNT * RECORD;
+pub const WORDS: usize = THINS + THIN_COUNT * THIN_WORDS;
 /// Wait signals: one futex word for each waiter.
 pub const SIGNALS: usize = CAP[WAITER];
 /// Counters: one for each bucket of container ids.
 pub const COUNTERS: usize = BUCKET_COUNT;
 
 const _: () = assert!(
-    BASE[LOCKABLE] == 6208 && BASE[WAITER] == 170048 && NOTES == 178240,
+    BASE[LOCKABLE] == 6208 && BASE[WAITER] == 170048 && NOTES == 178240 && THINS == 186432,
     "the table above is out of date"
 );
 

@@ -30,7 +30,8 @@
 //!    small (at most `layout::UNDO_CAP` words). A larger change (releasing all of an owner, granting many
 //!    waiters) is many mutations, with a consistent table between them.
 //! 3. Between mutations no waiter is grantable, except in the container that `PENDING` names.
-//! 4. A container's counter is not 0 while a lock or a waiter concerns it.
+//! 4. A container's counter is not 0 while a lock or a waiter concerns it. The value `layout::THIN` stands for a lock
+//!    that has no records (`thin`).
 //! 5. There are always enough free records to grant every waiter: a release never fails for lack of room.
 //! 6. Data read from the table is not trusted: indices are checked, and every operation has a budget of
 //!    steps. So a damaged table gives `Error::Corrupt`, and neither a panic nor a hang.
@@ -46,12 +47,14 @@ mod finish;
 mod grant;
 mod graph;
 mod layout;
+mod list;
 mod op;
 mod queue;
 mod release;
 mod table;
 #[cfg(test)]
 mod tests;
+mod thin;
 pub mod wait;
 mod words;
 

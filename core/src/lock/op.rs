@@ -12,7 +12,7 @@
 
 use super::layout::{
     BASE, CAP, COUNTERS, HOLD, LOCKABLE, OWNER, POOL_FREE, POOL_HIGH, POOL_NAME, POOL_USED, POOLS, RECORD,
-    UNDO, UNDO_CAP, UNDO_LEN, WAITER, WAITING, WORDS, hi, lo, pack,
+    THIN, UNDO, UNDO_CAP, UNDO_LEN, WAITER, WAITING, WORDS, hi, lo, pack,
 };
 use super::words::{Words, corrupt};
 use crate::error::{Error, Result};
@@ -106,15 +106,29 @@ impl<'t, 'a> Op<'t, 'a> {
             ));
         };
         let old = cell.load(Ordering::Relaxed);
+        let new = if up {
+            old.checked_add(1)
+        } else {
+            old.checked_sub(1)
+        };
+        match new {
+            Some(new) if old < THIN && new < THIN => self.set_count(counter, new),
+            _ => Err(corrupt(
+                "a wrong counter of the lock table (close the store everywhere), number",
+                counter,
+            )),
+        }
+    }
+
+    /// Store a counter. The old value can be restored until `commit`.
+    pub(super) fn set_count(&mut self, counter: usize, value: u32) -> Result<()> {
+        let old = self
+            .words
+            .counts
+            .get(counter)
+            .map_or(0, |c| c.load(Ordering::Relaxed));
         self.log(WORDS + counter, u64::from(old))?;
-        self.words.store_count(
-            counter,
-            if up {
-                old.saturating_add(1)
-            } else {
-                old.saturating_sub(1)
-            },
-        )
+        self.words.store_count(counter, value)
     }
 
     #[inline]

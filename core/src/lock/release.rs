@@ -30,6 +30,8 @@ impl Table<'_> {
     }
 
     fn release_those(&self, which: impl Fn(&Owner) -> bool, wakes: &mut Wakes) -> Result<()> {
+        // Nothing waits for a thin lock, so these may be released first.
+        self.drop_thins(&which)?;
         let mut owners = self.owners()?;
         owners.retain(which);
         // Remove the waits first, so that no lock passes from one dead owner to the next.

@@ -11,13 +11,14 @@ use super::conflict::Want;
 use super::grant::HoldPart;
 use super::graph::Verdict;
 use super::layout::{
-    ABANDONED, BASE, BUCKET_COUNT, BUCKETS, CAP, HOLD, POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE,
-    STATE_GRANTED, STATE_MASK, WAITER, bucket, hi, lo,
+    ABANDONED, BASE, CAP, HOLD, POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE, STATE_GRANTED, STATE_MASK,
+    WAITER, bucket, hi, lo,
 };
-use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use super::op::{Hold, Link, Op, OwnerRec, Waiter};
+use super::thin::Tried;
 use super::words::{Words, corrupt};
 use super::{
-    Cancelled, Holder, Listed, LockMode, Mode, Owner, Owners, Queued, Request, Target, Ticket, WaitState,
+    Cancelled, Holder, LockMode, Mode, Owner, OwnerKind, Owners, Queued, Request, Target, Ticket, WaitState,
     Wakes,
 };
 use crate::error::{Error, Result};
@@ -65,11 +66,17 @@ impl<'a> Table<'a> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         (0..CAP.len()).all(|pool| self.load_word(POOLS + 4 * pool + POOL_USED) == 0)
+            && self.thin_locks().next().is_none()
     }
 
     /// Acquire a lock if nothing blocks it; otherwise return the holder. (A mount's owner converts.)
     pub fn try_lock(&self, request: &Request, wakes: &mut Wakes) -> Result<Option<Holder>> {
         self.prepare(wakes)?;
+        match self.try_thin(request)? {
+            Tried::Granted => return Ok(None),
+            Tried::Blocked(holder) => return Ok(Some(holder)),
+            Tried::Undecided => self.inflate_for(request.target.id)?,
+        }
         let blocker = self.mutate(|op| {
             let c = op.find(request.target.id.0, None)?;
             if !c.is_none() {
@@ -103,6 +110,9 @@ impl<'a> Table<'a> {
     /// Acquire a lock, or queue for it.
     pub fn enqueue(&self, request: &Request, wakes: &mut Wakes) -> Result<Queued> {
         self.prepare(wakes)?;
+        if self.is_granted_thin(request)? {
+            return Ok(Queued::Granted);
+        }
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_nanos() as u64);
@@ -283,67 +293,12 @@ impl<'a> Table<'a> {
         self.blocked(&Request::lock(*owner, *target, mode)?)
     }
 
-    /// Return all holds and all waiters.
-    pub fn list(&self) -> Result<Vec<Listed>> {
-        self.check_complete()?;
-        let op = Op::new(self);
-        let mut all = Vec::new();
-        for at in BUCKETS..BUCKETS + BUCKET_COUNT {
-            let mut l: Lockable = Link(lo(op.load(at)?));
-            while !l.is_none() {
-                let mut h: Hold = Link(op.lo(l, 3)?);
-                while !h.is_none() {
-                    let (lock, change) = op.modes(h)?;
-                    let (levels, entries, changes) = (op.get(h, 3)?, op.get(h, 4)?, op.get(h, 5)?);
-                    let sum = |word: u64| lo(word).saturating_add(hi(word));
-                    if lock != 0 {
-                        let count = if levels != 0 { sum(levels) } else { sum(entries) };
-                        all.push(Listed {
-                            holder: op.describe_hold(h, false)?,
-                            count,
-                            since: None,
-                        });
-                    }
-                    if change != 0 {
-                        let count = sum(changes);
-                        all.push(Listed {
-                            holder: op.describe_hold(h, true)?,
-                            count,
-                            since: None,
-                        });
-                    }
-                    h = Link(op.lo(h, 0)?);
-                }
-                let mut w = op.first_waiter(l)?;
-                while !w.is_none() {
-                    let since = Some(op.get(w, 4)?);
-                    all.push(Listed {
-                        holder: op.describe_waiter(w)?,
-                        count: 0,
-                        since,
-                    });
-                    w = op.next_waiter(w)?;
-                }
-                l = Link(op.lo(l, 0)?);
-            }
-        }
-        Ok(all)
-    }
-
-    /// Return one owner of every process that holds or waits for anything.
-    pub fn processes(&self) -> Result<Owners> {
-        let mut some = Owners::new();
-        for owner in self.owners()? {
-            if !some.iter().any(|o: &Owner| o.same_process(&owner)) {
-                some.push(owner);
-            }
-        }
-        Ok(some)
-    }
-
     /// Return the mode in which an owner holds a target as a lock, by levels of its own.
     pub fn held(&self, owner: &Owner, target: &Target) -> Result<Option<Mode>> {
         self.check_complete()?;
+        if let Some(held) = self.thin_held(owner, target)? {
+            return Ok(held);
+        }
         let op = Op::new(self);
         let (l, o) = (op.find(target.id.0, target.key)?, op.find_owner(owner)?);
         let h = if l.is_none() || o.is_none() {
@@ -366,6 +321,9 @@ impl<'a> Table<'a> {
 
     fn blocked(&self, request: &Request) -> Result<Option<Holder>> {
         self.check_complete()?;
+        if let Some(blocker) = self.thin_blocker(request)? {
+            return Ok(blocker);
+        }
         let op = Op::new(self);
         let c = op.find(request.target.id.0, None)?;
         if c.is_none() {
@@ -393,6 +351,9 @@ impl<'a> Table<'a> {
 
     fn drop_from(&self, owner: &Owner, target: &Target, what: HoldPart, wakes: &mut Wakes) -> Result<bool> {
         self.finish_earlier(wakes)?;
+        if let Some(done) = self.drop_thin(owner, target, what)? {
+            return Ok(done);
+        }
         let done = self.mutate(|op| {
             let l = op.find(target.id.0, target.key)?;
             let o = if l.is_none() {
@@ -417,6 +378,9 @@ impl<'a> Table<'a> {
 
     /// Release a part of all of an owner's holds.
     pub(super) fn drop_all(&self, owner: &Owner, what: HoldPart, wakes: &mut Wakes) -> Result<()> {
+        if owner.kind == OwnerKind::Thread && matches!(what, HoldPart::Lock | HoldPart::All) {
+            self.drop_thins(|o| o == owner)?;
+        }
         self.drop_each(HOLD, wakes, |op| {
             let o = op.find_owner(owner)?;
             let mut h: Hold = if o.is_none() {

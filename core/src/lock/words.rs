@@ -14,6 +14,9 @@ pub struct Words<'a> {
     /// Stores left before the test kills this process (`u64::MAX`: never).
     #[cfg(test)]
     pub(super) fuse: AtomicU64,
+    /// True if every lock has records, as the model of thin locks in the tests.
+    #[cfg(test)]
+    pub(super) without_thin: std::sync::atomic::AtomicBool,
 }
 
 #[cold]
@@ -38,6 +41,8 @@ impl<'a> Words<'a> {
                 counts,
                 #[cfg(test)]
                 fuse: AtomicU64::new(u64::MAX),
+                #[cfg(test)]
+                without_thin: std::sync::atomic::AtomicBool::new(false),
             }),
             _ => Err(Error::invalid("the region of the lock table is too small")),
         }
@@ -77,6 +82,16 @@ impl<'a> Words<'a> {
         self.words
             .get(word)
             .map_or(0, |cell| cell.load(Ordering::Acquire))
+    }
+
+    /// Return whether locks may be thin.
+    #[inline]
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "the test build can say no"))]
+    pub(super) fn has_thin(&self) -> bool {
+        #[cfg(test)]
+        return !self.without_thin.load(Ordering::Relaxed);
+        #[cfg(not(test))]
+        true
     }
 
     /// Count down to the store at which a test kills this process.

@@ -8,6 +8,7 @@ mod model;
 mod reference;
 mod rules;
 mod speed;
+mod thin;
 mod threads;
 mod verify;
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Try(Owner, Target, LockMode),
     Enqueue(Owner, Target, LockMode),
     Change(Owner, Target),
@@ -56,7 +56,7 @@ fn any_mode() -> impl Strategy<Value = LockMode> {
     prop_oneof![Just(S), Just(X)]
 }
 
-fn any_act() -> impl Strategy<Value = Act> {
+pub(super) fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (any_locker(), any_target(), any_mode()).prop_map(|(o, t, m)| Act::Try(o, t, m)),
         8 => (any_locker(), any_target(), any_mode()).prop_map(|(o, t, m)| Act::Enqueue(o, t, m)),
@@ -76,13 +76,13 @@ fn any_act() -> impl Strategy<Value = Act> {
 
 /// The result of a call, as far as the reference can predict it.
 #[derive(Clone, PartialEq, Debug)]
-enum Answer {
+pub(super) enum Answer {
     Done(bool),
     Queued(Option<Ticket>),
     Deadlock,
 }
 
-fn run(table: &Table<'_>, act: &Act, tickets: &[Ticket]) -> Result<Answer, Error> {
+pub(super) fn run(table: &Table<'_>, act: &Act, tickets: &[Ticket]) -> Result<Answer, Error> {
     let wakes = &mut Wakes::new();
     let pick = |i: usize| tickets[i % tickets.len()];
     let enqueue = |request: &Request, wakes: &mut Wakes| {

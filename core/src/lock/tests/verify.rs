@@ -2,7 +2,7 @@
 
 use crate::lock::layout::*;
 use crate::lock::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
-use crate::lock::{Owner, Table, Target};
+use crate::lock::{Owner, OwnerKind, Table, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -58,12 +58,20 @@ pub(super) fn verify(table: &Table<'_>) -> State {
         free_records::<OWNER>(&op),
         free_records::<WAITER>(&op),
     );
-    let (mut lockables, mut holds, mut waiting) = (0, BTreeMap::new(), BTreeSet::new());
+    let (mut lockables, mut thin_locks) = (0, 0);
+    let (mut holds, mut waiting) = (BTreeMap::new(), BTreeSet::new());
     let mut counts = vec![0; COUNTERS];
     // (owner, container) -> entries shared, exclusive, reserved.
     let mut intended: BTreeMap<(u32, u32), (u32, u32, u32)> = BTreeMap::new();
     let mut noted = intended.clone();
     for (at, count) in counts.iter_mut().enumerate() {
+        if let Some(thin) = table.thin(at).unwrap() {
+            *count = THIN;
+            let name = hold_name(&thin.owner, &Target::container(thin.id));
+            let was = state.holds.insert(name, (lo(thin.levels), hi(thin.levels), 0));
+            assert!(was.is_none() && thin.owner.kind == OwnerKind::Thread);
+            thin_locks += 1;
+        }
         let mut l: Lockable = Link(lo(op.load(BUCKETS + at).unwrap()));
         while !l.is_none() {
             assert!(!free.0.contains(&l.0), "a lockable in use is free");
@@ -123,6 +131,11 @@ pub(super) fn verify(table: &Table<'_>) -> State {
     assert_eq!(intended, noted, "intentions do not match the entries held");
     let real: Vec<u32> = table.counts.iter().map(|c| c.load(Ordering::Relaxed)).collect();
     assert!(counts == real, "counters are wrong");
+    assert_eq!(
+        table.thin_locks().count(),
+        thin_locks,
+        "two thin locks share a slot"
+    );
     assert_eq!(op.load(WAITING).unwrap(), waiting.len() as u64);
     let (mut owners, mut waiters) = (0, 0);
     for at in 0..OWNER_BUCKET_COUNT {

@@ -244,6 +244,16 @@ pub const CASES: &[Case] = &[
         s.unlock(Actor::Thread, entry)?;
         s.unlock(Actor::Thread, whole)
     }),
+    operation("lock a container twice and unlock it", some_values, |s| {
+        let whole = LockTarget {
+            obj: s.root(),
+            key: None,
+        };
+        s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::default())?;
+        s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut Wait::default())?;
+        s.unlock(Actor::Thread, whole)?;
+        s.unlock(Actor::Thread, whole)
+    }),
     operation("wait for a lock in vain", some_values, |s| {
         let (one, other) = (Actor::Flock(1, 0), Actor::Flock(2, 0));
         s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::default())?;
