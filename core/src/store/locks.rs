@@ -133,17 +133,35 @@ impl Store {
         mode: LockMode,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
+        self.acquire(actor, target, mode, wait).map(drop)
+    }
+
+    /// As `lock`; return the handle of the lock, for `release`.
+    ///
+    /// # Errors
+    /// Those of `lock`.
+    #[doc(hidden)]
+    pub fn acquire(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+        mode: LockMode,
+        wait: &mut Wait<'_>,
+    ) -> Result<LockHandle> {
         if self.pager().is_frozen() {
             return Err(Error::invalid(
                 "this opening shows one state of the store, which never changes: it cannot be locked",
             ));
         }
-        let o = self.owner(actor)?;
-        let t = self.target(&target);
+        let lock = self.lock_handle(actor, target)?;
+        let (o, t) = (lock.owner, lock.target);
         self.pager().check_alive()?;
         if !self.in_transaction() {
             let done = wait::acquire(self, &o, &t, mode, wait.timeout, Some(&mut || ask(wait)));
-            return done.map_err(|e| self.with_name(e, &t, target.obj, target.key.as_ref()));
+            return match done {
+                Ok(()) => Ok(lock),
+                Err(e) => Err(self.with_name(e, &t, target.obj, target.key.as_ref())),
+            };
         }
         match wait::acquire(self, &o, &t, mode, Some(Duration::ZERO), None) {
             Err(Error::Timeout { what, holder, .. } | Error::Deadlock { what, holder }) => {
@@ -160,7 +178,7 @@ impl Store {
                 }
                 Err(Error::Conflict { what, holder })
             }
-            done => done,
+            done => done.map(|()| lock),
         }
     }
 
@@ -170,9 +188,20 @@ impl Store {
     /// # Errors
     /// `Error::NotLocked`, if the latch was free.
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
+        self.unlock_last(actor, target).map(drop)
+    }
+
+    /// As `unlock`; return the handle of the lock.
+    ///
+    /// # Errors
+    /// Those of `unlock`.
+    #[doc(hidden)]
+    pub fn unlock_last(&self, actor: Actor, target: LockTarget<'_>) -> Result<LockHandle> {
         let lock = self.lock_handle(actor, target)?;
-        wait::release(self, &lock.owner, Release::Level(lock.target))
-            .map_err(|e| self.with_name(e, &lock.target, target.obj, target.key.as_ref()))
+        match wait::release(self, &lock.owner, Release::Level(lock.target)) {
+            Ok(()) => Ok(lock),
+            Err(e) => Err(self.with_name(e, &lock.target, target.obj, target.key.as_ref())),
+        }
     }
 
     /// Return the handle of a lock of this actor on this thread, for `release`.

@@ -63,7 +63,8 @@ impl Held {
 
     /// Record that the running task was granted the lock without waiting (`lock_async`).
     pub(crate) fn granted(self, py: Python<'_>) -> PyResult<Held> {
-        self.note(py)?;
+        let handle = self.handle(py)?;
+        self.note(handle);
         Ok(self)
     }
 
@@ -85,27 +86,26 @@ impl Held {
     }
 
     fn take(&self, py: Python<'_>) -> PyResult<()> {
-        self.with_target(py, |target| self.take_target(py, target))?;
-        self.note(py)
-    }
-
-    /// Record a level that the running task has just acquired.
-    fn note(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
-        let handle = self.handle(py)?;
-        tasks::note_lock(&self.shared.core, handle.owner());
-        let level = Level::noted(&self.shared, handle, self.terms.mode);
-        *lock(&self.level) = Some(level);
+        let handle = self.with_target(py, |target| self.take_target(py, target))?;
+        self.note(handle);
         Ok(())
     }
 
-    fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<()> {
+    /// Record a level that the running task has just acquired.
+    fn note(&self, handle: LockHandle) {
+        self.shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
+        tasks::note_lock(&self.shared.core, handle.owner());
+        let level = Level::noted(&self.shared, handle, self.terms.mode);
+        *lock(&self.level) = Some(level);
+    }
+
+    fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<LockHandle> {
         let (shared, terms) = (&self.shared, &self.terms);
         shared.set_task(py);
         shared.read(py, |r| r.kind(terms.obj))?; // a deleted container cannot be locked
         let store = &shared.store;
-        match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
-            Ok(()) => {}
+        match store.acquire(Actor::Thread, target, terms.mode, &mut Wait::never()) {
+            Ok(handle) => Ok(handle),
             Err(e @ (Error::WouldBlock { .. } | Error::Timeout { .. }))
                 if terms.timeout != Some(Duration::ZERO) =>
             {
@@ -113,13 +113,12 @@ impl Held {
                     py,
                     e,
                     terms.timeout,
-                    |wait| store.lock(Actor::Thread, target, terms.mode, wait),
+                    |wait| store.acquire(Actor::Thread, target, terms.mode, wait),
                     || store.unlock(Actor::Thread, target),
-                )?;
+                )
             }
-            Err(e) => return Err(shared.fail(py, e)),
+            Err(e) => Err(shared.fail(py, e)),
         }
-        Ok(())
     }
 
     fn is_held(&self) -> bool {

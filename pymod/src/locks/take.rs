@@ -95,8 +95,7 @@ pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyRes
     let (shared, store) = (&proxy.shared, &proxy.shared.store);
     shared.set_task(py);
     let handle = store
-        .lock_handle(Actor::Thread, target)
-        .and_then(|handle| store.unlock(Actor::Thread, target).map(|()| handle))
+        .unlock_last(Actor::Thread, target)
         .map_err(|e| shared.fail(py, e))?;
     if levels::unlocked(shared, &handle) {
         shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);
