@@ -41,6 +41,13 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("lock", true, |s| {
         s.lock(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
     }),
+    ("acquire", true, |s| {
+        s.acquire(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
+            .map(drop)
+    }),
+    ("unlock_last", true, |s| {
+        s.unlock_last(Actor::Thread, root(s)).map(drop)
+    }),
     ("set_lock", true, |s| {
         s.set_lock(Actor::Thread, root(s), Some(LockMode::Shared), &mut soon())
     }),

@@ -15,6 +15,14 @@ use super::{Holder, Mode, Owner, OwnerKind, Request, Target};
 use crate::error::Result;
 use crate::ids::ObjectId;
 
+/// The result of a request, as far as thin locks decide it.
+pub(super) enum Tried {
+    Granted,
+    Blocked(Holder),
+    /// Records decide it.
+    Undecided,
+}
+
 /// A request, reduced to what conflicts depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Want {

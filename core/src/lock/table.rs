@@ -7,7 +7,7 @@
 //!    grants first.
 //! 3. The signal of a waiter changes after its grant is committed, still under the latch.
 
-use super::conflict::Want;
+use super::conflict::{Tried, Want};
 use super::grant::HoldPart;
 use super::graph::Verdict;
 use super::layout::{
@@ -15,7 +15,6 @@ use super::layout::{
     WAITER, bucket, hi, lo,
 };
 use super::op::{Hold, Link, Op, OwnerRec, Waiter};
-use super::thin::Tried;
 use super::words::{Words, corrupt};
 use super::{
     Cancelled, Holder, LockMode, Mode, Owner, OwnerKind, Owners, Queued, Request, Target, Ticket, WaitState,

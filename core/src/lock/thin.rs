@@ -23,7 +23,7 @@
 //! 5. A thin lock becomes records at any time without failing for lack of room: none begins while a pool is more than
 //!    half full, and then all of them become records before the next record is made.
 
-use super::conflict::{Want, identity, mode_of, name_of, owner_of};
+use super::conflict::{Tried, Want, identity, mode_of, name_of, owner_of};
 use super::grant::{HoldPart, levels_after, levels_before};
 use super::layout::{
     CAP, HOLD, LOCKABLE, OWNER, POOL_USED, POOLS, THIN, THIN_COUNT, THIN_WORDS, THINS, bucket, clashes, hi,
@@ -73,14 +73,6 @@ impl ThinLock {
     pub(super) fn count(&self) -> u32 {
         lo(self.levels).saturating_add(hi(self.levels))
     }
-}
-
-/// The result of a request, as far as thin locks decide it.
-pub(super) enum Tried {
-    Granted,
-    Blocked(Holder),
-    /// Records decide it.
-    Undecided,
 }
 
 /// Return the first word of a bucket's slot.

@@ -214,11 +214,14 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
         if matches!(act, Act::Granted(_) | Act::Cancel(_) | Act::Abandon(_)) && tickets.is_empty() {
             continue;
         }
-        // Simultaneous conversions of one lock by one owner may take effect in either order: the table
-        // releases what blocks them step by step, the reference at once.
-        if let Act::Enqueue(o, t, _) = act {
+        // Two requests of one owner for one lock may be granted in either order: the table releases what blocks
+        // them step by step, the reference at once. The order decides what a thread's levels count as if their
+        // modes differ, and which mode a mount's owner has in the end.
+        if let Act::Enqueue(o, t, mode) = act {
+            let exclusive = *mode == LockMode::Exclusive;
             let same = |r: &Request| (r.owner, r.target, r.change) == (*o, *t, false);
-            if o.kind.is_mount() && tickets.iter().any(|(_, r)| same(r)) {
+            let matters = |r: &Request| same(r) && (o.kind.is_mount() || r.exclusive != exclusive);
+            if tickets.iter().any(|(_, r)| matters(r)) {
                 continue;
             }
         }
