@@ -215,3 +215,40 @@ fn new_data_asks_for_no_room() {
     assert_eq!(s.stat().unwrap().checkpoint, 1);
     s.close().unwrap();
 }
+
+/// Replace the value until the thread has asked for room, without waiting for it.
+fn ask_for_room(s: &Store) {
+    for round in 0..24 {
+        let value = vec![round; 4 * VALUE as usize];
+        s.write_without_wait(Actor::Thread, &mut Wait::default(), |w| {
+            w.set(s.root(), &Key::Str(b"m"), &In::Bytes(&value)).map(drop)
+        })
+        .unwrap();
+        if s.must_await_durability() {
+            return;
+        }
+        // Checkpoints that hold older versions make the file crowded.
+        s.sync().unwrap();
+    }
+    panic!("no change asked for room");
+}
+
+/// A request that nothing waits for, because its thread ended or changed another store, does not count for ever: later
+/// changes of the process would take the slow path.
+#[test]
+fn a_request_for_room_ends_with_its_thread_and_with_the_next_one() {
+    let (one, two) = (scratch(), scratch());
+    let a = open(one.path(), Durability::Checkpoint, None);
+    let b = open(two.path(), Durability::Checkpoint, None);
+    std::thread::scope(|s| {
+        s.spawn(|| ask_for_room(&a));
+    });
+    assert!(!a.must_await_durability());
+    ask_for_room(&a);
+    ask_for_room(&b);
+    assert!(!a.must_await_durability() && b.must_await_durability());
+    b.await_durability(&mut Wait::default()).unwrap();
+    assert!(!b.must_await_durability());
+    a.close().unwrap();
+    b.close().unwrap();
+}

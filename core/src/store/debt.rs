@@ -5,6 +5,7 @@ use super::Result;
 use crate::object::graph;
 use crate::page::access::Pages;
 use crate::page::superblock as sb;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Entries that a change frees from what it left itself.
@@ -56,7 +57,7 @@ pub(super) struct Debt {
     /// A transaction of this process ran out of space.
     pub(super) starved: AtomicBool,
     /// Number of threads of this process that have asked for room and have not waited for it yet (`room`).
-    pub(super) asked_for_room: AtomicU32,
+    pub(super) asked_for_room: Arc<AtomicU32>,
 }
 
 /// What a large change owes: the number of pages it allocated, and the number of pages in use before it.

@@ -52,11 +52,12 @@ impl Store {
             if wanted.remove(&obj.id) {
                 found.insert(obj.id, obj);
             }
-            if wanted.is_empty() || Instant::now() > deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if wanted.is_empty() || left.is_zero() {
                 break;
             }
             // What cannot be read has no name here; the list of locks is complete all the same.
-            let Ok((children, next)) = self.children(obj, cursor) else {
+            let Ok((children, next)) = self.children(obj, cursor, left) else {
                 continue;
             };
             queue.extend(children.into_iter().filter(|c| seen.insert(c.id)).map(|c| (c, 0)));
@@ -67,9 +68,10 @@ impl Store {
         found
     }
 
-    /// Return the containers in a batch of a container's entries, and where the next batch begins.
-    fn children(&self, obj: Obj, cursor: u64) -> Result<(Vec<Obj>, Option<u64>)> {
-        self.read(&mut Wait::default(), |r| {
+    /// Return the containers in a batch of a container's entries, and where the next batch begins. Waits for `left` at
+    /// most.
+    fn children(&self, obj: Obj, cursor: u64, left: Duration) -> Result<(Vec<Obj>, Option<u64>)> {
+        self.read(&mut Wait::at_most(left), |r| {
             let (mut values, mut at) = (Vec::new(), cursor);
             if r.kind(obj)? == Kind::List {
                 r.items(obj, cursor, BATCH, &mut values)?;

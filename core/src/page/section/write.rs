@@ -429,7 +429,7 @@ impl PagesMut for WriteSection<'_> {
 
     fn back_to(&mut self, savepoint: Savepoint) -> Result<()> {
         self.deferred.truncate(savepoint.deferred);
-        // Those that were retired before the savepoint keep their physical pages: harmless, and it does not happen.
+        // Pages are retired by the commit, after the last savepoint. A page in the list would be in use again.
         self.retired.clear();
         self.read.pager.undo_to(savepoint.undo)
     }
