@@ -3,6 +3,7 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+SCRIPT=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 VENV=$ROOT/.venv
 PY=$VENV/bin/python
 # Builds use cargo's target directory; a relative CARGO_TARGET_DIR is relative to the caller, as for cargo.
@@ -19,6 +20,17 @@ cargo_bin=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
+
+# usage: print the comment at the top of the running script.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$SCRIPT"; }
+
+# help_only ARGUMENT...: if one of them asks for help, print the usage and end. Called before anything is built.
+help_only() {
+    local argument
+    for argument in "$@"; do
+        case $argument in -h | --help) usage; exit ;; esac
+    done
+}
 
 # run WHAT COMMAND...: print one line about the action; print the command's output only if it fails.
 run() {

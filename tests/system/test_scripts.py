@@ -167,6 +167,22 @@ def test_bench_builds_from_any_folder(machine: Machine) -> None:
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "measured"), done.stdout
 
 
+@pytest.mark.parametrize("script", ["bench", "torture", "test"])
+def test_help_is_printed_before_anything_is_built(machine: Machine, script: str) -> None:
+    """The copied project has no sources: setup, or any other build, would fail."""
+    for args in (["--help"], ["-h"]):
+        done = machine.run(script, *args)
+        assert done.returncode == 0 and f"scripts/{script} --help" in done.stdout, done.stdout
+    assert not machine.log.exists()
+
+
+@pytest.mark.parametrize("args", [["--quik"], ["saftey"], ["--quick", "safety", "more"]])
+def test_bench_refuses_an_unknown_option_before_it_builds(machine: Machine, args: list[str]) -> None:
+    done = machine.run("bench", *args)
+    assert done.returncode == 2 and "scripts/bench safety" in done.stdout, done.stdout
+    assert not machine.log.exists()
+
+
 PYTEST = "python -m pytest -q -p no:cacheprovider"
 CARGO_TEST = "cargo test --workspace --exclude persist-py --all-features --locked --no-fail-fast"
 
