@@ -82,8 +82,9 @@ const USES: &[Use] = &[
     ("begin", |s| s.begin(&mut Wait::default()).map(drop)),
     ("lock", |s| {
         s.lock(Actor::Thread, target(s), LockMode::Shared, &mut Wait::default())
+            .map(drop)
     }),
-    ("unlock", |s| s.unlock(Actor::Thread, target(s))),
+    ("unlock", |s| s.unlock(Actor::Thread, target(s)).map(drop)),
     ("lock_later", |s| {
         s.lock_later(Actor::Thread, target(s), LockMode::Shared, None)
             .map(drop)
@@ -239,7 +240,8 @@ fn active_threads_find_the_store_closed_and_nothing_acknowledged_is_lost() {
                                 let lock = target(&store);
                                 let went = store
                                     .lock(Actor::Thread, lock, LockMode::Exclusive, &mut Wait::default())
-                                    .and_then(|()| store.unlock(Actor::Thread, lock));
+                                    .and_then(|_| store.unlock(Actor::Thread, lock))
+                                    .map(drop);
                                 (went, false)
                             }
                             5 => {
@@ -252,7 +254,7 @@ fn active_threads_find_the_store_closed_and_nothing_acknowledged_is_lost() {
                                 );
                                 let went = match went {
                                     Err(Error::Timeout { .. }) => Ok(()),
-                                    went => went.and_then(|()| store.unlock(Actor::Thread, lock)),
+                                    went => went.and_then(|_| store.unlock(Actor::Thread, lock)).map(drop),
                                 };
                                 (went, false)
                             }

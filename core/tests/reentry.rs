@@ -40,18 +40,12 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("release_free_pages", true, |s| s.release_free_pages()),
     ("lock", true, |s| {
         s.lock(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
-    }),
-    ("acquire", true, |s| {
-        s.acquire(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())
             .map(drop)
-    }),
-    ("unlock_last", true, |s| {
-        s.unlock_last(Actor::Thread, root(s)).map(drop)
     }),
     ("set_lock", true, |s| {
         s.set_lock(Actor::Thread, root(s), Some(LockMode::Shared), &mut soon())
     }),
-    ("unlock", true, |s| s.unlock(Actor::Thread, root(s))),
+    ("unlock", true, |s| s.unlock(Actor::Thread, root(s)).map(drop)),
     ("release", true, |s| {
         s.release(&s.lock_handle(Actor::Thread, root(s))?, LockMode::Exclusive)
     }),

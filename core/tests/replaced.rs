@@ -5,8 +5,8 @@
 
 mod common;
 
-use common::scratch;
-use persist_core::store::{Actor, Durability, In, Key, Options, Store, Wait};
+use common::{file_size, open, scratch};
+use persist_core::store::{Actor, Durability, In, Key, Store, Wait};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,19 +16,6 @@ const MIB: u64 = 1 << 20;
 /// Bytes of a value: three checkpoint states with two versions each exceed the bound.
 const VALUE: u64 = 20 * MIB;
 const ROUNDS: u64 = 16;
-
-fn open(dir: &Path, durability: Durability, max_age: Option<Duration>) -> Store {
-    let options = Options {
-        durability,
-        max_age,
-        ..Options::default()
-    };
-    Store::open(dir.join("a.store"), &options).unwrap()
-}
-
-fn file(s: &Store) -> u64 {
-    std::fs::metadata(s.path()).unwrap().len()
-}
 
 fn replace(s: &Store, round: u64, bytes: u64) {
     let value = vec![round as u8; bytes as usize];
@@ -43,7 +30,7 @@ fn bounded(name: &str, s: &Store, live: u64, rounds: u64, mut round: impl FnMut(
     let mut most = 0;
     for i in 0..rounds {
         round(i);
-        most = most.max(file(s));
+        most = most.max(file_size(s));
     }
     println!("{name}: {} MiB at most", most / MIB);
     assert!(

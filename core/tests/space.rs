@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::scratch;
+use common::{file_size, open, scratch};
 use persist_core::store::{Actor, Durability, In, Key, Options, Store, Wait, Writer};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,29 +11,21 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 
 /// Without a helper: only the changes themselves free.
-fn open(dir: &Path) -> Store {
-    let options = Options {
-        durability: Durability::None,
-        ..Options::default()
-    };
-    Store::open(dir.join("a.store"), &options).unwrap()
+fn open_unhelped(dir: &Path) -> Store {
+    open(dir, Durability::None, Options::default().max_age)
 }
 
 /// With a helper that makes no checkpoint while the test runs: it frees when the store is idle.
 fn open_helped(dir: &Path) -> Store {
-    let options = Options {
-        max_age: Some(Duration::from_secs(3600)),
-        ..Options::default()
-    };
-    Store::open(dir.join("a.store"), &options).unwrap()
+    open(
+        dir,
+        Options::default().durability,
+        Some(Duration::from_secs(3600)),
+    )
 }
 
 fn write<R>(s: &Store, f: impl FnMut(&mut Writer<'_>) -> persist_core::store::Result<R>) -> R {
     s.write(Actor::Thread, &mut Wait::default(), f).unwrap()
-}
-
-fn file(s: &Store) -> u64 {
-    std::fs::metadata(s.path()).unwrap().len()
 }
 
 /// Replace a dict by one of `n` entries that is built in steps beside it.
@@ -75,11 +67,11 @@ fn steady(name: &str, s: &Store, rounds: usize, mut round: impl FnMut(usize)) {
     for i in 0..2 {
         round(i);
     }
-    let live = file(s);
+    let live = file_size(s);
     for i in 2..rounds {
         round(i);
     }
-    let end = file(s);
+    let end = file_size(s);
     assert!(
         end < 2 * live + 64 * MIB,
         "{name}: {} MiB after 2 rounds, {} after {rounds}",
@@ -92,7 +84,7 @@ fn steady(name: &str, s: &Store, rounds: usize, mut round: impl FnMut(usize)) {
 #[test]
 fn a_dict_that_is_replaced_takes_no_more() {
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     steady("dict", &s, 16, |_| replace_dict(&s, 100_000));
     s.close().unwrap();
 }
@@ -100,7 +92,7 @@ fn a_dict_that_is_replaced_takes_no_more() {
 #[test]
 fn a_large_value_that_is_replaced_takes_no_more() {
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     steady("bytes", &s, 14, |i| {
         let value = vec![i as u8; 20 << 20];
         write(&s, |w| {
@@ -113,7 +105,7 @@ fn a_large_value_that_is_replaced_takes_no_more() {
 #[test]
 fn values_of_random_sizes_take_no_more() {
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     let mut random = fastrand::Rng::with_seed(1);
     let mut buf = vec![7; 60_000];
     steady("random", &s, 20, |_| {
@@ -133,7 +125,7 @@ fn values_of_random_sizes_take_no_more() {
 #[test]
 fn a_dict_that_is_replaced_in_transactions_takes_no_more() {
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     steady("transactions", &s, 60, |_| {
         s.begin(&mut Wait::default()).unwrap();
         replace_dict(&s, 30_000);
@@ -145,7 +137,7 @@ fn a_dict_that_is_replaced_in_transactions_takes_no_more() {
 #[test]
 fn a_list_of_containers_that_is_replaced_takes_no_more() {
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     steady("list", &s, 14, |_| {
         let list = write(&s, |w| {
             let list = w.new_list()?;
@@ -175,7 +167,7 @@ fn entries_that_are_added_singly_take_no_more() {
         let s = if helped {
             open_helped(dir.path())
         } else {
-            open(dir.path())
+            open_unhelped(dir.path())
         };
         steady("singly", &s, 32, |_| {
             add_singly(&s, 60_000);
@@ -206,7 +198,7 @@ fn small_changes(s: &Store, n: i64) {
 fn a_small_change_frees_two_entries_at_most_of_what_waits() {
     const CHANGES: i64 = 5000;
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     small_changes(&s, 100);
     let mut steps = [0, 0];
     for (after, changes) in [(0, 0), (1, CHANGES)] {
@@ -287,7 +279,7 @@ fn a_helper_frees_what_waits_when_the_store_is_quiet() {
 #[test]
 fn nothing_is_freed_in_a_transaction() {
     let dir = scratch();
-    let s = open(dir.path());
+    let s = open_unhelped(dir.path());
     s.begin(&mut Wait::default()).unwrap();
     assert!(s.free_some(1, &mut Wait::default()).is_err());
     s.commit().unwrap();

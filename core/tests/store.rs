@@ -410,11 +410,13 @@ fn errors_of_locks_name_the_path_and_the_process() {
         .lock(Actor::Flock(7, pid), whole, exclusive, &mut Wait::default())
         .unwrap();
     says(
-        store.lock(Actor::Thread, whole, exclusive, &mut moment()),
+        store
+            .lock(Actor::Thread, whole, exclusive, &mut moment())
+            .map(drop),
         "waiting for root['people'][7]",
     );
     says(
-        store.lock(Actor::Thread, age, exclusive, &mut moment()),
+        store.lock(Actor::Thread, age, exclusive, &mut moment()).map(drop),
         "waiting for root['people'][7].age",
     );
     // A request that does not wait names no time.

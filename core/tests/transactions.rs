@@ -167,12 +167,15 @@ fn after_a_conflict_the_transaction_is_dead_until_its_outermost_block_is_left() 
             refused(set(&s, "x", In::Int(2)));
             refused(get(&s, "x").map(|_| ()));
             refused(s.begin(&mut Wait::default()).map(|_| ()));
-            refused(s.lock(
-                Actor::Thread,
-                whole(s.root()),
-                LockMode::Shared,
-                &mut Wait::never(),
-            ));
+            refused(
+                s.lock(
+                    Actor::Thread,
+                    whole(s.root()),
+                    LockMode::Shared,
+                    &mut Wait::never(),
+                )
+                .map(drop),
+            );
             assert!(!s.fast_set(
                 s.root(),
                 Member::Key(Key::Str(b"x")),

@@ -34,12 +34,14 @@ fn root(store: &Store) -> LockTarget<'static> {
 }
 
 fn lock(store: &Store) -> Result<()> {
-    store.lock(
-        Actor::Thread,
-        root(store),
-        LockMode::Exclusive,
-        &mut Wait::default(),
-    )
+    store
+        .lock(
+            Actor::Thread,
+            root(store),
+            LockMode::Exclusive,
+            &mut Wait::default(),
+        )
+        .map(drop)
 }
 
 fn unlock(store: &Store) {
@@ -149,8 +151,9 @@ fn a_deadlock_through_a_thread_that_uses_one_store_is_found() {
             LockMode::Exclusive,
             &mut Wait::default(),
         )
+        .map(drop)
     };
-    let give = |key| y.unlock(Actor::Thread, keyed(key)).unwrap();
+    let give = |key| y.unlock(Actor::Thread, keyed(key)).map(drop).unwrap();
     let all_hold = Barrier::new(3);
     let begun = Instant::now();
     let ended: Vec<Result<()>> = std::thread::scope(|scope| {

@@ -3,7 +3,7 @@
 //! it changes with these programs.
 
 pub use super::fast::Member;
-pub use super::lock_handles::{LockHandle, LockOwner};
+pub use super::lock_handles::LockOwner;
 pub use super::pending::{LockReply, Pending};
 pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
 pub use crate::object::class::attr::Known;

@@ -22,18 +22,21 @@ pub struct LockHandle {
 
 impl LockHandle {
     /// Return the owner.
+    #[doc(hidden)]
     #[must_use]
     pub fn owner(&self) -> LockOwner {
         LockOwner(self.owner)
     }
 
     /// Return whether both owners are tasks of one thread.
+    #[doc(hidden)]
     #[must_use]
     pub fn same_thread(&self, other: &LockHandle) -> bool {
         self.owner.same_thread(&other.owner)
     }
 
     /// Return whether both are locks of the same container or entry.
+    #[doc(hidden)]
     #[must_use]
     pub fn same_target(&self, other: &LockHandle) -> bool {
         self.target == other.target

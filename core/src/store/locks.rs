@@ -105,8 +105,8 @@ impl Store {
         }
     }
 
-    /// Acquire a lock. Locks are re-entrant, and shared upgrades to exclusive. Inside a transaction the
-    /// request does not wait: if the lock is not available, the transaction is rolled back.
+    /// Acquire a lock, and return it for `release`. Locks are re-entrant, and shared upgrades to exclusive. Inside a
+    /// transaction the request does not wait: if the lock is not available, the transaction is rolled back.
     ///
     /// ```
     /// use persist_core::store::{Actor, Key, LockMode, LockTarget, Options, Store, Wait};
@@ -127,21 +127,6 @@ impl Store {
     /// `Error::Timeout` naming the holder, `Error::Deadlock`, `Error::Interrupted`; `Error::Conflict` inside
     /// a transaction.
     pub fn lock(
-        &self,
-        actor: Actor,
-        target: LockTarget<'_>,
-        mode: LockMode,
-        wait: &mut Wait<'_>,
-    ) -> Result<()> {
-        self.acquire(actor, target, mode, wait).map(drop)
-    }
-
-    /// As `lock`; return the handle of the lock, for `release`.
-    ///
-    /// # Errors
-    /// Those of `lock`.
-    #[doc(hidden)]
-    pub fn acquire(
         &self,
         actor: Actor,
         target: LockTarget<'_>,
@@ -182,21 +167,12 @@ impl Store {
         }
     }
 
-    /// Release one level of a lock. Never waits for a transaction of another process: if one holds the latch,
-    /// the release is recorded, and performed before any later request is decided.
+    /// Release the last level of a lock, and return the lock. Never waits for a transaction of another process: if one
+    /// holds the latch, the release is recorded, and performed before any later request is decided.
     ///
     /// # Errors
     /// `Error::NotLocked`, if the latch was free.
-    pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<()> {
-        self.unlock_last(actor, target).map(drop)
-    }
-
-    /// As `unlock`; return the handle of the lock.
-    ///
-    /// # Errors
-    /// Those of `unlock`.
-    #[doc(hidden)]
-    pub fn unlock_last(&self, actor: Actor, target: LockTarget<'_>) -> Result<LockHandle> {
+    pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<LockHandle> {
         let lock = self.lock_handle(actor, target)?;
         match wait::release(self, &lock.owner, Release::Level(lock.target)) {
             Ok(()) => Ok(lock),
@@ -222,7 +198,6 @@ impl Store {
     ///
     /// # Errors
     /// Those of `unlock`.
-    #[doc(hidden)]
     pub fn release(&self, lock: &LockHandle, mode: LockMode) -> Result<()> {
         wait::release(self, &lock.owner, Release::LevelOf(lock.target, mode))
     }
@@ -241,10 +216,10 @@ impl Store {
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         match mode {
-            Some(mode) => self.lock(actor, target, mode, wait),
+            Some(mode) => self.lock(actor, target, mode, wait).map(drop),
             None => match self.unlock(actor, target) {
                 Err(Error::NotLocked { .. }) => Ok(()),
-                done => done,
+                done => done.map(drop),
             },
         }
     }

@@ -48,7 +48,7 @@ pub use crate::object::value::{Entry, In, Key, Large, LargeKind, Step, Value};
 pub use crate::page::sync::wait::Wait;
 pub use crate::page::{Block, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
-pub use lock_handles::{LockInfo, LockTarget};
+pub use lock_handles::{LockHandle, LockInfo, LockTarget};
 
 use crate::ids::Addr;
 use crate::object::ops::HandleInfo;

@@ -87,7 +87,7 @@ impl Store {
             // Requests do not wait inside a transaction.
             return self
                 .lock(actor, target, mode, &mut Wait::never())
-                .map(|()| LockReply::Held);
+                .map(|_| LockReply::Held);
         }
         let request = Request::lock(self.owner(actor)?, self.target(&target), mode)?;
         let endless = timeout.is_none();

@@ -21,7 +21,9 @@ pub use random::Rng;
 pub use rng::{seed, time};
 pub use value::Val;
 
-use persist_core::store::{Actor, Error, Result, Store, Wait};
+use persist_core::store::{Actor, Durability, Error, Options, Result, Store, Wait};
+use std::path::Path;
+use std::time::Duration;
 
 /// Draw one operation and run it on the store and the model.
 pub fn step(store: &Store, m: &mut Model, rng: &mut Rng, room: usize) -> Result<Op> {
@@ -64,9 +66,24 @@ pub fn compare(store: &Store, m: &Model, what: &str) {
     }
 }
 
+/// Open the store of a directory.
+pub fn open(dir: &Path, durability: Durability, max_age: Option<Duration>) -> Store {
+    let options = Options {
+        durability,
+        max_age,
+        ..Options::default()
+    };
+    Store::open(dir.join("a.store"), &options).unwrap()
+}
+
+/// The length of a store's file.
+pub fn file_size(store: &Store) -> u64 {
+    std::fs::metadata(store.path()).unwrap().len()
+}
+
 /// The directory for stores: in memory, if possible.
 pub fn scratch() -> tempfile::TempDir {
-    let memory = std::path::Path::new("/dev/shm");
+    let memory = Path::new("/dev/shm");
     if memory.is_dir()
         && let Ok(dir) = tempfile::Builder::new().prefix("persist-test").tempdir_in(memory)
     {

@@ -184,7 +184,7 @@ pub(super) fn run(store: &Store, part: Obj, operation: &Operation) -> Result<()>
             };
             store.lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::default())?;
             lone(c)?;
-            store.unlock(Actor::Thread, target)
+            store.unlock(Actor::Thread, target).map(drop)
         }
         Operation::Together(all) => {
             store.begin(&mut Wait::default())?;

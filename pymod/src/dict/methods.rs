@@ -13,7 +13,7 @@ use super::iter::DictIter;
 use super::views::{ItemsView, KeysView, ValuesView};
 use crate::graphs::copy_in::put;
 use crate::graphs::copy_out;
-use crate::locks::held::Held;
+use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::dict::Dict;
@@ -314,13 +314,20 @@ impl Dict {
     /// ...     root['x'] += 1
     #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_unlock(slf.as_any(), &slf.get().proxy, &key, false, timeout)
+        take::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &key,
+            false,
+            timeout,
+            Until::Unlock,
+        )
     }
 
     /// Lock the dict, or one entry, against changes; other owners can share the lock.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_unlock(slf.as_any(), &slf.get().proxy, &key, true, timeout)
+        take::acquire(slf.as_any(), &slf.get().proxy, &key, true, timeout, Until::Unlock)
     }
 
     /// Lock the dict, or one entry; the returned Lock releases it at the end of `with`.
@@ -329,7 +336,14 @@ impl Dict {
     /// ...     root['x'] += 1
     #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_dropped(slf.as_any(), &slf.get().proxy, &key, shared, timeout)
+        take::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &key,
+            shared,
+            timeout,
+            Until::Dropped,
+        )
     }
 
     /// Return the lock for `async with` or `await`; waiting does not block the event loop (asyncio, trio).

@@ -12,7 +12,7 @@ use super::items::{is_same, items_of};
 use super::iter::ListIter;
 use crate::graphs::copy_in::{Arg, put};
 use crate::graphs::copy_out;
-use crate::locks::held::Held;
+use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
@@ -323,19 +323,40 @@ impl List {
     /// Lock the list exclusively; see `Dict.lockExcl`.
     #[pyo3(name = "lockExcl", signature = (*, timeout = None))]
     fn lock_excl(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_unlock(slf.as_any(), &slf.get().proxy, &LockKey::whole(), false, timeout)
+        take::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &LockKey::whole(),
+            false,
+            timeout,
+            Until::Unlock,
+        )
     }
 
     /// Lock the list against changes; see `Dict.lockShared`.
     #[pyo3(name = "lockShared", signature = (*, timeout = None))]
     fn lock_shared(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_unlock(slf.as_any(), &slf.get().proxy, &LockKey::whole(), true, timeout)
+        take::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &LockKey::whole(),
+            true,
+            timeout,
+            Until::Unlock,
+        )
     }
 
     /// Lock the list; see `Dict.lock`. Items have no locks of their own.
     #[pyo3(signature = (*, shared = false, timeout = None))]
     fn lock(slf: &Bound<'_, Self>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_dropped(slf.as_any(), &slf.get().proxy, &LockKey::whole(), shared, timeout)
+        take::acquire(
+            slf.as_any(),
+            &slf.get().proxy,
+            &LockKey::whole(),
+            shared,
+            timeout,
+            Until::Dropped,
+        )
     }
 
     /// Return the lock for `async with` or `await`; see `Dict.lock_async`.

@@ -6,8 +6,7 @@
 //!    the lock until `unlock()`.
 //! 3. Collection may run on another thread (`levels`).
 
-use persist_core::store::door::LockHandle;
-use persist_core::store::{Actor, Error, LockMode, LockTarget, Obj, Wait};
+use persist_core::store::{Actor, Error, LockHandle, LockMode, LockTarget, Obj, Wait};
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -20,14 +19,22 @@ use crate::engine::shared::Shared;
 use crate::engine::tasks;
 use crate::python::scalars::Scalar;
 
+/// When a lock ends that is neither released nor used in `with`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// With `unlock()` (`lockExcl`, `lockShared`).
+    Unlock,
+    /// When its `Lock` is collected (`lock`).
+    Dropped,
+}
+
 /// The arguments of a lock.
 pub(crate) struct Terms {
     pub(crate) obj: Obj,
     pub(crate) key: Option<Py<PyAny>>,
     pub(crate) mode: LockMode,
     pub(crate) timeout: Option<Duration>,
-    /// True if the lock outlives a `Lock` that is dropped without `with`.
-    pub(crate) kept: bool,
+    pub(crate) until: Until,
 }
 
 /// A lock on a container or one entry of it. `with` returns the locked object and releases the lock at the end;
@@ -104,7 +111,7 @@ impl Held {
         shared.set_task(py);
         shared.read(py, |r| r.kind(terms.obj))?; // a deleted container cannot be locked
         let store = &shared.store;
-        match store.acquire(Actor::Thread, target, terms.mode, &mut Wait::never()) {
+        match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
             Ok(handle) => Ok(handle),
             Err(e @ (Error::WouldBlock { .. } | Error::Timeout { .. }))
                 if terms.timeout != Some(Duration::ZERO) =>
@@ -113,8 +120,8 @@ impl Held {
                     py,
                     e,
                     terms.timeout,
-                    |wait| store.acquire(Actor::Thread, target, terms.mode, wait),
-                    || store.unlock(Actor::Thread, target),
+                    |wait| store.lock(Actor::Thread, target, terms.mode, wait),
+                    || store.unlock(Actor::Thread, target).map(drop),
                 )
             }
             Err(e) => Err(shared.fail(py, e)),
@@ -136,7 +143,7 @@ impl Drop for Held {
             .take();
         let Some(level) = level else { return };
         let managed = self.entered.load(Ordering::Acquire);
-        if self.terms.kept && !managed && level.is_held() {
+        if self.terms.until == Until::Unlock && !managed && level.is_held() {
             Level::keep(&level);
             return;
         }

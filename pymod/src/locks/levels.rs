@@ -6,8 +6,8 @@
 //!    does this, and the `Lock` of exactly that level must learn that it ended. Levels that outlive their `Lock`
 //!    therefore stay in the list.
 
-use persist_core::store::door::{LockHandle, process_number};
-use persist_core::store::{Error, LockMode};
+use persist_core::store::door::process_number;
+use persist_core::store::{Error, LockHandle, LockMode};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

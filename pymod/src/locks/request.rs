@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::held::{Held, Terms};
+use super::held::{Held, Terms, Until};
 use super::take::{LockKey, mode};
 use crate::engine::shared::Shared;
 use crate::proxies::proxy::Proxy;
@@ -61,7 +61,7 @@ impl LockRequest {
             key: self.key.as_ref().map(|k| k.clone_ref(py)),
             mode: self.mode,
             timeout: Some(Duration::ZERO),
-            kept: false,
+            until: Until::Dropped,
         };
         Held::new(self.owner.clone_ref(py), &self.shared, terms).granted(py)
     }

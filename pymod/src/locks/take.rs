@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyEllipsis;
 use std::sync::atomic::Ordering;
 
-use super::held::{Held, Terms};
+use super::held::{Held, Terms, Until};
 use super::levels;
 use crate::proxies::proxy::Proxy;
 use crate::python::arguments::duration;
@@ -36,42 +36,21 @@ impl<'py> FromPyObject<'_, 'py> for LockKey<'py> {
     }
 }
 
-/// Take a lock that is held until `unlock()` (`lockExcl`, `lockShared`).
-pub(crate) fn until_unlock(
+/// Take a lock.
+pub(crate) fn acquire(
     owner: &Bound<'_, PyAny>,
     proxy: &Proxy,
     key: &LockKey<'_>,
     shared: bool,
     timeout: Option<f64>,
-) -> PyResult<Held> {
-    acquire(owner, proxy, key, shared, timeout, true)
-}
-
-/// Take a lock that is released at the latest when the result is collected (`lock`).
-pub(crate) fn until_dropped(
-    owner: &Bound<'_, PyAny>,
-    proxy: &Proxy,
-    key: &LockKey<'_>,
-    shared: bool,
-    timeout: Option<f64>,
-) -> PyResult<Held> {
-    acquire(owner, proxy, key, shared, timeout, false)
-}
-
-fn acquire(
-    owner: &Bound<'_, PyAny>,
-    proxy: &Proxy,
-    key: &LockKey<'_>,
-    shared: bool,
-    timeout: Option<f64>,
-    kept: bool,
+    until: Until,
 ) -> PyResult<Held> {
     let terms = Terms {
         obj: proxy.obj,
         key: key.0.as_ref().map(|k| k.clone().unbind()),
         mode: mode(shared),
         timeout: duration(timeout)?,
-        kept,
+        until,
     };
     Held::new(owner.clone().unbind(), &proxy.shared, terms).taken(owner.py())
 }
@@ -95,7 +74,7 @@ pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyRes
     let (shared, store) = (&proxy.shared, &proxy.shared.store);
     shared.set_task(py);
     let handle = store
-        .unlock_last(Actor::Thread, target)
+        .unlock(Actor::Thread, target)
         .map_err(|e| shared.fail(py, e))?;
     if levels::unlocked(shared, &handle) {
         shared.core.open_scopes.fetch_sub(1, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 
-use crate::locks::held::Held;
+use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::classes;
@@ -152,19 +152,40 @@ impl Object {
     /// Lock the object exclusively; see `Dict.lockExcl`.
     #[pyo3(name = "lockExcl", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_excl(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_unlock(slf.as_any(), slf.get().stored()?, &key, false, timeout)
+        take::acquire(
+            slf.as_any(),
+            slf.get().stored()?,
+            &key,
+            false,
+            timeout,
+            Until::Unlock,
+        )
     }
 
     /// Lock the object against changes; see `Dict.lockShared`.
     #[pyo3(name = "lockShared", signature = (key = LockKey::whole(), *, timeout = None), text_signature = "($self, key=..., *, timeout=None)")]
     fn lock_shared(slf: &Bound<'_, Self>, key: LockKey<'_>, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_unlock(slf.as_any(), slf.get().stored()?, &key, true, timeout)
+        take::acquire(
+            slf.as_any(),
+            slf.get().stored()?,
+            &key,
+            true,
+            timeout,
+            Until::Unlock,
+        )
     }
 
     /// Lock the object, or one attribute; see `Dict.lock`.
     #[pyo3(signature = (key = LockKey::whole(), *, shared = false, timeout = None), text_signature = "($self, key=..., *, shared=False, timeout=None)")]
     fn lock(slf: &Bound<'_, Self>, key: LockKey<'_>, shared: bool, timeout: Option<f64>) -> PyResult<Held> {
-        take::until_dropped(slf.as_any(), slf.get().stored()?, &key, shared, timeout)
+        take::acquire(
+            slf.as_any(),
+            slf.get().stored()?,
+            &key,
+            shared,
+            timeout,
+            Until::Dropped,
+        )
     }
 
     /// Return the lock for `async with` or `await`; see `Dict.lock_async`.

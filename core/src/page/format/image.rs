@@ -18,6 +18,7 @@ use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::claim::claim;
 use crate::page::format::keep::keep;
 use crate::page::format::meta::{Bad, Meta};
+use crate::page::format::newest::{file_length, not_a_store};
 use crate::page::format::page_table::{Entry, FANOUT, covers};
 use crate::page::shared::layout::MAX_PAGES;
 use crate::raw::map::Map;
@@ -100,13 +101,6 @@ impl std::fmt::Debug for Image<'_> {
     }
 }
 
-fn not_a_store(path: &Path, why: impl Into<String>) -> Error {
-    Error::NotAStore {
-        path: path.to_owned(),
-        why: why.into(),
-    }
-}
-
 /// Refuse a file written by another version of persist, whatever else it holds.
 fn of_this_version(file: &File, path: &Path) -> Result<()> {
     for i in 0..2 {
@@ -184,11 +178,7 @@ impl Source {
     }
 
     pub(in crate::page) fn of(file: Unshared, path: PathBuf) -> Result<Source> {
-        let data = file.metadata().map_err(|e| Error::io("fstat", e))?;
-        if !data.is_file() {
-            return Err(not_a_store(&path, "not a regular file"));
-        }
-        let pages = (data.len() / PAGE_SIZE as u64).min(MAX_PAGES);
+        let pages = (file_length(&file, &path)? / PAGE_SIZE as u64).min(MAX_PAGES);
         if pages < 2 {
             return Err(not_a_store(&path, "the file is too short"));
         }

@@ -8,6 +8,23 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// Return the error of a file that holds no store.
+pub(in crate::page) fn not_a_store(path: &Path, why: impl Into<String>) -> Error {
+    Error::NotAStore {
+        path: path.to_owned(),
+        why: why.into(),
+    }
+}
+
+/// Return the length of a store's file, which must be a regular file.
+pub(in crate::page) fn file_length(file: &File, path: &Path) -> Result<u64> {
+    let data = file.metadata().map_err(|e| open_error(path, e))?;
+    if !data.is_file() {
+        return Err(not_a_store(path, "not a regular file"));
+    }
+    Ok(data.len())
+}
+
 /// Return whether the file is new, or its creation was interrupted: it holds only zeros and is no longer than a fresh
 /// store; a part of the first meta page may be present. Any other file must not be overwritten.
 pub(in crate::page) fn is_blank(file: &File, path: &Path) -> Result<bool> {
@@ -69,16 +86,10 @@ pub(in crate::page) fn newest_meta(file: &File, path: &Path) -> Result<(Meta, u6
         }
     }
     let Some((meta, sum)) = best else {
-        return Err(Error::NotAStore {
-            path: path.to_owned(),
-            why,
-        });
+        return Err(not_a_store(path, why));
     };
     if !meta.is_possible() {
-        return Err(Error::NotAStore {
-            path: path.to_owned(),
-            why: "its meta page holds impossible numbers".to_owned(),
-        });
+        return Err(not_a_store(path, "its meta page holds impossible numbers"));
     }
     Ok((meta, sum))
 }

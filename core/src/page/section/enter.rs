@@ -9,6 +9,7 @@ use crate::ids::Actor;
 use crate::page::access::Pages;
 use crate::page::pager::Pager;
 use crate::page::section::read::{ReadSection, Stay};
+use crate::page::section::take_latch::section_is_open;
 use crate::page::section::write::WriteSection;
 use crate::page::shared::at;
 use crate::page::superblock as sb;
@@ -45,12 +46,10 @@ impl Pager {
         let slot = self.acting_slot()?;
         let mark = self.shm.mark(slot);
         if mark.load(Ordering::Relaxed) != 0 {
-            return Err(Error::invalid(
-                "a section of this store is already open on this thread",
-            ));
+            return Err(section_is_open());
         }
         match self.shm.gate().try_enter(mark) {
-            Some(word) => self.inside(slot, word),
+            Some(word) => self.inside(slot, word).ok_or(Error::Closed),
             None => self.enter_slowly(slot, wait),
         }
     }
@@ -68,16 +67,16 @@ impl Pager {
         }
     }
 
-    /// Return the section of a reader whose mark is in the gate.
-    #[inline]
-    fn inside(&self, slot: u32, word: u64) -> Result<ReadSection<'_>> {
+    /// Return the section of a reader whose mark is in the gate, or None if the store is closed.
+    #[inline(always)]
+    fn inside(&self, slot: u32, word: u64) -> Option<ReadSection<'_>> {
         // A closing thread sets `closed` and then waits for the marks of this process.
         if self.closed.load(Ordering::SeqCst) {
             Gate::leave(self.shm.mark(slot));
-            return Err(Error::Closed);
+            return None;
         }
         let watch = word & gate::TRANSACTION != 0 && !self.is_transaction_of(slot);
-        Ok(ReadSection::new(self, slot, Stay::Inside, watch))
+        Some(ReadSection::new(self, slot, Stay::Inside, watch))
     }
 
     /// Enter as a reader of the committed state beside a writer. Return None if the writer changes the state too
@@ -105,12 +104,7 @@ impl Pager {
             return None;
         }
         let word = self.shm.gate().try_enter(mark)?;
-        if self.closed.load(Ordering::SeqCst) {
-            Gate::leave(mark);
-            return None;
-        }
-        let watch = word & gate::TRANSACTION != 0 && !self.is_transaction_of(slot);
-        Some(ReadSection::new(self, slot, Stay::Inside, watch))
+        self.inside(slot, word)
     }
 
     /// Wait for the running writer. After `MAX_WAIT`, stop waiting and show the reader the committed state.
@@ -134,7 +128,7 @@ impl Pager {
             if gate.word.load(Ordering::Relaxed) & gate::RAISED == 0
                 && let Some(word) = gate.try_enter(mark)
             {
-                return self.inside(slot, word);
+                return self.inside(slot, word).ok_or(Error::Closed);
             }
             std::hint::spin_loop();
         }
@@ -142,16 +136,14 @@ impl Pager {
         let mut patience = WaitLoop::new(wait, self.bound);
         loop {
             if let Some(word) = gate.try_enter(mark) {
-                return self.inside(slot, word);
+                return self.inside(slot, word).ok_or(Error::Closed);
             }
             if self.is_unreadable() {
                 return Err(self.poisoned());
             }
             let owner = self.latch().owner();
             if self.latch().is_held_by(slot) {
-                return Err(Error::invalid(
-                    "a section of this store is already open on this thread",
-                ));
+                return Err(section_is_open());
             }
             let slice = patience.slice("a writer that changes the store", || self.describe_owner(owner));
             if (begun.elapsed() >= MAX_WAIT || matches!(slice, Err(Error::Timeout { .. })))
@@ -175,33 +167,13 @@ impl Pager {
         }
         let slot = self.acting_slot()?;
         if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
-            return Err(Error::invalid(
-                "a section of this store is already open on this thread",
-            ));
+            return Err(section_is_open());
         }
-        let (took, turn) = loop {
-            let took = self.take_latch(slot, wait)?;
-            if took {
-                break (took, None);
-            }
-            // Only the latch's owner raises the gate.
-            if self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0
-                && self.latch().is_held_by(slot)
-            {
-                return Err(Error::invalid(
-                    "a section of this store is already open on this thread",
-                ));
-            }
-            if let Some(turn) = self.turn(slot) {
-                break (took, Some(turn));
-            }
-        };
-        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
-            if took {
-                self.latch().release();
-            }
-            return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
-        }
+        // Only the latch's owner raises the gate.
+        let turn = self.latch_or_turn(slot, wait, || {
+            self.shm.gate().word.load(Ordering::Relaxed) & gate::RAISED != 0 && self.latch().is_held_by(slot)
+        })?;
+        let took = turn.is_none();
         if let Err(e) = self.raise_gate(slot) {
             // If the files are gone, no wait can succeed.
             let e = self.whole().err().unwrap_or(e);

@@ -6,12 +6,20 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
+use crate::page::pager::blocks::Turn;
+use crate::page::shared::at;
 use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
 use crate::page::sync::wait::{SLICE, Wait, WaitLoop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+/// Return the error of an operation inside an open section of its thread.
+#[cold]
+pub(in crate::page) fn section_is_open() -> Error {
+    Error::invalid("a section of this store is already open on this thread")
+}
 
 impl Pager {
     pub(in crate::page) fn recover_latch_if_owner_dead(&self, seen: Option<Owner>) -> Result<()> {
@@ -39,6 +47,35 @@ impl Pager {
             return Err(Error::Closed);
         }
         Ok(true)
+    }
+
+    /// Take the latch to change the store, or a turn in this thread's transaction, which has the latch already. Return
+    /// the turn. `refuses` returns whether an open section of this thread has the latch.
+    #[inline]
+    pub(in crate::page) fn latch_or_turn(
+        &self,
+        slot: u32,
+        wait: &mut Wait<'_>,
+        refuses: impl Fn() -> bool,
+    ) -> Result<Option<Turn<'_>>> {
+        let turn = loop {
+            if self.take_latch(slot, wait)? {
+                break None;
+            }
+            if refuses() {
+                return Err(section_is_open());
+            }
+            if let Some(turn) = self.turn(slot) {
+                break Some(turn);
+            }
+        };
+        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
+            if turn.is_none() {
+                self.latch().release();
+            }
+            return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
+        }
+        Ok(turn)
     }
 
     /// Return whether the running task may act in the transaction that its thread has open.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::pager::blocks::{Block, BlockState};
 use crate::page::section::write::WriteSection;
-use crate::page::shared::{at, dirty_set};
+use crate::page::shared::dirty_set;
 use crate::page::sync::task;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -30,27 +30,8 @@ impl Pager {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;
-        let (took, _turn) = loop {
-            let took = self.take_latch(slot, wait)?;
-            if took {
-                break (took, None);
-            }
-            if self.shm.depth(slot).load(Ordering::Relaxed) == 0 {
-                return Err(Error::invalid(
-                    "a section of this store is already open on this thread",
-                ));
-            }
-            if let Some(turn) = self.turn(slot) {
-                break (took, Some(turn));
-            }
-        };
-        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
-            if took {
-                self.latch().release();
-            }
-            return Err(self.whole().err().unwrap_or_else(|| self.poisoned()));
-        }
-        if took {
+        let turn = self.latch_or_turn(slot, wait, || self.shm.depth(slot).load(Ordering::Relaxed) == 0)?;
+        if turn.is_none() {
             self.transaction_task.store(task::current(), Ordering::Relaxed);
         }
         let mut blocks = self.blocks();

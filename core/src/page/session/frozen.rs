@@ -14,7 +14,7 @@ use crate::ids::PAGE_SIZE;
 use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::claim::{claim_listed, no_snapshot};
 use crate::page::format::meta::Meta;
-use crate::page::format::newest::newest_meta;
+use crate::page::format::newest::{file_length, newest_meta};
 use crate::page::format::page_table::Tree;
 use crate::page::pager::follow::Follow;
 use crate::page::pager::frozen::Frozen;
@@ -57,13 +57,7 @@ impl Pager {
         hooks: Box<dyn Hooks>,
     ) -> Result<Arc<Pager>> {
         let file = File::open(&path).map_err(|e| open_error(&path, e))?;
-        let info = file.metadata().map_err(|e| open_error(&path, e))?;
-        if !info.is_file() {
-            return Err(Error::NotAStore {
-                path,
-                why: "not a regular file".to_owned(),
-            });
-        }
+        file_length(&file, &path)?;
         if name.is_some_and(|n| catalogue::check_name(n).is_err()) {
             return Err(no_snapshot(name.unwrap_or_default()));
         }
@@ -92,7 +86,7 @@ impl Pager {
             Some(s) => (s.checkpoint, s.tree, s.pages, s.next_id),
             None => (meta.checkpoint, meta.tree(), meta.logical, meta.next_id),
         };
-        let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
+        let len = file_length(&file, &path)?;
         let pages = (len / PAGE_SIZE as u64).min(layout::MAX_PAGES);
         let side = file::in_memory(Shm::length_for(logical))
             .map_err(|e| Error::io("cannot make a sidecar in memory", e))?;

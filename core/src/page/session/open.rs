@@ -7,7 +7,7 @@
 use crate::error::{Error, Result, is_forbidden, open_error, refused};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::meta::Meta;
-use crate::page::format::newest::{is_blank, newest_meta};
+use crate::page::format::newest::{file_length, is_blank, newest_meta, not_a_store};
 use crate::page::pager::{Hooks, Pager};
 use crate::page::session::assemble::Parts;
 use crate::page::session::create::create_store;
@@ -48,18 +48,13 @@ impl Pager {
                 }
                 Err(e) => return Err(open_error(&path, e)),
             };
-            if !file.metadata().map_err(|e| open_error(&path, e))?.is_file() {
-                return Err(Error::NotAStore {
-                    path,
-                    why: "not a regular file".to_owned(),
-                });
-            }
+            file_length(&file, &path)?;
             // Check before anything is created beside the store.
             if (settings.read_only || !settings.create) && is_blank(&file, &path)? {
-                return Err(Error::NotAStore {
-                    path,
-                    why: "it is empty, or was never completed; open it for writing once".to_owned(),
-                });
+                return Err(not_a_store(
+                    &path,
+                    "it is empty, or was never completed; open it for writing once",
+                ));
             }
             if !settings.any_filesystem
                 && let Some(kind) = file::foreign_filesystem(&file)
@@ -120,7 +115,7 @@ impl Pager {
         if alone && is_blank(&file, &path)? {
             create_store(&file, &path, settings.durability > 0)?;
         }
-        let len = file.metadata().map_err(|e| open_error(&path, e))?.len();
+        let len = file_length(&file, &path)?;
         let (meta, meta_sum) = newest_meta(&file, &path)?;
         let shm = match open_sidecar(&path, &file, &meta, meta_sum, alone) {
             Ok(shm) => shm,

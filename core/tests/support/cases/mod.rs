@@ -242,7 +242,7 @@ pub const CASES: &[Case] = &[
         s.lock(Actor::Thread, entry, LockMode::Exclusive, &mut Wait::default())?;
         s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::default())?;
         s.unlock(Actor::Thread, entry)?;
-        s.unlock(Actor::Thread, whole)
+        s.unlock(Actor::Thread, whole).map(drop)
     }),
     operation("lock a container twice and unlock it", some_values, |s| {
         let whole = LockTarget {
@@ -252,7 +252,7 @@ pub const CASES: &[Case] = &[
         s.lock(Actor::Thread, whole, LockMode::Shared, &mut Wait::default())?;
         s.lock(Actor::Thread, whole, LockMode::Exclusive, &mut Wait::default())?;
         s.unlock(Actor::Thread, whole)?;
-        s.unlock(Actor::Thread, whole)
+        s.unlock(Actor::Thread, whole).map(drop)
     }),
     operation("wait for a lock in vain", some_values, |s| {
         let (one, other) = (Actor::Flock(1, 0), Actor::Flock(2, 0));
@@ -356,7 +356,7 @@ pub const CASES: &[Case] = &[
     .after(|s| let_one_die(s, "in a read section")),
     operation("take the lock of one who died", some_values, |s| {
         lock_b(s)?;
-        s.unlock(Actor::Thread, entry_b(s))
+        s.unlock(Actor::Thread, entry_b(s)).map(drop)
     })
     .after(|s| let_one_die(s, "with a lock")),
     operation("bury at a checkpoint", some_values, Store::sync).after(|s| let_one_die(s, "with a lock")),

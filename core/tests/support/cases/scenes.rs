@@ -153,6 +153,7 @@ pub(super) fn lock_b(s: &Store) -> Result<()> {
         LockMode::Exclusive,
         &mut Wait::default(),
     )
+    .map(drop)
 }
 
 /// The operations of a process that was beside a killed process: no lock, latch or mark blocks them, and the content of
