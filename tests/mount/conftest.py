@@ -94,6 +94,13 @@ class Mount:
         self.down()
         self.up()
 
+    def die(self) -> None:
+        """Kill the process that serves the mount, and mount the store again."""
+        self.kill()
+        wait_until(lambda: not self.pids(), "the mount's process to end")
+        subprocess.run(["umount", "-l", str(self.path)], check=True, capture_output=True, timeout=DEADLINE)
+        self.up()
+
     def pids(self) -> list[int]:
         """Return the processes that serve this mount."""
         found = []
@@ -160,11 +167,13 @@ class Mount:
         for n, item in enumerate(items):
             (self.path / name / str(n)).write_text(item + "\n")
 
+    def names(self, name: str) -> list[int]:
+        """Return the names of a list, in order."""
+        return sorted(int(n) for n in os.listdir(self.path / name))
+
     def items(self, name: str) -> list[str]:
         """Return the files of a list, in order."""
-        names = os.listdir(self.path / name)
-        assert sorted(names, key=int) == [str(n) for n in range(len(names))], names
-        return [(self.path / name / str(n)).read_text().removesuffix("\n") for n in range(len(names))]
+        return [(self.path / name / str(n)).read_text().removesuffix("\n") for n in self.names(name)]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ use crate::ids::Addr;
 use crate::object::header::{self, Kind, UNSHARED};
 use crate::object::salvage::{self, Lost, Piece};
 use crate::object::word::Word;
-use crate::object::{blob, class, dict, entries, graph as objects, list, path, scalar};
+use crate::object::{blob, class, dict, entries, graph as objects, list, path, scalar, splices};
 use crate::page::access::Pages;
 use crate::page::superblock as sb;
 use std::hash::{BuildHasher, RandomState};
@@ -26,6 +26,7 @@ impl State<'_, '_> {
     pub(super) fn graph(&mut self) {
         self.class_table();
         self.dying_blobs();
+        self.splices();
         let root = self.root;
         match objects::identity(self.p, root) {
             Ok(_) if PerContainer::<Note>::fits(root) => self.visit(root),
@@ -108,6 +109,14 @@ impl State<'_, '_> {
         // Keys that an object shares belong to its class.
         let own_keys = who.kind == Kind::Dict || who.flags & UNSHARED != 0;
         let (n, whole) = self.content(h, who.kind, own_keys, parent);
+        match objects::waiting(self.p, h) {
+            Ok(dict) if dict.is_null() => {}
+            Ok(dict) => {
+                self.report.references += 1;
+                self.refer(dict, parent, h, " (waiting entries)");
+            }
+            Err(e) => self.fault("objects", &e, h),
+        }
         self.torn |= !whole || !sound;
         match objects::len(self.p, h) {
             Ok(len) if len != n => {
@@ -277,6 +286,15 @@ impl State<'_, '_> {
                 self.torn = true;
                 self.report.fault("classes", &e, None);
             }
+        }
+    }
+
+    /// Claim the segments of the log of splices.
+    fn splices(&mut self) {
+        let p = self.p;
+        if let Err(e) = splices::segments(p, &mut |at, used| self.claim(at, used)) {
+            self.torn = true;
+            self.report.fault("heap", &e, None);
         }
     }
 

@@ -7,6 +7,7 @@
 //! - `header`: the header that all containers share.
 //! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words, and do not
 //!   handle reference counts. `entries`: functions for both dicts and objects.
+//! - `splices`: the log of items inserted into lists and removed.
 //! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
 //! - `salvage`: the readable parts of damaged bodies.
 //! - `path`: the path of a container or entry, as Python writes it, for messages.
@@ -25,5 +26,6 @@ pub mod path;
 mod pieces;
 pub mod salvage;
 pub mod scalar;
+pub mod splices;
 pub mod value;
 pub mod word;

@@ -15,6 +15,7 @@
 //! | 104 | 8 | `SUSPECT_COUNT` |
 //! | 112 | 8 | `EFFORT`: the cycle collector's budget for one suspect, as a power of two |
 //! | 120 | 8 | `BLOBS`: first of the large values being freed in steps (linked through `blob::LINK`) |
+//! | 128 | 8 | `SPLICES`: the log of splices, 0 while none is kept (object manager) |
 //! | 256 | 512 | `HEAP`: the heap manager's list heads, one u64 per size class |
 
 //! A trunk page is a free page that lists other free pages. The free pages it lists have no content of their own:
@@ -53,6 +54,8 @@ pub const SUSPECT_COUNT: Addr = Addr(104);
 pub const EFFORT: Addr = Addr(112);
 /// See the table above.
 pub const BLOBS: Addr = Addr(120);
+/// See the table above.
+pub const SPLICES: Addr = Addr(128);
 /// See the table above.
 pub const HEAP: Addr = Addr(256);
 /// Word of a trunk page: see above.

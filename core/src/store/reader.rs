@@ -2,8 +2,10 @@
 //! that no transaction of another owner has changed it; `Store::read` waits for such a transaction.
 #![allow(clippy::missing_errors_doc)] // All of them: `Error::Gone`, `Error::WrongKind`, `Error::Corrupt`.
 
-use super::{Class, Entry, HandleInfo, Key, Kind, Large, Obj, Reader, Result, Step, Value, Word};
-use crate::object::{header, ops, scalar};
+use super::{
+    Class, Cursor, Entry, Error, HandleInfo, Key, Kind, Large, Obj, Reader, Result, Since, Step, Value, Word,
+};
+use crate::object::{header, ops, scalar, splices};
 
 impl Reader<'_> {
     /// Pin a container: its memory stays until `Store::unpin`, even if nothing refers to it any more. Pins
@@ -123,6 +125,37 @@ impl Reader<'_> {
     /// Append up to `max` items from `start` to `out`.
     pub fn items(&self, obj: Obj, start: u64, max: usize, out: &mut Vec<Value>) -> Result<()> {
         ops::items(self, obj, start, max, out)
+    }
+
+    /// Return the dict of the entries that wait beside a list, if there are any. It does not count as an item; the
+    /// mount keeps there what is written out of turn.
+    pub fn waiting(&self, list: Obj) -> Result<Option<Obj>> {
+        ops::waiting(self, list)
+    }
+
+    /// Return the list beside which the entries of this dict wait, if it is such a dict.
+    pub fn waits_beside(&self, dict: Obj) -> Result<Option<Obj>> {
+        ops::waits_beside(self, dict)
+    }
+
+    /// Return how the places of a list's items have changed since a cursor (`Writer::log_splices`). The first cursor
+    /// comes from `Cursor::default()`.
+    pub fn spliced(&self, list: Obj, cursor: &Cursor) -> Result<Since> {
+        ops::spliced(self, list, cursor)
+    }
+
+    /// Return `Error::Busy` if this section no longer holds: what was read in it must not be kept beyond it.
+    pub fn still_valid(&self, obj: Obj) -> Result<()> {
+        if self.holds() {
+            Ok(())
+        } else {
+            Err(Error::Busy(obj.id))
+        }
+    }
+
+    /// Return whether a log of splices is kept.
+    pub fn logs_splices(&self) -> Result<bool> {
+        splices::is_kept(self)
     }
 
     /// Return the size in bytes of a str or bytes value without copying it; None for other scalars.

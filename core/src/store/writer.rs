@@ -3,7 +3,7 @@
 #![allow(clippy::missing_errors_doc)] // All of them: as reading, and `Error::NoSpace`.
 
 use super::{In, Key, Kind, Obj, Result, Step, Writer};
-use crate::object::ops;
+use crate::object::{ops, splices};
 
 impl Writer<'_> {
     /// Create an empty dict. Refer to it or pin it before the operation ends; otherwise it is freed again.
@@ -67,6 +67,31 @@ impl Writer<'_> {
     /// Identity, homes and locks follow.
     pub fn rename(&mut self, from: Obj, from_step: &Step, to: Obj, to_step: &Step) -> Result<()> {
         ops::rename(self, from, from_step, to, to_step)
+    }
+
+    /// Return the dict of the entries that wait beside a list, and make it if it is missing; see `Reader::waiting`.
+    pub fn make_waiting(&mut self, list: Obj) -> Result<Obj> {
+        ops::make_waiting(self, list)
+    }
+
+    /// Remove the dict of waiting entries, which must be empty.
+    pub fn drop_waiting(&mut self, list: Obj) -> Result<()> {
+        ops::drop_waiting(self, list)
+    }
+
+    /// Record that the items `[start, end)` were replaced by the same items in another order. A change of order
+    /// consists of `set_item`, which by itself means that an item has another value.
+    pub fn reordered(&mut self, list: Obj, start: u64, end: u64) -> Result<()> {
+        ops::reordered(self, list, start, end)
+    }
+
+    /// Begin or end to log which items are inserted into lists and removed; see `Reader::spliced`.
+    pub fn log_splices(&mut self, on: bool) -> Result<()> {
+        if on {
+            splices::start(self)
+        } else {
+            splices::stop(self)
+        }
     }
 
     /// Set a container's mtime (utimens), in nanoseconds since 1970.

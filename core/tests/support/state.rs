@@ -92,6 +92,9 @@ fn content(r: &Reader<'_>, root: Obj) -> Result<String> {
             for item in &items {
                 write!(out, " {}", value(item)?).expect("text");
             }
+            if let Some(dict) = r.waiting(obj)? {
+                write!(out, " waiting {}", value(&Value::Obj(dict))?).expect("text");
+            }
         } else {
             let mut cursor = 0;
             while let Some(entry) = r.next(obj, cursor)? {

@@ -45,7 +45,9 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
         umask: options.umask,
         mountpoint: options.mountpoint.clone(),
     };
-    let filesystem = Arc::new(Mounted::new(Fs::new(store.clone(), config)));
+    let filesystem = Fs::new(store.clone(), config);
+    filesystem.keep_log(true);
+    let filesystem = Arc::new(Mounted::new(filesystem));
     let mounted = mounting::mount(options)
         .map_err(|e| Failure::new(EX_FAIL, format!("mounting {}: {e}", options.mountpoint.display())));
     let device = match mounted {

@@ -1,6 +1,6 @@
-//! Information from `/proc` about the requesting process: its id, its parent, and whether it has a pending signal. Each
-//! query may fail (the process may have ended, or belong to a namespace that is invisible here). A failed query returns
-//! "unknown", not an error.
+//! Information from `/proc` about processes: their ids, whether they live, and whether a signal is pending. Each
+//! query may fail (the process may have ended, or belong to a namespace that is invisible here). A failed query
+//! returns "unknown", not an error.
 
 use std::fs;
 
@@ -43,12 +43,6 @@ fn stat_field(pid: u32, n: usize) -> Option<String> {
     // The command's name may contain any byte: count the fields after it.
     let rest = &stat[stat.rfind(')')? + 1..];
     rest.split_ascii_whitespace().nth(n - 3).map(str::to_owned)
-}
-
-/// The parent of a process.
-pub(crate) fn parent_of(process: Process) -> Option<Process> {
-    let parent: u32 = stat_field(process.pid, 4)?.parse().ok()?;
-    if parent <= 1 { None } else { identify(parent) }
 }
 
 /// True while this process exists (and not another of the same number).
@@ -104,7 +98,6 @@ mod tests {
         let me = process_of(std::process::id());
         assert_eq!(me.map(|p| p.pid), Some(std::process::id()));
         assert!(me.is_some_and(is_alive));
-        assert!(me.and_then(parent_of).is_some());
         assert!(!has_signal(std::process::id()));
         assert!(!is_alive(Process {
             pid: std::process::id(),

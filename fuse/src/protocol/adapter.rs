@@ -411,7 +411,7 @@ impl Filesystem for Adapter {
         let ask = lock_request((ino, fh, lock_owner), (start, end), typ, pid, false);
         self.run(
             req,
-            move |m, ctx| m.at(ctx, ask.ino)?.test_lock(&ask),
+            move |m, ctx| m.at(ctx, ask.ino)?.test_lock(ctx, &ask),
             move |r| match r {
                 Ok(Some((pid, kind))) => reply.locked(start, end, kind, pid),
                 Ok(None) => reply.locked(start, end, libc::F_UNLCK, 0),

@@ -153,6 +153,7 @@ impl List {
             .map(|v| Arg::of(shared, v))
             .collect::<PyResult<Vec<_>>>()?;
         let moved: Vec<_> = old.iter().zip(&new).map(|(a, b)| !a.is(b)).collect();
+        let ends = moved.iter().position(|m| *m).zip(moved.iter().rposition(|m| *m));
         let modified = shared.write(py, |w| {
             if w.len(obj)? != expected.len() as u64 {
                 return Ok(true);
@@ -162,6 +163,9 @@ impl List {
                 if !is_same(w, item, arg)? {
                     return Ok(true);
                 }
+            }
+            if let Some((first, last)) = ends {
+                w.reordered(obj, first as u64, last as u64 + 1)?;
             }
             for (n, arg) in wanted.iter().enumerate().filter(|(n, _)| moved[*n]) {
                 match arg {

@@ -106,6 +106,7 @@ impl Salvage<'_, '_> {
         self.write(&mut target)?;
         *(if owing { &mut self.again } else { &mut self.walked }) = walked;
         if !owing {
+            self.lose_waiting(h);
             self.watch.advance(segments);
             if let Some(lost) = lost {
                 self.lose_remaining(h, &lost, n);
@@ -113,6 +114,18 @@ impl Salvage<'_, '_> {
         }
         let mtime = p.u64_at(h + header::MTIME)?;
         self.change(|w| w.set_mtime(new, mtime))
+    }
+
+    /// Report the entries that wait beside a list: they are not items, and are not copied.
+    fn lose_waiting(&mut self, h: Addr) {
+        let n = match graph::waiting(self.p, h) {
+            Ok(dict) if dict.is_null() => return,
+            Ok(dict) => graph::len(self.p, dict).ok(),
+            Err(_) => None,
+        };
+        let n = n.map_or("some".to_owned(), |n| n.to_string());
+        let path = self.path(h);
+        self.lose(path, format!("{n} entries that wait beside the list are lost"));
     }
 
     fn lose_items(&mut self, h: Addr, lost: &Lost) {

@@ -1,8 +1,8 @@
 //! Back references: which containers refer to a container, besides its home. They make it possible to find
 //! another home, and to decide upward whether anything still reaches a container.
 //!
-//! The EXTRA word of a container's header is null while no container but the home refers to it, and the home
-//! once. Otherwise it refers to one of two forms, distinguished by their first byte.
+//! The EXTRA word of a container's header (or the word in its `annex`) is null while no container but the home
+//! refers to it, and the home once. Otherwise it refers to one of two forms, distinguished by their first byte.
 //!
 //! Invariants:
 //! 1. A parent that refers to a container n times is listed with the count n; the home with n - 1. Parents
@@ -21,11 +21,12 @@
 //!
 //! The dict: a container header (`header`) of the kind dict with the id 0.
 
+use super::annex::backs_word;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
 use crate::object::dict;
-use crate::object::header::{self, EXTRA, Kind};
+use crate::object::header::{self, Kind};
 use crate::object::value::Key;
 use crate::object::word::{Tag, Word};
 use crate::page::access::{Pages, PagesMut};
@@ -78,7 +79,8 @@ fn le(b: &[u8], at: usize) -> u64 {
 }
 
 fn form<P: Pages>(p: &P, c: Addr) -> Result<Form> {
-    let at = Addr(p.u64_at(c + EXTRA)?);
+    let word = backs_word(p, c)?;
+    let at = Addr(p.u64_at(word)?);
     if at.is_null() {
         return Ok(Form::None);
     }
@@ -174,7 +176,8 @@ fn add_many<W: PagesMut>(w: &mut W, c: Addr, parent: Addr, n: u64) -> Result<()>
         dict::set(w, d, &key(parent), count_word(n)?)?;
         d
     };
-    w.set_u64(c + EXTRA, new.0)?;
+    let word = backs_word(w, c)?;
+    w.set_u64(word, new.0)?;
     if a.at.is_null() {
         Ok(())
     } else {
@@ -200,7 +203,8 @@ pub(super) fn sub<W: PagesMut>(w: &mut W, c: Addr, parent: Addr) -> Result<()> {
                 return w.set_u64(a.entry(i) + 8, n - 1);
             }
             if a.n == 1 {
-                w.set_u64(c + EXTRA, 0)?;
+                let word = backs_word(w, c)?;
+                w.set_u64(word, 0)?;
                 return heap::free(w, a.at);
             }
             if i + 1 < a.n {
@@ -238,7 +242,8 @@ pub(super) fn free<W: PagesMut>(w: &mut W, c: Addr) -> Result<()> {
             d
         }
     };
-    w.set_u64(c + EXTRA, 0)?;
+    let word = backs_word(w, c)?;
+    w.set_u64(word, 0)?;
     heap::free(w, at)
 }
 

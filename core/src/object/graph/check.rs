@@ -3,7 +3,7 @@
 //! checker and tests.
 
 use super::lists::{Bits, List, ORPHANS, SUSPECTS};
-use super::{Shown, backs, content, root};
+use super::{Shown, annex, backs, content, root};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::header::{self, DETACHED, DOOMED, DRAINED, Kind};
@@ -142,7 +142,8 @@ impl Seen {
                     break;
                 }
             }
-            if content::len(p, h)? != n {
+            let waiting = u64::from(!annex::waiting(p, h)?.is_null());
+            if content::len(p, h)? + waiting != n {
                 return Err(Error::corrupt("a container with a wrong length", h));
             }
         }
@@ -298,11 +299,12 @@ pub fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     content::len(p, h)
 }
 
-/// Return the segments that belong to the graph layer itself: the header, and that of the back references. If
-/// those are a dict, return its header too, to be walked as one: `(address, is a dict)`.
+/// Return the segments that belong to the graph layer itself: the header, the annex, and that of the back references.
+/// If those are a dict, return its header too, to be walked as one: `(address, is a dict)`.
 pub fn own_segments<P: Pages>(p: &P, h: Addr) -> Result<Vec<(Addr, bool)>> {
     Kind::of(p.u8_at(h)?).ok_or_else(|| Error::corrupt("no container where one is referred to", h))?;
     let mut segments = vec![(h, false)];
+    segments.extend(annex::segment(p, h)?.map(|at| (at, false)));
     segments.extend(backs::segment(p, h)?);
     Ok(segments)
 }

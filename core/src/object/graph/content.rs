@@ -1,5 +1,9 @@
 //! The content of any kind of container, as the graph needs it: walk, find a child, and empty in steps.
+//!
+//! The words of a list are its items and, after them, the reference to its waiting entries (`annex`), which counts
+//! as no entry.
 
+use super::annex;
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::object::header::{self, Kind};
@@ -14,6 +18,13 @@ pub enum Place {
     Key(Word),
     /// At this index of a list.
     Index(u64),
+    /// The waiting entries of a list.
+    Waiting,
+}
+
+/// Return whether a container refers to nothing.
+pub(super) fn is_empty<P: Pages>(p: &P, h: Addr) -> Result<bool> {
+    Ok(len(p, h)? == 0 && annex::waiting(p, h)?.is_null())
 }
 
 /// Return the number of entries.
@@ -36,7 +47,15 @@ pub(super) fn words<P: Pages>(
     if header::kind(p, h)? == Kind::List {
         let before = out.len();
         list::scan(p, h, *cursor, max, out)?;
-        *cursor += (out.len() - before) as u64;
+        let found = out.len() - before;
+        *cursor += found as u64;
+        if found < max && *cursor == list::len(p, h)? {
+            let waiting = annex::waiting(p, h)?;
+            *cursor += 1;
+            if !waiting.is_null() {
+                out.push(Word::container(waiting));
+            }
+        }
         return Ok(());
     }
     for _ in 0..max {
@@ -53,7 +72,14 @@ pub(super) fn words<P: Pages>(
 /// and its body freed.
 pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
     match header::kind(w, h)? {
-        Kind::List => list::drain(w, h, max, out),
+        Kind::List => {
+            let waiting = annex::waiting(w, h)?;
+            if !waiting.is_null() {
+                annex::set_waiting(w, h, Addr::NULL)?;
+                out.push(Word::container(waiting));
+            }
+            list::drain(w, h, max, out)
+        }
         Kind::Dict | Kind::Object => entries::drain(w, h, max, out),
     }
 }
@@ -62,6 +88,9 @@ pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<W
 /// result depends only on the state and the hint.
 pub(super) fn find<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max: usize) -> Result<Option<Place>> {
     if header::kind(p, h)? == Kind::List {
+        if annex::waiting(p, h)? == child {
+            return Ok(Some(Place::Waiting));
+        }
         return Ok(list::find_child(p, h, child, hint, max as u64)?.map(Place::Index));
     }
     if let Some(key) = entries::find_child(p, h, hint, child)? {

@@ -37,6 +37,7 @@
 //!
 //! The root has one reference that no container holds, and no home.
 
+mod annex;
 mod backs;
 mod check;
 mod content;
@@ -48,6 +49,7 @@ pub(crate) mod testing;
 mod tests;
 mod walk;
 
+pub use annex::{remove as remove_annex, set_waiting, waiting};
 pub use check::{
     GraphReport, Identity, back_references, check_graph, holder, identity, len, members, own_segments,
     place_in_home, verify_body,

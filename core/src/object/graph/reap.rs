@@ -6,7 +6,7 @@
 
 use super::lists::{Bits, List, ORPHANS, SUSPECTS, unlist};
 use super::walk::{Found, search};
-use super::{backs, content, release, release_word, set_home_words};
+use super::{annex, backs, content, release, release_word, set_home_words};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
@@ -140,6 +140,7 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
         return Ok(false);
     }
     backs::free(w, h)?;
+    annex::remove(w, h)?;
     // A caller that still holds its address and id finds it gone.
     w.set_bytes(h, &[0; 16])?;
     heap::free(w, h)?;
@@ -212,7 +213,7 @@ fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
     let hint = match content::find(w, parent, child, 0, HINT_SCAN)? {
         Some(content::Place::Key(word)) => key::hash_word(w, word)?,
         Some(content::Place::Index(i)) => i,
-        None => 0,
+        Some(content::Place::Waiting) | None => 0,
     };
     set_home_words(w, child, parent, hint)
 }

@@ -37,7 +37,7 @@ pub(super) fn may_live_in<P: Pages>(p: &P, child: Addr, parent: Addr) -> Result<
     if parent == child {
         return Ok(false);
     }
-    if content::len(p, child)? == 0 {
+    if content::is_empty(p, child)? {
         return Ok(true);
     }
     let root = root(p)?;

@@ -6,6 +6,7 @@ use crate::ids::{Addr, Obj};
 use crate::object::class::attr;
 use crate::object::graph::{self, release_word, retain};
 use crate::object::header::{self, Kind};
+use crate::object::splices::{self, Splice};
 use crate::object::value::{In, Key};
 use crate::object::word::Word;
 use crate::object::{class as classes, dict, entries, key as keys, list};
@@ -105,12 +106,26 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
 pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     let kind = changing(w, obj, None)?;
     touch(w, obj)?;
-    empty(w, obj.addr, kind)
+    empty(w, obj, kind)
 }
 
-fn empty<W: PagesMut>(w: &mut W, h: Addr, kind: Kind) -> Result<()> {
+/// Record that items of a list came and went.
+#[inline]
+pub(super) fn spliced<W: PagesMut>(w: &mut W, obj: Obj, at: u64, removed: u64, inserted: u64) -> Result<()> {
+    let splice = Splice {
+        at,
+        removed,
+        inserted,
+    };
+    splices::record(w, obj.id, splice)
+}
+
+fn empty<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind) -> Result<()> {
+    let h = obj.addr;
     let len = if kind == Kind::List {
-        list::len(w, h)?
+        let len = list::len(w, h)?;
+        spliced(w, obj, 0, len, 0)?;
+        len
     } else {
         entries::len(w, h)?
     };
@@ -158,7 +173,8 @@ pub fn insert<W: PagesMut>(w: &mut W, obj: Obj, index: u64, value: &In<'_>) -> R
     let word = encode(w, value)?;
     touch(w, obj)?;
     retain_word(w, word, obj.addr, index)?;
-    list::insert(w, obj.addr, index, word)
+    list::insert(w, obj.addr, index, word)?;
+    spliced(w, obj, index, 0, 1)
 }
 
 /// See `Writer::remove_items`. `end` may lie beyond the list's.
@@ -175,8 +191,9 @@ pub fn remove_items<W: PagesMut>(w: &mut W, obj: Obj, start: u64, end: u64) -> R
     }
     touch(w, obj)?;
     if start == 0 && end == len {
-        return empty(w, obj.addr, kind);
+        return empty(w, obj, kind);
     }
+    spliced(w, obj, start, end - start, 0)?;
     let mut words = Vec::new();
     while start < end {
         words.clear();

@@ -1,5 +1,6 @@
 //! Convert a container to another kind in place.
 
+use super::change::spliced;
 use super::entry::{changing, touch};
 use crate::error::{Error, Result};
 use crate::heap;
@@ -26,7 +27,22 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
     if old == kind && kind != Kind::Object {
         return Ok(());
     }
+    if !graph::waiting(w, h)?.is_null() {
+        return Err(Error::invalid("a list beside which entries wait stays a list"));
+    }
     touch(w, obj)?;
+    if old == Kind::List {
+        spliced(w, obj, 0, list::len(w, h)?, 0)?;
+    }
+    convert_body(w, obj, old, kind, class)?;
+    if kind == Kind::List {
+        spliced(w, obj, 0, 0, list::len(w, h)?)?;
+    }
+    Ok(())
+}
+
+fn convert_body<W: PagesMut>(w: &mut W, obj: Obj, old: Kind, kind: Kind, class: &str) -> Result<()> {
+    let h = obj.addr;
     match (old, kind) {
         (Kind::Dict, Kind::Dict) | (Kind::List, Kind::List) => Ok(()),
         (Kind::Object, Kind::Object) => attr::set_class(w, h, class),

@@ -10,6 +10,7 @@
 //! 4. After an error the caller rolls the operation back.
 //! 5. The caller ends every operation with `end_operation`.
 
+mod beside;
 mod change;
 mod convert;
 mod entry;
@@ -19,6 +20,7 @@ mod rename;
 #[cfg(test)]
 mod tests;
 
+pub use beside::{drop_waiting, make_waiting, reordered, spliced, waiting, waits_beside};
 pub use change::{
     clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
 };

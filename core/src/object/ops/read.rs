@@ -104,6 +104,8 @@ pub fn home<P: Pages>(p: &P, obj: Obj) -> Result<Option<(Obj, Step)>> {
     let step = match place {
         Place::Key(word) => Step::Key(scalar::decode(p, word)?),
         Place::Index(i) => Step::Index(i),
+        // No index; `waits_beside` tells it from an item.
+        Place::Waiting => Step::Index(u64::MAX),
     };
     Ok(Some((parent, step)))
 }

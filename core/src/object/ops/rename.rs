@@ -1,5 +1,6 @@
 //! Move an entry.
 
+use super::change::spliced;
 use super::entry::{Spot, alive, changing, out_of_range, touch};
 use super::read::word_at;
 use crate::error::{Error, Result};
@@ -40,10 +41,13 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
     if let Some(child) = word.as_container() {
         move_home(w, child, (from.addr, source.hint()), (to.addr, target.hint()))?;
     }
-    let displaced = put(w, to.addr, &target, word)?;
+    let displaced = put(w, to, &target, word)?;
     let taken = match &source {
         Spot::Key(key, hash) => entries::remove_hashed(w, from.addr, key, *hash)?,
-        Spot::Index(i) => Some(list::remove(w, from.addr, *i)?),
+        Spot::Index(i) => {
+            spliced(w, from, *i, 1, 0)?;
+            Some(list::remove(w, from.addr, *i)?)
+        }
     };
     if taken != Some(word) {
         return Err(Error::corrupt(
@@ -72,12 +76,14 @@ fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool>
 }
 
 /// Store a word. Return the previous one.
-fn put<W: PagesMut>(w: &mut W, h: Addr, spot: &Spot<'_>, word: Word) -> Result<Option<Word>> {
+fn put<W: PagesMut>(w: &mut W, obj: Obj, spot: &Spot<'_>, word: Word) -> Result<Option<Word>> {
+    let h = obj.addr;
     match spot {
         Spot::Key(key, hash) => entries::set_hashed(w, h, key, *hash, word),
         Spot::Index(i) if *i < list::len(w, h)? => list::set(w, h, *i, word).map(Some),
         Spot::Index(i) => {
             list::insert(w, h, *i, word)?;
+            spliced(w, obj, *i, 0, 1)?;
             Ok(None)
         }
     }

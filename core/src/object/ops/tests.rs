@@ -344,3 +344,87 @@ fn a_new_container_takes_few_stores() {
         w.commit();
     }
 }
+
+#[test]
+fn entries_wait_beside_a_list() {
+    let mut w = GraphMem::new();
+    let (root, list) = (w.root, list_of(&mut w, "l", 2));
+    w.end();
+    let before = w.segments();
+    assert_eq!(waiting(&w, list).unwrap(), None);
+    let dict = make_waiting(&mut w, list).unwrap();
+    assert_eq!(make_waiting(&mut w, list).unwrap(), dict);
+    assert_eq!(waits_beside(&w, dict).unwrap(), Some(list));
+    assert_eq!(waits_beside(&w, root).unwrap(), None);
+    let inner = new_dict(&mut w).unwrap();
+    set(&mut w, dict, &Key::Int(7), &In::Obj(inner)).unwrap();
+    // Further references to the list are kept beside the annex.
+    for n in 0..40 {
+        let other = new_dict(&mut w).unwrap();
+        set(&mut w, root, &Key::Int(n), &In::Obj(other)).unwrap();
+        set(&mut w, other, &k("l"), &In::Obj(list)).unwrap();
+    }
+    w.end();
+    check_graph(&w).unwrap();
+    assert_eq!(len(&w, list).unwrap(), 2);
+    assert_eq!(all_items(&w, list), ints(&[0, 1]));
+    assert!(drop_waiting(&mut w, list).is_err());
+    assert!(convert(&mut w, list, Kind::Dict, "").is_err());
+    // A directory that waits cannot take the list in: homes form no cycle.
+    set(&mut w, inner, &k("up"), &In::Obj(list)).unwrap();
+    remove(&mut w, root, &k("l")).unwrap();
+    w.end();
+    check_graph(&w).unwrap();
+    assert_eq!(home(&w, inner).unwrap(), Some((dict, Step::Key(Value::Int(7)))));
+    remove(&mut w, inner, &k("up")).unwrap();
+    set(&mut w, root, &k("l"), &In::Obj(list)).unwrap();
+    // The waiting entry joins the list, and remains the same directory.
+    let (from, to) = (Step::Key(Value::Int(7)), Step::Index(2));
+    rename(&mut w, dict, &from, list, &to).unwrap();
+    assert!(is_home(&w, inner, list, &to).unwrap());
+    drop_waiting(&mut w, list).unwrap();
+    remove_items(&mut w, list, 2, 3).unwrap();
+    for n in 0..40 {
+        remove(&mut w, root, &Key::Int(n)).unwrap();
+    }
+    for _ in 0..20 {
+        w.end();
+    }
+    check_graph(&w).unwrap();
+    assert_eq!(w.segments(), before);
+    assert_eq!(waiting(&w, list).unwrap(), None);
+}
+
+#[test]
+fn a_list_is_freed_with_what_waits_beside_it() {
+    let mut w = GraphMem::new();
+    let root = w.root;
+    set(&mut w, root, &k("l"), &In::None).unwrap();
+    w.end();
+    let before = w.segments();
+    let list = list_of(&mut w, "l", 3);
+    let dict = make_waiting(&mut w, list).unwrap();
+    let inner = new_list(&mut w).unwrap();
+    set(&mut w, dict, &k(".x.swp"), &In::Obj(inner)).unwrap();
+    set(
+        &mut w,
+        dict,
+        &Key::Int(9),
+        &In::Str {
+            bytes: b"a longer string",
+            no_newline: false,
+        },
+    )
+    .unwrap();
+    clear(&mut w, list).unwrap();
+    w.end();
+    assert_eq!(waiting(&w, list).unwrap(), Some(dict));
+    check_graph(&w).unwrap();
+    set(&mut w, root, &k("l"), &In::None).unwrap();
+    for _ in 0..20 {
+        w.end();
+    }
+    check_graph(&w).unwrap();
+    assert_eq!(w.segments(), before);
+    assert!(waiting(&w, list).is_err());
+}

@@ -56,7 +56,7 @@ pub(crate) const MAX_CHAIN: u32 = 316;
 
 const MAGIC: &[u8; 8] = b"persist1";
 /// Version of the file format. Later versions count up by one.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Upper bound of positions in the redo log. It leaves room for everything that may still be logged, so that additions
 /// do not overflow.

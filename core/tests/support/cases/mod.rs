@@ -295,6 +295,37 @@ pub const CASES: &[Case] = &[
         },
     ),
     operation(
+        "an entry begins to wait beside a list",
+        |s| a_list_of(s, 3),
+        |s| {
+            let l = child(s, "l")?;
+            write(s, |w| {
+                let dict = w.make_waiting(l)?;
+                w.set(dict, &Key::Int(7), &In::Int(7))
+            })
+        },
+    ),
+    operation(
+        "a waiting entry joins its list, and that is logged",
+        |s| {
+            a_list_of(s, 3)?;
+            let l = child(s, "l")?;
+            write(s, |w| {
+                w.log_splices(true)?;
+                let dict = w.make_waiting(l)?;
+                w.set(dict, &Key::Int(3), &In::Int(3))
+            })
+        },
+        |s| {
+            let l = child(s, "l")?;
+            write(s, |w| {
+                let dict = w.make_waiting(l)?;
+                w.rename(dict, &Step::Key(Value::Int(3)), l, &Step::Index(3))?;
+                w.drop_waiting(l)
+            })
+        },
+    ),
+    operation(
         "rename over another",
         |s| a_dict_of(s, 20).and_then(|()| a_list_of(s, 20)),
         |s| {

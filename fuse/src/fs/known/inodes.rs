@@ -10,7 +10,7 @@
 
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The number of the root (of a view: `root_of`).
@@ -39,7 +39,7 @@ pub(crate) fn root_of(view: u64) -> u64 {
 pub(crate) enum Slot {
     /// The entry of a dict or object under this key.
     Key(OwnedKey),
-    /// The item of a list with this serial (see `list_names`).
+    /// The item of a list that was found under this name (see `list_names`).
     Item(u64),
 }
 
@@ -74,7 +74,7 @@ pub(crate) enum Place {
     File(Spot),
     /// Another reference to a container.
     Link(Spot),
-    /// An entry that is kept beside its directory, in memory.
+    /// A symlink whose target does not exist yet, in memory.
     Side(u64),
     /// The lock file of a container.
     Lock(Obj),
@@ -105,8 +105,6 @@ pub(crate) struct Inodes {
     view: u64,
     nodes: HashMap<u64, Node>,
     numbers: HashMap<Identity, u64>,
-    /// How many nodes hold serials of each list.
-    items: HashMap<ObjectId, usize>,
 }
 
 fn identity(place: &Place) -> Option<Identity> {
@@ -116,13 +114,6 @@ fn identity(place: &Place) -> Option<Identity> {
         Place::Side(id) => Identity::Side(*id),
         _ => return None,
     })
-}
-
-fn list_of(place: &Place) -> Option<ObjectId> {
-    match place {
-        Place::File(s) | Place::Link(s) if matches!(s.slot, Slot::Item(_)) => Some(s.parent.id),
-        _ => None,
-    }
 }
 
 /// The number of a directory, in the store or in a view.
@@ -195,9 +186,6 @@ impl Inodes {
         if let Some(identity) = identity(place) {
             self.numbers.insert(identity, number);
         }
-        if let Some(list) = list_of(place) {
-            *self.items.entry(list).or_default() += 1;
-        }
         self.nodes.insert(
             number,
             Node {
@@ -235,14 +223,6 @@ impl Inodes {
             && self.numbers.get(&identity) == Some(&number)
         {
             self.numbers.remove(&identity);
-        }
-        if let Some(list) = list_of(place)
-            && let Some(count) = self.items.get_mut(&list)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.items.remove(&list);
-            }
         }
     }
 
@@ -282,20 +262,11 @@ impl Inodes {
         if let Some(identity) = identity(&to) {
             self.numbers.insert(identity, number);
         }
-        if let Some(list) = list_of(&to) {
-            *self.items.entry(list).or_default() += 1;
-        }
-    }
-
-    /// The lists whose serials inodes hold.
-    pub(crate) fn lists_with_items(&self) -> HashSet<ObjectId> {
-        self.items.keys().copied().collect()
     }
 
     /// Empty the table. Returns all pins for the caller to undo.
     pub(crate) fn drain(&mut self) -> Vec<Obj> {
         self.numbers.clear();
-        self.items.clear();
         self.nodes.drain().filter_map(|(_, node)| node.pinned).collect()
     }
 }
@@ -304,6 +275,7 @@ impl Inodes {
 mod tests {
     use super::*;
     use persist_core::store::door::Addr;
+    use std::collections::HashSet;
 
     fn obj(id: u64) -> Obj {
         Obj {
@@ -390,21 +362,5 @@ mod tests {
         assert_eq!(spare, None);
         assert_eq!(nodes.hold(root, &dir, Some(obj(5))), (number, Some(obj(5))));
         assert_eq!(nodes.forget(number, 2), Some(obj(5)));
-    }
-
-    #[test]
-    fn serials_are_counted() {
-        let root = obj(1);
-        let mut nodes = Inodes::default();
-        let item = Place::File(Spot {
-            parent: obj(3),
-            slot: Slot::Item(2),
-        });
-        let (number, _) = nodes.hold(root, &item, None);
-        assert!(nodes.lists_with_items().contains(&ObjectId(3)));
-        nodes.deleted(&item);
-        assert!(!nodes.lists_with_items().contains(&ObjectId(3)));
-        nodes.forget(number, 1);
-        assert!(!nodes.lists_with_items().contains(&ObjectId(3)));
     }
 }

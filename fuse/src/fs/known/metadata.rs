@@ -131,15 +131,14 @@ impl Metadata {
         self.seen.remove(mark);
     }
 
-    /// Record that an entry was moved. `salt` is the difference that the move makes to its fingerprint.
-    pub(crate) fn renamed(&mut self, from: &Mark, to: Mark, salt: u64) {
+    /// Record that an entry was moved.
+    pub(crate) fn renamed(&mut self, from: &Mark, to: Mark) {
         self.memos.remove(&to);
         match self.seen.remove(from) {
             Some(time) => self.seen.insert(to.clone(), time),
             None => self.seen.remove(&to),
         };
-        if let Some(mut memo) = self.memos.remove(from) {
-            memo.mtime = memo.mtime.map(|(time, print)| (time, print ^ salt));
+        if let Some(memo) = self.memos.remove(from) {
             self.memos.insert(to, memo);
         }
     }
@@ -160,7 +159,7 @@ impl Metadata {
             .map(|(ty, _)| ty)
     }
 
-    /// Forget the items of a list: their serials have a new meaning.
+    /// Forget the items of a list that was converted.
     pub(crate) fn forget_items(&mut self, list: ObjectId) {
         self.memos
             .retain(|mark, _| !matches!(mark, Mark::Entry(id, Slot::Item(_)) if *id == list));

@@ -1,12 +1,13 @@
 //! The state of the mount besides the store: tables, each under its own mutex. Only `locks` calls the store, to unlock.
 //!
-//! - `inodes`: the meaning of each inode number. `list_names`: names of list items.
-//! - `sides`: entries in memory that the store does not have yet. `metadata`: times, modes and types that tools set.
+//! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
+//! - `sides`: symlinks whose target does not exist yet. `metadata`: times, modes and types that tools set.
 //! - `open_files`: open files. `locks`: locks that programs hold on files.
 
 pub(crate) mod inodes;
 pub(crate) mod list_names;
 pub(crate) mod locks;
 pub(crate) mod metadata;
+pub(crate) mod name_set;
 pub(crate) mod open_files;
 pub(crate) mod sides;

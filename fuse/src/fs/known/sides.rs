@@ -1,32 +1,10 @@
-//! Entries that are kept beside a directory, in memory. They are listed, opened and renamed like any other entry, but
-//! the store does not have them (yet).
+//! Symlinks whose target does not exist yet: entries beside a directory, in memory. They are listed, opened and renamed
+//! like any other entry, but the store does not have them (yet).
 //!
-//! - In a list: an item whose index does not exist yet (`10` while the list has two items), and the temporary files of
-//!   editors and copy tools.
-//! - Anywhere: a symlink whose target does not exist yet.
-//!
-//! 1. The id of a side is not reused. Ids grow, so a listing continues after the last id that it returned.
-//! 2. The object of a side directory is pinned as long as the side exists.
+//! The id of a side is not reused. Ids grow, so a listing continues after the last id that it returned.
 
-use crate::fs::text::keys::OwnedKey;
-use crate::fs::text::scalars::{Scalar, Ty};
 use persist_core::store::{Obj, ObjectId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
-/// The content of a side.
-#[derive(Clone, Debug)]
-pub(crate) enum Content {
-    /// A scalar.
-    File(Arc<Scalar<'static>>),
-    /// A container, pinned.
-    Dir(Obj),
-    /// A symlink to a missing entry: the text, and the entry that it waits for.
-    Link {
-        target: Vec<u8>,
-        waits: Option<(ObjectId, Vec<u8>)>,
-    },
-}
 
 /// One entry beside a directory.
 #[derive(Clone, Debug)]
@@ -35,34 +13,10 @@ pub(crate) struct Side {
     pub(crate) parent: Obj,
     /// Its name there.
     pub(crate) name: Vec<u8>,
-    /// In a list, the serial that it waits for.
-    pub(crate) serial: Option<u64>,
-    /// In a list, a name that is not an index: the side waits for its rename.
-    pub(crate) temporary: bool,
-    /// Its content.
-    pub(crate) content: Content,
-    /// True once its type was set: a rename keeps it.
-    pub(crate) typed: bool,
-    /// The type that it gets at the first write.
-    pub(crate) want: Option<Ty>,
-    /// The key that it gets under its final name.
-    pub(crate) key: Option<OwnedKey>,
-}
-
-impl Side {
-    /// A new side.
-    pub(crate) fn new(parent: Obj, name: &[u8], serial: Option<u64>, content: Content) -> Side {
-        Side {
-            parent,
-            name: name.to_vec(),
-            serial,
-            temporary: false,
-            content,
-            typed: false,
-            want: None,
-            key: None,
-        }
-    }
+    /// The text of the symlink.
+    pub(crate) target: Vec<u8>,
+    /// The entry that it waits for.
+    pub(crate) waits: Option<(ObjectId, Vec<u8>)>,
 }
 
 /// All sides.
@@ -70,7 +24,6 @@ impl Side {
 pub(crate) struct Sides {
     sides: BTreeMap<u64, Side>,
     names: HashMap<ObjectId, HashMap<Vec<u8>, u64>>,
-    dirs: HashMap<ObjectId, u64>,
     last: u64,
 }
 
@@ -95,18 +48,17 @@ impl Sides {
         self.sides.get_mut(&id)
     }
 
-    /// Add a side. A side of the same name is replaced and returned.
-    pub(crate) fn add(&mut self, side: Side) -> (u64, Option<Side>) {
-        let old = self.find(side.parent.id, &side.name).and_then(|id| self.take(id));
+    /// Add a side. A side of the same name is replaced.
+    pub(crate) fn add(&mut self, side: Side) -> u64 {
+        if let Some(old) = self.find(side.parent.id, &side.name) {
+            self.take(old);
+        }
         self.last += 1;
         self.put(self.last, side);
-        (self.last, old)
+        self.last
     }
 
     fn put(&mut self, id: u64, side: Side) {
-        if let Content::Dir(obj) = side.content {
-            self.dirs.insert(obj.id, id);
-        }
         self.names
             .entry(side.parent.id)
             .or_default()
@@ -117,9 +69,6 @@ impl Sides {
     /// Remove and return a side.
     pub(crate) fn take(&mut self, id: u64) -> Option<Side> {
         let side = self.sides.remove(&id)?;
-        if let Content::Dir(obj) = side.content {
-            self.dirs.remove(&obj.id);
-        }
         if let Some(names) = self.names.get_mut(&side.parent.id) {
             names.remove(&side.name);
             if names.is_empty() {
@@ -129,27 +78,16 @@ impl Sides {
         Some(side)
     }
 
-    /// Move a side to another name. The side that had that name is returned.
-    pub(crate) fn rename(
-        &mut self,
-        id: u64,
-        to: (Obj, &[u8]),
-        serial: Option<u64>,
-        temporary: bool,
-    ) -> Option<Side> {
-        let (parent, name) = to;
-        let old = self
-            .find(parent.id, name)
-            .filter(|o| *o != id)
-            .and_then(|o| self.take(o));
+    /// Move a side to another name. A side that had that name is removed.
+    pub(crate) fn rename(&mut self, id: u64, (parent, name): (Obj, &[u8])) {
+        if let Some(old) = self.find(parent.id, name).filter(|o| *o != id) {
+            self.take(old);
+        }
         if let Some(mut side) = self.take(id) {
             side.parent = parent;
             side.name = name.to_vec();
-            side.serial = serial;
-            side.temporary = temporary;
             self.put(id, side);
         }
-        old
     }
 
     /// The sides of a directory with greater ids, in order.
@@ -169,46 +107,17 @@ impl Sides {
         self.names.contains_key(&parent)
     }
 
-    /// The directory and name of a side directory.
-    pub(crate) fn home(&self, obj: ObjectId) -> Option<(Obj, Vec<u8>)> {
-        let side = self.sides.get(self.dirs.get(&obj)?)?;
-        Some((side.parent, side.name.clone()))
-    }
-
     /// The symlinks that wait for an entry; all of them if `entry` is None.
     pub(crate) fn waiting(&self, entry: Option<(ObjectId, &[u8])>) -> Vec<u64> {
+        let waits = |side: &Side| match entry {
+            None => true,
+            Some((dir, name)) => side.waits.as_ref().is_some_and(|(d, n)| *d == dir && n == name),
+        };
         self.sides
             .iter()
-            .filter(|(_, side)| match (&side.content, entry) {
-                (Content::Link { .. }, None) => true,
-                (Content::Link { waits, .. }, Some((dir, name))) => {
-                    waits.as_ref().is_some_and(|(d, n)| *d == dir && n == name)
-                }
-                _ => false,
-            })
+            .filter(|(_, side)| waits(side))
             .map(|(id, _)| *id)
             .collect()
-    }
-
-    /// The side of a list that waits for a serial.
-    pub(crate) fn at_serial(&self, list: ObjectId, serial: u64) -> Option<u64> {
-        self.names
-            .get(&list)?
-            .values()
-            .copied()
-            .find(|id| self.sides.get(id).is_some_and(|s| s.serial == Some(serial)))
-    }
-
-    /// The sides of all lists that wait for their index, by list and serial.
-    pub(crate) fn items(&self) -> Vec<(u64, Side)> {
-        let mut items: Vec<(u64, Side)> = self
-            .sides
-            .iter()
-            .filter(|(_, s)| s.serial.is_some())
-            .map(|(id, s)| (*id, s.clone()))
-            .collect();
-        items.sort_by_key(|(_, s)| (s.parent.id, s.serial));
-        items
     }
 
     /// All sides.

@@ -3,8 +3,7 @@
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
-use crate::fs::known::metadata::{Mark, fingerprint};
-use crate::fs::known::sides::Content;
+use crate::fs::known::metadata::Mark;
 use crate::fs::tree::attributes::{Attr, Changes, NewTime, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use persist_core::store::Value;
@@ -94,26 +93,16 @@ impl Fs {
 
     /// The fingerprint of the current content. Unstored writes are stored first.
     fn current_print(&self, ctx: &Ctx, ino: u64, place: &Place) -> FsResult<Option<u64>> {
-        if let Place::File(_) | Place::Side(_) = place {
-            match self.commit_inode(ctx, ino) {
-                // Content that does not fit its type is reported at the close of the file.
-                Ok(()) | Err(FsError::Errno(libc::EINVAL)) => {}
-                Err(e) => return Err(e),
-            }
+        let Place::File(spot) = place else {
+            return Ok(None);
+        };
+        match self.commit_inode(ctx, ino) {
+            // Content that does not fit its type is reported at the close of the file.
+            Ok(()) | Err(FsError::Errno(libc::EINVAL)) => {}
+            Err(e) => return Err(e),
         }
-        match place {
-            Place::File(spot) => self.read(ctx, |r| {
-                let print = self.value_at(r, spot)?.and_then(|v| self.print_of(&v));
-                Ok(print.map(|p| p ^ self.salt(spot)))
-            }),
-            Place::Side(id) => {
-                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
-                Ok(match content {
-                    Some(Content::File(scalar)) => Some(fingerprint(&scalar.render(self.config.exact))),
-                    _ => None,
-                })
-            }
-            _ => Ok(None),
-        }
+        self.read(ctx, |r| {
+            Ok(self.value_at(r, spot)?.and_then(|v| self.print_of(&v)))
+        })
     }
 }

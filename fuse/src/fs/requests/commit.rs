@@ -6,7 +6,6 @@ use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::known::metadata::Mark;
 use crate::fs::known::metadata::fingerprint;
 use crate::fs::known::open_files::{OpenFile, State};
-use crate::fs::known::sides::Content;
 use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use std::borrow::Cow;
@@ -47,22 +46,8 @@ impl Fs {
         }
         match place {
             Place::Dir(_) => errno(libc::EISDIR),
-            Place::Control(_) | Place::Link(_) => errno(libc::EPERM),
+            Place::Control(_) | Place::Link(_) | Place::Side(_) => errno(libc::EPERM),
             Place::Lock(_) | Place::Deleted => Ok(()),
-            Place::Side(id) => {
-                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
-                let Some(Content::File(scalar)) = content else {
-                    return errno(libc::ESTALE);
-                };
-                let mut bytes = scalar.render(self.config.exact);
-                resize_vec(&mut bytes, size)?;
-                let new = scalars::parse_over(scalar.ty(), &bytes, false, self.config.exact);
-                let new = new.ok_or(FsError::Errno(libc::EINVAL))?.into_owned();
-                if let Some(side) = lock(&self.sides).get_mut(*id) {
-                    side.content = Content::File(Arc::new(new));
-                }
-                Ok(())
-            }
             Place::File(spot) => self.write(ctx, |w, _| {
                 let Some(value) = self.value_at(w, spot)? else {
                     return errno(libc::ESTALE);
@@ -106,21 +91,6 @@ impl Fs {
         let content = state.data.clone().unwrap_or_default();
         let place = self.place(handle.ino)?;
         let stored = match &place {
-            Place::Side(id) => {
-                let side = lock(&self.sides).get(*id).cloned();
-                match side.as_ref().map(|s| (&s.content, s.want)) {
-                    Some((Content::File(old), want)) => {
-                        let scalar = self.decide(force.or(want), state, old.ty(), &content)?;
-                        let (ty, scalar) = (scalar.ty(), Arc::new(scalar.into_owned()));
-                        if let Some(side) = lock(&self.sides).get_mut(*id) {
-                            side.content = Content::File(scalar);
-                            side.want = None;
-                        }
-                        Some(ty)
-                    }
-                    _ => None,
-                }
-            }
             Place::File(spot) => self.commit_entry(ctx, handle, state, spot, &content, force)?,
             _ => None,
         };

@@ -3,26 +3,26 @@
 //! | position in a listing | entry |
 //! | --- | --- |
 //! | 0, 1 | `.` and `..` |
-//! | 2 + cursor | the entries of the store: the store's cursor; in a list, serial + 1 |
+//! | 2 + cursor | the entries of the store: the store's cursor; in a list, the item's name + 1 |
+//! | `BESIDE` + 2 + cursor | the entries that wait beside a list: the store's cursor |
 //! | `SIDES` + id | the entries beside the directory |
 
 use super::control;
 use crate::fs::context::{Ctx, lock};
-use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
-use crate::fs::known::list_names;
 use crate::fs::known::metadata::Mark;
-use crate::fs::known::sides::{Content, Side};
-use crate::fs::text::names;
+use crate::fs::text::{list_entries, names};
 use crate::fs::tree::attributes::{Attr, NodeKind};
-use crate::fs::tree::change::Put;
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::find::{Found, Named};
+use crate::fs::tree::find::Found;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
 
 /// The position of the first entry beside a directory in its listing.
 const SIDES: u64 = 1 << 62;
+/// The position of the first entry that waits beside a list.
+const BESIDE: u64 = 1 << 61;
 /// Entries read in one section.
 const BATCH: usize = 64;
 
@@ -39,9 +39,7 @@ impl Fs {
     pub(crate) fn opendir(&self, ctx: &Ctx, ino: u64) -> FsResult<()> {
         match self.place(ino)? {
             Place::Dir(obj) => {
-                if self.read(ctx, |r| Ok(r.kind(obj)?))? == Kind::List {
-                    lock(&self.lists).listed(obj.id, ctx.tid);
-                }
+                self.join(ctx, obj);
                 let links: Vec<u64> = lock(&self.sides)
                     .list(obj.id, 0)
                     .into_iter()
@@ -109,9 +107,8 @@ impl Fs {
         } else {
             SIDES
         };
-        let namer = lock(&self.lists).namer(dir.id, ctx.tid);
         while cursor < SIDES {
-            let (batch, end) = match self.read(ctx, |r| self.batch(r, dir, cursor, &namer, plus)) {
+            let (batch, end) = match self.read(ctx, |r| self.batch(r, dir, cursor, plus)) {
                 Ok(batch) => batch,
                 // The directory was removed while it is open.
                 Err(e) if e.is_gone() => return Ok(()),
@@ -140,11 +137,7 @@ impl Fs {
         }
         let sides = lock(&self.sides).list(dir.id, from.saturating_sub(SIDES));
         for (id, side) in sides {
-            let found = match self.find_side(ctx, id) {
-                Ok(found) => found,
-                Err(FsError::Blocked) => return Err(FsError::Blocked),
-                Err(_) => continue,
-            };
+            let Ok(found) = self.find_side(id) else { continue };
             if !self.show(
                 Line {
                     next: SIDES + id,
@@ -192,11 +185,10 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         mut cursor: u64,
-        namer: &list_names::Namer,
         pin: bool,
     ) -> FsResult<(Vec<(u64, Vec<u8>, Found)>, Option<u64>)> {
         let mut out: Vec<(u64, Vec<u8>, Found)> = Vec::new();
-        let result = self.fill(r, dir, &mut cursor, namer, pin, &mut out);
+        let result = self.fill(r, dir, &mut cursor, pin, &mut out);
         match result {
             Ok(more) => Ok((out, more.then_some(cursor))),
             Err(e) => {
@@ -212,26 +204,11 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         cursor: &mut u64,
-        namer: &list_names::Namer,
         pin: bool,
         out: &mut Vec<(u64, Vec<u8>, Found)>,
     ) -> FsResult<bool> {
         if r.kind(dir)? == Kind::List {
-            let start = lock(&self.lists).at(dir.id, *cursor).index;
-            let mut values = Vec::with_capacity(BATCH);
-            r.items(dir, start, BATCH, &mut values)?;
-            for (n, value) in values.iter().enumerate() {
-                let serial = lock(&self.lists).serial(dir.id, start + n as u64);
-                *cursor = serial + 1;
-                let Some(name) = namer.name(serial) else { continue };
-                let spot = Spot {
-                    parent: dir,
-                    slot: Slot::Item(serial),
-                };
-                let found = self.describe(r, &spot, value, pin)?;
-                out.push((*cursor, name.to_string().into_bytes(), found));
-            }
-            return Ok(values.len() == BATCH);
+            return self.fill_list(r, dir, cursor, pin, out);
         }
         for _ in 0..BATCH {
             let Some(entry) = r.next(dir, *cursor)? else {
@@ -254,6 +231,52 @@ impl Fs {
         Ok(true)
     }
 
+    fn fill_list(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        cursor: &mut u64,
+        pin: bool,
+        out: &mut Vec<(u64, Vec<u8>, Found)>,
+    ) -> FsResult<bool> {
+        if *cursor < BESIDE {
+            let (start, names) = self.names_from(r, dir, *cursor, BATCH)?;
+            let mut values = Vec::with_capacity(names.len());
+            r.items(dir, start, names.len(), &mut values)?;
+            for (name, value) in names.iter().zip(&values) {
+                *cursor = name + 1;
+                let spot = Spot {
+                    parent: dir,
+                    slot: Slot::Item(*name),
+                };
+                let found = self.describe(r, &spot, value, pin)?;
+                out.push((*cursor, name.to_string().into_bytes(), found));
+            }
+            if names.len() == BATCH {
+                return Ok(true);
+            }
+            *cursor = BESIDE;
+        }
+        let Some(dict) = r.waiting(dir)? else {
+            return Ok(false);
+        };
+        for _ in 0..BATCH {
+            let Some(entry) = r.next(dict, *cursor - BESIDE)? else {
+                return Ok(false);
+            };
+            *cursor = BESIDE + entry.cursor;
+            let key = owned_key(r, &entry.key)?;
+            let name = list_entries::name_beside(&key);
+            let spot = Spot {
+                parent: dict,
+                slot: Slot::Key(key),
+            };
+            let found = self.describe(r, &spot, &entry.value, pin)?;
+            out.push((*cursor, name, found));
+        }
+        Ok(true)
+    }
+
     /// Request: make a directory.
     pub(crate) fn mkdir(&self, ctx: &Ctx, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
         if self.find_control(ctx, parent, name)?.is_some() || name == names::LOCK {
@@ -261,22 +284,14 @@ impl Fs {
         }
         let dir = self.dir(parent)?;
         let named = self.named_to_make(ctx, dir, name)?;
-        let (obj, put) = self.write(ctx, |w, renumber| {
+        let obj = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
             let obj = w.new_dict()?;
-            let put = self.put(w, dir, &named, &In::Obj(obj), renumber)?;
-            if put == Put::Later {
-                w.pin(obj)?;
-            }
-            Ok((obj, put))
+            self.put(w, dir, &named, &In::Obj(obj), renamed)?;
+            Ok(obj)
         })?;
-        if put == Put::Later {
-            let mut side = Side::new(dir, name, named.serial(), Content::Dir(obj));
-            side.temporary = matches!(named, Named::Temporary);
-            lock(&self.sides).add(side);
-        }
         let mode = (mode & 0o7777) as u16;
         if mode != 0o777 & !self.config.umask {
             lock(&self.metadata).at(Mark::Dir(obj.id)).mode = Some(mode);
@@ -305,14 +320,8 @@ impl Fs {
         }
         let dir = self.dir(parent)?;
         let named = self.named(ctx, dir, name)?;
-        if let Named::Item(_) = named {
-            lock(&self.lists).removing(dir.id, ctx.tid);
-        }
-        let removed = self.write(ctx, |w, renumber| {
-            let Some(value) = self.value_of(w, dir, &named)? else {
-                return Ok(None);
-            };
-            let Some(spot) = named.spot(dir) else {
+        let removed = self.write(ctx, |w, renamed| {
+            let Some((spot, value)) = self.value_of(w, dir, &named)? else {
                 return Ok(None);
             };
             let child = match value {
@@ -322,59 +331,32 @@ impl Fs {
             match (child, dir_wanted) {
                 (Some(_), false) => return errno(libc::EISDIR),
                 (None, true) => return errno(libc::ENOTDIR),
-                (Some(obj), true) => {
-                    if w.len(obj)? > 0 || lock(&self.sides).any(obj.id) {
-                        return errno(libc::ENOTEMPTY);
-                    }
-                }
-                (None, false) => {}
+                (Some(obj), true) if !self.is_empty(w, obj)? => return errno(libc::ENOTEMPTY),
+                _ => {}
             }
-            self.remove_at(w, &spot, renumber)?;
+            self.remove_at(w, &spot, renamed)?;
             Ok(Some((spot, child)))
         })?;
         match removed {
             Some((spot, child)) => {
-                self.spot_deleted(dir, &spot.slot);
+                self.spot_deleted(spot.parent, &spot.slot);
                 if let Some(obj) = child {
                     lock(&self.lists).forget(obj.id);
                     lock(&self.metadata).deleted(&Mark::Dir(obj.id));
                 }
                 Ok(())
             }
-            None => self.remove_side(ctx, dir, name, dir_wanted),
-        }
-    }
-
-    fn remove_side(&self, ctx: &Ctx, dir: Obj, name: &[u8], dir_wanted: bool) -> FsResult<()> {
-        let (id, content) = {
-            let sides = lock(&self.sides);
-            let id = sides.find(dir.id, name).ok_or(FsError::Errno(libc::ENOENT))?;
-            (id, sides.get(id).map(|s| s.content.clone()))
-        };
-        match (&content, dir_wanted) {
-            (Some(Content::Dir(_)), false) => return errno(libc::EISDIR),
-            (Some(Content::Dir(obj)), true) => {
-                if self.read(ctx, |r| Ok(r.len(*obj)?))? > 0 || lock(&self.sides).any(obj.id) {
-                    return errno(libc::ENOTEMPTY);
+            None => {
+                let side = lock(&self.sides).find(dir.id, name);
+                match side {
+                    Some(_) if dir_wanted => errno(libc::ENOTDIR),
+                    Some(id) => {
+                        self.drop_side(id);
+                        Ok(())
+                    }
+                    None => errno(libc::ENOENT),
                 }
             }
-            (_, true) => return errno(libc::ENOTDIR),
-            (_, false) => {}
-        }
-        self.drop_side(id);
-        Ok(())
-    }
-
-    /// Remove a side.
-    pub(crate) fn drop_side(&self, id: u64) {
-        let side = lock(&self.sides).take(id);
-        self.entry_deleted(&Place::Side(id));
-        if let Some(Side {
-            content: Content::Dir(obj),
-            ..
-        }) = side
-        {
-            self.store.unpin(obj);
         }
     }
 }

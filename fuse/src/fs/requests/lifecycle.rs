@@ -1,12 +1,12 @@
 //! Periodic maintenance of the mounted filesystem, and its end.
 
 use crate::fs::context::{Ctx, lock};
-use crate::fs::error::FsResult;
+use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::inodes::Place;
 use crate::fs::tree::attributes::Attr;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Found;
-use persist_core::store::ObjectId;
+use persist_core::Error;
 
 impl Fs {
     /// The root, for a lookup under any name.
@@ -19,7 +19,8 @@ impl Fs {
         }))
     }
 
-    /// Maintenance, every few seconds: finish symlinks whose target Python created, and drop unused list names.
+    /// Maintenance, every few seconds: finish symlinks whose target Python created, and let
+    /// waiting items join their lists.
     pub(crate) fn tidy(&self) {
         self.finish_links(
             &Ctx {
@@ -28,24 +29,43 @@ impl Fs {
             },
             None,
         );
-        let held: Vec<ObjectId> = lock(&self.sides)
-            .all()
-            .filter(|s| s.serial.is_some())
-            .map(|s| s.parent.id)
-            .collect();
-        let mut dropped = Vec::new();
-        {
-            let nodes = lock(&self.inodes);
-            let with_items = nodes.lists_with_items();
-            drop(nodes);
-            lock(&self.lists).tidy(|id| held.contains(&id) || with_items.contains(&id), &mut dropped);
-        }
-        for list in dropped {
-            lock(&self.metadata).forget_items(list);
+        // The end of another mount of the store has ended the log.
+        self.keep_log(false);
+        let waiting = lock(&self.lists).waiting();
+        for list in waiting {
+            // Python may have appended the items that they waited for.
+            self.join(
+                &Ctx {
+                    tid: 0,
+                    may_wait: false,
+                },
+                list,
+            );
         }
     }
 
-    /// End the mount: store what open files hold, append waiting items to their lists, give back pins and locks, and
+    /// Log which items other doors insert into lists and remove (`list_names`), if this mount may change the store.
+    /// Without the log, names are dealt again after every change of a list's content.
+    pub(crate) fn keep_log(&self, may_wait: bool) {
+        let ctx = Ctx { tid: 0, may_wait };
+        if !matches!(self.read(&ctx, |r| Ok(r.logs_splices()?)), Ok(false)) {
+            return;
+        }
+        match self.write(&ctx, |w, _| Ok(w.log_splices(true)?)) {
+            Ok(()) | Err(FsError::Blocked | FsError::Store(Error::ReadOnly)) => {}
+            Err(e) => log::debug!("beginning the log of list items: errno {}", e.errno()),
+        }
+    }
+
+    /// End the log, which costs each change of a list a little. Another mount of the store begins it again.
+    fn stop_log(&self, ctx: &Ctx) {
+        match self.write(ctx, |w, _| Ok(w.log_splices(false)?)) {
+            Ok(()) | Err(FsError::Store(Error::ReadOnly)) => {}
+            Err(e) => log::warn!("ending the log of list items: errno {}", e.errno()),
+        }
+    }
+
+    /// End the mount: store what open files hold, give back pins and locks, and
     /// close the store.
     pub(crate) fn shutdown(&self) {
         let ctx = Ctx {
@@ -58,7 +78,8 @@ impl Fs {
             }
         }
         self.finish_links(&ctx, None);
-        self.finish_remaining(&ctx);
+        self.report_remaining();
+        self.stop_log(&ctx);
         self.locks.release_all(&self.store);
         let pins = lock(&self.inodes).drain();
         for obj in pins {

@@ -1,21 +1,21 @@
 //! Symlinks: further references to containers, and symlinks whose target does not exist yet.
 //!
 //! `ln -s` to a container inside the mount stores a reference. Tools that restore a tree create links before their
-//! targets, and list items in any order. Such entries wait beside their directory (`sides`) and enter the store when
-//! the entry that they wait for appears.
+//! targets. Such links wait beside their directory (`sides`) and enter the store when the entry that they wait for
+//! appears.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::Place;
 use crate::fs::known::metadata::Mark;
-use crate::fs::known::sides::{Content, Side};
+use crate::fs::known::sides::Side;
+use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
 use crate::fs::tree::attributes::Attr;
-use crate::fs::tree::change::Put;
-use crate::fs::tree::filesystem::{Fs, Renumber};
+use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
-use persist_core::store::{In, Kind, Obj, ObjectId, Reader, Value, Writer};
+use persist_core::store::{In, Kind, Obj, ObjectId, Reader, Value};
 use std::os::unix::ffi::OsStrExt;
 
 /// The maximal number of steps in a target.
@@ -60,40 +60,24 @@ impl Fs {
                 }
                 _ => {}
             }
-            let value = match r.kind(at)? {
-                Kind::List => match list_entries::index_of(name) {
-                    Some(index) => r.item(at, index)?,
-                    None => None,
+            let named = match r.kind(at)? {
+                Kind::List => match list_entries::number_of(name) {
+                    Some(number) => Named::Item(number),
+                    None => Named::Impossible,
                 },
                 _ => match names::key_of(name) {
-                    Meaning::Key(key) => r.get(at, &key.as_key())?,
+                    Meaning::Key(key) => Named::Key(key),
                     // `named` finds long names, outside of sections; a link through one waits until then.
-                    Meaning::Long => r.get(at, &persist_core::store::Key::Str(name))?,
+                    Meaning::Long => Named::Key(OwnedKey::Str(name.to_vec())),
                 },
             };
-            match value {
-                Some(Value::Obj(obj)) => at = obj,
+            match self.value_of(r, at, &named)? {
+                Some((_, Value::Obj(obj))) => at = obj,
                 Some(_) => return Ok(Target::Impossible),
-                None => match self.side_dir(at.id, name) {
-                    Some(obj) => at = obj,
-                    None => return Ok(Target::Missing(at.id, name.to_vec())),
-                },
+                None => return Ok(Target::Missing(at.id, name.to_vec())),
             }
         }
-        // A directory that waits beside a list must enter the list first: the list is its home.
-        let beside = lock(&self.sides).home(at.id);
-        if let Some((parent, name)) = beside {
-            return Ok(Target::Missing(parent.id, name));
-        }
         Ok(Target::Container(at))
-    }
-
-    fn side_dir(&self, dir: ObjectId, name: &[u8]) -> Option<Obj> {
-        let sides = lock(&self.sides);
-        match sides.get(sides.find(dir, name)?)?.content {
-            Content::Dir(obj) => Some(obj),
-            _ => None,
-        }
     }
 
     /// Request: make a symlink.
@@ -103,16 +87,16 @@ impl Fs {
         }
         let dir = self.dir(parent)?;
         let named = self.named_to_make(ctx, dir, name)?;
-        let waits = self.write(ctx, |w, renumber| {
+        let waits = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
             match self.resolve(w, dir, target)? {
-                Target::Container(obj) => match self.put(w, dir, &named, &In::Obj(obj), renumber)? {
-                    Put::Done => Ok(None),
-                    Put::Later => Ok(Some(None)),
-                },
-                Target::Missing(dir, name) => Ok(Some(Some((dir, name)))),
+                Target::Container(obj) => {
+                    self.put(w, dir, &named, &In::Obj(obj), renamed)?;
+                    Ok(None)
+                }
+                Target::Missing(dir, name) => Ok(Some((dir, name))),
                 Target::Impossible => errno(libc::EPERM),
             }
         });
@@ -128,15 +112,14 @@ impl Fs {
             may_wait: true,
             ..*ctx
         };
-        if let Some(waits) = waits {
-            let content = Content::Link {
+        if waits.is_some() {
+            let id = lock(&self.sides).add(Side {
+                parent: dir,
+                name: name.to_vec(),
                 target: target.to_vec(),
                 waits,
-            };
-            let mut side = Side::new(dir, name, named.serial(), content);
-            side.temporary = matches!(named, Named::Temporary);
-            let (id, _) = lock(&self.sides).add(side);
-            return Ok(self.enter(self.find_side(ctx, id)?));
+            });
+            return Ok(self.enter(self.find_side(id)?));
         }
         self.entry_appeared(ctx, dir, name);
         Ok(self.enter(self.find(ctx, dir, name)?))
@@ -153,13 +136,10 @@ impl Fs {
                 },
                 _ => errno(libc::ESTALE),
             }),
-            Place::Side(id) => {
-                let content = lock(&self.sides).get(id).map(|s| s.content.clone());
-                match content {
-                    Some(Content::Link { target, .. }) => Ok(target),
-                    _ => errno(libc::EINVAL),
-                }
-            }
+            Place::Side(id) => match lock(&self.sides).get(id) {
+                Some(side) => Ok(side.target.clone()),
+                None => errno(libc::EINVAL),
+            },
             _ => errno(libc::EINVAL),
         }
     }
@@ -190,53 +170,56 @@ impl Fs {
         }
     }
 
-    /// Finish the entries that waited for a new entry or for the index after it.
+    /// Finish what waited for a new entry: symlinks to it, and items of a list behind it.
     pub(crate) fn entry_appeared(&self, ctx: &Ctx, dir: Obj, name: &[u8]) {
+        self.join(ctx, dir);
         if lock(&self.sides).is_empty() {
             return;
         }
         let mut work = vec![(dir, name.to_vec())];
         while let Some((dir, name)) = work.pop() {
-            while let Some(entry) = self.next_item(ctx, dir) {
+            let waiting = lock(&self.sides).waiting(Some((dir.id, &name)));
+            for entry in waiting.into_iter().filter_map(|id| self.try_link(ctx, id)) {
+                self.join(ctx, entry.0);
                 work.push(entry);
             }
-            let waiting = lock(&self.sides).waiting(Some((dir.id, &name)));
-            work.extend(waiting.into_iter().filter_map(|id| self.try_link(ctx, id)));
         }
     }
 
     /// Try a waiting symlink. Returns the entry that it became.
     fn try_link(&self, ctx: &Ctx, id: u64) -> Option<(Obj, Vec<u8>)> {
         let side = lock(&self.sides).get(id).cloned()?;
-        let Content::Link { target, .. } = &side.content else {
-            return None;
-        };
-        // A temporary name waits for its rename.
-        let named = self.side_name(&side)?;
+        let named = self.named(ctx, side.parent, &side.name).ok()?;
         let mut missing = None;
-        let put = self.write(ctx, |w, renumber| {
+        let put = self.write(ctx, |w, renamed| {
             missing = None;
-            match self.resolve(w, side.parent, target)? {
+            match self.resolve(w, side.parent, &side.target)? {
                 Target::Container(obj) if self.value_of(w, side.parent, &named)?.is_none() => {
-                    self.put_late(w, &side, &named, &In::Obj(obj), renumber)
+                    // To the user the entry existed since it was created.
+                    let time = w.mtime(side.parent)?;
+                    let spot = self.put(w, side.parent, &named, &In::Obj(obj), renamed)?;
+                    w.set_mtime(side.parent, time)?;
+                    Ok(Some(spot))
                 }
                 Target::Missing(dir, name) => {
                     missing = Some((dir, name));
-                    Ok(Put::Later)
+                    Ok(None)
                 }
-                _ => Ok(Put::Later),
+                _ => Ok(None),
             }
         });
         match put {
-            Ok(Put::Done) => {
-                self.side_entered(id, &named);
+            Ok(Some(spot)) => {
+                lock(&self.sides).take(id);
+                let from = Place::Side(id);
+                lock(&self.inodes).moved(&from, &Place::Link(spot.clone()));
+                let mark = Mark::Entry(spot.parent.id, spot.slot);
+                lock(&self.metadata).renamed(&Mark::Side(id), mark);
                 Some((side.parent, side.name))
             }
-            Ok(Put::Later) => {
-                if let Some(Content::Link { waits, .. }) =
-                    lock(&self.sides).get_mut(id).map(|s| &mut s.content)
-                {
-                    *waits = missing;
+            Ok(None) => {
+                if let Some(side) = lock(&self.sides).get_mut(id) {
+                    side.waits = missing;
                 }
                 None
             }
@@ -244,153 +227,18 @@ impl Fs {
         }
     }
 
-    /// The meaning of a side's name; None while it is a temporary name.
-    fn side_name(&self, side: &Side) -> Option<Named> {
-        if let Some(serial) = side.serial {
-            return Some(Named::Item(lock(&self.lists).at(side.parent.id, serial)));
-        }
-        match names::key_of(&side.name) {
-            Meaning::Key(key) if !side.temporary => Some(Named::Key(key)),
-            _ => None,
-        }
+    /// Remove a side.
+    pub(crate) fn drop_side(&self, id: u64) {
+        lock(&self.sides).take(id);
+        self.entry_deleted(&Place::Side(id));
     }
 
-    /// Record that the side entered the store under its name: its inode is now that of the entry.
-    pub(crate) fn side_entered(&self, id: u64, named: &Named) {
-        let Some(side) = lock(&self.sides).take(id) else {
-            return;
-        };
-        let Some(spot) = named.spot(side.parent) else {
-            return;
-        };
-        let from = Place::Side(id);
-        let to = match side.content {
-            Content::File(_) => Place::File(spot.clone()),
-            Content::Link { .. } => Place::Link(spot.clone()),
-            Content::Dir(obj) => {
-                self.store.unpin(obj);
-                return;
-            }
-        };
-        lock(&self.inodes).moved(&from, &to);
-        let salt = self.salt(&spot);
-        let mark = Mark::Entry(spot.parent.id, spot.slot);
-        let mut memory = lock(&self.metadata);
-        memory.renamed(&Mark::Side(id), mark.clone(), salt);
-        if side.want.is_some() {
-            memory.at(mark).want = side.want;
-        }
-    }
-
-    /// Append the waiting item whose index is the length of a list. Returns the entry that it became.
-    fn next_item(&self, ctx: &Ctx, list: Obj) -> Option<(Obj, Vec<u8>)> {
-        if !lock(&self.sides).any(list.id) {
-            return None;
-        }
-        let len = self
-            .read(ctx, |r| {
-                Ok(if r.kind(list)? == Kind::List {
-                    Some(r.len(list)?)
-                } else {
-                    None
-                })
-            })
-            .ok()??;
-        let serial = lock(&self.lists).serial(list.id, len);
-        let id = lock(&self.sides).at_serial(list.id, serial)?;
-        let side = lock(&self.sides).get(id).cloned()?;
-        self.enter_item(ctx, id, &side, None)
-    }
-
-    /// Store a waiting item under its name, or at the end of its list (`at`: its length).
-    fn enter_item(&self, ctx: &Ctx, id: u64, side: &Side, at: Option<u64>) -> Option<(Obj, Vec<u8>)> {
-        let serial = at.or(side.serial)?;
-        let named = Named::Item(lock(&self.lists).at(side.parent.id, serial));
-        let input = match &side.content {
-            Content::Link { .. } => return self.try_link(ctx, id),
-            Content::File(scalar) => scalar.as_in(),
-            Content::Dir(obj) => In::Obj(*obj),
-        };
-        let put = self.write(ctx, |w, renumber| {
-            self.put_late(w, side, &named, &input, renumber)
-        });
-        match put {
-            Ok(Put::Done) => {
-                self.side_entered(id, &named);
-                Some((side.parent, side.name.clone()))
-            }
-            Ok(Put::Later) => None,
-            Err(e) => {
-                log::warn!("a list item waits on: errno {}", e.errno());
-                None
-            }
-        }
-    }
-
-    /// Store a waiting entry under its name. To the user it existed since it was created, so the directory's time,
-    /// which a tool may have set since, does not change.
-    fn put_late(
-        &self,
-        w: &mut Writer<'_>,
-        side: &Side,
-        named: &Named,
-        value: &In<'_>,
-        renumber: &mut Vec<Renumber>,
-    ) -> FsResult<Put> {
-        let time = w.mtime(side.parent)?;
-        let put = self.put(w, side.parent, named, value, renumber)?;
-        if put == Put::Done {
-            self.finish_home(w, &side.content, side.parent, named)?;
-            w.set_mtime(side.parent, time)?;
-        }
-        Ok(put)
-    }
-
-    /// Record that a directory has entered a list: the list is its home, as it was while it waited.
-    pub(crate) fn finish_home(
-        &self,
-        w: &mut Writer<'_>,
-        content: &Content,
-        list: Obj,
-        named: &Named,
-    ) -> FsResult<()> {
-        match (content, named) {
-            (Content::Dir(obj), Named::Item(spot)) => {
-                let index = lock(&self.lists).at(list.id, spot.serial).index;
-                self.make_home(w, *obj, list, index)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// At the end of the mount, append the items that still wait to their lists.
-    pub(crate) fn finish_remaining(&self, ctx: &Ctx) {
-        let items = lock(&self.sides).items();
-        for (id, side) in items {
-            let name = String::from_utf8_lossy(&side.name).into_owned();
-            let Ok(len) = self.read(ctx, |r| Ok(r.len(side.parent)?)) else {
-                continue;
-            };
-            let serial = lock(&self.lists).serial(side.parent.id, len);
-            if let Some(side) = lock(&self.sides).get_mut(id) {
-                side.serial = Some(serial);
-            }
-            match self.enter_item(ctx, id, &side, Some(serial)) {
-                Some(_) => log::warn!(
-                    "item {name} of a list was stored at index {len}: the items before it never came"
-                ),
-                None => log::warn!("item {name} of a list was not stored"),
-            }
-        }
+    /// At the end of the mount, name the symlinks that were not stored.
+    pub(crate) fn report_remaining(&self) {
         for side in lock(&self.sides).all() {
             let name = String::from_utf8_lossy(&side.name);
-            match &side.content {
-                Content::Link { target, .. } => {
-                    let target = String::from_utf8_lossy(target);
-                    log::warn!("the symlink {name} was not stored: {target} is not in this store");
-                }
-                _ => log::info!("the temporary file {name} was not stored"),
-            }
+            let target = String::from_utf8_lossy(&side.target);
+            log::warn!("the symlink {name} was not stored: {target} is not in this store");
         }
     }
 }

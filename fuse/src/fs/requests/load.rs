@@ -1,10 +1,9 @@
-//! Loading the content of a file, from the store or from beside it.
+//! Loading the content of a file.
 
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
 use crate::fs::known::open_files::{OpenFile, State};
-use crate::fs::known::sides::Content;
 use crate::fs::text::scalars::{Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::values::read_large;
@@ -72,17 +71,6 @@ impl Fs {
                 Some(value) => self.load(r, &value).map(Some),
                 None => Ok(None),
             }),
-            Place::Side(id) => {
-                let content = lock(&self.sides).get(*id).map(|s| s.content.clone());
-                Ok(match content {
-                    Some(Content::File(scalar)) => Some(Loaded {
-                        ty: scalar.ty(),
-                        data: Some(Arc::new(scalar.render(self.config.exact))),
-                        large: None,
-                    }),
-                    _ => None,
-                })
-            }
             _ => Ok(None),
         }
     }
@@ -90,11 +78,11 @@ impl Fs {
     /// Read the content of the file again if the store has changed.
     pub(crate) fn refresh(&self, ctx: &Ctx, handle: &OpenFile, state: &mut State) -> FsResult<()> {
         let place = self.place(handle.ino)?;
-        if !matches!(place, Place::File(_) | Place::Side(_)) {
+        if !matches!(place, Place::File(_)) {
             return Ok(());
         }
         let count = self.store.change_count();
-        if state.loaded_at == Some(count) && matches!(place, Place::File(_)) {
+        if state.loaded_at == Some(count) {
             return Ok(());
         }
         match self.load_place(ctx, &place) {

@@ -59,12 +59,15 @@ impl Fs {
     }
 
     /// The target of a lock on an inode.
-    fn lock_target(&self, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
+    fn lock_target(&self, ctx: &Ctx, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
         Ok(match self.place(ino)? {
             Place::Lock(obj) | Place::Dir(obj) => Some((obj, None)),
             Place::File(spot) => match spot.slot {
-                Slot::Key(key) => Some((spot.parent, Some(key))),
                 Slot::Item(_) => Some((spot.parent, None)),
+                Slot::Key(key) => match self.read(ctx, |r| Ok(r.waits_beside(spot.parent)?))? {
+                    Some(list) => Some((list, None)),
+                    None => Some((spot.parent, Some(key))),
+                },
             },
             // A removed entry is unreachable for others.
             Place::Deleted => None,
@@ -88,7 +91,7 @@ impl Fs {
         let (obj, key, ranges) = match known {
             Some(known) => known,
             None if mode.is_none() => return Ok(()),
-            None => match self.lock_target(ask.ino)? {
+            None => match self.lock_target(ctx, ask.ino)? {
                 Some((obj, key)) => (obj, key, Vec::new()),
                 None => return Ok(()),
             },
@@ -138,11 +141,11 @@ impl Fs {
     }
 
     /// Request: return the conflicting holder of a lock (its process, shared or exclusive).
-    pub(crate) fn test_lock(&self, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
+    pub(crate) fn test_lock(&self, ctx: &Ctx, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
         if self.store.is_frozen() {
             return Ok(None);
         }
-        let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ask.ino)?) else {
+        let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ctx, ask.ino)?) else {
             return Ok(None);
         };
         let holder =

@@ -5,12 +5,9 @@ use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
 use crate::fs::known::metadata::{Mark, Remembered};
 use crate::fs::known::open_files::State;
-use crate::fs::known::sides::{Content, Side};
 use crate::fs::text::scalars::{Scalar, Ty};
 use crate::fs::tree::attributes::{Attr, NodeKind};
-use crate::fs::tree::change::Put;
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::find::Named;
 use persist_core::store::Obj;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,7 +20,7 @@ impl Fs {
         let write = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let state = match &place {
             Place::Dir(_) => return errno(libc::EISDIR),
-            Place::Link(_) => return errno(libc::ELOOP),
+            Place::Link(_) | Place::Side(_) => return errno(libc::ELOOP),
             Place::Deleted => State {
                 data: Some(Arc::default()),
                 ..State::default()
@@ -37,7 +34,7 @@ impl Fs {
                 data: Some(Arc::new(self.control_content(*c)?)),
                 ..State::default()
             },
-            Place::File(_) | Place::Side(_) => {
+            Place::File(_) => {
                 let count = self.store.change_count();
                 let Some(loaded) = self.load_place(ctx, &place)? else {
                     return errno(libc::ESTALE);
@@ -66,30 +63,20 @@ impl Fs {
         Ok(fh)
     }
 
-    /// Create a new empty file, in the store or beside a list. With `exclusive`, it must not exist.
+    /// Create a new empty file, which must not exist.
     fn make(&self, ctx: &Ctx, dir: Obj, name: &[u8], mode: u32) -> FsResult<Option<Ty>> {
         let named = self.named_to_make(ctx, dir, name)?;
         let empty = Scalar::Str {
             bytes: Cow::Borrowed(b""),
             no_newline: !self.config.exact,
         };
-        let put = self.write(ctx, |w, renumber| {
+        let spot = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
-            self.put(w, dir, &named, &empty.as_in(), renumber)
+            self.put(w, dir, &named, &empty.as_in(), renamed)
         })?;
-        let mark = match (put, named.spot(dir)) {
-            (Put::Done, Some(spot)) => Mark::Entry(dir.id, spot.slot),
-            _ => {
-                let serial = named.serial();
-                let content = Content::File(Arc::new(empty.into_owned()));
-                let mut side = Side::new(dir, name, serial, content);
-                side.temporary = matches!(named, Named::Temporary);
-                let (id, _) = lock(&self.sides).add(side);
-                Mark::Side(id)
-            }
-        };
+        let mark = Mark::Entry(spot.parent.id, spot.slot);
         let mut memory = lock(&self.metadata);
         let hint = memory.was_here(&mark);
         let memo = memory.at(mark);

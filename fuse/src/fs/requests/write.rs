@@ -14,10 +14,7 @@ use std::sync::Arc;
 impl Fs {
     /// The type that the written data must fit.
     fn bound_type(&self, place: &Place, state: &State) -> Option<Ty> {
-        let want = match place {
-            Place::Side(id) => lock(&self.sides).get(*id).and_then(|s| s.want),
-            other => Mark::of(other).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want)),
-        };
+        let want = Mark::of(place).and_then(|m| lock(&self.metadata).get(&m).and_then(|memo| memo.want));
         want.or(if state.created { None } else { state.ty })
     }
 

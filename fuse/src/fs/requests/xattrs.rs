@@ -14,7 +14,6 @@ use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
 use crate::fs::known::metadata::Mark;
-use crate::fs::known::sides::{Content, Side};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names;
@@ -22,7 +21,6 @@ use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
-use std::sync::Arc;
 
 const TYPE: &[u8] = b"user.persist.type";
 const CLASS: &[u8] = b"user.persist.class";
@@ -64,7 +62,7 @@ impl Fs {
         let place = self.place(ino)?;
         let mut found: Vec<&[u8]> = Vec::new();
         match &place {
-            Place::File(_) | Place::Side(_) => found.push(TYPE),
+            Place::File(_) => found.push(TYPE),
             Place::Dir(obj) => {
                 found.push(TYPE);
                 if self.read(ctx, |r| Ok(r.kind(*obj)?))? == Kind::Object {
@@ -95,14 +93,6 @@ impl Fs {
                     None => errno(libc::ESTALE),
                 }
             }
-            Place::Side(id) => match lock(&self.sides).get(*id) {
-                Some(Side {
-                    content: Content::File(scalar),
-                    want,
-                    ..
-                }) => Ok(want.unwrap_or(scalar.ty()).name()),
-                _ => errno(libc::ENODATA),
-            },
             _ => errno(libc::ENODATA),
         }
     }
@@ -117,7 +107,6 @@ impl Fs {
                 Some((_, Step::Key(key))) => owned_key(r, &key).map(Some),
                 _ => Ok(None),
             })?,
-            Place::Side(id) => return Ok(lock(&self.sides).get(*id).and_then(|s| s.key.clone())),
             _ => None,
         };
         Ok(key.filter(|k| names::is_long(&names::name_of(k))))
@@ -128,7 +117,7 @@ impl Fs {
         let place = self.place(ino)?;
         match (name, &place) {
             (TYPE, Place::Dir(obj)) => self.set_kind(ctx, *obj, value),
-            (TYPE, Place::File(_) | Place::Side(_)) => match Ty::named(value) {
+            (TYPE, Place::File(_)) => match Ty::named(value) {
                 Some(ty) => self.set_type(ctx, ino, &place, ty),
                 None => errno(libc::EINVAL),
             },
@@ -141,7 +130,7 @@ impl Fs {
                     Ok(())
                 })
             }
-            (KEY, Place::Dir(_) | Place::File(_) | Place::Side(_)) => {
+            (KEY, Place::Dir(_) | Place::File(_)) => {
                 let key = names::key_from_text(value).ok_or(FsError::Errno(libc::EINVAL))?;
                 self.set_key(ctx, &place, key)
             }
@@ -172,26 +161,6 @@ impl Fs {
         }
         let exact = self.config.exact;
         match place {
-            Place::Side(id) => {
-                let mut sides = lock(&self.sides);
-                let Some(side) = sides.get_mut(*id) else {
-                    return errno(libc::ESTALE);
-                };
-                let Content::File(old) = &side.content else {
-                    return errno(libc::EINVAL);
-                };
-                let bytes = old.render(exact);
-                match retyped(ty, &bytes, exact) {
-                    Retyped::Value(scalar) => {
-                        side.content = Content::File(Arc::new(scalar.into_owned()));
-                        side.want = None;
-                    }
-                    Retyped::Waits => side.want = Some(ty),
-                    Retyped::Unfit => return errno(libc::EINVAL),
-                }
-                side.typed = true;
-                Ok(())
-            }
             Place::File(spot) => {
                 let waits = self.write(ctx, |w, _| {
                     let Some(old) = self.value_at(w, spot)? else {
@@ -242,12 +211,35 @@ impl Fs {
         if kind == Kind::List {
             return self.make_list(ctx, obj);
         }
-        if lock(&self.sides).any(obj.id) && now == Kind::List {
-            return errno(libc::EBUSY);
-        }
-        self.write(ctx, |w, _| Ok(w.convert(obj, kind, "")?))?;
+        self.write(ctx, |w, _| match now {
+            Kind::List => self.convert_list(w, obj, kind),
+            _ => Ok(w.convert(obj, kind, "")?),
+        })?;
         lock(&self.lists).forget(obj.id);
-        self.forget_entries(obj);
+        lock(&self.metadata).forget_items(obj.id);
+        Ok(())
+    }
+
+    /// Convert a list to a dict or object. Entries that wait beside it become entries under their names.
+    fn convert_list(&self, w: &mut Writer<'_>, obj: Obj, kind: Kind) -> FsResult<()> {
+        let Some(dict) = w.waiting(obj)? else {
+            return Ok(w.convert(obj, kind, "")?);
+        };
+        let held = w.new_dict()?;
+        while let Some(entry) = w.next(dict, 0)? {
+            let step = Step::Key(entry.key);
+            w.rename(dict, &step, held, &step)?;
+        }
+        w.drop_waiting(obj)?;
+        w.convert(obj, kind, "")?;
+        while let Some(entry) = w.next(held, 0)? {
+            let key = owned_key(w, &entry.key)?;
+            let to = match kind {
+                Kind::Object => OwnedKey::Str(list_entries::name_beside(&key)),
+                _ => key.clone(),
+            };
+            w.rename(held, &Step::Key(key.to_value()), obj, &Step::Key(to.to_value()))?;
+        }
         Ok(())
     }
 
@@ -255,15 +247,12 @@ impl Fs {
     /// restored yet) wait beside it.
     fn make_list(&self, ctx: &Ctx, obj: Obj) -> FsResult<()> {
         let links = lock(&self.sides).list(obj.id, 0);
-        let mut serials = Vec::new();
-        for (id, side) in &links {
-            match list_entries::index_of(&side.name) {
-                Some(n) => serials.push((*id, Some(n))),
-                None if list_entries::is_temporary(&side.name) => serials.push((*id, None)),
-                None => return errno(libc::EINVAL),
+        for (_, side) in links {
+            if list_entries::number_of(&side.name).is_none() && !list_entries::is_temporary(&side.name) {
+                return errno(libc::EINVAL);
             }
         }
-        let waiting = self.write(ctx, |w, _| {
+        let (ready, waiting) = self.write(ctx, |w, _| {
             let mut keys = self.index_keys(w, obj)?;
             keys.sort_unstable_by_key(|(n, _)| *n);
             if keys.windows(2).any(|pair| pair[0].0 == pair[1].0) {
@@ -274,76 +263,39 @@ impl Fs {
                 .enumerate()
                 .take_while(|(at, (n, _))| *at as u64 == *n)
                 .count();
-            let mut waiting = Vec::new();
-            for (n, key) in keys.drain(ready..) {
-                let Some(value) = w.get(obj, &key.as_key())? else {
-                    continue;
-                };
-                let content = match &value {
-                    // Pin the object before its last reference is removed.
-                    Value::Obj(child) if w.is_home(*child, obj, &Step::Key(key.to_value()))? => {
-                        w.pin(*child)?;
-                        Content::Dir(*child)
-                    }
-                    Value::Obj(child) => {
-                        let target = self.link_text(w, obj, *child)?;
-                        Content::Link { target, waits: None }
-                    }
-                    other => Content::File(Arc::new(self.scalar(w, other)?)),
-                };
-                w.remove(obj, &key.as_key())?;
-                waiting.push((n, key, content));
+            let waiting = keys.split_off(ready);
+            if waiting.is_empty() {
+                w.convert(obj, Kind::List, "")?;
+                return Ok((keys, None));
+            }
+            let held = w.new_dict()?;
+            for (n, key) in &waiting {
+                let to = list_entries::key_beside(*n);
+                w.rename(obj, &Step::Key(key.to_value()), held, &Step::Key(to.to_value()))?;
             }
             w.convert(obj, Kind::List, "")?;
-            Ok(waiting)
+            let dict = self.beside(w, obj)?;
+            for (n, _) in &waiting {
+                let step = Step::Key(list_entries::key_beside(*n).to_value());
+                w.rename(held, &step, dict, &step)?;
+            }
+            Ok((keys, Some((dict, waiting))))
         })?;
+        // The entries keep their inodes.
+        let places = |parent: Obj, slot: Slot| Spot { parent, slot };
+        for (n, key) in ready.into_iter().take(1 << 16) {
+            self.spot_moved(&places(obj, Slot::Key(key)), &places(obj, Slot::Item(n)));
+        }
+        if let Some((dict, waiting)) = waiting {
+            for (n, key) in waiting.into_iter().take(1 << 16) {
+                let to = places(dict, Slot::Key(list_entries::key_beside(n)));
+                self.spot_moved(&places(obj, Slot::Key(key)), &to);
+            }
+        }
         let ctx = &Ctx {
             may_wait: true,
             ..*ctx
         };
-        for (id, serial) in serials {
-            if let Some(side) = lock(&self.sides).get_mut(id) {
-                side.serial = serial;
-                side.temporary = serial.is_none();
-            }
-        }
-        let ready = self.read(ctx, |r| Ok(r.len(obj)?)).unwrap_or(0);
-        for (n, key, content) in waiting {
-            let side = Side::new(obj, n.to_string().as_bytes(), Some(n), content);
-            let (id, _) = lock(&self.sides).add(side);
-            let from = Spot {
-                parent: obj,
-                slot: Slot::Key(key),
-            };
-            let mut nodes = lock(&self.inodes);
-            nodes.moved(&Place::File(from.clone()), &Place::Side(id));
-            nodes.moved(&Place::Link(from.clone()), &Place::Side(id));
-            drop(nodes);
-            lock(&self.metadata).renamed(&Mark::Entry(obj.id, from.slot), Mark::Side(id), 0);
-        }
-        // The entries that are now items keep their inodes.
-        for n in 0..ready.min(1 << 16) {
-            for key in [OwnedKey::Str(n.to_string().into_bytes()), OwnedKey::Int(n as i64)] {
-                let from = Spot {
-                    parent: obj,
-                    slot: Slot::Key(key),
-                };
-                let to = Spot {
-                    parent: obj,
-                    slot: Slot::Item(n),
-                };
-                let mut nodes = lock(&self.inodes);
-                nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
-                nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
-                drop(nodes);
-                let salt = self.salt(&to);
-                let (from, to) = (Mark::Entry(obj.id, from.slot), Mark::Entry(obj.id, to.slot));
-                let mut memory = lock(&self.metadata);
-                if memory.get(&from).is_some() {
-                    memory.renamed(&from, to, salt);
-                }
-            }
-        }
         self.entry_appeared(ctx, obj, b"");
         Ok(())
     }
@@ -358,7 +310,7 @@ impl Fs {
             cursor = entry.cursor;
             let n = match &entry.key {
                 Value::Int(n) => u64::try_from(*n).ok(),
-                Value::Str { bytes, .. } => list_entries::index_of(bytes),
+                Value::Str { bytes, .. } => list_entries::number_of(bytes),
                 _ => None,
             };
             match (n, OwnedKey::from_value(&entry.key)) {
@@ -382,10 +334,6 @@ impl Fs {
         scalar.map(Scalar::into_owned).ok_or(FsError::Errno(libc::EINVAL))
     }
 
-    fn forget_entries(&self, obj: Obj) {
-        lock(&self.metadata).forget_items(obj.id);
-    }
-
     /// Set the whole key of an entry: now if its name is the name of that key, otherwise when it is renamed to it.
     fn set_key(&self, ctx: &Ctx, place: &Place, key: OwnedKey) -> FsResult<()> {
         let spot = match place {
@@ -402,12 +350,6 @@ impl Fs {
                     },
                     None => return errno(libc::EINVAL),
                 }
-            }
-            Place::Side(id) => {
-                if let Some(side) = lock(&self.sides).get_mut(*id) {
-                    side.key = Some(key);
-                }
-                return Ok(());
             }
             _ => return errno(libc::EINVAL),
         };
@@ -430,7 +372,7 @@ impl Fs {
             slot: Slot::Key(key),
         };
         self.write(ctx, |w, _| {
-            Ok(w.rename(spot.parent, &self.step(&spot)?, to.parent, &self.step(&to)?)?)
+            Ok(w.rename(spot.parent, &self.step(w, &spot)?, to.parent, &self.step(w, &to)?)?)
         })?;
         self.spot_moved(&spot, &to);
         Ok(())
@@ -444,9 +386,8 @@ impl Fs {
         nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
         nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
         drop(nodes);
-        let salt = self.salt(from) ^ self.salt(to);
         let from = Mark::Entry(from.parent.id, from.slot.clone());
-        lock(&self.metadata).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()), salt);
+        lock(&self.metadata).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()));
     }
 }
 

@@ -3,16 +3,16 @@
 //! | attribute | value |
 //! | --- | --- |
 //! | size | of a file: the exact number of its bytes; of a directory: its number of entries |
-//! | mtime | of a directory: the container's; of a file: the time that a tool set, as long as the content stays, otherwise the container's when this content was first seen; of a list item: the list's |
+//! | mtime | of a directory: the container's; of a file: the time that a tool set, as long as the content stays, otherwise the container's when this content was first seen |
 //! | mode, owner | from the mount options, or set by a tool (kept until the unmount) |
 //! | links | 1; for a directory too, so that `find` does not assume a number of subdirectories |
 
 use super::filesystem::Fs;
 use crate::fs::context::{lock, time_of};
 use crate::fs::error::FsResult;
-use crate::fs::known::inodes::{Slot, Spot};
+use crate::fs::known::inodes::Spot;
 use crate::fs::known::metadata::{Mark, fingerprint};
-use crate::fs::known::sides::{Content, Side};
+use crate::fs::known::sides::Side;
 use crate::fs::text::scalars::Scalar;
 use persist_core::store::{LargeKind, Obj, Reader, Value};
 use std::time::SystemTime;
@@ -112,8 +112,7 @@ impl Fs {
             }
             attr.atime = atime.unwrap_or(attr.mtime);
         }
-        // All items of a list have the list's time: only their names distinguish them.
-        if let (Some(print), false) = (print, matches!(mark, Mark::Entry(_, Slot::Item(_)))) {
+        if let Some(print) = print {
             attr.mtime = memory.changed(mark, print, attr.mtime);
         }
         attr
@@ -158,20 +157,8 @@ impl Fs {
             time_of(r.mtime(spot.parent)?),
         );
         let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
-        let print = self.print_of(value).map(|p| p ^ self.salt(spot));
+        let print = self.print_of(value);
         Ok(self.remembered(mark, attr, print))
-    }
-
-    /// The contribution of an entry's place to its fingerprint. An item of a list becomes another file when its index
-    /// changes, because `rsync` and similar tools identify a file by its name.
-    pub(crate) fn salt(&self, spot: &Spot) -> u64 {
-        match spot.slot {
-            Slot::Key(_) => 0,
-            Slot::Item(serial) => {
-                let index = lock(&self.lists).at(spot.parent.id, serial).index;
-                fingerprint(&index.to_le_bytes())
-            }
-        }
     }
 
     /// The attributes of a reference.
@@ -185,17 +172,9 @@ impl Fs {
         Ok(self.remembered(Mark::Dir(obj.id), attr, None))
     }
 
-    /// The attributes of a side file or symlink.
+    /// The attributes of a symlink whose target does not exist yet.
     pub(crate) fn side_attr(&self, id: u64, side: &Side) -> Attr {
-        let (kind, size, print) = match &side.content {
-            Content::File(scalar) => {
-                let bytes = scalar.render(self.config.exact);
-                (NodeKind::File, bytes.len() as u64, Some(fingerprint(&bytes)))
-            }
-            Content::Dir(_) => (NodeKind::Dir, 0, None),
-            Content::Link { target, .. } => (NodeKind::Link, target.len() as u64, None),
-        };
-        let attr = self.plain(kind, size, self.started);
-        self.remembered(Mark::Side(id), attr, print)
+        let attr = self.plain(NodeKind::Link, side.target.len() as u64, self.started);
+        self.remembered(Mark::Side(id), attr, None)
     }
 }

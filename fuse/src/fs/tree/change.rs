@@ -1,30 +1,34 @@
 //! Changing entries, in a write section.
 
-use super::filesystem::{Fs, Renumber};
+use super::filesystem::Fs;
 use super::find::Named;
-use super::values::owned_key;
-use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Slot, Spot};
-use persist_core::store::{In, Obj, Step, Writer};
+use crate::fs::known::list_names::Renamed;
+use crate::fs::text::keys::OwnedKey;
+use crate::fs::text::list_entries::key_beside;
+use persist_core::store::{In, Obj, Writer};
 
-/// The result of storing an entry under a name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Put {
-    /// The entry is stored.
-    Done,
-    /// The entry has to wait beside the list: its index does not exist yet.
-    Later,
+/// Where an entry of a new name belongs.
+pub(crate) enum Room {
+    /// It exists, or is a key of a dict or object.
+    At(Spot),
+    /// A new item of the list, under this number.
+    Item(u64),
+    /// Beside the list, under this key of the dict of waiting entries.
+    Beside(OwnedKey),
 }
 
 impl Fs {
     /// Replace the value at a spot.
     pub(crate) fn set_at(&self, w: &mut Writer<'_>, spot: &Spot, value: &In<'_>) -> FsResult<()> {
         match &spot.slot {
-            Slot::Key(key) => w.set(spot.parent, &key.as_key(), value)?,
-            Slot::Item(serial) => {
-                let index = self
-                    .index(spot.parent.id, *serial)
-                    .ok_or(FsError::Errno(libc::ENOENT))?;
+            Slot::Key(key) => {
+                self.guard_beside(w, spot.parent, false)?;
+                w.set(spot.parent, &key.as_key(), value)?;
+            }
+            Slot::Item(name) => {
+                let index = self.index(w, spot.parent, *name)?;
                 w.set_item(spot.parent, index, value)?;
             }
         }
@@ -36,72 +40,76 @@ impl Fs {
         &self,
         w: &mut Writer<'_>,
         spot: &Spot,
-        renumber: &mut Vec<Renumber>,
+        renamed: &mut Vec<Renamed>,
     ) -> FsResult<()> {
         match &spot.slot {
             Slot::Key(key) => {
+                let list = self.guard_beside(w, spot.parent, true)?;
                 if !w.remove(spot.parent, &key.as_key())? {
                     return errno(libc::ENOENT);
                 }
+                match list {
+                    Some(list) => self.drop_beside(w, list),
+                    None => Ok(()),
+                }
             }
-            Slot::Item(serial) => {
-                let index = self
-                    .index(spot.parent.id, *serial)
-                    .ok_or(FsError::Errno(libc::ENOENT))?;
-                w.remove_items(spot.parent, index, index + 1)?;
-                renumber.push(Renumber::Removed(spot.parent.id, *serial));
-            }
+            Slot::Item(name) => self.remove_item(w, spot.parent, *name, renamed),
         }
-        Ok(())
     }
 
-    /// Store a value under a name, replacing the existing one.
+    /// Where an entry of this name is, or would be made.
+    pub(crate) fn room(&self, w: &Writer<'_>, dir: Obj, named: &Named) -> FsResult<Room> {
+        if let Some(spot) = self.spot_of(w, dir, named)? {
+            return Ok(Room::At(spot));
+        }
+        match named {
+            Named::Item(name) => {
+                let (dead, next) = self.names(w, dir, |l| (l.is_dead(*name), l.next()))?;
+                if dead {
+                    // The item has another name now: the caller means that item.
+                    errno(libc::ESTALE)
+                } else if *name <= next {
+                    Ok(Room::Item(*name))
+                } else {
+                    Ok(Room::Beside(key_beside(*name)))
+                }
+            }
+            Named::Beside(key) => Ok(Room::Beside(key.clone())),
+            Named::Key(_) | Named::Impossible => errno(libc::EINVAL),
+        }
+    }
+
+    /// Store a value under a name, replacing the existing one. Returns where it is.
     pub(crate) fn put(
         &self,
         w: &mut Writer<'_>,
         dir: Obj,
         named: &Named,
         value: &In<'_>,
-        renumber: &mut Vec<Renumber>,
-    ) -> FsResult<Put> {
-        match named {
-            Named::Key(key) => w.set(dir, &key.as_key(), value)?,
-            Named::Item(spot) if spot.gone => {
-                w.insert(dir, spot.index.min(w.len(dir)?), value)?;
-                renumber.push(Renumber::Restored(dir.id, spot.serial));
+        renamed: &mut Vec<Renamed>,
+    ) -> FsResult<Spot> {
+        match self.room(w, dir, named)? {
+            Room::At(spot) => {
+                self.set_at(w, &spot, value)?;
+                Ok(spot)
             }
-            Named::Item(spot) => {
-                let index = self.index(dir.id, spot.serial).unwrap_or(spot.index);
-                let len = w.len(dir)?;
-                if index > len {
-                    return Ok(Put::Later);
-                } else if index == len {
-                    w.insert(dir, len, value)?;
-                } else {
-                    w.set_item(dir, index, value)?;
-                }
+            Room::Item(name) => {
+                let at = self.names(w, dir, |l| l.place(name))?;
+                w.insert(dir, at, value)?;
+                self.rename_in(w, dir, name, true, renamed)?;
+                Ok(Spot {
+                    parent: dir,
+                    slot: Slot::Item(name),
+                })
             }
-            Named::Temporary => return Ok(Put::Later),
-            Named::Impossible => return errno(libc::EINVAL),
+            Room::Beside(key) => {
+                let dict = self.beside(w, dir)?;
+                w.set(dict, &key.as_key(), value)?;
+                Ok(Spot {
+                    parent: dict,
+                    slot: Slot::Key(key),
+                })
+            }
         }
-        Ok(Put::Done)
-    }
-
-    /// Make an entry the home of a container; its former home becomes a reference.
-    pub(crate) fn make_home(&self, w: &mut Writer<'_>, obj: Obj, list: Obj, index: u64) -> FsResult<()> {
-        let step = Step::Index(index);
-        if w.is_home(obj, list, &step)? {
-            return Ok(());
-        }
-        let Some((parent, old)) = w.home(obj)? else {
-            return Ok(());
-        };
-        let time = w.mtime(parent)?;
-        w.rename(parent, &old, list, &step)?;
-        match &old {
-            Step::Key(key) => w.set(parent, &owned_key(w, key)?.as_key(), &In::Obj(obj))?,
-            Step::Index(at) => w.insert(parent, *at, &In::Obj(obj))?,
-        }
-        Ok(w.set_mtime(parent, time)?)
     }
 }

@@ -7,14 +7,14 @@ use super::durability;
 use crate::fs::context::{Config, Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno, would_wait};
 use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
-use crate::fs::known::list_names::Lists;
+use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
 use crate::fs::known::open_files::OpenFiles;
 use crate::fs::known::sides::Sides;
 use crate::kernel::processes;
 use persist_core::Error;
-use persist_core::store::{Actor, Obj, ObjectId, Reader, Store, Wait, Writer};
+use persist_core::store::{Actor, Obj, Reader, Store, Wait, Writer};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -63,15 +63,6 @@ impl Known {
     pub(crate) fn is_forgotten(&self) -> bool {
         self.inodes.is_empty()
     }
-}
-
-/// A change to the names of a list, which a write section applies at its end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Renumber {
-    /// The item with this serial was removed.
-    Removed(ObjectId, u64),
-    /// The item was put back.
-    Restored(ObjectId, u64),
 }
 
 impl Fs {
@@ -133,15 +124,15 @@ impl Fs {
         finish(ctx, result, refused)
     }
 
-    /// Run `f` in a write section, as a plain command. All its changes happen, or none. The renumberings that it
-    /// records are applied at its end.
+    /// Run `f` in a write section, as a plain command. All its changes happen, or none, and with them the changes
+    /// of the names of list items that it records.
     pub(crate) fn write<R>(
         &self,
         ctx: &Ctx,
-        mut f: impl FnMut(&mut Writer<'_>, &mut Vec<Renumber>) -> FsResult<R>,
+        mut f: impl FnMut(&mut Writer<'_>, &mut Vec<Renamed>) -> FsResult<R>,
     ) -> FsResult<R> {
         let mut refused = None;
-        let mut applied: Vec<Renumber> = Vec::new();
+        let mut applied: Vec<Renamed> = Vec::new();
         let mut signal = || processes::has_signal(ctx.tid);
         let timeout = if ctx.may_wait {
             self.config.lockwait
@@ -154,37 +145,15 @@ impl Fs {
         };
         let result = self.store.write_without_wait(Actor::Command, &mut wait, |w| {
             refused = None;
-            self.renumber(&std::mem::take(&mut applied), true);
-            let mut renumber = Vec::new();
-            let value = f(w, &mut renumber).map_err(|e| bring_out(e, &mut refused))?;
-            self.renumber(&renumber, false);
-            applied = renumber;
-            Ok(value)
+            lock(&self.lists).take_back(&std::mem::take(&mut applied));
+            f(w, &mut applied).map_err(|e| bring_out(e, &mut refused))
         });
         if result.is_err() {
-            self.renumber(&applied, true);
+            lock(&self.lists).take_back(&applied);
         } else if self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
         }
         finish(ctx, result, refused)
-    }
-
-    /// Apply renumberings, or revert them.
-    fn renumber(&self, changes: &[Renumber], back: bool) {
-        if changes.is_empty() {
-            return;
-        }
-        let mut lists = lock(&self.lists);
-        for change in changes {
-            match (*change, back) {
-                (Renumber::Removed(list, serial), false) | (Renumber::Restored(list, serial), true) => {
-                    lists.removed(list, serial);
-                }
-                (Renumber::Removed(list, serial), true) | (Renumber::Restored(list, serial), false) => {
-                    lists.restored(list, serial);
-                }
-            }
-        }
     }
 
     /// The meaning of an inode number.

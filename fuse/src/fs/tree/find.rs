@@ -1,7 +1,7 @@
 //! Finding entries by name, and describing them.
 //!
-//! 1. A name is interpreted before a section (`named`), because this may read /proc. Inside a section only serials are
-//!    turned into indices.
+//! 1. A name is taken apart before a section (`named`), because long names need a scan. What the number of a list item
+//!    means is found in the section that uses it (`spot_of`).
 //! 2. A container is a directory at its home and a symlink everywhere else.
 
 use super::attributes::Attr;
@@ -10,12 +10,10 @@ use super::values::owned_key;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
-use crate::fs::known::list_names;
-use crate::fs::known::sides::Content;
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
-use persist_core::store::{Kind, Obj, ObjectId, Reader, Step, Value};
+use persist_core::store::{Kind, Obj, Reader, Step, Value};
 
 /// The number of entries that one section reads in a scan for a long name.
 const SCAN: usize = 1000;
@@ -25,32 +23,12 @@ const SCAN: usize = 1000;
 pub(crate) enum Named {
     /// This key of a dict or object.
     Key(OwnedKey),
-    /// This item of a list.
-    Item(list_names::Spot),
+    /// This number in a list: an item, or an entry that waits to become one.
+    Item(u64),
     /// In a list: a temporary name, beside the items.
-    Temporary,
+    Beside(OwnedKey),
     /// In a list or object: a name that an entry cannot have.
     Impossible,
-}
-
-impl Named {
-    /// The serial of a list item.
-    pub(crate) fn serial(&self) -> Option<u64> {
-        match self {
-            Named::Item(spot) => Some(spot.serial),
-            _ => None,
-        }
-    }
-
-    /// The entry of that name.
-    pub(crate) fn spot(&self, parent: Obj) -> Option<Spot> {
-        let slot = match self {
-            Named::Key(key) => Slot::Key(key.clone()),
-            Named::Item(spot) => Slot::Item(spot.serial),
-            _ => return None,
-        };
-        Some(Spot { parent, slot })
-    }
 }
 
 /// A found entry: its place, its attributes (without a number), and the object that was pinned for it.
@@ -61,17 +39,21 @@ pub(crate) struct Found {
 }
 
 impl Fs {
-    /// The meaning of a name in a directory, for the requesting thread.
+    /// The meaning of a name in a directory.
     pub(crate) fn named(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Named> {
         if name.len() > names::NAME_MAX {
             return errno(libc::ENAMETOOLONG);
         }
         let kind = self.read(ctx, |r| Ok(r.kind(dir)?))?;
         Ok(match kind {
-            Kind::List => match list_entries::index_of(name) {
-                Some(n) => Named::Item(lock(&self.lists).spot(dir.id, n, ctx.tid)),
-                None if list_entries::is_temporary(name) => Named::Temporary,
-                None => Named::Impossible,
+            Kind::List => match (list_entries::number_of(name), list_entries::place_of(name)) {
+                (Some(n), _) => Named::Item(n),
+                (None, Some(place)) => match self.read(ctx, |r| self.name_at(r, dir, place))? {
+                    Some(n) => Named::Item(n),
+                    None => Named::Impossible,
+                },
+                _ if list_entries::is_temporary(name) => Named::Beside(OwnedKey::Str(name.to_vec())),
+                _ => Named::Impossible,
             },
             Kind::Dict | Kind::Object => match names::key_of(name) {
                 Meaning::Key(key) if kind == Kind::Dict || matches!(key, OwnedKey::Str(_)) => Named::Key(key),
@@ -127,42 +109,72 @@ impl Fs {
         Ok((None, Some(cursor)))
     }
 
-    /// The value under a name.
-    pub(crate) fn value_of(&self, r: &Reader<'_>, dir: Obj, named: &Named) -> FsResult<Option<Value>> {
-        match named {
-            Named::Item(spot) if spot.gone => Ok(None),
-            _ => match named.spot(dir) {
-                Some(spot) => self.value_at(r, &spot),
-                None => Ok(None),
-            },
+    /// The entry of a name: of a list, only if it exists.
+    pub(crate) fn spot_of(&self, r: &Reader<'_>, dir: Obj, named: &Named) -> FsResult<Option<Spot>> {
+        let (key, name) = match named {
+            Named::Key(key) => {
+                return Ok(Some(Spot {
+                    parent: dir,
+                    slot: Slot::Key(key.clone()),
+                }));
+            }
+            Named::Item(name) => (list_entries::key_beside(*name), Some(*name)),
+            Named::Beside(key) => (key.clone(), None),
+            Named::Impossible => return Ok(None),
+        };
+        if let Some(name) = name
+            && self.names(r, dir, |l| l.index(name))?.is_some()
+        {
+            return Ok(Some(Spot {
+                parent: dir,
+                slot: Slot::Item(name),
+            }));
         }
+        match r.waiting(dir)? {
+            Some(dict) if r.contains(dict, &key.as_key())? => Ok(Some(Spot {
+                parent: dict,
+                slot: Slot::Key(key),
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry of a name and its value.
+    pub(crate) fn value_of(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        named: &Named,
+    ) -> FsResult<Option<(Spot, Value)>> {
+        let Some(spot) = self.spot_of(r, dir, named)? else {
+            return Ok(None);
+        };
+        Ok(self.value_at(r, &spot)?.map(|value| (spot, value)))
     }
 
     /// The value at a spot.
     pub(crate) fn value_at(&self, r: &Reader<'_>, spot: &Spot) -> FsResult<Option<Value>> {
         match &spot.slot {
             Slot::Key(key) => Ok(r.get(spot.parent, &key.as_key())?),
-            Slot::Item(serial) => match self.index(spot.parent.id, *serial) {
-                Some(index) => Ok(r.item(spot.parent, index)?),
+            Slot::Item(name) => match self.item(r, spot.parent, *name)? {
+                Some((index, _)) => Ok(r.item(spot.parent, index)?),
                 None => Ok(None),
             },
         }
     }
 
-    /// The index of an item.
-    pub(crate) fn index(&self, list: ObjectId, serial: u64) -> Option<u64> {
-        lock(&self.lists).index(list, serial)
-    }
-
     /// The engine's form of a spot.
-    pub(crate) fn step(&self, spot: &Spot) -> FsResult<Step> {
+    pub(crate) fn step(&self, r: &Reader<'_>, spot: &Spot) -> FsResult<Step> {
         match &spot.slot {
             Slot::Key(key) => Ok(Step::Key(key.to_value())),
-            Slot::Item(serial) => self
-                .index(spot.parent.id, *serial)
-                .map(Step::Index)
-                .ok_or(FsError::Errno(libc::ENOENT)),
+            Slot::Item(name) => self.index(r, spot.parent, *name).map(Step::Index),
         }
+    }
+
+    /// True for a container without entries, also without such that wait.
+    pub(crate) fn is_empty(&self, r: &Reader<'_>, obj: Obj) -> FsResult<bool> {
+        let waiting = r.kind(obj)? == Kind::List && r.waiting(obj)?.is_some();
+        Ok(!waiting && r.len(obj)? == 0 && !lock(&self.sides).any(obj.id))
     }
 
     /// The meaning of a name for a new entry.
@@ -214,13 +226,10 @@ impl Fs {
     /// Find an entry by name. The caller registers its inode (`enter`).
     pub(crate) fn find(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Found> {
         let named = self.named(ctx, dir, name)?;
-        let found = match named.spot(dir) {
-            None => None,
-            Some(spot) => self.read(ctx, |r| match self.value_of(r, dir, &named)? {
-                Some(value) => self.describe(r, &spot, &value, true).map(Some),
-                None => Ok(None),
-            })?,
-        };
+        let found = self.read(ctx, |r| match self.value_of(r, dir, &named)? {
+            Some((spot, value)) => self.describe(r, &spot, &value, true).map(Some),
+            None => Ok(None),
+        })?;
         if let Some(found) = found {
             return Ok(found);
         }
@@ -238,26 +247,15 @@ impl Fs {
         if self.finish_link(ctx, side) {
             return self.find(ctx, dir, name);
         }
-        self.find_side(ctx, side)
+        self.find_side(side)
     }
 
     /// Describe a side entry.
-    pub(crate) fn find_side(&self, ctx: &Ctx, id: u64) -> FsResult<Found> {
+    pub(crate) fn find_side(&self, id: u64) -> FsResult<Found> {
         let side = lock(&self.sides)
             .get(id)
             .cloned()
             .ok_or(FsError::Errno(libc::ENOENT))?;
-        if let Content::Dir(obj) = side.content {
-            return self.read(ctx, |r| {
-                let attr = self.dir_attr(r, obj)?;
-                r.pin(obj)?;
-                Ok(Found {
-                    place: Place::Dir(obj),
-                    attr,
-                    pinned: Some(obj),
-                })
-            });
-        }
         Ok(Found {
             place: Place::Side(id),
             attr: self.side_attr(id, &side),

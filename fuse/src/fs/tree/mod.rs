@@ -2,13 +2,14 @@
 //!
 //! - `filesystem`: `Fs`: the store, the state of the mount besides it, and sections. `durability`: waiting until
 //!   completed changes survive a power failure.
-//! - `find`: entries by name. `paths`: paths of containers. `attributes`: results of `stat`. `change`: changing
-//!   entries. `values`: whole keys and values of the store.
+//! - `find`: entries by name. `paths`: paths of containers. `attributes`: results of `stat`. `items`: items of lists.
+//!   `change`: changing entries. `values`: whole keys and values of the store.
 
 pub(crate) mod attributes;
 pub(crate) mod change;
 pub(crate) mod durability;
 pub(crate) mod filesystem;
 pub(crate) mod find;
+pub(crate) mod items;
 pub(crate) mod paths;
 pub(crate) mod values;

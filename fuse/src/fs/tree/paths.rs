@@ -2,10 +2,9 @@
 
 use super::filesystem::Fs;
 use super::values::owned_key;
-use crate::fs::context::lock;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Spot;
-use crate::fs::text::names;
+use crate::fs::text::{list_entries, names};
 use persist_core::store::{Obj, Reader, Step};
 
 /// The maximal depth of a path: a path of 4096 bytes cannot be deeper.
@@ -29,24 +28,28 @@ impl Fs {
 
     /// The directory that shows a container, and its name there.
     pub(crate) fn above(&self, r: &Reader<'_>, obj: Obj) -> FsResult<(Obj, Vec<u8>)> {
-        // A directory that waits beside a list has its home there, regardless of other references.
-        if let Some(beside) = self.side_home(obj) {
-            return Ok(beside);
-        }
         match r.home(obj)? {
-            Some((parent, Step::Key(key))) => Ok((parent, names::name_of(&owned_key(r, &key)?))),
-            Some((parent, Step::Index(index))) => Ok((parent, index.to_string().into_bytes())),
+            Some((parent, Step::Key(key))) => {
+                let key = owned_key(r, &key)?;
+                match r.waits_beside(parent)? {
+                    Some(list) => Ok((list, list_entries::name_beside(&key))),
+                    None => Ok((parent, names::name_of(&key))),
+                }
+            }
+            Some((parent, Step::Index(index))) => {
+                let index = i64::try_from(index).unwrap_or(i64::MAX);
+                match self.name_at(r, parent, index)? {
+                    Some(name) => Ok((parent, name.to_string().into_bytes())),
+                    None => errno(libc::ENOENT),
+                }
+            }
             None => errno(libc::ENOENT),
         }
     }
 
-    fn side_home(&self, obj: Obj) -> Option<(Obj, Vec<u8>)> {
-        lock(&self.sides).home(obj.id)
-    }
-
     /// True if the container is a directory at this spot, and not a symlink.
     pub(crate) fn shown_at(&self, r: &Reader<'_>, obj: Obj, spot: &Spot) -> FsResult<bool> {
-        Ok(r.is_home(obj, spot.parent, &self.step(spot)?)? && self.side_home(obj).is_none())
+        Ok(r.is_home(obj, spot.parent, &self.step(r, spot)?)?)
     }
 
     /// True if `obj` is `top` or is shown below it.

@@ -1,0 +1,83 @@
+//! The annex of a list: a segment that holds what belongs to a list but is not an item. Only a list that needs one has
+//! one; its EXTRA word then refers to the annex, and the annex holds the word of the back references.
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | `FORM` |
+//! | 8 | 8 | the back references (`backs`), as EXTRA holds them in a list without an annex |
+//! | 16 | 8 | address of the dict of waiting entries (0: none) |
+//!
+//! Invariants:
+//! 1. The dict of waiting entries is a container like any other. Its home is the list, which refers to it once. It is
+//!    not an item: it has no index, and no door shows it as one.
+//! 2. Walks over the content of a list meet it after the items (`content`), so liveness, the checker and the freeing of
+//!    a list include it.
+
+use crate::error::Result;
+use crate::heap;
+use crate::ids::Addr;
+use crate::object::header::{EXTRA, Kind};
+use crate::page::access::{Pages, PagesMut};
+
+const FORM: u8 = b'A';
+const BACKS: u64 = 8;
+const WAITING: u64 = 16;
+/// Bytes of an annex.
+pub(super) const SIZE: usize = 24;
+
+/// Return the address of a container's annex, if it has one.
+fn of<P: Pages>(p: &P, h: Addr) -> Result<Option<Addr>> {
+    let at = Addr(p.u64_at(h + EXTRA)?);
+    if at.is_null() || p.u8_at(at)? != FORM {
+        return Ok(None);
+    }
+    Ok(Some(at))
+}
+
+/// Return the address of the word that refers to the back references of a container.
+#[inline]
+pub(super) fn backs_word<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
+    Ok(of(p, h)?.map_or(h + EXTRA, |annex| annex + BACKS))
+}
+
+/// Return the address of the dict of waiting entries; null if there is none.
+pub fn waiting<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
+    // The kind first: most containers are no lists.
+    if p.u8_at(h)? != Kind::List as u8 {
+        return Ok(Addr::NULL);
+    }
+    match of(p, h)? {
+        Some(annex) => Ok(Addr(p.u64_at(annex + WAITING)?)),
+        None => Ok(Addr::NULL),
+    }
+}
+
+/// Set the dict of waiting entries, of a list that has none. The caller counts the reference.
+pub fn set_waiting<W: PagesMut>(w: &mut W, h: Addr, dict: Addr) -> Result<()> {
+    if let Some(annex) = of(w, h)? {
+        return w.set_u64(annex + WAITING, dict.0);
+    }
+    let backs = w.u64_at(h + EXTRA)?;
+    let annex = heap::alloc(w, SIZE)?;
+    let bytes = w.init(annex, SIZE)?;
+    bytes.fill(0);
+    bytes[0] = FORM;
+    bytes[BACKS as usize..][..8].copy_from_slice(&backs.to_le_bytes());
+    bytes[WAITING as usize..][..8].copy_from_slice(&dict.0.to_le_bytes());
+    w.set_u64(h + EXTRA, annex.0)
+}
+
+/// Remove the annex. The caller has released the dict of waiting entries.
+pub fn remove<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
+    let Some(annex) = of(w, h)? else {
+        return Ok(());
+    };
+    let backs = w.u64_at(annex + BACKS)?;
+    w.set_u64(h + EXTRA, backs)?;
+    heap::free(w, annex)
+}
+
+/// Return the segment of the annex, for the checker.
+pub(super) fn segment<P: Pages>(p: &P, h: Addr) -> Result<Option<Addr>> {
+    of(p, h)
+}
