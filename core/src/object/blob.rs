@@ -23,6 +23,8 @@
 //! | 24 | 8 | top: address of the topmost node, or of the only leaf |
 //! | 32 | 8 | `LINK`: link of a list of blobs that are freed in steps; else 0 |
 
+pub mod edit;
+
 use super::value::{Large, LargeKind};
 use super::word::NO_NEWLINE;
 use crate::error::{Error, Result};
@@ -313,8 +315,20 @@ pub fn free<W: PagesMut>(w: &mut W, addr: Addr) -> Result<()> {
 /// example on a list linked through `LINK`). After the first call, `large_read` reports the blob as gone.
 pub fn free_some<W: PagesMut>(w: &mut W, addr: Addr, leaves: u64) -> Result<bool> {
     let root = Root::read(w, addr)?;
-    let mut cursor = Cursor::new(&root);
     let keep = root.leaves.saturating_sub(leaves.max(1));
+    free_pieces(w, addr, &root, keep)?;
+    w.set_u64(addr + ID, 0)?;
+    if keep == 0 {
+        heap::free(w, addr)?;
+        return Ok(true);
+    }
+    w.set_u64(addr + LEN, keep * LEAF as u64)?;
+    Ok(false)
+}
+
+/// Free all pieces but those above the first `keep` leaves.
+fn free_pieces<W: PagesMut>(w: &mut W, addr: Addr, root: &Root, keep: u64) -> Result<()> {
+    let mut cursor = Cursor::new(root);
     let kept_height = height_of(keep).unwrap_or(0);
     let kept_top = cursor.at(w, kept_height, 0)?;
     for level in 0..=root.height {
@@ -328,16 +342,10 @@ pub fn free_some<W: PagesMut>(w: &mut W, addr: Addr, leaves: u64) -> Result<bool
             heap::free(w, piece)?;
         }
     }
-    w.set_u64(addr + ID, 0)?;
-    if keep == 0 {
-        heap::free(w, addr)?;
-        return Ok(true);
-    }
-    w.set_u64(addr + LEN, keep * LEAF as u64)?;
-    if kept_height != root.height {
+    if keep != 0 && kept_height != root.height {
         w.set_u64(addr + TOP, kept_top.0)?;
     }
-    Ok(false)
+    Ok(())
 }
 
 #[cfg(test)]

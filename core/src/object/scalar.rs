@@ -28,6 +28,9 @@ pub const ASCII: u8 = 1;
 /// The longest content of a single segment.
 pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
 
+/// Message for bytes that cannot become a str.
+pub const NOT_TEXT: &str = "a str that is not UTF-8 (nor surrogates as three bytes each)";
+
 const HEADER: usize = 8;
 /// Bytes of text checked at a time, with a call of `yield_to_readers` after each part.
 const CHECKED: usize = 256 * 1024;
@@ -430,9 +433,7 @@ fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
     let (mut at, mut breath) = (0, CHECKED / 2);
     while at < bytes.len() {
         let Some(n) = text_prefix(&bytes[at..]) else {
-            return Err(Error::invalid(
-                "a str that is not UTF-8 (nor surrogates as three bytes each)",
-            ));
+            return Err(Error::invalid(NOT_TEXT));
         };
         at += n;
         if at >= breath {

@@ -84,6 +84,22 @@ pub struct Large {
     pub kind: LargeKind,
 }
 
+/// The most bytes that one `Writer::splice` stores or cuts off.
+pub const SPLICE_MAX: u64 = 64 << 20;
+
+/// A change of a part of a str or bytes (`Writer::splice`).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Splice<'a> {
+    /// Where the new bytes begin. Beyond the end of the value, zeros come between.
+    pub offset: u64,
+    /// The bytes that replace as many of the value, and lengthen it if they reach beyond its end.
+    pub bytes: &'a [u8],
+    /// The length of the value after the change: it is cut, or lengthened by zeros. None: as the bytes make it.
+    pub len: Option<u64>,
+    /// Of a str: `In::Str::no_newline` after the change. None: as before.
+    pub no_newline: Option<bool>,
+}
+
 /// The value inside a word: a small scalar, returned without a copy of memory.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Short {

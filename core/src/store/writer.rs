@@ -3,6 +3,7 @@
 #![allow(clippy::missing_errors_doc)] // All of them: as reading, and `Error::NoSpace`.
 
 use super::{In, Key, Kind, Obj, Result, Step, Writer};
+use crate::object::value::Edit;
 use crate::object::{ops, splices};
 
 impl Writer<'_> {
@@ -32,6 +33,15 @@ impl Writer<'_> {
     #[inline]
     pub fn set(&mut self, obj: Obj, key: &Key<'_>, value: &In<'_>) -> Result<()> {
         ops::set(self, obj, key, value)
+    }
+
+    /// Change a part of a str or bytes in place, and return its length. Of a large value only the pages that the
+    /// change touches are written. It stores or cuts off at most `SPLICE_MAX` bytes: more needs several calls.
+    ///
+    /// Returns `Error::WrongKind` for a value of another type, and `Error::Invalid` if a str would no longer be
+    /// text; it is then unchanged once the operation is rolled back.
+    pub fn splice(&mut self, obj: Obj, step: &Step, change: &Splice<'_>) -> Result<u64> {
+        ops::splice(self, obj, step, change)
     }
 
     /// Remove an entry or attribute. Return true if it existed.

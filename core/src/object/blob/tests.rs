@@ -214,3 +214,127 @@ proptest! {
         let _ = heap::apply_frees(&mut w);
     }
 }
+
+/// One change of a blob beside a vector: at any offset, over the ends of leaves and of levels.
+#[derive(Clone, Debug)]
+enum Change {
+    Overwrite(usize, usize),
+    Append(usize),
+    Truncate(usize),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let size = prop_oneof![1..40usize, 4000..4200usize, 1..3 * LEAF, Just(LEAF),];
+    let one = prop_oneof![
+        (any::<usize>(), 1..3 * LEAF).prop_map(|(at, n)| Change::Overwrite(at, n)),
+        size.prop_map(Change::Append),
+        any::<usize>().prop_map(Change::Truncate),
+    ];
+    proptest::collection::vec(one, 1..16)
+}
+
+fn check_same(w: &HeapMem, addr: Addr, model: &[u8]) {
+    let l = large(w, addr).unwrap();
+    assert_eq!(l.len, model.len() as u64);
+    let mut found = vec![0; model.len() + 1];
+    assert_eq!(large_read(w, &l, 0, &mut found).unwrap(), model.len());
+    assert!(found[..model.len()] == *model, "the content differs");
+    let (mut n, mut used) = (0, 0);
+    segments(w, addr, &mut |a, len| {
+        assert!(heap::size_of(w, a).unwrap() >= len);
+        (n, used) = (n + 1, used + len);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(n, edit::segments_of(model.len() as u64));
+}
+
+/// The tree grows and shrinks by levels, and no segment is lost.
+#[test]
+fn a_blob_grows_and_shrinks_by_levels() {
+    let mut w = HeapMem::new();
+    let mut model = pattern(100);
+    let addr = create(&mut w, LargeKind::Bytes, &model).unwrap();
+    w.commit().unwrap();
+    for n in [
+        LEAF - 100,
+        1,
+        5,
+        499 * LEAF,
+        2 * LEAF,
+        2 * LEAF,
+        LEAF,
+        505 * LEAF,
+        33,
+    ] {
+        let more = pattern(n);
+        edit::append(&mut w, addr, &more).unwrap();
+        model.extend(more);
+        w.commit().unwrap();
+        check_same(&w, addr, &model);
+        assert_eq!(segment_count(&w), edit::segments_of(model.len() as u64));
+    }
+    for leaves in [1009, 1008, 505, 504, 503, 2, 1] {
+        model.truncate(leaves * LEAF - 7);
+        edit::truncate(&mut w, addr, model.len() as u64).unwrap();
+        w.commit().unwrap();
+        check_same(&w, addr, &model);
+        assert_eq!(segment_count(&w), edit::segments_of(model.len() as u64));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn changes_in_place_equal_those_of_a_vector(len in 1..3 * LEAF, changes in changes()) {
+        let mut w = HeapMem::new();
+        let mut model = pattern(len);
+        let addr = create(&mut w, LargeKind::Bytes, &model).unwrap();
+        w.commit().unwrap();
+        for (i, change) in changes.into_iter().enumerate() {
+            let before = large(&w, addr).unwrap();
+            let fresh: Vec<u8> = pattern(i + 3 * LEAF).split_off(i);
+            let undone = i % 3 == 2;
+            let old = model.clone();
+            match change {
+                Change::Overwrite(at, n) => {
+                    let at = at % model.len();
+                    let n = n.min(model.len() - at);
+                    edit::overwrite(&mut w, addr, at as u64, &fresh[..n]).unwrap();
+                    model[at..at + n].copy_from_slice(&fresh[..n]);
+                }
+                Change::Append(n) => {
+                    edit::append(&mut w, addr, &fresh[..n]).unwrap();
+                    model.extend_from_slice(&fresh[..n]);
+                }
+                Change::Truncate(len) => {
+                    let len = 1 + len % model.len();
+                    edit::truncate(&mut w, addr, len as u64).unwrap();
+                    model.truncate(len);
+                }
+            }
+            if undone {
+                w.rollback();
+                model = old;
+            } else {
+                w.commit().unwrap();
+                let changed = model != old;
+                prop_assert!(!changed || matches!(large_read(&w, &before, 0, &mut [0; 9]), Err(Error::Gone(_))));
+            }
+            check_same(&w, addr, &model);
+        }
+    }
+}
+
+#[test]
+fn changes_beyond_the_end_are_refused() {
+    let mut w = HeapMem::new();
+    let addr = create(&mut w, LargeKind::Bytes, &pattern(9000)).unwrap();
+    w.commit().unwrap();
+    for (at, n) in [(9000, 1), (8999, 2), (u64::MAX, 2)] {
+        assert!(edit::overwrite(&mut w, addr, at, &pattern(n)).is_err());
+    }
+    assert!(edit::truncate(&mut w, addr, 0).is_err() && edit::truncate(&mut w, addr, 9001).is_err());
+    check_same(&w, addr, &pattern(9000));
+}

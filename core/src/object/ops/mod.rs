@@ -17,6 +17,9 @@ mod entry;
 mod fast;
 mod read;
 mod rename;
+mod splice;
+#[cfg(test)]
+mod splice_tests;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +35,7 @@ pub use read::{
     kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
 pub use rename::rename;
+pub use splice::splice;
 
 use super::graph::{self, ReapProgress};
 use crate::error::Result;
