@@ -77,7 +77,8 @@ impl Model {
                         (0..n as i64).map(|i| (Val::Int(base + i), small(rng))).collect(),
                     ))
                 }
-                (Body::Dict(_), 0..=18) => Some(Op::Set(id, self.key(id, rng), self.value(rng))),
+                (Body::Dict(d), 17 | 18) => splice(id, d, rng),
+                (Body::Dict(_), 0..=16) => Some(Op::Set(id, self.key(id, rng), self.value(rng))),
                 (Body::List(l), 20 | 21) if !l.is_empty() => {
                     let at = rng.below(l.len());
                     Some(Op::RemoveItems(id, at, at + 1))
@@ -117,6 +118,32 @@ impl Model {
             New::Val(small(rng)),
         )
     }
+}
+
+/// A change of a part of a random value, if that is a str or bytes: often around its end, or at the end of a segment.
+fn splice(id: u64, d: &Dict, rng: &mut Rng) -> Option<Op> {
+    let key = d.some_key(rng)?;
+    let value = d.index.get(&key).and_then(|at| d.order.get(at)).map(|e| &e.1)?;
+    let (Val::Str(content, _) | Val::Bytes(content)) = value else {
+        return None;
+    };
+    let n = match rng.below(8) {
+        0 => 9000,
+        1 | 2 => 3000 + rng.below(2000),
+        _ => 100,
+    };
+    let n = rng.below(n);
+    let offset = match rng.below(4) {
+        0 | 1 => content.len(),
+        2 => rng.below(content.len() + 1),
+        _ => rng.below(content.len() + 5000),
+    };
+    let len = match rng.below(4) {
+        0 => Some(rng.below(content.len() + 200)),
+        1 => Some(offset + n),
+        _ => None,
+    };
+    Some(Op::Splice(id, key, offset, filled(rng, n), len))
 }
 
 fn is_obj(d: &Dict, k: &Val) -> bool {

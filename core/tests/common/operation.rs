@@ -2,7 +2,7 @@
 
 use super::model::{Body, Dict, Model, Node};
 use super::value::{Val, as_value};
-use persist_core::store::{In, Obj, Result, Step, Writer};
+use persist_core::store::{In, Obj, Result, Splice, Step, Writer};
 
 /// The kind of a new value.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub enum Op {
     Extend(u64, usize, Vec<Val>),
     /// Move an entry to another dict or key.
     Rename(u64, Val, u64, Val),
+    /// Change a part of a str or bytes in place: the bytes from an offset on, and the length.
+    Splice(u64, Val, usize, Vec<u8>, Option<usize>),
 }
 
 impl Model {
@@ -103,6 +105,15 @@ impl Model {
                     &Step::Key(as_value(k2)),
                 )?;
             }
+            Op::Splice(d, k, offset, bytes, len) => {
+                let change = Splice {
+                    offset: *offset as u64,
+                    bytes,
+                    len: len.map(|n| n as u64),
+                    no_newline: None,
+                };
+                w.splice(obj(d), &Step::Key(as_value(k)), &change)?;
+            }
         }
         Ok(made)
     }
@@ -173,6 +184,20 @@ impl Model {
                 d.remove(k);
                 if let Some(v) = v {
                     self.dict(*to).set(k2.clone(), v);
+                }
+            }
+            Op::Splice(d, k, offset, bytes, len) => {
+                let d = self.dict(*d);
+                let old = d.index.get(k).and_then(|at| d.order.get(at)).map(|e| e.1.clone());
+                if let Some(mut value) = old {
+                    if let Val::Str(content, _) | Val::Bytes(content) = &mut value {
+                        let end = offset + bytes.len();
+                        let len = len.unwrap_or(content.len().max(end));
+                        content.resize(content.len().max(end), 0);
+                        content[*offset..end].copy_from_slice(bytes);
+                        content.resize(len, 0);
+                    }
+                    d.set(k.clone(), value);
                 }
             }
         }

@@ -8,7 +8,7 @@
 //! 3. The last piece of a level may fill only a part of its segment, whose spare room takes what is appended.
 //! 4. The caller keeps a value longer than a single segment (`scalar::SHORT_MAX`), and checks text.
 
-use super::{Cursor, FAN, ID, LEAF, LEN, MAX_HEIGHT, Root, TOP, fill, height_of, kind_bytes, pieces_of};
+use super::{Cursor, FAN, ID, LEAF, LEN, MAX_HEIGHT, Root, TOP, fill, height_of, kind_bytes};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
@@ -182,6 +182,6 @@ pub(super) fn segments_of(len: u64) -> usize {
     let leaves = super::leaves_of(len);
     let height = height_of(leaves).unwrap_or(0);
     1 + (0..=height)
-        .map(|level| pieces_of(leaves, level) as usize)
+        .map(|level| super::pieces_of(leaves, level) as usize)
         .sum::<usize>()
 }
