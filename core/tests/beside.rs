@@ -3,7 +3,8 @@
 
 use persist_core::backup::{self, Input, Restoring, backup_to, restore};
 use persist_core::check::check;
-use persist_core::store::{Actor, Cursor, In, Key, Obj, Options, Since, Splice, Store, Value, Wait, Writer};
+use persist_core::store::door::{Cursor, Since, Splice};
+use persist_core::store::{Actor, In, Key, Obj, Options, Store, Value, Wait, Writer};
 use std::path::Path;
 
 fn open(path: &Path) -> Store {
@@ -99,8 +100,9 @@ fn the_log_follows_what_other_handles_do() {
     let Since::Lost(cursor) = since(&store, &Cursor::default()) else {
         panic!("a first cursor");
     };
-    write(&other, |w| w.insert(list(&other), 1, &In::Int(1)));
-    write(&other, |w| w.set_item(list(&other), 1, &In::Int(2)));
+    let l = list(&other);
+    write(&other, |w| w.insert(l, 1, &In::Int(1)));
+    write(&other, |w| w.set_item(l, 1, &In::Int(2)));
     let Since::Spliced(splices, next) = since(&store, &cursor) else {
         panic!("one insertion");
     };
@@ -112,7 +114,7 @@ fn the_log_follows_what_other_handles_do() {
     assert_eq!(splices, [inserted]);
     // What is undone was never there, and a new value does not make another item.
     let failed = other.write(Actor::Thread, &mut Wait::default(), |w| {
-        w.remove_items(list(&other), 0, 1)?;
+        w.remove_items(l, 0, 1)?;
         Err::<(), _>(persist_core::Error::invalid("no"))
     });
     failed.unwrap_err();

@@ -86,12 +86,12 @@ def test_writing_in_the_middle(mnt: Mount) -> None:
         f.seek(3)
         f.write(b"xyz")
         f.seek(0)
-        # The writer sees what it wrote, and its size; other processes do not.
         assert f.read() == b"012xyz6789\n"
         f.seek(0, os.SEEK_END)
         f.write(b"more\n")
         assert os.fstat(f.fileno()).st_size == 16
-        assert file.read_bytes() == b"0123456789\n"
+        # Others see it too: the file was not opened to be replaced.
+        assert file.read_bytes() == b"012xyz6789\nmore\n"
         f.truncate(4)
         assert os.fstat(f.fileno()).st_size == 4
     assert file.read_bytes() == b"012x"

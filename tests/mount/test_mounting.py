@@ -34,7 +34,11 @@ def test_failures_are_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_help_and_version() -> None:
-    for arg, part in ("--help", "lockwait=SECONDS"), ("-h", "durability=commit"), ("--version", "mount.persist 0."):
+    for arg, part in (
+        ("--help", "lockwait=SECONDS"),
+        ("-h", "durability=commit"),
+        ("--version", "mount.persist 0."),
+    ):
         done = subprocess.run([binary(), arg], capture_output=True, text=True, timeout=100)
         assert done.returncode == 0 and part in done.stdout and not done.stderr, done
 
@@ -53,7 +57,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 def test_failures_with_closed_output(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([binary(), str(tmp_path / "s"), str(tmp_path / "missing")], stderr=write, timeout=100)
+    done = subprocess.run(
+        [binary(), str(tmp_path / "s"), str(tmp_path / "missing")], stderr=write, timeout=100
+    )
     os.close(write)
     assert done.returncode == 32
 

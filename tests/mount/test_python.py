@@ -135,7 +135,7 @@ def test_containers(mnt: Mount, root: Any) -> None:
     mnt.sh("rm d/l/0")
     assert root["again"][1] == "z"
     root["again"].insert(0, "first")
-    assert mnt.sh("cat again/0") == "first\n"
+    assert mnt.sh("cat again/@0") == "first\n"
     # The home entry is removed; the remaining reference becomes the home.
     del root["d"]["l"]
     assert (mnt.path / "again").is_dir() and not (mnt.path / "again").is_symlink()

@@ -24,12 +24,15 @@
 //! Invariants:
 //! 1. Applied in order, the records of a list since a `Cursor` turn the list of that moment into the present one, as
 //!    far as the places of its items are concerned. An item whose value was replaced keeps its place.
-//! 2. The newest record grows while the same list continues to grow or shrink at the same place (`joined`). A cursor
+//! 2. The annex of a list has the count of its bucket after the list's last splice (`graph::stamp`). So a cursor that the
+//!    records of other lists have overtaken still tells whether its own list changed.
+//! 3. The newest record grows while the same list continues to grow or shrink at the same place (`joined`). A cursor
 //!    holds the newest record that it has seen, so that it can tell by how much.
 
 use crate::error::{Error, Result};
 use crate::heap;
-use crate::ids::{Addr, ObjectId};
+use crate::ids::{Addr, Obj, ObjectId};
+use crate::object::graph;
 use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock as sb;
 use std::cmp::Ordering;
@@ -147,15 +150,15 @@ pub fn segments<P: Pages>(p: &P, f: &mut dyn FnMut(Addr, usize) -> Result<()>) -
 
 /// Record a change of the places of a list's items, if a log is kept.
 #[inline]
-pub fn record<W: PagesMut>(w: &mut W, list: ObjectId, splice: Splice) -> Result<()> {
+pub fn record<W: PagesMut>(w: &mut W, list: Obj, splice: Splice) -> Result<()> {
     match directory(w)? {
         Some(directory) => record_in(w, directory, list, splice),
         None => Ok(()),
     }
 }
 
-fn record_in<W: PagesMut>(w: &mut W, directory: Addr, list: ObjectId, splice: Splice) -> Result<()> {
-    let slot = slot(directory, list);
+fn record_in<W: PagesMut>(w: &mut W, directory: Addr, list: Obj, splice: Splice) -> Result<()> {
+    let slot = slot(directory, list.id);
     let mut bucket = Addr(w.u64_at(slot)?);
     if bucket.is_null() {
         let base = w.u64_at(directory)?;
@@ -171,14 +174,14 @@ fn record_in<W: PagesMut>(w: &mut W, directory: Addr, list: ObjectId, splice: Sp
         None => None,
     };
     let grown = match newest {
-        Some((n, (id, last))) if id == list.0 => joined(last, splice).map(|both| (n, both)),
+        Some((n, (id, last))) if id == list.id.0 => joined(last, splice).map(|both| (n, both)),
         _ => None,
     };
     let (n, splice) = grown.unwrap_or((seq, splice));
     let mut bytes = [0; RECORD as usize];
     for (b, word) in bytes
         .chunks_exact_mut(8)
-        .zip([list.0, splice.at, splice.removed, splice.inserted])
+        .zip([list.id.0, splice.at, splice.removed, splice.inserted])
     {
         b.copy_from_slice(&word.to_le_bytes());
     }
@@ -187,7 +190,8 @@ fn record_in<W: PagesMut>(w: &mut W, directory: Addr, list: ObjectId, splice: Sp
     let count = w.u64_at(bucket + COUNT)?.wrapping_add(1);
     head[..8].copy_from_slice(&count.to_le_bytes());
     head[8..].copy_from_slice(&(seq + u64::from(grown.is_none())).to_le_bytes());
-    w.set_bytes(bucket, &head)
+    w.set_bytes(bucket, &head)?;
+    graph::set_stamp(w, list.addr, count)
 }
 
 /// Return one splice for two that follow each other, if they only insert, or only remove, at one place.
@@ -227,45 +231,31 @@ fn growth(then: Splice, now: Splice) -> Option<Splice> {
 
 /// Return what happened to a list since a cursor. `Error::Busy` means that the cursor is newer than the section's
 /// state.
-pub fn since<P: Pages>(p: &P, list: ObjectId, cursor: &Cursor) -> Result<Since> {
+pub fn since<P: Pages>(p: &P, list: Obj, cursor: &Cursor) -> Result<Since> {
     let Some(directory) = directory(p)? else {
         return Ok(Since::Off);
     };
-    let bucket = Addr(p.u64_at(slot(directory, list))?);
-    if bucket.is_null() {
-        let count = p.u64_at(directory)?;
-        let next = Cursor {
-            count,
-            ..Cursor::default()
-        };
-        return match count.cmp(&cursor.count) {
-            Ordering::Equal => Ok(Since::Same),
-            Ordering::Less => Err(Error::Busy(list)),
-            Ordering::Greater => Ok(Since::Lost(next)),
-        };
-    }
-    let count = p.u64_at(bucket + COUNT)?;
-    if cursor.count == count {
-        return Ok(Since::Same);
-    }
-    if count < cursor.count {
+    let base = p.u64_at(directory)?;
+    let bucket = Addr(p.u64_at(slot(directory, list.id))?);
+    let next = end(p, bucket, base)?;
+    match next.count.cmp(&cursor.count) {
+        Ordering::Equal => return Ok(Since::Same),
         // This section reads a committed state that is older than the cursor's.
-        return Err(Error::Busy(list));
+        Ordering::Less => return Err(Error::Busy(list.id)),
+        Ordering::Greater => {}
     }
-    let (seq, base) = (p.u64_at(bucket + SEQ)?, p.u64_at(directory)?);
-    let newest = seq
-        .checked_sub(1)
-        .ok_or_else(|| Error::corrupt("a log of lists without the records it counts", bucket))?;
-    let next = Cursor {
-        count,
-        seq,
-        last: record_at(p, bucket, newest)?,
-    };
-    let of_this_log = (base..count).contains(&cursor.count) && cursor.seq <= seq;
-    // The record that the cursor has seen last must be there too: it may have grown.
-    if !of_this_log || seq - cursor.seq.saturating_sub(1) > RECORDS {
+    let of_this_log = cursor.count >= base && cursor.seq <= next.seq;
+    if !of_this_log {
         return Ok(Since::Lost(next));
     }
+    if graph::stamp(p, list.addr)? <= cursor.count {
+        return Ok(Since::Spliced(Vec::new(), next));
+    }
+    // The record that the cursor has seen last must be there too: it may have grown.
+    if next.seq - cursor.seq.saturating_sub(1) > RECORDS {
+        return Ok(Since::Lost(next));
+    }
+    let list = list.id;
     let mut splices = Vec::new();
     if let Some(n) = cursor.seq.checked_sub(1) {
         let (id, now) = record_at(p, bucket, n)?;
@@ -276,7 +266,7 @@ pub fn since<P: Pages>(p: &P, list: ObjectId, cursor: &Cursor) -> Result<Since> 
             }
         }
     }
-    for n in cursor.seq..seq {
+    for n in cursor.seq..next.seq {
         let (id, splice) = record_at(p, bucket, n)?;
         if id == list.0 {
             splices.push(splice);
@@ -285,15 +275,42 @@ pub fn since<P: Pages>(p: &P, list: ObjectId, cursor: &Cursor) -> Result<Since> 
     Ok(Since::Spliced(splices, next))
 }
 
+/// Return the cursor at the end of a bucket.
+fn end<P: Pages>(p: &P, bucket: Addr, base: u64) -> Result<Cursor> {
+    if bucket.is_null() {
+        return Ok(Cursor {
+            count: base,
+            ..Cursor::default()
+        });
+    }
+    let seq = p.u64_at(bucket + SEQ)?;
+    let newest = seq
+        .checked_sub(1)
+        .ok_or_else(|| Error::corrupt("a log of lists without the records it counts", bucket))?;
+    Ok(Cursor {
+        count: p.u64_at(bucket + COUNT)?,
+        seq,
+        last: record_at(p, bucket, newest)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::object::graph::testing::GraphMem;
     use proptest::prelude::*;
 
-    const L: ObjectId = ObjectId(3);
-    /// A list in the same bucket, and one in another.
-    const OTHERS: [ObjectId; 2] = [ObjectId(3 + BUCKETS), ObjectId(4)];
+    use crate::object::header::Kind;
+
+    /// A store with a log, the list of the test, a list in the same bucket, and one in another.
+    fn lists() -> (GraphMem, Obj, [Obj; 2]) {
+        let mut m = GraphMem::new();
+        let made: Vec<Obj> = (0..=BUCKETS)
+            .map(|_| graph::create(&mut m, Kind::List, 0).unwrap())
+            .collect();
+        assert_eq!(made[0].id.0 % BUCKETS, made[BUCKETS as usize].id.0 % BUCKETS);
+        (m, made[0], [made[BUCKETS as usize], made[1]])
+    }
 
     fn splice(at: u64, removed: u64, inserted: u64) -> Splice {
         Splice {
@@ -303,8 +320,8 @@ mod tests {
         }
     }
 
-    fn cursor(p: &GraphMem) -> Cursor {
-        match since(p, L, &Cursor::default()).unwrap() {
+    fn cursor(p: &GraphMem, list: Obj) -> Cursor {
+        match since(p, list, &Cursor::default()).unwrap() {
             Since::Lost(cursor) | Since::Spliced(_, cursor) => cursor,
             other => panic!("{other:?}"),
         }
@@ -312,37 +329,60 @@ mod tests {
 
     #[test]
     fn nothing_is_recorded_without_a_log() {
-        let mut m = GraphMem::new();
-        record(&mut m, L, splice(0, 0, 1)).unwrap();
-        assert_eq!(since(&m, L, &Cursor::default()).unwrap(), Since::Off);
+        let (mut m, list, _) = lists();
+        record(&mut m, list, splice(0, 0, 1)).unwrap();
+        assert_eq!(since(&m, list, &Cursor::default()).unwrap(), Since::Off);
+        m.commit();
         let before = m.segments();
         start(&mut m).unwrap();
-        record(&mut m, L, splice(0, 0, 1)).unwrap();
-        assert_eq!(m.segments(), before + 2);
-        let old = cursor(&m);
+        record(&mut m, list, splice(0, 0, 1)).unwrap();
+        // The directory, a bucket, and the annex of the list.
+        assert_eq!(m.segments(), before + 3);
+        let old = cursor(&m, list);
         stop(&mut m).unwrap();
         m.commit();
-        assert_eq!(m.segments(), before);
+        assert_eq!(m.segments(), before + 1);
         start(&mut m).unwrap();
         assert!(
-            matches!(since(&m, L, &old).unwrap(), Since::Lost(_)),
+            matches!(since(&m, list, &old).unwrap(), Since::Lost(_)),
             "a cursor of another log"
         );
     }
 
     #[test]
     fn a_rollback_takes_the_records_back() {
-        let mut m = GraphMem::new();
+        let (mut m, list, _) = lists();
         start(&mut m).unwrap();
-        record(&mut m, L, splice(0, 0, 1)).unwrap();
+        record(&mut m, list, splice(0, 0, 1)).unwrap();
         m.commit();
-        let seen = cursor(&m);
-        record(&mut m, L, splice(1, 0, 1)).unwrap();
-        let newer = cursor(&m);
-        record(&mut m, L, splice(0, 1, 0)).unwrap();
+        let seen = cursor(&m, list);
+        record(&mut m, list, splice(1, 0, 1)).unwrap();
+        let newer = cursor(&m, list);
+        record(&mut m, list, splice(0, 1, 0)).unwrap();
         m.heap.rollback();
-        assert_eq!(since(&m, L, &seen).unwrap(), Since::Same);
-        assert!(matches!(since(&m, L, &newer), Err(Error::Busy(_))));
+        assert_eq!(since(&m, list, &seen).unwrap(), Since::Same);
+        assert!(matches!(since(&m, list, &newer), Err(Error::Busy(_))));
+    }
+
+    #[test]
+    fn many_changes_of_other_lists_lose_nothing() {
+        let (mut m, list, others) = lists();
+        start(&mut m).unwrap();
+        record(&mut m, list, splice(0, 0, 1)).unwrap();
+        let seen = cursor(&m, list);
+        for n in 0..RECORDS * 3 {
+            record(&mut m, others[0], splice(n % 2, 0, 1)).unwrap();
+        }
+        let Since::Spliced(nothing, next) = since(&m, list, &seen).unwrap() else {
+            panic!("the list did not change");
+        };
+        assert!(nothing.is_empty());
+        record(&mut m, list, splice(0, 1, 0)).unwrap();
+        assert!(matches!(since(&m, list, &seen).unwrap(), Since::Lost(_)));
+        let Since::Spliced(splices, _) = since(&m, list, &next).unwrap() else {
+            panic!("the record is there");
+        };
+        assert_eq!(splices, [splice(0, 1, 0)]);
     }
 
     proptest! {
@@ -351,10 +391,10 @@ mod tests {
         /// Whatever is recorded, a reader ends with the true places, or knows that it has lost them.
         #[test]
         fn a_reader_follows(ops in proptest::collection::vec((0u8..8, 0u64..4, 0u64..3), 1..60)) {
-            let mut m = GraphMem::new();
+            let (mut m, l, others) = lists();
             start(&mut m).unwrap();
             let (mut list, mut fresh) = ((0..5u64).collect::<Vec<_>>(), 100);
-            let (mut shown, mut seen) = (list.clone(), cursor(&m));
+            let (mut shown, mut seen) = (list.clone(), cursor(&m, l));
             for (what, at, n) in ops {
                 let at = match what {
                     0 | 1 => list.len() as u64,
@@ -362,7 +402,7 @@ mod tests {
                 };
                 match what {
                     0..=2 => {
-                        record(&mut m, L, splice(at, 0, n)).unwrap();
+                        record(&mut m, l, splice(at, 0, n)).unwrap();
                         for i in 0..n {
                             list.insert((at + i) as usize, fresh);
                             fresh += 1;
@@ -370,12 +410,12 @@ mod tests {
                     }
                     3..=5 => {
                         let n = n.min(list.len() as u64 - at);
-                        record(&mut m, L, splice(at, n, 0)).unwrap();
+                        record(&mut m, l, splice(at, n, 0)).unwrap();
                         list.drain(at as usize..(at + n) as usize);
                     }
-                    6 => record(&mut m, OTHERS[(at % 2) as usize], splice(at, n, 1)).unwrap(),
+                    6 => record(&mut m, others[(at % 2) as usize], splice(at, n, 1)).unwrap(),
                     _ => {
-                        match since(&m, L, &seen).unwrap() {
+                        match since(&m, l, &seen).unwrap() {
                             Since::Same => {}
                             Since::Spliced(splices, next) => {
                                 for s in splices {
@@ -398,7 +438,7 @@ mod tests {
                             }
                             Since::Off => panic!("the log is kept"),
                         }
-                        prop_assert_eq!(since(&m, L, &seen).unwrap(), Since::Same);
+                        prop_assert_eq!(since(&m, l, &seen).unwrap(), Since::Same);
                     }
                 }
             }

@@ -84,12 +84,12 @@ pub struct Large {
     pub kind: LargeKind,
 }
 
-/// The most bytes that one `Writer::splice` stores or cuts off.
-pub const SPLICE_MAX: u64 = 64 << 20;
+/// The most bytes that one `Writer::edit` stores or cuts off.
+pub const EDIT_MAX: u64 = 64 << 20;
 
-/// A change of a part of a str or bytes (`Writer::splice`).
+/// A change of a part of a str or bytes (`Writer::edit`).
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Splice<'a> {
+pub struct Edit<'a> {
     /// Where the new bytes begin. Beyond the end of the value, zeros come between.
     pub offset: u64,
     /// The bytes that replace as many of the value, and lengthen it if they reach beyond its end.

@@ -2,9 +2,8 @@
 //! that no transaction of another owner has changed it; `Store::read` waits for such a transaction.
 #![allow(clippy::missing_errors_doc)] // All of them: `Error::Gone`, `Error::WrongKind`, `Error::Corrupt`.
 
-use super::{
-    Class, Cursor, Entry, Error, HandleInfo, Key, Kind, Large, Obj, Reader, Result, Since, Step, Value, Word,
-};
+use super::{Class, Entry, Error, HandleInfo, Key, Kind, Large, Obj, Reader, Result, Step, Value, Word};
+use crate::object::splices::{Cursor, Since};
 use crate::object::{header, ops, scalar, splices};
 
 impl Reader<'_> {
@@ -129,22 +128,26 @@ impl Reader<'_> {
 
     /// Return the dict of the entries that wait beside a list, if there are any. It does not count as an item; the
     /// mount keeps there what is written out of turn.
+    #[doc(hidden)]
     pub fn waiting(&self, list: Obj) -> Result<Option<Obj>> {
         ops::waiting(self, list)
     }
 
     /// Return the list beside which the entries of this dict wait, if it is such a dict.
+    #[doc(hidden)]
     pub fn waits_beside(&self, dict: Obj) -> Result<Option<Obj>> {
         ops::waits_beside(self, dict)
     }
 
     /// Return how the places of a list's items have changed since a cursor (`Writer::log_splices`). The first cursor
     /// comes from `Cursor::default()`.
+    #[doc(hidden)]
     pub fn spliced(&self, list: Obj, cursor: &Cursor) -> Result<Since> {
         ops::spliced(self, list, cursor)
     }
 
     /// Return `Error::Busy` if this section no longer holds: what was read in it must not be kept beyond it.
+    #[doc(hidden)]
     pub fn still_valid(&self, obj: Obj) -> Result<()> {
         if self.holds() {
             Ok(())
@@ -154,6 +157,7 @@ impl Reader<'_> {
     }
 
     /// Return whether a log of splices is kept.
+    #[doc(hidden)]
     pub fn logs_splices(&self) -> Result<bool> {
         splices::is_kept(self)
     }

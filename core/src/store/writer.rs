@@ -36,12 +36,13 @@ impl Writer<'_> {
     }
 
     /// Change a part of a str or bytes in place, and return its length. Of a large value only the pages that the
-    /// change touches are written. It stores or cuts off at most `SPLICE_MAX` bytes: more needs several calls.
+    /// change touches are written. It stores or cuts off at most `EDIT_MAX` bytes: more needs several calls.
     ///
     /// Returns `Error::WrongKind` for a value of another type, and `Error::Invalid` if a str would no longer be
     /// text; it is then unchanged once the operation is rolled back.
-    pub fn splice(&mut self, obj: Obj, step: &Step, change: &Splice<'_>) -> Result<u64> {
-        ops::splice(self, obj, step, change)
+    #[doc(hidden)]
+    pub fn edit(&mut self, obj: Obj, step: &Step, change: &Edit<'_>) -> Result<u64> {
+        ops::edit(self, obj, step, change)
     }
 
     /// Remove an entry or attribute. Return true if it existed.
@@ -80,22 +81,26 @@ impl Writer<'_> {
     }
 
     /// Return the dict of the entries that wait beside a list, and make it if it is missing; see `Reader::waiting`.
+    #[doc(hidden)]
     pub fn make_waiting(&mut self, list: Obj) -> Result<Obj> {
         ops::make_waiting(self, list)
     }
 
     /// Remove the dict of waiting entries, which must be empty.
+    #[doc(hidden)]
     pub fn drop_waiting(&mut self, list: Obj) -> Result<()> {
         ops::drop_waiting(self, list)
     }
 
     /// Record that the items `[start, end)` were replaced by the same items in another order. A change of order
     /// consists of `set_item`, which by itself means that an item has another value.
+    #[doc(hidden)]
     pub fn reordered(&mut self, list: Obj, start: u64, end: u64) -> Result<()> {
         ops::reordered(self, list, start, end)
     }
 
     /// Begin or end to log which items are inserted into lists and removed; see `Reader::spliced`.
+    #[doc(hidden)]
     pub fn log_splices(&mut self, on: bool) -> Result<()> {
         if on {
             splices::start(self)

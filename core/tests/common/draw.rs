@@ -77,7 +77,7 @@ impl Model {
                         (0..n as i64).map(|i| (Val::Int(base + i), small(rng))).collect(),
                     ))
                 }
-                (Body::Dict(d), 17 | 18) => splice(id, d, rng),
+                (Body::Dict(d), 17 | 18) => edit(id, d, rng),
                 (Body::Dict(_), 0..=16) => Some(Op::Set(id, self.key(id, rng), self.value(rng))),
                 (Body::List(l), 20 | 21) if !l.is_empty() => {
                     let at = rng.below(l.len());
@@ -121,7 +121,7 @@ impl Model {
 }
 
 /// A change of a part of a random value, if that is a str or bytes: often around its end, or at the end of a segment.
-fn splice(id: u64, d: &Dict, rng: &mut Rng) -> Option<Op> {
+fn edit(id: u64, d: &Dict, rng: &mut Rng) -> Option<Op> {
     let key = d.some_key(rng)?;
     let value = d.index.get(&key).and_then(|at| d.order.get(at)).map(|e| &e.1)?;
     let (Val::Str(content, _) | Val::Bytes(content)) = value else {
@@ -143,7 +143,7 @@ fn splice(id: u64, d: &Dict, rng: &mut Rng) -> Option<Op> {
         1 => Some(offset + n),
         _ => None,
     };
-    Some(Op::Splice(id, key, offset, filled(rng, n), len))
+    Some(Op::Edit(id, key, offset, filled(rng, n), len))
 }
 
 fn is_obj(d: &Dict, k: &Val) -> bool {

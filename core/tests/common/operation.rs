@@ -2,7 +2,8 @@
 
 use super::model::{Body, Dict, Model, Node};
 use super::value::{Val, as_value};
-use persist_core::store::{In, Obj, Result, Splice, Step, Writer};
+use persist_core::store::door::Edit;
+use persist_core::store::{In, Obj, Result, Step, Writer};
 
 /// The kind of a new value.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ pub enum Op {
     /// Move an entry to another dict or key.
     Rename(u64, Val, u64, Val),
     /// Change a part of a str or bytes in place: the bytes from an offset on, and the length.
-    Splice(u64, Val, usize, Vec<u8>, Option<usize>),
+    Edit(u64, Val, usize, Vec<u8>, Option<usize>),
 }
 
 impl Model {
@@ -105,14 +106,14 @@ impl Model {
                     &Step::Key(as_value(k2)),
                 )?;
             }
-            Op::Splice(d, k, offset, bytes, len) => {
-                let change = Splice {
+            Op::Edit(d, k, offset, bytes, len) => {
+                let change = Edit {
                     offset: *offset as u64,
                     bytes,
                     len: len.map(|n| n as u64),
                     no_newline: None,
                 };
-                w.splice(obj(d), &Step::Key(as_value(k)), &change)?;
+                w.edit(obj(d), &Step::Key(as_value(k)), &change)?;
             }
         }
         Ok(made)
@@ -186,7 +187,7 @@ impl Model {
                     self.dict(*to).set(k2.clone(), v);
                 }
             }
-            Op::Splice(d, k, offset, bytes, len) => {
+            Op::Edit(d, k, offset, bytes, len) => {
                 let d = self.dict(*d);
                 let old = d.index.get(k).and_then(|at| d.order.get(at)).map(|e| e.1.clone());
                 if let Some(mut value) = old {

@@ -71,14 +71,12 @@ pub fn append<W: PagesMut>(w: &mut W, addr: Addr, bytes: &[u8]) -> Result<()> {
         top: root.top,
         height: root.height,
     };
-    let mut leaves = root.leaves;
-    let used = root.leaf_len(leaves - 1);
+    let used = root.leaf_len(root.leaves - 1);
     let (here, rest) = bytes.split_at(bytes.len().min(LEAF - used));
-    tree.extend(0, leaves - 1, used, here)?;
-    for piece in rest.chunks(LEAF) {
+    tree.extend(0, root.leaves - 1, used, here)?;
+    for (index, piece) in (root.leaves..).zip(rest.chunks(LEAF)) {
         let leaf = fill(tree.w, piece)?;
-        tree.push(0, leaves, leaf)?;
-        leaves += 1;
+        tree.push(0, index, leaf)?;
     }
     w.set_u64(addr + LEN, len)?;
     renew(w, addr)

@@ -1,11 +1,13 @@
 //! The annex of a list: a segment that holds what belongs to a list but is not an item. Only a list that needs one has
-//! one; its EXTRA word then refers to the annex, and the annex holds the word of the back references.
+//! one; its EXTRA word then refers to the annex, and the annex holds the word of the back references. It lives as long
+//! as the list.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
 //! | 0 | 8 | `FORM` |
 //! | 8 | 8 | the back references (`backs`), as EXTRA holds them in a list without an annex |
 //! | 16 | 8 | address of the dict of waiting entries (0: none) |
+//! | 24 | 8 | stamp: the count of the log of splices after the last splice of this list (`splices`; 0: none) |
 //!
 //! Invariants:
 //! 1. The dict of waiting entries is a container like any other. Its home is the list, which refers to it once. It is
@@ -22,8 +24,9 @@ use crate::page::access::{Pages, PagesMut};
 const FORM: u8 = b'A';
 const BACKS: u64 = 8;
 const WAITING: u64 = 16;
+const STAMP: u64 = 24;
 /// Bytes of an annex.
-pub(super) const SIZE: usize = 24;
+pub(super) const SIZE: usize = 32;
 
 /// Return the address of a container's annex, if it has one.
 fn of<P: Pages>(p: &P, h: Addr) -> Result<Option<Addr>> {
@@ -52,10 +55,28 @@ pub fn waiting<P: Pages>(p: &P, h: Addr) -> Result<Addr> {
     }
 }
 
-/// Set the dict of waiting entries, of a list that has none. The caller counts the reference.
+/// Set the dict of waiting entries, or null. The caller counts the reference.
 pub fn set_waiting<W: PagesMut>(w: &mut W, h: Addr, dict: Addr) -> Result<()> {
+    set(w, h, WAITING, dict.0)
+}
+
+/// Return the stamp of a list's last splice that was logged; 0 if there is none.
+pub fn stamp<P: Pages>(p: &P, h: Addr) -> Result<u64> {
+    match of(p, h)? {
+        Some(annex) => p.u64_at(annex + STAMP),
+        None => Ok(0),
+    }
+}
+
+/// Set the stamp of a list's last splice.
+pub fn set_stamp<W: PagesMut>(w: &mut W, h: Addr, stamp: u64) -> Result<()> {
+    set(w, h, STAMP, stamp)
+}
+
+/// Set a word of the annex. It is made if it is missing.
+fn set<W: PagesMut>(w: &mut W, h: Addr, field: u64, word: u64) -> Result<()> {
     if let Some(annex) = of(w, h)? {
-        return w.set_u64(annex + WAITING, dict.0);
+        return w.set_u64(annex + field, word);
     }
     let backs = w.u64_at(h + EXTRA)?;
     let annex = heap::alloc(w, SIZE)?;
@@ -63,12 +84,12 @@ pub fn set_waiting<W: PagesMut>(w: &mut W, h: Addr, dict: Addr) -> Result<()> {
     bytes.fill(0);
     bytes[0] = FORM;
     bytes[BACKS as usize..][..8].copy_from_slice(&backs.to_le_bytes());
-    bytes[WAITING as usize..][..8].copy_from_slice(&dict.0.to_le_bytes());
+    bytes[field as usize..][..8].copy_from_slice(&word.to_le_bytes());
     w.set_u64(h + EXTRA, annex.0)
 }
 
-/// Remove the annex. The caller has released the dict of waiting entries.
-pub fn remove<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
+/// Remove the annex, with the list. The caller has released the dict of waiting entries.
+pub(super) fn remove<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let Some(annex) = of(w, h)? else {
         return Ok(());
     };

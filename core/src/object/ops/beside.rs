@@ -2,7 +2,7 @@
 
 use super::entry::{changing, reading, wants_list};
 use crate::error::{Error, Result};
-use crate::ids::Obj;
+use crate::ids::{Addr, Obj};
 use crate::object::graph;
 use crate::object::header::{self, Kind};
 use crate::object::splices::{self, Cursor, Since, Splice};
@@ -54,7 +54,7 @@ pub fn drop_waiting<W: PagesMut>(w: &mut W, list: Obj) -> Result<()> {
     if graph::len(w, dict)? > 0 {
         return Err(Error::invalid("entries wait beside this list"));
     }
-    graph::remove_annex(w, list.addr)?;
+    graph::set_waiting(w, list.addr, Addr::NULL)?;
     graph::release(w, dict, list.addr)
 }
 
@@ -67,13 +67,13 @@ pub fn reordered<W: PagesMut>(w: &mut W, list: Obj, start: u64, end: u64) -> Res
         removed: n,
         inserted: n,
     };
-    splices::record(w, list.id, splice)
+    splices::record(w, list, splice)
 }
 
 /// See `Reader::spliced`.
 pub fn spliced<P: Pages>(p: &P, list: Obj, cursor: &Cursor) -> Result<Since> {
     reading(p, list)?;
-    let since = splices::since(p, list.id, cursor)?;
+    let since = splices::since(p, list, cursor)?;
     // What is learned here is kept beyond the section.
     if p.holds() {
         Ok(since)

@@ -117,7 +117,7 @@ pub(super) fn spliced<W: PagesMut>(w: &mut W, obj: Obj, at: u64, removed: u64, i
         removed,
         inserted,
     };
-    splices::record(w, obj.id, splice)
+    splices::record(w, obj, splice)
 }
 
 fn empty<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind) -> Result<()> {

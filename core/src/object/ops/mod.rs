@@ -13,13 +13,13 @@
 mod beside;
 mod change;
 mod convert;
+mod edit;
+#[cfg(test)]
+mod edit_tests;
 mod entry;
 mod fast;
 mod read;
 mod rename;
-mod splice;
-#[cfg(test)]
-mod splice_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +28,7 @@ pub use change::{
     clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
 };
 pub use convert::convert;
+pub use edit::edit;
 pub use entry::about;
 pub use fast::{Member, find_place, find_word};
 pub use read::{
@@ -35,7 +36,6 @@ pub use read::{
     kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
 pub use rename::rename;
-pub use splice::splice;
 
 use super::graph::{self, ReapProgress};
 use crate::error::Result;

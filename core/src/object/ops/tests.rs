@@ -391,8 +391,13 @@ fn entries_wait_beside_a_list() {
         w.end();
     }
     check_graph(&w).unwrap();
-    assert_eq!(w.segments(), before);
+    // The annex stays with the list.
+    assert_eq!(w.segments(), before + 1);
     assert_eq!(waiting(&w, list).unwrap(), None);
+    remove(&mut w, root, &k("l")).unwrap();
+    w.end();
+    check_graph(&w).unwrap();
+    assert!(w.segments() < before);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //! 2. A removed item leaves a hole. `next` is above every name that the list has shown; it is the name of the next item
 //!    that is appended, through either door.
 //! 3. Items that another door inserts between others find no free numbers there: all names are dealt again, from
-//!    `next` on. The names below `floor` are then dead: they mean nothing, and nothing can be made under them.
+//!    `next` on. The names below `floor` are then dead: they mean nothing, and nothing can be made under them. So are
+//!    the names of items that another door removed (`dead`): a command that still uses one means that item. Under the name of
+//!    an item that the mount itself removed, another can be made: editors replace files that way.
 //! 4. The state of a list is that of one state of the store, which `seen` identifies. A section brings it up to
 //!    date before it uses it (`tree::items`), by the store's log of splices. Where the log has no answer, the names
 //!    are dealt again: a name without an item is always allowed, a name with another item never.
@@ -14,7 +16,8 @@
 //! The state of a list is made when it is first shown, and lives as long as the mount and the list do.
 
 use super::name_set::NameSet;
-use persist_core::store::{Cursor, Obj, ObjectId, Splice};
+use persist_core::store::door::{Cursor, Splice};
+use persist_core::store::{Obj, ObjectId};
 use std::collections::{HashMap, VecDeque};
 
 /// Dealings through which an old name is followed.
@@ -46,6 +49,8 @@ pub(crate) struct ListNames {
     names: NameSet,
     next: u64,
     floor: u64,
+    /// Names from `floor` on whose items another door removed.
+    dead: NameSet,
     pub(crate) seen: Seen,
     past: VecDeque<Dealt>,
     /// Names that were passed over because entries wait under them: those can enter the list now.
@@ -59,6 +64,7 @@ impl ListNames {
             names: NameSet::default(),
             next: 0,
             floor: 0,
+            dead: NameSet::default(),
             seen,
             past: VecDeque::new(),
             passed: Vec::new(),
@@ -77,9 +83,15 @@ impl ListNames {
         self.next
     }
 
-    /// True for a name that is dead since the names were dealt again.
+    /// True for a name that is dead: another door removed its item, or the names were dealt again.
     pub(crate) fn is_dead(&self, name: u64) -> bool {
-        name < self.floor
+        name < self.floor || self.dead.contains(name)
+    }
+
+    /// Let all names of before be dead.
+    fn raise_floor(&mut self) {
+        self.floor = self.next;
+        self.dead = NameSet::default();
     }
 
     /// The index of the item of that name.
@@ -132,7 +144,7 @@ impl ListNames {
     /// Deal all names again, after `inserted` items came at an index.
     fn deal(&mut self, at: u64, inserted: u64, taken: &mut dyn FnMut(u64) -> bool) {
         let before = std::mem::take(&mut self.names);
-        self.floor = self.next;
+        self.raise_floor();
         self.append(before.len() + inserted, taken);
         if self.past.len() == PAST {
             self.past.pop_front();
@@ -148,7 +160,14 @@ impl ListNames {
     /// Follow changes that another door made.
     pub(crate) fn follow(&mut self, splices: &[Splice], taken: &mut dyn FnMut(u64) -> bool) {
         for splice in splices {
-            self.names.remove_items(splice.at, splice.removed);
+            if splice.at == 0 && splice.removed >= self.names.len() {
+                self.names = NameSet::default();
+                self.raise_floor();
+            } else {
+                let dead = &mut self.dead;
+                self.names
+                    .remove_items(splice.at, splice.removed, &mut |name| dead.insert(name));
+            }
             if splice.inserted == 0 {
                 continue;
             }
@@ -164,7 +183,7 @@ impl ListNames {
     pub(crate) fn start_over(&mut self, len: u64, taken: &mut dyn FnMut(u64) -> bool) {
         self.names = NameSet::default();
         self.past.clear();
-        self.floor = self.next;
+        self.raise_floor();
         self.append(len, taken);
     }
 
@@ -322,13 +341,17 @@ mod tests {
                 for (name, item) in names(&list).into_iter().zip(&items) {
                     prop_assert_eq!(*shown.entry(name).or_insert(*item), *item);
                 }
-                let at = at.min(items.len() as u64);
+                let (at, before) = (at.min(items.len() as u64), names(&list));
                 let removed = removed.min(items.len() as u64 - at);
                 list.follow(&[splice(at, removed, 0), splice(at, 0, inserted)], &mut |_| false);
                 items.splice(at as usize..(at + removed) as usize, fresh..fresh + inserted);
                 fresh += inserted;
                 prop_assert_eq!(list.len(), items.len() as u64);
+                for gone in before.iter().skip(at as usize).take(removed as usize) {
+                    prop_assert!(list.is_dead(*gone));
+                }
                 let names = names(&list);
+                prop_assert!(names.iter().all(|name| !list.is_dead(*name)));
                 prop_assert!(names.windows(2).all(|w| w[0] < w[1]));
                 for (name, item) in &shown {
                     if let Some(index) = list.index(*name) {

@@ -205,8 +205,8 @@ impl NameSet {
         }
     }
 
-    /// Remove the names of `n` items from an index on.
-    pub(crate) fn remove_items(&mut self, index: u64, n: u64) {
+    /// Remove the names of `n` items from an index on, and call `gone` with each.
+    pub(crate) fn remove_items(&mut self, index: u64, n: u64, gone: &mut dyn FnMut(u64)) {
         let mut n = n.min(self.len.saturating_sub(index));
         let (mut at, mut inside) = (0, index);
         while at < self.blocks.len() && inside >= self.blocks[at].count {
@@ -215,14 +215,17 @@ impl NameSet {
         }
         while n > 0 && at < self.blocks.len() {
             let here = self.blocks[at].count - inside;
+            let first = self.blocks[at].number * BLOCK;
             if inside == 0 && n >= here {
-                self.blocks.remove(at);
+                let block = self.blocks.remove(at);
+                (0..here).for_each(|n| gone(first + block.select(n)));
                 (self.len, n) = (self.len - here, n - here);
                 continue;
             }
             for _ in 0..n.min(here) {
                 let offset = self.blocks[at].select(inside);
                 self.blocks[at].remove(offset);
+                gone(first + offset);
             }
             (self.len, n) = (self.len - n.min(here), n - n.min(here));
             (at, inside) = (at + 1, 0);
@@ -261,7 +264,9 @@ mod tests {
                     }
                     3 => {
                         let gone: Vec<u64> = model.iter().skip(name as usize).take(n as usize).copied().collect();
-                        set.remove_items(name, n);
+                        let mut told = Vec::new();
+                        set.remove_items(name, n, &mut |name| told.push(name));
+                        prop_assert_eq!(&told, &gone);
                         gone.iter().for_each(|g| { model.remove(g); });
                     }
                     _ => {

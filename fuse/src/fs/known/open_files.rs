@@ -2,11 +2,12 @@
 //!
 //! 1. A file that is read from its beginning gives one value to its end, regardless of changes during the read (except
 //!    values over 64 KiB, which are read in place).
-//! 2. Written data belongs to the writer until close, fsync or the end of the mount. Then it replaces the value in one
-//!    operation. Of two writers the last to close wins; of two that append, both changes stay. A replacement of the
-//!    whole value (O_TRUNC) waits until the process that opened the file has closed it; a close by a child or of a
-//!    copied descriptor does not count.
-//! 3. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
+//! 2. A write in place is stored at once (`requests::in_place`). Content that is built aside belongs to the open file
+//!    until close, fsync or the end of the mount. Then it replaces the value in one operation. Of two writers that both
+//!    truncated the file, the last to close wins. A replacement of the whole value (O_TRUNC) waits until the process
+//!    that opened the file has closed it; a close by a child or of a copied descriptor does not count.
+//! 3. A new file has one content for all that open it, and one size for all that ask for it: `State` is shared.
+//! 4. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult};
@@ -26,11 +27,25 @@ pub(crate) struct OpenFile {
     pub(crate) append: bool,
     /// Opened for writing.
     pub(crate) write: bool,
-    /// Its state.
-    pub(crate) state: Mutex<State>,
-    /// The thread that last wrote, and the size that it sees: for `stat`, which does not take the mutex of an open
-    /// file.
-    written: Mutex<Option<(u32, u64)>>,
+    content: Arc<Content>,
+}
+
+/// The content of an open file, or of all open files of a new one.
+#[derive(Default)]
+struct Content {
+    state: Mutex<State>,
+    /// The size of the content that is built aside: for `stat`, which does not take the mutex of the state.
+    written: Mutex<Option<Written>>,
+    /// The content of a file that was deleted or replaced while it was open.
+    kept: Mutex<Option<Arc<Vec<u8>>>>,
+}
+
+/// The size of what is built aside.
+#[derive(Clone, Copy)]
+struct Written {
+    size: u64,
+    /// The thread that sees this size; None: all do, since the file is new.
+    tid: Option<u32>,
 }
 
 /// The state of an open file.
@@ -40,6 +55,8 @@ pub(crate) struct State {
     pub(crate) data: Option<Arc<Vec<u8>>>,
     /// A large value, which is read in place.
     pub(crate) large: Option<Large>,
+    /// The content is built aside and replaces the value.
+    pub(crate) aside: bool,
     /// The content was changed and not stored.
     pub(crate) dirty: bool,
     /// The first write met no lock that forbids the change. (Later writes before the close do not wait either.)
@@ -77,32 +94,81 @@ impl OpenFile {
     /// The state. Waits for it only if the request may wait.
     pub(crate) fn state(&self, ctx: &Ctx) -> FsResult<MutexGuard<'_, State>> {
         if ctx.may_wait {
-            return Ok(lock(&self.state));
+            return Ok(lock(&self.content.state));
         }
-        match self.state.try_lock() {
+        match self.content.state.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(p)) => Ok(p.into_inner()),
             Err(TryLockError::WouldBlock) => Err(FsError::Blocked),
         }
     }
 
-    /// Record what `stat` shows to the writer.
-    pub(crate) fn note_written(&self, tid: u32, size: Option<u64>) {
-        *lock(&self.written) = size.map(|s| (tid, s));
+    /// Keep the content of a file that is about to be deleted.
+    pub(crate) fn keep(&self, content: &Arc<Vec<u8>>) {
+        *lock(&self.content.kept) = Some(Arc::clone(content));
+    }
+
+    /// The content that was kept.
+    pub(crate) fn kept(&self) -> Option<Arc<Vec<u8>>> {
+        lock(&self.content.kept).clone()
+    }
+
+    /// Record the size of what is built aside, which `stat` shows to this thread, or to all if the file is new.
+    pub(crate) fn note_written(&self, tid: Option<u32>, size: Option<u64>) {
+        *lock(&self.content.written) = size.map(|size| Written { size, tid });
     }
 }
 
 impl OpenFiles {
-    /// Register an open file.
+    /// Register an open file with a content of its own.
     pub(crate) fn add(&self, ino: u64, flags: i32, opener: u32, state: State) -> u64 {
+        let content = Content {
+            state: Mutex::new(state),
+            ..Content::default()
+        };
+        self.register(ino, flags, opener, Arc::new(content))
+    }
+
+    /// Register an open file of a new file that is being built aside, if this is one.
+    pub(crate) fn add_to_new(&self, ino: u64, flags: i32, opener: u32) -> Option<u64> {
+        let open = self.of_inode(ino);
+        let shared = open.iter().find(|h| {
+            let written = lock(&h.content.written);
+            written.is_some_and(|written| written.tid.is_none())
+        })?;
+        Some(self.register(ino, flags, opener, Arc::clone(&shared.content)))
+    }
+
+    /// The size of a new file that is being built aside: all that ask for it see this one.
+    pub(crate) fn size_of_new(&self, ino: u64) -> Option<u64> {
+        let open = self.of_inode(ino);
+        open.iter().find_map(|h| {
+            let written = *lock(&h.content.written);
+            written
+                .filter(|written| written.tid.is_none())
+                .map(|written| written.size)
+        })
+    }
+
+    /// An open file, open for writing, of a new file that is being built aside.
+    pub(crate) fn new_of(&self, ino: u64) -> Option<u64> {
+        let numbers = lock(&self.inodes).get(&ino).cloned().unwrap_or_default();
+        numbers.into_iter().find(|fh| {
+            self.get(*fh).is_ok_and(|h| {
+                let written = lock(&h.content.written);
+                h.write && written.is_some_and(|written| written.tid.is_none())
+            })
+        })
+    }
+
+    fn register(&self, ino: u64, flags: i32, opener: u32, content: Arc<Content>) -> u64 {
         let fh = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let handle = OpenFile {
             ino,
             opener,
             append: flags & libc::O_APPEND != 0,
             write: flags & libc::O_ACCMODE != libc::O_RDONLY,
-            state: Mutex::new(state),
-            written: Mutex::new(None),
+            content,
         };
         lock(&self.table).insert(fh, Arc::new(handle));
         lock(&self.inodes).entry(ino).or_default().push(fh);
@@ -137,16 +203,20 @@ impl OpenFiles {
         open.iter().filter_map(|fh| table.get(fh).cloned()).collect()
     }
 
-    /// The size that a thread with unstored writes sees.
+    /// The size that a thread sees of a file whose content is built aside.
     pub(crate) fn written_size(&self, ino: u64, fh: Option<u64>, tid: u32) -> Option<u64> {
         if let Some(handle) = fh.and_then(|fh| self.get(fh).ok()) {
-            return lock(&handle.written).map(|(_, size)| size);
+            let written = lock(&handle.content.written);
+            if let Some(written) = *written {
+                return Some(written.size);
+            }
         }
         let open = self.of_inode(ino);
         open.iter().find_map(|h| {
-            lock(&h.written)
-                .filter(|(writer, _)| *writer == tid)
-                .map(|(_, size)| size)
+            let written = lock(&h.content.written);
+            written
+                .filter(|written| written.tid.is_none_or(|writer| writer == tid))
+                .map(|written| written.size)
         })
     }
 

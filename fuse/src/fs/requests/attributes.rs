@@ -35,10 +35,14 @@ impl Fs {
             }
             Place::Lock(_) => self.control_attr(NodeKind::File, 0),
             Place::Control(c) => self.control_node(*c)?,
-            Place::Deleted => Attr {
-                links: 0,
-                ..self.control_attr(NodeKind::File, 0)
-            },
+            Place::Deleted => {
+                let open = self.open_files.of_inode(ino);
+                let kept = open.iter().find_map(|handle| handle.kept());
+                Attr {
+                    links: 0,
+                    ..self.control_attr(NodeKind::File, kept.map_or(0, |content| content.len() as u64))
+                }
+            }
         };
         attr.ino = ino;
         if attr.kind == NodeKind::File

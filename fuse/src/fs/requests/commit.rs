@@ -1,5 +1,6 @@
 //! Storing written data: the content of an open file becomes a value, in one operation.
 
+use super::in_place::InPlace;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
@@ -36,12 +37,31 @@ impl Fs {
                 return Ok(());
             }
             let mut state = handle.state(ctx)?;
+            self.recall_deleted(place, &handle, &mut state)?;
+            if let (Place::File(spot), false, false) = (place, state.aside, state.dirty)
+                && self.resize_in_place(ctx, spot, size as u64)? == InPlace::Done
+            {
+                state.data = None;
+                state.large = None;
+                state.loaded_at = None;
+                return Ok(());
+            }
             self.ensure_data(ctx, &handle, &mut state)?;
             resize_vec(Arc::make_mut(state.data.get_or_insert_default()), size)?;
             state.replaces |= size == 0;
             state.dirty = true;
             state.base = None;
-            handle.note_written(ctx.tid, Some(size as u64));
+            let all_see_it = state.created && state.aside;
+            handle.note_written((!all_see_it).then_some(ctx.tid), Some(size as u64));
+            return Ok(());
+        }
+        // A new file that another open file is building has its content there.
+        if let Some(fh) = fh.is_none().then(|| self.open_files.new_of(ino)).flatten() {
+            return self.resize(ctx, ino, place, Some(fh), size as u64);
+        }
+        if let Place::File(spot) = place
+            && self.resize_in_place(ctx, spot, size as u64)? == InPlace::Done
+        {
             return Ok(());
         }
         match place {
@@ -85,7 +105,7 @@ impl Fs {
         state: &mut State,
         force: Option<Ty>,
     ) -> FsResult<()> {
-        if !state.dirty || state.refused {
+        if !state.dirty || state.refused || !handle.write {
             return Ok(());
         }
         let content = state.data.clone().unwrap_or_default();
@@ -94,6 +114,7 @@ impl Fs {
             Place::File(spot) => self.commit_entry(ctx, handle, state, spot, &content, force)?,
             _ => None,
         };
+        state.aside = false;
         state.dirty = false;
         state.in_turn = false;
         state.loaded_at = None;
@@ -101,7 +122,7 @@ impl Fs {
             // Another writer's text may have been stored in between: read the value again.
             state.data = None;
         }
-        handle.note_written(0, None);
+        handle.note_written(None, None);
         if stored.is_some() {
             state.ty = stored;
         }
@@ -128,7 +149,7 @@ impl Fs {
                 return Ok(None);
             };
             let mut content = Cow::Borrowed(content);
-            if let Some((len, print)) = state.base.filter(|_| handle.append) {
+            if let Some((len, print)) = state.base.filter(|_| handle.append && !state.aside) {
                 let mut now = self.whole(w, &old)?;
                 if fingerprint(&now) != print {
                     now.extend_from_slice(content.get(len..).unwrap_or_default());

@@ -332,7 +332,8 @@ impl Fs {
                 (Some(_), false) => return errno(libc::EISDIR),
                 (None, true) => return errno(libc::ENOTDIR),
                 (Some(obj), true) if !self.is_empty(w, obj)? => return errno(libc::ENOTEMPTY),
-                _ => {}
+                (Some(_), true) => {}
+                (None, false) => self.keep_for_open_files(w, &spot, &value)?,
             }
             self.remove_at(w, &spot, renamed)?;
             Ok(Some((spot, child)))

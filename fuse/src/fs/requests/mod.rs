@@ -10,6 +10,7 @@ pub(crate) mod close;
 pub(crate) mod commit;
 pub(crate) mod control;
 pub(crate) mod directories;
+mod in_place;
 pub(crate) mod lifecycle;
 pub(crate) mod links;
 pub(crate) mod load;

@@ -35,6 +35,14 @@ impl Fs {
                 ..State::default()
             },
             Place::File(_) => {
+                if flags & libc::O_TRUNC == 0
+                    && let Some(fh) = self.open_files.add_to_new(ino, flags, ctx.tid)
+                {
+                    return Ok(fh);
+                }
+                if !write && flags & libc::O_TRUNC != 0 {
+                    self.resize(ctx, ino, &place, None, 0)?;
+                }
                 let count = self.store.change_count();
                 let Some(loaded) = self.load_place(ctx, &place)? else {
                     return errno(libc::ESTALE);
@@ -49,6 +57,7 @@ impl Fs {
                 if write && flags & libc::O_TRUNC != 0 {
                     state.data = Some(Arc::default());
                     state.large = None;
+                    state.aside = true;
                     state.dirty = true;
                     state.replaces = true;
                 }
@@ -58,7 +67,7 @@ impl Fs {
         let truncated = state.dirty;
         let fh = self.open_files.add(ino, flags, ctx.tid, state);
         if truncated {
-            self.open_files.get(fh)?.note_written(ctx.tid, Some(0));
+            self.open_files.get(fh)?.note_written(Some(ctx.tid), Some(0));
         }
         Ok(fh)
     }
@@ -132,15 +141,22 @@ impl Fs {
         let Some(hint) = made else {
             return Ok((attr, self.open(ctx, attr.ino, flags)?));
         };
+        // What is appended is stored at once: a log has readers while it is written.
+        let aside = flags & libc::O_APPEND == 0 || hint.is_some();
         let state = State {
             data: Some(Arc::default()),
+            aside,
             created: true,
-            replaces: true,
+            replaces: aside,
             hint,
             ty: Some(Ty::Str),
             ..State::default()
         };
-        Ok((attr, self.open_files.add(attr.ino, flags, ctx.tid, state)))
+        let fh = self.open_files.add(attr.ino, flags, ctx.tid, state);
+        if aside {
+            self.open_files.get(fh)?.note_written(None, Some(0));
+        }
+        Ok((attr, fh))
     }
 
     /// Request: create a file without opening it.

@@ -15,6 +15,7 @@ impl Fs {
     pub(crate) fn read_file(&self, ctx: &Ctx, fh: u64, offset: u64, size: u32) -> FsResult<Vec<u8>> {
         let handle = self.open_files.get(fh)?;
         let mut state = handle.state(ctx)?;
+        self.recall_deleted(&self.place(handle.ino)?, &handle, &mut state)?;
         let goes_on = offset == state.read_end && !state.at_end;
         if !state.dirty && (offset == 0 || !goes_on || (state.data.is_none() && state.large.is_none())) {
             self.refresh(ctx, &handle, &mut state)?;

@@ -109,7 +109,12 @@ impl Fs {
             (false, Some(_)) => errno(libc::EISDIR),
             (true, Some(obj)) if !self.is_empty(w, obj)? => errno(libc::ENOTEMPTY),
             (true, None) if there.is_some() || side.is_some() => errno(libc::ENOTDIR),
-            _ => Ok(there),
+            _ => {
+                if let Some((spot, value)) = &there {
+                    self.keep_for_open_files(w, spot, value)?;
+                }
+                Ok(there)
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests that write a file: write. (`resize` is in `commit`.)
 
 use super::commit::{MAX_FILE, overwrite};
+use super::in_place::{At, InPlace};
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
@@ -30,6 +31,20 @@ impl Fs {
             return Ok(written);
         }
         let mut state = handle.state(ctx)?;
+        self.recall_deleted(&place, &handle, &mut state)?;
+        if let (Place::File(spot), false, false) = (&place, state.aside, state.dirty) {
+            let at = if handle.append {
+                At::End
+            } else {
+                At::Offset(offset)
+            };
+            if bytes.is_empty() || self.write_in_place(ctx, spot, at, bytes)? == InPlace::Done {
+                state.data = None;
+                state.large = None;
+                state.loaded_at = None;
+                return Ok(written);
+            }
+        }
         // This is the first write since the file was opened, truncated or stored.
         if let (Place::File(spot), false) = (&place, state.in_turn) {
             if let Err(e) = self.wait_for_turn(ctx, spot) {
@@ -48,7 +63,7 @@ impl Fs {
             .filter(|e| *e <= MAX_FILE)
             .ok_or(FsError::Errno(libc::EFBIG))?;
         let (start, end) = (start as usize, end as usize);
-        let base = (handle.append && state.base.is_none()).then(|| {
+        let base = (handle.append && !state.aside && state.base.is_none()).then(|| {
             state
                 .data
                 .as_ref()
@@ -71,7 +86,22 @@ impl Fs {
         }
         state.base = state.base.or(base);
         state.dirty = true;
-        handle.note_written(ctx.tid, Some(state.data.as_ref().map_or(0, |d| d.len() as u64)));
+        let size = state.data.as_ref().map_or(0, |d| d.len() as u64);
+        let all_see_it = state.created && state.aside;
+        let whole_again = state.dirty && !state.aside && !state.created && ty == Some(Ty::Str);
+        if whole_again
+            && state
+                .data
+                .as_ref()
+                .is_some_and(|d| std::str::from_utf8(d).is_ok())
+        {
+            // The text is complete again. If it cannot be stored now, the close or the next write does it.
+            let _ = self.commit(ctx, &handle, &mut state, None);
+            if !state.dirty {
+                return Ok(written);
+            }
+        }
+        handle.note_written((!all_see_it).then_some(ctx.tid), Some(size));
         Ok(written)
     }
 

@@ -4,7 +4,7 @@
 //!    means is found in the section that uses it (`spot_of`).
 //! 2. A container is a directory at its home and a symlink everywhere else.
 
-use super::attributes::Attr;
+use super::attributes::{Attr, NodeKind};
 use super::filesystem::Fs;
 use super::values::owned_key;
 use crate::fs::context::{Ctx, lock};
@@ -269,7 +269,14 @@ impl Fs {
         if let Some(obj) = spare {
             self.store.unpin(obj);
         }
-        Attr { ino, ..found.attr }
+        let mut attr = Attr { ino, ..found.attr };
+        // The kernel takes every size that it is told: a smaller one cuts what programs have mapped of a new file.
+        if attr.kind == NodeKind::File
+            && let Some(size) = self.open_files.size_of_new(ino)
+        {
+            attr.size = size;
+        }
+        attr
     }
 
     /// The number that an entry has or would get, without counting a lookup.

@@ -14,7 +14,8 @@ use crate::fs::known::inodes::{Slot, Spot};
 use crate::fs::known::list_names::{ListNames, Renamed, Seen};
 use crate::fs::text::list_entries::key_beside;
 use persist_core::Error;
-use persist_core::store::{Cursor, In, Kind, Obj, Reader, Since, Step, Value, Writer};
+use persist_core::store::door::{Cursor, Since};
+use persist_core::store::{In, Kind, Obj, Reader, Step, Value, Writer};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::UNIX_EPOCH;
 
@@ -54,6 +55,16 @@ impl Fs {
 
     /// Bring the names of a list from the state `known` to that of the section.
     fn catch_up(&self, r: &Reader<'_>, list: Obj, known: Option<Seen>, since: Since) -> FsResult<()> {
+        if let (Since::Spliced(splices, next), Some(Seen::Log(_))) = (&since, known)
+            && splices.is_empty()
+        {
+            r.still_valid(list)?;
+            let mut lists = lock(&self.lists);
+            if let Some(names) = lists.get_mut(list.id).filter(|l| Some(l.seen) == known) {
+                names.seen = Seen::Log(*next);
+            }
+            return Ok(());
+        }
         let waiting = r.waiting(list)?;
         let len = r.len(list)?;
         let mut taken = |name: u64| {

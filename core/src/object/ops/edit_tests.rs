@@ -1,12 +1,12 @@
 //! Tests of changes in part: beside a vector, for every form that a value can have, and that a str stays text.
 
-use super::{get, insert, large_read, new_list, set, splice};
+use super::{edit, get, insert, large_read, new_list, set};
 use crate::error::Error;
 use crate::ids::Obj;
 use crate::object::graph::check_graph;
 use crate::object::graph::testing::GraphMem;
 use crate::object::ops;
-use crate::object::value::{In, Key, SPLICE_MAX, Splice, Step, Value};
+use crate::object::value::{EDIT_MAX, Edit, In, Key, Step, Value};
 use proptest::prelude::*;
 
 const KEY: Key<'static> = Key::Str(b"file");
@@ -40,7 +40,7 @@ fn now(w: &GraphMem) -> (Vec<u8>, Option<bool>) {
     content(w, &get(w, w.root, &KEY).unwrap().unwrap())
 }
 
-fn applied(mut model: Vec<u8>, change: &Splice<'_>) -> Vec<u8> {
+fn applied(mut model: Vec<u8>, change: &Edit<'_>) -> Vec<u8> {
     let (at, n) = (change.offset as usize, change.bytes.len());
     let len = change.len.map_or(model.len().max(at + n), |len| len as usize);
     let most = len.max(at + n).max(model.len());
@@ -82,9 +82,9 @@ proptest! {
         store(&mut w, &model, is_text);
         for (i, (offset, n, len)) in changes.into_iter().enumerate() {
             let bytes = vec![b'b' + i as u8; n];
-            let change = Splice { offset: offset as u64, bytes: &bytes, len: len.map(|l| l as u64), no_newline: None };
+            let change = Edit { offset: offset as u64, bytes: &bytes, len: len.map(|l| l as u64), no_newline: None };
             let root = w.root;
-            let found = splice(&mut w, root, &step(), &change).unwrap();
+            let found = edit(&mut w, root, &step(), &change).unwrap();
             w.commit();
             model = applied(model, &change);
             prop_assert_eq!(found, model.len() as u64);
@@ -105,10 +105,10 @@ proptest! {
         let mut w = GraphMem::new();
         store(&mut w, text.as_bytes(), true);
         let at = at.min(text.len());
-        let change = Splice { offset: at as u64, bytes: &bytes, len: cut.map(|n| n.max(4200) as u64), no_newline: Some(true) };
+        let change = Edit { offset: at as u64, bytes: &bytes, len: cut.map(|n| n.max(4200) as u64), no_newline: Some(true) };
         let wanted = applied(text.as_bytes().to_vec(), &change);
         let root = w.root;
-        match splice(&mut w, root, &step(), &change) {
+        match edit(&mut w, root, &step(), &change) {
             Ok(_) => {
                 w.commit();
                 prop_assert!(std::str::from_utf8(&wanted).is_ok() || crate::object::scalar::is_text(&wanted));
@@ -129,14 +129,11 @@ proptest! {
 fn only_a_str_or_bytes_has_parts() {
     let mut w = GraphMem::new();
     let root = w.root;
-    let change = Splice {
+    let change = Edit {
         bytes: b"1",
-        ..Splice::default()
+        ..Edit::default()
     };
-    assert!(matches!(
-        splice(&mut w, root, &step(), &change),
-        Err(Error::NoKey)
-    ));
+    assert!(matches!(edit(&mut w, root, &step(), &change), Err(Error::NoKey)));
     let magnitude = vec![7; 9000];
     let big = In::BigInt {
         negative: false,
@@ -144,7 +141,7 @@ fn only_a_str_or_bytes_has_parts() {
     };
     for value in [In::None, In::Int(5), In::Float(0.5), In::Bool(true), big] {
         set(&mut w, root, &KEY, &value).unwrap();
-        let done = splice(&mut w, root, &step(), &change);
+        let done = edit(&mut w, root, &step(), &change);
         assert!(
             matches!(done, Err(Error::WrongKind { .. })),
             "{value:?}: {done:?}"
@@ -153,20 +150,20 @@ fn only_a_str_or_bytes_has_parts() {
     let list: Obj = new_list(&mut w).unwrap();
     set(&mut w, root, &KEY, &In::Obj(list)).unwrap();
     assert!(matches!(
-        splice(&mut w, root, &step(), &change),
+        edit(&mut w, root, &step(), &change),
         Err(Error::WrongKind { .. })
     ));
     assert!(matches!(
-        splice(&mut w, list, &Step::Index(0), &change),
+        edit(&mut w, list, &Step::Index(0), &change),
         Err(Error::Index { .. })
     ));
     insert(&mut w, list, 0, &In::Bytes(&[0; 9000])).unwrap();
-    let tail = Splice {
+    let tail = Edit {
         offset: 8999,
         bytes: b"xyz",
-        ..Splice::default()
+        ..Edit::default()
     };
-    assert_eq!(splice(&mut w, list, &Step::Index(0), &tail).unwrap(), 9002);
+    assert_eq!(edit(&mut w, list, &Step::Index(0), &tail).unwrap(), 9002);
     w.commit();
     let mut out = Vec::new();
     ops::items(&w, list, 0, 9, &mut out).unwrap();
@@ -181,22 +178,22 @@ fn one_change_is_bounded() {
         store(&mut w, &vec![1; start], false);
         let root = w.root;
         for change in [
-            Splice {
-                len: Some(start as u64 + SPLICE_MAX + 1),
-                ..Splice::default()
+            Edit {
+                len: Some(start as u64 + EDIT_MAX + 1),
+                ..Edit::default()
             },
-            Splice {
+            Edit {
                 offset: u64::MAX,
                 bytes: b"x",
-                ..Splice::default()
+                ..Edit::default()
             },
-            Splice {
-                offset: SPLICE_MAX + 9001,
+            Edit {
+                offset: EDIT_MAX + 9001,
                 bytes: b"x",
-                ..Splice::default()
+                ..Edit::default()
             },
         ] {
-            let done = splice(&mut w, root, &step(), &change);
+            let done = edit(&mut w, root, &step(), &change);
             assert!(matches!(done, Err(Error::Invalid { .. })), "{change:?}");
             assert_eq!(now(&w).0.len(), start);
         }

@@ -5,22 +5,22 @@
 //!    change and not on the value. A shorter one is stored as a whole.
 //! 2. A str stays text. The content around the change is checked, so the rest need not be read: it was text
 //!    before, and characters have at most 4 bytes.
-//! 3. One call stores and frees a bounded amount (`SPLICE_MAX`); a caller with more makes several.
+//! 3. One call stores and frees a bounded amount (`EDIT_MAX`); a caller with more makes several.
 
 use super::change::{set, set_item};
 use super::entry::{Spot, alive, changing, out_of_range, touch};
 use super::read::word_at;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
-use crate::object::blob::{self, edit};
+use crate::object::blob::{self, edit as pieces};
 use crate::object::list;
 use crate::object::scalar::{self, SHORT_MAX};
-use crate::object::value::{In, LargeKind, SPLICE_MAX, Splice, Step, Value};
+use crate::object::value::{EDIT_MAX, Edit, In, LargeKind, Step, Value};
 use crate::object::word::{Tag, Word};
 use crate::page::access::{Pages, PagesMut};
 
-/// See `Writer::splice`.
-pub fn splice<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Splice<'_>) -> Result<u64> {
+/// See `Writer::edit`.
+pub fn edit<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Edit<'_>) -> Result<u64> {
     let spot = Spot::of(alive(w, obj)?, step, w.hash_seed())?;
     changing(w, obj, spot.lock_key())?;
     let Some(word) = word_at(w, obj.addr, &spot)? else {
@@ -31,13 +31,13 @@ pub fn splice<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Splice<'_>
     };
     let too_much = || Error::invalid("too much for one change of a part of a value: change it in steps");
     let end = change.offset.checked_add(change.bytes.len() as u64);
-    let Some(end) = end.filter(|_| change.bytes.len() as u64 <= SPLICE_MAX) else {
+    let Some(end) = end.filter(|_| change.bytes.len() as u64 <= EDIT_MAX) else {
         return Err(too_much());
     };
     if let Some(root) = root_of(w, word)? {
         let large = blob::large(w, root)?;
         let len = change.len.unwrap_or(large.len.max(end));
-        if len.saturating_sub(large.len) > SPLICE_MAX || large.len.saturating_sub(len) > SPLICE_MAX {
+        if len.saturating_sub(large.len) > EDIT_MAX || large.len.saturating_sub(len) > EDIT_MAX {
             return Err(too_much());
         }
         let kind = match large.kind {
@@ -50,10 +50,10 @@ pub fn splice<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Splice<'_>
         if len > SHORT_MAX as u64 {
             touch(w, obj)?;
             in_place(w, root, change, len)?;
-            edit::set_kind(w, root, kind)?;
+            pieces::set_kind(w, root, kind)?;
             return Ok(len);
         }
-        let old = edit::part(w, &large, 0, len)?;
+        let old = pieces::part(w, &large, 0, len)?;
         let new = changed(old, change, len)?;
         return store(w, obj, &spot, kind, &new);
     }
@@ -66,7 +66,7 @@ pub fn splice<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Splice<'_>
         _ => return Err(NO_PARTS),
     };
     let len = change.len.unwrap_or((old.len() as u64).max(end));
-    if len > old.len() as u64 + SPLICE_MAX {
+    if len > old.len() as u64 + EDIT_MAX {
         return Err(too_much());
     }
     let new = changed(old, change, len)?;
@@ -87,7 +87,7 @@ fn root_of<P: Pages>(p: &P, word: Word) -> Result<Option<Addr>> {
 }
 
 /// Apply the change to a short content.
-fn changed(mut content: Vec<u8>, change: &Splice<'_>, len: u64) -> Result<Vec<u8>> {
+fn changed(mut content: Vec<u8>, change: &Edit<'_>, len: u64) -> Result<Vec<u8>> {
     let room = |e| Error::invalid(format!("a value for which there is no memory ({e})"));
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     let at = usize::try_from(change.offset).unwrap_or(usize::MAX).min(len);
@@ -120,20 +120,20 @@ fn store<W: PagesMut>(w: &mut W, obj: Obj, spot: &Spot<'_>, kind: LargeKind, con
 }
 
 /// Change a blob, whose length becomes `len`.
-fn in_place<W: PagesMut>(w: &mut W, root: Addr, change: &Splice<'_>, len: u64) -> Result<()> {
+fn in_place<W: PagesMut>(w: &mut W, root: Addr, change: &Edit<'_>, len: u64) -> Result<()> {
     let mut large = blob::large(w, root)?;
     let text = matches!(large.kind, LargeKind::Str { .. });
     let cut = len < large.len;
     if cut {
-        edit::truncate(w, root, len)?;
+        pieces::truncate(w, root, len)?;
         large.len = len;
     }
     let at = change.offset.min(len);
     let bytes = &change.bytes[..(change.bytes.len() as u64).min(len - at) as usize];
     zeros(w, root, at.saturating_sub(large.len))?;
     let inside = large.len.saturating_sub(at).min(bytes.len() as u64) as usize;
-    edit::overwrite(w, root, if inside == 0 { 0 } else { at }, &bytes[..inside])?;
-    edit::append(w, root, &bytes[inside..])?;
+    pieces::overwrite(w, root, if inside == 0 { 0 } else { at }, &bytes[..inside])?;
+    pieces::append(w, root, &bytes[inside..])?;
     let end = at + bytes.len() as u64;
     zeros(w, root, len.saturating_sub(end.max(large.len)))?;
     if text {
@@ -147,10 +147,10 @@ fn in_place<W: PagesMut>(w: &mut W, root: Addr, change: &Splice<'_>, len: u64) -
 
 /// Append zeros.
 fn zeros<W: PagesMut>(w: &mut W, root: Addr, mut n: u64) -> Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while n > 0 {
         let now = n.min(ZEROS.len() as u64);
-        edit::append(w, root, &ZEROS[..now as usize])?;
+        pieces::append(w, root, &ZEROS[..now as usize])?;
         n -= now;
     }
     Ok(())
@@ -160,17 +160,17 @@ fn zeros<W: PagesMut>(w: &mut W, root: Addr, mut n: u64) -> Result<()> {
 fn check_around<P: Pages>(p: &P, root: Addr, start: u64, end: u64) -> Result<()> {
     let large = blob::large(p, root)?;
     let is_inner = |byte: u8| byte & 0xC0 == 0x80;
-    let before = edit::part(p, &large, start.saturating_sub(4), start.min(4))?;
+    let before = pieces::part(p, &large, start.saturating_sub(4), start.min(4))?;
     // From the beginning of the last character before the start.
     let back = before
         .iter()
         .rev()
         .position(|b| !is_inner(*b))
         .map_or(0, |n| n + 1);
-    let after = edit::part(p, &large, end, 3)?;
+    let after = pieces::part(p, &large, end, 3)?;
     let ahead = after.iter().position(|b| !is_inner(*b)).unwrap_or(after.len());
     let from = start - back as u64;
-    let part = edit::part(p, &large, from, end + ahead as u64 - from)?;
+    let part = pieces::part(p, &large, from, end + ahead as u64 - from)?;
     if !scalar::is_text(&part) || (back == 0 && start > 0) {
         return Err(Error::invalid(scalar::NOT_TEXT));
     }
