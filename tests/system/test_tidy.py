@@ -307,29 +307,77 @@ def test_folders_of_the_doors_import_downward_only(floor: str) -> None:
     assert wrong == []
 
 
-def test_words_of_the_sidecar_belong_to_a_wing() -> None:
-    """The table in `shared/at.rs` lists the wing that alone names each word. It contains the words that only one wing
-    names."""
-    page = TOP / "core/src/page"
-    text = (page / "shared/at.rs").read_text(encoding="utf-8")
-    owner = {
-        word: row[0]
-        for row in re.findall(r"(?m)^//! \| `(\w+)` \| (.*) \|$", text)
-        for word in re.findall(r"`(\w+)`", row[1])
-    }
-    words = re.findall(r"(?m)^pub\(crate\) const (\w+): usize", text)
-    assert len(words) > 80 and set(owner) <= set(words)
-    users: dict[str, set[str]] = {word: set() for word in words}
-    for path in page.rglob("*.rs"):
-        parts = path.relative_to(page).parts
-        if parts[0] == "recovery" or parts[-1] == "sidecar.rs" or "tests" in path.stem or parts[-1] == "at.rs":
-            continue
-        for word in re.findall(r"\bat::([A-Z_]+)\b", "\n".join(map(code_of, path.read_text().split("\n")))):
-            users[word].add(parts[0])
-    wrong = {word: sorted(by) for word, by in users.items() if word in owner and not by <= {owner[word]}}
-    assert wrong == {}
-    unnamed = {word: sorted(by) for word, by in users.items() if word not in owner and len(by) < 2}
-    assert unnamed == {}
+PAGE = TOP / "core/src/page"
+# The regions of the sidecar beside its header (`layout`), each with the file that reads and writes its words. The seal
+# is a checksum over the bytes of all of them.
+REGIONS = {
+    "META_IMAGE": "shared/header/next_checkpoint.rs",
+    "THREADS": "shared/users/slots.rs",
+    "PROCESSES": "shared/users/slots.rs",
+    "MARKS": "shared/regions/dirty_set.rs",
+    "LOCKS": "shared/regions/locks.rs",
+    "LOCK_SIGNALS": "shared/regions/locks.rs",
+    "LOCK_COUNTERS": "shared/regions/locks.rs",
+    "REQUEST": "checkpoint/snapshot.rs",
+    "DROPPED": "checkpoint/dropped.rs",
+}
+
+
+def page_files() -> list[tuple[str, str]]:
+    """Return the files of the page manager without their comments."""
+    texts = {str(p.relative_to(PAGE)): p.read_text(encoding="utf-8") for p in sorted(PAGE.rglob("*.rs"))}
+    return [(name, "\n".join(map(code_of, text.split("\n")))) for name, text in texts.items()]
+
+
+def wrong_words(files: list[tuple[str, str]]) -> list[str]:
+    """Return the places that name a word of the sidecar without owning it."""
+    constant = re.compile(r"(?m)^const (\w+): Word = Word::at\(")
+    words = {word for name, code in files if name != "shared/word.rs" for word in constant.findall(code)}
+    wrong = []
+    for name, code in files:
+        own = constant.findall(code)
+        if len(own) != len(re.findall(r"\bWord::at\b", code)) and name != "shared/word.rs":
+            wrong.append(f"{name}: a word is a private constant of a file")
+        used = set(re.findall(r"\b(?:word|word32|get|set|value)\(\s*([A-Z][A-Z_]+)\b", code))
+        wrong += [f"{name}: {word} is another file's" for word in sorted((used & words) - set(own))]
+        if name not in {"shared/layout.rs", "shared/header/seal.rs"}:
+            named = " ".join(re.findall(r"\blayout::(?:\{[^}]*\}|\w+)", code))
+            inside = set(re.findall(r"\b[A-Z][A-Z_]+\b", named)) & set(REGIONS)
+            wrong += [f"{name}: the region {r} is another file's" for r in sorted(inside) if REGIONS[r] != name]
+    return wrong
+
+
+def test_words_of_the_sidecar_are_private_to_their_owners() -> None:
+    assert wrong_words(page_files()) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "pub(crate) const EPOCH: Word = Word::at(128);",
+        "fn f(shm: &Shm) -> u64 { shm.get(Word::at(128)) }",
+        "fn f(shm: &Shm) -> u64 { shm.get(EPOCH) }",
+        "fn f(shm: &Shm) { shm.words(layout::THREADS, 8); }",
+    ],
+)
+def test_a_word_of_another_owner_is_found(code: str) -> None:
+    assert wrong_words([*page_files(), ("section/more.rs", code)]) != []
+
+
+def test_the_table_of_words_is_right() -> None:
+    """The table in `shared/word.rs` lists each word with its owner, and no two words overlap."""
+    text = (PAGE / "shared/word.rs").read_text(encoding="utf-8")
+    row = re.compile(r"(?m)^//! \| (\d+) \| (\d+) \| `(\w+)` \| `([\w:]+)` \|$")
+    table = [(int(at), int(size), word, owner) for at, size, word, owner in row.findall(text)]
+    constant = re.compile(r"(?m)^const (\w+): Word = Word::at\((\d+)\);(?: // (\d) words)?$")
+    found = [
+        (int(at), 8 * int(count or 1), word, str(path.relative_to(PAGE).with_suffix("")).replace("/", "::"))
+        for path in PAGE.rglob("*.rs")
+        for word, at, count in constant.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert len(table) > 80 and table == sorted(found)
+    assert [b for a, b in zip(table, table[1:]) if a[0] + a[1] > b[0]] == []
+    assert table[-1][0] + table[-1][1] <= 4096 and all(at % 8 == 0 for at, *_ in table)
 
 
 def test_doors_see_only_the_store() -> None:

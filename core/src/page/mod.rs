@@ -26,9 +26,9 @@
 //! Invariants (referred to by number throughout):
 //! - I1 No page reachable from either meta page or from a snapshot is written. (`pages::cow`, `checkpoint`)
 //! - I2 An undo record is visible before the store it covers. The log is committed or undone before the latch is
-//!   released. (`shared::undo`, `section`)
+//!   released. (`shared::regions::undo`, `section`)
 //! - I3 A page is reused only when no meta page and no snapshot reaches it, and only inside a write section.
-//!   (`shared::free_pages`, `checkpoint::dropped`)
+//!   (`shared::regions::free_pages`, `checkpoint::dropped`)
 //! - I4 Meta pages are written only by `pwrite`, after a successful flush of everything they reach.
 //!   (`checkpoint::phases`)
 //! - I5 Every address is checked against the page count. The file never shrinks while it is open. (`section`,

@@ -1,7 +1,7 @@
 //! Tests of the page manager alone: sections, epochs, checkpoints, reopening, rollback, growth.
 
 use super::access::{Pages, PagesMut};
-use super::shared::{at, layout};
+use super::shared::layout;
 use super::sync::latch::process_bits;
 use super::sync::wait::Wait;
 use super::{Hooks, Pager, Settings, superblock as sb};
@@ -358,12 +358,12 @@ fn a_reader_that_entered_after_the_close_and_died_blocks_no_process() {
     let last = layout::PROCESS_SLOTS as u16 - 1;
     let gone = process_bits(0, u32::MAX);
     for left in [gone | 1, process_bits(last, 1) | 9] {
-        p.shm.set(at::LATCH, left);
+        p.latch().word.store(left, std::sync::atomic::Ordering::SeqCst);
         change(&p, |s| s.set_u64(page.addr(), 7)).unwrap();
-        assert_eq!(p.shm.get(at::LATCH), 0);
+        assert_eq!(p.latch().word.load(std::sync::atomic::Ordering::SeqCst), 0);
     }
-    let nobodys = p.shm.get(at::SLOTS_HIGH) as u32;
-    p.shm.set(at::SLOTS_HIGH, u64::from(nobodys) + 1);
+    let nobodys = p.shm.thread_slots();
+    p.shm.note_thread_slot(nobodys);
     p.shm.mark(nobodys).store(1, std::sync::atomic::Ordering::SeqCst);
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
     // The next thread gets the slot without old state.
@@ -384,11 +384,11 @@ fn a_thread_that_came_too_late_releases_only_its_own_slot() {
     let late = p.latch().owner().unwrap();
     p.latch().free_unused(late);
     let other = process_bits(5, 5) | (u64::from(slot) + 1);
-    p.shm.set(at::LATCH, other);
+    p.latch().word.store(other, std::sync::atomic::Ordering::SeqCst);
     p.latch().release_late(slot);
     assert!(!p.latch().is_held_by(slot));
-    assert_eq!(p.shm.get(at::LATCH), other);
-    p.shm.set(at::LATCH, 0);
+    assert_eq!(p.latch().word.load(std::sync::atomic::Ordering::SeqCst), other);
+    p.shm.free_latch();
 }
 
 /// A wait for the latch that ends early leaves the latch with its owner, another thread or this one.

@@ -81,8 +81,8 @@ fn a_dead_owner_is_recovered_once_and_before_any_other_process_has_the_latch() {
 }
 
 /// A process slot whose process died, and the word of one of its threads (page/recovery/process_recovery.rs:
-/// `recover_process`; page/shared/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). A live
-/// owner holds its byte.
+/// `recover_process`; page/shared/users/slots.rs: `claim_process_slot`; page/pager/threads.rs: `claim_thread_slot`). A
+/// live owner holds its byte.
 struct Slot {
     state: AtomicU64,
     byte: loom::sync::Mutex<()>,

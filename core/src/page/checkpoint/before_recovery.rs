@@ -4,9 +4,9 @@
 //! A session that continues from the sidecar of dead processes trusts pages that no flush has covered. If the disk has
 //! lost some of them (it was rolled back below the filesystem), the next checkpoint makes the damage durable.
 //!
-//! 1. The takeover of an unsealed sidecar with changes records the newest checkpoint in `at::KEEP`. The next checkpoint
+//! 1. The takeover of an unsealed sidecar with changes records the newest checkpoint in `KEEP`. The next checkpoint
 //!    lists it in its catalogue as a snapshot (`snapshot`), so the rules of snapshots keep its pages (`dropped`).
-//! 2. The flip copies the word (to `at::CK_KEEP`), and the switch clears both. A checkpoint that the dead session had
+//! 2. The flip copies the word (to `CK_KEEP`), and the switch clears both. A checkpoint that the dead session had
 //!    begun lists only what it had begun with; the checkpoint after it then lists the kept one. Until then the
 //!    checkpoints of both meta pages are complete (I1).
 //! 3. One checkpoint is kept at a time: the older one, because later ones may already be damaged.
@@ -19,8 +19,14 @@ use crate::page::format::catalogue::{self, MAX_SNAPSHOTS, Snapshot};
 use crate::page::format::meta::{Link, Meta};
 use crate::page::format::page_table::{Entry, Tree};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
+use crate::page::shared::word::Word;
 use crate::raw::process;
+
+/// The checkpoint that the next one lists as a snapshot (0: none), and the time of the takeover that asked for it.
+const KEEP: Word = Word::at(1120);
+const KEEP_TIME: Word = Word::at(1128);
+/// The part of `KEEP` that the current checkpoint took at its flip.
+const CK_KEEP: Word = Word::at(1136);
 
 /// Prefix of the name of a kept checkpoint; its number follows.
 const NAME: &str = "before-recovery-";
@@ -43,14 +49,14 @@ impl Pager {
         } else {
             0
         };
-        self.shm.set(at::KEEP, keep);
-        self.shm.set(at::KEEP_TIME, process::coarse_now());
-        self.shm.set(at::CK_KEEP, 0);
+        self.shm.set(KEEP, keep);
+        self.shm.set(KEEP_TIME, process::coarse_now());
+        self.shm.set(CK_KEEP, 0);
     }
 
     /// At a flip: have the checkpoint list the one that is to be kept, if there is room.
     pub(in crate::page) fn take_keep_request(&self) {
-        let keep = self.shm.get(at::KEEP);
+        let keep = self.shm.get(KEEP);
         if keep != 0
             && let Err(e) = self.expect_free(2)
         {
@@ -58,31 +64,31 @@ impl Pager {
                 "{}: checkpoint {keep}, which dead processes went on from, is not kept: {e}",
                 self.path.display()
             );
-            self.shm.set(at::KEEP, 0);
+            self.shm.set(KEEP, 0);
         }
-        self.shm.set(at::CK_KEEP, self.shm.get(at::KEEP));
+        self.shm.set(CK_KEEP, self.shm.get(KEEP));
     }
 
     /// Return whether the current checkpoint is to list an older one.
     pub(in crate::page) fn is_to_keep(&self) -> bool {
-        self.shm.get(at::CK_KEEP) != 0
+        self.shm.get(CK_KEEP) != 0
     }
 
     /// At the switch: the kept checkpoint is listed.
     pub(in crate::page) fn has_kept_it(&self) {
         if self.is_to_keep() {
-            self.shm.set(at::KEEP, 0);
-            self.shm.set(at::CK_KEEP, 0);
+            self.shm.set(KEEP, 0);
+            self.shm.set(CK_KEEP, 0);
         }
     }
 
     /// While a checkpoint is built: add the one that is to be kept to its catalogue. Return whether that changed the
     /// catalogue.
     pub(in crate::page) fn keep_in(&self, all: &mut Vec<Snapshot>) -> Result<bool> {
-        let keep = self.shm.get(at::CK_KEEP);
+        let keep = self.shm.get(CK_KEEP);
         // No page of the last two checkpoints was freed.
         if keep == 0
-            || keep + 1 < self.shm.get(at::DURABLE)
+            || keep + 1 < self.shm.last_checkpoint().number()
             || all.iter().any(|s| s.checkpoint >= keep || is_kept(s))
         {
             return Ok(false);
@@ -101,7 +107,7 @@ impl Pager {
         all.push(Snapshot {
             name: name_of(keep),
             checkpoint: keep,
-            time: self.shm.get(at::KEEP_TIME),
+            time: self.shm.get(KEEP_TIME),
             pages: meta.logical,
             tree: Tree {
                 root: Entry {
@@ -129,14 +135,14 @@ impl Pager {
 
     /// Return whether this session has, or is to have, a kept checkpoint.
     pub(crate) fn has_kept(&self) -> bool {
-        !self.read_only && (self.shm.get(at::KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
+        !self.read_only && (self.shm.get(KEEP) != 0 || matches!(self.kept(), Ok(Some(_))))
     }
 
     /// Drop the kept checkpoint: the store was verified.
     pub(crate) fn drop_kept(&self) -> Result<()> {
         self.with_checkpoint(|pager| {
             pager.step(|pager, _| {
-                pager.shm.set(at::KEEP, 0);
+                pager.shm.set(KEEP, 0);
                 Ok(())
             })
         })?;
@@ -169,7 +175,7 @@ impl Pager {
 
     /// Return the name of the kept checkpoint, or of the one that the next checkpoint lists.
     pub(crate) fn way_back(&self) -> Option<String> {
-        match self.shm.get(at::KEEP) {
+        match self.shm.get(KEEP) {
             0 => self.kept().ok().flatten().map(|s| s.name),
             soon => Some(name_of(soon)),
         }

@@ -20,7 +20,7 @@ use crate::page::format::meta::Meta;
 use crate::page::format::page_table::{Entry, FANOUT, Tree};
 use crate::page::pager::Pager;
 use crate::page::shared::paths::sidecar_path;
-use crate::page::shared::slots::BYTE_PRESENCE;
+use crate::page::shared::users::slots::BYTE_PRESENCE;
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::owner;

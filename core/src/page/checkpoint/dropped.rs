@@ -35,7 +35,6 @@ use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::meta::Link;
 use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree, key};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
 use crate::page::shared::layout::{self, DROPPED_SLOTS};
 use crate::page::shared::shm::Shm;
 use crate::raw::failpoint::fail_point;
@@ -128,25 +127,25 @@ impl Holders {
 impl Pager {
     /// Return the catalogue of the last durable checkpoint.
     pub(crate) fn catalogue_link(&self) -> Link {
-        Link::new(self.shm.get(at::CATALOGUE), self.shm.get(at::CATALOGUE_SUM))
+        let [place, sum] = self.shm.last_checkpoint().catalogue();
+        Link::new(place, sum)
     }
 
     /// Return the catalogue of the checkpoint before the last durable one.
     pub(crate) fn old_catalogue_link(&self) -> Link {
-        Link::new(
-            self.shm.get(at::OLD_CATALOGUE),
-            self.shm.get(at::OLD_CATALOGUE_SUM),
-        )
+        let [place, sum] = self.shm.last_checkpoint().old_catalogue();
+        Link::new(place, sum)
     }
 
     /// Return the page table of the checkpoint before the last durable one.
     fn old_tree(&self) -> Tree {
-        let word = self.shm.get(at::OLD_ROOT);
+        let last = self.shm.last_checkpoint();
+        let [word, sum] = last.old_root();
         Tree {
             root: Entry {
                 phys: word as u32,
-                birth: (self.shm.get(at::DURABLE) - 1) as u32,
-                sum: self.shm.get(at::OLD_ROOT_SUM),
+                birth: (last.number() - 1) as u32,
+                sum,
             },
             height: (word >> 32) as u32,
         }
@@ -215,9 +214,9 @@ impl Pager {
     /// Free some of the pages that only dropped snapshots held. Return false if there is nothing more to do now. Called
     /// by the checkpointer after the lists of old pages are done.
     pub(crate) fn free_some_dropped(&self) -> Result<bool> {
-        let durable = self.shm.get(at::DURABLE);
+        let durable = self.shm.last_checkpoint().number();
         let all = self.shm.dropped();
-        if all.is_empty() || self.shm.get(at::REBUILD_BELOW) != 0 {
+        if all.is_empty() || self.shm.space().unknown_below() != 0 {
             return Ok(false);
         }
         let Some(holders) = self.holders_known() else {

@@ -16,8 +16,9 @@ use crate::page::format::catalogue;
 use crate::page::format::meta::{Link, Meta};
 use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::NODE_OLD;
+use crate::page::shared::regions::free_pages::NODE_OLD;
+use crate::page::shared::shm::Shm;
+use crate::page::shared::word::Word;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use std::collections::HashSet;
@@ -41,6 +42,27 @@ struct Noting {
     batch: Vec<u32>,
 }
 
+/// Logical page where the rebuild continues.
+const REBUILD_AT: Word = Word::at(224);
+/// The checkpoint it began at, the last snapshot recorded completely, and the tree that `REBUILD_AT` lies in.
+const REBUILD_FROM: Word = Word::at(1096);
+const REBUILD_DONE: Word = Word::at(1104);
+const REBUILD_TREE: Word = Word::at(1112);
+
+impl Shm {
+    /// Begin the rebuild: of the first `pages` pages it is not known which are free. A new store needs no rebuild: all
+    /// of its pages except the metas are free.
+    pub(in crate::page) fn begin_rebuild(&self, meta: &Meta, pages: u64) {
+        self.set(REBUILD_FROM, meta.checkpoint);
+        for word in [REBUILD_AT, REBUILD_DONE, REBUILD_TREE] {
+            self.set(word, 0);
+        }
+        let space = self.space();
+        space.set_unknown_below(if meta.logical == 0 { 0 } else { pages });
+        space.set_cursor(2);
+    }
+}
+
 impl Pager {
     /// Rebuild the free map at once. Called when no other page is free and the disk has no more room.
     pub fn rebuild_free_map(&self) -> Result<()> {
@@ -58,14 +80,14 @@ impl Pager {
     }
 
     fn rebuild_now(&self, leaves: u32) -> Result<()> {
-        let below = self.shm.get(at::REBUILD_BELOW);
+        let below = self.shm.space().unknown_below();
         if below == 0 || !self.note_trees(leaves)? {
             return Ok(());
         }
         // The lists of this sidecar do not cover the checkpoint before the newest. Pages that only that checkpoint
         // holds are free two checkpoints from now, like those of a dropped snapshot. If it cannot be read it is not a
         // state to fall back to, and nothing is kept.
-        let newest = self.shm.get(at::DURABLE);
+        let newest = self.shm.last_checkpoint().number();
         let other = Meta::read(&*self.file.using()?, (newest + 1) % 2)?;
         if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
             let (root, _) = self.root();
@@ -119,7 +141,7 @@ impl Pager {
             batch: Vec::new(),
         };
         self.note_tree(&mut noting, tree)?;
-        if self.shm.get(at::REBUILD_FROM) != self.shm.get(at::DURABLE) {
+        if self.shm.get(REBUILD_FROM) != self.shm.last_checkpoint().number() {
             return Ok(());
         }
         // A snapshot that only the catalogue before the newest lists is dropped.
@@ -131,7 +153,7 @@ impl Pager {
             return Ok(());
         }
         self.step(|pager, _| {
-            pager.add_dropped(number, tree, pager.shm.get(at::DURABLE));
+            pager.add_dropped(number, tree, pager.shm.last_checkpoint().number());
             Ok(())
         })
     }
@@ -139,7 +161,7 @@ impl Pager {
     /// Continue the rebuild of the free map: record the pages that the newest checkpoint and the snapshots reach. The
     /// dirty lists record pages that are replaced during the rebuild, and pages allocated during it lie elsewhere.
     pub(crate) fn rebuild_some(&self) -> Result<()> {
-        let below = self.shm.get(at::REBUILD_BELOW);
+        let below = self.shm.space().unknown_below();
         if below != 0 && self.note_trees(NODES)? {
             self.end_rebuild(below)?;
         }
@@ -148,14 +170,14 @@ impl Pager {
 
     /// Record trees, at most `leaves` leaves. Return whether all are recorded. Called by the checkpointer.
     fn note_trees(&self, mut leaves: u32) -> Result<bool> {
-        let below = self.shm.get(at::REBUILD_BELOW);
+        let below = self.shm.space().unknown_below();
         // If the snapshots are not known, the pages they hold are not known either: nothing is free.
         let Some(holders) = self.holders_known() else {
             return Ok(false);
         };
         loop {
-            let done = self.shm.get(at::REBUILD_DONE);
-            let from = self.shm.get(at::REBUILD_FROM);
+            let done = self.shm.get(REBUILD_DONE);
+            let from = self.shm.get(REBUILD_FROM);
             let (number, tree) = match holders.next_tree(done).filter(|t| t.0 <= from) {
                 Some(found) => found,
                 None => {
@@ -164,16 +186,16 @@ impl Pager {
                 }
             };
             self.step(|pager, _| {
-                if pager.shm.get(at::REBUILD_TREE) != number {
-                    pager.shm.set(at::REBUILD_AT, 0);
-                    pager.shm.set(at::REBUILD_TREE, number);
+                if pager.shm.get(REBUILD_TREE) != number {
+                    pager.shm.set(REBUILD_AT, 0);
+                    pager.shm.set(REBUILD_TREE, number);
                 }
                 Ok(())
             })?;
             let mut noting = Noting {
                 number,
                 done,
-                at: self.shm.get(at::REBUILD_AT),
+                at: self.shm.get(REBUILD_AT),
                 leaves,
                 below,
                 batch: Vec::new(),
@@ -181,7 +203,7 @@ impl Pager {
             let whole = self.note_tree(&mut noting, tree)?;
             leaves = noting.leaves;
             self.step(|pager, _| {
-                pager.shm.set(at::REBUILD_AT, noting.at);
+                pager.shm.set(REBUILD_AT, noting.at);
                 Ok(())
             })?;
             fail_point!("rebuild.step");
@@ -194,7 +216,7 @@ impl Pager {
                 return Ok(true);
             }
             self.step(|pager, _| {
-                pager.shm.set(at::REBUILD_DONE, number);
+                pager.shm.set(REBUILD_DONE, number);
                 Ok(())
             })?;
         }
@@ -215,7 +237,7 @@ impl Pager {
                     }
                 }
             }
-            pager.shm.set(at::REBUILD_BELOW, 0);
+            pager.shm.space().set_unknown_below(0);
             pager.recount_free();
             Ok(())
         })

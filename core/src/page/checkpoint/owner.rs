@@ -14,8 +14,9 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::states::WRITING;
+use crate::page::shared::header::next_checkpoint::WRITING;
+use crate::page::shared::shm::Shm;
+use crate::page::shared::word::Word;
 use crate::page::sync::wait::{Wait, WaitLoop};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,6 +24,11 @@ use std::time::{Duration, Instant};
 /// How long a leader may make no step while a checkpoint is due.
 pub(crate) const MAX_WAIT: Duration =
     Duration::from_millis(if cfg!(feature = "testing") { 300 } else { 2000 });
+
+/// 0, or the owner.
+const CK_OWNER: Word = Word::at(640);
+/// Number of steps that owners of the checkpoint have made. An owner that makes none for long counts as stopped.
+const CK_HEARTBEAT: Word = Word::at(2752);
 
 const KEEPS: u64 = 1 << 32;
 
@@ -43,11 +49,28 @@ struct Seen {
     since: Instant,
 }
 
+impl Shm {
+    /// Return the thread slot that owns the checkpoint.
+    pub(in crate::page) fn checkpoint_owner(&self) -> Option<u32> {
+        owner_slot(self.word(CK_OWNER).load(Ordering::SeqCst))
+    }
+
+    /// Clear the owner: all possible owners are dead.
+    pub(in crate::page) fn forget_checkpoint_owner(&self) {
+        self.set(CK_OWNER, 0);
+    }
+}
+
 impl Pager {
+    /// Return the number of steps that owners of the checkpoint have made.
+    pub(in crate::page) fn checkpoint_steps(&self) -> u64 {
+        self.shm.get(CK_HEARTBEAT)
+    }
+
     /// Take ownership of the checkpoint. `keeps`: see invariant 4.
     pub(crate) fn take_checkpoint(&self, slot: u32, keeps: bool, wait: &mut Wait<'_>) -> Result<()> {
         self.has_its_files()?;
-        let word = self.shm.word(at::CK_OWNER);
+        let word = self.shm.word(CK_OWNER);
         let mine = owned_by(slot, keeps);
         let mut patience = WaitLoop::new(wait, self.bound);
         let mut seen: Option<Seen> = None;
@@ -63,7 +86,7 @@ impl Pager {
             if owner_slot(owner).is_some() && self.check_owner_alive(slot_there, None)? {
                 continue;
             }
-            let beat = self.shm.get(at::CK_HEARTBEAT);
+            let beat = self.checkpoint_steps();
             match &seen {
                 Some(s) if (s.owner, s.beat) == (owner, beat) => {
                     if s.since.elapsed() >= MAX_WAIT && self.take_over(owner, beat, mine, slot)? {
@@ -90,7 +113,7 @@ impl Pager {
     /// Take the checkpoint from a living owner that has made no step since `beat`. Return false if that is not allowed.
     #[cold]
     fn take_over(&self, owner: u64, beat: u64, mine: u64, slot: u32) -> Result<bool> {
-        if owner & KEEPS != 0 || self.shm.get(at::CK_PHASE) == WRITING {
+        if owner & KEEPS != 0 || self.shm.next_checkpoint().phase() == WRITING {
             return Ok(false);
         }
         // An owner that is stopped inside a step holds the latch. Its own wait is bounded, and this call does not wait.
@@ -99,8 +122,8 @@ impl Pager {
             Ok(false) | Err(Error::WouldBlock { .. }) => return Ok(false),
             Err(e) => return Err(e),
         }
-        let word = self.shm.word(at::CK_OWNER);
-        let may = self.shm.get(at::CK_PHASE) != WRITING && self.shm.get(at::CK_HEARTBEAT) == beat;
+        let word = self.shm.word(CK_OWNER);
+        let may = self.shm.next_checkpoint().phase() != WRITING && self.shm.get(CK_HEARTBEAT) == beat;
         let taken = may
             && word
                 .compare_exchange(owner, mine, Ordering::SeqCst, Ordering::SeqCst)
@@ -118,7 +141,7 @@ impl Pager {
 
     /// Release ownership of the checkpoint, if this slot has it.
     pub(crate) fn leave_checkpoint(&self, slot: u32) {
-        let word = self.shm.word(at::CK_OWNER);
+        let word = self.shm.word(CK_OWNER);
         for keeps in [false, true] {
             let mine = owned_by(slot, keeps);
             let _ = word.compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
@@ -127,12 +150,12 @@ impl Pager {
 
     /// Return whether this slot owns the checkpoint.
     pub(crate) fn owns_checkpoint(&self, slot: u32) -> bool {
-        owner_slot(self.shm.word(at::CK_OWNER).load(Ordering::SeqCst)) == Some(slot)
+        self.shm.checkpoint_owner() == Some(slot)
     }
 
     /// Record that the owner has made a step.
     pub(crate) fn heartbeat(&self) {
-        self.shm.word(at::CK_HEARTBEAT).fetch_add(1, Ordering::Relaxed);
+        self.shm.word(CK_HEARTBEAT).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Run a step of the checkpoint: as `latched`, if this thread still owns the checkpoint.

@@ -25,9 +25,10 @@ use crate::page::checkpoint::snapshot::Request;
 use crate::page::format::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin, VERSION};
 use crate::page::format::page_table::{Change, Entry, Tree, key};
 use crate::page::pager::Pager;
-use crate::page::shared::free_pages::{NODE_NEW, NODE_OLD};
-use crate::page::shared::states::{self, BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
-use crate::page::shared::{at, layout};
+use crate::page::shared::header::next_checkpoint::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
+use crate::page::shared::header::poison;
+use crate::page::shared::layout;
+use crate::page::shared::regions::free_pages::{NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use crate::raw::{file, held};
@@ -75,7 +76,7 @@ impl Pager {
         self.whole()?;
         // These dead processes might never be found otherwise, and their pins keep memory.
         self.recover_dead_processes(None)?;
-        if self.shm.get(at::ENDED) != 0 {
+        if self.shm.ended_threads() != 0 {
             self.latched(|pager, _| pager.release_ended_threads())?;
         }
         let mut due = Some(due);
@@ -130,11 +131,11 @@ impl Pager {
         if due() && self.flip(&Request::Nothing)? {
             return self.resume_checkpoint();
         }
-        if self.shm.get(at::UNFLUSHED) != 0 && self.must_flush() {
+        if self.shm.last_checkpoint().is_unflushed() && self.must_flush() {
             // Nothing has changed since a checkpoint that was not flushed.
             self.flush_or_poison()?;
             self.step(|pager, _| {
-                pager.shm.set(at::UNFLUSHED, 0);
+                pager.shm.last_checkpoint().set_unflushed(false);
                 Ok(())
             })?;
         }
@@ -144,7 +145,7 @@ impl Pager {
     /// Complete the checkpoint of a dead owner. Its change to the catalogue is dropped, unless the meta page that
     /// contains it may already be written.
     fn resume_for_dead_owner(&self) -> Result<()> {
-        if self.shm.get(at::CK_PHASE) == BUILDING {
+        if self.shm.next_checkpoint().phase() == BUILDING {
             self.step(|pager, _| {
                 pager.forget_request();
                 Ok(())
@@ -155,9 +156,9 @@ impl Pager {
 
     pub(crate) fn resume_checkpoint(&self) -> Result<()> {
         loop {
-            match self.shm.get(at::CK_PHASE) {
+            match self.shm.next_checkpoint().phase() {
                 IDLE => return Ok(()),
-                _ if self.shm.get(at::POISON) != 0 => return Err(self.poisoned()),
+                _ if self.shm.is_poisoned() => return Err(self.poisoned()),
                 BUILDING => self.build()?,
                 WRITING => self.write_meta()?,
                 WRITTEN => self.flush_meta()?,
@@ -179,13 +180,13 @@ impl Pager {
     /// End the epoch. Return false if nothing has changed in it.
     pub(crate) fn flip(&self, request: &Request<'_>) -> Result<bool> {
         self.step(|pager, _| {
-            if pager.shm.get(at::POISON) != 0 {
+            if pager.shm.is_poisoned() {
                 return Err(pager.poisoned());
             }
             if !pager.shm.is_itself() {
                 return Err(pager.replaced());
             }
-            let epoch = pager.shm.get(at::EPOCH);
+            let epoch = pager.shm.live().epoch();
             let list = epoch as usize % 3;
             if pager.shm.list_len(list) == 0 {
                 return Ok(false);
@@ -201,40 +202,37 @@ impl Pager {
                      backup and restore that: its numbers start again at 1",
                 ));
             }
-            pager.shm.set(at::CK_EPOCH, epoch);
-            pager.shm.set(at::CK_LOGICAL, pager.shm.get(at::LOGICAL));
-            pager.shm.set(at::CK_NEXT_ID, pager.shm.get(at::NEXT_ID));
-            pager.shm.set(at::CK_DIRTY, pager.shm.list_len(list));
-            pager.shm.set(at::CK_FREED, 0);
+            let (live, next) = (pager.shm.live(), pager.shm.next_checkpoint());
+            next.flip(epoch, live.logical(), live.next_id(), pager.shm.list_len(list));
             pager.note_request(request)?;
             pager.shm.flip_log();
-            pager.shm.set(at::CK_PHASE, BUILDING);
+            next.set_phase(BUILDING);
             fail_point!("checkpoint.flip");
             pager.shm.finish_log_flip();
-            pager.shm.set(at::EPOCH, epoch + 1);
+            live.set_epoch(epoch + 1);
             Ok(true)
         })
     }
 
     /// Complete a flip whose owner died in it. Called under the latch, in recovery.
     pub(crate) fn finish_flip(&self) {
-        let epoch = self.shm.get(at::EPOCH);
-        if self.shm.get(at::CK_PHASE) == BUILDING && self.shm.get(at::CK_EPOCH) == epoch {
+        let epoch = self.shm.live().epoch();
+        if self.shm.next_checkpoint().phase() == BUILDING && self.shm.next_checkpoint().epoch() == epoch {
             self.shm.finish_log_flip();
-            self.shm.set(at::EPOCH, epoch + 1);
+            self.shm.live().set_epoch(epoch + 1);
         }
     }
 
     fn build(&self) -> Result<()> {
-        let epoch = self.shm.get(at::CK_EPOCH);
+        let epoch = self.shm.next_checkpoint().epoch();
         let list = epoch as usize % 3;
-        let logical = self.shm.get(at::CK_LOGICAL);
+        let logical = self.shm.next_checkpoint().logical();
         self.step(|pager, _| {
             pager.finish_flip();
             pager.forget_nodes(epoch as u32);
             Ok(())
         })?;
-        let dirty = self.shm.get(at::CK_DIRTY);
+        let dirty = self.shm.next_checkpoint().dirty();
         let mut changes: Vec<Change> = Vec::with_capacity(dirty as usize);
         for i in 0..dirty {
             if i % 1024 == 0 {
@@ -275,14 +273,14 @@ impl Pager {
         }
         fail_point!("checkpoint.flushed");
         let meta = Meta {
-            uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
+            uuid: self.shm.uuid(),
             checkpoint: epoch,
             root: root.phys,
             height,
             root_sum: root.sum,
-            file_pages: self.shm.get(at::FILE_PAGES),
+            file_pages: self.shm.space().file_pages(),
             logical,
-            next_id: self.shm.get(at::CK_NEXT_ID),
+            next_id: self.shm.next_checkpoint().next_id(),
             seed: self.seed,
             catalogue,
             log: self.shm.flipped_log(),
@@ -290,27 +288,14 @@ impl Pager {
         };
         let page = meta.encode();
         self.step(|pager, _| {
-            for (word, bytes) in pager
-                .shm
-                .words(layout::META_IMAGE, PAGE_SIZE / 8)
-                .iter()
-                .zip(page.chunks_exact(8))
-            {
-                let mut b = [0; 8];
-                b.copy_from_slice(bytes);
-                word.store(u64::from_le_bytes(b), Ordering::Relaxed);
-            }
-            pager
-                .shm
-                .set(at::CK_ROOT, u64::from(root.phys) | u64::from(height) << 32);
-            pager.shm.set(at::CK_ROOT_SUM, root.sum);
-            pager.shm.set(at::CK_CATALOGUE, catalogue.word());
-            pager.shm.set(at::CK_CATALOGUE_SUM, catalogue.sum);
+            let next = pager.shm.next_checkpoint();
+            next.set_image(&page);
+            next.set_built(tree.words(), catalogue.words());
             pager.whole()?;
-            pager.note_old();
+            pager.shm.last_checkpoint().note_as_old();
             fail_point!("checkpoint.built");
             // From here on the checkpoint can only be completed.
-            pager.shm.set(at::CK_PHASE, WRITING);
+            next.set_phase(WRITING);
             Ok(())
         })
     }
@@ -319,16 +304,10 @@ impl Pager {
     fn write_meta(&self) -> Result<()> {
         fail_point!("checkpoint.writing");
         let (epoch, page) = self.step(|pager, _| {
-            let epoch = pager.shm.get(at::CK_EPOCH);
-            let mut page = [0u8; PAGE_SIZE];
-            for (bytes, word) in page
-                .chunks_exact_mut(8)
-                .zip(pager.shm.words(layout::META_IMAGE, PAGE_SIZE / 8))
-            {
-                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-            }
+            let next = pager.shm.next_checkpoint();
+            let (epoch, page) = (next.epoch(), next.image());
             pager.whole()?;
-            if pager.shm.get(at::CK_PHASE) != WRITING
+            if pager.shm.next_checkpoint().phase() != WRITING
                 || !Meta::decode(&page).is_ok_and(|m| m.checkpoint == epoch)
             {
                 return Err(Error::Corrupt {
@@ -350,8 +329,8 @@ impl Pager {
         })?;
         fail_point!("checkpoint.written");
         self.step(|pager, _| {
-            pager.shm.set(at::UNFLUSHED, 1);
-            pager.shm.set(at::CK_PHASE, WRITTEN);
+            pager.shm.last_checkpoint().set_unflushed(true);
+            pager.shm.next_checkpoint().set_phase(WRITTEN);
             Ok(())
         })
     }
@@ -365,9 +344,9 @@ impl Pager {
         fail_point!("checkpoint.meta");
         self.gated_step(|pager| {
             if flushed {
-                pager.shm.set(at::UNFLUSHED, 0);
+                pager.shm.last_checkpoint().set_unflushed(false);
             }
-            pager.shm.set(at::CK_PHASE, SWITCHING);
+            pager.shm.next_checkpoint().set_phase(SWITCHING);
             pager.finish_switch();
             Ok(())
         })
@@ -376,30 +355,28 @@ impl Pager {
     /// Make the checkpoint that has just become durable the one that the page table is read from. Called under the
     /// latch with the gate raised, because readers take root and checksum as a pair; also in recovery.
     pub(crate) fn finish_switch(&self) {
-        if self.shm.get(at::CK_PHASE) != SWITCHING {
+        if self.shm.next_checkpoint().phase() != SWITCHING {
             return;
         }
-        self.shm.set(at::ROOT, self.shm.get(at::CK_ROOT));
-        fail_point!("checkpoint.switching");
-        self.shm.set(at::ROOT_SUM, self.shm.get(at::CK_ROOT_SUM));
-        self.shm
-            .set(at::META_SUM, self.shm.get(layout::META_IMAGE + PAGE_SIZE - 8));
+        let (last, next) = (self.shm.last_checkpoint(), self.shm.next_checkpoint());
+        last.switch_root(next.root());
+        last.set_meta_sum(next.image_sum());
         self.switch_catalogue();
-        self.shm.set(at::DURABLE, self.shm.get(at::CK_EPOCH));
+        last.set_number(next.epoch());
         self.shm.switch_log();
-        self.shm.set(at::CK_PHASE, FREEING);
+        next.set_phase(FREEING);
     }
 
     /// Free the pages that only the checkpoint before the previous one reached: those replaced in the epoch before the
     /// one that has just become durable.
     fn free_old(&self) -> Result<()> {
-        let epoch = self.shm.get(at::CK_EPOCH);
+        let epoch = self.shm.next_checkpoint().epoch();
         let old = (epoch as usize + 2) % 3;
         let holders = self.holders();
         loop {
             let more = self.gated_step(|pager| {
                 let len = pager.shm.list_len(old);
-                let from = pager.shm.get(at::CK_FREED);
+                let from = pager.shm.next_checkpoint().freed();
                 let to = len.min(from + BATCH);
                 for i in from..to {
                     let [page, new, before] = pager.shm.list_entry(old, i);
@@ -411,15 +388,15 @@ impl Pager {
                     }
                     // A rebuild of the free map does not walk snapshots that were taken since it began. It learns
                     // their pages here, when they are replaced (`free_map`, 3).
-                    let below = pager.shm.get(at::REBUILD_BELOW);
+                    let below = pager.shm.space().unknown_below();
                     if !none && u64::from(before as u32) < below {
                         pager.shm.mark_used(u64::from(before as u32), true);
                     }
-                    pager.shm.set(at::CK_FREED, i + 1);
+                    pager.shm.next_checkpoint().set_freed(i + 1);
                 }
                 if to == len {
                     pager.shm.set_list_len(old, 0);
-                    pager.shm.set(at::CK_FREED, 0);
+                    pager.shm.next_checkpoint().set_freed(0);
                 }
                 Ok(to < len)
             })?;
@@ -431,7 +408,7 @@ impl Pager {
         self.rebuild_some()?;
         self.free_some_dropped()?;
         self.step(|pager, _| {
-            pager.shm.set(at::CK_PHASE, IDLE);
+            pager.shm.next_checkpoint().set_phase(IDLE);
             Ok(())
         })
     }
@@ -464,7 +441,7 @@ impl Pager {
             // The disk was not asked: other processes continue.
             return Error::io(format!("{}: {what}", self.path.display()), e);
         }
-        self.poison_once(states::FLUSH);
+        self.poison_once(poison::FLUSH);
         Error::Poisoned {
             why: format!("{what}: {e}"),
         }

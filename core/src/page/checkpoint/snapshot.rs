@@ -18,9 +18,9 @@ use crate::page::format::claim::{BYTE_CLAIM, no_snapshot};
 use crate::page::format::meta::Link;
 use crate::page::format::page_table::{Entry, Tree};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
+use crate::page::shared::header::next_checkpoint::{BUILDING, WRITING, WRITTEN};
 use crate::page::shared::layout::{self, DROPPED_SLOTS};
-use crate::page::shared::states::{BUILDING, WRITING, WRITTEN};
+use crate::page::shared::word::Word;
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::process;
@@ -60,6 +60,9 @@ impl<'p> Byte<'p> {
     }
 }
 
+/// The change that the checkpoint makes to the catalogue: nothing, add, drop.
+const CK_REQUEST: Word = Word::at(1088);
+
 impl Drop for Byte<'_> {
     fn drop(&mut self) {
         if let Ok(reg) = self.0.registration() {
@@ -94,12 +97,12 @@ impl Pager {
                 DROP
             }
         };
-        self.shm.set(at::CK_REQUEST, kind);
+        self.shm.set(CK_REQUEST, kind);
         Ok(())
     }
 
     pub(crate) fn forget_request(&self) {
-        self.shm.set(at::CK_REQUEST, NOTHING);
+        self.shm.set(CK_REQUEST, NOTHING);
     }
 
     fn requested_name(&self) -> String {
@@ -120,7 +123,7 @@ impl Pager {
     }
 
     fn changed_catalogue(&self, old: Link, epoch: u64, tree: Tree, logical: u64) -> Result<Option<Link>> {
-        let request = self.shm.get(at::CK_REQUEST);
+        let request = self.shm.get(CK_REQUEST);
         if request == NOTHING && !self.is_to_keep() {
             return Ok(None);
         }
@@ -145,7 +148,7 @@ impl Pager {
                 time: number,
                 pages: logical,
                 tree,
-                next_id: self.shm.get(at::CK_NEXT_ID),
+                next_id: self.shm.next_checkpoint().next_id(),
             });
         } else if request == DROP {
             all.retain(|s| s.checkpoint != number);
@@ -156,9 +159,10 @@ impl Pager {
         self.step(|pager, _| {
             pages.iter().try_for_each(|page| {
                 let replaced = u64::from(*page) | epoch << 32;
-                pager
-                    .shm
-                    .list_push(list, [crate::page::shared::free_pages::NODE_OLD, 0, replaced])
+                pager.shm.list_push(
+                    list,
+                    [crate::page::shared::regions::free_pages::NODE_OLD, 0, replaced],
+                )
             })
         })?;
         let link = catalogue::write(&all, |page| self.write_node(epoch as u32, page))?;
@@ -166,21 +170,9 @@ impl Pager {
         Ok(Some(link))
     }
 
-    /// Record the current last durable checkpoint as the one before the last. Called before the switch.
-    pub(crate) fn note_old(&self) {
-        for (to, from) in [
-            (at::OLD_ROOT, at::ROOT),
-            (at::OLD_ROOT_SUM, at::ROOT_SUM),
-            (at::OLD_CATALOGUE, at::CATALOGUE),
-            (at::OLD_CATALOGUE_SUM, at::CATALOGUE_SUM),
-        ] {
-            self.shm.set(to, self.shm.get(from));
-        }
-    }
-
     /// Run the part of the switch that concerns snapshots. It can be repeated.
     pub(crate) fn switch_catalogue(&self) {
-        if self.shm.get(at::CK_REQUEST) == DROP {
+        if self.shm.get(CK_REQUEST) == DROP {
             let words = self.shm.words(layout::REQUEST, WORDS);
             let [number, tree, sum] = [0, 1, 2].map(|i: usize| words[i].load(Ordering::Relaxed));
             let tree = Tree {
@@ -191,14 +183,13 @@ impl Pager {
                 },
                 height: (tree >> 32) as u32,
             };
-            self.add_dropped(number, tree, self.shm.get(at::CK_EPOCH));
+            self.add_dropped(number, tree, self.shm.next_checkpoint().epoch());
             fail_point!("snapshot.dropping");
-            self.shm.set(at::CK_REQUEST, NOTHING);
+            self.shm.set(CK_REQUEST, NOTHING);
         }
         self.has_kept_it();
-        self.shm.set(at::CATALOGUE, self.shm.get(at::CK_CATALOGUE));
-        self.shm
-            .set(at::CATALOGUE_SUM, self.shm.get(at::CK_CATALOGUE_SUM));
+        let catalogue = self.shm.next_checkpoint().catalogue();
+        self.shm.last_checkpoint().set_catalogue(catalogue);
     }
 
     /// Return whether any process has a snapshot open.
@@ -215,8 +206,8 @@ impl Pager {
         self.slot()?;
         // A dead process's checkpoint that can only be completed: its change to the catalogue already counts.
         if !self.read_only
-            && matches!(self.shm.get(at::CK_PHASE), WRITING | WRITTEN)
-            && self.shm.get(at::CK_REQUEST) != NOTHING
+            && matches!(self.shm.next_checkpoint().phase(), WRITING | WRITTEN)
+            && self.shm.get(CK_REQUEST) != NOTHING
             && self.depth() == 0
         {
             self.with_checkpoint(|_| Ok(()))?;
@@ -247,7 +238,7 @@ impl Pager {
         self.flip(request)?;
         fail_point!("snapshot.flipped");
         let done = self.resume_checkpoint();
-        if done.is_err() && self.shm.get(at::CK_PHASE) == BUILDING {
+        if done.is_err() && self.shm.next_checkpoint().phase() == BUILDING {
             // A later checkpoint is built without this request.
             self.forget_request();
         }
@@ -287,7 +278,7 @@ impl Pager {
             };
             let mut turns = 0;
             while pager.shm.dropped().len() >= DROPPED_SLOTS - 2 {
-                if pager.shm.get(at::REBUILD_BELOW) != 0 {
+                if pager.shm.space().unknown_below() != 0 {
                     // Nothing is freed before the free map is complete.
                     pager.rebuild_some()?;
                     continue;

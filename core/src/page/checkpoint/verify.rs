@@ -17,8 +17,7 @@ use crate::page::format::catalogue;
 use crate::page::format::meta::Meta;
 use crate::page::format::page_table::{Entry, FANOUT, MAX_HEIGHT, Tree, covers, key};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::{ABSENT, NODE_NEW, NODE_OLD};
+use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
@@ -175,7 +174,7 @@ impl Pager {
     fn read_superblock_page_count(&self) -> Result<()> {
         let section = self.read(&mut Wait::default())?;
         let next = section.u64_at(crate::page::superblock::NEXT_PAGE)?;
-        if next > self.shm.get(at::LOGICAL) {
+        if next > self.shm.live().logical() {
             return Err(Error::Corrupt {
                 what: "more logical pages than the live table has",
                 at: next,
@@ -185,11 +184,11 @@ impl Pager {
     }
 
     fn check_pages_latched(&self) -> Result<PageReport> {
-        let pages = self.shm.get(at::FILE_PAGES);
+        let pages = self.shm.space().file_pages();
         let mut seen = vec![0u8; pages as usize];
-        let logical = self.shm.get(at::LOGICAL);
+        let logical = self.shm.live().logical();
         let (root, height) = self.root();
-        let epoch = self.shm.get(at::EPOCH);
+        let epoch = self.shm.live().epoch();
         let mut newest = Walk {
             pager: self,
             seen: &mut seen,
@@ -252,12 +251,12 @@ impl Pager {
     /// Verify the pages of a frozen opening.
     fn check_frozen(&self, tree: Tree) -> Result<PageReport> {
         self.slot()?;
-        let mut seen = vec![0u8; self.shm.get(at::FILE_PAGES) as usize];
+        let mut seen = vec![0u8; self.shm.space().file_pages() as usize];
         let mut walk = Walk {
             pager: self,
             seen: &mut seen,
             bit: SNAPSHOT,
-            logical: self.shm.get(at::LOGICAL),
+            logical: self.shm.live().logical(),
         };
         walk.tree(tree.root, tree.height.min(MAX_HEIGHT), 0, &mut |_, _| Ok(()))?;
         Ok(PageReport {
@@ -329,7 +328,7 @@ impl Pager {
 
     /// Verify the checkpoint before the last, if its meta page is valid: it is kept complete.
     fn check_previous(&self, seen: &mut [u8]) -> Result<()> {
-        let Some(number) = self.shm.get(at::DURABLE).checked_sub(1) else {
+        let Some(number) = self.shm.last_checkpoint().number().checked_sub(1) else {
             return Ok(());
         };
         let mut page = [0u8; PAGE_SIZE];
@@ -358,7 +357,7 @@ impl Pager {
 
     fn compare_free_map(&self, seen: &[u8]) -> Result<PageReport> {
         // Below this page the free map is not complete yet.
-        let known = self.shm.get(at::REBUILD_BELOW).max(2);
+        let known = self.shm.space().unknown_below().max(2);
         let mut report = PageReport {
             pages: seen.len() as u64,
             ..PageReport::default()
@@ -380,10 +379,10 @@ impl Pager {
                 true => report.lost += u64::from(seen == 0),
             }
         }
-        if free != self.shm.get(at::FREE_COUNT) {
+        if free != self.shm.space().free() {
             return Err(Error::Corrupt {
                 what: "the count of free pages in the sidecar",
-                at: self.shm.get(at::FREE_COUNT),
+                at: self.shm.space().free(),
             });
         }
         Ok(report)

@@ -11,7 +11,6 @@ use crate::page::format::meta::Origin;
 use crate::page::format::page_table::{Entry, Tree};
 use crate::page::format::walk::{BAD_PAGE, EntryWalk, read_pages};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
 
 /// A logical page of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +75,7 @@ impl Pager {
         }
         Ok(EntryWalk::new(
             self.file.using()?,
-            self.shm.get(at::FILE_PAGES),
+            self.shm.space().file_pages(),
             mine,
             other,
         ))
@@ -87,15 +86,15 @@ impl Pager {
         let tree = self.frozen_tree(self.frozen.as_ref()?);
         Some(FrozenState {
             origin: Origin {
-                uuid: [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)],
-                checkpoint: self.shm.get(at::DURABLE),
+                uuid: self.shm.uuid(),
+                checkpoint: self.shm.last_checkpoint().number(),
                 time: self.snapshot().map_or(0, |s| s.time),
             },
             tree,
-            logical: self.shm.get(at::LOGICAL),
-            next_id: self.shm.get(at::NEXT_ID),
+            logical: self.shm.live().logical(),
+            next_id: self.shm.live().next_id(),
             seed: self.seed,
-            file_pages: self.shm.get(at::FILE_PAGES),
+            file_pages: self.shm.space().file_pages(),
         })
     }
 
@@ -103,7 +102,7 @@ impl Pager {
     pub(crate) fn read_entries(&self, entries: &[(u64, Entry)], bytes: &mut [u8]) -> Result<()> {
         self.unless_stale(read_pages(
             &*self.file.using()?,
-            self.shm.get(at::FILE_PAGES),
+            self.shm.space().file_pages(),
             entries,
             bytes,
             BAD_PAGE,

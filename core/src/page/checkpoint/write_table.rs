@@ -5,8 +5,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::page::format::page_table::{Change, Entry, FANOUT, MAX_HEIGHT, covers, key};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::{NODE_NEW, NODE_OLD};
+use crate::page::shared::regions::free_pages::{NODE_NEW, NODE_OLD};
 use crate::raw::failpoint::fail_point;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -106,7 +105,7 @@ impl Pager {
     /// Free the pages of a dead checkpointer's unfinished tree. Called under the latch.
     pub(crate) fn forget_nodes(&self, epoch: u32) {
         let list = epoch as usize % 3;
-        let keep = self.shm.get(at::CK_DIRTY);
+        let keep = self.shm.next_checkpoint().dirty();
         let mut len = self.shm.list_len(list);
         while len > keep {
             let [lp, new, _] = self.shm.list_entry(list, len - 1);

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::format::catalogue::{self, Snapshot};
-use crate::page::shared::slots::BYTE_PRESENCE;
+use crate::page::shared::users::slots::BYTE_PRESENCE;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::{self, Descriptor};
 use crate::raw::process::Unshared;

@@ -1,8 +1,8 @@
 //! Keeping all users from a file that could be used as a store, in order to read or replace it.
 
 use crate::error::{Error, Result, is_forbidden, refused};
-use crate::page::shared::lock_file;
-use crate::page::shared::slots::BYTE_PRESENCE;
+use crate::page::shared::users::lock_file;
+use crate::page::shared::users::slots::BYTE_PRESENCE;
 use crate::raw::file::{self, Ofd};
 use crate::raw::process::Unshared;
 use std::fs::OpenOptions;

@@ -124,6 +124,11 @@ impl Link {
     pub(crate) fn word(self) -> u64 {
         u64::from(self.page) | u64::from(self.pages) << 32
     }
+
+    /// Return its two words in the sidecar.
+    pub(in crate::page) fn words(self) -> [u64; 2] {
+        [self.word(), self.sum]
+    }
 }
 
 /// A decoded meta page.

@@ -66,6 +66,16 @@ pub(crate) struct Tree {
     pub(crate) height: u32,
 }
 
+impl Tree {
+    /// Return its two words in the sidecar: root page | height << 32, checksum.
+    pub(in crate::page) fn words(self) -> [u64; 2] {
+        [
+            u64::from(self.root.phys) | u64::from(self.height) << 32,
+            self.root.sum,
+        ]
+    }
+}
+
 /// Return a page's place in the order in which a walk leaves a tree: after all pages below it. `last` is the last
 /// logical page it covers, `level` 0 for a data page.
 pub(crate) fn key(last: u64, level: u32) -> u64 {

@@ -10,7 +10,6 @@
 
 use crate::error::Error;
 use crate::page::pager::Pager;
-use crate::page::shared::at;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -43,14 +42,14 @@ impl Pager {
     #[inline]
     #[must_use]
     pub fn frees_when_idle(&self) -> bool {
-        self.shm.get(at::MAX_AGE) != 0
+        self.shm.shortest_max_age() != 0
     }
 
     /// Free for a while, if the store is quiet and this helper leads. Return when to check again, or None if nothing
     /// waits.
     pub(in crate::page) fn free_when_idle(&self, ending: &AtomicBool, quiet: &mut Idle) -> Option<Duration> {
         let hooks = self.hooks.get()?;
-        if !self.frees_when_idle() || self.shm.get(at::POISON) != 0 || !self.is_leader() {
+        if !self.frees_when_idle() || self.shm.is_poisoned() || !self.is_leader() {
             return None;
         }
         match hooks.frees_wait(self) {

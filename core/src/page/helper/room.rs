@@ -18,7 +18,6 @@ use crate::error::Result;
 use crate::page::access::Pages;
 use crate::page::pager::Pager;
 use crate::page::pages::alloc::GROWTH;
-use crate::page::shared::at;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::{Wait, WaitLoop};
 use std::sync::atomic::Ordering;
@@ -39,14 +38,14 @@ impl Pager {
     /// `free` are not. Called inside a section.
     pub(crate) fn is_crowded(&self, used: u64, free: u64, pages: u64) -> bool {
         let kept = self.kept_free();
-        let unused = self.shm.get(at::FREE_COUNT);
+        let unused = self.shm.space().free();
         if unused >= kept + pages {
             // The file would not grow.
             return false;
         }
         // Pages of snapshots are neither live nor ever freed by a checkpoint: the lists name what can become free.
         let listed: u64 = (0..3).map(|list| self.shm.list_len(list)).sum();
-        let taken = self.shm.get(at::FILE_PAGES).saturating_sub(unused);
+        let taken = self.shm.space().file_pages().saturating_sub(unused);
         let held = taken.saturating_sub(used).min(listed + free);
         let spare = ALLOWED.saturating_sub(GROWTH + OTHERS + kept);
         held >= LEAST && held + pages > used + spare
@@ -85,7 +84,7 @@ impl Pager {
         let Some(number) = self.helper.shared.room.wanted() else {
             return false;
         };
-        if self.shm.get(at::POISON) == 0 {
+        if self.shm.poison() == 0 {
             let shared = self.helper.shared.clone();
             let ends = Box::new(move || shared.ending.load(Ordering::SeqCst));
             if let Err(e) = Wait::interruptible(self.bound(), ends, || self.make_room()) {

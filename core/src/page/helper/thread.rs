@@ -24,8 +24,9 @@ use crate::page::checkpoint::owner::MAX_WAIT;
 use crate::page::helper::frees::Idle;
 use crate::page::pager::Pager;
 use crate::page::pager::helper::Shared;
-use crate::page::shared::at;
-use crate::page::shared::slots::{self, P};
+use crate::page::shared::shm::Shm;
+use crate::page::shared::users::slots::{self, P};
+use crate::page::shared::word::Word;
 use crate::page::sync::latch::Owner;
 use crate::page::sync::wait::Wait;
 use crate::raw::{futex, process};
@@ -73,6 +74,27 @@ impl Drop for Count {
     }
 }
 
+/// When the first change of an epoch was made, by epoch mod 3 (nanoseconds since 1970, for statistics only).
+const DIRTY_AT: Word = Word::at(2560); // 3 words
+/// The process whose helper makes the checkpoints, as in the latch's word; 0: none. In a cache line of its own.
+const HELPER: Word = Word::at(2624);
+/// Helpers sleep on this word. It changes with the first change of an epoch and with a request for a checkpoint.
+const HELP_CALL: Word = Word::at(2688);
+/// A checkpoint is due now: the dirty list is long, or a writer reached its end.
+const HELP_NOW: Word = Word::at(2696);
+
+impl Shm {
+    /// Forget which helper leads: all of them are dead.
+    pub(in crate::page) fn forget_leading_helper(&self) {
+        self.set(HELPER, 0);
+    }
+
+    /// Forget a request for a checkpoint.
+    pub(in crate::page) fn forget_call(&self) {
+        self.set(HELP_NOW, 0);
+    }
+}
+
 /// What a helper has observed of the epoch that it waits for.
 struct Notice {
     epoch: u64,
@@ -83,13 +105,13 @@ struct Notice {
 impl Pager {
     /// Record that an epoch has its first change. Called under the latch, when the change is visible.
     pub(crate) fn note_first_change(&self, list: usize) {
-        self.shm.set(at::DIRTY_AT + 8 * list, process::coarse_now());
+        self.shm.set(DIRTY_AT.nth(list), process::coarse_now());
         self.call_helpers();
     }
 
     /// Wake all helpers.
     pub(crate) fn call_helpers(&self) {
-        let call = self.shm.word32(at::HELP_CALL);
+        let call = self.shm.word32(HELP_CALL);
         call.fetch_add(1, Ordering::SeqCst);
         futex::wake(call, i32::MAX);
     }
@@ -97,7 +119,7 @@ impl Pager {
     /// Request a checkpoint now, without making it.
     #[cold]
     pub(crate) fn demand_checkpoint(&self) {
-        if self.shm.word(at::HELP_NOW).swap(1, Ordering::SeqCst) == 0 {
+        if self.shm.word(HELP_NOW).swap(1, Ordering::SeqCst) == 0 {
             self.call_helpers();
         }
         self.start_helper(true);
@@ -115,7 +137,7 @@ impl Pager {
     /// transactions.
     #[cold]
     pub fn request_help(&self) {
-        let (dirty, store) = (self.dirty_pages(), self.shm.get(at::LOGICAL));
+        let (dirty, store) = (self.dirty_pages(), self.shm.live().logical());
         if dirty > store.clamp(*DIRTY_LIMIT.start(), *DIRTY_LIMIT.end()) {
             self.demand_checkpoint();
         } else if self.helper.is_absent() {
@@ -134,23 +156,26 @@ impl Pager {
     #[must_use]
     pub fn undurable_age(&self) -> Option<Duration> {
         let list = self.undurable_epoch()? as usize % 3;
-        let at = self.shm.get(at::DIRTY_AT + 8 * list);
+        let at = self.shm.get(DIRTY_AT.nth(list));
         Some(Duration::from_nanos(process::coarse_now().saturating_sub(at)))
     }
 
     /// Return the oldest epoch that has changes and is not durable.
     fn undurable_epoch(&self) -> Option<u64> {
-        let (phase, under_way) = (self.shm.get(at::CK_PHASE), self.shm.get(at::CK_EPOCH));
-        if phase != 0 && self.shm.get(at::DURABLE) < under_way {
+        let (phase, under_way) = (
+            self.shm.next_checkpoint().phase(),
+            self.shm.next_checkpoint().epoch(),
+        );
+        if phase != 0 && self.shm.last_checkpoint().number() < under_way {
             return Some(under_way);
         }
-        let epoch = self.shm.get(at::EPOCH);
+        let epoch = self.shm.live().epoch();
         (self.shm.list_len(epoch as usize % 3) != 0).then_some(epoch)
     }
 
     /// Return the shortest `max_age` that a present process asked for.
     fn max_age(&self) -> Option<Duration> {
-        match self.shm.get(at::MAX_AGE) {
+        match self.shm.shortest_max_age() {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         }
@@ -206,7 +231,7 @@ impl Pager {
     /// dead session left changes that are not durable, or this process requires a shorter bound than the processes
     /// already present, which may have no helper. `wanted`: the bound before this process arrived.
     pub(in crate::page) fn start_helper_if_due(&self, wanted: u64) {
-        let want = self.shm.get(at::MAX_AGE);
+        let want = self.shm.shortest_max_age();
         if want != 0 && (self.undurable_epoch().is_some() || wanted != want && self.page_stat().processes > 1)
         {
             self.start_helper(false);
@@ -215,7 +240,7 @@ impl Pager {
 
     /// Require a bound on loss that is no longer than this, from now on.
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
-        let wanted = self.shm.get(at::MAX_AGE);
+        let wanted = self.shm.shortest_max_age();
         let mut reg = self.registration()?;
         self.still_open()?;
         let ms = in_ms(age);
@@ -294,17 +319,17 @@ impl Pager {
         let mut failures = 0;
         let mut quiet = Idle::new();
         while !ending.load(Ordering::SeqCst) {
-            let call = self.shm.word32(at::HELP_CALL);
+            let call = self.shm.word32(HELP_CALL);
             let seen = call.load(Ordering::SeqCst);
             if self.make_room_if_asked() {
                 continue;
             }
             let again = self.free_when_idle(ending, &mut quiet);
             let now = Instant::now();
-            let demanded = self.shm.get(at::HELP_NOW) != 0;
+            let demanded = self.shm.get(HELP_NOW) != 0;
             let (Some(epoch), true) = (
                 self.undurable_epoch(),
-                (demanded || self.max_age().is_some()) && self.shm.get(at::POISON) == 0,
+                (demanded || self.max_age().is_some()) && self.shm.poison() == 0,
             ) else {
                 notice = None;
                 if !ending.load(Ordering::SeqCst) {
@@ -312,7 +337,7 @@ impl Pager {
                 }
                 continue;
             };
-            let beat = self.shm.get(at::CK_HEARTBEAT);
+            let beat = self.checkpoint_steps();
             let noticed = match &mut notice {
                 Some(n) if n.epoch == epoch => n,
                 other => other.insert(Notice { epoch, at: now, beat }),
@@ -339,7 +364,7 @@ impl Pager {
                 }
                 self.become_leader();
             }
-            self.shm.set(at::HELP_NOW, 0);
+            self.shm.set(HELP_NOW, 0);
             let begun = Instant::now();
             match self.checkpoint(&mut Wait::default()) {
                 Ok(()) => {
@@ -364,7 +389,7 @@ impl Pager {
         }
         self.refuse_room();
         let mine = self.helper_word();
-        let lead = self.shm.word(at::HELPER);
+        let lead = self.shm.word(HELPER);
         if lead
             .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
@@ -388,7 +413,7 @@ impl Pager {
 
     /// Return whether this process's helper leads. It takes the lead if no living process has it.
     pub(in crate::page) fn is_leader(&self) -> bool {
-        let word = self.shm.word(at::HELPER);
+        let word = self.shm.word(HELPER);
         let (seen, mine) = (word.load(Ordering::SeqCst), self.helper_word());
         let free = match Owner::in_word(seen) {
             None => true,
@@ -401,7 +426,7 @@ impl Pager {
     }
 
     fn become_leader(&self) {
-        self.shm.set(at::HELPER, self.helper_word());
+        self.shm.set(HELPER, self.helper_word());
     }
 
     /// Wait for the latch for a step of the checkpoint. A helper's wait ends when the store is being closed.

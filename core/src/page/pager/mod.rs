@@ -22,11 +22,11 @@ use crate::page::pager::frozen::Frozen;
 use crate::page::pager::helper::Helper;
 use crate::page::pager::lookup_cache::LookupCache;
 use crate::page::pager::redo::Redo;
-use crate::page::shared::pins::Pins;
-use crate::page::shared::probe::Probe;
+use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
-use crate::page::shared::slots::{P, Registration};
-use crate::page::shared::{at, layout};
+use crate::page::shared::users::pins::Pins;
+use crate::page::shared::users::probe::Probe;
+use crate::page::shared::users::slots::{P, Registration};
 use crate::page::sync::deadlock::OpenStore;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -136,7 +136,7 @@ impl Pager {
     #[inline]
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.shm.word(at::CHANGES).load(Ordering::Acquire)
+        self.shm.live().changes()
     }
 
     /// Return whether it was opened for reading only.
@@ -149,7 +149,7 @@ impl Pager {
     #[must_use]
     #[inline]
     pub fn dirty_pages(&self) -> u64 {
-        self.shm.list_len(self.shm.get(at::EPOCH) as usize % 3)
+        self.shm.list_len(self.shm.live().list())
     }
 
     /// Return statistics about pages.
@@ -159,10 +159,10 @@ impl Pager {
             .filter(|p| self.shm.process_word(*p, P::State).load(Ordering::Relaxed) != 0)
             .count() as u64;
         PageStat {
-            checkpoint: self.shm.get(at::DURABLE),
-            file_pages: self.shm.get(at::FILE_PAGES),
-            free_pages: self.shm.get(at::FREE_COUNT),
-            logical_pages: self.shm.get(at::LOGICAL),
+            checkpoint: self.shm.last_checkpoint().number(),
+            file_pages: self.shm.space().file_pages(),
+            free_pages: self.shm.space().free(),
+            logical_pages: self.shm.live().logical(),
             dirty_pages: self.dirty_pages(),
             processes,
         }
@@ -177,11 +177,9 @@ impl Pager {
     #[must_use]
     pub fn lock_memory(&self) -> LockMemory<'_> {
         LockMemory {
-            words: self.shm.words(layout::LOCKS, layout::LOCK_WORDS),
-            signals: self.shm.words32(layout::LOCK_SIGNALS, layout::LOCK_SIGNAL_COUNT),
-            counters: self
-                .shm
-                .words32(layout::LOCK_COUNTERS, layout::LOCK_COUNTER_COUNT),
+            words: self.shm.lock_table(),
+            signals: self.shm.lock_signals(),
+            counters: self.shm.lock_counters(),
         }
     }
 
@@ -220,7 +218,7 @@ impl Pager {
     #[must_use]
     pub fn wants_commit(&self) -> bool {
         // This process's own setting is known even if the shared word is briefly out of date.
-        self.shm.get(at::STRICTEST) > 1 || self.redo.commit
+        self.shm.strictest_durability() > 1 || self.redo.commit
     }
 
     /// Return the longest wait if a caller gives no bound.

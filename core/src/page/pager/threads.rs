@@ -1,5 +1,5 @@
 //! The calling thread and process in an open store: finding and releasing the thread's slot, and the registration that
-//! a forked child makes for itself. The slots' words and invariants: `shared::slots`.
+//! a forked child makes for itself. The slots' words and invariants: `shared::users::slots`.
 //!
 //! 1. A thread claims a slot with its first operation, keeps it in a thread-local list, and releases it when it ends.
 //! 2. `LAST` caches the slot in the most recently used store, at the cost of three comparisons. It stays empty where
@@ -7,10 +7,11 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::shared::slots::{
+use crate::page::shared::layout;
+use crate::page::shared::users::lock_file;
+use crate::page::shared::users::slots::{
     BYTE_PRESENCE, ENDED, FORKED, P, Registration, claim_process_slot, note_fork, owner_word, strictest,
 };
-use crate::page::shared::{at, layout, lock_file};
 use crate::page::sync::latch::{self, Latch};
 use crate::page::sync::wait::Wait;
 use crate::raw::file::{self, Ofd};
@@ -56,13 +57,7 @@ impl Drop for Mine {
 impl Pager {
     #[inline]
     pub(crate) fn latch(&self) -> Latch<'_> {
-        Latch {
-            word: self.shm.word(at::LATCH),
-            futex: self.shm.word32(at::LATCH),
-            waiters: self.shm.word32(at::LATCH_WAITERS),
-            turn: self.shm.word(at::LATCH_TURN),
-            process: self.process.load(Ordering::Relaxed),
-        }
+        self.shm.latch(self.process.load(Ordering::Relaxed))
     }
 
     /// Set this process's slot.
@@ -209,10 +204,7 @@ impl Pager {
             if word.load(Ordering::Relaxed) != 0 {
                 continue;
             }
-            // Before the slot is owned, so that no recovery can miss it.
-            self.shm
-                .word(at::SLOTS_HIGH)
-                .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+            self.shm.note_thread_slot(slot);
             if word
                 .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
@@ -253,7 +245,7 @@ impl Pager {
         let left = if released.is_ok() { 0 } else { mine | ENDED };
         let done = owner.compare_exchange(mine, left, Ordering::SeqCst, Ordering::SeqCst);
         if done.is_ok() && released.is_err() {
-            self.shm.word(at::ENDED).fetch_add(1, Ordering::SeqCst);
+            self.shm.note_ended_thread();
         }
     }
 
@@ -264,11 +256,11 @@ impl Pager {
 
     /// Complete the release for threads that could not when they ended. Called under the latch; it can be repeated.
     pub fn release_ended_threads(&self) -> Result<()> {
-        let ended = self.shm.get(at::ENDED);
+        let ended = self.shm.ended_threads();
         if ended == 0 {
             return Ok(());
         }
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+        for slot in 0..self.shm.thread_slots() {
             let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
             if owner & ENDED != 0
                 && let Some(process) = self.process_of(slot)
@@ -278,10 +270,7 @@ impl Pager {
             }
         }
         // A thread that ends during this loop is handled the next time.
-        let _ = self
-            .shm
-            .word(at::ENDED)
-            .compare_exchange(ended, 0, Ordering::SeqCst, Ordering::SeqCst);
+        self.shm.released_ended_threads(ended);
         Ok(())
     }
 
@@ -342,7 +331,7 @@ impl Pager {
     /// Return whether any present process requires completed changes to be durable. If the shared word does not show
     /// it, count again, because the word may be briefly out of date.
     pub(crate) fn any_process_wants_commits(&self) -> bool {
-        self.shm.get(at::STRICTEST) > 1 || strictest(&self.shm) > 1
+        self.shm.strictest_durability() > 1 || strictest(&self.shm) > 1
     }
 
     /// Return the process slot that owns a thread slot.

@@ -2,8 +2,8 @@
 //! (`section::committed`). `Tag` changes whenever that state does.
 
 use crate::error::Result;
+use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
-use crate::page::shared::{at, layout};
 
 /// Number of records that are searched one by one before they are sorted in.
 const RECENT: usize = 512;
@@ -17,7 +17,8 @@ pub(in crate::page) struct Tag([u64; 3]);
 
 impl Tag {
     pub(in crate::page) fn now(shm: &Shm) -> Tag {
-        Tag([at::UNDO_ERA, at::CHANGES, at::EPOCH].map(|word| shm.get(word)))
+        let live = shm.live();
+        Tag([shm.undo_era(), live.changes(), live.epoch()])
     }
 }
 
@@ -43,7 +44,7 @@ impl Index {
 
     /// Extend the index to the current end of the log.
     pub(in crate::page) fn catch_up(&mut self, shm: &Shm) -> Result<()> {
-        let len = shm.get(at::UNDO_LEN) as usize;
+        let len = shm.undo_len() as usize;
         if len <= self.len {
             return Ok(());
         }

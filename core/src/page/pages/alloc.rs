@@ -1,12 +1,11 @@
 //! Allocation of physical pages, growth of the file, and the reserve that lets the next checkpoint complete on a full
-//! disk. The free map, the dirty lists and their invariants: `shared::free_pages`.
+//! disk. The free map, the dirty lists and their invariants: `shared::regions::free_pages`.
 
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::{ENTRY, LIST_MAX};
 use crate::page::shared::layout::{MAX_PAGES, Region};
+use crate::page::shared::regions::free_pages::{ENTRY, LIST_MAX};
 use crate::raw::file;
 use std::sync::atomic::Ordering;
 
@@ -22,8 +21,8 @@ impl Pager {
     /// Return the number of free pages reserved for the next checkpoint: the leaves and inner pages of the page table
     /// it may have to rewrite, and the snapshot catalogue.
     pub(crate) fn reserve(&self) -> u64 {
-        let leaves = self.shm.get(at::LOGICAL) / 256 + 1;
-        let catalogue = self.shm.get(at::CATALOGUE) >> 32;
+        let leaves = self.shm.live().logical() / 256 + 1;
+        let catalogue = self.shm.last_checkpoint().catalogue_pages();
         leaves + leaves / 128 + catalogue + 12
     }
 
@@ -36,7 +35,7 @@ impl Pager {
     /// Make room in the dirty lists for one more page, for the pages of the table that the next checkpoint writes and
     /// replaces, and for as much in the next epoch as removing takes, so that a full disk stops neither.
     pub(crate) fn reserve_lists(&self) -> Result<()> {
-        let (now, nodes) = (self.shm.get(at::EPOCH) as usize % 3, 2 * self.reserve() as usize);
+        let (now, nodes) = (self.shm.live().list(), 2 * self.reserve() as usize);
         self.shm.list_room(now, 1 + nodes)?;
         let next = REMOVAL as usize + nodes;
         self.shm
@@ -50,7 +49,7 @@ impl Pager {
             true => self.reserve(),
             false => self.kept_free(),
         };
-        if self.shm.get(at::FREE_COUNT) <= keep {
+        if self.shm.space().free() <= keep {
             self.grow(keep)?;
         }
         self.take_free()
@@ -58,7 +57,7 @@ impl Pager {
 
     /// Allocate a free physical page from the reserve. Grow the file only if no page is free.
     pub(crate) fn alloc_reserved(&self) -> Result<PhysNo> {
-        if self.shm.get(at::FREE_COUNT) == 0 {
+        if self.shm.space().free() == 0 {
             self.grow(0)?;
         }
         self.take_free()
@@ -67,7 +66,7 @@ impl Pager {
     /// Return an error unless so many pages are free beyond the reserve. Called under the latch.
     pub(crate) fn expect_free(&self, pages: u64) -> Result<()> {
         let keep = self.reserve() + pages;
-        if self.shm.get(at::FREE_COUNT) <= keep {
+        if self.shm.space().free() <= keep {
             self.grow(keep)?;
         }
         Ok(())
@@ -83,22 +82,22 @@ impl Pager {
     /// Find a free page from the cursor on, so that an epoch's pages are adjacent. Its bit is not set yet: the caller
     /// writes an intent first.
     fn take_free(&self) -> Result<PhysNo> {
-        let pages = self.shm.get(at::FILE_PAGES);
-        let low = self.shm.get(at::REBUILD_BELOW).max(2);
+        let pages = self.shm.space().file_pages();
+        let low = self.shm.space().unknown_below().max(2);
         for _ in 0..2 {
             // In tests take the lowest, so that pages are reused as soon as they are free.
             let cursor = if cfg!(feature = "testing") {
                 0
             } else {
-                self.shm.get(at::CURSOR)
+                self.shm.space().cursor()
             };
             let start = cursor.clamp(low, pages.max(low));
             if let Some(p) = self.scan(start, pages).or_else(|| self.scan(low, start)) {
-                self.shm.set(at::CURSOR, p + 1);
+                self.shm.space().set_cursor(p + 1);
                 return Ok(PhysNo(p as u32));
             }
             // The hint was wrong: no page is free.
-            self.shm.set(at::FREE_COUNT, 0);
+            self.shm.space().set_free(0);
             self.grow(0)?;
         }
         Err(Error::Corrupt {
@@ -124,27 +123,27 @@ impl Pager {
     /// Mark a page as used, after the intent was written.
     pub(crate) fn set_used(&self, page: PhysNo) {
         if self.shm.mark_used(u64::from(page.0), true) {
-            let n = self.shm.get(at::FREE_COUNT);
-            self.shm.set(at::FREE_COUNT, n.saturating_sub(1));
+            let n = self.shm.space().free();
+            self.shm.space().set_free(n.saturating_sub(1));
         }
     }
 
     /// Free a page.
     pub(crate) fn set_free(&self, page: PhysNo) {
         let page = u64::from(page.0);
-        if page < 2 || page >= self.shm.get(at::FILE_PAGES) {
+        if page < 2 || page >= self.shm.space().file_pages() {
             return;
         }
-        if self.shm.mark_used(page, false) && page >= self.shm.get(at::REBUILD_BELOW) {
-            let n = self.shm.get(at::FREE_COUNT);
-            self.shm.set(at::FREE_COUNT, n + 1);
+        if self.shm.mark_used(page, false) && page >= self.shm.space().unknown_below() {
+            let n = self.shm.space().free();
+            self.shm.space().set_free(n + 1);
         }
     }
 
     /// Recount the free pages.
     pub(crate) fn recount_free(&self) {
-        let pages = self.shm.get(at::FILE_PAGES);
-        let low = self.shm.get(at::REBUILD_BELOW).max(2);
+        let pages = self.shm.space().file_pages();
+        let low = self.shm.space().unknown_below().max(2);
         let mut free = 0;
         let mut page = low;
         while page < pages {
@@ -156,7 +155,7 @@ impl Pager {
                 page += 1;
             }
         }
-        self.shm.set(at::FREE_COUNT, free);
+        self.shm.space().set_free(free);
     }
 
     /// Return how many pages with content a list names as copied. New pages and pages that were freed do not count: a
@@ -174,11 +173,11 @@ impl Pager {
     /// Grow the file before a writer has to, if the next epoch copies as many pages as the one before. The blocks are
     /// allocated without the latch, so no change waits for them. A failure has no effect.
     pub(crate) fn grow_ahead(&self) {
-        let pages = self.shm.get(at::FILE_PAGES);
-        let epoch = self.shm.get(at::EPOCH) as usize;
+        let pages = self.shm.space().file_pages();
+        let epoch = self.shm.live().epoch() as usize;
         let next = self.copied(epoch % 3).max(self.copied((epoch + 2) % 3));
         let want = next + 3 * self.reserve() + REMOVAL;
-        let free = self.shm.get(at::FREE_COUNT);
+        let free = self.shm.space().free();
         // A small growth is fast enough inside a change.
         if free >= want || want - free < AHEAD || pages + want > MAX_PAGES {
             return;
@@ -192,13 +191,10 @@ impl Pager {
         }
         let _ = self.latched(|pager, _| {
             // Otherwise a writer has grown it.
-            if pager.shm.get(at::FILE_PAGES) == pages {
+            if pager.shm.space().file_pages() == pages {
                 let bytes = ((pages + more) as usize).div_ceil(64) * 8;
                 pager.shm.ensure(Region::FreeMap, bytes)?;
-                pager.shm.set(at::FILE_PAGES, pages + more);
-                pager
-                    .shm
-                    .set(at::FREE_COUNT, pager.shm.get(at::FREE_COUNT) + more);
+                pager.shm.space().grow(more);
             }
             Ok(())
         });
@@ -208,7 +204,7 @@ impl Pager {
     /// more than `keep` pages are free afterwards.
     #[cold]
     fn grow(&self, keep: u64) -> Result<()> {
-        let pages = self.shm.get(at::FILE_PAGES);
+        let pages = self.shm.space().file_pages();
         if pages >= MAX_PAGES {
             return Err(Error::NoSpace {
                 what: "the store has reached its largest size",
@@ -237,10 +233,9 @@ impl Pager {
             }
         }
         // Bits past the old end are zero, free: the end is published last.
-        self.shm.set(at::FILE_PAGES, pages + more);
-        let free = self.shm.get(at::FREE_COUNT) + more;
-        self.shm.set(at::FREE_COUNT, free);
-        if free <= keep {
+        let space = self.shm.space();
+        space.grow(more);
+        if space.free() <= keep {
             return Err(Error::NoSpace {
                 what: "the store file",
                 source: std::io::Error::from_raw_os_error(libc::ENOSPC),

@@ -14,9 +14,10 @@
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysNo};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::{ABSENT, NODE_NEW};
 use crate::page::shared::layout::Region;
+use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW};
+use crate::page::shared::shm::Shm;
+use crate::page::shared::word::Word;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -28,28 +29,41 @@ pub(crate) const GIVE_NODE: u64 = 4;
 pub(crate) const RELEASE: u64 = 5;
 pub(crate) const GIVE_DROPPED: u64 = 6;
 
+/// Copy-on-write intent: state, logical page, old entry, new entry, list, length of the list.
+const INTENT: Word = Word::at(512); // 6 words
+
+impl Shm {
+    /// Return the intent's words.
+    pub(in crate::page) fn intent(&self) -> [u64; 6] {
+        [0, 1, 2, 3, 4, 5].map(|i| self.get(INTENT.nth(i)))
+    }
+
+    /// Clear the intent.
+    pub(in crate::page) fn forget_intent(&self) {
+        self.set(INTENT, NONE);
+    }
+}
+
 impl Pager {
     fn intend(&self, kind: u64, page: u64, old: u64, new: u64, list: usize) {
-        let w = self.shm.words(at::INTENT, 6);
-        w[1].store(page, Ordering::Relaxed);
-        w[2].store(old, Ordering::Relaxed);
-        w[3].store(new, Ordering::Relaxed);
-        w[4].store(list as u64, Ordering::Relaxed);
-        w[5].store(self.shm.list_len(list), Ordering::Relaxed);
-        w[0].store(kind, Ordering::Release);
+        let values = [page, old, new, list as u64, self.shm.list_len(list)];
+        for (i, value) in values.into_iter().enumerate() {
+            self.shm.word(INTENT.nth(i + 1)).store(value, Ordering::Relaxed);
+        }
+        self.shm.set(INTENT, kind);
         compiler_fence(Ordering::SeqCst);
     }
 
     fn intent_done(&self) {
         compiler_fence(Ordering::SeqCst);
-        self.shm.set(at::INTENT, NONE);
+        self.shm.forget_intent();
     }
 
     /// Make a logical page writable in this epoch. Return its physical page. `copy`: keep its content; otherwise it
     /// becomes zeros. Called inside a write section.
     #[inline]
     pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysNo> {
-        if entry >> 32 == self.shm.get(at::EPOCH) && entry & ABSENT == 0 {
+        if entry >> 32 == self.shm.live().epoch() && entry & ABSENT == 0 {
             return Ok(PhysNo(entry as u32));
         }
         self.copy_page(page, entry, copy, removing)
@@ -68,17 +82,17 @@ impl Pager {
             0 => self.fill(0, || true)?,
             entry => entry,
         };
-        if entry >> 32 == self.shm.get(at::EPOCH) {
+        if entry >> 32 == self.shm.live().epoch() {
             return Ok(());
         }
-        self.shm.list_room(self.shm.get(at::EPOCH) as usize % 3, 1)?;
+        self.shm.list_room(self.shm.live().list(), 1)?;
         self.copy_to(0, entry, true, self.alloc_reserved()?).map(|_| ())
     }
 
     fn copy_to(&self, page: u64, old: u64, copy: bool, phys: PhysNo) -> Result<PhysNo> {
         // If the free map or the epoch could not be read, the result could be a page that is in use.
         self.whole()?;
-        let epoch = self.shm.get(at::EPOCH);
+        let epoch = self.shm.live().epoch();
         let list = epoch as usize % 3;
         let new = u64::from(phys.0) | epoch << 32;
         let old_entry = if old & ABSENT != 0 { 0 } else { old };
@@ -110,7 +124,7 @@ impl Pager {
     /// Take the physical page from a logical page whose content is not needed. Return false if it has none, or one of
     /// this epoch (which the dirty list counts on). Called inside a write section.
     pub(crate) fn release(&self, page: u64, old: u64) -> Result<bool> {
-        let epoch = self.shm.get(at::EPOCH);
+        let epoch = self.shm.live().epoch();
         if old & ABSENT != 0 || old >> 32 == epoch {
             return Ok(false);
         }
@@ -160,7 +174,7 @@ impl Pager {
     /// not reallocated then.
     fn finish_giving(&self, kind: u64, i: u64, phys: PhysNo, list: usize) {
         if kind == GIVE_OLD {
-            self.shm.set(at::CK_FREED, i + 1);
+            self.shm.next_checkpoint().set_freed(i + 1);
         } else {
             self.shm.set_list_len(list, i);
         }
@@ -188,24 +202,19 @@ impl Pager {
 
     /// Complete or undo the intent of a dead process. Called under the latch; it can be repeated.
     pub(crate) fn finish_intent(&self) -> Result<()> {
-        let w: Vec<u64> = self
-            .shm
-            .words(at::INTENT, 6)
-            .iter()
-            .map(|w| w.load(Ordering::Acquire))
-            .collect();
-        let (kind, page, new, list, len) = (w[0], w[1], w[3], w[4] as usize, w[5]);
+        let [kind, page, old, new, list, len] = self.shm.intent();
+        let list = list as usize;
         if kind == NONE {
             return Ok(());
         }
-        if list > 2 || page >= self.shm.get(at::LOGICAL) && kind == DATA {
+        if list > 2 || page >= self.shm.live().logical() && kind == DATA {
             return Err(Error::Corrupt {
                 what: "the copy intent in the sidecar (page)",
                 at: page,
             });
         }
         if kind == GIVE_DROPPED && (page as usize) < crate::page::shared::layout::DROPPED_SLOTS {
-            self.finish_dropped(page as usize, w[2], PhysNo(new as u32));
+            self.finish_dropped(page as usize, old, PhysNo(new as u32));
             return Ok(());
         }
         if kind == GIVE_OLD || kind == GIVE_NODE {
@@ -213,14 +222,14 @@ impl Pager {
             return Ok(());
         }
         if kind == RELEASE {
-            if page >= self.shm.get(at::LOGICAL) {
+            if page >= self.shm.live().logical() {
                 return Err(Error::Corrupt {
                     what: "the copy intent in the sidecar (page)",
                     at: page,
                 });
             }
             self.shm.set_list_len(list, len);
-            return self.finish_release(page, w[2], list);
+            return self.finish_release(page, old, list);
         }
         let happened = match kind {
             DATA => self.shm.entry(page).load(Ordering::Acquire) == new,
@@ -236,7 +245,7 @@ impl Pager {
 
     /// Make room in the live table for logical pages up to `page`, and allow them to be looked up.
     pub(crate) fn extend_logical(&self, page: u64) -> Result<()> {
-        if page < self.shm.get(at::LOGICAL) {
+        if page < self.shm.live().logical() {
             return Ok(());
         }
         if page >= crate::page::shared::layout::MAX_PAGES {
@@ -246,7 +255,7 @@ impl Pager {
             });
         }
         self.shm.ensure(Region::Table, (page as usize + 1) * 8)?;
-        self.shm.set(at::LOGICAL, page + 1);
+        self.shm.live().set_logical(page + 1);
         Ok(())
     }
 
@@ -259,7 +268,7 @@ impl Pager {
                 break;
             };
             let (page, offset) = crate::page::access::within_page(addr, old.len())?;
-            if page.0 >= self.shm.get(at::LOGICAL) {
+            if page.0 >= self.shm.live().logical() {
                 return Err(Error::Corrupt {
                     what: "the undo log in the sidecar (address)",
                     at: addr.0,
@@ -287,8 +296,7 @@ impl Pager {
             }
             compiler_fence(Ordering::SeqCst);
             fail_point!("undo.step");
-            self.shm.set(at::UNDO_LEN, start);
-            self.shm.change_era();
+            self.shm.cut_undo(start);
         }
         Ok(())
     }

@@ -5,14 +5,13 @@ use crate::error::{Error, Result};
 use crate::ids::{ObjectId, PAGE_SIZE, PhysNo};
 use crate::page::format::page_table::{Entry, MAX_HEIGHT, covers};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::ABSENT;
+use crate::page::shared::regions::free_pages::ABSENT;
 
 impl Pager {
     /// Return a page of the durable tree, or a data page of the last checkpoint, verified.
     pub(crate) fn verified(&self, entry: Entry, what: &'static str) -> Result<&[u8; PAGE_SIZE]> {
         let at = u64::from(entry.phys) * PAGE_SIZE as u64;
-        if entry.phys < 2 || u64::from(entry.phys) >= self.shm.get(at::FILE_PAGES) {
+        if entry.phys < 2 || u64::from(entry.phys) >= self.shm.space().file_pages() {
             return Err(Error::Corrupt {
                 what: "a page number beyond the file (offset)",
                 at,
@@ -34,12 +33,13 @@ impl Pager {
 
     /// Return the durable root and the height of its tree. Every checkpoint writes a new root.
     pub(crate) fn root(&self) -> (Entry, u32) {
-        let word = self.shm.get(at::ROOT);
+        let last = self.shm.last_checkpoint();
+        let [word, sum] = last.root();
         (
             Entry {
                 phys: word as u32,
-                birth: self.shm.get(at::DURABLE) as u32,
-                sum: self.shm.get(at::ROOT_SUM),
+                birth: last.number() as u32,
+                sum,
             },
             (word >> 32) as u32,
         )
@@ -66,7 +66,7 @@ impl Pager {
             entry = Entry::read(node, (page >> (8 * height) & 0xff) as usize);
         }
         // A page with a later birth would count as one of the current epoch, which may be written.
-        if u64::from(entry.birth) > self.shm.get(at::DURABLE) {
+        if u64::from(entry.birth) > self.shm.last_checkpoint().number() {
             return Err(Error::Corrupt {
                 what: "a page that is younger than its checkpoint (file offset)",
                 at: u64::from(entry.phys) * PAGE_SIZE as u64,

@@ -15,12 +15,10 @@
 use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::states::{FLUSH, LOST, UNDOABLE};
+use crate::page::shared::header::poison::{FLUSH, LOST, UNDOABLE};
 use crate::raw::fault;
 use crate::raw::held::{self, Using};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Return an error if the disk could not serve an access to the store that this process made through its maps.
@@ -47,7 +45,7 @@ impl Pager {
             ));
         }
         if let Some(offset) = self.map.fault() {
-            let end = self.shm.get(at::FILE_PAGES) * PAGE_SIZE as u64;
+            let end = self.shm.space().file_pages() * PAGE_SIZE as u64;
             let short = is_short(self.file.using(), end);
             if short {
                 self.poison_once(LOST);
@@ -96,12 +94,7 @@ impl Pager {
 
     /// Set the poison word. The first reason remains, unless the new one closes the store to readers.
     pub(crate) fn poison_once(&self, why: u64) {
-        let word = self.shm.word(at::POISON);
-        if why == UNDOABLE {
-            word.store(why, Ordering::SeqCst);
-        } else {
-            let _ = word.compare_exchange(0, why, Ordering::SeqCst, Ordering::Relaxed);
-        }
+        self.shm.poison_for(why);
     }
 
     /// Return an error if the program has closed this opening's descriptors.
@@ -113,7 +106,7 @@ impl Pager {
 
     /// Return whether readers are kept out.
     pub(crate) fn is_unreadable(&self) -> bool {
-        self.shm.get(at::POISON) == UNDOABLE
+        self.shm.poison() == UNDOABLE
     }
 
     /// Lower the gate, unless the state behind it must not be read.
@@ -138,7 +131,7 @@ impl Pager {
 
     pub(crate) fn poisoned(&self) -> Error {
         Error::Poisoned {
-            why: match self.shm.get(at::POISON) {
+            why: match self.shm.poison() {
                 FLUSH => "the disk reported an error while flushing",
                 LOST => "a page of it was cut off or could not be read",
                 _ => "the sidecar was found damaged",

@@ -10,7 +10,8 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::shared::{at, dirty_set, states};
+use crate::page::shared::header::poison;
+use crate::page::shared::regions::dirty_set;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
@@ -34,7 +35,7 @@ impl Pager {
         if done.is_err() {
             // The state can be neither trusted nor undone: no more changes are allowed. The last checkpoint remains
             // valid, and no process reads the incomplete state.
-            self.poison_once(states::UNDOABLE);
+            self.poison_once(poison::UNDOABLE);
         }
         dirty_set::clear(&self.shm);
         self.lower_gate(false);
@@ -61,7 +62,7 @@ impl Pager {
         fail_point!("recover.undone");
         // The dead process may have completed a change without counting it. The count must change so that every cache
         // is invalidated.
-        self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
+        self.shm.live().invalidate_caches();
         // It may not have reported the first change of an epoch to the helpers either.
         self.call_helpers();
         Ok(())

@@ -9,8 +9,8 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::shared::slots::{BYTE_PROCESS, P, free_process_slot};
-use crate::page::shared::{at, layout};
+use crate::page::shared::layout;
+use crate::page::shared::users::slots::{BYTE_PROCESS, P, free_process_slot};
 use crate::page::sync::latch::Owner;
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
@@ -129,7 +129,7 @@ impl Pager {
 
     /// Clear the marks of a dead process's threads, which are in no section.
     fn lower_marks(&self, process: usize) {
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+        for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
                 self.shm.mark(slot).store(0, Ordering::SeqCst);
                 self.shm.depth(slot).store(0, Ordering::SeqCst);
@@ -148,7 +148,7 @@ impl Pager {
             hooks.process_died(self, process as u16, generation)?;
         }
         fail_point!("recover.locks");
-        for slot in 0..self.shm.get(at::SLOTS_HIGH) as u32 {
+        for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
                 self.leave_checkpoint(slot);
                 self.shm.slot_owner(slot).store(0, Ordering::SeqCst);

@@ -19,15 +19,19 @@ use crate::page::format::meta::Meta;
 use crate::page::pager::Pager;
 use crate::page::pages::cow;
 use crate::page::recovery::left_words::wrong;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::{ABSENT, NODE_NEW, NODE_OLD};
+use crate::page::shared::header::last_checkpoint::meta_sum_of;
+use crate::page::shared::header::next_checkpoint::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
 use crate::page::shared::layout::{LIST_SIZE, MAX_PAGES, Region};
 use crate::page::shared::paths::sidecar_path;
-use crate::page::shared::states::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
+use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW, NODE_OLD};
+use crate::page::shared::word::Word;
 use crate::raw::failpoint::fail_point;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+
+/// 1: the state left by dead processes was validated and is being rebuilt.
+const TAKING: Word = Word::at(96);
 
 /// Bytes of an entry of a dirty list.
 const ENTRY: u64 = 24;
@@ -65,7 +69,7 @@ impl Pager {
         let done = ready.and_then(|()| self.recover(0));
         if let Err(e) = done {
             // Nothing was lost: it can be retried when the cause is gone.
-            self.shm.set(at::POISON, 0);
+            self.shm.forget_poison();
             return Err(match e {
                 Error::Corrupt { what, at } => unusable(
                     &self.path,
@@ -77,7 +81,7 @@ impl Pager {
             });
         }
         fail_point!("recover.inherit");
-        self.shm.set(at::LATCH, 0);
+        self.shm.free_latch();
         Ok(!sealed)
     }
 
@@ -91,10 +95,10 @@ impl Pager {
     /// Check everything that is needed. It changes nothing that a second check would need.
     fn look(&self, meta: &Meta, meta_sum: u64) -> Result<Left> {
         let shm = &self.shm;
-        let get = |at: usize| shm.get(at);
-        let (base, epoch) = (meta.checkpoint, get(at::EPOCH));
-        let (phase, ck_epoch) = (get(at::CK_PHASE), get(at::CK_EPOCH));
-        let switched = get(at::META_SUM) != meta_sum || get(at::DURABLE) != base;
+        let (live, next) = (shm.live(), shm.next_checkpoint());
+        let (base, epoch) = (meta.checkpoint, live.epoch());
+        let (phase, ck_epoch) = (next.phase(), next.epoch());
+        let switched = meta_sum_of(shm) != meta_sum || shm.last_checkpoint().number() != base;
         let phase_is_wrong = || wrong("the checkpoint's phase in the sidecar", phase);
         let building = match phase {
             IDLE | FREEING if !switched => false,
@@ -109,31 +113,32 @@ impl Pager {
             shm.check_flipped_log(meta)?;
             self.finish_flip();
         }
-        let epoch = get(at::EPOCH);
+        let epoch = live.epoch();
         if epoch != base + 1 + u64::from(building) {
             return Err(wrong("the epoch in the sidecar", epoch));
         }
-        let logical = get(at::LOGICAL);
-        if logical < meta.logical || logical > MAX_PAGES || logical * 8 > get(at::HAS_TABLE) {
+        let logical = live.logical();
+        if logical < meta.logical || logical > MAX_PAGES || logical * 8 > shm.allocated(Region::Table) {
             return Err(wrong("the number of pages in the sidecar", logical));
         }
-        let next_id = get(at::NEXT_ID);
+        let next_id = live.next_id();
         if next_id < meta.next_id || next_id - meta.next_id > 1 << 40 {
             return Err(wrong("the next id in the sidecar", next_id));
         }
-        let undo = get(at::UNDO_LEN);
+        let undo = shm.undo_len();
         // Only the latch's holder has changes to undo, and they are undone before the latch is free.
-        if undo > get(at::HAS_UNDO) || !undo.is_multiple_of(8) || undo != 0 && get(at::LATCH) == 0 {
+        if undo > shm.allocated(Region::Undo) || !undo.is_multiple_of(8) || undo != 0 && !shm.is_latch_taken()
+        {
             return Err(wrong("the length of the undo log in the sidecar", undo));
         }
         for list in 0..3 {
             let len = shm.list_len(list);
-            if len > LIST_SIZE as u64 / ENTRY || len * ENTRY > get(at::HAS_LIST + 8 * list) {
+            if len > LIST_SIZE as u64 / ENTRY || len * ENTRY > shm.allocated(Region::List(list)) {
                 return Err(wrong("the length of a dirty list in the sidecar", len));
             }
         }
-        if get(at::TAKING) > 1 {
-            return Err(wrong("a mark in the sidecar", get(at::TAKING)));
+        if shm.get(TAKING) > 1 {
+            return Err(wrong("a mark in the sidecar", shm.get(TAKING)));
         }
         shm.check_log(meta)?;
         let len = self
@@ -143,8 +148,9 @@ impl Pager {
             .map_err(|e| Error::io("fstat", e))?
             .len();
         let pages = (len / PAGE_SIZE as u64).min(MAX_PAGES);
-        if get(at::FILE_PAGES) > pages {
-            return Err(wrong("the pages of the file in the sidecar", get(at::FILE_PAGES)));
+        let known = shm.space().file_pages();
+        if known > pages {
+            return Err(wrong("the pages of the file in the sidecar", known));
         }
         let now = (epoch % 3) as usize;
         let mut left = Left {
@@ -156,11 +162,11 @@ impl Pager {
         // From here on only the durable tree is read through words of the sidecar, and they come from the store.
         self.shm
             .build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
-        shm.set(at::FILE_PAGES, pages);
+        shm.space().set_file_pages(pages);
         if building {
             let list = (ended % 3) as usize;
-            let dirty = get(at::CK_DIRTY);
-            let ck_logical = get(at::CK_LOGICAL);
+            let dirty = next.dirty();
+            let ck_logical = next.logical();
             if dirty > shm.list_len(list) || ck_logical < meta.logical || ck_logical > logical {
                 return Err(wrong("the checkpoint's numbers in the sidecar", dirty));
             }
@@ -184,7 +190,7 @@ impl Pager {
     /// the live table.
     fn read_list(&self, list: usize, len: u64, epoch: u64, logical: u64, left: &mut Left) -> Result<()> {
         let bad = |page| wrong("the dirty list in the sidecar (page)", page);
-        let pages = self.shm.get(at::FILE_PAGES);
+        let pages = self.shm.space().file_pages();
         for i in 0..len {
             let [page, new, before] = self.shm.list_entry(list, i);
             if page >= logical {
@@ -219,7 +225,7 @@ impl Pager {
     /// last entry.
     fn complete_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
         let shm = &self.shm;
-        let [kind, page, old, new, list, len] = [0, 1, 2, 3, 4, 5].map(|i| shm.get(at::INTENT + 8 * i));
+        let [kind, page, old, new, list, len] = shm.intent();
         let have = shm.list_len(now);
         let bad = || wrong("the copy intent in the sidecar", kind);
         match kind {
@@ -253,11 +259,10 @@ impl Pager {
     /// Rebuild the live table and the free map, and clear the rest. It can be repeated.
     fn remake(&self, meta: &Meta, meta_sum: u64, left: &Left) -> Result<()> {
         let shm = &self.shm;
-        let intent = shm.get(at::INTENT);
-        let swings =
-            |page: u64| matches!(intent, cow::DATA | cow::RELEASE) && shm.get(at::INTENT + 8) == page;
-        let (pages, logical) = (shm.get(at::FILE_PAGES), shm.get(at::LOGICAL));
-        if shm.get(at::TAKING) == 0 {
+        let [kind, swung, ..] = shm.intent();
+        let swings = |page: u64| matches!(kind, cow::DATA | cow::RELEASE) && swung == page;
+        let (pages, logical) = (shm.space().file_pages(), shm.live().logical());
+        if shm.get(TAKING) == 0 {
             for page in 0..logical {
                 let entry = shm.entry(page).load(Ordering::Relaxed);
                 let is_right = match left.live.get(&page) {
@@ -268,10 +273,10 @@ impl Pager {
                     return Err(wrong("the live page table in the sidecar (page)", page));
                 }
             }
-            shm.set(at::TAKING, 1);
+            shm.set(TAKING, 1);
         }
         fail_point!("takeover.looked");
-        shm.set(at::INTENT, cow::NONE);
+        shm.forget_intent();
         for list in 0..3 {
             match left.ended {
                 Some((ended, dirty)) if ended == list => shm.set_list_len(list, dirty),
@@ -279,14 +284,15 @@ impl Pager {
                 _ => shm.set_list_len(list, 0),
             }
         }
+        let (live, next) = (shm.live(), shm.next_checkpoint());
         if left.ended.is_some() {
-            shm.set(at::CK_REQUEST, 0);
-            shm.set(at::CK_PHASE, BUILDING);
-            shm.set(at::CK_NEXT_ID, shm.get(at::NEXT_ID) + IDS);
+            self.forget_request();
+            next.set_phase(BUILDING);
+            next.set_next_id(live.next_id() + IDS);
         } else {
-            shm.set(at::CK_PHASE, IDLE);
+            next.set_phase(IDLE);
         }
-        shm.set(at::CK_FREED, 0);
+        next.set_freed(0);
         self.request_keep(meta, !left.live.is_empty());
         shm.build_on(meta, meta_sum, &Meta::before(&*self.file.using()?, meta)?);
         shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
@@ -300,22 +306,13 @@ impl Pager {
             shm.mark_used(page, true);
         }
         self.forget_dropped()?;
-        for (word, value) in [
-            (at::REBUILD_FROM, meta.checkpoint),
-            (at::REBUILD_AT, 0),
-            (at::REBUILD_DONE, 0),
-            (at::REBUILD_TREE, 0),
-            (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
-            (at::CURSOR, 2),
-            (at::UNFLUSHED, 1),
-        ] {
-            shm.set(word, value);
-        }
-        shm.stop_log(meta, &Meta::before(&*self.file.using()?, meta)?);
-        shm.set(at::NEXT_ID, shm.get(at::NEXT_ID) + IDS);
+        shm.begin_rebuild(meta, pages);
+        shm.last_checkpoint().set_unflushed(true);
+        shm.log().stop(meta, &Meta::before(&*self.file.using()?, meta)?);
+        live.set_next_id(live.next_id() + IDS);
         shm.forget_processes();
         fail_point!("takeover.made");
-        shm.set(at::TAKING, 0);
+        shm.set(TAKING, 0);
         Ok(())
     }
 
@@ -323,10 +320,10 @@ impl Pager {
     /// rebuild of the free map finds the pages of the others.
     fn forget_dropped(&self) -> Result<()> {
         for d in self.shm.dropped() {
-            let is_possible = d.checkpoint < self.shm.get(at::EPOCH)
+            let is_possible = d.checkpoint < self.shm.live().epoch()
                 && d.cursor == 0
-                && d.since < self.shm.get(at::EPOCH)
-                && u64::from(d.tree.root.phys) < self.shm.get(at::FILE_PAGES);
+                && d.since < self.shm.live().epoch()
+                && u64::from(d.tree.root.phys) < self.shm.space().file_pages();
             if !is_possible || !self.is_claimed(d.checkpoint)? {
                 self.shm.forget_dropped(d.slot);
             }
@@ -336,7 +333,7 @@ impl Pager {
 
     /// Return whether every record of the undo log belongs to a page that was changed in this epoch.
     fn undo_is_right(&self) -> Result<()> {
-        let (logical, epoch) = (self.shm.get(at::LOGICAL), self.shm.get(at::EPOCH));
+        let (logical, epoch) = (self.shm.live().logical(), self.shm.live().epoch());
         let mut strange = None;
         self.shm.undo_ranges(|addr, len, _| {
             let page = addr.page().0;

@@ -10,8 +10,8 @@ use crate::page::format::log_file::RING;
 use crate::page::format::log_record::{Builder, Place, SECTOR};
 use crate::page::pager::Pager;
 use crate::page::pager::redo::{Scratch, Ticket};
-use crate::page::redo::words::{OFF, ON, PENDING};
-use crate::page::shared::{at, layout};
+use crate::page::shared::header::log_mode::{OFF, ON, PENDING};
+use crate::page::shared::layout;
 use crate::page::superblock as sb;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
@@ -34,40 +34,28 @@ impl Pager {
         let mut ticket = Ticket::Nothing;
         if shm.undo_len() != 0 {
             if !self.any_process_wants_commits() {
-                shm.set(at::LOG_MODE, OFF);
+                shm.set_log_mode(OFF);
             }
-            match shm.get(at::LOG_MODE) {
+            match shm.log_mode() {
                 ON => match self.append() {
                     Ok(Some(end)) => ticket = Ticket::Record(end),
                     // The undo log is damaged, or a page could not be read. The next operation that needs them reports
                     // it.
                     Ok(None) | Err(_) => {
-                        shm.set(at::LOG_MODE, PENDING);
-                        ticket = Ticket::Epoch(shm.get(at::EPOCH));
+                        shm.set_log_mode(PENDING);
+                        ticket = Ticket::Epoch(shm.live().epoch());
                     }
                 },
-                PENDING => ticket = Ticket::Epoch(shm.get(at::EPOCH)),
+                PENDING => ticket = Ticket::Epoch(shm.live().epoch()),
                 _ => {}
             }
         }
         fail_point!("log.appended");
         shm.forget_undo();
         fail_point!("log.committed");
-        self.count_record();
+        self.shm.log().count_record();
         if ticket != Ticket::Nothing {
             self.issue_ticket(ticket);
-        }
-    }
-
-    /// Count the record of a completed change. It can be repeated.
-    fn count_record(&self) {
-        let shm = &self.shm;
-        let end = shm.get(at::LOG_NEXT_END);
-        if end != shm.get(at::LOG_END) {
-            shm.set(at::LOG_CHAIN, shm.get(at::LOG_NEXT_CHAIN));
-            shm.set(at::LOG_READY, shm.get(at::LOG_NEXT_READY));
-            fail_point!("log.counted");
-            shm.set(at::LOG_END, end);
         }
     }
 
@@ -75,9 +63,9 @@ impl Pager {
     /// Called under the latch, before the undo log is undone.
     pub(crate) fn finish_log_commit(&self) {
         if self.shm.undo_len() == 0 {
-            self.count_record();
+            self.shm.log().count_record();
         } else {
-            self.shm.set(at::LOG_NEXT_END, self.shm.get(at::LOG_END));
+            self.shm.log().discard_record();
         }
     }
 
@@ -87,32 +75,20 @@ impl Pager {
         if shm.undo_len() > UNDO_MOST {
             return Ok(None);
         }
-        let place = Place {
-            generation: shm.get(at::LOG_GENERATION),
-            at: shm.get(at::LOG_END),
-            chain: shm.get(at::LOG_CHAIN),
-        };
-        let used = place.at.saturating_sub(shm.get(at::LOG_OLD) / SECTOR * SECTOR);
+        let place = shm.log().place();
+        let used = place.at.saturating_sub(shm.log().needed() / SECTOR * SECTOR);
         let room = LONGEST.min(RING.saturating_sub(used) as usize);
         let mut scratch = self.redo.scratch();
         let Scratch { ranges, record } = &mut *scratch;
         let first_new = self.changed_ranges(ranges)?;
-        let builder = Builder::new(record, place, shm.get(at::NEXT_ID), room);
+        let builder = Builder::new(record, place, shm.live().next_id(), room);
         let Some(next) = self.fill_record(builder, ranges, first_new)? else {
             return Ok(None);
         };
         self.write_to_ring(place.at, record);
         // A page that could not be read must not become part of the change.
         self.whole()?;
-        shm.set(at::LOG_NEXT_CHAIN, next.chain);
-        let ready = if next.at.is_multiple_of(SECTOR) {
-            next.at
-        } else {
-            shm.get(at::LOG_READY)
-        };
-        shm.set(at::LOG_NEXT_READY, ready);
-        fail_point!("log.written to the ring");
-        shm.set(at::LOG_NEXT_END, next.at);
+        shm.log().announce_record(next);
         if record.capacity() > KEPT {
             *scratch = Scratch::default();
         }
@@ -183,11 +159,11 @@ impl Pager {
 
     /// Return a page that was changed in this epoch.
     fn live_page(&self, page: PageNo) -> Result<&[u8; PAGE_SIZE]> {
-        if page.0 >= self.shm.get(at::LOGICAL) {
+        if page.0 >= self.shm.live().logical() {
             return Err(bad(page.addr()));
         }
         let entry = self.shm.entry(page.0).load(Ordering::Acquire);
-        if entry >> 32 != self.shm.get(at::EPOCH) {
+        if entry >> 32 != self.shm.live().epoch() {
             return Err(bad(page.addr()));
         }
         // SAFETY: this is inside the write section that changed the page (`section`, invariant 1), which is its only

@@ -12,8 +12,8 @@ use crate::page::format::log_file::RING;
 use crate::page::pager::Pager;
 use crate::page::pager::redo::Ticket;
 use crate::page::redo::leader::Lead;
-use crate::page::redo::words::{CROWDED, OFF, ON};
-use crate::page::shared::at;
+use crate::page::redo::words::CROWDED;
+use crate::page::shared::header::log_mode::{OFF, ON};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::wait::{Wait, WaitLoop};
 use std::cell::Cell;
@@ -59,16 +59,17 @@ impl Pager {
     /// Request a checkpoint when the log is getting full, and make one when it is nearly full. The change is complete
     /// whatever the result: the next sync reports errors.
     fn relieve_log(&self) {
-        let used = |since| self.shm.get(at::LOG_END).saturating_sub(self.shm.get(since));
-        if self.shm.get(at::LOG_MODE) != ON || used(at::LOG_NEW) < DUE {
+        let log = self.shm.log();
+        let used = |since: u64| log.end().saturating_sub(since);
+        if self.shm.log_mode() != ON || used(log.needed_by_newest()) < DUE {
             return;
         }
-        if used(at::LOG_OLD) < CROWDED {
+        if used(log.needed()) < CROWDED {
             self.demand_checkpoint();
             return;
         }
         // Another thread may have made it while this one waited.
-        let _ = self.checkpoint_when(&mut Wait::default(), || used(at::LOG_NEW) >= DUE);
+        let _ = self.checkpoint_when(&mut Wait::default(), || used(log.needed_by_newest()) >= DUE);
     }
 
     /// Wait until this thread's last change survives a power failure, together with the targets of earlier waits of
@@ -89,12 +90,12 @@ impl Pager {
         self.await_ticket(mine, wait)
             .inspect_err(|_| self.redo.missed_waits.note(mine))?;
         // A commit made with the log off has no ticket.
-        match self.shm.get(at::LOG_MODE) {
+        match self.shm.log_mode() {
             // It was made before the checkpoint that turned the log on.
-            ON if self.shm.get(at::LOG_HOLD) == 0 => Ok(()),
+            ON if !self.shm.log().is_on_hold() => Ok(()),
             ON => self.with_checkpoint_within(wait, |_| Ok(())),
             OFF if self.start_log().is_ok() => Ok(()),
-            _ => self.checkpoint_covering(self.shm.get(at::EPOCH), wait),
+            _ => self.checkpoint_covering(self.shm.live().epoch(), wait),
         }
     }
 
@@ -118,11 +119,11 @@ impl Pager {
 
     /// Make a checkpoint that holds the changes of this epoch, unless there is one already.
     fn checkpoint_covering(&self, epoch: u64, wait: &mut Wait<'_>) -> Result<()> {
-        if self.shm.get(at::DURABLE) >= epoch {
+        if self.shm.last_checkpoint().number() >= epoch {
             // The words of a store that was closed in between are not valid.
             return self.still_open();
         }
-        self.checkpoint_when(wait, || self.shm.get(at::DURABLE) < epoch)
+        self.checkpoint_when(wait, || self.shm.last_checkpoint().number() < epoch)
     }
 
     /// Make everything before `end` durable, or wait for the current leader to do it.
@@ -133,12 +134,12 @@ impl Pager {
         let mut started = None;
         while !group.is_durable(end) {
             self.still_open()?;
-            if self.shm.get(at::POISON) != 0 {
+            if self.shm.is_poisoned() {
                 return Err(self.poisoned());
             }
-            if self.shm.get(at::LOG_GENERATION) == 0 {
+            if self.shm.log().generation() == 0 {
                 // The log was abandoned.
-                return self.checkpoint_covering(self.shm.get(at::EPOCH), wait);
+                return self.checkpoint_covering(self.shm.live().epoch(), wait);
             }
             if group.is_held(end) {
                 self.with_checkpoint_within(wait, |_| Ok(()))?;

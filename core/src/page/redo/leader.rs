@@ -5,8 +5,7 @@ use crate::error::Result;
 use crate::page::format::log_file::{Found, LogFile, RING};
 use crate::page::format::log_record::SECTOR;
 use crate::page::pager::Pager;
-use crate::page::redo::words::OFF;
-use crate::page::shared::at;
+use crate::page::shared::header::log_mode::OFF;
 use crate::page::shared::paths::log_path;
 use crate::page::sync::group::Group;
 use crate::page::sync::latch::Owner;
@@ -31,7 +30,7 @@ impl Pager {
         let (from, to) = group.due();
         if from < to {
             // Skip records that no meta page needs and no process waited for.
-            let old = self.shm.get(at::LOG_OLD) / SECTOR * SECTOR;
+            let old = self.shm.log().needed() / SECTOR * SECTOR;
             let done = self.with_log(|log| {
                 self.write_ring(log, from.max(old).min(to), to)?;
                 self.whole().map_err(|e| std::io::Error::other(e.to_string()))?;
@@ -55,12 +54,12 @@ impl Pager {
     /// Run `f` on the log's file without holding its mutex: a child forked during a slow flush would have a copy of the
     /// mutex that is never unlocked.
     fn with_log<R>(&self, f: impl FnOnce(&LogFile) -> std::io::Result<R>) -> std::io::Result<R> {
-        let generation = self.shm.get(at::LOG_GENERATION);
+        let generation = self.shm.log().generation();
         let known = self.log_file().clone();
         if let Some(log) = known.filter(|log| log.generation == generation && log.is_ours()) {
             return f(&log);
         }
-        let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
+        let uuid = self.shm.uuid();
         let log = match LogFile::find(&log_path(&self.path), &self.file, uuid, generation) {
             Ok(Found::Log(log)) if log.ring == RING => Arc::new(log),
             Ok(_) => return Err(std::io::Error::other("its file is gone")),
@@ -85,8 +84,8 @@ impl Pager {
     /// Abandon a log that cannot be written: records that are not in the file become durable by checkpoints.
     fn abandon_log(&self) -> Result<()> {
         self.latched(|pager, _| {
-            pager.shm.set(at::LOG_GENERATION, 0);
-            pager.shm.set(at::LOG_MODE, OFF);
+            pager.shm.log().forget_file();
+            pager.shm.set_log_mode(OFF);
             Ok(())
         })
     }

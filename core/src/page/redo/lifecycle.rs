@@ -6,8 +6,8 @@ use crate::page::format::log_file::{Found, LogFile, RING};
 use crate::page::format::log_record::SECTOR;
 use crate::page::pager::Pager;
 use crate::page::pager::redo::HeldLog;
-use crate::page::redo::words::{CROWDED, OFF, ON, PENDING};
-use crate::page::shared::at;
+use crate::page::redo::words::CROWDED;
+use crate::page::shared::header::log_mode::{OFF, ON, PENDING};
 use crate::page::shared::layout::{self, Region};
 use crate::page::shared::paths::log_path;
 use crate::raw::failpoint::fail_point;
@@ -17,23 +17,23 @@ use std::sync::Arc;
 impl Pager {
     /// Return whether checkpoints are flushed: a process requires it, or a log of durable commits depends on them.
     pub(crate) fn must_flush(&self) -> bool {
-        self.shm.get(at::STRICTEST) > 0
+        self.shm.strictest_durability() > 0
             || self.redo.commit
-            || self.shm.get(at::LOG_MODE) != OFF
-            || self.shm.get(at::LOG_NAMED) != 0
+            || self.shm.log_mode() != OFF
+            || self.shm.log().is_named()
     }
 
     /// Make completed changes durable without a checkpoint for each. Called outside sections and transactions. If the
     /// disk has no room for a log, there is none, and checkpoints are used instead.
     pub fn start_log(&self) -> Result<()> {
-        if self.shm.get(at::LOG_MODE) == ON && self.shm.get(at::LOG_HOLD) == 0 {
+        if self.shm.log_mode() == ON && !self.shm.log().is_on_hold() {
             return Ok(());
         }
         self.with_checkpoint(|pager| {
-            if pager.shm.get(at::LOG_MODE) == ON {
+            if pager.shm.log_mode() == ON {
                 return Ok(());
             }
-            if pager.shm.get(at::LOG_MODE) == OFF {
+            if pager.shm.log_mode() == OFF {
                 pager.prepare_log()?;
             }
             pager.latched(|pager, slot| {
@@ -41,7 +41,7 @@ impl Pager {
                 // A checkpoint that has begun must find room for its page table.
                 pager.expect_free(1)?;
                 pager.touch_superblock()?;
-                pager.shm.set(at::LOG_MODE, PENDING);
+                pager.shm.set_log_mode(PENDING);
                 Ok(())
             })?;
             fail_point!("log.pending");
@@ -51,10 +51,10 @@ impl Pager {
 
     /// Prepare a file for the log: the one used before, or a new one. Called by the checkpoint's owner.
     fn prepare_log(&self) -> Result<()> {
-        let uuid = [self.shm.get(at::UUID), self.shm.get(at::UUID + 8)];
+        let uuid = self.shm.uuid();
         let path = log_path(&self.path);
         self.shm_log_room()?;
-        let generation = self.shm.get(at::LOG_GENERATION);
+        let generation = self.shm.log().generation();
         // A file that cannot be examined does not count as missing; otherwise a new one would replace it.
         if generation != 0
             && let Found::Log(log) = LogFile::find(&path, &self.file, uuid, generation)?
@@ -62,8 +62,8 @@ impl Pager {
         {
             return Ok(());
         }
-        self.shm.set(at::LOG_GENERATION, 0);
-        if self.shm.get(at::LOG_NAMED) != 0 {
+        self.shm.log().forget_file();
+        if self.shm.log().is_named() {
             // The file of that name may be needed until a checkpoint names no log.
             self.dirty_epoch()?;
             self.flip_and_finish()?;
@@ -73,11 +73,7 @@ impl Pager {
         fail_point!("log.made");
         *self.log_file() = Some(Arc::new(log));
         self.latched(|pager, _| {
-            let end = pager.shm.get(at::LOG_END).next_multiple_of(SECTOR);
-            pager.shm.put_log_end(end);
-            pager.shm.set(at::LOG_NEW, end);
-            pager.shm.set(at::LOG_OLD, end);
-            pager.shm.set(at::LOG_GENERATION, generation);
+            pager.shm.log().use_file(generation);
             Ok(())
         })
     }
@@ -102,11 +98,11 @@ impl Pager {
 
     /// Turn the log off before the last process's checkpoint, which then names no log.
     pub(crate) fn end_log(&self) -> Result<()> {
-        if self.shm.get(at::LOG_MODE) == OFF && self.shm.get(at::LOG_NAMED) == 0 {
+        if self.shm.log_mode() == OFF && !self.shm.log().is_named() {
             return Ok(());
         }
         self.latched(|pager, _| {
-            pager.shm.set(at::LOG_MODE, OFF);
+            pager.shm.set_log_mode(OFF);
             Ok(())
         })?;
         self.dirty_epoch()
@@ -115,7 +111,7 @@ impl Pager {
     /// After the last process's checkpoint, which names no log, make one more. Then the other meta page names none
     /// either, and can replace the newest if that is damaged. Then remove the file.
     pub(crate) fn retire_log(&self) -> Result<()> {
-        if self.shm.get(at::LOG_GENERATION) == 0 || self.shm.get(at::LOG_NAMED) != 0 {
+        if self.shm.log().generation() == 0 || self.shm.log().is_named() {
             return Ok(());
         }
         match self.checkpoint_always() {
@@ -129,16 +125,13 @@ impl Pager {
 
     /// Remove the file after checkpoints that name no log: nothing needs it any more.
     pub(crate) fn remove_log(&self) {
-        if self.shm.get(at::LOG_GENERATION) == 0
-            || self.shm.get(at::LOG_NAMED) != 0
-            || self.shm.get(at::LOG_MODE) != OFF
-        {
+        if self.shm.log().generation() == 0 || self.shm.log().is_named() || self.shm.log_mode() != OFF {
             return;
         }
         fail_point!("log.removing");
         // If it cannot be removed, it does no harm.
         let _ = std::fs::remove_file(log_path(&self.path));
-        self.shm.set(at::LOG_GENERATION, 0);
+        self.shm.log().forget_file();
         *self.log_file() = None;
     }
 }

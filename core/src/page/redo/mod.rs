@@ -37,4 +37,4 @@ mod durable;
 mod leader;
 mod lifecycle;
 mod replay;
-mod words;
+pub(in crate::page) mod words;

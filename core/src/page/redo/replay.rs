@@ -10,12 +10,11 @@
 
 use crate::error::{Error, Result};
 use crate::page::format::log_file::{Found, LogFile};
-use crate::page::format::log_record::{self, HEADER, Place, Range, Record, SECTOR};
+use crate::page::format::log_record::{self, HEADER, Place, Range, Record};
 use crate::page::format::meta::Meta;
 use crate::page::pager::Pager;
-use crate::page::shared::at;
-use crate::page::shared::free_pages::ABSENT;
 use crate::page::shared::paths::log_path;
+use crate::page::shared::regions::free_pages::ABSENT;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
 
@@ -38,8 +37,7 @@ impl Pager {
         let log = match LogFile::find(&path, &self.file, meta.uuid, meta.log.generation)? {
             Found::Log(log) => log,
             Found::Emptied => {
-                self.shm.set(at::LOG_GENERATION, 0);
-                self.shm.set(at::LOG_REPLAY, 0);
+                self.shm.log().has_nothing_to_replay();
                 return Ok(false);
             }
             Found::Missing => return Err(refused("is missing".to_owned())),
@@ -60,10 +58,7 @@ impl Pager {
         let before = Meta::before(&*self.file.using()?, meta)?
             .filter(|m| m.log.generation == meta.log.generation)
             .map_or(meta.log.at, |m| m.log.at.min(meta.log.at));
-        self.shm.set(at::LOG_OLD, before);
-        self.shm.put_log_end(place.at.next_multiple_of(SECTOR));
-        self.shm.set(at::LOG_DURABLE, place.at);
-        self.shm.set(at::LOG_REPLAY, 0);
+        self.shm.log().is_replayed_to(place.at, before);
         Ok(replayed)
     }
 
@@ -73,15 +68,15 @@ impl Pager {
             record.ranges(|range| pager.replay_range(&range))?;
             drop(gate);
             pager.whole()?;
-            let next = record.next_id().max(pager.shm.get(at::NEXT_ID));
-            pager.shm.set(at::NEXT_ID, next);
+            let next = record.next_id().max(pager.shm.live().next_id());
+            pager.shm.live().set_next_id(next);
             Ok(())
         })
     }
 
     fn replay_range(&self, range: &Range<'_>) -> Result<()> {
         let page = range.addr.page().0;
-        let logical = self.shm.get(at::LOGICAL);
+        let logical = self.shm.live().logical();
         // New pages are added one at a time.
         if page > logical {
             return Err(Error::Corrupt {

@@ -22,8 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::pager::Pager;
 use crate::page::pager::undo_index::{Index, Tag};
-use crate::page::shared::at;
-use crate::page::shared::free_pages::ABSENT;
+use crate::page::shared::regions::free_pages::ABSENT;
 use std::cell::{OnceCell, RefCell};
 use std::sync::atomic::{Ordering, fence};
 
@@ -70,7 +69,7 @@ impl Pager {
         for _ in 0..ATTEMPTS {
             let tag = Tag::now(&self.shm);
             // A commit in progress may have cut the log. A later reader never finds an older state than an earlier one.
-            if index.tag != tag || index.len > self.shm.get(at::UNDO_LEN) as usize {
+            if index.tag != tag || index.len > self.shm.undo_len() as usize {
                 index = Index::of(tag);
             }
             let done = index.catch_up(&self.shm);
@@ -84,7 +83,7 @@ impl Pager {
             return Some(Committed {
                 pager: self,
                 tag,
-                limit: self.shm.get(at::LOGICAL),
+                limit: self.shm.live().logical(),
                 index: RefCell::new(index),
                 chains: [const { OnceCell::new() }; CHAINS],
             });

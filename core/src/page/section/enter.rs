@@ -11,7 +11,6 @@ use crate::page::pager::Pager;
 use crate::page::section::read::{ReadSection, Stay};
 use crate::page::section::take_latch::section_is_open;
 use crate::page::section::write::WriteSection;
-use crate::page::shared::at;
 use crate::page::superblock as sb;
 use crate::page::sync::gate::{self, Gate};
 use crate::page::sync::wait::{Wait, WaitLoop};
@@ -189,7 +188,7 @@ impl Pager {
             fresh_from: 0,
             deferred: Vec::new(),
             retired: Vec::new(),
-            epoch: self.shm.get(at::EPOCH),
+            epoch: self.shm.live().epoch(),
             now: 0,
             transaction,
             owned: took,

@@ -11,8 +11,7 @@ use crate::ids::{Addr, PageNo, PhysNo};
 use crate::page::access::within_page;
 use crate::page::pager::Pager;
 use crate::page::section::read::{ReadSection, Stay};
-use crate::page::shared::at;
-use crate::page::shared::free_pages::ABSENT;
+use crate::page::shared::regions::free_pages::ABSENT;
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
 use std::ops::Deref;
@@ -43,8 +42,7 @@ impl Pager {
         }
         // A closing thread sets `closed` under the latch. With the redo log on, every change goes through the log; it
         // is also turned on and off under the latch.
-        let refused =
-            self.closed.load(Ordering::SeqCst) || self.shm.get(at::POISON) | self.shm.get(at::LOG_MODE) != 0;
+        let refused = self.closed.load(Ordering::SeqCst) || self.shm.poison() | self.shm.log_mode() != 0;
         if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
             latch.release_late(slot);
             return None;
@@ -95,8 +93,7 @@ impl InPlaceSection<'_> {
             return false;
         }
         fail_point!("lone.done");
-        let changes = self.read.pager.shm.word(at::CHANGES);
-        changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        self.read.pager.shm.live().count_change();
         true
     }
 
@@ -108,7 +105,7 @@ impl InPlaceSection<'_> {
             return None;
         }
         let entry = self.read.pager.shm.entry(page.0).load(Ordering::Acquire);
-        let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm.get(at::EPOCH);
+        let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm.live().epoch();
         writable.then_some((PhysNo(entry as u32), offset))
     }
 }

@@ -3,8 +3,11 @@
 
 use crate::page::pager::Pager;
 use crate::page::section::read::ReadSection;
-use crate::page::shared::at;
+use crate::page::shared::word::Word;
 use std::sync::atomic::Ordering;
+
+/// Changes whenever entries may have moved.
+const STRUCTURE: Word = Word::at(400);
 
 impl ReadSection<'_> {
     /// Return the number under which this section's lookups are cached; 0 if none may be used or recorded.
@@ -13,7 +16,7 @@ impl ReadSection<'_> {
         if self.restructured {
             0
         } else {
-            self.pager().shm.word(at::STRUCTURE).load(Ordering::Relaxed)
+            self.pager().shm.word(STRUCTURE).load(Ordering::Relaxed)
         }
     }
 
@@ -39,7 +42,7 @@ impl Pager {
     /// immediately.
     #[inline(always)]
     pub(crate) fn seems_cached(&self, about: [u64; 3]) -> bool {
-        let structure = || self.shm.word(at::STRUCTURE).load(Ordering::Relaxed);
+        let structure = || self.shm.word(STRUCTURE).load(Ordering::Relaxed);
         self.known_slot()
             .and_then(|slot| self.lookups.row(slot))
             .is_some_and(|row| row.has(about, structure()))
@@ -49,13 +52,13 @@ impl Pager {
     /// immediately.
     #[inline(always)]
     pub(crate) fn structure_now(&self) -> u64 {
-        self.shm.word(at::STRUCTURE).load(Ordering::Relaxed)
+        self.shm.word(STRUCTURE).load(Ordering::Relaxed)
     }
 
     /// Invalidate cached lookups: entries may move from now on. Called inside a write section or in recovery.
     #[inline]
     pub(crate) fn restructured(&self) {
-        let word = self.shm.word(at::STRUCTURE);
+        let word = self.shm.word(STRUCTURE);
         word.store(
             word.load(Ordering::Relaxed).wrapping_add(1).max(1),
             Ordering::Release,

@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
 use crate::page::shared::shm::Shm;
+use crate::page::shared::word::Word;
 use crate::page::sync::gate::{self, Gate};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,13 +12,28 @@ use std::time::{Duration, Instant};
 /// How long a writer yields, and then how long it sleeps, before it checks a reader again.
 const SLEEP: Duration = Duration::from_micros(200);
 
+/// The gate's word (`gate`). In a cache line of its own.
+const GATE: Word = Word::at(384);
+const GATE_WAITERS: Word = Word::at(392);
+
 impl Shm {
+    /// Forget the waiters at the gate: all of them are dead.
+    pub(in crate::page) fn forget_gate_waiters(&self) {
+        self.set(GATE_WAITERS, 0);
+    }
+
+    /// Lower the gate, when all processes that used it are dead.
+    pub(in crate::page) fn reset_gate(&self) {
+        self.set(GATE, 0);
+        self.forget_gate_waiters();
+    }
+
     #[inline]
     pub(crate) fn gate(&self) -> Gate<'_> {
         Gate {
-            word: self.word(at::GATE),
-            futex: self.word32(at::GATE),
-            waiters: self.word32(at::GATE_WAITERS),
+            word: self.word(GATE),
+            futex: self.word32(GATE),
+            waiters: self.word32(GATE_WAITERS),
         }
     }
 }
@@ -73,7 +88,7 @@ impl Pager {
         self.shm.gate().raise();
         let mut begun = None;
         // Sequentially consistent, like the marks: the reader of a slot claimed later sees the raised gate itself.
-        for s in 0..self.shm.word(at::SLOTS_HIGH).load(Ordering::SeqCst) as u32 {
+        for s in 0..self.shm.thread_slots() {
             if self.shm.mark(s).load(Ordering::SeqCst) == gate::INSIDE {
                 self.wait_for_reader(s, slot, &mut begun)?;
             }

@@ -6,8 +6,8 @@ use crate::page::access::{ABSENT as NO_PAGE, BEYOND, Pages, within_page};
 use crate::page::pager::Pager;
 use crate::page::section::committed::{Committed, Where};
 use crate::page::section::pinned::Pinned;
-use crate::page::shared::free_pages::ABSENT;
-use crate::page::shared::{at, dirty_set};
+use crate::page::shared::regions::dirty_set;
+use crate::page::shared::regions::free_pages::ABSENT;
 use crate::page::superblock as sb;
 use crate::page::sync::gate::Gate;
 use crate::raw::fault;
@@ -59,7 +59,7 @@ impl<'p> ReadSection<'p> {
         ReadSection {
             pager,
             slot,
-            limit: pager.shm.get(at::LOGICAL),
+            limit: pager.shm.live().logical(),
             watch,
             restructured: false,
             stay,

@@ -7,7 +7,6 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::pager::blocks::Turn;
-use crate::page::shared::at;
 use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
@@ -69,7 +68,7 @@ impl Pager {
                 break Some(turn);
             }
         };
-        if self.shm.get(at::POISON) != 0 || self.whole().is_err() {
+        if self.shm.is_poisoned() || self.whole().is_err() {
             if turn.is_none() {
                 self.latch().release();
             }

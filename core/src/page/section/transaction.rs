@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::pager::blocks::{Block, BlockState};
 use crate::page::section::write::WriteSection;
-use crate::page::shared::dirty_set;
+use crate::page::shared::regions::dirty_set;
 use crate::page::sync::task;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;

@@ -13,10 +13,8 @@
 //! 4. A waiter that gives up withdraws its ticket and its claim (`Place`'s drop).
 
 use crate::page::pager::Pager;
-use crate::page::shared::shm::Shm;
-use crate::page::shared::{at, layout};
 use crate::page::sync::latch::Owner;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a waiter can be overtaken: about the time of one wake-up. Beside transactions that are longer, it waits for
@@ -31,13 +29,6 @@ const STALE: Duration = Duration::from_millis(2);
 const MAX_SLEEP: Duration = Duration::from_millis(1);
 /// The pause of a waiter that finds the latch free and reserved.
 const PAUSE: Duration = Duration::from_micros(50);
-
-impl Shm {
-    /// Return the ticket of the thread that waits in a slot; 0 if it does not wait.
-    fn ticket(&self, slot: u32) -> &AtomicU64 {
-        self.word(layout::THREADS + slot as usize * 64 + 24)
-    }
-}
 
 /// A waiter's place in the queue.
 pub(in crate::page) struct Place<'p> {
@@ -54,7 +45,7 @@ pub(in crate::page) struct Place<'p> {
 impl Pager {
     /// Queue for the latch.
     pub(in crate::page) fn place(&self, slot: u32) -> Place<'_> {
-        let ticket = self.shm.word(at::LATCH_TICKETS).fetch_add(1, Ordering::Relaxed) + 1;
+        let ticket = self.shm.new_ticket();
         self.shm.ticket(slot).store(ticket, Ordering::SeqCst);
         Place {
             pager: self,
@@ -70,7 +61,7 @@ impl Pager {
 impl Place<'_> {
     /// Claim the turn if it is due, and withdraw a turn that is not used.
     pub(in crate::page) fn advance(&mut self) {
-        let turn = self.pager.shm.word(at::LATCH_TURN);
+        let turn = self.pager.latch().turn;
         let held = turn.load(Ordering::SeqCst);
         let waited = self.begun.elapsed();
         if held == self.mine || waited < DUE {
@@ -129,7 +120,7 @@ impl Place<'_> {
         let shm = &self.pager.shm;
         let mine = shm.ticket(self.slot).load(Ordering::Relaxed);
         self.begun.elapsed() < DUE + STALE
-            && (0..shm.get(at::SLOTS_HIGH) as u32).any(|slot| {
+            && (0..shm.thread_slots()).any(|slot| {
                 let other = shm.ticket(slot).load(Ordering::SeqCst);
                 other != 0 && other < mine && shm.slot_owner(slot).load(Ordering::Relaxed) != 0
             })
@@ -140,8 +131,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let shm = &self.pager.shm;
         shm.ticket(self.slot).store(0, Ordering::SeqCst);
-        let _ = shm
-            .word(at::LATCH_TURN)
-            .compare_exchange(self.mine, 0, Ordering::SeqCst, Ordering::Relaxed);
+        let turn = self.pager.latch().turn;
+        let _ = turn.compare_exchange(self.mine, 0, Ordering::SeqCst, Ordering::Relaxed);
     }
 }

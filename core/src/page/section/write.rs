@@ -22,8 +22,9 @@ use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::access::{Pages, PagesMut, Savepoint, within_page};
 use crate::page::pager::blocks::Turn;
 use crate::page::section::read::ReadSection;
-use crate::page::shared::free_pages::ABSENT;
-use crate::page::shared::{at, dirty_set, layout};
+use crate::page::shared::layout;
+use crate::page::shared::regions::dirty_set;
+use crate::page::shared::regions::free_pages::ABSENT;
 use crate::page::superblock as sb;
 use crate::page::sync::gate;
 use crate::raw::failpoint::fail_point;
@@ -103,14 +104,13 @@ impl WriteSection<'_> {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
             // The commit is one store. Before it the operation can only be undone; after it the operation is complete.
             fail_point!("commit.lone");
-            if pager.shm.get(at::LOG_MODE) != 0 {
+            if pager.shm.log_mode() != 0 {
                 pager.commit_logged();
             } else {
                 pager.shm.forget_undo();
             }
             fail_point!("commit.done");
-            let changes = pager.shm.word(at::CHANGES);
-            changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+            pager.shm.live().count_change();
             self.release_retired();
         }
     }
@@ -124,7 +124,7 @@ impl WriteSection<'_> {
         pager.shm.depth(self.read.slot).store(0, Ordering::Relaxed);
         pager.forget_transaction();
         fail_point!("transaction.commit");
-        if pager.shm.get(at::LOG_MODE) != 0 {
+        if pager.shm.log_mode() != 0 {
             pager.commit_logged();
         } else {
             pager.shm.forget_undo();
@@ -132,8 +132,7 @@ impl WriteSection<'_> {
         fail_point!("transaction.done");
         dirty_set::clear(&pager.shm);
         pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
-        let changes = pager.shm.word(at::CHANGES);
-        changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+        pager.shm.live().count_change();
         self.release_retired();
         self.owned = true;
     }
@@ -159,7 +158,7 @@ impl WriteSection<'_> {
     fn fresh_page(&mut self, page: PageNo) -> Result<()> {
         let entry = self.read.entry(page, page.addr())?;
         let phys = self.read.pager.writable(page.0, entry, false, self.removing)?;
-        if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+        if self.read.pager.shm.log_mode() != 0 && self.needs_undo(page) {
             self.read.pager.shm.log_note(page.addr(), PAGE_SIZE)?;
         }
         // SAFETY: this is a write section (invariant 1), and the new page is not in use.
@@ -170,7 +169,7 @@ impl WriteSection<'_> {
     /// Create the superblock of a new store.
     pub(crate) fn create_superblock(&mut self) -> Result<()> {
         self.read.pager.extend_logical(0)?;
-        self.read.limit = self.read.pager.shm.get(at::LOGICAL);
+        self.read.limit = self.read.pager.shm.live().logical();
         let entry = self.read.entry(PageNo(0), Addr(0))?;
         self.read.pager.writable(0, entry, true, false)?;
         self.fresh_from = 1;
@@ -276,7 +275,7 @@ impl PagesMut for WriteSection<'_> {
         let phys = self.write_page(page, addr)?;
         let pager = self.read.pager;
         // On undo the new value may remain; on replay it must be present.
-        if pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+        if pager.shm.log_mode() != 0 && self.needs_undo(page) {
             pager.shm.log_note(addr, 8)?;
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
@@ -303,7 +302,7 @@ impl PagesMut for WriteSection<'_> {
         let phys = self.write_page(page, addr)?;
         // A page that could not be read may only seem free. It must not be filled, because the fill is not logged.
         self.whole()?;
-        if self.read.pager.shm.get(at::LOG_MODE) != 0 && self.needs_undo(page) {
+        if self.read.pager.shm.log_mode() != 0 && self.needs_undo(page) {
             self.read.pager.shm.log_note(addr, len)?;
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
@@ -335,7 +334,7 @@ impl PagesMut for WriteSection<'_> {
         }
         let page = PageNo(self.u64_at(sb::NEXT_PAGE)?);
         self.read.pager.extend_logical(page.0)?;
-        self.read.limit = self.read.pager.shm.get(at::LOGICAL);
+        self.read.limit = self.read.pager.shm.live().logical();
         self.fresh_page(page)?;
         self.set_u64(sb::NEXT_PAGE, page.0 + 1)?;
         Ok(page)
@@ -435,8 +434,8 @@ impl PagesMut for WriteSection<'_> {
     }
 
     fn next_id(&mut self) -> Result<ObjectId> {
-        let word = self.read.pager.shm.word(at::NEXT_ID);
-        let id = word.load(Ordering::Relaxed);
+        let live = self.read.pager.shm.live();
+        let id = live.next_id();
         // This is never undone: an id is never issued twice.
         let Some(next) = id.checked_add(1) else {
             return Err(Error::Corrupt {
@@ -444,7 +443,7 @@ impl PagesMut for WriteSection<'_> {
                 at: id,
             });
         };
-        word.store(next, Ordering::Release);
+        live.set_next_id(next);
         Ok(ObjectId(id))
     }
 

@@ -16,10 +16,9 @@
 //! 5. No mutex is held during a wait: a child forked during it would have a copy of the mutex that is never unlocked.
 
 use crate::error::{Error, Result};
-use crate::page::checkpoint::owner;
 use crate::page::pager::Pager;
-use crate::page::shared::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
-use crate::page::shared::{at, states};
+use crate::page::shared::header::next_checkpoint::IDLE;
+use crate::page::shared::users::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
 use crate::page::sync::gate;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -133,7 +132,7 @@ impl Pager {
             && self.shm.gate().word.load(Ordering::SeqCst) & gate::RAISED != 0
             && !self.is_unreadable();
         writes
-            || (0..self.shm.get(at::SLOTS_HIGH) as u32)
+            || (0..self.shm.thread_slots())
                 .any(|s| self.is_mine(s) && self.shm.mark(s).load(Ordering::SeqCst) != 0)
     }
 
@@ -174,7 +173,7 @@ impl Pager {
             drop(reg);
             std::thread::sleep(Duration::from_micros(200));
         };
-        let may = !self.read_only && self.shm.get(at::POISON) == 0 && !damaged;
+        let may = !self.read_only && self.shm.poison() == 0 && !damaged;
         let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::default())
@@ -229,11 +228,11 @@ impl Pager {
     /// Seal the sidecar after the last process has left, if a checkpoint holds every change.
     fn seal(&self) {
         let shm = &self.shm;
-        let list = shm.get(at::EPOCH) as usize % 3;
+        let list = shm.live().list();
         let is_clean = shm.list_len(list) == 0
             && shm.undo_len() == 0
-            && shm.get(at::CK_PHASE) == states::IDLE
-            && shm.get(at::POISON) == 0
+            && shm.next_checkpoint().phase() == IDLE
+            && shm.poison() == 0
             && shm.is_replayed()
             && shm.is_itself()
             && self.whole().is_ok();
@@ -289,8 +288,7 @@ impl Pager {
     /// store closed.
     fn latch_between_checkpoints(&self, slot: u32, bound: Duration) -> Result<bool> {
         let process = self.process();
-        let word = self.shm.word(at::CK_OWNER);
-        let is_ours = || match owner::owner_slot(word.load(Ordering::SeqCst)) {
+        let is_ours = || match self.shm.checkpoint_owner() {
             None => false,
             Some(owner) => owner != slot && self.process_of(owner) == Some(process),
         };
@@ -346,7 +344,7 @@ impl Pager {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             (reg.process as usize, reg.generation)
         };
-        let mine = || (0..self.shm.get(at::SLOTS_HIGH) as u32).filter(|s| self.process_of(*s) == Some(p));
+        let mine = || (0..self.shm.thread_slots()).filter(|s| self.process_of(*s) == Some(p));
         // A flush that began before its thread could see that the store is closed.
         self.let_leader_finish();
         let deadline = Instant::now() + bound;

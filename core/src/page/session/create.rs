@@ -5,7 +5,6 @@ use crate::ids::{Addr, PAGE_SIZE};
 use crate::page::access::Pages;
 use crate::page::format::meta::{FIRST_PAGES, Link, Meta, Origin};
 use crate::page::pager::Pager;
-use crate::page::shared::at;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::Wait;
 use crate::raw::file::{self};
@@ -20,7 +19,7 @@ impl Pager {
         if self.read_held(|section| section.has_superblock())? {
             return Ok(());
         }
-        self.shm.set(at::LOGICAL, 0);
+        self.shm.live().set_logical(0);
         let mut section = self.write(&mut Wait::default())?;
         section.create_superblock()?;
         section.whole()?;
@@ -29,7 +28,7 @@ impl Pager {
     }
 
     pub(super) fn check_superblock(&self) -> Result<()> {
-        if self.shm.get(at::LOGICAL) == 0 {
+        if self.shm.live().logical() == 0 {
             return Err(Error::NotAStore {
                 path: self.path.clone(),
                 why: "it was never completed; open it for writing once".to_owned(),
@@ -40,7 +39,7 @@ impl Pager {
         if magic != sb::MAGIC_VALUE {
             return Err(Error::corrupt("no superblock in logical page 0", Addr(0)));
         }
-        if next > self.shm.get(at::LOGICAL) {
+        if next > self.shm.live().logical() {
             return Err(Error::corrupt("more pages in use than there are", sb::NEXT_PAGE));
         }
         Ok(())

@@ -15,10 +15,11 @@
 use crate::error::{Error, Result, refused};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::newest::newest_meta;
-use crate::page::format::page_table::Entry;
+use crate::page::format::page_table::{Entry, Tree};
 use crate::page::pager::Pager;
 use crate::page::pager::follow::Follow;
-use crate::page::shared::{at, layout};
+use crate::page::shared::layout;
+use crate::page::shared::shm::Shm;
 use crate::page::sync::wait::Wait;
 use crate::raw::held::{self, Using};
 use crate::raw::{file, process};
@@ -40,6 +41,20 @@ const LOOK: u64 = 256;
 const NAME: u64 = 100_000_000;
 /// How long a meta page may be found torn, as it briefly is while it is written.
 const TORN: Duration = Duration::from_secs(2);
+
+impl Shm {
+    /// Set the words of a read-only view to one checkpoint, with its numbers of logical pages and of the next id. The
+    /// caller then sets the checkpoint's number.
+    pub(super) fn show_checkpoint(&self, checkpoint: u64, tree: Tree, pages: u64, numbers: (u64, u64)) {
+        self.last_checkpoint().set_root(tree.words());
+        self.space().set_file_pages(pages);
+        // Nothing is ever freed here, so the free map is not used.
+        self.space().set_unknown_below(pages);
+        self.live().set_logical(numbers.0);
+        self.live().set_next_id(numbers.1);
+        self.live().set_epoch(checkpoint + 1);
+    }
+}
 
 impl Pager {
     pub(in crate::page) fn following(&self) -> Option<&Follow> {
@@ -71,8 +86,9 @@ impl Pager {
                 ));
             }
         }
-        let current =
-            || self.shm.get(at::DURABLE) == follow.newest() && follow.full.load(Ordering::Relaxed) == 0;
+        let current = || {
+            self.shm.last_checkpoint().number() == follow.newest() && follow.full.load(Ordering::Relaxed) == 0
+        };
         if current() {
             return Ok(());
         }
@@ -116,28 +132,19 @@ impl Pager {
         };
         let cannot = |e| Error::io(COPIES_OF, e);
         let pages = (len / PAGE_SIZE as u64).min(layout::MAX_PAGES);
-        self.shm.set(at::DURABLE, 0);
+        self.shm.last_checkpoint().set_number(0);
         memory.set_len(0).map_err(cannot)?;
         memory.set_len(pages * PAGE_SIZE as u64).map_err(cannot)?;
         self.map.reach(pages as usize * PAGE_SIZE)?;
         self.shm.clear_table(meta.logical)?;
         *copied = 0;
         follow.full.store(0, Ordering::Relaxed);
-        let tree = meta.tree();
-        for (word, value) in [
-            (at::ROOT, u64::from(tree.root.phys) | u64::from(tree.height) << 32),
-            (at::ROOT_SUM, tree.root.sum),
-            (at::FILE_PAGES, pages),
-            (at::REBUILD_BELOW, pages),
-            (at::LOGICAL, meta.logical),
-            (at::NEXT_ID, meta.next_id),
-            (at::EPOCH, meta.checkpoint + 1),
-        ] {
-            self.shm.set(word, value);
-        }
+        let numbers = (meta.logical, meta.next_id);
+        self.shm
+            .show_checkpoint(meta.checkpoint, meta.tree(), pages, numbers);
         self.restructured();
-        self.shm.word(at::CHANGES).fetch_add(1, Ordering::Release);
-        self.shm.set(at::DURABLE, meta.checkpoint);
+        self.shm.live().invalidate_caches();
+        self.shm.last_checkpoint().set_number(meta.checkpoint);
         Ok(())
     }
 
@@ -171,7 +178,7 @@ impl Pager {
     /// after reading.
     pub(crate) fn unless_replaced<R>(&self, done: R) -> Result<R> {
         if let Some(follow) = self.following() {
-            let shown = self.shm.get(at::DURABLE);
+            let shown = self.shm.last_checkpoint().number();
             if follow.number((shown % 2) as usize) != shown {
                 return Err(Error::Stale);
             }

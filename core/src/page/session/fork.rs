@@ -16,8 +16,9 @@
 use crate::page::pager::Pager;
 use crate::page::pager::helper::State;
 use crate::page::pager::redo::HeldLog;
-use crate::page::shared::slots::{self, BYTE_PRESENCE, P, Registration};
-use crate::page::shared::{lock_file, pins, probe};
+use crate::page::shared::users::lock_file;
+use crate::page::shared::users::slots::{self, BYTE_PRESENCE, P, Registration};
+use crate::page::shared::users::{pins, probe};
 use crate::page::sync::wait::{FORK_WAIT, Wait, lock_soon};
 use crate::raw::file::{self, Ofd};
 use crate::raw::map::Windows;

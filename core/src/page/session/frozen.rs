@@ -20,8 +20,9 @@ use crate::page::pager::follow::Follow;
 use crate::page::pager::frozen::Frozen;
 use crate::page::pager::{Hooks, Pager};
 use crate::page::session::{assemble::Parts, settings::Settings};
+use crate::page::shared::header::identity::Identity;
+use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
-use crate::page::shared::{at, layout};
 use crate::raw::file;
 use crate::raw::held::Held;
 use crate::raw::map::Map;
@@ -94,25 +95,16 @@ impl Pager {
             |write| file::reopen(&side, write).map_err(|e| Error::io("cannot reopen a sidecar in memory", e));
         // The locks are on this process's private memory: no other process tests them.
         let [mark, registered, probe] = [again(true)?, again(true)?, again(true)?].map(Unshared::brief);
-        let shm = Shm::map(side)?;
-        for (word, value) in [
-            (at::LAYOUT, layout::LAYOUT),
-            (at::UUID, meta.uuid[0]),
-            (at::UUID + 8, meta.uuid[1]),
-            (at::EPOCH, checkpoint + 1),
-            (at::DURABLE, checkpoint),
-            (at::ROOT, u64::from(tree.root.phys) | u64::from(tree.height) << 32),
-            (at::ROOT_SUM, tree.root.sum),
-            (at::FILE_PAGES, pages),
-            // Nothing is ever freed here, so the free map is not used.
-            (at::REBUILD_BELOW, pages),
-            (at::LOGICAL, logical),
-            (at::NEXT_ID, next_id),
-            (at::MAGIC, layout::MAGIC),
-            (at::READY, 1),
-        ] {
-            shm.set(word, value);
-        }
+        let mut shm = Shm::map(side)?;
+        shm.name_session(0);
+        shm.identify(&Identity {
+            layout: layout::LAYOUT,
+            uuid: meta.uuid,
+            ready: true,
+            ..Identity::default()
+        });
+        shm.show_checkpoint(checkpoint, tree, pages, (logical, next_id));
+        shm.last_checkpoint().set_number(checkpoint);
         let side = Unshared::new(shm.lock_in_use()?);
         let file = Arc::new(Held::new(file));
         let bytes = (pages as usize).max(1) * PAGE_SIZE;

@@ -22,8 +22,14 @@
 use crate::error::{Error, Result, refused};
 use crate::page::format::meta::Meta;
 use crate::page::session::header::{self, Named};
-use crate::page::shared::states::{BUILDING, WRITING, WRITTEN};
-use crate::page::shared::{at, layout};
+use crate::page::shared::header::identity::Identity;
+use crate::page::shared::header::live::Live;
+use crate::page::shared::header::next_checkpoint::{BUILDING, NextCheckpoint, WRITING, WRITTEN};
+use crate::page::shared::header::poison::poison_of;
+use crate::page::shared::header::seal::is_sealed;
+use crate::page::shared::layout;
+use crate::page::shared::regions::free_pages::list_len_of;
+use crate::page::shared::shm::nonce_of;
 use crate::raw::{boot, file};
 use std::ffi::{CStr, OsStr};
 use std::fs::{File, OpenOptions};
@@ -155,19 +161,17 @@ fn left_in(other: &Path, store: &File, path: &Path, nonce: Option<u64>, meta: &M
         Named::Whole(head) => head,
         Named::Not(_) => return Ok(false),
     };
-    let get = |at: usize| head.get(at);
+    let known = Identity::of(&head);
     let id = file::identity(store).map_err(|e| Error::io("fstat", e))?;
-    let is_it = Some(get(at::NONCE)) == nonce
-        && (get(at::DEV), get(at::INO)) == (id.dev, id.ino)
-        && (get(at::UUID), get(at::UUID + 8)) == (meta.uuid[0], meta.uuid[1]);
-    if !is_it || get(at::CLEAN) != 0 {
+    let is_it = Some(nonce_of(&head)) == nonce && known.is_of(id.dev, id.ino, meta.uuid);
+    if !is_it || is_sealed(&head) {
         return Ok(false);
     }
-    if get(at::LAYOUT) != layout::LAYOUT {
+    if known.layout != layout::LAYOUT {
         return Ok(true);
     }
-    let list = (get(at::EPOCH) % 3) as usize;
-    let has_changes = get(at::LIST_LEN + 8 * list) > 0
-        || matches!(get(at::CK_PHASE), BUILDING | WRITING | WRITTEN) && get(at::CK_EPOCH) >= meta.checkpoint;
-    Ok(get(at::POISON) == 0 && has_changes)
+    let (list, next) = (Live::of(&head).list(), NextCheckpoint::of(&head));
+    let has_changes = list_len_of(&head, list) > 0
+        || matches!(next.phase(), BUILDING | WRITING | WRITTEN) && next.epoch() >= meta.checkpoint;
+    Ok(poison_of(&head) == 0 && has_changes)
 }

@@ -15,8 +15,8 @@ use crate::page::session::settings::Settings;
 use crate::page::session::sidecar::open_sidecar;
 use crate::page::shared::layout::MAX_PAGES;
 use crate::page::shared::paths::lock_path;
-use crate::page::shared::slots::BYTE_PRESENCE;
-use crate::page::shared::{at, lock_file};
+use crate::page::shared::users::lock_file;
+use crate::page::shared::users::slots::BYTE_PRESENCE;
 use crate::page::sync::wait::Wait;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Held;
@@ -129,7 +129,7 @@ impl Pager {
         // The content of a sidecar left by an earlier session is not trusted yet.
         let needed = match alone {
             true => len / PAGE_SIZE as u64,
-            false => shm.get(at::FILE_PAGES),
+            false => shm.space().file_pages(),
         };
         let needed = needed.min(MAX_PAGES) as usize * PAGE_SIZE;
         let map = Map::growing(Arc::clone(&file), needed, MAX_PAGES as usize * PAGE_SIZE)?;
@@ -150,7 +150,7 @@ impl Pager {
         };
         let pager = Pager::put_together(parts, settings, hooks);
         let recovered = alone && pager.inherit(&meta, meta_sum)?;
-        let others_want = pager.shm.get(at::MAX_AGE);
+        let others_want = pager.shm.shortest_max_age();
         pager.register()?;
         if recovered && !pager.read_only {
             pager.find_free_pages();

@@ -1,6 +1,6 @@
 //! Settings for opening a store.
 
-use crate::page::shared::slots::Requirements;
+use crate::page::shared::users::slots::Requirements;
 use std::time::Duration;
 
 /// How to open a store.

@@ -27,12 +27,14 @@ use crate::error::{Error, Result, refused, remedy};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::meta::Meta;
 use crate::page::recovery::takeover::unusable;
+use crate::page::redo::words::{REPLAY, log_replay_of};
 use crate::page::session::header::{Named, header, is_current};
 use crate::page::session::naming;
+use crate::page::shared::header::identity::Identity;
+use crate::page::shared::header::{poison, seal};
 use crate::page::shared::layout::{self, MAX_PAGES, Region};
 use crate::page::shared::paths::sidecar_path;
 use crate::page::shared::shm::{self, Shm};
-use crate::page::shared::{at, states};
 use crate::raw::{beside, boot, file, process};
 use std::fs::File;
 use std::io;
@@ -174,11 +176,11 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
             };
         }
     };
-    let get = |at: usize| head.get(at);
-    if get(at::BOOT) != boot::boot_id()? {
+    let known = Identity::of(&head);
+    if known.boot != boot::boot_id()? {
         return Ok(Left::Stale);
     }
-    match (get(at::ATTACHED), boot::attachment(file)?) {
+    match (known.attached, boot::attachment(file)?) {
         (theirs, ours) if theirs == ours || theirs == 0 => {}
         (_, 0) => {
             return Err(bad(
@@ -195,44 +197,39 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
             return Ok(Left::Stale);
         }
     }
-    let sealed = get(at::CLEAN) != 0;
+    let sealed = seal::is_sealed(&head);
     let id = file::identity(file).map_err(|e| Error::io("fstat", e))?;
-    if (get(at::DEV), get(at::INO)) != (id.dev, id.ino)
-        || (get(at::UUID), get(at::UUID + 8)) != (meta.uuid[0], meta.uuid[1])
-    {
-        return Ok(if sealed {
-            Left::Stale
-        } else {
-            Left::Foreign(get(at::NONCE))
-        });
+    let nonce = shm::nonce_of(&head);
+    if !known.is_of(id.dev, id.ino, meta.uuid) {
+        return Ok(if sealed { Left::Stale } else { Left::Foreign(nonce) });
     }
-    if !naming::is_named(file, get(at::NONCE))? {
+    if !naming::is_named(file, nonce)? {
         return Ok(Left::Stale);
     }
-    if get(at::LAYOUT) != layout::LAYOUT {
+    if known.layout != layout::LAYOUT {
         return match sealed {
             true => Ok(Left::Stale),
             false => Err(bad(&format!(
                 "was left by another version of persist (layout {}, this build has {}): open the store with that \
                  version and close it",
-                get(at::LAYOUT) as u32,
+                known.layout as u32,
                 layout::LAYOUT as u32
             ))),
         };
     }
-    match get(at::POISON) {
+    match poison::poison_of(&head) {
         0 => {}
         // A flush failed: an error has reported that changes completed since then may be lost.
-        states::FLUSH => {
+        poison::FLUSH => {
             write_again(file, meta)?;
             return Ok(Left::Stale);
         }
-        states::UNDOABLE | states::LOST => return Ok(Left::Lost),
+        poison::UNDOABLE | poison::LOST => return Ok(Left::Lost),
         _ => return Err(bad("is damaged (poison)")),
     }
-    match get(at::LOG_REPLAY) {
+    match log_replay_of(&head) {
         0 => {}
-        layout::REPLAY => return Ok(Left::Stale),
+        REPLAY => return Ok(Left::Stale),
         _ => return Err(bad("is damaged (replay)")),
     }
     if !is_current(&head, meta, meta_sum) {
@@ -284,7 +281,7 @@ fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Re
     file::in_place(new.file());
     let side = new.file().try_clone().map_err(cannot)?;
     let shm = fill(side, file, meta, meta_sum)?;
-    naming::name(file, shm.get(at::NONCE), name)?;
+    naming::name(file, shm::nonce_of(&shm), name)?;
     shm.seal();
     match stale {
         true => new.replace(name),
@@ -315,30 +312,24 @@ fn fill(side: File, file: &File, meta: &Meta, meta_sum: u64) -> Result<Shm> {
     }
     shm.ensure(Region::FreeMap, (pages as usize).div_ceil(64) * 8)?;
     shm.ensure(Region::Table, (meta.logical as usize).max(512) * 8)?;
-    for (word, value) in [
-        (at::LAYOUT, layout::LAYOUT),
-        (at::READY, 1),
-        (at::BOOT, boot),
-        (at::DEV, id.dev),
-        (at::INO, id.ino),
-        (at::UUID, meta.uuid[0]),
-        (at::UUID + 8, meta.uuid[1]),
-        (at::ATTACHED, attached),
-        (at::EPOCH, meta.checkpoint + 1),
-        (at::FILE_PAGES, pages),
-        (at::CURSOR, 2),
-        (at::LOGICAL, meta.logical),
-        (at::NEXT_ID, meta.next_id),
-        // It is not known whether the file's content was ever flushed.
-        (at::UNFLUSHED, 1),
-        // A new store needs no rebuild: all of its pages except the metas are free.
-        (at::REBUILD_FROM, meta.checkpoint),
-        (at::REBUILD_BELOW, if meta.logical == 0 { 0 } else { pages }),
-        (at::FREE_COUNT, if meta.logical == 0 { pages - 2 } else { 0 }),
-        (at::MAGIC, layout::MAGIC),
-    ] {
-        shm.set(word, value);
-    }
+    shm.identify(&Identity {
+        layout: layout::LAYOUT,
+        boot,
+        dev: id.dev,
+        ino: id.ino,
+        uuid: meta.uuid,
+        attached,
+        ready: true,
+    });
+    shm.live().set_epoch(meta.checkpoint + 1);
+    shm.live().set_logical(meta.logical);
+    shm.live().set_next_id(meta.next_id);
+    shm.begin_rebuild(meta, pages);
+    shm.space().set_file_pages(pages);
+    shm.space()
+        .set_free(if meta.logical == 0 { pages - 2 } else { 0 });
+    // It is not known whether the file's content was ever flushed.
+    shm.last_checkpoint().set_unflushed(true);
     shm.build_on(meta, meta_sum, &Meta::before(file, meta)?);
     shm.begin_log(meta.log);
     shm.sign();
@@ -350,22 +341,11 @@ impl Shm {
     pub(in crate::page) fn build_on(&self, meta: &Meta, meta_sum: u64, before: &Option<Meta>) {
         // The checkpoint before it, if it exists: recovery may have to fall back to it.
         let (old, old_catalogue) = before.map_or_else(Default::default, |m| (m.tree(), m.catalogue));
-        for (word, value) in [
-            (at::ROOT, u64::from(meta.root) | u64::from(meta.height) << 32),
-            (at::ROOT_SUM, meta.root_sum),
-            (at::META_SUM, meta_sum),
-            (at::CATALOGUE, meta.catalogue.word()),
-            (at::CATALOGUE_SUM, meta.catalogue.sum),
-            (
-                at::OLD_ROOT,
-                u64::from(old.root.phys) | u64::from(old.height) << 32,
-            ),
-            (at::OLD_ROOT_SUM, old.root.sum),
-            (at::OLD_CATALOGUE, old_catalogue.word()),
-            (at::OLD_CATALOGUE_SUM, old_catalogue.sum),
-            (at::DURABLE, meta.checkpoint),
-        ] {
-            self.set(word, value);
-        }
+        let last = self.last_checkpoint();
+        last.set_root(meta.tree().words());
+        last.set_meta_sum(meta_sum);
+        last.set_catalogue(meta.catalogue.words());
+        last.set_old(old.words(), old_catalogue.words());
+        last.set_number(meta.checkpoint);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | PLACE | SIZE | REGION |
 //! | --- | --- | --- |
-//! | 0 | 4 KiB | header words (`at`) |
+//! | 0 | 4 KiB | header words (`word`) |
 //! | 0x1000 | 4 KiB | image of the meta page being written |
 //! | 0x2000 | 64 KiB | thread slots: 1024 of 64 bytes |
 //! | 0x12000 | 8 KiB | process slots: 128 of 64 bytes |
@@ -32,10 +32,12 @@ pub(crate) const LAYOUT: u64 = 22 | if cfg!(feature = "testing") { 1 << 32 } els
 
 /// The last layout whose sidecars have no signature.
 pub(crate) const LAST_UNSIGNED: u32 = 15;
-/// Value of `at::LOG_REPLAY` while the log is still to be applied to the checkpoint.
-pub(crate) const REPLAY: u64 = u64::from_le_bytes(*b"replay..");
+/// The words before this offset identify the sidecar, and keep their place and meaning in all layouts.
+pub(in crate::page) const IDENTITY_END: usize = 128;
 
 pub(crate) const META_IMAGE: usize = 0x1000;
+/// Length of the header words and of the image.
+pub(in crate::page) const HEADER: usize = META_IMAGE + 0x1000;
 pub(crate) const THREADS: usize = 0x2000;
 pub(crate) const THREAD_SLOTS: usize = 1024;
 pub(crate) const PROCESSES: usize = 0x12000;

@@ -8,16 +8,10 @@
 //!    session is checked before use (`recovery::takeover`).
 //! 2. Liveness is decided by kernel locks on bytes of the lock file (`lock_file`, `probe`), never by a pid.
 
-pub(in crate::page) mod at;
-pub(in crate::page) mod dirty_set;
-pub(in crate::page) mod free_pages;
+pub(in crate::page) mod header;
 pub(crate) mod layout;
-pub(in crate::page) mod lock_file;
 pub(in crate::page) mod paths;
-pub(in crate::page) mod pins;
-pub(in crate::page) mod probe;
-pub(in crate::page) mod seal;
+pub(in crate::page) mod regions;
 pub(in crate::page) mod shm;
-pub(in crate::page) mod slots;
-pub(in crate::page) mod states;
-pub(in crate::page) mod undo;
+pub(in crate::page) mod users;
+pub(in crate::page) mod word;

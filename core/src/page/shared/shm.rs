@@ -5,16 +5,35 @@
 //! and not a signal.
 
 use crate::error::{Error, Result};
-use crate::page::shared::at;
 use crate::page::shared::layout::{
     FIXED_END, LIST_STEP, LISTS, MAGIC, MAP_LEN, MAX_PAGES, MIB, PINS, PINS_SIZE, Parts, REGIONS, Region,
     TABLE, in_file, next_sizes, region_name,
 };
+use crate::page::shared::word::{Word, Words};
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::{self, Descriptor, Held, Using};
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const SIDECAR: Word = Word::at(0);
+const NONCE: Word = Word::at(64);
+/// Bytes allocated of each growing region.
+const HAS_UNDO: Word = Word::at(768);
+const HAS_LIST: Word = Word::at(776); // 3 words
+const HAS_MAP: Word = Word::at(800);
+const HAS_TABLE: Word = Word::at(808);
+const HAS_LOG: Word = Word::at(2280);
+
+/// Return the nonce in a sidecar's header.
+pub(in crate::page) fn nonce_of(words: &impl Words) -> u64 {
+    words.value(NONCE)
+}
+
+/// Return whether a header begins as a sidecar's does.
+pub(in crate::page) fn is_sidecar(words: &impl Words) -> bool {
+    words.value(SIDECAR) == MAGIC
+}
 
 fn file_length(file: &File) -> Result<u64> {
     let metadata = file.metadata();
@@ -55,15 +74,15 @@ impl Shm {
             return Ok(None);
         }
         let mut shm = Shm::map(file)?;
-        shm.nonce = shm.get(at::NONCE);
+        shm.nonce = shm.get(NONCE);
         let regions = [
-            (at::HAS_UNDO, REGIONS[1]),
-            (at::HAS_LIST, REGIONS[2]),
-            (at::HAS_LIST + 8, REGIONS[3]),
-            (at::HAS_LIST + 16, REGIONS[4]),
-            (at::HAS_MAP, REGIONS[5]),
-            (at::HAS_TABLE, REGIONS[6]),
-            (at::HAS_LOG, REGIONS[7]),
+            (HAS_UNDO, REGIONS[1]),
+            (HAS_LIST, REGIONS[2]),
+            (HAS_LIST.nth(1), REGIONS[3]),
+            (HAS_LIST.nth(2), REGIONS[4]),
+            (HAS_MAP, REGIONS[5]),
+            (HAS_TABLE, REGIONS[6]),
+            (HAS_LOG, REGIONS[7]),
         ]
         .map(|(has, region)| (shm.word(has).load(Ordering::SeqCst), region));
         // Read the length after the words: other processes grow the file first and then store the word.
@@ -84,13 +103,14 @@ impl Shm {
     /// Set the nonce of this session of the store, when the sidecar is made.
     pub(crate) fn name_session(&mut self, nonce: u64) {
         self.nonce = nonce;
-        self.set(at::NONCE, nonce);
+        self.set(NONCE, nonce);
+        self.set(SIDECAR, MAGIC);
     }
 
     /// Return whether it is still the sidecar that was mapped: one that was truncated and has grown again contains
     /// zeros. Called before a step that cannot be undone.
     pub(crate) fn is_itself(&self) -> bool {
-        self.get(at::NONCE) == self.nonce && self.get(at::MAGIC) == MAGIC
+        self.get(NONCE) == self.nonce && is_sidecar(self)
     }
 
     /// Prevent changes to the windows of the mapping.
@@ -148,26 +168,32 @@ impl Shm {
 
     /// Return a header word.
     #[inline]
-    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
-        self.map.word(at)
+    pub(in crate::page) fn word(&self, word: Word) -> &AtomicU64 {
+        self.map.word(word.offset())
     }
 
     /// Load a header word.
     #[inline]
-    pub(crate) fn get(&self, at: usize) -> u64 {
-        self.map.word(at).load(Ordering::Acquire)
+    pub(in crate::page) fn get(&self, word: Word) -> u64 {
+        self.word(word).load(Ordering::Acquire)
     }
 
     /// Store a header word.
     #[inline]
-    pub(crate) fn set(&self, at: usize, value: u64) {
-        self.map.word(at).store(value, Ordering::Release);
+    pub(in crate::page) fn set(&self, word: Word, value: u64) {
+        self.word(word).store(value, Ordering::Release);
     }
 
-    /// Return a futex word.
+    /// Return a futex word of the header.
     #[inline]
-    pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
-        self.map.word32(at)
+    pub(in crate::page) fn word32(&self, word: Word) -> &AtomicU32 {
+        self.map.word32(word.offset())
+    }
+
+    /// Return a word of a fixed region.
+    #[inline]
+    pub(in crate::page) fn fixed_word(&self, at: usize) -> &AtomicU64 {
+        self.map.word(at)
     }
 
     /// Return words of a fixed region.
@@ -228,7 +254,7 @@ impl Shm {
         self.map.words(at, count.min(PINS_SIZE / 8))
     }
 
-    /// Return the live page table's entry of a logical page. The page is below `at::LOGICAL`.
+    /// Return the live page table's entry of a logical page. The page is below the number of logical pages.
     #[inline]
     pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
         self.cell::<TABLE>(page as usize * 8)
@@ -255,21 +281,20 @@ impl Shm {
     /// the checkpointer).
     #[inline]
     pub(crate) fn ensure(&self, region: Region, bytes: usize) -> Result<()> {
-        let has = match region {
-            Region::Undo => at::HAS_UNDO,
-            Region::Log => at::HAS_LOG,
-            Region::List(i) => at::HAS_LIST + 8 * i,
-            Region::FreeMap => at::HAS_MAP,
-            Region::Table => at::HAS_TABLE,
-        };
+        let has = size_word(region);
         if bytes as u64 <= self.get(has) {
             return Ok(());
         }
         self.grow(region, has, bytes)
     }
 
+    /// Return the number of bytes of a growing region that have blocks.
+    pub(in crate::page) fn allocated(&self, region: Region) -> u64 {
+        self.get(size_word(region))
+    }
+
     #[cold]
-    fn grow(&self, region: Region, has: usize, bytes: usize) -> Result<()> {
+    fn grow(&self, region: Region, has: Word, bytes: usize) -> Result<()> {
         let (start, size) = region.place();
         let what = region.name();
         let old = self.get(has) as usize;
@@ -306,6 +331,25 @@ impl Shm {
     /// Ensure that the first `bytes` of a process's pin table have blocks.
     pub(crate) fn ensure_pins(&self, process: usize, bytes: usize) -> Result<()> {
         self.allocate(PINS + process * PINS_SIZE, bytes, "the table of pins")
+    }
+}
+
+impl Words for Shm {
+    #[inline(always)]
+    fn value(&self, word: Word) -> u64 {
+        self.get(word)
+    }
+}
+
+/// Return the word with the size of a growing region.
+#[inline]
+fn size_word(region: Region) -> Word {
+    match region {
+        Region::Undo => HAS_UNDO,
+        Region::Log => HAS_LOG,
+        Region::List(i) => HAS_LIST.nth(i),
+        Region::FreeMap => HAS_MAP,
+        Region::Table => HAS_TABLE,
     }
 }
 

@@ -21,10 +21,14 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{Addr, PAGE_SIZE};
-use crate::page::shared::at;
 use crate::page::shared::layout::{self, Region};
 use crate::page::shared::shm::Shm;
+use crate::page::shared::word::Word;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+
+const UNDO_LEN: Word = Word::at(576);
+/// Changes whenever records of the undo log stop counting (invariant 4).
+const UNDO_ERA: Word = Word::at(592);
 
 const ADDRESS: u64 = (1 << 48) - 1;
 const NOTE: u64 = 1 << 63;
@@ -48,7 +52,18 @@ impl Shm {
     /// Return the number of bytes in the undo log.
     #[inline]
     pub(crate) fn undo_len(&self) -> u64 {
-        self.word(at::UNDO_LEN).load(Ordering::Relaxed)
+        self.word(UNDO_LEN).load(Ordering::Relaxed)
+    }
+
+    /// Cut the log: the records from here on were undone.
+    pub(in crate::page) fn cut_undo(&self, len: u64) {
+        self.set(UNDO_LEN, len);
+        self.change_era();
+    }
+
+    /// Return the number that changes whenever records stop counting.
+    pub(in crate::page) fn undo_era(&self) -> u64 {
+        self.get(UNDO_ERA)
     }
 
     #[inline]
@@ -101,7 +116,7 @@ impl Shm {
 
     #[inline]
     fn publish(&self, len: usize) {
-        self.word(at::UNDO_LEN).store(len as u64, Ordering::Release);
+        self.word(UNDO_LEN).store(len as u64, Ordering::Release);
         // The covered store must not be moved before this one. The processor keeps the order for a process that is
         // killed (all its earlier stores take effect); only the compiler could change it. For a reader beside this
         // process it is a release (no instruction on x86).
@@ -113,13 +128,13 @@ impl Shm {
     #[inline]
     pub(crate) fn forget_undo(&self) {
         self.change_era();
-        self.set(at::UNDO_LEN, 0);
+        self.set(UNDO_LEN, 0);
     }
 
     /// Announce that records stop counting (invariant 4). Called under the latch.
     #[inline]
     pub(crate) fn change_era(&self) {
-        let era = self.word(at::UNDO_ERA);
+        let era = self.word(UNDO_ERA);
         era.store(era.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         fence(Ordering::Release);
     }

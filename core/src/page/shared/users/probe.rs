@@ -6,7 +6,7 @@
 //!    of one process that take the same byte exclude each other.
 
 use crate::error::Result;
-use crate::page::shared::slots::BYTE_PROCESS;
+use crate::page::shared::users::slots::BYTE_PROCESS;
 use crate::raw::file::{self, Ofd};
 use crate::raw::process::{self, Unshared};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -17,7 +17,7 @@
 use crate::error::{Error, Result, refused, remedy};
 use crate::page::shared::layout::PROCESS_SLOTS;
 use crate::page::shared::paths::lock_path;
-use crate::page::shared::slots::{BYTE_PRESENCE, BYTE_PROCESS};
+use crate::page::shared::users::slots::{BYTE_PRESENCE, BYTE_PROCESS};
 use crate::raw::beside;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::{Descriptor, Identity};

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::ids::{IdHasher, ObjectId};
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
-use crate::page::shared::slots::P;
+use crate::page::shared::users::slots::P;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering, fence};

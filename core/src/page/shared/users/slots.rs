@@ -14,15 +14,29 @@
 //!
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
 //! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32. Thread
-//! slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction.
+//! slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction, ticket (see
+//! `section::turn`).
 
 use crate::error::{Error, Result};
+use crate::page::shared::layout::{self, PROCESSES, THREADS};
 use crate::page::shared::shm::Shm;
-use crate::page::shared::{at, layout};
+use crate::page::shared::word::Word;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Thread slots ever used.
+const SLOTS_HIGH: Word = Word::at(448);
+/// Process slots ever used.
+const PROCESSES_HIGH: Word = Word::at(456);
+/// Number of ended threads that could not release their locks; 0: none.
+const ENDED_THREADS: Word = Word::at(464);
+/// The strictest durability that any process with the store open asked for: 0 none, 1 checkpoints are flushed, 2 every
+/// commit is.
+const STRICTEST: Word = Word::at(816);
+/// The shortest `max_age` that a present process asked for, in milliseconds; 0: none.
+const MAX_AGE: Word = Word::at(2584);
 
 /// Locked shared by every process that has the store open.
 pub(crate) const BYTE_PRESENCE: u64 = 1 << 62;
@@ -83,31 +97,114 @@ pub(crate) struct Registration {
 }
 
 impl Shm {
+    /// Return the number of thread slots that were ever used.
+    #[inline]
+    pub(in crate::page) fn thread_slots(&self) -> u32 {
+        self.word(SLOTS_HIGH).load(Ordering::SeqCst) as u32
+    }
+
+    /// Record that a thread slot is used, before it has an owner, so that no recovery can miss it.
+    pub(in crate::page) fn note_thread_slot(&self, slot: u32) {
+        self.word(SLOTS_HIGH)
+            .fetch_max(u64::from(slot) + 1, Ordering::SeqCst);
+    }
+
+    /// Return the number of ended threads that could not release their locks.
+    pub(in crate::page) fn ended_threads(&self) -> u64 {
+        self.get(ENDED_THREADS)
+    }
+
+    pub(in crate::page) fn note_ended_thread(&self) {
+        self.word(ENDED_THREADS).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Record that their locks are released, unless further threads have ended since there were `ended`.
+    pub(in crate::page) fn released_ended_threads(&self, ended: u64) {
+        let _ = self
+            .word(ENDED_THREADS)
+            .compare_exchange(ended, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Return the strictest durability that a present process asked for. It may be briefly out of date.
+    #[inline]
+    pub(in crate::page) fn strictest_durability(&self) -> u64 {
+        self.get(STRICTEST)
+    }
+
+    /// Return the shortest bound on loss that a present process asked for, in milliseconds; 0: none.
+    pub(in crate::page) fn shortest_max_age(&self) -> u64 {
+        self.get(MAX_AGE)
+    }
+
+    /// Clear the thread slots that were used: no thread of an earlier session lives.
+    pub(in crate::page) fn forget_thread_slots(&self) {
+        let threads = (self.thread_slots() as usize).min(layout::THREAD_SLOTS);
+        for word in self.words(THREADS, threads * 8) {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.set(SLOTS_HIGH, 0);
+    }
+
+    /// Clear all slots of threads and processes: every process that used the sidecar is dead.
+    pub(in crate::page) fn forget_slots(&self) {
+        for word in self.words(THREADS, layout::THREAD_SLOTS * 8) {
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        for p in 0..layout::PROCESS_SLOTS {
+            for field in [
+                P::State,
+                P::Pid,
+                P::PinMask,
+                P::PinOverflow,
+                P::PinBytes,
+                P::Durability,
+                P::Traits,
+            ] {
+                self.process_word(p, field).store(0, Ordering::Relaxed);
+            }
+        }
+        for word in [SLOTS_HIGH, PROCESSES_HIGH, ENDED_THREADS, STRICTEST, MAX_AGE] {
+            self.set(word, 0);
+        }
+    }
+
+    /// Return whether a process died without leaving its slot.
+    pub(in crate::page) fn has_process_slots_in_use(&self) -> bool {
+        (0..layout::PROCESS_SLOTS).any(|p| self.process_word(p, P::State).load(Ordering::Relaxed) != 0)
+    }
+
     /// Return the number of process slots that were ever used.
     #[inline]
     pub(crate) fn process_slots(&self) -> usize {
-        (self.get(at::PROCESSES_HIGH) as usize).min(layout::PROCESS_SLOTS)
+        (self.get(PROCESSES_HIGH) as usize).min(layout::PROCESS_SLOTS)
     }
 
     #[inline]
     pub(crate) fn process_word(&self, process: usize, field: P) -> &AtomicU64 {
-        self.word(layout::PROCESSES + process * 64 + field as usize)
+        self.fixed_word(PROCESSES + process * 64 + field as usize)
     }
 
     #[inline]
     pub(crate) fn mark(&self, slot: u32) -> &AtomicU64 {
-        self.word(layout::THREADS + slot as usize * 64)
+        self.fixed_word(THREADS + slot as usize * 64)
     }
 
     #[inline]
     pub(crate) fn slot_owner(&self, slot: u32) -> &AtomicU64 {
-        self.word(layout::THREADS + slot as usize * 64 + 8)
+        self.fixed_word(THREADS + slot as usize * 64 + 8)
     }
 
     /// Return the depth of the transaction that this slot's thread has open.
     #[inline]
     pub(crate) fn depth(&self, slot: u32) -> &AtomicU64 {
-        self.word(layout::THREADS + slot as usize * 64 + 16)
+        self.fixed_word(THREADS + slot as usize * 64 + 16)
+    }
+
+    /// Return the ticket of the thread that waits in a slot for the latch; 0 if it does not wait.
+    pub(in crate::page) fn ticket(&self, slot: u32) -> &AtomicU64 {
+        self.fixed_word(THREADS + slot as usize * 64 + 24)
     }
 }
 
@@ -150,8 +247,8 @@ pub(crate) fn find_strictest(shm: &Shm) {
     // Other processes arrive and leave concurrently. The process that stores last has looked after all of them arrived.
     loop {
         let found = (strictest(shm), shortest_age(shm));
-        shm.word(at::STRICTEST).store(found.0, Ordering::SeqCst);
-        shm.word(at::MAX_AGE).store(found.1, Ordering::SeqCst);
+        shm.word(STRICTEST).store(found.0, Ordering::SeqCst);
+        shm.word(MAX_AGE).store(found.1, Ordering::SeqCst);
         if (strictest(shm), shortest_age(shm)) == found {
             return;
         }
@@ -185,8 +282,7 @@ pub(crate) fn claim_process_slot(
             u64::from(requirements.max_age) << MAX_AGE_SHIFT,
             Ordering::Relaxed,
         );
-        shm.word(at::PROCESSES_HIGH)
-            .fetch_max(p as u64 + 1, Ordering::SeqCst);
+        shm.word(PROCESSES_HIGH).fetch_max(p as u64 + 1, Ordering::SeqCst);
         shm.process_word(p, P::Durability)
             .store(u64::from(requirements.durability), Ordering::Relaxed);
         shm.process_word(p, P::State).store(1, Ordering::SeqCst);

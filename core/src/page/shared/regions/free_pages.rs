@@ -17,9 +17,9 @@
 //! | 16 | 8 | the old entry, whose page is free two checkpoints later unless a snapshot holds it (0: none) |
 
 use crate::error::{Error, Result};
-use crate::page::shared::at;
 use crate::page::shared::layout::{self, Region};
 use crate::page::shared::shm::Shm;
+use crate::page::shared::word::{Word, Words};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A page-table page that the checkpointer allocated.
@@ -34,14 +34,84 @@ pub(in crate::page) const LIST_MAX: usize = layout::LIST_SIZE / ENTRY;
 /// Entry of the live table for a page that does not exist.
 pub(crate) const ABSENT: u64 = 1 << 63;
 
+/// Number of physical pages for which the file has blocks.
+const FILE_PAGES: Word = Word::at(168);
+/// Where the search for a free physical page continues.
+const CURSOR: Word = Word::at(176);
+/// Free physical pages (a hint; recounted at recovery).
+const FREE_COUNT: Word = Word::at(184);
+/// Pages below this number existed when the sidecar was made and are not allocated until the free map is rebuilt; 0:
+/// rebuilt.
+const REBUILD_BELOW: Word = Word::at(216);
+/// Lengths of the dirty lists, by epoch mod 3.
+const LIST_LEN: Word = Word::at(704); // 3 words
+
+/// A view of the words about physical pages.
+pub(in crate::page) struct Space<'a>(&'a Shm);
+
+impl Space<'_> {
+    /// Return the number of physical pages for which the file has blocks.
+    pub(in crate::page) fn file_pages(&self) -> u64 {
+        self.0.get(FILE_PAGES)
+    }
+
+    pub(in crate::page) fn set_file_pages(&self, pages: u64) {
+        self.0.set(FILE_PAGES, pages);
+    }
+
+    /// Record that the file has `more` free pages at its end. Bits of the free map past the old end are zero, free.
+    pub(in crate::page) fn grow(&self, more: u64) {
+        self.set_file_pages(self.file_pages() + more);
+        self.set_free(self.free() + more);
+    }
+
+    /// Return where the search for a free page continues.
+    pub(in crate::page) fn cursor(&self) -> u64 {
+        self.0.get(CURSOR)
+    }
+
+    pub(in crate::page) fn set_cursor(&self, page: u64) {
+        self.0.set(CURSOR, page);
+    }
+
+    /// Return the number of free pages, as far as it is known.
+    pub(in crate::page) fn free(&self) -> u64 {
+        self.0.get(FREE_COUNT)
+    }
+
+    pub(in crate::page) fn set_free(&self, pages: u64) {
+        self.0.set(FREE_COUNT, pages);
+    }
+
+    /// Return the page below which the free map is not rebuilt yet; 0: it is rebuilt.
+    pub(in crate::page) fn unknown_below(&self) -> u64 {
+        self.0.get(REBUILD_BELOW)
+    }
+
+    pub(in crate::page) fn set_unknown_below(&self, page: u64) {
+        self.0.set(REBUILD_BELOW, page);
+    }
+}
+
+/// Return the length of a dirty list in a sidecar.
+pub(in crate::page) fn list_len_of(words: &impl Words, list: usize) -> u64 {
+    words.value(LIST_LEN.nth(list))
+}
+
 impl Shm {
+    /// Return the words about physical pages.
+    #[inline]
+    pub(in crate::page) fn space(&self) -> Space<'_> {
+        Space(self)
+    }
+
     #[inline]
     pub(crate) fn list_len(&self, list: usize) -> u64 {
-        self.get(at::LIST_LEN + 8 * list)
+        self.get(LIST_LEN.nth(list))
     }
 
     pub(crate) fn set_list_len(&self, list: usize, len: u64) {
-        self.set(at::LIST_LEN + 8 * list, len);
+        self.set(LIST_LEN.nth(list), len);
     }
 
     pub(crate) fn list_entry(&self, list: usize, i: u64) -> [u64; 3] {
