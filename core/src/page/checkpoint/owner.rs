@@ -103,7 +103,7 @@ impl Pager {
             }
             std::thread::sleep(slice.min(Duration::from_micros(500)));
         }
-        if self.closed.load(Ordering::SeqCst) {
+        if self.openness.is_closed() {
             self.leave_checkpoint(slot);
             return Err(Error::Closed);
         }

@@ -32,7 +32,6 @@ use crate::page::shared::regions::free_pages::{NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use crate::raw::{file, held};
-use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
@@ -90,7 +89,7 @@ impl Pager {
                 self.still_open()?;
             }
             // Another process took it over while this one was stopped, so its changes may not be durable yet.
-            if !lost || done.is_ok() || self.closed.load(Ordering::SeqCst) {
+            if !lost || done.is_ok() || self.openness.is_closed() {
                 return done;
             }
         }

@@ -189,7 +189,7 @@ impl Pager {
         }
         let helper = &self.helper;
         let mut state = helper.state();
-        if helper.shared.ending.load(Ordering::SeqCst) || self.closed.load(Ordering::Acquire) {
+        if helper.shared.ending.load(Ordering::SeqCst) || self.openness.is_closed() {
             return;
         }
         helper.seen_to.store(process::forks(), Ordering::Relaxed);
@@ -408,7 +408,7 @@ impl Pager {
     }
 
     fn helper_word(&self) -> u64 {
-        Owner::new(self.process.load(Ordering::Relaxed), 0).word()
+        Owner::new(self.membership.word(), 0).word()
     }
 
     /// Return whether this process's helper leads. It takes the lead if no living process has it.

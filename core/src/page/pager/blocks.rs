@@ -6,12 +6,9 @@
 //!    number of frees that are deferred to the commit.
 //! 3. A block has its own number, never issued twice in a process, so that a block that has ended is never mistaken for
 //!    a later one.
-//! 4. Operations inside a transaction hold the `Turn`, so that another thread of the process can take the transaction
-//!    over only between two operations.
 
 use crate::error::Error;
 use crate::ids::Addr;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An open block of a transaction. `begin` returns it, and any thread of the process can end it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -20,7 +17,7 @@ pub struct Block(u64);
 /// The state that a block returns to.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::page) struct Level {
-    pub(in crate::page) block: Block,
+    block: Block,
     /// Length of the undo log when it began.
     pub(in crate::page) undo: u64,
     /// Deferred frees when it began.
@@ -45,28 +42,28 @@ impl Reason {
 }
 
 #[derive(Debug)]
-pub(in crate::page) struct Open {
-    pub(in crate::page) slot: u32,
-    pub(in crate::page) levels: Vec<Level>,
+struct Open {
+    slot: u32,
+    levels: Vec<Level>,
     frees: Vec<Addr>,
     /// The reason for which its owner must roll it back.
-    pub(in crate::page) doomed: Option<Reason>,
+    doomed: Option<Reason>,
 }
 
 #[derive(Debug)]
-pub(in crate::page) struct Dead {
-    pub(in crate::page) slot: u32,
-    pub(in crate::page) task: u64,
-    pub(in crate::page) levels: Vec<Block>,
-    pub(in crate::page) reason: Reason,
+struct Dead {
+    slot: u32,
+    task: u64,
+    levels: Vec<Block>,
+    reason: Reason,
 }
 
 /// The open and dead transactions of this process: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     last: u64,
-    pub(in crate::page) open: Option<Open>,
-    pub(in crate::page) dead: Vec<Dead>,
+    open: Option<Open>,
+    dead: Vec<Dead>,
 }
 
 /// The state of a block.
@@ -158,14 +155,89 @@ impl Blocks {
         }
     }
 
-    pub(in crate::page) fn dead_of(&self, slot: u32, task: u64) -> Option<&Dead> {
-        self.dead
-            .iter()
-            .find(|dead| dead.slot == slot && dead.task == task)
+    /// Return the thread slot that has the open transaction.
+    pub(in crate::page) fn slot(&self) -> Option<u32> {
+        self.open.as_ref().map(|open| open.slot)
+    }
+
+    /// Return how many blocks of the open transaction enclose this one, or None if it is not open.
+    pub(in crate::page) fn level_of(&self, block: Block) -> Option<usize> {
+        let levels = &self.open.as_ref()?.levels;
+        levels.iter().position(|level| level.block == block)
+    }
+
+    /// Leave the blocks from a level on; their changes remain in the enclosing one.
+    pub(in crate::page) fn leave_from(&mut self, level: usize) {
+        if let Some(open) = &mut self.open {
+            open.levels.truncate(level);
+        }
+    }
+
+    /// Make the transaction another thread's.
+    pub(in crate::page) fn give_to(&mut self, slot: u32) {
+        if let Some(open) = &mut self.open {
+            open.slot = slot;
+        }
+    }
+
+    /// Record the reason for which the owner must roll the transaction back.
+    pub(in crate::page) fn require_rollback(&mut self, reason: Reason) {
+        if let Some(open) = &mut self.open {
+            open.doomed = Some(reason);
+        }
+    }
+
+    /// Return that reason.
+    pub(in crate::page) fn rollback_reason(&self) -> Option<Reason> {
+        self.open.as_ref().and_then(|open| open.doomed.clone())
+    }
+
+    /// Return the number of dead transactions.
+    pub(in crate::page) fn dead_count(&self) -> u32 {
+        self.dead.len() as u32
+    }
+
+    /// Return whether a transaction of a thread is dead.
+    pub(in crate::page) fn has_dead_of(&self, slot: u32) -> bool {
+        self.dead.iter().any(|dead| dead.slot == slot)
+    }
+
+    /// Forget the dead transactions of an ending thread.
+    pub(in crate::page) fn forget_dead_of(&mut self, slot: u32) {
+        self.dead.retain(|dead| dead.slot != slot);
+    }
+
+    fn which_dead(&self, slot: u32, task: u64) -> Option<usize> {
+        let is_it = |dead: &Dead| dead.slot == slot && dead.task == task;
+        self.dead.iter().position(is_it)
+    }
+
+    /// Return why a task's transaction is dead, if it is.
+    pub(in crate::page) fn reason_of_dead(&self, slot: u32, task: u64) -> Option<&Reason> {
+        Some(&self.dead[self.which_dead(slot, task)?].reason)
+    }
+
+    /// Return the number of blocks of a task's dead transaction.
+    pub(in crate::page) fn dead_depth(&self, slot: u32, task: u64) -> u64 {
+        self.which_dead(slot, task)
+            .map_or(0, |which| self.dead[which].levels.len() as u64)
+    }
+
+    /// Leave the innermost block of a task's dead transaction.
+    pub(in crate::page) fn leave_innermost_dead(&mut self, slot: u32, task: u64) -> Option<Reason> {
+        let which = self.which_dead(slot, task)?;
+        let level = self.dead[which].levels.len() - 1;
+        Some(self.leave_dead(which, level))
+    }
+
+    /// Leave a block of a dead transaction, if it is one.
+    pub(in crate::page) fn leave_if_dead(&mut self, block: Block) -> Option<Reason> {
+        let (which, level) = self.find_dead(block)?;
+        Some(self.leave_dead(which, level))
     }
 
     /// Leave a block of a dead transaction, and those inside it; leaving the outermost ends the transaction.
-    pub(in crate::page) fn leave_dead(&mut self, which: usize, level: usize) -> Reason {
+    fn leave_dead(&mut self, which: usize, level: usize) -> Reason {
         let dead = &mut self.dead[which];
         dead.levels.truncate(level);
         let reason = dead.reason.clone();
@@ -175,21 +247,10 @@ impl Blocks {
         reason
     }
 
-    pub(in crate::page) fn find_dead(&self, block: Block) -> Option<(usize, usize)> {
+    fn find_dead(&self, block: Block) -> Option<(usize, usize)> {
         self.dead.iter().enumerate().find_map(|(i, dead)| {
             let level = dead.levels.iter().position(|b| *b == block)?;
             Some((i, level))
         })
-    }
-}
-
-/// The right to an operation inside the open transaction.
-#[derive(Debug)]
-pub(in crate::page) struct Turn<'p>(pub(in crate::page) &'p AtomicU32);
-
-impl Drop for Turn<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
     }
 }

@@ -11,22 +11,27 @@ pub(in crate::page) mod follow;
 pub(in crate::page) mod frozen;
 pub(in crate::page) mod helper;
 pub(in crate::page) mod lookup_cache;
+pub(in crate::page) mod membership;
+pub(in crate::page) mod openness;
 pub(in crate::page) mod redo;
 pub(in crate::page) mod threads;
+pub(in crate::page) mod transaction;
 pub(in crate::page) mod undo_index;
 
 use crate::error::Result;
 use crate::ids::{Actor, Obj, ObjectId};
-use crate::page::pager::blocks::Blocks;
 use crate::page::pager::frozen::Frozen;
 use crate::page::pager::helper::Helper;
 use crate::page::pager::lookup_cache::LookupCache;
+use crate::page::pager::membership::Membership;
+use crate::page::pager::openness::Openness;
 use crate::page::pager::redo::Redo;
+use crate::page::pager::transaction::Transactions;
+use crate::page::pager::undo_index::KeptIndex;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
-use crate::page::shared::users::probe::Probe;
-use crate::page::shared::users::slots::{P, Registration};
+use crate::page::shared::users::slots::P;
 use crate::page::sync::deadlock::OpenStore;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -34,8 +39,8 @@ use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::{futex, process};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// The services that the page manager needs from the layers above it.
@@ -74,30 +79,16 @@ pub struct Pager {
     pub(in crate::page) frozen: Option<Frozen>,
     /// Longest wait if the caller gives no bound.
     pub(in crate::page) bound: Duration,
-    pub(in crate::page) registration: Mutex<Registration>,
-    /// The slot in `registration`, for callers that need only that, with its generation, as in the latch's word.
-    pub(in crate::page) process: AtomicU64,
-    pub(in crate::page) probe: Probe,
+    pub(in crate::page) membership: Membership,
     pub(in crate::page) pins: Pins,
     pub(in crate::page) lookups: LookupCache,
-    /// Index left by the last reader of the committed state (`committed`).
-    pub(in crate::page) committed: Mutex<Option<undo_index::Index>>,
-    pub(in crate::page) blocks: Mutex<Blocks>,
-    /// See `blocks::Turn`.
-    pub(in crate::page) turn: AtomicU32,
-    /// The task that has the open transaction; its thread has the latch.
-    pub(in crate::page) transaction_task: AtomicU64,
-    /// Transactions of this process that were rolled back and not left yet.
-    pub(in crate::page) deaths: AtomicU32,
-    /// Whether the owner of the open transaction must roll it back.
-    pub(in crate::page) doomed: AtomicBool,
+    pub(in crate::page) kept_index: KeptIndex,
+    pub(in crate::page) transactions: Transactions,
     pub(in crate::page) redo: Redo,
     pub(in crate::page) helper: Helper,
     pub(in crate::page) hooks: OnceLock<Box<dyn Hooks>>,
-    pub(in crate::page) closed: AtomicBool,
+    pub(in crate::page) openness: Openness,
     pub(in crate::page) _open: OpenStore,
-    /// Held by the thread that closes (`close::Closing`).
-    pub(in crate::page) closing: AtomicU32,
 }
 
 impl std::fmt::Debug for Pager {

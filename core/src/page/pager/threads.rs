@@ -7,12 +7,13 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
+use crate::page::pager::blocks::Blocks;
 use crate::page::shared::layout;
 use crate::page::shared::users::lock_file;
 use crate::page::shared::users::slots::{
     BYTE_PRESENCE, ENDED, FORKED, P, Registration, claim_process_slot, note_fork, owner_word, strictest,
 };
-use crate::page::sync::latch::{self, Latch};
+use crate::page::sync::latch::Latch;
 use crate::page::sync::wait::Wait;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Descriptor;
@@ -57,31 +58,25 @@ impl Drop for Mine {
 impl Pager {
     #[inline]
     pub(crate) fn latch(&self) -> Latch<'_> {
-        self.shm.latch(self.process.load(Ordering::Relaxed))
-    }
-
-    /// Set this process's slot.
-    pub(in crate::page) fn set_process(&self, process: u16, generation: u32) {
-        self.process
-            .store(latch::process_bits(process, generation), Ordering::Release);
+        self.shm.latch(self.membership.word())
     }
 
     /// Return this process's slot.
     #[inline]
     pub(crate) fn process(&self) -> usize {
-        latch::process_in(self.process.load(Ordering::Relaxed))
+        self.membership.slot()
     }
 
     /// Return the generation of this process's slot.
     fn generation(&self) -> u32 {
-        (self.process.load(Ordering::Relaxed) >> 32) as u32
+        self.membership.generation()
     }
 
     /// Return the calling thread's slot.
     #[inline]
     pub(crate) fn slot(&self) -> Result<u32> {
         let (serial, forks, slot) = LAST.get();
-        if serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed) {
+        if serial == self.serial && forks == process::forks() && !self.openness.seems_closed() {
             return Ok(slot);
         }
         self.find_slot()
@@ -92,7 +87,7 @@ impl Pager {
     #[inline]
     pub(crate) fn acting_slot(&self) -> Result<u32> {
         let (serial, forks, slot) = LAST.get();
-        if serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed) {
+        if serial == self.serial && forks == process::forks() && !self.openness.seems_closed() {
             return Ok(slot);
         }
         self.find_acting_slot()
@@ -103,7 +98,7 @@ impl Pager {
     #[cold]
     fn find_acting_slot(&self) -> Result<u32> {
         let slot = self.find_slot()?;
-        if self.deaths.load(Ordering::Relaxed) != 0 {
+        if self.transactions.has_dead() {
             self.refuse_dead(slot)?;
         }
         Ok(slot)
@@ -118,14 +113,13 @@ impl Pager {
     #[inline(always)]
     pub(crate) fn known_slot(&self) -> Option<u32> {
         let (serial, forks, slot) = LAST.get();
-        let known =
-            serial == self.serial && forks == process::forks() && !self.closed.load(Ordering::Relaxed);
+        let known = serial == self.serial && forks == process::forks() && !self.openness.seems_closed();
         known.then_some(slot)
     }
 
     #[cold]
     fn find_slot(&self) -> Result<u32> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.openness.is_closed() {
             return Err(Error::Closed);
         }
         let forks = process::forks();
@@ -150,7 +144,7 @@ impl Pager {
         if self.following().is_some() {
             // Not cached in `LAST`, so that each section comes here first.
             self.follow(slot)?;
-        } else if self.deaths.load(Ordering::Relaxed) == 0 || !self.has_dead(slot) {
+        } else if !self.transactions.has_dead() || !self.has_dead(slot) {
             // A thread with a dead transaction is not cached: every operation checks again (`find_acting_slot`).
             LAST.set((self.serial, forks, slot));
         }
@@ -223,10 +217,13 @@ impl Pager {
     }
 
     fn thread_ends(&self, slot: u32) {
-        if self.closed.load(Ordering::Acquire) {
+        if self.openness.is_closed() {
             return;
         }
-        self.forget_dead_of(slot);
+        if self.transactions.has_dead() {
+            self.transactions
+                .change_dead(|blocks| blocks.forget_dead_of(slot));
+        }
         if let Some(_turn) = self.turn(slot) {
             // A thread that ends inside a transaction: undo it as if it had been killed.
             let _ = self.recover_as(slot);
@@ -276,10 +273,7 @@ impl Pager {
 
     /// Return this process's registration. A forked child makes its own.
     pub(crate) fn registration(&self) -> Result<std::sync::MutexGuard<'_, Registration>> {
-        let mut reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reg = self.membership.registration();
         if reg.forks != process::forks() {
             if let Some(frozen) = &self.frozen {
                 frozen.renew(&self.file)?;
@@ -299,7 +293,7 @@ impl Pager {
             let probe = Unshared::brief(again(&fresh)?);
             let (process, generation) = claim_process_slot(&self.shm, &fresh, reg.requirements)?;
             note_fork(&self.shm, process);
-            self.probe.renew(probe);
+            self.membership.probe.renew(probe);
             *reg = Registration {
                 mark,
                 file: fresh,
@@ -309,9 +303,9 @@ impl Pager {
                 requirements: reg.requirements,
                 forks: process::forks(),
             };
-            self.set_process(process, generation);
+            self.membership.set_slot(process, generation);
             // A transaction that was open at the fork belongs to the parent.
-            self.forget_blocks();
+            self.transactions.change_dead(Blocks::clear);
             self.pins.after_fork(&self.shm, self.process())?;
         }
         Ok(reg)

@@ -4,6 +4,7 @@
 use crate::error::Result;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
+use std::sync::Mutex;
 
 /// Number of records that are searched one by one before they are sorted in.
 const RECENT: usize = 512;
@@ -19,6 +20,36 @@ impl Tag {
     pub(in crate::page) fn now(shm: &Shm) -> Tag {
         let live = shm.live();
         Tag([shm.undo_era(), live.changes(), live.epoch()])
+    }
+}
+
+/// The index that the last reader of the committed state has left for the next one. A thread that finds another one
+/// there does without it.
+#[derive(Debug, Default)]
+pub(in crate::page) struct KeptIndex(Mutex<Option<Index>>);
+
+impl KeptIndex {
+    /// Take the index, or an empty one.
+    pub(in crate::page) fn take(&self) -> Index {
+        let kept = self.0.try_lock().ok().and_then(|mut kept| kept.take());
+        kept.unwrap_or_default()
+    }
+
+    /// Return whether the index is of this state.
+    pub(in crate::page) fn is_of(&self, tag: Tag) -> bool {
+        let kept = self.0.try_lock();
+        kept.is_ok_and(|kept| kept.as_ref().is_some_and(|index| index.tag == tag))
+    }
+
+    /// Leave an index, unless there is a longer one of the same state.
+    pub(in crate::page) fn leave(&self, index: &mut Index) {
+        if let Ok(mut kept) = self.0.try_lock()
+            && kept
+                .as_ref()
+                .is_none_or(|kept| kept.tag != index.tag || kept.len < index.len)
+        {
+            *kept = Some(std::mem::take(index));
+        }
     }
 }
 

@@ -22,7 +22,10 @@ impl Pager {
         if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
             return false;
         }
-        self.probe.is_free(BYTE_PROCESS + process as u64).unwrap_or(false)
+        self.membership
+            .probe
+            .is_free(BYTE_PROCESS + process as u64)
+            .unwrap_or(false)
     }
 
     /// Return a description of the latch's owner, for messages.
@@ -90,7 +93,7 @@ impl Pager {
             Some(slot) => slot,
             None => self.slot()?,
         };
-        match self.probe.take(process)? {
+        match self.membership.probe.take(process)? {
             Some(_byte) => self.recover_locked(process, mine, holding.is_some()),
             None => Ok(false),
         }

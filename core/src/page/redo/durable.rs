@@ -17,7 +17,6 @@ use crate::page::shared::header::log_mode::{OFF, ON};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::wait::{Wait, WaitLoop};
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Length of log since the last durable checkpoint that makes the next one due.
@@ -129,7 +128,7 @@ impl Pager {
     /// Make everything before `end` durable, or wait for the current leader to do it.
     fn flush_log(&self, end: u64, wait: &mut Wait<'_>) -> Result<()> {
         let slot = self.slot()?;
-        let me = Owner::new(self.process.load(Ordering::Relaxed), slot).word();
+        let me = Owner::new(self.membership.word(), slot).word();
         let group = self.shm.group();
         let mut started = None;
         while !group.is_durable(end) {

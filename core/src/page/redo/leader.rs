@@ -11,13 +11,12 @@ use crate::page::sync::group::Group;
 use crate::page::sync::latch::Owner;
 use crate::raw::failpoint::fail_point;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Wait for a bounded time until no other thread of this process leads; its slots are released next.
     pub(crate) fn let_leader_finish(&self) {
         let until = std::time::Instant::now() + self.bound;
-        let mine = self.process.load(Ordering::Relaxed);
+        let mine = self.membership.word();
         while Owner::in_word(self.shm.group().leader()).is_some_and(|l| l.is_of(mine))
             && std::time::Instant::now() < until
         {

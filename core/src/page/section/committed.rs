@@ -64,8 +64,7 @@ impl Pager {
             // (`session::follow`), and the reader waits for that.
             return None;
         }
-        let kept = self.committed.try_lock().ok().and_then(|mut kept| kept.take());
-        let mut index = kept.unwrap_or_default();
+        let mut index = self.kept_index.take();
         for _ in 0..ATTEMPTS {
             let tag = Tag::now(&self.shm);
             // A commit in progress may have cut the log. A later reader never finds an older state than an earlier one.
@@ -94,11 +93,7 @@ impl Pager {
     /// Return whether a reader has read the committed state recently and the writer has completed nothing since. There
     /// is then no need to wait for the writer again.
     pub(crate) fn writer_is_stopped(&self) -> bool {
-        let kept = self.committed.try_lock();
-        kept.is_ok_and(|kept| {
-            kept.as_ref()
-                .is_some_and(|index| index.tag == Tag::now(&self.shm))
-        })
+        self.kept_index.is_of(Tag::now(&self.shm))
     }
 }
 
@@ -166,12 +161,6 @@ impl<'p> Committed<'p> {
 impl Drop for Committed<'_> {
     /// Return the index for the next reader.
     fn drop(&mut self) {
-        if let Ok(mut kept) = self.pager.committed.try_lock()
-            && kept
-                .as_ref()
-                .is_none_or(|kept| kept.tag != self.tag || kept.len < self.index.get_mut().len)
-        {
-            *kept = Some(self.index.take());
-        }
+        self.pager.kept_index.leave(self.index.get_mut());
     }
 }

@@ -70,7 +70,7 @@ impl Pager {
     #[inline(always)]
     fn inside(&self, slot: u32, word: u64) -> Option<ReadSection<'_>> {
         // A closing thread sets `closed` and then waits for the marks of this process.
-        if self.closed.load(Ordering::SeqCst) {
+        if self.openness.is_closed() {
             Gate::leave(self.shm.mark(slot));
             return None;
         }
@@ -85,7 +85,7 @@ impl Pager {
         let mark = self.shm.mark(slot);
         mark.store(gate::BESIDE, Ordering::SeqCst);
         let mut section = ReadSection::new(self, slot, Stay::Beside, false);
-        if self.closed.load(Ordering::SeqCst) {
+        if self.openness.is_closed() {
             return Err(Error::Closed);
         }
         Ok(self.committed().map(|committed| {

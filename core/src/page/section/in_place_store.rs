@@ -42,7 +42,7 @@ impl Pager {
         }
         // A closing thread sets `closed` under the latch. With the redo log on, every change goes through the log; it
         // is also turned on and off under the latch.
-        let refused = self.closed.load(Ordering::SeqCst) || self.shm.poison() | self.shm.log_mode() != 0;
+        let refused = self.openness.is_closed() || self.shm.poison() | self.shm.log_mode() != 0;
         if refused || self.whole().is_err() || self.raise_gate(slot).is_err() {
             latch.release_late(slot);
             return None;

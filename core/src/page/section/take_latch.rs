@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::Turn;
+use crate::page::pager::transaction::Turn;
 use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
@@ -41,7 +41,7 @@ impl Pager {
             self.take_latch_slowly(slot, wait)?;
         }
         // A closing thread sets `closed` under the latch; the slot then no longer belongs to this thread.
-        if self.closed.load(Ordering::SeqCst) {
+        if self.openness.is_closed() {
             latch.release_late(slot);
             return Err(Error::Closed);
         }
@@ -80,11 +80,11 @@ impl Pager {
     /// Return whether the running task may act in the transaction that its thread has open.
     #[inline]
     fn join_transaction(&self, slot: u32) -> Result<()> {
-        let others = self.transaction_task.load(Ordering::Relaxed) != task::current();
+        let others = !self.transactions.is_of_running_task();
         if others && self.shm.depth(slot).load(Ordering::Relaxed) > 0 {
             return Err(self.other_task());
         }
-        if self.doomed.load(Ordering::Relaxed) {
+        if self.transactions.requires_rollback() {
             return self.abort_if_doomed();
         }
         Ok(())
@@ -179,8 +179,8 @@ impl Pager {
     /// Return the owner of the latch: its process and generation, and if that is this process, its thread and task.
     pub(crate) fn latch_owner(&self) -> Option<LatchOwner> {
         let owner = self.latch().owner()?;
-        let mine = owner.is_of(self.process.load(Ordering::Relaxed));
-        let task = self.transaction_task.load(Ordering::Relaxed);
+        let mine = owner.is_of(self.membership.word());
+        let task = self.transactions.task();
         Some((
             (owner.process() as u16, owner.generation()),
             mine.then(|| (owner.slot(), task)),
@@ -202,8 +202,7 @@ impl Pager {
     pub(crate) fn holds_elsewhere(&self, task: u64) -> Option<String> {
         Pager::each_of_thread(|pager, serial, slot| {
             let other = pager.upgrade().filter(|_| serial != self.serial)?;
-            let has_transaction =
-                other.latch().is_held_by(slot) && other.transaction_task.load(Ordering::Relaxed) == task;
+            let has_transaction = other.latch().is_held_by(slot) && other.transactions.task() == task;
             let holds = || {
                 let hooks = other.hooks.get().ok_or(Error::Closed)?;
                 other.with_latch(&mut Wait::at_most(OTHER_STORE_WAIT), || {

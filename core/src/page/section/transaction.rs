@@ -14,7 +14,6 @@ use crate::page::pager::Pager;
 use crate::page::pager::blocks::{Block, BlockState};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::regions::dirty_set;
-use crate::page::sync::task;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use std::sync::atomic::Ordering;
@@ -32,9 +31,9 @@ impl Pager {
         let slot = self.acting_slot()?;
         let turn = self.latch_or_turn(slot, wait, || self.shm.depth(slot).load(Ordering::Relaxed) == 0)?;
         if turn.is_none() {
-            self.transaction_task.store(task::current(), Ordering::Relaxed);
+            self.transactions.give_to_running_task();
         }
-        let mut blocks = self.blocks();
+        let mut blocks = self.transactions.blocks();
         let block = blocks.begin(slot, self.shm.undo_len());
         self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
         fail_point!("transaction.begun");
@@ -46,7 +45,7 @@ impl Pager {
     pub fn depth(&self) -> u64 {
         match self.slot() {
             Ok(slot) if self.is_transaction_of(slot) => self.shm.depth(slot).load(Ordering::Relaxed),
-            Ok(slot) => self.depth_of_dead(slot),
+            Ok(slot) => self.transactions.depth_of_dead(slot),
             Err(_) => 0,
         }
     }
@@ -55,7 +54,7 @@ impl Pager {
     pub fn leave_inner(&self) -> Result<()> {
         let slot = self.slot()?;
         let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
-        let mut blocks = self.blocks();
+        let mut blocks = self.transactions.blocks();
         blocks.leave();
         self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
         Ok(())
@@ -64,10 +63,10 @@ impl Pager {
     /// Leave the innermost block of a transaction that was rolled back before; the error gives the reason. Return Ok if
     /// the running owner has none, or if another owner has doomed the one it has.
     pub fn leave_refused(&self) -> Result<()> {
-        if self.doomed.load(Ordering::Relaxed) && self.is_transaction_of(self.slot()?) {
+        if self.transactions.requires_rollback() && self.is_transaction_of(self.slot()?) {
             let _ = self.abort_if_doomed();
         }
-        match self.leave_dead(self.slot()?) {
+        match self.transactions.leave_dead(self.slot()?) {
             Some(reason) => Err(reason.error()),
             None => Ok(()),
         }
@@ -108,15 +107,14 @@ impl Pager {
 
     /// Reset the open transaction: nothing is left to commit or undo.
     pub(crate) fn forget_transaction(&self) {
-        self.blocks().end();
-        self.doomed.store(false, Ordering::Relaxed);
+        self.transactions.end();
     }
 
     /// Undo and leave the innermost block of the running owner's transaction.
     pub fn rollback(&self) -> Result<()> {
         let slot = self.slot()?;
         if !self.is_transaction_of(slot) {
-            if self.leave_dead(slot).is_some() {
+            if self.transactions.leave_dead(slot).is_some() {
                 return Ok(());
             }
             self.whole()?;
@@ -124,7 +122,7 @@ impl Pager {
         }
         // Computed before the mutex of the blocks is taken, because `depth` takes it too.
         let depth = self.depth();
-        let inner = self.blocks().innermost().filter(|_| depth > 1);
+        let inner = self.transactions.blocks().innermost().filter(|_| depth > 1);
         let Some(level) = inner else {
             return self.rollback_whole();
         };
@@ -137,7 +135,7 @@ impl Pager {
             Err(_) => Ok(()),
         };
         fail_point!("transaction.block_undone");
-        let mut blocks = self.blocks();
+        let mut blocks = self.transactions.blocks();
         blocks.undo();
         self.shm.depth(slot).store(blocks.depth(), Ordering::Relaxed);
         drop(blocks);

@@ -20,7 +20,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::access::{Pages, PagesMut, Savepoint, within_page};
-use crate::page::pager::blocks::Turn;
+use crate::page::pager::transaction::Turn;
 use crate::page::section::read::ReadSection;
 use crate::page::shared::layout;
 use crate::page::shared::regions::dirty_set;
@@ -75,7 +75,7 @@ impl WriteSection<'_> {
 
     /// Put back the frees that the transaction's operations have deferred, so that they can be applied.
     pub(crate) fn take_transaction_frees(&mut self) {
-        if let Some(kept) = self.read.pager.blocks().frees() {
+        if let Some(kept) = self.read.pager.transactions.blocks().frees() {
             self.deferred.append(kept);
         }
     }
@@ -97,7 +97,7 @@ impl WriteSection<'_> {
             pager.restructured();
         }
         if self.transaction {
-            if let Some(kept) = pager.blocks().frees() {
+            if let Some(kept) = pager.transactions.blocks().frees() {
                 kept.append(&mut self.deferred);
             }
         } else {

@@ -3,7 +3,11 @@
 use crate::error::Result;
 use crate::page::pager::frozen::Frozen;
 use crate::page::pager::lookup_cache::LookupCache;
+use crate::page::pager::membership::Membership;
+use crate::page::pager::openness::Openness;
 use crate::page::pager::redo::Redo;
+use crate::page::pager::transaction::Transactions;
+use crate::page::pager::undo_index::KeptIndex;
 use crate::page::pager::{Hooks, Pager};
 use crate::page::session::settings::Settings;
 use crate::page::shared::shm::Shm;
@@ -14,8 +18,8 @@ use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The parts of an opening.
 pub(in crate::page) struct Parts {
@@ -37,7 +41,15 @@ pub(in crate::page) struct Parts {
 impl Pager {
     pub(super) fn put_together(parts: Parts, settings: &Settings, hooks: Box<dyn Hooks>) -> Arc<Pager> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let forks = process::watch_forks();
+        let registration = Registration {
+            mark: parts.mark,
+            file: parts.registered,
+            side: parts.side,
+            process: 0,
+            generation: 0,
+            requirements: settings.requirements(),
+            forks: process::watch_forks(),
+        };
         let pager = Arc::new_cyclic(|me| Pager {
             map: parts.map,
             seed: parts.seed,
@@ -46,31 +58,16 @@ impl Pager {
             read_only: settings.read_only,
             frozen: parts.frozen,
             bound: settings.bound,
-            registration: Mutex::new(Registration {
-                mark: parts.mark,
-                file: parts.registered,
-                side: parts.side,
-                process: 0,
-                generation: 0,
-                requirements: settings.requirements(),
-                forks,
-            }),
-            process: AtomicU64::new(0),
-            probe: Probe::new(parts.probe),
+            membership: Membership::new(registration, Probe::new(parts.probe)),
             pins: Pins::default(),
             lookups: LookupCache::default(),
-            committed: Mutex::default(),
-            blocks: Mutex::default(),
-            turn: AtomicU32::new(0),
-            transaction_task: AtomicU64::new(0),
-            deaths: AtomicU32::new(0),
-            doomed: AtomicBool::new(false),
+            kept_index: KeptIndex::default(),
+            transactions: Transactions::default(),
             helper: crate::page::pager::helper::Helper::default(),
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
-            closed: AtomicBool::new(false),
+            openness: Openness::default(),
             _open: crate::page::sync::deadlock::OpenStore::new(),
-            closing: AtomicU32::new(0),
             shm: parts.shm,
             file: parts.file,
             path: parts.path,
@@ -81,14 +78,11 @@ impl Pager {
 
     /// Take a process slot.
     pub(super) fn register(&self) -> Result<()> {
-        let mut reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reg = self.membership.registration();
         let (p, generation) = slots::claim_process_slot(&self.shm, &reg.file, reg.requirements)?;
         reg.process = p;
         reg.generation = generation;
-        self.set_process(p, generation);
+        self.membership.set_slot(p, generation);
         Ok(())
     }
 

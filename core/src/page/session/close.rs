@@ -23,8 +23,8 @@ use crate::page::sync::gate;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
-use crate::raw::{held, process};
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::raw::held;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long closing waits for a transaction of another process, which may be stopped.
@@ -32,33 +32,6 @@ const LATCH_OF_OTHERS: Duration = Duration::from_millis(50);
 
 /// How long a close that cannot complete in order waits for sections of this process.
 const SECTIONS: Duration = Duration::from_millis(500);
-
-/// The right to close, held by one thread at a time. The word is the fork generation of its process, so that a child
-/// that was forked during it finds it free.
-struct Closing<'p>(&'p AtomicU32);
-
-impl Closing<'_> {
-    fn take(word: &AtomicU32) -> Closing<'_> {
-        let me = process::forks();
-        loop {
-            let seen = word.load(Ordering::Relaxed);
-            if seen != me
-                && word
-                    .compare_exchange(seen, me, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return Closing(word);
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-}
-
-impl Drop for Closing<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
-    }
-}
 
 impl Pager {
     /// Close the store: further operations return `Error::Closed`. The last process to close makes a checkpoint. Waits
@@ -75,13 +48,13 @@ impl Pager {
     }
 
     fn close_within(&self, bound: Duration) -> Result<()> {
-        let _one = Closing::take(&self.closing);
-        if self.closed.load(Ordering::Acquire) {
+        let _one = self.openness.take_closing();
+        if self.openness.is_closed() {
             return self.give_back();
         }
         self.stop_helper();
         let done = self.close_serialized(bound);
-        if self.closed.load(Ordering::Acquire) {
+        if self.openness.is_closed() {
             return done.and(self.give_back());
         }
         self.resume_helper();
@@ -91,7 +64,7 @@ impl Pager {
     /// Return an error if the store was closed. Called after words of the sidecar were used without a section.
     #[inline]
     pub(crate) fn still_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::SeqCst) {
+        if self.openness.is_closed() {
             return Err(Error::Closed);
         }
         Ok(())
@@ -107,15 +80,12 @@ impl Pager {
                 "another thread of this process",
             ));
         }
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reg = self.membership.registration();
         reg.side.retire();
         reg.mark.retire();
         reg.file.retire();
         drop(reg);
-        self.probe.retire();
+        self.membership.probe.retire();
         if let Some(follow) = self.following() {
             follow.retire()?;
         }
@@ -127,7 +97,7 @@ impl Pager {
 
     /// Return whether another thread of this process is in a section, after "closed" was set.
     fn is_inside(&self) -> bool {
-        let process = self.process.load(Ordering::Relaxed);
+        let process = self.membership.word();
         let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
             && self.shm.gate().word.load(Ordering::SeqCst) & gate::RAISED != 0
             && !self.is_unreadable();
@@ -191,10 +161,7 @@ impl Pager {
             Ok(false) => return self.abandon(),
             Err(e) => Err(e),
         };
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reg = self.membership.registration();
         if left.is_ok() {
             if last && done.is_ok() && self.frozen.is_none() {
                 self.seal();
@@ -215,10 +182,7 @@ impl Pager {
 
     /// Return an error if the program has closed the descriptors that show this process's presence.
     fn is_registered(&self) -> Result<()> {
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reg = self.membership.registration();
         let what = format!("{}: the store cannot be closed in order", self.path.display());
         [&reg.mark, &reg.file, &reg.side]
             .into_iter()
@@ -244,7 +208,7 @@ impl Pager {
 
     /// Leave as a dead process does: other processes recover what is left.
     fn abandon(&self) -> Result<()> {
-        self.closed.store(true, Ordering::SeqCst);
+        self.openness.close();
         let begun = Instant::now();
         while self.is_inside() && begun.elapsed() < SECTIONS {
             std::thread::sleep(Duration::from_micros(50));
@@ -253,10 +217,7 @@ impl Pager {
         if let Some(frozen) = &self.frozen {
             frozen.give_up();
         }
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reg = self.membership.registration();
         reg.side.unlock_all();
         reg.mark.unlock_all();
         reg.file.unlock_all();
@@ -319,18 +280,15 @@ impl Pager {
     /// before that, the slots show other processes that it held the latch; a latch whose holder cannot be found would
     /// never be free again.
     fn leave(&self, slot: u32, bound: Duration) -> Result<()> {
-        self.closed.store(true, Ordering::SeqCst);
+        self.openness.close();
         let done = self.leave_latched(slot, bound);
         if done.is_err() {
-            self.closed.store(false, Ordering::SeqCst);
+            self.openness.reopen();
         }
         self.latch().release();
         done?;
         self.forget_slot();
-        let reg = self
-            .registration
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reg = self.membership.registration();
         self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
         slots::free_process_slot(&self.shm, reg.process as usize);
         slots::give_back_byte(&reg.file, reg.process as usize)
@@ -338,10 +296,7 @@ impl Pager {
 
     fn leave_latched(&self, slot: u32, bound: Duration) -> Result<()> {
         let (p, generation) = {
-            let reg = self
-                .registration
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let reg = self.membership.registration();
             (reg.process as usize, reg.generation)
         };
         let mine = || (0..self.shm.thread_slots()).filter(|s| self.process_of(*s) == Some(p));

@@ -107,7 +107,7 @@ extern "C" fn after_in_child() {
     for held in &mut all.stores {
         // The parent keeps a transaction that was open at the fork, and the helper.
         held.blocks.clear();
-        held.pager.forget_turns();
+        held.pager.transactions.after_fork();
         held.pager.helper.after_fork();
         if held.helper.forget() {
             // SAFETY: the count belongs to the helper thread, which does not exist in this process and can never
@@ -127,7 +127,7 @@ extern "C" fn after_in_child() {
                 .shm
                 .process_word(process as usize, P::Pid)
                 .store(process::named_pid(), Ordering::Relaxed);
-            held.pager.set_process(process, generation);
+            held.pager.membership.set_slot(process, generation);
             let requirements = held.registration.requirements;
             *held.registration = Registration {
                 mark: Unshared::new(mark),
@@ -144,7 +144,7 @@ extern "C" fn after_in_child() {
 
 /// Lock everything in a store that must not change during the fork, and take a slot for the child.
 fn hold(pager: Arc<Pager>) -> Option<Held> {
-    if pager.closed.load(Ordering::Acquire) || pager.whole().is_err() {
+    if pager.openness.is_closed() || pager.whole().is_err() {
         return None;
     }
     // SAFETY: the guards are dropped before the `Arc` that keeps what they point to (the order of fields).
@@ -156,15 +156,15 @@ fn hold(pager: Arc<Pager>) -> Option<Held> {
         // later.
         let _ = still.recover_dead_processes(None);
     }
-    let registration = lock_soon(&still.registration)?;
+    let registration = lock_soon(still.membership.mutex())?;
     let mine = registration.forks == process::forks();
     let child = mine.then(|| claim(still, &registration)).flatten();
     let pins = copy_pins(still, child.as_ref().map(|c| c.process));
     Some(Held {
         registration,
         _pins: pins,
-        blocks: still.blocks(),
-        probe: still.probe.lock(),
+        blocks: still.transactions.blocks(),
+        probe: still.membership.probe.lock(),
         _log: still.hold_log()?,
         helper: still.helper.state(),
         _windows: [still.map.hold(), still.shm.hold_windows()],

@@ -161,10 +161,7 @@ impl Pager {
             if !pager.read_only && meta.logical == 0 {
                 pager.create_superblock()?;
             }
-            let reg = pager
-                .registration
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let reg = pager.membership.registration();
             // From exclusive to shared in one step: other processes may enter now.
             file::ofd_lock(&reg.file, BYTE_PRESENCE, Ofd::Shared)?;
         } else {
