@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | (files of this folder) | the interface to upper layers: `access`, `superblock`; `mem`, its double for tests |
 //! | `sync` | latch, gate, group commit, waiting: protocols over words that the caller passes in |
-//! | `shared` | the sidecar: layout, mapping, slots, pins, undo log, free map, dirty lists; byte locks |
+//! | `shared` | the sidecar: layout and mapping, the owners of its words (`header`, `regions`), and its users (`users`) |
 //! | `format` | the store file and the log file: their formats, and reading them without a sidecar |
 //! | `pager` | `Pager`, one open store: the struct, and the process-local state of each protocol |
 //! | `pages` | physical pages of the live state: allocation, translation, copy on first write |

@@ -149,8 +149,8 @@ fn a_slot_is_reused_only_by_a_live_process_and_after_the_recovery() {
     );
 }
 
-/// page/pager/threads.rs: `claim_thread_slot` against page/section/raised_gate.rs: `close_gate`. The writer checks only
-/// the slots that were ever used.
+/// page/pager/threads.rs: `claim_thread_slot` against page/section/latch/raised_gate.rs: `close_gate`. The writer
+/// checks only the slots that were ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {
     holds_only_with(

@@ -1,8 +1,8 @@
 //! The transactions of this process in one open store: which task has the open one, whose turn it is in it, and which
 //! were rolled back before they were left.
 //!
-//! 1. The blocks are behind a mutex (`blocks`). The other fields let the fast paths do without it: `deaths` is the number
-//!    of dead transactions, and `doomed` is set if the owner of the open one must roll it back.
+//! 1. The blocks are behind a mutex (`blocks`). The other fields let the fast paths do without it: `deaths` is the
+//!    number of dead transactions, and `doomed` is set if the owner of the open one must roll it back.
 //! 2. Operations inside a transaction hold the `Turn`, so that another thread of the process can take the transaction
 //!    over only between two operations.
 

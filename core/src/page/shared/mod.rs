@@ -1,11 +1,12 @@
 //! The sidecar `FILE-shm`: the shared, volatile memory of all processes that have the store open, and the byte locks
 //! that decide which of them are alive.
 //!
-//! Owns the layout, the mapping and its growth, signature and seal, the slots of processes and threads, pins, the undo
-//! log, the free map, the dirty lists, and the set of containers that the open transaction changed.
+//! Owns the layout (`layout`), the mapping and its growth (`shm`), the table of words (`word`), the words that several
+//! wings need (`header`), the regions with the undo log, the free map and the dirty lists (`regions`), and the slots of
+//! processes and threads with their pins and byte locks (`users`).
 //!
-//! 1. This wing and the wings above it read and write words through `Shm`. Every word taken over from an earlier
-//!    session is checked before use (`recovery::takeover`).
+//! 1. Each word is private to the file of its protocol, in this wing or above it; other files call its methods. Every
+//!    word taken over from an earlier session is checked before use (`recovery::takeover`).
 //! 2. Liveness is decided by kernel locks on bytes of the lock file (`lock_file`, `probe`), never by a pid.
 
 pub(in crate::page) mod header;

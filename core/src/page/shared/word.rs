@@ -36,8 +36,8 @@
 //! | 328 | 8 | `LATCH_WAITERS` | `shared::header::latch` |
 //! | 336 | 8 | `LATCH_TURN` | `shared::header::latch` |
 //! | 344 | 8 | `LATCH_TICKETS` | `shared::header::latch` |
-//! | 384 | 8 | `GATE` | `section::raised_gate` |
-//! | 392 | 8 | `GATE_WAITERS` | `section::raised_gate` |
+//! | 384 | 8 | `GATE` | `section::latch::raised_gate` |
+//! | 392 | 8 | `GATE_WAITERS` | `section::latch::raised_gate` |
 //! | 400 | 8 | `STRUCTURE` | `section::lookup` |
 //! | 448 | 8 | `SLOTS_HIGH` | `shared::users::slots` |
 //! | 456 | 8 | `PROCESSES_HIGH` | `shared::users::slots` |

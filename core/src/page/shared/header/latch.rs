@@ -1,4 +1,4 @@
-//! The words of the latch (`sync::latch`), and of the turn and the tickets of its waiters (`section::turn`).
+//! The words of the latch (`sync::latch`), and of the turn and the tickets of its waiters (`section::latch::turn`).
 
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::Word;

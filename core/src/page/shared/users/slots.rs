@@ -15,7 +15,7 @@
 //! Process slot: state 0 free, 1 in use; generation; pid and its namespace; bytes, mask and overflow of its pins;
 //! durability; traits: whether it came by a fork, whether it has a helper, `max_age` in milliseconds << 32. Thread
 //! slot: mark (see `gate`), owner = process slot + 1 | `ENDED` | generation << 32, depth of transaction, ticket (see
-//! `section::turn`).
+//! `section::latch::turn`).
 
 use crate::error::{Error, Result};
 use crate::page::shared::layout::{self, PROCESSES, THREADS};

@@ -1,5 +1,6 @@
 //! Transaction blocks in an open store: finding the running owner's block, ending blocks from any thread, and
-//! transactions that were rolled back before their end. The state and its invariants: `pager::transaction`, `pager::blocks`.
+//! transactions that were rolled back before their end. The state and its invariants: `pager::transaction` and
+//! `pager::blocks`.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
