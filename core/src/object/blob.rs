@@ -15,7 +15,7 @@
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
-//! | 0 | 1 | kind: 0x11 str, 0x12 bytes, 0x13 int, 0x14 int below zero (little-endian magnitude) |
+//! | 0 | 1 | kind: 0x11 str, 0x12 bytes, 0x13 int, 0x14 int below zero (little-endian magnitude), 0x15 link |
 //! | 1 | 1 | flags: `NO_NEWLINE` (str only) |
 //! | 2 | 6 | 0 |
 //! | 8 | 8 | length in bytes |
@@ -25,7 +25,7 @@
 
 pub mod edit;
 
-use super::value::{Large, LargeKind};
+use super::value::{LINK_MAX, Large, LargeKind};
 use super::word::NO_NEWLINE;
 use crate::error::{Error, Result};
 use crate::heap;
@@ -64,6 +64,7 @@ fn kind_bytes(kind: LargeKind) -> [u8; 2] {
         LargeKind::Bytes => [0x12, 0],
         LargeKind::Int { negative: false } => [0x13, 0],
         LargeKind::Int { negative: true } => [0x14, 0],
+        LargeKind::Link => [0x15, 0],
     }
 }
 
@@ -100,9 +101,13 @@ impl Root {
             0x12 => LargeKind::Bytes,
             0x13 => LargeKind::Int { negative: false },
             0x14 => LargeKind::Int { negative: true },
+            0x15 => LargeKind::Link,
             _ => return Err(Error::corrupt("a large value of unknown kind", addr)),
         };
         let len = p.u64_at(addr + LEN)?;
+        if kind == LargeKind::Link && len > LINK_MAX as u64 {
+            return Err(Error::corrupt("a link whose target is too long", addr));
+        }
         let leaves = leaves_of(len);
         let height = height_of(leaves).filter(|_| leaves <= p.u64_at(sb::NEXT_PAGE).unwrap_or(0));
         let Some(height) = height else {

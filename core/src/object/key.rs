@@ -156,6 +156,7 @@ pub fn hash_word<P: Pages>(p: &P, word: Word) -> Result<u64> {
                 ScalarKind::IntPositive => num_int(false, view.bytes).hash(seed),
                 ScalarKind::IntNegative => num_int(true, view.bytes).hash(seed),
                 ScalarKind::Float => segment_float(view.bytes, word.addr())?.hash(seed),
+                ScalarKind::Link => return Err(not_a_key(word)),
             }),
             None => hash_blob(p, word.addr(), seed),
         },
@@ -169,6 +170,7 @@ fn hash_blob<P: Pages>(p: &P, at: Addr, seed: u64) -> Result<u64> {
         LargeKind::Str { .. } => 0,
         LargeKind::Bytes => BYTES,
         LargeKind::Int { negative } => big(negative),
+        LargeKind::Link => return Err(not_a_key(Word::scalar(at))),
     };
     let mut state = xxhash_rust::xxh3::Xxh3::with_seed(seed ^ salt);
     blob::for_each(p, at, |piece| {
@@ -241,7 +243,7 @@ fn eq_bytes<P: Pages>(p: &P, word: Word, bytes: &[u8], kind: ScalarKind) -> Resu
             let same_kind = match blob::large(p, word.addr())?.kind {
                 LargeKind::Str { .. } => kind == ScalarKind::Str,
                 LargeKind::Bytes => kind == ScalarKind::Bytes,
-                LargeKind::Int { .. } => false,
+                LargeKind::Int { .. } | LargeKind::Link => false,
             };
             Ok(same_kind && blob::equals(p, word.addr(), bytes)?)
         }
@@ -260,7 +262,7 @@ fn eq_num<P: Pages>(p: &P, word: Word, key: Num<'_>) -> Result<bool> {
             ScalarKind::IntPositive => num_int(false, view.bytes).same(key),
             ScalarKind::IntNegative => num_int(true, view.bytes).same(key),
             ScalarKind::Float => segment_float(view.bytes, word.addr())?.same(key),
-            ScalarKind::Str | ScalarKind::Bytes => false,
+            ScalarKind::Str | ScalarKind::Bytes | ScalarKind::Link => false,
         }),
         None => match (blob::large(p, word.addr())?.kind, key) {
             (

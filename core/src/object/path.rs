@@ -150,6 +150,7 @@ fn text(value: &Value) -> String {
             format!("'{}'", short(text.chars().flat_map(char::escape_debug)))
         }
         Value::Bytes(bytes) => format!("b'{}'", short(bytes.escape_ascii().map(char::from))),
+        Value::Link(target) => format!("Link('{}')", short(target.escape_ascii().map(char::from))),
         Value::Large(large) => format!("({} bytes)", large.len),
         Value::Obj(_) => "?".into(),
     }

@@ -6,6 +6,7 @@
 //!    and its magnitude has no trailing zero bytes; only content longer than `SHORT_MAX` is a blob.
 //! 2. A str is generalized UTF-8: UTF-8 with any surrogate (U+D800 to U+DFFF), paired or not, as its three
 //!    bytes. It is checked when it is stored and, if the whole is copied, when it is read.
+//! 3. The target of a link has 1 to `LINK_MAX` bytes without NUL, and is never in the word. A link is never a key.
 //!
 //! | OFFSET | SIZE | FIELD |
 //! | --- | --- | --- |
@@ -13,9 +14,9 @@
 //! | 1 | 1 | flags: `NO_NEWLINE`, `ASCII` (str only) |
 //! | 2 | 2 | 0 |
 //! | 4 | 4 | length in bytes |
-//! | 8 | length | the text, the bytes, the int's little-endian magnitude, the float's bits |
+//! | 8 | length | the text, the bytes, the int's little-endian magnitude, the float's bits, the link's target |
 
-use super::value::{COPY_MAX, In, LargeKind, Small, Value};
+use super::value::{COPY_MAX, In, LINK_MAX, LargeKind, Small, Value};
 use super::word::{INLINE_MAX, NO_NEWLINE, Tag, Word};
 use super::{blob, header};
 use crate::error::{Error, Result};
@@ -30,6 +31,9 @@ pub const SHORT_MAX: usize = heap::MAX_SEGMENT - HEADER;
 
 /// Message for bytes that cannot become a str.
 pub const NOT_TEXT: &str = "a str that is not UTF-8 (nor surrogates as three bytes each)";
+
+/// Message for bytes that cannot be the target of a link.
+pub const NOT_TARGET: &str = "the target of a link must have 1 to 4095 bytes and no NUL";
 
 const HEADER: usize = 8;
 /// Bytes of text checked at a time, with a call of `yield_to_readers` after each part.
@@ -49,6 +53,8 @@ pub enum ScalarKind {
     IntNegative = 4,
     /// The bits of a float that does not fit the word: a negative quiet NaN.
     Float = 5,
+    /// The target of a symbolic link (since version 4).
+    Link = 6,
 }
 
 /// A scalar segment, borrowed.
@@ -110,6 +116,9 @@ pub fn encode<W: PagesMut>(w: &mut W, value: &In<'_>) -> Result<Word> {
             None if bytes.len() <= SHORT_MAX => segment(w, ScalarKind::Bytes, 0, bytes),
             None => Ok(Word::scalar(blob::create(w, LargeKind::Bytes, bytes)?)),
         },
+        In::Link(target) if !is_target(target) => Err(Error::invalid(NOT_TARGET)),
+        In::Link(target) if target.len() <= SHORT_MAX => segment(w, ScalarKind::Link, 0, target),
+        In::Link(target) => Ok(Word::scalar(blob::create(w, LargeKind::Link, target)?)),
         In::Obj(_) => Err(Error::invalid("a container is not a scalar")),
     }
 }
@@ -194,7 +203,15 @@ fn decode_segment<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
             Ok(bits) => Ok(Value::Float(f64::from_bits(u64::from_le_bytes(bits)))),
             Err(_) => Err(Error::corrupt("a float of a wrong length", addr)),
         },
+        ScalarKind::Link if is_target(view.bytes) => Ok(Value::Link(Small::from_slice(view.bytes))),
+        ScalarKind::Link => Err(Error::corrupt("a link whose target cannot be a path", addr)),
     }
+}
+
+/// Return whether the bytes can be the target of a link.
+#[must_use]
+pub fn is_target(bytes: &[u8]) -> bool {
+    (1..=LINK_MAX).contains(&bytes.len()) && !bytes.contains(&0)
 }
 
 fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
@@ -212,6 +229,8 @@ fn decode_blob<P: Pages>(p: &P, addr: Addr) -> Result<Value> {
         LargeKind::Str { .. } => Err(Error::corrupt("a str that is not valid text", addr)),
         LargeKind::Bytes => Ok(Value::Bytes(bytes)),
         LargeKind::Int { negative } => Ok(int(negative, &bytes)),
+        LargeKind::Link if is_target(&bytes) => Ok(Value::Link(bytes)),
+        LargeKind::Link => Err(Error::corrupt("a link whose target cannot be a path", addr)),
     }
 }
 
@@ -242,7 +261,8 @@ pub fn byte_len<P: Pages>(p: &P, word: Word) -> Result<Option<u64>> {
             }
             None => {
                 let large = blob::large(p, word.addr())?;
-                Ok((!matches!(large.kind, LargeKind::Int { .. })).then_some(large.len))
+                let is_bytes = matches!(large.kind, LargeKind::Str { .. } | LargeKind::Bytes);
+                Ok(is_bytes.then_some(large.len))
             }
         },
         _ => Ok(None),
@@ -320,6 +340,9 @@ fn verify_blob<P: Pages>(p: &P, addr: Addr) -> Result<()> {
     if large.len <= SHORT_MAX as u64 {
         return Err(Error::corrupt("a large value that is not large", addr));
     }
+    if large.kind == LargeKind::Link {
+        return decode_blob(p, addr).map(|_| ());
+    }
     let text = matches!(large.kind, LargeKind::Str { .. });
     let (mut good, mut cut) = (true, Vec::new());
     blob::for_each(p, addr, |piece| {
@@ -366,6 +389,7 @@ fn view_at<P: Pages>(p: &P, addr: Addr) -> Result<Option<ScalarView<'_>>> {
         3 => ScalarKind::IntPositive,
         4 => ScalarKind::IntNegative,
         5 => ScalarKind::Float,
+        6 => ScalarKind::Link,
         kind if blob::is_root(kind) => return Ok(None),
         _ => return Err(Error::corrupt("a scalar of unknown kind", addr)),
     };

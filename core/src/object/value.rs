@@ -11,6 +11,9 @@ pub type Small = SmallVec<[u8; 48]>;
 /// to be read in pieces.
 pub const COPY_MAX: usize = 64 * 1024;
 
+/// The most bytes of a link's target: what the kernel accepts of a path, without its NUL.
+pub const LINK_MAX: usize = 4095;
+
 /// A value to be stored.
 #[derive(Clone, Copy, Debug)]
 pub enum In<'a> {
@@ -38,6 +41,8 @@ pub enum In<'a> {
     },
     /// Bytes.
     Bytes(&'a [u8]),
+    /// The target of a symbolic link that is not a reference: 1 to `LINK_MAX` bytes without NUL.
+    Link(&'a [u8]),
     /// A container of this store.
     Obj(Obj),
 }
@@ -68,6 +73,8 @@ pub enum LargeKind {
         /// True below zero.
         negative: bool,
     },
+    /// The target of a link. It is never `Large`: it is copied whole.
+    Link,
 }
 
 /// A value too long to copy inside one section. Read it with `Reader::large_read`, which returns
@@ -144,6 +151,8 @@ pub enum Value {
     },
     /// Bytes.
     Bytes(Small),
+    /// The target of a symbolic link.
+    Link(Small),
     /// A str, bytes or int longer than `COPY_MAX`.
     Large(Large),
     /// A container.
@@ -154,7 +163,7 @@ impl Value {
     /// Return a key that was copied out, in the form of a lookup key.
     ///
     /// # Errors
-    /// `Error::Invalid` for a container, and for a text longer than keys can be.
+    /// `Error::Invalid` for a container, for a link, and for a text longer than keys can be.
     pub fn as_key(&self) -> Result<Key<'_>> {
         Ok(match self {
             Value::None => Key::None,
@@ -168,6 +177,7 @@ impl Value {
             Value::Str { bytes, .. } => Key::Str(bytes),
             Value::Bytes(bytes) => Key::Bytes(bytes),
             Value::Large(_) => return Err(Error::invalid("the key is too long (64 KiB at most)")),
+            Value::Link(_) => return Err(Error::invalid("a link cannot be a key")),
             Value::Obj(_) => return Err(Error::invalid("a container cannot be a key")),
         })
     }
@@ -211,7 +221,7 @@ pub enum Step {
 pub struct Entry {
     /// The position after which the walk continues; it stays valid under changes. Never 0.
     pub cursor: u64,
-    /// The key (never `Obj`).
+    /// The key (never `Obj` or `Link`).
     pub key: Value,
     /// The value.
     pub value: Value,

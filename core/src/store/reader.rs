@@ -56,6 +56,26 @@ impl Reader<'_> {
         ops::refs(self, obj)
     }
 
+    /// Return at most `max` containers that refer to this one by entries that are not its home.
+    #[doc(hidden)]
+    pub fn referrers(&self, obj: Obj, max: usize) -> Result<Vec<Obj>> {
+        ops::referrers(self, obj, max)
+    }
+
+    /// Append the steps of the entries of `parent` that refer to `child` (the home too), among the next `max` entries
+    /// from `cursor` on (0: the first), which is advanced. Return false at the end.
+    #[doc(hidden)]
+    pub fn references(
+        &self,
+        parent: Obj,
+        child: Obj,
+        cursor: &mut u64,
+        max: usize,
+        out: &mut Vec<Step>,
+    ) -> Result<bool> {
+        ops::references(self, parent, child, cursor, max, out)
+    }
+
     /// Return an object's class, `module:qualname`; "" for a generic object; None for other kinds.
     pub fn class(&self, obj: Obj) -> Result<Option<String>> {
         ops::class(self, obj)

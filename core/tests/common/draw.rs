@@ -225,6 +225,7 @@ pub fn scalar(rng: &mut Rng) -> Val {
             Val::Big(rng.one_in(2), m)
         }
         7 => Val::Bytes(filled(rng, n)),
+        8 if n > 0 => Val::Link(filled(rng, n.min(4095))),
         _ => Val::Str(filled(rng, n), rng.one_in(4)),
     }
 }

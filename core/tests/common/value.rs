@@ -15,6 +15,7 @@ pub enum Val {
     Float(u64),
     Str(Vec<u8>, bool),
     Bytes(Vec<u8>),
+    Link(Vec<u8>),
     Obj(u64),
 }
 
@@ -34,14 +35,15 @@ impl Val {
                 no_newline: *no_newline,
             },
             Val::Bytes(b) => In::Bytes(b),
+            Val::Link(b) => In::Link(b),
             Val::Obj(id) => In::Obj(model.obj(*id, made)),
         }
     }
 
-    /// As a key. Not for containers.
+    /// As a key. Not for containers and links.
     pub(super) fn as_key(&self) -> Key<'_> {
         match self {
-            Val::None | Val::Obj(_) => Key::None,
+            Val::None | Val::Link(_) | Val::Obj(_) => Key::None,
             Val::Bool(b) => Key::Bool(*b),
             Val::Int(i) => Key::Int(*i),
             Val::Big(negative, magnitude) => Key::BigInt {
@@ -98,6 +100,10 @@ impl Val {
                 long(out, "bytes", b);
                 Ok(())
             }
+            Val::Link(b) => {
+                long(out, "link", b);
+                Ok(())
+            }
             Val::Obj(id) => write!(out, "#{id}"),
         };
     }
@@ -118,6 +124,7 @@ pub(super) fn as_value(v: &Val) -> Value {
             no_newline: *no_newline,
         },
         Val::Bytes(b) => Value::Bytes(b.as_slice().into()),
+        Val::Link(b) => Value::Link(b.as_slice().into()),
     }
 }
 
@@ -130,11 +137,13 @@ pub(super) fn value(r: &Reader<'_>, v: Value) -> Result<Val> {
         Value::Float(f) => Val::Float(f.to_bits()),
         Value::Str { bytes, no_newline } => Val::Str(bytes.to_vec(), no_newline),
         Value::Bytes(b) => Val::Bytes(b.to_vec()),
+        Value::Link(b) => Val::Link(b.to_vec()),
         Value::Large(large) => {
             let bytes = read_large(r, &large)?;
             match large.kind {
                 LargeKind::Str { no_newline } => Val::Str(bytes, no_newline),
                 LargeKind::Bytes => Val::Bytes(bytes),
+                LargeKind::Link => Val::Link(bytes),
                 LargeKind::Int { negative } => Val::Big(negative, bytes),
             }
         }

@@ -9,7 +9,7 @@
 
 `persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
 `persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
-lists, and instances of classes that derive from `persist.Object`. Dicts and lists that are stored
+lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Dicts and lists that are stored
 are copied in; what is fetched is a `Dict`, a `List` or an instance that works on the store itself.
 
 A store can name classes, and never runs code: an object gets its class if the module of that class
@@ -21,6 +21,7 @@ import _collections_abc as _abc
 import atexit as _atexit
 import os as _os
 
+from ._link import Link
 from ._persist import (
     Conflict,
     Corrupt,
@@ -65,6 +66,7 @@ __all__ = [
     "InUse",
     "ItemsView",
     "KeysView",
+    "Link",
     "List",
     "Lock",
     "LockTimeout",

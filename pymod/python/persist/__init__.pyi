@@ -1,6 +1,7 @@
 from os import PathLike
 from typing import Any
 
+from ._link import Link
 from ._persist import (
     Conflict,
     Corrupt,
@@ -44,6 +45,7 @@ __all__ = [
     "InUse",
     "ItemsView",
     "KeysView",
+    "Link",
     "List",
     "Lock",
     "LockTimeout",

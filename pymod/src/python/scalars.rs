@@ -1,7 +1,8 @@
-//! Scalars between Python and the store: str, int, float, bool, None and bytes.
+//! Scalars between Python and the store: str, int, float, bool, None, bytes and `persist.Link`.
 //!
 //! 1. Input borrows the Python object's own memory for a short time: no copy, no allocation.
-//! 2. No method of a user's class is called: for a subclass of a scalar type, the base value is used.
+//! 2. No method of a user's class is called: for a subclass of a scalar type, the base value is used. `Link` is the one
+//!    subclass that the store knows; as a key, it is the str.
 
 use persist_core::store::door::Word;
 use persist_core::store::{In, Key, Value};
@@ -11,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use std::borrow::Cow;
 
-use super::{error, ffi};
+use super::{error, ffi, links};
 
 /// The store's word for an int, bool, None, float or ASCII str that fits one; otherwise an empty word.
 #[inline(always)]
@@ -20,7 +21,7 @@ pub(crate) fn small_word(value: &Bound<'_, PyAny>) -> Word {
         ffi::int_value(n).map_or(Word::EMPTY, |n| Word::small(&In::Int(n)))
     } else if let Ok(f) = value.cast_exact::<PyFloat>() {
         Word::small(&In::Float(f.value()))
-    } else if let Some(text) = ffi::ascii(value) {
+    } else if let Some(text) = ffi::ascii(value).filter(|_| value.is_exact_instance_of::<PyString>()) {
         Word::small(&In::Str {
             bytes: text,
             no_newline: false,
@@ -51,6 +52,8 @@ pub(crate) enum Scalar<'a> {
     Str(Cow<'a, [u8]>),
     /// Bytes.
     Bytes(&'a [u8]),
+    /// The target of a link, and the text of the `Link`.
+    Link(Vec<u8>, Cow<'a, [u8]>),
 }
 
 impl<'a> Scalar<'a> {
@@ -58,6 +61,9 @@ impl<'a> Scalar<'a> {
     #[inline]
     pub(crate) fn of(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
         if let Ok(s) = value.cast::<PyString>() {
+            if !s.is_exact_instance_of::<PyString>() && links::is_link(s)? {
+                return Ok(Some(Scalar::Link(links::target(s)?, utf8(s)?)));
+            }
             return Ok(Some(Scalar::Str(utf8(s)?)));
         }
         if let Ok(n) = value.cast::<PyInt>() {
@@ -107,6 +113,7 @@ impl<'a> Scalar<'a> {
             Scalar::Float(f) => Key::Float(*f),
             Scalar::Str(s) => Key::Str(s),
             Scalar::Bytes(b) => Key::Bytes(b),
+            Scalar::Link(_, text) => Key::Str(text),
         }
     }
 
@@ -127,6 +134,7 @@ impl<'a> Scalar<'a> {
                 no_newline: false,
             },
             Scalar::Bytes(b) => In::Bytes(b),
+            Scalar::Link(target, _) => In::Link(target),
         }
     }
 }
@@ -216,6 +224,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::None => Ok(py.None().into_bound(py)),
         Value::Bytes(b) => Ok(PyBytes::new(py, b).into_any()),
         Value::BigInt { negative, magnitude } => int_of(py, *negative, magnitude),
+        Value::Link(target) => links::link_of(py, target),
         Value::Large(_) | Value::Obj(_) => Err(error::general(py, "internal error: not a scalar")),
     }
 }
@@ -262,6 +271,7 @@ pub(crate) fn same(value: &Value, scalar: &Scalar<'_>) -> bool {
         (Value::Float(a), Scalar::Float(b)) => a.to_bits() == b.to_bits(),
         (Value::Str { bytes, .. }, Scalar::Str(b)) => bytes[..] == b[..],
         (Value::Bytes(a), Scalar::Bytes(b)) => &a[..] == *b,
+        (Value::Link(a), Scalar::Link(b, _)) => a[..] == b[..],
         _ => false,
     }
 }

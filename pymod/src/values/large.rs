@@ -35,6 +35,7 @@ fn whole(large: &Large, bytes: Vec<u8>) -> Value {
     match large.kind {
         LargeKind::Str { no_newline } => Value::Str { bytes, no_newline },
         LargeKind::Bytes => Value::Bytes(bytes),
+        LargeKind::Link => Value::Link(bytes),
         LargeKind::Int { negative } => Value::BigInt {
             negative,
             magnitude: bytes,

@@ -186,11 +186,13 @@ fn type_of(value: &Value) -> &'static str {
         Value::Float(_) => "float",
         Value::Str { .. } => "str",
         Value::Bytes(_) => "bytes",
+        Value::Link(_) => "link",
         Value::Obj(_) => "container",
         Value::Large(large) => match large.kind {
             LargeKind::Str { .. } => "str",
             LargeKind::Bytes => "bytes",
             LargeKind::Int { .. } => "int",
+            LargeKind::Link => "link",
         },
     }
 }
@@ -198,7 +200,7 @@ fn type_of(value: &Value) -> &'static str {
 /// Return a scalar in at most `SHOWN` characters, safe for a terminal.
 fn view_of(value: &Value) -> String {
     let whole = match value {
-        Value::Str { bytes, .. } => format!("{:?}", String::from_utf8_lossy(bytes)),
+        Value::Str { bytes, .. } | Value::Link(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
         Value::Bytes(bytes) => {
             let head = &bytes[..bytes.len().min(SHOWN)];
             format!("b\"{}\"", head.escape_ascii())
@@ -225,20 +227,22 @@ fn scalar_text(value: &Value) -> String {
         Value::Float(f) if f.is_infinite() => if *f > 0.0 { "inf" } else { "-inf" }.into(),
         // {:?} gives the shortest text that reads back as the same float, as repr() does.
         Value::Float(f) => format!("{f:?}"),
-        Value::Str { .. } | Value::Bytes(_) | Value::Obj(_) | Value::Large(_) => String::new(),
+        Value::Str { .. } | Value::Bytes(_) | Value::Link(_) | Value::Obj(_) | Value::Large(_) => {
+            String::new()
+        }
     }
 }
 
 /// Print a complete scalar; str and bytes byte for byte.
 fn print(store: &Store, value: &Value, out: &mut impl Write) -> std::result::Result<(), Failure> {
     match value {
-        Value::Str { bytes, .. } => {
+        Value::Str { bytes, .. } | Value::Link(bytes) => {
             out.write_all(bytes)?;
             writeln!(out)?;
         }
         Value::Bytes(bytes) => out.write_all(bytes)?,
         Value::Large(large) => match large.kind {
-            LargeKind::Bytes => copy(store, large, out)?,
+            LargeKind::Bytes | LargeKind::Link => copy(store, large, out)?,
             LargeKind::Str { .. } => {
                 copy(store, large, out)?;
                 writeln!(out)?;

@@ -18,7 +18,7 @@ impl Held {
     /// Return its size in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
-            Held::Value(Value::Str { bytes, .. } | Value::Bytes(bytes)) => bytes.len(),
+            Held::Value(Value::Str { bytes, .. } | Value::Bytes(bytes) | Value::Link(bytes)) => bytes.len(),
             Held::Value(Value::BigInt { magnitude, .. }) => magnitude.len(),
             Held::Value(_) => 8,
             Held::Large(_, bytes) => bytes.len(),
@@ -42,6 +42,7 @@ impl Held {
                     no_newline: *no_newline,
                 },
                 Value::Bytes(bytes) => In::Bytes(bytes),
+                Value::Link(target) => In::Link(target),
                 Value::Large(_) | Value::Obj(_) => return None,
             },
             Held::Large(LargeKind::Str { no_newline }, bytes) => In::Str {
@@ -49,6 +50,7 @@ impl Held {
                 no_newline: *no_newline,
             },
             Held::Large(LargeKind::Bytes, bytes) => In::Bytes(bytes),
+            Held::Large(LargeKind::Link, target) => In::Link(target),
             Held::Large(LargeKind::Int { negative }, magnitude) => In::BigInt {
                 negative: *negative,
                 magnitude,
@@ -66,7 +68,7 @@ impl Held {
             In::Float(x) => Key::Float(x),
             In::Str { bytes, .. } => Key::Str(bytes),
             In::Bytes(bytes) => Key::Bytes(bytes),
-            In::Obj(_) => return None,
+            In::Link(_) | In::Obj(_) => return None,
         })
     }
 }

@@ -19,6 +19,7 @@ mod edit_tests;
 mod entry;
 mod fast;
 mod read;
+mod referrers;
 mod rename;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use read::{
     Class, HandleInfo, class, class_is, class_name, contains, get, home, is_home, item, item_word, items,
     kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,
 };
+pub use referrers::{references, referrers};
 pub use rename::rename;
 
 use super::graph::{self, ReapProgress};

@@ -433,3 +433,36 @@ fn a_list_is_freed_with_what_waits_beside_it() {
     assert_eq!(w.segments(), before);
     assert!(waiting(&w, list).is_err());
 }
+
+#[test]
+fn the_entries_that_refer_to_a_container_are_found() {
+    let mut w = GraphMem::new();
+    let root = w.root;
+    let child = new_dict(&mut w).unwrap();
+    set(&mut w, root, &k("home"), &In::Obj(child)).unwrap();
+    assert_eq!(referrers(&w, child, 10).unwrap(), []);
+    let list = list_of(&mut w, "list", 5);
+    set_item(&mut w, list, 3, &In::Obj(child)).unwrap();
+    set(&mut w, root, &k("again"), &In::Obj(child)).unwrap();
+    let object = new_object(&mut w, "a:B").unwrap();
+    set(&mut w, root, &k("object"), &In::Obj(object)).unwrap();
+    set(&mut w, object, &k("attr"), &In::Obj(child)).unwrap();
+    set(&mut w, object, &k("link"), &In::Link(b"../home")).unwrap();
+    let mut parents = referrers(&w, child, 10).unwrap();
+    parents.sort_unstable_by_key(|o| o.id.0);
+    let mut expected = vec![root, list, object];
+    expected.sort_unstable_by_key(|o| o.id.0);
+    assert_eq!(parents, expected);
+    assert_eq!(referrers(&w, child, 2).unwrap().len(), 2);
+    for max in 1..8 {
+        for (parent, steps) in [
+            (root, vec![name("home"), name("again")]),
+            (list, vec![Step::Index(3)]),
+            (object, vec![name("attr")]),
+        ] {
+            let (mut cursor, mut out) = (0, Vec::new());
+            while references(&w, parent, child, &mut cursor, max, &mut out).unwrap() {}
+            assert_eq!(out, steps);
+        }
+    }
+}

@@ -18,6 +18,7 @@ fn expected(value: &In<'_>) -> Value {
             no_newline,
         },
         In::Bytes(b) => Value::Bytes(Small::from_slice(b)),
+        In::Link(b) => Value::Link(Small::from_slice(b)),
         In::Obj(o) => Value::Obj(o),
     }
 }
@@ -137,6 +138,33 @@ fn numbers_round_trip() {
             }
         }
     }
+}
+
+#[test]
+fn links_round_trip_and_others_are_refused() {
+    let mut w = HeapMem::new();
+    for len in [1, 4, 5, 6, 255, SHORT_MAX, SHORT_MAX + 1, LINK_MAX] {
+        round_trip(&mut w, &In::Link(&vec![b'x'; len]));
+    }
+    round_trip(&mut w, &In::Link(b"../\xFF\xED\xA0\x80 \n"));
+    for target in [&b""[..], b"a\0b", &[b'x'; LINK_MAX + 1]] {
+        assert!(matches!(
+            encode(&mut w, &In::Link(target)),
+            Err(Error::Invalid { .. })
+        ));
+    }
+    assert_eq!(live(&w), 0);
+}
+
+#[test]
+fn a_damaged_link_is_an_error_and_no_key() {
+    let mut w = HeapMem::new();
+    let word = encode(&mut w, &In::Link(b"target")).unwrap();
+    assert!(crate::object::key::hash_word(&w, word).is_err());
+    let at = word.as_scalar().unwrap();
+    w.set_bytes(at + 10, &[0]).unwrap();
+    assert!(decode(&w, word).is_err());
+    assert!(verify(&w, word).is_err());
 }
 
 #[test]

@@ -72,10 +72,8 @@ pub(crate) enum Place {
     Dir(Obj),
     /// A scalar.
     File(Spot),
-    /// Another reference to a container.
+    /// A symlink: another reference to a container, or a link value.
     Link(Spot),
-    /// A symlink whose target does not exist yet, in memory.
-    Side(u64),
     /// The lock file of a container.
     Lock(Obj),
     /// A control file.
@@ -89,7 +87,6 @@ pub(crate) enum Place {
 enum Identity {
     File(ObjectId, Slot),
     Link(ObjectId, Slot),
-    Side(u64),
 }
 
 struct Node {
@@ -111,7 +108,6 @@ fn identity(place: &Place) -> Option<Identity> {
     Some(match place {
         Place::File(s) => Identity::File(s.parent.id, s.slot.clone()),
         Place::Link(s) => Identity::Link(s.parent.id, s.slot.clone()),
-        Place::Side(id) => Identity::Side(*id),
         _ => return None,
     })
 }

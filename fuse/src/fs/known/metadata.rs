@@ -33,8 +33,6 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
 pub(crate) enum Mark {
     /// An entry of a container.
     Entry(ObjectId, Slot),
-    /// A side entry.
-    Side(u64),
     /// A container.
     Dir(ObjectId),
 }
@@ -45,7 +43,6 @@ impl Mark {
         Some(match place {
             Place::Dir(obj) => Mark::Dir(obj.id),
             Place::File(s) | Place::Link(s) => Mark::Entry(s.parent.id, s.slot.clone()),
-            Place::Side(id) => Mark::Side(*id),
             _ => return None,
         })
     }

@@ -1,13 +1,13 @@
 //! The state of the mount besides the store: tables, each under its own mutex. Only `locks` calls the store, to unlock.
 //!
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
-//! - `sides`: symlinks whose target does not exist yet. `metadata`: times, modes and types that tools set.
+//! - `awaited`: which links wait for which entries. `metadata`: times, modes and types that tools set.
 //! - `open_files`: open files. `locks`: locks that programs hold on files.
 
+pub(crate) mod awaited;
 pub(crate) mod inodes;
 pub(crate) mod list_names;
 pub(crate) mod locks;
 pub(crate) mod metadata;
 pub(crate) mod name_set;
 pub(crate) mod open_files;
-pub(crate) mod sides;

@@ -16,23 +16,13 @@ impl Fs {
         let mut attr = match &place {
             Place::Dir(obj) => self.read(ctx, |r| self.dir_attr(r, *obj))?,
             Place::File(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
-                Some(Value::Obj(_)) | None => errno(libc::ESTALE),
+                Some(Value::Obj(_) | Value::Link(_)) | None => errno(libc::ESTALE),
                 Some(value) => self.file_attr(r, spot, &value),
             })?,
             Place::Link(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
-                Some(Value::Obj(obj)) => {
-                    let size = self.link_size(r, spot.parent, obj)?;
-                    self.link_attr(r, spot.parent, size)
-                }
-                _ => errno(libc::ESTALE),
+                Some(value) => self.link_attr(r, spot, &value),
+                None => errno(libc::ESTALE),
             })?,
-            Place::Side(id) => {
-                let side = lock(&self.sides)
-                    .get(*id)
-                    .cloned()
-                    .ok_or(FsError::Errno(libc::ESTALE))?;
-                self.side_attr(*id, &side)
-            }
             Place::Lock(_) => self.control_attr(NodeKind::File, 0),
             Place::Control(c) => self.control_node(*c)?,
             Place::Deleted => {
@@ -97,8 +87,15 @@ impl Fs {
 
     /// The fingerprint of the current content. Unstored writes are stored first.
     fn current_print(&self, ctx: &Ctx, ino: u64, place: &Place) -> FsResult<Option<u64>> {
-        let Place::File(spot) = place else {
-            return Ok(None);
+        let spot = match place {
+            Place::File(spot) => spot,
+            Place::Link(spot) => {
+                return self.read(ctx, |r| match self.value_at(r, spot)? {
+                    Some(value) => self.link_print(r, spot, &value).map(|(_, print)| Some(print)),
+                    None => errno(libc::ESTALE),
+                });
+            }
+            _ => return Ok(None),
         };
         match self.commit_inode(ctx, ino) {
             // Content that does not fit its type is reported at the close of the file.

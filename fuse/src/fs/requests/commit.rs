@@ -66,7 +66,7 @@ impl Fs {
         }
         match place {
             Place::Dir(_) => errno(libc::EISDIR),
-            Place::Control(_) | Place::Link(_) | Place::Side(_) => errno(libc::EPERM),
+            Place::Control(_) | Place::Link(_) => errno(libc::EPERM),
             Place::Lock(_) | Place::Deleted => Ok(()),
             Place::File(spot) => self.write(ctx, |w, _| {
                 let Some(value) = self.value_at(w, spot)? else {

@@ -5,7 +5,6 @@
 //! | 0, 1 | `.` and `..` |
 //! | 2 + cursor | the entries of the store: the store's cursor; in a list, the item's name + 1 |
 //! | `BESIDE` + 2 + cursor | the entries that wait beside a list: the store's cursor |
-//! | `SIDES` + id | the entries beside the directory |
 
 use super::control;
 use crate::fs::context::{Ctx, lock};
@@ -15,12 +14,11 @@ use crate::fs::known::metadata::Mark;
 use crate::fs::text::{list_entries, names};
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
-use crate::fs::tree::find::Found;
+use crate::fs::tree::find::{Found, Named};
+use crate::fs::tree::links::References;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
 
-/// The position of the first entry beside a directory in its listing.
-const SIDES: u64 = 1 << 62;
 /// The position of the first entry that waits beside a list.
 const BESIDE: u64 = 1 << 61;
 /// Entries read in one section.
@@ -40,14 +38,6 @@ impl Fs {
         match self.place(ino)? {
             Place::Dir(obj) => {
                 self.join(ctx, obj);
-                let links: Vec<u64> = lock(&self.sides)
-                    .list(obj.id, 0)
-                    .into_iter()
-                    .map(|(id, _)| id)
-                    .collect();
-                for id in links {
-                    self.finish_link(ctx, id);
-                }
                 Ok(())
             }
             Place::Control(_) => Ok(()),
@@ -101,13 +91,8 @@ impl Fs {
             }
             _ => return errno(libc::ENOTDIR),
         };
-        // The entries of the store are already listed.
-        let mut cursor = if from < SIDES {
-            from.saturating_sub(2)
-        } else {
-            SIDES
-        };
-        while cursor < SIDES {
+        let mut cursor = from.saturating_sub(2);
+        loop {
             let (batch, end) = match self.read(ctx, |r| self.batch(r, dir, cursor, plus)) {
                 Ok(batch) => batch,
                 // The directory was removed while it is open.
@@ -132,26 +117,9 @@ impl Fs {
             }
             match end {
                 Some(at) => cursor = at,
-                None => break,
+                None => return Ok(()),
             }
         }
-        let sides = lock(&self.sides).list(dir.id, from.saturating_sub(SIDES));
-        for (id, side) in sides {
-            let Ok(found) = self.find_side(id) else { continue };
-            if !self.show(
-                Line {
-                    next: SIDES + id,
-                    name: side.name,
-                    attr: found.attr,
-                },
-                found,
-                plus,
-                &mut line,
-            ) {
-                break;
-            }
-        }
-        Ok(())
     }
 
     fn drop_found(&self, found: Found) {
@@ -320,9 +288,17 @@ impl Fs {
         }
         let dir = self.dir(parent)?;
         let named = self.named(ctx, dir, name)?;
-        let removed = self.write(ctx, |w, renamed| {
-            let Some((spot, value)) = self.value_of(w, dir, &named)? else {
-                return Ok(None);
+        self.with_references(|| self.remove_named(ctx, dir, &named, dir_wanted))
+    }
+
+    fn remove_named(&self, ctx: &Ctx, dir: Obj, named: &Named, dir_wanted: bool) -> FsResult<()> {
+        let references = match dir_wanted {
+            true => self.references_to(ctx, dir, named, true)?,
+            false => References::default(),
+        };
+        let (spot, child, values) = self.write(ctx, |w, renamed| {
+            let Some((spot, value)) = self.value_of(w, dir, named)? else {
+                return errno(libc::ENOENT);
             };
             let child = match value {
                 Value::Obj(obj) if self.shown_at(w, obj, &spot)? => Some(obj),
@@ -332,32 +308,23 @@ impl Fs {
                 (Some(_), false) => return errno(libc::EISDIR),
                 (None, true) => return errno(libc::ENOTDIR),
                 (Some(obj), true) if !self.is_empty(w, obj)? => return errno(libc::ENOTEMPTY),
-                (Some(_), true) => {}
+                (Some(_), true) => self.check_references(w, &references, child)?,
                 (None, false) => self.keep_for_open_files(w, &spot, &value)?,
             }
             self.remove_at(w, &spot, renamed)?;
-            Ok(Some((spot, child)))
+            let values = self.keep_texts(w, &references)?;
+            Ok((spot, child, values))
         })?;
-        match removed {
-            Some((spot, child)) => {
-                self.spot_deleted(spot.parent, &spot.slot);
-                if let Some(obj) = child {
-                    lock(&self.lists).forget(obj.id);
-                    lock(&self.metadata).deleted(&Mark::Dir(obj.id));
-                }
-                Ok(())
-            }
-            None => {
-                let side = lock(&self.sides).find(dir.id, name);
-                match side {
-                    Some(_) if dir_wanted => errno(libc::ENOTDIR),
-                    Some(id) => {
-                        self.drop_side(id);
-                        Ok(())
-                    }
-                    None => errno(libc::ENOENT),
-                }
-            }
+        self.spot_deleted(spot.parent, &spot.slot);
+        if let Some(obj) = child {
+            lock(&self.lists).forget(obj.id);
+            lock(&self.metadata).deleted(&Mark::Dir(obj.id));
         }
+        let ctx = &Ctx {
+            may_wait: true,
+            ..*ctx
+        };
+        self.finish_links(ctx, &values);
+        Ok(())
     }
 }

@@ -19,16 +19,8 @@ impl Fs {
         }))
     }
 
-    /// Maintenance, every few seconds: finish symlinks whose target Python created, and let
-    /// waiting items join their lists.
+    /// Maintenance, every few seconds: let waiting items join their lists.
     pub(crate) fn tidy(&self) {
-        self.finish_links(
-            &Ctx {
-                tid: 0,
-                may_wait: false,
-            },
-            None,
-        );
         // The end of another mount of the store has ended the log.
         self.keep_log(false);
         let waiting = lock(&self.lists).waiting();
@@ -77,8 +69,6 @@ impl Fs {
                 log::error!("a file still open was not stored: errno {}", e.errno());
             }
         }
-        self.finish_links(&ctx, None);
-        self.report_remaining();
         self.stop_log(&ctx);
         self.locks.release_all(&self.store);
         let pins = lock(&self.inodes).drain();

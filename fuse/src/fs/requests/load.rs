@@ -47,7 +47,7 @@ impl Fs {
         };
         let mut bytes = read_large(r, large)?;
         match large.kind {
-            LargeKind::Bytes => {}
+            LargeKind::Bytes | LargeKind::Link => {}
             LargeKind::Str { no_newline } => {
                 if !no_newline && !exact {
                     bytes.push(b'\n');

@@ -71,7 +71,7 @@ impl Fs {
             },
             // A removed entry is unreachable for others.
             Place::Deleted => None,
-            Place::Link(_) | Place::Side(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
+            Place::Link(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
         })
     }
 

@@ -20,7 +20,7 @@ impl Fs {
         let write = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let state = match &place {
             Place::Dir(_) => return errno(libc::EISDIR),
-            Place::Link(_) | Place::Side(_) => return errno(libc::ELOOP),
+            Place::Link(_) => return errno(libc::ELOOP),
             Place::Deleted => State {
                 data: Some(Arc::default()),
                 ..State::default()

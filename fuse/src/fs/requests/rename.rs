@@ -13,7 +13,8 @@ use crate::fs::text::scalars::{self, Ty};
 use crate::fs::tree::change::Room;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
-use persist_core::store::{In, Obj, Value, Writer};
+use crate::fs::tree::links::References;
+use persist_core::store::{Obj, Value, Writer};
 
 /// One side of a rename.
 struct End {
@@ -48,9 +49,10 @@ impl Fs {
         }
         let replace = flags & libc::RENAME_NOREPLACE == 0;
         if flags & libc::RENAME_EXCHANGE != 0 {
-            return self.exchange(ctx, &from, &to);
+            let values = self.with_references(|| self.exchange(ctx, &from, &to))?;
+            self.after_rename(ctx, &values, &[&from, &to]);
+            return Ok(());
         }
-        let side = lock(&self.sides).find(from.dir.id, &from.name);
         // The key that was set for a long name.
         let told = match &from.named {
             Named::Key(key) => lock(&self.metadata)
@@ -63,20 +65,21 @@ impl Fs {
         {
             to.named = Named::Key(key);
         }
-        let done = match side {
-            Some(id) => self.rename_side(ctx, id, &from, &to, replace),
-            None => self.rename_entry(ctx, &from, &to, replace),
-        };
-        done?;
-        self.entry_appeared(
-            &Ctx {
-                may_wait: true,
-                ..*ctx
-            },
-            to.dir,
-            &to.name,
-        );
+        let values = self.with_references(|| self.rename_entry(ctx, &from, &to, replace))?;
+        self.after_rename(ctx, &values, &[&to]);
         Ok(())
+    }
+
+    /// After entries have new names: finish these links, and finish what waited for the names.
+    fn after_rename(&self, ctx: &Ctx, links: &[Spot], named: &[&End]) {
+        let ctx = &Ctx {
+            may_wait: true,
+            ..*ctx
+        };
+        self.finish_links(ctx, links);
+        for end in named {
+            self.entry_appeared(ctx, end.dir, &end.name);
+        }
     }
 
     fn end(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<End> {
@@ -97,8 +100,7 @@ impl Fs {
         replace: bool,
     ) -> FsResult<Option<(Spot, Value)>> {
         let there = self.value_of(w, to.dir, &to.named)?;
-        let side = lock(&self.sides).find(to.dir.id, &to.name);
-        if (there.is_some() || side.is_some()) && !replace {
+        if there.is_some() && !replace {
             return errno(libc::EEXIST);
         }
         let dir_there = match &there {
@@ -108,7 +110,7 @@ impl Fs {
         match (is_dir, dir_there) {
             (false, Some(_)) => errno(libc::EISDIR),
             (true, Some(obj)) if !self.is_empty(w, obj)? => errno(libc::ENOTEMPTY),
-            (true, None) if there.is_some() || side.is_some() => errno(libc::ENOTDIR),
+            (true, None) if there.is_some() => errno(libc::ENOTDIR),
             _ => {
                 if let Some((spot, value)) = &there {
                     self.keep_for_open_files(w, spot, value)?;
@@ -118,8 +120,14 @@ impl Fs {
         }
     }
 
-    /// Move an entry of the store.
-    fn rename_entry(&self, ctx: &Ctx, from: &End, to: &End, replace: bool) -> FsResult<()> {
+    /// Move an entry. Returns the links that may wait for entries now.
+    fn rename_entry(&self, ctx: &Ctx, from: &End, to: &End, replace: bool) -> FsResult<Vec<Spot>> {
+        let references = self.references_to(ctx, from.dir, &from.named, false)?;
+        let replaced = match references.any() {
+            true => self.references_to(ctx, to.dir, &to.named, true)?,
+            false => References::default(),
+        };
+        let mut values = Vec::new();
         let moved = self.write(ctx, |w, renamed| {
             let Some((source, value)) = self.value_of(w, from.dir, &from.named)? else {
                 return errno(libc::ENOENT);
@@ -140,6 +148,14 @@ impl Fs {
                 return Ok(None);
             }
             let there = self.may_replace(w, to, child.is_some(), replace)?;
+            self.check_references(w, &references, child)?;
+            if child.is_some() {
+                let there = there.as_ref().and_then(|(_, value)| match value {
+                    Value::Obj(obj) => Some(*obj),
+                    _ => None,
+                });
+                self.check_references(w, &replaced, there)?;
+            }
             let mark = Mark::Entry(source.parent.id, source.slot.clone());
             let fresh = lock(&self.metadata).is_fresh(&mark);
             let old_ty = there.as_ref().and_then(|(_, value)| Ty::of(value));
@@ -154,14 +170,15 @@ impl Fs {
                 }
             }
             let target = self.move_entry(w, &source, to, renamed)?;
+            values = self.keep_texts(w, &references)?;
+            values.extend(self.keep_texts(w, &replaced)?);
             Ok(Some((source, target, value, fresh)))
         })?;
         let Some((source, target, value, fresh)) = moved else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let beside = lock(&self.sides).find(to.dir.id, &to.name);
-        if let Some(id) = beside {
-            self.drop_side(id);
+        if matches!(value, Value::Link(_)) {
+            values.push(target.clone());
         }
         self.spot_moved(&source, &target);
         if let Some(ty) = Ty::of(&value) {
@@ -174,7 +191,7 @@ impl Fs {
                 memory.at(mark).key = None;
             }
         }
-        Ok(())
+        Ok(values)
     }
 
     /// Move an entry to its new name, in place of what is there. Returns where it is.
@@ -216,41 +233,14 @@ impl Fs {
         Ok(target)
     }
 
-    /// Move a symlink that waits for its target. The entry that had the new name is removed.
-    fn rename_side(&self, ctx: &Ctx, id: u64, from: &End, to: &End, replace: bool) -> FsResult<()> {
-        if from.dir == to.dir && from.name == to.name {
-            return Ok(());
-        }
-        let removed = self.write(ctx, |w, renamed| {
-            let there = self.may_replace(w, to, false, replace)?;
-            if there.is_none() {
-                // A name that cannot be made is refused.
-                self.room(w, to.dir, &to.named)?;
-            }
-            match there {
-                Some((spot, _)) => self.remove_at(w, &spot, renamed).map(|()| Some(spot)),
-                None => Ok(None),
-            }
-        })?;
-        if let Some(spot) = removed {
-            self.spot_deleted(spot.parent, &spot.slot);
-        }
-        let other = lock(&self.sides).find(to.dir.id, &to.name).filter(|o| *o != id);
-        if let Some(other) = other {
-            self.drop_side(other);
-        }
-        lock(&self.sides).rename(id, (to.dir, &to.name));
-        let ctx = &Ctx {
-            may_wait: true,
-            ..*ctx
-        };
-        self.finish_link(ctx, id);
-        Ok(())
-    }
-
-    /// Exchange two entries of the store.
-    fn exchange(&self, ctx: &Ctx, from: &End, to: &End) -> FsResult<()> {
+    /// Exchange two entries. Returns the links that may wait for entries now.
+    fn exchange(&self, ctx: &Ctx, from: &End, to: &End) -> FsResult<Vec<Spot>> {
+        let references = [
+            self.references_to(ctx, from.dir, &from.named, false)?,
+            self.references_to(ctx, to.dir, &to.named, false)?,
+        ];
         let mut pins: Vec<Obj> = Vec::new();
+        let mut values = Vec::new();
         let result = self.write(ctx, |w, _| {
             pins.drain(..).for_each(|obj| self.store.unpin(obj));
             let (Some((one, first)), Some((two, second))) = (
@@ -259,51 +249,44 @@ impl Fs {
             ) else {
                 return errno(libc::ENOENT);
             };
-            for (value, into) in [(&first, to.dir), (&second, from.dir)] {
-                if let Value::Obj(obj) = value {
-                    if self.is_below(w, into, *obj)? {
-                        return errno(libc::EINVAL);
-                    }
-                    // Between the two steps the object may have no reference.
-                    w.pin(*obj)?;
-                    pins.push(*obj);
-                }
+            if one.parent == two.parent && one.slot == two.slot {
+                return Ok(None);
             }
-            let (a, b) = (self.owned_in(w, &first)?, self.owned_in(w, &second)?);
+            let moves = [(&first, &one, to.dir), (&second, &two, from.dir)];
+            for ((value, spot, into), references) in moves.into_iter().zip(&references) {
+                let Value::Obj(obj) = value else {
+                    self.check_references(w, references, None)?;
+                    continue;
+                };
+                let shown = self.shown_at(w, *obj, spot)?;
+                self.check_references(w, references, shown.then_some(*obj))?;
+                if shown && self.is_below(w, into, *obj)? {
+                    return errno(libc::EINVAL);
+                }
+                // Between the two steps the object may have no reference.
+                w.pin(*obj)?;
+                pins.push(*obj);
+            }
+            let (a, b) = (self.owned(w, &first)?, self.owned(w, &second)?);
             self.set_at(w, &one, &b.as_in())?;
             self.set_at(w, &two, &a.as_in())?;
-            Ok((one, two))
+            values.clear();
+            for references in &references {
+                values.extend(self.keep_texts(w, references)?);
+            }
+            Ok(Some((one, two)))
         });
         pins.into_iter().for_each(|obj| self.store.unpin(obj));
-        let (one, two) = result?;
+        let Some((one, two)) = result? else {
+            return Ok(Vec::new());
+        };
         let places = |s: &Spot| (Place::File(s.clone()), Place::Link(s.clone()));
         let (a, b) = (places(&one), places(&two));
         lock(&self.inodes).exchanged([(&a.0, &b.0), (&a.1, &b.1), (&b.0, &a.0), (&b.1, &a.1)]);
+        values.extend([one.clone(), two.clone()]);
         let mut memory = lock(&self.metadata);
         memory.deleted(&Mark::Entry(one.parent.id, one.slot));
         memory.deleted(&Mark::Entry(two.parent.id, two.slot));
-        Ok(())
-    }
-
-    fn owned_in(&self, w: &Writer<'_>, value: &Value) -> FsResult<Exchanged> {
-        Ok(match value {
-            Value::Obj(obj) => Exchanged::Obj(*obj),
-            other => Exchanged::Scalar(self.scalar(w, other)?),
-        })
-    }
-}
-
-/// A value on its way to the other entry.
-enum Exchanged {
-    Obj(Obj),
-    Scalar(scalars::Scalar<'static>),
-}
-
-impl Exchanged {
-    fn as_in(&self) -> In<'_> {
-        match self {
-            Exchanged::Obj(obj) => In::Obj(*obj),
-            Exchanged::Scalar(scalar) => scalar.as_in(),
-        }
+        Ok(values)
     }
 }

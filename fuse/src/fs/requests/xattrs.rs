@@ -243,15 +243,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Convert a dict to a list. Entries above a gap (a symlink whose target does not exist yet, a file that is not
-    /// restored yet) wait beside it.
+    /// Convert a dict to a list. Entries above a gap (a file that is not restored yet) wait beside it.
     fn make_list(&self, ctx: &Ctx, obj: Obj) -> FsResult<()> {
-        let links = lock(&self.sides).list(obj.id, 0);
-        for (_, side) in links {
-            if list_entries::number_of(&side.name).is_none() && !list_entries::is_temporary(&side.name) {
-                return errno(libc::EINVAL);
-            }
-        }
         let (ready, waiting) = self.write(ctx, |w, _| {
             let mut keys = self.index_keys(w, obj)?;
             keys.sort_unstable_by_key(|(n, _)| *n);
@@ -386,6 +379,7 @@ impl Fs {
         nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
         nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
         drop(nodes);
+        lock(&self.awaited).moved(from, to);
         let from = Mark::Entry(from.parent.id, from.slot.clone());
         lock(&self.metadata).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()));
     }

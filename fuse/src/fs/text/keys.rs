@@ -70,7 +70,7 @@ impl OwnedKey {
             Value::Float(f) => OwnedKey::Float(f.to_bits()),
             Value::Str { bytes, .. } => OwnedKey::Str(bytes.to_vec()),
             Value::Bytes(b) => OwnedKey::Bytes(b.to_vec()),
-            Value::Large(_) | Value::Obj(_) => return None,
+            Value::Large(_) | Value::Link(_) | Value::Obj(_) => return None,
         })
     }
 

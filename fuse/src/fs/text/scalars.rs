@@ -48,7 +48,7 @@ impl Ty {
             .find(|t| t.name().as_bytes() == name)
     }
 
-    /// The type of a value; None for a container.
+    /// The type of a value; None for a container or a link.
     pub(crate) fn of(value: &Value) -> Option<Ty> {
         Some(match value {
             Value::None => Ty::None,
@@ -61,8 +61,9 @@ impl Ty {
                 LargeKind::Str { .. } => Ty::Str,
                 LargeKind::Bytes => Ty::Bytes,
                 LargeKind::Int { .. } => Ty::Int,
+                LargeKind::Link => return None,
             },
-            Value::Obj(_) => return None,
+            Value::Link(_) | Value::Obj(_) => return None,
         })
     }
 }
@@ -148,7 +149,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// From a value that was copied out of the store; None for containers and large values.
+    /// From a value that was copied out of the store; None for containers, links and large values.
     pub(crate) fn from_value(value: &Value) -> Option<Scalar<'_>> {
         Some(match value {
             Value::None => Scalar::None,
@@ -164,7 +165,7 @@ impl Scalar<'_> {
                 no_newline: *no_newline,
             },
             Value::Bytes(b) => Scalar::Bytes(Cow::Borrowed(b)),
-            Value::Large(_) | Value::Obj(_) => return None,
+            Value::Large(_) | Value::Link(_) | Value::Obj(_) => return None,
         })
     }
 }

@@ -9,10 +9,9 @@
 
 use super::filesystem::Fs;
 use crate::fs::context::{lock, time_of};
-use crate::fs::error::FsResult;
+use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Spot;
 use crate::fs::known::metadata::{Mark, fingerprint};
-use crate::fs::known::sides::Side;
 use crate::fs::text::scalars::Scalar;
 use persist_core::store::{LargeKind, Obj, Reader, Value};
 use std::time::SystemTime;
@@ -127,7 +126,7 @@ impl Fs {
             Value::Bytes(b) => b.len() as u64,
             Value::Large(large) => match large.kind {
                 LargeKind::Str { no_newline } => large.len + u64::from(!no_newline && !self.config.exact),
-                LargeKind::Bytes => large.len,
+                LargeKind::Bytes | LargeKind::Link => large.len,
                 LargeKind::Int { negative } => {
                     // Hexadecimal: two digits a byte, but one for a first byte below 16.
                     let mut top = [0u8];
@@ -161,20 +160,34 @@ impl Fs {
         Ok(self.remembered(mark, attr, print))
     }
 
-    /// The attributes of a reference.
-    pub(crate) fn link_attr(&self, r: &Reader<'_>, parent: Obj, size: u64) -> FsResult<Attr> {
-        Ok(self.plain(NodeKind::Link, size, time_of(r.mtime(parent)?)))
+    /// The length of a symlink's text, and its fingerprint.
+    pub(crate) fn link_print(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<(u64, u64)> {
+        match value {
+            Value::Link(text) => Ok((text.len() as u64, fingerprint(text))),
+            Value::Obj(obj) => match self.link_text(r, spot.parent, *obj) {
+                Ok(text) => Ok((text.len() as u64, fingerprint(&text))),
+                // The target is too deep. The symlink is still listed.
+                Err(FsError::Errno(libc::ELOOP)) => Ok((libc::PATH_MAX as u64, 0)),
+                Err(e) => Err(e),
+            },
+            _ => errno(libc::ESTALE),
+        }
+    }
+
+    /// The attributes of a symlink: of a reference, or of a link value.
+    pub(crate) fn link_attr(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Attr> {
+        let (size, print) = self.link_print(r, spot, value)?;
+        let attr = self.plain(NodeKind::Link, size, time_of(r.mtime(spot.parent)?));
+        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
+        Ok(Attr {
+            mode: attr.mode,
+            ..self.remembered(mark, attr, Some(print))
+        })
     }
 
     /// The attributes of a container.
     pub(crate) fn dir_attr(&self, r: &Reader<'_>, obj: Obj) -> FsResult<Attr> {
         let attr = self.plain(NodeKind::Dir, r.len(obj)?, time_of(r.mtime(obj)?));
         Ok(self.remembered(Mark::Dir(obj.id), attr, None))
-    }
-
-    /// The attributes of a symlink whose target does not exist yet.
-    pub(crate) fn side_attr(&self, id: u64, side: &Side) -> Attr {
-        let attr = self.plain(NodeKind::Link, side.target.len() as u64, self.started);
-        self.remembered(Mark::Side(id), attr, None)
     }
 }

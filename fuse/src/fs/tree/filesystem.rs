@@ -6,12 +6,12 @@
 use super::durability;
 use crate::fs::context::{Config, Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno, would_wait};
+use crate::fs::known::awaited::Awaited;
 use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
 use crate::fs::known::open_files::OpenFiles;
-use crate::fs::known::sides::Sides;
 use crate::kernel::processes;
 use persist_core::Error;
 use persist_core::store::{Actor, Obj, Reader, Store, Wait, Writer};
@@ -28,7 +28,7 @@ pub(crate) struct Fs {
     pub(in crate::fs) config: Config,
     pub(in crate::fs) inodes: Mutex<Inodes>,
     pub(in crate::fs) lists: Mutex<Lists>,
-    pub(in crate::fs) sides: Mutex<Sides>,
+    pub(in crate::fs) awaited: Mutex<Awaited>,
     pub(in crate::fs) metadata: Mutex<Metadata>,
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
@@ -95,7 +95,7 @@ impl Fs {
             config,
             inodes: Mutex::new(known.inodes),
             lists: Mutex::new(known.lists),
-            sides: Mutex::default(),
+            awaited: Mutex::default(),
             metadata: Mutex::new(known.metadata),
             open_files: OpenFiles::default(),
             locks: Locks::default(),

@@ -174,7 +174,7 @@ impl Fs {
     /// True for a container without entries, also without such that wait.
     pub(crate) fn is_empty(&self, r: &Reader<'_>, obj: Obj) -> FsResult<bool> {
         let waiting = r.kind(obj)? == Kind::List && r.waiting(obj)?.is_some();
-        Ok(!waiting && r.len(obj)? == 0 && !lock(&self.sides).any(obj.id))
+        Ok(!waiting && r.len(obj)? == 0)
     }
 
     /// The meaning of a name for a new entry.
@@ -183,21 +183,25 @@ impl Fs {
         if matches!(named, Named::Impossible) {
             return errno(libc::EINVAL);
         }
-        if lock(&self.sides).find(dir.id, name).is_some() {
-            return errno(libc::EEXIST);
-        }
         Ok(named)
     }
 
     /// Describe an entry. With `pin`, the object of a directory is pinned.
     pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value, pin: bool) -> FsResult<Found> {
-        let Value::Obj(obj) = value else {
-            let attr = self.file_attr(r, spot, value)?;
-            return Ok(Found {
-                place: Place::File(spot.clone()),
-                attr,
-                pinned: None,
-            });
+        let obj = match value {
+            Value::Obj(obj) => obj,
+            Value::Link(text) => {
+                self.note_link(r, spot, text)?;
+                return self.describe_link(r, spot, value);
+            }
+            _ => {
+                let attr = self.file_attr(r, spot, value)?;
+                return Ok(Found {
+                    place: Place::File(spot.clone()),
+                    attr,
+                    pinned: None,
+                });
+            }
         };
         if self.shown_at(r, *obj, spot)? {
             let attr = self.dir_attr(r, *obj)?;
@@ -214,8 +218,11 @@ impl Fs {
                 pinned,
             });
         }
-        let size = self.link_size(r, spot.parent, *obj)?;
-        let attr = self.link_attr(r, spot.parent, size)?;
+        self.describe_link(r, spot, value)
+    }
+
+    fn describe_link(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Found> {
+        let attr = self.link_attr(r, spot, value)?;
         Ok(Found {
             place: Place::Link(spot.clone()),
             attr,
@@ -230,37 +237,7 @@ impl Fs {
             Some((spot, value)) => self.describe(r, &spot, &value, true).map(Some),
             None => Ok(None),
         })?;
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        let side = {
-            let sides = lock(&self.sides);
-            if sides.is_empty() {
-                None
-            } else {
-                sides.find(dir.id, name)
-            }
-        };
-        let Some(side) = side else {
-            return errno(libc::ENOENT);
-        };
-        if self.finish_link(ctx, side) {
-            return self.find(ctx, dir, name);
-        }
-        self.find_side(side)
-    }
-
-    /// Describe a side entry.
-    pub(crate) fn find_side(&self, id: u64) -> FsResult<Found> {
-        let side = lock(&self.sides)
-            .get(id)
-            .cloned()
-            .ok_or(FsError::Errno(libc::ENOENT))?;
-        Ok(Found {
-            place: Place::Side(id),
-            attr: self.side_attr(id, &side),
-            pinned: None,
-        })
+        found.ok_or(FsError::Errno(libc::ENOENT))
     }
 
     /// Count a lookup: the kernel holds the inode from now on.

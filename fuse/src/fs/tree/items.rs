@@ -15,7 +15,7 @@ use crate::fs::known::list_names::{ListNames, Renamed, Seen};
 use crate::fs::text::list_entries::key_beside;
 use persist_core::Error;
 use persist_core::store::door::{Cursor, Since};
-use persist_core::store::{In, Kind, Obj, Reader, Step, Value, Writer};
+use persist_core::store::{Kind, Obj, Reader, Step, Writer};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::UNIX_EPOCH;
 
@@ -327,13 +327,8 @@ impl Fs {
         let Some(value) = self.value_at(w, from)? else {
             return errno(libc::ENOENT);
         };
-        match &value {
-            Value::Obj(obj) => w.insert(list, at, &In::Obj(*obj))?,
-            other => {
-                let scalar = self.scalar(w, other)?;
-                w.insert(list, at, &scalar.as_in())?;
-            }
-        }
+        let value = self.owned(w, &value)?;
+        w.insert(list, at, &value.as_in())?;
         self.rename_in(w, list, name, true, renamed)?;
         match &from.slot {
             Slot::Item(name) => self.remove_item(w, from.parent, *name, renamed),

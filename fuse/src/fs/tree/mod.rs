@@ -3,7 +3,7 @@
 //! - `filesystem`: `Fs`: the store, the state of the mount besides it, and sections. `durability`: waiting until
 //!   completed changes survive a power failure.
 //! - `find`: entries by name. `paths`: paths of containers. `attributes`: results of `stat`. `items`: items of lists.
-//!   `change`: changing entries. `values`: whole keys and values of the store.
+//!   `change`: changing entries. `values`: whole keys and values of the store. `links`: references and link values.
 
 pub(crate) mod attributes;
 pub(crate) mod change;
@@ -11,5 +11,6 @@ pub(crate) mod durability;
 pub(crate) mod filesystem;
 pub(crate) mod find;
 pub(crate) mod items;
+pub(crate) mod links;
 pub(crate) mod paths;
 pub(crate) mod values;

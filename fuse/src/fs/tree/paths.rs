@@ -71,17 +71,9 @@ impl Fs {
         errno(libc::ELOOP)
     }
 
-    /// The length of the text of a symlink. A symlink whose target is too deep is still listed.
-    pub(crate) fn link_size(&self, r: &Reader<'_>, from: Obj, to: Obj) -> FsResult<u64> {
-        match self.link_text(r, from, to) {
-            Ok(text) => Ok(text.len() as u64),
-            Err(FsError::Errno(libc::ELOOP)) => Ok(libc::PATH_MAX as u64),
-            Err(e) => Err(e),
-        }
-    }
-
     /// The text of a symlink in `from` to the home of `to`.
     pub(crate) fn link_text(&self, r: &Reader<'_>, from: Obj, to: Obj) -> FsResult<Vec<u8>> {
+        let from = self.shown_in(r, from)?;
         let (from, to) = (self.path(r, from)?, self.path(r, to)?);
         let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
         let mut parts: Vec<&[u8]> = vec![b".."; from.len() - common];

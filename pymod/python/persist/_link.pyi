@@ -1,0 +1,3 @@
+class Link(str):
+    __slots__ = ()
+    def __repr__(self) -> str: ...
