@@ -99,6 +99,11 @@ def test_rm_r_of_a_tree_with_a_link_to_a_directory(mnt: Mount) -> None:
     assert os.listdir(mnt.path) == []
 
 
+def test_a_directory_takes_the_place_of_a_file(mnt: Mount, root: Any) -> None:
+    mnt.sh("echo f > f; ln -s f l; rm f; mkdir f; echo x > l/x")
+    assert root["l"] is root["f"] and mnt.sh("readlink l") == "f\n"
+
+
 def test_rmdir_of_a_target(mnt: Mount, root: Any) -> None:
     mnt.sh("mkdir -p d s; ln -s d l; ln -s ../d s/l; touch -h -d @1000000000 l; rmdir d")
     assert mnt.sh("ls; readlink l s/l") == "l\ns\nd\n../d\n"
@@ -193,6 +198,7 @@ def test_a_link_becomes_a_reference_after_a_remount(mnt: Mount, root: Any) -> No
     mnt.die()
     # What a command looked at before waits for its target.
     assert mnt.sh("readlink a/l k; mkdir -p b/c; echo x > a/l/x; cat b/c/x") == "../b/c\nb\nx\n"
+    assert root["a"]["l"] is root["b"]["c"] and root["k"] is root["b"]
     mnt.again()
     assert mnt.sh("readlink a/l k") == "../b/c\nb\n"
 
@@ -225,11 +231,11 @@ def test_trees_of_npm_and_git_restore_in_any_order(mnt: Mount, tmp_path: Path, t
     for again in (None, mnt.die):
         if again:
             again()
-        run(f"diff -r --no-dereference {src} {dst}", src)
-        assert run(f"rsync -ani --no-times {src}/ {dst}/", src).stdout == ""
+        run(f"diff -r --no-dereference -x index {src} {dst}", src)
+        assert run(f"rsync -rlcni --exclude index {src}/ {dst}/", src).stdout == ""
         assert run("git -c core.fileMode=false status --porcelain", dst / "repo").stdout == ""
     run("git clone -q repo copy && git -C copy status --porcelain", dst)
-    run(f"rm -r copy && diff -r --no-dereference {src} . ; find -L . -maxdepth 2 > /dev/null; rm -rf *", dst)
+    run(f"rm -r copy && diff -r --no-dereference -x index {src} . && find -L . -maxdepth 2 > /dev/null; rm -rf *", dst)
     assert os.listdir(dst) == []
 
 

@@ -26,7 +26,8 @@ def test_links_are_stored_and_read(root: Any) -> None:
     root["dict"] = {text: persist.Link(text) for text in TEXTS}
     for n, text in enumerate(TEXTS):
         root["one"] = persist.Link(text)
-        for link in (root["one"], root["all"][n], root["dict"][text], root.get("one"), persist.copy_out(root["all"])[n]):
+        copied = persist.copy_out(root["all"])[n]
+        for link in (root["one"], root["all"][n], root["dict"][text], root.get("one"), copied):
             assert type(link) is persist.Link and isinstance(link, str)
             assert link == text and hash(link) == hash(text) and os.fsencode(link) == os.fsencode(text)
     assert [type(v) for v in root["dict"].values()] == [persist.Link] * len(TEXTS)
@@ -59,7 +60,7 @@ def test_a_subclass_of_link_is_a_link(root: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\0b", "x" * 4096, "é" * 2048])
-def test_what_is_no_target_is_refused(root: Any, text: str) -> None:
+def test_what_cannot_be_a_target_is_refused(root: Any, text: str) -> None:
     with pytest.raises(ValueError, match="1 to 4095 bytes"):
         root["l"] = persist.Link(text)
     with pytest.raises(UnicodeEncodeError):
@@ -74,11 +75,11 @@ def test_a_link_as_a_key_is_its_text(root: Any) -> None:
 
 def test_links_in_lists(root: Any) -> None:
     root["l"] = ["a", persist.Link("a"), persist.Link("b")]
-    l = root["l"]
-    assert l.index(persist.Link("b")) == 2 and l.count("a") == 2 and "b" in l
-    l.remove("b")
-    l.sort()
-    assert list(l) == ["a", "a"] and sorted(type(x) is persist.Link for x in l) == [False, True]
+    found = root["l"]
+    assert found.index(persist.Link("b")) == 2 and found.count("a") == 2 and "b" in found
+    found.remove("b")
+    found.sort()
+    assert list(found) == ["a", "a"] and sorted(type(x) is persist.Link for x in found) == [False, True]
 
 
 def test_copies_and_text(root: Any) -> None:

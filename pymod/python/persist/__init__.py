@@ -9,8 +9,9 @@
 
 `persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
 `persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
-lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Dicts and lists that are stored
-are copied in; what is fetched is a `Dict`, a `List` or an instance that works on the store itself.
+lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Dicts
+and lists that are stored are copied in; what is fetched is a `Dict`, a `List` or an instance that
+works on the store itself.
 
 A store can name classes, and never runs code: an object gets its class if the module of that class
 is imported already, or was allowed by `persist.allow_import()`; else it is a generic `Object` with

@@ -2,7 +2,8 @@
 //!
 //! - `ffi`: the parts of the C API for which PyO3 has no safe interface; the only unsafe code of the module.
 //! - `error`: the exceptions, and their mapping from the engine's errors.
-//! - `scalars`: str, int, float, bool, None and bytes, in and out. `links`: the class `Link`. `indices`: indices and slices of a list.
+//! - `scalars`: str, int, float, bool, None and bytes, in and out. `links`: the class `Link`.
+//! - `indices`: indices and slices of a list.
 //! - `arguments`: arguments that several methods take.
 
 pub(crate) mod arguments;

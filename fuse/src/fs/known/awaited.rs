@@ -1,6 +1,7 @@
-//! Which links wait for which entries: an index over link values of the store. It holds nothing that the store does not:
-//! a link whose target is missing is stored when it is made, and this table says which links to look at when an entry
-//! appears. A link that is missing here stays a link value, which the mount shows in the same way.
+//! Which links wait for which entries: an index over link values of the store. It holds nothing that the store does
+//! not: a link is stored when it is made, and this table says which links to look at when an entry appears where none
+//! was, or one that was not a container. A link that is missing here stays a link value, which the mount shows in the
+//! same way.
 //!
 //! 1. Its size is bounded: beyond `MAX` links, further ones are not noted.
 //! 2. What it says is checked against the store before it is used (`requests::links`).
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 /// The maximal number of links.
 const MAX: usize = 1 << 16;
 
-/// An entry that does not exist: its directory and its name there.
+/// An entry that does not exist, or is not a container: its directory and its name there.
 pub(crate) type Missing = (ObjectId, Vec<u8>);
 
 /// The table.

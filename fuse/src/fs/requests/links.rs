@@ -1,15 +1,17 @@
 //! Requests on symlinks. `tree::links` says which symlinks are references to containers and which are values.
 //!
-//! Tools that restore a tree create links before their targets. Such a link is stored as a value at once. When a command
-//! makes a container under its text, it becomes a reference, before the request that made the container returns: a
-//! restored graph has the references of the one that was saved. A process that dies between the two leaves a value.
+//! Tools that restore a tree create links before their targets. Such a link is stored as a value at once. When a
+//! command makes a container under its text, it becomes a reference, before the request that made the container
+//! returns: a restored graph has the references of the one that was saved. A process that dies between the two leaves a
+//! value.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
+use crate::fs::known::awaited::Missing;
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::tree::attributes::Attr;
 use crate::fs::tree::filesystem::Fs;
-use persist_core::store::{In, Obj, Value};
+use persist_core::store::{In, Obj, Reader, Value};
 
 impl Fs {
     /// Request: make a symlink.
@@ -83,20 +85,24 @@ impl Fs {
 
     /// Make a reference of a link value if its text leads to a container now; otherwise it waits for the next step.
     fn try_link(&self, ctx: &Ctx, spot: &Spot) -> FsResult<()> {
-        let waits = self.write(ctx, |w, _| {
-            let Some(Value::Link(text)) = self.value_at(w, spot)? else {
-                return Ok(None);
-            };
-            let dir = self.shown_in(w, spot.parent)?;
-            let (seat, waits) = self.seat_of(w, dir, &text, false)?;
-            if let Some(obj) = seat {
-                self.replace_link(w, spot, &In::Obj(obj))?;
-            }
-            Ok(waits)
-        })?;
+        let (seat, waits) = self.read(ctx, |r| self.seat_of_link(r, spot))?;
         if let Some(entry) = waits {
             lock(&self.awaited).add(spot, entry);
         }
-        Ok(())
+        if seat.is_none() {
+            return Ok(());
+        }
+        self.write(ctx, |w, _| match self.seat_of_link(w, spot)? {
+            (Some(obj), _) => self.replace_link(w, spot, &In::Obj(obj)),
+            _ => Ok(()),
+        })
+    }
+
+    fn seat_of_link(&self, r: &Reader<'_>, spot: &Spot) -> FsResult<(Option<Obj>, Option<Missing>)> {
+        let Some(Value::Link(text)) = self.value_at(r, spot)? else {
+            return Ok((None, None));
+        };
+        let dir = self.shown_in(r, spot.parent)?;
+        self.seat_of(r, dir, &text, false)
     }
 }

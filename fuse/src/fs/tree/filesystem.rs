@@ -195,6 +195,7 @@ impl Fs {
             parent,
             slot: slot.clone(),
         };
+        lock(&self.awaited).drop_link(&spot);
         self.entry_deleted(&Place::File(spot.clone()));
         self.entry_deleted(&Place::Link(spot));
     }

@@ -12,8 +12,8 @@
 //!    link value from then on. No content is lost by that: rmdir removes only what is empty, and a renamed directory is
 //!    under its new name. What Python removes (`del`) leaves the other references as they are: one of them becomes the
 //!    directory.
-//!    A link value that a command renames, or that becomes one by this rule, is a reference as soon as a command makes a
-//!    container under its text.
+//!    A link value that a command renames, or that becomes one by this rule, is a reference as soon as a command makes
+//!    a container under its text.
 //! 4. All of that happens in the write section that removes or renames. Only of a container with more than `BATCH`
 //!    references, the first ones become link values in sections before it; the mount shows them as before.
 
@@ -45,9 +45,9 @@ const ROUNDS: usize = 8;
 enum Target {
     /// A container of the store.
     Container(Obj),
-    /// The first missing entry.
+    /// The first entry that is not a container: it is missing, a scalar or a link.
     Missing(Missing),
-    /// A scalar, a path through another link, or one out of the mount.
+    /// A path out of the mount.
     Other,
 }
 
@@ -111,15 +111,14 @@ impl Fs {
             };
             match self.value_of(r, at, &named)? {
                 Some((_, Value::Obj(obj))) => at = obj,
-                Some(_) => return Ok(Target::Other),
-                None => return Ok(Target::Missing((at.id, name.to_vec()))),
+                _ => return Ok(Target::Missing((at.id, name.to_vec()))),
             }
         }
         Ok(Target::Container(at))
     }
 
-    /// The container that a symlink of this text in `dir` refers to, and the entry that it waits for if that is missing.
-    /// `made`: it is being made, and may be absolute.
+    /// The container that a symlink of this text in `dir` refers to, and the entry that it waits for if that is not a
+    /// container. `made`: it is being made, and may be absolute.
     pub(crate) fn seat_of(
         &self,
         r: &Reader<'_>,
