@@ -95,6 +95,17 @@ def test_lockexcl_keeps_a_lock_until_unlock(store: persist.Store) -> None:
     assert held(store) == 0
 
 
+def test_a_lock_of_a_closed_store_is_released(path: Path) -> None:
+    store = persist.open(path)
+    kept, other = store.root.lockExcl(), store.root.lock("x")
+    assert "held" in repr(kept) and "held" in repr(other)
+    store.close()
+    assert "released" in repr(kept) and "released" in repr(other)
+    kept.release()
+    with pytest.raises(ValueError, match="closed"):
+        other.__enter__()
+
+
 def test_unlock_ends_the_lock_that_lock_returned(store: persist.Store) -> None:
     root = store.root
     first = root.lock()

@@ -25,6 +25,7 @@ def test_two_tasks_get_no_lock_together(store: persist.Store, root: persist.Dict
 
         async def first() -> None:
             with d.lockExcl():
+                d["n"] = d["n"]
                 locked.set()
                 await until(leave)
                 d["n"] += 1
@@ -32,6 +33,9 @@ def test_two_tasks_get_no_lock_together(store: persist.Store, root: persist.Dict
         async def second() -> None:
             await until(locked)
             started = time.monotonic()
+            # The last operation of the thread was one of the owner's.
+            with pytest.raises(persist.OtherTask):
+                d["n"] = 5
             for use in [d.lockExcl, d.lockShared, lambda: d.lock(key="n"), lambda: d.update(n=5)]:
                 with pytest.raises(persist.OtherTask, match="async with"):
                     use()

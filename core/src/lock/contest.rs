@@ -5,6 +5,9 @@
 //! free for the thread that released it last, which can take it again at once. After `CONTEND` the request
 //! queues, is granted in order, and no later request overtakes it.
 //!
+//! During a try that must fail, the latch would be missing to the holder of the lock. So a request whose thin lock is
+//! visibly held does not try (`Table::seems_blocked`).
+//!
 //! Invariants:
 //! 1. A contending request holds nothing and is in no queue: it blocks no other request and needs no
 //!    clean-up.
@@ -12,9 +15,8 @@
 //!    queue.
 //! 3. `COLLISIONS` is a hint of the thread to itself; its value only decides between spinning and sleeping.
 
-use super::Table;
 use super::env::Env;
-use crate::ids::ObjectId;
+use super::{Request, Table};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -31,15 +33,22 @@ const SPIN: Duration = Duration::from_micros(30);
 const LOADS: u32 = 50;
 
 /// The amount that one collision adds to `COLLISIONS`, the value from which a thread sleeps instead of
-/// spinning, and the maximum.
-const COLLISION: u8 = 4;
-const CONTENDED: u8 = 5;
-const MOST: u8 = 8;
+/// spinning, and the maximum. A thread that has a contended lock for a millisecond takes it a few thousand times. If
+/// that made it forget the collisions, the threads would spin, and alternate at each operation.
+const COLLISION: u16 = 10_000;
+const CONTENDED: u16 = 12_000;
+const MOST: u16 = 20_000;
 
 thread_local! {
     /// How contended the locks of this thread are: it rises with each collision, and falls with each request
     /// that is granted at once.
-    static COLLISIONS: Cell<u8> = const { Cell::new(0) };
+    static COLLISIONS: Cell<u16> = const { Cell::new(0) };
+}
+
+/// Record that a request of this thread was granted at once.
+#[inline]
+pub(super) fn granted_at_once() {
+    COLLISIONS.set(COLLISIONS.get().saturating_sub(1));
 }
 
 /// Spin until `done`, for `SPIN` at most. Return whether it is done. Yields the processor between loads,
@@ -89,13 +98,13 @@ impl Contest {
     /// Record that the request was granted.
     pub(super) fn granted(&self) {
         if self.contends && self.begun.is_none() {
-            COLLISIONS.set(COLLISIONS.get().saturating_sub(1));
+            granted_at_once();
         }
     }
 
     /// Pause before the next try, for `left` at most: spin if collisions are rare, otherwise sleep briefly.
     /// Without time left the phase ends, and the queue reports the timeout.
-    pub(super) fn pause<E: Env>(&mut self, env: &E, id: ObjectId, left: Option<Duration>) {
+    pub(super) fn pause<E: Env>(&mut self, env: &E, request: &Request, left: Option<Duration>) {
         if left == Some(Duration::ZERO) {
             self.contends = false;
             return;
@@ -104,7 +113,7 @@ impl Contest {
             self.begun = Some(Instant::now());
             COLLISIONS.set(COLLISIONS.get().saturating_add(COLLISION).min(MOST));
         }
-        if COLLISIONS.get() >= CONTENDED || !spin(env, |table| !table.may_concern(id)) {
+        if COLLISIONS.get() >= CONTENDED || !spin(env, |table| !table.may_concern(request.target.id)) {
             std::thread::sleep(left.unwrap_or(PAUSE).min(PAUSE));
         }
     }

@@ -85,6 +85,14 @@ impl<'a> Table<'a> {
         self.finish_deferred(wakes)
     }
 
+    /// Return whether an earlier operation left nothing to finish.
+    #[inline]
+    pub(super) fn is_complete(&self) -> bool {
+        [UNDO_LEN, PENDING, ABANDONED, DEFERRED]
+            .into_iter()
+            .all(|word| self.load_word(word) == 0)
+    }
+
     /// Return an error if a mutation is unfinished: a reader cannot repair it, and must not read half of it.
     pub(super) fn check_complete(&self) -> Result<()> {
         if self.load_word(UNDO_LEN) != 0 {

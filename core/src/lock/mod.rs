@@ -24,7 +24,8 @@
 //!
 //! Invariants:
 //! 1. Lock order: the store's latch, then nothing. Every call that takes a `Table` is made with the latch
-//!    held, except `Table::may_concern` (a hint), `Table::abandon` (one store) and `Table::defer` (a note).
+//!    held, except `Table::may_concern` and `Table::seems_blocked` (hints), `Table::abandon` (one store) and
+//!    `Table::defer` (a note).
 //! 2. A word of the table is changed by one mutation at a time, which is committed or undone before the next.
 //!    A process killed inside a mutation leaves its undo log, and `Table::recover` replays it. A mutation is
 //!    small (at most `layout::UNDO_CAP` words). A larger change (releasing all of an owner, granting many

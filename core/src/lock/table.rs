@@ -1,7 +1,7 @@
 //! The lock table: the operations of the lock manager, each one or more mutations (see `op`).
 //!
 //! Invariants:
-//! 1. The caller holds the latch throughout, except for `may_concern` and `abandon`.
+//! 1. The caller holds the latch throughout, except for `may_concern`, `seems_blocked` and `abandon`.
 //! 2. A mutation that makes a waiter grantable sets `PENDING` in the same mutation. The waiters are then
 //!    granted one mutation each, and `PENDING` returns to 0 last. An operation that finds it set finishes the
 //!    grants first.

@@ -24,13 +24,14 @@
 //!    half full, and then all of them become records before the next record is made.
 
 use super::conflict::{Tried, Want, identity, mode_of, name_of, owner_of};
+use super::contest::granted_at_once;
 use super::grant::{HoldPart, levels_after, levels_before};
 use super::layout::{
     CAP, HOLD, LOCKABLE, OWNER, POOL_USED, POOLS, THIN, THIN_COUNT, THIN_WORDS, THINS, bucket, clashes, hi,
     lo,
 };
 use super::words::corrupt;
-use super::{Holder, Mode, Owner, OwnerKind, Request, Table, Target};
+use super::{Holder, LockMode, Mode, Owner, OwnerKind, Request, Table, Target};
 use crate::error::Result;
 use crate::ids::ObjectId;
 use std::sync::atomic::Ordering;
@@ -190,6 +191,52 @@ impl Table<'_> {
         }
         self.store(slot_of(bucket) + 3, levels_after(thin.levels, request.exclusive)?)?;
         Ok(Tried::Granted)
+    }
+
+    /// Grant a lock on a whole container if that needs no records and no earlier work. False decides nothing.
+    #[inline]
+    pub fn lock_at_once(&self, owner: &Owner, id: ObjectId, exclusive: bool) -> bool {
+        let request = Request {
+            owner: *owner,
+            target: Target::container(id),
+            exclusive,
+            change: false,
+        };
+        let granted = self.is_complete() && matches!(self.try_thin(&request), Ok(Tried::Granted));
+        if granted {
+            granted_at_once();
+        }
+        granted
+    }
+
+    /// Release one level of a lock on a whole container, the strongest or one of this mode, if that needs no records
+    /// and no earlier work. False decides nothing.
+    #[inline]
+    pub fn unlock_at_once(&self, owner: &Owner, id: ObjectId, mode: Option<LockMode>) -> bool {
+        let what = mode.map_or(HoldPart::Level, HoldPart::LevelOf);
+        self.is_complete()
+            && matches!(
+                self.drop_thin(owner, &Target::container(id), what),
+                Ok(Some(true))
+            )
+    }
+
+    /// Return whether the only lock of the container's bucket is a thin one of this owner on it. Then no lock forbids
+    /// this owner a change of it.
+    #[inline]
+    #[must_use]
+    pub fn is_thin_of(&self, owner: &Owner, id: ObjectId) -> bool {
+        self.is_complete()
+            && matches!(
+                self.thin(bucket(id.0, None)),
+                Ok(Some(thin)) if thin.owner == *owner && thin.id == id
+            )
+    }
+
+    /// Return whether a thin lock blocks a request, without the latch: a hint, since the slot may change at any time.
+    pub(super) fn seems_blocked(&self, request: &Request) -> bool {
+        let thin = self.thin(bucket(request.target.id.0, None));
+        matches!(thin, Ok(Some(thin)) if thin.blocks(request))
     }
 
     /// Release a part of a thin lock. Return whether the owner held that part; None if records decide it.

@@ -51,6 +51,22 @@ pub fn acquire<E: Env>(
     obtain(env, &Request::lock(*owner, *target, mode)?, timeout, interrupted)
 }
 
+/// As `acquire`, without waiting. Return false if another owner has the lock, or if the latch is not free: the answer
+/// names no holder, and costs little.
+pub fn try_acquire<E: Env>(env: &E, request: &Request) -> Result<bool> {
+    if env.unlatched(|table| table.seems_blocked(request)) {
+        return Ok(false);
+    }
+    let tried = latch(env, Some(Duration::ZERO), |table, wakes| {
+        table.try_lock(request, wakes)
+    });
+    match tried {
+        Ok(holder) => Ok(holder.is_none()),
+        Err(Failure::Latch(error)) if is_busy(&error) => Ok(false),
+        Err(failure) => Err(failure.into_error()),
+    }
+}
+
 /// Wait until this owner may change an entry (or the whole container), and leave a reservation that blocks
 /// lockers until the change is made. The caller retries the change and then calls
 /// `Table::release_reservations`, preferably under the same latch, also when it gives up.
@@ -226,8 +242,33 @@ fn recover_dead_owners<E: Env>(env: &E, owners: &Owners) -> Result<bool> {
 enum Start {
     Granted,
     Waiting(Ticket, u32),
-    /// The refusal, and the owners whose death would invalidate it.
-    Refused(Error, Owners),
+    Refused(Refusal),
+}
+
+/// A refusal, and the owners whose death would invalidate it.
+struct Refusal {
+    holder: Holder,
+    is_deadlock: bool,
+    suspects: Owners,
+}
+
+impl Refusal {
+    /// Return the error. Naming an owner reads files of the kernel, so it is done without the latch, and only for a
+    /// refusal that the caller gets.
+    #[cold]
+    fn into_error<E: Env>(self, env: &E, request: &Request, after: Duration) -> Error {
+        let (what, holder) = (request.target.to_string(), env.describe(&self.holder.owner));
+        if self.is_deadlock {
+            return Error::Deadlock { what, holder };
+        }
+        let held = self.holder.held();
+        Error::Timeout {
+            what,
+            after,
+            held,
+            holder,
+        }
+    }
 }
 
 fn start<E: Env>(
@@ -239,7 +280,7 @@ fn start<E: Env>(
 ) -> Result<Start> {
     loop {
         let tried = latch(env, Some(LATCH), |table, wakes| {
-            let (holder, deadlock) = if may_wait {
+            let (holder, is_deadlock) = if may_wait {
                 match table.enqueue(request, wakes)? {
                     Queued::Granted => return Ok(Start::Granted),
                     Queued::Waiting { ticket, seen } => return Ok(Start::Waiting(ticket, seen)),
@@ -251,28 +292,17 @@ fn start<E: Env>(
                     Some(holder) => (holder, false),
                 }
             };
-            let blocker = holder.owner;
-            let what = request.target.to_string();
-            let error = if deadlock {
-                Error::Deadlock {
-                    what,
-                    holder: env.describe(&blocker),
-                }
-            } else {
-                Error::Timeout {
-                    what,
-                    after: patience.waited(),
-                    held: holder.held(),
-                    holder: env.describe(&blocker),
-                }
-            };
             // A cycle may pass through any process, not only the first holder's.
-            let suspects = if deadlock {
+            let suspects = if is_deadlock {
                 table.processes()?
             } else {
-                Owners::from_elem(blocker, 1)
+                Owners::from_elem(holder.owner, 1)
             };
-            Ok(Start::Refused(error, suspects))
+            Ok(Start::Refused(Refusal {
+                holder,
+                is_deadlock,
+                suspects,
+            }))
         });
         match tried {
             Ok(start) => return Ok(start),
@@ -303,6 +333,11 @@ fn obtain<E: Env>(
     let mut contest = Contest::new(env.barges() && !request.owner.kind.is_mount(), may_wait);
     let (ticket, mut seen) = loop {
         let queue = may_wait && contest.is_over();
+        // While the lock is visibly held, the latch is left to its holder, which needs it for the release.
+        if may_wait && !queue && env.unlatched(|table| table.seems_blocked(request)) {
+            contest.pause(env, request, patience.left());
+            continue;
+        }
         match start(env, request, queue, &mut patience, &mut beyond)? {
             Start::Granted => {
                 contest.granted();
@@ -311,13 +346,13 @@ fn obtain<E: Env>(
             Start::Waiting(ticket, seen) => break (ticket, seen),
             Start::Refused(..) if may_wait && !queue => {
                 // The interruption check runs in the queue: it may take long, and this phase is short.
-                contest.pause(env, request.target.id, patience.left());
+                contest.pause(env, request, patience.left());
             }
-            Start::Refused(error, mut suspects) => {
-                suspects.retain(|p| !p.same_process(&request.owner));
+            Start::Refused(mut refusal) => {
+                refusal.suspects.retain(|p| !p.same_process(&request.owner));
                 recoveries += 1;
-                if recoveries > RECOVERIES || !recover_dead_owners(env, &suspects)? {
-                    return Err(error);
+                if recoveries > RECOVERIES || !recover_dead_owners(env, &refusal.suspects)? {
+                    return Err(refusal.into_error(env, request, patience.waited()));
                 }
             }
         }

@@ -6,8 +6,8 @@
 //!
 //! 1. A word counts only if its section is still valid when it ends, as in `Store::read`.
 //! 2. A replacement in place is one word and one modification time, without undo (`section::in_place_store`).
-//!    All other changes take the slow path: values with bodies, entries under a lock, and stores in which
-//!    entries wait to be freed.
+//!    All other changes take the slow path: values with bodies, containers with locks other than a thin lock of the
+//!    running task, and stores in which entries wait to be freed.
 
 use super::hooks;
 use super::{Key, Obj, Reader, Store, Word};
@@ -99,7 +99,7 @@ impl Store {
         let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
         plain
             && matches!(graph::something_waits(&*section), Ok(false))
-            && !hooks::may_concern(section.pager(), obj.id)
+            && !hooks::may_forbid(section.pager(), obj.id)
             && section.replace(at, word.0, time_at)
     }
 }

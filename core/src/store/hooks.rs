@@ -26,10 +26,18 @@ pub(super) fn table(pager: &Pager) -> Result<Table<'_>> {
     Table::new(m.words, m.signals, m.counters)
 }
 
-/// Return whether any lock may concern the container. Requires the latch.
+/// Return whether a lock may forbid the running task a change of the container. Requires the latch.
 #[inline]
-pub(super) fn may_concern(pager: &Pager, id: ObjectId) -> bool {
-    table(pager).map_or(true, |table| table.may_concern(id))
+pub(super) fn may_forbid(pager: &Pager, id: ObjectId) -> bool {
+    table(pager).map_or(true, |table| table.may_concern(id) && !is_own(pager, &table, id))
+}
+
+/// Return whether the only lock that concerns the container is the running task's own.
+fn is_own(pager: &Pager, table: &Table<'_>, id: ObjectId) -> bool {
+    let Ok((slot, process, generation)) = pager.identity() else {
+        return false;
+    };
+    table.is_thin_of(&owner(Actor::Thread, slot, process, generation), id)
 }
 
 /// Return the owner for an actor. `Actor::Thread` is the task that runs on the thread.
@@ -104,9 +112,13 @@ impl Hooks for LockHooks {
         if !table.may_concern(id) {
             return Ok(());
         }
-        finish_deferred(pager, &table)?;
         let (_, process, generation) = pager.identity()?;
-        match table.change_blocked(&owner(actor, slot, process, generation), id, key)? {
+        let owner = owner(actor, slot, process, generation);
+        if table.is_thin_of(&owner, id) {
+            return Ok(());
+        }
+        finish_deferred(pager, &table)?;
+        match table.change_blocked(&owner, id, key)? {
             None => Ok(()),
             Some(_) => {
                 BLOCKED.set((obj, key));

@@ -138,6 +138,9 @@ impl Store {
                 "this opening shows one state of the store, which never changes: it cannot be locked",
             ));
         }
+        if let Some(lock) = self.lock_at_once(actor, target, mode) {
+            return Ok(lock);
+        }
         let lock = self.lock_handle(actor, target)?;
         let (o, t) = (lock.owner, lock.target);
         self.pager().check_alive()?;
@@ -167,12 +170,42 @@ impl Store {
         }
     }
 
+    /// As `lock`, without waiting. None: another owner has the lock, or the latch is not free. Unlike the error of
+    /// `lock`, that names no holder and costs little.
+    ///
+    /// # Errors
+    /// Those of `lock`, except `Error::Timeout`.
+    #[doc(hidden)]
+    pub fn try_acquire(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+        mode: LockMode,
+    ) -> Result<Option<LockHandle>> {
+        if let Some(lock) = self.lock_at_once(actor, target, mode) {
+            return Ok(Some(lock));
+        }
+        if self.pager().is_frozen() || self.in_transaction() {
+            return match self.lock(actor, target, mode, &mut Wait::never()) {
+                Err(Error::Timeout { .. } | Error::WouldBlock { .. }) => Ok(None),
+                done => done.map(Some),
+            };
+        }
+        let lock = self.lock_handle(actor, target)?;
+        self.pager().check_alive()?;
+        let request = Request::lock(lock.owner, lock.target, mode)?;
+        Ok(wait::try_acquire(self, &request)?.then_some(lock))
+    }
+
     /// Release the last level of a lock, and return the lock. Never waits for a transaction of another process: if one
     /// holds the latch, the release is recorded, and performed before any later request is decided.
     ///
     /// # Errors
     /// `Error::NotLocked`, if the latch was free.
     pub fn unlock(&self, actor: Actor, target: LockTarget<'_>) -> Result<LockHandle> {
+        if let Some(lock) = self.unlock_at_once(actor, target) {
+            return Ok(lock);
+        }
         let lock = self.lock_handle(actor, target)?;
         match wait::release(self, &lock.owner, Release::Level(lock.target)) {
             Ok(()) => Ok(lock),
@@ -199,6 +232,9 @@ impl Store {
     /// # Errors
     /// Those of `unlock`.
     pub fn release(&self, lock: &LockHandle, mode: LockMode) -> Result<()> {
+        if self.release_at_once(lock, mode) {
+            return Ok(());
+        }
         wait::release(self, &lock.owner, Release::LevelOf(lock.target, mode))
     }
 

@@ -32,6 +32,7 @@ mod lock_list;
 mod locks;
 mod names;
 mod pending;
+mod quick_locks;
 mod reader;
 mod room;
 mod run;

@@ -181,17 +181,15 @@ impl Shared {
             };
         };
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        let mut last = e;
-        while deadline.is_none_or(|end| Instant::now() < end) {
+        loop {
             pause.pause(py)?;
             self.set_task(py);
             match f(&mut Wait::never()) {
-                Err(e) if waits(&e) => last = e,
+                Err(e) if waits(&e) && deadline.is_none_or(|end| Instant::now() < end) => {}
                 Err(e) => return Err(self.fail(py, e)),
                 Ok(done) => return Ok(done),
             }
         }
-        Err(self.fail(py, last))
     }
 
     /// Run `f` without the interpreter, so that it may wait. An exception of a signal handler ends the wait.

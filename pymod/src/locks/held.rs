@@ -47,7 +47,7 @@ pub struct Held {
     terms: Terms,
     /// True if used in `with`: dropping it then releases the lock, whichever method took it.
     entered: AtomicBool,
-    level: Mutex<Option<Arc<Level>>>,
+    level: Mutex<Option<Level>>,
 }
 
 impl Held {
@@ -63,15 +63,17 @@ impl Held {
     }
 
     /// Take the lock.
-    pub(crate) fn taken(self, py: Python<'_>) -> PyResult<Held> {
-        self.take(py)?;
+    pub(crate) fn taken(mut self, py: Python<'_>) -> PyResult<Held> {
+        let handle = self.with_target(py, |target| self.take_target(py, target))?;
+        let level = self.note(handle);
+        *self.level.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(level);
         Ok(self)
     }
 
     /// Record that the running task was granted the lock without waiting (`lock_async`).
     pub(crate) fn granted(self, py: Python<'_>) -> PyResult<Held> {
         let handle = self.handle(py)?;
-        self.note(handle);
+        *lock(&self.level) = Some(self.note(handle));
         Ok(self)
     }
 
@@ -94,16 +96,15 @@ impl Held {
 
     fn take(&self, py: Python<'_>) -> PyResult<()> {
         let handle = self.with_target(py, |target| self.take_target(py, target))?;
-        self.note(handle);
+        *lock(&self.level) = Some(self.note(handle));
         Ok(())
     }
 
     /// Record a level that the running task has just acquired.
-    fn note(&self, handle: LockHandle) {
+    fn note(&self, handle: LockHandle) -> Level {
         self.shared.core.open_scopes.fetch_add(1, Ordering::Relaxed);
         tasks::note_lock(&self.shared.core, handle.owner());
-        let level = Level::noted(&self.shared, handle, self.terms.mode);
-        *lock(&self.level) = Some(level);
+        Level::noted(&self.shared, handle)
     }
 
     fn take_target(&self, py: Python<'_>, target: LockTarget<'_>) -> PyResult<LockHandle> {
@@ -111,26 +112,27 @@ impl Held {
         shared.set_task(py);
         shared.read(py, |r| r.kind(terms.obj))?; // a deleted container cannot be locked
         let store = &shared.store;
-        match store.lock(Actor::Thread, target, terms.mode, &mut Wait::never()) {
-            Ok(handle) => Ok(handle),
-            Err(e @ (Error::WouldBlock { .. } | Error::Timeout { .. }))
-                if terms.timeout != Some(Duration::ZERO) =>
-            {
-                shared.retry_or_undo(
-                    py,
-                    e,
-                    terms.timeout,
-                    |wait| store.lock(Actor::Thread, target, terms.mode, wait),
-                    || store.unlock(Actor::Thread, target).map(drop),
-                )
-            }
-            Err(e) => Err(shared.fail(py, e)),
+        match store.try_acquire(Actor::Thread, target, terms.mode) {
+            Ok(Some(handle)) => return Ok(handle),
+            Ok(None) => {}
+            Err(e) => return Err(shared.fail(py, e)),
         }
+        if terms.timeout == Some(Duration::ZERO) {
+            let tried = store.lock(Actor::Thread, target, terms.mode, &mut Wait::never());
+            return tried.map_err(|e| shared.fail(py, e));
+        }
+        shared.retry_or_undo(
+            py,
+            Error::WouldBlock { what: "a lock" },
+            terms.timeout,
+            |wait| store.lock(Actor::Thread, target, terms.mode, wait),
+            || store.unlock(Actor::Thread, target).map(drop),
+        )
     }
 
     fn is_held(&self) -> bool {
         let level = lock(&self.level);
-        level.as_ref().is_some_and(|level| level.is_held())
+        level.as_ref().is_some_and(Level::is_held) && !self.shared.core.is_closed()
     }
 }
 
@@ -143,17 +145,12 @@ impl Drop for Held {
             .take();
         let Some(level) = level else { return };
         let managed = self.entered.load(Ordering::Acquire);
-        if self.terms.until == Until::Unlock && !managed && level.is_held() {
-            Level::keep(&level);
-            return;
-        }
-        Level::forget(&level);
-        if !level.is_held() {
+        if (self.terms.until == Until::Unlock && !managed) || !level.is_held() {
             return;
         }
         // The engine keeps the lock table consistent if this fails. A collection has no caller that could receive the
         // error.
-        let released = level.release();
+        let released = level.release(&self.shared, self.terms.mode);
         if managed || released.is_err() || !level.is_ours() || self.shared.core.is_closed() {
             return;
         }
@@ -207,8 +204,7 @@ impl Held {
         }
         let Some(level) = place.take() else { return Ok(()) };
         drop(place);
-        Level::forget(&level);
-        let done = level.release().map_err(fail);
+        let done = level.release(&self.shared, self.terms.mode).map_err(fail);
         self.shared.wake_tasks(py);
         done
     }

@@ -106,6 +106,7 @@ impl Shared {
     pub(crate) fn fast_set_item(&self, obj: Obj, index: i64, value: &Bound<'_, PyAny>) -> bool {
         !self.read_only && {
             let word = scalars::small_word(value);
+            self.set_task_if_needed(value.py());
             word.is_plain() && self.store.fast_set(obj, Member::Item(index), word)
         }
     }
@@ -115,6 +116,7 @@ impl Shared {
     pub(crate) fn fast_set(&self, obj: Obj, key: &[u8], value: &Bound<'_, PyAny>) -> bool {
         !self.read_only && {
             let word = scalars::small_word(value);
+            self.set_task_if_needed(value.py());
             word.is_plain() && self.store.fast_set(obj, Member::Key(Key::Str(key)), word)
         }
     }
@@ -130,6 +132,7 @@ impl Shared {
     ) -> bool {
         !self.read_only && {
             let word = scalars::small_word(value);
+            self.set_task_if_needed(value.py());
             word.is_plain()
                 && self
                     .store

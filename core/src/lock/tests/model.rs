@@ -96,6 +96,11 @@ pub(super) fn run(table: &Table<'_>, act: &Act, tickets: &[Ticket]) -> Result<An
         })
     };
     match act {
+        // As the store does: first without records, then by them.
+        Act::Try(o, t, m) if t.key.is_none() && table.lock_at_once(o, t.id, *m == X) => {
+            Ok(Answer::Done(true))
+        }
+        Act::Unlock(o, t) if t.key.is_none() && table.unlock_at_once(o, t.id, None) => Ok(Answer::Done(true)),
         Act::Try(o, t, m) => {
             let blocker = table.try_lock(&Request::lock(*o, *t, *m)?, wakes)?;
             Ok(Answer::Done(blocker.is_none()))
@@ -271,6 +276,7 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
                 reference.blocked(&Request::change(who, target.id, target.key))
             );
             assert!(!blocked || table.may_concern(target.id));
+            assert!(!blocked || !table.is_thin_of(&who, target.id));
             if kind != OwnerKind::Command {
                 let tested = table.test(&who, &target, S).unwrap().is_some();
                 assert_eq!(tested, reference.blocked(&Reference::request(who, target, S)));

@@ -4,7 +4,10 @@ use super::model::{Act, Answer, any_act, run};
 use super::verify::{State, verify};
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
 use crate::error::Error;
-use crate::lock::layout::{CAP, COUNTERS, HOLD, LOCKABLE, OWNER, POOL_USED, POOLS, THIN, THIN_COUNT, bucket};
+use crate::lock::layout::{
+    ABANDONED, CAP, COUNTERS, DEFERRED, HOLD, LOCKABLE, OWNER, PENDING, POOL_USED, POOLS, THIN, THIN_COUNT,
+    UNDO_LEN, bucket,
+};
 use crate::lock::{Holder, Mode, OwnerKind, Queued, Request, Table, Target, Wakes};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
@@ -195,6 +198,42 @@ fn a_deferred_release_finds_a_thin_lock() {
     assert!(t.defer(&thread(1), crate::lock::Release::Level(object(1))));
     assert!(try_lock(&t, thread(2), object(1), X) && is_thin(&region, 1));
     verify(&t);
+}
+
+#[test]
+fn a_lock_at_once_needs_no_records_and_no_earlier_work() {
+    let region = Region::new();
+    let t = region.table();
+    let (me, other, id) = (thread(1), thread(2), object(1).id);
+    assert!(!t.unlock_at_once(&me, id, None) && !t.is_thin_of(&me, id));
+    assert!(t.lock_at_once(&me, id, false) && t.lock_at_once(&me, id, true) && is_thin(&region, 1));
+    assert!(t.is_thin_of(&me, id) && !t.is_thin_of(&other, id) && !t.is_thin_of(&me, object(2).id));
+    let request = |owner, mode| Request::lock(owner, object(1), mode).unwrap();
+    assert!(t.seems_blocked(&request(other, S)) && !t.seems_blocked(&request(me, X)));
+    let image = region.image();
+    assert!(!t.lock_at_once(&other, id, true) && !t.unlock_at_once(&other, id, None));
+    assert!(!t.lock_at_once(&owner(1, OwnerKind::Flock, 1), id, true));
+    assert!(image == region.image());
+    assert!(t.unlock_at_once(&me, id, Some(X)) && t.unlock_at_once(&me, id, Some(S)));
+    assert!(!t.may_concern(id) && !t.unlock_at_once(&me, id, None));
+    // A request that waits, and work that an earlier operation left.
+    assert!(t.lock_at_once(&me, id, true));
+    queue(&t, request(other, X));
+    assert!(!t.unlock_at_once(&me, id, None) && !t.is_thin_of(&me, id) && unlock(&t, 1));
+    let region = Region::new();
+    let t = region.table();
+    assert!(t.lock_at_once(&me, id, true));
+    for word in [UNDO_LEN, PENDING, ABANDONED, DEFERRED] {
+        region.words[word].store(1, Ordering::Relaxed);
+        let image = region.image();
+        assert!(
+            !t.lock_at_once(&me, id, true) && !t.unlock_at_once(&me, id, None),
+            "{word}"
+        );
+        assert!(!t.is_thin_of(&me, id) && image == region.image(), "{word}");
+        region.words[word].store(0, Ordering::Relaxed);
+    }
+    assert!(t.unlock_at_once(&me, id, None) && t.is_idle());
 }
 
 /// Kill `act` at each of its stores; after recovery the state is one of those that it passes through.

@@ -5,12 +5,12 @@ use super::{Region, S, X, entry, object, owner, thread};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
 use crate::lock::env::Env;
-use crate::lock::wait::{acquire, release, wait_change};
-use crate::lock::{Owner, OwnerKind, Release, Table, Target, Wakes};
+use crate::lock::wait::{acquire, release, try_acquire, wait_change};
+use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, Wakes};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{scope, sleep};
+use std::thread::{ThreadId, current, scope, sleep};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
@@ -29,6 +29,8 @@ struct Process {
     dead: Mutex<HashSet<u16>>,
     /// Wake-ups are lost while this is set, as when their process is killed.
     deaf: AtomicBool,
+    /// The thread that has the latch.
+    inside: Mutex<Option<ThreadId>>,
 }
 
 impl Process {
@@ -40,6 +42,7 @@ impl Process {
             bell: Condvar::new(),
             dead: Mutex::default(),
             deaf: AtomicBool::new(false),
+            inside: Mutex::default(),
         })
     }
 
@@ -62,7 +65,10 @@ impl Env for Process {
         let begun = Instant::now();
         loop {
             if let Ok(_guard) = self.latch.try_lock() {
-                return f(&self.region.table());
+                *self.inside.lock().unwrap() = Some(current().id());
+                let done = f(&self.region.table());
+                *self.inside.lock().unwrap() = None;
+                return done;
             }
             if at_most.is_some_and(|d| begun.elapsed() >= d) {
                 return Err(Error::Timeout {
@@ -111,7 +117,9 @@ impl Env for Process {
         true
     }
 
+    /// Naming an owner takes long, so no caller has the latch.
     fn describe(&self, owner: &Owner) -> String {
+        assert_ne!(*self.inside.lock().unwrap(), Some(current().id()));
         owner.to_string()
     }
 }
@@ -147,6 +155,26 @@ fn a_timeout_names_the_holder_and_leaves_the_queue() {
     assert_eq!(p.waiters(), 0);
     release(&*p, &thread(1), Release::Level(object(1))).unwrap();
     lock(&p, thread(2), object(1), Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_try_names_no_holder_and_does_not_wait() {
+    let p = Process::new();
+    let tried = |o: Owner, t: Target| try_acquire(&*p, &Request::lock(o, t, X).unwrap()).unwrap();
+    for target in [object(1), entry(1, 3)] {
+        assert!(tried(thread(1), target) && tried(thread(1), target) && !tried(thread(2), target));
+        release(&*p, &thread(1), Release::Level(target)).unwrap();
+        assert!(!tried(thread(2), target));
+        release(&*p, &thread(1), Release::Level(target)).unwrap();
+        scope(|s| {
+            let latch = p.latch.lock().unwrap();
+            assert!(!s.spawn(|| tried(thread(2), target)).join().unwrap());
+            drop(latch);
+        });
+        assert!(tried(thread(2), target));
+        release(&*p, &thread(2), Release::Locks).unwrap();
+    }
+    assert_eq!(p.waiters(), 0);
 }
 
 #[test]

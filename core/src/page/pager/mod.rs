@@ -179,8 +179,15 @@ impl Pager {
     #[inline]
     pub fn identity(&self) -> Result<(u32, u16, u32)> {
         let slot = self.slot()?;
+        let (process, generation) = self.process_of_thread(slot);
+        Ok((slot, process, generation))
+    }
+
+    /// Return the process slot, and its generation, of a thread's slot.
+    #[inline]
+    pub(crate) fn process_of_thread(&self, slot: u32) -> (u16, u32) {
         let owner = self.shm.slot_owner(slot).load(Ordering::Relaxed);
-        Ok((slot, (owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32))
+        ((owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32)
     }
 
     /// Sleep on a wait signal of the lock manager.
@@ -312,6 +319,33 @@ impl Pager {
         }
         drop(turn);
         done
+    }
+}
+
+impl Pager {
+    /// Run `f` under the latch with this thread's slot, if the latch is free and the thread may act at once. None:
+    /// nothing was done, and `with_latch` decides. `f` does not fail.
+    #[inline]
+    pub(crate) fn with_free_latch<R>(&self, f: impl FnOnce(u32) -> R) -> Option<R> {
+        let slot = self.known_slot()?;
+        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let latch = self.latch();
+        if !latch.try_take(slot) {
+            return None;
+        }
+        // As in `take_latch`. Threads that ended are released first, by the slow path.
+        if self.openness.is_closed() || self.shm.ended_threads() != 0 || self.whole().is_err() {
+            latch.release_late(slot);
+            return None;
+        }
+        let done = f(slot);
+        fail_point!("lock.done");
+        // If the sidecar was lost by now, `with_latch` reports it.
+        let is_whole = self.whole().is_ok();
+        latch.release();
+        is_whole.then_some(done)
     }
 }
 
