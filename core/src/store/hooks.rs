@@ -1,7 +1,6 @@
 //! The page manager's calls into the layers above it: recovery of locks of dead owners, the check that a lock
 //! forbids a change, and freeing while the store is idle. Also the location of the lock manager's table.
 
-use super::debt::OWN_ENTRIES;
 use super::{Actor, Error, Result, Wait, Writer};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
@@ -9,6 +8,7 @@ use crate::lock::{Owner, OwnerKind, Table, Wakes};
 use crate::object::{graph, ops};
 use crate::page::sync::task;
 use crate::page::{Hooks, Pager};
+use crate::store::space::debt::OWN_ENTRIES;
 use std::cell::Cell;
 
 thread_local! {

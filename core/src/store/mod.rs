@@ -19,13 +19,11 @@
 //! 2. Lock order: latch, then nothing. No operation waits for a lock with the latch held: a transaction that
 //!    meets a foreign lock is rolled back first.
 //! 3. An operation frees a bounded part of its garbage at its end. A helper, or later operations that
-//!    allocate memory, free the rest (`freeing`).
+//!    allocate memory, free the rest (`space`).
 
-mod debt;
 #[doc(hidden)]
 pub mod door;
 mod fast;
-mod freeing;
 mod hooks;
 mod lock_handles;
 mod lock_list;
@@ -34,9 +32,9 @@ mod names;
 mod pending;
 mod quick_locks;
 mod reader;
-mod room;
 mod run;
 mod snapshots;
+mod space;
 mod transactions;
 mod writer;
 
@@ -155,7 +153,7 @@ struct Inner {
     /// True if `unpinned` is not empty. Every operation checks this flag.
     has_unpinned: AtomicBool,
     /// The freeing that changes of this process still owe.
-    debt: debt::Debt,
+    debt: space::debt::Debt,
 }
 
 impl Drop for Inner {
@@ -225,7 +223,7 @@ impl Store {
                 root,
                 unpinned: Mutex::new(Vec::new()),
                 has_unpinned: AtomicBool::new(false),
-                debt: debt::Debt::default(),
+                debt: space::debt::Debt::default(),
             }),
         })
     }

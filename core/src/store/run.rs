@@ -1,9 +1,9 @@
 //! Run closures in sections: wait, retry, commit.
 
-use super::debt::{Before, Owed};
 use super::{Actor, Error, Reader, Result, Store, Wait, Writer};
 use crate::object::graph;
 use crate::page::Reason;
+use crate::store::space::debt::{Before, Owed};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! Transactions of a store: begin, commit, roll back, and end a block from any thread.
 
-use super::debt::Before;
 use super::{Error, Result, Store, Wait};
 use crate::page::{Block, Reason};
+use crate::store::space::debt::Before;
 
 impl Store {
     /// Begin a transaction of the calling thread's running task (`set_task`): acquire the latch and keep it.

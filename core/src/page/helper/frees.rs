@@ -1,7 +1,7 @@
 //! Freeing while no process changes the store: the second task of the leading helper (`helper`).
 //!
 //! The upper layers own the entries that wait to be freed (`Hooks::frees_wait`). Small changes do not free them
-//! (`store::freeing`), so a thread must.
+//! (`store::space::freeing`), so a thread must.
 //!
 //! 1. A step is its own write section that frees few entries and never waits for the latch. It begins only when the
 //!    count of changes has been constant for `PAUSE`.

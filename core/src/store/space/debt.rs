@@ -1,20 +1,20 @@
 //! The debt of a change: how many of the waiting entries it frees at its end, in return for the memory that
 //! it allocated. See `freeing` for the rules.
 
-use super::Result;
 use crate::object::graph;
 use crate::page::access::Pages;
 use crate::page::superblock as sb;
+use crate::store::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Entries that a change frees from what it left itself.
-pub(super) const OWN_ENTRIES: u64 = 64;
+pub(in crate::store) const OWN_ENTRIES: u64 = 64;
 /// Entries that a small change frees, where required, from what earlier changes left: about a microsecond of
 /// work.
 const PORTION: u64 = 2;
 /// The number of allocated pages that makes a change a large one.
-pub(super) const LARGE: u64 = 64;
+pub(in crate::store) const LARGE: u64 = 64;
 /// The number of pages that small changes may allocate, while entries wait to be freed, before each of them
 /// frees a portion: this fraction of the store's pages, within the bounds of `PAGES_BOUNDS`. So a small store stays
 /// small, and its snapshots hold little garbage.
@@ -25,15 +25,15 @@ const MOST: u64 = 4 * *PAGES_BOUNDS.end();
 
 /// The state of the store when a change begins.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
+pub(in crate::store) struct Before {
     /// Logical pages in use.
-    pub(super) used: u64,
-    pub(super) waits: bool,
+    pub(in crate::store) used: u64,
+    pub(in crate::store) waits: bool,
 }
 
 impl Before {
     #[inline]
-    pub(super) fn of<P: Pages>(p: &P) -> Result<Before> {
+    pub(in crate::store) fn of<P: Pages>(p: &P) -> Result<Before> {
         Ok(Before {
             used: used(p)?,
             waits: graph::frees_wait(p)?,
@@ -43,40 +43,40 @@ impl Before {
 
 /// Logical pages in use.
 #[inline]
-pub(super) fn used<P: Pages>(p: &P) -> Result<u64> {
+pub(in crate::store) fn used<P: Pages>(p: &P) -> Result<u64> {
     Ok(p.u64_at(sb::NEXT_PAGE)?.saturating_sub(p.u64_at(sb::FREE_PAGES)?))
 }
 
 /// The pages that changes of this process allocated while entries waited to be freed, less those that they
 /// freed. Also the state that its open transaction found when it began.
 #[derive(Debug, Default)]
-pub(super) struct Debt {
+pub(in crate::store) struct Debt {
     pages: AtomicU64,
     begun_used: AtomicU64,
     begun_waits: AtomicBool,
     /// A transaction of this process ran out of space.
-    pub(super) starved: AtomicBool,
+    pub(in crate::store) starved: AtomicBool,
     /// Number of threads of this process that have asked for room and have not waited for it yet (`room`).
-    pub(super) asked_for_room: Arc<AtomicU32>,
+    pub(in crate::store) asked_for_room: Arc<AtomicU32>,
 }
 
 /// What a large change owes: the number of pages it allocated, and the number of pages in use before it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owed {
-    pub(super) pages: u64,
-    pub(super) used: u64,
+pub(in crate::store) struct Owed {
+    pub(in crate::store) pages: u64,
+    pub(in crate::store) used: u64,
     /// It has not freed as many yet, and something waits to be freed.
-    pub(super) waits: bool,
+    pub(in crate::store) waits: bool,
 }
 
 impl Debt {
     /// Record the state at the start of a transaction. Only one transaction is open at a time.
-    pub(super) fn begin(&self, found: Before) {
+    pub(in crate::store) fn begin(&self, found: Before) {
         self.begun_used.store(found.used, Ordering::Relaxed);
         self.begun_waits.store(found.waits, Ordering::Relaxed);
     }
 
-    pub(super) fn begun(&self) -> Before {
+    pub(in crate::store) fn begun(&self) -> Before {
         Before {
             used: self.begun_used.load(Ordering::Relaxed),
             waits: self.begun_waits.load(Ordering::Relaxed),
@@ -84,20 +84,20 @@ impl Debt {
     }
 
     /// Make the next transaction free entries before it begins.
-    pub(super) fn starve(&self) {
+    pub(in crate::store) fn starve(&self) {
         self.starved.store(true, Ordering::Relaxed);
     }
 
     #[inline]
-    pub(super) fn is_starved(&self) -> bool {
+    pub(in crate::store) fn is_starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed)
     }
 
-    pub(super) fn get(&self) -> u64 {
+    pub(in crate::store) fn get(&self) -> u64 {
         self.pages.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set(&self, pages: u64) {
+    pub(in crate::store) fn set(&self, pages: u64) {
         self.pages.store(pages.min(MOST), Ordering::Relaxed);
     }
 }
@@ -108,7 +108,7 @@ fn some(used: u64) -> u64 {
 }
 
 /// Return how many entries a change that allocated `taken` pages frees at its end.
-pub(super) fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
+pub(in crate::store) fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64 {
     if !before.waits || is_large(before, taken, debt) {
         OWN_ENTRIES
     } else if debt >= some(before.used) || !helped {
@@ -119,6 +119,6 @@ pub(super) fn budget(before: Before, taken: u64, debt: u64, helped: bool) -> u64
 }
 
 /// Return whether a change that allocated `taken` pages continues to free after it is complete.
-pub(super) fn is_large(before: Before, taken: u64, debt: u64) -> bool {
+pub(in crate::store) fn is_large(before: Before, taken: u64, debt: u64) -> bool {
     taken >= LARGE || taken > 0 && debt >= 2 * some(before.used)
 }

@@ -17,10 +17,10 @@
 //! before that freeing begins; it ends early when nothing waits any more. Each step is a section of its own,
 //! so readers and other writers run between steps.
 
-use super::debt::{Before, LARGE, Owed, budget, is_large, used};
-use super::hooks::step;
-use super::{Error, Result, Store, Wait, Writer};
 use crate::object::graph;
+use crate::store::hooks::step;
+use crate::store::space::debt::{Before, LARGE, Owed, budget, is_large, used};
+use crate::store::{Error, Result, Store, Wait, Writer};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Store {
     /// Finish a single change or a transaction: free a bounded part of what waits. The caller passes the
     /// result to `repay` once the change is complete.
     #[inline(never)]
-    pub(super) fn finish(&self, w: &mut Writer<'_>, before: Before) -> Result<Option<Owed>> {
+    pub(in crate::store) fn finish(&self, w: &mut Writer<'_>, before: Before) -> Result<Option<Owed>> {
         let debt = &self.inner.debt;
         let pages = if before.waits { debt.get() } else { 0 };
         let taken = used(w)?.saturating_sub(before.used);
@@ -84,7 +84,7 @@ impl Store {
     /// Repay what a large change owes: free in steps, then ask for room for the next one (`room`). The change is
     /// complete even if this fails.
     #[cold]
-    pub(super) fn repay(&self, owed: Owed) {
+    pub(in crate::store) fn repay(&self, owed: Owed) {
         if owed.waits {
             self.free_owed(owed);
         } else {
@@ -112,7 +112,7 @@ impl Store {
     /// Freeing copies each page that it changes, so it needs space itself: a step that finds none is retried
     /// with fewer entries, and each success doubles their number.
     #[cold]
-    pub(super) fn free_waiting(&self) {
+    pub(in crate::store) fn free_waiting(&self) {
         self.inner.debt.starved.store(false, Ordering::Relaxed);
         let (mut entries, mut stuck) = (STEP, false);
         loop {

@@ -6,10 +6,10 @@
 //! A store counts the requests that are not waited for yet. A request is subtracted when it is dropped: by the wait, by
 //! a later request of its thread (also one for another store), or with its thread. So the count returns to 0.
 
-use super::debt::used;
-use super::{Result, Store, Wait};
 use crate::page::access::Pages;
 use crate::page::superblock as sb;
+use crate::store::space::debt::used;
+use crate::store::{Result, Store, Wait};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,7 +38,7 @@ thread_local! {
 impl Store {
     /// Ask for room if another change that allocates `pages` pages would need it.
     #[cold]
-    pub(super) fn look_for_room(&self, pages: u64) {
+    pub(in crate::store) fn look_for_room(&self, pages: u64) {
         let crowded: Result<bool> = self.read(&mut Wait::at_most(LOOK), |r| {
             let (used, free) = (used(r)?, r.u64_at(sb::FREE_PAGES)?);
             Ok(self.pager().is_crowded(used, free, pages))
@@ -56,7 +56,7 @@ impl Store {
 
     /// Return whether any thread of this process has asked for room and has not waited yet (one load).
     #[inline]
-    pub(super) fn has_asked_for_room(&self) -> bool {
+    pub(in crate::store) fn has_asked_for_room(&self) -> bool {
         self.inner.debt.asked_for_room.load(Ordering::Relaxed) != 0
     }
 
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Wait for the room that this thread has asked for, as long as the wait allows. Without it the file grows.
-    pub(super) fn wait_for_room(&self, wait: &mut Wait<'_>) {
+    pub(in crate::store) fn wait_for_room(&self, wait: &mut Wait<'_>) {
         if let Some(number) = self.take_request() {
             self.pager().await_room(number, wait);
         }
