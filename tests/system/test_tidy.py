@@ -162,7 +162,8 @@ class Imports:
     def without_tests(text: str) -> str:
         text = re.sub(r"(?ms)^#\[cfg\(test\)\]\nmod \w+ \{.*?^\}\n?", "", text)
         text = re.sub(r'"(\\.|[^"\\])*"', '""', re.sub(r"//[^\n]*", "", text), flags=re.DOTALL)
-        return text
+        # The path of a visibility is not a use.
+        return re.sub(r"\bpub\(in [\w:]+\)", "pub", text)
 
     @classmethod
     def leaves(cls, tree: str) -> Iterator[tuple[list[str], str]]:
