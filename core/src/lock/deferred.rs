@@ -20,14 +20,14 @@
 //!    recovery releases two levels. Releases of everything can be repeated.
 //! 4. A note that its dead claimant left `CLAIMED` is freed when that process is recovered.
 
-use super::conflict::{identity, owner_of};
-use super::grant::HoldPart;
-use super::layout::{DEFERRED, NOTE_COUNT, NOTES, RECORD};
-use super::op::{Hold, Op};
-use super::words::corrupt;
-use super::{LockMode, Owner, Table, Target, Wakes};
 use crate::error::Result;
 use crate::ids::ObjectId;
+use crate::lock::memory::layout::{DEFERRED, NOTE_COUNT, NOTES, RECORD};
+use crate::lock::memory::op::{Hold, Op};
+use crate::lock::memory::words::corrupt;
+use crate::lock::rules::conflict::{identity, owner_of};
+use crate::lock::rules::grant::HoldPart;
+use crate::lock::{LockMode, Owner, Table, Target, Wakes};
 use std::sync::atomic::Ordering;
 
 const STATE: u64 = 0xff;
@@ -173,7 +173,7 @@ impl Table<'_> {
     }
 
     /// Free the notes that a dead process had claimed and not completed. May be repeated.
-    pub(super) fn forget_claims(&self, slot: u16, generation: u32) -> Result<()> {
+    pub(in crate::lock) fn forget_claims(&self, slot: u16, generation: u32) -> Result<()> {
         let claim = CLAIMED | u64::from(slot) << 16 | u64::from(generation) << 32;
         for note in 0..NOTE_COUNT {
             if Op::new(self).load(at(note))? == claim {

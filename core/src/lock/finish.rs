@@ -7,16 +7,16 @@
 //! 3. `recover` may be killed and called again: it replays the undo log, marks the removal of abandoned requests and
 //!    the deferred releases as due, grants, signals.
 
-use super::conflict::Want;
-use super::grant::HoldPart;
-use super::layout::{
+use crate::error::Result;
+use crate::ids::ObjectId;
+use crate::lock::memory::layout::{
     ABANDONED, CAP, DEFERRED, FLAG_WAS_EXCLUSIVE, FLAG_WAS_SHARED, PENDING, POOL_HIGH, POOLS, STATE_FREE,
     STATE_GRANTED, STATE_MASK, UNDO_LEN, WAITER, lo,
 };
-use super::op::{Hold, Link, Lockable, Op, Waiter};
-use super::{Table, Wakes};
-use crate::error::Result;
-use crate::ids::ObjectId;
+use crate::lock::memory::op::{Hold, Link, Lockable, Op, Waiter};
+use crate::lock::rules::conflict::Want;
+use crate::lock::rules::grant::HoldPart;
+use crate::lock::{Table, Wakes};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 
@@ -39,20 +39,20 @@ impl<'a> Table<'a> {
     }
 
     /// Return the records of the waiters' pool that were ever used.
-    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + use<> {
+    pub(in crate::lock) fn waiters(&self) -> impl Iterator<Item = Waiter> + use<> {
         let high = self
             .load_word(POOLS + 4 * WAITER + POOL_HIGH)
             .min(CAP[WAITER] as u64) as u32;
         (1..=high).map(Link)
     }
 
-    pub(super) fn signal_of(&self, w: Waiter) -> u32 {
+    pub(in crate::lock) fn signal_of(&self, w: Waiter) -> u32 {
         self.signals
             .get(w.0.wrapping_sub(1) as usize)
             .map_or(0, |s| s.load(Ordering::Acquire))
     }
 
-    pub(super) fn signal(&self, w: Waiter, wakes: &mut Wakes) {
+    pub(in crate::lock) fn signal(&self, w: Waiter, wakes: &mut Wakes) {
         let number = w.0.wrapping_sub(1);
         if let Some(signal) = self.signals.get(number as usize) {
             signal.fetch_add(1, Ordering::Release);
@@ -61,7 +61,7 @@ impl<'a> Table<'a> {
     }
 
     /// Run a mutation: all of it, or nothing on an error.
-    pub(super) fn mutate<R>(&self, f: impl FnOnce(&mut Op<'_, 'a>) -> Result<R>) -> Result<R> {
+    pub(in crate::lock) fn mutate<R>(&self, f: impl FnOnce(&mut Op<'_, 'a>) -> Result<R>) -> Result<R> {
         let mut op = Op::new(self);
         match f(&mut op) {
             Ok(result) => {
@@ -77,7 +77,7 @@ impl<'a> Table<'a> {
 
     /// Finish what an earlier operation left undone.
     #[inline]
-    pub(super) fn finish_earlier(&self, wakes: &mut Wakes) -> Result<()> {
+    pub(in crate::lock) fn finish_earlier(&self, wakes: &mut Wakes) -> Result<()> {
         if self.load_word(UNDO_LEN) != 0 {
             self.replay()?;
         }
@@ -87,14 +87,14 @@ impl<'a> Table<'a> {
 
     /// Return whether an earlier operation left nothing to finish.
     #[inline]
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::lock) fn is_complete(&self) -> bool {
         [UNDO_LEN, PENDING, ABANDONED, DEFERRED]
             .into_iter()
             .all(|word| self.load_word(word) == 0)
     }
 
     /// Return an error if a mutation is unfinished: a reader cannot repair it, and must not read half of it.
-    pub(super) fn check_complete(&self) -> Result<()> {
+    pub(in crate::lock) fn check_complete(&self) -> Result<()> {
         if self.load_word(UNDO_LEN) != 0 {
             self.replay()
         } else {
@@ -104,7 +104,7 @@ impl<'a> Table<'a> {
 
     /// Run `ready`, then remove the abandoned requests.
     #[inline]
-    pub(super) fn prepare(&self, wakes: &mut Wakes) -> Result<()> {
+    pub(in crate::lock) fn prepare(&self, wakes: &mut Wakes) -> Result<()> {
         self.finish_earlier(wakes)?;
         if self.load_word(ABANDONED) != 0 {
             self.remove_abandoned(wakes)
@@ -163,7 +163,7 @@ impl<'a> Table<'a> {
     }
 
     /// Grant every waiter whose turn has come in the container that `PENDING` names.
-    pub(super) fn grant_pending(&self, wakes: &mut Wakes) -> Result<()> {
+    pub(in crate::lock) fn grant_pending(&self, wakes: &mut Wakes) -> Result<()> {
         let pending = self.load_word(PENDING);
         if pending == 0 {
             return Ok(());

@@ -1,9 +1,9 @@
 //! The content of the table: all holds and waiters, and the processes that they belong to.
 
-use super::layout::{BUCKET_COUNT, BUCKETS, hi, lo};
-use super::op::{Hold, Link, Lockable, Op};
-use super::{Listed, Owner, Owners, Table};
 use crate::error::Result;
+use crate::lock::memory::layout::{BUCKET_COUNT, BUCKETS, hi, lo};
+use crate::lock::memory::op::{Hold, Link, Lockable, Op};
+use crate::lock::{Listed, Owner, Owners, Table};
 
 impl Table<'_> {
     /// Return all holds and all waiters.

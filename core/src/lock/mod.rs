@@ -39,30 +39,22 @@
 //! 7. When a request is queued, no cycle of waiters exists. A request that would close one is refused with
 //!    `Queued::Deadlock`.
 
-mod beyond;
-mod conflict;
-mod contest;
 mod deferred;
-pub mod env;
 mod finish;
-mod grant;
-mod graph;
-mod layout;
 mod list;
-mod op;
-mod queue;
+mod memory;
 mod release;
+mod rules;
 mod table;
 #[cfg(test)]
 mod tests;
 mod thin;
-pub mod wait;
-mod words;
+pub mod waiting;
 
-pub(crate) use beyond::Beyond;
 pub use deferred::Release;
-pub use layout::{COUNTERS, SIGNALS, WORDS};
+pub use memory::layout::{COUNTERS, SIGNALS, WORDS};
 pub use table::Table;
+pub(crate) use waiting::beyond::Beyond;
 
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;

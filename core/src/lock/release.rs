@@ -1,12 +1,12 @@
 //! Release everything that ended owners held: tasks, threads, processes.
 
-use super::grant::HoldPart;
-use super::layout::{CAP, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS, lo};
-use super::op::{Link, Op, OwnerRec};
-use super::table::Table;
-use super::words::corrupt;
-use super::{Owner, Wakes};
 use crate::error::Result;
+use crate::lock::memory::layout::{CAP, OWNER, OWNER_BUCKET_COUNT, OWNER_BUCKETS, lo};
+use crate::lock::memory::op::{Link, Op, OwnerRec};
+use crate::lock::memory::words::corrupt;
+use crate::lock::rules::grant::HoldPart;
+use crate::lock::table::Table;
+use crate::lock::{Owner, Wakes};
 
 impl Table<'_> {
     /// Release everything of an ended owner: waits, locks, reservations.
@@ -44,7 +44,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    pub(super) fn owners(&self) -> Result<Vec<Owner>> {
+    pub(in crate::lock) fn owners(&self) -> Result<Vec<Owner>> {
         let op = Op::new(self);
         let mut all = Vec::new();
         for at in OWNER_BUCKETS..OWNER_BUCKETS + OWNER_BUCKET_COUNT {

@@ -7,21 +7,21 @@
 //!    grants first.
 //! 3. The signal of a waiter changes after its grant is committed, still under the latch.
 
-use super::conflict::{Tried, Want};
-use super::grant::HoldPart;
-use super::graph::Verdict;
-use super::layout::{
+use crate::error::{Error, Result};
+use crate::ids::ObjectId;
+use crate::lock::memory::layout::{
     ABANDONED, BASE, CAP, HOLD, POOL_USED, POOLS, RECORD, SIGNALS, STATE_FREE, STATE_GRANTED, STATE_MASK,
     WAITER, bucket, hi, lo,
 };
-use super::op::{Hold, Link, Op, OwnerRec, Waiter};
-use super::words::{Words, corrupt};
-use super::{
+use crate::lock::memory::op::{Hold, Link, Op, OwnerRec, Waiter};
+use crate::lock::memory::words::{Words, corrupt};
+use crate::lock::rules::conflict::{Tried, Want};
+use crate::lock::rules::grant::HoldPart;
+use crate::lock::rules::graph::Verdict;
+use crate::lock::{
     Cancelled, Holder, LockMode, Mode, Owner, OwnerKind, Owners, Queued, Request, Target, Ticket, WaitState,
     Wakes,
 };
-use crate::error::{Error, Result};
-use crate::ids::ObjectId;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -376,7 +376,7 @@ impl<'a> Table<'a> {
     }
 
     /// Release a part of all of an owner's holds.
-    pub(super) fn drop_all(&self, owner: &Owner, what: HoldPart, wakes: &mut Wakes) -> Result<()> {
+    pub(in crate::lock) fn drop_all(&self, owner: &Owner, what: HoldPart, wakes: &mut Wakes) -> Result<()> {
         if owner.kind == OwnerKind::Thread && matches!(what, HoldPart::Lock | HoldPart::All) {
             self.drop_thins(|o| o == owner)?;
         }
@@ -398,7 +398,7 @@ impl<'a> Table<'a> {
     }
 
     /// Withdraw all requests of an owner.
-    pub(super) fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
+    pub(in crate::lock) fn drop_waits(&self, owner: &Owner, wakes: &mut Wakes) -> Result<()> {
         self.drop_each(WAITER, wakes, |op| {
             let o = op.find_owner(owner)?;
             let w: Waiter = if o.is_none() {
@@ -434,7 +434,7 @@ impl<'a> Table<'a> {
         ))
     }
 
-    pub(super) fn waiter(&self, ticket: Ticket) -> Result<Waiter> {
+    pub(in crate::lock) fn waiter(&self, ticket: Ticket) -> Result<Waiter> {
         let (op, w) = (Op::new(self), Link(ticket.signal.saturating_add(1)));
         if op.get(w, 5)? != ticket.sequence || op.get(w, 3)? & STATE_MASK == STATE_FREE {
             return Err(Error::NotLocked {

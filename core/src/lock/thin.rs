@@ -23,25 +23,25 @@
 //! 5. A thin lock becomes records at any time without failing for lack of room: none begins while a pool is more than
 //!    half full, and then all of them become records before the next record is made.
 
-use super::conflict::{Tried, Want, identity, mode_of, name_of, owner_of};
-use super::contest::granted_at_once;
-use super::grant::{HoldPart, levels_after, levels_before};
-use super::layout::{
+use crate::error::Result;
+use crate::ids::ObjectId;
+use crate::lock::memory::layout::{
     CAP, HOLD, LOCKABLE, OWNER, POOL_USED, POOLS, THIN, THIN_COUNT, THIN_WORDS, THINS, bucket, clashes, hi,
     lo,
 };
-use super::words::corrupt;
-use super::{Holder, LockMode, Mode, Owner, OwnerKind, Request, Table, Target};
-use crate::error::Result;
-use crate::ids::ObjectId;
+use crate::lock::memory::words::corrupt;
+use crate::lock::rules::conflict::{Tried, Want, identity, mode_of, name_of, owner_of};
+use crate::lock::rules::grant::{HoldPart, levels_after, levels_before};
+use crate::lock::waiting::contest::granted_at_once;
+use crate::lock::{Holder, LockMode, Mode, Owner, OwnerKind, Request, Table, Target};
 use std::sync::atomic::Ordering;
 
 /// A thin lock, as read from its slot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ThinLock {
-    pub(super) owner: Owner,
-    pub(super) id: ObjectId,
-    pub(super) levels: u64,
+pub(in crate::lock) struct ThinLock {
+    pub(in crate::lock) owner: Owner,
+    pub(in crate::lock) id: ObjectId,
+    pub(in crate::lock) levels: u64,
     /// The bucket, and the index of its counter.
     bucket: usize,
 }
@@ -49,7 +49,7 @@ pub(super) struct ThinLock {
 impl ThinLock {
     /// Return whether it blocks a request of any kind.
     fn blocks(&self, request: &Request) -> bool {
-        let want = Want::of(request, super::op::OwnerRec::NONE);
+        let want = Want::of(request, crate::lock::memory::op::OwnerRec::NONE);
         request.target.id == self.id
             && request.owner != self.owner
             && clashes(want.on_container()) & mode_of(self.levels) != 0
@@ -60,7 +60,7 @@ impl ThinLock {
     }
 
     /// Return its owner and mode for an error or a list.
-    pub(super) fn holder(&self) -> Holder {
+    pub(in crate::lock) fn holder(&self) -> Holder {
         Holder {
             owner: self.owner,
             target: self.target(),
@@ -71,7 +71,7 @@ impl ThinLock {
     }
 
     /// Return all levels.
-    pub(super) fn count(&self) -> u32 {
+    pub(in crate::lock) fn count(&self) -> u32 {
         lo(self.levels).saturating_add(hi(self.levels))
     }
 }
@@ -90,7 +90,7 @@ impl Table<'_> {
 
     /// Return the thin lock of a bucket.
     #[inline]
-    pub(super) fn thin(&self, bucket: usize) -> Result<Option<ThinLock>> {
+    pub(in crate::lock) fn thin(&self, bucket: usize) -> Result<Option<ThinLock>> {
         if self.counter(bucket) == THIN {
             self.read_thin(bucket).map(Some)
         } else {
@@ -120,7 +120,7 @@ impl Table<'_> {
     }
 
     /// Return all thin locks.
-    pub(super) fn thin_locks(&self) -> impl Iterator<Item = Result<ThinLock>> + '_ {
+    pub(in crate::lock) fn thin_locks(&self) -> impl Iterator<Item = Result<ThinLock>> + '_ {
         (0..THIN_COUNT).filter_map(|slot| {
             let bucket = bucket(self.load_word(THINS + slot * THIN_WORDS + 2), None);
             // An unused slot, or one of a released lock, has an id that does not count.
@@ -139,7 +139,7 @@ impl Table<'_> {
 
     /// Decide a request for a lock if no records are needed for that.
     #[inline]
-    pub(super) fn try_thin(&self, request: &Request) -> Result<Tried> {
+    pub(in crate::lock) fn try_thin(&self, request: &Request) -> Result<Tried> {
         let bucket = bucket(request.target.id.0, None);
         match self.counter(bucket) {
             0 => self.begin_thin(request, bucket),
@@ -151,7 +151,7 @@ impl Table<'_> {
     /// Grant a request without records, or prepare for its records. A function of its own: the models of the queue have
     /// small stacks, and `enqueue` calls deeply.
     #[inline(never)]
-    pub(super) fn is_granted_thin(&self, request: &Request) -> Result<bool> {
+    pub(in crate::lock) fn is_granted_thin(&self, request: &Request) -> Result<bool> {
         if let Tried::Granted = self.try_thin(request)? {
             return Ok(true);
         }
@@ -234,14 +234,19 @@ impl Table<'_> {
     }
 
     /// Return whether a thin lock blocks a request, without the latch: a hint, since the slot may change at any time.
-    pub(super) fn seems_blocked(&self, request: &Request) -> bool {
+    pub(in crate::lock) fn seems_blocked(&self, request: &Request) -> bool {
         let thin = self.thin(bucket(request.target.id.0, None));
         matches!(thin, Ok(Some(thin)) if thin.blocks(request))
     }
 
     /// Release a part of a thin lock. Return whether the owner held that part; None if records decide it.
     #[inline]
-    pub(super) fn drop_thin(&self, owner: &Owner, target: &Target, what: HoldPart) -> Result<Option<bool>> {
+    pub(in crate::lock) fn drop_thin(
+        &self,
+        owner: &Owner,
+        target: &Target,
+        what: HoldPart,
+    ) -> Result<Option<bool>> {
         let bucket = bucket(target.id.0, None);
         let Some(thin) = self.thin(bucket)? else {
             return Ok(None);
@@ -262,7 +267,7 @@ impl Table<'_> {
     }
 
     /// Release all thin locks of these owners.
-    pub(super) fn drop_thins(&self, which: impl Fn(&Owner) -> bool) -> Result<()> {
+    pub(in crate::lock) fn drop_thins(&self, which: impl Fn(&Owner) -> bool) -> Result<()> {
         for thin in self.thin_locks() {
             let thin = thin?;
             if which(&thin.owner) {
@@ -274,13 +279,13 @@ impl Table<'_> {
 
     /// Return the thin lock that blocks a request; None if records decide it, and Some(None) if nothing blocks it.
     #[inline]
-    pub(super) fn thin_blocker(&self, request: &Request) -> Result<Option<Option<Holder>>> {
+    pub(in crate::lock) fn thin_blocker(&self, request: &Request) -> Result<Option<Option<Holder>>> {
         let thin = self.thin(bucket(request.target.id.0, None))?;
         Ok(thin.map(|thin| thin.blocks(request).then(|| thin.holder())))
     }
 
     /// Return the mode in which an owner holds a target; None if records decide it.
-    pub(super) fn thin_held(&self, owner: &Owner, target: &Target) -> Result<Option<Option<Mode>>> {
+    pub(in crate::lock) fn thin_held(&self, owner: &Owner, target: &Target) -> Result<Option<Option<Mode>>> {
         let thin = self.thin(bucket(target.id.0, None))?;
         Ok(thin.map(|thin| {
             let is_this = thin.owner == *owner && thin.target() == *target;
@@ -290,7 +295,7 @@ impl Table<'_> {
 
     /// Prepare for a record that concerns a container: no thin lock remains in its bucket, and none at all if a pool
     /// is more than half full.
-    pub(super) fn inflate_for(&self, id: ObjectId) -> Result<()> {
+    pub(in crate::lock) fn inflate_for(&self, id: ObjectId) -> Result<()> {
         if let Some(thin) = self.thin(bucket(id.0, None))? {
             self.inflate(&thin)?;
         }

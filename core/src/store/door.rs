@@ -3,8 +3,6 @@
 //! it changes with these programs.
 
 pub use super::fast::Member;
-pub use super::lock_handles::LockOwner;
-pub use super::pending::{LockReply, Pending};
 pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
 pub use crate::object::class::attr::Known;
 pub use crate::object::graph::GraphReport;
@@ -16,3 +14,5 @@ pub use crate::page::checkpoint::verify::PageReport;
 pub use crate::page::sync::task::{MAX_TASK, set_task};
 pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk};
 pub use crate::raw::process::watch_forks as process_number;
+pub use crate::store::locks::handles::LockOwner;
+pub use crate::store::locks::pending::{LockReply, Pending};

@@ -9,10 +9,10 @@
 //!    All other changes take the slow path: values with bodies, containers with locks other than a thin lock of the
 //!    running task, and stores in which entries wait to be freed.
 
-use super::hooks;
 use super::{Key, Obj, Reader, Store, Word};
 use crate::object::{graph, ops};
 use crate::page::access::Pages;
+use crate::store::locks::hooks;
 use std::sync::atomic::Ordering;
 
 pub use crate::object::ops::Member;

@@ -24,13 +24,7 @@
 #[doc(hidden)]
 pub mod door;
 mod fast;
-mod hooks;
-mod lock_handles;
-mod lock_list;
 mod locks;
-mod names;
-mod pending;
-mod quick_locks;
 mod reader;
 mod run;
 mod snapshots;
@@ -47,7 +41,7 @@ pub use crate::object::value::{Entry, In, Key, Large, LargeKind, Step, Value};
 pub use crate::page::sync::wait::Wait;
 pub use crate::page::{Block, Snapshot};
 pub use crate::page::{ReadSection as Reader, WriteSection as Writer};
-pub use lock_handles::{LockHandle, LockInfo, LockTarget};
+pub use locks::handles::{LockHandle, LockInfo, LockTarget};
 
 use crate::ids::Addr;
 use crate::object::ops::HandleInfo;
@@ -57,7 +51,7 @@ use crate::page::PageWalk;
 use crate::page::access::Pages;
 use crate::page::checkpoint::verify::PageReport;
 use crate::page::{Pager, Settings, superblock as sb};
-use hooks::LockHooks;
+use locks::hooks::LockHooks;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -482,7 +476,7 @@ fn find_root(pager: &Pager) -> Result<Obj> {
         Some(root) => root,
         None => graph::create_root(&mut section)?,
     };
-    hooks::finish_all(&mut section)?;
+    locks::hooks::finish_all(&mut section)?;
     section.whole()?;
     section.commit();
     Ok(root)

@@ -3,15 +3,15 @@
 //! The lock manager is the engine's own (`persist_core::lock`: table, queue, cycles, the waiting loop). Its words are
 //! plain ones that the latch guards, which the model checks (`Shared::changes`). Latch and sleeping belong to the
 //! model; a thread stands for the end of a sleep by time ("a slice"). When a part of the waiting loop is removed,
-//! `without_a_part` replaces `lock/wait.rs`.
+//! `without_a_part` replaces `lock/waiting/wait.rs`.
 
 use crate::model::{Bytes, Without, holds_only_with, name, without};
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 use persist_core::ids::ObjectId;
-use persist_core::lock::env::Env;
-use persist_core::lock::wait::{acquire, release, wait_change};
+use persist_core::lock::waiting::env::Env;
+use persist_core::lock::waiting::wait::{acquire, release, wait_change};
 use persist_core::lock::{
     COUNTERS, Cancelled, LockMode, Owner, OwnerKind, Queued, Release, Request, SIGNALS, Table, Target, WORDS,
     WaitState, Wakes,
@@ -182,7 +182,7 @@ fn latched<R>(store: &Shared, f: impl FnOnce(&Table<'_>, &mut Wakes) -> Result<R
     done
 }
 
-/// lock/wait.rs: `obtain`, with one part removed.
+/// lock/waiting/wait.rs: `obtain`, with one part removed.
 fn without_a_part(store: &Shared, request: &Request, mut gives_up: impl FnMut() -> bool) -> bool {
     let (ticket, mut seen) = match latched(store, |t, wakes| t.enqueue(request, wakes)) {
         Queued::Granted => return true,
@@ -413,7 +413,7 @@ fn no_waiter_is_overtaken() {
     });
 }
 
-/// A change by an owner without locks, against a locker: store/run.rs `write` and lock/wait.rs `wait_change`.
+/// A change by an owner without locks, against a locker: store/run.rs `write` and lock/waiting/wait.rs `wait_change`.
 #[test]
 fn a_change_and_a_lock_keep_each_other_out() {
     holds_only_with(

@@ -2,8 +2,8 @@
 
 use super::verify::verify;
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
-use crate::lock::layout::HOLD;
-use crate::lock::op::{Hold, Op};
+use crate::lock::memory::layout::HOLD;
+use crate::lock::memory::op::{Hold, Op};
 use crate::lock::{LockMode, Mode, Owner, OwnerKind, Queued, Request, Table, Target, Ticket, Wakes};
 use std::sync::atomic::Ordering;
 
@@ -80,7 +80,7 @@ fn an_unclaimed_grant_is_undone_in_the_right_place() {
     t.unlock_all(&thread(2), w).unwrap();
     t.recover(w).unwrap();
     // A plain store, so that the sweep does not run first.
-    region.words[crate::lock::layout::ABANDONED].store(0, Ordering::Relaxed);
+    region.words[crate::lock::memory::layout::ABANDONED].store(0, Ordering::Relaxed);
     assert!(try_lock(&t, thread(2), object(2), X));
     t.abandon(ticket);
     assert!(!try_lock(&t, thread(3), object(2), S));
@@ -121,6 +121,6 @@ fn a_record_freed_and_taken_in_one_mutation_comes_back_whole() {
     t.replay().unwrap();
     assert!(verify(&t) == before);
     // Compare everything but the undo log itself.
-    let pools = crate::lock::layout::BASE[0];
+    let pools = crate::lock::memory::layout::BASE[0];
     assert!(region.image().words[pools..] == image.words[pools..]);
 }

@@ -2,7 +2,7 @@
 
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
 use crate::ids::ObjectId;
-use crate::lock::layout::{BASE, BUCKETS, UNDO, WORDS, bucket};
+use crate::lock::memory::layout::{BASE, BUCKETS, UNDO, WORDS, bucket};
 use crate::lock::{OwnerKind, Queued, Request, Table, Ticket, Wakes};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;

@@ -101,17 +101,17 @@ fn notes_are_bounded_and_those_of_a_dead_claimant_are_freed() {
     while t.defer(&thread(1), what) {
         room += 1;
     }
-    assert_eq!(room, super::super::layout::NOTE_COUNT);
+    assert_eq!(room, crate::lock::memory::layout::NOTE_COUNT);
     t.finish_deferred(&mut Wakes::new()).unwrap();
     // The state that a process leaves when it is killed while it fills its note.
     let owner = thread(1);
     let claim = 1 | u64::from(owner.slot) << 16 | u64::from(owner.generation) << 32;
-    region.words[super::super::layout::NOTES].store(claim, Ordering::Relaxed);
+    region.words[crate::lock::memory::layout::NOTES].store(claim, Ordering::Relaxed);
     t.finish_deferred(&mut Wakes::new()).unwrap();
     t.release_process(owner.slot, owner.generation, &mut Wakes::new())
         .unwrap();
     assert_eq!(
-        region.words[super::super::layout::NOTES].load(Ordering::Relaxed),
+        region.words[crate::lock::memory::layout::NOTES].load(Ordering::Relaxed),
         0
     );
 }

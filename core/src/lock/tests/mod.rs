@@ -12,9 +12,9 @@ mod thin;
 mod threads;
 mod verify;
 
-use super::layout::{COUNTERS, SIGNALS, WORDS};
 use super::{LockMode, Owner, OwnerKind, Request, Table, Target, Wakes};
 use crate::ids::ObjectId;
+use crate::lock::memory::layout::{COUNTERS, SIGNALS, WORDS};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The shared memory of a table.

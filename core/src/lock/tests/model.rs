@@ -4,7 +4,7 @@ use super::reference::{RefQueued, Reference};
 use super::verify::verify;
 use super::{Region, S, X, entry, object, owner};
 use crate::error::Error;
-use crate::lock::layout::{ABANDONED, UNDO_CAP};
+use crate::lock::memory::layout::{ABANDONED, UNDO_CAP};
 use crate::lock::{Cancelled, LockMode, Owner, OwnerKind, Queued, Request, Table, Target, Ticket, Wakes};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
@@ -290,7 +290,7 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
     assert!(table.is_idle());
     assert!(region.counts.iter().all(|c| c.load(Ordering::Relaxed) == 0));
     let longest = (0..UNDO_CAP).rev().find(|i| {
-        let at = crate::lock::layout::UNDO + 2 * i;
+        let at = crate::lock::memory::layout::UNDO + 2 * i;
         region.words[at].load(Ordering::Relaxed) != 0
     });
     assert!(

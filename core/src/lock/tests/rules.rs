@@ -4,7 +4,7 @@ use super::verify::verify;
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
 use crate::error::Error;
 use crate::ids::ObjectId;
-use crate::lock::layout::{CAP, HOLD, SIGNALS};
+use crate::lock::memory::layout::{CAP, HOLD, SIGNALS};
 use crate::lock::{
     Cancelled, LockMode, Mode, Owner, OwnerKind, Queued, Request, Table, Target, Ticket, Wakes,
 };

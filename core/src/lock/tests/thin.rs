@@ -4,7 +4,7 @@ use super::model::{Act, Answer, any_act, run};
 use super::verify::{State, verify};
 use super::{Region, S, X, entry, object, owner, thread, try_lock};
 use crate::error::Error;
-use crate::lock::layout::{
+use crate::lock::memory::layout::{
     ABANDONED, CAP, COUNTERS, DEFERRED, HOLD, LOCKABLE, OWNER, PENDING, POOL_USED, POOLS, THIN, THIN_COUNT,
     UNDO_LEN, bucket,
 };
@@ -300,8 +300,8 @@ fn a_damaged_thin_lock_is_an_error() {
         let region = Region::new();
         let t = region.table();
         assert!(try_lock(&t, thread(1), object(1), X));
-        let slot =
-            crate::lock::layout::THINS + bucket(1, None) % THIN_COUNT * crate::lock::layout::THIN_WORDS;
+        let slot = crate::lock::memory::layout::THINS
+            + bucket(1, None) % THIN_COUNT * crate::lock::memory::layout::THIN_WORDS;
         region.words[slot + word].store(value, Ordering::Relaxed);
         let tried = t.try_lock(
             &Request::lock(thread(2), object(1), X).unwrap(),

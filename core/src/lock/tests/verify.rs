@@ -1,7 +1,7 @@
 //! Check every invariant of a table between two mutations, and return its content.
 
-use crate::lock::layout::*;
-use crate::lock::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use crate::lock::memory::layout::*;
+use crate::lock::memory::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
 use crate::lock::{Owner, OwnerKind, Table, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;

@@ -18,7 +18,7 @@
 //! so readers and other writers run between steps.
 
 use crate::object::graph;
-use crate::store::hooks::step;
+use crate::store::locks::hooks::step;
 use crate::store::space::debt::{Before, LARGE, Owed, budget, is_large, used};
 use crate::store::{Error, Result, Store, Wait, Writer};
 use std::sync::atomic::Ordering;

@@ -4,11 +4,11 @@
 //!    short sections, for `SEARCH` at most. A container that was not found then has no path in the list.
 //! 2. The list is made in one section of the lock table; names are made afterwards.
 
-use super::lock_handles::LockInfo;
-use super::names::describe;
-use super::{Kind, Obj, Result, Store, Value, Wait};
 use crate::ids::ObjectId;
-use crate::lock::env::Env;
+use crate::lock::waiting::env::Env;
+use crate::store::locks::handles::LockInfo;
+use crate::store::locks::names::describe;
+use crate::store::{Kind, Obj, Result, Store, Value, Wait};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 

@@ -10,23 +10,23 @@
 //!    mutation is undone, the record is free again. This does not hold once the mutation has freed a record,
 //!    since it might be the same one.
 
-use super::layout::{
+use crate::error::{Error, Result};
+use crate::lock::memory::layout::{
     BASE, CAP, COUNTERS, HOLD, LOCKABLE, OWNER, POOL_FREE, POOL_HIGH, POOL_NAME, POOL_USED, POOLS, RECORD,
     THIN, UNDO, UNDO_CAP, UNDO_LEN, WAITER, WAITING, WORDS, hi, lo, pack,
 };
-use super::words::{Words, corrupt};
-use crate::error::{Error, Result};
+use crate::lock::memory::words::{Words, corrupt};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 /// A link to a record of pool `P`: its number plus 1, or 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Link<const P: usize>(pub(super) u32);
+pub(in crate::lock) struct Link<const P: usize>(pub(in crate::lock) u32);
 
-pub(super) type Lockable = Link<LOCKABLE>;
-pub(super) type Hold = Link<HOLD>;
-pub(super) type OwnerRec = Link<OWNER>;
-pub(super) type Waiter = Link<WAITER>;
+pub(in crate::lock) type Lockable = Link<LOCKABLE>;
+pub(in crate::lock) type Hold = Link<HOLD>;
+pub(in crate::lock) type OwnerRec = Link<OWNER>;
+pub(in crate::lock) type Waiter = Link<WAITER>;
 
 impl<const P: usize> From<u32> for Link<P> {
     #[inline]
@@ -36,10 +36,10 @@ impl<const P: usize> From<u32> for Link<P> {
 }
 
 impl<const P: usize> Link<P> {
-    pub(super) const NONE: Self = Link(0);
+    pub(in crate::lock) const NONE: Self = Link(0);
 
     #[inline]
-    pub(super) fn is_none(self) -> bool {
+    pub(in crate::lock) fn is_none(self) -> bool {
         self.0 == 0
     }
 }
@@ -49,15 +49,15 @@ impl<const P: usize> Link<P> {
 const STEPS: u32 = 1 << 24;
 
 /// An operation in progress.
-pub(super) struct Op<'t, 'a> {
-    pub(super) words: &'t Words<'a>,
+pub(in crate::lock) struct Op<'t, 'a> {
+    pub(in crate::lock) words: &'t Words<'a>,
     undo: usize,
     freed: bool,
     steps: Cell<u32>,
 }
 
 impl<'t, 'a> Op<'t, 'a> {
-    pub(super) fn new(words: &'t Words<'a>) -> Op<'t, 'a> {
+    pub(in crate::lock) fn new(words: &'t Words<'a>) -> Op<'t, 'a> {
         Op {
             words,
             undo: 0,
@@ -68,7 +68,7 @@ impl<'t, 'a> Op<'t, 'a> {
 
     /// Load a word.
     #[inline]
-    pub(super) fn load(&self, word: usize) -> Result<u64> {
+    pub(in crate::lock) fn load(&self, word: usize) -> Result<u64> {
         let left = self.steps.get();
         if left == 0 {
             return Err(corrupt(
@@ -88,7 +88,7 @@ impl<'t, 'a> Op<'t, 'a> {
 
     /// Store a word. The old value can be restored until `commit`.
     #[inline]
-    pub(super) fn put(&mut self, word: usize, value: u64) -> Result<()> {
+    pub(in crate::lock) fn put(&mut self, word: usize, value: u64) -> Result<()> {
         let old = self.load(word)?;
         if old == value {
             return Ok(());
@@ -98,7 +98,7 @@ impl<'t, 'a> Op<'t, 'a> {
     }
 
     /// Increment or decrement a counter. The old value can be restored until `commit`.
-    pub(super) fn count(&mut self, counter: usize, up: bool) -> Result<()> {
+    pub(in crate::lock) fn count(&mut self, counter: usize, up: bool) -> Result<()> {
         let Some(cell) = self.words.counts.get(counter) else {
             return Err(corrupt(
                 "a bad counter of the lock table (close the store everywhere), number",
@@ -121,7 +121,7 @@ impl<'t, 'a> Op<'t, 'a> {
     }
 
     /// Store a counter. The old value can be restored until `commit`.
-    pub(super) fn set_count(&mut self, counter: usize, value: u32) -> Result<()> {
+    pub(in crate::lock) fn set_count(&mut self, counter: usize, value: u32) -> Result<()> {
         let old = self
             .words
             .counts
@@ -148,7 +148,7 @@ impl<'t, 'a> Op<'t, 'a> {
 
     /// Make all stores so far final.
     #[inline]
-    pub(super) fn commit(&mut self) -> Result<()> {
+    pub(in crate::lock) fn commit(&mut self) -> Result<()> {
         if self.undo != 0 {
             self.words.store(UNDO_LEN, 0)?;
             self.undo = 0;
@@ -159,7 +159,7 @@ impl<'t, 'a> Op<'t, 'a> {
 
     /// Restore the values from before the first store.
     #[cold]
-    pub(super) fn rollback(&mut self) -> Result<()> {
+    pub(in crate::lock) fn rollback(&mut self) -> Result<()> {
         self.undo = 0;
         self.freed = false;
         self.words.replay()
@@ -179,39 +179,54 @@ impl<'t, 'a> Op<'t, 'a> {
     }
 
     #[inline]
-    pub(super) fn get<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u64> {
+    pub(in crate::lock) fn get<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u64> {
         self.load(Self::at(link, field)?)
     }
 
     #[inline]
-    pub(super) fn lo<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u32> {
+    pub(in crate::lock) fn lo<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u32> {
         Ok(lo(self.get(link, field)?))
     }
 
     #[inline]
-    pub(super) fn hi<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u32> {
+    pub(in crate::lock) fn hi<const P: usize>(&self, link: Link<P>, field: usize) -> Result<u32> {
         Ok(hi(self.get(link, field)?))
     }
 
     #[inline]
-    pub(super) fn set<const P: usize>(&mut self, link: Link<P>, field: usize, value: u64) -> Result<()> {
+    pub(in crate::lock) fn set<const P: usize>(
+        &mut self,
+        link: Link<P>,
+        field: usize,
+        value: u64,
+    ) -> Result<()> {
         self.put(Self::at(link, field)?, value)
     }
 
     #[inline]
-    pub(super) fn set_lo<const P: usize>(&mut self, link: Link<P>, field: usize, value: u32) -> Result<()> {
+    pub(in crate::lock) fn set_lo<const P: usize>(
+        &mut self,
+        link: Link<P>,
+        field: usize,
+        value: u32,
+    ) -> Result<()> {
         let word = Self::at(link, field)?;
         self.put(word, pack(value, hi(self.load(word)?)))
     }
 
     #[inline]
-    pub(super) fn set_hi<const P: usize>(&mut self, link: Link<P>, field: usize, value: u32) -> Result<()> {
+    pub(in crate::lock) fn set_hi<const P: usize>(
+        &mut self,
+        link: Link<P>,
+        field: usize,
+        value: u32,
+    ) -> Result<()> {
         let word = Self::at(link, field)?;
         self.put(word, pack(lo(self.load(word)?), value))
     }
 
     /// Take a record from a pool and fill it.
-    pub(super) fn alloc<const P: usize>(&mut self, mut words: [u64; RECORD]) -> Result<Link<P>> {
+    pub(in crate::lock) fn alloc<const P: usize>(&mut self, mut words: [u64; RECORD]) -> Result<Link<P>> {
         let pool = POOLS + 4 * P;
         let used = self.load(pool + POOL_USED)?;
         let free = (CAP[P] as u64).saturating_sub(used);
@@ -256,7 +271,7 @@ impl<'t, 'a> Op<'t, 'a> {
     }
 
     /// Return a record to its pool.
-    pub(super) fn free<const P: usize>(&mut self, link: Link<P>) -> Result<()> {
+    pub(in crate::lock) fn free<const P: usize>(&mut self, link: Link<P>) -> Result<()> {
         let pool = POOLS + 4 * P;
         let first = self.load(pool + POOL_FREE)?;
         let used = self.load(pool + POOL_USED)?;
@@ -271,7 +286,7 @@ impl<'t, 'a> Op<'t, 'a> {
 impl Words<'_> {
     /// Restore the values from before an unfinished mutation. May be killed and repeated.
     #[cold]
-    pub(super) fn replay(&self) -> Result<()> {
+    pub(in crate::lock) fn replay(&self) -> Result<()> {
         let op = Op::new(self);
         let len = op.load(UNDO_LEN)?;
         if len > UNDO_CAP as u64 {

@@ -5,18 +5,18 @@
 //!    holds of other owners on each. That covers SIX and every other pair of modes of one owner too.
 //! 2. Two requests of one container are compared directly, without looking at any hold.
 
-use super::layout::{
+use crate::error::Result;
+use crate::ids::ObjectId;
+use crate::lock::memory::layout::{
     BUCKETS, FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, IS, IX, KIND_CONTAINER, KIND_ENTRY,
     OWNER_BUCKETS, S, X, bucket, clashes, hi, lo, owner_bucket, pack,
 };
-use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
-use super::words::corrupt;
-use super::{Holder, Mode, Owner, OwnerKind, Request, Target};
-use crate::error::Result;
-use crate::ids::ObjectId;
+use crate::lock::memory::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use crate::lock::memory::words::corrupt;
+use crate::lock::{Holder, Mode, Owner, OwnerKind, Request, Target};
 
 /// The result of a request, as far as thin locks decide it.
-pub(super) enum Tried {
+pub(in crate::lock) enum Tried {
     Granted,
     Blocked(Holder),
     /// Records decide it.
@@ -25,16 +25,16 @@ pub(super) enum Tried {
 
 /// A request, reduced to what conflicts depend on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
-    pub(super) owner: OwnerRec,
-    pub(super) mount: bool,
-    pub(super) change: bool,
-    pub(super) exclusive: bool,
-    pub(super) key: Option<u64>,
+pub(in crate::lock) struct Want {
+    pub(in crate::lock) owner: OwnerRec,
+    pub(in crate::lock) mount: bool,
+    pub(in crate::lock) change: bool,
+    pub(in crate::lock) exclusive: bool,
+    pub(in crate::lock) key: Option<u64>,
 }
 
 impl Want {
-    pub(super) fn of(request: &Request, owner: OwnerRec) -> Want {
+    pub(in crate::lock) fn of(request: &Request, owner: OwnerRec) -> Want {
         Want {
             owner,
             mount: request.owner.kind.is_mount(),
@@ -46,7 +46,7 @@ impl Want {
 
     /// Return the mode needed on the container.
     #[inline]
-    pub(super) fn on_container(&self) -> u8 {
+    pub(in crate::lock) fn on_container(&self) -> u8 {
         match (self.key.is_some(), self.exclusive) {
             (true, false) => IS,
             (true, true) => IX,
@@ -57,12 +57,12 @@ impl Want {
 
     /// Return the mode needed on the entry.
     #[inline]
-    pub(super) fn on_entry(&self) -> u8 {
+    pub(in crate::lock) fn on_entry(&self) -> u8 {
         if self.exclusive { X } else { S }
     }
 
     /// Return whether two requests of one container exclude each other.
-    pub(super) fn clashes_with(&self, other: &Want) -> bool {
+    pub(in crate::lock) fn clashes_with(&self, other: &Want) -> bool {
         if self.owner == other.owner || (self.change && other.change) {
             return false;
         }
@@ -76,7 +76,7 @@ impl Want {
 
 /// Return the mode bit for counts of shared and exclusive levels; 0 for none.
 #[inline]
-pub(super) fn mode_of(levels: u64) -> u8 {
+pub(in crate::lock) fn mode_of(levels: u64) -> u8 {
     if hi(levels) != 0 {
         X
     } else if lo(levels) != 0 {
@@ -87,7 +87,7 @@ pub(super) fn mode_of(levels: u64) -> u8 {
 }
 
 /// Return the name of a set of modes.
-pub(super) fn name_of(modes: u8) -> Mode {
+pub(in crate::lock) fn name_of(modes: u8) -> Mode {
     if modes & X != 0 {
         Mode::X
     } else if modes & S != 0 {
@@ -100,7 +100,7 @@ pub(super) fn name_of(modes: u8) -> Mode {
 }
 
 /// Return words 1 and 2 of an owner's record.
-pub(super) fn identity(owner: &Owner) -> (u64, u64) {
+pub(in crate::lock) fn identity(owner: &Owner) -> (u64, u64) {
     let kind: u32 = match owner.kind {
         OwnerKind::Thread => 1,
         OwnerKind::Flock => 2,
@@ -114,7 +114,7 @@ pub(super) fn identity(owner: &Owner) -> (u64, u64) {
 }
 
 /// Return the owner that `identity` encodes as these words; None if the words encode no owner.
-pub(super) fn owner_of(identity: u64, id: u64, caller: u32) -> Option<Owner> {
+pub(in crate::lock) fn owner_of(identity: u64, id: u64, caller: u32) -> Option<Owner> {
     let kind = match lo(identity) >> 16 {
         1 => OwnerKind::Thread,
         2 => OwnerKind::Flock,
@@ -133,7 +133,7 @@ pub(super) fn owner_of(identity: u64, id: u64, caller: u32) -> Option<Owner> {
 
 impl Op<'_, '_> {
     /// Return the lockable of a container or an entry.
-    pub(super) fn find(&self, id: u64, key: Option<u64>) -> Result<Lockable> {
+    pub(in crate::lock) fn find(&self, id: u64, key: Option<u64>) -> Result<Lockable> {
         let kind = if key.is_some() { KIND_ENTRY } else { KIND_CONTAINER };
         let mut l: Lockable = Link(lo(self.load(BUCKETS + bucket(id, key))?));
         while !l.is_none() {
@@ -145,7 +145,7 @@ impl Op<'_, '_> {
         Ok(l)
     }
 
-    pub(super) fn find_owner(&self, owner: &Owner) -> Result<OwnerRec> {
+    pub(in crate::lock) fn find_owner(&self, owner: &Owner) -> Result<OwnerRec> {
         let (who, id) = identity(owner);
         let mut o: OwnerRec = Link(lo(self.load(OWNER_BUCKETS + owner_bucket(who, id))?));
         while !o.is_none() && (self.get(o, 1)? != who || self.get(o, 2)? != id) {
@@ -155,7 +155,7 @@ impl Op<'_, '_> {
     }
 
     /// Return the hold of an owner on a lockable.
-    pub(super) fn find_hold(&self, l: Lockable, o: OwnerRec) -> Result<Hold> {
+    pub(in crate::lock) fn find_hold(&self, l: Lockable, o: OwnerRec) -> Result<Hold> {
         let mut h: Hold = Link(self.lo(l, 3)?);
         while !h.is_none() && self.lo(h, 2)? != o.0 {
             h = Link(self.lo(h, 0)?);
@@ -163,13 +163,13 @@ impl Op<'_, '_> {
         Ok(h)
     }
 
-    pub(super) fn owner(&self, o: OwnerRec) -> Result<Owner> {
+    pub(in crate::lock) fn owner(&self, o: OwnerRec) -> Result<Owner> {
         owner_of(self.get(o, 1)?, self.get(o, 2)?, self.lo(o, 4)?)
             .ok_or_else(|| corrupt("an impossible owner in the lock table, owner", o.0 as usize))
     }
 
     /// Return the container of a lockable: itself, or its parent.
-    pub(super) fn container(&self, l: Lockable) -> Result<Lockable> {
+    pub(in crate::lock) fn container(&self, l: Lockable) -> Result<Lockable> {
         Ok(if self.hi(l, 3)? == KIND_ENTRY {
             Link(self.hi(l, 0)?)
         } else {
@@ -177,7 +177,7 @@ impl Op<'_, '_> {
         })
     }
 
-    pub(super) fn target(&self, l: Lockable) -> Result<Target> {
+    pub(in crate::lock) fn target(&self, l: Lockable) -> Result<Target> {
         let key = if self.hi(l, 3)? == KIND_ENTRY {
             Some(self.get(l, 2)?)
         } else {
@@ -190,7 +190,7 @@ impl Op<'_, '_> {
     }
 
     /// Return the modes in which a hold has its lockable: as a lock, and for changes.
-    pub(super) fn modes(&self, h: Hold) -> Result<(u8, u8)> {
+    pub(in crate::lock) fn modes(&self, h: Hold) -> Result<(u8, u8)> {
         let (levels, entries, changes) = (self.get(h, 3)?, self.get(h, 4)?, self.get(h, 5)?);
         let bit = |count: u32, mode: u8| if count != 0 { mode } else { 0 };
         let lock = bit(lo(levels), S) | bit(hi(levels), X) | bit(lo(entries), IS) | bit(hi(entries), IX);
@@ -198,7 +198,7 @@ impl Op<'_, '_> {
     }
 
     /// Return whether a hold blocks a request that needs `mode` on the hold's lockable.
-    pub(super) fn hold_blocks(&self, h: Hold, mode: u8, want: &Want) -> Result<bool> {
+    pub(in crate::lock) fn hold_blocks(&self, h: Hold, mode: u8, want: &Want) -> Result<bool> {
         let word = self.get(h, 2)?;
         if lo(word) == want.owner.0 {
             return Ok(false);
@@ -211,7 +211,7 @@ impl Op<'_, '_> {
     }
 
     /// Call `f` for each hold that blocks the request, until it returns true. Return that hold.
-    pub(super) fn blocking_hold(
+    pub(in crate::lock) fn blocking_hold(
         &self,
         c: Lockable,
         want: &Want,
@@ -237,7 +237,7 @@ impl Op<'_, '_> {
     }
 
     /// Return a waiter's request.
-    pub(super) fn want(&self, w: Waiter) -> Result<Want> {
+    pub(in crate::lock) fn want(&self, w: Waiter) -> Result<Want> {
         let flags = self.get(w, 3)?;
         Ok(Want {
             owner: Link(self.hi(w, 1)?),
@@ -253,7 +253,7 @@ impl Op<'_, '_> {
     }
 
     /// Return the description of a hold; `as_change` selects which of its two parts.
-    pub(super) fn describe_hold(&self, h: Hold, as_change: bool) -> Result<Holder> {
+    pub(in crate::lock) fn describe_hold(&self, h: Hold, as_change: bool) -> Result<Holder> {
         let (lock, change) = self.modes(h)?;
         Ok(Holder {
             owner: self.owner(Link(self.lo(h, 2)?))?,
@@ -265,12 +265,12 @@ impl Op<'_, '_> {
     }
 
     /// Return the description of a hold that blocks `want`.
-    pub(super) fn describe_blocker(&self, h: Hold) -> Result<Holder> {
+    pub(in crate::lock) fn describe_blocker(&self, h: Hold) -> Result<Holder> {
         let (lock, _) = self.modes(h)?;
         self.describe_hold(h, lock == 0)
     }
 
-    pub(super) fn describe_waiter(&self, w: Waiter) -> Result<Holder> {
+    pub(in crate::lock) fn describe_waiter(&self, w: Waiter) -> Result<Holder> {
         let want = self.want(w)?;
         let id = ObjectId(self.get(Lockable::from(self.lo(w, 1)?), 1)?);
         Ok(Holder {

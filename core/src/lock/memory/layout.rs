@@ -63,39 +63,40 @@
 //! | 7 | the sequence number again, once its waiter gave up without the latch | |
 
 /// Pool numbers.
-pub(super) const LOCKABLE: usize = 0;
-pub(super) const HOLD: usize = 1;
-pub(super) const OWNER: usize = 2;
-pub(super) const WAITER: usize = 3;
+pub(in crate::lock) const LOCKABLE: usize = 0;
+pub(in crate::lock) const HOLD: usize = 1;
+pub(in crate::lock) const OWNER: usize = 2;
+pub(in crate::lock) const WAITER: usize = 3;
 
 /// Words in a record of any pool.
-pub(super) const RECORD: usize = 8;
+pub(in crate::lock) const RECORD: usize = 8;
 /// Records in each pool.
-pub(super) const CAP: [usize; 4] = [8192, 8192, 4096, 1024];
+pub(in crate::lock) const CAP: [usize; 4] = [8192, 8192, 4096, 1024];
 /// The name of a pool in the error when it is full.
-pub(super) const POOL_NAME: [&str; 4] = ["locked objects", "locks", "owners of locks", "waiters for locks"];
+pub(in crate::lock) const POOL_NAME: [&str; 4] =
+    ["locked objects", "locks", "owners of locks", "waiters for locks"];
 
-pub(super) const UNDO_LEN: usize = 0;
-pub(super) const PENDING: usize = 1;
-pub(super) const ABANDONED: usize = 2;
-pub(super) const WAITING: usize = 3;
-pub(super) const DEFERRED: usize = 4;
-pub(super) const POOLS: usize = 8;
-pub(super) const POOL_FREE: usize = 0;
-pub(super) const POOL_HIGH: usize = 1;
-pub(super) const POOL_USED: usize = 2;
+pub(in crate::lock) const UNDO_LEN: usize = 0;
+pub(in crate::lock) const PENDING: usize = 1;
+pub(in crate::lock) const ABANDONED: usize = 2;
+pub(in crate::lock) const WAITING: usize = 3;
+pub(in crate::lock) const DEFERRED: usize = 4;
+pub(in crate::lock) const POOLS: usize = 8;
+pub(in crate::lock) const POOL_FREE: usize = 0;
+pub(in crate::lock) const POOL_HIGH: usize = 1;
+pub(in crate::lock) const POOL_USED: usize = 2;
 
 const BUCKET_BITS: u32 = 12;
 const OWNER_BUCKET_BITS: u32 = 10;
-pub(super) const BUCKETS: usize = 64;
-pub(super) const BUCKET_COUNT: usize = 1 << BUCKET_BITS;
-pub(super) const OWNER_BUCKETS: usize = BUCKETS + BUCKET_COUNT;
-pub(super) const OWNER_BUCKET_COUNT: usize = 1 << OWNER_BUCKET_BITS;
-pub(super) const UNDO: usize = OWNER_BUCKETS + OWNER_BUCKET_COUNT;
+pub(in crate::lock) const BUCKETS: usize = 64;
+pub(in crate::lock) const BUCKET_COUNT: usize = 1 << BUCKET_BITS;
+pub(in crate::lock) const OWNER_BUCKETS: usize = BUCKETS + BUCKET_COUNT;
+pub(in crate::lock) const OWNER_BUCKET_COUNT: usize = 1 << OWNER_BUCKET_BITS;
+pub(in crate::lock) const UNDO: usize = OWNER_BUCKETS + OWNER_BUCKET_COUNT;
 /// Capacity of the undo log, in records. The largest mutation needs about 60.
-pub(super) const UNDO_CAP: usize = 512;
+pub(in crate::lock) const UNDO_CAP: usize = 512;
 /// First word of each pool.
-pub(super) const BASE: [usize; 4] = {
+pub(in crate::lock) const BASE: [usize; 4] = {
     let start = UNDO + 2 * UNDO_CAP;
     let holds = start + CAP[LOCKABLE] * RECORD;
     let owners = holds + CAP[HOLD] * RECORD;
@@ -103,15 +104,15 @@ pub(super) const BASE: [usize; 4] = {
 };
 
 /// Notes of deferred releases.
-pub(super) const NOTES: usize = BASE[WAITER] + CAP[WAITER] * RECORD;
-pub(super) const NOTE_COUNT: usize = 1024;
+pub(in crate::lock) const NOTES: usize = BASE[WAITER] + CAP[WAITER] * RECORD;
+pub(in crate::lock) const NOTE_COUNT: usize = 1024;
 
 /// Thin locks.
-pub(super) const THINS: usize = NOTES + NOTE_COUNT * RECORD;
-pub(super) const THIN_COUNT: usize = 256;
-pub(super) const THIN_WORDS: usize = 4;
+pub(in crate::lock) const THINS: usize = NOTES + NOTE_COUNT * RECORD;
+pub(in crate::lock) const THIN_COUNT: usize = 256;
+pub(in crate::lock) const THIN_WORDS: usize = 4;
 /// The value of a bucket's counter while its only lock is thin.
-pub(super) const THIN: u32 = 1 << 31;
+pub(in crate::lock) const THIN: u32 = 1 << 31;
 
 /// Words of the region (1.4 MiB).
 pub const WORDS: usize = THINS + THIN_COUNT * THIN_WORDS;
@@ -126,31 +127,31 @@ const _: () = assert!(
 );
 
 /// The kinds of lockable in word 3.
-pub(super) const KIND_CONTAINER: u32 = 1;
-pub(super) const KIND_ENTRY: u32 = 2;
+pub(in crate::lock) const KIND_CONTAINER: u32 = 1;
+pub(in crate::lock) const KIND_ENTRY: u32 = 2;
 
 /// The states and flags in word 3 of a waiter.
-pub(super) const STATE_MASK: u64 = 0xff;
-pub(super) const STATE_FREE: u64 = 0;
-pub(super) const STATE_WAITING: u64 = 1;
-pub(super) const STATE_GRANTED: u64 = 2;
-pub(super) const FLAG_EXCLUSIVE: u64 = 1 << 8;
-pub(super) const FLAG_KEY: u64 = 1 << 9;
-pub(super) const FLAG_CHANGE: u64 = 1 << 10;
-pub(super) const FLAG_MOUNT: u64 = 1 << 11;
+pub(in crate::lock) const STATE_MASK: u64 = 0xff;
+pub(in crate::lock) const STATE_FREE: u64 = 0;
+pub(in crate::lock) const STATE_WAITING: u64 = 1;
+pub(in crate::lock) const STATE_GRANTED: u64 = 2;
+pub(in crate::lock) const FLAG_EXCLUSIVE: u64 = 1 << 8;
+pub(in crate::lock) const FLAG_KEY: u64 = 1 << 9;
+pub(in crate::lock) const FLAG_CHANGE: u64 = 1 << 10;
+pub(in crate::lock) const FLAG_MOUNT: u64 = 1 << 11;
 /// The mode that a converting owner held before the grant (restored if its waiter has given up).
-pub(super) const FLAG_WAS_SHARED: u64 = 1 << 12;
-pub(super) const FLAG_WAS_EXCLUSIVE: u64 = 1 << 13;
+pub(in crate::lock) const FLAG_WAS_SHARED: u64 = 1 << 12;
+pub(in crate::lock) const FLAG_WAS_EXCLUSIVE: u64 = 1 << 13;
 
 /// Modes as bits of a set.
-pub(super) const IS: u8 = 1;
-pub(super) const IX: u8 = 2;
-pub(super) const S: u8 = 4;
-pub(super) const X: u8 = 8;
+pub(in crate::lock) const IS: u8 = 1;
+pub(in crate::lock) const IX: u8 = 2;
+pub(in crate::lock) const S: u8 = 4;
+pub(in crate::lock) const X: u8 = 8;
 
 /// Return the set of modes that conflict with one mode.
 #[inline]
-pub(super) fn clashes(mode: u8) -> u8 {
+pub(in crate::lock) fn clashes(mode: u8) -> u8 {
     match mode {
         IS => X,
         IX => S | X,
@@ -161,7 +162,7 @@ pub(super) fn clashes(mode: u8) -> u8 {
 
 /// Return the bucket of a lockable; for a container, also the index of its counter.
 #[inline]
-pub(super) fn bucket(id: u64, key: Option<u64>) -> usize {
+pub(in crate::lock) fn bucket(id: u64, key: Option<u64>) -> usize {
     let mut hash = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     if let Some(key) = key {
         hash = (hash ^ key).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -173,22 +174,22 @@ pub(super) fn bucket(id: u64, key: Option<u64>) -> usize {
 
 /// Return the bucket of an owner, from words 1 and 2 of its record.
 #[inline]
-pub(super) fn owner_bucket(identity: u64, id: u64) -> usize {
+pub(in crate::lock) fn owner_bucket(identity: u64, id: u64) -> usize {
     let hash = (identity.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (hash >> (64 - OWNER_BUCKET_BITS)) as usize
 }
 
 #[inline]
-pub(super) fn lo(word: u64) -> u32 {
+pub(in crate::lock) fn lo(word: u64) -> u32 {
     word as u32
 }
 
 #[inline]
-pub(super) fn hi(word: u64) -> u32 {
+pub(in crate::lock) fn hi(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
 #[inline]
-pub(super) fn pack(lo: u32, hi: u32) -> u64 {
+pub(in crate::lock) fn pack(lo: u32, hi: u32) -> u64 {
     u64::from(lo) | u64::from(hi) << 32
 }

@@ -1,7 +1,6 @@
 //! The page manager's calls into the layers above it: recovery of locks of dead owners, the check that a lock
 //! forbids a change, and freeing while the store is idle. Also the location of the lock manager's table.
 
-use super::{Actor, Error, Result, Wait, Writer};
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
 use crate::lock::{Owner, OwnerKind, Table, Wakes};
@@ -9,11 +8,12 @@ use crate::object::{graph, ops};
 use crate::page::sync::task;
 use crate::page::{Hooks, Pager};
 use crate::store::space::debt::OWN_ENTRIES;
+use crate::store::{Actor, Error, Result, Wait, Writer};
 use std::cell::Cell;
 
 thread_local! {
     /// The subject of this thread's last `Error::Locked`: the container, and the hash of the entry's key.
-    pub(super) static BLOCKED: Cell<(Obj, Option<u64>)> = const { Cell::new((NOTHING, None)) };
+    pub(in crate::store) static BLOCKED: Cell<(Obj, Option<u64>)> = const { Cell::new((NOTHING, None)) };
 }
 
 const NOTHING: Obj = Obj {
@@ -21,14 +21,14 @@ const NOTHING: Obj = Obj {
     id: ObjectId(0),
 };
 
-pub(super) fn table(pager: &Pager) -> Result<Table<'_>> {
+pub(in crate::store) fn table(pager: &Pager) -> Result<Table<'_>> {
     let m = pager.lock_memory();
     Table::new(m.words, m.signals, m.counters)
 }
 
 /// Return whether a lock may forbid the running task a change of the container. Requires the latch.
 #[inline]
-pub(super) fn may_forbid(pager: &Pager, id: ObjectId) -> bool {
+pub(in crate::store) fn may_forbid(pager: &Pager, id: ObjectId) -> bool {
     table(pager).map_or(true, |table| table.may_concern(id) && !is_own(pager, &table, id))
 }
 
@@ -41,7 +41,7 @@ fn is_own(pager: &Pager, table: &Table<'_>, id: ObjectId) -> bool {
 }
 
 /// Return the owner for an actor. `Actor::Thread` is the task that runs on the thread.
-pub(super) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
+pub(in crate::store) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> Owner {
     let (kind, id, caller) = match actor {
         Actor::Thread => return Owner::of_thread(process, generation, slot, task::current()),
         Actor::Flock(id, caller) => (OwnerKind::Flock, id, caller),
@@ -59,16 +59,16 @@ pub(super) fn owner(actor: Actor, slot: u32, process: u16, generation: u32) -> O
 
 /// The lock manager's implementation of the page manager's hooks.
 #[derive(Debug)]
-pub(super) struct LockHooks;
+pub(in crate::store) struct LockHooks;
 
-pub(super) fn wake_all(pager: &Pager, wakes: &Wakes) {
+pub(in crate::store) fn wake_all(pager: &Pager, wakes: &Wakes) {
     for signal in wakes {
         pager.wake_on(*signal);
     }
 }
 
 /// Perform the deferred releases, so that a released lock blocks no request. Requires the latch.
-pub(super) fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
+pub(in crate::store) fn finish_deferred(pager: &Pager, table: &Table<'_>) -> Result<()> {
     if !table.has_deferred() {
         return Ok(());
     }
@@ -144,13 +144,13 @@ impl Hooks for LockHooks {
 }
 
 /// Free a bounded part of what waits. Return whether more waits.
-pub(super) fn step(w: &mut Writer<'_>, entries: u64) -> Result<bool> {
+pub(in crate::store) fn step(w: &mut Writer<'_>, entries: u64) -> Result<bool> {
     let more = ops::end_operation(w, entries)?.more;
     heap::apply_frees(w)?;
     Ok(more)
 }
 
 /// Finish a change outside the store's operations: free what it left, in bounded steps.
-pub(super) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
+pub(in crate::store) fn finish_all(w: &mut Writer<'_>) -> Result<()> {
     step(w, OWN_ENTRIES).map(drop)
 }

@@ -5,15 +5,15 @@
 //!    records, work that an earlier operation left.
 //! 2. It never waits, fails or names a holder.
 
-use super::hooks::{owner, table};
-use super::lock_handles::{LockHandle, LockTarget};
-use super::{Actor, LockMode, Store};
 use crate::lock::{Owner, Table, Target};
+use crate::store::locks::handles::{LockHandle, LockTarget};
+use crate::store::locks::hooks::{owner, table};
+use crate::store::{Actor, LockMode, Store};
 
 impl Store {
     /// As `lock`, if the lock needs no records and no wait.
     #[inline]
-    pub(super) fn lock_at_once(
+    pub(in crate::store) fn lock_at_once(
         &self,
         actor: Actor,
         target: LockTarget<'_>,
@@ -27,7 +27,11 @@ impl Store {
 
     /// As `unlock`, if the lock has no records.
     #[inline]
-    pub(super) fn unlock_at_once(&self, actor: Actor, target: LockTarget<'_>) -> Option<LockHandle> {
+    pub(in crate::store) fn unlock_at_once(
+        &self,
+        actor: Actor,
+        target: LockTarget<'_>,
+    ) -> Option<LockHandle> {
         self.quickly(actor, target, |table, owner| {
             table.unlock_at_once(owner, target.obj.id, None)
         })
@@ -57,7 +61,7 @@ impl Store {
 
     /// As `release`, if the lock has no records.
     #[inline]
-    pub(super) fn release_at_once(&self, lock: &LockHandle, mode: LockMode) -> bool {
+    pub(in crate::store) fn release_at_once(&self, lock: &LockHandle, mode: LockMode) -> bool {
         let (owner, target) = (&lock.owner, lock.target);
         target.key.is_none()
             && self.pager().with_free_latch(|_| {

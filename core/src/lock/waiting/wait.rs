@@ -8,15 +8,15 @@
 //!    is cancelled under the latch, or abandoned if the latch cannot be acquired in time.
 //! 4. A grant that precedes the cancellation is kept, and reported as success.
 
-use super::beyond::Beyond;
-use super::contest::{self, Contest};
-use super::env::Env;
-use super::{
+use crate::error::{Error, Result};
+use crate::ids::ObjectId;
+use crate::lock::waiting::beyond::Beyond;
+use crate::lock::waiting::contest::{self, Contest};
+use crate::lock::waiting::env::Env;
+use crate::lock::{
     Cancelled, Holder, LockMode, Owner, Owners, Queued, Release, Request, Table, Target, Ticket, WaitState,
     Wakes,
 };
-use crate::error::{Error, Result};
-use crate::ids::ObjectId;
 use std::time::{Duration, Instant};
 
 /// The longest sleep between two checks.

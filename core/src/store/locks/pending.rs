@@ -6,12 +6,12 @@
 //!    stores.
 //! 3. Nothing here waits: if the latch is not free at once, the answer is "not yet".
 
-use super::hooks::{finish_deferred, table, wake_all};
-use super::lock_handles::{LockOwner, LockTarget};
-use super::names::describe;
-use super::{Actor, Error, LockMode, Result, Store, Wait};
-use crate::lock::wait::SLICE;
+use crate::lock::waiting::wait::SLICE;
 use crate::lock::{Beyond, Cancelled, Queued, Request, Table, Ticket, WaitState, Wakes};
+use crate::store::locks::handles::{LockOwner, LockTarget};
+use crate::store::locks::hooks::{finish_deferred, table, wake_all};
+use crate::store::locks::names::describe;
+use crate::store::{Actor, Error, LockMode, Result, Store, Wait};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

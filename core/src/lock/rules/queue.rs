@@ -5,26 +5,32 @@
 //!    the list, until its waiter has seen the grant.
 //! 2. `WAITING` counts the waiting requests.
 
-use super::conflict::{Want, mode_of};
-use super::layout::{
+use crate::error::{Error, Result};
+use crate::lock::memory::layout::{
     CAP, FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, FLAG_WAS_EXCLUSIVE, FLAG_WAS_SHARED, HOLD,
     LOCKABLE, POOL_NAME, POOL_USED, POOLS, S, STATE_FREE, STATE_GRANTED, STATE_MASK, STATE_WAITING, WAITING,
     X, hi, lo, pack,
 };
-use super::op::{Link, Lockable, Op, OwnerRec, Waiter};
-use crate::error::{Error, Result};
+use crate::lock::memory::op::{Link, Lockable, Op, OwnerRec, Waiter};
+use crate::lock::rules::conflict::{Want, mode_of};
 
 impl Op<'_, '_> {
-    pub(super) fn first_waiter(&self, c: Lockable) -> Result<Waiter> {
+    pub(in crate::lock) fn first_waiter(&self, c: Lockable) -> Result<Waiter> {
         Ok(Link(self.lo(c, 4)?))
     }
 
-    pub(super) fn next_waiter(&self, w: Waiter) -> Result<Waiter> {
+    pub(in crate::lock) fn next_waiter(&self, w: Waiter) -> Result<Waiter> {
         Ok(Link(self.hi(w, 0)?))
     }
 
     /// Queue a request before another waiter, or at the end (`before` is none).
-    pub(super) fn push(&mut self, c: Lockable, want: &Want, before: Waiter, since: u64) -> Result<Waiter> {
+    pub(in crate::lock) fn push(
+        &mut self,
+        c: Lockable,
+        want: &Want,
+        before: Waiter,
+        since: u64,
+    ) -> Result<Waiter> {
         let flags = STATE_WAITING
             | if want.exclusive { FLAG_EXCLUSIVE } else { 0 }
             | if want.key.is_some() { FLAG_KEY } else { 0 }
@@ -84,7 +90,7 @@ impl Op<'_, '_> {
     }
 
     /// Grant a waiter its request. Its record stays until the waiter has seen the grant.
-    pub(super) fn grant(&mut self, w: Waiter) -> Result<()> {
+    pub(in crate::lock) fn grant(&mut self, w: Waiter) -> Result<()> {
         let (c, want): (Lockable, Want) = (Link(self.lo(w, 1)?), self.want(w)?);
         self.unqueue(w)?;
         // The lockable may be freed and reused before the waiter sees the grant: keep its id.
@@ -100,7 +106,7 @@ impl Op<'_, '_> {
     }
 
     /// Free a waiter's record, after removing it from its queue if it still waits.
-    pub(super) fn free_waiter(&mut self, w: Waiter) -> Result<()> {
+    pub(in crate::lock) fn free_waiter(&mut self, w: Waiter) -> Result<()> {
         let (c, o): (Lockable, OwnerRec) = (Link(self.lo(w, 1)?), Link(self.hi(w, 1)?));
         let flags = self.get(w, 3)?;
         let mine = self.get(w, 6)?;
@@ -125,7 +131,7 @@ impl Op<'_, '_> {
     }
 
     /// Refuse a waiter if the pools might not have room for its grant.
-    pub(super) fn room_for_waiters(&self) -> Result<()> {
+    pub(in crate::lock) fn room_for_waiters(&self) -> Result<()> {
         let waiting = self.load(WAITING)?;
         for (pool, each) in [(LOCKABLE, 1), (HOLD, 2)] {
             let used = self.load(POOLS + 4 * pool + POOL_USED)?;

@@ -7,13 +7,15 @@
 //! 3. A cycle through another process is not detected. A wait without a timeout that leads to another
 //!    process, of an owner that holds a lock in another store, ends after the store's own bound.
 
-use super::conflict::Want;
-use super::env::Env;
-use super::graph::Reach;
-use super::layout::{FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, STATE_MASK, STATE_WAITING};
-use super::op::{Link, Lockable, Op, OwnerRec, Waiter};
-use super::{Owner, Request, Table, Ticket};
 use crate::error::{Error, Result};
+use crate::lock::memory::layout::{
+    FLAG_CHANGE, FLAG_EXCLUSIVE, FLAG_KEY, FLAG_MOUNT, STATE_MASK, STATE_WAITING,
+};
+use crate::lock::memory::op::{Link, Lockable, Op, OwnerRec, Waiter};
+use crate::lock::rules::conflict::Want;
+use crate::lock::rules::graph::Reach;
+use crate::lock::waiting::env::Env;
+use crate::lock::{Owner, Request, Table, Ticket};
 use crate::page::sync::deadlock::{self, Found, Look, Waiting};
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};

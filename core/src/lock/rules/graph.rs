@@ -12,15 +12,15 @@
 //! 3. Queue order alone never deadlocks a new request: if only queued requests block it and all their owners
 //!    reach it, it is granted.
 
-use super::Holder;
-use super::conflict::Want;
-use super::layout::{CAP, KIND_CONTAINER, OWNER, STATE_MASK, STATE_WAITING, WAITER};
-use super::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
 use crate::error::Result;
+use crate::lock::Holder;
+use crate::lock::memory::layout::{CAP, KIND_CONTAINER, OWNER, STATE_MASK, STATE_WAITING, WAITER};
+use crate::lock::memory::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
+use crate::lock::rules::conflict::Want;
 use smallvec::SmallVec;
 
 /// A set of requests and owners: those that reach one owner, or those that one request reaches.
-pub(super) struct Reach {
+pub(in crate::lock) struct Reach {
     waiters: [u64; CAP[WAITER] / 64],
     owners: [u64; CAP[OWNER] / 64],
 }
@@ -44,7 +44,7 @@ fn marked(set: &[u64], link: u32) -> bool {
 }
 
 impl Reach {
-    pub(super) fn empty() -> Reach {
+    pub(in crate::lock) fn empty() -> Reach {
         Reach {
             waiters: [0; CAP[WAITER] / 64],
             owners: [0; CAP[OWNER] / 64],
@@ -52,18 +52,18 @@ impl Reach {
     }
 
     /// Add an owner. Return false if the set contains it already, or if it is invalid.
-    pub(super) fn add_owner(&mut self, link: u32) -> bool {
+    pub(in crate::lock) fn add_owner(&mut self, link: u32) -> bool {
         mark(&mut self.owners, link)
     }
 
     /// Add a request. Return false if the set contains it already, or if it is invalid.
-    pub(super) fn add_waiter(&mut self, link: u32) -> bool {
+    pub(in crate::lock) fn add_waiter(&mut self, link: u32) -> bool {
         mark(&mut self.waiters, link)
     }
 }
 
 /// Whether a request can be granted.
-pub(super) enum Verdict {
+pub(in crate::lock) enum Verdict {
     /// Nothing blocks it.
     Free,
     /// Blocked by `by`. The request's place is before `before` (or last, if that is none).
@@ -72,7 +72,7 @@ pub(super) enum Verdict {
 
 /// The cause of a block.
 #[derive(Clone, Copy)]
-pub(super) enum Blocker {
+pub(in crate::lock) enum Blocker {
     /// A holder.
     Hold(Hold),
     /// A request that came earlier.
@@ -80,7 +80,7 @@ pub(super) enum Blocker {
 }
 
 impl Op<'_, '_> {
-    pub(super) fn describe(&self, blocker: Blocker) -> Result<Holder> {
+    pub(in crate::lock) fn describe(&self, blocker: Blocker) -> Result<Holder> {
         match blocker {
             Blocker::Hold(h) => self.describe_blocker(h),
             Blocker::Waiter(w) => self.describe_waiter(w),
@@ -106,7 +106,7 @@ impl Op<'_, '_> {
     }
 
     /// Return all owners and requests that wait for `target`.
-    pub(super) fn reach(&self, target: OwnerRec) -> Result<Reach> {
+    pub(in crate::lock) fn reach(&self, target: OwnerRec) -> Result<Reach> {
         let mut reach = Reach::empty();
         if target.is_none() {
             return Ok(reach);
@@ -165,7 +165,7 @@ impl Op<'_, '_> {
     }
 
     /// Return whether a request can be granted now, and otherwise what blocks it.
-    pub(super) fn judge(&self, c: Lockable, want: &Want) -> Result<Verdict> {
+    pub(in crate::lock) fn judge(&self, c: Lockable, want: &Want) -> Result<Verdict> {
         let hold = self.blocking_hold(c, want, |_| Ok(true))?;
         let mut reach: Option<Reach> = None;
         let mut ahead = Waiter::NONE;
@@ -199,7 +199,7 @@ impl Op<'_, '_> {
 
     /// Return the holder that closes a cycle, if the queued request `w` waits for an owner that waits for its
     /// owner.
-    pub(super) fn find_cycle(&self, w: Waiter) -> Result<Option<Holder>> {
+    pub(in crate::lock) fn find_cycle(&self, w: Waiter) -> Result<Option<Holder>> {
         let (c, want) = (Link(self.lo(w, 1)?), self.want(w)?);
         let reach = self.reach(want.owner)?;
         let hold = self.blocking_hold(c, &want, |h| Ok(marked(&reach.owners, self.lo(h, 2)?)))?;

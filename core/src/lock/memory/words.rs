@@ -1,26 +1,26 @@
 //! The words of the lock table, as storage: the region of the sidecar that `Table` and its operations (`op`)
 //! use. Every store to the table goes through this module.
 
-use super::layout::{COUNTERS, SIGNALS, WORDS};
 use crate::error::{Error, Result};
+use crate::lock::memory::layout::{COUNTERS, SIGNALS, WORDS};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The words, the wait signals and the counters of buckets, borrowed from the map.
 #[derive(Debug)]
 pub struct Words<'a> {
-    pub(super) words: &'a [AtomicU64],
-    pub(super) signals: &'a [AtomicU32],
-    pub(super) counts: &'a [AtomicU32],
+    pub(in crate::lock) words: &'a [AtomicU64],
+    pub(in crate::lock) signals: &'a [AtomicU32],
+    pub(in crate::lock) counts: &'a [AtomicU32],
     /// Stores left before the test kills this process (`u64::MAX`: never).
     #[cfg(test)]
-    pub(super) fuse: AtomicU64,
+    pub(in crate::lock) fuse: AtomicU64,
     /// True if every lock has records, as the model of thin locks in the tests.
     #[cfg(test)]
-    pub(super) without_thin: std::sync::atomic::AtomicBool,
+    pub(in crate::lock) without_thin: std::sync::atomic::AtomicBool,
 }
 
 #[cold]
-pub(super) fn corrupt(what: &'static str, word: usize) -> Error {
+pub(in crate::lock) fn corrupt(what: &'static str, word: usize) -> Error {
     Error::Corrupt {
         what,
         at: word as u64,
@@ -29,7 +29,7 @@ pub(super) fn corrupt(what: &'static str, word: usize) -> Error {
 
 impl<'a> Words<'a> {
     /// Return zeroed words, or words that another process uses too.
-    pub(super) fn new(
+    pub(in crate::lock) fn new(
         words: &'a [AtomicU64],
         signals: &'a [AtomicU32],
         counts: &'a [AtomicU32],
@@ -50,7 +50,7 @@ impl<'a> Words<'a> {
 
     /// Store a word. This is the only place where a word of the table is stored.
     #[inline]
-    pub(super) fn store(&self, word: usize, value: u64) -> Result<()> {
+    pub(in crate::lock) fn store(&self, word: usize, value: u64) -> Result<()> {
         self.count_down()?;
         match self.words.get(word) {
             Some(cell) => {
@@ -64,7 +64,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn store_count(&self, counter: usize, value: u32) -> Result<()> {
+    pub(in crate::lock) fn store_count(&self, counter: usize, value: u32) -> Result<()> {
         self.count_down()?;
         match self.counts.get(counter) {
             Some(cell) => {
@@ -78,7 +78,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn load_word(&self, word: usize) -> u64 {
+    pub(in crate::lock) fn load_word(&self, word: usize) -> u64 {
         self.words
             .get(word)
             .map_or(0, |cell| cell.load(Ordering::Acquire))
@@ -87,7 +87,7 @@ impl<'a> Words<'a> {
     /// Return whether locks may be thin.
     #[inline]
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "the test build can say no"))]
-    pub(super) fn has_thin(&self) -> bool {
+    pub(in crate::lock) fn has_thin(&self) -> bool {
         #[cfg(test)]
         return !self.without_thin.load(Ordering::Relaxed);
         #[cfg(not(test))]
@@ -97,7 +97,7 @@ impl<'a> Words<'a> {
     /// Count down to the store at which a test kills this process.
     #[cfg(test)]
     #[inline]
-    pub(super) fn count_down(&self) -> Result<()> {
+    pub(in crate::lock) fn count_down(&self) -> Result<()> {
         match self.fuse.load(Ordering::Relaxed) {
             u64::MAX => Ok(()),
             0 => Err(Error::Closed),
@@ -115,7 +115,7 @@ impl<'a> Words<'a> {
         clippy::unnecessary_wraps,
         reason = "the test build can fail here"
     )]
-    pub(super) fn count_down(&self) -> Result<()> {
+    pub(in crate::lock) fn count_down(&self) -> Result<()> {
         Ok(())
     }
 }

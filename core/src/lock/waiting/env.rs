@@ -1,8 +1,8 @@
 //! The environment that the lock manager needs from the store: the latch, sleeping and waking, and the
 //! liveness and names of other owners.
 
-use super::{Owner, Request, Table};
 use crate::error::Result;
+use crate::lock::{Owner, Request, Table};
 use crate::page::sync::deadlock::Waiting;
 use std::time::Duration;
 

@@ -7,19 +7,19 @@
 //! 3. An owner's record exists while it has a hold or a waiter.
 //! 4. Every mutation that makes room for a waiter records its container in `PENDING`.
 
-use super::conflict::{Want, identity, mode_of};
-use super::layout::{
-    BUCKETS, KIND_CONTAINER, KIND_ENTRY, OWNER_BUCKETS, PENDING, S, X, bucket, hi, lo, owner_bucket, pack,
-};
-use super::op::{Hold, Link, Lockable, Op, OwnerRec};
-use super::words::corrupt;
-use super::{LockMode, Owner};
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
+use crate::lock::memory::layout::{
+    BUCKETS, KIND_CONTAINER, KIND_ENTRY, OWNER_BUCKETS, PENDING, S, X, bucket, hi, lo, owner_bucket, pack,
+};
+use crate::lock::memory::op::{Hold, Link, Lockable, Op, OwnerRec};
+use crate::lock::memory::words::corrupt;
+use crate::lock::rules::conflict::{Want, identity, mode_of};
+use crate::lock::{LockMode, Owner};
 
 /// The part of a hold to remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum HoldPart {
+pub(in crate::lock) enum HoldPart {
     /// One level of the lock, the strongest.
     Level,
     /// One level that was acquired in this mode. While an exclusive level is held, later levels count as
@@ -51,7 +51,7 @@ fn decremented(count: u32, hold: Hold) -> Result<u32> {
 
 /// Return the levels of a thread's lock after one more request is granted.
 #[inline]
-pub(super) fn levels_after(levels: u64, more_exclusive: bool) -> Result<u64> {
+pub(in crate::lock) fn levels_after(levels: u64, more_exclusive: bool) -> Result<u64> {
     let (shared, exclusive) = (lo(levels), hi(levels));
     Ok(if exclusive == 0 && !more_exclusive {
         pack(add(shared, "levels of one lock")?, 0)
@@ -62,7 +62,7 @@ pub(super) fn levels_after(levels: u64, more_exclusive: bool) -> Result<u64> {
 
 /// Return the levels of a lock after a part of it is removed.
 #[inline]
-pub(super) fn levels_before(levels: u64, what: HoldPart) -> u64 {
+pub(in crate::lock) fn levels_before(levels: u64, what: HoldPart) -> u64 {
     let (shared, exclusive) = (lo(levels), hi(levels));
     match what {
         HoldPart::LevelOf(LockMode::Shared) if shared != 0 => pack(shared - 1, exclusive),
@@ -100,12 +100,12 @@ impl Op<'_, '_> {
         Ok(l)
     }
 
-    pub(super) fn container_or_new(&mut self, id: ObjectId) -> Result<Lockable> {
+    pub(in crate::lock) fn container_or_new(&mut self, id: ObjectId) -> Result<Lockable> {
         self.lockable_or_new(id.0, None, Lockable::NONE)
     }
 
     /// Free a lockable that has no hold and no waiter.
-    pub(super) fn free_lockable_if_unused(&mut self, l: Lockable) -> Result<()> {
+    pub(in crate::lock) fn free_lockable_if_unused(&mut self, l: Lockable) -> Result<()> {
         if self.lo(l, 3)? != 0 || self.get(l, 4)? != 0 {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl Op<'_, '_> {
         self.free(l)
     }
 
-    pub(super) fn owner_or_new(&mut self, owner: &Owner) -> Result<OwnerRec> {
+    pub(in crate::lock) fn owner_or_new(&mut self, owner: &Owner) -> Result<OwnerRec> {
         let found = self.find_owner(owner)?;
         if !found.is_none() {
             if owner.caller != 0 {
@@ -148,7 +148,7 @@ impl Op<'_, '_> {
     }
 
     /// Free an owner that holds nothing and waits for nothing.
-    pub(super) fn free_owner_if_unused(&mut self, o: OwnerRec) -> Result<()> {
+    pub(in crate::lock) fn free_owner_if_unused(&mut self, o: OwnerRec) -> Result<()> {
         if self.get(o, 3)? != 0 {
             return Ok(());
         }
@@ -231,14 +231,14 @@ impl Op<'_, '_> {
     }
 
     /// Give an owner that has no hold on a container the lock with these levels.
-    pub(super) fn hold_levels(&mut self, c: Lockable, o: OwnerRec, levels: u64) -> Result<()> {
+    pub(in crate::lock) fn hold_levels(&mut self, c: Lockable, o: OwnerRec, levels: u64) -> Result<()> {
         let h = self.hold_or_new(c, o, false)?;
         self.set(h, 3, levels)
     }
 
     /// Grant an owner its request on container `c`; the caller has checked that nothing blocks it. With
     /// `convert`, the lock becomes exactly this mode. Return the levels that the owner held before.
-    pub(super) fn take(&mut self, c: Lockable, want: &Want, convert: bool) -> Result<u64> {
+    pub(in crate::lock) fn take(&mut self, c: Lockable, want: &Want, convert: bool) -> Result<u64> {
         let o = want.owner;
         let l = match want.key {
             None => c,
@@ -294,7 +294,7 @@ impl Op<'_, '_> {
 
     /// Remove a part of a hold. Return false if the hold had no such part. Frees the hold, the lockables and
     /// the owner when nothing is left of them.
-    pub(super) fn release(&mut self, h: Hold, what: HoldPart) -> Result<bool> {
+    pub(in crate::lock) fn release(&mut self, h: Hold, what: HoldPart) -> Result<bool> {
         let (l, o): (Lockable, OwnerRec) = (Link(self.hi(h, 0)?), Link(self.lo(h, 2)?));
         let c = self.container(l)?;
         let (levels, reserved) = (self.get(h, 3)?, self.lo(h, 5)?);
@@ -328,7 +328,7 @@ impl Op<'_, '_> {
     }
 
     /// Record that waiters of a container may have become grantable.
-    pub(super) fn mark_pending(&mut self, c: Lockable) -> Result<()> {
+    pub(in crate::lock) fn mark_pending(&mut self, c: Lockable) -> Result<()> {
         if self.get(c, 4)? != 0 {
             self.put(PENDING, u64::from(c.0))
         } else {

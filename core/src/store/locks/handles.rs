@@ -1,8 +1,8 @@
 //! The types that callers of locks use: targets, handles, owners, and the list for diagnostics.
 
-use super::{Key, Obj};
 use crate::ids::ObjectId;
 use crate::lock::{Owner, Target};
+use crate::store::{Key, Obj};
 
 /// The target of a lock: a container, or one entry of it.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,8 @@ pub struct LockTarget<'a> {
 /// A lock and its owner. Any thread of the process can release it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LockHandle {
-    pub(super) owner: Owner,
-    pub(super) target: Target,
+    pub(in crate::store) owner: Owner,
+    pub(in crate::store) target: Target,
 }
 
 impl LockHandle {
@@ -65,7 +65,7 @@ pub struct LockInfo {
 
 /// An owner of locks: a task of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct LockOwner(pub(super) Owner);
+pub struct LockOwner(pub(in crate::store) Owner);
 
 impl LockOwner {
     /// Return the task's number (0: the thread itself).

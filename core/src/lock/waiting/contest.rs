@@ -15,8 +15,8 @@
 //!    queue.
 //! 3. `COLLISIONS` is a hint of the thread to itself; its value only decides between spinning and sleeping.
 
-use super::env::Env;
-use super::{Request, Table};
+use crate::lock::waiting::env::Env;
+use crate::lock::{Request, Table};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -47,13 +47,13 @@ thread_local! {
 
 /// Record that a request of this thread was granted at once.
 #[inline]
-pub(super) fn granted_at_once() {
+pub(in crate::lock) fn granted_at_once() {
     COLLISIONS.set(COLLISIONS.get().saturating_sub(1));
 }
 
 /// Spin until `done`, for `SPIN` at most. Return whether it is done. Yields the processor between loads,
 /// since the holder may need it.
-pub(super) fn spin<E: Env>(env: &E, done: impl Fn(&Table<'_>) -> bool) -> bool {
+pub(in crate::lock) fn spin<E: Env>(env: &E, done: impl Fn(&Table<'_>) -> bool) -> bool {
     if !env.barges() {
         return false;
     }
@@ -73,7 +73,7 @@ pub(super) fn spin<E: Env>(env: &E, done: impl Fn(&Table<'_>) -> bool) -> bool {
 }
 
 /// The contended phase of one request.
-pub(super) struct Contest {
+pub(in crate::lock) struct Contest {
     /// True if a request of this kind has such a phase.
     contends: bool,
     may_wait: bool,
@@ -82,7 +82,7 @@ pub(super) struct Contest {
 }
 
 impl Contest {
-    pub(super) fn new(contends: bool, may_wait: bool) -> Contest {
+    pub(in crate::lock) fn new(contends: bool, may_wait: bool) -> Contest {
         Contest {
             contends,
             may_wait,
@@ -91,12 +91,12 @@ impl Contest {
     }
 
     /// Return whether the request must queue at its next try.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::lock) fn is_over(&self) -> bool {
         !self.contends || !self.may_wait || self.begun.is_some_and(|begun| begun.elapsed() >= CONTEND)
     }
 
     /// Record that the request was granted.
-    pub(super) fn granted(&self) {
+    pub(in crate::lock) fn granted(&self) {
         if self.contends && self.begun.is_none() {
             granted_at_once();
         }
@@ -104,7 +104,7 @@ impl Contest {
 
     /// Pause before the next try, for `left` at most: spin if collisions are rare, otherwise sleep briefly.
     /// Without time left the phase ends, and the queue reports the timeout.
-    pub(super) fn pause<E: Env>(&mut self, env: &E, request: &Request, left: Option<Duration>) {
+    pub(in crate::lock) fn pause<E: Env>(&mut self, env: &E, request: &Request, left: Option<Duration>) {
         if left == Some(Duration::ZERO) {
             self.contends = false;
             return;

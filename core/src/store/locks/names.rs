@@ -5,18 +5,18 @@
 //!    the message keeps the container's number.
 //! 2. Names are made outside sections and without the latch.
 
-use super::{Error, Key, LockTarget, Obj, Store, Wait};
 use crate::lock::{Owner, OwnerKind, Target};
 use crate::object::path;
 use crate::page::Pager;
 use crate::raw::process;
+use crate::store::{Error, Key, LockTarget, Obj, Store, Wait};
 use std::time::Duration;
 
 /// How long reading a name may wait. Beside a busy writer, the reader gets the committed state after 20 ms.
 const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// Return the name of a lock's owner.
-pub(super) fn describe(pager: &Pager, o: &Owner) -> String {
+pub(in crate::store) fn describe(pager: &Pager, o: &Owner) -> String {
     let what = match o.kind {
         OwnerKind::Thread if o.id >> 16 != 0 => "a task",
         OwnerKind::Thread => "a thread",
@@ -57,7 +57,12 @@ impl Store {
     /// Return the path of a target. `key` is its key, if known; otherwise the entry is searched by the key's
     /// hash.
     #[cold]
-    pub(super) fn name_of(&self, target: &Target, obj: Obj, key: Option<&Key<'_>>) -> Option<String> {
+    pub(in crate::store) fn name_of(
+        &self,
+        target: &Target,
+        obj: Obj,
+        key: Option<&Key<'_>>,
+    ) -> Option<String> {
         self.read(&mut Wait::at_most(MAX_WAIT), |r| {
             r.kind(obj)?;
             Ok(match (key, target.key) {
@@ -72,7 +77,13 @@ impl Store {
 
     /// Return the error with the target's path in place of its number.
     #[cold]
-    pub(super) fn with_name(&self, mut e: Error, target: &Target, obj: Obj, key: Option<&Key<'_>>) -> Error {
+    pub(in crate::store) fn with_name(
+        &self,
+        mut e: Error,
+        target: &Target,
+        obj: Obj,
+        key: Option<&Key<'_>>,
+    ) -> Error {
         if let Error::Timeout { what, .. } | Error::Deadlock { what, .. } | Error::NotLocked { what } = &mut e
             // With several stores, the message names the file too.
             && let Some(rest) = what.strip_prefix(&target.to_string())

@@ -1,15 +1,16 @@
 //! The store's side of the lock manager: requests and releases, owners, and how to wait. See `hooks` for the
 //! location of the table and for how changes and recovery reach it.
 
-use super::hooks::{BLOCKED, finish_deferred, owner, table};
-use super::lock_handles::{LockHandle, LockTarget};
-use super::names::describe;
-use super::{Actor, Error, LockMode, Result, Store, Wait};
-use crate::lock::env::Env;
-use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target, wait};
+use crate::lock::waiting::env::Env;
+use crate::lock::waiting::wait;
+use crate::lock::{Owner, OwnerKind, Release, Request, Table, Target};
 use crate::object::key;
 use crate::page::sync::deadlock::Waiting;
 use crate::page::sync::task;
+use crate::store::locks::handles::{LockHandle, LockTarget};
+use crate::store::locks::hooks::{BLOCKED, finish_deferred, owner, table};
+use crate::store::locks::names::describe;
+use crate::store::{Actor, Error, LockMode, Result, Store, Wait};
 use std::time::Duration;
 
 impl Env for Store {
@@ -93,12 +94,12 @@ fn ask(wait: &mut Wait<'_>) -> bool {
 }
 
 impl Store {
-    pub(super) fn owner(&self, actor: Actor) -> Result<Owner> {
+    pub(in crate::store) fn owner(&self, actor: Actor) -> Result<Owner> {
         let (slot, process, generation) = self.pager().identity()?;
         Ok(owner(actor, slot, process, generation))
     }
 
-    pub(super) fn target(&self, target: &LockTarget<'_>) -> Target {
+    pub(in crate::store) fn target(&self, target: &LockTarget<'_>) -> Target {
         Target {
             id: target.obj.id,
             key: target.key.as_ref().map(|k| key::hash(self.pager().seed(), k)),
@@ -295,7 +296,7 @@ impl Store {
     /// After `Error::Locked`, wait until this actor may make the change. A transaction was rolled back before
     /// and has to run again.
     #[cold]
-    pub(super) fn wait_for_lock(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
+    pub(in crate::store) fn wait_for_lock(&self, actor: Actor, wait: &mut Wait<'_>) -> Result<()> {
         let (obj, key) = BLOCKED.get();
         let t = Target { id: obj.id, key };
         let o = self.owner(actor)?;
@@ -339,7 +340,7 @@ impl Store {
     }
 
     #[cold]
-    pub(super) fn release_reservations(&self, actor: Actor) {
+    pub(in crate::store) fn release_reservations(&self, actor: Actor) {
         if let Ok(o) = self.owner(actor) {
             let _ = wait::release(self, &o, Release::Reservations);
         }
