@@ -180,7 +180,7 @@ def filesystem(demo: Demo, root: Any) -> None:
 
 def locks(demo: Demo, root: Any) -> None:
     title("One lock manager for Python and the shell")
-    shell = demo.start("bash", "-c", f"exec 9<'{demo.mnt}/x'; flock 9; echo locked; read -r _")
+    shell = demo.start("bash", "-c", f"exec 9<>'{demo.mnt}/x'; flock 9; echo locked; read -r _")
     assert shell.stdout and shell.stdin
     shell.stdout.readline()
     print("    (a shell holds the flock of x)")

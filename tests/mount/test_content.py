@@ -42,7 +42,7 @@ def test_truncating_and_appending_at_once(mnt: Mount) -> None:
     assert (mnt.path / "f").read_text() == "abcd\n"
 
 
-def test_a_log_that_is_cut_by_name_goes_on_at_its_beginning(mnt: Mount, root: Any) -> None:
+def test_a_log_that_is_cut_by_name_continues_at_its_beginning(mnt: Mount, root: Any) -> None:
     """As logrotate does with copytruncate."""
     with open(mnt.path / "log", "a") as f:
         f.write("line 1\n")

@@ -19,7 +19,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 def try_flock(path: os.PathLike[str], how: int) -> bool:
     """Return whether another open file gets the lock at once."""
-    with open(path) as f:
+    with open(path, "r+" if how & fcntl.LOCK_EX else "r") as f:
         try:
             fcntl.flock(f, how | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -29,7 +29,7 @@ def try_flock(path: os.PathLike[str], how: int) -> bool:
 
 def test_flock(mnt: Mount) -> None:
     mnt.sh("echo x > f; echo y > g; mkdir d")
-    with open(mnt.path / "f") as f:
+    with open(mnt.path / "f", "r+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "f", fcntl.LOCK_SH)
@@ -59,21 +59,21 @@ def test_the_directory_lock(mnt: Mount) -> None:
         assert not try_flock(mnt.path / "d/f", fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "d/.persist.lock", fcntl.LOCK_SH)
     wait_until(lambda: try_flock(mnt.path / "d/f", fcntl.LOCK_EX), "the lock to end")
-    with open(mnt.path / "d/f") as one:
+    with open(mnt.path / "d/f", "r+") as one:
         fcntl.flock(one, fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "d/.persist.lock", fcntl.LOCK_EX)
 
 
 def test_list_items_lock_the_list(mnt: Mount) -> None:
     mnt.list("l", "a", "b")
-    with open(mnt.path / "l/0") as f:
+    with open(mnt.path / "l/0", "r+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         assert not try_flock(mnt.path / "l/1", fcntl.LOCK_EX)
 
 
 def test_waiting_and_signals(mnt: Mount, processes: Start) -> None:
     mnt.sh("echo x > f")
-    with open(mnt.path / "f") as f:
+    with open(mnt.path / "f", "r+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         waiter = processes("exec flock f echo got", mnt.path)
         doomed = processes("exec flock f echo never", mnt.path)
@@ -127,7 +127,7 @@ def test_a_killed_holder(mnt: Mount, processes: Start) -> None:
 def test_locks_between_mounts(mounts) -> None:  # type: ignore[no-untyped-def]
     one, two = mounts("a"), mounts("a", at="b.mnt")
     one.sh("echo x > f")
-    with open(one.path / "f") as f:
+    with open(one.path / "f", "r+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         assert not try_flock(two.path / "f", fcntl.LOCK_SH)
     wait_until(lambda: try_flock(two.path / "f", fcntl.LOCK_EX), "the lock to end")
@@ -136,7 +136,7 @@ def test_locks_between_mounts(mounts) -> None:  # type: ignore[no-untyped-def]
 def test_locks_end_with_the_mount(mounts) -> None:  # type: ignore[no-untyped-def]
     one, two = mounts("a"), mounts("a", at="b.mnt")
     one.sh("echo x > f")
-    fd = os.open(one.path / "f", os.O_RDONLY)
+    fd = os.open(one.path / "f", os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
     one.kill()
     wait_until(lambda: try_flock(two.path / "f", fcntl.LOCK_EX), "a dead mount's lock to end")

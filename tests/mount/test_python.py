@@ -218,7 +218,7 @@ def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable
             os.unlink(quick.path / "d/x")
         with pytest.raises(BlockingIOError):
             (quick.path / "d/x").write_text("new\n")
-        with open(quick.path / "d/x") as f, pytest.raises(BlockingIOError):
+        with open(quick.path / "d/x", "r+") as f, pytest.raises(BlockingIOError):
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # A mount with a longer wait gets the lock; other requests are served in between.
         child = subprocess.Popen(["bash", "-c", "echo new > d/x"], cwd=patient.path)
@@ -231,7 +231,7 @@ def test_python_locks_keep_commands_out(mnt: Mount, store: Any, mounts: Callable
 def test_commands_locks_keep_python_out(mnt: Mount, store: Any) -> None:
     root = store.root
     root["d"] = {"x": "old", "y": "other"}
-    with open(mnt.path / "d/x") as f:
+    with open(mnt.path / "d/x", "r+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         with pytest.raises(persist.LockTimeout):
             root["d"].lock(timeout=0.1).__enter__()

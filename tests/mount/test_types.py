@@ -97,7 +97,7 @@ def test_foreign_attributes(mnt: Mount) -> None:
         os.getxattr(mnt.path / "f", "user.nothing")
     assert e.value.errno == errno.ENODATA
     with pytest.raises(OSError) as e:
-        os.setxattr(mnt.path / "f", "user.mine", b"1")
+        os.setxattr(mnt.path / "f", "trusted.mine", b"1")
     assert e.value.errno == errno.EOPNOTSUPP
     with pytest.raises(OSError):
         os.setxattr(mnt.path / "f", TYPE, b"nonsense")

@@ -10,7 +10,7 @@ import pytest
 from acceptance import Processes, finish, line, tell
 
 SHELL = """
-exec 9<"$1/.persist.lock" || exit 1
+exec 9<>"$1/.persist.lock" || exit 1
 echo ready; read -r _
 for ((i = 0; i < $2; i++)); do
     flock 9 || exit 1

@@ -16,7 +16,7 @@ import pytest
 from acceptance import DEADLINE, Processes, best_of, finish, line, sh, tell, wait_until
 
 # Hold the flock of a file until a line comes; report when it is locked.
-FLOCK = 'exec 9<"$1" && flock 9 && echo locked && read -r _ && flock -u 9 && echo unlocked'
+FLOCK = 'exec 9<>"$1" && flock 9 && echo locked && read -r _ && flock -u 9 && echo unlocked'
 
 
 @pytest.fixture

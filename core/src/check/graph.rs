@@ -109,11 +109,14 @@ impl State<'_, '_> {
         // Keys that an object shares belong to its class.
         let own_keys = who.kind == Kind::Dict || who.flags & UNSHARED != 0;
         let (n, whole) = self.content(h, who.kind, own_keys, parent);
-        match objects::waiting(self.p, h) {
-            Ok(dict) if dict.is_null() => {}
-            Ok(dict) => {
-                self.report.references += 1;
-                self.refer(dict, parent, h, " (waiting entries)");
+        match objects::hidden(self.p, h) {
+            Ok(hidden) => {
+                for (at, what) in hidden.into_iter().zip([" (waiting entries)", " (metadata)"]) {
+                    if !at.is_null() {
+                        self.report.references += 1;
+                        self.refer(at, parent, h, what);
+                    }
+                }
             }
             Err(e) => self.fault("objects", &e, h),
         }

@@ -168,8 +168,17 @@ impl<'a> Table<'a> {
         if pending == 0 {
             return Ok(());
         }
-        let mut ahead: SmallVec<[Want; 8]> = SmallVec::new();
         let c: Lockable = Link(lo(pending));
+        // A file's owner that waits for both modes may get the weaker one last: then others can be granted too.
+        while self.grant_in_order(c, wakes)? {}
+        self.store(PENDING, 0)
+    }
+
+    /// Grant the waiters of a container whose turn has come. Return whether a grant weakened its owner's lock, so that
+    /// the waiters before it must be looked at again.
+    fn grant_in_order(&self, c: Lockable, wakes: &mut Wakes) -> Result<bool> {
+        let mut ahead: SmallVec<[Want; 8]> = SmallVec::new();
+        let mut weakened = false;
         let mut w = Op::new(self).first_waiter(c)?;
         for _ in 0..CAP[WAITER] {
             if w.is_none() {
@@ -180,6 +189,8 @@ impl<'a> Table<'a> {
             let free = op.blocking_hold(c, &want, |_| Ok(true))?.is_none();
             if free && !ahead.iter().any(|a| want.clashes_with(a)) {
                 self.mutate(|op| op.grant(w))?;
+                let was_exclusive = Op::new(self).get(w, 3)? & FLAG_WAS_EXCLUSIVE != 0;
+                weakened |= was_exclusive && want.mount && !want.change && !want.exclusive;
                 self.count_down()?;
                 self.signal(w, wakes);
             } else {
@@ -187,6 +198,6 @@ impl<'a> Table<'a> {
             }
             w = next;
         }
-        self.store(PENDING, 0)
+        Ok(weakened)
     }
 }

@@ -55,7 +55,7 @@ pub fn of<P: Pages>(p: &P, h: Addr) -> Option<String> {
 fn step<P: Pages>(p: &P, parent: Addr, place: Place) -> String {
     match place {
         Place::Index(i) => format!("[{i}]"),
-        Place::Waiting => " (waiting entries)".to_owned(),
+        Place::Hidden => " (beside its entries)".to_owned(),
         Place::Key(word) => key(p, header::kind(p, parent).ok(), word),
     }
 }

@@ -24,8 +24,8 @@
 //! Invariants:
 //! 1. Applied in order, the records of a list since a `Cursor` turn the list of that moment into the present one, as
 //!    far as the places of its items are concerned. An item whose value was replaced keeps its place.
-//! 2. The annex of a list has the count of its bucket after the list's last splice (`graph::stamp`). So a cursor that the
-//!    records of other lists have overtaken still tells whether its own list changed.
+//! 2. The annex of a list has the count of its bucket after the list's last splice (`graph::stamp`). So a cursor that
+//!    the records of other lists have overtaken still tells whether its own list changed.
 //! 3. The newest record grows while the same list continues to grow or shrink at the same place (`joined`). A cursor
 //!    holds the newest record that it has seen, so that it can tell by how much.
 

@@ -6,7 +6,7 @@ pub use super::fast::Member;
 pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
 pub use crate::object::class::attr::Known;
 pub use crate::object::graph::GraphReport;
-pub use crate::object::ops::HandleInfo;
+pub use crate::object::ops::{HandleInfo, MetadataOf};
 pub use crate::object::splices::{Cursor, Since, Splice};
 pub use crate::object::value::{COPY_MAX, EDIT_MAX, Edit, Short, Small};
 pub use crate::object::word::Word;

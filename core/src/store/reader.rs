@@ -3,6 +3,7 @@
 #![allow(clippy::missing_errors_doc)] // All of them: `Error::Gone`, `Error::WrongKind`, `Error::Corrupt`.
 
 use super::{Class, Entry, Error, HandleInfo, Key, Kind, Large, Obj, Reader, Result, Step, Value, Word};
+use crate::object::ops::MetadataOf;
 use crate::object::splices::{Cursor, Since};
 use crate::object::{header, ops, scalar, splices};
 
@@ -157,6 +158,19 @@ impl Reader<'_> {
     #[doc(hidden)]
     pub fn waits_beside(&self, dict: Obj) -> Result<Option<Obj>> {
         ops::waits_beside(self, dict)
+    }
+
+    /// Return whether there is any metadata of a container or its entries.
+    #[doc(hidden)]
+    pub fn has_metadata(&self, obj: Obj) -> Result<bool> {
+        ops::has_metadata(self, obj)
+    }
+
+    /// Return a record of metadata: bytes that a door keeps about a container or one of its entries, which are not part
+    /// of any value.
+    #[doc(hidden)]
+    pub fn metadata(&self, obj: Obj, of: &MetadataOf<'_>) -> Result<Option<Vec<u8>>> {
+        ops::metadata(self, obj, of)
     }
 
     /// Return how the places of a list's items have changed since a cursor (`Writer::log_splices`). The first cursor

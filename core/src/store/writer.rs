@@ -3,6 +3,7 @@
 #![allow(clippy::missing_errors_doc)] // All of them: as reading, and `Error::NoSpace`.
 
 use super::{In, Key, Kind, Obj, Result, Step, Writer};
+use crate::object::ops::MetadataOf;
 use crate::object::value::Edit;
 use crate::object::{ops, splices};
 
@@ -107,6 +108,13 @@ impl Writer<'_> {
         } else {
             splices::stop(self)
         }
+    }
+
+    /// Set a record of metadata, or remove it; see `Reader::metadata`. It follows its entry and is removed with it. The
+    /// mtime stays as it is.
+    #[doc(hidden)]
+    pub fn set_metadata(&mut self, obj: Obj, of: &MetadataOf<'_>, record: Option<&[u8]>) -> Result<()> {
+        ops::set_metadata(self, obj, of, record)
     }
 
     /// Set a container's mtime (utimens), in nanoseconds since 1970.

@@ -78,7 +78,13 @@ impl Model {
                     ))
                 }
                 (Body::Dict(d), 17 | 18) => edit(id, d, rng),
-                (Body::Dict(_), 0..=16) => Some(Op::Set(id, self.key(id, rng), self.value(rng))),
+                (Body::Dict(d), 15 | 16) => d.some_key(rng).map(|key| {
+                    let most = if rng.one_in(20) { 9000 } else { 60 };
+                    let n = rng.below(most);
+                    let note = (!rng.one_in(4)).then(|| filled(rng, n));
+                    Op::Note(id, key, note)
+                }),
+                (Body::Dict(_), 0..=14) => Some(Op::Set(id, self.key(id, rng), self.value(rng))),
                 (Body::List(l), 20 | 21) if !l.is_empty() => {
                     let at = rng.below(l.len());
                     Some(Op::RemoveItems(id, at, at + 1))

@@ -2,6 +2,7 @@
 
 use super::random::Rng;
 use super::value::{Val, value};
+use persist_core::store::door::MetadataOf;
 use persist_core::store::{Entry, Error, Kind, Obj, Result, Store, Value, Wait};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -12,6 +13,8 @@ pub struct Dict {
     pub(super) order: BTreeMap<u64, (Val, Val)>,
     pub(super) index: HashMap<Val, u64>,
     pub(super) next: u64,
+    /// The metadata of entries.
+    pub(super) notes: HashMap<Val, Vec<u8>>,
 }
 
 impl Dict {
@@ -28,6 +31,7 @@ impl Dict {
         if let Some(at) = self.index.remove(key) {
             self.order.remove(&at);
         }
+        self.notes.remove(key);
     }
 
     /// All keys, in order.
@@ -128,6 +132,9 @@ impl Model {
                         k.text(&mut out);
                         out.push(':');
                         v.text(&mut out);
+                        if let Some(note) = d.notes.get(k) {
+                            let _ = write!(out, "/{}:{:?}", note.len(), note.first());
+                        }
                         out.push(' ');
                     }
                 }
@@ -142,6 +149,12 @@ impl Model {
             out.push('\n');
         }
         out
+    }
+
+    /// The number of hidden containers: one for the metadata of each dict or object that has any.
+    pub fn hidden(&self) -> usize {
+        let noted = |n: &&Node| matches!(&n.body, Body::Dict(d) if !d.notes.is_empty());
+        self.nodes.values().filter(noted).count()
     }
 
     /// Bytes of content, roughly.
@@ -189,7 +202,11 @@ impl Model {
                             value: v,
                         }) = r.next(obj, cursor)?
                         {
-                            d.set(value(r, key)?, take(v)?);
+                            let key = value(r, key)?;
+                            if let Some(note) = r.metadata(obj, &MetadataOf::Key(key.as_key()))? {
+                                d.notes.insert(key.clone().normal(), note);
+                            }
+                            d.set(key, take(v)?);
                             cursor = after;
                         }
                         if d.order.len() as u64 != r.len(obj)? {

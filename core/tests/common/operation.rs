@@ -2,7 +2,7 @@
 
 use super::model::{Body, Dict, Model, Node};
 use super::value::{Val, as_value};
-use persist_core::store::door::Edit;
+use persist_core::store::door::{Edit, MetadataOf};
 use persist_core::store::{In, Obj, Result, Step, Writer};
 
 /// The kind of a new value.
@@ -32,6 +32,8 @@ pub enum Op {
     Rename(u64, Val, u64, Val),
     /// Change a part of a str or bytes in place: the bytes from an offset on, and the length.
     Edit(u64, Val, usize, Vec<u8>, Option<usize>),
+    /// Set or remove the metadata of an entry.
+    Note(u64, Val, Option<Vec<u8>>),
 }
 
 impl Model {
@@ -115,6 +117,9 @@ impl Model {
                 };
                 w.edit(obj(d), &Step::Key(as_value(k)), &change)?;
             }
+            Op::Note(d, k, note) => {
+                w.set_metadata(obj(d), &MetadataOf::Key(k.as_key()), note.as_deref())?;
+            }
         }
         Ok(made)
     }
@@ -182,10 +187,23 @@ impl Model {
                 }
                 let d = self.dict(*from);
                 let v = d.index.get(k).and_then(|at| d.order.get(at)).map(|e| e.1.clone());
+                let note = d.notes.get(k).cloned();
                 d.remove(k);
                 if let Some(v) = v {
-                    self.dict(*to).set(k2.clone(), v);
+                    let d = self.dict(*to);
+                    d.set(k2.clone(), v);
+                    match note {
+                        Some(note) => d.notes.insert(k2.clone(), note),
+                        None => d.notes.remove(k2),
+                    };
                 }
+            }
+            Op::Note(d, k, note) => {
+                let d = self.dict(*d);
+                match note {
+                    Some(note) => d.notes.insert(k.clone(), note.clone()),
+                    None => d.notes.remove(k),
+                };
             }
             Op::Edit(d, k, offset, bytes, len) => {
                 let d = self.dict(*d);

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The longest file that can be written.
+pub(crate) const MAX_FILE: u64 = 4 << 30;
+
 /// The settings from the mount options.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {

@@ -321,14 +321,17 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
-        _flags: i32,
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
         let (name, value) = (bytes(name), value.to_vec());
         self.run(
             req,
-            move |m, ctx| m.to_change(ctx, ino.0)?.setxattr(ctx, ino.0, &name, &value),
+            move |m, ctx| {
+                m.to_change(ctx, ino.0)?
+                    .setxattr(ctx, ino.0, &name, &value, flags)
+            },
             reply_empty(reply),
         );
     }
@@ -354,7 +357,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |m, ctx| m.to_change(ctx, ino.0)?.removexattr(&name),
+            move |m, ctx| m.to_change(ctx, ino.0)?.removexattr(ctx, ino.0, &name),
             reply_empty(reply),
         );
     }

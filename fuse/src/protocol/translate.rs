@@ -31,7 +31,7 @@ pub(crate) fn attr(a: &Attr) -> FileAttr {
         },
         atime: a.atime,
         mtime: a.mtime,
-        ctime: a.mtime,
+        ctime: a.ctime,
         crtime: a.mtime,
         kind: kind(a.kind),
         perm: a.mode,

@@ -106,7 +106,7 @@ impl Salvage<'_, '_> {
         self.write(&mut target)?;
         *(if owing { &mut self.again } else { &mut self.walked }) = walked;
         if !owing {
-            self.lose_waiting(h);
+            self.lose_hidden(h);
             self.watch.advance(segments);
             if let Some(lost) = lost {
                 self.lose_remaining(h, &lost, n);
@@ -116,16 +116,24 @@ impl Salvage<'_, '_> {
         self.change(|w| w.set_mtime(new, mtime))
     }
 
-    /// Report the entries that wait beside a list: they are not items, and are not copied.
-    fn lose_waiting(&mut self, h: Addr) {
-        let n = match graph::waiting(self.p, h) {
-            Ok(dict) if dict.is_null() => return,
-            Ok(dict) => graph::len(self.p, dict).ok(),
-            Err(_) => None,
+    /// Report what is beside the entries of a container: it is not copied.
+    fn lose_hidden(&mut self, h: Addr) {
+        let Ok([waiting, metadata]) = graph::hidden(self.p, h) else {
+            let path = self.path(h);
+            return self.lose(path, "what is beside the entries is lost".to_owned());
         };
-        let n = n.map_or("some".to_owned(), |n| n.to_string());
-        let path = self.path(h);
-        self.lose(path, format!("{n} entries that wait beside the list are lost"));
+        if !waiting.is_null() {
+            let n = graph::len(self.p, waiting).map_or("some".to_owned(), |n| n.to_string());
+            let path = self.path(h);
+            self.lose(path, format!("{n} entries that wait beside the list are lost"));
+        }
+        if !metadata.is_null() {
+            let path = self.path(h);
+            self.lose(
+                path,
+                "modes, owners, times and attributes that tools set are lost".to_owned(),
+            );
+        }
     }
 
     fn lose_items(&mut self, h: Addr, lost: &Lost) {

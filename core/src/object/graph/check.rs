@@ -142,8 +142,11 @@ impl Seen {
                     break;
                 }
             }
-            let waiting = u64::from(!annex::waiting(p, h)?.is_null());
-            if content::len(p, h)? + waiting != n {
+            let hidden = annex::hidden(p, h)?
+                .iter()
+                .filter(|hidden| !hidden.is_null())
+                .count();
+            if content::len(p, h)? + hidden as u64 != n {
                 return Err(Error::corrupt("a container with a wrong length", h));
             }
         }

@@ -1,7 +1,7 @@
 //! The content of any kind of container, as the graph needs it: walk, find a child, and empty in steps.
 //!
-//! The words of a list are its items and, after them, the reference to its waiting entries (`annex`), which counts
-//! as no entry.
+//! The words of a container are those of its entries and, after them, the references to its hidden containers
+//! (`annex`), which do not count as entries.
 
 use super::annex;
 use crate::error::Result;
@@ -11,6 +11,9 @@ use crate::object::word::Word;
 use crate::object::{dict, entries, list};
 use crate::page::access::{Pages, PagesMut};
 
+/// The cursor after the last entry of a dict or object. Entries have smaller ones.
+const END: u64 = u64::MAX;
+
 /// The place of a container in its parent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -18,13 +21,13 @@ pub enum Place {
     Key(Word),
     /// At this index of a list.
     Index(u64),
-    /// The waiting entries of a list.
-    Waiting,
+    /// The annex: it is a hidden container.
+    Hidden,
 }
 
 /// Return whether a container refers to nothing.
 pub(super) fn is_empty<P: Pages>(p: &P, h: Addr) -> Result<bool> {
-    Ok(len(p, h)? == 0 && annex::waiting(p, h)?.is_null())
+    Ok(len(p, h)? == 0 && annex::hidden(p, h)?.iter().all(|hidden| hidden.is_null()))
 }
 
 /// Return the number of entries.
@@ -35,8 +38,8 @@ pub(super) fn len<P: Pages>(p: &P, h: Addr) -> Result<u64> {
     }
 }
 
-/// Append the value words of up to `max` entries from `cursor` (0: the start) to `out`, and advance the
-/// cursor. Fewer than `max` means the end.
+/// Append the value words of up to `max` entries from `cursor` (0: the start) to `out`, and advance the cursor. Fewer
+/// than `max` means the end. The hidden containers come with the last entries, beyond `max` if need be.
 pub(super) fn words<P: Pages>(
     p: &P,
     h: Addr,
@@ -50,17 +53,18 @@ pub(super) fn words<P: Pages>(
         let found = out.len() - before;
         *cursor += found as u64;
         if found < max && *cursor == list::len(p, h)? {
-            let waiting = annex::waiting(p, h)?;
             *cursor += 1;
-            if !waiting.is_null() {
-                out.push(Word::container(waiting));
-            }
+            push_hidden(p, h, out)?;
         }
+        return Ok(());
+    }
+    if *cursor == END {
         return Ok(());
     }
     for _ in 0..max {
         let Some((next, _, word)) = entries::next(p, h, *cursor)? else {
-            break;
+            *cursor = END;
+            return push_hidden(p, h, out);
         };
         *cursor = next;
         out.push(word);
@@ -68,18 +72,28 @@ pub(super) fn words<P: Pages>(
     Ok(())
 }
 
+fn push_hidden<P: Pages>(p: &P, h: Addr, out: &mut Vec<Word>) -> Result<()> {
+    let hidden = annex::hidden(p, h)?
+        .into_iter()
+        .filter(|hidden| !hidden.is_null());
+    out.extend(hidden.map(Word::container));
+    Ok(())
+}
+
 /// Remove up to about `max` entries; append their value words to `out`. Return true if the container is empty
 /// and its body freed.
 pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<Word>) -> Result<bool> {
+    let [waiting, metadata] = annex::hidden(w, h)?;
+    if !waiting.is_null() {
+        annex::set_waiting(w, h, Addr::NULL)?;
+        out.push(Word::container(waiting));
+    }
+    if !metadata.is_null() {
+        annex::set_metadata(w, h, Addr::NULL)?;
+        out.push(Word::container(metadata));
+    }
     match header::kind(w, h)? {
-        Kind::List => {
-            let waiting = annex::waiting(w, h)?;
-            if !waiting.is_null() {
-                annex::set_waiting(w, h, Addr::NULL)?;
-                out.push(Word::container(waiting));
-            }
-            list::drain(w, h, max, out)
-        }
+        Kind::List => list::drain(w, h, max, out),
         Kind::Dict | Kind::Object => entries::drain(w, h, max, out),
     }
 }
@@ -87,10 +101,10 @@ pub(super) fn drain<W: PagesMut>(w: &mut W, h: Addr, max: usize, out: &mut Vec<W
 /// Return a place of `child` in `h`: that of the hint, or the first one found among about `max` entries. The
 /// result depends only on the state and the hint.
 pub(super) fn find<P: Pages>(p: &P, h: Addr, child: Addr, hint: u64, max: usize) -> Result<Option<Place>> {
+    if !child.is_null() && annex::hidden(p, h)?.contains(&child) {
+        return Ok(Some(Place::Hidden));
+    }
     if header::kind(p, h)? == Kind::List {
-        if annex::waiting(p, h)? == child {
-            return Ok(Some(Place::Waiting));
-        }
         return Ok(list::find_child(p, h, child, hint, max as u64)?.map(Place::Index));
     }
     if let Some(key) = entries::find_child(p, h, hint, child)? {

@@ -213,7 +213,7 @@ fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
     let hint = match content::find(w, parent, child, 0, HINT_SCAN)? {
         Some(content::Place::Key(word)) => key::hash_word(w, word)?,
         Some(content::Place::Index(i)) => i,
-        Some(content::Place::Waiting) | None => 0,
+        Some(content::Place::Hidden) | None => 0,
     };
     set_home_words(w, child, parent, hint)
 }

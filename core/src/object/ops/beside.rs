@@ -1,6 +1,7 @@
 //! The waiting entries of a list: a dict beside its items, which only the mount shows (`graph::annex`).
 
 use super::entry::{changing, reading, wants_list};
+use super::metadata;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::graph;
@@ -67,6 +68,7 @@ pub fn reordered<W: PagesMut>(w: &mut W, list: Obj, start: u64, end: u64) -> Res
         removed: n,
         inserted: n,
     };
+    metadata::spliced(w, list.addr, start, n, n)?;
     splices::record(w, list, splice)
 }
 

@@ -1,6 +1,7 @@
 //! Change single entries of containers, and empty containers.
 
 use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
+use super::metadata;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
 use crate::object::class::attr;
@@ -87,7 +88,8 @@ fn replace<W: PagesMut>(w: &mut W, obj: Obj, hash: u64, at: Addr, value: &In<'_>
 /// See `Writer::remove`.
 pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
     let hash = keys::hash(w.hash_seed(), key);
-    match (changing(w, obj, Some(hash))?, key) {
+    let kind = changing(w, obj, Some(hash))?;
+    match (kind, key) {
         (Kind::Object, Key::Str(_)) | (Kind::Dict, _) => {}
         (Kind::Object, _) => return Ok(false),
         (Kind::List, _) => return Err(NO_KEYS),
@@ -99,6 +101,7 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
     if let Some(old) = entries::remove_hashed(w, obj.addr, key, hash)? {
         release_word(w, old, obj.addr)?;
     }
+    metadata::removed(w, obj.addr, kind, key)?;
     Ok(true)
 }
 
@@ -109,9 +112,10 @@ pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     empty(w, obj, kind)
 }
 
-/// Record that items of a list came and went.
+/// Record that items of a list came and went. Their metadata follows.
 #[inline]
 pub(super) fn spliced<W: PagesMut>(w: &mut W, obj: Obj, at: u64, removed: u64, inserted: u64) -> Result<()> {
+    metadata::spliced(w, obj.addr, at, removed, inserted)?;
     let splice = Splice {
         at,
         removed,
@@ -122,6 +126,7 @@ pub(super) fn spliced<W: PagesMut>(w: &mut W, obj: Obj, at: u64, removed: u64, i
 
 fn empty<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind) -> Result<()> {
     let h = obj.addr;
+    metadata::emptied(w, h, kind)?;
     let len = if kind == Kind::List {
         let len = list::len(w, h)?;
         spliced(w, obj, 0, len, 0)?;

@@ -2,6 +2,7 @@
 
 use super::change::spliced;
 use super::entry::{changing, touch};
+use super::metadata;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::{Addr, Obj};
@@ -31,6 +32,12 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
         return Err(Error::invalid("a list beside which entries wait stays a list"));
     }
     touch(w, obj)?;
+    let listed = (old == Kind::List) != (kind == Kind::List);
+    let records = if listed {
+        metadata::take_all(w, h, old, index_of)?
+    } else {
+        metadata::Records::default()
+    };
     if old == Kind::List {
         spliced(w, obj, 0, list::len(w, h)?, 0)?;
     }
@@ -38,7 +45,18 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
     if kind == Kind::List {
         spliced(w, obj, 0, 0, list::len(w, h)?)?;
     }
-    Ok(())
+    metadata::put_all(w, h, kind, records, key_of)
+}
+
+/// Return the key that an index becomes in a dict or object.
+fn key_of(kind: Kind, index: u64) -> Value {
+    match (kind, i64::try_from(index)) {
+        (Kind::Dict, Ok(n)) => Value::Int(n),
+        _ => Value::Str {
+            bytes: index.to_string().into_bytes().into(),
+            no_newline: false,
+        },
+    }
 }
 
 fn convert_body<W: PagesMut>(w: &mut W, obj: Obj, old: Kind, kind: Kind, class: &str) -> Result<()> {

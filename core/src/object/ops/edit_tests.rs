@@ -105,7 +105,8 @@ proptest! {
         let mut w = GraphMem::new();
         store(&mut w, text.as_bytes(), true);
         let at = at.min(text.len());
-        let change = Edit { offset: at as u64, bytes: &bytes, len: cut.map(|n| n.max(4200) as u64), no_newline: Some(true) };
+        let len = cut.map(|n| n.max(4200) as u64);
+        let change = Edit { offset: at as u64, bytes: &bytes, len, no_newline: Some(true) };
         let wanted = applied(text.as_bytes().to_vec(), &change);
         let root = w.root;
         match edit(&mut w, root, &step(), &change) {

@@ -18,6 +18,9 @@ mod edit;
 mod edit_tests;
 mod entry;
 mod fast;
+mod metadata;
+#[cfg(test)]
+mod metadata_tests;
 mod read;
 mod referrers;
 mod rename;
@@ -32,6 +35,7 @@ pub use convert::convert;
 pub use edit::edit;
 pub use entry::about;
 pub use fast::{Member, find_place, find_word};
+pub use metadata::{Of as MetadataOf, has_metadata, metadata, set_metadata};
 pub use read::{
     Class, HandleInfo, class, class_is, class_name, contains, get, home, is_home, item, item_word, items,
     kind, large_read, len, mtime, next, open_handle, prev, refs, size, word,

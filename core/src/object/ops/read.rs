@@ -105,7 +105,7 @@ pub fn home<P: Pages>(p: &P, obj: Obj) -> Result<Option<(Obj, Step)>> {
         Place::Key(word) => Step::Key(scalar::decode(p, word)?),
         Place::Index(i) => Step::Index(i),
         // No index; `waits_beside` tells it from an item.
-        Place::Waiting => Step::Index(u64::MAX),
+        Place::Hidden => Step::Index(u64::MAX),
     };
     Ok(Some((parent, step)))
 }

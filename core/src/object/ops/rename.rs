@@ -2,6 +2,7 @@
 
 use super::change::spliced;
 use super::entry::{Spot, alive, changing, out_of_range, touch};
+use super::metadata::{self, Of};
 use super::read::word_at;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
@@ -41,7 +42,13 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
     if let Some(child) = word.as_container() {
         move_home(w, child, (from.addr, source.hint()), (to.addr, target.hint()))?;
     }
+    let (kind, to_kind) = (alive(w, from)?, alive(w, to)?);
+    let record = metadata::take(w, from.addr, kind, &subject(&source))?;
+    metadata::set(w, to.addr, to_kind, &subject(&target), Word::NONE)?;
     let displaced = put(w, to, &target, word)?;
+    if let Some(record) = record {
+        metadata::set(w, to.addr, to_kind, &subject(&target), record)?;
+    }
     let taken = match &source {
         Spot::Key(key, hash) => entries::remove_hashed(w, from.addr, key, *hash)?,
         Spot::Index(i) => {
@@ -58,6 +65,14 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
     match displaced {
         Some(old) => release_word(w, old, to.addr),
         None => Ok(()),
+    }
+}
+
+/// Return the subject of an entry's metadata.
+fn subject<'a>(spot: &Spot<'a>) -> Of<'a> {
+    match *spot {
+        Spot::Key(key, _) => Of::Key(key),
+        Spot::Index(i) => Of::Index(i),
     }
 }
 

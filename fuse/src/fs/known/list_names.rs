@@ -6,8 +6,8 @@
 //!    that is appended, through either door.
 //! 3. Items that another door inserts between others find no free numbers there: all names are dealt again, from
 //!    `next` on. The names below `floor` are then dead: they mean nothing, and nothing can be made under them. So are
-//!    the names of items that another door removed (`dead`): a command that still uses one means that item. Under the name of
-//!    an item that the mount itself removed, another can be made: editors replace files that way.
+//!    the names of items that another door removed (`dead`): a command that still uses one means that item. Under the
+//!    name of an item that the mount itself removed, another can be made: editors replace files that way.
 //! 4. The state of a list is that of one state of the store, which `seen` identifies. A section brings it up to
 //!    date before it uses it (`tree::items`), by the store's log of splices. Where the log has no answer, the names
 //!    are dealt again: a name without an item is always allowed, a name with another item never.

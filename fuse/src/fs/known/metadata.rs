@@ -1,16 +1,17 @@
-//! Metadata of entries that the store does not hold: times and modes that tools set, the type that an empty file will
-//! get, and which files are new. It is lost at the end of the mount.
+//! Metadata of entries that the store does not hold: the type that an empty file will get, which files are new, and
+//! when each file's content was first seen.
 //!
-//! 1. A remembered time belongs to a content (its fingerprint). When the content changes, through Python or the mount,
-//!    the time is that of the change.
+//! 1. The time of a content that no tool has set is that of its container when the content was first seen. Later
+//!    changes of its neighbours do not count. The times are written to the store at the end of the mount
+//!    (`tree::times`).
 //! 2. Its size is bounded: beyond `MAX` entries, old entries are dropped.
 
-use super::inodes::{Place, Slot};
+use super::inodes::{Place, Slot, Spot};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::scalars::Ty;
-use persist_core::store::ObjectId;
+use persist_core::store::{Obj, ObjectId};
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The maximal number of entries.
@@ -51,16 +52,6 @@ impl Mark {
 /// The remembered metadata of one mark.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Remembered {
-    /// Permission bits.
-    pub(crate) mode: Option<u16>,
-    /// Owner.
-    pub(crate) uid: Option<u32>,
-    /// Group.
-    pub(crate) gid: Option<u32>,
-    /// Time of change, and the fingerprint of the content that it belongs to.
-    pub(crate) mtime: Option<(SystemTime, u64)>,
-    /// Time of access.
-    pub(crate) atime: Option<SystemTime>,
     /// The type that the file gets at its first write.
     pub(crate) want: Option<Ty>,
     /// When the file was created with the default type.
@@ -74,8 +65,26 @@ pub(crate) struct Remembered {
 pub(crate) struct Metadata {
     memos: HashMap<Mark, Remembered>,
     moved: HashMap<Mark, (Ty, Instant)>,
-    seen: HashMap<Mark, (SystemTime, u64)>,
+    seen: HashMap<Mark, Seen>,
+    /// The containers of what was seen.
+    containers: HashMap<ObjectId, Obj>,
+    /// The tables that the store has, of containers whose entries were seen.
+    tables: HashMap<ObjectId, Table>,
+    /// The number of entries in all tables.
+    listed: usize,
 }
+
+/// When a content was first seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    /// The fingerprint of the content.
+    pub(crate) print: u64,
+    /// The time in nanoseconds since 1970.
+    pub(crate) time: u64,
+}
+
+/// When the contents of a container's entries were first seen, by a number for each entry (`tree::times`).
+pub(crate) type Table = HashMap<u64, Seen>;
 
 impl Metadata {
     /// The metadata of a mark, if there is any.
@@ -100,19 +109,51 @@ impl Metadata {
         self.memos.entry(mark).or_default()
     }
 
-    /// The time of change of a file with this content, given the time of its container: that of the container when the
-    /// content was first seen. Later changes of its neighbours do not count.
-    pub(crate) fn changed(&mut self, mark: Mark, print: u64, container: SystemTime) -> SystemTime {
-        if let Some((time, of)) = self.seen.get(&mark)
-            && *of == print
-        {
-            return *time;
-        }
+    /// When the file's present content was first seen, if it was.
+    pub(crate) fn seen(&self, mark: &Mark, print: u64) -> Option<u64> {
+        let seen = self.seen.get(mark).filter(|seen| seen.print == print);
+        seen.map(|seen| seen.time)
+    }
+
+    /// Record when a content was first seen.
+    pub(crate) fn see(&mut self, spot: &Spot, seen: Seen) {
         if self.seen.len() >= MAX_SEEN {
             self.seen.clear();
+            self.containers.clear();
         }
-        self.seen.insert(mark, (container, print));
-        container
+        self.containers.insert(spot.parent.id, spot.parent);
+        self.seen
+            .insert(Mark::Entry(spot.parent.id, spot.slot.clone()), seen);
+    }
+
+    /// The table of a container that the store has, if it was read.
+    pub(crate) fn table(&self, container: ObjectId) -> Option<&Table> {
+        self.tables.get(&container)
+    }
+
+    /// Record the table of a container.
+    pub(crate) fn add_table(&mut self, container: ObjectId, table: Table) {
+        if self.listed >= MAX_SEEN {
+            self.tables.clear();
+            self.listed = 0;
+        }
+        self.listed += table.len() + 1;
+        self.tables.insert(container, table);
+    }
+
+    /// All contents that were seen, and when.
+    pub(crate) fn all_seen(&self) -> Vec<(Spot, Seen)> {
+        let spot = |mark: &Mark| match mark {
+            Mark::Entry(id, slot) => Some(Spot {
+                parent: *self.containers.get(id)?,
+                slot: slot.clone(),
+            }),
+            Mark::Dir(_) => None,
+        };
+        self.seen
+            .iter()
+            .filter_map(|(mark, seen)| Some((spot(mark)?, *seen)))
+            .collect()
     }
 
     /// True if this new file has the default type.

@@ -1,7 +1,7 @@
 //! The state of the mount besides the store: tables, each under its own mutex. Only `locks` calls the store, to unlock.
 //!
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
-//! - `awaited`: which links wait for which entries. `metadata`: times, modes and types that tools set.
+//! - `awaited`: which links wait for which entries. `metadata`: types and keys that entries will get.
 //! - `open_files`: open files. `locks`: locks that programs hold on files.
 
 pub(crate) mod awaited;

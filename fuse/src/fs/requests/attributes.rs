@@ -1,13 +1,12 @@
 //! Requests on attributes: `getattr`, `setattr`.
 
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
-use crate::fs::known::metadata::Mark;
-use crate::fs::tree::attributes::{Attr, Changes, NewTime, NodeKind};
+use crate::fs::tree::attributes::{Attr, Changes, NodeKind};
 use crate::fs::tree::filesystem::Fs;
-use persist_core::store::Value;
-use std::time::UNIX_EPOCH;
+use crate::fs::tree::records::{Subject, nanoseconds};
+use persist_core::store::{Value, Writer};
 
 impl Fs {
     /// Request: attributes. A thread with unstored writes sees the file as written.
@@ -49,61 +48,46 @@ impl Fs {
         if let Some(size) = changes.size {
             self.resize(ctx, ino, &place, fh, size)?;
         }
-        if let (Place::Dir(obj), Some(time)) = (&place, changes.mtime) {
-            let ns = time
-                .value()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_nanos());
-            let ns = u64::try_from(ns).unwrap_or(u64::MAX);
-            self.write(ctx, |w, _| Ok(w.set_mtime(*obj, ns)?))?;
-        }
-        if let Some(mark) = Mark::of(&place) {
-            let print = match changes.mtime {
-                Some(_) => self.current_print(ctx, ino, &place)?,
-                None => None,
-            };
-            let mut memory = lock(&self.metadata);
-            let asked = [
-                changes.mode.is_some(),
-                changes.uid.is_some(),
-                changes.gid.is_some(),
-                print.is_some(),
-            ];
-            if asked.contains(&true)
-                || (changes.atime.is_some() && !matches!(changes.atime, Some(NewTime::Now)))
-            {
-                let memo = memory.at(mark);
-                memo.mode = changes.mode.map(|m| (m & 0o7777) as u16).or(memo.mode);
-                memo.uid = changes.uid.or(memo.uid);
-                memo.gid = changes.gid.or(memo.gid);
-                memo.atime = changes.atime.map(NewTime::value).or(memo.atime);
-                if let (Some(print), Some(time)) = (print, changes.mtime) {
-                    memo.mtime = Some((time.value(), print));
-                }
+        if matches!(place, Place::File(_)) && changes.mtime.is_some() {
+            // The time belongs to what was written.
+            match self.commit_inode(ctx, ino) {
+                // Content that does not fit its type is reported at the close of the file.
+                Ok(()) | Err(FsError::Errno(libc::EINVAL)) => {}
+                Err(e) => return Err(e),
             }
+        }
+        if let Some(subject) = Subject::of(&place)
+            && changes.are_recorded()
+        {
+            self.write(ctx, |w, _| self.record_changes(w, subject, changes))?;
         }
         self.getattr(ctx, ino, fh)
     }
 
-    /// The fingerprint of the current content. Unstored writes are stored first.
-    fn current_print(&self, ctx: &Ctx, ino: u64, place: &Place) -> FsResult<Option<u64>> {
-        let spot = match place {
-            Place::File(spot) => spot,
-            Place::Link(spot) => {
-                return self.read(ctx, |r| match self.value_at(r, spot)? {
-                    Some(value) => self.link_print(r, spot, &value).map(|(_, print)| Some(print)),
-                    None => errno(libc::ESTALE),
-                });
+    /// Record what a tool sets.
+    fn record_changes(&self, w: &mut Writer<'_>, subject: Subject<'_>, changes: &Changes) -> FsResult<()> {
+        let print = match subject {
+            Subject::Dir(obj) => {
+                if let Some(time) = changes.mtime {
+                    w.set_mtime(obj, nanoseconds(time.value()))?;
+                }
+                None
             }
-            _ => return Ok(None),
+            Subject::Entry(spot) => match self.value_at(w, spot)? {
+                Some(value @ (Value::Obj(_) | Value::Link(_))) => Some(self.link_print(w, spot, &value)?.1),
+                Some(value) => self.print_of(&value),
+                None => return errno(libc::ESTALE),
+            },
         };
-        match self.commit_inode(ctx, ino) {
-            // Content that does not fit its type is reported at the close of the file.
-            Ok(()) | Err(FsError::Errno(libc::EINVAL)) => {}
-            Err(e) => return Err(e),
-        }
-        self.read(ctx, |r| {
-            Ok(self.value_at(r, spot)?.and_then(|v| self.print_of(&v)))
+        self.change_record(w, subject, |record| {
+            record.mode = changes.mode.map(|m| (m & 0o7777) as u16).or(record.mode);
+            record.uid = changes.uid.or(record.uid);
+            record.gid = changes.gid.or(record.gid);
+            record.atime = changes.atime.map(|t| nanoseconds(t.value())).or(record.atime);
+            if let (Some(print), Some(time)) = (print, changes.mtime) {
+                record.mtime = Some((nanoseconds(time.value()), print));
+            }
+            Ok(())
         })
     }
 }

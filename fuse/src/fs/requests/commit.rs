@@ -1,7 +1,7 @@
 //! Storing written data: the content of an open file becomes a value, in one operation.
 
 use super::in_place::InPlace;
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::known::metadata::Mark;
@@ -11,9 +11,6 @@ use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use std::borrow::Cow;
 use std::sync::Arc;
-
-/// The longest file that can be written: its content is collected in memory until the close.
-pub(crate) const MAX_FILE: u64 = 4 << 30;
 
 impl Fs {
     /// `truncate`: through an open file a change like a write, otherwise stored at once.
@@ -159,7 +156,9 @@ impl Fs {
             let scalar = self.decide(want, state, old_ty, &content)?;
             let same = scalar.ty() == old_ty
                 && Scalar::from_value(&old).is_some_and(|s| s.render(self.config.exact) == *content);
-            if !same {
+            if same {
+                self.note_written_at(w, spot, &old)?;
+            } else {
                 self.set_at(w, spot, &scalar.as_in())?;
             }
             Ok(Some(scalar.ty()))

@@ -4,13 +4,12 @@
 //!    that was written is not a value yet (a number that is being written, a character cut by the end of a buffer).
 //!    What is built aside is stored at close, fsync or the end of the mount (`commit`).
 //! 2. Each write is one operation of the store. It meets locks and transactions as a change of Python's does.
-//! 3. The newline that ends the file of a str is no part of the value: the file's last byte decides whether the value
+//! 3. The newline that ends the file of a str is not part of the value: the file's last byte decides whether the value
 //!    has one (`Shape`).
 //! 4. Of a large value, an operation touches only the pages it changes. A gap before the written bytes, and a cut, are
-//!    made in steps of at most `STEP` bytes: a file whose daemon is killed meanwhile has a length in between.
+//!    made in steps of at most `STEP` bytes: a file whose daemon is killed during this has a length in between.
 
-use super::commit::MAX_FILE;
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::known::metadata::Mark;
@@ -296,6 +295,11 @@ impl Fs {
                     no_newline: change.no_newline,
                 };
                 w.edit(spot.parent, &step, &edit)?;
+                if let Some(now) = self.value_at(w, spot)?
+                    && now == value
+                {
+                    self.note_written_at(w, spot, &now)?;
+                }
             }
             Ok(InPlace::Done)
         });

@@ -69,6 +69,7 @@ impl Fs {
                 log::error!("a file still open was not stored: errno {}", e.errno());
             }
         }
+        self.store_times(&ctx);
         self.stop_log(&ctx);
         self.locks.release_all(&self.store);
         let pins = lock(&self.inodes).drain();

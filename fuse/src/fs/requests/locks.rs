@@ -10,7 +10,9 @@
 //!    file end with it (`release`), because the kernel does not itself release every kind.
 //! 3. A snapshot and a read-only store do not change and have no locks. A shared lock, which excludes changes, is
 //!    granted and not recorded. An exclusive lock is refused (EROFS).
-//! 4. The target is recorded with the lock: it is unlocked there even if the file has moved.
+//! 4. An exclusive lock on a file needs a descriptor that is open for writing (EBADF otherwise, as for fcntl locks on
+//!    every filesystem): a program that may only read must not stop every writer of the other door.
+//! 5. The target is recorded with the lock: it is unlocked there even if the file has moved.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, would_wait};
@@ -83,6 +85,9 @@ impl Fs {
                 Some(LockMode::Exclusive) => Err(FsError::Errno(libc::EROFS)),
                 _ => Ok(()),
             };
+        }
+        if mode == Some(LockMode::Exclusive) && self.open_files.get(ask.fh).is_ok_and(|file| !file.write) {
+            return Err(FsError::Errno(libc::EBADF));
         }
         let id = (ask.ino, ask.owner);
         let known = lock(&self.locks.held)

@@ -8,6 +8,7 @@ use crate::fs::known::open_files::State;
 use crate::fs::text::scalars::{Scalar, Ty};
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::records::Subject;
 use persist_core::store::Obj;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -79,24 +80,27 @@ impl Fs {
             bytes: Cow::Borrowed(b""),
             no_newline: !self.config.exact,
         };
+        let mode = (mode & 0o7777) as u16;
         let spot = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
-            self.put(w, dir, &named, &empty.as_in(), renamed)
+            let spot = self.put(w, dir, &named, &empty.as_in(), renamed)?;
+            if mode != 0o666 & !self.config.umask {
+                self.change_record(w, Subject::Entry(&spot), |record| {
+                    record.mode = Some(mode);
+                    Ok(())
+                })?;
+            }
+            Ok(spot)
         })?;
         let mark = Mark::Entry(spot.parent.id, spot.slot);
         let mut memory = lock(&self.metadata);
         let hint = memory.was_here(&mark);
-        let memo = memory.at(mark);
-        *memo = Remembered {
+        *memory.at(mark) = Remembered {
             fresh: Some(Instant::now()),
             ..Default::default()
         };
-        let mode = (mode & 0o7777) as u16;
-        if mode != 0o666 & !self.config.umask {
-            memo.mode = Some(mode);
-        }
         drop(memory);
         self.entry_appeared(ctx, dir, name);
         Ok(hint)

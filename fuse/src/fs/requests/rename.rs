@@ -14,6 +14,7 @@ use crate::fs::tree::change::Room;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
 use crate::fs::tree::links::References;
+use crate::fs::tree::records::Subject;
 use persist_core::store::{Obj, Value, Writer};
 
 /// One side of a rename.
@@ -164,7 +165,9 @@ impl Fs {
             {
                 let bytes = self.whole(w, &value)?;
                 if let Some(scalar) = scalars::parse_as(old, &bytes, self.config.exact) {
+                    let record = self.record(w, Subject::Entry(&source))?;
                     let target = self.put(w, to.dir, &to.named, &scalar.as_in(), renamed)?;
+                    self.carry_record(w, &record, &target)?;
                     self.remove_at(w, &source, renamed)?;
                     return Ok(Some((source, target, value, fresh)));
                 }
@@ -268,8 +271,12 @@ impl Fs {
                 pins.push(*obj);
             }
             let (a, b) = (self.owned(w, &first)?, self.owned(w, &second)?);
+            let first = self.record(w, Subject::Entry(&one))?;
+            let second = self.record(w, Subject::Entry(&two))?;
             self.set_at(w, &one, &b.as_in())?;
             self.set_at(w, &two, &a.as_in())?;
+            self.carry_record(w, &second, &one)?;
+            self.carry_record(w, &first, &two)?;
             values.clear();
             for references in &references {
                 values.extend(self.keep_texts(w, references)?);

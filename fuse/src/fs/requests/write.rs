@@ -1,8 +1,8 @@
 //! Requests that write a file: write. (`resize` is in `commit`.)
 
-use super::commit::{MAX_FILE, overwrite};
+use super::commit::overwrite;
 use super::in_place::{At, InPlace};
-use crate::fs::context::{Ctx, lock};
+use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::known::metadata::{Mark, fingerprint};

@@ -5,6 +5,7 @@
 //! | `user.persist.type` | everything | `none bool int float str bytes dict list object` |
 //! | `user.persist.class` | directories of objects | `module:qualname`; empty for a generic object |
 //! | `user.persist.key` | entries with a long name | the whole key: `s:text`, `i:5`, `b:00ff` |
+//! | other `user.` | files and directories | any bytes, kept in the record of the entry (`text::record`) |
 //!
 //! Setting a type converts the entry. A file keeps its bytes and reads as before (`EINVAL` if they do not fit the
 //! type). An empty file gets its value at its first write. A directory of entries `0`..`n-1` becomes a list, in any
@@ -17,21 +18,27 @@ use crate::fs::known::metadata::Mark;
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names;
+use crate::fs::text::record::Record;
 use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::records::Subject;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{Kind, Obj, Reader, Step, Value, Writer};
 
 const TYPE: &[u8] = b"user.persist.type";
 const CLASS: &[u8] = b"user.persist.class";
 const KEY: &[u8] = b"user.persist.key";
+/// Attributes that tools give a meaning.
+const USER: &[u8] = b"user.";
+/// Attributes that the mount gives a meaning.
+const OURS: &[u8] = b"user.persist.";
 /// The maximal number of items in a conversion to a list.
 const MAX_ITEMS: u64 = 1 << 32;
 
 impl Fs {
     /// Request: an attribute's value.
     pub(crate) fn getxattr(&self, ctx: &Ctx, ino: u64, name: &[u8]) -> FsResult<Vec<u8>> {
-        if !name.starts_with(b"user.persist.") {
+        if !name.starts_with(USER) {
             // Programs ask for these twice for every line of `ls -l` and at every write, so the answer comes first.
             return errno(if name.starts_with(b"system.") {
                 libc::EOPNOTSUPP
@@ -40,6 +47,14 @@ impl Fs {
             });
         }
         let place = self.place(ino)?;
+        if !name.starts_with(OURS) {
+            let Some(subject) = Subject::of(&place) else {
+                return errno(libc::ENODATA);
+            };
+            let record = self.read(ctx, |r| self.record(r, subject))?;
+            let value = record.attributes.get(name);
+            return value.cloned().ok_or(FsError::Errno(libc::ENODATA));
+        }
         match name {
             TYPE => self.type_name(ctx, &place).map(|n| n.as_bytes().to_vec()),
             CLASS => match place {
@@ -60,6 +75,10 @@ impl Fs {
     /// Request: the names of the attributes, each with a NUL.
     pub(crate) fn listxattr(&self, ctx: &Ctx, ino: u64) -> FsResult<Vec<u8>> {
         let place = self.place(ino)?;
+        let record = match Subject::of(&place) {
+            Some(subject) => self.read(ctx, |r| self.record(r, subject))?,
+            None => Record::default(),
+        };
         let mut found: Vec<&[u8]> = Vec::new();
         match &place {
             Place::File(_) => found.push(TYPE),
@@ -74,6 +93,7 @@ impl Fs {
         if self.long_key_of(ctx, &place)?.is_some() {
             found.push(KEY);
         }
+        found.extend(record.attributes.keys().map(Vec::as_slice));
         Ok(found.iter().flat_map(|n| n.iter().copied().chain([0])).collect())
     }
 
@@ -112,9 +132,28 @@ impl Fs {
         Ok(key.filter(|k| names::is_long(&names::name_of(k))))
     }
 
-    /// Request: set an attribute.
-    pub(crate) fn setxattr(&self, ctx: &Ctx, ino: u64, name: &[u8], value: &[u8]) -> FsResult<()> {
+    /// Request: set an attribute. `flags` may demand that it exists, or that it does not.
+    pub(crate) fn setxattr(
+        &self,
+        ctx: &Ctx,
+        ino: u64,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+    ) -> FsResult<()> {
         let place = self.place(ino)?;
+        if name.starts_with(USER) && !name.starts_with(OURS) {
+            return self.change_attributes(ctx, &place, |record| {
+                let there = record.attributes.contains_key(name);
+                if there && flags & libc::XATTR_CREATE != 0 {
+                    return errno(libc::EEXIST);
+                }
+                if !there && flags & libc::XATTR_REPLACE != 0 {
+                    return errno(libc::ENODATA);
+                }
+                record.set_attribute(name, value)
+            });
+        }
         match (name, &place) {
             (TYPE, Place::Dir(obj)) => self.set_kind(ctx, *obj, value),
             (TYPE, Place::File(_)) => match Ty::named(value) {
@@ -141,10 +180,31 @@ impl Fs {
 
     /// Request: remove an attribute. `rsync -X` removes attributes that its source does not have. The request is
     /// accepted and the type stays, as it does when a file is overwritten.
-    pub(crate) fn removexattr(&self, name: &[u8]) -> FsResult<()> {
+    pub(crate) fn removexattr(&self, ctx: &Ctx, ino: u64, name: &[u8]) -> FsResult<()> {
         match name {
             TYPE | CLASS | KEY => Ok(()),
+            _ if name.starts_with(USER) && !name.starts_with(OURS) => {
+                let place = self.place(ino)?;
+                self.change_attributes(ctx, &place, |record| match record.attributes.remove(name) {
+                    Some(_) => Ok(()),
+                    None => errno(libc::ENODATA),
+                })
+            }
             _ => errno(libc::ENODATA),
+        }
+    }
+
+    /// Change the attributes of a file or directory that its record has.
+    fn change_attributes(
+        &self,
+        ctx: &Ctx,
+        place: &Place,
+        f: impl Fn(&mut Record) -> FsResult<()>,
+    ) -> FsResult<()> {
+        match Subject::of(place) {
+            Some(subject) => self.write(ctx, |w, _| self.change_record(w, subject, &f)),
+            // The kernel refuses attributes of users on symlinks; control files have none.
+            None => errno(libc::EPERM),
         }
     }
 

@@ -4,14 +4,16 @@
 //! | --- | --- |
 //! | size | of a file: the exact number of its bytes; of a directory: its number of entries |
 //! | mtime | of a directory: the container's; of a file: the time that a tool set, as long as the content stays, otherwise the container's when this content was first seen |
-//! | mode, owner | from the mount options, or set by a tool (kept until the unmount) |
+//! | ctime | the time of the last change of what a tool set, or mtime if that is later |
+//! | mode, owner | from the mount options, or set by a tool (`records`) |
 //! | links | 1; for a directory too, so that `find` does not assume a number of subdirectories |
 
 use super::filesystem::Fs;
-use crate::fs::context::{lock, time_of};
+use super::records::Subject;
+use crate::fs::context::time_of;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Spot;
-use crate::fs::known::metadata::{Mark, fingerprint};
+use crate::fs::known::metadata::fingerprint;
 use crate::fs::text::scalars::Scalar;
 use persist_core::store::{LargeKind, Obj, Reader, Value};
 use std::time::SystemTime;
@@ -32,6 +34,7 @@ pub(crate) struct Attr {
     pub(crate) size: u64,
     pub(crate) mtime: SystemTime,
     pub(crate) atime: SystemTime,
+    pub(crate) ctime: SystemTime,
     pub(crate) mode: u16,
     pub(crate) links: u32,
     pub(crate) uid: u32,
@@ -66,6 +69,14 @@ pub(crate) struct Changes {
     pub(crate) mtime: Option<NewTime>,
 }
 
+impl Changes {
+    /// True for changes that become part of the record. The present time of access alone is not kept.
+    pub(crate) fn are_recorded(&self) -> bool {
+        let atime = self.atime.is_some_and(|time| !matches!(time, NewTime::Now));
+        self.mode.is_some() || self.uid.is_some() || self.gid.is_some() || self.mtime.is_some() || atime
+    }
+}
+
 impl Fs {
     fn plain(&self, kind: NodeKind, size: u64, mtime: SystemTime) -> Attr {
         let mode = match kind {
@@ -80,6 +91,7 @@ impl Fs {
             size,
             mtime,
             atime: mtime,
+            ctime: mtime,
             mode,
             links: 1,
             uid,
@@ -92,29 +104,32 @@ impl Fs {
         self.plain(kind, size, self.started)
     }
 
-    /// Apply the remembered metadata to the attributes; `print` is the fingerprint of a file's content.
-    fn remembered(&self, mark: Mark, mut attr: Attr, print: Option<u64>) -> Attr {
-        let mut memory = lock(&self.metadata);
-        if let Some(memo) = memory.get(&mark) {
-            attr.mode = memo.mode.unwrap_or(attr.mode);
-            attr.uid = memo.uid.unwrap_or(attr.uid);
-            attr.gid = memo.gid.unwrap_or(attr.gid);
-            let atime = memo.atime;
-            let set = memo
-                .mtime
-                .filter(|(_, of)| Some(*of) == print)
-                .map(|(time, _)| time);
-            if let Some(time) = set {
-                attr.mtime = time;
-                attr.atime = atime.unwrap_or(time);
-                return attr;
-            }
-            attr.atime = atime.unwrap_or(attr.mtime);
+    /// Apply what tools set to the attributes. `print` is the fingerprint of a file's content.
+    fn recorded(
+        &self,
+        r: &Reader<'_>,
+        subject: Subject<'_>,
+        mut attr: Attr,
+        print: Option<u64>,
+    ) -> FsResult<Attr> {
+        let record = self.record(r, subject)?;
+        attr.mode = record.mode.unwrap_or(attr.mode);
+        attr.uid = record.uid.unwrap_or(attr.uid);
+        attr.gid = record.gid.unwrap_or(attr.gid);
+        let set = record.mtime.filter(|(_, of)| Some(*of) == print);
+        if let Some((time, _)) = set {
+            attr.mtime = time_of(time);
+        } else if let (Subject::Entry(spot), Some(print)) = (subject, print) {
+            attr.mtime = self.first_seen(r, spot, print, attr.mtime)?;
         }
-        if let Some(print) = print {
-            attr.mtime = memory.changed(mark, print, attr.mtime);
-        }
-        attr
+        attr.atime = record.atime.map_or(attr.mtime, time_of);
+        attr.ctime = match record.ctime.map(time_of) {
+            // The time of change may be any.
+            Some(time) if set.is_some() => time,
+            Some(time) => time.max(attr.mtime),
+            None => attr.mtime,
+        };
+        Ok(attr)
     }
 
     /// The size of a scalar's file.
@@ -155,9 +170,7 @@ impl Fs {
             self.file_size(r, value)?,
             time_of(r.mtime(spot.parent)?),
         );
-        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
-        let print = self.print_of(value);
-        Ok(self.remembered(mark, attr, print))
+        self.recorded(r, Subject::Entry(spot), attr, self.print_of(value))
     }
 
     /// The length of a symlink's text, and its fingerprint.
@@ -178,16 +191,15 @@ impl Fs {
     pub(crate) fn link_attr(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Attr> {
         let (size, print) = self.link_print(r, spot, value)?;
         let attr = self.plain(NodeKind::Link, size, time_of(r.mtime(spot.parent)?));
-        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
         Ok(Attr {
             mode: attr.mode,
-            ..self.remembered(mark, attr, Some(print))
+            ..self.recorded(r, Subject::Entry(spot), attr, Some(print))?
         })
     }
 
     /// The attributes of a container.
     pub(crate) fn dir_attr(&self, r: &Reader<'_>, obj: Obj) -> FsResult<Attr> {
         let attr = self.plain(NodeKind::Dir, r.len(obj)?, time_of(r.mtime(obj)?));
-        Ok(self.remembered(Mark::Dir(obj.id), attr, None))
+        self.recorded(r, Subject::Dir(obj), attr, None)
     }
 }

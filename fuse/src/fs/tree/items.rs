@@ -8,6 +8,7 @@
 //!    numbers below it have been given (`join`).
 
 use super::filesystem::Fs;
+use super::records::Subject;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Slot, Spot};
@@ -330,6 +331,12 @@ impl Fs {
         let value = self.owned(w, &value)?;
         w.insert(list, at, &value.as_in())?;
         self.rename_in(w, list, name, true, renamed)?;
+        let to = Spot {
+            parent: list,
+            slot: Slot::Item(name),
+        };
+        let record = self.record(w, Subject::Entry(from))?;
+        self.carry_record(w, &record, &to)?;
         match &from.slot {
             Slot::Item(name) => self.remove_item(w, from.parent, *name, renamed),
             Slot::Key(key) => Ok(w.remove(from.parent, &key.as_key()).map(drop)?),

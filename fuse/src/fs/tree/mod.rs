@@ -4,6 +4,8 @@
 //!   completed changes survive a power failure.
 //! - `find`: entries by name. `paths`: paths of containers. `attributes`: results of `stat`. `items`: items of lists.
 //!   `change`: changing entries. `values`: whole keys and values of the store. `links`: references and link values.
+//!   `records`: what tools set: modes, owners, times, attributes.
+//!   `times`: times of change that no tool has set.
 
 pub(crate) mod attributes;
 pub(crate) mod change;
@@ -13,4 +15,6 @@ pub(crate) mod find;
 pub(crate) mod items;
 pub(crate) mod links;
 pub(crate) mod paths;
+pub(crate) mod records;
+pub(crate) mod times;
 pub(crate) mod values;

@@ -1,0 +1,199 @@
+//! Times of change that no tool has set: that of the container when the content was first seen.
+//!
+//! A container has one time for all of its entries. When one of them changes, the others must not seem changed, also to
+//! the next mount: `rsync -a` transfers what changed and nothing else. So the mount writes at its end, for each
+//! container, which contents it has shown with which times. A mount that was killed has not: after it, a file's time is
+//! that of its container.
+//!
+//! The table of a container (`MetadataOf::Times`):
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 8 | version: 1 |
+//! | 8 | 24 each | an entry: its number, the fingerprint of its content, the time in nanoseconds since 1970 |
+//!
+//! The number of an entry is a hash of its name; in a list, the index.
+
+use super::filesystem::Fs;
+use super::records::nanoseconds;
+use crate::fs::context::{Ctx, lock, time_of};
+use crate::fs::error::{FsError, FsResult};
+use crate::fs::known::inodes::{Slot, Spot};
+use crate::fs::known::metadata::{Mark, Seen, Table, fingerprint};
+use crate::fs::text::names;
+use persist_core::Error;
+use persist_core::store::door::MetadataOf;
+use persist_core::store::{Kind, Obj, ObjectId, Reader, Value};
+use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
+
+const VERSION: u64 = 1;
+const ENTRY: usize = 24;
+/// The most entries of a table.
+const MAX: usize = 1 << 17;
+
+impl Fs {
+    /// The time of change of a file with this content, given the time of its container.
+    pub(crate) fn first_seen(
+        &self,
+        r: &Reader<'_>,
+        spot: &Spot,
+        print: u64,
+        container: SystemTime,
+    ) -> FsResult<SystemTime> {
+        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
+        let seen = lock(&self.metadata).seen(&mark, print);
+        if let Some(time) = seen {
+            return Ok(time_of(time));
+        }
+        if lock(&self.metadata).table(spot.parent.id).is_none() {
+            let table = self.stored_table(r, spot.parent)?;
+            lock(&self.metadata).add_table(spot.parent.id, table);
+        }
+        let number = self.number_of(r, spot)?;
+        let mut memory = lock(&self.metadata);
+        let table = memory.table(spot.parent.id);
+        let stored = number.and_then(|number| table?.get(&number));
+        let time = match stored {
+            Some(seen) if seen.print == print => seen.time,
+            _ => nanoseconds(container),
+        };
+        memory.see(spot, Seen { print, time });
+        Ok(time_of(time))
+    }
+
+    /// The number of an entry in the table of its container.
+    fn number_of(&self, r: &Reader<'_>, spot: &Spot) -> FsResult<Option<u64>> {
+        match &spot.slot {
+            Slot::Key(key) => Ok(Some(fingerprint(&names::name_of(key)))),
+            Slot::Item(name) => Ok(self.item(r, spot.parent, *name)?.map(|(index, _)| index)),
+        }
+    }
+
+    /// The table that the store has of a container.
+    fn stored_table(&self, r: &Reader<'_>, container: Obj) -> FsResult<Table> {
+        if !r.has_metadata(container)? {
+            return Ok(Table::new());
+        }
+        let bytes = r.metadata(container, &MetadataOf::Times)?.unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(Table::new());
+        }
+        let table = from_bytes(&bytes);
+        if table.is_none() {
+            log::warn!(
+                "the times of the entries of container {} are not readable",
+                container.id.0
+            );
+        }
+        Ok(table.unwrap_or_default())
+    }
+
+    /// Write the times that were shown, at the end of the mount.
+    pub(crate) fn store_times(&self, ctx: &Ctx) {
+        let mut of: HashMap<ObjectId, Vec<(Spot, Seen)>> = HashMap::new();
+        let all = lock(&self.metadata).all_seen();
+        for (spot, seen) in all {
+            of.entry(spot.parent.id).or_default().push((spot, seen));
+        }
+        for (_, entries) in of {
+            match self.store_times_of(ctx, &entries) {
+                Ok(()) => {}
+                Err(FsError::Store(Error::ReadOnly)) => return,
+                Err(e) if e.is_gone() => {}
+                Err(e) => return log::warn!("times of files were not stored: errno {}", e.errno()),
+            }
+        }
+    }
+
+    fn store_times_of(&self, ctx: &Ctx, entries: &[(Spot, Seen)]) -> FsResult<()> {
+        let Some((Spot { parent, .. }, _)) = entries.first() else {
+            return Ok(());
+        };
+        let (old, new) = self.read(ctx, |r| {
+            let old = self.stored_table(r, *parent)?;
+            let mut new = old.clone();
+            for (spot, seen) in entries {
+                if let Some(number) = self.number_of(r, spot)? {
+                    new.insert(number, *seen);
+                }
+            }
+            if new.len() as u64 > r.len(*parent)? {
+                let there = numbers_in(r, *parent)?;
+                new.retain(|number, _| there.contains(number));
+            }
+            Ok((old, new))
+        })?;
+        if new == old || new.len() > MAX {
+            return Ok(());
+        }
+        let bytes = (!new.is_empty()).then(|| to_bytes(&new));
+        self.write(ctx, |w, _| {
+            Ok(w.set_metadata(*parent, &MetadataOf::Times, bytes.as_deref())?)
+        })
+    }
+}
+
+/// The numbers of the entries that a container has.
+fn numbers_in(r: &Reader<'_>, container: Obj) -> FsResult<HashSet<u64>> {
+    if r.kind(container)? == Kind::List {
+        return Ok((0..r.len(container)?).collect());
+    }
+    let (mut numbers, mut cursor) = (HashSet::new(), 0);
+    while let Some(entry) = r.next(container, cursor)? {
+        cursor = entry.cursor;
+        if !matches!(entry.value, Value::Obj(_)) {
+            let key = super::values::owned_key(r, &entry.key)?;
+            numbers.insert(fingerprint(&names::name_of(&key)));
+        }
+    }
+    Ok(numbers)
+}
+
+fn to_bytes(table: &Table) -> Vec<u8> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_unstable_by_key(|(number, _)| **number);
+    let mut out = VERSION.to_le_bytes().to_vec();
+    for (number, seen) in entries {
+        for word in [*number, seen.print, seen.time] {
+            out.extend(word.to_le_bytes());
+        }
+    }
+    out
+}
+
+fn from_bytes(bytes: &[u8]) -> Option<Table> {
+    let (version, entries) = bytes.split_first_chunk::<8>()?;
+    if u64::from_le_bytes(*version) != VERSION || !entries.len().is_multiple_of(ENTRY) {
+        return None;
+    }
+    let word = |entry: &[u8], n: usize| Some(u64::from_le_bytes(*entry[8 * n..].first_chunk()?));
+    entries
+        .chunks_exact(ENTRY)
+        .map(|entry| {
+            let (print, time) = (word(entry, 1)?, word(entry, 2)?);
+            Some((word(entry, 0)?, Seen { print, time }))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_table_reads_as_it_was_written(entries: HashMap<u64, (u64, u64)>) {
+            let table: Table = entries.into_iter().map(|(n, (print, time))| (n, Seen { print, time })).collect();
+            let bytes = to_bytes(&table);
+            prop_assert_eq!(from_bytes(&bytes), Some(table));
+            prop_assert_eq!(from_bytes(&bytes[..bytes.len() - 1]), None);
+        }
+
+        #[test]
+        fn hostile_bytes_do_not_panic(bytes: Vec<u8>) {
+            let _ = from_bytes(&bytes);
+        }
+    }
+}
