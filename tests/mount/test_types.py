@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+import persist
 import pytest
 from conftest import CLASS, TYPE, Mount, need
 
@@ -175,3 +176,27 @@ def test_huge_ints(mnt: Mount) -> None:
     mnt.set_type("i", "int")
     assert (mnt.path / "i").read_text() == "0x1" + "0" * 200_000 + "\n"
     assert (mnt.path / "i").stat().st_size == 200_004
+
+
+@pytest.mark.parametrize(
+    ("tool", "command"),
+    [
+        ("sed", "sed -i.bak s/5/6/ {0}"),
+        ("perl", "perl -pi.bak -e s/5/6/ {0}"),
+        ("cp", "mv {0} {0}.bak; echo 6 > new; mv new {0}"),
+        ("cp", "cp -p {0} {0}.bak; echo 6 > {0}"),
+    ],
+)
+def test_a_number_stays_a_number_beside_its_backup(mnt: Mount, tool: str, command: str) -> None:
+    need(tool)
+    with persist.open(mnt.store) as store:
+        store.root.update({"n": 5, "l": [1, 5, 9], "new": None})
+        del store.root["new"]
+        for name in ("n", "l/1"):
+            mnt.sh(command.format(name))
+        assert store.root["n"] == 6 and list(store.root["l"]) == [1, 6, 9]
+        assert mnt.sh("cat n.bak l/1.bak") == "5\n5\n"
+        # Text that is not a number becomes a str, and the type says so.
+        if tool == "sed":
+            mnt.sh("sed -i.bak s/6/six/ n")
+            assert store.root["n"] == "six" and mnt.type("n") == "str"

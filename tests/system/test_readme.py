@@ -70,8 +70,8 @@ def commands(block: str) -> Iterator[tuple[str, str]]:
 class Reader:
     """A reader of README that pastes each block, in one directory."""
 
-    def __init__(self, home: Path, procs: Processes) -> None:
-        self.home, self.procs = home, procs
+    def __init__(self, home: Path, procs: Processes, name: str = "README.md") -> None:
+        self.home, self.procs, self.name = home, procs, name
         self.env = clean_env(LC_ALL="C.UTF-8")
 
     def python(self, block: Block) -> None:
@@ -82,7 +82,7 @@ class Reader:
         program = self.home / f"line{block.line}.py"
         program.write_text(block.text)
         out = finish(self.procs.start(sys.executable, program, cwd=self.home, env=self.env))
-        assert out == expected(block.text), f"README.md:{block.line} printed {out!r}"
+        assert out == expected(block.text), f"{self.name}:{block.line} printed {out!r}"
 
     def console(self, block: Block) -> None:
         for command, want in commands(block.text):
@@ -96,8 +96,8 @@ class Reader:
                 out = printed.read()
             # `diff` reports differences by its exit status.
             ok = done.returncode == (1 if command.startswith("diff ") and want else 0)
-            assert ok, f"README.md:{block.line}: {command} ended with {done.returncode}: {out}"
-            assert out == want, f"README.md:{block.line}: {command} printed {out!r}"
+            assert ok, f"{self.name}:{block.line}: {command} ended with {done.returncode}: {out}"
+            assert out == want, f"{self.name}:{block.line}: {command} printed {out!r}"
 
     def sh(self, block: Block) -> None:
         finish(self.procs.start("bash", "-euc", block.text, cwd=self.home, env=self.env))

@@ -190,11 +190,18 @@ impl Metadata {
     }
 
     /// The type of the scalar that was moved away from here a moment ago.
-    pub(crate) fn was_here(&mut self, mark: &Mark) -> Option<Ty> {
+    pub(crate) fn moved_from(&self, mark: &Mark) -> Option<Ty> {
         self.moved
-            .remove(mark)
+            .get(mark)
             .filter(|(_, when)| when.elapsed() < MOVED)
-            .map(|(ty, _)| ty)
+            .map(|(ty, _)| *ty)
+    }
+
+    /// The same, for the entry that is made in its place: later ones do not get that type.
+    pub(crate) fn was_here(&mut self, mark: &Mark) -> Option<Ty> {
+        let ty = self.moved_from(mark);
+        self.moved.remove(mark);
+        ty
     }
 
     /// Forget the items of a list that was converted.

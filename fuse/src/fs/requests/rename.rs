@@ -159,7 +159,10 @@ impl Fs {
             }
             let mark = Mark::Entry(source.parent.id, source.slot.clone());
             let fresh = lock(&self.metadata).is_fresh(&mark);
-            let old_ty = there.as_ref().and_then(|(_, value)| Ty::of(value));
+            let old_ty = match &there {
+                Some((_, value)) => Ty::of(value),
+                None => self.type_moved_from(to),
+            };
             if let (true, Some(old), Some(new)) = (fresh, old_ty, Ty::of(&value))
                 && old != new
             {
@@ -190,11 +193,23 @@ impl Fs {
                 memory.moved_away(Mark::Entry(source.parent.id, source.slot), ty);
             }
             let mark = Mark::Entry(target.parent.id, target.slot);
+            memory.was_here(&mark);
             if memory.get(&mark).is_some_and(|m| m.key.is_some()) {
                 memory.at(mark).key = None;
             }
         }
         Ok(values)
+    }
+
+    /// The type of the scalar that was moved away from a name a moment ago: `sed -i.bak` moves the file to its backup
+    /// before it moves the new one to its name.
+    fn type_moved_from(&self, to: &End) -> Option<Ty> {
+        let slot = match &to.named {
+            Named::Key(key) => Slot::Key(key.clone()),
+            Named::Item(name) => Slot::Item(*name),
+            Named::Beside(_) | Named::Impossible => return None,
+        };
+        lock(&self.metadata).moved_from(&Mark::Entry(to.dir.id, slot))
     }
 
     /// Move an entry to its new name, in place of what is there. Returns where it is.
