@@ -8,7 +8,7 @@
 mod common;
 mod support;
 
-use common::{Model, Rng, compare, scratch, step};
+use common::{Model, Op, Rng, Val, compare, scratch, step};
 use persist_core::store::{Actor, Error, LockMode, LockTarget, Result, Store, Wait};
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
@@ -36,6 +36,13 @@ fn filled(path: &Path, seed: u64) -> (Store, Model) {
     for _ in 0..150 {
         step(&store, &mut model, &mut rng, 800_000).unwrap();
     }
+    // At least 60 pages of it are in use, whatever the random operations left.
+    let entry = |n: i64| (Val::Int(1 << 40 | n), Val::Str(vec![b'x'; 100], false));
+    let fill = Op::Fill(model.root, (0..2500).map(entry).collect());
+    let made = store
+        .write(Actor::Thread, &mut Wait::default(), |w| model.run(w, &fill))
+        .unwrap();
+    model.apply(&fill, &made);
     store.sync().unwrap();
     (store, model)
 }
