@@ -273,3 +273,22 @@ fn limits_are_errors_and_leave_room_to_grant() {
     verify(&t);
     assert!(t.is_idle());
 }
+
+/// A file's owner that waits for both modes gets the weaker one last. The request between the two is granted then.
+#[test]
+fn a_weakened_lock_lets_earlier_requests_in() {
+    let region = Region::new();
+    let t = region.table();
+    let file = owner(1, OwnerKind::Flock, 9);
+    assert!(try_lock(&t, thread(1), object(1), X));
+    let first = wait(&t, file, entry(1, 1), X);
+    let between = wait(&t, thread(2), object(1), S);
+    let last = wait(&t, file, entry(1, 1), S);
+    unlock(&t, thread(1), object(1));
+    verify(&t);
+    for ticket in [first, last, between] {
+        assert!(granted(&t, ticket));
+    }
+    unlock(&t, thread(2), object(1));
+    verify(&t);
+}

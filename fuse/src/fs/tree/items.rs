@@ -68,9 +68,15 @@ impl Fs {
         }
         let waiting = r.waiting(list)?;
         let len = r.len(list)?;
+        let mut failed = None;
         let mut taken = |name: u64| {
-            let key = key_beside(name);
-            waiting.is_some_and(|dict| r.contains(dict, &key.as_key()).unwrap_or(false))
+            let Some(dict) = waiting.filter(|_| failed.is_none()) else {
+                return false;
+            };
+            r.contains(dict, &key_beside(name).as_key()).unwrap_or_else(|e| {
+                failed = Some(e);
+                false
+            })
         };
         let names = lock(&self.lists).get(list.id).cloned();
         let (seen, splices) = match (since, known) {
@@ -98,6 +104,9 @@ impl Fs {
                 names
             }
         };
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
         r.still_valid(list)?;
         let mut lists = lock(&self.lists);
         if lists.get(list.id).map(|l| l.seen) == known {

@@ -48,9 +48,12 @@ impl Fs {
         }
         if lock(&self.metadata).table(spot.parent.id).is_none() {
             let table = self.stored_table(r, spot.parent)?;
+            r.still_valid(spot.parent)?;
             lock(&self.metadata).add_table(spot.parent.id, table);
         }
         let number = self.number_of(r, spot)?;
+        // A section that no longer holds may have met a content and the time of another one.
+        r.still_valid(spot.parent)?;
         let mut memory = lock(&self.metadata);
         let table = memory.table(spot.parent.id);
         let stored = number.and_then(|number| table?.get(&number));
