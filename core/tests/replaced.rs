@@ -227,9 +227,8 @@ fn a_request_for_room_ends_with_its_thread_and_with_the_next_one() {
     let (one, two) = (scratch(), scratch());
     let a = open(one.path(), Durability::Checkpoint, None);
     let b = open(two.path(), Durability::Checkpoint, None);
-    std::thread::scope(|s| {
-        s.spawn(|| ask_for_room(&a));
-    });
+    // `join` waits until the thread's own data is dropped; the end of the scope alone does not.
+    std::thread::scope(|s| s.spawn(|| ask_for_room(&a)).join().unwrap());
     assert!(!a.must_await_durability());
     ask_for_room(&a);
     ask_for_room(&b);

@@ -13,11 +13,16 @@ mod sweep;
 
 use common::{Model, New, Op, Rng, Val, compare, step, time};
 use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Wait};
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap()
+}
 
 /// A small filesystem.
 struct Disk {
@@ -25,24 +30,32 @@ struct Disk {
 }
 
 impl Disk {
+    /// Mount by the system call: a `mount` command would be a child that holds a copy of each descriptor of the other
+    /// tests until its `exec`, and thereby their stores' locks and the blocks of their removed sidecars.
     fn new(kib: usize) -> Option<Disk> {
         let dir = tempfile::Builder::new().prefix("persist-full").tempdir().unwrap();
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "persist-test"])
-            .arg(dir.path())
-            .output();
-        match done {
-            Ok(o) if o.status.success() => Some(Disk { dir }),
-            _ if std::env::var_os("PERSIST_NO_MOUNT").is_some_and(|v| v == "1") => {
-                println!("not tried: full disks: no permission to mount a tmpfs");
-                None
-            }
-            Ok(o) => panic!(
-                "cannot mount a tmpfs (run as root, or set PERSIST_NO_MOUNT=1 to leave this out): {}",
-                String::from_utf8_lossy(&o.stderr)
-            ),
-            Err(e) => panic!("cannot run mount: {e}"),
+        let point = c_path(dir.path());
+        let size = CString::new(format!("size={kib}k")).unwrap();
+        // SAFETY: all arguments are C strings that live until the call returns.
+        let done = unsafe {
+            libc::mount(
+                c"persist-test".as_ptr(),
+                point.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                size.as_ptr().cast(),
+            )
+        };
+        if done == 0 {
+            return Some(Disk { dir });
         }
+        let error = std::io::Error::last_os_error();
+        assert!(
+            std::env::var_os("PERSIST_NO_MOUNT").is_some_and(|v| v == "1"),
+            "cannot mount a tmpfs (run as root, or set PERSIST_NO_MOUNT=1 to leave this out): {error}"
+        );
+        println!("not tried: full disks: no permission to mount a tmpfs ({error})");
+        None
     }
 
     fn path(&self) -> PathBuf {
@@ -50,7 +63,7 @@ impl Disk {
     }
 
     fn free_pages(&self) -> u64 {
-        let path = std::ffi::CString::new(self.dir.path().to_str().unwrap()).unwrap();
+        let path = c_path(self.dir.path());
         // SAFETY: `s` is plain data, and writable; the path is a C string.
         unsafe {
             let mut s: libc::statvfs = std::mem::zeroed();
@@ -79,12 +92,14 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+        let point = c_path(self.dir.path());
+        // SAFETY: the path is a C string.
+        let _ = unsafe { libc::umount2(point.as_ptr(), libc::MNT_DETACH) };
     }
 }
 
 /// Remove a file, if it exists, and give its blocks back at once. A removal alone gives them back only when the last
-/// descriptor is closed, and a process that another test starts has a copy of each descriptor until its `exec`.
+/// descriptor is closed.
 fn give_back(path: &Path) {
     match File::options().write(true).open(path) {
         Ok(file) => {
