@@ -94,10 +94,11 @@ class Demo:
 
     def mount(self, store: Path, point: Path) -> bool:
         point.mkdir(exist_ok=True)
-        print(f"    $ mount.persist {store.name} {point.name}", flush=True)
+        create = [] if store.exists() else ["-o", "create"]
+        print(f"    $ {' '.join(['mount.persist', *create])} {store.name} {point.name}", flush=True)
         with tempfile.TemporaryFile("w+") as log:
             code = subprocess.run(
-                ["mount.persist", str(store), str(point)],
+                ["mount.persist", *create, str(store), str(point)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -14,6 +14,7 @@ from torture_hostile import SHARE as HOSTILE_SHARE, hostile_doors
 from torture_kill import kill_torture
 from torture_long import DEFAULT as LONG, SHARE as LONG_SHARE, long_runs
 from torture_long_work import WORKLOADS
+from torture_mount import SHARE as MOUNT_SHARE, mount_torture
 from torture_power import power_torture
 from torture_programs import SHARE as PROGRAMS_SHARE, programs
 from torture_real import real_torture
@@ -78,7 +79,7 @@ def main() -> int:
     p.add_argument(
         "mode",
         nargs="?",
-        choices=["all", "engine", "kill", "power", "programs", "long", "real", "fuzz", "fresh", *engine],
+        choices=["all", "engine", "kill", "power", "mount", "programs", "long", "real", "fuzz", "fresh", *engine],
         default="all",
     )
     p.add_argument("seconds", nargs="?", type=float, help="of all together (60); of each workload of long (600)")
@@ -111,6 +112,8 @@ def main() -> int:
     if a.mode in ("all", "hostile"):
         share = 0.5 if a.mode == "hostile" else HOSTILE_SHARE
         results.append(hostile_doors(a.seconds * share, mount))
+    if a.mode in ("all", "mount"):
+        results.append(mount_torture(a.seconds if a.mode == "mount" else a.seconds * MOUNT_SHARE, a.seed, mount))
     if a.mode in ("all", "programs"):
         results.append(programs(a.seconds if a.mode == "programs" else a.seconds * PROGRAMS_SHARE, a.seed))
     if a.mode in ("all", "long"):

@@ -275,7 +275,7 @@ class Mount:
         self.point.mkdir(exist_ok=True)
         self.child = subprocess.Popen(
             # Shells wait for locks without a limit.
-            [MOUNT, str(self.store), str(self.point), "-f", "-o", "lockwait=120"],
+            [MOUNT, str(self.store), str(self.point), "--foreground", "-o", "create,lockwait=120"],
             stdin=subprocess.DEVNULL,
         )
         end = time.monotonic() + 100

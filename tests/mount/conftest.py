@@ -78,9 +78,9 @@ class Mount:
         self.up()
 
     def up(self) -> None:
-        command = [binary(), str(self.store), str(self.path)]
-        if self.options:
-            command += ["-o", self.options]
+        command = [binary(), str(self.store), str(self.path), "-o", self.options or "rw"]
+        if not self.store.exists():
+            command += ["-o", "create"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
         assert os.path.ismount(self.path)

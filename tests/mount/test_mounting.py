@@ -21,11 +21,12 @@ def test_failures_are_reported_at_once(tmp_path: Path) -> None:
         ((), 1),
         (("x",), 1),
         ((tmp_path / "s", tmp_path / "mnt", "-o", "nonsense"), 1),
-        ((tmp_path / "s", tmp_path / "missing"), 32),
+        ((tmp_path / "s", tmp_path / "missing", "-o", "create"), 32),
         ((tmp_path / "garbage", tmp_path / "mnt"), 32),
-        ((tmp_path / "none/s", tmp_path / "mnt"), 32),
-        ((tmp_path / "missing", tmp_path / "mnt", "-o", "nocreate"), 32),
-        ((tmp_path / "s", tmp_path / "garbage"), 32),
+        ((tmp_path / "none/s", tmp_path / "mnt", "-o", "create"), 32),
+        ((tmp_path / "missing", tmp_path / "mnt"), 32),
+        ((tmp_path / "missing", tmp_path / "mnt", "-o", "ro,create"), 32),
+        ((tmp_path / "s", tmp_path / "garbage", "-o", "create"), 32),
     ):
         done = attempt(*args)
         assert done.returncode == code, (args, done)
@@ -127,7 +128,7 @@ def test_kill_9_keeps_what_was_closed(mnt: Mount) -> None:
 def test_foreground(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
     child = subprocess.Popen(
-        [binary(), str(tmp_path / "s"), str(tmp_path / "mnt"), "-f"],
+        [binary(), str(tmp_path / "s"), str(tmp_path / "mnt"), "--foreground", "-o", "create"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -148,7 +148,9 @@ def mount(store: Path, point: Path, options: str = "") -> Iterator[Path]:
     """Mount `store` on `point`; unmount at the end, by force if necessary."""
     need_fuse()
     point.mkdir(parents=True, exist_ok=True)
-    argv = [str(MOUNT), str(store), str(point)] + (["-o", options] if options else [])
+    argv = [str(MOUNT), str(store), str(point), "-o", options or "rw"]
+    if not store.exists():
+        argv += ["-o", "create"]
     # Files, not pipes: the daemon may keep its descriptors.
     with open(point.parent / f"{point.name}.mount-log", "w+") as log:
         done = subprocess.run(

@@ -215,7 +215,7 @@ def through_the_mount(case: Path, point: Path) -> str:
     what = ""
     with said.open("w+") as log:
         daemon = subprocess.Popen(
-            [MOUNT, str(case), str(point), "-f"], preexec_fn=limits, env=clean_env(RUST_BACKTRACE="1"),
+            [MOUNT, str(case), str(point), "--foreground"], preexec_fn=limits, env=clean_env(RUST_BACKTRACE="1"),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
         try:

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Wrong usage.
-const EX_USAGE: u8 = 1;
+/// Wrong usage, or no permission.
+pub(crate) const EX_USAGE: u8 = 1;
 /// The system failed.
 pub(crate) const EX_SYSTEM: u8 = 2;
 /// The mount failed.

@@ -1,9 +1,10 @@
-//! The manual page and README's table of mount options, made from the command line's definition and from `table`.
+//! The manual pages and README's table of mount options, made from the command line's definition and from `table`.
 //!
 //! `PERSIST_WRITE=1 cargo test -p persist-fuse manual` writes both; without it the tests compare.
 
 use super::options::Cli;
 use super::table::{self, OPTIONS};
+use super::umount;
 use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
@@ -53,6 +54,13 @@ fn options(roff: &mut Roff) {
     roff.text([roman(
         "As for every filesystem, see mount(8). Default: nosuid, nodev.",
     )]);
+    roff.control("TP", []);
+    roff.text([bold(format!("{}, x-..., comment=...", table::IGNORED.join(", ")))]);
+    roff.text([roman("For mount(8), fstab and systemd. Ignored.")]);
+    roff.text([roman(
+        "An unknown option is an error, unless -s is given. A remount changes ro, rw, sync and the other options of the \
+         kernel; those of this filesystem keep the values of the mount.",
+    )]);
 }
 
 fn sentence(text: &str) -> String {
@@ -80,17 +88,15 @@ fn page() -> io::Result<Vec<u8>> {
     man.render_options_section(&mut out)?;
     let mut roff = Roff::new();
     options(&mut roff);
-    roff.control("SH", ["EXIT STATUS"]);
-    for (code, what) in [
-        ("0", "The store is mounted."),
-        ("1", "The command line is wrong."),
-        ("2", "The system failed."),
-        ("32", "The mount failed."),
-    ] {
-        roff.control("TP", []);
-        roff.text([bold(code)]);
-        roff.text([roman(what)]);
-    }
+    exit_status(
+        &mut roff,
+        &[
+            ("0", "The store is mounted."),
+            ("1", "The command line is wrong, or the user may not do this."),
+            ("2", "The system failed."),
+            ("32", "The mount failed."),
+        ],
+    );
     roff.control("SH", ["UNMOUNT"]);
     roff.text([
         bold("umount"),
@@ -100,10 +106,64 @@ fn page() -> io::Result<Vec<u8>> {
         bold("fusermount3 -u"),
         roman(" "),
         italic("MOUNTPOINT"),
-        roman(". The helper umount.persist waits until the store is closed."),
+        roman(
+            ". umount calls the helper umount.persist(8), which waits until the store is closed. SIGTERM, SIGINT and \
+             SIGHUP end the mount too, and store what open files hold. What cannot be stored when a file is closed is \
+             reported with its path and the reason: to standard error in the foreground, otherwise to the system log.",
+        ),
     ]);
+    roff.control("SH", ["FSTAB"]);
+    roff.control("nf", []);
+    roff.text([roman(
+        "/srv/site.store  /srv/site  persist  noauto,user,nofail  0 0",
+    )]);
+    roff.control("fi", []);
     roff.control("SH", ["SEE ALSO"]);
-    roff.text([roman("persist(1), mount(8), umount(8), fuse(4)")]);
+    roff.text([roman(
+        "SEMANTICS.md, in share/doc/persist of the prefix of the installation: every rule of the filesystem, with \
+         examples.",
+    )]);
+    roff.control("PP", []);
+    roff.text([roman(
+        "umount.persist(8), persist(1), mount(8), umount(8), fstab(5), fuse(4)",
+    )]);
+    roff.to_writer(&mut out)?;
+    Ok(out)
+}
+
+fn exit_status(roff: &mut Roff, codes: &[(&str, &str)]) {
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, what) in codes {
+        roff.control("TP", []);
+        roff.text([bold(*code)]);
+        roff.text([roman(*what)]);
+    }
+}
+
+fn umount_page() -> io::Result<Vec<u8>> {
+    let man = Man::new(umount::Cli::command())
+        .title("UMOUNT.PERSIST")
+        .section("8")
+        .date(" ")
+        .source("persist")
+        .manual("System administration");
+    let mut out = Vec::new();
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    man.render_synopsis_section(&mut out)?;
+    man.render_description_section(&mut out)?;
+    man.render_options_section(&mut out)?;
+    let mut roff = Roff::new();
+    exit_status(
+        &mut roff,
+        &[
+            ("0", "The store is unmounted."),
+            ("1", "The command line is wrong."),
+            ("32", "The unmount failed."),
+        ],
+    );
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman("mount.persist(8), persist(1), umount(8)")]);
     roff.to_writer(&mut out)?;
     Ok(out)
 }
@@ -125,6 +185,13 @@ fn rows() -> String {
 fn the_manual_page_is_up_to_date() -> io::Result<()> {
     let page = String::from_utf8(page()?).map_err(io::Error::other)?;
     agrees("fuse/mount.persist.8", &page);
+    Ok(())
+}
+
+#[test]
+fn the_manual_page_of_umount_is_up_to_date() -> io::Result<()> {
+    let page = String::from_utf8(umount_page()?).map_err(io::Error::other)?;
+    agrees("fuse/umount.persist.8", &page);
     Ok(())
 }
 

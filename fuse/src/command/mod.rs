@@ -3,7 +3,7 @@
 //! - `options`: the command line. `settings`: what it asks for. `table`: the mount options. `manual`: the manual page.
 //! - `exit`: exit codes. `logger`: where messages go.
 //! - `run`: the mount command, up to going into the background. `serve`: the mounted store, until its end.
-//! - `mounting`: mount(2), umount(2) and fusermount3. `umount`: the umount helper.
+//! - `mounting`: mount(2), umount(2) and fusermount3. `remount`: changing a mount. `umount`: the umount helper.
 
 pub(crate) mod exit;
 pub(crate) mod logger;
@@ -11,6 +11,7 @@ pub(crate) mod logger;
 mod manual;
 pub(crate) mod mounting;
 pub(crate) mod options;
+pub(crate) mod remount;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod settings;

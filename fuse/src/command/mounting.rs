@@ -4,6 +4,7 @@
 //! unmounted twice: after an unmount by another program, another filesystem may be mounted there.
 
 use super::settings::Options;
+use crate::kernel::mounts::KIND;
 use crate::kernel::sys;
 use nix::mount::MsFlags;
 use std::fs::OpenOptions;
@@ -34,7 +35,7 @@ fn by_kernel(options: &Options) -> io::Result<OwnedFd> {
         device.as_raw_fd()
     );
     for (on, text) in [
-        (options.allow_other, ",allow_other"),
+        (options.allow_other || options.allow_root, ",allow_other"),
         (options.default_permissions, ",default_permissions"),
     ] {
         if on {
@@ -44,7 +45,7 @@ fn by_kernel(options: &Options) -> io::Result<OwnedFd> {
     sys::mount(
         options.store.as_os_str(),
         &options.mountpoint,
-        "fuse.persist",
+        KIND,
         options.flags,
         &data,
     )?;
@@ -63,7 +64,8 @@ fn by_fusermount(options: &Options) -> io::Result<OwnedFd> {
         .replace(',', "\\,");
     let mut list = vec![format!("fsname={name}"), "subtype=persist".to_owned()];
     list.extend(options.generic.iter().cloned());
-    if options.allow_other {
+    // The kernel knows allow_other only. Which requests are answered is decided by `protocol::dispatch`.
+    if options.allow_other || options.allow_root {
         list.push("allow_other".into());
     }
     if options.default_permissions {
@@ -89,25 +91,35 @@ fn by_fusermount(options: &Options) -> io::Result<OwnedFd> {
 }
 
 /// Change the flags of an existing mount.
-pub(crate) fn remount(options: &Options) -> io::Result<()> {
-    let flags = options.flags | MsFlags::MS_REMOUNT;
+pub(crate) fn remount(options: &Options, flags: MsFlags) -> io::Result<()> {
     sys::mount(
         options.store.as_os_str(),
         &options.mountpoint,
-        "fuse.persist",
-        flags,
+        KIND,
+        flags | MsFlags::MS_REMOUNT,
         "",
     )
 }
 
-/// Unmount. With `lazily`, this works while the mount is in use.
-pub(crate) fn unmount(mountpoint: &Path, lazily: bool) -> io::Result<()> {
+/// How to unmount.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum How {
+    /// Only if the mount is not in use.
+    Unused,
+    /// Now; the mount ends when it is no longer in use.
+    Lazily,
+    /// Only if it is not in use, but without the mount's process: its requests end with an error.
+    ByForce,
+}
+
+/// Unmount.
+pub(crate) fn unmount(mountpoint: &Path, how: How) -> io::Result<()> {
     if sys::is_root() {
-        return sys::unmount(mountpoint, lazily);
+        return sys::unmount(mountpoint, how == How::Lazily, how == How::ByForce);
     }
     let mut command = Command::new("fusermount3");
     command.arg("-u").arg("-q");
-    if lazily {
+    if how == How::Lazily {
         command.arg("-z");
     }
     match command.arg("--").arg(mountpoint).status()?.success() {

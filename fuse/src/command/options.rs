@@ -1,8 +1,8 @@
-//! The command line, as mount(8) passes it: `STORE MOUNTPOINT [-f] [-s] [-n] [-v] [-r] [-w] [-t TYPE] [-o OPTION,...]`.
+//! The command line, as mount(8) passes it: `STORE MOUNTPOINT [-s] [-f] [-n] [-v] [-r] [-w] [-t TYPE] [-o OPTION,...]`.
 //! The mount options are in `table`.
 
 use super::settings::Options;
-use super::table::{self, GENERIC, IGNORED, OPTIONS, Set};
+use super::table::{self, GENERIC, IGNORED, IGNORED_VALUES, OPTIONS, SHOWN, Set};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use nix::mount::MsFlags;
@@ -20,13 +20,16 @@ use std::path::PathBuf;
     after_help = table::help()
 )]
 pub(crate) struct Cli {
-    /// The store file; it is created if it is missing.
+    /// The store file. It must exist, unless the mount option `create` is given.
     store: PathBuf,
     /// An empty or other directory, over which the store is shown.
     mountpoint: PathBuf,
-    /// Stay in the foreground.
-    #[arg(short, long)]
+    /// Stay in the foreground, and write messages to standard error.
+    #[arg(short = 'F', long)]
     foreground: bool,
+    /// Check the arguments, the store and the mount point, and do not mount.
+    #[arg(short, long)]
+    fake: bool,
     /// Report more messages.
     #[arg(short, long)]
     verbose: bool,
@@ -55,18 +58,21 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     let cli = Cli::try_parse_from(args)?;
     let mut o = Options {
         foreground: cli.foreground,
+        fake: cli.fake,
         verbose: cli.verbose,
         sloppy: cli.sloppy,
         ..Options::new(cli.store, cli.mountpoint)
     };
     o.flags.set(MsFlags::MS_RDONLY, cli.read_only);
-    for option in cli
-        .options
-        .iter()
-        .flat_map(|l| l.split(','))
-        .filter(|s| !s.is_empty())
-    {
+    let listed = || cli.options.iter().flat_map(|l| l.split(','));
+    // What is allowed depends on it, wherever it stands.
+    o.remount = listed().any(|option| option == "remount");
+    for option in listed().filter(|s| !s.is_empty()) {
         take(&mut o, option).map_err(|(kind, what)| Cli::command().error(kind, what))?;
+    }
+    if o.allow_root && o.allow_other {
+        let what = "the mount options allow_other and allow_root exclude each other";
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, what));
     }
     if o.snapshot.is_some() && !o.flags.contains(MsFlags::MS_RDONLY) {
         // mount(8) passes `rw` by default, so the last option of the two counts.
@@ -108,14 +114,17 @@ fn take(o: &mut Options, option: &str) -> Result<(), (ErrorKind, String)> {
         };
     }
     match (name, value) {
-        ("create", None) => o.create = true,
-        ("remount", None) => o.remount = true,
-        // These names are fixed; the values are ignored.
-        ("fsname" | "subtype", Some(_)) => {}
-        _ if IGNORED.contains(&name) || name.starts_with("x-") || name.starts_with("comment") => {}
+        (_, None) if IGNORED.contains(&name) => {}
+        (_, Some(_)) if IGNORED_VALUES.contains(&name) => {}
+        _ if name.starts_with("x-") || name.starts_with("X-") || name.starts_with("comment") => {}
+        _ if o.remount && SHOWN.contains(&name) => {}
         _ if o.sloppy => {}
         _ => {
-            let known = OPTIONS.map(|known| known.form()).join(", ");
+            let known = OPTIONS
+                .iter()
+                .map(|known| known.form())
+                .collect::<Vec<_>>()
+                .join(", ");
             let what = format!(
                 "unknown mount option '{option}'; there are {known}, and the generic {}",
                 table::generic_names()
@@ -157,7 +166,7 @@ mod tests {
     #[test]
     fn own_options() {
         let o = of(&[
-            "-f",
+            "-F",
             "-oexact,infer",
             "s",
             "m",
@@ -176,6 +185,45 @@ mod tests {
             let o = of(&["s", "m", "-o", &format!("max_age={text}")]).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(o.max_age, age);
         }
+    }
+
+    #[test]
+    fn lines_of_fstab_and_remounts() {
+        let o = of(&[
+            "s",
+            "m",
+            "-o",
+            "rw,noauto,user=joe,nofail,_netdev,x-systemd.automount,X-y=1,comment=z,defaults",
+        ]);
+        assert!(o.is_ok_and(|o| !o.remount && !o.fake && !o.create));
+        let shown =
+            "rw,nosuid,nodev,relatime,user_id=0,group_id=0,default_permissions,allow_other,max_read=131072";
+        let o = of(&["s", "m", "-f", "-n", "-o", &format!("{shown},remount,ro")]);
+        let o = o.unwrap_or_else(|e| panic!("{e}"));
+        assert!(o.remount && o.read_only && o.fake && o.flags.contains(MsFlags::MS_RELATIME));
+        let o = of(&["s", "m", "-o", "ro,remount,rw"]).unwrap_or_else(|e| panic!("{e}"));
+        assert!(o.remount && !o.read_only);
+    }
+
+    #[test]
+    fn sync_is_durability_commit() {
+        for (options, commit) in [
+            ("sync", true),
+            ("dirsync", true),
+            ("sync,durability=none", true),
+            ("sync,async", false),
+            ("async", false),
+        ] {
+            let o = of(&["s", "m", "-o", options]).unwrap_or_else(|e| panic!("{e}"));
+            let durability = o.of_store(o.access()).durability;
+            assert_eq!(durability == Durability::Commit, commit, "{options}");
+        }
+    }
+
+    #[test]
+    fn owners_have_numbers_or_names() {
+        let o = of(&["s", "m", "-o", "uid=root,gid=12"]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((o.uid, o.gid), (Some(0), Some(12)));
     }
 
     #[test]
@@ -233,7 +281,21 @@ mod tests {
             ("exact=1", &["exact", "takes no value"]),
             ("durability=full", &["'full'", "commit, checkpoint and none"]),
             ("umask=9", &["'9'", "octal"]),
-            ("uid=me", &["uid=N", "'me'"]),
+            (
+                "uid=no such user",
+                &["uid=USER", "'no such user'", "neither a number nor"],
+            ),
+            (
+                "gid=no such group",
+                &["gid=GROUP", "'no such group'", "neither a number nor"],
+            ),
+            (
+                "allow_root,allow_other",
+                &["allow_root", "allow_other", "exclude"],
+            ),
+            ("noauto=1", &["'noauto=1'"]),
+            ("user_id=0", &["'user_id=0'"]),
+            ("nocreate", &["'nocreate'", "create"]),
         ] {
             let text = text(options);
             assert!(parts.iter().all(|part| text.contains(part)), "{options}: {text}");

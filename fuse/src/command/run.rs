@@ -5,12 +5,12 @@
 
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
 use super::logger::LOGGER;
-use super::mounting;
+use super::remount::remount;
 use super::serve::serve;
 use super::settings::Options;
-use crate::kernel::sys;
+use crate::kernel::{mounts, sys};
 use nix::unistd::ForkResult;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 /// Mount a store according to the options.
 pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
@@ -23,10 +23,10 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
         .map_err(|e| at(&options.mountpoint, e))?;
     options.store = std::path::absolute(&options.store).map_err(|e| at(&options.store, e))?;
     if options.remount {
-        return mounting::remount(options).map_err(|e| at(&options.mountpoint, e));
+        return remount(options);
     }
     match std::fs::metadata(&options.mountpoint) {
-        Ok(there) if there.is_dir() => {}
+        Ok(there) if there.is_dir() => refuse_own_mount(options, &there)?,
         Ok(_) => {
             let what = format!("{} is not a directory", options.mountpoint.display());
             return Err(Failure::new(EX_FAIL, what));
@@ -36,6 +36,10 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
             return Err(at(&options.mountpoint, std::io::Error::other(what)));
         }
         Err(e) => return Err(at(&options.mountpoint, e)),
+    }
+    refuse_missing_store(options)?;
+    if options.fake {
+        return Ok(());
     }
     if options.foreground {
         return serve(options, |_| {});
@@ -73,5 +77,43 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
             }
             result
         }
+    }
+}
+
+/// A store is not mounted over its own mount, or on a directory that it shows.
+fn refuse_own_mount(options: &Options, directory: &std::fs::Metadata) -> Result<(), Failure> {
+    let fails = |what: String| Failure::new(EX_FAIL, what);
+    let found = mounts::holding(&options.store, directory)
+        .map_err(|e| fails(format!("/proc/self/mountinfo: {e}")))?;
+    let Some(mount) = found else { return Ok(()) };
+    let (store, place, here) = (
+        options.store.display(),
+        mount.point.display(),
+        options.mountpoint.display(),
+    );
+    Err(fails(if mount.point == options.mountpoint {
+        format!("{store} is mounted on {place} already: umount it first, or choose another directory")
+    } else {
+        format!("{here} belongs to the mount of {store} on {place}: choose a directory outside of it")
+    }))
+}
+
+/// A missing store is made only if that was asked for: a mistyped path must not become a new store.
+fn refuse_missing_store(options: &Options) -> Result<(), Failure> {
+    let store = options.store.display();
+    match std::fs::metadata(&options.store) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match (options.create, options.read_only) {
+            (true, false) => Ok(()),
+            (true, true) => {
+                let what = format!("{store} does not exist, and a read-only mount makes no store");
+                Err(Failure::new(EX_FAIL, what))
+            }
+            (false, _) => {
+                let what = format!("{store} does not exist; the mount option create makes a new store");
+                Err(Failure::new(EX_FAIL, what))
+            }
+        },
+        // Opening says what is wrong.
+        _ => Ok(()),
     }
 }

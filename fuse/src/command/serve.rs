@@ -4,14 +4,18 @@
 //!    at the mount point.
 
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
-use super::mounting;
+use super::mounting::{self, How};
 use super::settings::Options;
 use crate::fs::context::Config;
+use crate::fs::error::errno;
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::sys;
 use crate::protocol::dispatch;
 use crate::views::mounted::Mounted;
-use persist_core::store::{Durability, Options as StoreOptions, Store};
+use fuser::SessionACL;
+use persist_core::store::{Durability, Store};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,16 +29,9 @@ const WORKERS: usize = 4;
 /// Open the store, mount it, and answer requests until it is unmounted. `ready` is called when the mount works.
 pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Failure> {
     sys::block_end_signals().map_err(|e| Failure::new(EX_SYSTEM, format!("blocking signals: {e}")))?;
-    let store_options = StoreOptions {
-        read_only: options.read_only,
-        create: options.create,
-        durability: options.durability,
-        max_age: options.max_age,
-        lock_timeout: options.lockwait,
-        snapshot: options.snapshot.clone(),
-        ..StoreOptions::default()
-    };
-    let store = Store::open(&options.store, &store_options).map_err(|e| Failure::new(EX_FAIL, e))?;
+    let mut first = options.of_store(options.access());
+    first.create = options.create;
+    let store = Store::open(&options.store, &first).map_err(|e| Failure::new(EX_FAIL, e))?;
     let (uid, gid) = sys::ids();
     let config = Config {
         exact: options.exact,
@@ -45,9 +42,22 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
         umask: options.umask,
         mountpoint: options.mountpoint.clone(),
     };
-    let filesystem = Fs::new(store.clone(), config);
+    let filesystem = Fs::new(store, config);
     filesystem.keep_log(true);
-    let filesystem = Arc::new(Mounted::new(filesystem));
+    let opening = {
+        let (options, mounted) = (options.clone(), identity(&options.store));
+        move |access| {
+            if identity(&options.store) == mounted {
+                return Ok(options.of_store(access));
+            }
+            log::error!(
+                "{}: this is not the file that is mounted",
+                options.store.display()
+            );
+            errno(libc::ESTALE)
+        }
+    };
+    let filesystem = Arc::new(Mounted::new(filesystem, options.access(), Box::new(opening)));
     let mounted = mounting::mount(options)
         .map_err(|e| Failure::new(EX_FAIL, format!("mounting {}: {e}", options.mountpoint.display())));
     let device = match mounted {
@@ -57,21 +67,34 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
             return Err(failure);
         }
     };
-    let session =
-        dispatch::session(filesystem.clone(), device, WORKERS, options.allow_other).map_err(|e| {
-            let _ = mounting::unmount(&options.mountpoint, true);
-            filesystem.shutdown();
-            Failure::new(EX_FAIL, format!("starting FUSE: {e}"))
-        })?;
-    start_helpers(options, &filesystem, &store)?;
+    let session = dispatch::session(filesystem.clone(), device, WORKERS, users(options)).map_err(|e| {
+        let _ = mounting::unmount(&options.mountpoint, How::Lazily);
+        filesystem.shutdown();
+        Failure::new(EX_FAIL, format!("starting FUSE: {e}"))
+    })?;
+    start_helpers(options, &filesystem)?;
     ready(());
     let result = session.run();
     filesystem.shutdown();
     result.map_err(|e| Failure::new(EX_SYSTEM, format!("FUSE: {e}")))
 }
 
+/// What tells a file from every other.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+/// The users whose requests are answered.
+fn users(options: &Options) -> SessionACL {
+    match (options.allow_other, options.allow_root) {
+        (true, _) => SessionACL::All,
+        (false, true) => SessionACL::RootAndOwner,
+        (false, false) => SessionACL::Owner,
+    }
+}
+
 /// Start the thread that unmounts on a signal and the thread that makes changes durable.
-fn start_helpers(options: &Options, filesystem: &Arc<Mounted>, store: &Store) -> Result<(), Failure> {
+fn start_helpers(options: &Options, filesystem: &Arc<Mounted>) -> Result<(), Failure> {
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.into())
@@ -83,33 +106,30 @@ fn start_helpers(options: &Options, filesystem: &Arc<Mounted>, store: &Store) ->
         "signals",
         Box::new(move || {
             sys::wait_for_end_signal();
-            if mounting::unmount(&mountpoint, false).is_ok() {
+            if mounting::unmount(&mountpoint, How::Unused).is_ok() {
                 return;
             }
             // The mount is in use. It is unmounted lazily, and everything written so far is stored.
-            if let Err(e) = mounting::unmount(&mountpoint, true) {
+            if let Err(e) = mounting::unmount(&mountpoint, How::Lazily) {
                 log::error!("unmounting {}: {e}", mountpoint.display());
             }
             ending.shutdown();
             std::process::exit(0);
         }),
     )?;
-    let (durable, store, timed) = (
-        options.durability != Durability::None && !options.read_only,
-        store.clone(),
-        filesystem.clone(),
-    );
+    // A store that is read-only at present has no changes to make durable.
+    let (durable, timed) = (options.durability != Durability::None, filesystem.clone());
     spawn(
         "sync",
         Box::new(move || {
-            let mut synced = store.change_count();
+            let mut synced = timed.change_count();
             loop {
                 for _ in 0..SYNC_EVERY {
                     std::thread::sleep(TIDY_EVERY);
                     timed.expire_views();
                 }
                 timed.tidy();
-                let now = store.change_count();
+                let now = timed.change_count();
                 if durable && now != synced {
                     match timed.sync() {
                         Ok(()) => synced = now,

@@ -2,6 +2,7 @@
 //! `--help`, the manual page and README use it.
 
 use super::settings::Options;
+use crate::kernel::sys;
 use nix::mount::MsFlags;
 use persist_core::store::Durability;
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl MountOption {
 }
 
 /// The options of this mount.
-pub(crate) const OPTIONS: [MountOption; 12] = [
+pub(crate) const OPTIONS: [MountOption; 16] = [
     MountOption {
         name: "exact",
         value: "",
@@ -108,29 +109,29 @@ pub(crate) const OPTIONS: [MountOption; 12] = [
         }),
     },
     MountOption {
-        name: "nocreate",
+        name: "create",
         value: "",
         default: "off",
-        help: "fail if the store does not exist",
-        set: Set::Flag(|o| o.create = false),
+        help: "make the store if it does not exist; without this option a missing store is an error",
+        set: Set::Flag(|o| o.create = true),
     },
     MountOption {
         name: "uid",
-        value: "N",
+        value: "USER",
         default: "the mounting user",
-        help: "owner that is shown",
+        help: "owner that is shown, a number or a name",
         set: Set::Value(|o, text| {
-            o.uid = Some(number(text)?);
+            o.uid = Some(sys::user_id(text)?);
             Ok(())
         }),
     },
     MountOption {
         name: "gid",
-        value: "N",
+        value: "GROUP",
         default: "the mounting user's",
-        help: "group that is shown",
+        help: "group that is shown, a number or a name",
         set: Set::Value(|o, text| {
-            o.gid = Some(number(text)?);
+            o.gid = Some(sys::group_id(text)?);
             Ok(())
         }),
     },
@@ -156,17 +157,45 @@ pub(crate) const OPTIONS: [MountOption; 12] = [
         }),
     },
     MountOption {
+        name: "allow_root",
+        value: "",
+        default: "off",
+        help: "root may use the mount too; not together with allow_other",
+        set: Set::Flag(|o| o.allow_root = true),
+    },
+    MountOption {
         name: "default_permissions",
         value: "",
         default: "off",
         help: "the kernel checks permission bits",
         set: Set::Flag(|o| o.default_permissions = true),
     },
+    MountOption {
+        name: "sync",
+        value: "",
+        default: "off",
+        help: "as durability=commit: a change survives a power cut when its call, for a new file `close`, returns",
+        set: Set::Flag(|o| o.generic("sync", MsFlags::MS_SYNCHRONOUS)),
+    },
+    MountOption {
+        name: "dirsync",
+        value: "",
+        default: "off",
+        help: "the same as sync",
+        set: Set::Flag(|o| o.generic("dirsync", MsFlags::MS_DIRSYNC)),
+    },
+    MountOption {
+        name: "remount",
+        value: "",
+        default: "off",
+        help: "change ro, rw, sync and the other options of the kernel of the mount that is there",
+        set: Set::Flag(|o| o.remount = true),
+    },
 ];
 
 /// The generic options, which every filesystem has: the name, the flag of mount(2), and whether the name sets or clears
 /// the flag.
-pub(crate) const GENERIC: [(&str, MsFlags, bool); 17] = [
+pub(crate) const GENERIC: [(&str, MsFlags, bool); 18] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
     ("nosuid", MsFlags::MS_NOSUID, true),
@@ -175,30 +204,49 @@ pub(crate) const GENERIC: [(&str, MsFlags, bool); 17] = [
     ("dev", MsFlags::MS_NODEV, false),
     ("noexec", MsFlags::MS_NOEXEC, true),
     ("exec", MsFlags::MS_NOEXEC, false),
-    ("sync", MsFlags::MS_SYNCHRONOUS, true),
     ("async", MsFlags::MS_SYNCHRONOUS, false),
-    ("dirsync", MsFlags::MS_DIRSYNC, true),
     ("noatime", MsFlags::MS_NOATIME, true),
     ("atime", MsFlags::MS_NOATIME, false),
     ("nodiratime", MsFlags::MS_NODIRATIME, true),
+    ("diratime", MsFlags::MS_NODIRATIME, false),
     ("relatime", MsFlags::MS_RELATIME, true),
+    ("norelatime", MsFlags::MS_RELATIME, false),
     ("strictatime", MsFlags::MS_STRICTATIME, true),
+    ("nostrictatime", MsFlags::MS_STRICTATIME, false),
     ("silent", MsFlags::MS_SILENT, true),
 ];
 
-/// Options for other programs, which a mount ignores.
-pub(crate) const IGNORED: [&str; 12] = [
-    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "loud",
-    "diratime",
+/// Options for mount(8), systemd and fstab, which a mount ignores. So are names that begin with `x-` or `comment`.
+pub(crate) const IGNORED: [&str; 16] = [
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "_netdev",
+    "nofail",
+    "loud",
+    "nolazytime",
+    "symfollow",
+];
+
+/// Options with a value that are ignored: the name and type are fixed, and the rest is for mount(8).
+pub(crate) const IGNORED_VALUES: [&str; 5] = ["fsname", "subtype", "user", "helper", "uhelper"];
+
+/// What the kernel shows of a mount beside the generic options. mount(8) passes it on a remount, and it cannot change.
+pub(crate) const SHOWN: [&str; 7] = [
+    "user_id", "group_id", "rootmode", "fd", "max_read", "blksize", "seclabel",
 ];
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "is not a number of seconds")?;
     Duration::try_from_secs_f64(seconds).map_err(|e| format!("is not a time: {e}"))
-}
-
-fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "is not a number".into())
 }
 
 /// The generic options in one line.
@@ -217,8 +265,10 @@ pub(crate) fn help() -> String {
         text.push('\n');
     }
     text.push_str(&format!(
-        "  {}\n          as for every filesystem [default: nosuid, nodev]\n\nUnmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT`.",
-        generic_names()
+        "  {}\n          as for every filesystem [default: nosuid, nodev]\n  {}, x-..., comment=...\n          for mount(8), \
+         fstab and systemd; ignored\n\nUnmount with `umount MOUNTPOINT`, or `fusermount3 -u MOUNTPOINT`.",
+        generic_names(),
+        IGNORED.join(", ")
     ));
     text
 }

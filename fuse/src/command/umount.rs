@@ -2,7 +2,8 @@
 //! in /sbin. umount(2) returns before the process of the mount has ended. The helper waits until the store is closed,
 //! so that the file may be copied or moved immediately afterwards.
 
-use super::{exit, mounting};
+use super::exit;
+use super::mounting::{self, How};
 use crate::kernel::{processes, sys};
 use clap::{ArgAction, Parser};
 use std::ffi::OsString;
@@ -25,14 +26,17 @@ pub(crate) fn is_called(name: &OsString) -> bool {
 /// Unmount a persist store, and wait until its process has closed the store.
 #[derive(Parser)]
 #[command(name = "umount.persist", version, no_binary_name = true)]
-struct Cli {
+pub(super) struct Cli {
     /// Where the store is mounted.
     mountpoint: PathBuf,
     /// Unmount now, and clean up when the mount is no longer in use.
     #[arg(short)]
     lazy: bool,
-    /// Do nothing: umount(8) passes these.
-    #[arg(short = 'f', short_aliases = ['n', 'r', 'v'], action = ArgAction::Count)]
+    /// Unmount without the mount's process, for example if it is stopped: requests that wait for it end with an error.
+    #[arg(short)]
+    force: bool,
+    /// Do nothing, as `-r` and `-v`: umount(8) passes these.
+    #[arg(short = 'n', short_aliases = ['r', 'v'], action = ArgAction::Count)]
     ignored: u8,
     /// The mount namespace and the type of the filesystem: umount(8) passes them.
     #[arg(short = 'N', short_alias = 't', value_name = "NAME")]
@@ -41,22 +45,21 @@ struct Cli {
 
 /// Run the helper.
 pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let (place, lazily) = match Cli::try_parse_from(args) {
-        Ok(cli) => (cli.mountpoint, cli.lazy),
+    let (place, how) = match Cli::try_parse_from(args) {
+        Ok(cli) if cli.lazy => (cli.mountpoint, How::Lazily),
+        Ok(cli) if cli.force => (cli.mountpoint, How::ByForce),
+        Ok(cli) => (cli.mountpoint, How::Unused),
         Err(told) => return exit::usage(&told),
     };
-    let server = std::fs::read_to_string(place.join(".persist/stat"))
-        .ok()
-        .and_then(|text| {
-            let pid = text.lines().find_map(|l| l.strip_prefix("pid "))?.parse().ok()?;
-            processes::process_of(pid)
-        });
-    if let Err(e) = mounting::unmount(&place, lazily) {
+    let waits = how == How::Unused;
+    // A stopped process does not answer: only an ordinary unmount asks it.
+    let server = waits.then(|| server_of(&place)).flatten();
+    if let Err(e) = mounting::unmount(&place, how) {
         sys::say(&format!("umount.persist: {}: {e}\n", place.display()));
         return ExitCode::from(exit::EX_FAIL);
     }
     let begin = Instant::now();
-    while !lazily && server.is_some_and(processes::is_alive) {
+    while server.is_some_and(processes::is_alive) {
         if begin.elapsed() > MAX_WAIT {
             sys::say(&format!(
                 "umount.persist: {} is unmounted, but its process has not ended yet\n",
@@ -67,4 +70,11 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         std::thread::sleep(LOOK_EVERY);
     }
     ExitCode::SUCCESS
+}
+
+/// The process that serves the mount.
+fn server_of(place: &Path) -> Option<processes::Process> {
+    let text = std::fs::read_to_string(place.join(".persist/stat")).ok()?;
+    let pid = text.lines().find_map(|l| l.strip_prefix("pid "))?.parse().ok()?;
+    processes::process_of(pid)
 }

@@ -1,5 +1,7 @@
-//! Other interfaces of the kernel: system calls that the standard library lacks, and `/proc`.
+//! Other interfaces of the kernel: system calls that the standard library lacks, the mount's own ioctl, `/proc`.
 
+pub(crate) mod access;
+pub(crate) mod mounts;
 pub(crate) mod processes;
 #[allow(unsafe_code)]
 pub(crate) mod sys;

@@ -9,6 +9,7 @@ use nix::sys::statvfs::statvfs;
 use nix::syslog::{Facility, Priority, Severity};
 use nix::unistd::{self, ForkResult};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -27,6 +28,29 @@ pub(crate) fn is_root() -> bool {
 /// Return the ids of this process's user and group.
 pub(crate) fn ids() -> (u32, u32) {
     (unistd::geteuid().as_raw(), unistd::getegid().as_raw())
+}
+
+/// Return the number of a user, given by number or by name. The error describes what is wrong.
+pub(crate) fn user_id(text: &str) -> Result<u32, String> {
+    let named = || unistd::User::from_name(text).map(|user| user.map(|user| user.uid.as_raw()));
+    id_of(text, named, "a user")
+}
+
+/// Return the number of a group, given by number or by name. The error describes what is wrong.
+pub(crate) fn group_id(text: &str) -> Result<u32, String> {
+    let named = || unistd::Group::from_name(text).map(|group| group.map(|group| group.gid.as_raw()));
+    id_of(text, named, "a group")
+}
+
+fn id_of(text: &str, named: impl Fn() -> nix::Result<Option<u32>>, what: &str) -> Result<u32, String> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    match named() {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(format!("is neither a number nor the name of {what}")),
+        Err(e) => Err(format!("cannot be looked up as the name of {what}: {e}")),
+    }
 }
 
 /// Fork. The process must have only one thread.
@@ -84,10 +108,23 @@ pub(crate) fn mount(source: &OsStr, target: &Path, kind: &str, flags: MsFlags, d
 }
 
 /// umount2(2).
-pub(crate) fn unmount(target: &Path, lazily: bool) -> io::Result<()> {
+pub(crate) fn unmount(target: &Path, lazily: bool, by_force: bool) -> io::Result<()> {
     let mut flags = MntFlags::UMOUNT_NOFOLLOW;
     flags.set(MntFlags::MNT_DETACH, lazily);
+    flags.set(MntFlags::MNT_FORCE, by_force);
     Ok(nix::mount::umount2(target, flags)?)
+}
+
+/// The number of the ioctl of `access`.
+pub(crate) const TELL_ACCESS: u64 = nix::request_code_write!(b'P', 1, size_of::<u32>());
+
+/// Call the ioctl of `access`.
+pub(crate) fn tell_access(file: &File, word: u32) -> io::Result<()> {
+    // SAFETY: the request's number states that the kernel reads one u32, and the pointer is to one.
+    match unsafe { libc::ioctl(file.as_raw_fd(), TELL_ACCESS as libc::Ioctl, &raw const word) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Let programs that are started from now on inherit a descriptor.

@@ -6,15 +6,15 @@
 use super::dispatch::{Adapter, guarded};
 use super::translate::{
     GENERATION, TTL, attr, bytes, errno, lock_request, new_time, reply_attr, reply_data, reply_empty,
-    reply_entry, reply_xattr,
+    reply_entry, reply_ioctl, reply_xattr,
 };
 use crate::fs::error::FsResult;
 use crate::fs::tree::attributes::Changes;
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -455,6 +455,25 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn ioctl(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        cmd: u32,
+        in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        let (uid, data) = (req.uid(), in_data.to_vec());
+        self.run(
+            req,
+            move |m, ctx| m.ioctl(ctx, uid, cmd, &data),
+            reply_ioctl(reply),
+        );
     }
 
     fn lseek(

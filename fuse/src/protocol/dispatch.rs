@@ -23,22 +23,17 @@ pub(crate) fn session(
     mounted: Arc<Mounted>,
     device: OwnedFd,
     workers: usize,
-    others: bool,
+    users: SessionACL,
 ) -> io::Result<Session<Adapter>> {
     let mut config = Config::default();
     config.n_threads = Some(workers);
-    let acl = if others {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
     Session::from_fd(
         Adapter {
             mounted,
             waiting: Arc::default(),
         },
         device,
-        acl,
+        users,
         config,
     )
 }

@@ -5,7 +5,7 @@ use crate::fs::requests::locks::LockRequest;
 use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Generation, INodeNo, LockOwner, ReplyAttr, ReplyData, ReplyEmpty,
-    ReplyEntry, ReplyXattr, TimeOrNow,
+    ReplyEntry, ReplyIoctl, ReplyXattr, TimeOrNow,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -49,6 +49,13 @@ pub(crate) fn kind(k: NodeKind) -> FileType {
         NodeKind::Dir => FileType::Directory,
         NodeKind::File => FileType::RegularFile,
         NodeKind::Link => FileType::Symlink,
+    }
+}
+
+pub(crate) fn reply_ioctl(reply: ReplyIoctl) -> impl FnOnce(FsResult<()>) {
+    move |r| match r {
+        Ok(()) => reply.ioctl(0, &[]),
+        Err(e) => reply.error(errno(&e)),
     }
 }
 

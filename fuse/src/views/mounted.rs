@@ -4,63 +4,79 @@
 //! 2. A view is read-only: EROFS. `mkdir` among the snapshots takes one, `rmdir` drops one.
 //! 3. Open files and directories of a view are counted (`Entered::retain_view`), so that the view stays open.
 
+use super::live::Live;
 use super::snapshots::{Entered, Views, likely_root};
-use crate::fs::context::Ctx;
+use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, view_of};
 use crate::fs::requests::directories::Line;
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
+use crate::kernel::access::Access;
 use persist_core::Error;
-use std::sync::Arc;
+use persist_core::store::Options;
+use std::sync::{Arc, Mutex};
 
 /// The longest name in a directory.
 const NAME_MAX: usize = 255;
 
 /// The mounted store with its views.
 pub(crate) struct Mounted {
-    live: Arc<Fs>,
+    live: Arc<Live>,
     views: Views,
     /// The inodes of `/.persist` and of `/.persist/snapshots`.
     control: u64,
     snapshots: u64,
+    /// How the store is open, and how it is opened for another access.
+    access: Mutex<Access>,
+    opening: Opening,
 }
+
+/// How to open the mounted store so that it may be used in this way. An error if another file is at its path.
+pub(crate) type Opening = Box<dyn Fn(Access) -> FsResult<Options> + Send + Sync>;
 
 impl Mounted {
     /// A mounted store.
-    pub(crate) fn new(live: Fs) -> Mounted {
+    pub(crate) fn new(live: Fs, access: Access, opening: Opening) -> Mounted {
         let number = |control| live.number(&Place::Control(control));
         let (control, snapshots) = (number(Control::Root), number(Control::Snapshots));
-        let live = Arc::new(live);
+        let live = Arc::new(Live::new(live));
         Mounted {
             views: Views::new(live.clone()),
             live,
             control,
             snapshots,
+            access: Mutex::new(access),
+            opening,
         }
     }
 
     /// The filesystem that an inode belongs to.
     pub(crate) fn at(&self, ctx: &Ctx, ino: u64) -> FsResult<Entered> {
         if view_of(ino) == 0 {
-            return Ok(Entered::live(self.live.clone()));
+            return Ok(Entered::live(self.live.enter(ctx)?));
         }
         self.views.at(ctx, ino)
     }
 
     /// The filesystem that an inode belongs to, for a change.
     pub(crate) fn to_change(&self, ctx: &Ctx, ino: u64) -> FsResult<Entered> {
+        self.may_change(ino)?;
+        self.at(ctx, ino)
+    }
+
+    fn may_change(&self, ino: u64) -> FsResult<()> {
         if self.never_changes(ino) {
             return errno(libc::EROFS);
         }
         if ino == self.control || ino == self.snapshots {
             return errno(libc::EPERM);
         }
-        self.at(ctx, ino)
+        Ok(())
     }
 
     fn never_changes(&self, ino: u64) -> bool {
-        view_of(ino) != 0 || self.live.store().is_frozen()
+        view_of(ino) != 0 || self.live.now().store().is_frozen()
     }
 
     /// Request: an entry of a directory.
@@ -86,7 +102,8 @@ impl Mounted {
         if !ctx.may_wait {
             return Err(FsError::Blocked);
         }
-        let all = self.live.store().snapshots()?;
+        let live = self.live.now();
+        let all = live.store().snapshots()?;
         let dots = [(ino, "."), (ino, "..")].into_iter();
         let names = all.iter().map(|s| (likely_root(s.checkpoint), s.name.as_str()));
         let lines = dots.chain(names).enumerate();
@@ -94,7 +111,7 @@ impl Mounted {
             // This opens no view and counts none: a root keeps its number without a count.
             let attr = Attr {
                 ino,
-                ..self.live.control_attr(NodeKind::Dir, 0)
+                ..live.control_attr(NodeKind::Dir, 0)
             };
             let line_of = Line {
                 next: n as u64 + 1,
@@ -120,7 +137,8 @@ impl Mounted {
             return errno(libc::ENAMETOOLONG);
         }
         let text = std::str::from_utf8(name).map_err(|_| FsError::Errno(libc::EINVAL))?;
-        match self.live.store().snapshot(text) {
+        let taken = self.live.now().store().snapshot(text);
+        match taken {
             Err(Error::TooMany { .. }) => errno(libc::EMLINK),
             done => {
                 done?;
@@ -180,7 +198,7 @@ impl Mounted {
     /// Request: move an entry. An entry does not move into a view or out of it.
     pub(crate) fn rename(&self, ctx: &Ctx, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> FsResult<()> {
         let fs = self.to_change(ctx, from.0)?;
-        self.to_change(ctx, to.0)?;
+        self.may_change(to.0)?;
         fs.rename(ctx, from.0, from.1, to.0, to.1, flags)
     }
 
@@ -195,7 +213,7 @@ impl Mounted {
     /// Subtract lookups of an inode that the kernel forgets.
     pub(crate) fn forget(&self, ino: u64, lookups: u64) {
         if view_of(ino) == 0 {
-            self.live.forget(ino, lookups);
+            self.live.now().forget(ino, lookups);
         } else {
             self.views.forget(ino, lookups);
         }
@@ -208,17 +226,42 @@ impl Mounted {
 
     /// Maintenance of the store, every few seconds.
     pub(crate) fn tidy(&self) {
-        self.live.tidy();
+        self.live.now().tidy();
     }
 
     /// Make all changes durable by a checkpoint.
     pub(crate) fn sync(&self) -> FsResult<()> {
-        self.live.sync()
+        self.live.now().sync()
+    }
+
+    /// The count of changes of the store, by any process.
+    pub(crate) fn change_count(&self) -> u64 {
+        self.live.now().store().change_count()
+    }
+
+    /// Request: ioctl. The only one is that of a remount, by root: close the store and open it as the mount now is.
+    pub(crate) fn ioctl(&self, ctx: &Ctx, uid: u32, request: u32, data: &[u8]) -> FsResult<()> {
+        let Some(access) = Access::decode(request, data) else {
+            return errno(libc::ENOTTY);
+        };
+        if uid != 0 {
+            return errno(libc::EPERM);
+        }
+        if !ctx.may_wait {
+            return Err(FsError::Blocked);
+        }
+        let mut now = lock(&self.access);
+        if *now != access {
+            let options = (self.opening)(access)?;
+            self.live.change(|fs| fs.reopen(&options))?;
+            *now = access;
+        }
+        Ok(())
     }
 
     /// End the mount.
     pub(crate) fn shutdown(&self) {
         self.views.close();
-        self.live.shutdown();
+        self.live.now().shutdown();
     }
 }

@@ -8,6 +8,7 @@
 //! 3. Opening, taking and dropping may take long: they run on a thread that may wait.
 //! 4. Lock order: the gates of views, in the order of their numbers or only tried; then the table; then `View::shown`.
 
+use super::live::Live;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{MAX_VIEWS, root_of, view_of};
@@ -54,7 +55,7 @@ struct Gate {
 
 /// The views of a store.
 pub(crate) struct Views {
-    live: Arc<Fs>,
+    live: Arc<Live>,
     views: Mutex<HashMap<u64, Arc<View>>>,
 }
 
@@ -148,7 +149,7 @@ impl View {
 
 impl Views {
     /// The views of a mounted store, at first none.
-    pub(crate) fn new(live: Arc<Fs>) -> Views {
+    pub(crate) fn new(live: Arc<Live>) -> Views {
         Views {
             live,
             views: Mutex::default(),
@@ -194,7 +195,7 @@ impl Views {
     /// Open the store of a view, whose gate is held.
     fn open_view(&self, view: &View) -> Result<(), Error> {
         self.make_room();
-        let snapshot = self.live.store().open_snapshot(&view.name)?;
+        let snapshot = self.live.now().store().open_snapshot(&view.name)?;
         if snapshot.opened_snapshot().map(|s| s.checkpoint) != Some(view.checkpoint) {
             // The name now belongs to another snapshot.
             snapshot.close()?;
@@ -205,7 +206,7 @@ impl Views {
         let mut shown = lock(&view.shown);
         if let Shown::Closed(known) = &mut *shown {
             let known = std::mem::replace(&mut **known, Known::new(view.number));
-            *shown = Shown::Open(Arc::new(self.live.view(snapshot, known)));
+            *shown = Shown::Open(Arc::new(self.live.now().view(snapshot, known)));
         }
         Ok(())
     }
@@ -259,7 +260,7 @@ impl Views {
         if !ctx.may_wait {
             return Err(FsError::Blocked);
         }
-        let all = self.live.store().snapshots()?;
+        let all = self.live.now().store().snapshots()?;
         let Some(found) = all.iter().find(|s| s.name == name) else {
             return errno(libc::ENOENT);
         };
@@ -320,7 +321,7 @@ impl Views {
                 view.close(gate);
             }
         }
-        self.live.store().drop_snapshot(name)?;
+        self.live.now().store().drop_snapshot(name)?;
         for (_, gate) in &mut gates {
             gate.gone = true;
         }

@@ -2,12 +2,14 @@
 //!
 //! 1. Commands that only inspect open the store read-only. No command creates a file unless its help says so.
 //! 2. Files: `look` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `snapshots`
-//!    (take, list, drop), `copy` (`backup`, `restore`).
+//!    (take, list, drop), `copy` (`backup`, `restore`). `manual`: the manual page.
 
 mod check;
 mod copy;
 mod look;
 mod maintenance;
+#[cfg(test)]
+mod manual;
 mod snapshots;
 
 use clap::{Parser, Subcommand};

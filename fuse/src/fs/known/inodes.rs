@@ -260,6 +260,11 @@ impl Inodes {
         }
     }
 
+    /// The pinned objects.
+    pub(crate) fn pinned(&self) -> Vec<Obj> {
+        self.nodes.values().filter_map(|node| node.pinned).collect()
+    }
+
     /// Empty the table. Returns all pins for the caller to undo.
     pub(crate) fn drain(&mut self) -> Vec<Obj> {
         self.numbers.clear();

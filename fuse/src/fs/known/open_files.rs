@@ -220,6 +220,11 @@ impl OpenFiles {
         })
     }
 
+    /// All open files.
+    pub(crate) fn all(&self) -> Vec<Arc<OpenFile>> {
+        lock(&self.table).values().cloned().collect()
+    }
+
     /// Remove and return all open files.
     pub(crate) fn drain(&self) -> Vec<Arc<OpenFile>> {
         lock(&self.inodes).clear();

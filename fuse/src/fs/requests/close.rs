@@ -49,10 +49,7 @@ impl Fs {
             return result;
         }
         if let Err(e) = result {
-            log::warn!(
-                "a closed file was not stored: {}",
-                std::io::Error::from_raw_os_error(e.errno())
-            );
+            self.log_unstored(handle.ino, &e);
         }
         self.open_files.remove(fh);
         self.locks.release(&self.store, fh);

@@ -1,12 +1,18 @@
-//! Periodic maintenance of the mounted filesystem, and its end.
+//! Periodic maintenance of the mounted filesystem, remounts, and its end.
 
 use crate::fs::context::{Ctx, lock};
-use crate::fs::error::{FsError, FsResult};
+use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Place;
+use crate::fs::known::open_files::OpenFile;
 use crate::fs::tree::attributes::Attr;
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Found;
 use persist_core::Error;
+use persist_core::store::{Options, Store, Wait};
+use std::sync::Arc;
+
+/// Objects that are pinned in one section.
+const PINS: usize = 512;
 
 impl Fs {
     /// The root, for a lookup under any name.
@@ -57,6 +63,71 @@ impl Fs {
         }
     }
 
+    /// Close the store and open it as `options` say, with the same names, inodes and open files. The two openings
+    /// overlap, so that what is pinned stays. An error leaves the first opening in use.
+    pub(crate) fn reopen(&mut self, options: &Options) -> FsResult<()> {
+        let ctx = Ctx {
+            tid: 0,
+            may_wait: true,
+        };
+        if !lock(&self.locks.held).is_empty() {
+            // They belong to the opening that would end.
+            return errno(libc::EBUSY);
+        }
+        if options.read_only {
+            // The kernel admits no writer any more. What the last ones wrote may not be stored yet.
+            self.store_open_files(&ctx, &self.open_files.all());
+            self.store_times(&ctx);
+            self.stop_log(&ctx);
+        }
+        self.sync()?;
+        let done = self.open_again(options);
+        self.keep_log(true);
+        done
+    }
+
+    fn open_again(&mut self, options: &Options) -> FsResult<()> {
+        let next = Store::open(self.store.path(), options).inspect_err(|e| log::error!("{e}"))?;
+        // A snapshot, or a store without permission to write, has no other opening.
+        let taken = match next.is_frozen() && !options.read_only {
+            true => errno(libc::EROFS),
+            false => self.take_over(&next),
+        };
+        if let Err(e) = taken {
+            let _ = next.close();
+            return Err(e);
+        }
+        let last = std::mem::replace(&mut self.store, next);
+        if let Err(e) = last.close() {
+            log::error!("closing the store: {e}");
+        }
+        Ok(())
+    }
+
+    /// Pin in the next opening of the store what is pinned in this one.
+    fn take_over(&self, next: &Store) -> FsResult<()> {
+        let pins = lock(&self.inodes).pinned();
+        for some in pins.chunks(PINS) {
+            let mut wait = Wait::default();
+            next.read(&mut wait, |r| {
+                some.iter().try_for_each(|obj| match r.pin(*obj) {
+                    Err(Error::Gone(_)) => Ok(()),
+                    done => done,
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Store what open files hold, and log what cannot be stored.
+    fn store_open_files(&self, ctx: &Ctx, handles: &[Arc<OpenFile>]) {
+        for handle in handles {
+            if let Err(e) = self.commit_handle(ctx, handle) {
+                self.log_unstored(handle.ino, &e);
+            }
+        }
+    }
+
     /// End the mount: store what open files hold, give back pins and locks, and
     /// close the store.
     pub(crate) fn shutdown(&self) {
@@ -64,11 +135,7 @@ impl Fs {
             tid: 0,
             may_wait: true,
         };
-        for handle in self.open_files.drain() {
-            if let Err(e) = self.commit_handle(&ctx, &handle) {
-                log::error!("a file still open was not stored: errno {}", e.errno());
-            }
-        }
+        self.store_open_files(&ctx, &self.open_files.drain());
         self.store_times(&ctx);
         self.stop_log(&ctx);
         self.locks.release_all(&self.store);

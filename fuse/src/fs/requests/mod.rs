@@ -3,7 +3,7 @@
 //! - `open`, `read`, `write`, `close`: files. `load`: the content of a file. `commit`: storing written data.
 //! - `directories`, `links`, `rename`: entries. `attributes`, `xattrs`: metadata of entries.
 //! - `locks`: flock and fcntl. `control`: the files that the filesystem itself provides.
-//! - `lifecycle`: maintenance, and the end of the mount.
+//! - `lifecycle`: maintenance, remounts, and the end of the mount. `unstored`: reports of writes that failed at close.
 
 pub(crate) mod attributes;
 pub(crate) mod close;
@@ -18,5 +18,6 @@ pub(crate) mod locks;
 pub(crate) mod open;
 pub(crate) mod read;
 pub(crate) mod rename;
+mod unstored;
 pub(crate) mod write;
 pub(crate) mod xattrs;
