@@ -137,18 +137,6 @@ def test_replacing_is_atomic(mnt: Mount) -> None:
     assert found == values
 
 
-def test_a_shell_redirection_shows_no_empty_file(mnt: Mount) -> None:
-    mnt.sh("echo old > f")
-    with open(mnt.path / "f", "w") as f:
-        dup = os.dup(f.fileno())
-        os.close(dup)
-        assert mnt.sh("cat f") == "old\n"
-        f.write("new\n")
-        f.flush()
-        assert mnt.sh("cat f") == "old\n"
-    assert mnt.sh("cat f") == "new\n"
-
-
 def test_lines_of_several_programs_come_at_once(mnt: Mount) -> None:
     mnt.sh("echo old > f; { echo 1; cat f >&2; /bin/echo 2; cat f >&2; } > f; cat f")
     assert mnt.sh("{ echo 1; cat f >&2; /bin/echo 2; } > f; cat f") == "1\n2\n"

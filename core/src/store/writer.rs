@@ -4,7 +4,7 @@
 
 use super::{In, Key, Kind, Obj, Result, Step, Writer};
 use crate::object::ops::MetadataOf;
-use crate::object::value::Edit;
+use crate::object::value::{Edit, LargeKind};
 use crate::object::{ops, splices};
 
 impl Writer<'_> {
@@ -44,6 +44,14 @@ impl Writer<'_> {
     #[doc(hidden)]
     pub fn edit(&mut self, obj: Obj, step: &Step, change: &Edit<'_>) -> Result<u64> {
         ops::edit(self, obj, step, change)
+    }
+
+    /// Replace the value of an entry by a large str or bytes that is under a key of another dict, in one step and without
+    /// a copy. It becomes a value of this kind: the caller has checked that a str is text. The entry keeps its
+    /// metadata; the key of the dict is removed.
+    #[doc(hidden)]
+    pub fn adopt(&mut self, from: Obj, key: &Key<'_>, to: Obj, step: &Step, kind: LargeKind) -> Result<()> {
+        ops::adopt(self, from, key, to, step, kind)
     }
 
     /// Remove an entry or attribute. Return true if it existed.

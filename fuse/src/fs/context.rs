@@ -31,8 +31,21 @@ pub(crate) struct Config {
 pub(crate) struct Ctx {
     /// The requesting thread (0: unknown).
     pub(crate) tid: u32,
+    /// Its user and group (None: the mount itself).
+    pub(crate) user: Option<(u32, u32)>,
     /// False on a thread that must not wait.
     pub(crate) may_wait: bool,
+}
+
+impl Ctx {
+    /// The context of what the mount does by itself.
+    pub(crate) fn own(may_wait: bool) -> Ctx {
+        Ctx {
+            tid: 0,
+            user: None,
+            may_wait,
+        }
+    }
 }
 
 /// Lock a mutex. A panic of another thread (answered with EIO) leaves the data usable, so poisoning is ignored.

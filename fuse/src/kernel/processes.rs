@@ -4,6 +4,9 @@
 
 use std::fs;
 
+/// The descriptors that every shell can redirect: those of one digit, and 10 and the next, in which shells save others.
+const REDIRECTED: u32 = 20;
+
 /// A process. The start time detects a reused number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Process {
@@ -65,21 +68,18 @@ pub(crate) fn has_signal(tid: u32) -> bool {
     (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn") != 0
 }
 
-/// True if the thread's process has a descriptor of this inode open for writing. Does not access the mounted filesystem
-/// (this runs while the mount answers a request): links are read, not followed.
-pub(crate) fn has_open(tid: u32, ino: u64) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{tid}/fd")) else {
-        return false;
-    };
+/// True if one of the thread's descriptors that a shell redirects has this inode open for writing. The cost does not
+/// depend on the number of descriptors. Does not access the mounted filesystem (this runs while the mount answers a
+/// request): links are read, not followed.
+pub(crate) fn redirects_to(tid: u32, ino: u64) -> bool {
     let line = format!("ino:\t{ino}");
-    entries.take(4096).flatten().any(|entry| {
-        // Most descriptors are pipes, sockets and terminals.
-        let a_file = fs::read_link(entry.path())
+    (0..REDIRECTED).any(|descriptor| {
+        // Most of these descriptors are pipes and terminals.
+        let a_file = fs::read_link(format!("/proc/{tid}/fd/{descriptor}"))
             .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"/") && !to.starts_with("/dev"));
-        a_file && {
-            let info = format!("/proc/{tid}/fdinfo/{}", entry.file_name().to_string_lossy());
-            fs::read_to_string(info).is_ok_and(|text| text.lines().any(|l| l == line) && may_write(&text))
-        }
+        a_file
+            && fs::read_to_string(format!("/proc/{tid}/fdinfo/{descriptor}"))
+                .is_ok_and(|text| text.lines().any(|l| l == line) && may_write(&text))
     })
 }
 
@@ -109,15 +109,25 @@ mod tests {
     #[test]
     fn descriptors() -> std::io::Result<()> {
         use std::os::unix::fs::MetadataExt;
+        use std::process::{Command, Stdio};
         // The file is on disk, since memory files have no path.
         let file = tempfile::NamedTempFile::new()?;
         let ino = file.as_file().metadata()?.ino();
-        assert!(has_open(std::process::id(), ino));
-        let (file, path) = file.into_parts();
+        let sleeper = |output: Stdio| Command::new("sleep").arg("1000").stdout(output).spawn();
+        let mut writer = sleeper(file.reopen()?.into())?;
+        let mut reader = sleeper(std::fs::File::open(file.path())?.into())?;
+        let found = [writer.id(), reader.id()].map(|tid| {
+            let open = redirects_to(tid, ino);
+            // The other descriptors of this process are inherited by neither.
+            (open, redirects_to(tid, ino + 1))
+        });
+        writer.kill()?;
+        reader.kill()?;
+        (writer.wait()?, reader.wait()?);
+        let file = std::fs::OpenOptions::new().write(true).open(file.path())?;
+        assert!(!redirects_to(writer.id(), ino));
         drop(file);
-        let reader = std::fs::File::open(&path)?;
-        assert!(!has_open(std::process::id(), ino));
-        drop(reader);
+        assert_eq!(found, [(true, false), (false, false)]);
         Ok(())
     }
 }

@@ -226,17 +226,21 @@ impl Filesystem for Adapter {
         data: &[u8],
         _write_flags: WriteFlags,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let answer = |r: FsResult<u32>| match r {
             Ok(n) => reply.written(n),
             Err(e) => reply.error(errno(&e)),
         };
+        let owner = lock_owner.map(|owner| owner.0);
         self.run_with_data(
             req,
             data,
-            move |m, ctx, data| m.to_change(ctx, ino.0)?.write_file(ctx, fh.0, offset, data),
+            move |m, ctx, data| {
+                m.to_change(ctx, ino.0)?
+                    .write_file(ctx, (fh.0, owner), offset, data)
+            },
             answer,
         );
     }

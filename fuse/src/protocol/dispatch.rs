@@ -59,6 +59,15 @@ pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
     }
 }
 
+/// The context of a request that must not wait.
+fn ctx_of(req: &Request) -> Ctx {
+    Ctx {
+        tid: req.pid(),
+        user: Some((req.uid(), req.gid())),
+        may_wait: false,
+    }
+}
+
 impl Adapter {
     /// Run `op` and pass the result to `answer`: at once, or from a thread that may wait.
     pub(crate) fn run<T: 'static>(
@@ -67,8 +76,8 @@ impl Adapter {
         op: impl Fn(&Mounted, &Ctx) -> FsResult<T> + Send + 'static,
         answer: impl FnOnce(FsResult<T>) + Send + 'static,
     ) {
-        let tid = req.pid();
-        let first = guarded(|| op(&self.mounted, &Ctx { tid, may_wait: false }));
+        let ctx = ctx_of(req);
+        let first = guarded(|| op(&self.mounted, &ctx));
         if !matches!(first, Err(FsError::Blocked)) {
             drop(op);
             return answer(first);
@@ -79,7 +88,10 @@ impl Adapter {
         }
         let (mounted, waiting) = (self.mounted.clone(), self.waiting.clone());
         let body = move || {
-            let result = guarded(|| op(&mounted, &Ctx { tid, may_wait: true }));
+            let result = guarded(|| {
+                let ctx = Ctx { may_wait: true, ..ctx };
+                op(&mounted, &ctx)
+            });
             drop(op);
             answer(result);
             waiting.fetch_sub(1, Ordering::Relaxed);
@@ -99,8 +111,7 @@ impl Adapter {
         op: impl Fn(&Mounted, &Ctx, &[u8]) -> FsResult<T> + Send + 'static,
         answer: impl FnOnce(FsResult<T>) + Send + 'static,
     ) {
-        let tid = req.pid();
-        match guarded(|| op(&self.mounted, &Ctx { tid, may_wait: false }, data)) {
+        match guarded(|| op(&self.mounted, &ctx_of(req), data)) {
             Err(FsError::Blocked) => {
                 let data = data.to_vec();
                 self.run(req, move |m, ctx| op(m, ctx, &data), answer);

@@ -10,6 +10,9 @@
 //! 4. After an error the caller rolls the operation back.
 //! 5. The caller ends every operation with `end_operation`.
 
+mod adopt;
+#[cfg(test)]
+mod adopt_tests;
 mod beside;
 mod change;
 mod convert;
@@ -27,6 +30,7 @@ mod rename;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::adopt;
 pub use beside::{drop_waiting, make_waiting, reordered, spliced, waiting, waits_beside};
 pub use change::{
     clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,

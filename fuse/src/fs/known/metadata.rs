@@ -16,8 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The maximal number of entries.
 const MAX: usize = 1 << 20;
-/// The maximal number of files whose time of change is known.
-const MAX_SEEN: usize = 1 << 17;
+/// The maximal number of files whose time of change is known: more than a table of times holds.
+const MAX_SEEN: usize = 1 << 20;
 /// How long a file counts as new, for taking over the type of a replaced file.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long the type of a file that an editor moved away is kept for the file that it creates in its place.
@@ -118,6 +118,10 @@ impl Metadata {
     /// Record when a content was first seen.
     pub(crate) fn see(&mut self, spot: &Spot, seen: Seen) {
         if self.seen.len() >= MAX_SEEN {
+            log::warn!(
+                "{MAX_SEEN} files were shown, of which the times are forgotten: a file whose directory has changed since \
+                 shows the time of that change"
+            );
             self.seen.clear();
             self.containers.clear();
         }

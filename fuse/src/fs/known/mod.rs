@@ -2,9 +2,12 @@
 //!
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
 //! - `awaited`: which links wait for which entries. `metadata`: types and keys that entries will get.
-//! - `open_files`: open files. `locks`: locks that programs hold on files.
+//! - `directories`: times of directories, and numbers of subdirectories.
+//! - `open_files`: open files. `draft`: long contents that are built aside. `locks`: locks that programs hold on files.
 
 pub(crate) mod awaited;
+pub(crate) mod directories;
+pub(crate) mod draft;
 pub(crate) mod inodes;
 pub(crate) mod list_names;
 pub(crate) mod locks;

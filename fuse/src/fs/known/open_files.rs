@@ -3,14 +3,14 @@
 //! 1. A file that is read from its beginning gives one value to its end, regardless of changes during the read (except
 //!    values over 64 KiB, which are read in place).
 //! 2. A write in place is stored at once (`requests::in_place`). Content that is built aside belongs to the open file
-//!    until close, fsync or the end of the mount. Then it replaces the value in one operation. Of two writers that both
-//!    truncated the file, the last to close wins. A replacement of the whole value (O_TRUNC) waits until the process
-//!    that opened the file has closed it; a close by a child or of a copied descriptor does not count.
+//!    until a process that has written closes it (`requests::close`), fsync or the end of the mount. Then it replaces the
+//!    value in one operation. Of two writers that both truncated the file, the last to close wins.
 //! 3. A new file has one content for all that open it, and one size for all that ask for it: `State` is shared.
 //! 4. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult};
+use super::draft::Draft;
 use crate::fs::text::scalars::Ty;
 use persist_core::store::Large;
 use std::collections::HashMap;
@@ -53,6 +53,8 @@ struct Written {
 pub(crate) struct State {
     /// The content in this file; None: not read yet.
     pub(crate) data: Option<Arc<Vec<u8>>>,
+    /// A long content that is built aside, instead of `data`.
+    pub(crate) draft: Option<Draft>,
     /// A large value, which is read in place.
     pub(crate) large: Option<Large>,
     /// The content is built aside and replaces the value.
@@ -64,8 +66,8 @@ pub(crate) struct State {
     /// The first write was refused, and its program got the error. The truncation by the open is not stored either, so
     /// the old value stays.
     pub(crate) refused: bool,
-    /// The open truncated or created the file: the written data replaces the whole value.
-    pub(crate) replaces: bool,
+    /// The processes that wrote what is not stored.
+    pub(crate) writers: Writers,
     /// O_APPEND: the length of `data` before the writes, and its fingerprint.
     pub(crate) base: Option<(usize, u64)>,
     /// This open created the file: its type is decided at the last write.
@@ -82,12 +84,56 @@ pub(crate) struct State {
     pub(crate) at_end: bool,
 }
 
+impl State {
+    /// The length of the content that is built aside.
+    pub(crate) fn built(&self) -> u64 {
+        match (&self.draft, &self.data) {
+            (Some(draft), _) => draft.len,
+            (None, data) => data.as_ref().map_or(0, |data| data.len() as u64),
+        }
+    }
+}
+
 /// The open files.
 #[derive(Default)]
 pub(crate) struct OpenFiles {
     table: Mutex<HashMap<u64, Arc<OpenFile>>>,
     inodes: Mutex<HashMap<u64, Vec<u64>>>,
     last: AtomicU64,
+}
+
+/// The processes that wrote into a content since it was stored, by the kernel's numbers of their descriptor tables.
+#[derive(Default, Debug)]
+pub(crate) struct Writers {
+    known: Vec<u64>,
+    /// Others too, which the kernel did not name (of a shared mapping).
+    any: bool,
+}
+
+impl Writers {
+    /// Add a process (None: one that the kernel does not name).
+    pub(crate) fn add(&mut self, owner: Option<u64>) {
+        match owner {
+            Some(owner) if !self.known.contains(&owner) && self.known.len() < 64 => self.known.push(owner),
+            Some(owner) => self.any |= !self.known.contains(&owner),
+            None => self.any = true,
+        }
+    }
+
+    /// True if no process wrote.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty() && !self.any
+    }
+
+    /// True if this process may have written.
+    pub(crate) fn include(&self, owner: u64) -> bool {
+        self.any || self.known.contains(&owner)
+    }
+
+    /// The content is stored.
+    pub(crate) fn clear(&mut self) {
+        *self = Writers::default();
+    }
 }
 
 impl OpenFile {

@@ -69,6 +69,7 @@ impl Fs {
         let print = match subject {
             Subject::Dir(obj) => {
                 if let Some(time) = changes.mtime {
+                    self.changing_entries(obj);
                     w.set_mtime(obj, nanoseconds(time.value()))?;
                 }
                 None

@@ -1,4 +1,17 @@
 //! Requests at the end of an open file: flush, fsync, release.
+//!
+//! The kernel sends a flush whenever a process closes a descriptor: also one that it has copied (`dup`, a shell's
+//! redirection) or inherited, and at its end. It does not tell whether the file stays open elsewhere. These rules hold
+//! for a content that is not stored yet (`open_files`):
+//!
+//! 1. A flush of a process that has written stores the content, also what others wrote into it. So `close` returns when
+//!    the content is stored, or with the error. After an error, each later flush tries again.
+//! 2. A flush of a process that has written nothing since the content was stored does not store it: a child that ends,
+//!    or that executes a program, does not show the half of its parent's work.
+//! 3. If no process has written anything since the open that truncated the file, a flush stores the empty content. But
+//!    not while the thread that opened the file has it as one of its first twenty descriptors: a shell opens the file,
+//!    copies the descriptor to that of the redirection and closes the first one, all before its command writes.
+//! 4. `fsync`, and the end of the open file, store the content in any case.
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult};
@@ -11,22 +24,20 @@ impl Fs {
         let handle = self.open_files.get(fh)?;
         let result = {
             let mut state = handle.state(ctx)?;
-            // A shell that redirects closes one of two descriptors before it writes, and its children close theirs
-            // between its own lines. These closes must not store the content.
-            let opener = if handle.opener == 0 {
-                ctx.tid
-            } else {
-                handle.opener
+            let stores = state.dirty
+                && match state.writers.is_empty() {
+                    false => state.writers.include(owner),
+                    true => !processes::redirects_to(handle.opener, ino),
+                };
+            let result = match stores {
+                true => self.commit(ctx, &handle, &mut state, None),
+                false => Ok(()),
             };
-            let waits = state.dirty
-                && state.replaces
-                && self.open_files.of_inode(ino).iter().filter(|h| h.write).count() == 1
-                && processes::has_open(opener, ino);
-            if waits {
-                Ok(())
-            } else {
-                self.commit(ctx, &handle, &mut state, None)
+            if !matches!(result, Ok(()) | Err(FsError::Blocked)) {
+                // The error may not have reached the program, as at the end of a process.
+                state.writers.add(None);
             }
+            result
         };
         if !matches!(result, Err(FsError::Blocked)) {
             self.locks.flush(&self.store, ino, owner);

@@ -1,5 +1,6 @@
 //! Storing written data: the content of an open file becomes a value, in one operation.
 
+use super::drafts::Stored;
 use super::in_place::InPlace;
 use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -44,8 +45,11 @@ impl Fs {
                 return Ok(());
             }
             self.ensure_data(ctx, &handle, &mut state)?;
-            resize_vec(Arc::make_mut(state.data.get_or_insert_default()), size)?;
-            state.replaces |= size == 0;
+            let is_new = state.aside || matches!(place, Place::Deleted);
+            if !is_new || !self.resize_draft(ctx, &mut state, size as u64)? {
+                resize_vec(Arc::make_mut(state.data.get_or_insert_default()), size)?;
+            }
+            state.writers.add(None);
             state.dirty = true;
             state.base = None;
             let all_see_it = state.created && state.aside;
@@ -75,7 +79,7 @@ impl Fs {
                 let mut bytes = self.whole(w, &value)?;
                 resize_vec(&mut bytes, size)?;
                 let new = scalars::parse_over(ty, &bytes, false, self.config.exact);
-                self.set_at(w, spot, &new.ok_or(FsError::Errno(libc::EINVAL))?.as_in())
+                self.set_content(w, spot, &new.ok_or(FsError::Errno(libc::EINVAL))?.as_in())
             }),
         }
     }
@@ -105,12 +109,12 @@ impl Fs {
         if !state.dirty || state.refused || !handle.write {
             return Ok(());
         }
-        let content = state.data.clone().unwrap_or_default();
         let place = self.place(handle.ino)?;
         let stored = match &place {
-            Place::File(spot) => self.commit_entry(ctx, handle, state, spot, &content, force)?,
+            Place::File(spot) => self.commit_entry(ctx, handle, state, spot, force)?,
             _ => None,
         };
+        state.writers.clear();
         state.aside = false;
         state.dirty = false;
         state.in_turn = false;
@@ -130,39 +134,17 @@ impl Fs {
         &self,
         ctx: &Ctx,
         handle: &OpenFile,
-        state: &State,
+        state: &mut State,
         spot: &Spot,
-        content: &[u8],
         force: Option<Ty>,
     ) -> FsResult<Option<Ty>> {
         let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
         let want = force.or_else(|| lock(&self.metadata).get(&mark).and_then(|m| m.want));
-        let stored = self.write(ctx, |w, _| {
-            let Some(old) = self.value_at(w, spot)? else {
-                return Ok(None);
-            };
-            // The entry became a container: the file that was open no longer exists.
-            let Some(old_ty) = Ty::of(&old) else {
-                return Ok(None);
-            };
-            let mut content = Cow::Borrowed(content);
-            if let Some((len, print)) = state.base.filter(|_| handle.append && !state.aside) {
-                let mut now = self.whole(w, &old)?;
-                if fingerprint(&now) != print {
-                    now.extend_from_slice(content.get(len..).unwrap_or_default());
-                    content = Cow::Owned(now);
-                }
-            }
-            let scalar = self.decide(want, state, old_ty, &content)?;
-            let same = scalar.ty() == old_ty
-                && Scalar::from_value(&old).is_some_and(|s| s.render(self.config.exact) == *content);
-            if same {
-                self.note_written_at(w, spot, &old)?;
-            } else {
-                self.set_at(w, spot, &scalar.as_in())?;
-            }
-            Ok(Some(scalar.ty()))
-        });
+        let stored = match self.store_draft(ctx, state, spot, want)? {
+            Stored::As(ty) => Ok(Some(ty)),
+            Stored::Gone => Ok(None),
+            Stored::Parse => self.store_content(ctx, handle, state, spot, want),
+        };
         match stored {
             Ok(Some(ty)) => {
                 let mut memory = lock(&self.metadata);
@@ -176,6 +158,44 @@ impl Fs {
             Err(e) if e.is_gone() => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Store a content that is in memory. Returns its type; None if the entry is gone.
+    fn store_content(
+        &self,
+        ctx: &Ctx,
+        handle: &OpenFile,
+        state: &State,
+        spot: &Spot,
+        want: Option<Ty>,
+    ) -> FsResult<Option<Ty>> {
+        let content = state.data.clone().unwrap_or_default();
+        self.write(ctx, |w, _| {
+            let Some(old) = self.value_at(w, spot)? else {
+                return Ok(None);
+            };
+            // The entry became a container: the file that was open no longer exists.
+            let Some(old_ty) = Ty::of(&old) else {
+                return Ok(None);
+            };
+            let mut content = Cow::Borrowed(&content[..]);
+            if let Some((len, print)) = state.base.filter(|_| handle.append && !state.aside) {
+                let mut now = self.whole(w, &old)?;
+                if fingerprint(&now) != print {
+                    now.extend_from_slice(content.get(len..).unwrap_or_default());
+                    content = Cow::Owned(now);
+                }
+            }
+            let scalar = self.decide(want, state, old_ty, &content)?;
+            let same = scalar.ty() == old_ty
+                && Scalar::from_value(&old).is_some_and(|s| s.render(self.config.exact) == *content);
+            if same {
+                self.note_written_at(w, spot, &old)?;
+            } else {
+                self.set_content(w, spot, &scalar.as_in())?;
+            }
+            Ok(Some(scalar.ty()))
+        })
     }
 
     /// The value that a content becomes.

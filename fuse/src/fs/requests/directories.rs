@@ -16,6 +16,7 @@ use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::{Found, Named};
 use crate::fs::tree::links::References;
+use crate::fs::tree::owners::New;
 use crate::fs::tree::records::Subject;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
@@ -253,20 +254,13 @@ impl Fs {
         }
         let dir = self.dir(parent)?;
         let named = self.named_to_make(ctx, dir, name)?;
-        let mode = (mode & 0o7777) as u16;
         self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
             let obj = w.new_dict()?;
             self.put(w, dir, &named, &In::Obj(obj), renamed)?;
-            if mode != 0o777 & !self.config.umask {
-                self.change_record(w, Subject::Dir(obj), |record| {
-                    record.mode = Some(mode);
-                    Ok(())
-                })?;
-            }
-            Ok(())
+            self.record_new(ctx, w, dir, Subject::Dir(obj), New::Dir(mode))
         })?;
         let ctx = &Ctx {
             may_wait: true,

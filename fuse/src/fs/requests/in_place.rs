@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// The longest value that stays readable in open files after its entry was deleted. It is kept in memory.
 const KEPT_MOST: u64 = 64 << 20;
 /// The most bytes by which one operation lengthens or shortens a value.
-const STEP: u64 = 16 << 20;
+pub(crate) const STEP: u64 = 16 << 20;
 
 /// Where a write begins.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,23 @@ struct Change {
     bytes: Vec<u8>,
     len: u64,
     no_newline: Option<bool>,
+}
+
+impl Change {
+    /// True if the value is the same after the change. A large one has another id afterwards, and is another content.
+    fn keeps(&self, value: &Value) -> bool {
+        let (content, no_newline) = match value {
+            Value::Bytes(content) => (content, None),
+            Value::Str { bytes, no_newline } => (bytes, Some(*no_newline)),
+            _ => return false,
+        };
+        let at = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        self.len == content.len() as u64
+            && self.no_newline.is_none_or(|flag| no_newline == Some(flag))
+            && content
+                .get(at..)
+                .is_some_and(|rest| rest.starts_with(&self.bytes))
+    }
 }
 
 impl Shape {
@@ -237,7 +254,7 @@ impl Fs {
 
     /// The content of an open file whose entry was deleted, unless the open file has it already.
     pub(crate) fn recall_deleted(&self, place: &Place, handle: &OpenFile, state: &mut State) -> FsResult<()> {
-        if !matches!(place, Place::Deleted) || state.data.is_some() {
+        if !matches!(place, Place::Deleted) || state.data.is_some() || state.draft.is_some() {
             return Ok(());
         }
         // A value that was too long to be kept, or that was deleted through Python.
@@ -294,11 +311,9 @@ impl Fs {
                     len: Some(change.len),
                     no_newline: change.no_newline,
                 };
-                w.edit(spot.parent, &step, &edit)?;
-                if let Some(now) = self.value_at(w, spot)?
-                    && now == value
-                {
-                    self.note_written_at(w, spot, &now)?;
+                self.changing_content(w, spot.parent, |w| Ok(w.edit(spot.parent, &step, &edit)?))?;
+                if change.keeps(&value) {
+                    self.note_written_at(w, spot, &value)?;
                 }
             }
             Ok(InPlace::Done)
@@ -326,6 +341,16 @@ mod tests {
         if shape.folds && change.no_newline == Some(false) {
             file.push(b'\n');
         }
+        let small = |bytes: &[u8], no_newline| match shape.folds {
+            true => Value::Str {
+                bytes: bytes.into(),
+                no_newline,
+            },
+            false => Value::Bytes(bytes.into()),
+        };
+        let old = small(value, !shape.newline);
+        let is_same = old == small(&new, change.no_newline.unwrap_or(!shape.newline));
+        assert_eq!(change.keeps(&old), is_same, "{value:?} {shape:?} {change:?}");
         (file, new)
     }
 

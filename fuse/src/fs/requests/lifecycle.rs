@@ -2,6 +2,7 @@
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::draft::Draft;
 use crate::fs::known::inodes::Place;
 use crate::fs::known::open_files::OpenFile;
 use crate::fs::tree::attributes::Attr;
@@ -9,6 +10,7 @@ use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Found;
 use persist_core::Error;
 use persist_core::store::{Options, Store, Wait};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Objects that are pinned in one section.
@@ -33,10 +35,7 @@ impl Fs {
         for list in waiting {
             // Python may have appended the items that they waited for.
             self.join(
-                &Ctx {
-                    tid: 0,
-                    may_wait: false,
-                },
+                &Ctx::own(false),
                 list,
             );
         }
@@ -45,7 +44,7 @@ impl Fs {
     /// Log which items other doors insert into lists and remove (`list_names`), if this mount may change the store.
     /// Without the log, names are dealt again after every change of a list's content.
     pub(crate) fn keep_log(&self, may_wait: bool) {
-        let ctx = Ctx { tid: 0, may_wait };
+        let ctx = Ctx::own(may_wait);
         if !matches!(self.read(&ctx, |r| Ok(r.logs_splices()?)), Ok(false)) {
             return;
         }
@@ -66,10 +65,7 @@ impl Fs {
     /// Close the store and open it as `options` say, with the same names, inodes and open files. The two openings
     /// overlap, so that what is pinned stays. An error leaves the first opening in use.
     pub(crate) fn reopen(&mut self, options: &Options) -> FsResult<()> {
-        let ctx = Ctx {
-            tid: 0,
-            may_wait: true,
-        };
+        let ctx = Ctx::own(true);
         if !lock(&self.locks.held).is_empty() {
             // They belong to the opening that would end.
             return errno(libc::EBUSY);
@@ -97,6 +93,7 @@ impl Fs {
             let _ = next.close();
             return Err(e);
         }
+        self.with_drafts(|draft| draft.move_to(&next));
         let last = std::mem::replace(&mut self.store, next);
         if let Err(e) = last.close() {
             log::error!("closing the store: {e}");
@@ -106,7 +103,12 @@ impl Fs {
 
     /// Pin in the next opening of the store what is pinned in this one.
     fn take_over(&self, next: &Store) -> FsResult<()> {
-        let pins = lock(&self.inodes).pinned();
+        let mut pins = lock(&self.inodes).pinned();
+        let mut drafts = HashMap::new();
+        self.with_drafts(|draft| {
+            drafts.insert(draft.dict.id, draft.dict);
+        });
+        pins.extend(drafts.into_values());
         for some in pins.chunks(PINS) {
             let mut wait = Wait::default();
             next.read(&mut wait, |r| {
@@ -117,6 +119,18 @@ impl Fs {
             })?;
         }
         Ok(())
+    }
+
+    /// Call `f` with each draft, for each open file that shares it.
+    fn with_drafts(&self, mut f: impl FnMut(&mut Draft)) {
+        for handle in self.open_files.all() {
+            // A request that may wait gets the state in any case.
+            if let Ok(mut state) = handle.state(&Ctx::own(true))
+                && let Some(draft) = &mut state.draft
+            {
+                f(draft);
+            }
+        }
     }
 
     /// Store what open files hold, and log what cannot be stored.
@@ -131,10 +145,7 @@ impl Fs {
     /// End the mount: store what open files hold, give back pins and locks, and
     /// close the store.
     pub(crate) fn shutdown(&self) {
-        let ctx = Ctx {
-            tid: 0,
-            may_wait: true,
-        };
+        let ctx = Ctx::own(true);
         self.store_open_files(&ctx, &self.open_files.drain());
         self.store_times(&ctx);
         self.stop_log(&ctx);

@@ -11,6 +11,8 @@ use crate::fs::known::awaited::Missing;
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::tree::attributes::Attr;
 use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::owners::New;
+use crate::fs::tree::records::Subject;
 use persist_core::store::{In, Obj, Reader, Value};
 
 impl Fs {
@@ -27,7 +29,9 @@ impl Fs {
             }
             let (seat, waits) = self.seat_of(w, dir, target, true)?;
             let value = seat.map_or(In::Link(target), In::Obj);
-            Ok((self.put(w, dir, &named, &value, renamed)?, waits))
+            let spot = self.put(w, dir, &named, &value, renamed)?;
+            self.record_new(ctx, w, dir, Subject::Entry(&spot), New::Link)?;
+            Ok((spot, waits))
         })?;
         let ctx = &Ctx {
             may_wait: true,

@@ -102,7 +102,7 @@ impl Fs {
 
     /// The whole content of an open file, for changing it.
     pub(crate) fn ensure_data(&self, ctx: &Ctx, handle: &OpenFile, state: &mut State) -> FsResult<()> {
-        if state.dirty && state.data.is_some() {
+        if state.draft.is_some() || (state.dirty && state.data.is_some()) {
             return Ok(());
         }
         self.refresh(ctx, handle, state)?;

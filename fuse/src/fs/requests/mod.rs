@@ -1,6 +1,7 @@
 //! The requests of the kernel, one method of `Fs` for each.
 //!
 //! - `open`, `read`, `write`, `close`: files. `load`: the content of a file. `commit`: storing written data.
+//!   `drafts`: long contents that are built aside.
 //! - `directories`, `links`, `rename`: entries. `attributes`, `xattrs`: metadata of entries.
 //! - `locks`: flock and fcntl. `control`: the files that the filesystem itself provides.
 //! - `lifecycle`: maintenance, remounts, and the end of the mount. `unstored`: reports of writes that failed at close.
@@ -10,6 +11,7 @@ pub(crate) mod close;
 pub(crate) mod commit;
 pub(crate) mod control;
 pub(crate) mod directories;
+mod drafts;
 mod in_place;
 pub(crate) mod lifecycle;
 pub(crate) mod links;

@@ -8,6 +8,7 @@ use crate::fs::known::open_files::State;
 use crate::fs::text::scalars::{Scalar, Ty};
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
+use crate::fs::tree::owners::New;
 use crate::fs::tree::records::Subject;
 use persist_core::store::Obj;
 use std::borrow::Cow;
@@ -60,7 +61,6 @@ impl Fs {
                     state.large = None;
                     state.aside = true;
                     state.dirty = true;
-                    state.replaces = true;
                 }
                 state
             }
@@ -80,18 +80,12 @@ impl Fs {
             bytes: Cow::Borrowed(b""),
             no_newline: !self.config.exact,
         };
-        let mode = (mode & 0o7777) as u16;
         let spot = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
             let spot = self.put(w, dir, &named, &empty.as_in(), renamed)?;
-            if mode != 0o666 & !self.config.umask {
-                self.change_record(w, Subject::Entry(&spot), |record| {
-                    record.mode = Some(mode);
-                    Ok(())
-                })?;
-            }
+            self.record_new(ctx, w, dir, Subject::Entry(&spot), New::File(mode))?;
             Ok(spot)
         })?;
         let mark = Mark::Entry(spot.parent.id, spot.slot);
@@ -151,7 +145,6 @@ impl Fs {
             data: Some(Arc::default()),
             aside,
             created: true,
-            replaces: aside,
             hint,
             ty: Some(Ty::Str),
             ..State::default()

@@ -17,8 +17,12 @@ impl Fs {
         let mut state = handle.state(ctx)?;
         self.recall_deleted(&self.place(handle.ino)?, &handle, &mut state)?;
         let goes_on = offset == state.read_end && !state.at_end;
-        if !state.dirty && (offset == 0 || !goes_on || (state.data.is_none() && state.large.is_none())) {
+        let is_built = state.dirty || state.draft.is_some();
+        if !is_built && (offset == 0 || !goes_on || (state.data.is_none() && state.large.is_none())) {
             self.refresh(ctx, &handle, &mut state)?;
+        }
+        if let Some(draft) = &state.draft {
+            return self.read_draft(ctx, draft, offset, size as usize);
         }
         let out = match (&state.data, state.large) {
             (Some(data), _) => {

@@ -220,6 +220,8 @@ impl Fs {
         to: &End,
         renamed: &mut Vec<Renamed>,
     ) -> FsResult<Spot> {
+        self.changing_entries(source.parent);
+        self.changing_entries(to.dir);
         let left = self.guard_beside(w, source.parent, true)?;
         let target = match self.room(w, to.dir, &to.named)? {
             Room::At(spot) => spot,
@@ -285,6 +287,8 @@ impl Fs {
                 w.pin(*obj)?;
                 pins.push(*obj);
             }
+            self.changing_entries(one.parent);
+            self.changing_entries(two.parent);
             let (a, b) = (self.owned(w, &first)?, self.owned(w, &second)?);
             let first = self.record(w, Subject::Entry(&one))?;
             let second = self.record(w, Subject::Entry(&two))?;

@@ -17,10 +17,7 @@ impl Fs {
 
     /// The path of a file on the mount, as far as it can be found.
     fn path_of(&self, ino: u64) -> String {
-        let ctx = Ctx {
-            tid: 0,
-            may_wait: true,
-        };
+        let ctx = Ctx::own(true);
         let top = self.config.mountpoint.display();
         let Ok(Place::File(spot)) = self.place(ino) else {
             return format!("{top}/? (inode {ino}, removed)");

@@ -19,8 +19,14 @@ impl Fs {
         want.or(if state.created { None } else { state.ty })
     }
 
-    /// Request: write.
-    pub(crate) fn write_file(&self, ctx: &Ctx, fh: u64, offset: u64, bytes: &[u8]) -> FsResult<u32> {
+    /// Request: write. `owner` is the kernel's number of the writer's descriptor table.
+    pub(crate) fn write_file(
+        &self,
+        ctx: &Ctx,
+        (fh, owner): (u64, Option<u64>),
+        offset: u64,
+        bytes: &[u8],
+    ) -> FsResult<u32> {
         let handle = self.open_files.get(fh)?;
         if !handle.write {
             return errno(libc::EBADF);
@@ -56,12 +62,20 @@ impl Fs {
         }
         self.ensure_data(ctx, &handle, &mut state)?;
         let ty = self.bound_type(&place, &state);
-        let old_len = state.data.as_ref().map_or(0, |d| d.len());
-        let start = if handle.append { old_len as u64 } else { offset };
+        let start = if handle.append { state.built() } else { offset };
         let end = start
             .checked_add(bytes.len() as u64)
             .filter(|e| *e <= MAX_FILE)
             .ok_or(FsError::Errno(libc::EFBIG))?;
+        let is_new = state.aside || matches!(place, Place::Deleted);
+        let is_number = matches!(ty, Some(Ty::Int | Ty::Float | Ty::Bool));
+        if is_new && !is_number && self.write_draft(ctx, &mut state, start, bytes)? {
+            state.dirty = true;
+            state.writers.add(owner);
+            let all_see_it = state.created && state.aside;
+            handle.note_written((!all_see_it).then_some(ctx.tid), Some(state.built()));
+            return Ok(written);
+        }
         let (start, end) = (start as usize, end as usize);
         let base = (handle.append && !state.aside && state.base.is_none()).then(|| {
             state
@@ -86,6 +100,7 @@ impl Fs {
         }
         state.base = state.base.or(base);
         state.dirty = true;
+        state.writers.add(owner);
         let size = state.data.as_ref().map_or(0, |d| d.len() as u64);
         let all_see_it = state.created && state.aside;
         let whole_again = state.dirty && !state.aside && !state.created && ty == Some(Ty::Str);
@@ -111,7 +126,7 @@ impl Fs {
         let tried = self.write(ctx, |w, _| match self.value_at(w, spot)? {
             Some(old) if Ty::of(&old).is_some() => {
                 // A change that is rolled back: it meets the same locks as the real one.
-                self.set_at(w, spot, &In::None)?;
+                self.set_content(w, spot, &In::None)?;
                 errno::<()>(libc::ECANCELED)
             }
             _ => Ok(()),

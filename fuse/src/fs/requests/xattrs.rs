@@ -213,7 +213,9 @@ impl Fs {
         for handle in self.open_files.of_inode(ino) {
             let mut state = handle.state(ctx)?;
             let empty = state.data.as_ref().is_none_or(|d| d.is_empty());
-            if state.dirty && !empty {
+            if state.draft.is_some() {
+                self.commit(ctx, &handle, &mut state, None)?;
+            } else if state.dirty && !empty {
                 self.commit(ctx, &handle, &mut state, Some(ty))?;
             }
             state.created = false;
@@ -234,7 +236,10 @@ impl Fs {
                     }
                     let bytes = self.whole(w, &old)?;
                     match retyped(ty, &bytes, exact) {
-                        Retyped::Value(scalar) => self.set_at(w, spot, &scalar.as_in()).map(|()| false),
+                        Retyped::Value(scalar) => {
+                            self.set_content(w, spot, &scalar.as_in())?;
+                            Ok(false)
+                        }
                         Retyped::Waits => Ok(true),
                         Retyped::Unfit => errno(libc::EINVAL),
                     }

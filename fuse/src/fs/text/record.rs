@@ -7,7 +7,7 @@
 //! | 2 | 2 | `MODE`: permission bits |
 //! | | 4 | `UID`: owner |
 //! | | 4 | `GID`: group |
-//! | | 16 | `MTIME`: time of change (nanoseconds since 1970), and the fingerprint of the content that it belongs to |
+//! | | 16 | `MTIME`: time of change (nanoseconds since 1970), and the fingerprint of the content that it belongs to; of a directory, of the state of its container |
 //! | | 8 | `ATIME`: time of access |
 //! | | 8 | `CTIME`: time of the last change of this record |
 //! | | to the end | extended attributes: length of the name (2), of the value (4), name, value |

@@ -3,10 +3,10 @@
 //! | attribute | value |
 //! | --- | --- |
 //! | size | of a file: the exact number of its bytes; of a directory: its number of entries |
-//! | mtime | of a directory: the container's; of a file: the time that a tool set, as long as the content stays, otherwise the container's when this content was first seen |
+//! | mtime | of a directory: the last change of its entries (`times`); of a file: the time that a tool set, as long as the content stays, otherwise the container's when this content was first seen |
 //! | ctime | the time of the last change of what a tool set, or mtime if that is later |
 //! | mode, owner | from the mount options, or set by a tool (`records`) |
-//! | links | 1; for a directory too, so that `find` does not assume a number of subdirectories |
+//! | links | of a directory: 2 and one for each subdirectory, or 1 if it has many entries (`subdirectories`); otherwise 1 |
 
 use super::filesystem::Fs;
 use super::records::Subject;
@@ -14,6 +14,7 @@ use crate::fs::context::time_of;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Spot;
 use crate::fs::known::metadata::fingerprint;
+use crate::fs::text::record::Record;
 use crate::fs::text::scalars::Scalar;
 use persist_core::store::{LargeKind, Obj, Reader, Value};
 use std::time::SystemTime;
@@ -113,23 +114,13 @@ impl Fs {
         print: Option<u64>,
     ) -> FsResult<Attr> {
         let record = self.record(r, subject)?;
-        attr.mode = record.mode.unwrap_or(attr.mode);
-        attr.uid = record.uid.unwrap_or(attr.uid);
-        attr.gid = record.gid.unwrap_or(attr.gid);
         let set = record.mtime.filter(|(_, of)| Some(*of) == print);
         if let Some((time, _)) = set {
             attr.mtime = time_of(time);
         } else if let (Subject::Entry(spot), Some(print)) = (subject, print) {
             attr.mtime = self.first_seen(r, spot, print, attr.mtime)?;
         }
-        attr.atime = record.atime.map_or(attr.mtime, time_of);
-        attr.ctime = match record.ctime.map(time_of) {
-            // The time of change may be any.
-            Some(time) if set.is_some() => time,
-            Some(time) => time.max(attr.mtime),
-            None => attr.mtime,
-        };
-        Ok(attr)
+        Ok(apply(attr, &record, set.is_some()))
     }
 
     /// The size of a scalar's file.
@@ -199,7 +190,29 @@ impl Fs {
 
     /// The attributes of a container.
     pub(crate) fn dir_attr(&self, r: &Reader<'_>, obj: Obj) -> FsResult<Attr> {
-        let attr = self.plain(NodeKind::Dir, r.len(obj)?, time_of(r.mtime(obj)?));
-        self.recorded(r, Subject::Dir(obj), attr, None)
+        let record = self.record(r, Subject::Dir(obj))?;
+        let time = time_of(self.dir_time(r, obj, &record)?);
+        let attr = Attr {
+            links: self.links_of(r, obj)?,
+            ..self.plain(NodeKind::Dir, r.len(obj)?, time)
+        };
+        Ok(apply(attr, &record, false))
+    }
+}
+
+/// Apply what tools set to the attributes. `is_set`: a tool has set the time of change.
+fn apply(attr: Attr, record: &Record, is_set: bool) -> Attr {
+    Attr {
+        mode: record.mode.unwrap_or(attr.mode),
+        uid: record.uid.unwrap_or(attr.uid),
+        gid: record.gid.unwrap_or(attr.gid),
+        atime: record.atime.map_or(attr.mtime, time_of),
+        ctime: match record.ctime.map(time_of) {
+            // The time of change may be any.
+            Some(time) if is_set => time,
+            Some(time) => time.max(attr.mtime),
+            None => attr.mtime,
+        },
+        ..attr
     }
 }

@@ -35,6 +35,11 @@ impl Fs {
         Ok(())
     }
 
+    /// Replace the content of a file.
+    pub(crate) fn set_content(&self, w: &mut Writer<'_>, spot: &Spot, value: &In<'_>) -> FsResult<()> {
+        self.changing_content(w, spot.parent, |w| self.set_at(w, spot, value))
+    }
+
     /// Remove the entry at a spot.
     pub(crate) fn remove_at(
         &self,
@@ -42,6 +47,7 @@ impl Fs {
         spot: &Spot,
         renamed: &mut Vec<Renamed>,
     ) -> FsResult<()> {
+        self.changing_entries(spot.parent);
         match &spot.slot {
             Slot::Key(key) => {
                 let list = self.guard_beside(w, spot.parent, true)?;
@@ -88,6 +94,7 @@ impl Fs {
         value: &In<'_>,
         renamed: &mut Vec<Renamed>,
     ) -> FsResult<Spot> {
+        self.changing_entries(dir);
         match self.room(w, dir, named)? {
             Room::At(spot) => {
                 self.set_at(w, &spot, value)?;

@@ -7,12 +7,13 @@ use super::durability;
 use crate::fs::context::{Config, Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno, would_wait};
 use crate::fs::known::awaited::Awaited;
+use crate::fs::known::directories::Directories;
 use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
 use crate::fs::known::open_files::OpenFiles;
-use crate::kernel::processes;
+use crate::kernel::{processes, sys};
 use persist_core::Error;
 use persist_core::store::{Actor, Obj, Reader, Store, Wait, Writer};
 use std::sync::Mutex;
@@ -30,9 +31,12 @@ pub(crate) struct Fs {
     pub(in crate::fs) lists: Mutex<Lists>,
     pub(in crate::fs) awaited: Mutex<Awaited>,
     pub(in crate::fs) metadata: Mutex<Metadata>,
+    pub(in crate::fs) directories: Mutex<Directories>,
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
     pub(in crate::fs) started: SystemTime,
+    /// The user and group of the mount's process.
+    pub(in crate::fs) mounter: (u32, u32),
 }
 
 /// The inodes that the kernel holds of a filesystem, and the metadata that was set. A snapshot does not change, so for
@@ -97,9 +101,11 @@ impl Fs {
             lists: Mutex::new(known.lists),
             awaited: Mutex::default(),
             metadata: Mutex::new(known.metadata),
+            directories: Mutex::default(),
             open_files: OpenFiles::default(),
             locks: Locks::default(),
             started: SystemTime::now(),
+            mounter: sys::ids(),
         }
     }
 

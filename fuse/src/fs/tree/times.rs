@@ -5,6 +5,11 @@
 //! container, which contents it has shown with which times. A mount that was killed has not: after it, a file's time is
 //! that of its container.
 //!
+//! The time of a directory is that of the last change of its entries. A command that changes the content of a file moves
+//! the time of the container, but not that of the directory: the mount keeps it (`known::directories`), and writes it at
+//! its end into the directory's record, with a fingerprint of the state of the container for which it holds. To Python
+//! the value of an entry is a part of its container: what Python stores moves the time of the directory.
+//!
 //! The table of a container (`MetadataOf::Times`):
 //!
 //! | OFFSET | SIZE | FIELD |
@@ -15,24 +20,62 @@
 //! The number of an entry is a hash of its name; in a list, the index.
 
 use super::filesystem::Fs;
-use super::records::nanoseconds;
+use super::records::{Subject, nanoseconds};
 use crate::fs::context::{Ctx, lock, time_of};
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::known::directories::Stamp;
 use crate::fs::known::inodes::{Slot, Spot};
 use crate::fs::known::metadata::{Mark, Seen, Table, fingerprint};
 use crate::fs::text::names;
+use crate::fs::text::record::Record;
 use persist_core::Error;
 use persist_core::store::door::MetadataOf;
-use persist_core::store::{Kind, Obj, ObjectId, Reader, Value};
+use persist_core::store::{Kind, Obj, ObjectId, Reader, Value, Writer};
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 const VERSION: u64 = 1;
 const ENTRY: usize = 24;
-/// The most entries of a table.
-const MAX: usize = 1 << 17;
+/// The most entries of a table: the store takes records of up to 16 MiB.
+const MAX: usize = (16 << 20) / ENTRY - 1;
 
 impl Fs {
+    /// The time of change of a directory, whose record is given.
+    pub(crate) fn dir_time(&self, r: &Reader<'_>, container: Obj, record: &Record) -> FsResult<u64> {
+        let stamp = self.stamp(r, container)?;
+        if let Some(time) = lock(&self.directories).time(container.id, stamp) {
+            return Ok(time);
+        }
+        Ok(match record.mtime {
+            Some((time, print)) if print == print_of(stamp) => time,
+            _ => stamp.time,
+        })
+    }
+
+    /// Change the content of an entry of `container`: the time of the directory stays.
+    pub(crate) fn changing_content<R>(
+        &self,
+        w: &mut Writer<'_>,
+        container: Obj,
+        f: impl FnOnce(&mut Writer<'_>) -> FsResult<R>,
+    ) -> FsResult<R> {
+        let record = self.record(w, Subject::Dir(container))?;
+        let time = self.dir_time(w, container, &record)?;
+        let result = f(w);
+        // The time of a container moves also if the change is taken back.
+        if let Ok(stamp) = self.stamp(w, container)
+            && stamp.time != time
+        {
+            lock(&self.directories).keep_time(container, stamp, time);
+        }
+        result
+    }
+
+    /// Entries of a directory come or go: its time is that of its container.
+    pub(crate) fn changing_entries(&self, container: Obj) {
+        lock(&self.directories).forget(container.id);
+    }
+
     /// The time of change of a file with this content, given the time of its container.
     pub(crate) fn first_seen(
         &self,
@@ -94,6 +137,15 @@ impl Fs {
 
     /// Write the times that were shown, at the end of the mount.
     pub(crate) fn store_times(&self, ctx: &Ctx) {
+        let directories = lock(&self.directories).times();
+        for (container, stamp, time) in directories {
+            match self.write(ctx, |w, _| self.store_dir_time(w, container, stamp, time)) {
+                Ok(()) => {}
+                Err(FsError::Store(Error::ReadOnly)) => return,
+                Err(e) if e.is_gone() => {}
+                Err(e) => return log::warn!("times of directories were not stored: errno {}", e.errno()),
+            }
+        }
         let mut of: HashMap<ObjectId, Vec<(Spot, Seen)>> = HashMap::new();
         let all = lock(&self.metadata).all_seen();
         for (spot, seen) in all {
@@ -107,6 +159,23 @@ impl Fs {
                 Err(e) => return log::warn!("times of files were not stored: errno {}", e.errno()),
             }
         }
+    }
+
+    fn store_dir_time(
+        &self,
+        w: &mut Writer<'_>,
+        container: Obj,
+        stamp: Stamp,
+        time: u64,
+    ) -> FsResult<()> {
+        let subject = Subject::Dir(container);
+        let mut record = self.record(w, subject)?;
+        let mtime = Some((time, print_of(stamp)));
+        if self.stamp(w, container)? != stamp || record.mtime == mtime {
+            return Ok(());
+        }
+        record.mtime = mtime;
+        self.set_record(w, subject, &record)
     }
 
     fn store_times_of(&self, ctx: &Ctx, entries: &[(Spot, Seen)]) -> FsResult<()> {
@@ -127,7 +196,16 @@ impl Fs {
             }
             Ok((old, new))
         })?;
-        if new == old || new.len() > MAX {
+        if new == old {
+            return Ok(());
+        }
+        if new.len() > MAX {
+            log::warn!(
+                "the times of {} entries of container {} were not stored, {MAX} at most: after the next mount these \
+                 files have the time of their directory's last change",
+                new.len(),
+                parent.id.0
+            );
             return Ok(());
         }
         let bytes = (!new.is_empty()).then(|| to_bytes(&new));
@@ -135,6 +213,11 @@ impl Fs {
             Ok(w.set_metadata(*parent, &MetadataOf::Times, bytes.as_deref())?)
         })
     }
+}
+
+/// The fingerprint that a record has of the state of a container.
+fn print_of(stamp: Stamp) -> u64 {
+    fingerprint(&[stamp.time.to_le_bytes(), stamp.len.to_le_bytes()].concat())
 }
 
 /// The numbers of the entries that a container has.

@@ -1,0 +1,110 @@
+"""Times of directories and of many files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import persist
+import pytest
+from conftest import Mount
+
+OLD = 981173106789000000
+
+
+def mtime(mnt: Mount, name: str) -> int:
+    return (mnt.path / name).stat().st_mtime_ns
+
+
+def old(mnt: Mount, name: str) -> None:
+    os.utime(mnt.path / name, ns=(OLD, OLD))
+
+
+CONTENTS = [
+    "echo other > d/f",
+    "echo more >> d/f",
+    "printf X | dd of=d/f conv=notrunc 2>&1",
+    "truncate -s 2 d/f",
+    "truncate -s 2000000 d/f",
+    "head -c 3000000 /dev/zero > d/f",
+    "echo 7 > d/n",
+    "setfattr -n user.persist.type -v bytes d/f",
+    "setfattr -n user.note -v x d/f; chmod 600 d/f; touch d/f",
+    "cat d/f; ls -l d; > d/f",
+    "echo x > d/l/0; echo y > d/l/@1",
+]
+ENTRIES = [
+    "touch d/new",
+    "mkdir d/new",
+    "ln -s f d/new",
+    "rm d/f",
+    "rmdir d/e",
+    "mv d/f d/g",
+    "mv d/f .",
+    "mv e d/new",
+    "mv d/f d/n",
+    "echo other > d/f; mkdir d/new",
+]
+
+
+@pytest.fixture
+def tree(mnt: Mount) -> Mount:
+    mnt.sh("mkdir d d/e e; echo file > d/f; echo 5 > d/n")
+    mnt.set_type("d/n", "int")
+    mnt.list("d/l", "a", "b")
+    return mnt
+
+
+@pytest.mark.parametrize("command", CONTENTS)
+def test_a_content_does_not_move_the_time_of_its_directory(tree: Mount, command: str) -> None:
+    for directory in ("d", "d/l"):
+        old(tree, directory)
+    tree.sh(command)
+    tree.sh(command)
+    for _ in range(2):
+        assert (mtime(tree, "d"), mtime(tree, "d/l")) == (OLD, OLD)
+        # Its file has the time of the change.
+        if " d/f" in command and "setfattr" not in command:
+            assert mtime(tree, "d/f") > OLD
+        tree.again()
+
+
+@pytest.mark.parametrize("command", ENTRIES)
+def test_an_entry_does(tree: Mount, command: str) -> None:
+    tree.sh("echo before > d/f")
+    old(tree, "d")
+    tree.sh("echo between > d/n 2>&1; echo 6 > d/n")
+    tree.sh(command)
+    after = mtime(tree, "d")
+    assert after > OLD
+    tree.again()
+    assert mtime(tree, "d") == after
+
+
+def test_python_changes_a_container(tree: Mount) -> None:
+    """To Python the value of an entry is a part of its container."""
+    old(tree, "d")
+    tree.sh("echo x > d/f")
+    with persist.open(tree.store) as store:
+        store.root["d"]["n"] = 6
+    assert mtime(tree, "d") > OLD
+
+
+def test_the_times_of_many_files_outlive_the_mount(mounts: Callable[..., Mount]) -> None:
+    mnt = mounts()
+    count = 140_000
+    with persist.open(mnt.store) as store:
+        store.root["d"] = {f"k{n}": n for n in range(count)}
+
+    def times() -> dict[str, Any]:
+        with os.scandir(mnt.path / "d") as entries:
+            return {entry.name: entry.stat().st_mtime_ns for entry in entries}
+
+    before = times()
+    assert len(before) == count
+    with persist.open(mnt.store) as store:
+        store.root["d"]["k5"] = "other"
+    mnt.again()
+    after = times()
+    assert {name for name in before if after[name] != before[name]} == {"k5"}
