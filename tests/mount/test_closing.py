@@ -67,7 +67,7 @@ def test_every_close_reports_what_does_not_fit(mnt: Mount, root: Any) -> None:
     assert root["n"] == -7
 
 
-def test_the_error_of_a_child_is_told_to_its_parent(mnt: Mount, root: Any) -> None:
+def test_a_parent_gets_the_error_of_its_child(mnt: Mount, root: Any) -> None:
     root["n"] = 5
     fd = os.open(mnt.path / "n", os.O_WRONLY | os.O_TRUNC)
     child = os.fork()
@@ -115,7 +115,9 @@ def test_shells(mnt: Mount, root: Any, shell: str) -> None:
         """Run the script. `look` appends the content of f to the result."""
         seen.write_text("")
         script = f"look() {{ cat {mnt.path}/f >> {seen}; echo . >> {seen}; }}\n" + script
-        done = subprocess.run([*command, "-c", script], cwd=mnt.path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*command, "-c", script], cwd=mnt.path, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0 and not done.stderr, (script, done.stderr)
         return seen.read_text()
 

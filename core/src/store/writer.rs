@@ -46,9 +46,9 @@ impl Writer<'_> {
         ops::edit(self, obj, step, change)
     }
 
-    /// Replace the value of an entry by a large str or bytes that is under a key of another dict, in one step and without
-    /// a copy. It becomes a value of this kind: the caller has checked that a str is text. The entry keeps its
-    /// metadata; the key of the dict is removed.
+    /// Replace the value of an entry by a large str or bytes that is under a key of another dict, in one step and
+    /// without a copy. It becomes a value of this kind: the caller has checked that a str is text. The entry keeps
+    /// its metadata; the key of the dict is removed.
     #[doc(hidden)]
     pub fn adopt(&mut self, from: Obj, key: &Key<'_>, to: Obj, step: &Step, kind: LargeKind) -> Result<()> {
         ops::adopt(self, from, key, to, step, kind)

@@ -89,7 +89,10 @@ impl Adapter {
         let (mounted, waiting) = (self.mounted.clone(), self.waiting.clone());
         let body = move || {
             let result = guarded(|| {
-                let ctx = Ctx { may_wait: true, ..ctx };
+                let ctx = Ctx {
+                    may_wait: true,
+                    ..ctx
+                };
                 op(&mounted, &ctx)
             });
             drop(op);

@@ -10,9 +10,7 @@ use crate::object::value::{Edit, In, Key, LargeKind, Step, Value};
 const DRAFT: Key<'static> = Key::Str(b"draft");
 
 fn step(key: &Key<'_>) -> Step {
-    let Key::Str(bytes) = key else {
-        panic!("a str")
-    };
+    let Key::Str(bytes) = key else { panic!("a str") };
     Step::Key(Value::Str {
         bytes: (*bytes).into(),
         no_newline: false,
@@ -54,7 +52,12 @@ fn an_entry_takes_over_a_value() {
     let list = new_list(&mut w).unwrap();
     set(&mut w, root, &Key::Str(b"list"), &In::Obj(list)).unwrap();
     insert(&mut w, list, 0, &In::None).unwrap();
-    for old in [In::None, In::Bytes(&[1; 100]), In::Bytes(&[1; 100_000]), In::Obj(list)] {
+    for old in [
+        In::None,
+        In::Bytes(&[1; 100]),
+        In::Bytes(&[1; 100_000]),
+        In::Obj(list),
+    ] {
         set(&mut w, root, &Key::Str(b"f"), &old).unwrap();
         set_metadata(&mut w, root, &Of::Key(Key::Str(b"f")), Some(b"mode")).unwrap();
         let dict = draft(&mut w, 123_456);

@@ -3,14 +3,14 @@
 //! 1. A file that is read from its beginning gives one value to its end, regardless of changes during the read (except
 //!    values over 64 KiB, which are read in place).
 //! 2. A write in place is stored at once (`requests::in_place`). Content that is built aside belongs to the open file
-//!    until a process that has written closes it (`requests::close`), fsync or the end of the mount. Then it replaces the
-//!    value in one operation. Of two writers that both truncated the file, the last to close wins.
+//!    until a process that has written closes it (`requests::close`), fsync or the end of the mount. Then it replaces
+//!    the value in one operation. Of two writers that both truncated the file, the last to close wins.
 //! 3. A new file has one content for all that open it, and one size for all that ask for it: `State` is shared.
 //! 4. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
 
+use super::draft::Draft;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult};
-use super::draft::Draft;
 use crate::fs::text::scalars::Ty;
 use persist_core::store::Large;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! Long contents that are built aside (`known::draft`): the daemon's memory does not hold them.
 //!
 //! 1. A content becomes a draft when a write makes it longer than `SPILL`, except that of a number.
-//! 2. A draft takes the place of the value in one operation, without a copy. Its type is decided then: a long content is
-//!    a str if it is UTF-8, otherwise bytes, as far as the type of the file allows.
+//! 2. A draft takes the place of the value in one operation, without a copy. Its type is decided then: a long content
+//!    is a str if it is UTF-8, otherwise bytes, as far as the type of the file allows.
 //! 3. A draft that is cut to `SPILL` or less is in memory again.
 
 use super::in_place::STEP;
@@ -129,13 +129,7 @@ impl Fs {
     }
 
     /// Read a part of a draft.
-    pub(crate) fn read_draft(
-        &self,
-        ctx: &Ctx,
-        draft: &Draft,
-        offset: u64,
-        size: usize,
-    ) -> FsResult<Vec<u8>> {
+    pub(crate) fn read_draft(&self, ctx: &Ctx, draft: &Draft, offset: u64, size: usize) -> FsResult<Vec<u8>> {
         let rest = draft.len.saturating_sub(offset);
         let mut out = vec![0; size.min(usize::try_from(rest).unwrap_or(usize::MAX))];
         let mut done = 0;
@@ -182,8 +176,8 @@ impl Fs {
         })
     }
 
-    /// Put the draft of an open file in the place of the value of its entry. Returns the type; None if the entry is gone.
-    /// A content that has to be parsed is brought into memory instead: `Parse`.
+    /// Put the draft of an open file in the place of the value of its entry. A content that has to be
+    /// parsed is brought into memory instead.
     pub(crate) fn store_draft(
         &self,
         ctx: &Ctx,
@@ -265,9 +259,7 @@ fn read_piece(r: &Reader<'_>, dict: Obj, offset: u64, piece: &mut [u8]) -> FsRes
     match r.get(dict, &Draft::KEY)? {
         Some(Value::Large(large)) => Ok(r.large_read(&large, offset, piece)?),
         Some(Value::Bytes(content)) => {
-            let start = usize::try_from(offset)
-                .unwrap_or(usize::MAX)
-                .min(content.len());
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
             let n = piece.len().min(content.len() - start);
             piece[..n].copy_from_slice(&content[start..start + n]);
             Ok(n)

@@ -34,10 +34,7 @@ impl Fs {
         let waiting = lock(&self.lists).waiting();
         for list in waiting {
             // Python may have appended the items that they waited for.
-            self.join(
-                &Ctx::own(false),
-                list,
-            );
+            self.join(&Ctx::own(false), list);
         }
     }
 

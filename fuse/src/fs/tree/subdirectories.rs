@@ -13,7 +13,7 @@ use persist_core::store::{Kind, Obj, Reader, Step, Value};
 use std::time::SystemTime;
 
 /// The most entries that are counted.
-const MOST: u64 = 1024;
+const MOST: u64 = 256;
 /// Containers that changed longer ago than this many nanoseconds get another time at their next change.
 const TICK: u64 = 50_000_000;
 
@@ -59,7 +59,12 @@ fn count(r: &Reader<'_>, container: Obj) -> FsResult<u32> {
     if r.kind(container)? == Kind::List {
         let mut items = Vec::new();
         let len = r.len(container)?;
-        r.items(container, 0, usize::try_from(len).unwrap_or(usize::MAX), &mut items)?;
+        r.items(
+            container,
+            0,
+            usize::try_from(len).unwrap_or(usize::MAX),
+            &mut items,
+        )?;
         for (index, item) in (0..).zip(&items) {
             if let Value::Obj(obj) = item {
                 count += u32::from(r.is_home(*obj, container, &Step::Index(index))?);

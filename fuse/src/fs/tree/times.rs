@@ -5,10 +5,10 @@
 //! container, which contents it has shown with which times. A mount that was killed has not: after it, a file's time is
 //! that of its container.
 //!
-//! The time of a directory is that of the last change of its entries. A command that changes the content of a file moves
-//! the time of the container, but not that of the directory: the mount keeps it (`known::directories`), and writes it at
-//! its end into the directory's record, with a fingerprint of the state of the container for which it holds. To Python
-//! the value of an entry is a part of its container: what Python stores moves the time of the directory.
+//! The time of a directory is that of the last change of its entries. A command that changes the content of a file
+//! moves the time of the container, but not that of the directory: the mount keeps it (`known::directories`), and writes
+//! it at its end into the directory's record, with a fingerprint of the state of the container for which it holds. To
+//! Python the value of an entry is a part of its container: what Python stores moves the time of the directory.
 //!
 //! The table of a container (`MetadataOf::Times`):
 //!
@@ -161,13 +161,7 @@ impl Fs {
         }
     }
 
-    fn store_dir_time(
-        &self,
-        w: &mut Writer<'_>,
-        container: Obj,
-        stamp: Stamp,
-        time: u64,
-    ) -> FsResult<()> {
+    fn store_dir_time(&self, w: &mut Writer<'_>, container: Obj, stamp: Stamp, time: u64) -> FsResult<()> {
         let subject = Subject::Dir(container);
         let mut record = self.record(w, subject)?;
         let mtime = Some((time, print_of(stamp)));
