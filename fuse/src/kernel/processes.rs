@@ -123,7 +123,8 @@ mod tests {
         });
         writer.kill()?;
         reader.kill()?;
-        (writer.wait()?, reader.wait()?);
+        writer.wait()?;
+        reader.wait()?;
         let file = std::fs::OpenOptions::new().write(true).open(file.path())?;
         assert!(!redirects_to(writer.id(), ino));
         drop(file);

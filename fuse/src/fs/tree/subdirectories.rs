@@ -37,9 +37,8 @@ impl Fs {
         if stamp.len.saturating_add(others) > MOST {
             return Ok(1);
         }
-        if waiting.is_none()
-            && let Some(count) = lock(&self.directories).subdirectories(container.id, stamp)
-        {
+        let kept = lock(&self.directories).subdirectories(container.id, stamp);
+        if let (Some(count), None) = (kept, waiting) {
             return Ok(2 + count);
         }
         let mut count = count(r, container)?;

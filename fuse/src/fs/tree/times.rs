@@ -43,7 +43,8 @@ impl Fs {
     /// The time of change of a directory, whose record is given.
     pub(crate) fn dir_time(&self, r: &Reader<'_>, container: Obj, record: &Record) -> FsResult<u64> {
         let stamp = self.stamp(r, container)?;
-        if let Some(time) = lock(&self.directories).time(container.id, stamp) {
+        let kept = lock(&self.directories).time(container.id, stamp);
+        if let Some(time) = kept {
             return Ok(time);
         }
         Ok(match record.mtime {
