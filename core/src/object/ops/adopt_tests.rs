@@ -21,7 +21,7 @@ fn step(key: &Key<'_>) -> Step {
 fn draft(w: &mut GraphMem, len: usize) -> Obj {
     let dict = new_dict(w).unwrap();
     w.pins.insert(dict.id);
-    set(w, dict, &DRAFT, &In::Bytes(&[b'a'])).unwrap();
+    set(w, dict, &DRAFT, &In::Bytes(b"a")).unwrap();
     w.end();
     for at in (0..len).step_by(5000) {
         let bytes = vec![b'a'; 5000.min(len - at)];
