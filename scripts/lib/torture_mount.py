@@ -12,7 +12,7 @@ from torture_engine import ROOT, Result, environment
 
 # The share of the seconds of all parts.
 SHARE = 0.05
-TEST = "tests/mount/test_differential.py::test_for_a_long_time"
+TEST = "tests/mount/test_differential.py"
 
 
 def mount_torture(seconds: float, seed: int, mount: bool) -> Result:

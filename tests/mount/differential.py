@@ -2,14 +2,18 @@
 
 1. A program is a list of steps that derives from its seed alone. Each step is one system call (or a short fixed series
    of them), made by one of several processes, first on a tmpfs and then on the mount. Results and errnos must agree.
-2. The processes are confined by chroot to a directory that holds nothing but the two trees, so no link leads out.
+2. A process is confined by chroot to the tree in which it makes the call, so no link leads out, and a link means the
+   same in both trees.
 3. What the mount does differently by its rules (fuse/SEMANTICS.md) is left out in one place, `Differences`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
+import mmap
 import os
 import pickle
 import random
@@ -35,6 +39,11 @@ class Differences:
     # Files, rule 1: bytes that are no UTF-8 are no str. Texts are ASCII, and files of bytes begin as such.
     TEXT = b"abcdefghij \n0123456789"
     BYTES = b"\xff\xfe\x00"
+    # Locks, rule 2: an exclusive flock needs a descriptor that is open for writing.
+    EXCLUSIVE_NEEDS_WRITING = "left out: an exclusive flock without permission to write"
+    # Symbolic links, rule 1: a link to a directory is a reference, whose text follows when the link or a directory is
+    # renamed. Programs have links to directories, or renames of links and directories.
+    REFERENCES = "left out: a rename of a directory or a link beside links to directories"
     # The sizes and blocks of directories, inode numbers and device numbers mean nothing elsewhere; times are those of
     # the change, unless a tool set them (rule 2 of modes, owners, times and attributes): they are compared right after
     # they are set.
@@ -43,53 +52,94 @@ class Differences:
     NOT_MADE = ("link", "mkfifo", "mknod", "trusted.", "security.")
 
 
+class Faults:
+    """Differences that are faults, and how the programs leave them out until they are mended. Each has a reproduction
+    in `REPRODUCTIONS`. Empty a text to try the programs without it.
+    """
+
+    # A removed file that is open: each descriptor has a content of its own, and it loses its mode and size.
+    REMOVED = "left out: the content and the attributes of a removed file"
+    # A write through a shared mapping of a descriptor with O_APPEND is appended.
+    MAPPED_APPEND = "left out: a shared mapping of a descriptor with O_APPEND"
+    # A descriptor that reads on where its last read ended reads the content that it began with.
+    READS_ON = "left out: a descriptor that reads on"
+    # A lock on a range locks the whole file, and flock and fcntl locks exclude each other.
+    RANGES = "left out: locks on ranges"
+    # A lock stays at the old name when the file is renamed: the next descriptor of the file gets it too.
+    MOVED_LOCKS = "left out: locks"
+
+
 # --- the steps ---------------------------------------------------------------------------------
 
-NAMES = ("a", "b", "c", "e e", "\u00e9", "%41", ".f", "0")
+# Most files have names of files, and most directories those of directories; the rest are the mistakes.
+NAMES = ("a", "b", "e e", "\u00e9", "%41", ".f")
+FOLDERS = ("d", "0", "e")
 MODES = (0o644, 0o600, 0o755, 0o444, 0o777, 0o4755, 0o1777, 0o000)
 XATTRS = ("user.a", "user.b", "user.long-name.with.dots")
 SIZES = (0, 1, 5, 100, 4095, 4096, 4097, 10_000, 70_000, 200_000)
+LOCKS = (fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN)
+PLACES = ((0, 0), (0, 10), (5, 10), (10, 10), (0, 100), (100, 0))
 FLAGS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_APPEND)
-SLOTS = 4
+SLOTS = 2
 
 
-def path_of(rng: random.Random) -> str:
-    depth = rng.choice((1, 1, 1, 2, 2, 3))
-    return "/".join(rng.choice(NAMES) for _ in range(depth))
+class Chance(random.Random):
+    """The random choices of a program. One with `links` to directories renames only files; another one has no directory
+    under the name of a file, so that no link leads to one.
+    """
+
+    links = False
 
 
-def text_of(rng: random.Random, size: int) -> bytes:
+def name_of(rng: Chance, names: tuple[str, ...]) -> str:
+    return rng.choice(NAMES + FOLDERS if rng.links and rng.random() < 0.15 else names)
+
+
+def path_of(rng: Chance, names: tuple[str, ...] = NAMES) -> str:
+    depth = rng.choice((0, 0, 0, 1, 1, 2))
+    return "/".join([*(name_of(rng, FOLDERS) for _ in range(depth)), name_of(rng, names)])
+
+
+def pair_of(rng: Chance) -> tuple[str, str]:
+    names = rng.choice((NAMES, NAMES, FOLDERS))
+    return path_of(rng, names), path_of(rng, names)
+
+
+def text_of(rng: Chance, size: int) -> bytes:
     return bytes(rng.choices(Differences.TEXT, k=min(size, 64))) * (size // 64 + 1)
 
 
-def content_of(rng: random.Random) -> bytes:
+def content_of(rng: Chance) -> bytes:
     size = rng.choice(SIZES)
     body = text_of(rng, size)[:size]
     return Differences.BYTES + body if rng.random() < 0.2 else body
 
 
-def target_of(rng: random.Random) -> str:
+def target_of(rng: Chance) -> str:
     kind = rng.randrange(4)
     if kind == 0:
         return path_of(rng)
     if kind == 1:
         return "../" * rng.randrange(1, 3) + path_of(rng)
-    return rng.choice(("nowhere", ".", "..", "a", "b", "/nowhere/at/all", "a/b/c", "x" * 300))
+    directories = (".", "..", "d", "../d", "/d", "0/e") if rng.links else ()
+    return rng.choice(("nowhere", "a", "b", "/nowhere/at/all", "a/b/c", "x" * 300, *directories))
 
 
-def step(rng: random.Random) -> Step:
+def step(rng: Chance) -> Step:
     """Return one random step."""
-    where, slot = path_of(rng), rng.randrange(SLOTS)
+    where, slot, folder = path_of(rng), rng.randrange(SLOTS), path_of(rng, FOLDERS)
+    either = rng.choice((where, where, folder))
     kinds: tuple[tuple[int, Any], ...] = (
         (12, lambda: ("make", where, content_of(rng), rng.choice(MODES), rng.random() < 0.3)),
         (6, lambda: ("overwrite", where, content_of(rng), rng.random() < 0.2)),
-        (8, lambda: ("mkdir", where, rng.choice(MODES))),
-        (4, lambda: ("rmdir", where)),
+        (8, lambda: ("mkdir", folder, rng.choice(MODES))),
+        (4, lambda: ("rmdir", folder)),
         (6, lambda: ("unlink", where)),
-        (12, lambda: ("rename", where, path_of(rng), rng.choice((0, 0, 0, NOREPLACE, EXCHANGE, 8)))),
+        (12, lambda: ("rename", *pair_of(rng), rng.choice((0, 0, 0, NOREPLACE, EXCHANGE, 8)), rng.links)),
         (5, lambda: ("symlink", target_of(rng), where)),
         (4, lambda: ("readlink", where)),
-        (10, lambda: ("open", slot, where, rng.choice(FLAGS) | rng.choice((0, 0, os.O_NOFOLLOW, os.O_DIRECTORY)))),
+        (24, lambda: ("open", slot, where, rng.choice(FLAGS) | rng.choice((0, 0, 0, os.O_NOFOLLOW)))),
+        (1, lambda: ("open", slot, folder, os.O_RDONLY | os.O_DIRECTORY)),
         (10, lambda: ("write", slot, text_of(rng, 80)[: rng.choice((0, 1, 7, 80))] * rng.choice((1, 1, 100)))),
         (8, lambda: ("pwrite", slot, text_of(rng, 60)[:60], rng.choice((0, 3, 50, 4090, 5000, 66_000)))),
         (8, lambda: ("read", slot, rng.choice((1, 10, 5000, 300_000)))),
@@ -97,19 +147,23 @@ def step(rng: random.Random) -> Step:
         (4, lambda: ("seek", slot, rng.choice((0, 5, 4096)), rng.choice((os.SEEK_SET, os.SEEK_CUR, os.SEEK_END)))),
         (5, lambda: ("ftruncate", slot, rng.choice(SIZES))),
         (3, lambda: ("fsync", slot)),
+        (4, lambda: ("mapped", slot, rng.randrange(5000), text_of(rng, 50)[:50])),
+        (4, lambda: ("copy", slot, rng.randrange(SLOTS), rng.choice((1, 100, 5000)))),
+        (0 if Faults.MOVED_LOCKS else 6, lambda: ("flock", slot, rng.choice(LOCKS))),
+        (0 if Faults.RANGES else 9, lambda: ("range", slot, rng.choice(LOCKS), *rng.choice(PLACES))),
         (5, lambda: ("fstat", slot)),
-        (6, lambda: ("close", slot)),
+        (3, lambda: ("close", slot)),
         (6, lambda: ("truncate", where, rng.choice(SIZES))),
-        (5, lambda: ("chmod", where, rng.choice(MODES))),
-        (2, lambda: ("chown", where, rng.choice((0, 7)), rng.choice((0, 8)))),
-        (4, lambda: ("utime", where, rng.randrange(1, 2**31), rng.randrange(10**9), rng.random() < 0.2)),
-        (5, lambda: ("setxattr", where, rng.choice(XATTRS), text_of(rng, 50)[:9], rng.choice((0, 0, 1, 2)))),
-        (4, lambda: ("getxattr", where, rng.choice(XATTRS))),
-        (3, lambda: ("listxattr", where)),
-        (3, lambda: ("removexattr", where, rng.choice(XATTRS))),
-        (8, lambda: ("stat", where)),
-        (6, lambda: ("lstat", where)),
-        (6, lambda: ("listdir", where)),
+        (5, lambda: ("chmod", either, rng.choice(MODES))),
+        (2, lambda: ("chown", either, rng.choice((0, 7)), rng.choice((0, 8)))),
+        (4, lambda: ("utime", either, rng.randrange(1, 2**31), rng.randrange(10**9), rng.random() < 0.2)),
+        (5, lambda: ("setxattr", either, rng.choice(XATTRS), text_of(rng, 50)[:9], rng.choice((0, 0, 1, 2)))),
+        (4, lambda: ("getxattr", either, rng.choice(XATTRS))),
+        (3, lambda: ("listxattr", either)),
+        (3, lambda: ("removexattr", either, rng.choice(XATTRS))),
+        (8, lambda: ("stat", either)),
+        (6, lambda: ("lstat", either)),
+        (6, lambda: ("listdir", folder)),
         (3, lambda: ("access", where, rng.choice((os.R_OK, os.W_OK, os.X_OK, os.F_OK)))),
         (6, lambda: ("cat", where)),
     )
@@ -120,7 +174,8 @@ def step(rng: random.Random) -> Step:
 
 def program(seed: int, steps: int, processes: int, ends: float) -> list[tuple[int, Step]]:
     """Return a program: (process, step) for each step. `ends` is the share of remounts and kills of the daemon."""
-    rng = random.Random(seed)
+    rng = Chance(seed)
+    rng.links = seed % 2 == 0
     made: list[tuple[int, Step]] = []
     for _ in range(steps):
         if rng.random() < ends:
@@ -128,6 +183,34 @@ def program(seed: int, steps: int, processes: int, ends: float) -> list[tuple[in
         else:
             made.append((rng.randrange(processes), step(rng)))
     return made
+
+
+# The shortest programs that show the faults.
+TEXT = b"0123456789" * 50
+APPEND = os.O_RDWR | os.O_APPEND
+REPRODUCTIONS: dict[str, list[tuple[int, Step]]] = {
+    "REMOVED, mode": [(0, ("make", "a", TEXT, 0o600, False)), (1, ("open", 0, "a", os.O_RDONLY)), (0, ("unlink", "a")),
+                      (1, ("fstat", 0))],
+    "REMOVED, content": [(0, ("make", "a", TEXT, 0o644, False)), (1, ("open", 0, "a", os.O_RDONLY)),
+                         (1, ("open", 1, "a", os.O_WRONLY)), (0, ("unlink", "a")), (1, ("ftruncate", 1, 5)),
+                         (1, ("pread", 0, 500, 0))],
+    "MAPPED_APPEND": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", APPEND)),
+                      (0, ("mapped", 0, 3, b"abc")), (0, ("close", 0)), (0, ("cat", "a"))],
+    "READS_ON, truncate": [(0, ("make", "a", TEXT, 0o644, False)), (1, ("open", 0, "a", os.O_RDONLY)),
+                           (1, ("read", 0, 500)), (0, ("truncate", "a", 4096)), (1, ("read", 0, 1))],
+    "READS_ON, write": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                        (1, ("open", 0, "a", os.O_RDONLY)), (1, ("read", 0, 1)), (0, ("pwrite", 0, b"x", 400)),
+                        (1, ("read", 0, 499))],
+    "RANGES, two": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                    (1, ("open", 0, "a", os.O_RDWR)), (0, ("range", 0, fcntl.LOCK_EX, 0, 10)),
+                    (1, ("range", 0, fcntl.LOCK_EX, 10, 10))],
+    "RANGES, flock": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                      (1, ("open", 0, "a", os.O_RDWR)), (0, ("flock", 0, fcntl.LOCK_EX)),
+                      (1, ("range", 0, fcntl.LOCK_EX, 0, 10))],
+    "MOVED_LOCKS": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                    (0, ("flock", 0, fcntl.LOCK_EX)), (1, ("open", 0, "a", os.O_RDWR)),
+                    (2, ("rename", "a", "b", 0, False)), (1, ("flock", 0, fcntl.LOCK_EX))],
+}  # fmt: skip
 
 
 # --- one process -------------------------------------------------------------------------------
@@ -145,6 +228,8 @@ def write_all(fd: int, data: bytes) -> None:
 
 def status(st: os.stat_result) -> Any:
     kept = [getattr(st, name) for name in Differences.STAT]
+    if Faults.REMOVED and stat.S_ISREG(st.st_mode) and st.st_nlink == 0:
+        return [Faults.REMOVED]
     if stat.S_ISREG(st.st_mode):
         kept += [st.st_size, st.st_nlink]
     elif stat.S_ISLNK(st.st_mode):
@@ -155,25 +240,42 @@ def status(st: os.stat_result) -> Any:
 class Worker:
     """One of the processes: it has open files in both trees."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: int) -> None:
+        self.home = home
         self.files: list[dict[int, int]] = [{}, {}]
+
+    def enter(self, tree: str) -> None:
+        """Make a directory below the home the root."""
+        os.fchdir(self.home)
+        os.chroot(tree)
+        os.chdir("/")
 
     def run(self, one: Step) -> list[Any]:
         """Run a step on both trees, and return both results."""
         results: list[Any] = []
         for n, tree in enumerate(TREES):
-            os.chdir(f"/{tree}")
+            self.enter(tree)
             try:
                 results.append(("ok", getattr(self, one[0])(self.files[n], *one[1:])))
             except OSError as e:
                 results.append(("error", errno.errorcode.get(e.errno or 0, str(e))))
-        os.chdir("/")
+        # A process whose root or working directory is in the mount would keep it busy.
+        self.enter(".")
         return results
 
     def fd(self, files: dict[int, int], slot: int) -> int:
         if slot not in files:
             raise OSError(errno.EBADF, "the slot is empty")
+        if Faults.REMOVED and os.fstat(files[slot]).st_nlink == 0:
+            raise OSError(0, Faults.REMOVED)
         return files[slot]
+
+    def to_read(self, files: dict[int, int], slot: int) -> int:
+        """Return a descriptor that does not read on."""
+        fd = self.fd(files, slot)
+        if Faults.READS_ON and stat.S_ISREG(os.fstat(fd).st_mode):
+            os.pread(fd, 1, 0)
+        return fd
 
     def make(self, _: Any, path: str, data: bytes, mode: int, exclusive: bool) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_EXCL if exclusive else 0), mode)
@@ -198,8 +300,14 @@ class Worker:
     def unlink(self, _: Any, path: str) -> None:
         os.unlink(path)
 
-    def rename(self, _: Any, old: str, new: str, flags: int) -> None:
+    def rename(self, _: Any, old: str, new: str, flags: int, files_only: bool) -> str:
+        if files_only:
+            for path in (old, new):
+                with contextlib.suppress(OSError):
+                    if not stat.S_ISREG(os.lstat(path).st_mode):
+                        return Differences.REFERENCES
         renameat2(old, new, flags)
+        return ""
 
     def symlink(self, _: Any, target: str, path: str) -> None:
         os.symlink(target, path)
@@ -208,9 +316,10 @@ class Worker:
         return os.readlink(path)
 
     def open(self, files: dict[int, int], slot: int, path: str, flags: int) -> None:
+        fd = os.open(path, flags)
         if slot in files:
-            os.close(files.pop(slot))
-        files[slot] = os.open(path, flags)
+            os.close(files[slot])
+        files[slot] = fd
 
     def write(self, files: dict[int, int], slot: int, data: bytes) -> int:
         return os.write(self.fd(files, slot), data)
@@ -219,10 +328,10 @@ class Worker:
         return os.pwrite(self.fd(files, slot), data, offset)
 
     def read(self, files: dict[int, int], slot: int, size: int) -> bytes:
-        return os.read(self.fd(files, slot), size)
+        return os.read(self.to_read(files, slot), size)
 
     def pread(self, files: dict[int, int], slot: int, size: int, offset: int) -> bytes:
-        return os.pread(self.fd(files, slot), size, offset)
+        return os.pread(self.to_read(files, slot), size, offset)
 
     def seek(self, files: dict[int, int], slot: int, offset: int, whence: int) -> int:
         fd = self.fd(files, slot)
@@ -236,13 +345,39 @@ class Worker:
     def fsync(self, files: dict[int, int], slot: int) -> None:
         os.fsync(self.fd(files, slot))
 
+    def mapped(self, files: dict[int, int], slot: int, offset: int, data: bytes) -> bytes:
+        fd = self.fd(files, slot)
+        size = os.fstat(fd).st_size
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if not size or flags & os.O_ACCMODE != os.O_RDWR or (Faults.MAPPED_APPEND and flags & os.O_APPEND):
+            return b""
+        with mmap.mmap(fd, size) as shared:
+            at = offset % size
+            data = data[: size - at]
+            shared[at : at + len(data)] = data
+            shared.flush()
+            return shared[max(0, at - 10) : at + len(data) + 10]
+
+    def copy(self, files: dict[int, int], source: int, target: int, size: int) -> int:
+        return os.copy_file_range(self.fd(files, source), self.fd(files, target), size)
+
+    def flock(self, files: dict[int, int], slot: int, how: int) -> str:
+        fd = self.fd(files, slot)
+        if how == fcntl.LOCK_EX and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            return Differences.EXCLUSIVE_NEEDS_WRITING
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+        return ""
+
+    def range(self, files: dict[int, int], slot: int, how: int, start: int, length: int) -> None:
+        fcntl.lockf(self.fd(files, slot), how if how == fcntl.LOCK_UN else how | fcntl.LOCK_NB, length, start)
+
     def fstat(self, files: dict[int, int], slot: int) -> Any:
         return status(os.fstat(self.fd(files, slot)))
 
     def close(self, files: dict[int, int], slot: int) -> None:
-        fd = self.fd(files, slot)
-        del files[slot]
-        os.close(fd)
+        if slot not in files:
+            raise OSError(errno.EBADF, "the slot is empty")
+        os.close(files.pop(slot))
 
     def close_all(self, files: dict[int, int]) -> None:
         while files:
@@ -325,10 +460,8 @@ class Process:
             try:
                 os.close(self.ask)
                 os.close(self.answer)
-                os.chroot(home)
-                os.chdir("/")
                 os.umask(0o022)
-                serve(ask, answer)
+                serve(Worker(os.open(home, os.O_DIRECTORY)), ask, answer)
             finally:
                 os._exit(0)
         os.close(ask)
@@ -345,8 +478,7 @@ class Process:
         os.close(self.answer)
 
 
-def serve(ask: int, answer: int) -> None:
-    worker = Worker()
+def serve(worker: Worker, ask: int, answer: int) -> None:
     while True:
         one = receive(ask)
         if one is None:

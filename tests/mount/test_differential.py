@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import differential
 import pytest
 from conftest import DEADLINE, Mount
-from differential import TREES, Process, Step, program
+from differential import REPRODUCTIONS, TREES, Process, Step, program
 
 STEPS, PROCESSES, ENDS = 250, 3, 0.01
 # How many steps before a difference are printed.
 SHOWN = 40
 SECONDS = float(os.environ.get("PERSIST_TORTURE_SECONDS", "0"))
 SEED = int(os.environ.get("PERSIST_SEED", "1"))
+LONG = pytest.mark.skipif(SECONDS == 0, reason="the long form: scripts/torture mount")
 
 
 class Pair:
@@ -105,12 +107,22 @@ def compare(pairs: Callable[[str], Pair], seed: int, steps: int) -> None:
     pair.close()
 
 
+@LONG
+@pytest.mark.xfail(strict=True, reason="a known fault: if it is mended, remove it from differential.Faults")
+@pytest.mark.parametrize("name", REPRODUCTIONS)
+def test_reproductions(pairs: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for fault in [name for name in vars(differential.Faults) if name.isupper()]:
+        monkeypatch.setattr(differential.Faults, fault, "")
+    difference = pairs("p").run(REPRODUCTIONS[name])
+    assert not difference, difference
+
+
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_the_mount_does_what_tmpfs_does(pairs: Callable[[str], Pair], seed: int) -> None:
     compare(pairs, seed, STEPS)
 
 
-@pytest.mark.skipif(SECONDS == 0, reason="the long form: scripts/torture mount")
+@LONG
 @pytest.mark.timeout(0)
 def test_for_a_long_time(pairs: Callable[[str], Pair]) -> None:
     end, seed = time.monotonic() + SECONDS, SEED
