@@ -34,6 +34,7 @@ UNSAFE = (
     "core/src/store/",
     "core/src/lock/",
     "core/tests/",
+    "fuse/src/kernel/lock_flags.rs",
     "fuse/src/kernel/sys.rs",
     "pymod/src/python/ffi.rs",
 )

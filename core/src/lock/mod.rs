@@ -16,7 +16,11 @@
 //! | | lock, Thread | lock, Flock/Posix | change, Thread | change, mount |
 //! | --- | --- | --- | --- | --- |
 //! | lock, Thread | yes | yes | yes | yes |
-//! | lock, Flock/Posix | yes | yes | yes | no: advisory among shell commands |
+//! | lock, Flock/Posix | yes | yes, except below | yes | no: advisory among shell commands |
+//!
+//! A mount decides by byte ranges which of its commands exclude each other on one file. So the locks of its owners on
+//! one target stand side by side here, each with its owner; towards threads and other mounts each of them counts for
+//! the whole target.
 //!
 //! Waiting. Each container has one queue for itself and its entries. Of two conflicting requests, the earlier
 //! goes first. There is one exception: a queued request that already waits, directly or through others, for

@@ -286,6 +286,24 @@ pub(crate) fn ofd_unlock_all(file: &impl Descriptor) {
     }
 }
 
+/// Acquire a flock, which ends with the open file. Return false if it is held elsewhere and `waits` is false.
+pub fn flock(file: &File, exclusive: bool, waits: bool) -> io::Result<bool> {
+    let mode = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+    let how = if waits { mode } else { mode | libc::LOCK_NB };
+    loop {
+        // SAFETY: the call takes no pointers.
+        if unsafe { libc::flock(file.as_raw_fd(), how) } == 0 {
+            return Ok(true);
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EWOULDBLOCK) => return Ok(false),
+            Some(libc::EINTR) => {}
+            _ => return Err(e),
+        }
+    }
+}
+
 /// Return whether another open file description holds a lock that conflicts with `kind` on byte `at`.
 /// `Shared` detects exclusive locks only, which need a descriptor open for writing.
 pub(crate) fn ofd_is_held(file: &impl Descriptor, at: u64, kind: Ofd) -> Result<bool> {

@@ -369,6 +369,16 @@ pub(crate) fn command(pid: u32) -> Option<String> {
     Some(name.trim_end().escape_debug().to_string())
 }
 
+/// Ignore the terminal's signals from now on: a child in the foreground gets them too, and decides.
+pub fn ignore_interrupts() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: SIG_IGN runs no code in this process. The call fails only for invalid numbers.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+}
+
 /// Return a resource limit of this process; None if there is none.
 pub(crate) fn limit(what: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit {

@@ -13,6 +13,7 @@ pub use crate::object::word::Word;
 pub use crate::page::checkpoint::verify::PageReport;
 pub use crate::page::sync::task::{MAX_TASK, set_task};
 pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk};
-pub use crate::raw::process::watch_forks as process_number;
+pub use crate::raw::file::flock;
+pub use crate::raw::process::{ignore_interrupts, watch_forks as process_number};
 pub use crate::store::locks::handles::LockOwner;
 pub use crate::store::locks::pending::{LockReply, Pending};

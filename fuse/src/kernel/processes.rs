@@ -33,6 +33,12 @@ pub(crate) fn process_of(tid: u32) -> Option<Process> {
     identify(field(&status, "Tgid")?.parse().ok()?)
 }
 
+/// The name of a process's command, without control characters.
+pub(crate) fn command(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().escape_debug().to_string())
+}
+
 fn identify(pid: u32) -> Option<Process> {
     Some(Process {
         pid,

@@ -1,5 +1,5 @@
 //! System calls that the standard library does not cover: fork, signals, mount(2), descriptors sent over a socket, the
-//! system log. All unsafe code of this package is here.
+//! system log. All unsafe code of this package is here and in `lock_flags`.
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags};

@@ -5,8 +5,8 @@
 
 use super::dispatch::{Adapter, guarded};
 use super::translate::{
-    GENERATION, TTL, attr, bytes, errno, lock_request, new_time, reply_attr, reply_data, reply_empty,
-    reply_entry, reply_ioctl, reply_xattr,
+    GENERATION, TTL, attr, bytes, errno, new_time, reply_attr, reply_data, reply_empty, reply_entry,
+    reply_ioctl, reply_xattr,
 };
 use crate::fs::error::FsResult;
 use crate::fs::tree::attributes::Changes;
@@ -415,16 +415,7 @@ impl Filesystem for Adapter {
         pid: u32,
         reply: ReplyLock,
     ) {
-        let ask = lock_request((ino, fh, lock_owner), (start, end), typ, pid, false);
-        self.run(
-            req,
-            move |m, ctx| m.at(ctx, ask.ino)?.test_lock(ctx, &ask),
-            move |r| match r {
-                Ok(Some((pid, kind))) => reply.locked(start, end, kind, pid),
-                Ok(None) => reply.locked(start, end, libc::F_UNLCK, 0),
-                Err(e) => reply.error(errno(&e)),
-            },
-        );
+        self.test_lock(req, (ino, fh, lock_owner, (start, end), typ, pid), reply);
     }
 
     fn setlk(
@@ -440,12 +431,7 @@ impl Filesystem for Adapter {
         sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let ask = lock_request((ino, fh, lock_owner), (start, end), typ, pid, sleep);
-        self.run(
-            req,
-            move |m, ctx| m.at(ctx, ask.ino)?.set_lock(ctx, &ask),
-            reply_empty(reply),
-        );
+        self.set_lock(req, (ino, fh, lock_owner, (start, end), typ, pid), sleep, reply);
     }
 
     fn fallocate(

@@ -1,11 +1,10 @@
 //! Conversion of arguments and results between FUSE and the filesystem.
 
 use crate::fs::error::{FsError, FsResult};
-use crate::fs::requests::locks::LockRequest;
 use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Generation, INodeNo, LockOwner, ReplyAttr, ReplyData, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyXattr, TimeOrNow,
+    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyXattr, TimeOrNow,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -101,25 +100,6 @@ pub(crate) fn new_time(time: Option<TimeOrNow>) -> Option<NewTime> {
         TimeOrNow::Now => NewTime::Now,
         TimeOrNow::SpecificTime(t) => NewTime::At(t),
     })
-}
-
-/// A request to lock or unlock.
-pub(crate) fn lock_request(
-    (ino, fh, owner): (INodeNo, FileHandle, LockOwner),
-    range: (u64, u64),
-    kind: i32,
-    pid: u32,
-    sleep: bool,
-) -> LockRequest {
-    LockRequest {
-        ino: ino.0,
-        fh: fh.0,
-        owner: owner.0,
-        range,
-        kind,
-        pid,
-        sleep,
-    }
 }
 
 pub(crate) fn bytes(name: &OsStr) -> Vec<u8> {

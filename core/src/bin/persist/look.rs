@@ -36,7 +36,7 @@ pub(super) fn get(store: &Store, path: &str, out: &mut impl Write) -> std::resul
 }
 
 /// Follow a PATH (see above) from the root.
-fn lookup(store: &Store, path: &str) -> Result<Value> {
+pub(super) fn lookup(store: &Store, path: &str) -> Result<Value> {
     let mut at = Value::Obj(store.root());
     let trimmed = path.trim_matches('/');
     if trimmed.is_empty() {
@@ -69,22 +69,29 @@ fn child(r: &Reader<'_>, obj: Obj, name: &[u8]) -> Result<Option<Value>> {
     if r.kind(obj)? != Kind::Dict {
         return Ok(None);
     }
-    let key = match text {
-        Some("None") => Key::None,
-        Some("True") => Key::Bool(true),
-        Some("False") => Key::Bool(false),
-        Some(t) => match (t.parse(), t.parse()) {
-            (Ok(int), _) => Key::Int(int),
-            (_, Ok(float)) => Key::Float(float),
-            _ => return Ok(None),
+    match literal(name) {
+        Some(key) => r.get(obj, &key),
+        None => Ok(None),
+    }
+}
+
+/// Return the key of a step that is the literal of None, a bool or a number.
+pub(super) fn literal(name: &[u8]) -> Option<Key<'static>> {
+    let text = std::str::from_utf8(name).ok()?;
+    match text {
+        "None" => Some(Key::None),
+        "True" => Some(Key::Bool(true)),
+        "False" => Some(Key::Bool(false)),
+        _ => match (text.parse(), text.parse()) {
+            (Ok(int), _) => Some(Key::Int(int)),
+            (_, Ok(float)) => Some(Key::Float(float)),
+            _ => None,
         },
-        None => return Ok(None),
-    };
-    r.get(obj, &key)
+    }
 }
 
 /// Decode the `%XX` escapes of a step.
-fn unescape(step: &str) -> Vec<u8> {
+pub(super) fn unescape(step: &str) -> Vec<u8> {
     let bytes = step.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;

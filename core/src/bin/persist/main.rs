@@ -1,11 +1,12 @@
 //! The `persist` command: inspects and maintains a store from the shell, without Python or a mount.
 //!
 //! 1. Commands that only inspect open the store read-only. No command creates a file unless its help says so.
-//! 2. Files: `look` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `snapshots`
+//! 2. Files: `look` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `lock`, `snapshots`
 //!    (take, list, drop), `copy` (`backup`, `restore`). `manual`: the manual page.
 
 mod check;
 mod copy;
+mod lock;
 mod look;
 mod maintenance;
 #[cfg(test)]
@@ -89,6 +90,10 @@ enum Command {
         /// The store file.
         store: PathBuf,
     },
+    /// Run a command while a lock is held: of a container or entry of a store, or of a file or directory of a mounted
+    /// store. Changes by Python, and others that lock, wait until the command has ended. Exit status: that of the
+    /// command, or 75 if the lock was not free in time.
+    Lock(lock::LockArgs),
     /// List a container: name, type and a short view of each entry.
     Ls {
         /// The store file.
@@ -173,6 +178,7 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Restore(args) => copy::restore(&args, &mut out)?,
         Command::Gc { store } => maintenance::gc(&open(store, false)?, &mut out)?,
         Command::Locks { store } => maintenance::locks(&open(store, true)?, &mut out)?,
+        Command::Lock(args) => code = lock::lock(&args)?,
         Command::Ls { store, path, at } => {
             let store = open_at(store, at)?;
             look::ls(&store, &path, &mut out)?;

@@ -4,6 +4,9 @@
 //! 1. A request for an entry is checked on the container (with the intention) and on the entry, against the
 //!    holds of other owners on each. That covers SIX and every other pair of modes of one owner too.
 //! 2. Two requests of one container are compared directly, without looking at any hold.
+//! 3. Locks that are held through one mount (`group_of`) on the same target do not exclude each other: the mount itself
+//!    decides which of its commands exclude each other, by byte ranges. They exclude all other owners, and on different
+//!    targets (a container and an entry of it) each other.
 
 use crate::error::Result;
 use crate::ids::ObjectId;
@@ -14,6 +17,10 @@ use crate::lock::memory::layout::{
 use crate::lock::memory::op::{Hold, Link, Lockable, Op, OwnerRec, Waiter};
 use crate::lock::memory::words::corrupt;
 use crate::lock::{Holder, Mode, Owner, OwnerKind, Request, Target};
+
+/// The kinds of owners that hold locks through a mount, in word 1 of an owner's record.
+const FLOCK: u32 = 2;
+const POSIX: u32 = 3;
 
 /// The result of a request, as far as thin locks decide it.
 pub(in crate::lock) enum Tried {
@@ -31,6 +38,17 @@ pub(in crate::lock) struct Want {
     pub(in crate::lock) change: bool,
     pub(in crate::lock) exclusive: bool,
     pub(in crate::lock) key: Option<u64>,
+    /// The mount, for a lock that is held through one; otherwise 0.
+    pub(in crate::lock) group: u64,
+}
+
+/// Return the mount that an owner's locks belong to, from word 1 of its record; 0 for other owners.
+#[inline]
+fn group_of(identity: u64) -> u64 {
+    match lo(identity) >> 16 {
+        FLOCK | POSIX => pack(lo(identity) & 0xffff | 1 << 16, hi(identity)),
+        _ => 0,
+    }
 }
 
 impl Want {
@@ -41,6 +59,11 @@ impl Want {
             change: request.change,
             exclusive: request.exclusive,
             key: request.target.key,
+            group: if request.change {
+                0
+            } else {
+                group_of(identity(&request.owner).0)
+            },
         }
     }
 
@@ -67,6 +90,9 @@ impl Want {
             return false;
         }
         if (self.change || other.change) && self.mount && other.mount {
+            return false;
+        }
+        if self.group != 0 && self.group == other.group && self.key == other.key {
             return false;
         }
         clashes(self.on_container()) & other.on_container() != 0
@@ -103,8 +129,8 @@ pub(in crate::lock) fn name_of(modes: u8) -> Mode {
 pub(in crate::lock) fn identity(owner: &Owner) -> (u64, u64) {
     let kind: u32 = match owner.kind {
         OwnerKind::Thread => 1,
-        OwnerKind::Flock => 2,
-        OwnerKind::Posix => 3,
+        OwnerKind::Flock => FLOCK,
+        OwnerKind::Posix => POSIX,
         OwnerKind::Command => 4,
     };
     (
@@ -117,8 +143,8 @@ pub(in crate::lock) fn identity(owner: &Owner) -> (u64, u64) {
 pub(in crate::lock) fn owner_of(identity: u64, id: u64, caller: u32) -> Option<Owner> {
     let kind = match lo(identity) >> 16 {
         1 => OwnerKind::Thread,
-        2 => OwnerKind::Flock,
-        3 => OwnerKind::Posix,
+        FLOCK => OwnerKind::Flock,
+        POSIX => OwnerKind::Posix,
         4 => OwnerKind::Command,
         _ => return None,
     };
@@ -204,8 +230,16 @@ impl Op<'_, '_> {
             return Ok(false);
         }
         let both_mount = want.mount && hi(word) != 0;
-        let (lock, change) = self.modes(h)?;
+        let (mut lock, change) = self.modes(h)?;
         let clash = clashes(mode);
+        // S and X are needed on the target itself, intentions on the container of a target.
+        let is_target = mode & (S | X) != 0;
+        if is_target && both_mount && want.group != 0 {
+            let holder: OwnerRec = Link(lo(word));
+            if group_of(self.get(holder, 1)?) == want.group {
+                lock &= !(S | X);
+            }
+        }
         Ok((lock & clash != 0 && !(want.change && both_mount))
             || (change & clash != 0 && !want.change && !both_mount))
     }
@@ -239,8 +273,15 @@ impl Op<'_, '_> {
     /// Return a waiter's request.
     pub(in crate::lock) fn want(&self, w: Waiter) -> Result<Want> {
         let flags = self.get(w, 3)?;
+        let owner: OwnerRec = Link(self.hi(w, 1)?);
+        let holds_through_mount = flags & (FLAG_MOUNT | FLAG_CHANGE) == FLAG_MOUNT;
         Ok(Want {
-            owner: Link(self.hi(w, 1)?),
+            owner,
+            group: if holds_through_mount {
+                group_of(self.get(owner, 1)?)
+            } else {
+                0
+            },
             mount: flags & FLAG_MOUNT != 0,
             change: flags & FLAG_CHANGE != 0,
             exclusive: flags & FLAG_EXCLUSIVE != 0,

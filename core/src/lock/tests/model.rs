@@ -26,10 +26,11 @@ pub(super) enum Act {
     EndProcess(u16),
 }
 
-const KINDS: [(u16, OwnerKind, u64); 8] = [
+const KINDS: [(u16, OwnerKind, u64); 9] = [
     (1, OwnerKind::Thread, 1),
     (1, OwnerKind::Thread, 2),
     (1, OwnerKind::Flock, 1),
+    (1, OwnerKind::Flock, 2),
     (1, OwnerKind::Posix, 1),
     (1, OwnerKind::Command, 1),
     (2, OwnerKind::Thread, 1),

@@ -1,8 +1,9 @@
 //! The slow, obvious lock manager: lists of holds and queues, no intentions, no memory layout. Two requests
-//! conflict if their owners differ, their targets overlap and one is exclusive.
+//! conflict if their owners differ, their targets overlap and one is exclusive, but not two locks of one mount on
+//! one target.
 
 use super::verify::{State, hold_name, wait_name};
-use crate::lock::{LockMode, Owner, Request, Target};
+use crate::lock::{LockMode, Owner, OwnerKind, Request, Target};
 
 #[derive(Clone, Debug)]
 struct RefHold {
@@ -44,7 +45,9 @@ fn overlap(a: &Target, b: &Target) -> bool {
 
 fn clash(a: &Request, b: &Request) -> bool {
     let both_mount = a.owner.kind.is_mount() && b.owner.kind.is_mount();
-    let excused = (a.change && b.change) || ((a.change || b.change) && both_mount);
+    let is_lock = |r: &Request| !r.change && matches!(r.owner.kind, OwnerKind::Flock | OwnerKind::Posix);
+    let one_mount = is_lock(a) && is_lock(b) && a.owner.same_process(&b.owner) && a.target == b.target;
+    let excused = (a.change && b.change) || ((a.change || b.change) && both_mount) || one_mount;
     a.owner != b.owner && overlap(&a.target, &b.target) && (a.exclusive || b.exclusive) && !excused
 }
 

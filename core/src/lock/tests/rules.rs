@@ -159,7 +159,18 @@ fn mounts_convert_and_are_advisory_among_themselves() {
             .is_none()
     };
     assert!(set(&flock, Some(X)) && set(&flock, Some(X)));
-    assert!(!set(&posix, Some(S)), "flock and fcntl exclude each other");
+    assert!(
+        set(&posix, Some(S)) && set(&posix, None),
+        "the mount decides which of its commands exclude each other"
+    );
+    let other_mount = owner(3, OwnerKind::Posix, 1);
+    assert!(!set(&other_mount, Some(S)), "two mounts exclude each other");
+    assert!(
+        t.set_lock(&posix, &entry(1, 7), Some(S), &mut Wakes::new())
+            .unwrap()
+            .is_some(),
+        "a container and an entry of it are different targets"
+    );
     let id = ObjectId(1);
     let blocked = |o: &Owner, key| t.change_blocked(o, id, key).unwrap().is_some();
     assert!(!blocked(&command, None) && !blocked(&posix, Some(1)) && blocked(&thread(1), Some(1)));

@@ -184,6 +184,8 @@ pub(super) fn verify(table: &Table<'_>) -> State {
 fn check_compatible(op: &Op<'_, '_>, l: Lockable, h: Hold) {
     let (lock, change) = op.modes(h).unwrap();
     let mount = op.hi(h, 2).unwrap() != 0;
+    let owner = op.owner(Link(op.lo(h, 2).unwrap())).unwrap();
+    let through_mount = |o: &Owner| matches!(o.kind, OwnerKind::Flock | OwnerKind::Posix);
     let mut other: Hold = Link(op.lo(h, 0).unwrap());
     while !other.is_none() {
         let (their_lock, their_change) = op.modes(other).unwrap();
@@ -193,8 +195,16 @@ fn check_compatible(op: &Op<'_, '_>, l: Lockable, h: Hold) {
                 .into_iter()
                 .any(|m| a & m != 0 && clashes(m) & b != 0)
         };
+        let their_owner = op.owner(Link(op.lo(other, 2).unwrap())).unwrap();
+        // The mount decides among its locks of the target itself.
+        let target =
+            if through_mount(&owner) && through_mount(&their_owner) && owner.same_process(&their_owner) {
+                S | X
+            } else {
+                0
+            };
         assert!(
-            !clash(lock, their_lock),
+            !clash(lock & !target, their_lock) && !clash(lock, their_lock & !target),
             "two locks exclude each other on {:?}",
             op.target(l)
         );

@@ -6,12 +6,14 @@
 //!    stores.
 //! 3. Nothing here waits: if the latch is not free at once, the answer is "not yet".
 
+use crate::lock::waiting::env::Env;
 use crate::lock::waiting::wait::SLICE;
-use crate::lock::{Beyond, Cancelled, Queued, Request, Table, Ticket, WaitState, Wakes};
+use crate::lock::{Beyond, Cancelled, OwnerKind, Queued, Request, Table, Ticket, WaitState, Wakes};
 use crate::store::locks::handles::{LockOwner, LockTarget};
 use crate::store::locks::hooks::{finish_deferred, table, wake_all};
 use crate::store::locks::names::describe;
 use crate::store::{Actor, Error, LockMode, Result, Store, Wait};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 pub struct Pending {
     request: Request,
     ticket: Ticket,
+    /// The value of its signal when it was last looked at.
+    seen: AtomicU32,
     begun: Instant,
     beyond: Mutex<Beyond>,
 }
@@ -95,9 +99,10 @@ impl Store {
             match self.at_once(|table, wakes| table.enqueue(&request, wakes))? {
                 None => LockReply::Later,
                 Some(Queued::Granted) => LockReply::Held,
-                Some(Queued::Waiting { ticket, .. }) => LockReply::Queued(Pending {
+                Some(Queued::Waiting { ticket, seen }) => LockReply::Queued(Pending {
                     request,
                     ticket,
+                    seen: AtomicU32::new(seen),
                     begun: Instant::now(),
                     beyond: Mutex::new(Beyond::new(&request, endless, false)),
                 }),
@@ -138,7 +143,8 @@ impl Store {
         })?;
         match looked {
             Some((WaitState::Granted, _)) => Ok(true),
-            Some((WaitState::Waiting { blockers, .. }, awaited)) => {
+            Some((WaitState::Waiting { seen, blockers, .. }, awaited)) => {
+                pending.seen.store(seen, Ordering::Relaxed);
                 if let Some(due) = due {
                     beyond.looked(self, due, &awaited)?;
                 }
@@ -151,6 +157,44 @@ impl Store {
             }
             None => beyond.check_latch_owner(self).map(|()| false),
         }
+    }
+
+    /// Sleep until the state of a request may have changed since the last poll, for `at_most` at most.
+    #[doc(hidden)]
+    pub fn lock_sleep(&self, pending: &Pending, at_most: Duration) {
+        self.sleep(
+            pending.ticket.signal,
+            pending.seen.load(Ordering::Relaxed),
+            at_most,
+        );
+    }
+
+    /// Return whether the state of a request may have changed since the last poll: one load.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn lock_is_stirred(&self, pending: &Pending) -> bool {
+        self.unlatched(|table| table.is_signalled(pending.ticket, pending.seen.load(Ordering::Relaxed)))
+    }
+
+    /// Return the actors of this process's mount that a request waits for, directly or through owners of other
+    /// processes. If the latch is not free, the list is empty: ask again later.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    #[doc(hidden)]
+    pub fn lock_behind(&self, pending: &Pending) -> Result<Vec<Actor>> {
+        let awaited = self.at_once(|table, _| table.awaited(pending.ticket))?;
+        let me = &pending.request.owner;
+        Ok(awaited
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|owner| owner.same_process(me))
+            .filter_map(|owner| match owner.kind {
+                OwnerKind::Flock => Some(Actor::Flock(owner.id, owner.caller)),
+                OwnerKind::Posix => Some(Actor::Posix(owner.id, owner.caller)),
+                OwnerKind::Thread | OwnerKind::Command => None,
+            })
+            .collect())
     }
 
     /// Cancel a request. True means that it was granted before, and the lock is held.

@@ -255,7 +255,7 @@ pub const CASES: &[Case] = &[
         s.unlock(Actor::Thread, whole).map(drop)
     }),
     operation("wait for a lock in vain", some_values, |s| {
-        let (one, other) = (Actor::Flock(1, 0), Actor::Flock(2, 0));
+        let (one, other) = (Actor::Flock(1, 0), Actor::Thread);
         s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::default())?;
         s.lock(other, entry_b(s), LockMode::Shared, &mut Wait::default())?;
         // Queue behind the other, and leave again.

@@ -1,9 +1,10 @@
-//! The state of the mount besides the store: tables, each under its own mutex. Only `locks` calls the store, to unlock.
+//! The state of the mount besides the store: tables, each under its own mutex. Only `locks` calls the store, for locks.
 //!
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
 //! - `awaited`: which links wait for which entries. `metadata`: types and keys that entries will get.
 //! - `directories`: times of directories, and numbers of subdirectories.
-//! - `open_files`: open files. `draft`: long contents that are built aside. `locks`: locks that programs hold on files.
+//! - `open_files`: open files. `draft`: long contents that are built aside. `locks`: locks that programs hold on files
+//!   and wait for.
 
 pub(crate) mod awaited;
 pub(crate) mod directories;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `DIR/.persist.lock` | empty; a lock on it locks the container |
 //! | `/.persist/stat` | figures about the store, one `name value` a line |
-//! | `/.persist/locks` | all locks of the store, one a line: object, entry, mode, holder |
+//! | `/.persist/locks` | all locks of the store, one a line: object, entry, mode, holder; then ranges of bytes |
 //! | `/.persist/snapshots/` | the snapshots, each a directory (`mounted`) |
 
 use crate::fs::context::Ctx;

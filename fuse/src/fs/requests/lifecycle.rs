@@ -63,7 +63,7 @@ impl Fs {
     /// overlap, so that what is pinned stays. An error leaves the first opening in use.
     pub(crate) fn reopen(&mut self, options: &Options) -> FsResult<()> {
         let ctx = Ctx::own(true);
-        if !lock(&self.locks.held).is_empty() {
+        if !self.locks.is_idle() {
             // They belong to the opening that would end.
             return errno(libc::EBUSY);
         }

@@ -1,11 +1,10 @@
-//! Locks that programs take on files of the mount, kept in the store's lock manager.
+//! Locks that programs take on files of the mount.
 //!
 //! A lock on a file is a lock on its entry; on an item of a list, on the list; on `.persist.lock`, on the directory's
-//! container. The lock manager has no byte ranges: a range locks the whole entry, in the strongest mode of all ranges
-//! of its owner there.
+//! container. Among commands it is a lock of a range of bytes (`known::locks`).
 //!
-//! 1. The kernel's lock owner identifies the holder: an open file (flock) or a process (fcntl). FUSE does not report
-//!    which of the two it is. Owners never coincide, so it need not be known.
+//! 1. flock and fcntl locks are independent, as on every local filesystem of Linux. The owner of a flock is an open
+//!    file, that of an fcntl lock a process, or with F_OFD_SETLK an open file.
 //! 2. fcntl locks end when their owner closes any descriptor of the file (`flush`). All locks taken through an open
 //!    file end with it (`release`), because the kernel does not itself release every kind.
 //! 3. A snapshot and a read-only store do not change and have no locks. A shared lock, which excludes changes, is
@@ -13,18 +12,18 @@
 //! 4. An exclusive lock on a file needs a descriptor that is open for writing (EBADF otherwise, as for fcntl locks on
 //!    every filesystem): a program that may only read must not stop every writer of the other door.
 //! 5. The target is recorded with the lock: it is unlocked there even if the file has moved.
+//! 6. A file that was removed while it is open has locks of its own. They do not concern a new file of the same name.
 
-use crate::fs::context::{Ctx, lock};
-use crate::fs::error::{FsError, FsResult, would_wait};
+use crate::fs::context::Ctx;
+use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::inodes::{Place, Slot};
-use crate::fs::known::locks::{Held, Range, changed, strongest, target};
-use crate::fs::text::keys::OwnedKey;
+use crate::fs::known::locks::Locks;
+use crate::fs::known::locks::ranges::{HeldRange, Origin, Range, WHOLE};
+use crate::fs::known::locks::request::{Answer, Ask, Call, Target};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::processes;
-use persist_core::store::{Actor, LockMode, Obj, Wait};
-use std::collections::HashSet;
+use persist_core::store::{Actor, LockMode, Store};
 use std::fmt::Write as _;
-use std::time::Duration;
 
 fn mode_of(kind: i32) -> FsResult<Option<LockMode>> {
     match kind {
@@ -45,144 +44,232 @@ pub(crate) struct LockRequest {
     /// F_RDLCK, F_WRLCK or F_UNLCK.
     pub(crate) kind: i32,
     pub(crate) pid: u32,
+    /// flock, or fcntl.
+    pub(crate) call: Call,
     /// Wait until the lock is granted.
     pub(crate) sleep: bool,
 }
 
-impl Fs {
-    /// The process that uses a lock, for messages: the one that opened the file, if it still lives, else the one that
-    /// asks. `exec 9>FILE; flock 9` in a shell locks through a process that ends at once.
-    fn user_of(&self, ask: &LockRequest) -> u32 {
-        let opener = self.open_files.get(ask.fh).map_or(0, |file| file.opener);
-        if opener == ask.pid {
-            return ask.pid;
+impl LockRequest {
+    fn origin(&self) -> Origin {
+        Origin {
+            owner: self.owner,
+            ino: self.ino,
+            fh: self.fh,
+            pid: self.pid,
         }
-        processes::process_of(opener).map_or(ask.pid, |process| process.pid)
     }
+}
 
-    /// The target of a lock on an inode.
-    fn lock_target(&self, ctx: &Ctx, ino: u64) -> FsResult<Option<(Obj, Option<OwnedKey>)>> {
-        Ok(match self.place(ino)? {
-            Place::Lock(obj) | Place::Dir(obj) => Some((obj, None)),
-            Place::File(spot) => match spot.slot {
-                Slot::Item(_) => Some((spot.parent, None)),
-                Slot::Key(key) => match self.read(ctx, |r| Ok(r.waits_beside(spot.parent)?))? {
-                    Some(list) => Some((list, None)),
-                    None => Some((spot.parent, Some(key))),
-                },
-            },
-            // A removed entry is unreachable for others.
-            Place::Deleted => None,
-            Place::Link(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
-        })
-    }
+/// A decoded request, ready to be decided.
+pub(crate) struct Prepared {
+    locks: Locks,
+    store: Store,
+    target: Target,
+    request: LockRequest,
+    /// None: unlock.
+    ask: Option<Ask>,
+}
 
-    /// Request: lock or unlock.
-    pub(crate) fn set_lock(&self, ctx: &Ctx, ask: &LockRequest) -> FsResult<()> {
-        let mode = mode_of(ask.kind)?;
-        if self.store.is_frozen() {
-            return match mode {
-                Some(LockMode::Exclusive) => Err(FsError::Errno(libc::EROFS)),
-                _ => Ok(()),
-            };
-        }
-        if mode == Some(LockMode::Exclusive) && self.open_files.get(ask.fh).is_ok_and(|file| !file.write) {
-            return Err(FsError::Errno(libc::EBADF));
-        }
-        let id = (ask.ino, ask.owner);
-        let known = lock(&self.locks.held)
-            .get(&id)
-            .map(|h| (h.obj, h.key.clone(), h.ranges.clone()));
-        let (obj, key, ranges) = match known {
-            Some(known) => known,
-            None if mode.is_none() => return Ok(()),
-            None => match self.lock_target(ctx, ask.ino)? {
-                Some((obj, key)) => (obj, key, Vec::new()),
-                None => return Ok(()),
-            },
-        };
-        let after = changed(&ranges, ask.range, mode);
-        let (was, will) = (strongest(&ranges), strongest(&after));
-        if was != will {
-            let mut signal = || processes::has_signal(ctx.tid);
-            let timeout = if ask.sleep && ctx.may_wait {
-                None
-            } else {
-                Some(Duration::ZERO)
-            };
-            let mut wait = Wait {
-                timeout,
-                interrupted: Some(&mut signal),
-            };
-            let set = self.store.set_lock(
-                Actor::Flock(ask.owner, self.user_of(ask)),
-                target(obj, key.as_ref()),
-                will,
-                &mut wait,
-            );
-            match set {
-                Ok(()) => {}
-                Err(e) if would_wait(&e) && ask.sleep && !ctx.may_wait => return Err(FsError::Blocked),
-                Err(e) if would_wait(&e) => return Err(FsError::Errno(libc::EAGAIN)),
-                // The locked entry was deleted, and the lock with it.
-                Err(persist_core::Error::Gone(_)) if will.is_none() => {}
-                Err(e) => return Err(e.into()),
+impl Prepared {
+    /// Decide the request. A lock that is not granted at once is answered later.
+    pub(crate) fn run(self, answer: Answer) {
+        let Prepared {
+            locks,
+            store,
+            target,
+            request,
+            ask,
+        } = self;
+        locks.change(&store, |table, out| match ask {
+            Some(ask) => table.lock(&store, target, ask, answer, out),
+            None => {
+                table.unlock(
+                    &store,
+                    &target,
+                    request.call,
+                    &request.origin(),
+                    request.range,
+                    out,
+                );
+                out.push((answer, Ok(())));
             }
-        }
-        let mut held = lock(&self.locks.held);
-        if after.is_empty() {
-            held.remove(&id);
-        } else {
-            let entry = held.entry(id).or_insert(Held {
-                obj,
-                key,
-                ranges: Vec::new(),
-                handles: HashSet::new(),
-            });
-            entry.ranges = after;
-            entry.handles.insert(ask.fh);
-        }
-        Ok(())
-    }
-
-    /// Request: return the conflicting holder of a lock (its process, shared or exclusive).
-    pub(crate) fn test_lock(&self, ctx: &Ctx, ask: &LockRequest) -> FsResult<Option<(u32, i32)>> {
-        if self.store.is_frozen() {
-            return Ok(None);
-        }
-        let (Some(mode), Some((obj, key))) = (mode_of(ask.kind)?, self.lock_target(ctx, ask.ino)?) else {
-            return Ok(None);
-        };
-        let holder =
-            self.store
-                .test_lock(Actor::Flock(ask.owner, ask.pid), target(obj, key.as_ref()), mode)?;
-        let Some((pid, mode)) = holder else {
-            return Ok(None);
-        };
-        Ok(Some((
-            pid,
-            if mode == LockMode::Exclusive {
-                libc::F_WRLCK
-            } else {
-                libc::F_RDLCK
-            },
-        )))
+        });
     }
 }
 
 impl Fs {
-    /// The locks of the store, held and requested, one a line.
+    /// The process that uses a lock, for messages. An fcntl lock belongs to the process that takes it, a flock to the
+    /// open file: to the process that opened it, if that still lives. `exec 9>FILE; flock 9` in a shell locks through a
+    /// process that ends at once.
+    fn user_of(&self, request: &LockRequest) -> u32 {
+        let opener = self.open_files.get(request.fh).map_or(0, |file| file.opener);
+        if request.call == Call::Fcntl || opener == request.pid {
+            return request.pid;
+        }
+        processes::process_of(opener).map_or(request.pid, |process| process.pid)
+    }
+
+    /// The target of a lock on an inode.
+    fn lock_target(&self, ctx: &Ctx, ino: u64) -> FsResult<Target> {
+        Ok(match self.place(ino)? {
+            Place::Lock(obj) | Place::Dir(obj) => Target::Stored(obj, None),
+            Place::File(spot) => match spot.slot {
+                Slot::Item(_) => Target::Stored(spot.parent, None),
+                Slot::Key(key) => match self.read(ctx, |r| Ok(r.waits_beside(spot.parent)?))? {
+                    Some(list) => Target::Stored(list, None),
+                    None => Target::Stored(spot.parent, Some(key)),
+                },
+            },
+            Place::Deleted => Target::Removed(ino),
+            Place::Link(_) | Place::Control(_) => return Err(FsError::Errno(libc::ENOLCK)),
+        })
+    }
+
+    /// The target of a request: where its inode is locked already, or what its inode means now.
+    fn target_of(&self, ctx: &Ctx, ino: u64) -> FsResult<Target> {
+        if let Some(target) = self.locks.with(|table| table.recorded(ino).cloned()) {
+            return Ok(target);
+        }
+        let target = self.lock_target(ctx, ino)?;
+        // Locks of a removed file of this name are not locks of this file.
+        for other in self.locks.inodes_of(&target) {
+            if other != ino && matches!(self.place(other), Ok(Place::Deleted)) {
+                self.locks.change(&self.store, |table, out| {
+                    table.detach(&self.store, other, &target, out);
+                });
+            }
+        }
+        Ok(target)
+    }
+
+    /// Request: lock or unlock. None: it is done.
+    pub(crate) fn prepare_lock(&self, ctx: &Ctx, request: &LockRequest) -> FsResult<Option<Prepared>> {
+        let mode = mode_of(request.kind)?;
+        if request.range.0 > request.range.1 {
+            return Err(FsError::Errno(libc::EINVAL));
+        }
+        if self.store.is_frozen() {
+            return match mode {
+                Some(LockMode::Exclusive) => Err(FsError::Errno(libc::EROFS)),
+                _ => Ok(None),
+            };
+        }
+        let exclusive = mode == Some(LockMode::Exclusive);
+        if exclusive && self.open_files.get(request.fh).is_ok_and(|file| !file.write) {
+            return Err(FsError::Errno(libc::EBADF));
+        }
+        let target = match mode {
+            Some(_) => self.target_of(ctx, request.ino)?,
+            None => match self.locks.with(|table| table.recorded(request.ino).cloned()) {
+                Some(target) => target,
+                None => return Ok(None),
+            },
+        };
+        let ask = mode.map(|mode| Ask {
+            call: request.call,
+            origin: request.origin(),
+            range: request.range,
+            mode,
+            user: self.user_of(request),
+            tid: ctx.tid,
+            sleep: request.sleep,
+        });
+        Ok(Some(Prepared {
+            locks: self.locks.clone(),
+            store: self.store.clone(),
+            target,
+            request: *request,
+            ask,
+        }))
+    }
+
+    /// Request: the fcntl lock that excludes one (F_GETLK), as a range and its process. With F_UNLCK (F_OFD_GETLK), a
+    /// lock of the owner itself.
+    pub(crate) fn test_lock(&self, ctx: &Ctx, request: &LockRequest) -> FsResult<Option<HeldRange>> {
+        if self.store.is_frozen() {
+            return Ok(None);
+        }
+        let (mode, target) = (mode_of(request.kind)?, self.target_of(ctx, request.ino)?);
+        let Some(mode) = mode else {
+            return Ok(self.locks.with(|table| {
+                let ranges = table.file(&target)?.ranges(Call::Fcntl);
+                ranges.own(request.owner, request.range)
+            }));
+        };
+        let found = self.locks.with(|table| {
+            let ranges = table.file(&target)?.ranges(Call::Fcntl);
+            ranges.excluding(request.owner, request.range, mode).next()
+        });
+        let (None, Some(in_store)) = (found, target.in_store()) else {
+            return Ok(found);
+        };
+        let actor = Actor::Posix(request.owner, request.pid);
+        let holder = self.store.test_lock(actor, in_store, mode)?;
+        Ok(holder.map(|(pid, mode)| HeldRange {
+            owner: 0,
+            pid,
+            range: WHOLE,
+            mode,
+        }))
+    }
+}
+
+impl Fs {
+    /// The locks of the store, held and requested, one a line; then the ranges of bytes that commands of this mount
+    /// hold and request.
     pub(crate) fn describe_locks(&self) -> FsResult<String> {
         let mut out = String::new();
+        // Writing to a String cannot fail.
         for l in self.store.locks()? {
             let what = l.path.unwrap_or_else(|| match l.key_hash {
                 Some(hash) => format!("object {}, the entry with hash {hash:016x}", l.object.0),
                 None => format!("object {}", l.object.0),
             });
             let state = if l.waiting { "awaited" } else { "held" };
-            // Writing to a String cannot fail.
             let _ = writeln!(out, "{what} {} {state} {}", l.mode, l.owner);
         }
+        for (target, held, state) in self.ranges() {
+            let what = target
+                .in_store()
+                .and_then(|target| self.store.path_of(target))
+                .unwrap_or_else(|| "a removed file".to_owned());
+            let mode = if held.mode == LockMode::Exclusive {
+                "X"
+            } else {
+                "S"
+            };
+            let command = processes::command(held.pid).map_or_else(String::new, |c| format!(", \"{c}\""));
+            let bytes = match held.range {
+                (start, end) if end >= WHOLE.1 => format!("bytes {start}-"),
+                (start, end) => format!("bytes {start}-{end}"),
+            };
+            let _ = writeln!(
+                out,
+                "{what} {bytes} {mode} {state} the mount (pid {}{command})",
+                held.pid
+            );
+        }
         Ok(out)
+    }
+
+    /// The ranges of fcntl locks, and the requests of commands that wait for other commands.
+    fn ranges(&self) -> Vec<(Target, HeldRange, &'static str)> {
+        self.locks.with(|table| {
+            let held = table.files().flat_map(|(target, file)| {
+                let ranges = file.ranges(Call::Fcntl).all();
+                ranges.map(|held| (target.clone(), held, "held"))
+            });
+            let awaited = table.waiters.iter().map(|w| {
+                let held = HeldRange {
+                    owner: w.ask.origin.owner,
+                    pid: w.ask.user,
+                    range: w.ask.range,
+                    mode: w.ask.mode,
+                };
+                (w.target.clone(), held, "awaited")
+            });
+            held.chain(awaited).collect()
+        })
     }
 }
