@@ -18,6 +18,10 @@ const BODY_KEY: Key<'static> = Key::Str(b"body");
 /// Time between two checkpoints of the other process.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Checkpoints before the measurement.
+const WARMING: usize = 3;
+/// The longest wait for a checkpoint.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Repetitions of the measurement with the bound and without checkpoints.
 const ROUNDS: usize = 3;
 
@@ -112,32 +116,48 @@ pub(super) fn run(dir: &Path, bytes: u64, seconds: f64) -> Result<()> {
     let (list, records) = fill(&store, bytes)?;
     store.sync()?;
     store.sync()?;
-    // Now every page is in the page cache and mapped.
-    update(&store, list, records, 1.0)?;
-    store.sync()?;
+    // Every page of the store, and the spare pages that copies go to, is in the page cache and mapped.
+    for _ in 0..WARMING {
+        update(&store, list, records, 4.0)?;
+        store.sync()?;
+    }
 
     // Alternate, so that other load on the machine affects both.
     let (mut without, mut own) = (Vec::new(), Vec::new());
+    let (mut without_time, mut own_time) = (Duration::ZERO, Duration::ZERO);
     let (mut own_checkpoints, mut oldest) = (0, Duration::ZERO);
-    let part = seconds / ROUNDS as f64;
+    let part = Duration::from_secs_f64(seconds / ROUNDS as f64);
     for _ in 0..ROUNDS {
         store.without_checkpoints(|| {
             // First make the updates that copy pages for the last time.
-            update(&store, list, records, 2.0)?;
-            without.extend(update(&store, list, records, part)?.iter().map(|s| s.1));
+            update(&store, list, records, 8.0)?;
+            let begin = Instant::now();
+            without.extend(
+                update(&store, list, records, part.as_secs_f64())?
+                    .iter()
+                    .map(|s| s.1),
+            );
+            without_time += begin.elapsed();
             Ok(())
         })?;
-        // The beginning of the bound is not part of its steady state.
-        update(&store, list, records, 2.0)?;
+        // The first change of a page after a checkpoint is the expensive one: measure from one checkpoint to another.
+        let first = store.stat()?.checkpoint;
+        let patience = Instant::now();
+        while store.stat()?.checkpoint == first && patience.elapsed() < LONGEST {
+            update(&store, list, records, 0.25)?;
+        }
         let before = store.stat()?.checkpoint;
         let begin = Instant::now();
-        while begin.elapsed().as_secs_f64() < part {
+        while begin.elapsed() < part || (store.stat()?.checkpoint == before && begin.elapsed() < LONGEST) {
             let some = update(&store, list, records, 0.25)?;
             own.extend(some.iter().map(|s| s.1));
             oldest = oldest.max(store.stat()?.undurable_age.unwrap_or_default());
         }
+        own_time += begin.elapsed();
         own_checkpoints += store.stat()?.checkpoint - before;
     }
+    let rate = |updates: usize, time: Duration| (updates as f64 / time.as_secs_f64()) as u64;
+    let rates = json!({ "without": rate(without.len(), without_time), "own": rate(own.len(), own_time) });
 
     let exe = std::env::current_exe().map_err(io("the name of this program"))?;
     let mut other = Command::new(exe)
@@ -183,6 +203,7 @@ pub(super) fn run(dir: &Path, bytes: u64, seconds: f64) -> Result<()> {
         "during": figures(during),
         "without": figures(without),
         "own": figures(own),
+        "updates a second": rates,
         "oldest change": oldest.as_nanos() as u64,
         "own checkpoints": own_checkpoints,
     }))
