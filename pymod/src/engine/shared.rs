@@ -31,6 +31,13 @@ pub(crate) struct Shared {
     timeout: Duration,
 }
 
+/// `tasks::set_running`, outside the code of the fast paths.
+#[cold]
+#[inline(never)]
+fn set_running_task(py: Python<'_>) {
+    tasks::set_running(py);
+}
+
 impl Shared {
     /// Combine the parts.
     pub(crate) fn new(core: &Arc<Core>, read_only: bool, timeout: Duration) -> Shared {
@@ -53,7 +60,7 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn set_task_if_needed(&self, py: Python<'_>) {
         if self.core.open_scopes.load(Ordering::Relaxed) != 0 {
-            tasks::set_running(py);
+            set_running_task(py);
         }
     }
 

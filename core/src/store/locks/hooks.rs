@@ -32,7 +32,9 @@ pub(in crate::store) fn may_forbid(pager: &Pager, id: ObjectId) -> bool {
     table(pager).map_or(true, |table| table.may_concern(id) && !is_own(pager, &table, id))
 }
 
-/// Return whether the only lock that concerns the container is the running task's own.
+/// Return whether the only lock that concerns the container is the running task's own. It stays out of the fast path's
+/// code, where hardly any container has a lock.
+#[inline(never)]
 fn is_own(pager: &Pager, table: &Table<'_>, id: ObjectId) -> bool {
     let Ok((slot, process, generation)) = pager.identity() else {
         return false;
