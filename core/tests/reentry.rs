@@ -37,6 +37,7 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("snapshot", true, |s| s.snapshot("inside").map(drop)),
     ("snapshots", true, |s| s.snapshots().map(drop)),
     ("drop_snapshot", true, |s| s.drop_snapshot("there")),
+    ("feed", true, |s| s.feed().map(drop)),
     ("release_free_pages", true, |s| s.release_free_pages()),
     ("lock", true, |s| {
         s.lock(Actor::Thread, root(s), LockMode::Exclusive, &mut soon())

@@ -58,6 +58,7 @@ pub mod waiting;
 pub use deferred::Release;
 pub use memory::layout::{COUNTERS, SIGNALS, WORDS};
 pub use table::Table;
+pub(crate) use table::may_concern;
 pub(crate) use waiting::beyond::Beyond;
 
 use crate::error::{Error, Result};

@@ -41,6 +41,15 @@ impl<'a> Deref for Table<'a> {
     }
 }
 
+/// `Table::may_concern`, of the table's counters.
+#[inline]
+pub(crate) fn may_concern(counts: &[AtomicU32], id: ObjectId) -> bool {
+    match counts.get(bucket(id.0, None)) {
+        Some(count) => count.load(Ordering::Acquire) != 0,
+        None => true,
+    }
+}
+
 impl<'a> Table<'a> {
     /// Return a table in zeroed words, or in words that another process uses too.
     pub fn new(
@@ -55,10 +64,7 @@ impl<'a> Table<'a> {
     #[inline]
     #[must_use]
     pub fn may_concern(&self, id: ObjectId) -> bool {
-        match self.counts.get(bucket(id.0, None)) {
-            Some(count) => count.load(Ordering::Acquire) != 0,
-            None => true,
-        }
+        may_concern(self.counts, id)
     }
 
     /// Return whether no lock, waiter or owner is left.

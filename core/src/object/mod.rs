@@ -8,6 +8,7 @@
 //! - `dict`, `class` (attributes of objects), `list`: the bodies of containers. They move words, and do not
 //!   handle reference counts. `entries`: functions for both dicts and objects.
 //! - `splices`: the log of items inserted into lists and removed.
+//! - `notice`: what the change feed reports of a change.
 //! - `graph`: reference counts, homes, back references, pins, orphans, the cycle collector.
 //! - `salvage`: the readable parts of damaged bodies.
 //! - `path`: the path of a container or entry, as Python writes it, for messages.
@@ -21,6 +22,7 @@ pub mod graph;
 pub mod header;
 pub mod key;
 pub mod list;
+pub mod notice;
 pub mod ops;
 pub mod path;
 mod pieces;

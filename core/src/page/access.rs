@@ -98,6 +98,26 @@ pub trait Pages {
     }
 }
 
+/// Words of a record of the change feed before the key (`section::notices`).
+pub const NOTICE_WORDS: usize = 5;
+
+/// What is reported of a change of a watched container.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// The container.
+    pub container: ObjectId,
+    /// What was changed; the numbers belong to the upper layers.
+    pub kind: u16,
+    /// First index of the items.
+    pub at: u64,
+    /// Number of entries or items that were removed.
+    pub removed: u64,
+    /// Number of entries or items that were added.
+    pub added: u64,
+    /// The entry's key, in the form of the upper layers.
+    pub key: &'a [u8],
+}
+
 /// A state that an operation can return to: how much there was to undo and to free.
 #[derive(Clone, Copy, Debug)]
 pub struct Savepoint {
@@ -155,6 +175,15 @@ pub trait PagesMut: Pages {
     fn changing(&mut self, _obj: Obj, _key: Option<u64>) -> Result<()> {
         Ok(())
     }
+
+    /// Return whether any process watches the container: its changes are to be announced.
+    #[inline]
+    fn is_watched(&self, _id: ObjectId) -> bool {
+        false
+    }
+
+    /// Announce a change of a watched container, which counts when the operation is committed.
+    fn announce(&mut self, _notice: &Notice<'_>) {}
 
     /// Return whether any process pins this container.
     fn is_pinned(&self, _id: ObjectId) -> bool {

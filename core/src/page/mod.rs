@@ -65,3 +65,4 @@ pub use pager::{Hooks, LockMemory, PageStat, Pager};
 pub use section::read::ReadSection;
 pub use section::write::WriteSection;
 pub use session::settings::Settings;
+pub(crate) use sync::ring::Found;

@@ -3,9 +3,11 @@
 //! it changes with these programs.
 
 pub use super::fast::Member;
+pub use super::feed::{Changes, Feed};
 pub use crate::ids::{Addr, IdHasher, PAGE_SIZE};
 pub use crate::object::class::attr::Known;
 pub use crate::object::graph::GraphReport;
+pub use crate::object::notice::Change;
 pub use crate::object::ops::{HandleInfo, MetadataOf};
 pub use crate::object::splices::{Cursor, Since, Splice};
 pub use crate::object::value::{COPY_MAX, EDIT_MAX, Edit, Short, Small};

@@ -6,8 +6,8 @@
 //!
 //! 1. A word counts only if its section is still valid when it ends, as in `Store::read`.
 //! 2. A replacement in place is one word and one modification time, without undo (`section::in_place_store`).
-//!    All other changes take the slow path: values with bodies, containers with locks other than a thin lock of the
-//!    running task, and stores in which entries wait to be freed.
+//!    All other changes take the slow path: values with bodies, containers that are watched or have locks other than a
+//!    thin lock of the running task, and stores in which entries wait to be freed.
 
 use super::{Key, Obj, Reader, Store, Word};
 use crate::object::{graph, ops};
@@ -99,6 +99,7 @@ impl Store {
         let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
         plain
             && matches!(graph::something_waits(&*section), Ok(false))
+            && !section.is_watched(obj.id)
             && !hooks::may_forbid(section.pager(), obj.id)
             && section.replace(at, word.0, time_at)
     }

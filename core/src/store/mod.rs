@@ -24,6 +24,7 @@
 #[doc(hidden)]
 pub mod door;
 mod fast;
+mod feed;
 mod locks;
 mod reader;
 mod run;

@@ -44,6 +44,7 @@ const STEPS: &[(&str, &str)] = &[
     ("recover.process", "recovery"),
     ("recover.begun", "recovery"),
     ("recover.shared", "recovery"),
+    ("recover.feed", "recovery"),
     ("recover.undone", "recovery"),
     ("recover.locks", "recovery"),
     ("recover.slots", "recovery"),

@@ -4,6 +4,7 @@
 //! 1. The entry stays: its record of metadata and its place too. Its old value is released.
 //! 2. The value gets its type here. The caller has checked that it is text if it becomes a str.
 
+use super::announce;
 use super::entry::{NO_KEYS, Spot, alive, changing, out_of_range, touch};
 use super::read::word_at;
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ pub fn adopt<W: PagesMut>(
             from.addr,
         ));
     }
+    announce::entry(w, from, key, true, false);
+    announce::replaced(w, to, &spot);
     match spot {
         Spot::Key(key, hash) => {
             entries::set_hashed(w, to.addr, &key, hash, word)?;

@@ -1,5 +1,6 @@
 //! The waiting entries of a list: a dict beside its items, which only the mount shows (`graph::annex`).
 
+use super::announce;
 use super::entry::{changing, reading, wants_list};
 use super::metadata;
 use crate::error::{Error, Result};
@@ -69,6 +70,7 @@ pub fn reordered<W: PagesMut>(w: &mut W, list: Obj, start: u64, end: u64) -> Res
         inserted: n,
     };
     metadata::spliced(w, list.addr, start, n, n)?;
+    announce::items(w, list, start, n, n);
     splices::record(w, list, splice)
 }
 

@@ -1,5 +1,6 @@
 //! Change single entries of containers, and empty containers.
 
+use super::announce;
 use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
 use super::metadata;
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
     {
         // The structure is unchanged, so container and entry are where they were.
         w.changing(obj, Some(hash))?;
-        return replace(w, obj, hash, Addr(at), value);
+        return replace(w, obj, key, hash, Addr(at), value);
     }
     let hash = keys::hash(w.hash_seed(), key);
     let kind = changing(w, obj, Some(hash))?;
@@ -62,7 +63,7 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
         if let Some(about) = about {
             w.note(about, [at.0, hash]);
         }
-        return replace(w, obj, hash, at, value);
+        return replace(w, obj, key, hash, at, value);
     }
     let word = encode(w, value)?;
     touch(w, obj)?;
@@ -71,17 +72,27 @@ pub fn set<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>, value: &In<'_>) -> R
         // The object may have to leave the key table of its class.
         Kind::Object => attr::set_hashed(w, obj.addr, key, hash, word).map(drop),
         _ => dict::add(w, obj.addr, key, hash, word),
-    }
+    }?;
+    announce::entry(w, obj, key, false, true);
+    Ok(())
 }
 
 /// Replace the value of the entry at `at`.
 #[inline]
-fn replace<W: PagesMut>(w: &mut W, obj: Obj, hash: u64, at: Addr, value: &In<'_>) -> Result<()> {
+fn replace<W: PagesMut>(
+    w: &mut W,
+    obj: Obj,
+    key: &Key<'_>,
+    hash: u64,
+    at: Addr,
+    value: &In<'_>,
+) -> Result<()> {
     let word = encode(w, value)?;
     touch(w, obj)?;
     retain_word(w, word, obj.addr, hash)?;
     let old = Word(w.u64_at(at)?);
     w.set_value(at, word.0)?;
+    announce::entry(w, obj, key, true, true);
     release_word(w, old, obj.addr)
 }
 
@@ -102,6 +113,7 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
         release_word(w, old, obj.addr)?;
     }
     metadata::removed(w, obj.addr, kind, key)?;
+    announce::entry(w, obj, key, true, false);
     Ok(true)
 }
 
@@ -116,6 +128,7 @@ pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
 #[inline]
 pub(super) fn spliced<W: PagesMut>(w: &mut W, obj: Obj, at: u64, removed: u64, inserted: u64) -> Result<()> {
     metadata::spliced(w, obj.addr, at, removed, inserted)?;
+    announce::items(w, obj, at, removed, inserted);
     let splice = Splice {
         at,
         removed,
@@ -132,6 +145,7 @@ fn empty<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind) -> Result<()> {
         spliced(w, obj, 0, len, 0)?;
         len
     } else {
+        announce::any(w, obj);
         entries::len(w, h)?
     };
     if len > AT_ONCE {
@@ -164,6 +178,7 @@ pub fn set_item<W: PagesMut>(w: &mut W, obj: Obj, index: u64, value: &In<'_>) ->
     touch(w, obj)?;
     retain_word(w, word, obj.addr, index)?;
     let old = list::set(w, obj.addr, index, word)?;
+    announce::items(w, obj, index, 1, 1);
     release_word(w, old, obj.addr)
 }
 
@@ -217,5 +232,6 @@ pub fn remove_items<W: PagesMut>(w: &mut W, obj: Obj, start: u64, end: u64) -> R
 /// See `Writer::set_mtime`.
 pub fn set_mtime<W: PagesMut>(w: &mut W, obj: Obj, ns: u64) -> Result<()> {
     changing(w, obj, None)?;
+    announce::metadata(w, obj);
     w.set_u64(obj.addr + header::MTIME, ns)
 }

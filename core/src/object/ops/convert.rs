@@ -1,5 +1,6 @@
 //! Convert a container to another kind in place.
 
+use super::announce;
 use super::change::spliced;
 use super::entry::{changing, touch};
 use super::metadata;
@@ -32,6 +33,7 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
         return Err(Error::invalid("a list beside which entries wait stays a list"));
     }
     touch(w, obj)?;
+    announce::any(w, obj);
     let listed = (old == Kind::List) != (kind == Kind::List);
     let records = if listed {
         metadata::take_all(w, h, old, index_of)?

@@ -7,6 +7,7 @@
 //!    before, and characters have at most 4 bytes.
 //! 3. One call stores and frees a bounded amount (`EDIT_MAX`); a caller with more makes several.
 
+use super::announce;
 use super::change::{set, set_item};
 use super::entry::{Spot, alive, changing, out_of_range, touch};
 use super::read::word_at;
@@ -51,6 +52,7 @@ pub fn edit<W: PagesMut>(w: &mut W, obj: Obj, step: &Step, change: &Edit<'_>) ->
             touch(w, obj)?;
             in_place(w, root, change, len)?;
             pieces::set_kind(w, root, kind)?;
+            announce::replaced(w, obj, &spot);
             return Ok(len);
         }
         let old = pieces::part(w, &large, 0, len)?;

@@ -14,6 +14,7 @@
 //! 2. A record is a bytes value, or None in a list.
 //! 3. A change of a record sets no mtime.
 
+use super::announce;
 use super::entry::{NO_KEYS, NOT_A_LIST, alive, changing, reading};
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
@@ -144,6 +145,9 @@ pub fn set_metadata<W: PagesMut>(w: &mut W, obj: Obj, of: &Of<'_>, record: Optio
         Some(record) => scalar::encode(w, &In::Bytes(record))?,
         None => Word::NONE,
     };
+    if !matches!(of, Of::Times) {
+        announce::metadata(w, obj);
+    }
     set(w, obj.addr, kind, of, word)
 }
 

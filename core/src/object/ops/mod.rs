@@ -13,6 +13,7 @@
 mod adopt;
 #[cfg(test)]
 mod adopt_tests;
+mod announce;
 mod beside;
 mod change;
 mod convert;

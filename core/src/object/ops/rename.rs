@@ -1,5 +1,6 @@
 //! Move an entry.
 
+use super::announce;
 use super::change::spliced;
 use super::entry::{Spot, alive, changing, out_of_range, touch};
 use super::metadata::{self, Of};
@@ -50,7 +51,10 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
         metadata::set(w, to.addr, to_kind, &subject(&target), record)?;
     }
     let taken = match &source {
-        Spot::Key(key, hash) => entries::remove_hashed(w, from.addr, key, *hash)?,
+        Spot::Key(key, hash) => {
+            announce::entry(w, from, key, true, false);
+            entries::remove_hashed(w, from.addr, key, *hash)?
+        }
         Spot::Index(i) => {
             spliced(w, from, *i, 1, 0)?;
             Some(list::remove(w, from.addr, *i)?)
@@ -94,8 +98,15 @@ fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool>
 fn put<W: PagesMut>(w: &mut W, obj: Obj, spot: &Spot<'_>, word: Word) -> Result<Option<Word>> {
     let h = obj.addr;
     match spot {
-        Spot::Key(key, hash) => entries::set_hashed(w, h, key, *hash, word),
-        Spot::Index(i) if *i < list::len(w, h)? => list::set(w, h, *i, word).map(Some),
+        Spot::Key(key, hash) => {
+            let old = entries::set_hashed(w, h, key, *hash, word)?;
+            announce::entry(w, obj, key, old.is_some(), true);
+            Ok(old)
+        }
+        Spot::Index(i) if *i < list::len(w, h)? => {
+            announce::items(w, obj, *i, 1, 1);
+            list::set(w, h, *i, word).map(Some)
+        }
         Spot::Index(i) => {
             list::insert(w, h, *i, word)?;
             spliced(w, obj, *i, 0, 1)?;

@@ -17,6 +17,7 @@ pub(in crate::page) mod redo;
 pub(in crate::page) mod threads;
 pub(in crate::page) mod transaction;
 pub(in crate::page) mod undo_index;
+pub(in crate::page) mod watches;
 
 use crate::error::Result;
 use crate::ids::{Actor, Obj, ObjectId};
@@ -28,6 +29,7 @@ use crate::page::pager::openness::Openness;
 use crate::page::pager::redo::Redo;
 use crate::page::pager::transaction::Transactions;
 use crate::page::pager::undo_index::KeptIndex;
+use crate::page::pager::watches::Watches;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
@@ -85,6 +87,7 @@ pub struct Pager {
     pub(in crate::page) kept_index: KeptIndex,
     pub(in crate::page) transactions: Transactions,
     pub(in crate::page) redo: Redo,
+    pub(in crate::page) watches: Watches,
     pub(in crate::page) helper: Helper,
     pub(in crate::page) hooks: OnceLock<Box<dyn Hooks>>,
     pub(in crate::page) openness: Openness,
@@ -172,6 +175,12 @@ impl Pager {
             signals: self.shm.lock_signals(),
             counters: self.shm.lock_counters(),
         }
+    }
+
+    /// Return the lock manager's bucket counters.
+    #[inline]
+    pub(crate) fn lock_counters(&self) -> &[AtomicU32] {
+        self.shm.lock_counters()
     }
 
     /// Return the calling thread's slot, and its process's slot and generation. They identify it among all users of the

@@ -57,6 +57,12 @@ impl Pager {
         self.finish_log_commit();
         // The dead process may have cut the log by a commit and died before its further steps.
         self.shm.change_era();
+        // Without undo records the change was committed, or changed nothing.
+        match self.shm.undo_len() {
+            0 => self.shm.ring().publish(),
+            _ => self.shm.ring().discard(),
+        }
+        fail_point!("recover.feed");
         self.undo_to(0)?;
         self.whole()?;
         fail_point!("recover.undone");

@@ -23,6 +23,7 @@ impl Shm {
         self.forget_latch_waiters();
         self.forget_gate_waiters();
         self.forget_leading_helper();
+        self.forget_feed();
     }
 
     /// Clear all state that belongs to processes, except the latch: every process that used the sidecar is dead.
@@ -37,6 +38,7 @@ impl Shm {
         self.forget_leading_helper();
         self.forget_call();
         self.forget_log_leader();
+        self.forget_feed();
     }
 
     /// Check the log's numbers that the flip in progress took.

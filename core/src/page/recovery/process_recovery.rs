@@ -151,6 +151,7 @@ impl Pager {
             hooks.process_died(self, process as u16, generation)?;
         }
         fail_point!("recover.locks");
+        self.shm.watches_nothing(process);
         for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
                 self.leave_checkpoint(slot);

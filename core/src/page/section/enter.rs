@@ -195,6 +195,8 @@ impl Pager {
             removing: false,
             actor: Actor::Thread,
             done: false,
+            announced: false,
+            publishes: false,
             _turn: turn,
         };
         section.fresh_from = if section.read.limit == 0 {

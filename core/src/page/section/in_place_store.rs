@@ -7,7 +7,7 @@
 //! 4. It never waits and never copies a page. If the caller cannot enter it, or cannot complete the operation in it,
 //!    nothing has changed and the caller enters a write section instead.
 
-use crate::ids::{Addr, PageNo, PhysNo};
+use crate::ids::{Addr, ObjectId, PageNo, PhysNo};
 use crate::page::access::within_page;
 use crate::page::pager::Pager;
 use crate::page::section::read::{ReadSection, Stay};
@@ -68,6 +68,12 @@ impl InPlaceSection<'_> {
     #[must_use]
     pub(crate) fn pager(&self) -> &Pager {
         self.read.pager
+    }
+
+    /// Return whether any process watches the container: its changes are to be announced.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self, id: ObjectId) -> bool {
+        self.read.pager.shm.is_watched(id)
     }
 
     /// Replace the word at `at`, after stamping the time at `time_at`. Return false if this is not possible here

@@ -19,7 +19,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysNo};
-use crate::page::access::{Pages, PagesMut, Savepoint, within_page};
+use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
 use crate::page::pager::transaction::Turn;
 use crate::page::section::read::ReadSection;
 use crate::page::shared::layout;
@@ -51,6 +51,9 @@ pub struct WriteSection<'p> {
     pub(super) removing: bool,
     pub(super) actor: Actor,
     pub(super) done: bool,
+    /// The section has staged records for the change feed; it has published some (`notices`).
+    pub(super) announced: bool,
+    pub(super) publishes: bool,
     /// The turn, in a transaction. It is released after the latch, if the section releases that (the order of fields
     /// and `drop`).
     pub(super) _turn: Option<Turn<'p>>,
@@ -111,6 +114,9 @@ impl WriteSection<'_> {
             }
             fail_point!("commit.done");
             pager.shm.live().count_change();
+            if self.announced {
+                self.publish_notices();
+            }
             self.release_retired();
         }
     }
@@ -133,6 +139,9 @@ impl WriteSection<'_> {
         dirty_set::clear(&pager.shm);
         pager.shm.gate().word.store(gate::RAISED, Ordering::Relaxed);
         pager.shm.live().count_change();
+        if pager.shm.ring().has_staged() {
+            self.publish_notices();
+        }
         self.release_retired();
         self.owned = true;
     }
@@ -191,6 +200,9 @@ impl Drop for WriteSection<'_> {
     fn drop(&mut self) {
         let pager = self.read.pager;
         let (gate, latch) = (pager.shm.gate(), pager.latch());
+        if self.announced && !self.done && !self.transaction {
+            self.discard_notices();
+        }
         if self.done || pager.undo_or_poison(self.undo) {
             // A single operation holds the latch alone: no transaction is open.
             gate.lower_without_wake((self.transaction || !self.owned) && pager.marked());
@@ -203,6 +215,9 @@ impl Drop for WriteSection<'_> {
             fence(Ordering::SeqCst);
         }
         gate.wake_waiters();
+        if self.publishes {
+            pager.wake_feeds();
+        }
         // The read part's own drop then lowers a mark that was never raised, which is harmless.
     }
 }
@@ -403,6 +418,15 @@ impl PagesMut for WriteSection<'_> {
                 .store(gate::RAISED | gate::TRANSACTION, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn is_watched(&self, id: ObjectId) -> bool {
+        self.read.pager.shm.is_watched(id)
+    }
+
+    fn announce(&mut self, notice: &Notice<'_>) {
+        self.stage_notice(notice);
     }
 
     fn is_pinned(&self, id: ObjectId) -> bool {

@@ -8,6 +8,7 @@ use crate::page::pager::openness::Openness;
 use crate::page::pager::redo::Redo;
 use crate::page::pager::transaction::Transactions;
 use crate::page::pager::undo_index::KeptIndex;
+use crate::page::pager::watches::Watches;
 use crate::page::pager::{Hooks, Pager};
 use crate::page::session::settings::Settings;
 use crate::page::shared::shm::Shm;
@@ -64,6 +65,7 @@ impl Pager {
             kept_index: KeptIndex::default(),
             transactions: Transactions::default(),
             helper: crate::page::pager::helper::Helper::default(),
+            watches: Watches::default(),
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
             openness: Openness::default(),

@@ -299,6 +299,7 @@ impl Pager {
             let reg = self.membership.registration();
             (reg.process as usize, reg.generation)
         };
+        self.shm.watches_nothing(p);
         let mine = || (0..self.shm.thread_slots()).filter(|s| self.process_of(*s) == Some(p));
         // A flush that began before its thread could see that the store is closed.
         self.let_leader_finish();

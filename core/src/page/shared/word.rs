@@ -32,6 +32,7 @@
 //! | 216 | 8 | `REBUILD_BELOW` | `shared::regions::free_pages` |
 //! | 224 | 8 | `REBUILD_AT` | `checkpoint::free_map` |
 //! | 256 | 8 | `CHANGES` | `shared::header::live` |
+//! | 264 | 8 | `WATCHED` | `shared::regions::feed` |
 //! | 320 | 8 | `LATCH` | `shared::header::latch` |
 //! | 328 | 8 | `LATCH_WAITERS` | `shared::header::latch` |
 //! | 336 | 8 | `LATCH_TURN` | `shared::header::latch` |
@@ -97,6 +98,11 @@
 //! | 2688 | 8 | `HELP_CALL` | `helper::thread` |
 //! | 2696 | 8 | `HELP_NOW` | `helper::thread` |
 //! | 2752 | 8 | `CK_HEARTBEAT` | `checkpoint::owner` |
+//! | 2816 | 8 | `RING_HEAD` | `shared::regions::feed` |
+//! | 2824 | 8 | `RING_STAGED` | `shared::regions::feed` |
+//! | 2832 | 8 | `RING_RESERVED` | `shared::regions::feed` |
+//! | 2880 | 8 | `RING_TURN` | `shared::regions::feed` |
+//! | 2888 | 8 | `RING_WAITERS` | `shared::regions::feed` |
 
 /// A word of the header.
 #[derive(Clone, Copy)]

@@ -35,6 +35,17 @@ impl Waiters<'_> {
         self.update(|n| (n & COUNT != 0).then(|| n - 1));
     }
 
+    /// Sleep for at most `slice` unless `ready` holds. A thread that makes it hold changes the word afterwards, and
+    /// then wakes.
+    pub(crate) fn sleep_unless(&self, slice: Duration, ready: impl FnOnce() -> bool) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let seen = self.futex.load(Ordering::SeqCst);
+        if !ready() {
+            futex::wait(self.futex, seen, slice);
+        }
+        self.update(|n| (n & COUNT != 0).then(|| n - 1));
+    }
+
     /// Wake up to `most` of the sleepers. Called after the word was changed by a sequentially consistent store, or
     /// before one.
     #[inline]

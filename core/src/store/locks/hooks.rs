@@ -3,7 +3,7 @@
 
 use crate::heap;
 use crate::ids::{Addr, Obj, ObjectId};
-use crate::lock::{Owner, OwnerKind, Table, Wakes};
+use crate::lock::{Owner, OwnerKind, Table, Wakes, may_concern};
 use crate::object::{graph, ops};
 use crate::page::sync::task;
 use crate::page::{Hooks, Pager};
@@ -29,14 +29,14 @@ pub(in crate::store) fn table(pager: &Pager) -> Result<Table<'_>> {
 /// Return whether a lock may forbid the running task a change of the container. Requires the latch.
 #[inline]
 pub(in crate::store) fn may_forbid(pager: &Pager, id: ObjectId) -> bool {
-    table(pager).map_or(true, |table| table.may_concern(id) && !is_own(pager, &table, id))
+    may_concern(pager.lock_counters(), id) && !is_own(pager, id)
 }
 
 /// Return whether the only lock that concerns the container is the running task's own. It stays out of the fast path's
 /// code, where hardly any container has a lock.
 #[inline(never)]
-fn is_own(pager: &Pager, table: &Table<'_>, id: ObjectId) -> bool {
-    let Ok((slot, process, generation)) = pager.identity() else {
+fn is_own(pager: &Pager, id: ObjectId) -> bool {
+    let (Ok((slot, process, generation)), Ok(table)) = (pager.identity(), table(pager)) else {
         return false;
     };
     table.is_thin_of(&owner(Actor::Thread, slot, process, generation), id)
@@ -110,10 +110,11 @@ impl Hooks for LockHooks {
 
     #[inline]
     fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()> {
-        let (id, table) = (obj.id, table(pager)?);
-        if !table.may_concern(id) {
+        let id = obj.id;
+        if !may_concern(pager.lock_counters(), id) {
             return Ok(());
         }
+        let table = table(pager)?;
         let (_, process, generation) = pager.identity()?;
         let owner = owner(actor, slot, process, generation);
         if table.is_thin_of(&owner, id) {

@@ -157,6 +157,7 @@ impl Pager {
         }
         let _turn = self.turn(slot).ok_or_else(no_transaction_error)?;
         let gate = self.keep_readers_out(slot)?;
+        self.shm.ring().discard();
         let undone = if self.undo_or_poison(0) {
             self.whole()
         } else {

@@ -1,7 +1,8 @@
 //! The regions of the sidecar: the undo log, the free map and the dirty lists, the containers that the open transaction
-//! changed, and the room of the lock manager.
+//! changed, the change feed, and the room of the lock manager.
 
 pub(in crate::page) mod dirty_set;
+pub(in crate::page) mod feed;
 pub(in crate::page) mod free_pages;
 pub(in crate::page) mod locks;
 pub(in crate::page) mod undo;

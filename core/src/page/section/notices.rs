@@ -1,0 +1,129 @@
+//! The change feed: how a write section announces what it changed, and how a process watches and reads it.
+//!
+//! 1. A section stages a record for each change of a watched container, and publishes the records after its commit
+//!    (`sync::ring`). In a transaction they wait for the transaction's commit. So the records are in the order of the
+//!    commits.
+//! 2. No change of a watched container is missing. A record may be of a change that was undone: by a savepoint inside a
+//!    transaction, or because the process died between a record and its store.
+//! 3. A container is watched from the moment in which `watch` had the latch: a change that begins later announces
+//!    itself.
+//! 4. Publishing wakes the sleepers after the latch is released.
+//!
+//! A record, in words of 8 bytes:
+//!
+//! | OFFSET | SIZE | FIELD |
+//! | --- | --- | --- |
+//! | 0 | 2 | length of the record in words |
+//! | 2 | 2 | kind (`object::notice`) |
+//! | 4 | 4 | bytes of the key |
+//! | 8 | 8 | id of the container |
+//! | 16 | 8 | first index |
+//! | 24 | 8 | number of entries removed |
+//! | 32 | 8 | number of entries added |
+//! | 40 | | the key, padded with zeros |
+
+use crate::error::Result;
+use crate::ids::ObjectId;
+use crate::page::access::{NOTICE_WORDS, Notice};
+use crate::page::pager::Pager;
+use crate::page::section::write::WriteSection;
+use crate::page::shared::regions::feed::bucket;
+use crate::page::sync::ring::{Found, Ring};
+use crate::page::sync::wait::Wait;
+use crate::raw::failpoint::fail_point;
+use crate::raw::sync::Ordering;
+use smallvec::SmallVec;
+use std::time::Duration;
+
+impl WriteSection<'_> {
+    /// Stage the record of a change.
+    #[cold]
+    pub(super) fn stage_notice(&mut self, notice: &Notice<'_>) {
+        let words = NOTICE_WORDS + notice.key.len().div_ceil(8);
+        let mut record: SmallVec<[u64; 32]> = SmallVec::with_capacity(words);
+        record.push(words as u64 | u64::from(notice.kind) << 16 | (notice.key.len() as u64) << 32);
+        record.extend([notice.container.0, notice.at, notice.removed, notice.added]);
+        for part in notice.key.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            record.push(u64::from_le_bytes(word));
+        }
+        self.ring().stage(&record);
+        fail_point!("feed.staged");
+        self.announced = true;
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        self.read.pager.shm.ring()
+    }
+
+    /// Publish the records of the change that was committed.
+    #[cold]
+    pub(super) fn publish_notices(&mut self) {
+        self.ring().publish();
+        fail_point!("feed.published");
+        self.publishes = true;
+    }
+
+    /// Drop the records of a single operation that was undone.
+    #[cold]
+    pub(super) fn discard_notices(&self) {
+        self.ring().discard();
+    }
+}
+
+impl Pager {
+    /// Wake the processes that wait for changes. The caller has released the latch.
+    #[cold]
+    pub(super) fn wake_feeds(&self) {
+        let sleepers = self.shm.ring_sleepers();
+        sleepers.futex.fetch_add(1, Ordering::SeqCst);
+        sleepers.wake(i32::MAX);
+    }
+
+    /// Announce changes of the container from now on. Each call needs one of `unwatch`.
+    pub(crate) fn watch(&self, id: ObjectId, wait: &mut Wait<'_>) -> Result<()> {
+        self.outside_sections()?;
+        let bucket = bucket(id);
+        self.with_latch(wait, || {
+            if self.watches.add(self.membership.word(), bucket) {
+                self.shm.watch(self.process(), bucket, true);
+            }
+            Ok(())
+        })
+    }
+
+    /// Undo one call of `watch`. If the latch is not to be had in time, changes are still announced, which only costs
+    /// time, until the process ends.
+    pub(crate) fn unwatch(&self, id: ObjectId, wait: &mut Wait<'_>) {
+        let bucket = bucket(id);
+        let _ = self.with_latch(wait, || {
+            if self.watches.remove(self.membership.word(), bucket) {
+                self.shm.watch(self.process(), bucket, false);
+            }
+            Ok(())
+        });
+    }
+
+    /// Return what names this process among the store's users. It differs in a forked child, which watches nothing.
+    pub(crate) fn member(&self) -> Result<u64> {
+        self.slot()?;
+        Ok(self.membership.word())
+    }
+
+    /// Return the end of the feed.
+    pub(crate) fn feed_end(&self) -> u64 {
+        self.shm.ring().end()
+    }
+
+    /// Copy the records after `from` to `into`, which is empty.
+    pub(crate) fn feed(&self, from: u64, into: &mut Vec<u64>) -> Found {
+        self.shm.ring().read(from, into)
+    }
+
+    /// Sleep for at most `slice` while the feed ends at `end`.
+    pub(crate) fn await_feed(&self, end: u64, slice: Duration) {
+        let ready = || self.feed_end() != end;
+        self.shm.ring_sleepers().sleep_unless(slice, ready);
+    }
+}
