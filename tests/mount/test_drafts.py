@@ -14,7 +14,7 @@ from typing import Any
 
 import persist
 import pytest
-from conftest import Mount, wait_until
+from conftest import Mount, binary, wait_until
 
 MIB = 1 << 20
 
@@ -218,3 +218,21 @@ def test_nothing_leaks(mnt: Mount, store: Any, end: str) -> None:
         f.close()
     # The draft has more than 5,000.
     wait_until(lambda: segments(store, mnt) < 50, "the draft to be freed")
+
+
+def test_a_remount_keeps_what_is_being_built(mnt: Mount, store: Any) -> None:
+    store.root["f"] = "old"
+    data = os.urandom(5 * MIB)
+    with open(mnt.path / "f", "wb", buffering=0) as f:
+        f.write(data)
+        for _ in range(2):
+            command = [binary(), str(mnt.store), str(mnt.path), "-o", "remount,rw,durability=none"]
+            subprocess.run(command, check=True, timeout=60)
+        for n in range(200):
+            store.root["tick"] = n
+        store.gc()
+        assert store.root["f"] == "old"
+        f.write(data)
+    assert store.root["f"] == data * 2
+    store.root["f"] = "old"
+    wait_until(lambda: segments(store, mnt) < 50, "the file to be freed")

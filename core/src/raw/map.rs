@@ -84,9 +84,7 @@ impl Window {
         let watch = Watch::new(map.as_ptr(), len);
         Ok(Window { map, watch })
     }
-}
 
-impl Window {
     /// Replace the window's memory by zeros. Can be repeated. The watch stays, but has no more faults to
     /// catch.
     fn retire(&self, writable: bool) -> std::io::Result<()> {
@@ -261,6 +259,17 @@ impl Map {
         }
         self.retired.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Take the file's pages out of this process's memory. They stay in the kernel's cache, and are mapped again
+    /// when they are used.
+    pub(crate) fn forget_pages(&self) {
+        let windows = self.windows();
+        let live = windows.iter().filter(|w| w.watch.fault().is_none());
+        for window in live.filter(|_| !self.retired.load(Ordering::Relaxed)) {
+            // SAFETY: shared pages of a file keep their content, and references into them stay valid.
+            let _ = unsafe { window.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
     }
 
     /// Return the offset of the first access that the file could not serve, if there was one. After it, the

@@ -342,6 +342,13 @@ impl Store {
         Ok((before * page, after * page))
     }
 
+    /// Take the pages of the store's file out of this process's memory; the kernel keeps them in its cache. For a
+    /// process through which large values pass.
+    #[doc(hidden)]
+    pub fn forget_pages(&self) {
+        self.pager().forget_pages();
+    }
+
     /// Release one pin (see `Reader::pin`). Callable outside a section, by any thread. Never waits: a later
     /// operation does what cannot be done at once.
     #[doc(hidden)]

@@ -233,14 +233,11 @@ impl Filesystem for Adapter {
             Ok(n) => reply.written(n),
             Err(e) => reply.error(errno(&e)),
         };
-        let owner = lock_owner.map(|owner| owner.0);
+        let file = (fh.0, lock_owner.map(|owner| owner.0));
         self.run_with_data(
             req,
             data,
-            move |m, ctx, data| {
-                m.to_change(ctx, ino.0)?
-                    .write_file(ctx, (fh.0, owner), offset, data)
-            },
+            move |m, ctx, data| m.to_change(ctx, ino.0)?.write_file(ctx, file, offset, data),
             answer,
         );
     }

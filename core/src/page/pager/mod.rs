@@ -289,6 +289,11 @@ impl Pager {
         self.pins.unpin(&self.shm, self.process(), id)
     }
 
+    /// See `Store::forget_pages`.
+    pub(crate) fn forget_pages(&self) {
+        self.map.forget_pages();
+    }
+
     /// Run a short internal step under the latch, outside sections. `f` gets this thread's slot.
     pub(crate) fn latched<R>(&self, f: impl FnOnce(&Pager, u32) -> Result<R>) -> Result<R> {
         let slot = self.slot()?;

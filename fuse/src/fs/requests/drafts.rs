@@ -81,6 +81,7 @@ impl Fs {
         };
         self.write(ctx, |w, _| Ok(w.edit(draft.dict, &Draft::step(), &edit)?))?;
         draft.wrote(start, bytes);
+        self.passed(bytes.len());
         Ok(true)
     }
 
@@ -124,6 +125,7 @@ impl Fs {
             ..Edit::default()
         };
         self.write(ctx, |w, _| Ok(w.edit(draft.dict, &Draft::step(), &edit)?))?;
+        self.passed(draft.len.abs_diff(len) as usize);
         draft.resized(len);
         Ok(())
     }
@@ -142,6 +144,7 @@ impl Fs {
             }
             done += read;
         }
+        self.passed(done);
         Ok(out)
     }
 

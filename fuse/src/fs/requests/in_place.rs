@@ -181,6 +181,7 @@ impl Fs {
         if self.gets_a_type(spot) {
             return Ok(InPlace::Aside);
         }
+        self.passed(bytes.len());
         if let At::Offset(offset) = at
             && self.lengthen(ctx, spot, offset)? == InPlace::Aside
         {

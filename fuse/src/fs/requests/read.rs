@@ -80,6 +80,7 @@ impl Fs {
                     done += 1;
                 }
                 out.truncate(done);
+                self.passed(done);
                 return Ok(out);
             }
             state.loaded_at = None;

@@ -17,8 +17,11 @@ use crate::kernel::{processes, sys};
 use persist_core::Error;
 use persist_core::store::{Actor, Obj, Reader, Store, Wait, Writer};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+/// The bytes of large contents that pass until their pages are forgotten.
+const MAPPED_MOST: usize = 4 << 20;
 /// The longest wait of a read for the end of another owner's transaction.
 const READ_WAIT: Duration = Duration::from_secs(30);
 
@@ -35,6 +38,8 @@ pub(crate) struct Fs {
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
     pub(in crate::fs) started: SystemTime,
+    /// Bytes of large contents that were read and written since the store's pages were forgotten.
+    passed: AtomicUsize,
     /// The user and group of the mount's process.
     pub(in crate::fs) mounter: (u32, u32),
 }
@@ -105,6 +110,7 @@ impl Fs {
             open_files: OpenFiles::default(),
             locks: Locks::default(),
             started: SystemTime::now(),
+            passed: AtomicUsize::new(0),
             mounter: sys::ids(),
         }
     }
@@ -160,6 +166,15 @@ impl Fs {
             durability::wait(&self.store, ctx);
         }
         finish(ctx, result, refused)
+    }
+
+    /// Count bytes of a large content that were read or written: its pages are mapped, and count as memory of this
+    /// process until it forgets them.
+    pub(crate) fn passed(&self, bytes: usize) {
+        if self.passed.fetch_add(bytes, Ordering::Relaxed) >= MAPPED_MOST {
+            self.passed.store(0, Ordering::Relaxed);
+            self.store.forget_pages();
+        }
     }
 
     /// The meaning of an inode number.
