@@ -223,8 +223,7 @@ impl Table {
         let Some(file) = self.files.get_mut(from) else {
             return;
         };
-        let mut moved = Vec::new();
-        let mut holders = Vec::new();
+        let (mut moved, mut holders) = (Vec::new(), Vec::new());
         for call in [Call::Flock, Call::Fcntl] {
             let groups = file.ranges_mut(call).take(|g| g.ino == ino);
             holders.extend(groups.iter().map(|g| (call, g.owner)));
