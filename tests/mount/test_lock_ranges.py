@@ -401,55 +401,52 @@ def test_a_waiter_for_pythons_lock(mnt: Mount, agents: Agents) -> None:
         root["f"] = "free"
 
 
-def test_a_deadlock_through_python_is_refused(mnt: Mount, agents: Agents) -> None:
+@pytest.mark.parametrize("last", ["command", "python"])
+def test_a_deadlock_through_python_is_refused(mnt: Mount, agents: Agents, last: str) -> None:
     """Command one waits for a range of command two, which waits for Python, which waits for command one."""
     import persist
 
     mnt.sh("echo g > g; mkdir d; echo h > d/h")
-    one, two = agents("f"), agents("f")
+    one, two = agents("f"), agents("g")
+    one.paths, two.paths = {"m": str(mnt.path / "g")}, {"m": str(mnt.path / "d/h")}
+    one.open(1, "m")
+    two.open(1, "m")
+    assert one.m("set", 0, "w", 0, 1, False, False) == 0
+    assert two.m("set", 0, "w", 1, 1, False, False) == 0
+    held, go = threading.Event(), threading.Event()
+    ends: dict[str, Any] = {}
     with persist.open(mnt.store, lock_timeout=60) as store:
-        root = store.root
-        held, finished = threading.Event(), threading.Event()
-        errors: list[BaseException] = []
 
         def python() -> None:
             try:
-                root["d"].lockExcl()
-                held.set()
-                root["f"] = "by python"
-                root["d"].unlock()
-            except BaseException as e:
-                errors.append(e)
-            finally:
-                finished.set()
+                with store.root["d"].lock():
+                    held.set()
+                    assert go.wait(60)
+                    store.root["f"] = "by python"
+            except persist.Deadlock:
+                ends["python"] = "EDEADLK"
 
-        assert one.m("set", 0, "w", 0, 1, False, False) == 0
-        assert two.m("set", 0, "w", 1, 1, False, False) == 0
-        two.paths = {"m": str(mnt.path / "d/h")}
-        two.open(1, "m")
-        thread = threading.Thread(target=python)
-        thread.start()
+        def end(name: str, agent: Agent) -> None:
+            (ends[name],) = agent.receive()
+            for slot in range(2):
+                assert agent.m("set", slot, "u", 0, 0, False, False) == 0
+
+        threads = [threading.Thread(target=python)]
+        threads += [threading.Thread(target=end, args=a) for a in (("one", one), ("two", two))]
+        threads[0].start()
         assert held.wait(60)
         two.send("set", 1, "m", "w", 0, 1, True, False)
         wait_until(two.waits, "the second command to wait for Python")
-        one.send("set", 0, "m", "w", 1, 1, True, False)
-        # Any member of the cycle may be refused; all go on then.
-        refused = threading.Event()
-
-        def end(agent: Agent, slot: int) -> Any:
-            (got,) = agent.receive()
-            if got in DEADLOCK:
-                refused.set()
-            for n in range(slot + 1):
-                assert agent.m("set", n, "u", 0, 0, False, False) == 0
-            return got
-
-        ends = [threading.Thread(target=end, args=a) for a in ((one, 0), (two, 1))]
-        for e in ends:
-            e.start()
-        for e in ends:
-            e.join(30)
-            assert not e.is_alive(), "the commands hang"
-        thread.join(30)
-        assert finished.is_set()
-        assert refused.is_set() or errors, "one member of the cycle is refused"
+        if last == "command":
+            go.set()
+            wait_until(lambda: "awaited a thread of" in mnt.sh("cat .persist/locks"), "Python to wait")
+        one.send("set", 1, "m", "w", 0, 9, True, False)
+        if last == "python":
+            wait_until(one.waits, "the first command to wait")
+            go.set()
+        for thread in threads[1:]:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), f"no member of the cycle is refused: {ends}"
+    assert sum(got in DEADLOCK for got in ends.values()) == 1, ends

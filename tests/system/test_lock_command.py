@@ -24,7 +24,7 @@ def lock(*args: Any) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
     with persist.open(tmp_path / "a.store", lock_timeout=0.1) as store:
-        store.root.update({"people": {"Joe": 25, "a/b": 1, "7": 7, 7: 8}, "list": [1, [2]]})
+        store.root.update({"people": {"Joe": 25, "a/b": 1, "7": 7, 7: 8}, "list": [1, 2]})
         yield store
 
 
@@ -76,10 +76,13 @@ def test_on_a_mount(store: Any, procs: Processes, tmp_path: Path) -> None:
     point.mkdir()
     subprocess.run([str(BIN / "mount.persist"), str(store.path), str(point)], check=True, timeout=DEADLINE)
     try:
-        for where, value in (("people/Joe", "people/Joe"), ("people", "people/Joe"), ("", "people/Joe")):
+        people = store.root["people"]
+        for where, container, value in (
+            ("people/Joe", people, "people/Joe"), ("people", people, "people/Joe"), ("", store.root, "list/0"),
+        ):  # fmt: skip
             child = held(procs, point / where)
             with pytest.raises(persist.LockTimeout):
-                store.root["people"]["Joe"] = 1
+                container["Joe"] = 1
             assert lock(point / where, "--timeout", "0.05", "--", "true").returncode == 75
             # The command itself, and other commands, may change what is locked.
             (point / value).write_text("26\n")
