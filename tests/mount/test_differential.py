@@ -17,7 +17,7 @@ from typing import Any
 import differential
 import pytest
 from conftest import DEADLINE, Mount
-from differential import REPRODUCTIONS, TREES, Process, Step, program
+from differential import MENDED, REPRODUCTIONS, TREES, Process, Step, program
 
 STEPS, PROCESSES, ENDS = 250, 3, 0.01
 # How many steps before a difference are printed.
@@ -105,6 +105,13 @@ def compare(pairs: Callable[[str], Pair], seed: int, steps: int) -> None:
     difference = pair.run([*program(seed, steps, PROCESSES, ENDS), (-1, ("remount",)), (-1, ("kill",))])
     assert not difference, f"seed {seed}:\n{difference}"
     pair.close()
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_mended_faults(pairs: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(differential.Differences, "ONE_VALUE", "")
+    difference = pairs("p").run(MENDED[name])
+    assert not difference, difference
 
 
 @LONG

@@ -6,9 +6,8 @@
 use super::dispatch::{Adapter, guarded};
 use super::translate::{
     GENERATION, TTL, attr, bytes, errno, new_time, reply_attr, reply_data, reply_empty, reply_entry,
-    reply_ioctl, reply_xattr,
+    reply_ioctl, reply_write, reply_xattr,
 };
-use crate::fs::error::FsResult;
 use crate::fs::tree::attributes::Changes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
@@ -224,21 +223,18 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let answer = |r: FsResult<u32>| match r {
-            Ok(n) => reply.written(n),
-            Err(e) => reply.error(errno(&e)),
-        };
-        let file = (fh.0, lock_owner.map(|owner| owner.0));
+        let by = (fh.0, lock_owner.map(|owner| owner.0));
+        let at = (offset, write_flags.contains(WriteFlags::FUSE_WRITE_CACHE));
         self.run_with_data(
             req,
             data,
-            move |m, ctx, data| m.to_change(ctx, ino.0)?.write_file(ctx, file, offset, data),
-            answer,
+            move |m, ctx, data| m.to_change(ctx, ino.0)?.write_file(ctx, by, at, data),
+            reply_write(reply),
         );
     }
 

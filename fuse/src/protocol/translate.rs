@@ -4,7 +4,7 @@ use crate::fs::error::{FsError, FsResult};
 use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyXattr, TimeOrNow,
+    ReplyWrite, ReplyXattr, TimeOrNow,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -54,6 +54,13 @@ pub(crate) fn kind(k: NodeKind) -> FileType {
 pub(crate) fn reply_ioctl(reply: ReplyIoctl) -> impl FnOnce(FsResult<()>) {
     move |r| match r {
         Ok(()) => reply.ioctl(0, &[]),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(crate) fn reply_write(reply: ReplyWrite) -> impl FnOnce(FsResult<u32>) {
+    move |r| match r {
+        Ok(n) => reply.written(n),
         Err(e) => reply.error(errno(&e)),
     }
 }

@@ -1,7 +1,7 @@
 //! Open files: what a reader has read, and what a writer has written but not yet stored.
 //!
-//! 1. A file that is read from its beginning gives one value to its end, regardless of changes during the read (except
-//!    values over 64 KiB, which are read in place).
+//! 1. A file that is read from its beginning gives one value to its end, regardless of replacements during the read
+//!    (except values over 64 KiB, which are read in place). What a command writes in place is seen by the next read.
 //! 2. A write in place is stored at once (`requests::in_place`). Content that is built aside belongs to the open file
 //!    until a process that has written closes it (`requests::close`), fsync or the end of the mount. Then it replaces
 //!    the value in one operation. Of two writers that both truncated the file, the last to close wins.
@@ -14,7 +14,7 @@ use crate::fs::error::{FsError, FsResult};
 use crate::fs::text::scalars::Ty;
 use persist_core::store::Large;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// An open file.
@@ -27,6 +27,8 @@ pub(crate) struct OpenFile {
     pub(crate) append: bool,
     /// Opened for writing.
     pub(crate) write: bool,
+    /// A command has changed the value in place since the last read.
+    changed: AtomicBool,
     content: Arc<Content>,
 }
 
@@ -149,6 +151,11 @@ impl OpenFile {
         }
     }
 
+    /// True if a command has changed the value in place since this was last asked.
+    pub(crate) fn take_change(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Relaxed)
+    }
+
     /// Keep the content of a file that is about to be deleted.
     pub(crate) fn keep(&self, content: &Arc<Vec<u8>>) {
         *lock(&self.content.kept) = Some(Arc::clone(content));
@@ -214,6 +221,7 @@ impl OpenFiles {
             opener,
             append: flags & libc::O_APPEND != 0,
             write: flags & libc::O_ACCMODE != libc::O_RDONLY,
+            changed: AtomicBool::new(false),
             content,
         };
         lock(&self.table).insert(fh, Arc::new(handle));
@@ -264,6 +272,17 @@ impl OpenFiles {
                 .filter(|written| written.tid.is_none_or(|writer| writer == tid))
                 .map(|written| written.size)
         })
+    }
+
+    /// Record that the value of an inode was changed in place.
+    pub(crate) fn note_change(&self, ino: u64) {
+        let open = lock(&self.inodes).get(&ino).cloned().unwrap_or_default();
+        if open.len() > 1 {
+            let table = lock(&self.table);
+            for handle in open.iter().filter_map(|fh| table.get(fh)) {
+                handle.changed.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// All open files.

@@ -42,6 +42,7 @@ impl Fs {
                 state.data = None;
                 state.large = None;
                 state.loaded_at = None;
+                self.open_files.note_change(ino);
                 return Ok(());
             }
             self.ensure_data(ctx, &handle, &mut state)?;
@@ -63,6 +64,7 @@ impl Fs {
         if let Place::File(spot) = place
             && self.resize_in_place(ctx, spot, size as u64)? == InPlace::Done
         {
+            self.open_files.note_change(ino);
             return Ok(());
         }
         match place {
@@ -81,7 +83,9 @@ impl Fs {
                 let new = scalars::parse_over(ty, &bytes, false, self.config.exact);
                 self.set_content(w, spot, &new.ok_or(FsError::Errno(libc::EINVAL))?.as_in())
             }),
-        }
+        }?;
+        self.open_files.note_change(ino);
+        Ok(())
     }
 
     /// Store the data written to an open file.
@@ -115,6 +119,9 @@ impl Fs {
             _ => None,
         };
         state.writers.clear();
+        if !state.aside && stored.is_some() {
+            self.open_files.note_change(handle.ino);
+        }
         state.aside = false;
         state.dirty = false;
         state.in_turn = false;

@@ -16,7 +16,7 @@ impl Fs {
         let handle = self.open_files.get(fh)?;
         let mut state = handle.state(ctx)?;
         self.recall_deleted(&self.place(handle.ino)?, &handle, &mut state)?;
-        let goes_on = offset == state.read_end && !state.at_end;
+        let goes_on = offset == state.read_end && !state.at_end && !handle.take_change();
         let is_built = state.dirty || state.draft.is_some();
         if !is_built && (offset == 0 || !goes_on || (state.data.is_none() && state.large.is_none())) {
             self.refresh(ctx, &handle, &mut state)?;

@@ -19,12 +19,13 @@ impl Fs {
         want.or(if state.created { None } else { state.ty })
     }
 
-    /// Request: write. `owner` is the kernel's number of the writer's descriptor table.
+    /// Request: write. `owner` is the kernel's number of the writer's descriptor table. A write of a shared mapping
+    /// (`mapped`) is at its offset, however the file was opened.
     pub(crate) fn write_file(
         &self,
         ctx: &Ctx,
         (fh, owner): (u64, Option<u64>),
-        offset: u64,
+        (offset, mapped): (u64, bool),
         bytes: &[u8],
     ) -> FsResult<u32> {
         let handle = self.open_files.get(fh)?;
@@ -36,18 +37,16 @@ impl Fs {
         if let Place::Lock(_) = place {
             return Ok(written);
         }
+        let append = handle.append && !mapped;
         let mut state = handle.state(ctx)?;
         self.recall_deleted(&place, &handle, &mut state)?;
         if let (Place::File(spot), false, false) = (&place, state.aside, state.dirty) {
-            let at = if handle.append {
-                At::End
-            } else {
-                At::Offset(offset)
-            };
+            let at = if append { At::End } else { At::Offset(offset) };
             if bytes.is_empty() || self.write_in_place(ctx, spot, at, bytes)? == InPlace::Done {
                 state.data = None;
                 state.large = None;
                 state.loaded_at = None;
+                self.open_files.note_change(handle.ino);
                 return Ok(written);
             }
         }
@@ -62,7 +61,7 @@ impl Fs {
         }
         self.ensure_data(ctx, &handle, &mut state)?;
         let ty = self.bound_type(&place, &state);
-        let start = if handle.append { state.built() } else { offset };
+        let start = if append { state.built() } else { offset };
         let end = start
             .checked_add(bytes.len() as u64)
             .filter(|e| *e <= MAX_FILE)
@@ -77,7 +76,7 @@ impl Fs {
             return Ok(written);
         }
         let (start, end) = (start as usize, end as usize);
-        let base = (handle.append && !state.aside && state.base.is_none()).then(|| {
+        let base = (append && !state.aside && state.base.is_none()).then(|| {
             state
                 .data
                 .as_ref()
