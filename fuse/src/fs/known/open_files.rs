@@ -277,7 +277,7 @@ impl OpenFiles {
     /// Record that the value of an inode was changed in place.
     pub(crate) fn note_change(&self, ino: u64) {
         let open = lock(&self.inodes).get(&ino).cloned().unwrap_or_default();
-        if open.len() > 1 {
+        if !open.is_empty() {
             let table = lock(&self.table);
             for handle in open.iter().filter_map(|fh| table.get(fh)) {
                 handle.changed.store(true, Ordering::Relaxed);
