@@ -61,10 +61,6 @@ class Faults:
 
     # A removed file that is open: each descriptor has a content of its own, and it loses its mode and size.
     REMOVED = "left out: the content and the attributes of a removed file"
-    # A lock on a range locks the whole file, and flock and fcntl locks exclude each other.
-    RANGES = "left out: locks on ranges"
-    # A lock stays at the old name when the file is renamed: the next descriptor of the file gets it too.
-    MOVED_LOCKS = "left out: locks"
 
 
 # --- the steps ---------------------------------------------------------------------------------
@@ -147,8 +143,8 @@ def step(rng: Chance) -> Step:
         (3, lambda: ("fsync", slot)),
         (4, lambda: ("mapped", slot, rng.randrange(5000), text_of(rng, 50)[:50])),
         (4, lambda: ("copy", slot, rng.randrange(SLOTS), rng.choice((1, 100, 5000)))),
-        (0 if Faults.MOVED_LOCKS else 6, lambda: ("flock", slot, rng.choice(LOCKS))),
-        (0 if Faults.RANGES else 9, lambda: ("range", slot, rng.choice(LOCKS), *rng.choice(PLACES))),
+        (6, lambda: ("flock", slot, rng.choice(LOCKS))),
+        (9, lambda: ("range", slot, rng.choice(LOCKS), *rng.choice(PLACES))),
         (5, lambda: ("fstat", slot)),
         (3, lambda: ("close", slot)),
         (6, lambda: ("truncate", where, rng.choice(SIZES))),
@@ -192,15 +188,6 @@ REPRODUCTIONS: dict[str, list[tuple[int, Step]]] = {
     "REMOVED, content": [(0, ("make", "a", TEXT, 0o644, False)), (1, ("open", 0, "a", os.O_RDONLY)),
                          (1, ("open", 1, "a", os.O_WRONLY)), (0, ("unlink", "a")), (1, ("ftruncate", 1, 5)),
                          (1, ("pread", 0, 500, 0))],
-    "RANGES, two": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
-                    (1, ("open", 0, "a", os.O_RDWR)), (0, ("range", 0, fcntl.LOCK_EX, 0, 10)),
-                    (1, ("range", 0, fcntl.LOCK_EX, 10, 10))],
-    "RANGES, flock": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
-                      (1, ("open", 0, "a", os.O_RDWR)), (0, ("flock", 0, fcntl.LOCK_EX)),
-                      (1, ("range", 0, fcntl.LOCK_EX, 0, 10))],
-    "MOVED_LOCKS": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
-                    (0, ("flock", 0, fcntl.LOCK_EX)), (1, ("open", 0, "a", os.O_RDWR)),
-                    (2, ("rename", "a", "b", 0, False)), (1, ("flock", 0, fcntl.LOCK_EX))],
 }  # fmt: skip
 # The shortest programs of faults that were mended.
 MENDED: dict[str, list[tuple[int, Step]]] = {
@@ -211,6 +198,15 @@ MENDED: dict[str, list[tuple[int, Step]]] = {
     "read on after write": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
                         (1, ("open", 0, "a", os.O_RDONLY)), (1, ("read", 0, 1)), (0, ("pwrite", 0, b"x", 400)),
                         (1, ("read", 0, 499))],
+    "locks on two ranges": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                    (1, ("open", 0, "a", os.O_RDWR)), (0, ("range", 0, fcntl.LOCK_EX, 0, 10)),
+                    (1, ("range", 0, fcntl.LOCK_EX, 10, 10))],
+    "a flock beside a lock on a range": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                      (1, ("open", 0, "a", os.O_RDWR)), (0, ("flock", 0, fcntl.LOCK_EX)),
+                      (1, ("range", 0, fcntl.LOCK_EX, 0, 10))],
+    "a lock of a file that is renamed": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("open", 0, "a", os.O_RDWR)),
+                    (0, ("flock", 0, fcntl.LOCK_EX)), (1, ("open", 0, "a", os.O_RDWR)),
+                    (2, ("rename", "a", "b", 0, False)), (1, ("flock", 0, fcntl.LOCK_EX))],
 }  # fmt: skip
 
 
