@@ -61,6 +61,8 @@ class Faults:
 
     # A removed file that is open: each descriptor has a content of its own, and it loses its mode and size.
     REMOVED = "left out: the content and the attributes of a removed file"
+    # A lock stays at the name when RENAME_EXCHANGE moves its file. Programs have locks or exchanges.
+    EXCHANGED_LOCKS = "left out: exchanges beside locks"
 
 
 # --- the steps ---------------------------------------------------------------------------------
@@ -83,6 +85,7 @@ class Chance(random.Random):
     """
 
     links = False
+    locks = exchanges = True
 
 
 def name_of(rng: Chance, names: tuple[str, ...]) -> str:
@@ -92,6 +95,10 @@ def name_of(rng: Chance, names: tuple[str, ...]) -> str:
 def path_of(rng: Chance, names: tuple[str, ...] = NAMES) -> str:
     depth = rng.choice((0, 0, 0, 1, 1, 2))
     return "/".join([*(name_of(rng, FOLDERS) for _ in range(depth)), name_of(rng, names)])
+
+
+def flags_of(rng: Chance) -> int:
+    return rng.choice((0, 0, 0, NOREPLACE, EXCHANGE if rng.exchanges else 0, 8))
 
 
 def pair_of(rng: Chance) -> tuple[str, str]:
@@ -129,7 +136,7 @@ def step(rng: Chance) -> Step:
         (8, lambda: ("mkdir", folder, rng.choice(MODES))),
         (4, lambda: ("rmdir", folder)),
         (6, lambda: ("unlink", where)),
-        (12, lambda: ("rename", *pair_of(rng), rng.choice((0, 0, 0, NOREPLACE, EXCHANGE, 8)), rng.links)),
+        (12, lambda: ("rename", *pair_of(rng), flags_of(rng), rng.links)),
         (5, lambda: ("symlink", target_of(rng), where)),
         (4, lambda: ("readlink", where)),
         (24, lambda: ("open", slot, where, rng.choice(FLAGS) | rng.choice((0, 0, 0, os.O_NOFOLLOW)))),
@@ -143,8 +150,8 @@ def step(rng: Chance) -> Step:
         (3, lambda: ("fsync", slot)),
         (4, lambda: ("mapped", slot, rng.randrange(5000), text_of(rng, 50)[:50])),
         (4, lambda: ("copy", slot, rng.randrange(SLOTS), rng.choice((1, 100, 5000)))),
-        (6, lambda: ("flock", slot, rng.choice(LOCKS))),
-        (9, lambda: ("range", slot, rng.choice(LOCKS), *rng.choice(PLACES))),
+        (6 if rng.locks else 0, lambda: ("flock", slot, rng.choice(LOCKS))),
+        (9 if rng.locks else 0, lambda: ("range", slot, rng.choice(LOCKS), *rng.choice(PLACES))),
         (5, lambda: ("fstat", slot)),
         (3, lambda: ("close", slot)),
         (6, lambda: ("truncate", where, rng.choice(SIZES))),
@@ -170,6 +177,9 @@ def program(seed: int, steps: int, processes: int, ends: float) -> list[tuple[in
     """Return a program: (process, step) for each step. `ends` is the share of remounts and kills of the daemon."""
     rng = Chance(seed)
     rng.links = seed % 2 == 0
+    if Faults.EXCHANGED_LOCKS:
+        rng.locks = seed % 4 < 2
+        rng.exchanges = not rng.locks
     made: list[tuple[int, Step]] = []
     for _ in range(steps):
         if rng.random() < ends:
@@ -188,6 +198,10 @@ REPRODUCTIONS: dict[str, list[tuple[int, Step]]] = {
     "REMOVED, content": [(0, ("make", "a", TEXT, 0o644, False)), (1, ("open", 0, "a", os.O_RDONLY)),
                          (1, ("open", 1, "a", os.O_WRONLY)), (0, ("unlink", "a")), (1, ("ftruncate", 1, 5)),
                          (1, ("pread", 0, 500, 0))],
+    "EXCHANGED_LOCKS": [(0, ("make", "a", TEXT, 0o644, False)), (0, ("make", "b", TEXT, 0o644, False)),
+                        (0, ("open", 0, "a", os.O_RDWR)), (0, ("range", 0, fcntl.LOCK_EX, 0, 0)),
+                        (1, ("open", 0, "b", os.O_RDWR)), (2, ("rename", "a", "b", EXCHANGE, False)),
+                        (1, ("range", 0, fcntl.LOCK_EX, 0, 0))],
 }  # fmt: skip
 # The shortest programs of faults that were mended.
 MENDED: dict[str, list[tuple[int, Step]]] = {
