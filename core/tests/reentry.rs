@@ -66,6 +66,19 @@ const CALLS: &[(&str, bool, Call)] = &[
     ("lock_awaited", true, |s| {
         s.lock_awaited(&begun().1, LockMode::Shared).map(drop)
     }),
+    ("lock_behind", true, |s| s.lock_behind(&begun().1).map(drop)),
+    ("lock_sleep", false, |s| {
+        s.lock_sleep(&begun().1, Duration::from_secs(60));
+        Ok(())
+    }),
+    ("lock_is_stirred", false, |s| {
+        let _ = s.lock_is_stirred(&begun().1);
+        Ok(())
+    }),
+    ("forget_pages", false, |s| {
+        s.forget_pages();
+        Ok(())
+    }),
     ("release_task", true, |s| {
         let owner = s.lock_handle(Actor::Thread, root(s))?.owner();
         s.release_task(owner).map(drop)

@@ -159,9 +159,13 @@ impl Store {
         }
     }
 
-    /// Sleep until the state of a request may have changed since the last poll, for `at_most` at most.
+    /// Sleep until the state of a request may have changed since the last poll, for `at_most` at most. Inside a section
+    /// it returns at once.
     #[doc(hidden)]
     pub fn lock_sleep(&self, pending: &Pending, at_most: Duration) {
+        if self.pager().outside_sections().is_err() {
+            return;
+        }
         self.sleep(
             pending.ticket.signal,
             pending.seen.load(Ordering::Relaxed),
