@@ -5,6 +5,7 @@ mod support;
 
 use common::{Model, scratch};
 use persist_core::raw::observe::{Moment, observe};
+use persist_core::store::door::Changes;
 use persist_core::store::{Actor, Durability, Error, In, Key, Obj, Options, Result, Store, Wait};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +101,37 @@ fn a_childs_pins_are_its_own_from_the_fork_on() {
         assert!(matches!(length(&store, d), Err(Error::Gone(_))), "round {round}");
     }
     store.check().unwrap();
+    store.close().unwrap();
+}
+
+/// The child's reader of the change feed first says that changes may be missing, and then watches by itself. That of
+/// the parent continues.
+#[test]
+fn a_change_feed_continues_in_the_child() {
+    let _alone = one_at_a_time();
+    let dir = scratch();
+    let store = open(&dir.path().join("a.store"));
+    let other = pinned(&store);
+    let mut feed = store.feed().unwrap();
+    feed.watch(store.root(), &mut Wait::default()).unwrap();
+    let one =
+        |found: Result<Option<Changes>>| matches!(found, Ok(Some(Changes::These(all))) if all.len() == 1);
+    let child = process::fork(|| {
+        let watched = feed.watch(other, &mut Wait::default());
+        let lost = feed.next(&mut Wait::never());
+        let is_lost = matches!((watched, lost), (Ok(()), Ok(Some(Changes::Lost))));
+        let told = set(&store, "x", 1).is_ok() && one(feed.next(&mut Wait::never()));
+        feed.unwatch(store.root().id);
+        let ended = set(&store, "x", 2).is_ok() && matches!(feed.next(&mut Wait::never()), Ok(None));
+        i32::from(!(is_lost && told && ended))
+    });
+    assert_eq!(process::reap(child), Stop::Exited(0));
+    let all = feed.next(&mut Wait::never()).unwrap();
+    assert!(
+        matches!(&all, Some(Changes::These(all)) if all.len() == 2),
+        "{all:?}"
+    );
+    assert!(set(&store, "x", 3).is_ok() && one(feed.next(&mut Wait::never())));
     store.close().unwrap();
 }
 

@@ -72,7 +72,11 @@ impl Feed {
         if self.watched.contains(&obj.id) {
             return Ok(());
         }
-        self.store.pager().watch(obj.id, wait)?;
+        let pager = self.store.pager();
+        // In a forked child, `take` watches all again.
+        if pager.member()? == self.member {
+            pager.watch(obj.id, wait)?;
+        }
         self.watched.insert(obj.id);
         Ok(())
     }

@@ -72,6 +72,17 @@ fn sentence(text: &str) -> String {
     }
 }
 
+/// Return the sections that a page begins with.
+fn usual_sections(man: &Man) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    man.render_synopsis_section(&mut out)?;
+    man.render_description_section(&mut out)?;
+    man.render_options_section(&mut out)?;
+    Ok(out)
+}
+
 fn page() -> io::Result<Vec<u8>> {
     let command = Cli::command();
     let man = Man::new(command)
@@ -80,12 +91,7 @@ fn page() -> io::Result<Vec<u8>> {
         .date(" ")
         .source("persist")
         .manual("System administration");
-    let mut out = Vec::new();
-    man.render_title(&mut out)?;
-    man.render_name_section(&mut out)?;
-    man.render_synopsis_section(&mut out)?;
-    man.render_description_section(&mut out)?;
-    man.render_options_section(&mut out)?;
+    let mut out = usual_sections(&man)?;
     let mut roff = Roff::new();
     options(&mut roff);
     exit_status(
@@ -147,12 +153,7 @@ fn umount_page() -> io::Result<Vec<u8>> {
         .date(" ")
         .source("persist")
         .manual("System administration");
-    let mut out = Vec::new();
-    man.render_title(&mut out)?;
-    man.render_name_section(&mut out)?;
-    man.render_synopsis_section(&mut out)?;
-    man.render_description_section(&mut out)?;
-    man.render_options_section(&mut out)?;
+    let mut out = usual_sections(&man)?;
     let mut roff = Roff::new();
     exit_status(
         &mut roff,

@@ -3,8 +3,7 @@
 
 use crate::fs::context::Ctx;
 use crate::fs::error::FsError;
-use crate::fs::known::inodes::Place;
-use crate::fs::known::inodes::Slot;
+use crate::fs::known::inodes::{Place, Slot};
 use crate::fs::text::names;
 use crate::fs::tree::filesystem::Fs;
 

@@ -100,14 +100,16 @@ impl Shm {
         self.set(WATCHED, u64::from(any != 0));
     }
 
-    /// Forget all watchers and records: every process is dead.
+    /// Forget all watchers and records: every process is dead. Where none watched, the sets are empty and are not
+    /// touched, since every opening comes here.
     pub(in crate::page) fn forget_feed(&self) {
-        for process in 0..PROCESS_SLOTS {
-            for word in self.watched_by(process) {
+        if self.word(WATCHED).load(Ordering::Relaxed) != 0 {
+            let sets = self.words(FEED, PROCESS_SLOTS * SET_WORDS);
+            for word in sets.iter().chain(self.words(ALL, SET_WORDS)) {
                 word.store(0, Ordering::Relaxed);
             }
+            self.set(WATCHED, 0);
         }
-        self.unite_watched();
         for word in [RING_HEAD, RING_STAGED, RING_RESERVED, RING_WAITERS] {
             self.set(word, 0);
         }
