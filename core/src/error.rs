@@ -183,6 +183,10 @@ pub enum Error {
     /// waits for its end. Never reaches a user.
     #[error("object {0:?} is being changed by a transaction")]
     Busy(ObjectId),
+    /// Internal: a change met what the kernel of a mount keeps. The store's loop waits until the mount has given it up
+    /// and runs the change again. Never reaches a user.
+    #[error("a mount keeps what is to be changed; try again")]
+    Leased,
     /// Internal: writers have moved past the checkpoint that a read-only process shows. The store's loop
     /// enters again at the newest checkpoint. Never reaches a user.
     #[error("the checkpoint that was read has been replaced; try again")]
@@ -338,7 +342,7 @@ impl Error {
                 errno => errno,
             },
             Error::Timeout { .. } | Error::Conflict { .. } | Error::WouldBlock { .. } => libc::EAGAIN,
-            Error::Locked(_) | Error::Busy(_) | Error::Stale => libc::EAGAIN,
+            Error::Locked(_) | Error::Busy(_) | Error::Leased | Error::Stale => libc::EAGAIN,
             Error::Deadlock { .. } | Error::OtherTask { .. } => libc::EDEADLK,
             Error::Aborted { .. } => libc::EAGAIN,
             Error::Interrupted => libc::EINTR,

@@ -18,6 +18,7 @@ from torture_mount import SHARE as MOUNT_SHARE, mount_torture
 from torture_power import power_torture
 from torture_programs import SHARE as PROGRAMS_SHARE, programs
 from torture_real import real_torture
+from torture_stale import SHARE as STALE_SHARE, stale
 
 SHELLS = 2
 # For each store on a real filesystem: the number of images after the work, and the seconds of work.
@@ -119,6 +120,8 @@ def main() -> int:
     if a.mode in ("all", "long"):
         each = a.seconds if a.mode == "long" else a.seconds * LONG_SHARE / len(WORKLOADS)
         results.append(long_runs(each, mount))
+    if a.mode == "mount" or (a.mode == "all" and mount):
+        results.append(stale(a.seconds if a.mode == "mount" else a.seconds * STALE_SHARE, a.seed))
     for mode in ("kill", "power"):
         if a.mode in ("all", mode):
             results.append(doors(a, mode, a.seconds if a.mode == mode else a.seconds * 0.1))

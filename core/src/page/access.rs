@@ -185,6 +185,17 @@ pub trait PagesMut: Pages {
     /// Announce a change of a watched container, which counts when the operation is committed.
     fn announce(&mut self, _notice: &Notice<'_>) {}
 
+    /// Called before entries of a dict or object change that are not named one by one.
+    fn changing_all(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called before the home of a container changes although no entry of it does: what its path showed as a container
+    /// becomes a reference, or the reverse.
+    fn rehomed(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Return whether any process pins this container.
     fn is_pinned(&self, _id: ObjectId) -> bool {
         false

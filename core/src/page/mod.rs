@@ -65,4 +65,5 @@ pub use pager::{Hooks, LockMemory, PageStat, Pager};
 pub use section::read::ReadSection;
 pub use section::write::WriteSection;
 pub use session::settings::Settings;
+pub(crate) use shared::layout::LEASE_BUCKETS;
 pub(crate) use sync::ring::Found;

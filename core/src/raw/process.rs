@@ -284,6 +284,20 @@ pub(crate) fn coarse_now() -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
+/// Return the time since some moment before the process began, in nanoseconds. It never goes back.
+#[inline]
+pub(crate) fn monotonic_now() -> u64 {
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `ts` is writable; the clock id is a constant the kernel knows.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts);
+    }
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
 /// Return the holder of a lock on byte `at` of a file, for messages, as far as this process can see it. The
 /// kernel reports no owner for open-file-description locks; `/proc` lists them by descriptor.
 pub(crate) fn lock_holder(file: &File, at: u64) -> String {

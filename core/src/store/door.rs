@@ -17,5 +17,6 @@ pub use crate::page::sync::task::{MAX_TASK, set_task};
 pub use crate::page::{MAX_SNAPSHOTS, PageView, PageWalk};
 pub use crate::raw::file::flock;
 pub use crate::raw::process::{ignore_interrupts, watch_forks as process_number};
+pub use crate::store::leases::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 pub use crate::store::locks::handles::LockOwner;
 pub use crate::store::locks::pending::{LockReply, Pending};

@@ -10,7 +10,7 @@
 //!    thin lock of the running task, and stores in which entries wait to be freed.
 
 use super::{Key, Obj, Reader, Store, Word};
-use crate::object::{graph, ops};
+use crate::object::{graph, key, ops};
 use crate::page::access::Pages;
 use crate::store::locks::hooks;
 use std::sync::atomic::Ordering;
@@ -83,6 +83,13 @@ impl Store {
         ops::about(obj, key).is_some_and(|about| self.pager().seems_cached(about))
     }
 
+    fn hash_of(&self, member: &Member<'_>) -> Option<u64> {
+        match member {
+            Member::Key(key) | Member::Attribute(key, _) => Some(key::hash(self.pager().seed(), key)),
+            Member::Item(_) => None,
+        }
+    }
+
     #[inline(never)]
     fn replace_known(&self, obj: Obj, member: Member<'_>, word: Word) -> bool {
         self.replace_in_place(obj, member, word)
@@ -101,6 +108,7 @@ impl Store {
             && matches!(graph::something_waits(&*section), Ok(false))
             && !section.is_watched(obj.id)
             && !hooks::may_forbid(section.pager(), obj.id)
+            && !section.may_be_leased(obj.id, || self.hash_of(&member))
             && section.replace(at, word.0, time_at)
     }
 }

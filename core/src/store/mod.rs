@@ -25,6 +25,7 @@
 pub mod door;
 mod fast;
 mod feed;
+mod leases;
 mod locks;
 mod reader;
 mod run;

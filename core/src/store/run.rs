@@ -153,8 +153,10 @@ impl Store {
         let mut reserved = false;
         let mut made_room = false;
         let mut owed = None;
+        let mut sent_back = 0;
         loop {
-            let failed = match self.write_once(actor, wait, &mut f, &mut owed) {
+            let insists = sent_back >= MAX_ATTEMPTS;
+            let failed = match self.write_once(actor, wait, &mut f, &mut owed, insists) {
                 Ok(done) => {
                     if reserved {
                         self.release_reservations(actor);
@@ -171,6 +173,13 @@ impl Store {
                 Error::Locked(_) => match self.wait_for_lock(actor, wait) {
                     Ok(()) => {
                         reserved = true;
+                        continue;
+                    }
+                    Err(e) => e,
+                },
+                Error::Leased => match self.pager().await_leases_outside(wait) {
+                    Ok(()) => {
+                        sent_back += 1;
                         continue;
                     }
                     Err(e) => e,
@@ -221,9 +230,13 @@ impl Store {
         wait: &mut Wait<'_>,
         f: &mut impl FnMut(&mut Writer<'_>) -> Result<R>,
         owed: &mut Option<Owed>,
+        insists: bool,
     ) -> Result<R> {
         let mut section = self.pager().write(wait)?;
         section.act_as(actor);
+        if insists {
+            section.insist();
+        }
         let before = match section.in_transaction() {
             true => None,
             false => Some(Before::of(&section)?),

@@ -1,9 +1,9 @@
 //! The protocols between threads and processes, model-checked (loom): every interleaving, and every value that a weakly
 //! ordered load may see, of two or three threads.
 //!
-//! `latch`, `gate`, the log's `group` and the feed's `ring` are the engine's own files, compiled against the model's
-//! atomics, and the lock manager (`queue`) is the engine's own. The code around them (recovery, the live page table,
-//! the flip of the epoch) is repeated here as in the engine, with the name of the file that it mirrors.
+//! `latch`, `gate`, `leases`, the log's `group` and the feed's `ring` are the engine's own files, compiled against the
+//! model's atomics, and the lock manager (`queue`) is the engine's own. The code around them (recovery, the live page
+//! table, the flip of the epoch) is repeated here as in the engine, with the name of the file that it mirrors.
 //!
 //! Each model is also run with a part of its protocol removed, and must then fail. This proves that the model covers
 //! the dangerous cases.
@@ -25,6 +25,11 @@ mod group;
 #[rustfmt::skip]
 #[allow(dead_code)]
 mod latch;
+mod lease;
+#[path = "../../src/page/sync/leases.rs"]
+#[rustfmt::skip]
+#[allow(dead_code)]
+mod leases;
 mod log;
 mod model;
 mod pages;

@@ -22,6 +22,10 @@ pub(crate) enum Without {
     Recheck,
     /// Reading without a section.
     Section,
+    /// A lease that is granted after the section.
+    LeaseFirst,
+    /// A lease that is ended before what it covers is given up.
+    GiveUpFirst,
     /// A flip outside the latch.
     FlipLatch,
     /// Recovery that does not finish a flip, or a write in progress.

@@ -14,6 +14,7 @@ use crate::protocol::dispatch;
 use crate::views::mounted::Mounted;
 use fuser::SessionACL;
 use persist_core::store::{Durability, Store};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,14 +68,17 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
             return Err(failure);
         }
     };
+    let told = device.try_clone();
     let session = dispatch::session(filesystem.clone(), device, WORKERS, users(options)).map_err(|e| {
         let _ = mounting::unmount(&options.mountpoint, How::Lazily);
         filesystem.shutdown();
         Failure::new(EX_FAIL, format!("starting FUSE: {e}"))
     })?;
     start_helpers(options, &filesystem)?;
+    start_leases(&filesystem, told)?;
     ready(());
     let result = session.run();
+    filesystem.leases().stop();
     filesystem.shutdown();
     result.map_err(|e| Failure::new(EX_SYSTEM, format!("FUSE: {e}")))
 }
@@ -91,6 +95,24 @@ fn users(options: &Options) -> SessionACL {
         (false, true) => SessionACL::RootAndOwner,
         (false, false) => SessionACL::Owner,
     }
+}
+
+/// Let the kernel keep what leases cover, and start the thread that gives leases up. The environment variable
+/// PERSIST_LEASES turns this off (`off`), or leases at once again what was wanted (`eager`): for tests.
+fn start_leases(filesystem: &Arc<Mounted>, device: std::io::Result<OwnedFd>) -> Result<(), Failure> {
+    let mode = std::env::var_os("PERSIST_LEASES").unwrap_or_default();
+    if mode == "off" {
+        return Ok(());
+    }
+    let device = device.map_err(|e| Failure::new(EX_SYSTEM, format!("a descriptor of the mount: {e}")))?;
+    let started = filesystem
+        .leases()
+        .start(device, mode == "eager")
+        .map_err(|e| Failure::new(EX_SYSTEM, format!("starting a thread: {e}")))?;
+    if !started {
+        log::info!("the kernel keeps nothing: two other mounts do, or the store cannot be changed");
+    }
+    Ok(())
 }
 
 /// Start the thread that unmounts on a signal and the thread that makes changes durable.

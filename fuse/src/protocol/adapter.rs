@@ -1,12 +1,12 @@
 //! The adapter between FUSE and the filesystem: decode requests, run them (`dispatch`), answer.
 //!
 //! 1. Every request is answered exactly once.
-//! 2. The kernel caches nothing (time to live 0, direct I/O): the next request sees the changes of Python.
+//! 2. The kernel caches what a lease covers (`fs::known::leases`), and no content (direct I/O).
 
 use super::dispatch::{Adapter, guarded};
 use super::translate::{
     GENERATION, TTL, attr, bytes, errno, new_time, reply_attr, reply_data, reply_empty, reply_entry,
-    reply_ioctl, reply_write, reply_xattr,
+    reply_found, reply_ioctl, reply_known_attr, reply_renamed, reply_write, reply_xattr,
 };
 use crate::fs::tree::attributes::Changes;
 use fuser::{
@@ -16,9 +16,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
-use std::time::SystemTime;
+use std::{io, path::Path, time::SystemTime};
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -42,11 +40,11 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = bytes(name);
+        let (name, known_as) = (bytes(name), bytes(name));
         self.run(
             req,
             move |m, ctx| m.lookup(ctx, parent.0, &name),
-            reply_entry(reply),
+            reply_found(reply, parent.0, known_as),
         );
     }
 
@@ -61,8 +59,8 @@ impl Filesystem for Adapter {
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         self.run(
             req,
-            move |m, ctx| m.at(ctx, ino.0)?.getattr(ctx, ino.0, fh.map(|f| f.0)),
-            reply_attr(reply),
+            move |m, ctx| m.getattr(ctx, ino.0, fh.map(|f| f.0)),
+            reply_known_attr(reply),
         );
     }
 
@@ -178,7 +176,7 @@ impl Filesystem for Adapter {
         self.run(
             req,
             move |m, ctx| m.rename(ctx, (parent.0, &name), (newparent.0, &newname), flags.bits()),
-            reply_empty(reply),
+            reply_renamed(reply),
         );
     }
 

@@ -3,15 +3,18 @@
 //! 1. A listing that fails after its first entries is answered with these entries; the kernel requests the rest again.
 
 use super::dispatch::Adapter;
-use super::translate::{GENERATION, TTL, attr, errno, kind};
+use super::translate::{GENERATION, attr, errno, kind};
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::FsResult;
+use crate::fs::known::leases::{Held, Kept};
 use crate::fs::requests::directories::Line;
 use crate::views::mounted::Mounted;
 use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
+use persist_core::store::door::LeaseBucket;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The reply that receives the entries of a listing.
 pub(crate) trait Lines: Send + 'static {
@@ -41,7 +44,7 @@ impl Lines for ReplyDirectory {
 impl Lines for ReplyDirectoryPlus {
     fn take(&mut self, line: &Line) -> bool {
         let (a, name) = (&line.attr, OsStr::from_bytes(&line.name));
-        !self.add(INodeNo(a.ino), line.next, name, &TTL, &attr(a), GENERATION)
+        !self.add(INodeNo(a.ino), line.next, name, &line.ttl, &attr(a), GENERATION)
     }
 
     fn done(self) {
@@ -53,20 +56,34 @@ impl Lines for ReplyDirectoryPlus {
     }
 }
 
+/// What the kernel keeps of a listing: the lease, the time to live, and the thing.
+type Recorded = (Option<LeaseBucket>, Duration, Kept);
+
 impl Adapter {
     /// Run a listing. The arguments are the inode, the first position, and whether each entry counts as a lookup.
     pub(crate) fn list<L: Lines>(&self, req: &Request, (ino, from, plus): (u64, u64, bool), reply: L) {
         let reply = Arc::new(Mutex::new(reply));
         let lines = reply.clone();
-        let list = move |m: &Mounted, ctx: &Ctx| -> FsResult<()> {
+        let list = move |m: &Mounted, ctx: &Ctx| -> FsResult<(Held, Vec<Recorded>)> {
             let mut reply = lock(&lines);
             let mut any = false;
-            let result = m.readdir(ctx, ino, from, plus, |line| {
+            let mut held = if plus { m.held(ino) } else { Held::none() };
+            let mut kept = Vec::new();
+            let result = m.readdir(ctx, ino, from, plus, &mut held, |line| {
                 let room = reply.take(line);
                 any |= room;
+                if room && !line.ttl.is_zero() {
+                    let covered = line.attr.covered;
+                    let entry = Kept::Entry(ino, line.name.as_slice().into());
+                    kept.push((covered.entry, line.ttl, entry));
+                    kept.push((covered.attributes, line.ttl, Kept::Attributes(line.attr.ino)));
+                }
                 room
             });
-            if any { Ok(()) } else { result }
+            match result {
+                Err(e) if !any => Err(e),
+                _ => Ok((held, kept)),
+            }
         };
         self.run(req, list, move |result| {
             // The request has run: no other thread holds the reply any more.
@@ -75,7 +92,10 @@ impl Adapter {
             };
             let reply = reply.into_inner().unwrap_or_else(PoisonError::into_inner);
             match result {
-                Ok(()) => reply.done(),
+                Ok((held, kept)) => {
+                    reply.done();
+                    held.replied(kept);
+                }
                 Err(e) => reply.failed(errno(&e)),
             }
         });

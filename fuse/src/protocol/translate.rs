@@ -1,6 +1,7 @@
 //! Conversion of arguments and results between FUSE and the filesystem.
 
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::known::leases::{Covered, Held, Kept};
 use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl,
@@ -10,7 +11,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// How long the kernel may cache answers: not at all.
+/// How long the kernel may cache answers that no lease covers: not at all.
 pub(crate) const TTL: Duration = Duration::ZERO;
 /// Inode numbers are not reused.
 pub(crate) const GENERATION: Generation = Generation(0);
@@ -76,6 +77,82 @@ pub(crate) fn reply_attr(reply: ReplyAttr) -> impl FnOnce(FsResult<Attr>) {
     move |r| match r {
         Ok(a) => reply.attr(&TTL, &attr(&a)),
         Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// Reply to a lookup. What the kernel may keep of it is recorded after the reply.
+pub(crate) fn reply_found(
+    reply: ReplyEntry,
+    parent: u64,
+    name: Vec<u8>,
+) -> impl FnOnce(FsResult<(Result<Attr, Covered>, Held)>) {
+    move |r| {
+        let (found, held) = match r {
+            Ok(found) => found,
+            Err(e) => return reply.error(errno(&e)),
+        };
+        let covered = found.as_ref().map_or_else(|covered| *covered, |a| a.covered);
+        let (entry, attributes) = (held.ttl(covered.entry), held.ttl(covered.attributes));
+        let mut ino = 0;
+        match found {
+            Ok(a) => {
+                ino = a.ino;
+                reply.entry_with_ttls(&attributes, &entry, &attr(&a), GENERATION);
+            }
+            Err(_) if entry.is_zero() => return reply.error(Errno::ENOENT),
+            // An entry without an inode is one that does not exist.
+            Err(_) => reply.entry_with_ttls(&TTL, &entry, &nothing(), GENERATION),
+        }
+        let kept = [
+            (covered.entry, entry, Kept::Entry(parent, name.into())),
+            (covered.attributes, attributes, Kept::Attributes(ino)),
+        ];
+        held.replied(kept);
+    }
+}
+
+/// Reply with attributes. What the kernel may keep of them is recorded after the reply.
+pub(crate) fn reply_known_attr(reply: ReplyAttr) -> impl FnOnce(FsResult<(Attr, Held)>) {
+    move |r| match r {
+        Ok((a, held)) => {
+            let ttl = held.ttl(a.covered.attributes);
+            reply.attr(&ttl, &attr(&a));
+            held.replied([(a.covered.attributes, ttl, Kept::Attributes(a.ino))]);
+        }
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// Reply to a rename. The kernel keeps the entry under its new name.
+pub(crate) fn reply_renamed(reply: ReplyEmpty) -> impl FnOnce(FsResult<Held>) {
+    move |r| match r {
+        Ok(held) => {
+            reply.ok();
+            held.replied([]);
+        }
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// The attributes of an entry that does not exist.
+fn nothing() -> FileAttr {
+    let time = std::time::UNIX_EPOCH;
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
     }
 }
 

@@ -9,6 +9,7 @@ use super::snapshots::{Entered, Views, likely_root};
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, view_of};
+use crate::fs::known::leases::{Covered, Held, Leases};
 use crate::fs::requests::directories::Line;
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
@@ -16,6 +17,7 @@ use crate::kernel::access::Access;
 use persist_core::Error;
 use persist_core::store::Options;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The longest name in a directory.
 const NAME_MAX: usize = 255;
@@ -80,11 +82,41 @@ impl Mounted {
     }
 
     /// Request: an entry of a directory.
-    pub(crate) fn lookup(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<Attr> {
+    pub(crate) fn lookup(
+        &self,
+        ctx: &Ctx,
+        parent: u64,
+        name: &[u8],
+    ) -> FsResult<(Result<Attr, Covered>, Held)> {
         if parent == self.snapshots {
-            return self.views.find(ctx, name)?.enter_root(ctx);
+            return Ok((Ok(self.views.find(ctx, name)?.enter_root(ctx)?), Held::none()));
         }
-        self.at(ctx, parent)?.lookup(ctx, parent, name)
+        let fs = self.at(ctx, parent)?;
+        let mut held = fs.held();
+        let found = fs.lookup(ctx, parent, name, &mut held)?;
+        Ok((found, held))
+    }
+
+    /// Request: attributes.
+    pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>) -> FsResult<(Attr, Held)> {
+        let fs = self.at(ctx, ino)?;
+        let mut held = fs.held();
+        let attr = fs.getattr(ctx, ino, fh, &mut held)?;
+        Ok((attr, held))
+    }
+
+    /// The leases of a listing of a directory.
+    pub(crate) fn held(&self, ino: u64) -> Held {
+        if view_of(ino) == 0 {
+            self.live.now().held()
+        } else {
+            Held::none()
+        }
+    }
+
+    /// What the kernel keeps of the mounted store.
+    pub(crate) fn leases(&self) -> Arc<Leases> {
+        self.live.now().leases().clone()
     }
 
     /// Request: list a directory (`Fs::readdir`).
@@ -94,10 +126,11 @@ impl Mounted {
         ino: u64,
         from: u64,
         plus: bool,
+        held: &mut Held,
         mut line: impl FnMut(&Line) -> bool,
     ) -> FsResult<()> {
         if ino != self.snapshots {
-            return self.at(ctx, ino)?.readdir(ctx, ino, from, plus, line);
+            return self.at(ctx, ino)?.readdir(ctx, ino, from, plus, held, line);
         }
         if !ctx.may_wait {
             return Err(FsError::Blocked);
@@ -117,6 +150,7 @@ impl Mounted {
                 next: n as u64 + 1,
                 name: name.as_bytes().to_vec(),
                 attr,
+                ttl: Duration::ZERO,
             };
             if !line(&line_of) {
                 break;
@@ -196,10 +230,18 @@ impl Mounted {
     }
 
     /// Request: move an entry. An entry does not move into a view or out of it.
-    pub(crate) fn rename(&self, ctx: &Ctx, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> FsResult<()> {
+    pub(crate) fn rename(
+        &self,
+        ctx: &Ctx,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+        flags: u32,
+    ) -> FsResult<Held> {
         let fs = self.to_change(ctx, from.0)?;
         self.may_change(to.0)?;
-        fs.rename(ctx, from.0, from.1, to.0, to.1, flags)
+        let mut held = fs.held();
+        fs.rename(ctx, (from.0, from.1), (to.0, to.1), flags, &mut held)?;
+        Ok(held)
     }
 
     /// Request: check access. The kernel checks owners and modes itself.

@@ -205,8 +205,10 @@ fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
         if old == parent {
             return Ok(());
         }
+        w.rehomed()?;
         backs::add(w, child, old)?;
     } else {
+        w.rehomed()?;
         unlist(w, child, bits)?.store(w, child)?;
     }
     backs::sub(w, child, parent)?;

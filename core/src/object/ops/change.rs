@@ -120,6 +120,9 @@ pub fn remove<W: PagesMut>(w: &mut W, obj: Obj, key: &Key<'_>) -> Result<bool> {
 /// See `Writer::clear`. Takes about the same time at every size.
 pub fn clear<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
     let kind = changing(w, obj, None)?;
+    if kind != Kind::List {
+        w.changing_all()?;
+    }
     touch(w, obj)?;
     empty(w, obj, kind)
 }

@@ -32,6 +32,7 @@ pub fn convert<W: PagesMut>(w: &mut W, obj: Obj, kind: Kind, class: &str) -> Res
     if !graph::waiting(w, h)?.is_null() {
         return Err(Error::invalid("a list beside which entries wait stays a list"));
     }
+    w.changing_all()?;
     touch(w, obj)?;
     announce::any(w, obj);
     let listed = (old == Kind::List) != (kind == Kind::List);

@@ -10,6 +10,7 @@ pub(in crate::page) mod blocks;
 pub(in crate::page) mod follow;
 pub(in crate::page) mod frozen;
 pub(in crate::page) mod helper;
+pub(in crate::page) mod leases;
 pub(in crate::page) mod lookup_cache;
 pub(in crate::page) mod membership;
 pub(in crate::page) mod openness;
@@ -23,6 +24,7 @@ use crate::error::Result;
 use crate::ids::{Actor, Obj, ObjectId};
 use crate::page::pager::frozen::Frozen;
 use crate::page::pager::helper::Helper;
+use crate::page::pager::leases::LeaseHolder;
 use crate::page::pager::lookup_cache::LookupCache;
 use crate::page::pager::membership::Membership;
 use crate::page::pager::openness::Openness;
@@ -84,6 +86,7 @@ pub struct Pager {
     pub(in crate::page) membership: Membership,
     pub(in crate::page) pins: Pins,
     pub(in crate::page) lookups: LookupCache,
+    pub(in crate::page) lease_holder: LeaseHolder,
     pub(in crate::page) kept_index: KeptIndex,
     pub(in crate::page) transactions: Transactions,
     pub(in crate::page) redo: Redo,

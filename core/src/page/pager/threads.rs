@@ -68,7 +68,7 @@ impl Pager {
     }
 
     /// Return the generation of this process's slot.
-    fn generation(&self) -> u32 {
+    pub(in crate::page) fn generation(&self) -> u32 {
         self.membership.generation()
     }
 

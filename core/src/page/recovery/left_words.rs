@@ -24,12 +24,14 @@ impl Shm {
         self.forget_gate_waiters();
         self.forget_leading_helper();
         self.forget_feed();
+        self.forget_leases();
     }
 
     /// Clear all state that belongs to processes, except the latch: every process that used the sidecar is dead.
     pub(super) fn forget_processes(&self) {
         self.forget_slots();
         self.forget_locks();
+        self.forget_leases();
         dirty_set::clear(self);
         self.forget_latch_waiters();
         self.forget_tickets();

@@ -9,6 +9,7 @@ use crate::ids::Actor;
 use crate::page::access::Pages;
 use crate::page::pager::Pager;
 use crate::page::section::latch::take_latch::section_is_open;
+use crate::page::section::looked::Looked;
 use crate::page::section::read::{ReadSection, Stay};
 use crate::page::section::write::WriteSection;
 use crate::page::superblock as sb;
@@ -193,6 +194,8 @@ impl Pager {
             transaction,
             owned: took,
             removing: false,
+            looked: Looked::default(),
+            insists: false,
             actor: Actor::Thread,
             done: false,
             announced: false,

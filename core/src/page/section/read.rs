@@ -109,6 +109,14 @@ impl ReadSection<'_> {
         }
     }
 
+    pub(super) fn stay(&self) -> Stay {
+        self.stay
+    }
+
+    pub(super) fn shows_committed(&self) -> bool {
+        self.committed.is_some()
+    }
+
     /// Return bytes of a page that this section does not read in place.
     #[cold]
     #[inline(never)]

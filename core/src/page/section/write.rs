@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysNo};
 use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
 use crate::page::pager::transaction::Turn;
+use crate::page::section::looked::Looked;
 use crate::page::section::read::ReadSection;
 use crate::page::shared::layout;
 use crate::page::shared::regions::dirty_set;
@@ -49,6 +50,9 @@ pub struct WriteSection<'p> {
     /// The section took the latch and releases it.
     pub(super) owned: bool,
     pub(super) removing: bool,
+    /// What it changes, and whether it waits for leases instead of leaving (`leases`).
+    pub(super) looked: Looked,
+    pub(super) insists: bool,
     pub(super) actor: Actor,
     pub(super) done: bool,
     /// The section has staged records for the change feed; it has published some (`notices`).
@@ -411,6 +415,7 @@ impl PagesMut for WriteSection<'_> {
         if let Some(hooks) = pager.hooks.get() {
             hooks.check_change(pager, self.read.slot, self.actor, obj, key)?;
         }
+        self.look_for_leases(obj.id, key)?;
         if self.transaction {
             dirty_set::insert(&pager.shm, obj.id);
             let gate = pager.shm.gate();
@@ -429,6 +434,14 @@ impl PagesMut for WriteSection<'_> {
         self.stage_notice(notice);
     }
 
+    fn changing_all(&mut self) -> Result<()> {
+        self.look_for_all_leases(true)
+    }
+
+    fn rehomed(&mut self) -> Result<()> {
+        self.look_for_all_leases(false)
+    }
+
     fn is_pinned(&self, id: ObjectId) -> bool {
         self.read.pager.pins.is_pinned(&self.read.pager.shm, id)
     }
@@ -439,7 +452,8 @@ impl PagesMut for WriteSection<'_> {
         let pager = self.read.pager;
         pager.shm.gate().lower(pager.marked());
         std::thread::yield_now();
-        pager.raise_gate(self.read.slot)
+        pager.raise_gate(self.read.slot)?;
+        self.look_again_for_leases()
     }
 
     fn savepoint(&mut self) -> Result<Savepoint> {

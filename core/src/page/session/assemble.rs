@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::page::pager::frozen::Frozen;
+use crate::page::pager::leases::LeaseHolder;
 use crate::page::pager::lookup_cache::LookupCache;
 use crate::page::pager::membership::Membership;
 use crate::page::pager::openness::Openness;
@@ -62,6 +63,7 @@ impl Pager {
             membership: Membership::new(registration, Probe::new(parts.probe)),
             pins: Pins::default(),
             lookups: LookupCache::default(),
+            lease_holder: LeaseHolder::default(),
             kept_index: KeptIndex::default(),
             transactions: Transactions::default(),
             helper: crate::page::pager::helper::Helper::default(),

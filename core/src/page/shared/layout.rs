@@ -17,6 +17,7 @@
 //! | 0x19000 | 4 KiB | lock manager: wait signals, u32 |
 //! | 0x1a000 | 4 KiB | the snapshot that a checkpoint is to add or drop (`checkpoint::snapshot`) |
 //! | 0x1b000 | 4 KiB | dropped snapshots whose pages are being freed: 64 of 64 bytes (`checkpoint::dropped`) |
+//! | 0x1c000 | 16 KiB | leases: a word for each bucket of each holder (`leases`) |
 //! | 0x20000 | 2 MiB | lock manager: its table |
 //! | 0x220000 | 384 KiB | change feed: sets of watchers, ring (`regions::feed`); here the fixed part ends |
 //! | 0x400000 | 128 x 1 MiB | pins, per process: open addressing of object ids |
@@ -29,7 +30,7 @@
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"prst-shm");
 /// Changes with every change of this layout or of the meaning of its words. A test build, whose parts are smaller, has
 /// its own number.
-pub(crate) const LAYOUT: u64 = 23 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
+pub(crate) const LAYOUT: u64 = 24 | if cfg!(feature = "testing") { 1 << 32 } else { 0 };
 
 /// The last layout whose sidecars have no signature.
 pub(crate) const LAST_UNSIGNED: u32 = 15;
@@ -52,6 +53,9 @@ pub(crate) const LOCK_SIGNAL_COUNT: usize = 1024;
 pub(crate) const REQUEST: usize = 0x1a000;
 pub(crate) const DROPPED: usize = 0x1b000;
 pub(crate) const DROPPED_SLOTS: usize = 64;
+pub(crate) const LEASES: usize = 0x1c000;
+pub(crate) const LEASE_HOLDERS: usize = 2;
+pub(crate) const LEASE_BUCKETS: usize = 1024;
 pub(crate) const LOCKS: usize = 0x20000;
 pub(crate) const LOCK_WORDS: usize = 0x20_0000 / 8;
 pub(crate) const FEED: usize = LOCKS + LOCK_WORDS * 8;

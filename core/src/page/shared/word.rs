@@ -103,6 +103,9 @@
 //! | 2832 | 8 | `RING_RESERVED` | `shared::regions::feed` |
 //! | 2880 | 8 | `RING_TURN` | `shared::regions::feed` |
 //! | 2888 | 8 | `RING_WAITERS` | `shared::regions::feed` |
+//! | 2944 | 8 | `LEASED` | `shared::regions::leases` |
+//! | 3008 | 16 | `LEASE_CALL` | `shared::regions::leases` |
+//! | 3072 | 16 | `LEASE_HOLDER` | `shared::regions::leases` |
 
 /// A word of the header.
 #[derive(Clone, Copy)]

@@ -2,8 +2,8 @@
 //! sidecar.
 //!
 //! Owns the protocols of the latch (one writer), the gate (many readers or one writer), group commit (one flush for
-//! many) and the ring of the change feed, sleeping on a word and waking its sleepers, bounded waiting, the running
-//! task, and the list of waits over several stores of this process. Loom checks each protocol in isolation
+//! many), leases and the ring of the change feed, sleeping on a word and waking its sleepers, bounded waiting, the
+//! running task, and the list of waits over several stores of this process. Loom checks each protocol in isolation
 //! (`core/tests/protocols`).
 //!
 //! Lock order: the latch before the gate. The mutex of the list of waits is a leaf.
@@ -12,6 +12,7 @@ pub(crate) mod deadlock;
 pub(in crate::page) mod gate;
 pub(in crate::page) mod group;
 pub(in crate::page) mod latch;
+pub(crate) mod leases;
 pub(in crate::page) mod ring;
 pub mod task;
 pub mod wait;

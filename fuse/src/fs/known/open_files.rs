@@ -257,6 +257,16 @@ impl OpenFiles {
         open.iter().filter_map(|fh| table.get(fh).cloned()).collect()
     }
 
+    /// True for a file that is open for writing.
+    pub(crate) fn is_written(&self, ino: u64) -> bool {
+        let open = lock(&self.inodes).get(&ino).cloned();
+        open.is_some_and(|open| {
+            let table = lock(&self.table);
+            open.iter()
+                .any(|fh| table.get(fh).is_none_or(|handle| handle.write))
+        })
+    }
+
     /// The size that a thread sees of a file whose content is built aside.
     pub(crate) fn written_size(&self, ino: u64, fh: Option<u64>, tid: u32) -> Option<u64> {
         if let Some(handle) = fh.and_then(|fh| self.get(fh).ok()) {

@@ -2,21 +2,35 @@
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
-use crate::fs::known::inodes::Place;
+use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::leases::Held;
 use crate::fs::tree::attributes::{Attr, Changes, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::records::{Subject, nanoseconds};
+use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Value, Writer};
 
 impl Fs {
     /// Request: attributes. A thread with unstored writes sees the file as written.
-    pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>) -> FsResult<Attr> {
+    pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, held: &mut Held) -> FsResult<Attr> {
         let place = self.place(ino)?;
         let mut attr = match &place {
-            Place::Dir(obj) => self.read(ctx, |r| self.dir_attr(r, *obj))?,
-            Place::File(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
-                Some(Value::Obj(_) | Value::Link(_)) | None => errno(libc::ESTALE),
-                Some(value) => self.file_attr(r, spot, &value),
+            Place::Dir(obj) => self.read(ctx, |r| {
+                let attributes = held.take(r, self.store.lease_bucket(*obj, None));
+                let mut attr = self.dir_attr(r, *obj)?;
+                attr.covered.attributes = attributes;
+                Ok(attr)
+            })?,
+            Place::File(spot) => self.read(ctx, |r| {
+                let attributes = held.take(r, self.bucket_at(spot));
+                match self.value_at(r, spot)? {
+                    Some(Value::Obj(_) | Value::Link(_)) | None => errno(libc::ESTALE),
+                    Some(value) => {
+                        let mut attr = self.file_attr(r, spot, &value)?;
+                        attr.covered.attributes = attributes;
+                        Ok(attr)
+                    }
+                }
             })?,
             Place::Link(spot) => self.read(ctx, |r| match self.value_at(r, spot)? {
                 Some(value) => self.link_attr(r, spot, &value),
@@ -39,7 +53,16 @@ impl Fs {
         {
             attr.size = size;
         }
+        self.uncover_written(&mut attr);
         Ok(attr)
+    }
+
+    /// The bucket of a file.
+    fn bucket_at(&self, spot: &Spot) -> LeaseBucket {
+        match &spot.slot {
+            Slot::Key(key) => self.store.lease_bucket(spot.parent, Some(&key.as_key())),
+            Slot::Item(_) => self.store.lease_bucket(spot.parent, None),
+        }
     }
 
     /// Request: change attributes.
@@ -61,7 +84,7 @@ impl Fs {
         {
             self.write(ctx, |w, _| self.record_changes(w, subject, changes))?;
         }
-        self.getattr(ctx, ino, fh)
+        self.getattr(ctx, ino, fh, &mut Held::none())
     }
 
     /// Record what a tool sets.

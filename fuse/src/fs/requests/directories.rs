@@ -10,6 +10,7 @@ use super::control;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::leases::Held;
 use crate::fs::known::metadata::Mark;
 use crate::fs::text::{list_entries, names};
 use crate::fs::tree::attributes::{Attr, NodeKind};
@@ -20,6 +21,7 @@ use crate::fs::tree::owners::New;
 use crate::fs::tree::records::Subject;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
+use std::time::Duration;
 
 /// The position of the first entry that waits beside a list.
 const BESIDE: u64 = 1 << 61;
@@ -32,6 +34,8 @@ pub(crate) struct Line {
     pub(crate) next: u64,
     pub(crate) name: Vec<u8>,
     pub(crate) attr: Attr,
+    /// How long the kernel may keep the entry with its attributes.
+    pub(crate) ttl: Duration,
 }
 
 impl Fs {
@@ -55,6 +59,7 @@ impl Fs {
         ino: u64,
         from: u64,
         plus: bool,
+        held: &mut Held,
         mut line: impl FnMut(&Line) -> bool,
     ) -> FsResult<()> {
         let place = self.place(ino)?;
@@ -68,6 +73,7 @@ impl Fs {
                     next: at + 1,
                     name: name.to_vec(),
                     attr: here,
+                    ttl: Duration::ZERO,
                 })
             {
                 return Ok(());
@@ -84,6 +90,7 @@ impl Fs {
                             next,
                             name: name.to_vec(),
                             attr,
+                            ttl: Duration::ZERO,
                         })
                     {
                         break;
@@ -95,7 +102,10 @@ impl Fs {
         };
         let mut cursor = from.saturating_sub(2);
         loop {
-            let (batch, end) = match self.read(ctx, |r| self.batch(r, dir, cursor, plus)) {
+            let batch = self.read(ctx, |r| {
+                self.batch(r, dir, cursor, if plus { Some(&mut *held) } else { None })
+            });
+            let (batch, end) = match batch {
                 Ok(batch) => batch,
                 // The directory was removed while it is open.
                 Err(e) if e.is_gone() => return Ok(()),
@@ -108,9 +118,10 @@ impl Fs {
                         next: at + 2,
                         name,
                         attr: found.attr,
+                        ttl: Duration::ZERO,
                     },
                     found,
-                    plus,
+                    plus.then_some(&*held),
                     &mut line,
                 ) {
                     entries.for_each(|(_, _, rest)| self.drop_found(rest));
@@ -131,12 +142,20 @@ impl Fs {
     }
 
     /// Output one entry, and count the lookup if it was accepted.
-    fn show(&self, mut out: Line, found: Found, plus: bool, line: &mut impl FnMut(&Line) -> bool) -> bool {
+    fn show(
+        &self,
+        mut out: Line,
+        found: Found,
+        plus: Option<&Held>,
+        line: &mut impl FnMut(&Line) -> bool,
+    ) -> bool {
         out.attr.ino = self.number(&found.place);
-        if plus {
+        if let Some(held) = plus {
             // The lookup is counted before the entry is output, so that the entry has its final number. The count is
             // reverted if there was no room.
             out.attr = self.enter(found);
+            let covered = out.attr.covered;
+            out.ttl = held.ttl(covered.entry).min(held.ttl(covered.attributes));
             let taken = line(&out);
             if !taken {
                 self.forget(out.attr.ino, 1);
@@ -155,10 +174,10 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         mut cursor: u64,
-        pin: bool,
+        held: Option<&mut Held>,
     ) -> FsResult<(Vec<(u64, Vec<u8>, Found)>, Option<u64>)> {
         let mut out: Vec<(u64, Vec<u8>, Found)> = Vec::new();
-        let result = self.fill(r, dir, &mut cursor, pin, &mut out);
+        let result = self.fill(r, dir, &mut cursor, held, &mut out);
         match result {
             Ok(more) => Ok((out, more.then_some(cursor))),
             Err(e) => {
@@ -174,11 +193,11 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         cursor: &mut u64,
-        pin: bool,
+        mut held: Option<&mut Held>,
         out: &mut Vec<(u64, Vec<u8>, Found)>,
     ) -> FsResult<bool> {
         if r.kind(dir)? == Kind::List {
-            return self.fill_list(r, dir, cursor, pin, out);
+            return self.fill_list(r, dir, cursor, held, out);
         }
         for _ in 0..BATCH {
             let Some(entry) = r.next(dir, *cursor)? else {
@@ -187,18 +206,30 @@ impl Fs {
             *cursor = entry.cursor;
             let key = owned_key(r, &entry.key)?;
             let name = names::name_of(&key);
-            let found = self.describe(
-                r,
-                &Spot {
-                    parent: dir,
-                    slot: Slot::Key(key),
-                },
-                &entry.value,
-                pin,
-            )?;
+            let spot = Spot {
+                parent: dir,
+                slot: Slot::Key(key),
+            };
+            let found = self.line_of(r, dir, &name, &spot, &entry.value, held.as_deref_mut())?;
             out.push((*cursor, name, found));
         }
         Ok(true)
+    }
+
+    /// Describe an entry of a listing. With `held`, for an answer that counts as a lookup.
+    fn line_of(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        name: &[u8],
+        spot: &Spot,
+        value: &Value,
+        held: Option<&mut Held>,
+    ) -> FsResult<Found> {
+        let Some(held) = held else {
+            return self.describe(r, spot, value, false);
+        };
+        self.describe_leased(r, dir, name, spot, value, held)
     }
 
     fn fill_list(
@@ -206,7 +237,7 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         cursor: &mut u64,
-        pin: bool,
+        mut held: Option<&mut Held>,
         out: &mut Vec<(u64, Vec<u8>, Found)>,
     ) -> FsResult<bool> {
         if *cursor < BESIDE {
@@ -219,8 +250,9 @@ impl Fs {
                     parent: dir,
                     slot: Slot::Item(*name),
                 };
-                let found = self.describe(r, &spot, value, pin)?;
-                out.push((*cursor, name.to_string().into_bytes(), found));
+                let name = name.to_string().into_bytes();
+                let found = self.line_of(r, dir, &name, &spot, value, held.as_deref_mut())?;
+                out.push((*cursor, name, found));
             }
             if names.len() == BATCH {
                 return Ok(true);
@@ -241,7 +273,7 @@ impl Fs {
                 parent: dict,
                 slot: Slot::Key(key),
             };
-            let found = self.describe(r, &spot, &entry.value, pin)?;
+            let found = self.describe(r, &spot, &entry.value, held.is_some())?;
             out.push((*cursor, name, found));
         }
         Ok(true)

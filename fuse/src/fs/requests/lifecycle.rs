@@ -91,6 +91,7 @@ impl Fs {
             return Err(e);
         }
         self.with_drafts(|draft| draft.move_to(&next));
+        self.leases = self.leases.again(&next);
         let last = std::mem::replace(&mut self.store, next);
         if let Err(e) = last.close() {
             log::error!("closing the store: {e}");

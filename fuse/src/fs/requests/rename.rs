@@ -6,6 +6,7 @@
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::leases::Held;
 use crate::fs::known::list_names::Renamed;
 use crate::fs::known::metadata::Mark;
 use crate::fs::text::names;
@@ -22,6 +23,7 @@ struct End {
     dir: Obj,
     name: Vec<u8>,
     named: Named,
+    parent: u64,
 }
 
 impl Fs {
@@ -29,11 +31,10 @@ impl Fs {
     pub(crate) fn rename(
         &self,
         ctx: &Ctx,
-        parent: u64,
-        name: &[u8],
-        new_parent: u64,
-        new_name: &[u8],
+        (parent, name): (u64, &[u8]),
+        (new_parent, new_name): (u64, &[u8]),
         flags: u32,
+        held: &mut Held,
     ) -> FsResult<()> {
         if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
             return errno(libc::EINVAL);
@@ -50,7 +51,7 @@ impl Fs {
         }
         let replace = flags & libc::RENAME_NOREPLACE == 0;
         if flags & libc::RENAME_EXCHANGE != 0 {
-            let values = self.with_references(|| self.exchange(ctx, &from, &to))?;
+            let values = self.with_references(|| self.exchange(ctx, &from, &to, held))?;
             self.after_rename(ctx, &values, &[&from, &to]);
             return Ok(());
         }
@@ -66,7 +67,7 @@ impl Fs {
         {
             to.named = Named::Key(key);
         }
-        let values = self.with_references(|| self.rename_entry(ctx, &from, &to, replace))?;
+        let values = self.with_references(|| self.rename_entry(ctx, &from, &to, replace, held))?;
         self.after_rename(ctx, &values, &[&to]);
         Ok(())
     }
@@ -89,7 +90,18 @@ impl Fs {
             dir,
             name: name.to_vec(),
             named: self.named(ctx, dir, name)?,
+            parent,
         })
+    }
+
+    /// An entry is about to get this name: the kernel keeps it under its new name for as long as it would have kept it
+    /// under the old one.
+    fn moving(&self, held: &mut Held, to: &End) {
+        let key = match &to.named {
+            Named::Key(key) => Some(key.as_key()),
+            _ => None,
+        };
+        held.moving(self.store.lease_bucket(to.dir, key.as_ref()), to.parent, &to.name);
     }
 
     /// Fail unless the entry at `to` may be replaced by a directory (`is_dir`) or by another entry. Returns it.
@@ -122,7 +134,14 @@ impl Fs {
     }
 
     /// Move an entry. Returns the links that may wait for entries now.
-    fn rename_entry(&self, ctx: &Ctx, from: &End, to: &End, replace: bool) -> FsResult<Vec<Spot>> {
+    fn rename_entry(
+        &self,
+        ctx: &Ctx,
+        from: &End,
+        to: &End,
+        replace: bool,
+        held: &mut Held,
+    ) -> FsResult<Vec<Spot>> {
         let references = self.references_to(ctx, from.dir, &from.named, false)?;
         let replaced = match references.any() {
             true => self.references_to(ctx, to.dir, &to.named, true)?,
@@ -148,6 +167,7 @@ impl Fs {
             {
                 return Ok(None);
             }
+            self.moving(held, to);
             let there = self.may_replace(w, to, child.is_some(), replace)?;
             self.check_references(w, &references, child)?;
             if child.is_some() {
@@ -254,7 +274,7 @@ impl Fs {
     }
 
     /// Exchange two entries. Returns the links that may wait for entries now.
-    fn exchange(&self, ctx: &Ctx, from: &End, to: &End) -> FsResult<Vec<Spot>> {
+    fn exchange(&self, ctx: &Ctx, from: &End, to: &End, held: &mut Held) -> FsResult<Vec<Spot>> {
         let references = [
             self.references_to(ctx, from.dir, &from.named, false)?,
             self.references_to(ctx, to.dir, &to.named, false)?,
@@ -272,6 +292,8 @@ impl Fs {
             if one.parent == two.parent && one.slot == two.slot {
                 return Ok(None);
             }
+            self.moving(held, from);
+            self.moving(held, to);
             let moves = [(&first, &one, to.dir), (&second, &two, from.dir)];
             for ((value, spot, into), references) in moves.into_iter().zip(&references) {
                 let Value::Obj(obj) = value else {

@@ -13,6 +13,7 @@ use super::records::Subject;
 use crate::fs::context::time_of;
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::Spot;
+use crate::fs::known::leases::Covered;
 use crate::fs::known::metadata::fingerprint;
 use crate::fs::text::record::Record;
 use crate::fs::text::scalars::Scalar;
@@ -40,6 +41,8 @@ pub(crate) struct Attr {
     pub(crate) links: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The leases that cover them, in the request that read them.
+    pub(crate) covered: Covered,
 }
 
 /// A time to set.
@@ -97,6 +100,7 @@ impl Fs {
             links: 1,
             uid,
             gid,
+            covered: Covered::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::fs::error::{FsError, FsResult, errno, would_wait};
 use crate::fs::known::awaited::Awaited;
 use crate::fs::known::directories::Directories;
 use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
+use crate::fs::known::leases::{Held, Leases};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
@@ -16,8 +17,8 @@ use crate::fs::known::open_files::OpenFiles;
 use crate::kernel::{processes, sys};
 use persist_core::Error;
 use persist_core::store::{Actor, Obj, Reader, Store, Wait, Writer};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// The bytes of large contents that pass until their pages are forgotten.
@@ -37,6 +38,7 @@ pub(crate) struct Fs {
     pub(in crate::fs) directories: Mutex<Directories>,
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
+    pub(in crate::fs) leases: Arc<Leases>,
     pub(in crate::fs) started: SystemTime,
     /// Bytes of large contents that were read and written since the store's pages were forgotten.
     passed: AtomicUsize,
@@ -99,6 +101,7 @@ impl Fs {
     fn of(store: Store, config: Config, known: Known) -> Fs {
         let root = store.root();
         Fs {
+            leases: Arc::new(Leases::new(store.clone())),
             store,
             root,
             config,
@@ -118,6 +121,16 @@ impl Fs {
     /// The store of the filesystem.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What the kernel keeps of it.
+    pub(crate) fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
+    /// The leases of one request. A view has none: its openings end before the kernel's knowledge of them.
+    pub(crate) fn held(&self) -> Held {
+        Held::new(&self.leases)
     }
 
     /// Run `f` in a read section.
@@ -155,6 +168,7 @@ impl Fs {
             timeout: Some(timeout),
             interrupted: Some(&mut signal),
         };
+        let calls = self.store.lease_calls();
         let result = self.store.write_without_wait(Actor::Command, &mut wait, |w| {
             refused = None;
             lock(&self.lists).take_back(&std::mem::take(&mut applied));
@@ -162,7 +176,10 @@ impl Fs {
         });
         if result.is_err() {
             lock(&self.lists).take_back(&applied);
-        } else if self.store.must_await_durability() {
+        } else {
+            self.leases.forget_touched(calls);
+        }
+        if result.is_ok() && self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
         }
         finish(ctx, result, refused)

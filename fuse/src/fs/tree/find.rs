@@ -10,9 +10,11 @@ use super::values::owned_key;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
+use crate::fs::known::leases::{Covered, Held};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
+use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Kind, Obj, Reader, Step, Value};
 
 /// The number of entries that one section reads in a scan for a long name.
@@ -232,12 +234,72 @@ impl Fs {
 
     /// Find an entry by name. The caller registers its inode (`enter`).
     pub(crate) fn find(&self, ctx: &Ctx, dir: Obj, name: &[u8]) -> FsResult<Found> {
+        let found = self.find_leased(ctx, dir, name, &mut Held::none())?;
+        found.map_err(|_| FsError::Errno(libc::ENOENT))
+    }
+
+    /// Find an entry by name and lease what the kernel may keep of it. If there is none, return what covers that.
+    fn find_leased(
+        &self,
+        ctx: &Ctx,
+        dir: Obj,
+        name: &[u8],
+        held: &mut Held,
+    ) -> FsResult<Result<Found, Covered>> {
         let named = self.named(ctx, dir, name)?;
-        let found = self.read(ctx, |r| match self.value_of(r, dir, &named)? {
-            Some((spot, value)) => self.describe(r, &spot, &value, true).map(Some),
-            None => Ok(None),
-        })?;
-        found.ok_or(FsError::Errno(libc::ENOENT))
+        self.read(ctx, |r| match self.value_of(r, dir, &named)? {
+            Some((spot, value)) => self.describe_leased(r, dir, name, &spot, &value, held).map(Ok),
+            None => {
+                let bucket = match &named {
+                    Named::Key(key) if is_plain(name) => {
+                        Some(self.store.lease_bucket(dir, Some(&key.as_key())))
+                    }
+                    _ => None,
+                };
+                Ok(Err(Covered {
+                    entry: bucket.and_then(|bucket| held.take(r, bucket)),
+                    attributes: None,
+                }))
+            }
+        })
+    }
+
+    /// Describe an entry for the kernel, which keeps it as long as it is leased.
+    pub(crate) fn describe_leased(
+        &self,
+        r: &Reader<'_>,
+        dir: Obj,
+        name: &[u8],
+        spot: &Spot,
+        value: &Value,
+        held: &mut Held,
+    ) -> FsResult<Found> {
+        if !held.is_on() {
+            return self.describe(r, spot, value, true);
+        }
+        let bucket = self.bucket_of(dir, spot, name);
+        let entry = bucket.and_then(|bucket| held.take(r, bucket));
+        let attributes = match value {
+            Value::Obj(obj) => held.take(r, self.store.lease_bucket(*obj, None)),
+            _ => entry,
+        };
+        // The pin of a described directory is the last step.
+        let mut found = self.describe(r, spot, value, true)?;
+        // A symlink depends on more than its entry.
+        if matches!(found.place, Place::Dir(_) | Place::File(_)) {
+            found.attr.covered = Covered { entry, attributes };
+        }
+        Ok(found)
+    }
+
+    /// The bucket of an entry that is shown under a name; None if the name may come to mean another entry by a change
+    /// elsewhere.
+    pub(crate) fn bucket_of(&self, dir: Obj, spot: &Spot, name: &[u8]) -> Option<LeaseBucket> {
+        match &spot.slot {
+            _ if spot.parent.id != dir.id => None,
+            Slot::Key(key) => is_plain(name).then(|| self.store.lease_bucket(dir, Some(&key.as_key()))),
+            Slot::Item(_) => list_entries::number_of(name).map(|_| self.store.lease_bucket(dir, None)),
+        }
     }
 
     /// Count a lookup: the kernel holds the inode from now on.
@@ -253,7 +315,18 @@ impl Fs {
         {
             attr.size = size;
         }
+        self.uncover_written(&mut attr);
         attr
+    }
+
+    /// The kernel keeps no attributes of a file that is open for writing.
+    pub(crate) fn uncover_written(&self, attr: &mut Attr) {
+        if attr.covered.attributes.is_some()
+            && attr.kind == NodeKind::File
+            && self.open_files.is_written(attr.ino)
+        {
+            attr.covered.attributes = None;
+        }
     }
 
     /// The number that an entry has or would get, without counting a lookup.
@@ -261,12 +334,24 @@ impl Fs {
         lock(&self.inodes).number(self.root, place)
     }
 
-    /// Request: an entry of a directory.
-    pub(crate) fn lookup(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<Attr> {
+    /// Request: an entry of a directory. If there is none, return what covers that.
+    pub(crate) fn lookup(
+        &self,
+        ctx: &Ctx,
+        parent: u64,
+        name: &[u8],
+        held: &mut Held,
+    ) -> FsResult<Result<Attr, Covered>> {
         if let Some(found) = self.find_control(ctx, parent, name)? {
-            return Ok(self.enter(found));
+            return Ok(Ok(self.enter(found)));
         }
         let dir = self.dir(parent)?;
-        Ok(self.enter(self.find(ctx, dir, name)?))
+        let found = self.find_leased(ctx, dir, name, held)?;
+        Ok(found.map(|found| self.enter(found)))
     }
+}
+
+/// True for a name that denotes its key by itself.
+fn is_plain(name: &[u8]) -> bool {
+    matches!(names::key_of(name), Meaning::Key(_))
 }

@@ -1,0 +1,320 @@
+//! Leases in sections: how a holder grants them, and how a change makes the holders give them up. The protocol:
+//! `sync::leases`.
+//!
+//! 1. A change looks at its leases before it stores anything (`WriteSection::changing`). Outside a transaction it
+//!    then leaves the section with `Error::Leased`, waits and runs again, as for a lock. So the holder's requests,
+//!    which need sections, do not keep it from giving the leases up.
+//! 2. A change that was sent back several times, a change in a transaction, and a change that cannot run again wait
+//!    with the gate raised: nothing is granted there. The wait is bounded by `LEASE`.
+//! 3. An operation that lets readers in looks again afterwards: they may have been granted leases.
+//! 4. A holder's own change does not wait for its own leases: it calls the holder, which gives them up. The kernel that
+//!    sent the change knows what the change does to the entry itself.
+//! 5. A section of the committed state grants nothing: its reader is beside a change that has already looked.
+
+use crate::error::{Error, Result};
+use crate::ids::ObjectId;
+use crate::page::pager::Pager;
+use crate::page::section::read::{ReadSection, Stay};
+use crate::page::section::write::WriteSection;
+use crate::page::shared::layout::{LEASE_BUCKETS, LEASE_HOLDERS};
+use crate::page::shared::regions::leases::bucket;
+use crate::page::shared::users::slots::owner_word;
+use crate::page::sync::leases::{LEASE, WANTED};
+use crate::page::sync::wait::{Wait, WaitLoop};
+use crate::raw::futex;
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a change sleeps between two looks at what it waits for.
+const SLICE: Duration = Duration::from_millis(20);
+
+thread_local! {
+    /// The leases that the change of this thread waits for (`Error::Leased`).
+    static AWAITED: RefCell<Vec<Awaited>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A lease that is waited for, and the word that was seen.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    holder: usize,
+    bucket: u16,
+    seen: u64,
+}
+
+/// All words of a holder at one moment.
+struct Snapshot {
+    at: Instant,
+    words: Vec<u64>,
+}
+
+impl ReadSection<'_> {
+    /// Grant a lease of a bucket (`Pager::lease_bucket`) in this section, or use it again if its stamp is at least
+    /// `fresh`. Return its stamp; None: nothing may be kept.
+    #[must_use]
+    pub(crate) fn grant_lease(&self, bucket: u16, stamp: u64, fresh: u64) -> Option<u64> {
+        let holder = self.pager().lease_holder.get()?;
+        if !self.keeps_writers_out() {
+            return None;
+        }
+        self.pager().shm.lease(holder, bucket).grant(stamp, fresh)
+    }
+
+    /// Return whether another process may keep an entry. Only for a section of the writer.
+    #[inline]
+    pub(crate) fn may_be_leased(&self, id: ObjectId, key: impl FnOnce() -> Option<u64>) -> bool {
+        self.pager().shm.has_leases() && self.is_leased(&[bucket(id.0, None), bucket(id.0, key())])
+    }
+
+    fn is_leased(&self, buckets: &[u16]) -> bool {
+        let shm = &self.pager().shm;
+        (0..LEASE_HOLDERS).any(|holder| {
+            buckets
+                .iter()
+                .any(|b| shm.lease(holder, *b).word.load(Ordering::Relaxed) != 0)
+        })
+    }
+
+    fn keeps_writers_out(&self) -> bool {
+        self.stay() == Stay::Inside && !self.shows_committed()
+    }
+}
+
+impl WriteSection<'_> {
+    /// Look at the leases of a container and of an entry of it, which are about to change.
+    #[inline]
+    pub(super) fn look_for_leases(&mut self, id: ObjectId, key: Option<u64>) -> Result<()> {
+        let both = [bucket(id.0, None), bucket(id.0, key)];
+        self.looked.note(both[0]);
+        if key.is_some() {
+            self.looked.note(both[1]);
+        }
+        if !self.read.pager.shm.has_leases() {
+            return Ok(());
+        }
+        self.demand(both.into_iter(), self.insists)
+    }
+
+    /// Look at all leases: what changes is not one entry.
+    pub(super) fn look_for_all_leases(&mut self, can_run_again: bool) -> Result<()> {
+        self.looked.note_all();
+        if !self.read.pager.shm.has_leases() {
+            return Ok(());
+        }
+        self.demand(0..LEASE_BUCKETS as u16, self.insists || !can_run_again)
+    }
+
+    /// Look again at the leases of what this section changes: readers were inside.
+    pub(super) fn look_again_for_leases(&mut self) -> Result<()> {
+        if !self.read.pager.shm.has_leases() {
+            return Ok(());
+        }
+        match self.looked.noted() {
+            Some(noted) => {
+                let noted = noted.to_vec();
+                self.demand(noted.into_iter(), self.insists)
+            }
+            None => self.demand(0..LEASE_BUCKETS as u16, self.insists),
+        }
+    }
+
+    /// Wait for leases in the section, instead of leaving it.
+    pub(crate) fn insist(&mut self) {
+        self.insists = true;
+    }
+
+    #[cold]
+    fn demand(&self, buckets: impl Iterator<Item = u16> + Clone, stays: bool) -> Result<()> {
+        let pager = self.read.pager;
+        let mut awaited = Vec::new();
+        for holder in 0..LEASE_HOLDERS {
+            let is_own = pager.lease_holder.get() == Some(holder);
+            let mut any = false;
+            for bucket in buckets.clone() {
+                let Some(seen) = pager.shm.lease(holder, bucket).want() else {
+                    continue;
+                };
+                any = true;
+                if !is_own {
+                    awaited.push(Awaited { holder, bucket, seen });
+                }
+            }
+            if any {
+                pager.shm.call_lease_holder(holder);
+            }
+        }
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        if self.transaction || stays {
+            return pager.await_leases(&awaited, None);
+        }
+        AWAITED.replace(awaited);
+        Err(Error::Leased)
+    }
+}
+
+impl Pager {
+    /// Wait, outside sections, for the leases that `Error::Leased` of this thread was about.
+    pub(crate) fn await_leases_outside(&self, wait: &mut Wait<'_>) -> Result<()> {
+        let awaited = AWAITED.take();
+        self.await_leases(&awaited, Some(WaitLoop::new(wait, self.bound)))
+    }
+
+    /// Wait until leases are given up, or have expired.
+    fn await_leases(&self, awaited: &[Awaited], mut patience: Option<WaitLoop<'_, '_>>) -> Result<()> {
+        let mut snapshots: [Option<Snapshot>; LEASE_HOLDERS] = [None, None];
+        for a in awaited {
+            let word = self.shm.lease(a.holder, a.bucket).word;
+            while word.load(Ordering::Acquire) == a.seen {
+                let slice = match &mut patience {
+                    Some(patience) => patience.slice("the cache of a mount to be given up", || {
+                        self.describe_lease_holder(a.holder)
+                    })?,
+                    None => SLICE,
+                };
+                let Some(snapshot) = snapshots.get_mut(a.holder) else {
+                    break;
+                };
+                match snapshot {
+                    None => *snapshot = Some(self.snapshot_of_leases(a.holder)),
+                    Some(snapshot) if snapshot.at.elapsed() > LEASE => self.expire_leases(a.holder, snapshot),
+                    Some(_) => {}
+                }
+                futex::wait(
+                    self.shm.lease_futex(a.holder, a.bucket),
+                    a.seen as u32,
+                    slice.min(SLICE),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot_of_leases(&self, holder: usize) -> Snapshot {
+        let word = |b| self.shm.lease(holder, b).word.load(Ordering::Acquire);
+        Snapshot {
+            words: (0..LEASE_BUCKETS as u16).map(word).collect(),
+            at: Instant::now(),
+        }
+    }
+
+    /// End all leases that have not changed since the snapshot: they have expired. A holder that was stopped thus
+    /// delays the changes once.
+    fn expire_leases(&self, holder: usize, snapshot: &Snapshot) {
+        for (b, seen) in snapshot.words.iter().enumerate() {
+            if *seen != 0 {
+                self.end_lease_of(holder, b as u16, *seen);
+            }
+        }
+    }
+
+    fn end_lease_of(&self, holder: usize, bucket: u16, seen: u64) -> bool {
+        let ended = self.shm.lease(holder, bucket).end(seen);
+        if ended && seen & WANTED != 0 {
+            futex::wake(self.shm.lease_futex(holder, bucket), i32::MAX);
+        }
+        ended
+    }
+
+    fn describe_lease_holder(&self, holder: usize) -> String {
+        let owner = self.shm.lease_holder(holder);
+        let process = (owner as u32).wrapping_sub(1) as u16;
+        self.describe_process(process, (owner >> 32) as u32)
+            .unwrap_or_else(|| "a mount that has ended".to_owned())
+    }
+
+    /// Return the bucket of a container, or of an entry of it by the hash of its key.
+    pub(crate) fn lease_bucket(id: ObjectId, key: Option<u64>) -> u16 {
+        bucket(id.0, key)
+    }
+
+    /// Become a holder of leases. Return false if there are as many as there can be, or the opening cannot change the
+    /// store.
+    pub(crate) fn claim_leases(&self) -> Result<bool> {
+        if self.read_only || self.frozen.is_some() {
+            return Ok(false);
+        }
+        self.slot()?;
+        let mine = owner_word(self.process(), self.generation());
+        for holder in 0..LEASE_HOLDERS {
+            let old = self.shm.lease_holder(holder);
+            let is_free = old == 0 || {
+                let process = (old as u32).wrapping_sub(1) as u16;
+                self.is_dead(process, (old >> 32) as u32)
+            };
+            if is_free && self.shm.set_lease_holder(holder, old, mine) {
+                self.lease_holder.set(Some(holder));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Stop being a holder. The kernel keeps nothing any more.
+    pub(crate) fn release_leases(&self) {
+        let Some(holder) = self.lease_holder.get() else {
+            return;
+        };
+        self.lease_holder.set(None);
+        for b in 0..LEASE_BUCKETS as u16 {
+            let word = self.shm.lease(holder, b).word.load(Ordering::Acquire);
+            self.end_lease_of(holder, b, word);
+        }
+        let mine = owner_word(self.process(), self.generation());
+        self.shm.set_lease_holder(holder, mine, 0);
+    }
+
+    /// Sleep until a change wants leases of this holder, if none has since there were `seen` calls, for `at_most`.
+    /// Return the number of calls.
+    pub(crate) fn await_lease_call(&self, seen: u32, at_most: Duration) -> u32 {
+        let Some(holder) = self.lease_holder.get() else {
+            std::thread::sleep(at_most);
+            return seen;
+        };
+        self.shm.await_lease_call(holder, seen, at_most);
+        self.shm.lease_calls(holder)
+    }
+
+    /// Return the number of calls of this holder so far.
+    pub(crate) fn lease_calls(&self) -> u32 {
+        self.lease_holder.get().map_or(0, |h| self.shm.lease_calls(h))
+    }
+
+    /// Return this holder's leases as bucket and word.
+    pub(crate) fn own_leases(&self) -> Vec<(u16, u64)> {
+        let Some(holder) = self.lease_holder.get().filter(|_| self.shm.has_leases()) else {
+            return Vec::new();
+        };
+        (0..LEASE_BUCKETS as u16)
+            .map(|b| (b, self.shm.lease(holder, b).word.load(Ordering::Acquire)))
+            .filter(|(_, word)| *word != 0)
+            .collect()
+    }
+
+    /// Return the word of a lease of this holder; 0: there is none.
+    pub(crate) fn own_lease(&self, bucket: u16) -> u64 {
+        let holder = self.lease_holder.get();
+        holder.map_or(0, |h| self.shm.lease(h, bucket).word.load(Ordering::SeqCst))
+    }
+
+    /// Call this holder: leases are wanted.
+    pub(crate) fn call_for_leases(&self) {
+        if let Some(holder) = self.lease_holder.get() {
+            self.shm.call_lease_holder(holder);
+        }
+    }
+
+    /// End a lease of this holder whose word was seen: its kernel keeps nothing of the bucket.
+    pub(crate) fn end_lease(&self, bucket: u16, seen: u64) -> bool {
+        let holder = self.lease_holder.get();
+        holder.is_some_and(|holder| self.end_lease_of(holder, bucket, seen))
+    }
+
+    /// Make changes wait for a bucket until this holder has given it up.
+    pub(crate) fn hold_back_lease(&self, bucket: u16, stamp: u64) {
+        if let Some(holder) = self.lease_holder.get() {
+            self.shm.lease(holder, bucket).hold_back(stamp);
+        }
+    }
+}

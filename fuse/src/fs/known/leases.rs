@@ -1,0 +1,430 @@
+//! What the kernel keeps of this mount, and giving it up: the holder's side of the engine's leases.
+//!
+//! 1. A reply may be kept by the kernel (a time to live above 0) only if a lease covers it that was granted in the
+//!    section that read it (`Held`). The time to live ends before the lease does.
+//! 2. A request counts itself in the bucket before it takes the lease, and until its reply is written and recorded.
+//!    A lease that is wanted is ended only when no request is counted and the kernel was told to forget what is
+//!    recorded. So a reply under way is never forgotten too early.
+//! 3. A reply that was written later than planned (the daemon was stopped) is recorded as expired in the kernel's
+//!    favour: the kernel is told at once (`Held::replied`). Between the writing of such a reply and this look there is
+//!    a moment of some microseconds.
+//! 4. Entries are forgotten by one thread (`serve`) that answers no request: the kernel takes the lock of the directory
+//!    for it, which a request under way may hold. Attributes are forgotten without a lock, by any thread.
+//! 5. A change that comes through the mount does not wait for the mount's own leases. Before its reply the attributes
+//!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows. A renamed
+//!    entry keeps the kernel's time to live under its new name: changes of that name wait until the kernel has
+//!    forgotten it (`Held::moving`).
+//! 6. A bucket that is wanted often is not leased for a while.
+//!
+//! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
+
+use crate::fs::context::lock;
+use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
+use persist_core::store::{Reader, Store};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// The time between the end of what the kernel keeps and the end of the lease: for the reply's way to the kernel, and
+/// for the kernel's clock, which counts in ticks.
+const MARGIN: u64 = 100_000_000;
+/// The part of it that is for the kernel's clock.
+const TICKS: u64 = 20_000_000;
+/// How often expired leases are looked for.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How long a bucket that was wanted is not leased: at first, and at most.
+const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
+/// The longest wait of a change for the replies under way that read what it has changed.
+const UNDER_WAY: Duration = Duration::from_millis(50);
+/// Records of a bucket before the expired ones are removed.
+const CROWDED: usize = 64;
+
+/// The kernel's codes for what it is to forget.
+const INVAL_INODE: i32 = 2;
+const INVAL_ENTRY: i32 = 3;
+/// Let an entry expire, and leave it in use.
+const EXPIRE_ONLY: u32 = 1;
+
+/// What the kernel keeps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kept {
+    /// An entry of a directory, or that there is none: the directory's inode, and the name.
+    Entry(u64, Box<[u8]>),
+    /// The attributes of an inode.
+    Attributes(u64),
+}
+
+/// The buckets that cover a reply.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Covered {
+    /// The entry: which inode the name means, or that there is none.
+    pub(crate) entry: Option<LeaseBucket>,
+    /// The attributes.
+    pub(crate) attributes: Option<LeaseBucket>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    state: Mutex<State>,
+    /// No request is under way any more.
+    replied: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Requests that may take the lease, or have taken it and not replied yet.
+    under_way: u32,
+    /// Renames under way.
+    moving: u32,
+    /// What the kernel keeps, and until when.
+    kept: Vec<(u64, Kept)>,
+    /// The lease is not taken until this time.
+    quiet_until: u64,
+    quiet: u64,
+}
+
+/// What the kernel keeps of a mount.
+pub(crate) struct Leases {
+    store: Store,
+    buckets: Box<[Bucket]>,
+    device: OnceLock<File>,
+    on: AtomicBool,
+    /// Lease again at once what was wanted. For tests.
+    eager: AtomicBool,
+}
+
+impl Leases {
+    pub(crate) fn new(store: Store) -> Leases {
+        Leases {
+            store,
+            buckets: (0..LEASE_BUCKETS).map(|_| Bucket::default()).collect(),
+            device: OnceLock::new(),
+            on: AtomicBool::new(false),
+            eager: AtomicBool::new(false),
+        }
+    }
+
+    /// Begin to lease, if the store can be leased. `device` is the kernel's, which is told what to forget.
+    pub(crate) fn start(self: &Arc<Leases>, device: OwnedFd, eager: bool) -> io::Result<bool> {
+        self.eager.store(eager, Ordering::Relaxed);
+        if self.device.set(File::from(device)).is_err() || !self.store.hold_leases().unwrap_or(false) {
+            return Ok(false);
+        }
+        self.on.store(true, Ordering::SeqCst);
+        let leases = self.clone();
+        let thread = std::thread::Builder::new().name("leases".into());
+        thread.spawn(move || leases.serve()).map(|_| true)
+    }
+
+    /// The kernel has ended the mount, and keeps nothing.
+    pub(crate) fn stop(&self) {
+        if self.on.swap(false, Ordering::SeqCst) {
+            self.store.stop_holding_leases();
+        }
+    }
+
+    /// Lease another opening of the store. No request runs. This waits until what the kernel keeps has expired.
+    pub(crate) fn again(&self, store: &Store) -> Arc<Leases> {
+        let next = Arc::new(Leases::new(store.clone()));
+        if self.on.swap(false, Ordering::SeqCst) {
+            while self.store.held_leases().iter().any(|lease| !lease.expired) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            self.store.stop_holding_leases();
+        }
+        if let Some(device) = self.device.get().and_then(|device| device.try_clone().ok())
+            && let Err(e) = next.start(device.into(), self.eager.load(Ordering::Relaxed))
+        {
+            log::error!("starting a thread: {e}: the kernel keeps nothing from now on");
+        }
+        next
+    }
+
+    pub(crate) fn are_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Give up leases that are wanted, and end those that have expired, until the mount ends.
+    pub(crate) fn serve(&self) {
+        let mut calls = 0;
+        while self.are_on() {
+            let seen = self.store.await_lease_call(calls, SWEEP);
+            let held = self.store.held_leases();
+            for lease in &held {
+                if lease.wanted {
+                    self.give_up(lease);
+                } else if lease.expired {
+                    self.expire(lease);
+                }
+            }
+            calls = seen;
+        }
+    }
+
+    fn bucket(&self, bucket: LeaseBucket) -> &Bucket {
+        &self.buckets[bucket.index() % LEASE_BUCKETS]
+    }
+
+    /// End a lease that is wanted, unless a reply is under way: then that request calls for it again.
+    fn give_up(&self, lease: &HeldLease) {
+        let mut bucket = lock(&self.bucket(lease.bucket).state);
+        let now = lease_clock();
+        if bucket.under_way + bucket.moving > 0 {
+            return;
+        }
+        if !self.eager.load(Ordering::Relaxed) {
+            let again = now < bucket.quiet_until.saturating_add(bucket.quiet.max(10 * QUIET.0));
+            bucket.quiet = if again {
+                (bucket.quiet * 2).clamp(QUIET.0, QUIET.1)
+            } else {
+                QUIET.0
+            };
+            bucket.quiet_until = now + bucket.quiet;
+        }
+        // Under the mutex, so that `forget_touched` finds them forgotten, or forgets them itself.
+        self.forget_kept_attributes(&bucket);
+        let kept = std::mem::take(&mut bucket.kept);
+        drop(bucket);
+        for (until, what) in kept {
+            if until > now && matches!(what, Kept::Entry(..)) {
+                self.forget(&what);
+            }
+        }
+        self.store.end_lease(lease);
+    }
+
+    fn expire(&self, lease: &HeldLease) {
+        let mut bucket = lock(&self.bucket(lease.bucket).state);
+        if bucket.under_way + bucket.moving == 0 && self.store.end_lease(lease) {
+            bucket.kept = Vec::new();
+        }
+    }
+
+    fn forget_kept_attributes(&self, state: &State) {
+        let now = lease_clock();
+        for (until, what) in &state.kept {
+            if *until > now && matches!(what, Kept::Attributes(_)) {
+                self.forget(what);
+            }
+        }
+    }
+
+    /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the
+    /// number of calls before the change.
+    pub(crate) fn forget_touched(&self, calls: u32) {
+        if !self.are_on() || self.store.lease_calls() == calls {
+            return;
+        }
+        for lease in self.store.held_leases().iter().filter(|lease| lease.wanted) {
+            let bucket = self.bucket(lease.bucket);
+            // Replies under way may bring what was before the change. Their requests do not wait.
+            let waited = bucket
+                .replied
+                .wait_timeout_while(lock(&bucket.state), UNDER_WAY, |state| state.under_way > 0);
+            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            self.forget_kept_attributes(&state);
+        }
+    }
+
+    /// Tell the kernel to forget something.
+    fn forget(&self, what: &Kept) {
+        let Some(mut device) = self.device.get() else {
+            return;
+        };
+        let mut body = Vec::with_capacity(64);
+        let code = match what {
+            Kept::Attributes(ino) => {
+                body.extend(ino.to_ne_bytes());
+                // Attributes without content.
+                body.extend((-1i64).to_ne_bytes());
+                body.extend(0i64.to_ne_bytes());
+                INVAL_INODE
+            }
+            Kept::Entry(parent, name) => {
+                body.extend(parent.to_ne_bytes());
+                body.extend((name.len() as u32).to_ne_bytes());
+                body.extend(EXPIRE_ONLY.to_ne_bytes());
+                body.extend_from_slice(name);
+                body.push(0);
+                INVAL_ENTRY
+            }
+        };
+        let mut message = Vec::with_capacity(body.len() + 16);
+        message.extend((body.len() as u32 + 16).to_ne_bytes());
+        message.extend(code.to_ne_bytes());
+        message.extend(0u64.to_ne_bytes());
+        message.extend(body);
+        match device.write(&message) {
+            Ok(_) => {}
+            // The kernel has forgotten it already, or the mount has ended.
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENODEV | libc::ENOTCONN)
+                ) => {}
+            Err(e) => self.failed(&e),
+        }
+    }
+
+    fn failed(&self, e: &io::Error) {
+        log::error!("the kernel does not forget what it keeps ({e}): nothing is kept from now on");
+        self.on.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The stamp of a lease that a request takes.
+#[derive(Clone, Copy)]
+enum Stamp {
+    New,
+    Refused,
+    Of(u64),
+}
+
+/// The leases of one request.
+pub(crate) struct Held {
+    leases: Option<Arc<Leases>>,
+    /// The buckets in which the request is counted, sorted, and the stamps of their leases.
+    taken: Vec<(u16, LeaseBucket, Stamp)>,
+    moving: Vec<(LeaseBucket, Kept)>,
+}
+
+impl Held {
+    pub(crate) fn new(leases: &Arc<Leases>) -> Held {
+        Held {
+            leases: leases.are_on().then(|| leases.clone()),
+            taken: Vec::new(),
+            moving: Vec::new(),
+        }
+    }
+
+    /// No leases: nothing is kept.
+    pub(crate) fn none() -> Held {
+        Held {
+            leases: None,
+            taken: Vec::new(),
+            moving: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.leases.is_some()
+    }
+
+    /// Take the lease of a bucket in the section that reads what it covers.
+    pub(crate) fn take(&mut self, r: &Reader<'_>, bucket: LeaseBucket) -> Option<LeaseBucket> {
+        let leases = self.leases.as_ref()?;
+        let index = bucket.index() as u16;
+        let at = match self.taken.binary_search_by_key(&index, |t| t.0) {
+            Ok(at) => at,
+            Err(at) => {
+                let mut state = lock(&leases.bucket(bucket).state);
+                if state.quiet_until != 0 && lease_clock() < state.quiet_until {
+                    return None;
+                }
+                state.under_way += 1;
+                drop(state);
+                self.taken.insert(at, (index, bucket, Stamp::New));
+                at
+            }
+        };
+        let taken = self.taken.get_mut(at)?;
+        // A listing takes a lease in several sections: the oldest grant counts, and a refusal.
+        taken.2 = match (taken.2, r.lease(bucket)) {
+            (Stamp::Refused, _) | (_, None) => Stamp::Refused,
+            (Stamp::New, Some(stamp)) => Stamp::Of(stamp),
+            (Stamp::Of(old), Some(stamp)) => Stamp::Of(old.min(stamp)),
+        };
+        matches!(taken.2, Stamp::Of(_)).then_some(bucket)
+    }
+
+    /// An entry is about to get the name in a directory, in this section of a change: changes of the name wait until
+    /// the kernel has forgotten it.
+    pub(crate) fn moving(&mut self, bucket: LeaseBucket, parent: u64, name: &[u8]) {
+        let Some(leases) = &self.leases else { return };
+        let kept = Kept::Entry(parent, name.into());
+        if !self.moving.iter().any(|(_, known)| *known == kept) {
+            lock(&leases.bucket(bucket).state).moving += 1;
+            self.moving.push((bucket, kept));
+        }
+        leases.store.hold_back(bucket);
+    }
+
+    /// How long the kernel may keep what a bucket covers.
+    pub(crate) fn ttl(&self, bucket: Option<LeaseBucket>) -> Duration {
+        let stamp = bucket.and_then(|bucket| self.stamp(bucket)).unwrap_or(0);
+        Duration::from_nanos(stamp.saturating_sub(lease_clock()).saturating_sub(MARGIN))
+    }
+
+    fn stamp(&self, bucket: LeaseBucket) -> Option<u64> {
+        let at = self
+            .taken
+            .binary_search_by_key(&(bucket.index() as u16), |t| t.0)
+            .ok()?;
+        match self.taken.get(at)?.2 {
+            Stamp::Of(stamp) => Some(stamp),
+            Stamp::New | Stamp::Refused => None,
+        }
+    }
+
+    /// The reply is written: record what the kernel keeps, with the times to live that it was given.
+    pub(crate) fn replied(self, all: impl IntoIterator<Item = (Option<LeaseBucket>, Duration, Kept)>) {
+        let Some(leases) = self.leases.clone() else { return };
+        let now = lease_clock();
+        for (bucket, ttl, what) in all {
+            let Some(bucket) = bucket.filter(|_| !ttl.is_zero()) else {
+                continue;
+            };
+            let stamp = self.stamp(bucket).unwrap_or(0);
+            let end = now + ttl.as_nanos() as u64 + TICKS;
+            let mut state = lock(&leases.bucket(bucket).state);
+            if state.kept.len() >= CROWDED && state.kept.len().is_power_of_two() {
+                state.kept.retain(|(until, _)| *until > now);
+            }
+            if end > stamp {
+                // It was written too late.
+                if let Kept::Attributes(_) = what {
+                    leases.forget(&what);
+                    continue;
+                }
+                leases.store.hold_back(bucket);
+                state.moving += 1;
+                drop(state);
+                let again = Held {
+                    leases: Some(leases.clone()),
+                    taken: Vec::new(),
+                    moving: vec![(bucket, what)],
+                };
+                drop(again);
+                continue;
+            }
+            state.kept.push((end, what));
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(leases) = &self.leases else { return };
+        let mut call = !self.moving.is_empty();
+        let until = lease_clock() + 2 * QUIET.1;
+        for (bucket, kept) in self.moving.drain(..) {
+            let mut state = lock(&leases.bucket(bucket).state);
+            state.moving -= 1;
+            state.kept.push((until, kept));
+        }
+        for (_, bucket, _) in &self.taken {
+            let mut state = lock(&leases.bucket(*bucket).state);
+            state.under_way -= 1;
+            if state.under_way == 0 {
+                leases.bucket(*bucket).replied.notify_all();
+                call |= leases.store.is_lease_wanted(*bucket);
+            }
+        }
+        if call {
+            leases.store.call_for_leases();
+        }
+    }
+}
