@@ -30,7 +30,7 @@ def stale(seconds: float, seed: int, rounds: int = 1_000_000) -> Result:
         store, mnt = Path(place) / "s.store", Path(place) / "mnt"
         mnt.mkdir()
         # Half of the time, what was wanted is leased again at once: more is kept, and less is skipped.
-        argv = [str(Path(sys.executable).parent / "mount.persist"), "-f", str(store), str(mnt)]
+        argv = [str(Path(sys.executable).parent / "mount.persist"), "-F", str(store), str(mnt)]
         env = {**os.environ, "PERSIST_LEASES": "eager" if seed % 2 else ""}
         quiet = subprocess.DEVNULL
         with persist.open(store) as opened, subprocess.Popen(argv, env=env, stderr=quiet) as daemon:

@@ -24,7 +24,7 @@ Mount = Callable[..., Path]
 def daemon(store: Path, point: Path, leases: str) -> Iterator[subprocess.Popen[bytes]]:
     """A mount whose daemon can be stopped."""
     point.mkdir(exist_ok=True)
-    argv = [str(BIN / "mount.persist"), "-f", str(store), str(point)]
+    argv = [str(BIN / "mount.persist"), "-F", str(store), str(point)]
     null = subprocess.DEVNULL
     process = subprocess.Popen(argv, env=clean_env(PERSIST_LEASES=leases), stdin=null, stderr=null)
     try:
