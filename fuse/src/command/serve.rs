@@ -75,7 +75,7 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
         Failure::new(EX_FAIL, format!("starting FUSE: {e}"))
     })?;
     start_helpers(options, &filesystem)?;
-    start_leases(&filesystem, told)?;
+    start_leases(options, &filesystem, told)?;
     ready(());
     let result = session.run();
     filesystem.leases().stop();
@@ -98,10 +98,15 @@ fn users(options: &Options) -> SessionACL {
 }
 
 /// Let the kernel keep what leases cover, and start the thread that gives leases up. The environment variable
-/// PERSIST_LEASES turns this off (`off`), or leases at once again what was wanted (`eager`): for tests.
-fn start_leases(filesystem: &Arc<Mounted>, device: std::io::Result<OwnedFd>) -> Result<(), Failure> {
+/// PERSIST_LEASES turns this off (`off`), or leases at once again what was wanted (`eager`): for tests. With
+/// `allow_root` the mount refuses other users itself, and the kernel would show them what it keeps: it keeps nothing.
+fn start_leases(
+    options: &Options,
+    filesystem: &Arc<Mounted>,
+    device: std::io::Result<OwnedFd>,
+) -> Result<(), Failure> {
     let mode = std::env::var_os("PERSIST_LEASES").unwrap_or_default();
-    if mode == "off" {
+    if mode == "off" || options.allow_root {
         return Ok(());
     }
     let device = device.map_err(|e| Failure::new(EX_SYSTEM, format!("a descriptor of the mount: {e}")))?;
