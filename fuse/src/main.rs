@@ -20,14 +20,18 @@ mod views;
 
 use command::exit::{self, Failure};
 use command::logger::LOGGER;
-use command::{options, run, umount};
+use command::{monitor, options, run, umount};
 use kernel::sys;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    if args.next().is_some_and(|name| umount::is_called(&name)) {
+    let name = args.next().unwrap_or_default();
+    if umount::is_called(&name) {
         return umount::run(args);
+    }
+    if monitor::is_called(&name) {
+        return monitor::run(args);
     }
     let mut options = match options::parse(args) {
         Ok(options) => options,

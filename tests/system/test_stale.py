@@ -64,6 +64,20 @@ def test_a_stopped_daemon_delays_a_change_and_hides_none(store: Path, tmp_path: 
         assert steps.slowest < 10, "a change waits for a stopped daemon once, for a second"
 
 
+def test_a_lease_is_no_lock_for_a_caller_that_waits_for_none(store: Path, tmp_path: Path) -> None:
+    """With lock_timeout=0, a change of what the kernel of a stopped mount keeps waits until that has expired."""
+    with persist.open(store, lock_timeout=0) as opened, daemon(store, tmp_path / "mnt", "eager") as process:
+        opened.root["x"] = "text"
+        for turn in range(5):
+            (tmp_path / "mnt" / "x").stat()
+            process.send_signal(signal.SIGSTOP)
+            try:
+                opened.root["x"] = f"text {turn}"
+            finally:
+                process.send_signal(signal.SIGCONT)
+            assert (tmp_path / "mnt" / "x").read_text() == f"text {turn}\n"
+
+
 def test_the_kernel_keeps_what_does_not_change(store: Path, tmp_path: Path) -> None:
     """While the daemon is stopped, the kernel answers by itself what it was asked just before."""
     with persist.open(store) as opened:

@@ -4,10 +4,12 @@
 //!    at the mount point.
 
 use super::exit::{EX_FAIL, EX_SYSTEM, Failure};
+use super::monitor::Monitor;
 use super::mounting::{self, How};
 use super::settings::Options;
-use crate::fs::context::Config;
+use crate::fs::context::{Config, lock};
 use crate::fs::error::errno;
+use crate::fs::known::forgetting::{IsWatched, Kernel};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::sys;
 use crate::protocol::dispatch;
@@ -17,7 +19,7 @@ use persist_core::store::{Durability, Store};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How often unused views of snapshots are looked for.
@@ -78,7 +80,7 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
     start_leases(options, &filesystem, told)?;
     ready(());
     let result = session.run();
-    filesystem.leases().stop();
+    filesystem.leases().end();
     filesystem.shutdown();
     result.map_err(|e| Failure::new(EX_SYSTEM, format!("FUSE: {e}")))
 }
@@ -97,6 +99,12 @@ fn users(options: &Options) -> SessionACL {
     }
 }
 
+/// Return what tells whether a monitor runs.
+fn watched(monitor: Monitor) -> IsWatched {
+    let monitor = Mutex::new(monitor);
+    Box::new(move || lock(&monitor).is_running())
+}
+
 /// Let the kernel keep what leases cover, and start the thread that gives leases up. The environment variable
 /// PERSIST_LEASES turns this off (`off`), or leases at once again what was wanted (`eager`): for tests. With
 /// `allow_root` the mount refuses other users itself, and the kernel would show them what it keeps: it keeps nothing.
@@ -110,9 +118,18 @@ fn start_leases(
         return Ok(());
     }
     let device = device.map_err(|e| Failure::new(EX_SYSTEM, format!("a descriptor of the mount: {e}")))?;
+    let monitor = Monitor::start(&options.mountpoint)
+        .map_err(|e| Failure::new(EX_SYSTEM, format!("starting the monitor of the mount: {e}")))?;
+    if monitor.is_none() {
+        log::info!(
+            "the kernel keeps no names: no process may abort the connection, because {} is not mounted",
+            "/sys/fs/fuse/connections"
+        );
+    }
+    let kernel = Kernel::new(device, monitor.map(watched), mode == "eager");
     let started = filesystem
         .leases()
-        .start(device, mode == "eager")
+        .start(kernel)
         .map_err(|e| Failure::new(EX_SYSTEM, format!("starting a thread: {e}")))?;
     if !started {
         log::info!("the kernel keeps nothing: two other mounts do, or the store cannot be changed");
@@ -140,6 +157,8 @@ fn start_helpers(options: &Options, filesystem: &Arc<Mounted>) -> Result<(), Fai
             if let Err(e) = mounting::unmount(&mountpoint, How::Lazily) {
                 log::error!("unmounting {}: {e}", mountpoint.display());
             }
+            // A thread that waits in the kernel would keep the process alive.
+            ending.leases().end();
             ending.shutdown();
             std::process::exit(0);
         }),

@@ -1,10 +1,11 @@
 //! System calls that the standard library does not cover: fork, signals, mount(2), descriptors sent over a socket, the
 //! system log. All unsafe code of this package is here and in `lock_flags`.
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use nix::syslog::{Facility, Priority, Severity};
 use nix::unistd::{self, ForkResult};
@@ -13,7 +14,9 @@ use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 /// Write to standard error. An error (standard error may be closed) is ignored.
 pub(crate) fn say(text: &str) {
@@ -88,6 +91,51 @@ fn end_signals() -> SigSet {
 /// Block the signals that end a mount, in this thread and in the threads that it starts.
 pub(crate) fn block_end_signals() -> io::Result<()> {
     Ok(end_signals().thread_block()?)
+}
+
+/// Block a signal, in this thread and in the threads that it starts.
+pub(crate) fn block_signal(signal: Signal) -> io::Result<()> {
+    Ok(SigSet::from(signal).thread_block()?)
+}
+
+/// Wait for a signal that is blocked.
+pub(crate) fn wait_for_signal(signal: Signal) -> io::Result<()> {
+    loop {
+        match SigSet::from(signal).wait() {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
+/// Let the kernel send a signal to the process that a command starts when the calling thread ends.
+pub(crate) fn send_at_death(command: &mut Command, signal: Signal) {
+    let ask = move || {
+        // The process must not die of it before it waits for it.
+        block_signal(signal)?;
+        Ok(nix::sys::prctl::set_pdeathsig(signal)?)
+    };
+    // SAFETY: the closure runs between fork and exec. It makes two system calls and nothing else: it takes no lock and
+    // allocates nothing.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// Set the name of this process, as `ps` shows it.
+pub(crate) fn set_process_name(name: &str) -> io::Result<()> {
+    let name = std::ffi::CString::new(name)?;
+    Ok(nix::sys::prctl::set_name(&name)?)
+}
+
+/// Open a directory without access to it, so that the mount that it belongs to stays. The filesystem gets no request.
+pub(crate) fn pin(place: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(place, flags, Mode::empty())?)
+}
+
+/// Abort the connection of the mount that a descriptor belongs to, and unmount it if it is not in use.
+pub(crate) fn abort_mount(fd: RawFd) -> io::Result<()> {
+    let place = format!("/proc/self/fd/{fd}");
+    Ok(nix::mount::umount2(place.as_str(), MntFlags::MNT_FORCE)?)
 }
 
 /// Wait for one of the signals that end a mount.

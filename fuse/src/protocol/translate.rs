@@ -1,7 +1,8 @@
 //! Conversion of arguments and results between FUSE and the filesystem.
 
 use crate::fs::error::{FsError, FsResult};
-use crate::fs::known::leases::{Covered, Held, Kept};
+use crate::fs::known::forgetting::Kept;
+use crate::fs::known::leases::{Covered, Held};
 use crate::fs::tree::attributes::{Attr, NewTime, NodeKind};
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyIoctl,

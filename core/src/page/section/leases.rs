@@ -155,10 +155,18 @@ impl WriteSection<'_> {
 }
 
 impl Pager {
-    /// Wait, outside sections, for the leases that `Error::Leased` of this thread was about.
+    /// Wait, outside sections, for the leases that `Error::Leased` of this thread was about. A caller that may wait at
+    /// all waits until they have expired, however short its time limit for locks is: a lease is not a lock.
     pub(crate) fn await_leases_outside(&self, wait: &mut Wait<'_>) -> Result<()> {
         let awaited = AWAITED.take();
-        self.await_leases(&awaited, Some(WaitLoop::new(wait, self.bound)))
+        let (given, bound) = (wait.timeout, self.bound.max(3 * LEASE));
+        let never = wait.interrupted.is_none() && given.is_some_and(|time| time.is_zero());
+        if !never {
+            wait.timeout = given.map(|time| time.max(3 * LEASE));
+        }
+        let result = self.await_leases(&awaited, Some(WaitLoop::new(wait, bound)));
+        wait.timeout = given;
+        result
     }
 
     /// Wait until leases are given up, or have expired.

@@ -18,14 +18,14 @@
 //!
 //! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
 
+use super::forgetting::{Kept, Kernel};
 use crate::fs::context::lock;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 use persist_core::store::{Reader, Store};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The time between the end of what the kernel keeps and the end of the lease: for the reply's way to the kernel, and
@@ -41,21 +41,6 @@ const QUIET: (u64, u64) = (1_000_000, 1_000_000_000);
 const UNDER_WAY: Duration = Duration::from_millis(50);
 /// Records of a bucket before the expired ones are removed.
 const CROWDED: usize = 64;
-
-/// The kernel's codes for what it is to forget.
-const INVAL_INODE: i32 = 2;
-const INVAL_ENTRY: i32 = 3;
-/// Let an entry expire, and leave it in use.
-const EXPIRE_ONLY: u32 = 1;
-
-/// What the kernel keeps.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Kept {
-    /// An entry of a directory, or that there is none: the directory's inode, and the name.
-    Entry(u64, Box<[u8]>),
-    /// The attributes of an inode.
-    Attributes(u64),
-}
 
 /// The buckets that cover a reply.
 #[derive(Clone, Copy, Default, Debug)]
@@ -90,10 +75,11 @@ struct State {
 pub(crate) struct Leases {
     store: Store,
     buckets: Box<[Bucket]>,
-    device: OnceLock<File>,
+    kernel: OnceLock<Arc<Kernel>>,
     on: AtomicBool,
-    /// Lease again at once what was wanted. For tests.
-    eager: AtomicBool,
+    /// Entries may be kept, not only attributes.
+    entries: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Leases {
@@ -101,32 +87,42 @@ impl Leases {
         Leases {
             store,
             buckets: (0..LEASE_BUCKETS).map(|_| Bucket::default()).collect(),
-            device: OnceLock::new(),
+            kernel: OnceLock::new(),
             on: AtomicBool::new(false),
-            eager: AtomicBool::new(false),
+            entries: AtomicBool::new(false),
+            thread: Mutex::default(),
         }
     }
 
-    /// Begin to lease, if the store can be leased. `device` is the kernel's, which is told what to forget.
-    pub(crate) fn start(self: &Arc<Leases>, device: OwnedFd, eager: bool) -> io::Result<bool> {
-        self.eager.store(eager, Ordering::Relaxed);
-        if self.device.set(File::from(device)).is_err() || !self.store.hold_leases().unwrap_or(false) {
+    /// Begin to lease, if the store can be leased. `kernel` is told what to forget.
+    pub(crate) fn start(self: &Arc<Leases>, kernel: Arc<Kernel>) -> io::Result<bool> {
+        self.entries.store(kernel.is_watched(), Ordering::Relaxed);
+        if self.kernel.set(kernel).is_err() || !self.store.hold_leases().unwrap_or(false) {
             return Ok(false);
         }
         self.on.store(true, Ordering::SeqCst);
         let leases = self.clone();
         let thread = std::thread::Builder::new().name("leases".into());
-        thread.spawn(move || leases.serve()).map(|_| true)
+        *lock(&self.thread) = Some(thread.spawn(move || leases.serve())?);
+        Ok(true)
     }
 
-    /// The kernel has ended the mount, and keeps nothing.
-    pub(crate) fn stop(&self) {
-        if self.on.swap(false, Ordering::SeqCst) {
+    /// The mount has ended, and the kernel keeps nothing. Waits for the end of the thread.
+    pub(crate) fn end(&self) {
+        let was_on = self.on.swap(false, Ordering::SeqCst);
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            self.store.call_for_leases();
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+        if was_on {
             self.store.stop_holding_leases();
         }
     }
 
-    /// Lease another opening of the store. No request runs. This waits until what the kernel keeps has expired.
+    /// Lease another opening of the store. No request runs. This waits until what the kernel keeps has expired, but not
+    /// for the thread, which may wait for a request that waits for this.
     pub(crate) fn again(&self, store: &Store) -> Arc<Leases> {
         let next = Arc::new(Leases::new(store.clone()));
         if self.on.swap(false, Ordering::SeqCst) {
@@ -135,8 +131,8 @@ impl Leases {
             }
             self.store.stop_holding_leases();
         }
-        if let Some(device) = self.device.get().and_then(|device| device.try_clone().ok())
-            && let Err(e) = next.start(device.into(), self.eager.load(Ordering::Relaxed))
+        if let Some(kernel) = self.kernel.get()
+            && let Err(e) = next.start(kernel.clone())
         {
             log::error!("starting a thread: {e}: the kernel keeps nothing from now on");
         }
@@ -152,6 +148,7 @@ impl Leases {
         let mut calls = 0;
         while self.are_on() {
             let seen = self.store.await_lease_call(calls, SWEEP);
+            self.look_after_monitor();
             let held = self.store.held_leases();
             for lease in &held {
                 if lease.wanted {
@@ -162,6 +159,18 @@ impl Leases {
             }
             calls = seen;
         }
+    }
+
+    /// Keep no entries without a monitor. Those that the kernel keeps expire within the second.
+    fn look_after_monitor(&self) {
+        let watched = self.kernel.get().is_some_and(|kernel| kernel.is_watched());
+        if self.entries.swap(watched, Ordering::Relaxed) && !watched {
+            log::warn!("the process persist-monitor has ended: the kernel keeps no names from now on");
+        }
+    }
+
+    fn is_eager(&self) -> bool {
+        self.kernel.get().is_some_and(|kernel| kernel.is_eager)
     }
 
     fn bucket(&self, bucket: LeaseBucket) -> &Bucket {
@@ -175,7 +184,7 @@ impl Leases {
         if bucket.under_way + bucket.moving > 0 {
             return;
         }
-        if !self.eager.load(Ordering::Relaxed) {
+        if !self.is_eager() {
             let again = now < bucket.quiet_until.saturating_add(bucket.quiet.max(10 * QUIET.0));
             bucket.quiet = if again {
                 (bucket.quiet * 2).clamp(QUIET.0, QUIET.1)
@@ -231,47 +240,11 @@ impl Leases {
 
     /// Tell the kernel to forget something.
     fn forget(&self, what: &Kept) {
-        let Some(mut device) = self.device.get() else {
-            return;
-        };
-        let mut body = Vec::with_capacity(64);
-        let code = match what {
-            Kept::Attributes(ino) => {
-                body.extend(ino.to_ne_bytes());
-                // Attributes without content.
-                body.extend((-1i64).to_ne_bytes());
-                body.extend(0i64.to_ne_bytes());
-                INVAL_INODE
-            }
-            Kept::Entry(parent, name) => {
-                body.extend(parent.to_ne_bytes());
-                body.extend((name.len() as u32).to_ne_bytes());
-                body.extend(EXPIRE_ONLY.to_ne_bytes());
-                body.extend_from_slice(name);
-                body.push(0);
-                INVAL_ENTRY
-            }
-        };
-        let mut message = Vec::with_capacity(body.len() + 16);
-        message.extend((body.len() as u32 + 16).to_ne_bytes());
-        message.extend(code.to_ne_bytes());
-        message.extend(0u64.to_ne_bytes());
-        message.extend(body);
-        match device.write(&message) {
-            Ok(_) => {}
-            // The kernel has forgotten it already, or the mount has ended.
-            Err(e)
-                if matches!(
-                    e.raw_os_error(),
-                    Some(libc::ENOENT | libc::ENODEV | libc::ENOTCONN)
-                ) => {}
-            Err(e) => self.failed(&e),
+        let Some(kernel) = self.kernel.get() else { return };
+        if let Err(e) = kernel.forget(what) {
+            log::error!("the kernel does not forget what it keeps ({e}): nothing is kept from now on");
+            self.on.store(false, Ordering::SeqCst);
         }
-    }
-
-    fn failed(&self, e: &io::Error) {
-        log::error!("the kernel does not forget what it keeps ({e}): nothing is kept from now on");
-        self.on.store(false, Ordering::SeqCst);
     }
 }
 
@@ -311,6 +284,12 @@ impl Held {
 
     pub(crate) fn is_on(&self) -> bool {
         self.leases.is_some()
+    }
+
+    /// Return whether the kernel may keep entries.
+    pub(crate) fn keeps_entries(&self) -> bool {
+        let entries = |leases: &Arc<Leases>| leases.entries.load(Ordering::Relaxed);
+        self.leases.as_ref().is_some_and(entries)
     }
 
     /// Take the lease of a bucket in the section that reads what it covers.

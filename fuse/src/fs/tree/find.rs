@@ -257,7 +257,9 @@ impl Fs {
                     _ => None,
                 };
                 Ok(Err(Covered {
-                    entry: bucket.and_then(|bucket| held.take(r, bucket)),
+                    entry: bucket
+                        .filter(|_| held.keeps_entries())
+                        .and_then(|bucket| held.take(r, bucket)),
                     attributes: None,
                 }))
             }
@@ -278,11 +280,12 @@ impl Fs {
             return self.describe(r, spot, value, true);
         }
         let bucket = self.bucket_of(dir, spot, name);
-        let entry = bucket.and_then(|bucket| held.take(r, bucket));
+        let cover = bucket.and_then(|bucket| held.take(r, bucket));
         let attributes = match value {
             Value::Obj(obj) => held.take(r, self.store.lease_bucket(*obj, None)),
-            _ => entry,
+            _ => cover,
         };
+        let entry = cover.filter(|_| held.keeps_entries());
         // The pin of a described directory is the last step.
         let mut found = self.describe(r, spot, value, true)?;
         // A symlink depends on more than its entry.
