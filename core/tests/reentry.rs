@@ -1,7 +1,7 @@
 //! Calls of a store inside the closures of `read` and `write`: each returns an error or a result at once. The open
 //! section, its operation and the transaction around it stay intact.
 
-use persist_core::store::door::{LockReply, Member, Pending, Word};
+use persist_core::store::door::{LeaseBucket, LockReply, Member, Pending, Word};
 use persist_core::store::{
     Actor, Block, Durability, In, Key, LockMode, LockTarget, Options, Store, Value, Wait,
 };
@@ -116,6 +116,26 @@ const CALLS: &[(&str, bool, Call)] = &[
         s.unpin(s.root());
         Ok(())
     }),
+    ("hold_leases", false, |s| s.hold_leases().map(drop)),
+    ("stop_holding_leases", false, |s| {
+        s.hold_leases()?;
+        s.hold_back(bucket(s));
+        s.stop_holding_leases();
+        assert!(s.held_leases().is_empty());
+        Ok(())
+    }),
+    ("end_lease", false, |s| {
+        s.hold_leases()?;
+        s.hold_back(bucket(s));
+        assert!(s.is_lease_wanted(bucket(s)));
+        s.call_for_leases();
+        assert_eq!(
+            s.await_lease_call(s.lease_calls(), Duration::from_secs(60)),
+            s.lease_calls()
+        );
+        assert!(s.held_leases().iter().all(|lease| s.end_lease(lease)));
+        Ok(())
+    }),
 ];
 /// Plain figures.
 const PLAIN: &[&str] = &[
@@ -131,12 +151,24 @@ const PLAIN: &[&str] = &[
     "skip_room",
     "opened_snapshot",
     "is_frozen",
+    // The calls of leases together are tried as `end_lease`.
+    "lease_bucket",
+    "lease_calls",
+    "await_lease_call",
+    "held_leases",
+    "is_lease_wanted",
+    "call_for_leases",
+    "hold_back",
 ];
 
 const X: Key<'static> = Key::Str(b"x");
 
 fn soon() -> Wait<'static> {
     Wait::at_most(Duration::from_millis(50))
+}
+
+fn bucket(store: &Store) -> LeaseBucket {
+    store.lease_bucket(store.root(), Some(&X))
 }
 
 fn root(store: &Store) -> LockTarget<'static> {

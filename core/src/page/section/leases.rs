@@ -274,8 +274,11 @@ impl Pager {
     }
 
     /// Sleep until a change wants leases of this holder, if none has since there were `seen` calls, for `at_most`.
-    /// Return the number of calls.
+    /// Return the number of calls. Inside a section it returns at once.
     pub(crate) fn await_lease_call(&self, seen: u32, at_most: Duration) -> u32 {
+        if self.outside_sections().is_err() {
+            return self.lease_calls();
+        }
         let Some(holder) = self.lease_holder.get() else {
             std::thread::sleep(at_most);
             return seen;
