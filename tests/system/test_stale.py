@@ -64,7 +64,7 @@ def test_a_stopped_daemon_delays_a_change_and_hides_none(store: Path, tmp_path: 
         assert steps.slowest < 10, "a change waits for a stopped daemon once, for a second"
 
 
-def test_a_lease_is_no_lock_for_a_caller_that_waits_for_none(store: Path, tmp_path: Path) -> None:
+def test_a_caller_that_waits_for_no_lock_waits_for_a_lease(store: Path, tmp_path: Path) -> None:
     """With lock_timeout=0, a change of what the kernel of a stopped mount keeps waits until that has expired."""
     with persist.open(store, lock_timeout=0) as opened, daemon(store, tmp_path / "mnt", "eager") as process:
         opened.root["x"] = "text"

@@ -148,7 +148,7 @@ impl Leases {
         let mut calls = 0;
         while self.are_on() {
             let seen = self.store.await_lease_call(calls, SWEEP);
-            self.look_after_monitor();
+            self.check_monitor();
             let held = self.store.held_leases();
             for lease in &held {
                 if lease.wanted {
@@ -162,7 +162,7 @@ impl Leases {
     }
 
     /// Keep no entries without a monitor. Those that the kernel keeps expire within the second.
-    fn look_after_monitor(&self) {
+    fn check_monitor(&self) {
         let watched = self.kernel.get().is_some_and(|kernel| kernel.is_watched());
         if self.entries.swap(watched, Ordering::Relaxed) && !watched {
             log::warn!("the process persist-monitor has ended: the kernel keeps no names from now on");

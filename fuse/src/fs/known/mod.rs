@@ -4,7 +4,8 @@
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
 //! - `awaited`: which links wait for which entries. `metadata`: types and keys that entries will get.
 //! - `directories`: times of directories, and numbers of subdirectories.
-//! - `leases`: what the kernel keeps. `forgetting`: telling it to forget. `locks`: locks that programs hold on files and wait for.
+//! - `leases`: what the kernel keeps. `forgetting`: telling it to forget.
+//! - `locks`: locks that programs hold on files and wait for.
 //! - `open_files`: open files. `draft`: long contents that are built aside.
 
 pub(crate) mod awaited;
