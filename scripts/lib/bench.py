@@ -19,6 +19,7 @@ from typing import Any
 
 import bench_durable
 import bench_liveness
+import bench_mount
 import bench_safety
 import persist
 from bench_candidates import Candidate, available
@@ -163,7 +164,10 @@ def main() -> None:
     p = argparse.ArgumentParser(prog="bench")
     p.add_argument("--others", required=True, help=argparse.SUPPRESS)
     p.add_argument("--engine", required=True, help=argparse.SUPPRESS)
-    p.add_argument("part", nargs="?", choices=["all", "safety"], default="all", help="safety: without the others")
+    p.add_argument("--ceiling", required=True, help=argparse.SUPPRESS)
+    p.add_argument(
+        "part", nargs="?", choices=["all", "safety", "mount"], default="all", help="safety, mount: without the rest"
+    )
     p.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
     a = p.parse_args()
     sys.path.append(a.others)
@@ -177,10 +181,13 @@ def main() -> None:
         measure(classes, many, True, rounds, aims)
         whole_process({c.name for c in classes}, a.others, rounds * 4, aims)
         opening(rounds * 4, big, aims)
-    bench_safety.undo(a.engine, rounds)
-    bench_safety.stall(a.engine, a.quick, aims)
-    bench_safety.hot(a.engine, rounds, aims)
-    bench_liveness.liveness(a.quick, aims)
+    if a.part != "mount":
+        bench_safety.undo(a.engine, rounds)
+        bench_safety.stall(a.engine, a.quick, aims)
+        bench_safety.hot(a.engine, rounds, aims)
+        bench_liveness.liveness(a.quick, aims)
+    if a.part != "safety":
+        bench_mount.mount(a.ceiling, a.quick, aims)
     if a.part == "all":
         durable = {c.name for c in classes} & {"persist", "lmdb", "sqlite3"}
         bench_durable.durable(durable, a.others, rounds, aims)
