@@ -38,8 +38,9 @@ use std::time::{Duration, Instant};
 /// Bytes of the thread's stack.
 const STACK: usize = 512 << 10;
 /// Number of changed pages after which a checkpoint is due, whatever their age: as many as the store has, between these
-/// limits. In a smaller store all pages may be changed, and then no change copies a page any more.
-const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = 65536..=262_144;
+/// limits. In a smaller store all pages may be changed, and then no change copies a page any more. A lower limit makes
+/// checkpoints follow each other without the pause of `delay` where changes are spread over a store of 1 GB.
+const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = 65536..=1_048_576;
 /// Number of changed pages at which writers yield to the helper, for a millisecond each.
 const CROWDED: u64 = 2 << 20;
 /// Number of changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
