@@ -17,7 +17,10 @@ from typing import Any
 import differential
 import pytest
 from conftest import DEADLINE, Mount
-from differential import MENDED, REPRODUCTIONS, TREES, Process, Step, program
+from differential import TREES, Step
+from differential_lists import Lists
+from differential_programs import MENDED, program
+from differential_worker import Process
 
 STEPS, PROCESSES, ENDS = 250, 3, 0.01
 # How many steps before a difference are printed.
@@ -39,6 +42,7 @@ class Pair:
         # The kernel enforces modes only with this option (rule 5 of modes).
         self.mount = mounts(f"{name}-store", "default_permissions", at=f"{name}/{TREES[1]}")
         self.mount.path.chmod(0o1777)
+        self.lists = Lists(self.tmpfs)
         self.processes: list[Process] = []
         try:
             self.processes += [Process(self.home) for _ in range(PROCESSES)]
@@ -48,17 +52,21 @@ class Pair:
 
     def run(self, steps: list[tuple[int, Step]]) -> str:
         """Run a program. Return the first difference, or an empty text."""
+        has_lists = any(one[0] == "mklist" for _, one in steps)
         for n, (who, one) in enumerate(steps):
             if who < 0:
                 for process in self.processes:
                     process.run(("close_all",))
                 self.mount.die() if one[0] == "kill" else self.mount.again()
+                self.lists.number()
                 one, who = ("tree",), 0
             result = self.processes[who].run(one)
             if result is None:
                 return f"step {n}: the process of {one} ended"
             if result[0] != result[1]:
                 return explain(steps[: n + 1], one, *result)
+            if has_lists:
+                self.lists.see()
         return ""
 
     def close(self) -> None:
@@ -111,16 +119,6 @@ def compare(pairs: Callable[[str], Pair], seed: int, steps: int) -> None:
 def test_mended_faults(pairs: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(differential.Differences, "ONE_VALUE", "")
     difference = pairs("p").run(MENDED[name])
-    assert not difference, difference
-
-
-@LONG
-@pytest.mark.xfail(strict=True, reason="a known fault: if it is mended, remove it from differential.Faults")
-@pytest.mark.parametrize("name", REPRODUCTIONS)
-def test_reproductions(pairs: Callable[[str], Pair], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for fault in [name for name in vars(differential.Faults) if name.isupper()]:
-        monkeypatch.setattr(differential.Faults, fault, "")
-    difference = pairs("p").run(REPRODUCTIONS[name])
     assert not difference, difference
 
 

@@ -89,6 +89,13 @@ impl Writer<'_> {
         ops::rename(self, from, from_step, to, to_step)
     }
 
+    /// Exchange the values of two entries, and their metadata, in one step and without a copy. Returns
+    /// `Error::WrongKind` if one of them is a container.
+    #[doc(hidden)]
+    pub fn exchange(&mut self, a: Obj, a_step: &Step, b: Obj, b_step: &Step) -> Result<()> {
+        ops::exchange(self, a, a_step, b, b_step)
+    }
+
     /// Return the dict of the entries that wait beside a list, and make it if it is missing; see `Reader::waiting`.
     #[doc(hidden)]
     pub fn make_waiting(&mut self, list: Obj) -> Result<Obj> {

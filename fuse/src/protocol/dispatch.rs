@@ -1,11 +1,13 @@
 //! Running requests.
 //!
 //! 1. A request runs on the thread that received it, without waiting. If it would have to wait (for a lock, a
-//!    transaction, the disk), it runs again on its own thread, where it may wait. It does not delay other requests.
+//!    transaction, the disk), it runs again on its own thread, where it may wait. It does not delay other requests. So
+//!    does one that found nothing at its inode (`known::moving`).
 //! 2. Every request is answered; one that panics with EIO.
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult};
+use crate::fs::known::moving;
 use crate::fs::tree::durability;
 use crate::views::mounted::Mounted;
 use fuser::{Config, Request, Session, SessionACL};
@@ -59,6 +61,12 @@ pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
     }
 }
 
+/// True if a request has to run again on a thread that may wait: it would wait, or it may have looked in the middle of
+/// an operation that moves its entry.
+fn runs_again<T>(done: &FsResult<T>) -> bool {
+    matches!(done, Err(FsError::Blocked)) || moving::is_stale(done)
+}
+
 /// The context of a request that must not wait.
 fn ctx_of(req: &Request) -> Ctx {
     Ctx {
@@ -78,7 +86,7 @@ impl Adapter {
     ) {
         let ctx = ctx_of(req);
         let first = guarded(|| op(&self.mounted, &ctx));
-        if !matches!(first, Err(FsError::Blocked)) {
+        if !runs_again(&first) {
             drop(op);
             return answer(first);
         }
@@ -88,13 +96,11 @@ impl Adapter {
         }
         let (mounted, waiting) = (self.mounted.clone(), self.waiting.clone());
         let body = move || {
-            let result = guarded(|| {
-                let ctx = Ctx {
-                    may_wait: true,
-                    ..ctx
-                };
-                op(&mounted, &ctx)
-            });
+            let ctx = Ctx {
+                may_wait: true,
+                ..ctx
+            };
+            let result = mounted.under_way().steady(|| guarded(|| op(&mounted, &ctx)));
             drop(op);
             answer(result);
             waiting.fetch_sub(1, Ordering::Relaxed);
@@ -115,7 +121,7 @@ impl Adapter {
         answer: impl FnOnce(FsResult<T>) + Send + 'static,
     ) {
         match guarded(|| op(&self.mounted, &ctx_of(req), data)) {
-            Err(FsError::Blocked) => {
+            result if runs_again(&result) => {
                 let data = data.to_vec();
                 self.run(req, move |m, ctx| op(m, ctx, &data), answer);
             }

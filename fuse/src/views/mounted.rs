@@ -10,6 +10,7 @@ use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, view_of};
 use crate::fs::known::leases::{Covered, Held, Leases};
+use crate::fs::known::moving::Moving;
 use crate::fs::requests::directories::Line;
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;
@@ -25,6 +26,7 @@ const NAME_MAX: usize = 255;
 /// The mounted store with its views.
 pub(crate) struct Mounted {
     live: Arc<Live>,
+    moving: Arc<Moving>,
     views: Views,
     /// The inodes of `/.persist` and of `/.persist/snapshots`.
     control: u64,
@@ -42,15 +44,22 @@ impl Mounted {
     pub(crate) fn new(live: Fs, access: Access, opening: Opening) -> Mounted {
         let number = |control| live.number(&Place::Control(control));
         let (control, snapshots) = (number(Control::Root), number(Control::Snapshots));
+        let moving = live.under_way().clone();
         let live = Arc::new(Live::new(live));
         Mounted {
             views: Views::new(live.clone()),
             live,
+            moving,
             control,
             snapshots,
             access: Mutex::new(access),
             opening,
         }
+    }
+
+    /// The operations under way that move entries.
+    pub(crate) fn under_way(&self) -> &Moving {
+        &self.moving
     }
 
     /// The filesystem that an inode belongs to.

@@ -21,6 +21,9 @@ mod edit;
 #[cfg(test)]
 mod edit_tests;
 mod entry;
+mod exchange;
+#[cfg(test)]
+mod exchange_tests;
 mod fast;
 mod metadata;
 #[cfg(test)]
@@ -39,6 +42,7 @@ pub use change::{
 pub use convert::convert;
 pub use edit::edit;
 pub use entry::about;
+pub use exchange::exchange;
 pub use fast::{Member, find_place, find_word};
 pub use metadata::{Of as MetadataOf, has_metadata, metadata, set_metadata};
 pub use read::{

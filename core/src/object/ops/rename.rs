@@ -73,7 +73,7 @@ pub fn rename<W: PagesMut>(w: &mut W, from: Obj, from_step: &Step, to: Obj, to_s
 }
 
 /// Return the subject of an entry's metadata.
-fn subject<'a>(spot: &Spot<'a>) -> Of<'a> {
+pub(super) fn subject<'a>(spot: &Spot<'a>) -> Of<'a> {
     match *spot {
         Spot::Key(key, _) => Of::Key(key),
         Spot::Index(i) => Of::Index(i),
@@ -81,7 +81,7 @@ fn subject<'a>(spot: &Spot<'a>) -> Of<'a> {
 }
 
 /// Return whether two steps in one container denote the same entry.
-fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool> {
+pub(super) fn same<W: PagesMut>(w: &W, h: Addr, a: &Spot<'_>, b: &Spot<'_>) -> Result<bool> {
     match (a, b) {
         (Spot::Index(a), Spot::Index(b)) => Ok(a == b),
         (Spot::Key(a, hash), Spot::Key(b, other)) if hash == other => {

@@ -5,7 +5,8 @@
 //!    that number is taken, the next one is tried. Numbers therefore stay the same after the kernel forgets them.
 //! 3. A directory in the table pins its object. `forget` and `drain` return the pins for the caller to undo.
 //! 4. The upper bits of a number name its table: 0 for the mounted store, otherwise a view of a snapshot (`view_of`).
-//! 5. When an entry is removed or replaced by a rename, its number stays with the open files (`Place::Deleted`). A new
+//! 5. When an entry is removed or replaced by a rename, its number means nothing from then on (`Place::Deleted`). If it
+//!    is open, the number follows the entry to where it is kept (`tree::removed`), and pins the container there. A new
 //!    entry of the same name gets another number.
 
 use crate::fs::text::keys::OwnedKey;
@@ -44,7 +45,7 @@ pub(crate) enum Slot {
 }
 
 /// A container and one of its entries.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Spot {
     /// The container.
     pub(crate) parent: Obj,
@@ -78,7 +79,7 @@ pub(crate) enum Place {
     Lock(Obj),
     /// A control file.
     Control(Control),
-    /// An entry that was removed while open.
+    /// An entry that was removed.
     Deleted,
 }
 
@@ -94,6 +95,10 @@ struct Node {
     lookups: u64,
     /// The object pinned for this node.
     pinned: Option<Obj>,
+    /// Its entry is being removed: opens wait.
+    closing: bool,
+    /// A removed file that is still open.
+    removed: bool,
 }
 
 /// The table.
@@ -102,6 +107,8 @@ pub(crate) struct Inodes {
     view: u64,
     nodes: HashMap<u64, Node>,
     numbers: HashMap<Identity, u64>,
+    /// Places that entries get, or have got, while their inodes still mean the places that they had.
+    arriving: Vec<Spot>,
 }
 
 fn identity(place: &Place) -> Option<Identity> {
@@ -188,6 +195,8 @@ impl Inodes {
                 place: place.clone(),
                 lookups: 1,
                 pinned,
+                closing: false,
+                removed: false,
             },
         );
         (number, None)
@@ -227,6 +236,68 @@ impl Inodes {
         let Some(number) = identity(place).and_then(|i| self.numbers.get(&i).copied()) else {
             return;
         };
+        self.become_place(number, Place::Deleted);
+    }
+
+    /// An entry is about to get this place; its inode follows.
+    pub(crate) fn arriving(&mut self, spot: &Spot) {
+        self.arriving.push(spot.clone());
+    }
+
+    /// The inode of an entry has followed it, or stays.
+    pub(crate) fn arrived(&mut self, spot: &Spot) {
+        if let Some(at) = self.arriving.iter().position(|s| s == spot) {
+            self.arriving.swap_remove(at);
+        }
+    }
+
+    /// True if the inode of the entry at a place is still to follow it there: a lookup must not make another one.
+    pub(crate) fn is_arriving(&self, place: &Place) -> bool {
+        match place {
+            Place::File(spot) | Place::Link(spot) => self.arriving.contains(spot),
+            _ => false,
+        }
+    }
+
+    /// Let opens of an inode wait, since its entry is about to be removed. Returns its number, if it has one.
+    pub(crate) fn close(&mut self, place: &Place) -> Option<u64> {
+        let number = self.numbers.get(&identity(place)?).copied()?;
+        self.set_closing(number, true);
+        Some(number)
+    }
+
+    /// Let opens of an inode wait, or no longer.
+    pub(crate) fn set_closing(&mut self, number: u64, closing: bool) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.closing = closing;
+        }
+    }
+
+    /// True if opens of an inode wait.
+    pub(crate) fn is_closing(&self, number: u64) -> bool {
+        self.nodes.get(&number).is_some_and(|node| node.closing)
+    }
+
+    /// Record that an open file was removed: its entry is `to` now, in a container that was pinned. The pin is returned
+    /// if there is no inode.
+    pub(crate) fn removed(&mut self, from: &Place, to: Place, pinned: Obj) -> Option<Obj> {
+        let number = identity(from).and_then(|i| self.numbers.get(&i).copied());
+        let Some(number) = number.filter(|number| self.nodes.contains_key(number)) else {
+            return Some(pinned);
+        };
+        self.become_place(number, to);
+        let node = self.nodes.get_mut(&number)?;
+        node.removed = true;
+        node.pinned.replace(pinned)
+    }
+
+    /// True for a removed file that is still open.
+    pub(crate) fn is_removed(&self, number: u64) -> bool {
+        self.nodes.get(&number).is_some_and(|node| node.removed)
+    }
+
+    /// Record that the entry of a number was deleted.
+    pub(crate) fn deleted_number(&mut self, number: u64) {
         self.become_place(number, Place::Deleted);
     }
 
@@ -313,6 +384,27 @@ mod tests {
         assert!(matches!(nodes.place(root, a), Some(Place::Deleted)));
         let (again, _) = nodes.hold(root, &file(1, "a"), None);
         assert_ne!(a, again);
+    }
+
+    #[test]
+    fn a_removed_file_keeps_its_number_and_a_pin() {
+        let root = obj(1);
+        let mut nodes = Inodes::default();
+        let (a, _) = nodes.hold(root, &file(1, "a"), None);
+        assert_eq!(nodes.close(&file(1, "a")), Some(a));
+        assert!(nodes.is_closing(a));
+        nodes.set_closing(a, false);
+        assert!(!nodes.is_closing(a) && !nodes.is_removed(a));
+        assert_eq!(nodes.removed(&file(1, "a"), file(9, "kept"), obj(9)), None);
+        nodes.deleted(&file(1, "a"));
+        assert!(nodes.is_removed(a));
+        assert!(matches!(nodes.place(root, a), Some(Place::File(spot)) if spot.parent == obj(9)));
+        assert_ne!(nodes.hold(root, &file(1, "a"), None).0, a);
+        assert_eq!(nodes.forget(a, 1), Some(obj(9)));
+        assert_eq!(
+            nodes.removed(&file(1, "b"), file(9, "kept"), obj(9)),
+            Some(obj(9))
+        );
     }
 
     #[test]

@@ -173,6 +173,14 @@ impl Metadata {
         self.seen.remove(mark);
     }
 
+    /// Record that an entry was removed, and where the open file has it.
+    pub(crate) fn removed(&mut self, from: &Mark, to: Mark) {
+        self.memos.remove(from);
+        if let Some(seen) = self.seen.remove(from) {
+            self.seen.insert(to, seen);
+        }
+    }
+
     /// Record that an entry was moved.
     pub(crate) fn renamed(&mut self, from: &Mark, to: Mark) {
         self.memos.remove(&to);

@@ -3,6 +3,7 @@
 //!
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
 //! - `awaited`: which links wait for which entries. `metadata`: types and keys that entries will get.
+//! - `moving`: operations under way that move entries.
 //! - `directories`: times of directories, and numbers of subdirectories.
 //! - `leases`: what the kernel keeps. `forgetting`: telling it to forget.
 //! - `locks`: locks that programs hold on files and wait for.
@@ -17,5 +18,6 @@ pub(crate) mod leases;
 pub(crate) mod list_names;
 pub(crate) mod locks;
 pub(crate) mod metadata;
+pub(crate) mod moving;
 pub(crate) mod name_set;
 pub(crate) mod open_files;

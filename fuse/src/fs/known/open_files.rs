@@ -38,8 +38,6 @@ struct Content {
     state: Mutex<State>,
     /// The size of the content that is built aside: for `stat`, which does not take the mutex of the state.
     written: Mutex<Option<Written>>,
-    /// The content of a file that was deleted or replaced while it was open.
-    kept: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
 /// The size of what is built aside.
@@ -156,16 +154,6 @@ impl OpenFile {
         self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Relaxed)
     }
 
-    /// Keep the content of a file that is about to be deleted.
-    pub(crate) fn keep(&self, content: &Arc<Vec<u8>>) {
-        *lock(&self.content.kept) = Some(Arc::clone(content));
-    }
-
-    /// The content that was kept.
-    pub(crate) fn kept(&self) -> Option<Arc<Vec<u8>>> {
-        lock(&self.content.kept).clone()
-    }
-
     /// Record the size of what is built aside, which `stat` shows to this thread, or to all if the file is new.
     pub(crate) fn note_written(&self, tid: Option<u32>, size: Option<u64>) {
         *lock(&self.content.written) = size.map(|size| Written { size, tid });
@@ -248,6 +236,11 @@ impl OpenFiles {
             }
         }
         Some(handle)
+    }
+
+    /// True if an inode is open.
+    pub(crate) fn has(&self, ino: u64) -> bool {
+        lock(&self.inodes).contains_key(&ino)
     }
 
     /// The open files of an inode.

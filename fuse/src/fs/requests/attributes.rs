@@ -38,15 +38,16 @@ impl Fs {
             })?,
             Place::Lock(_) => self.control_attr(NodeKind::File, 0),
             Place::Control(c) => self.control_node(*c)?,
-            Place::Deleted => {
-                let open = self.open_files.of_inode(ino);
-                let kept = open.iter().find_map(|handle| handle.kept());
-                Attr {
-                    links: 0,
-                    ..self.control_attr(NodeKind::File, kept.map_or(0, |content| content.len() as u64))
-                }
-            }
+            Place::Deleted => Attr {
+                links: 0,
+                ..self.control_attr(NodeKind::File, 0)
+            },
         };
+        if let Place::File(spot) = &place
+            && self.is_removed(ino, spot)
+        {
+            attr.links = 0;
+        }
         attr.ino = ino;
         if attr.kind == NodeKind::File
             && let Some(size) = self.open_files.written_size(ino, fh, ctx.tid)

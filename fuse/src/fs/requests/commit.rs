@@ -30,11 +30,12 @@ impl Fs {
             .and_then(|fh| self.open_files.get(fh).ok())
             .filter(|h| h.write && h.ino == ino)
         {
-            if let Place::Lock(_) = place {
-                return Ok(());
+            match place {
+                Place::Lock(_) => return Ok(()),
+                Place::Deleted => return errno(libc::ESTALE),
+                _ => {}
             }
             let mut state = handle.state(ctx)?;
-            self.recall_deleted(place, &handle, &mut state)?;
             if let (Place::File(spot), false, false) = (place, state.aside, state.dirty)
                 && self.resize_in_place(ctx, spot, size as u64)? == InPlace::Done
             {
@@ -45,8 +46,7 @@ impl Fs {
                 return Ok(());
             }
             self.ensure_data(ctx, &handle, &mut state)?;
-            let is_new = state.aside || matches!(place, Place::Deleted);
-            if !is_new || !self.resize_draft(ctx, &mut state, size as u64)? {
+            if !state.aside || !self.resize_draft(ctx, &mut state, size as u64)? {
                 resize_vec(Arc::make_mut(state.data.get_or_insert_default()), size)?;
             }
             state.writers.add(None);
@@ -69,7 +69,8 @@ impl Fs {
         match place {
             Place::Dir(_) => errno(libc::EISDIR),
             Place::Control(_) | Place::Link(_) => errno(libc::EPERM),
-            Place::Lock(_) | Place::Deleted => Ok(()),
+            Place::Lock(_) => Ok(()),
+            Place::Deleted => errno(libc::ESTALE),
             Place::File(spot) => self.write(ctx, |w, _| {
                 let Some(value) = self.value_at(w, spot)? else {
                     return errno(libc::ESTALE);

@@ -19,6 +19,7 @@ use crate::fs::tree::find::{Found, Named};
 use crate::fs::tree::links::References;
 use crate::fs::tree::owners::New;
 use crate::fs::tree::records::Subject;
+use crate::fs::tree::removed::Removal;
 use crate::fs::tree::values::owned_key;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
 use std::time::Duration;
@@ -326,25 +327,30 @@ impl Fs {
             true => self.references_to(ctx, dir, named, true)?,
             false => References::default(),
         };
+        let _moving = self.moving.begin();
+        let mut removal = Removal::new(self);
         let (spot, child, values) = self.write(ctx, |w, renamed| {
-            let Some((spot, value)) = self.value_of(w, dir, named)? else {
-                return errno(libc::ENOENT);
-            };
-            let child = match value {
-                Value::Obj(obj) if self.shown_at(w, obj, &spot)? => Some(obj),
-                _ => None,
-            };
-            match (child, dir_wanted) {
-                (Some(_), false) => return errno(libc::EISDIR),
-                (None, true) => return errno(libc::ENOTDIR),
-                (Some(obj), true) if !self.is_empty(w, obj)? => return errno(libc::ENOTEMPTY),
-                (Some(_), true) => self.check_references(w, &references, child)?,
-                (None, false) => self.keep_for_open_files(w, &spot, &value)?,
-            }
-            self.remove_at(w, &spot, renamed)?;
-            let values = self.keep_texts(w, &references)?;
-            Ok((spot, child, values))
+            removal.run(|removal| {
+                let Some((spot, value)) = self.value_of(w, dir, named)? else {
+                    return errno(libc::ENOENT);
+                };
+                let child = match value {
+                    Value::Obj(obj) if self.shown_at(w, obj, &spot)? => Some(obj),
+                    _ => None,
+                };
+                match (child, dir_wanted) {
+                    (Some(_), false) => return errno(libc::EISDIR),
+                    (None, true) => return errno(libc::ENOTDIR),
+                    (Some(obj), true) if !self.is_empty(w, obj)? => return errno(libc::ENOTEMPTY),
+                    (Some(_), true) => self.check_references(w, &references, child)?,
+                    (None, false) => {}
+                }
+                removal.remove(w, &spot, &value, renamed)?;
+                let values = self.keep_texts(w, &references)?;
+                Ok((spot, child, values))
+            })
         })?;
+        removal.finish();
         self.spot_deleted(spot.parent, &spot.slot);
         if let Some(obj) = child {
             lock(&self.lists).forget(obj.id);

@@ -11,18 +11,13 @@
 
 use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
-use crate::fs::known::inodes::{Place, Spot};
+use crate::fs::known::inodes::Spot;
 use crate::fs::known::metadata::Mark;
-use crate::fs::known::open_files::{OpenFile, State};
-use crate::fs::text::scalars::Ty;
 use crate::fs::tree::filesystem::Fs;
 use persist_core::Error;
 use persist_core::store::door::Edit;
 use persist_core::store::{LargeKind, Reader, Value, Writer};
-use std::sync::Arc;
 
-/// The longest value that stays readable in open files after its entry was deleted. It is kept in memory.
-const KEPT_MOST: u64 = 64 << 20;
 /// The most bytes by which one operation lengthens or shortens a value.
 pub(crate) const STEP: u64 = 16 << 20;
 
@@ -237,31 +232,6 @@ impl Fs {
             }
         }
         Ok(InPlace::Done)
-    }
-
-    /// Keep the content of an entry that is about to be deleted or replaced, for the files that are open on it.
-    pub(crate) fn keep_for_open_files(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<()> {
-        let open = self.open_files.of_inode(self.number(&Place::File(spot.clone())));
-        let too_long = matches!(value, Value::Large(large) if large.len > KEPT_MOST);
-        if open.is_empty() || Ty::of(value).is_none() || too_long {
-            return Ok(());
-        }
-        let content = Arc::new(self.whole(r, value)?);
-        for handle in open {
-            handle.keep(&content);
-        }
-        Ok(())
-    }
-
-    /// The content of an open file whose entry was deleted, unless the open file has it already.
-    pub(crate) fn recall_deleted(&self, place: &Place, handle: &OpenFile, state: &mut State) -> FsResult<()> {
-        if !matches!(place, Place::Deleted) || state.data.is_some() || state.draft.is_some() {
-            return Ok(());
-        }
-        // A value that was too long to be kept, or that was deleted through Python.
-        state.data = Some(handle.kept().ok_or(FsError::Errno(libc::ESTALE))?);
-        state.large = None;
-        Ok(())
     }
 
     /// Lengthen a file until it is at most `STEP` bytes shorter than `size`.

@@ -11,7 +11,7 @@
 //!    granted and not recorded. An exclusive lock is refused (EROFS).
 //! 4. An exclusive lock on a file needs a descriptor that is open for writing (EBADF otherwise, as for fcntl locks on
 //!    every filesystem): a program that may only read must not stop every writer of the other door.
-//! 5. The target is recorded with the lock: it is unlocked there even if the file has moved.
+//! 5. The target is recorded with the lock, and follows the file to other names (`lock_moves`).
 //! 6. A file that was removed while it is open has locks of its own. They do not concern a new file of the same name.
 
 use crate::fs::context::Ctx;
@@ -111,9 +111,10 @@ impl Fs {
     }
 
     /// The target of a lock on an inode.
-    fn lock_target(&self, ctx: &Ctx, ino: u64) -> FsResult<Target> {
+    pub(super) fn lock_target(&self, ctx: &Ctx, ino: u64) -> FsResult<Target> {
         Ok(match self.place(ino)? {
             Place::Lock(obj) | Place::Dir(obj) => Target::Stored(obj, None),
+            Place::File(spot) if self.is_removed(ino, &spot) => Target::Removed(ino),
             Place::File(spot) => match spot.slot {
                 Slot::Item(_) => Target::Stored(spot.parent, None),
                 Slot::Key(key) => match self.read(ctx, |r| Ok(r.waits_beside(spot.parent)?))? {
@@ -131,16 +132,7 @@ impl Fs {
         if let Some(target) = self.locks.with(|table| table.recorded(ino).cloned()) {
             return Ok(target);
         }
-        let target = self.lock_target(ctx, ino)?;
-        // Locks of a removed file of this name are not locks of this file.
-        for other in self.locks.inodes_of(&target) {
-            if other != ino && matches!(self.place(other), Ok(Place::Deleted)) {
-                self.locks.change(&self.store, |table, out| {
-                    table.detach(&self.store, other, &target, out);
-                });
-            }
-        }
-        Ok(target)
+        self.lock_target(ctx, ino)
     }
 
     /// Request: lock or unlock. None: it is done.

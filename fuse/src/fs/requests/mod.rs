@@ -3,7 +3,8 @@
 //! - `open`, `read`, `write`, `close`: files. `load`: the content of a file. `commit`: storing written data.
 //!   `drafts`: long contents that are built aside.
 //! - `directories`, `links`, `rename`: entries. `attributes`, `xattrs`: metadata of entries.
-//! - `locks`: flock and fcntl. `control`: the files that the filesystem itself provides.
+//! - `locks`: flock and fcntl. `lock_moves`: locks of files that get another name. `control`: the files that the
+//!   filesystem itself provides.
 //! - `lifecycle`: maintenance, remounts, and the end of the mount. `unstored`: reports of writes that failed at close.
 
 pub(crate) mod attributes;
@@ -16,6 +17,7 @@ mod in_place;
 pub(crate) mod lifecycle;
 pub(crate) mod links;
 pub(crate) mod load;
+mod lock_moves;
 pub(crate) mod locks;
 pub(crate) mod open;
 pub(crate) mod read;

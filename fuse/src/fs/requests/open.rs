@@ -13,20 +13,50 @@ use crate::fs::tree::records::Subject;
 use persist_core::store::Obj;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The longest wait for a command that removes the file, and the pause between two looks.
+const CLOSING: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_micros(100);
 
 impl Fs {
     /// Request: open.
     pub(crate) fn open(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
+        let begun = Instant::now();
+        loop {
+            let before = lock(&self.inodes).is_removed(ino);
+            let fh = self.open_place(ctx, ino, flags)?;
+            // A command may have removed the file, or remove it, without seeing that it is open (`tree::removed`).
+            let (closing, removed) = {
+                let nodes = lock(&self.inodes);
+                (nodes.is_closing(ino), nodes.is_removed(ino))
+            };
+            if !closing && removed == before {
+                return Ok(fh);
+            }
+            self.open_files.remove(fh);
+            if !ctx.may_wait {
+                return Err(FsError::Blocked);
+            }
+            if begun.elapsed() > CLOSING {
+                return errno(libc::ESTALE);
+            }
+            if closing {
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    fn open_place(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
         let place = self.place(ino)?;
         let write = flags & libc::O_ACCMODE != libc::O_RDONLY;
         let state = match &place {
             Place::Dir(_) => return errno(libc::EISDIR),
             Place::Link(_) => return errno(libc::ELOOP),
-            Place::Deleted => State {
-                data: Some(Arc::default()),
-                ..State::default()
-            },
+            Place::Deleted => {
+                self.moving.note_late();
+                return errno(libc::ESTALE);
+            }
             Place::Lock(_) => State {
                 data: Some(Arc::default()),
                 ..State::default()

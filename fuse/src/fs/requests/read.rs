@@ -2,6 +2,7 @@
 
 use crate::fs::context::Ctx;
 use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::Place;
 use crate::fs::known::leases::Held;
 use crate::fs::known::open_files::{OpenFile, State};
 use crate::fs::tree::filesystem::Fs;
@@ -16,7 +17,9 @@ impl Fs {
     pub(crate) fn read_file(&self, ctx: &Ctx, fh: u64, offset: u64, size: u32) -> FsResult<Vec<u8>> {
         let handle = self.open_files.get(fh)?;
         let mut state = handle.state(ctx)?;
-        self.recall_deleted(&self.place(handle.ino)?, &handle, &mut state)?;
+        if matches!(self.place(handle.ino)?, Place::Deleted) {
+            return errno(libc::ESTALE);
+        }
         let goes_on = offset == state.read_end && !state.at_end && !handle.take_change();
         let is_built = state.dirty || state.draft.is_some();
         if !is_built && (offset == 0 || !goes_on || (state.data.is_none() && state.large.is_none())) {

@@ -16,6 +16,7 @@ use crate::fs::tree::filesystem::Fs;
 use crate::fs::tree::find::Named;
 use crate::fs::tree::links::References;
 use crate::fs::tree::records::Subject;
+use crate::fs::tree::removed::Removal;
 use persist_core::store::{Obj, Value, Writer};
 
 /// One side of a rename.
@@ -36,6 +37,7 @@ impl Fs {
         flags: u32,
         held: &mut Held,
     ) -> FsResult<()> {
+        let _moving = self.moving.begin();
         if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
             return errno(libc::EINVAL);
         }
@@ -51,6 +53,11 @@ impl Fs {
         }
         let replace = flags & libc::RENAME_NOREPLACE == 0;
         if flags & libc::RENAME_EXCHANGE != 0 {
+            let moves = [
+                [(from.dir, &from.named), (to.dir, &to.named)],
+                [(to.dir, &to.named), (from.dir, &from.named)],
+            ];
+            let _names = self.hold_names(ctx, &moves)?;
             let values = self.with_references(|| self.exchange(ctx, &from, &to, held))?;
             self.after_rename(ctx, &values, &[&from, &to]);
             return Ok(());
@@ -67,6 +74,7 @@ impl Fs {
         {
             to.named = Named::Key(key);
         }
+        let _names = self.hold_names(ctx, &[[(from.dir, &from.named), (to.dir, &to.named)]])?;
         let values = self.with_references(|| self.rename_entry(ctx, &from, &to, replace, held))?;
         self.after_rename(ctx, &values, &[&to]);
         Ok(())
@@ -124,12 +132,7 @@ impl Fs {
             (false, Some(_)) => errno(libc::EISDIR),
             (true, Some(obj)) if !self.is_empty(w, obj)? => errno(libc::ENOTEMPTY),
             (true, None) if there.is_some() => errno(libc::ENOTDIR),
-            _ => {
-                if let Some((spot, value)) = &there {
-                    self.keep_for_open_files(w, spot, value)?;
-                }
-                Ok(there)
-            }
+            _ => Ok(there),
         }
     }
 
@@ -148,61 +151,70 @@ impl Fs {
             false => References::default(),
         };
         let mut values = Vec::new();
+        let mut removal = Removal::new(self);
         let moved = self.write(ctx, |w, renamed| {
-            let Some((source, value)) = self.value_of(w, from.dir, &from.named)? else {
-                return errno(libc::ENOENT);
-            };
-            let child = match value {
-                Value::Obj(obj) if self.shown_at(w, obj, &source)? => Some(obj),
-                _ => None,
-            };
-            if let Some(obj) = child
-                && self.is_below(w, to.dir, obj)?
-            {
-                return errno(libc::EINVAL);
-            }
-            if let Some(there) = self.spot_of(w, to.dir, &to.named)?
-                && there.parent == source.parent
-                && there.slot == source.slot
-            {
-                return Ok(None);
-            }
-            self.moving(held, to);
-            let there = self.may_replace(w, to, child.is_some(), replace)?;
-            self.check_references(w, &references, child)?;
-            if child.is_some() {
-                let there = there.as_ref().and_then(|(_, value)| match value {
-                    Value::Obj(obj) => Some(*obj),
+            removal.run(|removal| {
+                let Some((source, value)) = self.value_of(w, from.dir, &from.named)? else {
+                    return errno(libc::ENOENT);
+                };
+                let child = match value {
+                    Value::Obj(obj) if self.shown_at(w, obj, &source)? => Some(obj),
                     _ => None,
-                });
-                self.check_references(w, &replaced, there)?;
-            }
-            let mark = Mark::Entry(source.parent.id, source.slot.clone());
-            let fresh = lock(&self.metadata).is_fresh(&mark);
-            let old_ty = match &there {
-                Some((_, value)) => Ty::of(value),
-                None => self.type_moved_from(to),
-            };
-            if let (true, Some(old), Some(new)) = (fresh, old_ty, Ty::of(&value))
-                && old != new
-            {
-                let bytes = self.whole(w, &value)?;
-                if let Some(scalar) = scalars::parse_as(old, &bytes, self.config.exact) {
-                    let record = self.record(w, Subject::Entry(&source))?;
-                    let target = self.put(w, to.dir, &to.named, &scalar.as_in(), renamed)?;
-                    self.carry_record(w, &record, &target)?;
-                    self.remove_at(w, &source, renamed)?;
-                    return Ok(Some((source, target, value, fresh)));
+                };
+                if let Some(obj) = child
+                    && self.is_below(w, to.dir, obj)?
+                {
+                    return errno(libc::EINVAL);
                 }
-            }
-            let target = self.move_entry(w, &source, to, renamed)?;
-            values = self.keep_texts(w, &references)?;
-            values.extend(self.keep_texts(w, &replaced)?);
-            Ok(Some((source, target, value, fresh)))
+                if let Some(there) = self.spot_of(w, to.dir, &to.named)?
+                    && there.parent == source.parent
+                    && there.slot == source.slot
+                {
+                    return Ok(None);
+                }
+                self.moving(held, to);
+                let there = self.may_replace(w, to, child.is_some(), replace)?;
+                self.check_references(w, &references, child)?;
+                if child.is_some() {
+                    let there = there.as_ref().and_then(|(_, value)| match value {
+                        Value::Obj(obj) => Some(*obj),
+                        _ => None,
+                    });
+                    self.check_references(w, &replaced, there)?;
+                }
+                if let Some((spot, value)) = &there {
+                    removal.replace(w, spot, value)?;
+                }
+                let mark = Mark::Entry(source.parent.id, source.slot.clone());
+                let fresh = lock(&self.metadata).is_fresh(&mark);
+                let old_ty = match &there {
+                    Some((_, value)) => Ty::of(value),
+                    None => self.type_moved_from(to),
+                };
+                if let (true, Some(old), Some(new)) = (fresh, old_ty, Ty::of(&value))
+                    && old != new
+                {
+                    let bytes = self.whole(w, &value)?;
+                    if let Some(scalar) = scalars::parse_as(old, &bytes, self.config.exact) {
+                        let record = self.record(w, Subject::Entry(&source))?;
+                        let target = self.put(w, to.dir, &to.named, &scalar.as_in(), renamed)?;
+                        removal.arrives(&target);
+                        self.carry_record(w, &record, &target)?;
+                        self.remove_at(w, &source, renamed)?;
+                        return Ok(Some((source, target, value, fresh)));
+                    }
+                }
+                let target = self.move_entry(w, &source, to, renamed)?;
+                removal.arrives(&target);
+                values = self.keep_texts(w, &references)?;
+                values.extend(self.keep_texts(w, &replaced)?);
+                Ok(Some((source, target, value, fresh)))
+            })
         })?;
         let Some((source, target, value, fresh)) = moved else {
             return Ok(Vec::new());
         };
+        removal.finish();
         if matches!(value, Value::Link(_)) {
             values.push(target.clone());
         }
@@ -240,9 +252,7 @@ impl Fs {
         to: &End,
         renamed: &mut Vec<Renamed>,
     ) -> FsResult<Spot> {
-        self.changing_entries(source.parent);
         self.changing_entries(to.dir);
-        let left = self.guard_beside(w, source.parent, true)?;
         let target = match self.room(w, to.dir, &to.named)? {
             Room::At(spot) => spot,
             Room::Beside(key) => Spot {
@@ -250,6 +260,8 @@ impl Fs {
                 slot: Slot::Key(key),
             },
             Room::Item(name) => {
+                self.changing_entries(source.parent);
+                let left = self.guard_beside(w, source.parent, true)?;
                 self.enter_list(w, source, to.dir, name, renamed)?;
                 if let Some(list) = left {
                     self.drop_beside(w, list)?;
@@ -261,16 +273,24 @@ impl Fs {
             }
         };
         self.guard_beside(w, target.parent, true)?;
-        let (from, into) = (self.step(w, source)?, self.step(w, &target)?);
-        let name = self.item_of(w, source)?;
-        w.rename(source.parent, &from, target.parent, &into)?;
-        if let Some(name) = name {
-            self.rename_in(w, source.parent, name, false, renamed)?;
-        }
-        if let Some(list) = left {
-            self.drop_beside(w, list)?;
-        }
+        self.move_out(w, source, &target, renamed)?;
         Ok(target)
+    }
+
+    /// Exchange values of which one is a container.
+    fn exchange_values(
+        &self,
+        w: &mut Writer<'_>,
+        (one, first): (&Spot, &Value),
+        (two, second): (&Spot, &Value),
+    ) -> FsResult<()> {
+        let (a, b) = (self.owned(w, first)?, self.owned(w, second)?);
+        let first = self.record(w, Subject::Entry(one))?;
+        let second = self.record(w, Subject::Entry(two))?;
+        self.set_at(w, one, &b.as_in())?;
+        self.set_at(w, two, &a.as_in())?;
+        self.carry_record(w, &second, one)?;
+        self.carry_record(w, &first, two)
     }
 
     /// Exchange two entries. Returns the links that may wait for entries now.
@@ -311,13 +331,17 @@ impl Fs {
             }
             self.changing_entries(one.parent);
             self.changing_entries(two.parent);
-            let (a, b) = (self.owned(w, &first)?, self.owned(w, &second)?);
-            let first = self.record(w, Subject::Entry(&one))?;
-            let second = self.record(w, Subject::Entry(&two))?;
-            self.set_at(w, &one, &b.as_in())?;
-            self.set_at(w, &two, &a.as_in())?;
-            self.carry_record(w, &second, &one)?;
-            self.carry_record(w, &first, &two)?;
+            match (&first, &second) {
+                (Value::Obj(_), _) | (_, Value::Obj(_)) => {
+                    self.exchange_values(w, (&one, &first), (&two, &second))?
+                }
+                _ => {
+                    self.guard_beside(w, one.parent, false)?;
+                    self.guard_beside(w, two.parent, false)?;
+                    let steps = (self.step(w, &one)?, self.step(w, &two)?);
+                    w.exchange(one.parent, &steps.0, two.parent, &steps.1)?;
+                }
+            }
             values.clear();
             for references in &references {
                 values.extend(self.keep_texts(w, references)?);
@@ -331,6 +355,8 @@ impl Fs {
         let places = |s: &Spot| (Place::File(s.clone()), Place::Link(s.clone()));
         let (a, b) = (places(&one), places(&two));
         lock(&self.inodes).exchanged([(&a.0, &b.0), (&a.1, &b.1), (&b.0, &a.0), (&b.1, &a.1)]);
+        self.locks_follow(self.number(&a.0));
+        self.locks_follow(self.number(&b.0));
         values.extend([one.clone(), two.clone()]);
         let mut memory = lock(&self.metadata);
         memory.deleted(&Mark::Entry(one.parent.id, one.slot));

@@ -18,8 +18,9 @@ impl Fs {
     fn path_of(&self, ino: u64) -> String {
         let ctx = Ctx::own(true);
         let top = self.config.mountpoint.display();
-        let Ok(Place::File(spot)) = self.place(ino) else {
-            return format!("{top}/? (inode {ino}, removed)");
+        let spot = match self.place(ino) {
+            Ok(Place::File(spot)) if !self.is_removed(ino, &spot) => spot,
+            _ => return format!("{top}/? (inode {ino}, removed)"),
         };
         let path = self.read(&ctx, |r| self.path(r, spot.parent));
         let folder = path.map_or_else(

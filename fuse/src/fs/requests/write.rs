@@ -34,12 +34,13 @@ impl Fs {
         }
         let place = self.place(handle.ino)?;
         let written = u32::try_from(bytes.len()).map_err(|_| FsError::Errno(libc::EINVAL))?;
-        if let Place::Lock(_) = place {
-            return Ok(written);
+        match place {
+            Place::Lock(_) => return Ok(written),
+            Place::Deleted => return errno(libc::ESTALE),
+            _ => {}
         }
         let append = handle.append && !mapped;
         let mut state = handle.state(ctx)?;
-        self.recall_deleted(&place, &handle, &mut state)?;
         if let (Place::File(spot), false, false) = (&place, state.aside, state.dirty) {
             let at = if append { At::End } else { At::Offset(offset) };
             if bytes.is_empty() || self.write_in_place(ctx, spot, at, bytes)? == InPlace::Done {
@@ -66,9 +67,8 @@ impl Fs {
             .checked_add(bytes.len() as u64)
             .filter(|e| *e <= MAX_FILE)
             .ok_or(FsError::Errno(libc::EFBIG))?;
-        let is_new = state.aside || matches!(place, Place::Deleted);
         let is_number = matches!(ty, Some(Ty::Int | Ty::Float | Ty::Bool));
-        if is_new && !is_number && self.write_draft(ctx, &mut state, start, bytes)? {
+        if state.aside && !is_number && self.write_draft(ctx, &mut state, start, bytes)? {
             state.dirty = true;
             state.writers.add(owner);
             let all_see_it = state.created && state.aside;

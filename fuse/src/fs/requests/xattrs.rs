@@ -310,6 +310,7 @@ impl Fs {
 
     /// Convert a dict to a list. Entries above a gap (a file that is not restored yet) wait beside it.
     fn make_list(&self, ctx: &Ctx, obj: Obj) -> FsResult<()> {
+        let _moving = self.moving.begin();
         let (ready, waiting) = self.write(ctx, |w, _| {
             let mut keys = self.index_keys(w, obj)?;
             keys.sort_unstable_by_key(|(n, _)| *n);
@@ -429,6 +430,7 @@ impl Fs {
             parent: spot.parent,
             slot: Slot::Key(key),
         };
+        let _moving = self.moving.begin();
         self.write(ctx, |w, _| {
             Ok(w.rename(spot.parent, &self.step(w, &spot)?, to.parent, &self.step(w, &to)?)?)
         })?;
@@ -444,6 +446,9 @@ impl Fs {
         nodes.moved(&Place::File(from.clone()), &Place::File(to.clone()));
         nodes.moved(&Place::Link(from.clone()), &Place::Link(to.clone()));
         drop(nodes);
+        if !self.locks.with(|table| table.is_idle()) {
+            self.locks_follow(self.number(&Place::File(to.clone())));
+        }
         lock(&self.awaited).moved(from, to);
         let from = Mark::Entry(from.parent.id, from.slot.clone());
         lock(&self.metadata).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()));

@@ -63,6 +63,28 @@ impl Fs {
         }
     }
 
+    /// Move the entry at a spot to another one, which is not a new item of a list.
+    pub(crate) fn move_out(
+        &self,
+        w: &mut Writer<'_>,
+        from: &Spot,
+        to: &Spot,
+        renamed: &mut Vec<Renamed>,
+    ) -> FsResult<()> {
+        self.changing_entries(from.parent);
+        let left = self.guard_beside(w, from.parent, true)?;
+        let (source, target) = (self.step(w, from)?, self.step(w, to)?);
+        let name = self.item_of(w, from)?;
+        w.rename(from.parent, &source, to.parent, &target)?;
+        if let Some(name) = name {
+            self.rename_in(w, from.parent, name, false, renamed)?;
+        }
+        match left {
+            Some(list) => self.drop_beside(w, list),
+            None => Ok(()),
+        }
+    }
+
     /// Where an entry of this name is, or would be made.
     pub(crate) fn room(&self, w: &Writer<'_>, dir: Obj, named: &Named) -> FsResult<Room> {
         if let Some(spot) = self.spot_of(w, dir, named)? {

@@ -13,6 +13,7 @@ use crate::fs::known::leases::{Held, Leases};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
+use crate::fs::known::moving::Moving;
 use crate::fs::known::open_files::OpenFiles;
 use crate::kernel::{processes, sys};
 use persist_core::Error;
@@ -39,6 +40,7 @@ pub(crate) struct Fs {
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
     pub(in crate::fs) leases: Arc<Leases>,
+    pub(in crate::fs) moving: Arc<Moving>,
     pub(in crate::fs) started: SystemTime,
     /// Bytes of large contents that were read and written since the store's pages were forgotten.
     passed: AtomicUsize,
@@ -112,10 +114,16 @@ impl Fs {
             directories: Mutex::default(),
             open_files: OpenFiles::default(),
             locks: Locks::default(),
+            moving: Arc::default(),
             started: SystemTime::now(),
             passed: AtomicUsize::new(0),
             mounter: sys::ids(),
         }
+    }
+
+    /// The operations under way that move entries.
+    pub(crate) fn under_way(&self) -> &Arc<Moving> {
+        &self.moving
     }
 
     /// The store of the filesystem.
@@ -213,8 +221,15 @@ impl Fs {
 
     /// Subtract lookups of an inode that the kernel forgets.
     pub(crate) fn forget(&self, ino: u64, lookups: u64) {
-        let pinned = lock(&self.inodes).forget(ino, lookups);
+        let (pinned, removed) = {
+            let mut nodes = lock(&self.inodes);
+            let removed = nodes.is_removed(ino);
+            (nodes.forget(ino, lookups), removed)
+        };
         if let Some(obj) = pinned {
+            if removed {
+                self.forget_removed(obj);
+            }
             self.store.unpin(obj);
         }
     }

@@ -16,9 +16,14 @@ use crate::fs::text::list_entries;
 use crate::fs::text::names::{self, Meaning};
 use persist_core::store::door::LeaseBucket;
 use persist_core::store::{Kind, Obj, Reader, Step, Value};
+use std::time::{Duration, Instant};
 
 /// The number of entries that one section reads in a scan for a long name.
 const SCAN: usize = 1000;
+
+/// The longest wait for an inode that follows its entry, and the pause between two looks.
+const ARRIVING: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// The meaning of a name in a directory.
 #[derive(Clone, Debug)]
@@ -307,7 +312,15 @@ impl Fs {
 
     /// Count a lookup: the kernel holds the inode from now on.
     pub(crate) fn enter(&self, found: Found) -> Attr {
-        let (ino, spare) = lock(&self.inodes).hold(self.root, &found.place, found.pinned);
+        let (ino, spare) = {
+            let mut nodes = lock(&self.inodes);
+            if nodes.is_arriving(&found.place) {
+                drop(nodes);
+                self.await_arrival(&found.place);
+                nodes = lock(&self.inodes);
+            }
+            nodes.hold(self.root, &found.place, found.pinned)
+        };
         if let Some(obj) = spare {
             self.store.unpin(obj);
         }
@@ -329,6 +342,14 @@ impl Fs {
             && self.open_files.is_written(attr.ino)
         {
             attr.covered.attributes = None;
+        }
+    }
+
+    /// An operation has moved an entry to this place. Its inode follows in a moment.
+    fn await_arrival(&self, place: &Place) {
+        let begun = Instant::now();
+        while lock(&self.inodes).is_arriving(place) && begun.elapsed() < ARRIVING {
+            std::thread::sleep(PAUSE);
         }
     }
 

@@ -9,6 +9,7 @@
 
 use super::filesystem::Fs;
 use super::records::Subject;
+use super::removed::Removal;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Slot, Spot};
@@ -271,7 +272,16 @@ impl Fs {
                 Err(e) if e.is_gone() => return lock(&self.lists).forget(list.id),
                 Ok(false) | Err(_) => return,
             }
-            match self.write(ctx, |w, renamed| self.join_some(w, list, renamed)) {
+            let _moving = self.moving.begin();
+            let mut removal = Removal::new(self);
+            let joined = self.write(ctx, |w, renamed| {
+                removal.run(|removal| {
+                    let moved = self.join_some(w, list, renamed)?;
+                    moved.iter().for_each(|(_, to)| removal.arrives(to));
+                    Ok(moved)
+                })
+            });
+            match joined {
                 Ok(moved) => moved.iter().for_each(|(from, to)| self.spot_moved(from, to)),
                 Err(e) => {
                     // The entries wait on, under their names.

@@ -17,6 +17,7 @@ pub(crate) mod links;
 pub(crate) mod owners;
 pub(crate) mod paths;
 pub(crate) mod records;
+pub(crate) mod removed;
 pub(crate) mod subdirectories;
 pub(crate) mod times;
 pub(crate) mod values;

@@ -1,4 +1,4 @@
-//! The number of links of a directory: 2, and one for each subdirectory.
+//! The number of links of a directory: 2, and one for each subdirectory. A directory that was removed has none.
 //!
 //! 1. The entries of a directory with more than `MOST` entries are not counted. The number of its links is 1, which
 //!    means "not known" to programs that use it (as on Btrfs).
@@ -28,6 +28,9 @@ impl Fs {
 
     /// The number of links of a directory.
     pub(crate) fn links_of(&self, r: &Reader<'_>, container: Obj) -> FsResult<u32> {
+        if container != self.root && r.refs(container)? == 0 {
+            return Ok(0);
+        }
         let stamp = self.stamp(r, container)?;
         let waiting = match r.kind(container)? {
             Kind::List => r.waiting(container)?,

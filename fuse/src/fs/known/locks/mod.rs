@@ -8,6 +8,7 @@
 
 mod cycles;
 mod file;
+pub(crate) mod moves;
 pub(crate) mod ranges;
 pub(crate) mod request;
 mod table;
@@ -15,7 +16,7 @@ mod table;
 use crate::fs::context::lock;
 use crate::kernel::processes;
 use persist_core::store::Store;
-use request::{Answers, Call, State, Target};
+use request::{Answers, Call, State};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use table::Table;
@@ -206,10 +207,5 @@ impl Locks {
     /// Release all locks at the end of the mount.
     pub(crate) fn release_all(&self, store: &Store) {
         self.change(store, |table, out| table.close(store, out));
-    }
-
-    /// The inodes through which a target is locked or awaited.
-    pub(crate) fn inodes_of(&self, target: &Target) -> Vec<u64> {
-        self.with(|table| table.inodes_of(target))
     }
 }

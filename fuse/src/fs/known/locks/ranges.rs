@@ -154,6 +154,12 @@ impl Ranges {
         groups.find_map(|g| g.overlapping(range).first().map(|r| g.held(*r)))
     }
 
+    /// The process that an owner of ranges belongs to; 0 if it has none.
+    pub(crate) fn user_of(&self, owner: u64) -> u32 {
+        let group = self.groups.iter().find(|g| g.owner == owner);
+        group.map_or(0, |g| g.pid)
+    }
+
     /// The strongest mode in which an owner holds a range.
     pub(crate) fn strongest(&self, owner: u64) -> Option<LockMode> {
         let mut modes = self

@@ -18,7 +18,8 @@
 //!    is not reduced, since the grant sets the mode of the request.
 //! 5. A request that would deadlock is refused (EDEADLK). The cycle of waiting owners may pass through the
 //!    store's queue and owners in Python; a waiting request is checked again for cycles that others close later.
-//! 6. A hold in the store is never weaker than the ranges of its owner. It may be stronger until the latch is free.
+//! 6. A hold in the store is never weaker than the ranges of its owner, except for a moment after a file that is locked
+//!    was moved (`moves`). It may be stronger until the latch is free.
 //! 7. The mutex of the table is held while the store is asked for and given back locks. These calls do not wait for
 //!    locks, and for the latch at most briefly. Answers are sent after it is released.
 
@@ -36,15 +37,15 @@ const MAX_WAITING: usize = 1 << 16;
 /// All locks held and awaited through the mount.
 #[derive(Default)]
 pub(crate) struct Table {
-    files: HashMap<Target, File>,
+    pub(super) files: HashMap<Target, File>,
     /// The targets of inodes with locks, and the inodes of open files with locks. An entry may be out of date until
     /// the file is closed.
-    inodes: HashMap<u64, Target>,
+    pub(super) inodes: HashMap<u64, Target>,
     handles: HashMap<u64, u64>,
     /// In the order in which they came.
     pub(crate) waiters: Vec<Waiter>,
     last: u64,
-    /// Holds in the store that are stronger than the ranges: the latch was not free.
+    /// Holds in the store that differ from the ranges: the latch was not free.
     reducible: HashSet<(Target, Call, u64)>,
     /// The thread for waiting requests runs.
     pub(crate) watched: bool,
@@ -68,17 +69,6 @@ impl Table {
         let target = self.inodes.get(&ino)?;
         let file = self.files.get(target)?;
         file.inodes().any(|i| i == ino).then_some(target)
-    }
-
-    /// The inodes through which a target is locked or awaited.
-    pub(crate) fn inodes_of(&self, target: &Target) -> Vec<u64> {
-        let held = self.files.get(target).into_iter().flat_map(File::inodes);
-        let awaited = self
-            .waiters
-            .iter()
-            .filter(|w| w.target == *target)
-            .map(|w| w.ask.origin.ino);
-        held.chain(awaited).collect()
     }
 
     /// Return whether nothing is locked and no request waits.
@@ -217,44 +207,6 @@ impl Table {
         }
     }
 
-    /// Move the locks of an inode to another target, since its entry now belongs to another file.
-    pub(crate) fn detach(&mut self, store: &Store, ino: u64, from: &Target, out: &mut Answers) {
-        let to = Target::Removed(ino);
-        let Some(file) = self.files.get_mut(from) else {
-            return;
-        };
-        let (mut moved, mut holders) = (Vec::new(), Vec::new());
-        for call in [Call::Flock, Call::Fcntl] {
-            let groups = file.ranges_mut(call).take(|g| g.ino == ino);
-            holders.extend(groups.iter().map(|g| (call, g.owner)));
-            moved.push((call, groups));
-        }
-        self.inodes.insert(ino, to.clone());
-        let file = self.files.entry(to.clone()).or_default();
-        for (call, groups) in moved {
-            file.ranges_mut(call).add(groups);
-        }
-        let waiting: Vec<u64> = self
-            .waiters
-            .iter()
-            .filter(|w| w.target == *from && w.ask.origin.ino == ino)
-            .map(|w| w.number)
-            .collect();
-        for number in waiting {
-            let Some(at) = self.position(number) else { continue };
-            let state = std::mem::replace(&mut self.waiters[at].state, State::Table);
-            let holder = self.waiters[at].ask.holder();
-            self.waiters[at].target = to.clone();
-            self.leave_queue(store, from, holder, &state);
-        }
-        for holder in holders {
-            self.reduce(store, from, holder);
-        }
-        self.forget_unused(&to);
-        self.grant(store, &to, out);
-        self.grant(store, from, out);
-    }
-
     /// Remove and answer a waiting request.
     pub(crate) fn cancel(&mut self, store: &Store, number: u64, errno: i32, out: &mut Answers) {
         if let Some(at) = self.position(number) {
@@ -311,7 +263,7 @@ impl Table {
         !self.reducible.is_empty() || self.waiters.iter().any(|w| matches!(w.state, State::Later))
     }
 
-    /// Reduce the holds that could not be reduced before.
+    /// Change the holds that could not be changed before.
     pub(crate) fn reduce_later(&mut self, store: &Store) {
         for (target, call, owner) in std::mem::take(&mut self.reducible) {
             self.reduce(store, &target, (call, owner));
@@ -328,7 +280,7 @@ impl Table {
         }
     }
 
-    fn position(&self, number: u64) -> Option<usize> {
+    pub(super) fn position(&self, number: u64) -> Option<usize> {
         self.waiters.binary_search_by_key(&number, |w| w.number).ok()
     }
 
@@ -388,7 +340,7 @@ impl Table {
     }
 
     /// Grant what waits for ranges of this target, in order.
-    fn grant(&mut self, store: &Store, target: &Target, out: &mut Answers) {
+    pub(super) fn grant(&mut self, store: &Store, target: &Target, out: &mut Answers) {
         let waiting: Vec<u64> = self
             .waiters
             .iter()
@@ -413,7 +365,7 @@ impl Table {
         out.push((waiter.answer, Err(refusal)));
     }
 
-    fn leave_queue(&mut self, store: &Store, target: &Target, holder: (Call, u64), state: &State) {
+    pub(super) fn leave_queue(&mut self, store: &Store, target: &Target, holder: (Call, u64), state: &State) {
         let State::Store(pending, mode) = state else {
             return;
         };
@@ -460,8 +412,8 @@ impl Table {
             .any(|w| matches!(w.state, State::Store(..)) && w.target == *target && w.ask.holder() == holder)
     }
 
-    /// Reduce an owner's hold in the store to what its ranges need.
-    fn reduce(&mut self, store: &Store, target: &Target, holder: (Call, u64)) {
+    /// Bring an owner's hold in the store to what its ranges need.
+    pub(crate) fn reduce(&mut self, store: &Store, target: &Target, holder: (Call, u64)) {
         if self.is_queued(target, holder) {
             return;
         }
@@ -470,10 +422,8 @@ impl Table {
         };
         let needed = file.ranges(holder.0).strongest(holder.1);
         let held = file.holds.get(&holder).copied();
-        if let (Some(held), Some(in_store)) = (held, target.in_store())
-            && needed != Some(held)
-        {
-            let by = actor(holder, 0);
+        if let (Some(in_store), true) = (target.in_store(), needed != held) {
+            let by = actor(holder, file.ranges(holder.0).user_of(holder.1));
             match store.set_lock(by, in_store, needed, &mut Wait::never()) {
                 Err(e) if would_wait(&e) => {
                     self.reducible.insert((target.clone(), holder.0, holder.1));
@@ -481,7 +431,7 @@ impl Table {
                 }
                 // The container was freed, and its locks with it.
                 Ok(()) | Err(Error::Gone(_)) => {}
-                Err(e) => log::warn!("unlocking: {e}"),
+                Err(e) => log::warn!("changing a lock: {e}"),
             }
             match needed {
                 Some(mode) => file.holds.insert(holder, mode),
@@ -491,7 +441,7 @@ impl Table {
         self.forget_unused(target);
     }
 
-    fn forget_unused(&mut self, target: &Target) {
+    pub(super) fn forget_unused(&mut self, target: &Target) {
         if self.files.get(target).is_some_and(File::is_unused) {
             self.files.remove(target);
         }

@@ -1,0 +1,132 @@
+//! Operations that move or remove entries: between the moment of the change in the store and that in the inode table,
+//! the inode of a moved entry means what is not there any more.
+//!
+//! A request that finds nothing at its inode's place (ESTALE) runs again until no such operation was under way while it
+//! ran (`steady`).
+//!
+//! A program that opens a file which was removed since it was looked up gets ESTALE, and the kernel looks up the path
+//! again, once. So for a while after that, removed files are kept also if they are not open (`keeps_all`).
+
+use crate::fs::context::lock;
+use crate::fs::error::{FsError, FsResult};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The longest time for which a request runs again: an operation may wait for a lock of another owner.
+const LONGEST: Duration = Duration::from_secs(1);
+/// How long all removed files are kept.
+const KEPT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// Counts of the operations.
+#[derive(Default, Debug)]
+pub(crate) struct Moving {
+    begun: AtomicU64,
+    ended: AtomicU64,
+    /// An open came too late.
+    late: Mutex<Option<Instant>>,
+    was_late: AtomicBool,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a>(&'a Moving);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Moving {
+    /// An operation begins.
+    pub(crate) fn begin(&self) -> UnderWay<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self)
+    }
+
+    /// A file was opened that had been removed since it was looked up.
+    pub(crate) fn note_late(&self) {
+        *lock(&self.late) = Some(Instant::now());
+        self.was_late.store(true, Ordering::SeqCst);
+    }
+
+    /// True if removed files are kept also if they are not open.
+    pub(crate) fn keeps_all(&self) -> bool {
+        if !self.was_late.load(Ordering::SeqCst) {
+            return false;
+        }
+        let mut late = lock(&self.late);
+        let keeps = late.is_some_and(|at| at.elapsed() < KEPT);
+        if !keeps {
+            *late = None;
+            self.was_late.store(false, Ordering::SeqCst);
+        }
+        keeps
+    }
+
+    /// Run a request that may wait until its answer does not come from the middle of an operation.
+    pub(crate) fn steady<T>(&self, mut request: impl FnMut() -> FsResult<T>) -> FsResult<T> {
+        let first = Instant::now();
+        loop {
+            // In this order, equal counts mean that none is under way.
+            let ended = self.ended.load(Ordering::SeqCst);
+            let begun = self.begun.load(Ordering::SeqCst);
+            let done = request();
+            let is_steady = begun == ended && self.begun.load(Ordering::SeqCst) == begun;
+            if is_steady || !is_stale(&done) || first.elapsed() > LONGEST {
+                return done;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// True if a request found nothing at its inode's place.
+pub(crate) fn is_stale<T>(done: &FsResult<T>) -> bool {
+    matches!(done, Err(FsError::Errno(libc::ESTALE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::error::errno;
+
+    #[test]
+    fn all_files_are_kept_after_a_late_open() {
+        let moving = Moving::default();
+        assert!(!moving.keeps_all());
+        moving.note_late();
+        assert!(moving.keeps_all() && moving.keeps_all());
+        *lock(&moving.late) = Instant::now().checked_sub(KEPT);
+        assert!(!moving.keeps_all() && !moving.keeps_all());
+    }
+
+    #[test]
+    fn a_stale_answer_from_the_middle_of_an_operation_does_not_count() {
+        let moving = Moving::default();
+        let mut runs = 0;
+        let mut under_way = Some(moving.begin());
+        let done = moving.steady(|| {
+            runs += 1;
+            match runs {
+                1 => errno::<()>(libc::ESTALE),
+                2 => {
+                    under_way = None;
+                    errno(libc::ESTALE)
+                }
+                3 => {
+                    // One that begins and ends during the request.
+                    drop(moving.begin());
+                    errno(libc::ESTALE)
+                }
+                _ => errno(libc::ESTALE),
+            }
+        });
+        assert!(is_stale(&done));
+        assert_eq!(runs, 4);
+        let _under_way = moving.begin();
+        assert!(moving.steady(|| Ok(())).is_ok());
+    }
+}
