@@ -175,3 +175,29 @@ def test_a_monitor_aborts_only_the_mount_that_it_was_started_for(store: Path, tm
             assert (point / "y").read_text() == "2\n"
         with contextlib.suppress(OSError):
             held.close()
+
+
+@pytest.mark.parametrize("end", ["umount", "KILL"])
+def test_a_late_monitor_does_not_abort_the_next_mount(store: Path, tmp_path: Path, end: str) -> None:
+    """The next mount at the place gets the number of the device, and the monitor of the first comes late."""
+    point = tmp_path / "mnt"
+    for _ in range(TRIES):
+        with daemon(store, point) as first:
+            monitor, device = child_of(first.pid), point.stat().st_dev
+            os.kill(monitor, signal.SIGSTOP)
+            wait_until(partial(is_stopped, monitor), what="the stop")
+            if end == "KILL":
+                first.kill()
+                first.wait(DEADLINE)
+            subprocess.run(["umount", "-l", str(point)], check=True)
+            first.wait(DEADLINE)
+            with daemon(store, point):
+                same = point.stat().st_dev == device
+                os.kill(monitor, signal.SIGCONT)
+                wait_until(partial(is_gone, monitor), what="the end of the monitor")
+                (point / "y").write_text("2\n")
+                assert (point / "y").read_text() == "2\n"
+        # Other programs mount filesystems, too.
+        if same:
+            return
+    pytest.fail("the number of the device was never used again")

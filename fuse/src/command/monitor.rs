@@ -11,7 +11,8 @@
 //! 2. The kernel sends it a signal when the daemon's main thread ends (PR_SET_PDEATHSIG). A pipe or a pidfd would not
 //!    do: the process has not ended as long as one of its threads waits.
 //! 3. It aborts the connection of the mount that it was started for and no other: a descriptor without access
-//!    (O_PATH) pins the mount while its device number is compared. The mount stays, and answers ENOTCONN.
+//!    (O_PATH) pins the mount while its number is compared (`sys::mount_number`; the number of the device may be that of
+//!    another mount at the same place). The mount stays, and answers ENOTCONN.
 //! 4. The abort is written to the control file of the connection, if the control filesystem is mounted (an ordinary
 //!    user may do that for an own mount), or it is a forced umount by root, which fails because of the pin.
 
@@ -99,6 +100,7 @@ fn watch(daemon: u32, mountpoint: &Path) -> io::Result<()> {
     else {
         return Ok(());
     };
+    let number = number_of(mountpoint)?;
     let control = control_file(mount.device);
     if !sys::is_root() && OpenOptions::new().write(true).open(&control).is_err() {
         return Ok(());
@@ -107,7 +109,12 @@ fn watch(daemon: u32, mountpoint: &Path) -> io::Result<()> {
     io::stdout().flush()?;
     sys::leave_terminal()?;
     sys::wait_for_signal(DEATH)?;
-    abort(mountpoint, mount.device, &control)
+    abort(mountpoint, number, &control)
+}
+
+/// The number of the mount at a place.
+fn number_of(mountpoint: &Path) -> io::Result<u64> {
+    sys::mount_number(sys::pin(mountpoint)?.as_raw_fd())
 }
 
 /// The file that aborts the connection of a mount when something is written to it.
@@ -116,9 +123,9 @@ fn control_file(device: u64) -> PathBuf {
 }
 
 /// Abort the connection of a mount, if it is still there.
-fn abort(mountpoint: &Path, device: u64, control: &Path) -> io::Result<()> {
+fn abort(mountpoint: &Path, number: u64, control: &Path) -> io::Result<()> {
     let pin = sys::pin(mountpoint)?;
-    if mounts::of_descriptor(pin.as_raw_fd())?.is_none_or(|mount| mount.device != device) {
+    if sys::mount_number(pin.as_raw_fd())? != number {
         return Ok(());
     }
     let written = OpenOptions::new()

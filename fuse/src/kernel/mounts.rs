@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +13,6 @@ pub(crate) const KIND: &str = "fuse.persist";
 /// A mounted filesystem.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Its number in this namespace.
-    id: u64,
     /// The number of its device, as `stat` shows it.
     pub(crate) device: u64,
     /// Where it is mounted.
@@ -38,14 +35,6 @@ pub(crate) fn at(place: &Path) -> io::Result<Option<Mount>> {
     Ok(found.filter(|m| m.kind == KIND))
 }
 
-/// The mount that an open file of this process belongs to.
-pub(crate) fn of_descriptor(fd: RawFd) -> io::Result<Option<Mount>> {
-    let about = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-    let line = about.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let id = line.and_then(|id| id.trim().parse::<u64>().ok());
-    Ok(all()?.into_iter().find(|mount| Some(mount.id) == id))
-}
-
 /// The mount of a store to which a directory belongs, if it belongs to one.
 pub(crate) fn holding(store: &Path, directory: &fs::Metadata) -> io::Result<Option<Mount>> {
     let device = directory.dev();
@@ -62,13 +51,11 @@ pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
 /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS`.
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|b| *b == b' ');
-    let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
-    let device = std::str::from_utf8(words.nth(1)?).ok()?;
+    let device = std::str::from_utf8(words.nth(2)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let point = unescaped(words.nth(1)?);
     let mut kind = words.skip_while(|word| *word != b"-").skip(1);
     Some(Mount {
-        id,
         device: libc::makedev(major.parse().ok()?, minor.parse().ok()?),
         point,
         kind: String::from_utf8_lossy(kind.next()?).into_owned(),
@@ -110,7 +97,6 @@ mod tests {
         assert_eq!(
             mount,
             Some(Mount {
-                id: 36,
                 device: libc::makedev(0, 45),
                 point: "/srv/a b".into(),
                 kind: "fuse.persist".into(),

@@ -132,6 +132,27 @@ pub(crate) fn pin(place: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(place, flags, Mode::empty())?)
 }
 
+/// The number of the mount that a descriptor belongs to. No other mount gets it until the next boot, while the numbers of
+/// devices and those in `/proc/self/mountinfo` are used again at once. An error before Linux 6.8.
+pub(crate) fn mount_number(fd: RawFd) -> io::Result<u64> {
+    /// STATX_MNT_ID_UNIQUE of the kernel.
+    const UNIQUE: u32 = 0x4000;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // The answer does not come from the mount's process, which may have died.
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the path is an empty text that ends with a NUL, and the kernel writes one `statx` to the pointer.
+    let result = unsafe { libc::statx(fd, c"".as_ptr(), flags, UNIQUE, found.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all bytes are initialized, with zeros, and the kernel has written the rest. Any bytes are valid numbers.
+    let found = unsafe { found.assume_init() };
+    if found.stx_mask & UNIQUE == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(found.stx_mnt_id)
+}
+
 /// Abort the connection of the mount that a descriptor belongs to, and unmount it if it is not in use.
 pub(crate) fn abort_mount(fd: RawFd) -> io::Result<()> {
     let place = format!("/proc/self/fd/{fd}");
