@@ -32,10 +32,22 @@ def is_list(path: str | Path) -> bool:
     return False
 
 
+def target_of(path: str) -> str:
+    """Return where a path leads to."""
+    try:
+        return os.path.realpath(path) if os.path.islink(path) else path
+    except RecursionError:
+        # The kernel gives up earlier (ELOOP).
+        return path
+
+
 def cannot_be(path: str) -> bool:
-    """Return whether a list cannot have an entry of this path's name."""
-    parent, _, name = path.rpartition("/")
-    return not (NUMBER.fullmatch(name) or BESIDE.fullmatch(name)) and is_list(parent or ".")
+    """Return whether a list cannot have an entry of this path's name, or of the one that a link leads to."""
+    for one in (path, target_of(path)):
+        parent, _, name = one.rpartition("/")
+        if not (NUMBER.fullmatch(name) or BESIDE.fullmatch(name)) and is_list(parent or "."):
+            return True
+    return False
 
 
 class List:

@@ -25,7 +25,8 @@ SLOTS = 2
 
 class Chance(random.Random):
     """The random choices of a program. One with `links` to directories renames only files; another one has no directory
-    under the name of a file, so that no link leads to one. One with `lists` has lists, and no locks.
+    under the name of a file, so that no link leads to one. One with `lists` has lists, no locks, and
+    no links that lead anywhere: a directory of such a program may be anywhere, and its name may change with a remount.
     """
 
     links = lists = False
@@ -38,6 +39,8 @@ def name_of(rng: Chance, names: tuple[str, ...]) -> str:
 
 
 def path_of(rng: Chance, names: tuple[str, ...] = NAMES) -> str:
+    if rng.lists and rng.random() < 0.5:
+        return f"{rng.choice(LISTS[:2])}/{rng.choice(ITEMS)}"
     depth = rng.choice((0, 0, 0, 1, 1, 2))
     return "/".join([*(name_of(rng, FOLDERS) for _ in range(depth)), name_of(rng, names)])
 
@@ -62,6 +65,8 @@ def content_of(rng: Chance) -> bytes:
 
 
 def target_of(rng: Chance) -> str:
+    if rng.lists:
+        return rng.choice(("nowhere", "/nowhere/at/all", "x" * 300))
     kind = rng.randrange(4)
     if kind == 0:
         return path_of(rng)
@@ -80,7 +85,7 @@ def step(rng: Chance) -> Step:
         (6, lambda: ("overwrite", where, content_of(rng), rng.random() < 0.2)),
         (8, lambda: ("mkdir", folder, rng.choice(MODES))),
         (4, lambda: ("rmdir", folder)),
-        (6, lambda: ("unlink", where)),
+        (18 if rng.lists else 6, lambda: ("unlink", where)),
         (12, lambda: ("rename", *pair_of(rng), flags_of(rng), rng.links)),
         (5, lambda: ("symlink", target_of(rng), where)),
         (4, lambda: ("readlink", where)),
@@ -106,7 +111,7 @@ def step(rng: Chance) -> Step:
         (3, lambda: ("fsync", slot)),
         (4, lambda: ("mapped", slot, rng.randrange(5000), text_of(rng, 50)[:50])),
         (4, lambda: ("copy", slot, rng.randrange(SLOTS), rng.choice((1, 100, 5000)))),
-        (12 if rng.lists else 0, lambda: ("mklist", folder)),
+        (12 if rng.lists else 0, lambda: ("mklist", rng.choice((folder, "l", "m")))),
         (12 if rng.lists else 0, lambda: ("replace", folder, rng.choice(ITEMS), content_of(rng))),
         (0 if rng.lists else 6, lambda: ("flock", slot, rng.choice(LOCKS))),
         (0 if rng.lists else 9, lambda: ("range", slot, rng.choice(LOCKS), *rng.choice(PLACES))),
@@ -137,8 +142,8 @@ def step(rng: Chance) -> Step:
 def program(seed: int, steps: int, processes: int, ends: float) -> list[tuple[int, Step]]:
     """Return a program: (process, step) for each step. `ends` is the share of remounts and kills of the daemon."""
     rng = Chance(seed)
-    rng.links = seed % 2 == 0
     rng.lists = seed % 3 == 0
+    rng.links = seed % 2 == 0 and not rng.lists
     made: list[tuple[int, Step]] = []
     for _ in range(steps):
         if rng.random() < ends:
@@ -150,8 +155,26 @@ def program(seed: int, steps: int, processes: int, ends: float) -> list[tuple[in
 
 TEXT = b"0123456789" * 50
 APPEND = os.O_RDWR | os.O_APPEND
-# The shortest programs of faults that were mended.
-MENDED: dict[str, list[tuple[int, Step]]] = {
+# Short programs: of faults that were mended, and of the rules of lists.
+SHORT: dict[str, list[tuple[int, Step]]] = {
+    "a list after a remount": [(0, ("mklist", "l")),
+                      *[(0, ("make", f"l/{n}", b"%d" % n, 0o600, False)) for n in range(4)],
+                      (0, ("setxattr", "l/2", "user.a", b"2", 0)), (0, ("unlink", "l/1")), (0, ("unlink", "l/0")),
+                      (0, ("make", "l/7", b"7", 0o644, False)), (0, ("mkdir", "l/9", 0o755)),
+                      (0, ("make", "l/0~", b"x", 0o644, False)), (-1, ("remount",)), (0, ("listdir", "l")),
+                      (0, ("getxattr", "l/0", "user.a")), (0, ("make", "l/2", b"new", 0o644, False)), (-1, ("kill",))],
+    "items that waited": [(0, ("mklist", "l")), (0, ("make", "l/3", b"3", 0o644, False)),
+                      (0, ("make", "l/1", b"1", 0o644, False)), (0, ("rename", "l/1", "l/0", 0, False)),
+                      (0, ("make", "l/1", b"1", 0o644, False)), (0, ("replace", "l", "2", b"2")),
+                      (0, ("unlink", "l/1")), (-1, ("kill",)), (0, ("cat", "l/1"))],
+    "items that move": [(0, ("mklist", "l")), (0, ("mklist", "m")), (0, ("make", "a", b"a", 0o600, False)),
+                      *[(0, ("make", f"l/{n}", b"%d" % n, 0o644, False)) for n in range(4)],
+                      (1, ("open", 0, "l/1", os.O_RDWR)), (0, ("rename", "l/1", "m/0", 0, False)),
+                      (0, ("rename", "l/0", "l/6", 0, False)), (0, ("rename", "a", "l/1", 0, False)),
+                      (0, ("rename", "l/3", "l/2", 0, False)), (0, ("rename", "l/2", "m/0", EXCHANGE, False)),
+                      (1, ("pwrite", 0, b"xyz", 0)), (0, ("cat", "l/2")), (0, ("cat", "m/0")),
+                      (0, ("replace", "l", "2", b"new")), (1, ("fstat", 0)), (1, ("pread", 0, 9, 0)),
+                      (0, ("unlink", "l/1")), (1, ("close", 0)), (-1, ("remount",))],
     "the mode of a removed file": [(0, ("make", "a", TEXT, 0o600, False)), (1, ("open", 0, "a", os.O_RDONLY)),
                       (0, ("unlink", "a")), (1, ("fstat", 0))],
     "the content of a removed file": [(0, ("make", "a", TEXT, 0o644, False)), (1, ("open", 0, "a", os.O_RDONLY)),

@@ -12,6 +12,7 @@ import pickle
 import signal
 import stat
 import struct
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,8 @@ class Process:
                 os.close(self.answer)
                 os.umask(0o022)
                 serve(Worker(os.open(home, os.O_DIRECTORY)), ask, answer)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.close(ask)
