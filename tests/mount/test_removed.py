@@ -306,3 +306,24 @@ def test_locks_of_a_removed_file(mnt: Mount) -> None:
             fcntl.flock(g, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with open(mnt.path / "f", "r+b") as new:
             fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("how", ["unlink", "replace"])
+def test_an_item_that_got_another_name(mnt: Mount, root: Any, how: str) -> None:
+    """Python inserts an item, so that the names are dealt again: the open file is still that of its item."""
+    root["l"] = ["x", "y"]
+    with open(mnt.path / "l/1", "r+b", buffering=0) as f:
+        root["l"].insert(0, "first")
+        assert mnt.items("l") == ["first", "x", "y"]
+        last = mnt.path / "l" / str(mnt.names("l")[-1])
+        with open(last, "rb", buffering=0) as g:
+            if how == "unlink":
+                last.unlink()
+            else:
+                (mnt.path / "new").write_text("new\n")
+                os.replace(mnt.path / "new", last)
+            assert os.pwrite(f.fileno(), b"Y", 0) == 1
+            for one in (f, g):
+                assert os.pread(one.fileno(), 10, 0) == b"Y\n"
+                assert os.fstat(one.fileno()).st_nlink == 0
+    assert root["l"] == (["first", "x"] if how == "unlink" else ["first", "x", "new"])

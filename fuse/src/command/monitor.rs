@@ -10,9 +10,9 @@
 //!    `mount.persist` does not kill it. It has none of the daemon's descriptors.
 //! 2. The kernel sends it a signal when the daemon's main thread ends (PR_SET_PDEATHSIG). A pipe or a pidfd would not
 //!    do: the process has not ended as long as one of its threads waits.
-//! 3. It aborts the connection of the mount that it was started for and no other: a descriptor without access
-//!    (O_PATH) pins the mount while its number is compared (`sys::mount_number`; the number of the device may be that of
-//!    another mount at the same place). The mount stays, and answers ENOTCONN.
+//! 3. It aborts the connection of the mount that it was started for and no other: a descriptor without access (O_PATH)
+//!    pins the mount while its number is compared (`sys::mount_number`; the number of the device may be that of another
+//!    mount at the same place). The mount stays, and answers ENOTCONN.
 //! 4. The abort is written to the control file of the connection, if the control filesystem is mounted (an ordinary
 //!    user may do that for an own mount), or it is a forced umount by root, which fails because of the pin.
 

@@ -132,8 +132,8 @@ pub(crate) fn pin(place: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(place, flags, Mode::empty())?)
 }
 
-/// The number of the mount that a descriptor belongs to. No other mount gets it until the next boot, while the numbers of
-/// devices and those in `/proc/self/mountinfo` are used again at once. An error before Linux 6.8.
+/// The number of the mount that a descriptor belongs to. No other mount gets it until the next boot, while the numbers
+/// of devices and those in `/proc/self/mountinfo` are used again at once. An error before Linux 6.8.
 pub(crate) fn mount_number(fd: RawFd) -> io::Result<u64> {
     /// STATX_MNT_ID_UNIQUE of the kernel.
     const UNIQUE: u32 = 0x4000;

@@ -282,11 +282,18 @@ impl Inodes {
     /// if there is no inode.
     pub(crate) fn removed(&mut self, from: &Place, to: Place, pinned: Obj) -> Option<Obj> {
         let number = identity(from).and_then(|i| self.numbers.get(&i).copied());
-        let Some(number) = number.filter(|number| self.nodes.contains_key(number)) else {
+        match number {
+            Some(number) => self.removed_number(number, to, pinned),
+            None => Some(pinned),
+        }
+    }
+
+    /// The same, by the number of the inode.
+    pub(crate) fn removed_number(&mut self, number: u64, to: Place, pinned: Obj) -> Option<Obj> {
+        self.become_place(number, to);
+        let Some(node) = self.nodes.get_mut(&number) else {
             return Some(pinned);
         };
-        self.become_place(number, to);
-        let node = self.nodes.get_mut(&number)?;
         node.removed = true;
         node.pinned.replace(pinned)
     }

@@ -109,6 +109,11 @@ impl ListNames {
         self.names.select(index)
     }
 
+    /// True if items may have been found under other names than they have now.
+    pub(crate) fn were_dealt_again(&self) -> bool {
+        !self.past.is_empty()
+    }
+
     /// The index of the item that had this name when it was found.
     pub(crate) fn current(&self, name: u64) -> Option<u64> {
         let mut name = name;

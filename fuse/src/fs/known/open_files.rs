@@ -238,6 +238,11 @@ impl OpenFiles {
         Some(handle)
     }
 
+    /// The inodes that are open.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        lock(&self.inodes).keys().copied().collect()
+    }
+
     /// True if an inode is open.
     pub(crate) fn has(&self, ino: u64) -> bool {
         lock(&self.inodes).contains_key(&ino)

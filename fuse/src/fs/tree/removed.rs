@@ -41,6 +41,8 @@ pub(crate) struct Removal<'a> {
     closing: Option<u64>,
     /// Where the entry was, and the pinned dict in which it is.
     moved: Option<(Spot, Obj)>,
+    /// Other open inodes of a list item: it was found under names that it had before. Each has a pin.
+    others: Vec<u64>,
     /// The places that other entries get.
     arriving: Vec<Spot>,
 }
@@ -52,6 +54,7 @@ impl<'a> Removal<'a> {
             fs,
             closing: None,
             moved: None,
+            others: Vec::new(),
             arriving: Vec::new(),
         }
     }
@@ -67,8 +70,10 @@ impl<'a> Removal<'a> {
     }
 
     fn take_back(&mut self) {
+        let others = std::mem::take(&mut self.others);
         if let Some((_, dict)) = self.moved.take() {
             self.fs.store.unpin(dict);
+            others.iter().for_each(|_| self.fs.store.unpin(dict));
         }
         self.admit();
     }
@@ -99,11 +104,41 @@ impl<'a> Removal<'a> {
         self.closing
     }
 
+    /// The open inodes of a list item that was found under other names.
+    fn other_inodes(&self, w: &Writer<'_>, spot: &Spot) -> FsResult<Vec<u64>> {
+        let Slot::Item(name) = spot.slot else {
+            return Ok(Vec::new());
+        };
+        let list = spot.parent;
+        if !self.fs.names(w, list, |l| l.were_dealt_again())? {
+            return Ok(Vec::new());
+        }
+        let item = self.fs.item(w, list, name)?;
+        let mut others = Vec::new();
+        for ino in self.fs.open_files.numbers() {
+            if let Ok(Place::File(Spot {
+                parent,
+                slot: Slot::Item(then),
+            })) = self.fs.place(ino)
+                && parent == list
+                && then != name
+                && self.fs.item(w, list, then)? == item
+            {
+                others.push(ino);
+            }
+        }
+        Ok(others)
+    }
+
     /// Make the dict of a removed file.
-    fn dict(&mut self, w: &mut Writer<'_>, spot: &Spot) -> FsResult<Obj> {
+    fn dict(&mut self, w: &mut Writer<'_>, spot: &Spot, others: &[u64]) -> FsResult<Obj> {
         let dict = w.new_dict()?;
         w.pin(dict)?;
         self.moved = Some((spot.clone(), dict));
+        for ino in others {
+            w.pin(dict)?;
+            self.others.push(*ino);
+        }
         Ok(dict)
     }
 
@@ -117,20 +152,23 @@ impl<'a> Removal<'a> {
     ) -> FsResult<()> {
         let ino = self.close(spot, value);
         let is_kept = |ino| self.fs.open_files.has(ino) || self.fs.moving.keeps_all();
-        if !ino.is_some_and(is_kept) {
+        let others = self.other_inodes(w, spot)?;
+        if !ino.is_some_and(is_kept) && others.is_empty() {
             return self.fs.remove_at(w, spot, renamed);
         }
-        let dict = self.dict(w, spot)?;
+        let dict = self.dict(w, spot, &others)?;
         self.fs.move_out(w, spot, &spot_in(dict), renamed)?;
         self.as_bytes(w, dict, value)
     }
 
     /// An entry is about to be replaced: move its value away, and leave None in its place.
     pub(crate) fn replace(&mut self, w: &mut Writer<'_>, spot: &Spot, value: &Value) -> FsResult<()> {
-        if self.close(spot, value).is_none() {
+        let ino = self.close(spot, value);
+        let others = self.other_inodes(w, spot)?;
+        if ino.is_none() && others.is_empty() {
             return Ok(());
         }
-        let dict = self.dict(w, spot)?;
+        let dict = self.dict(w, spot, &others)?;
         self.fs.guard_beside(w, spot.parent, false)?;
         w.set(dict, &KEY, &In::None)?;
         let step = self.fs.step(w, spot)?;
@@ -159,9 +197,16 @@ impl<'a> Removal<'a> {
         let to = spot_in(dict);
         let place = Place::File(from.clone());
         let there = Place::File(to.clone());
-        let spare = lock(&self.fs.inodes).removed(&place, there.clone(), dict);
-        if let Some(dict) = spare {
-            self.fs.store.unpin(dict);
+        let mut spare = Vec::new();
+        let mut nodes = lock(&self.fs.inodes);
+        for ino in &self.others {
+            spare.extend(nodes.removed_number(*ino, there.clone(), dict));
+        }
+        spare.extend(nodes.removed(&place, there.clone(), dict));
+        drop(nodes);
+        spare.into_iter().for_each(|dict| self.fs.store.unpin(dict));
+        for ino in self.others.drain(..) {
+            self.fs.locks_follow(ino);
         }
         self.fs.locks_follow(self.fs.number(&there));
         let from = Mark::Entry(from.parent.id, from.slot);
