@@ -1,7 +1,7 @@
 //! The change feed: what other threads and processes have changed in watched containers, in the order of the commits.
 //!
 //! 1. `Feed::next` returns each committed change of a watched container, of any process and through either door, also
-//!    those of this process. Changes of one operation or transaction are returned together or in one sequence.
+//!    those of this process unless they are left out (`leave_out_own`). Changes of one operation or transaction are returned together or in one sequence.
 //! 2. A change may be reported that was undone (a block of a transaction), or that was made shortly before the
 //!    container was watched. If changes are missing, `Changes::Lost` says so: everything may have changed.
 //! 3. Watching costs the changes of other containers one load. A change of a watched container takes the slow path and
@@ -38,6 +38,8 @@ pub struct Feed {
     member: u64,
     watched: HashSet<ObjectId>,
     words: Vec<u64>,
+    /// Changes of this process are not returned.
+    without_own: bool,
 }
 
 impl Store {
@@ -58,6 +60,7 @@ impl Store {
             member: self.pager().member()?,
             watched: HashSet::new(),
             words: Vec::new(),
+            without_own: false,
         })
     }
 }
@@ -79,6 +82,11 @@ impl Feed {
         }
         self.watched.insert(obj.id);
         Ok(())
+    }
+
+    /// Leave out the changes of this process.
+    pub fn leave_out_own(&mut self) {
+        self.without_own = true;
     }
 
     /// Watch a container no more.
@@ -127,7 +135,7 @@ impl Feed {
         let read = match pager.feed(self.at, &mut self.words) {
             Found::To(end) => {
                 self.at = end;
-                notice::changes(&self.words)
+                notice::changes(&self.words, self.without_own.then(|| pager.process_number()))
             }
             Found::Lost(end) => {
                 self.at = end;

@@ -15,7 +15,8 @@
 //! | --- | --- | --- |
 //! | 0 | 2 | length of the record in words |
 //! | 2 | 2 | kind (`object::notice`) |
-//! | 4 | 4 | bytes of the key |
+//! | 4 | 2 | bytes of the key |
+//! | 6 | 2 | process slot of the writer |
 //! | 8 | 8 | id of the container |
 //! | 16 | 8 | first index |
 //! | 24 | 8 | number of entries removed |
@@ -41,7 +42,8 @@ impl WriteSection<'_> {
     pub(super) fn stage_notice(&mut self, notice: &Notice<'_>) {
         let words = NOTICE_WORDS + notice.key.len().div_ceil(8);
         let mut record: SmallVec<[u64; 32]> = SmallVec::with_capacity(words);
-        record.push(words as u64 | u64::from(notice.kind) << 16 | (notice.key.len() as u64) << 32);
+        let by = u64::from(self.read.pager.process_number());
+        record.push(words as u64 | u64::from(notice.kind) << 16 | (notice.key.len() as u64) << 32 | by << 48);
         record.extend([notice.container.0, notice.at, notice.removed, notice.added]);
         for part in notice.key.chunks(8) {
             let mut word = [0; 8];
@@ -109,6 +111,12 @@ impl Pager {
     pub(crate) fn member(&self) -> Result<u64> {
         self.slot()?;
         Ok(self.membership.word())
+    }
+
+    /// Return the number by which records name this process.
+    pub(crate) fn process_number(&self) -> u16 {
+        // Slots are fewer than 128.
+        self.process() as u16
     }
 
     /// Return the end of the feed.
