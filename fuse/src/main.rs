@@ -6,6 +6,7 @@
 //! - `fs`: the filesystem over a store, without a kernel.
 //! - `views`: the mounted store, and its snapshots under `/.persist/snapshots`.
 //! - `protocol`: requests and answers in FUSE's types.
+//! - `watch`: inotify events for changes that other processes make in the store.
 //! - `command`: the command line, going into the background, mounting and unmounting.
 
 // A mutex that is accidentally held through a `match` would block the mount.
@@ -17,12 +18,14 @@ mod fs;
 mod kernel;
 mod protocol;
 mod views;
+mod watch;
 
 use command::exit::{self, Failure};
 use command::logger::LOGGER;
 use command::{monitor, options, run, umount};
 use kernel::sys;
 use std::process::ExitCode;
+use watch::replayer;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
@@ -32,6 +35,9 @@ fn main() -> ExitCode {
     }
     if monitor::is_called(&name) {
         return monitor::run(args);
+    }
+    if replayer::is_called(&name) {
+        return replayer::run(args);
     }
     let mut options = match options::parse(args) {
         Ok(options) => options,

@@ -113,24 +113,21 @@ fn decode(form: &[u8]) -> Option<Value> {
     })
 }
 
-/// Return the changes that records report, without those of one process; None if a record says that some are missing,
-/// or is none.
-pub(crate) fn changes(mut words: &[u64], not_by: Option<u16>) -> Option<Vec<Change>> {
+/// Return the changes that records report, each with the number of the process that made it; None if a record says that
+/// some are missing, or is none.
+pub(crate) fn changes(mut words: &[u64]) -> Option<Vec<(u16, Change)>> {
     let mut all = Vec::new();
     while let Some(first) = words.first() {
         let len = (first & 0xffff) as usize;
         let record = words.get(..len).filter(|_| len >= RECORD_WORDS)?;
         words = &words[len..];
-        if not_by == Some((first >> 48) as u16) {
-            continue;
-        }
         let key_len = (first >> 32 & 0xffff) as usize;
         let key: Vec<u8> = record[RECORD_WORDS..]
             .iter()
             .flat_map(|w| w.to_le_bytes())
             .collect();
         let (container, at, removed, added) = (ObjectId(record[1]), record[2], record[3], record[4]);
-        all.push(match (first >> 16) as u16 {
+        let change = match (first >> 16) as u16 {
             ENTRY => Change::Entry {
                 container,
                 key: decode(key.get(..key_len)?)?,
@@ -146,7 +143,8 @@ pub(crate) fn changes(mut words: &[u64], not_by: Option<u16>) -> Option<Vec<Chan
             ANY => Change::Any { container },
             METADATA => Change::Metadata { container },
             _ => return None,
-        });
+        };
+        all.push(((first >> 48) as u16, change));
     }
     Some(all)
 }
@@ -187,7 +185,7 @@ mod tests {
     /// Words that form no record count as lost changes.
     #[test]
     fn words_that_form_no_record_count_as_lost() {
-        assert_eq!(changes(&[], None), Some(Vec::new()));
+        assert_eq!(changes(&[]), Some(Vec::new()));
         for words in [
             &[0][..],
             &[1],
@@ -195,9 +193,9 @@ mod tests {
             &[5 | 9 << 16, 0, 0, 0, 0],
             &[u64::MAX],
         ] {
-            assert_eq!(changes(words, None), None, "{words:?}");
+            assert_eq!(changes(words), None, "{words:?}");
         }
         let key_beyond = [6 | 1 << 16 | 100 << 32, 1, 0, 0, 1, 0];
-        assert_eq!(changes(&key_beyond, None), None);
+        assert_eq!(changes(&key_beyond), None);
     }
 }

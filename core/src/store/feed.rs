@@ -1,7 +1,7 @@
 //! The change feed: what other threads and processes have changed in watched containers, in the order of the commits.
 //!
 //! 1. `Feed::next` returns each committed change of a watched container, of any process and through either door, also
-//!    those of this process unless they are left out (`leave_out_own`). Changes of one operation or transaction are returned together or in one sequence.
+//!    those of this process (`own` tells them). Changes of one operation or transaction are returned together or in one sequence.
 //! 2. A change may be reported that was undone (a block of a transaction), or that was made shortly before the
 //!    container was watched. If changes are missing, `Changes::Lost` says so: everything may have changed.
 //! 3. Watching costs the changes of other containers one load. A change of a watched container takes the slow path and
@@ -38,8 +38,8 @@ pub struct Feed {
     member: u64,
     watched: HashSet<ObjectId>,
     words: Vec<u64>,
-    /// Changes of this process are not returned.
-    without_own: bool,
+    /// Of each change that was returned last, whether this process made it.
+    own: Vec<bool>,
 }
 
 impl Store {
@@ -60,7 +60,7 @@ impl Store {
             member: self.pager().member()?,
             watched: HashSet::new(),
             words: Vec::new(),
-            without_own: false,
+            own: Vec::new(),
         })
     }
 }
@@ -84,9 +84,16 @@ impl Feed {
         Ok(())
     }
 
-    /// Leave out the changes of this process.
-    pub fn leave_out_own(&mut self) {
-        self.without_own = true;
+    /// Return of each change that `next` returned last whether this process made it, through this opening of the store.
+    #[must_use]
+    pub fn own(&self) -> &[bool] {
+        &self.own
+    }
+
+    /// Return whether changes were made, of any watched container, that `next` has not read.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.store.pager().feed_end() != self.at
     }
 
     /// Watch a container no more.
@@ -135,7 +142,7 @@ impl Feed {
         let read = match pager.feed(self.at, &mut self.words) {
             Found::To(end) => {
                 self.at = end;
-                notice::changes(&self.words, self.without_own.then(|| pager.process_number()))
+                notice::changes(&self.words)
             }
             Found::Lost(end) => {
                 self.at = end;
@@ -145,7 +152,10 @@ impl Feed {
         let Some(mut changes) = read else {
             return Ok(Some(Changes::Lost));
         };
-        changes.retain(|change| self.watched.contains(&change.container()));
+        changes.retain(|(_, change)| self.watched.contains(&change.container()));
+        let me = pager.process_number();
+        let (own, changes): (Vec<bool>, Vec<Change>) = changes.into_iter().map(|(by, c)| (by == me, c)).unzip();
+        self.own = own;
         Ok((!changes.is_empty()).then_some(Changes::These(changes)))
     }
 }

@@ -14,6 +14,7 @@ use crate::fs::tree::filesystem::Fs;
 use crate::kernel::sys;
 use crate::protocol::dispatch;
 use crate::views::mounted::Mounted;
+use crate::watch::Watch;
 use fuser::SessionACL;
 use persist_core::store::{Durability, Store};
 use std::os::fd::OwnedFd;
@@ -76,10 +77,12 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
         filesystem.shutdown();
         Failure::new(EX_FAIL, format!("starting FUSE: {e}"))
     })?;
-    start_helpers(options, &filesystem)?;
+    let watch = start_watch(options, &filesystem);
+    start_helpers(options, &filesystem, watch.clone())?;
     start_leases(options, &filesystem, told)?;
     ready(());
     let result = session.run();
+    stop_watch(&watch);
     filesystem.leases().end();
     filesystem.shutdown();
     result.map_err(|e| Failure::new(EX_SYSTEM, format!("FUSE: {e}")))
@@ -137,8 +140,29 @@ fn start_leases(
     Ok(())
 }
 
+/// Start the replay of changes for inotify. The mount works without.
+fn start_watch(options: &Options, filesystem: &Arc<Mounted>) -> Option<Arc<Watch>> {
+    match Watch::start(filesystem.clone(), &options.mountpoint) {
+        Ok(watch) => Some(Arc::new(watch)),
+        Err(e) => {
+            log::warn!("changes by other programs give no inotify events: {e}");
+            None
+        }
+    }
+}
+
+fn stop_watch(watch: &Option<Arc<Watch>>) {
+    if let Some(watch) = watch {
+        watch.stop();
+    }
+}
+
 /// Start the thread that unmounts on a signal and the thread that makes changes durable.
-fn start_helpers(options: &Options, filesystem: &Arc<Mounted>) -> Result<(), Failure> {
+fn start_helpers(
+    options: &Options,
+    filesystem: &Arc<Mounted>,
+    watch: Option<Arc<Watch>>,
+) -> Result<(), Failure> {
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.into())
@@ -150,6 +174,7 @@ fn start_helpers(options: &Options, filesystem: &Arc<Mounted>) -> Result<(), Fai
         "signals",
         Box::new(move || {
             sys::wait_for_end_signal();
+            stop_watch(&watch);
             if mounting::unmount(&mountpoint, How::Unused).is_ok() {
                 return;
             }

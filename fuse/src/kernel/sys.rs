@@ -63,6 +63,17 @@ pub(crate) fn fork() -> io::Result<ForkResult> {
     Ok(unsafe { unistd::fork() }?)
 }
 
+/// Keep no descriptor but the standard ones, leave the working directory, and end with the thread that started this
+/// process.
+pub(crate) fn become_helper() -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // SAFETY: no object of this process owns a descriptor from 3 on: this is the first thing that it does.
+    if unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    std::env::set_current_dir("/")
+}
+
 /// Start a new session, without a terminal.
 pub(crate) fn new_session() {
     // setsid fails only for a group leader, which a forked child is not.

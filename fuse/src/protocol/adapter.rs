@@ -92,10 +92,7 @@ impl Filesystem for Adapter {
         };
         self.run(
             req,
-            move |m, ctx| {
-                m.to_change(ctx, ino.0)?
-                    .setattr(ctx, ino.0, fh.map(|f| f.0), &changes)
-            },
+            move |m, ctx| m.setattr(ctx, ino.0, fh.map(|f| f.0), &changes),
             reply_attr(reply),
         );
     }
@@ -139,7 +136,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |m, ctx| m.to_change(ctx, parent.0)?.unlink(ctx, parent.0, &name),
+            move |m, ctx| m.unlink(ctx, parent.0, &name),
             reply_empty(reply),
         );
     }
@@ -157,7 +154,7 @@ impl Filesystem for Adapter {
         let (name, target) = (bytes(link_name), bytes(target.as_os_str()));
         self.run(
             req,
-            move |m, ctx| m.to_change(ctx, parent.0)?.symlink(ctx, parent.0, &name, &target),
+            move |m, ctx| m.symlink(ctx, parent.0, &name, &target),
             reply_entry(reply),
         );
     }
@@ -239,7 +236,7 @@ impl Filesystem for Adapter {
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
         self.run(
             req,
-            move |m, ctx| m.at(ctx, ino.0)?.flush(ctx, ino.0, fh.0, lock_owner.0),
+            move |m, ctx| m.flush(ctx, ino.0, fh.0, lock_owner.0),
             reply_empty(reply),
         );
     }
@@ -375,10 +372,7 @@ impl Filesystem for Adapter {
         let name = bytes(name);
         self.run(
             req,
-            move |m, ctx| {
-                m.to_change(ctx, parent.0)?
-                    .create(ctx, parent.0, &name, mode, flags)
-            },
+            move |m, ctx| m.create(ctx, parent.0, &name, mode, flags),
             |r| match r {
                 Ok((a, fh)) => {
                     reply.created(

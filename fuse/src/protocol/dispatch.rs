@@ -85,6 +85,7 @@ impl Adapter {
         answer: impl FnOnce(FsResult<T>) + Send + 'static,
     ) {
         let ctx = ctx_of(req);
+        self.mounted.callers().note(ctx.tid);
         let first = guarded(|| op(&self.mounted, &ctx));
         if !runs_again(&first) {
             drop(op);

@@ -4,7 +4,9 @@
 //! 2. A view is read-only: EROFS. `mkdir` among the snapshots takes one, `rmdir` drops one.
 //! 3. Open files and directories of a view are counted (`Entered::retain_view`), so that the view stays open.
 
+use super::callers::Callers;
 use super::live::Live;
+use super::replays::{REPLAY_FH, Replays};
 use super::snapshots::{Entered, Views, likely_root};
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult, errno};
@@ -12,7 +14,7 @@ use crate::fs::known::inodes::{Control, Place, view_of};
 use crate::fs::known::leases::{Covered, Held, Leases};
 use crate::fs::known::moving::Moving;
 use crate::fs::requests::directories::Line;
-use crate::fs::tree::attributes::{Attr, NodeKind};
+use crate::fs::tree::attributes::{Attr, Changes, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::access::Access;
 use persist_core::Error;
@@ -34,6 +36,8 @@ pub(crate) struct Mounted {
     /// How the store is open, and how it is opened for another access.
     access: Mutex<Access>,
     opening: Opening,
+    callers: Callers,
+    pub(super) replays: Replays,
 }
 
 /// How to open the mounted store so that it may be used in this way. An error if another file is at its path.
@@ -54,12 +58,29 @@ impl Mounted {
             snapshots,
             access: Mutex::new(access),
             opening,
+            callers: Callers::default(),
+            replays: Replays::default(),
         }
     }
 
     /// The operations under way that move entries.
     pub(crate) fn under_way(&self) -> &Moving {
         &self.moving
+    }
+
+    /// The mounted store.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The threads that make requests.
+    pub(crate) fn callers(&self) -> &Callers {
+        &self.callers
+    }
+
+    /// The replays of changes.
+    pub(crate) fn replays(&self) -> &Replays {
+        &self.replays
     }
 
     /// The filesystem that an inode belongs to.
@@ -73,6 +94,9 @@ impl Mounted {
     /// The filesystem that an inode belongs to, for a change.
     pub(crate) fn to_change(&self, ctx: &Ctx, ino: u64) -> FsResult<Entered> {
         self.may_change(ino)?;
+        if self.replays.are_of(ctx) {
+            return errno(libc::EPERM);
+        }
         self.at(ctx, ino)
     }
 
@@ -100,24 +124,40 @@ impl Mounted {
         if parent == self.snapshots {
             return Ok((Ok(self.views.find(ctx, name)?.enter_root(ctx)?), Held::none()));
         }
+        if self.replays.are_of(ctx) {
+            return Ok((Ok(self.lookup_to_replay(ctx, parent, name)?), Held::none()));
+        }
         let fs = self.at(ctx, parent)?;
-        let mut held = fs.held();
+        let mut held = self.held_in(&fs, parent);
         let found = fs.lookup(ctx, parent, name, &mut held)?;
         Ok((found, held))
     }
 
     /// Request: attributes.
     pub(crate) fn getattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>) -> FsResult<(Attr, Held)> {
+        if self.replays.are_of(ctx) {
+            return Ok((self.getattr_to_replay(ctx, ino)?, Held::none()));
+        }
         let fs = self.at(ctx, ino)?;
         let mut held = fs.held();
         let attr = fs.getattr(ctx, ino, fh, &mut held)?;
         Ok((attr, held))
     }
 
+    /// The leases of a lookup in a directory. The entries of a directory whose changes are replayed are not kept by the
+    /// kernel: it would not ask for what is replayed.
+    fn held_in(&self, fs: &Fs, dir: u64) -> Held {
+        if self.replays.are_in(dir) {
+            Held::none()
+        } else {
+            fs.held()
+        }
+    }
+
     /// The leases of a listing of a directory.
     pub(crate) fn held(&self, ino: u64) -> Held {
         if view_of(ino) == 0 {
-            self.live.now().held()
+            self.held_in(&self.live.now(), ino)
         } else {
             Held::none()
         }
@@ -170,6 +210,9 @@ impl Mounted {
 
     /// Request: make a directory; among the snapshots: take one.
     pub(crate) fn mkdir(&self, ctx: &Ctx, parent: u64, name: &[u8], mode: u32) -> FsResult<Attr> {
+        if self.replays.are_of(ctx) {
+            return self.create_to_replay(ctx, parent, name, NodeKind::Dir);
+        }
         if parent != self.snapshots {
             return self.to_change(ctx, parent)?.mkdir(ctx, parent, name, mode);
         }
@@ -192,6 +235,9 @@ impl Mounted {
 
     /// Request: remove a directory; among the snapshots: drop one.
     pub(crate) fn rmdir(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<()> {
+        if self.replays.are_of(ctx) {
+            return self.remove_to_replay(parent, name, true);
+        }
         if parent != self.snapshots {
             return self.to_change(ctx, parent)?.rmdir(ctx, parent, name);
         }
@@ -204,6 +250,9 @@ impl Mounted {
 
     /// Request: open a file.
     pub(crate) fn open(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
+        if self.replays.are_of(ctx) {
+            return self.open_to_replay(ino);
+        }
         let changes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
         if changes && self.never_changes(ino) {
             return errno(libc::EROFS);
@@ -216,12 +265,63 @@ impl Mounted {
 
     /// Request: the last descriptor was closed.
     pub(crate) fn release(&self, ctx: &Ctx, ino: u64, fh: u64) -> FsResult<()> {
+        if fh == REPLAY_FH {
+            return Ok(());
+        }
         let fs = self.at(ctx, ino)?;
         let done = fs.release(ctx, fh);
         if !matches!(done, Err(FsError::Blocked)) {
             fs.release_view();
         }
         done
+    }
+
+    /// Request: a descriptor was closed.
+    pub(crate) fn flush(&self, ctx: &Ctx, ino: u64, fh: u64, owner: u64) -> FsResult<()> {
+        if fh == REPLAY_FH {
+            return Ok(());
+        }
+        self.at(ctx, ino)?.flush(ctx, ino, fh, owner)
+    }
+
+    /// Request: change attributes.
+    pub(crate) fn setattr(&self, ctx: &Ctx, ino: u64, fh: Option<u64>, changes: &Changes) -> FsResult<Attr> {
+        if self.replays.are_of(ctx) {
+            return self.setattr_to_replay(ctx, ino);
+        }
+        self.to_change(ctx, ino)?.setattr(ctx, ino, fh, changes)
+    }
+
+    /// Request: create and open a file.
+    pub(crate) fn create(
+        &self,
+        ctx: &Ctx,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        flags: i32,
+    ) -> FsResult<(Attr, u64)> {
+        if self.replays.are_of(ctx) {
+            let attr = self.create_to_replay(ctx, parent, name, NodeKind::File)?;
+            return Ok((attr, REPLAY_FH));
+        }
+        self.to_change(ctx, parent)?.create(ctx, parent, name, mode, flags)
+    }
+
+    /// Request: make a symlink.
+    pub(crate) fn symlink(&self, ctx: &Ctx, parent: u64, name: &[u8], target: &[u8]) -> FsResult<Attr> {
+        if self.replays.are_of(ctx) {
+            return self.create_to_replay(ctx, parent, name, NodeKind::Link);
+        }
+        self.to_change(ctx, parent)?.symlink(ctx, parent, name, target)
+    }
+
+    /// Request: remove a file or a reference.
+    pub(crate) fn unlink(&self, ctx: &Ctx, parent: u64, name: &[u8]) -> FsResult<()> {
+        if self.replays.are_of(ctx) {
+            return self.remove_to_replay(parent, name, false);
+        }
+        self.to_change(ctx, parent)?.unlink(ctx, parent, name)
     }
 
     /// Request: open a directory.

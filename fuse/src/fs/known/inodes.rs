@@ -35,6 +35,11 @@ pub(crate) fn root_of(view: u64) -> u64 {
     view << VIEW_SHIFT | ROOT
 }
 
+/// A number for an entry that does not exist, and that the kernel is told of nevertheless. It is in no table.
+pub(crate) fn stand_in(n: u64) -> u64 {
+    hashed(("stand-in", n)) | CONTROL_BIT
+}
+
 /// An entry of a container.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Slot {
@@ -200,6 +205,22 @@ impl Inodes {
             },
         );
         (number, None)
+    }
+
+    /// True if the kernel holds this number.
+    pub(crate) fn holds(&self, number: u64) -> bool {
+        self.nodes.contains_key(&number)
+    }
+
+    /// Count one more lookup of a number; false if the kernel does not hold it.
+    pub(crate) fn hold_again(&mut self, number: u64) -> bool {
+        match self.nodes.get_mut(&number) {
+            Some(node) => {
+                node.lookups += 1;
+                true
+            }
+            None => false,
+        }
     }
 
     /// The meaning of a number.

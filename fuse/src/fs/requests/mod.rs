@@ -5,6 +5,7 @@
 //! - `directories`, `links`, `rename`: entries. `attributes`, `xattrs`: metadata of entries.
 //! - `locks`: flock and fcntl. `lock_moves`: locks of files that get another name. `control`: the files that the
 //!   filesystem itself provides.
+//! - `watched`: not a request, but what the replay of changes for inotify asks (`crate::watch`).
 //! - `lifecycle`: maintenance, remounts, and the end of the mount. `unstored`: reports of writes that failed at close.
 
 pub(crate) mod attributes;
@@ -23,5 +24,6 @@ pub(crate) mod open;
 pub(crate) mod read;
 pub(crate) mod rename;
 mod unstored;
+pub(crate) mod watched;
 pub(crate) mod write;
 pub(crate) mod xattrs;

@@ -1,0 +1,242 @@
+//! Answers to the process that replays changes for inotify (`watch::replayer`).
+//!
+//! 1. A request of that process never changes the store. One that would change something is answered, without doing
+//!    anything, if it is the one that is expected now; otherwise with EPERM.
+//! 2. One replay is expected at a time, and answered once.
+//! 3. The kernel believes what it is told, so it is told the truth as far as there is one: an entry that exists has its
+//!    inode, and attributes are the present ones. An entry that is gone, or gone again, is represented by an inode number
+//!    of its own (the stand-in), which the next lookup of the name replaces.
+//! 4. An inode of a directory is never removed in the kernel (`rmdir` would mark it dead, and the directory may come back
+//!    under another name): the stand-in is. `Act::Vanish` tells the kernel that the directory has no links, so that the
+//!    end of its old name is the end of the directory for its watchers.
+
+use super::mounted::Mounted;
+use crate::fs::context::{Ctx, lock};
+use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::known::inodes::stand_in;
+use crate::fs::known::leases::Held;
+use crate::fs::tree::attributes::{Attr, NodeKind};
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The open file of a replay.
+pub(crate) const REPLAY_FH: u64 = u64::MAX;
+
+/// What is replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Act {
+    /// An entry of this kind was made.
+    Create(NodeKind),
+    /// An entry of this kind was removed. It had this inode, if the kernel still holds it.
+    Remove(NodeKind, Option<u64>),
+    /// The value of a file was changed.
+    Modify,
+    /// Attributes were changed, of the directory itself.
+    Metadata,
+    /// A directory with this inode was removed, or moved: it is shown once more, without links.
+    Vanish(u64),
+    /// Nothing: find out whether requests of the process are recognized.
+    Hello,
+}
+
+/// The replay that is expected.
+#[derive(Clone, Debug)]
+struct Expected {
+    dir: u64,
+    name: Vec<u8>,
+    act: Act,
+    /// The inode number of an entry that does not exist.
+    stand_in: u64,
+    /// The inode that may be opened and changed.
+    shown: Option<u64>,
+    done: bool,
+}
+
+/// The replays of a mount.
+#[derive(Default)]
+pub(crate) struct Replays {
+    /// The process that replays; 0: none.
+    pid: AtomicU32,
+    expected: Mutex<Option<Expected>>,
+    count: AtomicU64,
+    /// The inodes of the directories whose changes are replayed.
+    dirs: Mutex<HashSet<u64>>,
+}
+
+impl Replays {
+    /// Take this process as the one that replays. The caller is its parent, and calls this with 0 before it awaits its
+    /// end, so that the number means this process.
+    pub(crate) fn come_from(&self, pid: u32) {
+        self.pid.store(pid, Ordering::SeqCst);
+    }
+
+    /// Set the directories whose changes are replayed.
+    pub(crate) fn set_dirs(&self, dirs: HashSet<u64>) {
+        *lock(&self.dirs) = dirs;
+    }
+
+    /// Return whether changes of a directory are replayed.
+    pub(crate) fn are_in(&self, dir: u64) -> bool {
+        self.pid.load(Ordering::Relaxed) != 0 && lock(&self.dirs).contains(&dir)
+    }
+
+    /// Return whether a request is of the process that replays.
+    pub(crate) fn are_of(&self, ctx: &Ctx) -> bool {
+        ctx.tid != 0 && ctx.tid == self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Expect a replay: of an entry of a directory, or of the directory itself (`Act::Metadata`).
+    pub(crate) fn expect(&self, dir: u64, name: &[u8], act: Act) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.expected) = Some(Expected {
+            dir,
+            name: name.to_vec(),
+            act,
+            stand_in: stand_in(count),
+            shown: (act == Act::Metadata).then_some(dir),
+            done: false,
+        });
+    }
+
+    /// Expect nothing any more.
+    pub(crate) fn end(&self) {
+        *lock(&self.expected) = None;
+    }
+
+    fn present(&self) -> Option<Expected> {
+        lock(&self.expected).clone()
+    }
+
+    fn of_name(&self, dir: u64, name: &[u8]) -> Option<Expected> {
+        self.present().filter(|e| e.dir == dir && e.name == name)
+    }
+
+    fn show(&self, ino: u64) {
+        if let Some(expected) = &mut *lock(&self.expected) {
+            expected.shown = Some(ino);
+        }
+    }
+
+    /// Answer the replay, once.
+    fn finish(&self, dir: u64, name: &[u8], fits: impl Fn(Act) -> bool) -> FsResult<()> {
+        match &mut *lock(&self.expected) {
+            Some(e) if e.dir == dir && e.name == name && !e.done && fits(e.act) => {
+                e.done = true;
+                Ok(())
+            }
+            _ => errno(libc::EPERM),
+        }
+    }
+}
+
+impl Mounted {
+    fn stand_in_attr(&self, ino: u64, kind: NodeKind) -> Attr {
+        Attr {
+            ino,
+            ..self.live().now().control_attr(kind, 0)
+        }
+    }
+
+    /// A lookup by the process that replays.
+    pub(super) fn lookup_to_replay(&self, ctx: &Ctx, dir: u64, name: &[u8]) -> FsResult<Attr> {
+        let Some(expected) = self.replays.of_name(dir, name) else {
+            return self.plain_lookup(ctx, dir, name);
+        };
+        let attr = match expected.act {
+            Act::Create(_) if !expected.done => return errno(libc::ENOENT),
+            Act::Remove(..) if expected.done => return errno(libc::ENOENT),
+            Act::Create(kind) => self.present_attr(ctx, &expected, kind)?,
+            Act::Remove(kind, ino) => {
+                let kept = ino.and_then(|ino| self.live().now().attr_of_removed(ino));
+                kept.unwrap_or_else(|| self.stand_in_attr(expected.stand_in, kind))
+            }
+            Act::Vanish(ino) => match self.live().now().attr_of_removed(ino) {
+                Some(attr) => Attr { links: 0, ..attr },
+                None => return errno(libc::ENOENT),
+            },
+            Act::Modify | Act::Metadata => self.plain_lookup(ctx, dir, name)?,
+            Act::Hello => self.stand_in_attr(expected.stand_in, NodeKind::File),
+        };
+        self.replays.show(attr.ino);
+        Ok(attr)
+    }
+
+    /// A lookup of which the kernel keeps nothing.
+    fn plain_lookup(&self, ctx: &Ctx, dir: u64, name: &[u8]) -> FsResult<Attr> {
+        let found = self.at(ctx, dir)?.lookup(ctx, dir, name, &mut Held::none())?;
+        found.map_err(|_| FsError::Errno(libc::ENOENT))
+    }
+
+    /// The entry that was made, if it still exists and is of this kind.
+    fn present_attr(&self, ctx: &Ctx, expected: &Expected, kind: NodeKind) -> FsResult<Attr> {
+        match self.plain_lookup(ctx, expected.dir, &expected.name) {
+            Ok(attr) if attr.kind == kind => return Ok(attr),
+            Ok(other) => self.forget(other.ino, 1),
+            Err(FsError::Blocked) => return Err(FsError::Blocked),
+            Err(_) => {}
+        }
+        Ok(self.stand_in_attr(expected.stand_in, kind))
+    }
+
+    /// `create`, `mkdir` or `symlink` by the process that replays.
+    pub(super) fn create_to_replay(
+        &self,
+        ctx: &Ctx,
+        dir: u64,
+        name: &[u8],
+        kind: NodeKind,
+    ) -> FsResult<Attr> {
+        let Some(expected) = self.replays.of_name(dir, name) else {
+            return errno(libc::EPERM);
+        };
+        let attr = self.present_attr(ctx, &expected, kind)?;
+        let done = self.replays.finish(dir, name, |act| act == Act::Create(kind));
+        match done {
+            Ok(()) => self.replays.show(attr.ino),
+            Err(_) => self.forget(attr.ino, 1),
+        }
+        done.map(|()| attr)
+    }
+
+    /// `unlink` or `rmdir` by the process that replays.
+    pub(super) fn remove_to_replay(&self, dir: u64, name: &[u8], of_dir: bool) -> FsResult<()> {
+        let fits =
+            |act| matches!(act, Act::Remove(kind, _) if (kind == NodeKind::Dir) == of_dir);
+        self.replays.finish(dir, name, fits)
+    }
+
+    /// `open` by the process that replays.
+    pub(super) fn open_to_replay(&self, ino: u64) -> FsResult<u64> {
+        match self.replays.present() {
+            Some(e) if e.act == Act::Modify && e.shown == Some(ino) => Ok(REPLAY_FH),
+            _ => errno(libc::EPERM),
+        }
+    }
+
+    /// `setattr` by the process that replays.
+    pub(super) fn setattr_to_replay(&self, ctx: &Ctx, ino: u64) -> FsResult<Attr> {
+        match self.replays.present() {
+            Some(e) if e.shown == Some(ino) => self.getattr_to_replay(ctx, ino),
+            _ => errno(libc::EPERM),
+        }
+    }
+
+    /// `getattr` by the process that replays.
+    pub(super) fn getattr_to_replay(&self, ctx: &Ctx, ino: u64) -> FsResult<Attr> {
+        match self.replays.present() {
+            Some(e) if e.stand_in == ino => {
+                let kind = match e.act {
+                    Act::Create(kind) | Act::Remove(kind, _) => kind,
+                    _ => NodeKind::File,
+                };
+                Ok(self.stand_in_attr(ino, kind))
+            }
+            Some(e) if e.act == Act::Vanish(ino) => Ok(Attr {
+                links: 0,
+                ..self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none())?
+            }),
+            _ => self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Finding out what is watched. The kernel tells a filesystem nothing of inotify; `/proc` shows the watches of the
+//! processes that this one may inspect.
+//!
+//! 1. A process that has made requests to the mount is looked at some milliseconds later: a program that begins to watch
+//!    a path looks it up. The same process is looked at again after `AGAIN` at the earliest.
+//! 2. Each `TICK`, one line of `/proc/loadavg` says whether processes were started. Young processes are looked at: a
+//!    program that watches the root of the mount, or a path that the kernel keeps, need not make a request.
+//! 3. All processes are looked at every `ALL_EVERY`, in any case.
+//! 4. No look takes more than the `SHARE`th part of the time.
+
+use super::Shared;
+use crate::kernel::inotify;
+use crate::views::callers::Callers;
+use std::collections::{HashMap, HashSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A caller may need this time to begin to watch.
+const SETTLE: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(250);
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long a process is young.
+const YOUNG: Duration = Duration::from_secs(3);
+const ALL_EVERY: Duration = Duration::from_secs(5);
+const SHARE: u32 = 50;
+
+/// What is known of the processes.
+struct Scanner {
+    device: u64,
+    /// What each watches, of those that watch anything.
+    watches: HashMap<u32, HashSet<u64>>,
+    /// When those that make requests were looked at.
+    looked: HashMap<u32, Instant>,
+    /// Those that were there at the last look at all, and those that came since.
+    known: HashSet<u32>,
+    young: HashMap<u32, Instant>,
+    last_started: Option<u32>,
+}
+
+/// Look until the mount ends.
+pub(super) fn scan(shared: &Shared, callers: &Callers, device: u64) {
+    let mut scanner = Scanner {
+        device,
+        watches: HashMap::new(),
+        looked: HashMap::new(),
+        known: HashSet::new(),
+        young: HashMap::new(),
+        last_started: None,
+    };
+    let mut due: HashSet<u32> = HashSet::new();
+    let (mut tick, mut all) = (Instant::now(), Instant::now());
+    while !shared.is_stopped() {
+        let wait = if due.is_empty() { TICK } else { SETTLE };
+        let came = callers.take(wait.min(tick.saturating_duration_since(Instant::now())));
+        if !came.is_empty() {
+            thread::sleep(SETTLE);
+            due.extend(came);
+        }
+        let begun = Instant::now();
+        if begun >= all {
+            scanner.look_at_all();
+            due.clear();
+            all = begun + ALL_EVERY.max(begun.elapsed() * SHARE);
+        } else {
+            if begun >= tick {
+                scanner.look_at_young(begun);
+            }
+            due.retain(|tid| !scanner.look_again(*tid, begun));
+        }
+        if begun >= tick {
+            tick = begun + TICK;
+        }
+        shared.watch(scanner.watches.values().flatten().copied().collect());
+        thread::sleep((begun.elapsed() * SHARE).min(TICK));
+    }
+}
+
+impl Scanner {
+    fn look(&mut self, pid: u32) {
+        let found = inotify::watched_by(pid, self.device);
+        if found.is_empty() {
+            self.watches.remove(&pid);
+        } else {
+            self.watches.insert(pid, found);
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        self.last_started = inotify::last_started();
+        let all = inotify::processes();
+        let now = Instant::now();
+        self.watches.clear();
+        all.iter().for_each(|pid| self.look(*pid));
+        self.looked.retain(|_, when| now - *when < ALL_EVERY);
+        self.known = all.into_iter().collect();
+    }
+
+    /// Look at the processes that came lately, and at those that watch.
+    fn look_at_young(&mut self, now: Instant) {
+        let last = inotify::last_started();
+        if last != self.last_started {
+            self.last_started = last;
+            let all = inotify::processes();
+            for pid in &all {
+                if self.known.insert(*pid) {
+                    self.young.insert(*pid, now);
+                }
+            }
+            self.watches.retain(|pid, _| all.contains(pid));
+        }
+        self.young.retain(|_, came| now - *came < YOUNG);
+        let some: HashSet<u32> = self.young.keys().chain(self.watches.keys()).copied().collect();
+        some.into_iter().for_each(|pid| self.look(pid));
+    }
+
+    /// Look at a process that has made a request; false if that is too early.
+    fn look_again(&mut self, tid: u32, now: Instant) -> bool {
+        if self.looked.get(&tid).is_some_and(|when| now - *when < AGAIN) {
+            return false;
+        }
+        self.looked.insert(tid, now);
+        self.look(tid);
+        true
+    }
+}
