@@ -13,6 +13,7 @@ test_packages() {
     need xfsprogs mkfs.xfs -V
     need btrfs-progs mkfs.btrfs --version
     need quota setquota --version
+    need inotify-tools command -v inotifywait
 }
 
 # test_requirements: install pytest, ruff, mypy and event loops into .venv.

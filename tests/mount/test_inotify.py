@@ -15,14 +15,19 @@ from typing import Any, Callable
 
 import persist
 import pytest
-from conftest import Mount, need, wait_until
+from conftest import Mount, binary, need, wait_until
 from watcher import Event, Watcher
 
 
 @pytest.fixture
-def root(mnt: Mount) -> Iterator[Any]:
+def store(mnt: Mount) -> Iterator[Any]:
     with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store.root
+        yield store
+
+
+@pytest.fixture
+def root(store: Any) -> Any:
+    return store.root
 
 
 @pytest.fixture
@@ -223,12 +228,12 @@ def test_a_directory_that_comes_back_is_alive(mnt: Mount, root: Any, top: Watche
         os.close(fd)
 
 
-def test_missing_changes_let_watchers_look_again(mnt: Mount, root: Any, top: Watched, tmp_path: Path) -> None:
+def test_missing_changes_let_watchers_look_again(mnt: Mount, store: Any, root: Any, top: Watched) -> None:
     """One transaction with more changes than the feed holds."""
     root["d"] = entries = {str(n): n for n in range(20)}
     entries = root["d"]
     inside = Watched(mnt.path / "d", entries, "d")
-    with persist.transaction():
+    with store.transaction():
         for n in range(20_000):
             entries[str(n % 20)] = -n
         del entries["7"]
@@ -365,6 +370,18 @@ def test_the_process_that_replays_is_killed(mnt: Mount, root: Any, top: Watched)
         os.kill(helper, 9)
     top.watcher.noticed(lambda: root.__setitem__("probe", time.monotonic_ns()), "probe")
     assert "x" not in root
+    root["x"] = 1
+    assert ("top", "CREATE", "x") in top.events()
+
+
+def test_a_remount_while_changes_are_replayed(mnt: Mount, root: Any, top: Watched) -> None:
+    """The mount opens its store again, and follows the changes of that."""
+    for mode in ("ro", "rw"):
+        for n in range(200):
+            root[f"k{n}"] = n
+        command = [binary(), str(mnt.store), str(mnt.path), "-o", f"remount,{mode}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    top.watcher.noticed(lambda: root.__setitem__("probe", time.monotonic_ns()), "probe")
     root["x"] = 1
     assert ("top", "CREATE", "x") in top.events()
 

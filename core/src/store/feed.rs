@@ -154,7 +154,8 @@ impl Feed {
         };
         changes.retain(|(_, change)| self.watched.contains(&change.container()));
         let me = pager.process_number();
-        let (own, changes): (Vec<bool>, Vec<Change>) = changes.into_iter().map(|(by, c)| (by == me, c)).unzip();
+        let (own, changes): (Vec<bool>, Vec<Change>) =
+            changes.into_iter().map(|(by, c)| (by == me, c)).unzip();
         self.own = own;
         Ok((!changes.is_empty()).then_some(Changes::These(changes)))
     }

@@ -23,8 +23,11 @@ pub(crate) fn watched_by(pid: u32, device: u64) -> HashSet<u64> {
         return found;
     };
     for descriptor in descriptors.flatten() {
-        let inotify = fs::read_link(descriptor.path())
-            .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"anon_inode:inotify"));
+        let inotify = fs::read_link(descriptor.path()).is_ok_and(|to| {
+            to.as_os_str()
+                .as_encoded_bytes()
+                .starts_with(b"anon_inode:inotify")
+        });
         if inotify {
             // The descriptor may be closed by now.
             let _ = read_info(

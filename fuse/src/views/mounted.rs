@@ -305,7 +305,8 @@ impl Mounted {
             let attr = self.create_to_replay(ctx, parent, name, NodeKind::File)?;
             return Ok((attr, REPLAY_FH));
         }
-        self.to_change(ctx, parent)?.create(ctx, parent, name, mode, flags)
+        self.to_change(ctx, parent)?
+            .create(ctx, parent, name, mode, flags)
     }
 
     /// Request: make a symlink.

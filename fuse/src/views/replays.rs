@@ -30,8 +30,8 @@ pub(crate) enum Act {
     Create(NodeKind),
     /// An entry of this kind was removed. It had this inode, if the kernel still holds it.
     Remove(NodeKind, Option<u64>),
-    /// The value of a file was changed.
-    Modify,
+    /// The value of a file was changed. The kernel may hold its inode, and then need not look it up.
+    Modify(Option<u64>),
     /// Attributes were changed, of the directory itself.
     Metadata,
     /// A directory with this inode was removed, or moved: it is shown once more, without links.
@@ -94,7 +94,11 @@ impl Replays {
             name: name.to_vec(),
             act,
             stand_in: stand_in(count),
-            shown: (act == Act::Metadata).then_some(dir),
+            shown: match act {
+                Act::Metadata => Some(dir),
+                Act::Modify(ino) => ino,
+                _ => None,
+            },
             done: false,
         });
     }
@@ -155,7 +159,7 @@ impl Mounted {
                 Some(attr) => Attr { links: 0, ..attr },
                 None => return errno(libc::ENOENT),
             },
-            Act::Modify | Act::Metadata => self.plain_lookup(ctx, dir, name)?,
+            Act::Modify(_) | Act::Metadata => self.plain_lookup(ctx, dir, name)?,
             Act::Hello => self.stand_in_attr(expected.stand_in, NodeKind::File),
         };
         self.replays.show(attr.ino);
@@ -201,15 +205,14 @@ impl Mounted {
 
     /// `unlink` or `rmdir` by the process that replays.
     pub(super) fn remove_to_replay(&self, dir: u64, name: &[u8], of_dir: bool) -> FsResult<()> {
-        let fits =
-            |act| matches!(act, Act::Remove(kind, _) if (kind == NodeKind::Dir) == of_dir);
+        let fits = |act| matches!(act, Act::Remove(kind, _) if (kind == NodeKind::Dir) == of_dir);
         self.replays.finish(dir, name, fits)
     }
 
     /// `open` by the process that replays.
     pub(super) fn open_to_replay(&self, ino: u64) -> FsResult<u64> {
         match self.replays.present() {
-            Some(e) if e.act == Act::Modify && e.shown == Some(ino) => Ok(REPLAY_FH),
+            Some(e) if matches!(e.act, Act::Modify(_)) && e.shown == Some(ino) => Ok(REPLAY_FH),
             _ => errno(libc::EPERM),
         }
     }
@@ -238,5 +241,129 @@ impl Mounted {
             }),
             _ => self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::context::Config;
+    use crate::fs::known::inodes::ROOT;
+    use crate::fs::tree::attributes::Changes;
+    use crate::fs::tree::filesystem::Fs;
+    use crate::kernel::access::Access;
+    use persist_core::store::{Options, Store};
+    use std::time::Duration;
+
+    const PID: u32 = 77;
+
+    fn mounted(dir: &std::path::Path) -> FsResult<Mounted> {
+        let options = Options {
+            create: true,
+            ..Options::default()
+        };
+        let config = Config {
+            exact: false,
+            infer: false,
+            lockwait: Duration::ZERO,
+            uid: 0,
+            gid: 0,
+            umask: 0o022,
+            mountpoint: dir.to_owned(),
+        };
+        let fs = Fs::new(Store::open(&dir.join("s"), &options)?, config);
+        let access = Access {
+            read_only: false,
+            sync: false,
+        };
+        let mounted = Mounted::new(fs, access, Box::new(|_| errno(libc::EIO)));
+        mounted.replays().come_from(PID);
+        Ok(mounted)
+    }
+
+    fn by(tid: u32) -> Ctx {
+        Ctx {
+            tid,
+            ..Ctx::own(true)
+        }
+    }
+
+    fn refused<T>(done: FsResult<T>) -> bool {
+        done.is_err_and(|e| e.errno() == libc::EPERM)
+    }
+
+    /// Nothing that the process does changes the store, whether it is expected or not.
+    #[test]
+    fn the_process_that_replays_changes_nothing() -> FsResult<()> {
+        let dir = tempfile::tempdir().map_err(|_| FsError::Errno(libc::EIO))?;
+        let m = mounted(dir.path())?;
+        let (command, replayer) = (by(1), by(PID));
+        let (_, fh) = m.create(&command, ROOT, b"file", 0o644, libc::O_WRONLY)?;
+        let file = m
+            .lookup(&command, ROOT, b"file")?
+            .0
+            .map_err(|_| FsError::Errno(libc::ENOENT))?;
+        m.release(&command, file.ino, fh)?;
+        m.mkdir(&command, ROOT, b"dir", 0o755)?;
+        let before = m.live().now().store().change_count();
+        let all = |m: &Mounted| {
+            let cut = Changes {
+                size: Some(0),
+                ..Changes::default()
+            };
+            [
+                refused(m.create(&replayer, ROOT, b"new", 0o644, libc::O_WRONLY)),
+                refused(m.mkdir(&replayer, ROOT, b"new", 0o755)),
+                refused(m.symlink(&replayer, ROOT, b"new", b"x")),
+                refused(m.unlink(&replayer, ROOT, b"file")),
+                refused(m.rmdir(&replayer, ROOT, b"dir")),
+                refused(m.rename(&replayer, (ROOT, b"file"), (ROOT, b"new"), 0)),
+                refused(m.open(&replayer, file.ino, libc::O_WRONLY)),
+                refused(m.setattr(&replayer, file.ino, None, &cut)),
+                refused(m.to_change(&replayer, ROOT)),
+            ]
+        };
+        assert_eq!(all(&m), [true; 9]);
+        // What is expected of one entry is not done to another, nor twice, nor in another way.
+        for act in [
+            Act::Create(NodeKind::File),
+            Act::Remove(NodeKind::File, None),
+            Act::Modify(None),
+            Act::Hello,
+        ] {
+            m.replays().expect(ROOT, b"other", act);
+            assert_eq!(all(&m), [true; 9], "{act:?}");
+        }
+        m.replays()
+            .expect(ROOT, b"file", Act::Remove(NodeKind::File, Some(file.ino)));
+        let shown = m
+            .lookup(&replayer, ROOT, b"file")?
+            .0
+            .map_err(|_| FsError::Errno(libc::ENOENT))?;
+        assert_eq!(shown.ino, file.ino);
+        assert!(refused(m.rmdir(&replayer, ROOT, b"file")));
+        m.unlink(&replayer, ROOT, b"file")?;
+        assert!(refused(m.unlink(&replayer, ROOT, b"file")));
+        m.replays().expect(ROOT, b"file", Act::Create(NodeKind::File));
+        assert!(
+            m.lookup(&replayer, ROOT, b"file")
+                .is_err_and(|e| e.errno() == libc::ENOENT)
+        );
+        let (made, fh) = m.create(&replayer, ROOT, b"file", 0o644, libc::O_WRONLY)?;
+        assert_eq!((made.ino, fh), (file.ino, REPLAY_FH));
+        m.replays().expect(ROOT, b"gone", Act::Create(NodeKind::Dir));
+        let made = m.mkdir(&replayer, ROOT, b"gone", 0o755)?;
+        assert_eq!(
+            (made.kind, m.getattr(&replayer, made.ino, None)?.0.ino),
+            (NodeKind::Dir, made.ino)
+        );
+        m.replays().end();
+        assert_eq!(all(&m), [true; 9]);
+        assert_eq!(m.live().now().store().change_count(), before);
+        assert!(m.lookup(&command, ROOT, b"gone")?.0.is_err());
+        // Another process is not affected.
+        m.unlink(&command, ROOT, b"file")?;
+        m.shutdown();
+        Ok(())
     }
 }

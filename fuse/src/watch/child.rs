@@ -62,7 +62,7 @@ impl Replayer {
             Act::Create(NodeKind::Link) => Order::CreateLink,
             Act::Remove(NodeKind::Dir, _) => Order::RemoveDir,
             Act::Remove(..) => Order::RemoveFile,
-            Act::Modify => Order::Modify,
+            Act::Modify(_) => Order::Modify,
             Act::Metadata => Order::Metadata,
             Act::Vanish(_) | Act::Hello => Order::Look,
         };

@@ -74,10 +74,7 @@ impl Events {
         let id = change.container();
         match change {
             Change::Entry {
-                key,
-                existed,
-                exists,
-                ..
+                key, existed, exists, ..
             } => match OwnedKey::from_value(key) {
                 Some(key) => self.entry_changed(fs, id, &Slot::Key(key), (*existed, *exists), own),
                 None => self.compare(fs, id),

@@ -83,7 +83,7 @@ impl Follower {
                 // The store is closed, by a remount or at the end; or it is one that does not change.
                 log::debug!("following changes: errno {}", e.errno());
                 self.start_over();
-                self.wait_for_watches(PAUSE);
+                self.pause();
             }
         }
     }
@@ -100,14 +100,20 @@ impl Follower {
         self.replayer = None;
         self.start_over();
         self.version = lock(&self.shared.watched).version;
-        self.wait_for_watches(Duration::MAX);
+        self.wait_for_watches();
     }
 
-    fn wait_for_watches(&self, most: Duration) {
+    fn wait_for_watches(&self) {
         let watched = lock(&self.shared.watched);
         let same = |w: &mut super::Watched| w.version == self.version && !self.shared.is_stopped();
-        let wait = most.min(Duration::from_secs(1));
-        let ended = self.shared.changed.wait_timeout_while(watched, wait, same);
+        let ended = self.shared.changed.wait_timeout_while(watched, PAUSE, same);
+        drop(ended.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn pause(&self) {
+        let watched = lock(&self.shared.watched);
+        let goes_on = |_: &mut super::Watched| !self.shared.is_stopped();
+        let ended = self.shared.changed.wait_timeout_while(watched, PAUSE, goes_on);
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -129,7 +135,9 @@ impl Follower {
                 continue;
             };
             let all = entry.is_none();
-            let of = wanted.entry(obj.id).or_insert_with(|| (obj, false, HashSet::new()));
+            let of = wanted
+                .entry(obj.id)
+                .or_insert_with(|| (obj, false, HashSet::new()));
             of.1 |= all;
             of.2.extend(entry);
             if all && let Ok(Some((parent, slot))) = fs.entry_of(&own_ctx(), obj) {
@@ -207,21 +215,23 @@ impl Follower {
         let has_more = self.feed.as_ref().is_some_and(Feed::has_more);
         self.events.settle_lists(&fs, has_more)?;
         match self.events.pending.pop() {
-            Some(event) => self.replay(&fs, &event),
+            Some(event) => self.replay(fs, &event),
             None => Ok(()),
         }
     }
 
     /// Replay an event. One that cannot be replayed is dropped: its directory is gone, or closed to the mount's user.
-    fn replay(&mut self, fs: &Fs, event: &Event) -> FsResult<()> {
+    fn replay(&mut self, fs: Arc<Fs>, event: &Event) -> FsResult<()> {
         let Some(path) = gone_is_none(fs.path_to(&own_ctx(), event.container).map(Some))? else {
             return Ok(());
         };
         let dir = fs.number(&Place::Dir(event.container));
         let (name, acts) = match &event.entry {
             None => (b".".to_vec(), vec![Act::Metadata]),
-            Some((slot, what)) => (name_of(slot), self.acts(fs, event.container, slot, *what)?),
+            Some((slot, what)) => (name_of(slot), self.acts(&fs, event.container, slot, *what)?),
         };
+        // A remount waits for the end of its use.
+        drop(fs);
         let shared = self.shared.clone();
         let _busy = lock(&shared.replaying);
         for act in acts {
@@ -238,14 +248,17 @@ impl Follower {
     /// What is to be replayed for an event of an entry.
     fn acts(&self, fs: &Fs, container: Obj, slot: &Slot, what: What) -> FsResult<Vec<Act>> {
         Ok(match what {
-            What::Modified => vec![Act::Modify],
+            What::Modified => vec![Act::Modify(fs.held_entry(container, slot, Sort::File))],
             What::Created(sort) => vec![Act::Create(sort.kind())],
             What::Removed(Sort::Dir(obj)) => {
                 let held = fs.held_entry(container, slot, Sort::Dir(obj));
                 let vanishes = held.filter(|ino| self.inodes.contains(ino));
                 let moved = vanishes.is_some() && gone_is_none(fs.entry_of(&own_ctx(), obj))?.is_some();
                 let first = vanishes.filter(|_| !moved).map(Act::Vanish);
-                first.into_iter().chain([Act::Remove(NodeKind::Dir, None)]).collect()
+                first
+                    .into_iter()
+                    .chain([Act::Remove(NodeKind::Dir, None)])
+                    .collect()
             }
             What::Removed(sort) => vec![Act::Remove(sort.kind(), fs.held_entry(container, slot, sort))],
         })
@@ -258,7 +271,8 @@ impl Follower {
                 Some(replayer) => replayer,
                 None => {
                     let next = Replayer::start(&self.mounted, &self.mountpoint, self.device);
-                    self.replayer.insert(next.inspect_err(|e| log::warn!("no inotify events: {e}"))?)
+                    self.replayer
+                        .insert(next.inspect_err(|e| log::warn!("no inotify events: {e}"))?)
                 }
             };
             match replayer.replay(dir, path, name, act) {
@@ -269,7 +283,9 @@ impl Follower {
                 }
                 Err(e) => match e.raw_os_error() {
                     // The kernel answers from what it keeps, which it does not for long.
-                    Some(libc::EEXIST | libc::ENOENT) if tries < TRIES => std::thread::sleep(BETWEEN),
+                    Some(libc::EEXIST | libc::ENOENT) if tries < TRIES && !self.shared.is_stopped() => {
+                        std::thread::sleep(BETWEEN);
+                    }
                     _ => return Err(e),
                 },
             }

@@ -116,7 +116,10 @@ mod tests {
             ..splice(at, removed, added)
         };
         let all = [mine(0, 1, 1), mine(1, 1, 0), mine(2, 0, 1), splice(0, 1, 1)];
-        assert_eq!(fates(&[0, 1, 2], &all, &[0, 2, 7]), Some(vec![(0, Fate::Changed)]));
+        assert_eq!(
+            fates(&[0, 1, 2], &all, &[0, 2, 7]),
+            Some(vec![(0, Fate::Changed)])
+        );
     }
 
     #[test]

@@ -81,10 +81,18 @@ mod tests {
     fn differences_are_what_came_went_and_stayed() {
         let slot = Slot::Item;
         let entries = |all: &[(u64, Sort)]| all.iter().map(|(n, sort)| (slot(*n), *sort)).collect();
-        let before = Mirror::new((entries(&[(0, Sort::File), (1, Sort::File), (2, Sort::Link)]), true));
-        let mut after = Mirror::new((entries(&[(1, Sort::File), (2, Sort::File), (3, Sort::Link)]), true));
+        let before = Mirror::new((
+            entries(&[(0, Sort::File), (1, Sort::File), (2, Sort::Link)]),
+            true,
+        ));
+        let mut after = Mirror::new((
+            entries(&[(1, Sort::File), (2, Sort::File), (3, Sort::Link)]),
+            true,
+        ));
         let mut found = before.differences(&after).unwrap_or_default();
-        found.sort_by_key(|(slot, difference)| (format!("{slot:?}"), matches!(difference, Difference::Came(_))));
+        found.sort_by_key(|(slot, difference)| {
+            (format!("{slot:?}"), matches!(difference, Difference::Came(_)))
+        });
         assert_eq!(
             found,
             [
@@ -99,6 +107,9 @@ mod tests {
         after.whole = false;
         after.set(&slot(1), Sort::File);
         after.set(&slot(2), Sort::Link);
-        assert_eq!((after.get(&slot(1)), after.get(&slot(2))), (None, Some(Sort::Link)));
+        assert_eq!(
+            (after.get(&slot(1)), after.get(&slot(2))),
+            (None, Some(Sort::Link))
+        );
     }
 }

@@ -72,11 +72,11 @@ impl Watch {
     pub(crate) fn start(mounted: Arc<Mounted>, mountpoint: &Path) -> io::Result<Watch> {
         let shared = Arc::new(Shared::default());
         let mount = mounts::at(mountpoint)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        let (of_scanner, callers) = (shared.clone(), mounted.clone());
+        let (of_scanner, mount_of_scanner) = (shared.clone(), mounted.clone());
         let device = inotify::kernel_device(mount.device);
         thread::Builder::new()
             .name("watches".into())
-            .spawn(move || scanner::scan(&of_scanner, callers.callers(), device))?;
+            .spawn(move || scanner::scan(&of_scanner, &mount_of_scanner, device))?;
         let follower = Follower::new(shared.clone(), mounted, mountpoint, mount.device);
         thread::Builder::new()
             .name("events".into())

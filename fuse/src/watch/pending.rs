@@ -38,7 +38,10 @@ pub(super) struct Pending {
 impl Pending {
     /// Add an event; false if there were too many, and are none now.
     pub(super) fn push(&mut self, event: Event) -> bool {
-        let of = (event.container.id, event.entry.as_ref().map(|(slot, _)| slot.clone()));
+        let of = (
+            event.container.id,
+            event.entry.as_ref().map(|(slot, _)| slot.clone()),
+        );
         match event.entry {
             None | Some((_, What::Modified)) => {
                 if !self.repeated.insert(of) {
@@ -61,7 +64,10 @@ impl Pending {
     pub(super) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         if let None | Some((_, What::Modified)) = event.entry {
-            let of = (event.container.id, event.entry.as_ref().map(|(slot, _)| slot.clone()));
+            let of = (
+                event.container.id,
+                event.entry.as_ref().map(|(slot, _)| slot.clone()),
+            );
             self.repeated.remove(&of);
         }
         Some(event)
@@ -89,7 +95,14 @@ mod tests {
     fn equal_events_that_wait_are_one() {
         let mut pending = Pending::default();
         let (modified, removed) = (event(1, What::Modified), event(1, What::Removed(Sort::File)));
-        for one in [&modified, &event(2, What::Modified), &modified, &removed, &modified, &modified] {
+        for one in [
+            &modified,
+            &event(2, What::Modified),
+            &modified,
+            &removed,
+            &modified,
+            &modified,
+        ] {
             assert!(pending.push(one.clone()));
         }
         assert_eq!(pending.pop(), Some(modified.clone()));

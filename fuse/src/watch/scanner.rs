@@ -10,7 +10,7 @@
 
 use super::Shared;
 use crate::kernel::inotify;
-use crate::views::callers::Callers;
+use crate::views::mounted::Mounted;
 use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,7 +38,8 @@ struct Scanner {
 }
 
 /// Look until the mount ends.
-pub(super) fn scan(shared: &Shared, callers: &Callers, device: u64) {
+pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
+    let callers = mounted.callers();
     let mut scanner = Scanner {
         device,
         watches: HashMap::new(),
@@ -57,6 +58,12 @@ pub(super) fn scan(shared: &Shared, callers: &Callers, device: u64) {
             due.extend(came);
         }
         let begun = Instant::now();
+        if mounted.live().now().store().is_frozen() {
+            // There will be no changes until a remount.
+            due.clear();
+            thread::sleep(TICK);
+            continue;
+        }
         if begun >= all {
             scanner.look_at_all();
             due.clear();

@@ -115,12 +115,7 @@ impl Fs {
     }
 
     #[expect(clippy::type_complexity, reason = "used once, right above")]
-    fn some_items(
-        &self,
-        r: &Reader<'_>,
-        list: Obj,
-        from: u64,
-    ) -> FsResult<(Vec<(Slot, Sort)>, Option<u64>)> {
+    fn some_items(&self, r: &Reader<'_>, list: Obj, from: u64) -> FsResult<(Vec<(Slot, Sort)>, Option<u64>)> {
         let (first, names) = self.names_from(r, list, from, BATCH)?;
         let mut values = Vec::new();
         r.items(list, first, names.len(), &mut values)?;
