@@ -14,7 +14,7 @@ fn set(s: &Store, key: &str) {
 }
 
 #[test]
-fn own_changes_are_told_from_others() {
+fn own_changes_are_distinguished() {
     let dir = scratch();
     let mine = open(dir.path(), Durability::Checkpoint, None);
     let theirs = open(dir.path(), Durability::Checkpoint, None);

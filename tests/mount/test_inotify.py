@@ -127,7 +127,7 @@ def test_the_same_events_as_on_tmpfs(mnt: Mount, root: Any, top: Watched, tmpfs:
     other.close()
 
 
-def test_a_change_by_a_command_is_told_once(mnt: Mount, top: Watched, tmpfs: Path) -> None:
+def test_a_change_by_a_command_has_its_events_once(mnt: Mount, top: Watched, tmpfs: Path) -> None:
     other = Watcher()
     other.add(tmpfs, "top")
     command = """echo 1 > a; echo 2 >> a; mv a b; rm b; mkdir d; mv d e; rmdir e; ln -s x l; rm l; : > t; chmod 600 t; touch t;

@@ -129,7 +129,7 @@ WINGS = (
 
 # The folders of the interfaces, from the lowest up: a folder imports only folders before it.
 FLOORS = {
-    "fuse/src": ("kernel", "fs", "views", "protocol", "command"),
+    "fuse/src": ("kernel", "fs", "views", "protocol", "watch", "command"),
     "fuse/src/fs": ("error", "context", "text", "known", "tree", "requests"),
     "pymod/src": ("python", "engine", "proxies", "values", "graphs", "locks", "dict", "list", "object", "store"),
 }

@@ -1,7 +1,8 @@
 //! The change feed: what other threads and processes have changed in watched containers, in the order of the commits.
 //!
 //! 1. `Feed::next` returns each committed change of a watched container, of any process and through either door, also
-//!    those of this process (`own` tells them). Changes of one operation or transaction are returned together or in one sequence.
+//!    those of this process (`own` tells them). Changes of one operation or transaction are returned together or in one
+//!    sequence.
 //! 2. A change may be reported that was undone (a block of a transaction), or that was made shortly before the
 //!    container was watched. If changes are missing, `Changes::Lost` says so: everything may have changed.
 //! 3. Watching costs the changes of other containers one load. A change of a watched container takes the slow path and

@@ -10,6 +10,14 @@ use crate::kernel::mounts::{self, is_same_file};
 use crate::kernel::sys;
 use nix::mount::MsFlags;
 use std::fs::File;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The kernel refuses a read-only remount while a file is open for writing. The replay of a change for inotify opens
+/// one for some microseconds.
+const BUSY_MOST: Duration = Duration::from_secs(1);
+const TRY_EVERY: Duration = Duration::from_millis(1);
 
 /// Change the options of the mount.
 pub(crate) fn remount(options: &Options) -> Result<(), Failure> {
@@ -48,7 +56,8 @@ pub(crate) fn remount(options: &Options) -> Result<(), Failure> {
             failed(format!("opening the store: {e}{why}"))
         })
     };
-    let kernel = |flags| mounting::remount(options, flags).map_err(|e| failed(e.to_string()));
+    let kernel =
+        |flags| when_not_busy(|| mounting::remount(options, flags)).map_err(|e| failed(e.to_string()));
     if !options.read_only {
         tell()?;
         return kernel(options.flags);
@@ -58,6 +67,19 @@ pub(crate) fn remount(options: &Options) -> Result<(), Failure> {
         // An error of this second change would hide the first.
         let _ = kernel(options.flags - MsFlags::MS_RDONLY);
     })
+}
+
+/// Try again for a while what fails because the mount is in use.
+fn when_not_busy(f: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match f() {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && begun.elapsed() < BUSY_MOST => {
+                thread::sleep(TRY_EVERY);
+            }
+            done => return done,
+        }
+    }
 }
 
 #[cfg(test)]

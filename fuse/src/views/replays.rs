@@ -1,21 +1,20 @@
-//! Answers to the process that replays changes for inotify (`watch::replayer`).
+//! The replays of changes for inotify: which process makes them (`watch::replayer`), and which one is expected. Its
+//! requests are answered in `replaying`.
 //!
 //! 1. A request of that process never changes the store. One that would change something is answered, without doing
 //!    anything, if it is the one that is expected now; otherwise with EPERM.
 //! 2. One replay is expected at a time, and answered once.
-//! 3. The kernel believes what it is told, so it is told the truth as far as there is one: an entry that exists has its
-//!    inode, and attributes are the present ones. An entry that is gone, or gone again, is represented by an inode number
-//!    of its own (the stand-in), which the next lookup of the name replaces.
-//! 4. An inode of a directory is never removed in the kernel (`rmdir` would mark it dead, and the directory may come back
-//!    under another name): the stand-in is. `Act::Vanish` tells the kernel that the directory has no links, so that the
-//!    end of its old name is the end of the directory for its watchers.
+//! 3. The kernel believes the answers, so they are right as far as possible: an entry that exists has its inode, and
+//!    attributes are the present ones. An entry that is gone, or gone again, is represented by an inode number of its
+//!    own (the stand-in), which the next lookup of the name replaces.
+//! 4. An inode of a directory is never removed in the kernel (`rmdir` would mark it dead, and the directory may come
+//!    back under another name): the stand-in is. `Act::Vanish` shows the directory without links, so that the end of its
+//!    old name is the end of the directory for its watchers.
 
-use super::mounted::Mounted;
 use crate::fs::context::{Ctx, lock};
-use crate::fs::error::{FsError, FsResult, errno};
+use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::stand_in;
-use crate::fs::known::leases::Held;
-use crate::fs::tree::attributes::{Attr, NodeKind};
+use crate::fs::tree::attributes::NodeKind;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -42,15 +41,15 @@ pub(crate) enum Act {
 
 /// The replay that is expected.
 #[derive(Clone, Debug)]
-struct Expected {
-    dir: u64,
-    name: Vec<u8>,
-    act: Act,
+pub(super) struct Expected {
+    pub(super) dir: u64,
+    pub(super) name: Vec<u8>,
+    pub(super) act: Act,
     /// The inode number of an entry that does not exist.
-    stand_in: u64,
+    pub(super) stand_in: u64,
     /// The inode that may be opened and changed.
-    shown: Option<u64>,
-    done: bool,
+    pub(super) shown: Option<u64>,
+    pub(super) done: bool,
 }
 
 /// The replays of a mount.
@@ -108,22 +107,22 @@ impl Replays {
         *lock(&self.expected) = None;
     }
 
-    fn present(&self) -> Option<Expected> {
+    pub(super) fn present(&self) -> Option<Expected> {
         lock(&self.expected).clone()
     }
 
-    fn of_name(&self, dir: u64, name: &[u8]) -> Option<Expected> {
+    pub(super) fn of_name(&self, dir: u64, name: &[u8]) -> Option<Expected> {
         self.present().filter(|e| e.dir == dir && e.name == name)
     }
 
-    fn show(&self, ino: u64) {
+    pub(super) fn show(&self, ino: u64) {
         if let Some(expected) = &mut *lock(&self.expected) {
             expected.shown = Some(ino);
         }
     }
 
     /// Answer the replay, once.
-    fn finish(&self, dir: u64, name: &[u8], fits: impl Fn(Act) -> bool) -> FsResult<()> {
+    pub(super) fn finish(&self, dir: u64, name: &[u8], fits: impl Fn(Act) -> bool) -> FsResult<()> {
         match &mut *lock(&self.expected) {
             Some(e) if e.dir == dir && e.name == name && !e.done && fits(e.act) => {
                 e.done = true;
@@ -131,239 +130,5 @@ impl Replays {
             }
             _ => errno(libc::EPERM),
         }
-    }
-}
-
-impl Mounted {
-    fn stand_in_attr(&self, ino: u64, kind: NodeKind) -> Attr {
-        Attr {
-            ino,
-            ..self.live().now().control_attr(kind, 0)
-        }
-    }
-
-    /// A lookup by the process that replays.
-    pub(super) fn lookup_to_replay(&self, ctx: &Ctx, dir: u64, name: &[u8]) -> FsResult<Attr> {
-        let Some(expected) = self.replays.of_name(dir, name) else {
-            return self.plain_lookup(ctx, dir, name);
-        };
-        let attr = match expected.act {
-            Act::Create(_) if !expected.done => return errno(libc::ENOENT),
-            Act::Remove(..) if expected.done => return errno(libc::ENOENT),
-            Act::Create(kind) => self.present_attr(ctx, &expected, kind)?,
-            Act::Remove(kind, ino) => {
-                let kept = ino.and_then(|ino| self.live().now().attr_of_removed(ino));
-                kept.unwrap_or_else(|| self.stand_in_attr(expected.stand_in, kind))
-            }
-            Act::Vanish(ino) => match self.live().now().attr_of_removed(ino) {
-                Some(attr) => Attr { links: 0, ..attr },
-                None => return errno(libc::ENOENT),
-            },
-            Act::Modify(_) | Act::Metadata => self.plain_lookup(ctx, dir, name)?,
-            Act::Hello => self.stand_in_attr(expected.stand_in, NodeKind::File),
-        };
-        self.replays.show(attr.ino);
-        Ok(attr)
-    }
-
-    /// A lookup of which the kernel keeps nothing.
-    fn plain_lookup(&self, ctx: &Ctx, dir: u64, name: &[u8]) -> FsResult<Attr> {
-        let found = self.at(ctx, dir)?.lookup(ctx, dir, name, &mut Held::none())?;
-        found.map_err(|_| FsError::Errno(libc::ENOENT))
-    }
-
-    /// The entry that was made, if it still exists and is of this kind.
-    fn present_attr(&self, ctx: &Ctx, expected: &Expected, kind: NodeKind) -> FsResult<Attr> {
-        match self.plain_lookup(ctx, expected.dir, &expected.name) {
-            Ok(attr) if attr.kind == kind => return Ok(attr),
-            Ok(other) => self.forget(other.ino, 1),
-            Err(FsError::Blocked) => return Err(FsError::Blocked),
-            Err(_) => {}
-        }
-        Ok(self.stand_in_attr(expected.stand_in, kind))
-    }
-
-    /// `create`, `mkdir` or `symlink` by the process that replays.
-    pub(super) fn create_to_replay(
-        &self,
-        ctx: &Ctx,
-        dir: u64,
-        name: &[u8],
-        kind: NodeKind,
-    ) -> FsResult<Attr> {
-        let Some(expected) = self.replays.of_name(dir, name) else {
-            return errno(libc::EPERM);
-        };
-        let attr = self.present_attr(ctx, &expected, kind)?;
-        let done = self.replays.finish(dir, name, |act| act == Act::Create(kind));
-        match done {
-            Ok(()) => self.replays.show(attr.ino),
-            Err(_) => self.forget(attr.ino, 1),
-        }
-        done.map(|()| attr)
-    }
-
-    /// `unlink` or `rmdir` by the process that replays.
-    pub(super) fn remove_to_replay(&self, dir: u64, name: &[u8], of_dir: bool) -> FsResult<()> {
-        let fits = |act| matches!(act, Act::Remove(kind, _) if (kind == NodeKind::Dir) == of_dir);
-        self.replays.finish(dir, name, fits)
-    }
-
-    /// `open` by the process that replays.
-    pub(super) fn open_to_replay(&self, ino: u64) -> FsResult<u64> {
-        match self.replays.present() {
-            Some(e) if matches!(e.act, Act::Modify(_)) && e.shown == Some(ino) => Ok(REPLAY_FH),
-            _ => errno(libc::EPERM),
-        }
-    }
-
-    /// `setattr` by the process that replays.
-    pub(super) fn setattr_to_replay(&self, ctx: &Ctx, ino: u64) -> FsResult<Attr> {
-        match self.replays.present() {
-            Some(e) if e.shown == Some(ino) => self.getattr_to_replay(ctx, ino),
-            _ => errno(libc::EPERM),
-        }
-    }
-
-    /// `getattr` by the process that replays.
-    pub(super) fn getattr_to_replay(&self, ctx: &Ctx, ino: u64) -> FsResult<Attr> {
-        match self.replays.present() {
-            Some(e) if e.stand_in == ino => {
-                let kind = match e.act {
-                    Act::Create(kind) | Act::Remove(kind, _) => kind,
-                    _ => NodeKind::File,
-                };
-                Ok(self.stand_in_attr(ino, kind))
-            }
-            Some(e) if e.act == Act::Vanish(ino) => Ok(Attr {
-                links: 0,
-                ..self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none())?
-            }),
-            _ => self.at(ctx, ino)?.getattr(ctx, ino, None, &mut Held::none()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fs::context::Config;
-    use crate::fs::known::inodes::ROOT;
-    use crate::fs::tree::attributes::Changes;
-    use crate::fs::tree::filesystem::Fs;
-    use crate::kernel::access::Access;
-    use persist_core::store::{Options, Store};
-    use std::time::Duration;
-
-    const PID: u32 = 77;
-
-    fn mounted(dir: &std::path::Path) -> FsResult<Mounted> {
-        let options = Options {
-            create: true,
-            ..Options::default()
-        };
-        let config = Config {
-            exact: false,
-            infer: false,
-            lockwait: Duration::ZERO,
-            uid: 0,
-            gid: 0,
-            umask: 0o022,
-            mountpoint: dir.to_owned(),
-        };
-        let fs = Fs::new(Store::open(&dir.join("s"), &options)?, config);
-        let access = Access {
-            read_only: false,
-            sync: false,
-        };
-        let mounted = Mounted::new(fs, access, Box::new(|_| errno(libc::EIO)));
-        mounted.replays().come_from(PID);
-        Ok(mounted)
-    }
-
-    fn by(tid: u32) -> Ctx {
-        Ctx {
-            tid,
-            ..Ctx::own(true)
-        }
-    }
-
-    fn refused<T>(done: FsResult<T>) -> bool {
-        done.is_err_and(|e| e.errno() == libc::EPERM)
-    }
-
-    /// Nothing that the process does changes the store, whether it is expected or not.
-    #[test]
-    fn the_process_that_replays_changes_nothing() -> FsResult<()> {
-        let dir = tempfile::tempdir().map_err(|_| FsError::Errno(libc::EIO))?;
-        let m = mounted(dir.path())?;
-        let (command, replayer) = (by(1), by(PID));
-        let (_, fh) = m.create(&command, ROOT, b"file", 0o644, libc::O_WRONLY)?;
-        let file = m
-            .lookup(&command, ROOT, b"file")?
-            .0
-            .map_err(|_| FsError::Errno(libc::ENOENT))?;
-        m.release(&command, file.ino, fh)?;
-        m.mkdir(&command, ROOT, b"dir", 0o755)?;
-        let before = m.live().now().store().change_count();
-        let all = |m: &Mounted| {
-            let cut = Changes {
-                size: Some(0),
-                ..Changes::default()
-            };
-            [
-                refused(m.create(&replayer, ROOT, b"new", 0o644, libc::O_WRONLY)),
-                refused(m.mkdir(&replayer, ROOT, b"new", 0o755)),
-                refused(m.symlink(&replayer, ROOT, b"new", b"x")),
-                refused(m.unlink(&replayer, ROOT, b"file")),
-                refused(m.rmdir(&replayer, ROOT, b"dir")),
-                refused(m.rename(&replayer, (ROOT, b"file"), (ROOT, b"new"), 0)),
-                refused(m.open(&replayer, file.ino, libc::O_WRONLY)),
-                refused(m.setattr(&replayer, file.ino, None, &cut)),
-                refused(m.to_change(&replayer, ROOT)),
-            ]
-        };
-        assert_eq!(all(&m), [true; 9]);
-        // What is expected of one entry is not done to another, nor twice, nor in another way.
-        for act in [
-            Act::Create(NodeKind::File),
-            Act::Remove(NodeKind::File, None),
-            Act::Modify(None),
-            Act::Hello,
-        ] {
-            m.replays().expect(ROOT, b"other", act);
-            assert_eq!(all(&m), [true; 9], "{act:?}");
-        }
-        m.replays()
-            .expect(ROOT, b"file", Act::Remove(NodeKind::File, Some(file.ino)));
-        let shown = m
-            .lookup(&replayer, ROOT, b"file")?
-            .0
-            .map_err(|_| FsError::Errno(libc::ENOENT))?;
-        assert_eq!(shown.ino, file.ino);
-        assert!(refused(m.rmdir(&replayer, ROOT, b"file")));
-        m.unlink(&replayer, ROOT, b"file")?;
-        assert!(refused(m.unlink(&replayer, ROOT, b"file")));
-        m.replays().expect(ROOT, b"file", Act::Create(NodeKind::File));
-        assert!(
-            m.lookup(&replayer, ROOT, b"file")
-                .is_err_and(|e| e.errno() == libc::ENOENT)
-        );
-        let (made, fh) = m.create(&replayer, ROOT, b"file", 0o644, libc::O_WRONLY)?;
-        assert_eq!((made.ino, fh), (file.ino, REPLAY_FH));
-        m.replays().expect(ROOT, b"gone", Act::Create(NodeKind::Dir));
-        let made = m.mkdir(&replayer, ROOT, b"gone", 0o755)?;
-        assert_eq!(
-            (made.kind, m.getattr(&replayer, made.ino, None)?.0.ino),
-            (NodeKind::Dir, made.ino)
-        );
-        m.replays().end();
-        assert_eq!(all(&m), [true; 9]);
-        assert_eq!(m.live().now().store().change_count(), before);
-        assert!(m.lookup(&command, ROOT, b"gone")?.0.is_err());
-        // Another process is not affected.
-        m.unlink(&command, ROOT, b"file")?;
-        m.shutdown();
-        Ok(())
     }
 }

@@ -152,8 +152,8 @@ impl Events {
         Ok(())
     }
 
-    /// Note the events of lists whose items were changed. What cannot be settled now, since the feed has more, waits.
-    pub(super) fn settle_lists(&mut self, fs: &Fs, has_more: bool) -> FsResult<()> {
+    /// Note the events of lists whose items were changed. What cannot be finished now, since the feed has more, waits.
+    pub(super) fn finish_lists(&mut self, fs: &Fs, has_more: bool) -> FsResult<()> {
         let waiting = self.followed.iter().filter(|(_, f)| !f.splices.is_empty());
         let lists: Vec<ObjectId> = waiting.map(|(id, _)| *id).collect();
         for id in lists {

@@ -5,10 +5,10 @@
 //! 2. While a replay is under way, the feed goes on in shared memory. It is read between two replays, so that it is
 //!    rarely lost.
 
-use super::Shared;
 use super::child::Replayer;
 use super::events::{Events, Followed, gone_is_none, own_ctx};
 use super::pending::{Event, What};
+use super::shared::{Shared, Watched};
 use crate::fs::context::lock;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::inodes::{Place, Slot};
@@ -105,14 +105,14 @@ impl Follower {
 
     fn wait_for_watches(&self) {
         let watched = lock(&self.shared.watched);
-        let same = |w: &mut super::Watched| w.version == self.version && !self.shared.is_stopped();
+        let same = |w: &mut Watched| w.version == self.version && !self.shared.is_stopped();
         let ended = self.shared.changed.wait_timeout_while(watched, PAUSE, same);
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn pause(&self) {
         let watched = lock(&self.shared.watched);
-        let goes_on = |_: &mut super::Watched| !self.shared.is_stopped();
+        let goes_on = |_: &mut Watched| !self.shared.is_stopped();
         let ended = self.shared.changed.wait_timeout_while(watched, PAUSE, goes_on);
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
@@ -213,7 +213,7 @@ impl Follower {
             None => {}
         }
         let has_more = self.feed.as_ref().is_some_and(Feed::has_more);
-        self.events.settle_lists(&fs, has_more)?;
+        self.events.finish_lists(&fs, has_more)?;
         match self.events.pending.pop() {
             Some(event) => self.replay(fs, &event),
             None => Ok(()),

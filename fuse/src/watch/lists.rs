@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_go_come_and_change_are_told() {
+    fn items_that_go_come_and_change_are_reported() {
         let replaced = [splice(1, 1, 1), splice(0, 1, 0), splice(2, 0, 1)];
         assert_eq!(
             fates(&[0, 1, 2], &replaced, &[1, 2, 3]),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_add_up_are_told() {
+    fn numbers_that_do_not_add_up_are_reported() {
         assert_eq!(fates(&[0, 1], &[splice(2, 0, 1)], &[0, 1]), None);
         assert_eq!(fates(&[0, 1], &[splice(1, 2, 0)], &[0]), None);
         assert_eq!(fates(&[], &[splice(0, 0, u64::MAX)], &[]), None);

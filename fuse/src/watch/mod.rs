@@ -4,7 +4,7 @@
 //! replays through itself: a process of its own makes the system call that gives the event, and the mount answers the
 //! request without doing anything (`views::replays`).
 //!
-//! - `scanner`: a thread that finds out which inodes are watched.
+//! - `shared`: what the threads share. `scanner`: a thread that finds out which inodes are watched.
 //! - `follower`: a thread that reads the change feed of the containers that those inodes show, and orders replays.
 //! - `events`: the containers that are followed, and the events of their changes. `mirror`, `lists`: what the entries
 //!   were, and what became of them. `pending`: events that wait.
@@ -29,40 +29,22 @@ mod mirror;
 mod pending;
 pub(crate) mod replayer;
 mod scanner;
+mod shared;
 
-use crate::fs::context::lock;
 use crate::kernel::inotify;
 use crate::kernel::mounts;
 use crate::views::mounted::Mounted;
 use follower::Follower;
-use std::collections::HashSet;
+use shared::Shared;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest wait of an unmount for the replay under way.
 const AT_THE_END: Duration = Duration::from_secs(1);
-
-/// The watched inodes.
-#[derive(Default)]
-struct Watched {
-    inodes: HashSet<u64>,
-    /// Raised with each change.
-    version: u64,
-}
-
-/// The state that the threads share.
-#[derive(Default)]
-struct Shared {
-    watched: Mutex<Watched>,
-    changed: Condvar,
-    stopped: AtomicBool,
-    /// Held while a replay is under way: the mount is in use then.
-    replaying: Mutex<()>,
-}
 
 /// The replay of changes, until the mount ends.
 pub(crate) struct Watch(Arc<Shared>);
@@ -93,22 +75,6 @@ impl Watch {
             && begun.elapsed() < AT_THE_END
         {
             thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-impl Shared {
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
-    }
-
-    /// Set what is watched.
-    fn watch(&self, inodes: HashSet<u64>) {
-        let mut watched = lock(&self.watched);
-        if watched.inodes != inodes {
-            watched.inodes = inodes;
-            watched.version += 1;
-            self.changed.notify_all();
         }
     }
 }

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_events_are_told() {
+    fn too_many_events_are_reported() {
         let mut pending = Pending::default();
         let mut all = (0..).map(|n| pending.push(event(n, What::Modified)));
         assert_eq!(all.position(|taken| !taken), Some(MOST));

@@ -1,5 +1,5 @@
-//! The program of the process that replays changes: it reads orders, makes one system call or two in the mount for each,
-//! and answers with an errno.
+//! The program of the process that replays changes: it reads orders, makes one system call or two in the mount for
+//! each, and answers with an errno.
 //!
 //! 1. It holds no descriptor in the mount between two orders, so that the mount can be unmounted.
 //! 2. It stays in the mount: the filesystem at the mount point must have the device of the mount, and a path must not

@@ -1,14 +1,14 @@
 //! Finding out what is watched. The kernel tells a filesystem nothing of inotify; `/proc` shows the watches of the
 //! processes that this one may inspect.
 //!
-//! 1. A process that has made requests to the mount is looked at some milliseconds later: a program that begins to watch
-//!    a path looks it up. The same process is looked at again after `AGAIN` at the earliest.
+//! 1. A process that has made requests to the mount is looked at some milliseconds later: a program that begins to
+//!    watch a path looks it up. The same process is looked at again after `AGAIN` at the earliest.
 //! 2. Each `TICK`, one line of `/proc/loadavg` says whether processes were started. Young processes are looked at: a
 //!    program that watches the root of the mount, or a path that the kernel keeps, need not make a request.
 //! 3. All processes are looked at every `ALL_EVERY`, in any case.
 //! 4. No look takes more than the `SHARE`th part of the time.
 
-use super::Shared;
+use super::shared::Shared;
 use crate::kernel::inotify;
 use crate::views::mounted::Mounted;
 use std::collections::{HashMap, HashSet};
@@ -16,9 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A caller may need this time to begin to watch.
-const SETTLE: Duration = Duration::from_millis(2);
+const BEGIN_TIME: Duration = Duration::from_millis(2);
 const TICK: Duration = Duration::from_millis(250);
-const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long a process is young.
 const YOUNG: Duration = Duration::from_secs(3);
 const ALL_EVERY: Duration = Duration::from_secs(5);
@@ -51,10 +51,10 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
     let mut due: HashSet<u32> = HashSet::new();
     let (mut tick, mut all) = (Instant::now(), Instant::now());
     while !shared.is_stopped() {
-        let wait = if due.is_empty() { TICK } else { SETTLE };
+        let wait = if due.is_empty() { TICK } else { BEGIN_TIME };
         let came = callers.take(wait.min(tick.saturating_duration_since(Instant::now())));
         if !came.is_empty() {
-            thread::sleep(SETTLE);
+            thread::sleep(BEGIN_TIME);
             due.extend(came);
         }
         let begun = Instant::now();

@@ -132,7 +132,7 @@ impl Fs {
         Ok((found, next))
     }
 
-    /// The names of all items of a list; None if it has more than `most`, or is no list.
+    /// The names of all items of a list; None if it has more than `most`, or if it is not a list.
     pub(crate) fn all_names(&self, ctx: &Ctx, list: Obj, most: usize) -> FsResult<Option<Vec<u64>>> {
         self.read(ctx, |r| {
             if r.kind(list)? != Kind::List || r.len(list)? > most as u64 {
