@@ -144,7 +144,7 @@ mod tests {
             umask: 0o022,
             mountpoint: dir.to_owned(),
         };
-        let fs = Fs::new(Store::open(&dir.join("s"), &options)?, config);
+        let fs = Fs::new(Store::open(dir.join("s"), &options)?, config);
         let access = Access {
             read_only: false,
             sync: false,

@@ -8,8 +8,8 @@
 //!    attributes are the present ones. An entry that is gone, or gone again, is represented by an inode number of its
 //!    own (the stand-in), which the next lookup of the name replaces.
 //! 4. An inode of a directory is never removed in the kernel (`rmdir` would mark it dead, and the directory may come
-//!    back under another name): the stand-in is. `Act::Vanish` shows the directory without links, so that the end of its
-//!    old name is the end of the directory for its watchers.
+//!    back under another name): the stand-in is. `Act::Vanish` shows the directory without links, so that its watchers
+//!    see the end of its old name as its own.
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
