@@ -130,8 +130,8 @@ def test_the_same_events_as_on_tmpfs(mnt: Mount, root: Any, top: Watched, tmpfs:
 def test_a_change_by_a_command_has_its_events_once(mnt: Mount, top: Watched, tmpfs: Path) -> None:
     other = Watcher()
     other.add(tmpfs, "top")
-    command = """echo 1 > a; echo 2 >> a; mv a b; rm b; mkdir d; mv d e; rmdir e; ln -s x l; rm l; : > t; chmod 600 t; touch t;
-        exec 3> u; echo one >&3; echo two >&3; exec 3>&-; sed -i s/one/1/ u; rm t u"""
+    command = """echo 1 > a; echo 2 >> a; mv a b; rm b; mkdir d; mv d e; rmdir e; ln -s x l; rm l
+        : > t; chmod 600 t; touch t; exec 3> u; echo one >&3; echo two >&3; exec 3>&-; sed -i s/one/1/ u; rm t u"""
     for path in (mnt.path, tmpfs):
         subprocess.run(["bash", "-c", command], cwd=path, check=True)
 
@@ -179,7 +179,11 @@ def test_lists_have_events_of_names(mnt: Mount, root: Any, top: Watched) -> None
 def test_the_kernel_shows_what_there_is(mnt: Mount, root: Any, top: Watched) -> None:
     """After each event, and between them, a name means what Python has under it: replays leave nothing behind."""
     chance = random.Random(3)
-    kinds: dict[str, Callable[[], Any]] = {"file": lambda: chance.randrange(1000), "dir": dict, "link": lambda: persist.Link("x")}
+    kinds: dict[str, Callable[[], Any]] = {
+        "file": lambda: chance.randrange(1000),
+        "dir": dict,
+        "link": lambda: persist.Link("x"),
+    }
     model: dict[str, str] = {}
 
     def look(name: str) -> None:
@@ -261,10 +265,10 @@ def test_two_mounts(mounts: Callable[..., Mount], processes: Any) -> None:
         for watch in watched:
             watch.events()
         one.sh("echo 1 > f; rm f; mkdir d; chmod 700 d; rmdir d")
-        here, there = ([e[1:] for e in w.watcher.until(lambda f: any(e[1:] == ("DELETE ISDIR", "d") for e in f))] for w in watched)
-        for found in (here, there):
-            told = [event for event in found if event[0].split()[0] in ("CREATE", "DELETE")]
-            assert told == [("CREATE", "f"), ("DELETE", "f"), ("CREATE ISDIR", "d"), ("DELETE ISDIR", "d")]
+        for watch in watched:
+            found = watch.watcher.until(lambda found: any(e[1:] == ("DELETE ISDIR", "d") for e in found))
+            both = [event[1:] for event in found if event[1].split()[0] in ("CREATE", "DELETE")]
+            assert both == [("CREATE", "f"), ("DELETE", "f"), ("CREATE ISDIR", "d"), ("DELETE ISDIR", "d")]
         for watch in watched:
             watch.watcher.close()
 
