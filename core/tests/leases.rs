@@ -240,6 +240,45 @@ fn a_transaction_waits_at_each_change_and_is_not_rolled_back() {
 }
 
 #[test]
+fn the_holders_own_change_of_an_entry_leaves_its_leases_if_they_are_noted() {
+    let pair = Pair::new();
+    let root = pair.writer.root();
+    let bucket = pair.lease(root, Some(&X));
+    let calls = pair.holder.lease_calls();
+    let set = |value| {
+        pair.holder.write(Actor::Command, &mut Wait::never(), |w| {
+            w.set(root, &X, &In::Int(value))
+        })
+    };
+    let (done, touched) = pair.holder.touching(|| set(2));
+    done.unwrap();
+    assert_eq!(touched, [bucket]);
+    assert_eq!(pair.holder.lease_calls(), calls);
+    assert_eq!(pair.wanted().len(), 0);
+    // Other changes wait as before.
+    is_stopped_by(&pair, |s| {
+        s.write(Actor::Thread, &mut Wait::never(), |w| {
+            w.set(root, &X, &In::Int(3))
+        })
+    });
+    // What changes is not one entry: all leases are called for.
+    let again = Pair::new();
+    let bucket = again.lease(root, Some(&X));
+    let clear = || {
+        again
+            .holder
+            .write(Actor::Command, &mut Wait::never(), |w| w.clear(w.root()))
+    };
+    let (done, touched) = again.holder.touching(clear);
+    done.unwrap();
+    assert_eq!(touched, []);
+    assert_eq!(
+        again.wanted().iter().map(|l| l.bucket).collect::<Vec<_>>(),
+        [bucket]
+    );
+}
+
+#[test]
 fn the_holders_own_change_calls_the_holder_and_does_not_wait() {
     let pair = Pair::new();
     let root = pair.writer.root();

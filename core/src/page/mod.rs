@@ -62,6 +62,7 @@ pub use format::catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use pager::blocks::Block;
 pub(crate) use pager::blocks::Reason;
 pub use pager::{Hooks, LockMemory, PageStat, Pager};
+pub(crate) use section::leases::touching;
 pub use section::read::ReadSection;
 pub use section::write::WriteSection;
 pub use session::settings::Settings;

@@ -4,6 +4,7 @@ use super::{Key, Obj, Reader, Result, Store};
 use crate::object::key;
 use crate::page::Pager;
 use crate::page::sync::leases::{LEASE, WANTED};
+use crate::page::touching;
 use crate::raw::process;
 use std::time::Duration;
 
@@ -84,6 +85,14 @@ impl Store {
     pub fn lease_bucket(&self, obj: Obj, key: Option<&Key<'_>>) -> LeaseBucket {
         let hash = key.map(|key| key::hash(self.pager().seed(), key));
         LeaseBucket(Pager::lease_bucket(obj.id, hash))
+    }
+
+    /// Run a change of this opening and return the buckets of its own leases that the change touches. Leases of
+    /// single entries are not called for: the caller makes its kernel forget what the change has made wrong.
+    #[doc(hidden)]
+    pub fn touching<R>(&self, change: impl FnOnce() -> R) -> (R, Vec<LeaseBucket>) {
+        let (result, touched) = touching(change);
+        (result, touched.into_iter().map(LeaseBucket).collect())
     }
 
     /// Return the number of calls for leases so far.

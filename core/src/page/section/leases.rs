@@ -8,7 +8,8 @@
 //!    with the gate raised: nothing is granted there. The wait is bounded by `LEASE`.
 //! 3. An operation that lets readers in looks again afterwards: they may have been granted leases.
 //! 4. A holder's own change does not wait for its own leases: it calls the holder, which gives them up. The kernel that
-//!    sent the change knows what the change does to the entry itself.
+//!    sent the change knows what the change does to the entry itself. So a change of single entries may leave the
+//!    leases as they are, if the holder wants to know which (`touching`).
 //! 5. A section of the committed state grants nothing: its reader is beside a change that has already looked.
 
 use crate::error::{Error, Result};
@@ -32,6 +33,35 @@ const SLICE: Duration = Duration::from_millis(20);
 thread_local! {
     /// The leases that the change of this thread waits for (`Error::Leased`).
     static AWAITED: RefCell<Vec<Awaited>> = const { RefCell::new(Vec::new()) };
+    /// The leases of this opening that the change of this thread touches, inside `touching`.
+    static TOUCHED: RefCell<Option<Vec<u16>>> = const { RefCell::new(None) };
+}
+
+/// Run a change and return the buckets of the opening's own leases that it touches, and leaves as they are.
+pub(crate) fn touching<R>(change: impl FnOnce() -> R) -> (R, Vec<u16>) {
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            TOUCHED.replace(None);
+        }
+    }
+    TOUCHED.replace(Some(Vec::new()));
+    let end = End;
+    let result = change();
+    let touched = TOUCHED.take().unwrap_or_default();
+    drop(end);
+    (result, touched)
+}
+
+/// Note that a change touches an own lease. False: nothing notes that.
+fn note_touched(bucket: u16) -> bool {
+    TOUCHED.with_borrow_mut(|touched| {
+        let Some(touched) = touched else { return false };
+        if !touched.contains(&bucket) {
+            touched.push(bucket);
+        }
+        true
+    })
 }
 
 /// A lease that is waited for, and the word that was seen.
@@ -92,7 +122,7 @@ impl WriteSection<'_> {
         if !self.read.pager.shm.has_leases() {
             return Ok(());
         }
-        self.demand(both.into_iter(), self.insists)
+        self.demand(both.into_iter(), true, self.insists)
     }
 
     /// Look at all leases: what changes is not one entry.
@@ -101,7 +131,7 @@ impl WriteSection<'_> {
         if !self.read.pager.shm.has_leases() {
             return Ok(());
         }
-        self.demand(0..LEASE_BUCKETS as u16, self.insists || !can_run_again)
+        self.demand(0..LEASE_BUCKETS as u16, false, self.insists || !can_run_again)
     }
 
     /// Look again at the leases of what this section changes: readers were inside.
@@ -112,9 +142,9 @@ impl WriteSection<'_> {
         match self.looked.noted() {
             Some(noted) => {
                 let noted = noted.to_vec();
-                self.demand(noted.into_iter(), self.insists)
+                self.demand(noted.into_iter(), true, self.insists)
             }
-            None => self.demand(0..LEASE_BUCKETS as u16, self.insists),
+            None => self.demand(0..LEASE_BUCKETS as u16, false, self.insists),
         }
     }
 
@@ -123,15 +153,20 @@ impl WriteSection<'_> {
         self.insists = true;
     }
 
+    /// Ask for leases. `single`: for those of single entries, which may be only noted if they are the opening's own.
     #[cold]
-    fn demand(&self, buckets: impl Iterator<Item = u16> + Clone, stays: bool) -> Result<()> {
+    fn demand(&self, buckets: impl Iterator<Item = u16> + Clone, single: bool, stays: bool) -> Result<()> {
         let pager = self.read.pager;
         let mut awaited = Vec::new();
         for holder in 0..LEASE_HOLDERS {
             let is_own = pager.lease_holder.get() == Some(holder);
             let mut any = false;
             for bucket in buckets.clone() {
-                let Some(seen) = pager.shm.lease(holder, bucket).want() else {
+                let lease = pager.shm.lease(holder, bucket);
+                if is_own && single && (lease.word.load(Ordering::Acquire) == 0 || note_touched(bucket)) {
+                    continue;
+                }
+                let Some(seen) = lease.want() else {
                     continue;
                 };
                 any = true;

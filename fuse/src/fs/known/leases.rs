@@ -11,9 +11,10 @@
 //! 4. Entries are forgotten by one thread (`serve`) that answers no request: the kernel takes the lock of the directory
 //!    for it, which a request under way may hold. Attributes are forgotten without a lock, by any thread.
 //! 5. A change that comes through the mount does not wait for the mount's own leases. Before its reply the attributes
-//!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows. A renamed
-//!    entry keeps the kernel's time to live under its new name: changes of that name wait until the kernel has
-//!    forgotten it (`Held::moving`).
+//!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows, so the lease
+//!    stays. A lease is given up after such a change if another reply was under way, which may bring the earlier entry,
+//!    and after a change of more than single entries. A renamed entry keeps the kernel's time to live under its new
+//!    name: changes of that name wait until the kernel has forgotten it (`Held::moving`).
 //! 6. A bucket that is wanted often is not leased for a while.
 //!
 //! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
@@ -24,7 +25,7 @@ use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clo
 use persist_core::store::{Reader, Store};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -222,18 +223,29 @@ impl Leases {
     }
 
     /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the
-    /// number of calls before the change.
-    pub(crate) fn forget_touched(&self, calls: u32) {
-        if !self.are_on() || self.store.lease_calls() == calls {
+    /// number of calls before the change, `touched` the buckets whose leases were not called for.
+    pub(crate) fn forget_touched(&self, calls: u32, touched: &[LeaseBucket]) {
+        if !self.are_on() {
+            return;
+        }
+        for touched in touched {
+            let bucket = self.bucket(*touched);
+            let mut state = lock(&bucket.state);
+            if state.under_way > 0 {
+                // When the replies are recorded, the lease is given up.
+                self.store.hold_back(*touched);
+                state = await_replies(bucket, state);
+                self.store.call_for_leases();
+            }
+            self.forget_kept_attributes(&state);
+            state.kept.retain(|(_, what)| matches!(what, Kept::Entry(..)));
+        }
+        if self.store.lease_calls() == calls {
             return;
         }
         for lease in self.store.held_leases().iter().filter(|lease| lease.wanted) {
             let bucket = self.bucket(lease.bucket);
-            // Replies under way may bring what was before the change. Their requests do not wait.
-            let waited = bucket
-                .replied
-                .wait_timeout_while(lock(&bucket.state), UNDER_WAY, |state| state.under_way > 0);
-            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let state = await_replies(bucket, lock(&bucket.state));
             self.forget_kept_attributes(&state);
         }
     }
@@ -246,6 +258,14 @@ impl Leases {
             self.on.store(false, Ordering::SeqCst);
         }
     }
+}
+
+/// Wait for the replies under way, which may bring what was before a change. Their requests do not wait.
+fn await_replies<'a>(bucket: &'a Bucket, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    let waited = bucket
+        .replied
+        .wait_timeout_while(state, UNDER_WAY, |state| state.under_way > 0);
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
 /// The stamp of a lease that a request takes.

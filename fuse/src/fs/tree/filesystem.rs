@@ -177,15 +177,17 @@ impl Fs {
             interrupted: Some(&mut signal),
         };
         let calls = self.store.lease_calls();
-        let result = self.store.write_without_wait(Actor::Command, &mut wait, |w| {
-            refused = None;
-            lock(&self.lists).take_back(&std::mem::take(&mut applied));
-            f(w, &mut applied).map_err(|e| bring_out(e, &mut refused))
+        let (result, touched) = self.store.touching(|| {
+            self.store.write_without_wait(Actor::Command, &mut wait, |w| {
+                refused = None;
+                lock(&self.lists).take_back(&std::mem::take(&mut applied));
+                f(w, &mut applied).map_err(|e| bring_out(e, &mut refused))
+            })
         });
         if result.is_err() {
             lock(&self.lists).take_back(&applied);
         } else {
-            self.leases.forget_touched(calls);
+            self.leases.forget_touched(calls, &touched);
         }
         if result.is_ok() && self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
