@@ -263,11 +263,12 @@ fn the_holders_own_change_of_an_entry_leaves_its_leases_if_they_are_noted() {
     });
     // What changes is not one entry: all leases are called for.
     let again = Pair::new();
+    let root = again.writer.root();
     let bucket = again.lease(root, Some(&X));
     let clear = || {
         again
             .holder
-            .write(Actor::Command, &mut Wait::never(), |w| w.clear(w.root()))
+            .write(Actor::Command, &mut Wait::never(), |w| w.clear(root))
     };
     let (done, touched) = again.holder.touching(clear);
     done.unwrap();

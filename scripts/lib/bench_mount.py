@@ -140,9 +140,9 @@ class Bench:
         ttl = LONG if name == KEPT else 0
         return self.serving(name, [self.program, "serve", "MOUNTPOINT", str(ttl), str(source)])
 
-    def turns(self, sides: dict[str, Path]) -> Iterator[tuple[str, Path]]:
+    def turns(self, sides: dict[str, Path], rounds: int = 0) -> Iterator[tuple[str, Path]]:
         """Return the sides in turn, each round in the opposite order."""
-        for n in range(self.scale.rounds):
+        for n in range(rounds or self.scale.rounds):
             yield from sorted(sides.items(), reverse=n % 2 == 1)
 
     def drive(self, call: str, directory: Path, seconds: float) -> dict[str, float]:
@@ -217,10 +217,11 @@ def make_sources(bench: Bench) -> None:
 
 def calls(bench: Bench, sides: dict[str, Path]) -> None:
     took: dict[str, dict[str, list[float]]] = {call: {s: [] for s in sides} for call in CALLS}
-    for side, root in bench.turns(sides):
+    # Many short turns: on a busy machine, few are undisturbed.
+    for side, root in bench.turns(sides, 4 * bench.scale.rounds):
         for call in ("stat", "list", "read", "rewrite", "make"):
             directory = root / ("made" if call == "make" else "many")
-            for kind, ns in bench.drive(call, directory, bench.scale.seconds).items():
+            for kind, ns in bench.drive(call, directory, bench.scale.seconds / 4).items():
                 took[kind][side].append(ns / 1000)
     bench.header("system calls (us; ratio of speeds)")
     for call, (what, against) in CALLS.items():

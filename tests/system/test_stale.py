@@ -228,6 +228,42 @@ def test_what_a_command_changes_besides_its_own_entry_is_seen(
             del root["other"]
 
 
+def test_a_command_sees_its_own_changes_beside_readers(store: Path, mount: Mount) -> None:
+    """Replies to the readers are under way when the entries change, and bring what was before."""
+    mnt = mount(store)
+    os.mkdir(mnt / "d")
+    reader = (
+        "import os, sys\nos.chdir(sys.argv[1])\nprint(flush=True)\nwhile True:\n"
+        "    for name in 'abc':\n"
+        "        try:\n            os.stat('d/' + name)\n        except FileNotFoundError:\n            pass\n"
+        "    try:\n        sum(e.stat().st_size for e in os.scandir('d'))\n    except FileNotFoundError:\n        pass\n"
+    )
+    command = [os.environ.get("PYTHON", "python3"), "-S", "-c", reader, str(mnt)]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    a, b, c = (mnt / "d" / name for name in "abc")
+    try:
+        for process in readers:
+            assert process.stdout and process.stdout.readline()
+        for turn in range(300):
+            a.write_text("x" * (turn + 1))
+            assert a.stat().st_size == turn + 1, turn
+            os.truncate(a, 5)
+            assert a.stat().st_size == 5, turn
+            os.rename(a, b)
+            assert not a.exists() and b.stat().st_size == 5, turn
+            os.mkdir(a)
+            assert a.is_dir() and (mnt / "d").stat().st_size == 2, turn
+            os.rename(a, c)
+            assert not a.exists() and c.is_dir(), turn
+            os.unlink(b)
+            os.rmdir(c)
+            assert not b.exists() and not c.exists() and (mnt / "d").stat().st_size == 0, turn
+    finally:
+        for process in readers:
+            process.kill()
+            process.communicate()
+
+
 def test_two_mounts_see_each_other(store: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERSIST_LEASES", "eager")
     one, two = mount(store, "one"), mount(store, "two")

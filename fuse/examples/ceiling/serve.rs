@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime};
 /// Threads that answer requests: those of the mount.
 const WORKERS: usize = 4;
 const GENERATION: Generation = Generation(0);
+/// Extended attributes that can be set, and those that there are none of.
+const USER: &[u8] = b"user.";
+const SYSTEM: &[u8] = b"system.";
 
 /// Serve a copy of a directory until it is unmounted.
 pub(crate) fn run(mountpoint: &Path, seconds: &str, from: &Path) -> Result<(), Failure> {
@@ -414,6 +417,10 @@ impl Filesystem for Served {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if !name.as_bytes().starts_with(USER) {
+            // So `cp -a` sets the mode by another call, there and here.
+            return reply.error(error(libc::EOPNOTSUPP));
+        }
         let done = self.tree_mut().get_mut(ino.0).map(|node| {
             node.xattrs.insert(name.as_bytes().to_vec(), value.to_vec());
         });
@@ -424,6 +431,7 @@ impl Filesystem for Served {
         let tree = self.tree();
         match tree.get(ino.0).map(|node| node.xattrs.get(name.as_bytes())) {
             Ok(Some(value)) => send_xattr(reply, size, value),
+            Ok(None) if name.as_bytes().starts_with(SYSTEM) => reply.error(error(libc::EOPNOTSUPP)),
             Ok(None) => reply.error(error(libc::ENODATA)),
             Err(e) => reply.error(error(e)),
         }
