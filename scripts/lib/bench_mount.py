@@ -311,36 +311,43 @@ def increments(bench: Bench) -> None:
     same reader of the ceiling, with the store not mounted.
     """
     path = bench.home / "count.store"
-    ratios: dict[str, list[float]] = {"idle": [], "read all the time": []}
+    fastest, ratios = {"without": 0.0, "idle": 0.0}, []
     with persist.open(path) as store:
         store.root.update(values())
         d = store.root["count"]
 
-        def rate(reads: Path | None) -> float:
-            with contextlib.ExitStack() as stack:
-                if reads is not None:
-                    argv = [bench.program, "drive", "read", str(reads / "count"), "3600"]
-                    reader = stack.enter_context(subprocess.Popen(argv))
-                    stack.callback(reader.kill)
-                    time.sleep(0.05)
-                n, begin = 0, time.perf_counter()
-                while (took := time.perf_counter() - begin) < bench.scale.seconds / 2:
-                    for _ in range(500):
-                        d["n"] += 1
-                    n += 500
-                return n / took
+        def rate(seconds: float) -> float:
+            n, begin = 0, time.perf_counter()
+            while (took := time.perf_counter() - begin) < seconds:
+                for _ in range(500):
+                    d["n"] += 1
+                n += 500
+            return n / took
+
+        def undisturbed(what: str) -> None:
+            for _ in range(10):
+                fastest[what] = max(fastest[what], rate(bench.scale.seconds / 20))
+
+        def beside_a_reader(root: Path) -> float:
+            argv = [bench.program, "drive", "read", str(root / "count"), "3600"]
+            with subprocess.Popen(argv) as reader:
+                time.sleep(0.05)
+                try:
+                    return rate(bench.scale.seconds / 2)
+                finally:
+                    reader.kill()
 
         for _ in range(2 * bench.scale.rounds + 1):
-            without = rate(None)
+            undisturbed("without")
             with bench.ceiling(PLAIN, bench.source) as (root, _):
-                beside = rate(root)
+                other = beside_a_reader(root)
             with bench.mounted(path) as (root, _):
                 assert (root / "count/n").read_text() == f"{d['n']}\n"
-                ratios["idle"].append(rate(None) / without)
-                ratios["read all the time"].append(rate(root) / beside)
+                undisturbed("idle")
+                ratios.append(beside_a_reader(root) / other)
     bench.header("+= of an entry in Python (ratio of speeds: beside the mount / without it)")
-    for what, bound in ("idle", 0.97), ("read all the time", 0.7):
-        bench.print_row(f"+=, the mount is {what}", "", statistics.median(ratios[what]), bound, True)
+    bench.print_row("+=, the mount is idle", "", fastest["idle"] / fastest["without"], 0.97, True)
+    bench.print_row("+=, the mount is read all the time", "", statistics.median(ratios), 0.7, True)
 
 
 def one_mode(bench: Bench) -> None:

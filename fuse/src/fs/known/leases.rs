@@ -65,8 +65,11 @@ struct State {
     under_way: u32,
     /// Renames under way.
     moving: u32,
-    /// What the kernel keeps, and until when.
+    /// The entries that the kernel keeps, and until when.
     kept: Vec<(u64, Kept)>,
+    /// The inodes whose attributes it keeps, and until when. They are many in the bucket of a list, and are forgotten
+    /// at every change of it: each once.
+    attributes: Vec<(u64, u64)>,
     /// The lease is not taken until this time.
     quiet_until: u64,
     quiet: u64,
@@ -195,11 +198,11 @@ impl Leases {
             bucket.quiet_until = now + bucket.quiet;
         }
         // Under the mutex, so that `forget_touched` finds them forgotten, or forgets them itself.
-        self.forget_kept_attributes(&bucket);
+        self.forget_kept_attributes(&mut bucket);
         let kept = std::mem::take(&mut bucket.kept);
         drop(bucket);
         for (until, what) in kept {
-            if until > now && matches!(what, Kept::Entry(..)) {
+            if until > now {
                 self.forget(&what);
             }
         }
@@ -210,14 +213,18 @@ impl Leases {
         let mut bucket = lock(&self.bucket(lease.bucket).state);
         if bucket.under_way + bucket.moving == 0 && self.store.end_lease(lease) {
             bucket.kept = Vec::new();
+            bucket.attributes = Vec::new();
         }
     }
 
-    fn forget_kept_attributes(&self, state: &State) {
+    fn forget_kept_attributes(&self, state: &mut State) {
+        if state.attributes.is_empty() {
+            return;
+        }
         let now = lease_clock();
-        for (until, what) in &state.kept {
-            if *until > now && matches!(what, Kept::Attributes(_)) {
-                self.forget(what);
+        for (until, ino) in std::mem::take(&mut state.attributes) {
+            if until > now {
+                self.forget(&Kept::Attributes(ino));
             }
         }
     }
@@ -237,16 +244,15 @@ impl Leases {
                 state = await_replies(bucket, state);
                 self.store.call_for_leases();
             }
-            self.forget_kept_attributes(&state);
-            state.kept.retain(|(_, what)| matches!(what, Kept::Entry(..)));
+            self.forget_kept_attributes(&mut state);
         }
         if self.store.lease_calls() == calls {
             return;
         }
         for lease in self.store.held_leases().iter().filter(|lease| lease.wanted) {
             let bucket = self.bucket(lease.bucket);
-            let state = await_replies(bucket, lock(&bucket.state));
-            self.forget_kept_attributes(&state);
+            let mut state = await_replies(bucket, lock(&bucket.state));
+            self.forget_kept_attributes(&mut state);
         }
     }
 
@@ -258,6 +264,11 @@ impl Leases {
             self.on.store(false, Ordering::SeqCst);
         }
     }
+}
+
+/// Return whether expired records are to be removed.
+fn is_crowded<T>(records: &[T]) -> bool {
+    records.len() >= CROWDED && records.len().is_power_of_two()
 }
 
 /// Wait for the replies under way, which may bring what was before a change. Their requests do not wait.
@@ -379,8 +390,11 @@ impl Held {
             let stamp = self.stamp(bucket).unwrap_or(0);
             let end = now + ttl.as_nanos() as u64 + TICKS;
             let mut state = lock(&leases.bucket(bucket).state);
-            if state.kept.len() >= CROWDED && state.kept.len().is_power_of_two() {
+            if is_crowded(&state.kept) {
                 state.kept.retain(|(until, _)| *until > now);
+            }
+            if is_crowded(&state.attributes) {
+                state.attributes.retain(|(until, _)| *until > now);
             }
             if end > stamp {
                 // It was written too late.
@@ -399,7 +413,10 @@ impl Held {
                 drop(again);
                 continue;
             }
-            state.kept.push((end, what));
+            match what {
+                Kept::Attributes(ino) => state.attributes.push((end, ino)),
+                entry @ Kept::Entry(..) => state.kept.push((end, entry)),
+            }
         }
     }
 }
