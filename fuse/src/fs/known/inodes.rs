@@ -1,8 +1,9 @@
 //! The inode table: the meaning of each inode number that the kernel holds.
 //!
 //! 1. A number that the kernel holds (its lookup count is above 0) keeps its meaning until the kernel forgets it.
-//! 2. A directory's number derives from the id of its object. A file's number is a hash of its directory and key; while
-//!    that number is taken, the next one is tried. Numbers therefore stay the same after the kernel forgets them.
+//! 2. A directory's number derives from the id of its object. A file's number is a hash of its directory and key, which
+//!    finds it again; while that number is taken, the next one is tried, and listed (`others`). Numbers therefore stay
+//!    the same after the kernel forgets them.
 //! 3. A directory in the table pins its object. `forget` and `drain` return the pins for the caller to undo.
 //! 4. The upper bits of a number name its table: 0 for the mounted store, otherwise a view of a snapshot (`view_of`).
 //! 5. When an entry is removed or replaced by a rename, its number means nothing from then on (`Place::Deleted`). If it
@@ -95,6 +96,22 @@ enum Identity {
     Link(ObjectId, Slot),
 }
 
+/// The same of a place in hand. It has the hash of the owned one.
+#[derive(PartialEq, Eq, Hash)]
+enum IdentityOf<'a> {
+    File(ObjectId, &'a Slot),
+    Link(ObjectId, &'a Slot),
+}
+
+impl IdentityOf<'_> {
+    fn to_owned(&self) -> Identity {
+        match *self {
+            IdentityOf::File(id, slot) => Identity::File(id, slot.clone()),
+            IdentityOf::Link(id, slot) => Identity::Link(id, slot.clone()),
+        }
+    }
+}
+
 struct Node {
     place: Place,
     lookups: u64,
@@ -111,15 +128,16 @@ struct Node {
 pub(crate) struct Inodes {
     view: u64,
     nodes: HashMap<u64, Node>,
-    numbers: HashMap<Identity, u64>,
+    /// The numbers of files and symlinks that are not the hash of their place: few.
+    others: HashMap<Identity, u64>,
     /// Places that entries get, or have got, while their inodes still mean the places that they had.
     arriving: Vec<Spot>,
 }
 
-fn identity(place: &Place) -> Option<Identity> {
+fn identity(place: &Place) -> Option<IdentityOf<'_>> {
     Some(match place {
-        Place::File(s) => Identity::File(s.parent.id, s.slot.clone()),
-        Place::Link(s) => Identity::Link(s.parent.id, s.slot.clone()),
+        Place::File(s) => IdentityOf::File(s.parent.id, &s.slot),
+        Place::Link(s) => IdentityOf::Link(s.parent.id, &s.slot),
         _ => return None,
     })
 }
@@ -163,8 +181,8 @@ impl Inodes {
             Place::Deleted => 0,
             _ => {
                 let Some(identity) = identity(place) else { return 0 };
-                if let Some(number) = self.numbers.get(&identity) {
-                    return *number;
+                if let Some(number) = self.held(&identity) {
+                    return number;
                 }
                 let mut number = of_view | hashed(&identity);
                 while self.nodes.contains_key(&number) {
@@ -172,6 +190,31 @@ impl Inodes {
                 }
                 number
             }
+        }
+    }
+
+    /// The number of a file or symlink in the table.
+    fn held(&self, identity: &IdentityOf<'_>) -> Option<u64> {
+        if !self.others.is_empty()
+            && let Some(number) = self.others.get(&identity.to_owned())
+        {
+            return Some(*number);
+        }
+        let number = self.hash_of(identity);
+        let node = self.nodes.get(&number)?;
+        let is_same = self::identity(&node.place).is_some_and(|held| held == *identity);
+        is_same.then_some(number)
+    }
+
+    fn hash_of(&self, identity: &IdentityOf<'_>) -> u64 {
+        self.view << VIEW_SHIFT | hashed(identity)
+    }
+
+    fn list(&mut self, place: &Place, number: u64) {
+        if let Some(identity) = identity(place)
+            && self.hash_of(&identity) != number
+        {
+            self.others.insert(identity.to_owned(), number);
         }
     }
 
@@ -191,9 +234,7 @@ impl Inodes {
             };
             return (number, spare);
         }
-        if let Some(identity) = identity(place) {
-            self.numbers.insert(identity, number);
-        }
+        self.list(place, number);
         self.nodes.insert(
             number,
             Node {
@@ -245,16 +286,19 @@ impl Inodes {
     }
 
     fn unlist(&mut self, place: &Place, number: u64) {
-        if let Some(identity) = identity(place)
-            && self.numbers.get(&identity) == Some(&number)
+        if self.others.is_empty() {
+            return;
+        }
+        if let Some(identity) = identity(place).map(|identity| identity.to_owned())
+            && self.others.get(&identity) == Some(&number)
         {
-            self.numbers.remove(&identity);
+            self.others.remove(&identity);
         }
     }
 
     /// Record that an entry was deleted.
     pub(crate) fn deleted(&mut self, place: &Place) {
-        let Some(number) = identity(place).and_then(|i| self.numbers.get(&i).copied()) else {
+        let Some(number) = identity(place).and_then(|i| self.held(&i)) else {
             return;
         };
         self.become_place(number, Place::Deleted);
@@ -282,7 +326,7 @@ impl Inodes {
 
     /// Let opens of an inode wait, since its entry is about to be removed. Returns its number, if it has one.
     pub(crate) fn close(&mut self, place: &Place) -> Option<u64> {
-        let number = self.numbers.get(&identity(place)?).copied()?;
+        let number = self.held(&identity(place)?)?;
         self.set_closing(number, true);
         Some(number)
     }
@@ -302,7 +346,7 @@ impl Inodes {
     /// Record that an open file was removed: its entry is `to` now, in a container that was pinned. The pin is returned
     /// if there is no inode.
     pub(crate) fn removed(&mut self, from: &Place, to: Place, pinned: Obj) -> Option<Obj> {
-        let number = identity(from).and_then(|i| self.numbers.get(&i).copied());
+        let number = identity(from).and_then(|i| self.held(&i));
         match number {
             Some(number) => self.removed_number(number, to, pinned),
             None => Some(pinned),
@@ -331,7 +375,7 @@ impl Inodes {
 
     /// Record that an entry was moved. If the kernel holds its inode, the inode moves too.
     pub(crate) fn moved(&mut self, from: &Place, to: &Place) {
-        let Some(number) = identity(from).and_then(|i| self.numbers.get(&i).copied()) else {
+        let Some(number) = identity(from).and_then(|i| self.held(&i)) else {
             return;
         };
         self.deleted(to);
@@ -340,7 +384,7 @@ impl Inodes {
 
     /// Record that entries were exchanged: each of these moves from its first to its second place, all at once.
     pub(crate) fn exchanged(&mut self, moves: [(&Place, &Place); 4]) {
-        let numbers = moves.map(|(from, _)| identity(from).and_then(|i| self.numbers.get(&i).copied()));
+        let numbers = moves.map(|(from, _)| identity(from).and_then(|i| self.held(&i)));
         for (number, (_, to)) in numbers.into_iter().zip(moves) {
             if let Some(number) = number {
                 self.become_place(number, to.clone());
@@ -354,9 +398,7 @@ impl Inodes {
         };
         let from = std::mem::replace(&mut node.place, to.clone());
         self.unlist(&from, number);
-        if let Some(identity) = identity(&to) {
-            self.numbers.insert(identity, number);
-        }
+        self.list(&to, number);
     }
 
     /// The pinned objects.
@@ -366,122 +408,10 @@ impl Inodes {
 
     /// Empty the table. Returns all pins for the caller to undo.
     pub(crate) fn drain(&mut self) -> Vec<Obj> {
-        self.numbers.clear();
+        self.others.clear();
         self.nodes.drain().filter_map(|(_, node)| node.pinned).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use persist_core::store::door::Addr;
-    use std::collections::HashSet;
-
-    fn obj(id: u64) -> Obj {
-        Obj {
-            addr: Addr(id * 64),
-            id: ObjectId(id),
-        }
-    }
-
-    fn file(id: u64, key: &str) -> Place {
-        Place::File(Spot {
-            parent: obj(id),
-            slot: Slot::Key(OwnedKey::Str(key.as_bytes().to_vec())),
-        })
-    }
-
-    #[test]
-    fn numbers_stay() {
-        let root = obj(1);
-        let mut nodes = Inodes::default();
-        let (a, _) = nodes.hold(root, &file(1, "a"), None);
-        assert_eq!(nodes.hold(root, &file(1, "a"), None), (a, None));
-        assert!(nodes.forget(a, 2).is_none());
-        assert!(nodes.place(root, a).is_none());
-        assert_eq!(nodes.hold(root, &file(1, "a"), None).0, a);
-        assert!(matches!(nodes.place(root, ROOT), Some(Place::Dir(o)) if o == root));
-    }
-
-    #[test]
-    fn a_deleted_file_keeps_its_number_from_its_successor() {
-        let root = obj(1);
-        let mut nodes = Inodes::default();
-        let (a, _) = nodes.hold(root, &file(1, "a"), None);
-        nodes.deleted(&file(1, "a"));
-        assert!(matches!(nodes.place(root, a), Some(Place::Deleted)));
-        let (again, _) = nodes.hold(root, &file(1, "a"), None);
-        assert_ne!(a, again);
-    }
-
-    #[test]
-    fn a_removed_file_keeps_its_number_and_a_pin() {
-        let root = obj(1);
-        let mut nodes = Inodes::default();
-        let (a, _) = nodes.hold(root, &file(1, "a"), None);
-        assert_eq!(nodes.close(&file(1, "a")), Some(a));
-        assert!(nodes.is_closing(a));
-        nodes.set_closing(a, false);
-        assert!(!nodes.is_closing(a) && !nodes.is_removed(a));
-        assert_eq!(nodes.removed(&file(1, "a"), file(9, "kept"), obj(9)), None);
-        nodes.deleted(&file(1, "a"));
-        assert!(nodes.is_removed(a));
-        assert!(matches!(nodes.place(root, a), Some(Place::File(spot)) if spot.parent == obj(9)));
-        assert_ne!(nodes.hold(root, &file(1, "a"), None).0, a);
-        assert_eq!(nodes.forget(a, 1), Some(obj(9)));
-        assert_eq!(
-            nodes.removed(&file(1, "b"), file(9, "kept"), obj(9)),
-            Some(obj(9))
-        );
-    }
-
-    #[test]
-    fn inodes_go_along() {
-        let root = obj(1);
-        let mut nodes = Inodes::default();
-        let (a, _) = nodes.hold(root, &file(1, "a"), None);
-        let (b, _) = nodes.hold(root, &file(1, "b"), None);
-        nodes.moved(&file(1, "a"), &file(1, "b"));
-        assert_eq!(nodes.number(root, &file(1, "b")), a);
-        assert!(matches!(nodes.place(root, b), Some(Place::Deleted)));
-        let (c, _) = nodes.hold(root, &file(1, "c"), None);
-        let (x, y, none) = (file(1, "b"), file(1, "c"), file(1, "none"));
-        nodes.exchanged([(&x, &y), (&y, &x), (&none, &x), (&none, &y)]);
-        assert_eq!(nodes.number(root, &file(1, "b")), c);
-        assert_eq!(nodes.number(root, &file(1, "c")), a);
-    }
-
-    #[test]
-    fn views_have_numbers_of_their_own() {
-        let root = obj(1);
-        let mut all = HashSet::new();
-        for view in [0, 1, 7, MAX_VIEWS] {
-            let mut nodes = Inodes::new(view);
-            assert!(matches!(nodes.place(root, root_of(view)), Some(Place::Dir(o)) if o == root));
-            for place in [
-                Place::Dir(root),
-                Place::Dir(obj(5)),
-                Place::Dir(obj((1 << 48) - 1)),
-                Place::Lock(obj(5)),
-                Place::Control(Control::Stat),
-                file(1, "a"),
-                file(5, "a"),
-            ] {
-                let (number, _) = nodes.hold(root, &place, None);
-                assert_eq!(view_of(number), view, "{place:?}");
-                assert!(all.insert(number), "{place:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn one_pin_a_directory() {
-        let root = obj(1);
-        let mut nodes = Inodes::default();
-        let dir = Place::Dir(obj(5));
-        let (number, spare) = nodes.hold(root, &dir, Some(obj(5)));
-        assert_eq!(spare, None);
-        assert_eq!(nodes.hold(root, &dir, Some(obj(5))), (number, Some(obj(5))));
-        assert_eq!(nodes.forget(number, 2), Some(obj(5)));
-    }
-}
+mod tests;
