@@ -217,7 +217,7 @@ impl Fs {
         Ok(true)
     }
 
-    /// Describe an entry of a listing. With `held`, for an answer that counts as a lookup.
+    /// Describe an entry of a listing: with `held`, for an answer that counts as a lookup, otherwise its kind only.
     fn line_of(
         &self,
         r: &Reader<'_>,
@@ -228,7 +228,7 @@ impl Fs {
         held: Option<&mut Held>,
     ) -> FsResult<Found> {
         let Some(held) = held else {
-            return self.describe(r, spot, value, false);
+            return self.describe_kind(r, spot, value);
         };
         self.describe_leased(r, dir, name, spot, value, held)
     }
@@ -274,7 +274,10 @@ impl Fs {
                 parent: dict,
                 slot: Slot::Key(key),
             };
-            let found = self.describe(r, &spot, &entry.value, held.is_some())?;
+            let found = match held {
+                Some(_) => self.describe(r, &spot, &entry.value)?,
+                None => self.describe_kind(r, &spot, &entry.value)?,
+            };
             out.push((*cursor, name, found));
         }
         Ok(true)

@@ -193,8 +193,31 @@ impl Fs {
         Ok(named)
     }
 
-    /// Describe an entry. With `pin`, the object of a directory is pinned.
-    pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value, pin: bool) -> FsResult<Found> {
+    /// Describe an entry by its kind, without its attributes.
+    pub(crate) fn describe_kind(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Found> {
+        let place = match value {
+            Value::Obj(obj) if self.shown_at(r, *obj, spot)? => Place::Dir(*obj),
+            Value::Obj(_) => Place::Link(spot.clone()),
+            Value::Link(text) => {
+                self.note_link(r, spot, text)?;
+                Place::Link(spot.clone())
+            }
+            _ => Place::File(spot.clone()),
+        };
+        let kind = match place {
+            Place::Dir(_) => NodeKind::Dir,
+            Place::Link(_) => NodeKind::Link,
+            _ => NodeKind::File,
+        };
+        Ok(Found {
+            place,
+            attr: self.control_attr(kind, 0),
+            pinned: None,
+        })
+    }
+
+    /// Describe an entry. The object of a directory is pinned.
+    pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Found> {
         let obj = match value {
             Value::Obj(obj) => obj,
             Value::Link(text) => {
@@ -213,16 +236,11 @@ impl Fs {
         if self.shown_at(r, *obj, spot)? {
             let attr = self.dir_attr(r, *obj)?;
             // This is the last step in the section: if the section runs again, the pin is not taken twice.
-            let pinned = if pin {
-                r.pin(*obj)?;
-                Some(*obj)
-            } else {
-                None
-            };
+            r.pin(*obj)?;
             return Ok(Found {
                 place: Place::Dir(*obj),
                 attr,
-                pinned,
+                pinned: Some(*obj),
             });
         }
         self.describe_link(r, spot, value)
@@ -282,7 +300,7 @@ impl Fs {
         held: &mut Held,
     ) -> FsResult<Found> {
         if !held.is_on() {
-            return self.describe(r, spot, value, true);
+            return self.describe(r, spot, value);
         }
         let bucket = self.bucket_of(dir, spot, name);
         let cover = bucket.and_then(|bucket| held.take(r, bucket));
@@ -292,7 +310,7 @@ impl Fs {
         };
         let entry = cover.filter(|_| held.keeps_entries());
         // The pin of a described directory is the last step.
-        let mut found = self.describe(r, spot, value, true)?;
+        let mut found = self.describe(r, spot, value)?;
         // A symlink depends on more than its entry.
         if matches!(found.place, Place::Dir(_) | Place::File(_)) {
             found.attr.covered = Covered { entry, attributes };
