@@ -188,7 +188,9 @@ def test_the_kernel_shows_what_there_is(mnt: Mount, root: Any, top: Watched) -> 
 
     def look(name: str) -> None:
         path, kind = mnt.path / name, model.get(name)
-        found = "link" if path.is_symlink() else "dir" if path.is_dir() else "file" if path.is_file() else None
+        found = (
+            "link" if path.is_symlink() else "dir" if path.is_dir() else "file" if path.is_file() else None
+        )
         assert found == kind, name
         if kind == "file":
             assert path.read_text() == f"{root[name]}\n"
@@ -248,6 +250,17 @@ def test_missing_changes_let_watchers_look_again(mnt: Mount, store: Any, root: A
     inside.watcher.close()
 
 
+def test_a_file_that_is_gone_holds_up_no_other(store: Any, root: Any, top: Watched) -> None:
+    """Files are made, changed and removed before the first event is replayed."""
+    with store.transaction():
+        for n in range(100):
+            root[f"k{n}"] = n
+            root[f"k{n}"] = -n
+            del root[f"k{n}"]
+    found = [event[1:] for event in top.events() if event[1] in ("CREATE", "DELETE")]
+    assert found == [(event, f"k{n}") for n in range(100) for event in ("CREATE", "DELETE")]
+
+
 def test_a_dict_that_is_emptied(mnt: Mount, root: Any, top: Watched) -> None:
     root["d"] = {"a": 1, "b": {}}
     inside = Watched(mnt.path / "d", root["d"], "d")
@@ -279,7 +292,9 @@ def test_programs_that_watch(mnt: Mount, root: Any, processes: Any, tmp_path: Pa
     root["log"] = b"begin\n"
     root["d"] = {}
     tail = processes(f"tail -n +1 -f {mnt.path}/log > {tmp_path}/tail", tmp_path)
-    wait = processes(f"inotifywait -m -r -q -e create,delete --format '%e %f' {mnt.path} > {tmp_path}/wait", tmp_path)
+    wait = processes(
+        f"inotifywait -m -r -q -e create,delete --format '%e %f' {mnt.path} > {tmp_path}/wait", tmp_path
+    )
     script = f"""
 import sys, time
 from watchdog.events import FileSystemEventHandler
@@ -351,7 +366,9 @@ def test_an_unmount_while_a_directory_is_watched(mnt: Mount, root: Any, top: Wat
     root["x"] = 1
     top.events()
     mnt.down()
-    assert ("top", "UNMOUNT ISDIR", "") in top.watcher.until(lambda found: any("UNMOUNT" in e[1] for e in found))
+    assert ("top", "UNMOUNT ISDIR", "") in top.watcher.until(
+        lambda found: any("UNMOUNT" in e[1] for e in found)
+    )
     assert not helpers(mnt)
 
 

@@ -24,10 +24,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often new watches are taken over while the feed is followed.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the process that replays is not started again after a failure.
+const LATER: Duration = Duration::from_secs(60);
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often a replay is tried that the kernel answers by itself from what it keeps, and the pause between.
@@ -46,6 +48,8 @@ pub(super) struct Follower {
     feed: Option<Feed>,
     events: Events,
     replayer: Option<Replayer>,
+    /// The process cannot be started before this time.
+    fails_until: Option<Instant>,
 }
 
 impl Follower {
@@ -65,6 +69,7 @@ impl Follower {
             feed: None,
             events: Events::default(),
             replayer: None,
+            fails_until: None,
         }
     }
 
@@ -270,9 +275,14 @@ impl Follower {
             let replayer = match &mut self.replayer {
                 Some(replayer) => replayer,
                 None => {
+                    if self.fails_until.is_some_and(|time| Instant::now() < time) {
+                        return Err(io::Error::from_raw_os_error(libc::ECHILD));
+                    }
                     let next = Replayer::start(&self.mounted, &self.mountpoint, self.device);
-                    self.replayer
-                        .insert(next.inspect_err(|e| log::warn!("no inotify events: {e}"))?)
+                    self.replayer.insert(next.inspect_err(|e| {
+                        self.fails_until = Some(Instant::now() + LATER);
+                        log::warn!("changes give no inotify events: {e}");
+                    })?)
                 }
             };
             match replayer.replay(dir, path, name, act) {
@@ -283,7 +293,7 @@ impl Follower {
                 }
                 Err(e) => match e.raw_os_error() {
                     // The kernel answers from what it keeps, which it does not for long.
-                    Some(libc::EEXIST | libc::ENOENT) if tries < TRIES && !self.shared.is_stopped() => {
+                    Some(errno) if is_kept(act, errno) && tries < TRIES && !self.shared.is_stopped() => {
                         std::thread::sleep(BETWEEN);
                     }
                     _ => return Err(e),
@@ -291,5 +301,15 @@ impl Follower {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the kernel itself has answered a replay with this error: the mount answers the lookup of an entry that is to
+/// be made, or removed, otherwise.
+fn is_kept(act: Act, errno: i32) -> bool {
+    match act {
+        Act::Create(_) => errno == libc::EEXIST,
+        Act::Remove(..) | Act::Vanish(_) => errno == libc::ENOENT,
+        Act::Modify(_) | Act::Metadata | Act::Hello => false,
     }
 }
