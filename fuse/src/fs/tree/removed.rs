@@ -1,16 +1,16 @@
 //! Removed files that are still open.
 //!
-//! 1. When a command removes a file that is open, or replaces one that the kernel knows, the entry moves, with its
-//!    metadata, into a dict that nothing refers to, in the same operation. The inode means that entry from then on: all
-//!    open files keep one content, one mode and one size, and no other door sees it.
+//! 1. When a command removes or replaces a file that is open, the entry moves, with its metadata, into a dict that
+//!    nothing refers to, in the same operation. The inode means that entry from then on: all open files keep one
+//!    content, one mode and one size, and no other door sees it.
 //! 2. A pin of the inode keeps the dict. It is freed when the kernel forgets the inode, which is after the last close,
 //!    or after the death of the process.
 //! 3. The file has no type any more: its value is bytes, so that every write is stored in place. (A large str stays
 //!    one.)
-//! 4. A program may have looked up a file that is then removed, and open it afterwards. A replaced file is still there.
-//!    For one that was removed while it was not open the error is ESTALE, after which the kernel looks up the path
-//!    again, once; for a while from then on all removed files are kept. An open waits while the inode is `closing`:
-//!    from the decision whether it is open until that is recorded.
+//! 4. A program may have looked up a file that is then removed or replaced while it is not open, and open it
+//!    afterwards. The error is ESTALE, after which the kernel looks up the path again, once; for a while from then on
+//!    all removed files are kept. An open waits while the inode is `closing`: from the decision whether it is open
+//!    until that is recorded.
 //! 5. An entry that Python removes is gone at once, also for commands that have it open.
 
 use super::filesystem::Fs;
@@ -104,6 +104,11 @@ impl<'a> Removal<'a> {
         self.closing
     }
 
+    /// True if the file is open, or would be kept anyway.
+    fn is_kept(&self, ino: Option<u64>) -> bool {
+        ino.is_some_and(|ino| self.fs.open_files.has(ino) || self.fs.moving.keeps_all())
+    }
+
     /// The open inodes of a list item that was found under other names.
     fn other_inodes(&self, w: &Writer<'_>, spot: &Spot) -> FsResult<Vec<u64>> {
         let Slot::Item(name) = spot.slot else {
@@ -151,9 +156,8 @@ impl<'a> Removal<'a> {
         renamed: &mut Vec<Renamed>,
     ) -> FsResult<()> {
         let ino = self.close(spot, value);
-        let is_kept = |ino| self.fs.open_files.has(ino) || self.fs.moving.keeps_all();
         let others = self.other_inodes(w, spot)?;
-        if !ino.is_some_and(is_kept) && others.is_empty() {
+        if !self.is_kept(ino) && others.is_empty() {
             return self.fs.remove_at(w, spot, renamed);
         }
         let dict = self.dict(w, spot, &others)?;
@@ -165,7 +169,7 @@ impl<'a> Removal<'a> {
     pub(crate) fn replace(&mut self, w: &mut Writer<'_>, spot: &Spot, value: &Value) -> FsResult<()> {
         let ino = self.close(spot, value);
         let others = self.other_inodes(w, spot)?;
-        if ino.is_none() && others.is_empty() {
+        if !self.is_kept(ino) && others.is_empty() {
             return Ok(());
         }
         let dict = self.dict(w, spot, &others)?;
