@@ -206,7 +206,9 @@ def make_sources(bench: Bench) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / f"file {n}.txt").write_text(f"{text(n)}\n" * rng.randrange(1, 60))
     if shutil.which("git"):
-        git = f"git -C {bench.source}/tree -c user.name=bench -c user.email=bench@example.invalid"
+        # No collection begins by itself after the commit.
+        config = ("user.name=bench", "user.email=bench@example.invalid", "gc.auto=0", "commit.gpgsign=false")
+        git = f"git -C {bench.source}/tree " + " ".join(f"-c {setting}" for setting in config)
         shell(f"{git} init -q && {git} add -A && {git} commit -q -m all && {git} gc -q")
     content = large_values(scale.entries)
     write(bench.large, {"big": content["big"], "list": {str(i): t for i, t in enumerate(content["list"])}})

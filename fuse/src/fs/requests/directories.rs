@@ -150,19 +150,22 @@ impl Fs {
         plus: Option<&Held>,
         line: &mut impl FnMut(&Line) -> bool,
     ) -> bool {
-        out.attr.ino = self.number(&found.place);
         if let Some(held) = plus {
             // The lookup is counted before the entry is output, so that the entry has its final number. The count is
             // reverted if there was no room.
             out.attr = self.enter(found);
             let covered = out.attr.covered;
-            out.ttl = held.ttl(covered.entry).min(held.ttl(covered.attributes));
+            out.ttl = held.ttl(covered.entry);
+            if covered.attributes != covered.entry {
+                out.ttl = out.ttl.min(held.ttl(covered.attributes));
+            }
             let taken = line(&out);
             if !taken {
                 self.forget(out.attr.ino, 1);
             }
             taken
         } else {
+            out.attr.ino = self.number(&found.place);
             self.drop_found(found);
             line(&out)
         }
