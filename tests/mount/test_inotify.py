@@ -250,7 +250,7 @@ def test_missing_changes_let_watchers_look_again(mnt: Mount, store: Any, root: A
     inside.watcher.close()
 
 
-def test_a_file_that_is_gone_holds_up_no_other(store: Any, root: Any, top: Watched) -> None:
+def test_a_file_that_is_gone_delays_no_other(store: Any, root: Any, top: Watched) -> None:
     """Files are made, changed and removed before the first event is replayed."""
     with store.transaction():
         for n in range(100):
