@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,17 @@ def test_python_changes_a_container(tree: Mount) -> None:
             assert mtime(tree, "d") > OLD
 
 
+def test_each_change_by_python_has_a_time_of_its_own(tree: Mount) -> None:
+    """Else rsync and make miss a change that follows another one within milliseconds."""
+    with persist.open(tree.store) as store:
+        d, last = store.root["d"], 0
+        for n in range(200):
+            d["n"] = n % 7
+            times = mtime(tree, "d"), mtime(tree, "d/n")
+            assert min(times) > last, n
+            last = max(times)
+
+
 def test_the_times_of_many_files_outlive_the_mount(mounts: Callable[..., Mount]) -> None:
     mnt = mounts()
     count = 140_000
@@ -109,3 +121,25 @@ def test_the_times_of_many_files_outlive_the_mount(mounts: Callable[..., Mount])
     mnt.again()
     after = times()
     assert {name for name in before if after[name] != before[name]} == {"k5"}
+
+
+def test_a_file_has_the_time_of_a_write_before_it_is_closed(tree: Mount) -> None:
+    """Also where the content is built aside, and by a stat of the name."""
+    path = tree.path / "x"
+    with open(path, "w") as f:
+        times = [os.fstat(f.fileno()).st_mtime_ns]
+        for n in range(3):
+            begun = time.time_ns()
+            f.write(f"line {n}\n")
+            f.flush()
+            told, named = os.fstat(f.fileno()), os.stat(path)
+            # The kernel's clock of files counts in ticks; the mount's does not.
+            assert begun <= told.st_mtime_ns == told.st_ctime_ns <= time.time_ns()
+            assert named.st_mtime_ns == told.st_mtime_ns > times[-1]
+            times.append(told.st_mtime_ns)
+        os.posix_fallocate(f.fileno(), 0, 100)
+        told = os.fstat(f.fileno())
+        assert told.st_size == 100 and told.st_ctime_ns > times[-1]
+        os.utime(f.fileno(), ns=(1_000_000_000, 2_000_000_000))
+        assert os.fstat(f.fileno()).st_mtime_ns == 2_000_000_000
+    assert path.stat().st_mtime_ns == 2_000_000_000

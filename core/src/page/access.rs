@@ -136,10 +136,10 @@ pub trait PagesMut: Pages {
         self.set_u64(addr, value)
     }
 
-    /// Store a u64 whose old value need not be restored (times of change): a rollback or a kill may leave the new
-    /// value. The store is not undo-logged where that saves work.
-    fn touch(&mut self, addr: Addr, value: u64) -> Result<()> {
-        self.set_u64(addr, value)
+    /// Store a time of change that is later than the one there. The old one need not be restored: a rollback or a kill
+    /// may leave the new one. The store is not undo-logged where that saves work.
+    fn touch(&mut self, addr: Addr, now: u64) -> Result<()> {
+        self.set_u64(addr, now)
     }
 
     /// Store bytes within one page, undo-logged.

@@ -411,6 +411,30 @@ impl Map {
         };
         Ok(())
     }
+
+    /// Store a time of change, in nanoseconds: `now`, or the next nanosecond after the time that is there if the clock,
+    /// which counts in ticks, has not moved beyond it. So two states of a container have two times. A clock that was set
+    /// back by a second or more is followed.
+    ///
+    /// # Safety
+    /// As for `page_mut`.
+    #[inline]
+    pub(crate) unsafe fn store_time(&self, page: PhysNo, offset: usize, now: u64) -> Result<()> {
+        debug_assert!(offset.is_multiple_of(8) && offset + 8 <= PAGE_SIZE);
+        let p = self.page_ptr(page)?;
+        // SAFETY: in bounds, aligned; exclusive by the caller's promise. The store is atomic as in `store_u64`.
+        unsafe {
+            let word = &*p.add(offset & (PAGE_SIZE - 8)).cast::<AtomicU64>();
+            let old = u64::from_le(word.load(std::sync::atomic::Ordering::Relaxed));
+            let time = if old.wrapping_sub(now) < 1_000_000_000 {
+                old.wrapping_add(1)
+            } else {
+                now
+            };
+            word.store(time.to_le(), std::sync::atomic::Ordering::Release);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -495,5 +519,30 @@ mod tests {
         let bytes = unsafe { map.page(PhysNo(pages as u32 - 1)) }.unwrap();
         assert_eq!(std::hint::black_box(bytes)[7], 0);
         assert_eq!(map.fault(), Some((pages - 1) * PAGE_SIZE + 7));
+    }
+
+    #[test]
+    fn a_time_of_change_moves_with_each_change() {
+        let map = Map::growing(file(1), PAGE_SIZE, LEAST).unwrap();
+        let stored = |now: u64| {
+            // SAFETY: only this thread uses the map.
+            unsafe { map.store_time(PhysNo(0), 8, now) }.unwrap();
+            // SAFETY: as above.
+            let page = unsafe { map.page(PhysNo(0)) }.unwrap();
+            u64::from_le_bytes(page[8..16].try_into().unwrap())
+        };
+        let tick = 4_000_000;
+        assert_eq!(stored(tick), tick);
+        assert_eq!([stored(tick), stored(tick)], [tick + 1, tick + 2]);
+        assert_eq!(stored(2 * tick), 2 * tick);
+        assert_eq!(
+            stored(2 * tick - 1),
+            2 * tick + 1,
+            "another CPU's clock is behind"
+        );
+        assert_eq!(stored(5_000_000_000), 5_000_000_000);
+        assert_eq!(stored(1_000_000_000), 1_000_000_000, "the clock was set back");
+        assert_eq!(stored(u64::MAX), u64::MAX);
+        assert_eq!(stored(u64::MAX), 0, "a time without meaning does not panic");
     }
 }

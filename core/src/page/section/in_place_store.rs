@@ -88,7 +88,7 @@ impl InPlaceSection<'_> {
         let map = &self.read.pager.map;
         // SAFETY: this section is the only one in the store (invariant 1), and the pages are those of
         // this epoch (`place`).
-        let stamped = unsafe { map.store_u64(time_page, time_offset, process::coarse_now()) };
+        let stamped = unsafe { map.store_time(time_page, time_offset, process::coarse_now()) };
         fail_point!("lone.stamped");
         // SAFETY: as above.
         if stamped.is_err() || unsafe { map.store_u64(page, offset, value) }.is_err() {

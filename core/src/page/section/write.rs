@@ -286,7 +286,7 @@ impl PagesMut for WriteSection<'_> {
     }
 
     #[inline]
-    fn touch(&mut self, addr: Addr, value: u64) -> Result<()> {
+    fn touch(&mut self, addr: Addr, now: u64) -> Result<()> {
         let (page, offset) = within_page(addr, 8)?;
         if offset & 7 != 0 {
             return Err(Error::corrupt("misaligned word", addr));
@@ -298,7 +298,7 @@ impl PagesMut for WriteSection<'_> {
             pager.shm.log_note(addr, 8)?;
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
-        unsafe { pager.map.store_u64(phys, offset, value) }
+        unsafe { pager.map.store_time(phys, offset, now) }
     }
 
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {

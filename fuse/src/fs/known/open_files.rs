@@ -16,6 +16,7 @@ use persist_core::store::Large;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::SystemTime;
 
 /// An open file.
 pub(crate) struct OpenFile {
@@ -36,15 +37,17 @@ pub(crate) struct OpenFile {
 #[derive(Default)]
 struct Content {
     state: Mutex<State>,
-    /// The size of the content that is built aside: for `stat`, which does not take the mutex of the state.
+    /// The size and time of the content that is built aside: for `stat`, which does not take the mutex of the state.
     written: Mutex<Option<Written>>,
 }
 
-/// The size of what is built aside.
+/// The size of what is built aside, and its time.
 #[derive(Clone, Copy)]
 struct Written {
     size: u64,
-    /// The thread that sees this size; None: all do, since the file is new.
+    /// When it was last written.
+    at: SystemTime,
+    /// The thread that sees this; None: all do, since the file is new.
     tid: Option<u32>,
 }
 
@@ -156,7 +159,8 @@ impl OpenFile {
 
     /// Record the size of what is built aside, which `stat` shows to this thread, or to all if the file is new.
     pub(crate) fn note_written(&self, tid: Option<u32>, size: Option<u64>) {
-        *lock(&self.content.written) = size.map(|size| Written { size, tid });
+        let at = SystemTime::now();
+        *lock(&self.content.written) = size.map(|size| Written { size, at, tid });
     }
 }
 
@@ -180,14 +184,14 @@ impl OpenFiles {
         Some(self.register(ino, flags, opener, Arc::clone(&shared.content)))
     }
 
-    /// The size of a new file that is being built aside: all that ask for it see this one.
-    pub(crate) fn size_of_new(&self, ino: u64) -> Option<u64> {
+    /// The size and time of a new file that is being built aside: all that ask for it see these.
+    pub(crate) fn size_of_new(&self, ino: u64) -> Option<(u64, SystemTime)> {
         let open = self.of_inode(ino);
         open.iter().find_map(|h| {
             let written = *lock(&h.content.written);
             written
                 .filter(|written| written.tid.is_none())
-                .map(|written| written.size)
+                .map(|written| (written.size, written.at))
         })
     }
 
@@ -265,12 +269,12 @@ impl OpenFiles {
         })
     }
 
-    /// The size that a thread sees of a file whose content is built aside.
-    pub(crate) fn written_size(&self, ino: u64, fh: Option<u64>, tid: u32) -> Option<u64> {
+    /// The size and time that a thread sees of a file whose content is built aside.
+    pub(crate) fn written_size(&self, ino: u64, fh: Option<u64>, tid: u32) -> Option<(u64, SystemTime)> {
         if let Some(handle) = fh.and_then(|fh| self.get(fh).ok()) {
             let written = lock(&handle.content.written);
             if let Some(written) = *written {
-                return Some(written.size);
+                return Some((written.size, written.at));
             }
         }
         let open = self.of_inode(ino);
@@ -278,7 +282,7 @@ impl OpenFiles {
             let written = lock(&h.content.written);
             written
                 .filter(|written| written.tid.is_none_or(|writer| writer == tid))
-                .map(|written| written.size)
+                .map(|written| (written.size, written.at))
         })
     }
 

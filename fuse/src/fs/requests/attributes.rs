@@ -50,9 +50,9 @@ impl Fs {
         }
         attr.ino = ino;
         if attr.kind == NodeKind::File
-            && let Some(size) = self.open_files.written_size(ino, fh, ctx.tid)
+            && let Some((size, at)) = self.open_files.written_size(ino, fh, ctx.tid)
         {
-            attr.size = size;
+            attr.show_written(size, at);
         }
         self.uncover_written(&mut attr);
         Ok(attr)

@@ -204,6 +204,15 @@ impl Fs {
     }
 }
 
+impl Attr {
+    /// Show the size and the time of a content that is not stored yet.
+    pub(crate) fn show_written(&mut self, size: u64, at: SystemTime) {
+        self.size = size;
+        self.mtime = self.mtime.max(at);
+        self.ctime = self.ctime.max(at);
+    }
+}
+
 /// Apply what tools set to the attributes. `is_set`: a tool has set the time of change.
 fn apply(attr: Attr, record: &Record, is_set: bool) -> Attr {
     Attr {

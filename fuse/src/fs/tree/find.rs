@@ -345,9 +345,9 @@ impl Fs {
         let mut attr = Attr { ino, ..found.attr };
         // The kernel takes every size that it is told: a smaller one cuts what programs have mapped of a new file.
         if attr.kind == NodeKind::File
-            && let Some(size) = self.open_files.size_of_new(ino)
+            && let Some((size, at)) = self.open_files.size_of_new(ino)
         {
-            attr.size = size;
+            attr.show_written(size, at);
         }
         self.uncover_written(&mut attr);
         attr
