@@ -132,13 +132,6 @@ impl Writer<'_> {
         ops::set_metadata(self, obj, of, record)
     }
 
-    /// Set the mtime of a container that this operation has changed back by a nanosecond. Its clock ticks every few
-    /// milliseconds: a change by another program in the same tick then sets another time.
-    #[doc(hidden)]
-    pub fn antedate(&mut self, obj: Obj) -> Result<()> {
-        ops::antedate(self, obj)
-    }
-
     /// Set a container's mtime (utimens), in nanoseconds since 1970.
     pub fn set_mtime(&mut self, obj: Obj, ns: u64) -> Result<()> {
         ops::set_mtime(self, obj, ns)

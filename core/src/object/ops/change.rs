@@ -1,9 +1,7 @@
 //! Change single entries of containers, and empty containers.
 
 use super::announce;
-use super::entry::{
-    NO_KEYS, about, alive, changing, encode, locate, out_of_range, takes_key, touch, wants_list,
-};
+use super::entry::{NO_KEYS, about, changing, encode, locate, out_of_range, takes_key, touch, wants_list};
 use super::metadata;
 use crate::error::{Error, Result};
 use crate::ids::{Addr, Obj};
@@ -232,13 +230,6 @@ pub fn remove_items<W: PagesMut>(w: &mut W, obj: Obj, start: u64, end: u64) -> R
         }
     }
     Ok(())
-}
-
-/// See `Writer::antedate`.
-pub fn antedate<W: PagesMut>(w: &mut W, obj: Obj) -> Result<()> {
-    alive(w, obj)?;
-    let now = w.now();
-    w.touch(obj.addr + header::MTIME, now.saturating_sub(1))
 }
 
 /// See `Writer::set_mtime`.

@@ -37,7 +37,7 @@ mod tests;
 pub use adopt::adopt;
 pub use beside::{drop_waiting, make_waiting, reordered, spliced, waiting, waits_beside};
 pub use change::{
-    antedate, clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
+    clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
 };
 pub use convert::convert;
 pub use edit::edit;

@@ -2,10 +2,9 @@
 //!
 //! 1. A container has one time for its entries and their contents. The time of a directory does not move when a command
 //!    changes the content of a file in it: the table keeps the time that the directory had.
-//! 2. What is kept holds as long as the container's time and number of entries stay (`Stamp`). Containers take their
-//!    times from a clock that ticks every few milliseconds, so a change of entries through this mount also removes what
-//!    is kept (`forget`), and a count is kept only if the last change is older than a tick. After a change of a content
-//!    the container has a time that no other change sets (`Writer::antedate`).
+//! 2. What is kept holds as long as the container's time and number of entries stay (`Stamp`). Each change of a container
+//!    sets a later time. A change of entries through this mount also removes what is kept (`forget`), and a count is
+//!    kept only if the last change is older than a tick of the clock: an operation that is undone may change the time.
 //! 3. The size is bounded: beyond `MAX` directories, all are dropped. A directory then has the time of its container,
 //!    which is the same or later.
 
