@@ -412,9 +412,9 @@ impl Map {
         Ok(())
     }
 
-    /// Store a time of change, in nanoseconds: `now`, or the next nanosecond after the time that is there if the clock,
-    /// which counts in ticks, has not moved beyond it. So two states of a container have two times. A clock that was set
-    /// back by a second or more is followed.
+    /// Store a time of change, in nanoseconds: `now`, or the next nanosecond after the time that is there if the
+    /// clock, which counts in ticks, has not moved beyond it. So two states of a container have two times. A clock
+    /// that was set back by a second or more is followed.
     ///
     /// # Safety
     /// As for `page_mut`.
