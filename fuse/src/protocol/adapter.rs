@@ -421,15 +421,22 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EOPNOTSUPP);
+        self.run(
+            req,
+            move |m, ctx| {
+                m.to_change(ctx, ino.0)?
+                    .allocate(ctx, (ino.0, fh.0), (offset, length), mode)
+            },
+            reply_empty(reply),
+        );
     }
 
     fn ioctl(

@@ -10,7 +10,7 @@ use super::pending::{Event, Pending, What};
 use crate::fs::context::Ctx;
 use crate::fs::error::FsResult;
 use crate::fs::known::inodes::Slot;
-use crate::fs::requests::watched::Sort;
+use crate::fs::requests::entries::watched::Sort;
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::tree::filesystem::Fs;
 use persist_core::store::door::Change;

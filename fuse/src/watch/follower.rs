@@ -12,7 +12,7 @@ use super::shared::{Shared, Watched};
 use crate::fs::context::lock;
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::inodes::{Place, Slot};
-use crate::fs::requests::watched::{Sort, name_of};
+use crate::fs::requests::entries::watched::{Sort, name_of};
 use crate::fs::tree::attributes::NodeKind;
 use crate::fs::tree::filesystem::Fs;
 use crate::views::mounted::Mounted;

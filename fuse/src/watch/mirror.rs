@@ -1,7 +1,7 @@
 //! What the entries of a watched container were: a record of a change says that an entry is gone, and not what it was.
 
 use crate::fs::known::inodes::Slot;
-use crate::fs::requests::watched::Sort;
+use crate::fs::requests::entries::watched::Sort;
 use std::collections::HashMap;
 
 /// The entries of a container with more than these are not known, except those that are not files.

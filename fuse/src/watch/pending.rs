@@ -4,7 +4,7 @@
 //! 2. The number is bounded. If there are more, `push` says so, and all are dropped.
 
 use crate::fs::known::inodes::Slot;
-use crate::fs::requests::watched::Sort;
+use crate::fs::requests::entries::watched::Sort;
 use persist_core::store::{Obj, ObjectId};
 use std::collections::{HashSet, VecDeque};
 

@@ -4,7 +4,7 @@
 //! same way.
 //!
 //! 1. Its size is bounded: beyond `MAX` links, further ones are not noted.
-//! 2. What it says is checked against the store before it is used (`requests::links`).
+//! 2. What it says is checked against the store before it is used (`requests::entries::links`).
 
 use super::inodes::{Slot, Spot};
 use persist_core::store::ObjectId;

@@ -5,12 +5,12 @@
 //!    is a str if it is UTF-8, otherwise bytes, as far as the type of the file allows.
 //! 3. A draft that is cut to `SPILL` or less is in memory again.
 
-use super::in_place::STEP;
 use crate::fs::context::{Ctx, MAX_FILE};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::draft::Draft;
 use crate::fs::known::inodes::Spot;
 use crate::fs::known::open_files::State;
+use crate::fs::requests::content::in_place::STEP;
 use crate::fs::text::scalars::Ty;
 use crate::fs::text::scan::TextScan;
 use crate::fs::tree::filesystem::Fs;

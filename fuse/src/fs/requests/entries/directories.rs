@@ -6,12 +6,12 @@
 //! | 2 + cursor | the entries of the store: the store's cursor; in a list, the item's name + 1 |
 //! | `BESIDE` + 2 + cursor | the entries that wait beside a list: the store's cursor |
 
-use super::control;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
 use crate::fs::known::inodes::{Place, Slot, Spot};
 use crate::fs::known::leases::Held;
 use crate::fs::known::metadata::Mark;
+use crate::fs::requests::control;
 use crate::fs::text::{list_entries, names};
 use crate::fs::tree::attributes::{Attr, NodeKind};
 use crate::fs::tree::filesystem::Fs;

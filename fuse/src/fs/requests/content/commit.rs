@@ -1,12 +1,12 @@
 //! Storing written data: the content of an open file becomes a value, in one operation.
 
-use super::drafts::Stored;
-use super::in_place::InPlace;
 use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::known::metadata::{Mark, fingerprint};
 use crate::fs::known::open_files::{OpenFile, State};
+use crate::fs::requests::content::drafts::Stored;
+use crate::fs::requests::content::in_place::InPlace;
 use crate::fs::text::scalars::{self, Scalar, Ty};
 use crate::fs::tree::filesystem::Fs;
 use std::borrow::Cow;

@@ -1,12 +1,12 @@
 //! Requests that write a file: write. (`resize` is in `commit`.)
 
-use super::commit::overwrite;
-use super::in_place::{At, InPlace};
 use crate::fs::context::{Ctx, MAX_FILE, lock};
 use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Place, Spot};
 use crate::fs::known::metadata::{Mark, fingerprint};
 use crate::fs::known::open_files::State;
+use crate::fs::requests::content::commit::overwrite;
+use crate::fs::requests::content::in_place::{At, InPlace};
 use crate::fs::text::scalars::{self, Ty};
 use crate::fs::tree::filesystem::Fs;
 use persist_core::store::In;
