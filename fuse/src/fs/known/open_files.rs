@@ -2,9 +2,9 @@
 //!
 //! 1. A file that is read from its beginning gives one value to its end, regardless of replacements during the read
 //!    (except values over 64 KiB, which are read in place). What a command writes in place is seen by the next read.
-//! 2. A write in place is stored at once (`requests::content::in_place`). Content that is built aside belongs to the open file
-//!    until a process that has written closes it (`requests::content::close`), fsync or the end of the mount. Then it replaces
-//!    the value in one operation. Of two writers that both truncated the file, the last to close wins.
+//! 2. A write in place is stored at once (`requests::content::in_place`). Content that is built aside belongs to the
+//!    open file until a process that has written closes it (`requests::content::close`), fsync or the end of the mount.
+//!    Then it replaces the value in one operation. Of two writers that both truncated the file, the last to close wins.
 //! 3. A new file has one content for all that open it, and one size for all that ask for it: `State` is shared.
 //! 4. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
 
