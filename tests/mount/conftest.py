@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
+import persist
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -199,6 +200,18 @@ def mounts(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
 @pytest.fixture
 def mnt(mounts: Callable[..., Mount]) -> Mount:
     return mounts()
+
+
+@pytest.fixture
+def store(mnt: Mount) -> Iterator[Any]:
+    """The mounted store, opened by Python."""
+    with persist.open(mnt.store, lock_timeout=5) as store:
+        yield store
+
+
+@pytest.fixture
+def root(store: Any) -> Any:
+    return store.root
 
 
 @pytest.fixture

@@ -17,12 +17,6 @@ from conftest import Mount
 SHELLS = [shell for shell in ("bash", "dash", "zsh", "busybox") if shutil.which(shell)]
 
 
-@pytest.fixture
-def root(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store.root
-
-
 def test_the_first_close_of_two_descriptors_stores(mnt: Mount, root: Any) -> None:
     root["f"] = "old"
     fd = os.open(mnt.path / "f", os.O_WRONLY | os.O_TRUNC)

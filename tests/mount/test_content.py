@@ -17,12 +17,6 @@ import pytest
 from conftest import Mount
 
 
-@pytest.fixture
-def root(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store.root
-
-
 def test_a_file_opened_for_appending_can_be_cut(mnt: Mount, root: Any) -> None:
     with open(mnt.path / "f", "a+") as f:
         f.write("hello\n")

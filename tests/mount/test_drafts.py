@@ -19,12 +19,6 @@ from conftest import Mount, binary, wait_until
 MIB = 1 << 20
 
 
-@pytest.fixture
-def store(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store
-
-
 def memory(mnt: Mount) -> int:
     """The memory of the daemon, without the pages of the store's file that it has mapped."""
     (pid,) = mnt.pids()

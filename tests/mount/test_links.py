@@ -24,12 +24,6 @@ def exchange(one: Path, two: Path) -> None:
         raise OSError(error, os.strerror(error), str(one))
 
 
-@pytest.fixture
-def root(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store.root
-
-
 def test_a_dangling_link_is_stored(mnt: Mount) -> None:
     mnt.sh("ln -s nowhere/at/all dangling; ln -s ../../.. out; ln -s /etc/passwd absolute")
     for again in (mnt.die, mnt.again):

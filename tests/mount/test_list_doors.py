@@ -12,17 +12,6 @@ import pytest
 from conftest import TYPE, Mount, wait_until
 
 
-@pytest.fixture
-def store(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store
-
-
-@pytest.fixture
-def root(store: Any) -> Any:
-    return store.root
-
-
 def shown(mnt: Mount, name: str = "l") -> dict[int, str]:
     return dict(zip(mnt.names(name), mnt.items(name)))
 

@@ -18,17 +18,6 @@ CP = "cp -a {src}/. {dst}/"
 TAR = "tar --xattrs --xattrs-include='user.*' -C {src} -cf - . | tar --xattrs --xattrs-include='user.*' -C {dst} -xf -"
 
 
-@pytest.fixture
-def store(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store
-
-
-@pytest.fixture
-def root(store: Any) -> Any:
-    return store.root
-
-
 def test_values(mnt: Mount, root: Any) -> None:
     root["name"] = "Joe"
     root["age"] = 25

@@ -24,12 +24,6 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 REMOVALS = ("unlink", "replaced", "replaced in a list", "removed from a list", "unlink of an item that waits")
 
 
-@pytest.fixture
-def root(mnt: Mount) -> Iterator[Any]:
-    with persist.open(mnt.store, lock_timeout=5) as store:
-        yield store.root
-
-
 def check(mnt: Mount) -> int:
     """Check the store, and return how many segments it uses."""
     command = Path(sys.executable).parent / "persist"

@@ -195,6 +195,7 @@ def test_a_signal_leaves_no_lock_behind(store: persist.Store) -> None:
                     for _ in range(1000):
                         with root.lock("x"):
                             pass
+                    time.sleep(60)  # the timer ends it
                 except Alarm:
                     interrupted += 1
     finally:

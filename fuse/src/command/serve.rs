@@ -9,7 +9,7 @@ use super::mounting::{self, How};
 use super::settings::Options;
 use crate::fs::context::{Config, lock};
 use crate::fs::error::errno;
-use crate::fs::known::forgetting::{IsWatched, Kernel};
+use crate::fs::known::forgetting::{IsMonitored, Kernel};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::sys;
 use crate::protocol::dispatch;
@@ -17,6 +17,7 @@ use crate::views::mounted::Mounted;
 use crate::watch::Watch;
 use fuser::SessionACL;
 use persist_core::store::{Durability, Store};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -79,7 +80,9 @@ pub(crate) fn serve(options: &Options, ready: impl FnOnce(())) -> Result<(), Fai
     })?;
     let watch = start_watch(options, &filesystem);
     start_helpers(options, &filesystem, watch.clone())?;
-    start_leases(options, &filesystem, told)?;
+    if let Err(e) = start_leases(options, &filesystem, told) {
+        log::warn!("the kernel keeps nothing of the mount, which is slower: {e}");
+    }
     ready(());
     let result = session.run();
     stop_watch(&watch);
@@ -103,7 +106,7 @@ fn users(options: &Options) -> SessionACL {
 }
 
 /// Return what tells whether a monitor runs.
-fn watched(monitor: Monitor) -> IsWatched {
+fn monitored(monitor: Monitor) -> IsMonitored {
     let monitor = Mutex::new(monitor);
     Box::new(move || lock(&monitor).is_running())
 }
@@ -114,27 +117,25 @@ fn watched(monitor: Monitor) -> IsWatched {
 fn start_leases(
     options: &Options,
     filesystem: &Arc<Mounted>,
-    device: std::io::Result<OwnedFd>,
-) -> Result<(), Failure> {
+    device: io::Result<OwnedFd>,
+) -> io::Result<()> {
     let mode = std::env::var_os("PERSIST_LEASES").unwrap_or_default();
     if mode == "off" || options.allow_root {
         return Ok(());
     }
-    let device = device.map_err(|e| Failure::new(EX_SYSTEM, format!("a descriptor of the mount: {e}")))?;
-    let monitor = Monitor::start(&options.mountpoint)
-        .map_err(|e| Failure::new(EX_SYSTEM, format!("starting the monitor of the mount: {e}")))?;
+    let device = device?;
+    let monitor = Monitor::start(&options.mountpoint).unwrap_or_else(|e| {
+        log::warn!("starting persist-monitor: {e}");
+        None
+    });
     if monitor.is_none() {
         log::info!(
             "the kernel keeps no names: no process may abort the connection, because {} is not mounted",
             "/sys/fs/fuse/connections"
         );
     }
-    let kernel = Kernel::new(device, monitor.map(watched), mode == "eager");
-    let started = filesystem
-        .leases()
-        .start(kernel)
-        .map_err(|e| Failure::new(EX_SYSTEM, format!("starting a thread: {e}")))?;
-    if !started {
+    let kernel = Kernel::new(device, monitor.map(monitored), mode == "eager");
+    if !filesystem.leases().start(kernel)? {
         log::info!("the kernel keeps nothing: two other mounts do, or the store cannot be changed");
     }
     Ok(())

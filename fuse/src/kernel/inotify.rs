@@ -1,6 +1,7 @@
 //! Which inodes of a filesystem are watched by inotify: `/proc/PID/fdinfo` says it of each inotify descriptor.
 //!
-//! A process that ends, or that this one may not inspect, watches nothing as far as can be seen.
+//! A process that ends, or that this one may not inspect, watches nothing as far as can be seen. Any other error says
+//! nothing of what is watched: it is returned.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,28 +17,33 @@ pub(crate) fn kernel_device(device: u64) -> u64 {
 }
 
 /// The inodes of a device that a process (or the one of this thread) watches. `device` is the kernel's number.
-pub(crate) fn watched_by(pid: u32, device: u64) -> HashSet<u64> {
+pub(crate) fn watched_by(pid: u32, device: u64) -> io::Result<HashSet<u64>> {
     let mut found = HashSet::new();
     let process = Path::new("/proc").join(pid.to_string());
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
-        return found;
+    let Some(descriptors) = visible(fs::read_dir(process.join("fd")))? else {
+        return Ok(found);
     };
-    for descriptor in descriptors.flatten() {
-        let inotify = fs::read_link(descriptor.path()).is_ok_and(|to| {
-            to.as_os_str()
-                .as_encoded_bytes()
-                .starts_with(b"anon_inode:inotify")
-        });
-        if inotify {
-            // The descriptor may be closed by now.
-            let _ = read_info(
-                &process.join("fdinfo").join(descriptor.file_name()),
-                device,
-                &mut found,
-            );
+    for descriptor in descriptors {
+        let Some(descriptor) = visible(descriptor)? else { break };
+        let to = visible(fs::read_link(descriptor.path()))?.unwrap_or_default();
+        let name = to.as_os_str().as_encoded_bytes();
+        if name.starts_with(b"anon_inode:inotify") {
+            let info = process.join("fdinfo").join(descriptor.file_name());
+            visible(read_info(&info, device, &mut found))?;
         }
     }
-    found
+    Ok(found)
+}
+
+/// None for what has ended or been closed by now, and for what this process may not inspect.
+fn visible<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(seen) => Ok(Some(seen)),
+        Err(e) => match e.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM) => Ok(None),
+            _ => Err(e),
+        },
+    }
 }
 
 fn read_info(path: &Path, device: u64, found: &mut HashSet<u64>) -> io::Result<()> {
@@ -59,19 +65,20 @@ fn inode_of(line: &str, device: u64) -> Option<u64> {
 }
 
 /// The processes that are visible.
-pub(crate) fn processes() -> Vec<u32> {
-    let Ok(all) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    all.flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+pub(crate) fn processes() -> io::Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        all.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(all)
 }
 
 /// The number of the process or thread that was started last. It differs after another was started.
-pub(crate) fn last_started() -> Option<u32> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
-    text.split_ascii_whitespace().next_back()?.parse().ok()
+pub(crate) fn last_started() -> io::Result<u32> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let last = text.split_ascii_whitespace().next_back();
+    last.and_then(|word| word.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("/proc/loadavg says {text:?}")))
 }
 
 #[cfg(test)]
@@ -96,15 +103,27 @@ mod tests {
         let metadata = dir.path().metadata()?;
         let device = kernel_device(metadata.dev());
         let me = std::process::id();
-        assert!(processes().contains(&me) && last_started().is_some());
-        assert!(!watched_by(me, device).contains(&metadata.ino()));
+        assert!(processes()?.contains(&me) && last_started()? > 0);
+        assert!(!watched_by(me, device)?.contains(&metadata.ino()));
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
         inotify.add_watch(dir.path(), AddWatchFlags::IN_CREATE)?;
         // Filesystems with subvolumes show another device in stat.
-        let found = watched_by(me, device);
+        let found = watched_by(me, device)?;
         assert!(found.contains(&metadata.ino()) || found.is_empty(), "{found:?}");
         drop(inotify);
-        assert!(!watched_by(me, device).contains(&metadata.ino()));
+        assert!(!watched_by(me, device)?.contains(&metadata.ino()));
         Ok(())
+    }
+
+    #[test]
+    fn only_what_is_gone_or_hidden_counts_as_nothing() {
+        for code in [libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM] {
+            let none = visible::<()>(Err(io::Error::from_raw_os_error(code)));
+            assert!(matches!(none, Ok(None)), "{code}");
+        }
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO] {
+            let error = visible::<()>(Err(io::Error::from_raw_os_error(code)));
+            assert_eq!(error.err().and_then(|e| e.raw_os_error()), Some(code));
+        }
     }
 }

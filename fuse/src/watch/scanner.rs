@@ -7,11 +7,13 @@
 //!    program that watches the root of the mount, or a path that the kernel keeps, need not make a request.
 //! 3. All processes are looked at every `ALL_EVERY`, in any case.
 //! 4. No look takes more than the `SHARE`th part of the time.
+//! 5. After an error (too many open files, say) what was known stays, and the look is repeated at the next tick.
 
 use super::shared::Shared;
 use crate::kernel::inotify;
 use crate::views::mounted::Mounted;
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,8 @@ struct Scanner {
     known: HashSet<u32>,
     young: HashMap<u32, Instant>,
     last_started: Option<u32>,
+    /// The last look failed, and that was reported.
+    failed: bool,
 }
 
 /// Look until the mount ends.
@@ -47,6 +51,7 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
         known: HashSet::new(),
         young: HashMap::new(),
         last_started: None,
+        failed: false,
     };
     let mut due: HashSet<u32> = HashSet::new();
     let (mut tick, mut all) = (Instant::now(), Instant::now());
@@ -64,16 +69,17 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
             thread::sleep(TICK);
             continue;
         }
-        if begun >= all {
-            scanner.look_at_all();
-            due.clear();
-            all = begun + ALL_EVERY.max(begun.elapsed() * SHARE);
+        let looked = if begun >= all {
+            scanner.look_at_all().map(|()| {
+                due.clear();
+                all = begun + ALL_EVERY.max(begun.elapsed() * SHARE);
+            })
+        } else if begun >= tick {
+            scanner.look_at_young(begun)
         } else {
-            if begun >= tick {
-                scanner.look_at_young(begun);
-            }
-            due.retain(|tid| !scanner.look_again(*tid, begun));
-        }
+            scanner.look_at_due(&mut due, begun)
+        };
+        scanner.report(looked);
         if begun >= tick {
             tick = begun + TICK;
         }
@@ -83,50 +89,65 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
 }
 
 impl Scanner {
-    fn look(&mut self, pid: u32) {
-        let found = inotify::watched_by(pid, self.device);
+    fn look(&mut self, pid: u32) -> io::Result<()> {
+        let found = inotify::watched_by(pid, self.device)?;
         if found.is_empty() {
             self.watches.remove(&pid);
         } else {
             self.watches.insert(pid, found);
         }
+        Ok(())
     }
 
-    fn look_at_all(&mut self) {
-        self.last_started = inotify::last_started();
-        let all = inotify::processes();
+    /// Report the first of several failures in succession.
+    fn report(&mut self, looked: io::Result<()>) {
+        if let Err(e) = &looked
+            && !self.failed
+        {
+            log::warn!("looking for inotify watches in /proc: {e}: new ones are not noticed until that works again");
+        }
+        self.failed = looked.is_err();
+    }
+
+    fn look_at_all(&mut self) -> io::Result<()> {
+        let last = inotify::last_started()?;
+        let all: HashSet<u32> = inotify::processes()?.into_iter().collect();
         let now = Instant::now();
-        self.watches.clear();
-        all.iter().for_each(|pid| self.look(*pid));
+        // Those that have ended, and threads that made requests, are in no listing of processes.
+        let some: HashSet<u32> = all.iter().chain(self.watches.keys()).copied().collect();
+        some.into_iter().try_for_each(|pid| self.look(pid))?;
         self.looked.retain(|_, when| now - *when < ALL_EVERY);
-        self.known = all.into_iter().collect();
+        self.known = all;
+        self.last_started = Some(last);
+        Ok(())
     }
 
     /// Look at the processes that came lately, and at those that watch.
-    fn look_at_young(&mut self, now: Instant) {
-        let last = inotify::last_started();
-        if last != self.last_started {
-            self.last_started = last;
-            let all = inotify::processes();
-            for pid in &all {
-                if self.known.insert(*pid) {
-                    self.young.insert(*pid, now);
+    fn look_at_young(&mut self, now: Instant) -> io::Result<()> {
+        let last = inotify::last_started()?;
+        if self.last_started != Some(last) {
+            for pid in inotify::processes()? {
+                if self.known.insert(pid) {
+                    self.young.insert(pid, now);
                 }
             }
-            self.watches.retain(|pid, _| all.contains(pid));
+            self.last_started = Some(last);
         }
         self.young.retain(|_, came| now - *came < YOUNG);
         let some: HashSet<u32> = self.young.keys().chain(self.watches.keys()).copied().collect();
-        some.into_iter().for_each(|pid| self.look(pid));
+        some.into_iter().try_for_each(|pid| self.look(pid))
     }
 
-    /// Look at a process that has made a request; false if that is too early.
-    fn look_again(&mut self, tid: u32, now: Instant) -> bool {
-        if self.looked.get(&tid).is_some_and(|when| now - *when < AGAIN) {
-            return false;
+    /// Look at the processes that have made requests. Those for which that is too early stay.
+    fn look_at_due(&mut self, due: &mut HashSet<u32>, now: Instant) -> io::Result<()> {
+        for tid in due.iter().copied().collect::<Vec<u32>>() {
+            if self.looked.get(&tid).is_some_and(|when| now - *when < AGAIN) {
+                continue;
+            }
+            self.looked.insert(tid, now);
+            self.look(tid)?;
+            due.remove(&tid);
         }
-        self.looked.insert(tid, now);
-        self.look(tid);
-        true
+        Ok(())
     }
 }

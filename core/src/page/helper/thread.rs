@@ -45,6 +45,7 @@ const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = 65536..=1_048_576;
 const CROWDED: u64 = 2 << 20;
 /// Number of changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
 const FULL: u64 = 3 << 20;
+const _: () = assert!(*DIRTY_LIMIT.end() < CROWDED && CROWDED < FULL);
 /// An unlimited sleep on a futex, which needs a bound.
 const LONG: Duration = Duration::from_secs(3600);
 /// The longest interval between checks for entries that wait to be freed, while changes are not durable.

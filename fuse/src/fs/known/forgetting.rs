@@ -21,29 +21,29 @@ pub(crate) enum Kept {
 }
 
 /// Tells whether the monitor of the mount runs.
-pub(crate) type IsWatched = Box<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type IsMonitored = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The kernel's side of a mount.
 pub(crate) struct Kernel {
     device: File,
-    is_watched: Option<IsWatched>,
+    is_monitored: Option<IsMonitored>,
     /// Lease again at once what was wanted. For tests.
     pub(crate) is_eager: bool,
 }
 
 impl Kernel {
     /// `device` is a descriptor of the connection.
-    pub(crate) fn new(device: OwnedFd, is_watched: Option<IsWatched>, is_eager: bool) -> Arc<Kernel> {
+    pub(crate) fn new(device: OwnedFd, is_monitored: Option<IsMonitored>, is_eager: bool) -> Arc<Kernel> {
         Arc::new(Kernel {
             device: device.into(),
-            is_watched,
+            is_monitored,
             is_eager,
         })
     }
 
     /// Return whether a process aborts the connection when this one dies.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.is_watched.as_ref().is_some_and(|is| is())
+    pub(crate) fn is_monitored(&self) -> bool {
+        self.is_monitored.as_ref().is_some_and(|is| is())
     }
 
     /// Tell the kernel to forget something. What it does not keep it has forgotten, and so has an ended mount.

@@ -16,6 +16,7 @@
 //!    and after a change of more than single entries. A renamed entry keeps the kernel's time to live under its new
 //!    name: changes of that name wait until the kernel has forgotten it (`Held::moving`).
 //! 6. A bucket that is wanted often is not leased for a while.
+//! 7. If the kernel refuses to forget something, the lease stays until that has expired, and nothing more is leased.
 //!
 //! Each bucket has a mutex, which is a leaf: under it only attributes are forgotten, which does not wait.
 
@@ -81,6 +82,8 @@ pub(crate) struct Leases {
     buckets: Box<[Bucket]>,
     kernel: OnceLock<Arc<Kernel>>,
     on: AtomicBool,
+    /// The kernel did not forget something.
+    failed: AtomicBool,
     /// Entries may be kept, not only attributes.
     entries: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -93,6 +96,7 @@ impl Leases {
             buckets: (0..LEASE_BUCKETS).map(|_| Bucket::default()).collect(),
             kernel: OnceLock::new(),
             on: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             entries: AtomicBool::new(false),
             thread: Mutex::default(),
         }
@@ -100,14 +104,21 @@ impl Leases {
 
     /// Begin to lease, if the store can be leased. `kernel` is told what to forget.
     pub(crate) fn start(self: &Arc<Leases>, kernel: Arc<Kernel>) -> io::Result<bool> {
-        self.entries.store(kernel.is_watched(), Ordering::Relaxed);
-        if self.kernel.set(kernel).is_err() || !self.store.hold_leases().unwrap_or(false) {
+        self.entries.store(kernel.is_monitored(), Ordering::Relaxed);
+        if self.kernel.set(kernel).is_err() || !self.store.hold_leases().map_err(io::Error::other)? {
             return Ok(false);
         }
         self.on.store(true, Ordering::SeqCst);
         let leases = self.clone();
         let thread = std::thread::Builder::new().name("leases".into());
-        *lock(&self.thread) = Some(thread.spawn(move || leases.serve())?);
+        match thread.spawn(move || leases.serve()) {
+            Ok(thread) => *lock(&self.thread) = Some(thread),
+            Err(e) => {
+                self.on.store(false, Ordering::SeqCst);
+                self.store.stop_holding_leases();
+                return Err(e);
+            }
+        }
         Ok(true)
     }
 
@@ -138,13 +149,18 @@ impl Leases {
         if let Some(kernel) = self.kernel.get()
             && let Err(e) = next.start(kernel.clone())
         {
-            log::error!("starting a thread: {e}: the kernel keeps nothing from now on");
+            log::error!("the kernel keeps nothing of the mount from now on, which is slower: {e}");
         }
         next
     }
 
     pub(crate) fn are_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
+    }
+
+    /// True if the kernel may keep more.
+    fn may_keep(&self) -> bool {
+        self.are_on() && !self.failed.load(Ordering::Relaxed)
     }
 
     /// Give up leases that are wanted, and end those that have expired, until the mount ends.
@@ -167,8 +183,8 @@ impl Leases {
 
     /// Keep no entries without a monitor. Those that the kernel keeps expire within the second.
     fn check_monitor(&self) {
-        let watched = self.kernel.get().is_some_and(|kernel| kernel.is_watched());
-        if self.entries.swap(watched, Ordering::Relaxed) && !watched {
+        let monitored = self.kernel.get().is_some_and(|kernel| kernel.is_monitored());
+        if self.entries.swap(monitored, Ordering::Relaxed) && !monitored {
             log::warn!("the process persist-monitor has ended: the kernel keeps no names from now on");
         }
     }
@@ -199,14 +215,17 @@ impl Leases {
         }
         // Under the mutex, so that `forget_touched` finds them forgotten, or forgets them itself.
         self.forget_kept_attributes(&mut bucket);
-        let kept = std::mem::take(&mut bucket.kept);
+        let mut kept = std::mem::take(&mut bucket.kept);
+        let mut forgotten = bucket.attributes.is_empty();
         drop(bucket);
-        for (until, what) in kept {
-            if until > now {
-                self.forget(&what);
-            }
+        kept.retain(|(until, what)| *until > now && !self.forget(what));
+        if !kept.is_empty() {
+            forgotten = false;
+            lock(&self.bucket(lease.bucket).state).kept.append(&mut kept);
         }
-        self.store.end_lease(lease);
+        if forgotten {
+            self.store.end_lease(lease);
+        }
     }
 
     fn expire(&self, lease: &HeldLease) {
@@ -222,11 +241,8 @@ impl Leases {
             return;
         }
         let now = lease_clock();
-        for (until, ino) in std::mem::take(&mut state.attributes) {
-            if until > now {
-                self.forget(&Kept::Attributes(ino));
-            }
-        }
+        let kept = &mut state.attributes;
+        kept.retain(|(until, ino)| *until > now && !self.forget(&Kept::Attributes(*ino)));
     }
 
     /// Before the reply to a change of this mount: let the kernel forget the attributes that it touches. `calls` is the
@@ -256,13 +272,18 @@ impl Leases {
         }
     }
 
-    /// Tell the kernel to forget something.
-    fn forget(&self, what: &Kept) {
-        let Some(kernel) = self.kernel.get() else { return };
-        if let Err(e) = kernel.forget(what) {
-            log::error!("the kernel does not forget what it keeps ({e}): nothing is kept from now on");
-            self.on.store(false, Ordering::SeqCst);
+    /// Tell the kernel to forget something. Returns whether it has.
+    fn forget(&self, what: &Kept) -> bool {
+        let Some(Err(e)) = self.kernel.get().map(|kernel| kernel.forget(what)) else {
+            return true;
+        };
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            log::error!(
+                "the kernel does not forget what it keeps ({e}): changes wait until that has expired, {}",
+                "and it keeps nothing from now on; mount again to change that"
+            );
         }
+        false
     }
 }
 
@@ -298,7 +319,7 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn new(leases: &Arc<Leases>) -> Held {
         Held {
-            leases: leases.are_on().then(|| leases.clone()),
+            leases: leases.may_keep().then(|| leases.clone()),
             taken: Vec::new(),
             moving: Vec::new(),
         }
@@ -398,8 +419,10 @@ impl Held {
             }
             if end > stamp {
                 // It was written too late.
-                if let Kept::Attributes(_) = what {
-                    leases.forget(&what);
+                if let Kept::Attributes(ino) = what {
+                    if !leases.forget(&what) {
+                        state.attributes.push((end, ino));
+                    }
                     continue;
                 }
                 leases.store.hold_back(bucket);
@@ -444,3 +467,6 @@ impl Drop for Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

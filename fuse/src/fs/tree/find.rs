@@ -330,14 +330,15 @@ impl Fs {
 
     /// Count a lookup: the kernel holds the inode from now on.
     pub(crate) fn enter(&self, found: Found) -> Attr {
-        let (ino, spare) = {
+        let begun = Instant::now();
+        let (ino, spare) = loop {
             let mut nodes = lock(&self.inodes);
-            if nodes.is_arriving(&found.place) {
-                drop(nodes);
-                self.await_arrival(&found.place);
-                nodes = lock(&self.inodes);
+            // An operation has moved an entry to this place. Its inode follows in a moment.
+            if !nodes.is_arriving(&found.place) || begun.elapsed() > ARRIVING {
+                break nodes.hold(self.root, &found.place, found.pinned);
             }
-            nodes.hold(self.root, &found.place, found.pinned)
+            drop(nodes);
+            std::thread::sleep(PAUSE);
         };
         if let Some(obj) = spare {
             self.store.unpin(obj);
@@ -360,14 +361,6 @@ impl Fs {
             && self.open_files.is_written(attr.ino)
         {
             attr.covered.attributes = None;
-        }
-    }
-
-    /// An operation has moved an entry to this place. Its inode follows in a moment.
-    fn await_arrival(&self, place: &Place) {
-        let begun = Instant::now();
-        while lock(&self.inodes).is_arriving(place) && begun.elapsed() < ARRIVING {
-            std::thread::sleep(PAUSE);
         }
     }
 

@@ -183,6 +183,8 @@ impl Fs {
                     self.check_references(w, &replaced, there)?;
                 }
                 if let Some((spot, value)) = &there {
+                    // From its move on, lookups of the name wait for the entry that replaces it.
+                    removal.arrives(spot);
                     removal.replace(w, spot, value)?;
                 }
                 let mark = Mark::Entry(source.parent.id, source.slot.clone());
