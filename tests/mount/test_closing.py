@@ -7,10 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import persist
 import pytest
 from conftest import Mount
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from typing import Any
 
-import persist
 import pytest
 from conftest import TYPE, Mount, wait_until
 

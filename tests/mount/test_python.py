@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import persist

@@ -11,11 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import persist
 import pytest
 from conftest import Mount, binary, wait_until
 

@@ -157,10 +157,12 @@ impl Map {
         Ok(map)
     }
 
-    /// Map exactly `len` bytes of `file` from its start.
+    /// Map exactly `len` bytes of `file` from its start, for random access: where most of the file is holes, reading
+    /// ahead clears 8 MiB of memory in a single access.
     pub(crate) fn fixed(file: &File, len: usize) -> Result<Map> {
         let map = Map {
             writable: true,
+            random: true,
             ..Map::default()
         };
         map.add(file, len, len)?;

@@ -114,11 +114,7 @@ fn monitored(monitor: Monitor) -> IsMonitored {
 /// Let the kernel keep what leases cover, and start the thread that gives leases up. The environment variable
 /// PERSIST_LEASES turns this off (`off`), or leases at once again what was wanted (`eager`): for tests. With
 /// `allow_root` the mount refuses other users itself, and the kernel would show them what it keeps: it keeps nothing.
-fn start_leases(
-    options: &Options,
-    filesystem: &Arc<Mounted>,
-    device: io::Result<OwnedFd>,
-) -> io::Result<()> {
+fn start_leases(options: &Options, filesystem: &Arc<Mounted>, device: io::Result<OwnedFd>) -> io::Result<()> {
     let mode = std::env::var_os("PERSIST_LEASES").unwrap_or_default();
     if mode == "off" || options.allow_root {
         return Ok(());

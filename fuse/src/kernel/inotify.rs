@@ -24,7 +24,9 @@ pub(crate) fn watched_by(pid: u32, device: u64) -> io::Result<HashSet<u64>> {
         return Ok(found);
     };
     for descriptor in descriptors {
-        let Some(descriptor) = visible(descriptor)? else { break };
+        let Some(descriptor) = visible(descriptor)? else {
+            break;
+        };
         let to = visible(fs::read_link(descriptor.path()))?.unwrap_or_default();
         let name = to.as_os_str().as_encoded_bytes();
         if name.starts_with(b"anon_inode:inotify") {
@@ -68,7 +70,12 @@ fn inode_of(line: &str, device: u64) -> Option<u64> {
 pub(crate) fn processes() -> io::Result<Vec<u32>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        all.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+        all.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u32>().ok()),
+        );
     }
     Ok(all)
 }

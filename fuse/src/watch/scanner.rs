@@ -104,7 +104,9 @@ impl Scanner {
         if let Err(e) = &looked
             && !self.failed
         {
-            log::warn!("looking for inotify watches in /proc: {e}: new ones are not noticed until that works again");
+            log::warn!(
+                "looking for inotify watches in /proc: {e}: new ones are not noticed until that works again"
+            );
         }
         self.failed = looked.is_err();
     }

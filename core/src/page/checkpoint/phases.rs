@@ -37,10 +37,11 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
 pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 
-/// Number of changed pages above which they are written out in pieces before the flush, and number of pages in a piece
-/// (8 MiB).
-const WRITE_OUT: usize = 1024;
+/// Number of changed pages from which on they are written out in pieces before the flush, the number of pages in a piece
+/// (8 MiB), and how often the file is gone through.
+const WRITE_OUT: u64 = 1024;
 const PIECE: u64 = 2048;
+const PASSES: u32 = 2;
 
 impl Pager {
     /// Make a checkpoint even if nothing has changed, so that pages of older ones become free.
@@ -267,7 +268,7 @@ impl Pager {
         let tree = Tree { root, height };
         let catalogue = self.build_catalogue(epoch, tree, logical)?;
         if self.must_flush() {
-            self.write_out(&changes)?;
+            self.write_out(dirty)?;
             self.flush_or_poison()?;
         }
         fail_point!("checkpoint.flushed");
@@ -412,21 +413,20 @@ impl Pager {
         })
     }
 
-    /// Write the changed pages out piece by piece, so that the following flush is short and waiters see steps.
-    fn write_out(&self, changes: &[Change]) -> Result<()> {
-        if changes.len() < WRITE_OUT {
-            return Ok(());
-        }
-        let mut pages: Vec<u64> = changes.iter().map(|c| u64::from(c.1.phys)).collect();
-        pages.sort_unstable();
-        let mut rest = &pages[..];
-        while let Some(&first) = rest.first() {
-            let (piece, later) = rest.split_at(rest.partition_point(|p| *p < first + PIECE));
-            let pages = piece.last().map_or(0, |last| last + 1 - first);
-            file::write_out(&self.file, first * PAGE_SIZE as u64, pages * PAGE_SIZE as u64)
-                .map_err(|e| self.poison("cannot flush the store file", e))?;
-            self.heartbeat();
-            rest = later;
+    /// Write changed pages out piece by piece, so that the following flush is short and waiters see steps. The flush
+    /// also writes what writers change in the meantime. The kernel completes many writes at once in an interrupt of a
+    /// writer's processor, which then stands still for 30 ms: so they are written out too, by a second pass.
+    fn write_out(&self, mut changed: u64) -> Result<()> {
+        let mut passes = 0;
+        while changed >= WRITE_OUT && passes < PASSES {
+            let end = self.shm.space().file_pages();
+            for first in (0..end).step_by(PIECE as usize) {
+                file::write_out(&self.file, first * PAGE_SIZE as u64, PIECE * PAGE_SIZE as u64)
+                    .map_err(|e| self.poison("cannot flush the store file", e))?;
+                self.heartbeat();
+            }
+            passes += 1;
+            changed = self.shm.list_len(self.shm.live().epoch() as usize % 3);
         }
         Ok(())
     }

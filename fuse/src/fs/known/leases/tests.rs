@@ -1,7 +1,7 @@
 //! Leases whose kernel does not answer as it should.
 
 use super::*;
-use persist_core::store::{In, Options};
+use persist_core::store::{Key, Options, Wait};
 use std::error::Error;
 use std::fs::File;
 use std::time::Instant;
@@ -15,7 +15,6 @@ fn leases_of_a_failing_kernel(dir: &tempfile::TempDir) -> Result<(Store, Arc<Lea
         ..Options::default()
     };
     let store = Store::open(dir.path().join("a.store"), &options)?;
-    store.write(|w| w.set(w.root(), &"x".into(), &In::Int(1)))?;
     let leases = Arc::new(Leases::new(store.clone()));
     // This descriptor cannot be written to.
     let kernel = Kernel::new(File::open("/dev/null")?.into(), None, true);
@@ -29,9 +28,9 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
     let dir = tempfile::tempdir()?;
     for kept in [Kept::Attributes(7), Kept::Entry(1, (*b"x").into())] {
         let (store, leases) = leases_of_a_failing_kernel(&dir)?;
-        let bucket = store.lease_bucket(store.root(), Some(&"x".into()));
+        let bucket = store.lease_bucket(store.root(), Some(&Key::Str(b"x")));
         let mut held = Held::new(&leases);
-        let covered = store.read(|r| Ok::<_, persist_core::error::Error>(held.take(r, bucket)))?;
+        let covered = store.read(&mut Wait::default(), |r| Ok(held.take(r, bucket)))?;
         assert_eq!(covered, Some(bucket));
         let ttl = held.ttl(covered);
         assert!(!ttl.is_zero());
@@ -41,7 +40,10 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
         let wanted = || store.held_leases().into_iter().find(|lease| lease.wanted);
         while let Some(lease) = wanted() {
             leases.give_up(&lease);
-            assert!(wanted().is_none_or(|_| !leases.may_keep()), "nothing more is leased");
+            assert!(
+                wanted().is_none_or(|_| !leases.may_keep()),
+                "nothing more is leased"
+            );
             assert!(begun.elapsed() < Duration::from_secs(60), "{kept:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
