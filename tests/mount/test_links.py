@@ -87,9 +87,7 @@ def test_attributes_of_links(mnt: Mount) -> None:
 
 
 def test_rm_r_of_a_tree_with_a_link_to_a_directory(mnt: Mount) -> None:
-    mnt.sh(
-        "mkdir -p v/lib/site v/bin; ln -s lib v/lib64; ln -s lib v/a; ln -s ../lib v/bin/up; echo x > v/lib/site/m"
-    )
+    mnt.sh("mkdir -p v/lib/site v/bin; ln -s lib v/lib64; ln -s lib v/a; ln -s ../lib v/bin/up; echo x > v/lib/site/m")
     mnt.sh("rm -rf v")
     assert os.listdir(mnt.path) == []
 
@@ -163,9 +161,7 @@ def test_unlink_and_rename_of_links(mnt: Mount) -> None:
 
 
 def test_exchange_with_links(mnt: Mount, root: Any) -> None:
-    mnt.sh(
-        "ln -s nowhere link; echo f > file; mkdir d e s; echo d > d/x; echo e > e/x; ln -s d l; ln -s .. s/up"
-    )
+    mnt.sh("ln -s nowhere link; echo f > file; mkdir d e s; echo d > d/x; echo e > e/x; ln -s d l; ln -s .. s/up")
     at = mnt.path
     exchange(at / "link", at / "file")
     assert mnt.sh("cat link; readlink file") == "f\nnowhere\n"
@@ -183,9 +179,7 @@ def test_exchange_with_links(mnt: Mount, root: Any) -> None:
 
 def test_links_in_lists(mnt: Mount, root: Any) -> None:
     mnt.list("l", "zero")
-    mnt.sh(
-        "ln -s 0 l/1; ln -s ../later l/4; ln -s 4 l/3; mkdir l/2; echo in > l/2/x; ln -s 2 l/5; readlink l/5"
-    )
+    mnt.sh("ln -s 0 l/1; ln -s ../later l/4; ln -s 4 l/3; mkdir l/2; echo in > l/2/x; ln -s 2 l/5; readlink l/5")
     assert mnt.sh("readlink l/1 l/4 l/3; cat l/1 l/5/x") == "0\n../later\n4\nzero\nin\n"
     mnt.sh("mkdir later; rm -r l/2")
     assert root["l"][3] is root["later"]
@@ -234,10 +228,7 @@ def test_trees_of_npm_and_git_restore_in_any_order(mnt: Mount, tmp_path: Path, t
         assert run(f"rsync -rlcni --exclude index {src}/ {dst}/", src).stdout == ""
         assert run("git -c core.fileMode=false status --porcelain", dst / "repo").stdout == ""
     run("git clone -q repo copy && git -C copy status --porcelain", dst)
-    run(
-        f"rm -r copy && diff -r --no-dereference -x index {src} . && find -L . -maxdepth 2 > /dev/null; rm -rf *",
-        dst,
-    )
+    run(f"rm -r copy && diff -r --no-dereference -x index {src} . && find -L . -maxdepth 2 > /dev/null; rm -rf *", dst)
     assert os.listdir(dst) == []
 
 
