@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import acceptance
+import mount_namespace
 
 
 @pytest.fixture
@@ -36,3 +37,10 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
             return stack.enter_context(acceptance.mount(store, tmp_path / name, options))
 
         yield do
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory for `mount_namespace.inside`."""
+    with mount_namespace.new_home(tmp_path) as path:
+        yield path

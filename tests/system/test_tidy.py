@@ -73,8 +73,10 @@ def test_every_file_says_what_it_owns() -> None:
 
 
 def test_files_are_short() -> None:
-    long = {name: len(rows) for name, rows in rust() if len(rows) > LINES}
-    assert long == {}
+    code = {str(path.relative_to(TOP)): text.count("\n") for path, text in files(".rs", ".py", ".pyi", ".sh", "")}
+    assert len(code) > 600
+    # The text of a license is what it is.
+    assert {name: lines for name, lines in code.items() if lines > LINES and name != "LICENSE"} == {}
 
 
 def test_lines_are_short() -> None:
