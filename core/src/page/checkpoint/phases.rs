@@ -37,8 +37,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
 pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 
-/// Number of changed pages from which on they are written out in pieces before the flush, the number of pages in a piece
-/// (8 MiB), and how often the file is gone through.
+/// Number of changed pages from which on they are written out in pieces before the flush, number of pages in a piece
+/// (8 MiB), and number of passes over the file.
 const WRITE_OUT: u64 = 1024;
 const PIECE: u64 = 2048;
 const PASSES: u32 = 2;
