@@ -37,11 +37,10 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
 pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 
-/// Number of changed pages from which on they are written out in pieces before the flush, number of pages in a piece
-/// (8 MiB), and number of passes over the file.
+/// Number of changed pages from which on they are written out in pieces before the flush, and number of pages in a piece
+/// (8 MiB).
 const WRITE_OUT: u64 = 1024;
 const PIECE: u64 = 2048;
-const PASSES: u32 = 2;
 
 impl Pager {
     /// Make a checkpoint even if nothing has changed, so that pages of older ones become free.
@@ -268,7 +267,7 @@ impl Pager {
         let tree = Tree { root, height };
         let catalogue = self.build_catalogue(epoch, tree, logical)?;
         if self.must_flush() {
-            self.write_out(dirty)?;
+            self.write_out(epoch)?;
             self.flush_or_poison()?;
         }
         fail_point!("checkpoint.flushed");
@@ -413,20 +412,27 @@ impl Pager {
         })
     }
 
-    /// Write changed pages out piece by piece, so that the following flush is short and waiters see steps. The flush
-    /// also writes what writers change in the meantime. The kernel completes many writes at once in an interrupt of a
-    /// writer's processor, which then stands still for 30 ms: so they are written out too, by a second pass.
-    fn write_out(&self, mut changed: u64) -> Result<()> {
-        let mut passes = 0;
-        while changed >= WRITE_OUT && passes < PASSES {
-            let end = self.shm.space().file_pages();
-            for first in (0..end).step_by(PIECE as usize) {
-                file::write_out(&self.file, first * PAGE_SIZE as u64, PIECE * PAGE_SIZE as u64)
+    /// Write the pages of an epoch out piece by piece, so that the following flush is short and waiters see steps. The
+    /// flush also writes what writers change in the meantime. The kernel completes many writes at once in an interrupt
+    /// of a writer's processor, which then stands still for 30 ms: so the pages of the next epoch are written out too.
+    fn write_out(&self, epoch: u64) -> Result<()> {
+        for list in [epoch, epoch + 1].map(|epoch| epoch as usize % 3) {
+            let len = self.shm.list_len(list);
+            if len < WRITE_OUT {
+                break;
+            }
+            // Writers may push at the same time. Whatever is read, the flush follows.
+            let pages = (0..len).map(|i| self.shm.list_entry(list, i)[1] & u64::from(u32::MAX));
+            let mut pieces: Vec<u64> = pages.map(|page| page / PIECE).collect();
+            pieces.sort_unstable();
+            pieces.dedup();
+            let end = self.shm.space().file_pages().div_ceil(PIECE);
+            for piece in pieces.into_iter().take_while(|piece| *piece < end) {
+                let at = piece * PIECE * PAGE_SIZE as u64;
+                file::write_out(&self.file, at, PIECE * PAGE_SIZE as u64)
                     .map_err(|e| self.poison("cannot flush the store file", e))?;
                 self.heartbeat();
             }
-            passes += 1;
-            changed = self.shm.list_len(self.shm.live().epoch() as usize % 3);
         }
         Ok(())
     }
