@@ -6,8 +6,9 @@
 //!    (`tree::times`).
 //! 2. Its size is bounded: beyond `MAX` entries, old entries are dropped.
 
-use super::inodes::{Place, Slot, Spot};
+use super::inodes::{Place, Slot};
 use crate::fs::text::keys::OwnedKey;
+use crate::fs::text::names;
 use crate::fs::text::scalars::Ty;
 use persist_core::store::{Obj, ObjectId};
 use std::collections::HashMap;
@@ -65,9 +66,9 @@ pub(crate) struct Remembered {
 pub(crate) struct Metadata {
     memos: HashMap<Mark, Remembered>,
     moved: HashMap<Mark, (Ty, Instant)>,
-    seen: HashMap<Mark, Seen>,
-    /// The containers of what was seen.
-    containers: HashMap<ObjectId, Obj>,
+    seen: HashMap<ObjectId, Shown>,
+    /// The number of entries in all of `seen`.
+    shown: usize,
     /// The tables that the store has, of containers whose entries were seen.
     tables: HashMap<ObjectId, Table>,
     /// The number of entries in all tables.
@@ -85,6 +86,21 @@ pub(crate) struct Seen {
 
 /// When the contents of a container's entries were first seen, by a number for each entry (`tree::times`).
 pub(crate) type Table = HashMap<u64, Seen>;
+
+/// The contents that were seen in a container, by `number_of`. `container` is None if an entry was only moved to it.
+#[derive(Default)]
+struct Shown {
+    container: Option<Obj>,
+    times: Table,
+}
+
+/// The number of an entry among those that were seen in its container: a hash of its name; in a list, the item's name.
+pub(crate) fn number_of(slot: &Slot) -> u64 {
+    match slot {
+        Slot::Key(key) => fingerprint(&names::name_of(key)),
+        Slot::Item(name) => *name,
+    }
+}
 
 impl Metadata {
     /// The metadata of a mark, if there is any.
@@ -110,24 +126,49 @@ impl Metadata {
     }
 
     /// When the file's present content was first seen, if it was.
-    pub(crate) fn seen(&self, mark: &Mark, print: u64) -> Option<u64> {
-        let seen = self.seen.get(mark).filter(|seen| seen.print == print);
-        seen.map(|seen| seen.time)
+    pub(crate) fn seen(&self, container: ObjectId, number: u64, print: u64) -> Option<u64> {
+        let seen = self.seen.get(&container)?.times.get(&number)?;
+        (seen.print == print).then_some(seen.time)
     }
 
     /// Record when a content was first seen.
-    pub(crate) fn see(&mut self, spot: &Spot, seen: Seen) {
-        if self.seen.len() >= MAX_SEEN {
+    pub(crate) fn see(&mut self, container: Obj, number: u64, seen: Seen) {
+        if self.shown >= MAX_SEEN {
             log::warn!(
                 "{MAX_SEEN} files were shown, of which the times are forgotten: a file whose directory has changed since \
                  shows the time of that change"
             );
             self.seen.clear();
-            self.containers.clear();
+            self.shown = 0;
         }
-        self.containers.insert(spot.parent.id, spot.parent);
-        self.seen
-            .insert(Mark::Entry(spot.parent.id, spot.slot.clone()), seen);
+        let shown = self.seen.entry(container.id).or_default();
+        shown.container = Some(container);
+        self.shown += usize::from(shown.times.insert(number, seen).is_none());
+    }
+
+    /// Forget when a content was first seen, and return it.
+    fn take_seen(&mut self, mark: &Mark) -> Option<Seen> {
+        let Mark::Entry(container, slot) = mark else {
+            return None;
+        };
+        if self.seen.is_empty() {
+            return None;
+        }
+        let shown = self.seen.get_mut(container)?;
+        let seen = shown.times.remove(&number_of(slot))?;
+        if shown.times.is_empty() {
+            self.seen.remove(container);
+        }
+        self.shown -= 1;
+        Some(seen)
+    }
+
+    /// An entry that was seen elsewhere is here now.
+    fn put_seen(&mut self, mark: &Mark, seen: Seen) {
+        if let Mark::Entry(container, slot) = mark {
+            let times = &mut self.seen.entry(*container).or_default().times;
+            self.shown += usize::from(times.insert(number_of(slot), seen).is_none());
+        }
     }
 
     /// The table of a container that the store has, if it was read.
@@ -145,18 +186,10 @@ impl Metadata {
         self.tables.insert(container, table);
     }
 
-    /// All contents that were seen, and when.
-    pub(crate) fn all_seen(&self) -> Vec<(Spot, Seen)> {
-        let spot = |mark: &Mark| match mark {
-            Mark::Entry(id, slot) => Some(Spot {
-                parent: *self.containers.get(id)?,
-                slot: slot.clone(),
-            }),
-            Mark::Dir(_) => None,
-        };
-        self.seen
-            .iter()
-            .filter_map(|(mark, seen)| Some((spot(mark)?, *seen)))
+    /// All contents that were seen, and when, by container.
+    pub(crate) fn all_seen(&self) -> Vec<(Obj, Table)> {
+        let all = self.seen.values();
+        all.filter_map(|shown| Some((shown.container?, shown.times.clone())))
             .collect()
     }
 
@@ -170,24 +203,26 @@ impl Metadata {
     /// Record that an entry was deleted.
     pub(crate) fn deleted(&mut self, mark: &Mark) {
         self.memos.remove(mark);
-        self.seen.remove(mark);
+        self.take_seen(mark);
     }
 
     /// Record that an entry was removed, and where the open file has it.
     pub(crate) fn removed(&mut self, from: &Mark, to: Mark) {
         self.memos.remove(from);
-        if let Some(seen) = self.seen.remove(from) {
-            self.seen.insert(to, seen);
+        if let Some(seen) = self.take_seen(from) {
+            self.put_seen(&to, seen);
         }
     }
 
     /// Record that an entry was moved.
     pub(crate) fn renamed(&mut self, from: &Mark, to: Mark) {
         self.memos.remove(&to);
-        match self.seen.remove(from) {
-            Some(time) => self.seen.insert(to.clone(), time),
-            None => self.seen.remove(&to),
-        };
+        match self.take_seen(from) {
+            Some(seen) => self.put_seen(&to, seen),
+            None => {
+                self.take_seen(&to);
+            }
+        }
         if let Some(memo) = self.memos.remove(from) {
             self.memos.insert(to, memo);
         }
@@ -220,5 +255,8 @@ impl Metadata {
     pub(crate) fn forget_items(&mut self, list: ObjectId) {
         self.memos
             .retain(|mark, _| !matches!(mark, Mark::Entry(id, Slot::Item(_)) if *id == list));
+        if let Some(shown) = self.seen.remove(&list) {
+            self.shown -= shown.times.len();
+        }
     }
 }

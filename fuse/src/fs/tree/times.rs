@@ -25,13 +25,13 @@ use crate::fs::context::{Ctx, lock, time_of};
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::known::directories::Stamp;
 use crate::fs::known::inodes::{Slot, Spot};
-use crate::fs::known::metadata::{Mark, Seen, Table, fingerprint};
+use crate::fs::known::metadata::{Seen, Table, fingerprint, number_of};
 use crate::fs::text::names;
 use crate::fs::text::record::Record;
 use persist_core::Error;
 use persist_core::store::door::MetadataOf;
-use persist_core::store::{Kind, Obj, ObjectId, Reader, Value, Writer};
-use std::collections::{HashMap, HashSet};
+use persist_core::store::{Kind, Obj, Reader, Value, Writer};
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 const VERSION: u64 = 1;
@@ -85,8 +85,8 @@ impl Fs {
         print: u64,
         container: SystemTime,
     ) -> FsResult<SystemTime> {
-        let mark = Mark::Entry(spot.parent.id, spot.slot.clone());
-        let seen = lock(&self.metadata).seen(&mark, print);
+        let number = number_of(&spot.slot);
+        let seen = lock(&self.metadata).seen(spot.parent.id, number, print);
         if let Some(time) = seen {
             return Ok(time_of(time));
         }
@@ -95,25 +95,31 @@ impl Fs {
             r.still_valid(spot.parent)?;
             lock(&self.metadata).add_table(spot.parent.id, table);
         }
-        let number = self.number_of(r, spot)?;
+        let listed = self.number_in_table(r, spot.parent, matches!(spot.slot, Slot::Item(_)), number)?;
         // A section that no longer holds may have met a content and the time of another one.
         r.still_valid(spot.parent)?;
         let mut memory = lock(&self.metadata);
         let table = memory.table(spot.parent.id);
-        let stored = number.and_then(|number| table?.get(&number));
+        let stored = listed.and_then(|number| table?.get(&number));
         let time = match stored {
             Some(seen) if seen.print == print => seen.time,
             _ => nanoseconds(container),
         };
-        memory.see(spot, Seen { print, time });
+        memory.see(spot.parent, number, Seen { print, time });
         Ok(time_of(time))
     }
 
-    /// The number of an entry in the table of its container.
-    fn number_of(&self, r: &Reader<'_>, spot: &Spot) -> FsResult<Option<u64>> {
-        match &spot.slot {
-            Slot::Key(key) => Ok(Some(fingerprint(&names::name_of(key)))),
-            Slot::Item(name) => Ok(self.item(r, spot.parent, *name)?.map(|(index, _)| index)),
+    /// The number of an entry in the table of its container, by its number among those that were seen.
+    fn number_in_table(
+        &self,
+        r: &Reader<'_>,
+        container: Obj,
+        is_item: bool,
+        number: u64,
+    ) -> FsResult<Option<u64>> {
+        match is_item {
+            true => Ok(self.item(r, container, number)?.map(|(index, _)| index)),
+            false => Ok(Some(number)),
         }
     }
 
@@ -147,13 +153,9 @@ impl Fs {
                 Err(e) => return log::warn!("times of directories were not stored: errno {}", e.errno()),
             }
         }
-        let mut of: HashMap<ObjectId, Vec<(Spot, Seen)>> = HashMap::new();
         let all = lock(&self.metadata).all_seen();
-        for (spot, seen) in all {
-            of.entry(spot.parent.id).or_default().push((spot, seen));
-        }
-        for (_, entries) in of {
-            match self.store_times_of(ctx, &entries) {
+        for (container, seen) in all {
+            match self.store_times_of(ctx, container, &seen) {
                 Ok(()) => {}
                 Err(FsError::Store(Error::ReadOnly)) => return,
                 Err(e) if e.is_gone() => {}
@@ -173,20 +175,18 @@ impl Fs {
         self.set_record(w, subject, &record)
     }
 
-    fn store_times_of(&self, ctx: &Ctx, entries: &[(Spot, Seen)]) -> FsResult<()> {
-        let Some((Spot { parent, .. }, _)) = entries.first() else {
-            return Ok(());
-        };
+    fn store_times_of(&self, ctx: &Ctx, container: Obj, seen: &Table) -> FsResult<()> {
         let (old, new) = self.read(ctx, |r| {
-            let old = self.stored_table(r, *parent)?;
+            let old = self.stored_table(r, container)?;
+            let is_list = r.kind(container)? == Kind::List;
             let mut new = old.clone();
-            for (spot, seen) in entries {
-                if let Some(number) = self.number_of(r, spot)? {
+            for (number, seen) in seen {
+                if let Some(number) = self.number_in_table(r, container, is_list, *number)? {
                     new.insert(number, *seen);
                 }
             }
-            if new.len() as u64 > r.len(*parent)? {
-                let there = numbers_in(r, *parent)?;
+            if new.len() as u64 > r.len(container)? {
+                let there = numbers_in(r, container)?;
                 new.retain(|number, _| there.contains(number));
             }
             Ok((old, new))
@@ -199,13 +199,13 @@ impl Fs {
                 "the times of {} entries of container {} were not stored, {MAX} at most: after the next mount these \
                  files have the time of their directory's last change",
                 new.len(),
-                parent.id.0
+                container.id.0
             );
             return Ok(());
         }
         let bytes = (!new.is_empty()).then(|| to_bytes(&new));
         self.write(ctx, |w, _| {
-            Ok(w.set_metadata(*parent, &MetadataOf::Times, bytes.as_deref())?)
+            Ok(w.set_metadata(container, &MetadataOf::Times, bytes.as_deref())?)
         })
     }
 }
@@ -265,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_table_reads_as_it_was_written(entries: HashMap<u64, (u64, u64)>) {
+        fn a_table_reads_as_it_was_written(entries: std::collections::HashMap<u64, (u64, u64)>) {
             let table: Table = entries.into_iter().map(|(n, (print, time))| (n, Seen { print, time })).collect();
             let bytes = to_bytes(&table);
             prop_assert_eq!(from_bytes(&bytes), Some(table));
