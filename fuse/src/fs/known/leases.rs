@@ -12,9 +12,10 @@
 //!    for it, which a request under way may hold. Attributes are forgotten without a lock, by any thread.
 //! 5. A change that comes through the mount does not wait for the mount's own leases. Before its reply the attributes
 //!    that it touches are forgotten (`forget_touched`); what it does to its own entries the kernel knows, so the lease
-//!    stays. A lease is given up after such a change if another reply was under way, which may bring the earlier entry,
-//!    and after a change of more than single entries. A renamed entry keeps the kernel's time to live under its new
-//!    name: changes of that name wait until the kernel has forgotten it (`Held::moving`).
+//!    stays. The change waits for replies under way, which may bring the earlier entry. A lease is given up after it if
+//!    such a reply is not written in time, and after a change of more than single entries. A renamed entry keeps the
+//!    kernel's time to live under its new name: changes of that name wait until the kernel has forgotten it
+//!    (`Held::moving`).
 //! 6. A bucket that is wanted often is not leased for a while.
 //! 7. If the kernel refuses to forget something, the lease stays until that has expired, and nothing more is leased.
 //!
@@ -255,9 +256,12 @@ impl Leases {
             let bucket = self.bucket(*touched);
             let mut state = lock(&bucket.state);
             if state.under_way > 0 {
+                // A reply that the kernel has before the one to this change is as if it had been asked for before.
+                state = await_replies(bucket, state);
+            }
+            if state.under_way > 0 {
                 // When the replies are recorded, the lease is given up.
                 self.store.hold_back(*touched);
-                state = await_replies(bucket, state);
                 self.store.call_for_leases();
             }
             self.forget_kept_attributes(&mut state);
