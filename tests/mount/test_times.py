@@ -143,3 +143,19 @@ def test_a_file_has_the_time_of_a_write_before_it_is_closed(tree: Mount) -> None
         os.utime(f.fileno(), ns=(1_000_000_000, 2_000_000_000))
         assert os.fstat(f.fileno()).st_mtime_ns == 2_000_000_000
     assert path.stat().st_mtime_ns == 2_000_000_000
+
+
+def test_a_moved_file_keeps_its_time_after_a_remount(mnt: Mount, root: Any) -> None:
+    """Within a directory, and into one of which nothing was shown; also where the directory becomes an object."""
+    root["d"] = {"f": 1, "k": 2}
+    root["e"] = {}
+    root["o"] = {"x": 3}
+    shown = {name: (mnt.path / name).stat().st_mtime_ns for name in ("d/f", "d/k", "o/x")}
+    mnt.sh("mv d/f d/g; mv d/k e/k")
+    mnt.set_type("o", "object")
+    root["d"]["other"] = root["e"]["other"] = 1
+    mnt.sh("echo 1 > o/other")
+    expected = {"d/g": shown["d/f"], "e/k": shown["d/k"], "o/x": shown["o/x"]}
+    for again in (lambda: None, mnt.again):
+        again()
+        assert {name: (mnt.path / name).stat().st_mtime_ns for name in expected} == expected

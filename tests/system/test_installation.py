@@ -109,6 +109,3 @@ test -z "$(find /usr/local -name '*persist*')"
 fails 32 'unknown filesystem type' mount -t persist s.store mnt
 """,
     )
-
-
-# --- mount(8) ----------------------------------------------------------------------------------

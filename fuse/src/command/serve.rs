@@ -120,16 +120,20 @@ fn start_leases(options: &Options, filesystem: &Arc<Mounted>, device: io::Result
         return Ok(());
     }
     let device = device?;
-    let monitor = Monitor::start(&options.mountpoint).unwrap_or_else(|e| {
-        log::warn!("starting persist-monitor: {e}");
-        None
-    });
-    if monitor.is_none() {
-        log::info!(
-            "the kernel keeps no names: no process may abort the connection, because {} is not mounted",
-            "/sys/fs/fuse/connections"
-        );
-    }
+    let monitor = match Monitor::start(&options.mountpoint) {
+        Ok(Some(monitor)) => Some(monitor),
+        Ok(None) => {
+            log::info!(
+                "the kernel keeps no names: no process may abort the connection, because {} is not mounted",
+                "/sys/fs/fuse/connections"
+            );
+            None
+        }
+        Err(e) => {
+            log::warn!("the kernel keeps no names: starting persist-monitor: {e}");
+            None
+        }
+    };
     let kernel = Kernel::new(device, monitor.map(monitored), mode == "eager");
     if !filesystem.leases().start(kernel)? {
         log::info!("the kernel keeps nothing: two other mounts do, or the store cannot be changed");

@@ -42,8 +42,11 @@ fn visible<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
     match looked {
         Ok(seen) => Ok(Some(seen)),
         Err(e) => match e.raw_os_error() {
-            Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM) => Ok(None),
-            _ => Err(e),
+            // The path of an open file may be too long to be read.
+            Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM | libc::ENAMETOOLONG) => Ok(None),
+            // By now the number is that of another file, whose text is none.
+            None => Ok(None),
+            Some(_) => Err(e),
         },
     }
 }
@@ -124,7 +127,13 @@ mod tests {
 
     #[test]
     fn only_what_is_gone_or_hidden_counts_as_nothing() {
-        for code in [libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM] {
+        for code in [
+            libc::ENOENT,
+            libc::ESRCH,
+            libc::EACCES,
+            libc::EPERM,
+            libc::ENAMETOOLONG,
+        ] {
             let none = visible::<()>(Err(io::Error::from_raw_os_error(code)));
             assert!(matches!(none, Ok(None)), "{code}");
         }

@@ -7,7 +7,8 @@
 //!    program that watches the root of the mount, or a path that the kernel keeps, need not make a request.
 //! 3. All processes are looked at every `ALL_EVERY`, in any case.
 //! 4. No look takes more than the `SHARE`th part of the time.
-//! 5. After an error (too many open files, say) what was known stays, and the look is repeated at the next tick.
+//! 5. An error (too many open files, say) says nothing of what a process watches: what was known of it stays until the
+//!    next look.
 
 use super::shared::Shared;
 use crate::kernel::inotify;
@@ -37,7 +38,7 @@ struct Scanner {
     known: HashSet<u32>,
     young: HashMap<u32, Instant>,
     last_started: Option<u32>,
-    /// The last look failed, and that was reported.
+    /// The last look at many processes failed, and that was reported.
     failed: bool,
 }
 
@@ -69,17 +70,18 @@ pub(super) fn scan(shared: &Shared, mounted: &Mounted, device: u64) {
             thread::sleep(TICK);
             continue;
         }
-        let looked = if begun >= all {
-            scanner.look_at_all().map(|()| {
-                due.clear();
-                all = begun + ALL_EVERY.max(begun.elapsed() * SHARE);
-            })
-        } else if begun >= tick {
-            scanner.look_at_young(begun)
+        if begun >= all {
+            let looked = scanner.look_at_all();
+            scanner.report(looked);
+            due.clear();
+            all = begun + ALL_EVERY.max(begun.elapsed() * SHARE);
         } else {
-            scanner.look_at_due(&mut due, begun)
-        };
-        scanner.report(looked);
+            if begun >= tick {
+                let looked = scanner.look_at_young(begun);
+                scanner.report(looked);
+            }
+            due.retain(|tid| !scanner.look_again(*tid, begun));
+        }
         if begun >= tick {
             tick = begun + TICK;
         }
@@ -117,11 +119,20 @@ impl Scanner {
         let now = Instant::now();
         // Those that have ended, and threads that made requests, are in no listing of processes.
         let some: HashSet<u32> = all.iter().chain(self.watches.keys()).copied().collect();
-        some.into_iter().try_for_each(|pid| self.look(pid))?;
+        let looked = self.look_at(some);
         self.looked.retain(|_, when| now - *when < ALL_EVERY);
         self.known = all;
         self.last_started = Some(last);
-        Ok(())
+        looked
+    }
+
+    /// Look at some processes. Returns the first error.
+    fn look_at(&mut self, some: HashSet<u32>) -> io::Result<()> {
+        let mut looked = Ok(());
+        for pid in some {
+            looked = looked.and(self.look(pid));
+        }
+        looked
     }
 
     /// Look at the processes that came lately, and at those that watch.
@@ -137,19 +148,17 @@ impl Scanner {
         }
         self.young.retain(|_, came| now - *came < YOUNG);
         let some: HashSet<u32> = self.young.keys().chain(self.watches.keys()).copied().collect();
-        some.into_iter().try_for_each(|pid| self.look(pid))
+        self.look_at(some)
     }
 
-    /// Look at the processes that have made requests. Those for which that is too early stay.
-    fn look_at_due(&mut self, due: &mut HashSet<u32>, now: Instant) -> io::Result<()> {
-        for tid in due.iter().copied().collect::<Vec<u32>>() {
-            if self.looked.get(&tid).is_some_and(|when| now - *when < AGAIN) {
-                continue;
-            }
-            self.looked.insert(tid, now);
-            self.look(tid)?;
-            due.remove(&tid);
+    /// Look at a process that has made a request; false if that is too early.
+    fn look_again(&mut self, tid: u32, now: Instant) -> bool {
+        if self.looked.get(&tid).is_some_and(|when| now - *when < AGAIN) {
+            return false;
         }
-        Ok(())
+        self.looked.insert(tid, now);
+        // After an error the process is looked at with all others.
+        let _ = self.look(tid);
+        true
     }
 }

@@ -28,7 +28,7 @@ use crate::page::pager::Pager;
 use crate::page::shared::header::next_checkpoint::{BUILDING, FREEING, IDLE, SWITCHING, WRITING, WRITTEN};
 use crate::page::shared::header::poison;
 use crate::page::shared::layout;
-use crate::page::shared::regions::free_pages::{NODE_NEW, NODE_OLD};
+use crate::page::shared::regions::free_pages::{LIST_MAX, NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use crate::raw::{file, held};
@@ -417,17 +417,29 @@ impl Pager {
     /// of a writer's processor, which then stands still for 30 ms: so the pages of the next epoch are written out too.
     fn write_out(&self, epoch: u64) -> Result<()> {
         for list in [epoch, epoch + 1].map(|epoch| epoch as usize % 3) {
-            let len = self.shm.list_len(list);
+            let len = self.shm.list_len(list).min(LIST_MAX as u64);
             if len < WRITE_OUT {
                 break;
             }
             // Writers may push at the same time. Whatever is read, the flush follows.
-            let pages = (0..len).map(|i| self.shm.list_entry(list, i)[1] & u64::from(u32::MAX));
-            let mut pieces: Vec<u64> = pages.map(|page| page / PIECE).collect();
-            pieces.sort_unstable();
-            pieces.dedup();
-            let end = self.shm.space().file_pages().div_ceil(PIECE);
-            for piece in pieces.into_iter().take_while(|piece| *piece < end) {
+            let pieces = self
+                .shm
+                .space()
+                .file_pages()
+                .min(layout::MAX_PAGES)
+                .div_ceil(PIECE);
+            let mut changed = vec![false; pieces as usize];
+            for i in 0..len {
+                let [page, new, _] = self.shm.list_entry(list, i);
+                let piece = (new & u64::from(u32::MAX)) / PIECE;
+                if page != NODE_OLD && new as u32 != 0 && piece < pieces {
+                    changed[piece as usize] = true;
+                }
+                if i % 1024 == 0 {
+                    self.heartbeat();
+                }
+            }
+            for piece in (0..pieces).filter(|piece| changed[*piece as usize]) {
                 let at = piece * PIECE * PAGE_SIZE as u64;
                 file::write_out(&self.file, at, PIECE * PAGE_SIZE as u64)
                     .map_err(|e| self.poison("cannot flush the store file", e))?;

@@ -256,7 +256,9 @@ impl Leases {
             let bucket = self.bucket(*touched);
             let mut state = lock(&bucket.state);
             if state.under_way > 0 {
-                // A reply that the kernel has before the one to this change is as if it had been asked for before.
+                // A reply that is written before the one to this change does no harm: a lookup or a listing that is not
+                // of a name that the kernel keeps has the directory's lock, which the change has alone; of a name that
+                // it keeps the change replaces the entry; and attributes are forgotten below.
                 state = await_replies(bucket, state);
             }
             if state.under_way > 0 {
@@ -271,7 +273,10 @@ impl Leases {
         }
         for lease in self.store.held_leases().iter().filter(|lease| lease.wanted) {
             let bucket = self.bucket(lease.bucket);
-            let mut state = await_replies(bucket, lock(&bucket.state));
+            let mut state = lock(&bucket.state);
+            if !touched.contains(&lease.bucket) {
+                state = await_replies(bucket, state);
+            }
             self.forget_kept_attributes(&mut state);
         }
     }
@@ -283,8 +288,8 @@ impl Leases {
         };
         if !self.failed.swap(true, Ordering::SeqCst) {
             log::error!(
-                "the kernel does not forget what it keeps ({e}): changes wait until that has expired, {}",
-                "and it keeps nothing from now on; mount again to change that"
+                "the kernel does not forget what it keeps ({e}): changes by other programs wait until that has {}",
+                "expired, and it keeps nothing from now on; mount again to change that"
             );
         }
         false
@@ -323,7 +328,7 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn new(leases: &Arc<Leases>) -> Held {
         Held {
-            leases: leases.may_keep().then(|| leases.clone()),
+            leases: leases.are_on().then(|| leases.clone()),
             taken: Vec::new(),
             moving: Vec::new(),
         }
@@ -350,7 +355,7 @@ impl Held {
 
     /// Take the lease of a bucket in the section that reads what it covers.
     pub(crate) fn take(&mut self, r: &Reader<'_>, bucket: LeaseBucket) -> Option<LeaseBucket> {
-        let leases = self.leases.as_ref()?;
+        let leases = self.leases.as_ref().filter(|leases| leases.may_keep())?;
         let index = bucket.index() as u16;
         let at = match self.taken.binary_search_by_key(&index, |t| t.0) {
             Ok(at) => at,
@@ -426,6 +431,8 @@ impl Held {
                 if let Kept::Attributes(ino) = what {
                     if !leases.forget(&what) {
                         state.attributes.push((end, ino));
+                        leases.store.hold_back(bucket);
+                        leases.store.call_for_leases();
                     }
                     continue;
                 }

@@ -6,7 +6,7 @@
 //!    (`tree::times`).
 //! 2. Its size is bounded: beyond `MAX` entries, old entries are dropped.
 
-use super::inodes::{Place, Slot};
+use super::inodes::{Place, Slot, Spot};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::names;
 use crate::fs::text::scalars::Ty;
@@ -87,10 +87,9 @@ pub(crate) struct Seen {
 /// When the contents of a container's entries were first seen, by a number for each entry (`tree::times`).
 pub(crate) type Table = HashMap<u64, Seen>;
 
-/// The contents that were seen in a container, by `number_of`. `container` is None if an entry was only moved to it.
-#[derive(Default)]
+/// The contents that were seen in a container, by `number_of`.
 struct Shown {
-    container: Option<Obj>,
+    container: Obj,
     times: Table,
 }
 
@@ -141,8 +140,10 @@ impl Metadata {
             self.seen.clear();
             self.shown = 0;
         }
-        let shown = self.seen.entry(container.id).or_default();
-        shown.container = Some(container);
+        let shown = self.seen.entry(container.id).or_insert_with(|| Shown {
+            container,
+            times: Table::new(),
+        });
         self.shown += usize::from(shown.times.insert(number, seen).is_none());
     }
 
@@ -163,14 +164,6 @@ impl Metadata {
         Some(seen)
     }
 
-    /// An entry that was seen elsewhere is here now.
-    fn put_seen(&mut self, mark: &Mark, seen: Seen) {
-        if let Mark::Entry(container, slot) = mark {
-            let times = &mut self.seen.entry(*container).or_default().times;
-            self.shown += usize::from(times.insert(number_of(slot), seen).is_none());
-        }
-    }
-
     /// The table of a container that the store has, if it was read.
     pub(crate) fn table(&self, container: ObjectId) -> Option<&Table> {
         self.tables.get(&container)
@@ -189,8 +182,7 @@ impl Metadata {
     /// All contents that were seen, and when, by container.
     pub(crate) fn all_seen(&self) -> Vec<(Obj, Table)> {
         let all = self.seen.values();
-        all.filter_map(|shown| Some((shown.container?, shown.times.clone())))
-            .collect()
+        all.map(|shown| (shown.container, shown.times.clone())).collect()
     }
 
     /// True if this new file has the default type.
@@ -207,24 +199,25 @@ impl Metadata {
     }
 
     /// Record that an entry was removed, and where the open file has it.
-    pub(crate) fn removed(&mut self, from: &Mark, to: Mark) {
+    pub(crate) fn removed(&mut self, from: &Mark, to: &Spot) {
         self.memos.remove(from);
         if let Some(seen) = self.take_seen(from) {
-            self.put_seen(&to, seen);
+            self.see(to.parent, number_of(&to.slot), seen);
         }
     }
 
     /// Record that an entry was moved.
-    pub(crate) fn renamed(&mut self, from: &Mark, to: Mark) {
-        self.memos.remove(&to);
+    pub(crate) fn renamed(&mut self, from: &Mark, to: &Spot) {
+        let target = Mark::Entry(to.parent.id, to.slot.clone());
+        self.memos.remove(&target);
         match self.take_seen(from) {
-            Some(seen) => self.put_seen(&to, seen),
+            Some(seen) => self.see(to.parent, number_of(&to.slot), seen),
             None => {
-                self.take_seen(&to);
+                self.take_seen(&target);
             }
         }
         if let Some(memo) = self.memos.remove(from) {
-            self.memos.insert(to, memo);
+            self.memos.insert(target, memo);
         }
     }
 

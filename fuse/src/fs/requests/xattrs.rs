@@ -280,8 +280,10 @@ impl Fs {
             Kind::List => self.convert_list(w, obj, kind),
             _ => Ok(w.convert(obj, kind, "")?),
         })?;
-        lock(&self.lists).forget(obj.id);
-        lock(&self.metadata).forget_items(obj.id);
+        if now == Kind::List {
+            lock(&self.lists).forget(obj.id);
+            lock(&self.metadata).forget_items(obj.id);
+        }
         Ok(())
     }
 
@@ -451,7 +453,7 @@ impl Fs {
         }
         lock(&self.awaited).moved(from, to);
         let from = Mark::Entry(from.parent.id, from.slot.clone());
-        lock(&self.metadata).renamed(&from, Mark::Entry(to.parent.id, to.slot.clone()));
+        lock(&self.metadata).renamed(&from, to);
     }
 }
 

@@ -381,7 +381,14 @@ impl Fs {
             return Ok(Ok(self.enter(found)));
         }
         let dir = self.dir(parent)?;
-        let found = self.find_leased(ctx, dir, name, held)?;
+        let mut found = self.find_leased(ctx, dir, name, held)?;
+        if let Ok(found) = &mut found
+            && lock(&self.inodes).is_arriving(&found.place)
+        {
+            // The operation that moves the entry here waits for the requests that have leases.
+            *held = Held::none();
+            found.attr.covered = Covered::default();
+        }
         Ok(found.map(|found| self.enter(found)))
     }
 }

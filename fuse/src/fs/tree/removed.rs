@@ -37,8 +37,10 @@ pub(crate) fn spot_in(dict: Obj) -> Spot {
 /// times: its body is given to `run`.
 pub(crate) struct Removal<'a> {
     fs: &'a Fs,
-    /// The inode whose opens wait until the operation has ended.
+    /// The inode of the file that is removed. Its opens wait until the operation has ended.
     closing: Option<u64>,
+    /// The inodes of entries that are moved. Their opens wait too.
+    leaving: Vec<u64>,
     /// Where the entry was, and the pinned dict in which it is.
     moved: Option<(Spot, Obj)>,
     /// Other open inodes of a list item: it was found under names that it had before. Each has a pin.
@@ -53,6 +55,7 @@ impl<'a> Removal<'a> {
         Removal {
             fs,
             closing: None,
+            leaving: Vec::new(),
             moved: None,
             others: Vec::new(),
             arriving: Vec::new(),
@@ -79,11 +82,11 @@ impl<'a> Removal<'a> {
     }
 
     fn admit(&mut self) {
-        if self.closing.is_none() && self.arriving.is_empty() {
+        if self.closing.is_none() && self.leaving.is_empty() && self.arriving.is_empty() {
             return;
         }
         let mut nodes = lock(&self.fs.inodes);
-        if let Some(ino) = self.closing.take() {
+        for ino in self.closing.take().into_iter().chain(self.leaving.drain(..)) {
             nodes.set_closing(ino, false);
         }
         self.arriving.drain(..).for_each(|spot| nodes.arrived(&spot));
@@ -93,6 +96,13 @@ impl<'a> Removal<'a> {
     pub(crate) fn arrives(&mut self, spot: &Spot) {
         lock(&self.fs.inodes).arriving(spot);
         self.arriving.push(spot.clone());
+    }
+
+    /// An entry leaves this place. Opens of its inode wait until the inode has followed: they would find there what
+    /// comes after it.
+    pub(crate) fn leaves(&mut self, spot: &Spot) {
+        self.leaving
+            .extend(lock(&self.fs.inodes).close(&Place::File(spot.clone())));
     }
 
     /// Return the inode of a file, if the kernel knows it. Opens of it wait until the operation has ended.
@@ -214,7 +224,7 @@ impl<'a> Removal<'a> {
         }
         self.fs.locks_follow(self.fs.number(&there));
         let from = Mark::Entry(from.parent.id, from.slot);
-        lock(&self.fs.metadata).removed(&from, Mark::Entry(to.parent.id, to.slot));
+        lock(&self.fs.metadata).removed(&from, &to);
     }
 }
 

@@ -32,11 +32,11 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
         let mut held = Held::new(&leases);
         let covered = store.read(&mut Wait::default(), |r| Ok(held.take(r, bucket)))?;
         assert_eq!(covered, Some(bucket));
+        let begun = Instant::now();
         let ttl = held.ttl(covered);
         assert!(!ttl.is_zero());
         held.replied([(covered, ttl, kept.clone())]);
         store.hold_back(bucket);
-        let begun = Instant::now();
         let wanted = || store.held_leases().into_iter().find(|lease| lease.wanted);
         while let Some(lease) = wanted() {
             leases.give_up(&lease);

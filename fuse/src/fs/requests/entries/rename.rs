@@ -173,6 +173,7 @@ impl Fs {
                     return Ok(None);
                 }
                 self.moving(held, to);
+                removal.leaves(&source);
                 let there = self.may_replace(w, to, child.is_some(), replace)?;
                 self.check_references(w, &references, child)?;
                 if child.is_some() {
@@ -303,7 +304,9 @@ impl Fs {
         ];
         let mut pins: Vec<Obj> = Vec::new();
         let mut values = Vec::new();
-        let result = self.write(ctx, |w, _| {
+        // Nothing is removed, but opens of both wait.
+        let mut removal = Removal::new(self);
+        let mut exchange = |removal: &mut Removal<'_>, w: &mut Writer<'_>| {
             pins.drain(..).for_each(|obj| self.store.unpin(obj));
             let (Some((one, first)), Some((two, second))) = (
                 self.value_of(w, from.dir, &from.named)?,
@@ -316,6 +319,8 @@ impl Fs {
             }
             self.moving(held, from);
             self.moving(held, to);
+            removal.leaves(&one);
+            removal.leaves(&two);
             let moves = [(&first, &one, to.dir), (&second, &two, from.dir)];
             for ((value, spot, into), references) in moves.into_iter().zip(&references) {
                 let Value::Obj(obj) = value else {
@@ -349,7 +354,8 @@ impl Fs {
                 values.extend(self.keep_texts(w, references)?);
             }
             Ok(Some((one, two)))
-        });
+        };
+        let result = self.write(ctx, |w, _| removal.run(|removal| exchange(removal, w)));
         pins.into_iter().for_each(|obj| self.store.unpin(obj));
         let Some((one, two)) = result? else {
             return Ok(Vec::new());
@@ -357,6 +363,7 @@ impl Fs {
         let places = |s: &Spot| (Place::File(s.clone()), Place::Link(s.clone()));
         let (a, b) = (places(&one), places(&two));
         lock(&self.inodes).exchanged([(&a.0, &b.0), (&a.1, &b.1), (&b.0, &a.0), (&b.1, &a.1)]);
+        drop(removal);
         self.locks_follow(self.number(&a.0));
         self.locks_follow(self.number(&b.0));
         values.extend([one.clone(), two.clone()]);
