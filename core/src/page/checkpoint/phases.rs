@@ -37,8 +37,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.
 pub(crate) const BATCH: u64 = if cfg!(feature = "testing") { 16 } else { 4096 };
 
-/// Number of changed pages from which on they are written out in pieces before the flush, and number of pages in a piece
-/// (8 MiB).
+/// Number of changed pages from which on they are written out before the flush, and number of pages in a piece (8 MiB).
 const WRITE_OUT: u64 = 1024;
 const PIECE: u64 = 2048;
 
