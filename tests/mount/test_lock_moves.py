@@ -139,3 +139,58 @@ def test_a_name_that_python_has_locked_is_not_taken(mnt: Mount, root: Any, lock:
         renames.join()
         assert locked(root, "c")
     wait_until(lambda: not locked(root, "c"), "the lock to end with its open file")
+
+
+def test_reads_and_writes_beside_an_exchange_are_of_their_inode(mnt: Mount, root: Any) -> None:
+    """An exchange moves inodes with their contents; opens, reads and writes of both run at the same time."""
+    texts = {"a": "A" * 100, "b": "B" * 100}
+    held = {name: os.open(mnt.path / name, os.O_RDWR) for name in texts}
+    for name, text in texts.items():
+        os.pwrite(held[name], text.encode(), 0)
+    contents = {os.fstat(held[name]).st_ino: text[0].encode() for name, text in texts.items()}
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def exchanges() -> None:
+        try:
+            while not stop.is_set():
+                exchange(mnt, "a", "b")
+        except BaseException as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=exchanges)
+    thread.start()
+    try:
+        for n in range(3000):
+            with open(mnt.path / "ab"[n % 2], "r+b", buffering=0) as file:
+                mine = contents[os.fstat(file.fileno()).st_ino]
+                assert file.read(10) == mine * 10, n
+                os.pwrite(file.fileno(), mine, n % 100)
+                assert os.pread(file.fileno(), 100, 0) == mine * 100, n
+                assert os.fstat(file.fileno()).st_size == 100, n
+            fd = held["ab"[n // 2 % 2]]
+            mine = contents[os.fstat(fd).st_ino]
+            os.pwrite(fd, mine, n % 100)
+            assert os.pread(fd, 100, 0) == mine * 100, n
+    finally:
+        stop.set()
+        thread.join(100)
+        for fd in held.values():
+            os.close(fd)
+    assert not errors, errors
+    assert {root["a"], root["b"]} == set(texts.values())
+
+
+def test_a_write_beside_a_rename_over_its_file_does_not_reach_the_new_one(mnt: Mount, root: Any) -> None:
+    for n in range(300):
+        (mnt.path / "new").write_text("N" * 100)
+        fd = os.open(mnt.path / "b", os.O_RDWR)
+        replace = threading.Thread(target=os.replace, args=(mnt.path / "new", mnt.path / "b"))
+        replace.start()
+        while os.fstat(fd).st_nlink:
+            os.pwrite(fd, b"x", n % 100)
+        os.pwrite(fd, b"x", n % 100)
+        replace.join(100)
+        assert os.pread(fd, 1, n % 100) == b"x"
+        os.close(fd)
+        assert root["b"] == "N" * 100, n

@@ -14,6 +14,8 @@ pub(crate) enum FsError {
     Store(Error),
     /// The request would have to wait, but its thread must not wait. Run it again on a thread that may.
     Blocked,
+    /// An operation moves the entry of a file that the request has looked up (`known::moving`). Run it again.
+    Moved,
 }
 
 impl FsError {
@@ -23,7 +25,13 @@ impl FsError {
             FsError::Errno(n) => *n,
             FsError::Store(e) => e.errno(),
             FsError::Blocked => libc::EAGAIN,
+            FsError::Moved => libc::ESTALE,
         }
+    }
+
+    /// True if the request has to run again, and has changed nothing.
+    pub(crate) fn runs_again(&self) -> bool {
+        matches!(self, FsError::Blocked | FsError::Moved)
     }
 
     /// True if the engine reports that the object was deleted.

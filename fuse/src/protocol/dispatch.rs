@@ -51,7 +51,7 @@ pub(crate) struct Adapter {
 /// the mount ends.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> FsResult<T>) -> FsResult<T> {
     let _ = durability::take_unknown();
-    let done = catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
+    let done = moving::checking(|| catch_unwind(AssertUnwindSafe(f))).unwrap_or_else(|_| {
         log::error!("a request panicked; it was answered with an I/O error");
         Err(FsError::Errno(libc::EIO))
     });

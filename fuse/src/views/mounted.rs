@@ -270,7 +270,7 @@ impl Mounted {
         }
         let fs = self.at(ctx, ino)?;
         let done = fs.release(ctx, fh);
-        if !matches!(done, Err(FsError::Blocked)) {
+        if !done.as_ref().is_err_and(FsError::runs_again) {
             fs.release_view();
         }
         done

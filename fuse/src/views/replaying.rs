@@ -50,7 +50,7 @@ impl Mounted {
         match self.plain_lookup(ctx, expected.dir, &expected.name) {
             Ok(attr) if attr.kind == kind => return Ok(attr),
             Ok(other) => self.forget(other.ino, 1),
-            Err(FsError::Blocked) => return Err(FsError::Blocked),
+            Err(e) if e.runs_again() => return Err(e),
             Err(_) => {}
         }
         Ok(self.stand_in_attr(expected.stand_in, kind))

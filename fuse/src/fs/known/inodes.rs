@@ -121,6 +121,8 @@ struct Node {
     closing: bool,
     /// A removed file that is still open.
     removed: bool,
+    /// How often it has come to mean another place.
+    moves: u32,
 }
 
 /// The table.
@@ -243,6 +245,7 @@ impl Inodes {
                 pinned,
                 closing: false,
                 removed: false,
+                moves: 0,
             },
         );
         (number, None)
@@ -338,6 +341,17 @@ impl Inodes {
         }
     }
 
+    /// How often an inode has come to mean another place.
+    pub(crate) fn moves(&self, number: u64) -> u32 {
+        self.nodes.get(&number).map_or(0, |node| node.moves)
+    }
+
+    /// False if an inode has moved since it had moved this often, or is about to.
+    pub(crate) fn stands(&self, number: u64, moves: u32) -> bool {
+        let node = self.nodes.get(&number);
+        node.is_none_or(|node| node.moves == moves && !node.closing)
+    }
+
     /// True if opens of an inode wait.
     pub(crate) fn is_closing(&self, number: u64) -> bool {
         self.nodes.get(&number).is_some_and(|node| node.closing)
@@ -396,6 +410,7 @@ impl Inodes {
         let Some(node) = self.nodes.get_mut(&number) else {
             return;
         };
+        node.moves = node.moves.wrapping_add(1);
         let from = std::mem::replace(&mut node.place, to.clone());
         self.unlist(&from, number);
         self.list(&to, number);

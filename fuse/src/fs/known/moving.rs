@@ -1,23 +1,66 @@
 //! Operations that move or remove entries: between the moment of the change in the store and that in the inode table,
 //! the inode of a moved entry means what is not there any more.
 //!
-//! A request that finds nothing at its inode's place (ESTALE) runs again until no such operation was under way while it
-//! ran (`steady`).
+//! 1. A request that finds nothing at its inode's place (ESTALE) runs again until no such operation was under way while
+//!    it ran (`steady`).
+//! 2. It may also find another entry there: after an exchange, or after a rename over the file. So each section checks
+//!    that the files which its request has looked up stand where they stood (`all_stand`), and the request runs again if
+//!    not. The operation marks their inodes in its section (`closing`) until the table is up to date. After its own
+//!    first change a request does not check any more: it must not run again.
 //!
 //! A program that opens a file which was removed since it was looked up gets ESTALE, and the kernel looks up the path
 //! again, once. So for a while after that, removed files are kept also if they are not open (`keeps_all`).
 
 use crate::fs::context::lock;
 use crate::fs::error::{FsError, FsResult};
+use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest time for which a request runs again: an operation may wait for a lock of another owner.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
 /// How long all removed files are kept.
 const KEPT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_micros(200);
+
+thread_local! {
+    /// The files that the request of this thread has looked up: inode, and number of moves. None: it does not check.
+    static LOOKED_UP: RefCell<Option<Vec<(u64, u32)>>> = const { RefCell::new(None) };
+}
+
+/// Run a request, whose sections check the files that it looks up.
+pub(crate) fn checking<T>(request: impl FnOnce() -> T) -> T {
+    LOOKED_UP.set(Some(Vec::new()));
+    let done = request();
+    LOOKED_UP.set(None);
+    done
+}
+
+/// Record that the request of this thread has looked up a file.
+pub(crate) fn looked_up(ino: u64, moves: u32) {
+    LOOKED_UP.with_borrow_mut(|files| {
+        if let Some(files) = files
+            && !files.iter().any(|file| file.0 == ino)
+        {
+            files.push((ino, moves));
+        }
+    });
+}
+
+/// Record that the request of this thread has changed something.
+pub(crate) fn has_changed() {
+    LOOKED_UP.set(None);
+}
+
+/// Return whether the files that the request of this thread has looked up stand where they stood.
+pub(crate) fn all_stand(stands: impl Fn(u64, u32) -> bool) -> bool {
+    LOOKED_UP.with_borrow(|files| {
+        files
+            .as_ref()
+            .is_none_or(|files| files.iter().all(|(ino, moves)| stands(*ino, *moves)))
+    })
+}
 
 /// Counts of the operations.
 #[derive(Default, Debug)]
@@ -85,13 +128,31 @@ impl Moving {
 
 /// True if a request found nothing at its inode's place.
 pub(crate) fn is_stale<T>(done: &FsResult<T>) -> bool {
-    matches!(done, Err(FsError::Errno(libc::ESTALE)))
+    matches!(done, Err(FsError::Errno(libc::ESTALE) | FsError::Moved))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fs::error::errno;
+
+    #[test]
+    fn a_request_checks_what_it_has_looked_up_until_it_changes_something() {
+        looked_up(1, 7);
+        assert!(all_stand(|_, _| false), "nothing is checked outside requests");
+        checking(|| {
+            assert!(all_stand(|_, _| false));
+            looked_up(1, 7);
+            looked_up(1, 8);
+            looked_up(2, 0);
+            assert!(all_stand(|ino, moves| moves == if ino == 1 { 7 } else { 0 }));
+            assert!(!all_stand(|ino, _| ino == 1));
+            has_changed();
+            looked_up(3, 0);
+            assert!(all_stand(|_, _| false));
+        });
+        assert!(is_stale::<()>(&Err(FsError::Moved)));
+    }
 
     #[test]
     fn all_files_are_kept_after_a_late_open() {

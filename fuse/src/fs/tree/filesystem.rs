@@ -1,7 +1,7 @@
 //! The filesystem: a store, the state of the mount besides it, and sections that wait if the request may wait.
 //!
 //! 1. A request that would wait returns `FsError::Blocked` if its context is not `may_wait`. In this case it has
-//!    changed nothing that a second run would not change in the same way.
+//!    changed nothing that a second run would not change in the same way. The same holds for `FsError::Moved`.
 
 use super::durability;
 use crate::fs::context::{Config, Ctx, lock};
@@ -13,7 +13,7 @@ use crate::fs::known::leases::{Held, Leases};
 use crate::fs::known::list_names::{Lists, Renamed};
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
-use crate::fs::known::moving::Moving;
+use crate::fs::known::moving::{self, Moving};
 use crate::fs::known::open_files::OpenFiles;
 use crate::kernel::{processes, sys};
 use persist_core::Error;
@@ -152,7 +152,9 @@ impl Fs {
         };
         let result = self.store.read(&mut wait, |r| {
             refused = None;
-            f(r).map_err(|e| bring_out(e, &mut refused))
+            self.looked_up_stand()
+                .and_then(|()| f(r))
+                .map_err(|e| bring_out(e, &mut refused))
         });
         finish(ctx, result, refused)
     }
@@ -181,12 +183,15 @@ impl Fs {
             self.store.write_without_wait(Actor::Command, &mut wait, |w| {
                 refused = None;
                 lock(&self.lists).take_back(&std::mem::take(&mut applied));
-                f(w, &mut applied).map_err(|e| bring_out(e, &mut refused))
+                self.looked_up_stand()
+                    .and_then(|()| f(w, &mut applied))
+                    .map_err(|e| bring_out(e, &mut refused))
             })
         });
         if result.is_err() {
             lock(&self.lists).take_back(&applied);
         } else {
+            moving::has_changed();
             self.leases.forget_touched(calls, &touched);
         }
         if result.is_ok() && self.store.must_await_durability() {
@@ -206,9 +211,20 @@ impl Fs {
 
     /// The meaning of an inode number.
     pub(crate) fn place(&self, ino: u64) -> FsResult<Place> {
-        lock(&self.inodes)
-            .place(self.root, ino)
-            .ok_or(FsError::Errno(libc::ESTALE))
+        let nodes = lock(&self.inodes);
+        let place = nodes.place(self.root, ino).ok_or(FsError::Errno(libc::ESTALE))?;
+        if let Place::File(_) = place {
+            moving::looked_up(ino, nodes.moves(ino));
+        }
+        Ok(place)
+    }
+
+    /// Fail if a file that the request has looked up is moved.
+    fn looked_up_stand(&self) -> FsResult<()> {
+        match moving::all_stand(|ino, moves| lock(&self.inodes).stands(ino, moves)) {
+            true => Ok(()),
+            false => Err(FsError::Moved),
+        }
     }
 
     /// The container of a directory's inode. Control directories accept no entries.

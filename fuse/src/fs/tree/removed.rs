@@ -131,10 +131,11 @@ impl<'a> Removal<'a> {
         let item = self.fs.item(w, list, name)?;
         let mut others = Vec::new();
         for ino in self.fs.open_files.numbers() {
-            if let Ok(Place::File(Spot {
+            let place = lock(&self.fs.inodes).place(self.fs.root, ino);
+            if let Some(Place::File(Spot {
                 parent,
                 slot: Slot::Item(then),
-            })) = self.fs.place(ino)
+            })) = place
                 && parent == list
                 && then != name
                 && self.fs.item(w, list, then)? == item

@@ -33,13 +33,13 @@ impl Fs {
                 true => self.commit(ctx, &handle, &mut state, None),
                 false => Ok(()),
             };
-            if !matches!(result, Ok(()) | Err(FsError::Blocked)) {
+            if result.as_ref().is_err_and(|e| !e.runs_again()) {
                 // The error may not have reached the program, as at the end of a process.
                 state.writers.add(None);
             }
             result
         };
-        if !matches!(result, Err(FsError::Blocked)) {
+        if !result.as_ref().is_err_and(FsError::runs_again) {
             self.locks.flush(&self.store, ino, owner);
         }
         result
@@ -56,7 +56,7 @@ impl Fs {
     pub(crate) fn release(&self, ctx: &Ctx, fh: u64) -> FsResult<()> {
         let handle = self.open_files.get(fh)?;
         let result = self.commit_handle(ctx, &handle);
-        if matches!(result, Err(FsError::Blocked)) {
+        if result.as_ref().is_err_and(FsError::runs_again) {
             return result;
         }
         if let Err(e) = result {

@@ -95,7 +95,8 @@ impl Fs {
             }
             // The entry was deleted: what was read of it stays readable.
             Ok(None) => Ok(()),
-            Err(e) if e.is_gone() || e.errno() == libc::ESTALE => Ok(()),
+            Err(e) if e.is_gone() => Ok(()),
+            Err(FsError::Errno(libc::ESTALE)) => Ok(()),
             Err(e) => Err(e),
         }
     }

@@ -54,7 +54,7 @@ impl Fs {
         // This is the first write since the file was opened, truncated or stored.
         if let (Place::File(spot), false) = (&place, state.in_turn) {
             if let Err(e) = self.wait_for_turn(ctx, spot) {
-                state.refused = !matches!(e, FsError::Blocked);
+                state.refused = !e.runs_again();
                 return Err(e);
             }
             state.in_turn = true;
