@@ -48,7 +48,8 @@ fn a_lease_stays_until_what_the_kernel_does_not_forget_has_expired() -> Tested {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(begun.elapsed() > ttl, "{kept:?}");
-        assert!(!Held::new(&leases).is_on());
+        let refused = store.read(&mut Wait::default(), |r| Ok(Held::new(&leases).take(r, bucket)))?;
+        assert!(refused.is_none());
         leases.end();
         store.close()?;
     }
