@@ -27,6 +27,10 @@ from typing import Any
 import persist
 
 ALLOWANCE = 96 << 20
+# Of the process of a mount: the buffers of requests count as what it had.
+MOUNT_ALLOWANCE = 32 << 20
+# The buffers of a mount's four workers.
+BUFFERS = 4 * (16 << 20)
 # Seconds of processor time and of elapsed time for a case: many times what a case takes on a slow and busy machine.
 CPU = 20
 CLOCK = 200.0
@@ -36,11 +40,15 @@ class Person(persist.Object):
     """The class of stored objects."""
 
 
+def data_of(pid: int) -> int:
+    """Return the bytes of memory that a process has allocated."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmData:\s+(\d+) kB", status)[0]) << 10
+
+
 def limit(path: Path, processor: int) -> None:
     """Limit this process to what a case with this file may take."""
-    status = Path("/proc/self/status").read_text()
-    data = int(re.findall(r"VmData:\s+(\d+) kB", status)[0]) << 10
-    most = data + ALLOWANCE + 2 * path.stat().st_size
+    most = data_of(os.getpid()) + ALLOWANCE + 2 * path.stat().st_size
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -11,6 +11,7 @@ keeps its file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import hostile
 import pytest
-from acceptance import MOUNT, TOP, clean_env, mounted, need_fuse
+from acceptance import MOUNT, TOP, clean_env, mounted, need_fuse, wait_until
 
 SECONDS = float(os.environ.get("PERSIST_TORTURE_SECONDS") or 6)
 LONG = "PERSIST_TORTURE_SECONDS" in os.environ
@@ -200,11 +201,28 @@ def test_python(home: Path) -> None:
         run_all(home, "python", run)
 
 
+@functools.cache
+def data_of_a_mount() -> int:
+    """Return the bytes of memory that the process of a mount has when nothing was requested: buffers and stacks."""
+    with tempfile.TemporaryDirectory(prefix="persist-hostile-") as home:
+        point = Path(home, "mnt")
+        point.mkdir()
+        command = [MOUNT, f"{home}/sound.store", str(point), "-o", "create", "--foreground"]
+        daemon = subprocess.Popen(command, env=clean_env(), stdin=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: mounted(point) and hostile.data_of(daemon.pid) > hostile.BUFFERS)
+            os.listdir(point)
+            return hostile.data_of(daemon.pid)
+        finally:
+            subprocess.run(["umount", "-l", str(point)], check=False, capture_output=True)
+            daemon.wait(hostile.CLOCK)
+
+
 def through_the_mount(case: Path, point: Path) -> str:
     """Return the failure of a case; empty if it succeeded."""
     point.mkdir(exist_ok=True)
     said = case.with_suffix(".log")
-    most = hostile.ALLOWANCE + 2 * case.stat().st_size
+    most = data_of_a_mount() + hostile.MOUNT_ALLOWANCE + 2 * case.stat().st_size
 
     def limits() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))

@@ -347,7 +347,7 @@ impl Inodes {
     }
 
     /// False if an inode has moved since it had moved this often, or is about to.
-    pub(crate) fn stands(&self, number: u64, moves: u32) -> bool {
+    pub(crate) fn remains(&self, number: u64, moves: u32) -> bool {
         let node = self.nodes.get(&number);
         node.is_none_or(|node| node.moves == moves && !node.closing)
     }

@@ -4,8 +4,8 @@
 //! 1. A request that finds nothing at its inode's place (ESTALE) runs again until no such operation was under way while
 //!    it ran (`steady`).
 //! 2. It may also find another entry there: after an exchange, or after a rename over the file. So each section checks
-//!    that the files which its request has looked up stand where they stood (`all_stand`), and the request runs again if
-//!    not. The operation marks their inodes in its section (`closing`) until the table is up to date. After its own
+//!    that the files which its request has looked up are where they were (`all_remain`); if not, the request runs again.
+//!    The operation marks their inodes in its section (`closing`) until the table is up to date. After its own
 //!    first change a request does not check any more: it must not run again.
 //!
 //! A program that opens a file which was removed since it was looked up gets ESTALE, and the kernel looks up the path
@@ -53,12 +53,12 @@ pub(crate) fn has_changed() {
     LOOKED_UP.set(None);
 }
 
-/// Return whether the files that the request of this thread has looked up stand where they stood.
-pub(crate) fn all_stand(stands: impl Fn(u64, u32) -> bool) -> bool {
+/// Return whether the files that the request of this thread has looked up are where they were.
+pub(crate) fn all_remain(remains: impl Fn(u64, u32) -> bool) -> bool {
     LOOKED_UP.with_borrow(|files| {
         files
             .as_ref()
-            .is_none_or(|files| files.iter().all(|(ino, moves)| stands(*ino, *moves)))
+            .is_none_or(|files| files.iter().all(|(ino, moves)| remains(*ino, *moves)))
     })
 }
 
@@ -139,17 +139,17 @@ mod tests {
     #[test]
     fn a_request_checks_what_it_has_looked_up_until_it_changes_something() {
         looked_up(1, 7);
-        assert!(all_stand(|_, _| false), "nothing is checked outside requests");
+        assert!(all_remain(|_, _| false), "nothing is checked outside requests");
         checking(|| {
-            assert!(all_stand(|_, _| false));
+            assert!(all_remain(|_, _| false));
             looked_up(1, 7);
             looked_up(1, 8);
             looked_up(2, 0);
-            assert!(all_stand(|ino, moves| moves == if ino == 1 { 7 } else { 0 }));
-            assert!(!all_stand(|ino, _| ino == 1));
+            assert!(all_remain(|ino, moves| moves == if ino == 1 { 7 } else { 0 }));
+            assert!(!all_remain(|ino, _| ino == 1));
             has_changed();
             looked_up(3, 0);
-            assert!(all_stand(|_, _| false));
+            assert!(all_remain(|_, _| false));
         });
         assert!(is_stale::<()>(&Err(FsError::Moved)));
     }

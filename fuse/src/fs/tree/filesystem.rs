@@ -152,7 +152,7 @@ impl Fs {
         };
         let result = self.store.read(&mut wait, |r| {
             refused = None;
-            self.looked_up_stand()
+            self.looked_up_remain()
                 .and_then(|()| f(r))
                 .map_err(|e| bring_out(e, &mut refused))
         });
@@ -183,7 +183,7 @@ impl Fs {
             self.store.write_without_wait(Actor::Command, &mut wait, |w| {
                 refused = None;
                 lock(&self.lists).take_back(&std::mem::take(&mut applied));
-                self.looked_up_stand()
+                self.looked_up_remain()
                     .and_then(|()| f(w, &mut applied))
                     .map_err(|e| bring_out(e, &mut refused))
             })
@@ -220,8 +220,8 @@ impl Fs {
     }
 
     /// Fail if a file that the request has looked up is moved.
-    fn looked_up_stand(&self) -> FsResult<()> {
-        match moving::all_stand(|ino, moves| lock(&self.inodes).stands(ino, moves)) {
+    fn looked_up_remain(&self) -> FsResult<()> {
+        match moving::all_remain(|ino, moves| lock(&self.inodes).remains(ino, moves)) {
             true => Ok(()),
             false => Err(FsError::Moved),
         }
