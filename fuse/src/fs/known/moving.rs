@@ -4,9 +4,9 @@
 //! 1. A request that finds nothing at its inode's place (ESTALE) runs again until no such operation was under way while
 //!    it ran (`steady`).
 //! 2. It may also find another entry there: after an exchange, or after a rename over the file. So each section checks
-//!    that the files which its request has looked up are where they were (`all_remain`); if not, the request runs again.
-//!    The operation marks their inodes in its section (`closing`) until the table is up to date. After its own
-//!    first change a request does not check any more: it must not run again.
+//!    that the files that its request has looked up are where they were (`all_remain`). If not, the request runs again.
+//!    The operation marks their inodes in its section (`closing`) until the table is up to date. After its own first
+//!    change a request does not check any more: it must not run again.
 //!
 //! A program that opens a file which was removed since it was looked up gets ESTALE, and the kernel looks up the path
 //! again, once. So for a while after that, removed files are kept also if they are not open (`keeps_all`).
