@@ -28,7 +28,7 @@ import persist
 
 ALLOWANCE = 96 << 20
 # Of the process of a mount: the buffers of requests count as what it had.
-MOUNT_ALLOWANCE = 32 << 20
+MOUNT_ALLOWANCE = 16 << 20
 # The buffers of a mount's four workers.
 BUFFERS = 4 * (16 << 20)
 # Seconds of processor time and of elapsed time for a case: many times what a case takes on a slow and busy machine.

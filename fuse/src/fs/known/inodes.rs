@@ -352,11 +352,6 @@ impl Inodes {
         node.is_none_or(|node| node.moves == moves && !node.closing)
     }
 
-    /// True if opens of an inode wait.
-    pub(crate) fn is_closing(&self, number: u64) -> bool {
-        self.nodes.get(&number).is_some_and(|node| node.closing)
-    }
-
     /// Record that an open file was removed: its entry is `to` now, in a container that was pinned. The pin is returned
     /// if there is no inode.
     pub(crate) fn removed(&mut self, from: &Place, to: Place, pinned: Obj) -> Option<Obj> {

@@ -157,6 +157,11 @@ impl OpenFile {
         self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Relaxed)
     }
 
+    /// Undo `take_change`: the changed value was not read.
+    pub(crate) fn put_change_back(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
     /// Record the size of what is built aside, which `stat` shows to this thread, or to all if the file is new.
     pub(crate) fn note_written(&self, tid: Option<u32>, size: Option<u64>) {
         let at = SystemTime::now();

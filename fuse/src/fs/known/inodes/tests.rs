@@ -86,9 +86,9 @@ fn a_removed_file_keeps_its_number_and_a_pin() {
     let mut nodes = Inodes::default();
     let (a, _) = nodes.hold(root, &file(1, "a"), None);
     assert_eq!(nodes.close(&file(1, "a")), Some(a));
-    assert!(nodes.is_closing(a));
+    assert!(!nodes.remains(a, nodes.moves(a)));
     nodes.set_closing(a, false);
-    assert!(!nodes.is_closing(a) && !nodes.is_removed(a));
+    assert!(nodes.remains(a, nodes.moves(a)) && !nodes.is_removed(a));
     assert_eq!(nodes.removed(&file(1, "a"), file(9, "kept"), obj(9)), None);
     nodes.deleted(&file(1, "a"));
     assert!(nodes.is_removed(a));

@@ -24,17 +24,11 @@ impl Fs {
     pub(crate) fn open(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
         let begun = Instant::now();
         loop {
-            let place = self.place(ino)?;
-            let fh = self.open_place(ctx, ino, flags, &place)?;
-            // A command may have removed or moved the file, or remove it, without seeing that it is open
-            // (`tree::removed`): then what was loaded may be that of another entry.
-            let closing = lock(&self.inodes).is_closing(ino);
-            let stays = match (place, self.place(ino)) {
-                (Place::File(before), Ok(Place::File(now))) => before == now,
-                (Place::File(_), _) => false,
-                _ => true,
-            };
-            if !closing && stays {
+            let moves = lock(&self.inodes).moves(ino);
+            let fh = self.open_place(ctx, ino, flags)?;
+            // A command may have removed or moved the file after it was loaded, or remove it, without seeing that it is
+            // open (`tree::removed`).
+            if lock(&self.inodes).remains(ino, moves) {
                 return Ok(fh);
             }
             self.open_files.remove(fh);
@@ -44,15 +38,14 @@ impl Fs {
             if begun.elapsed() > CLOSING {
                 return errno(libc::ESTALE);
             }
-            if closing {
-                std::thread::sleep(PAUSE);
-            }
+            std::thread::sleep(PAUSE);
         }
     }
 
-    fn open_place(&self, ctx: &Ctx, ino: u64, flags: i32, place: &Place) -> FsResult<u64> {
+    fn open_place(&self, ctx: &Ctx, ino: u64, flags: i32) -> FsResult<u64> {
+        let place = self.place(ino)?;
         let write = flags & libc::O_ACCMODE != libc::O_RDONLY;
-        let state = match place {
+        let state = match &place {
             Place::Dir(_) => return errno(libc::EISDIR),
             Place::Link(_) => return errno(libc::ELOOP),
             Place::Deleted => {
@@ -75,10 +68,10 @@ impl Fs {
                     return Ok(fh);
                 }
                 if !write && flags & libc::O_TRUNC != 0 {
-                    self.resize(ctx, ino, place, None, 0)?;
+                    self.resize(ctx, ino, &place, None, 0)?;
                 }
                 let count = self.store.change_count();
-                let Some(loaded) = self.load_place(ctx, place)? else {
+                let Some(loaded) = self.load_place(ctx, &place)? else {
                     return errno(libc::ESTALE);
                 };
                 let mut state = State {

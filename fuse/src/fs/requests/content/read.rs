@@ -20,10 +20,17 @@ impl Fs {
         if matches!(self.place(handle.ino)?, Place::Deleted) {
             return errno(libc::ESTALE);
         }
-        let goes_on = offset == state.read_end && !state.at_end && !handle.take_change();
+        let continues = offset == state.read_end && !state.at_end;
+        let changed = continues && handle.take_change();
+        let goes_on = continues && !changed;
         let is_built = state.dirty || state.draft.is_some();
         if !is_built && (offset == 0 || !goes_on || (state.data.is_none() && state.large.is_none())) {
-            self.refresh(ctx, &handle, &mut state)?;
+            self.refresh(ctx, &handle, &mut state).inspect_err(|_| {
+                if changed {
+                    // The request may run again, and must read the value again then.
+                    handle.put_change_back();
+                }
+            })?;
         }
         if let Some(draft) = &state.draft {
             return self.read_draft(ctx, draft, offset, size as usize);
