@@ -369,9 +369,11 @@ fn a_reader_that_entered_after_the_close_and_died_blocks_no_process() {
         change(&p, |s| s.set_u64(page.addr(), 7)).unwrap();
         assert_eq!(p.latch().word.load(std::sync::atomic::Ordering::SeqCst), 0);
     }
-    let nobodys = p.shm.thread_slots();
-    p.shm.note_thread_slot(nobodys);
-    p.shm.mark(nobodys).store(1, std::sync::atomic::Ordering::SeqCst);
+    let free_slot = p.shm.thread_slots();
+    p.shm.note_thread_slot(free_slot);
+    p.shm
+        .mark(free_slot)
+        .store(1, std::sync::atomic::Ordering::SeqCst);
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
     // The next thread gets the slot without old state.
     std::thread::scope(|s| {

@@ -111,7 +111,7 @@ impl Pager {
             pages: meta.logical,
             tree: Tree {
                 root: Entry {
-                    phys: meta.root,
+                    physical: meta.root,
                     birth: keep as u32,
                     sum: meta.root_sum,
                 },

@@ -211,11 +211,11 @@ impl Pager {
                 left.live.insert(page, ABSENT);
                 continue;
             }
-            let phys = new as u32;
-            if new >> 32 != epoch || phys < 2 || u64::from(phys) >= pages {
+            let physical = new as u32;
+            if new >> 32 != epoch || physical < 2 || u64::from(physical) >= pages {
                 return Err(bad(page));
             }
-            left.used.push(phys);
+            left.used.push(physical);
             left.live.insert(page, new);
         }
         Ok(())
@@ -275,7 +275,7 @@ impl Pager {
             }
             shm.set(TAKING, 1);
         }
-        fail_point!("takeover.looked");
+        fail_point!("takeover.checked");
         shm.forget_intent();
         for list in 0..3 {
             match left.ended {
@@ -323,7 +323,7 @@ impl Pager {
             let is_possible = d.checkpoint < self.shm.live().epoch()
                 && d.cursor == 0
                 && d.since < self.shm.live().epoch()
-                && u64::from(d.tree.root.phys) < self.shm.space().file_pages();
+                && u64::from(d.tree.root.physical) < self.shm.space().file_pages();
             if !is_possible || !self.is_claimed(d.checkpoint)? {
                 self.shm.forget_dropped(d.slot);
             }
