@@ -30,7 +30,7 @@ impl Hooks for NoHooks {
     fn check_change(&self, _: &Pager, _: u32, _: Actor, _: Obj, _: Option<u64>) -> Result<()> {
         Ok(())
     }
-    fn frees_wait(&self, _: &Pager) -> Result<bool> {
+    fn has_pending_frees(&self, _: &Pager) -> Result<bool> {
         Ok(false)
     }
     fn free_some(&self, _: &Pager, _: u64) -> Result<bool> {

@@ -85,7 +85,7 @@ impl Pager {
             let lost = !self.owns_checkpoint(slot);
             self.leave_checkpoint(slot);
             if lost {
-                self.still_open()?;
+                self.check_open()?;
             }
             // Another process took it over while this one was stopped, so its changes may not be durable yet.
             if !lost || done.is_ok() || self.openness.is_closed() {
@@ -109,7 +109,7 @@ impl Pager {
         self.take_checkpoint(slot, true, wait)?;
         let done = self.resume_for_dead_owner().and_then(|()| f(self));
         if !self.owns_checkpoint(slot) {
-            self.still_open()?;
+            self.check_open()?;
         }
         self.leave_checkpoint(slot);
         done
@@ -181,7 +181,7 @@ impl Pager {
             if pager.shm.is_poisoned() {
                 return Err(pager.poisoned());
             }
-            if !pager.shm.is_itself() {
+            if !pager.shm.is_intact() {
                 return Err(pager.replaced());
             }
             let epoch = pager.shm.live().epoch();

@@ -122,7 +122,7 @@ fn view(pager: &Pager, page: u64, entry: Entry) -> Result<PageView<'_>> {
     } else {
         let bytes = pager.verified(entry, BAD_PAGE);
         // If the store was closed in between, the pages read as zeros.
-        pager.still_open()?;
+        pager.check_open()?;
         Some(bytes?)
     };
     Ok(PageView {

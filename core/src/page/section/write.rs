@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
 use crate::page::pager::transaction::Turn;
-use crate::page::section::looked::Looked;
 use crate::page::section::read::ReadSection;
+use crate::page::section::touched::Touched;
 use crate::page::shared::layout;
 use crate::page::shared::regions::dirty_set;
 use crate::page::shared::regions::free_pages::ABSENT;
@@ -51,7 +51,7 @@ pub struct WriteSection<'p> {
     pub(super) owned: bool,
     pub(super) removing: bool,
     /// What it changes, and whether it waits for leases instead of leaving (`leases`).
-    pub(super) looked: Looked,
+    pub(super) touched: Touched,
     pub(super) insists: bool,
     pub(super) actor: Actor,
     pub(super) done: bool,
