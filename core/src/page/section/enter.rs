@@ -133,7 +133,7 @@ impl Pager {
             std::hint::spin_loop();
         }
         let begun = Instant::now();
-        let mut patience = WaitLoop::new(wait, self.bound);
+        let mut wait_loop = WaitLoop::new(wait, self.bound);
         loop {
             if let Some(word) = gate.try_enter(mark) {
                 return self.inside(slot, word).ok_or(Error::Closed);
@@ -145,7 +145,7 @@ impl Pager {
             if self.latch().is_held_by(slot) {
                 return Err(section_is_open());
             }
-            let slice = patience.slice("a writer that changes the store", || self.describe_owner(owner));
+            let slice = wait_loop.slice("a writer that changes the store", || self.describe_owner(owner));
             if (begun.elapsed() >= MAX_WAIT || matches!(slice, Err(Error::Timeout { .. })))
                 && let Some(section) = self.read_beside(slot)?
             {
