@@ -1,11 +1,11 @@
 //! Every system call of opening, recovery, changing and closing fails once, with the files that a killed process has
 //! left: the error is right, and no completed change is lost.
 //!
-//! Three scenes: the process is alone, its commits are durable, or another process has the store open. The short form
-//! tests one error for each call; `PERSIST_TORTURE` then tests the other errors that the call can have, for at most
+//! Four scenes: the process is alone, its commits are durable, another process has the store open, or only the closed
+//! store is there. The short form tests one error for each call; `PERSIST_TORTURE` then tests the other errors that the call can have, for at most
 //! `PERSIST_TORTURE_SECONDS`.
 
-use super::{Image, LEFT, found, get, left_by_a_busy_process, left_by_the_dead, open};
+use super::{Image, LEFT, found, get, left_by_a_busy_process, left_by_the_dead, look, open};
 use crate::common::{scratch, time};
 use crate::support::plain::{set, wait_for};
 use crate::support::process::Stop;
@@ -23,10 +23,10 @@ const NOT_OPENED: i32 = 20;
 const OPENED: i32 = 40;
 const CHANGED: i32 = 1;
 const CLOSED: i32 = 2;
-const ALL: i32 = OPENED | CHANGED | CLOSED;
+pub(super) const ALL: i32 = OPENED | CHANGED | CLOSED;
 
 /// The number of changes that the worker makes.
-const NEW: i64 = 40;
+pub(super) const NEW: i64 = 40;
 
 /// Who else uses the store, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +34,8 @@ enum Scene {
     Alone,
     Durable,
     Beside,
+    /// A store that was closed, without any file beside it, of another owner where this process may give files away.
+    Fresh,
 }
 
 /// In the worker: open, read, change, close.
@@ -250,6 +252,13 @@ fn every_call_fails_once(scene: Scene) {
         Scene::Durable => left_by_a_busy_process(dir.path(), "die in a transaction"),
         _ => left_by_the_dead(dir.path()),
     };
+    if scene == Scene::Fresh {
+        look(&path);
+        for name in entries(dir.path()).iter().filter(|name| **name != path) {
+            std::fs::remove_file(name).unwrap();
+        }
+        let _ = std::os::unix::fs::chown(&path, Some(1234), Some(1234));
+    }
     let image = Image::take(&path);
     let names: Vec<PathBuf> = entries(dir.path());
     let (mut tried, mut refused, mut unchanged, mut unclosed) = (0, 0, 0, 0);
@@ -315,6 +324,11 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_call_fails_once_alone() {
     every_call_fails_once(Scene::Alone);
+}
+
+#[test]
+fn every_call_fails_once_without_files_beside() {
+    every_call_fails_once(Scene::Fresh);
 }
 
 #[test]

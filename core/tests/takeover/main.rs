@@ -1,5 +1,5 @@
 //! Opening a store that killed processes have left: no completed change is discarded without an error, whatever fails
-//! (`calls`) and whatever the sidecar contains (`mutation`).
+//! (`calls`), whatever the sidecar contains (`mutation`), and wherever a process is stopped (`stops`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,6 +10,7 @@ mod calls;
 mod identity;
 mod kept;
 mod mutation;
+mod stops;
 
 use common::scratch;
 use persist_core::store::{Actor, Durability, Key, LockMode, LockTarget, Options, Store, Wait};

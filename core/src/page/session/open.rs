@@ -21,7 +21,7 @@ use crate::page::sync::wait::Wait;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Held;
 use crate::raw::map::Map;
-use crate::raw::process::Unshared;
+use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,9 +78,13 @@ impl Pager {
             if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
                 // Another process is opening it for the first time, or closing it for the last time.
                 if Instant::now() >= deadline {
+                    let holder = process::lock_holder(&lock, BYTE_PRESENCE);
                     return Err(refused(
                         &path,
-                        "another process keeps it to itself (opening or closing it); try again",
+                        format!(
+                            "{holder} keeps it to itself (opening or closing it), and may be stopped: let it go on or \
+                             end it, and try again"
+                        ),
                     ));
                 }
                 std::thread::sleep(Duration::from_millis(1));
