@@ -5,8 +5,8 @@
 //! store is there. The short form tests one error for each call; `PERSIST_TORTURE` then tests the other errors that the call can have, for at most
 //! `PERSIST_TORTURE_SECONDS`.
 
-use super::{Image, LEFT, found, get, left_by_a_busy_process, left_by_the_dead, look, open};
-use crate::common::{scratch, time};
+use super::{Image, LEFT, found, get, left_by_a_busy_process, left_by_the_dead, look, open, share};
+use crate::common::scratch;
 use crate::support::plain::{set, wait_for};
 use crate::support::process::Stop;
 use crate::support::ptrace::{Tracee, stop_here};
@@ -266,7 +266,7 @@ fn every_call_fails_once(scene: Scene) {
     let mut calls = usize::MAX;
     for which in 0..if torture() { 8 } else { 1 } {
         for n in 0..calls {
-            if which > 0 && begun.elapsed() > time(3600) {
+            if which > 0 && begun.elapsed() > share(3600) {
                 break;
             }
             for file in entries(dir.path()) {

@@ -12,11 +12,12 @@ mod kept;
 mod mutation;
 mod stops;
 
-use common::scratch;
+use common::{scratch, time};
 use persist_core::store::{Actor, Durability, Key, LockMode, LockTarget, Options, Store, Wait};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::plain::{self, set, sidecar};
 use support::{again, process, sys, told};
 
@@ -230,6 +231,11 @@ impl Image {
             sys::set_session(&self.store, session);
         }
     }
+}
+
+/// The time that a long form takes: `quick`, or its share of PERSIST_TORTURE_SECONDS. Eight tests share them.
+fn share(quick: u64) -> Duration {
+    time(quick) / 8
 }
 
 /// Open and read the store without any failure.

@@ -4,8 +4,8 @@
 //! The short form tests some values for each word; `PERSIST_TORTURE` then tests more values and more places, drawn again
 //! in each run, for at most `PERSIST_TORTURE_SECONDS`.
 
-use super::{Image, LEFT, found, left_by_a_busy_process};
-use crate::common::{Rng, scratch, time};
+use super::{Image, LEFT, found, left_by_a_busy_process, share};
+use crate::common::{Rng, scratch};
 use crate::support::plain::{self, sidecar};
 use crate::support::{again, torture};
 use persist_core::page::file_parts;
@@ -119,7 +119,7 @@ pub(super) fn work(path: &Path, transaction: bool) {
     }
     let (always, begun) = (all.len(), Instant::now());
     for (i, (name, at, value)) in all.into_iter().chain(more).enumerate() {
-        if i >= always && begun.elapsed() > time(3600) {
+        if i >= always && begun.elapsed() > share(3600) {
             break;
         }
         image.restore();

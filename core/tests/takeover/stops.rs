@@ -3,8 +3,8 @@
 //! that have it open go on; and when the process goes on, nothing was lost.
 
 use super::calls::{ALL, NEW};
-use super::{Image, LEFT, found, get, left_by_the_dead, open};
-use crate::common::{Rng, scratch, seed, time};
+use super::{Image, LEFT, found, get, left_by_the_dead, open, share};
+use crate::common::{Rng, scratch, seed};
 use crate::support::plain::set;
 use crate::support::process::Stop;
 use crate::support::ptrace::{Event, Tracee};
@@ -137,7 +137,7 @@ fn every_stop(beside: bool) {
     println!("seed {seed}");
     let (mut rng, begun) = (Rng(seed), Instant::now());
     for i in 0.. {
-        if i >= 40 && begun.elapsed() > time(0) {
+        if i >= 40 && begun.elapsed() > share(0) {
             break;
         }
         let at = (rng.below(calls), 1 + rng.below(4000));
