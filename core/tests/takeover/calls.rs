@@ -224,6 +224,10 @@ fn judge(path: &Path, scene: Scene, done: &Outcome, what: &str) {
     };
     if status != ALL && *stop == Stop::Exited(status) {
         assert!(!said.trim().is_empty(), "an error says something: {what}");
+        // A full disk and a poisoned store have messages of their own.
+        let own = said.contains("no space left") || said.contains("poisoned");
+        let named = status != NOT_OPENED || own || said.contains(path.to_str().unwrap());
+        assert!(named, "an error of opening names the store: {what}");
         for wrong in ["damaged", "corrupt", "another version", "closed by this program"] {
             assert!(!said.contains(wrong), "no file is wrong: {what}");
         }

@@ -31,6 +31,17 @@ impl Pager {
     /// Open a store. The cost does not depend on its size.
     pub fn open(path: &Path, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         let path = std::path::absolute(path).map_err(|e| open_error(path, e))?;
+        let name = path.display().to_string();
+        Pager::open_at(path, settings, hooks).map_err(|e| match e {
+            // A failed system call of any step: the message names the store.
+            Error::Io { what, source } if !what.contains(&name) => {
+                Error::io(format!("{name}: {what}"), source)
+            }
+            e => e,
+        })
+    }
+
+    fn open_at(path: PathBuf, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         if let Some(name) = &settings.snapshot {
             return Pager::open_frozen(path, Some(name), settings, hooks);
         }
