@@ -1,9 +1,9 @@
 //! Every system call of opening, recovery, changing and closing fails once, with the files that a killed process has
 //! left: the error is right, and no completed change is lost.
 //!
-//! Four scenes: the process is alone, its commits are durable, another process has the store open, or only the closed
-//! store is there. The short form tests one error for each call; `PERSIST_TORTURE` then tests the other errors that the call can have, for at most
-//! `PERSIST_TORTURE_SECONDS`.
+//! Four scenes: the process is the only one, its commits are durable, another process has the store open, or only the
+//! closed store is there. The short form tests one error for each call; `PERSIST_TORTURE` then tests the other errors
+//! that the call can have, for at most its share of `PERSIST_TORTURE_SECONDS`.
 
 use super::{Image, LEFT, found, get, left_by_a_busy_process, left_by_the_dead, look, open, share};
 use crate::common::scratch;
@@ -31,7 +31,7 @@ pub(super) const NEW: i64 = 40;
 /// Who else uses the store, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scene {
-    Alone,
+    Single,
     Durable,
     Beside,
     /// A store that was closed, without any file beside it, of another owner where this process may give files away.
@@ -326,8 +326,8 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_call_fails_once_alone() {
-    every_call_fails_once(Scene::Alone);
+fn every_call_fails_once_of_a_single_process() {
+    every_call_fails_once(Scene::Single);
 }
 
 #[test]

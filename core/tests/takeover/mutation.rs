@@ -1,8 +1,8 @@
 //! Every word in the header of a sidecar that killed processes have left, and a sample of every region, is changed: the
 //! result is an error, or all completed changes. This runs in a separate process with limited time.
 //!
-//! The short form tests some values for each word; `PERSIST_TORTURE` then tests more values and more places, drawn again
-//! in each run, for at most `PERSIST_TORTURE_SECONDS`.
+//! The short form tests some values for each word; `PERSIST_TORTURE` then tests more values and more places, drawn
+//! again in each run, for at most its share of `PERSIST_TORTURE_SECONDS`.
 
 use super::{Image, LEFT, found, left_by_a_busy_process, share};
 use crate::common::{Rng, scratch};

@@ -1,6 +1,6 @@
-//! A process is stopped before every system call, and at random instructions, of opening, recovery, changing and closing, with the files that a killed
-//! process has left: others open the store, or get an error that names the stopped process within their bound; those
-//! that have it open go on; and when the process goes on, nothing was lost.
+//! A process is stopped before every system call, and at random instructions, of opening, recovery, changing and
+//! closing, with the files that a killed process has left. Others open the store, or get an error that names the
+//! stopped process within their bound; those that have it open go on; and when the process goes on, nothing was lost.
 
 use super::calls::{ALL, NEW};
 use super::{Image, LEFT, found, get, left_by_the_dead, open, share};
@@ -147,7 +147,7 @@ fn every_stop(beside: bool) {
 }
 
 #[test]
-fn stopped_at_every_call_alone() {
+fn stopped_at_every_call_of_a_single_process() {
     every_stop(false);
 }
 
