@@ -1,9 +1,9 @@
 """Steps on the store: each in its thread or task, one after the other, compared with the model.
 
 1. Exactly one actor acts at a time. Each outcome is therefore determined, and does not depend on the machine's speed.
-2. Each store is opened three times. One opening only reads: it shows what is committed. A step that the model expects to
-   be blocked uses the opening whose waits end after 2 ms. All others use the patient opening, so that an unexpected wait
-   shows as a failure and nothing else.
+2. Each store is opened three times. One opening only reads: it shows what is committed. A step that the model expects
+   to be blocked uses the opening whose waits end after 2 ms. All others use the patient opening, so that an unexpected
+   wait shows as a failure and nothing else.
 """
 
 from __future__ import annotations

@@ -266,9 +266,13 @@ fn every_call_fails_once(scene: Scene) {
     let image = Image::take(&path);
     let names: Vec<PathBuf> = entries(dir.path());
     let (mut tried, mut refused, mut unchanged, mut unclosed) = (0, 0, 0, 0);
-    let begun = Instant::now();
+    // When the long form began.
+    let mut begun = Instant::now();
     let mut calls = usize::MAX;
     for which in 0..if torture() { 8 } else { 1 } {
+        if which == 1 {
+            begun = Instant::now();
+        }
         for n in 0..calls {
             if which > 0 && begun.elapsed() > share(3600) {
                 break;

@@ -117,8 +117,11 @@ pub(super) fn work(path: &Path, transaction: bool) {
     if !torture() {
         more.clear();
     }
-    let (always, begun) = (all.len(), Instant::now());
+    let (always, mut begun) = (all.len(), Instant::now());
     for (i, (name, at, value)) in all.into_iter().chain(more).enumerate() {
+        if i == always {
+            begun = Instant::now();
+        }
         if i >= always && begun.elapsed() > share(3600) {
             break;
         }
