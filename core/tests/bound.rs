@@ -4,14 +4,15 @@
 mod support;
 
 use persist_core::raw::observe::observe;
-use persist_core::store::{Options, Store};
+use persist_core::store::{Options, Store, Wait};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::plain::{get, set, wait_for};
 use support::process::{self, Stop, signal};
-use support::{again, worker_task};
+use support::{again, sys, worker_task};
 
 /// One test at a time: they count the threads of their process.
 static ONE: Mutex<()> = Mutex::new(());
@@ -175,9 +176,27 @@ fn beside() {
     let Some((path, what)) = worker_task("PERSIST_BOUND") else {
         return;
     };
-    let (kind, age) = what.split_once(' ').unwrap();
+    let (kind, age) = what.rsplit_once(' ').unwrap();
     let age: u64 = age.parse().unwrap();
     let sign = |name: &str| path.with_extension(name);
+    match kind {
+        "threadless" => return change_without_threads(&path),
+        "die" => {
+            sys::become_unprivileged();
+            let store = open(&path, Some(Duration::from_secs(3600)));
+            set(&store, "left", 1).unwrap();
+            process::die();
+        }
+        "look without threads" => {
+            sys::become_unprivileged();
+            sys::allow_threads(false);
+            let store = open(&path, soon());
+            assert!(durable(&store) && helpers() == 0);
+            assert_eq!(after_a_cut(&path, "left"), Some(1));
+            return store.close().unwrap();
+        }
+        _ => {}
+    }
     let store = open(&path, (age > 0).then(|| Duration::from_millis(age)));
     match kind {
         // Change the store and keep it open.
@@ -382,4 +401,54 @@ fn what_a_dead_process_left_is_made_durable() {
     until("durability", || durable(&store));
     assert_eq!(after_a_cut(&path, "beside"), Some(1));
     store.close().unwrap();
+}
+
+/// In a process that can start no thread: each change is durable when it returns. When threads can be started again, a
+/// helper starts.
+fn change_without_threads(path: &Path) {
+    sys::become_unprivileged();
+    sys::allow_threads(false);
+    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+    let store = open(path, soon());
+    for round in 0..3 {
+        set(&store, "x", round).unwrap();
+        assert!(durable(&store) && helpers() == 0);
+        assert_eq!(after_a_cut(path, "x"), Some(round));
+        store.begin(&mut Wait::default()).unwrap();
+        set(&store, "y", round).unwrap();
+        store.commit().unwrap();
+        assert!(durable(&store));
+        assert_eq!(after_a_cut(path, "y"), Some(round));
+    }
+    // Nothing is flushed for an opening that does not ask for it.
+    let other = path.with_extension("none");
+    let loose = open(&other, None);
+    let before = loose.stat().unwrap().checkpoint;
+    set(&loose, "x", 1).unwrap();
+    assert_eq!(loose.stat().unwrap().checkpoint, before);
+    loose.close().unwrap();
+    sys::allow_threads(true);
+    set(&store, "x", 9).unwrap();
+    until("a helper", || helpers() == 1);
+    until("durability", || durable(&store));
+    assert_eq!(after_a_cut(path, "x"), Some(9));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_process_without_a_helper_keeps_the_bound() {
+    let _alone = one_at_a_time();
+    let dir = scratch();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let path = dir.path().join("a.store");
+    let run = |what: &str| {
+        let mut command = again("beside");
+        command.env("PERSIST_BOUND", &path).env("PERSIST_DO", what);
+        command.status().unwrap().success()
+    };
+    assert!(run("threadless 50"));
+    assert!(!run("die 0"));
+    assert_eq!(after_a_cut(&path, "left"), None);
+    // An opening makes durable what dead processes have left.
+    assert!(run("look without threads 0"));
 }

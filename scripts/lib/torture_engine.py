@@ -27,6 +27,8 @@ class Part:
     share: float
     # Numbers to sum over all lines: the word after the number, and its name in the table.
     counts: dict[str, str] = field(default_factory=dict)
+    # Its tests have a long form, which takes the seconds that it gets (PERSIST_TORTURE).
+    long: bool = False
     # Tests through Python and the mount (files in tests/system) that belong to it.
     doors: list[str] = field(default_factory=list)
 
@@ -73,9 +75,10 @@ PARTS = [
         "disk",
         "full disks, quotas, failing flushes, files cut short, limits; sidecars, forks",
         ["full_disk", "io_error", "faults", "limits", "sidecar", "forks"],
-        0,
+        0.05,
         {"runs": "refusals of space tried"},
-        ["test_full_disk.py", "test_disk_trouble.py", "test_sidecar_life.py"],
+        long=True,
+        doors=["test_full_disk.py", "test_disk_trouble.py", "test_sidecar_life.py"],
     ),
     Part(
         "hostile",
@@ -83,6 +86,7 @@ PARTS = [
         ["hostile", "check", "salvage", "takeover"],
         0.1,
         {"cases": "mutations", "mutations": "changed words", "failures": "failed calls"},
+        long=True,
     ),
     Part("protocols", "models of the protocols, also with a check removed", ["protocols"], 0),
 ]
@@ -136,12 +140,12 @@ def cargo(
 
 def run(part: Part, seconds: float, every: bool) -> Result:
     """Run a part for about its share of the seconds. With `every`, all moments and all instructions of each operation
-    are tested, and the steps take as long as they need."""
-    endless = every and part.name == "steps"
+    and all sizes of a full disk are tested, and these parts take as long as they need."""
+    endless = every and part.name in ("steps", "disk")
     env = {}
     if part.share and not endless:
         env["PERSIST_TORTURE_SECONDS"] = str(max(2, round(seconds * part.share)))
-    if every:
+    if every or part.long:
         env["PERSIST_TORTURE"] = "1"
     limit = None if endless else 3600 + 4 * seconds
     begin, failed = time.monotonic(), ""

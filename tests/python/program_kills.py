@@ -33,11 +33,15 @@ def shape(seed: int) -> tuple[random.Random, int, float | None]:
     return rng, stores, rng.choice([None, 1.0, 0.001])
 
 
+def durability_of(seed: int) -> str:
+    return "commit" if seed % 3 == 2 else "checkpoint"
+
+
 def child(home: Path, seed: int, threads: list[int]) -> None:
     """Run steps until the process is killed."""
     rng, stores, age = shape(seed)
     machine = Machine(stores, threads)
-    maker, real = Maker(rng, machine), Real(home, stores, threads, age)
+    maker, real = Maker(rng, machine), Real(home, stores, threads, age, durability_of(seed))
     fd = os.open(home / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     print("ready", flush=True)
     while True:

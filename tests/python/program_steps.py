@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from typing import Any, Callable
 
+import persist
 from program_model import WHOLE, Node, Unresolved, children
 
 Step = tuple[Any, ...]
@@ -44,6 +45,19 @@ def _del_slice(c: Any, i: int, j: int, step: Any) -> None:
     del c[i:j:step]
 
 
+def _order(v: Any) -> str:
+    """Return a key to sort by: containers are equal, scalars follow their text."""
+    return repr(v) if v is None or isinstance(v, (bool, int, float, str, bytes)) else ""
+
+
+def _views(c: Any, k: Any, other: Any, v: Any) -> list[Any]:
+    """Return what the views of a dict say; sets as their lengths, since equal keys may have different types."""
+    keys, some = c.keys(), {k, other}
+    sets = [keys & some, keys | some, keys - some, keys ^ some, some & keys, some - keys]
+    facts = [k in keys, (k, v) in c.items(), v in c.values(), keys.isdisjoint(some), keys >= some, keys == set(c)]
+    return [len(keys), len(c.values()), len(c.items()), *map(len, sets), *facts]
+
+
 # The operations of a dict and of a list: the same function for the builtin type and the proxy.
 DICT: dict[str, Callable[..., Any]] = {
     "set": _set,
@@ -54,6 +68,10 @@ DICT: dict[str, Callable[..., Any]] = {
     "len": len,
     "keys": list,
     "reversed": lambda c: list(reversed(c)),
+    "values": lambda c: list(c.values()),
+    "items": lambda c: [part for pair in c.items() for part in pair],
+    "items reversed": lambda c: [part for pair in reversed(c.items()) for part in pair],
+    "views": _views,
     "pop": lambda c, k: c.pop(k),
     "pop default": lambda c, k: c.pop(k, None),
     "popitem": lambda c: c.popitem(),
@@ -78,6 +96,10 @@ LIST: dict[str, Callable[..., Any]] = {
     "set slice": _slice,
     "del slice": _del_slice,
     "reverse": lambda c: c.reverse(),
+    "sort": lambda c, backward: c.sort(key=_order, reverse=backward),
+    "iter": list,
+    "list reversed": lambda c: list(reversed(c)),
+    "holds": lambda c, v: v in c,
     "clear": lambda c: c.clear(),
     "count": lambda c, v: c.count(v),
     "index": lambda c, v: c.index(v),
@@ -85,6 +107,7 @@ LIST: dict[str, Callable[..., Any]] = {
 }
 OBJECT = ("setattr", "delattr", "getattr", "vars")
 READS = {"getitem", "get", "in", "len", "keys", "reversed", "slice", "count", "index", "getattr", "vars"}
+READS |= {"values", "items", "items reversed", "views", "iter", "list reversed", "holds"}
 
 KEYS = ["a", "b", "c", "d", "e", "f", "g", "a longer key", 0, 1, 2, True, 1.0, 2.5, None, b"a", "", "1", 2**80]
 NAMES = ["name", "age", "x", "y", "friends"]
@@ -102,6 +125,8 @@ def scalar(rng: random.Random) -> Any:
         return "xyz"[rng.randrange(3)] * rng.choice([0, 1, 5, 7, 8, 30])
     if kind == 8:
         return chr(rng.choice([97, 233, 0x4E2D, 0x1F600])) * rng.choice([1, 40, 3000, 20_000])
+    if kind == 9 and rng.random() < 0.3:
+        return persist.Link(rng.choice(["../x", "/nowhere", "ü" * 50]))
     if kind == 9:
         return bytes([rng.randrange(256)]) * rng.choice([0, 3, 300, 9_000, 70_000])
     return rng.random()
@@ -211,6 +236,8 @@ class Maker:
                 "update": lambda: (("D", [(rng.choice(KEYS), value()) for _ in range(rng.randrange(4))]),),
                 "|=": lambda: (("D", [(rng.choice(KEYS), value()) for _ in range(rng.randrange(4))]),),
                 "len": tuple, "keys": tuple, "reversed": tuple, "popitem": tuple, "clear": tuple,
+                "values": tuple, "items": tuple, "items reversed": tuple,
+                "views": lambda: (key, rng.choice(KEYS), scalar(rng)),
             }.get(name, lambda: (key,))()  # fmt: skip
             return (actor, name, store, ref, args)
         name = rng.choice(["append"] * 6 + list(LIST))
@@ -225,6 +252,7 @@ class Maker:
             "+=": lambda: (some(),), "*=": lambda: (rng.randrange(3),), "insert": lambda: (at(), value()),
             "pop at": lambda: (at(),), "set slice": lambda: (at(), at(), rng.choice([None, None, None, 2, -1]), some()),
             "del slice": lambda: (at(), at(), rng.choice([None, None, 2, -1])),
+            "sort": lambda: (rng.random() < 0.5,), "holds": lambda: (scalar(rng),),
             "count": lambda: (scalar(rng),), "index": lambda: (scalar(rng),), "remove": lambda: (scalar(rng),),
         }.get(name, tuple)()  # fmt: skip
         return (actor, name, store, ref, args)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import persist
-from program_kills import child, kill_one, shape
+from program_kills import child, durability_of, kill_one, shape
 from program_machine import Machine, Unresolved
 from program_real import Failure, Real, canonical, run_step
 from program_steps import Maker, Step
@@ -46,7 +46,7 @@ def run(steps: list[Step] | None, seed: int, count: int) -> Ran:
     machine, ran = Machine(stores, THREADS), Ran()
     maker = Maker(rng, machine)
     try:
-        real = Real(home, stores, THREADS, age)
+        real = Real(home, stores, THREADS, age, durability_of(seed))
         ended = False
         try:
             for n in range(count if steps is None else len(steps)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -42,6 +43,45 @@ def test_a_dropped_lock_is_released_with_a_warning(store: persist.Store) -> None
         store.root.lock()
         gc.collect()
     assert held(store) == 0
+
+
+def test_a_dropped_lock_of_a_task_is_released_with_a_warning(store: persist.Store) -> None:
+    async def main() -> None:
+        # One that was never awaited holds nothing.
+        store.root.lock_async()
+        gc.collect()
+        assert held(store) == 0
+        with pytest.warns(ResourceWarning, match="with block"):
+            await store.root.lock_async()
+            gc.collect()
+        assert held(store) == 0
+        lock = await store.root.lock_async("x")
+        assert held(store) == 2
+        # A task that ends with a lock, and one that is cancelled while it waits for one.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+
+            async def forget() -> None:
+                await store.root.lock_async("y", timeout=100)
+
+            await asyncio.create_task(forget())
+            gc.collect()
+            assert held(store) == 2
+
+            async def wait() -> None:
+                async with store.root.lock_async("x", timeout=100):
+                    raise AssertionError("two tasks have the lock")
+
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            del lock, waiting
+            gc.collect()
+        assert held(store) == 0
+
+    asyncio.run(main())
 
 
 def test_a_lock_dropped_by_another_thread_is_released(store: persist.Store) -> None:

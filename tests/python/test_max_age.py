@@ -54,12 +54,23 @@ def test_older_than_the_bound_is_durable(tmp_path: Path) -> None:
 
 def test_without_a_bound_nothing_is_flushed(tmp_path: Path) -> None:
     path = tmp_path / "a.store"
-    with persist.open(path, max_age=None) as store:
+    with persist.open(path, max_age=None) as store, persist.open(tmp_path / "b.store", max_age=0.05) as other:
+        store.root["x"] = 0
         store.sync()
+        before = store.stat()["checkpoint"]
         store.root["x"] = 1
-        assert helpers() == 0
-        assert store.stat()["undurable_age"] >= 0
-        assert after_a_cut(path, "x") is None
+        changed = time.time()
+        # Several times the other store's bound, whose helper is this process's only one.
+        for n in range(5):
+            other.root["x"] = n
+            until("durability elsewhere", lambda: durable(other))
+        assert helpers() == 1
+        # The age is that of the change, and grows.
+        age = store.stat()["undurable_age"]
+        assert 0 <= age <= time.time() - changed + 0.05
+        until("a greater age", lambda: store.stat()["undurable_age"] > age)
+        assert store.stat()["checkpoint"] == before
+        assert after_a_cut(path, "x") == 0
         # A later opening of this process can set a bound.
         with persist.open(path, max_age=0.05):
             until("durability", lambda: durable(store))

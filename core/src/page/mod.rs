@@ -67,4 +67,6 @@ pub use section::read::ReadSection;
 pub use section::write::WriteSection;
 pub use session::settings::Settings;
 pub(crate) use shared::layout::LEASE_BUCKETS;
+#[cfg(feature = "testing")]
+pub use shared::layout::file_parts;
 pub(crate) use sync::ring::Found;

@@ -29,6 +29,22 @@ const LOST: &str = "its descriptor was closed by this program and belongs to som
 
 const CLOSED: &str = "the store is closed";
 
+/// The system call that checks a descriptor failed, so the file was not used.
+#[derive(Debug)]
+struct Unchecked(io::Error);
+
+impl std::error::Error for Unchecked {}
+
+impl std::fmt::Display for Unchecked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "its descriptor cannot be checked (fstat): {}", self.0)
+    }
+}
+
+fn unchecked(e: io::Error) -> io::Error {
+    io::Error::new(e.kind(), Unchecked(e))
+}
+
 /// The last file of this library that got each number. Larger numbers are identified by their files alone.
 static NUMBERS: [AtomicU64; 1 << 16] = [const { AtomicU64::new(0) }; 1 << 16];
 
@@ -104,6 +120,8 @@ impl<T: Descriptor> Descriptor for Arc<T> {
 pub(crate) struct Held {
     file: ManuallyDrop<File>,
     id: Identity,
+    /// The error number of the call that did not return the identity; 0: there is one.
+    unidentified: i32,
     serial: u64,
     /// The number of uses in progress, and the flags `RETIRED` and `GONE`.
     uses: AtomicU32,
@@ -115,9 +133,12 @@ const RETIRED: u32 = 1 << 31;
 const GONE: u32 = 1 << 30;
 
 impl Held {
-    /// Wrap an open descriptor. Every open descriptor has an identity; one without would count as lost.
+    /// Wrap an open descriptor. If it cannot be identified, each use returns that error.
     pub(crate) fn new(file: File) -> Held {
-        let id = identity(&file).unwrap_or(Identity { dev: 0, ino: 0 });
+        let (id, unidentified) = match identity(&file) {
+            Ok(id) => (id, 0),
+            Err(e) => (Identity { dev: 0, ino: 0 }, e.raw_os_error().unwrap_or(libc::EIO)),
+        };
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         if let Some(last) = NUMBERS.get(file.as_raw_fd() as usize) {
@@ -126,6 +147,7 @@ impl Held {
         Held {
             file: ManuallyDrop::new(file),
             id,
+            unidentified,
             serial,
             uses: AtomicU32::new(0),
         }
@@ -173,10 +195,27 @@ impl Held {
         }
     }
 
-    fn is_ours(&self) -> bool {
+    /// Return whether the descriptor is still the one that was opened, or the error of the call that checks it.
+    fn check(&self) -> io::Result<bool> {
         let number = NUMBERS.get(self.file.as_raw_fd() as usize);
-        let given_on = number.is_some_and(|last| last.load(Ordering::Relaxed) != self.serial);
-        !given_on && identity(&self.file).ok() == Some(self.id)
+        if number.is_some_and(|last| last.load(Ordering::Relaxed) != self.serial) {
+            return Ok(false);
+        }
+        match identity(&self.file) {
+            Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(false),
+            Err(e) => Err(e),
+            Ok(_) if self.unidentified != 0 => Err(io::Error::from_raw_os_error(self.unidentified)),
+            Ok(id) => Ok(id == self.id),
+        }
+    }
+
+    /// Return whether the descriptor may be closed.
+    fn is_ours(&self) -> bool {
+        match self.check() {
+            Ok(ours) => ours,
+            // No later file of this library has the number, and nothing else is known: the open has just failed.
+            Err(_) => self.unidentified != 0,
+        }
     }
 
     /// Return the file, for an owner that is the only one to retire it.
@@ -192,10 +231,10 @@ impl Held {
 impl Descriptor for Held {
     fn ours(&self) -> io::Result<Using<'_>> {
         let using = self.begin_use().ok_or_else(|| io::Error::other(CLOSED))?;
-        if self.is_ours() {
-            Ok(using)
-        } else {
-            Err(io::Error::other(LOST))
+        match self.check() {
+            Ok(true) => Ok(using),
+            Ok(false) => Err(io::Error::other(LOST)),
+            Err(e) => Err(unchecked(e)),
         }
     }
 }
@@ -209,9 +248,11 @@ impl Drop for Held {
     }
 }
 
-/// Return whether an error says that a descriptor now belongs to another file.
-pub(crate) fn is_lost(e: &io::Error) -> bool {
-    e.get_ref().is_some_and(|inner| inner.to_string() == LOST)
+/// Return whether an error says that the file was not used: its descriptor now belongs to another file, or cannot be
+/// checked.
+pub(crate) fn is_unused(e: &io::Error) -> bool {
+    e.get_ref()
+        .is_some_and(|inner| inner.is::<Unchecked>() || inner.to_string() == LOST)
 }
 
 /// Return the file, or an error that names it.
@@ -314,7 +355,7 @@ mod tests {
                 theirs
             };
             let e = held.ours().unwrap_err();
-            assert!(is_lost(&e), "{e}");
+            assert!(is_unused(&e) && e.to_string() == LOST, "{e}");
             drop(held);
             theirs.write_all(b"x").unwrap();
             assert!(theirs.read(&mut [0]).is_ok());

@@ -8,6 +8,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod helper;
 mod refused;
 mod sweep;
 

@@ -1,12 +1,13 @@
 //! Every operation that takes space on the disk, with every number of pages left for it, from none to enough. It fails
 //! with ENOSPC and changes nothing, or it succeeds; and it can be repeated when there is space again.
 
-use super::common::{Model, Rng, step};
+use super::common::{Model, Rng, step, time};
 use super::{Disk, give_back, open, set};
 use persist_core::backup::{self, Input, Restoring, backup_to, restore};
 use persist_core::store::{Actor, Durability, Error, In, Key, Options, Result, Store, Wait};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// An operation that takes space. `open`: the store is open when the disk is filled.
 struct Case {
@@ -281,7 +282,9 @@ fn try_with(disk: &Disk, case: &Case, base: &[u8], pages: u64) -> Option<&'stati
 #[test]
 fn every_place_that_takes_space_may_find_none() {
     let Some(disk) = Disk::new(40 * 1024) else { return };
-    let every = std::env::var_os("PERSIST_TORTURE").is_some_and(|v| v != "0");
+    let torture = std::env::var_os("PERSIST_TORTURE").is_some_and(|v| v != "0");
+    // With a limit of time, numbers of pages are drawn at random after the short form.
+    let every = torture && std::env::var_os("PERSIST_TORTURE_SECONDS").is_none();
     // Some hundred KiB, with a history.
     let path = disk.path();
     let store = open(&path);
@@ -297,6 +300,7 @@ fn every_place_that_takes_space_may_find_none() {
     drop(store);
     let base = std::fs::read(&path).unwrap();
     let (mut runs, mut lacking) = (0, BTreeSet::new());
+    let mut enough = Vec::new();
     for case in CASES {
         let (mut pages, mut good, mut failed) = (0, 0, 0);
         // Several successes in a row mean that there is enough space.
@@ -312,6 +316,15 @@ fn every_place_that_takes_space_may_find_none() {
             pages += 1 + if every { 0 } else { rng.below(case.stride) as u64 };
         }
         println!("{}: enough at {pages} pages, {failed} refusals", case.name);
+        enough.push(pages as usize);
+    }
+    let seed = if torture { std::process::id().into() } else { 1 };
+    println!("seed {seed}");
+    let (mut rng, begun) = (Rng(seed), Instant::now());
+    while torture && !every && begun.elapsed() < time(0) {
+        let i = rng.below(CASES.len());
+        lacking.extend(try_with(&disk, &CASES[i], &base, rng.below(enough[i]) as u64));
+        runs += 1;
     }
     println!("{runs} runs, each with another number of pages left; lacking: {lacking:?}");
     for place in [

@@ -438,6 +438,11 @@ impl Tracee {
         true
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(self.tid as u32, Child::id)
+    }
+
     /// Run it to its end. Returns how it ended.
     pub fn run_out(mut self) -> Stop {
         loop {

@@ -34,6 +34,20 @@ pub fn allow_descriptors(count: u64) {
     }
 }
 
+/// Let this user start no more threads and processes, or as many as before. Without effect for root.
+pub fn allow_threads(allow: bool) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit), 0);
+        limit.rlim_cur = if allow { limit.rlim_max } else { 0 };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
+    }
+}
+
 /// A figure of this process's memory, in KiB.
 pub fn status(name: &str) -> u64 {
     let all = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -5,7 +5,7 @@ use crate::common::scratch;
 use crate::support::plain::{self, set};
 use persist_core::backup::{self, Options as BackupOptions};
 use persist_core::check;
-use persist_core::store::{Error, Options, Store, Wait};
+use persist_core::store::{Actor, Error, In, Key, Options, Store, Wait};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -131,8 +131,19 @@ fn tear(path: &Path, before: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// Make a store so large that its close does not verify it.
+fn enlarge(store: &Store) {
+    for i in 0..18 {
+        store
+            .write(Actor::Thread, &mut Wait::default(), |w| {
+                w.set(store.root(), &Key::Int(i), &In::Bytes(&vec![i as u8; 4 << 20]))
+            })
+            .unwrap();
+    }
+}
+
 /// A store of which the disk has lost some pages of the dead session.
-fn torn(dir: &Path) -> std::path::PathBuf {
+fn torn(dir: &Path, large: bool) -> std::path::PathBuf {
     for turn in 0..20 {
         let dir = dir.join(turn.to_string());
         std::fs::create_dir(&dir).unwrap();
@@ -140,6 +151,9 @@ fn torn(dir: &Path) -> std::path::PathBuf {
         let store = open(&path);
         for n in 0..LEFT {
             set(&store, &format!("old {n}"), n).unwrap();
+        }
+        if large {
+            enlarge(&store);
         }
         store.close().unwrap();
         drop(store);
@@ -154,8 +168,50 @@ fn torn(dir: &Path) -> std::path::PathBuf {
 
 #[test]
 fn the_error_of_damage_names_the_kept_checkpoint() {
+    damage_names_the_kept_checkpoint(false);
+}
+
+#[test]
+fn the_error_of_damage_of_a_large_store_names_the_kept_checkpoint() {
+    damage_names_the_kept_checkpoint(true);
+}
+
+/// The close of a large store does not verify it: `persist check` does, and then nothing is kept any more.
+#[test]
+fn of_a_large_store_it_is_kept_until_it_was_checked() {
     let dir = scratch();
-    let path = torn(dir.path());
+    let path = dir.path().join("a.store");
+    let store = open(&path);
+    for n in 0..LEFT {
+        set(&store, &format!("old {n}"), n).unwrap();
+    }
+    enlarge(&store);
+    store.close().unwrap();
+    drop(store);
+    assert!(std::fs::metadata(&path).unwrap().len() > 64 << 20);
+    run(&path, "die", &[]);
+    let mut names = Vec::new();
+    for turn in 0..3 {
+        let store = open(&path);
+        assert_eq!(found(&store), LEFT);
+        set(&store, "turn", turn).unwrap();
+        store.sync().unwrap();
+        names = kept(&store);
+        assert_eq!(names.len(), 1, "{turn}: {names:?}");
+        is_before(&store.open_snapshot(&names[0]).unwrap());
+        store.close().unwrap();
+    }
+    let report = check::check(&path, &mut ()).unwrap();
+    assert!(report.is_sound());
+    let store = open(&path);
+    assert_eq!(kept(&store), [""; 0], "{names:?}");
+    assert_eq!(found(&store), LEFT);
+    store.close().unwrap();
+}
+
+fn damage_names_the_kept_checkpoint(large: bool) {
+    let dir = scratch();
+    let path = torn(dir.path(), large);
     let mut name = None;
     let mut note = |e: &Error| {
         if let Error::Damaged { kept, .. } = e {

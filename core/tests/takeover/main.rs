@@ -1,5 +1,5 @@
 //! Opening a store that killed processes have left: no completed change is discarded without an error, whatever fails
-//! (`calls`) and whatever the sidecar contains (`mutation`).
+//! (`calls`), whatever the sidecar contains (`mutation`), and wherever a process is stopped (`stops`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,12 +10,14 @@ mod calls;
 mod identity;
 mod kept;
 mod mutation;
+mod stops;
 
-use common::scratch;
-use persist_core::store::Store;
+use common::{scratch, time};
+use persist_core::store::{Actor, Durability, Key, LockMode, LockTarget, Options, Store, Wait};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::plain::{self, set, sidecar};
 use support::{again, process, sys, worker_task};
 
@@ -45,6 +47,8 @@ fn worker() {
             }
             process::die()
         }
+        "die in use" => die_in_use(&path, false),
+        "die in a transaction" => die_in_use(&path, true),
         "sync and die" => {
             let store = open(&path);
             store.sync().unwrap();
@@ -85,8 +89,11 @@ fn worker() {
             sys::become_unprivileged();
             eprint!("{}", plain::try_open(&path, 5).unwrap_err());
         }
-        "calls" => calls::work(&path),
-        "mutations" => mutation::work(&path),
+        "calls" => calls::work(&path, false),
+        "durable calls" => calls::work(&path, true),
+        "present" => calls::be_present(&path),
+        "mutations" => mutation::work(&path, false),
+        "mutations in a transaction" => mutation::work(&path, true),
         other => panic!("{other}"),
     }
 }
@@ -115,6 +122,48 @@ fn left_by_the_dead(dir: &Path) -> PathBuf {
     path
 }
 
+/// As `die`, with something in the regions that an idle process leaves empty: the redo log, a watched container, locks,
+/// and in a `transaction` the undo log.
+fn die_in_use(path: &Path, transaction: bool) -> ! {
+    let options = Options {
+        durability: Durability::Commit,
+        ..Options::default()
+    };
+    let store = Store::open(path, &options).unwrap();
+    let root = store.root();
+    let mut feed = store.feed().unwrap();
+    feed.watch(root, &mut Wait::default()).unwrap();
+    for n in 0..LEFT {
+        set(&store, &format!("left {n}"), n).unwrap();
+    }
+    for key in ["old 1", "old 2"] {
+        let key = Some(Key::Str(key.as_bytes()));
+        store
+            .lock(
+                Actor::Thread,
+                LockTarget { obj: root, key },
+                LockMode::Exclusive,
+                &mut Wait::default(),
+            )
+            .unwrap();
+    }
+    if transaction {
+        store.begin(&mut Wait::default()).unwrap();
+        for n in 0..LEFT {
+            set(&store, &format!("left {n}"), -1).unwrap();
+        }
+    }
+    process::die()
+}
+
+/// As `left_by_the_dead`, of a process that used many parts of the sidecar, and died as this task says.
+fn left_by_a_busy_process(dir: &Path, task: &str) -> PathBuf {
+    let path = left_by_the_dead(dir);
+    look(&path);
+    run(&path, task, &[]);
+    path
+}
+
 /// How many of the killed process's changes a store has. Asserts that the rest is right.
 fn found(store: &Store) -> i64 {
     for n in 0..LEFT {
@@ -124,6 +173,10 @@ fn found(store: &Store) -> i64 {
     let count = left.count() as i64;
     store.check().unwrap();
     count
+}
+
+fn log(store: &Path) -> PathBuf {
+    PathBuf::from(format!("{}-wal", store.display()))
 }
 
 /// A file: its length, and its pages that are not blank.
@@ -142,7 +195,8 @@ struct Image {
 
 impl Image {
     fn take(store: &Path) -> Image {
-        let files = [store.to_owned(), sidecar(store)].map(|path| {
+        let all = [store.to_owned(), sidecar(store), log(store)];
+        let files = all.into_iter().filter(|path| path.exists()).map(|path| {
             let bytes = std::fs::read(&path).unwrap();
             let pages = bytes
                 .chunks(4096)
@@ -155,7 +209,7 @@ impl Image {
         });
         Image {
             store: store.to_owned(),
-            files: files.into(),
+            files: files.collect(),
             session: sys::session(store),
         }
     }
@@ -177,6 +231,11 @@ impl Image {
             sys::set_session(&self.store, session);
         }
     }
+}
+
+/// The time that a long form takes: `quick`, or its share of PERSIST_TORTURE_SECONDS. Eight tests share them.
+fn share(quick: u64) -> Duration {
+    time(quick) / 8
 }
 
 /// Open and read the store without any failure.

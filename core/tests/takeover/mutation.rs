@@ -1,36 +1,29 @@
 //! Every word in the header of a sidecar that killed processes have left, and a sample of every region, is changed: the
 //! result is an error, or all completed changes. This runs in a separate process with limited time.
 //!
-//! The short form tests some values for each word; `PERSIST_TORTURE` more values and more places, drawn again in each
-//! run.
+//! The short form tests some values for each word; `PERSIST_TORTURE` then tests more values and more places, drawn
+//! again in each run, for at most its share of `PERSIST_TORTURE_SECONDS`.
 
-use super::{Image, LEFT, found, left_by_the_dead};
+use super::{Image, LEFT, found, left_by_a_busy_process, share};
 use crate::common::{Rng, scratch};
 use crate::support::plain::{self, sidecar};
 use crate::support::{again, torture};
+use persist_core::page::file_parts;
+use persist_core::store::Store;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A part of the sidecar, a place in the file, and the word to put there.
+type Case = (&'static str, u64, u64);
 
 /// No opening of a small store takes this long, on any machine.
 const LONGEST: Duration = Duration::from_secs(60);
-
-/// The end of the used header words (`page/shared/layout.rs`), and the regions: place and length in the file.
-const HEADER: u64 = 3088;
-const REGIONS: [(u64, u64); 8] = [
-    (0x1000, 0x1000),
-    (0x2000, 0x12000),
-    (0x14000, 0xc000),
-    (0x20000, 0x4000),
-    (0x22_0000, 0x4000),
-    (0x32_0000, 0x4000),
-    (0x72_0000, 0x18_0000),
-    (0x8a_0000, 0x16_0000),
-];
 
 fn word(file: &File, at: u64) -> u64 {
     let mut b = [0; 8];
@@ -38,48 +31,105 @@ fn word(file: &File, at: u64) -> u64 {
     u64::from_le_bytes(b)
 }
 
-/// The places to change, and the new values.
-fn cases(path: &Path, rng: &mut Rng) -> Vec<(u64, u64)> {
+/// The places to change and the new values, by part of the file: those that are always tested, and those that are
+/// tested as far as the time of `PERSIST_TORTURE` suffices.
+fn cases(path: &Path, rng: &mut Rng) -> (Vec<Case>, Vec<Case>) {
     let file = File::open(sidecar(path)).unwrap();
-    let mut all = Vec::new();
-    for at in (0..HEADER).step_by(8) {
-        let old = word(&file, at);
-        let mut values = vec![0, u64::MAX, old ^ 0x55, old.wrapping_add(1), 1 << 40];
-        if torture() {
-            values.extend((0..64).map(|bit| old ^ 1 << bit));
-            values.extend([old.wrapping_sub(1), 3, 128 << 20, rng.next() >> 24]);
-        }
-        all.extend(values.into_iter().filter(|v| *v != old).map(|v| (at, v)));
-    }
     let len = file.metadata().unwrap().len();
-    for (start, size) in REGIONS {
-        let size = size.min(len.saturating_sub(start));
-        let mut places: Vec<u64> = (0..size / 8)
-            .map(|i| start + i * 8)
-            .filter(|at| word(&file, *at) != 0)
-            .collect();
-        let draws = if torture() { 400 } else { 12 };
-        while places.len() > draws {
-            places.swap_remove(rng.below(places.len()));
-        }
-        for at in places {
+    let (mut all, mut more) = (Vec::new(), Vec::new());
+    for (name, start, size) in file_parts() {
+        let places = (start..(start + size).min(len)).step_by(8);
+        let put = |into: &mut Vec<Case>, at: u64, values: &[u64]| {
             let old = word(&file, at);
-            all.extend([0, u64::MAX, old ^ 1, old ^ 0x100, old ^ 1 << 33].map(|v| (at, v)));
+            into.extend(values.iter().filter(|v| **v != old).map(|v| (name, at, *v)));
+        };
+        if name == "header" {
+            for at in places {
+                let old = word(&file, at);
+                put(
+                    &mut all,
+                    at,
+                    &[0, u64::MAX, old ^ 0x55, old.wrapping_add(1), 1 << 40],
+                );
+                let bits: Vec<u64> = (0..64).map(|bit| old ^ 1 << bit).collect();
+                put(&mut more, at, &bits);
+                put(
+                    &mut more,
+                    at,
+                    &[old.wrapping_sub(1), 3, 128 << 20, rng.next() >> 24],
+                );
+            }
+            continue;
+        }
+        let (mut used, mut blank): (Vec<u64>, Vec<u64>) = places.partition(|at| word(&file, *at) != 0);
+        // The first words of a part, and a sample of the others. A blank word may mean something when it is not.
+        let mut drawn = |from: &mut Vec<u64>, most: usize| {
+            let first: Vec<u64> = from.drain(..from.len().min(most / 3)).collect();
+            while from.len() > most - first.len() {
+                from.swap_remove(rng.below(from.len()));
+            }
+            from.splice(..0, first);
+        };
+        let (mut more_used, mut more_blank) = (used.clone(), blank.clone());
+        drawn(&mut used, 12);
+        drawn(&mut blank, 3);
+        drawn(&mut more_used, 400);
+        drawn(&mut more_blank, 100);
+        for (into, used, blank) in [(&mut all, &used, &blank), (&mut more, &more_used, &more_blank)] {
+            for at in used {
+                let old = word(&file, *at);
+                put(into, *at, &[0, u64::MAX, old ^ 1, old ^ 0x100, old ^ 1 << 33]);
+            }
+            for at in blank {
+                put(into, *at, &[u64::MAX, 1]);
+            }
         }
     }
-    all
+    for i in (1..more.len()).rev() {
+        more.swap(i, rng.below(i + 1));
+    }
+    (all, more)
+}
+
+/// The parts that say what an open transaction has changed.
+const OF_A_TRANSACTION: [&str; 2] = ["header", "undo"];
+
+/// A changed undo log can undo to other data, which nothing shows: the store must only stay usable.
+fn use_anyhow(store: &Store) {
+    for n in 0..LEFT {
+        let _ = plain::get(store, &format!("left {n}"));
+    }
+    let _ = store.check();
+    let _ = plain::set(store, "after", 1);
+    let _ = store.close();
 }
 
 /// In the worker: write the result of each case as a line.
-pub(super) fn work(path: &Path) {
+pub(super) fn work(path: &Path, transaction: bool) {
     let image = Image::take(path);
     let seed = std::env::var("PERSIST_SEED").unwrap().parse().unwrap();
-    for (at, value) in cases(path, &mut Rng(seed)) {
+    let (mut all, mut more) = cases(path, &mut Rng(seed));
+    if transaction {
+        for list in [&mut all, &mut more] {
+            list.retain(|(name, _, _)| OF_A_TRANSACTION.contains(name));
+        }
+    }
+    if !torture() {
+        more.clear();
+    }
+    let (always, mut begun) = (all.len(), Instant::now());
+    for (i, (name, at, value)) in all.into_iter().chain(more).enumerate() {
+        if i == always {
+            begun = Instant::now();
+        }
+        if i >= always && begun.elapsed() > share(3600) {
+            break;
+        }
         image.restore();
         let side = OpenOptions::new().write(true).open(sidecar(path)).unwrap();
         side.write_all_at(&value.to_le_bytes(), at).unwrap();
         drop(side);
-        eprintln!("begins {at:#x} {value:#x}");
+        eprintln!("begins {name}: {at:#x} {value:#x}");
         match plain::try_open(path, 5) {
             Err(e) => {
                 let text = e.to_string();
@@ -99,6 +149,10 @@ pub(super) fn work(path: &Path) {
                 store.close().unwrap();
                 eprintln!("error {text}");
             }
+            Ok(store) if transaction => {
+                use_anyhow(&store);
+                eprintln!("right");
+            }
             Ok(store) => {
                 assert_eq!(found(&store), LEFT, "opened");
                 plain::set(&store, "after", 1).unwrap();
@@ -117,13 +171,31 @@ pub(super) fn work(path: &Path) {
 
 #[test]
 fn every_word_of_a_left_sidecar() {
+    change_words(
+        "die in use",
+        "mutations",
+        &file_parts().iter().map(|part| part.0).collect::<Vec<_>>(),
+    );
+}
+
+/// No crash and no hang where a transaction was open; an error, if there is one, leaves everything as it was.
+#[test]
+fn every_word_of_a_left_undo_log() {
+    change_words(
+        "die in a transaction",
+        "mutations in a transaction",
+        &OF_A_TRANSACTION,
+    );
+}
+
+fn change_words(death: &str, task: &str, expected: &[&str]) {
     let dir = scratch();
-    let path = left_by_the_dead(dir.path());
+    let path = left_by_a_busy_process(dir.path(), death);
     let seed = if torture() { std::process::id().into() } else { 1 };
     println!("seed {seed}");
     let mut child = again("worker")
         .env("PERSIST_STORE", &path)
-        .env("PERSIST_DO", "mutations")
+        .env("PERSIST_DO", task)
         .env("PERSIST_SEED", u64::to_string(&seed))
         .stderr(Stdio::piped())
         .spawn()
@@ -139,13 +211,15 @@ fn every_word_of_a_left_sidecar() {
     });
     let (mut last, mut errors, mut right, mut done) = (String::new(), 0, 0, false);
     let mut told = Vec::new();
+    let mut parts: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         match lines.recv_timeout(LONGEST) {
             Ok(line) => {
                 errors += usize::from(line.starts_with("error"));
                 right += usize::from(line == "right");
                 done |= line == "done";
-                if line.starts_with("begins") {
+                if let Some((name, _)) = line.strip_prefix("begins ").and_then(|l| l.split_once(':')) {
+                    *parts.entry(name.to_owned()).or_default() += 1;
                     last.clone_from(&line);
                     told.clear();
                 }
@@ -161,6 +235,9 @@ fn every_word_of_a_left_sidecar() {
     reader.join().unwrap();
     let status = child.wait().unwrap();
     assert!(done && status.success(), "{status}, {last}:\n{}", told.join("\n"));
+    for name in expected {
+        assert!(parts.contains_key(*name), "no case for {name}: {parts:?}");
+    }
     println!("{} mutations: {errors} errors, {right} right", errors + right);
     assert!(errors > 50 && right > 50, "{errors} errors, {right} right");
 }

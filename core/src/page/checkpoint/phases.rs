@@ -453,7 +453,7 @@ impl Pager {
     }
 
     pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
-        if held::is_lost(&e) {
+        if held::is_unused(&e) {
             // The disk was not asked: other processes continue.
             return Error::io(format!("{}: {what}", self.path.display()), e);
         }

@@ -17,7 +17,9 @@
 //!    forked child the thread does not exist, and the fork releases its count (`fork`).
 //! 4. Its waits for the latch end with `Error::Interrupted` when the store is being closed. The next owner of the
 //!    checkpoint continues its unfinished work.
-//! 5. A failed checkpoint is retried after increasing pauses. A poisoned store is left alone.
+//! 5. Where the thread cannot be started (a limit of processes or memory), each change tries again, and makes the
+//!    checkpoint itself unless another process has a helper: the bound holds, slowly.
+//! 6. A failed checkpoint is retried after increasing pauses. A poisoned store is left alone.
 
 use crate::error::{Error, Result};
 use crate::page::checkpoint::owner::MAX_WAIT;
@@ -39,12 +41,25 @@ use std::time::{Duration, Instant};
 const STACK: usize = 512 << 10;
 /// Number of changed pages after which a checkpoint is due, whatever their age: as many as the store has, between these
 /// limits. In a smaller store all pages may be changed, and then no change copies a page any more. A lower limit makes
-/// checkpoints follow each other without the pause of `delay` where changes are spread over a store of 1 GB.
-const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = 65536..=1_048_576;
+/// checkpoints follow each other without the pause of `delay` where changes are spread over a store of 1 GB. Small in
+/// tests, as the lists are.
+const DIRTY_LIMIT: std::ops::RangeInclusive<u64> = if cfg!(feature = "testing") {
+    16384..=16384
+} else {
+    65536..=1_048_576
+};
 /// Number of changed pages at which writers yield to the helper, for a millisecond each.
-const CROWDED: u64 = 2 << 20;
+const CROWDED: u64 = if cfg!(feature = "testing") {
+    20_000
+} else {
+    2 << 20
+};
 /// Number of changed pages at which a writer makes the checkpoint itself: the list is nearly full (`free_pages`).
-const FULL: u64 = 3 << 20;
+const FULL: u64 = if cfg!(feature = "testing") {
+    24_000
+} else {
+    3 << 20
+};
 const _: () = assert!(*DIRTY_LIMIT.end() < CROWDED && CROWDED < FULL);
 /// An unlimited sleep on a futex, which needs a bound.
 const LONG: Duration = Duration::from_secs(3600);
@@ -140,11 +155,13 @@ impl Pager {
     #[cold]
     pub fn request_help(&self) {
         let (dirty, store) = (self.dirty_pages(), self.shm.live().logical());
-        if dirty > store.clamp(*DIRTY_LIMIT.start(), *DIRTY_LIMIT.end()) {
+        let due = dirty > store.clamp(*DIRTY_LIMIT.start(), *DIRTY_LIMIT.end());
+        if due {
             self.demand_checkpoint();
         } else if self.helper.is_absent() {
             self.start_helper(false);
         }
+        self.stand_in_for_helper(due);
         if dirty > FULL {
             // The change is complete whatever the result: the next sync reports errors.
             let _ = self.checkpoint(&mut Wait::default());
@@ -216,16 +233,29 @@ impl Pager {
         match started {
             Ok(thread) => {
                 state.thread = Some(thread);
+                state.refused = false;
                 self.note_helps(true);
             }
             Err(e) => {
                 state.counted = false;
-                log::warn!(
-                    "{}: cannot start the thread that makes checkpoints: {e}; changes become durable by sync() and \
-                     close only",
-                    self.path.display()
-                );
+                // The next change tries again.
+                helper.seen_to.store(0, Ordering::Relaxed);
+                if !std::mem::replace(&mut state.refused, true) {
+                    log::warn!(
+                        "{}: cannot start the thread that makes checkpoints: {e}; until it can, each change makes one \
+                         itself",
+                        self.path.display()
+                    );
+                }
             }
+        }
+    }
+
+    /// Make the checkpoint that a helper would make, if none could be started: if it is `due`, or if no other process
+    /// has a helper. The change is complete whatever the result: the next sync reports errors.
+    fn stand_in_for_helper(&self, due: bool) {
+        if self.helper.is_absent() && self.helper.state().refused && (due || self.leaves_undurable()) {
+            let _ = self.checkpoint(&mut Wait::default());
         }
     }
 
@@ -237,6 +267,7 @@ impl Pager {
         if want != 0 && (self.undurable_epoch().is_some() || wanted != want && self.page_stat().processes > 1)
         {
             self.start_helper(false);
+            self.stand_in_for_helper(false);
         }
     }
 
@@ -284,6 +315,7 @@ impl Pager {
         self.helper.seen_to.store(0, Ordering::Relaxed);
         if self.undurable_epoch().is_some() {
             self.start_helper(false);
+            self.stand_in_for_helper(false);
         }
     }
 

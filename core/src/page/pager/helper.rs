@@ -61,6 +61,8 @@ impl Room {
 #[derive(Debug, Default)]
 pub(in crate::page) struct State {
     pub(in crate::page) thread: Option<JoinHandle<()>>,
+    /// The last attempt to start the thread failed.
+    pub(in crate::page) refused: bool,
     /// The thread holds its count of the pager.
     pub(in crate::page) counted: bool,
 }

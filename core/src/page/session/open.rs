@@ -21,7 +21,7 @@ use crate::page::sync::wait::Wait;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Held;
 use crate::raw::map::Map;
-use crate::raw::process::Unshared;
+use crate::raw::process::{self, Unshared};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +31,17 @@ impl Pager {
     /// Open a store. The cost does not depend on its size.
     pub fn open(path: &Path, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         let path = std::path::absolute(path).map_err(|e| open_error(path, e))?;
+        let name = path.display().to_string();
+        Pager::open_at(path, settings, hooks).map_err(|e| match e {
+            // A failed system call of any step: the message names the store.
+            Error::Io { what, source } if !what.contains(&name) => {
+                Error::io(format!("{name}: {what}"), source)
+            }
+            e => e,
+        })
+    }
+
+    fn open_at(path: PathBuf, settings: &Settings, hooks: Box<dyn Hooks>) -> Result<Arc<Pager>> {
         if let Some(name) = &settings.snapshot {
             return Pager::open_frozen(path, Some(name), settings, hooks);
         }
@@ -78,9 +89,13 @@ impl Pager {
             if !alone && !file::ofd_lock(&lock, BYTE_PRESENCE, Ofd::Shared)? {
                 // Another process is opening it for the first time, or closing it for the last time.
                 if Instant::now() >= deadline {
+                    let holder = process::lock_holder(&lock, BYTE_PRESENCE);
                     return Err(refused(
                         &path,
-                        "another process keeps it to itself (opening or closing it); try again",
+                        format!(
+                            "{holder} keeps it to itself (opening or closing it), and may be stopped: let it go on or \
+                             end it, and try again"
+                        ),
                     ));
                 }
                 std::thread::sleep(Duration::from_millis(1));

@@ -196,6 +196,50 @@ pub(in crate::page) fn in_file(at: usize, len: usize) -> impl Iterator<Item = (u
     })
 }
 
+/// Return all parts of a sidecar of full length, in the order of the file: the name, the place in the file and the
+/// length, for tests that damage it. A region in two pieces has two parts.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn file_parts() -> Vec<(&'static str, u64, u64)> {
+    const FIXED: [(&str, usize); 12] = [
+        ("header", 0),
+        ("meta image", META_IMAGE),
+        ("thread slots", THREADS),
+        ("process slots", PROCESSES),
+        ("marks", MARKS),
+        ("lock counters", LOCK_COUNTERS),
+        ("lock signals", LOCK_SIGNALS),
+        ("request", REQUEST),
+        ("dropped", DROPPED),
+        ("leases", LEASES),
+        ("locks", LOCKS),
+        ("feed", FEED),
+    ];
+    const NAMES: [(&str, usize); REGIONS.len()] = [
+        ("pins", PINS),
+        ("undo", UNDO),
+        ("list 0", LISTS),
+        ("list 1", LISTS + LIST_STEP),
+        ("list 2", LISTS + 2 * LIST_STEP),
+        ("free map", FREEMAP),
+        ("table", TABLE),
+        ("log", LOG),
+    ];
+    let ends = FIXED[1..].iter().map(|(_, at)| *at).chain([FIXED_END]);
+    let fixed = FIXED.iter().zip(ends);
+    let mut all: Vec<_> = fixed
+        .map(|((name, at), end)| (*name, *at as u64, (end - at) as u64))
+        .collect();
+    for p in &PIECES {
+        let name = NAMES
+            .iter()
+            .filter(|(_, at)| *at <= p.at)
+            .max_by_key(|(_, at)| *at);
+        all.push((name.map_or("", |n| n.0), p.file, p.len as u64));
+    }
+    all
+}
+
 /// Return the name of the region that a byte of the file belongs to, for messages.
 pub(super) fn region_name(file: u64) -> &'static str {
     let piece = PIECES
@@ -289,6 +333,21 @@ mod tests {
         assert_eq!(next, MAP_LEN as u64);
         // A small store's sidecar is a short file.
         assert!(PIECES[7].file < 16 << 20);
+    }
+
+    #[cfg(feature = "testing")]
+    #[test]
+    fn the_parts_tile_the_file() {
+        let mut at = 0;
+        for (name, start, len) in file_parts() {
+            assert_eq!(start, at, "{name}");
+            assert!(
+                len > 0 && region_name(start) == region_name(start + len - 1),
+                "{name}"
+            );
+            at += len;
+        }
+        assert_eq!(at, MAP_LEN as u64);
     }
 
     /// A region never grows past its size, and a request either fits or is refused.
