@@ -9,8 +9,8 @@
 //! 3. The size is bounded: beyond `MAX` directories, all are dropped. A directory then has the time of its container,
 //!    which is the same or later.
 
+use super::by_number::ByNumber;
 use persist_core::store::{Obj, ObjectId};
-use std::collections::HashMap;
 
 /// The most directories.
 const MAX: usize = 1 << 17;
@@ -32,7 +32,7 @@ struct Directory {
 /// The table of directories.
 #[derive(Default)]
 pub(crate) struct Directories {
-    table: HashMap<ObjectId, Directory>,
+    table: ByNumber<ObjectId, Directory>,
 }
 
 impl Directories {

@@ -10,6 +10,7 @@
 //!    is open, the number follows the entry to where it is kept (`tree::removed`), and pins the container there. A new
 //!    entry of the same name gets another number.
 
+use super::by_number::ByNumber;
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
 use std::collections::HashMap;
@@ -129,7 +130,7 @@ struct Node {
 #[derive(Default)]
 pub(crate) struct Inodes {
     view: u64,
-    nodes: HashMap<u64, Node>,
+    nodes: ByNumber<u64, Node>,
     /// The numbers of files and symlinks that are not the hash of their place: few.
     others: HashMap<Identity, u64>,
     /// Places that entries get, or have got, while their inodes still mean the places that they had.
@@ -222,12 +223,12 @@ impl Inodes {
 
     /// Count one more lookup of a place. `pinned` is the object that was pinned for it. The pin is returned if the node
     /// has one already.
-    pub(crate) fn hold(&mut self, root: Obj, place: &Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
-        let number = self.number(root, place);
+    pub(crate) fn hold(&mut self, root: Obj, place: Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
+        let number = self.number(root, &place);
         if let Some(node) = self.nodes.get_mut(&number) {
             node.lookups += 1;
             if let Place::File(_) | Place::Link(_) | Place::Dir(_) = place {
-                node.place = place.clone();
+                node.place = place;
             }
             let spare = if node.pinned.is_some() {
                 pinned
@@ -236,11 +237,11 @@ impl Inodes {
             };
             return (number, spare);
         }
-        self.list(place, number);
+        self.list(&place, number);
         self.nodes.insert(
             number,
             Node {
-                place: place.clone(),
+                place,
                 lookups: 1,
                 pinned,
                 closing: false,

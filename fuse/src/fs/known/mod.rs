@@ -2,6 +2,7 @@
 //! and `leases`, to lease.
 //!
 //! - `inodes`: the meaning of each inode number. `list_names`, `name_set`: names of list items.
+//! - `by_number`: how tables by inode number and the like are hashed.
 //! - `awaited`: which links wait for which entries. `metadata`: types and keys that entries will get.
 //! - `moving`: operations under way that move entries.
 //! - `directories`: times of directories, and numbers of subdirectories.
@@ -10,6 +11,7 @@
 //! - `open_files`: open files. `draft`: long contents that are built aside.
 
 pub(crate) mod awaited;
+pub(crate) mod by_number;
 pub(crate) mod directories;
 pub(crate) mod draft;
 pub(crate) mod forgetting;

@@ -126,11 +126,11 @@ impl Fs {
     /// The table that the store has of a container.
     fn stored_table(&self, r: &Reader<'_>, container: Obj) -> FsResult<Table> {
         if !r.has_metadata(container)? {
-            return Ok(Table::new());
+            return Ok(Table::default());
         }
         let bytes = r.metadata(container, &MetadataOf::Times)?.unwrap_or_default();
         if bytes.is_empty() {
-            return Ok(Table::new());
+            return Ok(Table::default());
         }
         let table = from_bytes(&bytes);
         if table.is_none() {
@@ -225,7 +225,7 @@ fn numbers_in(r: &Reader<'_>, container: Obj) -> FsResult<HashSet<u64>> {
         cursor = entry.cursor;
         if !matches!(entry.value, Value::Obj(_)) {
             let key = super::values::owned_key(r, &entry.key)?;
-            numbers.insert(fingerprint(&names::name_of(&key)));
+            numbers.insert(fingerprint(&names::name_in(&key)));
         }
     }
     Ok(numbers)

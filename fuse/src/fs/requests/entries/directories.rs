@@ -21,7 +21,9 @@ use crate::fs::tree::owners::New;
 use crate::fs::tree::records::Subject;
 use crate::fs::tree::removed::Removal;
 use crate::fs::tree::values::owned_key;
+use persist_core::store::door::lease_clock;
 use persist_core::store::{In, Kind, Obj, Reader, Value};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The position of the first entry that waits beside a list.
@@ -30,10 +32,10 @@ const BESIDE: u64 = 1 << 61;
 const BATCH: usize = 64;
 
 /// One entry of a listing.
-pub(crate) struct Line {
+pub(crate) struct Line<'a> {
     /// The position after this entry.
     pub(crate) next: u64,
-    pub(crate) name: Vec<u8>,
+    pub(crate) name: Cow<'a, [u8]>,
     pub(crate) attr: Attr,
     /// How long the kernel may keep the entry with its attributes.
     pub(crate) ttl: Duration,
@@ -61,7 +63,7 @@ impl Fs {
         from: u64,
         plus: bool,
         held: &mut Held,
-        mut line: impl FnMut(&Line) -> bool,
+        mut line: impl FnMut(&mut Line<'_>) -> bool,
     ) -> FsResult<()> {
         let place = self.place(ino)?;
         let here = Attr {
@@ -70,9 +72,9 @@ impl Fs {
         };
         for (at, name) in [(0, &b"."[..]), (1, b"..")] {
             if from <= at
-                && !line(&Line {
+                && !line(&mut Line {
                     next: at + 1,
-                    name: name.to_vec(),
+                    name: name.into(),
                     attr: here,
                     ttl: Duration::ZERO,
                 })
@@ -87,9 +89,9 @@ impl Fs {
                     let next = n as u64 + 3;
                     let attr = self.control_node(*control)?;
                     if from < next
-                        && !line(&Line {
+                        && !line(&mut Line {
                             next,
-                            name: name.to_vec(),
+                            name: (*name).into(),
                             attr,
                             ttl: Duration::ZERO,
                         })
@@ -102,6 +104,7 @@ impl Fs {
             _ => return errno(libc::ENOTDIR),
         };
         let mut cursor = from.saturating_sub(2);
+        let now = lease_clock();
         loop {
             let batch = self.read(ctx, |r| {
                 self.batch(r, dir, cursor, if plus { Some(&mut *held) } else { None })
@@ -117,12 +120,12 @@ impl Fs {
                 if !self.show(
                     Line {
                         next: at + 2,
-                        name,
+                        name: name.into(),
                         attr: found.attr,
                         ttl: Duration::ZERO,
                     },
                     found,
-                    plus.then_some(&*held),
+                    plus.then_some((now, &*held)),
                     &mut line,
                 ) {
                     entries.for_each(|(_, _, rest)| self.drop_found(rest));
@@ -145,21 +148,21 @@ impl Fs {
     /// Output one entry, and count the lookup if it was accepted.
     fn show(
         &self,
-        mut out: Line,
+        mut out: Line<'_>,
         found: Found,
-        plus: Option<&Held>,
-        line: &mut impl FnMut(&Line) -> bool,
+        plus: Option<(u64, &Held)>,
+        line: &mut impl FnMut(&mut Line<'_>) -> bool,
     ) -> bool {
-        if let Some(held) = plus {
+        if let Some((now, held)) = plus {
             // The lookup is counted before the entry is output, so that the entry has its final number. The count is
             // reverted if there was no room.
             out.attr = self.enter(found);
             let covered = out.attr.covered;
-            out.ttl = held.ttl(covered.entry);
+            out.ttl = held.ttl_at(now, covered.entry);
             if covered.attributes != covered.entry {
-                out.ttl = out.ttl.min(held.ttl(covered.attributes));
+                out.ttl = out.ttl.min(held.ttl_at(now, covered.attributes));
             }
-            let taken = line(&out);
+            let taken = line(&mut out);
             if !taken {
                 self.forget(out.attr.ino, 1);
             }
@@ -167,7 +170,7 @@ impl Fs {
         } else {
             out.attr.ino = self.number(&found.place);
             self.drop_found(found);
-            line(&out)
+            line(&mut out)
         }
     }
 
@@ -214,7 +217,7 @@ impl Fs {
                 parent: dir,
                 slot: Slot::Key(key),
             };
-            let found = self.line_of(r, dir, &name, &spot, &entry.value, held.as_deref_mut())?;
+            let found = self.line_of(r, dir, &name, spot, &entry.value, held.as_deref_mut())?;
             out.push((*cursor, name, found));
         }
         Ok(true)
@@ -226,7 +229,7 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         name: &[u8],
-        spot: &Spot,
+        spot: Spot,
         value: &Value,
         held: Option<&mut Held>,
     ) -> FsResult<Found> {
@@ -255,7 +258,7 @@ impl Fs {
                     slot: Slot::Item(*name),
                 };
                 let name = name.to_string().into_bytes();
-                let found = self.line_of(r, dir, &name, &spot, value, held.as_deref_mut())?;
+                let found = self.line_of(r, dir, &name, spot, value, held.as_deref_mut())?;
                 out.push((*cursor, name, found));
             }
             if names.len() == BATCH {
@@ -278,8 +281,8 @@ impl Fs {
                 slot: Slot::Key(key),
             };
             let found = match held {
-                Some(_) => self.describe(r, &spot, &entry.value)?,
-                None => self.describe_kind(r, &spot, &entry.value)?,
+                Some(_) => self.describe(r, spot, &entry.value)?,
+                None => self.describe_kind(r, spot, &entry.value)?,
             };
             out.push((*cursor, name, found));
         }
