@@ -8,7 +8,7 @@ use crate::fs::context::{Ctx, lock};
 use crate::fs::error::FsResult;
 use crate::fs::known::forgetting::Kept;
 use crate::fs::known::leases::Held;
-use crate::fs::requests::entries::directories::Line;
+use crate::fs::requests::entries::listing::Line;
 use crate::views::mounted::Mounted;
 use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
 use persist_core::store::door::LeaseBucket;

@@ -13,7 +13,7 @@ use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, view_of};
 use crate::fs::known::leases::{Covered, Held, Leases};
 use crate::fs::known::moving::Moving;
-use crate::fs::requests::entries::directories::Line;
+use crate::fs::requests::entries::listing::Line;
 use crate::fs::tree::attributes::{Attr, Changes, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::access::Access;

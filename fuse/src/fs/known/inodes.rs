@@ -15,6 +15,7 @@ use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
@@ -105,6 +106,21 @@ enum IdentityOf<'a> {
 }
 
 impl IdentityOf<'_> {
+    /// The hash of most keys takes one pass over their bytes. Of what has the same hash, one gets the next number.
+    fn number(&self) -> u64 {
+        let (id, slot, is_link) = match self {
+            IdentityOf::File(id, slot) => (id, *slot, 0),
+            IdentityOf::Link(id, slot) => (id, *slot, 1),
+        };
+        let seed = id.0 << 1 | is_link;
+        let hash = match slot {
+            Slot::Key(OwnedKey::Str(text)) => xxh3_64_with_seed(text, seed),
+            Slot::Item(name) => xxh3_64_with_seed(&name.to_le_bytes(), !seed),
+            Slot::Key(_) => return hashed(self),
+        };
+        hash & (CONTROL_BIT - 1) | FILE_BIT
+    }
+
     fn to_owned(&self) -> Identity {
         match *self {
             IdentityOf::File(id, slot) => Identity::File(id, slot.clone()),
@@ -184,16 +200,34 @@ impl Inodes {
             Place::Deleted => 0,
             _ => {
                 let Some(identity) = identity(place) else { return 0 };
-                if let Some(number) = self.held(&identity) {
-                    return number;
-                }
-                let mut number = of_view | hashed(&identity);
-                while self.nodes.contains_key(&number) {
-                    number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
-                }
-                number
+                self.number_of(&identity)
             }
         }
+    }
+
+    /// The number that a file or symlink at a spot has or would get.
+    pub(crate) fn number_at(&self, spot: &Spot, is_link: bool) -> u64 {
+        self.number_of(&match is_link {
+            true => IdentityOf::Link(spot.parent.id, &spot.slot),
+            false => IdentityOf::File(spot.parent.id, &spot.slot),
+        })
+    }
+
+    fn number_of(&self, identity: &IdentityOf<'_>) -> u64 {
+        if !self.others.is_empty()
+            && let Some(number) = self.others.get(&identity.to_owned())
+        {
+            return *number;
+        }
+        let of_view = self.view << VIEW_SHIFT;
+        let mut number = of_view | identity.number();
+        while let Some(node) = self.nodes.get(&number) {
+            if self::identity(&node.place).is_some_and(|held| held == *identity) {
+                break;
+            }
+            number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
+        }
+        number
     }
 
     /// The number of a file or symlink in the table.
@@ -210,7 +244,7 @@ impl Inodes {
     }
 
     fn hash_of(&self, identity: &IdentityOf<'_>) -> u64 {
-        self.view << VIEW_SHIFT | hashed(identity)
+        self.view << VIEW_SHIFT | identity.number()
     }
 
     fn list(&mut self, place: &Place, number: u64) {

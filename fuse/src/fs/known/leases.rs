@@ -26,7 +26,7 @@ use crate::fs::context::lock;
 use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -91,6 +91,8 @@ pub(crate) struct Leases {
     on: AtomicBool,
     /// The kernel did not forget something.
     failed: AtomicBool,
+    /// How many things the kernel was told to forget.
+    forgotten: AtomicU64,
     /// Entries may be kept, not only attributes.
     entries: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -104,6 +106,7 @@ impl Leases {
             kernel: OnceLock::new(),
             on: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            forgotten: AtomicU64::new(0),
             entries: AtomicBool::new(false),
             thread: Mutex::default(),
         }
@@ -289,6 +292,7 @@ impl Leases {
 
     /// Tell the kernel to forget something. Returns whether it has.
     fn forget(&self, what: &Kept) -> bool {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
         let Some(Err(e)) = self.kernel.get().map(|kernel| kernel.forget(what)) else {
             return true;
         };

@@ -64,6 +64,14 @@ fn is_own_name(text: &[u8]) -> bool {
         && !SPECIALS.iter().any(|(special, _)| *special == text)
 }
 
+/// The name of a key that is not needed any more.
+pub(crate) fn into_name(key: OwnedKey) -> Vec<u8> {
+    match key {
+        OwnedKey::Str(text) if text.len() <= NAME_MAX && is_own_name(&text) => text,
+        key => name_of(&key),
+    }
+}
+
 /// The name of a key.
 pub(crate) fn name_of(key: &OwnedKey) -> Vec<u8> {
     let full = full_name(key);
@@ -429,6 +437,7 @@ mod tests {
         fn a_key_comes_back_from_its_name(key in any_key()) {
             let name = name_of(&key);
             prop_assert_eq!(&*name_in(&key), &name[..]);
+            prop_assert_eq!(&into_name(key.clone()), &name);
             prop_assert_eq!(is_hashed(&name), key_of(&name) == Meaning::Long);
             prop_assert!(!name.is_empty() && name.len() <= NAME_MAX);
             prop_assert!(!name.contains(&b'/') && !name.contains(&0));

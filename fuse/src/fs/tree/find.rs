@@ -193,24 +193,6 @@ impl Fs {
         Ok(named)
     }
 
-    /// Describe an entry by its kind, without its attributes.
-    pub(crate) fn describe_kind(&self, r: &Reader<'_>, spot: Spot, value: &Value) -> FsResult<Found> {
-        let (kind, place) = match value {
-            Value::Obj(obj) if self.shown_at(r, *obj, &spot)? => (NodeKind::Dir, Place::Dir(*obj)),
-            Value::Obj(_) => (NodeKind::Link, Place::Link(spot)),
-            Value::Link(text) => {
-                self.note_link(r, &spot, text)?;
-                (NodeKind::Link, Place::Link(spot))
-            }
-            _ => (NodeKind::File, Place::File(spot)),
-        };
-        Ok(Found {
-            place,
-            attr: self.control_attr(kind, 0),
-            pinned: None,
-        })
-    }
-
     /// Describe an entry. The object of a directory is pinned.
     pub(crate) fn describe(&self, r: &Reader<'_>, spot: Spot, value: &Value) -> FsResult<Found> {
         match value {

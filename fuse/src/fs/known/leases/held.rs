@@ -47,6 +47,12 @@ impl Held {
         self.leases.is_some()
     }
 
+    /// Return how many things the kernel was told to forget so far.
+    pub(crate) fn forgotten(&self) -> u64 {
+        let forgotten = |leases: &Arc<Leases>| leases.forgotten.load(Ordering::Relaxed);
+        self.leases.as_ref().map_or(0, forgotten)
+    }
+
     /// Return whether the kernel may keep entries.
     pub(crate) fn keeps_entries(&self) -> bool {
         let entries = |leases: &Arc<Leases>| leases.entries.load(Ordering::Relaxed);
