@@ -74,7 +74,7 @@ impl Fs {
 
     /// Entries of a directory come or go: its time is that of its container.
     pub(crate) fn changing_entries(&self, container: Obj) {
-        lock(&self.directories).forget(container.id);
+        lock(&self.directories).forget_time(container.id);
     }
 
     /// The time of change of a file with this content, given the time of its container.

@@ -34,14 +34,22 @@ impl Fs {
         }
         let dir = self.dir(parent)?;
         let named = self.named_to_make(ctx, dir, name)?;
-        self.write(ctx, |w, renamed| {
+        let counts = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
+            let before = self.count_before(w, dir)?;
             let obj = w.new_dict()?;
-            self.put(w, dir, &named, &In::Obj(obj), renamed)?;
-            self.record_new(ctx, w, dir, Subject::Dir(obj), New::Dir(mode))
+            let spot = self.put(w, dir, &named, &In::Obj(obj), renamed)?;
+            self.record_new(ctx, w, dir, Subject::Dir(obj), New::Dir(mode))?;
+            // A name that waits beside a list changes another container.
+            let before = before.filter(|_| spot.parent.id == dir.id);
+            Ok([
+                self.count_after(w, dir, before, 1)?,
+                self.count_after(w, obj, Some(0), 0)?,
+            ])
         })?;
+        counts.into_iter().for_each(|count| self.keep_count(count));
         let ctx = &Ctx {
             may_wait: true,
             ..*ctx
@@ -76,7 +84,7 @@ impl Fs {
         };
         let _moving = self.moving.begin();
         let mut removal = Removal::new(self);
-        let (spot, child, values) = self.write(ctx, |w, renamed| {
+        let (spot, child, values, count) = self.write(ctx, |w, renamed| {
             removal.run(|removal| {
                 let Some((spot, value)) = self.value_of(w, dir, named)? else {
                     return errno(libc::ENOENT);
@@ -92,11 +100,14 @@ impl Fs {
                     (Some(_), true) => self.check_references(w, &references, child)?,
                     (None, false) => {}
                 }
+                let before = self.count_before(w, dir)?.filter(|_| spot.parent.id == dir.id);
                 removal.remove(w, &spot, &value, renamed)?;
                 let values = self.keep_texts(w, &references)?;
-                Ok((spot, child, values))
+                let count = self.count_after(w, dir, before, -i32::from(child.is_some()))?;
+                Ok((spot, child, values, count))
             })
         })?;
+        self.keep_count(count);
         removal.finish();
         self.spot_deleted(spot.parent, &spot.slot);
         if let Some(obj) = child {
