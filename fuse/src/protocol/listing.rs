@@ -8,7 +8,7 @@ use crate::fs::context::{Ctx, lock};
 use crate::fs::error::FsResult;
 use crate::fs::known::forgetting::Kept;
 use crate::fs::known::leases::Held;
-use crate::fs::requests::entries::directories::Line;
+use crate::fs::requests::entries::listing::Line;
 use crate::views::mounted::Mounted;
 use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
 use persist_core::store::door::LeaseBucket;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// The reply that receives the entries of a listing.
 pub(crate) trait Lines: Send + 'static {
     /// Add an entry; false if there is no room for it.
-    fn take(&mut self, line: &Line) -> bool;
+    fn take(&mut self, line: &Line<'_>) -> bool;
     /// Send the answer.
     fn done(self);
     /// Answer with an error.
@@ -28,7 +28,7 @@ pub(crate) trait Lines: Send + 'static {
 }
 
 impl Lines for ReplyDirectory {
-    fn take(&mut self, line: &Line) -> bool {
+    fn take(&mut self, line: &Line<'_>) -> bool {
         let name = OsStr::from_bytes(&line.name);
         !self.add(INodeNo(line.attr.ino), line.next, kind(line.attr.kind), name)
     }
@@ -43,7 +43,7 @@ impl Lines for ReplyDirectory {
 }
 
 impl Lines for ReplyDirectoryPlus {
-    fn take(&mut self, line: &Line) -> bool {
+    fn take(&mut self, line: &Line<'_>) -> bool {
         let (a, name) = (&line.attr, OsStr::from_bytes(&line.name));
         !self.add(INodeNo(a.ino), line.next, name, &line.ttl, &attr(a), GENERATION)
     }
@@ -75,7 +75,7 @@ impl Adapter {
                 any |= room;
                 if room && !line.ttl.is_zero() {
                     let covered = line.attr.covered;
-                    let entry = Kept::Entry(ino, line.name.as_slice().into());
+                    let entry = Kept::Entry(ino, std::mem::take(&mut line.name).into_owned().into());
                     kept.push((covered.entry, line.ttl, entry));
                     kept.push((covered.attributes, line.ttl, Kept::Attributes(line.attr.ino)));
                 }

@@ -13,7 +13,7 @@ use crate::fs::error::{FsError, FsResult, errno};
 use crate::fs::known::inodes::{Control, Place, view_of};
 use crate::fs::known::leases::{Covered, Held, Leases};
 use crate::fs::known::moving::Moving;
-use crate::fs::requests::entries::directories::Line;
+use crate::fs::requests::entries::listing::Line;
 use crate::fs::tree::attributes::{Attr, Changes, NodeKind};
 use crate::fs::tree::filesystem::Fs;
 use crate::kernel::access::Access;
@@ -176,7 +176,7 @@ impl Mounted {
         from: u64,
         plus: bool,
         held: &mut Held,
-        mut line: impl FnMut(&Line) -> bool,
+        mut line: impl FnMut(&mut Line<'_>) -> bool,
     ) -> FsResult<()> {
         if ino != self.snapshots {
             return self.at(ctx, ino)?.readdir(ctx, ino, from, plus, held, line);
@@ -195,13 +195,13 @@ impl Mounted {
                 ino,
                 ..live.control_attr(NodeKind::Dir, 0)
             };
-            let line_of = Line {
+            let mut line_of = Line {
                 next: n as u64 + 1,
-                name: name.as_bytes().to_vec(),
+                name: name.as_bytes().into(),
                 attr,
                 ttl: Duration::ZERO,
             };
-            if !line(&line_of) {
+            if !line(&mut line_of) {
                 break;
             }
         }

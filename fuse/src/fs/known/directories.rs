@@ -3,14 +3,14 @@
 //! 1. A container has one time for its entries and their contents. The time of a directory does not move when a command
 //!    changes the content of a file in it: the table keeps the time that the directory had.
 //! 2. What is kept holds as long as the container's time and number of entries stay (`Stamp`). Each change of a
-//!    container sets a later time. A change of entries through this mount also removes what is kept (`forget`), and a
-//!    count is kept only if the last change is older than a tick of the clock: an operation that is undone may change
-//!    the time.
+//!    container sets a later time. A change of entries through this mount also removes the time that is kept, and a count
+//!    is kept only after a change of this mount that is done, or if the last change is older than a tick of the clock:
+//!    an operation that is undone may change the time.
 //! 3. The size is bounded: beyond `MAX` directories, all are dropped. A directory then has the time of its container,
 //!    which is the same or later.
 
+use super::by_number::ByNumber;
 use persist_core::store::{Obj, ObjectId};
-use std::collections::HashMap;
 
 /// The most directories.
 const MAX: usize = 1 << 17;
@@ -32,7 +32,7 @@ struct Directory {
 /// The table of directories.
 #[derive(Default)]
 pub(crate) struct Directories {
-    table: HashMap<ObjectId, Directory>,
+    table: ByNumber<ObjectId, Directory>,
 }
 
 impl Directories {
@@ -58,7 +58,14 @@ impl Directories {
         self.at(container).subdirectories = Some((stamp, count));
     }
 
-    /// Forget a directory whose entries, or whose time, this mount changes.
+    /// Forget the time of a directory whose entries, or whose time, this mount changes.
+    pub(crate) fn forget_time(&mut self, container: ObjectId) {
+        if let Some(directory) = self.table.get_mut(&container) {
+            directory.time = None;
+        }
+    }
+
+    /// Forget a container that is gone.
     pub(crate) fn forget(&mut self, container: ObjectId) {
         self.table.remove(&container);
     }
@@ -105,8 +112,11 @@ mod tests {
             assert_eq!(table.time(ObjectId(1), other), None);
             assert_eq!(table.subdirectories(ObjectId(1), other), None);
         }
-        table.forget(ObjectId(1));
+        table.forget_time(ObjectId(1));
         assert_eq!(table.time(ObjectId(1), stamp), None);
+        assert_eq!(table.subdirectories(ObjectId(1), stamp), Some(7));
+        table.forget(ObjectId(1));
+        assert_eq!(table.subdirectories(ObjectId(1), stamp), None);
     }
 
     #[test]

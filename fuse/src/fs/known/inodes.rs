@@ -10,10 +10,12 @@
 //!    is open, the number follows the entry to where it is kept (`tree::removed`), and pins the container there. A new
 //!    entry of the same name gets another number.
 
+use super::by_number::ByNumber;
 use crate::fs::text::keys::OwnedKey;
 use persist_core::store::{Obj, ObjectId};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The number of the root (of a view: `root_of`).
 pub(crate) const ROOT: u64 = 1;
@@ -104,6 +106,21 @@ enum IdentityOf<'a> {
 }
 
 impl IdentityOf<'_> {
+    /// The hash of most keys takes one pass over their bytes. Of what has the same hash, one gets the next number.
+    fn number(&self) -> u64 {
+        let (id, slot, is_link) = match self {
+            IdentityOf::File(id, slot) => (id, *slot, 0),
+            IdentityOf::Link(id, slot) => (id, *slot, 1),
+        };
+        let seed = id.0 << 1 | is_link;
+        let hash = match slot {
+            Slot::Key(OwnedKey::Str(text)) => xxh3_64_with_seed(text, seed),
+            Slot::Item(name) => xxh3_64_with_seed(&name.to_le_bytes(), !seed),
+            Slot::Key(_) => return hashed(self),
+        };
+        hash & (CONTROL_BIT - 1) | FILE_BIT
+    }
+
     fn to_owned(&self) -> Identity {
         match *self {
             IdentityOf::File(id, slot) => Identity::File(id, slot.clone()),
@@ -129,7 +146,7 @@ struct Node {
 #[derive(Default)]
 pub(crate) struct Inodes {
     view: u64,
-    nodes: HashMap<u64, Node>,
+    nodes: ByNumber<u64, Node>,
     /// The numbers of files and symlinks that are not the hash of their place: few.
     others: HashMap<Identity, u64>,
     /// Places that entries get, or have got, while their inodes still mean the places that they had.
@@ -183,16 +200,34 @@ impl Inodes {
             Place::Deleted => 0,
             _ => {
                 let Some(identity) = identity(place) else { return 0 };
-                if let Some(number) = self.held(&identity) {
-                    return number;
-                }
-                let mut number = of_view | hashed(&identity);
-                while self.nodes.contains_key(&number) {
-                    number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
-                }
-                number
+                self.number_of(&identity)
             }
         }
+    }
+
+    /// The number that a file or symlink at a spot has or would get.
+    pub(crate) fn number_at(&self, spot: &Spot, is_link: bool) -> u64 {
+        self.number_of(&match is_link {
+            true => IdentityOf::Link(spot.parent.id, &spot.slot),
+            false => IdentityOf::File(spot.parent.id, &spot.slot),
+        })
+    }
+
+    fn number_of(&self, identity: &IdentityOf<'_>) -> u64 {
+        if !self.others.is_empty()
+            && let Some(number) = self.others.get(&identity.to_owned())
+        {
+            return *number;
+        }
+        let of_view = self.view << VIEW_SHIFT;
+        let mut number = of_view | identity.number();
+        while let Some(node) = self.nodes.get(&number) {
+            if self::identity(&node.place).is_some_and(|held| held == *identity) {
+                break;
+            }
+            number = of_view | (number + 1) & (CONTROL_BIT - 1) | FILE_BIT;
+        }
+        number
     }
 
     /// The number of a file or symlink in the table.
@@ -209,7 +244,7 @@ impl Inodes {
     }
 
     fn hash_of(&self, identity: &IdentityOf<'_>) -> u64 {
-        self.view << VIEW_SHIFT | hashed(identity)
+        self.view << VIEW_SHIFT | identity.number()
     }
 
     fn list(&mut self, place: &Place, number: u64) {
@@ -222,12 +257,12 @@ impl Inodes {
 
     /// Count one more lookup of a place. `pinned` is the object that was pinned for it. The pin is returned if the node
     /// has one already.
-    pub(crate) fn hold(&mut self, root: Obj, place: &Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
-        let number = self.number(root, place);
+    pub(crate) fn hold(&mut self, root: Obj, place: Place, pinned: Option<Obj>) -> (u64, Option<Obj>) {
+        let number = self.number(root, &place);
         if let Some(node) = self.nodes.get_mut(&number) {
             node.lookups += 1;
             if let Place::File(_) | Place::Link(_) | Place::Dir(_) = place {
-                node.place = place.clone();
+                node.place = place;
             }
             let spare = if node.pinned.is_some() {
                 pinned
@@ -236,11 +271,11 @@ impl Inodes {
             };
             return (number, spare);
         }
-        self.list(place, number);
+        self.list(&place, number);
         self.nodes.insert(
             number,
             Node {
-                place: place.clone(),
+                place,
                 lookups: 1,
                 pinned,
                 closing: false,

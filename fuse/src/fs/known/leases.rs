@@ -23,13 +23,17 @@
 
 use super::forgetting::{Kept, Kernel};
 use crate::fs::context::lock;
+use persist_core::store::Store;
 use persist_core::store::door::{HeldLease, LEASE_BUCKETS, LeaseBucket, lease_clock};
-use persist_core::store::{Reader, Store};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+mod held;
+
+pub(crate) use held::Held;
 
 /// The time between the end of what the kernel keeps and the end of the lease: for the reply's way to the kernel, and
 /// for the kernel's clock, which counts in ticks.
@@ -65,6 +69,8 @@ struct Bucket {
 struct State {
     /// Requests that may take the lease, or have taken it and not replied yet.
     under_way: u32,
+    /// Changes that wait for the replies under way.
+    awaiting: u32,
     /// Renames under way.
     moving: u32,
     /// The entries that the kernel keeps, and until when.
@@ -85,6 +91,8 @@ pub(crate) struct Leases {
     on: AtomicBool,
     /// The kernel did not forget something.
     failed: AtomicBool,
+    /// How many things the kernel was told to forget.
+    forgotten: AtomicU64,
     /// Entries may be kept, not only attributes.
     entries: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -98,6 +106,7 @@ impl Leases {
             kernel: OnceLock::new(),
             on: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            forgotten: AtomicU64::new(0),
             entries: AtomicBool::new(false),
             thread: Mutex::default(),
         }
@@ -283,6 +292,7 @@ impl Leases {
 
     /// Tell the kernel to forget something. Returns whether it has.
     fn forget(&self, what: &Kept) -> bool {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
         let Some(Err(e)) = self.kernel.get().map(|kernel| kernel.forget(what)) else {
             return true;
         };
@@ -296,187 +306,28 @@ impl Leases {
     }
 }
 
-/// Return whether expired records are to be removed.
-fn is_crowded<T>(records: &[T]) -> bool {
-    records.len() >= CROWDED && records.len().is_power_of_two()
+/// Record until when the kernel keeps something. What is known already has one record, as long as they are few.
+fn record<T: PartialEq>(records: &mut Vec<(u64, T)>, now: u64, until: u64, what: T) {
+    if records.len() < CROWDED {
+        if let Some(known) = records.iter_mut().find(|(_, known)| *known == what) {
+            known.0 = known.0.max(until);
+            return;
+        }
+    } else if records.len().is_power_of_two() {
+        records.retain(|(until, _)| *until > now);
+    }
+    records.push((until, what));
 }
 
 /// Wait for the replies under way, which may bring what was before a change. Their requests do not wait.
-fn await_replies<'a>(bucket: &'a Bucket, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+fn await_replies<'a>(bucket: &'a Bucket, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    state.awaiting += 1;
     let waited = bucket
         .replied
         .wait_timeout_while(state, UNDER_WAY, |state| state.under_way > 0);
-    waited.unwrap_or_else(PoisonError::into_inner).0
-}
-
-/// The stamp of a lease that a request takes.
-#[derive(Clone, Copy)]
-enum Stamp {
-    New,
-    Refused,
-    Of(u64),
-}
-
-/// The leases of one request.
-pub(crate) struct Held {
-    leases: Option<Arc<Leases>>,
-    /// The buckets in which the request is counted, sorted, and the stamps of their leases.
-    taken: Vec<(u16, LeaseBucket, Stamp)>,
-    moving: Vec<(LeaseBucket, Kept)>,
-}
-
-impl Held {
-    pub(crate) fn new(leases: &Arc<Leases>) -> Held {
-        Held {
-            leases: leases.are_on().then(|| leases.clone()),
-            taken: Vec::new(),
-            moving: Vec::new(),
-        }
-    }
-
-    /// No leases: nothing is kept.
-    pub(crate) fn none() -> Held {
-        Held {
-            leases: None,
-            taken: Vec::new(),
-            moving: Vec::new(),
-        }
-    }
-
-    pub(crate) fn is_on(&self) -> bool {
-        self.leases.is_some()
-    }
-
-    /// Return whether the kernel may keep entries.
-    pub(crate) fn keeps_entries(&self) -> bool {
-        let entries = |leases: &Arc<Leases>| leases.entries.load(Ordering::Relaxed);
-        self.leases.as_ref().is_some_and(entries)
-    }
-
-    /// Take the lease of a bucket in the section that reads what it covers.
-    pub(crate) fn take(&mut self, r: &Reader<'_>, bucket: LeaseBucket) -> Option<LeaseBucket> {
-        let leases = self.leases.as_ref().filter(|leases| leases.may_keep())?;
-        let index = bucket.index() as u16;
-        let at = match self.taken.binary_search_by_key(&index, |t| t.0) {
-            Ok(at) => at,
-            Err(at) => {
-                let mut state = lock(&leases.bucket(bucket).state);
-                if state.quiet_until != 0 && lease_clock() < state.quiet_until {
-                    return None;
-                }
-                state.under_way += 1;
-                drop(state);
-                self.taken.insert(at, (index, bucket, Stamp::New));
-                at
-            }
-        };
-        let taken = self.taken.get_mut(at)?;
-        // A listing takes a lease in several sections: the oldest grant counts, and a refusal.
-        taken.2 = match (taken.2, r.lease(bucket)) {
-            (Stamp::Refused, _) | (_, None) => Stamp::Refused,
-            (Stamp::New, Some(stamp)) => Stamp::Of(stamp),
-            (Stamp::Of(old), Some(stamp)) => Stamp::Of(old.min(stamp)),
-        };
-        matches!(taken.2, Stamp::Of(_)).then_some(bucket)
-    }
-
-    /// An entry is about to get the name in a directory, in this section of a change: changes of the name wait until
-    /// the kernel has forgotten it.
-    pub(crate) fn moving(&mut self, bucket: LeaseBucket, parent: u64, name: &[u8]) {
-        let Some(leases) = &self.leases else { return };
-        let kept = Kept::Entry(parent, name.into());
-        if !self.moving.iter().any(|(_, known)| *known == kept) {
-            lock(&leases.bucket(bucket).state).moving += 1;
-            self.moving.push((bucket, kept));
-        }
-        leases.store.hold_back(bucket);
-    }
-
-    /// How long the kernel may keep what a bucket covers.
-    pub(crate) fn ttl(&self, bucket: Option<LeaseBucket>) -> Duration {
-        let stamp = bucket.and_then(|bucket| self.stamp(bucket)).unwrap_or(0);
-        Duration::from_nanos(stamp.saturating_sub(lease_clock()).saturating_sub(MARGIN))
-    }
-
-    fn stamp(&self, bucket: LeaseBucket) -> Option<u64> {
-        let at = self
-            .taken
-            .binary_search_by_key(&(bucket.index() as u16), |t| t.0)
-            .ok()?;
-        match self.taken.get(at)?.2 {
-            Stamp::Of(stamp) => Some(stamp),
-            Stamp::New | Stamp::Refused => None,
-        }
-    }
-
-    /// The reply is written: record what the kernel keeps, with the times to live that it was given.
-    pub(crate) fn replied(self, all: impl IntoIterator<Item = (Option<LeaseBucket>, Duration, Kept)>) {
-        let Some(leases) = self.leases.clone() else { return };
-        let now = lease_clock();
-        for (bucket, ttl, what) in all {
-            let Some(bucket) = bucket.filter(|_| !ttl.is_zero()) else {
-                continue;
-            };
-            let stamp = self.stamp(bucket).unwrap_or(0);
-            let end = now + ttl.as_nanos() as u64 + TICKS;
-            let mut state = lock(&leases.bucket(bucket).state);
-            if is_crowded(&state.kept) {
-                state.kept.retain(|(until, _)| *until > now);
-            }
-            if is_crowded(&state.attributes) {
-                state.attributes.retain(|(until, _)| *until > now);
-            }
-            if end > stamp {
-                // It was written too late.
-                if let Kept::Attributes(ino) = what {
-                    if !leases.forget(&what) {
-                        state.attributes.push((end, ino));
-                        leases.store.hold_back(bucket);
-                        leases.store.call_for_leases();
-                    }
-                    continue;
-                }
-                leases.store.hold_back(bucket);
-                state.moving += 1;
-                drop(state);
-                let again = Held {
-                    leases: Some(leases.clone()),
-                    taken: Vec::new(),
-                    moving: vec![(bucket, what)],
-                };
-                drop(again);
-                continue;
-            }
-            match what {
-                Kept::Attributes(ino) => state.attributes.push((end, ino)),
-                entry @ Kept::Entry(..) => state.kept.push((end, entry)),
-            }
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let Some(leases) = &self.leases else { return };
-        let mut call = !self.moving.is_empty();
-        let until = lease_clock() + 2 * QUIET.1;
-        for (bucket, kept) in self.moving.drain(..) {
-            let mut state = lock(&leases.bucket(bucket).state);
-            state.moving -= 1;
-            state.kept.push((until, kept));
-        }
-        for (_, bucket, _) in &self.taken {
-            let mut state = lock(&leases.bucket(*bucket).state);
-            state.under_way -= 1;
-            if state.under_way == 0 {
-                leases.bucket(*bucket).replied.notify_all();
-                call |= leases.store.is_lease_wanted(*bucket);
-            }
-        }
-        if call {
-            leases.store.call_for_leases();
-        }
-    }
+    let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    state.awaiting -= 1;
+    state
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!    (`tree::times`).
 //! 2. Its size is bounded: beyond `MAX` entries, old entries are dropped.
 
+use super::by_number::ByNumber;
 use super::inodes::{Place, Slot, Spot};
 use crate::fs::text::keys::OwnedKey;
 use crate::fs::text::names;
@@ -66,11 +67,11 @@ pub(crate) struct Remembered {
 pub(crate) struct Metadata {
     memos: HashMap<Mark, Remembered>,
     moved: HashMap<Mark, (Ty, Instant)>,
-    seen: HashMap<ObjectId, Shown>,
+    seen: ByNumber<ObjectId, Shown>,
     /// The number of entries in all of `seen`.
     shown: usize,
     /// The tables that the store has, of containers whose entries were seen.
-    tables: HashMap<ObjectId, Table>,
+    tables: ByNumber<ObjectId, Table>,
     /// The number of entries in all tables.
     listed: usize,
 }
@@ -85,7 +86,7 @@ pub(crate) struct Seen {
 }
 
 /// When the contents of a container's entries were first seen, by a number for each entry (`tree::times`).
-pub(crate) type Table = HashMap<u64, Seen>;
+pub(crate) type Table = ByNumber<u64, Seen>;
 
 /// The contents that were seen in a container, by `number_of`.
 struct Shown {
@@ -96,7 +97,7 @@ struct Shown {
 /// The number of an entry among those that were seen in its container: a hash of its name; in a list, the item's name.
 pub(crate) fn number_of(slot: &Slot) -> u64 {
     match slot {
-        Slot::Key(key) => fingerprint(&names::name_of(key)),
+        Slot::Key(key) => fingerprint(&names::name_in(key)),
         Slot::Item(name) => *name,
     }
 }
@@ -142,7 +143,7 @@ impl Metadata {
         }
         let shown = self.seen.entry(container.id).or_insert_with(|| Shown {
             container,
-            times: Table::new(),
+            times: Table::default(),
         });
         self.shown += usize::from(shown.times.insert(number, seen).is_none());
     }

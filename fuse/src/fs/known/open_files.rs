@@ -8,12 +8,12 @@
 //! 3. A new file has one content for all that open it, and one size for all that ask for it: `State` is shared.
 //! 4. The mutex of an open file is taken before any section of the store. A thread that must not wait only tries it.
 
+use super::by_number::ByNumber;
 use super::draft::Draft;
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsError, FsResult};
 use crate::fs::text::scalars::Ty;
 use persist_core::store::Large;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::SystemTime;
@@ -100,8 +100,8 @@ impl State {
 /// The open files.
 #[derive(Default)]
 pub(crate) struct OpenFiles {
-    table: Mutex<HashMap<u64, Arc<OpenFile>>>,
-    inodes: Mutex<HashMap<u64, Vec<u64>>>,
+    table: Mutex<ByNumber<u64, Arc<OpenFile>>>,
+    inodes: Mutex<ByNumber<u64, Vec<u64>>>,
     last: AtomicU64,
 }
 
@@ -259,7 +259,8 @@ impl OpenFiles {
 
     /// The open files of an inode.
     pub(crate) fn of_inode(&self, ino: u64) -> Vec<Arc<OpenFile>> {
-        let open = lock(&self.inodes).get(&ino).cloned().unwrap_or_default();
+        let open = lock(&self.inodes).get(&ino).cloned();
+        let Some(open) = open else { return Vec::new() };
         let table = lock(&self.table);
         open.iter().filter_map(|fh| table.get(fh).cloned()).collect()
     }

@@ -23,6 +23,7 @@ use super::keys::OwnedKey;
 use super::numbers::{float_text, int_text, parse_float, parse_int};
 use super::scalars::is_wtf8;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 
 /// The longest name.
 pub(crate) const NAME_MAX: usize = 255;
@@ -49,6 +50,28 @@ pub(crate) enum Meaning {
     Long,
 }
 
+/// The name of a key. Most keys are their own names.
+pub(crate) fn name_in(key: &OwnedKey) -> Cow<'_, [u8]> {
+    match key {
+        OwnedKey::Str(text) if text.len() <= NAME_MAX && is_own_name(text) => Cow::Borrowed(text),
+        key => Cow::Owned(name_of(key)),
+    }
+}
+
+/// True for a text that has nothing to escape.
+fn is_own_name(text: &[u8]) -> bool {
+    !text.iter().any(|c| matches!(c, b'/' | 0 | b'%' | 0xED))
+        && !SPECIALS.iter().any(|(special, _)| *special == text)
+}
+
+/// The name of a key that is not needed any more.
+pub(crate) fn into_name(key: OwnedKey) -> Vec<u8> {
+    match key {
+        OwnedKey::Str(text) if text.len() <= NAME_MAX && is_own_name(&text) => text,
+        key => name_of(&key),
+    }
+}
+
 /// The name of a key.
 pub(crate) fn name_of(key: &OwnedKey) -> Vec<u8> {
     let full = full_name(key);
@@ -70,10 +93,15 @@ pub(crate) fn key_of(name: &[u8]) -> Meaning {
     if std::str::from_utf8(name).is_err() {
         return Meaning::Key(OwnedKey::Bytes(name.to_vec()));
     }
-    if is_long(name) {
+    if is_hashed(name) {
         return Meaning::Long;
     }
     Meaning::Key(special_key(name).unwrap_or_else(|| OwnedKey::Str(unescape(name))))
+}
+
+/// True for a name that stands for a key by a hash.
+pub(crate) fn is_hashed(name: &[u8]) -> bool {
+    is_long(name) && std::str::from_utf8(name).is_ok()
 }
 
 /// True for a name that ends with a hash.
@@ -408,6 +436,9 @@ mod tests {
         #[test]
         fn a_key_comes_back_from_its_name(key in any_key()) {
             let name = name_of(&key);
+            prop_assert_eq!(&*name_in(&key), &name[..]);
+            prop_assert_eq!(&into_name(key.clone()), &name);
+            prop_assert_eq!(is_hashed(&name), key_of(&name) == Meaning::Long);
             prop_assert!(!name.is_empty() && name.len() <= NAME_MAX);
             prop_assert!(!name.contains(&b'/') && !name.contains(&0));
             prop_assert!(![&b"."[..], b"..", CONTROL, LOCK].contains(&name.as_slice()));

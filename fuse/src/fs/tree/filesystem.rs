@@ -11,6 +11,7 @@ use crate::fs::known::directories::Directories;
 use crate::fs::known::inodes::{Inodes, Place, Slot, Spot};
 use crate::fs::known::leases::{Held, Leases};
 use crate::fs::known::list_names::{Lists, Renamed};
+use crate::fs::known::listed::Listed;
 use crate::fs::known::locks::Locks;
 use crate::fs::known::metadata::{Mark, Metadata};
 use crate::fs::known::moving::{self, Moving};
@@ -37,6 +38,7 @@ pub(crate) struct Fs {
     pub(in crate::fs) awaited: Mutex<Awaited>,
     pub(in crate::fs) metadata: Mutex<Metadata>,
     pub(in crate::fs) directories: Mutex<Directories>,
+    pub(in crate::fs) listed: Mutex<Listed>,
     pub(in crate::fs) open_files: OpenFiles,
     pub(in crate::fs) locks: Locks,
     pub(in crate::fs) leases: Arc<Leases>,
@@ -112,6 +114,7 @@ impl Fs {
             awaited: Mutex::default(),
             metadata: Mutex::new(known.metadata),
             directories: Mutex::default(),
+            listed: Mutex::default(),
             open_files: OpenFiles::default(),
             locks: Locks::default(),
             moving: Arc::default(),

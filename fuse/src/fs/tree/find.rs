@@ -193,66 +193,35 @@ impl Fs {
         Ok(named)
     }
 
-    /// Describe an entry by its kind, without its attributes.
-    pub(crate) fn describe_kind(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Found> {
-        let place = match value {
-            Value::Obj(obj) if self.shown_at(r, *obj, spot)? => Place::Dir(*obj),
-            Value::Obj(_) => Place::Link(spot.clone()),
-            Value::Link(text) => {
-                self.note_link(r, spot, text)?;
-                Place::Link(spot.clone())
-            }
-            _ => Place::File(spot.clone()),
-        };
-        let kind = match place {
-            Place::Dir(_) => NodeKind::Dir,
-            Place::Link(_) => NodeKind::Link,
-            _ => NodeKind::File,
-        };
-        Ok(Found {
-            place,
-            attr: self.control_attr(kind, 0),
-            pinned: None,
-        })
-    }
-
     /// Describe an entry. The object of a directory is pinned.
-    pub(crate) fn describe(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Found> {
-        let obj = match value {
-            Value::Obj(obj) => obj,
-            Value::Link(text) => {
-                self.note_link(r, spot, text)?;
-                return self.describe_link(r, spot, value);
-            }
-            _ => {
-                let attr = self.file_attr(r, spot, value)?;
-                return Ok(Found {
-                    place: Place::File(spot.clone()),
+    pub(crate) fn describe(&self, r: &Reader<'_>, spot: Spot, value: &Value) -> FsResult<Found> {
+        match value {
+            Value::Obj(obj) if self.shown_at(r, *obj, &spot)? => {
+                let attr = self.dir_attr(r, *obj)?;
+                // This is the last step in the section: if the section runs again, the pin is not taken twice.
+                r.pin(*obj)?;
+                Ok(Found {
+                    place: Place::Dir(*obj),
                     attr,
-                    pinned: None,
-                });
+                    pinned: Some(*obj),
+                })
             }
-        };
-        if self.shown_at(r, *obj, spot)? {
-            let attr = self.dir_attr(r, *obj)?;
-            // This is the last step in the section: if the section runs again, the pin is not taken twice.
-            r.pin(*obj)?;
-            return Ok(Found {
-                place: Place::Dir(*obj),
-                attr,
-                pinned: Some(*obj),
-            });
+            Value::Obj(_) | Value::Link(_) => {
+                if let Value::Link(text) = value {
+                    self.note_link(r, &spot, text)?;
+                }
+                Ok(Found {
+                    attr: self.link_attr(r, &spot, value)?,
+                    place: Place::Link(spot),
+                    pinned: None,
+                })
+            }
+            _ => Ok(Found {
+                attr: self.file_attr(r, &spot, value)?,
+                place: Place::File(spot),
+                pinned: None,
+            }),
         }
-        self.describe_link(r, spot, value)
-    }
-
-    fn describe_link(&self, r: &Reader<'_>, spot: &Spot, value: &Value) -> FsResult<Found> {
-        let attr = self.link_attr(r, spot, value)?;
-        Ok(Found {
-            place: Place::Link(spot.clone()),
-            attr,
-            pinned: None,
-        })
     }
 
     /// Find an entry by name. The caller registers its inode (`enter`).
@@ -271,7 +240,7 @@ impl Fs {
     ) -> FsResult<Result<Found, Covered>> {
         let named = self.named(ctx, dir, name)?;
         self.read(ctx, |r| match self.value_of(r, dir, &named)? {
-            Some((spot, value)) => self.describe_leased(r, dir, name, &spot, &value, held).map(Ok),
+            Some((spot, value)) => self.describe_leased(r, dir, name, spot, &value, held).map(Ok),
             None => {
                 let bucket = match &named {
                     Named::Key(key) if is_plain(name) => {
@@ -295,14 +264,14 @@ impl Fs {
         r: &Reader<'_>,
         dir: Obj,
         name: &[u8],
-        spot: &Spot,
+        spot: Spot,
         value: &Value,
         held: &mut Held,
     ) -> FsResult<Found> {
         if !held.is_on() {
             return self.describe(r, spot, value);
         }
-        let bucket = self.bucket_of(dir, spot, name);
+        let bucket = self.bucket_of(dir, &spot, name);
         let cover = bucket.and_then(|bucket| held.take(r, bucket));
         let attributes = match value {
             Value::Obj(obj) => held.take(r, self.store.lease_bucket(*obj, None)),
@@ -330,12 +299,15 @@ impl Fs {
 
     /// Count a lookup: the kernel holds the inode from now on.
     pub(crate) fn enter(&self, found: Found) -> Attr {
-        let begun = Instant::now();
+        let mut begun = None;
         let (ino, spare) = loop {
             let mut nodes = lock(&self.inodes);
+            if !nodes.is_arriving(&found.place) {
+                break nodes.hold(self.root, found.place, found.pinned);
+            }
             // An operation has moved an entry to this place. Its inode follows in a moment.
-            if !nodes.is_arriving(&found.place) || begun.elapsed() > ARRIVING {
-                break nodes.hold(self.root, &found.place, found.pinned);
+            if begun.get_or_insert_with(Instant::now).elapsed() > ARRIVING {
+                break nodes.hold(self.root, found.place, found.pinned);
             }
             drop(nodes);
             std::thread::sleep(PAUSE);
@@ -395,5 +367,5 @@ impl Fs {
 
 /// True for a name that denotes its key by itself.
 fn is_plain(name: &[u8]) -> bool {
-    matches!(names::key_of(name), Meaning::Key(_))
+    !names::is_hashed(name)
 }

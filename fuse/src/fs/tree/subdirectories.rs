@@ -2,7 +2,8 @@
 //!
 //! 1. The entries of a directory with more than `MOST` entries are not counted. The number of its links is 1, which
 //!    means "not known" to programs that use it (as on Btrfs).
-//! 2. A count is used again as long as the container is in the same state (`known::directories`).
+//! 2. A count is used again as long as the container is in the same state (`known::directories`). A request that adds or
+//!    removes one entry carries it on: counting at each would make a directory of n files cost n * n / 2.
 
 use super::filesystem::Fs;
 use super::records::nanoseconds;
@@ -17,7 +18,52 @@ const MOST: u64 = 256;
 /// Containers that changed longer ago than this many nanoseconds get another time at their next change.
 const TICK: u64 = 50_000_000;
 
+/// The number of subdirectories of a container in a state.
+pub(crate) struct Count {
+    container: Obj,
+    stamp: Stamp,
+    count: u32,
+}
+
 impl Fs {
+    /// Return the number of subdirectories before a change, if it is known.
+    pub(crate) fn count_before(&self, r: &Reader<'_>, container: Obj) -> FsResult<Option<u32>> {
+        let stamp = self.stamp(r, container)?;
+        Ok(lock(&self.directories).subdirectories(container.id, stamp))
+    }
+
+    /// Return the number after a change in this section, by which so many have come or gone. It is kept when the change
+    /// is done (`keep_count`).
+    pub(crate) fn count_after(
+        &self,
+        r: &Reader<'_>,
+        container: Obj,
+        before: Option<u32>,
+        by: i32,
+    ) -> FsResult<Option<Count>> {
+        let Some(count) = before.and_then(|before| before.checked_add_signed(by)) else {
+            return Ok(None);
+        };
+        let stamp = self.stamp(r, container)?;
+        Ok(Some(Count {
+            container,
+            stamp,
+            count,
+        }))
+    }
+
+    /// Keep a number, if there is one.
+    pub(crate) fn keep_count(&self, count: Option<Count>) {
+        if let Some(Count {
+            container,
+            stamp,
+            count,
+        }) = count
+        {
+            lock(&self.directories).keep_subdirectories(container, stamp, count);
+        }
+    }
+
     /// The state of a container, as far as its time and the number of its entries tell.
     pub(crate) fn stamp(&self, r: &Reader<'_>, container: Obj) -> FsResult<Stamp> {
         Ok(Stamp {

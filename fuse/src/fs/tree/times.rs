@@ -74,7 +74,7 @@ impl Fs {
 
     /// Entries of a directory come or go: its time is that of its container.
     pub(crate) fn changing_entries(&self, container: Obj) {
-        lock(&self.directories).forget(container.id);
+        lock(&self.directories).forget_time(container.id);
     }
 
     /// The time of change of a file with this content, given the time of its container.
@@ -126,11 +126,11 @@ impl Fs {
     /// The table that the store has of a container.
     fn stored_table(&self, r: &Reader<'_>, container: Obj) -> FsResult<Table> {
         if !r.has_metadata(container)? {
-            return Ok(Table::new());
+            return Ok(Table::default());
         }
         let bytes = r.metadata(container, &MetadataOf::Times)?.unwrap_or_default();
         if bytes.is_empty() {
-            return Ok(Table::new());
+            return Ok(Table::default());
         }
         let table = from_bytes(&bytes);
         if table.is_none() {
@@ -232,7 +232,7 @@ fn numbers_in(r: &Reader<'_>, container: Obj) -> FsResult<HashSet<u64>> {
         cursor = entry.cursor;
         if !matches!(entry.value, Value::Obj(_)) {
             let key = super::values::owned_key(r, &entry.key)?;
-            numbers.insert(fingerprint(&names::name_of(&key)));
+            numbers.insert(fingerprint(&names::name_in(&key)));
         }
     }
     Ok(numbers)

@@ -30,7 +30,7 @@ proptest! {
             let (a, b) = (a % 6, b % 6);
             match act % 4 {
                 0 | 1 => {
-                    let (number, _) = nodes.hold(root, &place(a), None);
+                    let (number, _) = nodes.hold(root, place(a), None);
                     prop_assert_eq!(*list.entry(a).or_insert(number), number);
                 }
                 2 => {
@@ -61,11 +61,11 @@ proptest! {
 fn numbers_stay() {
     let root = obj(1);
     let mut nodes = Inodes::default();
-    let (a, _) = nodes.hold(root, &file(1, "a"), None);
-    assert_eq!(nodes.hold(root, &file(1, "a"), None), (a, None));
+    let (a, _) = nodes.hold(root, file(1, "a"), None);
+    assert_eq!(nodes.hold(root, file(1, "a"), None), (a, None));
     assert!(nodes.forget(a, 2).is_none());
     assert!(nodes.place(root, a).is_none());
-    assert_eq!(nodes.hold(root, &file(1, "a"), None).0, a);
+    assert_eq!(nodes.hold(root, file(1, "a"), None).0, a);
     assert!(matches!(nodes.place(root, ROOT), Some(Place::Dir(o)) if o == root));
 }
 
@@ -73,10 +73,10 @@ fn numbers_stay() {
 fn a_deleted_file_keeps_its_number_from_its_successor() {
     let root = obj(1);
     let mut nodes = Inodes::default();
-    let (a, _) = nodes.hold(root, &file(1, "a"), None);
+    let (a, _) = nodes.hold(root, file(1, "a"), None);
     nodes.deleted(&file(1, "a"));
     assert!(matches!(nodes.place(root, a), Some(Place::Deleted)));
-    let (again, _) = nodes.hold(root, &file(1, "a"), None);
+    let (again, _) = nodes.hold(root, file(1, "a"), None);
     assert_ne!(a, again);
 }
 
@@ -84,7 +84,7 @@ fn a_deleted_file_keeps_its_number_from_its_successor() {
 fn a_removed_file_keeps_its_number_and_a_pin() {
     let root = obj(1);
     let mut nodes = Inodes::default();
-    let (a, _) = nodes.hold(root, &file(1, "a"), None);
+    let (a, _) = nodes.hold(root, file(1, "a"), None);
     assert_eq!(nodes.close(&file(1, "a")), Some(a));
     assert!(!nodes.remains(a, nodes.moves(a)));
     nodes.set_closing(a, false);
@@ -93,7 +93,7 @@ fn a_removed_file_keeps_its_number_and_a_pin() {
     nodes.deleted(&file(1, "a"));
     assert!(nodes.is_removed(a));
     assert!(matches!(nodes.place(root, a), Some(Place::File(spot)) if spot.parent == obj(9)));
-    assert_ne!(nodes.hold(root, &file(1, "a"), None).0, a);
+    assert_ne!(nodes.hold(root, file(1, "a"), None).0, a);
     assert_eq!(nodes.forget(a, 1), Some(obj(9)));
     assert_eq!(
         nodes.removed(&file(1, "b"), file(9, "kept"), obj(9)),
@@ -105,12 +105,12 @@ fn a_removed_file_keeps_its_number_and_a_pin() {
 fn inodes_go_along() {
     let root = obj(1);
     let mut nodes = Inodes::default();
-    let (a, _) = nodes.hold(root, &file(1, "a"), None);
-    let (b, _) = nodes.hold(root, &file(1, "b"), None);
+    let (a, _) = nodes.hold(root, file(1, "a"), None);
+    let (b, _) = nodes.hold(root, file(1, "b"), None);
     nodes.moved(&file(1, "a"), &file(1, "b"));
     assert_eq!(nodes.number(root, &file(1, "b")), a);
     assert!(matches!(nodes.place(root, b), Some(Place::Deleted)));
-    let (c, _) = nodes.hold(root, &file(1, "c"), None);
+    let (c, _) = nodes.hold(root, file(1, "c"), None);
     let (x, y, none) = (file(1, "b"), file(1, "c"), file(1, "none"));
     nodes.exchanged([(&x, &y), (&y, &x), (&none, &x), (&none, &y)]);
     assert_eq!(nodes.number(root, &file(1, "b")), c);
@@ -133,7 +133,7 @@ fn views_have_numbers_of_their_own() {
             file(1, "a"),
             file(5, "a"),
         ] {
-            let (number, _) = nodes.hold(root, &place, None);
+            let (number, _) = nodes.hold(root, place.clone(), None);
             assert_eq!(view_of(number), view, "{place:?}");
             assert!(all.insert(number), "{place:?}");
         }
@@ -145,8 +145,11 @@ fn one_pin_a_directory() {
     let root = obj(1);
     let mut nodes = Inodes::default();
     let dir = Place::Dir(obj(5));
-    let (number, spare) = nodes.hold(root, &dir, Some(obj(5)));
+    let (number, spare) = nodes.hold(root, dir.clone(), Some(obj(5)));
     assert_eq!(spare, None);
-    assert_eq!(nodes.hold(root, &dir, Some(obj(5))), (number, Some(obj(5))));
+    assert_eq!(
+        nodes.hold(root, dir.clone(), Some(obj(5))),
+        (number, Some(obj(5)))
+    );
     assert_eq!(nodes.forget(number, 2), Some(obj(5)));
 }

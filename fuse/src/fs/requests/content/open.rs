@@ -105,14 +105,17 @@ impl Fs {
             bytes: Cow::Borrowed(b""),
             no_newline: !self.config.exact,
         };
-        let spot = self.write(ctx, |w, renamed| {
+        let (spot, count) = self.write(ctx, |w, renamed| {
             if self.value_of(w, dir, &named)?.is_some() {
                 return errno(libc::EEXIST);
             }
+            let before = self.count_before(w, dir)?;
             let spot = self.put(w, dir, &named, &empty.as_in(), renamed)?;
             self.record_new(ctx, w, dir, Subject::Entry(&spot), New::File(mode))?;
-            Ok(spot)
+            let count = self.count_after(w, dir, before, 0)?;
+            Ok((spot, count))
         })?;
+        self.keep_count(count);
         let mark = Mark::Entry(spot.parent.id, spot.slot);
         let mut memory = lock(&self.metadata);
         let hint = memory.was_here(&mark);

@@ -4,5 +4,6 @@
 
 pub(crate) mod directories;
 pub(crate) mod links;
+pub(crate) mod listing;
 pub(crate) mod rename;
 pub(crate) mod watched;
