@@ -192,6 +192,7 @@ def test_pandas_takes_lists_and_dicts(root: persist.Dict, numbers: Any) -> None:
     expected = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
     assert pd.Series(numbers).tolist() == [1, 2, 3, 4]
     assert pd.DataFrame(dict(root["columns"])).equals(expected)
+    assert pd.DataFrame(root["rows"]).equals(expected)
     assert pd.DataFrame(root["cells"], columns=["a", "b"]).equals(expected)
     assert pd.DataFrame({"a": numbers}).a.tolist() == [1, 2, 3, 4]
     assert pd.DataFrame.from_records(persist.copy_out(root["rows"])).equals(expected)

@@ -15,7 +15,17 @@ from collections.abc import (
 )
 from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, Literal, SupportsIndex, TypeVar, final, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    SupportsIndex,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 from typing_extensions import ParamSpec, Self, TypeAlias
 
@@ -338,6 +348,17 @@ class Snapshot:
     def __ne__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@type_check_only
+class _Stat(TypedDict):
+    checkpoint: int
+    file_pages: int
+    free_pages: int
+    logical_pages: int
+    dirty_pages: int
+    processes: int
+    orphans: int
+    undurable_age: float | None
+
 @final
 class Store(Mapping[Any, Any]):
     """An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit.
@@ -364,7 +385,7 @@ class Store(Mapping[Any, Any]):
     @property
     def closed(self) -> bool: ...
     @property
-    def mode(self) -> str: ...
+    def mode(self) -> Literal["r", "rw"]: ...
     @property
     def in_transaction(self) -> bool: ...
     def transaction(self) -> Transaction: ...
@@ -375,7 +396,7 @@ class Store(Mapping[Any, Any]):
     def run(self, f: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def sync(self) -> None: ...
     def gc(self) -> int: ...
-    def stat(self) -> dict[str, Any]: ...
+    def stat(self) -> _Stat: ...
     def snapshot(self, name: str) -> Snapshot: ...
     def snapshots(self) -> list[Snapshot]: ...
     def drop_snapshot(self, name: str) -> None: ...
@@ -388,8 +409,8 @@ class Store(Mapping[Any, Any]):
 
 def open(
     path: str | bytes | PathLike[str] | PathLike[bytes],
-    mode: str = "rw",
-    durability: str = "checkpoint",
+    mode: Literal["r", "rw"] = "rw",
+    durability: Literal["checkpoint", "commit", "none"] = "checkpoint",
     *,
     max_age: float | None = 1.0,
     lock_timeout: float | None = 30.0,

@@ -3,8 +3,8 @@
 //! 1. Input borrows the Python object's own memory for a short time: no copy, no allocation.
 //! 2. What is stored has exactly one of these types (`of`, `key_of`): a subclass would come back as something else.
 //!    `Link` is the one subclass that the store knows; as a key, it is the str.
-//! 3. What is only looked up (`sought`) may be of a subclass: the base value is used, and no method of a user's class is
-//!    called. It may have `__index__`, as the integers of numpy.
+//! 3. What is only looked up (`sought`) may be of a subclass: the base value is used, without a call of any method of
+//!    the class. It may have `__index__`, as the integers of numpy.
 
 use persist_core::store::door::Word;
 use persist_core::store::{In, Key, Value};
