@@ -153,9 +153,9 @@ fn entries(py: Python<'_>, proxy: &Proxy, shape: Shape, text: &mut String) -> st
                 };
                 if shape == Shape::List {
                     found.clear();
-                    let left = r.len(proxy.obj)?.saturating_sub(cursor).min(CHUNK as u64);
-                    r.items(proxy.obj, cursor, left as usize, &mut found)?;
-                    next = cursor + left;
+                    // A damaged list may have fewer items than it says.
+                    r.items(proxy.obj, cursor, CHUNK, &mut found)?;
+                    next = cursor + found.len() as u64;
                     return found.drain(..).try_for_each(add);
                 }
                 for _ in 0..CHUNK {
