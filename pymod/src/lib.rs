@@ -38,7 +38,14 @@ fn _persist(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<store::snapshot::Snapshot>()?;
     m.add_class::<proxies::dict::Dict>()?;
     m.add_class::<proxies::list::List>()?;
+    python::ffi::install_sequence_items(&m.py().get_type::<proxies::list::List>());
     m.add_class::<proxies::object::Object>()?;
+    for class in ["Dict", "List", "Object"] {
+        let class = m.getattr(class)?;
+        for (name, original) in [("lock_exclusive", "lockExcl"), ("lock_shared", "lockShared")] {
+            class.setattr(name, class.getattr(original)?)?;
+        }
+    }
     m.add_class::<locks::held::Held>()?;
     m.add_class::<locks::request::LockRequest>()?;
     m.add_class::<dict::views::KeysView>()?;

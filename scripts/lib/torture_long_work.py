@@ -62,6 +62,9 @@ def objects(root: Any, store: Any) -> Work:
     """Create objects, link them in cycles, and drop them."""
     import persist
 
+    # Found by its name, as the class of what is stored must be.
+    global Thing
+
     class Thing(persist.Object):
         pass
 

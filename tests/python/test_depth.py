@@ -78,9 +78,9 @@ def main():
         b = root["b"]
         assert levels_of(copy.deepcopy(b)) == levels
         assert len(copy.copy(b)) == 1
+        assert "...}" in repr(a) or "...]" in repr(a)
+        assert len(str(root)) < 20_000
         for act in (
-            lambda: repr(a),
-            lambda: str(root),
             lambda: a == b,
             lambda: a != b,
             lambda: a == copied,
@@ -100,8 +100,8 @@ def main():
         else:
             b["e"] = 1
             assert a != b
-            too_deep(lambda: repr(a.items()))
-            too_deep(lambda: repr(a.values()))
+            assert "{...}" in repr(a.items())
+            assert "{...}" in repr(a.values())
         del root["b"], b
     del copied
     with store.transaction():

@@ -55,6 +55,9 @@ def test_example(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     store = persist.open(home / "example.store")
     root = store.root
     monkeypatch.setattr(Person, "__module__", "people")
+    people = types.ModuleType("people")
+    people.Person = Person  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "people", people)
     root.update(x=1, a=100, b=0, Joe=Person("Joe", 27))
     monkeypatch.setitem(sys.modules, "myapp", types.ModuleType("myapp"))
     names = {"persist": persist, "store": store, "root": root}

@@ -9,7 +9,8 @@
 
 `persist.root()` is the root of the default store ($PERSIST_STORE, else ./persist.store);
 `persist.open(path)` opens any. What is stored is plain: None, bool, int, float, str, bytes, dicts,
-lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Dicts
+lists, symbolic links (`Link`), and instances of classes that derive from `persist.Object`. Any
+other type, also one that derives from these, is refused with advice what to store instead. Dicts
 and lists that are stored are copied in; what is fetched is a `Dict`, a `List` or an instance that
 works on the store itself.
 
@@ -88,6 +89,7 @@ __all__ = [
     "copy_out",
     "open",
     "root",
+    "to_json",
 ]
 
 _abc.MutableMapping.register(Dict)
@@ -95,6 +97,7 @@ _abc.MutableSequence.register(List)
 _abc.KeysView.register(KeysView)
 _abc.ItemsView.register(ItemsView)
 _abc.ValuesView.register(ValuesView)
+_abc.Mapping.register(Store)
 
 _roots = {}
 
@@ -114,6 +117,22 @@ def root(path=None):
     if store is None or store.closed:
         store = _roots[path] = open(path)
     return store.root
+
+
+def to_json(value):
+    """Return what JSON writes of a Dict, a List or an Object: for the `default` of `json.dumps` and `json.dump`.
+
+    >>> import json
+    >>> json.dumps([root['Joe'], root['x']], default=persist.to_json)
+    '[{"name": "Joe", "age": 27}, 1]'
+    """
+    if isinstance(value, Object):
+        return dict(vars(value))
+    if isinstance(value, Dict):
+        return value.copy()
+    if isinstance(value, (List, KeysView, ValuesView, ItemsView)):
+        return list(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 _atexit.register(_close_all)

@@ -66,6 +66,8 @@ __all__ = [
     "copy_out",
     "open",
     "root",
+    "to_json",
 ]
 
 def root(path: str | bytes | PathLike[str] | PathLike[bytes] | None = None) -> Dict[Any, Any]: ...
+def to_json(value: object) -> Any: ...

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::graphs::copy_in::{Gather, put};
 use crate::proxies::dict::Dict;
@@ -27,8 +27,10 @@ impl Dict {
                 Fast::Unknown => {}
             }
         }
-        let scalar = Scalar::key_of(key)?;
-        self.proxy.shared.entry(py, self.proxy.obj, &scalar.key())
+        match Scalar::sought(key)? {
+            Some(scalar) => self.proxy.shared.entry(py, self.proxy.obj, &scalar.key()),
+            None => Ok(None),
+        }
     }
 
     /// Set an entry or attribute.
@@ -40,22 +42,22 @@ impl Dict {
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         if let Some(text) = ffi::ascii(key)
+            && key.is_exact_instance_of::<PyString>()
             && proxy.shared.fast_set(proxy.obj, text, value)
         {
             return Ok(());
         }
-        Self::put_in(py, proxy, key, value)
+        Self::put_in(py, proxy, &Scalar::key_of(key)?, value)
     }
 
     /// The slow path of `set_in`.
     pub(crate) fn put_in(
         py: Python<'_>,
         proxy: &Proxy,
-        key: &Bound<'_, PyAny>,
+        key: &Scalar<'_>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let scalar = Scalar::key_of(key)?;
-        let key = scalar.key();
+        let key = key.key();
         put(py, &proxy.shared, value, |w, value| {
             w.set(proxy.obj, &key, value).map(|()| true)
         })?;
@@ -67,7 +69,12 @@ impl Dict {
         let (py, obj) = (from.py(), self.proxy.obj);
         let listed = from.keys();
         let names: Vec<_> = listed.iter().collect();
-        let keys = names.iter().map(Scalar::key_of).collect::<PyResult<Vec<_>>>()?;
+        let scalar = if self.attributes {
+            Scalar::named
+        } else {
+            Scalar::key_of
+        };
+        let keys = names.iter().map(scalar).collect::<PyResult<Vec<_>>>()?;
         let gather = Gather::values(&self.proxy.shared, &listed, &from.values())?;
         let plan = gather.plan()?;
         if plan.len() != keys.len() {

@@ -6,11 +6,12 @@
 use persist_core::store::{Result, Value};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::proxies::dict::Dict;
 use crate::proxies::found::{Found, find};
+use crate::python::arguments::iter_function;
 use crate::python::scalars;
 use crate::values::contents::Part;
 use crate::values::large::read_whole;
@@ -25,6 +26,8 @@ pub struct DictIter {
     left: AtomicU64,
     /// The number of entries at the beginning; `END` when the iterator is exhausted, `BROKEN` when the number changed.
     expected: AtomicU64,
+    /// `Dict::emptied` at the beginning.
+    emptied: u64,
 }
 
 const END: u64 = u64::MAX;
@@ -56,7 +59,13 @@ impl DictIter {
             cursor: AtomicU64::new(if reverse { u64::MAX } else { 0 }),
             left: AtomicU64::new(count),
             expected: AtomicU64::new(count),
+            emptied: dict.get().emptied.load(Ordering::Relaxed),
         })
+    }
+
+    /// True if the dict has lost all entries since the beginning, and has as many as then.
+    fn is_replaced(&self, expected: u64) -> bool {
+        expected != 0 && self.dict.get().emptied.load(Ordering::Relaxed) != self.emptied
     }
 
     fn step(&self, py: Python<'_>, expected: u64) -> PyResult<Step> {
@@ -94,6 +103,22 @@ impl DictIter {
         slf
     }
 
+    /// Pickle and copy as the iterators of dict do: as an iterator over what is left.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyList>,))> {
+        let copy = |n: &AtomicU64| AtomicU64::new(n.load(Ordering::Relaxed));
+        let rest = DictIter {
+            dict: self.dict.clone_ref(py),
+            part: self.part,
+            reverse: self.reverse,
+            cursor: copy(&self.cursor),
+            left: copy(&self.left),
+            expected: copy(&self.expected),
+            emptied: self.emptied,
+        };
+        let left = py.get_type::<PyList>().call1((rest,))?;
+        Ok((iter_function(py)?, (left.cast_into()?,)))
+    }
+
     fn __length_hint__(&self) -> u64 {
         if self.expected.load(Ordering::Relaxed) >= BROKEN {
             0
@@ -113,6 +138,12 @@ impl DictIter {
             BROKEN => return changed(),
             n => n,
         };
+        let keys_changed = || {
+            self.expected.store(END, Ordering::Relaxed);
+            Err(PyRuntimeError::new_err(
+                "dictionary keys changed during iteration",
+            ))
+        };
         let shared = &self.dict.get().proxy.shared;
         loop {
             let (cursor, key, mut value, found) = match self.step(py, expected)? {
@@ -122,6 +153,7 @@ impl DictIter {
                     value,
                     found,
                 } => (cursor, key, value, found),
+                Step::End if self.is_replaced(expected) => return keys_changed(),
                 Step::End => {
                     self.expected.store(END, Ordering::Relaxed);
                     return Ok(None);
@@ -139,10 +171,7 @@ impl DictIter {
             }
             let Some(left) = self.left.load(Ordering::Relaxed).checked_sub(1) else {
                 // As many entries were removed as added: the iterator would find new ones without an end.
-                self.expected.store(END, Ordering::Relaxed);
-                return Err(PyRuntimeError::new_err(
-                    "dictionary keys changed during iteration",
-                ));
+                return keys_changed();
             };
             self.cursor.store(cursor, Ordering::Relaxed);
             self.left.store(left, Ordering::Relaxed);

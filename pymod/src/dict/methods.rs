@@ -8,6 +8,7 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::Ordering;
 
 use super::iter::DictIter;
 use super::views::{ItemsView, KeysView, ValuesView};
@@ -21,6 +22,7 @@ use crate::python::ffi;
 use crate::python::scalars::Scalar;
 use crate::values::contents::{Part, as_dict};
 use crate::values::large::read_whole;
+use crate::values::show::{self, Shape};
 
 /// A KeyError like dict's.
 #[cold]
@@ -40,6 +42,16 @@ fn one_default<'py>(what: &str, args: &Bound<'py, PyTuple>) -> PyResult<Option<B
     }
 }
 
+impl Dict {
+    /// Tell the iterators that a change has removed the last entry.
+    #[inline]
+    fn note_emptied(&self, emptied: bool) {
+        if emptied {
+            self.emptied.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[pymethods]
 impl Dict {
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -51,9 +63,18 @@ impl Dict {
     }
 
     fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        let scalar = Scalar::key_of(key)?;
-        let name = scalar.key();
-        match self.proxy.shared.write(py, |w| w.remove(self.proxy.obj, &name))? {
+        let Some(scalar) = Scalar::sought(key)? else {
+            self.proxy.shared.check_change(py, self.proxy.obj)?;
+            return Err(key_error(key));
+        };
+        let (name, obj, mut emptied) = (scalar.key(), self.proxy.obj, false);
+        let removed = self.proxy.shared.write(py, |w| {
+            let removed = w.remove(obj, &name)?;
+            emptied = removed && w.len(obj)? == 0;
+            Ok(removed)
+        })?;
+        self.note_emptied(emptied);
+        match removed {
             true => Ok(()),
             false => Err(key_error(key)),
         }
@@ -65,7 +86,10 @@ impl Dict {
         {
             return Ok(there);
         }
-        let scalar = Scalar::key_of(key)?;
+        let Some(scalar) = Scalar::sought(key)? else {
+            self.count(py)?;
+            return Ok(false);
+        };
         let key = scalar.key();
         self.proxy.shared.read(py, |r| r.contains(self.proxy.obj, &key))
     }
@@ -83,10 +107,7 @@ impl Dict {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        match ffi::Printing::enter(slf.as_any())? {
-            Some(_printing) => Ok(slf.get().plain(slf.py())?.repr()?.to_string()),
-            None => Ok("{...}".into()),
-        }
+        show::container(slf.as_any(), &slf.get().proxy, Shape::Dict)
     }
 
     fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
@@ -176,15 +197,22 @@ impl Dict {
         default: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let default = one_default("pop", default)?;
-        let (scalar, obj) = (Scalar::key_of(key)?, self.proxy.obj);
+        let (obj, mut emptied) = (self.proxy.obj, false);
+        let Some(scalar) = Scalar::sought(key)? else {
+            self.proxy.shared.check_change(py, obj)?;
+            return default.ok_or_else(|| key_error(key));
+        };
         let name = scalar.key();
         let mut batch = self.proxy.shared.take(py, |w, out| {
+            emptied = false;
             if let Some(value) = w.get(obj, &name)? {
                 out.push(w, value)?;
                 w.remove(obj, &name)?;
+                emptied = w.len(obj)? == 0;
             }
             Ok(())
         })?;
+        self.note_emptied(emptied);
         match batch.next(py)? {
             Some(value) => Ok(value),
             None => default.ok_or_else(|| key_error(key)),
@@ -193,16 +221,19 @@ impl Dict {
 
     /// Remove and return the last entry.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let obj = self.proxy.obj;
+        let (obj, mut emptied) = (self.proxy.obj, false);
         let mut batch = self.proxy.shared.take(py, |w, out| {
+            emptied = false;
             if let Some(entry) = w.prev(obj, u64::MAX)? {
                 let key = read_whole(w, entry.key)?;
                 out.push(w, key.clone())?;
                 out.push(w, entry.value)?;
                 w.remove(obj, &key.as_key()?)?;
+                emptied = w.len(obj)? == 0;
             }
             Ok(())
         })?;
+        self.note_emptied(emptied);
         match batch.next(py)? {
             Some(key) => Ok((key, batch.expect(py)?)),
             None => Err(PyKeyError::new_err("popitem(): dictionary is empty")),
@@ -217,10 +248,14 @@ impl Dict {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let scalar = Scalar::key_of(key)?;
-        let name = scalar.key();
         let (shared, obj) = (&self.proxy.shared, self.proxy.obj);
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        // A key of a subclass finds an entry, and is not stored.
+        if let Some(there) = self.find(py, key)? {
+            return Ok(there);
+        }
+        let scalar = Scalar::key_of(key)?;
+        let name = scalar.key();
         loop {
             if let Some(there) = shared.fetch(py, |r| r.word(obj, &name))? {
                 return Ok(there);
@@ -268,7 +303,13 @@ impl Dict {
 
     /// Remove everything.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.proxy.shared.write(py, |w| w.clear(self.proxy.obj))
+        let (obj, mut emptied) = (self.proxy.obj, false);
+        self.proxy.shared.write(py, |w| {
+            emptied = w.len(obj)? != 0;
+            w.clear(obj)
+        })?;
+        self.note_emptied(emptied);
+        Ok(())
     }
 
     /// Return a plain dict with the same entries; the containers among the values stay in the store.
@@ -280,13 +321,13 @@ impl Dict {
         self.plain(py)
     }
 
-    fn __deepcopy__<'py>(&self, py: Python<'py>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, self.attributes)
+    fn __deepcopy__<'py>(&self, py: Python<'py>, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        copy_out::copy(py, &self.proxy, self.attributes, Some(memo))
     }
 
     /// Return a copy of everything below as plain dicts and lists; see `persist.copy_out`.
     fn todict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, self.attributes)
+        copy_out::copy(py, &self.proxy, self.attributes, None)
     }
 
     /// Return a plain dict with these keys and one value.

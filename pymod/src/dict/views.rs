@@ -1,6 +1,7 @@
 //! The views of a `Dict`: `keys()`, `values()`, `items()`.
 
 use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictItems, PyDictKeys, PyFrozenSet, PyMappingProxy, PySet};
 
@@ -8,6 +9,7 @@ use super::iter::DictIter;
 use crate::proxies::dict::Dict;
 use crate::python::ffi;
 use crate::values::contents::{Part, listing};
+use crate::values::show::{self, Shape};
 
 /// The same view of a plain dict, read in one section. Any other value is returned unchanged.
 fn plain_view<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -62,13 +64,12 @@ macro_rules! view {
             }
 
             fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-                match ffi::Printing::enter(slf.as_any())? {
-                    Some(_printing) => {
-                        let all = listing(slf.py(), &slf.get().dict.get().proxy, $part)?;
-                        Ok(format!(concat!($label, "({})"), all.repr()?))
-                    }
-                    None => Ok("...".into()),
-                }
+                let dict = slf.get().dict.bind(slf.py());
+                show::container(slf.as_any(), &dict.get().proxy, Shape::View($part))
+            }
+
+            fn __reduce__(&self) -> PyResult<()> {
+                Err(PyTypeError::new_err(concat!("cannot pickle '", $label, "' object")))
             }
 
             /// Return a read-only proxy of the dict.

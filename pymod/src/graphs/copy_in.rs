@@ -20,7 +20,8 @@ use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
 use crate::proxies::object::{self, BeingStored, Object};
 use crate::proxies::proxy::Proxy;
-use crate::python::scalars::{Scalar, bad_value};
+use crate::python::refused;
+use crate::python::scalars::Scalar;
 use crate::values::contents;
 
 /// The role of a Python object in a store.
@@ -37,7 +38,7 @@ impl<'a> Arg<'a> {
     /// Classify a value. Raises TypeError if it cannot be stored.
     #[inline]
     pub(crate) fn of(shared: &Shared, value: &'a Bound<'_, PyAny>) -> PyResult<Arg<'a>> {
-        Arg::find(shared, value)?.ok_or_else(|| bad_value(value, ""))
+        Arg::find(shared, value)?.ok_or_else(|| refused::value(value, ""))
     }
 
     /// Like `of`, but None for a value that cannot be stored.
@@ -68,7 +69,8 @@ impl<'a> Arg<'a> {
         if let Ok(o) = value.cast::<Object>() {
             return Ok(Some(o.get().live_proxy(value.py())?.map_or(Arg::Graph, here)));
         }
-        if value.is_instance_of::<PyDict>() || value.is_instance_of::<PyList>() {
+        // Not their subclasses, which would come back as plain dicts and lists.
+        if value.is_exact_instance_of::<PyDict>() || value.is_exact_instance_of::<PyList>() {
             return Ok(Some(Arg::Graph));
         }
         Ok(None)
@@ -82,6 +84,8 @@ enum Visited<'a, 'py> {
     /// Under a key of a node, or at an index.
     Key(usize, &'a Bound<'py, PyAny>),
     Index(usize, usize),
+    /// A node itself, for its keys.
+    Node(usize),
 }
 
 enum Slot<'py> {
@@ -175,8 +179,8 @@ impl<'py> Gather<'py> {
         match Arg::find(&self.shared, &value)? {
             Some(Arg::Scalar(_)) => Ok(Slot::Scalar(value)),
             Some(Arg::Obj(obj)) => Ok(Slot::Obj(obj, value)),
-            Some(Arg::Graph) => self.node(value).map(Slot::Node),
-            None => Err(bad_value(&value, &self.place(&met))),
+            Some(Arg::Graph) => self.node(value, &met).map(Slot::Node),
+            None => Err(refused::value(&value, &self.place(&met))),
         }
     }
 
@@ -187,6 +191,7 @@ impl<'py> Gather<'py> {
             Visited::Top(n) => (None, vec![self.top_place(n)]),
             Visited::Key(node, key) => (Some(node), vec![self.step(node, key)]),
             Visited::Index(node, index) => (Some(node), vec![format!("[{index}]")]),
+            Visited::Node(node) => (Some(node), Vec::new()),
         };
         let mut next = node;
         while let Some(at) = next.take() {
@@ -233,7 +238,7 @@ impl<'py> Gather<'py> {
         }
     }
 
-    fn node(&mut self, source: Bound<'py, PyAny>) -> PyResult<usize> {
+    fn node(&mut self, source: Bound<'py, PyAny>, met: &Visited<'_, 'py>) -> PyResult<usize> {
         let address = source.as_ptr() as usize;
         if let Some(there) = self.seen.get(&address) {
             return Ok(*there);
@@ -249,7 +254,7 @@ impl<'py> Gather<'py> {
             node.kind = Kind::List;
         } else if let Ok(o) = node.source.cast::<Object>() {
             node.kind = Kind::Object;
-            node.class = object::class_to_store(o)?;
+            node.class = object::class_to_store(o, || self.place(met))?;
             if o.get().live_proxy(self.py)?.is_none() {
                 node.busy = Some(BeingStored::begin(o)?);
             }
@@ -293,16 +298,18 @@ impl<'py> Gather<'py> {
                 .transpose()?;
             let dict = match (&attributes, source.cast::<PyDict>(), source.cast_exact::<Dict>()) {
                 (Some(attributes), _, _) => attributes.clone(),
-                (_, Ok(dict), _) => in_order(dict)?,
+                (_, Ok(dict), _) => dict.clone(),
                 (_, _, Ok(dict)) => dict.get().plain(self.py)?,
-                _ => return Err(bad_value(source, "")),
+                _ => return Err(refused::value(source, "")),
             };
             entries.reserve(dict.len());
             for (key, value) in dict.iter() {
                 if attributes.is_some() && !key.is_instance_of::<pyo3::types::PyString>() {
                     return Err(PyTypeError::new_err("attribute name must be string"));
                 }
-                Scalar::key_of(&key)?;
+                if attributes.is_none() && !Scalar::is_key(&key)? {
+                    return Err(refused::key_at(&key, &self.place(&Visited::Node(node))));
+                }
                 let slot = self.slot(value, Visited::Key(node, &key))?;
                 entries.push((Some(key), slot));
             }
@@ -318,7 +325,7 @@ impl<'py> Gather<'py> {
                 &Slot::Obj(obj, _) => Part::Obj(obj),
                 Slot::Scalar(value) => match Scalar::of(value)? {
                     Some(scalar) => Part::Scalar(scalar),
-                    None => return Err(bad_value(value, "")),
+                    None => return Err(refused::value(value, "")),
                 },
             })
         };
@@ -326,7 +333,12 @@ impl<'py> Gather<'py> {
         for node in &self.nodes {
             let mut entries = Vec::with_capacity(node.entries.len());
             for (key, slot) in &node.entries {
-                let key = key.as_ref().map(Scalar::key_of).transpose()?;
+                // The name of an attribute is a str, whatever its class.
+                let key = match (key, node.kind) {
+                    (Some(key), Kind::Object) => Some(Scalar::named(key)?),
+                    (Some(key), _) => Some(Scalar::key_of(key)?),
+                    (None, _) => None,
+                };
                 entries.push((key, part(slot)?));
             }
             let class = (node.kind == Kind::Object).then_some(&*node.class);
@@ -377,20 +389,6 @@ impl<'py> Gather<'py> {
         }
         Ok(())
     }
-}
-
-/// A subclass (OrderedDict) may have another order, which its items follow.
-fn in_order<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-    if dict.is_exact_instance_of::<PyDict>() || !dict.hasattr("move_to_end")? {
-        return Ok(dict.clone());
-    }
-    PyDict::from_sequence(
-        dict.call_method0("items")?
-            .try_iter()?
-            .collect::<PyResult<Vec<_>>>()
-            .and_then(|items| PyList::new(dict.py(), items))?
-            .as_any(),
-    )
 }
 
 /// A key in brackets, as Python writes it.

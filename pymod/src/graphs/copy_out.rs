@@ -4,11 +4,15 @@
 //!    recurses.
 
 use persist_core::store::{Kind, Obj, ObjectId, Reader, Result, Value};
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::engine::class_names::Name;
+use crate::engine::shared::Shared;
 use crate::proxies::classes;
 use crate::proxies::dict::Dict;
 use crate::proxies::list::List;
@@ -82,46 +86,132 @@ fn contents(r: &Reader<'_>, node: &Node) -> Result<Vec<Value>> {
     found.into_iter().map(|value| read_whole(r, value)).collect()
 }
 
-/// The copy of a container. With `attributes`, the attributes of an object as a dict.
-pub(crate) fn copy<'py>(py: Python<'py>, proxy: &Proxy, attributes: bool) -> PyResult<Bound<'py, PyAny>> {
+/// The memo of `copy.deepcopy`: what was copied already, so that it is copied once over all proxies of one call.
+struct Memo<'a, 'py> {
+    memo: &'a Bound<'py, PyDict>,
+    shared: &'a Shared,
+}
+
+impl<'py> Memo<'_, 'py> {
+    /// The key of a container that no Python object may represent at the moment.
+    fn key(&self, obj: Obj) -> PyResult<Bound<'py, PyTuple>> {
+        let store = Arc::as_ptr(&self.shared.core) as usize;
+        let parts = ("persist", store, obj.id.0).into_pyobject(self.memo.py())?;
+        Ok(parts)
+    }
+
+    /// The copy of a container.
+    fn get(&self, obj: Obj) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(there) = self.shared.cache.get(self.memo.py(), obj.id)
+            && let Some(copy) = self.memo.get_item(there.as_ptr() as usize)?
+        {
+            return Ok(Some(copy));
+        }
+        self.memo.get_item(self.key(obj)?)
+    }
+
+    /// Record a copy, as `copy.deepcopy` does: by the id of the object, which is kept so that the id stays its own.
+    fn put(&self, obj: Obj, copy: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.memo.py();
+        self.memo.set_item(self.key(obj)?, copy)?;
+        let Some(there) = self.shared.cache.get(py, obj.id) else {
+            return Ok(());
+        };
+        self.memo.set_item(there.as_ptr() as usize, copy)?;
+        let held = self.memo.as_ptr() as usize;
+        match self.memo.get_item(held)? {
+            Some(list) => list.call_method1(intern!(py, "append"), (there,)).map(drop),
+            None => self.memo.set_item(held, PyList::new(py, [there])?),
+        }
+    }
+}
+
+/// The copy of a container. With `attributes`, the attributes of an object as a dict. With the memo of `copy.deepcopy`,
+/// what is copied already is not copied again.
+pub(crate) fn copy<'py>(
+    py: Python<'py>,
+    proxy: &Proxy,
+    attributes: bool,
+    memo: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let mut graph = Graph::default();
     proxy.shared.read(py, |r| graph.read(r, proxy.obj))?;
+    made_of(py, proxy, graph, attributes, memo)
+}
+
+fn made_of<'py>(
+    py: Python<'py>,
+    proxy: &Proxy,
+    mut graph: Graph,
+    attributes: bool,
+    memo: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     if attributes {
         graph.nodes[0].kind = Kind::Dict;
     }
-    let mut made = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        made.push(match node.kind {
+    let shared = &*proxy.shared;
+    let memo = memo
+        .and_then(|memo| memo.cast::<PyDict>().ok())
+        .map(|memo| Memo { memo, shared });
+    let mut made: Vec<Option<Bound<'py, PyAny>>> = vec![None; graph.nodes.len()];
+    let mut fill = Vec::with_capacity(graph.nodes.len());
+    let mut next = VecDeque::from([0]);
+    while let Some(n) = next.pop_front() {
+        if made[n].is_some() {
+            continue;
+        }
+        let node = &graph.nodes[n];
+        // The attributes are copied as a dict of their own, which is not the copy of the object.
+        let memo = memo.as_ref().filter(|_| n != 0 || !attributes);
+        if let Some(memo) = memo
+            && let Some(there) = memo.get(node.obj)?
+        {
+            made[n] = Some(there);
+            continue;
+        }
+        let copy = match node.kind {
             Kind::Dict => PyDict::new(py).into_any(),
             Kind::List => PyList::empty(py).into_any(),
             Kind::Object => instance(py, &node.class)?,
-        });
+        };
+        if let Some(memo) = memo {
+            memo.put(node.obj, &copy)?;
+        }
+        fill.push((n, copy.clone()));
+        made[n] = Some(copy);
+        for value in &node.values {
+            if let Value::Obj(obj) = value
+                && let Some(n) = graph.index.get(&obj.id)
+            {
+                next.push_back(*n);
+            }
+        }
     }
+    let lost = || error::general(py, "internal error: a container was not copied");
     let object = |value: &Value| match value {
         Value::Obj(obj) => match graph.index.get(&obj.id) {
-            Some(n) => Ok(made[*n].clone()),
-            None => Err(error::general(py, "internal error: a container was not copied")),
+            Some(n) => made[*n].clone().ok_or_else(lost),
+            None => Err(lost()),
         },
         value => scalars::to_python(py, value),
     };
-    for (node, made) in graph.nodes.iter().zip(&made) {
-        if let Ok(list) = made.cast::<PyList>() {
+    for (n, copy) in &fill {
+        let node = &graph.nodes[*n];
+        if let Ok(list) = copy.cast::<PyList>() {
             for value in &node.values {
                 list.append(object(value)?)?;
             }
             continue;
         }
-        let dict = match made.cast::<PyDict>() {
+        let dict = match copy.cast::<PyDict>() {
             Ok(dict) => dict.clone(),
-            Err(_) => ffi::instance_dict(made)?,
+            Err(_) => ffi::instance_dict(copy)?,
         };
         for pair in node.values.chunks_exact(2) {
             dict.set_item(object(&pair[0])?, object(&pair[1])?)?;
         }
     }
-    made.into_iter()
-        .next()
-        .ok_or_else(|| error::general(py, "internal error: nothing was copied"))
+    made.into_iter().next().flatten().ok_or_else(lost)
 }
 
 fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -136,24 +226,41 @@ fn instance<'py>(py: Python<'py>, class: &str) -> PyResult<Bound<'py, PyAny>> {
 
 /// Return a copy of a stored dict, list or object, and of everything below it, that is independent of
 /// the store: plain dicts and lists, and transient instances of classes. Return anything else
-/// unchanged.
+/// unchanged. With objects=dict, the instances are dicts of their attributes.
 ///
 /// >>> root['l'] = [1, {'a': None}]
 /// >>> persist.copy_out(root['l'])
 /// [1, {'a': None}]
+/// >>> persist.copy_out(root['Joe'], objects=dict)
+/// {'name': 'Joe', 'age': 27}
 #[pyfunction]
-pub(crate) fn copy_out<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    if let Ok(d) = obj.cast_exact::<Dict>() {
-        return copy(py, &d.get().proxy, d.get().attributes);
+#[pyo3(signature = (obj, *, objects = None))]
+pub(crate) fn copy_out<'py>(
+    py: Python<'py>,
+    obj: &Bound<'py, PyAny>,
+    objects: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if objects.is_some_and(|objects| !objects.is(py.get_type::<PyDict>())) {
+        return Err(PyTypeError::new_err("objects must be dict or None"));
     }
-    if let Ok(l) = obj.cast_exact::<List>() {
-        return copy(py, &l.get().proxy, false);
+    let (proxy, attributes) = if let Ok(d) = obj.cast_exact::<Dict>() {
+        (Some(&d.get().proxy), d.get().attributes)
+    } else if let Ok(l) = obj.cast_exact::<List>() {
+        (Some(&l.get().proxy), false)
+    } else if let Ok(o) = obj.cast::<Object>() {
+        (o.get().proxy(), false)
+    } else {
+        (None, false)
+    };
+    let Some(proxy) = proxy else {
+        return Ok(obj.clone());
+    };
+    let mut graph = Graph::default();
+    proxy.shared.read(py, |r| graph.read(r, proxy.obj))?;
+    if objects.is_some() {
+        for node in graph.nodes.iter_mut().filter(|n| n.kind == Kind::Object) {
+            node.kind = Kind::Dict;
+        }
     }
-    match obj.cast::<Object>() {
-        Ok(o) => match o.get().proxy() {
-            Some(proxy) => copy(py, proxy, false),
-            None => Ok(obj.clone()),
-        },
-        Err(_) => Ok(obj.clone()),
-    }
+    made_of(py, proxy, graph, attributes, None)
 }

@@ -7,10 +7,11 @@
 use persist_core::store::{In, Reader, Result, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 
 use crate::graphs::copy_in::{Arg, Gather};
 use crate::proxies::list::List;
+use crate::python::ffi;
 use crate::python::indices::Span;
 use crate::python::scalars::same;
 use crate::values::large::read_whole;
@@ -20,10 +21,20 @@ const CHUNK: usize = 256;
 
 /// The items of an iterable, as a new list without other references.
 pub(crate) fn items_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    match value.cast_exact::<List>() {
-        Ok(l) => l.get().plain(value.py()),
-        Err(_) => Ok(value.py().get_type::<PyList>().call1((value,))?.cast_into()?),
+    let py = value.py();
+    if let Ok(l) = value.cast_exact::<List>() {
+        return l.get().plain(py);
     }
+    if value.is_exact_instance_of::<PyList>() || value.is_exact_instance_of::<PyTuple>() {
+        return Ok(py.get_type::<PyList>().call1((value,))?.cast_into()?);
+    }
+    // list() would allocate what `__length_hint__` says, which may be anything.
+    let (from, items) = (value.try_iter()?, PyList::empty(py));
+    ffi::check_length_hint(value)?;
+    for item in from {
+        items.append(item?)?;
+    }
+    Ok(items)
 }
 
 /// True if the item is still the one that `arg` was made from.

@@ -1,9 +1,11 @@
 //! The iterator over a `List`.
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::proxies::list::List;
+use crate::python::arguments::iter_function;
 
 /// The iterator over a List. Like list's it goes by position and ends where the list ends then.
 #[pyclass(frozen, module = "persist")]
@@ -36,8 +38,21 @@ impl ListIter {
         Ok(match (u64::try_from(at), self.step) {
             (Err(_), _) => 0,
             (Ok(at), 1) => len.saturating_sub(at),
-            (Ok(at), _) => (at + 1).min(len),
+            // Like list's: past the end, it finds nothing any more.
+            (Ok(at), _) if at >= len => 0,
+            (Ok(at), _) => at + 1,
         })
+    }
+
+    /// Pickle and copy as the iterators of list and dict do: as an iterator over what is left.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyList>,))> {
+        let rest = ListIter {
+            list: self.list.clone_ref(py),
+            step: self.step,
+            at: AtomicI64::new(self.at.load(Ordering::Relaxed)),
+        };
+        let left = py.get_type::<PyList>().call1((rest,))?;
+        Ok((iter_function(py)?, (left.cast_into()?,)))
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {

@@ -16,10 +16,12 @@ use crate::locks::held::{Held, Until};
 use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::list::List;
+use crate::python::arguments::{Given, equal};
 use crate::python::ffi;
 use crate::python::indices::{At, Clipped, position};
 use crate::values::contents::as_list;
 use crate::values::fast::Fast;
+use crate::values::show::{self, Shape};
 
 #[cold]
 fn out_of_range(what: &str) -> PyErr {
@@ -111,13 +113,14 @@ impl List {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        match ffi::Printing::enter(slf.as_any())? {
-            Some(_printing) => Ok(slf.get().plain(slf.py())?.repr()?.to_string()),
-            None => Ok("[...]".into()),
-        }
+        show::container(slf.as_any(), &slf.get().proxy, Shape::List)
     }
 
     fn __richcmp__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>, op: CompareOp) -> PyResult<Py<PyAny>> {
+        if slf.is(other) {
+            slf.get().count(slf.py())?;
+            return equal(slf.py(), op);
+        }
         let Some(other) = as_list(other)? else {
             return Ok(slf.py().NotImplemented());
         };
@@ -283,11 +286,19 @@ impl List {
     }
 
     /// Sort in place; the sort is stable. An exception of `key` leaves the list unchanged.
-    #[pyo3(signature = (*, key = None, reverse = false))]
-    fn sort<'py>(&self, py: Python<'py>, key: Option<&Bound<'py, PyAny>>, reverse: bool) -> PyResult<()> {
+    #[pyo3(signature = (*, key = None, reverse = Given::nothing()), text_signature = "($self, *, key=None, reverse=False)")]
+    fn sort<'py>(
+        &self,
+        py: Python<'py>,
+        key: Option<&Bound<'py, PyAny>>,
+        reverse: Given<'py>,
+    ) -> PyResult<()> {
         let how = PyDict::new(py);
         how.set_item("key", key)?;
-        how.set_item("reverse", reverse)?;
+        // What it means, and whether it is allowed, is up to list.sort.
+        if let Some(reverse) = reverse.0 {
+            how.set_item("reverse", reverse)?;
+        }
         self.permute(py, |items| items.call_method("sort", (), Some(&how)).map(drop))
     }
 
@@ -305,13 +316,13 @@ impl List {
         self.plain(py)
     }
 
-    fn __deepcopy__<'py>(&self, py: Python<'py>, _memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, false)
+    fn __deepcopy__<'py>(&self, py: Python<'py>, memo: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        copy_out::copy(py, &self.proxy, false, Some(memo))
     }
 
     /// Return a copy of everything below as plain lists and dicts; see `persist.copy_out`.
     fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        copy_out::copy(py, &self.proxy, false)
+        copy_out::copy(py, &self.proxy, false, None)
     }
 
     fn __reduce__(&self) -> PyResult<()> {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::levels::{Level, lock};
 use crate::engine::shared::Shared;
 use crate::engine::tasks;
+use crate::python::error;
 use crate::python::scalars::Scalar;
 
 /// When a lock ends that is neither released nor used in `with`.
@@ -64,7 +65,7 @@ impl Held {
 
     /// Take the lock.
     pub(crate) fn taken(mut self, py: Python<'_>) -> PyResult<Held> {
-        let handle = self.with_target(py, |target| self.take_target(py, target))?;
+        let handle = self.wait(py)?;
         let level = self.note(handle);
         *self.level.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(level);
         Ok(self)
@@ -80,7 +81,7 @@ impl Held {
     /// Call `f` with the target of the lock.
     fn with_target<R>(&self, py: Python<'_>, f: impl FnOnce(LockTarget<'_>) -> PyResult<R>) -> PyResult<R> {
         let key = self.terms.key.as_ref().map(|k| k.bind(py));
-        let scalar = key.map(Scalar::key_of).transpose()?;
+        let scalar = key.map(Scalar::named).transpose()?;
         f(LockTarget {
             obj: self.terms.obj,
             key: scalar.as_ref().map(Scalar::key),
@@ -95,9 +96,15 @@ impl Held {
     }
 
     fn take(&self, py: Python<'_>) -> PyResult<()> {
-        let handle = self.with_target(py, |target| self.take_target(py, target))?;
+        let handle = self.wait(py)?;
         *lock(&self.level) = Some(self.note(handle));
         Ok(())
+    }
+
+    fn wait(&self, py: Python<'_>) -> PyResult<LockHandle> {
+        let key = self.terms.key.as_ref().map(|k| k.bind(py));
+        self.with_target(py, |target| self.take_target(py, target))
+            .map_err(|e| error::with_key(py, e, key))
     }
 
     /// Record a level that the running task has just acquired.
@@ -171,6 +178,10 @@ impl Drop for Held {
 
 #[pymethods]
 impl Held {
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(error::not_pickled("Lock"))
+    }
+
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if !self.is_held() {
             self.take(py)?;

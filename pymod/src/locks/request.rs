@@ -12,6 +12,7 @@ use super::take::{LockKey, mode};
 use crate::engine::shared::Shared;
 use crate::proxies::proxy::Proxy;
 use crate::python::arguments::duration;
+use crate::python::error;
 use crate::python::scalars::Scalar;
 
 /// A lock that was asked for without waiting; for `lock_async`.
@@ -36,7 +37,7 @@ pub(crate) fn lock_async<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = owner.py();
     let wait = duration(timeout)?;
-    key.0.as_ref().map(Scalar::key_of).transpose()?;
+    key.0.as_ref().map(Scalar::named).transpose()?;
     let request = LockRequest {
         owner: owner.clone().unbind(),
         key: key.0.as_ref().map(|k| k.clone().unbind()),
@@ -67,11 +68,7 @@ impl LockRequest {
     }
 
     fn target<R>(&self, py: Python<'_>, f: impl FnOnce(LockTarget<'_>) -> R) -> PyResult<R> {
-        let scalar = self
-            .key
-            .as_ref()
-            .map(|k| Scalar::key_of(k.bind(py)))
-            .transpose()?;
+        let scalar = self.key.as_ref().map(|k| Scalar::named(k.bind(py))).transpose()?;
         Ok(f(LockTarget {
             obj: self.obj,
             key: scalar.as_ref().map(Scalar::key),
@@ -81,6 +78,10 @@ impl LockRequest {
 
 #[pymethods]
 impl LockRequest {
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(error::not_pickled("_LockRequest"))
+    }
+
     /// Return the lock if it is granted, else None. The first call puts the request into the queue.
     fn poll(&self, py: Python<'_>) -> PyResult<Option<Held>> {
         let store = &self.shared;
@@ -100,7 +101,8 @@ impl LockRequest {
                 .store
                 .lock_later(Actor::Thread, target, self.mode, self.timeout)
         })?;
-        match asked.map_err(|e| store.fail(py, e))? {
+        let key = self.key.as_ref().map(|k| k.bind(py));
+        match asked.map_err(|e| error::with_key(py, store.fail(py, e), key))? {
             LockReply::Held => {
                 drop(pending);
                 self.got(py).map(Some)
@@ -141,7 +143,9 @@ impl LockRequest {
             held,
             holder,
         };
-        Ok(self.shared.fail(py, e).into_value(py).into_any())
+        let key = self.key.as_ref().map(|k| k.bind(py));
+        let e = error::with_key(py, self.shared.fail(py, e), key);
+        Ok(e.into_value(py).into_any())
     }
 
     /// The waiting tasks of this process.

@@ -66,7 +66,7 @@ pub(crate) fn mode(shared: bool) -> LockMode {
 
 /// Release one level of a lock.
 pub(crate) fn release(py: Python<'_>, proxy: &Proxy, key: &LockKey<'_>) -> PyResult<()> {
-    let scalar = key.0.as_ref().map(Scalar::key_of).transpose()?;
+    let scalar = key.0.as_ref().map(Scalar::named).transpose()?;
     let target = LockTarget {
         obj: proxy.obj,
         key: scalar.as_ref().map(Scalar::key),

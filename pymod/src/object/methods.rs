@@ -6,7 +6,7 @@
 //!    `allow_import`) and must derive from `Object`. Neither `__new__` nor `__init__` is called.
 
 use persist_core::store::{Key, Kind};
-use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyException, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
@@ -18,10 +18,10 @@ use crate::locks::request::lock_async;
 use crate::locks::take::{self, LockKey};
 use crate::proxies::classes;
 use crate::proxies::dict::Dict;
-use crate::proxies::object::{Link, Object, class_to_store};
+use crate::proxies::object::{self, Link, Object};
 use crate::proxies::proxy::Proxy;
 use crate::python::ffi::{self, OnType};
-use crate::python::scalars::utf8;
+use crate::python::scalars::{Scalar, utf8};
 use crate::values::contents::attributes;
 use crate::values::fast::Fast;
 
@@ -104,7 +104,7 @@ impl Object {
         {
             return Ok(());
         }
-        Dict::put_in(slf.py(), proxy, name.as_any(), value)
+        Dict::put_in(slf.py(), proxy, &Scalar::named(name)?, value)
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -126,6 +126,28 @@ impl Object {
         Err(PyAttributeError::new_err(format!(
             "'{class}' object has no attribute '{name}'"
         )))
+    }
+
+    /// The text of object, and for a generic object the name of the class that it has in the store.
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let py = slf.py();
+        let class = match slf.get().proxy() {
+            Some(proxy) if slf.is_exact_instance_of::<Object>() => object::stored_class(py, proxy),
+            _ => Ok(String::new()),
+        };
+        match class {
+            Ok(class) if !class.is_empty() => {
+                let at = slf.as_ptr();
+                Ok(format!("<persist.Object of class {class:?} at {at:p}>"))
+            }
+            Err(e) if !e.is_instance_of::<PyException>(py) => Err(e),
+            _ => {
+                let text = py
+                    .get_type::<PyAny>()
+                    .call_method1(intern!(py, "__repr__"), (slf,))?;
+                text.extract()
+            }
+        }
     }
 
     fn __dir__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
@@ -235,7 +257,7 @@ impl Object {
                 .fast_get_attribute(slf.py(), proxy.obj, text, known)?
             {
                 Fast::Value(value) => return Ok(value),
-                Fast::Missing => return ffi::generic_get(any, name),
+                Fast::Missing => return Self::missing(slf, name),
                 Fast::Unknown => {}
             }
         }
@@ -244,6 +266,13 @@ impl Object {
             if &*text == b"__dict__" {
                 return Ok(Bound::new(slf.py(), Dict::of_attributes(slf.py(), proxy)?)?.into_any());
             }
+            if &*text == b"__class__"
+                && any.is_exact_instance_of::<Object>()
+                && let Some(class) = object::grown_class(slf)?
+            {
+                // It is set when an attribute is looked for: isinstance() compares with the type that it knows.
+                return Ok(class.into_any());
+            }
             if on_type == OnType::Data || is_dunder(&text) {
                 return ffi::generic_get(any, name);
             }
@@ -251,8 +280,19 @@ impl Object {
         let key = Key::Str(&text);
         match proxy.shared.entry(slf.py(), proxy.obj, &key)? {
             Some(value) => Ok(value),
-            None => ffi::generic_get(any, name),
+            None => Self::missing(slf, name),
         }
+    }
+
+    /// An attribute that is not in the store: it may be one of the class.
+    fn missing<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        if slf.is_exact_instance_of::<Object>()
+            && let Some(class) = object::grown_class(slf)?
+        {
+            object::set_class(slf, &class)?;
+            return slf.as_any().getattr(name);
+        }
+        ffi::generic_get(slf.as_any(), name)
     }
 
     /// Set an attribute that the class handles: `__class__`, `__dict__`, properties, slots.
@@ -268,8 +308,16 @@ impl Object {
                 attributes.get().replace_all(value)
             }
             "__class__" => {
+                let base = slf.py().get_type::<Object>();
+                if let Ok(class) = value.cast::<PyType>()
+                    && ffi::derives(class, &base)
+                    && !classes::is_found(class, &base)?
+                {
+                    let reason = object::not_found(class)?;
+                    return Err(PyTypeError::new_err(format!("cannot set the class: {reason}")));
+                }
                 ffi::generic_set(slf.as_any(), name, Some(value))?;
-                let class = classes::name_of(&slf.get_type(), &slf.py().get_type::<Object>())?;
+                let class = classes::name_of(&slf.get_type(), &base)?;
                 let obj = proxy.obj;
                 proxy
                     .shared
@@ -287,5 +335,9 @@ impl Object {
 /// 'people:Person'
 #[pyfunction]
 pub(crate) fn class_name(obj: &Bound<'_, PyAny>) -> PyResult<String> {
-    class_to_store(obj.cast::<Object>()?)
+    let object = obj.cast::<Object>()?;
+    match object.get().live_proxy(obj.py())? {
+        Some(proxy) => object::stored_class(obj.py(), proxy),
+        None => classes::name_of(&object.get_type(), &obj.py().get_type::<Object>()),
+    }
 }

@@ -7,7 +7,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyType};
+use pyo3::types::{PyModule, PyString, PyType};
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::class_names::Name;
@@ -34,6 +34,34 @@ fn is_allowed(module: &str) -> bool {
             .strip_prefix(m.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
+}
+
+/// The class that `module:qualname` names as imports find it, like `find`, without an import.
+fn there<'py>(
+    module: &Bound<'py, PyString>,
+    qualname: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = module.py();
+    let Some(module) = ffi::modules(py)?.get_item(module)? else {
+        return Ok(None);
+    };
+    let Ok(module) = module.cast_into::<PyModule>() else {
+        return Ok(None);
+    };
+    let text = qualname.to_str()?;
+    if !text.contains('.') {
+        return module.dict().get_item(qualname);
+    }
+    walk(&module, text.split('.').map(|part| PyString::new(py, part)))
+}
+
+/// True if a class can be found by the name that `name_of` gives it.
+pub(crate) fn is_found(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<bool> {
+    if class.is(base) {
+        return Ok(true);
+    }
+    let found = there(&class.module()?, &class.qualname()?)?;
+    Ok(found.is_some_and(|found| found.is(class)))
 }
 
 /// `module:qualname` of a class that derives from `base`; "" for `base` itself.
@@ -65,7 +93,18 @@ pub(crate) fn find<'py>(base: &Bound<'py, PyType>, name: &Name) -> PyResult<Opti
     let Some(module) = module.and_then(|m| m.cast_into::<PyModule>().ok()) else {
         return Ok(None);
     };
-    let mut parts = qualname.iter();
+    let found = walk(&module, qualname.iter().map(|part| part.bind(py).clone()))?;
+    let Some(class) = found.and_then(|c| c.cast_into::<PyType>().ok()) else {
+        return Ok(None);
+    };
+    Ok(ffi::derives(&class, base).then_some(class))
+}
+
+/// What a path of names leads to, from a module through classes.
+fn walk<'py>(
+    module: &Bound<'py, PyModule>,
+    mut parts: impl Iterator<Item = Bound<'py, PyString>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     let mut found = match parts.next() {
         Some(first) => module.dict().get_item(first)?,
         None => None,
@@ -74,15 +113,12 @@ pub(crate) fn find<'py>(base: &Bound<'py, PyType>, name: &Name) -> PyResult<Opti
         let Some(class) = found.as_ref().and_then(|c| c.cast::<PyType>().ok()) else {
             return Ok(None);
         };
-        let members = class.getattr(intern!(py, "__dict__"))?;
-        found = if members.contains(part)? {
-            Some(members.get_item(part)?)
+        let members = class.getattr(intern!(module.py(), "__dict__"))?;
+        found = if members.contains(&part)? {
+            Some(members.get_item(&part)?)
         } else {
             None
         };
     }
-    let Some(class) = found.and_then(|c| c.cast_into::<PyType>().ok()) else {
-        return Ok(None);
-    };
-    Ok(ffi::derives(&class, base).then_some(class))
+    Ok(found)
 }

@@ -1,6 +1,7 @@
 //! `persist.Dict`, the type: a dict in a store, or the attributes of a stored object as a mapping.
 
 use pyo3::prelude::*;
+use std::sync::atomic::AtomicU64;
 
 use super::proxy::Proxy;
 
@@ -17,6 +18,9 @@ pub struct Dict {
     pub(crate) proxy: Proxy,
     /// True for `obj.__dict__`, false for a dict in the store.
     pub(crate) attributes: bool,
+    /// How often this object has removed the last entry: the numbers that order the entries begin again then, and an
+    /// iterator could not tell what was added from what it has seen.
+    pub(crate) emptied: AtomicU64,
 }
 
 impl Dict {
@@ -25,6 +29,7 @@ impl Dict {
         Dict {
             proxy,
             attributes: false,
+            emptied: AtomicU64::new(0),
         }
     }
 
@@ -34,6 +39,7 @@ impl Dict {
         Ok(Dict {
             proxy: Proxy::new(&proxy.shared, proxy.obj),
             attributes: true,
+            emptied: AtomicU64::new(0),
         })
     }
 }

@@ -43,6 +43,14 @@ impl Shared {
         if let Some(there) = self.cache.get(py, found.obj.id) {
             if fits(&there, found.kind) {
                 self.store.unpin(found.obj);
+                if let Some(class) = found.class
+                    && there.is_exact_instance_of::<Object>()
+                {
+                    let object = there.cast::<Object>()?;
+                    if let Some(class) = object::grown(object, &self.names.name(py, class))? {
+                        object::set_class(object, &class)?;
+                    }
+                }
                 return Ok(there);
             }
             replace = true; // turned into another kind through the mount

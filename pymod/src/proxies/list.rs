@@ -11,7 +11,7 @@ use super::proxy::Proxy;
 /// >>> root['l'].sort()
 /// >>> root['l'][0:2]
 /// [1, 2]
-#[pyclass(frozen, weakref, generic, freelist = 64, module = "persist")]
+#[pyclass(frozen, sequence, weakref, generic, freelist = 64, module = "persist")]
 pub struct List {
     pub(crate) proxy: Proxy,
 }

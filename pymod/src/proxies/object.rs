@@ -7,9 +7,9 @@
 
 use persist_core::store::door::Known;
 use persist_core::store::{Error, Obj};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -17,7 +17,7 @@ use super::classes;
 use super::proxy::Proxy;
 use crate::engine::class_names::Name;
 use crate::engine::shared::Shared;
-use crate::python::{error, ffi};
+use crate::python::{error, ffi, refused};
 
 /// A stored object: attributes in the store, methods in the class.
 #[pyclass(frozen, subclass, weakref, dict, module = "persist")]
@@ -136,21 +136,61 @@ impl Object {
     }
 }
 
-/// The class name to store for an instance.
-pub(crate) fn class_to_store(object: &Bound<'_, Object>) -> PyResult<String> {
-    match object.get().live_proxy(object.py())? {
-        Some(proxy) => stored_class(object.py(), proxy),
+/// The class name to store for an instance. `place` is its place in the value to store, for errors.
+pub(crate) fn class_to_store(object: &Bound<'_, Object>, place: impl Fn() -> String) -> PyResult<String> {
+    let py = object.py();
+    match object.get().live_proxy(py)? {
+        Some(proxy) => stored_class(py, proxy),
         None => {
-            let class = object.get_type();
-            if ffi::has_slots(&class, &object.py().get_type::<Object>()) {
-                return Err(PyTypeError::new_err(format!(
-                    "cannot store the __slots__ of class '{}': leave them out, stored attributes do not need them",
+            let (class, base) = (object.get_type(), py.get_type::<Object>());
+            if ffi::has_slots(&class, &base) {
+                let reason = format!(
+                    "a store keeps no __slots__ of class '{}': leave them out, stored attributes do not need them",
                     class.name()?
-                )));
+                );
+                return Err(refused::because(object, &place(), &reason));
             }
-            classes::name_of(&class, &object.py().get_type::<Object>())
+            if !classes::is_found(&class, &base)? {
+                return Err(refused::because(object, &place(), &not_found(&class)?));
+            }
+            classes::name_of(&class, &base)
         }
     }
+}
+
+/// The reason why instances of a class are refused that its name does not lead to.
+#[cold]
+pub(crate) fn not_found(class: &Bound<'_, PyType>) -> PyResult<String> {
+    Ok(format!(
+        "no import finds its class as {}.{}: define it once, at the top level of a module",
+        class.module()?,
+        class.qualname()?
+    ))
+}
+
+/// The class of a generic object that exists by now, although it did not when the object was read.
+pub(crate) fn grown<'py>(object: &Bound<'py, Object>, name: &Name) -> PyResult<Option<Bound<'py, PyType>>> {
+    let base = object.py().get_type::<Object>();
+    if !object.get_type().is(&base) {
+        return Ok(None);
+    }
+    Ok(classes::find(&base, name)?.filter(|class| !ffi::has_slots(class, &base)))
+}
+
+/// Like `grown`, with the name that is in the store.
+#[cold]
+pub(crate) fn grown_class<'py>(object: &Bound<'py, Object>) -> PyResult<Option<Bound<'py, PyType>>> {
+    let py = object.py();
+    match object.get().proxy() {
+        Some(proxy) => grown(object, &Name::new(py, stored_class(py, proxy)?)),
+        None => Ok(None),
+    }
+}
+
+/// Give a generic object its class.
+pub(crate) fn set_class(object: &Bound<'_, Object>, class: &Bound<'_, PyType>) -> PyResult<()> {
+    let name = pyo3::intern!(object.py(), "__class__");
+    ffi::generic_set(object.as_any(), name, Some(class.as_any()))
 }
 
 /// The class name in the store.

@@ -31,10 +31,19 @@ pub(crate) struct Types {
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
 
+/// The exceptions that say which lock they are about: `holder` and `path`, as the message has them, and the `key` of
+/// the requested lock. Each is None where the message does not name it.
+const ABOUT_LOCKS: [&str; 3] = ["LockTimeout", "Deadlock", "Conflict"];
+
 fn make(py: Python<'_>, name: &str, doc: &str, bases: &[Bound<'_, PyType>]) -> PyResult<Py<PyType>> {
     let members = PyDict::new(py);
     members.set_item("__module__", "persist")?;
     members.set_item("__doc__", doc)?;
+    if ABOUT_LOCKS.contains(&name) {
+        for attribute in ["holder", "path", "key"] {
+            members.set_item(attribute, py.None())?;
+        }
+    }
     let made = py
         .get_type::<PyType>()
         .call1((name, PyTuple::new(py, bases)?, members))?;
@@ -59,7 +68,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
         let aborted = sub(
             "TransactionAborted",
             "The transaction was rolled back as a whole. Every operation in it raises until its outermost block is left.",
-            None,
+            Some(py.get_type::<PyRuntimeError>()),
         )?;
         let of = |base: &Py<PyType>, name: &str, doc: &str| make(py, name, doc, &[base.bind(py).clone()]);
         Ok(Types {
@@ -76,13 +85,13 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
             )?,
             lock_timeout,
             aborted,
-            deadlock: sub("Deadlock", "Acquiring this lock would deadlock. Release your locks and try again.", None)?,
+            deadlock: sub("Deadlock", "Acquiring this lock would deadlock. Release your locks and try again.", Some(py.get_type::<PyRuntimeError>()))?,
             gone: sub(
                 "Gone",
                 "The object does not exist any more: the transaction that created it was rolled back.",
                 Some(py.get_type::<PyReferenceError>()),
             )?,
-            corrupt: sub("Corrupt", "The store's file is damaged.", None)?,
+            corrupt: sub("Corrupt", "The store's file is damaged.", Some(py.get_type::<PyOSError>()))?,
             not_locked: sub("NotLocked", "The lock to be released is not held.", Some(py.get_type::<PyRuntimeError>()))?,
             no_snapshot: sub("NoSnapshot", "No snapshot has this name.", Some(py.get_type::<PyLookupError>()))?,
             snapshot_exists: sub(
@@ -96,7 +105,7 @@ fn types(py: Python<'_>) -> PyResult<&Types> {
                  the next change, covers it.",
                 Some(py.get_type::<PyOSError>()),
             )?,
-            in_use: sub("InUse", "The snapshot to be dropped is open in a process.", None)?,
+            in_use: sub("InUse", "The snapshot to be dropped is open in a process.", Some(py.get_type::<PyOSError>()))?,
             error,
         })
     })
@@ -140,6 +149,43 @@ fn raise(py: Python<'_>, pick: impl FnOnce(&Types) -> &Py<PyType>, message: Stri
     }
 }
 
+/// Like `raise`, for an error about a lock.
+fn raise_of_lock(
+    py: Python<'_>,
+    pick: impl FnOnce(&Types) -> &Py<PyType>,
+    message: String,
+    path: &str,
+    holder: &str,
+) -> PyErr {
+    let e = raise(py, pick, message);
+    // What is waited for is a path, or a description: "the right to change the store".
+    let path = path.starts_with("root").then_some(path);
+    let holder = (!holder.is_empty()).then_some(holder);
+    for (name, text) in [("path", path), ("holder", holder)] {
+        if let Err(e) = e.value(py).setattr(name, text) {
+            return e;
+        }
+    }
+    e
+}
+
+/// Add the key of the requested lock to an exception about a lock.
+#[cold]
+pub(crate) fn with_key(py: Python<'_>, e: PyErr, key: Option<&Bound<'_, PyAny>>) -> PyErr {
+    let is_about_locks = |t: &Types| {
+        [&t.lock_timeout, &t.deadlock, &t.conflict]
+            .iter()
+            .any(|ty| e.is_instance(py, ty.bind(py)))
+    };
+    match key {
+        Some(key) if types(py).is_ok_and(is_about_locks) => match e.value(py).setattr("key", key) {
+            Ok(()) => e,
+            Err(other) => other,
+        },
+        _ => e,
+    }
+}
+
 /// A `persist.Error`.
 #[cold]
 pub(crate) fn general(py: Python<'_>, message: impl Into<String>) -> PyErr {
@@ -155,6 +201,12 @@ pub(crate) fn corrupt(py: Python<'_>, message: impl Into<String>) -> PyErr {
 /// True for `persist.Conflict`.
 pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
     types(py).is_ok_and(|t| e.is_instance(py, t.conflict.bind(py)))
+}
+
+/// The exception for pickling what belongs to this process.
+#[cold]
+pub(crate) fn not_pickled(class: &str) -> PyErr {
+    PyTypeError::new_err(format!("cannot pickle 'persist.{class}' object"))
 }
 
 /// The exception for every use of a closed store.
@@ -184,11 +236,15 @@ pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
             None => made(&py.get_type::<PyOSError>(), (message,)),
         },
         Error::NoSpace { .. } | Error::Poisoned { .. } | Error::ReadOnly => os(e.errno()),
-        Error::Timeout { .. } | Error::WouldBlock { .. } | Error::Locked(_) | Error::Busy(_) => {
+        Error::Timeout { ref what, ref holder, .. } => {
+            raise_of_lock(py, |t| &t.lock_timeout, message, what, holder)
+        }
+        Error::WouldBlock { .. } | Error::Locked(_) | Error::Busy(_) => {
             raise(py, |t| &t.lock_timeout, message)
         }
-        Error::Deadlock { .. } => raise(py, |t| &t.deadlock, message),
-        Error::Conflict { .. } | Error::Aborted { again: true, .. } => raise(py, |t| &t.conflict, message),
+        Error::Deadlock { ref what, ref holder } => raise_of_lock(py, |t| &t.deadlock, message, what, holder),
+        Error::Conflict { ref what, ref holder } => raise_of_lock(py, |t| &t.conflict, message, what, holder),
+        Error::Aborted { again: true, .. } => raise(py, |t| &t.conflict, message),
         Error::Aborted { again: false, .. } => raise(py, |t| &t.aborted, message),
         Error::TransactionTooLarge { .. } => raise(py, |t| &t.too_large, message),
         Error::OtherTask { .. } => raise(py, |t| &t.other_task, message),

@@ -143,6 +143,85 @@ pub(crate) fn int_value(value: &Bound<'_, PyInt>) -> Option<i64> {
     (overflow == 0).then_some(n)
 }
 
+/// The int that an object with `__index__` stands for; None without that method.
+pub(crate) fn index<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyInt>>> {
+    // SAFETY: a live reference; the result is a new reference or null with an exception set.
+    let n = unsafe {
+        if ffi::PyIndex_Check(value.as_ptr()) == 0 {
+            return Ok(None);
+        }
+        Bound::from_owned_ptr_or_err(value.py(), ffi::PyNumber_Index(value.as_ptr()))
+    }?;
+    Ok(Some(n.cast_into()?))
+}
+
+/// Call `__len__` or `__length_hint__` of an iterable, for the exceptions that they raise. The number may be wrong.
+pub(crate) fn check_length_hint(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: a live reference; -1 comes with an exception set.
+    match unsafe { ffi::PyObject_LengthHint(iterable.as_ptr(), 0) } {
+        -1 => Err(PyErr::fetch(iterable.py())),
+        _ => Ok(()),
+    }
+}
+
+/// The item at a position, for C code. PySequence_GetItem has added the length to a negative index already: one that is
+/// still negative is out of range, and must not be taken for one that counts from the end.
+unsafe extern "C" fn sequence_item(list: *mut ffi::PyObject, index: ffi::Py_ssize_t) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter on an attached thread, with a live object; it returns a new reference, or null
+    // with an exception set.
+    unsafe {
+        if index < 0 {
+            ffi::PyErr_SetString(ffi::PyExc_IndexError, c"list index out of range".as_ptr());
+            return std::ptr::null_mut();
+        }
+        let key = ffi::PyLong_FromSsize_t(index);
+        if key.is_null() {
+            return std::ptr::null_mut();
+        }
+        let item = ffi::PyObject_GetItem(list, key);
+        ffi::Py_DECREF(key);
+        item
+    }
+}
+
+/// Set or delete the item at a position; see `sequence_item`.
+unsafe extern "C" fn set_sequence_item(
+    list: *mut ffi::PyObject,
+    index: ffi::Py_ssize_t,
+    value: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: as in `sequence_item`; a null value means deletion, and -1 comes with an exception set.
+    unsafe {
+        if index < 0 {
+            let text = c"list assignment index out of range";
+            ffi::PyErr_SetString(ffi::PyExc_IndexError, text.as_ptr());
+            return -1;
+        }
+        let key = ffi::PyLong_FromSsize_t(index);
+        if key.is_null() {
+            return -1;
+        }
+        let done = match value.is_null() {
+            true => ffi::PyObject_DelItem(list, key),
+            false => ffi::PyObject_SetItem(list, key, value),
+        };
+        ffi::Py_DECREF(key);
+        done
+    }
+}
+
+/// Give the type of a sequence its access by position for C code, before the first instance exists.
+pub(crate) fn install_sequence_items(class: &Bound<'_, PyType>) {
+    // SAFETY: a live heap type that this module has just created and no other thread uses; such a type has room for the
+    // methods of sequences, which the pointer refers to.
+    unsafe {
+        if let Some(methods) = (*class.as_type_ptr()).tp_as_sequence.as_mut() {
+            methods.sq_item = Some(sequence_item);
+            methods.sq_ass_item = Some(set_sequence_item);
+        }
+    }
+}
+
 /// The value of an index, clipped to the range of isize. Raises TypeError for other types.
 pub(crate) fn clipped(index: &Bound<'_, PyAny>) -> PyResult<isize> {
     // SAFETY: a live reference. Without an exception class, large values are clipped.

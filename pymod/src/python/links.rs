@@ -11,6 +11,12 @@ fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     LINK.import(py, "persist._link", "Link")
 }
 
+/// True for a `Link` itself, not for an instance of a class that derives from it.
+#[cold]
+pub(super) fn is_exactly_link(text: &Bound<'_, PyString>) -> PyResult<bool> {
+    Ok(text.get_type().is(class(text.py())?))
+}
+
 /// True for a `Link`. Only for subclasses of str.
 #[cold]
 pub(super) fn is_link(text: &Bound<'_, PyString>) -> PyResult<bool> {

@@ -1,8 +1,10 @@
 //! Scalars between Python and the store: str, int, float, bool, None, bytes and `persist.Link`.
 //!
 //! 1. Input borrows the Python object's own memory for a short time: no copy, no allocation.
-//! 2. No method of a user's class is called: for a subclass of a scalar type, the base value is used. `Link` is the one
-//!    subclass that the store knows; as a key, it is the str.
+//! 2. What is stored has exactly one of these types (`of`, `key_of`): a subclass would come back as something else.
+//!    `Link` is the one subclass that the store knows; as a key, it is the str.
+//! 3. What is only looked up (`sought`) may be of a subclass: the base value is used, without a call of any method of
+//!    the class. It may have `__index__`, as the integers of numpy.
 
 use persist_core::store::door::Word;
 use persist_core::store::{In, Key, Value};
@@ -11,8 +13,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
-use super::{error, ffi, links};
+use super::{error, ffi, links, refused};
 
 /// The store's word for an int, bool, None, float or ASCII str that fits one; otherwise an empty word.
 #[inline(always)]
@@ -57,46 +60,96 @@ pub(crate) enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    /// The scalar in a Python object; None if it is something else.
+    /// The scalar to store for a Python object; None if its type is another.
     #[inline]
     pub(crate) fn of(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
-        if let Ok(s) = value.cast::<PyString>() {
-            if !s.is_exact_instance_of::<PyString>() && links::is_link(s)? {
-                return Ok(Some(Scalar::Link(links::target(s)?, utf8(s)?)));
-            }
+        if let Ok(s) = value.cast_exact::<PyString>() {
             return Ok(Some(Scalar::Str(utf8(s)?)));
         }
-        if let Ok(n) = value.cast::<PyInt>() {
-            if let Ok(b) = value.cast_exact::<PyBool>() {
-                return Ok(Some(Scalar::Bool(b.is_true())));
-            }
-            return match ffi::int_value(n) {
-                Some(n) => Ok(Some(Scalar::Int(n))),
-                None => big(n).map(Some),
-            };
+        if let Ok(n) = value.cast_exact::<PyInt>() {
+            return Scalar::of_int(n).map(Some);
         }
-        Ok(Scalar::of_rare(value))
+        Scalar::of_rare(value)
     }
 
-    fn of_rare(value: &'a Bound<'_, PyAny>) -> Option<Scalar<'a>> {
-        if let Ok(f) = value.cast::<PyFloat>() {
+    fn of_rare(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+        Ok(if let Ok(f) = value.cast_exact::<PyFloat>() {
             Some(Scalar::Float(f.value()))
+        } else if let Ok(b) = value.cast_exact::<PyBool>() {
+            Some(Scalar::Bool(b.is_true()))
         } else if value.is_none() {
             Some(Scalar::None)
-        } else if let Ok(b) = value.cast::<PyBytes>() {
+        } else if let Ok(b) = value.cast_exact::<PyBytes>() {
             Some(Scalar::Bytes(b.as_bytes()))
+        } else if let Ok(s) = value.cast::<PyString>()
+            && links::is_exactly_link(s)?
+        {
+            Some(Scalar::Link(links::target(s)?, utf8(s)?))
         } else {
             None
+        })
+    }
+
+    fn of_int<'b>(n: &Bound<'_, PyInt>) -> PyResult<Scalar<'b>> {
+        match ffi::int_value(n) {
+            Some(n) => Ok(Scalar::Int(n)),
+            None => big(n),
         }
     }
 
-    /// The scalar in a dict key. Raises dict's own error for an unhashable value.
+    /// The scalar to store for a dict key. Raises dict's own error for an unhashable value.
     #[inline]
     pub(crate) fn key_of(key: &'a Bound<'_, PyAny>) -> PyResult<Scalar<'a>> {
         match Scalar::of(key)? {
             Some(s) => Ok(s),
-            None => Err(bad_key(key)),
+            None => Scalar::key_of_rare(key)?.ok_or_else(|| refused::key(key)),
         }
+    }
+
+    /// True if `key_of` finds a scalar.
+    pub(crate) fn is_key(key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(Scalar::of(key)?.is_some() || Scalar::key_of_rare(key)?.is_some())
+    }
+
+    #[cold]
+    fn key_of_rare(key: &Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+        let is_of_subclass = key.is_instance_of::<PyString>()
+            || key.is_instance_of::<PyInt>()
+            || key.is_instance_of::<PyFloat>()
+            || key.is_instance_of::<PyBytes>();
+        if is_of_subclass { Ok(None) } else { index_of(key) }
+    }
+
+    /// The scalar that an entry would have as its key if there is one with an equal key: None means that no entry has.
+    /// Raises dict's own error for an unhashable value.
+    #[inline]
+    pub(crate) fn sought(key: &'a Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+        match Scalar::of(key)? {
+            Some(s) => Ok(Some(s)),
+            None => Scalar::sought_rare(key),
+        }
+    }
+
+    #[cold]
+    fn sought_rare(key: &'a Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+        if let Ok(s) = key.cast::<PyString>() {
+            Ok(Some(Scalar::Str(utf8(s)?)))
+        } else if let Ok(n) = key.cast::<PyInt>() {
+            Scalar::of_int(n).map(Some)
+        } else if let Ok(f) = key.cast::<PyFloat>() {
+            Ok(Some(Scalar::Float(f.value())))
+        } else if let Ok(b) = key.cast::<PyBytes>() {
+            Ok(Some(Scalar::Bytes(b.as_bytes())))
+        } else if let Some(s) = index_of(key)? {
+            Ok(Some(s))
+        } else {
+            key.hash().map(|_| None)
+        }
+    }
+
+    /// Like `sought`, for what has to be a key that can be in a store: the key of a lock, the name of an attribute.
+    pub(crate) fn named(key: &'a Bound<'_, PyAny>) -> PyResult<Scalar<'a>> {
+        Scalar::sought(key)?.ok_or_else(|| refused::key(key))
     }
 
     /// The scalar as a key.
@@ -179,38 +232,16 @@ fn big<'a>(n: &Bound<'_, PyInt>) -> PyResult<Scalar<'a>> {
     ))
 }
 
-/// The error for an invalid key: dict's error for the unhashable, otherwise the store's.
+/// The int that an object with `__index__` stands for.
 #[cold]
-pub(crate) fn bad_key(key: &Bound<'_, PyAny>) -> PyErr {
-    if let Err(e) = key.hash() {
-        return e;
+fn index_of<'a>(key: &Bound<'_, PyAny>) -> PyResult<Option<Scalar<'a>>> {
+    key.hash()?;
+    match ffi::index(key) {
+        Ok(n) => n.as_ref().map(Scalar::of_int).transpose(),
+        // It has the method, and is not an integer (a bool or an array of numpy).
+        Err(e) if e.is_instance_of::<PyTypeError>(key.py()) => Ok(None),
+        Err(e) => Err(e),
     }
-    let name = key
-        .get_type()
-        .name()
-        .map_or_else(|_| "object".into(), |n| n.to_string());
-    PyTypeError::new_err(format!(
-        "keys in a store must be str, bytes, int, float, bool or None, not '{name}'"
-    ))
-}
-
-/// The error for a value that cannot be stored. `place` is its place in the value to store, as a Python expression
-/// (`value['a'][1]`); empty for the whole value.
-#[cold]
-pub(crate) fn bad_value(value: &Bound<'_, PyAny>, place: &str) -> PyErr {
-    let name = value
-        .get_type()
-        .name()
-        .map_or_else(|_| "object".into(), |n| n.to_string());
-    let hint = match name.as_str() {
-        "tuple" | "set" | "frozenset" | "deque" | "range" | "dict_keys" | "dict_values" => {
-            "store a list instead"
-        }
-        "bytearray" | "memoryview" => "store bytes instead",
-        _ => "derive its class from persist.Object, or store a dict",
-    };
-    let at = if place.is_empty() { "" } else { " at " };
-    PyTypeError::new_err(format!("cannot store '{name}'{at}{place}; {hint}"))
 }
 
 /// The Python object of a scalar that was copied out. Not for `Obj` and `Large`.
@@ -219,7 +250,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
     match value {
         Value::Int(n) => Ok(n.into_pyobject(py)?.into_any()),
         Value::Str { bytes, .. } => str_of(py, bytes),
-        Value::Float(f) => Ok(PyFloat::new(py, *f).into_any()),
+        Value::Float(f) => Ok(float_of(py, *f)),
         Value::Bool(b) => Ok(PyBool::new(py, *b).to_owned().into_any()),
         Value::None => Ok(py.None().into_bound(py)),
         Value::Bytes(b) => Ok(PyBytes::new(py, b).into_any()),
@@ -227,6 +258,31 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::Link(target) => links::link_of(py, target),
         Value::Large(_) | Value::Obj(_) => Err(error::general(py, "internal error: not a scalar")),
     }
+}
+
+/// The float. Every NaN that is read with the same bits is one object, as if the stored one were it: containers compare
+/// and find their items by identity first.
+#[inline]
+pub(crate) fn float_of(py: Python<'_>, f: f64) -> Bound<'_, PyAny> {
+    if f.is_nan() {
+        return nan_of(py, f);
+    }
+    PyFloat::new(py, f).into_any()
+}
+
+#[cold]
+fn nan_of(py: Python<'_>, f: f64) -> Bound<'_, PyAny> {
+    /// The most kinds of NaN that are kept; programs use one or two.
+    const MOST: usize = 64;
+    static KEPT: Mutex<Vec<(u64, Py<PyFloat>)>> = Mutex::new(Vec::new());
+    let made = PyFloat::new(py, f);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    match kept.iter().find(|(bits, _)| *bits == f.to_bits()) {
+        Some((_, there)) => return there.bind(py).clone().into_any(),
+        None if kept.len() < MOST => kept.push((f.to_bits(), made.clone().unbind())),
+        None => {}
+    }
+    made.into_any()
 }
 
 /// The str with these encoded bytes.

@@ -5,8 +5,9 @@
 
 use persist_core::store::{Durability, Error, Options};
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyIterator, PyTuple};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +21,12 @@ use crate::proxies::found::find;
 use crate::python::arguments::duration;
 use crate::python::error;
 
-/// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit.
+/// An open store. Use it in `with`, or call `close()`; what was not closed is closed at exit. It is also a mapping, of
+/// what its root has: `store['x']` is `store.root['x']`.
 ///
 /// >>> with persist.open("my.store") as store:
 /// ...     store.root['x'] = 1
-#[pyclass(frozen, name = "Store", weakref, module = "persist")]
+#[pyclass(frozen, mapping, name = "Store", weakref, module = "persist")]
 pub struct Handle {
     shared: Arc<Shared>,
     closed: AtomicBool,
@@ -128,6 +130,10 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(error::not_pickled("Store"))
+    }
+
     /// The root: a Dict.
     #[getter]
     fn root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -315,6 +321,61 @@ impl Handle {
         self.shared.set_task(py);
         py.detach(|| self.shared.core.release())
             .map_err(|e| self.shared.fail(py, e))
+    }
+
+    fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.root(key.py())?.get_item(key)
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.root(key.py())?.set_item(key, value)
+    }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.root(key.py())?.del_item(key)
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.root(key.py())?.contains(key)
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.root(py)?.try_iter()
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.root(py)?.len()
+    }
+
+    /// An empty store is true, too: `if store:` asks whether there is one.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    /// Return the value under key in the root, else default.
+    #[pyo3(signature = (key, default = None, /))]
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let root = self.root(key.py())?;
+        root.call_method1(intern!(key.py(), "get"), (key, default))
+    }
+
+    /// Return a view of the keys of the root.
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.root(py)?.call_method0(intern!(py, "keys"))
+    }
+
+    /// Return a view of the values of the root.
+    fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.root(py)?.call_method0(intern!(py, "values"))
+    }
+
+    /// Return a view of the entries of the root.
+    fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.root(py)?.call_method0(intern!(py, "items"))
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {

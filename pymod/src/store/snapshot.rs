@@ -3,6 +3,8 @@
 use persist_core::store;
 use pyo3::prelude::*;
 
+use crate::python::error;
+
 /// A state of a store that is kept by name. `Store.at(name)` opens it.
 #[pyclass(frozen, eq, hash, module = "persist")]
 #[derive(PartialEq, Eq, Hash)]
@@ -29,6 +31,10 @@ impl Snapshot {
 
 #[pymethods]
 impl Snapshot {
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(error::not_pickled("Snapshot"))
+    }
+
     /// When it was taken: seconds since 1970, as `time.time()` counts.
     #[getter]
     fn time(&self) -> f64 {

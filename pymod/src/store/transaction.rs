@@ -142,6 +142,10 @@ impl Transaction {
 
 #[pymethods]
 impl Transaction {
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(error::not_pickled("Transaction"))
+    }
+
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
         let begun = begin(slf.py(), &slf.shared)?;
         slf.begun().push(begun);

@@ -3,7 +3,7 @@
 use persist_core::store::door::{Short, Word};
 use persist_core::store::{Key, Large, Obj, Reader, Result, Value, Writer};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat};
+use pyo3::types::PyBool;
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -27,7 +27,7 @@ pub(crate) fn copy_out(shared: &Shared, r: &Reader<'_>, word: Word) -> Result<Co
 pub(crate) fn small<'py>(py: Python<'py>, short: Short) -> PyResult<Option<Bound<'py, PyAny>>> {
     Ok(Some(match short {
         Short::Int(n) => n.into_pyobject(py)?.into_any(),
-        Short::Float(x) => PyFloat::new(py, x).into_any(),
+        Short::Float(x) => scalars::float_of(py, x),
         Short::Bool(b) => PyBool::new(py, b).to_owned().into_any(),
         Short::None => py.None().into_bound(py),
         Short::Str(bytes, len) => scalars::str_of(py, &bytes[..len as usize])?,

@@ -1,0 +1,45 @@
+"""`pip install .` in the project's directory installs the module, with what a package index shows of it."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def test_pip_installs_the_directory(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    # The build tools of .venv: nothing is fetched, and what scripts/setup has compiled is used again.
+    options = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--target", str(site)]
+    scripts = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
+    env.setdefault("CARGO_TARGET_DIR", str(TOP / "target"))
+    command = [sys.executable, "-m", "pip", "install", *options, str(TOP)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    program = "import persist, pbase; persist.root('s')['x'] = 1; print(persist.__version__, persist.__file__)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stderr
+    version, file = ran.stdout.split()
+    assert Path(file).is_relative_to(site)
+    for name in ("persist/py.typed", "persist/__init__.pyi", "persist/_persist.pyi", "pbase/py.typed"):
+        assert (site / name).is_file()
+    (info,) = site.glob("persist_graph-*.dist-info")
+    meta = email.message_from_string((info / "METADATA").read_text(), policy=email.policy.default)
+    assert (meta["Name"], meta["Version"]) == ("persist-graph", version)
+    assert meta["License-Expression"] == "MIT"
+    assert meta["Requires-Python"] == ">=3.9"
+    assert (TOP / "README.md").read_text().splitlines()[0] in meta.get_payload()
+    assert [p.read_text() for p in info.rglob("LICENSE")] == [(TOP / "LICENSE").read_text()]
