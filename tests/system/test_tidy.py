@@ -316,7 +316,7 @@ PAGE = TOP / "core/src/page"
 # is a checksum over the bytes of all of them.
 REGIONS = {
     "META_IMAGE": "shared/header/next_checkpoint.rs",
-    "THREADS": "shared/users/slots.rs",
+    "THREADS": "shared/users/threads.rs",
     "PROCESSES": "shared/users/slots.rs",
     "MARKS": "shared/regions/dirty_set.rs",
     "LOCKS": "shared/regions/locks.rs",

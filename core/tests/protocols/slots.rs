@@ -149,7 +149,7 @@ fn a_slot_is_reused_only_by_a_live_process_and_after_the_recovery() {
     );
 }
 
-/// page/pager/threads.rs: `claim_thread_slot` against page/section/latch/raised_gate.rs: `close_gate`. The writer
+/// page/pager/threads.rs: `claim_thread_slot` against page/shared/header/gate.rs: `raise_gate`. The writer
 /// checks only the slots that were ever used.
 #[test]
 fn a_writer_sees_a_reader_in_a_slot_that_was_never_used() {

@@ -21,7 +21,6 @@ use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::Ordering;
 
 const LIVE: u8 = 1;
 const NEWEST: u8 = 2;
@@ -209,7 +208,7 @@ impl Pager {
             logical,
         };
         for (page, durable) in durable.iter().enumerate() {
-            let entry = match self.shm.entry(page as u64).load(Ordering::Acquire) {
+            let entry = match self.shm.entry(page as u64) {
                 0 => *durable,
                 entry => entry,
             };

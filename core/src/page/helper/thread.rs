@@ -25,7 +25,6 @@ use crate::page::helper::frees::Idle;
 use crate::page::pager::Pager;
 use crate::page::pager::helper::Shared;
 use crate::page::shared::shm::Shm;
-use crate::page::shared::users::slots::{self, P};
 use crate::page::shared::word::Word;
 use crate::page::sync::latch::Owner;
 use crate::page::sync::wait::Wait;
@@ -251,10 +250,7 @@ impl Pager {
             return Ok(());
         }
         reg.requirements.max_age = ms;
-        let traits = self.shm.process_word(reg.process as usize, P::Traits);
-        let others = traits.load(Ordering::SeqCst) & (slots::FORKED | slots::HELPS);
-        traits.store(others | u64::from(ms) << slots::MAX_AGE_SHIFT, Ordering::SeqCst);
-        slots::find_strictest(&self.shm);
+        self.shm.set_max_age(reg.process as usize, ms);
         drop(reg);
         // A sleeping helper checks again, and the next change checks whether this process needs one.
         self.helper.seen_to.store(0, Ordering::Relaxed);
@@ -288,22 +284,14 @@ impl Pager {
     }
 
     fn note_helps(&self, helps: bool) {
-        let word = self.shm.process_word(self.process(), P::Traits);
-        if helps {
-            word.fetch_or(slots::HELPS, Ordering::SeqCst);
-        } else {
-            word.fetch_and(!slots::HELPS, Ordering::SeqCst);
-        }
+        self.shm.set_has_helper(self.process(), helps);
     }
 
     /// Return whether this process's close must make the changes durable, because no other process would within the
     /// bound.
     pub(in crate::page) fn leaves_undurable(&self) -> bool {
         let me = self.process();
-        let helps = |p: usize| {
-            let traits = self.shm.process_word(p, P::Traits).load(Ordering::SeqCst);
-            p != me && traits & slots::HELPS != 0 && !self.process_is_dead(p)
-        };
+        let helps = |p: usize| p != me && self.shm.has_helper(p) && !self.process_is_dead(p);
         self.max_age().is_some()
             && self.undurable_epoch().is_some()
             && !(0..self.shm.process_slots()).any(helps)

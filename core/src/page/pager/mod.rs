@@ -35,7 +35,6 @@ use crate::page::pager::watches::Watches;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
-use crate::page::shared::users::slots::P;
 use crate::page::sync::deadlock::OpenStore;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
@@ -43,7 +42,7 @@ use crate::raw::held::Held;
 use crate::raw::map::Map;
 use crate::raw::{futex, process};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -152,16 +151,13 @@ impl Pager {
     /// Return statistics about pages.
     #[must_use]
     pub fn page_stat(&self) -> PageStat {
-        let processes = (0..layout::PROCESS_SLOTS)
-            .filter(|p| self.shm.process_word(*p, P::State).load(Ordering::Relaxed) != 0)
-            .count() as u64;
         PageStat {
             checkpoint: self.shm.last_checkpoint().number(),
             file_pages: self.shm.space().file_pages(),
             free_pages: self.shm.space().free(),
             logical_pages: self.shm.live().logical(),
             dirty_pages: self.dirty_pages(),
-            processes,
+            processes: self.shm.processes_in_use() as u64,
         }
     }
 
@@ -198,8 +194,7 @@ impl Pager {
     /// Return the process slot, and its generation, of a thread's slot.
     #[inline]
     pub(crate) fn process_of_thread(&self, slot: u32) -> (u16, u32) {
-        let owner = self.shm.slot_owner(slot).load(Ordering::Relaxed);
-        ((owner as u32).wrapping_sub(1) as u16, (owner >> 32) as u32)
+        self.shm.process_of_thread(slot)
     }
 
     /// Sleep on a wait signal of the lock manager.
@@ -252,12 +247,10 @@ impl Pager {
 
     fn noted_pid(&self, process: u16, generation: u32) -> Option<u64> {
         let p = process as usize;
-        if p >= layout::PROCESS_SLOTS
-            || self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32 != generation
-        {
+        if p >= layout::PROCESS_SLOTS || self.shm.process_generation(p) != generation {
             return None;
         }
-        Some(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
+        Some(self.shm.process_pid(p))
     }
 
     /// Return whether the process of this slot and generation is gone (recovered, or dead and not recovered yet).
@@ -267,8 +260,8 @@ impl Pager {
         if p >= layout::PROCESS_SLOTS {
             return true;
         }
-        self.shm.process_word(p, P::Generation).load(Ordering::Relaxed) as u32 != generation
-            || self.shm.process_word(p, P::State).load(Ordering::Relaxed) == 0
+        self.shm.process_generation(p) != generation
+            || !self.shm.is_process_present(p)
             || self.process_is_dead(p)
     }
 
@@ -345,7 +338,7 @@ impl Pager {
     #[inline]
     pub(crate) fn with_free_latch<R>(&self, f: impl FnOnce(u32) -> R) -> Option<R> {
         let slot = self.known_slot()?;
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return None;
         }
         let latch = self.latch();

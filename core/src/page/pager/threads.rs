@@ -8,10 +8,9 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::pager::blocks::Blocks;
-use crate::page::shared::layout;
 use crate::page::shared::users::lock_file;
 use crate::page::shared::users::slots::{
-    BYTE_PRESENCE, ENDED, FORKED, P, Registration, claim_process_slot, note_fork, owner_word, strictest,
+    BYTE_PRESENCE, Registration, claim_process_slot, note_fork, strictest,
 };
 use crate::page::sync::latch::Latch;
 use crate::page::sync::wait::Wait;
@@ -21,7 +20,6 @@ use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Error of a forked process that may not open the files of its parent.
@@ -176,44 +174,18 @@ impl Pager {
         }
         self.leave_checkpoint(slot);
         self.forget_slot();
-        let mine = owner_word(self.process(), self.generation());
-        // Do not release a slot that belongs to another thread by now, because the store was closed.
-        let _ = self
-            .shm
-            .slot_owner(slot)
-            .compare_exchange(mine, 0, Ordering::SeqCst, Ordering::SeqCst);
+        self.shm.give_back_slot(slot, self.process(), self.generation());
     }
 
     /// Return whether a thread slot belongs to this process.
     pub(in crate::page) fn is_mine(&self, slot: u32) -> bool {
-        let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
-        owner & !ENDED == owner_word(self.process(), self.generation())
+        self.shm.is_slot_of(slot, self.process(), self.generation())
     }
 
     fn claim_thread_slot(&self) -> Result<u32> {
         let reg = self.registration()?;
-        let owner = owner_word(usize::from(reg.process), reg.generation);
-        for slot in 0..layout::THREAD_SLOTS as u32 {
-            let word = self.shm.slot_owner(slot);
-            if word.load(Ordering::Relaxed) != 0 {
-                continue;
-            }
-            self.shm.note_thread_slot(slot);
-            if word
-                .compare_exchange(0, owner, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
-            {
-                // The mark may remain from a thread that was killed just after it had entered and found the store
-                // closed.
-                self.shm.mark(slot).store(0, Ordering::SeqCst);
-                self.shm.depth(slot).store(0, Ordering::Relaxed);
-                return Ok(slot);
-            }
-        }
-        Err(Error::TooMany {
-            what: "threads using the store",
-            limit: layout::THREAD_SLOTS,
-        })
+        self.shm
+            .claim_thread_slot(usize::from(reg.process), reg.generation)
     }
 
     fn thread_ends(&self, slot: u32) {
@@ -228,21 +200,17 @@ impl Pager {
             // A thread that ends inside a transaction: undo it as if it had been killed.
             let _ = self.recover_as(slot);
         }
-        let owner = self.shm.slot_owner(slot);
         let (process, generation) = (self.process(), self.generation());
-        let mine = owner_word(process, generation);
-        if owner.load(Ordering::SeqCst) != mine {
+        if !self.shm.is_thread_of(slot, process, generation) {
             return;
         }
         self.leave_checkpoint(slot);
-        self.shm.mark(slot).store(0, Ordering::SeqCst);
+        self.shm.clear_mark(slot);
         let mut wait = Wait::at_most(AT_AN_END);
         let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
-        // Do not release a slot that belongs to another thread by now, because the store was closed.
-        let left = if released.is_ok() { 0 } else { mine | ENDED };
-        let done = owner.compare_exchange(mine, left, Ordering::SeqCst, Ordering::SeqCst);
-        if done.is_ok() && released.is_err() {
-            self.shm.note_ended_thread();
+        match released {
+            Ok(()) => self.shm.give_back_slot(slot, process, generation),
+            Err(_) => self.shm.end_with_locks(slot, process, generation),
         }
     }
 
@@ -258,12 +226,11 @@ impl Pager {
             return Ok(());
         }
         for slot in 0..self.shm.thread_slots() {
-            let owner = self.shm.slot_owner(slot).load(Ordering::SeqCst);
-            if owner & ENDED != 0
+            if let Some(generation) = self.shm.ended_generation(slot)
                 && let Some(process) = self.process_of(slot)
             {
-                self.release_thread(process, (owner >> 32) as u32, slot)?;
-                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+                self.release_thread(process, generation, slot)?;
+                self.shm.free_thread_slot(slot);
             }
         }
         // A thread that ends during this loop is handled the next time.
@@ -315,10 +282,7 @@ impl Pager {
     pub(crate) fn others_are_forks(&self) -> bool {
         let me = self.process();
         (0..self.shm.process_slots()).all(|p| {
-            p == me
-                || self.shm.process_word(p, P::State).load(Ordering::SeqCst) == 0
-                || self.shm.process_word(p, P::Traits).load(Ordering::SeqCst) & FORKED != 0
-                || self.process_is_dead(p)
+            p == me || !self.shm.is_process_present(p) || self.shm.came_by_fork(p) || self.process_is_dead(p)
         })
     }
 
@@ -330,14 +294,13 @@ impl Pager {
 
     /// Return the process slot that owns a thread slot.
     pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
-        let owner = (self.shm.slot_owner(slot).load(Ordering::Acquire) & !ENDED) as u32;
-        (owner != 0 && owner as usize <= layout::PROCESS_SLOTS).then(|| owner as usize - 1)
+        self.shm.process_of_slot(slot)
     }
 
     /// Return a description of a thread slot's owner, for messages.
     pub(crate) fn describe_slot(&self, slot: u32) -> String {
         match self.process_of(slot) {
-            Some(p) => process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed)),
+            Some(p) => process::describe(self.shm.process_pid(p)),
             None => "a thread that has ended".to_owned(),
         }
     }

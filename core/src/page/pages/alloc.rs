@@ -7,7 +7,6 @@ use crate::page::pager::Pager;
 use crate::page::shared::layout::{MAX_PAGES, Region};
 use crate::page::shared::regions::free_pages::{ENTRY, LIST_MAX};
 use crate::raw::file;
-use std::sync::atomic::Ordering;
 
 /// Pages that only removing operations may use.
 const REMOVAL: u64 = 48;
@@ -109,7 +108,7 @@ impl Pager {
     fn scan(&self, from: u64, to: u64) -> Option<u64> {
         let mut page = from;
         while page < to {
-            let word = self.shm.map_word(page).load(Ordering::Relaxed);
+            let word = self.shm.used_bits(page);
             let free = !word & (u64::MAX << (page % 64));
             if free != 0 {
                 let found = page / 64 * 64 + u64::from(free.trailing_zeros());
@@ -148,7 +147,7 @@ impl Pager {
         let mut page = low;
         while page < pages {
             if page.is_multiple_of(64) && page + 64 <= pages {
-                free += u64::from(self.shm.map_word(page).load(Ordering::Relaxed).count_zeros());
+                free += u64::from(self.shm.used_bits(page).count_zeros());
                 page += 64;
             } else {
                 free += u64::from(!self.shm.is_used(page));

@@ -78,7 +78,7 @@ impl Pager {
     /// As `writable`, for the superblock and with pages reserved for checkpoints: for a checkpoint that is made to free
     /// what older ones hold. Called inside a write section.
     pub(crate) fn touch_superblock(&self) -> Result<()> {
-        let entry = match self.shm.entry(0).load(Ordering::Acquire) {
+        let entry = match self.shm.entry(0) {
             0 => self.fill(0, || true)?,
             entry => entry,
         };
@@ -112,7 +112,7 @@ impl Pager {
         self.shm.list_push(list, [page, new, old_entry])?;
         fail_point!("cow.listed");
         compiler_fence(Ordering::SeqCst);
-        self.shm.entry(page).store(new, Ordering::Release);
+        self.shm.set_entry(page, new);
         fail_point!("cow.swung");
         self.intent_done();
         if first {
@@ -143,7 +143,7 @@ impl Pager {
     fn finish_release(&self, page: u64, old: u64, list: usize) -> Result<()> {
         self.shm.list_push(list, [page, 0, old])?;
         compiler_fence(Ordering::SeqCst);
-        self.shm.entry(page).store(ABSENT, Ordering::Release);
+        self.shm.set_entry(page, ABSENT);
         self.intent_done();
         Ok(())
     }
@@ -232,7 +232,7 @@ impl Pager {
             return self.finish_release(page, old, list);
         }
         let happened = match kind {
-            DATA => self.shm.entry(page).load(Ordering::Acquire) == new,
+            DATA => self.shm.entry(page) == new,
             _ => self.shm.list_len(list) > len,
         };
         if !happened {
@@ -274,7 +274,7 @@ impl Pager {
                     at: addr.0,
                 });
             }
-            let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+            let entry = self.shm.entry(page.0);
             if entry & ABSENT != 0 || entry as u32 == 0 {
                 return Err(Error::Corrupt {
                     what: "the undo log in the sidecar (address)",

@@ -82,7 +82,6 @@ impl Pager {
     /// to a page that was not changed since the sidecar was made, so every checkpoint since has it in the same place.
     #[cold]
     pub(crate) fn fill(&self, page: u64, holds: impl FnOnce() -> bool) -> Result<u64> {
-        use std::sync::atomic::Ordering;
         let word = match self.look_up(page)? {
             Some(e) => {
                 self.verified(e, "a page does not match its checksum (file offset)")?;
@@ -93,11 +92,6 @@ impl Pager {
         if !holds() {
             return Err(Error::Busy(ObjectId(0)));
         }
-        let slot = self.shm.entry(page);
-        // If another reader has filled it, or a writer has changed it since, their entry remains.
-        match slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(word),
-            Err(theirs) => Ok(theirs),
-        }
+        Ok(self.shm.fill_entry(page, word))
     }
 }

@@ -106,16 +106,7 @@ impl Pager {
 
     /// Return whether readers are kept out.
     pub(crate) fn is_unreadable(&self) -> bool {
-        self.shm.poison() == UNDOABLE
-    }
-
-    /// Lower the gate, unless the state behind it must not be read.
-    pub(crate) fn lower_gate(&self, transaction: bool) {
-        if self.is_unreadable() {
-            self.shm.gate().wake_waiters();
-        } else {
-            self.shm.gate().lower(transaction);
-        }
+        self.shm.is_unreadable()
     }
 
     /// Return the error for a sidecar that was truncated and has grown again, or was overwritten, while it was in use.

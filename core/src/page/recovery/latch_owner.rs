@@ -13,7 +13,6 @@ use crate::page::pager::Pager;
 use crate::page::shared::header::poison;
 use crate::page::shared::regions::dirty_set;
 use crate::raw::failpoint::fail_point;
-use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Recover. The caller holds the latch as `slot`. Returns `Error::Timeout` (nothing else) if recovery has to be
@@ -22,23 +21,15 @@ impl Pager {
         fail_point!("recover.begun");
         let before = self.recover_shared();
         fail_point!("recover.shared");
-        let gate = self.shm.gate();
-        let word = gate.word.load(Ordering::Relaxed);
-        let done = match self.close_gate(slot) {
-            Ok(()) => before.and_then(|()| self.recover_raised()),
-            Err(e @ Error::Timeout { .. }) => {
-                gate.restore(word);
-                return Err(e);
-            }
-            Err(e) => Err(e),
-        };
+        let (gate, left) = self.keep_readers_out_to_recover(slot)?;
+        let done = left.and(before).and_then(|()| self.recover_raised());
         if done.is_err() {
             // The state can be neither trusted nor undone: no more changes are allowed. The last checkpoint remains
             // valid, and no process reads the incomplete state.
             self.poison_once(poison::UNDOABLE);
         }
         dirty_set::clear(&self.shm);
-        self.lower_gate(false);
+        drop(gate);
         done
     }
 
@@ -84,7 +75,7 @@ impl Pager {
             }
         };
         self.forget_transaction();
-        self.shm.depth(slot).store(0, Ordering::Relaxed);
+        self.shm.set_depth(slot, 0);
         self.latch().release();
         done
     }

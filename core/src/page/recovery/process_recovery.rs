@@ -10,16 +10,15 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::layout;
-use crate::page::shared::users::slots::{BYTE_PROCESS, P, free_process_slot};
+use crate::page::shared::users::slots::{BYTE_PROCESS, free_process_slot};
 use crate::page::sync::latch::Owner;
 use crate::raw::failpoint::fail_point;
 use crate::raw::process;
-use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Return whether the process in a slot is dead: its byte is not locked.
     pub(crate) fn process_is_dead(&self, process: usize) -> bool {
-        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
+        if !self.shm.is_process_present(process) {
             return false;
         }
         self.membership
@@ -34,9 +33,7 @@ impl Pager {
             return "nobody".to_owned();
         };
         match owner.process() {
-            p if p < layout::PROCESS_SLOTS => {
-                process::describe(self.shm.process_word(p, P::Pid).load(Ordering::Relaxed))
-            }
+            p if p < layout::PROCESS_SLOTS => process::describe(self.shm.process_pid(p)),
             _ => "an unknown process".to_owned(),
         }
     }
@@ -53,11 +50,10 @@ impl Pager {
     /// As `check_owner_alive`, for the latch's owner.
     pub(crate) fn check_latch_owner_alive(&self, owner: Owner) -> Result<bool> {
         let p = owner.process();
-        let word = |field| self.shm.process_word(p, field).load(Ordering::SeqCst);
         if p >= layout::PROCESS_SLOTS {
             return Ok(false);
         }
-        if word(P::State) == 0 || word(P::Generation) as u32 != owner.generation() {
+        if !self.shm.is_process_present(p) || self.shm.process_generation(p) != owner.generation() {
             self.latch().free_unused(owner);
             return Ok(true);
         }
@@ -72,8 +68,7 @@ impl Pager {
         loop {
             let (mut recovered, mut left) = (false, false);
             for p in 0..self.shm.process_slots() {
-                if self.shm.process_word(p, P::State).load(Ordering::Relaxed) != 0 && self.process_is_dead(p)
-                {
+                if self.shm.is_process_present(p) && self.process_is_dead(p) {
                     match self.recover_process(p, holding)? {
                         true => recovered = true,
                         false => left = true,
@@ -100,7 +95,7 @@ impl Pager {
     }
 
     fn recover_locked(&self, process: usize, mine: u32, holding: bool) -> Result<bool> {
-        if self.shm.process_word(process, P::State).load(Ordering::Acquire) == 0 {
+        if !self.shm.is_process_present(process) {
             return Ok(true);
         }
         if holding {
@@ -134,8 +129,8 @@ impl Pager {
     fn lower_marks(&self, process: usize) {
         for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
-                self.shm.mark(slot).store(0, Ordering::SeqCst);
-                self.shm.depth(slot).store(0, Ordering::SeqCst);
+                self.shm.clear_mark(slot);
+                self.shm.set_depth_of_other(slot, 0);
             }
         }
     }
@@ -143,10 +138,7 @@ impl Pager {
     /// Drop everything that a dead process held. Called under the latch and with the process's byte held.
     fn clear_process(&self, process: usize) -> Result<()> {
         self.lower_marks(process);
-        let generation = self
-            .shm
-            .process_word(process, P::Generation)
-            .load(Ordering::Relaxed) as u32;
+        let generation = self.shm.process_generation(process);
         if let Some(hooks) = self.hooks.get() {
             hooks.process_died(self, process as u16, generation)?;
         }
@@ -155,7 +147,7 @@ impl Pager {
         for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
                 self.leave_checkpoint(slot);
-                self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+                self.shm.free_thread_slot(slot);
             }
         }
         fail_point!("recover.slots");

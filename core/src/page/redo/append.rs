@@ -162,7 +162,7 @@ impl Pager {
         if page.0 >= self.shm.live().logical() {
             return Err(bad(page.addr()));
         }
-        let entry = self.shm.entry(page.0).load(Ordering::Acquire);
+        let entry = self.shm.entry(page.0);
         if entry >> 32 != self.shm.live().epoch() {
             return Err(bad(page.addr()));
         }

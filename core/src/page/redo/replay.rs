@@ -16,7 +16,6 @@ use crate::page::pager::Pager;
 use crate::page::shared::paths::log_path;
 use crate::page::shared::regions::free_pages::ABSENT;
 use crate::raw::failpoint::fail_point;
-use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Replay the log that the checkpoint names. The process is alone with a new sidecar. Return whether any record was
@@ -85,7 +84,7 @@ impl Pager {
             });
         }
         self.extend_logical(page)?;
-        let entry = match self.shm.entry(page).load(Ordering::Acquire) {
+        let entry = match self.shm.entry(page) {
             0 => self.fill(page, || true)?,
             entry => entry,
         };

@@ -127,7 +127,7 @@ impl<'p> Committed<'p> {
             }
             link = &copied.next;
         }
-        let entry = match self.pager.shm.entry(page.0).load(Ordering::Acquire) {
+        let entry = match self.pager.shm.entry(page.0) {
             0 => fill()?,
             entry => entry,
         };

@@ -19,12 +19,10 @@ use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::header::next_checkpoint::IDLE;
 use crate::page::shared::users::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
-use crate::page::sync::gate;
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long closing waits for a transaction of another process, which may be stopped.
@@ -99,11 +97,9 @@ impl Pager {
     fn is_inside(&self) -> bool {
         let process = self.membership.word();
         let writes = self.latch().owner().is_some_and(|owner| owner.is_of(process))
-            && self.shm.gate().word.load(Ordering::SeqCst) & gate::RAISED != 0
+            && self.shm.is_gate_raised()
             && !self.is_unreadable();
-        writes
-            || (0..self.shm.thread_slots())
-                .any(|s| self.is_mine(s) && self.shm.mark(s).load(Ordering::SeqCst) != 0)
+        writes || (0..self.shm.thread_slots()).any(|s| self.is_mine(s) && self.shm.is_slot_reading(s))
     }
 
     /// Close as the only closing thread, with this process's helper stopped.
@@ -127,7 +123,7 @@ impl Pager {
         let Ok(slot) = self.slot() else {
             return self.abandon();
         };
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return Err(Error::invalid("a section of this store is open on this thread"));
         }
         if !self.latch_to_close(slot, bound)? {
@@ -289,7 +285,7 @@ impl Pager {
         done?;
         self.forget_slot();
         let reg = self.membership.registration();
-        self.shm.slot_owner(slot).store(0, Ordering::SeqCst);
+        self.shm.free_thread_slot(slot);
         slots::free_process_slot(&self.shm, reg.process as usize);
         slots::give_back_byte(&reg.file, reg.process as usize)
     }
@@ -305,7 +301,7 @@ impl Pager {
         self.let_leader_finish();
         let deadline = Instant::now() + bound;
         for s in mine() {
-            while self.shm.mark(s).load(Ordering::SeqCst) != 0 {
+            while self.shm.is_slot_reading(s) {
                 if Instant::now() > deadline {
                     let holder = "another thread of this process";
                     return Err(Error::timeout("a reader to leave the store", bound, holder));
@@ -319,7 +315,7 @@ impl Pager {
         for s in mine() {
             self.leave_checkpoint(s);
             if s != slot {
-                self.shm.slot_owner(s).store(0, Ordering::SeqCst);
+                self.shm.free_thread_slot(s);
             }
         }
         Ok(())

@@ -67,7 +67,7 @@ impl Pager {
         let Some(follow) = self.following() else {
             return Ok(());
         };
-        if self.shm.mark(slot).load(Ordering::Relaxed) != 0 {
+        if self.shm.is_reading(slot) {
             return Ok(());
         }
         let now = process::coarse_now();

@@ -192,7 +192,7 @@ impl Shm {
 
     /// Return a word of a fixed region.
     #[inline]
-    pub(in crate::page) fn fixed_word(&self, at: usize) -> &AtomicU64 {
+    pub(super) fn fixed_word(&self, at: usize) -> &AtomicU64 {
         self.map.word(at)
     }
 
@@ -234,7 +234,7 @@ impl Shm {
 
     /// Return a word of a dirty list.
     #[inline]
-    pub(crate) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
+    pub(super) fn list_cell(&self, list: usize, offset: usize) -> &AtomicU64 {
         match list {
             0 => self.cell::<LISTS>(offset),
             1 => self.cell::<{ LISTS + LIST_STEP }>(offset),
@@ -243,7 +243,7 @@ impl Shm {
     }
 
     /// Return the first words of a process's pin table.
-    pub(crate) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
+    pub(super) fn pin_table(&self, process: usize, count: usize) -> &[AtomicU64] {
         const {
             assert!(
                 Parts::of(PINS).len.is_multiple_of(PINS_SIZE),
@@ -252,12 +252,6 @@ impl Shm {
         };
         let at = const { Parts::of(PINS) }.place(process * PINS_SIZE);
         self.map.words(at, count.min(PINS_SIZE / 8))
-    }
-
-    /// Return the live page table's entry of a logical page. The page is below the number of logical pages.
-    #[inline]
-    pub(crate) fn entry(&self, page: u64) -> &AtomicU64 {
-        self.cell::<TABLE>(page as usize * 8)
     }
 
     /// Empty the live table, and make room for one of `logical` logical pages. For a sidecar in memory, with no section

@@ -37,12 +37,12 @@
 //! | 328 | 8 | `LATCH_WAITERS` | `shared::header::latch` |
 //! | 336 | 8 | `LATCH_TURN` | `shared::header::latch` |
 //! | 344 | 8 | `LATCH_TICKETS` | `shared::header::latch` |
-//! | 384 | 8 | `GATE` | `section::latch::raised_gate` |
-//! | 392 | 8 | `GATE_WAITERS` | `section::latch::raised_gate` |
+//! | 384 | 8 | `GATE` | `shared::header::gate` |
+//! | 392 | 8 | `GATE_WAITERS` | `shared::header::gate` |
 //! | 400 | 8 | `STRUCTURE` | `section::lookup` |
-//! | 448 | 8 | `SLOTS_HIGH` | `shared::users::slots` |
+//! | 448 | 8 | `SLOTS_HIGH` | `shared::users::threads` |
 //! | 456 | 8 | `PROCESSES_HIGH` | `shared::users::slots` |
-//! | 464 | 8 | `ENDED_THREADS` | `shared::users::slots` |
+//! | 464 | 8 | `ENDED_THREADS` | `shared::users::threads` |
 //! | 512 | 48 | `INTENT` | `pages::cow` |
 //! | 576 | 8 | `UNDO_LEN` | `shared::regions::undo` |
 //! | 584 | 8 | `LOG_MODE` | `shared::header::log_mode` |

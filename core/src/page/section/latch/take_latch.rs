@@ -11,7 +11,6 @@ use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;
 use crate::page::sync::wait::{SLICE, Wait, WaitLoop};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Return the error of an operation inside an open section of its thread.
@@ -81,7 +80,7 @@ impl Pager {
     #[inline]
     fn join_transaction(&self, slot: u32) -> Result<()> {
         let others = !self.transactions.is_of_running_task();
-        if others && self.shm.depth(slot).load(Ordering::Relaxed) > 0 {
+        if others && self.shm.depth(slot) > 0 {
             return Err(self.other_task());
         }
         if self.transactions.requires_rollback() {

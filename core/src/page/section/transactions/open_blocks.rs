@@ -7,7 +7,6 @@ use crate::page::pager::Pager;
 use crate::page::pager::blocks::{Block, BlockState, Reason};
 use crate::page::pager::transaction::Turn;
 use crate::page::sync::task;
-use std::sync::atomic::Ordering;
 
 impl Pager {
     /// Return whether the open transaction belongs to the thread of this slot and to its running task. The latch shows
@@ -96,7 +95,7 @@ impl Pager {
         let foreign = theirs != mine || !self.transactions.is_of_running_task();
         if foreign && level > 0 {
             blocks.leave_from(level);
-            self.shm.depth(theirs).store(level as u64, Ordering::SeqCst);
+            self.shm.set_depth_of_other(theirs, level as u64);
             if !commit {
                 let reason = Reason {
                     why: "an inner block of it was left with an exception by another thread or task"
@@ -109,10 +108,10 @@ impl Pager {
         }
         blocks.leave_from(level + 1);
         blocks.give_to(mine);
-        self.shm.depth(mine).store(level as u64 + 1, Ordering::SeqCst);
+        self.shm.set_depth(mine, level as u64 + 1);
         if theirs != mine {
             self.latch().pass_on(theirs, mine);
-            self.shm.depth(theirs).store(0, Ordering::SeqCst);
+            self.shm.set_depth_of_other(theirs, 0);
         }
         self.transactions.give_to_running_task();
         Ok(BlockState::Open)

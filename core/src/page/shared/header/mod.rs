@@ -12,8 +12,10 @@
 //! | `next_checkpoint` | the checkpoint in progress: its phase, and the values that it took at the flip |
 //! | `poison` | why the store is closed for changes |
 //! | `log_mode` | whether changes go to the redo log |
+//! | `gate` | the words of the gate, and the guard of the writer that has raised it |
 //! | `latch` | the words of the latch and of its turn |
 
+pub(in crate::page) mod gate;
 pub(in crate::page) mod identity;
 pub(in crate::page) mod last_checkpoint;
 pub(in crate::page) mod latch;

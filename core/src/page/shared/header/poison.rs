@@ -31,6 +31,12 @@ impl Shm {
         self.poison() != 0
     }
 
+    /// Return whether readers are kept out: a change could not be undone.
+    #[inline(always)]
+    pub(in crate::page) fn is_unreadable(&self) -> bool {
+        self.poison() == UNDOABLE
+    }
+
     /// Poison the store. The first reason remains, unless the new one closes the store to readers.
     pub(in crate::page) fn poison_for(&self, why: u64) {
         let word = self.word(POISON);
