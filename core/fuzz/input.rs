@@ -88,16 +88,16 @@ impl Store {
             let short = |at: usize| usize::from(u16::from_le_bytes([word[at], word[at + 1]]));
             let at = short(2) % 512 * 8;
             if mend {
-                let (logical, phys) = mapped[short(0) % mapped.len()];
-                image.page(phys)[at..at + 8].copy_from_slice(&word[4..]);
+                let (logical, physical) = mapped[short(0) % mapped.len()];
+                image.page(physical)[at..at + 8].copy_from_slice(&word[4..]);
                 image.mend(logical);
                 continue;
             }
-            let phys = short(0) % image.pages();
-            image.page(phys)[at..at + 8].copy_from_slice(&word[4..]);
-            if phys < 2 && at < PAGE - 8 {
+            let physical = short(0) % image.pages();
+            image.page(physical)[at..at + 8].copy_from_slice(&word[4..]);
+            if physical < 2 && at < PAGE - 8 {
                 let value = u64::from_le_bytes(word[4..].try_into().unwrap());
-                image.set_meta(phys, at, value);
+                image.set_meta(physical, at, value);
             }
         }
         let store = Store::place();

@@ -68,7 +68,7 @@ impl PageNo {
 
 /// A physical page number: file offset / 4096. The file is limited to 2^32 pages (16 TiB).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct PhysNo(pub u32);
+pub struct PhysicalPage(pub u32);
 
 /// The number of an epoch: the time between two checkpoints. Checkpoint n ends epoch n.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

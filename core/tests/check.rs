@@ -230,10 +230,10 @@ fn checksums_and_page_tables() {
     let bytes = || Image {
         bytes: sound.bytes.clone(),
     };
-    let (logical, phys) = sound.mapped()[5];
+    let (logical, physical) = sound.mapped()[5];
 
     let mut bad = bytes();
-    bad.page(phys)[100] ^= 4;
+    bad.page(physical)[100] ^= 4;
     expect(
         &found(&path, &bad),
         &[&format!(
@@ -382,8 +382,8 @@ fn strings_and_classes() {
         bytes: sound.bytes.clone(),
     };
     let at = bad.bytes.windows(10).position(|b| b == b"many words").unwrap();
-    let (logical, phys) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
-    bad.page(phys)[at % PAGE] = 0xFF;
+    let (logical, physical) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
+    bad.page(physical)[at % PAGE] = 0xFF;
     bad.mend(logical);
     expect(&found(&path, &bad), &["a str that is not valid text"]);
 
@@ -392,8 +392,8 @@ fn strings_and_classes() {
         bytes: sound.bytes.clone(),
     };
     let at = bad.bytes.windows(4).position(|b| b == b"cLaS").unwrap();
-    let (logical, phys) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
-    bad.page(phys)[at % PAGE] ^= 1;
+    let (logical, physical) = *sound.mapped().iter().find(|m| m.1 == at / PAGE).unwrap();
+    bad.page(physical)[at % PAGE] ^= 1;
     bad.mend(logical);
     expect(&found(&path, &bad), &["classes: no class record"]);
     let person = addr(&path, "object 0");

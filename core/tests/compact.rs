@@ -189,7 +189,7 @@ fn killed_anywhere() {
         "checkpoint",
         "compact.copied",
         "compact.flushed",
-        "compact.alone",
+        "compact.exclusive",
         "compact.renamed",
     ] {
         let status = run(Some(&format!("{step}=1"))).wait().unwrap();

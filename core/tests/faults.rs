@@ -173,9 +173,12 @@ fn a_sidecar_that_was_cut_short_is_an_error_and_the_last_checkpoint_opens() {
             met |= set(&store, "y", 1).is_err() | store.commit().is_err();
         }
         met |= store.sync().is_err();
-        assert!(met || len >= had.min(0x30_0000), "{what}: nobody noticed");
+        assert!(
+            met || len >= had.min(0x30_0000),
+            "{what}: no call reported the error"
+        );
         if met && len < 0x22_0000 {
-            assert!(Model::read(&store).is_err(), "{what}: reading goes on");
+            assert!(Model::read(&store).is_err(), "{what}: reading continues");
         }
         let _ = store.close();
         drop(store);
@@ -252,12 +255,9 @@ fn threads_that_read_at_the_same_time_get_right_values_or_errors() {
             scope.spawn(|| {
                 let until = std::time::Instant::now() + Duration::from_secs(120);
                 let mut turns = 0;
-                while right_or_error(&store, &model, "meanwhile") {
+                while right_or_error(&store, &model, "at the same time") {
                     turns += 1;
-                    assert!(
-                        std::time::Instant::now() < until,
-                        "nobody noticed in {turns} turns"
-                    );
+                    assert!(std::time::Instant::now() < until, "no error in {turns} turns");
                 }
                 met.store(true, Ordering::SeqCst);
                 for _ in 0..100 {

@@ -374,7 +374,7 @@ fn reported_keys(changes: Changes, keys: &mut HashSet<i64>) {
 fn changes_of_a_process_that_dies_are_reported() {
     for (point, pass) in [
         ("feed.staged", 5),
-        ("commit.lone", 5),
+        ("commit.operation", 5),
         ("commit.done", 5),
         ("feed.published", 5),
         ("undo.logged", 9),

@@ -336,7 +336,7 @@ fn a_flush_that_fails_is_an_error_in_every_thread_and_process() {
     assert!(child.wait().unwrap().success());
     // A later opening, while another process has the store open.
     if let Ok(late) = plain::try_open(&path, 5) {
-        is_refused_everywhere(&late, "who came later");
+        is_refused_everywhere(&late, "a later opening");
         let _ = late.close();
     }
     let _ = store.close();

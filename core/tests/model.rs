@@ -254,7 +254,7 @@ fn run(events: &[Event], seed: u64, durability: Durability, room: usize) {
     assert_eq!(
         report.containers.len(),
         run.model.nodes.len() + run.model.hidden(),
-        "containers that nobody reaches"
+        "unreachable containers"
     );
     run.store().close().unwrap();
 }

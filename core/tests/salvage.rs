@@ -111,11 +111,11 @@ fn any_page_may_be_unreadable() {
         sound.save(&kept);
         let original = open(&kept);
         let mapped = sound.mapped();
-        for (logical, phys) in mapped.iter().skip(1).step_by(mapped.len() / 12 + 1) {
+        for (logical, physical) in mapped.iter().skip(1).step_by(mapped.len() / 12 + 1) {
             let mut bad = Image {
                 bytes: sound.bytes.clone(),
             };
-            bad.page(*phys)[8..4000].fill(0xA5);
+            bad.page(*physical)[8..4000].fill(0xA5);
             bad.save(&old);
             for leftover in [
                 old.with_file_name("old-shm"),
@@ -164,8 +164,8 @@ fn a_damaged_dict_yields_the_others() {
         let mut bad = Image {
             bytes: sound.bytes.clone(),
         };
-        let phys = bad.way(at / PAGE as u64).unwrap().pop().unwrap().0;
-        bad.page(phys)[..4000].fill(0x5A);
+        let physical = bad.way(at / PAGE as u64).unwrap().pop().unwrap().0;
+        bad.page(physical)[..4000].fill(0x5A);
         bad.save(&old);
         for name in ["old-shm", "new", "new-shm"] {
             let _ = std::fs::remove_file(dir.path().join(name));
@@ -219,8 +219,8 @@ fn a_damaged_list_yields_the_others() {
     let node = sound.word(items.addr.0 + 40);
     let (first, second) = (sound.word(node + 16), sound.word(node + 24));
     let leaf = sound.word(node + 2032) & ((1 << 48) - 1);
-    let phys = sound.way(leaf / PAGE as u64).unwrap().pop().unwrap().0;
-    sound.page(phys)[..4000].fill(0x5A);
+    let physical = sound.way(leaf / PAGE as u64).unwrap().pop().unwrap().0;
+    sound.page(physical)[..4000].fill(0x5A);
     sound.save(&old);
     let _ = std::fs::remove_file(dir.path().join("old-shm"));
     let (store, done) = salvaged(&old, &new);
@@ -253,8 +253,8 @@ fn what_hangs_below_something_lost_is_found() {
     bad.copy_newest_over_previous();
     // The root's body: all entries of the root are lost, but not the containers that they referred to.
     let body = bad.word(root.addr.0 + 40);
-    let phys = bad.way(body / PAGE as u64).unwrap().pop().unwrap().0;
-    bad.page(phys)[..4000].fill(0x5A);
+    let physical = bad.way(body / PAGE as u64).unwrap().pop().unwrap().0;
+    bad.page(physical)[..4000].fill(0x5A);
     bad.save(&old);
     let _ = std::fs::remove_file(dir.path().join("old-shm"));
     let (store, done) = salvaged(&old, &new);

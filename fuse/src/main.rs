@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {
             if !message.is_empty() {
-                sys::say(&format!("mount.persist: {message}\n"));
+                sys::write_stderr(&format!("mount.persist: {message}\n"));
             }
             ExitCode::from(code)
         }

@@ -23,13 +23,13 @@ from pbase import pbase
 class Person(pbase):
     def __init__(self, age: int) -> None:
         pbase.__init__(self)
-        self.name = "somebody"
+        self.name = "a person"
         self.age = age
 
 
 class Plain:
     def __init__(self, age: int) -> None:
-        self.name = "somebody"
+        self.name = "a person"
         self.age = age
 
 
@@ -303,7 +303,7 @@ class Zodb(Mapping):
 
         class ZPerson(Persistent):  # type: ignore[misc]
             def __init__(self, age: int) -> None:
-                self.name = "somebody"
+                self.name = "a person"
                 self.age = age
 
         ZPerson.__qualname__ = "ZPerson"

@@ -191,14 +191,14 @@ def locks(demo: Demo, root: Any) -> None:
     except persist.LockTimeout as e:
         check(f"lockExcl(timeout=0.1) raises LockTimeout: {e}", True)
     with root.lock(key="list", timeout=1):
-        check("another entry can be locked meanwhile", True)
+        check("another entry can be locked at the same time", True)
     thread, done = waited(lambda: root.__setitem__("x", 6))
     thread.join(0.2)
     check("a change of x waits", not done)
     shell.stdin.write("\n")
     shell.stdin.flush()
     thread.join(10)
-    check("and is made when the shell lets go", done and root["x"] == 6)
+    check("and is made when the shell releases the lock", done and root["x"] == 6)
 
     root.lockExcl()
     print("    (Python holds root.lockExcl())")

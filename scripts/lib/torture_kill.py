@@ -191,8 +191,8 @@ def kill_torture(seconds: float, seed: int, limit: float, late: float, shells: i
     row("interrupted operations found whole / absent",
         f"{sum(w.whole for w in run.all_processes)} / {sum(w.absent for w in run.all_processes)}")  # fmt: skip
     row("checks of what is shared", run.checks)
-    row("others went on after (ms): median, worst", f"{waits[len(waits) // 2]:.1f}, {waits[-1]:.1f}")
-    row("the same with nobody killed", f"{idle[len(idle) // 2]:.1f}, {idle[-1]:.1f}")
+    row("others continued after (ms): median, worst", f"{waits[len(waits) // 2]:.1f}, {waits[-1]:.1f}")
+    row("the same without a kill", f"{idle[len(idle) // 2]:.1f}, {idle[-1]:.1f}")
     row(f"waits over {limit:.0f} ms", slow)
     row("violations", (1 if failed else 0) + too_slow)
     if failed:

@@ -300,7 +300,7 @@ class History:
             )
         extra = set(graph) - {*NAMES, "order"}
         if extra:
-            raise Violation(f"{what}: nobody made {sorted(extra)}")
+            raise Violation(f"{what}: no transaction made {sorted(extra)}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def wait_until(fact: Callable[[], Any], what: str = "", timeout: float = DEADLIN
         if said:
             return said
         if time.monotonic() > end:
-            pytest.fail(f"waited {timeout} s in vain for {what or fact}")
+            pytest.fail(f"waited {timeout} s without success for {what or fact}")
         time.sleep(0.005)
 
 

@@ -53,14 +53,14 @@ class Pair:
     def run(self, steps: list[tuple[int, Step]]) -> str:
         """Run a program. Return the first difference, or an empty text."""
         has_lists = any(one[0] == "mklist" for _, one in steps)
-        for n, (who, one) in enumerate(steps):
-            if who < 0:
+        for n, (worker, one) in enumerate(steps):
+            if worker < 0:
                 for process in self.processes:
                     process.run(("close_all",))
                 self.mount.die() if one[0] == "kill" else self.mount.again()
                 self.lists.number()
-                one, who = ("tree",), 0
-            result = self.processes[who].run(one)
+                one, worker = ("tree",), 0
+            result = self.processes[worker].run(one)
             if result is None:
                 return f"step {n}: the process of {one} ended"
             if result[0] != result[1]:
@@ -84,7 +84,7 @@ def explain(steps: list[tuple[int, Step]], one: Step, right: Any, wrong: Any) ->
             {name: short(tree[1].get(name)) for name in names if right[1].get(name) != wrong[1].get(name)}
             for tree in (right, wrong)
         )
-    before = [f"  {who} {short(done)}" for who, done in steps[-SHOWN:]]
+    before = [f"  {worker} {short(done)}" for worker, done in steps[-SHOWN:]]
     return "\n".join([*before, f"tmpfs: {short(right)}", f"mount: {short(wrong)}"])
 
 

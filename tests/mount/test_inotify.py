@@ -156,7 +156,7 @@ def test_lists_have_events_of_names(mnt: Mount, root: Any, top: Watched) -> None
     own = [e[1:] for e in watcher.until(lambda found: any(e[1:] == ("CLOSE_WRITE", "4") for e in found))]
     assert [e for e in own if e[0] in ("DELETE", "CREATE")] == [("DELETE", "1"), ("CREATE", "4")]
     assert after(lambda: items.__setitem__(1, "D"), ("CLOSE_WRITE", "3")) == [("MODIFY", "3")]
-    # Names are dealt again.
+    # Names are renumbered.
     found = after(lambda: items.insert(0, "first"), ("CLOSE_WRITE", "8"))
     assert [e for e in found if e[0] != "MODIFY"] == [
         *(("DELETE", name) for name in "234"), *(("CREATE", name) for name in "5678"),

@@ -49,7 +49,7 @@ def test_a_change_of_order(mnt: Mount, root: Any) -> None:
     # A name of before is not made again for another item.
     mnt.fails("echo x > l/0")
     assert shown(mnt) == {3: "a", 4: "b", 5: "c"}
-    # An open file whose item has another place fails: its write is neither lost in silence nor meets another item.
+    # An open file whose item has another place fails: its write is neither lost silently nor applied to another item.
     fd = os.open(mnt.path / "l/5", os.O_RDWR)
     root["l"].reverse()
     with pytest.raises(OSError, match="Stale file handle"):

@@ -122,8 +122,8 @@ def test_random_calls_answer_as_on_tmpfs(agents: Agents, seed: int) -> None:
     all_agents = [agents(slots=2) for _ in range(3)]
     trail: list[Any] = []
     for _ in range(400):
-        who = rng.randrange(3)
-        agent, slot = all_agents[who], rng.randrange(2)
+        index = rng.randrange(3)
+        agent, slot = all_agents[index], rng.randrange(2)
         start = rng.randrange(END)
         length = rng.choice([0, 1, 1, 2, 3, 5, 9, END])
         kind = rng.choice("rrwwu")
@@ -139,11 +139,11 @@ def test_random_calls_answer_as_on_tmpfs(agents: Agents, seed: int) -> None:
         elif what == "touch":
             step = ("touch", slot, agent.paths)
         else:
-            trail.append((who, "reopen", slot))
+            trail.append((index, "reopen", slot))
             assert agent.both("close", slot) == [0, 0]
             agent.open(slot)
             continue
-        trail.append((who, *step))
+        trail.append((index, *step))
         results = agent.both(*step)
         check(trail[-20:], results, lambda agent=agent, step=step: agent.m(*step))  # type: ignore[misc]
 

@@ -306,7 +306,7 @@ def test_locks_of_a_removed_file(mnt: Mount) -> None:
 
 @pytest.mark.parametrize("how", ["unlink", "replace"])
 def test_an_item_that_got_another_name(mnt: Mount, root: Any, how: str) -> None:
-    """Python inserts an item, so that the names are dealt again: the open file is still that of its item."""
+    """Python inserts an item, so that the names are renumbered: the open file is still that of its item."""
     root["l"] = ["x", "y"]
     with open(mnt.path / "l/1", "r+b", buffering=0) as f:
         root["l"].insert(0, "first")

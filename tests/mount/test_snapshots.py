@@ -268,7 +268,7 @@ def test_a_second_rsync_moves_nothing(mnt: Mount, store: persist.Store, tmp_path
     mnt.sh(f"mkdir {HERE}/s")
     run(f"rsync -aX {mnt.path}/{HERE}/s/ saved/", tmp_path)
     store.root["int"] = 6
-    wait_until(lambda: views_open(mnt) == 0, "the view to be let go")
+    wait_until(lambda: views_open(mnt) == 0, "the views to be closed")
     assert run(f"rsync -aXi --delete {mnt.path}/{HERE}/s/ saved/", tmp_path).stdout == ""
 
 
@@ -313,7 +313,7 @@ def test_closed_when_idle(mnt: Mount, store: persist.Store, processes: Callable[
         "cd d/e; cat y; read _; cat y ../x; ls ..; read _; cat y || echo gone", mnt.path / HERE / "s"
     )
     assert shell.stdout.readline() == "deep\n"
-    wait_until(lambda: views_open(mnt) == 0, "the view to be let go")
+    wait_until(lambda: views_open(mnt) == 0, "the views to be closed")
     shell.stdin.write("\n")
     shell.stdin.flush()
     assert [shell.stdout.readline() for _ in range(4)] == ["deep\n", "1\n", "e\n", "x\n"]
@@ -357,7 +357,7 @@ def test_many_views(mnt: Mount, store: persist.Store) -> None:
     assert [int(f.read()) for f in files] == list(range(60))
     for f in files:
         f.close()
-    wait_until(lambda: views_open(mnt) == 0, "the views to be let go")
+    wait_until(lambda: views_open(mnt) == 0, "the views to be closed")
     mnt.sh(f"rmdir {HERE}/*")
     assert store.snapshots() == []
 

@@ -37,7 +37,7 @@ def wait_until(fact: Callable[[], object], timeout: float = 100) -> None:
     """Poll until `fact()` is true; fail the test at the deadline."""
     end = time.monotonic() + timeout
     while not fact():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "waited without success"
         time.sleep(0.002)
 
 

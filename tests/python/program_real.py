@@ -286,10 +286,10 @@ class Real:
     # --- comparing -------------------------------------------------------------------------------
 
     def call(self, actor: int, step: Step, hasty: bool) -> tuple[Any, Exception | None]:
-        who = self.actors[actor]
-        awaits = self.awaits(step, hasty) if isinstance(who, Tasked) else None
+        real_actor = self.actors[actor]
+        awaits = self.awaits(step, hasty) if isinstance(real_actor, Tasked) else None
         try:
-            return who.call(self.sync_job(step, hasty), awaits)  # type: ignore[no-any-return]
+            return real_actor.call(self.sync_job(step, hasty), awaits)  # type: ignore[no-any-return]
         except queue.Empty:
             raise Failure(f"the step did not end within {STEP:g} s") from None
 
@@ -432,10 +432,10 @@ def run_block(machine: Machine, real: Real, step: Step) -> None:
                 async with opening.transaction_async():
                     await work()
 
-    who = real.actors[actor]
-    awaits = (lambda: block_async(tree)) if isinstance(who, Tasked) and tree[1] == "async" else None
+    real_actor = real.actors[actor]
+    awaits = (lambda: block_async(tree)) if isinstance(real_actor, Tasked) and tree[1] == "async" else None
     try:
-        _, error = who.call(lambda: block(tree), awaits)
+        _, error = real_actor.call(lambda: block(tree), awaits)
     except queue.Empty:
         raise Failure(f"the block did not end within {STEP:g} s") from None
     if error:

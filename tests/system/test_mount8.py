@@ -157,7 +157,7 @@ cd mnt/d; ls ../l
 mount -o remount,rw "$OLDPWD/mnt"
 shown() { grep " $OLDPWD/mnt " /proc/mounts; }
 shown | grep -q ' rw,'
-# The names of items may have been dealt again, but none means another item.
+# The names of items may have been renumbered, but none means another item.
 echo x > file; rm "../l/$(grep -l b ../l/* | head -c 6 | tail -c 1)"
 test "$(python -c "import persist; print(persist.root('$OLDPWD/s.store')['l'])")" = "['a', 'c']"
 cd ../..

@@ -234,7 +234,7 @@ impl Making<'_> {
             let (entries, bytes) = batch.room();
             read_pages(self.new.file(), self.end, entries, bytes, BAD_PAGE)?;
             for &(page, entry) in entries {
-                let (word, bit) = (entry.phys as usize / 64, 1 << (entry.phys % 64));
+                let (word, bit) = (entry.physical as usize / 64, 1 << (entry.physical % 64));
                 let what = if page >= self.meta.logical {
                     Some("a page beyond the store's logical pages, at file offset")
                 } else if used[word] & bit != 0 {
@@ -245,7 +245,7 @@ impl Making<'_> {
                     None
                 };
                 if let Some(what) = what {
-                    let at = u64::from(entry.phys) * PAGE;
+                    let at = u64::from(entry.physical) * PAGE;
                     return Err(Error::Corrupt { what, at });
                 }
                 used[word] |= bit;
@@ -371,7 +371,7 @@ impl Making<'_> {
 
     fn put(&mut self, page: u64, sum: u64, bytes: &[u8; PAGE_SIZE]) -> Result<()> {
         let old = self.flat()?.get(page)?;
-        let phys = if old.phys == 0 {
+        let physical = if old.physical == 0 {
             self.count += 1;
             self.end += 1;
             if self.end > MAX_PAGES {
@@ -382,17 +382,24 @@ impl Making<'_> {
             }
             (self.end - 1) as u32
         } else {
-            old.phys
+            old.physical
         };
-        self.flat()?.set(page, Entry { phys, birth: 1, sum })?;
+        self.flat()?.set(
+            page,
+            Entry {
+                physical,
+                birth: 1,
+                sum,
+            },
+        )?;
         let file = self.new.file();
-        file.write_all_at(bytes, u64::from(phys) * PAGE)
+        file.write_all_at(bytes, u64::from(physical) * PAGE)
             .map_err(cannot_write)
     }
 
     /// Remove a page. Return false if it did not exist.
     fn remove(&mut self, page: u64) -> Result<bool> {
-        if self.flat()?.get(page)?.phys == 0 {
+        if self.flat()?.get(page)?.physical == 0 {
             return Ok(false);
         }
         self.flat()?.set(page, Entry::default())?;
@@ -435,8 +442,8 @@ impl Making<'_> {
             flat.load(block)?;
             for i in 0..FANOUT {
                 let entry = Entry::read(&flat.block, i as usize);
-                if entry.phys != 0 {
-                    builder.name(block * FANOUT + i, entry.phys, entry.sum, &mut out)?;
+                if entry.physical != 0 {
+                    builder.name(block * FANOUT + i, entry.physical, entry.sum, &mut out)?;
                 }
             }
             if block.is_multiple_of(FANOUT) {

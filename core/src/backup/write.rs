@@ -110,7 +110,7 @@ impl Limit {
     }
 
     fn take(&mut self, page: u64, entry: Entry) -> Result<()> {
-        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
+        let at = u64::from(entry.physical) * PAGE_SIZE as u64;
         if page >= self.logical {
             return Err(Error::Corrupt {
                 what: "a page beyond the store's logical pages (file offset)",
@@ -134,7 +134,7 @@ pub(super) fn metas(meta: &Meta) -> [[u8; PAGE_SIZE]; 2] {
 pub(super) fn new_meta(origin: Origin, tree: Tree, file_pages: u64) -> Meta {
     Meta {
         uuid: [process::random_u64(), process::random_u64()],
-        root: tree.root.phys,
+        root: tree.root.physical,
         height: tree.height,
         root_sum: tree.root.sum,
         file_pages,
@@ -190,7 +190,7 @@ pub(super) fn full(pager: &Pager, flow: &mut Flow<'_>) -> Result<Done> {
     if second.finish(&mut |node| flow.put(node))? != (tree, end) {
         return Err(Error::Corrupt {
             what: "a snapshot that changes while it is read (file offset)",
-            at: u64::from(state.tree.root.phys) * PAGE_SIZE as u64,
+            at: u64::from(state.tree.root.physical) * PAGE_SIZE as u64,
         });
     }
     Ok(Done {
@@ -221,7 +221,7 @@ pub(super) fn incremental(pager: &Pager, base: &Pager, flow: &mut Flow<'_>) -> R
     let mut limits = [Limit::of(&from), Limit::of(&state)];
     for (n, found) in pager.entries(Some(base))?.enumerate() {
         let (page, entry) = found?;
-        let is_present = entry.phys != 0;
+        let is_present = entry.physical != 0;
         limits[usize::from(is_present)].take(page, entry)?;
         *(if is_present {
             &mut header.pages
@@ -244,14 +244,14 @@ pub(super) fn incremental(pager: &Pager, base: &Pager, flow: &mut Flow<'_>) -> R
     while batch.next(&mut walk)? {
         stopped(flow.stop)?;
         all.clone_from(&batch.entries);
-        batch.entries.retain(|(_, entry)| entry.phys != 0);
+        batch.entries.retain(|(_, entry)| entry.physical != 0);
         let (entries, bytes) = batch.room();
         pager.read_entries(entries, bytes)?;
         records.clear();
         let mut pages = batch.pages();
         for (page, entry) in &all {
             let (page, sum) = (*page, entry.sum);
-            let is_present = entry.phys != 0;
+            let is_present = entry.physical != 0;
             let head = if is_present {
                 Head::Page { page, sum }
             } else {

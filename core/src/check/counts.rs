@@ -31,8 +31,8 @@ impl State<'_, '_> {
                 Err(e) if !self.torn => self.fault("references", &e, h),
                 Err(_) => wrong += 1,
             }
-            if let Ok(who) = objects::identity(self.p, h) {
-                ids.push(who.id);
+            if let Ok(identity) = objects::identity(self.p, h) {
+                ids.push(identity.id);
             }
             self.home(h, &mut good, &mut trail);
         }
@@ -58,25 +58,25 @@ impl State<'_, '_> {
     /// Return the error in a container's references, if there is one.
     fn references(&self, h: Addr, note: &Note) -> Result<Option<String>> {
         let p = self.p;
-        let who = objects::identity(p, h)?;
+        let identity = objects::identity(p, h)?;
         let real = u64::from(note.refs) + u64::from(h == self.root);
-        if who.refs != real {
+        if identity.refs != real {
             return Ok(Some(format!(
                 "a reference count of {} where {real} refer to it",
-                who.refs
+                identity.refs
             )));
         }
         let listed = self.listed.has(h);
-        if listed != (who.flags & (ORPHAN | SUSPECT) != 0) {
+        if listed != (identity.flags & (ORPHAN | SUSPECT) != 0) {
             return Ok(Some(
                 "a container that says it waits on a list and does not, or the reverse".into(),
             ));
         }
-        if h != self.root && !listed && who.home.is_none() && who.flags & DRAINED == 0 {
+        if h != self.root && !listed && identity.home.is_none() && identity.flags & DRAINED == 0 {
             return Ok(Some("a container without a home that waits on no list".into()));
         }
         let (mut count, mut parents) = (u64::from(h == self.root), 0u64);
-        if let Some((home, _)) = who.home.filter(|_| h != self.root) {
+        if let Some((home, _)) = identity.home.filter(|_| h != self.root) {
             count += 1;
             parents = stamp(home);
         }
@@ -94,8 +94,8 @@ impl State<'_, '_> {
                 "a home or back references that differ from its referrers".into(),
             ));
         }
-        let drained = who.flags & DRAINED != 0;
-        if drained && (who.flags & DOOMED == 0 || objects::len(p, h)? > 0 || real == 0) {
+        let drained = identity.flags & DRAINED != 0;
+        if drained && (identity.flags & DOOMED == 0 || objects::len(p, h)? > 0 || real == 0) {
             return Ok(Some("an emptied container that is not empty garbage".into()));
         }
         Ok(None)
@@ -104,7 +104,11 @@ impl State<'_, '_> {
     /// Check that homes lead to the root or to a container without one. `good` contains the containers known
     /// to do so; `trail` is empty before and after.
     fn home(&mut self, h: Addr, good: &mut Marks, trail: &mut Marks) {
-        let home = |h: Addr| objects::identity(self.p, h).ok().and_then(|who| who.home);
+        let home = |h: Addr| {
+            objects::identity(self.p, h)
+                .ok()
+                .and_then(|identity| identity.home)
+        };
         let mut at = Some(h);
         let mut circle = None;
         while let Some(here) = at.filter(|&here| !good.has(here)) {
@@ -137,19 +141,19 @@ impl State<'_, '_> {
             return;
         }
         for h in self.visited_on(pages) {
-            let Ok(who) = objects::identity(self.p, h) else {
+            let Ok(identity) = objects::identity(self.p, h) else {
                 continue;
             };
-            if who.id == 0 || who.id >= next {
+            if identity.id == 0 || identity.id >= next {
                 self.find(
                     "references",
-                    format!("an id that was never given out: {}", who.id),
+                    format!("an id that was never given out: {}", identity.id),
                     h,
                 );
-            } else if twice.binary_search(&who.id).is_ok() {
+            } else if twice.binary_search(&identity.id).is_ok() {
                 self.find(
                     "references",
-                    format!("an id that another container has too: {}", who.id),
+                    format!("an id that another container has too: {}", identity.id),
                     h,
                 );
             }

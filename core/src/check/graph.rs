@@ -81,19 +81,19 @@ impl State<'_, '_> {
     /// Check a container's header, back references, body and values.
     fn container(&mut self, h: Addr) {
         self.report.containers += 1;
-        let who = match objects::identity(self.p, h) {
-            Ok(who) => who,
+        let identity = match objects::identity(self.p, h) {
+            Ok(identity) => identity,
             Err(e) => return self.fault("objects", &e, h),
         };
         let mut checked = self.own_segments(h);
         if checked.is_ok() {
-            checked = self.body(h, who.kind);
+            checked = self.body(h, identity.kind);
         }
         let sound = checked.is_ok();
         if let Err(e) = &checked {
             self.fault("objects", e, h);
         }
-        if who.kind == Kind::Object {
+        if identity.kind == Kind::Object {
             let record = self.p.u64_at(h + header::CLASS_OR_LEN).unwrap_or(0);
             if !self.classes.has(Addr(record)) {
                 self.find("classes", "an object of a class that the store does not know", h);
@@ -107,8 +107,8 @@ impl State<'_, '_> {
             _ => h,
         };
         // Keys that an object shares belong to its class.
-        let own_keys = who.kind == Kind::Dict || who.flags & UNSHARED != 0;
-        let (n, whole) = self.content(h, who.kind, own_keys, parent);
+        let own_keys = identity.kind == Kind::Dict || identity.flags & UNSHARED != 0;
+        let (n, whole) = self.content(h, identity.kind, own_keys, parent);
         match objects::hidden(self.p, h) {
             Ok(hidden) => {
                 for (at, what) in hidden.into_iter().zip([" (waiting entries)", " (metadata)"]) {

@@ -96,7 +96,7 @@ pub fn check(path: &Path, watch: &mut dyn Watch) -> Result<Report> {
 fn resolve_kept(store: &Store, report: &mut Report) {
     let pager = store.pager();
     if !report.is_sound() {
-        report.kept = pager.way_back();
+        report.kept = pager.kept_checkpoint_name();
     } else if pager.has_kept()
         && let Err(e) = pager.drop_kept()
     {

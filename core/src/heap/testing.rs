@@ -15,7 +15,7 @@ pub(crate) struct HeapMem {
     /// Calls of `set_u64` and `set_bytes` so far.
     pub(crate) logged: usize,
     /// Calls of `yield_to_readers` so far.
-    pub(crate) breaths: usize,
+    pub(crate) yields: usize,
 }
 
 impl HeapMem {
@@ -25,7 +25,7 @@ impl HeapMem {
         HeapMem {
             mem,
             logged: 0,
-            breaths: 0,
+            yields: 0,
         }
     }
 
@@ -84,7 +84,7 @@ impl PagesMut for HeapMem {
         self.mem.take_deferred()
     }
     fn yield_to_readers(&mut self) -> Result<()> {
-        self.breaths += 1;
+        self.yields += 1;
         Ok(())
     }
     fn savepoint(&mut self) -> Result<Savepoint> {

@@ -59,7 +59,7 @@ pub use deferred::Release;
 pub use memory::layout::{COUNTERS, SIGNALS, WORDS};
 pub use table::Table;
 pub(crate) use table::may_concern;
-pub(crate) use waiting::beyond::Beyond;
+pub(crate) use waiting::cross_store::CrossStoreCheck;
 
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;

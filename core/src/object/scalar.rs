@@ -454,14 +454,14 @@ pub fn is_text(bytes: &[u8]) -> bool {
 }
 
 fn check_text<W: PagesMut>(w: &mut W, bytes: &[u8]) -> Result<()> {
-    let (mut at, mut breath) = (0, CHECKED / 2);
+    let (mut at, mut next_yield) = (0, CHECKED / 2);
     while at < bytes.len() {
         let Some(n) = text_prefix(&bytes[at..]) else {
             return Err(Error::invalid(NOT_TEXT));
         };
         at += n;
-        if at >= breath {
-            breath = at + CHECKED / 2;
+        if at >= next_yield {
+            next_yield = at + CHECKED / 2;
             w.yield_to_readers()?;
         }
     }

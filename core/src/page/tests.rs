@@ -30,7 +30,7 @@ impl Hooks for NoHooks {
     fn check_change(&self, _: &Pager, _: u32, _: Actor, _: Obj, _: Option<u64>) -> Result<()> {
         Ok(())
     }
-    fn frees_wait(&self, _: &Pager) -> Result<bool> {
+    fn has_pending_frees(&self, _: &Pager) -> Result<bool> {
         Ok(false)
     }
     fn free_some(&self, _: &Pager, _: u64) -> Result<bool> {
@@ -369,9 +369,9 @@ fn a_reader_that_entered_after_the_close_and_died_blocks_no_process() {
         change(&p, |s| s.set_u64(page.addr(), 7)).unwrap();
         assert_eq!(p.latch().word.load(std::sync::atomic::Ordering::SeqCst), 0);
     }
-    let nobodys = p.shm.thread_slots();
-    p.shm.note_thread_slot(nobodys);
-    assert!(p.shm.try_enter(nobodys).is_some());
+    let free_slot = p.shm.thread_slots();
+    p.shm.note_thread_slot(free_slot);
+    assert!(p.shm.try_enter(free_slot).is_some());
     change(&p, |s| s.set_u64(page.addr(), 8)).unwrap();
     // The next thread gets the slot without old state.
     std::thread::scope(|s| {

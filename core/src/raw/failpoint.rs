@@ -49,7 +49,7 @@ mod on {
     }
 }
 
-/// A step at which a test may kill the process: `fail_point!("cow.swung")`.
+/// A step at which a test may kill the process: `fail_point!("cow.replaced")`.
 macro_rules! fail_point {
     ($step:literal) => {
         #[cfg(any(test, feature = "testing"))]

@@ -16,7 +16,7 @@
 //!    length never shrinks.
 
 use crate::error::{Error, Result};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::raw::fault::Watch;
 use crate::raw::held::{self, Held};
 use crate::raw::process;
@@ -331,7 +331,7 @@ impl Map {
     }
 
     #[inline(always)]
-    fn page_ptr(&self, page: PhysNo) -> Result<*mut u8> {
+    fn page_ptr(&self, page: PhysicalPage) -> Result<*mut u8> {
         let end = (page.0 as usize + 1) * PAGE_SIZE;
         if end > self.len.load(Ordering::Acquire) {
             self.widen(end)?;
@@ -346,7 +346,7 @@ impl Map {
     /// No thread or process writes the page while the slice lives: the caller is inside a read section or
     /// holds the latch, or the page is frozen (it belongs to an epoch that has ended).
     #[inline]
-    pub(crate) unsafe fn page(&self, page: PhysNo) -> Result<&[u8; PAGE_SIZE]> {
+    pub(crate) unsafe fn page(&self, page: PhysicalPage) -> Result<&[u8; PAGE_SIZE]> {
         let p = self.page_ptr(page)?;
         // SAFETY: in bounds; not written while the slice lives, by the caller's promise.
         Ok(unsafe { &*p.cast::<[u8; PAGE_SIZE]>() })
@@ -354,7 +354,7 @@ impl Map {
 
     /// Copy a physical page that other threads may be changing: each word of the copy is one that the page
     /// contained.
-    pub(crate) fn copy_page(&self, page: PhysNo, to: &mut [u8; PAGE_SIZE]) -> Result<()> {
+    pub(crate) fn copy_page(&self, page: PhysicalPage, to: &mut [u8; PAGE_SIZE]) -> Result<()> {
         let p = self.page_ptr(page)?;
         for (i, to) in to.chunks_exact_mut(8).enumerate() {
             // SAFETY: in bounds and aligned; an atomic load, so that the compiler neither splits nor repeats it.
@@ -367,7 +367,7 @@ impl Map {
 
     /// Prefetch a cache line that is needed soon. Never fails, and changes nothing.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, page: PhysNo, offset: usize) {
+    pub(crate) fn prefetch(&self, page: PhysicalPage, offset: usize) {
         #[cfg(target_arch = "x86_64")]
         if (page.0 as usize + 1) * PAGE_SIZE <= self.len.load(Ordering::Acquire) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -391,7 +391,7 @@ impl Map {
     /// write section, or the page is one that it allocated and that is not reachable yet.
     #[inline]
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn page_mut(&self, page: PhysNo) -> Result<&mut [u8; PAGE_SIZE]> {
+    pub(crate) unsafe fn page_mut(&self, page: PhysicalPage) -> Result<&mut [u8; PAGE_SIZE]> {
         let p = self.page_ptr(page)?;
         // SAFETY: in bounds; exclusive by the caller's promise.
         Ok(unsafe { &mut *p.cast::<[u8; PAGE_SIZE]>() })
@@ -402,7 +402,7 @@ impl Map {
     /// # Safety
     /// As for `page_mut`.
     #[inline]
-    pub(crate) unsafe fn store_u64(&self, page: PhysNo, offset: usize, value: u64) -> Result<()> {
+    pub(crate) unsafe fn store_u64(&self, page: PhysicalPage, offset: usize, value: u64) -> Result<()> {
         debug_assert!(offset.is_multiple_of(8) && offset + 8 <= PAGE_SIZE);
         let p = self.page_ptr(page)?;
         // SAFETY: in bounds, aligned; exclusive by the caller's promise. The store is atomic so that the
@@ -421,7 +421,7 @@ impl Map {
     /// # Safety
     /// As for `page_mut`.
     #[inline]
-    pub(crate) unsafe fn store_time(&self, page: PhysNo, offset: usize, now: u64) -> Result<()> {
+    pub(crate) unsafe fn store_time(&self, page: PhysicalPage, offset: usize, now: u64) -> Result<()> {
         debug_assert!(offset.is_multiple_of(8) && offset + 8 <= PAGE_SIZE);
         let p = self.page_ptr(page)?;
         // SAFETY: in bounds, aligned; exclusive by the caller's promise. The store is atomic as in `store_u64`.

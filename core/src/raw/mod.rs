@@ -7,7 +7,6 @@
 //! 3. Plain bytes of a map are accessed through `unsafe` methods whose contract is the section protocol of
 //!    the page manager; only `page::section` and `page::checkpoint` call them.
 
-pub(crate) mod beside;
 pub(crate) mod boot;
 pub(crate) mod failpoint;
 pub(crate) mod fault;
@@ -20,5 +19,6 @@ pub mod observe;
 pub(crate) mod owner;
 pub(crate) mod place;
 pub(crate) mod process;
+pub(crate) mod side_files;
 pub(crate) mod sync;
 pub(crate) mod unnamed;

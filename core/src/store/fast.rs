@@ -105,7 +105,7 @@ impl Store {
         };
         let plain = section.u64_at(at).is_ok_and(|old| Word(old).is_plain());
         plain
-            && matches!(graph::something_waits(&*section), Ok(false))
+            && matches!(graph::has_pending_work(&*section), Ok(false))
             && !section.is_watched(obj.id)
             && !hooks::may_forbid(section.pager(), obj.id)
             && !section.may_be_leased(obj.id, || self.hash_of(&member))

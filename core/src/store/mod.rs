@@ -198,7 +198,7 @@ impl Store {
             examines,
         };
         let pager = Pager::open(path, &settings, Box::new(LockHooks))?;
-        let root = match find_root(&pager).map_err(|e| pager.with_way_back(e)) {
+        let root = match find_root(&pager).map_err(|e| pager.with_kept_checkpoint(e)) {
             Ok(root) => root,
             Err(e) => {
                 let _ = pager.close();

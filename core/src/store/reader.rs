@@ -156,8 +156,8 @@ impl Reader<'_> {
 
     /// Return the list beside which the entries of this dict wait, if it is such a dict.
     #[doc(hidden)]
-    pub fn waits_beside(&self, dict: Obj) -> Result<Option<Obj>> {
-        ops::waits_beside(self, dict)
+    pub fn list_of_waiting(&self, dict: Obj) -> Result<Option<Obj>> {
+        ops::list_of_waiting(self, dict)
     }
 
     /// Return whether there is any metadata of a container or its entries.

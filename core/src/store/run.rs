@@ -35,7 +35,7 @@ impl Store {
     pub fn read<R>(&self, wait: &mut Wait<'_>, mut f: impl FnMut(&Reader<'_>) -> Result<R>) -> Result<R> {
         let section = self.pager().read(wait)?;
         match self.attempt(section, &mut f)? {
-            Attempt::Done(done) => done.map_err(|e| self.pager().with_way_back(e)),
+            Attempt::Done(done) => done.map_err(|e| self.pager().with_kept_checkpoint(e)),
             failed => self.read_again(wait, matches!(failed, Attempt::Busy), f),
         }
     }
@@ -219,7 +219,7 @@ impl Store {
                     again: false,
                 })?;
             }
-            return Err(self.pager().with_way_back(failed));
+            return Err(self.pager().with_kept_checkpoint(failed));
         }
     }
 
@@ -245,7 +245,7 @@ impl Store {
             Ok(done) => done,
             Err(e) => {
                 section.whole()?;
-                self.pager().still_open()?;
+                self.pager().check_open()?;
                 return Err(e);
             }
         };
@@ -253,12 +253,12 @@ impl Store {
             if self.inner.has_unpinned.load(Ordering::Relaxed) {
                 self.free_unpinned(&mut section)?;
             }
-            if section.has_frees() || graph::something_waits(&section)? {
+            if section.has_frees() || graph::has_pending_work(&section)? {
                 *owed = self.finish(&mut section, before)?;
             }
         }
         section.whole()?;
-        self.pager().still_open()?;
+        self.pager().check_open()?;
         section.commit();
         Ok(done)
     }

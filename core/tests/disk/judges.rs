@@ -43,7 +43,7 @@ pub fn judge(path: &Path, job: &Job) -> u64 {
     let want = job
         .states
         .get(&n)
-        .unwrap_or_else(|| panic!("{what}: opened at checkpoint {n}, which nobody made"));
+        .unwrap_or_else(|| panic!("{what}: opened at checkpoint {n}, which no run made"));
     compare(&store, want, what);
     job.kept.compare(&store, n, what);
     let mut rng = Rng(job.seed);

@@ -100,7 +100,7 @@ impl Named {
         for name in &found {
             let any = self.there.get(name).or_else(|| self.perhaps.get(name));
             let any = any.or_else(|| self.gone.get(name).filter(|_| damaged));
-            let any = any.unwrap_or_else(|| panic!("{what}: nobody made the snapshot {name}"));
+            let any = any.unwrap_or_else(|| panic!("{what}: no run made the snapshot {name}"));
             holds(store, name, any, what);
         }
     }

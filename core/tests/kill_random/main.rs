@@ -70,13 +70,13 @@ fn writers_and_checkpointers_are_killed() {
         idle: Vec::new(),
         operations: 0,
     };
-    for who in 0..=WRITERS {
-        std::fs::write(log_path(&path, who), "").unwrap();
-        let child = Player::spawn(&path, who, 0, None);
-        let log = std::fs::File::open(log_path(&path, who)).unwrap();
+    for player in 0..=WRITERS {
+        std::fs::write(log_path(&path, player), "").unwrap();
+        let child = Player::spawn(&path, player, 0, None);
+        let log = std::fs::File::open(log_path(&path, player)).unwrap();
         let (text, model) = (String::new(), Model::default());
         torture.players.push(Player {
-            who,
+            player,
             child,
             fail: None,
             log,
@@ -134,8 +134,8 @@ fn writers_and_checkpointers_are_killed() {
     let [half, most, worst] = [10, 19, 20].map(|n| twentieths(&torture.waits, n));
     let idle = [10, 20].map(|n| twentieths(&torture.idle, n));
     println!(
-        "others went on after: median {half:?}, most {most:?}, worst {worst:?}, {late} of {} beyond {PROMISED:?}; with \
-         nobody killed: median {:?}, worst {:?}",
+        "others continued after: median {half:?}, most {most:?}, worst {worst:?}, {late} of {} beyond {PROMISED:?}; with \
+         no kill: median {:?}, worst {:?}",
         torture.waits.len(),
         idle[0],
         idle[1]

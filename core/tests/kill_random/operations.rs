@@ -37,7 +37,7 @@ pub(super) enum Change {
 /// One operation.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    Lone(Change),
+    Single(Change),
     Locked(Change),
     Together(Vec<Change>),
     Undone(Vec<Change>),
@@ -64,7 +64,7 @@ pub(super) fn operation(writer: usize, n: u64) -> Operation {
     let several = 2 + d.below(6);
     let mut some = |count| (0..count).map(|_| change(&mut d, n as i64)).collect::<Vec<_>>();
     match kind {
-        0..=2 => Operation::Lone(some(1).remove(0)),
+        0..=2 => Operation::Single(some(1).remove(0)),
         3 => Operation::Locked(some(1).remove(0)),
         4 => Operation::Undone(some(several)),
         5 => Operation::Partly([some(several), some(several), some(1)]),
@@ -86,7 +86,7 @@ fn text(key: u64, len: usize) -> String {
 impl Model {
     pub(super) fn apply(&mut self, operation: &Operation) {
         match operation {
-            Operation::Lone(c) | Operation::Locked(c) => self.change(c),
+            Operation::Single(c) | Operation::Locked(c) => self.change(c),
             Operation::Together(all) => all.iter().for_each(|c| self.change(c)),
             Operation::Partly([before, _, after]) => before.iter().chain(after).for_each(|c| self.change(c)),
             Operation::Undone(_) => {}
@@ -174,35 +174,35 @@ fn make(w: &mut Writer<'_>, part: Obj, change: &Change) -> Result<()> {
 }
 
 pub(super) fn run(store: &Store, part: Obj, operation: &Operation) -> Result<()> {
-    let lone = |c: &Change| store.write(Actor::Thread, &mut Wait::default(), |w| make(w, part, c));
+    let single = |c: &Change| store.write(Actor::Thread, &mut Wait::default(), |w| make(w, part, c));
     match operation {
-        Operation::Lone(c) => lone(c),
+        Operation::Single(c) => single(c),
         Operation::Locked(c) => {
             let target = LockTarget {
                 obj: store.root(),
                 key: Some(Key::Str(b"shared")),
             };
             store.lock(Actor::Thread, target, LockMode::Exclusive, &mut Wait::default())?;
-            lone(c)?;
+            single(c)?;
             store.unlock(Actor::Thread, target).map(drop)
         }
         Operation::Together(all) => {
             store.begin(&mut Wait::default())?;
-            all.iter().try_for_each(lone)?;
+            all.iter().try_for_each(single)?;
             store.commit()
         }
         Operation::Partly([before, undone, after]) => {
             store.begin(&mut Wait::default())?;
-            before.iter().try_for_each(lone)?;
+            before.iter().try_for_each(single)?;
             store.begin(&mut Wait::default())?;
-            undone.iter().try_for_each(lone)?;
+            undone.iter().try_for_each(single)?;
             store.rollback()?;
-            after.iter().try_for_each(lone)?;
+            after.iter().try_for_each(single)?;
             store.commit()
         }
         Operation::Undone(all) => {
             store.begin(&mut Wait::default())?;
-            all.iter().try_for_each(lone)?;
+            all.iter().try_for_each(single)?;
             store.rollback()
         }
     }

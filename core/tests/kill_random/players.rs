@@ -36,8 +36,8 @@ pub(super) fn number(var: &str) -> u64 {
     std::env::var(var).ok().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-pub(super) fn log_path(store: &Path, who: usize) -> PathBuf {
-    store.with_extension(format!("log{who}"))
+pub(super) fn log_path(store: &Path, player: usize) -> PathBuf {
+    store.with_extension(format!("log{player}"))
 }
 
 /// A writer, from the operation `PERSIST_FROM` on.
@@ -105,7 +105,7 @@ fn checkpointer() {
 
 /// A process under test.
 pub(super) struct Player {
-    pub(super) who: usize,
+    pub(super) player: usize,
     pub(super) child: Child,
     /// The failpoint at which it should die, if any.
     pub(super) fail: Option<&'static str>,
@@ -117,15 +117,15 @@ pub(super) struct Player {
 }
 
 impl Player {
-    pub(super) fn spawn(path: &Path, who: usize, from: u64, fail: Option<(&'static str, u64)>) -> Child {
-        let mut command = again(if who < WRITERS {
+    pub(super) fn spawn(path: &Path, player: usize, from: u64, fail: Option<(&'static str, u64)>) -> Child {
+        let mut command = again(if player < WRITERS {
             "players::writer"
         } else {
             "players::checkpointer"
         });
         command
             .env("PERSIST_STORE", path)
-            .env("PERSIST_WRITER", who.to_string());
+            .env("PERSIST_WRITER", player.to_string());
         command
             .env("PERSIST_FROM", from.to_string())
             .env_remove("PERSIST_FAIL");
@@ -155,7 +155,7 @@ impl Player {
                 status.signal(),
                 Some(libc::SIGKILL),
                 "process {} ended by itself: {status}",
-                self.who
+                self.player
             );
         }
         ended.is_some()

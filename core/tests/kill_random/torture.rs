@@ -16,8 +16,8 @@ const STEPS: &[(&str, &str)] = &[
     ("cow.intended", "change"),
     ("cow.copied", "change"),
     ("cow.listed", "change"),
-    ("cow.swung", "change"),
-    ("commit.lone", "change"),
+    ("cow.replaced", "change"),
+    ("commit.operation", "change"),
     ("commit.done", "change"),
     ("transaction.begun", "transaction"),
     ("transaction.commit", "transaction"),
@@ -38,7 +38,7 @@ const STEPS: &[(&str, &str)] = &[
     ("snapshot.catalogue", "checkpoint"),
     ("snapshot.dropping", "checkpoint"),
     ("snapshot.giving", "checkpoint"),
-    ("snapshot.apart", "checkpoint"),
+    ("snapshot.separate", "checkpoint"),
     ("snapshot.dropped", "checkpoint"),
     ("close.checkpointed", "checkpoint"),
     ("recover.process", "recovery"),
@@ -62,15 +62,15 @@ pub(super) struct Torture {
 }
 
 impl Torture {
-    fn pick(&mut self, who: usize) -> Option<(&'static str, u64)> {
+    fn pick(&mut self, player: usize) -> Option<(&'static str, u64)> {
         if self.draw.below(3) == 0 {
             return None;
         }
         let fits: Vec<_> = STEPS
             .iter()
             .filter(|(_, what)| match *what {
-                "checkpoint" => who == WRITERS,
-                "transaction" | "change" | "lock" => who < WRITERS,
+                "checkpoint" => player == WRITERS,
+                "transaction" | "change" | "lock" => player < WRITERS,
                 _ => true,
             })
             .collect();
@@ -83,9 +83,9 @@ impl Torture {
         Some((step, passes))
     }
 
-    fn start(&mut self, who: usize, from: u64) -> (Child, Option<&'static str>) {
-        let fail = self.pick(who);
-        (Player::spawn(&self.path, who, from, fail), fail.map(|f| f.0))
+    fn start(&mut self, player: usize, from: u64) -> (Child, Option<&'static str>) {
+        let fail = self.pick(player);
+        (Player::spawn(&self.path, player, from, fail), fail.map(|f| f.0))
     }
 
     /// The time until each living process has acknowledged an operation.
@@ -108,14 +108,14 @@ impl Torture {
                 if p.progress() {
                     let took = begun.elapsed();
                     if took > PROMISED {
-                        println!("{took:?} until process {} went on", p.who);
+                        println!("{took:?} until process {} continued", p.player);
                     }
                     waits.push(took);
                     return false;
                 }
                 true
             });
-            assert!(begun.elapsed() < FOREVER, "somebody does not get on: {open:?}");
+            assert!(begun.elapsed() < FOREVER, "a player makes no progress: {open:?}");
         }
         waits
     }
@@ -135,15 +135,15 @@ impl Torture {
             } else {
                 assert_eq!(begun.take(), Some(n), "the log");
                 assert_eq!(n, p.done, "the log");
-                p.model.apply(&operation(p.who, n));
+                p.model.apply(&operation(p.player, n));
                 p.done += 1;
             }
         }
-        let found = Model::read(store, part(store, p.who));
+        let found = Model::read(store, part(store, p.player));
         if found == p.model {
             return p.done;
         }
-        let interrupted = begun.map(|n| operation(p.who, n));
+        let interrupted = begun.map(|n| operation(p.player, n));
         if let Some(operation) = &interrupted {
             let mut with = p.model.clone();
             with.apply(operation);
@@ -155,7 +155,7 @@ impl Torture {
         }
         panic!(
             "{}: after {} operations, interrupted in {interrupted:?} ({:?}): found\n{found:?}\nwanted\n{:?}",
-            name(p.who),
+            name(p.player),
             p.done,
             p.fail,
             p.model
@@ -168,10 +168,10 @@ impl Torture {
         p.progress();
         let doing = match STEPS.iter().find(|s| Some(s.0) == p.fail) {
             Some((_, what)) => what,
-            None if p.who == WRITERS => "checkpoint",
+            None if p.player == WRITERS => "checkpoint",
             None => {
                 let last = p.text.lines().rev().find_map(|l| l.split_once(' '));
-                match last.map(|(kind, n)| (kind, operation(p.who, n.parse().expect("a number")))) {
+                match last.map(|(kind, n)| (kind, operation(p.player, n.parse().expect("a number")))) {
                     Some(("B", Operation::Together(_) | Operation::Partly(_) | Operation::Undone(_))) => {
                         "transaction"
                     }
@@ -185,8 +185,8 @@ impl Torture {
     }
 
     pub(super) fn again(&mut self, i: usize, from: u64) {
-        let who = self.players[i].who;
-        let (child, fail) = self.start(who, from);
+        let player = self.players[i].player;
+        let (child, fail) = self.start(player, from);
         let p = &mut self.players[i];
         p.child = child;
         p.fail = fail;
@@ -223,7 +223,7 @@ impl Torture {
         if waits.iter().any(|w| *w > PROMISED) {
             println!(
                 "after the death of process {} at {fail:?}",
-                self.players[dead].who
+                self.players[dead].player
             );
         }
         self.waits.extend(waits);

@@ -186,7 +186,7 @@ const DURABLE: &[&str] = &[
     "a transaction",
     "a rollback",
     "a checkpoint",
-    "bury one who died in a transaction",
+    "recover a process that died in a transaction",
     "a forked child registers itself",
     "open",
     "close",
@@ -224,7 +224,7 @@ fn operations_of_a_single_process() {
 #[test]
 fn operations_beside_another_process() {
     for case in cases(Commits::Plain) {
-        stores::kill_everywhere(Stage::new(case, Recovery::Bury, Commits::Plain));
+        stores::kill_everywhere(Stage::new(case, Recovery::Survivor, Commits::Plain));
     }
 }
 
@@ -238,7 +238,7 @@ fn durable_operations_of_a_single_process() {
 #[test]
 fn durable_operations_beside_another_process() {
     for case in cases(Commits::Durable) {
-        stores::kill_everywhere(Stage::new(case, Recovery::Bury, Commits::Durable));
+        stores::kill_everywhere(Stage::new(case, Recovery::Survivor, Commits::Durable));
     }
 }
 
@@ -259,7 +259,7 @@ fn recoveries_of_the_next_to_open() {
 #[test]
 fn recoveries_by_another_process() {
     for case in recovered() {
-        stores::kill_the_recovery(Stage::new(case, Recovery::Bury, Commits::Plain), 5);
+        stores::kill_the_recovery(Stage::new(case, Recovery::Survivor, Commits::Plain), 5);
     }
 }
 
@@ -288,12 +288,12 @@ fn instructions_beside_another_process() {
     let mut scenes: Vec<Box<dyn Fn() -> Stage>> = Vec::new();
     for (commits, one_in) in [(Commits::Plain, 2), (Commits::Durable, 4)] {
         for case in instructions::few(cases(commits), 1, one_in) {
-            scenes.push(Box::new(move || Stage::new(case, Recovery::Bury, commits)));
+            scenes.push(Box::new(move || Stage::new(case, Recovery::Survivor, commits)));
         }
     }
     for case in instructions::few(recovered(), 1, 2) {
         scenes.push(Box::new(move || {
-            Stage::new(case, Recovery::Bury, Commits::Plain).recovery()
+            Stage::new(case, Recovery::Survivor, Commits::Plain).recovery()
         }));
     }
     instructions::kill_in_all(&scenes);

@@ -31,7 +31,7 @@ pub(super) enum Recovery {
     /// No other process has the store open: the next opening inherits its sidecar.
     Inherit,
     /// A living process has it open and recovers.
-    Bury,
+    Survivor,
 }
 
 /// The first action of an opening.
@@ -143,7 +143,7 @@ impl Stage {
                 let (base, before) = dead(case, &paths, commits);
                 (None, base, before)
             }
-            Recovery::Bury => {
+            Recovery::Survivor => {
                 let options = Options {
                     durability: match commits {
                         Commits::Plain => Durability::Checkpoint,
@@ -367,11 +367,11 @@ impl Stage {
     /// A waiting process continues after a kill.
     pub(super) fn continues(&mut self, bystander: Bystander, at: &str) {
         let found = bystander.resume();
-        let found = found.unwrap_or_else(|| panic!("{}, {at}: who stood by cannot go on", self.what));
+        let found = found.unwrap_or_else(|| panic!("{}, {at}: a bystander cannot continue", self.what));
         let allowed = [number(&self.before), number(&self.after)];
         assert!(
             allowed.contains(&found.seen) || allowed.contains(&found.collected),
-            "{}, {at}: who stood by sees neither before nor after",
+            "{}, {at}: a bystander sees neither before nor after",
             self.what
         );
         self.slowest = self.slowest.max(found.held_up);
@@ -400,7 +400,12 @@ impl Stage {
         };
         dead.kill();
         let ended = living.finish();
-        assert_eq!(ended, Stop::Exited(0), "{}, {at}: who goes on", self.what);
+        assert_eq!(
+            ended,
+            Stop::Exited(0),
+            "{}, {at}: the process that continues",
+            self.what
+        );
         if let Some(beside) = beside {
             self.continues(beside, &at);
         }
@@ -408,7 +413,7 @@ impl Stage {
         if victim == Victim::Other {
             assert!(
                 state == self.after,
-                "{}, {at}: not done by who goes on",
+                "{}, {at}: not done by the process that continues",
                 self.what
             );
         }

@@ -39,11 +39,11 @@ pub(crate) enum Without {
     /// A holder that makes room wakes no waiter.
     Wake,
     /// A dead holder is not recovered.
-    Burial,
+    Recovery,
     /// A waiter that gives up does not check whether it was granted the lock in between.
     Grant,
     /// A request that would close a cycle waits all the same.
-    Circle,
+    Cycle,
     /// A sleep that does not end by itself.
     Slice,
     /// A waiter that checks its condition queues again at the end.

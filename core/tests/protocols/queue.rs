@@ -122,7 +122,7 @@ impl Env for Shared {
     }
 
     fn recover_owner(&self, owner: &Owner) -> Result<()> {
-        if without(Without::Burial) {
+        if without(Without::Recovery) {
             return Ok(());
         }
         let mut wakes = Wakes::new();
@@ -163,7 +163,7 @@ impl Env for Shared {
 
 /// Wait for a lock. Returns whether it was granted.
 fn take(store: &Shared, me: Owner, mode: LockMode, mut gives_up: impl FnMut() -> bool) -> bool {
-    let parts = [Without::Grant, Without::Circle];
+    let parts = [Without::Grant, Without::Cycle];
     if parts.into_iter().any(without) {
         return without_a_part(store, &Request::lock(me, target(), mode).unwrap(), gives_up);
     }
@@ -187,7 +187,7 @@ fn without_a_part(store: &Shared, request: &Request, mut gives_up: impl FnMut() 
     let (ticket, mut seen) = match latched(store, |t, wakes| t.enqueue(request, wakes)) {
         Queued::Granted => return true,
         // Sleep as if it waited.
-        Queued::Deadlock(_) if without(Without::Circle) => loop {
+        Queued::Deadlock(_) if without(Without::Cycle) => loop {
             store.sleep(
                 0,
                 store.signals[0].load(std::sync::atomic::Ordering::Acquire),
@@ -237,7 +237,7 @@ fn all_have_used_it(store: &Shared, others: impl IntoIterator<Item = JoinHandle<
         other.join().unwrap();
     }
     assert_eq!(store.value.get(), times);
-    assert!(store.is_idle(), "somebody left a lock behind");
+    assert!(store.is_idle(), "a lock was not released");
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_waiter_that_gives_up_while_being_granted_has_the_lock_or_leaves_nothing() {
             use_and_release(&store, owner(0));
             waiter.join().unwrap();
             clock.join().unwrap();
-            assert!(store.is_idle(), "somebody left a lock behind");
+            assert!(store.is_idle(), "a lock was not released");
         },
     );
 }
@@ -296,7 +296,7 @@ fn a_waiter_that_gives_up_while_being_granted_has_the_lock_or_leaves_nothing() {
 fn the_dead_neither_hold_nor_wait() {
     holds_only_with(
         name!("the_dead_neither_hold_nor_wait"),
-        &[Without::Burial],
+        &[Without::Recovery],
         3,
         || {
             let store = Arc::new(empty(true));
@@ -339,7 +339,7 @@ fn a_lost_wake_costs_a_slice_and_no_more() {
 fn one_of_two_upgraders_gets_a_deadlock_at_once() {
     holds_only_with(
         name!("one_of_two_upgraders_gets_a_deadlock_at_once"),
-        &[Without::Circle],
+        &[Without::Cycle],
         3,
         || {
             let store = shared();

@@ -118,7 +118,11 @@ impl Slot {
             .compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed);
         assert!(claimed.is_ok(), "a slot with what the dead left");
         thread::yield_now();
-        assert_eq!(self.thread.load(Ordering::SeqCst), mine, "buried alive");
+        assert_eq!(
+            self.thread.load(Ordering::SeqCst),
+            mine,
+            "a living thread was recovered"
+        );
         self.thread.store(0, Ordering::SeqCst);
         self.state.store(0, Ordering::Release);
     }

@@ -44,8 +44,8 @@ impl Image {
         self.bytes.len() / PAGE
     }
 
-    pub fn page(&mut self, phys: usize) -> &mut [u8] {
-        &mut self.bytes[phys * PAGE..(phys + 1) * PAGE]
+    pub fn page(&mut self, physical: usize) -> &mut [u8] {
+        &mut self.bytes[physical * PAGE..(physical + 1) * PAGE]
     }
 
     pub fn meta(&self) -> Meta {
@@ -83,19 +83,19 @@ impl Image {
     /// None if the file has no such page.
     pub fn way(&self, logical: u64) -> Option<Vec<(usize, usize)>> {
         let meta = self.meta();
-        let (mut phys, mut level) = (meta.root as usize, meta.height);
+        let (mut physical, mut level) = (meta.root as usize, meta.height);
         let mut way = Vec::new();
-        while level > 0 && phys != 0 {
+        while level > 0 && physical != 0 {
             level -= 1;
-            if level >= 4 || phys >= self.pages() {
+            if level >= 4 || physical >= self.pages() {
                 return None;
             }
             let entry = (logical >> (8 * level) & 0xff) as usize * 16;
-            way.push((phys, entry));
-            phys = u64_in(&self.bytes, phys * PAGE + entry) as u32 as usize;
+            way.push((physical, entry));
+            physical = u64_in(&self.bytes, physical * PAGE + entry) as u32 as usize;
         }
-        way.push((phys, 0));
-        (phys != 0 && phys < self.pages()).then_some(way)
+        way.push((physical, 0));
+        (physical != 0 && physical < self.pages()).then_some(way)
     }
 
     /// All logical pages and their physical pages.
@@ -110,9 +110,9 @@ impl Image {
         let mut nodes: Vec<usize> = Vec::new();
         for (logical, _) in self.mapped() {
             let way = self.way(logical).unwrap_or_default();
-            for &(phys, _) in &way[..way.len() - 1] {
-                if !nodes.contains(&phys) {
-                    nodes.push(phys);
+            for &(physical, _) in &way[..way.len() - 1] {
+                if !nodes.contains(&physical) {
+                    nodes.push(physical);
                 }
             }
         }

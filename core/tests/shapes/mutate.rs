@@ -124,8 +124,8 @@ fn table(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)]) {
         }
         1 => image.page(node)[entry..entry + 4].copy_from_slice(&(node as u32).to_le_bytes()),
         2 => {
-            let phys = rng.below(image.pages() + 10) as u32;
-            image.page(node)[entry..entry + 4].copy_from_slice(&phys.to_le_bytes());
+            let physical = rng.below(image.pages() + 10) as u32;
+            image.page(node)[entry..entry + 4].copy_from_slice(&physical.to_le_bytes());
         }
         _ => image.page(node)[entry..entry + 16].fill(0),
     }
@@ -136,21 +136,21 @@ fn table(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)]) {
 }
 
 /// Replace a word of a page by another plausible word.
-fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, phys): (u64, usize)) {
+fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, physical): (u64, usize)) {
     let pages: Vec<u64> = mapped.iter().map(|m| m.0).collect();
-    let get = |image: &Image, phys: usize, at: usize| {
-        let at = phys * PAGE + at;
+    let get = |image: &Image, physical: usize, at: usize| {
+        let at = physical * PAGE + at;
         u64::from_le_bytes(image.bytes[at..at + 8].try_into().unwrap())
     };
     // Choose a place that is not zero, since zeros rarely have a meaning.
     let mut at = rng.below(PAGE / 8) * 8;
     for _ in 0..64 {
-        if get(image, phys, at) != 0 {
+        if get(image, physical, at) != 0 {
             break;
         }
         at = rng.below(PAGE / 8) * 8;
     }
-    let old = get(image, phys, at);
+    let old = get(image, physical, at);
     let is_address = |w: u64| w & ADDR != 0 && pages.binary_search(&((w & ADDR) / PAGE as u64)).is_ok();
     // An address that occurs somewhere, or any address in an existing page.
     let address = |image: &Image, rng: &mut Rng| {
@@ -185,6 +185,6 @@ fn word(image: &mut Image, rng: &mut Rng, mapped: &[(u64, usize)], (logical, phy
             _ => get(image, rng.pick(mapped).1, at),
         }
     };
-    image.bytes[phys * PAGE + at..phys * PAGE + at + 8].copy_from_slice(&new.to_le_bytes());
+    image.bytes[physical * PAGE + at..physical * PAGE + at + 8].copy_from_slice(&new.to_le_bytes());
     image.mend(logical);
 }

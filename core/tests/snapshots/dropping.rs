@@ -70,7 +70,7 @@ fn a_large_snapshot_is_taken_apart_while_the_store_changes() {
                 )
             })
             .collect();
-        die_dropping(&path, "snapshot.apart");
+        die_dropping(&path, "snapshot.separate");
         for round in 0..24 {
             change(60, round);
             store.sync().unwrap();
@@ -141,5 +141,5 @@ fn opened_in_time(beside: bool) {
         set(&store, "x", &In::Int(n));
         store.sync().unwrap();
     }
-    nothing_lost(&store, "nobody reads it any more");
+    nothing_lost(&store, "it is not read any more");
 }

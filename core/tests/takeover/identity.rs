@@ -68,11 +68,11 @@ fn a_sidecar_of_another_user_is_not_removed() {
     open_to_all(&sidecar(&path), 0o600);
     if std::fs::metadata(&path).unwrap().uid() == 0 {
         fails(&path, &["a.store-lock", "permission", "as the user"], || {
-            run(&path, "nobody", &[])
+            run(&path, "unprivileged", &[])
         });
         open_to_all(&lock, 0o666);
         fails(&path, &["a.store-shm", "permission", "as the user"], || {
-            run(&path, "nobody", &[])
+            run(&path, "unprivileged", &[])
         });
     }
     assert_eq!(look(&path), LEFT);

@@ -81,7 +81,7 @@ fn worker() {
             }
             Err(e) => eprint!("{e}"),
         },
-        "nobody" => {
+        "unprivileged" => {
             sys::become_unprivileged();
             eprint!("{}", plain::try_open(&path, 5).unwrap_err());
         }

@@ -32,7 +32,7 @@ impl log::Log for Logger {
             };
             sys::syslog(severity, &format!("mount.persist: {}", record.args()));
         } else {
-            sys::say(&format!("mount.persist: {}\n", record.args()));
+            sys::write_stderr(&format!("mount.persist: {}\n", record.args()));
         }
     }
 

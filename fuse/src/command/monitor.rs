@@ -80,7 +80,7 @@ pub(crate) fn is_called(name: &OsString) -> bool {
 pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let daemon = args.next().and_then(|a| a.to_str()?.parse::<u32>().ok());
     let (Some(daemon), Some(mountpoint)) = (daemon, args.next().map(PathBuf::from)) else {
-        sys::say("persist-monitor is started by mount.persist only\n");
+        sys::write_stderr("persist-monitor is started by mount.persist only\n");
         return ExitCode::FAILURE;
     };
     match watch(daemon, &mountpoint) {

@@ -42,8 +42,8 @@ pub(crate) fn remount(options: &Options) -> Result<(), Failure> {
     }
     let control = File::open(options.mountpoint.join(".persist/stat"))
         .map_err(|e| failed(format!("asking the mount's process: {e}")))?;
-    let tell = || {
-        options.access().tell(&control).map_err(|e| {
+    let announce = || {
+        options.access().send(&control).map_err(|e| {
             let why = match e.raw_os_error() {
                 Some(libc::EBUSY) => ": locks are held or awaited through this mount (`persist locks STORE`)",
                 Some(libc::ESTALE) => ": another file is at the path of the store",
@@ -59,11 +59,11 @@ pub(crate) fn remount(options: &Options) -> Result<(), Failure> {
     let kernel =
         |flags| when_not_busy(|| mounting::remount(options, flags)).map_err(|e| failed(e.to_string()));
     if !options.read_only {
-        tell()?;
+        announce()?;
         return kernel(options.flags);
     }
     kernel(options.flags)?;
-    tell().inspect_err(|_| {
+    announce().inspect_err(|_| {
         // An error of this second change would hide the first.
         let _ = kernel(options.flags - MsFlags::MS_RDONLY);
     })

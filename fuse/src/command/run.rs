@@ -71,7 +71,7 @@ pub(crate) fn run(options: &mut Options) -> Result<(), Failure> {
                 let _ = sys::leave_terminal();
             });
             if let Err(Failure(code, message)) = &result {
-                sys::say(&format!("mount.persist: {message}\n"));
+                sys::write_stderr(&format!("mount.persist: {message}\n"));
                 verdict(*code);
                 return Err(Failure(*code, String::new()));
             }

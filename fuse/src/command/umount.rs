@@ -55,13 +55,13 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     // A stopped process does not answer: only an ordinary unmount asks it.
     let server = waits.then(|| server_of(&place)).flatten();
     if let Err(e) = mounting::unmount(&place, how) {
-        sys::say(&format!("umount.persist: {}: {e}\n", place.display()));
+        sys::write_stderr(&format!("umount.persist: {}: {e}\n", place.display()));
         return ExitCode::from(exit::EX_FAIL);
     }
     let begin = Instant::now();
     while server.is_some_and(processes::is_alive) {
         if begin.elapsed() > MAX_WAIT {
-            sys::say(&format!(
+            sys::write_stderr(&format!(
                 "umount.persist: {} is unmounted, but its process has not ended yet\n",
                 place.display()
             ));

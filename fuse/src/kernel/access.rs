@@ -15,14 +15,14 @@ pub(crate) struct Access {
 
 impl Access {
     /// Tell the process of the mount to which the file belongs. Returns when the process has opened the store so.
-    pub(crate) fn tell(self, file: &File) -> io::Result<()> {
-        sys::tell_access(file, u32::from(self.read_only) | u32::from(self.sync) << 1)
+    pub(crate) fn send(self, file: &File) -> io::Result<()> {
+        sys::set_access(file, u32::from(self.read_only) | u32::from(self.sync) << 1)
     }
 
     /// The access that an ioctl tells; None if it is another ioctl.
     pub(crate) fn decode(request: u32, data: &[u8]) -> Option<Access> {
         let word = u32::from_ne_bytes(data.try_into().ok()?);
-        (u64::from(request) == sys::TELL_ACCESS && word < 4).then_some(Access {
+        (u64::from(request) == sys::SET_ACCESS && word < 4).then_some(Access {
             read_only: word & 1 != 0,
             sync: word & 2 != 0,
         })
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn only_its_own_request_is_decoded() {
-        let request = sys::TELL_ACCESS as u32;
+        let request = sys::SET_ACCESS as u32;
         assert_eq!(
             Access::decode(request, &3u32.to_ne_bytes()),
             Some(Access {

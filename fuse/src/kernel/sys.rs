@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Write to standard error. An error (standard error may be closed) is ignored.
-pub(crate) fn say(text: &str) {
+pub(crate) fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
@@ -196,12 +196,12 @@ pub(crate) fn unmount(target: &Path, lazily: bool, by_force: bool) -> io::Result
 }
 
 /// The number of the ioctl of `access`.
-pub(crate) const TELL_ACCESS: u64 = nix::request_code_write!(b'P', 1, size_of::<u32>());
+pub(crate) const SET_ACCESS: u64 = nix::request_code_write!(b'P', 1, size_of::<u32>());
 
 /// Call the ioctl of `access`.
-pub(crate) fn tell_access(file: &File, word: u32) -> io::Result<()> {
+pub(crate) fn set_access(file: &File, word: u32) -> io::Result<()> {
     // SAFETY: the request's number states that the kernel reads one u32, and the pointer is to one.
-    match unsafe { libc::ioctl(file.as_raw_fd(), TELL_ACCESS as libc::Ioctl, &raw const word) } {
+    match unsafe { libc::ioctl(file.as_raw_fd(), SET_ACCESS as libc::Ioctl, &raw const word) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

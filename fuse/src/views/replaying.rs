@@ -8,7 +8,7 @@ use crate::fs::known::leases::Held;
 use crate::fs::tree::attributes::{Attr, NodeKind};
 
 impl Mounted {
-    fn stand_in_attr(&self, ino: u64, kind: NodeKind) -> Attr {
+    fn placeholder_attr(&self, ino: u64, kind: NodeKind) -> Attr {
         Attr {
             ino,
             ..self.live().now().control_attr(kind, 0)
@@ -26,14 +26,14 @@ impl Mounted {
             Act::Create(kind) => self.present_attr(ctx, &expected, kind)?,
             Act::Remove(kind, ino) => {
                 let kept = ino.and_then(|ino| self.live().now().attr_of_removed(ino));
-                kept.unwrap_or_else(|| self.stand_in_attr(expected.stand_in, kind))
+                kept.unwrap_or_else(|| self.placeholder_attr(expected.placeholder, kind))
             }
             Act::Vanish(ino) => match self.live().now().attr_of_removed(ino) {
                 Some(attr) => Attr { links: 0, ..attr },
                 None => return errno(libc::ENOENT),
             },
             Act::Modify(_) | Act::Metadata => self.plain_lookup(ctx, dir, name)?,
-            Act::Hello => self.stand_in_attr(expected.stand_in, NodeKind::File),
+            Act::Hello => self.placeholder_attr(expected.placeholder, NodeKind::File),
         };
         self.replays.show(attr.ino);
         Ok(attr)
@@ -53,7 +53,7 @@ impl Mounted {
             Err(e) if e.runs_again() => return Err(e),
             Err(_) => {}
         }
-        Ok(self.stand_in_attr(expected.stand_in, kind))
+        Ok(self.placeholder_attr(expected.placeholder, kind))
     }
 
     /// `create`, `mkdir` or `symlink` by the process that replays.
@@ -101,12 +101,12 @@ impl Mounted {
     /// `getattr` by the process that replays.
     pub(super) fn getattr_to_replay(&self, ctx: &Ctx, ino: u64) -> FsResult<Attr> {
         match self.replays.present() {
-            Some(e) if e.stand_in == ino => {
+            Some(e) if e.placeholder == ino => {
                 let kind = match e.act {
                     Act::Create(kind) | Act::Remove(kind, _) => kind,
                     _ => NodeKind::File,
                 };
-                Ok(self.stand_in_attr(ino, kind))
+                Ok(self.placeholder_attr(ino, kind))
             }
             Some(e) if e.act == Act::Vanish(ino) => Ok(Attr {
                 links: 0,

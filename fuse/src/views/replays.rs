@@ -13,7 +13,7 @@
 
 use crate::fs::context::{Ctx, lock};
 use crate::fs::error::{FsResult, errno};
-use crate::fs::known::inodes::stand_in;
+use crate::fs::known::inodes::placeholder;
 use crate::fs::tree::attributes::NodeKind;
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -46,7 +46,7 @@ pub(super) struct Expected {
     pub(super) name: Vec<u8>,
     pub(super) act: Act,
     /// The inode number of an entry that does not exist.
-    pub(super) stand_in: u64,
+    pub(super) placeholder: u64,
     /// The inode that may be opened and changed.
     pub(super) shown: Option<u64>,
     pub(super) done: bool,
@@ -92,7 +92,7 @@ impl Replays {
             dir,
             name: name.to_vec(),
             act,
-            stand_in: stand_in(count),
+            placeholder: placeholder(count),
             shown: match act {
                 Act::Metadata => Some(dir),
                 Act::Modify(ino) => ino,

@@ -65,7 +65,7 @@ pub(super) fn fates(before: &[u64], splices: &[Splice], after: &[u64]) -> Option
         match *item {
             Item::Old { name, changed: true } if name == *now => fates.push((name, Fate::Changed)),
             Item::Old { name, .. } if name == *now => {}
-            // The names were dealt again.
+            // The names were renumbered.
             Item::Old { name, .. } => fates.extend([(name, Fate::Went), (*now, Fate::Came)]),
             Item::New { own: false } => fates.push((*now, Fate::Came)),
             Item::New { own: true } => {}

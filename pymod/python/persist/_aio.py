@@ -130,7 +130,7 @@ class Transaction:
     async def __aenter__(self):
         transaction = self._transaction
         waiters = transaction._waiters
-        # Not past those who wait already; inside a transaction of this task there is nothing to wait for.
+        # Not past the tasks that wait already; inside a transaction of this task there is nothing to wait for.
         if transaction._inside or not any(not is_lock for is_lock, _ in waiters):
             if transaction._try_enter():
                 return self

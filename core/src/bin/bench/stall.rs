@@ -142,8 +142,8 @@ pub(super) fn run(dir: &Path, bytes: u64, seconds: f64) -> Result<()> {
         })?;
         // The first change of a page after a checkpoint is the expensive one: measure from one checkpoint to another.
         let first = store.stat()?.checkpoint;
-        let patience = Instant::now();
-        while store.stat()?.checkpoint == first && patience.elapsed() < LONGEST {
+        let started = Instant::now();
+        while store.stat()?.checkpoint == first && started.elapsed() < LONGEST {
             update(&store, list, records, 0.25)?;
         }
         let before = store.stat()?.checkpoint;
@@ -211,10 +211,10 @@ pub(super) fn run(dir: &Path, bytes: u64, seconds: f64) -> Result<()> {
 
 pub(super) fn sync(path: &Path) -> Result<()> {
     let store = Store::open(path, &Options::default())?;
-    let (say, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
-        let _ = say.send(());
+        let _ = sender.send(());
     });
     let mut out = std::io::stdout().lock();
     let mut print = |line: String| {
@@ -223,7 +223,7 @@ pub(super) fn sync(path: &Path) -> Result<()> {
             .map_err(io("standard output"))
     };
     print("ready\n".to_owned())?;
-    while told.recv_timeout(PAUSE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+    while receiver.recv_timeout(PAUSE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
         let begin = now();
         store.sync()?;
         print(format!("{begin} {}\n", now()))?;

@@ -7,7 +7,7 @@
 //! 3. Exit status: that of the command; 128 and the number of the signal that ended it; 126 and 127 if it cannot be
 //!    run, as in a shell; `TIMED_OUT` if the lock is not free in time.
 
-use super::{Failure, look, open, read, say};
+use super::{Failure, list, open, print_error, read};
 use persist_core::store::door::{flock, ignore_interrupts};
 use persist_core::store::{Actor, Error, Key, Kind, LockMode, LockTarget, Obj, Result, Store, Value, Wait};
 use std::ffi::OsString;
@@ -54,7 +54,7 @@ pub(super) fn lock(args: &LockArgs) -> std::result::Result<ExitCode, Failure> {
         return if wait_for_flock(&file, args)? {
             Ok(run(&args.command))
         } else {
-            say(&format!(
+            print_error(&format!(
                 "timed out waiting for a lock of {}",
                 args.file.display()
             ));
@@ -85,7 +85,7 @@ pub(super) fn lock(args: &LockArgs) -> std::result::Result<ExitCode, Failure> {
     match store.set_lock(actor, target, Some(mode), &mut wait) {
         Ok(()) => {}
         Err(e @ Error::Timeout { .. }) => {
-            say(&e.to_string());
+            print_error(&e.to_string());
             return Ok(ExitCode::from(TIMED_OUT));
         }
         Err(e) => return Err(e.into()),
@@ -98,23 +98,23 @@ pub(super) fn lock(args: &LockArgs) -> std::result::Result<ExitCode, Failure> {
 
 /// Return the container to lock, and the name of the entry of it if only that is locked.
 fn target(store: &Store, path: &str) -> Result<(Obj, Option<Vec<u8>>)> {
-    if let Value::Obj(container) = look::lookup(store, path)? {
+    if let Value::Obj(container) = list::lookup(store, path)? {
         return Ok((container, None));
     }
     let steps = path.trim_matches('/');
     let (before, last) = steps.rsplit_once('/').unwrap_or(("", steps));
-    let Value::Obj(parent) = look::lookup(store, before)? else {
+    let Value::Obj(parent) = list::lookup(store, before)? else {
         return Err(Error::invalid(format!(
             "{path}: it was changed just now; try again"
         )));
     };
     let is_list = read(store, |r| r.kind(parent))? == Kind::List;
-    Ok((parent, (!is_list).then(|| look::unescape(last))))
+    Ok((parent, (!is_list).then(|| list::unescape(last))))
 }
 
 fn key_of<'a>(store: &Store, parent: Obj, name: &'a [u8]) -> Result<Key<'a>> {
     let is_str = read(store, |r| r.get(parent, &Key::Str(name)))?.is_some();
-    Ok(match look::literal(name) {
+    Ok(match list::literal(name) {
         Some(key) if !is_str => key,
         _ => Key::Str(name),
     })
@@ -183,7 +183,7 @@ fn run(command: &[OsString]) -> ExitCode {
     let mut child = match process::Command::new(program).args(arguments).spawn() {
         Ok(child) => child,
         Err(e) => {
-            say(&format!("cannot run {}: {e}", program.to_string_lossy()));
+            print_error(&format!("cannot run {}: {e}", program.to_string_lossy()));
             let missing = e.kind() == io::ErrorKind::NotFound;
             return ExitCode::from(if missing { 127 } else { 126 });
         }
@@ -198,7 +198,7 @@ fn run(command: &[OsString]) -> ExitCode {
             ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
         }
         Err(e) => {
-            say(&format!("waiting for {}: {e}", program.to_string_lossy()));
+            print_error(&format!("waiting for {}: {e}", program.to_string_lossy()));
             ExitCode::FAILURE
         }
     }

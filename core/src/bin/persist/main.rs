@@ -1,13 +1,13 @@
 //! The `persist` command: inspects and maintains a store from the shell, without Python or a mount.
 //!
 //! 1. Commands that only inspect open the store read-only. No command creates a file unless its help says so.
-//! 2. Files: `look` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `lock`, `snapshots`
+//! 2. Files: `list` (`ls`, `get`), `check`, `maintenance` (`stat`, `gc`, `compact`, `locks`), `lock`, `snapshots`
 //!    (take, list, drop), `copy` (`backup`, `restore`). `manual`: the manual page.
 
 mod check;
 mod copy;
+mod list;
 mod lock;
-mod look;
 mod maintenance;
 #[cfg(test)]
 mod manual;
@@ -129,18 +129,18 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Output(e)) => {
-            say(&format!("cannot write the output: {e}"));
+            print_error(&format!("cannot write the output: {e}"));
             failure
         }
         Err(Failure::Store(e)) => {
-            say(&e.to_string());
+            print_error(&e.to_string());
             failure
         }
     }
 }
 
 /// Print an error. A closed standard error is ignored.
-fn say(what: &str) {
+fn print_error(what: &str) {
     let _ = writeln!(io::stderr(), "persist: {what}");
 }
 
@@ -181,12 +181,12 @@ fn run(command: Command) -> std::result::Result<ExitCode, Failure> {
         Command::Lock(args) => code = lock::lock(&args)?,
         Command::Ls { store, path, at } => {
             let store = open_at(store, at)?;
-            look::ls(&store, &path, &mut out)?;
+            list::ls(&store, &path, &mut out)?;
             store.close()?;
         }
         Command::Get { store, path, at } => {
             let store = open_at(store, at)?;
-            look::get(&store, &path, &mut out)?;
+            list::get(&store, &path, &mut out)?;
             store.close()?;
         }
     }

@@ -64,19 +64,19 @@ impl Target {
 impl Salvage<'_, '_> {
     /// Fill a container that was created. With `owing`, add the references that were omitted then.
     pub(super) fn fill(&mut self, h: Addr, owing: bool) -> Result<()> {
-        let (Some(new), Ok(who)) = (self.made.at(h).obj(), graph::identity(self.p, h)) else {
+        let (Some(new), Ok(identity)) = (self.made.at(h).obj(), graph::identity(self.p, h)) else {
             return Ok(());
         };
         let mut target = Target {
             h,
-            kind: who.kind,
+            kind: identity.kind,
             new,
             items: 0,
             entries: Vec::new(),
             bytes: 0,
         };
         // Keys that an object shares belong to its class.
-        let own_keys = who.kind == Kind::Dict || who.flags & header::UNSHARED != 0;
+        let own_keys = identity.kind == Kind::Dict || identity.flags & header::UNSHARED != 0;
         let p = self.p;
         let mut walked = std::mem::take(if owing { &mut self.again } else { &mut self.walked });
         let (mut segments, mut lost, mut n) = (1, None, 0);
@@ -84,7 +84,7 @@ impl Salvage<'_, '_> {
             segments += 1;
             walked.add(at)
         };
-        content(p, h, who.kind, &mut fresh, &mut |piece| {
+        content(p, h, identity.kind, &mut fresh, &mut |piece| {
             n += 1;
             match piece {
                 Piece::Entry(key, value) => self.entry(&mut target, key, value, own_keys, owing)?,
@@ -220,17 +220,17 @@ impl Salvage<'_, '_> {
                 self.scalar(word, true).map(|held| Some(What::Scalar(held)))
             };
         };
-        let who = graph::identity(self.p, child)?;
-        if !PerContainer::<Made>::fits(child) || who.flags & (DOOMED | DRAINED) != 0 {
+        let identity = graph::identity(self.p, child)?;
+        if !PerContainer::<Made>::fits(child) || identity.flags & (DOOMED | DRAINED) != 0 {
             return Err(Error::corrupt("no container where one is referred to", child));
         }
-        let at_home = who.home.is_none_or(|(home, _)| home == h);
+        let at_home = identity.home.is_none_or(|(home, _)| home == h);
         match self.made.at(child).obj() {
             Some(_) if owing && at_home => Ok(None),
             Some(new) => Ok(Some(What::Made(new))),
             None if at_home || owing => {
-                let class = self.class(child, who.kind);
-                Ok(Some(What::New(child, who.kind, class)))
+                let class = self.class(child, identity.kind);
+                Ok(Some(What::New(child, identity.kind, class)))
             }
             None => {
                 let made = self.made.at(h);

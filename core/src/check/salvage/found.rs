@@ -30,11 +30,11 @@ impl Salvage<'_, '_> {
                     if !s.allocated || s.size != header::SIZE || self.is_made(s.addr) {
                         continue;
                     }
-                    let Some(who) = self.is_plausible(s.addr) else {
+                    let Some(identity) = self.is_plausible(s.addr) else {
                         continue;
                     };
-                    if all || self.is_top(&who) {
-                        self.keep(s.addr, &who, &mut into)?;
+                    if all || self.is_top(&identity) {
+                        self.keep(s.addr, &identity, &mut into)?;
                         self.fill_all()?;
                     }
                 }
@@ -47,27 +47,29 @@ impl Salvage<'_, '_> {
     /// not look like one: its text would have to be a small number, then addresses.
     fn is_plausible(&self, h: Addr) -> Option<Identity> {
         let p = self.p;
-        let who = graph::identity(p, h).ok()?;
+        let identity = graph::identity(p, h).ok()?;
         let dead = DOOMED | DRAINED | DETACHED;
         let segment = |at| {
             p.u64_at(h + at)
                 .is_ok_and(|at| at == 0 || heap::size_of(p, Addr(at)).is_ok())
         };
-        let (home, _) = who.home?;
-        let alive = who.flags & dead == 0
-            && who.flags & !(UNSHARED | EMPTIED) == 0
-            && (1..p.next_id()).contains(&who.id)
-            && who.refs > 0
+        let (home, _) = identity.home?;
+        let alive = identity.flags & dead == 0
+            && identity.flags & !(UNSHARED | EMPTIED) == 0
+            && (1..p.next_id()).contains(&identity.id)
+            && identity.refs > 0
             && PerContainer::<Made>::fits(home)
             && segment(header::BODY)
             && segment(header::EXTRA);
-        alive.then_some(who)
+        alive.then_some(identity)
     }
 
     /// Return whether a container is the topmost one that can be reached: its home cannot be read, or was
     /// read and no longer contains it. A container below garbage is garbage too.
-    fn is_top(&self, who: &Identity) -> bool {
-        let Some((home, _)) = who.home else { return false };
+    fn is_top(&self, identity: &Identity) -> bool {
+        let Some((home, _)) = identity.home else {
+            return false;
+        };
         self.is_made(home) || heap::size_of(self.p, home).is_err() || graph::identity(self.p, home).is_err()
     }
 
@@ -75,10 +77,10 @@ impl Salvage<'_, '_> {
         self.made.get(h).is_some_and(|made| made.id != 0)
     }
 
-    fn keep(&mut self, h: Addr, who: &Identity, into: &mut Option<Obj>) -> Result<()> {
-        let class = self.class(h, who.kind);
-        let (root, kind) = (self.new.root(), who.kind);
-        let key = format!("#{}", who.id);
+    fn keep(&mut self, h: Addr, identity: &Identity, into: &mut Option<Obj>) -> Result<()> {
+        let class = self.class(h, identity.kind);
+        let (root, kind) = (self.new.root(), identity.kind);
+        let key = format!("#{}", identity.id);
         let had = *into;
         let (dict, new) = self.change(|w| {
             let dict = match had {

@@ -157,7 +157,7 @@ fn best(source: &Source) -> Result<(Image<'_>, Option<Claim>)> {
     let newest = source.newest()?;
     let has_root = |image: &Image<'_>| {
         let root = graph::root(image).and_then(|root| graph::identity(image, root));
-        root.is_ok_and(|who| who.kind == Kind::Dict)
+        root.is_ok_and(|identity| identity.kind == Kind::Dict)
     };
     for number in source.checkpoints() {
         let image = source.image(number)?;
@@ -184,7 +184,9 @@ impl Salvage<'_, '_> {
         let readable = self.p.u64_at(sb::MAGIC).is_ok_and(|m| m == sb::MAGIC_VALUE);
         let root = graph::root(self.p).and_then(|root| Ok((root, graph::identity(self.p, root)?)));
         match root {
-            Ok((root, who)) if readable && who.kind == Kind::Dict && PerContainer::<Made>::fits(root) => {
+            Ok((root, identity))
+                if readable && identity.kind == Kind::Dict && PerContainer::<Made>::fits(root) =>
+            {
                 let new = self.new.root();
                 *self.made.at(root) = Made {
                     addr: new.addr.0,

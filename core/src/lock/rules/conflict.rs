@@ -172,9 +172,9 @@ impl Op<'_, '_> {
     }
 
     pub(in crate::lock) fn find_owner(&self, owner: &Owner) -> Result<OwnerRec> {
-        let (who, id) = identity(owner);
-        let mut o: OwnerRec = Link(lo(self.load(OWNER_BUCKETS + owner_bucket(who, id))?));
-        while !o.is_none() && (self.get(o, 1)? != who || self.get(o, 2)? != id) {
+        let (kind, id) = identity(owner);
+        let mut o: OwnerRec = Link(lo(self.load(OWNER_BUCKETS + owner_bucket(kind, id))?));
+        while !o.is_none() && (self.get(o, 1)? != kind || self.get(o, 2)? != id) {
             o = Link(self.lo(o, 0)?);
         }
         Ok(o)

@@ -139,10 +139,10 @@ impl Op<'_, '_> {
             }
             return Ok(found);
         }
-        let (who, id) = identity(owner);
-        let at = OWNER_BUCKETS + owner_bucket(who, id);
+        let (kind, id) = identity(owner);
+        let at = OWNER_BUCKETS + owner_bucket(kind, id);
         let first = lo(self.load(at)?);
-        let o: OwnerRec = self.alloc([pack(first, 0), who, id, 0, u64::from(owner.caller), 0, 0, 0])?;
+        let o: OwnerRec = self.alloc([pack(first, 0), kind, id, 0, u64::from(owner.caller), 0, 0, 0])?;
         self.put(at, u64::from(o.0))?;
         Ok(o)
     }

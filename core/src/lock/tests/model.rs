@@ -267,20 +267,20 @@ fn history(acts: &[Act], kills: &[(u64, u64)]) {
         assert_eq!(after, reference.state(), "after {act:?}");
         for (slot, kind, id) in KINDS {
             let target = if step % 2 == 0 { object(1) } else { entry(2, 1) };
-            let who = owner(slot, kind, id);
+            let actor = owner(slot, kind, id);
             let blocked = table
-                .change_blocked(&who, target.id, target.key)
+                .change_blocked(&actor, target.id, target.key)
                 .unwrap()
                 .is_some();
             assert_eq!(
                 blocked,
-                reference.blocked(&Request::change(who, target.id, target.key))
+                reference.blocked(&Request::change(actor, target.id, target.key))
             );
             assert!(!blocked || table.may_concern(target.id));
-            assert!(!blocked || !table.is_thin_of(&who, target.id));
+            assert!(!blocked || !table.is_thin_of(&actor, target.id));
             if kind != OwnerKind::Command {
-                let tested = table.test(&who, &target, S).unwrap().is_some();
-                assert_eq!(tested, reference.blocked(&Reference::request(who, target, S)));
+                let tested = table.test(&actor, &target, S).unwrap().is_some();
+                assert_eq!(tested, reference.blocked(&Reference::request(actor, target, S)));
             }
         }
     }

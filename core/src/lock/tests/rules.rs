@@ -98,7 +98,7 @@ fn shared_does_not_overtake_exclusive() {
     let third = wait(&t, thread(3), object(1), S);
     assert!(
         try_lock(&t, thread(1), object(1), S),
-        "a holder goes deeper past those who wait for it"
+        "a holder goes deeper past the requests that wait for it"
     );
     unlock(&t, thread(1), object(1));
     unlock(&t, thread(1), object(1));

@@ -50,7 +50,7 @@ fn uncontended() {
     time("re-entry X + unlock, container", 200_000, || {
         pair(&t, object(5), X)
     });
-    time("change_blocked by nobody else", 2_000_000, || {
+    time("change_blocked by no other owner", 2_000_000, || {
         assert!(
             black_box(&t)
                 .change_blocked(&thread(1), ObjectId(5), Some(3))

@@ -172,8 +172,8 @@ fn an_ended_owner_loses_its_thin_locks() {
         let region = Region::new();
         let t = region.table();
         let task = thread(1 | 5 << 16);
-        for (who, id) in [(thread(1), 1), (thread(1), 2), (task, 3), (other, 4)] {
-            assert!(try_lock(&t, who, object(id), X) && is_thin(&region, id));
+        for (actor, id) in [(thread(1), 1), (thread(1), 2), (task, 3), (other, 4)] {
+            assert!(try_lock(&t, actor, object(id), X) && is_thin(&region, id));
         }
         let kept: Vec<Target> = if with_tasks {
             vec![object(4)]

@@ -54,7 +54,7 @@ impl Process {
     fn until_waiting(&self, count: usize) {
         let begun = Instant::now();
         while self.waiters() < count {
-            assert!(begun.elapsed() < FOREVER, "nobody came to wait");
+            assert!(begun.elapsed() < FOREVER, "no waiter came");
             sleep(MS);
         }
     }

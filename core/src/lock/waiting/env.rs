@@ -33,7 +33,7 @@ pub trait Env {
     fn has_tasks(&self) -> bool {
         false
     }
-    /// Enter a wait into this process's list of waits in several stores (`beyond`); None if there is no such
+    /// Enter a wait into this process's list of waits in several stores (`cross_store`); None if there is no such
     /// list. A wait that `blocks` stops all tasks of the thread.
     fn enter(&self, _request: &Request, _blocks: bool) -> Option<Waiting> {
         None

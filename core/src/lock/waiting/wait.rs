@@ -10,8 +10,8 @@
 
 use crate::error::{Error, Result};
 use crate::ids::ObjectId;
-use crate::lock::waiting::beyond::Beyond;
 use crate::lock::waiting::contest::{self, Contest};
+use crate::lock::waiting::cross_store::CrossStoreCheck;
 use crate::lock::waiting::env::Env;
 use crate::lock::{
     Cancelled, Holder, LockMode, Owner, Owners, Queued, Release, Request, Table, Target, Ticket, WaitState,
@@ -275,8 +275,8 @@ fn start<E: Env>(
     env: &E,
     request: &Request,
     may_wait: bool,
-    patience: &mut Deadline<'_>,
-    beyond: &mut Beyond,
+    deadline: &mut Deadline<'_>,
+    cross_store: &mut CrossStoreCheck,
 ) -> Result<Start> {
     loop {
         let tried = latch(env, Some(LATCH), |table, wakes| {
@@ -307,13 +307,13 @@ fn start<E: Env>(
         match tried {
             Ok(start) => return Ok(start),
             Err(Failure::Latch(error)) if is_busy(&error) => {
-                if patience.is_over() {
+                if deadline.is_over() {
                     return Err(error);
                 }
-                if patience.is_interrupted() {
+                if deadline.is_interrupted() {
                     return Err(Error::Interrupted);
                 }
-                beyond.check_latch_owner(env)?;
+                cross_store.check_latch_owner(env)?;
             }
             Err(failure) => return Err(failure.into_error()),
         }
@@ -327,18 +327,18 @@ fn obtain<E: Env>(
     interrupted: Interrupted<'_>,
 ) -> Result<()> {
     let may_wait = timeout != Some(Duration::ZERO);
-    let mut patience = Deadline::new(timeout, interrupted);
+    let mut deadline = Deadline::new(timeout, interrupted);
     let mut recoveries = 0;
-    let mut beyond = Beyond::new(request, timeout.is_none(), true);
+    let mut cross_store = CrossStoreCheck::new(request, timeout.is_none(), true);
     let mut contest = Contest::new(env.barges() && !request.owner.kind.is_mount(), may_wait);
     let (ticket, mut seen) = loop {
         let queue = may_wait && contest.is_over();
         // While the lock is visibly held, the latch is left to its holder, which needs it for the release.
         if may_wait && !queue && env.unlatched(|table| table.seems_blocked(request)) {
-            contest.pause(env, request, patience.left());
+            contest.pause(env, request, deadline.left());
             continue;
         }
-        match start(env, request, queue, &mut patience, &mut beyond)? {
+        match start(env, request, queue, &mut deadline, &mut cross_store)? {
             Start::Granted => {
                 contest.granted();
                 return Ok(());
@@ -346,13 +346,13 @@ fn obtain<E: Env>(
             Start::Waiting(ticket, seen) => break (ticket, seen),
             Start::Refused(..) if may_wait && !queue => {
                 // The interruption check runs in the queue: it may take long, and this phase is short.
-                contest.pause(env, request, patience.left());
+                contest.pause(env, request, deadline.left());
             }
             Start::Refused(mut refusal) => {
                 refusal.suspects.retain(|p| !p.same_process(&request.owner));
                 recoveries += 1;
                 if recoveries > RECOVERIES || !recover_dead_owners(env, &refusal.suspects)? {
-                    return Err(refusal.into_error(env, request, patience.waited()));
+                    return Err(refusal.into_error(env, request, deadline.waited()));
                 }
             }
         }
@@ -365,17 +365,17 @@ fn obtain<E: Env>(
     loop {
         // A conflicting task of the same thread is detected at once.
         if !std::mem::take(&mut first) && !contest::spin(env, |table| table.is_signalled(ticket, seen)) {
-            env.sleep(ticket.signal, seen, patience.slice());
+            env.sleep(ticket.signal, seen, deadline.slice());
         }
-        let due = beyond.due(env);
-        let looked = latch(env, Some(LATCH), |table, wakes| {
+        let due = cross_store.due(env);
+        let checked = latch(env, Some(LATCH), |table, wakes| {
             let standing = table.wait_state(ticket, wakes)?;
             let waits = due.is_some() && matches!(standing, WaitState::Waiting { .. });
             let awaited = if waits { table.awaited(ticket)? } else { Vec::new() };
             Ok((standing, awaited))
         });
-        let mut circle = Ok(());
-        match looked {
+        let mut deadlock = Ok(());
+        match checked {
             Ok((WaitState::Granted, _)) => {
                 place.ticket = None;
                 return Ok(());
@@ -401,18 +401,18 @@ fn obtain<E: Env>(
                     continue;
                 }
                 if let Some(due) = due {
-                    circle = beyond.looked(env, due, &awaited);
+                    deadlock = cross_store.apply(env, due, &awaited);
                 }
             }
-            Err(Failure::Latch(error)) if is_busy(&error) => circle = beyond.check_latch_owner(env),
+            Err(Failure::Latch(error)) if is_busy(&error) => deadlock = cross_store.check_latch_owner(env),
             Err(failure) => return Err(failure.into_error()),
         }
-        let reason = if let Err(error) = circle {
+        let reason = if let Err(error) = deadlock {
             error
-        } else if patience.is_interrupted() {
+        } else if deadline.is_interrupted() {
             Error::Interrupted
-        } else if patience.is_over() {
-            Error::timeout(request.target.to_string(), patience.waited(), String::new())
+        } else if deadline.is_over() {
+            Error::timeout(request.target.to_string(), deadline.waited(), String::new())
         } else {
             continue;
         };

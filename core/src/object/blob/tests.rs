@@ -113,7 +113,7 @@ fn freeing_in_steps_frees_all_and_is_bounded() {
 fn readers_are_let_in_while_writing() {
     let mut w = HeapMem::new();
     create(&mut w, LargeKind::Bytes, &pattern(LEAF * 1000)).unwrap();
-    assert!((10..=20).contains(&w.breaths));
+    assert!((10..=20).contains(&w.yields));
 }
 
 #[test]

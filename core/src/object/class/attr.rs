@@ -18,11 +18,11 @@ mod walk;
 pub use known::{Known, locate_known, word_known};
 pub use walk::{salvage, verify};
 
-use super::{KEYS_MAX, Rec, record};
+use super::{ClassRecord, KEYS_MAX, record};
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
-use crate::object::dict::{self, Ent, Scan, put, word_in};
+use crate::object::dict::{self, DictEntry, Scan, put, word_in};
 use crate::object::header::{self, Kind};
 use crate::object::key;
 use crate::object::value::Key;
@@ -98,7 +98,7 @@ impl Head {
         if self.words == 0 {
             return Ok(None);
         }
-        let Some(i) = Rec::read(p, self.class)?.find(p, key, hash)? else {
+        let Some(i) = ClassRecord::read(p, self.class)?.find(p, key, hash)? else {
             return Ok(None);
         };
         let value = self.value(p, i)?;
@@ -155,7 +155,7 @@ pub fn get_key_value<P: Pages>(p: &P, h: Addr, key: &Key<'_>, hash: u64) -> Resu
     if !head.shared {
         return dict::get_key_value(p, h, key, hash);
     }
-    let rec = Rec::read(p, head.class)?;
+    let rec = ClassRecord::read(p, head.class)?;
     let Some(i) = rec.find(p, key, hash)? else {
         return Ok(None);
     };
@@ -197,7 +197,7 @@ pub fn set_hashed<W: PagesMut>(
     if !head.shared {
         return dict::set_hashed(w, h, key, hash, value);
     }
-    let mut rec = Rec::read(w, head.class)?;
+    let mut rec = ClassRecord::read(w, head.class)?;
     let place = rec.find(w, key, hash)?;
     if let Some(i) = place {
         let old = head.value(w, i)?;
@@ -224,7 +224,7 @@ pub fn set_hashed<W: PagesMut>(
 }
 
 /// Store a value at an empty place, enlarging the body if needed.
-fn put_new<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec, i: usize, value: Word) -> Result<()> {
+fn put_new<W: PagesMut>(w: &mut W, head: &mut Head, rec: &ClassRecord, i: usize, value: Word) -> Result<()> {
     if i < head.words {
         return w.set_u64(head.body + i as u64 * 8, value.0);
     }
@@ -248,7 +248,7 @@ fn put_new<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec, i: usize, value: 
 }
 
 /// Free a shared body. Return its attributes with copies of their keys.
-fn take_shared<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<Vec<Ent>> {
+fn take_shared<W: PagesMut>(w: &mut W, head: &mut Head, rec: &ClassRecord) -> Result<Vec<DictEntry>> {
     let present: Vec<(usize, Word)> = head.present(w)?.collect();
     let mut entries = Vec::with_capacity(present.len());
     for (i, value) in present {
@@ -259,7 +259,7 @@ fn take_shared<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<Vec
             ));
         };
         let key = key::encode(w, &Key::Str(&text))?;
-        entries.push(Ent {
+        entries.push(DictEntry {
             seq: i as u64 + 1,
             key,
             value,
@@ -273,7 +273,7 @@ fn take_shared<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<Vec
 }
 
 /// Give the object a dict body of its own.
-fn unshare<W: PagesMut>(w: &mut W, head: &mut Head, rec: &Rec) -> Result<()> {
+fn unshare<W: PagesMut>(w: &mut W, head: &mut Head, rec: &ClassRecord) -> Result<()> {
     let entries = take_shared(w, head, rec)?;
     head.set_shared(w, false)?;
     dict::adopt(w, head.h, &entries, NEXT_SEQ)
@@ -291,7 +291,7 @@ pub fn remove_hashed<W: PagesMut>(w: &mut W, h: Addr, key: &Key<'_>, hash: u64) 
     if !head.shared {
         return dict::remove_hashed(w, h, key, hash);
     }
-    let Some(i) = Rec::read(w, head.class)?.find(w, key, hash)? else {
+    let Some(i) = ClassRecord::read(w, head.class)?.find(w, key, hash)? else {
         return Ok(None);
     };
     let old = head.value(w, i)?;
@@ -338,7 +338,11 @@ fn shared_entry<P: Pages>(
     found: Option<(usize, Word)>,
 ) -> Result<Option<(u64, Word, Word)>> {
     match found {
-        Some((i, value)) => Ok(Some((i as u64 + 1, Rec::read(p, head.class)?.key(p, i)?, value))),
+        Some((i, value)) => Ok(Some((
+            i as u64 + 1,
+            ClassRecord::read(p, head.class)?.key(p, i)?,
+            value,
+        ))),
         None => Ok(None),
     }
 }
@@ -374,7 +378,7 @@ pub fn find_child<P: Pages>(p: &P, h: Addr, hash: u64, child: Addr) -> Result<Op
     }
     let wanted = Word::container(child);
     for (i, _) in head.present(p)?.filter(|(_, value)| *value == wanted) {
-        let key = Rec::read(p, head.class)?.key(p, i)?;
+        let key = ClassRecord::read(p, head.class)?.key(p, i)?;
         if key::hash_word(p, key)? == hash {
             return Ok(Some(key));
         }
@@ -398,7 +402,7 @@ pub fn set_class<W: PagesMut>(w: &mut W, h: Addr, name: &str) -> Result<()> {
     if !head.shared {
         return w.set_u64(h + header::CLASS_OR_LEN, class.0);
     }
-    let rec = Rec::read(w, head.class)?;
+    let rec = ClassRecord::read(w, head.class)?;
     let entries = take_shared(w, &mut head, &rec)?;
     join(w, &mut head, class, &entries, NEXT_SEQ)
 }
@@ -441,7 +445,7 @@ pub fn to_dict<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
     let mut head = Head::read(w, h)?;
     let len = len(w, h)?;
     if head.shared {
-        let rec = Rec::read(w, head.class)?;
+        let rec = ClassRecord::read(w, head.class)?;
         unshare(w, &mut head, &rec)?;
     }
     head.set_shared(w, true)?;
@@ -451,10 +455,16 @@ pub fn to_dict<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
 
 /// Attach these attributes (whose keys belong to the object) to an object of a class: in the shared form if
 /// their order allows it.
-fn join<W: PagesMut>(w: &mut W, head: &mut Head, class: Addr, entries: &[Ent], next_seq: u64) -> Result<()> {
+fn join<W: PagesMut>(
+    w: &mut W,
+    head: &mut Head,
+    class: Addr,
+    entries: &[DictEntry],
+    next_seq: u64,
+) -> Result<()> {
     w.set_u64(head.h + header::CLASS_OR_LEN, class.0)?;
     head.class = class;
-    let mut rec = Rec::read(w, class)?;
+    let mut rec = ClassRecord::read(w, class)?;
     let mut places = Vec::with_capacity(entries.len());
     for e in entries {
         let Some(text) = key::short_text(w, e.key)? else {

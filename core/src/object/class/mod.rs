@@ -55,7 +55,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"cLaS");
 
 /// A checked class record.
 #[derive(Clone, Copy)]
-struct Rec {
+struct ClassRecord {
     at: Addr,
     keys: usize,
     room: usize,
@@ -63,12 +63,12 @@ struct Rec {
     table: Addr,
 }
 
-impl Rec {
+impl ClassRecord {
     #[inline]
-    fn read<P: Pages>(p: &P, at: Addr) -> Result<Rec> {
+    fn read<P: Pages>(p: &P, at: Addr) -> Result<ClassRecord> {
         let b = p.bytes(at, SIZE)?;
         let first = word_in(b, 0);
-        let rec = Rec {
+        let rec = ClassRecord {
             at,
             keys: (first >> 32 & 0xffff) as usize,
             room: (first >> 48) as usize,
@@ -138,12 +138,12 @@ impl Rec {
         w.set_bytes(self.table + i as u64, &[dict::tag(hash)])?;
         w.set_u64(self.table + self.key_offset(i) as u64, word.0)?;
         self.keys += 1;
-        w.set_u64(self.at, Rec::first_word(self.keys, self.room))?;
+        w.set_u64(self.at, ClassRecord::first_word(self.keys, self.room))?;
         Ok(Some(i))
     }
 
     fn grow<W: PagesMut>(&mut self, w: &mut W) -> Result<()> {
-        let bigger = Rec {
+        let bigger = ClassRecord {
             room: (self.room * 2).max(4),
             ..*self
         };
@@ -162,8 +162,8 @@ impl Rec {
             heap::free(w, self.table)?;
         }
         w.set_u64(self.at + 16, table.0)?;
-        w.set_u64(self.at, Rec::first_word(self.keys, bigger.room))?;
-        *self = Rec { table, ..bigger };
+        w.set_u64(self.at, ClassRecord::first_word(self.keys, bigger.room))?;
+        *self = ClassRecord { table, ..bigger };
         Ok(())
     }
 }
@@ -189,7 +189,7 @@ pub fn record<W: PagesMut>(w: &mut W, name: &str) -> Result<Addr> {
     let at = heap::alloc(w, SIZE)?;
     let b = w.init(at, SIZE)?;
     b.fill(0);
-    put(b, 0, Rec::first_word(0, 0));
+    put(b, 0, ClassRecord::first_word(0, 0));
     put(b, 8, word.0);
     let value = Word::int((at.0 / 16) as i64).ok_or_else(|| Error::corrupt("an impossible address", at))?;
     dict::set(w, classes, &key, value)?;
@@ -206,7 +206,7 @@ pub fn record_of(word: Word, classes: Addr) -> Result<Addr> {
 
 /// Return the name of the class with this record.
 pub fn name<P: Pages>(p: &P, record: Addr) -> Result<String> {
-    let rec = Rec::read(p, record)?;
+    let rec = ClassRecord::read(p, record)?;
     match scalar::decode(p, rec.name)? {
         Value::Str { bytes, .. } => String::from_utf8(bytes.to_vec())
             .map_err(|_| Error::corrupt("a class name that is not valid text", record)),
@@ -216,7 +216,7 @@ pub fn name<P: Pages>(p: &P, record: Addr) -> Result<String> {
 
 /// Return whether a class record has this name.
 pub fn is_named<P: Pages>(p: &P, record: Addr, name: &str) -> Result<bool> {
-    key::eq(p, Rec::read(p, record)?.name, &Key::Str(name.as_bytes()))
+    key::eq(p, ClassRecord::read(p, record)?.name, &Key::Str(name.as_bytes()))
 }
 
 /// Return the record after `cursor` (0: the first) in order of creation, and its cursor; for the checker.
@@ -238,7 +238,7 @@ pub fn verify_record<P: Pages>(
     record: Addr,
     segment: &mut dyn FnMut(Addr, usize) -> Result<()>,
 ) -> Result<()> {
-    let rec = Rec::read(p, record)?;
+    let rec = ClassRecord::read(p, record)?;
     segment(record, SIZE)?;
     name(p, record)?;
     scalar::segments(p, rec.name, segment)?;

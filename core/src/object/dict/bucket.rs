@@ -7,10 +7,10 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | slots in use |
 //! | 8 | 8 | overflow bucket (0: none) |
-//! | 16 | 16 `SLOTS` | slots: hash, place in the log (`leaf::Loc`; 0: free) |
+//! | 16 | 16 `SLOTS` | slots: hash, place in the log (`leaf::LogPosition`; 0: free) |
 
 use super::entry::{put, word_in};
-use super::leaf::Loc;
+use super::leaf::LogPosition;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
@@ -72,7 +72,13 @@ pub(super) fn slots<P: Pages>(p: &P, at: Addr) -> Result<Vec<(u64, u64)>> {
 }
 
 /// Write a slot into a bucket with room.
-pub(super) fn put_slot<W: PagesMut>(w: &mut W, at: Addr, used: u64, hash: u64, loc: Loc) -> Result<()> {
+pub(super) fn put_slot<W: PagesMut>(
+    w: &mut W,
+    at: Addr,
+    used: u64,
+    hash: u64,
+    loc: LogPosition,
+) -> Result<()> {
     let free = {
         let b = w.bytes(at, BUCKET)?;
         let mut i = home(hash);

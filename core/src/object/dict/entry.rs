@@ -4,7 +4,7 @@ use crate::object::word::Word;
 
 /// One entry of a body, copied out of its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::object) struct Ent {
+pub(in crate::object) struct DictEntry {
     /// Its sequence number.
     pub(in crate::object) seq: u64,
     /// Its key word.

@@ -89,5 +89,5 @@ pub(super) struct Found {
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     Small(usize),
-    Large(index::Spot),
+    Large(index::FoundSlot),
 }

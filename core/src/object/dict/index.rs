@@ -23,8 +23,8 @@
 
 use super::bucket::{self, BUCKET, HEADER, SLOTS, fill, home, put_slot, slot_in, slots, wrap};
 use super::entry::{put, word_in};
-use super::leaf::Loc;
-use super::record::Rec;
+use super::leaf::LogPosition;
+use super::record::DictRecord;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
@@ -78,7 +78,7 @@ struct Slot {
 }
 
 /// The path to a bucket (or to a null pointer).
-struct Way {
+struct BucketPath {
     /// The pointer to the bucket, and where it is stored.
     ptr: Ptr,
     slot: Slot,
@@ -91,24 +91,24 @@ struct Way {
 
 /// A slot of a bucket that was found.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
+pub(super) struct FoundSlot {
     bucket: Addr,
     /// The bucket whose overflow bucket this is (null: none).
     before: Addr,
     slot: usize,
     /// The place of the entry.
-    pub(super) loc: Loc,
+    pub(super) loc: LogPosition,
 }
 
 #[inline]
-fn way<P: Pages>(p: &P, rec: &Rec, hash: u64) -> Result<Way> {
+fn path_to<P: Pages>(p: &P, rec: &DictRecord, hash: u64) -> Result<BucketPath> {
     let root = Slot {
         node: Addr::NULL,
         bits: 0,
         index: 0,
     };
     let ptr = Ptr(rec.index);
-    let mut way = Way {
+    let mut path = BucketPath {
         ptr,
         slot: root,
         node: ptr,
@@ -116,32 +116,32 @@ fn way<P: Pages>(p: &P, rec: &Rec, hash: u64) -> Result<Way> {
         consumed: 0,
     };
     for _ in 0..MAX_LEVELS {
-        let bits = way.ptr.bits();
+        let bits = path.ptr.bits();
         if bits == 0 {
-            if way.ptr.depth() > way.slot.bits {
+            if path.ptr.depth() > path.slot.bits {
                 return Err(Error::corrupt(
                     "a dict directory with an impossible depth",
                     rec.at,
                 ));
             }
-            return Ok(way);
+            return Ok(path);
         }
-        way.consumed += way.ptr.depth();
+        path.consumed += path.ptr.depth();
         if bits > MAX_BITS
-            || way.consumed >= 64
-            || way.ptr.depth() > way.slot.bits
-            || way.ptr.addr().is_null()
+            || path.consumed >= 64
+            || path.ptr.depth() > path.slot.bits
+            || path.ptr.addr().is_null()
         {
             return Err(Error::corrupt("a dict directory with an impossible node", rec.at));
         }
-        (way.node, way.node_slot) = (way.ptr, way.slot);
-        let index = (hash << way.consumed) >> (64 - bits);
-        way.slot = Slot {
-            node: way.ptr.addr(),
+        (path.node, path.node_slot) = (path.ptr, path.slot);
+        let index = (hash << path.consumed) >> (64 - bits);
+        path.slot = Slot {
+            node: path.ptr.addr(),
             bits,
             index,
         };
-        way.ptr = Ptr(p.u64_at(way.ptr.addr() + index * 8)?);
+        path.ptr = Ptr(p.u64_at(path.ptr.addr() + index * 8)?);
     }
     Err(Error::corrupt("a dict directory that does not end", rec.at))
 }
@@ -150,11 +150,11 @@ fn way<P: Pages>(p: &P, rec: &Rec, hash: u64) -> Result<Way> {
 #[inline]
 pub(super) fn find<P: Pages>(
     p: &P,
-    rec: &Rec,
+    rec: &DictRecord,
     hash: u64,
-    mut is: impl FnMut(Loc) -> Result<bool>,
-) -> Result<Option<Spot>> {
-    let mut bucket = way(p, rec, hash)?.ptr.addr();
+    mut is: impl FnMut(LogPosition) -> Result<bool>,
+) -> Result<Option<FoundSlot>> {
+    let mut bucket = path_to(p, rec, hash)?.ptr.addr();
     let mut before = Addr::NULL;
     let mut seen = Addr::NULL;
     for step in 1..MAX_CHAIN {
@@ -168,12 +168,12 @@ pub(super) fn find<P: Pages>(
             if bits == 0 {
                 break;
             }
-            if h == hash && is(Loc::from_bits(bits))? {
-                return Ok(Some(Spot {
+            if h == hash && is(LogPosition::from_bits(bits))? {
+                return Ok(Some(FoundSlot {
                     bucket,
                     before,
                     slot: i,
-                    loc: Loc::from_bits(bits),
+                    loc: LogPosition::from_bits(bits),
                 }));
             }
             i = wrap(i);
@@ -195,7 +195,7 @@ pub(super) fn find<P: Pages>(
 }
 
 /// Store a pointer over all indices that share its depth.
-fn store<W: PagesMut>(w: &mut W, rec: &mut Rec, slot: Slot, ptr: Ptr) -> Result<()> {
+fn store<W: PagesMut>(w: &mut W, rec: &mut DictRecord, slot: Slot, ptr: Ptr) -> Result<()> {
     if slot.node.is_null() {
         return rec.set_index(w, ptr.0);
     }
@@ -212,39 +212,44 @@ fn store<W: PagesMut>(w: &mut W, rec: &mut Rec, slot: Slot, ptr: Ptr) -> Result<
 }
 
 /// Add a slot, even if the hash exists already.
-pub(super) fn insert<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64, loc: Loc) -> Result<()> {
+pub(super) fn insert<W: PagesMut>(
+    w: &mut W,
+    rec: &mut DictRecord,
+    hash: u64,
+    loc: LogPosition,
+) -> Result<()> {
     // Each round splits by one bit or makes room for the split.
     for _ in 0..4 * MAX_DEPTH {
-        let way = way(w, rec, hash)?;
-        let at = way.ptr.addr();
+        let path = path_to(w, rec, hash)?;
+        let at = path.ptr.addr();
         if at.is_null() {
             let bucket = bucket::create(w, &[(hash, loc.bits())], Addr::NULL)?;
-            return store(w, rec, way.slot, Ptr::new(bucket, way.ptr.depth(), 0));
+            return store(w, rec, path.slot, Ptr::new(bucket, path.ptr.depth(), 0));
         }
         let used = w.u64_at(at)?;
         if used < SPLIT {
             return put_slot(w, at, used, hash, loc);
         }
-        if way.consumed + way.ptr.depth() >= MAX_DEPTH {
+        if path.consumed + path.ptr.depth() >= MAX_DEPTH {
             return overflow(w, at, hash, loc);
         }
-        if way.ptr.depth() < way.slot.bits {
-            split(w, rec, &way)?;
-        } else if way.slot.bits != 0 && way.slot.bits < MAX_BITS {
-            double(w, rec, &way)?;
+        if path.ptr.depth() < path.slot.bits {
+            split(w, rec, &path)?;
+        } else if path.slot.bits != 0 && path.slot.bits < MAX_BITS {
+            double(w, rec, &path)?;
         } else {
             let node = heap::alloc(w, 16)?;
             let b = w.init(node, 16)?;
-            put(b, 0, way.ptr.with_depth(0).0);
-            put(b, 8, way.ptr.with_depth(0).0);
-            store(w, rec, way.slot, Ptr::new(node, way.ptr.depth(), 1))?;
+            put(b, 0, path.ptr.with_depth(0).0);
+            put(b, 8, path.ptr.with_depth(0).0);
+            store(w, rec, path.slot, Ptr::new(node, path.ptr.depth(), 1))?;
         }
     }
     Err(Error::corrupt("a dict bucket that cannot be split", rec.at))
 }
 
 /// Add a slot to the overflow of a bucket: to the first overflow bucket, or a new one before it.
-fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()> {
+fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: LogPosition) -> Result<()> {
     let next = Addr(w.u64_at(at + 8)?);
     if !next.is_null() {
         let used = w.u64_at(next)?;
@@ -257,19 +262,19 @@ fn overflow<W: PagesMut>(w: &mut W, at: Addr, hash: u64, loc: Loc) -> Result<()>
 }
 
 /// Split a bucket by the next bit; its node has room for the two pointers.
-fn split<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
-    let depth = way.ptr.depth() + 1;
-    let bit = 63 - (way.consumed + depth - 1);
-    let at = way.ptr.addr();
+fn split<W: PagesMut>(w: &mut W, rec: &mut DictRecord, path: &BucketPath) -> Result<()> {
+    let depth = path.ptr.depth() + 1;
+    let bit = 63 - (path.consumed + depth - 1);
+    let at = path.ptr.addr();
     let (ones, zeros): (Vec<_>, Vec<_>) = slots(w, at)?.into_iter().partition(|s| s.0 >> bit & 1 != 0);
-    let half = 1u64 << (way.slot.bits - depth);
+    let half = 1u64 << (path.slot.bits - depth);
     let low = Slot {
-        index: way.slot.index & !half,
-        ..way.slot
+        index: path.slot.index & !half,
+        ..path.slot
     };
     let high = Slot {
-        index: way.slot.index | half,
-        ..way.slot
+        index: path.slot.index | half,
+        ..path.slot
     };
     let (zero_at, one_at) = if ones.is_empty() {
         (at, Addr::NULL)
@@ -287,8 +292,8 @@ fn split<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
 }
 
 /// Give the node one more bit.
-fn double<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
-    let (old, bits) = (way.slot.node, way.slot.bits);
+fn double<W: PagesMut>(w: &mut W, rec: &mut DictRecord, path: &BucketPath) -> Result<()> {
+    let (old, bits) = (path.slot.node, path.slot.bits);
     let size = 8usize << bits;
     let mut b = [0; 8 << MAX_BITS];
     {
@@ -302,11 +307,22 @@ fn double<W: PagesMut>(w: &mut W, rec: &mut Rec, way: &Way) -> Result<()> {
     let node = heap::alloc(w, size * 2)?;
     w.init(node, size * 2)?.copy_from_slice(&b[..size * 2]);
     heap::free(w, old)?;
-    store(w, rec, way.node_slot, Ptr::new(node, way.node.depth(), bits + 1))
+    store(
+        w,
+        rec,
+        path.node_slot,
+        Ptr::new(node, path.node.depth(), bits + 1),
+    )
 }
 
 /// Update the place of an entry that moved.
-pub(super) fn relocate<W: PagesMut>(w: &mut W, rec: &Rec, hash: u64, old: Loc, new: Loc) -> Result<()> {
+pub(super) fn relocate<W: PagesMut>(
+    w: &mut W,
+    rec: &DictRecord,
+    hash: u64,
+    old: LogPosition,
+    new: LogPosition,
+) -> Result<()> {
     match find(w, rec, hash, |loc| Ok(loc == old))? {
         Some(spot) => w.set_u64(spot.bucket + (HEADER + spot.slot * 16 + 8) as u64, new.bits()),
         None => Err(Error::corrupt(
@@ -317,7 +333,7 @@ pub(super) fn relocate<W: PagesMut>(w: &mut W, rec: &Rec, hash: u64, old: Loc, n
 }
 
 /// Remove a slot just found.
-pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, spot: Spot, hash: u64) -> Result<()> {
+pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut DictRecord, spot: FoundSlot, hash: u64) -> Result<()> {
     let (used, next) = {
         let b = w.bytes(spot.bucket, HEADER)?;
         (word_in(b, 0), Addr(word_in(b, 8)))
@@ -333,11 +349,11 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, spot: Spot, hash: u6
         return heap::free(w, spot.bucket);
     }
     if left == 0 {
-        let way = way(w, rec, hash)?;
-        if way.ptr.addr() != spot.bucket {
+        let path = path_to(w, rec, hash)?;
+        if path.ptr.addr() != spot.bucket {
             return Err(Error::corrupt("a dict bucket that moved", spot.bucket));
         }
-        store(w, rec, way.slot, Ptr::new(next, way.ptr.depth(), 0))?;
+        store(w, rec, path.slot, Ptr::new(next, path.ptr.depth(), 0))?;
         heap::free(w, spot.bucket)?;
         return if next.is_null() {
             merge(w, rec, hash)
@@ -366,39 +382,39 @@ fn mergeable<P: Pages>(p: &P, ptr: Ptr) -> Result<Option<u64>> {
 }
 
 /// Merge the bucket of a hash with its other half, as long as both are small (invariant 3).
-fn merge<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64) -> Result<()> {
+fn merge<W: PagesMut>(w: &mut W, rec: &mut DictRecord, hash: u64) -> Result<()> {
     for _ in 0..2 * MAX_LEVELS {
-        let way = way(w, rec, hash)?;
-        if way.slot.node.is_null() {
+        let path = path_to(w, rec, hash)?;
+        if path.slot.node.is_null() {
             return Ok(());
         }
-        let depth = way.ptr.depth();
+        let depth = path.ptr.depth();
         if depth == 0 {
             // The node has a single pointer, which replaces it.
-            store(w, rec, way.node_slot, way.ptr.with_depth(way.node.depth()))?;
-            heap::free(w, way.slot.node)?;
+            store(w, rec, path.node_slot, path.ptr.with_depth(path.node.depth()))?;
+            heap::free(w, path.slot.node)?;
             continue;
         }
         let other_slot = Slot {
-            index: way.slot.index ^ 1 << (way.slot.bits - depth),
-            ..way.slot
+            index: path.slot.index ^ 1 << (path.slot.bits - depth),
+            ..path.slot
         };
         let other = Ptr(w.u64_at(other_slot.node + other_slot.index * 8)?);
         if other.depth() != depth {
             return Ok(());
         }
-        let (Some(here), Some(there)) = (mergeable(w, way.ptr)?, mergeable(w, other)?) else {
+        let (Some(here), Some(there)) = (mergeable(w, path.ptr)?, mergeable(w, other)?) else {
             return Ok(());
         };
         if here.saturating_add(there) > MERGED {
             return Ok(());
         }
-        let kept = match (way.ptr.addr().is_null(), other.addr().is_null()) {
+        let kept = match (path.ptr.addr().is_null(), other.addr().is_null()) {
             (true, _) => other.addr(),
-            (_, true) => way.ptr.addr(),
+            (_, true) => path.ptr.addr(),
             _ => {
                 let mut all = slots(w, other.addr())?;
-                all.extend(slots(w, way.ptr.addr())?);
+                all.extend(slots(w, path.ptr.addr())?);
                 if all.len() as u64 != here + there {
                     return Err(Error::corrupt(
                         "a dict bucket that counts its slots wrong",
@@ -408,11 +424,11 @@ fn merge<W: PagesMut>(w: &mut W, rec: &mut Rec, hash: u64) -> Result<()> {
                 let mut b = [0; BUCKET];
                 fill(&mut b, &all, Addr::NULL);
                 w.set_bytes(other.addr(), &b)?;
-                heap::free(w, way.ptr.addr())?;
+                heap::free(w, path.ptr.addr())?;
                 other.addr()
             }
         };
-        store(w, rec, way.slot, Ptr::new(kept, depth - 1, 0))?;
+        store(w, rec, path.slot, Ptr::new(kept, depth - 1, 0))?;
     }
     Err(Error::corrupt("a dict directory that does not end", rec.at))
 }

@@ -2,8 +2,8 @@
 
 use super::bucket::{BUCKET, slots};
 use super::index::{MAX_BITS, Ptr};
-use super::leaf::Loc;
-use super::record::Rec;
+use super::leaf::LogPosition;
+use super::record::DictRecord;
 use crate::error::{Error, Result};
 use crate::ids::Addr;
 use crate::object::pieces::Fresh;
@@ -15,13 +15,13 @@ pub(super) enum Part {
     Node(Addr, usize),
     /// A bucket, its size, its slot count, its slots, and the hash bits that all of them share: (number of
     /// bits, bits at the top).
-    Bucket(Addr, usize, u64, Vec<(u64, Loc)>, (u32, u64)),
+    Bucket(Addr, usize, u64, Vec<(u64, LogPosition)>, (u32, u64)),
 }
 
 /// Call the callback with every segment of the index, parents first. Returns an error after `limit`.
 pub(super) fn visit<P: Pages>(
     p: &P,
-    rec: &Rec,
+    rec: &DictRecord,
     limit: u64,
     f: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
@@ -50,7 +50,7 @@ fn visit_under<P: Pages>(
             let (used, next) = (p.u64_at(bucket)?, Addr(p.u64_at(bucket + 8)?));
             let slots = slots(p, bucket)?
                 .into_iter()
-                .map(|(h, bits)| (h, Loc::from_bits(bits)))
+                .map(|(h, bits)| (h, LogPosition::from_bits(bits)))
                 .collect();
             f(Part::Bucket(bucket, BUCKET, used, slots, (shared, prefix)))?;
             bucket = next;
@@ -83,10 +83,10 @@ fn visit_under<P: Pages>(
 }
 
 /// A callback for the slots of an index: a hash and its place.
-pub(super) type EachSlot<'a> = &'a mut dyn FnMut(Fresh<'_>, u64, Loc) -> Result<()>;
+pub(super) type EachSlot<'a> = &'a mut dyn FnMut(Fresh<'_>, u64, LogPosition) -> Result<()>;
 
 /// Call `f` with the slots of the buckets that can be reached; for salvage. See `object::salvage`.
-pub(super) fn each_slot<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
+pub(super) fn each_slot<P: Pages>(p: &P, rec: &DictRecord, fresh: Fresh<'_>, f: EachSlot<'_>) -> Result<()> {
     each_slot_under(p, Ptr(rec.index), 0, fresh, f)
 }
 
@@ -99,7 +99,7 @@ fn each_slot_under<P: Pages>(p: &P, ptr: Ptr, shared: u32, fresh: Fresh<'_>, f: 
                 return Ok(());
             };
             for (hash, bits) in slots {
-                f(fresh, hash, Loc::from_bits(bits))?;
+                f(fresh, hash, LogPosition::from_bits(bits))?;
             }
             at = Addr(next);
         }

@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. Every entry of the log has exactly one slot in the index, under its key's hash, and every slot has an
 //!    entry.
-//! 2. A body that shrinks to `SMALL_AGAIN` entries becomes a small one (`small::from_large`), so a large one
+//! 2. A body that shrinks to `SHRINK_TO_SMALL` entries becomes a small one (`small::from_large`), so a large one
 //!    is never empty, and the conversion is bounded work.
 //!
 //! Record:
@@ -16,10 +16,10 @@
 //! | 24 | 8 | root pointer of the index (`index`) |
 //! | 32 | 8 | the log's tail leaf (0: none) |
 
-use super::entry::Ent;
+use super::entry::DictEntry;
 use super::head::{Found, Place};
-use super::index::{self, Spot};
-use super::record::{Rec, SIZE};
+use super::index::{self, FoundSlot};
+use super::record::{DictRecord, SIZE};
 use super::shape::MAX_DENSE;
 use super::{index_walk, leaf, log};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ use crate::ids::Addr;
 use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 /// At this many entries a large body becomes small again.
-pub(super) const SMALL_AGAIN: u64 = 64;
+pub(super) const SHRINK_TO_SMALL: u64 = 64;
 
 /// Return the entry with this hash for whose key and value `is` holds.
 #[inline]
@@ -38,7 +38,7 @@ pub(super) fn find<P: Pages>(
     hash: u64,
     mut is: impl FnMut(Word, Word) -> Result<bool>,
 ) -> Result<Option<Found>> {
-    let rec = Rec::read(p, at)?;
+    let rec = DictRecord::read(p, at)?;
     let mut words = (Word::EMPTY, Word::EMPTY);
     let spot = index::find(p, &rec, hash, |loc| {
         words = leaf::words(p, loc)?;
@@ -61,7 +61,7 @@ pub(super) fn find<P: Pages>(
 
 /// Append an entry whose key does not exist. Return the number of entries.
 pub(super) fn insert<W: PagesMut>(w: &mut W, at: Addr, key: Word, hash: u64, value: Word) -> Result<u64> {
-    let mut rec = Rec::read(w, at)?;
+    let mut rec = DictRecord::read(w, at)?;
     let (Some(next), Some(live)) = (rec.next.checked_add(1), rec.live.checked_add(1)) else {
         return Err(Error::corrupt("a dict that used up its numbers", at));
     };
@@ -73,10 +73,10 @@ pub(super) fn insert<W: PagesMut>(w: &mut W, at: Addr, key: Word, hash: u64, val
 
 /// Create a large body with these entries (ascending sequence numbers; at most a small body's worth), given
 /// with their hashes.
-pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -> Result<Addr> {
+pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(DictEntry, u64)], next: u64) -> Result<Addr> {
     let at = heap::alloc(w, SIZE)?;
     w.init(at, SIZE)?.fill(0);
-    let mut rec = Rec::read(w, at)?;
+    let mut rec = DictRecord::read(w, at)?;
     let mut rest = entries;
     while let Some(&(first, _)) = rest.first() {
         let number = first.seq / leaf::SPAN;
@@ -85,7 +85,7 @@ pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -
             .take_while(|(e, _)| e.seq / leaf::SPAN == number)
             .count();
         let (here, others) = rest.split_at(n);
-        let plain: Vec<Ent> = here.iter().map(|(e, _)| *e).collect();
+        let plain: Vec<DictEntry> = here.iter().map(|(e, _)| *e).collect();
         let locs = log::add_leaf(w, &mut rec, &plain, number == next / leaf::SPAN)?;
         for ((_, hash), loc) in here.iter().zip(locs) {
             index::insert(w, &mut rec, *hash, loc)?;
@@ -98,8 +98,8 @@ pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[(Ent, u64)], next: u64) -
 
 /// Remove an entry that was found. Return the number of entries left, and the sequence number of the next
 /// one.
-pub(super) fn remove<W: PagesMut>(w: &mut W, at: Addr, spot: Spot, hash: u64) -> Result<(u64, u64)> {
-    let mut rec = Rec::read(w, at)?;
+pub(super) fn remove<W: PagesMut>(w: &mut W, at: Addr, spot: FoundSlot, hash: u64) -> Result<(u64, u64)> {
+    let mut rec = DictRecord::read(w, at)?;
     let Some(live) = rec.live.checked_sub(1) else {
         return Err(Error::corrupt("a dict that counts its entries wrong", at));
     };
@@ -111,23 +111,23 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, at: Addr, spot: Spot, hash: u64) ->
 }
 
 /// Return the entry after a sequence number.
-pub(super) fn next<P: Pages>(p: &P, at: Addr, after: u64) -> Result<Option<Ent>> {
-    log::next(p, &Rec::read(p, at)?, after)
+pub(super) fn next<P: Pages>(p: &P, at: Addr, after: u64) -> Result<Option<DictEntry>> {
+    log::next(p, &DictRecord::read(p, at)?, after)
 }
 
 /// Return the entry before a sequence number.
-pub(super) fn prev<P: Pages>(p: &P, at: Addr, before: u64) -> Result<Option<Ent>> {
-    log::prev(p, &Rec::read(p, at)?, before)
+pub(super) fn prev<P: Pages>(p: &P, at: Addr, before: u64) -> Result<Option<DictEntry>> {
+    log::prev(p, &DictRecord::read(p, at)?, before)
 }
 
 /// Return the number of entries.
 pub(super) fn len<P: Pages>(p: &P, at: Addr) -> Result<u64> {
-    Ok(Rec::read(p, at)?.live)
+    Ok(DictRecord::read(p, at)?.live)
 }
 
 /// Return all entries, of which there are at most `max`.
-pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<Ent>> {
-    let rec = Rec::read(p, at)?;
+pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<DictEntry>> {
+    let rec = DictRecord::read(p, at)?;
     let mut entries = Vec::new();
     let mut cursor = 0;
     while let Some(e) = log::next(p, &rec, cursor)? {
@@ -142,7 +142,7 @@ pub(super) fn entries<P: Pages>(p: &P, at: Addr, max: usize) -> Result<Vec<Ent>>
 
 /// Free all segments of a body with few entries, but not the keys.
 pub(super) fn free<W: PagesMut>(w: &mut W, at: Addr) -> Result<()> {
-    let rec = Rec::read(w, at)?;
+    let rec = DictRecord::read(w, at)?;
     // Each entry needs at most a leaf and the nodes above it, a bucket and the nodes above it.
     let limit = 16 * (rec.live.min(MAX_DENSE as u64) + 1);
     let mut segments = vec![at];

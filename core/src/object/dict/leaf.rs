@@ -12,7 +12,7 @@
 //! | 16 | 16 n | dense: key word, value word; key 0: no entry |
 //! | 16 | 24 n | sparse: key word, value word, sequence number; key 0: no entry |
 //!
-//! Place of an entry, as the index stores it (`Loc`):
+//! Place of an entry, as the index stores it (`LogPosition`):
 //!
 //! | BITS | FIELD |
 //! | --- | --- |
@@ -20,7 +20,7 @@
 //! | 48..55 | position in its leaf |
 //! | 56 | 1 in a sparse leaf |
 
-use super::entry::{Ent, put, word_in};
+use super::entry::{DictEntry, put, word_in};
 use crate::error::{Error, Result};
 use crate::heap::{self, MAX_SEGMENT};
 use crate::ids::Addr;
@@ -42,19 +42,19 @@ const _: () = assert!(HEADER + SPAN as usize * 16 <= MAX_SEGMENT);
 
 /// The place of an entry, as stored in the index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Loc(u64);
+pub(super) struct LogPosition(u64);
 
-impl Loc {
+impl LogPosition {
     /// Return the entry at a position of a leaf.
-    pub(super) fn new(leaf: Addr, sparse: bool, pos: usize) -> Loc {
+    pub(super) fn new(leaf: Addr, sparse: bool, pos: usize) -> LogPosition {
         let entry = leaf.0 + (HEADER + pos * stride(sparse)) as u64;
-        Loc(entry & ADDR | (pos as u64) << 48 | u64::from(sparse) << 56)
+        LogPosition(entry & ADDR | (pos as u64) << 48 | u64::from(sparse) << 56)
     }
 
     /// Return the place from the form in which the index stores it.
     #[inline]
-    pub(super) fn from_bits(bits: u64) -> Loc {
-        Loc(bits)
+    pub(super) fn from_bits(bits: u64) -> LogPosition {
+        LogPosition(bits)
     }
 
     /// Return the form in which the index stores it: never 0.
@@ -133,7 +133,7 @@ pub(super) fn read<P: Pages>(p: &P, at: Addr, sparse: bool) -> Result<Leaf<'_>> 
 
 impl Leaf<'_> {
     /// Return the entry at a position.
-    pub(super) fn ent(&self, pos: usize) -> Option<Ent> {
+    pub(super) fn ent(&self, pos: usize) -> Option<DictEntry> {
         let at = HEADER + pos * stride(self.sparse);
         let key = Word(word_in(self.b, at));
         let seq = if self.sparse {
@@ -141,7 +141,7 @@ impl Leaf<'_> {
         } else {
             self.first.wrapping_add(pos as u64)
         };
-        (!key.is_empty()).then(|| Ent {
+        (!key.is_empty()).then(|| DictEntry {
             seq,
             key,
             value: Word(word_in(self.b, at + 8)),
@@ -149,13 +149,13 @@ impl Leaf<'_> {
     }
 
     /// Return the first entry after a sequence number.
-    pub(super) fn after(&self, seq: u64) -> Option<Ent> {
+    pub(super) fn after(&self, seq: u64) -> Option<DictEntry> {
         let from = if self.sparse { 0 } else { skip(seq, self.first) };
         (from..self.cap).filter_map(|i| self.ent(i)).find(|e| e.seq > seq)
     }
 
     /// Return the last entry before a sequence number.
-    pub(super) fn before(&self, seq: u64) -> Option<Ent> {
+    pub(super) fn before(&self, seq: u64) -> Option<DictEntry> {
         let to = if self.sparse {
             self.cap as u64
         } else {
@@ -173,9 +173,9 @@ impl Leaf<'_> {
     }
 
     /// Return its entries in order, and their places.
-    pub(super) fn entries(&self) -> Vec<(Ent, Loc)> {
+    pub(super) fn entries(&self) -> Vec<(DictEntry, LogPosition)> {
         (0..self.cap)
-            .filter_map(|i| Some((self.ent(i)?, Loc::new(self.at, self.sparse, i))))
+            .filter_map(|i| Some((self.ent(i)?, LogPosition::new(self.at, self.sparse, i))))
             .collect()
     }
 }
@@ -198,9 +198,9 @@ pub(super) fn set_counts<W: PagesMut>(w: &mut W, at: Addr, live: usize, cap: usi
 pub(super) fn write<W: PagesMut>(
     w: &mut W,
     number: u64,
-    entries: &[Ent],
+    entries: &[DictEntry],
     dense: bool,
-) -> Result<(u64, Vec<Loc>)> {
+) -> Result<(u64, Vec<LogPosition>)> {
     let sparse = !dense;
     let cap = match (dense, entries.len() <= MIN_SPARSE) {
         (true, _) => SPAN as usize,
@@ -230,7 +230,7 @@ pub(super) fn write<W: PagesMut>(
         if sparse {
             put(b, entry + 16, e.seq);
         }
-        locs.push(Loc::new(at, sparse, pos));
+        locs.push(LogPosition::new(at, sparse, pos));
     }
     Ok((at.0 | if sparse { SPARSE } else { 0 }, locs))
 }
@@ -246,7 +246,7 @@ pub(super) fn read_numbered<P: Pages>(p: &P, number: u64, pointer: u64) -> Resul
 
 /// Return the key and value words of an entry.
 #[inline]
-pub(super) fn words<P: Pages>(p: &P, loc: Loc) -> Result<(Word, Word)> {
+pub(super) fn words<P: Pages>(p: &P, loc: LogPosition) -> Result<(Word, Word)> {
     let b = p.bytes(loc.addr(), 16)?;
     Ok((Word(word_in(b, 0)), Word(word_in(b, 8))))
 }

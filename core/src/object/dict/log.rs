@@ -13,9 +13,9 @@
 //! Node: `FAN` pointers of 8 bytes. A pointer is a 48-bit address, bit 48 set for a sparse leaf (`leaf` has
 //! their format), 0 for no child; the root pointer has the height (0: a leaf) in its top byte.
 
-use super::entry::{Ent, put, word_in};
-use super::leaf::{self, Loc, MAX_SPARSE, MIN_SPARSE, SPAN, SPARSE};
-use super::record::Rec;
+use super::entry::{DictEntry, put, word_in};
+use super::leaf::{self, LogPosition, MAX_SPARSE, MIN_SPARSE, SPAN, SPARSE};
+use super::record::DictRecord;
 use crate::error::{Error, Result};
 use crate::heap;
 use crate::ids::Addr;
@@ -52,7 +52,7 @@ struct Path {
 }
 
 /// Find the pointer of an existing leaf.
-fn path_to<P: Pages>(p: &P, rec: &Rec, number: u64) -> Result<Path> {
+fn path_to<P: Pages>(p: &P, rec: &DictRecord, number: u64) -> Result<Path> {
     let height = height_of(rec.log, rec.at)?;
     let mut path = Path {
         at: [Addr::NULL; MAX_HEIGHT as usize + 1],
@@ -77,7 +77,7 @@ fn path_to<P: Pages>(p: &P, rec: &Rec, number: u64) -> Result<Path> {
 }
 
 /// Store the pointer of a new leaf number, with the nodes that lead to it.
-fn link<W: PagesMut>(w: &mut W, rec: &mut Rec, number: u64, pointer: u64) -> Result<()> {
+fn link<W: PagesMut>(w: &mut W, rec: &mut DictRecord, number: u64, pointer: u64) -> Result<()> {
     let mut height = height_of(rec.log, rec.at)?;
     let mut root = rec.log & (ADDR | SPARSE);
     if root == 0 {
@@ -130,7 +130,7 @@ fn new_node<W: PagesMut>(w: &mut W, index: u64, child: u64) -> Result<u64> {
 }
 
 /// Store another pointer for a leaf.
-fn relink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path, pointer: u64) -> Result<()> {
+fn relink<W: PagesMut>(w: &mut W, rec: &mut DictRecord, path: &Path, pointer: u64) -> Result<()> {
     if path.len == 1 {
         return rec.set_log(w, pointer);
     }
@@ -138,7 +138,7 @@ fn relink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path, pointer: u64) -> R
 }
 
 /// Remove a leaf's pointer and free the nodes that become empty.
-fn unlink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path) -> Result<()> {
+fn unlink<W: PagesMut>(w: &mut W, rec: &mut DictRecord, path: &Path) -> Result<()> {
     for i in (1..path.len).rev() {
         let slot = path.at[i];
         let node = if i == 1 {
@@ -159,18 +159,21 @@ fn unlink<W: PagesMut>(w: &mut W, rec: &mut Rec, path: &Path) -> Result<()> {
 }
 
 /// A callback for each entry that moves: its hash, its old and its new place. The index must follow.
-pub(super) trait Moved<W>: Fn(&mut W, &Rec, u64, Loc, Loc) -> Result<()> {}
+pub(super) trait Moved<W>:
+    Fn(&mut W, &DictRecord, u64, LogPosition, LogPosition) -> Result<()>
+{
+}
 
-impl<W, F: Fn(&mut W, &Rec, u64, Loc, Loc) -> Result<()>> Moved<W> for F {}
+impl<W, F: Fn(&mut W, &DictRecord, u64, LogPosition, LogPosition) -> Result<()>> Moved<W> for F {}
 
 /// Append an entry with the next sequence number. Return its place.
 pub(super) fn append<W: PagesMut>(
     w: &mut W,
-    rec: &mut Rec,
+    rec: &mut DictRecord,
     key: Word,
     value: Word,
     moved: impl Moved<W>,
-) -> Result<Loc> {
+) -> Result<LogPosition> {
     let seq = rec.next;
     let number = seq / SPAN;
     if !rec.tail.is_null() {
@@ -185,7 +188,7 @@ pub(super) fn append<W: PagesMut>(
                     rec.tail,
                 ));
             }
-            let loc = Loc::new(rec.tail, false, (seq - first) as usize);
+            let loc = LogPosition::new(rec.tail, false, (seq - first) as usize);
             let mut b = [0; 16];
             put(&mut b, 0, key.0);
             put(&mut b, 8, value.0);
@@ -195,9 +198,9 @@ pub(super) fn append<W: PagesMut>(
         }
         let old = rec.tail;
         rec.set_tail(w, Addr::NULL)?;
-        tidy(w, rec, old, false, moved)?;
+        compact_leaf(w, rec, old, false, moved)?;
     }
-    let (pointer, locs) = leaf::write(w, number, &[Ent { seq, key, value }], true)?;
+    let (pointer, locs) = leaf::write(w, number, &[DictEntry { seq, key, value }], true)?;
     link(w, rec, number, pointer)?;
     rec.set_tail(w, Addr(pointer & ADDR))?;
     Ok(locs[0])
@@ -207,10 +210,10 @@ pub(super) fn append<W: PagesMut>(
 /// receives appends. Return the places of the entries.
 pub(super) fn add_leaf<W: PagesMut>(
     w: &mut W,
-    rec: &mut Rec,
-    entries: &[Ent],
+    rec: &mut DictRecord,
+    entries: &[DictEntry],
     tail: bool,
-) -> Result<Vec<Loc>> {
+) -> Result<Vec<LogPosition>> {
     let number = entries.first().map_or(0, |e| e.seq / SPAN);
     let (pointer, locs) = leaf::write(w, number, entries, tail || entries.len() > MAX_SPARSE)?;
     link(w, rec, number, pointer)?;
@@ -221,7 +224,12 @@ pub(super) fn add_leaf<W: PagesMut>(
 }
 
 /// Remove the entry at `loc`, which was removed from the index before.
-pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc, moved: impl Moved<W>) -> Result<()> {
+pub(super) fn remove<W: PagesMut>(
+    w: &mut W,
+    rec: &mut DictRecord,
+    loc: LogPosition,
+    moved: impl Moved<W>,
+) -> Result<()> {
     let at = loc.leaf();
     let (live, cap) = {
         let leaf = leaf::read(w, at, loc.sparse())?;
@@ -236,11 +244,17 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, rec: &mut Rec, loc: Loc, moved: imp
     if full_enough || at == rec.tail {
         return Ok(());
     }
-    tidy(w, rec, at, loc.sparse(), moved)
+    compact_leaf(w, rec, at, loc.sparse(), moved)
 }
 
 /// Free a leaf that is empty, and rewrite one that has become sparse (invariants 2 and 3).
-fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool, moved: impl Moved<W>) -> Result<()> {
+fn compact_leaf<W: PagesMut>(
+    w: &mut W,
+    rec: &mut DictRecord,
+    at: Addr,
+    sparse: bool,
+    moved: impl Moved<W>,
+) -> Result<()> {
     let (first, entries) = {
         let leaf = leaf::read(w, at, sparse)?;
         if leaf.live > MAX_SPARSE {
@@ -259,7 +273,7 @@ fn tidy<W: PagesMut>(w: &mut W, rec: &mut Rec, at: Addr, sparse: bool, moved: im
         unlink(w, rec, &path)?;
         return heap::free(w, at);
     }
-    let plain: Vec<Ent> = entries.iter().map(|e| e.0).collect();
+    let plain: Vec<DictEntry> = entries.iter().map(|e| e.0).collect();
     let (pointer, locs) = leaf::write(w, first / SPAN, &plain, false)?;
     for ((e, old), new) in entries.iter().zip(&locs) {
         moved(w, rec, key::hash_word(w, e.key)?, *old, *new)?;
@@ -320,7 +334,7 @@ fn seek_back<P: Pages>(p: &P, pointer: u64, height: u32, to: u64) -> Result<Opti
 }
 
 /// Return the entry after a sequence number.
-pub(super) fn next<P: Pages>(p: &P, rec: &Rec, after: u64) -> Result<Option<Ent>> {
+pub(super) fn next<P: Pages>(p: &P, rec: &DictRecord, after: u64) -> Result<Option<DictEntry>> {
     let height = height_of(rec.log, rec.at)?;
     let mut from = after.saturating_add(1) / SPAN;
     // At most three: the leaf of the cursor, the next one, and a tail that may be empty.
@@ -340,7 +354,7 @@ pub(super) fn next<P: Pages>(p: &P, rec: &Rec, after: u64) -> Result<Option<Ent>
 }
 
 /// Return the entry before a sequence number.
-pub(super) fn prev<P: Pages>(p: &P, rec: &Rec, before: u64) -> Result<Option<Ent>> {
+pub(super) fn prev<P: Pages>(p: &P, rec: &DictRecord, before: u64) -> Result<Option<DictEntry>> {
     let height = height_of(rec.log, rec.at)?;
     let mut to = before / SPAN;
     for _ in 0..3 {
@@ -367,13 +381,13 @@ pub(super) enum Part {
     /// A node and its size.
     Node(Addr, usize),
     /// A leaf, its size, its entry count, and its entries.
-    Leaf(Addr, usize, usize, Vec<(Ent, Loc)>),
+    Leaf(Addr, usize, usize, Vec<(DictEntry, LogPosition)>),
 }
 
 /// Call the callback with every segment of the log in order, parents first. Returns an error after `limit`.
 pub(super) fn visit<P: Pages>(
     p: &P,
-    rec: &Rec,
+    rec: &DictRecord,
     limit: u64,
     f: &mut dyn FnMut(Part) -> Result<()>,
 ) -> Result<()> {
@@ -420,7 +434,7 @@ pub(super) type Found = std::result::Result<(u64, u64), Lost>;
 /// `object::salvage`.
 pub(super) fn each_leaf<P: Pages>(
     p: &P,
-    rec: &Rec,
+    rec: &DictRecord,
     fresh: Fresh<'_>,
     f: &mut dyn FnMut(Found) -> Result<()>,
 ) -> Result<()> {

@@ -48,7 +48,7 @@ use crate::object::word::Word;
 use crate::page::access::{Pages, PagesMut};
 use head::{Form, Found, Head, Place};
 
-pub(super) use entry::{Ent, put, word_in};
+pub(super) use entry::{DictEntry, put, word_in};
 pub use salvage::salvage;
 pub(super) use small::{scan_tags, tag};
 pub use verify::verify;
@@ -152,7 +152,7 @@ fn remove_found<W: PagesMut>(w: &mut W, head: &mut Head, found: Found, hash: u64
         (Place::Small(i), Form::Small(shape)) => small::remove(w, head, shape, i)?,
         (Place::Large(spot), _) => {
             let (live, next) = large::remove(w, head.body, spot, hash)?;
-            if live <= large::SMALL_AGAIN {
+            if live <= large::SHRINK_TO_SMALL {
                 small::from_large(w, head, live, next)?;
             }
             live
@@ -289,7 +289,7 @@ pub(super) fn scan(
 /// Give a container without a body one that holds these entries, taking over their keys, with their sequence
 /// numbers (ascending, from 1); new entries get numbers from `next_seq` on. For objects that leave or join
 /// the key table of their class; at most `small::MAX_SPARSE` entries.
-pub(super) fn adopt<W: PagesMut>(w: &mut W, h: Addr, entries: &[Ent], next_seq: u64) -> Result<()> {
+pub(super) fn adopt<W: PagesMut>(w: &mut W, h: Addr, entries: &[DictEntry], next_seq: u64) -> Result<()> {
     let mut head = Head::read(w, h)?;
     if !entries.is_empty() {
         let (form, body) = small::build(w, entries, next_seq, entries.len() + 1)?;
@@ -300,7 +300,7 @@ pub(super) fn adopt<W: PagesMut>(w: &mut W, h: Addr, entries: &[Ent], next_seq: 
 
 /// Free the body of a container with at most `small::MAX_DENSE` entries, but not the keys. Return the entries
 /// with their keys.
-pub(super) fn release<W: PagesMut>(w: &mut W, h: Addr) -> Result<Vec<Ent>> {
+pub(super) fn release<W: PagesMut>(w: &mut W, h: Addr) -> Result<Vec<DictEntry>> {
     let mut head = Head::read(w, h)?;
     let entries = match head.form()? {
         Form::Empty => Vec::new(),

@@ -10,7 +10,7 @@ pub(super) const SIZE: usize = 48;
 
 /// The record, read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rec {
+pub(super) struct DictRecord {
     /// Its address.
     pub(super) at: Addr,
     /// See the table above.
@@ -25,11 +25,11 @@ pub(super) struct Rec {
     pub(super) tail: Addr,
 }
 
-impl Rec {
+impl DictRecord {
     #[inline]
-    pub(super) fn read<P: Pages>(p: &P, at: Addr) -> Result<Rec> {
+    pub(super) fn read<P: Pages>(p: &P, at: Addr) -> Result<DictRecord> {
         let b = p.bytes(at, SIZE)?;
-        Ok(Rec {
+        Ok(DictRecord {
             at,
             next: word_in(b, 0),
             live: word_in(b, 8),

@@ -3,7 +3,7 @@
 
 use super::head::{Form, Head};
 use super::leaf::{self, Leaf};
-use super::record::Rec;
+use super::record::DictRecord;
 use super::{index_walk, log, small};
 use crate::error::Result;
 use crate::ids::Addr;
@@ -19,13 +19,13 @@ pub fn salvage<P: Pages>(p: &P, h: Addr, fresh: Fresh<'_>, out: Out<'_>) -> Resu
         Err(e) => out(Piece::Lost(Lost::of(&e, h))),
         Ok((Form::Empty, _)) => Ok(()),
         Ok((_, body)) if !fresh(body) => out(Piece::Lost(Lost::twice(body))),
-        Ok((Form::Small(shape), body)) => match small::anything(p, body, shape) {
+        Ok((Form::Small(shape), body)) => match small::all_places(p, body, shape) {
             Ok(entries) => entries
                 .into_iter()
                 .try_for_each(|(k, v)| entry(p, k, v, body, out)),
             Err(e) => out(Piece::Lost(Lost::of(&e, body))),
         },
-        Ok((Form::Large, body)) => match Rec::read(p, body) {
+        Ok((Form::Large, body)) => match DictRecord::read(p, body) {
             Ok(rec) => large(p, &rec, fresh, out),
             Err(e) => out(Piece::Lost(Lost::of(&e, body))),
         },
@@ -53,7 +53,7 @@ fn emit<P: Pages>(p: &P, leaf: &Leaf<'_>, out: Out<'_>) -> Result<()> {
     Ok(())
 }
 
-fn large<P: Pages>(p: &P, rec: &Rec, fresh: Fresh<'_>, out: Out<'_>) -> Result<()> {
+fn large<P: Pages>(p: &P, rec: &DictRecord, fresh: Fresh<'_>, out: Out<'_>) -> Result<()> {
     let mut whole = true;
     log::each_leaf(p, rec, fresh, &mut |found| {
         let lost = match found {

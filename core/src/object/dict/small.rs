@@ -20,7 +20,7 @@
 //! | 16 + t | 16 n | dense: key word, value word |
 //! | 16 + t | 24 n | sparse: key word, value word, sequence number |
 
-use super::entry::{Ent, put, word_in};
+use super::entry::{DictEntry, put, word_in};
 use super::head::{FORM_LARGE, Found, Head, Place};
 use super::large;
 use super::shape::{MAX_DENSE, MAX_SPARSE, Shape, TAGS};
@@ -86,8 +86,8 @@ impl View<'_> {
         self.at + self.shape.entry(i) as u64
     }
 
-    fn ent(&self, i: usize) -> Ent {
-        Ent {
+    fn ent(&self, i: usize) -> DictEntry {
+        DictEntry {
             seq: self.seq(i),
             key: self.key(i),
             value: self.value(i),
@@ -180,7 +180,7 @@ pub(super) fn at_seq<P: Pages>(p: &P, at: Addr, shape: Shape, seq: u64) -> Resul
 }
 
 /// Return the entry after a sequence number.
-pub(super) fn next<P: Pages>(p: &P, at: Addr, shape: Shape, after: u64) -> Result<Option<Ent>> {
+pub(super) fn next<P: Pages>(p: &P, at: Addr, shape: Shape, after: u64) -> Result<Option<DictEntry>> {
     let v = view(p, at, shape)?;
     let Some(from) = after.checked_add(1) else {
         return Ok(None);
@@ -192,7 +192,7 @@ pub(super) fn next<P: Pages>(p: &P, at: Addr, shape: Shape, after: u64) -> Resul
 }
 
 /// Return the entry before a sequence number.
-pub(super) fn prev<P: Pages>(p: &P, at: Addr, shape: Shape, before: u64) -> Result<Option<Ent>> {
+pub(super) fn prev<P: Pages>(p: &P, at: Addr, shape: Shape, before: u64) -> Result<Option<DictEntry>> {
     let v = view(p, at, shape)?;
     Ok((0..v.position(before))
         .rev()
@@ -206,7 +206,7 @@ pub(super) fn len<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<u64> {
 }
 
 /// Return the entries, in order.
-pub(super) fn entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<Ent>> {
+pub(super) fn entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<DictEntry>> {
     let v = view(p, at, shape)?;
     Ok((0..v.used)
         .map(|i| v.ent(i))
@@ -215,7 +215,7 @@ pub(super) fn entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<Ent
 }
 
 /// Return the keys and values of all non-empty places, whatever the counts are; for salvage.
-pub(super) fn anything<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Word, Word)>> {
+pub(super) fn all_places<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Word, Word)>> {
     let b = p.bytes(at, shape.size())?;
     let words = |i| {
         (
@@ -248,7 +248,7 @@ pub(super) fn create<W: PagesMut>(
     hash: u64,
     value: Word,
 ) -> Result<u64> {
-    let (form, body) = build_tagged(w, &[(Ent { seq: 1, key, value }, tag(hash))], 2, FIRST)?;
+    let (form, body) = build_tagged(w, &[(DictEntry { seq: 1, key, value }, tag(hash))], 2, FIRST)?;
     head.set_body(w, form, body)?;
     Ok(1)
 }
@@ -269,7 +269,7 @@ pub(super) fn insert<W: PagesMut>(
             w,
             head,
             shape,
-            Ent {
+            DictEntry {
                 seq: next,
                 key,
                 value,
@@ -296,7 +296,7 @@ fn set_counts<W: PagesMut>(w: &mut W, at: Addr, next: u64, used: usize, live: us
 
 /// Append an entry to a full body: create a bigger one, a compacted one, or a large body.
 #[cold]
-fn grow<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, new: Ent, hash: u64) -> Result<u64> {
+fn grow<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, new: DictEntry, hash: u64) -> Result<u64> {
     let old = head.body;
     let mut entries = tagged_entries(w, old, shape)?;
     entries.push((new, tag(hash)));
@@ -325,7 +325,7 @@ fn grow<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, new: Ent, hash: u
     Ok(entries.len() as u64)
 }
 
-fn tagged_entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Ent, u8)>> {
+fn tagged_entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(DictEntry, u8)>> {
     let v = view(p, at, shape)?;
     let mut out = Vec::with_capacity(v.live + 1);
     for i in 0..v.used {
@@ -341,14 +341,19 @@ fn tagged_entries<P: Pages>(p: &P, at: Addr, shape: Shape) -> Result<Vec<(Ent, u
 }
 
 /// Return whether the entries are numbered without a gap up to `next`.
-fn is_dense(entries: &[(Ent, u8)], next: u64) -> bool {
+fn is_dense(entries: &[(DictEntry, u8)], next: u64) -> bool {
     entries
         .first()
         .is_none_or(|(e, _)| e.seq.checked_add(entries.len() as u64) == Some(next))
 }
 
 /// Create a body that holds these entries, with room for `room`. Return its form and address.
-pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[Ent], next: u64, room: usize) -> Result<(u16, Addr)> {
+pub(super) fn build<W: PagesMut>(
+    w: &mut W,
+    entries: &[DictEntry],
+    next: u64,
+    room: usize,
+) -> Result<(u16, Addr)> {
     let mut tagged = Vec::with_capacity(entries.len());
     for &e in entries {
         tagged.push((e, tag(key::hash_word(w, e.key)?)));
@@ -358,7 +363,7 @@ pub(super) fn build<W: PagesMut>(w: &mut W, entries: &[Ent], next: u64, room: us
 
 fn build_tagged<W: PagesMut>(
     w: &mut W,
-    entries: &[(Ent, u8)],
+    entries: &[(DictEntry, u8)],
     next: u64,
     room: usize,
 ) -> Result<(u16, Addr)> {
@@ -419,7 +424,7 @@ pub(super) fn remove<W: PagesMut>(w: &mut W, head: &mut Head, shape: Shape, i: u
 /// entry.
 pub(super) fn from_large<W: PagesMut>(w: &mut W, head: &mut Head, live: u64, next: u64) -> Result<()> {
     let at = head.body;
-    let entries = large::entries(w, at, large::SMALL_AGAIN as usize)?;
+    let entries = large::entries(w, at, large::SHRINK_TO_SMALL as usize)?;
     if entries.len() as u64 != live {
         return Err(Error::corrupt("a dict that counts its entries wrong", at));
     }

@@ -4,9 +4,9 @@
 //! hash of each entry's place, under a random key chosen each time. So the memory does not grow with the
 //! body.
 
-use super::entry::Ent;
+use super::entry::DictEntry;
 use super::head::{Form, Head};
-use super::record::Rec;
+use super::record::DictRecord;
 use super::{body_len, index, index_walk, log, record, shape, small};
 use crate::error::{Error, Result};
 use crate::ids::Addr;
@@ -48,7 +48,7 @@ fn verify_small<P: Pages>(
     if entries.len() != live || live == 0 || used > tags.len() {
         return Err(Error::corrupt("a dict body that counts its entries wrong", at));
     }
-    rising(&entries, next, at)?;
+    check_ascending(&entries, next, at)?;
     let tags: Vec<u8> = tags.iter().copied().filter(|&t| t != 0).collect();
     for (i, e) in entries.iter().enumerate() {
         if tags.get(i) != Some(&small::tag(key::hash_word(p, e.key)?)) || tags.len() != live {
@@ -61,7 +61,7 @@ fn verify_small<P: Pages>(
     Ok(())
 }
 
-fn rising(entries: &[Ent], next: u64, at: Addr) -> Result<()> {
+fn check_ascending(entries: &[DictEntry], next: u64, at: Addr) -> Result<()> {
     let mut last = 0;
     for e in entries {
         if e.seq <= last || e.seq >= next {
@@ -78,7 +78,7 @@ fn verify_large<P: Pages>(
     limit: u64,
     segment: &mut dyn FnMut(Addr, usize) -> Result<()>,
 ) -> Result<()> {
-    let rec = Rec::read(p, at)?;
+    let rec = DictRecord::read(p, at)?;
     segment(at, record::SIZE)?;
     let sum = RandomState::new();
     let (mut in_log, mut in_index) = (Tally::default(), Tally::default());

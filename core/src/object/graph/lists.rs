@@ -110,14 +110,14 @@ impl List {
     /// Insert `h`, which is on no list and has no home (`last`: at the end), and store `bits` with the list's
     /// flag.
     pub(super) fn push<W: PagesMut>(self, w: &mut W, h: Addr, bits: Bits, last: bool) -> Result<()> {
-        let links = self.hook(w, h, last)?;
+        let links = self.link_in(w, h, last)?;
         w.set_bytes(h + header::HOME, &links)?;
         bits.with(self.flag).store(w, h)
     }
 
     /// Do the part of `push` that changes everything but `h` itself. Return the new words HOME and HINT of
     /// `h`.
-    pub(super) fn hook<W: PagesMut>(self, w: &mut W, h: Addr, last: bool) -> Result<[u8; 16]> {
+    pub(super) fn link_in<W: PagesMut>(self, w: &mut W, h: Addr, last: bool) -> Result<[u8; 16]> {
         let head = self.first(w)?;
         let links = if head.is_null() {
             link(h, h)
@@ -187,7 +187,7 @@ impl List {
 }
 
 /// Remove a container without a home from its list, if it is on one. Return its bits, to be stored.
-pub(super) fn unlist<W: PagesMut>(w: &mut W, h: Addr, bits: Bits) -> Result<Bits> {
+pub(super) fn remove_from_list<W: PagesMut>(w: &mut W, h: Addr, bits: Bits) -> Result<Bits> {
     if bits.has(header::ORPHAN) {
         ORPHANS.unlink(w, h, bits)
     } else if bits.has(header::SUSPECT) {

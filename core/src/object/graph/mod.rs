@@ -56,7 +56,8 @@ pub use check::{
 };
 pub use content::Place;
 pub use reap::{
-    Collection, ReapProgress, collect, end_operation, frees_wait, is_suspect, reap, something_waits, unpinned,
+    Collection, ReapProgress, collect, end_operation, has_pending_frees, has_pending_work, is_suspect, reap,
+    unpinned,
 };
 pub use walk::{Shown, root, shown_home};
 
@@ -68,7 +69,7 @@ use crate::object::word::Word;
 use crate::object::{blob, scalar};
 use crate::page::access::{Pages, PagesMut};
 use crate::page::superblock as sb;
-use lists::{Bits, ORPHANS, unlist};
+use lists::{Bits, ORPHANS, remove_from_list};
 
 /// Pieces of a large value that are freed at once; the others follow in steps (`reap`).
 const BLOB_STEP: u64 = 64;
@@ -77,7 +78,7 @@ const BLOB_STEP: u64 = 64;
 /// an object, 0 for others.
 pub fn create<W: PagesMut>(w: &mut W, kind: Kind, class: u64) -> Result<Obj> {
     let (h, id) = new_header(w, kind, class)?;
-    let links = ORPHANS.hook(w, h, false)?;
+    let links = ORPHANS.link_in(w, h, false)?;
     let b = w.init(h, header::SIZE)?;
     b[1] = header::ORPHAN;
     b[header::HOME as usize..header::HOME as usize + 16].copy_from_slice(&links);
@@ -127,7 +128,9 @@ pub fn retain<W: PagesMut>(w: &mut W, child: Addr, parent: Addr, hint: u64) -> R
         ));
     };
     if !bits.homed() && walk::may_live_in(w, child, parent)? {
-        unlist(w, child, bits)?.with_refs(refs).store(w, child)?;
+        remove_from_list(w, child, bits)?
+            .with_refs(refs)
+            .store(w, child)?;
         return set_home_words(w, child, parent, hint);
     }
     backs::add(w, child, parent)?;
@@ -152,7 +155,7 @@ pub fn release<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> 
         return Err(Error::corrupt("a home that does not count as a reference", child));
     }
     if refs == 0 && !bits.has(header::ORPHAN) {
-        let left = unlist(w, child, left)?.without(DRAINED);
+        let left = remove_from_list(w, child, left)?.without(DRAINED);
         return ORPHANS.push(w, child, left, false);
     }
     left.store(w, child)

@@ -4,7 +4,7 @@
 //! `reap` runs at the end of every operation, when every live container is reachable from the root or pinned.
 //! In the middle of an operation it would free containers that the operation is about to refer to.
 
-use super::lists::{Bits, List, ORPHANS, SUSPECTS, unlist};
+use super::lists::{Bits, List, ORPHANS, SUSPECTS, remove_from_list};
 use super::walk::{Found, search};
 use super::{annex, backs, content, release, release_word, set_home_words};
 use crate::error::{Error, Result};
@@ -39,7 +39,7 @@ pub struct ReapProgress {
 
 /// Return whether the end of an operation has any work: one look at the superblock.
 #[inline]
-pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
+pub fn has_pending_work<P: Pages>(p: &P) -> Result<bool> {
     let words = p.bytes(sb::ORPHANS, 48)?;
     let at = |list: Addr| dict::word_in(words, (list.0 - sb::ORPHANS.0) as usize);
     Ok(at(sb::ORPHANS) | at(sb::SUSPECTS) | at(sb::BLOBS) != 0)
@@ -47,7 +47,7 @@ pub fn something_waits<P: Pages>(p: &P) -> Result<bool> {
 
 /// Return whether something waits to be freed, or to be examined for that; suspects do not count.
 #[inline]
-pub fn frees_wait<P: Pages>(p: &P) -> Result<bool> {
+pub fn has_pending_frees<P: Pages>(p: &P) -> Result<bool> {
     Ok(p.u64_at(sb::ORPHANS)? | p.u64_at(sb::BLOBS)? != 0)
 }
 
@@ -133,7 +133,7 @@ fn empty<W: PagesMut>(w: &mut W, h: Addr, bits: Bits, left: &mut u64) -> Result<
         return Ok(false);
     }
     let bits = Bits::read(w, h)?;
-    let bits = unlist(w, h, bits)?;
+    let bits = remove_from_list(w, h, bits)?;
     if bits.refs() > 0 {
         set_home_words(w, h, Addr::NULL, 0)?;
         bits.with(DRAINED).store(w, h)?;
@@ -209,7 +209,7 @@ fn set_home<W: PagesMut>(w: &mut W, child: Addr, parent: Addr) -> Result<()> {
         backs::add(w, child, old)?;
     } else {
         w.rehomed()?;
-        unlist(w, child, bits)?.store(w, child)?;
+        remove_from_list(w, child, bits)?.store(w, child)?;
     }
     backs::sub(w, child, parent)?;
     let hint = match content::find(w, parent, child, 0, HINT_SCAN)? {
@@ -230,7 +230,7 @@ fn move_to_suspects<W: PagesMut>(w: &mut W, h: Addr) -> Result<()> {
         let home = Addr(w.u64_at(h + header::HOME)?);
         backs::add(w, h, home)?;
     }
-    let bits = unlist(w, h, bits)?;
+    let bits = remove_from_list(w, h, bits)?;
     SUSPECTS.push(w, h, bits, true)
 }
 
@@ -240,7 +240,7 @@ fn mark_garbage<W: PagesMut>(w: &mut W, closure: &[Addr]) -> Result<()> {
     for &h in closure.iter().take(GARBAGE_MAX) {
         let bits = Bits::read(w, h)?;
         if bits.has(SUSPECT) {
-            let bits = unlist(w, h, bits)?;
+            let bits = remove_from_list(w, h, bits)?;
             ORPHANS.push(w, h, bits.with(DOOMED), false)?;
         } else {
             bits.with(DOOMED).store(w, h)?;
@@ -251,7 +251,7 @@ fn mark_garbage<W: PagesMut>(w: &mut W, closure: &[Addr]) -> Result<()> {
 
 fn move_to<W: PagesMut>(w: &mut W, list: List, h: Addr) -> Result<()> {
     let bits = Bits::read(w, h)?;
-    let bits = unlist(w, h, bits)?;
+    let bits = remove_from_list(w, h, bits)?;
     list.push(w, h, bits, false)
 }
 
@@ -276,7 +276,7 @@ pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress
     if !h.is_null() {
         let random = w.now().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         if random & 7 == 0 {
-            suspect_in_passing(w, h, random)?;
+            examine_one_suspect(w, h, random)?;
         }
     }
     reap(w, budget)
@@ -284,7 +284,7 @@ pub fn end_operation<W: PagesMut>(w: &mut W, budget: u64) -> Result<ReapProgress
 
 /// Examine a suspect, in proportion to its cost: a suspect with references needs a search, and the more
 /// effort that takes, the more rarely it is made, so that it costs an operation 64 steps on average.
-fn suspect_in_passing<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()> {
+fn examine_one_suspect<W: PagesMut>(w: &mut W, h: Addr, random: u64) -> Result<()> {
     let effort = w.u64_at(sb::EFFORT)?.clamp(EFFORT.0, EFFORT.1);
     if Bits::read(w, h)?.refs() == 0 {
         if !is_pinned(w, h)? {

@@ -2,7 +2,7 @@
 //!
 //! Terminates on any bytes: no inner node is visited twice, and the depth is bounded.
 
-use super::node::{Inner, LEAF_CAP, LEAF_TAG, Leaf, NODE, Root, kid_addr, kid_start, le};
+use super::node::{Inner, LEAF_CAP, LEAF_TAG, Leaf, NODE, Root, child_addr, child_start, le};
 use super::shrink::{INNER_MIN, LEAF_MIN};
 use crate::error::{Error, Result};
 use crate::heap;
@@ -51,8 +51,8 @@ struct Walk<'a, P> {
 impl<P: Pages> Walk<'_, P> {
     /// Check an inner node; `first` and `last`: it is the first or last of its level.
     fn inner(&mut self, word: u64, count: u64, height: usize, (first, last): (bool, bool)) -> Result<()> {
-        let node = kid_addr(word);
-        if kid_start(word) != 0 || heap::size_of(self.p, node)? < NODE {
+        let node = child_addr(word);
+        if child_start(word) != 0 || heap::size_of(self.p, node)? < NODE {
             return Err(Error::corrupt("an inner node of a list that is none", node));
         }
         if !self.seen.insert(node) {
@@ -66,7 +66,7 @@ impl<P: Pages> Walk<'_, P> {
         let mut left = count;
         for i in 0..inner.n {
             let ends = (first && i == 0, last && i + 1 == inner.n);
-            let (word, count) = (inner.kid(i), inner.count(i));
+            let (word, count) = (inner.child_word(i), inner.count(i));
             left = left
                 .checked_sub(count)
                 .ok_or_else(|| Error::corrupt("an inner node of a list with wrong counts", node))?;
@@ -74,8 +74,8 @@ impl<P: Pages> Walk<'_, P> {
                 self.inner(word, count, height - 1, ends)?;
                 continue;
             }
-            if heap::size_of(self.p, kid_addr(word))? < NODE {
-                return Err(Error::corrupt("a list leaf in a small segment", kid_addr(word)));
+            if heap::size_of(self.p, child_addr(word))? < NODE {
+                return Err(Error::corrupt("a list leaf in a small segment", child_addr(word)));
             }
             let min = if ends == (false, false) { LEAF_MIN } else { 1 };
             self.leaf(word, count, min)?;

@@ -5,7 +5,8 @@
 //! `SLIDE` of it is in use, so that sliding costs O(1) an item.
 
 use super::node::{
-    COUNTS, INNER_CAP, KIDS, Kids, LEAF_CAP, LEAF_TAG, Leaf, MAX_HEIGHT, NODE, Path, Root, SLOTS, Step, kid,
+    CHILDREN, COUNTS, Children, INNER_CAP, LEAF_CAP, LEAF_TAG, Leaf, MAX_HEIGHT, NODE, Path, Root, SLOTS,
+    Step, child_word,
 };
 use super::out_of_range;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub fn insert<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<()>
     }
     if root.body.is_null() {
         let body = new_leaf(w, SLOTS + 8, 0, &word.0.to_le_bytes())?;
-        return root.update(w, kid(body, 0), 0, 1);
+        return root.update(w, child_word(body, 0), 0, 1);
     }
     let path = Path::to(w, &root, i)?;
     let leaf = path.leaf;
@@ -38,19 +39,19 @@ pub fn insert<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<()>
     let blocked = at_end && end_room == 0 || at_front && front_room == 0;
     if leaf.n < cap && !blocked {
         let start = shift_in(w, &leaf, end_room, word)?;
-        return grow_up(w, &root, &path, Grown::leaf(leaf.addr, start, leaf.n + 1), 1);
+        return propagate_growth(w, &root, &path, Grown::leaf(leaf.addr, start, leaf.n + 1), 1);
     }
     if blocked && leaf.n <= cap * SLIDE / 8 {
-        let start = roomy_start(cap, leaf.n + 1, at_front);
+        let start = start_with_room(cap, leaf.n + 1, at_front);
         let mut buf = [0; NODE];
         let bytes = with_inserted(w, &leaf, word, &mut buf)?;
         w.set_bytes(leaf.slot(start), bytes)?;
-        return grow_up(w, &root, &path, Grown::leaf(leaf.addr, start, leaf.n + 1), 1);
+        return propagate_growth(w, &root, &path, Grown::leaf(leaf.addr, start, leaf.n + 1), 1);
     }
     if cap < LEAF_CAP {
         let size = grown_size(leaf.n, 1);
         let start = if at_front {
-            roomy_start((size - SLOTS) / 8, leaf.n + 1, true)
+            start_with_room((size - SLOTS) / 8, leaf.n + 1, true)
         } else {
             0
         };
@@ -58,24 +59,24 @@ pub fn insert<W: PagesMut>(w: &mut W, h: Addr, i: u64, word: Word) -> Result<()>
         let bytes = with_inserted(w, &leaf, word, &mut buf)?;
         let body = new_leaf(w, size, start, bytes)?;
         heap::free(w, leaf.addr)?;
-        return root.update(w, kid(body, start), 0, root.len + 1);
+        return root.update(w, child_word(body, start), 0, root.len + 1);
     }
     let grown = if at_end || at_front {
         let start = if at_front { LEAF_CAP - 1 } else { 0 };
         let new = new_leaf(w, NODE, start, &word.0.to_le_bytes())?;
         Grown {
             count: leaf.n as u64,
-            word: kid(leaf.addr, leaf.start),
+            word: child_word(leaf.addr, leaf.start),
             sibling: Some(Sibling {
                 before: at_front,
-                word: kid(new, start),
+                word: child_word(new, start),
                 count: 1,
             }),
         }
     } else {
-        halve(w, &leaf, word)?
+        split_leaf(w, &leaf, word)?
     };
-    grow_up(w, &root, &path, grown, 1)
+    propagate_growth(w, &root, &path, grown, 1)
 }
 
 /// Append many items. Fills the leaves.
@@ -87,7 +88,7 @@ pub fn extend<W: PagesMut>(w: &mut W, h: Addr, words: &[Word]) -> Result<()> {
         if root.body.is_null() {
             let n = rest.len().min(LEAF_CAP);
             let body = new_leaf(w, SLOTS + 8 * n, 0, pack(&rest[..n], &mut buf))?;
-            root.update(w, kid(body, 0), 0, n as u64)?;
+            root.update(w, child_word(body, 0), 0, n as u64)?;
             rest = &rest[n..];
             continue;
         }
@@ -105,7 +106,7 @@ pub fn extend<W: PagesMut>(w: &mut W, h: Addr, words: &[Word]) -> Result<()> {
             pack(&rest[..n], &mut buf[8 * leaf.n..]);
             let body = new_leaf(w, size, 0, &buf[..8 * (leaf.n + n)])?;
             heap::free(w, leaf.addr)?;
-            root.update(w, kid(body, 0), 0, root.len + n as u64)?;
+            root.update(w, child_word(body, 0), 0, root.len + n as u64)?;
             rest = &rest[n..];
         } else if !fits && leaf.start > 0 && leaf.n <= LEAF_CAP * SLIDE / 8 {
             let n = rest.len().min(LEAF_CAP - leaf.n);
@@ -113,12 +114,12 @@ pub fn extend<W: PagesMut>(w: &mut W, h: Addr, words: &[Word]) -> Result<()> {
             buf[..old.len()].copy_from_slice(old);
             pack(&rest[..n], &mut buf[8 * leaf.n..]);
             w.set_bytes(leaf.slot(0), &buf[..8 * (leaf.n + n)])?;
-            grow_up(w, &root, &path, Grown::leaf(leaf.addr, 0, leaf.n + n), n as u64)?;
+            propagate_growth(w, &root, &path, Grown::leaf(leaf.addr, 0, leaf.n + n), n as u64)?;
             rest = &rest[n..];
         } else if room > 0 {
             let n = rest.len().min(room);
             w.set_bytes(leaf.slot(leaf.start + leaf.n), pack(&rest[..n], &mut buf))?;
-            grow_up(
+            propagate_growth(
                 w,
                 &root,
                 &path,
@@ -131,14 +132,14 @@ pub fn extend<W: PagesMut>(w: &mut W, h: Addr, words: &[Word]) -> Result<()> {
             let new = new_leaf(w, NODE, 0, pack(&rest[..n], &mut buf))?;
             let grown = Grown {
                 count: leaf.n as u64,
-                word: kid(leaf.addr, leaf.start),
+                word: child_word(leaf.addr, leaf.start),
                 sibling: Some(Sibling {
                     before: false,
-                    word: kid(new, 0),
+                    word: child_word(new, 0),
                     count: n as u64,
                 }),
             };
-            grow_up(w, &root, &path, grown, n as u64)?;
+            propagate_growth(w, &root, &path, grown, n as u64)?;
             rest = &rest[n..];
         }
     }
@@ -178,7 +179,7 @@ fn grown_size(n: usize, more: usize) -> usize {
 }
 
 /// Return the start slot for `n` items when an end of the list needs room: most of the room is on that end.
-fn roomy_start(cap: usize, n: usize, front: bool) -> usize {
+fn start_with_room(cap: usize, n: usize, front: bool) -> usize {
     let free = cap - n;
     if front { free - free / 4 } else { free / 4 }
 }
@@ -228,7 +229,7 @@ fn shift_in<W: PagesMut>(w: &mut W, leaf: &Leaf, end_room: usize, word: Word) ->
 }
 
 /// Split a full leaf in the middle and insert the item.
-fn halve<W: PagesMut>(w: &mut W, leaf: &Leaf, word: Word) -> Result<Grown> {
+fn split_leaf<W: PagesMut>(w: &mut W, leaf: &Leaf, word: Word) -> Result<Grown> {
     let half = leaf.n / 2;
     let mut buf = [0; NODE];
     let right = Leaf {
@@ -249,10 +250,10 @@ fn halve<W: PagesMut>(w: &mut W, leaf: &Leaf, word: Word) -> Result<Grown> {
     let new = new_leaf(w, NODE, 0, bytes)?;
     Ok(Grown {
         count: left_n as u64,
-        word: kid(leaf.addr, start),
+        word: child_word(leaf.addr, start),
         sibling: Some(Sibling {
             before: false,
-            word: kid(new, 0),
+            word: child_word(new, 0),
             count: (bytes.len() / 8) as u64,
         }),
     })
@@ -275,14 +276,20 @@ impl Grown {
     fn leaf(addr: Addr, start: usize, n: usize) -> Grown {
         Grown {
             count: n as u64,
-            word: kid(addr, start),
+            word: child_word(addr, start),
             sibling: None,
         }
     }
 }
 
 /// Propagate a change of the leaf at the end of `path` up to the header; `delta` items were added.
-fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, delta: u64) -> Result<()> {
+fn propagate_growth<W: PagesMut>(
+    w: &mut W,
+    root: &Root,
+    path: &Path,
+    mut child: Grown,
+    delta: u64,
+) -> Result<()> {
     let levels = path.steps.len();
     for k in (0..levels).rev() {
         let (step, height) = (path.steps[k], levels - k);
@@ -299,7 +306,7 @@ fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, d
                 w.set_u64(step.node + (COUNTS + 8 * step.idx) as u64, child.count)?;
             }
             if child.word != step.word {
-                w.set_u64(step.node + (KIDS + 8 * step.idx) as u64, child.word)?;
+                w.set_u64(step.node + (CHILDREN + 8 * step.idx) as u64, child.word)?;
             }
             child = Grown {
                 count,
@@ -308,12 +315,12 @@ fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, d
             };
             continue;
         };
-        let mut kids = Kids::reread(w, step.node, height, step.n)?;
-        kids.set(step.idx, child.word, child.count);
+        let mut children = Children::reread(w, step.node, height, step.n)?;
+        children.set(step.idx, child.word, child.count);
         let at = if sibling.before { step.idx } else { step.idx + 1 };
-        kids.insert(at, sibling.word, sibling.count);
-        child = if kids.n <= INNER_CAP {
-            kids.store(w, step.node, height, step.idx)?;
+        children.insert(at, sibling.word, sibling.count);
+        child = if children.n <= INNER_CAP {
+            children.store(w, step.node, height, step.idx)?;
             Grown {
                 count,
                 word,
@@ -324,7 +331,7 @@ fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, d
                 w,
                 &step,
                 height,
-                kids,
+                children,
                 (at == 0 && path.first(k), path.last(k)),
                 at,
                 word,
@@ -341,34 +348,34 @@ fn grow_up<W: PagesMut>(w: &mut W, root: &Root, path: &Path, mut child: Grown, d
     if levels == MAX_HEIGHT {
         return Err(Error::corrupt("a list that is too deep", root.h));
     }
-    let mut kids = Kids::new();
-    kids.push(child.word, child.count);
-    kids.insert(usize::from(!sibling.before), sibling.word, sibling.count);
-    let top = kids.create(w, levels + 1)?;
-    root.update(w, kid(top, 0), levels + 1, len)
+    let mut children = Children::new();
+    children.push(child.word, child.count);
+    children.insert(usize::from(!sibling.before), sibling.word, sibling.count);
+    let top = children.create(w, levels + 1)?;
+    root.update(w, child_word(top, 0), levels + 1, len)
 }
 
-/// Split an inner node whose children, `kids`, are one too many after one was added at `at`.
+/// Split an inner node whose children, `children`, are one too many after one was added at `at`.
 fn split_inner<W: PagesMut>(
     w: &mut W,
     step: &Step,
     height: usize,
-    mut kids: Kids,
+    mut children: Children,
     (first, last): (bool, bool),
     at: usize,
     word: u64,
 ) -> Result<Grown> {
     if first {
         // Split off the new child alone; the node keeps its children, of which the first may have changed.
-        let rest = kids.split_off(1);
+        let rest = children.split_off(1);
         let (w0, c0) = rest.get(0);
         w.set_u64(step.node + COUNTS as u64, c0)?;
-        w.set_u64(step.node + KIDS as u64, w0)?;
-        let new = kids.create(w, height)?;
+        w.set_u64(step.node + CHILDREN as u64, w0)?;
+        let new = children.create(w, height)?;
         let sibling = Sibling {
             before: true,
-            word: kid(new, 0),
-            count: kids.total(step.node)?,
+            word: child_word(new, 0),
+            count: children.total(step.node)?,
         };
         return Ok(Grown {
             count: rest.total(step.node)?,
@@ -376,17 +383,17 @@ fn split_inner<W: PagesMut>(
             sibling: Some(sibling),
         });
     }
-    let alone = last && at == kids.n - 1;
-    let right = kids.split_off(if alone { at } else { kids.n / 2 });
-    kids.store(w, step.node, height, step.idx.min(kids.n))?;
+    let alone = last && at == children.n - 1;
+    let right = children.split_off(if alone { at } else { children.n / 2 });
+    children.store(w, step.node, height, step.idx.min(children.n))?;
     let new = right.create(w, height)?;
     let sibling = Sibling {
         before: false,
-        word: kid(new, 0),
+        word: child_word(new, 0),
         count: right.total(step.node)?,
     };
     Ok(Grown {
-        count: kids.total(step.node)?,
+        count: children.total(step.node)?,
         word,
         sibling: Some(sibling),
     })

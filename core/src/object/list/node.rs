@@ -48,7 +48,7 @@ pub(super) const COUNTS: usize = 16;
 /// Children of a full inner node.
 pub(super) const INNER_CAP: usize = (NODE - COUNTS) / 16;
 /// Offset of an inner node's child words.
-pub(super) const KIDS: usize = COUNTS + 8 * INNER_CAP;
+pub(super) const CHILDREN: usize = COUNTS + 8 * INNER_CAP;
 /// The most inner levels. A valid tree of 2^48 items has at most 7.
 pub(super) const MAX_HEIGHT: usize = 8;
 
@@ -62,19 +62,19 @@ pub(super) fn le(bytes: &[u8], at: usize) -> u64 {
 
 /// Return the address in a child word.
 #[inline]
-pub(super) fn kid_addr(word: u64) -> Addr {
+pub(super) fn child_addr(word: u64) -> Addr {
     Addr(word & Addr::MAX)
 }
 
 /// Return the start slot in a child word.
 #[inline]
-pub(super) fn kid_start(word: u64) -> usize {
+pub(super) fn child_start(word: u64) -> usize {
     (word >> 48) as usize
 }
 
 /// Return the child word of a node.
 #[inline]
-pub(super) fn kid(addr: Addr, start: usize) -> u64 {
+pub(super) fn child_word(addr: Addr, start: usize) -> u64 {
     addr.0 | (start as u64) << 48
 }
 
@@ -129,14 +129,14 @@ impl Root {
 
     /// Return the root as a child word.
     pub(super) fn word(&self) -> u64 {
-        kid(self.body, self.start)
+        child_word(self.body, self.start)
     }
 
     /// Write the fields that changed: the root's child word, the height, the length.
     pub(super) fn update<W: PagesMut>(&self, w: &mut W, word: u64, height: usize, len: u64) -> Result<()> {
-        let start = if height == 0 { kid_start(word) } else { 0 };
-        if kid_addr(word) != self.body {
-            w.set_u64(self.h + header::BODY, kid_addr(word).0)?;
+        let start = if height == 0 { child_start(word) } else { 0 };
+        if child_addr(word) != self.body {
+            w.set_u64(self.h + header::BODY, child_addr(word).0)?;
         }
         if (height, start) != (self.height, self.start) {
             let form = (start as u16) << 4 | height as u16;
@@ -166,7 +166,7 @@ impl Leaf {
     /// Return a leaf from its child word and count, and check both.
     #[inline]
     pub(super) fn of(word: u64, count: u64, off: u64) -> Result<Leaf> {
-        let (addr, start) = (kid_addr(word), kid_start(word));
+        let (addr, start) = (child_addr(word), child_start(word));
         if start >= LEAF_CAP || count > (LEAF_CAP - start) as u64 || off > count {
             return Err(Error::corrupt("a list leaf with more items than fit", addr));
         }
@@ -232,8 +232,8 @@ impl<'p> Inner<'p> {
 
     /// Return the word of child `i`.
     #[inline]
-    pub(super) fn kid(&self, i: usize) -> u64 {
-        le(self.bytes, KIDS + 8 * i)
+    pub(super) fn child_word(&self, i: usize) -> u64 {
+        le(self.bytes, CHILDREN + 8 * i)
     }
 
     /// Return the child that holds item `i` of this node, and the item's position below that child. None if
@@ -315,14 +315,14 @@ pub(super) fn descend<P: Pages>(p: &P, root: &Root, i: u64, mut visit: impl FnMu
     let (mut word, mut count, mut off) = (root.word(), root.len, i);
     let end = i == root.len;
     for height in (1..=root.height).rev() {
-        let node = kid_addr(word);
+        let node = child_addr(word);
         let inner = Inner::read(p, node, height)?;
         let (idx, rest) = if end {
             (inner.n - 1, inner.count(inner.n - 1))
         } else {
             found(inner.find(off), node)?
         };
-        (word, count, off) = (inner.kid(idx), inner.count(idx), rest);
+        (word, count, off) = (inner.child_word(idx), inner.count(idx), rest);
         visit(Step {
             node,
             n: inner.n,
@@ -340,17 +340,17 @@ fn found(place: Option<(usize, u64)>, node: Addr) -> Result<(usize, u64)> {
 }
 
 /// An inner node's content in ordinary memory, with room for one extra child.
-pub(super) struct Kids {
+pub(super) struct Children {
     /// Number of children.
     pub(super) n: usize,
     counts: [u64; INNER_CAP + 1],
     words: [u64; INNER_CAP + 1],
 }
 
-impl Kids {
+impl Children {
     /// Return a node without children.
-    pub(super) fn new() -> Kids {
-        Kids {
+    pub(super) fn new() -> Children {
+        Children {
             n: 0,
             counts: [0; INNER_CAP + 1],
             words: [0; INNER_CAP + 1],
@@ -359,25 +359,25 @@ impl Kids {
 
     /// Return the children of a node that was read before: in a damaged file a leaf may overlap an inner
     /// node, so changing one may have changed the other.
-    pub(super) fn reread<P: Pages>(p: &P, addr: Addr, height: usize, n: usize) -> Result<Kids> {
-        let kids = Kids::read(p, addr, height)?;
-        if kids.n != n {
+    pub(super) fn reread<P: Pages>(p: &P, addr: Addr, height: usize, n: usize) -> Result<Children> {
+        let children = Children::read(p, addr, height)?;
+        if children.n != n {
             return Err(Error::corrupt(
                 "an inner node of a list that overlaps a leaf",
                 addr,
             ));
         }
-        Ok(kids)
+        Ok(children)
     }
 
     /// Return the children of the node at `addr`.
-    pub(super) fn read<P: Pages>(p: &P, addr: Addr, height: usize) -> Result<Kids> {
+    pub(super) fn read<P: Pages>(p: &P, addr: Addr, height: usize) -> Result<Children> {
         let inner = Inner::read(p, addr, height)?;
-        let mut kids = Kids::new();
+        let mut children = Children::new();
         for i in 0..inner.n {
-            kids.push(inner.kid(i), inner.count(i));
+            children.push(inner.child_word(i), inner.count(i));
         }
-        Ok(kids)
+        Ok(children)
     }
 
     /// Add a child at the end.
@@ -412,8 +412,8 @@ impl Kids {
     }
 
     /// Remove and return the children from `at` on.
-    pub(super) fn split_off(&mut self, at: usize) -> Kids {
-        let mut right = Kids::new();
+    pub(super) fn split_off(&mut self, at: usize) -> Children {
+        let mut right = Children::new();
         for i in at..self.n {
             right.push(self.words[i], self.counts[i]);
         }
@@ -434,7 +434,7 @@ impl Kids {
         debug_assert!(self.n <= INNER_CAP);
         if from < self.n {
             let mut buf = [0; 8 * INNER_CAP];
-            for (at, values) in [(COUNTS, &self.counts), (KIDS, &self.words)] {
+            for (at, values) in [(COUNTS, &self.counts), (CHILDREN, &self.words)] {
                 let bytes = &mut buf[..8 * (self.n - from)];
                 pack(&values[from..self.n], bytes);
                 w.set_bytes(node + (at + 8 * from) as u64, bytes)?;
@@ -455,7 +455,7 @@ impl Kids {
         bytes.fill(0);
         bytes[..8].copy_from_slice(&inner_head(height, self.n).to_le_bytes());
         pack(&self.counts[..self.n], &mut bytes[COUNTS..]);
-        pack(&self.words[..self.n], &mut bytes[KIDS..]);
+        pack(&self.words[..self.n], &mut bytes[CHILDREN..]);
         Ok(node)
     }
 }

@@ -1,7 +1,7 @@
 //! Salvage of a list's body (see `object::salvage`): items keep their indices, as far as the counts above the
 //! lost parts can be read.
 
-use super::node::{Inner, Leaf, Root, kid_addr, le};
+use super::node::{Inner, Leaf, Root, child_addr, le};
 use crate::error::Result;
 use crate::ids::Addr;
 use crate::object::pieces::{Fresh, Lost, Out, Piece};
@@ -35,7 +35,7 @@ impl<P: Pages> Walk<'_, '_, P> {
     /// Salvage the items under a child word, the first of which has this index. The depth is bounded by the
     /// height that a list's header may have.
     fn node(&mut self, word: u64, count: u64, height: usize, index: u64) -> Result<()> {
-        let at = kid_addr(word);
+        let at = child_addr(word);
         if !(self.fresh)(at) {
             return self.lost(Lost::twice(at), index, count);
         }
@@ -50,7 +50,7 @@ impl<P: Pages> Walk<'_, '_, P> {
         let mut index = index;
         for i in 0..inner.n {
             let below = inner.count(i);
-            self.node(inner.kid(i), below, height - 1, index)?;
+            self.node(inner.child_word(i), below, height - 1, index)?;
             index = index.saturating_add(below);
         }
         Ok(())
@@ -58,7 +58,7 @@ impl<P: Pages> Walk<'_, '_, P> {
 
     fn leaf(&mut self, word: u64, count: u64, index: u64) -> Result<()> {
         let p = self.p;
-        let at = kid_addr(word);
+        let at = child_addr(word);
         let items = Leaf::of(word, count, 0).and_then(|leaf| {
             leaf.verify(p)?;
             leaf.items(p, 0, leaf.n)

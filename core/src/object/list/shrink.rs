@@ -7,7 +7,8 @@
 
 use super::grow::{capacity, new_leaf};
 use super::node::{
-    COUNTS, INNER_CAP, Inner, KIDS, Kids, LEAF_CAP, Leaf, NODE, Path, Root, SLOTS, Step, kid, kid_addr, le,
+    CHILDREN, COUNTS, Children, INNER_CAP, Inner, LEAF_CAP, Leaf, NODE, Path, Root, SLOTS, Step, child_addr,
+    child_word, le,
 };
 use super::out_of_range;
 use crate::error::{Error, Result};
@@ -127,7 +128,7 @@ fn cut<W: PagesMut>(w: &mut W, root: &Root, path: &Path, k: usize) -> Result<()>
         let start = close_gap(w, &leaf, k)?;
         Shrunk::Left {
             count: (leaf.n - k) as u64,
-            word: kid(leaf.addr, start),
+            word: child_word(leaf.addr, start),
             fill: leaf.n - k,
         }
     };
@@ -136,23 +137,23 @@ fn cut<W: PagesMut>(w: &mut W, root: &Root, path: &Path, k: usize) -> Result<()>
         let mut n = step.n;
         match child {
             Shrunk::Empty => {
-                heap::free(w, kid_addr(step.word))?;
+                heap::free(w, child_addr(step.word))?;
                 n -= 1;
                 if n > 0 {
-                    let mut kids = Kids::reread(w, step.node, height, step.n)?;
-                    kids.remove(step.idx);
-                    kids.store(w, step.node, height, step.idx)?;
+                    let mut children = Children::reread(w, step.node, height, step.n)?;
+                    children.remove(step.idx);
+                    children.store(w, step.node, height, step.idx)?;
                 }
             }
             Shrunk::Left { count, word, fill } => {
                 w.set_u64(step.node + (COUNTS + 8 * step.idx) as u64, count)?;
                 if word != step.word {
-                    w.set_u64(step.node + (KIDS + 8 * step.idx) as u64, word)?;
+                    w.set_u64(step.node + (CHILDREN + 8 * step.idx) as u64, word)?;
                 }
                 let min = if height == 1 { LEAF_MIN } else { INNER_MIN };
                 if fill < min && n > 1 {
                     let end = path.first(level + 1) || path.last(level + 1);
-                    if relieve(w, &step, height, fill, end)? {
+                    if rebalance_child(w, &step, height, fill, end)? {
                         n -= 1;
                     }
                 }
@@ -188,12 +189,12 @@ fn lower<W: PagesMut>(w: &mut W, root: &Root, mut word: u64, fill: usize, len: u
     let mut height = root.height;
     let mut n = fill;
     while height > 0 && n == 1 {
-        let top = kid_addr(word);
-        word = Inner::read(w, top, height)?.kid(0);
+        let top = child_addr(word);
+        word = Inner::read(w, top, height)?.child_word(0);
         heap::free(w, top)?;
         height -= 1;
         if height > 0 {
-            n = Inner::read(w, kid_addr(word), height)?.n;
+            n = Inner::read(w, child_addr(word), height)?.n;
         }
     }
     root.update(w, word, height, len)
@@ -225,7 +226,7 @@ fn cut_root_leaf<W: PagesMut>(w: &mut W, root: &Root, leaf: &Leaf, k: usize) -> 
         return root.update(w, 0, 0, 0);
     }
     let start = if n == 0 { 0 } else { close_gap(w, leaf, k)? };
-    let mut word = kid(leaf.addr, start);
+    let mut word = child_word(leaf.addr, start);
     if cap > KEEP && n * 3 <= cap {
         let rest = Leaf { start, n, ..*leaf };
         let mut buf = [0; NODE];
@@ -234,7 +235,7 @@ fn cut_root_leaf<W: PagesMut>(w: &mut W, root: &Root, leaf: &Leaf, k: usize) -> 
         // Removal must work on a full disk: if the allocation fails, the larger segment stays.
         if let Some(body) = w.attempt(|w| new_leaf(w, SLOTS + 8 * (n + n / 2).max(3), 0, bytes))? {
             heap::free(w, leaf.addr)?;
-            word = kid(body, 0);
+            word = child_word(body, 0);
         }
     }
     root.update(w, word, 0, n as u64)
@@ -242,14 +243,20 @@ fn cut_root_leaf<W: PagesMut>(w: &mut W, root: &Root, leaf: &Leaf, k: usize) -> 
 
 /// Merge the child of a step, which holds only `fill`, with a neighbour, or balance them. `end`: the child is
 /// the first or last of its level. Return true if the node has one child less now.
-fn relieve<W: PagesMut>(w: &mut W, step: &Step, height: usize, fill: usize, end: bool) -> Result<bool> {
+fn rebalance_child<W: PagesMut>(
+    w: &mut W,
+    step: &Step,
+    height: usize,
+    fill: usize,
+    end: bool,
+) -> Result<bool> {
     let (node, idx) = (step.node, step.idx);
     let inner = Inner::read(w, node, height)?;
     let fill_of = |i: usize| -> Result<usize> {
         if height == 1 {
-            Ok(Leaf::of(inner.kid(i), inner.count(i), 0)?.n)
+            Ok(Leaf::of(inner.child_word(i), inner.count(i), 0)?.n)
         } else {
-            Ok(Inner::read(w, kid_addr(inner.kid(i)), height - 1)?.n)
+            Ok(Inner::read(w, child_addr(inner.child_word(i)), height - 1)?.n)
         }
     };
     let before = if idx > 0 { Some(fill_of(idx - 1)?) } else { None };
@@ -269,8 +276,8 @@ fn relieve<W: PagesMut>(w: &mut W, step: &Step, height: usize, fill: usize, end:
         return Ok(false);
     }
     let merge = total <= cap * 7 / 8;
-    let mut kids = Kids::reread(w, node, height, step.n)?;
-    let (a, b) = (kids.get(left), kids.get(left + 1));
+    let mut children = Children::reread(w, node, height, step.n)?;
+    let (a, b) = (children.get(left), children.get(left + 1));
     if merge {
         let (merged, gone) = if height == 1 {
             merge_leaves(w, a, b)?
@@ -278,18 +285,18 @@ fn relieve<W: PagesMut>(w: &mut W, step: &Step, height: usize, fill: usize, end:
             merge_inner(w, a, b, height - 1)?
         };
         heap::free(w, gone)?;
-        kids.set(left, merged.0, merged.1);
-        kids.remove(left + 1);
+        children.set(left, merged.0, merged.1);
+        children.remove(left + 1);
     } else {
         let (a, b) = if height == 1 {
-            even_leaves(w, a, b)?
+            balance_leaves(w, a, b)?
         } else {
-            even_inner(w, a, b, height - 1)?
+            balance_inner(w, a, b, height - 1)?
         };
-        kids.set(left, a.0, a.1);
-        kids.set(left + 1, b.0, b.1);
+        children.set(left, a.0, a.1);
+        children.set(left + 1, b.0, b.1);
     }
-    kids.store(w, node, height, left)?;
+    children.store(w, node, height, left)?;
     Ok(merge)
 }
 
@@ -312,15 +319,18 @@ fn merge_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Ad
 }
 
 /// Make two neighbouring leaves equally full.
-fn even_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Child)> {
+fn balance_leaves<W: PagesMut>(w: &mut W, a: Child, b: Child) -> Result<(Child, Child)> {
     let (left, right) = (Leaf::of(a.0, a.1, 0)?, Leaf::of(b.0, b.1, 0)?);
     let half = (left.n + right.n) / 2;
     let (a, b) = if left.n < half {
         let k = half - left.n;
-        (append(w, &left, &right, k)?, kid(right.addr, right.start + k))
+        (
+            append(w, &left, &right, k)?,
+            child_word(right.addr, right.start + k),
+        )
     } else {
         (
-            kid(left.addr, left.start),
+            child_word(left.addr, left.start),
             prepend(w, &right, &left, left.n - half)?,
         )
     };
@@ -335,11 +345,11 @@ fn append<W: PagesMut>(w: &mut W, left: &Leaf, right: &Leaf, k: usize) -> Result
     new.copy_from_slice(right.items(w, 0, k)?);
     if left.start + left.n + k <= LEAF_CAP {
         w.set_bytes(left.slot(left.start + left.n), new)?;
-        return Ok(kid(left.addr, left.start));
+        return Ok(child_word(left.addr, left.start));
     }
     old.copy_from_slice(left.items(w, 0, left.n)?);
     w.set_bytes(left.slot(0), &buf[..8 * (left.n + k)])?;
-    Ok(kid(left.addr, 0))
+    Ok(child_word(left.addr, 0))
 }
 
 /// Copy the last `k` items of `left` before those of `right`. Return `right`'s new word.
@@ -350,26 +360,26 @@ fn prepend<W: PagesMut>(w: &mut W, right: &Leaf, left: &Leaf, k: usize) -> Resul
     new.copy_from_slice(left.items(w, left.n - k, left.n)?);
     if k <= right.start {
         w.set_bytes(right.slot(right.start - k), new)?;
-        return Ok(kid(right.addr, right.start - k));
+        return Ok(child_word(right.addr, right.start - k));
     }
     old.copy_from_slice(right.items(w, 0, right.n)?);
     w.set_bytes(right.slot(0), &buf[..8 * (right.n + k)])?;
-    Ok(kid(right.addr, 0))
+    Ok(child_word(right.addr, 0))
 }
 
 /// Move the children of an inner node to its left neighbour. Return the left one, and the other.
 fn merge_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Result<(Child, Addr)> {
-    let (left, right) = (kid_addr(a.0), kid_addr(b.0));
-    let mut kids = Kids::read(w, left, height)?;
-    let (from, more) = (kids.n, Kids::read(w, right, height)?);
+    let (left, right) = (child_addr(a.0), child_addr(b.0));
+    let mut children = Children::read(w, left, height)?;
+    let (from, more) = (children.n, Children::read(w, right, height)?);
     if from + more.n > INNER_CAP {
         return Err(Error::corrupt("inner nodes of a list that overlap", left));
     }
     for i in 0..more.n {
         let (word, count) = more.get(i);
-        kids.push(word, count);
+        children.push(word, count);
     }
-    kids.store(w, left, height, from)?;
+    children.store(w, left, height, from)?;
     let total =
         a.1.checked_add(b.1)
             .ok_or_else(|| Error::corrupt("a list that is too long", left))?;
@@ -377,9 +387,12 @@ fn merge_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Res
 }
 
 /// Make two neighbouring inner nodes equally full.
-fn even_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Result<(Child, Child)> {
-    let (left, right) = (kid_addr(a.0), kid_addr(b.0));
-    let (mut l, mut r) = (Kids::read(w, left, height)?, Kids::read(w, right, height)?);
+fn balance_inner<W: PagesMut>(w: &mut W, a: Child, b: Child, height: usize) -> Result<(Child, Child)> {
+    let (left, right) = (child_addr(a.0), child_addr(b.0));
+    let (mut l, mut r) = (
+        Children::read(w, left, height)?,
+        Children::read(w, right, height)?,
+    );
     let (was, half) = (l.n, (l.n + r.n) / 2);
     while l.n < half {
         let (word, count) = r.get(0);

@@ -1,7 +1,7 @@
 //! The list body: single operations, and the required shapes and costs of appends and queues. See `model` for
 //! the random histories and the damaged pages.
 
-use super::node::{COUNTS, KIDS, LEAF_CAP, Root};
+use super::node::{CHILDREN, COUNTS, LEAF_CAP, Root};
 use super::*;
 use crate::heap::{self, testing::HeapMem};
 use crate::ids::PAGE_SIZE;
@@ -285,10 +285,10 @@ fn a_tree_that_counts_more_than_the_store_holds_is_refused() {
     extend(&mut w, h, &(0..140_000).map(word).collect::<Vec<_>>()).unwrap();
     let top = Root::read(&w, h).unwrap().body;
     let (first, n) = (
-        w.u64_at(top + KIDS as u64).unwrap(),
+        w.u64_at(top + CHILDREN as u64).unwrap(),
         w.u64_at(top + COUNTS as u64).unwrap(),
     );
-    w.set_u64(top + KIDS as u64 + 8, first).unwrap();
+    w.set_u64(top + CHILDREN as u64 + 8, first).unwrap();
     w.set_u64(top + COUNTS as u64 + 8, n).unwrap();
     w.set_u64(h + header::CLASS_OR_LEN, 2 * n).unwrap();
     assert!(check(&w, h).is_err());

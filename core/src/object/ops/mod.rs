@@ -14,7 +14,6 @@ mod adopt;
 #[cfg(test)]
 mod adopt_tests;
 mod announce;
-mod beside;
 mod change;
 mod convert;
 mod edit;
@@ -33,9 +32,9 @@ mod referrers;
 mod rename;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use adopt::adopt;
-pub use beside::{drop_waiting, make_waiting, reordered, spliced, waiting, waits_beside};
 pub use change::{
     clear, insert, new_dict, new_list, new_object, remove, remove_items, set, set_item, set_mtime,
 };
@@ -51,6 +50,7 @@ pub use read::{
 };
 pub use referrers::{references, referrers};
 pub use rename::rename;
+pub use waiting::{drop_waiting, list_of_waiting, make_waiting, reordered, spliced, waiting};
 
 use super::graph::{self, ReapProgress};
 use crate::error::Result;

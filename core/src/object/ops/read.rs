@@ -104,7 +104,7 @@ pub fn home<P: Pages>(p: &P, obj: Obj) -> Result<Option<(Obj, Step)>> {
     let step = match place {
         Place::Key(word) => Step::Key(scalar::decode(p, word)?),
         Place::Index(i) => Step::Index(i),
-        // No index; `waits_beside` tells it from an item.
+        // No index; `list_of_waiting` tells it from an item.
         Place::Hidden => Step::Index(u64::MAX),
     };
     Ok(Some((parent, step)))

@@ -354,8 +354,8 @@ fn entries_wait_beside_a_list() {
     assert_eq!(waiting(&w, list).unwrap(), None);
     let dict = make_waiting(&mut w, list).unwrap();
     assert_eq!(make_waiting(&mut w, list).unwrap(), dict);
-    assert_eq!(waits_beside(&w, dict).unwrap(), Some(list));
-    assert_eq!(waits_beside(&w, root).unwrap(), None);
+    assert_eq!(list_of_waiting(&w, dict).unwrap(), Some(list));
+    assert_eq!(list_of_waiting(&w, root).unwrap(), None);
     let inner = new_dict(&mut w).unwrap();
     set(&mut w, dict, &Key::Int(7), &In::Obj(inner)).unwrap();
     // Further references to the list are kept beside the annex.

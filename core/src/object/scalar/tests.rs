@@ -299,7 +299,7 @@ fn readers_are_let_in_while_text_is_checked() {
         let mut w = HeapMem::new();
         let bytes = text.repeat(CHECKED * 20 / text.len());
         check_text(&mut w, bytes.as_bytes()).unwrap();
-        assert!((18..=20).contains(&w.breaths), "{}", w.breaths);
+        assert!((18..=20).contains(&w.yields), "{}", w.yields);
     }
 }
 

@@ -111,7 +111,7 @@ impl Pager {
             pages: meta.logical,
             tree: Tree {
                 root: Entry {
-                    phys: meta.root,
+                    physical: meta.root,
                     birth: keep as u32,
                     sum: meta.root_sum,
                 },
@@ -158,9 +158,9 @@ impl Pager {
 
     /// Return an error of damage, with the kept checkpoint to return to, if there is one.
     #[cold]
-    pub(crate) fn with_way_back(&self, error: Error) -> Error {
+    pub(crate) fn with_kept_checkpoint(&self, error: Error) -> Error {
         match error {
-            Error::Corrupt { what, at } => match self.way_back() {
+            Error::Corrupt { what, at } => match self.kept_checkpoint_name() {
                 Some(kept) => Error::Damaged {
                     what,
                     at,
@@ -174,7 +174,7 @@ impl Pager {
     }
 
     /// Return the name of the kept checkpoint, or of the one that the next checkpoint lists.
-    pub(crate) fn way_back(&self) -> Option<String> {
+    pub(crate) fn kept_checkpoint_name(&self) -> Option<String> {
         match self.shm.get(KEEP) {
             0 => self.kept().ok().flatten().map(|s| s.name),
             soon => Some(name_of(soon)),

@@ -63,7 +63,7 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn write(&mut self, page: &[u8; PAGE_SIZE], birth: u32) -> Result<Entry> {
         let entry = Entry {
-            phys: self.next,
+            physical: self.next,
             birth,
             sum: xxh3_64(page),
         };
@@ -76,10 +76,10 @@ impl Copy<'_> {
 
     /// Copy a page and its subtree, children first. Depth is bounded by `MAX_HEIGHT`.
     fn copy(&mut self, old: Entry, level: u32) -> Result<Entry> {
-        if old.phys == 0 {
+        if old.physical == 0 {
             return Ok(old);
         }
-        if let Some(&new) = self.copied.get(&old.phys) {
+        if let Some(&new) = self.copied.get(&old.physical) {
             return Ok(new);
         }
         let mut page = *self.source.checked(old)?;
@@ -90,7 +90,7 @@ impl Copy<'_> {
             }
         }
         let new = self.write(&page, old.birth)?;
-        self.copied.insert(old.phys, new);
+        self.copied.insert(old.physical, new);
         Ok(new)
     }
 
@@ -192,7 +192,7 @@ impl Pager {
         for checkpoint in [meta.checkpoint, meta.checkpoint + 1] {
             let page = Meta {
                 checkpoint,
-                root: tree.root.phys,
+                root: tree.root.physical,
                 height: tree.height,
                 root_sum: tree.root.sum,
                 file_pages: pages,
@@ -212,7 +212,7 @@ impl Pager {
             }
             _ => {}
         }
-        fail_point!("compact.alone");
+        fail_point!("compact.exclusive");
         std::fs::rename(new, path).map_err(|e| io("cannot rename", e))?;
         fail_point!("compact.renamed");
         // If the directory cannot be flushed (some filesystems), do not fail: both the old and the new file are valid.

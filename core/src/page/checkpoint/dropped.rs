@@ -29,7 +29,7 @@
 //! | 32 | 8 | cursor |
 
 use crate::error::{Error, Result};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::checkpoint::phases::BATCH;
 use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::meta::Link;
@@ -77,7 +77,7 @@ impl Shm {
                     checkpoint: word(0),
                     tree: Tree {
                         root: Entry {
-                            phys: word(1) as u32,
+                            physical: word(1) as u32,
                             birth: word(0) as u32,
                             sum: word(2),
                         },
@@ -143,7 +143,7 @@ impl Pager {
         let [word, sum] = last.old_root();
         Tree {
             root: Entry {
-                phys: word as u32,
+                physical: word as u32,
                 birth: (last.number() - 1) as u32,
                 sum,
             },
@@ -201,7 +201,7 @@ impl Pager {
         if let Some(slot) = free {
             let words = self.shm.dropped_words(slot);
             words[1].store(
-                u64::from(tree.root.phys) | u64::from(tree.height) << 32,
+                u64::from(tree.root.physical) | u64::from(tree.height) << 32,
                 Ordering::Relaxed,
             );
             words[2].store(tree.root.sum, Ordering::Relaxed);
@@ -276,7 +276,7 @@ impl Pager {
         }
         let done = !readable || walk.subtree(dropped.tree.root, other, height, 0)?;
         walk.apply()?;
-        fail_point!("snapshot.apart");
+        fail_point!("snapshot.separate");
         self.step(|pager, _| {
             if done {
                 pager.shm.forget_dropped(dropped.slot);
@@ -304,7 +304,7 @@ struct Walk<'p> {
 impl<'p> Walk<'p> {
     /// Return a page of a page table: None if it is damaged, Some(None) if there is none.
     fn node(&self, entry: Entry) -> Result<Option<Option<&'p [u8; PAGE_SIZE]>>> {
-        if entry.phys == 0 {
+        if entry.physical == 0 {
             return Ok(Some(None));
         }
         match self.pager.verified(entry, "a page of the page table") {
@@ -318,7 +318,7 @@ impl<'p> Walk<'p> {
     /// Depth is bounded by `MAX_HEIGHT`.
     fn subtree(&mut self, mine: Entry, other: Entry, level: u32, base: u64) -> Result<bool> {
         let place = key(base + FANOUT.pow(level) - 1, level);
-        if place < self.cursor || mine.phys == 0 || mine == other || u64::from(mine.birth) <= self.older {
+        if place < self.cursor || mine.physical == 0 || mine == other || u64::from(mine.birth) <= self.older {
             return Ok(true);
         }
         if level == 1 {
@@ -341,7 +341,7 @@ impl<'p> Walk<'p> {
                 }
             }
         }
-        self.batch.push((place, mine.phys));
+        self.batch.push((place, mine.physical));
         if self.batch.len() as u64 >= BATCH {
             self.apply()?;
         }
@@ -354,8 +354,8 @@ impl<'p> Walk<'p> {
         }
         let (slot, batch) = (self.slot, std::mem::take(&mut self.batch));
         self.pager.gated_step(|pager| {
-            for (place, phys) in &batch {
-                pager.give_back_dropped(slot, place + 1, PhysNo(*phys));
+            for (place, physical) in &batch {
+                pager.give_back_dropped(slot, place + 1, PhysicalPage(*physical));
             }
             Ok(())
         })

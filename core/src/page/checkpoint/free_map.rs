@@ -92,7 +92,7 @@ impl Pager {
         if let Some(meta) = other.filter(|m| m.checkpoint + 1 == newest) {
             let (root, _) = self.root();
             // After a compaction both checkpoints share one tree, whose root may be attributed to either.
-            if (root.phys, root.sum) != (meta.root, meta.root_sum) {
+            if (root.physical, root.sum) != (meta.root, meta.root_sum) {
                 self.note_old_tree(meta.checkpoint, meta.tree(), below)?;
             }
             self.note_old_catalogue(meta.catalogue, newest, below)?;
@@ -264,7 +264,7 @@ impl Pager {
     /// Depth is bounded by `MAX_HEIGHT`.
     fn note_subtree(&self, noting: &mut Noting, entry: Entry, level: u32, base: u64) -> Result<bool> {
         let end = base + FANOUT.pow(level);
-        if end <= noting.at || entry.phys == 0 || u64::from(entry.birth) <= noting.done {
+        if end <= noting.at || entry.physical == 0 || u64::from(entry.birth) <= noting.done {
             return Ok(true);
         }
         if level == 1 {
@@ -274,7 +274,7 @@ impl Pager {
             }
             noting.leaves -= 1;
         }
-        noting.batch.push(entry.phys);
+        noting.batch.push(entry.physical);
         if noting.batch.len() >= 1024 {
             self.note(&std::mem::take(&mut noting.batch), noting.below)?;
         }

@@ -72,7 +72,7 @@ impl Pager {
         self.has_its_files()?;
         let word = self.shm.word(CK_OWNER);
         let mine = owned_by(slot, keeps);
-        let mut patience = WaitLoop::new(wait, self.bound);
+        let mut wait_loop = WaitLoop::new(wait, self.bound);
         let mut seen: Option<Seen> = None;
         loop {
             let owner = match word.compare_exchange(0, mine, Ordering::SeqCst, Ordering::SeqCst) {
@@ -80,7 +80,7 @@ impl Pager {
                 Err(owner) => owner,
             };
             let slot_there = owner_slot(owner).unwrap_or(u32::MAX);
-            let slice = patience.slice("a checkpoint to end", || self.describe_slot(slot_there))?;
+            let slice = wait_loop.slice("a checkpoint to end", || self.describe_slot(slot_there))?;
             // Only the recovery of a dead owner clears the word, because afterwards the slot may belong to another
             // thread. The checkpoint in progress is then continued.
             if owner_slot(owner).is_some() && self.check_owner_alive(slot_there, None)? {

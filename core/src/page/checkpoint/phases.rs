@@ -20,7 +20,7 @@
 //!    catalogue of snapshots changes only with a checkpoint (`snapshot`).
 
 use crate::error::{Error, Result, refused};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::checkpoint::snapshot::Request;
 use crate::page::format::meta::{FOR_SNAPSHOTS, LAST_CHECKPOINT, Meta, Origin, VERSION};
 use crate::page::format::page_table::{Change, Entry, Tree, key};
@@ -85,7 +85,7 @@ impl Pager {
             let lost = !self.owns_checkpoint(slot);
             self.leave_checkpoint(slot);
             if lost {
-                self.still_open()?;
+                self.check_open()?;
             }
             // Another process took it over while this one was stopped, so its changes may not be durable yet.
             if !lost || done.is_ok() || self.openness.is_closed() {
@@ -109,7 +109,7 @@ impl Pager {
         self.take_checkpoint(slot, true, wait)?;
         let done = self.resume_for_dead_owner().and_then(|()| f(self));
         if !self.owns_checkpoint(slot) {
-            self.still_open()?;
+            self.check_open()?;
         }
         self.leave_checkpoint(slot);
         done
@@ -181,7 +181,7 @@ impl Pager {
             if pager.shm.is_poisoned() {
                 return Err(pager.poisoned());
             }
-            if !pager.shm.is_itself() {
+            if !pager.shm.is_intact() {
                 return Err(pager.replaced());
             }
             let epoch = pager.shm.live().epoch();
@@ -243,17 +243,17 @@ impl Pager {
                     at: page,
                 });
             }
-            let phys = PhysNo(new as u32);
-            if phys.0 == 0 {
+            let physical = PhysicalPage(new as u32);
+            if physical.0 == 0 {
                 changes.push((page, Entry::default()));
                 continue;
             }
             // SAFETY: the page belongs to an ended epoch (I1): writers copy it, and no thread writes it.
-            let sum = xxh3_64(unsafe { self.map.page(phys) }?);
+            let sum = xxh3_64(unsafe { self.map.page(physical) }?);
             changes.push((
                 page,
                 Entry {
-                    phys: phys.0,
+                    physical: physical.0,
                     birth: (new >> 32) as u32,
                     sum,
                 },
@@ -273,7 +273,7 @@ impl Pager {
         let meta = Meta {
             uuid: self.shm.uuid(),
             checkpoint: epoch,
-            root: root.phys,
+            root: root.physical,
             height,
             root_sum: root.sum,
             file_pages: self.shm.space().file_pages(),
@@ -381,7 +381,7 @@ impl Pager {
                     let place = if page == NODE_OLD { new } else { key(page, 0) };
                     let none = page == NODE_NEW || before as u32 == 0;
                     if !none && !holders.hold(before >> 32, epoch - 1, place) {
-                        pager.give_back_old(i, PhysNo(before as u32), old);
+                        pager.give_back_old(i, PhysicalPage(before as u32), old);
                         continue;
                     }
                     // A rebuild of the free map does not walk snapshots that were taken since it began. It learns

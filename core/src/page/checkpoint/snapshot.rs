@@ -90,7 +90,7 @@ impl Pager {
                 ADD
             }
             Request::Drop(s) => {
-                let tree = u64::from(s.tree.root.phys) | u64::from(s.tree.height) << 32;
+                let tree = u64::from(s.tree.root.physical) | u64::from(s.tree.height) << 32;
                 for (word, value) in words.iter().zip([s.checkpoint, tree, s.tree.root.sum]) {
                     word.store(value, Ordering::Relaxed);
                 }
@@ -177,7 +177,7 @@ impl Pager {
             let [number, tree, sum] = [0, 1, 2].map(|i: usize| words[i].load(Ordering::Relaxed));
             let tree = Tree {
                 root: Entry {
-                    phys: tree as u32,
+                    physical: tree as u32,
                     birth: number as u32,
                     sum,
                 },

@@ -58,14 +58,14 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn note(&mut self, phys: u64) -> Result<()> {
-        match self.seen.get_mut(phys as usize) {
-            Some(s) if phys >= 2 && *s & self.bit == 0 => {
+    fn note(&mut self, physical: u64) -> Result<()> {
+        match self.seen.get_mut(physical as usize) {
+            Some(s) if physical >= 2 && *s & self.bit == 0 => {
                 *s |= self.bit;
                 Ok(())
             }
-            Some(_) => Err(bad("a page used twice (file offset)", phys)),
-            None => Err(bad("a page beyond the file (offset)", phys)),
+            Some(_) => Err(bad("a page used twice (file offset)", physical)),
+            None => Err(bad("a page beyond the file (offset)", physical)),
         }
     }
 
@@ -77,10 +77,10 @@ impl Walk<'_> {
         base: u64,
         leaf: &mut dyn FnMut(u64, Entry) -> Result<()>,
     ) -> Result<()> {
-        if entry.phys == 0 || base >= self.logical {
+        if entry.physical == 0 || base >= self.logical {
             return Ok(());
         }
-        self.note(u64::from(entry.phys))?;
+        self.note(u64::from(entry.physical))?;
         let page = *self.pager.verified(
             entry,
             "a page of a checkpoint does not match its checksum (file offset)",
@@ -110,7 +110,7 @@ impl Pair<'_> {
         if older.height > mine.height {
             return Err(bad(
                 "a snapshot whose page table is lower than an older one's (file offset)",
-                u64::from(mine.root.phys),
+                u64::from(mine.root.physical),
             ));
         }
         self.subtree(mine.root, mine.height, Some(older).filter(|o| o.height > 0))
@@ -119,23 +119,23 @@ impl Pair<'_> {
     /// `other`: the neighbour's subtree at the same place, if its tree is as high. Depth is bounded by `MAX_HEIGHT`.
     fn subtree(&mut self, mine: Entry, level: u32, other: Option<Tree>) -> Result<()> {
         let beside = other.filter(|o| o.height == level).map(|o| o.root);
-        if mine.phys == 0 || beside == Some(mine) {
+        if mine.physical == 0 || beside == Some(mine) {
             return Ok(());
         }
-        let phys = u64::from(mine.phys);
+        let physical = u64::from(mine.physical);
         if u64::from(mine.birth) <= self.older || u64::from(mine.birth) > self.youngest {
             return Err(bad(
                 "a page of a snapshot whose birth epoch is wrong (file offset)",
-                phys,
+                physical,
             ));
         }
-        if !self.mine.insert(mine.phys) {
-            return Err(bad("a page used twice in a snapshot (file offset)", phys));
+        if !self.mine.insert(mine.physical) {
+            return Err(bad("a page used twice in a snapshot (file offset)", physical));
         }
         let what = "a page of a snapshot does not match its checksum (file offset)";
         let node = self.pager.verified(mine, what)?;
         let theirs = match beside {
-            Some(entry) if level > 0 && entry.phys != 0 => Some(self.pager.verified(entry, what)?),
+            Some(entry) if level > 0 && entry.physical != 0 => Some(self.pager.verified(entry, what)?),
             _ => None,
         };
         for i in 0..if level == 0 { 0 } else { FANOUT as usize } {
@@ -233,14 +233,14 @@ impl Pager {
                     });
                 }
                 let new = if page == NODE_OLD { 0 } else { new };
-                for phys in [new, old].map(|e| e as u32 as usize) {
-                    if phys >= pages as usize {
+                for physical in [new, old].map(|e| e as u32 as usize) {
+                    if physical >= pages as usize {
                         return Err(bad(
                             "a page beyond the file in a dirty list (offset)",
-                            phys as u64,
+                            physical as u64,
                         ));
                     }
-                    seen[phys] |= LISTED;
+                    seen[physical] |= LISTED;
                 }
             }
         }
@@ -307,14 +307,14 @@ impl Pager {
 
     /// Record the pages that a dropped snapshot still holds. Depth is bounded by `MAX_HEIGHT`.
     fn mark_dropped(&self, entry: Entry, level: u32, base: u64, cursor: u64, seen: &mut [u8]) -> Result<()> {
-        if entry.phys == 0 || key(base + FANOUT.pow(level) - 1, level) < cursor {
+        if entry.physical == 0 || key(base + FANOUT.pow(level) - 1, level) < cursor {
             return Ok(());
         }
         let node = self.verified(
             entry,
             "a page of a dropped snapshot does not match its checksum (file offset)",
         )?;
-        if let Some(seen) = seen.get_mut(entry.phys as usize) {
+        if let Some(seen) = seen.get_mut(entry.physical as usize) {
             *seen |= DROPPED;
         }
         for i in 0..if level == 0 { 0 } else { FANOUT } {
@@ -338,7 +338,7 @@ impl Pager {
         match Meta::decode(&page) {
             Ok(meta) if meta.checkpoint == number && meta.height <= MAX_HEIGHT => {
                 let root = Entry {
-                    phys: meta.root,
+                    physical: meta.root,
                     birth: 0,
                     sum: meta.root_sum,
                 };

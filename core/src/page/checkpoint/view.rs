@@ -117,17 +117,17 @@ impl Pager {
 }
 
 fn view(pager: &Pager, page: u64, entry: Entry) -> Result<PageView<'_>> {
-    let bytes = if entry.phys == 0 {
+    let bytes = if entry.physical == 0 {
         None
     } else {
         let bytes = pager.verified(entry, BAD_PAGE);
         // If the store was closed in between, the pages read as zeros.
-        pager.still_open()?;
+        pager.check_open()?;
         Some(bytes?)
     };
     Ok(PageView {
         page,
-        physical: u64::from(entry.phys),
+        physical: u64::from(entry.physical),
         birth: u64::from(entry.birth),
         checksum: entry.sum,
         bytes,

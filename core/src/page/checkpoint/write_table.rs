@@ -2,7 +2,7 @@
 //! `format::page_table` states the format and its invariants.
 
 use crate::error::{Error, Result};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::format::page_table::{Change, Entry, FANOUT, MAX_HEIGHT, covers, key};
 use crate::page::pager::Pager;
 use crate::page::shared::regions::free_pages::{NODE_NEW, NODE_OLD};
@@ -21,7 +21,7 @@ impl Pager {
             });
         }
         while covers(height) < logical {
-            if height > 0 && root.phys != 0 {
+            if height > 0 && root.physical != 0 {
                 let mut page = [0u8; PAGE_SIZE];
                 root.write(&mut page, 0);
                 root = self.write_node(epoch, &page)?;
@@ -45,7 +45,7 @@ impl Pager {
         changes: &[Change],
     ) -> Result<Entry> {
         let mut page = [0u8; PAGE_SIZE];
-        if old.phys != 0 {
+        if old.physical != 0 {
             page.copy_from_slice(self.verified(
                 old,
                 "a page of the page table does not match its checksum (file offset)",
@@ -71,7 +71,7 @@ impl Pager {
             entry.write(&mut page, i as usize);
             rest = later;
         }
-        let replaced = (old.phys != 0).then(|| (key(base + FANOUT.pow(level) - 1, level), old.live()));
+        let replaced = (old.physical != 0).then(|| (key(base + FANOUT.pow(level) - 1, level), old.live()));
         self.put_node(epoch, &page, replaced)
     }
 
@@ -83,20 +83,20 @@ impl Pager {
     /// As `write_node`, and record the page that it replaces: its place in the tree, and its entry.
     fn put_node(&self, epoch: u32, page: &[u8; PAGE_SIZE], replaced: Option<(u64, u64)>) -> Result<Entry> {
         let list = epoch as usize % 3;
-        let phys = self.step(|pager, _| {
+        let physical = self.step(|pager, _| {
             if let Some((place, old)) = replaced {
                 pager.shm.list_push(list, [NODE_OLD, place, old])?;
             }
-            let phys = pager.alloc_reserved()?;
-            pager.intend_node(phys, list)?;
+            let physical = pager.alloc_reserved()?;
+            pager.intend_node(physical, list)?;
             fail_point!("checkpoint.node");
             // SAFETY: the page was just allocated and nothing reaches it until the meta page is written. It is filled
             // inside the step, because outside it another owner may have freed the page.
-            unsafe { pager.map.page_mut(phys) }?.copy_from_slice(page);
-            Ok(phys)
+            unsafe { pager.map.page_mut(physical) }?.copy_from_slice(page);
+            Ok(physical)
         })?;
         Ok(Entry {
-            phys: phys.0,
+            physical: physical.0,
             birth: epoch,
             sum: xxh3_64(page),
         })
@@ -110,7 +110,11 @@ impl Pager {
         while len > keep {
             let [lp, new, _] = self.shm.list_entry(list, len - 1);
             len -= 1;
-            self.give_back_node(len, PhysNo(if lp == NODE_NEW { new as u32 } else { 0 }), list);
+            self.give_back_node(
+                len,
+                PhysicalPage(if lp == NODE_NEW { new as u32 } else { 0 }),
+                list,
+            );
         }
     }
 }

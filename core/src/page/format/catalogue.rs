@@ -135,7 +135,7 @@ pub(crate) fn read(file: &File, link: Link) -> Result<Vec<Snapshot>> {
                 pages: word(at + 24),
                 tree: Tree {
                     root: Entry {
-                        phys: word(at + 8) as u32,
+                        physical: word(at + 8) as u32,
                         birth: word(at) as u32,
                         sum: word(at + 16),
                     },
@@ -198,7 +198,10 @@ pub(crate) fn write(
         for s in &all[end - count..end] {
             for (offset, value) in [
                 (0, s.checkpoint),
-                (8, u64::from(s.tree.root.phys) | u64::from(s.tree.height) << 32),
+                (
+                    8,
+                    u64::from(s.tree.root.physical) | u64::from(s.tree.height) << 32,
+                ),
                 (16, s.tree.root.sum),
                 (24, s.pages),
                 (32, s.next_id),
@@ -213,7 +216,7 @@ pub(crate) fn write(
         end -= count;
         let entry = write(&page)?;
         link = Link {
-            page: entry.phys,
+            page: entry.physical,
             pages: link.pages + 1,
             sum: entry.sum,
         };
@@ -282,7 +285,7 @@ mod tests {
                 pages: 200,
                 tree: Tree {
                     root: Entry {
-                        phys: 7,
+                        physical: 7,
                         birth: 2 * i as u32 + 1,
                         sum: 3,
                     },
@@ -299,7 +302,7 @@ mod tests {
             file.write_all_at(page, next * PAGE_SIZE as u64).unwrap();
             next += 1;
             Ok(Entry {
-                phys: next as u32 - 1,
+                physical: next as u32 - 1,
                 birth: 1,
                 sum: xxh3_64(page),
             })

@@ -12,7 +12,7 @@
 //!    (`Source::exclusive`), prevents checkpoints (`Pager::with_image`), or keeps a snapshot (`Source::snapshot`).
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
+use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{ABSENT, BEYOND, Pages, within_page};
 use crate::page::format::catalogue::{self, Snapshot};
 use crate::page::format::claim::claim;
@@ -247,19 +247,19 @@ impl Source {
     /// Read a physical page, which may fail, and compare it with its checksum.
     fn verify(&self, entry: Entry) -> bool {
         let mut page = [0; PAGE_SIZE];
-        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
+        let at = u64::from(entry.physical) * PAGE_SIZE as u64;
         self.file.read_exact_at(&mut page, at).is_ok() && xxh3_64(&page) == entry.sum
     }
 
     /// Return a page of one of its trees, compared with its checksum.
     pub(crate) fn checked(&self, entry: Entry) -> Result<&[u8; PAGE_SIZE]> {
-        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
-        let inside = (2..self.pages).contains(&u64::from(entry.phys));
+        let at = u64::from(entry.physical) * PAGE_SIZE as u64;
+        let inside = (2..self.pages).contains(&u64::from(entry.physical));
         if !inside || !self.verify(entry) {
             let what = "a page that does not match its checksum (file offset)";
             return Err(Error::Corrupt { what, at });
         }
-        self.page(entry.phys)
+        self.page(entry.physical)
     }
 
     /// Return the snapshots of the newest checkpoint.
@@ -281,7 +281,7 @@ impl Source {
         };
         let meta = Meta {
             checkpoint: snapshot.checkpoint,
-            root: snapshot.tree.root.phys,
+            root: snapshot.tree.root.physical,
             height: snapshot.tree.height,
             root_sum: snapshot.tree.root.sum,
             logical: snapshot.pages,
@@ -291,10 +291,10 @@ impl Source {
         Ok(Some((Image::of(self, meta), Claim { _lock: lock })))
     }
 
-    fn page(&self, phys: u32) -> Result<&[u8; PAGE_SIZE]> {
+    fn page(&self, physical: u32) -> Result<&[u8; PAGE_SIZE]> {
         // SAFETY: the page belongs to a checkpoint. Such a page is not written (I1) while the checkpoint is kept, which
         // rule 4 ensures.
-        unsafe { self.map.page(PhysNo(phys)) }
+        unsafe { self.map.page(PhysicalPage(physical)) }
     }
 }
 
@@ -311,7 +311,7 @@ impl<'s> Image<'s> {
             fault_count: 0,
         };
         let root = Entry {
-            phys: meta.root,
+            physical: meta.root,
             birth: 0,
             sum: meta.root_sum,
         };
@@ -319,12 +319,12 @@ impl<'s> Image<'s> {
         image
     }
 
-    fn fault(&mut self, what: &'static str, phys: u32, page: u64) {
+    fn fault(&mut self, what: &'static str, physical: u32, page: u64) {
         self.fault_count += 1;
         if self.faults.len() < FAULTS_KEPT {
             self.faults.push(Fault {
                 what,
-                offset: u64::from(phys) * PAGE_SIZE as u64,
+                offset: u64::from(physical) * PAGE_SIZE as u64,
                 page,
             });
         }
@@ -332,15 +332,15 @@ impl<'s> Image<'s> {
 
     /// Depth is bounded by `MAX_HEIGHT`, and the number of steps by the pages of the file.
     fn walk(&mut self, entry: Entry, level: u32, base: u64) {
-        if entry.phys == 0 || base >= self.meta.logical {
+        if entry.physical == 0 || base >= self.meta.logical {
             return;
         }
-        if entry.phys < 2 || u64::from(entry.phys) >= self.source.pages {
-            return self.fault("a page beyond the file", entry.phys, base);
+        if entry.physical < 2 || u64::from(entry.physical) >= self.source.pages {
+            return self.fault("a page beyond the file", entry.physical, base);
         }
-        let (word, bit) = (entry.phys as usize / 64, 1 << (entry.phys % 64));
+        let (word, bit) = (entry.physical as usize / 64, 1 << (entry.physical % 64));
         if self.used[word] & bit != 0 {
-            return self.fault("a page of the file that stands for two", entry.phys, base);
+            return self.fault("a page of the file that stands for two", entry.physical, base);
         }
         self.used[word] |= bit;
         if level == 0 {
@@ -355,12 +355,12 @@ impl<'s> Image<'s> {
         if !self.source.verify(entry) {
             return self.fault(
                 "a page of the page table that does not match its checksum",
-                entry.phys,
+                entry.physical,
                 base,
             );
         }
-        let Ok(&page) = self.source.page(entry.phys) else {
-            return self.fault("a page beyond the file", entry.phys, base);
+        let Ok(&page) = self.source.page(entry.physical) else {
+            return self.fault("a page beyond the file", entry.physical, base);
         };
         for i in 0..FANOUT {
             let below = covers(level - 1).max(1);
@@ -420,7 +420,7 @@ impl<'s> Image<'s> {
     #[must_use]
     pub fn damaged(&self, n: u64) -> Option<u64> {
         let mapped = self.pages.get(n as usize)?;
-        (!self.is_good(mapped)).then(|| u64::from(mapped.entry.phys) * PAGE_SIZE as u64)
+        (!self.is_good(mapped)).then(|| u64::from(mapped.entry.physical) * PAGE_SIZE as u64)
     }
 
     /// Return whether the n-th page of another image belongs to this one too, as the same bytes of the file.
@@ -466,7 +466,7 @@ impl Pages for Image<'_> {
         if !self.is_good(mapped) {
             return Err(Error::corrupt(DAMAGED, addr));
         }
-        Ok(&self.source.page(mapped.entry.phys)?[offset..offset + len])
+        Ok(&self.source.page(mapped.entry.physical)?[offset..offset + len])
     }
 
     #[inline]

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::PAGE_SIZE;
 use crate::page::format::log_record::SECTOR;
 use crate::raw::held::{self, Descriptor, Held};
-use crate::raw::{beside, file};
+use crate::raw::{file, side_files};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -85,7 +85,7 @@ impl LogFile {
         generation: u64,
     ) -> Result<Found> {
         let failed = |e| Error::io(format!("cannot read the log {}", path.display()), e);
-        let file = match beside::open(path, &*held::ours(store, "cannot look for the log")?) {
+        let file = match side_files::open(path, &*held::ours(store, "cannot look for the log")?) {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(Found::Missing),
             Err(Ok(why)) => {
@@ -148,7 +148,7 @@ impl LogFile {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
         }
-        let new = beside::new(path, &store).map_err(failed)?;
+        let new = side_files::new(path, &store).map_err(failed)?;
         file::in_place(new.file());
         let file = new.file().try_clone().map_err(failed)?;
         let mut head = [0u8; PAGE_SIZE];

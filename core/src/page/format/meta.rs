@@ -304,7 +304,7 @@ impl Meta {
     pub(crate) fn tree(&self) -> Tree {
         Tree {
             root: Entry {
-                phys: self.root,
+                physical: self.root,
                 birth: self.checkpoint as u32,
                 sum: self.root_sum,
             },

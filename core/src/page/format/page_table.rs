@@ -23,7 +23,7 @@ pub(crate) const MAX_HEIGHT: u32 = 4;
 /// A page and its checksum, as an entry names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Entry {
-    pub(crate) phys: u32,
+    pub(crate) physical: u32,
     pub(crate) birth: u32,
     pub(crate) sum: u64,
 }
@@ -37,7 +37,7 @@ impl Entry {
             u64::from_le_bytes(w)
         };
         Entry {
-            phys: word(0) as u32,
+            physical: word(0) as u32,
             birth: (word(0) >> 32) as u32,
             sum: word(8),
         }
@@ -55,7 +55,7 @@ impl Entry {
 
     /// Return the entry in the live table's form.
     pub(crate) fn live(self) -> u64 {
-        u64::from(self.phys) | u64::from(self.birth) << 32
+        u64::from(self.physical) | u64::from(self.birth) << 32
     }
 }
 
@@ -70,7 +70,7 @@ impl Tree {
     /// Return its two words in the sidecar: root page | height << 32, checksum.
     pub(in crate::page) fn words(self) -> [u64; 2] {
         [
-            u64::from(self.root.phys) | u64::from(self.height) << 32,
+            u64::from(self.root.physical) | u64::from(self.height) << 32,
             self.root.sum,
         ]
     }

@@ -75,10 +75,10 @@ impl std::fmt::Debug for EntryWalk<'_> {
     }
 }
 
-fn corrupt(what: &'static str, phys: u32) -> Error {
+fn corrupt(what: &'static str, physical: u32) -> Error {
     Error::Corrupt {
         what,
-        at: u64::from(phys) * PAGE_SIZE as u64,
+        at: u64::from(physical) * PAGE_SIZE as u64,
     }
 }
 
@@ -106,12 +106,15 @@ impl<'a> EntryWalk<'a> {
     fn read(&mut self, place: Place) -> Result<Node> {
         let entry = match place {
             Place::Above(root, height) => return Ok(Node::Above(root, height)),
-            Place::Entry(entry) if entry.phys == 0 => return Ok(Node::None),
+            Place::Entry(entry) if entry.physical == 0 => return Ok(Node::None),
             Place::Entry(entry) => entry,
         };
         if self.left == 0 {
             self.stack.clear();
-            return Err(corrupt("a page table larger than its file (offset)", entry.phys));
+            return Err(corrupt(
+                "a page table larger than its file (offset)",
+                entry.physical,
+            ));
         }
         self.left -= 1;
         let mut page = Box::new([0; PAGE_SIZE]);
@@ -175,15 +178,17 @@ pub(crate) fn read_pages(
 ) -> Result<()> {
     let mut places: Vec<Option<&mut [u8]>> = bytes.chunks_exact_mut(PAGE_SIZE).map(Some).collect();
     let mut order: Vec<usize> = (0..entries.len()).collect();
-    let phys = |i: usize| entries[i].1.phys;
-    order.sort_by_key(|i| phys(*i));
+    let physical = |i: usize| entries[i].1.physical;
+    order.sort_by_key(|i| physical(*i));
     let mut rest = order.as_slice();
     while let Some(&first) = rest.first() {
-        if phys(first) < 2 || u64::from(phys(first)) >= pages {
-            return Err(corrupt("a page number beyond the file (offset)", phys(first)));
+        if physical(first) < 2 || u64::from(physical(first)) >= pages {
+            return Err(corrupt("a page number beyond the file (offset)", physical(first)));
         }
         let mut count = 1;
-        while count < rest.len() && u64::from(phys(rest[count])) == u64::from(phys(first)) + count as u64 {
+        while count < rest.len()
+            && u64::from(physical(rest[count])) == u64::from(physical(first)) + count as u64
+        {
             count += 1;
         }
         let (run, later) = rest.split_at(count);
@@ -192,18 +197,18 @@ pub(crate) fn read_pages(
             .filter_map(|i| places.get_mut(*i)?.take())
             .map(IoSliceMut::new)
             .collect();
-        let at = u64::from(phys(first)) * PAGE_SIZE as u64;
+        let at = u64::from(physical(first)) * PAGE_SIZE as u64;
         let n = read_past_cache(file, &mut pieces, at)
             .map_err(|e| Error::io(format!("cannot read the store file at offset {at:#x}"), e))?;
         if n < (count * PAGE_SIZE) as u64 {
-            let missing = phys(first) + (n / PAGE_SIZE as u64) as u32;
+            let missing = physical(first) + (n / PAGE_SIZE as u64) as u32;
             return Err(corrupt("a page beyond the end of the file (offset)", missing));
         }
         rest = later;
     }
     for ((_, entry), page) in entries.iter().zip(bytes.chunks_exact(PAGE_SIZE)) {
         if xxh3_64(page) != entry.sum {
-            return Err(corrupt(what, entry.phys));
+            return Err(corrupt(what, entry.physical));
         }
     }
     Ok(())
@@ -232,11 +237,11 @@ impl Builder {
     }
 
     fn number(&mut self) -> Result<u32> {
-        let phys = u32::try_from(self.next)
+        let physical = u32::try_from(self.next)
             .ok()
             .filter(|p| u64::from(*p) < crate::page::shared::layout::MAX_PAGES);
         self.next += 1;
-        phys.ok_or(Error::TooMany {
+        physical.ok_or(Error::TooMany {
             what: "pages of a store",
             limit: crate::page::shared::layout::MAX_PAGES as usize,
         })
@@ -250,24 +255,24 @@ impl Builder {
         out: &mut impl FnMut(&[u8; PAGE_SIZE]) -> Result<()>,
     ) -> Result<u32> {
         self.close_before(page, out)?;
-        let phys = self.number()?;
-        self.put(page, phys, sum)?;
-        Ok(phys)
+        let physical = self.number()?;
+        self.put(page, physical, sum)?;
+        Ok(physical)
     }
 
     /// Append the next logical page, whose bytes are already in the file.
     pub(crate) fn name(
         &mut self,
         page: u64,
-        phys: u32,
+        physical: u32,
         sum: u64,
         out: &mut impl FnMut(&[u8; PAGE_SIZE]) -> Result<()>,
     ) -> Result<()> {
         self.close_before(page, out)?;
-        self.put(page, phys, sum)
+        self.put(page, physical, sum)
     }
 
-    fn put(&mut self, page: u64, phys: u32, sum: u64) -> Result<()> {
+    fn put(&mut self, page: u64, physical: u32, sum: u64) -> Result<()> {
         if page >= covers(self.height) {
             return Err(Error::Corrupt {
                 what: "a page beyond its page table (logical page)",
@@ -275,7 +280,7 @@ impl Builder {
             });
         }
         let birth = self.birth;
-        self.put_at(0, page, Entry { phys, birth, sum });
+        self.put_at(0, page, Entry { physical, birth, sum });
         Ok(())
     }
 
@@ -310,7 +315,7 @@ impl Builder {
         };
         out(&page)?;
         let entry = Entry {
-            phys: self.number()?,
+            physical: self.number()?,
             birth: self.birth,
             sum: xxh3_64(page.as_slice()),
         };
@@ -351,17 +356,24 @@ mod tests {
         for (page, fill) in pages {
             let bytes = [*fill; PAGE_SIZE];
             let sum = xxh3_64(&bytes);
-            let phys = builder
+            let physical = builder
                 .append(*page, sum, &mut |node| {
                     file.write_all_at(node, at * PAGE_SIZE as u64).unwrap();
                     at += 1;
                     Ok(())
                 })
                 .unwrap();
-            assert_eq!(u64::from(phys), at);
+            assert_eq!(u64::from(physical), at);
             file.write_all_at(&bytes, at * PAGE_SIZE as u64).unwrap();
             at += 1;
-            want.push((*page, Entry { phys, birth: 1, sum }));
+            want.push((
+                *page,
+                Entry {
+                    physical,
+                    birth: 1,
+                    sum,
+                },
+            ));
         }
         let (tree, next) = builder
             .finish(&mut |node| {
@@ -433,9 +445,18 @@ mod tests {
         ));
         assert_eq!(found[1].as_ref().unwrap().0, 300);
         let mut bytes = [0; PAGE_SIZE];
-        let entry = |phys, sum| [(0, Entry { phys, birth: 1, sum })];
-        for phys in [0, 1, 7, u32::MAX] {
-            assert!(read_pages(&file, end, &entry(phys, 0), &mut bytes, BAD_PAGE).is_err());
+        let entry = |physical, sum| {
+            [(
+                0,
+                Entry {
+                    physical,
+                    birth: 1,
+                    sum,
+                },
+            )]
+        };
+        for physical in [0, 1, 7, u32::MAX] {
+            assert!(read_pages(&file, end, &entry(physical, 0), &mut bytes, BAD_PAGE).is_err());
         }
         // The entry names a page past the end of the file.
         assert!(read_pages(&file, 99, &entry(50, 0), &mut bytes, BAD_PAGE).is_err());
@@ -444,7 +465,7 @@ mod tests {
         // A table in which every entry names the same child page: 16 million leaves in five pages.
         let file = tempfile::tempfile().unwrap();
         let mut below = Entry {
-            phys: 2,
+            physical: 2,
             birth: 1,
             sum: xxh3_64(&[1; PAGE_SIZE]),
         };
@@ -454,11 +475,11 @@ mod tests {
                 below.write(&mut page, i);
             }
             below = Entry {
-                phys: 3 + level,
+                physical: 3 + level,
                 birth: 1,
                 sum: xxh3_64(&page),
             };
-            file.write_all_at(&page, u64::from(below.phys) * PAGE_SIZE as u64)
+            file.write_all_at(&page, u64::from(below.physical) * PAGE_SIZE as u64)
                 .unwrap();
         }
         let tree = Tree {

@@ -1,6 +1,6 @@
 //! Freeing while no process changes the store: the second task of the leading helper (`helper`).
 //!
-//! The upper layers own the entries that wait to be freed (`Hooks::frees_wait`). Small changes do not free them
+//! The upper layers own the entries that wait to be freed (`Hooks::has_pending_frees`). Small changes do not free them
 //! (`store::space::freeing`), so a thread must.
 //!
 //! 1. A step is its own write section that frees few entries and never waits for the latch. It begins only when the
@@ -52,7 +52,7 @@ impl Pager {
         if !self.frees_when_idle() || self.shm.is_poisoned() || !self.is_leader() {
             return None;
         }
-        match hooks.frees_wait(self) {
+        match hooks.has_pending_frees(self) {
             Ok(true) => {}
             Ok(false) => return None,
             Err(_) => return Some(PAUSE),

@@ -243,7 +243,7 @@ impl Pager {
     pub fn shorten_max_age(&self, age: Duration) -> Result<()> {
         let wanted = self.shm.shortest_max_age();
         let mut reg = self.registration()?;
-        self.still_open()?;
+        self.check_open()?;
         let ms = in_ms(age);
         let now = reg.requirements.max_age;
         if self.read_only || reg.requirements.durability == 0 || now != 0 && now <= ms {

@@ -164,13 +164,13 @@ impl Row {
         let misses = self.misses.load(Ordering::Relaxed) + 1;
         self.misses.store(misses, Ordering::Relaxed);
         let level = self.level.load(Ordering::Relaxed);
-        let patience = match level {
+        let tolerated = match level {
             0 => LEARN_AFTER[0],
             1 => LEARN_AFTER[1],
             2 => NOTES[1] as u32,
             _ => LEARN_AFTER[1].saturating_mul(LONGER.saturating_pow(self.failures.load(Ordering::Relaxed))),
         };
-        if misses >= patience {
+        if misses >= tolerated {
             self.change(level, misses);
         }
     }

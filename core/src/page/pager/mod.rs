@@ -61,7 +61,7 @@ pub trait Hooks: Send + Sync {
     /// owner's lock forbids it. Called inside a write section.
     fn check_change(&self, pager: &Pager, slot: u32, actor: Actor, obj: Obj, key: Option<u64>) -> Result<()>;
     /// Return whether anything waits to be freed. Called outside sections; it does not wait for the gate.
-    fn frees_wait(&self, pager: &Pager) -> Result<bool>;
+    fn has_pending_frees(&self, pager: &Pager) -> Result<bool>;
     /// Free a part of what waits, about `entries` entries of containers, in its own write section and without waiting
     /// for the latch. Return whether more waits.
     fn free_some(&self, pager: &Pager, entries: u64) -> Result<bool>;

@@ -32,19 +32,19 @@ const AT_AN_END: Duration = Duration::from_millis(50);
 
 thread_local! {
     static LAST: Cell<(u64, u32, u32)> = const { Cell::new((0, 0, 0)) };
-    static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
+    static OWN_SLOTS: RefCell<OwnSlots> = const { RefCell::new(OwnSlots(Vec::new())) };
 }
 
 /// The slots of one thread, released when it ends.
-struct Mine(Vec<(Weak<Pager>, u64, u32, u32)>);
+struct OwnSlots(Vec<(Weak<Pager>, u64, u32, u32)>);
 
-impl Drop for Mine {
+impl Drop for OwnSlots {
     fn drop(&mut self) {
         for (pager, serial, forks, slot) in self.0.drain(..) {
             if forks == process::forks()
                 && let Some(pager) = pager.upgrade()
             {
-                // The steps below ask for this thread's slot, and `MINE` is not accessible any more.
+                // The steps below ask for this thread's slot, and `OWN_SLOTS` is not accessible any more.
                 LAST.set((serial, forks, slot));
                 pager.thread_ends(slot);
                 LAST.set((0, 0, 0));
@@ -121,7 +121,7 @@ impl Pager {
             return Err(Error::Closed);
         }
         let forks = process::forks();
-        let known = MINE.try_with(|m| {
+        let known = OWN_SLOTS.try_with(|m| {
             let m = m.borrow();
             m.0.iter()
                 .find(|(_, serial, f, _)| *serial == self.serial && *f == forks)
@@ -132,7 +132,7 @@ impl Pager {
             Some(slot) => slot,
             None => {
                 let slot = self.claim_thread_slot()?;
-                MINE.with_borrow_mut(|m| {
+                OWN_SLOTS.with_borrow_mut(|m| {
                     m.0.retain(|(p, _, f, _)| *f == forks && p.strong_count() > 0);
                     m.0.push((self.me.clone(), self.serial, forks, slot));
                 });
@@ -153,7 +153,7 @@ impl Pager {
     pub(in crate::page) fn each_of_thread<R>(
         mut f: impl FnMut(&Weak<Pager>, u64, u32) -> Option<R>,
     ) -> Option<R> {
-        let all = MINE.try_with(|m| m.borrow().0.clone()).unwrap_or_default();
+        let all = OWN_SLOTS.try_with(|m| m.borrow().0.clone()).unwrap_or_default();
         all.iter()
             .filter(|(_, _, forks, _)| *forks == process::forks())
             .find_map(|(pager, serial, _, slot)| f(pager, *serial, *slot))
@@ -163,7 +163,7 @@ impl Pager {
     pub(crate) fn forget_slot(&self) {
         LAST.set((0, 0, 0));
         // In a thread that is ending there is nothing left to forget.
-        let _ = MINE.try_with(|m| m.borrow_mut().0.retain(|e| e.1 != self.serial));
+        let _ = OWN_SLOTS.try_with(|m| m.borrow_mut().0.retain(|e| e.1 != self.serial));
     }
 
     /// Release the slot of a thread that never held a lock and is in no section.

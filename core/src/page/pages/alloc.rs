@@ -2,7 +2,7 @@
 //! disk. The free map, the dirty lists and their invariants: `shared::regions::free_pages`.
 
 use crate::error::{Error, Result};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::pager::Pager;
 use crate::page::shared::layout::{MAX_PAGES, Region};
 use crate::page::shared::regions::free_pages::{ENTRY, LIST_MAX};
@@ -43,7 +43,7 @@ impl Pager {
 
     /// Allocate a free physical page for data. It keeps the reserve, and unless the operation removes something also
     /// what removing needs, so that deletion works on a full disk.
-    pub(crate) fn alloc_physical(&self, removing: bool) -> Result<PhysNo> {
+    pub(crate) fn alloc_physical(&self, removing: bool) -> Result<PhysicalPage> {
         let keep = match removing {
             true => self.reserve(),
             false => self.kept_free(),
@@ -55,7 +55,7 @@ impl Pager {
     }
 
     /// Allocate a free physical page from the reserve. Grow the file only if no page is free.
-    pub(crate) fn alloc_reserved(&self) -> Result<PhysNo> {
+    pub(crate) fn alloc_reserved(&self) -> Result<PhysicalPage> {
         if self.shm.space().free() == 0 {
             self.grow(0)?;
         }
@@ -80,7 +80,7 @@ impl Pager {
 
     /// Find a free page from the cursor on, so that an epoch's pages are adjacent. Its bit is not set yet: the caller
     /// writes an intent first.
-    fn take_free(&self) -> Result<PhysNo> {
+    fn take_free(&self) -> Result<PhysicalPage> {
         let pages = self.shm.space().file_pages();
         let low = self.shm.space().unknown_below().max(2);
         for _ in 0..2 {
@@ -93,7 +93,7 @@ impl Pager {
             let start = cursor.clamp(low, pages.max(low));
             if let Some(p) = self.scan(start, pages).or_else(|| self.scan(low, start)) {
                 self.shm.space().set_cursor(p + 1);
-                return Ok(PhysNo(p as u32));
+                return Ok(PhysicalPage(p as u32));
             }
             // The hint was wrong: no page is free.
             self.shm.space().set_free(0);
@@ -120,7 +120,7 @@ impl Pager {
     }
 
     /// Mark a page as used, after the intent was written.
-    pub(crate) fn set_used(&self, page: PhysNo) {
+    pub(crate) fn set_used(&self, page: PhysicalPage) {
         if self.shm.mark_used(u64::from(page.0), true) {
             let n = self.shm.space().free();
             self.shm.space().set_free(n.saturating_sub(1));
@@ -128,7 +128,7 @@ impl Pager {
     }
 
     /// Free a page.
-    pub(crate) fn set_free(&self, page: PhysNo) {
+    pub(crate) fn set_free(&self, page: PhysicalPage) {
         let page = u64::from(page.0);
         if page < 2 || page >= self.shm.space().file_pages() {
             return;

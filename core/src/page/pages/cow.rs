@@ -12,7 +12,7 @@
 //! clearing the bit and recording that.
 
 use crate::error::{Error, Result};
-use crate::ids::{PAGE_SIZE, PhysNo};
+use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::pager::Pager;
 use crate::page::shared::layout::Region;
 use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW};
@@ -62,15 +62,15 @@ impl Pager {
     /// Make a logical page writable in this epoch. Return its physical page. `copy`: keep its content; otherwise it
     /// becomes zeros. Called inside a write section.
     #[inline]
-    pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+    pub(crate) fn writable(&self, page: u64, entry: u64, copy: bool, removing: bool) -> Result<PhysicalPage> {
         if entry >> 32 == self.shm.live().epoch() && entry & ABSENT == 0 {
-            return Ok(PhysNo(entry as u32));
+            return Ok(PhysicalPage(entry as u32));
         }
         self.copy_page(page, entry, copy, removing)
     }
 
     #[cold]
-    fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysNo> {
+    fn copy_page(&self, page: u64, old: u64, copy: bool, removing: bool) -> Result<PhysicalPage> {
         self.reserve_lists()?;
         self.copy_to(page, old, copy, self.alloc_physical(removing)?)
     }
@@ -89,22 +89,22 @@ impl Pager {
         self.copy_to(0, entry, true, self.alloc_reserved()?).map(|_| ())
     }
 
-    fn copy_to(&self, page: u64, old: u64, copy: bool, phys: PhysNo) -> Result<PhysNo> {
+    fn copy_to(&self, page: u64, old: u64, copy: bool, physical: PhysicalPage) -> Result<PhysicalPage> {
         // If the free map or the epoch could not be read, the result could be a page that is in use.
         self.whole()?;
         let epoch = self.shm.live().epoch();
         let list = epoch as usize % 3;
-        let new = u64::from(phys.0) | epoch << 32;
+        let new = u64::from(physical.0) | epoch << 32;
         let old_entry = if old & ABSENT != 0 { 0 } else { old };
         let first = self.shm.list_len(list) == 0;
         self.intend(DATA, page, old, new, list);
         fail_point!("cow.intended");
-        self.set_used(phys);
+        self.set_used(physical);
         // SAFETY: the new page is free (I3): nothing reaches it before the swing below.
-        let to = unsafe { self.map.page_mut(phys) }?;
+        let to = unsafe { self.map.page_mut(physical) }?;
         if copy && old_entry != 0 {
             // SAFETY: the old page is frozen (I1): it is written only in its own epoch, which has ended.
-            to.copy_from_slice(unsafe { self.map.page(PhysNo(old_entry as u32)) }?);
+            to.copy_from_slice(unsafe { self.map.page(PhysicalPage(old_entry as u32)) }?);
         } else {
             to.fill(0);
         }
@@ -113,12 +113,12 @@ impl Pager {
         fail_point!("cow.listed");
         compiler_fence(Ordering::SeqCst);
         self.shm.set_entry(page, new);
-        fail_point!("cow.swung");
+        fail_point!("cow.replaced");
         self.intent_done();
         if first {
             self.note_first_change(list);
         }
-        Ok(phys)
+        Ok(physical)
     }
 
     /// Take the physical page from a logical page whose content is not needed. Return false if it has none, or one of
@@ -149,54 +149,54 @@ impl Pager {
     }
 
     /// Allocate a page-table page for the checkpointer: both its bit and its list entry are set, or neither.
-    pub(crate) fn intend_node(&self, phys: PhysNo, list: usize) -> Result<()> {
+    pub(crate) fn intend_node(&self, physical: PhysicalPage, list: usize) -> Result<()> {
         self.shm.list_room(list, 1)?;
-        self.intend(NODE, 0, 0, u64::from(phys.0), list);
-        self.set_used(phys);
-        self.shm.list_push(list, [NODE_NEW, u64::from(phys.0), 0])?;
+        self.intend(NODE, 0, 0, u64::from(physical.0), list);
+        self.set_used(physical);
+        self.shm.list_push(list, [NODE_NEW, u64::from(physical.0), 0])?;
         self.intent_done();
         Ok(())
     }
 
     /// Free entry `i` of the list of replaced pages, and record that. Called under the latch.
-    pub(crate) fn give_back_old(&self, i: u64, phys: PhysNo, list: usize) {
-        self.intend(GIVE_OLD, i, 0, u64::from(phys.0), list);
-        self.finish_giving(GIVE_OLD, i, phys, list);
+    pub(crate) fn give_back_old(&self, i: u64, physical: PhysicalPage, list: usize) {
+        self.intend(GIVE_OLD, i, 0, u64::from(physical.0), list);
+        self.finish_giving(GIVE_OLD, i, physical, list);
     }
 
     /// Free the page-table page in the last entry, `i`, of a list, and remove the entry. Called under the latch.
-    pub(crate) fn give_back_node(&self, i: u64, phys: PhysNo, list: usize) {
-        self.intend(GIVE_NODE, i, 0, u64::from(phys.0), list);
-        self.finish_giving(GIVE_NODE, i, phys, list);
+    pub(crate) fn give_back_node(&self, i: u64, physical: PhysicalPage, list: usize) {
+        self.intend(GIVE_NODE, i, 0, u64::from(physical.0), list);
+        self.finish_giving(GIVE_NODE, i, physical, list);
     }
 
     /// Finish freeing a page. It can be repeated as long as the latch was not released in between, because the page was
     /// not reallocated then.
-    fn finish_giving(&self, kind: u64, i: u64, phys: PhysNo, list: usize) {
+    fn finish_giving(&self, kind: u64, i: u64, physical: PhysicalPage, list: usize) {
         if kind == GIVE_OLD {
             self.shm.next_checkpoint().set_freed(i + 1);
         } else {
             self.shm.set_list_len(list, i);
         }
         fail_point!("checkpoint.giving");
-        if phys.0 != 0 {
-            self.set_free(phys);
+        if physical.0 != 0 {
+            self.set_free(physical);
         }
         self.intent_done();
     }
 
     /// Free a page that only a dropped snapshot held, and move that snapshot's cursor to `next`. Called under the
     /// latch.
-    pub(crate) fn give_back_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
-        self.intend(GIVE_DROPPED, slot as u64, next, u64::from(phys.0), 0);
-        self.finish_dropped(slot, next, phys);
+    pub(crate) fn give_back_dropped(&self, slot: usize, next: u64, physical: PhysicalPage) {
+        self.intend(GIVE_DROPPED, slot as u64, next, u64::from(physical.0), 0);
+        self.finish_dropped(slot, next, physical);
     }
 
     /// Finish freeing a page of a dropped snapshot. It can be repeated, as `finish_giving`.
-    fn finish_dropped(&self, slot: usize, next: u64, phys: PhysNo) {
+    fn finish_dropped(&self, slot: usize, next: u64, physical: PhysicalPage) {
         self.shm.set_dropped_cursor(slot, next);
         fail_point!("snapshot.giving");
-        self.set_free(phys);
+        self.set_free(physical);
         self.intent_done();
     }
 
@@ -214,11 +214,11 @@ impl Pager {
             });
         }
         if kind == GIVE_DROPPED && (page as usize) < crate::page::shared::layout::DROPPED_SLOTS {
-            self.finish_dropped(page as usize, old, PhysNo(new as u32));
+            self.finish_dropped(page as usize, old, PhysicalPage(new as u32));
             return Ok(());
         }
         if kind == GIVE_OLD || kind == GIVE_NODE {
-            self.finish_giving(kind, page, PhysNo(new as u32), list);
+            self.finish_giving(kind, page, PhysicalPage(new as u32), list);
             return Ok(());
         }
         if kind == RELEASE {
@@ -237,7 +237,7 @@ impl Pager {
         };
         if !happened {
             self.shm.set_list_len(list, len);
-            self.set_free(PhysNo(new as u32));
+            self.set_free(PhysicalPage(new as u32));
         }
         self.intent_done();
         Ok(())
@@ -281,7 +281,7 @@ impl Pager {
                     at: addr.0,
                 });
             }
-            let phys = PhysNo(entry as u32);
+            let physical = PhysicalPage(entry as u32);
             self.shm.change_era();
             // A logged page was copied in this epoch before it was logged, and an epoch does not end with a transaction
             // open. So the entry's page is the one that was changed.
@@ -289,10 +289,10 @@ impl Pager {
                 let mut b = [0; 8];
                 b.copy_from_slice(old);
                 // SAFETY: write section or recovery, under the latch with the gate raised (`section`, invariant 1).
-                unsafe { self.map.store_u64(phys, offset, u64::from_le_bytes(b)) }?;
+                unsafe { self.map.store_u64(physical, offset, u64::from_le_bytes(b)) }?;
             } else {
                 // SAFETY: as above.
-                unsafe { self.map.page_mut(phys) }?[offset..offset + old.len()].copy_from_slice(old);
+                unsafe { self.map.page_mut(physical) }?[offset..offset + old.len()].copy_from_slice(old);
             }
             compiler_fence(Ordering::SeqCst);
             fail_point!("undo.step");

@@ -2,7 +2,7 @@
 //! The format and its invariants: `format::page_table`.
 
 use crate::error::{Error, Result};
-use crate::ids::{ObjectId, PAGE_SIZE, PhysNo};
+use crate::ids::{ObjectId, PAGE_SIZE, PhysicalPage};
 use crate::page::format::page_table::{Entry, MAX_HEIGHT, covers};
 use crate::page::pager::Pager;
 use crate::page::shared::regions::free_pages::ABSENT;
@@ -10,8 +10,8 @@ use crate::page::shared::regions::free_pages::ABSENT;
 impl Pager {
     /// Return a page of the durable tree, or a data page of the last checkpoint, verified.
     pub(crate) fn verified(&self, entry: Entry, what: &'static str) -> Result<&[u8; PAGE_SIZE]> {
-        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
-        if entry.phys < 2 || u64::from(entry.phys) >= self.shm.space().file_pages() {
+        let at = u64::from(entry.physical) * PAGE_SIZE as u64;
+        if entry.physical < 2 || u64::from(entry.physical) >= self.shm.space().file_pages() {
             return Err(Error::Corrupt {
                 what: "a page number beyond the file (offset)",
                 at,
@@ -19,7 +19,7 @@ impl Pager {
         }
         // SAFETY: pages of a checkpoint are never written while it can be reached (I1), and the caller is in a section
         // or runs the checkpoint, so it stays reachable.
-        let page = unsafe { self.map.page(PhysNo(entry.phys)) }?;
+        let page = unsafe { self.map.page(PhysicalPage(entry.physical)) }?;
         if entry.fits(page) {
             return Ok(page);
         }
@@ -28,7 +28,7 @@ impl Pager {
         };
         self.keep_copy(follow, entry, what)?;
         // SAFETY: as above: the copy is complete, and it is not made again while it matches its checksum.
-        unsafe { self.map.page(PhysNo(entry.phys)) }
+        unsafe { self.map.page(PhysicalPage(entry.physical)) }
     }
 
     /// Return the durable root and the height of its tree. Every checkpoint writes a new root.
@@ -37,7 +37,7 @@ impl Pager {
         let [word, sum] = last.root();
         (
             Entry {
-                phys: word as u32,
+                physical: word as u32,
                 birth: last.number() as u32,
                 sum,
             },
@@ -57,7 +57,7 @@ impl Pager {
         if page >= covers(height) {
             return Ok(None);
         }
-        while height > 0 && entry.phys != 0 {
+        while height > 0 && entry.physical != 0 {
             height -= 1;
             let node = self.verified(
                 entry,
@@ -69,10 +69,10 @@ impl Pager {
         if u64::from(entry.birth) > self.shm.last_checkpoint().number() {
             return Err(Error::Corrupt {
                 what: "a page that is younger than its checkpoint (file offset)",
-                at: u64::from(entry.phys) * PAGE_SIZE as u64,
+                at: u64::from(entry.physical) * PAGE_SIZE as u64,
             });
         }
-        Ok((entry.phys != 0).then_some(entry))
+        Ok((entry.physical != 0).then_some(entry))
     }
 
     /// Fill the live table's entry of a page from the durable tree. Called inside a section; `holds` returns whether

@@ -6,7 +6,7 @@
 //!    checkpoint, and the one before it. The sidecar must supply only the pages changed since (dirty lists), the change
 //!    in progress (intent, undo log), and a few numbers. Each is checked against its allowed range, against the page
 //!    table of the checkpoint, and against the others (`look`). An error leaves the sidecar unchanged.
-//! 3. Then the live page table and the free map are rebuilt from the lists (`remake`), and slots, locks and counters
+//! 3. Then the live page table and the free map are rebuilt from the lists (`rebuild`), and slots, locks and counters
 //!    are cleared. Pages that the checkpoint's file had are free only when the page table shows it
 //!    (`checkpoint::free_map`). So the content of a torn sidecar cannot cause a page of the checkpoint to be
 //!    overwritten.
@@ -62,8 +62,8 @@ impl Pager {
             }
             false => self
                 .look(meta, meta_sum)
-                .and_then(|left| self.remake(meta, meta_sum, &left))
-                .and_then(|()| self.undo_is_right()),
+                .and_then(|left| self.rebuild(meta, meta_sum, &left))
+                .and_then(|()| self.check_undo()),
         };
         let done = ready.and_then(|()| self.recover(0));
         if let Err(e) = done {
@@ -176,7 +176,7 @@ impl Pager {
             self.read_list(list, dirty, ended, ck_logical, &mut left)?;
             left.ended = Some((list, dirty));
         }
-        let len = self.complete_len(now, epoch, logical)?;
+        let len = self.valid_list_len(now, epoch, logical)?;
         self.read_list(now, len, epoch, logical, &mut left)?;
         left.used.sort_unstable();
         if left.used.is_sorted_by(|a, b| a < b) {
@@ -210,11 +210,11 @@ impl Pager {
                 left.live.insert(page, ABSENT);
                 continue;
             }
-            let phys = new as u32;
-            if new >> 32 != epoch || phys < 2 || u64::from(phys) >= pages {
+            let physical = new as u32;
+            if new >> 32 != epoch || physical < 2 || u64::from(physical) >= pages {
                 return Err(bad(page));
             }
-            left.used.push(phys);
+            left.used.push(physical);
             left.live.insert(page, new);
         }
         Ok(())
@@ -222,7 +222,7 @@ impl Pager {
 
     /// Return how many entries of the current epoch's list count, according to the intent of a dead writer about its
     /// last entry.
-    fn complete_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
+    fn valid_list_len(&self, now: usize, epoch: u64, logical: u64) -> Result<u64> {
         let shm = &self.shm;
         let [kind, page, old, new, list, len] = shm.intent();
         let have = shm.list_len(now);
@@ -256,7 +256,7 @@ impl Pager {
     }
 
     /// Rebuild the live table and the free map, and clear the rest. It can be repeated.
-    fn remake(&self, meta: &Meta, meta_sum: u64, left: &Left) -> Result<()> {
+    fn rebuild(&self, meta: &Meta, meta_sum: u64, left: &Left) -> Result<()> {
         let shm = &self.shm;
         let [kind, swung, ..] = shm.intent();
         let swings = |page: u64| matches!(kind, cow::DATA | cow::RELEASE) && swung == page;
@@ -274,7 +274,7 @@ impl Pager {
             }
             shm.set(TAKING, 1);
         }
-        fail_point!("takeover.looked");
+        fail_point!("takeover.checked");
         shm.forget_intent();
         for list in 0..3 {
             match left.ended {
@@ -322,7 +322,7 @@ impl Pager {
             let is_possible = d.checkpoint < self.shm.live().epoch()
                 && d.cursor == 0
                 && d.since < self.shm.live().epoch()
-                && u64::from(d.tree.root.phys) < self.shm.space().file_pages();
+                && u64::from(d.tree.root.physical) < self.shm.space().file_pages();
             if !is_possible || !self.is_claimed(d.checkpoint)? {
                 self.shm.forget_dropped(d.slot);
             }
@@ -331,7 +331,7 @@ impl Pager {
     }
 
     /// Return whether every record of the undo log belongs to a page that was changed in this epoch.
-    fn undo_is_right(&self) -> Result<()> {
+    fn check_undo(&self) -> Result<()> {
         let (logical, epoch) = (self.shm.live().logical(), self.shm.live().epoch());
         let mut strange = None;
         self.shm.undo_ranges(|addr, len, _| {

@@ -5,7 +5,7 @@
 //! change raised `NEXT_PAGE`. The record contains the current content of both.
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
+use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::format::log_file::RING;
 use crate::page::format::log_record::{Builder, Place, SECTOR};
 use crate::page::pager::Pager;
@@ -168,7 +168,7 @@ impl Pager {
         }
         // SAFETY: this is inside the write section that changed the page (`section`, invariant 1), which is its only
         // user.
-        unsafe { self.map.page(PhysNo(entry as u32)) }
+        unsafe { self.map.page(PhysicalPage(entry as u32)) }
     }
 
     fn write_to_ring(&self, at: u64, record: &[u8]) {

@@ -51,13 +51,13 @@ impl Pager {
         } else {
             Ok(())
         };
-        self.relieve_log();
+        self.checkpoint_if_log_full();
         durable.map_err(|e| Error::DurabilityUnknown { source: Box::new(e) })
     }
 
     /// Request a checkpoint when the log is getting full, and make one when it is nearly full. The change is complete
     /// whatever the result: the next sync reports errors.
-    fn relieve_log(&self) {
+    fn checkpoint_if_log_full(&self) {
         let log = self.shm.log();
         let used = |since: u64| log.end().saturating_sub(since);
         if self.shm.log_mode() != ON || used(log.needed_by_newest()) < DUE {
@@ -120,7 +120,7 @@ impl Pager {
     fn checkpoint_covering(&self, epoch: u64, wait: &mut Wait<'_>) -> Result<()> {
         if self.shm.last_checkpoint().number() >= epoch {
             // The words of a store that was closed in between are not valid.
-            return self.still_open();
+            return self.check_open();
         }
         self.checkpoint_when(wait, || self.shm.last_checkpoint().number() < epoch)
     }
@@ -132,7 +132,7 @@ impl Pager {
         let group = self.shm.group();
         let mut started = None;
         while !group.is_durable(end) {
-            self.still_open()?;
+            self.check_open()?;
             if self.shm.is_poisoned() {
                 return Err(self.poisoned());
             }
@@ -156,8 +156,8 @@ impl Pager {
                 drop(lead);
                 continue;
             }
-            let mut patience = WaitLoop::since(wait, self.bound, &mut started);
-            let slice = patience.slice("the log to be flushed", || {
+            let mut wait_loop = WaitLoop::since(wait, self.bound, &mut started);
+            let slice = wait_loop.slice("the log to be flushed", || {
                 self.describe_owner(Owner::in_word(group.leader()))
             })?;
             group.sleep(slice);

@@ -89,7 +89,7 @@ impl Pager {
             entry => entry,
         };
         let keep = !range.whole && entry & ABSENT == 0;
-        let phys = match self.writable(page, entry, keep, true) {
+        let physical = match self.writable(page, entry, keep, true) {
             Err(Error::NoSpace { .. }) => {
                 return Err(Error::NoSpace {
                     what: "the store file, to bring in what its redo log holds",
@@ -100,7 +100,7 @@ impl Pager {
         };
         // SAFETY: under the latch with the gate raised (`section`, invariant 1), and no other process has the store
         // open.
-        let bytes = unsafe { self.map.page_mut(phys) }?;
+        let bytes = unsafe { self.map.page_mut(physical) }?;
         if range.whole {
             bytes.fill(0);
         }

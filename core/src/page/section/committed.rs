@@ -19,7 +19,7 @@
 //! 7. The lookup cache is not filled here (`section::lookup`): it describes the live state.
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysNo};
+use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::pager::Pager;
 use crate::page::pager::undo_index::{Index, Tag};
 use crate::page::shared::regions::free_pages::ABSENT;
@@ -53,7 +53,7 @@ pub(crate) struct Committed<'p> {
 pub(crate) enum Where<'a> {
     Copy(&'a [u8; PAGE_SIZE]),
     /// The physical page holds the committed state. Only for a reader that keeps writers out.
-    InPlace(PhysNo),
+    InPlace(PhysicalPage),
 }
 
 impl Pager {
@@ -134,12 +134,12 @@ impl<'p> Committed<'p> {
         if entry & ABSENT != 0 {
             return Err(Error::corrupt(crate::page::access::ABSENT, addr));
         }
-        let phys = PhysNo(entry as u32);
+        let physical = PhysicalPage(entry as u32);
         if excludes && self.index.borrow().records(page.0).next().is_none() {
-            return Ok(Where::InPlace(phys));
+            return Ok(Where::InPlace(physical));
         }
         let mut bytes = Box::new([0; PAGE_SIZE]);
-        self.pager.map.copy_page(phys, &mut bytes)?;
+        self.pager.map.copy_page(physical, &mut bytes)?;
         // The page is copied before the log's length is loaded.
         fence(Ordering::Acquire);
         let mut index = self.index.borrow_mut();

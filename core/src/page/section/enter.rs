@@ -9,8 +9,8 @@ use crate::ids::Actor;
 use crate::page::access::Pages;
 use crate::page::pager::Pager;
 use crate::page::section::latch::take_latch::section_is_open;
-use crate::page::section::looked::Looked;
 use crate::page::section::read::{ReadSection, Stay};
+use crate::page::section::touched::Touched;
 use crate::page::section::write::WriteSection;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::{Wait, WaitLoop};
@@ -189,7 +189,7 @@ impl Pager {
             transaction,
             owned: took,
             removing: false,
-            looked: Looked::default(),
+            touched: Touched::default(),
             insists: false,
             actor: Actor::Thread,
             done: false,

@@ -7,7 +7,7 @@
 //! 4. It never waits and never copies a page. If the caller cannot enter it, or cannot complete the operation in it,
 //!    nothing has changed and the caller enters a write section instead.
 
-use crate::ids::{Addr, ObjectId, PageNo, PhysNo};
+use crate::ids::{Addr, ObjectId, PageNo, PhysicalPage};
 use crate::page::access::within_page;
 use crate::page::pager::Pager;
 use crate::page::section::read::{ReadSection, Stay};
@@ -92,7 +92,7 @@ impl InPlaceSection<'_> {
         // SAFETY: this section is the only one in the store (invariant 1), and the pages are those of
         // this epoch (`place`).
         let stamped = unsafe { map.store_time(time_page, time_offset, process::coarse_now()) };
-        fail_point!("lone.stamped");
+        fail_point!("in_place.stamped");
         // SAFETY: as above.
         if stamped.is_err() || unsafe { map.store_u64(page, offset, value) }.is_err() {
             return false;
@@ -101,21 +101,21 @@ impl InPlaceSection<'_> {
             self.read.pager.after_fault();
             return false;
         }
-        fail_point!("lone.done");
+        fail_point!("in_place.stored");
         self.read.pager.shm.live().count_change();
         true
     }
 
     /// Return the place of a word in a page that may be written in place.
     #[inline(always)]
-    fn place(&self, addr: Addr) -> Option<(PhysNo, usize)> {
+    fn place(&self, addr: Addr) -> Option<(PhysicalPage, usize)> {
         let (page, offset): (PageNo, usize) = within_page(addr, 8).ok()?;
         if offset & 7 != 0 || page.0 >= self.read.limit {
             return None;
         }
         let entry = self.read.pager.shm.entry(page.0);
         let writable = entry & ABSENT == 0 && entry >> 32 == self.read.pager.shm.live().epoch();
-        writable.then_some((PhysNo(entry as u32), offset))
+        writable.then_some((PhysicalPage(entry as u32), offset))
     }
 }
 

@@ -109,9 +109,9 @@ impl WriteSection<'_> {
     #[inline]
     pub(super) fn look_for_leases(&mut self, id: ObjectId, key: Option<u64>) -> Result<()> {
         let both = [bucket(id.0, None), bucket(id.0, key)];
-        self.looked.note(both[0]);
+        self.touched.note(both[0]);
         if key.is_some() {
-            self.looked.note(both[1]);
+            self.touched.note(both[1]);
         }
         if !self.read.pager.shm.has_leases() {
             return Ok(());
@@ -121,7 +121,7 @@ impl WriteSection<'_> {
 
     /// Look at all leases: what changes is not one entry.
     pub(super) fn look_for_all_leases(&mut self, can_run_again: bool) -> Result<()> {
-        self.looked.note_all();
+        self.touched.note_all();
         if !self.read.pager.shm.has_leases() {
             return Ok(());
         }
@@ -133,7 +133,7 @@ impl WriteSection<'_> {
         if !self.read.pager.shm.has_leases() {
             return Ok(());
         }
-        match self.looked.noted() {
+        match self.touched.noted() {
             Some(noted) => {
                 let noted = noted.to_vec();
                 self.demand(noted.into_iter(), true, self.insists)

@@ -3,7 +3,7 @@
 //!
 //! Owns entering and leaving (`enter`, `latch`), the readers' and the writers' view of bytes (`read`, `write`,
 //! `trunks`, `pinned`), the writer that replaces one value in place (`in_place_store`), reading the committed state
-//! beside a writer (`committed`), leases (`leases`, `looked`), cached lookups (`lookup`), the change feed (`notices`),
+//! beside a writer (`committed`), leases (`leases`, `touched`), cached lookups (`lookup`), the change feed (`notices`),
 //! and transactions of several sections (`transactions`).
 //!
 //! Lock order: latch, then gate.
@@ -13,11 +13,11 @@ pub(in crate::page) mod enter;
 pub(in crate::page) mod in_place_store;
 pub(in crate::page) mod latch;
 pub(in crate::page) mod leases;
-pub(in crate::page) mod looked;
 pub(in crate::page) mod lookup;
 pub(in crate::page) mod notices;
 pub(in crate::page) mod pinned;
 pub(in crate::page) mod read;
+pub(in crate::page) mod touched;
 pub(in crate::page) mod transactions;
 pub(in crate::page) mod trunks;
 pub(in crate::page) mod write;

@@ -1,7 +1,7 @@
 //! The read section: how it finds bytes, and whether they are still valid. Invariants: `section`.
 
 use crate::error::{Error, Result};
-use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysNo};
+use crate::ids::{Addr, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{ABSENT as NO_PAGE, BEYOND, Pages, within_page};
 use crate::page::pager::Pager;
 use crate::page::section::committed::{Committed, Where};
@@ -127,18 +127,18 @@ impl ReadSection<'_> {
         let bytes = match committed.page(page, addr, excludes, fill)? {
             Where::Copy(bytes) => bytes,
             // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives.
-            Where::InPlace(phys) => unsafe { self.pager.map.page(phys) }?,
+            Where::InPlace(physical) => unsafe { self.pager.map.page(physical) }?,
         };
         Ok(&bytes[addr.offset()..addr.offset() + len])
     }
 
     #[inline(always)]
-    fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysNo> {
+    fn translate(&self, page: PageNo, addr: Addr) -> Result<PhysicalPage> {
         let entry = self.entry(page, addr)?;
         if entry & ABSENT != 0 {
             return Err(Error::corrupt(NO_PAGE, addr));
         }
-        Ok(PhysNo(entry as u32))
+        Ok(PhysicalPage(entry as u32))
     }
 
     /// Return whether the superblock is complete: its magic is stored last.
@@ -198,18 +198,18 @@ impl Pages for ReadSection<'_> {
         if page.0 >= self.limit {
             return self.bytes_committed(page, addr, len);
         }
-        let phys = self.translate(page, addr)?;
+        let physical = self.translate(page, addr)?;
         // SAFETY: this section keeps writers out (invariant 1) for as long as the borrow lives, or it is revoked and no
         // result of its reads is used (invariant 5).
-        Ok(&unsafe { self.pager.map.page(phys) }?[offset..offset + len])
+        Ok(&unsafe { self.pager.map.page(physical) }?[offset..offset + len])
     }
 
     #[inline(always)]
     fn prefetch(&self, addr: Addr) {
         if let Ok((page, offset)) = within_page(addr, 1)
-            && let Ok(phys) = self.translate(page, addr)
+            && let Ok(physical) = self.translate(page, addr)
         {
-            self.pager.map.prefetch(phys, offset);
+            self.pager.map.prefetch(physical, offset);
         }
     }
 

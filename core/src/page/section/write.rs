@@ -18,11 +18,11 @@
 //!    closures of `store` get references.
 
 use crate::error::{Error, Result};
-use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysNo};
+use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
 use crate::page::pager::transaction::Turn;
-use crate::page::section::looked::Looked;
 use crate::page::section::read::ReadSection;
+use crate::page::section::touched::Touched;
 use crate::page::shared::header::gate::RaisedGate;
 use crate::page::shared::layout;
 use crate::page::shared::regions::dirty_set;
@@ -52,7 +52,7 @@ pub struct WriteSection<'p> {
     pub(super) owned: bool,
     pub(super) removing: bool,
     /// What it changes, and whether it waits for leases instead of leaving (`leases`).
-    pub(super) looked: Looked,
+    pub(super) touched: Touched,
     pub(super) insists: bool,
     pub(super) actor: Actor,
     pub(super) done: bool,
@@ -111,7 +111,7 @@ impl WriteSection<'_> {
         } else {
             debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
             // The commit is one store. Before it the operation can only be undone; after it the operation is complete.
-            fail_point!("commit.lone");
+            fail_point!("commit.operation");
             if pager.shm.log_mode() != 0 {
                 pager.commit_logged();
             } else {
@@ -152,13 +152,13 @@ impl WriteSection<'_> {
     }
 
     #[inline]
-    fn write_page(&mut self, page: PageNo, addr: Addr) -> Result<PhysNo> {
+    fn write_page(&mut self, page: PageNo, addr: Addr) -> Result<PhysicalPage> {
         let entry = self.read.entry(page, addr)?;
         if entry & ABSENT != 0 {
             return Err(Error::corrupt(crate::page::access::ABSENT, addr));
         }
         if entry >> 32 == self.epoch {
-            return Ok(PhysNo(entry as u32));
+            return Ok(PhysicalPage(entry as u32));
         }
         self.read.pager.writable(page.0, entry, true, self.removing)
     }
@@ -171,12 +171,12 @@ impl WriteSection<'_> {
     /// Allocate a page of zeros for `page`, which is free or was never used.
     fn fresh_page(&mut self, page: PageNo) -> Result<()> {
         let entry = self.read.entry(page, page.addr())?;
-        let phys = self.read.pager.writable(page.0, entry, false, self.removing)?;
+        let physical = self.read.pager.writable(page.0, entry, false, self.removing)?;
         if self.read.pager.shm.log_mode() != 0 && self.needs_undo(page) {
             self.read.pager.shm.log_note(page.addr(), PAGE_SIZE)?;
         }
         // SAFETY: this is a write section (invariant 1), and the new page is not in use.
-        unsafe { self.read.pager.map.page_mut(phys) }?.fill(0);
+        unsafe { self.read.pager.map.page_mut(physical) }?.fill(0);
         Ok(())
     }
 
@@ -273,18 +273,18 @@ impl PagesMut for WriteSection<'_> {
         if offset & 7 != 0 {
             return Err(Error::corrupt("misaligned word", addr));
         }
-        let phys = self.write_page(page, addr)?;
+        let physical = self.write_page(page, addr)?;
         let pager = self.read.pager;
         if self.needs_undo(page) {
             // SAFETY: this write section is the only one in the store (invariant 1).
-            let bytes = unsafe { pager.map.page(phys) }?;
+            let bytes = unsafe { pager.map.page(physical) }?;
             let mut old = [0; 8];
             old.copy_from_slice(&bytes[offset..offset + 8]);
             pager.shm.log_word(addr, u64::from_le_bytes(old))?;
             fail_point!("undo.logged");
         }
         // SAFETY: as above; the borrow of the old bytes has ended.
-        unsafe { pager.map.store_u64(phys, offset, value) }
+        unsafe { pager.map.store_u64(physical, offset, value) }
     }
 
     #[inline]
@@ -293,23 +293,23 @@ impl PagesMut for WriteSection<'_> {
         if offset & 7 != 0 {
             return Err(Error::corrupt("misaligned word", addr));
         }
-        let phys = self.write_page(page, addr)?;
+        let physical = self.write_page(page, addr)?;
         let pager = self.read.pager;
         // On undo the new value may remain; on replay it must be present.
         if pager.shm.log_mode() != 0 && self.needs_undo(page) {
             pager.shm.log_note(addr, 8)?;
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
-        unsafe { pager.map.store_time(phys, offset, now) }
+        unsafe { pager.map.store_time(physical, offset, now) }
     }
 
     fn set_bytes(&mut self, addr: Addr, bytes: &[u8]) -> Result<()> {
         self.read.restructured = true;
         let (page, offset) = within_page(addr, bytes.len())?;
-        let phys = self.write_page(page, addr)?;
+        let physical = self.write_page(page, addr)?;
         let pager = self.read.pager;
         // SAFETY: this write section is the only one in the store (invariant 1).
-        let target = &mut unsafe { pager.map.page_mut(phys) }?[offset..offset + bytes.len()];
+        let target = &mut unsafe { pager.map.page_mut(physical) }?[offset..offset + bytes.len()];
         if self.needs_undo(page) {
             pager.shm.log_bytes(addr, target)?;
         }
@@ -320,14 +320,14 @@ impl PagesMut for WriteSection<'_> {
     #[inline]
     fn init(&mut self, addr: Addr, len: usize) -> Result<&mut [u8]> {
         let (page, offset) = within_page(addr, len)?;
-        let phys = self.write_page(page, addr)?;
+        let physical = self.write_page(page, addr)?;
         // A page that could not be read may only seem free. It must not be filled, because the fill is not logged.
         self.whole()?;
         if self.read.pager.shm.log_mode() != 0 && self.needs_undo(page) {
             self.read.pager.shm.log_note(addr, len)?;
         }
         // SAFETY: this write section is the only one in the store (invariant 1).
-        Ok(&mut unsafe { self.read.pager.map.page_mut(phys) }?[offset..offset + len])
+        Ok(&mut unsafe { self.read.pager.map.page_mut(physical) }?[offset..offset + len])
     }
 
     fn alloc_page(&mut self) -> Result<PageNo> {

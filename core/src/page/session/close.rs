@@ -11,7 +11,7 @@
 //!    file, although handles still exist. This process's threads are outside by then (2). A thread that is just
 //!    entering, or that reads a word of the sidecar without entering, sees zeros at the same addresses (`raw::map`),
 //!    takes the latch or the gate there, and then finds the store closed. Conclusions from zeros are checked once more
-//!    (`still_open`): "closed" was set before the zeros appeared. A descriptor that is in use at that moment is closed
+//!    (`check_open`): "closed" was set before the zeros appeared. A descriptor that is in use at that moment is closed
 //!    when that use ends (`raw::held`).
 //! 5. No mutex is held during a wait: a child forked during it would have a copy of the mutex that is never unlocked.
 
@@ -61,7 +61,7 @@ impl Pager {
 
     /// Return an error if the store was closed. Called after words of the sidecar were used without a section.
     #[inline]
-    pub(crate) fn still_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.openness.is_closed() {
             return Err(Error::Closed);
         }
@@ -194,7 +194,7 @@ impl Pager {
             && shm.next_checkpoint().phase() == IDLE
             && shm.poison() == 0
             && shm.is_replayed()
-            && shm.is_itself()
+            && shm.is_intact()
             && self.whole().is_ok();
         if is_clean {
             fail_point!("close.sealing");

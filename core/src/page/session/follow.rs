@@ -152,7 +152,7 @@ impl Pager {
     #[cold]
     pub(in crate::page) fn keep_copy(&self, follow: &Follow, entry: Entry, what: &'static str) -> Result<()> {
         let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = u64::from(entry.phys) * PAGE_SIZE as u64;
+        let at = u64::from(entry.physical) * PAGE_SIZE as u64;
         let mut page = [0; PAGE_SIZE];
         let memory = held::ours(&*follow.memory, COPIES_OF)?;
         let read = self.store_file()?.read_exact_at(&mut page, at);

@@ -116,7 +116,7 @@ pub(in crate::page) fn check_named_sidecar(
         places.push(preserved_path(&named, nonce));
     }
     for other in places {
-        if left_in(&other, store, path, word(&attribute, 0), meta)? {
+        if is_sidecar_with_changes(&other, store, path, word(&attribute, 0), meta)? {
             return Err(refused(
                 path,
                 format!(
@@ -133,7 +133,13 @@ pub(in crate::page) fn check_named_sidecar(
 
 /// Return whether a file is the sidecar with this nonce, matches the last checkpoint, and holds changes after it. It
 /// may be any file: only its header is read.
-fn left_in(other: &Path, store: &File, path: &Path, nonce: Option<u64>, meta: &Meta) -> Result<bool> {
+fn is_sidecar_with_changes(
+    other: &Path,
+    store: &File,
+    path: &Path,
+    nonce: Option<u64>,
+    meta: &Meta,
+) -> Result<bool> {
     let cannot = |e: io::Error| {
         refused(
             path,

@@ -167,7 +167,9 @@ impl Pager {
         } else {
             pager.recover_dead_processes(None)?;
         }
-        pager.check_superblock().map_err(|e| pager.with_way_back(e))?;
+        pager
+            .check_superblock()
+            .map_err(|e| pager.with_kept_checkpoint(e))?;
         if replayed && !pager.read_only {
             // Make the replayed state durable so that it is not replayed again. If this fails, the next sync reports
             // the error.

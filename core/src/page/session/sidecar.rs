@@ -5,7 +5,7 @@
 //! 2. A left sidecar may hold the only copy of the changes completed since the last checkpoint. So only "not found"
 //!    means that there is none. It is removed only if it was read and proved stale; every other case is an error that
 //!    changes nothing and names the file and the remedy.
-//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::beside`). So a
+//! 3. A sidecar appears under its name when it is complete, with its final owner and mode (`raw::side_files`). So a
 //!    truncated or unready sidecar was damaged.
 //! 4. A sidecar that may have been put there by a user without write access to the store, or that is not a regular
 //!    file, is an error.
@@ -35,7 +35,7 @@ use crate::page::shared::header::{poison, seal};
 use crate::page::shared::layout::{self, MAX_PAGES, Region};
 use crate::page::shared::paths::sidecar_path;
 use crate::page::shared::shm::{self, Shm};
-use crate::raw::{beside, boot, file, process};
+use crate::raw::{boot, file, process, side_files};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -50,7 +50,7 @@ pub(in crate::page) fn open_sidecar(
     alone: bool,
 ) -> Result<Shm> {
     let name = sidecar_path(path);
-    let found = beside::open(&name, file);
+    let found = side_files::open(&name, file);
     if !alone {
         return join(path, file, meta, &name, found);
     }
@@ -221,7 +221,7 @@ fn judge(path: &Path, file: &File, side: &File, meta: &Meta, meta_sum: u64) -> R
         0 => {}
         // A flush failed: an error has reported that changes completed since then may be lost.
         poison::FLUSH => {
-            write_again(file, meta)?;
+            rewrite_newest_meta(file, meta)?;
             return Ok(Left::Stale);
         }
         poison::UNDOABLE | poison::LOST => return Ok(Left::Lost),
@@ -261,7 +261,7 @@ fn preserve(name: &Path, nonce: u64) -> Result<()> {
 
 /// After a failed flush: the kernel may show a meta page that it has stopped writing. The newest is written once more
 /// before anything builds on it. If that write is lost, the other one remains valid, because no page was reused since.
-fn write_again(file: &File, meta: &Meta) -> Result<()> {
+fn rewrite_newest_meta(file: &File, meta: &Meta) -> Result<()> {
     let again = || -> io::Result<()> {
         let at = meta.checkpoint % 2 * PAGE_SIZE as u64;
         let mut page = [0u8; PAGE_SIZE];
@@ -277,7 +277,7 @@ fn write_again(file: &File, meta: &Meta) -> Result<()> {
 /// Make a sidecar, name it in the store, and put it under its name, replacing a stale one if there is one.
 fn make(file: &File, name: &Path, meta: &Meta, meta_sum: u64, stale: bool) -> Result<Shm> {
     let cannot = |e| Error::io(format!("cannot make the sidecar {}", name.display()), e);
-    let new = beside::new(name, file).map_err(cannot)?;
+    let new = side_files::new(name, file).map_err(cannot)?;
     file::in_place(new.file());
     let side = new.file().try_clone().map_err(cannot)?;
     let shm = fill(side, file, meta, meta_sum)?;

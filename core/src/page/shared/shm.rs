@@ -109,7 +109,7 @@ impl Shm {
 
     /// Return whether it is still the sidecar that was mapped: one that was truncated and has grown again contains
     /// zeros. Called before a step that cannot be undone.
-    pub(crate) fn is_itself(&self) -> bool {
+    pub(crate) fn is_intact(&self) -> bool {
         self.get(NONCE) == self.nonce && is_sidecar(self)
     }
 

@@ -130,9 +130,9 @@ impl Hooks for LockHooks {
         }
     }
 
-    fn frees_wait(&self, pager: &Pager) -> Result<bool> {
+    fn has_pending_frees(&self, pager: &Pager) -> Result<bool> {
         let section = pager.read(&mut Wait::never())?;
-        let waits = graph::frees_wait(&section)?;
+        let waits = graph::has_pending_frees(&section)?;
         Ok(waits && section.holds())
     }
 

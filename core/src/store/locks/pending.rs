@@ -8,7 +8,7 @@
 
 use crate::lock::waiting::env::Env;
 use crate::lock::waiting::wait::SLICE;
-use crate::lock::{Beyond, Cancelled, OwnerKind, Queued, Request, Table, Ticket, WaitState, Wakes};
+use crate::lock::{Cancelled, CrossStoreCheck, OwnerKind, Queued, Request, Table, Ticket, WaitState, Wakes};
 use crate::store::locks::handles::{LockOwner, LockTarget};
 use crate::store::locks::hooks::{finish_deferred, table, wake_all};
 use crate::store::locks::names::describe;
@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 pub struct Pending {
     request: Request,
     ticket: Ticket,
-    /// The value of its signal when it was last looked at.
+    /// The value of its signal when it was last checked at.
     seen: AtomicU32,
     begun: Instant,
-    beyond: Mutex<Beyond>,
+    cross_store: Mutex<CrossStoreCheck>,
 }
 
 /// The result of a request that does not wait.
@@ -104,7 +104,7 @@ impl Store {
                     ticket,
                     seen: AtomicU32::new(seen),
                     begun: Instant::now(),
-                    beyond: Mutex::new(Beyond::new(&request, endless, false)),
+                    cross_store: Mutex::new(CrossStoreCheck::new(&request, endless, false)),
                 }),
                 Some(Queued::Deadlock(holder)) => {
                     let e = Error::Deadlock {
@@ -125,13 +125,13 @@ impl Store {
     /// disk.
     #[doc(hidden)]
     pub fn lock_poll(&self, pending: &Pending) -> Result<bool> {
-        let mut beyond = pending.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cross_store = pending.cross_store.lock().unwrap_or_else(PoisonError::into_inner);
         let due = if pending.begun.elapsed() < SLICE {
             None
         } else {
-            beyond.due(self)
+            cross_store.due(self)
         };
-        let looked = self.at_once(|table, wakes| {
+        let checked = self.at_once(|table, wakes| {
             let standing = table.wait_state(pending.ticket, wakes)?;
             let waits = due.is_some() && matches!(standing, WaitState::Waiting { .. });
             let awaited = if waits {
@@ -141,12 +141,12 @@ impl Store {
             };
             Ok((standing, awaited))
         })?;
-        match looked {
+        match checked {
             Some((WaitState::Granted, _)) => Ok(true),
             Some((WaitState::Waiting { seen, blockers, .. }, awaited)) => {
                 pending.seen.store(seen, Ordering::Relaxed);
                 if let Some(due) = due {
-                    beyond.looked(self, due, &awaited)?;
+                    cross_store.apply(self, due, &awaited)?;
                 }
                 for owner in blockers {
                     if self.pager().is_dead(owner.slot, owner.generation) {
@@ -155,7 +155,7 @@ impl Store {
                 }
                 Ok(false)
             }
-            None => beyond.check_latch_owner(self).map(|()| false),
+            None => cross_store.check_latch_owner(self).map(|()| false),
         }
     }
 

@@ -36,7 +36,7 @@ impl Before {
     pub(in crate::store) fn of<P: Pages>(p: &P) -> Result<Before> {
         Ok(Before {
             used: used(p)?,
-            waits: graph::frees_wait(p)?,
+            waits: graph::has_pending_frees(p)?,
         })
     }
 }

@@ -74,7 +74,7 @@ impl Store {
     fn free_step(&self, entries: u64, wait: &mut Wait<'_>) -> Result<(bool, u64)> {
         let mut section = self.pager().write(wait)?;
         section.removing();
-        let more = graph::frees_wait(&section)? && step(&mut section, entries.max(1))?;
+        let more = graph::has_pending_frees(&section)? && step(&mut section, entries.max(1))?;
         let used = used(&section)?;
         section.whole()?;
         section.commit();

@@ -254,7 +254,7 @@ pub const CASES: &[Case] = &[
         s.unlock(Actor::Thread, whole)?;
         s.unlock(Actor::Thread, whole).map(drop)
     }),
-    operation("wait for a lock in vain", some_values, |s| {
+    operation("a wait for a lock that times out", some_values, |s| {
         let (one, other) = (Actor::Flock(1, 0), Actor::Thread);
         s.lock(one, entry_b(s), LockMode::Shared, &mut Wait::default())?;
         s.lock(other, entry_b(s), LockMode::Shared, &mut Wait::default())?;
@@ -377,20 +377,23 @@ pub const CASES: &[Case] = &[
     operation("drop the newest snapshot", with_snapshots, |s| {
         s.drop_snapshot("two")
     }),
-    operation("bury one who died in a transaction", some_values, |s| {
+    operation("recover a process that died in a transaction", some_values, |s| {
         set(s, s.root(), "a", In::Int(2))
     })
     .after(|s| let_one_die(s, "in a transaction")),
-    operation("bury one who died in a read section", some_values, |s| {
-        set(s, s.root(), "a", In::Int(2))
-    })
+    operation(
+        "recover a process that died in a read section",
+        some_values,
+        |s| set(s, s.root(), "a", In::Int(2)),
+    )
     .after(|s| let_one_die(s, "in a read section")),
-    operation("take the lock of one who died", some_values, |s| {
+    operation("take the lock of a dead process", some_values, |s| {
         lock_b(s)?;
         s.unlock(Actor::Thread, entry_b(s)).map(drop)
     })
     .after(|s| let_one_die(s, "with a lock")),
-    operation("bury at a checkpoint", some_values, Store::sync).after(|s| let_one_die(s, "with a lock")),
+    operation("recover a process at a checkpoint", some_values, Store::sync)
+        .after(|s| let_one_die(s, "with a lock")),
     operation("finish another's checkpoint", used_for_a_while, Store::sync)
         .after(|s| let_one_die(s, "in a checkpoint")),
     Case::new("a thread ends", Marked::Thread, some_values).does(|s| set(s, s.root(), "a", In::Int(2))),

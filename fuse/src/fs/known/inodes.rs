@@ -37,7 +37,7 @@ pub(crate) fn root_of(view: u64) -> u64 {
 }
 
 /// A number for an entry that does not exist, and that the kernel is told of nevertheless. It is in no table.
-pub(crate) fn stand_in(n: u64) -> u64 {
+pub(crate) fn placeholder(n: u64) -> u64 {
     hashed(("stand-in", n)) | CONTROL_BIT
 }
 

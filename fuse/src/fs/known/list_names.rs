@@ -4,14 +4,14 @@
 //!    1, 2, ... (without those under which entries wait beside it).
 //! 2. A removed item leaves a hole. `next` is above every name that the list has shown; it is the name of the next item
 //!    that is appended, through either door.
-//! 3. Items that another door inserts between others find no free numbers there: all names are dealt again, from
+//! 3. Items that another door inserts between others find no free numbers there: all names are renumbered, from
 //!    `next` on. The names below `floor` are then dead: they mean nothing, and nothing can be made under them. So are
 //!    the names of items that another door removed (`dead`): a command that still uses one means that item. Under the
 //!    name of an item that the mount itself removed, another can be made: editors replace files that way.
 //! 4. The state of a list is that of one state of the store, which `seen` identifies. A section brings it up to
 //!    date before it uses it (`tree::items`), by the store's log of splices. Where the log has no answer, the names
-//!    are dealt again: a name without an item is always allowed, a name with another item never.
-//! 5. Inodes and open files keep the name under which their item was found. `current` follows it through the dealings.
+//!    are renumbered: a name without an item is always allowed, a name with another item never.
+//! 5. Inodes and open files keep the name under which their item was found. `current` follows it through the renumberings.
 //!
 //! The state of a list is made when it is first shown, and lives as long as the mount and the list do.
 
@@ -20,7 +20,7 @@ use persist_core::store::door::{Cursor, Splice};
 use persist_core::store::{Obj, ObjectId};
 use std::collections::{HashMap, VecDeque};
 
-/// Dealings through which an old name is followed.
+/// Renumberings through which an old name is followed.
 const PAST: usize = 16;
 
 /// The state of the store that the names belong to.
@@ -30,13 +30,13 @@ pub(crate) enum Seen {
     Log(Cursor),
     /// Without a log: the store's count of changes, and a hash of the items.
     Content(u64, u64),
-    /// Not known: the names must be dealt again.
+    /// Not known: the names must be renumbered.
     Unknown,
 }
 
-/// One dealing: item `i` of those before has the place `i` of those after, or `i + inserted` from `at` on.
+/// One renumbering: item `i` of those before has the place `i` of those after, or `i + inserted` from `at` on.
 #[derive(Clone, Debug)]
-struct Dealt {
+struct Renumbering {
     before: NameSet,
     after: NameSet,
     at: u64,
@@ -52,7 +52,7 @@ pub(crate) struct ListNames {
     /// Names from `floor` on whose items another door removed.
     dead: NameSet,
     pub(crate) seen: Seen,
-    past: VecDeque<Dealt>,
+    past: VecDeque<Renumbering>,
     /// Names that were passed over because entries wait under them: those can enter the list now.
     passed: Vec<u64>,
 }
@@ -83,7 +83,7 @@ impl ListNames {
         self.next
     }
 
-    /// True for a name that is dead: another door removed its item, or the names were dealt again.
+    /// True for a name that is dead: another door removed its item, or the names were renumbered.
     pub(crate) fn is_dead(&self, name: u64) -> bool {
         name < self.floor || self.dead.contains(name)
     }
@@ -110,17 +110,22 @@ impl ListNames {
     }
 
     /// True if items may have been found under other names than they have now.
-    pub(crate) fn were_dealt_again(&self) -> bool {
+    pub(crate) fn were_renumbered(&self) -> bool {
         !self.past.is_empty()
     }
 
     /// The index of the item that had this name when it was found.
     pub(crate) fn current(&self, name: u64) -> Option<u64> {
         let mut name = name;
-        for dealt in &self.past {
-            if let Some(index) = dealt.before.index(name) {
-                let index = index + if index < dealt.at { 0 } else { dealt.inserted };
-                name = dealt.after.select(index)?;
+        for renumbering in &self.past {
+            if let Some(index) = renumbering.before.index(name) {
+                let index = index
+                    + if index < renumbering.at {
+                        0
+                    } else {
+                        renumbering.inserted
+                    };
+                name = renumbering.after.select(index)?;
             }
         }
         self.names.index(name)
@@ -146,15 +151,15 @@ impl ListNames {
         }
     }
 
-    /// Deal all names again, after `inserted` items came at an index.
-    fn deal(&mut self, at: u64, inserted: u64, taken: &mut dyn FnMut(u64) -> bool) {
+    /// Renumber all items, after `inserted` items came at an index.
+    fn renumber(&mut self, at: u64, inserted: u64, taken: &mut dyn FnMut(u64) -> bool) {
         let before = std::mem::take(&mut self.names);
         self.raise_floor();
         self.append(before.len() + inserted, taken);
         if self.past.len() == PAST {
             self.past.pop_front();
         }
-        self.past.push_back(Dealt {
+        self.past.push_back(Renumbering {
             before,
             after: self.names.clone(),
             at,
@@ -179,7 +184,7 @@ impl ListNames {
             if splice.at >= self.names.len() {
                 self.append(splice.inserted, taken);
             } else {
-                self.deal(splice.at, splice.inserted, taken);
+                self.renumber(splice.at, splice.inserted, taken);
             }
         }
     }

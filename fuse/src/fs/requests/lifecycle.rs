@@ -39,7 +39,7 @@ impl Fs {
     }
 
     /// Log which items other doors insert into lists and remove (`list_names`), if this mount may change the store.
-    /// Without the log, names are dealt again after every change of a list's content.
+    /// Without the log, names are renumbered after every change of a list's content.
     pub(crate) fn keep_log(&self, may_wait: bool) {
         let ctx = Ctx::own(may_wait);
         if !matches!(self.read(&ctx, |r| Ok(r.logs_splices()?)), Ok(false)) {

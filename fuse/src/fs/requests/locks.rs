@@ -117,7 +117,7 @@ impl Fs {
             Place::File(spot) if self.is_removed(ino, &spot) => Target::Removed(ino),
             Place::File(spot) => match spot.slot {
                 Slot::Item(_) => Target::Stored(spot.parent, None),
-                Slot::Key(key) => match self.read(ctx, |r| Ok(r.waits_beside(spot.parent)?))? {
+                Slot::Key(key) => match self.read(ctx, |r| Ok(r.list_of_waiting(spot.parent)?))? {
                     Some(list) => Target::Stored(list, None),
                     None => Target::Stored(spot.parent, Some(key)),
                 },

@@ -211,7 +211,7 @@ impl Fs {
 
     /// Check the locks of the list whose waiting entry is about to change. With `touch`, its time changes too.
     pub(crate) fn guard_beside(&self, w: &mut Writer<'_>, dict: Obj, touch: bool) -> FsResult<Option<Obj>> {
-        let Some(list) = w.waits_beside(dict)? else {
+        let Some(list) = w.list_of_waiting(dict)? else {
             return Ok(None);
         };
         let now = self.now(w, list, touch)?;

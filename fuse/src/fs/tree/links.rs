@@ -147,7 +147,7 @@ impl Fs {
 
     /// The directory that shows the entries of a container.
     pub(crate) fn shown_in(&self, r: &Reader<'_>, parent: Obj) -> FsResult<Obj> {
-        Ok(r.waits_beside(parent)?.unwrap_or(parent))
+        Ok(r.list_of_waiting(parent)?.unwrap_or(parent))
     }
 
     /// Note which entry a link value waits for.

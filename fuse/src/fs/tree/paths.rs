@@ -31,7 +31,7 @@ impl Fs {
         match r.home(obj)? {
             Some((parent, Step::Key(key))) => {
                 let key = owned_key(r, &key)?;
-                match r.waits_beside(parent)? {
+                match r.list_of_waiting(parent)? {
                     Some(list) => Ok((list, list_entries::name_beside(&key))),
                     None => Ok((parent, names::name_of(&key))),
                 }

@@ -125,7 +125,7 @@ impl<'a> Removal<'a> {
             return Ok(Vec::new());
         };
         let list = spot.parent;
-        if !self.fs.names(w, list, |l| l.were_dealt_again())? {
+        if !self.fs.names(w, list, |l| l.were_renumbered())? {
             return Ok(Vec::new());
         }
         let item = self.fs.item(w, list, name)?;

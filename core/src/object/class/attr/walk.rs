@@ -3,7 +3,7 @@
 use super::Head;
 use crate::error::{Error, Result};
 use crate::ids::Addr;
-use crate::object::class::Rec;
+use crate::object::class::ClassRecord;
 use crate::object::pieces::{Fresh, Lost, Out, Piece};
 use crate::object::{dict, key};
 use crate::page::access::Pages;
@@ -17,7 +17,7 @@ pub fn verify<P: Pages>(
     segment: &mut dyn FnMut(Addr, usize) -> Result<()>,
 ) -> Result<()> {
     let head = Head::read(p, h)?;
-    let rec = Rec::read(p, head.class)?;
+    let rec = ClassRecord::read(p, head.class)?;
     if !head.shared {
         return dict::verify(p, h, limit, segment);
     }
@@ -54,7 +54,7 @@ pub fn salvage<P: Pages>(p: &P, h: Addr, fresh: Fresh<'_>, out: Out<'_>) -> Resu
         Err(e) => return out(Piece::Lost(Lost::of(&e, head.body))),
     };
     for (i, value) in present {
-        let key = Rec::read(p, head.class).and_then(|rec| rec.key(p, i));
+        let key = ClassRecord::read(p, head.class).and_then(|rec| rec.key(p, i));
         match key.and_then(|key| key::hash_word(p, key).map(|_| key)) {
             Ok(key) => out(Piece::Entry(key, value))?,
             Err(e) => out(Piece::Lost(Lost::of(&e, head.class)))?,

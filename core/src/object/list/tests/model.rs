@@ -1,6 +1,6 @@
 //! The list body against a plain vector, with commits and rollbacks, and on damaged pages.
 
-use super::super::node::{INNER_CAP, KIDS, LEAF_CAP};
+use super::super::node::{CHILDREN, INNER_CAP, LEAF_CAP};
 use super::*;
 use proptest::prelude::*;
 
@@ -193,7 +193,7 @@ proptest! {
             let fields = if base == h {
                 [0, 5, 7, slot]
             } else {
-                [0, 2 + at as u64 % 4, (KIDS / 8) as u64 + at as u64 % 4, slot]
+                [0, 2 + at as u64 % 4, (CHILDREN / 8) as u64 + at as u64 % 4, slot]
             };
             let slot = fields[(which >> 32) as usize % 4] % (room as u64 / 8);
             w.set_u64(base + slot * 8, value).unwrap();

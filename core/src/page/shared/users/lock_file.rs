@@ -1,7 +1,7 @@
 //! The lock file `FILE-lock`: byte locks that show which processes use a store and are alive.
 //!
 //! 1. Locks on bytes of this file decide which processes use the store and which of them are alive. Only users that may
-//!    write the store can open it (`raw::beside`). A user that may only read the store can lock bytes of the store
+//!    write the store can open it (`raw::side_files`). A user that may only read the store can lock bytes of the store
 //!    file, but none that a process waits for.
 //! 2. The file holds the store's device and inode. A lock file of another store, which had the same name before, is
 //!    replaced by a process that holds its `BYTE_REPLACE` and still finds it under the name.
@@ -18,10 +18,10 @@ use crate::error::{Error, Result, refused, remedy};
 use crate::page::shared::layout::PROCESS_SLOTS;
 use crate::page::shared::paths::lock_path;
 use crate::page::shared::users::slots::{BYTE_PRESENCE, BYTE_PROCESS};
-use crate::raw::beside;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::{Descriptor, Identity};
 use crate::raw::process::{self, Unshared};
+use crate::raw::side_files;
 use crate::raw::unnamed::Unnamed;
 use std::fs::File;
 use std::io;
@@ -73,7 +73,7 @@ pub(in crate::page) fn is_at(path: &Path, file: &File) -> io::Result<bool> {
 }
 
 fn make(name: &Path, store: &File, id: Identity) -> io::Result<Unnamed> {
-    let new = beside::new(name, store)?;
+    let new = side_files::new(name, store)?;
     // A disk without room for this content has no room for a sidecar either; what is left on it can still be opened.
     let _ = new.file().write_all_at(&content(id), 0);
     Ok(new)
@@ -94,7 +94,7 @@ fn cannot(what: &str, name: &Path, e: io::Error) -> Error {
 }
 
 fn open(path: &Path, name: &Path, store: &File) -> Result<Option<Unshared>> {
-    match beside::open(name, store) {
+    match side_files::open(name, store) {
         Ok(found) => Ok(found.map(Unshared::new)),
         Err(Ok(why)) => Err(refused(
             path,

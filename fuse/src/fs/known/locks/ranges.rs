@@ -177,19 +177,19 @@ impl Ranges {
     }
 
     /// Lock a range in a mode, or unlock it. Nothing may exclude it.
-    pub(crate) fn set(&mut self, who: &Origin, range: Range, mode: Option<LockMode>) {
+    pub(crate) fn set(&mut self, origin: &Origin, range: Range, mode: Option<LockMode>) {
         let found = self
             .groups
             .iter()
-            .position(|g| g.owner == who.owner && g.ino == who.ino);
+            .position(|g| g.owner == origin.owner && g.ino == origin.ino);
         let at = match (found, mode) {
             (Some(at), _) => at,
             (None, None) => return,
             (None, Some(_)) => {
                 self.groups.push(Group {
-                    owner: who.owner,
-                    ino: who.ino,
-                    pid: who.pid,
+                    owner: origin.owner,
+                    ino: origin.ino,
+                    pid: origin.pid,
                     handles: Vec::new(),
                     ranges: Vec::new(),
                 });
@@ -198,9 +198,9 @@ impl Ranges {
         };
         let group = &mut self.groups[at];
         if mode.is_some() {
-            group.pid = who.pid;
-            if !group.handles.contains(&who.fh) {
-                group.handles.push(who.fh);
+            group.pid = origin.pid;
+            if !group.handles.contains(&origin.fh) {
+                group.handles.push(origin.fh);
             }
         }
         group.set(range, mode);

@@ -105,7 +105,7 @@ impl Op<'_, '_> {
 
 /// The state of a wait with regard to other stores.
 #[derive(Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct CrossStoreCheck {
     request: Request,
     /// The caller gave no timeout.
     endless: bool,
@@ -125,9 +125,9 @@ pub(crate) struct Due {
     late: bool,
 }
 
-impl Beyond {
-    pub(crate) fn new(request: &Request, endless: bool, blocks: bool) -> Beyond {
-        Beyond {
+impl CrossStoreCheck {
+    pub(crate) fn new(request: &Request, endless: bool, blocks: bool) -> CrossStoreCheck {
+        CrossStoreCheck {
             request: *request,
             endless,
             blocks,
@@ -162,7 +162,7 @@ impl Beyond {
     }
 
     /// Process the result of a check; an error ends the wait. Called without the latch.
-    pub(crate) fn looked(&self, env: &impl Env, due: Due, awaited: &[Owner]) -> Result<()> {
+    pub(crate) fn apply(&self, env: &impl Env, due: Due, awaited: &[Owner]) -> Result<()> {
         let Some(waiting) = &self.waiting else {
             return Ok(());
         };
@@ -206,6 +206,6 @@ impl Beyond {
             return Ok(());
         };
         let awaited = env.latch_owner();
-        self.looked(env, due, awaited.as_slice())
+        self.apply(env, due, awaited.as_slice())
     }
 }

@@ -5,12 +5,12 @@ const NOTED: usize = 6;
 
 /// The buckets of what a section changes.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct Touched {
     buckets: [u16; NOTED],
     len: usize,
 }
 
-impl Looked {
+impl Touched {
     #[inline(always)]
     pub(super) fn note(&mut self, bucket: u16) {
         if let Some(place) = self.buckets.get_mut(self.len) {

@@ -20,8 +20,8 @@ pub fn waiting<P: Pages>(p: &P, list: Obj) -> Result<Option<Obj>> {
     header::obj(p, dict).map(Some)
 }
 
-/// See `Reader::waits_beside`.
-pub fn waits_beside<P: Pages>(p: &P, dict: Obj) -> Result<Option<Obj>> {
+/// See `Reader::list_of_waiting`.
+pub fn list_of_waiting<P: Pages>(p: &P, dict: Obj) -> Result<Option<Obj>> {
     if reading(p, dict)? != Kind::Dict {
         return Ok(None);
     }
