@@ -121,9 +121,10 @@ WINGS = (
     "format",
     "pager",
     "pages",
-    "section",
     "redo",
+    "section",
     "checkpoint",
+    "durable",
     "recovery",
     "helper",
     "session",
@@ -289,6 +290,52 @@ def test_wings_import_downward_only() -> None:
         if used[:1] == ("page",) and wing(used) > wing(module)
     ]
     assert wrong == []
+
+
+def wing_of(name: str) -> int:
+    """Return the height of the wing of a file, given by its path in `core/src/page`."""
+    top = name.split("/")[0]
+    return WINGS.index(top) if top in WINGS else 0
+
+
+def calls_of_higher_wings(files: list[tuple[str, str]]) -> list[str]:
+    """Return the calls of methods of `Pager` that a file of a higher wing defines: no import shows them.
+
+    A method is called on `self` in `impl Pager`, on a variable or field that holds a pager, or by its path.
+    """
+    blocks = {name: "\n".join(re.findall(r"(?ms)^impl Pager \{\n(.*?)^\}", code)) for name, code in files}
+    method = re.compile(r"(?m)^    (?:pub(?:\([^)]*\))? )?fn (\w+)")
+    defined = {fn: name for name, block in blocks.items() for fn in method.findall(block)}
+    wrong = []
+    for name, code in files:
+        called = set(re.findall(r"\b(?:pager|held|still|other)(?:\(\))?\s*\.\s*(\w+)\(", code))
+        called |= set(re.findall(r"\b(?:Pager|Self)::(\w+)\b", code))
+        called |= set(re.findall(r"\bself\s*\.\s*(\w+)\(", blocks[name]))
+        wrong += [
+            f"{name} calls {fn} of {defined[fn]}"
+            for fn in sorted(called & set(defined))
+            if wing_of(defined[fn]) > wing_of(name)
+        ]
+    return wrong
+
+
+def test_wings_call_downward_only() -> None:
+    files = [(name, code) for name, code in page_files() if "tests" not in name]
+    assert sum("impl Pager {" in code for _, code in files) > 40
+    assert calls_of_higher_wings(files) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "impl Pager {\n    fn f(&self) {\n        self.checkpoint(wait)\n    }\n}",
+        "fn f(pager: &Pager) {\n    pager\n        .checkpoint(wait)\n}",
+        "fn f(section: &ReadSection) { section.pager().checkpoint(wait) }",
+        "const F: fn(&Pager) = Pager::checkpoint;",
+    ],
+)
+def test_a_call_of_a_higher_wing_is_found(code: str) -> None:
+    assert calls_of_higher_wings([*page_files(), ("section/more.rs", code)]) != []
 
 
 @pytest.mark.parametrize("floor", FLOORS)

@@ -59,7 +59,7 @@ impl Pager {
             return None;
         }
         let number = self.helper.shared.room.ask();
-        self.call_helpers();
+        self.shm.call_helpers();
         Some(number)
     }
 

@@ -7,28 +7,22 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::Blocks;
+use crate::page::pager::state::blocks::Blocks;
+use crate::page::pager::state::transaction::Turn;
 use crate::page::shared::users::lock_file;
-use crate::page::shared::users::slots::{
-    BYTE_PRESENCE, Registration, claim_process_slot, note_fork, strictest,
-};
+use crate::page::shared::users::slots::{BYTE_PRESENCE, Registration, claim_process_slot, note_fork};
 use crate::page::sync::latch::Latch;
-use crate::page::sync::wait::Wait;
+use crate::page::sync::task;
 use crate::raw::file::{self, Ofd};
 use crate::raw::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::sync::Weak;
-use std::time::Duration;
 
 /// Error of a forked process that may not open the files of its parent.
 const CANNOT_REOPEN: &str = "cannot open the store once more in a forked process (if privileges were dropped since it \
                              was opened, open it in the new process)";
-
-/// How long a thread that ends waits for the latch, to release its locks: the latch's holder may be waiting for that
-/// end.
-const AT_AN_END: Duration = Duration::from_millis(50);
 
 thread_local! {
     static LAST: Cell<(u64, u32, u32)> = const { Cell::new((0, 0, 0)) };
@@ -46,7 +40,7 @@ impl Drop for OwnSlots {
             {
                 // The steps below ask for this thread's slot, and `OWN_SLOTS` is not accessible any more.
                 LAST.set((serial, forks, slot));
-                pager.thread_ends(slot);
+                (pager.above.thread_ends)(&pager, slot);
                 LAST.set((0, 0, 0));
             }
         }
@@ -141,7 +135,7 @@ impl Pager {
         };
         if self.following().is_some() {
             // Not cached in `LAST`, so that each section comes here first.
-            self.follow(slot)?;
+            (self.above.follow)(self, slot)?;
         } else if !self.transactions.has_dead() || !self.has_dead(slot) {
             // A thread with a dead transaction is not cached: every operation checks again (`find_acting_slot`).
             LAST.set((self.serial, forks, slot));
@@ -172,7 +166,7 @@ impl Pager {
         if serial != self.serial || forks != process::forks() {
             return;
         }
-        self.leave_checkpoint(slot);
+        self.shm.leave_checkpoint(slot);
         self.forget_slot();
         self.shm.give_back_slot(slot, self.process(), self.generation());
     }
@@ -188,33 +182,7 @@ impl Pager {
             .claim_thread_slot(usize::from(reg.process), reg.generation)
     }
 
-    fn thread_ends(&self, slot: u32) {
-        if self.openness.is_closed() {
-            return;
-        }
-        if self.transactions.has_dead() {
-            self.transactions
-                .change_dead(|blocks| blocks.forget_dead_of(slot));
-        }
-        if let Some(_turn) = self.turn(slot) {
-            // A thread that ends inside a transaction: undo it as if it had been killed.
-            let _ = self.recover_as(slot);
-        }
-        let (process, generation) = (self.process(), self.generation());
-        if !self.shm.is_thread_of(slot, process, generation) {
-            return;
-        }
-        self.leave_checkpoint(slot);
-        self.shm.clear_mark(slot);
-        let mut wait = Wait::at_most(AT_AN_END);
-        let released = self.with_latch(&mut wait, || self.release_thread(process, generation, slot));
-        match released {
-            Ok(()) => self.shm.give_back_slot(slot, process, generation),
-            Err(_) => self.shm.end_with_locks(slot, process, generation),
-        }
-    }
-
-    fn release_thread(&self, process: usize, generation: u32, slot: u32) -> Result<()> {
+    pub(in crate::page) fn release_thread(&self, process: usize, generation: u32, slot: u32) -> Result<()> {
         let hooks = self.hooks.get();
         hooks.map_or(Ok(()), |h| h.thread_ended(self, process as u16, generation, slot))
     }
@@ -278,30 +246,27 @@ impl Pager {
         Ok(reg)
     }
 
-    /// Return whether all other present processes came by a fork: they may end without ever closing.
-    pub(crate) fn others_are_forks(&self) -> bool {
-        let me = self.process();
-        (0..self.shm.process_slots()).all(|p| {
-            p == me || !self.shm.is_process_present(p) || self.shm.came_by_fork(p) || self.process_is_dead(p)
-        })
+    /// Take the turn for an operation inside the transaction that this thread has open. Return None if another thread
+    /// of the process has taken over the transaction.
+    #[inline]
+    pub(in crate::page) fn turn(&self, slot: u32) -> Option<Turn<'_>> {
+        let turn = self.transactions.take_turn();
+        self.latch().is_held_by(slot).then_some(turn)
     }
 
-    /// Return whether any present process requires completed changes to be durable. If the shared word does not show
-    /// it, count again, because the word may be briefly out of date.
-    pub(crate) fn any_process_wants_commits(&self) -> bool {
-        self.shm.strictest_durability() > 1 || strictest(&self.shm) > 1
+    /// Return whether a transaction of the slot's thread is dead.
+    #[cold]
+    pub(in crate::page) fn has_dead(&self, slot: u32) -> bool {
+        self.transactions.blocks().has_dead_of(slot)
     }
 
-    /// Return the process slot that owns a thread slot.
-    pub(crate) fn process_of(&self, slot: u32) -> Option<usize> {
-        self.shm.process_of_slot(slot)
-    }
-
-    /// Return a description of a thread slot's owner, for messages.
-    pub(crate) fn describe_slot(&self, slot: u32) -> String {
-        match self.process_of(slot) {
-            Some(p) => process::describe(self.shm.process_pid(p)),
-            None => "a thread that has ended".to_owned(),
+    /// Refuse operations of an owner whose transaction was rolled back, until it has left the outermost block.
+    #[cold]
+    pub(in crate::page) fn refuse_dead(&self, slot: u32) -> Result<()> {
+        let blocks = self.transactions.blocks();
+        match blocks.reason_of_dead(slot, task::current()) {
+            Some(reason) => Err(reason.error()),
+            None => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::pager::Pager;
+use crate::page::shared::header::poison::UNDOABLE;
 use crate::page::shared::layout::Region;
 use crate::page::shared::regions::free_pages::{ABSENT, NODE_NEW};
 use crate::page::shared::shm::Shm;
@@ -116,7 +117,7 @@ impl Pager {
         fail_point!("cow.replaced");
         self.intent_done();
         if first {
-            self.note_first_change(list);
+            self.shm.note_first_change(list);
         }
         Ok(physical)
     }
@@ -134,7 +135,7 @@ impl Pager {
         self.intend(RELEASE, page, old, 0, list);
         self.finish_release(page, old, list)?;
         if first {
-            self.note_first_change(list);
+            self.shm.note_first_change(list);
         }
         Ok(true)
     }
@@ -262,7 +263,7 @@ impl Pager {
     /// Undo the log down to `to` bytes. Called inside a write section, or in recovery.
     pub(crate) fn undo_to(&self, to: u64) -> Result<()> {
         let mut buf = [0u8; PAGE_SIZE];
-        self.restructured();
+        self.shm.live().restructured();
         while self.shm.undo_len() > to {
             let Some((start, addr, old)) = self.shm.last_undo(&mut buf)? else {
                 break;
@@ -299,5 +300,18 @@ impl Pager {
             self.shm.cut_undo(start);
         }
         Ok(())
+    }
+
+    /// Undo the log down to `to` bytes, when a section ends without a commit. Return false if that failed: then the
+    /// gate stays raised.
+    pub(crate) fn undo_or_poison(&self, to: u64) -> bool {
+        if self.undo_to(to).is_err() {
+            // Only a damaged sidecar causes this: the state must not be used further.
+            self.poison_once(UNDOABLE);
+        }
+        if self.whole().is_err() {
+            self.after_fault();
+        }
+        !self.is_unreadable()
     }
 }

@@ -3,8 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{ObjectId, PAGE_SIZE, PhysicalPage};
-use crate::page::format::page_table::{Entry, MAX_HEIGHT, covers};
+use crate::page::format::page_table::{Entry, MAX_HEIGHT, Tree, covers};
 use crate::page::pager::Pager;
+use crate::page::pager::state::frozen::Frozen;
 use crate::page::shared::regions::free_pages::ABSENT;
 
 impl Pager {
@@ -93,5 +94,11 @@ impl Pager {
             return Err(Error::Busy(ObjectId(0)));
         }
         Ok(self.shm.fill_entry(page, word))
+    }
+
+    /// Return the page table that the opening shows.
+    pub(crate) fn frozen_tree(&self, frozen: &Frozen) -> Tree {
+        let (root, height) = self.root();
+        frozen.snapshot.as_ref().map_or(Tree { root, height }, |s| s.tree)
     }
 }

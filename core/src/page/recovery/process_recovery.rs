@@ -10,78 +10,10 @@
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
 use crate::page::shared::layout;
-use crate::page::shared::users::slots::{BYTE_PROCESS, free_process_slot};
-use crate::page::sync::latch::Owner;
+use crate::page::shared::users::slots::free_process_slot;
 use crate::raw::failpoint::fail_point;
-use crate::raw::process;
 
 impl Pager {
-    /// Return whether the process in a slot is dead: its byte is not locked.
-    pub(crate) fn process_is_dead(&self, process: usize) -> bool {
-        if !self.shm.is_process_present(process) {
-            return false;
-        }
-        self.membership
-            .probe
-            .is_free(BYTE_PROCESS + process as u64)
-            .unwrap_or(false)
-    }
-
-    /// Return a description of the latch's owner, for messages.
-    pub(crate) fn describe_owner(&self, owner: Option<Owner>) -> String {
-        let Some(owner) = owner else {
-            return "nobody".to_owned();
-        };
-        match owner.process() {
-            p if p < layout::PROCESS_SLOTS => process::describe(self.shm.process_pid(p)),
-            _ => "an unknown process".to_owned(),
-        }
-    }
-
-    /// If the owner of this thread slot is dead, recover its process. Return true if everything it held may be free
-    /// now. `holding`: the caller's slot, if the caller holds the latch.
-    pub(crate) fn check_owner_alive(&self, slot: u32, holding: Option<u32>) -> Result<bool> {
-        match self.process_of(slot) {
-            Some(p) if self.process_is_dead(p) => self.recover_process(p, holding),
-            _ => Ok(false),
-        }
-    }
-
-    /// As `check_owner_alive`, for the latch's owner.
-    pub(crate) fn check_latch_owner_alive(&self, owner: Owner) -> Result<bool> {
-        let p = owner.process();
-        if p >= layout::PROCESS_SLOTS {
-            return Ok(false);
-        }
-        if !self.shm.is_process_present(p) || self.shm.process_generation(p) != owner.generation() {
-            self.latch().free_unused(owner);
-            return Ok(true);
-        }
-        match self.process_is_dead(p) {
-            true => self.recover_process(p, None),
-            false => Ok(false),
-        }
-    }
-
-    /// Recover every dead process found in the slots.
-    pub(crate) fn recover_dead_processes(&self, holding: Option<u32>) -> Result<()> {
-        loop {
-            let (mut recovered, mut left) = (false, false);
-            for p in 0..self.shm.process_slots() {
-                if self.shm.is_process_present(p) && self.process_is_dead(p) {
-                    match self.recover_process(p, holding)? {
-                        true => recovered = true,
-                        false => left = true,
-                    }
-                }
-            }
-            // A process that is recovered now held the latch: repeat.
-            if !(recovered && left) {
-                return Ok(());
-            }
-        }
-    }
-
     /// Recover what a dead process left, if its byte can be locked (otherwise another process is recovering it).
     pub(crate) fn recover_process(&self, process: usize, holding: Option<u32>) -> Result<bool> {
         let mine = match holding {
@@ -146,12 +78,21 @@ impl Pager {
         self.shm.watches_nothing(process);
         for slot in 0..self.shm.thread_slots() {
             if self.process_of(slot) == Some(process) {
-                self.leave_checkpoint(slot);
+                self.shm.leave_checkpoint(slot);
                 self.shm.free_thread_slot(slot);
             }
         }
         fail_point!("recover.slots");
         free_process_slot(&self.shm, process);
+        Ok(())
+    }
+
+    /// Recover a process if it is dead. Called outside sections.
+    pub fn recover_if_dead(&self, process: u16) -> Result<()> {
+        let p = process as usize;
+        if p < layout::PROCESS_SLOTS && self.process_is_dead(p) {
+            self.recover_process(p, None)?;
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::ids::{Addr, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::format::log_file::RING;
 use crate::page::format::log_record::{Builder, Place, SECTOR};
 use crate::page::pager::Pager;
-use crate::page::pager::redo::{Scratch, Ticket};
+use crate::page::pager::state::redo::{Scratch, Ticket};
 use crate::page::shared::header::log_mode::{OFF, ON, PENDING};
 use crate::page::shared::layout;
 use crate::page::superblock as sb;
@@ -184,7 +184,7 @@ impl Pager {
     }
 
     /// Copy whole words out of the ring.
-    pub(super) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
+    pub(in crate::page) fn read_ring(&self, at: u64, bytes: &mut [u8]) {
         let mut at = at;
         for chunk in bytes.chunks_exact_mut(8) {
             let word = self.shm.cell::<{ layout::LOG }>((at % RING) as usize);

@@ -20,7 +20,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{Actor, Addr, Obj, ObjectId, PAGE_SIZE, PageNo, PhysicalPage};
 use crate::page::access::{Notice, Pages, PagesMut, Savepoint, within_page};
-use crate::page::pager::transaction::Turn;
+use crate::page::pager::state::transaction::Turn;
 use crate::page::section::read::ReadSection;
 use crate::page::section::touched::Touched;
 use crate::page::shared::header::gate::RaisedGate;
@@ -102,7 +102,7 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         self.done = true;
         if self.read.restructured {
-            pager.restructured();
+            pager.shm.live().restructured();
         }
         if self.transaction {
             if let Some(kept) = pager.transactions.blocks().frees() {
@@ -131,7 +131,7 @@ impl WriteSection<'_> {
         let pager = self.read.pager;
         debug_assert!(self.deferred.is_empty(), "commit with frees not applied");
         self.done = true;
-        pager.restructured();
+        pager.shm.live().restructured();
         pager.shm.set_depth(self.read.slot, 0);
         pager.forget_transaction();
         fail_point!("transaction.commit");

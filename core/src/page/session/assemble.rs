@@ -1,16 +1,16 @@
 //! Assembling an opening from its parts, and taking its process slot.
 
 use crate::error::Result;
-use crate::page::pager::frozen::Frozen;
-use crate::page::pager::leases::LeaseHolder;
-use crate::page::pager::lookup_cache::LookupCache;
-use crate::page::pager::membership::Membership;
-use crate::page::pager::openness::Openness;
-use crate::page::pager::redo::Redo;
-use crate::page::pager::transaction::Transactions;
-use crate::page::pager::undo_index::KeptIndex;
-use crate::page::pager::watches::Watches;
-use crate::page::pager::{Hooks, Pager};
+use crate::page::pager::state::frozen::Frozen;
+use crate::page::pager::state::leases::LeaseHolder;
+use crate::page::pager::state::lookup_cache::LookupCache;
+use crate::page::pager::state::membership::Membership;
+use crate::page::pager::state::openness::Openness;
+use crate::page::pager::state::redo::Redo;
+use crate::page::pager::state::transaction::Transactions;
+use crate::page::pager::state::undo_index::KeptIndex;
+use crate::page::pager::state::watches::Watches;
+use crate::page::pager::{Above, Hooks, Pager};
 use crate::page::session::settings::Settings;
 use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
@@ -66,10 +66,16 @@ impl Pager {
             lease_holder: LeaseHolder::default(),
             kept_index: KeptIndex::default(),
             transactions: Transactions::default(),
-            helper: crate::page::pager::helper::Helper::default(),
+            helper: crate::page::pager::state::helper::Helper::default(),
             watches: Watches::default(),
             redo: Redo::new(settings.durability > 1 && !settings.read_only),
             hooks: OnceLock::new(),
+            above: Above {
+                recover_process: Pager::recover_process,
+                thread_ends: Pager::thread_ends,
+                follow: Pager::follow,
+                help: Pager::help,
+            },
             openness: Openness::default(),
             _open: crate::page::sync::deadlock::OpenStore::new(),
             shm: parts.shm,

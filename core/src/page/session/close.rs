@@ -59,15 +59,6 @@ impl Pager {
         done
     }
 
-    /// Return an error if the store was closed. Called after words of the sidecar were used without a section.
-    #[inline]
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.openness.is_closed() {
-            return Err(Error::Closed);
-        }
-        Ok(())
-    }
-
     /// Release descriptors and mappings of a closed store. It can be repeated.
     fn give_back(&self) -> Result<()> {
         if self.is_inside() {
@@ -313,7 +304,7 @@ impl Pager {
             hooks.process_died(self, p as u16, generation)?;
         }
         for s in mine() {
-            self.leave_checkpoint(s);
+            self.shm.leave_checkpoint(s);
             if s != slot {
                 self.shm.free_thread_slot(s);
             }

@@ -14,8 +14,8 @@
 //!    first operation, as after any fork that no handler saw (`Pager::registration`).
 
 use crate::page::pager::Pager;
-use crate::page::pager::helper::State;
-use crate::page::pager::redo::HeldLog;
+use crate::page::pager::state::helper::State;
+use crate::page::pager::state::redo::HeldLog;
 use crate::page::shared::users::lock_file;
 use crate::page::shared::users::slots::{self, BYTE_PRESENCE, Registration};
 use crate::page::shared::users::{pins, probe};
@@ -36,7 +36,7 @@ const MANY: usize = 32;
 struct Held {
     registration: MutexGuard<'static, Registration>,
     _pins: MutexGuard<'static, pins::Local>,
-    blocks: MutexGuard<'static, crate::page::pager::blocks::Blocks>,
+    blocks: MutexGuard<'static, crate::page::pager::state::blocks::Blocks>,
     probe: MutexGuard<'static, probe::Held>,
     _log: HeldLog<'static>,
     helper: MutexGuard<'static, State>,

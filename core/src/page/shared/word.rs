@@ -39,7 +39,7 @@
 //! | 344 | 8 | `LATCH_TICKETS` | `shared::header::latch` |
 //! | 384 | 8 | `GATE` | `shared::header::gate` |
 //! | 392 | 8 | `GATE_WAITERS` | `shared::header::gate` |
-//! | 400 | 8 | `STRUCTURE` | `section::lookup` |
+//! | 400 | 8 | `STRUCTURE` | `shared::header::live` |
 //! | 448 | 8 | `SLOTS_HIGH` | `shared::users::threads` |
 //! | 456 | 8 | `PROCESSES_HIGH` | `shared::users::slots` |
 //! | 464 | 8 | `ENDED_THREADS` | `shared::users::threads` |
@@ -47,7 +47,7 @@
 //! | 576 | 8 | `UNDO_LEN` | `shared::regions::undo` |
 //! | 584 | 8 | `LOG_MODE` | `shared::header::log_mode` |
 //! | 592 | 8 | `UNDO_ERA` | `shared::regions::undo` |
-//! | 640 | 8 | `CK_OWNER` | `checkpoint::owner` |
+//! | 640 | 8 | `CK_OWNER` | `shared::header::checkpoint_owner` |
 //! | 648 | 8 | `CK_PHASE` | `shared::header::next_checkpoint` |
 //! | 656 | 8 | `CK_EPOCH` | `shared::header::next_checkpoint` |
 //! | 664 | 8 | `CK_LOGICAL` | `shared::header::next_checkpoint` |
@@ -92,12 +92,12 @@
 //! | 2280 | 8 | `HAS_LOG` | `shared::shm` |
 //! | 2304 | 24 | `CK_LOG` | `redo::words` |
 //! | 2328 | 8 | `CK_LOG_OLD` | `redo::words` |
-//! | 2560 | 24 | `DIRTY_AT` | `helper::thread` |
+//! | 2560 | 24 | `DIRTY_AT` | `shared::header::helpers` |
 //! | 2584 | 8 | `MAX_AGE` | `shared::users::slots` |
-//! | 2624 | 8 | `HELPER` | `helper::thread` |
-//! | 2688 | 8 | `HELP_CALL` | `helper::thread` |
-//! | 2696 | 8 | `HELP_NOW` | `helper::thread` |
-//! | 2752 | 8 | `CK_HEARTBEAT` | `checkpoint::owner` |
+//! | 2624 | 8 | `HELPER` | `shared::header::helpers` |
+//! | 2688 | 8 | `HELP_CALL` | `shared::header::helpers` |
+//! | 2696 | 8 | `HELP_NOW` | `shared::header::helpers` |
+//! | 2752 | 8 | `CK_HEARTBEAT` | `shared::header::checkpoint_owner` |
 //! | 2816 | 8 | `RING_HEAD` | `shared::regions::feed` |
 //! | 2824 | 8 | `RING_STAGED` | `shared::regions::feed` |
 //! | 2832 | 8 | `RING_RESERVED` | `shared::regions::feed` |

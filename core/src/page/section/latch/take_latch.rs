@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::transaction::Turn;
+use crate::page::pager::state::transaction::Turn;
 use crate::page::sync::deadlock::{Found, Look, Names, Waiting, members, several_stores};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::task;

@@ -1,12 +1,10 @@
 //! Transaction blocks in an open store: finding the running owner's block, ending blocks from any thread, and
-//! transactions that were rolled back before their end. The state and its invariants: `pager::transaction` and
-//! `pager::blocks`.
+//! transactions that were rolled back before their end. The state and its invariants: `pager::state::transaction` and
+//! `pager::state::blocks`.
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::{Block, BlockState, Reason};
-use crate::page::pager::transaction::Turn;
-use crate::page::sync::task;
+use crate::page::pager::state::blocks::{Block, BlockState, Reason};
 
 impl Pager {
     /// Return whether the open transaction belongs to the thread of this slot and to its running task. The latch shows
@@ -16,35 +14,11 @@ impl Pager {
         self.latch().is_held_by(slot) && self.transactions.is_of_running_task()
     }
 
-    /// Take the turn for an operation inside the transaction that this thread has open. Return None if another thread
-    /// of the process has taken over the transaction.
-    #[inline]
-    pub(in crate::page) fn turn(&self, slot: u32) -> Option<Turn<'_>> {
-        let turn = self.transactions.take_turn();
-        self.latch().is_held_by(slot).then_some(turn)
-    }
-
     /// Return the error for a task that would wait for another task of its own thread.
     #[cold]
     pub(in crate::page) fn other_task(&self) -> Error {
         Error::OtherTask {
             what: "a transaction is open".to_owned(),
-        }
-    }
-
-    /// Return whether a transaction of the slot's thread is dead.
-    #[cold]
-    pub(in crate::page) fn has_dead(&self, slot: u32) -> bool {
-        self.transactions.blocks().has_dead_of(slot)
-    }
-
-    /// Refuse operations of an owner whose transaction was rolled back, until it has left the outermost block.
-    #[cold]
-    pub(in crate::page) fn refuse_dead(&self, slot: u32) -> Result<()> {
-        let blocks = self.transactions.blocks();
-        match blocks.reason_of_dead(slot, task::current()) {
-            Some(reason) => Err(reason.error()),
-            None => Ok(()),
         }
     }
 

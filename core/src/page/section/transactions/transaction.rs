@@ -11,7 +11,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::pager::Pager;
-use crate::page::pager::blocks::{Block, BlockState};
+use crate::page::pager::state::blocks::{Block, BlockState};
 use crate::page::section::write::WriteSection;
 use crate::page::shared::regions::dirty_set;
 use crate::page::sync::wait::Wait;

@@ -1,4 +1,4 @@
-//! The poison: why the store is closed for changes, or for all use. `recovery::damage` states what poisons a store.
+//! The poison: why the store is closed for changes, or for all use. `pager::damage` states what poisons a store.
 
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::{Word, Words};

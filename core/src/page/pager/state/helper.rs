@@ -1,4 +1,5 @@
-//! The state of a process's helper thread in one store. `helper` states what the thread does.
+//! The state of a process's helper thread in one store. `pager::helper_thread` starts and ends it, `helper` states what
+//! it does.
 
 use crate::raw::{futex, process};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

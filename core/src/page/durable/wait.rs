@@ -8,15 +8,14 @@
 //!    everything that was complete at its flip.
 
 use crate::error::{Error, Result};
+use crate::page::durable::leader::Lead;
 use crate::page::format::log_file::RING;
 use crate::page::pager::Pager;
-use crate::page::pager::redo::Ticket;
-use crate::page::redo::leader::Lead;
+use crate::page::pager::state::redo::Ticket;
 use crate::page::redo::words::CROWDED;
 use crate::page::shared::header::log_mode::{OFF, ON};
 use crate::page::sync::latch::Owner;
 use crate::page::sync::wait::{Wait, WaitLoop};
-use std::cell::Cell;
 use std::time::Duration;
 
 /// Length of log since the last durable checkpoint that makes the next one due.
@@ -24,21 +23,7 @@ const DUE: u64 = RING / 4;
 /// Minimum wait for a flush in progress, however short the caller's bound for locks is.
 const MIN_FLUSH_WAIT: Duration = Duration::from_millis(100);
 
-thread_local! {
-    /// The target of this thread's next durability wait, from its last commit, and the open store it belongs to.
-    static TICKET: Cell<(u64, Ticket)> = const { Cell::new((0, Ticket::Nothing)) };
-}
-
 impl Pager {
-    /// Record the target of this thread's next wait.
-    pub(super) fn issue_ticket(&self, ticket: Ticket) {
-        let (serial, left) = TICKET.replace((self.serial, ticket));
-        if serial == self.serial {
-            // The ticket of a commit that was not waited for.
-            self.redo.missed_waits.note(left);
-        }
-    }
-
     /// Run after a completed change while any process requires durable commits: wait until the change is durable if
     /// this process requires it, and make room in the log. Called outside sections and transactions.
     ///
@@ -82,10 +67,7 @@ impl Pager {
                 .as_mut()
                 .map(|ask| &mut **ask as &mut dyn FnMut() -> bool),
         };
-        let mine = match TICKET.replace((0, Ticket::Nothing)) {
-            (serial, ticket) if serial == self.serial => ticket,
-            _ => Ticket::Nothing,
-        };
+        let mine = self.take_ticket();
         self.await_ticket(mine, wait)
             .inspect_err(|_| self.redo.missed_waits.note(mine))?;
         // A commit made with the log off has no ticket.

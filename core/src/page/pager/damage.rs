@@ -79,19 +79,6 @@ impl Pager {
         self.poison_once(if lost { UNDOABLE } else { LOST });
     }
 
-    /// Undo the log down to `to` bytes, when a section ends without a commit. Return false if that failed: then the
-    /// gate stays raised.
-    pub(crate) fn undo_or_poison(&self, to: u64) -> bool {
-        if self.undo_to(to).is_err() {
-            // Only a damaged sidecar causes this: the state must not be used further.
-            self.poison_once(UNDOABLE);
-        }
-        if self.whole().is_err() {
-            self.after_fault();
-        }
-        !self.is_unreadable()
-    }
-
     /// Set the poison word. The first reason remains, unless the new one closes the store to readers.
     pub(crate) fn poison_once(&self, why: u64) {
         self.shm.poison_for(why);
@@ -128,6 +115,17 @@ impl Pager {
                 _ => "the sidecar was found damaged",
             }
             .to_owned(),
+        }
+    }
+
+    pub(crate) fn poison(&self, what: &'static str, e: std::io::Error) -> Error {
+        if held::is_lost(&e) {
+            // The disk was not asked: other processes continue.
+            return Error::io(format!("{}: {what}", self.path.display()), e);
+        }
+        self.poison_once(FLUSH);
+        Error::Poisoned {
+            why: format!("{what}: {e}"),
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::page::format::log_file::{Found, LogFile, RING};
 use crate::page::format::log_record::SECTOR;
 use crate::page::pager::Pager;
-use crate::page::pager::redo::HeldLog;
 use crate::page::redo::words::CROWDED;
 use crate::page::shared::header::log_mode::{OFF, ON, PENDING};
 use crate::page::shared::layout::{self, Region};
@@ -15,14 +14,6 @@ use crate::raw::process;
 use std::sync::Arc;
 
 impl Pager {
-    /// Return whether checkpoints are flushed: a process requires it, or a log of durable commits depends on them.
-    pub(crate) fn must_flush(&self) -> bool {
-        self.shm.strictest_durability() > 0
-            || self.redo.commit
-            || self.shm.log_mode() != OFF
-            || self.shm.log().is_named()
-    }
-
     /// Make completed changes durable without a checkpoint for each. Called outside sections and transactions. If the
     /// disk has no room for a log, there is none, and checkpoints are used instead.
     pub fn start_log(&self) -> Result<()> {
@@ -80,20 +71,6 @@ impl Pager {
 
     fn shm_log_room(&self) -> Result<()> {
         self.latched(|pager, _| pager.shm.ensure(Region::Log, RING as usize))
-    }
-
-    /// Lock this process's state of the log for a fork. Return None if that takes too long.
-    pub(in crate::page) fn hold_log(&self) -> Option<HeldLog<'_>> {
-        self.redo.hold()
-    }
-
-    pub(in crate::page) fn log_file(&self) -> std::sync::MutexGuard<'_, Option<Arc<LogFile>>> {
-        self.redo.file()
-    }
-
-    /// Close this process's descriptor of the log: at once, or at the end of the flush in progress.
-    pub(crate) fn forget_log(&self) {
-        self.log_file().take();
     }
 
     /// Turn the log off before the last process's checkpoint, which then names no log.

@@ -6,7 +6,7 @@
 //! 2. Operations inside a transaction hold the `Turn`, so that another thread of the process can take the transaction
 //!    over only between two operations.
 
-use crate::page::pager::blocks::{Blocks, Reason};
+use crate::page::pager::state::blocks::{Blocks, Reason};
 use crate::page::sync::task;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
