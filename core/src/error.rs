@@ -109,7 +109,8 @@ pub enum Error {
     /// The transaction exceeds the undo log or the dirty list. The operation that exceeded the limit was
     /// undone; a transaction that was being committed was rolled back.
     #[error(
-        "the transaction is too large ({what}); what met this limit was rolled back: split the transaction"
+        "the transaction is too large ({what}); the operation that exceeded the limit, or the transaction, was rolled \
+         back: split the transaction"
     )]
     TransactionTooLarge {
         /// The limit that was exceeded.
@@ -167,7 +168,7 @@ pub enum Error {
         what: String,
     },
     /// The operation would have to wait and was asked not to.
-    #[error("would have to wait for {what}")]
+    #[error("would have to wait for {what}; try again")]
     WouldBlock {
         /// What the operation would wait for.
         what: &'static str,
@@ -192,13 +193,17 @@ pub enum Error {
     #[error("the checkpoint that was read has been replaced; try again")]
     Stale,
     /// The lock is not held by this owner.
-    #[error("{what} is not locked by this owner")]
+    #[error("{what} is not locked by this owner, so it cannot be unlocked")]
     NotLocked {
         /// The target of the unlock.
         what: String,
     },
     /// The object no longer exists (deleted, or created in a transaction that was rolled back).
-    #[error("object {} is gone: it was removed, or made in a transaction that was rolled back", .0.0)]
+    #[error(
+        "object {} is gone: it was removed, or made in a transaction that was rolled back; get it again from its \
+         container",
+        .0.0
+    )]
     Gone(ObjectId),
     /// The operation does not apply to this kind of object.
     #[error("{what}")]
@@ -224,10 +229,10 @@ pub enum Error {
         what: String,
     },
     /// The store was opened read-only.
-    #[error("the store is open read-only")]
+    #[error("the store is open read-only; open it for writing to change it")]
     ReadOnly,
     /// The store handle was closed.
-    #[error("the store is closed")]
+    #[error("the store is closed; open it again")]
     Closed,
     /// No snapshot has this name.
     #[error("there is no snapshot {name:?}; `persist snapshots STORE` lists those there are")]
@@ -260,7 +265,7 @@ pub enum Error {
         holder: String,
     },
     /// A fixed table in the sidecar is full.
-    #[error("too many {what} at once (limit {limit})")]
+    #[error("too many {what} at once (limit {limit}); end or remove some of them and try again")]
     TooMany {
         /// The kind of entry that the table holds.
         what: &'static str,
@@ -321,6 +326,65 @@ impl Error {
     #[must_use]
     pub fn invalid(what: impl Into<String>) -> Error {
         Error::Invalid { what: what.into() }
+    }
+
+    /// Return the message with the path of the store, if the error concerns the store as a whole and its message does
+    /// not contain the path yet. For callers that use several stores, and for logs.
+    ///
+    /// ```
+    /// use persist_core::Error;
+    /// let message = Error::ReadOnly.in_store("/srv/notes.store".as_ref());
+    /// assert!(message.starts_with("/srv/notes.store: the store is open read-only"));
+    /// ```
+    #[must_use]
+    pub fn in_store(&self, path: &Path) -> String {
+        let (message, path) = (self.to_string(), path.display().to_string());
+        let whole = matches!(
+            self,
+            Error::Corrupt { .. }
+                | Error::Io { .. }
+                | Error::NoSpace { .. }
+                | Error::Poisoned { .. }
+                | Error::DurabilityUnknown { .. }
+                | Error::TransactionTooLarge { .. }
+                | Error::ReadOnly
+                | Error::Closed
+                | Error::NoSnapshot { .. }
+                | Error::SnapshotExists { .. }
+                | Error::InUse { .. }
+                | Error::TooMany { .. }
+        );
+        match whole && !message.contains(&path) {
+            true => format!("{path}: {message}"),
+            false => message,
+        }
+    }
+
+    /// Return the message without the number of the errno and without the path of the store at its beginning: for
+    /// callers that show both themselves, as Python's `OSError` does.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn text(&self, path: &Path) -> String {
+        let numbers = [
+            self.errno(),
+            self.cause().map_or(0, |e| e.raw_os_error().unwrap_or(0)),
+        ];
+        let text = numbers.iter().fold(self.to_string(), |text, errno| {
+            text.replace(&format!(" (os error {errno})"), "")
+        });
+        let path = path.display();
+        let begin = [format!("cannot open {path}: "), format!("{path}: ")];
+        let rest = begin.iter().find_map(|begin| text.strip_prefix(begin));
+        rest.map(str::to_owned).unwrap_or(text)
+    }
+
+    /// Return the system's error that is the cause.
+    fn cause(&self) -> Option<&std::io::Error> {
+        match self {
+            Error::Io { source, .. } | Error::NoSpace { source, .. } => Some(source),
+            Error::DurabilityUnknown { source } => source.cause(),
+            _ => None,
+        }
     }
 
     /// Return the errno with the same meaning for a user of the filesystem.

@@ -134,7 +134,7 @@ impl Life {
                 self.model = model;
                 done.unwrap_or_else(|e| panic!("{}: another's change in {moment:?}: {e}", self.what));
                 self.expect_second();
-                self.moment(&format!("in {moment:?}, others at work"));
+                self.moment(&format!("in {moment:?}, others active"));
             }
         }
         self.moment(&format!("after {moment:?}"));

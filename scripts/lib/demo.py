@@ -171,7 +171,10 @@ def filesystem(demo: Demo, root: Any) -> None:
     check("a symlink is a reference to the same object", root["pets"]["owner"] is root["Joe"])
     demo.sh("rm -r pets")
     check("Python sees that the pets are gone", "pets" not in root and root["Joe"].name == "Joe")
-    check("text that is no int is refused", "Invalid argument" in demo.sh("echo five > x") and root["x"] == 5)
+    check(
+        "text that is not an int is refused",
+        "Invalid argument" in demo.sh("echo five > x") and root["x"] == 5,
+    )
     print("    (Python) root['list'] = [1, [2, 3], {'deep': 'down'}]")
     root["list"] = [1, [2, 3], {"deep": "down"}]
     check("the shell sees a list at once", demo.sh("cat list/0 list/1/1 list/2/deep") == "1\n3\ndown\n")
@@ -252,7 +255,7 @@ def plain(value: Any, seen: dict[int, str], path: str, alive: list[Any]) -> Any:
 
 
 def backup(demo: Demo, store: persist.Store) -> None:
-    title("Backup and restore with the tools everyone has")
+    title("Backup and restore with the tools of every system")
     root = store.root
     root["both"] = [root["Joe"], root["Joe"]]
     root["loop"] = {}

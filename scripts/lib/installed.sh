@@ -105,7 +105,7 @@ put_link() { # put_link PATH TARGET
     printf 'link\t%s\t%s\n' "$1" "$2" >>"$list.new"
 }
 
-# remove_own KIND PATH SUM: remove it if it is as it was installed. What is gone already is no failure.
+# remove_own KIND PATH SUM: remove it if it is as it was installed. A file that is gone already is not a failure.
 remove_own() {
     local at=$DESTDIR$2
     [ -e "$at" ] || [ -L "$at" ] || return 0

@@ -23,7 +23,7 @@ class Differences:
     # Files, rule 3: content that is built aside is seen by others when it is closed. A file is made and truncated by
     # an open in one step with its writes and its close.
     BUILT_ASIDE = ("make", "overwrite")
-    # Files, rule 1: bytes that are no UTF-8 are no str. Texts are ASCII, and files of bytes begin as such.
+    # Files, rule 1: bytes that are not UTF-8 are not a str. Texts are ASCII, and files of bytes begin as such.
     TEXT = b"abcdefghij \n0123456789"
     BYTES = b"\xff\xfe\x00"
     COPY = "left out: a copy out of a file of bytes"

@@ -163,7 +163,7 @@ def test_characters_may_be_cut_between_writes(mnt: Mount, root: Any) -> None:
         for at in range(0, len(data), 4099):
             f.write(data[at : at + 4099])
     assert root["f"] == "start\n" + text
-    # What is no text in the end becomes bytes.
+    # Content that is not text in the end becomes bytes.
     fd = os.open(mnt.path / "f", os.O_WRONLY)
     os.pwrite(fd, b"\xff", 3)
     os.close(fd)

@@ -1,4 +1,4 @@
-"""Symlinks that are no references: values, stored at once; and links whose target is removed or moved."""
+"""Symlinks that are not references: values, stored at once; and links whose target is removed or moved."""
 
 from __future__ import annotations
 
@@ -242,7 +242,8 @@ def test_a_virtual_environment(mnt: Mount, tmp_path: Path) -> None:
 
 
 def test_links_are_seen_in_snapshots(mnt: Mount) -> None:
-    mnt.sh("ln -s nowhere l; mkdir .persist/snapshots/s; rm l; readlink .persist/snapshots/s/l")
+    said = mnt.sh("ln -s nowhere l; mkdir .persist/snapshots/s; rm l; readlink .persist/snapshots/s/l")
+    assert said == "nowhere\n"
 
 
 def test_a_link_with_a_locked_directory_waits(mnt: Mount, root: Any) -> None:

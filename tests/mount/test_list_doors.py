@@ -102,6 +102,7 @@ def test_at_random_beside_a_model(mnt: Mount, root: Any, seed: int) -> None:
     root["l"] = list(model)
     items, fresh = root["l"], 100
     known: dict[int, str] = {}
+    made = removed = 0
     for _ in range(250):
         fresh += 1
         value = str(fresh)
@@ -121,6 +122,7 @@ def test_at_random_beside_a_model(mnt: Mount, root: Any, seed: int) -> None:
             try:
                 os.unlink(mnt.path / "l" / str(name))
                 model.remove(known[name])
+                removed += 1
             except FileNotFoundError:
                 assert name not in mnt.names("l")
             known.pop(name)
@@ -131,6 +133,7 @@ def test_at_random_beside_a_model(mnt: Mount, root: Any, seed: int) -> None:
             except OSError:
                 # All names of before are dead.
                 continue
+            made += 1
             model.append(value)
         elif what == 7 and rng.random() < 0.2:
             items.reverse()
@@ -140,3 +143,5 @@ def test_at_random_beside_a_model(mnt: Mount, root: Any, seed: int) -> None:
         assert list(now.values()) == model
         for name, item in now.items():
             assert known.setdefault(name, item) == item, f"{name} meant {known[name]}"
+    # Most steps are those of Python; the mount's must not all have been refused.
+    assert made and removed

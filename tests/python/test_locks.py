@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -190,6 +191,8 @@ def test_deadlock_of_threads_is_found(root: persist.Dict) -> None:
     for t in threads:
         t.join()
     assert len(deadlocks) == 1
+    expected = r"acquiring root\['[ab]'\] would deadlock with .+; release your locks and try again"
+    assert re.fullmatch(expected, str(deadlocks[0])), deadlocks
 
 
 def test_deadlock_of_processes_is_found(path: Path, root: persist.Dict, script: Any) -> None:

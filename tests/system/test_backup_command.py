@@ -98,7 +98,7 @@ def test_what_is_refused_says_why_and_makes_nothing(store: Path, tmp_path: Path)
 
     for script, args, why in [
         ('persist backup "$1" "$2"', (store, full), "--force"),
-        ('persist backup --since two "$1" "$2"', (store, to), "no snapshot"),
+        ('persist backup --since two "$1" "$2"', (store, to), f'persist: {store}: there is no snapshot "two"'),
         ('persist backup "$1" "$2"', (tmp_path / "none", to), "cannot open"),
         ('persist restore "$1" "$2"', (inc, to), "full one first"),
         ('persist restore "$1" "$1" "$2"', (full, to), "not an incremental backup"),

@@ -297,7 +297,7 @@ def test_a_flush_that_fails_is_an_error_for_all_processes(
                     for act in opened.sync, lambda: opened.root.update(x=1):
                         with pytest.raises(OSError) as caught:
                             act()
-                        assert caught.value.errno == errno.EIO
+                        assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(store))
                     assert opened.root["key 9"] == VALUES["key 9"]
                     if turn == 0:
                         ballast.unlink()

@@ -53,6 +53,7 @@ def test_full_disk(disk: Path) -> None:
             for i in range(100_000):
                 root["list"].append(f"{i} " + "y" * 200)
         assert caught.value.errno == errno.ENOSPC
+        assert caught.value.filename == str(disk / "s.store") and "try again" in str(caught.value)
         n = len(root["list"])
         assert n < 100_000
         with pytest.raises(OSError) as caught, store.transaction():
@@ -78,6 +79,7 @@ def test_a_store_cannot_be_made_on_a_full_disk(disk: Path) -> None:
     with pytest.raises(OSError) as caught:
         persist.open(disk / "s.store")
     assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(disk / "s.store")
     (disk / "ballast").unlink()
     with persist.open(disk / "s.store") as store:
         store.root["x"] = 1

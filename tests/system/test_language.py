@@ -17,7 +17,7 @@ BANNED = {
     r"\bletting go\b": "releasing",
     r"\banew\b": "again",
     r"\b(whoever|nobody|somebody|everybody|everyone)\b": "a process, another process, no process, all processes",
-    r"\bwho (lives|is alive|may live)\b": "liveness, which processes are alive",
+    r"\bwhom?\b": "that, which; name the process, thread, task or waiter",
     r"\bas many (\w+ )?as (you )?like\b": "any number of",
     # "there is no x" and "is no longer" are plain.
     r"(?<!there )\bis no (?!longer\b|more than\b|room\b)\w+": "is not a",
@@ -39,7 +39,6 @@ PHRASES = [(re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in
 
 # Words that no name contains, whole or as a part between underscores or capitals. In text, some of them are plain.
 BANNED_IN_NAMES = {
-    r"\bwho(m|ever)?\b": "name the process, thread or waiter",
     r"\b(settle[sd]?|unsettled)\b": "finish, wait, free_if_unused",
     r"\b(lone|alone)\b": "single, exclusive",
     r"\bis there\b": "exists, is_present",
@@ -152,8 +151,10 @@ def test_documents(path: Path) -> None:
 
 
 def test_messages() -> None:
-    assert len(SOURCES) > 200
-    wrong = [c for path in SOURCES for n, text in messages(path.read_text()) for c in complaints(path, n, text)]
+    tests = sorted((TOP / "core" / "tests").rglob("*.rs"))
+    assert len(SOURCES) > 200 and len(tests) > 80
+    paths = [*SOURCES, *tests]
+    wrong = [c for path in paths for n, text in messages(path.read_text()) for c in complaints(path, n, text)]
     assert wrong == []
 
 
@@ -175,9 +176,16 @@ def test_help_texts_and_docstrings() -> None:
 
 
 def test_scripts_say_it_plainly() -> None:
-    scripts = [p for p in sorted((TOP / "scripts").glob("*")) if p.is_file()]
-    assert len(scripts) >= 5
+    scripts = [p for p in sorted((TOP / "scripts").rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+    assert len(scripts) >= 30
     assert by_line(scripts) == []
+
+
+def test_tests_say_it_plainly() -> None:
+    """Names, docstrings, comments and messages of the tests in Python; Rust's are among the comments above."""
+    paths = [p for top in ("tests", "docs") for p in sorted((TOP / top).rglob("*.py")) if p != Path(__file__)]
+    assert len(paths) > 90
+    assert by_line(paths) == []
 
 
 def test_names_are_the_terms_of_the_field() -> None:

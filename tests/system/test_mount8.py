@@ -105,7 +105,7 @@ fails 32 "linked.store is mounted on $PWD/mnt already" mount.persist linked.stor
 rm linked.store
 fails 32 "mnt/d belongs to the mount of .*s.store on $PWD/mnt" mount -t persist s.store mnt/d
 test "$(shown | wc -l)" = 1
-# Another store over it, and the same store elsewhere, are no mistakes.
+# Another store over it, and the same store elsewhere, are not mistakes.
 mkdir second; mount -t persist s.store second; test "$(cat second/n)" = 5; umount second
 mount -t persist -o create other.store mnt; umount mnt; test "$(cat mnt/n)" = 5
 umount mnt

@@ -118,3 +118,21 @@ umount mnt; wait $daemon
     )
     lines = re.findall(r"mount\.persist: (\S.*): what was written is not stored: (.*)", out)
     assert [reason for _, reason in lines] and all("EINVAL" in reason for _, reason in lines), out
+
+
+def test_an_error_of_the_store_is_logged_with_its_path(home: Path) -> None:
+    inside(
+        home,
+        """
+mkdir small; mount -t tmpfs -o size=8m none small
+mount.persist small/s.store mnt -o create --foreground 2>front & daemon=$!
+until shown; do sleep 0.01; done
+touch mnt/big
+head -c 20M /dev/zero >small/ballast 2>/dev/null || true
+(head -c 900000 /dev/urandom >mnt/big) 2>/dev/null || true
+line="$PWD/mnt/big: what was written is not stored: $PWD/small/s.store: no space left for the store"
+until grep -qF "$line" front; do sleep 0.01; done
+rm small/ballast
+umount mnt; wait $daemon
+""",
+    )

@@ -420,3 +420,15 @@ fn a_latch_stays_with_its_owner_after_a_wait_timed_out() {
     assert!(p.hold_latch(std::time::Duration::ZERO).is_some());
     assert_eq!(p.latch().owner(), None);
 }
+
+/// The owner of a latch may release it before a waiter that gives up describes it.
+#[test]
+fn a_holder_that_has_gone_is_described_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = open(&dir.path().join("a.store"));
+    let error = crate::error::Error::timeout("the latch", std::time::Duration::ZERO, p.describe_owner(None));
+    assert_eq!(
+        error.to_string(),
+        "timed out waiting for the latch: held by a process that has released it in the meantime; try again"
+    );
+}

@@ -131,7 +131,7 @@ fn what_cannot_be_backed_up_says_why() {
     let mut backward = options(Some("s1"), None);
     backward.at = Some("s0".to_owned());
     assert!(refused(&backward).contains("younger"));
-    for (name, content) in [("empty", &b""[..]), ("text", b"this is no store at all")] {
+    for (name, content) in [("empty", &b""[..]), ("text", b"this is not a store")] {
         let file = dir.path().join(name);
         std::fs::write(&file, content).unwrap();
         let e = backup_to(&file, &to, &Options::default(), &mut ()).unwrap_err();

@@ -14,6 +14,9 @@
 
 mod operations;
 mod players;
+#[path = "../common/random.rs"]
+#[allow(dead_code, unreachable_pub)] // The file serves other tests too.
+mod random;
 #[path = "../support/mod.rs"]
 mod support;
 mod torture;
@@ -63,7 +66,7 @@ fn writers_and_checkpointers_are_killed() {
     println!("seed {seed}");
     let mut torture = Torture {
         path: path.clone(),
-        draw: Draw(seed),
+        draw: Draw::new(seed),
         players: Vec::new(),
         kills: BTreeMap::new(),
         waits: Vec::new(),

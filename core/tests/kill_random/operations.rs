@@ -1,24 +1,21 @@
 //! The operations of writers: they derive from a writer's number and their own number, on a store and on its model.
 
+use super::random::Rng;
 use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Obj, Result, Store, Value, Wait, Writer};
 use std::collections::BTreeMap;
 
 const KEYS: u64 = 40;
 
-fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// Random numbers of one operation.
-pub(super) struct Draw(pub(super) u64);
+/// Random choices, of one operation or of the kills.
+pub(super) struct Draw(Rng);
 
 impl Draw {
+    pub(super) fn new(seed: u64) -> Draw {
+        Draw(Rng(seed))
+    }
+
     pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0 = mix(self.0);
-        self.0 % n
+        self.0.next() % n
     }
 }
 
@@ -59,7 +56,7 @@ fn change(d: &mut Draw, n: i64) -> Change {
 }
 
 pub(super) fn operation(writer: usize, n: u64) -> Operation {
-    let mut d = Draw(mix(writer as u64) ^ n);
+    let mut d = Draw::new(Rng(writer as u64).next() ^ n);
     let kind = d.below(10);
     let several = 2 + d.below(6);
     let mut some = |count| (0..count).map(|_| change(&mut d, n as i64)).collect::<Vec<_>>();

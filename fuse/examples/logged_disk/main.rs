@@ -4,6 +4,9 @@
 //! - `logged_disk write STORE NAME SEED DURABILITY SECONDS MARK`: changes one part of a store, and tells
 //!   the disk's log what is done (`write`).
 
+#[path = "../../../core/tests/common/random.rs"]
+#[allow(dead_code, unreachable_pub)] // The file serves tests too.
+mod random;
 mod serve;
 mod write;
 

@@ -6,6 +6,7 @@
 //! operations of all writers have one order.
 
 use super::Failure;
+use super::random::Rng;
 use persist_core::store::{Actor, Durability, In, Key, Obj, Options, Result, Store, Value, Wait, Writer};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,20 +14,16 @@ use std::time::{Duration, Instant};
 
 const TEXTS: [usize; 5] = [0, 7, 200, 5000, 30_000];
 
-/// A small generator (splitmix64).
-struct Rng(u64);
+/// The random choices of operation `n`. `scripts/lib/torture_real_work.py` draws the same.
+struct Choices(Rng);
 
-impl Rng {
-    fn of(seed: u64, n: u64) -> Rng {
-        Rng(seed.wrapping_mul(1_000_003).wrapping_add(n))
+impl Choices {
+    fn of(seed: u64, n: u64) -> Choices {
+        Choices(Rng(seed.wrapping_mul(1_000_003).wrapping_add(n)))
     }
 
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
+        self.0.next() % n
     }
 }
 
@@ -58,7 +55,7 @@ fn set(w: &mut Writer<'_>, of: Obj, key: &str, value: &In<'_>) -> Result<()> {
 
 /// Operation `n`.
 fn act(w: &mut Writer<'_>, node: Obj, seed: u64, n: u64) -> Result<()> {
-    let mut rng = Rng::of(seed, n);
+    let mut rng = Choices::of(seed, n);
     let count = In::Int(n as i64);
     match rng.below(8) {
         0 => set(w, node, "count", &count),
@@ -172,7 +169,7 @@ pub(crate) fn run(
         };
         tell(&mut mark, format!("op {name} {n} {order}"))?;
         n += 1;
-        if Rng::of(!seed, n).below(40) == 0 {
+        if Choices::of(!seed, n).below(40) == 0 {
             tell(&mut mark, format!("sync begins {name}"))?;
             store.sync()?;
             tell(

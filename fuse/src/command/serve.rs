@@ -191,6 +191,7 @@ fn start_helpers(
     )?;
     // A store that is read-only at present has no changes to make durable.
     let (durable, timed) = (options.durability != Durability::None, filesystem.clone());
+    let store = options.store.clone();
     spawn(
         "sync",
         Box::new(move || {
@@ -206,7 +207,7 @@ fn start_helpers(
                     match timed.sync() {
                         Ok(()) => synced = now,
                         Err(e) if e.is_closed() => return,
-                        Err(e) => log::error!("making changes durable: errno {}", e.errno()),
+                        Err(e) => log::error!("making changes durable: {}", e.message(&store)),
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The error of the filesystem: an errno for the kernel, or an error of the engine.
 
 use persist_core::Error;
+use std::path::Path;
 
 /// The result of every request.
 pub(crate) type FsResult<T> = Result<T, FsError>;
@@ -26,6 +27,18 @@ impl FsError {
             FsError::Store(e) => e.errno(),
             FsError::Blocked => libc::EAGAIN,
             FsError::Moved => libc::ESTALE,
+        }
+    }
+
+    /// The error in words, for the log; it names the store.
+    pub(crate) fn message(&self, store: &Path) -> String {
+        match self {
+            FsError::Store(e) => e.in_store(store),
+            e => format!(
+                "{}: {}",
+                store.display(),
+                std::io::Error::from_raw_os_error(e.errno())
+            ),
         }
     }
 

@@ -128,7 +128,11 @@ impl View {
         *shown = Shown::Closed(Box::new(known));
         drop(shown);
         if let Err(e) = store.close() {
-            log::warn!("closing the snapshot {:?}: {e}", self.name);
+            log::warn!(
+                "closing the snapshot {:?}: {}",
+                self.name,
+                e.in_store(store.path())
+            );
         }
     }
 
@@ -178,7 +182,9 @@ impl Views {
                     return errno(libc::ESTALE);
                 }
                 Err(e) => {
-                    log::error!("opening the snapshot {:?}: {e}", view.name);
+                    let live = self.live.now();
+                    let message = e.in_store(live.store().path());
+                    log::error!("opening the snapshot {:?}: {message}", view.name);
                     return Err(e.into());
                 }
             }

@@ -78,7 +78,7 @@ impl Shared {
     /// Raise an error if the store was opened for reading only.
     pub(crate) fn check_writable(&self, py: Python<'_>) -> PyResult<()> {
         match self.read_only {
-            true => Err(error::to_py(py, Error::ReadOnly)),
+            true => Err(self.fail(py, Error::ReadOnly)),
             false => Ok(()),
         }
     }
@@ -100,7 +100,7 @@ impl Shared {
         if let Error::Gone(id) = e {
             self.cache.forget(id);
         }
-        error::to_py(py, e)
+        error::to_py(py, e, self.store.path())
     }
 
     /// Run `f` in a read section.
@@ -125,7 +125,7 @@ impl Shared {
         mut f: impl FnMut(&mut Writer<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
         if self.read_only {
-            return Err(error::to_py(py, Error::ReadOnly));
+            return Err(self.fail(py, Error::ReadOnly));
         }
         self.set_task_if_needed(py);
         // Each of these errors means that nothing was changed: only then may the operation run again.

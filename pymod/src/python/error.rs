@@ -157,54 +157,33 @@ pub(crate) fn is_conflict(py: Python<'_>, e: &PyErr) -> bool {
     types(py).is_ok_and(|t| e.is_instance(py, t.conflict.bind(py)))
 }
 
-const CLOSED: &str = "I/O operation on closed store";
-
 /// The exception for every use of a closed store.
 #[cold]
-pub(crate) fn closed() -> PyErr {
-    PyValueError::new_err(CLOSED)
+pub(crate) fn closed(store: &Path) -> PyErr {
+    PyValueError::new_err(format!(
+        "I/O operation on closed store {}; open it again",
+        store.display()
+    ))
 }
 
-/// The exception for an error while a file is opened: an OSError carries the file's name, as that of `open()` does.
-#[cold]
-pub(crate) fn of_file(py: Python<'_>, e: Error, path: &Path) -> PyErr {
-    let e = to_py(py, e);
-    let value = e.value(py);
-    let parts = || -> PyResult<(i32, String)> {
-        Ok((
-            value.getattr("errno")?.extract()?,
-            value.getattr("strerror")?.extract()?,
-        ))
-    };
-    match parts() {
-        Ok((errno, text)) if e.is_instance_of::<PyOSError>(py) => {
-            let begin = format!("cannot open {}: ", path.display());
-            let text = text.strip_prefix(&begin).unwrap_or(&text);
-            made(&py.get_type::<PyOSError>(), (errno, text, path.as_os_str()))
-        }
-        _ => e,
-    }
+/// An OSError, or an exception of a subclass of it, as Python's own functions raise it: with the errno and the file's
+/// name, both of which `str()` adds to the text.
+fn os_error(ty: &Bound<'_, PyType>, errno: i32, e: &Error, store: &Path) -> PyErr {
+    made(ty, (errno, e.text(store), store.as_os_str()))
 }
 
-/// The exception for an error of the engine.
+/// The exception for an error of the engine in a store.
 #[cold]
-pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
-    let message = e.to_string();
-    let errno = e.errno();
-    let os = |errno: i32, message: String| {
-        // An OSError prints the number itself.
-        let message = message.replace(&format!(" (os error {errno})"), "");
-        made(&py.get_type::<PyOSError>(), (errno, message))
-    };
+pub(crate) fn to_py(py: Python<'_>, e: Error, store: &Path) -> PyErr {
+    let message = e.in_store(store);
+    let os = |errno: i32| os_error(&py.get_type::<PyOSError>(), errno, &e, store);
     match e {
         Error::Corrupt { .. } | Error::Damaged { .. } => raise(py, |t| &t.corrupt, message),
-        Error::Io { source, .. } => match source.raw_os_error() {
-            Some(errno) => os(errno, message),
+        Error::Io { ref source, .. } => match source.raw_os_error() {
+            Some(errno) => os(errno),
             None => made(&py.get_type::<PyOSError>(), (message,)),
         },
-        Error::NoSpace { source, .. } => os(source.raw_os_error().unwrap_or(libc::ENOSPC), message),
-        Error::Poisoned { .. } => os(libc::EIO, message),
-        Error::ReadOnly => os(libc::EROFS, message),
+        Error::NoSpace { .. } | Error::Poisoned { .. } | Error::ReadOnly => os(e.errno()),
         Error::Timeout { .. } | Error::WouldBlock { .. } | Error::Locked(_) | Error::Busy(_) => {
             raise(py, |t| &t.lock_timeout, message)
         }
@@ -219,7 +198,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
         Error::SnapshotExists { .. } => raise(py, |t| &t.snapshot_exists, message),
         Error::InUse { .. } => raise(py, |t| &t.in_use, message),
         Error::DurabilityUnknown { .. } => match types(py) {
-            Ok(t) => made(t.durability_unknown.bind(py), (errno, message)),
+            Ok(t) => os_error(t.durability_unknown.bind(py), e.errno(), &e, store),
             Err(e) => e,
         },
         Error::Gone(_) => raise(py, |t| &t.gone, message),
@@ -227,7 +206,7 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
         Error::NoKey => made(&py.get_type::<PyKeyError>(), (message,)),
         Error::Index { .. } => made(&py.get_type::<PyIndexError>(), ("list index out of range",)),
         Error::Invalid { .. } => made(&py.get_type::<PyValueError>(), (message,)),
-        Error::Closed => made(&py.get_type::<PyValueError>(), (CLOSED,)),
+        Error::Closed => closed(store),
         _ => raise(py, |t| &t.error, message),
     }
 }

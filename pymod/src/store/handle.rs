@@ -98,7 +98,7 @@ pub(crate) fn open(
     };
     let shared = py
         .detach(|| registry::open(&path, &options))
-        .map_err(|e| error::of_file(py, e, &path))?;
+        .map_err(|e| error::to_py(py, e, &path))?;
     Ok(Handle {
         shared,
         closed: AtomicBool::new(false),
@@ -108,13 +108,14 @@ pub(crate) fn open(
 /// Close every store of the process; called at exit.
 #[pyfunction]
 pub(crate) fn _close_all(py: Python<'_>) -> PyResult<()> {
-    py.detach(registry::close_all).map_err(|e| error::to_py(py, e))
+    py.detach(registry::close_all)
+        .map_err(|(e, path)| error::to_py(py, e, &path))
 }
 
 impl Handle {
     fn shared(&self) -> PyResult<&Arc<Shared>> {
         if self.is_closed() {
-            Err(error::closed())
+            Err(error::closed(self.shared.store.path()))
         } else {
             Ok(&self.shared)
         }
@@ -168,7 +169,7 @@ impl Handle {
     fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
         let shared = self.shared()?;
         if shared.read_only {
-            return Err(error::to_py(py, Error::ReadOnly));
+            return Err(shared.fail(py, Error::ReadOnly));
         }
         Ok(Transaction::new(shared))
     }
@@ -234,7 +235,7 @@ impl Handle {
     fn snapshot(&self, py: Python<'_>, name: &str) -> PyResult<Snapshot> {
         let shared = self.shared()?;
         if shared.read_only {
-            return Err(error::to_py(py, Error::ReadOnly));
+            return Err(shared.fail(py, Error::ReadOnly));
         }
         let taken = shared.interruptible(py, || shared.store.snapshot(name))?;
         Ok(Snapshot::of(&taken))
@@ -251,7 +252,7 @@ impl Handle {
     fn drop_snapshot(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         let shared = self.shared()?;
         if shared.read_only {
-            return Err(error::to_py(py, Error::ReadOnly));
+            return Err(shared.fail(py, Error::ReadOnly));
         }
         shared.interruptible(py, || shared.store.drop_snapshot(name))
     }
@@ -263,7 +264,7 @@ impl Handle {
         let (store, timeout) = (&shared.store, shared.timeout());
         shared.set_task(py);
         let opened = py.detach(|| registry::open_snapshot(store, name, timeout));
-        let opened = opened.map_err(|e| error::to_py(py, e))?;
+        let opened = opened.map_err(|e| shared.fail(py, e))?;
         Ok(Handle {
             shared: opened,
             closed: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use persist_core::store::{Durability, Error, Options, Result, Store};
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -138,14 +138,23 @@ pub(crate) fn open_snapshot(of: &Store, name: &str, lock_timeout: Duration) -> R
     Ok(opened(open, id, &core, &options))
 }
 
-/// Close everything, at exit: the last process to close a store checkpoints it.
-pub(crate) fn close_all() -> Result<()> {
+/// Close everything, at exit: the last process to close a store checkpoints it. Return the first error, and the path of
+/// its store.
+pub(crate) fn close_all() -> std::result::Result<(), (Error, PathBuf)> {
     let cores: Vec<_> = lock(&OPEN)
         .take()
         .into_iter()
         .flatten()
         .filter_map(|(_, there)| there.core.upgrade())
         .collect();
-    let close = |core: &Arc<Core>| core.close_by(Store::close_at_exit);
-    cores.iter().map(close).fold(Ok(()), Result::and)
+    let close = |core: &Arc<Core>| {
+        core.close_by(Store::close_at_exit)
+            .map_err(|e| (e, core.store.path().to_owned()))
+    };
+    let mut result = Ok(());
+    for core in &cores {
+        // Each is closed, also after an error.
+        result = result.and(close(core));
+    }
+    result
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub(super) struct BackupArgs {
     /// The store file.
-    store: PathBuf,
+    pub(super) store: PathBuf,
     /// The file to make, or `-` for standard output.
     dest: PathBuf,
     /// Copy only what has changed since this snapshot (that of the last backup, kept with `--snapshot`).
@@ -42,7 +42,7 @@ pub(super) struct RestoreArgs {
     #[arg(required = true)]
     backups: Vec<PathBuf>,
     /// The store to make.
-    store: PathBuf,
+    pub(super) store: PathBuf,
     /// Replace STORE if it exists. No process may have it open.
     #[arg(long)]
     force: bool,

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct LockArgs {
     /// The store file, or a file or directory of a mounted store. Steps from the root may follow a store file, as in
     /// `a.store/people/Joe`.
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// Steps from the root, separated by `/` (default: the root). An item of a list locks the list.
     #[arg(default_value = "")]
     path: String,

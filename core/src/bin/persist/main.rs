@@ -16,7 +16,7 @@ mod snapshots;
 use clap::{Parser, Subcommand};
 use persist_core::store::{Error, Options, Reader, Result, Store, Wait};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Inspect and maintain a persist store.
@@ -117,8 +117,30 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Return the store that the command is about.
+    fn store(&self) -> &Path {
+        match self {
+            Command::Stat { store, .. }
+            | Command::Snapshot { store, .. }
+            | Command::Snapshots { store }
+            | Command::DropSnapshot { store, .. }
+            | Command::Compact { store }
+            | Command::Gc { store }
+            | Command::Check { store, .. }
+            | Command::Locks { store }
+            | Command::Ls { store, .. }
+            | Command::Get { store, .. } => store,
+            Command::Backup(args) => &args.store,
+            Command::Restore(args) => &args.store,
+            Command::Lock(args) => &args.file,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
+    let store = command.store().to_owned();
     // The exit status distinguishes a damaged store from one that could not be checked.
     let failure = if matches!(command, Command::Check { .. }) {
         ExitCode::from(2)
@@ -133,7 +155,7 @@ fn main() -> ExitCode {
             failure
         }
         Err(Failure::Store(e)) => {
-            print_error(&e.to_string());
+            print_error(&e.in_store(&store));
             failure
         }
     }

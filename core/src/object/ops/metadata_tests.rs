@@ -36,7 +36,7 @@ fn a_container_has_records_of_its_own() {
         w.end();
         assert_eq!(of(&w, new, Of::Container).as_deref(), Some(&b"mode"[..]));
         assert_eq!(of(&w, new, Of::Times), Some(vec![7; 100_000]));
-        // They are no entries.
+        // They are not entries.
         assert_eq!(len(&w, new).unwrap(), 0);
         clear(&mut w, new).unwrap();
         assert_eq!(of(&w, new, Of::Container).as_deref(), Some(&b"mode"[..]));

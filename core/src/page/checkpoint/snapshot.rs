@@ -292,7 +292,7 @@ impl Pager {
                     pager.checkpoint_with(&Request::Nothing)?;
                 } else {
                     return Err(Error::TooMany {
-                        what: "dropped snapshots that are still open in a process; close them and try again",
+                        what: "dropped snapshots that are still open in a process",
                         limit: DROPPED_SLOTS - 2,
                     });
                 }

@@ -83,7 +83,7 @@ impl Pager {
     /// Return a description of the latch's owner, for messages.
     pub(crate) fn describe_owner(&self, owner: Option<Owner>) -> String {
         let Some(owner) = owner else {
-            return "nobody".to_owned();
+            return "a process that has released it in the meantime; try again".to_owned();
         };
         match owner.process() {
             p if p < layout::PROCESS_SLOTS => process::describe(self.shm.process_pid(p)),

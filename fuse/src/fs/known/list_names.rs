@@ -9,9 +9,10 @@
 //!    the names of items that another door removed (`dead`): a command that still uses one means that item. Under the
 //!    name of an item that the mount itself removed, another can be made: editors replace files that way.
 //! 4. The state of a list is that of one state of the store, which `seen` identifies. A section brings it up to
-//!    date before it uses it (`tree::items`), by the store's log of splices. Where the log has no answer, the names
+//!    date before it uses it (`tree::items`), by the store's log of splices. Where the log has no answer, the items
 //!    are renumbered: a name without an item is always allowed, a name with another item never.
-//! 5. Inodes and open files keep the name under which their item was found. `current` follows it through the renumberings.
+//! 5. Inodes and open files keep the name under which their item was found. `current` follows it through
+//!    renumberings.
 //!
 //! The state of a list is made when it is first shown, and lives as long as the mount and the list do.
 

@@ -47,7 +47,10 @@ impl Fs {
         }
         match self.write(&ctx, |w, _| Ok(w.log_splices(true)?)) {
             Ok(()) | Err(FsError::Blocked | FsError::Store(Error::ReadOnly)) => {}
-            Err(e) => log::debug!("beginning the log of list items: errno {}", e.errno()),
+            Err(e) => log::debug!(
+                "beginning the log of list items: {}",
+                e.message(self.store.path())
+            ),
         }
     }
 
@@ -55,7 +58,7 @@ impl Fs {
     fn stop_log(&self, ctx: &Ctx) {
         match self.write(ctx, |w, _| Ok(w.log_splices(false)?)) {
             Ok(()) | Err(FsError::Store(Error::ReadOnly)) => {}
-            Err(e) => log::warn!("ending the log of list items: errno {}", e.errno()),
+            Err(e) => log::warn!("ending the log of list items: {}", e.message(self.store.path())),
         }
     }
 
@@ -80,7 +83,8 @@ impl Fs {
     }
 
     fn open_again(&mut self, options: &Options) -> FsResult<()> {
-        let next = Store::open(self.store.path(), options).inspect_err(|e| log::error!("{e}"))?;
+        let next = Store::open(self.store.path(), options)
+            .inspect_err(|e| log::error!("opening the store again: {}", e.in_store(self.store.path())))?;
         // A snapshot, or a store without permission to write, has no other opening.
         let taken = match next.is_frozen() && !options.read_only {
             true => errno(libc::EROFS),
@@ -94,7 +98,7 @@ impl Fs {
         self.leases = self.leases.again(&next);
         let last = std::mem::replace(&mut self.store, next);
         if let Err(e) = last.close() {
-            log::error!("closing the store: {e}");
+            log::error!("closing the store: {}", e.in_store(last.path()));
         }
         Ok(())
     }
@@ -153,7 +157,7 @@ impl Fs {
             self.store.unpin(obj);
         }
         if let Err(e) = self.store.close() {
-            log::error!("closing the store: {e}");
+            log::error!("closing the store: {}", e.in_store(self.store.path()));
         }
     }
 }

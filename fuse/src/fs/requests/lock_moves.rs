@@ -100,8 +100,8 @@ impl Fs {
             }),
             Ok(_) => {}
             Err(e) => log::warn!(
-                "the locks of a file that was moved stay at its old name: errno {}",
-                e.errno()
+                "the locks of a file that was moved stay at its old name: {}",
+                e.message(self.store.path())
             ),
         }
     }

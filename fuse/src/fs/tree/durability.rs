@@ -28,7 +28,7 @@ pub(crate) fn wait(store: &Store, ctx: &Ctx) {
         interrupted: Some(&mut signal),
     };
     if let Err(e) = store.await_durability(&mut wait) {
-        log::warn!("{e}");
+        log::warn!("{}", e.in_store(store.path()));
         UNKNOWN.set(e.errno());
     }
 }

@@ -156,7 +156,7 @@ impl Fs {
                 .and_then(|()| f(r))
                 .map_err(|e| bring_out(e, &mut refused))
         });
-        finish(ctx, result, refused)
+        finish(&self.store, ctx, result, refused)
     }
 
     /// Run `f` in a write section, as a plain command. All its changes happen, or none, and with them the changes
@@ -197,7 +197,7 @@ impl Fs {
         if result.is_ok() && self.store.must_await_durability() {
             durability::wait(&self.store, ctx);
         }
-        finish(ctx, result, refused)
+        finish(&self.store, ctx, result, refused)
     }
 
     /// Count bytes of a large content that were read or written: its pages are mapped, and count as memory of this
@@ -294,14 +294,14 @@ fn bring_out(e: FsError, refused: &mut Option<FsError>) -> Error {
     }
 }
 
-fn finish<R>(ctx: &Ctx, result: Result<R, Error>, refused: Option<FsError>) -> FsResult<R> {
+fn finish<R>(store: &Store, ctx: &Ctx, result: Result<R, Error>, refused: Option<FsError>) -> FsResult<R> {
     match (result, refused) {
         (Ok(value), _) => Ok(value),
         (Err(_), Some(e)) => Err(e),
         (Err(e), None) if would_wait(&e) && !ctx.may_wait => Err(FsError::Blocked),
         (Err(e), None) => {
             if e.errno() == libc::EIO {
-                log::error!("{e}");
+                log::error!("{}", e.in_store(store.path()));
             }
             Err(FsError::Store(e))
         }

@@ -150,7 +150,12 @@ impl Fs {
                 Ok(()) => {}
                 Err(FsError::Store(Error::ReadOnly)) => return,
                 Err(e) if e.is_gone() => {}
-                Err(e) => return log::warn!("times of directories were not stored: errno {}", e.errno()),
+                Err(e) => {
+                    return log::warn!(
+                        "times of directories were not stored: {}",
+                        e.message(self.store.path())
+                    );
+                }
             }
         }
         let all = lock(&self.metadata).all_seen();
@@ -159,7 +164,9 @@ impl Fs {
                 Ok(()) => {}
                 Err(FsError::Store(Error::ReadOnly)) => return,
                 Err(e) if e.is_gone() => {}
-                Err(e) => return log::warn!("times of files were not stored: errno {}", e.errno()),
+                Err(e) => {
+                    return log::warn!("times of files were not stored: {}", e.message(self.store.path()));
+                }
             }
         }
     }

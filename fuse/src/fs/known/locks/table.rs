@@ -379,7 +379,7 @@ impl Table {
                     .insert(holder, *mode);
             }
             Ok(false) => {}
-            Err(e) => log::warn!("leaving the queue of a lock: {e}"),
+            Err(e) => log::warn!("leaving the queue of a lock: {}", e.in_store(store.path())),
         }
         self.reduce(store, target, holder);
     }
@@ -431,7 +431,7 @@ impl Table {
                 }
                 // The container was freed, and its locks with it.
                 Ok(()) | Err(Error::Gone(_)) => {}
-                Err(e) => log::warn!("changing a lock: {e}"),
+                Err(e) => log::warn!("changing a lock: {}", e.in_store(store.path())),
             }
             match needed {
                 Some(mode) => file.holds.insert(holder, mode),

@@ -11,7 +11,7 @@ impl Fs {
     /// Log that the content written to a file is lost: the path of the file on the mount, and the reason.
     pub(crate) fn log_unstored(&self, ino: u64, e: &FsError) {
         let path = self.path_of(ino);
-        log::error!("{path}: what was written is not stored: {}", reason(e));
+        log::error!("{path}: what was written is not stored: {}", self.reason(e));
     }
 
     /// The path of a file on the mount, as far as it can be found.
@@ -36,15 +36,15 @@ impl Fs {
         };
         format!("{top}/{folder}{name}")
     }
-}
 
-/// The reason in words.
-fn reason(e: &FsError) -> String {
-    match e {
-        FsError::Store(e) => e.to_string(),
-        FsError::Errno(libc::EINVAL) => {
-            "the text does not fit the entry's type (EINVAL); the old value stays".to_owned()
+    /// The reason in words.
+    fn reason(&self, e: &FsError) -> String {
+        match e {
+            FsError::Store(e) => e.in_store(self.store.path()),
+            FsError::Errno(libc::EINVAL) => {
+                "the text does not fit the entry's type (EINVAL); the old value stays".to_owned()
+            }
+            e => std::io::Error::from_raw_os_error(e.errno()).to_string(),
         }
-        e => std::io::Error::from_raw_os_error(e.errno()).to_string(),
     }
 }

@@ -1,0 +1,149 @@
+//! What error messages say: what is wrong, in which store, and what to do about it.
+
+use persist_core::Error;
+use persist_core::store::{Actor, In, Key, LockMode, LockTarget, Options, Store, Wait};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+const X: Key<'_> = Key::Str(b"x");
+
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(libc::EIO)
+}
+
+/// Errors of a whole store name it: a program may have several open, and a log has messages of several.
+#[test]
+fn errors_of_a_store_name_it_once() {
+    let path = Path::new("/srv/a.store");
+    let unknown = |source| Error::DurabilityUnknown {
+        source: Box::new(source),
+    };
+    let cases = [
+        (Error::ReadOnly, "open it for writing"),
+        (Error::Closed, "open it again"),
+        (
+            Error::Corrupt {
+                what: "a list",
+                at: 8,
+            },
+            "restore a backup",
+        ),
+        (Error::Poisoned { why: "EIO".into() }, "reopen it"),
+        (
+            Error::NoSpace {
+                what: "the store file",
+                source: eio(),
+            },
+            "try again",
+        ),
+        (
+            Error::Io {
+                what: "fstat".into(),
+                source: eio(),
+            },
+            "fstat",
+        ),
+        (
+            Error::Io {
+                what: "cannot open /srv/a.store-wal".into(),
+                source: eio(),
+            },
+            "cannot open",
+        ),
+        (
+            Error::NotAStore {
+                path: path.into(),
+                why: "a text".into(),
+            },
+            "not a persist store",
+        ),
+        (
+            Error::Refused {
+                path: path.into(),
+                why: "close it first".into(),
+            },
+            "close it first",
+        ),
+        (
+            Error::TransactionTooLarge { what: "undo log" },
+            "split the transaction",
+        ),
+        (
+            unknown(Error::Io {
+                what: "fdatasync".into(),
+                source: eio(),
+            }),
+            "do not repeat it",
+        ),
+        (Error::NoSnapshot { name: "s".into() }, "persist snapshots"),
+        (Error::SnapshotExists { name: "s".into() }, "drop it first"),
+    ];
+    for (error, todo) in cases {
+        let message = error.in_store(path);
+        assert_eq!(message.matches("/srv/a.store").count(), 1, "{message}");
+        assert!(message.contains(todo), "{message}");
+    }
+    // Errors of a key or a lock name that, as the caller wrote it.
+    assert_eq!(Error::NoKey.in_store(path), "no such key");
+}
+
+/// Text for callers that show the errno and the file themselves.
+#[test]
+fn a_text_has_neither_the_errno_nor_the_path_twice() {
+    let path = Path::new("/srv/a.store");
+    let io = |what: &str| Error::Io {
+        what: what.into(),
+        source: eio(),
+    };
+    assert_eq!(io("cannot open /srv/a.store").text(path), "Input/output error");
+    assert_eq!(io("fdatasync").text(path), "fdatasync: Input/output error");
+    let unknown = Error::DurabilityUnknown {
+        source: Box::new(io("fdatasync")),
+    };
+    assert_eq!(unknown.errno(), libc::EIO);
+    let text = unknown.text(path);
+    assert!(
+        text.contains("fdatasync: Input/output error; do not repeat it"),
+        "{text}"
+    );
+    assert!(!text.contains("os error"), "{text}");
+    // The errno of such an error is another one: the message has no number all the same.
+    let source = io::Error::from_raw_os_error(libc::EINTR);
+    let source = Box::new(Error::Io {
+        what: "fdatasync".into(),
+        source,
+    });
+    let unknown = Error::DurabilityUnknown { source };
+    assert_eq!(unknown.errno(), libc::ETIMEDOUT);
+    assert!(!unknown.text(path).contains("os error"), "{}", unknown.text(path));
+}
+
+#[test]
+fn a_timeout_says_for_how_long_for_what_and_because_of_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("a.store"), &Options::default()).unwrap();
+    let set = |wait: &mut Wait<'_>, value| {
+        store.write(Actor::Thread, wait, |w| w.set(store.root(), &X, &In::Int(value)))
+    };
+    set(&mut Wait::default(), 1).unwrap();
+    let target = LockTarget {
+        obj: store.root(),
+        key: Some(X),
+    };
+    let holder = Actor::Flock(1, std::process::id());
+    let mode = Some(LockMode::Exclusive);
+    store
+        .set_lock(holder, target, mode, &mut Wait::default())
+        .unwrap();
+    let mut wait = Wait::at_most(Duration::from_millis(60));
+    let failed = set(&mut wait, 2).unwrap_err().to_string();
+    let holder = format!(
+        "locked exclusively through the mount (flock, pid {}, ",
+        std::process::id()
+    );
+    assert!(failed.starts_with("timed out after 0."), "{failed}");
+    assert!(failed.contains(" s waiting for root['x']: "), "{failed}");
+    assert!(failed.contains(&holder), "{failed}");
+    store.close().unwrap();
+}

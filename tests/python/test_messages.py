@@ -1,0 +1,99 @@
+"""Messages say what is wrong, where, and what to do; an OSError carries its errno and file as Python's own do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any, Callable
+
+import persist
+import pytest
+
+
+def test_a_read_only_store_is_named_as_by_open(path: Path) -> None:
+    persist.open(path).close()
+    with persist.open(path, "r") as store:
+        changes: list[Callable[[], object]] = [
+            lambda: store.root.update(x=1),
+            lambda: store.transaction().__enter__(),
+            lambda: store.snapshot("s"),
+            lambda: store.drop_snapshot("s"),
+        ]
+        for change in changes:
+            with pytest.raises(OSError) as e:
+                change()
+            assert (e.value.errno, e.value.filename) == (errno.EROFS, str(path))
+            text = "the store is open read-only; open it for writing to change it"
+            assert str(e.value) == f"[Errno {errno.EROFS}] {text}: {str(path)!r}"
+
+
+def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as e:
+        persist.open(tmp_path / "a.store", "r")
+    assert str(e.value) == f"[Errno 2] No such file or directory: {str(tmp_path / 'a.store')!r}"
+
+
+def test_a_closed_store_is_named(path: Path) -> None:
+    store = persist.open(path)
+    root = store.root
+    store.close()
+    uses: list[Callable[[], object]] = [lambda: store.root, store.sync, lambda: root["x"], lambda: root.update(x=1)]
+    for use in uses:
+        with pytest.raises(ValueError) as e:
+            use()
+        assert str(e.value) == f"I/O operation on closed store {path}; open it again"
+
+
+def test_snapshots_name_the_store_and_the_remedy(path: Path, store: persist.Store) -> None:
+    with pytest.raises(persist.NoSnapshot) as missing:
+        store.at("s")
+    assert str(missing.value).startswith(f'{path}: there is no snapshot "s"; `persist snapshots')
+    store.snapshot("s")
+    with pytest.raises(persist.SnapshotExists) as present:
+        store.snapshot("s")
+    assert str(present.value).startswith(f'{path}: there is a snapshot "s" already; drop it first')
+    with store.at("s"), pytest.raises(persist.InUse) as used:
+        store.drop_snapshot("s")
+    assert str(used.value).startswith(f"{path}: ") and "close it there and try again" in str(used.value)
+
+
+def test_damage_names_the_store_and_the_remedy(path: Path) -> None:
+    with persist.open(path) as store:
+        store.root.update({f"key {n}": "x" * 500 for n in range(500)})
+    for side in path.parent.glob("the.store-*"):
+        side.unlink()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for page in range(2 * 4096, size, 4096):
+            file.seek(page + 8)
+            file.write(os.urandom(4000))
+    with pytest.raises(persist.Corrupt) as e, persist.open(path) as store:
+        persist.copy_out(store.root)
+    assert str(e.value).startswith(f"{path}: the store is damaged: ") and "`persist check`" in str(e.value)
+
+
+def test_a_conflict_names_the_path_and_the_holder(path: Path, store: persist.Store, script: Any) -> None:
+    store.root["x"] = 0
+    holder = script.start(
+        """
+        import persist, sys
+        root = persist.open(sys.argv[1]).root
+        with root.lock(key='x'):
+            print("held", flush=True)
+            sys.stdin.readline()
+        """,
+        path,
+    )
+    assert holder.stdout.readline() == "held\n"
+    held = rf"locked exclusively by a thread of process {holder.pid} \([\w.]+\)"
+    with pytest.raises(persist.LockTimeout) as late:
+        store.root.lock(key="x", timeout=0.1)
+    assert re.fullmatch(rf"timed out after 0\.\d s waiting for root\['x'\]: {held}.*", str(late.value)), late.value
+    with pytest.raises(persist.Conflict) as conflict, store.transaction():
+        store.root["x"] = 1
+    assert "a lock on root['x'] held by" in str(conflict.value) and "run it again" in str(conflict.value)
+    assert f"process {holder.pid} (" in str(conflict.value)
+    script.finish(holder)
+
