@@ -60,7 +60,7 @@ pub mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::view::{PageView, PageWalk};
+pub use checkpoint::reading::view::{PageView, PageWalk};
 pub use format::catalogue::{MAX_NAME, MAX_SNAPSHOTS, Snapshot};
 pub use pager::state::blocks::Block;
 pub(crate) use pager::state::blocks::Reason;

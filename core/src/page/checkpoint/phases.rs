@@ -30,7 +30,7 @@ use crate::page::shared::layout;
 use crate::page::shared::regions::free_pages::{LIST_MAX, NODE_NEW, NODE_OLD};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use crate::raw::file;
+use crate::raw::files::file;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Number of pages freed in one write section. Small in tests, so that they reach the steps in between.

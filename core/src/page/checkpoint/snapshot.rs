@@ -22,7 +22,8 @@ use crate::page::shared::header::next_checkpoint::{BUILDING, WRITING, WRITTEN};
 use crate::page::shared::layout::{self, DROPPED_SLOTS};
 use crate::page::shared::word::Word;
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::{self, Ofd};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
 use crate::raw::process;
 use std::sync::atomic::Ordering;
 

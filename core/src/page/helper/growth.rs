@@ -5,7 +5,7 @@ use crate::page::pager::Pager;
 use crate::page::pages::alloc::REMOVAL;
 use crate::page::shared::layout::{MAX_PAGES, Region};
 use crate::page::shared::regions::free_pages::LIST_MAX;
-use crate::raw::file;
+use crate::raw::files::file;
 
 /// Smallest number of pages for which the file is grown ahead of need (4 MiB).
 const AHEAD: u64 = 1024;

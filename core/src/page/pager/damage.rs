@@ -17,7 +17,8 @@ use crate::ids::PAGE_SIZE;
 use crate::page::pager::Pager;
 use crate::page::shared::header::poison::{FLUSH, LOST, UNDOABLE};
 use crate::raw::fault;
-use crate::raw::held::{self, Using};
+use crate::raw::files::held;
+use crate::raw::files::held::Using;
 use std::path::Path;
 
 impl Pager {

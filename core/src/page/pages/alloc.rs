@@ -6,7 +6,7 @@ use crate::ids::{PAGE_SIZE, PhysicalPage};
 use crate::page::pager::Pager;
 use crate::page::shared::layout::{MAX_PAGES, Region};
 use crate::page::shared::regions::free_pages::{ENTRY, LIST_MAX};
-use crate::raw::file;
+use crate::raw::files::file;
 
 /// Pages that only removing operations may use.
 pub(in crate::page) const REMOVAL: u64 = 48;

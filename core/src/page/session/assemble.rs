@@ -16,7 +16,7 @@ use crate::page::shared::shm::Shm;
 use crate::page::shared::users::pins::Pins;
 use crate::page::shared::users::probe::Probe;
 use crate::page::shared::users::slots::{self, Registration};
-use crate::raw::held::Held;
+use crate::raw::files::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process::{self, Unshared};
 use std::path::PathBuf;

@@ -21,8 +21,9 @@ use crate::page::shared::header::next_checkpoint::IDLE;
 use crate::page::shared::users::slots::{self, BYTE_CLOSING, BYTE_PRESENCE};
 use crate::page::sync::wait::Wait;
 use crate::raw::failpoint::fail_point;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held;
 use std::time::{Duration, Instant};
 
 /// How long closing waits for a transaction of another process, which may be stopped.

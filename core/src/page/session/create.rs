@@ -7,7 +7,7 @@ use crate::page::format::meta::{FIRST_PAGES, Link, Meta, Origin};
 use crate::page::pager::Pager;
 use crate::page::superblock as sb;
 use crate::page::sync::wait::Wait;
-use crate::raw::file::{self};
+use crate::raw::files::file;
 use crate::raw::process::{self};
 use std::fs::File;
 use std::path::Path;

@@ -22,7 +22,7 @@ use crate::page::pager::state::follow::Follow;
 use crate::page::shared::layout;
 use crate::page::shared::shm::Shm;
 use crate::page::sync::wait::Wait;
-use crate::raw::held::{self};
+use crate::raw::files::held;
 use crate::raw::process;
 use std::os::unix::fs::MetadataExt;
 use std::sync::PoisonError;

@@ -10,8 +10,12 @@ use crate::page::shared::layout::{
     TABLE, in_file, next_sizes, region_name,
 };
 use crate::page::shared::word::{Word, Words};
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::{self, Descriptor, Held, Using};
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held;
+use crate::raw::files::held::Descriptor;
+use crate::raw::files::held::Held;
+use crate::raw::files::held::Using;
 use crate::raw::map::{Map, Windows};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

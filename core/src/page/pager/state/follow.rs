@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::ids::PAGE_SIZE;
-use crate::raw::held::Held;
+use crate::raw::files::held::Held;
 use crate::raw::map::Map;
 use crate::raw::process;
 use std::fs::File;

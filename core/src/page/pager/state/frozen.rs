@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::page::format::catalogue::Snapshot;
 use crate::page::format::claim::claim_listed;
 use crate::page::pager::state::follow::Follow;
-use crate::raw::held::Held;
+use crate::raw::files::held::Held;
 use crate::raw::process::{self, Unshared};
 use std::sync::{Mutex, PoisonError};
 

@@ -19,8 +19,9 @@ use crate::error::{Error, Result};
 use crate::page::shared::layout::{self, PROCESSES};
 use crate::page::shared::shm::Shm;
 use crate::page::shared::word::Word;
-use crate::raw::file::{self, Ofd};
-use crate::raw::held::Descriptor;
+use crate::raw::files::file;
+use crate::raw::files::file::Ofd;
+use crate::raw::files::held::Descriptor;
 use crate::raw::process::{self, Unshared};
 use std::sync::atomic::{AtomicU64, Ordering};
 
