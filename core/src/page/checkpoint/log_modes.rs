@@ -43,7 +43,7 @@ impl Pager {
     /// Prepare a file for the log: the one used before, or a new one. Called by the checkpoint's owner.
     fn prepare_log(&self) -> Result<()> {
         let uuid = self.shm.uuid();
-        let path = log_path(&self.path);
+        let path = log_path(self.path());
         self.shm_log_room()?;
         let generation = self.shm.log().generation();
         // A file that cannot be examined does not count as missing; otherwise a new one would replace it.
@@ -107,7 +107,7 @@ impl Pager {
         }
         fail_point!("log.removing");
         // If it cannot be removed, it does no harm.
-        let _ = std::fs::remove_file(log_path(&self.path));
+        let _ = std::fs::remove_file(log_path(self.path()));
         self.shm.log().forget_file();
         *self.log_file() = None;
     }

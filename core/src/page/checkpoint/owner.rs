@@ -35,7 +35,7 @@ impl Pager {
     pub(crate) fn take_checkpoint(&self, slot: u32, keeps: bool, wait: &mut Wait<'_>) -> Result<()> {
         self.has_its_files()?;
         let mine = Maker::new(slot, keeps);
-        let mut wait_loop = WaitLoop::new(wait, self.bound);
+        let mut wait_loop = WaitLoop::new(wait, self.bound());
         let mut seen: Option<Seen> = None;
         loop {
             let owner = match self.shm.try_own_checkpoint(mine) {
@@ -92,7 +92,7 @@ impl Pager {
             let lost = owner.slot().map_or_else(String::new, |s| self.describe_slot(s));
             log::warn!(
                 "{}: {lost} has stopped in a checkpoint: it is finished here",
-                self.path.display()
+                self.path().display()
             );
         }
         Ok(taken)

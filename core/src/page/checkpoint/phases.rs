@@ -63,7 +63,7 @@ impl Pager {
 
     /// As `checkpoint`, if it is still `due` when the checkpoints in progress have ended.
     pub(crate) fn checkpoint_when(&self, wait: &mut Wait<'_>, due: impl FnOnce() -> bool) -> Result<()> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         if self.depth() > 0 {
@@ -194,7 +194,7 @@ impl Pager {
             };
             if epoch > last {
                 return Err(refused(
-                    &pager.path,
+                    pager.path(),
                     "it has had two thousand million checkpoints, and there are no more numbers for them; make a \
                      backup and restore that: its numbers start again at 1",
                 ));
@@ -278,7 +278,7 @@ impl Pager {
             file_pages: self.shm.space().file_pages(),
             logical,
             next_id: self.shm.next_checkpoint().next_id(),
-            seed: self.seed,
+            seed: self.seed(),
             catalogue,
             log: self.shm.flipped_log(),
             origin: Origin::default(),

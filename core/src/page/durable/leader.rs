@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Pager {
     /// Wait for a bounded time until no other thread of this process leads; its slots are released next.
     pub(crate) fn let_leader_finish(&self) {
-        let until = std::time::Instant::now() + self.bound;
+        let until = std::time::Instant::now() + self.bound();
         let mine = self.membership.word();
         while Owner::in_word(self.shm.group().leader()).is_some_and(|l| l.is_of(mine))
             && std::time::Instant::now() < until
@@ -39,7 +39,7 @@ impl Pager {
             match done {
                 Ok(flushed) => flushed.map_err(|e| self.poison("cannot flush the redo log", e))?,
                 Err(e) => {
-                    log::warn!("{}: the redo log is given up: {e}", self.path.display());
+                    log::warn!("{}: the redo log is given up: {e}", self.path().display());
                     return self.abandon_log();
                 }
             }
@@ -59,7 +59,7 @@ impl Pager {
             return f(&log);
         }
         let uuid = self.shm.uuid();
-        let log = match LogFile::find(&log_path(&self.path), &self.file, uuid, generation) {
+        let log = match LogFile::find(&log_path(self.path()), &self.file, uuid, generation) {
             Ok(Found::Log(log)) if log.ring == RING => Arc::new(log),
             Ok(_) => return Err(std::io::Error::other("its file is gone")),
             Err(e) => return Err(std::io::Error::other(e.to_string())),

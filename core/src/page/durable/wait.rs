@@ -59,7 +59,7 @@ impl Pager {
     /// Wait until this thread's last change survives a power failure, together with the targets of earlier waits of
     /// this process that ended early.
     fn await_durable(&self, wait: &mut Wait<'_>) -> Result<()> {
-        let bound = wait.timeout.unwrap_or(self.bound).max(MIN_FLUSH_WAIT);
+        let bound = wait.timeout.unwrap_or(self.bound()).max(MIN_FLUSH_WAIT);
         let wait = &mut Wait {
             timeout: Some(bound),
             interrupted: wait
@@ -138,7 +138,7 @@ impl Pager {
                 drop(lead);
                 continue;
             }
-            let mut wait_loop = WaitLoop::since(wait, self.bound, &mut started);
+            let mut wait_loop = WaitLoop::since(wait, self.bound(), &mut started);
             let slice = wait_loop.slice("the log to be flushed", || {
                 self.describe_owner(Owner::in_word(group.leader()))
             })?;

@@ -111,7 +111,7 @@ impl Pager {
         self.check_open()?;
         let ms = in_ms(age);
         let now = reg.requirements.max_age;
-        if self.read_only || reg.requirements.durability == 0 || now != 0 && now <= ms {
+        if self.is_read_only() || reg.requirements.durability == 0 || now != 0 && now <= ms {
             return Ok(());
         }
         reg.requirements.max_age = ms;
@@ -200,7 +200,7 @@ impl Pager {
                 Err(Error::Closed | Error::Interrupted) => {}
                 Err(e) => {
                     if failures == 0 {
-                        log::warn!("{}: a checkpoint failed: {e}", self.path.display());
+                        log::warn!("{}: a checkpoint failed: {e}", self.path().display());
                     }
                     failures += 1;
                     if let Some(n) = &mut notice {

@@ -7,6 +7,7 @@
 //!
 //! In-process mutexes (registration, pins, blocks, the helper's state) are leaves.
 
+pub(in crate::page) mod compose;
 pub(in crate::page) mod copies;
 pub(in crate::page) mod damage;
 pub(in crate::page) mod helper_thread;
@@ -78,16 +79,16 @@ pub struct Pager {
     pub(in crate::page) shm: Shm,
     pub(in crate::page) map: Map,
     pub(in crate::page) file: Arc<Held>,
-    pub(in crate::page) path: PathBuf,
-    pub(in crate::page) seed: u64,
+    path: PathBuf,
+    seed: u64,
     /// Distinguishes this opening from others of this process.
-    pub(in crate::page) serial: u64,
-    pub(in crate::page) me: Weak<Pager>,
-    pub(in crate::page) read_only: bool,
+    serial: u64,
+    me: Weak<Pager>,
+    read_only: bool,
     /// Set for an opening of one checkpoint.
     pub(in crate::page) frozen: Option<Frozen>,
     /// Longest wait if the caller gives no bound.
-    pub(in crate::page) bound: Duration,
+    bound: Duration,
     pub(in crate::page) membership: Membership,
     pub(in crate::page) pins: Pins,
     pub(in crate::page) lookups: LookupCache,
@@ -97,11 +98,11 @@ pub struct Pager {
     pub(in crate::page) redo: Redo,
     pub(in crate::page) watches: Watches,
     pub(in crate::page) helper: Helper,
-    pub(in crate::page) hooks: OnceLock<Box<dyn Hooks>>,
+    hooks: OnceLock<Box<dyn Hooks>>,
     pub(in crate::page) openness: Openness,
     /// What higher wings do for lower ones.
-    pub(in crate::page) above: Above,
-    pub(in crate::page) _open: OpenStore,
+    above: Above,
+    _open: OpenStore,
 }
 
 impl std::fmt::Debug for Pager {
@@ -131,6 +132,7 @@ pub struct PageStat {
 
 impl Pager {
     /// Return the path it was opened by.
+    #[inline(always)]
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -144,6 +146,7 @@ impl Pager {
     }
 
     /// Return whether it was opened for reading only.
+    #[inline(always)]
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only
@@ -167,6 +170,23 @@ impl Pager {
             dirty_pages: self.dirty_pages(),
             processes: self.shm.processes_in_use() as u64,
         }
+    }
+
+    /// Return the upper layers' hooks.
+    #[inline(always)]
+    pub(in crate::page) fn hooks(&self) -> Option<&dyn Hooks> {
+        self.hooks.get().map(|hooks| &**hooks)
+    }
+
+    /// Return the number that distinguishes this opening from others of this process.
+    #[inline(always)]
+    pub(in crate::page) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Return a reference that does not keep this opening alive.
+    pub(in crate::page) fn weak(&self) -> &Weak<Pager> {
+        &self.me
     }
 
     /// Set the upper layers' hooks, once, before the first operation.
@@ -220,7 +240,7 @@ impl Pager {
     }
 
     /// Return the seed of the store's key hash.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
@@ -235,6 +255,7 @@ impl Pager {
     }
 
     /// Return the longest wait if a caller gives no bound.
+    #[inline(always)]
     #[must_use]
     pub fn bound(&self) -> Duration {
         self.bound

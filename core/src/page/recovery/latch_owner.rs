@@ -43,7 +43,7 @@ impl Pager {
         self.finish_flip();
         self.finish_intent()?;
         self.recount_free();
-        match self.hooks.get() {
+        match self.hooks() {
             Some(hooks) => hooks.recover(self),
             None => Ok(()),
         }

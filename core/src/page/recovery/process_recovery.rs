@@ -71,7 +71,7 @@ impl Pager {
     fn clear_process(&self, process: usize) -> Result<()> {
         self.lower_marks(process);
         let generation = self.shm.process_generation(process);
-        if let Some(hooks) = self.hooks.get() {
+        if let Some(hooks) = self.hooks() {
             hooks.process_died(self, process as u16, generation)?;
         }
         fail_point!("recover.locks");

@@ -24,9 +24,9 @@ impl Pager {
         if self.shm.is_replayed() {
             return Ok(false);
         }
-        let path = log_path(&self.path);
+        let path = log_path(self.path());
         let refused = |what: String| Error::Refused {
-            path: self.path.clone(),
+            path: self.path().to_path_buf(),
             why: format!(
                 "its redo log {} {what}: changes that were reported durable may be in it. Put the right file \
                  there; or, to go back to the last checkpoint, make an empty file of that name",

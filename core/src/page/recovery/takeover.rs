@@ -71,8 +71,8 @@ impl Pager {
             self.shm.forget_poison();
             return Err(match e {
                 Error::Corrupt { what, at } => unusable(
-                    &self.path,
-                    &sidecar_path(&self.path),
+                    self.path(),
+                    &sidecar_path(self.path()),
                     &format!("is damaged ({what}, {at:#x})"),
                     meta.checkpoint,
                 ),
@@ -87,7 +87,7 @@ impl Pager {
     /// Complete the takeover of an unsealed sidecar, with a slot of this process: find the free pages.
     pub(in crate::page) fn find_free_pages(&self) {
         if let Err(e) = self.rebuild_at_once(LEAVES) {
-            log::warn!("{}: its free pages are not known yet: {e}", self.path.display());
+            log::warn!("{}: its free pages are not known yet: {e}", self.path().display());
         }
     }
 

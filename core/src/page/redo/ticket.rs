@@ -12,8 +12,8 @@ thread_local! {
 impl Pager {
     /// Record the target of this thread's next wait.
     pub(super) fn issue_ticket(&self, ticket: Ticket) {
-        let (serial, left) = TICKET.replace((self.serial, ticket));
-        if serial == self.serial {
+        let (serial, left) = TICKET.replace((self.serial(), ticket));
+        if serial == self.serial() {
             // The ticket of a commit that was not waited for.
             self.redo.missed_waits.note(left);
         }
@@ -22,7 +22,7 @@ impl Pager {
     /// Return the target of this thread's next wait, once.
     pub(in crate::page) fn take_ticket(&self) -> Ticket {
         match TICKET.replace((0, Ticket::Nothing)) {
-            (serial, ticket) if serial == self.serial => ticket,
+            (serial, ticket) if serial == self.serial() => ticket,
             _ => Ticket::Nothing,
         }
     }

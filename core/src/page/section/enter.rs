@@ -124,7 +124,7 @@ impl Pager {
             std::hint::spin_loop();
         }
         let begun = Instant::now();
-        let mut patience = WaitLoop::new(wait, self.bound);
+        let mut patience = WaitLoop::new(wait, self.bound());
         loop {
             if let Some(marked) = self.shm.try_enter(slot) {
                 return self.inside(slot, marked).ok_or(Error::Closed);
@@ -153,7 +153,7 @@ impl Pager {
     /// Enter as a writer, as a part of this thread's transaction if it has one.
     #[inline]
     pub fn write(&self, wait: &mut Wait<'_>) -> Result<WriteSection<'_>> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;

@@ -30,7 +30,8 @@ impl Pager {
     #[inline(always)]
     pub(crate) fn try_in_place(&self) -> Option<InPlaceSection<'_>> {
         let slot = self.known_slot()?;
-        if self.helper.is_absent() || self.read_only || self.wants_commit() || self.shm.is_reading(slot) {
+        if self.helper.is_absent() || self.is_read_only() || self.wants_commit() || self.shm.is_reading(slot)
+        {
             return None;
         }
         let latch = self.latch();

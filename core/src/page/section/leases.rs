@@ -188,7 +188,7 @@ impl Pager {
     /// all waits until they have expired, however short its time limit for locks is: a lease is not a lock.
     pub(crate) fn await_leases_outside(&self, wait: &mut Wait<'_>) -> Result<()> {
         let awaited = AWAITED.take();
-        let (given, bound) = (wait.timeout, self.bound.max(3 * LEASE));
+        let (given, bound) = (wait.timeout, self.bound().max(3 * LEASE));
         let never = wait.interrupted.is_none() && given.is_some_and(|time| time.is_zero());
         if !never {
             wait.timeout = given.map(|time| time.max(3 * LEASE));
@@ -265,7 +265,7 @@ impl Pager {
     /// Become a holder of leases. Return false if there are as many as there can be, or the opening cannot change the
     /// store.
     pub(crate) fn claim_leases(&self) -> Result<bool> {
-        if self.read_only || self.frozen.is_some() {
+        if self.is_read_only() || self.frozen.is_some() {
             return Ok(false);
         }
         self.slot()?;

@@ -215,7 +215,7 @@ impl Pages for ReadSection<'_> {
 
     #[inline]
     fn hash_seed(&self) -> u64 {
-        self.pager.seed
+        self.pager.seed()
     }
 
     #[inline]

@@ -236,7 +236,7 @@ impl Pages for WriteSection<'_> {
 
     #[inline]
     fn hash_seed(&self) -> u64 {
-        self.read.pager.seed
+        self.read.pager.seed()
     }
 
     #[inline]
@@ -414,7 +414,7 @@ impl PagesMut for WriteSection<'_> {
 
     fn changing(&mut self, obj: Obj, key: Option<u64>) -> Result<()> {
         let pager = self.read.pager;
-        if let Some(hooks) = pager.hooks.get() {
+        if let Some(hooks) = pager.hooks() {
             hooks.check_change(pager, self.read.slot, self.actor, obj, key)?;
         }
         self.look_for_leases(obj.id, key)?;

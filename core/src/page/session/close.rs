@@ -37,13 +37,13 @@ impl Pager {
     /// for transactions of this process's other threads; returns `Error::Timeout` if one outlasts the bound, and the
     /// store stays open.
     pub fn close(&self) -> Result<()> {
-        self.close_within(self.bound)
+        self.close_within(self.bound())
     }
 
     /// As `close`, for a store with no remaining handle. A transaction that is still open was abandoned. It ends, once
     /// the pager is dropped, as if this process had died.
     pub fn close_dropped(&self) -> Result<()> {
-        self.close_within(self.bound.min(Duration::from_millis(500)))
+        self.close_within(self.bound().min(Duration::from_millis(500)))
     }
 
     fn close_within(&self, bound: Duration) -> Result<()> {
@@ -131,7 +131,7 @@ impl Pager {
             drop(reg);
             std::thread::sleep(Duration::from_micros(200));
         };
-        let may = !self.read_only && self.shm.poison() == 0 && !damaged;
+        let may = !self.is_read_only() && self.shm.poison() == 0 && !damaged;
         let done = if last && may {
             let _ = self.end_log();
             self.checkpoint(&mut Wait::default())
@@ -171,7 +171,7 @@ impl Pager {
     /// Return an error if the program has closed the descriptors that show this process's presence.
     fn is_registered(&self) -> Result<()> {
         let reg = self.membership.registration();
-        let what = format!("{}: the store cannot be closed in order", self.path.display());
+        let what = format!("{}: the store cannot be closed in order", self.path().display());
         [&reg.mark, &reg.file, &reg.side]
             .into_iter()
             .try_for_each(|file| held::ours(file, &what).map(|_| ()))
@@ -301,7 +301,7 @@ impl Pager {
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
-        if let Some(hooks) = self.hooks.get() {
+        if let Some(hooks) = self.hooks() {
             hooks.process_died(self, p as u16, generation)?;
         }
         for s in mine() {

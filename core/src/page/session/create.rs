@@ -30,7 +30,7 @@ impl Pager {
     pub(super) fn check_superblock(&self) -> Result<()> {
         if self.shm.live().logical() == 0 {
             return Err(Error::NotAStore {
-                path: self.path.clone(),
+                path: self.path().to_path_buf(),
                 why: "it was never completed; open it for writing once".to_owned(),
             });
         }

@@ -69,7 +69,7 @@ impl Pager {
                 == 0
             {
                 return Err(refused(
-                    &self.path,
+                    self.path(),
                     "the file was removed, or another has taken its place; open that one",
                 ));
             }
@@ -80,7 +80,7 @@ impl Pager {
         if current() {
             return Ok(());
         }
-        let took = self.take_latch(slot, &mut Wait::at_most(self.bound))?;
+        let took = self.take_latch(slot, &mut Wait::at_most(self.bound()))?;
         let done = if current() {
             Ok(())
         } else {
@@ -102,9 +102,9 @@ impl Pager {
         let mut copied = follow.copied.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.store_file()?;
         let memory = held::ours(&*follow.memory, COPIES_OF)?;
-        let deadline = Instant::now() + TORN.min(self.bound);
+        let deadline = Instant::now() + TORN.min(self.bound());
         let (meta, len) = loop {
-            match newest_meta(&store, &self.path) {
+            match newest_meta(&store, self.path()) {
                 Ok((meta, _)) => {
                     let len = store.metadata().map_err(|e| Error::io("fstat", e))?.len();
                     break (meta, len);

@@ -18,7 +18,7 @@ impl Pager {
     pub(crate) fn source(&self) -> Result<Source> {
         let cannot = |e| Error::io("cannot open the store once more", e);
         let file = Unshared::new(file::reopen(&self.file, false).map_err(cannot)?);
-        Source::of(file, self.path.clone())
+        Source::of(file, self.path().to_path_buf())
     }
 
     /// Run `f` on the file for the snapshot that this opening shows. The snapshot does not change.

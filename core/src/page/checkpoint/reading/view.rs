@@ -93,7 +93,7 @@ impl Pager {
             tree,
             logical: self.shm.live().logical(),
             next_id: self.shm.live().next_id(),
-            seed: self.seed,
+            seed: self.seed(),
             file_pages: self.shm.space().file_pages(),
         })
     }

@@ -97,7 +97,7 @@ impl Pager {
                     self.shm.revoke_reader(reader);
                     return Ok(());
                 }
-                if waited >= self.bound {
+                if waited >= self.bound() {
                     let what = "a reader of the checkpoint that was shown before to leave it";
                     return Err(Error::timeout(what, waited, self.describe_slot(reader)));
                 }

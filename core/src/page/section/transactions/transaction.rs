@@ -24,7 +24,7 @@ fn no_transaction_error() -> Error {
 impl Pager {
     /// Begin a transaction of the running owner, or a block inside the one it has.
     pub fn begin(&self, wait: &mut Wait<'_>) -> Result<Block> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         let slot = self.acting_slot()?;
